@@ -1,0 +1,4 @@
+"""The vocabulary that every room shares: errors, records, events, seeds, discovery.
+
+Standard library and NumPy only.
+"""

@@ -1,0 +1,91 @@
+"""What can go wrong, in one tree, each with the exit code a shell sees.
+
+HoldfastError
+├── InputError            exit 2: the input is at fault, and the message says what to do
+│   ├── DataError             a file, a column or a row cannot be used
+│   ├── RecipeError           a setting is unknown, mistyped or contradicts another
+│   ├── ModelError            a model cannot be found, read or fitted to the task
+│   ├── SplitError            the rows cannot be divided as asked
+│   ├── RunError              a run folder is missing, taken, unfinished or foreign
+│   ├── MachineError          memory, disk or a missing optional package
+│   └── TrainingError         the training itself broke: the loss is not a number
+├── Interrupted           exit 130: stopped by the user; a checkpoint was written
+└── Defect                exit 1: a promise inside Holdfast was broken
+"""
+
+from __future__ import annotations
+
+
+class HoldfastError(Exception):
+    """An error whose message is meant for the person who typed the command.
+
+    Parameters
+    ----------
+    what : the thing at fault, e.g. ``"reviews.csv, line 12"``.
+    rule : the rule that it breaks, e.g. ``"has 3 columns where the header names 2"``.
+    value : the offending value as found, or ``None`` when the thing itself is the value.
+    remedy : what to do about it, as an instruction.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, rule: str, value: object = None, remedy: str = "") -> None:
+        self.what = what
+        self.rule = rule
+        self.value = value
+        self.remedy = remedy
+        super().__init__(what, rule, value, remedy)
+
+    def __str__(self) -> str:
+        shown = "" if self.value is None else f" (found: {_short(self.value)})"
+        remedy = f"\n  {self.remedy}" if self.remedy else ""
+        return f"{self.what}: {self.rule}{shown}{remedy}"
+
+
+class InputError(HoldfastError):
+    """The input is at fault."""
+
+    exit_code = 2
+
+
+class DataError(InputError):
+    """A file, a column or a row cannot be used."""
+
+
+class RecipeError(InputError):
+    """A setting is unknown, mistyped or contradicts another."""
+
+
+class ModelError(InputError):
+    """A model cannot be found, read or fitted to the task."""
+
+
+class SplitError(InputError):
+    """The rows cannot be divided as asked."""
+
+
+class RunError(InputError):
+    """A run folder is missing, taken, unfinished or not one of ours."""
+
+
+class MachineError(InputError):
+    """The machine lacks memory, disk space or an optional package."""
+
+
+class TrainingError(InputError):
+    """The training broke: a loss or a weight is no longer a number."""
+
+
+class Interrupted(HoldfastError):
+    """The user stopped the run; a checkpoint was written first."""
+
+    exit_code = 130
+
+
+class Defect(HoldfastError):
+    """A promise inside Holdfast was broken: a bug, to be reported."""
+
+
+def _short(value: object, limit: int = 200) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

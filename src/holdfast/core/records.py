@@ -1,0 +1,236 @@
+"""The values that travel between rooms: frozen, and each with one JSON form.
+
+Objects stay in their room; these records cross. Arrays are NumPy, never tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.integer[Any]]
+
+Severity = Literal["info", "warn", "error"]
+Label = Literal[
+    "learning", "healthy", "underfit", "overfit", "memorizing", "miscalibrated", "diverging",
+    "leaking", "noisy_labels", "forgetting", "inconclusive",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with the interval that should hold its true value ``level`` of the time.
+
+    Where the number is undefined, ``value``, ``low`` and ``high`` are ``None`` and ``why`` says so.
+    ``note`` qualifies a defined number, e.g. an interval from too few rows.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    level: float = 0.95
+    why: str | None = None
+    note: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        if self.value is None:
+            return {"value": None, "low": None, "high": None, "why": self.why or "undefined"}
+        record: dict[str, Any] = {
+            "value": self.value, "low": self.low, "high": self.high, "level": self.level,
+        }  # fmt: skip
+        if self.why:
+            record["why"] = self.why
+        if self.note:
+            record["note"] = self.note
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The metrics of one set of rows; ``extra`` holds tables such as the confusion matrix."""
+
+    n: int
+    metrics: dict[str, Estimate]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        metrics = {name: estimate.to_json() for name, estimate in self.metrics.items()}
+        return {"n": self.n, "metrics": metrics, **to_json(self.extra)}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something the audit saw in the data. ``score`` in [0, 1] says how bad; ``rows`` are source
+    positions (at most 100 are written); ``fixed`` says whether it was treated."""
+
+    check: str
+    severity: Severity
+    score: float
+    count: int
+    rows: tuple[int, ...]
+    because: str
+    remedy: str
+    fixed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "check": self.check, "severity": self.severity, "score": round(float(self.score), 6),
+            "count": int(self.count), "rows": [int(row) for row in self.rows[:100]],
+            "because": self.because, "remedy": self.remedy, "fixed": self.fixed,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A choice made without being asked: what was chosen, and why. Printed and reported."""
+
+    what: str
+    chosen: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One number behind a verdict."""
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    at_step: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """Something to try, with the ``--set`` strings that try it."""
+
+    do: str
+    set: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a history of snapshots shows. ``confidence`` in [0, 1]."""
+
+    label: Label
+    because: str
+    confidence: float
+    since_step: int | None = None
+    cause: str | None = None
+    evidence: tuple[Evidence, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something done to the run (``Stop``, ``Continue``, ``RollBack`` …), with its reason."""
+
+    action: str
+    because: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one evaluation point saw. Losses are natural-log, one per example, in evaluation mode,
+    over the same examples each time, so that two snapshots are paired row by row.
+
+    ``train_losses`` is the train probe (training rows as they were before augmentation),
+    ``valid_losses`` the validation rows. ``refined_loss`` is the mean validation loss after the
+    temperature that minimises it. ``relative_update`` is ‖Δw‖ ÷ ‖w‖ since the previous snapshot,
+    ``distance`` is ‖w − w₀‖ ÷ ‖w₀‖ over the trainable backbone weights, ``gradient_norm`` the mean
+    since the previous snapshot before clipping.
+    """
+
+    step: int
+    epoch: float
+    examples_seen: int
+    phase: str
+    train_losses: Floats
+    valid_losses: Floats
+    train_metrics: dict[str, float]
+    valid_metrics: dict[str, float]
+    refined_loss: float
+    temperature: float
+    learning_rate: float
+    gradient_norm: float | None
+    relative_update: float | None
+    distance: float | None
+    seconds: float
+    train_correct: npt.NDArray[np.bool_] | None = None
+    valid_correct: npt.NDArray[np.bool_] | None = None
+    valid_logits: Floats | None = None
+
+    @property
+    def train_loss(self) -> float:
+        """Mean train-probe loss; NaN when the probe is empty."""
+        return float(np.mean(self.train_losses)) if self.train_losses.size else float("nan")
+
+    @property
+    def valid_loss(self) -> float:
+        """Mean raw validation loss; NaN when there are no validation rows."""
+        return float(np.mean(self.valid_losses)) if self.valid_losses.size else float("nan")
+
+    def summary(self) -> dict[str, Any]:
+        """The line that ``events.jsonl`` keeps: means, not rows."""
+        return to_json({
+            "step": self.step, "epoch": self.epoch, "examples_seen": self.examples_seen,
+            "phase": self.phase, "train_loss": self.train_loss, "valid_loss": self.valid_loss,
+            "refined_loss": self.refined_loss, "temperature": self.temperature,
+            "train_metrics": self.train_metrics, "valid_metrics": self.valid_metrics,
+            "learning_rate": self.learning_rate, "gradient_norm": self.gradient_norm,
+            "relative_update": self.relative_update, "distance": self.distance,
+            "seconds": round(self.seconds, 3), "train_rows": int(self.train_losses.size),
+            "valid_rows": int(self.valid_losses.size),
+        })  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """A classifier's answer for some rows, in the order of ``rows``.
+
+    ``rows`` [n] source positions; ``labels`` [n] class indices; ``logits`` [n, classes] float32;
+    ``losses`` [n] cross-entropy in nats; ``groups`` [n] strings or ``None``.
+    """
+
+    rows: Ints
+    labels: Ints
+    logits: Floats
+    losses: Floats
+    groups: npt.NDArray[Any] | None = None
+
+    @property
+    def probabilities(self) -> Floats:
+        """Softmax of the logits, float64, [n, classes]."""
+        shifted = self.logits.astype(np.float64) - self.logits.max(axis=1, keepdims=True)
+        exponentials = np.exp(shifted)
+        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+    @property
+    def predictions(self) -> Ints:
+        """The class with the largest logit, [n]; the lower index on a tie."""
+        return np.asarray(self.logits.argmax(axis=1))
+
+
+def to_json(value: Any) -> Any:
+    """Plain JSON values: records become objects, NaN and infinities become ``null``."""
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_json(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return to_json(value.tolist())
+    if isinstance(value, np.generic):
+        return to_json(value.item())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value

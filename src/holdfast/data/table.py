@@ -1,0 +1,125 @@
+"""Rows with one meaning per column, and the three kinds of split, which are distinct types.
+
+Leakage is a type error: what enriches accepts only ``TrainSplit``; what scores the honest number
+accepts only ``HeldOut``, whose rows come out once, through ``open``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.errors import Defect
+from holdfast.core.records import Decision, Finding, Ints
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which source columns mean what. ``template`` joins several into one text, if given."""
+
+    text: tuple[str, ...]
+    label: str | None
+    group: str | None = None
+    template: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows in memory-mapped Arrow, with Holdfast's own column names.
+
+    Columns of ``rows``: ``row`` int64, the 0-based position in the source file as read; ``text``
+    string; ``text_pair`` string, where the task reads pairs; ``label`` int64, an index into
+    ``classes`` (-1 where unknown); ``group`` string, where groups are given. Rows whose text or
+    label is missing are already left out, and a ``Finding`` counts them.
+
+    ``classes`` are the labels as the source writes them, in sorted order.
+    """
+
+    rows: datasets.Dataset
+    classes: tuple[str, ...]
+    columns: Columns
+    source: str
+    source_rows: int
+    findings: tuple[Finding, ...] = ()
+    decisions: tuple[Decision, ...] = field(default_factory=tuple)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, positions: Sequence[int] | Ints) -> Table:
+        """The rows at these positions of this table (not source rows), in that order."""
+        return replace(self, rows=self.rows.select(np.asarray(positions, dtype=np.int64)))
+
+    def column(self, name: str) -> Any:
+        """One column as a NumPy array (numbers) or a list (strings)."""
+        values = self.rows.with_format("arrow")[:][name]
+        return values.to_numpy() if name in ("row", "label") else values.to_pylist()
+
+    @property
+    def has_pairs(self) -> bool:
+        return "text_pair" in self.rows.column_names
+
+    @property
+    def has_groups(self) -> bool:
+        return "group" in self.rows.column_names
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSplit:
+    """Rows the model may learn from, and the only ones that may be enriched."""
+
+    table: Table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidSplit:
+    """Rows on which every decision is made: stopping, choosing, calibrating, acting."""
+
+    table: Table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+class HeldOut:
+    """The test rows. ``open`` hands them out once; a second call is a defect.
+
+    Only ``evaluate`` calls ``open``, and writes into ``events.jsonl`` that it did and when.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._opened = False
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def open(self) -> Table:
+        if self._opened:
+            raise Defect("the test rows", "were opened a second time in one run")
+        self._opened = True
+        return self._table
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """One division. ``records`` is an Arrow table for ``splits.parquet``, one line per source row:
+    ``file`` string, ``row`` int64, ``split`` (train|valid|test|dropped), ``group`` string or null,
+    ``note`` string or null (why it was moved or dropped)."""
+
+    train: TrainSplit
+    valid: ValidSplit
+    test: HeldOut
+    records: pa.Table
+    findings: tuple[Finding, ...] = ()
+    decisions: tuple[Decision, ...] = ()
