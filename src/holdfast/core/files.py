@@ -22,7 +22,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         try:
             write(beside)
             _sync(beside)
-            os.replace(beside, path)
+            beside.replace(path)
             _sync(path.parent)
         finally:
             beside.unlink(missing_ok=True)
@@ -37,7 +37,7 @@ def replace_folder(beside: Path, folder: Path) -> None:
         _sync(beside)
         if folder.exists():
             shutil.rmtree(folder)
-        os.replace(beside, folder)
+        beside.replace(folder)
         _sync(folder.parent)
 
 

@@ -178,7 +178,7 @@ class Snapshot:
 
     def summary(self) -> dict[str, Any]:
         """The line that ``events.jsonl`` keeps: means, not rows."""
-        return to_json({
+        record: dict[str, Any] = to_json({
             "step": self.step, "epoch": self.epoch, "examples_seen": self.examples_seen,
             "phase": self.phase, "train_loss": self.train_loss, "valid_loss": self.valid_loss,
             "refined_loss": self.refined_loss, "temperature": self.temperature,
@@ -188,6 +188,7 @@ class Snapshot:
             "seconds": round(self.seconds, 3), "train_rows": int(self.train_losses.size),
             "valid_rows": int(self.valid_losses.size),
         })  # fmt: skip
+        return record
 
 
 @dataclass(frozen=True, slots=True)
