@@ -1,0 +1,1 @@
+"""From a verdict to actions, with reasons. Never touches a tensor."""

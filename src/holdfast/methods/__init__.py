@@ -1,0 +1,1 @@
+"""Regularizers, schedules and optimizers: a pure function first, then a thin final class."""

@@ -1,0 +1,110 @@
+"""Learning-rate schedules by name: what to multiply each group's rate with at a step.
+
+All rise linearly over the warm-up, step 0 being the first update: scale = (step + 1) ÷ warm-up.
+After it, with p in [0, 1] the share of the remaining steps that are done:
+
+| name | scale after the warm-up |
+|---|---|
+| ``linear`` | 1 − p |
+| ``cosine`` | (1 + cos πp) ÷ 2 (1608.03983, without restarts) |
+| ``constant`` | 1 |
+| ``plateau`` | halves when the validation loss did not improve at 2 evaluation points running |
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from holdfast.core.discovery import Registry
+
+SCHEDULES: Registry[Callable[[int, int], Schedule]] = Registry("schedule", "train.schedule")
+
+
+class Schedule(Protocol):
+    """A schedule over the steps of one phase; its state survives a resume."""
+
+    def scale(self, step: int) -> float: ...
+
+    def observe(self, valid_loss: float) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def build_schedule(name: str, steps: int, warmup_steps: int) -> Schedule:
+    """The schedule ``name`` over ``steps`` updates, the first ``warmup_steps`` of them rising."""
+    return SCHEDULES[name](steps, warmup_steps)
+
+
+def warmup_scale(step: int, warmup_steps: int) -> float:
+    """Linear rise to 1 at update ``warmup_steps`` − 1; 1 from there on."""
+    return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+
+
+def done_share(step: int, steps: int, warmup_steps: int) -> float:
+    """How much of the part after the warm-up is done, in [0, 1]."""
+    return min(1.0, max(0.0, (step - warmup_steps) / max(1, steps - warmup_steps)))
+
+
+class Curve:
+    """A schedule that is a function of the step alone, so it has no state."""
+
+    def __init__(self, shape: Callable[[float], float], steps: int, warmup_steps: int) -> None:
+        self._shape = shape
+        self._steps = steps
+        self._warmup_steps = warmup_steps
+
+    def scale(self, step: int) -> float:
+        if step < self._warmup_steps:
+            return warmup_scale(step, self._warmup_steps)
+        return self._shape(done_share(step, self._steps, self._warmup_steps))
+
+    def observe(self, valid_loss: float) -> None:
+        """Nothing: the curve is fixed."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to load."""
+
+
+class Plateau:
+    """Halves the rate when two evaluation points running bring no improvement."""
+
+    factor = 0.5
+    patience = 2
+
+    def __init__(self, steps: int, warmup_steps: int) -> None:
+        self._warmup_steps = warmup_steps
+        self._best = math.inf
+        self._waited = 0
+        self._factor = 1.0
+
+    def scale(self, step: int) -> float:
+        return self._factor * warmup_scale(step, self._warmup_steps)
+
+    def observe(self, valid_loss: float) -> None:
+        if valid_loss < self._best:
+            self._best, self._waited = valid_loss, 0
+            return
+        self._waited += 1
+        if self._waited >= self.patience:
+            self._factor, self._waited = self._factor * self.factor, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self._best, "waited": self._waited, "factor": self._factor}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._best, self._waited, self._factor = state["best"], state["waited"], state["factor"]
+
+
+SCHEDULES.add("linear", lambda steps, warmup: Curve(lambda p: 1 - p, steps, warmup))
+SCHEDULES.add(
+    "cosine", lambda steps, warmup: Curve(lambda p: (1 + math.cos(math.pi * p)) / 2, steps, warmup)
+)
+SCHEDULES.add("constant", lambda steps, warmup: Curve(lambda p: 1.0, steps, warmup))
+SCHEDULES.add("plateau", Plateau)
