@@ -1,0 +1,1 @@
+"""Arrays to numbers with reasons: intervals, resampling, paired comparison, temperature, trend."""

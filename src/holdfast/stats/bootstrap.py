@@ -1,0 +1,177 @@
+"""The bootstrap, vectorised: percentile and BCa intervals of any statistic of weighted atoms.
+
+An *atom* is what is drawn: a row, a cell of a confusion matrix that stands for all of its rows,
+or a group of rows that must stay together. A resample is a vector of weights, one per atom: how
+often it was drawn. A statistic maps weights [resamples, atoms] to values [resamples, outputs], NaN
+where it is undefined. Sums over rows (means, confusion counts) are one matrix product away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from holdfast.core.records import Floats, Ints
+
+Statistic = Callable[[Floats], Floats]
+Method = Literal["bca", "percentile"]
+
+# Elements of a weight matrix held at once: 32 MB of float64.
+CHUNK = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrapped:
+    """Values of a statistic with interval limits, each [outputs]; ``defined`` [outputs] is the
+    share of resamples in which the output was defined, ``draws`` [resamples, outputs] the values.
+
+    Limits are NaN where the value is, where under half of the resamples are defined, or where the
+    sample is a single atom drawn once: one observation says nothing about spread. Where every
+    resample gives the same value the interval has no width; the caller must say so.
+    """
+
+    value: Floats
+    low: Floats
+    high: Floats
+    defined: Floats
+    draws: Floats
+
+
+def bootstrap(
+    statistic: Statistic, multiplicity: Ints, *, seed: np.random.Generator,
+    level: float = 0.95, resamples: int = 2000, method: Method = "bca", blocks: int = 2000,
+) -> Bootstrapped:  # fmt: skip
+    """An interval of ``statistic`` by resampling atoms.
+
+    Parameters
+    ----------
+    statistic : weights [r, atoms] → values [r] or [r, outputs].
+    multiplicity : [atoms], how many drawn units each atom stands for (all 1 for rows and groups,
+        cell counts for a confusion matrix). Σ multiplicity units are drawn with replacement.
+    method : ``percentile`` takes the quantiles of the resampled values; ``bca`` (Efron 1987)
+        moves them by the bias z₀ = Φ⁻¹(share of resamples below the value, ties half) and the
+        acceleration a = Σ d³ ÷ 6 (Σ d²)^{3/2} of the jackknife, d = mean − leave-one-out value:
+        α ↦ Φ(z₀ + (z₀ + z_α) ÷ (1 − a (z₀ + z_α))).
+    blocks : above this many atoms the jackknife leaves out blocks of atoms instead of single
+        units, which estimates the same acceleration.
+    """
+    weights = np.asarray(multiplicity, dtype=np.float64)
+    value = _columns(statistic(weights[None]))[0]
+    if weights.sum() <= 1:
+        nothing = np.full_like(value, np.nan)
+        return Bootstrapped(value, nothing, nothing, nothing, np.empty((0, len(value))))
+    chunks = _draws(weights, resamples, seed)
+    draws = np.concatenate([_columns(statistic(chunk)) for chunk in chunks])
+    acceleration = _acceleration(statistic, weights, blocks) if method == "bca" else None
+    low, high = interval_of_draws(draws, value, level, acceleration)
+    defined = np.mean(np.isfinite(draws), axis=0)
+    hidden = (defined < 0.5) | ~np.isfinite(value)
+    low, high = np.where(hidden, np.nan, low), np.where(hidden, np.nan, high)
+    return Bootstrapped(value, low, high, defined, draws)
+
+
+def interval_of_draws(
+    draws: Floats, value: Floats, level: float, acceleration: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Percentile limits of ``draws`` [resamples, outputs], or BCa limits when ``acceleration``
+    [outputs] is given. Undefined draws are left out."""
+    tails = np.array([(1 - level) / 2, 1 - (1 - level) / 2])
+    limits = np.full((2, draws.shape[1]), np.nan)
+    for column in range(draws.shape[1]):
+        kept = np.sort(draws[np.isfinite(draws[:, column]), column])
+        if not len(kept):
+            continue
+        shares = tails
+        if acceleration is not None:
+            shares = _bca_shares(kept, value[column], acceleration[column], tails)
+        limits[:, column] = np.interp(shares * (len(kept) - 1), np.arange(len(kept)), kept)
+    return limits[0], limits[1]
+
+
+def sums(features: Floats, codes: Ints, atoms: int) -> Floats:
+    """Features of rows [n, d] summed over the rows of each atom, [atoms, d]; ``codes`` [n]."""
+    total = np.zeros((atoms, features.shape[1]))
+    np.add.at(total, codes, features)
+    return total
+
+
+def group_codes(groups: object, n: int) -> Ints:
+    """Group names [n] as whole numbers 0 … G−1; with ``None``, each row is its own group."""
+    if groups is None:
+        return np.arange(n)
+    return np.unique(np.asarray(groups).astype(str), return_inverse=True)[1].reshape(-1)
+
+
+def _bca_shares(kept: Floats, value: float, acceleration: float, tails: Floats) -> Floats:
+    from scipy.special import ndtr, ndtri
+
+    # Values that differ only by the order of a floating-point sum are ties.
+    slack = 1e-9 * max(1.0, abs(value))
+    below = np.searchsorted(kept, value - slack), np.searchsorted(kept, value + slack)
+    bias = ndtri(sum(below) / (2 * len(kept)))
+    if not np.isfinite(bias) or not np.isfinite(acceleration):
+        return tails
+    moved = bias + ndtri(tails)
+    return np.asarray(ndtr(bias + moved / (1 - acceleration * moved)))
+
+
+def _draws(weights: Floats, resamples: int, seed: np.random.Generator) -> Iterator[Floats]:
+    """Weight matrices [r, atoms] in chunks of bounded memory."""
+    atoms, units = len(weights), int(weights.sum())
+    rows = max(1, CHUNK // max(atoms, 1))
+    for start in range(0, resamples, rows):
+        count = min(rows, resamples - start)
+        if units <= 2 * atoms:
+            yield _drawn_by_index(weights, units, count, seed)
+        else:
+            yield seed.multinomial(units, weights / units, size=count).astype(np.float64)
+
+
+def _drawn_by_index(weights: Floats, units: int, count: int, seed: np.random.Generator) -> Floats:
+    atoms = len(weights)
+    owner = np.repeat(np.arange(atoms), weights.astype(np.int64))
+    drawn = owner[seed.integers(0, units, size=(count, units))]
+    drawn += np.arange(count)[:, None] * atoms
+    flat = np.bincount(drawn.reshape(-1), minlength=count * atoms)
+    return flat.reshape(count, atoms).astype(np.float64)
+
+
+def _acceleration(statistic: Statistic, weights: Floats, blocks: int) -> Floats:
+    """Efron's acceleration [outputs] from the jackknife; 0 where nothing varies."""
+    values, counts = [], []
+    for left_out, count in _jackknife(weights, blocks):
+        values.append(_columns(statistic(left_out)))
+        counts.append(count)
+    value, count = np.concatenate(values), np.concatenate(counts)[:, None]
+    count = np.where(np.isfinite(value), count, 0.0)
+    value = np.where(count > 0, value, 0.0)
+    mean = (count * value).sum(0) / np.maximum(count.sum(0), 1e-300)
+    gap = mean - value
+    second, third = (count * gap**2).sum(0), (count * gap**3).sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(second > 1e-24, third / (6 * second**1.5), 0.0)
+
+
+def _jackknife(weights: Floats, blocks: int) -> Iterator[tuple[Floats, Floats]]:
+    """Weights [r, atoms] with one unit (or one block of atoms) left out, and how many of the
+    jackknife's values each line stands for [r]."""
+    atoms = len(weights)
+    single = atoms <= blocks
+    total = atoms if single else blocks
+    rows = max(1, CHUNK // max(atoms, 1))
+    for start in range(0, total, rows):
+        lines = np.arange(start, min(start + rows, total))
+        left = np.repeat(weights[None], len(lines), axis=0)
+        if single:
+            left[np.arange(len(lines)), lines] -= 1
+            yield left, weights[lines]
+        else:
+            left[np.arange(atoms)[None] % blocks == lines[:, None]] = 0
+            yield left, np.ones(len(lines))
+
+
+def _columns(values: Floats) -> Floats:
+    return values[:, None] if values.ndim == 1 else values
