@@ -113,7 +113,9 @@ def write(rows: list[Row], out: Path) -> None:
 
 
 def describe(rows: list[Row], out: Path) -> None:
-    print(f"{len(rows)} rows of {len({row[1] for row in rows})} sources, {out.stat().st_size} bytes")
+    print(
+        f"{len(rows)} rows of {len({row[1] for row in rows})} sources, {out.stat().st_size} bytes"
+    )
     for section, count in Counter(row[2] for row in rows).most_common():
         print(f"{count:6d}  {section}")
 

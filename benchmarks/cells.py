@@ -1,0 +1,173 @@
+"""A benchmark as cells: each run once, each kept as one JSON line, tables made from the lines.
+
+A cell is a small dict that says what is run (``{"data": "cr", "rows": 100, "seed": 0,
+"system": "trainer"}``). Its result is a flat dict of numbers and words. A killed benchmark
+continues where it was; a cell that was not reached is printed as ``not run``, never left out.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import json
+import os
+import platform
+import re
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+Cell = Mapping[str, Any]
+Result = dict[str, Any]
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+BOOK = HERE / "RESULTS.md"
+NOT_RUN = "not run"
+
+
+def grid(**axes: Iterable[Any]) -> list[dict[str, Any]]:
+    """Every combination; the last axis changes fastest, so put the systems to compare last: they
+    then run side by side on the same rows, and a slow minute of the machine hits them all.
+
+    >>> grid(seed=[0, 1], system=["a", "b"])[:2]
+    [{'seed': 0, 'system': 'a'}, {'seed': 0, 'system': 'b'}]
+    """
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def run_cells(
+    name: str,
+    cells: Sequence[Cell],
+    run_one: Callable[[Cell], Result],
+    out: Path | None = None,
+    *,
+    minutes: float | None = None,
+) -> list[Result | None]:
+    """Run the cells that have no result yet, in the order given, and print the table.
+
+    Results are appended to ``out`` (by default ``results/<name>.jsonl``) the moment they are
+    there. ``minutes`` (or the environment's ``BENCH_MINUTES``) starts no new cell after that time.
+    A cell that raises is reported, not recorded, and tried again next time. Returns one result a
+    cell, ``None`` where it was not run.
+    """
+    path = out or RESULTS / f"{name}.jsonl"
+    limit = minutes if minutes is not None else float(os.environ.get("BENCH_MINUTES", "inf"))
+    deadline = time.monotonic() + 60 * limit
+    done = stored(path)
+    for number, cell in enumerate(cells, 1):
+        if key(cell) in done or time.monotonic() >= deadline:
+            continue
+        print(f"{name} {number}/{len(cells)} {shown(cell)}", flush=True)
+        result = _attempt(cell, run_one)
+        if result is not None:
+            _append(path, cell, result)
+            done[key(cell)] = result
+    results = [done.get(key(cell)) for cell in cells]
+    print(table(cells, results))
+    return results
+
+
+def stored(path: Path) -> dict[str, Result]:
+    """The results in a file by cell; the last line wins, and half a line (a kill) is no result."""
+    found: dict[str, Result] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        found[key(record["cell"])] = record["result"]
+    return found
+
+
+def key(cell: Cell) -> str:
+    """The cell's identity: its JSON with sorted keys."""
+    return json.dumps(dict(cell), sort_keys=True, ensure_ascii=False)
+
+
+def table(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
+    """A Markdown table, a line a cell, its columns the cell's keys and then the results'."""
+    names = list(dict.fromkeys(name for cell in cells for name in cell))
+    values = list(dict.fromkeys(name for result in results if result for name in result))
+    rows = [names + (values or ["result"])]
+    for cell, result in zip(cells, results, strict=True):
+        got = [NOT_RUN] * len(values or ["result"])
+        if result is not None:
+            got = [word(result.get(name)) for name in values]
+        rows.append([word(cell.get(name)) for name in names] + got)
+    rule = "|" + "---|" * len(rows[0])
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def word(value: Any) -> str:
+    """A number at four significant digits; nothing as an empty field."""
+    if value is None:
+        return ""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def shown(cell: Cell) -> str:
+    return " ".join(f"{name}={value}" for name, value in cell.items())
+
+
+def machine() -> dict[str, str]:
+    """What a figure depends on: processor, cores, threads, versions."""
+    parts = {"python": platform.python_version(), "system": platform.system()}
+    parts |= {"cpu": _processor(), "cores": str(os.cpu_count())}
+    parts["threads"] = os.environ.get("OMP_NUM_THREADS", "unset")
+    for package in ("holdfast", "torch", "transformers", "setfit"):
+        parts[package] = _version(package)
+    return parts
+
+
+def publish(name: str, text: str, book: Path = BOOK) -> None:
+    """Put ``text`` into ``RESULTS.md`` as the section ``name``, in place of its last edition."""
+    section = f"<!-- {name} -->\n{text.strip()}\n<!-- /{name} -->"
+    old = book.read_text(encoding="utf-8") if book.exists() else "# Results\n"
+    pattern = re.compile(rf"<!-- {re.escape(name)} -->.*?<!-- /{re.escape(name)} -->", re.DOTALL)
+    if pattern.search(old):
+        new = pattern.sub(lambda _: section, old)
+    else:
+        new = f"{old.rstrip()}\n\n{section}\n"
+    book.write_text(new, encoding="utf-8")
+
+
+def _attempt(cell: Cell, run_one: Callable[[Cell], Result]) -> Result | None:
+    try:
+        return run_one(cell)
+    except Exception:
+        traceback.print_exc()
+        print(f"{shown(cell)}: failed, not recorded", flush=True)
+        return None
+
+
+def _append(path: Path, cell: Cell, result: Result) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    record = {"cell": dict(cell), "result": result, "when": when, "machine": machine()}
+    line = json.dumps(record, ensure_ascii=False)
+    # A kill may have left half a line behind: begin on a fresh one.
+    old = path.read_bytes() if path.exists() else b""
+    broken = bool(old) and not old.endswith(b"\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(("\n" if broken else "") + line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"

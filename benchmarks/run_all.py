@@ -1,0 +1,39 @@
+"""Every benchmark, one after the other, each in its own process: what ``make bench`` runs.
+
+    python benchmarks/run_all.py                  # all of them, resuming what is there
+    python benchmarks/run_all.py small_data.py    # one
+    BENCH_MINUTES=30 make bench                   # start no new cell after 30 minutes a script
+
+A script that does not exist is printed as not run; one that fails does not stop the others.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SCRIPTS = (
+    "vs_trainer.py", "small_data.py", "honest_intervals.py", "near_duplicates.py", "big_file.py",
+    "selection.py",
+)  # fmt: skip
+
+
+def main(wanted: list[str], folder: Path = HERE) -> int:
+    """Run the wanted scripts (all, when none is named); 1 when one of them failed."""
+    outcomes = {name: run(folder / name) for name in wanted or SCRIPTS}
+    print("\n".join(f"{name:24s} {outcome}" for name, outcome in outcomes.items()))
+    return int(any(outcome.startswith("failed") for outcome in outcomes.values()))
+
+
+def run(script: Path) -> str:
+    if not script.exists():
+        return "not run: no such script"
+    print(f"== {script.name}", flush=True)
+    code = subprocess.run([sys.executable, str(script)], check=False).returncode
+    return "done" if code == 0 else f"failed with exit code {code}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,40 @@
+"""Where the house's papers are."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def source(root: Path) -> Path:
+    return root / "src" / "holdfast"
+
+
+@pytest.fixture(scope="session")
+def rooms(source: Path) -> set[str]:
+    """Every room: a folder with code, or a module at the top, but for ``_version``."""
+    folders = {path.parent.name for path in source.glob("*/*.py")}
+    modules = {path.stem for path in source.glob("*.py")} - {"__init__", "_version", "__main__"}
+    return folders | modules
+
+
+@pytest.fixture(scope="session")
+def tracked(root: Path) -> list[Path]:
+    """The files that git keeps, or would keep on the next ``git add``."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("needs a git checkout")
+    files = [root / line for line in listed.stdout.splitlines()]
+    return [path for path in files if path.is_file()]

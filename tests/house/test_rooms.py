@@ -1,0 +1,87 @@
+"""The drawings of the house agree with the house."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+
+
+def contract(root: Path) -> list[str]:
+    settings: dict[str, Any] = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+    layers: list[str] = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    return layers
+
+
+def tree(text: str) -> list[str]:
+    """The names in the drawing that begins with ``src/holdfast/``, in its order."""
+    drawing = text.split("src/holdfast/\n", 1)[1].split("```", 1)[0]
+    return re.findall(r"^[├└]── ([\w.]+)/?", drawing, re.MULTILINE)
+
+
+def test_the_contract_names_every_room(root: Path, rooms: set[str]) -> None:
+    named = {layer.strip("()") for layer in contract(root)}
+    assert rooms <= named, f"not named in the import contract: {sorted(rooms - named)}"
+
+
+def test_the_contract_demands_only_rooms_that_exist(root: Path, rooms: set[str]) -> None:
+    demanded = {layer for layer in contract(root) if not layer.startswith("(")}
+    assert demanded <= rooms, f"named, but not there: {sorted(demanded - rooms)}"
+
+
+def test_the_readme_draws_the_folders_that_exist(root: Path, source: Path) -> None:
+    drawn = set(tree((root / "README.md").read_text("utf-8")))
+    folders = {path.name for path in source.iterdir() if path.is_dir() and holds_something(path)}
+    modules = {path.name for path in source.glob("*.py")} - {"__init__.py", "_version.py"}
+    assert drawn == folders | modules
+
+
+def holds_something(folder: Path) -> bool:
+    return any(path.is_file() and "__pycache__" not in path.parts for path in folder.rglob("*"))
+
+
+def test_the_readme_draws_the_rooms_in_the_order_of_the_contract(root: Path) -> None:
+    order = [layer.strip("()") for layer in reversed(contract(root))]
+    drawn = [name.removesuffix(".py") for name in tree((root / "README.md").read_text("utf-8"))]
+    drawn = [name for name in drawn if name in order]
+    assert drawn == sorted(drawn, key=order.index)
+
+
+def knowledge(root: Path) -> dict[str, set[str]]:
+    """The table of docs/design.md: a room, and the rooms it knows; no entry where it says all."""
+    text = (root / "docs" / "design.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)(?:/|\.py)` \|.*\| ([^|]*) \|$", text, re.MULTILINE)
+    lists = {room: known for room, known in rows if known != "all above"}
+    return {room: set(re.findall(r"\w+", known)) for room, known in lists.items()}
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("holdfast", exclude_type_checking_imports=True, cache_dir=None)
+
+
+def test_a_room_knows_only_what_the_table_says(root: Path, graph: grimp.ImportGraph) -> None:
+    allowed = knowledge(root)
+    assert "core" in allowed, "the table of docs/design.md was not found"
+    strangers = {
+        f"{importer} imports {imported}"
+        for importer in graph.modules
+        for imported in graph.find_modules_directly_imported_by(importer)
+        if room(importer) in allowed and room(imported) not in {room(importer), "", "_version"}
+        if room(imported) not in allowed[room(importer)]
+    }
+    assert not strangers
+
+
+def test_the_table_describes_every_room(root: Path, rooms: set[str]) -> None:
+    text = (root / "docs" / "design.md").read_text("utf-8")
+    described = set(re.findall(r"^\| `(\w+)(?:/|\.py)` \|", text, re.MULTILINE))
+    assert rooms <= described, f"not in docs/design.md: {sorted(rooms - described)}"
+
+
+def room(module: str) -> str:
+    return f"{module}.".split(".")[1]
