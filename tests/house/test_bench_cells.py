@@ -14,7 +14,8 @@ import pytest
 
 def load(root: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, root / "benchmarks" / f"{name}.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

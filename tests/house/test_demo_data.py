@@ -23,7 +23,8 @@ def rows(source: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def maker(root: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("maker", root / "scripts" / "make_demo_data.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import re
 import statistics
@@ -112,7 +113,8 @@ def test_the_changelog_knows_the_version(root: Path) -> None:
 
 def test_every_direct_dependency_is_pinned_exactly(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
-    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    extras = itertools.chain.from_iterable(project["optional-dependencies"].values())
+    wanted = [*project["dependencies"], *extras]
     names = {normal(re.split(r"[\[>=<~! ;]", requirement)[0]) for requirement in wanted}
     lines = (root / "constraints.txt").read_text("utf-8").splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
