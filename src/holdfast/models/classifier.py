@@ -1,0 +1,243 @@
+"""A model's name and the classes → a network ready to be trained, its tokenizer and the reasons."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from holdfast.core.errors import ModelError, RecipeError
+from holdfast.core.records import Decision
+from holdfast.core.seeds import derive_seed
+from holdfast.models.carry import strip_carrier, why_not_mean
+from holdfast.models.families import Family, family_of
+from holdfast.models.layers import count_parameters
+from holdfast.models.limits import choose_max_length
+from holdfast.models.network import EncoderClassifier
+from holdfast.models.pooling import MeanPool, OwnPool
+from holdfast.models.quiet import quiet_transformers
+from holdfast.models.source import Source, find_model
+from holdfast.models.tokens import limit_inputs, load_tokenizer
+
+POOLINGS = ("auto", "mean", "own")
+DROPOUTS = (
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout",
+    "classifier_dropout_prob", "cls_dropout", "pooler_dropout", "dropout", "attention_dropout",
+    "seq_classif_dropout", "embedding_dropout", "mlp_dropout",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LoadedClassifier:
+    """What ``load_classifier`` gives.
+
+    ``max_length`` is the number of tokens a text is cut to; ``decisions`` are the choices made
+    unasked, with reasons; ``facts`` are the model's name, architecture, pooling and sizes.
+    """
+
+    network: EncoderClassifier
+    tokenizer: Any
+    max_length: int
+    decisions: tuple[Decision, ...]
+    facts: dict[str, Any]
+
+
+def load_classifier(
+    name: str,
+    classes: Sequence[str],
+    *,
+    pooling: str = "auto",
+    dropout: float | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    max_length: int | None = None,
+    seed: int = 0,
+) -> LoadedClassifier:
+    """Load a pretrained encoder and put a new classification head on it, in float32.
+
+    Parameters
+    ----------
+    name : ``"embedded"`` (MiniLM, English, no download), a folder, or a hub model's name.
+    classes : the class names in the order of the logits; at least two, all different.
+    pooling : ``"mean"`` over the real tokens, the architecture's ``"own"`` head, or ``"auto"``:
+        the mean where a plain folder can carry it, else its own.
+    dropout : one rate in [0, 1) for hidden states, attention and classifier; ``None`` leaves the
+        model's.
+    revision : a branch, tag or commit of a hub model.
+    trust_remote_code : allow code that the model's folder brings to run.
+    max_length : tokens a text is cut to; ``None`` chooses.
+    seed : of every weight that is new.
+
+    Raises
+    ------
+    ModelError : the model cannot be found, read or fitted to the task.
+    RecipeError : a setting is out of its range.
+    """
+    _check(classes, pooling, dropout)
+    source = find_model(name, revision=revision, trust=trust_remote_code)
+    family = family_of(str(source.config.get("model_type")), name)
+    config = _config(source, classes, dropout, trust_remote_code)
+    tokenizer = load_tokenizer(source, trust_remote_code)
+    length, length_reason = choose_max_length(source.folder, config, tokenizer, max_length)
+    tokenizer.model_max_length = length
+    limit_inputs(tokenizer, config)
+    chosen, pooling_reason = _choose_pooling(pooling, family, config, len(classes))
+    plain = _load_weights(source, family, config, seed, trust_remote_code)
+    network = assemble(plain, family, tuple(classes), chosen)
+    network.reset_head(seed)
+    decisions = (*source.decisions, pooling_reason, length_reason)
+    facts = _facts(source, network)
+    return LoadedClassifier(network, tokenizer, length, decisions, facts)
+
+
+def assemble(
+    plain: nn.Module, family: Family, classes: tuple[str, ...], pooling: str
+) -> EncoderClassifier:
+    """Take a plain classification model apart: its backbone, its own pooling if it is used."""
+    backbone = plain.get_submodule(family.base)
+    own = _own_pool(plain, family, pooling) if pooling == "own" or family.own_mean else None
+    if getattr(backbone, "pooler", None) is not None:
+        # Weights that never see a gradient would stop distributed training.
+        backbone.pooler = None  # type: ignore[assignment]
+        if hasattr(backbone, "pooler_activation"):
+            backbone.pooler_activation = None  # type: ignore[assignment]
+    dropout = _rate(plain, family.dropout)
+    return EncoderClassifier(backbone, own or MeanPool(), family, classes, dropout)
+
+
+def _own_pool(plain: nn.Module, family: Family, pooling: str) -> OwnPool:
+    config: Any = plain.config
+    over = "mean" if family.own_mean and config.classifier_pooling == "mean" else "first"
+    return OwnPool(
+        plain.get_submodule(family.dense),
+        _activation(family, config),
+        norm=plain.get_submodule(family.norm) if family.norm else None,
+        dropout=_rate(plain, family.inner_dropout) if family.inner_dropout else 0.0,
+        over=over,  # type: ignore[arg-type]
+    )
+
+
+def _activation(family: Family, config: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    from transformers.activations import ACT2FN
+
+    name = family.activation
+    key = getattr(config, name.removeprefix("config:")) if name.startswith("config:") else name
+    activation: Callable[[torch.Tensor], torch.Tensor] = ACT2FN[key]
+    return activation
+
+
+def _rate(plain: nn.Module, path: str) -> float:
+    return float(plain.get_submodule(path).p)  # type: ignore[arg-type]
+
+
+def _check(classes: Sequence[str], pooling: str, dropout: float | None) -> None:
+    if len(classes) < 2 or len(set(classes)) != len(classes):
+        raise ModelError(
+            "classes", "must be at least two different names", list(classes),
+            "Check the label column: a classifier needs something to tell apart.",
+        )  # fmt: skip
+    if pooling not in POOLINGS:
+        raise RecipeError(
+            "model.pooling", "is unknown", pooling, f"Choose one of: {', '.join(POOLINGS)}."
+        )
+    if dropout is not None and not 0 <= dropout < 1:
+        raise RecipeError(
+            "model.dropout", "must be at least 0 and below 1", dropout, "Usual is 0.1."
+        )
+
+
+def _config(source: Source, classes: Sequence[str], dropout: float | None, trust: bool) -> Any:
+    from transformers import AutoConfig
+
+    with quiet_transformers():
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust)
+    names = dict(enumerate(classes))
+    config.id2label, config.label2id = names, {name: index for index, name in names.items()}
+    config.problem_type = "single_label_classification"
+    for key in DROPOUTS if dropout is not None else ():
+        if hasattr(config, key):
+            setattr(config, key, dropout)
+    return config
+
+
+def _choose_pooling(asked: str, family: Family, config: Any, classes: int) -> tuple[str, Decision]:
+    """``"mean"`` or ``"own"`` with the reason; ModernBERT's own head is told to take the mean."""
+    obstacle = why_not_mean(family, config, classes)
+    if asked == "mean" and obstacle:
+        raise ModelError(
+            "model.pooling", f"cannot be the mean in a plain {family.name}: {obstacle}", asked,
+            "Use --set model.pooling=own.",
+        )  # fmt: skip
+    chosen = "own" if asked == "own" or obstacle else "mean"
+    if family.own_mean and chosen == "mean":
+        config.classifier_pooling = "mean"
+    if asked != "auto":
+        return chosen, Decision("model.pooling", chosen, "set by you")
+    because = (
+        f"its own head is used: {obstacle}"
+        if obstacle
+        else "the mean over all tokens is better than the first token on few rows, and the saved "
+        f"{family.name} carries it in plain form"
+    )
+    return chosen, Decision("model.pooling", chosen, because)
+
+
+def _load_weights(source: Source, family: Family, config: Any, seed: int, trust: bool) -> nn.Module:
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "new weights"))
+            plain, info = AutoModelForSequenceClassification.from_pretrained(
+                source.folder, config=config, dtype=torch.float32, trust_remote_code=trust,
+                use_safetensors=source.weights == "safetensors", weights_only=True,
+                ignore_mismatched_sizes=True, output_loading_info=True,
+            )  # fmt: skip
+    except (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError) as error:
+        raise _unreadable(source, error) from error
+    _check_complete(source, family, info)
+    strip_carrier(plain, family)
+    return plain  # type: ignore[no-any-return]
+
+
+def _unreadable(source: Source, error: Exception) -> ModelError:
+    lines = str(error).splitlines() or [type(error).__name__]
+    if isinstance(error, pickle.UnpicklingError):
+        return ModelError(
+            source.name, "has a weights file that holds more than numbers; it was not loaded",
+            lines[0], "Such a file can run code. Use a copy of the model in safetensors.",
+        )  # fmt: skip
+    return ModelError(
+        source.name, "has weights that cannot be read", lines[0],
+        "Fetch the model again: the file is damaged, or not of this architecture.",
+    )  # fmt: skip
+
+
+def _check_complete(source: Source, family: Family, info: dict[str, Any]) -> None:
+    """The backbone must come from the file; only what is new by design may be drawn."""
+    prefix = f"{family.base}."
+    mismatched = [entry[0] for entry in info["mismatched_keys"]]
+    absent = sorted(
+        key
+        for key in [*info["missing_keys"], *mismatched]
+        if key.startswith(prefix) and not key.startswith(f"{prefix}pooler.")
+    )
+    if absent:
+        raise ModelError(
+            source.name, f"does not hold the weights of a {family.name}: "
+            f"{len(absent)} of its tensors are absent or of another size", absent[0],
+            "Its config.json does not describe its weights file; use a complete copy.",
+        )  # fmt: skip
+
+
+def _facts(source: Source, network: EncoderClassifier) -> dict[str, Any]:
+    total, trainable = count_parameters(network)
+    return {
+        "name": source.name, "architecture": network.family.name, "pooling": network.pooling,
+        "parameters": total, "trainable": trainable, "weights": source.weights,
+        "hidden_size": int(network.config.hidden_size), "layers": len(network.layers()),
+    }  # fmt: skip

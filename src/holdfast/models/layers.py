@@ -1,0 +1,184 @@
+"""A network's layers in order, and what is done by layer: freezing, rates, counting."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision
+
+if TYPE_CHECKING:
+    from holdfast.models.network import EncoderClassifier
+
+SETTING = "model.freeze"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One step of the computation: a name, and the modules whose weights belong to it."""
+
+    name: str
+    modules: tuple[nn.Module, ...]
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        for module in self.modules:
+            yield from module.parameters()
+
+
+def layers_of(network: EncoderClassifier) -> list[Layer]:
+    """Embeddings, then each block, then the architecture's own pooling layers if used, then the
+    head. Every weight is in exactly one layer. ALBERT's shared blocks are one layer a group."""
+    family = network.family
+    blocks = list(network.backbone.get_submodule(family.blocks).children())
+    tail = _present(network.backbone, family.tail)
+    layers = [Layer("embeddings", _present(network.backbone, family.embeddings))]
+    for index, block in enumerate(blocks):
+        after = tail if index == len(blocks) - 1 else ()
+        layers.append(Layer(f"block.{index}", (block, *after)))
+    if any(True for _ in network.pool.parameters()):
+        layers.append(Layer("pooler", (network.pool,)))
+    return [*layers, Layer("head", (network.head,))]
+
+
+def freeze(network: EncoderClassifier, what: int | float | str | None) -> Decision | None:
+    """Stop training the first layers, or whatever a pattern names. All else is trained.
+
+    Parameters
+    ----------
+    what : ``None``: nothing (returns ``None``). A whole number n: the first n layers, the
+        embeddings being the first. A fraction in (0, 1): that share of the layers before the
+        head, rounded down. A text: a number as above, ``"backbone"`` (all but pooler and head),
+        or comma-separated shell patterns of layer or parameter names, e.g. ``"embeddings"``,
+        ``"block.[0-2]"``, ``"*.LayerNorm.*"``.
+
+    Raises
+    ------
+    RecipeError : nothing is named by it, or nothing would be left to train.
+    """
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    if what is None:
+        return None
+    frozen = _named(network, _number(what))
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    total, trainable = count_parameters(network)
+    if not any(parameter.requires_grad for parameter in network.head.parameters()):
+        raise RecipeError(
+            SETTING, "freezes the head, which is new", what, f"Layers: {_names(network)}."
+        )
+    because = f"{SETTING}={what}: {trainable:,} of {total:,} parameters are trained"
+    return Decision("frozen layers", str(what), because)
+
+
+def count_parameters(network: nn.Module) -> tuple[int, int]:
+    """All parameters, and those that are trained."""
+    sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
+
+
+def parameter_groups(
+    network: EncoderClassifier,
+    learning_rate: float,
+    *,
+    weight_decay: float = 0.0,
+    layer_decay: float = 1.0,
+    head_learning_rate: float | None = None,
+) -> list[dict[str, Any]]:
+    """Groups for a PyTorch optimizer, of the trained parameters only.
+
+    Pooler and head have depth 0, the last block 1, the embeddings the largest depth; the rate is
+    ``learning_rate`` · ``layer_decay`` ^ depth (Howard and Ruder 2018, 1801.06146). The head's
+    may be given apart. Norms and biases, every parameter of fewer than two dimensions, have no
+    weight decay. Each group has ``params``, ``lr``, ``weight_decay``, ``name`` and ``depth``.
+    """
+    groups: list[dict[str, Any]] = []
+    for layer, depth in _depths(network):
+        rate = learning_rate * layer_decay**depth
+        if layer.name == "head" and head_learning_rate is not None:
+            rate = head_learning_rate
+        for decayed in (True, False):
+            chosen = [p for p in layer.parameters() if p.requires_grad and (p.ndim > 1) == decayed]
+            name = layer.name if decayed else f"{layer.name} (no decay)"
+            if chosen:
+                decay = weight_decay if decayed else 0.0
+                groups.append({"params": chosen, "lr": rate, "weight_decay": decay,
+                               "name": name, "depth": depth})  # fmt: skip
+    return groups
+
+
+def _depths(network: EncoderClassifier) -> list[tuple[Layer, int]]:
+    layers = network.layers()
+    last = sum(layer.name not in ("pooler", "head") for layer in layers)
+    return [(layer, max(0, last - index)) for index, layer in enumerate(layers)]
+
+
+def _number(what: int | float | str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(what) if isinstance(what, str) else what
+        except ValueError:
+            continue
+    return what
+
+
+def _named(network: EncoderClassifier, what: int | float | str) -> list[nn.Parameter]:
+    below = [layer for layer in network.layers() if layer.name != "head"]
+    if isinstance(what, str):
+        return _matching(network, what)
+    count = int(what * len(below)) if isinstance(what, float) and 0 < what < 1 else int(what)
+    if (count != what and not 0 < what < 1) or not 0 <= count <= len(below):
+        raise RecipeError(
+            SETTING, f"must be a whole number up to {len(below)}, a share between 0 and 1, or names",
+            what, f"Layers: {_names(network)}.",
+        )  # fmt: skip
+    return [parameter for layer in below[:count] for parameter in layer.parameters()]
+
+
+def _matching(network: EncoderClassifier, text: str) -> list[nn.Parameter]:
+    found: list[nn.Parameter] = []
+    for pattern in (part.strip() for part in text.split(",")):
+        matched = _match(network, pattern)
+        if not matched:
+            raise RecipeError(
+                SETTING, "names no layer and no parameter", pattern, f"Layers: {_names(network)}."
+            )
+        found += matched
+    return found
+
+
+def _match(network: EncoderClassifier, pattern: str) -> list[nn.Parameter]:
+    if pattern == "backbone":
+        return list(network.backbone.parameters())
+    by_layer = [
+        parameter
+        for layer in network.layers()
+        if fnmatch.fnmatchcase(layer.name, pattern)
+        for parameter in layer.parameters()
+    ]
+    by_name = [
+        parameter
+        for name, parameter in network.named_parameters()
+        if fnmatch.fnmatchcase(name, pattern)
+    ]
+    return by_layer + by_name
+
+
+def _names(network: EncoderClassifier) -> str:
+    return ", ".join(layer.name for layer in network.layers())
+
+
+def _present(backbone: nn.Module, paths: tuple[str, ...]) -> tuple[nn.Module, ...]:
+    found = []
+    for path in paths:
+        module: Any = backbone
+        for part in path.split("."):
+            module = getattr(module, part, None)
+        if isinstance(module, nn.Module):
+            found.append(module)
+    return tuple(found)

@@ -1,0 +1,82 @@
+"""A saved folder → a classifier, through plain Transformers classes alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.core.errors import ModelError
+from holdfast.models.network import accepted_inputs
+from holdfast.models.quiet import quiet_transformers
+from holdfast.models.source import read_config
+
+
+class PlainClassifier(nn.Module):
+    """A plain classification model whose ``forward`` takes what a tokenizer gives and returns
+    logits [B, C]. Differs from ``EncoderClassifier`` in that nothing of Holdfast computes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.accepts = accepted_inputs(model.config)
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        taken = {name: value for name, value in inputs.items() if name in self.accepts}
+        logits: Tensor = self.model(**taken).logits
+        return logits
+
+
+@dataclass(frozen=True)
+class SavedClassifier:
+    """What ``load_saved`` gives; ``classes`` in the order of the logits, ``max_length`` in
+    tokens."""
+
+    network: PlainClassifier
+    tokenizer: Any
+    classes: tuple[str, ...]
+    max_length: int
+
+
+def load_saved(folder: Path) -> SavedClassifier:
+    """Load a folder that ``EncoderClassifier.save`` wrote, in float32 and evaluation mode.
+
+    Only ``AutoModelForSequenceClassification`` and ``AutoTokenizer`` read it, without remote
+    code and from safetensors, so that what is scored is what anybody loads.
+
+    Raises
+    ------
+    ModelError : the folder is absent, incomplete, or not a classifier.
+    """
+    config = read_config(str(folder), folder)
+    model, tokenizer = _read(folder)
+    names = model.config.id2label
+    classes = tuple(str(names[index]) for index in range(len(names)))
+    if "id2label" not in config or len(classes) < 2:
+        raise ModelError(
+            str(folder), "is not a saved classifier: it names no classes", None,
+            "Name the model folder of a finished run.",
+        )  # fmt: skip
+    length = int(tokenizer.model_max_length)
+    return SavedClassifier(PlainClassifier(model).eval(), tokenizer, classes, length)
+
+
+def _read(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            model = AutoModelForSequenceClassification.from_pretrained(
+                folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            str(folder), "cannot be loaded as a classifier", first,
+            "Name the model folder of a finished run.",
+        ) from error  # fmt: skip
+    return model, tokenizer

@@ -1,0 +1,175 @@
+"""A model's name → a local folder with its files, or an error that says what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from holdfast.core.errors import ModelError
+from holdfast.core.records import Decision
+from holdfast.models.embedded import embedded_folder
+from holdfast.models.quiet import quiet_transformers
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "spiece.model",
+    "sentencepiece.bpe.model", "tokenizer.model",
+)  # fmt: skip
+SMALL_FILES = ("*.json", "*.txt", "*.model")
+TRUST = "--set model.trust_remote_code=true"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model's files are. ``weights`` says which kind of file holds its weights;
+    ``config`` is its ``config.json``."""
+
+    name: str
+    folder: Path
+    weights: Literal["safetensors", "pytorch"]
+    config: dict[str, Any]
+    decisions: tuple[Decision, ...]
+
+
+def find_model(name: str, *, revision: str | None = None, trust: bool = False) -> Source:
+    """The files of ``"embedded"``, of a folder, or of a model on the Hugging Face hub.
+
+    Of a hub model only what is needed is fetched: configuration, tokenizer and one set of
+    weights, safetensors where there are any.
+
+    Raises
+    ------
+    ModelError : no such folder or hub model, no network, a licence to accept, no weights, no
+        tokenizer, or code of the model's own that was not allowed to run.
+    """
+    folder = _folder(name, revision)
+    config = read_config(name, folder)
+    _refuse_remote_code(name, folder, config, trust)
+    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
+        raise ModelError(
+            name, "has no tokenizer", str(folder), "Put the model's tokenizer files beside it."
+        )
+    weights = _weights(name, folder)
+    return Source(name, folder, weights, config, _decisions(name, revision, weights))
+
+
+def read_config(name: str, folder: Path) -> dict[str, Any]:
+    """``config.json`` as a dictionary; a folder without a readable one is not a model's."""
+    path = folder / "config.json"
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            name, "is no model folder: it has no readable config.json", str(path),
+            "Name a folder written by save_pretrained, or a model of the Hugging Face hub.",
+        ) from error  # fmt: skip
+    return config
+
+
+def _folder(name: str, revision: str | None) -> Path:
+    if name == "embedded":
+        return embedded_folder()
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists() or name.startswith((".", "~", "/")) or "\\" in name or name.count("/") > 1:
+        raise ModelError(
+            name, "is not a folder", None,
+            "Name a model folder, a model of the Hugging Face hub (owner/name), or embedded.",
+        )  # fmt: skip
+    return _download(name, revision)
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        with quiet_transformers():
+            if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
+                return Path(snapshot_download(name, revision=revision, local_files_only=True))
+            files = HfApi().list_repo_files(name, revision=revision)
+            wanted = [*SMALL_FILES, _weights_pattern(files)]
+            return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+    except Exception as error:
+        raise _explain(name, revision, error) from error
+
+
+def _weights_pattern(files: list[str]) -> str:
+    """Of several copies of the weights, take one; those in sub-folders are other formats."""
+    top = [file for file in files if "/" not in file]
+    return "model*.safetensors" if any(f.endswith(".safetensors") for f in top) else "pytorch*.bin"
+
+
+def _explain(name: str, revision: str | None, error: Exception) -> Exception:
+    """What the hub's refusals mean for the person who typed the name."""
+    from huggingface_hub import errors as hub
+
+    if isinstance(error, hub.GatedRepoError):
+        return ModelError(
+            name, "has a licence that must be accepted first", None,
+            f"Accept it at the model's page on the hub ({name}), then give a read token of that "
+            "account: HF_TOKEN=… or `hf auth login`.",
+        )  # fmt: skip
+    if isinstance(error, hub.RevisionNotFoundError):
+        return ModelError(
+            name, "has no such revision", revision, "Name a branch, a tag or a commit of it."
+        )
+    if isinstance(error, (hub.RepositoryNotFoundError, hub.HFValidationError)):
+        return ModelError(
+            name, "is neither a folder nor a model of the Hugging Face hub", None,
+            "Check the spelling. A private model needs a read token: HF_TOKEN=…",
+        )  # fmt: skip
+    if isinstance(error, (OSError, hub.LocalEntryNotFoundError)) or "onnect" in repr(error):
+        return ModelError(
+            name, "is no folder, and cannot be fetched: the hub is not reachable", _first(error),
+            "Connect to the network (unset HF_HUB_OFFLINE), name a local folder, or use "
+            "--model embedded.",
+        )  # fmt: skip
+    return error
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+
+
+def _refuse_remote_code(name: str, folder: Path, config: dict[str, Any], trust: bool) -> None:
+    if trust:
+        return
+    path = folder / "tokenizer_config.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for what, found in (("model", config), ("tokenizer", tokenizer)):
+        if found.get("auto_map"):
+            raise ModelError(
+                name, f"brings code of its own for its {what}, which is not run unasked",
+                found["auto_map"],
+                f"Read that code; if you trust it, say so: {TRUST}, best with a pinned "
+                "model.revision.",
+            )  # fmt: skip
+
+
+def _weights(name: str, folder: Path) -> Literal["safetensors", "pytorch"]:
+    for file in ("model.safetensors", "model.safetensors.index.json"):
+        if (folder / file).is_file():
+            return "safetensors"
+    for file in ("pytorch_model.bin", "pytorch_model.bin.index.json"):
+        if (folder / file).is_file():
+            return "pytorch"
+    raise ModelError(
+        name, "has no weights that can be read safely", str(folder),
+        "Its folder needs model.safetensors, or pytorch_model.bin.",
+    )  # fmt: skip
+
+
+def _decisions(name: str, revision: str | None, weights: str) -> tuple[Decision, ...]:
+    decisions = []
+    if revision is not None and name != "embedded" and not Path(name).expanduser().is_dir():
+        decisions.append(Decision("model.revision", revision, "set by you"))
+    if weights == "pytorch":
+        because = (
+            "the model ships no safetensors; PyTorch's weights-only loader reads numbers and "
+            "refuses anything in the file that could run code"
+        )
+        decisions.append(Decision("weights file", "pytorch_model.bin", because))
+    return tuple(decisions)

@@ -1,0 +1,61 @@
+"""The tokenizer of a model, freed of limits that its file brings along."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holdfast.core.errors import ModelError
+from holdfast.models.network import accepted_inputs
+from holdfast.models.quiet import quiet_transformers
+from holdfast.models.source import Source
+
+
+def load_tokenizer(source: Source, trust: bool = False) -> Any:
+    """The model's tokenizer, without truncation or padding of its own.
+
+    A ``tokenizer.json`` may cut and pad every text by itself (all-MiniLM's does so at 128
+    tokens); that would go on unseen in a saved folder. It yields only what the model takes.
+
+    Raises
+    ------
+    ModelError : it cannot be read, has no padding token, or knows more tokens than the model.
+    """
+    tokenizer = _read(source, trust)
+    if getattr(tokenizer, "backend_tokenizer", None) is not None:
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+    _check(source, tokenizer)
+    return tokenizer
+
+
+def limit_inputs(tokenizer: Any, config: Any) -> None:
+    """Have the tokenizer yield what a backbone with ``config`` takes, and nothing else."""
+    tokenizer.model_input_names = list(accepted_inputs(config))
+
+
+def _read(source: Source, trust: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust)
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            source.name, "has a tokenizer that cannot be read", first,
+            "If it is a SentencePiece one: pip install 'holdfast[sentencepiece]'.",
+        ) from error  # fmt: skip
+
+
+def _check(source: Source, tokenizer: Any) -> None:
+    if tokenizer.pad_token_id is None:
+        raise ModelError(
+            source.name, "has a tokenizer without a padding token", None,
+            "Choose an encoder: texts of unlike length cannot share a batch without one.",
+        )  # fmt: skip
+    known = int(source.config.get("vocab_size", len(tokenizer)))
+    if len(tokenizer) > known:
+        raise ModelError(
+            source.name, f"has {known} word embeddings, fewer than its tokenizer has tokens",
+            len(tokenizer), "The tokenizer belongs to another model.",
+        )  # fmt: skip
