@@ -1,0 +1,1 @@
+"""Outputs to numbers with intervals: the honest score, comparisons, calibration, hard rows."""

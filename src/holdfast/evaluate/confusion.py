@@ -1,0 +1,105 @@
+"""Precision, recall and F1, averaged and per class, with intervals, from the confusion cells.
+
+Rows with the same label and prediction are one atom, drawn by a multinomial law, so that the cost
+depends on the filled cells and not on the rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import Estimate, Floats, Ints, Outputs
+from holdfast.core.seeds import generator
+from holdfast.evaluate.resample import Units, bootstrap_notes, to_estimate, undefined
+from holdfast.stats.bootstrap import bootstrap, sums
+from holdfast.stats.intervals import wilson, wilson_by_groups
+from holdfast.tasks.metrics import counts as of
+
+Bools = npt.NDArray[np.bool_]
+AVERAGES = ("precision_macro", "recall_macro", "f1_macro", "f1_weighted")
+
+
+def confusion_counts(outputs: Outputs, classes: tuple[str, ...]) -> dict[str, Any]:
+    """``{"classes", "counts"}``; a line of counts is a true class, a column a prediction."""
+    size = len(classes)
+    cells = outputs.labels.astype(np.int64) * size + outputs.predictions
+    table = np.bincount(cells, minlength=size * size).reshape(size, size)
+    return {"classes": list(classes), "counts": table.tolist()}
+
+
+def confusion_scores(
+    outputs: Outputs, classes: tuple[str, ...], units: Units, seed: int, level: float,
+    resamples: int,
+) -> tuple[dict[str, Estimate], dict[str, dict[str, Any]]]:  # fmt: skip
+    """The four averages, and per class ``{"n", "precision", "recall", "f1"}``."""
+    size = len(classes)
+    multiplicity, table = _atoms(outputs, units, size)
+    result = bootstrap(
+        lambda weights: _values(weights @ table), multiplicity, level=level,
+        seed=generator(seed, "bootstrap", "confusion"), resamples=resamples,
+    )  # fmt: skip
+    notes = bootstrap_notes(units)
+    estimates = [
+        to_estimate(result, column, level, notes)
+        if np.isfinite(result.value[column])
+        else undefined("the class is neither labelled nor predicted here")
+        for column in range(len(result.value))
+    ]
+    averages = dict(zip(AVERAGES, estimates, strict=False))
+    f1 = estimates[len(AVERAGES) :]
+    per_class = {
+        name: _of_class(outputs, index, units, level) | {"f1": f1[index]}
+        for index, name in enumerate(classes)
+    }
+    return averages, per_class
+
+
+def _atoms(outputs: Outputs, units: Units, size: int) -> tuple[Ints, Floats]:
+    """Multiplicity [atoms] and summed indicators [atoms, 3·classes] of cells, or of groups."""
+    if units.grouped:
+        rows = of.indicators(outputs.labels, outputs.predictions, size)
+        return units.multiplicity, sums(rows, units.codes, units.atoms)
+    cells, multiplicity = np.unique(
+        outputs.labels.astype(np.int64) * size + outputs.predictions, return_counts=True
+    )
+    return multiplicity, of.indicators(cells // size, cells % size, size)
+
+
+def _values(table: Floats) -> Floats:
+    """Sums of indicators [r, 3·classes] → the averages, then F1 of each class, [r, 4 + classes]."""
+    counts = of.from_sums(table)
+    f1 = of.f1(counts)
+    averages = [
+        of.macro(of.precision(counts)), of.macro(of.recall(counts)), of.macro(f1),
+        of.weighted(f1, counts),
+    ]  # fmt: skip
+    return np.concatenate([np.stack(averages, axis=1), f1], axis=1)
+
+
+def _of_class(outputs: Outputs, index: int, units: Units, level: float) -> dict[str, Any]:
+    labelled, predicted = outputs.labels == index, outputs.predictions == index
+    return {
+        "n": int(labelled.sum()),
+        "precision": _share(labelled, predicted, units, level, "the class is never predicted"),
+        "recall": _share(predicted, labelled, units, level, "the class has no rows here"),
+    }
+
+
+def _share(
+    hits: Bools, among: Bools, units: Units, level: float, empty: str
+) -> Estimate:  # fmt: skip
+    if not among.any():
+        return undefined(empty)
+    kept = hits[among]
+    value = float(kept.mean())
+    if not units.grouped:
+        low, high = wilson(float(kept.sum()), len(kept), level)
+        return Estimate(value, low, high, level)
+    codes = np.unique(units.codes[among], return_inverse=True)[1].reshape(-1)
+    low, high = wilson_by_groups(kept, codes, level)
+    if np.isnan(low):
+        return Estimate(value, level=level, note="no interval: all its rows are of one group")
+    return Estimate(value, low, high, level, note="Wilson interval at the effective size")

@@ -1,0 +1,72 @@
+"""What is drawn when rows are resampled, and how a resampled number becomes an ``Estimate``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from holdfast.core.records import Estimate, Floats, Ints, Outputs
+from holdfast.stats.bootstrap import Bootstrapped, group_codes
+
+RESAMPLES = 2000
+RELIABLE_FROM = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """The units of a resample: rows, or groups of rows. ``codes`` [n] is each row's unit."""
+
+    codes: Ints
+    atoms: int
+    grouped: bool
+
+    @classmethod
+    def of(cls, outputs: Outputs) -> Units:
+        codes = group_codes(outputs.groups, len(outputs.labels))
+        atoms = int(codes.max()) + 1 if len(codes) else 0
+        return cls(codes, atoms, outputs.groups is not None)
+
+    @property
+    def multiplicity(self) -> Ints:
+        return np.ones(self.atoms, dtype=np.int64)
+
+    def spread(self, weights: Floats) -> Floats:
+        """Weights of units [r, atoms] as weights of rows [r, n]."""
+        return weights[:, self.codes] if self.grouped else weights
+
+
+def undefined(why: str) -> Estimate:
+    return Estimate(None, why=why)
+
+
+def bootstrap_notes(units: Units) -> list[str]:
+    """What qualifies every resampled interval of these units."""
+    notes = []
+    if len(units.codes) < RELIABLE_FROM:
+        notes.append(f"unreliable below n = {RELIABLE_FROM}")
+    if units.grouped:
+        few = ", unreliable with so few" if units.atoms < 30 else ""
+        notes.append(f"{units.atoms} groups resampled as groups{few}")
+    return notes
+
+
+def to_estimate(result: Bootstrapped, column: int, level: float, notes: list[str]) -> Estimate:
+    """One output of a bootstrap as an ``Estimate``, with what its resamples showed as a note."""
+    value, low, high = (float(part[column]) for part in (result.value, result.low, result.high))
+    defined = float(result.defined[column]) if len(result.draws) else 0.0
+    if np.isnan(low):
+        return Estimate(value, level=level, note=_joined([_why_none(result, defined), *notes]))
+    said = [f"undefined in {1 - defined:.1%} of resamples"] if defined < 1 else []
+    said += ["every resample gives the same value"] if low == high else []
+    return Estimate(value, low, high, level, note=_joined([*notes, *said]))
+
+
+def _why_none(result: Bootstrapped, defined: float) -> str:
+    if not len(result.draws):
+        return "no interval: there is one unit to resample"
+    return f"no interval: undefined in {1 - defined:.0%} of resamples"
+
+
+def _joined(notes: list[str]) -> str | None:
+    return "; ".join(notes) or None

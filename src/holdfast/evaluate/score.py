@@ -1,0 +1,176 @@
+"""The honest number: every metric of a set of rows, with an interval right at small n.
+
+Rates (accuracy; precision and recall of a class) have Wilson's interval; with groups, Wilson's at
+the effective sample size. The others are resampled: BCa over the confusion cells (all averages of
+precision, recall and F1), or over rows; with groups, over whole groups.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import Estimate, Floats, Ints, Outputs, Scores
+from holdfast.core.seeds import generator
+from holdfast.evaluate.calibration import ece_estimate, reliability
+from holdfast.evaluate.confusion import confusion_counts, confusion_scores
+from holdfast.evaluate.resample import (
+    RESAMPLES,
+    Units,
+    bootstrap_notes,
+    to_estimate,
+    undefined,
+)
+from holdfast.stats.bootstrap import bootstrap, sums
+from holdfast.stats.intervals import wilson, wilson_by_groups
+from holdfast.tasks.metrics import METRICS, Metric
+from holdfast.tasks.metrics.ranking import rank
+
+RANKINGS = ("roc_auc", "average_precision")
+CALLS_FOR_OWN = 300
+
+Bools = npt.NDArray[np.bool_]
+
+
+def score(
+    outputs: Outputs, classes: tuple[str, ...], *, seed: int = 0, level: float = 0.95,
+    extra_metrics: Sequence[Metric] = (), resamples: int = RESAMPLES,
+) -> Scores:  # fmt: skip
+    """Every metric of ``outputs`` with its interval, and the tables of a report.
+
+    ``metrics``: accuracy, precision_macro, recall_macro, f1_macro, f1_weighted, for two classes
+    roc_auc and average_precision (positive: the second class), loss, ece, then ``extra_metrics``
+    (BCa over rows or groups from 300 resamples, since they are called once per resample).
+    ``extra``: ``confusion``, ``reliability`` and ``per_class``.
+
+    No rows: every metric is undefined and says so. Below 100 rows, resampled intervals carry the
+    note that they are unreliable; grouped rows are named in the note of every metric.
+    """
+    if not len(outputs.labels):
+        return _empty(classes, extra_metrics)
+    units = Units.of(outputs)
+    averages, per_class = confusion_scores(outputs, classes, units, seed, level, resamples)
+    metrics = {"accuracy": accuracy_estimate(outputs, level), **averages}
+    if len(classes) == 2:
+        metrics |= _rankings(outputs, units, classes, seed, level, resamples)
+    metrics["loss"] = _loss(outputs, units, seed, level, resamples)
+    metrics["ece"] = ece_estimate(outputs, units, seed, level, resamples)
+    for metric in extra_metrics:
+        metrics[metric.name] = _own(metric, outputs, classes, units, seed, level)
+    extra = {
+        "confusion": confusion_counts(outputs, classes),
+        "reliability": reliability(outputs),
+        "per_class": per_class,
+    }
+    return Scores(len(outputs.labels), metrics, extra)
+
+
+def accuracy_estimate(outputs: Outputs, level: float = 0.95) -> Estimate:
+    """Accuracy with Wilson's interval, or with groups Wilson's at n ÷ design effect rows."""
+    right = outputs.predictions == outputs.labels
+    return rate_estimate(right, Units.of(outputs), level)
+
+
+def rate_estimate(hits: Bools, units: Units, level: float) -> Estimate:
+    """A share of rows with its Wilson interval."""
+    value = float(np.mean(hits))
+    if not units.grouped:
+        low, high = wilson(float(np.sum(hits)), len(hits), level)
+        return Estimate(value, low, high, level)
+    low, high = wilson_by_groups(hits, units.codes, level)
+    if math.isnan(low):
+        return Estimate(value, level=level, note="no interval: all rows are of one group")
+    note = f"Wilson interval at the effective number of rows of {units.atoms} groups"
+    return Estimate(value, low, high, level, note=note)
+
+
+def _rankings(
+    outputs: Outputs, units: Units, classes: tuple[str, ...], seed: int, level: float,
+    resamples: int,
+) -> dict[str, Estimate]:  # fmt: skip
+    if len(np.unique(outputs.labels)) < 2:
+        return {name: undefined(METRICS[name].undefined) for name in RANKINGS}
+    ranking = rank(outputs)
+
+    def both(weights: Floats) -> Floats:
+        rows = units.spread(weights)
+        return np.stack([ranking.roc_auc(rows), ranking.average_precision(rows)], axis=1)
+
+    result = bootstrap(
+        both, units.multiplicity, seed=generator(seed, "bootstrap", "ranking"),
+        level=level, resamples=resamples, blocks=300,
+    )  # fmt: skip
+    notes = [f"positive class: {classes[1]}", *bootstrap_notes(units)]
+    return {name: to_estimate(result, i, level, notes) for i, name in enumerate(RANKINGS)}
+
+
+def _loss(outputs: Outputs, units: Units, seed: int, level: float, resamples: int) -> Estimate:
+    if not np.isfinite(outputs.losses).all():
+        return undefined("a loss is not finite")
+    pair = np.column_stack([outputs.losses.astype(np.float64), np.ones(len(outputs.losses))])
+    table = sums(pair, units.codes, units.atoms)
+
+    def mean(weights: Floats) -> Floats:
+        total = weights @ table
+        return np.asarray(total[:, 0] / total[:, 1])
+
+    result = bootstrap(
+        mean, units.multiplicity, seed=generator(seed, "bootstrap", "loss"),
+        level=level, resamples=resamples,
+    )  # fmt: skip
+    return to_estimate(result, 0, level, bootstrap_notes(units))
+
+
+def _own(
+    metric: Metric, outputs: Outputs, classes: tuple[str, ...], units: Units, seed: int,
+    level: float,
+) -> Estimate:  # fmt: skip
+    value = metric.compute(outputs, classes)
+    if value is None:
+        return undefined(metric.undefined)
+
+    def one_by_one(weights: Floats) -> Floats:
+        counts = units.spread(weights).astype(np.int64)
+        return np.array([_resampled(metric, outputs, classes, line) for line in counts])
+
+    result = bootstrap(
+        one_by_one, units.multiplicity, seed=generator(seed, "bootstrap", metric.name),
+        level=level, resamples=CALLS_FOR_OWN, blocks=100,
+    )  # fmt: skip
+    return to_estimate(result, 0, level, bootstrap_notes(units))
+
+
+def _resampled(
+    metric: Metric, outputs: Outputs, classes: tuple[str, ...], counts: Ints
+) -> float:  # fmt: skip
+    rows = np.repeat(np.arange(len(counts)), counts)
+    part = Outputs(
+        outputs.rows[rows], outputs.labels[rows], outputs.logits[rows], outputs.losses[rows]
+    )
+    try:
+        value = metric.compute(part, classes)
+    # A user's function may refuse a resample with one class; that resample is left out, and
+    # counted in the note.
+    except Exception:
+        return math.nan
+    return math.nan if value is None else value
+
+
+def _empty(classes: tuple[str, ...], extra_metrics: Sequence[Metric]) -> Scores:
+    names = ["accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_weighted"]
+    names += [*RANKINGS] if len(classes) == 2 else []
+    names += ["loss", "ece", *(metric.name for metric in extra_metrics)]
+    nothing = undefined("there are no rows")
+    zeros = [[0] * len(classes) for _ in classes]
+    per_class = {
+        name: {"n": 0, "precision": nothing, "recall": nothing, "f1": nothing} for name in classes
+    }
+    extra = {
+        "confusion": {"classes": list(classes), "counts": zeros},
+        "reliability": {"bins": []},
+        "per_class": per_class,
+    }
+    return Scores(0, dict.fromkeys(names, nothing), extra)
