@@ -124,3 +124,10 @@ def test_every_direct_dependency_is_pinned_exactly(root: Path) -> None:
 
 def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_recipe_reference_has_every_key_and_no_other(root: Path) -> None:
+    recipe = pytest.importorskip("holdfast.recipe")
+    text = (root / "docs" / "recipe.md").read_text("utf-8")
+    described = re.findall(r"^\| `([\w.]+)` \|", text, re.MULTILINE)
+    assert sorted(described) == sorted(recipe.known_keys())
