@@ -1,0 +1,58 @@
+"""Rows through a saved model, in its saved precision: the only numbers that are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.records import Floats, Outputs
+from holdfast.tasks.batching import by_length
+from holdfast.tasks.text_classification import TextClassification, encode
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.data.table import Table
+    from holdfast.models.saved import SavedClassifier
+
+TOKENS = 4096
+
+
+def answer(classifier: SavedClassifier, table: Table) -> Outputs:
+    """The saved model's logits for every row of ``table``, float32, in the table's order.
+
+    A row without a known label (-1) has a NaN loss.
+    """
+    return forward(
+        classifier.network, classifier.tokenizer, classifier.max_length, classifier.classes, table
+    )
+
+
+def forward(
+    network: Callable[..., torch.Tensor], tokenizer: Any, max_length: int,
+    classes: tuple[str, ...], table: Table,
+) -> Outputs:  # fmt: skip
+    """As ``answer``, for any callable that maps a tokenizer's batch to logits [batch, classes]."""
+    import torch
+
+    examples = encode(table, tokenizer, max_length)
+    task = TextClassification(tokenizer.pad_token_id, classes)
+    logits = np.zeros((len(examples), len(classes)), dtype=np.float32)
+    tokens = max(TOKENS, int(examples.lengths.max()) if len(examples) else 1)
+    with torch.inference_mode():
+        for chosen in by_length(examples.lengths, np.arange(len(examples)), tokens):
+            batch = task.collate(examples, chosen)
+            batch.pop("labels")
+            logits[chosen] = network(**batch).float().numpy()
+    groups = np.asarray(table.column("group"), dtype=object) if table.has_groups else None
+    return Outputs(examples.rows, examples.labels, logits, _losses(logits, examples.labels), groups)
+
+
+def _losses(logits: Floats, labels: Any) -> Floats:
+    wide = logits.astype(np.float64)
+    top = wide.max(axis=1, keepdims=True)
+    log_total = np.log(np.exp(wide - top).sum(axis=1)) + top[:, 0]
+    own = wide[np.arange(len(wide)), np.maximum(labels, 0)]
+    return np.where(labels >= 0, log_total - own, np.nan)

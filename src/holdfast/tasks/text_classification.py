@@ -1,0 +1,139 @@
+"""Text classification: texts or text pairs in, one class out, cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.records import Floats, Ints, Outputs
+from holdfast.stats.temperature import best_temperature
+from holdfast.tasks.base import Measured
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.data.table import Table
+
+ENCODE_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTexts:
+    """Token ids of all rows, flat: row i is ``ids[offsets[i]:offsets[i + 1]]``.
+
+    ``truncated`` counts the rows that were longer than the limit; ``lengths`` [n] in tokens.
+    """
+
+    ids: Ints
+    types: Ints | None
+    offsets: Ints
+    rows: Ints
+    labels: Ints
+    truncated: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> Ints:
+        return np.diff(self.offsets)
+
+
+def encode(table: Table, tokenizer: Any, max_length: int) -> EncodedTexts:
+    """Tokenise every row, cut at ``max_length`` tokens (the longest first, in pairs)."""
+    ids: list[Ints] = []
+    types: list[Ints] = []
+    lengths: list[int] = []
+    truncated = 0
+    for start in range(0, len(table), ENCODE_ROWS):
+        stop = min(start + ENCODE_ROWS, len(table))
+        block = table.rows.with_format("arrow")[start:stop]
+        texts = [
+            block[name].to_pylist() for name in ("text", "text_pair") if name in block.column_names
+        ]
+        encoded = tokenizer(
+            *texts, truncation="longest_first", max_length=max_length, padding=False
+        )
+        truncated += _count_truncated(encoded)
+        ids += [np.asarray(line, dtype=np.int32) for line in encoded["input_ids"]]
+        types += [np.asarray(line, dtype=np.int8) for line in encoded.get("token_type_ids", [])]
+        lengths += [len(line) for line in encoded["input_ids"]]
+    return EncodedTexts(
+        ids=np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32),
+        types=np.concatenate(types) if types else None,
+        offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        rows=np.asarray(table.column("row"), dtype=np.int64),
+        labels=np.asarray(table.column("label"), dtype=np.int64),
+        truncated=truncated,
+    )  # fmt: skip
+
+
+def _count_truncated(encoded: Any) -> int:
+    encodings = getattr(encoded, "encodings", None) or []
+    return sum(1 for encoding in encodings if encoding.overflowing)
+
+
+@dataclass(frozen=True)
+class TextClassification:
+    """The task's side of the loop. ``metrics`` are named functions of ``Outputs`` that every
+    snapshot computes on both sets."""
+
+    pad_id: int
+    classes: tuple[str, ...]
+    metrics: Mapping[str, Callable[[Outputs], float]] = field(default_factory=dict)
+    name: str = "text-classification"
+
+    def collate(
+        self, examples: EncodedTexts, positions: Sequence[int] | Ints
+    ) -> dict[str, torch.Tensor]:
+        """Rows padded on the right to the longest of them: ``input_ids``, ``attention_mask``
+        and, where the tokenizer makes them, ``token_type_ids``, all [batch, longest]."""
+        import torch
+
+        chosen = np.asarray(positions, dtype=np.int64)
+        starts, stops = examples.offsets[chosen], examples.offsets[chosen + 1]
+        longest = int((stops - starts).max())
+        inside = np.arange(longest)[None, :] < (stops - starts)[:, None]
+        source = np.minimum(starts[:, None] + np.arange(longest)[None, :], len(examples.ids) - 1)
+        ids = np.where(inside, examples.ids[source], self.pad_id).astype(np.int64)
+        batch = {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(inside.astype(np.int64)),
+            "labels": torch.from_numpy(examples.labels[chosen]),
+        }
+        if examples.types is not None:
+            types = np.where(inside, examples.types[source], 0).astype(np.int64)
+            batch["token_type_ids"] = torch.from_numpy(types)
+        return batch
+
+    def losses(self, output: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Cross-entropy per row [batch], in nats, computed in float32."""
+        import torch
+
+        return torch.nn.functional.cross_entropy(
+            output.logits.float(), batch["labels"], reduction="none"
+        )
+
+    def keep(self, output: Any) -> torch.Tensor:
+        """The logits [batch, classes]."""
+        logits: torch.Tensor = output.logits.float()
+        return logits
+
+    def outputs(self, losses: Floats, kept: Floats, examples: EncodedTexts) -> Outputs:
+        """The record that metrics and scores read."""
+        return Outputs(examples.rows, examples.labels, kept, losses)
+
+    def measure(self, losses: Floats, kept: Floats, examples: EncodedTexts) -> Measured:
+        """Metrics of one set; NaN throughout when it is empty."""
+        if not len(losses):
+            empty = {name: float("nan") for name in ("accuracy", *self.metrics)}
+            return Measured(losses, empty, float("nan"), 1.0, np.zeros(0, dtype=bool), kept)
+        outputs = self.outputs(losses, kept, examples)
+        correct = outputs.predictions == outputs.labels
+        metrics = {"accuracy": float(correct.mean())}
+        metrics.update({name: compute(outputs) for name, compute in self.metrics.items()})
+        temperature, refined = best_temperature(kept, outputs.labels)
+        return Measured(losses, metrics, refined, temperature, correct, kept)

@@ -1,0 +1,120 @@
+"""What the machine decides: threads and precision. Decided once before step 0, with a reason,
+stored in the run's recipe, and reused on resume."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast.core.records import Decision
+
+PROBE_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class MachineChoice:
+    """``threads`` for PyTorch, ``precision`` of the forward and backward pass."""
+
+    threads: int
+    precision: str
+    decisions: tuple[Decision, ...]
+
+
+def choose_machine(threads: int | None, precision: str) -> MachineChoice:
+    """Fill in what the recipe leaves open. Sets PyTorch's thread count."""
+    import torch
+
+    count, threads_because = _choose_threads(threads)
+    torch.set_num_threads(count)
+    chosen, precision_because = _choose_precision(precision)
+    decisions = (
+        Decision("train.threads", str(count), threads_because),
+        Decision("train.precision", chosen, precision_because),
+    )
+    return MachineChoice(count, chosen, decisions)
+
+
+def has_bfloat16(device: str) -> tuple[bool, str]:
+    """Whether ``device`` (cpu, cuda, mps) multiplies bfloat16 in hardware, and how we know."""
+    import torch
+
+    if device == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return fast, f"{torch.cuda.get_device_name()} {'has' if fast else 'lacks'} it"
+    if device == "mps":
+        return False, "not used on Apple GPUs"
+    flags = _processor_flags() & {"amx_bf16", "avx512_bf16", "avx_ne_convert", "bf16", "svebf16"}
+    flags -= {"avx_ne_convert"}
+    shown = ", ".join(sorted(flags))
+    return bool(flags), f"processor flags: {shown}" if flags else "no such flag on this processor"
+
+
+def device_kind() -> str:
+    """``cuda``, ``mps`` or ``cpu``: the best that PyTorch sees."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _choose_precision(wanted: str) -> tuple[str, str]:
+    if wanted != "auto":
+        return wanted, "set in the recipe"
+    fast, because = has_bfloat16(device_kind())
+    if fast:
+        return "bfloat16", f"bfloat16 is in hardware here ({because}); weights stay float32"
+    return "float32", f"bfloat16 is not in hardware here ({because})"
+
+
+def _choose_threads(wanted: int | None) -> tuple[int, str]:
+    if wanted is not None:
+        return wanted, "set in the recipe"
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdigit() and int(given) > 0:
+        return int(given), "OMP_NUM_THREADS is set"
+    cores = _usable_cores()
+    if cores == 1:
+        return 1, "one core is usable"
+    return _probe_threads(cores)
+
+
+def _probe_threads(cores: int) -> tuple[int, str]:
+    alone, together = _steps_per_second(1), _steps_per_second(cores)
+    # Several threads must pay clearly: on shared cores they spin while waiting for each other.
+    best = cores if together > 1.15 * alone else 1
+    measured = f"{alone:.0f} small steps a second on 1 thread, {together:.0f} on {cores}"
+    return best, f"a half-second probe measured {measured}"
+
+
+def _steps_per_second(threads: int) -> float:
+    import torch
+
+    torch.set_num_threads(threads)
+    left, right = torch.ones(512, 384), torch.ones(384, 1536)
+    torch.nn.functional.gelu(left @ right)
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < PROBE_SECONDS:
+        torch.nn.functional.gelu(left @ right).sum()
+        count += 1
+    return count / (time.perf_counter() - start)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _processor_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return set(value.split())
+    return set()

@@ -1,0 +1,115 @@
+"""Measuring a set of rows in evaluation mode: one code for the train probe and for validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from holdfast.core.records import Floats, Ints
+from holdfast.tasks.batching import by_length
+from holdfast.train.batches import shard
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from holdfast.tasks.base import Task
+
+EVALUATION_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the network says of a batch: ``logits`` [batch, classes], and the ``features``
+    [batch, width] that its last layer reads."""
+
+    logits: torch.Tensor
+    features: torch.Tensor
+
+
+def run_network(network: Any, batch: dict[str, torch.Tensor]) -> Output:
+    """Logits and features of a batch, in the network's present mode.
+
+    The last layer is computed in float32 whatever the precision: it costs nothing, and bfloat16
+    logits have three digits.
+    """
+    features = _features(network, batch)
+    with torch.autocast(features.device.type, enabled=False):
+        logits = network.head(network.dropout(features))
+    return Output(logits, features)
+
+
+def _features(network: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    features: torch.Tensor = network.features(**inputs)
+    return features.float()
+
+
+class Observer:
+    """Runs rows through a network in inference mode, longest first, sharded over processes.
+
+    ``tokens`` bounds the padded tokens of a batch, so that evaluation never needs more memory
+    than training, which keeps activations for a batch of at least that size.
+    """
+
+    def __init__(self, accelerator: Accelerator, task: Task, tokens: int) -> None:
+        self._accelerator = accelerator
+        self._task = task
+        self._tokens = tokens
+
+    def measure(self, network: Any, examples: Any, positions: Ints) -> tuple[Floats, Floats]:
+        """Per-example losses [n] and kept outputs [n, …] of these positions, in their order."""
+
+        def one(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            output = run_network(network, batch)
+            losses = self._task.losses(output, batch)[:, None]
+            return torch.cat([losses, self._task.keep(output)], dim=1)
+
+        table = self._collect(network, examples, positions, one)
+        return table[:, 0].astype(np.float64), table[:, 1:]
+
+    def features(self, network: Any, examples: Any, positions: Ints) -> Floats:
+        """What the last layer reads [n, width], float32, in the order of ``positions``."""
+
+        return self._collect(network, examples, positions, lambda batch: _features(network, batch))
+
+    def _collect(
+        self, network: Any, examples: Any, positions: Ints, one: Callable[..., torch.Tensor]
+    ) -> Floats:
+        was_training = network.training
+        network.eval()
+        rank, world = self._accelerator.process_index, self._accelerator.num_processes
+        mine = shard(np.arange(len(positions)), rank, world)
+        index: list[Ints] = []
+        lines: list[torch.Tensor] = []
+        with torch.inference_mode(), self._accelerator.autocast():
+            for chosen in by_length(examples.lengths[positions], mine, self._tokens):
+                batch = self._task.collate(examples, positions[chosen])
+                batch = {k: v.to(self._accelerator.device) for k, v in batch.items()}
+                lines.append(one(batch).float().cpu())
+                index.append(chosen)
+        network.train(was_training)
+        return self._in_order(index, lines, len(positions))
+
+    def _in_order(self, index: list[Ints], lines: list[torch.Tensor], count: int) -> Floats:
+        order = np.concatenate(index) if index else np.zeros(0, dtype=np.int64)
+        values = torch.cat(lines).numpy() if lines else np.zeros((0, 1), dtype=np.float32)
+        parts = _gather([(order, values)], self._accelerator.num_processes)
+        width = max(part[1].shape[1] for part in parts)
+        table = np.zeros((count, width), dtype=np.float32)
+        for part_order, part_values in parts:
+            if len(part_order):
+                table[part_order] = part_values
+        return table
+
+
+def _gather(mine: list[Any], world: int) -> list[Any]:
+    if world == 1:
+        return mine
+    from accelerate.utils import gather_object
+
+    gathered: list[Any] = gather_object(mine)
+    return gathered

@@ -1,0 +1,140 @@
+"""What a run will do, in numbers, before its first step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from holdfast.core.errors import RecipeError
+
+FORWARD_SHARE = 1 / 3
+EVALUATION_BUDGET = 0.10
+LEAST_PROBE_ROWS = 100
+MOST_PROBE_ROWS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of the run with one loss and one optimizer.
+
+    ``steps`` updates of ``batch_size × accumulate`` rows. ``head`` says whether the last layer
+    learns by gradient (``train``) or is refitted to the features at each evaluation point
+    (``refit``). ``sampler`` is ``windows`` (each row once an epoch, like lengths together) or
+    ``classes`` (several rows of several classes, for contrast; ``classes_per_batch`` at most).
+    ``learning_rate`` is the backbone's, ``head_learning_rate`` the head's.
+    """
+
+    name: str
+    loss: Literal["task", "contrast"]
+    head: Literal["train", "refit"]
+    sampler: Literal["windows", "classes"]
+    steps: int
+    batch_size: int
+    learning_rate: float
+    head_learning_rate: float
+    optimizer: str = "adamw"
+    schedule: str = "linear"
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    layer_decay: float = 1.0
+    clip: float | None = 1.0
+    accumulate: int = 1
+    label_smoothing: float = 0.0
+    temperature: float = 0.1
+    classes_per_batch: int = 8
+
+    @property
+    def rows_per_step(self) -> int:
+        return self.batch_size * self.accumulate
+
+    @property
+    def warmup_steps(self) -> int:
+        return math.ceil(self.warmup * self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All phases, and where the run looks at itself.
+
+    ``evaluate_at`` are global steps, rising, with 0 and the last step in it; ``probe_rows`` is
+    how many training rows the train probe holds.
+    """
+
+    phases: tuple[Phase, ...]
+    evaluate_at: tuple[int, ...]
+    probe_rows: int
+    seed: int
+    max_minutes: float | None = None
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+
+def steps_for(epochs: float, rows: int, rows_per_step: int) -> int:
+    """Updates that pass ``rows`` rows ``epochs`` times; the last batch of an epoch is partial."""
+    return max(1, round(epochs * math.ceil(rows / rows_per_step)))
+
+
+def evaluation_points(
+    phases: tuple[Phase, ...], train_rows: int, valid_rows: int, wanted: int
+) -> tuple[tuple[int, ...], int, str]:
+    """Where to take snapshots, and how many rows the train probe holds; and why.
+
+    About ``wanted`` points, fewer where they would cost more than a tenth of the training's work
+    (a forward row counts as a third of a training row): first the train probe shrinks, not below
+    100 rows or the size of the validation set; then points go, not below one per epoch plus
+    step 0. A phase that refits its head counts the features of all training rows too; one that
+    draws rows by class has no epochs, so its end alone is required.
+    """
+    steps = sum(phase.steps for phase in phases)
+    work = sum(phase.steps * phase.rows_per_step for phase in phases)
+    probe = min(train_rows, max(valid_rows, 1), MOST_PROBE_ROWS)
+    refit_rows = train_rows if any(phase.head == "refit" for phase in phases) else 0
+    least_points = 1 + sum(_least_points(phase, train_rows) for phase in phases)
+
+    def points_within_budget(probe_rows: int) -> int:
+        cost = (probe_rows + valid_rows + refit_rows) * FORWARD_SHARE
+        return math.floor(EVALUATION_BUDGET * work / max(cost, 1e-9))
+
+    least_probe = min(probe, max(LEAST_PROBE_ROWS, 0), max(valid_rows, 1))
+    if points_within_budget(probe) < wanted + 1:
+        probe = least_probe
+    points = min(wanted + 1, max(least_points, points_within_budget(probe)), steps + 1)
+    at = _spread(phases, points)
+    reason = (
+        f"{len(at)} looks of {probe} training and {valid_rows} validation rows cost about "
+        f"{len(at) * (probe + valid_rows + refit_rows) * FORWARD_SHARE / max(work, 1):.0%} of the "
+        f"training's work; {wanted} were wanted, at least {least_points} are taken"
+    )
+    return at, probe, reason
+
+
+def _least_points(phase: Phase, train_rows: int) -> int:
+    if phase.sampler == "classes":
+        return 1
+    epochs = math.ceil(phase.steps * phase.rows_per_step / max(1, train_rows))
+    return min(phase.steps, max(1, epochs))
+
+
+def _spread(phases: tuple[Phase, ...], points: int) -> tuple[int, ...]:
+    """``points`` steps evenly over the run, with 0, the end, and the end of every phase."""
+    steps = sum(phase.steps for phase in phases)
+    even = {round(i * steps / max(1, points - 1)) for i in range(points)}
+    ends, end = set(), 0
+    for phase in phases:
+        end += phase.steps
+        ends.add(end)
+    return tuple(sorted(even | ends | {0}))
+
+
+def check_phase(phase: Phase) -> None:
+    """Settings that contradict each other are refused before anything runs."""
+    if phase.steps < 1:
+        raise RecipeError(f"phase {phase.name}", "needs at least one step", phase.steps)
+    if phase.sampler == "classes" and phase.batch_size < 4:
+        raise RecipeError(
+            "methods.contrast.batch_size", "must hold two rows of two classes", phase.batch_size,
+            "Use 4 or more; 32 is the default.",
+        )  # fmt: skip

@@ -1,0 +1,236 @@
+"""The state of a run: what the loop moves, what listeners see, what a checkpoint keeps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from holdfast.core.errors import Defect
+from holdfast.core.events import EVENTS, Advisor, LossTerm, Monitor, Stateful
+from holdfast.core.records import Action, Ints, Snapshot, Verdict
+from holdfast.train.batches import probe_positions
+from holdfast.train.checkpoint import CheckpointStore
+from holdfast.train.journal import Journal
+from holdfast.train.observe import EVALUATION_TOKENS, Observer
+from holdfast.train.plan import Phase, Plan
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from holdfast.tasks.base import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything a run is made of, ready to go.
+
+    ``groups`` turns a phase into parameter groups (``params``, ``lr``, ``weight_decay``), or none
+    where nothing learns; ``criterion`` turns a snapshot into a number, smaller is better.
+    """
+
+    network: Any
+    task: Task
+    train: Any
+    valid: Any
+    plan: Plan
+    accelerator: Accelerator
+    groups: Callable[[Any, Phase], list[dict[str, Any]]]
+    optimizer: Callable[[str, list[dict[str, Any]]], torch.optim.Optimizer]
+    schedule: Callable[[str, int, int], Any]
+    criterion: Callable[[Snapshot], float]
+    monitor: Monitor
+    advisor: Advisor | None = None
+    terms: Mapping[str, Sequence[LossTerm]] = field(default_factory=dict)
+    listeners: Sequence[Any] = ()
+    journal: Journal = field(default_factory=lambda: Journal(None))
+    store: CheckpointStore = field(default_factory=lambda: CheckpointStore(None))
+
+
+@dataclass(slots=True)
+class Best:
+    """The best state so far: the tensors that learn, on the processor's memory."""
+
+    value: float = float("inf")
+    step: int = -1
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+class Run:
+    """A run in motion. Public attributes are what listeners may read."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.network = job.network
+        self.journal = job.journal
+        self.plan = job.plan
+        self.step = 0
+        self.phase_index = 0
+        self.step_in_phase = 0
+        self.examples_seen = 0
+        self.history: list[Snapshot] = []
+        self.verdict: Verdict | None = None
+        self.actions: list[tuple[int, Action]] = []
+        self.best = Best()
+        self.stop_because: str | None = None
+        self.running_loss = float("nan")
+        self.gradient_norms: list[float] = []
+        self.learning_rate = 0.0
+        self.evaluate_s = 0.0
+        self.guard_s = 0.0
+        self.finished = False
+        self.optimizer: torch.optim.Optimizer | None = None
+        self.schedule: Any = None
+        self.probe: Ints = probe_positions(job.train.rows, job.plan.probe_rows, job.plan.seed)
+        self.observer = Observer(job.accelerator, job.task, _tokens(job))
+        self.start = self.learning_tensors()
+        self.previous = self.start
+        self._clock = time.perf_counter()
+        self._seconds_before = 0.0
+        self._handlers = {event: _handlers(event, job.listeners) for event in EVENTS}
+
+    @property
+    def phase(self) -> Phase:
+        return self.plan.phases[min(self.phase_index, len(self.plan.phases) - 1)]
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training rows so far, over all phases."""
+        return self.examples_seen / max(1, len(self.job.train))
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run, over all its processes in time."""
+        return self._seconds_before + time.perf_counter() - self._clock
+
+    def emit(self, event: str) -> None:
+        """Tell every listener that has a method of this name."""
+        if event not in self._handlers:
+            raise Defect("the loop", "emitted an event that core/events.py does not name", event)
+        for handler in self._handlers[event]:
+            handler(self)
+
+    def learning_parameters(self) -> dict[str, torch.nn.Parameter]:
+        """The parameters that any phase may change, by name."""
+        return {n: p for n, p in self.network.named_parameters() if p.requires_grad}
+
+    def learning_tensors(self) -> dict[str, torch.Tensor]:
+        """A copy of them in the processor's memory."""
+        return {n: p.detach().cpu().clone() for n, p in self.learning_parameters().items()}
+
+    def load_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put such a copy back."""
+        parameters = self.learning_parameters()
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                parameters[name].copy_(tensor)
+
+    def remember_best(self, snapshot: Snapshot) -> None:
+        """Keep the state when the criterion is the smallest so far; a NaN never is."""
+        value = self.job.criterion(snapshot)
+        if value < self.best.value or self.best.step < 0:
+            value = value if np.isfinite(value) else float("inf")
+            self.best = Best(value, self.step, self.learning_tensors())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resume needs, in types that the weights-only loader reads."""
+        names = ("step", "phase_index", "step_in_phase", "examples_seen", "running_loss",
+                 "learning_rate", "gradient_norms", "evaluate_s", "guard_s", "stop_because",
+                 "finished")  # fmt: skip
+        return {
+            **{name: getattr(self, name) for name in names},
+            "seconds": self.seconds,
+            "journal_size": self.journal.size,
+            "tensors": self.learning_tensors(),
+            "frozen": self._frozen_sum(),
+            "start": self.start,
+            "previous": self.previous,
+            "best": [self.best.value, self.best.step, self.best.tensors],
+            "optimizer": self.optimizer.state_dict() if self.optimizer else None,
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "random": _random_state(),
+            "history": [_pack(snapshot) for snapshot in self.history],
+            "actions": [(s, a.action, a.because, dict(a.settings)) for s, a in self.actions],
+            "advisor": self.job.advisor.state_dict() if self.job.advisor else None,
+            "listeners": [_listener_state(listener) for listener in self.job.listeners],
+        }
+
+    def load_state_dict(self, state: dict[str, Any], begin_phase: Callable[[Run], None]) -> None:
+        """Continue from ``state_dict``; ``begin_phase`` makes the optimizer of its phase."""
+        for name in ("step", "phase_index", "step_in_phase", "examples_seen", "running_loss",
+                     "learning_rate", "gradient_norms", "evaluate_s", "guard_s", "stop_because",
+                     "finished"):  # fmt: skip
+            setattr(self, name, state[name])
+        if abs(state["frozen"] - self._frozen_sum()) > 1e-6 * max(1.0, abs(state["frozen"])):
+            raise Defect("the frozen weights", "are not those of the checkpoint")
+        self._seconds_before = state["seconds"]
+        self.load_tensors(state["tensors"])
+        self.start, self.previous = state["start"], state["previous"]
+        self.best = Best(*state["best"])
+        self.history = [_unpack(packed) for packed in state["history"]]
+        self.actions = [(s, Action(a, b, settings)) for s, a, b, settings in state["actions"]]
+        if state["optimizer"] is not None:
+            begin_phase(self)
+            assert self.optimizer is not None
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+        if self.job.advisor:
+            self.job.advisor.load_state_dict(state["advisor"])
+        for listener, listener_state in zip(self.job.listeners, state["listeners"], strict=True):
+            if listener_state is not None:
+                listener.load_state_dict(listener_state)
+        self.verdict = self.job.monitor(self.history)
+        self.journal.cut(state["journal_size"])
+        _set_random_state(state["random"])
+
+    def _frozen_sum(self) -> float:
+        frozen = [p for p in self.network.parameters() if not p.requires_grad]
+        return float(sum(p.detach().double().abs().sum().item() for p in frozen))
+
+
+def _tokens(job: Job) -> int:
+    longest = int(max([1, *job.train.lengths.tolist(), *job.valid.lengths.tolist()]))
+    largest = max(phase.batch_size for phase in job.plan.phases) * longest
+    return max(longest, min(EVALUATION_TOKENS, largest))
+
+
+def _handlers(event: str, listeners: Sequence[Any]) -> list[Callable[[Run], None]]:
+    return [getattr(listener, event) for listener in listeners if hasattr(listener, event)]
+
+
+def _listener_state(listener: Any) -> dict[str, Any] | None:
+    return listener.state_dict() if isinstance(listener, Stateful) else None
+
+
+def _random_state() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"torch": torch.get_rng_state(), "cuda": cuda}
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+_ARRAYS = ("train_losses", "valid_losses", "train_correct", "valid_correct", "valid_logits")
+
+
+def _pack(snapshot: Snapshot) -> dict[str, Any]:
+    fields = {name: getattr(snapshot, name) for name in Snapshot.__slots__}
+    for name in _ARRAYS:
+        if fields[name] is not None:
+            fields[name] = torch.from_numpy(np.ascontiguousarray(fields[name]))
+    return fields
+
+
+def _unpack(packed: dict[str, Any]) -> Snapshot:
+    fields = dict(packed)
+    for name in _ARRAYS:
+        if fields[name] is not None:
+            fields[name] = fields[name].numpy()
+    return Snapshot(**fields)

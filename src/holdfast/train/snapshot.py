@@ -1,0 +1,57 @@
+"""Taking a snapshot: the same rows, the same code, each time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from holdfast.core.records import Snapshot
+
+if TYPE_CHECKING:
+    from holdfast.train.run import Run
+
+
+def take_snapshot(run: Run) -> Snapshot:
+    """Measure the train probe and the validation rows, and how far the weights have moved."""
+    task, job = run.job.task, run.job
+    probe = task.measure(*run.observer.measure(run.network, job.train, run.probe),
+                         take(job.train, run.probe))  # fmt: skip
+    everything = np.arange(len(job.valid))
+    valid = task.measure(*run.observer.measure(run.network, job.valid, everything), job.valid)
+    now = run.learning_tensors()
+    moved, distance = _moved(now, run.previous), _moved(now, run.start)
+    run.previous = now
+    norms, run.gradient_norms = run.gradient_norms, []
+    return Snapshot(
+        step=run.step, epoch=round(run.epoch, 6), examples_seen=run.examples_seen,
+        phase=run.phase.name if run.step else "start",
+        train_losses=probe.losses, valid_losses=valid.losses,
+        train_metrics=probe.metrics, valid_metrics=valid.metrics,
+        refined_loss=valid.refined_loss, temperature=valid.temperature,
+        learning_rate=run.learning_rate,
+        gradient_norm=float(np.mean(norms)) if norms else None,
+        relative_update=moved if run.step else None, distance=distance, seconds=run.seconds,
+        train_correct=probe.correct, valid_correct=valid.correct, valid_logits=valid.logits,
+    )  # fmt: skip
+
+
+def take(examples: Any, positions: Any) -> Any:
+    """These positions of a set of examples, for measuring: rows and labels only."""
+    return _Taken(examples.rows[positions], examples.labels[positions])
+
+
+class _Taken:
+    def __init__(self, rows: Any, labels: Any) -> None:
+        self.rows = rows
+        self.labels = labels
+
+
+def _moved(now: Mapping[str, torch.Tensor], before: Mapping[str, torch.Tensor]) -> float:
+    """‖now − before‖ ÷ ‖before‖ over all learning tensors; 0 when there are none."""
+    names = list(now)
+    difference = sum(float((now[n] - before[n]).norm()) ** 2 for n in names)
+    size = sum(float(before[n].norm()) ** 2 for n in names)
+    return float(np.sqrt(difference / size)) if size else 0.0

@@ -1,0 +1,169 @@
+"""One update, and which rows it uses."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from holdfast.core.errors import TrainingError
+from holdfast.core.records import Ints
+from holdfast.train.batches import class_batch, parts_by_length, shard, window_batches
+from holdfast.train.observe import Output, run_network
+
+if TYPE_CHECKING:
+    from holdfast.train.run import Run
+
+PART_ROWS = 8
+
+
+def begin_phase(run: Run) -> None:
+    """Make the optimizer and the schedule of the present phase."""
+    phase = run.phase
+    groups = run.job.groups(run.network, phase)
+    for group in groups:
+        group["base_lr"] = group["lr"]
+    run.optimizer = run.job.optimizer(phase.optimizer, groups)
+    run.schedule = run.job.schedule(phase.schedule, phase.steps, phase.warmup_steps)
+
+
+def steps_per_epoch(run: Run) -> int:
+    """Updates that pass every training row once, in the present phase."""
+    return max(1, math.ceil(len(run.job.train) / run.phase.rows_per_step))
+
+
+def rows_of_step(run: Run) -> Ints:
+    """Positions of the training rows of the next update: a function of seed, phase and step."""
+    phase, seed = run.phase, run.plan.seed
+    if phase.sampler == "classes":
+        return class_batch(
+            run.job.train.labels, phase.batch_size, phase.classes_per_batch, seed, run.step_in_phase
+        )
+    epoch, index = divmod(run.step_in_phase, steps_per_epoch(run))
+    return _epoch(run, epoch)[index]
+
+
+def train_step(run: Run, rows: Ints) -> None:
+    """Forward, losses, backward, clip, update; the run's counters move on.
+
+    The gradient is that of Σ losses ÷ rows over the whole update, whatever the pieces it is
+    computed in: micro-batches, length parts, processes.
+    """
+    assert run.optimizer is not None
+    run.network.train()
+    whole = run.phase.loss == "contrast"
+    rank, world = run.job.accelerator.process_index, run.job.accelerator.num_processes
+    mine = rows if whole else shard(rows, rank, world)
+    run.optimizer.zero_grad(set_to_none=True)
+    total = 0.0
+    for piece in [mine] if whole else _micro_batches(run, mine):
+        loss = _losses(run, piece).sum() / len(rows)
+        run.job.accelerator.backward(loss)
+        total += float(loss.detach())
+    total = _combine(run, total, average=whole)
+    if not math.isfinite(total):
+        raise _not_a_number(run, total)
+    run.running_loss = total
+    _update(run)
+    run.examples_seen += len(rows)
+    run.step, run.step_in_phase = run.step + 1, run.step_in_phase + 1
+    run.emit("step_done")
+
+
+def _micro_batches(run: Run, rows: Ints) -> list[Ints]:
+    return parts_by_length(rows, run.job.train.lengths, run.phase.accumulate) if len(rows) else []
+
+
+def _losses(run: Run, rows: Ints) -> torch.Tensor:
+    lengths = run.job.train.lengths
+    parts = [rows]
+    if run.phase.sampler == "classes":
+        parts = parts_by_length(rows, lengths, math.ceil(len(rows) / PART_ROWS))
+    batches, outputs = [], []
+    with run.job.accelerator.autocast():
+        for part in parts:
+            batch = run.job.task.collate(run.job.train, part)
+            batch = {name: value.to(run.job.accelerator.device) for name, value in batch.items()}
+            batches.append(batch)
+            outputs.append(run_network(run.network, batch))
+    output = Output(
+        torch.cat([o.logits for o in outputs]), torch.cat([o.features for o in outputs])
+    )
+    batch = batches[0] if len(batches) == 1 else {"labels": _labels(batches)}
+    losses = run.job.task.losses(output, batch)
+    for term in run.job.terms.get(run.phase.name, ()):
+        losses = term(batch, output, losses)
+    run.emit("loss_ready")
+    return losses
+
+
+def _labels(batches: list[dict[str, torch.Tensor]]) -> torch.Tensor:
+    return torch.cat([batch["labels"] for batch in batches])
+
+
+def _update(run: Run) -> None:
+    assert run.optimizer is not None
+    parameters = [p for g in run.optimizer.param_groups for p in g["params"]]
+    limit = run.phase.clip if run.phase.clip is not None else math.inf
+    norm = torch.nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], limit)
+    run.gradient_norms.append(float(norm))
+    run.emit("gradients_ready")
+    scale = run.schedule.scale(run.step_in_phase)
+    for group in run.optimizer.param_groups:
+        group["lr"] = group["base_lr"] * scale
+    run.learning_rate = run.phase.learning_rate * scale
+    run.optimizer.step()
+
+
+def _combine(run: Run, total: float, average: bool) -> float:
+    """Add the gradients and the loss of all processes (or average, where each did the whole)."""
+    accelerator = run.job.accelerator
+    if accelerator.num_processes == 1:
+        return total
+    assert run.optimizer is not None
+    parameters = [p for g in run.optimizer.param_groups for p in g["params"]]
+    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    flat = torch.cat(
+        [*[g.reshape(-1) for g in grads], torch.tensor([total], device=grads[0].device)]
+    )
+    flat = accelerator.reduce(flat, reduction="mean" if average else "sum")
+    start = 0
+    for parameter in parameters:
+        parameter.grad = flat[start : start + parameter.numel()].view_as(parameter)
+        start += parameter.numel()
+    return float(flat[-1])
+
+
+def _not_a_number(run: Run, loss: float) -> TrainingError:
+    return TrainingError(
+        f"step {run.step + 1}", "gave a training loss that is not a finite number", loss,
+        f"Lower train.learning_rate (now {run.phase.learning_rate:.2g}) or set "
+        "train.precision=float32.",
+    )  # fmt: skip
+
+
+def _epoch(run: Run, epoch: int) -> list[Ints]:
+    return _cached_epoch(_Lengths(run.job.train.lengths), run.phase.rows_per_step, run.plan.seed,
+                         run.phase.name, epoch)  # fmt: skip
+
+
+class _Lengths:
+    """Lengths that a cache can compare: by identity of content."""
+
+    def __init__(self, values: Ints) -> None:
+        self.values = values
+        self._key = hash(np.ascontiguousarray(values).tobytes())
+
+    def __hash__(self) -> int:
+        return self._key
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, _Lengths) and np.array_equal(self.values, other.values)
+
+
+@lru_cache(maxsize=2)
+def _cached_epoch(lengths: _Lengths, rows: int, seed: int, phase: str, epoch: int) -> list[Ints]:
+    return window_batches(lengths.values, rows, seed, phase, epoch)
