@@ -1,0 +1,95 @@
+"""Which texts are copies of each other: exact after normalising, or verified near-copies.
+
+The engine of the division and of the audit. One pass reads all texts into compact arrays
+(``words.py``); exact copies become one; candidates (``candidates.py``) are verified exactly
+(``verify.py``, the rule in ``criterion.py``); links are joined to groups (``chains.py``).
+
+Nothing depends on the order of the texts: texts are numbered by the hash of their normal form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.split.candidates import Search
+from holdfast.split.chains import Cut, group_and_cut
+from holdfast.split.verify import Links, verify
+from holdfast.split.words import I64, Read, make_bags, read_texts
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Who copies whom among n texts.
+
+    ``groups`` [n]: equal numbers are copies, dense from 0, numbered by content; the same texts
+    give the same grouping whatever their order. ``exact`` [n]: equal numbers have equal normal
+    forms. ``links``: verified near-copies as pairs of ``exact`` numbers, with similarities, those
+    across a cut included. ``cuts``: groups that chains had made too large. ``windowed``: texts in
+    buckets too large to be compared all with all, whose far copies may be linked only by chains.
+    """
+
+    groups: I64
+    exact: I64
+    links: Links
+    cuts: tuple[Cut, ...] = ()
+    windowed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @property
+    def count(self) -> int:
+        """The number of groups, those of one text included."""
+        return int(self.groups.max(initial=-1)) + 1
+
+    @property
+    def sizes(self) -> I64:
+        """Texts in each group, [count]."""
+        return np.bincount(self.groups, minlength=self.count)
+
+    @property
+    def in_copies(self) -> npt.NDArray[np.bool_]:
+        """Whether each text shares its group with another, [n]."""
+        return np.asarray(self.sizes[self.groups] > 1)
+
+    def near_pairs(self) -> Links:
+        """The near-copies as positions of texts, each different text by its first position."""
+        first = np.unique(self.exact, return_index=True)[1]
+        one, other = first[self.links.first], first[self.links.second]
+        low, high = np.minimum(one, other), np.maximum(one, other)
+        return Links(low, high, self.links.similarity)
+
+
+def find_copies(texts: Sequence[str], *, seed: int = 0) -> Copies:
+    """Group the texts that are copies of each other.
+
+    Parameters
+    ----------
+    texts : n texts; join the two of a pair with ``normalise.PAIR_MARK``.
+    seed : of the MinHash that finds candidates among texts of ``candidates.LONG`` words or more.
+
+    No texts give no groups. About 60 bytes of memory a text and 8 a word.
+    """
+    read = read_texts(texts)
+    exact, chosen = _exact(read)
+    bags = make_bags(read, chosen)
+    search = Search(bags, seed)
+    links = verify(bags, search.pairs())
+    groups, cuts = group_and_cut(len(bags), links)
+    return Copies(groups[exact], exact, links, cuts, search.windowed)
+
+
+def _exact(read: Read) -> tuple[I64, I64]:
+    """The number of each text's normal form, by hash [n], and a text for each: the one of the
+    most words, then of the lowest content hash."""
+    order = np.lexsort((read.contents, -read.lengths.astype(np.int64), read.keys))
+    keys = read.keys[order]
+    new = np.ones(len(keys), dtype=bool)
+    new[1:] = keys[1:] != keys[:-1]
+    exact = np.empty(len(keys), dtype=np.int64)
+    exact[order] = np.cumsum(new) - 1
+    return exact, order[new]

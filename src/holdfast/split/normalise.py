@@ -1,0 +1,100 @@
+"""The normal form: what is left of a text when case, space and punctuation do not count.
+
+Two texts are *exact copies* when their normal forms are equal. The normal form is
+
+1. Unicode NFKC (full-width letters, ligatures, no-break spaces), then lower case;
+2. without punctuation (``\\p{P}``, ASCII symbols such as ``$`` and ``+``, control and format
+   characters, variation selectors) and without space; but
+3. between two digits one mark stays where space or punctuation stood: ``1.5`` is not ``15``.
+
+Other symbols stay: "good 👍" and "good 👎" differ, and so do prices in € and £. A text of
+punctuation alone ("!!!", "?") would have nothing left, and all such texts would be copies of each
+other: its normal form is instead the text itself in step 1, without space, so that "! !" and "!!"
+are copies and "!!" and "??" are not. An empty text is a copy of an empty text only.
+
+All steps run in Arrow's kernels, several hundred thousand short texts a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+PAIR_MARK = "␟"
+"""Stands between the two texts of a pair: a symbol that the normal form keeps."""
+
+_BETWEEN_DIGITS = "\ue000"
+_PUNCTUATION = r"\p{P}\p{Cc}\p{Cf}$+<=>^`|~\x{FE00}-\x{FE0F}"
+_SPACES = r"\s\p{Z}\x{0085}"
+_NO_SPACES = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
+
+
+def normalise(text: str) -> str:
+    """The normal form of one text.
+
+    >>> normalise("It's  GOOD!") == normalise("its good")
+    True
+    >>> normalise("1.5 kg") == normalise("15 kg")
+    False
+    """
+    return str(normal_forms(to_arrow([text]))[0].as_py())
+
+
+def to_arrow(texts: Sequence[str]) -> Any:
+    """The texts as one Arrow array; what UTF-8 cannot hold (a lone surrogate) becomes ``?``."""
+    try:
+        return pa.array(texts, pa.large_string())
+    except UnicodeEncodeError:
+        return pa.array([t.encode("utf-8", "replace").decode() for t in texts], pa.large_string())
+
+
+def folded(texts: Any) -> Any:
+    """Step 1: NFKC and lower case."""
+    return pc.utf8_lower(pc.utf8_normalize(texts, "NFKC"))
+
+
+def spaced_words(fold: Any) -> Any:
+    """Folded texts without punctuation, words still apart: at spaces, and around each letter of a
+    script that writes none between words (Chinese, Japanese, Thai …)."""
+    # Matches cannot overlap, so the second pass takes what "1.2.3" leaves of the first.
+    kept = _between_digits(_between_digits(fold, r"[\p{P}]+"), r"[\p{P}]+")
+    # A control character that separates (tab, newline) must not glue its neighbours together.
+    plain = pc.replace_substring_regex(kept, rf"[{_SPACES}]+", " ")
+    bare = pc.replace_substring_regex(plain, rf"[{_PUNCTUATION}]+", "")
+    if pc.all(pc.string_is_ascii(bare)).as_py() in (True, None):
+        return bare
+    return pc.replace_substring_regex(bare, _NO_SPACES, r" \1 ")
+
+
+def normal_forms(texts: Any, fold: Any = None, words: Any = None) -> Any:
+    """The normal forms of an Arrow array of strings, as an Arrow array of strings."""
+    fold = folded(texts) if fold is None else fold
+    words = spaced_words(fold) if words is None else words
+    marked = _between_digits(_between_digits(words, " +"), " +")
+    form = pc.replace_substring(marked, " ", "")
+    alone = pc.replace_substring_regex(fold, rf"[{_SPACES}]+", "")
+    return pc.if_else(pc.equal(pc.binary_length(form), 0), alone, form)
+
+
+def content_keys(strings: Any, key: bytes = b"") -> npt.NDArray[np.uint64]:
+    """A 64-bit BLAKE2b hash of each string [n], the same on every machine and in every version.
+
+    Among 2 million different strings any two collide with a probability of 1e-7.
+    """
+    digests = [
+        hashlib.blake2b(value.encode(), digest_size=8, key=key).digest()
+        for value in strings.to_pylist()
+    ]
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def _between_digits(strings: Any, separators: str) -> Any:
+    return pc.replace_substring_regex(
+        strings, f"([0-9]){separators}([0-9])", rf"\1{_BETWEEN_DIGITS}\2"
+    )
