@@ -57,7 +57,8 @@ def load_classifier(
     max_length: int | None = None,
     seed: int = 0,
 ) -> LoadedClassifier:
-    """Load a pretrained encoder and put a new classification head on it, in float32.
+    """Load a pretrained encoder and put a new classification head on it, in float32 and
+    evaluation mode.
 
     Parameters
     ----------
@@ -89,6 +90,7 @@ def load_classifier(
     plain = _load_weights(source, family, config, seed, trust_remote_code)
     network = assemble(plain, family, tuple(classes), chosen)
     network.reset_head(seed)
+    network.eval()
     decisions = (*source.decisions, pooling_reason, length_reason)
     facts = _facts(source, network)
     return LoadedClassifier(network, tokenizer, length, decisions, facts)

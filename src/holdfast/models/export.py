@@ -15,6 +15,7 @@ from holdfast.core.files import disk_errors
 from holdfast.models.carry import carry_mean
 from holdfast.models.pooling import MeanPool, OwnPool
 from holdfast.models.quiet import quiet_transformers
+from holdfast.models.tokens import forget_limits
 
 if TYPE_CHECKING:
     from holdfast.models.network import EncoderClassifier
@@ -37,6 +38,7 @@ def export(
     if not (math.isfinite(temperature) and temperature > 0):
         raise Defect("temperature", "must be a positive number", temperature)
     plain = _plain_model(network, temperature)
+    forget_limits(tokenizer)
     with disk_errors(folder), quiet_transformers():
         folder.mkdir(parents=True, exist_ok=True)
         plain.save_pretrained(folder)
@@ -47,10 +49,11 @@ def _plain_model(network: EncoderClassifier, temperature: float) -> Any:
     """The plain model, its weights filled in. On the meta device, so that none are drawn."""
     from transformers import AutoModelForSequenceClassification
 
+    make: Any = AutoModelForSequenceClassification.from_config
     config = _config(network)
     state = plain_state(network, config, temperature)
     with quiet_transformers(), torch.device("meta"):
-        plain = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        plain = make(config, dtype=torch.float32)
     plain.load_state_dict(state, strict=True, assign=True)
     return plain
 

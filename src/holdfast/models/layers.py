@@ -134,7 +134,7 @@ def _named(network: EncoderClassifier, what: int | float | str) -> list[nn.Param
     count = int(what * len(below)) if isinstance(what, float) and 0 < what < 1 else int(what)
     if (count != what and not 0 < what < 1) or not 0 <= count <= len(below):
         raise RecipeError(
-            SETTING, f"must be a whole number up to {len(below)}, a share between 0 and 1, or names",
+            SETTING, f"must be a number up to {len(below)}, a share between 0 and 1, or names",
             what, f"Layers: {_names(network)}.",
         )  # fmt: skip
     return [parameter for layer in below[:count] for parameter in layer.parameters()]

@@ -28,6 +28,8 @@ class EncoderClassifier(nn.Module):
     that one tokenizer call serves all.
     """
 
+    config: Any
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -42,7 +44,7 @@ class EncoderClassifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.family = family
         self.classes = classes
-        self.config: Any = backbone.config
+        self.config = backbone.config
         self.accepts = accepted_inputs(self.config)
         self.head = nn.Linear(int(self.config.hidden_size), len(classes))
 

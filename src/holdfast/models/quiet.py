@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -15,8 +17,7 @@ def quiet_transformers() -> Iterator[None]:
     What they say that matters (missing weights, another head) is checked and told by the caller.
     Everything is as it was afterwards: no logging set-up outlives the block.
     """
-    from transformers.utils import logging as hf_logging
-
+    hf_logging: Any = importlib.import_module("transformers.utils.logging")
     loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     bars = hf_logging.is_progress_bar_enabled()

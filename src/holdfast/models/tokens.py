@@ -21,11 +21,17 @@ def load_tokenizer(source: Source, trust: bool = False) -> Any:
     ModelError : it cannot be read, has no padding token, or knows more tokens than the model.
     """
     tokenizer = _read(source, trust)
-    if getattr(tokenizer, "backend_tokenizer", None) is not None:
-        tokenizer.backend_tokenizer.no_truncation()
-        tokenizer.backend_tokenizer.no_padding()
+    forget_limits(tokenizer)
     _check(source, tokenizer)
     return tokenizer
+
+
+def forget_limits(tokenizer: Any) -> None:
+    """Drop the truncation and padding that a fast tokenizer keeps from its file or last call."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
 
 
 def limit_inputs(tokenizer: Any, config: Any) -> None:
