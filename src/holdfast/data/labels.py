@@ -1,0 +1,112 @@
+"""From labels as written to classes: spelling, order, and what cannot be a label."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import DataError
+from holdfast.core.records import Decision
+
+_WHOLE = re.compile(r"[-+]?\d+\.0+")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_DIGITS = re.compile(r"(\d+)")
+_MOST_SCORES = 20
+
+
+def sort_classes(classes: Iterable[str]) -> tuple[str, ...]:
+    """Classes in natural order: numbers by value, digits inside words by value.
+
+    >>> sort_classes(["10", "9", "-1"]), sort_classes(["q10", "q9"])
+    (('-1', '9', '10'), ('q9', 'q10'))
+    """
+    unique = set(classes)
+    if all(_NUMBER.fullmatch(name) for name in unique):
+        return tuple(sorted(unique, key=lambda name: (float(name), name)))
+    return tuple(sorted(unique, key=_natural))
+
+
+def _natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    pieces = _DIGITS.split(name)
+    key = tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in pieces if p)
+    return key, name
+
+
+def spellings(counts: Mapping[str, int]) -> tuple[dict[str, str], tuple[Decision, ...]]:
+    """How each label as written is spelled as a class.
+
+    ``1.0``, ``2.0`` become ``1``, ``2`` when every label is such a number (a table program writes
+    whole numbers so when a cell is empty); everything else stays as it is.
+    """
+    if not counts or not all(re.fullmatch(r"[-+]?\d+(\.0+)?", name) for name in counts):
+        return {name: name for name in counts}, ()
+    if not any(_WHOLE.fullmatch(name) for name in counts):
+        return {name: name for name in counts}, ()
+    because = "every label is a whole number written with a decimal point"
+    shown = ", ".join(sorted(counts)[:5])
+    return {name: name.partition(".")[0] for name in counts}, (
+        Decision("labels", "whole numbers", f"{because} ({shown})"),
+    )
+
+
+def match_classes(counts: Mapping[str, int], classes: Sequence[str]) -> dict[str, str | None]:
+    """The known class of each label as written, or ``None``: the same string, the same whole number
+    (``1.0`` for ``1``), or, where the classes are true and false, the same in any case."""
+    known = {name: name for name in classes}
+    if {name.lower() for name in classes} == {"true", "false"}:
+        known |= {spelled: name for name in classes for spelled in _cases(name)}
+    return {name: known.get(name, known.get(_whole(name))) for name in counts}
+
+
+def _cases(name: str) -> tuple[str, ...]:
+    return (name.lower(), name.upper(), name.title())
+
+
+def _whole(name: str) -> str:
+    return name.partition(".")[0] if _WHOLE.fullmatch(name) else name
+
+
+def refuse_unknown(where: str, label: str, classes: Sequence[str]) -> DataError:
+    """A label that the model has never seen."""
+    return DataError(
+        where, "has a label that is not among the classes of the run", label,
+        nearest(label, list(classes)),
+    )  # fmt: skip
+
+
+def check_labels(where: str, counts: Mapping[str, int], header: str | None) -> None:
+    """Refuse what cannot be classes: one value, identifiers, measurements; and a missing header,
+    where the column's name comes from a first line (``header``)."""
+    rows, distinct = sum(counts.values()), len(counts)
+    if not rows:
+        raise DataError(
+            where, "holds no label at all: every row lacks its text or its label", None,
+            "Choose another column with --label, or fill it.",
+        )  # fmt: skip
+    if header in counts:
+        raise DataError(
+            where, "is named like one of its own values: the header is missing or stands twice",
+            header, "Put the names of the columns, e.g. text,label, on the first line and only there.",
+        )  # fmt: skip
+    if distinct == 1:
+        raise DataError(
+            where, "holds one class only, so there is nothing to tell apart", next(iter(counts)),
+            "Add rows of another class, or choose another column with --label.",
+        )  # fmt: skip
+    _refuse_many(where, counts, rows, distinct)
+
+
+def _refuse_many(where: str, counts: Mapping[str, int], rows: int, distinct: int) -> None:
+    numbers = all(_NUMBER.fullmatch(name) for name in counts)
+    measured = numbers and any("." in name or "e" in name.lower() for name in counts)
+    if not (distinct == rows or (distinct > rows / 2 and distinct > 20)) and not (
+        measured and distinct > _MOST_SCORES
+    ):
+        return
+    kind = "measurements (regression)" if numbers else "identifiers or free text"
+    shown = ", ".join(sorted(counts)[:3])
+    raise DataError(
+        where, f"has {distinct} different values in {rows} rows: they look like {kind}", shown,
+        "Choose the column of classes with --label; numbers must be put into classes first.",
+    )  # fmt: skip

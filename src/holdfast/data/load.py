@@ -1,0 +1,96 @@
+"""The front door: from a file or a hub name to a ``Table`` in memory-mapped Arrow.
+
+read → choose the columns → survey → make the classes → write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from holdfast.core.errors import DataError
+from holdfast.data.classes import make_classes
+from holdfast.data.clean import missing_findings
+from holdfast.data.columns import choose_columns
+from holdfast.data.rare import RARE_BELOW, Rare
+from holdfast.data.raw import Raw
+from holdfast.data.source import read_source
+from holdfast.data.survey import survey
+from holdfast.data.table import Table
+from holdfast.data.write import write_rows
+
+
+def load_table(
+    source: str | Path,
+    *,
+    text: Sequence[str] | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    template: str | None = None,
+    encoding: str | None = None,
+    config: str | None = None,
+    classes: Sequence[str] | None = None,
+    need_label: bool = True,
+    rare: Rare = "refuse",
+    rare_below: int = RARE_BELOW,
+) -> Table:
+    """Read a file or a hub data set, work out its columns, and leave out what is missing.
+
+    Parameters
+    ----------
+    source : a file (.csv, .tsv, .jsonl, .json, .parquet, each also .gz) or ``name[:config][@split]``.
+    text, label, group, template : the columns, where they are known; two texts are a pair.
+    encoding : of a text file; without it, UTF-8 or an error that names the likely one.
+    config : of a hub data set; goes before the one in its name.
+    classes : those of a run; other labels are refused. Without them, all labels found.
+    need_label : if false, the label column may be absent, and a row whose label is missing or
+        unknown stays, with label -1.
+    rare, rare_below : what to do with a class of fewer than ``rare_below`` distinct texts
+        (see ``data/rare.py``). Not asked when ``classes`` are given or labels not needed.
+
+    Raises
+    ------
+    DataError : the source, a column or a row cannot be used.
+    RecipeError : two settings contradict each other.
+    """
+    raw = read_source(source, encoding, config)
+    return table_from_raw(
+        raw, text=text, label=label, group=group, template=template, classes=classes,
+        need_label=need_label, rare=rare, rare_below=rare_below,
+    )  # fmt: skip
+
+
+def table_from_raw(
+    raw: Raw, *, text: Sequence[str] | None, label: str | None, group: str | None,
+    template: str | None, classes: Sequence[str] | None, need_label: bool, rare: Rare,
+    rare_below: int,
+) -> Table:  # fmt: skip
+    """The table of a source that was read; arguments as in ``load_table``."""
+    _refuse_empty(raw)
+    columns, chosen, noticed = choose_columns(
+        raw, text=text, label=label, group=group, template=template, need_label=need_label
+    )
+    fresh = classes is None and need_label
+    seen = survey(raw, columns, enough=rare_below if fresh else 0)
+    made = make_classes(
+        raw, columns, seen, classes=classes, need_label=need_label, rare=rare, below=rare_below
+    )
+    missing = missing_findings(
+        columns, len(raw), text=seen.no_text, label=seen.no_label, group=seen.no_group
+    )
+    if not need_label:
+        missing = [finding for finding in missing if finding.check != "missing_label"]
+    rows, treated = write_rows(raw, columns, made, need_label=need_label)
+    table = Table(rows, made.classes, columns, raw.source, len(raw))
+    return replace(
+        table, findings=(*missing, *treated, *noticed),
+        decisions=(*raw.decisions, *chosen, *made.decisions),
+    )  # fmt: skip
+
+
+def _refuse_empty(raw: Raw) -> None:
+    if len(raw):
+        return
+    rule = "has a header but no rows" if raw.names else "is empty"
+    raise DataError(raw.source, rule, None, "It needs rows with a text and a label.")

@@ -1,0 +1,115 @@
+"""A ``Table`` of texts that are already in memory: lists, arrays, lines of standard input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from holdfast.core.errors import DataError
+from holdfast.core.files import disk_errors
+from holdfast.data.load import table_from_raw
+from holdfast.data.rare import RARE_BELOW, Rare
+from holdfast.data.raw import BATCH_ROWS, Batch, store
+from holdfast.data.readers.values import spell
+from holdfast.data.scratch import scratch_file
+from holdfast.data.table import Columns, Table
+
+if TYPE_CHECKING:
+    import datasets
+
+Text = str | tuple[str, str]
+
+
+def table_from_texts(
+    texts: Sequence[Any],
+    labels: Sequence[Any] | None = None,
+    groups: Sequence[Any] | None = None,
+    classes: Sequence[str] | None = None,
+    source: str = "memory",
+    *,
+    rare: Rare = "refuse",
+    rare_below: int = RARE_BELOW,
+) -> Table:
+    """Texts, or pairs of texts, with or without labels; ``row`` is the position in the list.
+
+    With ``labels`` (strings, integers, booleans; ``None`` is missing) the rows go through the same
+    checks as a file's. Without, every text stays, an empty one too, so that predictions line up;
+    labels are -1.
+    """
+    columns = _columns(texts, source)
+    for name, values in (("labels", labels), ("groups", groups)):
+        if values is not None and len(values) != len(texts):
+            raise DataError(
+                source, f"has {len(texts)} texts and {len(values)} {name}", None, "Give one each."
+            )
+    if labels is None:
+        return _unlabelled(columns, groups, tuple(classes or ()), source)
+    named: dict[str, Sequence[Any]] = {**columns, "label": labels}
+    if groups is not None:
+        named["group"] = groups
+    return table_from_raw(
+        store(_batches(named), source), text=list(columns), label="label",
+        group="group" if groups is not None else None, template=None, classes=classes,
+        need_label=True, rare=rare, rare_below=rare_below,
+    )  # fmt: skip
+
+
+def _columns(texts: Sequence[Any], source: str) -> dict[str, list[str | None]]:
+    pairs = bool(len(texts)) and isinstance(texts[0], (tuple, list)) and len(texts[0]) == 2
+    for row, text in enumerate(texts):
+        cells = text if pairs else (text,)
+        if len(cells) != (2 if pairs else 1) or not all(_is_text(cell) for cell in cells):
+            raise DataError(
+                f"{source}, row {row}", f"is not a {'pair of texts' if pairs else 'text'}", text,
+                "Give a string a row, or a pair of strings a row.",
+            )  # fmt: skip
+    if pairs:
+        return {"text": [t[0] for t in texts], "text_pair": [t[1] for t in texts]}
+    return {"text": list(texts)}
+
+
+def _is_text(cell: object) -> bool:
+    return cell is None or isinstance(cell, str)
+
+
+def _batches(columns: dict[str, Sequence[Any]]) -> Iterator[Batch]:
+    rows = len(next(iter(columns.values())))
+    for start in range(0, rows, BATCH_ROWS):
+        yield Batch({
+            name: pa.array([_spelled(value) for value in values[start : start + BATCH_ROWS]],
+                           pa.string())
+            for name, values in columns.items()
+        })  # fmt: skip
+
+
+def _spelled(value: Any) -> str | None:
+    return spell(value.item() if isinstance(value, np.generic) else value)
+
+
+def _unlabelled(
+    columns: dict[str, list[str | None]], groups: Sequence[Any] | None, classes: tuple[str, ...],
+    source: str,
+) -> Table:  # fmt: skip
+    rows = len(columns["text"])
+    arrays: dict[str, pa.Array] = {"row": pa.array(np.arange(rows, dtype=np.int64))}
+    arrays |= {
+        name: pa.array([text or "" for text in texts], pa.string())
+        for name, texts in columns.items()
+    }
+    arrays["label"] = pa.array(np.full(rows, -1, dtype=np.int64))
+    if groups is not None:
+        arrays["group"] = pa.array([_spelled(group) or "" for group in groups], pa.string())
+    meaning = Columns(tuple(columns), None, "group" if groups is not None else None)
+    return Table(_mapped(pa.table(arrays)), classes, meaning, source, rows)
+
+
+def _mapped(table: pa.Table) -> datasets.Dataset:
+    import datasets
+
+    path = scratch_file("rows")
+    with disk_errors(path), pa.ipc.new_stream(str(path), table.schema) as target:
+        target.write_table(table, max_chunksize=BATCH_ROWS)
+    return datasets.Dataset.from_file(str(path))

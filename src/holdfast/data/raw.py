@@ -1,0 +1,128 @@
+"""What a reader hands on, and how it comes to lie on disk: every value as the source writes it.
+
+A reader yields ``Batch``es; ``store`` writes them to memory-mapped Arrow as they come, so that
+memory holds one batch, whatever the size of the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from holdfast.core.errors import DataError
+from holdfast.core.files import disk_errors
+from holdfast.core.records import Decision
+from holdfast.data.scratch import scratch_file
+
+Kind = Literal["text", "integer", "float", "boolean", "nested"]
+
+BATCH_ROWS = 10_000
+BATCH_CHARACTERS = 8_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some consecutive rows. ``columns`` are Arrow string arrays of one length, in source order;
+    ``kinds`` says which kinds of value each column held (a nested one has an array of nulls)."""
+
+    columns: dict[str, pa.Array]
+    kinds: dict[str, set[Kind]] = field(default_factory=dict)
+    decisions: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """The whole source, as strings, memory-mapped. A cell that the source leaves out is null.
+
+    ``kinds`` says which kinds of value each column held; a nested one is null in ``table``.
+    ``headed``: the names come from a first line, which a file may lack.
+    """
+
+    table: pa.Table
+    kinds: dict[str, set[Kind]]
+    source: str
+    decisions: tuple[Decision, ...] = ()
+    headed: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.table.column_names)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+
+def store(batches: Iterator[Batch], source: str, *, headed: bool = False) -> Raw:
+    """Write the batches to disk and map them. A column that first appears later is null before."""
+    kinds: dict[str, set[Kind]] = {}
+    decisions: list[Decision] = []
+    parts = _Parts()
+    with contextlib.closing(parts):
+        for batch in batches:
+            for name, found in batch.kinds.items():
+                kinds.setdefault(name, set()).update(found)
+            decisions.extend(batch.decisions)
+            parts.write(batch.columns)
+    return Raw(parts.table(), kinds, source, tuple(decisions), headed)
+
+
+class _Parts:
+    """One Arrow file for as long as no new column appears; then the next."""
+
+    def __init__(self) -> None:
+        self._paths: list[Path] = []
+        self._names: list[str] = []
+        self._writer: Any = None
+
+    def write(self, columns: dict[str, pa.Array]) -> None:
+        new = [name for name in columns if name not in self._names]
+        if new or self._writer is None:
+            self.close()
+            self._names += new
+            self._open()
+        rows = len(next(iter(columns.values()))) if columns else 0
+        empty = pa.nulls(rows, pa.string())
+        arrays = [columns.get(name, empty) for name in self._names]
+        with disk_errors(self._paths[-1]):
+            self._writer.write_batch(pa.record_batch(arrays, schema=self._schema()))
+
+    def table(self) -> pa.Table:
+        tables = [pa.ipc.open_stream(pa.memory_map(str(path))).read_all() for path in self._paths]
+        if not tables:
+            return pa.table({})
+        return pa.concat_tables(tables, promote_options="default")
+
+    def close(self) -> None:
+        if self._writer is not None:
+            with disk_errors(self._paths[-1]):
+                self._writer.close()
+            self._writer = None
+
+    def _open(self) -> None:
+        self._paths.append(scratch_file("raw"))
+        self._writer = pa.ipc.new_stream(str(self._paths[-1]), self._schema())
+
+    def _schema(self) -> pa.Schema:
+        return pa.schema([(name, pa.string()) for name in self._names])
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what the operating system and the decompressor refuse into one clear message."""
+    try:
+        yield
+    except (EOFError, zlib.error) as error:
+        raise DataError(
+            str(path), f"is cut short or damaged: {error}", None, "Fetch or compress it again."
+        ) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(
+            str(path), f"cannot be read: {reason}", None, "Check the file and its permissions."
+        ) from error

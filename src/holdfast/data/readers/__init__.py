@@ -1,0 +1,37 @@
+"""Readers, one file per family of formats, found by discovery.
+
+A reader is a function ``(path, encoding) -> Iterator[Batch]``. It hands on every value as the file
+writes it, row by row in file order, refuses what it cannot read faithfully, and never holds more
+than a batch in memory.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast.core.discovery import Registry
+from holdfast.data.raw import Batch
+
+Read = Callable[[Path, str | None], Iterator[Batch]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A format: its ``suffix`` (each also with ``.gz``) and how it is read."""
+
+    suffix: str
+    read: Read
+
+
+READERS: Registry[Reader] = Registry("reader", "data.path")
+
+
+def all_readers() -> Registry[Reader]:
+    """The registry after every file of this room has been imported."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return READERS

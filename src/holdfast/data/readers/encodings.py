@@ -1,0 +1,80 @@
+"""Which encoding a file seems to be in: named to the user, never used unasked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+from holdfast.core.errors import DataError
+
+_SAMPLE_BYTES = 100_000
+
+
+def refuse_encoding(
+    path: Path,
+    open_bytes: Callable[[Path], BinaryIO],
+    encoding: str | None,
+    error: UnicodeDecodeError,
+) -> NoReturn:
+    """Raise what the user needs: the first bad line, and the encoding that would read it."""
+    if encoding is not None:
+        raise DataError(
+            str(path), f"is not in {encoding}: {error.reason}", error.object[error.start:error.end],
+            "Leave data.encoding out to have the encoding named.",
+        ) from error  # fmt: skip
+    number, line, sample = _odd_lines(path, open_bytes)
+    guess = name_encoding(sample)
+    shown = line.decode(guess, errors="replace").strip() if guess else repr(line)
+    hint = (
+        f"It seems to be {guess}, in which that line reads: {shown[:120]!r}. "
+        f"If that is right, add --set data.encoding={guess}."
+        if guess
+        else "Save it as UTF-8, or name its encoding with --set data.encoding=…"
+    )
+    raise DataError(f"{path}, line {number}", "is not UTF-8", None, hint) from error
+
+
+def name_encoding(sample: bytes) -> str | None:
+    """The likeliest encoding of bytes that are not UTF-8, or ``None``.
+
+    By charset-normalizer; where Windows-1252 reads the sample to the same text as its first choice,
+    or where there are too few odd bytes to tell (fewer than 20, and not in runs), Windows-1252 is
+    named, the commonest by far.
+    """
+    import charset_normalizer
+
+    best = charset_normalizer.from_bytes(sample).best()
+    western = _decode(sample, "cp1252")
+    if western is None:
+        return best.encoding if best else None
+    if best is None or _few_and_single(sample) or str(best) == western:
+        return "cp1252"
+    return best.encoding
+
+
+def _few_and_single(sample: bytes) -> bool:
+    odd = [position for position, byte in enumerate(sample) if byte > 127]
+    runs = sum(1 for a, b in zip(odd, odd[1:], strict=False) if b == a + 1)
+    return len(odd) < 20 and runs * 4 <= len(odd)
+
+
+def _decode(sample: bytes, encoding: str) -> str | None:
+    try:
+        return sample.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+
+
+def _odd_lines(path: Path, open_bytes: Callable[[Path], BinaryIO]) -> tuple[int, bytes, bytes]:
+    """The number and bytes of the first line that is not UTF-8, and a sample of such lines."""
+    first: tuple[int, bytes] = (1, b"")
+    sample = b""
+    with open_bytes(path) as stream:
+        for number, line in enumerate(stream, 1):
+            if _decode(line, "utf-8") is None:
+                first = first if first[1] else (number, line)
+                sample += line
+            if len(sample) > _SAMPLE_BYTES:
+                break
+    return *first, sample

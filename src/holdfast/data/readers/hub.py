@@ -1,0 +1,148 @@
+"""A data set of the Hugging Face hub, through ``datasets``: ``name[:config][@split]``."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.core.errors import DataError, HoldfastError
+from holdfast.core.records import Decision
+from holdfast.data.raw import BATCH_ROWS, Batch
+from holdfast.data.readers.parquet import typed_batch
+
+_NAME = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)(:(?P<config>[\w.+-]+))?(@(?P<split>[^@\s]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class HubName:
+    """A data set of the hub; ``split`` may be a slice such as ``train[:10%]``."""
+
+    name: str
+    config: str | None = None
+    split: str | None = None
+
+
+def parse_hub_name(source: str) -> HubName | None:
+    """The parts of ``name[:config][@split]``, or ``None`` where it has not that form.
+
+    >>> parse_hub_name("nyu-mll/glue:sst2@validation")
+    HubName(name='nyu-mll/glue', config='sst2', split='validation')
+    """
+    found = _NAME.fullmatch(source)
+    return HubName(found["name"], found["config"], found["split"]) if found else None
+
+
+def split_names(hub: HubName) -> list[str]:
+    """The splits that the data set has."""
+    import datasets
+
+    with _refusals(hub):
+        return [str(name) for name in datasets.get_dataset_split_names(hub.name, hub.config)]
+
+
+def read_hub(hub: HubName) -> Iterator[Batch]:
+    """Rows of one split: the one named, else ``train``, else the only one. A label that the data
+    set names (``ClassLabel``) comes as its name. It is cached where ``datasets`` caches."""
+    import datasets
+
+    split, decisions = _split(hub)
+    with _refusals(hub), _quiet():
+        rows = datasets.load_dataset(hub.name, hub.config, split=split)
+    yield Batch({}, {}, decisions)
+    yield from batches(rows)
+
+
+def batches(rows: Any) -> Iterator[Batch]:
+    """A ``datasets.Dataset`` as strings."""
+    yield typed_batch(_named(rows, rows.with_format("arrow")[:0]))
+    for start in range(0, len(rows), BATCH_ROWS):
+        part = rows.with_format("arrow")[start : start + BATCH_ROWS]
+        yield typed_batch(_named(rows, part))
+
+
+def _named(rows: Any, part: Any) -> Any:
+    import datasets
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for position, (name, feature) in enumerate(rows.features.items()):
+        if isinstance(feature, datasets.ClassLabel) and feature.names:
+            known = pc.if_else(pc.greater_equal(part[name], 0), part[name], None)
+            part = part.set_column(position, name, pc.take(pa.array(feature.names), known))
+    return part
+
+
+def _split(hub: HubName) -> tuple[str, tuple[Decision, ...]]:
+    if hub.split:
+        return hub.split, ()
+    names = split_names(hub)
+    if "train" in names:
+        return "train", (Decision("split", "train", f"the data set has {', '.join(names)}"),)
+    if len(names) == 1:
+        return names[0], (Decision("split", names[0], "the data set has no other"),)
+    raise DataError(
+        hub.name, "has several splits and none is called train", ", ".join(names),
+        f"Name one: {hub.name}@{names[0] if names else 'split'}.",
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def _refusals(hub: HubName) -> Iterator[None]:
+    """Turn every refusal of the hub into one clear message: it knows many kinds of them."""
+    try:
+        yield
+    except HoldfastError:
+        raise
+    except Exception as error:
+        raise refusal(hub, error) from error
+
+
+def refusal(hub: HubName, error: Exception) -> DataError:
+    """What the hub's error means for the user."""
+    message = str(error)
+    chain = " ".join(f"{type(e).__name__} {e}" for e in _causes(error))
+    if "gated" in chain.lower():
+        return DataError(
+            hub.name, "is gated: its owner gives access by licence", None,
+            f"Accept the licence on the data set's page on the hub ({hub.name}), make an access "
+            "token with read permission in your settings there, and put it into HF_TOKEN.",
+        )  # fmt: skip
+    if re.search(r"Offline|Connection|Timeout|resolve|Network|LocalEntryNotFound", chain):
+        return DataError(
+            hub.name, "is no file here, and the hub cannot be reached", None,
+            "Check the path; or connect to the network (HF_HUB_OFFLINE unset) and fetch it once.",
+        )  # fmt: skip
+    if "DatasetNotFound" in chain or "RepositoryNotFound" in chain:
+        return DataError(
+            hub.name, "is neither a file here nor a data set on the hub", None,
+            "Check the spelling; a private data set needs an access token in HF_TOKEN.",
+        )  # fmt: skip
+    if "script" in message.lower():
+        return DataError(
+            hub.name, "is made by a script, and remote code is not run", None,
+            "Look on the hub for a version in Parquet, or save it to a file yourself.",
+        )  # fmt: skip
+    remedy = f"The form is name[:config][@split], e.g. {hub.name}:config@train."
+    return DataError(hub.name, f"cannot be loaded: {message.splitlines()[0][:300]}", None, remedy)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

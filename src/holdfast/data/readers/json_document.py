@@ -1,0 +1,180 @@
+"""One JSON document: a list of objects, an object of columns, or an object that wraps a list.
+
+A list is read object by object, so that memory stays bounded; an object is read whole. A file that
+turns out to hold one object a line is read as JSON lines, which is said.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.errors import DataError
+from holdfast.core.records import Decision
+from holdfast.data.raw import BATCH_ROWS, Batch
+from holdfast.data.readers import READERS, Reader
+from holdfast.data.readers.jsonl import batches, check_object, unique_keys
+from holdfast.data.readers.text import open_lines
+from holdfast.data.readers.values import batch_of_objects
+
+_SHAPES = 'Write a list of objects: [{"text": "…", "label": "…"}, …], or columns: {"text": […], …}.'
+_SPACE = " \t\r\n"
+
+
+def read_json(path: Path, encoding: str | None) -> Iterator[Batch]:
+    """Rows of a JSON document."""
+    with open_lines(path, encoding) as lines:
+        first = next((line for line in lines if line.strip()), None)
+        if first is None:
+            raise DataError(str(path), "is empty", None, _SHAPES)
+        lines = itertools.chain([first], lines)
+        if first.lstrip(_SPACE).startswith("["):
+            yield from _list(path, _Cursor(path, lines))
+        elif _is_object(first):
+            yield from _lines_or_one(path, first, lines)
+        else:
+            yield from _whole(path, "".join(lines))
+
+
+def _list(path: Path, cursor: _Cursor) -> Iterator[Batch]:
+    cursor.expect("[")
+    objects: list[dict[str, Any]] = []
+    seen = 0
+    while not cursor.closes("]", first=seen == 0):
+        objects.append(check_object(f"{path}, item {seen}", cursor.value()))
+        seen += 1
+        if len(objects) == BATCH_ROWS:
+            yield batch_of_objects(objects)
+            objects = []
+    cursor.expect_end()
+    if not seen:
+        raise DataError(str(path), "is an empty list", None, _SHAPES)
+    yield batch_of_objects(objects)
+
+
+class _Cursor:
+    """Walks through JSON text that is read piece by piece."""
+
+    def __init__(self, path: Path, lines: Iterator[str]) -> None:
+        self._path = path
+        self._lines = lines
+        self._decoder = json.JSONDecoder(object_pairs_hook=unique_keys)
+        self._text, self._at, self._line, self._ended = "", 0, 1, False
+
+    def expect(self, mark: str) -> None:
+        if self._peek() != mark:
+            raise self._error(f"has {self._peek() or 'the end'!r} where {mark!r} should be")
+        self._at += 1
+
+    def expect_end(self) -> None:
+        if self._peek():
+            raise self._error("goes on after the end of its list")
+
+    def closes(self, mark: str, first: bool) -> bool:
+        """Whether the list ends here; else the comma before its next item is passed."""
+        if self._peek() == mark:
+            self._at += 1
+            return True
+        if not first:
+            self.expect(",")
+        return False
+
+    def value(self) -> Any:
+        self._peek()
+        while True:
+            try:
+                value, self._at = self._decoder.raw_decode(self._text, self._at)
+            except (ValueError, RecursionError) as error:
+                if self._ended or not isinstance(error, json.JSONDecodeError):
+                    raise self._error(f"is not JSON: {getattr(error, 'msg', error)}") from error
+                self._more()
+            else:
+                return value
+
+    def _peek(self) -> str:
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in _SPACE:
+                self._at += 1
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if self._ended:
+                return ""
+            self._more()
+
+    def _more(self) -> None:
+        # Twice what is unread, so that a long value costs linear time.
+        rest = self._text[self._at :]
+        self._line += self._text.count("\n", 0, self._at)
+        pieces, wanted = [rest], max(1 << 16, len(rest))
+        while wanted > 0 and not self._ended:
+            line = next(self._lines, "")
+            pieces.append(line)
+            wanted -= len(line)
+            self._ended = not line
+        self._text, self._at = "".join(pieces), 0
+
+    def _error(self, rule: str) -> DataError:
+        line = self._line + self._text.count("\n", 0, self._at)
+        return DataError(f"{self._path}, line {line}", rule, None, _SHAPES)
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _lines_or_one(path: Path, first: str, lines: Iterator[str]) -> Iterator[Batch]:
+    next(lines)
+    second = next((line for line in lines if line.strip()), None)
+    if second is None:
+        yield from _whole(path, first)
+        return
+    decision = Decision("format", "JSON lines", "the file holds one object a line")
+    yield Batch({}, {}, (decision,))
+    yield from batches(path, itertools.chain([first, second], lines))
+
+
+def _whole(path: Path, text: str) -> Iterator[Batch]:
+    try:
+        value = json.loads(text, object_pairs_hook=unique_keys)
+    except (ValueError, RecursionError) as error:
+        line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        reason = getattr(error, "msg", None) or str(error)
+        raise DataError(f"{path}{line}", f"is not JSON: {reason}", None, _SHAPES) from error
+    objects = _objects(path, value)
+    for start in range(0, len(objects), BATCH_ROWS):
+        yield batch_of_objects(objects[start : start + BATCH_ROWS])
+
+
+def _objects(path: Path, value: Any) -> list[dict[str, Any]]:
+    if isinstance(value, dict):
+        rows = [item for item in value.values() if _is_rows(item)]
+        if len(rows) == 1:
+            return [check_object(f"{path}, item {n}", item) for n, item in enumerate(rows[0])]
+        if value and all(isinstance(item, list) for item in value.values()):
+            return _from_columns(path, value)
+        if value and not any(isinstance(item, (list, dict)) for item in value.values()):
+            return [check_object(str(path), value)]
+    raise DataError(str(path), "is not a table", None, _SHAPES)
+
+
+def _is_rows(item: Any) -> bool:
+    return isinstance(item, list) and bool(item) and isinstance(item[0], dict)
+
+
+def _from_columns(path: Path, value: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    lengths = {name: len(column) for name, column in value.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(str(path), "has columns of different lengths", lengths, _SHAPES)
+    if not next(iter(lengths.values())):
+        raise DataError(str(path), "has columns but no rows", None, _SHAPES)
+    rows = zip(*value.values(), strict=True)
+    return [check_object(str(path), dict(zip(value, row, strict=True))) for row in rows]
+
+
+READERS.add("json", Reader(".json", read_json))

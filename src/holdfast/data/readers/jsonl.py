@@ -1,0 +1,85 @@
+"""JSON lines: one object a line. Blank lines are not rows; a key that is left out is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.errors import DataError
+from holdfast.data.raw import BATCH_CHARACTERS, BATCH_ROWS, Batch
+from holdfast.data.readers import READERS, Reader
+from holdfast.data.readers.text import open_lines
+from holdfast.data.readers.values import batch_of_objects
+
+
+def read_jsonl(path: Path, encoding: str | None) -> Iterator[Batch]:
+    """Rows of a file with one JSON object a line."""
+    with open_lines(path, encoding) as lines:
+        yield from batches(path, lines)
+
+
+def batches(path: Path, lines: Iterator[str]) -> Iterator[Batch]:
+    """Objects, one a line, gathered into batches; an error names its line."""
+    objects: list[dict[str, Any]] = []
+    characters, seen = 0, False
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        objects.append(parse_object(f"{path}, line {number}", line))
+        characters, seen = characters + len(line), True
+        if len(objects) == BATCH_ROWS or characters > BATCH_CHARACTERS:
+            yield batch_of_objects(objects)
+            objects, characters = [], 0
+    if objects:
+        yield batch_of_objects(objects)
+    if not seen:
+        raise DataError(str(path), "is empty", None, "It needs one JSON object a line.")
+
+
+def parse_object(where: str, line: str) -> dict[str, Any]:
+    """The object that this line holds."""
+    try:
+        value = json.loads(line, object_pairs_hook=unique_keys)
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", None) or str(error)
+        raise DataError(
+            where, f"is not JSON: {reason}", line.strip(), "Write one JSON object a line."
+        ) from error
+    return check_object(where, value)
+
+
+def check_object(where: str, value: Any) -> dict[str, Any]:
+    """``value``, if it is an object whose texts can be stored as UTF-8."""
+    if not isinstance(value, dict):
+        remedy = 'A row is an object such as {"text": "…", "label": "…"}.'
+        raise DataError(where, "is not an object with named columns", value, remedy)
+    for name, cell in value.items():
+        if not name.isascii():
+            _refuse_surrogates(where, name, name)
+        if isinstance(cell, str) and not cell.isascii():
+            _refuse_surrogates(where, name, cell)
+    return value
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs; a repeated name is refused, where ``json`` keeps the last."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {next(n for n in names if names.count(n) > 1)!r} stands twice")
+    return value
+
+
+def _refuse_surrogates(where: str, name: str, cell: str) -> None:
+    try:
+        cell.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{where}, column {name!r}", "holds half of a surrogate pair, which is no character",
+            ascii(cell[error.start : error.end]), "Write the whole character, or leave it out.",
+        ) from error  # fmt: skip
+
+
+READERS.add("jsonl", Reader(".jsonl", read_jsonl))

@@ -1,0 +1,96 @@
+"""What a source names: a file in a known format, or a data set of the hub."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+from holdfast.core.errors import DataError
+from holdfast.data.raw import Batch, Raw, reading, store
+from holdfast.data.readers import Reader, all_readers
+from holdfast.data.readers.hub import HubName, parse_hub_name, read_hub
+
+_IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+def read_source(source: str | Path, encoding: str | None, config: str | None) -> Raw:
+    """Every value of the source as it writes it, memory-mapped.
+
+    A path that exists is a file; else ``name[:config][@split]`` without a known ending is a data
+    set of the hub; else the missing file is refused, and the nearest name beside it given.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return _read_file(path, encoding)
+    hub = parse_hub_name(str(source))
+    if isinstance(source, Path) or hub is None or _looks_like_file(path):
+        raise _missing(path)
+    return store(read_hub(HubName(hub.name, config or hub.config, hub.split)), str(source))
+
+
+def _read_file(path: Path, encoding: str | None) -> Raw:
+    if path.is_dir():
+        raise _folder(path)
+    if not path.is_file():
+        raise DataError(str(path), "is not a regular file", None, "Save the data to a file first.")
+    reader = find_reader(path)
+    with reading(path):
+        headed = reader.suffix in (".csv", ".tsv")
+        return store(_checked(path, reader, encoding), str(path), headed=headed)
+
+
+def _checked(path: Path, reader: Reader, encoding: str | None) -> Iterator[Batch]:
+    if path.stat().st_size == 0:
+        raise DataError(str(path), "is empty", None, "It needs rows with a text and a label.")
+    yield from reader.read(path, encoding)
+
+
+def find_reader(path: Path) -> Reader:
+    """The reader for a file's ending."""
+    name = path.name.lower().removesuffix(".gz")
+    for reader in all_readers().values():
+        if name.endswith(reader.suffix):
+            return reader
+    raise DataError(
+        str(path), "has an ending that no reader knows", "".join(path.suffixes[-2:]) or None,
+        f"Known: {_endings()}, each also with .gz.",
+    )  # fmt: skip
+
+
+def _endings() -> str:
+    return ", ".join(reader.suffix for reader in all_readers().values())
+
+
+def _looks_like_file(path: Path) -> bool:
+    name = path.name.lower().removesuffix(".gz")
+    known = (*(reader.suffix for reader in all_readers().values()), ".txt", ".xlsx", ".xls")
+    return name.endswith(known) or path.name.endswith(".gz") or str(path).startswith((".", "/"))
+
+
+def _missing(path: Path) -> DataError:
+    parent = path.parent
+    if not parent.is_dir():
+        return DataError(str(path), "does not exist", None, f"There is no folder {parent} either.")
+    names = [entry.name for entry in parent.iterdir() if entry.is_file()]
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    remedy = f"Did you mean {parent / close[0]}?" if close else f"Check the path in {parent}."
+    return DataError(str(path), "does not exist", None, remedy)
+
+
+def _folder(path: Path) -> DataError:
+    if any(_has_images(entry) for entry in path.iterdir() if entry.is_dir()):
+        return DataError(
+            str(path), "is a folder of images, which this version does not train on yet", None,
+            f"Give a file of texts: {_endings()}.",
+        )  # fmt: skip
+    files = sorted(e.name for e in path.iterdir() if e.is_file() and _looks_like_file(e))
+    hint = f"Did you mean {path / files[0]}? " if files else ""
+    return DataError(
+        str(path), "is a folder without one subfolder of images per class", None,
+        f"{hint}Give a file of texts ({_endings()}) or a folder of images by class.",
+    )  # fmt: skip
+
+
+def _has_images(folder: Path) -> bool:
+    return any(entry.suffix.lower() in _IMAGES for entry in folder.iterdir())
