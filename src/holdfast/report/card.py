@@ -1,0 +1,97 @@
+"""The model card: ``model/README.md`` with the metadata that the Hugging Face hub reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from holdfast.core.files import write_text
+from holdfast.core.records import Estimate
+from holdfast.report.numbers import interval, metric_name, metrics
+from holdfast.report.page import TEMPLATES, UNPRINTABLE
+from holdfast.report.read import RunFiles, read_run
+from holdfast.report.view import division, headline, honest, learning, record
+
+SHOWN = ("accuracy", "f1_macro", "roc_auc", "average_precision", "loss", "ece")
+SPECIAL = str.maketrans({c: f"\\{c}" for c in r"\`*_[]<>|#$~"})
+
+
+def write_card(run: Path) -> Path:
+    """Write ``run/model/README.md`` from the files of the run folder ``run`` alone.
+
+    The language is left out, since nobody said it, and so is the licence, which is the user's to
+    choose. Raises ``RunError`` as ``write_report`` does. Differs from the report in that it goes
+    where the weights go: no rows of the data, no path of the machine.
+    """
+    path = run / "model" / "README.md"
+    files = read_run(run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, render(files))
+    return path
+
+
+def render(run: RunFiles) -> str:
+    """The whole card as text: YAML between rules, then Markdown."""
+    import yaml
+
+    meta = yaml.safe_dump(metadata(run), sort_keys=False, allow_unicode=True)
+    template = _environment().get_template("card.md.j2")
+    body = template.render(
+        top=headline.headline(run), score=honest.honest(run), parts=division.division(run),
+        gap=learning.gap(run), classes=run.result.get("classes") or (),
+        facts=dict(record.facts(run)), loading=record.loading(run, "path/to/this/folder"),
+        model=str(run.result.get("model") or "a pretrained model"),
+        data=headline.data_name(run), version=str(run.result.get("holdfast") or ""),
+        seed=run.result.get("seed"), created=str(run.result.get("created") or ""),
+    )  # fmt: skip
+    return f"---\n{meta}---\n\n{body}".translate(UNPRINTABLE)
+
+
+def metadata(run: RunFiles) -> dict[str, Any]:
+    """The front matter. A base model is named only when it is a hub name, never a local path."""
+    task = str(run.result.get("task") or "text-classification")
+    base = str(run.result.get("model") or "")
+    meta: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": task}
+    if base.count("/") == 1 and not base.startswith((".", "/", "~")):
+        meta["base_model"] = base
+    scores = {k: v for k, v in metrics(run.part("test")).items() if v.value is not None}
+    meta["tags"] = [task, "holdfast"]
+    meta["metrics"] = [name for name in SHOWN if name in scores]
+    if scores:
+        meta["model-index"] = [_index(run, task, scores)]
+    return meta
+
+
+def _index(run: RunFiles, task: str, scores: Mapping[str, Estimate]) -> dict[str, Any]:
+    data = headline.data_name(run)
+    return {
+        "name": headline.headline(run).title,
+        "results": [{
+            "task": {"type": task},
+            "dataset": {"name": data, "type": data, "split": "test"},
+            "metrics": [_metric(name, scores[name]) for name in SHOWN if name in scores],
+        }],
+    }  # fmt: skip
+
+
+def _metric(name: str, value: Estimate) -> dict[str, Any]:
+    span = interval(value, name).replace("\u00a0", " ")
+    inside = f" ({100 * value.level:.0f} % interval {span})" if span else ""
+    return {"type": name, "value": value.value, "name": f"{metric_name(name)}{inside}"}
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, autoescape=False, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters["md"] = _markdown
+    return environment
+
+
+def _markdown(text: object) -> str:
+    """User text inside Markdown: one line, every special character escaped."""
+    return " ".join(str(text).split()).translate(SPECIAL)

@@ -1,0 +1,197 @@
+"""Curves over steps: the lines, the best step, and at each look a band that tells its numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from holdfast.report.charts.svg import (
+    SIZES,
+    WIDE,
+    Scale,
+    drawing,
+    element,
+    tick_labels,
+    whole_ticks,
+)
+from holdfast.report.charts.svg import ticks as round_ticks
+from holdfast.report.numbers import count, number
+
+TOP = 26.0
+BOTTOM = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line; ``style`` (``train``, ``valid`` or ``refined``) gives colour, dash and mark.
+    A value that is ``None`` or not finite leaves a gap."""
+
+    name: str
+    style: str
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """A chart: ``metric`` says how its numbers are written, ``best`` is the step that was kept."""
+
+    key: str
+    title: str
+    metric: str
+    steps: tuple[int, ...]
+    epochs: tuple[float | None, ...]
+    series: tuple[Series, ...]
+    best: int | None
+
+    @property
+    def percent(self) -> bool:
+        return self.metric == "accuracy"
+
+
+def curves(chart: Curves) -> Markup:
+    """Both sizes of the chart; empty where no series has a finite value."""
+    found = [v for s in chart.series for v in s.values if _finite(v)]
+    if not found:
+        return Markup("")
+    return Markup("").join(_draw(chart, size, width) for size, width in SIZES)
+
+
+def _draw(chart: Curves, size: str, width: float) -> Markup:
+    height = 300.0 if size == "wide" else 250.0
+    marks = _y_ticks(chart, 5 if size == "wide" else 4)
+    x = Scale(min(chart.steps), max(chart.steps), 50.0, width - 14.0)
+    y = Scale(marks[0], marks[-1], height - BOTTOM, TOP)
+    parts = [
+        _axes(chart, marks, x, y, width),
+        _best(chart, x, y),
+        *(_path(chart, series, x, y) for series in chart.series),
+        *_bands(chart, x, y),
+    ]
+    return drawing(chart.key, size, width, height, chart.title, _about(chart), *parts)
+
+
+def _y_ticks(chart: Curves, wanted: int) -> list[float]:
+    found = [v for s in chart.series for v in s.values if v is not None and _finite(v)]
+    low, high = min(found), max(found)
+    if not chart.percent:
+        low = min(low, 0.0)
+    pad = 0.04 * (high - low) or 0.1 * (abs(high) or 1.0)
+    low, high = (low - pad if chart.percent else low), high + pad
+    if chart.percent:
+        low, high = max(0.0, low), min(1.0, high)
+    return round_ticks(low, high, wanted)
+
+
+def _axes(chart: Curves, marks: Sequence[float], x: Scale, y: Scale, width: float) -> Markup:
+    parts = []
+    for mark, label in zip(marks, tick_labels(marks, chart.percent), strict=True):
+        parts.append(element("line", x1=x.start, x2=x.end, y1=y(mark), y2=y(mark), class_="grid"))
+        parts.append(
+            element("text", label, x=x.start - 7, y=y(mark) + 4, class_="tick", text_anchor="end")
+        )
+    steps = whole_ticks(x.low, x.high, 6 if width == WIDE else 4)
+    for mark, label in zip(steps, tick_labels(steps), strict=True):
+        parts.append(
+            element("text", label, x=x(mark), y=y.start + 18, class_="tick", text_anchor="middle")
+        )
+    end = element("text", "step", x=x.end, y=y.start + 35, class_="tick", text_anchor="end")
+    return element("g", *parts, end, aria_hidden="true")
+
+
+def _best(chart: Curves, x: Scale, y: Scale) -> Markup:
+    if chart.best is None or not chart.steps[0] <= chart.best <= chart.steps[-1]:
+        return Markup("")
+    at = x(chart.best)
+    late = at > (x.start + x.end) / 2
+    line = element("line", x1=at, x2=at, y1=y.end - 8, y2=y.start, class_="best-line")
+    text = element(
+        "text", f"kept: step {count(chart.best)}", x=at + (-6 if late else 6), y=y.end - 10,
+        text_anchor="end" if late else "start", class_="best-text",
+    )  # fmt: skip
+    return element("g", line, text, aria_hidden="true")
+
+
+def _path(chart: Curves, series: Series, x: Scale, y: Scale) -> Markup:
+    commands, pen_down = [], False
+    for step, value in zip(chart.steps, series.values, strict=True):
+        if value is None or not _finite(value):
+            pen_down = False
+            continue
+        commands.append(f"{'L' if pen_down else 'M'}{x(step):.1f} {y(value):.1f}")
+        pen_down = True
+    return element("path", d="".join(commands), class_=f"curve {series.style}", aria_hidden="true")
+
+
+def _bands(chart: Curves, x: Scale, y: Scale) -> list[Markup]:
+    chosen = chart.best if chart.best in chart.steps else chart.steps[-1]
+    edges = _edges([x(step) for step in chart.steps], x)
+    first = chart.steps.index(chosen)
+    return [
+        _band(chart, index, edges[index : index + 2], x(step), y, index == first)
+        for index, step in enumerate(chart.steps)
+    ]
+
+
+def _edges(centres: Sequence[float], x: Scale) -> list[float]:
+    between = [(a + b) / 2 for a, b in zip(centres, centres[1:], strict=False)]
+    return [x.start, *between, x.end]
+
+
+def _band(
+    chart: Curves, index: int, edges: Sequence[float], at: float, y: Scale, focusable: bool
+) -> Markup:
+    words = _words(chart, index)
+    parts = [
+        element("title", words),
+        element("rect", x=edges[0], y=y.end, width=max(edges[1] - edges[0], 1),
+                height=y.start - y.end, class_="catch"),
+        element("line", x1=at, x2=at, y1=y.end, y2=y.start, class_="cross"),
+    ]  # fmt: skip
+    for series in chart.series:
+        value = series.values[index]
+        if value is not None and _finite(value):
+            parts.append(_dot(series.style, at, y(value)))
+    return element(
+        "g", *parts, class_="hit band", role="img", tabindex="0" if focusable else "-1",
+        aria_label=words.replace("\n", ", "), data_x=at, data_y=y.end,
+    )  # fmt: skip
+
+
+def _dot(style: str, x: float, y: float) -> Markup:
+    if style == "train":
+        return element("circle", cx=x, cy=y, r=3.5, class_=f"dot {style}")
+    if style == "valid":
+        return element("rect", x=x - 3.2, y=y - 3.2, width=6.4, height=6.4, class_=f"dot {style}")
+    return element("path", d=f"M{x:.1f} {y - 4.5:.1f}l4.5 4.5l-4.5 4.5l-4.5-4.5z",
+                   class_=f"dot {style}")  # fmt: skip
+
+
+def _words(chart: Curves, index: int) -> str:
+    epoch = chart.epochs[index]
+    head = f"Step {count(chart.steps[index])}" + (f", epoch {epoch:.2f}" if epoch else "")
+    kept = ["the state that was kept"] if chart.steps[index] == chart.best else []
+    told = [
+        f"{series.name}: {number(value if _finite(value) else None, chart.metric)}"
+        for series in chart.series
+        for value in (series.values[index],)
+    ]
+    return "\n".join([head, *told, *kept])
+
+
+def _about(chart: Curves) -> str:
+    ends = []
+    for series in chart.series:
+        known = [v for v in series.values if v is not None and _finite(v)]
+        if known:
+            first, last = number(known[0], chart.metric), number(known[-1], chart.metric)
+            ends.append(f"{series.name} goes from {first} to {last}")
+    best = f" The kept state is step {count(chart.best)}." if chart.best is not None else ""
+    looks = f"{len(chart.steps)} looks, steps {chart.steps[0]} to {chart.steps[-1]}. "
+    return looks + "; ".join(ends) + "." + best + " Arrow keys move between the looks."
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

@@ -1,0 +1,127 @@
+"""How numbers become words, the same everywhere: one rounding for one kind of number.
+
+Rates are percentages with one decimal, differences of rates are points with one decimal, losses
+and everything else have three decimals. The space before a unit never breaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from holdfast.core.records import Estimate
+
+NBSP = "\u00a0"
+MINUS = "\u2212"
+RATES = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc",
+         "average_precision", "error", "top_k", "confidence")  # fmt: skip
+NAMES = {
+    "accuracy": "Accuracy", "f1_macro": "F1, macro", "f1_weighted": "F1, weighted",
+    "precision_macro": "Precision, macro", "recall_macro": "Recall, macro",
+    "precision_weighted": "Precision, weighted", "recall_weighted": "Recall, weighted",
+    "roc_auc": "ROC-AUC", "average_precision": "Average precision", "loss": "Loss",
+    "refined_loss": "Refined loss", "ece": "Calibration error (ECE)", "mcc": "Matthews correlation",
+    "f1": "F1", "precision": "Precision", "recall": "Recall",
+    "balanced_accuracy": "Balanced accuracy",
+}  # fmt: skip
+
+
+def estimate(raw: object) -> Estimate:
+    """An ``Estimate`` from its JSON form; absent or malformed becomes one without a value."""
+    if isinstance(raw, (int, float)) and not isinstance(raw, bool):
+        return Estimate(float(raw))
+    if not isinstance(raw, Mapping):
+        return Estimate(None, why="not recorded in this run")
+    value = raw.get("value")
+    why = raw.get("why") or (None if value is not None else "undefined")
+    return Estimate(value, raw.get("low"), raw.get("high"), raw.get("level") or 0.95, why,
+                    raw.get("note"))  # fmt: skip
+
+
+def metrics(block: Mapping[str, Any]) -> dict[str, Estimate]:
+    """The metrics of a scores block of result.json, in the order written."""
+    found = block.get("metrics")
+    return {k: estimate(v) for k, v in found.items()} if isinstance(found, Mapping) else {}
+
+
+def is_rate(name: str) -> bool:
+    """Whether the metric ``name`` is a fraction to be shown as a percentage."""
+    return name.startswith(RATES)
+
+
+def metric_name(name: str) -> str:
+    """The metric's name as a heading: ``f1_macro`` is "F1, macro"."""
+    return NAMES.get(name, name.replace("_", " ").capitalize())
+
+
+def number(value: float | None, name: str = "") -> str:
+    """One number of the metric ``name``: ``91.2 %`` for a rate, ``0.312`` otherwise."""
+    if value is None:
+        return "–"
+    if is_rate(name):
+        return f"{_signless(f'{100 * value:.1f}')}{NBSP}%"
+    return compact(value)
+
+
+def interval(value: Estimate, name: str = "") -> str:
+    """The interval alone: ``87.6 – 93.8 %``; empty where there is none."""
+    if value.low is None or value.high is None:
+        return ""
+    low, high = number(value.low, name), number(value.high, name)
+    low = low.removesuffix(f"{NBSP}%")
+    return f"{low}{NBSP}–{NBSP}{high}"
+
+
+def points(value: float | None) -> str:
+    """A difference of two rates, signed, in percentage points: ``+3.4``."""
+    if value is None:
+        return "–"
+    return _signless(f"{100 * value:+.1f}", signed=True)
+
+
+def compact(value: float | None) -> str:
+    """Three decimals; scientific where three decimals would show nothing or too much."""
+    if value is None:
+        return "–"
+    if value != 0 and (abs(value) < 0.0005 or abs(value) >= 1e6):
+        return f"{value:.2e}".replace("-", MINUS)
+    return _signless(f"{value:.3f}")
+
+
+def p_value(value: float | None) -> str:
+    """``p = 0.013``, or ``p < 0.001``."""
+    if value is None:
+        return "p unknown"
+    return f"p{NBSP}<{NBSP}0.001" if value < 0.001 else f"p{NBSP}={NBSP}{value:.3f}"
+
+
+def count(value: object) -> str:
+    """A whole number with thin groups: ``12,345``; an en dash where unknown."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "–"
+    return f"{int(value):,}"
+
+
+def plural(value: object, noun: str, many: str = "") -> str:
+    """``1 row``, ``2 rows``."""
+    word = noun if value == 1 else many or f"{noun}s"
+    return f"{count(value)} {word}"
+
+
+def duration(seconds: object) -> str:
+    """``48.2 s``, ``3 min 20 s``, ``1 h 02 min``."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f}{NBSP}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}{NBSP}min {rest}{NBSP}s"
+    return f"{minutes // 60}{NBSP}h {minutes % 60:02d}{NBSP}min"
+
+
+def _signless(text: str, signed: bool = False) -> str:
+    """Typographic minus, and no sign before a zero."""
+    if float(text) == 0:
+        text = text.lstrip("+-") if not signed else f"±{text.lstrip('+-')}"
+    return text.replace("-", MINUS)

@@ -1,0 +1,100 @@
+"""The report of a run: one HTML file that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from holdfast.core.files import write_text
+from holdfast.report.read import RunFiles, read_run
+from holdfast.report.view import division, headline, honest, learning, mistakes, record
+
+TEMPLATES = Path(__file__).parent / "templates"
+# Characters that HTML cannot hold; a lone surrogate cannot even be written.
+UNPRINTABLE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(55296, 57344)), "�")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of the page: its anchor, its heading, and the value its template shows."""
+
+    id: str
+    title: str
+    data: Any
+
+
+def write_report(run: Path) -> Path:
+    """Write ``run/report.html`` from the files of the run folder ``run`` alone.
+
+    The same files give the same bytes, whatever the folder is called. The page opens offline and
+    asks for nothing: its content policy allows its own style and script by their hashes, and
+    nothing else. Raises ``RunError`` when ``result.json`` or ``events.jsonl`` is missing or any
+    file is broken; sections whose numbers are absent say so or are left out.
+    """
+    path = run / "report.html"
+    write_text(path, render(read_run(run)))
+    return path
+
+
+def render(run: RunFiles) -> str:
+    """The whole page as text."""
+    style, script = _asset("report.css"), _asset("report.js")
+    page = environment().get_template("page.html.j2").render(
+        top=headline.headline(run), sections=sections(run), style=style, script=script,
+        policy=policy(style, script), created=str(run.result.get("created") or ""),
+        version=str(run.result.get("holdfast") or ""), absent=run.absent,
+        seed=run.result.get("seed"), task=str(run.result.get("task") or ""),
+    )  # fmt: skip
+    return page.translate(UNPRINTABLE)
+
+
+def sections(run: RunFiles) -> tuple[Section, ...]:
+    """The parts of the page in reading order; a part without data is left out."""
+    parts = (
+        Section("score", "The honest score", honest.honest(run)),
+        Section("learning", "How it learned", learning.learning(run)),
+        Section("gap", "The gap", learning.gap(run)),
+        Section("division", "How the rows were divided", division.division(run)),
+        Section("confusion", "What it confuses", mistakes.matrix(run)),
+        Section("classes", "Class by class", mistakes.class_scores(run)),
+        Section("calibration", "Can its confidence be trusted?", mistakes.calibration(run)),
+        Section("hardest", "Hardest rows", mistakes.hardest(run)),
+        Section("findings", "Findings in the data", record.findings(run)),
+        Section("decisions", "What was decided, and why", record.decisions(run)),
+        Section("timeline", "What happened when", record.moments(run)),
+        Section("settings", "Settings", record.settings(run)),
+        Section("facts", "Model, versions and machine", record.facts(run)),
+        Section("load", "Load the model", record.loading(run)),
+    )
+    optional = {"confusion", "classes", "calibration", "hardest", "settings", "facts"}
+    return tuple(part for part in parts if part.id not in optional or part.data)
+
+
+def environment() -> Environment:
+    """Everything is escaped, and a name that a template misspells is an error."""
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+
+
+def policy(style: str, script: str) -> str:
+    """A content policy that allows exactly this style and this script, and no request at all."""
+    return (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _asset(name: str) -> Markup:
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))

@@ -1,0 +1,71 @@
+(function () {
+  "use strict";
+  var tip = document.getElementById("tip");
+  var hits = document.querySelectorAll(".hit");
+
+  function show(hit) {
+    tip.replaceChildren();
+    hit.dataset.words.split("\n").forEach(function (line) {
+      var row = document.createElement("div");
+      row.textContent = line;
+      tip.appendChild(row);
+    });
+    tip.hidden = false;
+    var svg = hit.ownerSVGElement;
+    var box = svg.getBoundingClientRect();
+    var ratio = box.width / svg.viewBox.baseVal.width;
+    var x = box.left + Number(hit.dataset.x) * ratio;
+    var y = box.top + Number(hit.dataset.y) * ratio;
+    var width = document.documentElement.clientWidth;
+    var left = x + 14;
+    if (left + tip.offsetWidth > width - 8) left = x - 14 - tip.offsetWidth;
+    left = Math.max(8, Math.min(left, width - 8 - tip.offsetWidth));
+    var top = hit.classList.contains("band") ? y + 8 : y - tip.offsetHeight - 14;
+    tip.style.left = left + window.scrollX + "px";
+    tip.style.top = Math.max(window.scrollY + 4, top + window.scrollY) + "px";
+  }
+
+  function hide() {
+    tip.hidden = true;
+  }
+
+  function move(event) {
+    var hit = event.currentTarget;
+    var all = Array.prototype.slice.call(hit.ownerSVGElement.querySelectorAll(".band"));
+    var at = all.indexOf(hit);
+    var to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: all.length - 1 }[event.key];
+    if (event.key === "Escape") hide();
+    if (at < 0 || to === undefined || !all[to]) return;
+    event.preventDefault();
+    hit.setAttribute("tabindex", "-1");
+    all[to].setAttribute("tabindex", "0");
+    all[to].focus();
+  }
+
+  hits.forEach(function (hit) {
+    // With a script the tooltip replaces the browser's own, so that there are not two.
+    var title = hit.querySelector("title");
+    hit.dataset.words = title.textContent;
+    title.remove();
+    hit.addEventListener("pointerenter", function () { show(hit); });
+    hit.addEventListener("pointerleave", hide);
+    hit.addEventListener("focus", function () { show(hit); });
+    hit.addEventListener("blur", hide);
+    hit.addEventListener("keydown", move);
+  });
+
+  var contents = document.querySelector(".contents details");
+  var narrow = window.matchMedia("(max-width: 67rem)");
+  function fold() { contents.open = !narrow.matches; }
+  narrow.addEventListener("change", fold);
+  fold();
+
+  var closed = [];
+  window.addEventListener("beforeprint", function () {
+    closed = Array.prototype.slice.call(document.querySelectorAll("main details:not([open])"));
+    closed.forEach(function (item) { item.open = true; });
+  });
+  window.addEventListener("afterprint", function () {
+    closed.forEach(function (item) { item.open = false; });
+  });
+})();

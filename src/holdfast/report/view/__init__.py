@@ -1,0 +1,1 @@
+"""What the page shows, section by section: plain frozen values, worked out from ``RunFiles``."""

@@ -1,0 +1,108 @@
+"""How the rows were divided, and which were moved or dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from holdfast.report.charts.bars import stacked
+from holdfast.report.numbers import NBSP, count, plural
+from holdfast.report.read import NotedRows, RunFiles
+
+PARTS = ("train", "valid", "test", "dropped")
+NAMES = {"train": "Train", "valid": "Validation", "test": "Test", "dropped": "Dropped"}
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLine:
+    """One class: its rows in train, validation and test, and the bar of them."""
+
+    name: str
+    counts: tuple[str, ...]
+    total: str
+    bar: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Rows with a note, as text."""
+
+    split: str
+    note: str
+    count: str
+    first: str
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """The section. ``parts`` are (style, name, rows, share)."""
+
+    sentence: str
+    bar: Markup
+    parts: tuple[tuple[str, str, str, str], ...]
+    facts: tuple[str, ...]
+    notes: tuple[str, ...]
+    classes: tuple[ClassLine, ...]
+    noted: tuple[Noted, ...]
+    noted_left_out: str
+
+
+def division(run: RunFiles) -> Division:
+    """From ``division`` of result.json; an older run falls back to ``data`` and the split file."""
+    told = {**run.split_counts, **run.part("data"), **run.part("division")}
+    sizes = {part: int(told.get(part) or 0) for part in PARTS}
+    whole = sum(sizes.values())
+    return Division(
+        sentence=_sentence(run.part("data"), sizes),
+        bar=stacked(list(sizes.items()), whole),
+        parts=tuple(
+            (part, NAMES[part], count(n), f"{100 * n / whole:.1f}{NBSP}%" if whole else "–")
+            for part, n in sizes.items()
+        ),
+        facts=_facts(run.part("division")),
+        notes=tuple(str(note) for note in run.part("division").get("notes") or ()),
+        classes=_classes(run.part("division", "per_class")),
+        noted=tuple(_noted(group) for group in run.noted),
+        noted_left_out=plural(run.noted_left_out, "more note") if run.noted_left_out else "",
+    )  # fmt: skip
+
+
+def _sentence(data: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
+    kept = f"{count(sizes['train'])} for training, {count(sizes['valid'])} for every choice "
+    kept += f"(validation) and {count(sizes['test'])} for the one honest score (test)."
+    if data.get("rows") is None:
+        return kept
+    used = data.get("used", sum(sizes[part] for part in PARTS[:3]))
+    return f"{plural(data['rows'], 'row')} read, {count(used)} used: {kept}"
+
+
+def _facts(told: Mapping[str, Any]) -> tuple[str, ...]:
+    facts = []
+    if told.get("copy_groups") is not None:
+        groups = plural(told["copy_groups"], "group")
+        rows = plural(told.get("rows_in_copies", 0), "row")
+        facts.append(f"{groups} of copies and near-copies, {rows} in all, kept on one side each.")
+    if told.get("moved") is not None:
+        facts.append(f"{plural(told['moved'], 'row')} moved to stay with their copies or group.")
+    if told.get("dropped"):
+        facts.append(f"{plural(told['dropped'], 'row')} dropped.")
+    return tuple(facts)
+
+
+def _classes(raw: Mapping[str, Any]) -> tuple[ClassLine, ...]:
+    sizes = {name: [int(row.get(part) or 0) for part in PARTS[:3]] for name, row in raw.items()}
+    largest = max((sum(row) for row in sizes.values()), default=0)
+    return tuple(
+        ClassLine(name, tuple(map(count, row)), count(sum(row)),
+                  stacked(list(zip(PARTS[:3], row, strict=True)), largest))
+        for name, row in sizes.items()
+    )  # fmt: skip
+
+
+def _noted(group: NotedRows) -> Noted:
+    return Noted(
+        NAMES.get(group.split, group.split), group.note, count(group.count), count(group.first)
+    )

@@ -1,0 +1,189 @@
+"""The honest number: the test score with its interval, beside what needs no fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from holdfast.core.records import Estimate
+from holdfast.report.charts.dots import Dot, dots
+from holdfast.report.numbers import (
+    compact,
+    estimate,
+    interval,
+    is_rate,
+    metric_name,
+    metrics,
+    number,
+    p_value,
+    plural,
+    points,
+)
+from holdfast.report.read import RunFiles
+
+FIRST = ("accuracy", "f1_macro", "balanced_accuracy", "loss")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A number, its interval, and a remark: why it is undefined, or what qualifies it."""
+
+    value: str
+    span: str
+    remark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The paired test of the fine-tune against the probe, on the same test rows."""
+
+    verdict: str
+    difference: str
+    span: str
+    p: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Careless:
+    """What a careless random division would have reported, beside the honest number."""
+
+    what: str
+    chart: Markup
+    random_split: Cell
+    honest: Cell
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Honest:
+    """The section. ``table`` has one line a metric; ``columns`` are this model and baselines."""
+
+    name: str
+    cell: Cell
+    level: str
+    sentence: str
+    opened: str
+    chart: Markup
+    columns: tuple[str, ...]
+    table: tuple[tuple[str, tuple[Cell, ...]], ...]
+    paired: Paired | None
+    careless: Careless | None
+
+
+def honest(run: RunFiles) -> Honest:
+    """Tolerates a run without test rows or baselines: each missing number says why."""
+    scores = metrics(run.part("test"))
+    name = headline_metric(scores)
+    value = scores.get(name) or Estimate(None, why="there were no test rows")
+    others = baselines(run)
+    return Honest(
+        name=metric_name(name), cell=cell(value, name), level=f"{100 * value.level:.0f}\u00a0%",
+        sentence=_sentence(run, value, name, others),
+        opened=str(run.part("test").get("opened_at") or ""),
+        chart=dots("score", _lines(name, value, others), name, f"{metric_name(name)} on test rows"),
+        columns=("This model", *(_capital(what) for what, _ in others)),
+        table=_table(scores, others),
+        paired=_paired(run.part("baseline", "comparison"), name),
+        careless=_careless(run.part("careless"), name),
+    )  # fmt: skip
+
+
+def headline_metric(scores: Mapping[str, Estimate]) -> str:
+    """The metric shown in large: accuracy when there is one."""
+    return next((name for name in FIRST if name in scores), next(iter(scores), "accuracy"))
+
+
+def baselines(run: RunFiles) -> list[tuple[str, dict[str, Estimate]]]:
+    """Every baseline's name and metrics, the chosen one first; an older run lists only one."""
+    chosen = run.part("baseline")
+    listed = [b for b in chosen.get("all") or () if isinstance(b, Mapping)]
+    if chosen.get("what"):
+        listed = [chosen, *(b for b in listed if b.get("what") != chosen["what"])]
+    return [(str(b.get("what", "baseline")), metrics(b.get("test") or {})) for b in listed]
+
+
+def cell(value: Estimate, name: str) -> Cell:
+    """``value`` of the metric ``name`` as text."""
+    remark = value.why if value.value is None else value.note or value.why
+    return Cell(number(value.value, name), interval(value, name), remark or "")
+
+
+def _lines(name: str, value: Estimate, others: list[tuple[str, dict[str, Estimate]]]) -> list[Dot]:
+    rest = [Dot(_capital(what), found.get(name) or Estimate(None, why="not recorded"))
+            for what, found in others]  # fmt: skip
+    return [Dot("This model", value, "main"), *rest]
+
+
+def _table(
+    scores: Mapping[str, Estimate], others: list[tuple[str, dict[str, Estimate]]]
+) -> tuple[tuple[str, tuple[Cell, ...]], ...]:
+    unknown = Estimate(None, why="not recorded")
+    return tuple(
+        (metric_name(name),
+         (cell(value, name), *(cell(found.get(name, unknown), name) for _, found in others)))
+        for name, value in scores.items()
+    )  # fmt: skip
+
+
+def _sentence(
+    run: RunFiles, value: Estimate, name: str, others: list[tuple[str, dict[str, Estimate]]]
+) -> str:
+    rows = plural(run.part("test").get("n", 0), "test row")
+    if value.value is None:
+        return f"The score on {rows} is undefined: {value.why}."
+    score = number(value.value, name)
+    start = (
+        f"On {rows} that took no part in any choice, it gives the right answer for {score}"
+        if name == "accuracy"
+        else f"On {rows} that took no part in any choice, its {metric_name(name)} is {score}"
+    )
+    if not others or others[0][1].get(name) is None:
+        return f"{start}."
+    return f"{start}; the best baseline, {others[0][0]}, {number(others[0][1][name].value, name)}."
+
+
+def _paired(raw: Mapping[str, Any], name: str) -> Paired | None:
+    if not raw:
+        return None
+    rate = is_rate(str(raw.get("metric") or name))
+    difference = estimate(raw.get("difference"))
+    show = points if rate else compact
+    known = difference.low is not None and difference.high is not None
+    return Paired(
+        verdict=_paired_words(difference),
+        difference=f"{show(difference.value)}{' points' if rate else ''}",
+        span=f"{show(difference.low)} to {show(difference.high)}" if known else "",
+        p=p_value(raw.get("p_value")),
+        because=str(raw.get("because") or difference.why or ""),
+    )  # fmt: skip
+
+
+def _paired_words(difference: Estimate) -> str:
+    if difference.low is None or difference.high is None:
+        return "The fine-tune and the linear probe could not be compared."
+    if difference.low > 0:
+        return "The fine-tune is better than the linear probe, beyond chance."
+    if difference.high < 0:
+        return "The fine-tune is worse than the linear probe, beyond chance."
+    return "The fine-tune and the linear probe cannot be told apart on these rows."
+
+
+def _careless(raw: Mapping[str, Any], name: str) -> Careless | None:
+    if not raw:
+        return None
+    random_split, truth = estimate(raw.get("random_split")), estimate(raw.get("honest"))
+    lines = [Dot("Honest division", truth, "main"), Dot("Random division", random_split, "warn")]
+    return Careless(
+        what=str(raw.get("what") or "linear probe"),
+        chart=dots("careless", lines, name, "Honest against careless division"),
+        random_split=cell(random_split, name), honest=cell(truth, name),
+        because=str(raw.get("because") or ""),
+    )  # fmt: skip
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

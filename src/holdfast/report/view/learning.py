@@ -1,0 +1,170 @@
+"""How it learned: curves over the looks, and the gap between rows seen and rows not seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from holdfast.core.records import Estimate
+from holdfast.report.charts.curves import Curves, Series, curves
+from holdfast.report.charts.dots import Dot, dots
+from holdfast.report.numbers import count, is_rate, metric_name, metrics, number, points
+from holdfast.report.read import RunFiles
+from holdfast.report.view.honest import Cell, cell, headline_metric
+
+PROBE, VALID, REFINED = "Train probe", "Validation", "Validation, refined"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One line of the table behind the curves, as text."""
+
+    step: str
+    epoch: str
+    numbers: tuple[str, ...]
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """Two charts and their table; ``legend`` lists (style, name) of the lines that have values."""
+
+    loss: Markup
+    accuracy: Markup
+    legend: tuple[tuple[str, str], ...]
+    looks: tuple[Look, ...]
+    best: str
+    stopped: str
+    phases: tuple[str, ...]
+    missing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Train probe, validation and test of the kept state beside each other."""
+
+    sentence: str
+    chart: Markup
+    columns: tuple[str, ...]
+    table: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+
+def learning(run: RunFiles) -> Learning:
+    """Without looks, or without validation rows, says so in ``missing``."""
+    looks = sorted((s for s in run.snapshots if isinstance(s.get("step"), int)), key=_step)
+    losses = [
+        Series(PROBE, "train", _column(looks, "train_loss")),
+        Series(VALID, "valid", _column(looks, "valid_loss")),
+        Series(REFINED, "refined", _column(looks, "refined_loss")),
+    ]
+    rates = [
+        Series(PROBE, "train", _column(looks, "train_metrics", "accuracy")),
+        Series(VALID, "valid", _column(looks, "valid_metrics", "accuracy")),
+    ]
+    best = run.result.get("best_step")
+    return Learning(
+        loss=_chart("loss", "Loss over the run", looks, losses, best),
+        accuracy=_chart("accuracy", "Accuracy over the run", looks, rates, best),
+        legend=tuple((s.style, s.name) for s in losses if any(v is not None for v in s.values)),
+        looks=tuple(_look(look, [*losses, *rates], i, best) for i, look in enumerate(looks)),
+        best=count(best), stopped=str(run.result.get("stopped_because") or ""),
+        phases=_phases(looks), missing=_missing(looks, losses[1]),
+    )  # fmt: skip
+
+
+def gap(run: RunFiles) -> Gap:
+    """A set without rows keeps its column, and each number there says why it is missing."""
+    sets = [
+        (PROBE, run.part("train_probe")),
+        (VALID, run.part("valid")),
+        ("Test", run.part("test")),
+    ]
+    found = [(what, metrics(block)) for what, block in sets]
+    names = list(dict.fromkeys(name for _, scores in found for name in scores))
+    main = headline_metric(found[2][1] or found[1][1])
+    unknown = Estimate(None, why="no rows, or not recorded")
+    lines = [Dot(what, scores.get(main, unknown), "main" if what == "Test" else "other")
+             for what, scores in found]  # fmt: skip
+    return Gap(
+        sentence=_gap_sentence(found[0][1].get(main), found[1][1].get(main), main),
+        chart=dots("gap", lines, main, f"{metric_name(main)} on the three sets"),
+        columns=tuple(f"{what} ({count(block.get('n', 0))})" for what, block in sets),
+        table=tuple(
+            (metric_name(name), tuple(cell(scores.get(name, unknown), name) for _, scores in found))
+            for name in names
+        ),
+    )  # fmt: skip
+
+
+def _step(look: Mapping[str, Any]) -> int:
+    return int(look["step"])
+
+
+def _chart(
+    metric: str, title: str, looks: list[Mapping[str, Any]], series: list[Series], best: object
+) -> Markup:
+    if not looks:
+        return Markup("")
+    shown = tuple(s for s in series if any(v is not None for v in s.values))
+    return curves(Curves(
+        key=f"curve-{metric}", title=title, metric=metric, steps=tuple(map(_step, looks)),
+        epochs=tuple(_finite(look.get("epoch")) for look in looks), series=shown,
+        best=best if isinstance(best, int) else None,
+    ))  # fmt: skip
+
+
+def _column(looks: list[Mapping[str, Any]], *keys: str) -> tuple[float | None, ...]:
+    values = []
+    for look in looks:
+        value: Any = look
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        values.append(_finite(value))
+    return tuple(values)
+
+
+def _finite(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _look(look: Mapping[str, Any], series: list[Series], index: int, best: object) -> Look:
+    epoch = _finite(look.get("epoch"))
+    shown = [number(s.values[index], "" if i < 3 else "accuracy") for i, s in enumerate(series)]
+    return Look(
+        step=count(look["step"]), epoch="–" if epoch is None else f"{epoch:.2f}",
+        numbers=tuple(shown), kept=look["step"] == best,
+    )  # fmt: skip
+
+
+def _phases(looks: list[Mapping[str, Any]]) -> tuple[str, ...]:
+    names = [str(look["phase"]) for look in looks if look.get("phase")]
+    told = []
+    for name in dict.fromkeys(names):
+        steps = [_step(look) for look in looks if look.get("phase") == name]
+        told.append(f"{name}: steps {count(min(steps))} to {count(max(steps))}")
+    return tuple(told) if len(told) > 1 else ()
+
+
+def _missing(looks: list[Mapping[str, Any]], valid: Series) -> str:
+    if not looks:
+        return "This run recorded no looks, so there are no curves."
+    if all(value is None for value in valid.values):
+        return "There were no validation rows, so only the train probe has a curve."
+    return ""
+
+
+def _gap_sentence(probe: Estimate | None, valid: Estimate | None, name: str) -> str:
+    if probe is None or valid is None or probe.value is None or valid.value is None:
+        return "The gap is undefined: it needs both a train probe and validation rows."
+    difference = probe.value - valid.value
+    told = f"{points(difference)} points" if is_rate(name) else number(difference, name)
+    return (
+        f"In the kept state, {metric_name(name).lower()} is {number(probe.value, name)} on the "
+        f"train probe and {number(valid.value, name)} on validation: a gap of {told}."
+    )

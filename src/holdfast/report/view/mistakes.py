@@ -1,0 +1,187 @@
+"""Where it is wrong: the confusion matrix, the reliability diagram and the hardest rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from holdfast.report.charts.reliability import Bin, reliability
+from holdfast.report.numbers import compact, count, estimate, metrics, number
+from holdfast.report.read import Prediction, RunFiles
+from holdfast.report.view.honest import Cell, cell
+
+COMPACT_FROM = 13
+DRAWN_UP_TO = 160
+HARDEST = 20
+TEXT_LIMIT = 700
+SHADES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Rows are the true class. A line is (class, cells); a cell is (text, shade 0…8, diagonal).
+    ``compact`` numbers the columns instead of naming them."""
+
+    classes: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[tuple[str, int, bool], ...]], ...]
+    compact: bool
+    drawn: bool
+    top: tuple[tuple[str, str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """Precision, recall and F1 of one class."""
+
+    name: str
+    n: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The diagram, its table (range, rows, confidence, accuracy) and the two numbers beside it."""
+
+    chart: Markup
+    lines: tuple[tuple[str, str, str, str], ...]
+    ece: Cell
+    temperature: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One test row that went wrong. ``text`` is cut at ``TEXT_LIMIT`` characters."""
+
+    row: str
+    text: str
+    label: str
+    prediction: str
+    confidence: str
+    loss: str
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hardest:
+    """Two lists: by loss, and wrong by confidence."""
+
+    by_loss: tuple[Row, ...]
+    confident: tuple[Row, ...]
+    has_text: bool
+
+
+def matrix(run: RunFiles) -> Matrix | None:
+    """From ``test.confusion``, else counted from ``predictions.parquet``; else ``None``."""
+    raw = run.part("test", "confusion")
+    classes = [str(name) for name in raw.get("classes") or run.result.get("classes") or ()]
+    counts = raw.get("counts") or _counted(run.predictions, classes)
+    if not classes or not counts:
+        return None
+    drawn = len(classes) <= DRAWN_UP_TO
+    return Matrix(
+        classes=tuple(classes), compact=len(classes) >= COMPACT_FROM, drawn=drawn,
+        lines=tuple(_line(name, i, counts[i]) for i, name in enumerate(classes)) if drawn else (),
+        top=_top(classes, counts),
+    )  # fmt: skip
+
+
+def class_scores(run: RunFiles) -> tuple[ClassScore, ...]:
+    return tuple(
+        ClassScore(str(name), count(raw.get("n")),
+                   tuple(cell(estimate(raw.get(key)), key) for key in ("precision", "recall", "f1")))
+        for name, raw in run.part("test", "per_class").items()
+    )  # fmt: skip
+
+
+def calibration(run: RunFiles) -> Calibration | None:
+    """From ``test.reliability``; ``None`` when the run has none."""
+    bins = [_bin(raw) for raw in run.part("test", "reliability").get("bins") or ()]
+    filled = [b for b in bins if b is not None]
+    if not filled:
+        return None
+    temperature = run.part("model_facts").get("temperature")
+    ece = metrics(run.part("test")).get("ece") or estimate(None)
+    return Calibration(
+        chart=reliability(filled),
+        lines=tuple(
+            (f"{100 * b.low:.0f} – {100 * b.high:.0f}\u00a0%", count(b.n),
+             number(b.confidence, "confidence"), number(b.accuracy, "accuracy"))
+            for b in filled
+        ),
+        ece=cell(ece, "ece"), temperature=compact(temperature) if temperature else "",
+    )  # fmt: skip
+
+
+def hardest(run: RunFiles) -> Hardest | None:
+    """From ``hardest`` of result.json, else from ``predictions.parquet``, without the texts."""
+    raw = run.part("hardest")
+    by_loss, confident = raw.get("loss") or (), raw.get("confidently_wrong") or ()
+    if raw:
+        rows = [tuple(map(_row, lines[:HARDEST])) for lines in (by_loss, confident)]
+        return Hardest(rows[0], rows[1], has_text=True)
+    if not run.predictions:
+        return None
+    wrong = [p for p in run.predictions if p.prediction != p.label]
+    losses = sorted(run.predictions, key=lambda p: (-(p.loss or 0.0), p.row))
+    sure = sorted(wrong, key=lambda p: (-(p.confidence or 0.0), p.row))
+    return Hardest(_plain(losses), _plain(sure), has_text=False)
+
+
+def _counted(predictions: Sequence[Prediction], classes: Sequence[str]) -> list[list[int]]:
+    place = {name: i for i, name in enumerate(classes)}
+    counts = [[0] * len(classes) for _ in classes]
+    for p in predictions:
+        if p.label in place and p.prediction in place:
+            counts[place[p.label]][place[p.prediction]] += 1
+    return counts if predictions else []
+
+
+def _line(
+    name: str, index: int, counts: Sequence[int]
+) -> tuple[str, tuple[tuple[str, int, bool], ...]]:
+    whole = sum(counts)
+    cells = tuple((count(n) if n else "", _shade(n, whole), i == index)
+                  for i, n in enumerate(counts))  # fmt: skip
+    return name, cells
+
+
+def _shade(n: int, whole: int) -> int:
+    return 0 if not n else max(1, min(SHADES, round(SHADES * n / whole)))
+
+
+def _top(
+    classes: Sequence[str], counts: Sequence[Sequence[int]]
+) -> tuple[tuple[str, str, str, str], ...]:
+    pairs = [(n, i, j) for i, row in enumerate(counts) for j, n in enumerate(row) if n and i != j]
+    pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
+    return tuple(
+        (classes[i], classes[j], count(n), number(n / sum(counts[i]), "error"))
+        for n, i, j in pairs[:12]
+    )
+
+
+def _bin(raw: Mapping[str, Any]) -> Bin | None:
+    if not raw.get("n") or raw.get("accuracy") is None or raw.get("confidence") is None:
+        return None
+    return Bin(raw["low"], raw["high"], int(raw["n"]), raw["confidence"], raw["accuracy"])
+
+
+def _row(raw: Mapping[str, Any]) -> Row:
+    label, prediction = str(raw.get("label", "")), str(raw.get("prediction", ""))
+    text = str(raw.get("text") or "")
+    return Row(
+        row=count(raw.get("row")), text=text if len(text) <= TEXT_LIMIT else text[:TEXT_LIMIT] + " …",
+        label=label, prediction=prediction, confidence=number(raw.get("confidence"), "confidence"),
+        loss=compact(raw.get("loss")), right=label == prediction,
+    )  # fmt: skip
+
+
+def _plain(rows: Sequence[Prediction]) -> tuple[Row, ...]:
+    return tuple(
+        Row(count(p.row), "", p.label, p.prediction, number(p.confidence, "confidence"),
+            compact(p.loss), p.label == p.prediction)
+        for p in rows[:HARDEST]
+    )  # fmt: skip

@@ -1,0 +1,174 @@
+"""The record of the run: findings, decisions, timeline, settings, versions, how to load it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.report.numbers import compact, count, duration, plural
+from holdfast.report.read import RunFiles
+
+SEVERITIES = {"error": "bad", "warn": "warn", "info": "unsure"}
+ORDER = {"error": 0, "warn": 1, "info": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class FindingLine:
+    """Something the audit saw, as text."""
+
+    tone: str
+    severity: str
+    check: str
+    rows: str
+    examples: str
+    because: str
+    remedy: str
+    fixed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An automatic decision."""
+
+    what: str
+    chosen: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened at a step: a change of verdict, or an action."""
+
+    step: str
+    kind: str
+    what: str
+    because: str
+
+
+def findings(run: RunFiles) -> tuple[FindingLine, ...]:
+    """Worst first."""
+    found = [f for f in run.part("data").get("findings") or () if isinstance(f, Mapping)]
+    found.sort(key=lambda f: (ORDER.get(str(f.get("severity")), 3), -(f.get("score") or 0)))
+    return tuple(_finding(raw) for raw in found)
+
+
+def decisions(run: RunFiles) -> tuple[Choice, ...]:
+    """Those of result.json, then the notes of events.jsonl that say something else."""
+    told = [
+        Choice(str(raw.get("what", "")), _plain(raw.get("chosen", "")), str(raw.get("because", "")))
+        for raw in [*(run.result.get("decisions") or ()), *run.notes]
+    ]
+    known: dict[tuple[str, str], Choice] = {}
+    for choice in told:
+        known.setdefault((choice.what, choice.because), choice)
+    return tuple(known.values())
+
+
+def moments(run: RunFiles) -> tuple[Moment, ...]:
+    """Changes of verdict and actions in order, and why the run ended."""
+    told, label = [], None
+    for event in run.timeline or run.result.get("actions") or ():
+        if event.get("event") == "verdict":
+            if event.get("label") == label:
+                continue
+            label = event.get("label")
+        told.append(_moment(event))
+    if run.result.get("stopped_because"):
+        last = count(run.result.get("last_step"))
+        told.append(Moment(last, "end", "Training ended", str(run.result["stopped_because"])))
+    return tuple(told)
+
+
+def settings(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """The resolved recipe, one table a section, dotted keys below it."""
+    recipe = run.part("settings") or run.recipe
+    top = tuple((k, _plain(v)) for k, v in recipe.items() if not isinstance(v, Mapping))
+    rest = tuple(
+        (str(key), tuple(_flat(value))) for key, value in recipe.items()
+        if isinstance(value, Mapping) and value
+    )  # fmt: skip
+    return ((("run", top), *rest)) if top else rest
+
+
+def facts(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """Model, versions, machine, time and memory."""
+    versions = dict(run.part("versions"))
+    versions.setdefault("holdfast", run.result.get("holdfast", "–"))
+    blocks = [
+        ("Model", [(k, _fact(v)) for k, v in run.part("model_facts").items()]),
+        ("Time and memory", [*_timing(run)]),
+        ("Versions", [(k, _plain(v)) for k, v in versions.items()]),
+        ("Machine", [(k, _plain(v)) for k, v in run.part("machine").items()]),
+        *((f"Probe: {key}", list(_flat(value))) for key, value in run.part("probes").items()
+          if isinstance(value, Mapping)),
+    ]  # fmt: skip
+    return tuple((name, tuple(lines)) for name, lines in blocks if lines)
+
+
+def loading(run: RunFiles, folder: str = "model") -> str:
+    """Three lines of plain ``transformers`` that load the saved model."""
+    length = run.part("model_facts").get("max_length")
+    cut = f", truncation=True, max_length={length}" if isinstance(length, int) else ""
+    return (
+        "from transformers import pipeline\n"
+        f'classify = pipeline("text-classification", model="{folder}")\n'
+        f'classify(["A text to classify."]{cut})'
+    )
+
+
+def _finding(raw: Mapping[str, Any]) -> FindingLine:
+    severity = str(raw.get("severity") or "info")
+    rows = [count(row) for row in (raw.get("rows") or ())[:8]]
+    more = "…" if len(raw.get("rows") or ()) > len(rows) else ""
+    return FindingLine(
+        tone=SEVERITIES.get(severity, "unsure"), severity=severity,
+        check=str(raw.get("check", "")).replace("_", " "),
+        rows=plural(raw.get("count", 0), "row") if raw.get("count") else "",
+        examples=", ".join([*rows, more] if more else rows),
+        because=str(raw.get("because", "")), remedy=str(raw.get("remedy", "")),
+        fixed=bool(raw.get("fixed")),
+    )  # fmt: skip
+
+
+def _moment(event: Mapping[str, Any]) -> Moment:
+    verdict = event.get("event") == "verdict"
+    what = str(event.get("label", "")).replace("_", " ") if verdict else event.get("action", "")
+    return Moment(
+        step=count(event.get("step")), kind="verdict" if verdict else "action", what=str(what),
+        because=str(event.get("because", "")),
+    )  # fmt: skip
+
+
+def _timing(run: RunFiles) -> Iterator[tuple[str, str]]:
+    names = {"total_s": "whole run", "train_s": "training", "evaluate_s": "evaluation in it",
+             "guard_s": "guard in it"}  # fmt: skip
+    timing = run.part("timing")
+    yield from ((name, duration(timing[key])) for key, name in names.items() if key in timing)
+    if isinstance(timing.get("examples_per_s"), (int, float)):
+        yield "training rows a second", f"{timing['examples_per_s']:,.1f}"
+    if isinstance(run.result.get("peak_memory_mb"), (int, float)):
+        yield "peak memory", f"{count(run.result['peak_memory_mb'])}\u00a0MB"
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            yield from _flat(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", _plain(item)
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return count(value)
+    return compact(value) if isinstance(value, float) else _plain(value)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return "–"
+    return json.dumps(value, ensure_ascii=False, default=str)
