@@ -60,10 +60,11 @@ def choose_columns(
         _check(raw, label)
     profiles = profile(raw)
     taken = {label, group} - {None}
+    decisions: list[Decision] = []
     if template is not None:
-        texts, decisions = _template_texts(raw, text, template), []
+        texts = _template_texts(raw, text, template)
     elif text:
-        texts, decisions = tuple(text), []
+        texts = tuple(text)
     else:
         texts, decisions = _find_texts(raw, profiles, taken)
     template = template or _joined(texts, decisions)

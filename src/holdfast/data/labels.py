@@ -87,7 +87,7 @@ def check_labels(where: str, counts: Mapping[str, int], header: str | None) -> N
     if header in counts:
         raise DataError(
             where, "is named like one of its own values: the header is missing or stands twice",
-            header, "Put the names of the columns, e.g. text,label, on the first line and only there.",
+            header, "Name the columns on the first line, e.g. text,label, and only there.",
         )  # fmt: skip
     if distinct == 1:
         raise DataError(

@@ -39,7 +39,8 @@ def load_table(
 
     Parameters
     ----------
-    source : a file (.csv, .tsv, .jsonl, .json, .parquet, each also .gz) or ``name[:config][@split]``.
+    source : a file (.csv, .tsv, .jsonl, .json, .parquet, each also .gz), or a data set of the hub
+        as ``name[:config][@split]``.
     text, label, group, template : the columns, where they are known; two texts are a pair.
     encoding : of a text file; without it, UTF-8 or an error that names the likely one.
     config : of a hub data set; goes before the one in its name.

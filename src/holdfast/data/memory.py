@@ -72,7 +72,12 @@ def _columns(texts: Sequence[Any], source: str) -> dict[str, list[str | None]]:
 
 
 def _is_text(cell: object) -> bool:
-    return cell is None or isinstance(cell, str)
+    if not isinstance(cell, str):
+        return cell is None
+    try:
+        return cell.isascii() or bool(cell.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
 
 
 def _batches(columns: dict[str, Sequence[Any]]) -> Iterator[Batch]:

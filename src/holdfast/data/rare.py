@@ -63,7 +63,8 @@ def _too_small(
     shown = ", ".join(f"{name!r}: {_amount(counts[name], len(texts[name]))}" for name in small[:5])
     more = f" and {len(small) - 5} more" if len(small) > 5 else ""
     return DataError(
-        where, f"has classes too small to divide ({shown}{more}); each needs {below} distinct texts",
+        where,
+        f"has classes too small to divide ({shown}{more}); each needs {below} distinct texts",
         None, "Add rows, or use --set data.rare=drop (leave them out) or --set data.rare=merge "
         f"(put them into one class {OTHER!r}).",
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -55,7 +56,7 @@ def name_encoding(sample: bytes) -> str | None:
 
 def _few_and_single(sample: bytes) -> bool:
     odd = [position for position, byte in enumerate(sample) if byte > 127]
-    runs = sum(1 for a, b in zip(odd, odd[1:], strict=False) if b == a + 1)
+    runs = sum(1 for a, b in itertools.pairwise(odd) if b == a + 1)
     return len(odd) < 20 and runs * 4 <= len(odd)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -82,7 +83,7 @@ def _seekable(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _target(path: Path) -> Iterator[object]:
+def _target(path: Path) -> Iterator[BinaryIO]:
     with disk_errors(path), path.open("wb") as target:
         yield target
 

@@ -13,8 +13,8 @@ _KINDS: dict[type, Kind] = {str: "text", bool: "boolean", int: "integer", float:
 
 
 def spell(value: Any) -> str | None:
-    """``true`` and ``false`` for booleans, the shortest decimal for numbers (``2`` for 2.0, as Arrow
-    writes it), ``None`` for NaN."""
+    """``true`` and ``false`` for booleans, the shortest decimal for numbers (``2`` for 2.0, as
+    Arrow writes it), ``None`` for NaN."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):

@@ -1,0 +1,1 @@
+"""From a ``Table`` to ``Finding``s: what in the data would spoil a training or its number."""
