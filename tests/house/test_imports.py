@@ -20,15 +20,17 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=quiet, check=False)
 
 
-def best_seconds(*arguments: str, tries: int = 5) -> float:
-    """Wall time of the quickest of some tries, interpreter start included."""
-
-    def once() -> float:
+def best_seconds(*arguments: str, tries: int = 8) -> float:
+    """Wall time of the quickest try, interpreter start included: other work on the machine can
+    only add to it. The first try within the budget settles it."""
+    best = float("inf")
+    for _ in range(tries):
         started = time.perf_counter()
         assert run(*arguments).returncode == 0
-        return time.perf_counter() - started
-
-    return min(once() for _ in range(tries))
+        best = min(best, time.perf_counter() - started)
+        if best < BUDGET_SECONDS:
+            break
+    return best
 
 
 def test_import_says_nothing_and_succeeds() -> None:

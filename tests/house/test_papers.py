@@ -18,7 +18,8 @@ MAX_FILE_LINES = 300
 MAX_BODY_LINES_P90 = 30
 
 # Written in pieces, so that this file does not find itself.
-PATHS = re.compile(r"(?<![\w.\-/}])/(?:home|Users|root|work|mnt)/" + r"\w")
+# `somebody` is the name of a made-up user in tests and examples.
+PATHS = re.compile(r"(?<![\w.\-/}])/(?:home|Users|root|work|mnt)/" + r"(?!somebody\b)\w")
 HOSTS = re.compile(
     r"pypi\." + r"org|python" + r"hosted\.org|download\.py" + r"torch\.org|deb\.deb" + r"ian\.org"
     r"|registry\.npm" + r"js|conda\.ana" + r"conda\.org"
@@ -51,7 +52,12 @@ def test_no_file_names_the_host_of_a_package_registry(tracked: list[Path]) -> No
 
 def test_the_search_for_paths_and_hosts_can_find_them(tmp_path: Path) -> None:
     file = tmp_path / "note.md"
-    file.write_text("see /" + "home/me/x\nfrom pypi." + "org\n/homely and ./work/x are fine\n")
+    file.write_text(
+        "see /"
+        + "home/me/x\nfrom pypi."
+        + "org\n/homely, ./work/x, /"
+        + "home/somebody/x are fine\n"
+    )
     assert len(lines_that_match(PATHS, [file])) == len(lines_that_match(HOSTS, [file])) == 1
 
 
