@@ -59,7 +59,9 @@ def bare_result() -> dict[str, Any]:
     return {"schema": 1, "task": "text-classification", "model": "embedded", "classes": ["a", "b"]}
 
 
-def estimate(value: float, half: float = 0.03, low: float = 0.0) -> dict[str, Any]:
+def estimate(
+    value: float, half: float = 0.03, low: float = 0.0, high: float = 1.0
+) -> dict[str, Any]:
     return {
         "value": value,
         "low": max(low, value - half),
@@ -116,9 +118,10 @@ def _result(
         "data": {"rows": 2907, "used": 2880, "train": 1866, "valid": 600 if valid else 0,
                  "test": n, "findings": _findings()},
         "test": {"n": n, "metrics": _metrics(accuracy), "opened_at": "2026-01-02T03:10:11+00:00",
-                 "confusion": {"classes": list(names), "counts": _counts(truth, answers, len(names))},
+                 "confusion": {"classes": list(names), "counts": _counts(truth, answers, names)},
                  "reliability": {"bins": _bins(truth, answers, probabilities)},
-                 "per_class": {name: {"n": int((truth == i).sum()), "precision": estimate(0.9, 0.06),
+                 "per_class": {name: {"n": int((truth == i).sum()),
+                                      "precision": estimate(0.9, 0.06),
                                       "recall": estimate(0.88, 0.07), "f1": estimate(0.89, 0.06)}
                                for i, name in enumerate(names)}},
         "valid": {"n": 600, "metrics": _metrics(accuracy + 0.012)} if valid
@@ -126,11 +129,12 @@ def _result(
         "train_probe": {"n": 300, "metrics": _metrics(0.985)},
         "baseline": _baseline(accuracy), "verdict": _verdict(verdict, best), "best_step": best,
         "last_step": last, "stopped_because": "Validation was not better for 5 looks.",
-        "actions": [{"step": last, "action": "Stop", "because": "No look was better than the best."}],
+        "actions": [{"step": last, "action": "Stop", "because": "No look was better."}],
         "probes": {"memorization": None, "forgetting": None},
         "timing": {"total_s": 214.31, "train_s": 151.2, "evaluate_s": 14.9, "guard_s": 0.8,
                    "examples_per_s": 49.37},
-        "peak_memory_mb": 1312, "decisions": _decisions(), "division": _division(names, truth, valid),
+        "peak_memory_mb": 1312, "decisions": _decisions(),
+        "division": _division(names, truth, valid),
         "hardest": _hardest(rng, names, truth, answers, probabilities),
         "model_facts": {"name": "embedded", "architecture": "BertForSequenceClassification",
                         "parameters": 22713216, "trainable": 10795008, "pooling": "mean",
@@ -174,7 +178,7 @@ def _verdict(label: str, best: int) -> dict[str, Any]:
              "at_step": best},
             {"name": "probe_slope", "value": -0.00002, "low": None, "high": None, "at_step": None},
         ],
-        "remedies": [{"do": "Label more rows of the two classes that are confused most.", "set": []},
+        "remedies": [{"do": "Label more rows of the classes that are confused.", "set": []},
                      {"do": "Decay the weights more.", "set": ["train.weight_decay=0.1"]}],
     }  # fmt: skip
 
@@ -200,7 +204,8 @@ def _decisions() -> list[dict[str, str]]:
 def _findings() -> list[dict[str, Any]]:
     return [
         {"check": "missing_text", "severity": "info", "score": 0.01, "count": 27,
-         "rows": list(range(27)), "because": "27 rows have no text.", "remedy": "They are left out.",
+         "rows": list(range(27)), "because": "27 rows have no text.",
+         "remedy": "They are left out.",
          "fixed": True},
         {"check": "near_duplicates", "severity": "warn", "score": 0.4, "count": 212,
          "rows": list(range(0, 300, 3)), "because": "212 rows nearly copy another row.",
@@ -242,8 +247,8 @@ def _hardest(
             "confidently_wrong": [line(i, k) for k, i in enumerate(wrong)]}  # fmt: skip
 
 
-def _counts(truth: np.ndarray, answers: np.ndarray, classes: int) -> list[list[int]]:
-    counts = np.zeros((classes, classes), dtype=int)
+def _counts(truth: np.ndarray, answers: np.ndarray, names: tuple[str, ...]) -> list[list[int]]:
+    counts = np.zeros((len(names), len(names)), dtype=int)
     np.add.at(counts, (truth, answers), 1)
     return counts.tolist()  # type: ignore[no-any-return]
 
@@ -285,7 +290,7 @@ def _events(folder: Path, snapshots: list[dict[str, Any]], verdict: str, best: i
                       "because": f"Seen at step {look['step']}.", "confidence": 0.9})  # fmt: skip
     last = snapshots[-1]["step"] if snapshots else 0
     lines.append({"event": "action", "step": last, "action": "Stop",
-                  "because": "No look was better than the best."})  # fmt: skip
+                  "because": "No look was better."})  # fmt: skip
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "events.jsonl").write_text(text, encoding="utf-8")
 

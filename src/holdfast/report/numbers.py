@@ -7,6 +7,7 @@ and everything else have three decimals. The space before a unit never breaks.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from holdfast.core.records import Estimate
@@ -106,6 +107,16 @@ def plural(value: object, noun: str, many: str = "") -> str:
     """``1 row``, ``2 rows``."""
     word = noun if value == 1 else many or f"{noun}s"
     return f"{count(value)} {word}"
+
+
+def moment(iso: str) -> str:
+    """``2026-01-02 03:10 UTC`` of an ISO time; anything else as it is."""
+    try:
+        when = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    zone = f" {when.tzname()}" if when.tzinfo else ""
+    return f"{when:%Y-%m-%d %H:%M}{zone}"
 
 
 def duration(seconds: object) -> str:

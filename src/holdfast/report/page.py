@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from holdfast.core.files import write_text
+from holdfast.report.numbers import moment
 from holdfast.report.read import RunFiles, read_run
 from holdfast.report.view import division, headline, honest, learning, mistakes, record
 
@@ -47,7 +48,7 @@ def render(run: RunFiles) -> str:
     style, script = _asset("report.css"), _asset("report.js")
     page = environment().get_template("page.html.j2").render(
         top=headline.headline(run), sections=sections(run), style=style, script=script,
-        policy=policy(style, script), created=str(run.result.get("created") or ""),
+        policy=policy(style, script), created=moment(str(run.result.get("created") or "")),
         version=str(run.result.get("holdfast") or ""), absent=run.absent,
         seed=run.result.get("seed"), task=str(run.result.get("task") or ""),
     )  # fmt: skip

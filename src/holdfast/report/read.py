@@ -159,13 +159,10 @@ def _splits(path: Path) -> tuple[dict[str, int], tuple[NotedRows, ...], int]:
     counts = {str(line["split"]): int(line["row_count"]) for line in tally}
     noted = table.filter(pc.greater(pc.utf8_length(pc.fill_null(table["note"], "")), 0))
     groups = noted.group_by(["split", "note"]).aggregate([("row", "count"), ("row", "min")])
-    found = sorted(
-        (
-            NotedRows(g["split"], g["note"], g["row_count"], g["row_min"])
-            for g in groups.to_pylist()
-        ),
-        key=lambda group: (-group.count, group.split, group.first),
-    )
+    found = [
+        NotedRows(g["split"], g["note"], g["row_count"], g["row_min"]) for g in groups.to_pylist()
+    ]
+    found.sort(key=lambda group: (-group.count, group.split, group.first, group.note))
     return counts, tuple(found[:NOTES_KEPT]), max(0, len(found) - NOTES_KEPT)
 
 

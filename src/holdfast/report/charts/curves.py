@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from holdfast.report.numbers import count, number
 
 TOP = 26.0
 BOTTOM = 40.0
+FEW = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,10 @@ def curves(chart: Curves) -> Markup:
 
 def _draw(chart: Curves, size: str, width: float) -> Markup:
     height = 300.0 if size == "wide" else 250.0
-    marks = _y_ticks(chart, 5 if size == "wide" else 4)
+    low, high = _reach(chart)
     x = Scale(min(chart.steps), max(chart.steps), 50.0, width - 14.0)
-    y = Scale(marks[0], marks[-1], height - BOTTOM, TOP)
+    y = Scale(low, high, height - BOTTOM, TOP)
+    marks = [m for m in round_ticks(low, high, 5 if size == "wide" else 4) if low <= m <= high]
     parts = [
         _axes(chart, marks, x, y, width),
         _best(chart, x, y),
@@ -73,16 +76,13 @@ def _draw(chart: Curves, size: str, width: float) -> Markup:
     return drawing(chart.key, size, width, height, chart.title, _about(chart), *parts)
 
 
-def _y_ticks(chart: Curves, wanted: int) -> list[float]:
+def _reach(chart: Curves) -> tuple[float, float]:
     found = [v for s in chart.series for v in s.values if v is not None and _finite(v)]
     low, high = min(found), max(found)
-    if not chart.percent:
-        low = min(low, 0.0)
-    pad = 0.04 * (high - low) or 0.1 * (abs(high) or 1.0)
-    low, high = (low - pad if chart.percent else low), high + pad
+    pad = 0.05 * (high - low) or 0.1 * (abs(high) or 1.0)
     if chart.percent:
-        low, high = max(0.0, low), min(1.0, high)
-    return round_ticks(low, high, wanted)
+        return max(0.0, low - pad), min(1.0, high + pad)
+    return min(0.0, low), high + pad
 
 
 def _axes(chart: Curves, marks: Sequence[float], x: Scale, y: Scale, width: float) -> Markup:
@@ -136,7 +136,7 @@ def _bands(chart: Curves, x: Scale, y: Scale) -> list[Markup]:
 
 
 def _edges(centres: Sequence[float], x: Scale) -> list[float]:
-    between = [(a + b) / 2 for a, b in zip(centres, centres[1:], strict=False)]
+    between = [(a + b) / 2 for a, b in itertools.pairwise(centres)]
     return [x.start, *between, x.end]
 
 
@@ -154,8 +154,10 @@ def _band(
         value = series.values[index]
         if value is not None and _finite(value):
             parts.append(_dot(series.style, at, y(value)))
+    shown = " kept" if chart.steps[index] == chart.best else ""
+    shown += " few" if len(chart.steps) <= FEW else ""
     return element(
-        "g", *parts, class_="hit band", role="img", tabindex="0" if focusable else "-1",
+        "g", *parts, class_=f"hit band{shown}", role="img", tabindex="0" if focusable else "-1",
         aria_label=words.replace("\n", ", "), data_x=at, data_y=y.end,
     )  # fmt: skip
 

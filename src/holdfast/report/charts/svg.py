@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-WIDE = 720
+WIDE = 768
 NARROW = 340
 SIZES = (("wide", WIDE), ("narrow", NARROW))
 
@@ -71,7 +72,7 @@ def whole_ticks(low: float, high: float, wanted: int = 6) -> list[float]:
 def tick_labels(values: Sequence[float], percent: bool = False) -> list[str]:
     """Labels with just the decimals that tell the ticks apart."""
     shown = [100 * v for v in values] if percent else list(values)
-    gap = min((abs(b - a) for a, b in zip(shown, shown[1:], strict=False)), default=1.0) or 1.0
+    gap = min((abs(b - a) for a, b in itertools.pairwise(shown)), default=1.0) or 1.0
     if max((abs(v) for v in shown), default=0) >= 1e6:
         return [f"{v:.0e}".replace("e+0", "e").replace("e+", "e") for v in shown]
     decimals = max(0, -math.floor(math.log10(gap) + 1e-9))

@@ -104,5 +104,5 @@ def _classes(raw: Mapping[str, Any]) -> tuple[ClassLine, ...]:
 
 def _noted(group: NotedRows) -> Noted:
     return Noted(
-        NAMES.get(group.split, group.split), group.note, count(group.count), count(group.first)
+        NAMES.get(group.split, group.split), group.note, count(group.count), str(group.first)
     )

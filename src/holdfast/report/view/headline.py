@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from holdfast.report.numbers import compact, count, duration
+from holdfast.report.numbers import NBSP, compact, count, duration
 from holdfast.report.read import RunFiles
 
 # label: (tone, the word shown beside the mark, the sentence)
@@ -87,10 +87,7 @@ def data_name(run: RunFiles) -> str:
 def _facts(run: RunFiles, verdict: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     confidence = verdict.get("confidence")
     facts = [
-        (
-            "Verdict’s confidence",
-            f"{100 * confidence:.0f}\u00a0%" if confidence is not None else "–",
-        ),
+        ("Verdict’s confidence", "–" if confidence is None else f"{100 * confidence:.0f}{NBSP}%"),
         ("Since step", count(verdict.get("since_step"))),
         ("Kept step", count(run.result.get("best_step"))),
         ("Last step", count(run.result.get("last_step"))),

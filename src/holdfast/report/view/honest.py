@@ -17,6 +17,7 @@ from holdfast.report.numbers import (
     is_rate,
     metric_name,
     metrics,
+    moment,
     number,
     p_value,
     plural,
@@ -83,7 +84,7 @@ def honest(run: RunFiles) -> Honest:
     return Honest(
         name=metric_name(name), cell=cell(value, name), level=f"{100 * value.level:.0f}\u00a0%",
         sentence=_sentence(run, value, name, others),
-        opened=str(run.part("test").get("opened_at") or ""),
+        opened=moment(str(run.part("test").get("opened_at") or "")),
         chart=dots("score", _lines(name, value, others), name, f"{metric_name(name)} on test rows"),
         columns=("This model", *(_capital(what) for what, _ in others)),
         table=_table(scores, others),

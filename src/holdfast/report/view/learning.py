@@ -163,7 +163,9 @@ def _gap_sentence(probe: Estimate | None, valid: Estimate | None, name: str) -> 
     if probe is None or valid is None or probe.value is None or valid.value is None:
         return "The gap is undefined: it needs both a train probe and validation rows."
     difference = probe.value - valid.value
-    told = f"{points(difference)} points" if is_rate(name) else number(difference, name)
+    told = (
+        f"{points(difference).lstrip('+±')} points" if is_rate(name) else number(difference, name)
+    )
     return (
         f"In the kept state, {metric_name(name).lower()} is {number(probe.value, name)} on the "
         f"train probe and {number(valid.value, name)} on validation: a gap of {told}."

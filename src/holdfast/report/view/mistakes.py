@@ -18,6 +18,7 @@ DRAWN_UP_TO = 160
 HARDEST = 20
 TEXT_LIMIT = 700
 SHADES = 8
+PER_CLASS = ("precision", "recall", "f1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def matrix(run: RunFiles) -> Matrix | None:
 def class_scores(run: RunFiles) -> tuple[ClassScore, ...]:
     return tuple(
         ClassScore(str(name), count(raw.get("n")),
-                   tuple(cell(estimate(raw.get(key)), key) for key in ("precision", "recall", "f1")))
+                   tuple(cell(estimate(raw.get(key)), key) for key in PER_CLASS))
         for name, raw in run.part("test", "per_class").items()
     )  # fmt: skip
 
@@ -171,17 +172,20 @@ def _bin(raw: Mapping[str, Any]) -> Bin | None:
 
 def _row(raw: Mapping[str, Any]) -> Row:
     label, prediction = str(raw.get("label", "")), str(raw.get("prediction", ""))
-    text = str(raw.get("text") or "")
     return Row(
-        row=count(raw.get("row")), text=text if len(text) <= TEXT_LIMIT else text[:TEXT_LIMIT] + " …",
+        row=str(raw.get("row", "–")), text=_cut(str(raw.get("text") or "")),
         label=label, prediction=prediction, confidence=number(raw.get("confidence"), "confidence"),
         loss=compact(raw.get("loss")), right=label == prediction,
     )  # fmt: skip
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]} …"
+
+
 def _plain(rows: Sequence[Prediction]) -> tuple[Row, ...]:
     return tuple(
-        Row(count(p.row), "", p.label, p.prediction, number(p.confidence, "confidence"),
+        Row(str(p.row), "", p.label, p.prediction, number(p.confidence, "confidence"),
             compact(p.loss), p.label == p.prediction)
         for p in rows[:HARDEST]
     )  # fmt: skip

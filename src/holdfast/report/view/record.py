@@ -120,7 +120,7 @@ def loading(run: RunFiles, folder: str = "model") -> str:
 
 def _finding(raw: Mapping[str, Any]) -> FindingLine:
     severity = str(raw.get("severity") or "info")
-    rows = [count(row) for row in (raw.get("rows") or ())[:8]]
+    rows = [str(row) for row in (raw.get("rows") or ())[:8]]
     more = "…" if len(raw.get("rows") or ()) > len(rows) else ""
     return FindingLine(
         tone=SEVERITIES.get(severity, "unsure"), severity=severity,
@@ -171,4 +171,6 @@ def _plain(value: object) -> str:
         return value
     if value is None:
         return "–"
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
     return json.dumps(value, ensure_ascii=False, default=str)
