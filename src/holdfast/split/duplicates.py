@@ -18,7 +18,7 @@ import numpy.typing as npt
 from holdfast.split.candidates import Search
 from holdfast.split.chains import Cut, group_and_cut
 from holdfast.split.verify import Links, verify
-from holdfast.split.words import I64, Read, make_bags, read_texts
+from holdfast.split.words import I64, U64, Read, make_bags, read_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,15 @@ class Copies:
 
     ``groups`` [n]: equal numbers are copies, dense from 0, numbered by content; the same texts
     give the same grouping whatever their order. ``exact`` [n]: equal numbers have equal normal
-    forms. ``links``: verified near-copies as pairs of ``exact`` numbers, with similarities, those
-    across a cut included. ``cuts``: groups that chains had made too large. ``windowed``: texts in
-    buckets too large to be compared all with all, whose far copies may be linked only by chains.
+    forms. ``contents`` [n]: a 64-bit hash of each text as it is. ``links``: verified near-copies
+    as pairs of ``exact`` numbers, with similarities, those across a cut included. ``cuts``: groups
+    that chains had made too large. ``windowed``: texts in buckets too large to be compared all
+    with all, whose far copies may be linked only by chains.
     """
 
     groups: I64
     exact: I64
+    contents: U64
     links: Links
     cuts: tuple[Cut, ...] = ()
     windowed: int = 0
@@ -55,6 +57,13 @@ class Copies:
     def in_copies(self) -> npt.NDArray[np.bool_]:
         """Whether each text shares its group with another, [n]."""
         return np.asarray(self.sizes[self.groups] > 1)
+
+    @property
+    def permitted(self) -> npt.NDArray[np.bool_]:
+        """Whether each link crosses a cut, and so may cross sides, [links]."""
+        group = np.empty(int(self.exact.max(initial=-1)) + 1, dtype=np.int64)
+        group[self.exact] = self.groups
+        return np.asarray(group[self.links.first] != group[self.links.second])
 
     def near_pairs(self) -> Links:
         """The near-copies as positions of texts, each different text by its first position."""
@@ -80,7 +89,7 @@ def find_copies(texts: Sequence[str], *, seed: int = 0) -> Copies:
     search = Search(bags, seed)
     links = verify(bags, search.pairs())
     groups, cuts = group_and_cut(len(bags), links)
-    return Copies(groups[exact], exact, links, cuts, search.windowed)
+    return Copies(groups[exact], exact, read.contents, links, cuts, search.windowed)
 
 
 def _exact(read: Read) -> tuple[I64, I64]:

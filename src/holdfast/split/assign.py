@@ -1,0 +1,189 @@
+"""Units → sides, stratified by class.
+
+1. Each class gets a target on each side: its rows × the side's fraction, rounded so that no class
+   is off by a row and the sides' totals stay right; at least one row a side.
+2. Units of several rows, largest first, go where they least raise Σ (placed − target)² ÷ target
+   over their classes.
+3. Units of one row fill up each class to its targets, in the order of their keys.
+4. A side that a class is still missing from takes the class's smallest unit that can be spared.
+
+With units of one row every class is within one row of its fraction on each side; with larger ones,
+within the size of its largest unit wherever the units can be spread at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.errors import SplitError
+from holdfast.split.words import I64, U64
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class _Board:
+    """The state of one assignment. Entries (``unit``, ``label``, ``count``) say how many rows of a
+    class a unit holds, sorted by unit; ``placed`` and ``targets`` are [classes, sides]."""
+
+    unit: I64
+    label: I64
+    count: I64
+    sizes: I64
+    keys: U64
+    targets: Floats
+    placed: Floats
+    side: npt.NDArray[np.int8]
+
+    @property
+    def starts(self) -> I64:
+        return np.asarray(np.searchsorted(self.unit, np.arange(len(self.sizes) + 1)))
+
+
+def assign(
+    of_row: I64, labels: I64, keys: U64, fractions: tuple[float, ...], names: tuple[str, ...]
+) -> npt.NDArray[np.int8]:
+    """The side of each unit [units], as an index into ``fractions``.
+
+    Parameters
+    ----------
+    of_row : [n] the unit of each row, 0 … units − 1, each present.
+    labels : [n] the class of each row, 0 … classes − 1.
+    keys : [units] the order in which units are taken; equal keys keep no promise.
+    fractions : of each side, positive, summing to 1.
+    names : of the classes, for messages.
+
+    Raises ``SplitError`` where a class has fewer units than there are sides, or cannot be present
+    on every side.
+    """
+    board = _set_up(of_row, labels, keys, fractions)
+    _check_classes(board, names, len(fractions))
+    _place_large(board)
+    _place_single(board)
+    _fill_gaps(board, names)
+    return board.side
+
+
+def class_targets(totals: I64, fractions: tuple[float, ...]) -> I64:
+    """Rows of each class on each side, [classes, sides]: each within one of total × fraction and
+    at least 1 where the class has a row for every side; rows sum to ``totals``."""
+    wanted = totals[:, None] * np.asarray(fractions)
+    # 0.15 × 20 is 3.0000000000000004 in some orders: a whole number must not round up.
+    targets = np.floor(wanted + 1e-9).astype(np.int64)
+    owed = np.zeros(len(fractions))
+    for number, total in enumerate(totals.tolist()):
+        owed += wanted[number] - targets[number]
+        rest = wanted[number] - targets[number]
+        order = sorted(range(len(fractions)), key=lambda s: (rest[s] <= 1e-9, -owed[s], -rest[s]))
+        for side in order[: total - int(targets[number].sum())]:
+            targets[number, side] += 1
+            owed[side] -= 1
+        while total >= len(fractions) and targets[number].min() == 0:
+            targets[number, targets[number].argmin()] += 1
+            targets[number, targets[number].argmax()] -= 1
+    return np.asarray(targets)
+
+
+def _set_up(of_row: I64, labels: I64, keys: U64, fractions: tuple[float, ...]) -> _Board:
+    classes = int(labels.max(initial=-1)) + 1
+    entries, count = np.unique(of_row * max(classes, 1) + labels, return_counts=True)
+    unit, label = np.divmod(entries, max(classes, 1))
+    totals = np.bincount(labels, minlength=classes)
+    targets = class_targets(totals, fractions).astype(np.float64)
+    sizes = np.bincount(of_row, minlength=len(keys))
+    side = np.full(len(keys), -1, dtype=np.int8)
+    return _Board(unit, label, count, sizes, keys, targets, np.zeros_like(targets), side)
+
+
+def _check_classes(board: _Board, names: tuple[str, ...], sides: int) -> None:
+    units = np.bincount(board.label, minlength=len(board.targets))
+    for number in np.flatnonzero((units > 0) & (units < sides)):
+        raise SplitError(
+            f"the class {names[number]!r}",
+            f"has {units[number]} independent unit{'s' if units[number] > 1 else ''} (copies and "
+            f"groups count once) where each of {sides} sides needs one", None,
+            "Add rows of this class, or leave small classes out with --set data.rare=drop, or "
+            "merge them with --set data.rare=merge; with --group, choose a finer group.",
+        )  # fmt: skip
+
+
+def _place_large(board: _Board) -> None:
+    large = np.flatnonzero(board.sizes > 1)
+    order = large[np.lexsort((board.keys[large], -board.sizes[large]))]
+    starts = board.starts
+    labels, counts = board.label.tolist(), board.count.tolist()
+    placed, targets = board.placed.tolist(), np.maximum(board.targets, 0.5).tolist()
+    sides = range(board.targets.shape[1])
+    for unit in order.tolist():
+        entries = [(labels[e], counts[e]) for e in range(starts[unit], starts[unit + 1])]
+        costs = [
+            sum(m * (2 * (placed[c][s] - targets[c][s]) + m) / targets[c][s] for c, m in entries)
+            for s in sides
+        ]
+        best = costs.index(min(costs))
+        board.side[unit] = best
+        for label, count in entries:
+            placed[label][best] += count
+    board.placed = np.array(placed, dtype=np.float64).reshape(board.targets.shape)
+
+
+def _place_single(board: _Board) -> None:
+    single = board.sizes[board.unit] == 1
+    units, labels = board.unit[single], board.label[single]
+    order = np.lexsort((board.keys[units], labels))
+    units, labels = units[order], labels[order]
+    edges = np.searchsorted(labels, np.arange(len(board.targets) + 1))
+    for label in range(len(board.targets)):
+        mine = units[edges[label] : edges[label + 1]]
+        room = np.maximum(board.targets[label] - board.placed[label], 0)
+        quota = _apportion(len(mine), room)
+        board.side[mine] = np.repeat(np.arange(len(quota)), quota)
+        board.placed[label] += quota
+
+
+def _apportion(total: int, weights: Floats) -> I64:
+    """``total`` in whole parts in proportion to ``weights`` (largest remainders)."""
+    if total == 0:
+        return np.zeros(len(weights), dtype=np.int64)
+    exact = total * weights / weights.sum()
+    parts = np.floor(exact + 1e-9).astype(np.int64)
+    order = np.argsort(-(exact - parts), kind="stable")
+    parts[order[: total - int(parts.sum())]] += 1
+    return np.asarray(parts)
+
+
+def _fill_gaps(board: _Board, names: tuple[str, ...]) -> None:
+    present = board.targets.sum(axis=1) > 0
+    for label, side in np.argwhere((board.placed == 0) & present[:, None]).tolist():
+        if board.placed[label, side] > 0:
+            continue
+        unit = _spare(board, label)
+        if unit is None:
+            raise SplitError(
+                f"the class {names[label]!r}", "cannot be present on every side", None,
+                "Its rows stand in too few or too mixed groups: choose a finer --group, add rows, "
+                "or use --set data.rare=drop.",
+            )  # fmt: skip
+        _move(board, unit, side)
+
+
+def _spare(board: _Board, label: int) -> int | None:
+    """The smallest unit of a class that no class on its side would miss; ties by key."""
+    units = board.unit[board.label == label]
+    starts = board.starts
+    for unit in units[np.lexsort((board.keys[units], board.sizes[units]))].tolist():
+        entries = slice(int(starts[unit]), int(starts[unit + 1]))
+        left = board.placed[board.label[entries], board.side[unit]] - board.count[entries]
+        if (left > 0).all():
+            return int(unit)
+    return None
+
+
+def _move(board: _Board, unit: int, side: int) -> None:
+    entries = np.flatnonzero(board.unit == unit)
+    board.placed[board.label[entries], board.side[unit]] -= board.count[entries]
+    board.placed[board.label[entries], side] += board.count[entries]
+    board.side[unit] = side

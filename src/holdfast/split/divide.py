@@ -1,0 +1,246 @@
+"""Divide a table into train, validation and test rows that share no copies and no groups.
+
+By default 70/15/15, stratified by class, seeded, and the same whatever the order of the rows in
+the file. Copies (``duplicates.py``) and groups are joined to units (``units.py``), and each unit
+falls on one side (``assign.py``). With a given test table the source is divided 82/18 into
+training and validation rows, and source rows that copy or nearly copy a test row are dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.errors import RecipeError, SplitError
+from holdfast.core.records import Decision, Finding
+from holdfast.core.seeds import derive_seed
+from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
+from holdfast.split.assign import assign
+from holdfast.split.division import SIDES, Drops, Gathered, drop_notes, dropped, find_drops, gather
+from holdfast.split.findings import (
+    copy_findings,
+    cut_findings,
+    group_finding,
+    leak_findings,
+    uneven_finding,
+)
+from holdfast.split.leaks import refuse_leaks, refuse_shared_copies
+from holdfast.split.notes import moved_notes, records_table, source_records
+from holdfast.split.units import Units, make_units, number_groups
+
+Sides = npt.NDArray[np.int8]
+FRACTIONS = (0.7, 0.15, 0.15)
+
+
+@dataclass(frozen=True, slots=True)
+class _Divided:
+    """The rows that were left to divide: ``kept`` [m] positions in the source; ``side`` [m] into
+    ``names``; ``plain`` [m] the side in a plain stratified division of single rows."""
+
+    kept: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+    fractions: tuple[float, ...]
+    units: Units
+    side: Sides
+    plain: Sides
+
+    @property
+    def moved(self) -> npt.NDArray[np.bool_]:
+        return np.asarray(self.units.shared & (self.side != self.plain))
+
+
+def divide(
+    table: Table,
+    *,
+    seed: int,
+    fractions: tuple[float, float, float] = FRACTIONS,
+    test: Table | None = None,
+    valid: Table | None = None,
+) -> Splits:
+    """Divide ``table``, or what a given ``test`` or ``valid`` table leaves of it.
+
+    A row has *moved* when it shares its unit with another row and its side is not the one that the
+    same seed gives it where every row is its own unit.
+
+    Parameters
+    ----------
+    table : the rows to divide.
+    seed : equal seeds and rows give equal divisions.
+    fractions : train, valid and test, each above 0, summing to 1. With a given table the other
+        two keep their proportion, to a whole percent: 82/18 by default.
+    test, valid : used as they are, with the classes of ``table``. Rows of ``table`` that copy one
+        of theirs, or share a group, are dropped; so are those of ``valid`` against ``test``.
+
+    Raises ``RecipeError`` for impossible fractions, ``SplitError`` where no row is left, or a class
+    cannot be on every side.
+    """
+    _check_fractions(fractions)
+    given = {n: t for n, t in (("valid", valid), ("test", test)) if t is not None}
+    _check_tables(table, given)
+    gathered = gather(table, given, derive_seed(seed, "copies"))
+    drops = find_drops(gathered)
+    divided = _divide_source(gathered, drops, fractions, seed)
+    refuse_shared_copies(gathered.copies, _all_sides(gathered, drops, divided), list(SIDES))
+    splits = _wrap(gathered, drops, divided, seed)
+    refuse_leaks(splits)
+    return splits
+
+
+def _divide_source(
+    gathered: Gathered, drops: tuple[Drops, ...], fractions: tuple[float, ...], seed: int
+) -> _Divided:
+    table = gathered.tables["source"]
+    kept = np.flatnonzero(~dropped(drops, "source", len(table)))
+    labels = table.column("label")[kept]
+    _check_left(table, labels, gathered)
+    names = tuple(name for name in SIDES if name not in gathered.tables)
+    shares = _shares(fractions, names)
+    groups = number_groups(table.column("group") if table.has_groups else None)
+    copies = gathered.copies
+    units = make_units(
+        copies.groups[kept], copies.contents[kept], labels,
+        None if groups is None else groups[kept], seed,
+    )  # fmt: skip
+    side = assign(units.of_row, labels, units.keys, shares, table.classes)[units.of_row]
+    alone = np.arange(len(kept), dtype=np.int64)
+    plain = assign(alone, labels, units.row_keys, shares, table.classes)
+    return _Divided(kept, names, shares, units, side, plain)
+
+
+def _wrap(gathered: Gathered, drops: tuple[Drops, ...], divided: _Divided, seed: int) -> Splits:
+    source = gathered.tables["source"]
+    tables = {
+        name: source.take(divided.kept[divided.side == number])
+        for number, name in enumerate(divided.names)
+    }
+    if "valid" in gathered.tables:
+        valid = gathered.tables["valid"]
+        tables["valid"] = valid.take(np.flatnonzero(~dropped(drops, "valid", len(valid))))
+        if not len(tables["valid"]):
+            raise SplitError(
+                valid.source, "has no row left that is no copy of a test row", None,
+                "Give other validation rows, or none: they are then taken from the source.",
+            )  # fmt: skip
+    tables.setdefault("test", gathered.tables.get("test", source))
+    return Splits(
+        TrainSplit(tables["train"]), ValidSplit(tables["valid"]), HeldOut(tables["test"]),
+        _records(gathered, drops, divided), _findings(gathered, drops, divided),
+        _decisions(gathered, divided, tables, seed),
+    )  # fmt: skip
+
+
+def _records(gathered: Gathered, drops: tuple[Drops, ...], divided: _Divided) -> object:
+    source = gathered.tables["source"]
+    split = np.full(len(source), "dropped", dtype=object)
+    split[divided.kept] = np.array(divided.names, dtype=object)[divided.side]
+    notes = np.array(drop_notes(gathered, drops, "source"), dtype=object)
+    moved = moved_notes(
+        source.take(divided.kept), divided.units, divided.side, divided.plain, divided.names
+    )
+    notes[divided.kept] = np.array(moved, dtype=object)
+    parts = [source_records(source, list(split), list(notes))]
+    for name in ("valid", "test"):
+        if name in gathered.tables:
+            reasons = drop_notes(gathered, drops, name)
+            sides = ["dropped" if reason else name for reason in reasons]
+            parts.append(source_records(gathered.tables[name], sides, reasons))
+    return records_table(parts)
+
+
+def _findings(
+    gathered: Gathered, drops: tuple[Drops, ...], divided: _Divided
+) -> tuple[Finding, ...]:
+    source = gathered.tables["source"].take(divided.kept)
+    sizes = np.bincount(divided.side, minlength=len(divided.names))
+    single = [
+        group_finding(source, divided.moved, divided.units.shared),
+        uneven_finding(
+            sizes, divided.fractions, divided.names, int(divided.units.sizes.max(initial=0))
+        ),
+    ]
+    return (
+        *copy_findings(gathered), *leak_findings(gathered, drops), *cut_findings(gathered),
+        *(finding for finding in single if finding is not None),
+    )  # fmt: skip
+
+
+def _decisions(
+    gathered: Gathered, divided: _Divided, tables: dict[str, Table], seed: int
+) -> tuple[Decision, ...]:
+    chosen = ", ".join(f"{name} {len(tables[name])}" for name in SIDES)
+    percent = "/".join(f"{share:.0%}".rstrip("%") for share in divided.fractions)
+    given = [f"the {n} rows are given" for n in SIDES if n in gathered.tables]
+    how = f"the source is divided {percent} into {', '.join(divided.names)}"
+    units = divided.units
+    return (
+        Decision(
+            "division", chosen,
+            "; ".join([
+                *given, f"{how}, stratified by class, seed {seed}",
+                f"{int(units.shared.sum())} rows stay beside their copies or group in "
+                f"{int((units.sizes > 1).sum())} units, for which {int(divided.moved.sum())} moved",
+            ]),
+        ),
+    )  # fmt: skip
+
+
+def _all_sides(gathered: Gathered, drops: tuple[Drops, ...], divided: _Divided) -> Sides:
+    side = np.full(len(gathered.copies), -1, dtype=np.int8)
+    numbers = np.array([SIDES.index(name) for name in divided.names], dtype=np.int8)
+    side[divided.kept] = numbers[divided.side]
+    for name in ("valid", "test"):
+        if name in gathered.tables:
+            out = dropped(drops, name, len(gathered.tables[name]))
+            side[gathered.span(name)] = np.where(out, -1, SIDES.index(name))
+    return side
+
+
+def _shares(fractions: tuple[float, ...], names: Sequence[str]) -> tuple[float, ...]:
+    if len(names) == len(SIDES):
+        return fractions
+    if len(names) == 1:
+        return (1.0,)
+    first, second = (fractions[SIDES.index(name)] for name in names)
+    share = min(max(round(first / (first + second), 2), 0.01), 0.99)
+    return share, 1 - share
+
+
+def _check_fractions(fractions: tuple[float, ...]) -> None:
+    whole = len(fractions) == len(SIDES) and abs(sum(fractions) - 1) < 1e-6
+    if not whole or not all(0 < fraction < 1 for fraction in fractions):
+        raise RecipeError(
+            "data.split", "needs three fractions above 0 that sum to 1 (train, valid, test)",
+            tuple(fractions), "For example data.split: {train: 0.7, valid: 0.15, test: 0.15}.",
+        )  # fmt: skip
+
+
+def _check_tables(table: Table, given: dict[str, Table]) -> None:
+    if not len(table):
+        raise SplitError(table.source, "has no rows to divide", None, "Give a file with rows.")
+    if table.column("label").min() < 0:
+        raise SplitError(
+            table.source, "holds rows without a label", None, "Label them, or leave them out."
+        )
+    for name, other in given.items():
+        if not len(other):
+            raise SplitError(other.source, f"holds no {name} rows", None, "Give a file with rows.")
+        if other.classes != table.classes or other.has_pairs != table.has_pairs:
+            raise SplitError(
+                other.source, f"does not have the classes or text columns of {table.source}",
+                other.classes, "Give files of the same shape.",
+            )  # fmt: skip
+
+
+def _check_left(table: Table, labels: npt.NDArray[np.int64], gathered: Gathered) -> None:
+    before = np.bincount(table.column("label"), minlength=len(table.classes))
+    after = np.bincount(labels, minlength=len(table.classes))
+    for number in np.flatnonzero((before > 0) & (after == 0)):
+        kinds = " and ".join(name for name in gathered.tables if name != "source")
+        raise SplitError(
+            f"the class {table.classes[number]!r}",
+            f"has no row left that is no copy of, and in no group of, the {kinds} rows", None,
+            f"Add rows of this class to {table.source}, or give other {kinds} rows.",
+        )  # fmt: skip

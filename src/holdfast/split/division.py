@@ -1,0 +1,131 @@
+"""What one division knows, from the copies to the sides: the record that findings are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.data.table import Table
+from holdfast.split.against import Protected, nearest_protected
+from holdfast.split.duplicates import Copies, find_copies
+from holdfast.split.texts import row_texts
+from holdfast.split.words import I64
+
+SIDES = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The source and the given tables, in one row of positions: ``tables`` by name, the source
+    first, ``starts`` where each begins, ``copies`` among all their texts."""
+
+    tables: dict[str, Table]
+    starts: dict[str, int]
+    copies: Copies
+
+    def span(self, name: str) -> slice:
+        """The positions of one table."""
+        return slice(self.starts[name], self.starts[name] + len(self.tables[name]))
+
+    def mask(self, name: str) -> npt.NDArray[np.bool_]:
+        """Which positions belong to one table, [all]."""
+        mask = np.zeros(len(self.copies), dtype=bool)
+        mask[self.span(name)] = True
+        return mask
+
+    def owner(self, position: int) -> str:
+        """The table of a position."""
+        return next(n for n in reversed(self.tables) if position >= self.starts[n])
+
+    def place(self, position: int) -> str:
+        """A position in words, e.g. ``row 12 of test.csv``."""
+        name = self.owner(position)
+        row = int(self.tables[name].column("row")[position - self.starts[name]])
+        return f"row {row} of {self.tables[name].source}"
+
+
+@dataclass(frozen=True, slots=True)
+class Drops:
+    """Rows of one table that another, protected one holds too: ``of`` [rows] the position of the
+    protected row they copy (-1: none), ``similarity`` [rows], ``group`` [rows] shares a group."""
+
+    name: str
+    protected: str
+    of: I64
+    similarity: npt.NDArray[np.float32]
+    group: npt.NDArray[np.bool_]
+
+    @property
+    def rows(self) -> npt.NDArray[np.bool_]:
+        """Whether each row is dropped."""
+        return np.asarray((self.of >= 0) | self.group)
+
+
+def gather(table: Table, given: Mapping[str, Table], seed: int) -> Gathered:
+    """Find the copies among the source and the given tables together."""
+    tables = {"source": table, **given}
+    lengths = [len(each) for each in tables.values()]
+    starts = dict(zip(tables, np.cumsum([0, *lengths[:-1]]).tolist(), strict=True))
+    texts = [text for each in tables.values() for text in row_texts(each)]
+    return Gathered(tables, starts, find_copies(texts, seed=seed))
+
+
+def find_drops(gathered: Gathered) -> tuple[Drops, ...]:
+    """Source rows that copy a given table's, and rows of a given validation table that copy the
+    test table's. The test table is never touched."""
+    pairs = [
+        (name, protected)
+        for protected in ("test", "valid")
+        for name in ("source", "valid")
+        if protected in gathered.tables and name in gathered.tables and name != protected
+    ]
+    nearest = {
+        protected: nearest_protected(gathered.copies, gathered.mask(protected))
+        for protected in {protected for _, protected in pairs}
+    }
+    return tuple(_drops(gathered, name, protected, nearest[protected]) for name, protected in pairs)
+
+
+def _drops(gathered: Gathered, name: str, protected: str, nearest: Protected) -> Drops:
+    span = gathered.span(name)
+    mine, theirs = gathered.tables[name], gathered.tables[protected]
+    group = np.zeros(len(mine), dtype=bool)
+    if mine.has_groups and theirs.has_groups:
+        taken = set(theirs.column("group"))
+        group = np.array([value in taken for value in mine.column("group")], dtype=bool)
+    return Drops(name, protected, nearest.of[span], nearest.similarity[span], group)
+
+
+def dropped(drops: tuple[Drops, ...], name: str, rows: int) -> npt.NDArray[np.bool_]:
+    """Whether each row of a table is dropped for any reason."""
+    masks: list[Any] = [drop.rows for drop in drops if drop.name == name]
+    return np.asarray(np.logical_or.reduce([np.zeros(rows, dtype=bool), *masks]))
+
+
+def drop_notes(gathered: Gathered, drops: tuple[Drops, ...], name: str) -> list[str | None]:
+    """Why each row of a table was dropped; ``None`` where it was not."""
+    notes: list[str | None] = [None] * len(gathered.tables[name])
+    for drop in drops:
+        if drop.name != name:
+            continue
+        for at in np.flatnonzero(drop.rows).tolist():
+            notes[at] = notes[at] or _drop_note(gathered, drop, at)
+    return notes
+
+
+def _drop_note(gathered: Gathered, drop: Drops, at: int) -> str:
+    if drop.of[at] < 0:
+        return f"shares its group with the {drop.protected} rows"
+    place = gathered.place(int(drop.of[at]))
+    if drop.similarity[at] >= 1 and _same_form(gathered, drop, at):
+        return f"copies {place} ({drop.protected})"
+    return f"nearly copies {place} ({drop.protected}, similarity {drop.similarity[at]:.2f})"
+
+
+def _same_form(gathered: Gathered, drop: Drops, at: int) -> bool:
+    exact = gathered.copies.exact
+    return bool(exact[gathered.starts[drop.name] + at] == exact[drop.of[at]])

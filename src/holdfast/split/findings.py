@@ -1,0 +1,165 @@
+"""What the division found and did, as findings: copies, groups, leaks, cuts, unevenness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import Finding, Severity
+from holdfast.data.table import Table
+from holdfast.split.chains import SHARE, SMALLEST
+from holdfast.split.division import Drops, Gathered
+from holdfast.split.words import I64
+
+KEPT_ROWS = 100
+SERIOUS = 0.01
+UNEVEN = 0.2
+
+
+def copy_findings(gathered: Gathered) -> list[Finding]:
+    """Exact and near-copies within the source, and within a test table that is used as it is."""
+    found = []
+    for name in ("source", "test"):
+        if name in gathered.tables:
+            exact, near = copied_rows(gathered, name)
+            found += [_exact(gathered, name, exact), _near(gathered, name, near)]
+    return [finding for finding in found if finding is not None]
+
+
+def copied_rows(
+    gathered: Gathered, name: str
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which rows of a table have an exact copy, and which a near-copy, in the same table."""
+    copies = gathered.copies
+    forms = copies.exact[gathered.span(name)]
+    held = np.bincount(forms, minlength=int(copies.exact.max(initial=-1)) + 1)
+    inside = (held[copies.links.first] > 0) & (held[copies.links.second] > 0)
+    near = np.zeros(len(held), dtype=bool)
+    near[copies.links.first[inside]] = True
+    near[copies.links.second[inside]] = True
+    return held[forms] > 1, near[forms]
+
+
+def _exact(gathered: Gathered, name: str, rows: npt.NDArray[np.bool_]) -> Finding | None:
+    table, count = gathered.tables[name], int(rows.sum())
+    if not count:
+        return None
+    return _finding(
+        "exact_duplicates" if name == "source" else "test_exact_duplicates", table, rows,
+        f"{count} rows are the same text as another after normalising case, space and "
+        f"punctuation; {_handled(name)}",
+        "Nothing to do for the division; `holdfast audit` lists them.", name == "source",
+    )  # fmt: skip
+
+
+def _near(gathered: Gathered, name: str, rows: npt.NDArray[np.bool_]) -> Finding | None:
+    table, count = gathered.tables[name], int(rows.sum())
+    if not count:
+        return None
+    return _finding(
+        "near_duplicates" if name == "source" else "test_near_duplicates", table, rows,
+        f"{count} rows differ from another only in few words (at most one in eight); "
+        f"{_handled(name)}",
+        "Nothing to do for the division; `holdfast audit` lists them.", name == "source",
+    )  # fmt: skip
+
+
+def _handled(name: str) -> str:
+    return "copies always fall on one side" if name == "source" else "the test rows are used as is"
+
+
+def leak_findings(gathered: Gathered, drops: Sequence[Drops]) -> list[Finding]:
+    """Rows that were dropped because a protected table holds them too."""
+    found = []
+    for drop in drops:
+        table = gathered.tables[drop.name]
+        protected = gathered.tables[drop.protected].source
+        copies, groups = drop.of >= 0, drop.group & (drop.of < 0)
+        if copies.any():
+            found.append(_finding(
+                "leaks", table, copies,
+                f"{int(copies.sum())} rows of {table.source} copy or nearly copy a "
+                f"{drop.protected} row ({protected}) and were dropped",
+                "Nothing to do; splits.parquet names the row that each copies.", True,
+            ))  # fmt: skip
+        if groups.any():
+            found.append(_finding(
+                "shared_groups", table, groups,
+                f"{int(groups.sum())} rows of {table.source} belong to a group that the "
+                f"{drop.protected} rows ({protected}) hold too, and were dropped",
+                "If the groups of the two files are unrelated, train without --group.", True,
+            ))  # fmt: skip
+    return found
+
+
+def cut_findings(gathered: Gathered) -> list[Finding]:
+    """Chains of near-copies that were cut, and buckets that were not compared in full."""
+    copies = gathered.copies
+    found = []
+    if copies.cuts:
+        texts = sum(cut.texts for cut in copies.cuts)
+        links = sum(cut.links for cut in copies.cuts)
+        found.append(Finding(
+            "copy_chains", "warn", min(1.0, texts / max(1, len(copies))), texts, (),
+            f"{len(copies.cuts)} chains of near-copies, of {texts} texts in all, were longer than "
+            f"max({SMALLEST}, {SHARE:.0%} of the texts) and were cut into groups around one text "
+            f"each; {links} pairs of near-copies may now stand on different sides",
+            "If these rows come from a few sources, name the source column with --group.", True,
+        ))  # fmt: skip
+    if copies.windowed:
+        found.append(Finding(
+            "copies_windowed", "info", min(1.0, copies.windowed / max(1, len(copies))),
+            copies.windowed, (),
+            f"{copies.windowed} texts share their rarest words with so many others that each was "
+            "compared with its nearest only",
+            "Nothing to do; a very uniform text column may deserve a --group.",
+        ))  # fmt: skip
+    return found
+
+
+def group_finding(
+    table: Table, moved: npt.NDArray[np.bool_], shared: npt.NDArray[np.bool_]
+) -> Finding | None:
+    """How many rows moved to stay beside their group."""
+    if not table.has_groups:
+        return None
+    names = len(set(table.column("group")))
+    return _finding(
+        "groups", table, shared,
+        f"{names} groups hold the {len(table)} rows; each falls on one side, for which "
+        f"{int(moved.sum())} rows stand elsewhere than in a plain stratified division",
+        "Nothing to do.", True, "info",
+    )  # fmt: skip
+
+
+def uneven_finding(
+    sizes: I64, fractions: Sequence[float], names: Sequence[str], largest: int
+) -> Finding | None:
+    """A side that is more than a fifth, and more than a row or two, off its fraction."""
+    total = int(sizes.sum())
+    wanted = np.asarray(fractions) * total
+    off = np.abs(sizes - wanted)
+    worst = int(np.argmax(off / np.maximum(wanted, 1e-9)))
+    if off[worst] <= max(2.0, UNEVEN * wanted[worst]):
+        return None
+    return Finding(
+        "uneven_division", "warn", float(min(1.0, off[worst] / max(wanted[worst], 1e-9))),
+        round(float(off[worst])), (),
+        f"{names[worst]} has {sizes[worst]} rows where {wanted[worst]:.0f} were asked for: the "
+        f"largest group of rows that must stay together has {largest} of {total}",
+        "Choose a finer --group, or add groups.",
+    )  # fmt: skip
+
+
+def _finding(
+    check: str, table: Table, rows: npt.NDArray[np.bool_], because: str, remedy: str, fixed: bool,
+    severity: Severity | None = None,
+) -> Finding:  # fmt: skip
+    share = float(rows.mean()) if len(rows) else 0.0
+    ids = np.sort(table.column("row")[rows])[:KEPT_ROWS]
+    chosen = severity or ("warn" if share >= SERIOUS else "info")
+    return Finding(
+        check, chosen, share, int(rows.sum()), tuple(ids.tolist()), because, remedy, fixed
+    )
