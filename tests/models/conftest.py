@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-WORDS = "the a film book was is very not good bad long dull fine of and in it . , ?".split()
+SENTENCE = "the a film book was is very not good bad long dull fine of and in it . , ?"
+WORDS = SENTENCE.split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEXTS = [
     "the film was good",

@@ -88,8 +88,7 @@ def load_classifier(
     limit_inputs(tokenizer, config)
     chosen, pooling_reason = _choose_pooling(pooling, family, config, len(classes))
     plain = _load_weights(source, family, config, seed, trust_remote_code)
-    network = assemble(plain, family, tuple(classes), chosen)
-    network.reset_head(seed)
+    network = assemble(plain, family, tuple(classes), chosen, seed)
     network.eval()
     decisions = (*source.decisions, pooling_reason, length_reason)
     facts = _facts(source, network)
@@ -97,7 +96,7 @@ def load_classifier(
 
 
 def assemble(
-    plain: nn.Module, family: Family, classes: tuple[str, ...], pooling: str
+    plain: nn.Module, family: Family, classes: tuple[str, ...], pooling: str, seed: int
 ) -> EncoderClassifier:
     """Take a plain classification model apart: its backbone, its own pooling if it is used."""
     backbone = plain.get_submodule(family.base)
@@ -108,7 +107,7 @@ def assemble(
         if hasattr(backbone, "pooler_activation"):
             backbone.pooler_activation = None  # type: ignore[assignment]
     dropout = _rate(plain, family.dropout)
-    return EncoderClassifier(backbone, own or MeanPool(), family, classes, dropout)
+    return EncoderClassifier(backbone, own or MeanPool(), family, classes, dropout, seed)
 
 
 def _own_pool(plain: nn.Module, family: Family, pooling: str) -> OwnPool:
@@ -189,8 +188,10 @@ def _choose_pooling(asked: str, family: Family, config: Any, classes: int) -> tu
 
 
 def _load_weights(source: Source, family: Family, config: Any, seed: int, trust: bool) -> nn.Module:
+    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
 
+    damaged = (SafetensorError, RuntimeError, ValueError, OSError, EOFError)
     try:
         with quiet_transformers(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "new weights"))
@@ -199,7 +200,7 @@ def _load_weights(source: Source, family: Family, config: Any, seed: int, trust:
                 use_safetensors=source.weights == "safetensors", weights_only=True,
                 ignore_mismatched_sizes=True, output_loading_info=True,
             )  # fmt: skip
-    except (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError) as error:
+    except (pickle.UnpicklingError, *damaged) as error:
         raise _unreadable(source, error) from error
     _check_complete(source, family, info)
     strip_carrier(plain, family)

@@ -131,12 +131,13 @@ def _named(network: EncoderClassifier, what: int | float | str) -> list[nn.Param
     below = [layer for layer in network.layers() if layer.name != "head"]
     if isinstance(what, str):
         return _matching(network, what)
-    count = int(what * len(below)) if isinstance(what, float) and 0 < what < 1 else int(what)
-    if (count != what and not 0 < what < 1) or not 0 <= count <= len(below):
+    share = isinstance(what, float) and 0 < what < 1
+    if not share and what not in range(len(below) + 1):
         raise RecipeError(
             SETTING, f"must be a number up to {len(below)}, a share between 0 and 1, or names",
             what, f"Layers: {_names(network)}.",
         )  # fmt: skip
+    count = int(what * len(below)) if share else int(what)
     return [parameter for layer in below[:count] for parameter in layer.parameters()]
 
 

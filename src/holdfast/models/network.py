@@ -37,6 +37,7 @@ class EncoderClassifier(nn.Module):
         family: Family,
         classes: tuple[str, ...],
         dropout: float,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -46,7 +47,10 @@ class EncoderClassifier(nn.Module):
         self.classes = classes
         self.config = backbone.config
         self.accepts = accepted_inputs(self.config)
-        self.head = nn.Linear(int(self.config.hidden_size), len(classes))
+        # skip_init: the head is drawn by reset_head, and the global generator stays as it is.
+        make: Any = nn.utils.skip_init
+        self.head: nn.Linear = make(nn.Linear, int(self.config.hidden_size), len(classes))
+        self.reset_head(seed)
 
     @property
     def pooling(self) -> Pooling:

@@ -1,0 +1,172 @@
+"""The linear probe: a regularised logistic regression on fixed features."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.errors import ModelError
+from holdfast.core.records import Floats, Ints
+from holdfast.core.seeds import generator
+
+FOLDS = 5
+GRID = tuple(float(c) for c in 10.0 ** np.arange(-4, 1.5, 0.5))
+UNTESTED_C = 0.1
+# The path is left once this many values of C in a row were worse than the best.
+WORSE_IN_A_ROW = 2
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A linear classifier on raw features: ``features @ weight.T + bias`` are its logits.
+
+    ``weight`` [C, D] and ``bias`` [C], float64; ``c`` is the inverse strength of the penalty that
+    was used, ``losses`` the cross-validated log loss in nats of each C that was tried.
+    """
+
+    weight: Array
+    bias: Array
+    c: float
+    because: str
+    losses: tuple[tuple[float, float], ...] = ()
+
+    def logits(self, features: Floats) -> Array:
+        """Logits [n, C] of features [n, D]."""
+        return np.asarray(features @ self.weight.T + self.bias, dtype=np.float64)
+
+
+def fit_probe(
+    features: Floats, labels: Ints, *, classes: int, seed: int, c: float | None = None
+) -> Probe:
+    """Fit L2-regularised multinomial logistic regression: the mean of −log p(label) over the rows
+    plus ‖w‖² ÷ (2 C n), the biases free (scikit-learn's ``LogisticRegression``, L-BFGS).
+
+    The features are centred and divided by one number, the root of their mean variance, so that
+    C means the same whatever their scale; a scale for each feature was measured and gave no
+    better log loss on CR, MR and TREC. C is chosen from half-decades between 1e-4 and 10 by
+    stratified five-fold cross-validation on these rows, by log loss, going up a warm-started path
+    until it worsens twice.
+
+    Parameters
+    ----------
+    features, labels : [n, D] finite numbers, [n] class indices below ``classes``.
+    classes : the number of classes, of which some may have no row.
+    seed : of the folds.
+    c : the inverse penalty, to skip the choice.
+
+    A class with a single row stays in the training part of every fold. A class without rows gets
+    zero weights and a bias below all others by log(2 n). With one class present the weights are
+    zero. With too few rows for any fold C is 0.1, and ``because`` says so.
+
+    Raises
+    ------
+    ModelError : there are no rows, a label is out of range, or a feature is not finite.
+    """
+    rows = np.asarray(features, dtype=np.float64)
+    marks = np.asarray(labels)
+    _check(rows, marks, classes)
+    present, y = np.unique(marks, return_inverse=True)
+    centre, scale = rows.mean(axis=0), float(np.sqrt(rows.var(axis=0).mean())) or 1.0
+    x = (rows - centre) / scale
+    if len(present) == 1:
+        empty = np.zeros((1, x.shape[1]))
+        return _spread(Probe(empty, np.zeros(1), c or UNTESTED_C, "one class"), present, classes, y)
+    chosen, because, losses = (c, "set by you", ()) if c else choose_c(x, y, seed)
+    weight, bias = _fit(x, y, chosen)
+    raw = weight / scale
+    return _spread(Probe(raw, bias - raw @ centre, chosen, because, losses), present, classes, y)
+
+
+def choose_c(
+    x: Array, y: Ints, seed: int, grid: Sequence[float] = GRID
+) -> tuple[float, str, tuple[tuple[float, float], ...]]:
+    """The C of the smallest cross-validated log loss, the reason, and the losses seen."""
+    folds = stratified_folds(y, FOLDS, seed)
+    parts = [(folds != fold, folds == fold) for fold in range(FOLDS) if (folds == fold).any()]
+    if not parts:
+        return UNTESTED_C, "too few rows to choose it by cross-validation", ()
+    models = [_model() for _ in parts]
+    seen: list[tuple[float, float]] = []
+    for c in grid:
+        total = sum(
+            _held_out_loss(model, x, y, part, c) for model, part in zip(models, parts, strict=True)
+        )
+        seen.append((c, total / int((folds >= 0).sum())))
+        best = min(range(len(seen)), key=lambda index: seen[index][1])
+        if len(seen) - 1 - best >= WORSE_IN_A_ROW:
+            break
+    because = f"log loss {seen[best][1]:.4f} in {len(parts)}-fold cross-validation"
+    return seen[best][0], because, tuple(seen)
+
+
+def stratified_folds(y: Ints, folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """A fold for every row [n]: the rows of each class are dealt out in turn, the next class
+    going on where the last one ended. −1 marks the row of a class with one row only."""
+    dealt = np.full(len(y), -1, dtype=np.int64)
+    random, at = generator(seed, "probe folds"), 0
+    for label in np.unique(y):
+        rows = random.permutation(np.flatnonzero(y == label))
+        if len(rows) > 1:
+            dealt[rows] = (at + np.arange(len(rows))) % folds
+            at += len(rows)
+    return dealt
+
+
+def _held_out_loss(
+    model: Any, x: Array, y: Ints, part: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]],
+    c: float,
+) -> float:  # fmt: skip
+    """Summed log loss over the held-out rows."""
+    fitted, held = part
+    model.C = c
+    _quietly(model, x[fitted], y[fitted])
+    chances = model.predict_log_proba(x[held])
+    return -float(chances[np.arange(int(held.sum())), y[held]].sum())
+
+
+def _model(tolerance: float = 1e-3, steps: int = 300) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(warm_start=True, max_iter=steps, tol=tolerance)
+
+
+def _quietly(model: Any, x: Array, y: Ints) -> None:
+    # A fit at weak penalty may end at max_iter: it is then near enough for comparing losses.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(x, y)
+
+
+def _fit(x: Array, y: Ints, c: float) -> tuple[Array, Array]:
+    model = _model(tolerance=1e-5, steps=1000)
+    model.C = c
+    _quietly(model, x, y)
+    weight, bias = model.coef_, model.intercept_
+    if len(weight) == 1:  # scikit-learn keeps one row for two classes: the difference
+        weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return weight, bias
+
+
+def _spread(probe: Probe, present: Ints, classes: int, y: Ints) -> Probe:
+    """From the classes present to all."""
+    weight = np.zeros((classes, probe.weight.shape[1]))
+    bias = np.full(classes, probe.bias.min() - np.log(2 * len(y)))
+    weight[present], bias[present] = probe.weight, probe.bias
+    return Probe(weight, bias, probe.c, probe.because, probe.losses)
+
+
+def _check(x: Array, y: Ints, classes: int) -> None:
+    if x.ndim != 2 or len(x) == 0 or len(x) != len(y):
+        raise ModelError(
+            "linear probe", "needs one row of features for each label", (x.shape, y.shape)
+        )
+    if not np.isfinite(x).all():
+        raise ModelError("linear probe", "met features that are not finite numbers")
+    if y.min() < 0 or y.max() >= classes:
+        raise ModelError("linear probe", f"met a label outside 0 to {classes - 1}", int(y.max()))

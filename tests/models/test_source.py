@@ -1,0 +1,233 @@
+"""Names, folders, hub models and their refusals."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from holdfast.core.errors import ModelError
+from holdfast.models import embedded, source
+from holdfast.models.classifier import load_classifier
+from holdfast.models.quiet import quiet_transformers
+
+CLASSES = ("a", "b")
+
+
+class Trap:
+    """Runs code when it is unpickled the careless way."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (str(self.path),))
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def as_pytorch_file(folder: Path) -> Path:
+    weights = folder / "model.safetensors"
+    torch.save(load_file(weights), folder / "pytorch_model.bin")
+    weights.unlink()
+    return folder
+
+
+def test_a_pytorch_file_is_read_by_the_weights_only_loader_which_is_said(
+    make_model: Any, batch: Any
+) -> None:
+    folder = make_model("deberta-v2")
+    safe = load_classifier(str(folder), CLASSES)
+    loaded = load_classifier(str(as_pytorch_file(folder)), CLASSES)
+    (said,) = [d for d in loaded.decisions if d.what == "weights file"]
+    assert "weights-only" in said.because
+    assert loaded.facts["weights"] == "pytorch"
+    inputs = batch(loaded.tokenizer)
+    with torch.inference_mode():
+        assert torch.equal(loaded.network(**inputs), safe.network(**inputs))
+
+
+@pytest.mark.parametrize("protocol", ["torch", "plain"])
+def test_a_pickle_that_runs_code_is_refused_and_does_not_run(
+    protocol: str, make_model: Any, tmp_path: Path
+) -> None:
+    folder = as_pytorch_file(make_model("bert"))
+    weights, trap = folder / "pytorch_model.bin", {"x": Trap(tmp_path / "sprung")}
+    if protocol == "torch":
+        torch.save(trap, weights)
+    else:
+        weights.write_bytes(pickle.dumps(trap))
+    with pytest.raises(ModelError, match=r"more than numbers|cannot be read"):
+        load_classifier(str(folder), CLASSES)
+    assert not (tmp_path / "sprung").exists()
+    pickle.loads(pickle.dumps(Trap(tmp_path / "sprung")))
+    assert (tmp_path / "sprung").exists(), "the trap must work, or this test shows nothing"
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_of_a_model_does_not_run_unasked(file: str, make_model: Any, tmp_path: Path) -> None:
+    folder = make_model("bert")
+    (folder / "own_code.py").write_text(f"import os; os.mkdir({str(tmp_path / 'ran')!r})")
+    edit(folder / file, auto_map={"AutoModel": "own_code.Model", "AutoTokenizer": ["own_code.T"]})
+    with pytest.raises(ModelError, match=r"--set model\.trust_remote_code=true"):
+        load_classifier(str(folder), CLASSES)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_corrupted_embedded_weights_are_refused(tmp_path: Path) -> None:
+    good = embedded.embedded_folder() / embedded.WEIGHTS
+    embedded.check_weights(good, embedded.WEIGHTS_SHA256)
+    bad = tmp_path / embedded.WEIGHTS
+    with good.open("rb") as file:
+        bad.write_bytes(file.read(1000)[:-1] + b"x")
+    with pytest.raises(ModelError, match="SHA-256"):
+        embedded.check_weights(bad, embedded.WEIGHTS_SHA256)
+
+
+def test_the_embedded_weights_are_hashed_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded.embedded_folder.cache_clear()
+    hashed: list[Path] = []
+    monkeypatch.setattr(embedded, "check_weights", lambda path, _: hashed.append(path))
+    assert embedded.embedded_folder() == embedded.embedded_folder()
+    assert len(hashed) == 1
+    embedded.embedded_folder.cache_clear()
+
+
+def test_the_package_of_the_embedded_model_is_not_imported() -> None:
+    code = (
+        "import sys; from holdfast.models.embedded import embedded_folder; embedded_folder();"
+        "print(any(m.startswith(('gt_all', 'torch', 'transformers')) for m in sys.modules))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "False"
+
+
+def test_a_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded.embedded_folder.cache_clear()
+    monkeypatch.setattr(embedded, "PACKAGE", "no-such-package-here")
+    with pytest.raises(ModelError, match="pip install"):
+        embedded.embedded_folder()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is not a folder"):
+        source.find_model(str(tmp_path / "missing"))
+
+
+def test_an_empty_folder_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"config\.json"):
+        source.find_model(str(tmp_path))
+
+
+def test_a_model_without_tokenizer_or_weights_says_which(make_model: Any) -> None:
+    folder = make_model("bert")
+    shutil.move(folder / "tokenizer.json", folder / "elsewhere")
+    with pytest.raises(ModelError, match="no tokenizer"):
+        source.find_model(str(folder))
+    shutil.move(folder / "elsewhere", folder / "tokenizer.json")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="no weights"):
+        source.find_model(str(folder))
+
+
+def test_a_damaged_weights_file_is_an_error_of_the_input(make_model: Any) -> None:
+    folder = make_model("bert")
+    (folder / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_classifier(str(folder), CLASSES)
+
+
+def test_weights_of_another_shape_are_refused(make_model: Any) -> None:
+    folder = make_model("bert")
+    edit(folder / "config.json", intermediate_size=64)
+    with pytest.raises(ModelError, match="of another size"):
+        load_classifier(str(folder), CLASSES)
+
+
+def test_absent_weights_are_refused_and_never_drawn(make_model: Any) -> None:
+    folder = make_model("bert")
+    edit(folder / "config.json", num_hidden_layers=3)
+    with pytest.raises(ModelError, match="tensors are absent"):
+        load_classifier(str(folder), CLASSES)
+
+
+def test_an_architecture_that_does_not_fit_is_named(make_model: Any) -> None:
+    folder = make_model("bert")
+    edit(folder / "config.json", model_type="gpt2")
+    with pytest.raises(ModelError, match="gpt2"):
+        load_classifier(str(folder), CLASSES)
+
+
+def test_a_tokenizer_of_a_larger_vocabulary_is_refused(make_model: Any) -> None:
+    folder = make_model("bert", vocab_size=10)
+    with pytest.raises(ModelError, match="fewer than its tokenizer"):
+        load_classifier(str(folder), CLASSES)
+
+
+def test_without_a_network_a_hub_name_says_so() -> None:
+    with pytest.raises(ModelError, match="not reachable") as caught:
+        source.find_model("nobody/no-such-model")
+    assert "embedded" in caught.value.remedy
+
+
+def hub_error(name: str) -> Exception:
+    import huggingface_hub.errors as hub
+
+    kind = getattr(hub, name)
+    error: Exception = kind.__new__(kind)
+    error.args = ("refused",)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("GatedRepoError", "read token"),
+        ("RepositoryNotFoundError", "Check the spelling"),
+        ("RevisionNotFoundError", "no such revision"),
+        ("LocalEntryNotFoundError", "not reachable"),
+        ("OfflineModeIsEnabled", "not reachable"),
+    ],
+)
+def test_each_refusal_of_the_hub_says_what_to_do(error: str, message: str) -> None:
+    explained = source._explain("owner/name", "v1", hub_error(error))
+    assert isinstance(explained, ModelError)
+    assert message in str(explained)
+
+
+def test_only_one_set_of_weights_is_fetched() -> None:
+    both = ["config.json", "model.safetensors", "pytorch_model.bin", "onnx/model.safetensors"]
+    assert source._weights_pattern(both) == "model*.safetensors"
+    assert source._weights_pattern(["pytorch_model.bin", "x/a.safetensors"]) == "pytorch*.bin"
+
+
+def test_loading_and_saving_are_silent(
+    make_model: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_model("bert")
+    capfd.readouterr()
+    loaded = load_classifier(str(folder), CLASSES, pooling="own")
+    loaded.network.save(tmp_path / "saved", loaded.tokenizer)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_silence_ends_with_the_block() -> None:
+    from transformers.utils import logging as hf_logging
+
+    before = logging.getLogger("transformers").level, hf_logging.is_progress_bar_enabled()
+    with pytest.raises(ZeroDivisionError), quiet_transformers():
+        _ = 1 / 0
+    after = logging.getLogger("transformers").level, hf_logging.is_progress_bar_enabled()
+    assert after == before
