@@ -58,10 +58,9 @@ def table_from_texts(
 
 
 def _columns(texts: Sequence[Any], source: str) -> dict[str, list[str | None]]:
-    pairs = bool(len(texts)) and isinstance(texts[0], (tuple, list)) and len(texts[0]) == 2
+    pairs = bool(len(texts)) and _is_pair(texts[0])
     for row, text in enumerate(texts):
-        cells = text if pairs else (text,)
-        if len(cells) != (2 if pairs else 1) or not all(_is_text(cell) for cell in cells):
+        if not (_is_pair(text) if pairs else _is_text(text)):
             raise DataError(
                 f"{source}, row {row}", f"is not a {'pair of texts' if pairs else 'text'}", text,
                 "Give a string a row, or a pair of strings a row.",
@@ -69,6 +68,10 @@ def _columns(texts: Sequence[Any], source: str) -> dict[str, list[str | None]]:
     if pairs:
         return {"text": [t[0] for t in texts], "text_pair": [t[1] for t in texts]}
     return {"text": list(texts)}
+
+
+def _is_pair(cell: object) -> bool:
+    return isinstance(cell, (tuple, list)) and len(cell) == 2 and all(map(_is_text, cell))
 
 
 def _is_text(cell: object) -> bool:

@@ -59,7 +59,7 @@ def find_reader(path: Path) -> Reader:
 
 
 def _endings() -> str:
-    return ", ".join(reader.suffix for reader in all_readers().values())
+    return ", ".join(sorted(reader.suffix for reader in all_readers().values()))
 
 
 def _looks_like_file(path: Path) -> bool:

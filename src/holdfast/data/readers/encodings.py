@@ -25,33 +25,35 @@ def refuse_encoding(
             "Leave data.encoding out to have the encoding named.",
         ) from error  # fmt: skip
     number, line, sample = _odd_lines(path, open_bytes)
-    guess = name_encoding(sample)
-    shown = line.decode(guess, errors="replace").strip() if guess else repr(line)
-    hint = (
-        f"It seems to be {guess}, in which that line reads: {shown[:120]!r}. "
-        f"If that is right, add --set data.encoding={guess}."
-        if guess
-        else "Save it as UTF-8, or name its encoding with --set data.encoding=…"
-    )
-    raise DataError(f"{path}, line {number}", "is not UTF-8", None, hint) from error
+    likely = likely_encodings(sample)
+    hint = _hint(line, likely) if likely else "Save it as UTF-8, or name its encoding"
+    example = likely[0] if likely else "…"
+    raise DataError(
+        f"{path}, line {number}", "is not UTF-8", None,
+        f"{hint}. If that is right, add --set data.encoding={example}",
+    ) from error  # fmt: skip
 
 
-def name_encoding(sample: bytes) -> str | None:
-    """The likeliest encoding of bytes that are not UTF-8, or ``None``.
+def _hint(line: bytes, likely: list[str]) -> str:
+    read = [f"{line.decode(name, errors='replace').strip()[:80]!r} in {name}" for name in likely]
+    others = f"; or {' or '.join(read[1:])}" if read[1:] else ""
+    return f"It seems to be {likely[0]}: that line reads {read[0]}{others}"
+
+
+def likely_encodings(sample: bytes) -> list[str]:
+    """The likeliest encodings of bytes that are not UTF-8, at most three, the best first.
 
     By charset-normalizer; where Windows-1252 reads the sample to the same text as its first choice,
     or where there are too few odd bytes to tell (fewer than 20, and not in runs), Windows-1252 is
-    named, the commonest by far.
+    named alone, the commonest by far.
     """
     import charset_normalizer
 
-    best = charset_normalizer.from_bytes(sample).best()
+    found = list(charset_normalizer.from_bytes(sample))
     western = _decode(sample, "cp1252")
-    if western is None:
-        return best.encoding if best else None
-    if best is None or _few_and_single(sample) or str(best) == western:
-        return "cp1252"
-    return best.encoding
+    if western is not None and (_few_and_single(sample) or (found and str(found[0]) == western)):
+        return ["cp1252"]
+    return [match.encoding for match in found[:3]]
 
 
 def _few_and_single(sample: bytes) -> bool:

@@ -1,0 +1,84 @@
+"""What a source names, and what is said when it names nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from holdfast.core.errors import DataError
+from holdfast.data.load import load_table
+from holdfast.data.readers.hub import HubName, parse_hub_name, refusal
+from holdfast.data.source import read_source
+
+
+def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "reviews.csv").write_text("text,label\n")
+    with pytest.raises(DataError, match=r"(?s)does not exist.*Did you mean .*reviews\.csv"):
+        read_source(str(tmp_path / "review.csv"), None, None)
+
+
+def test_an_unknown_ending_lists_the_known(tmp_path: Path) -> None:
+    (tmp_path / "reviews.doc").write_text("x")
+    with pytest.raises(DataError, match=r"(?s)\.doc.*\.csv.*\.parquet"):
+        read_source(tmp_path / "reviews.doc", None, None)
+
+
+def test_a_folder_is_refused_with_what_could_be_meant(tmp_path: Path) -> None:
+    (tmp_path / "reviews.csv").write_text("text,label\n")
+    with pytest.raises(DataError, match=r"(?s)without one subfolder.*reviews\.csv"):
+        read_source(tmp_path, None, None)
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "1.png").write_bytes(b"")
+    with pytest.raises(DataError, match="folder of images"):
+        read_source(tmp_path, None, None)
+
+
+def test_hub_names_are_told_from_files() -> None:
+    assert parse_hub_name("imdb") == HubName("imdb")
+    assert parse_hub_name("a/b:c@train[:10%]") == HubName("a/b", "c", "train[:10%]")
+    assert parse_hub_name("a/b/c") is None
+    assert parse_hub_name("two words") is None
+
+
+def test_without_a_network_a_hub_name_is_refused_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: Any, **__: Any) -> None:
+        raise ConnectionError("Couldn't reach 'imdb' on the Hub (OfflineModeIsEnabled)")
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", offline)
+    with pytest.raises(DataError, match="no file here, and the hub cannot be reached"):
+        load_table("imdb")
+
+
+def test_a_gated_data_set_names_the_licence_and_the_token() -> None:
+    error = datasets.exceptions.DatasetNotFoundError("Dataset 'x/y' is a gated dataset on the Hub.")
+    message = str(refusal(HubName("x/y"), error))
+    assert "licence" in message
+    assert "HF_TOKEN" in message
+
+
+def test_a_hub_data_set_gives_its_class_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = datasets.Features(
+        {"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])}
+    )
+    texts = [f"sentence number {n}" for n in range(12)]
+    rows = datasets.Dataset.from_dict(
+        {"sentence": texts, "label": [0, 1, 1, -1] * 3}, features=features
+    )
+    asked: list[Any] = []
+
+    def load(name: str, config: str | None, split: str) -> datasets.Dataset:
+        asked.append((name, config, split))
+        return rows
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *_: ["train", "test"])
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    table = load_table("glue:sst2")
+    assert asked == [("glue", "sst2", "train")]
+    assert table.classes == ("neg", "pos")
+    assert table.column("label").tolist() == [0, 1, 1] * 3
+    assert table.columns.text == ("sentence",)
+    assert load_table("glue@test", config="cola").source == "glue@test"
+    assert asked[-1] == ("glue", "cola", "test")
