@@ -41,7 +41,8 @@ def _sample(table: Table) -> tuple[np.ndarray, list[list[str]]]:
 
 
 def _words(text: str) -> list[str]:
-    return _BETWEEN.sub(" ", text.casefold()).split()
+    # fastText writes labels as __label__NAME
+    return _BETWEEN.sub(" ", text.casefold().replace("__label__", " ")).split()
 
 
 def _name(
