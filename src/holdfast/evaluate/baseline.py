@@ -1,0 +1,50 @@
+"""What a model must beat: the majority class, and the better of several such baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from holdfast.core.errors import Defect
+from holdfast.core.records import Decision, Ints, Outputs
+
+MAJORITY = "majority class"
+PROBE = "linear probe"
+
+
+def majority_outputs(train_labels: Ints, classes: int, target: Outputs) -> Outputs:
+    """The baseline that never reads a text, for the rows of ``target``.
+
+    Fitted on the training labels alone: every row gets the logits ln((n_c + 1) ÷ (n + classes)),
+    the training shares with one pseudo-row per class (Laplace), so that its loss is finite for a
+    class that training never saw. It predicts the commonest training class (the lower index on a
+    tie). Of ``target`` only rows, labels and groups are used.
+    """
+    counts = np.bincount(train_labels, minlength=classes).astype(np.float64)
+    logs = np.log((counts + 1) / (counts.sum() + classes))
+    logits = np.tile(logs.astype(np.float32), (len(target.labels), 1))
+    return Outputs(target.rows, target.labels, logits, -logs[target.labels], target.groups)
+
+
+def choose_baseline(validation: Mapping[str, Outputs]) -> Decision:
+    """Which baseline stands beside the model, chosen on validation rows, never on test rows.
+
+    ``validation`` maps each baseline's name to its outputs for the same validation rows. The
+    highest accuracy wins, then the lowest loss, then the earlier name of the mapping. Without
+    validation rows the linear probe is taken, since it can express the majority class as well.
+    """
+    if not validation:
+        raise Defect("choosing a baseline", "needs at least one")
+    if not len(next(iter(validation.values())).labels):
+        chosen = PROBE if PROBE in validation else next(iter(validation))
+        return Decision("baseline", chosen, "there are no validation rows to choose on")
+    ranked = sorted(validation, key=lambda name: _merit(validation[name]))
+    best = ranked[0]
+    shown = ", ".join(f"{name} {-_merit(validation[name])[0]:.3f}" for name in ranked)
+    return Decision("baseline", best, f"accuracy on the validation rows: {shown}")
+
+
+def _merit(outputs: Outputs) -> tuple[float, float]:
+    accuracy = float(np.mean(outputs.predictions == outputs.labels))
+    return -accuracy, float(np.mean(outputs.losses))

@@ -1,0 +1,86 @@
+"""Two classifiers on the same rows: how far apart, how sure, and in a sentence."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.errors import Defect
+from holdfast.core.records import Estimate, Outputs
+from holdfast.core.seeds import generator
+from holdfast.evaluate.resample import Units, bootstrap_notes, undefined
+from holdfast.stats.paired import Bools, mcnemar, newcombe, paired_bootstrap
+
+
+def compare(
+    first: Outputs, second: Outputs, *, names: tuple[str, str] = ("fine-tune", "linear probe"),
+    seed: int = 0, level: float = 0.95,
+) -> dict[str, Any]:  # fmt: skip
+    """``{"difference": Estimate, "p_value": float | None, "because": sentence}``: accuracy of the
+    first less that of the second, on the same rows in the same order.
+
+    Without groups: Newcombe's paired interval and McNemar's mid-p test. With groups: a BCa
+    bootstrap of whole groups for both, the p-value being twice the smaller share of resamples on
+    one side of 0, since McNemar's test reads rows as independent.
+
+    Raises ``Defect`` where the two do not hold the same rows with the same labels.
+    """
+    _check_same_rows(first, second)
+    if not len(first.labels):
+        nothing = undefined("there are no rows")
+        return {"difference": nothing, "p_value": None, "because": "There are no rows to compare."}
+    right_1, right_2 = first.predictions == first.labels, second.predictions == second.labels
+    units = Units.of(first)
+    difference, p_value = (_by_groups if units.grouped else _by_rows)(
+        right_1, right_2, units, seed, level
+    )
+    because = _sentence(right_1, right_2, difference, p_value, names)
+    return {"difference": difference, "p_value": p_value, "because": because}
+
+
+def _by_rows(
+    right_1: Bools, right_2: Bools, units: Units, seed: int, level: float
+) -> tuple[Estimate, float | None]:
+    value = float(np.mean(right_1) - np.mean(right_2))
+    low, high = newcombe(right_1, right_2, level)
+    note = "Newcombe's paired interval; McNemar's mid-p test"
+    return Estimate(value, low, high, level, note=note), mcnemar(right_1, right_2)
+
+
+def _by_groups(
+    right_1: Bools, right_2: Bools, units: Units, seed: int, level: float
+) -> tuple[Estimate, float | None]:
+    result = paired_bootstrap(
+        right_1.astype(float), right_2.astype(float), groups=units.codes, level=level,
+        seed=generator(seed, "bootstrap", "compare"),
+    )  # fmt: skip
+    note = "; ".join(["paired bootstrap", *bootstrap_notes(units)])
+    if math.isnan(result.low):
+        return Estimate(result.value, level=level, note="no interval: one group"), None
+    p_value = min(1.0, 2 * min(result.above, 1 - result.above))
+    return Estimate(result.value, result.low, result.high, level, note=note), p_value
+
+
+def _sentence(
+    right_1: Bools, right_2: Bools, difference: Estimate, p_value: float | None,
+    names: tuple[str, str],
+) -> str:  # fmt: skip
+    only_1, only_2 = int(np.sum(right_1 & ~right_2)), int(np.sum(right_2 & ~right_1))
+    count = f"Of {len(right_1)} rows, {only_1} are right only by the {names[0]} and {only_2} only"
+    count += f" by the {names[1]}"
+    if p_value is None or difference.value is None:
+        return f"{count}; all rows are of one group, so nothing can be said of others."
+    points = f"{abs(difference.value) * 100:.1f} points"
+    shown = f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"
+    if p_value >= 1 - difference.level:
+        return f"{count}: these rows cannot tell the two apart ({shown})."
+    better = names[0] if difference.value > 0 else names[1]
+    return f"{count}: the {better} is better by {points} ({shown})."
+
+
+def _check_same_rows(first: Outputs, second: Outputs) -> None:
+    same = np.array_equal(first.rows, second.rows) and np.array_equal(first.labels, second.labels)
+    if not same:
+        raise Defect("a paired comparison", "needs the same rows with the same labels, in order")

@@ -1,0 +1,1 @@
+"""Snapshots to a verdict; pure functions of the history."""
