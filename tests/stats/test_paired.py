@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from holdfast.stats.paired import mcnemar, newcombe, paired_bootstrap
+
+
+def _table(both: int, only_1: int, only_2: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    first = np.repeat([True, True, False, False], [both, only_1, only_2, neither])
+    second = np.repeat([True, False, True, False], [both, only_1, only_2, neither])
+    return first, second
+
+
+COUNTS = st.integers(0, 40)
+
+
+@given(COUNTS, COUNTS)
+@settings(max_examples=60, deadline=None)
+def test_mcnemar_is_the_binomial_test_of_discordant_rows(only_1: int, only_2: int) -> None:
+    first, second = _table(5, only_1, only_2, 3)
+    if only_1 + only_2 == 0:
+        assert mcnemar(first, second) == mcnemar(first, second, mid=False) == 1.0
+        return
+    oracle = stats.binomtest(only_1, only_1 + only_2).pvalue
+    assert mcnemar(first, second, mid=False) == pytest.approx(oracle)
+    point = stats.binom.pmf(min(only_1, only_2), only_1 + only_2, 0.5)
+    assert mcnemar(first, second) == pytest.approx(
+        1 - point if only_1 == only_2 else oracle - point
+    )
+
+
+def test_mid_p_of_many_discordant_rows_is_finite() -> None:
+    first, second = _table(0, 1500, 1400, 0)
+    assert mcnemar(first, second) == pytest.approx(
+        stats.binomtest(1400, 2900).pvalue - stats.binom.pmf(1400, 2900, 0.5)
+    )
+
+
+def test_newcombe_gives_the_published_interval() -> None:
+    """Newcombe 1998, table II: 36, 12, 2, 0 has 0.0569 to 0.3404 by method 10."""
+    low, high = newcombe(*_table(36, 12, 2, 0))
+    assert (low, high) == pytest.approx((0.0569, 0.3404), abs=1e-4)
+
+
+@given(COUNTS, COUNTS, COUNTS, COUNTS)
+@settings(max_examples=60, deadline=None)
+def test_newcombe_holds_the_difference_and_turns_with_the_models(a, b, c, d) -> None:
+    first, second = _table(a, b, c, d)
+    low, high = newcombe(first, second)
+    assert -1 <= low <= high <= 1
+    if len(first):
+        assert low - 1e-12 <= first.mean() - second.mean() <= high + 1e-12
+    turned = newcombe(second, first)
+    assert turned == pytest.approx((-high, -low), abs=1e-12)
+
+
+def test_newcombe_covers_by_simulation() -> None:
+    rng, runs, covered = np.random.default_rng(0), 2000, 0
+    for _ in range(runs):
+        counts = rng.multinomial(60, [0.7, 0.12, 0.05, 0.13])
+        low, high = newcombe(*_table(*counts))
+        covered += low <= 0.07 <= high
+    assert 0.935 < covered / runs < 0.98
+
+
+def test_a_shift_of_every_row_is_found_exactly() -> None:
+    losses = np.random.default_rng(0).random(50)
+    result = paired_bootstrap(losses + 0.3, losses, seed=np.random.default_rng(0))
+    assert (result.value, result.low, result.high) == pytest.approx((0.3, 0.3, 0.3))
+    assert result.above == 1.0
+
+
+def test_pairing_is_narrower_than_two_means() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.exponential(size=300)
+    first, second = hard + 0.05 + rng.normal(size=300) * 0.05, hard
+    result = paired_bootstrap(first, second, seed=rng)
+    unpaired = 2 * 1.96 * np.sqrt(first.var() / 300 + second.var() / 300)
+    assert result.low > 0
+    assert result.high - result.low < unpaired / 5
+
+
+def test_exchanging_the_models_turns_the_difference() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.random(80), rng.random(80)
+    one = paired_bootstrap(first, second, seed=np.random.default_rng(1))
+    other = paired_bootstrap(second, first, seed=np.random.default_rng(1))
+    assert other.value == pytest.approx(-one.value)
+    assert other.low == pytest.approx(-one.high, abs=1e-3)
+    assert other.above == pytest.approx(1 - one.above)
+
+
+def test_groups_are_resampled_whole() -> None:
+    rng = np.random.default_rng(0)
+    gap = np.repeat(rng.normal(size=25), 8)
+    codes = np.repeat(np.arange(25), 8)
+    rows = paired_bootstrap(gap, np.zeros(200), seed=rng)
+    groups = paired_bootstrap(gap, np.zeros(200), groups=codes, seed=rng)
+    ratio = (groups.high - groups.low) / (rows.high - rows.low)
+    assert ratio == pytest.approx(np.sqrt(8), rel=0.2)
+
+
+def test_no_rows_give_nan_and_one_row_no_interval() -> None:
+    empty = paired_bootstrap(np.array([]), np.array([]), seed=np.random.default_rng(0))
+    assert np.isnan(empty.value)
+    one = paired_bootstrap(np.array([1.0]), np.array([0.5]), seed=np.random.default_rng(0))
+    assert one.value == 0.5
+    assert np.isnan(one.low)
