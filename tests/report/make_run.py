@@ -59,15 +59,9 @@ def bare_result() -> dict[str, Any]:
     return {"schema": 1, "task": "text-classification", "model": "embedded", "classes": ["a", "b"]}
 
 
-def estimate(
-    value: float, half: float = 0.03, low: float = 0.0, high: float = 1.0
-) -> dict[str, Any]:
-    return {
-        "value": value,
-        "low": max(low, value - half),
-        "high": value + half * 0.8,
-        "level": 0.95,
-    }
+def estimate(value: float, half: float = 0.03) -> dict[str, Any]:
+    low, high = max(0.0, value - half), min(1.0, value + half * 0.8)
+    return {"value": value, "low": low, "high": high, "level": 0.95}
 
 
 def undefined(why: str) -> dict[str, Any]:

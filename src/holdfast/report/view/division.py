@@ -61,6 +61,7 @@ def division(run: RunFiles) -> Division:
         parts=tuple(
             (part, NAMES[part], count(n), f"{100 * n / whole:.1f}{NBSP}%" if whole else "–")
             for part, n in sizes.items()
+            if whole
         ),
         facts=_facts(run.part("division")),
         notes=tuple(str(note) for note in run.part("division").get("notes") or ()),
@@ -71,6 +72,8 @@ def division(run: RunFiles) -> Division:
 
 
 def _sentence(data: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
+    if not any(sizes.values()):
+        return "This run did not record how its rows were divided."
     kept = f"{count(sizes['train'])} for training, {count(sizes['valid'])} for every choice "
     kept += f"(validation) and {count(sizes['test'])} for the one honest score (test)."
     if data.get("rows") is None:

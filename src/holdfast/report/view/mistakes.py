@@ -14,6 +14,7 @@ from holdfast.report.read import Prediction, RunFiles
 from holdfast.report.view.honest import Cell, cell
 
 COMPACT_FROM = 13
+LONG_NAME = 20
 DRAWN_UP_TO = 160
 HARDEST = 20
 TEXT_LIMIT = 700
@@ -24,11 +25,12 @@ PER_CLASS = ("precision", "recall", "f1")
 @dataclass(frozen=True, slots=True)
 class Matrix:
     """Rows are the true class. A line is (class, cells); a cell is (text, shade 0…8, diagonal).
-    ``compact`` numbers the columns instead of naming them."""
+    ``numbered`` columns carry a number instead of a name; ``compact`` is for many classes."""
 
     classes: tuple[str, ...]
     lines: tuple[tuple[str, tuple[tuple[str, int, bool], ...]], ...]
     compact: bool
+    numbered: bool
     drawn: bool
     top: tuple[tuple[str, str, str, str], ...]
 
@@ -82,8 +84,10 @@ def matrix(run: RunFiles) -> Matrix | None:
     if not classes or not counts:
         return None
     drawn = len(classes) <= DRAWN_UP_TO
+    small = len(classes) >= COMPACT_FROM
     return Matrix(
-        classes=tuple(classes), compact=len(classes) >= COMPACT_FROM, drawn=drawn,
+        classes=tuple(classes), compact=small, drawn=drawn,
+        numbered=small or max(map(len, classes)) > LONG_NAME,
         lines=tuple(_line(name, i, counts[i]) for i, name in enumerate(classes)) if drawn else (),
         top=_top(classes, counts),
     )  # fmt: skip

@@ -1,0 +1,131 @@
+"""Scales, ticks and the three charts, read back from the SVG."""
+
+from __future__ import annotations
+
+import itertools
+import xml.etree.ElementTree as ET
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markupsafe import Markup
+
+from holdfast.core.records import Estimate
+from holdfast.report.charts.bars import stacked
+from holdfast.report.charts.curves import Curves, Series, curves
+from holdfast.report.charts.dots import Dot, dots
+from holdfast.report.charts.reliability import Bin, reliability
+from holdfast.report.charts.svg import Scale, element, tick_labels, ticks
+
+
+def parse(markup: Markup) -> ET.Element:
+    return ET.fromstring(f"<all>{markup}</all>")
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-4, 1e6), st.integers(2, 8))
+def test_ticks_cover_their_range_and_are_few_and_rising(
+    low: float, width: float, wanted: int
+) -> None:
+    found = ticks(low, low + width, wanted)
+    assert found[0] <= low + 1e-6 * width
+    assert found[-1] >= low + width - 1e-6 * width
+    assert found == sorted(set(found))
+    assert len(found) <= 2 * wanted + 3
+
+
+@given(st.floats(0, 1e5), st.floats(0.01, 1e5))
+def test_tick_labels_tell_the_ticks_apart(low: float, width: float) -> None:
+    found = ticks(low, low + width)
+    labels = tick_labels(found)
+    assert len(set(labels)) == len(labels)
+
+
+def test_an_element_escapes_what_it_is_given() -> None:
+    made = element("text", "<b>&", title='"x"')
+    assert made == '<text title="&#34;x&#34;">&lt;b&gt;&amp;</text>'
+
+
+def test_a_scale_is_straight() -> None:
+    scale = Scale(0, 10, 100, 200)
+    assert [scale(0), scale(5), scale(10)] == [100, 150, 200]
+
+
+def test_a_dot_stands_inside_its_whisker_and_in_order() -> None:
+    lines = [Dot("a", Estimate(0.9, 0.85, 0.94), "main"), Dot("b", Estimate(0.7, 0.6, 0.78))]
+    root = parse(dots("k", lines, "accuracy", "t"))
+    for svg in root.findall("svg"):
+        at = [float(g.attrib["data-x"]) for g in svg.iter("g") if "data-x" in g.attrib]
+        assert at[0] > at[1]
+        for group in (g for g in svg.iter("g") if "data-x" in g.attrib):
+            whisker = next(e for e in group.findall("line"))
+            ends = float(whisker.attrib["x1"]), float(whisker.attrib["x2"])
+            assert ends[0] < float(group.attrib["data-x"]) < ends[1]
+
+
+def test_a_dot_without_value_has_no_mark_but_its_reason() -> None:
+    made = dots("k", [Dot("a", Estimate(0.9)), Dot("b", Estimate(None, why="one class"))],
+                "accuracy", "t")  # fmt: skip
+    assert made.count("tabindex") == 2  # wide and narrow of the one mark
+    assert "one class" in made
+    assert dots("k", [Dot("b", Estimate(None))], "accuracy", "t") == ""
+
+
+def chart(values: tuple[float | None, ...], best: int | None = 10) -> Curves:
+    steps = tuple(10 * i for i in range(len(values)))
+    return Curves("k", "t", "loss", steps, tuple(None for _ in steps),
+                  (Series("Validation", "valid", values),), best)  # fmt: skip
+
+
+def test_every_look_has_a_band_and_the_bands_tile_the_chart() -> None:
+    for svg in parse(curves(chart((3.0, 2.0, 1.5, 1.4)))).findall("svg"):
+        rects = [g.find("rect") for g in svg.iter("g") if "band" in g.attrib.get("class", "")]
+        spans = [(float(r.attrib["x"]), float(r.attrib["width"])) for r in rects if r is not None]
+        assert len(spans) == 4
+        for (x, width), (following, _) in itertools.pairwise(spans):
+            assert x + width == pytest.approx(following, abs=0.02)
+
+
+def test_a_missing_value_leaves_a_gap_in_the_line() -> None:
+    made = curves(chart((3.0, None, 1.5, float("nan"), 1.2)))
+    path = next(e for e in parse(made).iter("path") if "curve" in e.attrib["class"])
+    assert path.attrib["d"].count("M") == 3
+
+
+def test_only_the_kept_look_is_reached_by_tab() -> None:
+    for svg in parse(curves(chart((3.0, 2.0, 1.5)))).findall("svg"):
+        reached = [g for g in svg.iter("g") if g.attrib.get("tabindex") == "0"]
+        assert len(reached) == 1
+        assert "the state that was kept" in reached[0].attrib["aria-label"]
+
+
+@pytest.mark.parametrize("values", [(1.0,), (0.0, 0.0), (1e9, 1.0), (-2.0, 3.0)])
+def test_odd_curves_are_drawn_too(values: tuple[float, ...]) -> None:
+    assert len(parse(curves(chart(values, best=None))).findall("svg")) == 2
+
+
+def test_curves_without_a_number_are_no_chart() -> None:
+    assert curves(chart((None, float("inf")))) == ""
+
+
+def test_a_bin_that_is_right_as_often_as_it_says_lies_on_the_diagonal() -> None:
+    made = reliability([Bin(0.5, 0.6, 30, 0.55, 0.55), Bin(0.9, 1, 10, 0.95, 0.6)])
+    for svg in parse(made).findall("svg"):
+        line = next(e for e in svg.iter("line") if e.attrib["class"] == "diagonal")
+        x1, y1, x2, y2 = (float(line.attrib[k]) for k in ("x1", "y1", "x2", "y2"))
+        off = []
+        for circle in svg.iter("circle"):
+            x, y = float(circle.attrib["cx"]), float(circle.attrib["cy"])
+            off.append(y - (y1 + (x - x1) / (x2 - x1) * (y2 - y1)))
+        assert off[0] == pytest.approx(0, abs=0.1)
+        assert off[1] > 20  # below the diagonal: too sure
+
+
+def test_a_stacked_bar_is_as_long_as_its_share() -> None:
+    rects = list(parse(stacked([("train", 30), ("valid", 0), ("test", 20)], 100)).iter("rect"))
+    assert [float(r.attrib["width"]) for r in rects] == [30, 20]
+    assert stacked([("train", 0)], 0) == ""
+
+
+def test_the_fixture_maker_is_found(runs: ModuleType) -> None:
+    assert callable(runs.make_run)

@@ -1,0 +1,238 @@
+"""The report as a person meets it: in Chromium, without a network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from holdfast.report.page import write_report
+
+ARGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+KINDS = ["two", "six", "many", "hostile", "small"]
+
+CONTRAST = """() => {
+  const parse = c => { const m = c.match(/[\\d.]+/g).map(Number);
+    return m.length < 4 ? [...m, 1] : m; };
+  const over = (a, b) => [0, 1, 2].map(i => a[i] * a[3] + b[i] * (1 - a[3])).concat([1]);
+  const light = c => { const [r, g, b] = c.slice(0, 3).map(v => { v /= 255;
+    return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const bad = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const seen = new Set();
+  while (walker.nextNode()) {
+    const e = walker.currentNode.parentElement;
+    if (seen.has(e) || !walker.currentNode.data.trim() || !e.checkVisibility()) continue;
+    seen.add(e);
+    if (e.closest('script, style, title, desc')) continue;
+    const chain = []; for (let n = e; n; n = n.parentElement) chain.unshift(n);
+    let back = [255, 255, 255, 1];
+    for (const n of chain) back = over(parse(getComputedStyle(n).backgroundColor), back);
+    const style = getComputedStyle(e);
+    const ink = over(parse(e.closest('svg') ? style.fill : style.color), back);
+    const [x, y] = [light(ink), light(back)].sort((a, b) => b - a);
+    const ratio = (x + 0.05) / (y + 0.05);
+    if (ratio < 4.5) bad.push([ratio, e.tagName, e.textContent.slice(0, 40)]);
+  }
+  return bad;
+}"""
+
+
+@dataclass
+class Tab:
+    """An open page and what went wrong on it."""
+
+    page: Any
+    troubles: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not found:
+        pytest.skip("needs Chromium on the path")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=found, args=ARGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def reports(runs: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("reports")
+    made = {
+        "two": runs.make_run(root / "two", classes=2, verdict="overfit"),
+        "six": runs.make_run(root / "six"),
+        "many": runs.make_run(root / "many", classes=77, n_test=3080, verdict="leaking"),
+        "hostile": runs.make_run(root / "hostile", names=runs.HOSTILE),
+        "small": runs.make_run(root / "small", classes=2, n_test=9, looks=3, valid=False),
+    }
+    return {name: write_report(run) for name, run in made.items()}
+
+
+@pytest.fixture
+def visit(browser: Any, reports: dict[str, Path]) -> Iterator[Any]:
+    contexts = []
+
+    def go(name: str, width: int = 1280, scheme: str = "light", **options: Any) -> Tab:
+        context = browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True, **options
+        )
+        contexts.append(context)
+        tab = Tab(context.new_page())
+        url = reports[name].as_uri()
+        tab.page.on("console", lambda m: tab.troubles.append(m.text))
+        tab.page.on("pageerror", lambda e: tab.troubles.append(str(e)))
+        tab.page.on("requestfailed", lambda r: tab.troubles.append(r.url))
+        tab.page.on("request", lambda r: r.url == url or tab.troubles.append(r.url))
+        tab.page.on("dialog", lambda d: (tab.troubles.append(d.message), d.dismiss()))
+        tab.page.goto(url)
+        return tab
+
+    yield go
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_it_opens_offline_without_an_error_or_a_request(visit: Any, name: str) -> None:
+    tab = visit(name)
+    assert tab.troubles == []
+    assert tab.page.evaluate("getComputedStyle(document.body).margin") == "0px"  # style applied
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_page_never_scrolls_sideways(visit: Any, name: str) -> None:
+    page = visit(name).page
+    for width in (1280, 700, 360):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_hovering_over_a_look_shows_its_numbers(visit: Any, width: int) -> None:
+    page = visit("six", width).page
+    bands = page.locator("svg.chart:visible .band")
+    bands.nth(5).scroll_into_view_if_needed()
+    bands.nth(5).hover(force=True)
+    tip = page.locator("#tip")
+    assert tip.is_visible()
+    words = tip.inner_text()
+    assert words.startswith("Step 125")
+    assert "Train probe: " in words
+    assert "Validation, refined: " in words
+    box = tip.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+    page.mouse.move(1, 1)
+    assert tip.is_hidden()
+
+
+def test_the_keyboard_reaches_every_look(visit: Any) -> None:
+    page = visit("six").page
+    kept = page.locator("svg.wide .band[tabindex='0']").first
+    kept.focus()
+    assert "the state that was kept" in page.locator("#tip").inner_text()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#tip").inner_text().startswith("Step 325")
+    page.keyboard.press("Home")
+    assert page.locator("#tip").inner_text().startswith("Step 0")
+    page.keyboard.press("Escape")
+    assert page.locator("#tip").is_hidden()
+
+
+def test_tab_walks_through_the_page_and_can_leave_it(visit: Any) -> None:
+    page = visit("two").page
+    seen = []
+    for _ in range(120):
+        page.keyboard.press("Tab")
+        here = page.evaluate(
+            "(e => e === document.body ? null : e.closest('section, header, nav, .skip')?.id "
+            "|| e.className.toString())(document.activeElement)"
+        )
+        if here is None:
+            break
+        seen.append(here)
+    assert seen[0] == "skip"
+    for section in ("score", "learning", "confusion", "calibration", "load"):
+        assert section in seen
+    assert len(seen) < 100
+
+
+def test_everything_that_scrolls_can_be_focused(visit: Any) -> None:
+    page = visit("many", 360).page
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    stuck = page.evaluate(
+        "[...document.querySelectorAll('main *')].filter(e => /auto|scroll/.test("
+        "getComputedStyle(e).overflowX) && e.scrollWidth > e.clientWidth && e.tabIndex < 0).length"
+    )
+    assert stuck == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["six", "many"])
+def test_every_text_has_enough_contrast(visit: Any, name: str, scheme: str) -> None:
+    page = visit(name, scheme=scheme).page
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert page.evaluate(CONTRAST) == []
+
+
+def test_the_dark_page_is_dark(visit: Any) -> None:
+    colours = {
+        scheme: visit("six", scheme=scheme).page.evaluate(
+            "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+        )
+        for scheme in ("light", "dark")
+    }
+    assert sum(colours["light"]) > 600
+    assert sum(colours["dark"]) < 150
+
+
+def test_charts_and_tables_are_there_without_a_script(visit: Any) -> None:
+    page = visit("six", java_script_enabled=False).page
+    assert page.locator("svg.wide.chart").first.is_visible()
+    assert page.locator("nav a").first.is_visible()
+
+
+def test_only_one_size_of_a_chart_is_seen(visit: Any) -> None:
+    page = visit("six").page
+    for width in (360, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        total = page.locator("svg.chart").count()
+        assert page.locator("svg.chart:visible").count() * 2 == total
+
+
+def test_a_screen_reader_is_told_the_structure(visit: Any) -> None:
+    page = visit("six").page
+    for role, name in (
+        ("main", None), ("navigation", "Contents"), ("region", "The honest score"),
+        ("region", "How it learned"), ("group", "Loss over the run"),
+        ("table", "Confusion matrix of the test rows"), ("link", "Skip to the verdict"),
+    ):  # fmt: skip
+        options = {"name": name} if name else {}
+        assert page.get_by_role(role, **options).count() >= 1, (role, name)
+
+
+def test_it_prints_to_paper_with_nothing_cut_off(visit: Any, tmp_path: Path) -> None:
+    page = visit("many").page
+    page.emulate_media(media="print")
+    assert page.locator("nav").is_hidden()
+    assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).maxHeight") == "none"
+    printed = page.pdf(path=str(tmp_path / "report.pdf"))
+    assert printed.startswith(b"%PDF")
+    folder = os.environ.get("HOLDFAST_SHOTS")
+    if folder:
+        shutil.copy(tmp_path / "report.pdf", folder)

@@ -1,0 +1,87 @@
+"""Reading a run folder: what is needed, what may be absent, what is refused and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import polars
+import pytest
+
+from holdfast.core.errors import RunError
+from holdfast.report.page import write_report
+from holdfast.report.read import read_run
+
+
+@pytest.mark.parametrize("name", ["result.json", "events.jsonl"])
+def test_a_missing_needed_file_is_named(runs: ModuleType, tmp_path: Path, name: str) -> None:
+    run = runs.make_run(tmp_path / "run")
+    (run / name).unlink()
+    with pytest.raises(RunError, match=f"{name}: is missing"):
+        write_report(run)
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("result.json", b"{", "is not JSON"),
+        ("result.json", b"[]", "must hold a JSON object"),
+        ("result.json", b'{"schema": 2}', "schema"),
+        ("result.json", b"\xff\xfe", "cannot be read"),
+        ("events.jsonl", b'{"event": "note"}\n{"ev', "line 2"),
+        ("events.jsonl", b"3\n", "must hold a JSON object"),
+        ("recipe.yaml", b"a: [", "is broken"),
+        ("recipe.yaml", b"- a\n", "is broken"),
+        ("splits.parquet", b"nonsense", "is broken"),
+        ("predictions.parquet", b"", "is broken"),
+    ],
+)
+def test_a_broken_file_is_refused(
+    runs: ModuleType, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    run = runs.make_run(tmp_path / "run")
+    (run / name).write_bytes(content)
+    with pytest.raises(RunError, match=message) as caught:
+        read_run(run)
+    assert caught.value.exit_code == 2
+    assert name in str(caught.value)
+
+
+def test_a_parquet_without_a_needed_column_is_refused(runs: ModuleType, tmp_path: Path) -> None:
+    run = runs.make_run(tmp_path / "run")
+    polars.DataFrame({"row": [1]}).write_parquet(run / "predictions.parquet")
+    with pytest.raises(RunError, match="'label'"):
+        read_run(run)
+
+
+def test_absent_files_are_named_not_invented(runs: ModuleType, tmp_path: Path) -> None:
+    run = runs.make_run(tmp_path / "run")
+    for name in ("recipe.yaml", "splits.parquet", "predictions.parquet"):
+        (run / name).unlink()
+    files = read_run(run)
+    assert files.absent == ("recipe.yaml", "splits.parquet", "predictions.parquet")
+    assert files.noted == ()
+    assert "splits.parquet" in write_report(run).read_text()
+
+
+def test_notes_of_the_split_file_are_counted_by_part(runs: ModuleType, tmp_path: Path) -> None:
+    run = runs.make_run(tmp_path / "run")
+    frame = polars.read_parquet(run / "splits.parquet").filter(polars.col("note") != "")
+    files = read_run(run)
+    for group in files.noted:
+        rows = frame.filter(
+            (polars.col("split") == group.split) & (polars.col("note") == group.note)
+        )["row"]
+        assert (group.count, group.first) == (len(rows), rows.min())
+    assert sum(group.count for group in files.noted) == len(frame)
+
+
+def test_notes_beyond_the_limit_are_counted(runs: ModuleType, tmp_path: Path) -> None:
+    run = runs.make_run(tmp_path / "run")
+    notes = [f"copy of row {i}" for i in range(100)] + [None, ""]
+    polars.DataFrame({"row": range(102), "split": "dropped", "note": notes}).write_parquet(
+        run / "splits.parquet"
+    )
+    files = read_run(run)
+    assert len(files.noted) + files.noted_left_out == 100
