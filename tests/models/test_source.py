@@ -20,6 +20,7 @@ from holdfast.core.errors import ModelError
 from holdfast.models import embedded, source
 from holdfast.models.classifier import load_classifier
 from holdfast.models.quiet import quiet_transformers
+from holdfast.models.saved import load_saved
 
 CLASSES = ("a", "b")
 
@@ -84,6 +85,31 @@ def test_code_of_a_model_does_not_run_unasked(file: str, make_model: Any, tmp_pa
     with pytest.raises(ModelError, match=r"--set model\.trust_remote_code=true"):
         load_classifier(str(folder), CLASSES)
     assert not (tmp_path / "ran").exists()
+
+
+def test_allowed_code_of_a_tokenizer_runs_and_is_not_needed_again(
+    make_model: Any, batch: Any, tmp_path: Path
+) -> None:
+    folder = make_model("bert")
+    (folder / "own_code.py").write_text(
+        "import os\n"
+        "from transformers import PreTrainedTokenizerFast\n"
+        "class Own(PreTrainedTokenizerFast):\n"
+        "    def __init__(self, *args, **kwargs):\n"
+        f"        os.makedirs({str(tmp_path / 'ran')!r}, exist_ok=True)\n"
+        "        super().__init__(*args, **kwargs)\n"
+    )
+    edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": [None, "own_code.Own"]})
+    edit(folder / "config.json", auto_map={"AutoModel": "own_code.Missing"})
+    loaded = load_classifier(str(folder), CLASSES, trust_remote_code=True)
+    assert (tmp_path / "ran").exists()
+    assert {"model's own code", "tokenizer's own code"} <= {d.what for d in loaded.decisions}
+    wanted = batch(loaded.tokenizer)
+    loaded.network.save(tmp_path / "saved", loaded.tokenizer)
+    found = batch(load_saved(tmp_path / "saved").tokenizer)
+    assert torch.equal(found["input_ids"], wanted["input_ids"])
+    assert "auto_map" not in (tmp_path / "saved" / "config.json").read_text()
+    assert "auto_map" not in (tmp_path / "saved" / "tokenizer_config.json").read_text()
 
 
 def test_corrupted_embedded_weights_are_refused(tmp_path: Path) -> None:
@@ -180,6 +206,20 @@ def test_without_a_network_a_hub_name_says_so() -> None:
     with pytest.raises(ModelError, match="not reachable") as caught:
         source.find_model("nobody/no-such-model")
     assert "embedded" in caught.value.remedy
+
+
+def test_a_cached_hub_model_serves_without_a_network(
+    make_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = tmp_path / "cache" / "models--owner--name"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0123abcd")
+    shutil.copytree(make_model("bert"), cached / "snapshots" / "0123abcd")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    found = source.find_model("owner/name")
+    assert found.folder == cached / "snapshots" / "0123abcd"
+    with pytest.raises(ModelError, match="not reachable"):
+        source.find_model("owner/name", revision="another")
 
 
 def hub_error(name: str) -> Exception:

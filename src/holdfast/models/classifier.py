@@ -69,7 +69,8 @@ def load_classifier(
     dropout : one rate in [0, 1) for hidden states, attention and classifier; ``None`` leaves the
         model's.
     revision : a branch, tag or commit of a hub model.
-    trust_remote_code : allow code that the model's folder brings to run.
+    trust_remote_code : allow the code that a model's folder brings for its tokenizer to run, and
+        load a model that brings code for its layers into Transformers' own layers.
     max_length : tokens a text is cut to; ``None`` chooses.
     seed : of every weight that is new.
 
@@ -81,13 +82,13 @@ def load_classifier(
     _check(classes, pooling, dropout)
     source = find_model(name, revision=revision, trust=trust_remote_code)
     family = family_of(str(source.config.get("model_type")), name)
-    config = _config(source, classes, dropout, trust_remote_code)
+    config = _config(source, classes, dropout)
     tokenizer = load_tokenizer(source, trust_remote_code)
     length, length_reason = choose_max_length(source.folder, config, tokenizer, max_length)
     tokenizer.model_max_length = length
     limit_inputs(tokenizer, config)
     chosen, pooling_reason = _choose_pooling(pooling, family, config, len(classes))
-    plain = _load_weights(source, family, config, seed, trust_remote_code)
+    plain = _load_weights(source, family, config, seed)
     network = assemble(plain, family, tuple(classes), chosen, seed)
     network.eval()
     decisions = (*source.decisions, pooling_reason, length_reason)
@@ -151,11 +152,11 @@ def _check(classes: Sequence[str], pooling: str, dropout: float | None) -> None:
         )
 
 
-def _config(source: Source, classes: Sequence[str], dropout: float | None, trust: bool) -> Any:
+def _config(source: Source, classes: Sequence[str], dropout: float | None) -> Any:
     from transformers import AutoConfig
 
     with quiet_transformers():
-        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust)
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
     names = dict(enumerate(classes))
     config.id2label, config.label2id = names, {name: index for index, name in names.items()}
     config.problem_type = "single_label_classification"
@@ -187,7 +188,7 @@ def _choose_pooling(asked: str, family: Family, config: Any, classes: int) -> tu
     return chosen, Decision("model.pooling", chosen, because)
 
 
-def _load_weights(source: Source, family: Family, config: Any, seed: int, trust: bool) -> nn.Module:
+def _load_weights(source: Source, family: Family, config: Any, seed: int) -> nn.Module:
     from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
 
@@ -196,7 +197,7 @@ def _load_weights(source: Source, family: Family, config: Any, seed: int, trust:
         with quiet_transformers(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "new weights"))
             plain, info = AutoModelForSequenceClassification.from_pretrained(
-                source.folder, config=config, dtype=torch.float32, trust_remote_code=trust,
+                source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
                 use_safetensors=source.weights == "safetensors", weights_only=True,
                 ignore_mismatched_sizes=True, output_loading_info=True,
             )  # fmt: skip

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,8 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model", "tokenizer.model",
 )  # fmt: skip
 SMALL_FILES = ("*.json", "*.txt", "*.model")
+HUB_TIMEOUT_S = 15
+UNREACHABLE = "the hub is not reachable"
 TRUST = "--set model.trust_remote_code=true"
 
 
@@ -46,13 +48,13 @@ def find_model(name: str, *, revision: str | None = None, trust: bool = False) -
     """
     folder = _folder(name, revision)
     config = read_config(name, folder)
-    _refuse_remote_code(name, folder, config, trust)
+    allowed = _remote_code(name, folder, config, trust)
     if not any((folder / file).is_file() for file in TOKENIZER_FILES):
         raise ModelError(
             name, "has no tokenizer", str(folder), "Put the model's tokenizer files beside it."
         )
     weights = _weights(name, folder)
-    return Source(name, folder, weights, config, _decisions(name, revision, weights))
+    return Source(name, folder, weights, config, (*allowed, *_decisions(name, revision, weights)))
 
 
 def read_config(name: str, folder: Path) -> dict[str, Any]:
@@ -83,17 +85,28 @@ def _folder(name: str, revision: str | None) -> Path:
 
 
 def _download(name: str, revision: str | None) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
+    """The hub's files in the local cache, where a copy of an earlier run serves offline."""
+    from huggingface_hub import snapshot_download
 
-    try:
-        with quiet_transformers():
-            if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
-                return Path(snapshot_download(name, revision=revision, local_files_only=True))
-            files = HfApi().list_repo_files(name, revision=revision)
-            wanted = [*SMALL_FILES, _weights_pattern(files)]
+    with quiet_transformers():
+        try:
+            wanted = [*SMALL_FILES, _weights_pattern(_hub_files(name, revision))]
             return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
-    except Exception as error:
-        raise _explain(name, revision, error) from error
+        except Exception as error:
+            explained = _explain(name, revision, error)
+            if isinstance(explained, ModelError) and UNREACHABLE not in explained.rule:
+                raise explained from error
+            with contextlib.suppress(OSError):
+                return Path(snapshot_download(name, revision=revision, local_files_only=True))
+            raise explained from error
+
+
+def _hub_files(name: str, revision: str | None) -> list[str]:
+    from huggingface_hub import HfApi
+
+    # Of the calls that list files this one does not try again for half a minute offline.
+    siblings = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S).siblings
+    return [file.rfilename for file in siblings or []]
 
 
 def _weights_pattern(files: list[str]) -> str:
@@ -123,7 +136,7 @@ def _explain(name: str, revision: str | None, error: Exception) -> Exception:
         )  # fmt: skip
     if isinstance(error, (OSError, hub.LocalEntryNotFoundError)) or "onnect" in repr(error):
         return ModelError(
-            name, "is no folder, and cannot be fetched: the hub is not reachable", _first(error),
+            name, f"is no folder, and cannot be fetched: {UNREACHABLE}", _first(error),
             "Connect to the network (unset HF_HUB_OFFLINE), name a local folder, or use "
             "--model embedded.",
         )  # fmt: skip
@@ -134,19 +147,27 @@ def _first(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
-def _refuse_remote_code(name: str, folder: Path, config: dict[str, Any], trust: bool) -> None:
-    if trust:
-        return
+def _remote_code(name: str, folder: Path, config: dict[str, Any], trust: bool) -> list[Decision]:
+    """Refuse a model that brings code, unless that was allowed. Allowed, its tokenizer's code
+    runs; its layers are Transformers' own all the same, for a saved folder must load without."""
     path = folder / "tokenizer_config.json"
     tokenizer = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for what, found in (("model", config), ("tokenizer", tokenizer)):
-        if found.get("auto_map"):
-            raise ModelError(
-                name, f"brings code of its own for its {what}, which is not run unasked",
-                found["auto_map"],
-                f"Read that code; if you trust it, say so: {TRUST}, best with a pinned "
-                "model.revision.",
-            )  # fmt: skip
+    brings = {"model": config.get("auto_map"), "tokenizer": tokenizer.get("auto_map")}
+    found = {what: code for what, code in brings.items() if code}
+    if found and not trust:
+        raise ModelError(
+            name, f"brings code of its own for its {' and '.join(found)}, which is not run unasked",
+            found,
+            f"Read that code; if you trust it, say so: {TRUST}, best with a pinned "
+            "model.revision. Layers that exist only as such code are refused even then.",
+        )  # fmt: skip
+    decisions = []
+    if "model" in found:
+        because = "the saved model must load without remote code; all weights must fit these"
+        decisions.append(Decision("model's own code", "Transformers' layers instead", because))
+    if "tokenizer" in found:
+        decisions.append(Decision("tokenizer's own code", "run", f"allowed by you: {TRUST}"))
+    return decisions
 
 
 def _weights(name: str, folder: Path) -> Literal["safetensors", "pytorch"]:

@@ -21,6 +21,8 @@ def load_tokenizer(source: Source, trust: bool = False) -> Any:
     ModelError : it cannot be read, has no padding token, or knows more tokens than the model.
     """
     tokenizer = _read(source, trust)
+    if not type(tokenizer).__module__.startswith("transformers."):
+        tokenizer = _as_plain(source, tokenizer)
     forget_limits(tokenizer)
     _check(source, tokenizer)
     return tokenizer
@@ -51,6 +53,21 @@ def _read(source: Source, trust: bool) -> Any:
             source.name, "has a tokenizer that cannot be read", first,
             "If it is a SentencePiece one: pip install 'holdfast[sentencepiece]'.",
         ) from error  # fmt: skip
+
+
+def _as_plain(source: Source, tokenizer: Any) -> Any:
+    """A tokenizer of the model's own class as a plain one, which a saved folder needs."""
+    from transformers import PreTrainedTokenizerFast
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelError(
+            source.name, "has a tokenizer that exists only as code of its own",
+            type(tokenizer).__name__,
+            "Choose a model with a tokenizer.json: a saved folder must load without such code.",
+        )  # fmt: skip
+    make: Any = PreTrainedTokenizerFast
+    return make(tokenizer_object=backend, **tokenizer.special_tokens_map)
 
 
 def _check(source: Source, tokenizer: Any) -> None:
