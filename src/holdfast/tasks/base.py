@@ -39,7 +39,8 @@ class Measured:
 class Task(Protocol):
     """Rows to batches, model output to per-example losses, outputs to numbers."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def collate(self, examples: Any, positions: Sequence[int] | Ints) -> dict[str, torch.Tensor]:
         """A padded batch of these rows: the model's inputs and ``labels``."""

@@ -130,10 +130,14 @@ class Run:
                 parameters[name].copy_(tensor)
 
     def remember_best(self, snapshot: Snapshot) -> None:
-        """Keep the state when the criterion is the smallest so far; a NaN never is."""
+        """Keep the state when the criterion is the smallest so far.
+
+        A criterion that is not a number counts as the worst; while there is no better one, the
+        newest state is kept.
+        """
         value = self.job.criterion(snapshot)
-        if value < self.best.value or self.best.step < 0:
-            value = value if np.isfinite(value) else float("inf")
+        value = value if np.isfinite(value) else float("inf")
+        if value < self.best.value or not np.isfinite(self.best.value):
             self.best = Best(value, self.step, self.learning_tensors())
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,0 +1,77 @@
+"""A listener that shows the run: a bar on a terminal, a plain line per snapshot elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class Show:
+    """Losses, speed and time left, on standard error."""
+
+    name = "show"
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._first: tuple[float, int, int] | None = None
+        self._label = ""
+
+    def run_start(self, run: Any) -> None:
+        if self._quiet or not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._bar = Progress(
+            TextColumn("  {task.completed}/{task.total}"), BarColumn(bar_width=16),
+            TextColumn("{task.description}"), console=Console(stderr=True), transient=True,
+        )  # fmt: skip
+        self._bar.start()
+        self._task = self._bar.add_task("measuring the model before any step", total=run.plan.steps)
+
+    def step_done(self, run: Any) -> None:
+        if self._first is None:
+            self._first = (time.perf_counter(), run.step, run.examples_seen)
+        if self._bar is not None:
+            text = f"loss {run.running_loss:.3f} {self._label}{self._speed(run)}"
+            self._bar.update(self._task, completed=run.step, description=text)
+
+    def snapshot_taken(self, run: Any) -> None:
+        last = run.history[-1]
+        accuracy = last.valid_metrics.get("accuracy", float("nan"))
+        self._label = f"valid {last.refined_loss:.3f} acc {accuracy:.3f} "
+        if self._quiet or self._bar is not None:
+            return
+        best = " ← best" if run.best.step == run.step else ""
+        sys.stderr.write(
+            f"  step {run.step}/{run.plan.steps} {last.phase}: train {last.train_loss:.3f}, "
+            f"valid {last.refined_loss:.3f}, acc {accuracy:.3f}{self._speed(run)}{best}\n"
+        )
+
+    def run_end(self, run: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar off the terminal; also after an error."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _speed(self, run: Any) -> str:
+        if self._first is None or run.step <= self._first[1]:
+            return ""
+        start, step, seen = self._first
+        elapsed = time.perf_counter() - start
+        left = elapsed / (run.step - step) * (run.plan.steps - run.step)
+        return f", {(run.examples_seen - seen) / elapsed:.0f} rows/s, {_clock(left)} left"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,17 @@
+"""``holdfast report``: draw a run's report again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(run: Annotated[Path, typer.Argument(help="The folder of a finished run.")]) -> None:
+    """Write RUN/report.html again from the run's files, and print its path."""
+    from holdfast.pipeline.folder import need_run
+    from holdfast.report.page import write_report
+
+    need_run(run)
+    typer.echo(write_report(run))

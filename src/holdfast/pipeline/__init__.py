@@ -1,0 +1,1 @@
+"""The only composition root. ``main.py`` reads as the sentence; the rest fills in its words."""

@@ -1,0 +1,234 @@
+"""From a resolved recipe to a job for the loop: the parts are chosen here and nowhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.control.patience import Patience
+from holdfast.core.records import Decision, Finding, Outputs, Snapshot
+from holdfast.data.table import Splits
+from holdfast.methods.contrast import Contrast
+from holdfast.methods.head_refit import HeadRefit
+from holdfast.methods.optimizers import build_optimizer
+from holdfast.methods.schedules import build_schedule
+from holdfast.methods.smoothing import LabelSmoothing
+from holdfast.models.classifier import LoadedClassifier, load_classifier
+from holdfast.models.layers import count_parameters, freeze, parameter_groups
+from holdfast.models.probe import fit_probe
+from holdfast.monitor.plain import plain_rule
+from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual
+from holdfast.recipe import Recipe
+from holdfast.tasks.metrics import Metric, find_metric
+from holdfast.tasks.text_classification import EncodedTexts, TextClassification, encode
+from holdfast.train.checkpoint import CheckpointStore
+from holdfast.train.journal import Journal
+from holdfast.train.machine import choose_machine
+from holdfast.train.plan import Phase, Plan, check_phase, evaluation_points
+from holdfast.train.run import Job
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+SHORT_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Everything before the first step: the resolved recipe, the model, the encoded rows."""
+
+    recipe: Recipe
+    loaded: LoadedClassifier
+    task: TextClassification
+    train: EncodedTexts
+    valid: EncodedTexts
+    plan: Plan
+    decisions: tuple[Decision, ...]
+    findings: tuple[Finding, ...]
+    metric: Metric | None
+    loaded_at: float
+
+    @property
+    def own_metric(self) -> bool:
+        """Whether the metric is a user's function, to be scored beside the built-in ones."""
+        return ".py:" in filled(self.recipe.train.metric)
+
+
+def make_ready(recipe: Recipe, splits: Splits) -> Ready:
+    """Load the model, let the machine and the table of defaults decide, encode, and plan."""
+    machine = choose_machine(recipe.train.threads, recipe.train.precision)
+    classes = splits.train.table.classes
+    loaded = load(recipe, classes)
+    loaded_at = time.perf_counter()
+    total, _ = count_parameters(loaded.network)
+    recipe, chosen = resolve(recipe, total, len(splits.train))
+    recipe = recipe.changed(
+        train={"threads": machine.threads, "precision": machine.precision},
+        model={"max_length": loaded.max_length, "pooling": loaded.network.pooling},
+    )
+    frozen = freeze_part(loaded.network, recipe.model.freeze)
+    train, valid = (encode(s.table, loaded.tokenizer, loaded.max_length)
+                    for s in (splits.train, splits.valid))  # fmt: skip
+    phases = phases_of(recipe, total, len(train))
+    for phase in phases:
+        check_phase(phase)
+    at, probe, because = evaluation_points(phases, len(train), len(valid), recipe.train.evaluations)
+    attention = _choose_attention(loaded, train)
+    metric = _metric(recipe)
+    decisions = (
+        *loaded.decisions, *machine.decisions, *chosen, *frozen, *attention,
+        Decision("evaluation points", f"{len(at)}", because),
+    )  # fmt: skip
+    return Ready(
+        recipe=recipe, loaded=loaded,
+        task=TextClassification(loaded.tokenizer.pad_token_id, classes, _watched(metric, classes)),
+        train=train, valid=valid,
+        plan=Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes),
+        decisions=decisions, findings=(*unusual(recipe, total), *_truncated(train, loaded)),
+        metric=metric, loaded_at=loaded_at,
+    )  # fmt: skip
+
+
+def load(recipe: Recipe, classes: Sequence[str]) -> LoadedClassifier:
+    """The recipe's model with a new head for ``classes``."""
+    model = recipe.model
+    return load_classifier(
+        model.name, classes, pooling=model.pooling, dropout=model.dropout,
+        revision=model.revision, trust_remote_code=model.trust_remote_code,
+        max_length=model.max_length, seed=recipe.seed,
+    )  # fmt: skip
+
+
+def make_job(
+    ready: Ready, accelerator: Accelerator, run: Path | None, listeners: Sequence[Any]
+) -> tuple[Job, HeadRefit]:
+    """The loop's job, and the listener that keeps the linear-probe baseline."""
+    recipe = ready.recipe
+    seed, classes = recipe.seed, len(ready.task.classes)
+    refit = HeadRefit(
+        lambda features, labels: fit_probe(features, labels, classes=classes, seed=seed),
+        first=bool(recipe.methods["probe_first"]),
+    )
+    writes = accelerator.is_main_process
+    ready.loaded.network.to(accelerator.device)
+    job = Job(
+        network=ready.loaded.network, task=ready.task, train=ready.train, valid=ready.valid,
+        plan=ready.plan, accelerator=accelerator, groups=_groups, optimizer=build_optimizer,
+        schedule=build_schedule, criterion=criterion(ready), monitor=plain_rule,
+        advisor=_advisor(ready), terms={p.name: _terms(p) for p in ready.plan.phases},
+        listeners=(refit, *listeners), journal=Journal(run if writes else None),
+        store=CheckpointStore(run / "checkpoints" if run else None),
+    )  # fmt: skip
+    return job, refit
+
+
+def make_accelerator(precision: str) -> Accelerator:
+    """Accelerate's view of devices and processes; ``float32`` or ``bfloat16`` autocast."""
+    from accelerate import Accelerator
+
+    return Accelerator(mixed_precision="bf16" if precision == "bfloat16" else "no")
+
+
+def criterion(ready: Ready) -> Callable[[Snapshot], float]:
+    """A snapshot to a number, smaller is better, by ``train.metric``.
+
+    ``refined_loss`` and ``loss`` are as they are; a metric that rises is negated. Where the metric
+    ties (accuracy often does on few rows) or is undefined, the refined loss decides.
+    """
+    name = filled(ready.recipe.train.metric)
+    if name == "refined_loss":
+        return lambda snapshot: snapshot.refined_loss + 1e-6 * snapshot.valid_loss
+    if name == "loss":
+        return lambda snapshot: snapshot.valid_loss
+    metric = ready.metric
+    assert metric is not None
+    sign = -1.0 if metric.higher_is_better else 1.0
+    return lambda s: sign * s.valid_metrics[metric.name] + 1e-6 * s.refined_loss
+
+
+def freeze_part(network: Any, what: int | float | str | None) -> tuple[Decision, ...]:
+    """Freeze as the recipe says: ``words`` is the word-embedding table, ``none`` nothing."""
+    if what not in ("words", "none"):
+        decision = freeze(network, what)
+        return (decision,) if decision else ()
+    freeze(network, None)
+    if what == "none":
+        return ()
+    network.word_embeddings.weight.requires_grad_(False)
+    total, trainable = count_parameters(network)
+    return (Decision(
+        "frozen layers", "words",
+        f"the word-embedding table stays as pretrained: {trainable:,} of {total:,} parameters "
+        "learn (model.freeze=none to train all)",
+    ),)  # fmt: skip
+
+
+def _groups(network: Any, phase: Phase) -> list[dict[str, Any]]:
+    groups = parameter_groups(
+        network, phase.learning_rate, weight_decay=phase.weight_decay,
+        layer_decay=phase.layer_decay, head_learning_rate=phase.head_learning_rate,
+    )  # fmt: skip
+    if phase.head == "train":
+        return groups
+    return [group for group in groups if not group["name"].startswith("head")]
+
+
+def _terms(phase: Phase) -> list[Any]:
+    if phase.loss == "contrast":
+        return [Contrast(phase.temperature)]
+    return [LabelSmoothing(phase.label_smoothing)] if phase.label_smoothing else []
+
+
+def _advisor(ready: Ready) -> Patience | None:
+    if ready.recipe.control.policy == "off":
+        return None
+    first = ready.plan.phases[0]
+    start = first.steps if first.loss == "contrast" and len(ready.plan.phases) > 1 else 0
+    return Patience(ready.recipe.train.patience, criterion(ready), start)
+
+
+def _metric(recipe: Recipe) -> Metric | None:
+    name = filled(recipe.train.metric)
+    return None if name in ("refined_loss", "loss") else find_metric(name)
+
+
+def _watched(
+    metric: Metric | None, classes: tuple[str, ...]
+) -> dict[str, Callable[[Outputs], float]]:
+    if metric is None or metric.name == "accuracy":
+        return {}
+
+    def compute(outputs: Outputs) -> float:
+        value = metric.compute(outputs, classes)
+        return float("nan") if value is None else value
+
+    return {metric.name: compute}
+
+
+def _choose_attention(loaded: LoadedClassifier, train: EncodedTexts) -> tuple[Decision, ...]:
+    """On a processor the fused attention has a slow backward pass for short rows."""
+    import torch
+
+    if torch.cuda.is_available() or int(train.lengths.max()) > SHORT_TOKENS:
+        return ()
+    try:
+        loaded.network.backbone.set_attn_implementation("eager")  # type: ignore[operator]
+    except (ValueError, AttributeError):
+        return ()
+    because = "plain attention trains faster than the fused one on a processor for short rows"
+    return (Decision("attention", "eager", because),)
+
+
+def _truncated(train: EncodedTexts, loaded: LoadedClassifier) -> tuple[Finding, ...]:
+    share = train.truncated / max(1, len(train))
+    if not train.truncated:
+        return ()
+    return (Finding(
+        "truncated_texts", "warn" if share > 0.05 else "info", min(1.0, share), train.truncated,
+        (), f"{train.truncated} training texts ({share:.1%}) are longer than "
+        f"{loaded.max_length} tokens; their ends are not read",
+        "Raise model.max_length if the model allows it, or shorten the texts.",
+    ),)  # fmt: skip

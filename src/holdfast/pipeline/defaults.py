@@ -1,0 +1,181 @@
+"""The default recipe: one table by rows and kind of model, and how a recipe becomes a plan.
+
+Each line names the benchmark that chose it. A value that the user sets always wins; a value far
+outside its region is a finding, never a silent change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import Defect, RecipeError
+from holdfast.core.records import Decision, Finding
+from holdfast.recipe import Recipe
+from holdfast.train.plan import Phase, steps_for
+
+METHODS = ("contrast", "probe_first")
+SMALL_PARAMETERS = 40_000_000
+LARGE_PARAMETERS = 200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """One line of the table. ``kind`` is by parameters: small below 40 million, base below 200
+    million, large from there; the line holds up to ``rows`` training rows (``None``: any)."""
+
+    kind: str
+    rows: int | None
+    epochs: float
+    batch_size: int
+    learning_rate: float
+    head_learning_rate: float
+    contrast_steps: int
+    because: str
+
+
+TABLE = (
+    Default("small", 200, 20, 16, 1e-4, 1e-3, 60, "benchmarks/small_data.py at 100 rows"),
+    Default("small", 800, 8, 16, 1e-4, 1e-3, 0, "benchmarks/small_data.py at 400 rows"),
+    Default("small", None, 4, 16, 1e-4, 1e-3, 0, "benchmarks/small_data.py at 1,600 rows"),
+    Default("base", 1000, 12, 16, 3e-5, 1e-3, 0, "2006.04884: few rows need about 20 epochs"),
+    Default("base", None, 4, 32, 3e-5, 1e-3, 0, "the usual region of base-size encoders"),
+    Default("large", 1000, 12, 16, 1e-5, 5e-4, 0, "2006.04884: few rows need about 20 epochs"),
+    Default("large", None, 3, 32, 1e-5, 5e-4, 0, "the usual region of large encoders"),
+)
+REGIONS = {"small": (1e-5, 1e-3), "base": (3e-6, 3e-4), "large": (1e-6, 1e-4)}
+CONTRAST = {"batch_size": 32, "learning_rate": 5e-5, "temperature": 0.1, "classes": 8}
+
+
+T = TypeVar("T")
+
+
+def filled(value: T | None) -> T:
+    """A setting that ``resolve`` must have filled in."""
+    if value is None:
+        raise Defect("a resolved recipe", "has a setting left open")
+    return value
+
+
+def kind_of(parameters: int) -> str:
+    """``small``, ``base`` or ``large``."""
+    if parameters < SMALL_PARAMETERS:
+        return "small"
+    return "base" if parameters < LARGE_PARAMETERS else "large"
+
+
+def line_for(parameters: int, rows: int) -> Default:
+    """The line of the table for a model of this size and this many training rows."""
+    kind = kind_of(parameters)
+    return next(d for d in TABLE if d.kind == kind and (d.rows is None or rows <= d.rows))
+
+
+def resolve(recipe: Recipe, parameters: int, rows: int) -> tuple[Recipe, tuple[Decision, ...]]:
+    """Fill in every training setting that the recipe leaves open, each with its reason."""
+    line = line_for(parameters, rows)
+    given = recipe.train.model_dump()
+    wanted: dict[str, Any] = {
+        "epochs": line.epochs, "batch_size": line.batch_size, "learning_rate": line.learning_rate,
+        "optimizer": "adamw", "schedule": "linear", "warmup": 0.1, "weight_decay": 0.01,
+        "label_smoothing": 0.0, "layer_decay": 1.0, "clip": 1.0, "metric": "refined_loss",
+    }  # fmt: skip
+    filled = {key: value for key, value in wanted.items() if given[key] is None}
+    methods = _methods(recipe, line)
+    freeze = recipe.model.freeze
+    resolved = recipe.model_copy(update={
+        "train": recipe.train.model_copy(update=filled), "methods": methods,
+        "model": recipe.model.model_copy(update={"freeze": "words" if freeze is None else freeze}),
+    })  # fmt: skip
+    shown = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+                      for key, value in filled.items())  # fmt: skip
+    because = f"{rows} training rows, a {line.kind} model: {line.because}"
+    return resolved, (Decision("default recipe", shown or "nothing left open", because),)
+
+
+def _methods(recipe: Recipe, line: Default) -> dict[str, dict[str, Any] | bool]:
+    for name in recipe.methods:
+        if name not in METHODS:
+            raise RecipeError("methods", "names an unknown method", name,
+                              nearest(name, list(METHODS)))  # fmt: skip
+    contrast = recipe.methods.get("contrast", {} if line.contrast_steps else False)
+    if contrast is not False:
+        given = contrast if isinstance(contrast, dict) else {}
+        known = {"steps": line.contrast_steps or 60, **CONTRAST}
+        for key in given:
+            if key not in known:
+                raise RecipeError(f"methods.contrast.{key}", "is not a setting of contrast", None,
+                                  nearest(key, list(known)))  # fmt: skip
+        contrast = {**known, **given}
+    first = recipe.methods.get("probe_first", True)
+    return {"contrast": contrast, "probe_first": bool(first)}
+
+
+def phases_of(recipe: Recipe, parameters: int, rows: int) -> tuple[Phase, ...]:
+    """The phases of a resolved recipe for ``rows`` training rows.
+
+    ``train.epochs`` bounds the passes over the training rows in all phases together, and
+    ``train.max_steps`` their updates; contrast takes its share first, at most half of either.
+    """
+    train = recipe.train
+    per_step = filled(train.batch_size) * train.accumulate
+    row_budget = filled(train.epochs) * rows
+    contrast = _contrast_phase(recipe, row_budget)
+    spent = contrast.steps * contrast.batch_size if contrast else 0
+    steps = steps_for((row_budget - spent) / rows, rows, per_step)
+    if train.max_steps is not None:
+        left = train.max_steps - (contrast.steps if contrast else 0)
+        steps = min(steps, max(left, 1 if not contrast else 0))
+    finetune = _finetune_phase(recipe, parameters, rows, steps) if steps > 0 else None
+    return tuple(phase for phase in (contrast, finetune) if phase is not None)
+
+
+def _contrast_phase(recipe: Recipe, row_budget: float) -> Phase | None:
+    settings = recipe.methods.get("contrast")
+    if not isinstance(settings, dict):
+        return None
+    batch = int(settings["batch_size"])
+    steps = min(int(settings["steps"]), int(row_budget / 2 / batch))
+    if recipe.train.max_steps is not None:
+        steps = min(steps, recipe.train.max_steps // 2)
+    if steps < 1:
+        return None
+    rate = float(settings["learning_rate"])
+    return Phase(
+        name="contrast", loss="contrast", head="refit", sampler="classes", steps=steps,
+        batch_size=batch, learning_rate=rate, head_learning_rate=rate,
+        weight_decay=recipe.train.weight_decay or 0.0, clip=recipe.train.clip,
+        temperature=float(settings["temperature"]), classes_per_batch=int(settings["classes"]),
+    )  # fmt: skip
+
+
+def _finetune_phase(recipe: Recipe, parameters: int, rows: int, steps: int) -> Phase:
+    train, line = recipe.train, line_for(parameters, rows)
+    rate = filled(train.learning_rate)
+    head_rate = max(line.head_learning_rate, rate)
+    if train.optimizer == "sgd":
+        head_rate = rate
+    return Phase(
+        name="finetune", loss="task", head="train", sampler="windows", steps=steps,
+        batch_size=filled(train.batch_size), accumulate=train.accumulate,
+        learning_rate=rate, head_learning_rate=head_rate,
+        optimizer=filled(train.optimizer), schedule=filled(train.schedule),
+        warmup=train.warmup or 0.0, weight_decay=train.weight_decay or 0.0,
+        layer_decay=train.layer_decay or 1.0, clip=train.clip,
+        label_smoothing=train.label_smoothing or 0.0,
+    )  # fmt: skip
+
+
+def unusual(recipe: Recipe, parameters: int) -> tuple[Finding, ...]:
+    """Findings for settings far outside the region that is known to work."""
+    low, high = REGIONS[kind_of(parameters)]
+    rate = recipe.train.learning_rate or low
+    if recipe.train.optimizer == "sgd" or low <= rate <= high:
+        return ()
+    side = "above" if rate > high else "below"
+    return (Finding(
+        "unusual_setting", "warn", 0.5, 1, (),
+        f"train.learning_rate {rate:g} is {side} the usual region {low:g} to {high:g} "
+        f"of a {kind_of(parameters)} encoder",
+        f"Leave train.learning_rate out, or set it between {low:g} and {high:g}.",
+    ),)  # fmt: skip

@@ -1,0 +1,71 @@
+"""The run folder: its name, its state, and what may be written into it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from holdfast.core.errors import RunError
+from holdfast.core.files import disk_errors
+
+RESULT = "result.json"
+RECIPE = "recipe.yaml"
+REPORT = "report.html"
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+
+
+def default_folder(source: str, resume: bool, root: Path = Path("runs")) -> Path:
+    """``runs/<source>-<n>``: the next free number, or with ``resume`` the newest that is there."""
+    stem = re.sub(r"(\.(csv|tsv|jsonl|json|parquet|yaml|yml|gz))+$", "", Path(source).name)
+    stem = re.sub(r"[^\w.-]+", "-", stem.split("@")[0]) or "run"
+    taken = [_number(path, stem) for path in root.glob(f"{stem}-*")] if root.is_dir() else []
+    last = max([number for number in taken if number is not None], default=0)
+    return root / f"{stem}-{last if resume and last else last + 1}"
+
+
+def is_finished(run: Path) -> bool:
+    """Whether everything is there: the result, the report, and no checkpoint left."""
+    present = all((run / name).exists() for name in (RESULT, REPORT, MODEL))
+    return present and not (run / CHECKPOINTS).exists()
+
+
+def open_folder(run: Path, resume: bool) -> None:
+    """Make the folder, or refuse to write into one that holds something.
+
+    With ``resume`` an unfinished run may be continued; one without a checkpoint starts anew.
+    """
+    if run.exists() and not run.is_dir():
+        raise RunError(str(run), "is a file, not a folder", None, "Choose another --out.")
+    if run.is_dir() and any(run.iterdir()) and not resume:
+        raise RunError(
+            str(run), "already holds something, and a run is never overwritten", None,
+            "Choose another --out, or continue an interrupted run with --resume.",
+        )  # fmt: skip
+    if resume and run.is_dir() and any(run.iterdir()) and not (run / RECIPE).exists():
+        raise RunError(
+            str(run), f"is not a run: it has no {RECIPE}", None, "Name the run's folder with --out."
+        )
+    with disk_errors(run):
+        run.mkdir(parents=True, exist_ok=True)
+
+
+def remove_checkpoints(run: Path) -> None:
+    shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
+
+
+def need_run(run: Path) -> None:
+    """Raise ``RunError`` unless ``run`` is a finished run."""
+    if not run.is_dir():
+        raise RunError(str(run), "is not a folder", None, "Name the folder of a finished run.")
+    if not (run / RESULT).exists() or not (run / MODEL).is_dir():
+        state = "is not finished" if (run / RECIPE).exists() else "is not a run"
+        raise RunError(
+            str(run), state, None, "Name a finished run; continue this one with --resume."
+        )
+
+
+def _number(path: Path, stem: str) -> int | None:
+    tail = path.name.removeprefix(f"{stem}-")
+    return int(tail) if tail.isdigit() else None

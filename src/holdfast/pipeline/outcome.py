@@ -1,0 +1,147 @@
+"""``result.json``, ``predictions.parquet`` and ``splits.parquet`` of a run: records to files."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast._version import __version__
+from holdfast.core.files import write_atomically
+from holdfast.core.records import Decision, Finding, Outputs, Scores, to_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from holdfast.data.table import Splits, Table
+    from holdfast.train.loop import Fitted
+
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "scikit-learn", "scipy", "numpy")
+
+
+def data_block(table: Table, splits: Splits, findings: Sequence[Finding]) -> dict[str, Any]:
+    """``data`` of the contract: how many rows, how they were used, what was found."""
+    return {
+        "rows": table.source_rows, "used": len(splits.train) + len(splits.valid) + len(splits.test),
+        "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test),
+        "findings": [finding.to_json() for finding in findings],
+    }  # fmt: skip
+
+
+def division_block(splits: Splits, test_labels: Any, classes: Sequence[str]) -> dict[str, Any]:
+    """How the rows were divided: counts per side and class, and what was moved or dropped."""
+    sides = {
+        "train": splits.train.table.column("label"), "valid": splits.valid.table.column("label"),
+        "test": test_labels,
+    }  # fmt: skip
+    counts = {side: Counter(np.asarray(labels).tolist()) for side, labels in sides.items()}
+    notes = [note for note in splits.records["note"].to_pylist() if note]
+    by_check = {finding.check: finding for finding in splits.findings}
+    copies = [by_check[name].count for name in ("exact_duplicates", "near_duplicates")
+              if name in by_check]  # fmt: skip
+    return {
+        **{side: len(labels) for side, labels in sides.items()},
+        "dropped": splits.records["split"].to_pylist().count("dropped"),
+        "moved": sum(note.startswith("moved") for note in notes),
+        "rows_in_copies": sum(copies),
+        "per_class": {
+            name: {side: counts[side].get(index, 0) for side in sides}
+            for index, name in enumerate(classes)
+        },
+        "notes": [f"{decision.what}: {decision.chosen}: {decision.because}"
+                  for decision in splits.decisions],
+    }  # fmt: skip
+
+
+def timing_block(
+    fitted: Fitted, total_s: float, train_s: float, scoring: Mapping[str, float]
+) -> dict[str, float]:
+    """``timing`` of the contract; ``train_s`` is from the loaded model to the restored best."""
+    return {
+        "total_s": round(total_s, 3), "train_s": round(train_s, 3),
+        "evaluate_s": round(fitted.evaluate_s, 3), "guard_s": round(fitted.guard_s, 4),
+        "examples_per_s": round(fitted.examples_seen / train_s, 3) if train_s else 0.0,
+        **{name: round(seconds, 3) for name, seconds in scoring.items()},
+    }  # fmt: skip
+
+
+def scores_block(scores: Scores, opened_at: str | None = None) -> dict[str, Any]:
+    block = scores.to_json()
+    return {**block, "opened_at": opened_at} if opened_at else block
+
+
+def run_block(fitted: Fitted) -> dict[str, Any]:
+    """What the loop did: verdict, steps, actions."""
+    return {
+        "verdict": to_json(fitted.verdict), "best_step": fitted.best_step,
+        "last_step": fitted.last_step, "stopped_because": fitted.stopped_because,
+        "actions": [{"step": step, "action": action.action, "because": action.because}
+                    for step, action in fitted.actions],
+        "probes": {"memorization": None, "forgetting": None},
+    }  # fmt: skip
+
+
+def surroundings(threads: int, device: str) -> dict[str, Any]:
+    """Versions and machine, for whoever wants to repeat the run."""
+    versions = {"holdfast": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    machine = {"cpu": _processor(), "threads": threads, "device": device,
+               "system": f"{platform.system()} {platform.release()}"}  # fmt: skip
+    return {"versions": versions, "machine": machine, "created": now()}
+
+
+def peak_memory_mb() -> float:
+    """The largest resident set of this process so far, in MB (10⁶ bytes)."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def decisions_block(decisions: Sequence[Decision]) -> list[dict[str, str]]:
+    return [to_json(decision) for decision in decisions]
+
+
+def write_predictions(path: Path, outputs: Outputs, classes: Sequence[str]) -> None:
+    """The test rows, as the contract has them."""
+    import pyarrow as pa
+
+    names = np.asarray(classes, dtype=object)
+    write_parquet(path, pa.table({
+        "row": pa.array(outputs.rows, pa.int64()),
+        "label": pa.array(names[outputs.labels].tolist(), pa.string()),
+        "prediction": pa.array(names[outputs.predictions].tolist(), pa.string()),
+        "loss": pa.array(outputs.losses, pa.float64()),
+        "probabilities": pa.array(outputs.probabilities.tolist(), pa.list_(pa.float64())),
+    }))  # fmt: skip
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    import pyarrow.parquet as parquet
+
+    write_atomically(path, lambda beside: parquet.write_table(table, beside))
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
