@@ -11,7 +11,8 @@ Longer rows: bottom-k MinHash (Broder 1997) over runs of four words. With one wo
 changed, more than half of the runs survive; of ``SKETCH`` = 24 about ten are shared.
 
 A bucket larger than ``WINDOW`` is refined by a third rare word; where it stays larger, each row
-meets the next ``WINDOW`` − 1 rows of its bucket. ``Search.windowed`` counts the rows concerned.
+meets the next ``FEW`` rows of its bucket only, until it has ``ENOUGH`` likely copies.
+``Search.windowed`` counts the rows concerned.
 MinHash over character shingles finds the same copies of short texts, but at one changed word in
 ten (Jaccard about 0.7) needs some 40 hash functions a row for 95 %.
 """
@@ -31,7 +32,18 @@ OVERLAP = 8
 RUN = 4
 SKETCH = 24
 WINDOW = 64
+FEW = 16
+ENOUGH = 16
 CHUNK = 1 << 21
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Pairs of rows, ``first`` < ``second`` [m]; ``windowed`` where the buckets were too large."""
+
+    first: I64
+    second: I64
+    windowed: bool
 
 
 @dataclass(slots=True)
@@ -42,22 +54,23 @@ class Search:
     seed: int = 0
     windowed: int = 0
 
-    def pairs(self) -> Iterator[tuple[I64, I64]]:
-        """Candidate pairs (a, b) with a < b, in chunks; a pair may come more than once."""
+    def pairs(self) -> Iterator[Candidates]:
+        """Candidate pairs, in chunks; a pair may come more than once."""
         yield from self._in_buckets(*rare_pairs(self.bags), refine=True)
         yield from self._in_buckets(*sketches(self.bags, self.seed), refine=False)
 
-    def _in_buckets(self, keys: U64, rows: I64, refine: bool) -> Iterator[tuple[I64, I64]]:
+    def _in_buckets(self, keys: U64, rows: I64, refine: bool) -> Iterator[Candidates]:
         keys, rows, sizes = _shared(keys, rows)
         small = sizes <= WINDOW
-        yield from _neighbours(keys[small], rows[small])
+        yield from _neighbours(keys[small], rows[small], WINDOW)
         keys, rows = keys[~small], rows[~small]
         if refine:
             keys, rows, sizes = _shared(*_third_words(self.bags, keys, rows))
-            self.windowed += len(np.unique(rows[sizes > WINDOW]))
-        else:
-            self.windowed += len(np.unique(rows))
-        yield from _neighbours(keys, rows)
+            small = sizes <= WINDOW
+            yield from _neighbours(keys[small], rows[small], WINDOW)
+            keys, rows = keys[~small], rows[~small]
+        self.windowed += len(np.unique(rows))
+        yield from _neighbours(keys, rows, FEW)
 
 
 def eligible(bags: Bags) -> I64:
@@ -155,16 +168,16 @@ def _third_words(bags: Bags, keys: U64, rows: I64) -> tuple[U64, I64]:
     return np.concatenate(finer), np.concatenate(owners)
 
 
-def _neighbours(keys: U64, rows: I64) -> Iterator[tuple[I64, I64]]:
-    """Each row with the next ``WINDOW`` − 1 rows of its bucket."""
+def _neighbours(keys: U64, rows: I64, window: int) -> Iterator[Candidates]:
+    """Each row with the next ``window`` − 1 rows of its bucket."""
     for begin in range(0, len(keys), CHUNK):
         alive = np.arange(begin, min(begin + CHUNK, len(keys)), dtype=np.int64)
-        for step in range(1, WINDOW):
+        for step in range(1, window):
             alive = alive[alive + step < len(keys)]
             alive = alive[keys[alive] == keys[alive + step]]
             if not len(alive):
                 break
-            yield rows[alive], rows[alive + step]
+            yield Candidates(rows[alive], rows[alive + step], window < WINDOW)
 
 
 def _blocks(rows: I64, counts: I64) -> Iterator[I64]:

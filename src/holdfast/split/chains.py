@@ -18,7 +18,7 @@ from holdfast.split.verify import Links
 from holdfast.split.words import I64
 
 SMALLEST = 50
-SHARE = 0.01
+SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,37 +52,42 @@ def group_and_cut(texts: int, links: Links) -> tuple[I64, tuple[Cut, ...]]:
     groups = components(texts, links) if texts else np.empty(0, np.int64)
     sizes = np.bincount(groups, minlength=1)
     cuts = []
-    following = len(sizes)
     for group in np.flatnonzero(sizes > limit(texts)):
         mask = groups[links.first] == group
-        stars = _stars(links.first[mask], links.second[mask])
-        members = np.array(list(stars), dtype=np.int64)
-        labels = np.array(list(stars.values()), dtype=np.int64)
-        crossing = sum(
-            stars[a] != stars[b]
-            for a, b in zip(links.first[mask].tolist(), links.second[mask].tolist(), strict=True)
-        )
-        if len(np.unique(labels)) > 1:
-            groups[members] = following + labels
-            following += texts
-            parts = np.unique(labels, return_counts=True)[1]
-            cuts.append(Cut(len(members), len(parts), int(parts.max()), crossing))
+        centres = stars(texts, links.first[mask], links.second[mask])
+        members = np.flatnonzero(groups == group)
+        parts = np.unique(centres[members], return_counts=True)[1]
+        if len(parts) > 1:
+            crossing = centres[links.first[mask]] != centres[links.second[mask]]
+            groups[members] = len(sizes) + centres[members]
+            cuts.append(Cut(len(members), len(parts), int(parts.max()), int(crossing.sum())))
     return _by_first(groups), tuple(cuts)
 
 
-def _stars(first: I64, second: I64) -> dict[int, int]:
-    """The centre of each text of one component."""
-    neighbours: dict[int, list[int]] = {}
-    for a, b in zip(first.tolist(), second.tolist(), strict=True):
-        neighbours.setdefault(a, []).append(b)
-        neighbours.setdefault(b, []).append(a)
-    centre: dict[int, int] = {}
-    for text in sorted(neighbours, key=lambda text: (-len(neighbours[text]), text)):
-        if text not in centre:
-            centre[text] = text
-            for other in neighbours[text]:
-                centre.setdefault(other, text)
-    return centre
+def stars(texts: int, first: I64, second: I64) -> I64:
+    """The centre of each text [n]; itself for a centre and for a text without links.
+
+    Computed in rounds: a text that comes before all its undecided neighbours is a centre, and
+    they are decided. This gives the centres of taking the texts one by one.
+    """
+    one, other = np.concatenate([first, second]), np.concatenate([second, first])
+    place = np.empty(texts, dtype=np.int64)
+    place[np.lexsort((np.arange(texts), -np.bincount(one, minlength=texts)))] = np.arange(texts)
+    centre, undecided = np.zeros(texts, dtype=bool), np.ones(texts, dtype=bool)
+    a, b = one, other
+    while undecided.any():
+        before = np.full(texts, texts, dtype=np.int64)
+        np.minimum.at(before, a, place[b])
+        new = undecided & (place < before)
+        centre |= new
+        undecided &= ~new
+        undecided[b[new[a]]] = False
+        open_edges = undecided[a] & undecided[b]
+        a, b = a[open_edges], b[open_edges]
+    nearest = np.where(centre, place, texts)
+    joins = centre[other] & ~centre[one]
+    np.minimum.at(nearest, one[joins], place[other[joins]])
+    return np.argsort(place)[nearest]
 
 
 def _by_first(groups: I64) -> I64:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from holdfast.data.table import Table
 from holdfast.split.against import Protected, nearest_protected
 from holdfast.split.duplicates import Copies, find_copies
-from holdfast.split.texts import row_texts
+from holdfast.split.texts import RowTexts
 from holdfast.split.words import I64
 
 SIDES = ("train", "valid", "test")
@@ -70,8 +70,7 @@ def gather(table: Table, given: Mapping[str, Table], seed: int) -> Gathered:
     tables = {"source": table, **given}
     lengths = [len(each) for each in tables.values()]
     starts = dict(zip(tables, np.cumsum([0, *lengths[:-1]]).tolist(), strict=True))
-    texts = [text for each in tables.values() for text in row_texts(each)]
-    return Gathered(tables, starts, find_copies(texts, seed=seed))
+    return Gathered(tables, starts, find_copies(RowTexts(*tables.values()), seed=seed))
 
 
 def find_drops(gathered: Gathered) -> tuple[Drops, ...]:

@@ -87,9 +87,11 @@ def find_copies(texts: Sequence[str], *, seed: int = 0) -> Copies:
     exact, chosen = _exact(read)
     bags = make_bags(read, chosen)
     search = Search(bags, seed)
+    contents = read.contents
+    del read
     links = verify(bags, search.pairs())
     groups, cuts = group_and_cut(len(bags), links)
-    return Copies(groups[exact], exact, read.contents, links, cuts, search.windowed)
+    return Copies(groups[exact], exact, contents, links, cuts, search.windowed)
 
 
 def _exact(read: Read) -> tuple[I64, I64]:

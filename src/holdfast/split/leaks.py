@@ -17,7 +17,7 @@ from holdfast.core.errors import SplitError
 from holdfast.data.table import Splits, Table
 from holdfast.split.duplicates import Copies
 from holdfast.split.normalise import content_keys, normal_forms, to_arrow
-from holdfast.split.texts import row_texts
+from holdfast.split.texts import RowTexts
 from holdfast.split.words import BLOCK, U64
 
 _REMEDY = "Divide again with holdfast's own division, or leave these rows out of one side."
@@ -82,7 +82,7 @@ def refuse_shared_copies(copies: Copies, side: npt.NDArray[np.int8], names: list
 
 def text_keys(table: Table) -> U64:
     """The hash of each row's normal form, [n]."""
-    texts = row_texts(table)
+    texts = RowTexts(table)
     keys = [
         content_keys(normal_forms(to_arrow(texts[at : at + BLOCK])))
         for at in range(0, len(texts), BLOCK)

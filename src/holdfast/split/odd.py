@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from holdfast.split.candidates import mix
 from holdfast.split.criterion import LONG_ENOUGH, ONE_WORD_IN, TEMPLATE, has_digit, one_typing_error
-from holdfast.split.words import I32, I64, U64, Bags
+from holdfast.split.words import I32, I64, U64, Bags, take_rows
 
 NONE = -1
 
@@ -31,17 +31,21 @@ class Odd:
 
 def odd_words(bags: Bags, first: I64, second: I64) -> Odd:
     """The odd words of pairs of bags that differ in one word."""
-    words = bags.bag.astype(np.int64)
-    plain = _sums(words, bags.starts)
-    squares = _sums(words * words, bags.starts)
-    hashes = _sums(_hash(words).astype(np.int64), bags.starts)
-    gap = plain[first] - plain[second]
-    longer = bags.counts[first] - bags.counts[second]
+    rows, at = np.unique(np.concatenate([first, second]), return_inverse=True)
+    a, b = at[: len(first)], at[len(first) :]
+    bag, starts = take_rows(bags.bag, bags.starts, rows)
+    words = bag.astype(np.int64)
+    plain = _sums(words, starts)
+    squares = _sums(words * words, starts)
+    hashes = _sums(_hash(words).astype(np.int64), starts)
+    counts = np.diff(starts)
+    gap = plain[a] - plain[b]
+    longer = counts[a] - counts[b]
     swapped = longer == 0
-    both = (squares[first] - squares[second]) // np.where(swapped & (gap != 0), gap, 1)
+    both = (squares[a] - squares[b]) // np.where(swapped & (gap != 0), gap, 1)
     left = np.where(swapped, (both + gap) // 2, np.where(longer > 0, gap, NONE))
     right = np.where(swapped, (both - gap) // 2, np.where(longer < 0, -gap, NONE))
-    rest = hashes[first].astype(np.uint64) - np.where(left >= 0, _hash(left), np.uint64(0))
+    rest = hashes[a].astype(np.uint64) - np.where(left >= 0, _hash(left), np.uint64(0))
     return Odd(left, right, rest)
 
 

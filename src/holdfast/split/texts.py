@@ -1,15 +1,51 @@
-"""The text by which a row is compared with others."""
+"""The texts by which rows are compared with others."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import overload
 
 from holdfast.data.table import Table
 from holdfast.split.normalise import PAIR_MARK
 
 
-def row_texts(table: Table) -> list[str]:
-    """The text of each row; for pairs both texts, with a mark between them."""
-    texts: list[str] = table.column("text")
+class RowTexts(Sequence[str]):
+    """The texts of one or more tables, one table after the other, read from Arrow when asked for:
+    a slice of rows at a time, so that memory stays bounded. For pairs both texts, with a mark
+    between them."""
+
+    def __init__(self, *tables: Table) -> None:
+        self._tables = tables
+
+    def __len__(self) -> int:
+        return sum(len(table) for table in self._tables)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, int):
+            at = range(len(self))[index]
+            return self[at : at + 1][0]
+        begin, end, step = index.indices(len(self))
+        if step != 1:
+            return [self[at] for at in range(begin, end, step)]
+        return [text for part in self._parts(begin, end) for text in part]
+
+    def _parts(self, begin: int, end: int) -> Iterator[list[str]]:
+        for table in self._tables:
+            if begin < min(end, len(table)):
+                yield _read(table, begin, min(end, len(table)))
+            begin, end = max(0, begin - len(table)), max(0, end - len(table))
+
+
+def _read(table: Table, begin: int, end: int) -> list[str]:
+    rows = table.rows.with_format("arrow")[begin:end]
+    texts: list[str] = rows["text"].to_pylist()
     if not table.has_pairs:
         return texts
-    others: list[str] = table.column("text_pair")
+    others: list[str] = rows["text_pair"].to_pylist()
     return [f"{a} {PAIR_MARK} {b}" for a, b in zip(texts, others, strict=True)]

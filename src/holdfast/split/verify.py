@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.split.candidates import mix
+from holdfast.split.candidates import ENOUGH, Candidates, mix
 from holdfast.split.criterion import allowed
 from holdfast.split.odd import refused
-from holdfast.split.words import I32, I64, U64, Bags, spans, take_rows
+from holdfast.split.words import I32, I64, U64, Bags, row_blocks, spans, take_rows
 
 WORDS_AT_ONCE = 1 << 22
 PAIRS_AT_ONCE = 1 << 12
@@ -36,12 +36,18 @@ class Links:
         return Links(self.first[mask], self.second[mask], self.similarity[mask])
 
 
-def verify(bags: Bags, candidates: Iterable[tuple[I64, I64]]) -> Links:
+def verify(bags: Bags, candidates: Iterable[Candidates]) -> Links:
     """The near-copies among the candidates, each once, in order."""
     signatures = _signatures(bags)
     found = [np.empty(0, np.int64)]
-    for first, second in candidates:
+    met = np.zeros(len(bags), dtype=np.int64)
+    for chunk in candidates:
+        first, second = chunk.first, chunk.second
         likely = _likely(bags, signatures, first, second)
+        if chunk.windowed:
+            likely &= (met[first] < ENOUGH) | (met[second] < ENOUGH)
+            met += np.bincount(first[likely], minlength=len(met))
+            met += np.bincount(second[likely], minlength=len(met))
         if likely.any():
             found.append(np.unique((first[likely] << 32) | second[likely]))
     pairs = np.unique(np.concatenate(found))
@@ -82,11 +88,16 @@ def _similarity(bags: Bags, first: I64, second: I64, differing: I64) -> npt.NDAr
 
 def _signatures(bags: Bags) -> U64:
     """64 bits a row: one bit for each of its words, by hash. 0 for a row without words."""
-    bits = np.uint64(1) << (mix(bags.bag.astype(np.uint64) + np.uint64(1)) & np.uint64(63))
     signatures = np.zeros(len(bags), dtype=np.uint64)
-    rows = np.flatnonzero(bags.counts)
-    if len(rows):
-        signatures[rows] = np.bitwise_or.reduceat(bits, bags.starts[rows])
+    for block in row_blocks(bags.starts):
+        starts = bags.starts[block.start : block.stop + 1]
+        words = bags.bag[starts[0] : starts[-1]].astype(np.uint64)
+        bits = np.uint64(1) << (mix(words + np.uint64(1)) & np.uint64(63))
+        filled = np.flatnonzero(starts[1:] > starts[:-1])
+        if len(filled):
+            signatures[block.start + filled] = np.bitwise_or.reduceat(
+                bits, starts[filled] - starts[0]
+            )
     return signatures
 
 

@@ -7,7 +7,7 @@ nothing depends on the order of the rows. Four bytes a word, whatever its length
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 BLOCK = 50_000
+WORDS = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,22 @@ def make_bags(read: Read, rows: I64) -> Bags:
 def take_rows(flat: I32, starts: I64, rows: I64) -> tuple[I32, I64]:
     """The chosen rows of a ragged array, with their new starts."""
     counts = (starts[1:] - starts[:-1])[rows]
-    return flat[spans(starts[rows], counts)], starts_of(counts)
+    ends = starts_of(counts)
+    taken = np.empty(int(ends[-1]), dtype=flat.dtype)
+    for block in row_blocks(ends):
+        here = slice(int(ends[block.start]), int(ends[block.stop]))
+        taken[here] = flat[spans(starts[rows[block]], counts[block])]
+    return taken, ends
+
+
+def row_blocks(starts: I64) -> Iterator[slice]:
+    """Slices of whole rows, each of about ``WORDS`` words, so that temporaries stay small."""
+    row = 0
+    while row < len(starts) - 1:
+        end = int(np.searchsorted(starts, starts[row] + WORDS, "right")) - 1
+        end = max(row + 1, end)
+        yield slice(row, end)
+        row = end
 
 
 def spans(firsts: I64, counts: I64) -> I64:
@@ -138,12 +154,9 @@ def _written_words(fold: Any) -> I32:
 
 def _sorted_rows(flat: I32, starts: I64) -> I32:
     bag = np.empty_like(flat)
-    row = 0
-    while row < len(starts) - 1:
-        end = max(row + 1, int(np.searchsorted(starts, starts[row] + 4_000_000, "right")) - 1)
-        part = slice(int(starts[row]), int(starts[end]))
-        rows = np.repeat(np.arange(end - row, dtype=np.int64), np.diff(starts[row : end + 1]))
-        keyed = np.sort((rows << 32) | flat[part].astype(np.int64))
-        bag[part] = (keyed & 0xFFFFFFFF).astype(np.int32)
-        row = end
+    for block in row_blocks(starts):
+        counts = np.diff(starts[block.start : block.stop + 1])
+        rows = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        part = slice(int(starts[block.start]), int(starts[block.stop]))
+        bag[part] = (np.sort((rows << 32) | flat[part]) & 0xFFFFFFFF).astype(np.int32)
     return bag
