@@ -1,5 +1,33 @@
-"""Fine-tune pretrained models so that they hold up on data they have never seen."""
+"""Fine-tune pretrained models so that they hold up on data they have never seen.
+
+>>> import holdfast
+>>> run = holdfast.train("reviews.csv")                     # doctest: +SKIP
+>>> run.result["test"]["metrics"]["accuracy"]               # doctest: +SKIP
+>>> holdfast.TextClassifier().fit(texts, labels)            # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from holdfast._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from holdfast.api import TrainedRun, train
+    from holdfast.integrations.estimator import TextClassifier
+
+__all__ = ["TextClassifier", "TrainedRun", "__version__", "train"]
+
+_HOMES = {
+    "train": "holdfast.api", "TrainedRun": "holdfast.api",
+    "TextClassifier": "holdfast.integrations.estimator",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public names on first use, so that ``import holdfast`` is cheap and silent."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'holdfast' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -16,7 +16,7 @@ def command(out: Annotated[Path | None, typer.Option(help="The run's folder.")] 
 
     recipe = read_recipe(Path(__file__).parents[1] / "demo" / "recipe.yaml")
     result, run = execute(recipe, "demo", out, resume=False, quiet=False)
-    result = add_careless(recipe, run)
+    result = add_careless(run)
     typer.echo(summary(result, run))
     typer.echo(careless(result))
 

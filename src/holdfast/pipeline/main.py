@@ -69,7 +69,7 @@ def train(
         return _report(run)
     divided = load_and_divide(recipe, tell)
     ready = make_ready(recipe, divided.splits)
-    _tell_all(tell, ready.decisions, ready.findings)
+    tell_all(tell, ready.decisions, ready.findings)
     accelerator = make_accelerator(str(ready.recipe.train.precision))
     if accelerator.is_main_process:
         _remember(run, ready.recipe, divided, again)
@@ -96,9 +96,9 @@ def load_and_divide(recipe: Recipe, tell: Tell = lambda _: None) -> Divided:
         data.path, text=data.text, label=data.label, group=data.group, template=data.template,
         encoding=data.encoding, config=data.config, rare=data.rare,
     )  # fmt: skip
-    _tell_all(tell, table.decisions, table.findings)
+    tell_all(tell, table.decisions, table.findings)
     audited = audit_table(table)
-    _tell_all(tell, (), audited)
+    tell_all(tell, (), audited)
     given = {
         name: load_table(
             path, text=table.columns.text if not data.template else None,
@@ -109,7 +109,7 @@ def load_and_divide(recipe: Recipe, tell: Tell = lambda _: None) -> Divided:
     }  # fmt: skip
     shares = (data.split.train, data.split.valid, data.split.test)
     splits = divide(table, seed=recipe.seed, fractions=shares, **given)
-    _tell_all(tell, splits.decisions, splits.findings)
+    tell_all(tell, splits.decisions, splits.findings)
     findings = (*table.findings, *audited, *splits.findings)
     return Divided(table, splits, findings, (*table.decisions, *splits.decisions))
 
@@ -202,7 +202,8 @@ def _read_result(run: Path) -> dict[str, Any]:
     return result
 
 
-def _tell_all(tell: Tell, decisions: Sequence[Decision], findings: Sequence[Finding]) -> None:
+def tell_all(tell: Tell, decisions: Sequence[Decision], findings: Sequence[Finding]) -> None:
+    """Let ``tell`` hear each of them, in order."""
     for decision in decisions:
         tell(decision)
     for finding in findings:

@@ -136,7 +136,8 @@ def _probe(ready: Ready, refit: HeadRefit, job: Job) -> Callable[[Table], Output
         batch = {name: value.to(job.accelerator.device) for name, value in batch.items()}
         with job.accelerator.autocast():
             features = network.features(**batch)
-        return network.head(features.float()).cpu()
+        answers: torch.Tensor = network.head(features.float())
+        return answers.cpu()
 
     tokenizer, length = ready.loaded.tokenizer, ready.loaded.max_length
     return lambda table: forward(logits, tokenizer, length, ready.task.classes, table)

@@ -1,0 +1,88 @@
+"""``--dry-run``: everything up to step 0, then what the run would do and what it would need."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Decision, Finding, to_json
+from holdfast.models.layers import count_parameters
+from holdfast.pipeline.compose import Ready, make_accelerator, make_job, make_ready
+from holdfast.pipeline.main import Tell, load_and_divide, tell_all
+from holdfast.pipeline.outcome import peak_memory_mb
+from holdfast.recipe import Recipe
+from holdfast.train.plan import FORWARD_SHARE
+from holdfast.train.run import Run
+from holdfast.train.step import begin_phase, train_step
+
+TIMED_STEPS = 3
+FLOAT_BYTES = 4
+
+
+def preview(recipe: Recipe, tell: Tell = lambda _: None) -> dict[str, Any]:
+    """The plan: division, findings, decisions, phases, parameters, memory and time.
+
+    Memory and time come from a few real steps on the longest rows, on a model that is thrown away.
+    Nothing is written.
+    """
+    divided = load_and_divide(recipe, tell)
+    ready = make_ready(recipe, divided.splits)
+    tell_all(tell, ready.decisions, ready.findings)
+    splits = divided.splits
+    decisions: tuple[Decision, ...] = (*divided.decisions, *ready.decisions)
+    findings: tuple[Finding, ...] = (*divided.findings, *ready.findings)
+    total, trainable = count_parameters(ready.loaded.network)
+    seconds = _seconds_a_row(ready)
+    return {
+        "rows": divided.table.source_rows, "classes": list(ready.task.classes),
+        "division": {"train": len(splits.train), "valid": len(splits.valid),
+                     "test": len(splits.test)},
+        "findings": to_json(findings), "decisions": to_json(decisions),
+        "phases": [to_json(phase) for phase in ready.plan.phases],
+        "evaluate_at": list(ready.plan.evaluate_at),
+        "parameters": {"total": total, "trainable": trainable, "share": trainable / total},
+        "memory_mb": _memory(total, trainable),
+        "time_s": _time(ready, seconds, len(splits.test)),
+        "settings": ready.recipe.model_dump(mode="json"),
+    }  # fmt: skip
+
+
+def _seconds_a_row(ready: Ready) -> float:
+    """Median time of a training row over a few steps of rows of median length."""
+    job, _ = make_job(ready, make_accelerator(str(ready.recipe.train.precision)), None, ())
+    run = Run(job)
+    run.phase_index = len(ready.plan.phases) - 1
+    begin_phase(run)
+    size = min(run.phase.rows_per_step, len(ready.train))
+    order = np.argsort(ready.train.lengths, kind="stable")
+    middle = max(0, len(order) // 2 - size // 2)
+    train_step(run, order[-size:])
+    timed = []
+    for _ in range(TIMED_STEPS):
+        start = time.perf_counter()
+        train_step(run, order[middle : middle + size])
+        timed.append(time.perf_counter() - start)
+    return float(np.median(timed)) / size
+
+
+def _memory(total: int, trainable: int) -> dict[str, float]:
+    mb = FLOAT_BYTES / 1e6
+    parts = {
+        "weights": total * mb, "gradients": trainable * mb, "optimizer": 2 * trainable * mb,
+        "copies": 3 * trainable * mb, "peak_after_timed_steps": peak_memory_mb(),
+    }  # fmt: skip
+    parts["estimate"] = parts["peak_after_timed_steps"] + parts["copies"]
+    return {name: round(value, 1) for name, value in parts.items()}
+
+
+def _time(ready: Ready, seconds_a_row: float, test_rows: int) -> dict[str, float]:
+    rows = sum(phase.steps * phase.rows_per_step for phase in ready.plan.phases)
+    looks = len(ready.plan.evaluate_at) * (ready.plan.probe_rows + len(ready.valid))
+    train = rows * seconds_a_row
+    evaluate = looks * seconds_a_row * FORWARD_SHARE
+    score = 3 * test_rows * seconds_a_row * FORWARD_SHARE
+    parts = {"steps": train, "snapshots": evaluate, "scoring": score,
+             "estimate": train + evaluate + score}  # fmt: skip
+    return {name: round(value, 1) for name, value in parts.items()}
