@@ -14,7 +14,10 @@ from holdfast.core.records import Finding
 from holdfast.data.load import load_table
 from holdfast.data.memory import table_from_texts
 
-WORDS = ["red", "green", "blue", "tall", "small", "quick", "slow", "warm", "cold", "deep", "soft", "loud", "plain", "round", "new", "old"]
+WORDS = [
+    "red", "green", "blue", "tall", "small", "quick", "slow", "warm", "cold", "deep", "soft",
+    "loud", "plain", "round", "new", "old",
+]  # fmt: skip
 
 
 def sentences(n: int, seed: int = 0) -> list[str]:

@@ -36,6 +36,8 @@ def rows(raw: Raw) -> list[dict[str, str]]:
         ("text,text\na,1\n", "same name.*'text'"),
         ("text, text\na,1\n", "same name.*'text'"),
         (b"text,label\na,1\nb\x00b,2\n", "line 3.*NUL"),
+        (b"\xef\xbb\xbf", "is empty"),
+        (" \n\n", "is empty"),
         (b"\x1f\x8btext", "gzip"),
         (b"PK\x03\x04....", "Excel"),
     ],
@@ -115,6 +117,8 @@ def test_utf_16_is_named_and_read_when_asked(tmp_path: Path) -> None:
 def test_a_wrong_or_unknown_encoding_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not an encoding"):
         read(tmp_path, "a.csv", "text,label\na,1\n", "utf-9")
+    with pytest.raises(DataError, match="is not in utf-16"):
+        read(tmp_path, "a.csv", "text,label\na,1\n", "utf-16")
     with pytest.raises(DataError, match="is not in ascii"):
         read(tmp_path, "a.csv", "text,label\né,1\n", "ascii")
 
@@ -141,13 +145,14 @@ def test_malformed_json_is_refused_with_its_place(
         read(tmp_path, name, content)
 
 
-def test_json_comes_in_four_shapes(tmp_path: Path) -> None:
+def test_json_comes_in_many_shapes(tmp_path: Path) -> None:
     expected = [{"text": "a", "label": "1"}, {"text": "b", "label": "2"}]
     values = [{"text": "a", "label": 1}, {"text": "b", "label": 2}]
     lines = "\n".join(map(json.dumps, values))
     for content in (
         json.dumps(values), json.dumps(values, indent=2), json.dumps({"data": values, "n": 2}),
         '{"text": ["a", "b"], "label": [1, 2]}', lines,
+        '{"text": {"0": "a", "1": "b"}, "label": {"0": 1, "1": 2}}',
     ):  # fmt: skip
         assert rows(read(tmp_path, "a.json", content)) == expected
 

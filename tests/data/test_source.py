@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from holdfast.core.errors import DataError
 from holdfast.data.load import load_table
+from holdfast.data.readers import hub
 from holdfast.data.readers.hub import HubName, parse_hub_name, refusal
 from holdfast.data.source import read_source
 
@@ -18,6 +20,12 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "reviews.csv").write_text("text,label\n")
     with pytest.raises(DataError, match=r"(?s)does not exist.*Did you mean .*reviews\.csv"):
         read_source(str(tmp_path / "review.csv"), None, None)
+
+
+def test_a_missing_file_is_not_taken_for_a_hub_name(tmp_path: Path) -> None:
+    for source in ("no/such/folder.csv", "./reviews", "~/reviews", "reviews.csv.gz", "a b"):
+        with pytest.raises(DataError, match="does not exist"):
+            read_source(source, None, None)
 
 
 def test_an_unknown_ending_lists_the_known(tmp_path: Path) -> None:
@@ -50,6 +58,20 @@ def test_without_a_network_a_hub_name_is_refused_clearly(monkeypatch: pytest.Mon
     monkeypatch.setattr(datasets, "get_dataset_split_names", offline)
     with pytest.raises(DataError, match="no file here, and the hub cannot be reached"):
         load_table("imdb")
+
+
+def test_a_hub_that_does_not_resolve_is_refused_without_waiting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hub, "_resolves", lambda host: False)
+    monkeypatch.setattr(hub.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    start = time.perf_counter()
+    with pytest.raises(DataError, match="hub cannot be reached"):
+        load_table("someone/never-cached@train")
+    assert time.perf_counter() - start < 3
+    assert datasets.config.HF_HUB_OFFLINE is False
 
 
 def test_a_gated_data_set_names_the_licence_and_the_token() -> None:

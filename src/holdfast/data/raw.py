@@ -93,7 +93,7 @@ class _Parts:
             self._writer.write_batch(pa.record_batch(arrays, schema=self._schema()))
 
     def table(self) -> pa.Table:
-        tables = [pa.ipc.open_stream(pa.memory_map(str(path))).read_all() for path in self._paths]
+        tables = [_mapped(path) for path in self._paths]
         if not tables:
             return pa.table({})
         return pa.concat_tables(tables, promote_options="default")
@@ -110,6 +110,15 @@ class _Parts:
 
     def _schema(self) -> pa.Schema:
         return pa.schema([(name, pa.string()) for name in self._names])
+
+
+def _mapped(path: Path) -> pa.Table:
+    table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+    # Where the system allows it the name goes at once: the space is freed with the table, even
+    # when the process is killed.
+    with contextlib.suppress(OSError):
+        path.unlink()
+    return table
 
 
 @contextlib.contextmanager

@@ -24,7 +24,8 @@ def read_source(source: str | Path, encoding: str | None, config: str | None) ->
     if path.exists():
         return _read_file(path, encoding)
     hub = parse_hub_name(str(source))
-    if isinstance(source, Path) or hub is None or _looks_like_file(path):
+    local = str(source).startswith((".", "/", "~")) or _looks_like_file(path)
+    if isinstance(source, Path) or hub is None or local:
         raise _missing(path)
     return store(read_hub(HubName(hub.name, config or hub.config, hub.split)), str(source))
 
@@ -65,15 +66,15 @@ def _endings() -> str:
 def _looks_like_file(path: Path) -> bool:
     name = path.name.lower().removesuffix(".gz")
     known = (*(reader.suffix for reader in all_readers().values()), ".txt", ".xlsx", ".xls")
-    return name.endswith(known) or path.name.endswith(".gz") or str(path).startswith((".", "/"))
+    return name.endswith(known) or path.name.endswith(".gz")
 
 
 def _missing(path: Path) -> DataError:
     parent = path.parent
     if not parent.is_dir():
         return DataError(str(path), "does not exist", None, f"There is no folder {parent} either.")
-    names = [entry.name for entry in parent.iterdir() if entry.is_file()]
-    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    names = sorted(entry.name for entry in parent.iterdir() if entry.is_file())
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
     remedy = f"Did you mean {parent / close[0]}?" if close else f"Check the path in {parent}."
     return DataError(str(path), "does not exist", None, remedy)
 

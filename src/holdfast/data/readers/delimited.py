@@ -24,11 +24,12 @@ from holdfast.data.readers import READERS, Reader
 from holdfast.data.readers.text import open_lines
 
 _CELL_LIMIT = 1 << 28
-_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
+_OTHERS = ";\t|"
+_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 
 
 def read_csv(path: Path, encoding: str | None) -> Iterator[Batch]:
-    """Rows of a file with commas; semicolons or tabs when its header has these and no comma."""
+    """Rows of a file with commas; or semicolons, tabs, bars, when its header has no comma."""
     delimiter, decisions = _delimiter(path, encoding)
     return _read(path, encoding, delimiter, csv.QUOTE_MINIMAL, decisions)
 
@@ -51,9 +52,9 @@ def read_tsv(path: Path, encoding: str | None) -> Iterator[Batch]:
 def _delimiter(path: Path, encoding: str | None) -> tuple[str, tuple[Decision, ...]]:
     with open_lines(path, encoding) as lines:
         header = next((line for line in lines if line.strip()), "")
-    if "," in header or not any(mark in header for mark in ";\t"):
+    if "," in header or not any(mark in header for mark in _OTHERS):
         return ",", ()
-    delimiter = max(";\t", key=header.count)
+    delimiter = max(_OTHERS, key=header.count)
     because = f"the header has {header.count(delimiter)} of these and no comma"
     return delimiter, (Decision("delimiter", _NAMES[delimiter], because),)
 
@@ -96,9 +97,9 @@ def _malformed(path: Path, began: int, ended: int, message: str) -> DataError:
 
 
 def _header(path: Path, cells: list[str] | None) -> list[str]:
-    if cells is None:
+    names = [cell.strip() for cell in cells or ()]
+    if not any(names):
         raise DataError(str(path), "is empty", None, "It needs a header line and rows below it.")
-    names = [cell.strip() for cell in cells]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(

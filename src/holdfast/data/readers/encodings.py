@@ -16,12 +16,12 @@ def refuse_encoding(
     path: Path,
     open_bytes: Callable[[Path], BinaryIO],
     encoding: str | None,
-    error: UnicodeDecodeError,
+    error: UnicodeError,
 ) -> NoReturn:
     """Raise what the user needs: the first bad line, and the encoding that would read it."""
     if encoding is not None:
         raise DataError(
-            str(path), f"is not in {encoding}: {error.reason}", error.object[error.start:error.end],
+            str(path), f"is not in {encoding}: {getattr(error, 'reason', error)}", None,
             "Leave data.encoding out to have the encoding named.",
         ) from error  # fmt: skip
     number, line, sample = _odd_lines(path, open_bytes)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +93,32 @@ def _split(hub: HubName) -> tuple[str, tuple[Decision, ...]]:
 
 
 @contextlib.contextmanager
+def _offline_if_unreachable() -> Iterator[None]:
+    """Go straight to the cache where the hub's name does not resolve: its client would retry for
+    half a minute. With a proxy, the name is the proxy's business."""
+    import datasets
+    from huggingface_hub import constants
+
+    host = urllib.parse.urlsplit(constants.ENDPOINT).hostname or ""
+    if urllib.request.getproxies() or _resolves(host):
+        yield
+        return
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+
+
+def _resolves(host: str) -> bool:
+    try:
+        return bool(socket.getaddrinfo(host, None))
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     import datasets
 
@@ -106,7 +135,8 @@ def _quiet() -> Iterator[None]:
 def _refusals(hub: HubName) -> Iterator[None]:
     """Turn every refusal of the hub into one clear message: it knows many kinds of them."""
     try:
-        yield
+        with _offline_if_unreachable():
+            yield
     except HoldfastError:
         raise
     except Exception as error:

@@ -43,7 +43,7 @@ def open_lines(path: Path, encoding: str | None) -> Iterator[Iterator[str]]:
     with reading(path), open_text(path, encoding) as stream:
         try:
             yield _without_nul(path, stream)
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             refuse_encoding(path, open_bytes, encoding, error)
 
 
