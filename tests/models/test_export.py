@@ -62,6 +62,24 @@ def test_plain_reload_gives_the_logits_of_the_trained_network(
     assert load_saved(tmp_path / "saved").classes == CLASSES
 
 
+def test_a_reloaded_tokenizer_reads_pairs_of_texts_as_in_training(
+    architecture: str, make_model: Any, tmp_path: Path
+) -> None:
+    loaded = load_classifier(str(make_model(architecture)), CLASSES)
+    loaded.network.save(tmp_path / "saved", loaded.tokenizer)
+    again = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    pairs = (["the film", "a"], ["was it good ?", "not very"])
+    wanted = loaded.tokenizer(*pairs, padding=True, return_tensors="pt")
+    found = again(*pairs, padding=True, return_tensors="pt")
+    assert set(found) == set(wanted) == set(loaded.network.accepts)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    if "token_type_ids" in wanted:
+        assert wanted["token_type_ids"].max() == 1, "the second text must be marked"
+    with torch.inference_mode():
+        logits = loaded.network(**wanted)
+    assert relative_difference(plain_logits(tmp_path / "saved", dict(found)), logits) <= TOLERANCE
+
+
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "electra", "deberta-v2", "roberta"])
 def test_a_batch_of_one_and_a_batch_of_many_give_the_same_saved_logits(
     kind: str, make_model: Any, batch: Any, tmp_path: Path

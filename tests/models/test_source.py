@@ -218,6 +218,7 @@ def test_a_cached_hub_model_serves_without_a_network(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     found = source.find_model("owner/name")
     assert found.folder == cached / "snapshots" / "0123abcd"
+    assert found.commit == "0123abcd"
     with pytest.raises(ModelError, match="not reachable"):
         source.find_model("owner/name", revision="another")
 

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from holdfast.core.errors import Defect
 from holdfast.models.families import Block, Family
 
 SCALE = 1e6
@@ -60,7 +61,7 @@ def carry_mean(state: State, family: Family, config: Any, head: nn.Linear) -> No
     """Add the carrying block and head to ``state`` (a plain model's, without a head), and count
     it in ``config``."""
     if family.block is None:
-        raise AssertionError(family.cannot_carry)
+        raise Defect(family.name, f"cannot carry mean pooling: {family.cannot_carry}")
     count = int(getattr(config, family.count))
     blocks = f"{family.base}.{family.blocks}"
     before, added = f"{blocks}.{count - 1}.", f"{blocks}.{count}."

@@ -243,5 +243,6 @@ def _facts(source: Source, network: EncoderClassifier) -> dict[str, Any]:
     return {
         "name": source.name, "architecture": network.family.name, "pooling": network.pooling,
         "parameters": total, "trainable": trainable, "weights": source.weights,
-        "hidden_size": int(network.config.hidden_size), "layers": len(network.layers()),
+        "commit": source.commit, "hidden_size": int(network.config.hidden_size),
+        "layers": len(network.layers()),
     }  # fmt: skip

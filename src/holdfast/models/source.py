@@ -34,6 +34,11 @@ class Source:
     config: dict[str, Any]
     decisions: tuple[Decision, ...]
 
+    @property
+    def commit(self) -> str | None:
+        """The hub's commit of a fetched model; ``None`` for a folder and for ``embedded``."""
+        return self.folder.name if self.folder.parent.name == "snapshots" else None
+
 
 def find_model(name: str, *, revision: str | None = None, trust: bool = False) -> Source:
     """The files of ``"embedded"``, of a folder, or of a model on the Hugging Face hub.

@@ -37,8 +37,11 @@ def forget_limits(tokenizer: Any) -> None:
 
 
 def limit_inputs(tokenizer: Any, config: Any) -> None:
-    """Have the tokenizer yield what a backbone with ``config`` takes, and nothing else."""
+    """Have the tokenizer, and any saved copy of it, yield what a backbone with ``config`` takes."""
     tokenizer.model_input_names = list(accepted_inputs(config))
+    # What is saved comes from here. Without it a reloaded ALBERT would not see where the second
+    # text of a pair begins.
+    tokenizer.init_kwargs["model_input_names"] = list(accepted_inputs(config))
 
 
 def _read(source: Source, trust: bool) -> Any:
