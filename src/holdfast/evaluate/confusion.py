@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from holdfast.core.records import Estimate, Floats, Ints, Outputs
 from holdfast.core.seeds import generator
+from holdfast.evaluate.rare import joined_averages
 from holdfast.evaluate.resample import Units, bootstrap_notes, to_estimate, undefined
 from holdfast.stats.bootstrap import bootstrap, sums
 from holdfast.stats.intervals import wilson, wilson_by_groups
+from holdfast.stats.macro import f1_limits
 from holdfast.tasks.metrics import counts as of
 
 Bools = npt.NDArray[np.bool_]
@@ -34,22 +36,31 @@ def confusion_scores(
     outputs: Outputs, classes: tuple[str, ...], units: Units, seed: int, level: float,
     resamples: int,
 ) -> tuple[dict[str, Estimate], dict[str, dict[str, Any]]]:  # fmt: skip
-    """The four averages, and per class ``{"n", "precision", "recall", "f1"}``."""
+    """The four averages, and per class ``{"n", "precision", "recall", "f1"}``.
+
+    Averages: BCa. Where a class that occurs has fewer than ``RARE`` rows labelled or predicted, or
+    no row is wrong, the bootstrap is blind, and the macro averages join the score intervals of the
+    classes instead (``stats.macro``); not with groups, which are always resampled. Per class:
+    Wilson, for F1 through the share of right rows among those labelled or predicted as the class;
+    with groups, BCa for F1.
+    """
     size = len(classes)
     multiplicity, table = _atoms(outputs, units, size)
     result = bootstrap(
         lambda weights: _values(weights @ table), multiplicity, level=level,
         seed=generator(seed, "bootstrap", "confusion"), resamples=resamples,
     )  # fmt: skip
-    notes = bootstrap_notes(units)
     estimates = [
-        to_estimate(result, column, level, notes)
+        to_estimate(result, column, level, bootstrap_notes(units))
         if np.isfinite(result.value[column])
         else undefined("the class is neither labelled nor predicted here")
         for column in range(len(result.value))
     ]
     averages = dict(zip(AVERAGES, estimates, strict=False))
     f1 = estimates[len(AVERAGES) :]
+    if not units.grouped:
+        averages |= joined_averages(outputs, size, level, result)
+        f1 = [_f1_of_class(outputs, index, level) for index in range(size)]
     per_class = {
         name: _of_class(outputs, index, units, level) | {"f1": f1[index]}
         for index, name in enumerate(classes)
@@ -86,6 +97,15 @@ def _of_class(outputs: Outputs, index: int, units: Units, level: float) -> dict[
         "precision": _share(labelled, predicted, units, level, "the class is never predicted"),
         "recall": _share(predicted, labelled, units, level, "the class has no rows here"),
     }
+
+
+def _f1_of_class(outputs: Outputs, index: int, level: float) -> Estimate:
+    labelled, predicted = outputs.labels == index, outputs.predictions == index
+    right, either = int((labelled & predicted).sum()), int((labelled | predicted).sum())
+    if not either:
+        return undefined("the class is neither labelled nor predicted here")
+    low, high = f1_limits(np.array([right]), np.array([either]), level)
+    return Estimate(2 * right / (right + either), float(low[0]), float(high[0]), level)
 
 
 def _share(

@@ -58,7 +58,9 @@ def to_estimate(result: Bootstrapped, column: int, level: float, notes: list[str
     if np.isnan(low):
         return Estimate(value, level=level, note=_joined([_why_none(result, defined), *notes]))
     said = [f"undefined in {1 - defined:.1%} of resamples"] if defined < 1 else []
-    said += ["every resample gives the same value"] if low == high else []
+    said += (
+        ["no width: every resample gives the same value, which is too sure"] if low == high else []
+    )
     return Estimate(value, low, high, level, note=_joined([*notes, *said]))
 
 

@@ -1,8 +1,9 @@
 """The honest number: every metric of a set of rows, with an interval right at small n.
 
-Rates (accuracy; precision and recall of a class) have Wilson's interval; with groups, Wilson's at
-the effective sample size. The others are resampled: BCa over the confusion cells (all averages of
-precision, recall and F1), or over rows; with groups, over whole groups.
+Rates (accuracy; precision, recall and F1 of a class) have Wilson's interval; with groups, Wilson's
+at the effective sample size. The others are resampled: BCa over the confusion cells (averages of
+precision, recall and F1; where a class is rare, see ``rare``), or over rows; with groups, over
+whole groups.
 """
 
 from __future__ import annotations

@@ -46,7 +46,10 @@ class Ranking:
 
     def _by_score(self, weights: Floats) -> tuple[Floats, Floats]:
         ordered = weights[:, self._order]
-        positive = np.add.reduceat(ordered * self._positive, self._starts, axis=1)
+        positive = ordered * self._positive
+        if len(self._starts) == len(self._order):
+            return positive, ordered - positive
+        positive = np.add.reduceat(positive, self._starts, axis=1)
         return positive, np.add.reduceat(ordered, self._starts, axis=1) - positive
 
 
