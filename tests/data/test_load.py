@@ -157,6 +157,11 @@ def test_columns_are_worked_out(
     assert table.has_pairs == (len(text) == 2)
 
 
+def test_one_text_column_may_be_given_as_a_string(load: Load) -> None:
+    rows = objects(uno=many(), due=many(), label=[0, 1] * 6)
+    assert load(rows, text="due").columns.text == ("due",)
+
+
 def test_an_ambiguous_column_is_asked_for_by_name(load: Load) -> None:
     two_texts = objects(uno=many(), due=many(), label=[0, 1] * 6)
     with pytest.raises(DataError, match=r"(?s)several columns hold texts.*uno, due.*--text uno"):

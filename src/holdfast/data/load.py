@@ -24,7 +24,7 @@ from holdfast.data.write import write_rows
 def load_table(
     source: str | Path,
     *,
-    text: Sequence[str] | None = None,
+    text: str | Sequence[str] | None = None,
     label: str | None = None,
     group: str | None = None,
     template: str | None = None,
@@ -56,6 +56,7 @@ def load_table(
     RecipeError : two settings contradict each other.
     """
     raw = read_source(source, encoding, config)
+    text = [text] if isinstance(text, str) else text
     return table_from_raw(
         raw, text=text, label=label, group=group, template=template, classes=classes,
         need_label=need_label, rare=rare, rare_below=rare_below,
