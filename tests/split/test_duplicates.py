@@ -191,7 +191,9 @@ def test_long_texts_with_a_tenth_of_their_words_replaced_are_found(alter: Alter)
 
 def test_text_without_spaces_is_compared_letter_by_letter() -> None:
     one = "这家餐厅的服务非常好我们全家都很喜欢下次还会再来"
-    groups = find_copies([one, one.replace("喜欢", "喜爱"), "这个产品的质量非常差我要求退款并且不会再买"]).groups
+    groups = find_copies(
+        [one, one.replace("喜欢", "喜爱"), "这个产品的质量非常差我要求退款并且不会再买"]
+    ).groups
     assert groups[0] == groups[1] != groups[2]
 
 
@@ -208,7 +210,7 @@ def test_the_grouping_does_not_depend_on_the_order_of_the_texts(
     shuffled = rng.sample(texts, len(texts))
     one, other = find_copies(texts), find_copies(shuffled)
     assert partition(texts, one) == partition(shuffled, other)
-    named = {text: group for text, group in zip(texts, one.groups.tolist(), strict=True)}
+    named = dict(zip(texts, one.groups.tolist(), strict=True))
     assert all(named[t] == g for t, g in zip(shuffled, other.groups.tolist(), strict=True))
 
 
