@@ -67,6 +67,8 @@ def f1_correlation(confusion: Floats) -> Floats:
     shared = (errors + errors.T) * np.outer(f1 / both, f1 / both)
     spread = diagonal * ((2 - 2 * f1) / both) ** 2
     spread += (errors.sum(axis=0) + errors.sum(axis=1)) * (f1 / both) ** 2
+    if size == 1:
+        return np.ones((1, 1))
     correlation = shared / np.sqrt(np.outer(spread, spread))
     np.fill_diagonal(correlation, 1.0)
     return np.asarray(correlation)
