@@ -19,7 +19,7 @@ from holdfast.data.table import Table
 from holdfast.models.probe import fit_probe
 from holdfast.pipeline.compose import Ready, make_accelerator, make_ready
 from holdfast.pipeline.folder import RECIPE, RESULT
-from holdfast.pipeline.main import load_and_divide
+from holdfast.pipeline.rows import load_and_divide
 from holdfast.recipe import read_recipe
 from holdfast.report.page import write_report
 from holdfast.split.divide import divide

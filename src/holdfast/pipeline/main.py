@@ -10,18 +10,14 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from holdfast._version import __version__
-from holdfast.audit.run import audit_table
-from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.errors import RunError
 from holdfast.core.files import write_json, write_text
-from holdfast.core.records import Decision, Finding
-from holdfast.data.load import load_table
-from holdfast.data.table import Splits, Table
+from holdfast.data.table import Table
 from holdfast.pipeline import outcome
 from holdfast.pipeline.compose import Ready, make_accelerator, make_job, make_ready
 from holdfast.pipeline.folder import (
@@ -32,24 +28,12 @@ from holdfast.pipeline.folder import (
     open_folder,
     remove_checkpoints,
 )
+from holdfast.pipeline.rows import Divided, Tell, load_and_divide, tell_all
 from holdfast.pipeline.scoring import Scored, opened_before, save_model, score_once
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
-from holdfast.split.divide import divide
 from holdfast.train.loop import Fitted, fit
-
-Tell = Callable[[Decision | Finding], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Divided:
-    """The rows, divided, with everything that was found and decided on the way."""
-
-    table: Table
-    splits: Splits
-    findings: tuple[Finding, ...]
-    decisions: tuple[Decision, ...]
 
 
 def train(
@@ -85,33 +69,6 @@ def train(
         _report(run)
     accelerator.wait_for_everyone()
     return _read_result(run)
-
-
-def load_and_divide(recipe: Recipe, tell: Tell = lambda _: None) -> Divided:
-    """Load, audit and divide the rows that the recipe names."""
-    data = recipe.data
-    if data.path is None:
-        raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
-    table = load_table(
-        data.path, text=data.text, label=data.label, group=data.group, template=data.template,
-        encoding=data.encoding, config=data.config, rare=data.rare,
-    )  # fmt: skip
-    tell_all(tell, table.decisions, table.findings)
-    audited = audit_table(table)
-    tell_all(tell, (), audited)
-    given = {
-        name: load_table(
-            path, text=table.columns.text if not data.template else None,
-            label=table.columns.label, group=data.group, template=data.template,
-            encoding=data.encoding, classes=table.classes,
-        )
-        for name, path in (("valid", data.valid), ("test", data.test)) if path is not None
-    }  # fmt: skip
-    shares = (data.split.train, data.split.valid, data.split.test)
-    splits = divide(table, seed=recipe.seed, fractions=shares, **given)
-    tell_all(tell, splits.decisions, splits.findings)
-    findings = (*table.findings, *audited, *splits.findings)
-    return Divided(table, splits, findings, (*table.decisions, *splits.decisions))
 
 
 def absolute(recipe: Recipe, table: Table) -> Recipe:
@@ -200,11 +157,3 @@ def _report(run: Path) -> dict[str, Any]:
 def _read_result(run: Path) -> dict[str, Any]:
     result: dict[str, Any] = json.loads((run / RESULT).read_text("utf-8"))
     return result
-
-
-def tell_all(tell: Tell, decisions: Sequence[Decision], findings: Sequence[Finding]) -> None:
-    """Let ``tell`` hear each of them, in order."""
-    for decision in decisions:
-        tell(decision)
-    for finding in findings:
-        tell(finding)

@@ -1,0 +1,95 @@
+"""From the recipe's source to divided rows: load → audit → divide → refuse leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast.audit.run import audit_table
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision, Finding
+from holdfast.data.load import load_table
+from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
+from holdfast.data.table import Splits, Table
+from holdfast.recipe import DataPart, Recipe
+from holdfast.split.divide import divide
+
+Tell = Callable[[Decision | Finding], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """The rows, divided, with everything that was found and decided on the way."""
+
+    table: Table
+    splits: Splits
+    findings: tuple[Finding, ...]
+    decisions: tuple[Decision, ...]
+
+
+def load_and_divide(recipe: Recipe, tell: Tell = lambda _: None) -> Divided:
+    """Load, audit and divide the rows that the recipe names."""
+    data = recipe.data
+    if data.path is None:
+        raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
+    table = load_table(
+        data.path, text=data.text, label=data.label, group=data.group, template=data.template,
+        encoding=data.encoding, config=data.config, rare=data.rare,
+        rare_below=2 if data.test and data.valid else 3 - bool(data.test or data.valid),
+    )  # fmt: skip
+    tell_all(tell, table.decisions, table.findings)
+    audited = audit_table(table)
+    tell_all(tell, (), audited)
+    sides, companions = _sides(data)
+    tell_all(tell, companions, ())
+    given = {name: _given(source, data, table) for name, source in sides.items()}
+    shares = (data.split.train, data.split.valid, data.split.test)
+    splits = divide(table, seed=recipe.seed, fractions=shares, **given)
+    tell_all(tell, splits.decisions, splits.findings)
+    findings = (*table.findings, *audited, *splits.findings)
+    decisions = (*table.decisions, *companions, *splits.decisions)
+    return Divided(table, splits, findings, decisions)
+
+
+def tell_all(tell: Tell, decisions: Sequence[Decision], findings: Sequence[Finding]) -> None:
+    """Let ``tell`` hear each of them, in order."""
+    for decision in decisions:
+        tell(decision)
+    for finding in findings:
+        tell(finding)
+
+
+def _given(source: str, data: DataPart, table: Table) -> Table:
+    """Validation or test rows that are used as they are, read like the source."""
+    return load_table(
+        source, text=None if data.template else table.columns.text, label=table.columns.label,
+        group=data.group, template=data.template, encoding=data.encoding, config=data.config,
+        classes=table.classes,
+    )  # fmt: skip
+
+
+def _sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
+    """Which validation and test rows are given: by the recipe, else by the hub data set."""
+    given = {name: path for name, path in (("valid", data.valid), ("test", data.test)) if path}
+    hub = parse_hub_name(str(data.path))
+    if hub is None or Path(str(data.path)).exists() or hub.split not in (None, "train"):
+        return given, ()
+    decisions = []
+    for side, split in hub_sides(hub, data.config).items():
+        if side not in given:
+            given[side] = split
+            because = "the hub data set has its own split of this name"
+            decisions.append(Decision(f"{side} rows", split, because))
+    return given, tuple(decisions)
+
+
+def hub_sides(hub: HubName, config: str | None) -> dict[str, str]:
+    """The data set's own validation and test splits, as ``name:config@split``."""
+    config = config or hub.config
+    names = split_names(HubName(hub.name, config))
+    stem = hub.name + (f":{config}" if config else "")
+    wanted = {"valid": ("validation", "valid", "dev"), "test": ("test",)}
+    found = {side: next((n for n in options if n in names), None)
+             for side, options in wanted.items()}  # fmt: skip
+    return {side: f"{stem}@{name}" for side, name in found.items() if name}
