@@ -1,6 +1,6 @@
 """Tiny encoders of every architecture, randomly initialised, with a word tokenizer of their own.
 
-Weights are drawn large (deviation 0.2 to 0.5), so that texts give unlike logits: with the usual
+Weights are drawn large (deviation 0.3), so that texts give unlike logits: with the usual
 0.02 every text would give nearly the same, and a wrong pooling would pass.
 """
 

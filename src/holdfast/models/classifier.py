@@ -182,8 +182,8 @@ def _choose_pooling(asked: str, family: Family, config: Any, classes: int) -> tu
     because = (
         f"its own head is used: {obstacle}"
         if obstacle
-        else "the mean over all tokens is better than the first token on few rows, and the saved "
-        f"{family.name} carries it in plain form"
+        else "on few rows the mean over all tokens did better than the first one (measured with "
+        f"MiniLM), and a saved {family.name} carries it in plain form"
     )
     return chosen, Decision("model.pooling", chosen, because)
 
