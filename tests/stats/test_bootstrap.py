@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from holdfast.stats.bootstrap import bootstrap, group_codes, sums
+from holdfast.stats.bootstrap import bootstrap, folded, group_codes, sums
 
 
 def _mean_of(values: np.ndarray):
@@ -115,3 +115,25 @@ def test_bca_covers_the_mean_of_a_skewed_law_better_than_percentiles() -> None:
             result = bootstrap(statistic, _rows(30), seed=rng, method=method, resamples=500)
             missed_above[method] += result.high[0] < 1.0
     assert missed_above["bca"] < missed_above["percentile"]
+
+
+def test_folding_many_rows_keeps_the_width() -> None:
+    values = np.random.default_rng(0).exponential(size=20_000)
+    pairs = np.column_stack([values, np.ones(20_000)])
+
+    def limits(codes: np.ndarray, atoms: int) -> np.ndarray:
+        table = sums(pairs, codes, atoms)
+        result = bootstrap(
+            lambda weights: (weights @ table)[:, 0] / (weights @ table)[:, 1], _rows(atoms),
+            seed=np.random.default_rng(0), resamples=2000, blocks=500,
+        )  # fmt: skip
+        return np.array([result.low[0], result.high[0]])
+
+    expected = values.mean() + np.array([-1.96, 1.96]) * values.std() / np.sqrt(20_000)
+    assert limits(*folded(np.arange(20_000), 20_000)) == pytest.approx(expected, abs=0.0015)
+
+
+def test_few_rows_are_not_folded() -> None:
+    codes, atoms = folded(np.arange(100), 100)
+    assert atoms == 100
+    assert np.array_equal(codes, np.arange(100))

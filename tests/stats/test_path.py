@@ -62,3 +62,13 @@ def test_copies_of_rows_are_not_new_evidence_when_grouped() -> None:
     naive = rise_from_best(copies, seed=np.random.default_rng(0))
     assert grouped.t == pytest.approx(single.t)
     assert naive.p_value < grouped.p_value
+
+
+def test_many_rows_are_drawn_from_the_normal_law_with_the_same_result() -> None:
+    rng = np.random.default_rng(0)
+    many = _flat(rng, n=1100, looks=5)
+    many[:, -1] += 0.008
+    by_law = rise_from_best(many, seed=rng, resamples=4000)
+    by_rows = rise_from_best(many, seed=rng, groups=np.arange(1100) % 1000, resamples=4000)
+    assert 0.005 < by_law.p_value < 0.5
+    assert by_law.p_value == pytest.approx(by_rows.p_value, rel=0.5)

@@ -25,13 +25,15 @@ from holdfast.evaluate.resample import (
     to_estimate,
     undefined,
 )
-from holdfast.stats.bootstrap import bootstrap, sums
+from holdfast.stats.bootstrap import bootstrap, folded, sums
 from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.tasks.metrics import METRICS, Metric
 from holdfast.tasks.metrics.ranking import rank
 
 RANKINGS = ("roc_auc", "average_precision")
 CALLS_FOR_OWN = 300
+# Rows times resamples that a ranking may read: 2,000 resamples up to 10,000 rows.
+RANKED_ROWS = 20_000_000
 
 Bools = npt.NDArray[np.bool_]
 
@@ -100,11 +102,13 @@ def _rankings(
         rows = units.spread(weights)
         return np.stack([ranking.roc_auc(rows), ranking.average_precision(rows)], axis=1)
 
+    count = min(resamples, max(400, RANKED_ROWS // len(outputs.labels)))
     result = bootstrap(
         both, units.multiplicity, seed=generator(seed, "bootstrap", "ranking"),
-        level=level, resamples=resamples, blocks=300,
+        level=level, resamples=count, blocks=300,
     )  # fmt: skip
     notes = [f"positive class: {classes[1]}", *bootstrap_notes(units)]
+    notes += [f"{count} resamples, for time"] if count < resamples else []
     return {name: to_estimate(result, i, level, notes) for i, name in enumerate(RANKINGS)}
 
 
@@ -112,15 +116,16 @@ def _loss(outputs: Outputs, units: Units, seed: int, level: float, resamples: in
     if not np.isfinite(outputs.losses).all():
         return undefined("a loss is not finite")
     pair = np.column_stack([outputs.losses.astype(np.float64), np.ones(len(outputs.losses))])
-    table = sums(pair, units.codes, units.atoms)
+    codes, atoms = folded(units.codes, units.atoms)
+    table = sums(pair, codes, atoms)
 
     def mean(weights: Floats) -> Floats:
         total = weights @ table
         return np.asarray(total[:, 0] / total[:, 1])
 
     result = bootstrap(
-        mean, units.multiplicity, seed=generator(seed, "bootstrap", "loss"),
-        level=level, resamples=resamples,
+        mean, np.ones(atoms, dtype=np.int64), seed=generator(seed, "bootstrap", "loss"),
+        level=level, resamples=resamples, blocks=500,
     )  # fmt: skip
     return to_estimate(result, 0, level, bootstrap_notes(units))
 

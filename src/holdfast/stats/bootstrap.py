@@ -21,6 +21,7 @@ Method = Literal["bca", "percentile"]
 
 # Elements of a weight matrix held at once: 32 MB of float64.
 CHUNK = 4_000_000
+MANY = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,13 @@ def group_codes(groups: object, n: int) -> Ints:
     if groups is None:
         return np.arange(n)
     return np.unique(np.asarray(groups).astype(str), return_inverse=True)[1].reshape(-1)
+
+
+def folded(codes: Ints, atoms: int, limit: int = MANY) -> tuple[Ints, int]:
+    """Codes of at most ``limit`` atoms: beyond that many, atoms join in turn, as in a bootstrap of
+    sums over random blocks. For means of independent atoms the law stays the same up to
+    O(1 / limit), and the cost no longer grows with the rows."""
+    return (codes % limit, limit) if atoms > limit else (codes, atoms)
 
 
 def _bca_shares(kept: Floats, value: float, acceleration: float, tails: Floats) -> Floats:

@@ -15,6 +15,8 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 from holdfast.stats.bootstrap import sums
 
+MANY = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Rise:
@@ -54,7 +56,7 @@ def rise_from_best(
     if best == looks - 1:
         return Rise(best, 0.0, 0.0, 1.0)
     centred = atoms_by_look - atoms_by_look.mean(axis=0)
-    t = _studentised(value, _errors(centred, looks - 1)[best])
+    t = _studentised(value, float(_errors(centred, looks - 1)[best]))
     maxima = _null_maxima(centred, seed, resamples)
     p_value = (1 + int(np.sum(maxima >= t))) / (1 + resamples)
     return Rise(best, value, t, p_value)
@@ -73,7 +75,7 @@ def _atoms(losses: Floats, groups: Ints | None) -> Floats:
 
 def _null_maxima(centred: Floats, seed: np.random.Generator, resamples: int) -> Floats:
     looks = centred.shape[1]
-    means = np.stack([_resampled_mean(centred, seed) for _ in range(resamples)])
+    means = _resampled_means(centred, seed, resamples)
     maxima = np.zeros(resamples)
     for later in range(1, looks):
         rise = means[:, later, None] - means[:, :later]
@@ -84,10 +86,16 @@ def _null_maxima(centred: Floats, seed: np.random.Generator, resamples: int) -> 
     return maxima
 
 
-def _resampled_mean(centred: Floats, seed: np.random.Generator) -> Floats:
+def _resampled_means(centred: Floats, seed: np.random.Generator, resamples: int) -> Floats:
+    """Means of resamples [resamples, looks]. Of many atoms they are drawn from the normal law with
+    the sample's covariance, to which they tend: the cost no longer grows with the rows."""
     atoms = len(centred)
-    counts = np.bincount(seed.integers(0, atoms, size=atoms), minlength=atoms)
-    return np.asarray(counts @ centred / atoms)
+    if atoms > MANY:
+        values, vectors = np.linalg.eigh(centred.T @ centred / atoms**2)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        return np.asarray(seed.standard_normal((resamples, len(values))) @ root.T)
+    drawn = (seed.integers(0, atoms, size=atoms) for _ in range(resamples))
+    return np.stack([np.bincount(rows, minlength=atoms) @ centred for rows in drawn]) / atoms
 
 
 def _errors(centred: Floats, later: int) -> Floats:
