@@ -84,8 +84,21 @@ def apply_exceptions(
             numbers = re.search(r"\d", left) and re.search(r"\d", right)
             if numbers or len(slots[rest]) >= 4:
                 continue
+        longer = max(len(bags[a]), len(bags[b]))
+        if shorter < 16 and longer - longest_common(bags[a], bags[b]) > d + 1:
+            continue
         kept.add((a, b))
     return kept
+
+
+def longest_common(a: list[str], b: list[str]) -> int:
+    lengths = [0] * (len(b) + 1)
+    for word in a:
+        previous = 0
+        for at, other in enumerate(b, 1):
+            diagonal = previous + 1 if word == other else max(lengths[at], lengths[at - 1])
+            previous, lengths[at] = lengths[at], diagonal
+    return lengths[-1]
 
 
 def typing_error(a: str, b: str) -> bool:
@@ -109,7 +122,8 @@ def test_all_pairs_of_5000_rows_give_the_same_links_as_the_search(
     texts = rng.sample(pool, 3400)
     corpus = [word for text in texts for word in text.split()]
     texts += [alter(text, corpus, rng) for text in texts[:1200]]
-    texts += [with_typing_error(text, rng) for text in texts[2000:2400]]
+    texts += [with_typing_error(text, rng) for text in texts[2000:2200]]
+    texts += [rearranged(text, rng) for text in texts[2200:2400]]
     copies = find_copies(texts)
     first = np.unique(copies.exact, return_index=True)[1]
     unique = [texts[at] for at in first]
@@ -125,6 +139,13 @@ def test_all_pairs_of_5000_rows_give_the_same_links_as_the_search(
 def with_typing_error(text: str, rng: random.Random) -> str:
     at = rng.randrange(len(text) + 1)
     return text[:at] + rng.choice("abcdefghijklmnopqrstuvwxyz") + text[at:]
+
+
+def rearranged(text: str, rng: random.Random) -> str:
+    words = text.split()
+    words.insert(rng.randrange(len(words)), words.pop(rng.randrange(len(words))))
+    cut = rng.choice([0, 0, rng.randrange(len(words))])
+    return " ".join(words[cut:] + words[:cut])
 
 
 # --- what the issue asks for ---------------------------------------------------------------------
@@ -176,6 +197,14 @@ def test_nine_words_with_a_typing_error_are_copies_and_with_another_word_are_not
     typo = base.replace("payment", "paymnet")
     other = base.replace("kettle", "toaster")
     groups = find_copies([base, typo, other]).groups
+    assert groups[0] == groups[1] != groups[2]
+
+
+def test_a_moved_word_is_a_copy_and_a_rearranged_short_text_is_not() -> None:
+    base = "my kettle broke again after only two days of use"
+    moved = "my kettle again broke after only two days of use"
+    turned = "after only two days of use my kettle broke again"
+    groups = find_copies([base, moved, turned]).groups
     assert groups[0] == groups[1] != groups[2]
 
 

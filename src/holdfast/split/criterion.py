@@ -7,14 +7,17 @@ number of words in which the two differ: the larger bag's size less the words in
 n              near-copies when
 =============  =========================================================================
 4 or fewer     never: only exact copies count
-5 to 9         d = 0 (the same words in another order), or d = 1 and the two odd words are
-               of six letters or more and one typing error apart
+5 to 9         d = 0 (the same words), or d = 1 and the two odd words are of six letters or
+               more and one typing error apart
 10 or more     d ≤ max(1, n ÷ 8), but for two kinds of d = 1 below
 =============  =========================================================================
 
 One word in ten replaced is within the rule for every n ≥ 10; an eighth leaves room for the ways
 of counting words ("don't": one or two). Under ten words a single other word is another text:
 "What is the capital of X?". The similarity is 1 − d ÷ (words of the larger bag).
+
+Texts of fewer than 2 × 8 words must also keep their order, but for ``MOVES`` words moved: in
+short texts it carries the meaning. Longer ones may be rearranged.
 
 Where a single word of a text of fewer than 2 × 8 words differs, the pair is refused when
 
@@ -37,6 +40,7 @@ LONG_ENOUGH = 10
 ONE_WORD_IN = 8
 TYPO_LETTERS = 6
 TEMPLATE = 4
+MOVES = 1
 
 
 def allowed(lengths: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

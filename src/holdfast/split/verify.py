@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.split.candidates import ENOUGH, Candidates, mix
-from holdfast.split.criterion import allowed
+from holdfast.split.criterion import MOVES, ONE_WORD_IN, allowed
 from holdfast.split.odd import refused
+from holdfast.split.order import reordered
 from holdfast.split.words import I32, I64, U64, Bags, row_blocks, spans, take_rows
 
 WORDS_AT_ONCE = 1 << 22
@@ -78,6 +79,8 @@ def _within_rule(bags: Bags, first: I64, second: I64, differing: I64) -> npt.NDA
     kept = differing <= allowed(lengths)
     near = np.flatnonzero(kept)
     kept[near] = ~refused(bags, first[near], second[near], lengths[near], differing[near])
+    short = np.flatnonzero(kept & (lengths < 2 * ONE_WORD_IN))
+    kept[short] = ~reordered(bags, first[short], second[short], differing[short], MOVES)
     return np.asarray(kept)
 
 
