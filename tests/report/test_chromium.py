@@ -231,6 +231,9 @@ def test_it_prints_to_paper_with_nothing_cut_off(visit: Any, tmp_path: Path) -> 
     page.emulate_media(media="print")
     assert page.locator("nav").is_hidden()
     assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).maxHeight") == "none"
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 less its margins
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    assert page.locator("svg.wide.chart").first.is_visible()
     printed = page.pdf(path=str(tmp_path / "report.pdf"))
     assert printed.startswith(b"%PDF")
     folder = os.environ.get("HOLDFAST_SHOTS")

@@ -73,3 +73,9 @@ def test_counts_and_plurals_agree() -> None:
     assert numbers.plural(1, "row") == "1 row"
     assert numbers.plural(12345, "row") == "12,345 rows"
     assert numbers.count(None) == "–"
+
+
+def test_a_remark_becomes_a_sentence() -> None:
+    assert numbers.sentence("all 20 steps were taken") == "All 20 steps were taken."
+    assert numbers.sentence("Done.") == "Done."
+    assert numbers.sentence(" ") == ""

@@ -254,7 +254,7 @@ def test_user_text_is_escaped_everywhere(pages: dict[str, Page], runs: ModuleTyp
 
 def test_a_77_class_matrix_is_whole_and_names_every_class(pages: dict[str, Page]) -> None:
     source = pages["many"].source
-    table = re.search(r'<table class="matrix compact">.*?</table>', source, re.DOTALL)
+    table = re.search(r'<table class="matrix compact huge">.*?</table>', source, re.DOTALL)
     assert table is not None
     assert table.group().count('<th scope="row">') == 77
     assert table.group().count("<td") == 77 * 77
@@ -291,15 +291,22 @@ def test_an_interval_that_is_unreliable_says_so(runs: ModuleType, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "words"),
-    [(0.01, 0.09, "better than the linear probe"), (-0.09, -0.01, "worse than the linear probe"),
-     (-0.01, 0.05, "cannot be told apart")],
-)  # fmt: skip
+    ("value", "low", "high", "p", "words"),
+    [
+        (0.05, 0.01, 0.09, 0.01, "better than the linear probe"),
+        (0.05, 0.01, 0.09, None, "better than the linear probe"),
+        (-0.05, -0.09, -0.01, 0.01, "worse than the linear probe"),
+        (0.02, -0.01, 0.05, 0.3, "cannot be told apart"),
+        (0.02, -0.01, 0.05, None, "cannot be told apart"),
+        (0.04, 0.001, 0.09, 0.06, "cannot be told apart"),
+    ],
+)
 def test_the_paired_test_is_put_into_words(
-    runs: ModuleType, tmp_path: Path, low: float, high: float, words: str
+    runs: ModuleType, tmp_path: Path, value: float, low: float, high: float, p: float, words: str
 ) -> None:
     def edit(result: dict[str, Any]) -> None:
-        result["baseline"]["comparison"]["difference"].update(low=low, high=high)
+        result["baseline"]["comparison"]["difference"].update(value=value, low=low, high=high)
+        result["baseline"]["comparison"]["p_value"] = p
 
     assert words in Page(write_report(runs.make_run(tmp_path / "run", edit=edit))).text
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import polars
 import pytest
 
 from holdfast.core.errors import RunError
+from holdfast.report import card, page
 from holdfast.report.page import write_report
 from holdfast.report.read import read_run
+from holdfast.report.view import headline
 
 
 @pytest.mark.parametrize("name", ["result.json", "events.jsonl"])
@@ -85,3 +91,33 @@ def test_notes_beyond_the_limit_are_counted(runs: ModuleType, tmp_path: Path) ->
     )
     files = read_run(run)
     assert len(files.noted) + files.noted_left_out == 100
+
+
+def paths(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Every place of a JSON document, of lists the first element only."""
+    if path:
+        yield path
+    listed = enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, item in value.items() if isinstance(value, dict) else listed:
+        yield from paths(item, (*path, key))
+
+
+def test_any_one_missing_field_is_tolerated(runs: ModuleType, tmp_path: Path) -> None:
+    """Each place is set to null in turn; only a torn confusion matrix may be refused. The views
+    are built, not the page, to keep this quick."""
+    files = read_run(runs.make_run(tmp_path / "run", classes=2, n_test=6, looks=1))
+    refused = []
+    for path in paths(dict(files.result)):
+        result = copy.deepcopy(dict(files.result))
+        place: Any = result
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = None
+        changed = dataclasses.replace(files, result=result)
+        try:
+            page.sections(changed)
+            headline.headline(changed)
+            card.metadata(changed)
+        except RunError:
+            refused.append(path)
+    assert all(path[:3] == ("test", "confusion", "counts") for path in refused)

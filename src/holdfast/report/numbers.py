@@ -103,6 +103,14 @@ def count(value: object) -> str:
     return f"{int(value):,}"
 
 
+def sentence(text: str) -> str:
+    """``text`` as a sentence: a capital first, a full stop last; empty stays empty."""
+    text = text.strip()
+    if not text:
+        return ""
+    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?…" else ".")
+
+
 def plural(value: object, noun: str, many: str = "") -> str:
     """``1 row``, ``2 rows``."""
     word = noun if value == 1 else many or f"{noun}s"

@@ -63,6 +63,16 @@ class RunFiles:
             found = found.get(key) if isinstance(found, Mapping) else None
         return found if isinstance(found, Mapping) else {}
 
+    def records(self, *keys: str) -> tuple[Mapping[str, Any], ...]:
+        """The objects of the list at ``keys`` of result.json; empty where it is absent."""
+        found = self.part(*keys[:-1]).get(keys[-1]) if keys[:-1] else self.result.get(keys[-1])
+        return tuple(item for item in found or () if isinstance(item, Mapping))
+
+    def table(self, *keys: str) -> dict[str, Mapping[str, Any]]:
+        """The objects by name at ``keys`` of result.json; empty where it is absent."""
+        found = self.part(*keys).items()
+        return {str(name): item for name, item in found if isinstance(item, Mapping)}
+
 
 def read_run(run: Path) -> RunFiles:
     """Read every file of the run folder ``run``.

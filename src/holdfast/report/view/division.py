@@ -65,7 +65,7 @@ def division(run: RunFiles) -> Division:
         ),
         facts=_facts(run.part("division")),
         notes=tuple(str(note) for note in run.part("division").get("notes") or ()),
-        classes=_classes(run.part("division", "per_class")),
+        classes=_classes(run.table("division", "per_class")),
         noted=tuple(_noted(group) for group in run.noted),
         noted_left_out=plural(run.noted_left_out, "more note") if run.noted_left_out else "",
     )  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from holdfast.report.numbers import NBSP, compact, count, duration
+from holdfast.report.numbers import NBSP, compact, count, duration, sentence
 from holdfast.report.read import RunFiles
 
 # label: (tone, the word shown beside the mark, the sentence)
@@ -71,8 +71,8 @@ def headline(run: RunFiles) -> Headline:
         tone=tone, tone_word=TONES[tone], label=label.replace("_", " "), sentence=sentence,
         because=str(verdict.get("because") or "The run gave no reason."),
         facts=_facts(run, verdict), cause=str(verdict.get("cause") or ""),
-        evidence=tuple(_evidence(e) for e in verdict.get("evidence") or ()),
-        remedies=tuple(_remedy(r) for r in verdict.get("remedies") or ()),
+        evidence=tuple(_evidence(e) for e in run.records("verdict", "evidence")),
+        remedies=tuple(_remedy(r) for r in run.records("verdict", "remedies")),
     )  # fmt: skip
 
 
@@ -108,4 +108,4 @@ def _evidence(raw: Mapping[str, Any]) -> EvidenceLine:
 
 def _remedy(raw: Mapping[str, Any]) -> RemedyLine:
     command = " ".join(f"--set {setting}" for setting in raw.get("set") or ())
-    return RemedyLine(do=str(raw.get("do", "")), command=command)
+    return RemedyLine(do=sentence(str(raw.get("do", ""))), command=command)

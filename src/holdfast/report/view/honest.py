@@ -101,7 +101,7 @@ def headline_metric(scores: Mapping[str, Estimate]) -> str:
 def baselines(run: RunFiles) -> list[tuple[str, dict[str, Estimate]]]:
     """Every baseline's name and metrics, the chosen one first; an older run lists only one."""
     chosen = run.part("baseline")
-    listed = [b for b in chosen.get("all") or () if isinstance(b, Mapping)]
+    listed = list(run.records("baseline", "all"))
     if chosen.get("what"):
         listed = [chosen, *(b for b in listed if b.get("what") != chosen["what"])]
     return [(str(b.get("what", "baseline")), metrics(b.get("test") or {})) for b in listed]
@@ -155,7 +155,7 @@ def _paired(raw: Mapping[str, Any], name: str) -> Paired | None:
     show = points if rate else compact
     known = difference.low is not None and difference.high is not None
     return Paired(
-        verdict=_paired_words(difference),
+        verdict=_paired_words(difference, raw.get("p_value")),
         difference=f"{show(difference.value)}{' points' if rate else ''}",
         span=f"{show(difference.low)} to {show(difference.high)}" if known else "",
         p=p_value(raw.get("p_value")),
@@ -163,14 +163,20 @@ def _paired(raw: Mapping[str, Any], name: str) -> Paired | None:
     )  # fmt: skip
 
 
-def _paired_words(difference: Estimate) -> str:
-    if difference.low is None or difference.high is None:
+def _paired_words(difference: Estimate, p: float | None) -> str:
+    """The test decides where there is one; else the interval."""
+    if difference.value is None or (p is None and difference.low is None):
         return "The fine-tune and the linear probe could not be compared."
-    if difference.low > 0:
+    apart = p < 1 - difference.level if p is not None else not _holds_zero(difference)
+    if apart and difference.value > 0:
         return "The fine-tune is better than the linear probe, beyond chance."
-    if difference.high < 0:
+    if apart and difference.value < 0:
         return "The fine-tune is worse than the linear probe, beyond chance."
     return "The fine-tune and the linear probe cannot be told apart on these rows."
+
+
+def _holds_zero(difference: Estimate) -> bool:
+    return (difference.low or 0.0) <= 0 <= (difference.high or 0.0)
 
 
 def _careless(raw: Mapping[str, Any], name: str) -> Careless | None:

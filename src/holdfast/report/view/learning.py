@@ -12,7 +12,7 @@ from markupsafe import Markup
 from holdfast.core.records import Estimate
 from holdfast.report.charts.curves import Curves, Series, curves
 from holdfast.report.charts.dots import Dot, dots
-from holdfast.report.numbers import count, is_rate, metric_name, metrics, number, points
+from holdfast.report.numbers import count, is_rate, metric_name, metrics, number, points, sentence
 from holdfast.report.read import RunFiles
 from holdfast.report.view.honest import Cell, cell, headline_metric
 
@@ -71,7 +71,7 @@ def learning(run: RunFiles) -> Learning:
         accuracy=_chart("accuracy", "Accuracy over the run", looks, rates, best),
         legend=tuple((s.style, s.name) for s in losses if any(v is not None for v in s.values)),
         looks=tuple(_look(look, [*losses, *rates], i, best) for i, look in enumerate(looks)),
-        best=count(best), stopped=str(run.result.get("stopped_because") or ""),
+        best=count(best), stopped=sentence(str(run.result.get("stopped_because") or "")),
         phases=_phases(looks), missing=_missing(looks, losses[1]),
     )  # fmt: skip
 
@@ -147,7 +147,8 @@ def _phases(looks: list[Mapping[str, Any]]) -> tuple[str, ...]:
     told = []
     for name in dict.fromkeys(names):
         steps = [_step(look) for look in looks if look.get("phase") == name]
-        told.append(f"{name}: steps {count(min(steps))} to {count(max(steps))}")
+        first, last = count(min(steps)), count(max(steps))
+        told.append(f"{name}: " + (f"step {first}" if first == last else f"steps {first}–{last}"))
     return tuple(told) if len(told) > 1 else ()
 
 

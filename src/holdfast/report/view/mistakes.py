@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from holdfast.core.errors import RunError
 from holdfast.report.charts.reliability import Bin, reliability
 from holdfast.report.numbers import compact, count, estimate, metrics, number
 from holdfast.report.read import Prediction, RunFiles
@@ -83,6 +84,7 @@ def matrix(run: RunFiles) -> Matrix | None:
     counts = raw.get("counts") or _counted(run.predictions, classes)
     if not classes or not counts:
         return None
+    _check_square(counts, len(classes))
     drawn = len(classes) <= DRAWN_UP_TO
     small = len(classes) >= COMPACT_FROM
     return Matrix(
@@ -93,17 +95,26 @@ def matrix(run: RunFiles) -> Matrix | None:
     )  # fmt: skip
 
 
+def _check_square(counts: Sequence[Any], classes: int) -> None:
+    rows = [row for row in counts if isinstance(row, list) and len(row) == classes]
+    if len(rows) != classes or not all(isinstance(n, int) for row in rows for n in row):
+        raise RunError(
+            "result.json: test.confusion", "must have one count for each pair of classes", None,
+            "The file was changed by hand or by another tool; restore it.",
+        )  # fmt: skip
+
+
 def class_scores(run: RunFiles) -> tuple[ClassScore, ...]:
     return tuple(
         ClassScore(str(name), count(raw.get("n")),
                    tuple(cell(estimate(raw.get(key)), key) for key in PER_CLASS))
-        for name, raw in run.part("test", "per_class").items()
+        for name, raw in run.table("test", "per_class").items()
     )  # fmt: skip
 
 
 def calibration(run: RunFiles) -> Calibration | None:
     """From ``test.reliability``; ``None`` when the run has none."""
-    bins = [_bin(raw) for raw in run.part("test", "reliability").get("bins") or ()]
+    bins = [_bin(raw) for raw in run.records("test", "reliability", "bins")]
     filled = [b for b in bins if b is not None]
     if not filled:
         return None
@@ -123,9 +134,9 @@ def calibration(run: RunFiles) -> Calibration | None:
 def hardest(run: RunFiles) -> Hardest | None:
     """From ``hardest`` of result.json, else from ``predictions.parquet``, without the texts."""
     raw = run.part("hardest")
-    by_loss, confident = raw.get("loss") or (), raw.get("confidently_wrong") or ()
     if raw:
-        rows = [tuple(map(_row, lines[:HARDEST])) for lines in (by_loss, confident)]
+        lists = run.records("hardest", "loss"), run.records("hardest", "confidently_wrong")
+        rows = [tuple(map(_row, lines[:HARDEST])) for lines in lists]
         return Hardest(rows[0], rows[1], has_text=True)
     if not run.predictions:
         return None

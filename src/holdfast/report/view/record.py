@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.report.numbers import compact, count, duration, plural
+from holdfast.report.numbers import compact, count, duration, plural, sentence
 from holdfast.report.read import RunFiles
 
-SEVERITIES = {"error": "bad", "warn": "warn", "info": "unsure"}
+SEVERITIES = {"error": "bad", "warn": "warn", "info": "info"}
 ORDER = {"error": 0, "warn": 1, "info": 2}
 
 
@@ -49,8 +49,10 @@ class Moment:
 
 def findings(run: RunFiles) -> tuple[FindingLine, ...]:
     """Worst first."""
-    found = [f for f in run.part("data").get("findings") or () if isinstance(f, Mapping)]
-    found.sort(key=lambda f: (ORDER.get(str(f.get("severity")), 3), -(f.get("score") or 0)))
+    found = sorted(
+        run.records("data", "findings"),
+        key=lambda f: (ORDER.get(str(f.get("severity")), 3), -(f.get("score") or 0)),
+    )
     return tuple(_finding(raw) for raw in found)
 
 
@@ -58,7 +60,7 @@ def decisions(run: RunFiles) -> tuple[Choice, ...]:
     """Those of result.json, then the notes of events.jsonl that say something else."""
     told = [
         Choice(str(raw.get("what", "")), _plain(raw.get("chosen", "")), str(raw.get("because", "")))
-        for raw in [*(run.result.get("decisions") or ()), *run.notes]
+        for raw in [*run.records("decisions"), *run.notes]
     ]
     known: dict[tuple[str, str], Choice] = {}
     for choice in told:
@@ -69,7 +71,7 @@ def decisions(run: RunFiles) -> tuple[Choice, ...]:
 def moments(run: RunFiles) -> tuple[Moment, ...]:
     """Changes of verdict and actions in order, and why the run ended."""
     told, label = [], None
-    for event in run.timeline or run.result.get("actions") or ():
+    for event in run.timeline or run.records("actions"):
         if event.get("event") == "verdict":
             if event.get("label") == label:
                 continue
@@ -77,7 +79,9 @@ def moments(run: RunFiles) -> tuple[Moment, ...]:
         told.append(_moment(event))
     if run.result.get("stopped_because"):
         last = count(run.result.get("last_step"))
-        told.append(Moment(last, "end", "Training ended", str(run.result["stopped_because"])))
+        told.append(
+            Moment(last, "end", "Training ended", sentence(str(run.result["stopped_because"])))
+        )
     return tuple(told)
 
 
@@ -123,7 +127,7 @@ def _finding(raw: Mapping[str, Any]) -> FindingLine:
     rows = [str(row) for row in (raw.get("rows") or ())[:8]]
     more = "…" if len(raw.get("rows") or ()) > len(rows) else ""
     return FindingLine(
-        tone=SEVERITIES.get(severity, "unsure"), severity=severity,
+        tone=SEVERITIES.get(severity, "info"), severity=severity,
         check=str(raw.get("check", "")).replace("_", " "),
         rows=plural(raw.get("count", 0), "row") if raw.get("count") else "",
         examples=", ".join([*rows, more] if more else rows),
