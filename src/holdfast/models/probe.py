@@ -49,9 +49,9 @@ def fit_probe(
 
     The features are centred and divided by one number, the root of their mean variance, so that
     C means the same whatever their scale; a scale for each feature was measured and gave no
-    better log loss on average over CR, MR and TREC. C is chosen from half-decades between 1e-4 and 10 by
-    stratified five-fold cross-validation on these rows, by log loss, going up a warm-started path
-    until it worsens twice.
+    better log loss on average over CR, MR and TREC. C is chosen from half-decades between 1e-4
+    and 10 by stratified five-fold cross-validation on these rows, by log loss, going up a
+    warm-started path until it worsens twice.
 
     Parameters
     ----------
