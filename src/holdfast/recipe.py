@@ -18,6 +18,7 @@ from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 
 TASKS = ("text-classification",)
+EMBEDDED = "embedded"
 
 
 class _Part(BaseModel):
@@ -62,7 +63,7 @@ class DataPart(_Part):
 class ModelPart(_Part):
     """Which model, and how much of it learns."""
 
-    name: str = "embedded"
+    name: str = EMBEDDED
     revision: str | None = None
     trust_remote_code: bool = False
     pooling: Literal["auto", "mean", "own"] = "auto"
@@ -164,7 +165,7 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(str(path), "cannot be read", str(error), "Save it as UTF-8.") from None
     except yaml.YAMLError as error:
         raise RecipeError(str(path), "is not valid YAML", str(error), "Mend that line.") from None
-    return _anchored(parse(plain if plain is not None else {}, str(path)), path.resolve().parent)
+    return anchored(parse(plain if plain is not None else {}, str(path)), path.resolve().parent)
 
 
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
@@ -216,14 +217,22 @@ def _assign(plain: dict[str, Any], key: str, value: Any) -> None:
     plain[last] = value
 
 
-def _anchored(recipe: Recipe, folder: Path) -> Recipe:
+def anchored(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with every relative path that leads somewhere from ``folder`` made absolute."""
+
     def anchor(value: str | None) -> str | None:
-        if value is None or Path(value).is_absolute() or not (folder / value).exists():
+        if value in (None, EMBEDDED) or not (folder / str(value)).exists():
             return value
-        return str(folder / value)
+        return str((folder / str(value)).resolve())
 
     data = {key: anchor(getattr(recipe.data, key)) for key in ("path", "valid", "test")}
-    return recipe.changed(data=data, model={"name": anchor(recipe.model.name)})
+    metric = recipe.train.metric
+    if metric and ".py:" in metric:
+        path, _, function = metric.rpartition(".py:")
+        metric = f"{str(anchor(path + '.py')).removesuffix('.py')}.py:{function}"
+    return recipe.changed(
+        data=data, model={"name": anchor(recipe.model.name)}, train={"metric": metric}
+    )
 
 
 def _first_fault(error: ValidationError, where: str) -> RecipeError:

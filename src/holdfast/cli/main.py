@@ -46,15 +46,27 @@ def run() -> None:
         app()
     except HoldfastError as error:
         sys.exit(_refuse(error))
-    except KeyboardInterrupt:
-        typer.echo("\nInterrupted. Nothing was finished.", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of a pipe has gone; Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except SystemExit as leaving:
+        sys.exit(_leave(leaving))
     except Exception as error:
         sys.exit(_defect(error))
+
+
+def _leave(leaving: SystemExit) -> int | str | None:
+    """Typer has already turned an interrupt and a broken pipe into exits without a word."""
+    if _because_of(leaving, KeyboardInterrupt):
+        typer.echo("\nholdfast: interrupted", err=True)
+    if _because_of(leaving, BrokenPipeError):
+        # The reader of the pipe had enough; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return leaving.code
+
+
+def _because_of(error: BaseException | None, kind: type[BaseException]) -> bool:
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _refuse(error: HoldfastError) -> int:

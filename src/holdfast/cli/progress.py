@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from typing import TYPE_CHECKING, Any
+
+from holdfast.cli.say import width
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -49,10 +52,11 @@ class Show:
         if self._quiet or self._bar is not None:
             return
         best = " ← best" if run.best.step == run.step else ""
-        sys.stderr.write(
+        line = (
             f"  step {run.step}/{run.plan.steps} {last.phase}: train {last.train_loss:.3f}, "
-            f"valid {last.refined_loss:.3f}, acc {accuracy:.3f}{self._speed(run)}{best}\n"
+            f"valid {last.refined_loss:.3f}, acc {accuracy:.3f}{best}{self._speed(run)}"
         )
+        sys.stderr.write(textwrap.fill(line, width(), subsequent_indent="      ") + "\n")
 
     def run_end(self, run: Any) -> None:
         self.close()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -54,8 +52,10 @@ def command(
     if dry_run:
         _dry_run(recipe, as_json, quiet)
         return
+    from holdfast.pipeline.folder import is_main_process
+
     result, run = execute(recipe, source, out, resume, quiet)
-    if _main_process():
+    if is_main_process():
         _print(result, run, as_json)
     if result["verdict"]["label"] in verdicts:
         raise typer.Exit(3)
@@ -87,14 +87,14 @@ def execute(
     """Run the job with a person watching; returns the result and the run's folder."""
     from holdfast.cli.progress import Show
     from holdfast.cli.say import Teller
-    from holdfast.pipeline.folder import default_folder
-
-    folder = out or default_folder(source, resume)
-    quiet = quiet or not _main_process()
-    tell, show = Teller(quiet), Show(quiet)
-    tell.title(f"holdfast train → {folder}")
+    from holdfast.pipeline.folder import agreed_folder, is_main_process
     from holdfast.pipeline.main import train
 
+    quiet = quiet or not is_main_process()
+    tell, show = Teller(quiet), Show(quiet)
+    # After the slow import, so that two runs started together do not choose the same number.
+    folder = out or agreed_folder(source, resume)
+    tell.title(f"holdfast train → {folder}")
     try:
         return train(recipe, folder, resume=resume, listeners=(show,), tell=tell), folder
     finally:
@@ -154,7 +154,3 @@ def _check_verdicts(labels: list[str]) -> set[str]:
         if label not in known:
             raise RecipeError("--fail-on", "is not a verdict", label, nearest(label, known))
     return set(labels)
-
-
-def _main_process() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0 and sys.stdout is not None

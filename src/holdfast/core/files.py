@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,22 +60,32 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals into one clear message."""
     try:
         yield
-    except OSError as error:
-        translated = _translate(path, error)
+    except Exception as error:
+        translated = _translate(path, _number(error))
         if translated is None:
             raise
         raise translated from error
 
 
-def _translate(path: Path, error: OSError) -> MachineError | None:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def _number(error: Exception) -> int | None:
+    """The operating system's error number; safetensors gives it in its sentence only."""
+    if isinstance(error, OSError):
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else None
+
+
+def _translate(path: Path, number: int | None) -> MachineError | None:
+    if number is None:
+        return None
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return MachineError(
-            str(path), "could not be written: the disk is full", None,
+            str(path), "could not be written: the disk, or what you may use of it, is full", None,
             "Free some space, then run the same command with --resume; what is there is whole.",
         )  # fmt: skip
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
         return MachineError(
-            str(path), f"could not be written: {os.strerror(error.errno).lower()}", None,
+            str(path), f"could not be written: {os.strerror(number).lower()}", None,
             "Choose a folder that you may write to with --out.",
         )  # fmt: skip
     return None

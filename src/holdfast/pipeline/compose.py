@@ -24,7 +24,7 @@ from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual
 from holdfast.recipe import Recipe
 from holdfast.tasks.metrics import Metric, find_metric
 from holdfast.tasks.text_classification import EncodedTexts, TextClassification, encode
-from holdfast.train.checkpoint import CheckpointStore
+from holdfast.train.checkpoint import LEAST_SECONDS, CheckpointStore
 from holdfast.train.journal import Journal
 from holdfast.train.machine import choose_machine
 from holdfast.train.plan import Phase, Plan, check_phase, evaluation_points
@@ -103,8 +103,9 @@ def load(recipe: Recipe, classes: Sequence[str]) -> LoadedClassifier:
 
 
 def make_job(
-    ready: Ready, accelerator: Accelerator, run: Path | None, listeners: Sequence[Any]
-) -> tuple[Job, HeadRefit]:
+    ready: Ready, accelerator: Accelerator, run: Path | None, listeners: Sequence[Any],
+    checkpoint_every_s: float = LEAST_SECONDS, tell: Callable[[Decision], None] = lambda _: None,
+) -> tuple[Job, HeadRefit]:  # fmt: skip
     """The loop's job, and the listener that keeps the linear-probe baseline."""
     recipe = ready.recipe
     seed, classes = recipe.seed, len(ready.task.classes)
@@ -120,7 +121,7 @@ def make_job(
         schedule=build_schedule, criterion=criterion(ready), monitor=plain_rule,
         advisor=_advisor(ready), terms={p.name: _terms(p) for p in ready.plan.phases},
         listeners=(refit, *listeners), journal=Journal(run if writes else None),
-        store=CheckpointStore(run / "checkpoints" if run else None),
+        store=CheckpointStore(run / "checkpoints" if run else None, checkpoint_every_s, tell),
     )  # fmt: skip
     return job, refit
 

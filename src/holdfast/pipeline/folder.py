@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from holdfast.core.errors import RunError
@@ -13,6 +16,7 @@ RESULT = "result.json"
 RECIPE = "recipe.yaml"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
+BEGUN = "begun.json"
 MODEL = "model"
 
 
@@ -25,30 +29,72 @@ def default_folder(source: str, resume: bool, root: Path = Path("runs")) -> Path
     return root / f"{stem}-{last if resume and last else last + 1}"
 
 
+def agreed_folder(source: str, resume: bool) -> Path:
+    """``default_folder``, as the first process chose it where a launcher started several."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return default_folder(source, resume)
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    PartialState()
+    chosen = [str(default_folder(source, resume)) if is_main_process() else ""]
+    return Path(broadcast_object_list(chosen)[0])
+
+
 def is_finished(run: Path) -> bool:
     """Whether everything is there: the result, the report, and no checkpoint left."""
     present = all((run / name).exists() for name in (RESULT, REPORT, MODEL))
     return present and not (run / CHECKPOINTS).exists()
 
 
-def open_folder(run: Path, resume: bool) -> None:
+@contextlib.contextmanager
+def claimed(run: Path, resume: bool) -> Iterator[None]:
     """Make the folder, or refuse to write into one that holds something.
 
-    With ``resume`` an unfinished run may be continued; one without a checkpoint starts anew.
+    With ``resume`` an unfinished run may be continued; one without a checkpoint starts anew. When
+    the block fails before anything was written, the folders that were made are taken away again.
+    Among several processes the first alone does this.
     """
+    if not is_main_process():
+        yield
+        return
+    _check(run, resume)
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
+    with disk_errors(run):
+        run.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def is_main_process() -> bool:
+    """Whether this process is the only one, or the first of those that a launcher started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _check(run: Path, resume: bool) -> None:
     if run.exists() and not run.is_dir():
         raise RunError(str(run), "is a file, not a folder", None, "Choose another --out.")
-    if run.is_dir() and any(run.iterdir()) and not resume:
+    if not run.is_dir() or not _holds_something(run):
+        return
+    if not resume:
         raise RunError(
             str(run), "already holds something, and a run is never overwritten", None,
             "Choose another --out, or continue an interrupted run with --resume.",
         )  # fmt: skip
-    if resume and run.is_dir() and any(run.iterdir()) and not (run / RECIPE).exists():
+    if not (run / RECIPE).exists():
         raise RunError(
             str(run), f"is not a run: it has no {RECIPE}", None, "Name the run's folder with --out."
         )
-    with disk_errors(run):
-        run.mkdir(parents=True, exist_ok=True)
+
+
+def _holds_something(run: Path) -> bool:
+    """Anything but what a process leaves that was killed before it had written the recipe."""
+    return any(p.name != CHECKPOINTS and not p.name.endswith(".partial") for p in run.iterdir())
 
 
 def remove_checkpoints(run: Path) -> None:

@@ -8,137 +8,155 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from holdfast._version import __version__
-from holdfast.core.errors import RunError
+from holdfast.core.errors import Interrupted, RunError
 from holdfast.core.files import write_json, write_text
+from holdfast.core.records import Decision, to_json
 from holdfast.data.table import Table
 from holdfast.pipeline import outcome
 from holdfast.pipeline.compose import Ready, make_accelerator, make_job, make_ready
 from holdfast.pipeline.folder import (
+    BEGUN,
     CHECKPOINTS,
     RECIPE,
     RESULT,
+    claimed,
     is_finished,
-    open_folder,
+    is_main_process,
     remove_checkpoints,
 )
 from holdfast.pipeline.rows import Divided, Tell, load_and_divide, tell_all
 from holdfast.pipeline.scoring import Scored, opened_before, save_model, score_once
-from holdfast.recipe import Recipe, read_recipe
+from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
-from holdfast.train.loop import Fitted, fit
+from holdfast.train.checkpoint import LEAST_SECONDS
+from holdfast.train.loop import Fitted, fit, memory_errors
+from holdfast.train.signals import terminate_like_interrupt
 
 
 def train(
     recipe: Recipe, run: Path, *, resume: bool = False, listeners: Sequence[Any] = (),
-    tell: Tell = lambda _: None,
+    tell: Tell = lambda _: None, checkpoint_every_s: float = LEAST_SECONDS,
 ) -> dict[str, Any]:  # fmt: skip
     """Do the whole job into the folder ``run`` and return what ``result.json`` holds.
 
     ``listeners`` join the loop's own (a progress bar, say); ``tell`` hears every automatic
-    decision and every finding as it is made. On a finished run ``resume`` changes nothing.
+    decision and every finding as it is made; ``checkpoint_every_s`` is the least time between two
+    checkpoints. On a finished run ``resume`` changes nothing.
+
+    Raises ``Interrupted`` on Ctrl-C and SIGTERM; what is there then can be resumed.
     """
-    start = time.perf_counter()
     if resume and is_finished(run):
         return _read_result(run)
-    recipe, again = _open(recipe, run, resume)
+    with terminate_like_interrupt(), claimed(run, resume):
+        try:
+            return _train(recipe, run, resume, listeners, tell, checkpoint_every_s)
+        except KeyboardInterrupt:
+            raise _interrupted(run) from None
+
+
+def _train(
+    recipe: Recipe, run: Path, resume: bool, listeners: Sequence[Any], tell: Tell, every_s: float
+) -> dict[str, Any]:
+    start = time.perf_counter()
+    again = resume and (run / RECIPE).exists()
     if again and (run / RESULT).exists():
-        return _report(run)
+        return _report(run) if is_main_process() else _read_result(run)
+    if again:
+        recipe = read_recipe(run / RECIPE)
+        tell(Decision("resumed", str(run), f"every setting is that of its {RECIPE}"))
     divided = load_and_divide(recipe, tell)
-    ready = make_ready(recipe, divided.splits)
+    ready = make_ready(absolute(recipe, divided.table), divided.splits)
     tell_all(tell, ready.decisions, ready.findings)
     accelerator = make_accelerator(str(ready.recipe.train.precision))
-    if accelerator.is_main_process:
-        _remember(run, ready.recipe, divided, again)
+    begun = _remember(run, ready, divided, again) if accelerator.is_main_process else {}
     accelerator.wait_for_everyone()
-    job, refit = make_job(ready, accelerator, run, listeners)
+    job, refit = make_job(ready, accelerator, run, listeners, every_s, tell)
     before = opened_before(job.journal)
     prepared_s = time.perf_counter() - ready.loaded_at
     fitted = fit(job, again)
     if accelerator.is_main_process:
-        temperature = save_model(run, ready, fitted)
-        scored = score_once(run, ready, divided.splits, refit, job, temperature, before)
-        _write(run, divided, ready, fitted, scored, prepared_s + fitted.train_s, start)
+        with memory_errors("scoring the test rows"):
+            temperature = save_model(run, ready, fitted)
+            scored = score_once(run, ready, divided.splits, refit, job, temperature, before)
+        _write(run, begun, divided, ready, fitted, scored, prepared_s + fitted.train_s, start)
         _report(run)
     accelerator.wait_for_everyone()
     return _read_result(run)
 
 
+def _interrupted(run: Path) -> Interrupted:
+    if not (run / RECIPE).exists():
+        return Interrupted("the run", "was interrupted before anything was written")
+    return Interrupted(
+        "the run", "was interrupted", None, "Continue it with the same command and --resume."
+    )
+
+
 def absolute(recipe: Recipe, table: Table) -> Recipe:
     """The recipe that repeats the run from anywhere: absolute paths, the columns worked out."""
-
-    def anchor(value: str | None) -> str | None:
-        return str(Path(value).resolve()) if value and Path(value).exists() else value
-
-    data: dict[str, Any] = {
-        key: anchor(getattr(recipe.data, key)) for key in ("path", "valid", "test")
-    }
     columns = table.columns
-    data |= {"label": columns.label, "group": columns.group}
+    data: dict[str, Any] = {"label": columns.label, "group": columns.group}
     if not recipe.data.template:
         data["text"] = columns.text
-    return recipe.changed(data=data, model={"name": anchor(recipe.model.name)})
+    return anchored(recipe, Path()).changed(data=data)
 
 
-def _open(recipe: Recipe, run: Path, resume: bool) -> tuple[Recipe, bool]:
-    """The recipe to follow, and whether an earlier start is continued."""
-    if int(os.environ.get("RANK", "0")) > 0:
-        stored = run / RECIPE
-        return (read_recipe(stored), True) if resume and stored.exists() else (recipe, False)
-    open_folder(run, resume)
-    if not (resume and (run / RECIPE).exists()):
-        return recipe, False
-    return read_recipe(run / RECIPE), True
+def _remember(run: Path, ready: Ready, divided: Divided, again: bool) -> dict[str, Any]:
+    """What the run began with: a mark of its rows, its findings and decisions.
 
-
-def _remember(run: Path, recipe: Recipe, divided: Divided, again: bool) -> None:
-    """Write the recipe once, and refuse to continue on other rows than the run began with."""
-    mark = run / CHECKPOINTS / "rows.txt"
-    now = _fingerprint(divided)
-    if again and mark.exists() and mark.read_text("utf-8") != now:
+    It is written once, before the recipe; a run that is continued gives the first reasons again,
+    and refuses other rows than it began with.
+    """
+    begun: dict[str, Any] = {
+        "rows": _fingerprint(divided), "findings": to_json([*divided.findings, *ready.findings]),
+        "decisions": to_json([*divided.decisions, *ready.decisions]),
+    }  # fmt: skip
+    path = run / CHECKPOINTS / BEGUN
+    if not again:
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, begun)
+        write_text(run / RECIPE, ready.recipe.to_yaml())
+        return begun
+    before: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else begun
+    if before["rows"] != begun["rows"]:
         raise RunError(
             str(run), "began with other rows than its source has now", None,
             "Restore the source file, or start a new run.",
         )  # fmt: skip
-    if not again:
-        write_text(run / RECIPE, absolute(recipe, divided.table).to_yaml())
-    mark.parent.mkdir(exist_ok=True)
-    write_text(mark, now)
+    return before
 
 
 def _fingerprint(divided: Divided) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for side in (divided.splits.train.table, divided.splits.valid.table):
-        for name in ("row", "label", "text"):
-            for value in side.column(name):
+    for table in (divided.table, *divided.given):
+        for name in sorted(table.rows.column_names):
+            for value in table.column(name):
                 digest.update(str(value).encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()
 
 
 def _write(
-    run: Path, divided: Divided, ready: Ready, fitted: Fitted, scored: Scored, train_s: float,
-    start: float,
+    run: Path, begun: dict[str, Any], divided: Divided, ready: Ready, fitted: Fitted,
+    scored: Scored, train_s: float, start: float,
 ) -> None:  # fmt: skip
     recipe = ready.recipe
-    findings = (*divided.findings, *ready.findings)
-    decisions = (*divided.decisions, *ready.decisions, *scored.decisions)
     outcome.write_parquet(run / "splits.parquet", divided.splits.records)
     outcome.write_predictions(run / "predictions.parquet", scored.outputs, ready.task.classes)
     timing = outcome.timing_block(fitted, time.perf_counter() - start, train_s, scored.seconds)
     write_json(run / RESULT, {
         "schema": 1, "holdfast": __version__, "task": recipe.task,
         "model": recipe.model.name, "classes": list(ready.task.classes), "seed": recipe.seed,
-        "data": outcome.data_block(divided.table, divided.splits, findings),
+        "data": outcome.data_block(divided.table, divided.splits, begun["findings"]),
         **scored.blocks, **outcome.run_block(fitted), "timing": timing,
         "peak_memory_mb": outcome.peak_memory_mb(),
-        "decisions": outcome.decisions_block(decisions),
+        "decisions": [*begun["decisions"], *to_json(scored.decisions)],
         "division": outcome.division_block(
             divided.splits, scored.outputs.labels, ready.task.classes
         ),

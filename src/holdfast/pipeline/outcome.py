@@ -15,7 +15,7 @@ import numpy as np
 
 from holdfast._version import __version__
 from holdfast.core.files import write_atomically
-from holdfast.core.records import Decision, Finding, Outputs, Scores, to_json
+from holdfast.core.records import Outputs, Scores, to_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "scikit-learn", "scipy", "numpy")
 
 
-def data_block(table: Table, splits: Splits, findings: Sequence[Finding]) -> dict[str, Any]:
+def data_block(table: Table, splits: Splits, findings: Sequence[Any]) -> dict[str, Any]:
     """``data`` of the contract: how many rows, how they were used, what was found."""
     return {
         "rows": table.source_rows, "used": len(splits.train) + len(splits.valid) + len(splits.test),
         "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test),
-        "findings": [finding.to_json() for finding in findings],
+        "findings": list(findings),
     }  # fmt: skip
 
 
@@ -111,10 +111,6 @@ def peak_memory_mb() -> float:
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def decisions_block(decisions: Sequence[Decision]) -> list[dict[str, str]]:
-    return [to_json(decision) for decision in decisions]
 
 
 def write_predictions(path: Path, outputs: Outputs, classes: Sequence[str]) -> None:

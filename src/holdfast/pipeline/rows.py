@@ -20,9 +20,11 @@ Tell = Callable[[Decision | Finding], None]
 
 @dataclass(frozen=True, slots=True)
 class Divided:
-    """The rows, divided, with everything that was found and decided on the way."""
+    """The rows, divided, with everything that was found and decided on the way. ``given`` are the
+    validation and test rows that came in files of their own."""
 
     table: Table
+    given: tuple[Table, ...]
     splits: Splits
     findings: tuple[Finding, ...]
     decisions: tuple[Decision, ...]
@@ -49,7 +51,7 @@ def load_and_divide(recipe: Recipe, tell: Tell = lambda _: None) -> Divided:
     tell_all(tell, splits.decisions, splits.findings)
     findings = (*table.findings, *audited, *splits.findings)
     decisions = (*table.decisions, *companions, *splits.decisions)
-    return Divided(table, splits, findings, decisions)
+    return Divided(table, tuple(given.values()), splits, findings, decisions)
 
 
 def tell_all(tell: Tell, decisions: Sequence[Decision], findings: Sequence[Finding]) -> None:

@@ -148,7 +148,7 @@ def _other_rows(ready: Ready, job: Job, temperature: float) -> tuple[Outputs, Ou
     from holdfast.train.batches import probe_positions
 
     network = job.network.to(job.accelerator.device)
-    observer = Observer(job.accelerator, job.task, TOKENS)
+    observer = Observer(job.accelerator, job.task, TOKENS, alone=True)
     everything = np.arange(len(ready.valid))
     probe = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
     _, valid_logits = observer.measure(network, ready.valid, everything)

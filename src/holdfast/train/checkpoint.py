@@ -6,12 +6,15 @@ come from a clock: often enough to lose little, seldom enough to cost little.
 
 from __future__ import annotations
 
+import pickle
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_atomically
+from holdfast.core.records import Decision
 
 LEAST_SECONDS = 5.0
 COST_SHARE = 0.02
@@ -21,12 +24,18 @@ KEPT = 2
 class CheckpointStore:
     """The ``checkpoints`` folder of one run.
 
-    ``folder`` may be ``None``: nothing is kept. ``every_s`` is the least time between two.
+    ``folder`` may be ``None``: nothing is kept. ``every_s`` is the least time between two; 0 writes
+    one after every step. ``tell`` hears when a checkpoint cannot be read and an older one is used.
     """
 
-    def __init__(self, folder: Path | None, every_s: float = LEAST_SECONDS) -> None:
+    def __init__(
+        self, folder: Path | None, every_s: float = LEAST_SECONDS,
+        tell: Callable[[Decision], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         self._folder = folder
         self._every_s = every_s
+        self._share = COST_SHARE if every_s else float("inf")
+        self._tell = tell
         self._last = time.perf_counter()
         self._cost = 0.0
 
@@ -34,17 +43,15 @@ class CheckpointStore:
     def due(self) -> bool:
         """Whether enough time has passed for the next one to cost at most a fiftieth of it."""
         waited = time.perf_counter() - self._last
-        return self._folder is not None and waited >= max(self._every_s, self._cost / COST_SHARE)
+        return self._folder is not None and waited >= max(self._every_s, self._cost / self._share)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state of ``step`` and drop all but the newest two."""
         if self._folder is None:
             return
-        import torch
-
         start = time.perf_counter()
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._path(step), lambda path: torch.save(state, path))
+        write_atomically(self._path(step), lambda path: _write(path, state))
         for old in self._all()[:-KEPT]:
             old.unlink(missing_ok=True)
         self._last = time.perf_counter()
@@ -55,15 +62,14 @@ class CheckpointStore:
 
         Raises ``RunError`` when checkpoints are there but none can be read.
         """
-        import torch
-
         paths = self._all()
+        unread: list[str] = []
         for path in reversed(paths):
-            try:
-                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            except (OSError, RuntimeError, ValueError, EOFError):
-                continue
-            return state
+            state = _read(path)
+            if state is not None:
+                self._say(path, unread)
+                return state
+            unread.append(path.name)
         if paths:
             raise RunError(
                 str(self._folder), "holds no readable checkpoint", [path.name for path in paths],
@@ -71,9 +77,39 @@ class CheckpointStore:
             )  # fmt: skip
         return None
 
+    def _say(self, used: Path, unread: list[str]) -> None:
+        if unread:
+            because = f"{' and '.join(unread)} cannot be read, so the one before is used"
+            self._tell(Decision("checkpoint", used.name, because))
+
     def _path(self, step: int) -> Path:
         assert self._folder is not None
         return self._folder / f"step-{step:08d}.pt"
 
     def _all(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.pt")) if self._folder else []
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    """Through a Python file, so that a full disk shows as the operating system's error: PyTorch's
+    own writer has a sentence of its own for it."""
+    import torch
+
+    with path.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A state, or ``None`` where the file is damaged."""
+    import torch
+
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
+        return None
+    return state

@@ -70,20 +70,27 @@ def fit(job: Job, resume: bool = False) -> Fitted:
     torch.manual_seed(derive_seed(job.plan.seed, "dropout", job.accelerator.process_index))
     run = Run(job)
     run.emit("run_start")
-    state = job.store.load() if resume else None
-    with StopSignals() as signals, _memory_errors():
-        if state is None:
-            _evaluation_point(run)
-        else:
-            run.load_state_dict(state, begin_phase)
+    with StopSignals() as signals, memory_errors("the training step"):
+        _begin(run, resume)
         if not run.finished:
             _phases(run, signals)
             run.finished = True
             run.load_tensors(run.best.tensors)
             _save(run)
+            _stop_if_asked(run, signals)
         run.load_tensors(run.best.tensors)
     run.emit("run_end")
     return _fitted(run)
+
+
+def _begin(run: Run, resume: bool) -> None:
+    """Continue from the newest checkpoint, or look at the model before any step."""
+    state = run.job.store.load() if resume else None
+    if state is not None:
+        run.load_state_dict(state, begin_phase)
+        return
+    run.journal.cut(0)
+    _evaluation_point(run)
 
 
 def _phases(run: Run, signals: StopSignals) -> None:
@@ -149,14 +156,24 @@ def _check_clock(run: Run) -> None:
 def _checkpoint_if_due(run: Run, signals: StopSignals) -> None:
     if _any(run, signals.asked):
         _save(run)
-        raise Interrupted(
-            "the run", f"was interrupted at step {run.step}; a checkpoint is written", None,
-            "Continue it with the same command and --resume.",
-        )  # fmt: skip
+        raise _interrupted(run)
     alone = run.job.accelerator.num_processes == 1
     # Clocks differ between processes, and all must save at the same step.
     if run.job.store.due if alone else run.step in run.plan.evaluate_at:
         _save(run)
+
+
+def _stop_if_asked(run: Run, signals: StopSignals) -> None:
+    """For a request that came while the last checkpoint was being written."""
+    if _any(run, signals.asked):
+        raise _interrupted(run)
+
+
+def _interrupted(run: Run) -> Interrupted:
+    return Interrupted(
+        "the run", f"was interrupted at step {run.step}; a checkpoint is written", None,
+        "Continue it with the same command and --resume.",
+    )  # fmt: skip
 
 
 def _save(run: Run) -> None:
@@ -175,18 +192,25 @@ def _any(run: Run, mine: bool) -> bool:
 
 
 @contextlib.contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Turn the back ends' out-of-memory errors into one clear message."""
+def memory_errors(what: str) -> Iterator[None]:
+    """Turn the back ends' out-of-memory errors into one clear message about ``what``."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        told = str(error).lower()
-        if not isinstance(error, MemoryError) and "memory" not in told:
+        if not _lacks_memory(error):
             raise
         raise MachineError(
-            "the training step", "needs more memory than there is", None,
+            what, "needs more memory than there is", None,
             "Halve train.batch_size and double train.accumulate, or lower model.max_length.",
         ) from error  # fmt: skip
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether it is one: PyTorch has a class for GPUs, only a sentence for the processor."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    told = str(error).lower()
+    return any(said in told for said in ("out of memory", "not enough memory", "allocate memory"))
 
 
 def _fitted(run: Run) -> Fitted:

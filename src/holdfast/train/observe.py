@@ -52,11 +52,16 @@ class Observer:
     """Runs rows through a network in inference mode, longest first, sharded over processes.
 
     ``tokens`` bounds the padded tokens of a batch, so that evaluation never needs more memory
-    than training, which keeps activations for a batch of at least that size.
+    than training, which keeps activations for a batch of at least that size. ``alone`` is for code
+    that one process runs without the others: nothing is sharded.
     """
 
-    def __init__(self, accelerator: Accelerator, task: Task, tokens: int) -> None:
+    def __init__(
+        self, accelerator: Accelerator, task: Task, tokens: int, alone: bool = False
+    ) -> None:
         self._accelerator = accelerator
+        self._rank = 0 if alone else accelerator.process_index
+        self._world = 1 if alone else accelerator.num_processes
         self._task = task
         self._tokens = tokens
 
@@ -81,8 +86,7 @@ class Observer:
     ) -> Floats:
         was_training = network.training
         network.eval()
-        rank, world = self._accelerator.process_index, self._accelerator.num_processes
-        mine = shard(np.arange(len(positions)), rank, world)
+        mine = shard(np.arange(len(positions)), self._rank, self._world)
         index: list[Ints] = []
         lines: list[torch.Tensor] = []
         with torch.inference_mode(), self._accelerator.autocast():
@@ -97,7 +101,7 @@ class Observer:
     def _in_order(self, index: list[Ints], lines: list[torch.Tensor], count: int) -> Floats:
         order = np.concatenate(index) if index else np.zeros(0, dtype=np.int64)
         values = torch.cat(lines).numpy() if lines else np.zeros((0, 1), dtype=np.float32)
-        parts = _gather([(order, values)], self._accelerator.num_processes)
+        parts = _gather([(order, values)], self._world)
         width = max(part[1].shape[1] for part in parts)
         table = np.zeros((count, width), dtype=np.float32)
         for part_order, part_values in parts:

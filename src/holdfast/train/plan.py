@@ -73,8 +73,10 @@ class Plan:
 
 
 def steps_for(epochs: float, rows: int, rows_per_step: int) -> int:
-    """Updates that pass ``rows`` rows ``epochs`` times; the last batch of an epoch is partial."""
-    return max(1, round(epochs * math.ceil(rows / rows_per_step)))
+    """Updates that pass ``rows`` rows at most ``epochs`` times (but at least one update); the last
+    batch of an epoch is partial."""
+    # The sliver is for products such as (0.7 · 10) ÷ 0.7 that miss a whole number from below.
+    return max(1, math.floor(epochs * math.ceil(rows / rows_per_step) + 1e-9))
 
 
 def evaluation_points(
@@ -101,8 +103,8 @@ def evaluation_points(
     least_probe = min(probe, max(LEAST_PROBE_ROWS, 0), max(valid_rows, 1))
     if points_within_budget(probe) < wanted + 1:
         probe = least_probe
-    points = min(wanted + 1, max(least_points, points_within_budget(probe)), steps + 1)
-    at = _spread(phases, points)
+    points = max(least_points, min(wanted + 1, points_within_budget(probe), steps + 1))
+    at = _spread(phases, points, train_rows)
     reason = (
         f"{len(at)} looks of {probe} training and {valid_rows} validation rows cost about "
         f"{len(at) * (probe + valid_rows + refit_rows) * FORWARD_SHARE / max(work, 1):.0%} of the "
@@ -112,21 +114,22 @@ def evaluation_points(
 
 
 def _least_points(phase: Phase, train_rows: int) -> int:
+    """One per epoch; one in all for a phase without epochs."""
     if phase.sampler == "classes":
         return 1
-    epochs = math.ceil(phase.steps * phase.rows_per_step / max(1, train_rows))
-    return min(phase.steps, max(1, epochs))
+    return math.ceil(phase.steps / math.ceil(train_rows / phase.rows_per_step))
 
 
-def _spread(phases: tuple[Phase, ...], points: int) -> tuple[int, ...]:
-    """``points`` steps evenly over the run, with 0, the end, and the end of every phase."""
-    steps = sum(phase.steps for phase in phases)
-    even = {round(i * steps / max(1, points - 1)) for i in range(points)}
-    ends, end = set(), 0
+def _spread(phases: tuple[Phase, ...], points: int, train_rows: int) -> tuple[int, ...]:
+    """Step 0, then the other points shared out over the phases in proportion to their steps, each
+    phase at least what it needs; even inside a phase, its end among them."""
+    steps, start, at = sum(phase.steps for phase in phases), 0, {0}
     for phase in phases:
-        end += phase.steps
-        ends.add(end)
-    return tuple(sorted(even | ends | {0}))
+        fair = round((points - 1) * phase.steps / steps)
+        count = min(phase.steps, max(fair, _least_points(phase, train_rows)))
+        at |= {start + round((i + 1) * phase.steps / count) for i in range(count)}
+        start += phase.steps
+    return tuple(sorted(at))
 
 
 def check_phase(phase: Phase) -> None:

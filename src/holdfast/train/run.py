@@ -154,14 +154,23 @@ class Run:
             "start": self.start,
             "previous": self.previous,
             "best": [self.best.value, self.best.step, self.best.tensors],
-            "optimizer": self.optimizer.state_dict() if self.optimizer else None,
-            "schedule": self.schedule.state_dict() if self.schedule else None,
+            **self._optimizer_state(),
             "random": _random_state(),
             "history": [_pack(snapshot) for snapshot in self.history],
             "actions": [(s, a.action, a.because, dict(a.settings)) for s, a in self.actions],
             "advisor": self.job.advisor.state_dict() if self.job.advisor else None,
-            "listeners": [_listener_state(listener) for listener in self.job.listeners],
+            "listeners": {n: kept.state_dict() for n, kept in self._keepers().items()},
         }
+
+    def _keepers(self) -> dict[str, Stateful]:
+        """The listeners with a state, by name."""
+        return {x.name: x for x in self.job.listeners if hasattr(x, "state_dict")}
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        """Nothing of a finished run: its phase is over, and no step follows."""
+        if self.optimizer is None or self.finished:
+            return {"optimizer": None, "schedule": None}
+        return {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any], begin_phase: Callable[[Run], None]) -> None:
         """Continue from ``state_dict``; ``begin_phase`` makes the optimizer of its phase."""
@@ -184,9 +193,8 @@ class Run:
             self.schedule.load_state_dict(state["schedule"])
         if self.job.advisor:
             self.job.advisor.load_state_dict(state["advisor"])
-        for listener, listener_state in zip(self.job.listeners, state["listeners"], strict=True):
-            if listener_state is not None:
-                listener.load_state_dict(listener_state)
+        for name, keeper in self._keepers().items():
+            keeper.load_state_dict(state["listeners"][name])
         self.verdict = self.job.monitor(self.history)
         self.journal.cut(state["journal_size"])
         _set_random_state(state["random"])
@@ -204,10 +212,6 @@ def _tokens(job: Job) -> int:
 
 def _handlers(event: str, listeners: Sequence[Any]) -> list[Callable[[Run], None]]:
     return [getattr(listener, event) for listener in listeners if hasattr(listener, event)]
-
-
-def _listener_state(listener: Any) -> dict[str, Any] | None:
-    return listener.state_dict() if isinstance(listener, Stateful) else None
 
 
 def _random_state() -> dict[str, Any]:
