@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.records import Estimate, Floats, Outputs
+from holdfast.core.records import Estimate, Floats, Ints, Outputs
 from holdfast.core.seeds import generator
-from holdfast.evaluate.resample import Units, bootstrap_notes, to_estimate, undefined
-from holdfast.stats.bootstrap import bootstrap, folded, group_codes, sums
+from holdfast.evaluate.resample import RELIABLE_FROM, Units, undefined
+from holdfast.stats.bootstrap import group_codes, sums
+from holdfast.stats.gaps import mean_absolute_gap
 from holdfast.stats.temperature import best_temperature, cross_fitted_losses
-from holdfast.tasks.metrics.calibration import confidence_bins
+from holdfast.tasks.metrics.calibration import Bins, confidence_bins, ece
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +70,42 @@ def reliability(outputs: Outputs) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def ece_estimate(
-    outputs: Outputs, units: Units, seed: int, level: float, resamples: int
-) -> Estimate:
-    """ECE with a BCa interval, the bins held as the whole sample drew them. A resample's ECE is
-    biased upwards again, which is what the bias correction of BCa takes out."""
+def ece_estimate(outputs: Outputs, units: Units, seed: int, level: float) -> Estimate:
+    """ECE with an interval from a two-level model of the bins' gaps (``stats.gaps``).
+
+    A bootstrap will not do: a resample's ECE is biased upwards once more, and in samples of 100
+    its BCa interval held the truth in 0 to 58 % of cases. The value itself is biased upwards too,
+    so that it can lie at the upper limit, which is never put below it.
+    """
     if not np.isfinite(outputs.logits).all():
         return undefined("a logit is not finite")
+    value = ece(outputs, ())
+    if units.atoms < 2:
+        return Estimate(value, level=level, note="no interval: there is one unit to resample")
     bins = confidence_bins(outputs)
-    n = len(bins.member)
-    rows = np.zeros((n, bins.count + 1))
-    rows[np.arange(n), bins.member] = bins.right - bins.confidence
-    rows[:, -1] = 1
-    codes, atoms = folded(units.codes, units.atoms)
-    table = sums(rows, codes, atoms)
+    n = np.bincount(bins.member, minlength=bins.count)
+    gaps = np.bincount(bins.member, bins.right - bins.confidence, bins.count) / n
+    errors = _gap_errors(bins, n, gaps, units)
+    low, high = mean_absolute_gap(
+        gaps, errors, n / n.sum(), seed=generator(seed, "ece"), level=level
+    )
+    notes = [f"{bins.count} bins of equal mass; the value is biased upwards at small n"]
+    notes += [f"unreliable below n = {RELIABLE_FROM}"] if n.sum() < RELIABLE_FROM else []
+    notes += [f"errors of {units.atoms} groups as groups"] if units.grouped else []
+    return Estimate(value, min(low, value), max(high, value), level, note="; ".join(notes))
 
-    def ece(weights: Floats) -> Floats:
-        total = weights @ table
-        return np.asarray(np.abs(total[:, :-1]).sum(1) / total[:, -1])
 
-    result = bootstrap(
-        ece, np.ones(atoms, dtype=np.int64), seed=generator(seed, "bootstrap", "ece"),
-        level=level, resamples=resamples, blocks=500,
-    )  # fmt: skip
-    notes = [f"{bins.count} bins of equal mass; biased upwards at small n", *bootstrap_notes(units)]
-    return to_estimate(result, 0, level, notes)
+def _gap_errors(bins: Bins, n: Ints, gaps: Floats, units: Units) -> Floats:
+    """Standard errors of the bins' gaps [bins]: binomial, with one row right and one wrong added
+    so that none is 0, or by group sums where those are larger."""
+    right = np.bincount(bins.member, bins.right, bins.count)
+    rate = (right + 1) / (n + 2)
+    error = np.sqrt(rate * (1 - rate) / n)
+    if not units.grouped:
+        return np.asarray(error)
+    residuals = np.zeros((len(bins.member), bins.count))
+    residuals[np.arange(len(bins.member)), bins.member] = (
+        bins.right - bins.confidence - gaps[bins.member]
+    )
+    by_group = sums(residuals, units.codes, units.atoms)
+    return np.asarray(np.maximum(error, np.sqrt((by_group**2).sum(axis=0)) / n))

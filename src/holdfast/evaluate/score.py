@@ -3,7 +3,7 @@
 Rates (accuracy; precision, recall and F1 of a class) have Wilson's interval; with groups, Wilson's
 at the effective sample size. The others are resampled: BCa over the confusion cells (averages of
 precision, recall and F1; where a class is rare, see ``rare``), or over rows; with groups, over
-whole groups.
+whole groups. ECE has an interval of its own, see ``calibration``.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def score(
     if len(classes) == 2:
         metrics |= _rankings(outputs, units, classes, seed, level, resamples)
     metrics["loss"] = _loss(outputs, units, seed, level, resamples)
-    metrics["ece"] = ece_estimate(outputs, units, seed, level, resamples)
+    metrics["ece"] = ece_estimate(outputs, units, seed, level)
     for metric in extra_metrics:
         metrics[metric.name] = _own(metric, outputs, classes, units, seed, level)
     extra = {
