@@ -240,7 +240,14 @@ def test_a_class_that_only_copies_of_test_rows_hold_is_refused(make_table: Make)
 
 @pytest.mark.parametrize(
     "fractions",
-    [(0.7, 0.3, 0.0), (0.7, 0.2, 0.2), (1.2, -0.1, -0.1), (0.5, 0.5), (float("nan"),) * 3],
+    [
+        (0.7, 0.4, -0.1),
+        (0.0, 0.5, 0.5),
+        (0.7, 0.2, 0.2),
+        (1.2, -0.1, -0.1),
+        (0.5, 0.5),
+        (float("nan"),) * 3,
+    ],
 )
 def test_impossible_fractions_are_refused(make_table: Make, fractions: Any) -> None:
     with pytest.raises(RecipeError, match="sum to 1"):
