@@ -6,6 +6,7 @@ before it is written. Nothing here imports the report.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable
@@ -19,6 +20,7 @@ HOSTILE = (
     "שלום עולם", "🔥🏳️‍🌈 mood & “quotes”", "w" * 180, "a\u202egnp.exe", 'x" onload="alert(1)',
     "nul\x00bell\x07", "lone \ud800 surrogate", "javascript:alert(1)", "--> ]]> &amp; &lt;",
 )  # fmt: skip
+BLOCKS = json.loads(Path(__file__).with_name("run_blocks.json").read_text(encoding="utf-8"))
 WORDS = ("a", "plain", "review", "of", "the", "film", "which", "was", "long", "and", "kind")
 
 
@@ -42,6 +44,7 @@ def make_run(
     snapshots = _snapshots(looks, valid)
     best = snapshots[max(0, (2 * looks) // 3 - 1)]["step"] if snapshots else 0
     result = _result(rng, labels, truth, answers, probabilities, best, snapshots, valid, verdict)
+    result = copy.deepcopy(result)  # an edit must not reach the next run
     result["careless"] = _careless() if careless else None
     if edit:
         edit(result)
@@ -110,7 +113,7 @@ def _result(
         "schema": 1, "holdfast": "0.1.0", "task": "text-classification", "model": "embedded",
         "classes": list(names), "seed": 0, "created": "2026-01-02T03:04:05+00:00",
         "data": {"rows": 2907, "used": 2880, "train": 1866, "valid": 600 if valid else 0,
-                 "test": n, "findings": _findings()},
+                 "test": n, "findings": BLOCKS["findings"]},
         "test": {"n": n, "metrics": _metrics(accuracy), "opened_at": "2026-01-02T03:10:11+00:00",
                  "confusion": {"classes": list(names), "counts": _counts(truth, answers, names)},
                  "reliability": {"bins": _bins(truth, answers, probabilities)},
@@ -127,13 +130,13 @@ def _result(
         "probes": {"memorization": None, "forgetting": None},
         "timing": {"total_s": 214.31, "train_s": 151.2, "evaluate_s": 14.9, "guard_s": 0.8,
                    "examples_per_s": 49.37},
-        "peak_memory_mb": 1312, "decisions": _decisions(),
+        "peak_memory_mb": 1312, "decisions": BLOCKS["decisions"],
         "division": _division(names, truth, valid),
         "hardest": _hardest(rng, names, truth, answers, probabilities),
         "model_facts": {"name": "embedded", "architecture": "BertForSequenceClassification",
                         "parameters": 22713216, "trainable": 10795008, "pooling": "mean",
                         "precision": "bfloat16", "temperature": 1.3127, "max_length": 128},
-        "settings": _settings(),
+        "settings": BLOCKS["settings"],
         "versions": {"holdfast": "0.1.0", "python": "3.11.9", "torch": "2.9.0",
                      "transformers": "5.1.0"},
         "machine": {"cpu": "Some Processor @ 2.10 GHz", "threads": 2, "device": "cpu",
@@ -182,32 +185,6 @@ def _careless() -> dict[str, Any]:
             "honest": estimate(0.861, 0.03),
             "because": "212 test rows of the random division have a near-copy in its training "
             "part; the honest division has none."}  # fmt: skip
-
-
-def _decisions() -> list[dict[str, str]]:
-    return [
-        {"what": "text column", "chosen": "review", "because": "the only column of long texts"},
-        {"what": "label column", "chosen": "stars", "because": "6 values in 2,907 rows"},
-        {"what": "precision", "chosen": "bfloat16", "because": "the processor has avx512_bf16"},
-        {"what": "threads", "chosen": "2", "because": "fastest of 1 and 2 in half a second"},
-        {"what": "epochs", "chosen": "20", "because": "1,866 training rows are few; the table of "
-         "defaults gives few rows more passes"},
-    ]  # fmt: skip
-
-
-def _findings() -> list[dict[str, Any]]:
-    return [
-        {"check": "missing_text", "severity": "info", "score": 0.01, "count": 27,
-         "rows": list(range(27)), "because": "27 rows have no text.",
-         "remedy": "They are left out.",
-         "fixed": True},
-        {"check": "near_duplicates", "severity": "warn", "score": 0.4, "count": 212,
-         "rows": list(range(0, 300, 3)), "because": "212 rows nearly copy another row.",
-         "remedy": "They were kept on one side of the division.", "fixed": True},
-        {"check": "label_conflicts", "severity": "error", "score": 0.8, "count": 14,
-         "rows": [5, 91, 17], "because": "14 rows have the same text and different labels.",
-         "remedy": "Read them and correct their labels.", "fixed": False},
-    ]  # fmt: skip
 
 
 def _division(names: tuple[str, ...], truth: np.ndarray, valid: bool) -> dict[str, Any]:
@@ -259,18 +236,6 @@ def _bins(
                      "confidence": float(sure[inside].mean()) if n else None,
                      "accuracy": float(right[inside].mean()) if n else None})  # fmt: skip
     return bins
-
-
-def _settings() -> dict[str, Any]:
-    return {
-        "task": "text-classification", "seed": 0,
-        "data": {"path": "/home/somebody/data/reviews.csv", "text": ["review"], "label": "stars",
-                 "group": None, "split": {"train": 0.7, "valid": 0.15, "test": 0.15}},
-        "model": {"name": "embedded", "pooling": "mean", "max_length": 128, "dropout": 0.1},
-        "train": {"epochs": 20, "batch_size": 16, "learning_rate": 2e-05, "optimizer": "adamw",
-                  "schedule": "linear", "precision": "bfloat16"},
-        "control": {"policy": "stop"}, "methods": {},
-    }  # fmt: skip
 
 
 def _events(folder: Path, snapshots: list[dict[str, Any]], verdict: str, best: int) -> None:

@@ -94,9 +94,11 @@ def test_notes_beyond_the_limit_are_counted(runs: ModuleType, tmp_path: Path) ->
 
 
 def paths(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Every place of a JSON document, of lists the first element only."""
+    """Every place of a JSON document, of lists the first element only, estimates as a whole."""
     if path:
         yield path
+    if isinstance(value, dict) and "value" in value:
+        return
     listed = enumerate(value[:1]) if isinstance(value, list) else ()
     for key, item in value.items() if isinstance(value, dict) else listed:
         yield from paths(item, (*path, key))

@@ -25,7 +25,7 @@ class Bin:
 
 
 def reliability(bins: Sequence[Bin]) -> Markup:
-    """Both sizes of the diagram; a mark's area grows with its rows. Empty without filled bins."""
+    """Both sizes of the diagram; a mark grows with its share of the rows. Empty without rows."""
     filled = [b for b in bins if b.n > 0]
     if not filled:
         return Markup("")
@@ -36,11 +36,11 @@ def _draw(size: str, bins: Sequence[Bin]) -> Markup:
     side = 400.0 if size == "wide" else 340.0
     x = Scale(0, 1, 52.0, side - 14)
     y = Scale(0, 1, side - 46, 12.0)
-    most = max(b.n for b in bins)
+    rows = sum(b.n for b in bins)
     parts = [
         _grid(x, y),
         element("line", x1=x(0), y1=y(0), x2=x(1), y2=y(1), class_="diagonal"),
-        *(_mark(b, x, y, most) for b in bins),
+        *(_mark(b, x, y, rows) for b in bins),
     ]
     about = "; ".join(_words(b).replace("\n", ", ") for b in bins)
     return drawing("reliability", size, side, side, "Reliability diagram", about, *parts)
@@ -64,9 +64,9 @@ def _grid(x: Scale, y: Scale) -> Markup:
     return element("g", *parts, aria_hidden="true")
 
 
-def _mark(b: Bin, x: Scale, y: Scale, most: int) -> Markup:
+def _mark(b: Bin, x: Scale, y: Scale, rows: int) -> Markup:
     at, over = x(b.confidence), y(b.accuracy)
-    radius = 3.5 + 10.5 * (b.n / most) ** 0.5
+    radius = 3 + 9 * (b.n / rows) ** 0.5
     words = _words(b)
     return element(
         "g", element("title", words),

@@ -1,0 +1,187 @@
+"""The report as a reader needs it: every number, reason and word of the run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from holdfast.report.page import write_report
+
+
+def estimates(value: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], float]]:
+    """Every number with an interval in a JSON document, with its path."""
+    if isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
+        return [((*path, key), value[key]) for key in ("value", "low", "high")
+                if value[key] is not None]  # fmt: skip
+    if isinstance(value, dict):
+        return [found for key, item in value.items() for found in estimates(item, (*path, key))]
+    return []
+
+
+@pytest.mark.parametrize("name", ["two", "six", "small"])
+def test_every_number_of_the_result_stands_on_the_page_rounded_once(
+    read_page: Any, runs: ModuleType, tmp_path: Path, name: str
+) -> None:
+    sizes = {"two": 2, "six": 6, "small": 3}
+    run = runs.make_run(tmp_path / "run", classes=sizes[name], seed=3)
+    text = read_page(write_report(run)).text
+    result = json.loads((run / "result.json").read_text())
+    found = [(path, value) for part in ("test", "valid", "train_probe", "baseline", "careless")
+             for path, value in estimates(result[part], (part,))]  # fmt: skip
+    assert len(found) > 60
+    for path, value in found:
+        rate = any(word in "".join(path) for word in
+                   ("accuracy", "f1", "precision", "recall", "careless"))  # fmt: skip
+        if "difference" in path:
+            shown = f"{100 * value:+.1f}"
+        else:
+            shown = f"{100 * value:.1f}" if rate else f"{value:.3f}"
+        assert shown in text, path
+
+
+def test_the_score_and_the_baseline_share_one_sentence(
+    read_page: Any, runs: ModuleType, tmp_path: Path
+) -> None:
+    def edit(result: dict[str, Any]) -> None:
+        result["test"]["metrics"]["accuracy"] = {
+            "value": 0.91249, "low": 0.87651, "high": 0.93849, "level": 0.95}  # fmt: skip
+        result["baseline"]["test"]["metrics"]["accuracy"]["value"] = 0.8
+
+    text = read_page(write_report(runs.make_run(tmp_path / "run", edit=edit))).text
+    assert "95 % interval 87.7 – 93.8 %" in text
+    assert "On 400 test rows" in text
+    assert "right answer for 91.2 %; the best baseline, linear probe, 80.0 %." in text
+
+
+def test_every_decision_finding_and_action_stands_with_its_reason(
+    read_page: Any, runs: ModuleType, tmp_path: Path
+) -> None:
+    run = runs.make_run(tmp_path / "run")
+    page = read_page(write_report(run))
+    text = page.text
+    result = json.loads((run / "result.json").read_text())
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    for decision in result["decisions"]:
+        line = f"<dt>{decision['what']}</dt>.*?{decision['chosen']}.*?{decision['because']}"
+        assert re.search(line, page.source), decision
+    for event in events:
+        if event["event"] in ("note", "action"):
+            assert event["because"] in text
+    for finding in result["data"]["findings"]:
+        assert finding["because"] in text
+        assert finding["remedy"] in text
+
+
+def test_every_look_is_in_the_table_behind_the_curves(runs: ModuleType, tmp_path: Path) -> None:
+    run = runs.make_run(tmp_path / "run")
+    source = write_report(run).read_text()
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    looks = [event for event in events if event["event"] == "snapshot"]
+    for look in looks:
+        for value in (look["train_loss"], look["valid_loss"], look["refined_loss"]):
+            assert f'<td class="n">{value:.3f}</td>' in source
+    assert source.count("(kept)</th>") == 1
+
+
+def test_too_many_classes_for_a_matrix_still_list_the_confusions(
+    read_page: Any, runs: ModuleType, tmp_path: Path
+) -> None:
+    page = read_page(write_report(runs.make_run(tmp_path / "run", classes=300, n_test=600)))
+    assert 'class="matrix' not in page.source
+    assert "Most frequent confusions" in page.text
+    assert len(page.source) < 1_500_000
+
+
+def test_a_number_that_is_undefined_says_why(
+    read_page: Any, runs: ModuleType, tmp_path: Path
+) -> None:
+    def edit(result: dict[str, Any]) -> None:
+        result["test"]["metrics"]["accuracy"] = runs.undefined("only one class is present")
+        result["baseline"]["comparison"]["difference"] = runs.undefined("no rows differ")
+
+    text = read_page(write_report(runs.make_run(tmp_path / "run", edit=edit))).text
+    assert "undefined: only one class is present" in text
+    assert "it is defined for two classes only" in text
+    assert "could not be compared" in text
+
+
+def test_an_interval_that_is_unreliable_says_so(
+    read_page: Any, runs: ModuleType, tmp_path: Path
+) -> None:
+    def edit(result: dict[str, Any]) -> None:
+        result["test"]["metrics"]["f1_macro"]["note"] = "unreliable below 100 rows"
+
+    assert "unreliable below 100 rows" in read_page(
+        write_report(runs.make_run(tmp_path / "run", edit=edit))
+    ).text  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "p", "words"),
+    [
+        (0.05, 0.01, 0.09, 0.01, "better than the linear probe"),
+        (0.05, 0.01, 0.09, None, "better than the linear probe"),
+        (-0.05, -0.09, -0.01, 0.01, "worse than the linear probe"),
+        (0.02, -0.01, 0.05, 0.3, "cannot be told apart"),
+        (0.02, -0.01, 0.05, None, "cannot be told apart"),
+        (0.04, 0.001, 0.09, 0.06, "cannot be told apart"),
+    ],
+)
+def test_the_paired_test_is_put_into_words(
+    read_page: Any,
+    runs: ModuleType,
+    tmp_path: Path,
+    value: float,
+    low: float,
+    high: float,
+    p: float,
+    words: str,
+) -> None:
+    def edit(result: dict[str, Any]) -> None:
+        result["baseline"]["comparison"]["difference"].update(value=value, low=low, high=high)
+        result["baseline"]["comparison"]["p_value"] = p
+
+    assert words in read_page(write_report(runs.make_run(tmp_path / "run", edit=edit))).text
+
+
+def test_without_the_blocks_the_confusions_come_from_the_predictions(
+    read_page: Any, runs: ModuleType, tmp_path: Path
+) -> None:
+    whole = read_page(write_report(runs.make_run(tmp_path / "whole"))).source
+
+    def edit(result: dict[str, Any]) -> None:
+        del result["test"]["confusion"], result["hardest"], result["test"]["reliability"]
+
+    older = read_page(write_report(runs.make_run(tmp_path / "older", edit=edit))).source
+    matrix = re.compile(r'<table class="matrix">.*?</table>', re.DOTALL)
+    assert matrix.findall(older) == matrix.findall(whole)
+    assert "kept no texts" in older
+
+
+def test_the_careless_block_appears_only_when_it_was_measured(
+    read_page: Any, runs: ModuleType, tmp_path: Path
+) -> None:
+    for careless in (True, False):
+        page = read_page(write_report(runs.make_run(tmp_path / str(careless), careless=careless)))
+        assert ("careless division would have reported" in page.text) is careless
+
+
+def test_an_unknown_verdict_is_shown_as_it_is(
+    read_page: Any, runs: ModuleType, tmp_path: Path
+) -> None:
+    page = read_page(write_report(runs.make_run(tmp_path / "run", verdict="brand_new")))
+    assert "The verdict is “brand_new”." in page.text
+
+
+def test_every_label_of_the_contract_has_plain_words() -> None:
+    from typing import get_args
+
+    from holdfast.core.records import Label
+    from holdfast.report.view.headline import PLAIN
+
+    assert set(PLAIN) == set(get_args(Label))
