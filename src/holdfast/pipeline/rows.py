@@ -46,6 +46,11 @@ def load_and_divide(recipe: Recipe, tell: Tell = lambda _: None) -> Divided:
     sides, companions = _sides(data)
     tell_all(tell, companions, ())
     given = {name: _given(source, data, table) for name, source in sides.items()}
+    if not data.split.test and "test" not in given:
+        raise RecipeError(
+            "data.split.test", "must be above 0 where no test rows are given", 0,
+            "The honest number needs test rows: leave a share, or name a file with data.test.",
+        )  # fmt: skip
     shares = (data.split.train, data.split.valid, data.split.test)
     splits = divide(table, seed=recipe.seed, fractions=shares, **given)
     tell_all(tell, splits.decisions, splits.findings)

@@ -69,8 +69,9 @@ def divide(
     ----------
     table : the rows to divide.
     seed : equal seeds and rows give equal divisions.
-    fractions : train, valid and test, each above 0, summing to 1. With a given table the other
-        two keep their proportion, to a whole percent: 82/18 by default.
+    fractions : train, valid and test, summing to 1, train and valid above 0. A test share of 0
+        divides into training and validation rows only; the test rows are then empty. With a given
+        table the other two keep their proportion, to a whole percent: 82/18 by default.
     test, valid : used as they are, with the classes of ``table``. Rows of ``table`` that copy one
         of theirs, or share a group, are dropped; so are those of ``valid`` against ``test``.
 
@@ -96,7 +97,8 @@ def _divide_source(
     kept = np.flatnonzero(~dropped(drops, "source", len(table)))
     labels = table.column("label")[kept]
     _check_left(table, labels, gathered)
-    names = tuple(name for name in SIDES if name not in gathered.tables)
+    wanted = [name for name, share in zip(SIDES, fractions, strict=True) if share > 0]
+    names = tuple(name for name in wanted if name not in gathered.tables)
     shares = _shares(fractions, names)
     groups = number_groups(table.column("group") if table.has_groups else None)
     copies = gathered.copies
@@ -124,7 +126,7 @@ def _wrap(gathered: Gathered, drops: tuple[Drops, ...], divided: _Divided, seed:
                 valid.source, "has no row left that is no copy of a test row", None,
                 "Give other validation rows, or none: they are then taken from the source.",
             )  # fmt: skip
-    tables.setdefault("test", gathered.tables.get("test", source))
+    tables.setdefault("test", gathered.tables.get("test", source.take([])))
     return Splits(
         TrainSplit(tables["train"]), ValidSplit(tables["valid"]), HeldOut(tables["test"]),
         _records(gathered, drops, divided), _findings(gathered, drops, divided),
@@ -210,9 +212,10 @@ def _shares(fractions: tuple[float, ...], names: Sequence[str]) -> tuple[float, 
 
 def _check_fractions(fractions: tuple[float, ...]) -> None:
     whole = len(fractions) == len(SIDES) and abs(sum(fractions) - 1) < 1e-6
-    if not whole or not all(0 < fraction < 1 for fraction in fractions):
+    if not whole or not all(0 < fraction < 1 for fraction in fractions[:2]) or fractions[2] < 0:
         raise RecipeError(
-            "data.split", "needs three fractions above 0 that sum to 1 (train, valid, test)",
+            "data.split",
+            "needs three fractions that sum to 1, train and valid above 0 and test not below",
             tuple(fractions), "For example data.split: {train: 0.7, valid: 0.15, test: 0.15}.",
         )  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""Foreign worlds, one adapter per library; the only room that knows them."""
