@@ -105,8 +105,10 @@ def load(recipe: Recipe, classes: Sequence[str]) -> LoadedClassifier:
 def make_job(
     ready: Ready, accelerator: Accelerator, run: Path | None, listeners: Sequence[Any],
     checkpoint_every_s: float = LEAST_SECONDS, tell: Callable[[Decision], None] = lambda _: None,
+    decisions: Sequence[Decision] = (),
 ) -> tuple[Job, HeadRefit]:  # fmt: skip
-    """The loop's job, and the listener that keeps the linear-probe baseline."""
+    """The loop's job, and the listener that keeps the linear-probe baseline; ``decisions`` are
+    those on the rows, which the journal gives before the others."""
     recipe = ready.recipe
     seed, classes = recipe.seed, len(ready.task.classes)
     refit = HeadRefit(
@@ -120,7 +122,8 @@ def make_job(
         plan=ready.plan, accelerator=accelerator, groups=_groups, optimizer=build_optimizer,
         schedule=build_schedule, criterion=criterion(ready), monitor=plain_rule,
         advisor=_advisor(ready), terms={p.name: _terms(p) for p in ready.plan.phases},
-        listeners=(refit, *listeners), journal=Journal(run if writes else None),
+        listeners=(refit, *listeners), decisions=(*decisions, *ready.decisions),
+        journal=Journal(run if writes else None),
         store=CheckpointStore(run / "checkpoints" if run else None, checkpoint_every_s, tell),
     )  # fmt: skip
     return job, refit

@@ -77,7 +77,7 @@ def _train(
     accelerator = make_accelerator(str(ready.recipe.train.precision))
     begun = _remember(run, ready, divided, again) if accelerator.is_main_process else {}
     accelerator.wait_for_everyone()
-    job, refit = make_job(ready, accelerator, run, listeners, every_s, tell)
+    job, refit = make_job(ready, accelerator, run, listeners, every_s, tell, divided.decisions)
     before = opened_before(job.journal)
     prepared_s = time.perf_counter() - ready.loaded_at
     fitted = fit(job, again)

@@ -90,6 +90,8 @@ def _begin(run: Run, resume: bool) -> None:
         run.load_state_dict(state, begin_phase)
         return
     run.journal.cut(0)
+    for decision in run.job.decisions:
+        run.journal.note(0, decision.what, decision.because, chosen=decision.chosen)
     _evaluation_point(run)
 
 

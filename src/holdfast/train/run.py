@@ -12,7 +12,7 @@ import torch
 
 from holdfast.core.errors import Defect
 from holdfast.core.events import EVENTS, Advisor, LossTerm, Monitor, Stateful
-from holdfast.core.records import Action, Ints, Snapshot, Verdict
+from holdfast.core.records import Action, Decision, Ints, Snapshot, Verdict
 from holdfast.train.batches import probe_positions
 from holdfast.train.checkpoint import CheckpointStore
 from holdfast.train.journal import Journal
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 class Job:
     """Everything a run is made of, ready to go.
 
+    ``decisions`` were made on the way here; the journal begins with them.
     ``groups`` turns a phase into parameter groups (``params``, ``lr``, ``weight_decay``), or none
     where nothing learns; ``criterion`` turns a snapshot into a number, smaller is better.
     """
@@ -47,6 +48,7 @@ class Job:
     advisor: Advisor | None = None
     terms: Mapping[str, Sequence[LossTerm]] = field(default_factory=dict)
     listeners: Sequence[Any] = ()
+    decisions: Sequence[Decision] = ()
     journal: Journal = field(default_factory=lambda: Journal(None))
     store: CheckpointStore = field(default_factory=lambda: CheckpointStore(None))
 
