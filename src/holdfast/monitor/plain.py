@@ -22,7 +22,7 @@ bootstrap) lies on one side of 0. Validation losses are refined (after the best 
 snapshot) where the logits are at hand, so that confidence alone never counts as overfitting. The
 margin is 5 % of the best loss, at least 0.02 nats. The slope of the train probe stands in the
 evidence. At that p, 20 looks at flat simulated histories were called ``overfit`` at any look in
-about 3 % of runs (at p < 0.05: 22 %). ``confidence`` is the share of resamples that agree with the
+3 to 4 % of runs (at p < 0.05: 22 %). ``confidence`` is the share of resamples that agree with the
 label (1 − p for ``overfit``); 0 for ``inconclusive``, which claims nothing.
 """
 
