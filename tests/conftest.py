@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,4 +23,120 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("HOLDFAST_DATA", beside))
     if not folder.is_dir():
         pytest.skip(f"needs the real data sets: set HOLDFAST_DATA to their folder ({folder})")
+    return folder
+
+
+WORDS = [f"w{i}" for i in range(40)]
+MARKS = ["bad", "good", "odd"]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+class Killed(BaseException):
+    """What a test raises from inside a run to end it as a kill would."""
+
+
+@pytest.fixture(scope="session")
+def killed() -> type[BaseException]:
+    return Killed
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a BERT of two layers of 32 units, drawn at random, that reads WORDS and
+    MARKS."""
+    import torch
+    from transformers import BertConfig, BertModel
+    from transformers.utils import logging
+
+    folder = tmp_path_factory.mktemp("model") / "tiny-bert"
+    logging.disable_progress_bar()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        BertModel(BertConfig(
+            vocab_size=len(SPECIAL + WORDS + MARKS), hidden_size=32, num_hidden_layers=2,
+            num_attention_heads=2, intermediate_size=48, max_position_embeddings=64,
+            initializer_range=0.2,
+        )).save_pretrained(folder)  # fmt: skip
+    logging.enable_progress_bar()
+    word_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def word_tokenizer() -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: index for index, word in enumerate(SPECIAL + WORDS + MARKS)}
+    inner = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )  # fmt: skip
+    names = dict(zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL, strict=True))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, **{f"{key}_token": token for key, token in names.items()}
+    )
+
+
+@pytest.fixture(scope="session")
+def marked_rows() -> Callable[..., list[tuple[str, str]]]:
+    """Texts of random words, each with the mark of its class, or (one in ten) of another."""
+
+    def make(
+        n: int = 160, classes: Sequence[str] = ("no", "yes"), seed: int = 0
+    ) -> list[tuple[str, str]]:
+        rng = np.random.default_rng(seed)
+        rows = []
+        for index in range(n):
+            right = index % len(classes)
+            mark = MARKS[right if rng.random() < 0.9 else (right + 1) % len(classes)]
+            words = [WORDS[i] for i in rng.integers(0, len(WORDS), rng.integers(6, 14))]
+            words.insert(int(rng.integers(0, len(words))), mark)
+            rows.append((" ".join(words), classes[right]))
+        return rows
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_csv() -> Callable[..., Path]:
+    """Write rows under a header and give the path."""
+
+    def write(
+        path: Path, rows: Sequence[Sequence[str]], header: Sequence[str] = ("text", "label")
+    ) -> Path:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([header, *rows])
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def marked_csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: Any) -> Path:
+    """160 rows of two classes."""
+    path: Path = write_csv(tmp_path_factory.mktemp("data") / "reviews.csv", marked_rows())
+    return path
+
+
+@pytest.fixture(scope="session")
+def quick(tiny_model: Path) -> list[str]:
+    """The settings of a run of a second: ``--set`` strings."""
+    return [
+        f"model.name={tiny_model}", "train.epochs=2", "train.precision=float32",
+        "train.threads=1", "train.learning_rate=1e-3",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def finished_run(
+    tmp_path_factory: pytest.TempPathFactory, marked_csv: Path, quick: list[str]
+) -> Path:
+    """The folder of a finished run, to be read only."""
+    from holdfast.pipeline.main import train
+    from holdfast.recipe import Recipe, override
+
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    train(override(Recipe(), [f"data.path={marked_csv}", *quick]), folder)
     return folder
