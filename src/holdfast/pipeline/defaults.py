@@ -85,7 +85,8 @@ def resolve(recipe: Recipe, parameters: int, rows: int) -> tuple[Recipe, tuple[D
     given = recipe.train.model_dump()
     wanted: dict[str, Any] = {
         "epochs": _epochs(line, methods, rows), "batch_size": line.batch_size,
-        "learning_rate": line.learning_rate, "optimizer": "adamw", "schedule": "linear", "warmup": 0.1, "weight_decay": 0.01,
+        "learning_rate": line.learning_rate, "optimizer": "adamw",
+        "schedule": "linear", "warmup": 0.1, "weight_decay": 0.01,
         "label_smoothing": 0.0, "layer_decay": 1.0, "clip": 1.0, "metric": "refined_loss",
         "patience": PATIENCE,
     }  # fmt: skip
@@ -106,7 +107,8 @@ def _epochs(line: Default, methods: dict[str, Any], rows: int) -> float:
     contrast = methods["contrast"]
     if not contrast:
         return line.epochs or EPOCHS_WITHOUT_CONTRAST
-    return math.ceil(1000 * contrast["steps"] * contrast["batch_size"] / rows) / 1000 + line.epochs
+    drawn = int(contrast["steps"]) * int(contrast["batch_size"])
+    return math.ceil(1000 * drawn / rows) / 1000 + line.epochs
 
 
 def _methods(recipe: Recipe, line: Default) -> dict[str, dict[str, Any] | bool]:
