@@ -1,0 +1,85 @@
+"""What every audit check promises, found by discovery."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import holdfast.audit.checks as room
+from holdfast.audit.checks import all_checks
+from holdfast.data.memory import table_from_texts
+
+ALL = list(all_checks())
+
+
+def clean(n: int = 300):
+    """Sentences of common words with a faint hint of the class: nothing to report."""
+    rng = np.random.default_rng(0)
+    words = np.array([f"word{i}" for i in range(400)])
+    hints = [words[:40], words[40:80]]
+    texts = [
+        " ".join([*rng.choice(words, rng.integers(8, 16)), *rng.choice(hints[i % 2], 2)])
+        for i in range(n)
+    ]
+    return table_from_texts(texts, [("no", "yes")[i % 2] for i in range(n)])
+
+
+def messy():
+    """One of everything: copies with other labels, marks, numbers, a thin and a big class."""
+    texts = ["the same words again and again"] * 6 + ["1 2 3", "!!!", "x"] + [
+        f"SECRET this one is number {i} of the good ones" for i in range(60)
+    ] + [f"that one is number {i} of the rest" for i in range(300)]  # fmt: skip
+    labels = ["a", "b"] * 3 + ["a", "b", "a"] + ["a"] * 60 + ["b"] * 300
+    return table_from_texts([*texts, "odd one", "odd two", "odd three"], [*labels, *["B "] * 3])
+
+
+def test_every_file_of_the_room_registers_a_check() -> None:
+    files = {path.stem for path in Path(room.__file__).parent.glob("*.py")} - {"__init__"}
+    used = {check.__module__.rsplit(".", 1)[1] for check in all_checks().values()}
+    assert files == used
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_it_is_silent_on_clean_rows(name: str) -> None:
+    assert all_checks()[name](clean()) is None
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("n", [3, 4, 10])
+def test_it_survives_a_handful_of_rows(name: str, n: int) -> None:
+    texts = [f"text number {i} stands here" for i in range(n)]
+    table = table_from_texts(texts, [("no", "yes")[i % 2] for i in range(n)], rare_below=1)
+    finding = all_checks()[name](table)
+    assert finding is None or finding.count <= n
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_it_finds_is_whole(name: str) -> None:
+    table = messy()
+    finding = all_checks()[name](table)
+    if finding is None:
+        return
+    assert finding.severity in ("info", "warn", "error")
+    assert 0 <= finding.score <= 1
+    assert finding.count >= 1
+    assert set(finding.rows) <= {int(row) for row in table.column("row")}
+    assert finding.because
+    assert finding.remedy
+    json.dumps(finding.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_twice_is_the_same(name: str) -> None:
+    check = all_checks()[name]
+    assert check(messy()) == check(messy())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_table_is_left_as_it_was(name: str) -> None:
+    table = messy()
+    before = table.rows.to_list()
+    all_checks()[name](table)
+    assert table.rows.to_list() == before

@@ -1,0 +1,107 @@
+"""What every registered schedule promises, found by discovery."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import transformers
+
+from holdfast.core.errors import RecipeError
+from holdfast.methods.schedules import SCHEDULES, build_schedule
+
+ALL = list(SCHEDULES)
+SHAPES = [(1, 0), (1, 1), (10, 0), (10, 1), (10, 3), (10, 10), (97, 10), (1000, 100)]
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("steps", "warmup"), SHAPES)
+def test_every_scale_is_between_zero_and_one(name: str, steps: int, warmup: int) -> None:
+    schedule = build_schedule(name, steps, warmup)
+    scales = [schedule.scale(step) for step in range(steps + 3)]
+    assert min(scales) >= 0
+    assert max(scales) <= 1
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_warm_up_rises_in_equal_steps_and_the_first_update_moves(name: str) -> None:
+    schedule = build_schedule(name, 50, 5)
+    assert [schedule.scale(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("steps", "warmup"), [(10, 0), (97, 10)])
+def test_after_the_warm_up_it_never_rises(name: str, steps: int, warmup: int) -> None:
+    schedule = build_schedule(name, steps, warmup)
+    scales = [schedule.scale(step) for step in range(max(0, warmup - 1), steps)]
+    assert scales == sorted(scales, reverse=True)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("steps", "warmup"), [(10, 0), (97, 10), (10, 9)])
+def test_no_update_inside_a_phase_is_wasted(name: str, steps: int, warmup: int) -> None:
+    schedule = build_schedule(name, steps, warmup)
+    assert all(schedule.scale(step) > 0 for step in range(steps))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_scale_depends_on_the_step_and_the_state_alone(name: str) -> None:
+    """So that a resumed run goes on; the state must pass through JSON and the like."""
+    losses = [1.0, 0.9, 0.95, 0.97, 0.98, 0.99, 0.5, 0.6, 0.7]
+    whole, cut = build_schedule(name, 60, 6), build_schedule(name, 60, 6)
+    for loss in losses[:4]:
+        whole.observe(loss)
+        cut.observe(loss)
+    again = build_schedule(name, 60, 6)
+    again.load_state_dict(json.loads(json.dumps(cut.state_dict())))
+    for loss in losses[4:]:
+        whole.observe(loss)
+        again.observe(loss)
+    for step in (0, 3, 20, 59):
+        assert again.scale(step) == whole.scale(step)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(RecipeError, match="cosine"):
+        build_schedule("cosin", 10, 1)
+
+
+ORACLES = {
+    "linear": lambda o, w, n: transformers.get_linear_schedule_with_warmup(o, w, n),
+    "cosine": lambda o, w, n: transformers.get_cosine_schedule_with_warmup(o, w, n),
+    "constant": lambda o, w, n: transformers.get_constant_schedule_with_warmup(o, w),
+}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize(("steps", "warmup"), [(10, 0), (40, 4), (97, 10)])
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
+def test_after_the_warm_up_it_is_that_of_transformers(name: str, steps: int, warmup: int) -> None:
+    """Theirs rises from 0 at the first update, which wastes it; ours from 1 ÷ warm-up."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = ORACLES[name](optimizer, warmup, steps)
+    ours = build_schedule(name, steps, warmup)
+    for step in range(steps):
+        expected = theirs.get_last_lr()[0]
+        if step < warmup:
+            expected += 1 / warmup
+        assert ours.scale(step) == pytest.approx(expected, abs=1e-12)
+        optimizer.step()
+        theirs.step()
+
+
+PLATEAU = [
+    ([], 1.0), ([1.0], 1.0), ([1.0, 1.1], 1.0), ([1.0, 1.1, 1.2], 0.5),
+    ([1.0, 1.1, 0.9, 1.0], 1.0), ([1.0, 1.1, 1.1, 1.1], 0.5), ([1.0, 1.1, 1.1, 1.1, 1.1], 0.25),
+    ([1.0, 1.0, 1.0], 0.5), ([3.0, 2.0, 1.0, 0.5], 1.0), ([1.0, float("nan"), float("nan")], 0.5),
+    ([1.0, 1.1, 1.2, 0.9, 1.0, 1.0], 0.25),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("losses", "factor"), PLATEAU)
+def test_plateau_halves_after_two_looks_without_improvement(losses, factor: float) -> None:
+    schedule = build_schedule("plateau", 100, 0)
+    for loss in losses:
+        schedule.observe(loss)
+    assert schedule.scale(50) == factor
