@@ -211,7 +211,7 @@ def test_three_thousand_rows_of_77_classes_take_seconds() -> None:
 
 def test_rare_classes_keep_their_coverage() -> None:
     """A law with a class of 2 %: the interval of macro-F1 holds the truth in at least 91 % of 300
-    samples of 100 rows (BCa alone: about 83 %); the full figures are in the benchmark."""
+    samples of 100 rows; the full figures are in the benchmark."""
     rng, classes = np.random.default_rng(0), 3
     law = np.array([0.40, 0.07, 0.01, 0.06, 0.42, 0.02, 0.003, 0.004, 0.013])
     cells, covered, runs = law.reshape(3, 3), 0, 300
