@@ -1,0 +1,126 @@
+"""An arm of a comparison: a system with its settings, run on given rows in its own process."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from peers.process import Ended, commit, run_process
+from peers.rows import Parts
+
+HERE = Path(__file__).resolve().parent
+COMMAND = "from holdfast.cli.main import run; run()"
+SCRIPTS = {"trainer": "trainer_arm.py", "setfit": "setfit_arm.py"}
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """``settings`` are recipe keys for Holdfast, the script's own for a peer. With ``whole`` the
+    validation rows are training rows too: for a system that would not use them otherwise."""
+
+    system: Literal["holdfast", "trainer", "setfit"]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``result`` goes into the cell; ``right`` says of each test row whether it was right."""
+
+    result: dict[str, Any]
+    right: list[bool]
+
+
+def run_arm(arm: Arm, parts: Parts, *, seed: int, threads: int) -> Answer:
+    """Run one arm from a cold start; raises when its process fails or loses a row."""
+    load = os.getloadavg()[0]
+    given = parts.whole() if arm.whole else parts
+    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
+        folder = Path(name)
+        run = _holdfast if arm.system == "holdfast" else _peer
+        ended, predictions, told = run(arm, given, folder, seed, threads)
+    right = [one == other for one, other in zip(predictions, parts.test.labels, strict=True)]
+    accuracy = sum(right) / len(right)
+    surroundings = {"threads": threads, "load_before": round(load, 2), "commit": commit()}
+    return Answer({"accuracy": accuracy, **told, **asdict(ended), **surroundings}, right)
+
+
+def write_recipe(parts: Parts, folder: Path, seed: int) -> Path:
+    """Three CSV files and a recipe that names them; everything else is Holdfast's own choice."""
+    for name, rows in parts.named().items():
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            lines = zip(rows.texts, rows.labels, strict=True)
+            csv.writer(file).writerows([("text", "label"), *lines])
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(
+        f"seed: {seed}\ndata: {{path: train.csv, valid: valid.csv, test: test.csv, text: text, "
+        "label: label}\n",
+        encoding="utf-8",
+    )
+    return recipe
+
+
+def _holdfast(
+    arm: Arm, parts: Parts, folder: Path, seed: int, threads: int
+) -> tuple[Ended, list[str], dict[str, Any]]:
+    recipe = write_recipe(parts, folder, seed)
+    settings = [f"--set={key}={value}" for key, value in arm.settings.items()]
+    words = ["train", str(recipe), "--out", str(folder / "run"), "--json", "--quiet", *settings]
+    ended = run_process([sys.executable, "-c", COMMAND, *words], folder, threads)
+    result = json.loads((folder / "run" / "result.json").read_text(encoding="utf-8"))
+    check_rows(result, parts)
+    return ended, _predictions(folder / "run" / "predictions.parquet"), told_by_holdfast(result)
+
+
+def check_rows(result: Mapping[str, Any], parts: Parts) -> None:
+    """Refuse a run that did not use exactly the rows that the peers had."""
+    for name, rows in parts.named().items():
+        if result["data"][name] != len(rows):
+            found = result["data"][name]
+            raise ValueError(f"Holdfast used {found} {name} rows of {len(rows)}: not the same rows")
+
+
+def told_by_holdfast(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat figures of a ``result.json``."""
+    timing = result["timing"]
+    others = {
+        entry["what"]: entry["test"]["metrics"]["accuracy"]["value"]
+        for entry in result["baseline"]["all"]
+    }
+    return {
+        "probe_accuracy": others.get("linear probe"), "train_s": timing["train_s"],
+        "examples_per_s": timing["examples_per_s"], "evaluate_s": timing["evaluate_s"],
+        "steps": result["last_step"], "best_step": result["best_step"],
+        "precision": result["model_facts"]["precision"],
+        "train_rows": result["data"]["train"], "told_peak_mb": result["peak_memory_mb"],
+    }  # fmt: skip
+
+
+def _predictions(path: Path) -> list[str]:
+    import pyarrow.parquet as parquet
+
+    table = parquet.read_table(path, columns=["row", "prediction"]).sort_by("row")
+    predictions: list[str] = table["prediction"].to_pylist()
+    return predictions
+
+
+def _peer(
+    arm: Arm, parts: Parts, folder: Path, seed: int, threads: int
+) -> tuple[Ended, list[str], dict[str, Any]]:
+    from holdfast.models.embedded import embedded_folder
+
+    rows = {name: asdict(rows) for name, rows in parts.named().items()}
+    job = {"model": str(embedded_folder()), "seed": seed, "classes": parts.classes, "rows": rows,
+           "settings": dict(arm.settings)}  # fmt: skip
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    script = HERE / SCRIPTS[arm.system]
+    ended = run_process([sys.executable, str(script), str(folder)], folder, threads)
+    answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    return ended, answer.pop("predictions"), {**answer, "train_rows": len(parts.train)}

@@ -1,0 +1,229 @@
+"""Accuracy and time on 100, 400 and 1,600 labelled rows, against four peers on the same rows.
+
+    python benchmarks/small_data.py                 # 100 rows seed by seed, then 400, then 1,600
+    python benchmarks/small_data.py --minutes 60    # start no new cell after an hour
+    python benchmarks/small_data.py --quick         # a smoke test, nothing is kept
+    python benchmarks/small_data.py --tables        # the tables of what is there
+
+CR, MR and TREC without copies; the labelled rows are divided into 82 % training and 18 %
+validation, stratified; the test rows are 2,000 others, the same for every seed and size. All start
+from MiniLM. Arms: Holdfast's default; the Hugging Face Trainer (3 epochs, its defaults, batches of
+8); the Trainer with early stopping (20 epochs, batches of 16, patience 3, the best state by
+validation loss restored); SetFit at 100 rows. The linear probe is the one in Holdfast's result.
+
+Every arm learns from the training rows alone. SetFit and the plain Trainer have no use for
+validation rows, so "SetFit, all rows" learns from those too; it comes last, once a set.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cells import NOT_RUN, Cell, grid, publish, run_cells
+from peers.arms import Arm
+from peers.rows import SETS, Parts, clean_set, draw, labelled_counts
+from peers.script import options, results_path, runner
+from peers.tables import (
+    column,
+    foot,
+    gap,
+    markdown,
+    matched,
+    points,
+    ratio,
+    records,
+    spread,
+    target,
+    times,
+)
+
+NAME = "small_data"
+BY = ("rows", "data", "seed")
+SIZES = (100, 400, 1600)
+SEEDS = 3
+MAIN, PLAIN, STOPPING, SETFIT = "holdfast", "trainer", "early stopping", "setfit"
+SETFIT_ALL, PROBE = "setfit, all rows", "linear probe"
+PEERS = (PLAIN, STOPPING, PROBE)
+ALLOWED_POINTS = 0.5
+ALLOWED_S = 30.0
+
+
+def arms(quick: bool) -> dict[str, Arm]:
+    """The systems; the quick ones take a step or two."""
+    ours = {"train.max_steps": 4} if quick else {}
+    setfit = {"num_iterations": 1 if quick else 20}
+    stopping = {"epochs": 2 if quick else 20, "batch_size": 16, "patience": 3}
+    return {
+        MAIN: Arm("holdfast", ours),
+        PLAIN: Arm("trainer", {"epochs": 1 if quick else 3, "batch_size": 8}),
+        STOPPING: Arm("trainer", stopping),
+        SETFIT: Arm("setfit", setfit), SETFIT_ALL: Arm("setfit", setfit, whole=True),
+    }  # fmt: skip
+
+
+def cells(quick: bool) -> list[dict[str, Any]]:
+    """By size, then seed, then set, with the arms side by side; SetFit with all rows last."""
+    if quick:
+        return grid(rows=[40], seed=[0], data=["cr"], arm=list(arms(quick)))
+    todo: list[dict[str, Any]] = []
+    for size in SIZES:
+        systems = [MAIN, PLAIN, STOPPING] + ([SETFIT] if size == SIZES[0] else [])
+        todo += grid(rows=[size], seed=range(SEEDS), data=SETS, arm=systems)
+    return todo + grid(rows=SIZES[:1], seed=[0], data=SETS, arm=[SETFIT_ALL])
+
+
+def parts_of(cell: Cell, quick: bool) -> Parts:
+    rows, counts = clean_set(cell["data"]), labelled_counts(cell["rows"])
+    return draw(rows, seed=cell["seed"], **counts, test=slice(0, 40) if quick else None)
+
+
+def with_probe(done: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The linear probe as an arm of its own; its time is part of Holdfast's."""
+    probes = [
+        {name: record[name] for name in BY} | {"arm": PROBE, "accuracy": record["probe_accuracy"]}
+        for record in done
+        if record["arm"] == MAIN and record["probe_accuracy"] is not None
+    ]
+    return [*map(dict, done), *probes]
+
+
+def report(todo: Sequence[Cell], results: Sequence[Any], threads: int) -> str:
+    finished = records(todo, results)
+    done = with_probe(finished)
+    sizes = list(dict.fromkeys(cell["rows"] for cell in todo))
+    parts = ["## Few labelled rows",
+             "MiniLM; accuracy on 2,000 test rows, in %, mean ± standard deviation over seeds.",
+             by_set(done, sizes),
+             "Over the sets, where Holdfast and both Trainers have run; differences are Holdfast "
+             "minus the peer in points, paired, with 95 % intervals over runs.",
+             by_size(done, sizes), "\n".join(targets(done, sizes)),
+             foot("python benchmarks/small_data.py", len(todo), finished, threads)]  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def by_set(done: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> str:
+    names = (MAIN, *PEERS, SETFIT, SETFIT_ALL)
+    lines = []
+    for size in sizes:
+        for data in SETS:
+            of = [r for r in done if r["rows"] == size and r["data"] == data]
+            shown = [
+                spread([100 * r["accuracy"] for r in of if r["arm"] == name]) for name in names
+            ]
+            if size != sizes[0]:
+                shown[names.index(SETFIT) :] = ["", ""]
+            lines.append([str(size), data, *shown])
+    return markdown(["Rows", "Set", *names], lines)
+
+
+def by_size(done: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> str:
+    """Means over all sets: accuracy, difference, training and command seconds."""
+    lines = []
+    for size in sizes:
+        for name in (MAIN, *PEERS, SETFIT, SETFIT_ALL):
+            needed = (MAIN, *PEERS) if name in (MAIN, *PEERS) else (MAIN, name)
+            groups = matched([r for r in done if r["rows"] == size], BY, needed)
+            if groups or name in (MAIN, *PEERS) or size == sizes[0]:
+                lines.append([str(size), name, *line(groups, name)])
+    head = ["Rows", "System", "Runs", "Accuracy, %", "Holdfast minus it", "Train, s",
+            "Command, s", "Processor, s", "Peak, MB"]  # fmt: skip
+    return markdown(head, lines)
+
+
+def line(groups: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    if not groups:
+        return ["0", *[NOT_RUN] * 6]
+    seconds = ["part of Holdfast", "", "", ""]
+    if name != PROBE:
+        told = ("train_s", "command_s", "cpu_s", "peak_mb")
+        seconds = [spread(column(groups, name, figure)) for figure in told]
+    difference = "" if name == MAIN else points(against(groups, name))
+    accuracy = spread(column(groups, name, "accuracy"), 100)
+    return [str(len(groups)), accuracy, difference, *seconds]
+
+
+def against(groups: Sequence[Mapping[str, Any]], name: str) -> Any:
+    ours, theirs = column(groups, MAIN, "accuracy"), column(groups, name, "accuracy")
+    return gap(ours, theirs, f"{name} accuracy")
+
+
+def targets(done: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> list[str]:
+    """The targets, yes or no, over the runs that have all arms."""
+    lines = []
+    for size in sizes:
+        groups = matched([r for r in done if r["rows"] == size], BY, (MAIN, *PEERS))
+        lines += size_targets(size, groups)
+    groups = matched(done, BY, (MAIN, STOPPING))
+    if groups:
+        over = against(groups, STOPPING)
+        text = f"{points(over)} points over {over.n} runs"
+        lines.append(target("over all sizes, above early stopping", over.value > 0, text))
+    else:
+        lines.append(target("over all sizes, above early stopping", None, ""))
+    return [*lines, *setfit_targets(done, sizes[0])]
+
+
+def size_targets(size: int, groups: Sequence[Mapping[str, Any]]) -> list[str]:
+    whats = (
+        f"{size} rows: at most {ALLOWED_POINTS} points below the best peer",
+        f"{size} rows: `train_s` no more than early stopping's",
+        f"{size} rows: the whole command at most {ALLOWED_S:.0f} s more than early stopping's",
+        f"{size} rows: the whole command at most {ALLOWED_S:.0f} s more than its `train_s`",
+    )
+    if not groups:
+        return [target(what, None, "") for what in whats]
+    means = {name: mean(groups, name, "accuracy") for name in (MAIN, *PEERS)}
+    best = max(PEERS, key=lambda name: means[name])
+    below = 100 * (means[best] - means[MAIN])
+    train = [mean(groups, name, "train_s") for name in (MAIN, STOPPING)]
+    whole = [mean(groups, name, "command_s") for name in (MAIN, STOPPING)]
+    runs = f"over {len(groups)} runs"
+    return [
+        target(whats[0], below <= ALLOWED_POINTS,
+               f"{100 * means[MAIN]:.2f} against {100 * means[best]:.2f} of {best} {runs}"),
+        target(whats[1], train[0] <= train[1], f"{train[0]:.1f} against {train[1]:.1f} s {runs}"),
+        target(whats[2], whole[0] <= whole[1] + ALLOWED_S,
+               f"{whole[0]:.1f} against {whole[1]:.1f} s {runs}"),
+        target(whats[3], whole[0] <= train[0] + ALLOWED_S,
+               f"{whole[0]:.1f} against {train[0]:.1f} s {runs}"),
+    ]  # fmt: skip
+
+
+def setfit_targets(done: Sequence[Mapping[str, Any]], size: int) -> list[str]:
+    groups = matched([r for r in done if r["rows"] == size], BY, (MAIN, SETFIT))
+    whats = f"{size} rows: no gap to SetFit", f"{size} rows: in a quarter of SetFit's time"
+    if not groups:
+        return [target(what, None, "") for what in whats]
+    difference = against(groups, SETFIT)
+    share = ratio(column(groups, MAIN, "train_s"), column(groups, SETFIT, "train_s"), "setfit time")
+    text = f"{points(difference)} points over {difference.n} runs"
+    return [
+        target(whats[0], difference.value >= 0, text),
+        target(whats[1], share.value <= 0.25, f"{times(share)} of its `train_s`"),
+    ]
+
+
+def mean(groups: Sequence[Mapping[str, Any]], arm: str, name: str) -> float:
+    return statistics.fmean(column(groups, arm, name))
+
+
+def main(words: Sequence[str]) -> None:
+    chosen = options(__doc__ or "").parse_args(words)
+    path = results_path(NAME, chosen.threads, chosen.quick)
+    todo = cells(chosen.quick)
+    parts = functools.partial(parts_of, quick=chosen.quick)
+    run_one = runner(arms(chosen.quick), parts, path, chosen.threads)
+    minutes = 0 if chosen.tables else chosen.minutes
+    results = run_cells(NAME, todo, run_one, path, minutes=minutes)
+    text = report(todo, results, chosen.threads)
+    print(f"\n{text}")
+    if not chosen.quick:
+        publish(path.stem, text)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
