@@ -124,8 +124,8 @@ def marked_csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write
 def quick(tiny_model: Path) -> list[str]:
     """The settings of a run of a second: ``--set`` strings."""
     return [
-        f"model.name={tiny_model}", "train.epochs=2", "train.precision=float32",
-        "train.threads=1", "train.learning_rate=1e-3",
+        f"model.name={tiny_model}", "train.epochs=3", "train.precision=float32",
+        "train.threads=1", "train.learning_rate=1e-3", "methods.contrast.steps=3",
     ]  # fmt: skip
 
 

@@ -108,7 +108,7 @@ def make_job(
     decisions: Sequence[Decision] = (),
 ) -> tuple[Job, HeadRefit]:  # fmt: skip
     """The loop's job, and the listener that keeps the linear-probe baseline; ``decisions`` are
-    those on the rows, which the journal gives before the others."""
+    what the journal begins with."""
     recipe = ready.recipe
     seed, classes = recipe.seed, len(ready.task.classes)
     refit = HeadRefit(
@@ -122,7 +122,7 @@ def make_job(
         plan=ready.plan, accelerator=accelerator, groups=_groups, optimizer=build_optimizer,
         schedule=build_schedule, criterion=criterion(ready), monitor=plain_rule,
         advisor=_advisor(ready), terms={p.name: _terms(p) for p in ready.plan.phases},
-        listeners=(refit, *listeners), decisions=(*decisions, *ready.decisions),
+        listeners=(refit, *listeners), decisions=decisions,
         journal=Journal(run if writes else None),
         store=CheckpointStore(run / "checkpoints" if run else None, checkpoint_every_s, tell),
     )  # fmt: skip

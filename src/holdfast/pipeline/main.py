@@ -77,7 +77,8 @@ def _train(
     accelerator = make_accelerator(str(ready.recipe.train.precision))
     begun = _remember(run, ready, divided, again) if accelerator.is_main_process else {}
     accelerator.wait_for_everyone()
-    job, refit = make_job(ready, accelerator, run, listeners, every_s, tell, divided.decisions)
+    decisions = [Decision(**decision) for decision in begun.get("decisions", ())]
+    job, refit = make_job(ready, accelerator, run, listeners, every_s, tell, decisions)
     before = opened_before(job.journal)
     prepared_s = time.perf_counter() - ready.loaded_at
     fitted = fit(job, again)

@@ -55,8 +55,6 @@ def division_block(splits: Splits, test_labels: Any, classes: Sequence[str]) -> 
             name: {side: counts[side].get(index, 0) for side in sides}
             for index, name in enumerate(classes)
         },
-        "notes": [f"{decision.what}: {decision.chosen}: {decision.because}"
-                  for decision in splits.decisions],
     }  # fmt: skip
 
 

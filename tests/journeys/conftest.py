@@ -1,0 +1,68 @@
+"""The command as a user types it: inside this process, or in one of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HOLDFAST = Path(sys.executable).parent / "holdfast"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def holdfast(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Done]:
+    """Run the console script's function, in an empty folder, without a new process."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Done:
+        from holdfast.cli.main import run as main
+
+        monkeypatch.setattr(sys, "argv", ["holdfast", *map(str, arguments)])
+        capsys.readouterr()
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            code = leaving.code or 0
+        captured = capsys.readouterr()
+        return Done(int(code), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shell() -> Callable[..., Done]:
+    """Run the installed ``holdfast`` in a process of its own."""
+
+    def run(*arguments: object, cwd: Path, text: str | None = None, **env: str) -> Done:
+        done = subprocess.run(
+            [HOLDFAST, *map(str, arguments)], cwd=cwd, input=text, capture_output=True, text=True,
+            env=os.environ | env, check=False, timeout=120,
+        )  # fmt: skip
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def sets(quick: list[str]) -> list[str]:
+    """``quick`` as options of the command."""
+    return [part for setting in quick for part in ("--set", setting)]

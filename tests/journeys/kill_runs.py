@@ -1,0 +1,104 @@
+"""Started by ``test_kill_and_resume.py``: runs that are killed with SIGKILL, then resumed.
+
+It imports everything once and forks a process for each run, before any thread is started.
+Arguments: a folder, then settings. Prints one line a run: its name, how it was
+killed, the exit of the resume.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets  # noqa: F401
+import sklearn.linear_model  # noqa: F401
+import transformers.models.bert.modeling_bert  # noqa: F401
+
+import holdfast.pipeline.main as main
+import holdfast.pipeline.scoring as scoring
+import holdfast.train.checkpoint as checkpoint
+from holdfast.recipe import Recipe, override
+
+
+def die(*_: Any, **__: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class At:
+    """Dies at the n-th time an event is heard."""
+
+    name = "die"
+
+    def __init__(self, event: str, count: int) -> None:
+        self.left = count
+        setattr(self, event, self.hear)
+
+    def hear(self, run: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            die()
+
+
+def half_a_checkpoint() -> None:
+    write, saved = checkpoint._write, [0]
+
+    def half(path: Path, state: dict[str, Any]) -> None:
+        write(path, state)
+        saved[0] += 1
+        if saved[0] == 4:
+            os.truncate(path, path.stat().st_size // 2)
+            die()
+
+    checkpoint._write = half
+
+
+def patched(module: Any, name: str) -> Callable[[], None]:
+    return lambda: setattr(module, name, die)
+
+
+KILLS: dict[str, tuple[list[Any], Callable[[], None]]] = {
+    "before-recipe": ([], patched(main, "_remember")),
+    "step": ([At("gradients_ready", 6)], lambda: None),
+    "checkpoint": ([], half_a_checkpoint),
+    "model": ([], patched(scoring, "replace_folder")),
+    "scoring": ([], patched(scoring, "load_saved")),
+    "result": ([], lambda: before_result()),
+    "report": ([], patched(main, "_report")),
+}
+
+
+def before_result() -> None:
+    write = main.write_json
+    main.write_json = lambda path, value: (
+        die() if path.name == "result.json" else write(path, value)
+    )
+
+
+def one(settings: list[str], folder: Path, resume: bool, name: str | None) -> int:
+    """The wait status of a run in a process of its own."""
+    child = os.fork()
+    if child == 0:
+        listeners: list[Any] = []
+        if name is not None:
+            listeners, prepare = KILLS[name]
+            prepare()
+        try:
+            main.train(override(Recipe(), settings), folder, resume=resume, listeners=listeners,
+                       checkpoint_every_s=0.0)  # fmt: skip
+        except BaseException as error:
+            print(f"{name}: {error!r}", file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
+if __name__ == "__main__":
+    folder, settings = Path(sys.argv[1]), sys.argv[2:]
+    print("undisturbed", one(settings, folder / "undisturbed", False, None), 0, flush=True)
+    for name in KILLS:
+        died = one(settings, folder / name, False, name)
+        print(name, died, one(settings, folder / name, True, None), flush=True)
