@@ -68,7 +68,7 @@ def test_too_few_rows_say_how_many_would_be_needed() -> None:
     train, valid = [CHANCE, 0.4, 0.3, 0.25], [CHANCE, 0.50, 0.42, 0.43]
     verdict = plain_rule(history(train, valid, n=15, noise=0.4, seed=3))
     assert verdict.label == "inconclusive"
-    assert "would be needed" in verdict.because
+    assert "validation rows would settle it" in verdict.because
 
 
 def test_overfit_names_the_step_after_the_best_and_runnable_remedies() -> None:

@@ -155,8 +155,9 @@ def _nothing_learned(facts: Facts, history: Sequence[Snapshot]) -> Verdict | Non
     if facts.learned.high < 0:
         return None
     because = f"{_kind(facts)} at its best is not clearly below that of the first snapshot"
+    seen = max(margin(facts), abs(facts.learned.value))
     return _verdict(
-        "inconclusive", because + _rows_needed(facts.learned, margin(facts)), 0.0, facts=facts,
+        "inconclusive", because + _rows_needed(facts.learned, seen), 0.0, facts=facts,
         cause="too few steps, too low a learning rate, or too few rows",
         remedies=for_no_progress(history),
     )  # fmt: skip
@@ -190,12 +191,12 @@ def _undecided(facts: Facts, history: Sequence[Snapshot]) -> Verdict:
 
 
 def _rows_needed(gap: Difference, small: float) -> str:
-    """How many rows would shrink the half-width of this interval to the margin."""
+    """How many rows would shrink the half-width of this interval to a size that matters."""
     half = (gap.high - gap.low) / 2
     if not math.isfinite(half) or half <= small:
         return ""
     needed = math.ceil(gap.n * (half / small) ** 2)
-    return f"; about {float(f'{needed:.2g}'):,.0f} would be needed"
+    return f"; about {float(f'{needed:.2g}'):,.0f} validation rows would settle it"
 
 
 def _verdict(

@@ -1,0 +1,100 @@
+"""The estimator is one that scikit-learn accepts, and the same training as the command's."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.utils.estimator_checks import check_estimator
+
+from holdfast import TextClassifier
+from holdfast.core.errors import DataError
+
+SHORT = {"train.max_steps": 6, "train.threads": 1, "methods.contrast": False}
+
+
+def texts_and_labels(count: int = 60) -> tuple[list[str], np.ndarray]:
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.arange(count) % 2)
+    marks = ("bad", "good")
+    texts = [
+        " ".join([*(f"w{k}" for k in rng.choice(40, 6, replace=False)), marks[label]])
+        for label in labels
+    ]
+    return texts, np.array([10, 9])[labels]
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny_model: Path) -> TextClassifier:
+    texts, labels = texts_and_labels()
+    settings = {**SHORT, "train.max_steps": 40, "train.learning_rate": 3e-3}
+    return TextClassifier(str(tiny_model), settings).fit(texts, labels)
+
+
+def test_scikit_learns_own_checks_pass() -> None:
+    """scikit-learn runs its numeric checks only on estimators of numeric arrays, and says so."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Can't test estimator TextClassifier")
+        results = check_estimator(TextClassifier(), on_fail=None)
+    assert results
+    assert {result["status"] for result in results} == {"passed"}
+
+
+def test_classes_keep_the_labels_type_and_order(fitted: TextClassifier) -> None:
+    assert fitted.classes_.tolist() == [9, 10]
+    texts, labels = texts_and_labels()
+    assert set(fitted.predict(texts)) <= {9, 10}
+    assert fitted.score(texts, labels) > 0.8
+
+
+def test_probabilities_follow_classes_and_sum_to_one(fitted: TextClassifier) -> None:
+    texts, _ = texts_and_labels()
+    probabilities = fitted.predict_proba(texts)
+    assert probabilities.shape == (len(texts), 2)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-9)
+    np.testing.assert_array_equal(
+        fitted.classes_[probabilities.argmax(axis=1)], fitted.predict(texts)
+    )
+
+
+def test_a_pickled_estimator_answers_the_same(fitted: TextClassifier) -> None:
+    texts, _ = texts_and_labels()
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.predict_proba(texts), fitted.predict_proba(texts))
+
+
+def test_the_same_seed_gives_the_same_estimator(tiny_model: Path) -> None:
+    texts, labels = texts_and_labels(40)
+    first = TextClassifier(str(tiny_model), SHORT).fit(texts, labels).predict_proba(texts)
+    second = TextClassifier(str(tiny_model), SHORT).fit(texts, labels).predict_proba(texts)
+    np.testing.assert_array_equal(first, second)
+
+
+def test_it_works_inside_cross_validation_and_search(tiny_model: Path) -> None:
+    texts, labels = texts_and_labels(40)
+    scores = cross_val_score(TextClassifier(str(tiny_model), SHORT), texts, labels, cv=2)
+    assert scores.shape == (2,)
+    search = GridSearchCV(TextClassifier(str(tiny_model), SHORT), {"random_state": [0, 1]}, cv=2)
+    assert search.fit(texts, labels).best_params_["random_state"] in (0, 1)
+
+
+def test_what_is_not_fitted_says_so() -> None:
+    with pytest.raises(NotFittedError):
+        TextClassifier().predict(["a text"])
+
+
+def test_numbers_are_refused_as_texts(tiny_model: Path) -> None:
+    with pytest.raises(DataError, match="is not a text"):
+        TextClassifier(str(tiny_model)).fit(np.ones((4, 2)), [0, 1, 0, 1])
+
+
+def test_a_clone_has_the_parameters_and_nothing_learned(fitted: TextClassifier) -> None:
+    copy = clone(fitted)
+    assert copy.get_params() == fitted.get_params()
+    assert not hasattr(copy, "network_")
