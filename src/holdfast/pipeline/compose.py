@@ -26,7 +26,7 @@ from holdfast.tasks.metrics import Metric, find_metric
 from holdfast.tasks.text_classification import EncodedTexts, TextClassification, encode
 from holdfast.train.checkpoint import LEAST_SECONDS, CheckpointStore
 from holdfast.train.journal import Journal
-from holdfast.train.machine import choose_machine
+from holdfast.train.machine import choose_machine, several_on_processor
 from holdfast.train.plan import Phase, Plan, check_phase, evaluation_points
 from holdfast.train.run import Job
 
@@ -133,7 +133,8 @@ def make_accelerator(precision: str) -> Accelerator:
     """Accelerate's view of devices and processes; ``float32`` or ``bfloat16`` autocast."""
     from accelerate import Accelerator
 
-    return Accelerator(mixed_precision="bf16" if precision == "bfloat16" else "no")
+    mixed = "bf16" if precision == "bfloat16" else "no"
+    return Accelerator(mixed_precision=mixed, cpu=several_on_processor())
 
 
 def criterion(ready: Ready) -> Callable[[Snapshot], float]:

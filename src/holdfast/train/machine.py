@@ -60,6 +60,14 @@ def device_kind() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def several_on_processor() -> bool:
+    """Whether a launcher started several processes that have the processor alone.
+
+    Accelerate must be told: under plain ``torchrun`` it would take each for a run of its own.
+    """
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and device_kind() == "cpu"
+
+
 def _choose_precision(wanted: str) -> tuple[str, str]:
     if wanted != "auto":
         return wanted, "set in the recipe"
