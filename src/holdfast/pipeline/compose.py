@@ -13,8 +13,8 @@ from holdfast.core.records import Decision, Finding, Outputs, Snapshot
 from holdfast.data.table import Splits
 from holdfast.methods.contrast import Contrast
 from holdfast.methods.head_refit import HeadRefit
-from holdfast.methods.optimizers import build_optimizer
-from holdfast.methods.schedules import build_schedule
+from holdfast.methods.optimizers import OPTIMIZERS, build_optimizer
+from holdfast.methods.schedules import SCHEDULES, build_schedule
 from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.models.classifier import LoadedClassifier, load_classifier
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
@@ -72,6 +72,7 @@ def make_ready(recipe: Recipe, splits: Splits) -> Ready:
     frozen = freeze_part(loaded.network, recipe.model.freeze)
     train, valid = (encode(s.table, loaded.tokenizer, loaded.max_length)
                     for s in (splits.train, splits.valid))  # fmt: skip
+    _check_names(recipe)
     phases = phases_of(recipe, total, len(train))
     for phase in phases:
         check_phase(phase)
@@ -90,6 +91,12 @@ def make_ready(recipe: Recipe, splits: Splits) -> Ready:
         decisions=decisions, findings=(*unusual(recipe, total), *_truncated(train, loaded)),
         metric=metric, loaded_at=loaded_at,
     )  # fmt: skip
+
+
+def _check_names(recipe: Recipe) -> None:
+    """Refuse an unknown optimizer or schedule before anything is written."""
+    OPTIMIZERS[filled(recipe.train.optimizer)]
+    SCHEDULES[filled(recipe.train.schedule)]
 
 
 def load(recipe: Recipe, classes: Sequence[str]) -> LoadedClassifier:

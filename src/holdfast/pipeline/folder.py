@@ -60,9 +60,9 @@ def claimed(run: Path, resume: bool) -> Iterator[None]:
     if not is_main_process():
         yield
         return
-    _check(run, resume)
-    made = [folder for folder in (run, *run.parents) if not folder.exists()]
     with disk_errors(run):
+        _check(run, resume)
+        made = [folder for folder in (run, *run.parents) if not folder.exists()]
         run.mkdir(parents=True, exist_ok=True)
     try:
         yield

@@ -33,7 +33,10 @@ def read_parquet(path: Path, encoding: str | None) -> Iterator[Batch]:
                     yield typed_batch(pa.Table.from_batches([batch]))
         except pa.ArrowException as error:
             reason = str(error).splitlines()[0]
-            raise DataError(str(path), f"is not a readable Parquet file: {reason}") from error
+            raise DataError(
+                str(path), f"is not a readable Parquet file: {reason}", None,
+                "Write it again, or give it the ending of what it is.",
+            ) from error  # fmt: skip
 
 
 def typed_batch(table: pa.Table) -> Batch:
