@@ -85,7 +85,7 @@ def _train(
     if accelerator.is_main_process:
         with memory_errors("scoring the test rows"):
             temperature = save_model(run, ready, fitted)
-            scored = score_once(run, ready, divided.splits, refit, job, temperature, before)
+            scored = score_once(run, ready, divided.splits, fitted, refit, job, temperature, before)
         _write(run, begun, divided, ready, fitted, scored, prepared_s + fitted.train_s, start)
         _report(run)
     accelerator.wait_for_everyone()
@@ -148,7 +148,7 @@ def _write(
     scored: Scored, train_s: float, start: float,
 ) -> None:  # fmt: skip
     recipe = ready.recipe
-    outcome.write_parquet(run / "splits.parquet", divided.splits.records)
+    outcome.write_splits(run / "splits.parquet", divided.splits.records)
     outcome.write_predictions(run / "predictions.parquet", scored.outputs, ready.task.classes)
     timing = outcome.timing_block(fitted, time.perf_counter() - start, train_s, scored.seconds)
     write_json(run / RESULT, {

@@ -125,6 +125,21 @@ def write_predictions(path: Path, outputs: Outputs, classes: Sequence[str]) -> N
     }))  # fmt: skip
 
 
+def write_splits(path: Path, records: pa.Table) -> None:
+    """One line per source row; files by their absolute path, as in the recipe."""
+    import pyarrow as pa
+
+    coded = records["file"].combine_chunks().dictionary_encode()
+    names = pa.array([_absolute(name) for name in coded.dictionary.to_pylist()], pa.string())
+    column = pa.DictionaryArray.from_arrays(coded.indices, names).cast(pa.string())
+    at = records.column_names.index("file")
+    write_parquet(path, records.set_column(at, "file", column))
+
+
+def _absolute(name: str) -> str:
+    return str(Path(name).resolve()) if Path(name).exists() else name
+
+
 def write_parquet(path: Path, table: pa.Table) -> None:
     import pyarrow.parquet as parquet
 
