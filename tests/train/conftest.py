@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from holdfast.control.choice import lowest
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.methods.optimizers import build_optimizer
 from holdfast.methods.schedules import build_schedule
@@ -89,7 +90,8 @@ def refined(snapshot: Snapshot) -> float:
 def build_job(
     folder: Path | None = None, *, phases: tuple[Phase, ...] | None = None, dropout: float = 0.0,
     evaluate_at: tuple[int, ...] | None = None, max_minutes: float | None = None,
-    every_s: float = 0.0, classes: int = 2, rows: int = 40, **changes: Any,
+    every_s: float = 0.0, classes: int = 2, rows: int = 40,
+    criterion: Callable[[Snapshot], float] = refined, **changes: Any,
 ) -> Job:  # fmt: skip
     phases = phases or (make_phase(),)
     steps = sum(phase.steps for phase in phases)
@@ -100,7 +102,7 @@ def build_job(
         "train": make_examples(rows, classes), "valid": make_examples(16, classes, seed=1),
         "plan": Plan(phases, at, 12, 0, max_minutes), "accelerator": make_accelerator("float32"),
         "groups": groups_of, "optimizer": build_optimizer, "schedule": build_schedule,
-        "criterion": refined, "monitor": learning, "journal": Journal(folder),
+        "choose": lowest(criterion), "monitor": learning, "journal": Journal(folder),
         "store": CheckpointStore(folder / "checkpoints" if folder else None, every_s),
     }  # fmt: skip
     return Job(**(settings | changes))

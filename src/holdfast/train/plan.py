@@ -121,14 +121,17 @@ def _least_points(phase: Phase, train_rows: int) -> int:
 
 
 def _spread(phases: tuple[Phase, ...], points: int, train_rows: int) -> tuple[int, ...]:
-    """Step 0, then the other points shared out over the phases in proportion to their steps, each
-    phase at least what it needs; even inside a phase, its end among them."""
-    steps, start, at = sum(phase.steps for phase in phases), 0, {0}
-    for phase in phases:
-        fair = round((points - 1) * phase.steps / steps)
-        count = min(phase.steps, max(fair, _least_points(phase, train_rows)))
-        at |= {start + round((i + 1) * phase.steps / count) for i in range(count)}
-        start += phase.steps
+    """Step 0, then what each phase needs, then each further point to the phase whose points lie
+    furthest apart; even inside a phase, its end among them."""
+    counts = [_least_points(phase, train_rows) for phase in phases]
+    steps = [phase.steps for phase in phases]
+    for _ in range(points - 1 - sum(counts)):
+        gaps = [n / count if count < n else 0.0 for n, count in zip(steps, counts, strict=True)]
+        counts[gaps.index(max(gaps))] += max(gaps) > 0
+    start, at = 0, {0}
+    for n, count in zip(steps, counts, strict=True):
+        at |= {start + round((i + 1) * n / count) for i in range(count)}
+        start += n
     return tuple(sorted(at))
 
 

@@ -1,0 +1,113 @@
+"""Which rows go where: all of them, alike in length, the same each time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdfast.train.batches import (
+    class_batch,
+    parts_by_length,
+    probe_positions,
+    shard,
+    window_batches,
+)
+
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=300)
+
+
+@settings(deadline=None, max_examples=100)
+@given(LENGTHS, st.integers(1, 40), st.integers(0, 99), st.integers(0, 5))
+def test_an_epoch_holds_every_row_once(lengths, batch: int, seed: int, epoch: int) -> None:
+    batches = window_batches(np.array(lengths), batch, seed, "finetune", epoch)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    assert len(batches) == -(-len(lengths) // batch)
+    assert sum(len(rows) < batch for rows in batches) <= 1
+
+
+def test_batches_depend_on_seed_phase_and_epoch_and_on_nothing_else() -> None:
+    lengths = np.random.default_rng(0).integers(1, 50, 200)
+
+    def flat(*arguments: object) -> list[int]:
+        return np.concatenate(window_batches(lengths, 16, *arguments)).tolist()  # type: ignore[arg-type]
+
+    np.random.default_rng(1).random(5)
+    first = flat(0, "finetune", 0)
+    assert flat(0, "finetune", 0) == first
+    assert all(flat(*other) != first for other in
+               [(1, "finetune", 0), (0, "other", 0), (0, "finetune", 1)])  # fmt: skip
+
+
+def padding(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
+    """Padded tokens for each real one."""
+    return sum(len(rows) * lengths[rows].max() for rows in batches) / lengths.sum()
+
+
+def test_rows_of_like_length_travel_together_but_the_epoch_is_not_sorted() -> None:
+    lengths = np.random.default_rng(0).geometric(0.05, 3200)
+    batches = window_batches(lengths, 16, 0, "finetune", 0)
+    random = np.array_split(np.random.default_rng(1).permutation(3200), 200)
+    assert padding(lengths, batches) < 1.25 < padding(lengths, random)
+    means = np.array([lengths[rows].mean() for rows in batches])
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.2
+    # The longest rows are spread over the epoch: no batch has all of them.
+    longest = set(np.argsort(lengths)[-32:].tolist())
+    assert max(len(longest & set(rows.tolist())) for rows in batches) < 12
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.integers(0, 6), min_size=2, max_size=200), st.integers(4, 40),
+       st.integers(2, 8), st.integers(0, 50))  # fmt: skip
+def test_a_class_batch_has_distinct_rows_of_chosen_classes(labels, batch, most, step) -> None:
+    labels = np.array(labels)
+    rows = class_batch(labels, batch, most, 0, step)
+    assert len(set(rows.tolist())) == len(rows) <= batch
+    classes = set(labels[rows].tolist())
+    assert len(classes) <= most
+    if len(set(labels.tolist())) > 1:
+        assert len(classes) >= 2
+    pool = np.isin(labels, list(classes)).sum()
+    assert len(rows) == min(batch, pool)
+    assert class_batch(labels, batch, most, 0, step).tolist() == rows.tolist()
+
+
+def test_a_class_batch_is_balanced_where_it_can_be() -> None:
+    labels = np.array([0] * 500 + [1] * 500 + [2] * 500)
+    counts = np.bincount(labels[class_batch(labels, 30, 8, 0, 3)])
+    assert counts.tolist() == [10, 10, 10]
+
+
+def test_every_row_comes_up_over_the_steps() -> None:
+    labels = np.arange(60) % 3
+    seen = {int(row) for step in range(40) for row in class_batch(labels, 16, 8, 0, step)}
+    assert seen == set(range(60))
+
+
+@given(LENGTHS, st.integers(1, 12))
+def test_parts_hold_every_row_once_and_shortest_first(lengths, parts: int) -> None:
+    lengths = np.array(lengths)
+    rows = np.random.default_rng(0).permutation(len(lengths))
+    pieces = parts_by_length(rows, lengths, parts)
+    assert sorted(np.concatenate(pieces).tolist()) == sorted(rows.tolist())
+    assert all(len(piece) for piece in pieces)
+    assert len(pieces) == min(parts, len(rows))
+    assert np.all(np.diff(lengths[np.concatenate(pieces)]) >= 0)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_the_processes_share_the_rows(world: int) -> None:
+    rows = np.arange(10, 21)
+    parts = [shard(rows, rank, world) for rank in range(world)]
+    assert sorted(np.concatenate(parts).tolist()) == rows.tolist()
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_the_probe_is_a_fixed_sample_in_rising_order() -> None:
+    one = probe_positions(np.arange(500), 100, 3)
+    assert len(set(one.tolist())) == 100
+    assert np.all(np.diff(one) > 0)
+    assert one.tolist() == probe_positions(np.arange(500), 100, 3).tolist()
+    assert one.tolist() != probe_positions(np.arange(500), 100, 4).tolist()
+    assert probe_positions(np.arange(5), 100, 0).tolist() == [0, 1, 2, 3, 4]

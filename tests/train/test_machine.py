@@ -1,0 +1,86 @@
+"""Threads and precision: decided once, with a reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import holdfast.train.machine as machine
+from holdfast.train.machine import choose_machine, has_bfloat16, several_on_processor
+
+
+@pytest.fixture(autouse=True)
+def one_thread_afterwards() -> Any:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def flags(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    monkeypatch.setattr(machine, "_processor_flags", lambda: set(names))
+    monkeypatch.setattr(machine, "device_kind", lambda: "cpu")
+
+
+@pytest.mark.parametrize(("found", "precision"), [
+    ((), "float32"), (("avx2", "fma"), "float32"), (("avx_ne_convert",), "float32"),
+    (("avx512_bf16",), "bfloat16"), (("amx_bf16", "avx2"), "bfloat16"), (("bf16",), "bfloat16"),
+])  # fmt: skip
+def test_bfloat16_where_the_flags_have_it(monkeypatch, found, precision: str) -> None:
+    flags(monkeypatch, *found)
+    choice = choose_machine(1, "auto")
+    assert choice.precision == precision
+    because = next(d.because for d in choice.decisions if d.what == "train.precision")
+    assert all(flag in because for flag in found if precision == "bfloat16" and "bf16" in flag)
+    assert has_bfloat16("cpu")[0] == (precision == "bfloat16")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_is_set_is_not_questioned(monkeypatch, precision: str) -> None:
+    flags(monkeypatch)
+    choice = choose_machine(3, precision)
+    assert (choice.threads, choice.precision) == (3, precision)
+    assert {d.because for d in choice.decisions} == {"set in the recipe"}
+    assert torch.get_num_threads() == 3
+
+
+def test_omp_num_threads_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    choice = choose_machine(None, "float32")
+    assert choice.threads == 5
+    assert "OMP_NUM_THREADS" in choice.decisions[0].because
+
+
+@pytest.mark.parametrize(("alone", "together", "threads"), [
+    (100, 190, 2), (100, 110, 1), (100, 40, 1),
+])  # fmt: skip
+def test_unset_a_probe_decides(monkeypatch, alone: int, together: int, threads: int) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    monkeypatch.setattr(machine, "_usable_cores", lambda: 2)
+    monkeypatch.setattr(machine, "_steps_per_second", lambda n: alone if n == 1 else together)
+    choice = choose_machine(None, "float32")
+    assert choice.threads == threads
+    assert torch.get_num_threads() == threads
+    assert f"{alone:.0f}" in choice.decisions[0].because
+
+
+def test_one_core_needs_no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(machine, "_usable_cores", lambda: 1)
+    monkeypatch.setattr(machine, "_steps_per_second", lambda n: pytest.fail("probed"))
+    assert choose_machine(None, "float32").threads == 1
+
+
+def test_the_probe_takes_half_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "PROBE_SECONDS", 0.02)
+    assert machine._steps_per_second(1) > 0
+
+
+@pytest.mark.parametrize(("world", "device", "told"), [
+    ("1", "cpu", False), ("2", "cpu", True), ("2", "cuda", False),
+])  # fmt: skip
+def test_when_accelerate_must_be_told(monkeypatch, world: str, device: str, told: bool) -> None:
+    monkeypatch.setenv("WORLD_SIZE", world)
+    monkeypatch.setattr(machine, "device_kind", lambda: device)
+    assert several_on_processor() == told
