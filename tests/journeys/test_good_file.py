@@ -1,0 +1,348 @@
+"""One good file, all the way: the run folder, and everything that is done with it afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+import torch
+import yaml
+
+from holdfast.recipe import known_keys, read_recipe
+
+NUMBER = (int, float)
+METRICS = ("accuracy", "f1_macro", "loss", "ece", "precision_macro", "recall_macro")
+LABELS = {"learning", "healthy", "underfit", "overfit", "memorizing", "miscalibrated", "diverging",
+          "leaking", "noisy_labels", "forgetting", "inconclusive"}  # fmt: skip
+
+
+def check(value: Any, shape: Any, where: str = "result") -> None:
+    """Hold a JSON value against a shape: a type, a tuple of types, a set of values, ``[shape]``,
+    ``{key: shape}`` (more keys may be there), or a function."""
+    if isinstance(shape, dict):
+        assert isinstance(value, dict), where
+        for key, inner in shape.items():
+            assert key in value, f"{where}.{key} is missing"
+            check(value[key], inner, f"{where}.{key}")
+    elif isinstance(shape, list):
+        assert isinstance(value, list), where
+        for index, item in enumerate(value):
+            check(item, shape[0], f"{where}[{index}]")
+    elif isinstance(shape, set):
+        assert value in shape, f"{where}: {value!r}"
+    elif isinstance(shape, (type, tuple)):
+        assert isinstance(value, shape), f"{where}: {value!r}"
+        assert not isinstance(value, float) or math.isfinite(value), where
+    else:
+        shape(value, where)
+
+
+def estimate(value: Any, where: str) -> None:
+    if value.get("value") is None:
+        check(value, {"low": type(None), "high": type(None), "why": str}, where)
+    else:
+        check(value, {"value": NUMBER, "level": NUMBER, "low": (*NUMBER, type(None))}, where)
+        if value["low"] is not None:
+            assert value["low"] <= value["value"] <= value["high"], where
+
+
+def scores(value: Any, where: str) -> None:
+    check(value, {"n": int, "metrics": dict}, where)
+    for name in METRICS[:4]:
+        assert name in value["metrics"], f"{where}.{name}"
+    for name, inner in value["metrics"].items():
+        estimate(inner, f"{where}.{name}")
+
+
+def share(value: Any, where: str) -> None:
+    assert 0 <= value <= 1, where
+
+
+NONE = type(None)
+FINDING = {"check": str, "severity": {"info", "warn", "error"}, "score": share, "count": int,
+           "rows": [int], "because": str, "remedy": str, "fixed": bool}  # fmt: skip
+VERDICT = {
+    "label": LABELS, "since_step": (int, NONE), "confidence": share, "cause": (str, NONE),
+    "because": str, "remedies": [{"do": str, "set": [str]}],
+    "evidence": [{"name": str, "value": (*NUMBER, NONE), "low": (*NUMBER, NONE),
+                  "high": (*NUMBER, NONE), "at_step": (int, NONE)}],
+}  # fmt: skip
+RESULT = {
+    "schema": {1}, "holdfast": str, "task": {"text-classification"}, "model": str,
+    "classes": [str], "seed": int,
+    "data": {"rows": int, "used": int, "train": int, "valid": int, "test": int,
+             "findings": [FINDING]},
+    "test": scores, "valid": scores, "train_probe": scores,
+    "baseline": {"what": {"majority class", "linear probe"}, "test": scores},
+    "verdict": VERDICT, "best_step": int, "last_step": int, "stopped_because": str,
+    "actions": [{"step": int, "action": str, "because": str}],
+    "probes": {"memorization": (dict, NONE), "forgetting": (dict, NONE)},
+    "timing": {"total_s": NUMBER, "train_s": NUMBER, "evaluate_s": NUMBER, "guard_s": NUMBER,
+               "examples_per_s": NUMBER},
+    "peak_memory_mb": NUMBER, "created": str,
+    "decisions": [{"what": str, "chosen": str, "because": str}],
+    "hardest": {"loss": list, "confidently_wrong": list}, "settings": dict, "versions": dict,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def result(finished_run: Path) -> dict[str, Any]:
+    whole: dict[str, Any] = json.loads((finished_run / "result.json").read_text("utf-8"))
+    return whole
+
+
+def test_the_folder_holds_what_the_contract_names_and_nothing_else(finished_run: Path) -> None:
+    assert {path.name for path in finished_run.iterdir()} == {
+        "recipe.yaml", "result.json", "events.jsonl", "report.html", "model",
+        "predictions.parquet", "splits.parquet",
+    }  # fmt: skip
+    assert (finished_run / "model" / "README.md").is_file()
+
+
+def test_result_json_holds_to_its_schema(result: dict[str, Any]) -> None:
+    check(result, RESULT)
+
+
+def test_the_schema_checker_can_fail(result: dict[str, Any]) -> None:
+    for broken in (
+        {**result, "schema": 2}, {**result, "peak_memory_mb": float("nan")},
+        {**result, "best_step": "3"}, {k: v for k, v in result.items() if k != "verdict"},
+        {**result, "test": {"n": 3, "metrics": {}}},
+    ):  # fmt: skip
+        with pytest.raises(AssertionError):
+            check(broken, RESULT)
+
+
+def test_the_counts_add_up(result: dict[str, Any], finished_run: Path) -> None:
+    data = result["data"]
+    assert data["used"] == data["train"] + data["valid"] + data["test"] <= data["rows"] == 160
+    splits = parquet.read_table(finished_run / "splits.parquet")
+    sides = splits["split"].to_pylist()
+    assert splits.column_names == ["file", "row", "split", "group", "note"]
+    for side in ("train", "valid", "test"):
+        assert sides.count(side) == data[side] > 0
+    assert sorted(splits["row"].to_pylist()) == list(range(160))
+    assert result["test"]["n"] == data["test"]
+    assert result["valid"]["n"] == data["valid"]
+
+
+def test_the_predictions_are_the_test_rows_of_the_source(
+    finished_run: Path, result: dict[str, Any], marked_rows: Any
+) -> None:
+    table = parquet.read_table(finished_run / "predictions.parquet").to_pylist()
+    splits = parquet.read_table(finished_run / "splits.parquet").to_pylist()
+    test = {line["row"] for line in splits if line["split"] == "test"}
+    assert {line["row"] for line in table} == test
+    source = marked_rows()
+    for line in table:
+        assert line["label"] == source[line["row"]][1]
+        assert sum(line["probabilities"]) == pytest.approx(1)
+        chosen = result["classes"].index(line["prediction"])
+        assert line["probabilities"][chosen] == max(line["probabilities"])
+        own = line["probabilities"][result["classes"].index(line["label"])]
+        assert line["loss"] == pytest.approx(-math.log(own), rel=1e-5)
+
+
+def test_the_metrics_are_those_of_the_predictions(
+    finished_run: Path, result: dict[str, Any]
+) -> None:
+    table = parquet.read_table(finished_run / "predictions.parquet").to_pylist()
+    right = [line["label"] == line["prediction"] for line in table]
+    metrics = result["test"]["metrics"]
+    assert metrics["accuracy"]["value"] == pytest.approx(np.mean(right))
+    assert metrics["loss"]["value"] == pytest.approx(np.mean([line["loss"] for line in table]))
+
+
+def test_events_are_in_order_and_whole(finished_run: Path, result: dict[str, Any]) -> None:
+    text = (finished_run / "events.jsonl").read_text("utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert {line["event"] for line in lines} <= {"snapshot", "verdict", "action", "note"}
+    steps = [line["step"] for line in lines]
+    assert steps == sorted(steps)
+    looks = [line["step"] for line in lines if line["event"] == "snapshot"]
+    assert looks[0] == 0
+    assert looks[-1] == result["last_step"]
+    assert result["best_step"] in looks
+    opened = [line for line in lines if line.get("what") == "test rows opened"]
+    assert [line["at"] for line in opened] == [result["test"]["opened_at"]]
+
+
+def test_the_recipe_names_every_setting_with_absolute_paths(
+    finished_run: Path, marked_csv: Path
+) -> None:
+    plain = yaml.safe_load((finished_run / "recipe.yaml").read_text("utf-8"))
+    assert plain["data"]["path"] == str(marked_csv.resolve())
+    assert set(plain) == {key.split(".")[0] for key in known_keys()}
+    open_settings = [
+        key for key in known_keys()
+        if key.startswith("train.") and plain["train"][key.split(".")[1]] in (None, "auto")
+    ]  # fmt: skip
+    assert set(open_settings) <= {"train.max_steps", "train.max_minutes", "train.patience"}
+    assert read_recipe(finished_run / "recipe.yaml").train.batch_size is not None
+
+
+def test_plain_transformers_give_the_probabilities_that_were_scored(
+    finished_run: Path, marked_rows: Any
+) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(finished_run / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(finished_run / "model")
+    table = parquet.read_table(finished_run / "predictions.parquet").to_pylist()
+    texts = [marked_rows()[line["row"]][0] for line in table]
+    with torch.inference_mode():
+        logits = model(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt"))
+    chances = logits.logits.softmax(1).numpy()
+    expected = np.array([line["probabilities"] for line in table])
+    np.testing.assert_allclose(chances, expected, atol=1e-5)
+    names = [model.config.id2label[i] for i in chances.argmax(1)]
+    assert names == [line["prediction"] for line in table]
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def plain_result(run: Path) -> dict[str, Any]:
+    """Without clocks, and without the reasons: what was worked out is now given."""
+    whole = json.loads((run / "result.json").read_text("utf-8"))
+    whole["test"].pop("opened_at")
+    dropped = ("timing", "created", "peak_memory_mb", "decisions")
+    return {key: value for key, value in whole.items() if key not in dropped}
+
+
+def test_the_recipe_repeats_the_run_from_another_folder(
+    holdfast: Any, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = holdfast("train", finished_run / "recipe.yaml", "--out", "again", "--quiet")
+    assert done.code == 0, done.err
+    again = tmp_path / "again"
+    for name in ("recipe.yaml", "predictions.parquet", "splits.parquet",
+                 "model/model.safetensors", "model/config.json"):  # fmt: skip
+        assert digest(again / name) == digest(finished_run / name), name
+    assert plain_result(again) == plain_result(finished_run)
+
+
+def test_a_relative_path_is_found_again_from_elsewhere(
+    holdfast: Any, sets: list[str], marked_rows: Any, write_csv: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Data, test file and a metric of one's own, all given relative to the folder."""
+    write_csv(tmp_path / "rows.csv", marked_rows(80))
+    write_csv(tmp_path / "held.csv", marked_rows(40, seed=5))
+    (tmp_path / "mine.py").write_text(
+        "def share(labels, predictions, probabilities):\n"
+        "    return float((labels == predictions).mean())\nshare.higher_is_better = True\n"
+    )
+    done = holdfast("train", "rows.csv", "--test", "held.csv", "--out", "one", "--quiet", *sets,
+                    "--set", "train.metric=mine.py:share")  # fmt: skip
+    assert done.code == 0, done.err
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = holdfast("train", "../one/recipe.yaml", "--out", "two", "--quiet")
+    assert done.code == 0, done.err
+    two = tmp_path / "elsewhere" / "two"
+    for name in ("recipe.yaml", "predictions.parquet", "splits.parquet",
+                 "model/model.safetensors"):  # fmt: skip
+        assert digest(two / name) == digest(tmp_path / "one" / name), name
+    assert plain_result(two) == plain_result(tmp_path / "one")
+    assert "share" in plain_result(two)["test"]["metrics"]
+    assert plain_result(two)["test"]["n"] == 40
+
+
+def test_evaluate_scores_other_rows(
+    holdfast: Any, finished_run: Path, marked_rows: Any, write_csv: Any, tmp_path: Path
+) -> None:
+    path = write_csv(tmp_path / "new.csv", marked_rows(50, seed=9))
+    done = holdfast("evaluate", finished_run, path, "--json")
+    assert done.code == 0, done.err
+    block = json.loads(done.out)
+    scores(block, "evaluate")
+    assert block["n"] == 50
+    shown = holdfast("evaluate", finished_run, path)
+    assert f"{100 * block['metrics']['accuracy']['value']:.1f} %" in shown.out
+
+
+def test_evaluate_of_the_test_rows_gives_the_reported_score(
+    holdfast: Any, finished_run: Path, result: dict[str, Any], marked_rows: Any, write_csv: Any,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    table = parquet.read_table(finished_run / "predictions.parquet")
+    rows = [marked_rows()[row] for row in table["row"].to_pylist()]
+    done = holdfast("evaluate", finished_run, write_csv(tmp_path / "t.csv", rows), "--json")
+    told = json.loads(done.out)["metrics"]
+    for name, estimate_ in result["test"]["metrics"].items():
+        assert told[name]["value"] == pytest.approx(estimate_["value"], rel=1e-6), name
+
+
+def test_predict_a_file_and_a_pipe_alike(
+    holdfast: Any, finished_run: Path, marked_rows: Any, write_csv: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    import io
+
+    texts = [text for text, _ in marked_rows(12, seed=3)]
+    path = write_csv(tmp_path / "new.csv", [(text,) for text in texts], ["text"])
+    by_file = holdfast("predict", finished_run, path)
+    assert by_file.code == 0, by_file.err
+    lines = [json.loads(line) for line in by_file.out.splitlines()]
+    assert [line["row"] for line in lines] == list(range(12))
+    assert {line["prediction"] for line in lines} <= {"no", "yes"}
+    assert all(0.5 <= line["confidence"] <= 1 for line in lines)
+    pipe = io.TextIOWrapper(io.BytesIO("\n".join(texts).encode()), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", pipe)
+    assert holdfast("predict", finished_run, "-").out == by_file.out
+    written = holdfast("predict", finished_run, path, "--out", tmp_path / "p.jsonl")
+    assert (written.code, written.out) == (0, "")
+    assert (tmp_path / "p.jsonl").read_text("utf-8") == by_file.out
+
+
+def test_two_runs_are_averaged(
+    holdfast: Any, finished_run: Path, marked_csv: Path, sets: list[str], marked_rows: Any,
+    write_csv: Any, tmp_path: Path,
+) -> None:  # fmt: skip
+    from holdfast.data.memory import table_from_texts
+    from holdfast.evaluate.forward import answer
+    from holdfast.models.saved import load_saved
+
+    done = holdfast("train", marked_csv, "--seed", "1", "--out", "b", "--quiet", "--json", *sets)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["seed"] == 1
+    texts = [text for text, _ in marked_rows(8, seed=3)]
+    path = write_csv(tmp_path / "new.csv", [(text,) for text in texts], ["text"])
+    both = holdfast("predict", finished_run, tmp_path / "b", path)
+    assert both.code == 0, both.err
+    table = table_from_texts(texts)
+    chances = []
+    for run in (finished_run, tmp_path / "b"):
+        logits = answer(load_saved(run / "model"), table).logits
+        chances.append(torch.from_numpy(logits).double().softmax(1).numpy())
+    mean = np.mean(chances, axis=0).max(axis=1)
+    told = [json.loads(line)["confidence"] for line in both.out.splitlines()]
+    assert told == pytest.approx(mean, abs=1e-5)
+
+
+def test_report_draws_the_page_again(holdfast: Any, finished_run: Path) -> None:
+    page = finished_run / "report.html"
+    before = page.read_bytes()
+    done = holdfast("report", finished_run)
+    assert (done.code, done.out.strip()) == (0, str(page))
+    assert page.read_bytes() == before
+
+
+def test_resume_of_a_finished_run_changes_nothing(
+    holdfast: Any, finished_run: Path, marked_csv: Path
+) -> None:
+    before = {p: (p.stat().st_mtime_ns, digest(p)) for p in finished_run.rglob("*") if p.is_file()}
+    done = holdfast("train", marked_csv, "--out", finished_run, "--resume", "--json", "--quiet")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["schema"] == 1
+    after = {p: (p.stat().st_mtime_ns, digest(p)) for p in finished_run.rglob("*") if p.is_file()}
+    assert after == before

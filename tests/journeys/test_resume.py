@@ -1,0 +1,138 @@
+"""``--resume``: what may be continued, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.core.errors import RunError
+from holdfast.pipeline.main import train
+from holdfast.recipe import Recipe, override
+
+
+class KillAt:
+    name = "kill"
+
+    def __init__(self, event: str, count: int, error: type[BaseException]) -> None:
+        self.left, self.error = count, error
+        setattr(self, event, self.hear)
+
+    def hear(self, run: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+
+
+@pytest.fixture
+def start(quick: list[str], killed: type[BaseException], tmp_path: Path) -> Any:
+    """Begin a run on rows that can be changed, and kill it at a step."""
+
+    def begin(source: Path, at: int = 8, every_s: float = 0.0, *settings: str) -> Path:
+        recipe = override(Recipe(), [f"data.path={source}", *quick, *settings])
+        with pytest.raises(killed):
+            train(recipe, tmp_path / "run", listeners=(KillAt("step_done", at, killed),),
+                  checkpoint_every_s=every_s)  # fmt: skip
+        return tmp_path / "run"
+
+    return begin
+
+
+def rows(folder: Path, marked_rows: Any, write_csv: Any, changed: int | None = None) -> Path:
+    made = marked_rows(80)
+    if changed is not None:
+        made[changed] = ("other words stand here now w1 w2 w3", made[changed][1])
+    path: Path = write_csv(folder / "rows.csv", made)
+    return path
+
+
+@pytest.mark.parametrize("side", ["train", "valid", "test"])
+def test_rows_that_changed_meanwhile_are_refused(
+    start: Any, tmp_path: Path, marked_rows: Any, write_csv: Any, side: str
+) -> None:
+    from holdfast.pipeline.rows import load_and_divide
+
+    source = rows(tmp_path, marked_rows, write_csv)
+    run = start(source)
+    records = load_and_divide(override(Recipe(), [f"data.path={source}"])).splits.records
+    place = records["split"].to_pylist().index(side)
+    rows(tmp_path, marked_rows, write_csv, changed=records["row"][place].as_py())
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    with pytest.raises(RunError, match="other rows"):
+        train(Recipe(), run, resume=True)
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+def test_test_rows_in_a_file_of_their_own_may_not_change_either(
+    start: Any, tmp_path: Path, marked_rows: Any, write_csv: Any
+) -> None:
+    held = write_csv(tmp_path / "held.csv", marked_rows(30, seed=5))
+    run = start(rows(tmp_path, marked_rows, write_csv), 8, 0.0, f"data.test={held}")
+    write_csv(held, marked_rows(30, seed=6))
+    with pytest.raises(RunError, match="other rows"):
+        train(Recipe(), run, resume=True)
+
+
+def test_a_run_without_a_checkpoint_starts_anew(
+    start: Any, tmp_path: Path, marked_rows: Any, write_csv: Any
+) -> None:
+    run = start(rows(tmp_path, marked_rows, write_csv), 3, 1e9)
+    assert not list((run / "checkpoints").glob("*.pt"))
+    result = train(Recipe(), run, resume=True)
+    lines = [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
+    looks = [line["step"] for line in lines if line["event"] == "snapshot"]
+    assert looks == sorted(set(looks))
+    assert looks[-1] == result["last_step"]
+
+
+def test_a_damaged_checkpoint_is_passed_over_aloud(
+    start: Any, tmp_path: Path, marked_rows: Any, write_csv: Any
+) -> None:
+    run = start(rows(tmp_path, marked_rows, write_csv))
+    newest = sorted((run / "checkpoints").glob("step-*.pt"))[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    told: list[str] = []
+    train(Recipe(), run, resume=True, tell=lambda item: told.append(f"{item}"))
+    assert any(newest.name in line and "cannot be read" in line for line in told)
+
+
+def test_settings_are_those_that_the_run_began_with(
+    start: Any, tmp_path: Path, marked_rows: Any, write_csv: Any
+) -> None:
+    run = start(rows(tmp_path, marked_rows, write_csv))
+    told: list[Any] = []
+    other = override(Recipe(), ["train.epochs=50", "seed=9"])
+    result = train(other, run, resume=True, tell=told.append)
+    assert result["seed"] == 0
+    assert result["settings"]["train"]["epochs"] == 3
+    assert [item.because for item in told if getattr(item, "what", "") == "resumed"] == [
+        "every setting is that of its recipe.yaml"
+    ]
+
+
+def test_a_folder_that_is_no_run_is_not_continued(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
+    with pytest.raises(RunError, match="is not a run"):
+        train(Recipe(), tmp_path / "photos", resume=True)
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+
+
+def test_off_never_stops_and_still_restores_the_best(
+    marked_csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    settings = [*quick, "control.policy=off", "train.patience=1", "train.learning_rate=0.05",
+                "methods.contrast=false", "train.epochs=4", "train.metric=loss"]  # fmt: skip
+    result = train(override(Recipe(), [f"data.path={marked_csv}", *settings]), tmp_path / "run")
+    assert result["last_step"] == 28
+    assert result["actions"] == []
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "run" / "events.jsonl").read_text().split("\n")
+        if line
+    ]
+    losses = {x["step"]: x["valid_loss"] for x in lines if x["event"] == "snapshot"}
+    assert losses[result["best_step"]] == min(losses.values())
+    assert result["best_step"] != result["last_step"]
