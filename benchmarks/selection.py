@@ -44,8 +44,8 @@ TEST_ROWS = 1000
 # As ``train.metric`` names them, and two that it does not know.
 CRITERIA = ("refined_loss", "loss", "accuracy")
 TEMPERED, LAST = "refined_loss, moderate temperature", "last state"
-RULES = (*CRITERIA, TEMPERED, LAST)
-DEFAULT = CRITERIA[0]
+DEFAULT = "newest unless worse"
+RULES = (DEFAULT, *CRITERIA, TEMPERED, LAST)
 BEST = "best possible"
 
 Rule = Callable[[Any], float]
@@ -130,7 +130,23 @@ def rules(ready: Any) -> dict[str, Rule]:
         return float(loss)
 
     named = {name: own(name) for name in CRITERIA}
-    return {**named, TEMPERED: tempered, LAST: lambda snapshot: -snapshot.step}
+    return {DEFAULT: newest_rule(), **named, TEMPERED: tempered,
+            LAST: lambda snapshot: -snapshot.step}  # fmt: skip
+
+
+def newest_rule() -> Rule:
+    """The loop's default, ``train.keep=newest_unless_worse``, as a number that falls whenever the
+    newest state is kept."""
+    from holdfast.control.choice import newest_unless_worse
+
+    seen: list[Any] = []
+
+    def rule(snapshot: Any) -> float:
+        seen.append(snapshot)
+        kept = newest_unless_worse(seen) == len(seen) - 1
+        return -float(snapshot.step) if kept else math.inf
+
+    return rule
 
 
 def tester(ready: Any, table: Any) -> Callable[[Any], float]:

@@ -92,6 +92,7 @@ class TrainPart(_Part):
     threads: int | None = Field(default=None, ge=1)
     patience: int | None = Field(default=None, ge=1)
     metric: str | None = None
+    keep: Literal["newest_unless_worse", "lowest"] | None = None
     evaluations: int = Field(default=20, ge=1)
 
 

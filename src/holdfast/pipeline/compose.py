@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.control.choice import Choose, lowest, newest_unless_worse
 from holdfast.control.patience import Patience
 from holdfast.core.records import Decision, Finding, Outputs, Snapshot
 from holdfast.data.table import Splits
@@ -127,7 +128,7 @@ def make_job(
     job = Job(
         network=ready.loaded.network, task=ready.task, train=ready.train, valid=ready.valid,
         plan=ready.plan, accelerator=accelerator, groups=_groups, optimizer=build_optimizer,
-        schedule=build_schedule, criterion=criterion(ready), monitor=plain_rule,
+        schedule=build_schedule, choose=choice(ready), monitor=plain_rule,
         advisor=_advisor(ready), terms={p.name: _terms(p) for p in ready.plan.phases},
         listeners=(refit, *listeners), decisions=decisions,
         journal=Journal(run if writes else None),
@@ -142,6 +143,12 @@ def make_accelerator(precision: str) -> Accelerator:
 
     mixed = "bf16" if precision == "bfloat16" else "no"
     return Accelerator(mixed_precision=mixed, cpu=several_on_processor())
+
+
+def choice(ready: Ready) -> Choose:
+    """Which state the run keeps, by ``train.keep``."""
+    newest = filled(ready.recipe.train.keep) == "newest_unless_worse"
+    return newest_unless_worse if newest else lowest(criterion(ready))
 
 
 def criterion(ready: Ready) -> Callable[[Snapshot], float]:

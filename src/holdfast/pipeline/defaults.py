@@ -88,7 +88,7 @@ def resolve(recipe: Recipe, parameters: int, rows: int) -> tuple[Recipe, tuple[D
         "learning_rate": line.learning_rate, "optimizer": "adamw",
         "schedule": "linear", "warmup": 0.1, "weight_decay": 0.01,
         "label_smoothing": 0.0, "layer_decay": 1.0, "clip": 1.0, "metric": "refined_loss",
-        "patience": PATIENCE,
+        "patience": PATIENCE, "keep": _keep(recipe),
     }  # fmt: skip
     filled = {key: value for key, value in wanted.items() if given[key] is None}
     freeze = recipe.model.freeze
@@ -100,6 +100,13 @@ def resolve(recipe: Recipe, parameters: int, rows: int) -> tuple[Recipe, tuple[D
                       for key, value in filled.items())  # fmt: skip
     because = f"{rows} training rows, a {line.kind} model: {line.because}"
     return resolved, (Decision("default recipe", shown or "nothing left open", because),)
+
+
+def _keep(recipe: Recipe) -> str:
+    """How the best state is chosen: a metric that the user names is taken at its word."""
+    if recipe.train.metric in (None, "refined_loss"):
+        return "newest_unless_worse"
+    return "lowest"
 
 
 def _epochs(line: Default, methods: dict[str, Any], rows: int) -> float:

@@ -21,7 +21,7 @@ from holdfast.evaluate.hardest import hardest
 from holdfast.evaluate.score import score
 from holdfast.models.layers import count_parameters
 from holdfast.models.saved import load_saved
-from holdfast.pipeline.compose import Ready, load
+from holdfast.pipeline.compose import Ready
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.outcome import now, scores_block
 from holdfast.stats.temperature import best_temperature, losses_at
@@ -33,6 +33,7 @@ from holdfast.train.run import Job
 if TYPE_CHECKING:
     from holdfast.methods.head_refit import HeadRefit
 
+Answer = Callable[[Table], Outputs]
 OPENED = "test rows opened"
 TOKENS = 4096
 
@@ -73,8 +74,8 @@ def opened_before(journal: Journal) -> str | None:
 
 
 def score_once(
-    run: Path, ready: Ready, splits: Splits, refit: HeadRefit, job: Job, temperature: float,
-    before: str | None,
+    run: Path, ready: Ready, splits: Splits, fitted: Fitted, refit: HeadRefit, job: Job,
+    temperature: float, before: str | None,
 ) -> Scored:  # fmt: skip
     """Score the reloaded model on the test rows, beside the baselines fitted on training rows."""
     start, opened_at = time.perf_counter(), now()
@@ -82,12 +83,11 @@ def score_once(
     again = f"; a killed run had opened them at {before}" if before else ""
     job.journal.note(step, OPENED, f"the run is complete and is scored{again}", at=opened_at)
     table = splits.test.open()
-    saved = load_saved(run / MODEL)
-    outputs = answer(saved, table)
+    outputs = answer(load_saved(run / MODEL), table)
     test = _score(ready, outputs)
     score_s = time.perf_counter() - start
-    baseline, chosen = _baseline(ready, splits, refit, job, table, outputs)
     valid, probe = _other_rows(ready, job, temperature)
+    baseline, chosen = _baseline(ready, splits, _probe(ready, fitted, refit, job), table, outputs)
     blocks = {
         "test": scores_block(test, opened_at), "valid": scores_block(_score(ready, valid)),
         "train_probe": scores_block(_score(ready, probe)), "baseline": baseline,
@@ -101,12 +101,11 @@ def score_once(
 
 
 def _baseline(
-    ready: Ready, splits: Splits, refit: HeadRefit, job: Job, table: Table, outputs: Outputs
+    ready: Ready, splits: Splits, probe: Answer, table: Table, outputs: Outputs
 ) -> tuple[dict[str, Any], Decision]:
     labels, classes = ready.train.labels, ready.task.classes
     on_test = {MAJORITY: majority_outputs(labels, len(classes), outputs)}
     valid = splits.valid.table
-    probe = _probe(ready, refit, job)
     on_test[PROBE] = replace(probe(table), groups=outputs.groups)
     valid_probe = probe(valid)
     on_valid = {PROBE: valid_probe, MAJORITY: majority_outputs(labels, len(classes), valid_probe)}
@@ -121,14 +120,20 @@ def _baseline(
     return block, chosen
 
 
-def _probe(ready: Ready, refit: HeadRefit, job: Job) -> Callable[[Table], Outputs]:
-    """The untouched backbone with the linear probe on it, in the precision of the training."""
+def _probe(ready: Ready, fitted: Fitted, refit: HeadRefit, job: Job) -> Answer:
+    """The untouched backbone with the linear probe on it, in the precision of the training.
+
+    It is put back into the network, whose trained state is on disk by now: a second copy of a
+    model is the largest thing that a run could still ask memory for.
+    """
     import torch
 
     assert refit.baseline is not None
-    network = load(ready.recipe, ready.task.classes).network.eval()
-    network.to(job.accelerator.device)
+    network = ready.loaded.network.to(job.accelerator.device).eval()
+    parameters = dict(network.named_parameters())
     with torch.no_grad():
+        for name, tensor in fitted.start.items():
+            parameters[name].copy_(tensor)
         network.head.weight.copy_(refit.baseline["weight"])
         network.head.bias.copy_(refit.baseline["bias"])
 

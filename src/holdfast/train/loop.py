@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +47,8 @@ from holdfast.train.step import begin_phase, rows_of_step, steps_per_epoch, trai
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a finished run hands on; the network holds the best state."""
+    """What a finished run hands on; the network holds the best state, ``start`` the tensors that
+    learned as they were before the first step."""
 
     history: Sequence[Snapshot]
     verdict: Verdict
@@ -59,6 +60,7 @@ class Fitted:
     train_s: float
     evaluate_s: float
     guard_s: float
+    start: Mapping[str, torch.Tensor]
 
 
 def fit(job: Job, resume: bool = False) -> Fitted:
@@ -126,7 +128,7 @@ def _evaluation_point(run: Run) -> None:
     run.history.append(snapshot)
     run.evaluate_s += time.perf_counter() - start
     run.journal.write("snapshot", **snapshot.summary())
-    run.remember_best(snapshot)
+    run.remember_best()
     _judge(run)
     run.emit("snapshot_taken")
 
@@ -222,5 +224,5 @@ def _fitted(run: Run) -> Fitted:
         best_step=run.best.step, last_step=run.step,
         stopped_because=run.stop_because or f"all {run.plan.steps} planned steps were taken",
         examples_seen=run.examples_seen, train_s=run.seconds,
-        evaluate_s=run.evaluate_s, guard_s=run.guard_s,
+        evaluate_s=run.evaluate_s, guard_s=run.guard_s, start=run.start,
     )  # fmt: skip

@@ -31,7 +31,8 @@ class Job:
 
     ``decisions`` were made on the way here; the journal begins with them.
     ``groups`` turns a phase into parameter groups (``params``, ``lr``, ``weight_decay``), or none
-    where nothing learns; ``criterion`` turns a snapshot into a number, smaller is better.
+    where nothing learns; ``choose`` gives the place in the history of the state to keep, which is
+    the newest or the one kept before.
     """
 
     network: Any
@@ -43,7 +44,7 @@ class Job:
     groups: Callable[[Any, Phase], list[dict[str, Any]]]
     optimizer: Callable[[str, list[dict[str, Any]]], torch.optim.Optimizer]
     schedule: Callable[[str, int, int], Any]
-    criterion: Callable[[Snapshot], float]
+    choose: Callable[[Sequence[Snapshot]], int]
     monitor: Monitor
     advisor: Advisor | None = None
     terms: Mapping[str, Sequence[LossTerm]] = field(default_factory=dict)
@@ -57,7 +58,6 @@ class Job:
 class Best:
     """The best state so far: the tensors that learn, on the processor's memory."""
 
-    value: float = float("inf")
     step: int = -1
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
 
@@ -89,8 +89,8 @@ class Run:
         self.schedule: Any = None
         self.probe: Ints = probe_positions(job.train.rows, job.plan.probe_rows, job.plan.seed)
         self.observer = Observer(job.accelerator, job.task, _tokens(job))
-        self.start = self.learning_tensors()
-        self.previous = self.start
+        self.start: dict[str, torch.Tensor] = {}
+        self.previous: dict[str, torch.Tensor] = {}
         self._clock = time.perf_counter()
         self._seconds_before = 0.0
         self._handlers = {event: _handlers(event, job.listeners) for event in EVENTS}
@@ -131,16 +131,10 @@ class Run:
             for name, tensor in tensors.items():
                 parameters[name].copy_(tensor)
 
-    def remember_best(self, snapshot: Snapshot) -> None:
-        """Keep the state when the criterion is the smallest so far.
-
-        A criterion that is not a number counts as the worst; while there is no better one, the
-        newest state is kept.
-        """
-        value = self.job.criterion(snapshot)
-        value = value if np.isfinite(value) else float("inf")
-        if value < self.best.value or not np.isfinite(self.best.value):
-            self.best = Best(value, self.step, self.learning_tensors())
+    def remember_best(self) -> None:
+        """Keep the present state, which ``take_snapshot`` has just copied, if it is chosen."""
+        if self.job.choose(self.history) == len(self.history) - 1:
+            self.best = Best(self.step, self.previous)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resume needs, in types that the weights-only loader reads."""
@@ -155,7 +149,7 @@ class Run:
             "frozen": self._frozen_sum(),
             "start": self.start,
             "previous": self.previous,
-            "best": [self.best.value, self.best.step, self.best.tensors],
+            "best": [self.best.step, self.best.tensors],
             **self._optimizer_state(),
             "random": _random_state(),
             "history": [_pack(snapshot) for snapshot in self.history],

@@ -22,6 +22,9 @@ def take_snapshot(run: Run) -> Snapshot:
     everything = np.arange(len(job.valid))
     valid = task.measure(*run.observer.measure(run.network, job.valid, everything), job.valid)
     now = run.learning_tensors()
+    if not run.history:
+        # Copies of the weights are the largest thing beside the model, so one serves both.
+        run.start = run.previous = now
     moved, distance = _moved(now, run.previous), _moved(now, run.start)
     run.previous = now
     norms, run.gradient_norms = run.gradient_norms, []
