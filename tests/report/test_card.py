@@ -46,7 +46,7 @@ def test_the_interval_stands_beside_the_metric(runs: ModuleType, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("model", "named"),
-    [("org/name", True), ("embedded", False), ("/home/me/model", False), ("./a/b", False)],
+    [("org/name", True), ("embedded", False), ("/srv/model", False), ("./a/b", False)],
 )
 def test_only_a_hub_name_is_a_base_model(
     runs: ModuleType, tmp_path: Path, model: str, named: bool
