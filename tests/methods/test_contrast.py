@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from holdfast.methods.contrast import Contrast, contrast
-from holdfast.train.observe import Output
+from holdfast.tasks.classification import Output
 
 
 def brute_force(features: np.ndarray, labels: np.ndarray, temperature: float) -> list[float]:

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from holdfast.methods.smoothing import LabelSmoothing
-from holdfast.train.observe import Output
+from holdfast.tasks.classification import Output
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.1, 0.5, 0.9])

@@ -138,10 +138,17 @@ def make_job(
 
 
 def make_accelerator(precision: str) -> Accelerator:
-    """Accelerate's view of devices and processes; ``float32`` or ``bfloat16`` autocast."""
+    """Accelerate's view of devices and processes; ``float32`` or ``bfloat16`` autocast.
+
+    Accelerate keeps one state a process and refuses another precision in it; a second run in the
+    same process starts that state anew.
+    """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     mixed = "bf16" if precision == "bfloat16" else "no"
+    if AcceleratorState._shared_state.get("_mixed_precision", mixed) != mixed:
+        AcceleratorState._reset_state()
     return Accelerator(mixed_precision=mixed, cpu=several_on_processor())
 
 

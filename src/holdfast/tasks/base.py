@@ -13,9 +13,15 @@ from holdfast.core.records import Floats, Ints
 if TYPE_CHECKING:
     import torch
 
+Batch = dict[str, "torch.Tensor"]
+
 
 class Examples(Protocol):
-    """Encoded rows: how many, and how long each is in the unit that costs time (tokens)."""
+    """Encoded rows: their source positions, and how long each is in the unit that costs time
+    (tokens, patches), both [n]."""
+
+    @property
+    def rows(self) -> Ints: ...
 
     @property
     def lengths(self) -> Ints: ...
@@ -26,7 +32,8 @@ class Examples(Protocol):
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One set of rows, measured in evaluation mode. ``losses`` [n] in nats; ``metrics`` plain
-    numbers; ``refined_loss`` the mean loss after ``temperature``, NaN where a task has none."""
+    numbers; ``refined_loss`` the mean loss after ``temperature``, the plain mean loss where a task
+    has no temperature."""
 
     losses: Floats
     metrics: dict[str, float]
@@ -42,14 +49,28 @@ class Task(Protocol):
     @property
     def name(self) -> str: ...
 
-    def collate(self, examples: Any, positions: Sequence[int] | Ints) -> dict[str, torch.Tensor]:
-        """A padded batch of these rows: the model's inputs and ``labels``."""
+    def collate(self, examples: Any, positions: Sequence[int] | Ints) -> Batch:
+        """A padded batch of these rows: the model's inputs and what the losses need."""
 
-    def losses(self, output: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def forward(self, network: Any, batch: Batch) -> Any:
+        """The network's output for a batch, in its present mode."""
+
+    def losses(self, output: Any, batch: Batch) -> torch.Tensor:
         """Per-example losses [batch] of a training or evaluation batch, float32, in nats."""
 
-    def keep(self, output: Any) -> torch.Tensor:
-        """What to keep of an evaluation batch, one line per example."""
+    def weights(self, examples: Any, positions: Sequence[int] | Ints) -> Floats:
+        """How much each of these rows weighs in the training loss [n]: 1, or its target tokens.
 
-    def measure(self, losses: Floats, kept: Floats, examples: Any) -> Measured:
-        """Losses and kept outputs of a whole set, in row order, to numbers."""
+        The training loss of an update is Σ weight · loss ÷ Σ weight over all its rows.
+        """
+
+    def join(self, outputs: Sequence[Any], batches: Sequence[Batch]) -> tuple[Any, Batch]:
+        """One output and batch from those of several parts, for a loss that compares rows."""
+
+    def keep(self, output: Any, batch: Batch) -> torch.Tensor:
+        """What to keep of an evaluation batch, one line per example [batch, …]."""
+
+    def measure(
+        self, losses: Floats, kept: Floats, examples: Any, positions: Sequence[int] | Ints
+    ) -> Measured:
+        """Losses and kept outputs of these rows, in their order, to numbers."""

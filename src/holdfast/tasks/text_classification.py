@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.core.records import Floats, Ints, Outputs
-from holdfast.stats.temperature import best_temperature
-from holdfast.tasks.base import Measured
+from holdfast.core.records import Floats, Ints
+from holdfast.tasks.base import Batch, Measured
+from holdfast.tasks.classification import (
+    Metrics,
+    Output,
+    class_losses,
+    classify,
+    join_outputs,
+    measure_classes,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -83,12 +90,10 @@ class TextClassification:
 
     pad_id: int
     classes: tuple[str, ...]
-    metrics: Mapping[str, Callable[[Outputs], float]] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=dict)
     name: str = "text-classification"
 
-    def collate(
-        self, examples: EncodedTexts, positions: Sequence[int] | Ints
-    ) -> dict[str, torch.Tensor]:
+    def collate(self, examples: EncodedTexts, positions: Sequence[int] | Ints) -> Batch:
         """Rows padded on the right to the longest of them: ``input_ids``, ``attention_mask``
         and, where the tokenizer makes them, ``token_type_ids``, all [batch, longest]."""
         import torch
@@ -109,31 +114,29 @@ class TextClassification:
             batch["token_type_ids"] = torch.from_numpy(types)
         return batch
 
-    def losses(self, output: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Cross-entropy per row [batch], in nats, computed in float32."""
-        import torch
+    def forward(self, network: Any, batch: Batch) -> Output:
+        """Logits and features; see ``classification.classify``."""
+        return classify(network, batch)
 
-        return torch.nn.functional.cross_entropy(
-            output.logits.float(), batch["labels"], reduction="none"
-        )
+    def losses(self, output: Any, batch: Batch) -> torch.Tensor:
+        """Cross-entropy per row [batch], in nats."""
+        return class_losses(output, batch)
 
-    def keep(self, output: Any) -> torch.Tensor:
+    def weights(self, examples: EncodedTexts, positions: Sequence[int] | Ints) -> Floats:
+        """Every row weighs the same."""
+        return np.ones(len(positions))
+
+    def join(self, outputs: Sequence[Any], batches: Sequence[Batch]) -> tuple[Output, Batch]:
+        """See ``classification.join_outputs``."""
+        return join_outputs(outputs, batches)
+
+    def keep(self, output: Any, batch: Batch) -> torch.Tensor:
         """The logits [batch, classes]."""
         logits: torch.Tensor = output.logits.float()
         return logits
 
-    def outputs(self, losses: Floats, kept: Floats, examples: EncodedTexts) -> Outputs:
-        """The record that metrics and scores read."""
-        return Outputs(examples.rows, examples.labels, kept, losses)
-
-    def measure(self, losses: Floats, kept: Floats, examples: EncodedTexts) -> Measured:
-        """Metrics of one set; NaN throughout when it is empty."""
-        if not len(losses):
-            empty = {name: float("nan") for name in ("accuracy", *self.metrics)}
-            return Measured(losses, empty, float("nan"), 1.0, np.zeros(0, dtype=bool), kept)
-        outputs = self.outputs(losses, kept, examples)
-        correct = outputs.predictions == outputs.labels
-        metrics = {"accuracy": float(correct.mean())}
-        metrics.update({name: compute(outputs) for name, compute in self.metrics.items()})
-        temperature, refined = best_temperature(kept, outputs.labels)
-        return Measured(losses, metrics, refined, temperature, correct, kept)
+    def measure(
+        self, losses: Floats, kept: Floats, examples: EncodedTexts, positions: Sequence[int] | Ints
+    ) -> Measured:
+        """See ``classification.measure_classes``."""
+        return measure_classes(losses, kept, examples, positions, self.metrics)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 
 from holdfast.core.records import Floats, Ints
 from holdfast.tasks.batching import by_length
+from holdfast.tasks.classification import features_of
 from holdfast.train.batches import shard
 
 if TYPE_CHECKING:
@@ -19,33 +19,6 @@ if TYPE_CHECKING:
     from holdfast.tasks.base import Task
 
 EVALUATION_TOKENS = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What the network says of a batch: ``logits`` [batch, classes], and the ``features``
-    [batch, width] that its last layer reads."""
-
-    logits: torch.Tensor
-    features: torch.Tensor
-
-
-def run_network(network: Any, batch: dict[str, torch.Tensor]) -> Output:
-    """Logits and features of a batch, in the network's present mode.
-
-    The last layer is computed in float32 whatever the precision: it costs nothing, and bfloat16
-    logits have three digits.
-    """
-    features = _features(network, batch)
-    with torch.autocast(features.device.type, enabled=False):
-        logits = network.head(network.dropout(features))
-    return Output(logits, features)
-
-
-def _features(network: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    features: torch.Tensor = network.features(**inputs)
-    return features.float()
 
 
 class Observer:
@@ -69,17 +42,19 @@ class Observer:
         """Per-example losses [n] and kept outputs [n, …] of these positions, in their order."""
 
         def one(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-            output = run_network(network, batch)
+            output = self._task.forward(network, batch)
             losses = self._task.losses(output, batch)[:, None]
-            return torch.cat([losses, self._task.keep(output)], dim=1)
+            return torch.cat([losses, self._task.keep(output, batch)], dim=1)
 
         table = self._collect(network, examples, positions, one)
         return table[:, 0].astype(np.float64), table[:, 1:]
 
     def features(self, network: Any, examples: Any, positions: Ints) -> Floats:
-        """What the last layer reads [n, width], float32, in the order of ``positions``."""
-
-        return self._collect(network, examples, positions, lambda batch: _features(network, batch))
+        """What a classifier's last layer reads [n, width], float32, in the order of
+        ``positions``."""
+        return self._collect(
+            network, examples, positions, lambda batch: features_of(network, batch)
+        )
 
     def _collect(
         self, network: Any, examples: Any, positions: Ints, one: Callable[..., torch.Tensor]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from holdfast.core.records import Snapshot
+from holdfast.core.records import Ints, Snapshot
+from holdfast.tasks.base import Measured
 
 if TYPE_CHECKING:
     from holdfast.train.run import Run
@@ -16,11 +17,8 @@ if TYPE_CHECKING:
 
 def take_snapshot(run: Run) -> Snapshot:
     """Measure the train probe and the validation rows, and how far the weights have moved."""
-    task, job = run.job.task, run.job
-    probe = task.measure(*run.observer.measure(run.network, job.train, run.probe),
-                         take(job.train, run.probe))  # fmt: skip
-    everything = np.arange(len(job.valid))
-    valid = task.measure(*run.observer.measure(run.network, job.valid, everything), job.valid)
+    probe = measure(run, run.job.train, run.probe)
+    valid = measure(run, run.job.valid, np.arange(len(run.job.valid)))
     now = run.learning_tensors()
     if not run.history:
         # Copies of the weights are the largest thing beside the model, so one serves both.
@@ -41,15 +39,10 @@ def take_snapshot(run: Run) -> Snapshot:
     )  # fmt: skip
 
 
-def take(examples: Any, positions: Any) -> Any:
-    """These positions of a set of examples, for measuring: rows and labels only."""
-    return _Taken(examples.rows[positions], examples.labels[positions])
-
-
-class _Taken:
-    def __init__(self, rows: Any, labels: Any) -> None:
-        self.rows = rows
-        self.labels = labels
+def measure(run: Run, examples: Any, positions: Ints) -> Measured:
+    """These rows through the present model in evaluation mode, to numbers."""
+    losses, kept = run.observer.measure(run.network, examples, positions)
+    return run.job.task.measure(losses, kept, examples, positions)
 
 
 def _moved(now: Mapping[str, torch.Tensor], before: Mapping[str, torch.Tensor]) -> float:

@@ -12,7 +12,6 @@ import torch
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Ints
 from holdfast.train.batches import class_batch, parts_by_length, shard, window_batches
-from holdfast.train.observe import Output, run_network
 
 if TYPE_CHECKING:
     from holdfast.train.run import Run
@@ -49,8 +48,8 @@ def rows_of_step(run: Run) -> Ints:
 def train_step(run: Run, rows: Ints) -> None:
     """Forward, losses, backward, clip, update; the run's counters move on.
 
-    The gradient is that of Σ losses ÷ rows over the whole update, whatever the pieces it is
-    computed in: micro-batches, length parts, processes.
+    The gradient is that of Σ weight · loss ÷ Σ weight over the whole update (each row weighs 1, or
+    its target tokens), whatever the pieces it is computed in: micro-batches, parts, processes.
     """
     assert run.optimizer is not None
     run.network.train()
@@ -59,8 +58,12 @@ def train_step(run: Run, rows: Ints) -> None:
     mine = rows if whole else shard(rows, rank, world)
     run.optimizer.zero_grad(set_to_none=True)
     total = 0.0
+    task, examples = run.job.task, run.job.train
+    weight = float(task.weights(examples, rows).sum())
     for piece in [mine] if whole else _micro_batches(run, mine):
-        loss = _losses(run, piece).sum() / len(rows)
+        share = torch.as_tensor(task.weights(examples, piece) / weight, dtype=torch.float32)
+        losses = _losses(run, piece)
+        loss = (losses * share.to(losses.device)).sum()
         run.job.accelerator.backward(loss)
         total += float(loss.detach())
     total = _combine(run, total, average=whole)
@@ -78,30 +81,25 @@ def _micro_batches(run: Run, rows: Ints) -> list[Ints]:
 
 
 def _losses(run: Run, rows: Ints) -> torch.Tensor:
-    lengths = run.job.train.lengths
+    """Per-example losses of these rows, in their order, after every loss term."""
     parts = [rows]
     if run.phase.sampler == "classes":
-        parts = parts_by_length(rows, lengths, math.ceil(len(rows) / PART_ROWS))
-    batches, outputs = [], []
+        count = math.ceil(len(rows) / PART_ROWS)
+        parts = parts_by_length(rows, run.job.train.lengths, count)
+    task, batches, outputs = run.job.task, [], []
     with run.job.accelerator.autocast():
         for part in parts:
-            batch = run.job.task.collate(run.job.train, part)
+            batch = task.collate(run.job.train, part)
             batch = {name: value.to(run.job.accelerator.device) for name, value in batch.items()}
             batches.append(batch)
-            outputs.append(run_network(run.network, batch))
-    output = Output(
-        torch.cat([o.logits for o in outputs]), torch.cat([o.features for o in outputs])
-    )
-    batch = batches[0] if len(batches) == 1 else {"labels": _labels(batches)}
-    losses = run.job.task.losses(output, batch)
+            outputs.append(task.forward(run.network, batch))
+    joined = len(parts) > 1
+    output, batch = task.join(outputs, batches) if joined else (outputs[0], batches[0])
+    losses = task.losses(output, batch)
     for term in run.job.terms.get(run.phase.name, ()):
         losses = term(batch, output, losses)
     run.emit("loss_ready")
     return losses
-
-
-def _labels(batches: list[dict[str, torch.Tensor]]) -> torch.Tensor:
-    return torch.cat([batch["labels"] for batch in batches])
 
 
 def _update(run: Run) -> None:

@@ -1,0 +1,95 @@
+"""What every classification shares, whatever its rows are: one class out, cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from holdfast.core.records import Floats, Ints, Outputs
+from holdfast.stats.temperature import best_temperature
+from holdfast.tasks.base import Batch, Measured
+
+if TYPE_CHECKING:
+    import torch
+
+Metrics = Mapping[str, Callable[[Outputs], float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the network says of a batch: ``logits`` [batch, classes], and the ``features``
+    [batch, width] that its last layer reads."""
+
+    logits: torch.Tensor
+    features: torch.Tensor
+
+
+class Labelled(Protocol):
+    """Encoded rows with a class index each, [n]."""
+
+    @property
+    def rows(self) -> Ints: ...
+
+    @property
+    def labels(self) -> Ints: ...
+
+
+def features_of(network: Any, batch: Batch) -> torch.Tensor:
+    """What the last layer reads, [batch, width], float32."""
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    features: torch.Tensor = network.features(**inputs)
+    return features.float()
+
+
+def classify(network: Any, batch: Batch) -> Output:
+    """Logits and features of a batch, in the network's present mode.
+
+    The last layer is computed in float32 whatever the precision: it costs nothing, and bfloat16
+    logits have three digits.
+    """
+    import torch
+
+    features = features_of(network, batch)
+    with torch.autocast(features.device.type, enabled=False):
+        logits = network.head(network.dropout(features))
+    return Output(logits, features)
+
+
+def class_losses(output: Output, batch: Batch) -> torch.Tensor:
+    """Cross-entropy per row [batch], in nats, computed in float32."""
+    import torch
+
+    return torch.nn.functional.cross_entropy(
+        output.logits.float(), batch["labels"], reduction="none"
+    )
+
+
+def join_outputs(outputs: Sequence[Output], batches: Sequence[Batch]) -> tuple[Output, Batch]:
+    """Logits, features and labels of several parts, one after the other."""
+    import torch
+
+    output = Output(
+        torch.cat([o.logits for o in outputs]), torch.cat([o.features for o in outputs])
+    )
+    return output, {"labels": torch.cat([batch["labels"] for batch in batches])}
+
+
+def measure_classes(
+    losses: Floats, kept: Floats, examples: Labelled, positions: Sequence[int] | Ints,
+    metrics: Metrics,
+) -> Measured:  # fmt: skip
+    """Accuracy, the watched metrics, and the loss after the best temperature; NaN throughout
+    when there are no rows."""
+    if not len(losses):
+        empty = {name: float("nan") for name in ("accuracy", *metrics)}
+        return Measured(losses, empty, float("nan"), 1.0, np.zeros(0, dtype=bool), kept)
+    chosen = np.asarray(positions, dtype=np.int64)
+    outputs = Outputs(examples.rows[chosen], examples.labels[chosen], kept, losses)
+    correct = outputs.predictions == outputs.labels
+    values = {"accuracy": float(correct.mean())}
+    values.update({name: compute(outputs) for name, compute in metrics.items()})
+    temperature, refined = best_temperature(kept, outputs.labels)
+    return Measured(losses, values, refined, temperature, correct, kept)
