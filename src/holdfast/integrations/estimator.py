@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sklearn.utils import Tags
 
     from holdfast.data.table import Splits
-    from holdfast.pipeline.compose import Ready
+    from holdfast.pipeline.ready import Ready
     from holdfast.train.loop import Fitted
 
 TRAIN_SHARE = 0.82

@@ -17,13 +17,13 @@ from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.models.probe import fit_probe
-from holdfast.pipeline.compose import Ready, make_accelerator, make_ready
+from holdfast.pipeline.compose import make_accelerator, make_ready
 from holdfast.pipeline.folder import RECIPE, RESULT
+from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.rows import load_and_divide
 from holdfast.recipe import read_recipe
 from holdfast.report.page import write_report
 from holdfast.split.divide import divide
-from holdfast.tasks.text_classification import encode
 from holdfast.train.observe import EVALUATION_TOKENS, Observer
 
 SEEDS = 5
@@ -58,7 +58,7 @@ def add_careless(run: Path) -> dict[str, Any]:
 def _features(ready: Ready, table: Table) -> Floats:
     accelerator = make_accelerator(str(ready.recipe.train.precision))
     observer = Observer(accelerator, ready.task, EVALUATION_TOKENS)
-    examples = encode(table, ready.loaded.tokenizer, ready.loaded.max_length)
+    examples = ready.kind.encode(table, ready.loaded, ready.recipe)
     network = ready.loaded.network.to(accelerator.device)
     return observer.features(network, examples, np.arange(len(examples)))
 

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.control.choice import Choose, lowest, newest_unless_worse
 from holdfast.control.patience import Patience
-from holdfast.core.records import Decision, Finding, Outputs, Snapshot
+from holdfast.core.records import Decision, Snapshot
 from holdfast.data.table import Splits
-from holdfast.methods.contrast import Contrast
-from holdfast.methods.head_refit import HeadRefit
 from holdfast.methods.optimizers import OPTIMIZERS, build_optimizer
 from holdfast.methods.schedules import SCHEDULES, build_schedule
-from holdfast.methods.smoothing import LabelSmoothing
-from holdfast.models.classifier import LoadedClassifier, load_classifier
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
-from holdfast.models.probe import fit_probe
 from holdfast.monitor.plain import plain_rule
 from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual
+from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.ready import Ready
 from holdfast.recipe import Recipe
 from holdfast.tasks.metrics import Metric, find_metric
-from holdfast.tasks.text_classification import EncodedTexts, TextClassification, encode
 from holdfast.train.checkpoint import LEAST_SECONDS, CheckpointStore
 from holdfast.train.journal import Journal
 from holdfast.train.machine import choose_machine, several_on_processor
@@ -37,42 +32,20 @@ if TYPE_CHECKING:
 SHORT_TOKENS = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """Everything before the first step: the resolved recipe, the model, the encoded rows."""
-
-    recipe: Recipe
-    loaded: LoadedClassifier
-    task: TextClassification
-    train: EncodedTexts
-    valid: EncodedTexts
-    plan: Plan
-    decisions: tuple[Decision, ...]
-    findings: tuple[Finding, ...]
-    metric: Metric | None
-    loaded_at: float
-
-    @property
-    def own_metric(self) -> bool:
-        """Whether the metric is a user's function, to be scored beside the built-in ones."""
-        return ".py:" in filled(self.recipe.train.metric)
-
-
 def make_ready(recipe: Recipe, splits: Splits) -> Ready:
     """Load the model, let the machine and the table of defaults decide, encode, and plan."""
+    kind = kind_of(recipe.task)
     machine = choose_machine(recipe.train.threads, recipe.train.precision)
-    classes = splits.train.table.classes
-    loaded = load(recipe, classes)
+    loaded = kind.load(recipe, splits.train.table)
     loaded_at = time.perf_counter()
     total, _ = count_parameters(loaded.network)
     recipe, chosen = resolve(recipe, total, len(splits.train))
     recipe = recipe.changed(
         train={"threads": machine.threads, "precision": machine.precision},
-        model={"max_length": loaded.max_length, "pooling": loaded.network.pooling},
+        model={"max_length": loaded.max_length, **kind_settings(loaded)},
     )
     frozen = freeze_part(loaded.network, recipe.model.freeze)
-    train, valid = (encode(s.table, loaded.tokenizer, loaded.max_length)
-                    for s in (splits.train, splits.valid))  # fmt: skip
+    train, valid = (kind.encode(s.table, loaded, recipe) for s in (splits.train, splits.valid))
     _check_names(recipe)
     phases = phases_of(recipe, total, len(train))
     for phase in phases:
@@ -85,11 +58,11 @@ def make_ready(recipe: Recipe, splits: Splits) -> Ready:
         Decision("evaluation points", f"{len(at)}", because),
     )  # fmt: skip
     return Ready(
-        recipe=recipe, loaded=loaded,
-        task=TextClassification(loaded.tokenizer.pad_token_id, classes, _watched(metric, classes)),
+        kind=kind, recipe=recipe, loaded=loaded,
+        task=kind.make_task(loaded, splits.train.table, recipe, metric),
         train=train, valid=valid,
         plan=Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes),
-        decisions=decisions, findings=(*unusual(recipe, total), *_truncated(train, loaded)),
+        decisions=decisions, findings=(*unusual(recipe, total), *kind.notices(train, loaded)),
         metric=metric, loaded_at=loaded_at,
     )  # fmt: skip
 
@@ -100,41 +73,32 @@ def _check_names(recipe: Recipe) -> None:
     SCHEDULES[filled(recipe.train.schedule)]
 
 
-def load(recipe: Recipe, classes: Sequence[str]) -> LoadedClassifier:
-    """The recipe's model with a new head for ``classes``."""
-    model = recipe.model
-    return load_classifier(
-        model.name, classes, pooling=model.pooling, dropout=model.dropout,
-        revision=model.revision, trust_remote_code=model.trust_remote_code,
-        max_length=model.max_length, seed=recipe.seed,
-    )  # fmt: skip
-
-
 def make_job(
     ready: Ready, accelerator: Accelerator, run: Path | None, listeners: Sequence[Any],
     checkpoint_every_s: float = LEAST_SECONDS, tell: Callable[[Decision], None] = lambda _: None,
     decisions: Sequence[Decision] = (),
-) -> tuple[Job, HeadRefit]:  # fmt: skip
-    """The loop's job, and the listener that keeps the linear-probe baseline; ``decisions`` are
-    what the journal begins with."""
-    recipe = ready.recipe
-    seed, classes = recipe.seed, len(ready.task.classes)
-    refit = HeadRefit(
-        lambda features, labels: fit_probe(features, labels, classes=classes, seed=seed),
-        first=bool(recipe.methods["probe_first"]),
-    )
+) -> tuple[Job, tuple[Any, ...]]:  # fmt: skip
+    """The loop's job, and the listeners that its kind of task brought; ``decisions`` are what the
+    journal begins with."""
+    own = ready.kind.listeners(ready)
     writes = accelerator.is_main_process
     ready.loaded.network.to(accelerator.device)
     job = Job(
         network=ready.loaded.network, task=ready.task, train=ready.train, valid=ready.valid,
         plan=ready.plan, accelerator=accelerator, groups=_groups, optimizer=build_optimizer,
         schedule=build_schedule, choose=choice(ready), monitor=plain_rule,
-        advisor=_advisor(ready), terms={p.name: _terms(p) for p in ready.plan.phases},
-        listeners=(refit, *listeners), decisions=decisions,
+        advisor=_advisor(ready), terms={p.name: ready.kind.terms(p) for p in ready.plan.phases},
+        listeners=(*own, *listeners), decisions=decisions,
         journal=Journal(run if writes else None),
         store=CheckpointStore(run / "checkpoints" if run else None, checkpoint_every_s, tell),
     )  # fmt: skip
-    return job, refit
+    return job, own
+
+
+def kind_settings(loaded: Any) -> dict[str, Any]:
+    """What the loader chose that the recipe must keep."""
+    pooling = getattr(loaded.network, "pooling", None)
+    return {"pooling": pooling} if pooling else {}
 
 
 def make_accelerator(precision: str) -> Accelerator:
@@ -202,12 +166,6 @@ def _groups(network: Any, phase: Phase) -> list[dict[str, Any]]:
     return [group for group in groups if not group["name"].startswith("head")]
 
 
-def _terms(phase: Phase) -> list[Any]:
-    if phase.loss == "contrast":
-        return [Contrast(phase.temperature)]
-    return [LabelSmoothing(phase.label_smoothing)] if phase.label_smoothing else []
-
-
 def _advisor(ready: Ready) -> Patience | None:
     if ready.recipe.control.policy == "off":
         return None
@@ -221,40 +179,15 @@ def _metric(recipe: Recipe) -> Metric | None:
     return None if name in ("refined_loss", "loss") else find_metric(name)
 
 
-def _watched(
-    metric: Metric | None, classes: tuple[str, ...]
-) -> dict[str, Callable[[Outputs], float]]:
-    if metric is None or metric.name == "accuracy":
-        return {}
-
-    def compute(outputs: Outputs) -> float:
-        value = metric.compute(outputs, classes)
-        return float("nan") if value is None else value
-
-    return {metric.name: compute}
-
-
-def _choose_attention(loaded: LoadedClassifier, train: EncodedTexts) -> tuple[Decision, ...]:
+def _choose_attention(loaded: Any, train: Any) -> tuple[Decision, ...]:
     """On a processor the fused attention has a slow backward pass for short rows."""
     import torch
 
     if torch.cuda.is_available() or int(train.lengths.max()) > SHORT_TOKENS:
         return ()
     try:
-        loaded.network.backbone.set_attn_implementation("eager")  # type: ignore[operator]
+        loaded.network.backbone.set_attn_implementation("eager")
     except (ValueError, AttributeError):
         return ()
     because = "plain attention trains faster than the fused one on a processor for short rows"
     return (Decision("attention", "eager", because),)
-
-
-def _truncated(train: EncodedTexts, loaded: LoadedClassifier) -> tuple[Finding, ...]:
-    share = train.truncated / max(1, len(train))
-    if not train.truncated:
-        return ()
-    return (Finding(
-        "truncated_texts", "warn" if share > 0.05 else "info", min(1.0, share), train.truncated,
-        (), f"{train.truncated} training texts ({share:.1%}) are longer than "
-        f"{loaded.max_length} tokens; their ends are not read",
-        "Raise model.max_length if the model allows it, or shorten the texts.",
-    ),)  # fmt: skip

@@ -19,7 +19,7 @@ from holdfast.core.files import write_json, write_text
 from holdfast.core.records import Decision, to_json
 from holdfast.data.table import Table
 from holdfast.pipeline import outcome
-from holdfast.pipeline.compose import Ready, make_accelerator, make_job, make_ready
+from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
 from holdfast.pipeline.folder import (
     BEGUN,
     CHECKPOINTS,
@@ -30,13 +30,15 @@ from holdfast.pipeline.folder import (
     is_main_process,
     remove_checkpoints,
 )
+from holdfast.pipeline.ready import Ready, Scored
 from holdfast.pipeline.rows import Divided, Tell, load_and_divide, tell_all
-from holdfast.pipeline.scoring import Scored, opened_before, save_model, score_once
+from holdfast.pipeline.scoring import opened_before, save_model, score_once
 from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
 from holdfast.train.checkpoint import LEAST_SECONDS
 from holdfast.train.loop import Fitted, fit, memory_errors
+from holdfast.train.run import Job
 from holdfast.train.signals import terminate_like_interrupt
 
 
@@ -78,15 +80,15 @@ def _train(
     begun = _remember(run, ready, divided, again) if accelerator.is_main_process else {}
     accelerator.wait_for_everyone()
     decisions = [Decision(**decision) for decision in begun.get("decisions", ())]
-    job, refit = make_job(ready, accelerator, run, listeners, every_s, tell, decisions)
+    job, own = make_job(ready, accelerator, run, listeners, every_s, tell, decisions)
     before = opened_before(job.journal)
     prepared_s = time.perf_counter() - ready.loaded_at
     fitted = fit(job, again)
     if accelerator.is_main_process:
         with memory_errors("scoring the test rows"):
-            temperature = save_model(run, ready, fitted)
-            scored = score_once(run, ready, divided.splits, fitted, refit, job, temperature, before)
-        _write(run, begun, divided, ready, fitted, scored, prepared_s + fitted.train_s, start)
+            saved = save_model(run, ready, fitted)
+            scored = score_once(run, ready, divided.splits, fitted, job, own, saved, before)
+        _write(run, begun, divided, ready, fitted, scored, job, prepared_s + fitted.train_s, start)
         _report(run)
     accelerator.wait_for_everyone()
     return _read_result(run)
@@ -145,24 +147,22 @@ def _fingerprint(divided: Divided) -> str:
 
 def _write(
     run: Path, begun: dict[str, Any], divided: Divided, ready: Ready, fitted: Fitted,
-    scored: Scored, train_s: float, start: float,
+    scored: Scored, job: Job, train_s: float, start: float,
 ) -> None:  # fmt: skip
     recipe = ready.recipe
     outcome.write_splits(run / "splits.parquet", divided.splits.records)
-    outcome.write_predictions(run / "predictions.parquet", scored.outputs, ready.task.classes)
+    outcome.write_predictions(run / "predictions.parquet", scored, divided.table.classes)
     timing = outcome.timing_block(fitted, time.perf_counter() - start, train_s, scored.seconds)
     write_json(run / RESULT, {
         "schema": 1, "holdfast": __version__, "task": recipe.task,
-        "model": recipe.model.name, "classes": list(ready.task.classes), "seed": recipe.seed,
+        "model": recipe.model.name, "classes": None, "seed": recipe.seed,
         "data": outcome.data_block(divided.table, divided.splits, begun["findings"]),
         **scored.blocks, **outcome.run_block(fitted), "timing": timing,
         "peak_memory_mb": outcome.peak_memory_mb(),
         "decisions": [*begun["decisions"], *to_json(scored.decisions)],
-        "division": outcome.division_block(
-            divided.splits, scored.outputs.labels, ready.task.classes
-        ),
+        "division": outcome.division_block(divided.splits, scored, divided.table.classes),
         "settings": recipe.model_dump(mode="json"),
-        **outcome.surroundings(recipe.train.threads or 0, scored.device),
+        **outcome.surroundings(recipe.train.threads or 0, str(job.accelerator.device)),
     })  # fmt: skip
 
 

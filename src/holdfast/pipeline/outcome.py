@@ -15,12 +15,13 @@ import numpy as np
 
 from holdfast._version import __version__
 from holdfast.core.files import write_atomically
-from holdfast.core.records import Outputs, Scores, to_json
+from holdfast.core.records import Scores, to_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from holdfast.data.table import Splits, Table
+    from holdfast.pipeline.ready import Scored
     from holdfast.train.loop import Fitted
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "scikit-learn", "scipy", "numpy")
@@ -35,26 +36,27 @@ def data_block(table: Table, splits: Splits, findings: Sequence[Any]) -> dict[st
     }  # fmt: skip
 
 
-def division_block(splits: Splits, test_labels: Any, classes: Sequence[str]) -> dict[str, Any]:
+def division_block(splits: Splits, scored: Scored, classes: Sequence[str]) -> dict[str, Any]:
     """How the rows were divided: counts per side and class, and what was moved or dropped."""
     sides = {
         "train": splits.train.table.column("label"), "valid": splits.valid.table.column("label"),
-        "test": test_labels,
     }  # fmt: skip
+    if scored.outputs is not None:
+        sides["test"] = scored.outputs.labels
     counts = {side: Counter(np.asarray(labels).tolist()) for side, labels in sides.items()}
     notes = [note for note in splits.records["note"].to_pylist() if note]
     by_check = {finding.check: finding for finding in splits.findings}
     copies = [by_check[name].count for name in ("exact_duplicates", "near_duplicates")
               if name in by_check]  # fmt: skip
     return {
-        **{side: len(labels) for side, labels in sides.items()},
+        "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test),
         "dropped": splits.records["split"].to_pylist().count("dropped"),
         "moved": sum(note.startswith("moved") for note in notes),
         "rows_in_copies": sum(copies),
         "per_class": {
             name: {side: counts[side].get(index, 0) for side in sides}
             for index, name in enumerate(classes)
-        },
+        } if scored.outputs is not None else None,
     }  # fmt: skip
 
 
@@ -111,11 +113,15 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def write_predictions(path: Path, outputs: Outputs, classes: Sequence[str]) -> None:
-    """The test rows, as the contract has them."""
+def write_predictions(path: Path, scored: Scored, classes: Sequence[str]) -> None:
+    """The test rows, as the contract has them: a classifier's answers, or the columns that the
+    kind of task gave."""
     import pyarrow as pa
 
-    names = np.asarray(classes, dtype=object)
+    if scored.outputs is None:
+        write_parquet(path, pa.table(scored.predictions))
+        return
+    outputs, names = scored.outputs, np.asarray(classes, dtype=object)
     write_parquet(path, pa.table({
         "row": pa.array(outputs.rows, pa.int64()),
         "label": pa.array(names[outputs.labels].tolist(), pa.string()),

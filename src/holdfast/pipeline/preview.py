@@ -9,8 +9,9 @@ import numpy as np
 
 from holdfast.core.records import Decision, Finding, to_json
 from holdfast.models.layers import count_parameters
-from holdfast.pipeline.compose import Ready, make_accelerator, make_job, make_ready
+from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
 from holdfast.pipeline.outcome import peak_memory_mb
+from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.rows import Tell, load_and_divide, tell_all
 from holdfast.recipe import Recipe
 from holdfast.train.plan import FORWARD_SHARE

@@ -9,9 +9,9 @@ from pathlib import Path
 from holdfast.audit.run import audit_table
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.data.load import load_table
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.table import Splits, Table
+from holdfast.pipeline.kinds import kind_of
 from holdfast.recipe import DataPart, Recipe
 from holdfast.split.divide import divide
 
@@ -35,17 +35,14 @@ def load_and_divide(recipe: Recipe, tell: Tell = lambda _: None) -> Divided:
     data = recipe.data
     if data.path is None:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
-    table = load_table(
-        data.path, text=data.text, label=data.label, group=data.group, template=data.template,
-        encoding=data.encoding, config=data.config, rare=data.rare,
-        rare_below=2 if data.test and data.valid else 3 - bool(data.test or data.valid),
-    )  # fmt: skip
+    read = kind_of(recipe.task).read
+    table = read(data.path, data, None)
     tell_all(tell, table.decisions, table.findings)
     audited = audit_table(table)
     tell_all(tell, (), audited)
     sides, companions = _sides(data)
     tell_all(tell, companions, ())
-    given = {name: _given(source, data, table) for name, source in sides.items()}
+    given = {name: read(source, data, table) for name, source in sides.items()}
     if not data.split.test and "test" not in given:
         raise RecipeError(
             "data.split.test", "must be above 0 where no test rows are given", 0,
@@ -65,15 +62,6 @@ def tell_all(tell: Tell, decisions: Sequence[Decision], findings: Sequence[Findi
         tell(decision)
     for finding in findings:
         tell(finding)
-
-
-def _given(source: str, data: DataPart, table: Table) -> Table:
-    """Validation or test rows that are used as they are, read like the source."""
-    return load_table(
-        source, text=None if data.template else table.columns.text, label=table.columns.label,
-        group=data.group, template=data.template, encoding=data.encoding, config=data.config,
-        classes=table.classes,
-    )  # fmt: skip
 
 
 def _sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:

@@ -1,0 +1,22 @@
+"""One file per task: how its reader, model, rows, scores and predictions are put together."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import RecipeError
+
+if TYPE_CHECKING:
+    from holdfast.pipeline.ready import Kind
+
+MODULES = {"text-classification": "holdfast.pipeline.kinds.text_classification"}
+
+
+def kind_of(task: str) -> Kind:
+    """The kind that a recipe's ``task`` names; its libraries are imported now."""
+    if task not in MODULES:
+        raise RecipeError("task", "is not known", task, nearest(task, list(MODULES)))
+    kind: Kind = importlib.import_module(MODULES[task]).KIND
+    return kind

@@ -1,0 +1,256 @@
+"""What all classifiers share when the parts are put together: listeners, saving, scoring, use."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision, Finding, Floats, Outputs, Scores, to_json
+from holdfast.data.table import Splits, Table
+from holdfast.evaluate.baseline import MAJORITY, PROBE, choose_baseline, majority_outputs
+from holdfast.evaluate.compare import compare
+from holdfast.evaluate.hardest import hardest
+from holdfast.evaluate.score import score
+from holdfast.methods.contrast import Contrast
+from holdfast.methods.head_refit import HeadRefit
+from holdfast.methods.smoothing import LabelSmoothing
+from holdfast.models.layers import count_parameters
+from holdfast.models.probe import fit_probe
+from holdfast.pipeline.folder import MODEL, need_run
+from holdfast.pipeline.outcome import scores_block
+from holdfast.pipeline.ready import Finish, Ready, Scored
+from holdfast.stats.temperature import best_temperature, losses_at
+from holdfast.tasks.metrics import Metric
+from holdfast.train.batches import probe_positions
+from holdfast.train.loop import Fitted
+from holdfast.train.observe import Observer
+from holdfast.train.plan import Phase
+
+Answer = Callable[[Table], Outputs]
+Forward = Callable[[Callable[..., Any], Ready, Table], Outputs]
+TOKENS = 4096
+
+
+def listeners(ready: Ready) -> tuple[HeadRefit, ...]:
+    """The refitted head, which also keeps the linear-probe baseline."""
+    seed, classes = ready.recipe.seed, len(ready.task.classes)
+    refit = HeadRefit(
+        lambda features, labels: fit_probe(features, labels, classes=classes, seed=seed),
+        first=bool(ready.recipe.methods["probe_first"]),
+    )
+    return (refit,)
+
+
+def terms(phase: Phase) -> list[Any]:
+    """Contrast in its phase, label smoothing where it is asked for."""
+    if phase.loss == "contrast":
+        return [Contrast(phase.temperature)]
+    return [LabelSmoothing(phase.label_smoothing)] if phase.label_smoothing else []
+
+
+def watched(
+    metric: Metric | None, classes: tuple[str, ...]
+) -> dict[str, Callable[[Outputs], float]]:
+    """The user's metric as every snapshot computes it; accuracy is always there."""
+    if metric is None or metric.name == "accuracy":
+        return {}
+
+    def compute(outputs: Outputs) -> float:
+        value = metric.compute(outputs, classes)
+        return float("nan") if value is None else value
+
+    return {metric.name: compute}
+
+
+def save(folder: Path, ready: Ready, fitted: Fitted) -> dict[str, Any]:
+    """Write the plain model with the temperature folded into its last layer.
+
+    The temperature is fitted on the validation rows of the best state, with one pseudo-row, so
+    that a perfectly separated handful of rows does not make the model certain of everything.
+    """
+    best = next(s for s in fitted.history if s.step == fitted.best_step)
+    assert best.valid_logits is not None
+    temperature, _ = best_temperature(best.valid_logits, ready.valid.labels, smoothing=1)
+    ready.loaded.network.cpu()
+    ready.loaded.network.save(folder, ready.loaded.tokenizer, temperature=temperature)
+    return {"temperature": temperature}
+
+
+def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored:
+    """Score the reloaded model (``answer``) on the test rows, beside the baselines fitted on
+    training rows; ``forward`` runs rows through any function from a batch to logits."""
+    start = time.perf_counter()
+    ready, table, temperature = finish.ready, finish.table, finish.saved["temperature"]
+    outputs = answer(table)
+    test = _score(ready, outputs)
+    score_s = time.perf_counter() - start
+    valid, probe = _other_rows(finish, temperature)
+    baseline, chosen = _baseline(ready, finish.splits, _probe(finish, forward), table, outputs)
+    blocks = {
+        "classes": list(ready.task.classes),
+        "test": scores_block(test, finish.opened_at),
+        "valid": scores_block(_score(ready, valid)),
+        "train_probe": scores_block(_score(ready, probe)), "baseline": baseline,
+        "hardest": hardest(outputs, _texts(table), ready.task.classes),
+        "model_facts": _facts(ready, temperature), "careless": None,
+    }  # fmt: skip
+    seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
+    decisions = (chosen, Decision("temperature", f"{temperature:.3f}",
+                 "fitted on the validation rows and folded into the last layer"))  # fmt: skip
+    return Scored(blocks, decisions, seconds, outputs=outputs)
+
+
+def _baseline(
+    ready: Ready, splits: Splits, probe: Answer, table: Table, outputs: Outputs
+) -> tuple[dict[str, Any], Decision]:
+    labels, classes = ready.train.labels, ready.task.classes
+    on_test = {MAJORITY: majority_outputs(labels, len(classes), outputs)}
+    valid = splits.valid.table
+    on_test[PROBE] = replace(probe(table), groups=outputs.groups)
+    valid_probe = probe(valid)
+    on_valid = {PROBE: valid_probe, MAJORITY: majority_outputs(labels, len(classes), valid_probe)}
+    chosen = choose_baseline(on_valid)
+    shown = [{"what": name, "test": _brief(score(o, classes))} for name, o in on_test.items()]
+    comparison = compare(outputs, on_test[PROBE])
+    block = {
+        "what": chosen.chosen,
+        "test": next(entry["test"] for entry in shown if entry["what"] == chosen.chosen),
+        "all": shown, "comparison": to_json(comparison),
+    }  # fmt: skip
+    return block, chosen
+
+
+def _probe(finish: Finish, forward: Forward) -> Answer:
+    """The untouched backbone with the linear probe on it, in the precision of the training.
+
+    It is put back into the network, whose trained state is on disk by now: a second copy of a
+    model is the largest thing that a run could still ask memory for.
+    """
+    import torch
+
+    ready, fitted, job = finish.ready, finish.fitted, finish.job
+    (refit,) = finish.listeners
+    assert refit.baseline is not None
+    network = ready.loaded.network.to(job.accelerator.device).eval()
+    parameters = dict(network.named_parameters())
+    with torch.no_grad():
+        for name, tensor in fitted.start.items():
+            parameters[name].copy_(tensor)
+        network.head.weight.copy_(refit.baseline["weight"])
+        network.head.bias.copy_(refit.baseline["bias"])
+
+    def logits(**batch: torch.Tensor) -> torch.Tensor:
+        batch = {name: value.to(job.accelerator.device) for name, value in batch.items()}
+        with job.accelerator.autocast():
+            features = network.features(**batch)
+        answers: torch.Tensor = network.head(features.float())
+        return answers.cpu()
+
+    return lambda table: forward(logits, ready, table)
+
+
+def _other_rows(finish: Finish, temperature: float) -> tuple[Outputs, Outputs]:
+    """Validation rows and train probe, through the restored best state."""
+    ready, job = finish.ready, finish.job
+    network = job.network.to(job.accelerator.device)
+    observer = Observer(job.accelerator, job.task, TOKENS, alone=True)
+    everything = np.arange(len(ready.valid))
+    probe = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
+    _, valid_logits = observer.measure(network, ready.valid, everything)
+    _, probe_logits = observer.measure(network, ready.train, probe)
+    valid = _outputs(ready.valid.rows, ready.valid.labels, valid_logits / temperature)
+    train = _outputs(ready.train.rows[probe], ready.train.labels[probe], probe_logits / temperature)
+    return valid, train
+
+
+def _outputs(rows: Any, labels: Any, logits: Floats) -> Outputs:
+    return Outputs(rows, labels, logits, losses_at(logits, labels, 1.0))
+
+
+def _score(ready: Ready, outputs: Outputs) -> Scores:
+    own = ready.metric
+    extra = (own,) if own is not None and ready.own_metric else ()
+    return score(outputs, ready.task.classes, extra_metrics=extra)
+
+
+def _brief(scores: Scores) -> dict[str, Any]:
+    """A baseline's metrics without the tables."""
+    return {"n": scores.n, "metrics": scores.to_json()["metrics"]}
+
+
+def _texts(table: Table) -> list[str]:
+    texts: list[str] = table.column("text")
+    if not table.has_pairs:
+        return texts
+    return [f"{one} ⟂ {two}" for one, two in zip(texts, table.column("text_pair"), strict=True)]
+
+
+def _facts(ready: Ready, temperature: float) -> dict[str, Any]:
+    total, trainable = count_parameters(ready.loaded.network)
+    return {
+        **ready.loaded.facts, "parameters": total, "trainable": trainable,
+        "precision": ready.recipe.train.precision, "temperature": temperature,
+        "max_length": ready.loaded.max_length,
+    }  # fmt: skip
+
+
+def predict_lines(
+    runs: Sequence[Path], load: Callable[[Path], Any], answer: Callable[[Any, Table], Outputs],
+    table: Table,
+) -> list[str]:  # fmt: skip
+    """One JSON object a row: ``row``, ``prediction`` and ``confidence``."""
+    for run in runs:
+        need_run(run)
+    saved = [load(run / MODEL) for run in runs]
+    classes, probabilities = average(saved, answer, table)
+    best = probabilities.argmax(axis=1)
+    return [
+        json.dumps({
+            "row": int(row), "prediction": classes[int(k)],
+            "confidence": round(float(probabilities[i, k]), 6),
+        }, ensure_ascii=False)
+        for i, (row, k) in enumerate(zip(table.column("row"), best, strict=True))
+    ]  # fmt: skip
+
+
+def average(
+    saved: Sequence[Any], answer: Callable[[Any, Table], Outputs], table: Table
+) -> tuple[tuple[str, ...], Floats]:
+    """The mean of the probabilities [n, classes] of several models.
+
+    Raises ``RecipeError`` when their classes differ; their order may.
+    """
+    classes = saved[0].classes
+    total: Floats = np.zeros((len(table), len(classes)))
+    for one in saved:
+        if set(one.classes) != set(classes):
+            raise RecipeError(
+                "holdfast predict", "averages only runs of the same classes",
+                sorted(set(one.classes) ^ set(classes)), "Give runs that were trained alike.",
+            )  # fmt: skip
+        order = [one.classes.index(name) for name in classes]
+        total = total + _unlabelled(answer(one, table)).probabilities[:, order]
+    return classes, total / len(saved)
+
+
+def _unlabelled(outputs: Outputs) -> Outputs:
+    return replace(outputs, labels=np.full(len(outputs.rows), -1))
+
+
+def truncation(examples: Any, loaded: Any) -> tuple[Finding, ...]:
+    share = examples.truncated / max(1, len(examples))
+    if not examples.truncated:
+        return ()
+    return (Finding(
+        "truncated_texts", "warn" if share > 0.05 else "info", min(1.0, share), examples.truncated,
+        (), f"{examples.truncated} training texts ({share:.1%}) are longer than "
+        f"{loaded.max_length} tokens; their ends are not read",
+        "Raise model.max_length if the model allows it, or shorten the texts.",
+    ),)  # fmt: skip

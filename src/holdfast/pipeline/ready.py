@@ -1,0 +1,103 @@
+"""The records that the pipeline's parts exchange, and what a kind of task must bring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core.records import Decision, Finding, Outputs
+from holdfast.data.table import Splits, Table
+from holdfast.pipeline.defaults import filled
+from holdfast.recipe import DataPart, Recipe
+from holdfast.tasks.metrics import Metric
+from holdfast.train.plan import Phase, Plan
+
+if TYPE_CHECKING:
+    from holdfast.tasks.base import Examples, Task
+    from holdfast.train.loop import Fitted
+    from holdfast.train.run import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Everything before the first step: the resolved recipe, the model, the encoded rows.
+
+    ``loaded`` is what the kind's loader gave: ``network``, ``tokenizer`` (or processor),
+    ``max_length``, ``decisions`` and ``facts``.
+    """
+
+    kind: Kind
+    recipe: Recipe
+    loaded: Any
+    task: Any
+    train: Any
+    valid: Any
+    plan: Plan
+    decisions: tuple[Decision, ...]
+    findings: tuple[Finding, ...]
+    metric: Metric | None
+    loaded_at: float
+
+    @property
+    def own_metric(self) -> bool:
+        """Whether the metric is a user's function, to be scored beside the built-in ones."""
+        return ".py:" in filled(self.recipe.train.metric)
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A fitted run whose model is saved, and the opened test rows: what scoring works on.
+
+    ``saved`` is what the kind's ``save`` returned; ``listeners`` are the kind's own.
+    """
+
+    run: Path
+    ready: Ready
+    splits: Splits
+    fitted: Fitted
+    job: Job
+    listeners: tuple[Any, ...]
+    saved: dict[str, Any]
+    table: Table
+    opened_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The honest number and what stands beside it: ``blocks`` go into ``result.json``.
+
+    ``outputs`` are a classifier's, for ``predictions.parquet``; ``texts`` the generated ones.
+    """
+
+    blocks: dict[str, Any]
+    decisions: tuple[Decision, ...]
+    seconds: dict[str, float]
+    outputs: Outputs | None = None
+    predictions: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What differs between tasks when the parts are put together: functions, no inheritance.
+
+    ``read`` a source into a table (like another one, where that is given); ``load`` the model for
+    a table; ``encode`` a table; ``make_task`` the loop's side; ``notices`` findings on the encoded
+    training rows; ``listeners`` the loop's own for this kind; ``terms`` the loss terms of a phase;
+    ``save`` the network into a folder, returning facts; ``score`` the opened test rows;
+    ``evaluate`` a finished run on other rows; ``predict`` with one run or the average of several.
+    """
+
+    name: str
+    read: Callable[[str, DataPart, Table | None], Table]
+    load: Callable[[Recipe, Table], Any]
+    encode: Callable[[Table, Any, Recipe], Examples]
+    make_task: Callable[[Any, Table, Recipe, Metric | None], Task]
+    notices: Callable[[Any, Any], tuple[Finding, ...]]
+    listeners: Callable[[Ready], tuple[Any, ...]]
+    terms: Callable[[Phase], list[Any]]
+    save: Callable[[Path, Ready, Fitted], dict[str, Any]]
+    score: Callable[[Finish], Scored]
+    evaluate: Callable[[Path, str], dict[str, Any]]
+    predict: Callable[[Sequence[Path], str | Sequence[str]], list[str]]
