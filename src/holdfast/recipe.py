@@ -240,7 +240,8 @@ def _first_fault(error: ValidationError, where: str) -> RecipeError:
     fault = error.errors()[0]
     key = ".".join(str(step) for step in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return RecipeError(where, "names an unknown key", key, nearest(key, known_keys()))
+        known = sorted({*Recipe.model_fields, *known_keys()}) if "." not in key else known_keys()
+        return RecipeError(where, "names an unknown key", key, nearest(key, known))
     message = fault["msg"].removeprefix("Value error, ")
     value = None if fault["type"] == "missing" else fault.get("input")
     return RecipeError(

@@ -19,6 +19,7 @@ import sklearn.linear_model  # noqa: F401
 import transformers.models.bert.modeling_bert  # noqa: F401
 
 import holdfast.pipeline.main as main
+import holdfast.pipeline.kinds.text_classification as text_classification
 import holdfast.pipeline.scoring as scoring
 import holdfast.train.checkpoint as checkpoint
 from holdfast.recipe import Recipe, override
@@ -65,7 +66,7 @@ KILLS: dict[str, tuple[list[Any], Callable[[], None]]] = {
     "step": ([At("gradients_ready", 6)], lambda: None),
     "checkpoint": ([], half_a_checkpoint),
     "model": ([], patched(scoring, "replace_folder")),
-    "scoring": ([], patched(scoring, "load_saved")),
+    "scoring": ([], patched(text_classification, "load_saved")),
     "result": ([], lambda: before_result()),
     "report": ([], patched(main, "_report")),
 }

@@ -16,6 +16,7 @@ import torch
 
 import holdfast.core.files as files
 import holdfast.pipeline.main as pipeline
+import holdfast.pipeline.kinds.text_classification as text_classification
 import holdfast.pipeline.scoring as scoring
 import holdfast.train.step as step
 
@@ -119,7 +120,7 @@ def test_no_memory_is_one_message(
     holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, where: str, error: Exception,
 ) -> None:  # fmt: skip
-    module, name = (step, "_losses") if where == "training" else (scoring, "answer")
+    module, name = (step, "_losses") if where == "training" else (text_classification, "answer")
     monkeypatch.setattr(module, name, raising(error))
     done = holdfast("train", marked_csv, "--out", "run", "--quiet", *sets)
     one_block(done.err, done.code)

@@ -10,20 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 SCRIPT = Path(__file__).with_name("kill_runs.py")
 MOMENTS = ["before-recipe", "step", "checkpoint", "model", "scoring", "result", "report"]
 TIMES = {"timing", "peak_memory_mb", "created"}
 
 
-@pytest.fixture(scope="module")
-def runs(
-    tmp_path_factory: pytest.TempPathFactory, marked_csv: Path, quick: list[str]
-) -> tuple[Path, dict[str, tuple[int, int]]]:
-    """The folder of the runs, and how each was killed and how its resume ended."""
-    folder = tmp_path_factory.mktemp("killed")
-    settings = [f"data.path={marked_csv}", *quick]
+def kill_and_resume(folder: Path, settings: list[str]) -> dict[str, tuple[int, int]]:
+    """How each run was killed, and how its resume ended."""
     done = subprocess.run(
         [sys.executable, SCRIPT, folder, *settings],
         capture_output=True, text=True, check=False, timeout=240,
@@ -31,7 +24,7 @@ def runs(
     assert done.returncode == 0, done.stderr
     ends = {line.split()[0]: tuple(map(int, line.split()[1:])) for line in done.stdout.splitlines()}
     assert ends.pop("undisturbed") == (0, 0), done.stderr
-    return folder, ends
+    return ends
 
 
 def digests(run: Path, skipped: set[str]) -> dict[str, str]:
@@ -58,32 +51,30 @@ def result(run: Path) -> dict[str, Any]:
     return {key: value for key, value in whole.items() if key not in TIMES}
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_run_ends_as_if_it_had_not_been(runs: Any, moment: str) -> None:
-    folder, ends = runs
-    died, resumed = ends[moment]
-    assert died == signal.SIGKILL
-    assert resumed == 0
-    whole, cut = folder / "undisturbed", folder / moment
+def same(whole: Path, cut: Path) -> None:
     clocks = {"result.json", "events.jsonl", "report.html", "model/README.md"}
-    assert digests(cut, clocks) == digests(whole, clocks)
+    assert digests(cut, clocks) == digests(whole, clocks), cut.name
     assert "model/model.safetensors" in digests(cut, clocks)
-    assert result(cut) == result(whole)
-    assert events(cut) == events(whole)
+    assert result(cut) == result(whole), cut.name
+    assert events(cut) == events(whole), cut.name
     for name in ("report.html", "model/README.md"):
         assert (cut / name).is_file()
 
 
-def test_every_moment_was_tried(runs: Any) -> None:
-    assert list(runs[1]) == MOMENTS
-
-
-def test_a_second_opening_of_the_test_rows_is_admitted(runs: Any) -> None:
-    folder, _ = runs
-    opened = [
-        json.loads(line)["because"]
-        for line in (folder / "scoring" / "events.jsonl").read_text("utf-8").splitlines()
-        if "test rows opened" in line
-    ]
+def admitted(run: Path) -> None:
+    """The test rows had been opened by the run that was killed: the note says so."""
+    text = (run / "events.jsonl").read_text("utf-8")
+    opened = [json.loads(x)["because"] for x in text.splitlines() if "test rows opened" in x]
     assert len(opened) == 1
     assert "a killed run had opened them at" in opened[0]
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been(
+    tmp_path: Path, marked_csv: Path, quick: list[str]
+) -> None:
+    """One test, so that the runs are made once whatever the number of workers."""
+    ends = kill_and_resume(tmp_path, [f"data.path={marked_csv}", *quick])
+    assert ends == dict.fromkeys(MOMENTS, (signal.SIGKILL, 0))
+    for moment in MOMENTS:
+        same(tmp_path / "undisturbed", tmp_path / moment)
+    admitted(tmp_path / "scoring")

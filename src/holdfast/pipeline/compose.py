@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.control.choice import Choose, lowest, newest_unless_worse
 from holdfast.control.patience import Patience
+from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Snapshot
 from holdfast.data.table import Splits
 from holdfast.methods.optimizers import OPTIMIZERS, build_optimizer
@@ -52,7 +53,7 @@ def make_ready(recipe: Recipe, splits: Splits) -> Ready:
         check_phase(phase)
     at, probe, because = evaluation_points(phases, len(train), len(valid), recipe.train.evaluations)
     attention = _choose_attention(loaded, train)
-    metric = _metric(recipe)
+    metric = _metric(recipe, len(splits.train.table.classes))
     decisions = (
         *loaded.decisions, *machine.decisions, *chosen, *frozen, *attention,
         Decision("evaluation points", f"{len(at)}", because),
@@ -111,7 +112,9 @@ def make_accelerator(precision: str) -> Accelerator:
     from accelerate.state import AcceleratorState
 
     mixed = "bf16" if precision == "bfloat16" else "no"
-    if AcceleratorState._shared_state.get("_mixed_precision", mixed) != mixed:
+    known = AcceleratorState._shared_state.get("_mixed_precision", mixed)
+    if known != mixed:
+        # One precision a process is all that Accelerate allows; the run before this one is over.
         AcceleratorState._reset_state()
     return Accelerator(mixed_precision=mixed, cpu=several_on_processor())
 
@@ -174,9 +177,17 @@ def _advisor(ready: Ready) -> Patience | None:
     return Patience(ready.recipe.train.patience, criterion(ready), start)
 
 
-def _metric(recipe: Recipe) -> Metric | None:
+def _metric(recipe: Recipe, classes: int) -> Metric | None:
     name = filled(recipe.train.metric)
-    return None if name in ("refined_loss", "loss") else find_metric(name)
+    if name in ("refined_loss", "loss"):
+        return None
+    metric = find_metric(name)
+    if metric.two_classes and classes != 2:
+        raise RecipeError(
+            "train.metric", f"is defined for two classes, and there are {classes}", name,
+            "Choose another, e.g. f1_macro, or leave it out.",
+        )  # fmt: skip
+    return metric
 
 
 def _choose_attention(loaded: Any, train: Any) -> tuple[Decision, ...]:

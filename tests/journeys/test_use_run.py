@@ -1,0 +1,114 @@
+"""What is done with a finished run: score other rows, predict, average, report, resume."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def result(finished_run: Path) -> dict[str, Any]:
+    whole: dict[str, Any] = json.loads((finished_run / "result.json").read_text("utf-8"))
+    return whole
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_evaluate_scores_other_rows(
+    holdfast: Any, finished_run: Path, marked_rows: Any, write_csv: Any, tmp_path: Path
+) -> None:
+    path = write_csv(tmp_path / "new.csv", marked_rows(50, seed=9))
+    done = holdfast("evaluate", finished_run, path, "--json")
+    assert done.code == 0, done.err
+    block = json.loads(done.out)
+    assert {"accuracy", "f1_macro", "loss", "ece"} <= block["metrics"].keys()
+    assert block["n"] == 50
+    shown = holdfast("evaluate", finished_run, path)
+    assert f"{100 * block['metrics']['accuracy']['value']:.1f} %" in shown.out
+
+
+def test_evaluate_of_the_test_rows_gives_the_reported_score(
+    holdfast: Any, finished_run: Path, result: dict[str, Any], marked_rows: Any, write_csv: Any,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    table = parquet.read_table(finished_run / "predictions.parquet")
+    rows = [marked_rows()[row] for row in table["row"].to_pylist()]
+    done = holdfast("evaluate", finished_run, write_csv(tmp_path / "t.csv", rows), "--json")
+    told = json.loads(done.out)["metrics"]
+    for name, estimate_ in result["test"]["metrics"].items():
+        assert told[name]["value"] == pytest.approx(estimate_["value"], rel=1e-6), name
+
+
+def test_predict_a_file_and_a_pipe_alike(
+    holdfast: Any, finished_run: Path, marked_rows: Any, write_csv: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    import io
+
+    texts = [text for text, _ in marked_rows(12, seed=3)]
+    path = write_csv(tmp_path / "new.csv", [(text,) for text in texts], ["text"])
+    by_file = holdfast("predict", finished_run, path)
+    assert by_file.code == 0, by_file.err
+    lines = [json.loads(line) for line in by_file.out.splitlines()]
+    assert [line["row"] for line in lines] == list(range(12))
+    assert {line["prediction"] for line in lines} <= {"no", "yes"}
+    assert all(0.5 <= line["confidence"] <= 1 for line in lines)
+    pipe = io.TextIOWrapper(io.BytesIO("\n".join(texts).encode()), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", pipe)
+    assert holdfast("predict", finished_run, "-").out == by_file.out
+    written = holdfast("predict", finished_run, path, "--out", tmp_path / "p.jsonl")
+    assert (written.code, written.out) == (0, "")
+    assert (tmp_path / "p.jsonl").read_text("utf-8") == by_file.out
+
+
+def test_two_runs_are_averaged(
+    holdfast: Any, finished_run: Path, marked_csv: Path, sets: list[str], marked_rows: Any,
+    write_csv: Any, tmp_path: Path,
+) -> None:  # fmt: skip
+    from holdfast.data.memory import table_from_texts
+    from holdfast.evaluate.forward import answer
+    from holdfast.models.saved import load_saved
+
+    done = holdfast("train", marked_csv, "--seed", "1", "--out", "b", "--quiet", "--json", *sets)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["seed"] == 1
+    texts = [text for text, _ in marked_rows(8, seed=3)]
+    path = write_csv(tmp_path / "new.csv", [(text,) for text in texts], ["text"])
+    both = holdfast("predict", finished_run, tmp_path / "b", path)
+    assert both.code == 0, both.err
+    table = table_from_texts(texts)
+    chances = []
+    for run in (finished_run, tmp_path / "b"):
+        logits = answer(load_saved(run / "model"), table).logits
+        chances.append(torch.from_numpy(logits).double().softmax(1).numpy())
+    mean = np.mean(chances, axis=0).max(axis=1)
+    told = [json.loads(line)["confidence"] for line in both.out.splitlines()]
+    assert told == pytest.approx(mean, abs=1e-5)
+
+
+def test_report_draws_the_page_again(holdfast: Any, finished_run: Path) -> None:
+    page = finished_run / "report.html"
+    before = page.read_bytes()
+    done = holdfast("report", finished_run)
+    assert (done.code, done.out.strip()) == (0, str(page))
+    assert page.read_bytes() == before
+
+
+def test_resume_of_a_finished_run_changes_nothing(
+    holdfast: Any, finished_run: Path, marked_csv: Path
+) -> None:
+    before = {p: (p.stat().st_mtime_ns, digest(p)) for p in finished_run.rglob("*") if p.is_file()}
+    done = holdfast("train", marked_csv, "--out", finished_run, "--resume", "--json", "--quiet")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["schema"] == 1
+    after = {p: (p.stat().st_mtime_ns, digest(p)) for p in finished_run.rglob("*") if p.is_file()}
+    assert after == before

@@ -1,0 +1,89 @@
+"""The run folder: names, states, and whom it is kept from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holdfast.core.errors import RunError
+from holdfast.pipeline.folder import claimed, default_folder, is_finished, need_run
+
+
+@pytest.mark.parametrize(("source", "name"), [
+    ("reviews.csv", "reviews-1"), ("/a/b/reviews.tsv.gz", "reviews-1"), ("r.jsonl", "r-1"),
+    ("imdb", "imdb-1"), ("org/set:config@train[:10%]", "set-config-1"), ("recipe.yaml", "recipe-1"),
+    ("my rows.csv", "my-rows-1"), ("données.csv", "données-1"), (".csv", "run-1"),
+])  # fmt: skip
+def test_the_default_name(tmp_path: Path, source: str, name: str) -> None:
+    assert default_folder(source, False, tmp_path) == tmp_path / name
+
+
+def test_numbers_count_up_as_numbers(tmp_path: Path) -> None:
+    for name in ("r-1", "r-2", "r-10", "r-x", "other-44"):
+        (tmp_path / name).mkdir()
+    assert default_folder("r.csv", False, tmp_path).name == "r-11"
+    assert default_folder("r.csv", True, tmp_path).name == "r-10"
+    assert default_folder("new.csv", True, tmp_path).name == "new-1"
+
+
+def test_a_claimed_folder_is_made_with_its_parents(tmp_path: Path) -> None:
+    with claimed(tmp_path / "runs" / "r-1", False):
+        assert (tmp_path / "runs" / "r-1").is_dir()
+    assert (tmp_path / "runs" / "r-1").is_dir()
+
+
+def test_what_was_made_for_nothing_is_taken_away(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(ValueError, match="bad data"), claimed(tmp_path / "runs/a/b", False):
+        raise ValueError("bad data")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_what_holds_something_stays(tmp_path: Path) -> None:
+    def begin() -> None:
+        with claimed(tmp_path / "r", False):
+            (tmp_path / "r" / "recipe.yaml").write_text("x")
+            raise ValueError("later")
+
+    with pytest.raises(ValueError, match="later"):
+        begin()
+    assert (tmp_path / "r" / "recipe.yaml").exists()
+
+
+def test_an_empty_folder_of_the_user_s_stays_on_failure(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    with pytest.raises(ValueError, match="x"), claimed(tmp_path / "r", False):
+        raise ValueError("x")
+    assert (tmp_path / "r").is_dir()
+
+
+@pytest.mark.parametrize("left", [".recipe.yaml.partial", "checkpoints"])
+@pytest.mark.parametrize("resume", [True, False])
+def test_what_a_kill_left_before_the_recipe_is_no_run(tmp_path, left: str, resume: bool) -> None:
+    run = tmp_path / "r"
+    run.mkdir()
+    (run / left).mkdir() if left == "checkpoints" else (run / left).write_text("half")
+    with claimed(run, resume):
+        pass
+
+
+def test_another_process_of_the_launch_claims_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    with claimed(tmp_path / "r", False):
+        pass
+    assert not (tmp_path / "r").exists()
+
+
+def test_states_of_a_run(tmp_path: Path) -> None:
+    for name in ("result.json", "report.html", "recipe.yaml"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(RunError, match="is not finished"):
+        need_run(tmp_path)
+    (tmp_path / "model").mkdir()
+    need_run(tmp_path)
+    assert is_finished(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    assert not is_finished(tmp_path)

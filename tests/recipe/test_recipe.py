@@ -1,0 +1,131 @@
+"""One place for settings: frozen, strict, the same when it is written and read again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from holdfast.core.errors import RecipeError
+from holdfast.recipe import Recipe, anchored, known_keys, override, parse, read_recipe
+
+
+def test_a_recipe_survives_writing_and_reading(tmp_path: Path) -> None:
+    made = override(Recipe(), [
+        "train.epochs=2.5", "data.text=[a, b]", "methods.contrast.steps=7", "control.policy=off",
+        "model.freeze=words", "seed=7", "train.learning_rate=3e-5", "methods.probe_first=false",
+        "data.template='{q} [SEP] {c}'",
+    ])  # fmt: skip
+    path = tmp_path / "recipe.yaml"
+    path.write_text(made.to_yaml(), encoding="utf-8")
+    assert read_recipe(path) == made
+
+
+def test_it_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Recipe().seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n"])
+def test_an_empty_file_is_the_default(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    assert read_recipe(tmp_path / "r.yaml") == Recipe()
+
+
+@pytest.mark.parametrize(("setting", "value"), [
+    ("train.learning_rate=1e-4", 1e-4), ("train.learning_rate=2E-5", 2e-5),
+    ("train.learning_rate=0.001", 0.001), ("train.epochs=3", 3.0),
+])  # fmt: skip
+def test_numbers_are_read_as_a_person_means_them(setting: str, value: float) -> None:
+    part, key = setting.split("=")[0].split(".")
+    assert getattr(getattr(override(Recipe(), [setting]), part), key) == value
+
+
+def test_numbers_without_a_dot_are_read_in_a_file_too(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("train:\n  learning_rate: 1e-4\n")
+    assert read_recipe(tmp_path / "r.yaml").train.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize("policy", ["off", "false", "False"])
+def test_off_is_yaml_s_false(tmp_path: Path, policy: str) -> None:
+    assert override(Recipe(), [f"control.policy={policy}"]).control.policy == "off"
+    (tmp_path / "r.yaml").write_text(f"control: {{policy: {policy}}}\n")
+    read = read_recipe(tmp_path / "r.yaml")
+    assert read.control.policy == "off"
+    assert yaml.safe_load(read.to_yaml())["control"]["policy"] in ("off", False)
+
+
+def test_a_later_setting_wins_and_its_neighbours_stay() -> None:
+    made = override(Recipe(), ["train.epochs=1", "train.batch_size=4", "train.epochs=2"])
+    assert (made.train.epochs, made.train.batch_size) == (2, 4)
+
+
+@pytest.mark.parametrize("key", known_keys())
+def test_every_known_key_may_be_set_to_what_it_is(key: str) -> None:
+    value: object = Recipe().model_dump(mode="json")
+    for step in key.split("."):
+        value = value[step]  # type: ignore[index]
+    assert override(Recipe(), [f"{key}={yaml.safe_dump(value)}"]) == Recipe()
+
+
+@pytest.mark.parametrize(("text", "nearest"), [
+    ("train: {epoch: 3}", "train.epochs"), ("dta: {path: x}", "data"),
+    ("data: {split: {trian: 0.5}}", "data.split.train"), ("sed: 3", "seed"),
+])  # fmt: skip
+def test_an_unknown_key_in_a_file_names_the_nearest(tmp_path: Path, text, nearest: str) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(tmp_path / "r.yaml")
+    assert f"Did you mean {nearest!r}" in caught.value.remedy
+    assert "r.yaml" in caught.value.what
+
+
+@pytest.mark.parametrize("content", [b"a: [1", b"- 1\n- 2\n", b"just words", b"\xff\xfe\x00a: 1",
+                                     b"a: !!python/object:os.system {}"])  # fmt: skip
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "r.yaml").write_bytes(content)
+    with pytest.raises(RecipeError):
+        read_recipe(tmp_path / "r.yaml")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="does not exist"):
+        read_recipe(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize("plain", [
+    {"data": {"split": {"train": 0.5, "valid": 0.1, "test": 0.1}}}, {"seed": -1},
+    {"train": {"epochs": 0}}, {"train": {"epochs": "many"}}, {"control": {"policy": "adapt"}},
+    {"task": "poetry"}, {"enrich": {"swap": {}}}, {"model": {"max_length": 2}},
+])  # fmt: skip
+def test_values_out_of_range_are_refused(plain: dict[str, object]) -> None:
+    with pytest.raises(RecipeError):
+        parse(plain, "a test")
+
+
+def test_set_needs_an_equals_sign() -> None:
+    with pytest.raises(RecipeError, match="KEY=VALUE"):
+        override(Recipe(), ["train.epochs"])
+
+
+def test_paths_in_a_recipe_are_relative_to_its_folder(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("rows.csv", "held.csv", "metric.py"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "deep" / "r.yaml").write_text(
+        "data: {path: ../rows.csv, test: ../held.csv, valid: ../absent.csv}\n"
+        "model: {name: embedded}\ntrain: {metric: '../metric.py:f:lower'}\n"
+    )
+    monkeypatch.chdir("/")
+    read = read_recipe(tmp_path / "deep" / "r.yaml")
+    assert read.data.path == str(tmp_path / "rows.csv")
+    assert read.data.test == str(tmp_path / "held.csv")
+    assert read.data.valid == "../absent.csv"
+    assert read.train.metric == f"{tmp_path / 'metric'}.py:f:lower"
+
+
+def test_embedded_is_never_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "embedded").mkdir()
+    assert anchored(Recipe(), tmp_path).model.name == "embedded"
