@@ -18,8 +18,8 @@ import datasets  # noqa: F401
 import sklearn.linear_model  # noqa: F401
 import transformers.models.bert.modeling_bert  # noqa: F401
 
-import holdfast.pipeline.main as main
 import holdfast.pipeline.kinds.text_classification as text_classification
+import holdfast.pipeline.main as main
 import holdfast.pipeline.scoring as scoring
 import holdfast.train.checkpoint as checkpoint
 from holdfast.recipe import Recipe, override

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import holdfast.core.files as files
-import holdfast.pipeline.main as pipeline
 import holdfast.pipeline.kinds.text_classification as text_classification
+import holdfast.pipeline.main as pipeline
 import holdfast.pipeline.scoring as scoring
 import holdfast.train.step as step
 
