@@ -1,0 +1,91 @@
+"""What generated texts repeat: training answers, their source, themselves, or nothing at all."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+_WORD = re.compile(r"\S+")
+_WHITE = re.compile(r"\s+")
+COPIED_WORDS = 8
+LOOP_WORDS = 4
+LOOP_TIMES = 3
+COLLAPSED_ROWS = 3
+
+COUNTS = {
+    "training_answer": "word for word a training answer",
+    "wrong_training_answer": "word for word a training answer, and not their own reference",
+    "source_copied": f"{COPIED_WORDS} words or more of the source in a row, or all of it",
+    "repetition": f"the same {LOOP_WORDS} words {LOOP_TIMES} times, or one word over and over",
+    "empty": "empty",
+    "collapsed": "the same text for several unlike references",
+}
+
+
+def count_copies(
+    sources: Sequence[str], references: Sequence[str], generated: Sequence[str],
+    training_answers: Sequence[str],
+) -> dict[str, int]:  # fmt: skip
+    """How many of the ``generated`` texts [n] do each of ``COUNTS``, and ``n``.
+
+    Texts are compared without regard to white space and case. On training rows a row that is word
+    for word a training answer may be its own (it learned it by heart) or another's
+    (``wrong_training_answer``). ``collapsed`` counts rows whose text stands for at least
+    ``COLLAPSED_ROWS`` rows, of which two references or more differ. ``source_copied`` does not
+    count what the reference itself copies of the source.
+    """
+    answers = {normal(answer) for answer in training_answers}
+    own, texts = [normal(r) for r in references], [normal(text) for text in generated]
+    wrong = [a != b for a, b in zip(own, texts, strict=True)]
+    known = [bool(text) and text in answers for text in texts]
+    lines = zip(sources, references, generated, strict=True)
+    return {
+        "n": len(texts), "training_answer": sum(known),
+        "wrong_training_answer": sum(a and b for a, b in zip(known, wrong, strict=True)),
+        "source_copied": sum(copies_source(*line) for line in lines),
+        "repetition": sum(loops(text) for text in texts),
+        "empty": sum(not text for text in texts),
+        "collapsed": _collapsed(own, texts),
+    }  # fmt: skip
+
+
+def copies_source(source: str, reference: str, text: str) -> bool:
+    """Whether ``text`` is its source, or holds a run of its words that the reference has not."""
+    plain = normal(text)
+    if not plain or plain == normal(reference):
+        return False
+    if plain == normal(source):
+        return True
+    runs = _runs(plain, COPIED_WORDS) - _runs(normal(reference), COPIED_WORDS)
+    return bool(runs & _runs(normal(source), COPIED_WORDS))
+
+
+def loops(text: str) -> bool:
+    """Whether the same words come back ``LOOP_TIMES`` times without end in sight."""
+    words = _WORD.findall(text)
+    runs = Counter(tuple(words[i : i + LOOP_WORDS]) for i in range(len(words) - LOOP_WORDS + 1))
+    again = any(count >= LOOP_TIMES for count in runs.values())
+    stuck = any(len(set(words[i : i + 6])) == 1 for i in range(len(words) - 5))
+    return again or stuck
+
+
+def normal(text: str) -> str:
+    """Lower-case, white space as one blank."""
+    return _WHITE.sub(" ", text).strip().lower()
+
+
+def _runs(text: str, size: int) -> set[tuple[str, ...]]:
+    words = _WORD.findall(text)
+    return {tuple(words[i : i + size]) for i in range(len(words) - size + 1)}
+
+
+def _collapsed(references: Sequence[str], texts: Sequence[str]) -> int:
+    meant: dict[str, list[str]] = {}
+    for reference, text in zip(references, texts, strict=True):
+        if text:
+            meant.setdefault(text, []).append(reference)
+    return sum(
+        len(found) for found in meant.values()
+        if len(found) >= COLLAPSED_ROWS and len(set(found)) > 1
+    )  # fmt: skip

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from holdfast.core.errors import Defect
+from holdfast.evaluate.tokens import TokenOutputs, compare_tokens, score_tokens
+
+
+def outputs(losses: list[float], tokens: list[int], correct: list[int], groups=None):
+    n = len(losses)
+    return TokenOutputs(
+        np.arange(n), np.array(losses), np.array(tokens), np.array(correct, float), groups
+    )
+
+
+def test_perplexity_is_over_tokens_and_loss_over_rows() -> None:
+    metrics = score_tokens(outputs([1.0, 3.0], [3, 1], [2, 0])).metrics
+    assert metrics["loss"].value == pytest.approx(2.0)
+    assert metrics["token_loss"].value == pytest.approx(1.5)
+    assert metrics["perplexity"].value == pytest.approx(math.exp(1.5))
+    assert metrics["token_accuracy"].value == pytest.approx(0.5)
+
+
+def test_the_interval_of_the_loss_is_near_the_t_interval() -> None:
+    rng = np.random.default_rng(0)
+    losses = rng.normal(2.0, 0.5, 400)
+    found = score_tokens(outputs(losses.tolist(), [5] * 400, [2] * 400)).metrics["loss"]
+    half = 1.96 * losses.std(ddof=1) / 20
+    assert found.low == pytest.approx(losses.mean() - half, abs=0.01)
+    assert found.high == pytest.approx(losses.mean() + half, abs=0.01)
+
+
+def test_no_rows_and_infinite_losses_are_undefined() -> None:
+    assert score_tokens(outputs([], [], [])).metrics["loss"].value is None
+    infinite = score_tokens(outputs([1.0, math.inf], [1, 1], [0, 0])).metrics
+    assert infinite["perplexity"].why == "a loss is not finite"
+
+
+def test_a_better_model_is_said_with_its_gain() -> None:
+    rng = np.random.default_rng(1)
+    before = rng.normal(3.0, 1.0, 200)
+    after = before - 0.5 + rng.normal(0, 0.1, 200)
+    counts = [4] * 200
+    first = outputs(after.tolist(), counts, counts)
+    found = compare_tokens(first, outputs(before.tolist(), counts, counts))
+    assert found["difference"].low < -0.45 < found["difference"].high + 0.1
+    assert found["p_value"] < 0.01
+    assert "the fine-tuned model is better by 0.5" in found["because"]
+
+
+def test_the_same_model_cannot_be_told_from_itself() -> None:
+    rng = np.random.default_rng(2)
+    one = outputs(rng.normal(3, 1, 50).tolist(), [2] * 50, [1] * 50)
+    other = outputs((one.losses + rng.normal(0, 1, 50)).tolist(), [2] * 50, [1] * 50)
+    assert "cannot tell" in compare_tokens(one, other)["because"]
+    assert compare_tokens(one, one)["p_value"] == 1.0
+
+
+def test_other_rows_are_refused() -> None:
+    with pytest.raises(Defect, match="same rows"):
+        compare_tokens(outputs([1.0], [1], [1]), outputs([1.0, 2.0], [1, 1], [1, 1]))
+
+
+def test_one_row_has_no_interval() -> None:
+    one = outputs([1.0], [1], [1])
+    assert score_tokens(one).metrics["loss"].low is None
+    assert compare_tokens(one, one)["difference"].low is None
