@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 
-TASKS = ("text-classification",)
+TASKS = ("text-classification", "seq2seq", "causal-lm", "image-classification")
 EMBEDDED = "embedded"
 
 
@@ -48,6 +48,7 @@ class DataPart(_Part):
     test: str | None = None
     text: tuple[str, ...] | None = None
     label: str | None = None
+    target: str | None = None
     template: str | None = None
     group: str | None = None
     encoding: str | None = None
@@ -60,6 +61,30 @@ class DataPart(_Part):
         return (value,) if isinstance(value, str) else value
 
 
+class AdapterPart(_Part):
+    """A few new weights that learn in place of the pretrained ones; none without ``kind``."""
+
+    kind: Literal["lora", "rslora", "dora", "lora+", "ia3", "prompt"] | None = None
+    rank: int | None = Field(default=None, ge=1)
+    alpha: float | None = Field(default=None, gt=0)
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    targets: tuple[str, ...] | None = None
+    merge: bool = False
+    rate_ratio: float | None = Field(default=None, gt=0)
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _settings_need_a_kind(self) -> AdapterPart:
+        given = self.model_dump(exclude_defaults=True)
+        if given and self.kind is None:
+            raise ValueError(f"{next(iter(given))} is set without model.adapter.kind")
+        return self
+
+
 class ModelPart(_Part):
     """Which model, and how much of it learns."""
 
@@ -68,6 +93,8 @@ class ModelPart(_Part):
     trust_remote_code: bool = False
     pooling: Literal["auto", "mean", "own"] = "auto"
     max_length: int | None = Field(default=None, ge=8)
+    max_target_length: int | None = Field(default=None, ge=2)
+    adapter: AdapterPart = AdapterPart()
     freeze: int | float | str | None = None
     dropout: float | None = Field(default=None, ge=0, lt=1)
 
@@ -89,11 +116,20 @@ class TrainPart(_Part):
     layer_decay: float | None = Field(default=None, gt=0, le=1)
     clip: float | None = Field(default=None, gt=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_activations: bool = False
     threads: int | None = Field(default=None, ge=1)
     patience: int | None = Field(default=None, ge=1)
     metric: str | None = None
     keep: Literal["newest_unless_worse", "lowest"] | None = None
     evaluations: int = Field(default=20, ge=1)
+
+
+class GeneratePart(_Part):
+    """How a generating model's texts are made for the scores and the report."""
+
+    rows: int = Field(default=100, ge=0)
+    beams: int = Field(default=1, ge=1)
+    max_new_tokens: int | None = Field(default=None, ge=1)
 
 
 class ControlPart(_Part):
@@ -117,11 +153,14 @@ class ControlPart(_Part):
 class Recipe(_Part):
     """Every setting of a run."""
 
-    task: Literal["text-classification"] = "text-classification"
+    task: Literal["text-classification", "seq2seq", "causal-lm", "image-classification"] = (
+        "text-classification"
+    )
     seed: int = Field(default=0, ge=0)
     data: DataPart = DataPart()
     model: ModelPart = ModelPart()
     train: TrainPart = TrainPart()
+    generate: GeneratePart = GeneratePart()
     control: ControlPart = ControlPart()
     methods: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)
     enrich: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)
