@@ -40,11 +40,15 @@ class Source:
         return self.folder.name if self.folder.parent.name == "snapshots" else None
 
 
-def find_model(name: str, *, revision: str | None = None, trust: bool = False) -> Source:
+def find_model(
+    name: str, *, revision: str | None = None, trust: bool = False, reads: str = "tokenizer",
+    files: tuple[str, ...] = TOKENIZER_FILES,
+) -> Source:  # fmt: skip
     """The files of ``"embedded"``, of a folder, or of a model on the Hugging Face hub.
 
     Of a hub model only what is needed is fetched: configuration, tokenizer and one set of
-    weights, safetensors where there are any.
+    weights, safetensors where there are any. ``reads`` is what turns rows into inputs, a tokenizer
+    or another processor, of which one of ``files`` must be there.
 
     Raises
     ------
@@ -54,9 +58,9 @@ def find_model(name: str, *, revision: str | None = None, trust: bool = False) -
     folder = _folder(name, revision)
     config = read_config(name, folder)
     allowed = _remote_code(name, folder, config, trust)
-    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
+    if not any((folder / file).is_file() for file in files):
         raise ModelError(
-            name, "has no tokenizer", str(folder), "Put the model's tokenizer files beside it."
+            name, f"has no {reads}", str(folder), f"Put the model's {reads} files beside it."
         )
     weights = _weights(name, folder)
     return Source(name, folder, weights, config, (*allowed, *_decisions(name, revision, weights)))

@@ -121,15 +121,17 @@ class Run:
         return {n: p for n, p in self.network.named_parameters() if p.requires_grad}
 
     def learning_tensors(self) -> dict[str, torch.Tensor]:
-        """A copy of them in the processor's memory."""
-        return {n: p.detach().cpu().clone() for n, p in self.learning_parameters().items()}
+        """A copy in the processor's memory of everything that training changes: these, and the
+        running statistics of batch norms."""
+        changing = {**self.learning_parameters(), **running_statistics(self.network)}
+        return {n: p.detach().cpu().clone() for n, p in changing.items()}
 
     def load_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put such a copy back."""
-        parameters = self.learning_parameters()
+        held = {**self.learning_parameters(), **running_statistics(self.network)}
         with torch.no_grad():
             for name, tensor in tensors.items():
-                parameters[name].copy_(tensor)
+                held[name].copy_(tensor)
 
     def remember_best(self) -> None:
         """Keep the present state, which ``take_snapshot`` has just copied, if it is chosen."""
@@ -198,6 +200,18 @@ class Run:
     def _frozen_sum(self) -> float:
         frozen = [p for p in self.network.parameters() if not p.requires_grad]
         return float(sum(p.detach().double().abs().sum().item() for p in frozen))
+
+
+def running_statistics(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The buffers that batch norms change while they train, by name; none of those of a frozen
+    one, which stays in evaluation mode."""
+    return {
+        f"{name}.{key}": buffer
+        for name, module in network.named_modules()
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+        and all(p.requires_grad for p in module.parameters())
+        for key, buffer in module.named_buffers(recurse=False)
+    }
 
 
 def _tokens(job: Job) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +23,8 @@ def take_snapshot(run: Run) -> Snapshot:
     if not run.history:
         # Copies of the weights are the largest thing beside the model, so one serves both.
         run.start = run.previous = now
-    moved, distance = _moved(now, run.previous), _moved(now, run.start)
+    weights = run.learning_parameters()
+    moved, distance = (_moved(weights, now, before) for before in (run.previous, run.start))
     run.previous = now
     norms, run.gradient_norms = run.gradient_norms, []
     return Snapshot(
@@ -45,9 +46,11 @@ def measure(run: Run, examples: Any, positions: Ints) -> Measured:
     return run.job.task.measure(losses, kept, examples, positions)
 
 
-def _moved(now: Mapping[str, torch.Tensor], before: Mapping[str, torch.Tensor]) -> float:
-    """‖now − before‖ ÷ ‖before‖ over all learning tensors; 0 when there are none."""
-    names = list(now)
+def _moved(
+    names: Iterable[str], now: Mapping[str, torch.Tensor], before: Mapping[str, torch.Tensor]
+) -> float:
+    """‖now − before‖ ÷ ‖before‖ over the tensors of these names; 0 when there are none."""
+    names = list(names)
     difference = sum(float((now[n] - before[n]).norm()) ** 2 for n in names)
     size = sum(float(before[n].norm()) ** 2 for n in names)
     return float(np.sqrt(difference / size)) if size else 0.0

@@ -139,10 +139,10 @@ def _probe(finish: Finish, forward: Forward) -> Answer:
     (refit,) = finish.listeners
     assert refit.baseline is not None
     network = ready.loaded.network.to(job.accelerator.device).eval()
-    parameters = dict(network.named_parameters())
+    held = network.state_dict(keep_vars=True)
     with torch.no_grad():
         for name, tensor in fitted.start.items():
-            parameters[name].copy_(tensor)
+            held[name].copy_(tensor)
         network.head.weight.copy_(refit.baseline["weight"])
         network.head.bias.copy_(refit.baseline["bias"])
 

@@ -1,0 +1,220 @@
+"""A folder of pictures by class, or a table of their paths → a ``Table``.
+
+Columns of its ``rows``: ``row``, ``path`` (absolute), ``text`` (one word that equal pixels share,
+so that exact copies are found and stay on one side), ``label``, and ``group`` where given. A row is
+the place of the picture in the folder's sorted paths, or its row in the table.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from holdfast.core.errors import DataError
+from holdfast.core.files import disk_errors
+from holdfast.core.records import Decision, Finding
+from holdfast.data.folders import Listed, list_pictures
+from holdfast.data.load import table_from_raw
+from holdfast.data.pictures import NOTES, Unreadable, content_mark, is_picture_name, read_picture
+from holdfast.data.rare import RARE_BELOW, Rare
+from holdfast.data.raw import Batch, Raw, store
+from holdfast.data.scratch import scratch_file
+from holdfast.data.source import read_source
+from holdfast.data.table import Table
+
+PATH, CLASS = "path", "class"
+PATHS = (
+    "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path",
+    "image_file", "img", "img_path", "picture", "photo",
+)  # fmt: skip
+LOOKED_AT = 200
+LISTED = 100
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What decoding every picture showed, by row."""
+
+    marks: dict[int, str] = field(default_factory=dict)
+    broken: dict[int, str] = field(default_factory=dict)
+    notes: dict[str, list[int]] = field(default_factory=dict)
+
+
+def load_images(
+    source: str | Path, *, path: str | None = None, label: str | None = None,
+    group: str | None = None, encoding: str | None = None, config: str | None = None,
+    classes: Sequence[str] | None = None, need_label: bool = True, rare: Rare = "refuse",
+    rare_below: int = RARE_BELOW,
+) -> Table:  # fmt: skip
+    """Read a folder of pictures, or a table whose column ``path`` (worked out where not given)
+    holds paths relative to the table's folder.
+
+    Every picture is decoded once: broken ones are left out and named in a finding, odd ones (CMYK,
+    transparent, turned, animated, deep, tiny) are handled and named. The other arguments are those
+    of ``load_table``.
+
+    Raises
+    ------
+    DataError : nothing to read, one class only, a path outside the table's folder, or more than
+        half of the pictures cannot be read.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        listed = list_pictures(folder, need_label)
+        raw = _raw_of(listed)
+        paths: list[str | None] = [str(listed.folder.absolute() / name) for name in listed.names]
+        path, label, group = PATH, CLASS if need_label else None, None
+        told: tuple[Finding, ...] = listed.findings
+    else:
+        raw = read_source(source, encoding, config)
+        path, chosen = _path_column(raw, path)
+        raw = replace(raw, decisions=(*raw.decisions, *chosen))
+        paths = _inside(raw, path, Path(os.path.abspath(folder)).parent)  # noqa: PTH100
+        label = label if label in raw.names or label not in (None, CLASS) else None
+        told = ()
+    seen = _look(paths)
+    _refuse_mostly_broken(raw, seen)
+    table = table_from_raw(
+        _without(raw, path, seen), text=[path], label=label, group=group, template=None,
+        classes=classes, need_label=need_label, rare=rare, rare_below=rare_below,
+    )  # fmt: skip
+    findings = [f for f in table.findings if f.check != "missing_text"]
+    return replace(
+        table, rows=_rows(table, paths, seen), findings=(*findings, *told, *_findings(seen, raw))
+    )
+
+
+def left_out(table: Table) -> list[int]:
+    """The source rows that ``table`` does not hold."""
+    held = set(table.column("row").tolist())
+    return [row for row in range(table.source_rows) if row not in held]
+
+
+def _raw_of(listed: Listed) -> Raw:
+    """The folder's pictures as if a table had listed them."""
+    columns = {PATH: pa.array(listed.names, pa.string())}
+    if listed.classes is not None:
+        columns[CLASS] = pa.array(listed.classes, pa.string())
+    return store(iter([Batch(columns)]), str(listed.folder))
+
+
+def _path_column(raw: Raw, given: str | None) -> tuple[str, tuple[Decision, ...]]:
+    """The column of paths: as given, by its name, or by what it holds."""
+    if given is not None and (given in raw.names or given != PATH):
+        return given, ()
+    named = [name for name in raw.names if name.lower() in PATHS]
+    likely = [name for name in named or raw.names if _holds_paths(raw, name)]
+    if len(likely) != 1:
+        raise DataError(
+            raw.source, "has no column that is clearly the pictures' paths",
+            likely or raw.names, "Name it with --text.",
+        )  # fmt: skip
+    because = "its values end like picture files"
+    return likely[0], (Decision("data.text", likely[0], because),)
+
+
+def _holds_paths(raw: Raw, name: str) -> bool:
+    values = [v for v in raw.table[name].slice(0, LOOKED_AT).to_pylist() if v]
+    return bool(values) and sum(map(is_picture_name, values)) > len(values) / 2
+
+
+def _inside(raw: Raw, column: str, folder: Path) -> list[str | None]:
+    """The absolute paths; one that leaves the table's folder is refused."""
+    if column not in raw.names:
+        raise DataError(raw.source, f"has no column {column!r}", None, f"It has {raw.names}.")
+    found: list[str | None] = []
+    for row, name in enumerate(raw.table[column].to_pylist()):
+        if name is None or not name.strip():
+            found.append(None)
+            continue
+        path = Path(os.path.normpath(folder / name.strip()))
+        if not path.is_relative_to(folder):
+            raise DataError(
+                f"{raw.source}, row {row}", "has a path outside the table's folder", name,
+                "Put the pictures beside the table or below it, and write their paths relative "
+                "to it.",
+            )  # fmt: skip
+        found.append(str(path))
+    return found
+
+
+def _look(paths: Sequence[str | None]) -> _Seen:
+    seen = _Seen()
+    for row, path in enumerate(paths):
+        if path is None:
+            seen.broken[row] = "no path is given"
+            continue
+        try:
+            picture = read_picture(path)
+        except Unreadable as error:
+            seen.broken[row] = str(error)
+            continue
+        seen.marks[row] = content_mark(picture.image)
+        for note in picture.notes:
+            seen.notes.setdefault(note, []).append(row)
+    return seen
+
+
+def _refuse_mostly_broken(raw: Raw, seen: _Seen) -> None:
+    if not len(raw) or len(seen.broken) * 2 <= len(raw):
+        return
+    row, reason = next(iter(seen.broken.items()))
+    raise DataError(
+        raw.source, f"has {len(seen.broken)} pictures of {len(raw)} that cannot be read",
+        f"row {row}: {reason}", "Check the paths and the files.",
+    )  # fmt: skip
+
+
+def _without(raw: Raw, path: str, seen: _Seen) -> Raw:
+    """The source with no path where the picture cannot be read: such rows are left out."""
+    names = raw.table[path].to_pylist()
+    kept = pa.array([n if row in seen.marks else None for row, n in enumerate(names)], pa.string())
+    place = raw.table.column_names.index(path)
+    return replace(raw, table=raw.table.set_column(place, path, kept).combine_chunks())
+
+
+def _rows(table: Table, paths: Sequence[str | None], seen: _Seen) -> Any:
+    """The table's rows with the content's mark as the text, and the path beside it."""
+    import datasets
+
+    rows = table.column("row").tolist()
+    columns = {
+        "row": pa.array(rows, pa.int64()),
+        "path": pa.array([paths[row] for row in rows], pa.string()),
+        "text": pa.array([seen.marks[row] for row in rows], pa.string()),
+        "label": pa.array(table.column("label"), pa.int64()),
+    }
+    if table.has_groups:
+        columns["group"] = pa.array(table.column("group"), pa.string())
+    file, made = scratch_file("images"), pa.table(columns)
+    with disk_errors(file), pa.ipc.new_stream(str(file), made.schema) as target:
+        target.write_table(made, max_chunksize=10_000)
+    return datasets.Dataset.from_file(str(file))
+
+
+def _findings(seen: _Seen, raw: Raw) -> list[Finding]:
+    total, found = max(1, len(raw)), []
+    if seen.broken:
+        reasons = ", ".join(f"{reason} ({n})" for reason, n in
+                            Counter(seen.broken.values()).most_common(3))  # fmt: skip
+        found.append(Finding(
+            "broken_images", "warn", len(seen.broken) / total, len(seen.broken),
+            tuple(list(seen.broken)[:LISTED]),
+            f"{len(seen.broken)} pictures cannot be read and are left out: {reasons}",
+            "Replace these files, or take their rows away.", True,
+        ))  # fmt: skip
+    for note, rows in seen.notes.items():
+        severity: Any = "warn" if note == "tiny" else "info"
+        found.append(Finding(
+            f"{note}_images", severity, len(rows) / total, len(rows), tuple(rows[:LISTED]),
+            f"{len(rows)} pictures {NOTES[note]}",
+            "Take them away if they show nothing." if note == "tiny"
+            else "Nothing to do, if that is what they should look like.", note != "tiny",
+        ))  # fmt: skip
+    return found
