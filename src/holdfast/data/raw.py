@@ -29,7 +29,7 @@ BATCH_CHARACTERS = 8_000_000
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Some consecutive rows. ``columns`` are Arrow string arrays of one length, in source order;
-    ``kinds`` says which kinds of value each column held (a nested one has an array of nulls)."""
+    ``kinds`` says which kinds of value each column held (a nested one is written as JSON)."""
 
     columns: dict[str, pa.Array]
     kinds: dict[str, set[Kind]] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Batch:
 class Raw:
     """The whole source, as strings, memory-mapped. A cell that the source leaves out is null.
 
-    ``kinds`` says which kinds of value each column held; a nested one is null in ``table``.
+    ``kinds`` says which kinds of value each column held; a nested one is JSON in ``table``.
     ``headed``: the names come from a first line, which a file may lack.
     """
 

@@ -10,7 +10,7 @@ from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import Source
 
 
-def load_tokenizer(source: Source, trust: bool = False) -> Any:
+def load_tokenizer(source: Source, trust: bool = False, need_pad: bool = True) -> Any:
     """The model's tokenizer, without truncation or padding of its own.
 
     A ``tokenizer.json`` may cut and pad every text by itself (all-MiniLM's does so at 128
@@ -24,7 +24,7 @@ def load_tokenizer(source: Source, trust: bool = False) -> Any:
     if not type(tokenizer).__module__.startswith("transformers."):
         tokenizer = _as_plain(source, tokenizer)
     forget_limits(tokenizer)
-    _check(source, tokenizer)
+    _check(source, tokenizer, need_pad)
     return tokenizer
 
 
@@ -73,8 +73,8 @@ def _as_plain(source: Source, tokenizer: Any) -> Any:
     return make(tokenizer_object=backend, **tokenizer.special_tokens_map)
 
 
-def _check(source: Source, tokenizer: Any) -> None:
-    if tokenizer.pad_token_id is None:
+def _check(source: Source, tokenizer: Any, need_pad: bool) -> None:
+    if need_pad and tokenizer.pad_token_id is None:
         raise ModelError(
             source.name, "has a tokenizer without a padding token", None,
             "Choose an encoder: texts of unlike length cannot share a batch without one.",

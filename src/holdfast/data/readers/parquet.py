@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,12 +69,21 @@ def _spelled(values: pa.Array, kind: Kind) -> pa.Array:
     if isinstance(values, pa.ChunkedArray):
         values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.nulls(0, pa.string())
     if kind == "nested":
-        return pa.nulls(len(values), pa.string())
+        return _as_json(values)
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), None, values)
     return values.cast(pa.string())
+
+
+def _as_json(values: pa.Array) -> pa.Array:
+    """Lists and objects as JSON; bytes, dates inside and the like have no such form: null."""
+    try:
+        written = [None if v is None else json.dumps(v) for v in values.to_pylist()]
+    except TypeError:
+        return pa.nulls(len(values), pa.string())
+    return pa.array(written, pa.string())
 
 
 def _seekable(path: Path) -> Path:

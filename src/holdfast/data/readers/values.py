@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -27,7 +28,8 @@ def spell(value: Any) -> str | None:
 
 
 def batch_of_objects(objects: list[dict[str, Any]]) -> Batch:
-    """Objects with any keys, as strings; a list or an object inside makes its column nested."""
+    """Objects with any keys, as strings; a list or an object inside makes its column nested, and is
+    written as JSON."""
     names = dict.fromkeys(name for item in objects for name in item)
     columns: dict[str, pa.Array] = {}
     kinds: dict[str, set[Kind]] = {}
@@ -35,6 +37,6 @@ def batch_of_objects(objects: list[dict[str, Any]]) -> Batch:
         values = [item.get(name) for item in objects]
         kinds[name] = {_KINDS.get(kind, "nested") for kind in set(map(type, values)) - {type(None)}}
         if "nested" in kinds[name]:
-            values = [None if isinstance(value, (list, dict)) else value for value in values]
+            values = [json.dumps(v) if isinstance(v, (list, dict)) else v for v in values]
         columns[name] = pa.array([spell(value) for value in values], pa.string())
     return Batch(columns, kinds)
