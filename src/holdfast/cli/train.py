@@ -18,7 +18,10 @@ RECIPES = (".yaml", ".yml")
 
 def command(
     source: Annotated[
-        str, typer.Argument(help="A recipe (.yaml), a data file, or a hub data set.")
+        str,
+        typer.Argument(
+            help="A recipe (.yaml), a data file, a folder of pictures by class, or a hub data set."
+        ),
     ],
     model: Annotated[str | None, typer.Option(help="A Hugging Face name or folder.")] = None,
     task: Annotated[str | None, typer.Option(help="text-classification.")] = None,
@@ -77,8 +80,16 @@ def build_recipe(
         model={"name": model} if model else {},
     )
     extra = [f"seed={seed}"] if seed is not None else []
+    task = task or _task_of(source)
     extra += [f"task={task}"] if task else []
     return override(recipe, [*extra, *settings])
+
+
+def _task_of(source: str) -> str | None:
+    """The task of a source that shows it: a folder of pictures. ``--set task=…`` still wins."""
+    from holdfast.data.folders import is_image_folder
+
+    return "image-classification" if is_image_folder(source) else None
 
 
 def execute(

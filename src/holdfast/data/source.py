@@ -82,8 +82,8 @@ def _missing(path: Path) -> DataError:
 def _folder(path: Path) -> DataError:
     if any(_has_images(entry) for entry in path.iterdir() if entry.is_dir()):
         return DataError(
-            str(path), "is a folder of images, which this version does not train on yet", None,
-            f"Give a file of texts: {_endings()}.",
+            str(path), "is a folder of images, and this task reads texts", None,
+            f"Use --task image-classification, or give a file of texts: {_endings()}.",
         )  # fmt: skip
     files = sorted(e.name for e in path.iterdir() if e.is_file() and _looks_like_file(e))
     hint = f"Did you mean {path / files[0]}? " if files else ""

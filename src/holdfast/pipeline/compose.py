@@ -14,11 +14,14 @@ from holdfast.core.records import Decision, Snapshot
 from holdfast.data.table import Splits
 from holdfast.methods.optimizers import OPTIMIZERS, build_optimizer
 from holdfast.methods.schedules import SCHEDULES, build_schedule
+from holdfast.models.activations import checkpoint_activations
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
 from holdfast.monitor.plain import plain_rule
+from holdfast.pipeline.adapters import adapter_settings, with_adapter
 from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.ready import Ready
+from holdfast.pipeline.size import model_size
 from holdfast.recipe import Recipe
 from holdfast.tasks.metrics import Metric, find_metric
 from holdfast.train.checkpoint import LEAST_SECONDS, CheckpointStore
@@ -37,25 +40,28 @@ def make_ready(recipe: Recipe, splits: Splits) -> Ready:
     """Load the model, let the machine and the table of defaults decide, encode, and plan."""
     kind = kind_of(recipe.task)
     machine = choose_machine(recipe.train.threads, recipe.train.precision)
-    loaded = kind.load(recipe, splits.train.table)
+    loaded = with_adapter(kind.load(recipe, splits.train.table), recipe)
     loaded_at = time.perf_counter()
     total, _ = count_parameters(loaded.network)
-    recipe, chosen = resolve(recipe, total, len(splits.train))
+    line = getattr(loaded, "line", None)
+    recipe, chosen = resolve(recipe, total, len(splits.train), line)
     recipe = recipe.changed(
         train={"threads": machine.threads, "precision": machine.precision},
         model={"max_length": loaded.max_length, **kind_settings(loaded)},
     )
     frozen = freeze_part(loaded.network, recipe.model.freeze)
+    saving = checkpoint_activations(loaded.network, recipe.train.checkpoint_activations)
     train, valid = (kind.encode(s.table, loaded, recipe) for s in (splits.train, splits.valid))
     _check_names(recipe)
-    phases = phases_of(recipe, total, len(train))
+    phases = phases_of(recipe, total, len(train), line)
     for phase in phases:
         check_phase(phase)
     at, probe, because = evaluation_points(phases, len(train), len(valid), recipe.train.evaluations)
     attention = _choose_attention(loaded, train)
     metric = _metric(recipe, len(splits.train.table.classes))
+    size, oversized = model_size(loaded.network, train)
     decisions = (
-        *loaded.decisions, *machine.decisions, *chosen, *frozen, *attention,
+        *loaded.decisions, *machine.decisions, *chosen, *frozen, *saving, *attention, size,
         Decision("evaluation points", f"{len(at)}", because),
     )  # fmt: skip
     return Ready(
@@ -63,7 +69,8 @@ def make_ready(recipe: Recipe, splits: Splits) -> Ready:
         task=kind.make_task(loaded, splits.train.table, recipe, metric),
         train=train, valid=valid,
         plan=Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes),
-        decisions=decisions, findings=(*unusual(recipe, total), *kind.notices(train, loaded)),
+        decisions=decisions,
+        findings=(*unusual(recipe, total, line), *oversized, *kind.notices(train, loaded)),
         metric=metric, loaded_at=loaded_at,
     )  # fmt: skip
 
@@ -99,7 +106,7 @@ def make_job(
 def kind_settings(loaded: Any) -> dict[str, Any]:
     """What the loader chose that the recipe must keep."""
     pooling = getattr(loaded.network, "pooling", None)
-    return {"pooling": pooling} if pooling else {}
+    return {**({"pooling": pooling} if pooling else {}), **adapter_settings(loaded.network)}
 
 
 def make_accelerator(precision: str) -> Accelerator:
@@ -195,6 +202,8 @@ def _choose_attention(loaded: Any, train: Any) -> tuple[Decision, ...]:
     import torch
 
     if torch.cuda.is_available() or int(train.lengths.max()) > SHORT_TOKENS:
+        return ()
+    if not getattr(loaded.network.backbone, "_supports_sdpa", True):
         return ()
     try:
         loaded.network.backbone.set_attn_implementation("eager")

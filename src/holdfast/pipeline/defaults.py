@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.records import Decision, Finding
+from holdfast.pipeline.adapters import rate_factor
 from holdfast.recipe import Recipe
 from holdfast.train.plan import Phase, steps_for
 
@@ -25,7 +26,8 @@ LARGE_PARAMETERS = 200_000_000
 class Default:
     """One line of the table, for up to ``rows`` training rows (``None``: any).
 
-    ``kind`` is by parameters: small below 40 million, base below 200 million, large from there.
+    ``kind`` is by parameters: small below 40 million, base below 200 million, large from there; or
+    what the kind of task says of its model (``vision``, ``resnet``).
     A run takes ``contrast_steps`` of supervised contrast with a refitted head, then ``epochs`` of
     fine-tuning from the linear probe; either may be none.
     """
@@ -47,8 +49,13 @@ TABLE = (
     Default("base", None, 0, 4, 32, 3e-5, "not measured here: the usual region, 1810.04805"),
     Default("large", 1000, 0, 12, 16, 1e-5, "not measured here: many passes, 2006.04884"),
     Default("large", None, 0, 3, 32, 1e-5, "not measured here: the usual region, 1810.04805"),
+    Default("vision", 1000, 0, 10, 16, 1e-4, "not measured here: the usual region, 2106.10270"),
+    Default("vision", None, 0, 5, 32, 5e-5, "not measured here: the usual region, 2106.10270"),
+    Default("resnet", 1000, 0, 10, 16, 5e-4, "not measured here: a higher rate, 2110.00476"),
+    Default("resnet", None, 0, 6, 32, 3e-4, "not measured here: a higher rate, 2110.00476"),
 )
-REGIONS = {"small": (1e-5, 1e-3), "base": (3e-6, 3e-4), "large": (1e-6, 1e-4)}
+REGIONS = {"small": (1e-5, 1e-3), "base": (3e-6, 3e-4), "large": (1e-6, 1e-4),
+           "vision": (3e-6, 1e-3), "resnet": (1e-5, 1e-2)}  # fmt: skip
 CONTRAST_STEPS = 50
 EPOCHS_WITHOUT_CONTRAST = 20.0
 PATIENCE = 10
@@ -72,29 +79,34 @@ def kind_of(parameters: int) -> str:
     return "base" if parameters < LARGE_PARAMETERS else "large"
 
 
-def line_for(parameters: int, rows: int) -> Default:
-    """The line of the table for a model of this size and this many training rows."""
-    kind = kind_of(parameters)
+def line_for(parameters: int, rows: int, line: str | None = None) -> Default:
+    """The line of the table for a model of this size, or of the kind that ``line`` names, and this
+    many training rows."""
+    kind = line or kind_of(parameters)
     return next(d for d in TABLE if d.kind == kind and (d.rows is None or rows <= d.rows))
 
 
-def resolve(recipe: Recipe, parameters: int, rows: int) -> tuple[Recipe, tuple[Decision, ...]]:
-    """Fill in every training setting that the recipe leaves open, each with its reason."""
-    line = line_for(parameters, rows)
+def resolve(
+    recipe: Recipe, parameters: int, rows: int, model: str | None = None
+) -> tuple[Recipe, tuple[Decision, ...]]:
+    """Fill in every training setting that the recipe leaves open, each with its reason. ``model``
+    names a kind of model in the table, where it is not chosen by size."""
+    line = line_for(parameters, rows, model)
     methods = _methods(recipe, line)
     given = recipe.train.model_dump()
     wanted: dict[str, Any] = {
         "epochs": _epochs(line, methods, rows), "batch_size": line.batch_size,
-        "learning_rate": line.learning_rate, "optimizer": "adamw",
+        "learning_rate": line.learning_rate * rate_factor(recipe), "optimizer": "adamw",
         "schedule": "linear", "warmup": 0.1, "weight_decay": 0.01,
         "label_smoothing": 0.0, "layer_decay": 1.0, "clip": 1.0, "metric": "refined_loss",
         "patience": PATIENCE, "keep": _keep(recipe),
     }  # fmt: skip
     filled = {key: value for key, value in wanted.items() if given[key] is None}
-    freeze = recipe.model.freeze
+    freeze = recipe.model.freeze or ("none" if recipe.model.adapter.kind else None)
+    unasked = "none" if model else "words"
     resolved = recipe.model_copy(update={
         "train": recipe.train.model_copy(update=filled), "methods": methods,
-        "model": recipe.model.model_copy(update={"freeze": "words" if freeze is None else freeze}),
+        "model": recipe.model.model_copy(update={"freeze": unasked if freeze is None else freeze}),
     })  # fmt: skip
     shown = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
                       for key, value in filled.items())  # fmt: skip
@@ -145,7 +157,9 @@ def _contrast(given: dict[str, Any], recipe: Recipe, line: Default) -> dict[str,
     return {**known, **given}
 
 
-def phases_of(recipe: Recipe, parameters: int, rows: int) -> tuple[Phase, ...]:
+def phases_of(
+    recipe: Recipe, parameters: int, rows: int, model: str | None = None
+) -> tuple[Phase, ...]:
     """The phases of a resolved recipe for ``rows`` training rows.
 
     ``train.epochs`` bounds the passes over the training rows in all phases together, and
@@ -154,7 +168,7 @@ def phases_of(recipe: Recipe, parameters: int, rows: int) -> tuple[Phase, ...]:
     """
     per_step = filled(recipe.train.batch_size) * recipe.train.accumulate
     row_budget = filled(recipe.train.epochs) * rows
-    alone = not line_for(parameters, rows).epochs
+    alone = not line_for(parameters, rows, model).epochs
     contrast = _contrast_phase(recipe, row_budget, 1.0 if alone else 0.5)
     left = row_budget - (contrast.steps * contrast.batch_size if contrast else 0)
     # Less than a pass is the rounding of a budget, not a phase.
@@ -199,9 +213,10 @@ def _finetune_phase(recipe: Recipe, steps: int) -> Phase:
     )  # fmt: skip
 
 
-def unusual(recipe: Recipe, parameters: int) -> tuple[Finding, ...]:
+def unusual(recipe: Recipe, parameters: int, model: str | None = None) -> tuple[Finding, ...]:
     """Findings for settings far outside the region that is known to work."""
-    low, high = REGIONS[kind_of(parameters)]
+    kind = model or kind_of(parameters)
+    low, high = (bound * rate_factor(recipe) for bound in REGIONS[kind])
     rate = recipe.train.learning_rate or low
     if recipe.train.optimizer == "sgd" or low <= rate <= high:
         return ()
@@ -209,6 +224,6 @@ def unusual(recipe: Recipe, parameters: int) -> tuple[Finding, ...]:
     return (Finding(
         "unusual_setting", "warn", 0.5, 1, (),
         f"train.learning_rate {rate:g} is {side} the usual region {low:g} to {high:g} "
-        f"of a {kind_of(parameters)} encoder",
+        f"of a {kind} model",
         f"Leave train.learning_rate out, or set it between {low:g} and {high:g}.",
     ),)  # fmt: skip

@@ -78,6 +78,11 @@ class Scored:
     predictions: dict[str, Any] = field(default_factory=dict)
 
 
+def no_sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
+    """A source that brings no validation or test rows of its own."""
+    return {}, ()
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What differs between tasks when the parts are put together: functions, no inheritance.
@@ -87,6 +92,7 @@ class Kind:
     training rows; ``listeners`` the loop's own for this kind; ``terms`` the loss terms of a phase;
     ``save`` the network into a folder, returning facts; ``score`` the opened test rows;
     ``evaluate`` a finished run on other rows; ``predict`` with one run or the average of several.
+    ``sides`` names the validation and test rows that a source itself brings, with the reason.
     """
 
     name: str
@@ -101,3 +107,4 @@ class Kind:
     score: Callable[[Finish], Scored]
     evaluate: Callable[[Path, str], dict[str, Any]]
     predict: Callable[[Sequence[Path], str | Sequence[str]], list[str]]
+    sides: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides

@@ -12,6 +12,7 @@ from holdfast.core.records import Decision, Finding
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.table import Splits, Table
 from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.ready import Kind
 from holdfast.recipe import DataPart, Recipe
 from holdfast.split.divide import divide
 
@@ -35,12 +36,13 @@ def load_and_divide(recipe: Recipe, tell: Tell = lambda _: None) -> Divided:
     data = recipe.data
     if data.path is None:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
-    read = kind_of(recipe.task).read
+    kind = kind_of(recipe.task)
+    read = kind.read
     table = read(data.path, data, None)
     tell_all(tell, table.decisions, table.findings)
     audited = audit_table(table)
     tell_all(tell, (), audited)
-    sides, companions = _sides(data)
+    sides, companions = _sides(data, kind)
     tell_all(tell, companions, ())
     given = {name: read(source, data, table) for name, source in sides.items()}
     if not data.split.test and "test" not in given:
@@ -64,9 +66,14 @@ def tell_all(tell: Tell, decisions: Sequence[Decision], findings: Sequence[Findi
         tell(finding)
 
 
-def _sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
-    """Which validation and test rows are given: by the recipe, else by the hub data set."""
+def _sides(data: DataPart, kind: Kind) -> tuple[dict[str, str], tuple[Decision, ...]]:
+    """Which validation and test rows are given: by the recipe, else by the source itself or the
+    hub data set."""
     given = {name: path for name, path in (("valid", data.valid), ("test", data.test)) if path}
+    own, reasons = kind.sides(data)
+    if own:
+        kept = tuple(r for r in reasons if r.what.partition(" ")[0] not in given)
+        return {**own, **given}, kept
     hub = parse_hub_name(str(data.path))
     if hub is None or Path(str(data.path)).exists() or hub.split not in (None, "train"):
         return given, ()

@@ -11,7 +11,10 @@ from holdfast.core.errors import RecipeError
 if TYPE_CHECKING:
     from holdfast.pipeline.ready import Kind
 
-MODULES = {"text-classification": "holdfast.pipeline.kinds.text_classification"}
+MODULES = {
+    "text-classification": "holdfast.pipeline.kinds.text_classification",
+    "image-classification": "holdfast.pipeline.kinds.image_classification",
+}
 
 
 def kind_of(task: str) -> Kind:

@@ -1,0 +1,48 @@
+"""Pictures through a saved model, in its saved precision: the only numbers that are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.records import Outputs
+from holdfast.stats.temperature import losses_at
+from holdfast.tasks.batching import by_length
+from holdfast.tasks.image_classification import ImageClassification, encode_images
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.data.table import Table
+    from holdfast.models.vision import SavedVision
+
+TOKENS = 4096
+
+
+def answer_images(saved: SavedVision, table: Table) -> Outputs:
+    """The saved model's logits for every picture of ``table``, float32, in the table's order. A row
+    without a known label (-1) has a NaN loss."""
+    return forward_images(saved.network, saved.processor, saved.channels, saved.classes, table)
+
+
+def forward_images(
+    network: Callable[..., torch.Tensor], processor: Any, channels: int,
+    classes: tuple[str, ...], table: Table,
+) -> Outputs:  # fmt: skip
+    """As ``answer_images``, for any callable that maps ``pixel_values`` to logits."""
+    import torch
+
+    examples = encode_images(table, processor, channels)
+    task = ImageClassification(classes)
+    logits = np.zeros((len(examples), len(classes)), dtype=np.float32)
+    tokens = max(TOKENS, examples.pixels.cost)
+    with torch.inference_mode():
+        for chosen in by_length(examples.lengths, np.arange(len(examples)), tokens):
+            pixels = task.collate(examples, chosen)["pixel_values"]
+            logits[chosen] = network(pixel_values=pixels).float().numpy()
+    groups = np.asarray(table.column("group"), dtype=object) if table.has_groups else None
+    known = examples.labels >= 0
+    losses = np.where(known, losses_at(logits, np.maximum(examples.labels, 0), 1.0), np.nan)
+    return Outputs(examples.rows, examples.labels, logits, losses, groups)

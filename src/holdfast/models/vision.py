@@ -1,0 +1,308 @@
+"""An image model's name and the classes → a network ready to be trained, and its processor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.core.errors import Defect, ModelError, RecipeError
+from holdfast.core.files import disk_errors
+from holdfast.core.records import Decision
+from holdfast.core.seeds import derive_seed
+from holdfast.models.layers import Layer, count_parameters
+from holdfast.models.quiet import quiet_transformers
+from holdfast.models.source import Source, find_model, read_config
+from holdfast.models.vision_families import VisionFamily, image_layers, vision_family
+
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+HEAD_STD = 0.02
+# What a plain folder may lack: they are counted or computed, not learned.
+COMPUTED = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
+
+
+class VisionClassifier(nn.Module):
+    """An image classifier: ``head(dropout(features))``.
+
+    ``backbone`` is the plain Transformers model without its last linear layer, so that ``features``
+    [B, D] is that layer's exact input, whatever the architecture. A batch norm that is frozen stays
+    in evaluation mode; one that learns keeps its running statistics up to date.
+    """
+
+    config: Any
+
+    def __init__(
+        self, plain: nn.Module, family: VisionFamily, classes: tuple[str, ...],
+        dropout: float = 0.0, seed: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        last: Any = plain.get_submodule(family.last)
+        self.backbone = plain
+        self.backbone.set_submodule(family.last, nn.Identity())
+        self.dropout = nn.Dropout(dropout)
+        self.family = family
+        self.classes = classes
+        self.config = plain.config
+        make: Any = nn.utils.skip_init
+        self.head: nn.Linear = make(nn.Linear, last.in_features, len(classes))
+        self.reset_head(seed)
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Pixels [B, channels, H, W] → logits [B, C]."""
+        logits: Tensor = self.head(self.dropout(self.features(**inputs)))
+        return logits
+
+    def features(self, **inputs: Tensor) -> Tensor:
+        """The input of the last linear layer before its dropout, [B, D]."""
+        features: Tensor = self.backbone(pixel_values=inputs["pixel_values"]).logits
+        return features
+
+    def layers(self) -> list[Layer]:
+        """The layers in the order of the computation: embeddings, blocks, head."""
+        return [*image_layers(self.backbone, self.family), Layer("head", (self.head,))]
+
+    def train(self, mode: bool = True) -> VisionClassifier:
+        """Training mode for what learns; frozen batch norms stay as they were pretrained."""
+        super().train(mode)
+        for module in self.backbone.modules() if mode else ():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train(all(p.requires_grad for p in module.parameters()))
+        return self
+
+    @property
+    def word_embeddings(self) -> nn.Embedding:
+        """A picture has none: raises ``RecipeError``."""
+        raise RecipeError(
+            "model.freeze", "names word embeddings, which an image model lacks", "words",
+            f"Layers: {', '.join(layer.name for layer in self.layers())}.",
+        )  # fmt: skip
+
+    def reset_head(self, seed: int) -> None:
+        """Draw the head anew: weights normal with deviation 0.02, bias zero."""
+        generator = torch.Generator().manual_seed(derive_seed(seed, "head"))
+        drawn = torch.randn(self.head.weight.shape, generator=generator) * HEAD_STD
+        with torch.no_grad():
+            self.head.weight.copy_(drawn)
+            self.head.bias.zero_()
+
+    def save(self, folder: Path, processor: Any, temperature: float = 1.0) -> None:
+        """Write a folder that plain ``AutoModelForImageClassification`` loads, giving these logits
+        ÷ ``temperature``, with the processor beside it. Raises ``Defect`` for a temperature that is
+        no positive number, ``MachineError`` when the folder cannot be written."""
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise Defect("temperature", "must be a positive number", temperature)
+        last = nn.Linear(self.head.in_features, self.head.out_features)
+        with torch.no_grad():
+            last.weight.copy_(self.head.weight / temperature)
+            last.bias.copy_(self.head.bias / temperature)
+        _name_classes(self.config, self.classes)
+        plain: Any = self.backbone
+        plain.set_submodule(self.family.last, last)
+        try:
+            with disk_errors(folder), quiet_transformers():
+                folder.mkdir(parents=True, exist_ok=True)
+                plain.save_pretrained(folder)
+                processor.save_pretrained(folder)
+        finally:
+            plain.set_submodule(self.family.last, nn.Identity())
+
+
+@dataclass(frozen=True)
+class LoadedVision:
+    """What ``load_vision`` gives. ``tokenizer`` is the image processor (PIL back end), under the
+    name that every kind of task uses; ``max_length`` is ``None``: pictures have no length."""
+
+    network: VisionClassifier
+    tokenizer: Any
+    max_length: None
+    decisions: tuple[Decision, ...]
+    facts: dict[str, Any]
+
+    @property
+    def line(self) -> str:
+        """Which lines of the table of defaults are for it: batch norms bear a higher rate."""
+        return "resnet" if self.network.family.name == "ResNet" else "vision"
+
+    @property
+    def channels(self) -> int:
+        """Colour channels that the model reads: 1 or 3."""
+        return int(getattr(self.network.config, "num_channels", 3))
+
+
+def load_vision(
+    name: str, classes: Sequence[str], *, dropout: float | None = None,
+    revision: str | None = None, trust_remote_code: bool = False, seed: int = 0,
+) -> LoadedVision:  # fmt: skip
+    """Load a pretrained image model and put a new classification head on it, in float32 and
+    evaluation mode.
+
+    Parameters
+    ----------
+    name : a folder, or a hub model's name: ResNet, ConvNeXt, ViT or Swin.
+    classes : the class names in the order of the logits; at least two, all different.
+    dropout : before the head, in [0, 1); ``None`` is none.
+    revision, trust_remote_code : as for a text model; no code of the model's own is run.
+    seed : of the head's weights.
+
+    Raises
+    ------
+    ModelError : the model cannot be found, read or fitted to the task.
+    RecipeError : a setting is out of its range.
+    """
+    _check(name, classes, dropout)
+    source = find_model(
+        name, revision=revision, trust=trust_remote_code, reads="image processor",
+        files=PROCESSOR_FILES,
+    )  # fmt: skip
+    family = vision_family(str(source.config.get("model_type")), name)
+    processor = load_processor(source.folder)
+    plain = _load_weights(source, family, tuple(classes))
+    network = VisionClassifier(plain, family, tuple(classes), dropout or 0.0, seed).eval()
+    channels = int(getattr(network.config, "num_channels", 3))
+    if channels not in (1, 3):
+        raise ModelError(name, "reads pictures of other than 1 or 3 channels", channels)
+    return LoadedVision(network, processor, None, source.decisions, _facts(source, network))
+
+
+def load_processor(folder: Path) -> Any:
+    """The image processor beside a model, computed with Pillow (torchvision is not needed)."""
+    from transformers import AutoImageProcessor
+
+    make: Any = AutoImageProcessor.from_pretrained
+    try:
+        with quiet_transformers():
+            return make(folder, backend="pil", trust_remote_code=False)
+    except Exception as error:
+        raise ModelError(
+            str(folder), "has an image processor that cannot be used", _first(error),
+            "It must be one of Transformers' own: see its preprocessor_config.json.",
+        ) from error  # fmt: skip
+
+
+class PlainVision(nn.Module):
+    """A plain image classifier whose ``forward`` returns logits [B, C]."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        logits: Tensor = self.model(pixel_values=inputs["pixel_values"]).logits
+        return logits
+
+
+@dataclass(frozen=True)
+class SavedVision:
+    """What ``load_saved_vision`` gives; ``classes`` in the order of the logits."""
+
+    network: PlainVision
+    processor: Any
+    classes: tuple[str, ...]
+
+    @property
+    def channels(self) -> int:
+        """Colour channels that the model reads: 1 or 3."""
+        config: Any = self.network.model.config
+        return int(getattr(config, "num_channels", 3))
+
+
+def load_saved_vision(folder: Path) -> SavedVision:
+    """Load a folder that ``VisionClassifier.save`` wrote with plain Transformers classes alone, in
+    float32 and evaluation mode. Raises ``ModelError`` when it is no such folder."""
+    from transformers import AutoModelForImageClassification
+
+    read_config(str(folder), folder)
+    try:
+        with quiet_transformers():
+            model = AutoModelForImageClassification.from_pretrained(
+                folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            )
+    except Exception as error:
+        raise ModelError(
+            str(folder), "cannot be loaded as an image classifier", _first(error),
+            "Name the model folder of a finished run.",
+        ) from error  # fmt: skip
+    names = model.config.id2label
+    classes = tuple(str(names[index]) for index in range(len(names)))
+    return SavedVision(PlainVision(model).eval(), load_processor(folder), classes)
+
+
+def _check(name: str, classes: Sequence[str], dropout: float | None) -> None:
+    if name == "embedded":
+        raise ModelError(
+            "model.name", "is the embedded text model, and pictures need an image model", name,
+            "Name a folder or a hub model with --model, e.g. microsoft/resnet-50 or "
+            "google/vit-base-patch16-224-in21k.",
+        )  # fmt: skip
+    if len(classes) < 2 or len(set(classes)) != len(classes):
+        raise ModelError(
+            "classes", "must be at least two different names", list(classes),
+            "Check the folders: a classifier needs something to tell apart.",
+        )  # fmt: skip
+    if dropout is not None and not 0 <= dropout < 1:
+        raise RecipeError(
+            "model.dropout", "must be at least 0 and below 1", dropout, "Usual is 0.1."
+        )
+
+
+def _load_weights(source: Source, family: VisionFamily, classes: tuple[str, ...]) -> Any:
+    from transformers import AutoConfig, AutoModelForImageClassification
+
+    try:
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
+            _name_classes(config, classes)
+            plain, info = AutoModelForImageClassification.from_pretrained(
+                source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
+                use_safetensors=source.weights == "safetensors", weights_only=True,
+                ignore_mismatched_sizes=True, output_loading_info=True,
+            )  # fmt: skip
+    except Exception as error:
+        raise ModelError(
+            source.name, "has weights that cannot be read", _first(error),
+            "Fetch the model again: the file is damaged, or not of this architecture.",
+        ) from error  # fmt: skip
+    _check_complete(source, family, info)
+    return plain
+
+
+def _check_complete(source: Source, family: VisionFamily, info: dict[str, Any]) -> None:
+    """All but the last layer must come from the file."""
+    mismatched = [entry[0] for entry in info["mismatched_keys"]]
+    absent = sorted(
+        key
+        for key in [*info["missing_keys"], *mismatched]
+        if not key.startswith(family.last) and not key.endswith(COMPUTED)
+    )
+    if absent:
+        raise ModelError(
+            source.name, f"does not hold the weights of a {family.name}: "
+            f"{len(absent)} of its tensors are absent or of another size", absent[0],
+            "Its config.json does not describe its weights file; use a complete copy.",
+        )  # fmt: skip
+
+
+def _name_classes(config: Any, classes: tuple[str, ...]) -> None:
+    names = dict(enumerate(classes))
+    config.id2label, config.label2id = names, {name: index for index, name in names.items()}
+    config.problem_type = "single_label_classification"
+    config.dtype = torch.float32
+
+
+def _facts(source: Source, network: VisionClassifier) -> dict[str, Any]:
+    total, trainable = count_parameters(network)
+    return {
+        "name": source.name, "architecture": network.family.name, "parameters": total,
+        "trainable": trainable, "weights": source.weights, "commit": source.commit,
+        "hidden_size": network.head.in_features, "layers": len(network.layers()),
+    }  # fmt: skip
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,106 @@
+"""The image architectures that Holdfast knows, and where each keeps its parts.
+
+All paths are those of Transformers' plain ``…ForImageClassification`` classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from holdfast.core.errors import ModelError
+from holdfast.models.layers import Layer
+
+
+@dataclass(frozen=True, slots=True)
+class VisionFamily:
+    """One architecture.
+
+    ``base`` is the attribute that holds the backbone, ``last`` the last linear layer. ``blocks`` is
+    the backbone's list of blocks, or of stages where ``inside`` names the list of blocks in each;
+    the other modules of a stage go ``before`` its first block, or after its last one.
+    ``embeddings`` and ``tail`` are backbone modules before and after the blocks.
+    """
+
+    name: str
+    base: str
+    last: str
+    embeddings: str
+    blocks: str
+    inside: str | None = None
+    before: tuple[str, ...] = ()
+    tail: tuple[str, ...] = ()
+
+
+def _convnext(name: str, base: str) -> VisionFamily:
+    return VisionFamily(
+        name, base, "classifier", "embeddings", "encoder.stages", "layers",
+        ("downsampling_layer",), ("layernorm",),
+    )  # fmt: skip
+
+
+def _swin(name: str, base: str) -> VisionFamily:
+    return VisionFamily(
+        name, base, "classifier", "embeddings", "encoder.layers", "blocks", (), ("layernorm",)
+    )
+
+
+VISION_FAMILIES: dict[str, VisionFamily] = {
+    "resnet": VisionFamily(
+        "ResNet", "resnet", "classifier.1", "embedder", "encoder.stages", "layers"
+    ),
+    "convnext": _convnext("ConvNeXt", "convnext"),
+    "convnextv2": _convnext("ConvNeXt V2", "convnextv2"),
+    "vit": VisionFamily("ViT", "vit", "classifier", "embeddings", "layers", tail=("layernorm",)),
+    "swin": _swin("Swin", "swin"),
+    "swinv2": _swin("Swin V2", "swinv2"),
+}
+
+
+def vision_family(model_type: str, name: str) -> VisionFamily:
+    """The family of a configuration's ``model_type``; ``name`` is the model's, for the message."""
+    if model_type in VISION_FAMILIES:
+        return VISION_FAMILIES[model_type]
+    raise ModelError(
+        name, "has an architecture that cannot be made an image classifier here", model_type,
+        f"Choose one of these architectures: {', '.join(sorted(VISION_FAMILIES))}.",
+    )  # fmt: skip
+
+
+def image_layers(plain: nn.Module, family: VisionFamily) -> list[Layer]:
+    """Embeddings, then each block; every weight but the head's is in exactly one layer. What joins
+    two stages belongs to the nearest block, the last norm to the last block."""
+    backbone: Any = plain.get_submodule(family.base)
+    groups: list[tuple[nn.Module, ...]] = []
+    for stage in _blocks(backbone, family):
+        groups += _groups(stage, family)
+    tail = tuple(getattr(backbone, name) for name in family.tail)
+    groups[-1] = (*groups[-1], *tail)
+    blocks = [Layer(f"block.{index}", modules) for index, modules in enumerate(groups)]
+    return [Layer("embeddings", (backbone.get_submodule(family.embeddings),)), *blocks]
+
+
+def _blocks(backbone: nn.Module, family: VisionFamily) -> list[nn.Module]:
+    # Earlier releases of Transformers keep ViT's blocks one level deeper.
+    names = (family.blocks, "encoder.layer")
+    for name in names:
+        try:
+            return list(backbone.get_submodule(name).children())
+        except AttributeError:
+            continue
+    raise ModelError(family.name, "has no blocks where this version looks for them", names)
+
+
+def _groups(stage: nn.Module, family: VisionFamily) -> list[tuple[nn.Module, ...]]:
+    if family.inside is None:
+        return [(stage,)]
+    blocks: list[tuple[nn.Module, ...]] = [
+        (block,) for block in stage.get_submodule(family.inside).children()
+    ]
+    others = {n: m for n, m in stage.named_children() if n != family.inside}
+    first = tuple(module for name, module in others.items() if name in family.before)
+    blocks[0] = (*first, *blocks[0])
+    blocks[-1] = (*blocks[-1], *(m for name, m in others.items() if name not in family.before))
+    return blocks

@@ -1,0 +1,148 @@
+"""Picture files to pixel tensors: what the model's own processor gives, computed once.
+
+A processor resizes and crops to bytes, then rescales and normalises to floats. The bytes are kept
+in a memory-mapped file, where they are few enough; the floats are computed for each batch:
+
+    pixel = (byte · rescale − mean) ÷ deviation
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.errors import DataError, ModelError
+from holdfast.core.records import Ints
+from holdfast.data.pictures import Unreadable, read_picture
+from holdfast.data.scratch import scratch_file
+
+if TYPE_CHECKING:
+    import torch
+
+CACHE_BYTES = 4_000_000_000
+FREE_SHARE = 0.5
+TOLERANCE = 1e-5
+PATCH = 256
+"""Pixels that cost about as much as one token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """From bytes to what the model reads: per channel a factor, a mean and a deviation."""
+
+    rescale: float
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def __call__(self, pixels: Any) -> torch.Tensor:
+        """Bytes [B, channels, H, W] → float32 of the same shape."""
+        import torch
+
+        shape = (1, -1, 1, 1)
+        values = torch.from_numpy(np.ascontiguousarray(pixels)).float().mul_(self.rescale)
+        mean, deviation = (torch.tensor(v).view(shape) for v in (self.mean, self.deviation))
+        return values.sub_(mean).div_(deviation)
+
+
+class Pixels:
+    """The pixels of some picture files, by position.
+
+    ``affine`` is ``None`` where the processor does something else than resize, crop, rescale and
+    normalise: then it runs whole for each batch. ``shape`` is (channels, H, W) of one picture.
+    ``cached`` tells whether the bytes lie in a memory-mapped file.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], processor: Any, channels: int, limit: int = CACHE_BYTES
+    ) -> None:
+        self._paths = paths
+        self._processor = processor
+        self._mode = "L" if channels == 1 else "RGB"
+        self.affine = _affine(processor, channels)
+        self.shape: tuple[int, ...] = (channels, 1, 1)
+        self._bytes: Any = None
+        if len(paths):
+            self._begin(limit)
+
+    @property
+    def cached(self) -> bool:
+        return self._bytes is not None
+
+    @property
+    def cost(self) -> int:
+        """Of one picture, in units of 16 × 16 pixels."""
+        return max(1, int(self.shape[1] * self.shape[2]) // PATCH)
+
+    def __call__(self, positions: Sequence[int] | Ints) -> torch.Tensor:
+        """float32 [len(positions), channels, H, W], ready for the model."""
+        import torch
+
+        if self.affine is None:
+            return torch.from_numpy(np.stack([self._whole(int(i)) for i in positions])).float()
+        if self._bytes is not None:
+            return self.affine(self._bytes[np.asarray(positions, dtype=np.int64)])
+        return self.affine(np.stack([self._part(int(i)) for i in positions]))
+
+    def _begin(self, limit: int) -> None:
+        whole = self._whole(0)
+        self.shape = whole.shape
+        if self.affine is None or not self._affine_holds(whole):
+            self.affine = None
+            return
+        size = len(self._paths) * int(np.prod(self.shape))
+        file = scratch_file("pixels", ".u8")
+        if size > min(limit, FREE_SHARE * shutil.disk_usage(file.parent).free):
+            return
+        kept = np.memmap(file, np.uint8, "w+", shape=(len(self._paths), *self.shape))
+        for position in range(len(self._paths)):
+            kept[position] = self._part(position)
+        kept.flush()
+        self._bytes = np.memmap(file, np.uint8, "r", shape=kept.shape)
+
+    def _affine_holds(self, whole: Any) -> bool:
+        part = self._run(0, do_rescale=False, do_normalize=False)
+        if part.dtype != np.uint8 or self.affine is None:
+            return False
+        return bool(np.abs(self.affine(part[None]).numpy()[0] - whole).max() <= TOLERANCE)
+
+    def _whole(self, position: int) -> Any:
+        return self._checked(self._run(position), position)
+
+    def _part(self, position: int) -> Any:
+        return self._checked(self._run(position, do_rescale=False, do_normalize=False), position)
+
+    def _run(self, position: int, **settings: Any) -> Any:
+        path = self._paths[position]
+        try:
+            image: Any = read_picture(path).image.convert(self._mode)
+        except Unreadable as error:
+            raise DataError(
+                path, f"can no longer be read: {error}", None, "Restore the file."
+            ) from error
+        if self._mode == "L":
+            # Processors take a grey picture as an array with its channel named.
+            settings["input_data_format"] = "channels_first"
+            image = np.asarray(image)[None]
+        return self._processor([image], return_tensors="np", **settings)["pixel_values"][0]
+
+    def _checked(self, values: Any, position: int) -> Any:
+        if position and values.shape != self.shape:
+            raise ModelError(
+                "the image processor", "gives pictures of unlike size",
+                (self.shape, values.shape),
+                "Set do_resize, and height and width in size, in its preprocessor_config.json.",
+            )  # fmt: skip
+        return values
+
+
+def _affine(processor: Any, channels: int) -> Affine | None:
+    rescale = float(processor.rescale_factor) if getattr(processor, "do_rescale", False) else 1.0
+    mean, deviation = (0.0,) * channels, (1.0,) * channels
+    if getattr(processor, "do_normalize", False):
+        mean = tuple(float(v) for v in np.broadcast_to(processor.image_mean, (channels,)))
+        deviation = tuple(float(v) for v in np.broadcast_to(processor.image_std, (channels,)))
+    return Affine(rescale, mean, deviation)
