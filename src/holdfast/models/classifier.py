@@ -13,7 +13,8 @@ from torch import nn
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
-from holdfast.models.carry import strip_carrier, why_not_mean
+from holdfast.models.adapter import PROMPT_VECTORS, AdapterSpec, attach
+from holdfast.models.carry import MARK, strip_carrier, why_not_mean
 from holdfast.models.families import Family, family_of
 from holdfast.models.layers import count_parameters
 from holdfast.models.limits import choose_max_length
@@ -56,6 +57,7 @@ def load_classifier(
     trust_remote_code: bool = False,
     max_length: int | None = None,
     seed: int = 0,
+    adapter: AdapterSpec | None = None,
 ) -> LoadedClassifier:
     """Load a pretrained encoder and put a new classification head on it, in float32 and
     evaluation mode.
@@ -73,6 +75,7 @@ def load_classifier(
         load a model that brings code for its layers into Transformers' own layers.
     max_length : tokens a text is cut to; ``None`` chooses.
     seed : of every weight that is new.
+    adapter : put one on the backbone; only it, the own pooling and the head then learn.
 
     Raises
     ------
@@ -84,14 +87,20 @@ def load_classifier(
     family = family_of(str(source.config.get("model_type")), name)
     config = _config(source, classes, dropout)
     tokenizer = load_tokenizer(source, trust_remote_code)
-    length, length_reason = choose_max_length(source.folder, config, tokenizer, max_length)
+    _check_base(source, adapter)
+    length, length_reason = choose_max_length(
+        source.folder, config, tokenizer, max_length, _vectors(adapter)
+    )
     tokenizer.model_max_length = length
     limit_inputs(tokenizer, config)
-    chosen, pooling_reason = _choose_pooling(pooling, family, config, len(classes))
+    chosen, pooling_reason = _choose_pooling(pooling, family, config, len(classes), adapter)
     plain = _load_weights(source, family, config, seed)
     network = assemble(plain, family, tuple(classes), chosen, seed)
+    added: tuple[Decision, ...] = ()
+    if adapter:
+        added = attach(network, adapter, base=source.name, commit=source.commit, seed=seed)
     network.eval()
-    decisions = (*source.decisions, pooling_reason, length_reason)
+    decisions = (*source.decisions, pooling_reason, length_reason, *added)
     facts = _facts(source, network)
     return LoadedClassifier(network, tokenizer, length, decisions, facts)
 
@@ -166,9 +175,29 @@ def _config(source: Source, classes: Sequence[str], dropout: float | None) -> An
     return config
 
 
-def _choose_pooling(asked: str, family: Family, config: Any, classes: int) -> tuple[str, Decision]:
+def _vectors(adapter: AdapterSpec | None) -> int:
+    """Places that a learnt prompt takes from the text."""
+    prompt = adapter is not None and adapter.kind == "prompt"
+    return (adapter.rank or PROMPT_VECTORS) if adapter and prompt else 0
+
+
+def _check_base(source: Source, adapter: AdapterSpec | None) -> None:
+    if adapter and not adapter.merge and source.config.get(MARK):
+        raise ModelError(
+            source.name, "carries mean pooling in a block of its own, which is taken off before "
+            "training: an adapter folder would name a model without it", None,
+            "Use --set model.adapter.merge=true, or start from the model it was trained from.",
+        )  # fmt: skip
+
+
+def _choose_pooling(
+    asked: str, family: Family, config: Any, classes: int, adapter: AdapterSpec | None = None
+) -> tuple[str, Decision]:
     """``"mean"`` or ``"own"`` with the reason; ModernBERT's own head is told to take the mean."""
     obstacle = why_not_mean(family, config, classes)
+    if adapter and not adapter.merge:
+        obstacle = ("a PEFT folder holds no configuration and no extra block to carry the mean "
+                    "(model.adapter.merge=true saves a whole model, which can)")  # fmt: skip
     if asked == "mean" and obstacle:
         raise ModelError(
             "model.pooling", f"cannot be the mean in a plain {family.name}: {obstacle}", asked,

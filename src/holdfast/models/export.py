@@ -12,6 +12,8 @@ from torch import Tensor
 
 from holdfast.core.errors import Defect
 from holdfast.core.files import disk_errors
+from holdfast.models.adapter import adapter_of
+from holdfast.models.adapter_save import merged_state, merges, save_adapter
 from holdfast.models.carry import carry_mean
 from holdfast.models.pooling import MeanPool, OwnPool
 from holdfast.models.quiet import quiet_transformers
@@ -28,7 +30,8 @@ def export(
 
     Plain ``AutoModelForSequenceClassification.from_pretrained(folder)``, without remote code,
     then gives the network's logits in evaluation mode ÷ ``temperature``, to 1e-4 of the largest.
-    The class names stand in the configuration. Files of the same name are replaced.
+    The class names stand in the configuration. Files of the same name are replaced. A network
+    with an adapter that is not to be merged becomes a plain PEFT folder instead.
 
     Raises
     ------
@@ -37,12 +40,34 @@ def export(
     """
     if not (math.isfinite(temperature) and temperature > 0):
         raise Defect("temperature", "must be a positive number", temperature)
-    plain = _plain_model(network, temperature)
     forget_limits(tokenizer)
+    if not merges(network):
+        _export_adapter(network, folder, tokenizer, temperature)
+        return
+    plain = _plain_model(network, temperature)
     with disk_errors(folder), quiet_transformers():
         folder.mkdir(parents=True, exist_ok=True)
         plain.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+
+
+def _export_adapter(
+    network: EncoderClassifier, folder: Path, tokenizer: Any, temperature: float
+) -> None:
+    """The adapter, and the layers after the backbone whole: they are new."""
+    adapter, family = adapter_of(network), network.family
+    assert adapter is not None
+    tail = _tail_state(network, temperature)
+    save_adapter(
+        adapter, folder, tokenizer, prefix=f"{family.base}.", extra=tail, modules=_owners(tail),
+        classes=network.classes,
+    )  # fmt: skip
+
+
+def _owners(names: dict[str, Tensor]) -> list[str]:
+    """The modules of these tensors as PEFT saves them: a ``classifier`` of several layers whole."""
+    owners = dict.fromkeys(name.rpartition(".")[0] for name in names)
+    return list(dict.fromkeys("classifier" if o.startswith("classifier.") else o for o in owners))
 
 
 def _plain_model(network: EncoderClassifier, temperature: float) -> Any:
@@ -61,15 +86,24 @@ def _plain_model(network: EncoderClassifier, temperature: float) -> Any:
 def plain_state(network: EncoderClassifier, config: Any, temperature: float) -> dict[str, Tensor]:
     """All weights under a plain model's names; ``config`` is adapted where a block is added."""
     family = network.family
-    state = {f"{family.base}.{k}": _copy(v) for k, v in network.backbone.state_dict().items()}
-    if isinstance(network.pool, MeanPool):
-        carry_mean(state, family, config, network.head)
-    else:
-        state |= _own_pool(network.pool, family.dense, family.norm)
-        state |= _under(family.last, network.head)
+    backbone = merged_state(network.backbone) if adapter_of(network) else _under(
+        "", network.backbone
+    )
+    state = {f"{family.base}.{k}": v for k, v in backbone.items()}
+    if not isinstance(network.pool, MeanPool):
+        return state | _tail_state(network, temperature)
+    carry_mean(state, family, config, network.head)
     for name in ("weight", "bias"):
         state[f"{family.last}.{name}"] = state[f"{family.last}.{name}"] / temperature
     return state
+
+
+def _tail_state(network: EncoderClassifier, temperature: float) -> dict[str, Tensor]:
+    """The architecture's own pooling and the last layer ÷ temperature, under their plain names."""
+    family, pool = network.family, network.pool
+    assert isinstance(pool, OwnPool)
+    last = {name: value / temperature for name, value in _under(family.last, network.head).items()}
+    return _own_pool(pool, family.dense, family.norm) | last
 
 
 def _own_pool(pool: OwnPool, dense: str, norm: str | None) -> dict[str, Tensor]:
@@ -78,7 +112,8 @@ def _own_pool(pool: OwnPool, dense: str, norm: str | None) -> dict[str, Tensor]:
 
 
 def _under(prefix: str, module: torch.nn.Module) -> dict[str, Tensor]:
-    return {f"{prefix}.{name}": _copy(value) for name, value in module.state_dict().items()}
+    start = f"{prefix}." if prefix else ""
+    return {f"{start}{name}": _copy(value) for name, value in module.state_dict().items()}
 
 
 def _copy(value: Tensor) -> Tensor:

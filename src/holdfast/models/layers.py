@@ -11,11 +11,15 @@ from torch import nn
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
+from holdfast.models.adapter import adapter_of
+from holdfast.models.adapter_prompt import NAME as PROMPT
 
 if TYPE_CHECKING:
     from holdfast.models.network import EncoderClassifier
 
 SETTING = "model.freeze"
+# Suffix of a group's name; whether LoRA+'s rate is meant; whether weights decay.
+GROUPS = (("", False, True), (" (no decay)", False, False), (" (lora_B)", True, True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +35,12 @@ class Layer:
 
 
 def layers_of(network: EncoderClassifier) -> list[Layer]:
-    """Embeddings, then each block, then the architecture's own pooling layers if used, then the
+    """Embeddings (with a learnt prompt), then each block, then the architecture's own pooling layers if used, then the
     head. Every weight is in exactly one layer. ALBERT's shared blocks are one layer a group."""
     family = network.family
     blocks = list(network.backbone.get_submodule(family.blocks).children())
     tail = _present(network.backbone, family.tail)
-    layers = [Layer("embeddings", _present(network.backbone, family.embeddings))]
+    layers = [Layer("embeddings", _present(network.backbone, (*family.embeddings, PROMPT)))]
     for index, block in enumerate(blocks):
         after = tail if index == len(blocks) - 1 else ()
         layers.append(Layer(f"block.{index}", (block, *after)))
@@ -60,17 +64,24 @@ def freeze(network: EncoderClassifier, what: int | float | str | None) -> Decisi
     ------
     RecipeError : nothing is named by it, or nothing would be left to train.
     """
+    adapter = adapter_of(network)
+    held = (adapter.held if adapter else frozenset()) | getattr(network, "fixed", frozenset())
     for parameter in network.parameters():
-        parameter.requires_grad_(True)
+        parameter.requires_grad_(id(parameter) not in held)
     if what is None:
         return None
     frozen = _named(network, _number(what))
     for parameter in frozen:
         parameter.requires_grad_(False)
     total, trainable = count_parameters(network)
-    if not any(parameter.requires_grad for parameter in network.head.parameters()):
+    if getattr(network, "new_head", True):
+        must_learn = network.head.parameters()
+    else:
+        must_learn = network.parameters()
+    if not any(parameter.requires_grad for parameter in must_learn):
         raise RecipeError(
-            SETTING, "freezes the head, which is new", what, f"Layers: {_names(network)}."
+            SETTING, "leaves nothing to learn, or freezes a head that is new", what,
+            f"Layers: {_names(network)}.",
         )
     because = f"{SETTING}={what}: {trainable:,} of {total:,} parameters are trained"
     return Decision("frozen layers", str(what), because)
@@ -94,21 +105,26 @@ def parameter_groups(
 
     Pooler and head have depth 0, the last block 1, the embeddings the largest depth; the rate is
     ``learning_rate`` · ``layer_decay`` ^ depth (Howard and Ruder 2018, 1801.06146). The head's
-    may be given apart. Norms and biases, every parameter of fewer than two dimensions, have no
-    weight decay. Each group has ``params``, ``lr``, ``weight_decay``, ``name`` and ``depth``.
+    may be given apart, and LoRA+'s second matrices have ``rate_ratio`` times theirs. Norms and
+    biases, every parameter of fewer than two dimensions, have no weight decay. Each group has
+    ``params``, ``lr``, ``weight_decay``, ``name`` and ``depth``.
     """
     groups: list[dict[str, Any]] = []
+    adapter = adapter_of(network)
+    fast, ratio = (adapter.fast, adapter.spec.rate_ratio or 1.0) if adapter else (frozenset(), 1.0)
     for layer, depth in _depths(network):
         rate = learning_rate * layer_decay**depth
         if layer.name == "head" and head_learning_rate is not None:
             rate = head_learning_rate
-        for decayed in (True, False):
-            chosen = [p for p in layer.parameters() if p.requires_grad and (p.ndim > 1) == decayed]
-            name = layer.name if decayed else f"{layer.name} (no decay)"
+        learns = [p for p in layer.parameters() if p.requires_grad]
+        for suffix, quick, decayed in GROUPS:
+            chosen = [p for p in learns if (id(p) in fast, p.ndim > 1) == (quick, decayed)]
             if chosen:
-                decay = weight_decay if decayed else 0.0
-                groups.append({"params": chosen, "lr": rate, "weight_decay": decay,
-                               "name": name, "depth": depth})  # fmt: skip
+                groups.append({
+                    "params": chosen, "lr": rate * ratio if quick else rate,
+                    "weight_decay": weight_decay if decayed else 0.0,
+                    "name": f"{layer.name}{suffix}", "depth": depth,
+                })  # fmt: skip
     return groups
 
 
@@ -154,7 +170,7 @@ def _matching(network: EncoderClassifier, text: str) -> list[nn.Parameter]:
 
 
 def _match(network: EncoderClassifier, pattern: str) -> list[nn.Parameter]:
-    if pattern == "backbone":
+    if pattern == "backbone" and hasattr(network, "backbone"):
         return list(network.backbone.parameters())
     by_layer = [
         parameter

@@ -16,18 +16,19 @@ NO_LIMIT = 1_000_000
 
 
 def choose_max_length(
-    folder: Path, config: Any, tokenizer: Any, asked: int | None
+    folder: Path, config: Any, tokenizer: Any, asked: int | None, taken: int = 0
 ) -> tuple[int, Decision]:
     """The number of tokens a text is cut to, special ones included, with the reason.
 
     Unasked it is the smallest of the limits that model, tokenizer and a sentence-transformers
-    configuration state, and at most 512. Asked, it is taken as it is.
+    configuration state, and at most 512. Asked, it is taken as it is. ``taken`` positions are
+    not for the text (a learnt prompt's).
 
     Raises
     ------
     RecipeError : more is asked than the model has positions for, or fewer than 4.
     """
-    positions = position_limit(config)
+    positions = position_limit(config) - taken
     if asked is not None:
         return _asked(asked, positions)
     limits = {

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.core.seeds import derive_seed
+from holdfast.models.adapter_prompt import extended
 from holdfast.models.families import Family
 from holdfast.models.layers import Layer, layers_of
 from holdfast.models.pooling import MeanPool, OwnPool, masked_mean
@@ -63,13 +64,20 @@ class EncoderClassifier(nn.Module):
 
     def features(self, **inputs: Tensor) -> Tensor:
         """The input of the last linear layer before its dropout, [B, D]."""
-        features: Tensor = self.pool(self.hidden(**inputs), inputs.get("attention_mask"))
+        features: Tensor = self.pool(*self._states(inputs))
         return features
 
     def embed(self, **inputs: Tensor) -> Tensor:
         """The mean of the last hidden states over the real tokens, [B, H], whatever the head;
         neither normed nor of unit length."""
-        return masked_mean(self.hidden(**inputs), inputs.get("attention_mask"))
+        return masked_mean(*self._states(inputs))
+
+    def _states(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """The last hidden states and their mask, which a learnt prompt lengthens."""
+        hidden, mask = self.hidden(**inputs), inputs.get("attention_mask")
+        if mask is not None and hidden.shape[1] > mask.shape[1]:
+            mask = extended(mask, hidden.shape[1] - mask.shape[1])
+        return hidden, mask
 
     def hidden(self, **inputs: Tensor) -> Tensor:
         """The last hidden states of all tokens, [B, T, H]."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.core.errors import ModelError
+from holdfast.models.adapter_save import is_adapter_folder, load_adapted, read_facts
 from holdfast.models.network import accepted_inputs
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import read_config
@@ -51,6 +52,8 @@ def load_saved(folder: Path) -> SavedClassifier:
     ------
     ModelError : the folder is absent, incomplete, or not a classifier.
     """
+    if is_adapter_folder(folder):
+        return _load_adapter(folder)
     config = read_config(str(folder), folder)
     model, tokenizer = _read(folder)
     names = model.config.id2label
@@ -62,6 +65,26 @@ def load_saved(folder: Path) -> SavedClassifier:
         )  # fmt: skip
     length = int(tokenizer.model_max_length)
     return SavedClassifier(PlainClassifier(model).eval(), tokenizer, classes, length)
+
+
+def _load_adapter(folder: Path) -> SavedClassifier:
+    """A PEFT folder: the pretrained model, the adapter and the head, through plain PEFT."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    classes = tuple(map(str, read_facts(folder).get("classes") or ()))
+    if len(classes) < 2:
+        raise ModelError(
+            str(folder), "is not a saved classifier: it names no classes", None,
+            "Name the model folder of a finished run.",
+        )  # fmt: skip
+    names = dict(enumerate(classes))
+    model = load_adapted(
+        folder, AutoModelForSequenceClassification, num_labels=len(classes), id2label=names,
+        label2id={name: index for index, name in names.items()}, ignore_mismatched_sizes=True,
+    )  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return SavedClassifier(PlainClassifier(model), tokenizer, classes,
+                           int(tokenizer.model_max_length))  # fmt: skip
 
 
 def _read(folder: Path) -> tuple[Any, Any]:

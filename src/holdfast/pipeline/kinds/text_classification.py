@@ -14,6 +14,7 @@ from holdfast.evaluate.forward import answer, forward
 from holdfast.evaluate.score import score
 from holdfast.models.classifier import LoadedClassifier, load_classifier
 from holdfast.models.saved import load_saved
+from holdfast.pipeline.adapters import adapter_spec
 from holdfast.pipeline.folder import MODEL, RECIPE, need_run
 from holdfast.pipeline.kinds import classification as shared
 from holdfast.pipeline.ready import Finish, Kind, Ready, Scored
@@ -43,7 +44,7 @@ def load(recipe: Recipe, table: Table) -> LoadedClassifier:
     return load_classifier(
         model.name, table.classes, pooling=model.pooling, dropout=model.dropout,
         revision=model.revision, trust_remote_code=model.trust_remote_code,
-        max_length=model.max_length, seed=recipe.seed,
+        max_length=model.max_length, seed=recipe.seed, adapter=adapter_spec(recipe),
     )  # fmt: skip
 
 

@@ -1,0 +1,223 @@
+"""Adapters: a few new weights learn, the pretrained ones stay. PEFT makes and names them.
+
+| kind | what it adds | per adapted layer [out, in] |
+|---|---|---|
+| ``lora`` | W + (α ÷ r) · B A (2106.09685) | r · (out + in) |
+| ``rslora`` | the same with α ÷ √r, steady in r (2312.03732) | the same |
+| ``dora`` | LoRA on the direction, a magnitude beside it (2402.09353) | and out more |
+| ``lora+`` | LoRA whose B learns ``rate_ratio`` times as fast (2402.12354) | as ``lora`` |
+| ``ia3`` | one factor per key, value and inner unit (2205.05638) | out, or in |
+| ``prompt`` | ``rank`` learnt vectors before the text (2104.08691) | none |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from holdfast.core.errors import MachineError, ModelError, RecipeError
+from holdfast.core.records import Decision
+from holdfast.core.seeds import derive_seed
+from holdfast.models.adapter_prompt import add_prompt
+from holdfast.models.adapter_targets import Targets, find_targets
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+KINDS = ("lora", "rslora", "dora", "lora+", "ia3", "prompt")
+LOW_RANK = ("lora", "rslora", "dora", "lora+")
+RANK, PROMPT_VECTORS, DROPOUT, RATE_RATIO = 8, 20, 0.05, 16.0
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSpec:
+    """What is asked for; ``None`` is worked out. ``rank`` is the number of vectors for
+    ``prompt``; ``rate_ratio`` is LoRA+'s; with ``merge`` the saved model is a plain one."""
+
+    kind: str
+    rank: int | None = None
+    alpha: float | None = None
+    dropout: float | None = None
+    targets: tuple[str, ...] | None = None
+    merge: bool = False
+    rate_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter in a network. ``home`` is the Transformers model that carries it; ``config`` is
+    PEFT's, ``spec`` has no open value left; ``held`` are the pretrained weights' ids, ``fast``
+    those of LoRA+'s second matrices. ``base`` is what the pretrained model is called, ``commit``
+    the hub's."""
+
+    spec: AdapterSpec
+    home: Any
+    config: PeftConfig
+    held: frozenset[int]
+    fast: frozenset[int]
+    base: str
+    commit: str | None
+
+
+def attach(
+    network: Any, spec: AdapterSpec, *, base: str, commit: str | None = None, seed: int = 0
+) -> tuple[Decision, ...]:
+    """Put an adapter into ``network.plain``, or ``network.backbone`` where there is none, and keep
+    it as ``network.adapter``. The pretrained weights stop learning; what is outside (a head)
+    goes on. ``base`` is the pretrained model's name or folder, ``commit`` the hub's. The global
+    generator stays as it is.
+
+    Raises
+    ------
+    MachineError : PEFT is not installed.
+    RecipeError : a setting that this kind does not have, or an unknown target.
+    ModelError : the model has nothing that this kind fits.
+    """
+    _need_peft()
+    home = getattr(network, "plain", None)
+    home = network.backbone if home is None else home
+    held = frozenset(id(parameter) for parameter in home.parameters())
+    spec, chosen = resolve_spec(spec)
+    task = task_type(network, home)
+    if spec.kind == "prompt":
+        config, where = _prompt(home, spec, task, seed), "before every text"
+    else:
+        config, where = _inject(home, spec, task, seed)
+    for parameter in home.parameters():
+        parameter.requires_grad_(id(parameter) not in held)
+    fast = frozenset(id(p) for n, p in home.named_parameters() if "lora_B" in n)
+    if spec.kind != "lora+":
+        fast = frozenset()
+    network.adapter = Adapter(spec, home, config, held, fast, base, commit)
+    total, learns = _sizes(network)
+    counted = (f"{learns:,} of {total:,} parameters learn ({learns / total:.2%}): the adapter's "
+               "and the head's; the pretrained ones stay")  # fmt: skip
+    return (
+        Decision("model.adapter", chosen, counted),
+        Decision("model.adapter.targets", ", ".join(_targets(spec)) or "the input", where),
+    )
+
+
+def resolve_spec(spec: AdapterSpec) -> tuple[AdapterSpec, str]:
+    """The spec with its open values filled in, and how it is shown."""
+    low = spec.kind in LOW_RANK
+    for name in ("rank", "alpha", "dropout", "rate_ratio"):
+        fits = {"rank": low or spec.kind == "prompt", "rate_ratio": spec.kind == "lora+"}
+        if getattr(spec, name) is not None and not fits.get(name, low):
+            raise RecipeError(
+                f"model.adapter.{name}", f"is no setting of {spec.kind}", getattr(spec, name),
+                "Leave it out, or choose model.adapter.kind=lora.",
+            )  # fmt: skip
+    if spec.kind == "prompt" and (spec.merge or spec.targets):
+        raise RecipeError(
+            "model.adapter", "prompt cannot be merged and has no targets: it is read, not added "
+            "to weights", None, "Leave merge and targets out, or choose model.adapter.kind=lora.",
+        )  # fmt: skip
+    rank = spec.rank or (RANK if low else PROMPT_VECTORS if spec.kind == "prompt" else None)
+    spec = replace(
+        spec, rank=rank,
+        alpha=(spec.alpha or 2.0 * (rank or 0)) if low else None,
+        dropout=(DROPOUT if spec.dropout is None else spec.dropout) if low else None,
+        rate_ratio=(spec.rate_ratio or RATE_RATIO) if spec.kind == "lora+" else None,
+    )  # fmt: skip
+    shown = [f"{name} {getattr(spec, name):g}" for name in ("rank", "alpha", "dropout")
+             if getattr(spec, name) is not None]  # fmt: skip
+    return spec, ", ".join([spec.kind, *shown])
+
+
+def task_type(network: Any, home: Any) -> str | None:
+    """PEFT's name for what the plain model does; ``None`` where it has none (images)."""
+    if hasattr(network, "family"):
+        return "SEQ_CLS"
+    if home.config.is_encoder_decoder:
+        return "SEQ_2_SEQ_LM"
+    return "CAUSAL_LM" if type(home).__name__.endswith(("ForCausalLM", "LMHeadModel")) else None
+
+
+def adapter_of(network: Any) -> Adapter | None:
+    """The network's adapter, if it has one."""
+    adapter: Adapter | None = getattr(network, "adapter", None)
+    return adapter
+
+
+def layers_with_adapter(home: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Every adapted layer of PEFT's, with its name."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in home.named_modules():
+        if isinstance(module, BaseTunerLayer):
+            yield name, module
+
+
+def _inject(home: Any, spec: AdapterSpec, task: str | None, seed: int) -> tuple[Any, str]:
+    from peft import IA3Config, LoraConfig, inject_adapter_in_model
+
+    targets = find_targets(home, spec.kind, spec.targets)
+    if spec.kind == "ia3":
+        config: Any = IA3Config(task_type=task, target_modules=targets.pattern,
+                                feedforward_modules=targets.input_pattern)  # fmt: skip
+    else:
+        make: Any = LoraConfig
+        config = make(
+            task_type=task, r=spec.rank, lora_alpha=spec.alpha, lora_dropout=spec.dropout,
+            use_rslora=spec.kind == "rslora", use_dora=spec.kind == "dora",
+            target_modules=targets.pattern,
+        )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "adapter"))
+        inject_adapter_in_model(config, home)
+    return config, _reason(home, spec, targets)
+
+
+def _reason(home: Any, spec: AdapterSpec, targets: Targets) -> str:
+    count = sum(1 for _ in layers_with_adapter(home))
+    family = str(getattr(home.config, "model_type", type(home).__name__))
+    names = ", ".join(targets.names)
+    if spec.targets:
+        why = "set by you"
+    elif spec.kind == "ia3":
+        why = "keys, values and the feed-forward part, as its authors did"
+    else:
+        why = "every linear layer of every block: on attention alone it learns less (2305.14314)"
+    return f"{count} layers of {family} ({names}): {why}"
+
+
+def _prompt(home: Any, spec: AdapterSpec, task: str | None, seed: int) -> Any:
+    from peft import PromptTuningConfig
+
+    assert spec.rank is not None
+    if task is None or home.config.is_encoder_decoder:
+        raise ModelError(
+            type(home).__name__, "cannot be tuned by a prompt here", spec.kind,
+            "Use --set model.adapter.kind=lora.",
+        )  # fmt: skip
+    vectors = add_prompt(home, spec.rank, seed)
+    return PromptTuningConfig(
+        task_type=task, num_virtual_tokens=spec.rank, token_dim=vectors.embedding_dim,
+        num_transformer_submodules=1, num_layers=home.config.num_hidden_layers,
+        num_attention_heads=home.config.num_attention_heads,
+    )  # fmt: skip
+
+
+def _targets(spec: AdapterSpec) -> tuple[str, ...]:
+    if spec.kind == "prompt":
+        return ()
+    return spec.targets or (("keys, values, feed-forward",) if spec.kind == "ia3" else ("linear",))
+
+
+def _sizes(network: nn.Module) -> tuple[int, int]:
+    sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
+
+
+def _need_peft() -> None:
+    try:
+        import peft  # noqa: F401
+    except ImportError as error:
+        raise MachineError(
+            "model.adapter", "needs the package peft", None, "pip install 'holdfast[adapters]'"
+        ) from error

@@ -1,0 +1,168 @@
+"""An adapter → a plain PEFT folder or merged weights; and such a folder → a model again."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.core.errors import ModelError
+from holdfast.core.files import disk_errors
+from holdfast.models.adapter import Adapter, adapter_of, layers_with_adapter
+from holdfast.models.adapter_prompt import NAME
+from holdfast.models.embedded import embedded_folder
+from holdfast.models.quiet import quiet_transformers
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+FACTS = "holdfast.json"
+EMBEDDED = "embedded"
+PLAIN, PROMPTED = "base_model.model.", "base_model."
+
+
+def is_adapter_folder(folder: Path) -> bool:
+    """Whether PEFT wrote it, or we did as PEFT would."""
+    return (folder / CONFIG).is_file()
+
+
+def save_adapter(
+    adapter: Adapter, folder: Path, tokenizer: Any, *, prefix: str = "",
+    extra: Mapping[str, Tensor] | None = None, modules: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
+) -> None:  # fmt: skip
+    """Write ``adapter_config.json``, ``adapter_model.safetensors`` and the tokenizer.
+
+    ``prefix`` is where the adapter's home stands in the plain model; ``extra`` are whole tensors
+    saved beside the adapter, under the plain model's names, that belong to its ``modules``;
+    ``classes`` go into a small file of our own, since PEFT has no place for them.
+    """
+    from safetensors.torch import save_file
+
+    config: Any = copy.deepcopy(adapter.config)
+    config.base_model_name_or_path, config.revision = _found_by(adapter), adapter.commit
+    config.modules_to_save = list(modules) or None
+    config.inference_mode = True
+    tensors = adapter_tensors(adapter, prefix)
+    # PEFT puts a prompt around the plain model itself, other adapters around a tuner's model.
+    start = PROMPTED if adapter.spec.kind == "prompt" else PLAIN
+    tensors |= {start + name: _plain(value) for name, value in (extra or {}).items()}
+    with disk_errors(folder), quiet_transformers():
+        folder.mkdir(parents=True, exist_ok=True)
+        config.save_pretrained(str(folder))
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        tokenizer.save_pretrained(folder)
+        facts = {"model": adapter.base, "classes": list(classes) if classes else None}
+        (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+
+
+def save_network(network: Any, folder: Path, tokenizer: Any) -> None:
+    """Write a network that holds a whole plain model (``network.plain``) as its adapter asks: a
+    plain PEFT folder, or a plain model with the adapter, if any, merged in."""
+    adapter = adapter_of(network)
+    if adapter is not None and not adapter.spec.merge:
+        save_adapter(adapter, folder, tokenizer)
+        return
+    with disk_errors(folder), quiet_transformers():
+        folder.mkdir(parents=True, exist_ok=True)
+        _whole(network.plain, adapter).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def _whole(plain: Any, adapter: Adapter | None) -> Any:
+    """The plain model itself, or a new one with the merged weights; on the meta device, so that
+    none are drawn."""
+    if adapter is None:
+        return plain
+    with torch.device("meta"):
+        merged = type(plain)(copy.deepcopy(plain.config))
+    state = merged_state(plain)
+    merged.load_state_dict(state, strict=False, assign=True)
+    merged.tie_weights()
+    merged.generation_config = plain.generation_config
+    return merged
+
+
+def _found_by(adapter: Adapter) -> str:
+    """What PEFT loads the pretrained model by: a folder, or a name on the hub."""
+    if adapter.base == EMBEDDED:
+        return str(embedded_folder())
+    path = Path(adapter.base).expanduser()
+    return str(path.resolve()) if path.is_dir() else adapter.base
+
+
+def adapter_tensors(adapter: Adapter, prefix: str) -> dict[str, Tensor]:
+    """The adapter's own weights, under the names that PEFT reads."""
+    from peft import get_peft_model_state_dict
+
+    if adapter.spec.kind == "prompt":
+        return {"prompt_embeddings": _plain(getattr(adapter.home, NAME).weight)}
+    state = get_peft_model_state_dict(adapter.home, save_embedding_layers=False)
+    return {f"{PLAIN}{prefix}{name}": _plain(value) for name, value in state.items()}
+
+
+def merged_state(home: nn.Module) -> dict[str, Tensor]:
+    """The weights of the pretrained model with the adapter merged in, under their plain names,
+    on the processor's memory; ``home`` is left as it is."""
+    state = {n: _plain(v) for n, v in home.state_dict().items()}
+    for name, layer in layers_with_adapter(home):
+        mine = [key for key in state if key.startswith(f"{name}.")]
+        for key in mine:
+            del state[key]
+        alone = copy.deepcopy(layer).cpu()
+        alone.merge(safe_merge=True)
+        for part, value in alone.get_base_layer().state_dict().items():
+            state[f"{name}.{part}"] = _plain(value)
+    return state
+
+
+def merges(network: Any) -> bool:
+    """Whether the network is saved as a plain model: it has no adapter, or merges it."""
+    adapter = adapter_of(network)
+    return adapter is None or adapter.spec.merge
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Our own small file beside the adapter; empty where another program wrote the folder."""
+    path = folder / FACTS
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def load_adapted(folder: Path, make: Any, **settings: Any) -> Any:
+    """The pretrained model through ``make.from_pretrained``, with the adapter of ``folder`` on it,
+    through plain PEFT, in float32 and evaluation mode.
+
+    Raises
+    ------
+    ModelError : the pretrained model is not where it was, or the folder cannot be read.
+    """
+    from peft import PeftConfig, PeftModel
+
+    try:
+        with quiet_transformers():
+            config = PeftConfig.from_pretrained(str(folder))
+            base = _base(str(config.base_model_name_or_path), folder)
+            model = make.from_pretrained(base, revision=config.revision, dtype=torch.float32,
+                                         trust_remote_code=False, **settings)  # fmt: skip
+            return PeftModel.from_pretrained(model, str(folder)).eval()
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            str(folder), "holds an adapter that cannot be put on its model", first,
+            "The model that it was trained on must be where adapter_config.json says.",
+        ) from error  # fmt: skip
+
+
+def _base(name: str, folder: Path) -> str:
+    """Where the pretrained model is; the one that comes along may have moved with its package."""
+    if read_facts(folder).get("model") == EMBEDDED and not Path(name).exists():
+        return str(embedded_folder())
+    return name
+
+
+def _plain(value: Tensor) -> Tensor:
+    return value.detach().to("cpu", torch.float32, copy=True).contiguous()

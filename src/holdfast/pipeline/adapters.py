@@ -1,0 +1,48 @@
+"""The recipe's adapter, as the model's loader takes it, and what it changes in the defaults."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from holdfast.models.adapter import AdapterSpec, adapter_of, attach
+from holdfast.recipe import Recipe
+
+# Times the rate of a full fine-tune. LoRA's best rate is about ten times that of a full
+# fine-tune, whatever the model (thinkingmachines.ai, "LoRA without regret", 2025); LoRA+ has its
+# own higher rate for half of the weights (2402.12354); IA³ and prompts have few weights and learn
+# at 3e-3 (2205.05638) and more (2104.08691).
+RATES = {"lora": 10.0, "rslora": 10.0, "dora": 10.0, "lora+": 3.0, "ia3": 50.0, "prompt": 100.0}
+
+
+def adapter_spec(recipe: Recipe) -> AdapterSpec | None:
+    """What the loader is asked for; ``None`` where the recipe has no adapter."""
+    part = recipe.model.adapter
+    return AdapterSpec(**part.model_dump()) if part.kind else None
+
+
+def with_adapter(loaded: Any, recipe: Recipe) -> Any:
+    """What a loader gave, with the recipe's adapter in its network if it is not there yet."""
+    spec = adapter_spec(recipe)
+    if spec is None or adapter_of(loaded.network) is not None:
+        return loaded
+    facts = loaded.facts
+    added = attach(loaded.network, spec, base=facts["name"], commit=facts.get("commit"),
+                   seed=recipe.seed)  # fmt: skip
+    loaded.network.eval()
+    return replace(loaded, decisions=(*loaded.decisions, *added))
+
+
+def adapter_settings(network: Any) -> dict[str, Any]:
+    """The adapter's settings with nothing left open, for the recipe that repeats the run."""
+    adapter = adapter_of(network)
+    if adapter is None:
+        return {}
+    names = ("kind", "rank", "alpha", "dropout", "targets", "merge", "rate_ratio")
+    return {"adapter": {name: getattr(adapter.spec, name) for name in names}}
+
+
+def rate_factor(recipe: Recipe) -> float:
+    """How many times the rate of a full fine-tune this recipe's weights learn at."""
+    kind = recipe.model.adapter.kind
+    return RATES[kind] if kind else 1.0
