@@ -49,6 +49,7 @@ class DataPart(_Part):
     text: tuple[str, ...] | None = None
     label: str | None = None
     target: str | None = None
+    messages: str | None = None
     template: str | None = None
     group: str | None = None
     encoding: str | None = None
@@ -122,6 +123,7 @@ class TrainPart(_Part):
     metric: str | None = None
     keep: Literal["newest_unless_worse", "lowest"] | None = None
     evaluations: int = Field(default=20, ge=1)
+    pack: bool = False
 
 
 class GeneratePart(_Part):

@@ -155,13 +155,15 @@ class _Reader:
         if self.form == "text":
             text = made if made is not None else cells[self.columns.text[0]]
             if not (text or "").strip():
-                return self._leave(row, "empty_text")
+                self._leave(row, "empty_text")
+                return None
             return {"row": row, "text": text, "turns": "[]", "label": 0, FORM: self.form}
         turns, fault, cut = settle(self._turns(cells, made))
         if fault == NO_ANSWER and not self.need_answer:
             fault = None
         if fault is not None:
-            return self._leave(row, fault)
+            self._leave(row, fault)
+            return None
         if cut:
             self.cut.add(pa.array([row]))
         return {"row": row, "text": asked(turns), "turns": json.dumps(turns), "label": 0,

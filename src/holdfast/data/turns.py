@@ -56,7 +56,8 @@ def _turn(item: Any) -> Turn | None:
     content = item.get("content", item.get("value", item.get("text")))
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
-        content = "".join(parts) if all(isinstance(part, str) for part in parts) else None
+        texts = [part for part in parts if isinstance(part, str)]
+        content = "".join(texts) if len(texts) == len(content) else []
     known = ROLES.get(str(role).strip().lower())
     if known is None or not isinstance(content, (str, type(None))):
         return None

@@ -53,9 +53,20 @@ TABLE = (
     Default("vision", None, 0, 5, 32, 5e-5, "not measured here: the usual region, 2106.10270"),
     Default("resnet", 1000, 0, 10, 16, 5e-4, "not measured here: a higher rate, 2110.00476"),
     Default("resnet", None, 0, 6, 32, 3e-4, "not measured here: a higher rate, 2110.00476"),
+    Default("t5", 1000, 0, 10, 8, 1e-4, "not measured here: T5 learns at higher rates, 1910.10683"),
+    Default("t5", None, 0, 4, 16, 1e-4, "not measured here: T5 learns at higher rates, 1910.10683"),
+    Default("seq2seq", 1000, 0, 10, 8, 3e-5, "not measured here: the usual region, 1910.13461"),
+    Default("seq2seq", None, 0, 4, 16, 3e-5, "not measured here: the usual region, 1910.13461"),
+    Default("small decoder", 1000, 0, 5, 16, 3e-4, "not measured here: the usual region"),
+    Default("small decoder", None, 0, 3, 16, 3e-4, "not measured here: the usual region"),
+    Default("base decoder", None, 0, 3, 16, 1e-4, "not measured here: the usual region"),
+    Default("large decoder", None, 0, 3, 16, 2e-5, "not measured here: the rate of 2307.09288"),
 )
 REGIONS = {"small": (1e-5, 1e-3), "base": (3e-6, 3e-4), "large": (1e-6, 1e-4),
-           "vision": (3e-6, 1e-3), "resnet": (1e-5, 1e-2)}  # fmt: skip
+           "vision": (3e-6, 1e-3), "resnet": (1e-5, 1e-2), "t5": (1e-5, 2e-3),
+           "seq2seq": (3e-6, 1e-3),
+           "small decoder": (1e-5, 3e-3), "base decoder": (5e-6, 1e-3),
+           "large decoder": (1e-6, 2e-4)}  # fmt: skip
 CONTRAST_STEPS = 50
 EPOCHS_WITHOUT_CONTRAST = 20.0
 PATIENCE = 10

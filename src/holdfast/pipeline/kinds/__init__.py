@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MODULES = {
     "text-classification": "holdfast.pipeline.kinds.text_classification",
+    "seq2seq": "holdfast.pipeline.kinds.seq2seq",
+    "causal-lm": "holdfast.pipeline.kinds.causal_lm",
     "image-classification": "holdfast.pipeline.kinds.image_classification",
 }
 

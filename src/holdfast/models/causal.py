@@ -1,0 +1,287 @@
+"""A name or folder → a causal language model ready to be trained, its tokenizer and the reasons."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.core.errors import ModelError
+from holdfast.core.records import Decision
+from holdfast.core.seeds import derive_seed
+from holdfast.models.adapter import adapter_of
+from holdfast.models.adapter_save import is_adapter_folder, load_adapted, save_network
+from holdfast.models.blocks import blocks_in_order
+from holdfast.models.layers import Layer, count_parameters
+from holdfast.models.limits import choose_max_length
+from holdfast.models.quiet import quiet_transformers
+from holdfast.models.source import Source, find_model, read_config
+from holdfast.models.tokens import forget_limits, load_tokenizer
+
+DROPOUTS = (
+    "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout",
+)  # fmt: skip
+SPARE_PADS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<|PAD_TOKEN|>")
+
+
+class CausalNetwork(nn.Module):
+    """A plain causal language model of Transformers, with what the loop asks of a network.
+
+    ``plain`` is the model itself; adapters may change its modules in place. ``new_head`` says that
+    the last layer is pretrained like the rest.
+    """
+
+    new_head = False
+
+    def __init__(self, plain: Any) -> None:
+        super().__init__()
+        self.plain = plain
+        self.direct = _is_direct(plain)
+
+    @property
+    def config(self) -> Any:
+        return self.plain.config
+
+    @property
+    def backbone(self) -> nn.Module:
+        """All but the last layer."""
+        body: nn.Module = self.plain.base_model
+        return body
+
+    @property
+    def head(self) -> nn.Module:
+        """The layer from hidden states to the vocabulary."""
+        last: nn.Module = self.plain.get_output_embeddings()
+        return last
+
+    @property
+    def word_embeddings(self) -> nn.Module:
+        """The table of word embeddings, [vocabulary, E]."""
+        table: nn.Module = self.plain.get_input_embeddings()
+        return table
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Token ids [B, T] → logits [B, T, vocabulary]."""
+        logits: Tensor = self.plain(**inputs, use_cache=False).logits
+        return logits[:, -inputs["input_ids"].shape[1] :]
+
+    def logits_at(self, where: Tensor, **inputs: Tensor) -> Tensor:
+        """Logits [N, vocabulary] at the flat positions ``where`` [N] of the batch.
+
+        Where the model's logits are its last layer of its hidden states and nothing else (asked of
+        the model itself when it is loaded), those of other positions are never computed: they are
+        the largest tensor of a step.
+        """
+        if not self.direct or _prompted(self):
+            whole: Tensor = self(**inputs)
+            return whole.flatten(0, 1)[where]
+        states = self.backbone(**inputs, use_cache=False).last_hidden_state
+        logits: Tensor = self.head(states.flatten(0, 1)[where])
+        return logits
+
+    def layers(self) -> list[Layer]:
+        """Embeddings, each block, the head; every weight is in exactly one. A head that shares the
+        embeddings' weights has none of its own."""
+        found = blocks_in_order(self.backbone, int(self.config.num_hidden_layers))
+        shared = self.head.weight is self.word_embeddings.weight
+        return [*found, Layer("head", () if shared else (self.head,))]
+
+    def save(self, folder: Path, tokenizer: Any) -> None:
+        """Write a folder that plain ``AutoModelForCausalLM`` loads without remote code; with an
+        adapter that is not merged, one that plain ``peft`` loads."""
+        forget_limits(tokenizer)
+        if getattr(self.config, "auto_map", None):
+            del self.config.auto_map
+        save_network(self, folder, tokenizer)
+
+
+@dataclass(frozen=True)
+class LoadedCausal:
+    """What ``load_causal`` gives; ``max_length`` is the tokens that an example is cut to."""
+
+    network: CausalNetwork
+    tokenizer: Any
+    max_length: int
+    decisions: tuple[Decision, ...]
+    facts: dict[str, Any]
+
+
+def load_causal(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False,
+    max_length: int | None = None, dropout: float | None = None, seed: int = 0,
+) -> LoadedCausal:  # fmt: skip
+    """Load a decoder (Llama, Mistral, Qwen, Gemma, Phi, GPT-2, SmolLM, DeepSeek …) in float32 and
+    evaluation mode.
+
+    The vocabulary is never resized. A tokenizer without a padding token gets a spare or its
+    end-of-text token for generation; in training nothing is read off padding.
+
+    Raises
+    ------
+    ModelError : the model cannot be found or read, or is no causal language model.
+    """
+    if name == "embedded":
+        raise ModelError(
+            "model.name", "is an encoder, which writes no text", name,
+            "Name a causal language model: --model HuggingFaceTB/SmolLM2-135M, or a folder.",
+        )  # fmt: skip
+    source = find_model(name, revision=revision, trust=trust_remote_code)
+    config = _config(source, dropout)
+    tokenizer = load_tokenizer(source, trust_remote_code, need_pad=False)
+    length, reason = choose_max_length(source.folder, config, tokenizer, max_length)
+    plain = _weights(source, config, seed)
+    pad = _give_pad(plain, tokenizer)
+    network = CausalNetwork(plain).eval()
+    return LoadedCausal(
+        network, tokenizer, length, (*source.decisions, reason, *pad), _facts(source, network)
+    )
+
+
+def load_saved_causal(folder: Path) -> tuple[CausalNetwork, Any]:
+    """A saved folder through ``AutoModelForCausalLM`` and ``AutoTokenizer`` alone (or, with an
+    adapter, plain ``peft``), in float32 and evaluation mode, and its tokenizer."""
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            plain = _saved_model(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            str(folder), "cannot be loaded as a causal language model", first,
+            "Name the model folder of a finished run.",
+        ) from error  # fmt: skip
+    return CausalNetwork(plain).eval(), tokenizer
+
+
+def _saved_model(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    if not is_adapter_folder(folder):
+        return AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+        )
+    adapted = load_adapted(folder, AutoModelForCausalLM)
+    learnt = getattr(adapted, "active_peft_config", None)
+    return adapted if learnt and learnt.is_prompt_learning else adapted.get_base_model()
+
+
+def _config(source: Source, dropout: float | None) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with quiet_transformers():
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
+    named = list(source.config.get("architectures") or [])
+    decoder = not named or any(n.endswith(("ForCausalLM", "LMHeadModel")) for n in named)
+    if not decoder or type(config) not in AutoModelForCausalLM._model_mapping:
+        raise ModelError(
+            source.name, "is no causal language model", named or config.model_type,
+            "Choose a decoder (Llama, Mistral, Qwen, Gemma, Phi, GPT-2, SmolLM, DeepSeek …), or "
+            "another task.",
+        )  # fmt: skip
+    for key in DROPOUTS if dropout is not None else ():
+        if hasattr(config, key):
+            setattr(config, key, dropout)
+    return config
+
+
+def _weights(source: Source, config: Any, seed: int) -> Any:
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    damaged = (SafetensorError, RuntimeError, ValueError, OSError, EOFError)
+    try:
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "new weights"))
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
+                use_safetensors=source.weights == "safetensors", weights_only=True,
+                output_loading_info=True,
+            )  # fmt: skip
+    except (pickle.UnpicklingError, *damaged) as error:
+        raise ModelError(
+            source.name, "has weights that cannot be read",
+            (str(error).splitlines() or [type(error).__name__])[0],
+            "Fetch the model again: the file is damaged, or not of this architecture.",
+        ) from error  # fmt: skip
+    plain, info = loaded
+    absent = sorted([*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])])
+    if absent:
+        raise ModelError(
+            source.name, f"lacks {len(absent)} of the weights of a causal language model",
+            absent[0], "Its config.json does not describe its weights file; use a complete copy.",
+        )  # fmt: skip
+    return plain
+
+
+def _give_pad(plain: Any, tokenizer: Any) -> tuple[Decision, ...]:
+    """A padding token that the vocabulary already has; none is added."""
+    chosen = tokenizer.pad_token
+    if chosen is None:
+        known = tokenizer.get_vocab()
+        spare = next((token for token in SPARE_PADS if token in known), None)
+        chosen = spare or tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+        if chosen is None:
+            return ()
+        tokenizer.pad_token = chosen
+    if plain.generation_config is not None:
+        plain.generation_config.pad_token_id = tokenizer.pad_token_id
+    because = "the tokenizer has it; no weights are added, and no loss is read off padding"
+    return (Decision("padding token", chosen, because),)
+
+
+def _is_direct(plain: Any) -> bool:
+    """Whether the logits are the last layer of the hidden states and nothing more (Gemma-2 caps
+    them, Cohere scales them), asked of the model with eight tokens."""
+    whole_model = type(plain).__module__.startswith("transformers.")
+    if not whole_model or plain.base_model is plain:
+        return False
+    head: Any = plain.get_output_embeddings()
+    if head is None:
+        return False
+    ids = torch.arange(1, 9, device=head.weight.device)[None] % int(head.weight.shape[0])
+    was_training = plain.training
+    plain.eval()
+    with torch.inference_mode():
+        whole = plain(input_ids=ids, use_cache=False).logits
+        states = plain.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        same = torch.allclose(whole.float(), head(states).float(), rtol=1e-4, atol=1e-4)
+    plain.train(was_training)
+    return same
+
+
+def keeps_apart(network: CausalNetwork) -> bool:
+    """Whether examples that share a line see themselves alone, asked of the model with two of
+    them. Some architectures (OPT, Falcon) do not read where one ends off the positions."""
+    table: Any = network.word_embeddings.weight
+    ids = (torch.arange(1, 13, device=table.device) * 7 % int(table.shape[0]))[None]
+    at = torch.cat([torch.arange(6), torch.arange(6)])[None].to(ids.device)
+    was_training = network.training
+    network.eval()
+    with torch.inference_mode():
+        alone = network(input_ids=ids[:, 6:])
+        beside = network(input_ids=ids, position_ids=at)[:, 6:]
+    network.train(was_training)
+    return bool(torch.allclose(alone.float(), beside.float(), rtol=1e-3, atol=1e-3))
+
+
+def _prompted(network: CausalNetwork) -> bool:
+    """Whether a learnt prompt stands before every text: only the whole model reads it."""
+    adapter = adapter_of(network)
+    return adapter is not None and adapter.spec.kind == "prompt"
+
+
+def _facts(source: Source, network: CausalNetwork) -> dict[str, Any]:
+    total, trainable = count_parameters(network)
+    config = network.config
+    return {
+        "name": source.name, "architecture": read_config(source.name, source.folder)["model_type"],
+        "pooling": None, "parameters": total, "trainable": trainable, "weights": source.weights,
+        "commit": source.commit, "hidden_size": int(config.hidden_size),
+        "layers": len(network.layers()), "vocabulary": int(config.vocab_size),
+    }  # fmt: skip

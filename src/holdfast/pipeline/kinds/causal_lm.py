@@ -1,0 +1,241 @@
+"""Causal language modelling, put together: chats, instructions and plain text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.records import Decision, Finding
+from holdfast.data.chat import chats_from_prompts, form_of, load_chats, same_form
+from holdfast.data.chat_templates import choose_template, is_template
+from holdfast.data.table import Table
+from holdfast.evaluate.causal import (
+    LONGEST_ANSWER,
+    measure_saved,
+    prompts_of,
+    stop_tokens,
+    token_outputs,
+    whole_prompts,
+    write_answers,
+)
+from holdfast.evaluate.tokens import score_tokens
+from holdfast.models.causal import (
+    CausalNetwork,
+    LoadedCausal,
+    keeps_apart,
+    load_causal,
+    load_saved_causal,
+)
+from holdfast.models.layers import count_parameters
+from holdfast.pipeline.defaults import kind_of
+from holdfast.pipeline.folder import MODEL, RECIPE, need_run
+from holdfast.pipeline.kinds.causal_score import score_rows
+from holdfast.pipeline.ready import Kind, Ready
+from holdfast.recipe import DataPart, Recipe, read_recipe
+from holdfast.tasks.causal_lm import CausalLM, EncodedTokens, encode
+from holdfast.tasks.metrics import Metric
+from holdfast.train.loop import Fitted
+from holdfast.train.plan import Phase
+
+
+@dataclass(frozen=True)
+class Loaded(LoadedCausal):
+    """A loaded model with the chat template of its rows, and its line in the table of defaults."""
+
+    line: str = "small decoder"
+
+
+def read(source: str, data: DataPart, like: Table | None) -> Table:
+    """The rows of a source; ``like`` another table, with its columns and form."""
+    label = data.label or data.target
+    if like is None:
+        return load_chats(
+            source, messages=data.messages, text=data.text, label=label, group=data.group,
+            template=data.template, encoding=data.encoding, config=data.config,
+        )  # fmt: skip
+    table = load_chats(
+        source, messages=data.messages, text=like.columns.text, label=like.columns.label,
+        group=data.group, template=data.template, encoding=data.encoding, config=data.config,
+    )  # fmt: skip
+    return same_form(table, like)
+
+
+def load(recipe: Recipe, table: Table) -> Loaded:
+    """The recipe's model, its tokenizer with the chat template that the rows are written in."""
+    _check(recipe)
+    model = recipe.model
+    loaded = load_causal(
+        model.name, revision=model.revision, trust_remote_code=model.trust_remote_code,
+        max_length=model.max_length, dropout=model.dropout, seed=recipe.seed,
+    )  # fmt: skip
+    reasons = (*loaded.decisions, *_template(loaded, table, recipe), *_packing(loaded, recipe))
+    total, _ = count_parameters(loaded.network)
+    return Loaded(
+        loaded.network, loaded.tokenizer, loaded.max_length, reasons, loaded.facts,
+        line=f"{kind_of(total)} decoder",
+    )  # fmt: skip
+
+
+def _check(recipe: Recipe) -> None:
+    """Settings that mean nothing here are refused, not passed over."""
+    if recipe.train.metric not in (None, "refined_loss", "loss"):
+        raise RecipeError(
+            "train.metric", "is a metric of classes", recipe.train.metric,
+            "A causal language model is chosen by its loss: leave it out, or say loss.",
+        )  # fmt: skip
+    refused = {
+        "train.label_smoothing": recipe.train.label_smoothing,
+        "methods.contrast": recipe.methods.get("contrast"),
+    }
+    for key, value in refused.items():
+        if value:
+            raise RecipeError(key, "does not exist for causal-lm", value, "Leave it out.")
+
+
+def _template(loaded: LoadedCausal, table: Table, recipe: Recipe) -> tuple[Decision, ...]:
+    form = form_of(table)
+    if form == "text":
+        return (Decision("loss", "every token", "the rows are plain text"),)
+    tokenizer = loaded.tokenizer
+    tokenizer.chat_template, reason = choose_template(tokenizer, form, recipe.data.template)
+    config = loaded.network.plain.generation_config
+    if config is not None:
+        stops = stop_tokens(tokenizer, config.eos_token_id)
+        config.eos_token_id = stops if len(stops) > 1 else next(iter(stops), None)
+    because = "the questions are given; the token that ends an answer is learned with it"
+    return reason, Decision("loss", "the answers alone", because)
+
+
+def _packing(loaded: LoadedCausal, recipe: Recipe) -> tuple[Decision, ...]:
+    if not recipe.train.pack:
+        return ()
+    if not keeps_apart(loaded.network):
+        raise RecipeError(
+            "train.pack", f"cannot be used with {loaded.facts['architecture']}: examples on one "
+            "line would read each other", True, "Leave it out: rows of like length share a batch.",
+        )  # fmt: skip
+    because = "set by you; asked of the model: an example on a shared line sees itself alone"
+    return (Decision("packing", "on", because),)
+
+
+def encode_rows(table: Table, loaded: LoadedCausal, recipe: Recipe) -> EncodedTokens:
+    """Token ids of the rows; raises ``DataError`` where nothing is left to learn from."""
+    examples = encode(table, loaded.tokenizer, loaded.max_length)
+    if len(table) and not len(examples):
+        raise DataError(
+            table.source, f"has no row with an answer within {loaded.max_length} tokens", None,
+            "Raise model.max_length.",
+        )  # fmt: skip
+    return examples
+
+
+def make_task(
+    loaded: LoadedCausal, table: Table, recipe: Recipe, metric: Metric | None
+) -> CausalLM:
+    return CausalLM(pad_id=loaded.tokenizer.pad_token_id or 0, pack=recipe.train.pack)
+
+
+def notices(examples: EncodedTokens, loaded: Any) -> tuple[Finding, ...]:
+    """Training rows that were cut, or of which no answer is left."""
+    found = []
+    total = max(1, examples.of_rows)
+    if examples.truncated:
+        share = examples.truncated / total
+        found.append(Finding(
+            "truncated_texts", "warn" if share > 0.05 else "info", share, examples.truncated, (),
+            f"{examples.truncated} training chats ({share:.1%}) are longer than "
+            f"{loaded.max_length} tokens; their ends are not learned",
+            "Raise model.max_length if the model allows it, or shorten the chats.",
+        ))  # fmt: skip
+    if examples.left_out:
+        count = len(examples.left_out)
+        found.append(Finding(
+            "answer_cut_off", "warn", count / total, count, examples.left_out[:100],
+            f"{count} training rows ({count / total:.1%}) have no token of an answer within "
+            f"{loaded.max_length} tokens: left out",
+            "Raise model.max_length, or shorten the questions.", True,
+        ))  # fmt: skip
+    return tuple(found)
+
+
+def no_listeners(ready: Ready) -> tuple[Any, ...]:
+    return ()
+
+
+def no_terms(phase: Phase) -> list[Any]:
+    return []
+
+
+def save(folder: Path, ready: Ready, fitted: Fitted) -> dict[str, Any]:
+    """Write the plain model (or adapter) with its tokenizer."""
+    ready.loaded.network.cpu()
+    ready.loaded.network.save(folder, ready.loaded.tokenizer)
+    return {}
+
+
+def evaluate(run: Path, data: str) -> dict[str, Any]:
+    """A ``test`` block for the rows of ``data``, scored by the saved model of ``run``."""
+    need_run(run)
+    recipe = read_recipe(run / RECIPE)
+    network, tokenizer = load_saved_causal(run / MODEL)
+    table = _rows(recipe, data, need_answer=True)
+    examples = encode(table, tokenizer, recipe.model.max_length or LONGEST_ANSWER)
+    task = CausalLM(tokenizer.pad_token_id or 0, recipe.train.pack)
+    losses, kept = measure_saved(network, task, examples, "cpu")
+    groups = table.column("group") if table.has_groups else None
+    return score_tokens(token_outputs(losses, kept, examples, groups)).to_json()
+
+
+def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
+    """One JSON object a row: ``row``, ``prediction`` (the answer to the last question, or how the
+    text goes on) and ``confidence``, the geometric mean of its tokens' probabilities."""
+    for run in runs:
+        need_run(run)
+    if len(runs) > 1:
+        raise RecipeError(
+            "holdfast predict", "averages classes, and these runs write texts", len(runs),
+            "Give one run.",
+        )  # fmt: skip
+    recipe = read_recipe(runs[0] / RECIPE)
+    network, tokenizer = load_saved_causal(runs[0] / MODEL)
+    plain = not tokenizer.chat_template
+    if isinstance(data, str):
+        table = _rows(recipe, data, need_answer=False)
+        plain = form_of(table) == "text"
+    else:
+        table = chats_from_prompts(data, "text" if plain else "prompt")
+    ids = whole_prompts(table.column("text"), tokenizer) if plain else prompts_of(
+        table, tokenizer
+    ).ids  # fmt: skip
+    new = recipe.generate.max_new_tokens or LONGEST_ANSWER
+    texts, sure = write_answers(
+        network, tokenizer, ids, new_tokens=new, beams=recipe.generate.beams
+    )
+    return [
+        json.dumps({"row": int(row), "prediction": text,
+                    "confidence": round(float(p), 6) if p == p else None}, ensure_ascii=False)
+        for row, text, p in zip(table.column("row"), texts, sure, strict=True)
+    ]  # fmt: skip
+
+
+def _rows(recipe: Recipe, data: str, *, need_answer: bool) -> Table:
+    part = recipe.data
+    table = load_chats(
+        data, messages=part.messages, text=part.text, label=part.label or part.target,
+        group=part.group if need_answer else None, template=part.template,
+        encoding=part.encoding, need_answer=need_answer,
+    )  # fmt: skip
+    return replace(table)
+
+
+KIND = Kind(
+    name="causal-lm", read=read, load=load, encode=encode_rows, make_task=make_task,
+    notices=notices, listeners=no_listeners, terms=no_terms, save=save, score=score_rows,
+    evaluate=evaluate, predict=predict,
+)  # fmt: skip
+
+__all__ = ["KIND", "CausalNetwork", "is_template"]

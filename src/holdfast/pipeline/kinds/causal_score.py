@@ -1,0 +1,199 @@
+"""A causal language model's test rows: losses, the untuned model beside it, and generated texts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Decision, to_json
+from holdfast.data.chat import turns_of
+from holdfast.data.table import Table
+from holdfast.evaluate.causal import (
+    Prompts,
+    answer_length,
+    measure_saved,
+    prompts_of,
+    token_outputs,
+    write_answers,
+)
+from holdfast.evaluate.generation import (
+    Generated,
+    generations_block,
+    sample_positions,
+    score_generated,
+)
+from holdfast.evaluate.tokens import TokenOutputs, compare_tokens, score_tokens
+from holdfast.models.causal import CausalNetwork, load_saved_causal
+from holdfast.models.layers import count_parameters
+from holdfast.pipeline.folder import MODEL
+from holdfast.pipeline.outcome import scores_block
+from holdfast.pipeline.ready import Finish, Ready, Scored
+from holdfast.tasks.causal_lm import EncodedTokens, encode
+from holdfast.train.batches import probe_positions
+from holdfast.train.observe import Observer
+
+BASELINE = "untuned model"
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Rows of one side to be answered: their places in the table, and the prompts."""
+
+    table: Table
+    positions: Any
+    prompts: Prompts
+
+
+def score_rows(finish: Finish) -> Scored:
+    """Score the saved folder, reloaded in plain Transformers, and the untuned model beside it."""
+    start = time.perf_counter()
+    ready, table, device = finish.ready, finish.table, finish.job.accelerator.device
+    saved, tokenizer = load_saved_causal(finish.run / MODEL)
+    examples = encode(table, tokenizer, ready.loaded.max_length)
+    groups = table.column("group") if table.has_groups else None
+    losses, kept = measure_saved(saved, ready.task, examples, device)
+    outputs = token_outputs(losses, kept, examples, groups)
+    test = score_tokens(outputs)
+    score_s = time.perf_counter() - start
+    samples = {side: _sample(ready, tokenizer, t) for side, t in
+               (("train", finish.splits.train.table), ("test", table))}  # fmt: skip
+    tuned = {side: _answers(ready, saved, tokenizer, s) for side, s in samples.items()}
+    saved.cpu()
+    valid, probe = _other_rows(finish)
+    untuned = _untuned(finish)
+    before = _measured(finish, untuned, examples, groups)
+    first = {side: _answers(ready, untuned, tokenizer, s) for side, s in samples.items()}
+    generated = {side: _generated(samples[side], tuned[side], first[side]) for side in samples}
+    blocks = {
+        "classes": None, "test": scores_block(test, finish.opened_at),
+        "valid": scores_block(score_tokens(valid)),
+        "train_probe": scores_block(score_tokens(probe)),
+        "baseline": _baseline(outputs, before), "generations": _texts(finish, generated),
+        "model_facts": _facts(ready), "careless": None,
+    }  # fmt: skip
+    seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
+    predictions = _predictions(table, examples, losses, samples["test"], tuned["test"])
+    return Scored(blocks, _left_out(examples), seconds, predictions=predictions)
+
+
+def _other_rows(finish: Finish) -> tuple[TokenOutputs, TokenOutputs]:
+    """Validation rows and train probe, through the restored best state."""
+    ready, job = finish.ready, finish.job
+    network = job.network.to(job.accelerator.device)
+    valid = _measured(finish, network, ready.valid, None)
+    chosen = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
+    losses, kept = _observer(finish).measure(network, ready.train, chosen)
+    probe = TokenOutputs(ready.train.rows[chosen], losses, kept[:, 0].round().astype(np.int64),
+                         kept[:, 1].astype(np.float64))  # fmt: skip
+    return valid, probe
+
+
+def _observer(finish: Finish) -> Observer:
+    return Observer(finish.job.accelerator, finish.job.task, 4096, alone=True)
+
+
+def _measured(
+    finish: Finish, network: Any, examples: EncodedTokens, groups: list[str] | None
+) -> TokenOutputs:
+    losses, kept = _observer(finish).measure(network, examples, np.arange(len(examples)))
+    kept = kept.astype(np.float64) if len(losses) else np.zeros((0, 2))
+    return token_outputs(losses, kept, examples, groups)
+
+
+def _untuned(finish: Finish) -> Any:
+    """The network as it was before the first step. The trained state is on disk by now: a second
+    copy of a model is the largest thing that a run could still ask memory for."""
+    import torch
+
+    network = finish.ready.loaded.network.to(finish.job.accelerator.device).eval()
+    held = network.state_dict(keep_vars=True)
+    with torch.no_grad():
+        for name, tensor in finish.fitted.start.items():
+            held[name].copy_(tensor)
+    return network
+
+
+def _baseline(outputs: TokenOutputs, before: TokenOutputs) -> dict[str, Any]:
+    scores = score_tokens(before)
+    test = {"n": scores.n, "metrics": scores.to_json()["metrics"]}
+    return {
+        "what": BASELINE, "test": test, "all": [{"what": BASELINE, "test": test}],
+        "comparison": to_json(compare_tokens(outputs, before)),
+    }  # fmt: skip
+
+
+def _sample(ready: Ready, tokenizer: Any, table: Table) -> _Sample:
+    positions = sample_positions(len(table), ready.recipe.generate.rows, ready.recipe.seed)
+    chosen = table.take(positions)
+    return _Sample(chosen, positions, prompts_of(chosen, tokenizer))
+
+
+def _answers(ready: Ready, network: CausalNetwork, tokenizer: Any, sample: _Sample) -> list[str]:
+    settings = ready.recipe.generate
+    new = answer_length(sample.prompts, tokenizer, settings.max_new_tokens)
+    texts, _ = write_answers(
+        network, tokenizer, sample.prompts.ids, new_tokens=new, beams=settings.beams
+    )
+    return texts
+
+
+def _generated(sample: _Sample, tuned: list[str], untuned: list[str]) -> Generated:
+    rows = np.asarray(sample.table.column("row"), dtype=np.int64)
+    groups = sample.table.column("group") if sample.table.has_groups else None
+    prompts = sample.prompts
+    return Generated(rows, prompts.sources, prompts.references, tuned, untuned, groups)
+
+
+def _texts(finish: Finish, generated: dict[str, Generated]) -> dict[str, Any]:
+    """Texts side by side, what they copy, and their overlap with the references."""
+    chats = turns_of(finish.splits.train.table)
+    answers = [turn["content"] for turns in chats for turn in turns if turn["role"] == "assistant"]
+    settings = finish.ready.recipe.generate.model_dump()
+    block = generations_block(generated["train"], generated["test"], answers, settings)
+    scores = {
+        "test": score_generated(generated["test"]),
+        "test_untuned": score_generated(generated["test"], untuned=True),
+        "train": score_generated(generated["train"]),
+    }
+    return {**block, "scores": to_json(scores)}
+
+
+def _facts(ready: Ready) -> dict[str, Any]:
+    total, trainable = count_parameters(ready.loaded.network)
+    return {
+        **ready.loaded.facts, "parameters": total, "trainable": trainable,
+        "precision": ready.recipe.train.precision, "temperature": None,
+        "max_length": ready.loaded.max_length,
+    }  # fmt: skip
+
+
+def _predictions(
+    table: Table, examples: EncodedTokens, losses: Any, sample: _Sample, texts: list[str]
+) -> dict[str, Any]:
+    """The test rows: reference, the generated text of the sample, the mean loss over the row's
+    target tokens (null where none is left)."""
+    import pyarrow as pa
+
+    written: list[str | None] = [None] * len(table)
+    for position, text in zip(sample.positions, texts, strict=True):
+        written[int(position)] = text
+    tokens = examples.target_counts.astype(np.float64)
+    total = np.bincount(examples.positions, weights=losses * tokens, minlength=len(table))
+    count = np.bincount(examples.positions, weights=tokens, minlength=len(table))
+    mean = [t / n if n else None for t, n in zip(total.tolist(), count.tolist(), strict=True)]
+    pairs = zip(turns_of(table), table.column("text"), strict=True)
+    answers = [turns[-1]["content"] if turns else text for turns, text in pairs]
+    return {
+        "row": pa.array(table.column("row"), pa.int64()), "label": pa.array(answers, pa.string()),
+        "prediction": pa.array(written, pa.string()), "loss": pa.array(mean, pa.float64()),
+    }  # fmt: skip
+
+
+def _left_out(examples: EncodedTokens) -> tuple[Decision, ...]:
+    if not examples.left_out:
+        return ()
+    because = "no token of their answer is within model.max_length"
+    return (Decision("test rows not scored", str(len(examples.left_out)), because),)

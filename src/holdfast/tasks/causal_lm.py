@@ -1,0 +1,219 @@
+"""Causal language modelling: each token predicted from those before it; of chats, the answers
+alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.errors import Defect
+from holdfast.core.records import Floats, Ints
+from holdfast.data.chat import turns_of
+from holdfast.tasks.base import Batch, Measured
+from holdfast.tasks.chat_tokens import Mask, blocks_of, chat_tokens, text_tokens
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.data.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTokens:
+    """Examples, flat: example i is ``ids[offsets[i]:offsets[i + 1]]``; ``targets`` says on which of
+    its tokens the loss is read (never the first: nothing stands before it).
+
+    ``rows`` [n] is each example's source row; a long plain text has several. ``positions`` [n] is
+    its place in the table. ``truncated`` counts the rows whose end was cut; ``left_out`` are the
+    source rows of which no target is left.
+    """
+
+    ids: Ints
+    targets: Mask
+    offsets: Ints
+    rows: Ints
+    positions: Ints
+    truncated: int
+    left_out: tuple[int, ...]
+    of_rows: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> Ints:
+        return np.diff(self.offsets)
+
+    @property
+    def target_counts(self) -> Ints:
+        """Target tokens of each example [n]."""
+        running = np.concatenate([[0], np.cumsum(self.targets, dtype=np.int64)])
+        return np.asarray(running[self.offsets[1:]] - running[self.offsets[:-1]])
+
+
+def encode(table: Table, tokenizer: Any, max_length: int) -> EncodedTokens:
+    """Tokenise every row. A chat is cut at ``max_length`` tokens, and left out where no token of an
+    answer remains; a plain text becomes blocks of that length, with no token lost."""
+    examples: list[tuple[Ints, Mask, int]] = []
+    cut, left_out = 0, []
+    rows = np.asarray(table.column("row"), dtype=np.int64)
+    texts, chats = table.column("text"), turns_of(table)
+    for at in range(len(table)):
+        if not chats[at]:
+            blocks = blocks_of(text_tokens(tokenizer, texts[at]), max_length)
+            made = [(ids, np.ones(len(ids), bool)) for ids in blocks]
+        else:
+            ids, inside = chat_tokens(tokenizer, chats[at])
+            cut += len(ids) > max_length
+            made = [(ids[:max_length], inside[:max_length])]
+        kept = [(ids, inside, at) for ids, inside in made if inside[1:].any()]
+        examples += kept
+        left_out += [] if kept else [int(rows[at])]
+    return _flat(examples, rows, cut, tuple(left_out))
+
+
+def _flat(
+    examples: list[tuple[Ints, Mask, int]], rows: Ints, cut: int, left_out: tuple[int, ...]
+) -> EncodedTokens:
+    lengths = [len(ids) for ids, _, _ in examples]
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+    targets = np.concatenate([inside for _, inside, _ in examples] or [np.zeros(0, bool)])
+    targets[offsets[:-1]] = False
+    positions = np.asarray([at for _, _, at in examples], dtype=np.int64)
+    ids = np.concatenate([ids for ids, _, _ in examples] or [np.zeros(0, np.int32)])
+    return EncodedTokens(
+        ids.astype(np.int32),
+        targets,
+        offsets,
+        rows[positions],
+        positions,
+        int(cut),
+        left_out,
+        len(rows),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """``logits`` [targets, vocabulary] at the places that predict a target, of all examples one
+    after the other."""
+
+    logits: torch.Tensor
+
+
+@dataclass(frozen=True)
+class CausalLM:
+    """The task's side of the loop. With ``pack``, short examples share a line of a batch; each
+    still sees itself alone. Training and evaluation go through the same code."""
+
+    pad_id: int = 0
+    pack: bool = False
+    classes: tuple[str, ...] = ("all",)
+    name: str = "causal-lm"
+
+    def collate(self, examples: EncodedTokens, positions: Sequence[int] | Ints) -> Batch:
+        """``input_ids`` and ``position_ids`` [lines, longest]; ``where`` [targets], the flat places
+        that predict a target; ``expected`` [targets]; ``counts`` [batch] targets of each example.
+
+        Positions begin at 0 with every example, and at every token of padding; that is how
+        Transformers' models see where one ends. No mask is needed beside it: padding comes last.
+        """
+        import torch
+
+        chosen = np.asarray(positions, dtype=np.int64)
+        starts, sizes = examples.offsets[chosen], examples.lengths[chosen]
+        line, column = _places(sizes, self.pack)
+        shape = (int(line.max()) + 1, int((column + sizes).max()))
+        ids = np.full(shape, self.pad_id, dtype=np.int64)
+        at = np.zeros(shape, dtype=np.int64)
+        where, expected, counts = [], [], []
+        for start, size, i, j in zip(starts, sizes, line, column, strict=True):
+            own = examples.ids[start : start + size]
+            ids[i, j : j + size], at[i, j : j + size] = own, np.arange(size)
+            wanted = np.flatnonzero(examples.targets[start : start + size])
+            where.append(i * shape[1] + j + wanted - 1)
+            expected.append(own[wanted])
+            counts.append(len(wanted))
+        batch = {"input_ids": ids, "where": np.concatenate(where),
+                 "expected": np.concatenate(expected).astype(np.int64),
+                 "counts": np.asarray(counts, dtype=np.int64)}  # fmt: skip
+        if self.pack:
+            batch["position_ids"] = at
+        return {name: torch.from_numpy(value) for name, value in batch.items()}
+
+    def forward(self, network: Any, batch: Batch) -> Output:
+        """Logits where a target is predicted, in the network's present mode."""
+        inputs = {n: batch[n] for n in ("input_ids", "position_ids") if n in batch}
+        return Output(network.logits_at(batch["where"], **inputs))
+
+    def losses(self, output: Any, batch: Batch) -> torch.Tensor:
+        """Mean cross-entropy over each example's targets [batch], in nats, in float32."""
+        import torch
+
+        tokens = torch.nn.functional.cross_entropy(
+            output.logits.float(), batch["expected"], reduction="none"
+        )
+        return _mean_of_each(tokens, batch["counts"])
+
+    def weights(self, examples: EncodedTokens, positions: Sequence[int] | Ints) -> Floats:
+        """The target tokens of each example."""
+        chosen = np.asarray(positions, dtype=np.int64)
+        return examples.target_counts[chosen].astype(np.float64)
+
+    def join(self, outputs: Sequence[Any], batches: Sequence[Batch]) -> tuple[Any, Batch]:
+        """No loss of this task compares examples."""
+        raise Defect(self.name, "has no loss that compares rows")
+
+    def keep(self, output: Any, batch: Batch) -> torch.Tensor:
+        """Targets of each example, and how many were the likeliest token [batch, 2]."""
+        import torch
+
+        hits = (output.logits.argmax(-1) == batch["expected"]).float()
+        counts = batch["counts"].float()
+        return torch.stack([counts, _mean_of_each(hits, batch["counts"]) * counts], dim=1)
+
+    def measure(
+        self, losses: Floats, kept: Floats, examples: EncodedTokens,
+        positions: Sequence[int] | Ints,
+    ) -> Measured:  # fmt: skip
+        """Token loss, perplexity and token accuracy over all targets; NaN without examples."""
+        if not len(losses):
+            nothing = dict.fromkeys(("token_loss", "perplexity", "token_accuracy"), float("nan"))
+            return Measured(losses, nothing, float("nan"), 1.0)
+        tokens, correct = kept[:, 0].astype(np.float64), kept[:, 1].astype(np.float64)
+        token_loss = float((losses * tokens).sum() / tokens.sum())
+        with np.errstate(over="ignore"):
+            perplexity = float(np.exp(token_loss))
+        metrics = {"token_loss": token_loss, "perplexity": perplexity,
+                   "token_accuracy": float(correct.sum() / tokens.sum())}  # fmt: skip
+        return Measured(losses, metrics, float(losses.mean()), 1.0)
+
+
+def _mean_of_each(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Means over consecutive stretches of ``values``, ``counts`` long; the order of the sum is
+    fixed on every device."""
+    import torch
+
+    means: torch.Tensor = torch.segment_reduce(values, "mean", lengths=counts)
+    return means
+
+
+def _places(sizes: Ints, pack: bool) -> tuple[Ints, Ints]:
+    """Line and first column of each example: one a line, or packed, the longest first, into the
+    first line with room; no line is longer than the longest example."""
+    if not pack:
+        return np.arange(len(sizes)), np.zeros(len(sizes), dtype=np.int64)
+    line, column = np.zeros((2, len(sizes)), dtype=np.int64)
+    room: list[int] = []
+    for at in np.argsort(-sizes, kind="stable"):
+        size = int(sizes[at])
+        found = next((n for n, left in enumerate(room) if left >= size), None)
+        if found is None:
+            room.append(int(sizes.max()))
+            found = len(room) - 1
+        line[at], column[at] = found, int(sizes.max()) - room[found]
+        room[found] -= size
+    return line, column

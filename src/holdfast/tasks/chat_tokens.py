@@ -1,0 +1,121 @@
+"""Turns or plain text → token ids, and which of them the loss is read on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Ints
+from holdfast.data.turns import Turn
+
+Mask = npt.NDArray[np.bool_]
+Span = tuple[int, int]
+
+
+def render(tokenizer: Any, turns: Sequence[Turn], *, answer_next: bool) -> str:
+    """The turns as the tokenizer's chat template writes them; ``answer_next`` adds what opens an
+    answer.
+
+    Raises ``RecipeError`` where the template refuses the turns.
+    """
+    try:
+        text: str = tokenizer.apply_chat_template(
+            list(turns), tokenize=False, add_generation_prompt=answer_next
+        )
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RecipeError(
+            "the chat template", f"refuses a row: {first}", [t["role"] for t in turns],
+            "State another with --set data.template=…, or leave the rows out that it refuses.",
+        ) from error  # fmt: skip
+    return text
+
+
+def answers_in(tokenizer: Any, turns: Sequence[Turn]) -> tuple[str, list[Span]]:
+    """The whole chat as text, and where its answers stand in it: each from the end of what opens
+    it to the end of what closes it, without the white space after.
+
+    A template may write what came before an answer otherwise once the answer is there (some drop
+    earlier thoughts): a turn whose beginning cannot be found again raises ``RecipeError``.
+    """
+    whole = render(tokenizer, turns, answer_next=False)
+    spans = []
+    for at, turn in enumerate(turns):
+        if turn["role"] != "assistant":
+            continue
+        before = render(tokenizer, turns[:at], answer_next=True)
+        if not whole.startswith(before):
+            before = render(tokenizer, turns[:at], answer_next=False)
+        last = at == len(turns) - 1
+        through = whole if last else render(tokenizer, turns[: at + 1], answer_next=False)
+        if not (whole.startswith(before) and whole.startswith(through)):
+            raise _unsteady(turns)
+        spans.append((len(before), len(through.rstrip())))
+    return whole, spans
+
+
+def chat_tokens(tokenizer: Any, turns: Sequence[Turn]) -> tuple[Ints, Mask]:
+    """Ids [n] of the chat, and the tokens of its answers [n], the one that ends them included.
+
+    The chat is tokenised as one text, so that ids are those of ``apply_chat_template``; a token
+    belongs to an answer when its last character does. No special token is added: the template has
+    them.
+    """
+    text, spans = answers_in(tokenizer, turns)
+    if not tokenizer.is_fast:
+        return _piecewise(tokenizer, text, spans)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids = np.asarray(encoded["input_ids"], dtype=np.int32)
+    ends = np.asarray([end for _, end in encoded["offset_mapping"]], dtype=np.int64)
+    inside = np.zeros(len(ids), dtype=bool)
+    for start, stop in spans:
+        inside |= (ends > start) & (ends <= stop)
+    return ids, inside
+
+
+def prompt_tokens(tokenizer: Any, turns: Sequence[Turn]) -> list[int]:
+    """Ids of the turns and of what opens the answer to them."""
+    text = render(tokenizer, turns, answer_next=True)
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
+
+
+def text_tokens(tokenizer: Any, text: str) -> Ints:
+    """Ids of a plain text, with the start token that the tokenizer adds by itself (once: a text
+    that begins with it keeps its own) and the end token it has."""
+    start, end = tokenizer.bos_token, tokenizer.eos_token_id
+    own_start = bool(start) and text.startswith(start)
+    ids: list[int] = tokenizer(text, add_special_tokens=not own_start, verbose=False)["input_ids"]
+    if end is not None and (not ids or ids[-1] != end):
+        ids = [*ids, end]
+    return np.asarray(ids, dtype=np.int32)
+
+
+def blocks_of(ids: Ints, length: int) -> list[Ints]:
+    """The text cut into blocks of at most ``length`` tokens. Each begins with the last token of the
+    one before it, as context, so that every token but the first of the text is predicted once."""
+    return [ids[at : at + length] for at in range(0, max(0, len(ids) - 1), length - 1)]
+
+
+def _piecewise(tokenizer: Any, text: str, spans: Sequence[Span]) -> tuple[Ints, Mask]:
+    """For a tokenizer without character positions: the pieces between the answers by themselves."""
+    edges = [0, *(edge for span in spans for edge in span), len(text)]
+    ids: list[int] = []
+    inside: list[bool] = []
+    for number in range(len(edges) - 1):
+        piece = tokenizer(text[edges[number] : edges[number + 1]], add_special_tokens=False)
+        ids += piece["input_ids"]
+        inside += [number % 2 == 1] * len(piece["input_ids"])
+    return np.asarray(ids, dtype=np.int32), np.asarray(inside, dtype=bool)
+
+
+def _unsteady(turns: Sequence[Turn]) -> RecipeError:
+    return RecipeError(
+        "the chat template", "writes earlier turns otherwise once later ones follow, so that the "
+        "answers cannot be told apart", [t["role"] for t in turns],
+        "State another: --set data.template=chatml.",
+    )  # fmt: skip
