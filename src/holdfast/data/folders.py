@@ -97,7 +97,7 @@ def _stray(names: list[str]) -> tuple[Finding, ...]:
     shown = ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
     return (Finding(
         "other_files", "info", 0.0, len(names), (),
-        f"{len(names)} files are no pictures in the folder of a class, and are not read: {shown}",
+        f"not read, because they are no pictures in the folder of a class: {shown}",
         "Move pictures into the folder of their class.",
     ),)  # fmt: skip
 
@@ -108,7 +108,7 @@ def _empty(folder: Path, classes: set[str]) -> tuple[Finding, ...]:
         return ()
     return (Finding(
         "empty_classes", "warn", 0.0, len(empty), (),
-        f"{len(empty)} folders hold no pictures and are no classes: {', '.join(empty[:LISTED])}",
+        f"folders without pictures are no classes: {', '.join(empty[:LISTED])}",
         "Fill them, or take them away.",
     ),)  # fmt: skip
 

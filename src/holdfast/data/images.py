@@ -206,14 +206,14 @@ def _findings(seen: _Seen, raw: Raw) -> list[Finding]:
         found.append(Finding(
             "broken_images", "warn", len(seen.broken) / total, len(seen.broken),
             tuple(list(seen.broken)[:LISTED]),
-            f"{len(seen.broken)} pictures cannot be read and are left out: {reasons}",
+            f"{len(seen.broken)} of {len(raw)} pictures cannot be read and are left out: {reasons}",
             "Replace these files, or take their rows away.", True,
         ))  # fmt: skip
     for note, rows in seen.notes.items():
         severity: Any = "warn" if note == "tiny" else "info"
         found.append(Finding(
             f"{note}_images", severity, len(rows) / total, len(rows), tuple(rows[:LISTED]),
-            f"{len(rows)} pictures {NOTES[note]}",
+            f"{len(rows)} of {len(raw)} pictures: {NOTES[note]}",
             "Take them away if they show nothing." if note == "tiny"
             else "Nothing to do, if that is what they should look like.", note != "tiny",
         ))  # fmt: skip

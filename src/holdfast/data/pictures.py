@@ -30,12 +30,12 @@ THUMBNAIL_SIDE = 48
 STILL = ("MPO",)
 
 NOTES = {
-    "cmyk": "are in printing colours (CMYK); they are read as RGB",
-    "alpha": "are partly transparent; they are laid on white",
-    "turned": "are turned upright, as their EXIF mark says",
-    "animated": "hold several frames; the first is read",
-    "deep": "have more than 8 bits a channel; they are scaled to 8",
-    "tiny": f"are less than {TINY_SIDE} pixels wide or high; they show next to nothing",
+    "cmyk": "in printing colours (CMYK), read as RGB",
+    "alpha": "partly transparent, laid on white",
+    "turned": "turned upright, as the EXIF mark says",
+    "animated": "of several frames, of which the first is read",
+    "deep": "of more than 8 bits a channel, scaled to 8",
+    "tiny": f"less than {TINY_SIDE} pixels wide or high: next to nothing to see",
 }
 
 

@@ -45,6 +45,7 @@ def render(run: RunFiles) -> str:
         facts=dict(record.facts(run)), loading=record.loading(run, "path/to/this/folder"),
         model=str(run.result.get("model") or "a pretrained model"),
         data=headline.data_name(run), version=str(run.result.get("holdfast") or ""),
+        things="pictures" if run.result.get("task") == "image-classification" else "texts",
         seed=run.result.get("seed"), created=str(run.result.get("created") or ""),
     )  # fmt: skip
     return f"---\n{meta}---\n\n{body}".translate(UNPRINTABLE)

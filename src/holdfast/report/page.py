@@ -48,7 +48,8 @@ def render(run: RunFiles) -> str:
     style, script = _asset("report.css"), _asset("report.js")
     page = environment().get_template("page.html.j2").render(
         top=headline.headline(run), sections=sections(run), style=style, script=script,
-        policy=policy(style, script), created=moment(str(run.result.get("created") or "")),
+        policy=policy(style, script, mistakes.has_pictures(run)),
+        created=moment(str(run.result.get("created") or "")),
         version=str(run.result.get("holdfast") or ""), absent=run.absent,
         seed=run.result.get("seed"), task=str(run.result.get("task") or ""),
     )  # fmt: skip
@@ -85,11 +86,13 @@ def environment() -> Environment:
     )  # fmt: skip
 
 
-def policy(style: str, script: str) -> str:
-    """A content policy that allows exactly this style and this script, and no request at all."""
+def policy(style: str, script: str, pictures: bool = False) -> str:
+    """A content policy that allows exactly this style and this script, and no request at all;
+    ``pictures`` that lie inside the page are shown."""
+    images = "img-src data:; " if pictures else ""
     return (
-        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; {images}style-src '{_digest(style)}'; "
+        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
     )
 
 

@@ -19,6 +19,8 @@ LONG_NAME = 20
 DRAWN_UP_TO = 160
 HARDEST = 20
 TEXT_LIMIT = 700
+PICTURE = "data:image/jpeg;base64,"
+PICTURE_LIMIT = 12_000
 SHADES = 8
 PER_CLASS = ("precision", "recall", "f1")
 
@@ -57,7 +59,8 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One test row that went wrong. ``text`` is cut at ``TEXT_LIMIT`` characters."""
+    """One test row that went wrong. ``text`` is cut at ``TEXT_LIMIT`` characters; ``image`` is the
+    address of a small copy of a picture, empty for other rows."""
 
     row: str
     text: str
@@ -66,6 +69,7 @@ class Row:
     confidence: str
     loss: str
     right: bool
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,12 @@ def hardest(run: RunFiles) -> Hardest | None:
     return Hardest(_plain(losses), _plain(sure), has_text=False)
 
 
+def has_pictures(run: RunFiles) -> bool:
+    """Whether any of the hardest rows shows a picture."""
+    found = hardest(run)
+    return found is not None and any(row.image for row in (*found.by_loss, *found.confident))
+
+
 def _counted(predictions: Sequence[Prediction], classes: Sequence[str]) -> list[list[int]]:
     place = {name: i for i, name in enumerate(classes)}
     counts = [[0] * len(classes) for _ in classes]
@@ -191,7 +201,14 @@ def _row(raw: Mapping[str, Any]) -> Row:
         row=str(raw.get("row", "–")), text=_cut(str(raw.get("text") or "")),
         label=label, prediction=prediction, confidence=number(raw.get("confidence"), "confidence"),
         loss=compact(raw.get("loss")), right=label == prediction,
+        image=_picture(raw.get("image")),
     )  # fmt: skip
+
+
+def _picture(address: object) -> str:
+    """A small JPEG inside the page; anything else is left out."""
+    fits = isinstance(address, str) and len(address) <= PICTURE_LIMIT
+    return str(address) if fits and str(address).startswith(PICTURE) else ""
 
 
 def _cut(text: str) -> str:

@@ -113,6 +113,12 @@ def facts(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
 
 def loading(run: RunFiles, folder: str = "model") -> str:
     """Three lines of plain ``transformers`` that load the saved model."""
+    if run.result.get("task") == "image-classification":
+        return (
+            "from transformers import pipeline\n"
+            f'classify = pipeline("image-classification", model="{folder}")\n'
+            'classify("picture.png")'
+        )
     length = run.part("model_facts").get("max_length")
     cut = f", truncation=True, max_length={length}" if isinstance(length, int) else ""
     return (
