@@ -20,10 +20,10 @@ from holdfast.monitor.plain import plain_rule
 from holdfast.pipeline.adapters import adapter_settings, with_adapter
 from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual
 from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.ready import Ready
+from holdfast.pipeline.ready import Kind, Ready
 from holdfast.pipeline.size import model_size
 from holdfast.recipe import Recipe
-from holdfast.tasks.metrics import Metric, find_metric
+from holdfast.tasks.metrics import Metric
 from holdfast.train.checkpoint import LEAST_SECONDS, CheckpointStore
 from holdfast.train.journal import Journal
 from holdfast.train.machine import choose_machine, several_on_processor
@@ -58,7 +58,7 @@ def make_ready(recipe: Recipe, splits: Splits) -> Ready:
         check_phase(phase)
     at, probe, because = evaluation_points(phases, len(train), len(valid), recipe.train.evaluations)
     attention = _choose_attention(loaded, train)
-    metric = _metric(recipe, len(splits.train.table.classes))
+    metric = _metric(recipe, kind, len(splits.train.table.classes))
     size, oversized = model_size(loaded.network, train)
     decisions = (
         *loaded.decisions, *machine.decisions, *chosen, *frozen, *saving, *attention, size,
@@ -106,7 +106,8 @@ def make_job(
 def kind_settings(loaded: Any) -> dict[str, Any]:
     """What the loader chose that the recipe must keep."""
     pooling = getattr(loaded.network, "pooling", None)
-    return {**({"pooling": pooling} if pooling else {}), **adapter_settings(loaded.network)}
+    own = {"pooling": pooling} if pooling else {}
+    return {**own, **getattr(loaded, "settings", {}), **adapter_settings(loaded.network)}
 
 
 def make_accelerator(precision: str) -> Accelerator:
@@ -184,11 +185,11 @@ def _advisor(ready: Ready) -> Patience | None:
     return Patience(ready.recipe.train.patience, criterion(ready), start)
 
 
-def _metric(recipe: Recipe, classes: int) -> Metric | None:
+def _metric(recipe: Recipe, kind: Kind, classes: int) -> Metric | None:
     name = filled(recipe.train.metric)
     if name in ("refined_loss", "loss"):
         return None
-    metric = find_metric(name)
+    metric = kind.find_metric(name)
     if metric.two_classes and classes != 2:
         raise RecipeError(
             "train.metric", f"is defined for two classes, and there are {classes}", name,

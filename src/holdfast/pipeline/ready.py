@@ -11,7 +11,7 @@ from holdfast.core.records import Decision, Finding, Outputs
 from holdfast.data.table import Splits, Table
 from holdfast.pipeline.defaults import filled
 from holdfast.recipe import DataPart, Recipe
-from holdfast.tasks.metrics import Metric
+from holdfast.tasks.metrics import Metric, find_metric
 from holdfast.train.plan import Phase, Plan
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class Kind:
     ``save`` the network into a folder, returning facts; ``score`` the opened test rows;
     ``evaluate`` a finished run on other rows; ``predict`` with one run or the average of several.
     ``sides`` names the validation and test rows that a source itself brings, with the reason.
+    ``find_metric`` a criterion of ``train.metric`` by its name.
     """
 
     name: str
@@ -108,3 +109,4 @@ class Kind:
     evaluate: Callable[[Path, str], dict[str, Any]]
     predict: Callable[[Sequence[Path], str | Sequence[str]], list[str]]
     sides: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides
+    find_metric: Callable[[str], Metric] = find_metric

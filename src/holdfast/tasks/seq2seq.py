@@ -85,10 +85,10 @@ def encode_pairs(
             targets.append(np.asarray(target, dtype=np.int32))
             kept.append(start + i)
     positions = np.asarray(kept, dtype=np.int64)
+    rows = np.asarray(table.column("row"), dtype=np.int64)[positions]
     return EncodedPairs(
-        *_flat(sources), *_flat(targets), np.asarray(table.column("row"), dtype=np.int64)[positions],
-        positions, tuple(left_out), cut[0], cut[1],
-    )  # fmt: skip
+        *_flat(sources), *_flat(targets), rows, positions, tuple(left_out), cut[0], cut[1]
+    )
 
 
 def _ids(encoded: Any) -> list[list[int]]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import torch
 
 IGNORED = -100
+# What a snapshot of a generating task measures, and whether more of it is better.
+WATCHED = {"token_loss": False, "perplexity": False, "token_accuracy": True}
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -45,7 +47,7 @@ def measure_tokens(losses: Floats, kept: Floats) -> Measured:
     ``token_accuracy``, from the rows' mean losses [n] and ``right_tokens`` [n, 2]; NaN without
     rows. A generating task has no temperature, so the refined loss is the mean loss."""
     if not len(losses):
-        nothing = dict.fromkeys(("token_loss", "perplexity", "token_accuracy"), float("nan"))
+        nothing = dict.fromkeys(WATCHED, float("nan"))
         return Measured(losses, nothing, float("nan"), 1.0)
     tokens, right = kept[:, 0].astype(np.float64), kept[:, 1].astype(np.float64)
     total = max(1.0, float(tokens.sum()))

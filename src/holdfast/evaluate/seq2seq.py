@@ -1,0 +1,108 @@
+"""An encoder-decoder on rows: the losses of given targets, and the texts that it writes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.records import Floats, Ints
+from holdfast.evaluate.tokens import TokenOutputs
+from holdfast.models.quiet import quiet_transformers
+from holdfast.tasks.batching import by_length
+from holdfast.tasks.seq2seq import EncodedPairs, SequenceToSequence
+from holdfast.tasks.token_losses import IGNORED, right_tokens, row_losses
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.data.table import Table
+
+TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How texts are made: ``beams`` (1 is greedy), at most ``max_new_tokens`` each."""
+
+    beams: int
+    max_new_tokens: int
+
+
+def read_pairs(
+    network: Any, pad_id: int, examples: EncodedPairs, table: Table, device: Any
+) -> TokenOutputs:
+    """The losses of every row's target, in the precision of the weights, in order."""
+    import torch
+
+    task = SequenceToSequence(pad_id)
+    lines = np.zeros((len(examples), 3))
+    network = network.to(device).eval()
+    with torch.inference_mode():
+        for chosen in by_length(examples.lengths, np.arange(len(examples)), TOKENS):
+            batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
+            logits = network(**batch)
+            losses = row_losses(logits, batch["labels"])[:, None]
+            kept = right_tokens(logits, batch["labels"])
+            lines[chosen] = torch.cat([losses, kept], dim=1).double().cpu().numpy()
+    groups = np.asarray(table.column("group"), dtype=object) if table.has_groups else None
+    return TokenOutputs(
+        examples.rows, lines[:, 0], lines[:, 1].astype(np.int64), lines[:, 2],
+        None if groups is None else groups[examples.kept],
+    )  # fmt: skip
+
+
+def write_texts(
+    network: Any, tokenizer: Any, examples: EncodedPairs, positions: Ints, writing: Writing,
+    device: Any,
+) -> tuple[list[str], Floats]:  # fmt: skip
+    """The texts that the model writes for the sources at ``positions``, in that order, and for
+    each the geometric mean probability of its tokens [n]. Nothing is drawn at random."""
+    import torch
+
+    task = SequenceToSequence(int(tokenizer.pad_token_id))
+    texts = [""] * len(positions)
+    sure = np.zeros(len(positions))
+    lengths = np.diff(examples.source_offsets)[positions] + writing.max_new_tokens
+    network = network.to(device).eval()
+    with torch.inference_mode(), quiet_transformers():
+        every = np.arange(len(positions))
+        for chosen in by_length(lengths, every, max(1, TOKENS // writing.beams)):
+            batch = task.collate(examples, positions[chosen])
+            inputs = {k: v.to(device) for k, v in batch.items() if k != "labels"}
+            ids = _generate(network, inputs, writing)
+            made = tokenizer.batch_decode(ids, skip_special_tokens=True)
+            for place, text in zip(chosen, made, strict=True):
+                texts[place] = text.strip()
+            sure[chosen] = _certainty(network, inputs, ids)
+    return texts, sure
+
+
+def _generate(network: Any, inputs: dict[str, torch.Tensor], writing: Writing) -> torch.Tensor:
+    """Token ids [batch, T] without the token that starts the decoder."""
+    taken = {name: value for name, value in inputs.items() if name in network.accepts}
+    ids: torch.Tensor = network.plain.generate(
+        **taken, num_beams=writing.beams, do_sample=False, max_new_tokens=writing.max_new_tokens,
+        min_new_tokens=None, max_length=None, min_length=0,
+    )  # fmt: skip
+    return ids[:, 1:]
+
+
+def _certainty(network: Any, inputs: dict[str, torch.Tensor], ids: torch.Tensor) -> Floats:
+    """The geometric mean probability of a text's own tokens, up to the one that ends it."""
+    import torch
+
+    ends = network.plain.generation_config.eos_token_id
+    ended = torch.isin(ids, torch.as_tensor(ends, device=ids.device).flatten())
+    after = ended.cumsum(dim=1) - ended.long()
+    labels = torch.where(after > 0, IGNORED, ids)
+    losses = row_losses(network(**inputs, labels=labels), labels)
+    return np.asarray(torch.exp(-losses).double().cpu().numpy())
+
+
+def texts_at(table: Table, positions: Ints | Sequence[int], name: str) -> list[str]:
+    """The texts of a column at these positions of the table."""
+    taken: list[str] = table.take(np.asarray(positions, dtype=np.int64)).column(name)
+    return taken

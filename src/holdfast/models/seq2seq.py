@@ -1,0 +1,248 @@
+"""A name or folder → an encoder-decoder ready to be trained, its tokenizer and the reasons."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from holdfast.core.errors import ModelError, RecipeError
+from holdfast.core.records import Decision
+from holdfast.core.seeds import derive_seed
+from holdfast.models.layers import count_parameters
+from holdfast.models.quiet import quiet_transformers
+from holdfast.models.seq2seq_network import PLAIN_INPUTS, Seq2SeqNetwork
+from holdfast.models.source import Source, find_model
+from holdfast.models.tokens import load_tokenizer
+
+DROPOUTS = (
+    "dropout_rate", "dropout", "attention_dropout", "activation_dropout", "classifier_dropout",
+)  # fmt: skip
+SOURCE_UNASKED, TARGET_UNASKED = 512, 256
+LOOKED_AT = 2000
+NO_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True)
+class LoadedSeq2Seq:
+    """What ``load_seq2seq`` gives. ``max_length`` and ``max_target_length`` are the tokens that
+    sources and targets are cut to; ``settings`` are what the recipe must keep of the choices."""
+
+    network: Seq2SeqNetwork
+    tokenizer: Any
+    max_length: int
+    max_target_length: int
+    decisions: tuple[Decision, ...]
+    facts: dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"max_target_length": self.max_target_length}
+
+    @property
+    def line(self) -> str:
+        """The line of the table of defaults: T5's family learns at higher rates than the rest."""
+        return "t5" if "t5" in str(self.facts["architecture"]) else "seq2seq"
+
+
+def load_seq2seq(
+    name: str, targets: Sequence[str], *, revision: str | None = None,
+    trust_remote_code: bool = False, max_length: int | None = None,
+    max_target_length: int | None = None, dropout: float | None = None, seed: int = 0,
+) -> LoadedSeq2Seq:  # fmt: skip
+    """Load an encoder-decoder (T5, Flan-T5, mT5, BART, Pegasus, Marian …) in float32 and
+    evaluation mode.
+
+    The vocabulary is never resized. ``targets`` are the training targets: without
+    ``max_target_length`` the longest of them, up to 256 tokens, decides.
+
+    Raises
+    ------
+    ModelError : the model cannot be found or read, or is no encoder-decoder.
+    RecipeError : more tokens are asked for than the model has positions.
+    """
+    if name == "embedded":
+        raise ModelError(
+            "model.name", "is an encoder, which writes no text", name,
+            "Name an encoder-decoder: --model google/flan-t5-small, or a folder.",
+        )  # fmt: skip
+    source = find_model(name, revision=revision, trust=trust_remote_code)
+    config = _config(source, dropout)
+    tokenizer = load_tokenizer(source, trust_remote_code)
+    # What a saved copy yields must be what the model takes, in any library.
+    tokenizer.model_input_names = list(PLAIN_INPUTS)
+    tokenizer.init_kwargs["model_input_names"] = list(PLAIN_INPUTS)
+    lengths = _lengths(config, tokenizer, targets, max_length, max_target_length)
+    plain = _weights(source, config, seed)
+    tokens = settle_tokens(plain, tokenizer)
+    network = Seq2SeqNetwork(plain)
+    network.eval()
+    return LoadedSeq2Seq(
+        network, tokenizer, int(lengths[0].chosen), int(lengths[1].chosen),
+        (*source.decisions, *lengths, *tokens), _facts(source, network),
+    )  # fmt: skip
+
+
+def settle_tokens(plain: Any, tokenizer: Any) -> tuple[Decision, ...]:
+    """Make the model begin, end and pad its texts with the tokens that the tokenizer has.
+
+    A model and a tokenizer that belong together agree already, and nothing changes.
+    """
+    decisions = []
+    config, generation = plain.config, plain.generation_config
+    end = end_token(tokenizer)
+    wanted = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": end}
+    for key, token in wanted.items():
+        if not _same(_setting(config, key), token):
+            _set(config, generation, key, token)
+            because = "the tokenizer's, where the model's configuration says another"
+            decisions.append(Decision(key.removesuffix("_id").replace("_", " "), str(token),
+                                      because))  # fmt: skip
+            if key == "eos_token_id" and generation.forced_eos_token_id is not None:
+                generation.forced_eos_token_id = token
+    if _setting(config, "decoder_start_token_id") is None:
+        start = _first_of(tokenizer.bos_token_id, tokenizer.pad_token_id)
+        _set(config, generation, "decoder_start_token_id", start)
+        because = "the model names none"
+        decisions.append(Decision("decoder start token", str(start), because))
+    return tuple(decisions)
+
+
+def end_token(tokenizer: Any) -> int:
+    """The token that ends a target: the last special one that the tokenizer adds, else its own.
+
+    Raises ``ModelError`` where there is none: a model could not learn to stop.
+    """
+    last = tokenizer(text_target="a")["input_ids"][-1]
+    if last in tokenizer.all_special_ids and last != tokenizer.unk_token_id:
+        return int(last)
+    end = _first_of(tokenizer.eos_token_id, tokenizer.sep_token_id)
+    if end is None:
+        raise ModelError(
+            "tokenizer", "has no token that ends a text, so the model could not learn to stop",
+            None, "Use a tokenizer with an eos_token.",
+        )  # fmt: skip
+    return end
+
+
+def position_limit(config: Any) -> int | None:
+    """The positions of the model; ``None`` where they are relative (T5, mT5)."""
+    positions = getattr(config, "max_position_embeddings", None)
+    return int(positions) if positions else None
+
+
+def _first_of(*tokens: int | None) -> int | None:
+    return next((int(token) for token in tokens if token is not None), None)
+
+
+def _setting(config: Any, key: str) -> Any:
+    return getattr(config, key, None)
+
+
+def _same(found: Any, token: int) -> bool:
+    return token in found if isinstance(found, list) else found == token
+
+
+def _set(config: Any, generation: Any, key: str, token: int | None) -> None:
+    setattr(config, key, token)
+    setattr(generation, key, token)
+
+
+def _config(source: Source, dropout: float | None) -> Any:
+    from transformers import AutoConfig
+
+    with quiet_transformers():
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
+    named = list(source.config.get("architectures") or [])
+    headless = bool(named) and not any(n.endswith(("Generation", "LMHeadModel", "MTModel"))
+                                       for n in named)  # fmt: skip
+    if not config.is_encoder_decoder or headless:
+        raise ModelError(
+            source.name, "is no encoder-decoder that writes text", named or config.model_type,
+            "Choose a sequence-to-sequence model (T5, Flan-T5, mT5, BART, Pegasus, Marian …), or "
+            "another task.",
+        )  # fmt: skip
+    for key in DROPOUTS if dropout is not None else ():
+        if hasattr(config, key):
+            setattr(config, key, dropout)
+    return config
+
+
+def _lengths(
+    config: Any, tokenizer: Any, targets: Sequence[str], asked: int | None, asked_target: int | None
+) -> tuple[Decision, Decision]:
+    """The limits of source and target, in tokens, special ones included."""
+    positions = position_limit(config)
+    for key, value in (("max_length", asked), ("max_target_length", asked_target)):
+        if value is not None and positions is not None and value > positions:
+            raise RecipeError(
+                f"model.{key}", f"must be at most the model's {positions} positions", value,
+                f"Use --set model.{key}={positions}, or a model for longer texts.",
+            )  # fmt: skip
+    room = positions or NO_LIMIT
+    if asked is not None:
+        first = Decision("model.max_length", str(asked), "set by you")
+    else:
+        stated = min(int(tokenizer.model_max_length or NO_LIMIT), NO_LIMIT, room)
+        if stated < SOURCE_UNASKED:
+            first = Decision("model.max_length", str(stated), "the model states this limit")
+        else:
+            because = f"longer texts cost much memory; model.max_length takes up to {stated}"
+            because = because if stated < NO_LIMIT else because.partition(" takes")[0] + " sets it"
+            first = Decision("model.max_length", str(SOURCE_UNASKED), because)
+    if asked_target is not None:
+        return first, Decision("model.max_target_length", str(asked_target), "set by you")
+    return first, _target_length(tokenizer, targets, min(room, TARGET_UNASKED))
+
+
+def _target_length(tokenizer: Any, targets: Sequence[str], most: int) -> Decision:
+    step = max(1, len(targets) // LOOKED_AT)
+    looked = [target for target in targets[::step] if target]
+    sizes = [len(ids) for ids in tokenizer(text_target=looked)["input_ids"]] if looked else [most]
+    longest = max(sizes)
+    length = min(most, -(-(longest + 1) // 8) * 8)
+    share = sum(size > length for size in sizes) / len(sizes)
+    because = f"the longest of {len(sizes)} training targets has {longest} tokens"
+    because += f"; {share:.1%} of them are longer than this" if share else ""
+    return Decision("model.max_target_length", str(length), because)
+
+
+def _weights(source: Source, config: Any, seed: int) -> Any:
+    from safetensors import SafetensorError
+    from transformers import AutoModelForSeq2SeqLM
+
+    damaged = (SafetensorError, RuntimeError, ValueError, OSError, EOFError)
+    try:
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "new weights"))
+            plain, info = AutoModelForSeq2SeqLM.from_pretrained(
+                source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
+                use_safetensors=source.weights == "safetensors", weights_only=True,
+                output_loading_info=True,
+            )  # fmt: skip
+    except (pickle.UnpicklingError, *damaged) as error:
+        raise ModelError(
+            source.name, "has weights that cannot be read",
+            (str(error).splitlines() or [type(error).__name__])[0],
+            "Fetch the model again: the file is damaged, or not of this architecture.",
+        ) from error  # fmt: skip
+    absent = sorted([*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])])
+    if absent:
+        raise ModelError(
+            source.name, f"lacks {len(absent)} of the weights of an encoder-decoder", absent[0],
+            "Its config.json does not describe its weights file; use a complete copy.",
+        )  # fmt: skip
+    return plain
+
+
+def _facts(source: Source, network: Seq2SeqNetwork) -> dict[str, Any]:
+    total, trainable = count_parameters(network)
+    return {
+        "name": source.name, "architecture": str(source.config.get("model_type")),
+        "pooling": None, "parameters": total, "trainable": trainable, "weights": source.weights,
+        "commit": source.commit, "layers": len(network.layers()),
+        "vocabulary": int(network.config.vocab_size),
+    }  # fmt: skip

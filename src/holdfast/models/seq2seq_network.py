@@ -1,0 +1,146 @@
+"""The network that is trained: a plain encoder-decoder, with what the loop asks of a network."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.core.errors import ModelError
+from holdfast.core.files import disk_errors
+from holdfast.models.adapter_save import is_adapter_folder, load_adapted, merges, save_network
+from holdfast.models.layers import Layer
+from holdfast.models.quiet import quiet_transformers
+from holdfast.models.tokens import forget_limits
+
+PLAIN_INPUTS = ("input_ids", "attention_mask")
+IGNORED = -100
+_BLOCK = re.compile(r"\b(encoder|decoder)\.(?:block|layers)\.(\d+)\.")
+_LAST = re.compile(r"\b(encoder|decoder)\.(?:final_layer_norm|layer_norm)\.")
+
+
+class Seq2SeqNetwork(nn.Module):
+    """``forward`` gives the logits of every target token, [B, T, vocabulary].
+
+    Inputs that the model's own ``forward`` does not take are left out, so that any tokenizer fits
+    any architecture. ``new_head`` says that the last layer is pretrained like the rest; an adapter
+    changes ``plain`` in place.
+    """
+
+    new_head = False
+
+    def __init__(self, plain: Any) -> None:
+        super().__init__()
+        self.plain = plain
+        self.accepts = frozenset(inspect.signature(plain.forward).parameters)
+        # Sinusoidal positions (Pegasus, Marian) are weights in name only.
+        self.fixed = frozenset(id(p) for p in plain.parameters() if not p.requires_grad)
+
+    @property
+    def config(self) -> Any:
+        return self.plain.config
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The whole plain model: its head is pretrained like the rest, and mostly shared."""
+        whole: nn.Module = self.plain
+        return whole
+
+    @property
+    def head(self) -> nn.Module:
+        """The layer from hidden states to the vocabulary."""
+        last: nn.Module = self.plain.get_output_embeddings()
+        return last
+
+    @property
+    def word_embeddings(self) -> nn.Embedding:
+        """The table of word embeddings, [vocabulary, E]."""
+        table: nn.Embedding = self.plain.get_input_embeddings()
+        return table
+
+    def forward(self, labels: Tensor, **inputs: Tensor) -> Tensor:
+        """Source ids [B, S] and mask, target ids ``labels`` [B, T] (−100 is padding) → logits.
+
+        The decoder reads the targets shifted by one, as the plain model does when it is given
+        ``labels``; its own loss is not computed.
+        """
+        shifted = self.plain.prepare_decoder_input_ids_from_labels(labels=labels)
+        taken = {name: value for name, value in inputs.items() if name in self.accepts}
+        logits: Tensor = self.plain(**taken, decoder_input_ids=shifted, use_cache=False).logits
+        return logits
+
+    def layers(self) -> list[Layer]:
+        """Embeddings, each block of the encoder, each block of the decoder, the head; every weight
+        is in exactly one. A last norm belongs to the last block of its side; a head that shares
+        the embeddings' weights has none of its own."""
+        sides = {side: int(n) for side, n in _counts(self.plain).items()}
+        names = [f"{side}.{i}" for side in ("encoder", "decoder") for i in range(sides[side])]
+        found: dict[str, list[nn.Parameter]] = {n: [] for n in ("embeddings", *names, "head")}
+        for name, parameter in self.plain.named_parameters():
+            found[_layer_of(name, sides)].append(parameter)
+        return [Layer(name, (nn.ParameterList(held),)) for name, held in found.items()]
+
+    def save(self, folder: Path, tokenizer: Any) -> None:
+        """Write a folder that plain ``AutoModelForSeq2SeqLM`` loads without remote code (or, with
+        an adapter that is not to be merged, plain ``peft``), with tokenizer and generation
+        configuration."""
+        forget_limits(tokenizer)
+        if getattr(self.config, "auto_map", None):
+            del self.config.auto_map
+        save_network(self, folder, tokenizer)
+        if not merges(self):
+            with disk_errors(folder), quiet_transformers():
+                self.plain.generation_config.save_pretrained(folder)
+
+
+def load_saved_seq2seq(folder: Path) -> tuple[Seq2SeqNetwork, Any]:
+    """A saved folder through ``AutoModelForSeq2SeqLM`` and ``AutoTokenizer`` alone (or, with an
+    adapter, plain ``peft``), in float32 and evaluation mode, and its tokenizer.
+
+    Raises ``ModelError`` where the folder is absent, incomplete, or no encoder-decoder.
+    """
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+
+    try:
+        with quiet_transformers():
+            if is_adapter_folder(folder):
+                model = load_adapted(folder, AutoModelForSeq2SeqLM).get_base_model()
+                model.generation_config = GenerationConfig.from_pretrained(folder)
+                for key in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
+                    setattr(model.config, key, getattr(model.generation_config, key))
+            else:
+                model = AutoModelForSeq2SeqLM.from_pretrained(
+                    folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+                )
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except ModelError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            str(folder), "cannot be loaded as an encoder-decoder", first,
+            "Name the model folder of a finished run.",
+        ) from error  # fmt: skip
+    return Seq2SeqNetwork(model).eval(), tokenizer
+
+
+def _counts(model: nn.Module) -> dict[str, int]:
+    """How many blocks each side has, by the names of the weights."""
+    counts = {"encoder": 0, "decoder": 0}
+    for name, _ in model.named_parameters():
+        if found := _BLOCK.search(name):
+            side, index = found.group(1), int(found.group(2))
+            counts[side] = max(counts[side], index + 1)
+    return counts
+
+
+def _layer_of(name: str, sides: dict[str, int]) -> str:
+    if found := _BLOCK.search(name):
+        return f"{found.group(1)}.{found.group(2)}"
+    if (found := _LAST.search(name)) and sides[found.group(1)]:
+        return f"{found.group(1)}.{sides[found.group(1)] - 1}"
+    return "head" if "lm_head" in name else "embeddings"

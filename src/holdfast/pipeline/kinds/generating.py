@@ -1,0 +1,97 @@
+"""What all tasks that write text share when the parts are put together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Estimate, Ints
+from holdfast.data.table import Table
+from holdfast.evaluate.tokens import TokenOutputs, score_tokens
+from holdfast.pipeline.ready import Finish
+from holdfast.tasks.metrics import Metric
+from holdfast.tasks.token_losses import WATCHED
+from holdfast.train.batches import probe_positions
+from holdfast.train.observe import Observer
+
+TOKENS = 4096
+
+
+def find_text_metric(name: str) -> Metric:
+    """The watched metric of this name: what a snapshot of a generating task measures."""
+    if name not in WATCHED:
+        raise RecipeError(
+            "train.metric", "is not measured at the snapshots of a task that writes text", name,
+            nearest(name, ["loss", "refined_loss", *WATCHED]),
+        )  # fmt: skip
+    return Metric(name, WATCHED[name], 0.0, float("inf"), lambda outputs, classes: None)
+
+
+def other_rows(finish: Finish) -> dict[str, Any]:
+    """``valid`` and ``train_probe``: the restored best state, in the precision of the training."""
+    ready, job = finish.ready, finish.job
+    network = job.network.to(job.accelerator.device)
+    observer = Observer(job.accelerator, job.task, TOKENS, alone=True)
+    everything = np.arange(len(ready.valid))
+    probe = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
+
+    def block(examples: Any, positions: Ints) -> dict[str, Any]:
+        losses, kept = observer.measure(network, examples, positions)
+        outputs = TokenOutputs(
+            examples.rows[positions], losses, kept[:, 0].astype(np.int64), kept[:, 1]
+        )
+        return score_tokens(outputs, seed=ready.recipe.seed).to_json()
+
+    return {"valid": block(ready.valid, everything), "train_probe": block(ready.train, probe)}
+
+
+@contextlib.contextmanager
+def before_training(finish: Finish) -> Iterator[Any]:
+    """The network as it was before the first step; its trained state is on disk by now, so the
+    same memory serves."""
+    import torch
+
+    network = finish.ready.loaded.network
+    held = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    with torch.no_grad():
+        for name, tensor in finish.fitted.start.items():
+            held[name].copy_(tensor)
+    yield network.eval()
+
+
+def noted(scores: Mapping[str, Estimate], n: int, rows: int) -> dict[str, Estimate]:
+    """The scores of generated texts, saying of how many rows they are."""
+    of = f"of {n} generated rows" if n == rows else f"of a fixed sample of {n} of {rows} rows"
+    return {
+        name: replace(found, note="; ".join([of, *filter(None, [found.note])]))
+        for name, found in scores.items()
+    }
+
+
+def texts_column(examples: Any, table: Table, name: str) -> list[str]:
+    """A column of the rows that are used."""
+    column: list[str] = table.take(examples.kept).column(name)
+    return column
+
+
+def refuse_several(runs: Sequence[Path]) -> None:
+    """Texts have no average."""
+    if len(runs) > 1:
+        raise RecipeError(
+            "holdfast predict", "cannot average the texts of several runs", len(runs),
+            "Name one run.",
+        )  # fmt: skip
+
+
+def best_device() -> Any:
+    """A GPU where there is one: writing text on a processor is slow."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
