@@ -89,6 +89,7 @@ class TrainPart(_Part):
     layer_decay: float | None = Field(default=None, gt=0, le=1)
     clip: float | None = Field(default=None, gt=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    matmul: Literal["auto", "default", "onednn"] = "auto"
     threads: int | None = Field(default=None, ge=1)
     patience: int | None = Field(default=None, ge=1)
     metric: str | None = None

@@ -24,7 +24,7 @@ from holdfast.recipe import read_recipe
 from holdfast.report.page import write_report
 from holdfast.split.divide import divide
 from holdfast.tasks.text_classification import encode
-from holdfast.train.observe import EVALUATION_TOKENS, Observer
+from holdfast.train.observe import Observer
 
 SEEDS = 5
 PENALTY = 0.1
@@ -57,7 +57,7 @@ def add_careless(run: Path) -> dict[str, Any]:
 
 def _features(ready: Ready, table: Table) -> Floats:
     accelerator = make_accelerator(str(ready.recipe.train.precision))
-    observer = Observer(accelerator, ready.task, EVALUATION_TOKENS)
+    observer = Observer(accelerator, ready.task)
     examples = encode(table, ready.loaded.tokenizer, ready.loaded.max_length)
     network = ready.loaded.network.to(accelerator.device)
     return observer.features(network, examples, np.arange(len(examples)))

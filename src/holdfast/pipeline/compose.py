@@ -20,6 +20,7 @@ from holdfast.methods.schedules import SCHEDULES, build_schedule
 from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.models.classifier import LoadedClassifier, load_classifier
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
+from holdfast.models.onednn import use_onednn
 from holdfast.models.probe import fit_probe
 from holdfast.monitor.plain import plain_rule
 from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual
@@ -61,17 +62,24 @@ class Ready:
 
 def make_ready(recipe: Recipe, splits: Splits) -> Ready:
     """Load the model, let the machine and the table of defaults decide, encode, and plan."""
-    machine = choose_machine(recipe.train.threads, recipe.train.precision)
+    wanted = recipe.train
+    machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul)
     classes = splits.train.table.classes
     loaded = load(recipe, classes)
     loaded_at = time.perf_counter()
     total, _ = count_parameters(loaded.network)
     recipe, chosen = resolve(recipe, total, len(splits.train))
     recipe = recipe.changed(
-        train={"threads": machine.threads, "precision": machine.precision},
+        train={
+            "threads": machine.threads,
+            "precision": machine.precision,
+            "matmul": machine.matmul,
+        },
         model={"max_length": loaded.max_length, "pooling": loaded.network.pooling},
     )
     frozen = freeze_part(loaded.network, recipe.model.freeze)
+    if machine.matmul == "onednn":
+        use_onednn(loaded.network)
     train, valid = (encode(s.table, loaded.tokenizer, loaded.max_length)
                     for s in (splits.train, splits.valid))  # fmt: skip
     _check_names(recipe)

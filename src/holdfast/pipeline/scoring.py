@@ -20,6 +20,7 @@ from holdfast.evaluate.forward import answer, forward
 from holdfast.evaluate.hardest import hardest
 from holdfast.evaluate.score import score
 from holdfast.models.layers import count_parameters
+from holdfast.models.onednn import use_onednn
 from holdfast.models.saved import load_saved
 from holdfast.pipeline.compose import Ready
 from holdfast.pipeline.folder import MODEL
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 Answer = Callable[[Table], Outputs]
 OPENED = "test rows opened"
-TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,11 @@ def score_once(
     again = f"; a killed run had opened them at {before}" if before else ""
     job.journal.note(step, OPENED, f"the run is complete and is scored{again}", at=opened_at)
     table = splits.test.open()
-    outputs = answer(load_saved(run / MODEL), table)
+    saved = load_saved(run / MODEL)
+    if ready.recipe.train.matmul == "onednn":
+        use_onednn(saved.network)
+    outputs = answer(saved, table)
+    del saved
     test = _score(ready, outputs)
     score_s = time.perf_counter() - start
     valid, probe = _other_rows(ready, job, temperature)
@@ -153,7 +157,7 @@ def _other_rows(ready: Ready, job: Job, temperature: float) -> tuple[Outputs, Ou
     from holdfast.train.batches import probe_positions
 
     network = job.network.to(job.accelerator.device)
-    observer = Observer(job.accelerator, job.task, TOKENS, alone=True)
+    observer = Observer(job.accelerator, job.task, alone=True)
     everything = np.arange(len(ready.valid))
     probe = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
     _, valid_logits = observer.measure(network, ready.valid, everything)

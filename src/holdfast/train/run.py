@@ -203,7 +203,8 @@ class Run:
 def _tokens(job: Job) -> int:
     longest = int(max([1, *job.train.lengths.tolist(), *job.valid.lengths.tolist()]))
     largest = max(phase.batch_size for phase in job.plan.phases) * longest
-    return max(longest, min(EVALUATION_TOKENS, largest))
+    suits = EVALUATION_TOKENS.get(job.accelerator.device.type, EVALUATION_TOKENS["cpu"])
+    return max(longest, min(suits, largest))
 
 
 def _handlers(event: str, listeners: Sequence[Any]) -> list[Callable[[Run], None]]:
