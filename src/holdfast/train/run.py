@@ -85,6 +85,7 @@ class Run:
         self.evaluate_s = 0.0
         self.guard_s = 0.0
         self.finished = False
+        self.epoch_batches: tuple[tuple[int, int], list[Ints]] | None = None
         self.optimizer: torch.optim.Optimizer | None = None
         self.schedule: Any = None
         self.probe: Ints = probe_positions(job.train.rows, job.plan.probe_rows, job.plan.seed)
