@@ -118,6 +118,7 @@ class TrainPart(_Part):
     clip: float | None = Field(default=None, gt=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_activations: bool = False
+    matmul: Literal["auto", "default", "onednn"] = "auto"
     threads: int | None = Field(default=None, ge=1)
     patience: int | None = Field(default=None, ge=1)
     metric: str | None = None

@@ -39,8 +39,8 @@ def test_bfloat16_where_the_flags_have_it(monkeypatch, found, precision: str) ->
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_what_is_set_is_not_questioned(monkeypatch, precision: str) -> None:
     flags(monkeypatch)
-    choice = choose_machine(3, precision)
-    assert (choice.threads, choice.precision) == (3, precision)
+    choice = choose_machine(3, precision, "default")
+    assert (choice.threads, choice.precision, choice.matmul) == (3, precision, "default")
     assert {d.because for d in choice.decisions} == {"set in the recipe"}
     assert torch.get_num_threads() == 3
 
@@ -84,3 +84,14 @@ def test_when_accelerate_must_be_told(monkeypatch, world: str, device: str, told
     monkeypatch.setenv("WORLD_SIZE", world)
     monkeypatch.setattr(machine, "device_kind", lambda: device)
     assert several_on_processor() == told
+
+
+@pytest.mark.parametrize(("gain", "chosen"), [(0.0, "default"), (1.1, "default"), (2.0, "onednn")])
+def test_the_faster_products_are_chosen_with_the_measured_gain(
+    monkeypatch: pytest.MonkeyPatch, gain: float, chosen: str
+) -> None:
+    monkeypatch.setattr("holdfast.models.onednn.measure_gain", lambda: gain)
+    choice = choose_machine(1, "float32")
+    assert choice.matmul == chosen
+    because = next(d.because for d in choice.decisions if d.what == "train.matmul")
+    assert (f"{gain:.1f}" in because) == (gain > 0)

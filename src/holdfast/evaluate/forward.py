@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from holdfast.data.table import Table
     from holdfast.models.saved import SavedClassifier
 
-TOKENS = 4096
+TOKENS = 1024
 
 
 def answer(classifier: SavedClassifier, table: Table) -> Outputs:

@@ -24,7 +24,7 @@ from holdfast.pipeline.rows import load_and_divide
 from holdfast.recipe import read_recipe
 from holdfast.report.page import write_report
 from holdfast.split.divide import divide
-from holdfast.train.observe import EVALUATION_TOKENS, Observer
+from holdfast.train.observe import Observer
 
 SEEDS = 5
 PENALTY = 0.1
@@ -57,7 +57,7 @@ def add_careless(run: Path) -> dict[str, Any]:
 
 def _features(ready: Ready, table: Table) -> Floats:
     accelerator = make_accelerator(str(ready.recipe.train.precision))
-    observer = Observer(accelerator, ready.task, EVALUATION_TOKENS)
+    observer = Observer(accelerator, ready.task)
     examples = ready.kind.encode(table, ready.loaded, ready.recipe)
     network = ready.loaded.network.to(accelerator.device)
     return observer.features(network, examples, np.arange(len(examples)))

@@ -16,6 +16,7 @@ from holdfast.methods.optimizers import OPTIMIZERS, build_optimizer
 from holdfast.methods.schedules import SCHEDULES, build_schedule
 from holdfast.models.activations import checkpoint_activations
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
+from holdfast.models.onednn import use_onednn
 from holdfast.monitor.plain import plain_rule
 from holdfast.pipeline.adapters import adapter_settings, with_adapter
 from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual
@@ -38,18 +39,24 @@ SHORT_TOKENS = 256
 
 def make_ready(recipe: Recipe, splits: Splits) -> Ready:
     """Load the model, let the machine and the table of defaults decide, encode, and plan."""
-    kind = kind_of(recipe.task)
-    machine = choose_machine(recipe.train.threads, recipe.train.precision)
+    kind, wanted = kind_of(recipe.task), recipe.train
+    machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul)
     loaded = with_adapter(kind.load(recipe, splits.train.table), recipe)
     loaded_at = time.perf_counter()
     total, _ = count_parameters(loaded.network)
     line = getattr(loaded, "line", None)
     recipe, chosen = resolve(recipe, total, len(splits.train), line)
     recipe = recipe.changed(
-        train={"threads": machine.threads, "precision": machine.precision},
+        train={
+            "threads": machine.threads,
+            "precision": machine.precision,
+            "matmul": machine.matmul,
+        },
         model={"max_length": loaded.max_length, **kind_settings(loaded)},
     )
     frozen = freeze_part(loaded.network, recipe.model.freeze)
+    if machine.matmul == "onednn":
+        use_onednn(loaded.network)
     saving = checkpoint_activations(loaded.network, recipe.train.checkpoint_activations)
     train, valid = (kind.encode(s.table, loaded, recipe) for s in (splits.train, splits.valid))
     _check_names(recipe)

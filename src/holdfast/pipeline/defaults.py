@@ -103,7 +103,7 @@ def resolve(
     """Fill in every training setting that the recipe leaves open, each with its reason. ``model``
     names a kind of model in the table, where it is not chosen by size."""
     line = line_for(parameters, rows, model)
-    methods = _methods(recipe, line)
+    methods = _methods(recipe, line, rows)
     given = recipe.train.model_dump()
     wanted: dict[str, Any] = {
         "epochs": _epochs(line, methods, rows), "batch_size": line.batch_size,
@@ -141,23 +141,25 @@ def _epochs(line: Default, methods: dict[str, Any], rows: int) -> float:
     return math.ceil(1000 * drawn / rows) / 1000 + line.epochs
 
 
-def _methods(recipe: Recipe, line: Default) -> dict[str, dict[str, Any] | bool]:
+def _methods(recipe: Recipe, line: Default, rows: int) -> dict[str, dict[str, Any] | bool]:
     for name in recipe.methods:
         if name not in METHODS:
             raise RecipeError("methods", "names an unknown method", name,
                               nearest(name, list(METHODS)))  # fmt: skip
     contrast = recipe.methods.get("contrast", bool(line.contrast_steps))
     if contrast is not False:
-        contrast = _contrast(contrast if isinstance(contrast, dict) else {}, recipe, line)
+        given = contrast if isinstance(contrast, dict) else {}
+        contrast = _contrast(given, recipe, line, rows)
     first = recipe.methods.get("probe_first", True)
     return {"contrast": contrast, "probe_first": bool(first)}
 
 
-def _contrast(given: dict[str, Any], recipe: Recipe, line: Default) -> dict[str, Any]:
+def _contrast(given: dict[str, Any], recipe: Recipe, line: Default, rows: int) -> dict[str, Any]:
     """The settings of contrast; its rate is half the fine-tuning's, as it was measured."""
     rate = (recipe.train.learning_rate or line.learning_rate) / 2
     steps = line.contrast_steps or CONTRAST_STEPS
     known = {"steps": steps, "learning_rate": rate, **CONTRAST}
+    known["batch_size"] = min(known["batch_size"], rows)
     for key, value in given.items():
         if key not in known:
             raise RecipeError(f"methods.contrast.{key}", "is not a setting of contrast", None,

@@ -81,6 +81,7 @@ def fit(job: Job, resume: bool = False) -> Fitted:
             _save(run)
             _stop_if_asked(run, signals)
         run.load_tensors(run.best.tensors)
+        run.let_go()
     run.emit("run_end")
     return _fitted(run)
 

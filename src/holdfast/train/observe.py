@@ -18,25 +18,28 @@ if TYPE_CHECKING:
 
     from holdfast.tasks.base import Task
 
-EVALUATION_TOKENS = 4096
+# On a processor a batch that stays in its caches is a quarter faster than one four times as large.
+EVALUATION_TOKENS = {"cpu": 1024, "mps": 8192, "cuda": 32768}
 
 
 class Observer:
     """Runs rows through a network in inference mode, longest first, sharded over processes.
 
     ``tokens`` bounds the padded tokens of a batch, so that evaluation never needs more memory
-    than training, which keeps activations for a batch of at least that size. ``alone`` is for code
+    than training, which keeps activations for a batch of at least that size; without it, what
+    suits the device. ``alone`` is for code
     that one process runs without the others: nothing is sharded.
     """
 
     def __init__(
-        self, accelerator: Accelerator, task: Task, tokens: int, alone: bool = False
+        self, accelerator: Accelerator, task: Task, tokens: int | None = None, alone: bool = False
     ) -> None:
         self._accelerator = accelerator
         self._rank = 0 if alone else accelerator.process_index
         self._world = 1 if alone else accelerator.num_processes
         self._task = task
-        self._tokens = tokens
+        kind = accelerator.device.type
+        self._tokens = tokens or EVALUATION_TOKENS.get(kind, EVALUATION_TOKENS["cpu"])
 
     def measure(self, network: Any, examples: Any, positions: Ints) -> tuple[Floats, Floats]:
         """Per-example losses [n] and kept outputs [n, …] of these positions, in their order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from holdfast.tasks.base import Task
+
+MARK_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class Run:
         self.evaluate_s = 0.0
         self.guard_s = 0.0
         self.finished = False
+        self.epoch_batches: tuple[tuple[int, int], list[Ints]] | None = None
         self.optimizer: torch.optim.Optimizer | None = None
         self.schedule: Any = None
         self.probe: Ints = probe_positions(job.train.rows, job.plan.probe_rows, job.plan.seed)
@@ -138,6 +142,12 @@ class Run:
         if self.job.choose(self.history) == len(self.history) - 1:
             self.best = Best(self.step, self.previous)
 
+    def let_go(self) -> None:
+        """Give the optimizer's and the gradients' memory back: scoring needs it."""
+        self.optimizer = None
+        for parameter in self.network.parameters():
+            parameter.grad = None
+
     def state_dict(self) -> dict[str, Any]:
         """Everything a resume needs, in types that the weights-only loader reads."""
         names = ("step", "phase_index", "step_in_phase", "examples_seen", "running_loss",
@@ -147,8 +157,8 @@ class Run:
             **{name: getattr(self, name) for name in names},
             "seconds": self.seconds,
             "journal_size": self.journal.size,
-            "tensors": self.learning_tensors(),
-            "frozen": self._frozen_sum(),
+            "tensors": {n: p.detach() for n, p in self.learning_parameters().items()},
+            "frozen": self._frozen_sum,
             "start": self.start,
             "previous": self.previous,
             "best": [self.best.step, self.best.tensors],
@@ -176,7 +186,7 @@ class Run:
                      "learning_rate", "gradient_norms", "evaluate_s", "guard_s", "stop_because",
                      "finished"):  # fmt: skip
             setattr(self, name, state[name])
-        if abs(state["frozen"] - self._frozen_sum()) > 1e-6 * max(1.0, abs(state["frozen"])):
+        if abs(state["frozen"] - self._frozen_sum) > 1e-6 * max(1.0, abs(state["frozen"])):
             raise Defect("the frozen weights", "are not those of the checkpoint")
         self._seconds_before = state["seconds"]
         self.load_tensors(state["tensors"])
@@ -197,9 +207,13 @@ class Run:
         self.journal.cut(state["journal_size"])
         _set_random_state(state["random"])
 
+    @cached_property
     def _frozen_sum(self) -> float:
-        frozen = [p for p in self.network.parameters() if not p.requires_grad]
-        return float(sum(p.detach().double().abs().sum().item() for p in frozen))
+        """A mark of the weights that never change: Σ |w|. Layer by layer and row by row, since the
+        word embeddings in float64 would be the largest thing in memory."""
+        frozen = [p.detach() for p in self.network.parameters() if not p.requires_grad]
+        rows = (row for tensor in frozen for row in tensor.reshape(-1).split(MARK_CHUNK))
+        return float(sum(row.abs().sum(dtype=torch.float64).item() for row in rows))
 
 
 def running_statistics(network: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -217,7 +231,8 @@ def running_statistics(network: torch.nn.Module) -> dict[str, torch.Tensor]:
 def _tokens(job: Job) -> int:
     longest = int(max([1, *job.train.lengths.tolist(), *job.valid.lengths.tolist()]))
     largest = max(phase.batch_size for phase in job.plan.phases) * longest
-    return max(longest, min(EVALUATION_TOKENS, largest))
+    suits = EVALUATION_TOKENS.get(job.accelerator.device.type, EVALUATION_TOKENS["cpu"])
+    return max(longest, min(suits, largest))
 
 
 def _handlers(event: str, listeners: Sequence[Any]) -> list[Callable[[Run], None]]:

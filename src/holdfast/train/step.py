@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from holdfast.core.errors import TrainingError
@@ -144,24 +142,11 @@ def _not_a_number(run: Run, loss: float) -> TrainingError:
 
 
 def _epoch(run: Run, epoch: int) -> list[Ints]:
-    return _cached_epoch(_Lengths(run.job.train.lengths), run.phase.rows_per_step, run.plan.seed,
-                         run.phase.name, epoch)  # fmt: skip
-
-
-class _Lengths:
-    """Lengths that a cache can compare: by identity of content."""
-
-    def __init__(self, values: Ints) -> None:
-        self.values = values
-        self._key = hash(np.ascontiguousarray(values).tobytes())
-
-    def __hash__(self) -> int:
-        return self._key
-
-    def __eq__(self, other: Any) -> bool:
-        return isinstance(other, _Lengths) and np.array_equal(self.values, other.values)
-
-
-@lru_cache(maxsize=2)
-def _cached_epoch(lengths: _Lengths, rows: int, seed: int, phase: str, epoch: int) -> list[Ints]:
-    return window_batches(lengths.values, rows, seed, phase, epoch)
+    """The batches of an epoch of the present phase; the last one asked for is kept."""
+    key = (run.phase_index, epoch)
+    if run.epoch_batches is None or run.epoch_batches[0] != key:
+        batches = window_batches(
+            run.job.train.lengths, run.phase.rows_per_step, run.plan.seed, run.phase.name, epoch
+        )
+        run.epoch_batches = (key, batches)
+    return run.epoch_batches[1]

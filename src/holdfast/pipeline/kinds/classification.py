@@ -35,7 +35,6 @@ from holdfast.train.plan import Phase
 
 Answer = Callable[[Table], Outputs]
 Forward = Callable[[Callable[..., Any], Ready, Table], Outputs]
-TOKENS = 4096
 
 
 def listeners(ready: Ready) -> tuple[HeadRefit, ...]:
@@ -160,7 +159,7 @@ def _other_rows(finish: Finish, temperature: float) -> tuple[Outputs, Outputs]:
     """Validation rows and train probe, through the restored best state."""
     ready, job = finish.ready, finish.job
     network = job.network.to(job.accelerator.device)
-    observer = Observer(job.accelerator, job.task, TOKENS, alone=True)
+    observer = Observer(job.accelerator, job.task, alone=True)
     everything = np.arange(len(ready.valid))
     probe = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
     _, valid_logits = observer.measure(network, ready.valid, everything)

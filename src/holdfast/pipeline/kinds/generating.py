@@ -21,8 +21,6 @@ from holdfast.tasks.token_losses import WATCHED
 from holdfast.train.batches import probe_positions
 from holdfast.train.observe import Observer
 
-TOKENS = 4096
-
 
 def find_text_metric(name: str) -> Metric:
     """The watched metric of this name: what a snapshot of a generating task measures."""
@@ -38,7 +36,7 @@ def other_rows(finish: Finish) -> dict[str, Any]:
     """``valid`` and ``train_probe``: the restored best state, in the precision of the training."""
     ready, job = finish.ready, finish.job
     network = job.network.to(job.accelerator.device)
-    observer = Observer(job.accelerator, job.task, TOKENS, alone=True)
+    observer = Observer(job.accelerator, job.task, alone=True)
     everything = np.arange(len(ready.valid))
     probe = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
 

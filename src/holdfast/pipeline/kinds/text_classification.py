@@ -13,6 +13,7 @@ from holdfast.data.table import Table
 from holdfast.evaluate.forward import answer, forward
 from holdfast.evaluate.score import score
 from holdfast.models.classifier import LoadedClassifier, load_classifier
+from holdfast.models.onednn import use_onednn
 from holdfast.models.saved import load_saved
 from holdfast.pipeline.adapters import adapter_spec
 from holdfast.pipeline.folder import MODEL, RECIPE, need_run
@@ -61,9 +62,14 @@ def make_task(
 
 def score_rows(finish: Finish) -> Scored:
     """Score the saved folder, reloaded in plain Transformers."""
-    return shared.score_classifier(
-        finish, lambda table: answer(load_saved(finish.run / MODEL), table), _forward
-    )
+
+    def reloaded(table: Table) -> Outputs:
+        saved = load_saved(finish.run / MODEL)
+        if finish.ready.recipe.train.matmul == "onednn":
+            use_onednn(saved.network)
+        return answer(saved, table)
+
+    return shared.score_classifier(finish, reloaded, _forward)
 
 
 def evaluate(run: Path, data: str) -> dict[str, Any]:
