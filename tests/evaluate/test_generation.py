@@ -90,6 +90,8 @@ def test_empty_outputs_score_nothing_and_do_not_fail() -> None:
 def test_a_looping_text_is_seen_and_a_plain_one_is_not() -> None:
     assert loops("we go to the sea " * 3)
     assert loops("no no no no no no no")
+    assert loops("ance" * 12)
+    assert not loops("." * 9 + " wait")
     assert not loops("we go to the sea and then we go to the hills")
 
 

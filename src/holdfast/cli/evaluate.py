@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+TEXTS = ("token_loss", "perplexity", "rouge1", "rouge2", "rouge_l", "rouge_lsum", "bleu", "chrf")
+
 
 def command(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
@@ -26,13 +28,12 @@ def command(
 
 def show(block: dict[str, Any], data: str) -> str:
     """The metrics as a small table."""
-    from holdfast.cli.say import interval
+    from holdfast.cli.say import interval, plain_interval
 
     lines = [f"{block['n']} rows of {data}", ""]
     for name, estimate in block["metrics"].items():
-        if name in ("loss", "ece"):
-            value = estimate["value"]
-            lines.append(f"  {name:18} " + ("undefined" if value is None else f"{value:.4f}"))
+        if name in ("loss", "ece") or name in TEXTS:
+            lines.append(f"  {name:18} {plain_interval(estimate)}")
         else:
             lines.append(f"  {name:18} {interval(estimate)}")
     return "\n".join(lines)

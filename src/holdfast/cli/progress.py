@@ -47,7 +47,8 @@ class Show:
 
     def snapshot_taken(self, run: Any) -> None:
         last = run.history[-1]
-        accuracy = last.valid_metrics.get("accuracy", float("nan"))
+        found = last.valid_metrics
+        accuracy = found.get("accuracy", found.get("token_accuracy", float("nan")))
         self._label = f"valid {last.refined_loss:.3f} acc {accuracy:.3f} "
         if self._quiet or self._bar is not None:
             return

@@ -46,6 +46,17 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
+def plain_interval(estimate: dict[str, Any], short: bool = False) -> str:
+    """A number that is no rate with its interval (left out if ``short``), or why there is none."""
+    value = estimate.get("value")
+    if value is None:
+        return f"undefined: {estimate.get('why')}"
+    if short or estimate.get("low") is None:
+        return f"{value:.3f}"
+    low, high = estimate["low"], estimate["high"]
+    return f"{value:.3f}  ({low:.3f} to {high:.3f}, {estimate['level']:.0%} interval)"
+
+
 def interval(estimate: dict[str, Any]) -> str:
     """A rate with its interval, or why there is none."""
     if estimate.get("value") is None:

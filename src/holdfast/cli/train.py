@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from holdfast.recipe import Recipe
 
 RECIPES = (".yaml", ".yml")
+TEXT_SCORES = {"perplexity": "Perplexity", "rouge_l": "ROUGE-L", "exact_match": "Exact"}
 
 
 def command(
@@ -116,21 +117,15 @@ def summary(result: dict[str, Any], run: Path) -> str:
     """What a person needs to know at the end, in a dozen lines of 80 columns."""
     import textwrap
 
-    from holdfast.cli.say import interval, percent, width
+    from holdfast.cli.say import width
 
-    metrics, baseline = result["test"]["metrics"], result["baseline"]
+    baseline = result["baseline"]
     verdict = textwrap.fill(
         f"Verdict: {result['verdict']['label']}. {result['verdict']['because']}", width()
     )
-    beside = "; ".join(
-        f"{entry['what']} {percent(entry['test']['metrics']['accuracy']['value'])}"
-        for entry in baseline["all"]
-    )
     lines = [
         "", verdict, "",
-        f"  Accuracy   {interval(metrics['accuracy'])}",
-        f"  F1 macro   {interval(metrics['f1_macro'])}",
-        f"  Beside it  {beside}",
+        *_scores(result["test"]["metrics"], baseline["all"]),
         textwrap.fill(f"  {baseline['comparison']['because']}", width(), subsequent_indent="  "),
         f"  Test rows  {result['test']['n']}, scored once, never used to choose anything",
         f"  Best state step {result['best_step']} of {result['last_step']}; "
@@ -138,6 +133,28 @@ def summary(result: dict[str, Any], run: Path) -> str:
         "", f"  Model      {run / 'model'}", f"  Report     {run / 'report.html'}",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _scores(metrics: dict[str, Any], beside: list[dict[str, Any]]) -> list[str]:
+    """The first numbers of the kind of task, and the baselines' beside them."""
+    from holdfast.cli.say import interval, percent, plain_interval
+
+    if "accuracy" in metrics:
+        others = [f"{b['what']} {percent(b['test']['metrics']['accuracy']['value'])}"
+                  for b in beside]  # fmt: skip
+        return [
+            f"  Accuracy   {interval(metrics['accuracy'])}",
+            f"  F1 macro   {interval(metrics['f1_macro'])}",
+            f"  Beside it  {'; '.join(others)}",
+        ]
+    lines = []
+    for name, title in TEXT_SCORES.items():
+        if name in metrics:
+            lines.append(f"  {title:11}{plain_interval(metrics[name])}")
+            others = [f"{b['what']} {plain_interval(b['test']['metrics'][name], short=True)}"
+                      for b in beside if name in b["test"]["metrics"]]  # fmt: skip
+            lines += [f"{'':13}{'; '.join(others)}"] if others else []
+    return lines
 
 
 def _print(result: dict[str, Any], run: Path, as_json: bool) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 _WORD = re.compile(r"\S+")
 _WHITE = re.compile(r"\s+")
+# Up to 20 characters ten times in a row, for scripts and models that write no white space.
+_STUCK = re.compile(r"(\S.{0,19}?)\1{9,}", re.DOTALL)
 COPIED_WORDS = 8
 LOOP_WORDS = 4
 LOOP_TIMES = 3
@@ -17,7 +19,7 @@ COUNTS = {
     "training_answer": "word for word a training answer",
     "wrong_training_answer": "word for word a training answer, and not their own reference",
     "source_copied": f"{COPIED_WORDS} words or more of the source in a row, or all of it",
-    "repetition": f"the same {LOOP_WORDS} words {LOOP_TIMES} times, or one word over and over",
+    "repetition": f"the same {LOOP_WORDS} words {LOOP_TIMES} times, or one piece over and over",
     "empty": "empty",
     "collapsed": "the same text for several unlike references",
 }
@@ -67,7 +69,7 @@ def loops(text: str) -> bool:
     runs = Counter(tuple(words[i : i + LOOP_WORDS]) for i in range(len(words) - LOOP_WORDS + 1))
     again = any(count >= LOOP_TIMES for count in runs.values())
     stuck = any(len(set(words[i : i + 6])) == 1 for i in range(len(words) - 5))
-    return again or stuck
+    return again or stuck or _STUCK.search(text) is not None
 
 
 def normal(text: str) -> str:

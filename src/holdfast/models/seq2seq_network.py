@@ -37,8 +37,9 @@ class Seq2SeqNetwork(nn.Module):
         super().__init__()
         self.plain = plain
         self.accepts = frozenset(inspect.signature(plain.forward).parameters)
-        # Sinusoidal positions (Pegasus, Marian) are weights in name only.
-        self.fixed = frozenset(id(p) for p in plain.parameters() if not p.requires_grad)
+        self.fixed = frozenset(id(p) for p in _sinusoids(plain))
+        for parameter in _sinusoids(plain):
+            parameter.requires_grad_(False)
 
     @property
     def config(self) -> Any:
@@ -126,6 +127,13 @@ def load_saved_seq2seq(folder: Path) -> tuple[Seq2SeqNetwork, Any]:
             "Name the model folder of a finished run.",
         ) from error  # fmt: skip
     return Seq2SeqNetwork(model).eval(), tokenizer
+
+
+def _sinusoids(model: nn.Module) -> list[nn.Parameter]:
+    """Sinusoidal positions (Pegasus, Marian) are weights in name only; loaded, they claim to
+    learn."""
+    tables = [m for m in model.modules() if "Sinusoidal" in type(m).__name__]
+    return [parameter for table in tables for parameter in table.parameters()]
 
 
 def _counts(model: nn.Module) -> dict[str, int]:
