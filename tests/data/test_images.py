@@ -1,0 +1,203 @@
+"""Folders and tables of pictures as rows."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from holdfast.core.errors import DataError
+from holdfast.data.folders import given_sides, is_image_folder, list_pictures
+from holdfast.data.images import left_out, load_images
+from holdfast.split.divide import divide
+
+CLASSES = ("cat", "dog")
+
+
+def fill(folder: Path, count: int = 12, classes: tuple[str, ...] = CLASSES, seed: int = 0) -> Path:
+    """``count`` different pictures of every class, one folder each."""
+    rng = np.random.default_rng(seed)
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            noise = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+            Image.fromarray(noise).save(folder / name / f"{index:02}.png")
+    return folder
+
+
+def test_rows_are_the_sorted_paths_with_the_class_of_their_folder(tmp_path: Path) -> None:
+    table = load_images(fill(tmp_path / "pets", 3))
+    expected = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.png"))
+    assert [Path(p).relative_to(tmp_path).as_posix() for p in table.column("path")] == expected
+    assert table.column("row").tolist() == list(range(6))
+    assert table.classes == CLASSES
+    assert table.column("label").tolist() == [0, 0, 0, 1, 1, 1]
+    assert len(set(table.column("text"))) == 6
+
+
+def test_reading_twice_gives_the_same_rows(tmp_path: Path) -> None:
+    one, two = (load_images(fill(tmp_path / "pets")) for _ in range(2))
+    assert one.column("text") == two.column("text")
+    assert one.column("path") == two.column("path")
+
+
+def test_classes_that_are_numbers_stand_in_their_order(tmp_path: Path) -> None:
+    assert load_images(fill(tmp_path / "d", 3, ("10", "9", "1"))).classes == ("1", "9", "10")
+
+
+def test_broken_pictures_are_left_out_and_named_and_rows_keep_their_places(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "pets")
+    (folder / "cat" / "00.png").write_bytes(b"broken")
+    table = load_images(folder)
+    (finding,) = [f for f in table.findings if f.check == "broken_images"]
+    assert finding.rows == (0,)
+    assert finding.fixed
+    assert table.column("row").tolist() == list(range(1, 24))
+    assert table.source_rows == 24
+    assert left_out(table) == [0]
+    assert not [f for f in table.findings if f.check == "missing_text"]
+
+
+def test_odd_pictures_are_kept_and_named(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "pets")
+    Image.new("CMYK", (8, 8)).save(folder / "dog" / "cmyk.jpg")
+    Image.new("RGB", (1, 1)).save(folder / "dog" / "one.png")
+    table = load_images(folder)
+    found = {f.check: f.rows for f in table.findings}
+    assert found == {"cmyk_images": (24,), "tiny_images": (25,)}
+    assert len(table) == 26
+
+
+def test_more_broken_than_whole_is_an_error(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "pets", 3)
+    for path in (folder / "cat").iterdir():
+        path.write_bytes(b"")
+    (folder / "dog" / "00.png").write_bytes(b"")
+    with pytest.raises(DataError, match="4 pictures of 6"):
+        load_images(folder)
+
+
+def test_one_class_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="two or more sub-folders"):
+        load_images(fill(tmp_path / "pets", classes=("cat",)))
+
+
+def test_a_class_with_too_few_pictures_is_an_error_that_counts_only_whole_ones(
+    tmp_path: Path,
+) -> None:
+    folder = fill(tmp_path / "pets", 3)
+    (folder / "cat" / "00.png").write_bytes(b"")
+    with pytest.raises(DataError, match="too small to divide"):
+        load_images(folder)
+
+
+def test_hidden_and_foreign_files_are_not_rows(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "pets", 3)
+    (folder / ".hidden").mkdir()
+    shutil.copy(folder / "cat" / "00.png", folder / ".hidden" / "a.png")
+    (folder / "cat" / "notes.txt").write_text("x")
+    (folder / "empty").mkdir()
+    listed = list_pictures(folder, by_class=True)
+    assert len(listed.names) == 6
+    assert {f.check for f in listed.findings} == {"other_files", "empty_classes"}
+
+
+def test_parts_for_each_side_are_recognised(tmp_path: Path) -> None:
+    for part in ("train", "val", "test"):
+        fill(tmp_path / "pets" / part)
+    sides, reasons = given_sides(tmp_path / "pets")
+    assert {side: Path(p).name for side, p in sides.items()} == {"valid": "val", "test": "test"}
+    assert [r.what for r in reasons] == ["valid rows", "test rows"]
+    assert load_images(tmp_path / "pets").source == str(tmp_path / "pets" / "train")
+
+
+def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "traffic", 3, ("car", "test", "train"))
+    assert given_sides(folder) == ({}, ())
+    assert load_images(folder).classes == ("car", "test", "train")
+
+
+def test_what_is_a_folder_of_pictures(tmp_path: Path) -> None:
+    fill(tmp_path / "flat")
+    fill(tmp_path / "parts" / "train")
+    (tmp_path / "texts" / "a").mkdir(parents=True)
+    (tmp_path / "texts" / "a" / "b.txt").write_text("x")
+    found = [is_image_folder(tmp_path / name) for name in ("flat", "parts", "texts", "absent")]
+    assert found == [True, True, False, False]
+
+
+def table_of(folder: Path, lines: list[str], header: str = "path,label,user") -> Path:
+    (folder / "list.csv").write_text("\n".join([header, *lines]) + "\n", "utf-8")
+    return folder / "list.csv"
+
+
+def lines_of(folder: Path) -> list[str]:
+    found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png"))
+    return [f"{name},{name.split('/')[0]},u{i % 4}" for i, name in enumerate(found)]
+
+
+def test_a_table_has_paths_relative_to_its_folder(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "pets")
+    table = load_images(table_of(folder, lines_of(folder)), group="user")
+    assert table.columns.text == ("path",)
+    assert table.columns.label == "label"
+    assert table.column("group")[:5] == ["u0", "u1", "u2", "u3", "u0"]
+    assert all(Path(p).is_file() for p in table.column("path"))
+    assert table.column("text") == load_images(folder).column("text")
+
+
+def test_the_column_of_paths_is_found_by_what_it_holds(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "pets")
+    table = load_images(table_of(folder, lines_of(folder), "where,label,user"))
+    assert table.columns.text == ("where",)
+    assert "data.text" in [d.what for d in table.decisions]
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/somewhere/else.png", "cat/../../x.png"])
+def test_a_path_outside_the_tables_folder_is_an_error(tmp_path: Path, name: str) -> None:
+    folder = fill(tmp_path / "pets")
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    source = table_of(folder, [*lines_of(folder), f"{name},cat,u1"])
+    with pytest.raises(DataError, match="outside the table's folder") as caught:
+        load_images(source)
+    assert "row 24" in str(caught.value)
+
+
+def test_an_absent_picture_of_a_table_is_named(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "pets")
+    table = load_images(table_of(folder, [*lines_of(folder), "cat/gone.png,cat,u1"]))
+    (finding,) = [f for f in table.findings if f.check == "broken_images"]
+    assert finding.rows == (24,)
+    assert "no such file" in finding.because
+
+
+def test_without_labels_every_picture_is_listed(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "pets", 3)
+    shutil.copy(folder / "cat" / "00.png", folder / "loose.png")
+    table = load_images(folder, need_label=False)
+    assert len(table) == 7
+    assert set(table.column("label").tolist()) == {-1}
+
+
+def test_a_class_that_a_run_does_not_know_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not among the classes"):
+        load_images(fill(tmp_path / "pets", 3, ("cat", "cow")), classes=CLASSES)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_equal_pictures_stay_on_one_side_of_the_division(tmp_path: Path, seed: int) -> None:
+    folder = fill(tmp_path / "pets", 20)
+    for index in range(6):
+        shutil.copy(folder / "cat" / "00.png", folder / "cat" / f"copy{index}.png")
+        Image.open(folder / "dog" / "00.png").save(folder / "dog" / f"copy{index}.bmp")
+    table = load_images(folder)
+    records = divide(table, seed=seed).records
+    side = dict(zip(records["row"].to_pylist(), records["split"].to_pylist(), strict=True))
+    by_mark: dict[str, set[str]] = {}
+    for row, mark in zip(table.column("row").tolist(), table.column("text"), strict=True):
+        by_mark.setdefault(mark, set()).add(side[row])
+    assert len(by_mark) == 40
+    assert all(len(sides) == 1 for sides in by_mark.values())
