@@ -140,3 +140,35 @@ def finished_run(
     folder = tmp_path_factory.mktemp("runs") / "finished"
     train(override(Recipe(), [f"data.path={marked_csv}", *quick]), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a Llama of two layers of 32 units, drawn at random, and a byte-level tokenizer
+    with a start token that it adds by itself and no chat template."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils import logging
+
+    folder = tmp_path_factory.mktemp("decoder") / "tiny-llama"
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {t: i for i, t in enumerate(["<s>", "</s>", *letters])}
+    inner = Tokenizer(models.BPE(vocabulary, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    logging.disable_progress_bar()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        LlamaForCausalLM(LlamaConfig(
+            vocab_size=len(vocabulary), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+            num_attention_heads=2, max_position_embeddings=256, bos_token_id=0, eos_token_id=1,
+            initializer_range=0.2,
+        )).save_pretrained(folder)  # fmt: skip
+    logging.enable_progress_bar()
+    PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>",
+                            clean_up_tokenization_spaces=False).save_pretrained(folder)  # fmt: skip
+    return folder

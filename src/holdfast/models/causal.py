@@ -40,6 +40,7 @@ class CausalNetwork(nn.Module):
     def __init__(self, plain: Any) -> None:
         super().__init__()
         self.plain = plain
+        self.training = bool(plain.training)
         self.direct = _is_direct(plain)
 
     @property

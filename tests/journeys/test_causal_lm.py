@@ -1,0 +1,189 @@
+"""A causal language model by the command line: chats and plain text, a kill, use, bad rows."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from holdfast.pipeline.main import train
+from holdfast.recipe import Recipe, override
+
+FILES = {"recipe.yaml", "result.json", "events.jsonl", "report.html", "model",
+         "predictions.parquet", "splits.parquet"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_llama: Path) -> list[str]:
+    return [
+        "task=causal-lm", f"model.name={tiny_llama}", "train.max_steps=4", "train.threads=1",
+        "train.precision=float32", "train.batch_size=4", "generate.rows=2",
+        "generate.max_new_tokens=6", "model.max_length=160",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sums(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "sums.jsonl"
+    rows = [{"instruction": f"Add {i} and {j}, please.", "input": "", "output": str(i + j)}
+            for i in range(7) for j in range(6)]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, sums: Path, settings: list[str]) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "sums"
+    train(override(Recipe(), [f"data.path={sums}", *settings]), folder)
+    return folder
+
+
+def test_a_run_on_instructions_leaves_the_whole_folder(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    assert {path.name for path in run.iterdir()} == FILES
+    assert result["task"] == "causal-lm"
+    assert result["classes"] is None
+    metrics = result["test"]["metrics"]
+    assert metrics["perplexity"]["value"] == pytest.approx(math.exp(metrics["token_loss"]["value"]))
+    for name in ("loss", "token_loss", "perplexity", "token_accuracy"):
+        assert metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"]
+    assert result["baseline"]["what"] == "untuned model"
+    assert result["baseline"]["test"]["metrics"]["loss"]["value"] > metrics["loss"]["value"]
+    assert {d["what"]: d["chosen"] for d in result["decisions"]}["chat template"] == "plain"
+    texts = result["generations"]
+    assert [len(texts[side]) for side in ("train", "test")] == [2, 2]
+    assert {"row", "source", "reference", "generated", "untuned"} <= texts["test"][0].keys()
+    assert (run / "report.html").stat().st_size > 10_000
+
+
+def test_predictions_hold_every_test_row(run: Path) -> None:
+    table = pq.read_table(run / "predictions.parquet").to_pydict()
+    result = json.loads((run / "result.json").read_text())
+    assert len(table["row"]) == result["test"]["n"] == result["data"]["test"]
+    assert sum(text is not None for text in table["prediction"]) == 2
+    mean = sum(table["loss"]) / len(table["loss"])
+    assert mean == pytest.approx(result["test"]["metrics"]["loss"]["value"], rel=1e-6)
+
+
+def test_the_saved_folder_gives_the_scored_losses_in_plain_transformers(
+    run: Path, sums: Path
+) -> None:
+    """By hand: the plain template, the answer's tokens and the end, one row at a time."""
+    import torch
+    import transformers as hf
+
+    model: Any = hf.AutoModelForCausalLM.from_pretrained(run / "model")
+    tokenizer: Any = hf.AutoTokenizer.from_pretrained(run / "model")
+    rows = [json.loads(line) for line in sums.read_text().splitlines()]
+    table = pq.read_table(run / "predictions.parquet").to_pydict()
+    for row, loss in zip(table["row"], table["loss"], strict=True):
+        asked = [{"role": "user", "content": rows[row]["instruction"]}]
+        said = [*asked, {"role": "assistant", "content": rows[row]["output"]}]
+        head = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
+        whole = tokenizer.apply_chat_template(said, return_dict=False)
+        ids = torch.tensor([whole[: whole.index(tokenizer.eos_token_id) + 1]])
+        labels = ids.clone()
+        labels[:, : len(head)] = -100
+        with torch.no_grad():
+            assert float(model(input_ids=ids, labels=labels).loss) == pytest.approx(loss, rel=1e-4)
+
+
+def test_its_recipe_repeats_the_run(
+    run: Path, tmp_path: Path, holdfast: Callable[..., Any]
+) -> None:
+    done = holdfast("train", run / "recipe.yaml", "--out", tmp_path / "again", "--json", "--quiet")
+    assert done.code == 0, done.err
+    first = json.loads((run / "result.json").read_text())
+    assert json.loads(done.out)["test"]["metrics"] == first["test"]["metrics"]
+    digest = [hashlib.sha256((f / "model" / "model.safetensors").read_bytes()).hexdigest()
+              for f in (run, tmp_path / "again")]  # fmt: skip
+    assert digest[0] == digest[1]
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been(
+    run: Path, sums: Path, settings: list[str], tmp_path: Path, killed: type[BaseException]
+) -> None:
+    class Kill:
+        name = "kill"
+
+        def gradients_ready(self, state: Any) -> None:
+            if state.step == 2:
+                raise killed
+
+    recipe = override(Recipe(), [f"data.path={sums}", *settings])
+    with pytest.raises(killed):
+        train(recipe, tmp_path / "r", listeners=[Kill()], checkpoint_every_s=0.0)
+    train(recipe, tmp_path / "r", resume=True)
+    for name in ("model/model.safetensors", "predictions.parquet"):
+        assert (tmp_path / "r" / name).read_bytes() == (run / name).read_bytes(), name
+
+
+def test_it_predicts_answers_and_scores_other_rows(
+    run: Path, sums: Path, tmp_path: Path, holdfast: Callable[..., Any]
+) -> None:
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(sums.read_text().splitlines(keepends=True)[:3]))
+    done = holdfast("predict", run, few)
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert [line["row"] for line in lines] == [0, 1, 2]
+    assert all(isinstance(line["prediction"], str) for line in lines)
+    assert all(0 < line["confidence"] <= 1 for line in lines)
+    done = holdfast("evaluate", run, few, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["n"] == 3
+    done = holdfast("predict", run, run, few)
+    assert done.code == 2
+    assert "averages classes" in done.err
+
+
+def test_plain_text_of_the_corpus_is_learned_whole_and_packed(
+    shared_data: Path, settings: list[str], tmp_path: Path
+) -> None:
+    with gzip.open(shared_data / "corpus" / "wikitext2_valid.txt.gz", "rt") as file:
+        (tmp_path / "wiki.txt").write_text(file.read(30_000), encoding="utf-8")
+    texts = [f"data.path={tmp_path / 'wiki.txt'}", *settings, "model.max_length=64"]
+    result = train(override(Recipe(), [*texts, "train.pack=true"]), tmp_path / "r")
+    assert {path.name for path in (tmp_path / "r").iterdir()} == FILES
+    rows = pq.read_table(tmp_path / "r" / "predictions.parquet").to_pydict()["row"]
+    assert result["test"]["n"] > len(rows) == result["data"]["test"]
+    alone = train(override(Recipe(), texts), tmp_path / "alone")
+    for side in ("test", "baseline"):
+        both = [r[side].get("test", r[side])["metrics"]["token_loss"]["value"]
+                for r in (result, alone)]  # fmt: skip
+        assert both[0] == pytest.approx(both[1], rel=1e-4)
+
+
+def test_messages_without_a_template_end_with_the_remedy(
+    settings: list[str], tmp_path: Path, holdfast: Callable[..., Any]
+) -> None:
+    chat = [{"role": "user", "content": "a b c"}, {"role": "assistant", "content": "d"}]
+    path = tmp_path / "chats.jsonl"
+    rows = [[{**chat[0], "content": f"number {n} is it {n * n}?"}, chat[1]] for n in range(20)]
+    path.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    sets = [part for setting in settings for part in ("--set", setting)]
+    done = holdfast("train", path, *sets, "--out", "r")
+    assert done.code == 2
+    assert "--set data.template=chatml" in done.err
+    assert not Path("r").exists()
+
+
+@pytest.mark.parametrize(("setting", "said"), [
+    ("train.metric=f1_macro", "is a metric of classes"),
+    ("train.label_smoothing=0.1", "does not exist for causal-lm"),
+    ("model.max_length=20", "no row with an answer within 20 tokens"),
+])  # fmt: skip
+def test_settings_that_mean_nothing_here_are_refused(
+    setting: str, said: str, sums: Path, settings: list[str], holdfast: Callable[..., Any]
+) -> None:
+    sets = [part for s in [*settings, setting] for part in ("--set", s)]
+    done = holdfast("train", sums, *sets, "--out", "r")
+    assert done.code == 2
+    assert said in done.err
