@@ -15,7 +15,9 @@ from holdfast.report.page import TEMPLATES, UNPRINTABLE
 from holdfast.report.read import RunFiles, read_run
 from holdfast.report.view import division, headline, honest, learning, record
 
-SHOWN = ("accuracy", "f1_macro", "roc_auc", "average_precision", "loss", "ece")
+SHOWN = ("accuracy", "f1_macro", "roc_auc", "average_precision", "loss", "ece", "perplexity",
+         "token_accuracy", "rouge_l", "bleu", "chrf", "exact_match")  # fmt: skip
+TAGS = {"seq2seq": "text2text-generation", "causal-lm": "text-generation"}
 SPECIAL = str.maketrans({c: f"\\{c}" for c in r"\`*_[]<>|#$~"})
 
 
@@ -46,6 +48,7 @@ def render(run: RunFiles) -> str:
         model=str(run.result.get("model") or "a pretrained model"),
         data=headline.data_name(run), version=str(run.result.get("holdfast") or ""),
         things="pictures" if run.result.get("task") == "image-classification" else "texts",
+        writes=str(run.result.get("task")) in TAGS,
         seed=run.result.get("seed"), created=str(run.result.get("created") or ""),
     )  # fmt: skip
     return f"---\n{meta}---\n\n{body}".translate(UNPRINTABLE)
@@ -55,7 +58,9 @@ def metadata(run: RunFiles) -> dict[str, Any]:
     """The front matter. A base model is named only when it is a hub name, never a local path."""
     task = str(run.result.get("task") or "text-classification")
     base = str(run.result.get("model") or "")
-    meta: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": task}
+    meta: dict[str, Any] = {
+        "library_name": "transformers", "pipeline_tag": TAGS.get(task, task),
+    }  # fmt: skip
     if base.count("/") == 1 and not base.startswith((".", "/", "~")):
         meta["base_model"] = base
     scores = {k: v for k, v in metrics(run.part("test")).items() if v.value is not None}

@@ -14,8 +14,8 @@ from holdfast.core.records import Estimate
 
 NBSP = "\u00a0"
 MINUS = "\u2212"
-RATES = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc",
-         "average_precision", "error", "top_k", "confidence")  # fmt: skip
+RATES = ("accuracy", "token_accuracy", "exact_match", "balanced_accuracy", "precision", "recall",
+         "f1", "roc_auc", "average_precision", "error", "top_k", "confidence")  # fmt: skip
 NAMES = {
     "accuracy": "Accuracy", "f1_macro": "F1, macro", "f1_weighted": "F1, weighted",
     "precision_macro": "Precision, macro", "recall_macro": "Recall, macro",
@@ -23,7 +23,10 @@ NAMES = {
     "roc_auc": "ROC-AUC", "average_precision": "Average precision", "loss": "Loss",
     "refined_loss": "Refined loss", "ece": "Calibration error (ECE)", "mcc": "Matthews correlation",
     "f1": "F1", "precision": "Precision", "recall": "Recall",
-    "balanced_accuracy": "Balanced accuracy",
+    "balanced_accuracy": "Balanced accuracy", "token_loss": "Loss a token",
+    "token_accuracy": "Token accuracy", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2",
+    "rouge_l": "ROUGE-L", "rouge_lsum": "ROUGE-Lsum", "bleu": "BLEU", "chrf": "chrF",
+    "exact_match": "Exact match",
 }  # fmt: skip
 
 

@@ -14,7 +14,15 @@ from markupsafe import Markup
 from holdfast.core.files import write_text
 from holdfast.report.numbers import moment
 from holdfast.report.read import RunFiles, read_run
-from holdfast.report.view import division, headline, honest, learning, mistakes, record
+from holdfast.report.view import (
+    division,
+    generations,
+    headline,
+    honest,
+    learning,
+    mistakes,
+    record,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Characters that HTML cannot hold; a lone surrogate cannot even be written.
@@ -60,6 +68,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
     """The parts of the page in reading order; a part without data is left out."""
     parts = (
         Section("score", "The honest score", honest.honest(run)),
+        Section("generations", "What it writes", generations.generations(run)),
         Section("learning", "How it learned", learning.learning(run)),
         Section("gap", "The gap", learning.gap(run)),
         Section("division", "How the rows were divided", division.division(run)),
@@ -74,7 +83,9 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         Section("facts", "Model, versions and machine", record.facts(run)),
         Section("load", "Load the model", record.loading(run)),
     )
-    optional = {"confusion", "classes", "calibration", "hardest", "settings", "facts"}
+    optional = {
+        "generations", "confusion", "classes", "calibration", "hardest", "settings", "facts",
+    }  # fmt: skip
     return tuple(part for part in parts if part.id not in optional or part.data)
 
 

@@ -171,11 +171,7 @@ def score_rows(finish: Finish) -> Scored:
     blocks = {
         "classes": None, "test": {**tested.to_json(), "opened_at": finish.opened_at}, **others,
         "baseline": _baseline(outputs, before, made[1], recipe.seed),
-        "generations": generations_block(
-            made[0], made[1], texts_column(ready.train, finish.splits.train.table, "target"),
-            {"beams": writing.beams, "max_new_tokens": writing.max_new_tokens,
-             "rows": recipe.generate.rows},
-        ),
+        "generations": _generations(finish, writing, *made),
         "hardest": None, "model_facts": _facts(ready), "careless": None,
     }  # fmt: skip
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
@@ -214,6 +210,22 @@ def _baseline(
     comparison = to_json(compare_tokens(outputs, before, seed=seed))
     return {"what": what, "test": test, "all": [{"what": what, "test": test}],
             "comparison": comparison}  # fmt: skip
+
+
+def _generations(
+    finish: Finish, writing: Writing, train: Generated, test: Generated
+) -> dict[str, Any]:
+    """Texts side by side, what they repeat, and their overlap with the references."""
+    recipe, table = finish.ready.recipe, finish.splits.train.table
+    settings = {"beams": writing.beams, "max_new_tokens": writing.max_new_tokens,
+                "rows": recipe.generate.rows}  # fmt: skip
+    answers = texts_column(finish.ready.train, table, "target")
+    scores = {
+        "test": score_generated(test, seed=recipe.seed),
+        "test_untuned": score_generated(test, seed=recipe.seed, untuned=True),
+        "train": score_generated(train, seed=recipe.seed),
+    }
+    return {**generations_block(train, test, answers, settings), "scores": to_json(scores)}
 
 
 def _facts(ready: Ready) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from holdfast.report.numbers import (
 )
 from holdfast.report.read import RunFiles
 
-FIRST = ("accuracy", "f1_macro", "balanced_accuracy", "loss")
+FIRST = ("accuracy", "f1_macro", "balanced_accuracy", "perplexity", "loss")
+LOSSES = ("loss", "token_loss", "perplexity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def honest(run: RunFiles) -> Honest:
         chart=dots("score", _lines(name, value, others), name, f"{metric_name(name)} on test rows"),
         columns=("This model", *(_capital(what) for what, _ in others)),
         table=_table(scores, others),
-        paired=_paired(run.part("baseline", "comparison"), name),
+        paired=_paired(run.part("baseline", "comparison"), name, _compared(run)),
         careless=_careless(run.part("careless"), name),
     )  # fmt: skip
 
@@ -144,10 +145,30 @@ def _sentence(
     )
     if not others or others[0][1].get(name) is None:
         return f"{start}."
-    return f"{start}; the best baseline, {others[0][0]}, {number(others[0][1][name].value, name)}."
+    beside = number(others[0][1][name].value, name)
+    if name == "perplexity":
+        return f"{start}; that of the {others[0][0]} {beside}.{_overlap(run)}"
+    return f"{start}; the best baseline, {others[0][0]}, {beside}."
 
 
-def _paired(raw: Mapping[str, Any], name: str) -> Paired | None:
+def _overlap(run: RunFiles) -> str:
+    """ROUGE-L of the generated sample in a sentence; empty where nothing was generated."""
+    found = {side: estimate(run.part("generations", "scores", side).get("rouge_l"))
+             for side in ("test", "test_untuned")}  # fmt: skip
+    if found["test"].value is None:
+        return ""
+    told = f" ROUGE-L of its texts is {number(found['test'].value, 'rouge_l')}"
+    before = found["test_untuned"].value
+    return f"{told}." if before is None else f"{told}, before {number(before, 'rouge_l')}."
+
+
+def _compared(run: RunFiles) -> str:
+    """What the paired test compares the fine-tune with."""
+    untuned = run.part("baseline").get("what") == "untuned model"
+    return "untuned model" if untuned else "linear probe"
+
+
+def _paired(raw: Mapping[str, Any], name: str, other: str) -> Paired | None:
     if not raw:
         return None
     rate = is_rate(str(raw.get("metric") or name))
@@ -155,7 +176,8 @@ def _paired(raw: Mapping[str, Any], name: str) -> Paired | None:
     show = points if rate else compact
     known = difference.low is not None and difference.high is not None
     return Paired(
-        verdict=_paired_words(difference, raw.get("p_value")),
+        verdict=_paired_words(difference, raw.get("p_value"), other,
+                              str(raw.get("metric")) in LOSSES),
         difference=f"{show(difference.value)}{' points' if rate else ''}",
         span=f"{show(difference.low)} to {show(difference.high)}" if known else "",
         p=p_value(raw.get("p_value")),
@@ -163,16 +185,17 @@ def _paired(raw: Mapping[str, Any], name: str) -> Paired | None:
     )  # fmt: skip
 
 
-def _paired_words(difference: Estimate, p: float | None) -> str:
+def _paired_words(difference: Estimate, p: float | None, other: str, loss: bool) -> str:
     """The test decides where there is one; else the interval."""
     if difference.value is None or (p is None and difference.low is None):
-        return "The fine-tune and the linear probe could not be compared."
+        return f"The fine-tune and the {other} could not be compared."
     apart = p < 1 - difference.level if p is not None else not _holds_zero(difference)
-    if apart and difference.value > 0:
-        return "The fine-tune is better than the linear probe, beyond chance."
-    if apart and difference.value < 0:
-        return "The fine-tune is worse than the linear probe, beyond chance."
-    return "The fine-tune and the linear probe cannot be told apart on these rows."
+    gain = -difference.value if loss else difference.value
+    if apart and gain > 0:
+        return f"The fine-tune is better than the {other}, beyond chance."
+    if apart and gain < 0:
+        return f"The fine-tune is worse than the {other}, beyond chance."
+    return f"The fine-tune and the {other} cannot be told apart on these rows."
 
 
 def _holds_zero(difference: Estimate) -> bool:

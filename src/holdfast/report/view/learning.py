@@ -41,6 +41,8 @@ class Learning:
     stopped: str
     phases: tuple[str, ...]
     missing: str
+    rate: str
+    refined: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +63,22 @@ def learning(run: RunFiles) -> Learning:
         Series(VALID, "valid", _column(looks, "valid_loss")),
         Series(REFINED, "refined", _column(looks, "refined_loss")),
     ]
+    rate = _rate(looks)
     rates = [
-        Series(PROBE, "train", _column(looks, "train_metrics", "accuracy")),
-        Series(VALID, "valid", _column(looks, "valid_metrics", "accuracy")),
+        Series(PROBE, "train", _column(looks, "train_metrics", rate)),
+        Series(VALID, "valid", _column(looks, "valid_metrics", rate)),
     ]
+    refined = losses[2].values != losses[1].values or not looks
     best = run.result.get("best_step")
     return Learning(
-        loss=_chart("loss", "Loss over the run", looks, losses, best),
-        accuracy=_chart("accuracy", "Accuracy over the run", looks, rates, best),
-        legend=tuple((s.style, s.name) for s in losses if any(v is not None for v in s.values)),
+        loss=_chart("loss", "Loss over the run", looks, losses if refined else losses[:2], best),
+        accuracy=_chart(rate, f"{metric_name(rate)} over the run", looks, rates, best),
+        legend=tuple((s.style, s.name) for s in (losses if refined else losses[:2])
+                     if any(v is not None for v in s.values)),
         looks=tuple(_look(look, [*losses, *rates], i, best) for i, look in enumerate(looks)),
         best=count(best), stopped=sentence(str(run.result.get("stopped_because") or "")),
-        phases=_phases(looks), missing=_missing(looks, losses[1]),
+        phases=_phases(looks), missing=_missing(looks, losses[1]), rate=metric_name(rate),
+        refined=refined,
     )  # fmt: skip
 
 
@@ -98,6 +104,12 @@ def gap(run: RunFiles) -> Gap:
             for name in names
         ),
     )  # fmt: skip
+
+
+def _rate(looks: list[Mapping[str, Any]]) -> str:
+    """What share of answers, or of target tokens, is right."""
+    measured = [look.get("valid_metrics") or look.get("train_metrics") or {} for look in looks]
+    return "token_accuracy" if any("token_accuracy" in found for found in measured) else "accuracy"
 
 
 def _step(look: Mapping[str, Any]) -> int:

@@ -142,7 +142,7 @@ def hardest(run: RunFiles) -> Hardest | None:
         lists = run.records("hardest", "loss"), run.records("hardest", "confidently_wrong")
         rows = [tuple(map(_row, lines[:HARDEST])) for lines in lists]
         return Hardest(rows[0], rows[1], has_text=True)
-    if not run.predictions:
+    if not run.predictions or run.part("generations"):
         return None
     wrong = [p for p in run.predictions if p.prediction != p.label]
     losses = sorted(run.predictions, key=lambda p: (-(p.loss or 0.0), p.row))

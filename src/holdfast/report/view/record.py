@@ -11,6 +11,7 @@ from holdfast.report.numbers import compact, count, duration, plural, sentence
 from holdfast.report.read import RunFiles
 
 SEVERITIES = {"error": "bad", "warn": "warn", "info": "info"}
+WRITERS = {"seq2seq": "AutoModelForSeq2SeqLM", "causal-lm": "AutoModelForCausalLM"}
 ORDER = {"error": 0, "warn": 1, "info": 2}
 
 
@@ -118,6 +119,15 @@ def loading(run: RunFiles, folder: str = "model") -> str:
             "from transformers import pipeline\n"
             f'classify = pipeline("image-classification", model="{folder}")\n'
             'classify("picture.png")'
+        )
+    if writes := WRITERS.get(str(run.result.get("task"))):
+        return (
+            f"from transformers import {writes}, AutoTokenizer\n"
+            f'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n'
+            f'model = {writes}.from_pretrained("{folder}")\n'
+            'inputs = tokenizer("A text to begin with.", return_tensors="pt")\n'
+            "ids = model.generate(**inputs, max_new_tokens=100)\n"
+            "print(tokenizer.decode(ids[0], skip_special_tokens=True))"
         )
     length = run.part("model_facts").get("max_length")
     cut = f", truncation=True, max_length={length}" if isinstance(length, int) else ""
