@@ -8,7 +8,7 @@ STATE := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 STAMP := $(VENV)/.ready-$(STATE)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo check test bench lint format types imports tests wheel clean
+.PHONY: help setup demo check test bench recipes lint format types imports tests wheel clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -53,6 +53,9 @@ tests: setup
 bench: setup  ## the benchmarks; resumable, one JSON line a finished cell
 	$(BIN)/python -m pip install --quiet -c constraints.txt 'setfit>=1.1'
 	$(BIN)/python benchmarks/run_all.py
+
+recipes: setup  ## look up every name in recipes/ on the hub; says so when there is no network
+	$(BIN)/python scripts/check_recipes.py
 
 wheel: setup  ## build a wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps -w dist .

@@ -17,7 +17,7 @@ TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "spiece.model",
     "sentencepiece.bpe.model", "tokenizer.model",
 )  # fmt: skip
-SMALL_FILES = ("*.json", "*.txt", "*.model")
+SMALL_FILES = ("*.json", "*.txt", "*.model", "*.spm")
 HUB_TIMEOUT_S = 15
 UNREACHABLE = "the hub is not reachable"
 TRUST = "--set model.trust_remote_code=true"
