@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 def act(run: Run, action: Action) -> None:
     """Apply one action and write it into the journal with its reason.
 
-    ``Stop`` ends the run after this evaluation point; ``Continue`` changes nothing.
+    ``Stop`` ends the run after this evaluation point; ``Continue`` changes nothing;
+    ``HalveBatch`` has been done by then.
     """
     if action.action == "Stop":
         run.stop_because = action.because
-    elif action.action != "Continue":
+    elif action.action not in ("Continue", "HalveBatch"):
         raise Defect("control", "advised an action that the loop cannot apply", action.action)
     run.actions.append((run.step, action))
     run.journal.write("action", run.step, action=action.action, because=action.because,

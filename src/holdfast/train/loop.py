@@ -39,6 +39,7 @@ from holdfast.core.errors import Interrupted, MachineError
 from holdfast.core.records import Action, Snapshot, Verdict
 from holdfast.core.seeds import derive_seed
 from holdfast.train.act import act
+from holdfast.train.memory import lacks_memory
 from holdfast.train.run import Job, Run
 from holdfast.train.signals import StopSignals
 from holdfast.train.snapshot import take_snapshot
@@ -202,20 +203,12 @@ def memory_errors(what: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _lacks_memory(error):
+        if not lacks_memory(error):
             raise
         raise MachineError(
             what, "needs more memory than there is", None,
             "Halve train.batch_size and double train.accumulate, or lower model.max_length.",
         ) from error  # fmt: skip
-
-
-def _lacks_memory(error: Exception) -> bool:
-    """Whether it is one: PyTorch has a class for GPUs, only a sentence for the processor."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    told = str(error).lower()
-    return any(said in told for said in ("out of memory", "not enough memory", "allocate memory"))
 
 
 def _fitted(run: Run) -> Fitted:

@@ -77,6 +77,7 @@ class Run:
         self.phase_index = 0
         self.step_in_phase = 0
         self.examples_seen = 0
+        self.halvings = 0
         self.history: list[Snapshot] = []
         self.verdict: Verdict | None = None
         self.actions: list[tuple[int, Action]] = []
@@ -152,7 +153,7 @@ class Run:
         """Everything a resume needs, in types that the weights-only loader reads."""
         names = ("step", "phase_index", "step_in_phase", "examples_seen", "running_loss",
                  "learning_rate", "gradient_norms", "evaluate_s", "guard_s", "stop_because",
-                 "finished")  # fmt: skip
+                 "finished", "halvings")  # fmt: skip
         return {
             **{name: getattr(self, name) for name in names},
             "seconds": self.seconds,
@@ -163,7 +164,7 @@ class Run:
             "previous": self.previous,
             "best": [self.best.step, self.best.tensors],
             **self._optimizer_state(),
-            "random": _random_state(),
+            "random": random_state(),
             "history": [_pack(snapshot) for snapshot in self.history],
             "actions": [(s, a.action, a.because, dict(a.settings)) for s, a in self.actions],
             "advisor": self.job.advisor.state_dict() if self.job.advisor else None,
@@ -184,7 +185,7 @@ class Run:
         """Continue from ``state_dict``; ``begin_phase`` makes the optimizer of its phase."""
         for name in ("step", "phase_index", "step_in_phase", "examples_seen", "running_loss",
                      "learning_rate", "gradient_norms", "evaluate_s", "guard_s", "stop_because",
-                     "finished"):  # fmt: skip
+                     "finished", "halvings"):  # fmt: skip
             setattr(self, name, state[name])
         if abs(state["frozen"] - self._frozen_sum) > 1e-6 * max(1.0, abs(state["frozen"])):
             raise Defect("the frozen weights", "are not those of the checkpoint")
@@ -205,7 +206,7 @@ class Run:
             keeper.load_state_dict(state["listeners"][name])
         self.verdict = self.job.monitor(self.history)
         self.journal.cut(state["journal_size"])
-        _set_random_state(state["random"])
+        set_random_state(state["random"])
 
     @cached_property
     def _frozen_sum(self) -> float:
@@ -239,12 +240,14 @@ def _handlers(event: str, listeners: Sequence[Any]) -> list[Callable[[Run], None
     return [getattr(listener, event) for listener in listeners if hasattr(listener, event)]
 
 
-def _random_state() -> dict[str, Any]:
+def random_state() -> dict[str, Any]:
+    """Where PyTorch's generators are."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"torch": torch.get_rng_state(), "cuda": cuda}
 
 
-def _set_random_state(state: dict[str, Any]) -> None:
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put them back there."""
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])

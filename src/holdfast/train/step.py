@@ -10,6 +10,7 @@ import torch
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Ints
 from holdfast.train.batches import class_batch, parts_by_length, shard, window_batches
+from holdfast.train.memory import in_less_memory, pieces
 
 if TYPE_CHECKING:
     from holdfast.train.run import Run
@@ -49,21 +50,12 @@ def train_step(run: Run, rows: Ints) -> None:
     The gradient is that of Σ weight · loss ÷ Σ weight over the whole update (each row weighs 1, or
     its target tokens), whatever the pieces it is computed in: micro-batches, parts, processes.
     """
-    assert run.optimizer is not None
     run.network.train()
     whole = run.phase.loss == "contrast"
     rank, world = run.job.accelerator.process_index, run.job.accelerator.num_processes
     mine = rows if whole else shard(rows, rank, world)
-    run.optimizer.zero_grad(set_to_none=True)
-    total = 0.0
-    task, examples = run.job.task, run.job.train
-    weight = float(task.weights(examples, rows).sum())
-    for piece in [mine] if whole else _micro_batches(run, mine):
-        share = torch.as_tensor(task.weights(examples, piece) / weight, dtype=torch.float32)
-        losses = _losses(run, piece)
-        loss = (losses * share.to(losses.device)).sum()
-        run.job.accelerator.backward(loss)
-        total += float(loss.detach())
+    weight = float(run.job.task.weights(run.job.train, rows).sum())
+    total = in_less_memory(run, lambda: _gradients(run, mine, weight))
     total = _combine(run, total, average=whole)
     if not math.isfinite(total):
         raise _not_a_number(run, total)
@@ -74,8 +66,22 @@ def train_step(run: Run, rows: Ints) -> None:
     run.emit("step_done")
 
 
+def _gradients(run: Run, rows: Ints, weight: float) -> float:
+    """Gradients of these rows' share of the update, from nothing; returns its loss."""
+    assert run.optimizer is not None
+    run.optimizer.zero_grad(set_to_none=True)
+    task, examples, total = run.job.task, run.job.train, 0.0
+    for piece in [rows] if run.phase.loss == "contrast" else _micro_batches(run, rows):
+        share = torch.as_tensor(task.weights(examples, piece) / weight, dtype=torch.float32)
+        losses = _losses(run, piece)
+        loss = (losses * share.to(losses.device)).sum()
+        run.job.accelerator.backward(loss)
+        total += float(loss.detach())
+    return total
+
+
 def _micro_batches(run: Run, rows: Ints) -> list[Ints]:
-    return parts_by_length(rows, run.job.train.lengths, run.phase.accumulate) if len(rows) else []
+    return parts_by_length(rows, run.job.train.lengths, pieces(run)) if len(rows) else []
 
 
 def _losses(run: Run, rows: Ints) -> torch.Tensor:
