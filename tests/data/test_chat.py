@@ -132,7 +132,8 @@ def test_llama_2_text_as_it_is_published_is_parsed_back() -> None:
 
 
 @pytest.mark.parametrize(("turns", "fault"), [
-    ([ANSWER, QUESTION], "roles_out_of_order"), ([QUESTION, QUESTION, ANSWER], "roles_out_of_order"),
+    ([ANSWER, QUESTION], "roles_out_of_order"),
+    ([QUESTION, QUESTION, ANSWER], "roles_out_of_order"),
     ([QUESTION, SYSTEM, ANSWER], "roles_out_of_order"), ([QUESTION], "no_answer"),
     ([QUESTION, {"role": "assistant", "content": " "}], "empty_answer"), ([], "no_chat"),
     ([{"role": "user", "content": ""}, ANSWER], "empty_prompt"),
@@ -195,5 +196,5 @@ def test_an_unknown_template_names_the_nearest(rows: Write) -> None:
 
 @pytest.mark.parametrize("row", [{"a": 1}, {"label": "x", "n": 2}])
 def test_columns_that_cannot_be_told_are_asked_for(rows: Write, row: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="data.messages"):
+    with pytest.raises(DataError, match=r"data\.messages"):
         load_chats(rows([row] * 3))

@@ -85,11 +85,15 @@ class CausalNetwork(nn.Module):
         return logits
 
     def layers(self) -> list[Layer]:
-        """Embeddings, each block, the head; every weight is in exactly one. A head that shares the
-        embeddings' weights has none of its own."""
-        found = blocks_in_order(self.backbone, int(self.config.num_hidden_layers))
-        shared = self.head.weight is self.word_embeddings.weight
-        return [*found, Layer("head", () if shared else (self.head,))]
+        """Embeddings (a learnt prompt among them), each block, the head; every weight is in exactly
+        one. A head that shares the embeddings' weights has none of its own."""
+        body, head = self.backbone, self.head
+        first, *blocks = blocks_in_order(body, int(self.config.num_hidden_layers))
+        own = {id(body), id(head), *map(id, first.modules)}
+        beside = tuple(module for module in self.plain.children() if id(module) not in own)
+        shared = head.weight is self.word_embeddings.weight
+        last = Layer("head", () if shared else (head,))
+        return [Layer(first.name, (*beside, *first.modules)), *blocks, last]
 
     def save(self, folder: Path, tokenizer: Any) -> None:
         """Write a folder that plain ``AutoModelForCausalLM`` loads without remote code; with an

@@ -113,6 +113,11 @@ def _template(loaded: LoadedCausal, table: Table, recipe: Recipe) -> tuple[Decis
 def _packing(loaded: LoadedCausal, recipe: Recipe) -> tuple[Decision, ...]:
     if not recipe.train.pack:
         return ()
+    if recipe.model.adapter.kind == "prompt":
+        raise RecipeError(
+            "train.pack", "cannot be used with a learnt prompt, which stands before every line",
+            True, "Leave it out, or choose model.adapter.kind=lora.",
+        )  # fmt: skip
     if not keeps_apart(loaded.network):
         raise RecipeError(
             "train.pack", f"cannot be used with {loaded.facts['architecture']}: examples on one "
