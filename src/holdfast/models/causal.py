@@ -77,7 +77,7 @@ class CausalNetwork(nn.Module):
         the model itself when it is loaded), those of other positions are never computed: they are
         the largest tensor of a step.
         """
-        if not self.direct or _prompted(self):
+        if not self.direct or has_prompt(self):
             whole: Tensor = self(**inputs)
             return whole.flatten(0, 1)[where]
         states = self.backbone(**inputs, use_cache=False).last_hidden_state
@@ -117,13 +117,14 @@ class LoadedCausal:
 
 def load_causal(
     name: str, *, revision: str | None = None, trust_remote_code: bool = False,
-    max_length: int | None = None, dropout: float | None = None, seed: int = 0,
+    max_length: int | None = None, dropout: float | None = None, seed: int = 0, taken: int = 0,
 ) -> LoadedCausal:  # fmt: skip
     """Load a decoder (Llama, Mistral, Qwen, Gemma, Phi, GPT-2, SmolLM, DeepSeek …) in float32 and
     evaluation mode.
 
     The vocabulary is never resized. A tokenizer without a padding token gets a spare or its
-    end-of-text token for generation; in training nothing is read off padding.
+    end-of-text token for generation; in training nothing is read off padding. ``taken`` positions
+    are not for the text (a learnt prompt's).
 
     Raises
     ------
@@ -137,7 +138,7 @@ def load_causal(
     source = find_model(name, revision=revision, trust=trust_remote_code)
     config = _config(source, dropout)
     tokenizer = load_tokenizer(source, trust_remote_code, need_pad=False)
-    length, reason = choose_max_length(source.folder, config, tokenizer, max_length)
+    length, reason = choose_max_length(source.folder, config, tokenizer, max_length, taken)
     plain = _weights(source, config, seed)
     pad = _give_pad(plain, tokenizer)
     network = CausalNetwork(plain).eval()
@@ -275,7 +276,7 @@ def keeps_apart(network: CausalNetwork) -> bool:
     return bool(torch.allclose(alone.float(), beside.float(), rtol=1e-3, atol=1e-3))
 
 
-def _prompted(network: CausalNetwork) -> bool:
+def has_prompt(network: CausalNetwork) -> bool:
     """Whether a learnt prompt stands before every text: only the whole model reads it."""
     adapter = adapter_of(network)
     return adapter is not None and adapter.spec.kind == "prompt"

@@ -23,6 +23,7 @@ from holdfast.evaluate.causal import (
     write_answers,
 )
 from holdfast.evaluate.tokens import score_tokens
+from holdfast.models.adapter import PROMPT_VECTORS
 from holdfast.models.causal import (
     CausalNetwork,
     LoadedCausal,
@@ -71,6 +72,7 @@ def load(recipe: Recipe, table: Table) -> Loaded:
     loaded = load_causal(
         model.name, revision=model.revision, trust_remote_code=model.trust_remote_code,
         max_length=model.max_length, dropout=model.dropout, seed=recipe.seed,
+        taken=(model.adapter.rank or PROMPT_VECTORS) if model.adapter.kind == "prompt" else 0,
     )  # fmt: skip
     reasons = (*loaded.decisions, *_template(loaded, table, recipe), *_packing(loaded, recipe))
     total, _ = count_parameters(loaded.network)

@@ -26,7 +26,7 @@ from holdfast.evaluate.generation import (
     score_generated,
 )
 from holdfast.evaluate.tokens import TokenOutputs, compare_tokens, score_tokens
-from holdfast.models.causal import CausalNetwork, load_saved_causal
+from holdfast.models.causal import CausalNetwork, has_prompt, load_saved_causal
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.outcome import scores_block
@@ -65,7 +65,10 @@ def score_rows(finish: Finish) -> Scored:
     valid, probe = _other_rows(finish)
     untuned = _untuned(finish)
     before = _measured(finish, untuned, examples, groups)
-    first = {side: _answers(ready, untuned, tokenizer, s) for side, s in samples.items()}
+    first: dict[str, list[str] | None] = dict.fromkeys(samples)
+    # A learnt prompt stands before every call of the model, and generation calls it for each token.
+    if not has_prompt(untuned):
+        first.update({side: _answers(ready, untuned, tokenizer, s) for side, s in samples.items()})
     generated = {side: _generated(samples[side], tuned[side], first[side]) for side in samples}
     blocks = {
         "classes": None, "test": scores_block(test, finish.opened_at),
@@ -140,7 +143,7 @@ def _answers(ready: Ready, network: CausalNetwork, tokenizer: Any, sample: _Samp
     return texts
 
 
-def _generated(sample: _Sample, tuned: list[str], untuned: list[str]) -> Generated:
+def _generated(sample: _Sample, tuned: list[str], untuned: list[str] | None) -> Generated:
     rows = np.asarray(sample.table.column("row"), dtype=np.int64)
     groups = sample.table.column("group") if sample.table.has_groups else None
     prompts = sample.prompts
