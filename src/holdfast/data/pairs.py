@@ -24,6 +24,7 @@ from holdfast.data.raw import BATCH_ROWS, Raw
 from holdfast.data.scratch import scratch_file
 from holdfast.data.source import read_source
 from holdfast.data.table import Columns, Table
+from holdfast.data.template import fill_template, named_columns
 
 if TYPE_CHECKING:
     import datasets
@@ -70,19 +71,35 @@ def load_pairs(
     return replace(table, findings=(*findings, *pair_findings(table)), decisions=decided)
 
 
-def pairs_from_texts(texts: Sequence[str], source: str = "memory") -> Table:
-    """Sources without targets, already in memory; every text stays, an empty one too."""
+def pairs_from_texts(
+    texts: Sequence[str], source: str = "memory", template: str | None = None
+) -> Table:
+    """Sources without targets, already in memory; every text stays, an empty one too. A
+    ``template`` of one column (a prefix, say) is filled in; one of several cannot be."""
     for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(f"{source}, row {row}", "is not a text", text, "Give a string a row.")
+    filled = pa.array(list(texts), pa.string())
+    if template is not None:
+        filled = _filled(template, filled, source)
     arrays = {
         "row": pa.array(np.arange(len(texts), dtype=np.int64)),
-        "text": pa.array(list(texts), pa.string()),
+        "text": filled,
         "target": pa.array([""] * len(texts), pa.string()),
         "label": pa.array(np.zeros(len(texts), dtype=np.int64)),
     }
     rows = _mapped([pa.RecordBatch.from_pydict(arrays)])
     return Table(rows, (ALL,), Columns(("text",), None), source, len(texts))
+
+
+def _filled(template: str, texts: pa.Array, source: str) -> pa.Array:
+    names = named_columns(template)
+    if len(names) > 1:
+        raise DataError(
+            source, f"holds one text a row, and the run's template reads {len(names)} columns",
+            template, "Give a file with these columns.",
+        )  # fmt: skip
+    return fill_template(template, {names[0]: texts})
 
 
 def _rows(raw: Raw, columns: Columns, need_target: bool) -> tuple[datasets.Dataset, list[Finding]]:

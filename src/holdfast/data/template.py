@@ -33,6 +33,11 @@ def template_columns(template: str, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(fields))
 
 
+def named_columns(template: str) -> tuple[str, ...]:
+    """The columns that the template names, in its order."""
+    return tuple(dict.fromkeys(field for _, field in _pieces(template) if field is not None))
+
+
 def fill_template(template: str, columns: dict[str, pa.Array]) -> pa.Array:
     """One text a row; null where one of its columns is null."""
     parts: list[object] = []

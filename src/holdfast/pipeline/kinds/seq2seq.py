@@ -306,7 +306,7 @@ def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
 
 def _sources(part: DataPart, data: str | Sequence[str]) -> Table:
     if not isinstance(data, str):
-        return pairs_from_texts(data)
+        return pairs_from_texts(data, template=part.template)
     return load_pairs(
         data, text=None if part.template else part.text, template=part.template,
         encoding=part.encoding, need_target=False,

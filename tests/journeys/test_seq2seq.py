@@ -1,0 +1,279 @@
+"""Sequence-to-sequence from the command line to a whole run folder, and back to life."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import signal
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+import torch
+
+NAMES = ["ann", "bob", "cid", "dee", "eve", "fay", "gus", "hal"]
+THINGS = ["tea", "bread", "apples", "milk", "soup", "cake", "rice", "eggs"]
+FILLERS = ["hello", "well", "now", "then", "maybe", "so", "today", "please", "yes", "no"]
+WORDS = [*NAMES, *THINGS, *FILLERS, "wants", ":", "I", "want", "some"]
+SPECIAL = ["<pad>", "</s>", "<unk>"]
+
+
+def load(name: str) -> ModuleType:
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"holdfast_tests_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def words(texts: list[str]) -> Any:
+    """A word tokenizer trained on the rows."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.train_from_iterator(
+        texts, trainers.WordLevelTrainer(vocab_size=800, special_tokens=SPECIAL)
+    )
+    inner.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def tiny_t5(folder: Path, texts: list[str]) -> Path:
+    from transformers import T5Config, T5ForConditionalGeneration
+    from transformers.utils import logging
+
+    tokenizer = words(texts)
+    logging.disable_progress_bar()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        T5ForConditionalGeneration(T5Config(
+            vocab_size=max(64, len(tokenizer)), d_model=32, d_kv=8, d_ff=64, num_layers=2,
+            num_heads=4, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
+        )).save_pretrained(folder)  # fmt: skip
+    logging.enable_progress_bar()
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 short dialogues of which the summary says who wants what."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("pairs") / "dialogues.jsonl"
+    lines = []
+    for i in range(120):
+        who, what = NAMES[rng.integers(8)], THINGS[rng.integers(8)]
+        filler = " ".join(rng.choice(FILLERS, 6))
+        lines.append({"id": i, "dialogue": f"{who} : {filler} I want some {what} {filler[:9]}",
+                      "summary": f"{who} wants {what}"})  # fmt: skip
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def t5(tmp_path_factory: pytest.TempPathFactory, pairs: Path) -> Path:
+    rows = [json.loads(line) for line in pairs.read_text("utf-8").splitlines()]
+    texts = [row["dialogue"] + " " + row["summary"] for row in rows]
+    return tiny_t5(tmp_path_factory.mktemp("model") / "tiny-t5", texts)
+
+
+@pytest.fixture(scope="session")
+def settings(pairs: Path, t5: Path) -> list[str]:
+    return [
+        "task=seq2seq", f"data.path={pairs}", f"model.name={t5}", "train.epochs=3",
+        "train.learning_rate=3e-3", "train.precision=float32", "train.threads=1",
+        "generate.rows=8", "generate.max_new_tokens=8",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def done(tmp_path_factory: pytest.TempPathFactory, settings: list[str]) -> Path:
+    from holdfast.pipeline.main import train
+    from holdfast.recipe import Recipe, override
+
+    folder = tmp_path_factory.mktemp("runs") / "done"
+    train(override(Recipe(), settings), folder)
+    return folder
+
+
+def result_of(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "result.json").read_text("utf-8"))
+    return found
+
+
+def test_the_run_folder_is_whole(done: Path) -> None:
+    names = {"recipe.yaml", "result.json", "events.jsonl", "report.html", "model",
+             "predictions.parquet", "splits.parquet"}  # fmt: skip
+    assert {path.name for path in done.iterdir()} == names
+    result = result_of(done)
+    assert (result["schema"], result["task"], result["classes"]) == (1, "seq2seq", None)
+    for name in ("loss", "perplexity", "token_accuracy", "rouge_l", "bleu", "chrf", "exact_match"):
+        assert {"value", "low", "high"} <= result["test"]["metrics"][name].keys(), name
+    assert result["baseline"]["what"] == "untuned model"
+    assert set(result["generations"]["counts"]) >= {"train", "test", "train_untuned"}
+    assert len(result["generations"]["test"]) == 8
+    assert result["settings"]["model"]["max_target_length"] == 8
+
+
+def test_it_learns_more_than_the_untuned_model_knew(done: Path) -> None:
+    result = result_of(done)
+    before = result["baseline"]["test"]["metrics"]["loss"]["value"]
+    assert result["test"]["metrics"]["loss"]["value"] < before
+    assert result["baseline"]["comparison"]["difference"]["value"] < 0
+
+
+def test_predictions_hold_every_test_row(done: Path) -> None:
+    table = parquet.read_table(done / "predictions.parquet").to_pylist()
+    result = result_of(done)
+    assert len(table) == result["test"]["n"] == result["data"]["test"]
+    assert sum(row["prediction"] is not None for row in table) == 8
+    losses = [row["loss"] for row in table]
+    assert np.mean(losses) == pytest.approx(result["test"]["metrics"]["loss"]["value"])
+    assert all("wants" in row["label"] for row in table)
+
+
+def test_plain_transformers_gives_the_scored_losses_and_texts(done: Path, pairs: Path) -> None:
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    rows = [json.loads(line) for line in pairs.read_text("utf-8").splitlines()]
+    tokenizer = AutoTokenizer.from_pretrained(done / "model")
+    model = AutoModelForSeq2SeqLM.from_pretrained(done / "model").eval()
+    for row in parquet.read_table(done / "predictions.parquet").to_pylist():
+        inputs = tokenizer(rows[row["row"]]["dialogue"], return_tensors="pt")
+        labels = tokenizer(text_target=row["label"], return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            assert model(**inputs, labels=labels).loss.item() == pytest.approx(
+                row["loss"], rel=1e-4
+            )
+            if row["prediction"] is not None:
+                ids = model.generate(**inputs, max_new_tokens=8, do_sample=False)
+                text = tokenizer.decode(ids[0], skip_special_tokens=True)
+                assert text.strip() == row["prediction"]
+
+
+def test_predict_and_evaluate_use_the_run(done: Path, pairs: Path, holdfast: Any) -> None:
+    predicted = holdfast("predict", done, pairs)
+    lines = [json.loads(line) for line in predicted.out.splitlines()]
+    assert (predicted.code, len(lines)) == (0, 120)
+    assert set(lines[0]) == {"row", "prediction", "confidence"}
+    assert all(0 <= line["confidence"] <= 1 for line in lines)
+    told = {row["row"]: row["prediction"]
+            for row in parquet.read_table(done / "predictions.parquet").to_pylist()}  # fmt: skip
+    assert all(told[line["row"]] in (None, line["prediction"]) for line in lines
+               if line["row"] in told)  # fmt: skip
+    scored = holdfast("evaluate", done, pairs, "--json")
+    block = json.loads(scored.out)
+    assert block["n"] == 120
+    assert {"perplexity", "rouge_l"} <= block["metrics"].keys()
+    assert "perplexity" in holdfast("evaluate", done, pairs).out
+
+
+def test_texts_of_several_runs_have_no_average(done: Path, pairs: Path, holdfast: Any) -> None:
+    refused = holdfast("predict", done, done, pairs)
+    assert refused.code == 2
+    assert "cannot average" in refused.err
+
+
+@pytest.mark.parametrize(("wrong", "told"), [
+    (["train.metric=f1_macro"], "train.metric"), (["methods.contrast=true"], "methods.contrast"),
+    (["model.name=embedded"], "encoder"), (["data.label=id", "data.target=summary"], "different"),
+])  # fmt: skip
+def test_what_does_not_fit_the_task_is_refused(
+    settings: list[str], tmp_path: Path, wrong: list[str], told: str
+) -> None:
+    from holdfast.core.errors import InputError
+    from holdfast.pipeline.main import train
+    from holdfast.recipe import Recipe, override
+
+    with pytest.raises(InputError, match=told):
+        train(override(Recipe(), [*settings, *wrong]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_summary_and_the_plan_speak_of_texts(
+    pairs: Path, t5: Path, settings: list[str], holdfast: Any, tmp_path: Path
+) -> None:
+    sets = [part for s in [*settings[3:], "train.max_steps=2"] for part in ("--set", s)]
+    common = [pairs, "--task", "seq2seq", "--model", t5, "--text", "dialogue", "--label", "summary"]
+    plan = holdfast("train", *common, *sets, "--dry-run", "--quiet")
+    assert plan.code == 0
+    assert "Classes" not in plan.out
+    ended = holdfast("train", *common, *sets, "--out", tmp_path / "run")
+    assert ended.code == 0, ended.err
+    assert "Perplexity" in ended.out
+    assert "ROUGE-L" in ended.out
+    assert "Accuracy" not in ended.out
+
+
+def test_a_lora_run_is_saved_for_plain_peft(settings: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    from peft import AutoPeftModelForSeq2SeqLM
+
+    from holdfast.pipeline.main import train
+    from holdfast.recipe import Recipe, override
+
+    run = tmp_path / "run"
+    result = train(override(Recipe(), [
+        *settings, "train.max_steps=6", "model.adapter.kind=lora", "model.adapter.rank=4",
+    ]), run)  # fmt: skip
+    assert result["model_facts"]["trainable"] < 0.5 * result["model_facts"]["parameters"]
+    model = AutoPeftModelForSeq2SeqLM.from_pretrained(run / "model").eval()
+    row = parquet.read_table(run / "predictions.parquet").to_pylist()[0]
+    source = [json.loads(line) for line in Path(settings[1][10:]).read_text("utf-8").splitlines()]
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    inputs = tokenizer(source[row["row"]]["dialogue"], return_tensors="pt")
+    labels = tokenizer(text_target=row["label"], return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        assert model(**inputs, labels=labels).loss.item() == pytest.approx(row["loss"], rel=1e-4)
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, settings: list[str]) -> None:
+    """One test, so that the runs are made once whatever the number of workers."""
+    kill = load("test_kill_and_resume")
+    ends = kill.kill_and_resume(tmp_path, [*settings, "train.epochs=2"])
+    assert ends == dict.fromkeys(kill.MOMENTS, (signal.SIGKILL, 0))
+    for moment in kill.MOMENTS:
+        kill.same(tmp_path / "undisturbed", tmp_path / moment)
+    kill.admitted(tmp_path / "scoring")
+
+
+@pytest.mark.parametrize(("name", "extra"), [
+    ("samsum/train.jsonl.gz", []),
+    ("text2code/wikisql_train.jsonl.gz",
+     ["data.template={question} <context> {columns}", "data.target=pandas"]),
+])  # fmt: skip
+def test_real_rows_go_through(
+    shared_data: Path, tmp_path: Path, name: str, extra: list[str]
+) -> None:
+    from holdfast.pipeline.main import train
+    from holdfast.recipe import Recipe, override
+
+    with gzip.open(shared_data / name, "rt", encoding="utf-8") as file:
+        rows = [json.loads(next(file)) for _ in range(150)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    model = tiny_t5(tmp_path / "t5", [" ".join(map(str, row.values())) for row in rows])
+    result = train(override(Recipe(), [
+        "task=seq2seq", f"data.path={path}", f"model.name={model}", "train.max_steps=4",
+        "train.batch_size=8", "model.max_length=96", "model.max_target_length=32",
+        "generate.rows=4", "generate.max_new_tokens=6", "train.threads=1", *extra,
+    ]), tmp_path / "run")  # fmt: skip
+    assert result["test"]["n"] > 15
+    assert result["test"]["metrics"]["loss"]["value"] > 0
+    assert (tmp_path / "run" / "report.html").is_file()
