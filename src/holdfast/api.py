@@ -39,11 +39,21 @@ class TrainedRun:
 
     @property
     def model(self) -> Any:
-        """The saved model, a plain ``transformers`` sequence classifier in evaluation mode."""
+        """The saved model, a plain ``transformers`` classifier in evaluation mode."""
+        if self.result["task"] == "image-classification":
+            from holdfast.models.vision import load_saved_vision
+
+            return load_saved_vision(self.folder / "model").network.model
         return self._saved.network.model
 
     def predict(self, texts: Sequence[str | tuple[str, str]]) -> list[str]:
-        """The most probable class of each text (or pair of texts)."""
+        """The most probable class of each text (or pair of texts), or of each picture by its
+        path."""
+        if self.result["task"] == "image-classification":
+            from holdfast.pipeline.use import predict_lines
+
+            lines = predict_lines([self.folder], [str(path) for path in texts])
+            return [json.loads(line)["prediction"] for line in lines]
         from holdfast.data.memory import table_from_texts
         from holdfast.evaluate.forward import answer
 

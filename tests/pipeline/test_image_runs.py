@@ -216,8 +216,19 @@ def test_evaluate_scores_a_folder_and_a_table_alike(run: Path, tmp_path: Path) -
     assert math.isfinite(by_folder["metrics"]["loss"]["value"])
 
 
+def test_a_list_of_paths_is_predicted_in_its_order(run: Path, pictures: Path) -> None:
+    from holdfast.api import TrainedRun
+
+    paths = [str(pictures / name) for name in ("red/03.png", "blue/01.png", "green/02.png")]
+    lines = [json.loads(line) for line in predict_lines([run], paths)]
+    assert [Path(line["path"]).name for line in lines] == ["03.png", "01.png", "02.png"]
+    done = TrainedRun(run)
+    assert done.predict(paths) == [line["prediction"] for line in lines]
+    assert type(done.model).__name__.endswith("ForImageClassification")
+
+
 def test_lines_of_text_are_no_pictures(run: Path) -> None:
-    with pytest.raises(DataError, match="folder or a table"):
+    with pytest.raises(DataError, match="cannot be read"):
         predict_lines([run], ["a text"])
 
 

@@ -26,7 +26,7 @@ from holdfast.data.rare import RARE_BELOW, Rare
 from holdfast.data.raw import Batch, Raw, store
 from holdfast.data.scratch import scratch_file
 from holdfast.data.source import read_source
-from holdfast.data.table import Table
+from holdfast.data.table import Columns, Table
 
 PATH, CLASS = "path", "class"
 PATHS = (
@@ -85,9 +85,21 @@ def load_images(
         classes=classes, need_label=need_label, rare=rare, rare_below=rare_below,
     )  # fmt: skip
     findings = [f for f in table.findings if f.check != "missing_text"]
-    return replace(
-        table, rows=_rows(table, paths, seen), findings=(*findings, *told, *_findings(seen, raw))
-    )
+    groups = table.column("group") if table.has_groups else None
+    rows = _rows(table.column("row").tolist(), table.column("label").tolist(), groups, paths, seen)
+    return replace(table, rows=rows, findings=(*findings, *told, *_findings(seen, raw)))
+
+
+def images_at(paths: Sequence[str | Path]) -> Table:
+    """Pictures by their paths, relative to the current folder, without labels; ``row`` is the place
+    in the list. Raises ``DataError`` when more than half cannot be read."""
+    raw = store(iter([Batch({PATH: pa.array([str(path) for path in paths], pa.string())})]), "list")
+    found: list[str | None] = [os.path.abspath(Path(path).expanduser()) for path in paths]  # noqa: PTH100
+    seen = _look(found)
+    _refuse_mostly_broken(raw, seen)
+    rows = _rows(list(seen.marks), [-1] * len(seen.marks), None, found, seen)
+    columns, findings = Columns((PATH,), None), tuple(_findings(seen, raw))
+    return Table(rows, (), columns, raw.source, len(raw), findings)
 
 
 def left_out(table: Table) -> list[int]:
@@ -179,19 +191,21 @@ def _without(raw: Raw, path: str, seen: _Seen) -> Raw:
     return replace(raw, table=raw.table.set_column(place, path, kept).combine_chunks())
 
 
-def _rows(table: Table, paths: Sequence[str | None], seen: _Seen) -> Any:
-    """The table's rows with the content's mark as the text, and the path beside it."""
+def _rows(
+    rows: list[int], labels: list[int], groups: list[str] | None, paths: Sequence[str | None],
+    seen: _Seen,
+) -> Any:  # fmt: skip
+    """A data set on disk of these rows, with the content's mark as the text."""
     import datasets
 
-    rows = table.column("row").tolist()
     columns = {
         "row": pa.array(rows, pa.int64()),
         "path": pa.array([paths[row] for row in rows], pa.string()),
         "text": pa.array([seen.marks[row] for row in rows], pa.string()),
-        "label": pa.array(table.column("label"), pa.int64()),
+        "label": pa.array(labels, pa.int64()),
     }
-    if table.has_groups:
-        columns["group"] = pa.array(table.column("group"), pa.string())
+    if groups is not None:
+        columns["group"] = pa.array(groups, pa.string())
     file, made = scratch_file("images"), pa.table(columns)
     with disk_errors(file), pa.ipc.new_stream(str(file), made.schema) as target:
         target.write_table(made, max_chunksize=10_000)

@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Outputs
 from holdfast.data.folders import given_sides
-from holdfast.data.images import CLASS, left_out, load_images
+from holdfast.data.images import CLASS, images_at, left_out, load_images
 from holdfast.data.pictures import thumbnail
 from holdfast.data.table import Table
 from holdfast.evaluate.images import answer_images, forward_images
@@ -108,25 +107,26 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
 
 
 def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
-    """Classes for a folder or a table of pictures, one line each with its ``path``; a picture that
-    cannot be read has no prediction, and ``because`` says so."""
-    if not isinstance(data, str):
-        raise DataError(
-            "holdfast predict", "reads pictures from a folder or a table of paths", None,
-            "Give their folder in place of standard input.",
-        )  # fmt: skip
+    """Classes for a folder or a table of pictures, or a list of paths, one line each with its
+    ``path``; a picture that cannot be read has no prediction, and ``because`` says so."""
     need_run(runs[0])
-    part = read_recipe(runs[0] / RECIPE).data
-    table = load_images(data, path=_path(part), encoding=part.encoding, need_label=False)
+    table = _pictures(runs[0], data)
     told = [json.loads(line) for line in shared.predict_lines(
         runs, load_saved_vision, answer_images, table)]  # fmt: skip
-    base = _base(data)
+    base = _base(data) if isinstance(data, str) else Path.cwd()
     for line, path in zip(told, table.column("path"), strict=True):
         line["path"] = os.path.relpath(path, base)
     because = "the picture cannot be read"
     told += [{"row": row, "prediction": None, "confidence": None, "because": because}
              for row in left_out(table)]  # fmt: skip
     return [json.dumps(line, ensure_ascii=False) for line in sorted(told, key=lambda t: t["row"])]
+
+
+def _pictures(run: Path, data: str | Sequence[str]) -> Table:
+    if not isinstance(data, str):
+        return images_at(data)
+    part = read_recipe(run / RECIPE).data
+    return load_images(data, path=_path(part), encoding=part.encoding, need_label=False)
 
 
 def _what(source: str, table: Table) -> tuple[Decision, ...]:
