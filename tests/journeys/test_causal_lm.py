@@ -187,3 +187,37 @@ def test_settings_that_mean_nothing_here_are_refused(
     done = holdfast("train", sums, *sets, "--out", "r")
     assert done.code == 2
     assert said in done.err
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("merge", [False, True])
+def test_an_adapter_on_rendered_chats_loads_in_plain_peft(
+    merge: bool, settings: list[str], tmp_path: Path
+) -> None:
+    import torch
+    import transformers as hf
+
+    path = tmp_path / "chats.jsonl"
+    rows = [f"<s>[INST] Add {i} to {i * i}. [/INST] {i + i * i} </s>" for i in range(24)]
+    path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    lora = ["model.adapter.kind=lora", f"model.adapter.merge={str(merge).lower()}"]
+    result = train(override(Recipe(), [f"data.path={path}", *settings, *lora]), tmp_path / "r")
+    assert {d["what"]: d["chosen"] for d in result["decisions"]}["chat template"] == "llama2"
+    folder = tmp_path / "r" / "model"
+    if merge:
+        model: Any = hf.AutoModelForCausalLM.from_pretrained(folder)
+    else:
+        peft = pytest.importorskip("peft")
+        model = peft.AutoPeftModelForCausalLM.from_pretrained(folder)
+    tokenizer: Any = hf.AutoTokenizer.from_pretrained(folder)
+    table = pq.read_table(tmp_path / "r" / "predictions.parquet").to_pydict()
+    for row, loss in zip(table["row"], table["loss"], strict=True):
+        head, _, answer = rows[row].removeprefix("<s>").partition("[/INST]")
+        before = [0, *tokenizer(head + "[/INST]", add_special_tokens=False)["input_ids"]]
+        after = tokenizer(answer, add_special_tokens=False)["input_ids"]
+        ids = torch.tensor([before + after])
+        labels = torch.tensor([[-100] * len(before) + after])
+        with torch.no_grad():
+            assert float(model.eval()(input_ids=ids, labels=labels).loss) == pytest.approx(
+                loss, rel=1e-4
+            )
