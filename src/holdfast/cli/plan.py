@@ -29,7 +29,8 @@ def show_plan(plan: dict[str, Any]) -> str:
         f"  Looks       {len(plan['evaluate_at'])}, at steps "
         + ", ".join(map(str, plan["evaluate_at"])),
         f"  Memory      about {memory['estimate']:,.0f} MB (weights {memory['weights']:,.0f}, "
-        f"gradients {memory['gradients']:,.0f}, optimizer {memory['optimizer']:,.0f})",
+        f"gradients {memory['gradients']:,.0f}, optimizer {memory['optimizer']:,.0f}, "
+        f"activations {memory['activations']:,.0f}) of {memory['available']:,.0f} MB",
         f"  Time        about {_clock(seconds['estimate'])} after loading",
     ]
     return "\n".join(

@@ -35,9 +35,27 @@ def checkpoint_activations(network: nn.Module, wanted: bool) -> tuple[Decision, 
         )  # fmt: skip
     if getattr(model.config, "use_cache", False):
         model.config.use_cache = False
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    _switch_on(model)
     because = "set by you: each block is computed twice, and only its input is kept"
     return (Decision(SETTING, "true", because),)
+
+
+def _switch_on(model: Any) -> None:
+    """By the name that this version of Transformers has for it."""
+    settings = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(settings)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
+
+
+def switch(model: Any, on: bool) -> None:
+    """Switch it, under the method's old name and its new one (Transformers 5.20 and later)."""
+    new = hasattr(model, "activation_checkpointing_enable")
+    name = f"{'activation' if new else 'gradient'}_checkpointing_{'enable' if on else 'disable'}"
+    settings = {"use_reentrant": False}
+    key = f"{'activation' if new else 'gradient'}_checkpointing_kwargs"
+    getattr(model, name)(**({key: settings} if on else {}))
 
 
 def can_checkpoint(module: Any) -> bool:

@@ -20,6 +20,7 @@ from holdfast.models.onednn import use_onednn
 from holdfast.monitor.plain import plain_rule
 from holdfast.pipeline.adapters import adapter_settings, with_adapter
 from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual
+from holdfast.pipeline.fits import check_fit
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.ready import Kind, Ready
 from holdfast.pipeline.size import model_size
@@ -67,17 +68,17 @@ def make_ready(recipe: Recipe, splits: Splits) -> Ready:
     attention = _choose_attention(loaded, train)
     metric = _metric(recipe, kind, len(splits.train.table.classes))
     size, oversized = model_size(loaded.network, train)
+    task = kind.make_task(loaded, splits.train.table, recipe, metric)
+    need, memory, tight = check_fit(loaded.network, task, train, phases, machine.precision)
     decisions = (
-        *loaded.decisions, *machine.decisions, *chosen, *frozen, *saving, *attention, size,
+        *loaded.decisions, *machine.decisions, *chosen, *frozen, *saving, *attention, size, memory,
         Decision("evaluation points", f"{len(at)}", because),
     )  # fmt: skip
     return Ready(
-        kind=kind, recipe=recipe, loaded=loaded,
-        task=kind.make_task(loaded, splits.train.table, recipe, metric),
-        train=train, valid=valid,
+        kind=kind, recipe=recipe, loaded=loaded, task=task, train=train, valid=valid, need=need,
         plan=Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes),
         decisions=decisions,
-        findings=(*unusual(recipe, total, line), *oversized, *kind.notices(train, loaded)),
+        findings=(*unusual(recipe, total, line), *oversized, *tight, *kind.notices(train, loaded)),
         metric=metric, loaded_at=loaded_at,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ import numpy as np
 from holdfast.core.records import Decision, Finding, to_json
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
+from holdfast.pipeline.fits import MB, Need, available_mb
 from holdfast.pipeline.outcome import peak_memory_mb
 from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.rows import Tell, load_and_divide, tell_all
@@ -19,7 +20,6 @@ from holdfast.train.run import Run
 from holdfast.train.step import begin_phase, train_step
 
 TIMED_STEPS = 3
-FLOAT_BYTES = 4
 
 
 def preview(recipe: Recipe, tell: Tell = lambda _: None) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def preview(recipe: Recipe, tell: Tell = lambda _: None) -> dict[str, Any]:
         "phases": [to_json(phase) for phase in ready.plan.phases],
         "evaluate_at": list(ready.plan.evaluate_at),
         "parameters": {"total": total, "trainable": trainable, "share": trainable / total},
-        "memory_mb": _memory(total, trainable),
+        "memory_mb": _memory(ready.need),
         "time_s": _time(ready, seconds, len(splits.test)),
         "settings": ready.recipe.model_dump(mode="json"),
     }  # fmt: skip
@@ -68,13 +68,20 @@ def _seconds_a_row(ready: Ready) -> float:
     return float(np.median(timed)) / size
 
 
-def _memory(total: int, trainable: int) -> dict[str, float]:
-    mb = FLOAT_BYTES / 1e6
-    parts = {
-        "weights": total * mb, "gradients": trainable * mb, "optimizer": 2 * trainable * mb,
-        "copies": 3 * trainable * mb, "peak_after_timed_steps": peak_memory_mb(),
-    }  # fmt: skip
-    parts["estimate"] = parts["peak_after_timed_steps"] + parts["copies"]
+def _peak_mb() -> float:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / MB
+    return peak_memory_mb()
+
+
+def _memory(need: Need) -> dict[str, float]:
+    """The estimate in its parts, beside what a few real steps took and what is there."""
+    parts = {name: getattr(need, name) for name in Need.__slots__}
+    peak = _peak_mb()
+    parts |= {"peak_after_timed_steps": peak, "available": available_mb()}
+    parts["estimate"] = max(need.total, peak + need.copies)
     return {name: round(value, 1) for name, value in parts.items()}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.records import Decision, Finding, Outputs
 from holdfast.data.table import Splits, Table
 from holdfast.pipeline.defaults import filled
+from holdfast.pipeline.fits import Need
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.metrics import Metric, find_metric
 from holdfast.train.plan import Phase, Plan
@@ -25,7 +26,7 @@ class Ready:
     """Everything before the first step: the resolved recipe, the model, the encoded rows.
 
     ``loaded`` is what the kind's loader gave: ``network``, ``tokenizer`` (or processor),
-    ``max_length``, ``decisions`` and ``facts``.
+    ``max_length``, ``decisions`` and ``facts``; ``need`` is the estimate of its memory.
     """
 
     kind: Kind
@@ -39,6 +40,7 @@ class Ready:
     findings: tuple[Finding, ...]
     metric: Metric | None
     loaded_at: float
+    need: Need
 
     @property
     def own_metric(self) -> bool:

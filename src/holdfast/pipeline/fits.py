@@ -1,0 +1,249 @@
+"""Will it fit? An estimate of the memory of a run before its first step, and what would help.
+
+Weights, gradients and the optimizer's state are counted; activations are measured, as the bytes
+that autograd keeps of one forward pass of the longest rows. Float32 weights; 10⁶ bytes are a MB.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.errors import MachineError
+from holdfast.core.records import Decision, Finding
+from holdfast.models.activations import can_checkpoint, switch
+from holdfast.models.adapter import adapter_of
+from holdfast.train.plan import Phase
+
+MB = 1e6
+LONG = 1024
+# Copies of what learns, in the processor's memory: at the start, at the last look, of the best.
+COPIES = 3
+STATES = {"adamw": 2, "adam": 2, "rmsprop": 1, "sgd": 1}
+LORA_SHARE, HALF = 0.02, 0.55
+# Beyond this the estimate is not wrong by accident; below it the run may be tried.
+CLEARLY = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a run holds at its peak, in MB; ``rest`` is the process without the model. On a GPU
+    ``copies`` and ``rest`` lie in the processor's memory and are 0 here."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    copies: float
+    rest: float
+
+    @property
+    def total(self) -> float:
+        return (self.weights + self.gradients + self.optimizer + self.activations + self.copies
+                + self.rest)  # fmt: skip
+
+    def __str__(self) -> str:
+        parts = {"weights": self.weights, "gradients": self.gradients, "optimizer": self.optimizer,
+                 "activations": self.activations, "copies": self.copies}  # fmt: skip
+        return ", ".join(f"{name} {value:,.0f}" for name, value in parts.items() if value)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that makes a run smaller: its ``--set`` strings, and the need with it."""
+
+    settings: tuple[str, ...]
+    apply: Callable[[Need], Need]
+
+
+def check_fit(
+    network: Any, task: Any, examples: Any, phases: tuple[Phase, ...], precision: str,
+    available: float | None = None,
+) -> tuple[Need, Decision, tuple[Finding, ...]]:  # fmt: skip
+    """The estimate, printed; a warning where it is above what is there (``available``, MB).
+
+    Raises
+    ------
+    MachineError : it is above 1.25 times that. The error names the changes that would make it fit.
+    """
+    limit = available_mb() if available is None else available
+    need = estimate(network, task, examples, phases, precision)
+    said = f"about {need.total:,.0f} MB of {limit:,.0f}"
+    decision = Decision("memory", said, f"{need} MB; activations of {_held(phases)} of the "
+                        "longest rows, measured")  # fmt: skip
+    if need.total <= limit:
+        return need, decision, ()
+    remedy = _remedy(need, limit, changes(network, task, examples, phases, precision, need))
+    rule = f"needs about {need.total:,.0f} MB of memory, and {limit:,.0f} MB are there ({need})"
+    if need.total > CLEARLY * limit:
+        raise MachineError("the run", rule, None, remedy)
+    return need, decision, (
+        Finding("memory", "warn", 1.0, 1, (), f"the run {rule}", remedy),
+    )  # fmt: skip
+
+
+def estimate(
+    network: Any, task: Any, examples: Any, phases: tuple[Phase, ...], precision: str
+) -> Need:
+    """What the run would hold at its peak."""
+    weights = sum(p.numel() * p.element_size() for p in network.parameters()) / MB
+    learns = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad) / MB
+    on_gpu = _on_gpu()
+    kept = activations_mb(network, task, examples, precision) * _held(phases)
+    return Need(
+        weights, learns, STATES.get(phases[-1].optimizer, 2) * learns, kept,
+        0.0 if on_gpu else COPIES * learns, 0.0 if on_gpu else max(0.0, _resident() - weights),
+    )  # fmt: skip
+
+
+def activations_mb(network: Any, task: Any, examples: Any, precision: str) -> float:
+    """MB that autograd keeps for one of the longest rows in training mode.
+
+    The network's buffers and the random generators are left as they were.
+    """
+    import torch
+
+    from holdfast.train.run import random_state, set_random_state
+
+    order = np.argsort(-np.asarray(examples.lengths), kind="stable")
+    rows = order[: 1 if int(examples.lengths.max()) > LONG else 2]
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    mode, state = network.training, random_state()
+    device = next(network.parameters()).device
+    batch = {k: v.to(device) for k, v in task.collate(examples, rows).items()}
+    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Any) -> Any:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    network.train()
+    half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), half:
+        output = task.forward(network, batch)
+        losses = task.losses(output, batch)
+    del output, losses
+    network.train(mode)
+    for name, buffer in network.named_buffers():
+        buffer.copy_(before[name])
+    set_random_state(state)
+    return sum(kept.values()) / MB / len(rows)
+
+
+def changes(
+    network: Any, task: Any, examples: Any, phases: tuple[Phase, ...], precision: str, need: Need
+) -> Iterator[Change]:
+    """What could be done, the least costly first, each with its effect."""
+    size, accumulate = phases[-1].batch_size, phases[-1].accumulate
+    for times in (2**k for k in range(1, size.bit_length() + 1)):
+        piece = -(-size // times)
+        if piece < -(-size // (times // 2)):
+            yield Change(
+                (f"train.batch_size={piece}", f"train.accumulate={times * accumulate}"),
+                partial(_less, share=piece / size),
+            )
+    share = _checkpointed_share(
+        network, task, examples, precision, need.activations / _held(phases)
+    )
+    if share < 1:
+        yield Change(("train.checkpoint_activations=true",),
+                     partial(_less, share=share))  # fmt: skip
+    if precision != "bfloat16":
+        yield Change(("train.precision=bfloat16",),
+                     partial(_less, share=HALF))  # fmt: skip
+    if adapter_of(network) is None:
+        yield Change(("model.adapter.kind=lora",), _with_lora)
+
+
+def _less(need: Need, share: float) -> Need:
+    return replace(need, activations=need.activations * share)
+
+
+def _with_lora(need: Need) -> Need:
+    small = min(1.0, LORA_SHARE * need.weights / max(need.gradients, 1e-9))
+    return replace(need, gradients=need.gradients * small, optimizer=need.optimizer * small,
+                   copies=need.copies * small)  # fmt: skip
+
+
+def _remedy(need: Need, limit: float, offered: Iterator[Change]) -> str:
+    """The fewest changes that fit; of as many, the least costly."""
+    known = list(offered)
+    for count in range(1, len(known) + 1):
+        for chosen in itertools.combinations(known, count):
+            names = [s.partition("=")[0] for change in chosen for s in change.settings]
+            if len(set(names)) < len(names):
+                continue
+            smaller = need
+            for change in chosen:
+                smaller = change.apply(smaller)
+            if smaller.total <= limit:
+                flags = " ".join(f"--set {s}" for change in chosen for s in change.settings)
+                return f"It would fit (about {smaller.total:,.0f} MB) with {flags}."
+    return "No setting makes it fit: take a smaller model, shorter texts or a larger machine."
+
+
+def _checkpointed_share(
+    network: Any, task: Any, examples: Any, precision: str, whole: float
+) -> float:
+    """What is left of the activations with gradient checkpointing: measured, and one block."""
+    model = next((m for m in network.modules() if can_checkpoint(m)), None)
+    on = any(getattr(module, "gradient_checkpointing", False) for module in network.modules())
+    if model is None or on or not whole:
+        return 1.0
+    switch(model, True)
+    try:
+        left = activations_mb(network, task, examples, precision)
+    finally:
+        switch(model, False)
+    blocks = max(1, sum(layer.name not in ("embeddings", "head") for layer in network.layers()))
+    return min(1.0, left / whole + 1 / blocks)
+
+
+def available_mb() -> float:
+    """Memory that this process may have in all, what it holds already included."""
+    if _on_gpu():
+        import torch
+
+        free, _ = torch.cuda.mem_get_info()
+        return float((free + torch.cuda.memory_reserved()) / MB)
+    import psutil
+
+    free = psutil.virtual_memory().available / MB
+    return float(min([free, *_container_free()])) + _resident()
+
+
+def _container_free() -> list[float]:
+    """What a container's limit leaves, where there is one (control groups, version 2)."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        used = int((folder / "memory.current").read_text())
+    except (OSError, ValueError):
+        return []
+    return [] if limit == "max" else [max(0.0, (int(limit) - used) / MB)]
+
+
+def _held(phases: tuple[Phase, ...]) -> int:
+    """Rows whose activations are there at once."""
+    return max(phase.batch_size for phase in phases)
+
+
+def _resident() -> float:
+    import psutil
+
+    return float(psutil.Process().memory_info().rss / MB)
+
+
+def _on_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())

@@ -1,0 +1,166 @@
+"""The estimate of memory, and what it says when a run will not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from holdfast.core.errors import MachineError
+from holdfast.pipeline.compose import make_ready
+from holdfast.pipeline.fits import Need, activations_mb, check_fit, estimate
+from holdfast.pipeline.ready import Ready
+from holdfast.pipeline.rows import load_and_divide
+from holdfast.pipeline.size import model_size
+from holdfast.recipe import Recipe, override
+
+Make = Callable[..., Ready]
+
+
+@pytest.fixture
+def make(marked_csv: Path, quick: list[str]) -> Make:
+    """A run that is ready, with more settings."""
+
+    def build(*settings: str) -> Ready:
+        base = [f"data.path={marked_csv}", *quick, "methods.contrast=false", "model.freeze=none"]
+        recipe = override(Recipe(), [*base, *settings])
+        return make_ready(recipe, load_and_divide(recipe).splits)
+
+    return build
+
+
+def look(ready: Ready, available: float | None = None) -> Any:
+    return check_fit(ready.loaded.network, ready.task, ready.train, ready.plan.phases, "float32",
+                     available)  # fmt: skip
+
+
+def need_of(ready: Ready) -> Need:
+    return estimate(ready.loaded.network, ready.task, ready.train, ready.plan.phases, "float32")
+
+
+def test_weights_gradients_optimizer_and_copies_are_counted(make: Make) -> None:
+    ready = make()
+    mb = 4e-6 * sum(p.numel() for p in ready.loaded.network.parameters())
+    need = need_of(ready)
+    assert need.weights == pytest.approx(mb)
+    assert need.gradients == pytest.approx(mb)
+    assert need.optimizer == pytest.approx(2 * mb)
+    assert need.copies == pytest.approx(3 * mb)
+    sgd = make("train.optimizer=sgd")
+    assert need_of(sgd).optimizer == pytest.approx(mb)
+
+
+def test_what_does_not_learn_needs_no_gradient_and_fewer_activations(make: Make) -> None:
+    whole, held = make(), make("model.freeze=backbone")
+    assert need_of(held).gradients < 0.1 * need_of(whole).gradients
+    assert need_of(held).activations < 0.5 * need_of(whole).activations
+
+
+def test_activations_grow_with_the_rows_of_a_piece_and_not_with_accumulation(make: Make) -> None:
+    one = need_of(make("train.batch_size=4")).activations
+    assert need_of(make("train.batch_size=16")).activations == pytest.approx(4 * one)
+    assert need_of(make("train.batch_size=4", "train.accumulate=4")).activations == (
+        pytest.approx(one)
+    )
+
+
+def test_looking_leaves_weights_mode_and_generator_alone(make: Make) -> None:
+    ready = make()
+    network = ready.loaded.network
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    state, mode = torch.get_rng_state(), network.training
+    assert activations_mb(network, ready.task, ready.train, "float32") > 0
+    assert torch.equal(torch.get_rng_state(), state)
+    assert network.training is mode
+    assert all(torch.equal(value, before[n]) for n, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_checkpointing_keeps_fewer_activations(make: Make) -> None:
+    assert (
+        need_of(make("train.checkpoint_activations=true")).activations
+        < 0.6 * need_of(make()).activations
+    )
+
+
+def test_a_run_that_fits_is_told_and_not_warned_of(make: Make) -> None:
+    _, decision, findings = look(make(), 1e6)
+    assert "of 1,000,000" in decision.chosen
+    assert findings == ()
+
+
+def test_a_little_too_much_is_a_warning_with_a_change_that_fits(make: Make) -> None:
+    ready = make("train.batch_size=64")
+    need = need_of(ready)
+    _, _, (finding,) = look(ready, need.total - 0.4 * need.activations)
+    assert finding.check == "memory"
+    assert "train.batch_size=32 --set train.accumulate=2" in finding.remedy
+
+
+def test_far_too_much_is_an_error_that_names_changes(make: Make) -> None:
+    ready = make("train.batch_size=64")
+    with pytest.raises(MachineError) as raised:
+        look(ready, need_of(ready).rest / 2)
+    assert "No setting makes it fit" in str(raised.value)
+
+
+def test_where_weights_are_the_trouble_an_adapter_is_the_change() -> None:
+    from holdfast.pipeline.fits import Change, _remedy, _with_lora
+
+    need = Need(weights=100, gradients=100, optimizer=200, activations=10, copies=300, rest=0)
+    less = Change(("train.batch_size=1",), lambda n: n)
+    lora = Change(("model.adapter.kind=lora",), _with_lora)
+    assert "model.adapter.kind=lora" in _remedy(need, 200, iter([less, lora]))
+
+
+def test_checkpointed_gradients_are_the_gradients(make: Make) -> None:
+    def gradients(ready: Ready) -> dict[str, torch.Tensor]:
+        network = ready.loaded.network.train()
+        batch = ready.task.collate(ready.train, range(8))
+        torch.manual_seed(5)
+        ready.task.losses(ready.task.forward(network, batch), batch).mean().backward()
+        return {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+
+    plain, saved = gradients(make()), gradients(make("train.checkpoint_activations=true"))
+    assert plain.keys() == saved.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(saved[name], gradient, rtol=1e-5, atol=1e-7)
+
+
+class Rows:
+    """So many rows of ten tokens."""
+
+    def __init__(self, count: int) -> None:
+        import numpy as np
+
+        self.lengths = np.full(count, 10)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+def big(parameters: int) -> torch.nn.Module:
+    return torch.nn.Linear(parameters // 1000, 1000, bias=False, device="meta")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rows", "oversized"),
+    [(110_000_000, 100, True), (110_000_000, 2000, False), (335_000_000, 1500, True),
+     (335_000_000, 10_000, False), (10_800_000, 30, False), (39_000_000, 8, False)],
+)  # fmt: skip
+def test_a_large_model_on_few_rows_is_oversized_and_a_small_one_never(
+    parameters: int, rows: int, oversized: bool
+) -> None:
+    decision, findings = model_size(big(parameters), Rows(rows))
+    assert (decision.chosen == "oversized") is oversized
+    assert [finding.check for finding in findings] == ["model_size"] * oversized
+    assert all("model.adapter.kind=lora" in f.remedy and "freeze" in f.remedy for f in findings)
+
+
+def test_the_ratio_is_said_a_row_and_a_token() -> None:
+    decision, _ = model_size(big(2_000_000), Rows(100))
+    assert "20,000 a row" in decision.because
+    assert "2,000 a token" in decision.because
