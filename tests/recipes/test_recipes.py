@@ -1,0 +1,85 @@
+"""Every recipe: its keys exist, and its first steps run on its task's real rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.recipe import Recipe, read_recipe
+
+QUICK = {"max_steps": 2, "threads": 1, "precision": "float32", "matmul": "default",
+         "evaluations": 1}  # fmt: skip
+
+
+def small(recipe: Recipe, data: dict[str, str], model: Path) -> Recipe:
+    """The recipe with other rows and another model, two steps long; the rest is its own."""
+    texts = {"rows": 2, "max_new_tokens": 4}
+    return recipe.changed(
+        data=data, model={"name": str(model)}, train=QUICK, generate=texts
+    ).model_copy(update={"methods": {"contrast": False}})
+
+
+def texts_in(path: str) -> Iterable[str]:
+    if not Path(path).is_file():
+        return []
+    rows = [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
+    return [str(value) for row in rows for value in row.values()]
+
+
+def test_a_recipe_holds_only_keys_that_exist(recipe_file: Path) -> None:
+    recipe = read_recipe(recipe_file)
+    assert recipe.data.path
+    assert recipe.model.name != "embedded"
+
+
+def test_a_recipe_says_what_it_needs(recipe_file: Path) -> None:
+    head = recipe_file.read_text("utf-8").partition("\ntask:")[0]
+    assert "of GPU memory" in head
+    assert "estimates" in head
+    assert f"recipes/{recipe_file.name}" in head
+
+
+def test_the_list_names_every_recipe(recipe_file: Path) -> None:
+    assert f"`{recipe_file.name}`" in (recipe_file.parent / "README.md").read_text("utf-8")
+
+
+def test_the_first_steps_run(
+    recipe_file: Path, real_rows: Callable[[str], dict[str, str]], tmp_path: Path,
+    tiny_of: Callable[[str, Iterable[str]], Path],
+) -> None:  # fmt: skip
+    from holdfast.pipeline.main import train
+
+    recipe = read_recipe(recipe_file)
+    if recipe.model.adapter.kind:
+        pytest.importorskip("peft")
+    if recipe.task == "image-classification":
+        pytest.importorskip("PIL")
+    data = dict(real_rows(recipe_file.stem.partition("-")[0]))
+    rendered = data.pop("rendered", None)
+    if rendered and recipe.data.text:
+        data["path"] = rendered
+    model = tiny_of(recipe.model.name, texts_in(data["path"]))
+    result = train(small(recipe, data, model), tmp_path / "run")
+    check(result, recipe)
+
+
+def check(result: dict[str, Any], recipe: Recipe) -> None:
+    """Two steps were taken, with the recipe's own settings, and test rows were scored."""
+    settings = result["settings"]
+    assert result["last_step"] == 2
+    assert result["test"]["metrics"]["loss"]["low"] is not None
+    assert result["baseline"]["what"]
+    for part in ("model", "train", "generate"):
+        for key, value in getattr(recipe, part).model_dump(exclude_defaults=True).items():
+            if key in QUICK or key in ("name", "rows", "max_new_tokens"):
+                continue
+            found = settings[part][key]
+            given = {k: v for k, v in value.items() if v} if isinstance(value, dict) else value
+            kept = {k: found[k] for k in given} if isinstance(given, dict) else found
+            assert kept == given, f"{part}.{key}"
+    if recipe.data.group:
+        assert result["settings"]["data"]["group"] == recipe.data.group
