@@ -225,8 +225,8 @@ def make(name: str, steps: int, folder: Path, share: float) -> dict[str, Any]:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "made.json").write_text(json.dumps(told, indent=2), encoding="utf-8")
-    print(f"{name}: {told['parameters']:,} parameters, {told['seconds']:.0f} s, validation loss "
-          f"{told['valid_loss']:.3f} (perplexity {told['valid_perplexity']:.1f}) → {folder}")  # fmt: skip
+    shown = f"validation loss {told['valid_loss']:.3f}, perplexity {told['valid_perplexity']:.1f}"
+    print(f"{name}: {told['parameters']:,} parameters, {told['seconds']:.0f} s, {shown} → {folder}")
     return told
 
 
