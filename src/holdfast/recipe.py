@@ -52,6 +52,8 @@ class DataPart(_Part):
     messages: str | None = None
     template: str | None = None
     group: str | None = None
+    label_kind: Literal["class", "several", "number"] | None = None
+    label_separator: str | None = Field(default=None, min_length=1)
     encoding: str | None = None
     rare: Literal["refuse", "drop", "merge"] = "refuse"
     split: SplitShares = SplitShares()
@@ -114,6 +116,7 @@ class TrainPart(_Part):
     warmup: float | None = Field(default=None, ge=0, lt=1)
     weight_decay: float | None = Field(default=None, ge=0)
     label_smoothing: float | None = Field(default=None, ge=0, lt=1)
+    huber: float | None = Field(default=None, gt=0)
     layer_decay: float | None = Field(default=None, gt=0, le=1)
     clip: float | None = Field(default=None, gt=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

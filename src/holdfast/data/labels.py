@@ -108,5 +108,8 @@ def _refuse_many(where: str, counts: Mapping[str, int], rows: int, distinct: int
     shown = ", ".join(sorted(counts)[:3])
     raise DataError(
         where, f"has {distinct} different values in {rows} rows: they look like {kind}", shown,
-        "Choose the column of classes with --label; numbers must be put into classes first.",
+        "Choose the column of classes with --label" + (
+            ", or learn the numbers themselves with --set data.label_kind=number." if numbers
+            else "."
+        ),
     )  # fmt: skip

@@ -69,7 +69,7 @@ def table_from_raw(
     rare_below: int,
 ) -> Table:  # fmt: skip
     """The table of a source that was read; arguments as in ``load_table``."""
-    _refuse_empty(raw)
+    refuse_empty(raw)
     columns, chosen, noticed = choose_columns(
         raw, text=text, label=label, group=group, template=template, need_label=need_label
     )
@@ -91,7 +91,8 @@ def table_from_raw(
     )  # fmt: skip
 
 
-def _refuse_empty(raw: Raw) -> None:
+def refuse_empty(raw: Raw) -> None:
+    """Refuse a source without rows."""
     if len(raw):
         return
     rule = "has a header but no rows" if raw.names else "is empty"

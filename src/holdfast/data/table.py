@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which source columns mean what. ``template`` joins several into one text, if given."""
+    """Which source columns mean what. ``template`` joins several into one text, if given.
+
+    ``label_kind`` says what a text's label is: one ``class``, ``several`` labels or a ``number``;
+    ``None`` where nothing else exists. ``label_separator`` stands between several.
+    """
 
     text: tuple[str, ...]
     label: str | None
     group: str | None = None
     template: str | None = None
+    label_kind: str | None = None
+    label_separator: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,10 @@ class Table:
     ``classes`` (-1 where unknown); ``group`` string, where groups are given. Rows whose text or
     label is missing are already left out, and a ``Finding`` counts them.
 
-    ``classes`` are the labels as the source writes them, in sorted order.
+    ``classes`` are the labels as the source writes them, in sorted order. Where a text has a number
+    or several labels they are what the division keeps in proportion instead: ranges of numbers, or
+    sets of labels; the column ``value`` float64 then holds the number, or ``labels`` a list of
+    indices into ``names``.
     """
 
     rows: datasets.Dataset
@@ -49,6 +58,7 @@ class Table:
     source_rows: int
     findings: tuple[Finding, ...] = ()
     decisions: tuple[Decision, ...] = field(default_factory=tuple)
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -60,7 +70,7 @@ class Table:
     def column(self, name: str) -> Any:
         """One column as a NumPy array (numbers) or a list (strings)."""
         values = self.rows.with_format("arrow")[:][name]
-        return values.to_numpy() if name in ("row", "label") else values.to_pylist()
+        return values.to_numpy() if name in ("row", "label", "value") else values.to_pylist()
 
     @property
     def has_pairs(self) -> bool:

@@ -18,7 +18,7 @@ from holdfast.models.carry import MARK, strip_carrier, why_not_mean
 from holdfast.models.families import Family, family_of
 from holdfast.models.layers import count_parameters
 from holdfast.models.limits import choose_max_length
-from holdfast.models.network import EncoderClassifier
+from holdfast.models.network import REGRESSION, SINGLE_LABEL, EncoderClassifier
 from holdfast.models.pooling import MeanPool, OwnPool
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import Source, find_model
@@ -58,6 +58,7 @@ def load_classifier(
     max_length: int | None = None,
     seed: int = 0,
     adapter: AdapterSpec | None = None,
+    problem: str = SINGLE_LABEL,
 ) -> LoadedClassifier:
     """Load a pretrained encoder and put a new classification head on it, in float32 and
     evaluation mode.
@@ -76,16 +77,19 @@ def load_classifier(
     max_length : tokens a text is cut to; ``None`` chooses.
     seed : of every weight that is new.
     adapter : put one on the backbone; only it, the own pooling and the head then learn.
+    problem : what the outputs mean, as Transformers' ``problem_type`` names it; a ``regression``
+        has one output, which ``classes`` name.
 
     Raises
     ------
     ModelError : the model cannot be found, read or fitted to the task.
     RecipeError : a setting is out of its range.
     """
-    _check(classes, pooling, dropout)
+    _check(classes, pooling, dropout, problem)
     source = find_model(name, revision=revision, trust=trust_remote_code)
     family = family_of(str(source.config.get("model_type")), name)
     config = _config(source, classes, dropout)
+    config.problem_type = problem
     tokenizer = load_tokenizer(source, trust_remote_code)
     _check_base(source, adapter)
     length, length_reason = choose_max_length(
@@ -96,6 +100,7 @@ def load_classifier(
     chosen, pooling_reason = _choose_pooling(pooling, family, config, len(classes), adapter)
     plain = _load_weights(source, family, config, seed)
     network = assemble(plain, family, tuple(classes), chosen, seed)
+    network.problem = problem
     added: tuple[Decision, ...] = ()
     if adapter:
         added = attach(network, adapter, base=source.name, commit=source.commit, seed=seed)
@@ -145,8 +150,11 @@ def _rate(plain: nn.Module, path: str) -> float:
     return float(plain.get_submodule(path).p)  # type: ignore[arg-type]
 
 
-def _check(classes: Sequence[str], pooling: str, dropout: float | None) -> None:
-    if len(classes) < 2 or len(set(classes)) != len(classes):
+def _check(
+    classes: Sequence[str], pooling: str, dropout: float | None, problem: str = SINGLE_LABEL
+) -> None:
+    least = 1 if problem == REGRESSION else 2
+    if len(classes) < least or len(set(classes)) != len(classes):
         raise ModelError(
             "classes", "must be at least two different names", list(classes),
             "Check the label column: a classifier needs something to tell apart.",
@@ -168,7 +176,6 @@ def _config(source: Source, classes: Sequence[str], dropout: float | None) -> An
         config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
     names = dict(enumerate(classes))
     config.id2label, config.label2id = names, {name: index for index, name in names.items()}
-    config.problem_type = "single_label_classification"
     for key in DROPOUTS if dropout is not None else ():
         if hasattr(config, key):
             setattr(config, key, dropout)

@@ -86,8 +86,8 @@ def _plain_model(network: EncoderClassifier, temperature: float) -> Any:
 def plain_state(network: EncoderClassifier, config: Any, temperature: float) -> dict[str, Tensor]:
     """All weights under a plain model's names; ``config`` is adapted where a block is added."""
     family = network.family
-    backbone = merged_state(network.backbone) if adapter_of(network) else _under(
-        "", network.backbone
+    backbone = (
+        merged_state(network.backbone) if adapter_of(network) else _under("", network.backbone)
     )
     state = {f"{family.base}.{k}": v for k, v in backbone.items()}
     if not isinstance(network.pool, MeanPool):
@@ -124,7 +124,7 @@ def _config(network: EncoderClassifier) -> Any:
     config = copy.deepcopy(network.config)
     names = dict(enumerate(network.classes))
     config.id2label, config.label2id = names, {name: index for index, name in names.items()}
-    config.problem_type = "single_label_classification"
+    config.problem_type = network.problem
     config.dtype = torch.float32
     if getattr(config, "auto_map", None):
         del config.auto_map

@@ -16,6 +16,9 @@ from holdfast.models.pooling import MeanPool, OwnPool, masked_mean
 
 Pooling = Literal["mean", "own"]
 HEAD_STD = 0.02
+SINGLE_LABEL = "single_label_classification"
+MULTI_LABEL = "multi_label_classification"
+REGRESSION = "regression"
 
 
 class EncoderClassifier(nn.Module):
@@ -25,11 +28,14 @@ class EncoderClassifier(nn.Module):
     pooling it is the layer-normed mean of the last hidden states, otherwise the output of the
     architecture's own pooling layers. ``save`` writes the same function as a plain folder.
 
+    ``problem`` says what the outputs mean: one class of several, several labels, or one number.
+
     Inputs that the architecture does not take (``token_type_ids`` for most) are left out, so
     that one tokenizer call serves all.
     """
 
     config: Any
+    problem: str = SINGLE_LABEL
 
     def __init__(
         self,

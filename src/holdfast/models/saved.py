@@ -42,7 +42,7 @@ class SavedClassifier:
     max_length: int
 
 
-def load_saved(folder: Path) -> SavedClassifier:
+def load_saved(folder: Path, least: int = 2) -> SavedClassifier:
     """Load a folder that ``EncoderClassifier.save`` wrote, in float32 and evaluation mode.
 
     Only ``AutoModelForSequenceClassification`` and ``AutoTokenizer`` read it, without remote
@@ -53,12 +53,12 @@ def load_saved(folder: Path) -> SavedClassifier:
     ModelError : the folder is absent, incomplete, or not a classifier.
     """
     if is_adapter_folder(folder):
-        return _load_adapter(folder)
+        return _load_adapter(folder, least)
     config = read_config(str(folder), folder)
     model, tokenizer = _read(folder)
     names = model.config.id2label
     classes = tuple(str(names[index]) for index in range(len(names)))
-    if "id2label" not in config or len(classes) < 2:
+    if "id2label" not in config or len(classes) < least:
         raise ModelError(
             str(folder), "is not a saved classifier: it names no classes", None,
             "Name the model folder of a finished run.",
@@ -67,12 +67,12 @@ def load_saved(folder: Path) -> SavedClassifier:
     return SavedClassifier(PlainClassifier(model).eval(), tokenizer, classes, length)
 
 
-def _load_adapter(folder: Path) -> SavedClassifier:
+def _load_adapter(folder: Path, least: int) -> SavedClassifier:
     """A PEFT folder: the pretrained model, the adapter and the head, through plain PEFT."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     classes = tuple(map(str, read_facts(folder).get("classes") or ()))
-    if len(classes) < 2:
+    if len(classes) < least:
         raise ModelError(
             str(folder), "is not a saved classifier: it names no classes", None,
             "Name the model folder of a finished run.",

@@ -108,6 +108,8 @@ def absolute(recipe: Recipe, table: Table) -> Recipe:
     data: dict[str, Any] = {"label": columns.label, "group": columns.group}
     if not recipe.data.template:
         data["text"] = columns.text
+    if columns.label_kind is not None:
+        data |= {"label_kind": columns.label_kind, "label_separator": columns.label_separator}
     return anchored(recipe, Path()).changed(data=data)
 
 

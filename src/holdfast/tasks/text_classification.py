@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
 from holdfast.tasks.base import Batch, Measured
@@ -38,7 +39,7 @@ class EncodedTexts:
     types: Ints | None
     offsets: Ints
     rows: Ints
-    labels: Ints
+    labels: npt.NDArray[Any]
     truncated: int
 
     def __len__(self) -> int:
@@ -49,8 +50,13 @@ class EncodedTexts:
         return np.diff(self.offsets)
 
 
-def encode(table: Table, tokenizer: Any, max_length: int) -> EncodedTexts:
-    """Tokenise every row, cut at ``max_length`` tokens (the longest first, in pairs)."""
+def encode(
+    table: Table, tokenizer: Any, max_length: int, labels: npt.NDArray[Any] | None = None
+) -> EncodedTexts:
+    """Tokenise every row, cut at ``max_length`` tokens (the longest first, in pairs).
+
+    ``labels`` [n, …] stand in place of the table's classes, where a label is none.
+    """
     ids: list[Ints] = []
     types: list[Ints] = []
     lengths: list[int] = []
@@ -73,7 +79,7 @@ def encode(table: Table, tokenizer: Any, max_length: int) -> EncodedTexts:
         types=np.concatenate(types) if types else None,
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
         rows=np.asarray(table.column("row"), dtype=np.int64),
-        labels=np.asarray(table.column("label"), dtype=np.int64),
+        labels=np.asarray(table.column("label"), dtype=np.int64) if labels is None else labels,
         truncated=truncated,
     )  # fmt: skip
 

@@ -1,0 +1,98 @@
+"""What the division keeps in proportion where a label is no class: ranges of numbers, and sets of
+labels; each with enough independent texts for every side."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import Floats, Ints
+
+# Three sides, and room for near copies that must stay together.
+LEAST = 6
+UNITS_A_BIN = 10
+MOST_BINS = 10
+OTHERS = "other sets"
+NONE = "no label"
+
+
+def choose_edges(values: Floats, units: Ints) -> Floats:
+    """Upper edges, all but the last, of ranges of about as many independent texts each.
+
+    Up to ten ranges between quantiles of ``values`` [n], ten ``units`` (rows that are copies or of
+    one group count once) a range; a range with under six is joined to its smaller neighbour.
+    Each edge is a value that occurs, and belongs to the range below it.
+    """
+    wanted = min(MOST_BINS, len(np.unique(units)) // UNITS_A_BIN)
+    if wanted < 2:
+        return np.zeros(0)
+    shares = np.arange(1, wanted) / wanted
+    edges = np.unique(np.quantile(values, shares, method="inverted_cdf"))
+    edges = edges[edges < values.max()]
+    while len(edges):
+        sizes = _units_of(place(values, edges), units, len(edges) + 1)
+        small = int(sizes.argmin())
+        if sizes[small] >= LEAST:
+            break
+        upper = small == 0 or (small < len(edges) and sizes[small + 1] < sizes[small - 1])
+        edges = np.delete(edges, small if upper else small - 1)
+    return np.asarray(edges, dtype=np.float64)
+
+
+def place(values: Floats, edges: Floats) -> Ints:
+    """The range of each value [n], 0 … edges."""
+    return np.asarray(np.searchsorted(edges, values, side="left"), dtype=np.int64)
+
+
+def range_names(edges: Floats) -> tuple[str, ...]:
+    """``up to 2``, ``2 to 3``, ``above 3``; one range is ``all``."""
+    if not len(edges):
+        return ("all",)
+    shown = [f"{edge:.6g}" for edge in edges]
+    if len(set(shown)) < len(shown):
+        shown = [repr(float(edge)) for edge in edges]
+    between = [f"{low} to {high}" for low, high in itertools.pairwise(shown)]
+    return (f"up to {shown[0]}", *between, f"above {shown[-1]}")
+
+
+def _units_of(places: Ints, units: Ints, count: int) -> npt.NDArray[np.int64]:
+    """How many different units each range holds, [count]."""
+    pairs = np.unique(np.column_stack([places, units]), axis=0)
+    return np.bincount(pairs[:, 0], minlength=count)
+
+
+def strata(sets: Sequence[tuple[str, ...]], units: Ints) -> tuple[tuple[str, ...], Ints]:
+    """Names of the strata, and the stratum of each set of labels [n].
+
+    A set with six independent texts is a stratum of its own. Others join by the rarest of their
+    labels, so that rare labels are spread over the sides; what is still too small joins
+    ``other sets``, or the largest stratum.
+    """
+    rows = Counter(label for labels in sets for label in labels)
+    names = [" + ".join(labels) or NONE for labels in sets]
+    names = _join(names, units, [_rarest(labels, rows) for labels in sets])
+    names = _join(names, units, [OTHERS] * len(sets))
+    largest = Counter(names).most_common(1)[0][0] if names else OTHERS
+    names = _join(names, units, [largest] * len(sets))
+    known = tuple(sorted(set(names)))
+    index = {name: number for number, name in enumerate(known)}
+    return known, np.array([index[name] for name in names], dtype=np.int64)
+
+
+def _rarest(labels: tuple[str, ...], rows: Counter[str]) -> str:
+    if not labels:
+        return OTHERS
+    return f"sets with {min(labels, key=lambda label: (rows[label], label))}"
+
+
+def _join(names: list[str], units: Ints, instead: Sequence[str]) -> list[str]:
+    """The names, those of too few independent texts replaced."""
+    held: dict[str, set[int]] = {}
+    for name, unit in zip(names, units.tolist(), strict=True):
+        held.setdefault(name, set()).add(unit)
+    small = {name for name, found in held.items() if len(found) < LEAST}
+    return [other if name in small else name for name, other in zip(names, instead, strict=True)]

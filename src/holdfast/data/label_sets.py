@@ -1,0 +1,125 @@
+"""Texts with several labels each, or none: their sets, and the strata of the division."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+
+from holdfast.core.errors import DataError
+from holdfast.core.records import Decision, Finding
+from holdfast.data.bins import strata
+from holdfast.data.gathered import Gathered, gather_labels, write_gathered
+from holdfast.data.label_kind import read_list
+from holdfast.data.labels import refuse_unknown, sort_classes
+from holdfast.data.raw import Raw
+from holdfast.data.table import Columns, Table
+
+FEW = 3
+Sets = list[tuple[str, ...]]
+
+
+def table_of_sets(
+    raw: Raw, columns: Columns, names: Sequence[str] | None = None, like: Table | None = None
+) -> Table:
+    """Rows with ``labels``, a list of indices into ``names``, and as ``label`` the set of labels
+    that the division keeps in proportion.
+
+    An empty list says that no label applies; an empty cell is a missing label. ``names`` are the
+    labels of a run (those of ``like``, where it is given): others are refused.
+    """
+    found = gather_labels(raw, columns)
+    where = f"{raw.source}, column {columns.label!r}"
+    sets = _sets(where, found, columns.label_separator)
+    known = _known(where, sets, found, tuple(names) if names else like.names if like else None)
+    index = {name: number for number, name in enumerate(known)}
+    classes, places = strata(sets, found.units)
+    rows = write_gathered(
+        raw, columns, places, "labels", pa.list_(pa.int64()),
+        lambda start, stop: pa.array(
+            [sorted(index[name] for name in labels) for labels in sets[start:stop]],
+            pa.list_(pa.int64()),
+        ),
+    )  # fmt: skip
+    table = Table(rows, classes, columns, raw.source, len(raw), found.findings, names=known)
+    if like is not None:
+        return _in_strata_of(like, table, classes)
+    several = sum(len(labels) > 1 for labels in sets)
+    told = Decision(
+        "strata of the division", f"{len(classes)} sets of labels",
+        f"{len(known)} labels, {several} of {len(sets)} rows have more than one; rare sets joined",
+    )  # fmt: skip
+    return replace(table, findings=(*table.findings, *_few(sets, known)), decisions=(told,))
+
+
+def _in_strata_of(like: Table, table: Table, own: tuple[str, ...]) -> Table:
+    """Given rows take the strata of the source, since both must have the same; they are not
+    divided, so that a set of their own may stand anywhere."""
+    at = {name: number for number, name in enumerate(like.classes)}
+    places = [at.get(own[number], 0) for number in table.column("label").tolist()]
+    names = table.rows.column_names
+    rows = table.rows.remove_columns("label").add_column("label", places)
+    return replace(table, rows=rows.select_columns(names), classes=like.classes)
+
+
+def _sets(where: str, found: Gathered, separator: str | None) -> Sets:
+    made: dict[str, tuple[str, ...]] = {}
+    for row, cell in zip(found.rows.tolist(), found.written, strict=True):
+        if cell in made:
+            continue
+        parts = read_list(cell) if separator is None else cell.split(separator)
+        if parts is None:
+            raise DataError(
+                f"{where}, row {row}", "is no list of labels", cell,
+                'Write a JSON list such as ["a", "b"], or say what stands between the labels: '
+                "--set data.label_separator='|'.",
+            )  # fmt: skip
+        made[cell] = tuple(sorted({part.strip() for part in parts} - {""}))
+    return [made[cell] for cell in found.written]
+
+
+def _known(
+    where: str, sets: Sets, found: Gathered, names: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    if not sets:
+        raise DataError(where, "holds no label at all", None, "Choose another with --label.")
+    written = sort_classes(label for labels in sets for label in labels)
+    if names is None:
+        _check(where, written, len(sets))
+        return written
+    strange = set(written) - set(names)
+    for row, labels in zip(found.rows.tolist(), sets, strict=True):
+        for label in labels:
+            if label in strange:
+                raise refuse_unknown(f"{where}, row {row}", label, names)
+    return names
+
+
+def _check(where: str, names: tuple[str, ...], rows: int) -> None:
+    if len(names) < 2:
+        raise DataError(
+            where, "holds fewer than two different labels", ", ".join(names),
+            "Choose another column with --label, or train classes: "
+            "--set data.label_kind=class.",
+        )  # fmt: skip
+    if len(names) > max(20, rows / 2):
+        raise DataError(
+            where, f"holds {len(names)} different labels in {rows} rows: they look like free text",
+            ", ".join(names[:3]), "Choose another column with --label.",
+        )  # fmt: skip
+
+
+def _few(sets: Sets, names: tuple[str, ...]) -> tuple[Finding, ...]:
+    rows = Counter(label for labels in sets for label in labels)
+    few = [name for name in names if rows[name] < FEW]
+    if not few:
+        return ()
+    count = sum(rows[name] for name in few)
+    shown = ", ".join(map(repr, few[:10])) + (", …" if len(few) > 10 else "")
+    return (Finding(
+        "rare_labels", "warn", count / len(sets), count, (),
+        f"{len(few)} labels stand in fewer than {FEW} rows ({shown}): a side may lack them, and "
+        "they can hardly be learned", "Add rows of these labels.",
+    ),)  # fmt: skip

@@ -1,0 +1,77 @@
+"""Texts with one class, several labels or a number each: the kind decides which reader it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision
+from holdfast.data.columns import choose_columns
+from holdfast.data.label_kind import decide_kind, label_counts, open_lists
+from holdfast.data.label_sets import table_of_sets
+from holdfast.data.load import refuse_empty, table_from_raw
+from holdfast.data.numbers import table_of_numbers
+from holdfast.data.rare import Rare
+from holdfast.data.source import read_source
+from holdfast.data.table import Columns, Table
+
+
+def load_labelled(
+    source: str, *, text: Sequence[str] | None, label: str | None, group: str | None,
+    template: str | None, encoding: str | None, config: str | None = None,
+    kind: str | None = None, separator: str | None = None, rare: Rare = "refuse",
+    rare_below: int = 3, names: Sequence[str] | None = None, like: Table | None = None,
+) -> Table:  # fmt: skip
+    """The rows of a source whose labels are of any kind; arguments as in ``load_table``.
+
+    Parameters
+    ----------
+    kind : ``class``, ``several`` or ``number``; without it the labels decide, with a reason.
+    separator : between the labels of a cell; without it cells are JSON lists, or ``|`` or ``;``
+        is found.
+    names : the classes, or the labels where a text has several, of a run; others are refused.
+    like : the table that these rows are divided or scored with: its kind and its ranges.
+
+    Raises ``DataError`` where the labels are not of the kind that is asked for.
+    """
+    raw = read_source(source, encoding, config)
+    refuse_empty(raw)
+    opened = raw if kind == "class" else open_lists(raw, label)
+    columns, chosen, noticed = choose_columns(
+        opened, text=text, label=label, group=group, template=template
+    )
+    assert columns.label is not None
+    counts = label_counts(opened, columns.label)
+    found, mark, told = decide_kind(counts, kind, separator)
+    if separator and found != "several":
+        raise RecipeError(
+            "data.label_separator", f"has no meaning where data.label_kind is {found}", separator,
+            "Leave one of the two out.",
+        )  # fmt: skip
+    columns = replace(columns, label_kind=found, label_separator=mark)
+    if found == "class":
+        table = table_from_raw(
+            raw, text=text, label=label, group=group, template=template, classes=names,
+            need_label=True, rare=rare, rare_below=rare_below,
+        )  # fmt: skip
+        return _with(table, replace(table.columns, label_kind="class"), told)
+    _refuse_rare(rare, found)
+    if found == "number":
+        table = table_of_numbers(opened, columns, like, fresh=names is None)
+    else:
+        table = table_of_sets(opened, columns, names, like)
+    table = replace(table, findings=(*table.findings, *noticed))
+    return _with(table, columns, (*raw.decisions, *chosen, *told))
+
+
+def _with(table: Table, columns: Columns, told: tuple[Decision, ...]) -> Table:
+    return replace(table, columns=columns, decisions=(*told, *table.decisions))
+
+
+def _refuse_rare(rare: Rare, kind: str) -> None:
+    if rare != "refuse":
+        raise RecipeError(
+            "data.rare", f"has no meaning where data.label_kind is {kind}: there are no classes "
+            "to drop or merge", rare, "Leave it out.",
+        )  # fmt: skip
