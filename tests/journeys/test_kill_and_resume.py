@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typing import Any
 SCRIPT = Path(__file__).with_name("kill_runs.py")
 MOMENTS = ["before-recipe", "step", "checkpoint", "model", "scoring", "result", "report"]
 TIMES = {"timing", "peak_memory_mb", "created"}
+# Decisions from a measurement of the machine at this moment.
+MEASURED = {"train.matmul", "train.threads", "memory"}
 
 
 def kill_and_resume(folder: Path, settings: list[str]) -> dict[str, tuple[int, int]]:
@@ -35,6 +38,12 @@ def digests(run: Path, skipped: set[str]) -> dict[str, str]:
     }  # fmt: skip
 
 
+def unmeasured(told: dict[str, Any]) -> dict[str, Any]:
+    """A decision without the times and sizes that the machine gave this once."""
+    return {key: re.sub(r"[\d.,]+", "#", value) if key in ("chosen", "because")
+            and told.get("what") in MEASURED else value for key, value in told.items()}  # fmt: skip
+
+
 def events(run: Path) -> list[dict[str, Any]]:
     """Without clocks; the note that the test rows were opened names the killed run's time."""
     lines = [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
@@ -42,12 +51,13 @@ def events(run: Path) -> list[dict[str, Any]]:
     for line in kept:
         if line.get("what") == "test rows opened":
             line["because"] = line["because"].split(";")[0]
-    return kept
+    return [unmeasured(line) for line in kept]
 
 
 def result(run: Path) -> dict[str, Any]:
     whole = json.loads((run / "result.json").read_text("utf-8"))
     whole["test"].pop("opened_at")
+    whole["decisions"] = [unmeasured(decision) for decision in whole["decisions"]]
     return {key: value for key, value in whole.items() if key not in TIMES}
 
 

@@ -219,6 +219,7 @@ def test_the_summary_and_the_plan_speak_of_texts(
     assert "Accuracy" not in ended.out
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT calls what Transformers renamed
 def test_a_lora_run_is_saved_for_plain_peft(settings: list[str], tmp_path: Path) -> None:
     pytest.importorskip("peft")
     from peft import AutoPeftModelForSeq2SeqLM
