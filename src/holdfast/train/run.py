@@ -125,15 +125,18 @@ class Run:
         """The parameters that any phase may change, by name."""
         return {n: p for n, p in self.network.named_parameters() if p.requires_grad}
 
+    def changing(self) -> dict[str, torch.Tensor]:
+        """Everything that training changes, by name: these, and the running statistics of batch
+        norms."""
+        return {**self.learning_parameters(), **running_statistics(self.network)}
+
     def learning_tensors(self) -> dict[str, torch.Tensor]:
-        """A copy in the processor's memory of everything that training changes: these, and the
-        running statistics of batch norms."""
-        changing = {**self.learning_parameters(), **running_statistics(self.network)}
-        return {n: p.detach().cpu().clone() for n, p in changing.items()}
+        """A copy of them in the processor's memory."""
+        return {n: t.detach().cpu().clone() for n, t in self.changing().items()}
 
     def load_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put such a copy back."""
-        held = {**self.learning_parameters(), **running_statistics(self.network)}
+        held = self.changing()
         with torch.no_grad():
             for name, tensor in tensors.items():
                 held[name].copy_(tensor)
@@ -158,7 +161,7 @@ class Run:
             **{name: getattr(self, name) for name in names},
             "seconds": self.seconds,
             "journal_size": self.journal.size,
-            "tensors": {n: p.detach() for n, p in self.learning_parameters().items()},
+            "tensors": {n: t.detach() for n, t in self.changing().items()},
             "frozen": self._frozen_sum,
             "start": self.start,
             "previous": self.previous,
