@@ -5,6 +5,7 @@ import pytest
 from rouge_score import rouge_scorer
 from sacrebleu.metrics import BLEU, CHRF
 
+from holdfast.core.errors import MachineError
 from holdfast.evaluate.copying import count_copies, loops
 from holdfast.evaluate.generation import (
     SHOWN,
@@ -13,7 +14,7 @@ from holdfast.evaluate.generation import (
     sample_positions,
     score_generated,
 )
-from holdfast.evaluate.overlap import overlap_scores, rouge_rows
+from holdfast.evaluate.overlap import need_packages, overlap_scores, rouge_rows
 
 REFERENCES = [
     "The cat sat on the mat all day. It purred.",
@@ -140,3 +141,12 @@ def test_the_block_shows_both_sides_and_counts_both_models() -> None:
     assert block["counts"]["train"]["training_answer"] == 30
     assert block["counts"]["test_untuned"]["empty"] == 30
     assert score_generated(made, untuned=True)["exact_match"].value == 0.0
+
+
+def test_an_absent_package_is_named_before_anything_is_trained(monkeypatch) -> None:
+    import importlib.util
+
+    need_packages()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MachineError, match=r"holdfast\[text\]"):
+        need_packages()

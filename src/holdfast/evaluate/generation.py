@@ -14,14 +14,14 @@ import numpy as np
 from holdfast.core.records import Estimate, Ints
 from holdfast.core.seeds import generator
 from holdfast.evaluate.copying import COUNTS, count_copies
-from holdfast.evaluate.overlap import OVERLAPS, overlap_scores
+from holdfast.evaluate.overlap import OVERLAPS, need_packages, overlap_scores
 
 SHOWN = 20
 SHOWN_CHARACTERS = 1500
 
 __all__ = [
-    "COUNTS", "OVERLAPS", "Generated", "count_copies", "generations_block", "overlap_scores",
-    "sample_positions", "score_generated",
+    "COUNTS", "OVERLAPS", "Generated", "count_copies", "generations_block", "need_packages",
+    "overlap_scores", "sample_positions", "score_generated",
 ]  # fmt: skip
 
 

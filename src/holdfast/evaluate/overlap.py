@@ -7,12 +7,14 @@ of the whole sample (sacrebleu, its defaults), so that a resample adds the count
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from holdfast.core.errors import MachineError
 from holdfast.core.records import Estimate, Floats
 from holdfast.core.seeds import generator
 from holdfast.evaluate.resample import Units, bootstrap_notes, to_estimate, undefined
@@ -55,6 +57,19 @@ def overlap_scores(
     same = [_plain(a) == _plain(b) for a, b in zip(references, generated, strict=True)]
     scores["exact_match"] = rate_estimate(np.asarray(same), units, level)
     return scores
+
+
+def need_packages() -> None:
+    """Refuse, before anything is trained, a machine without the packages that score texts.
+
+    Raises ``MachineError`` where rouge-score or sacrebleu is absent.
+    """
+    for package in ("rouge_score", "sacrebleu"):
+        if importlib.util.find_spec(package) is None:
+            raise MachineError(
+                "the scores of generated texts", f"need the package {package}", None,
+                "pip install 'holdfast[text]', or generate nothing: --set generate.rows=0.",
+            )  # fmt: skip
 
 
 def rouge_rows(references: Sequence[str], generated: Sequence[str]) -> tuple[Floats, bool]:

@@ -18,6 +18,7 @@ from holdfast.data.table import Table
 from holdfast.evaluate.generation import (
     Generated,
     generations_block,
+    need_packages,
     sample_positions,
     score_generated,
 )
@@ -61,6 +62,8 @@ def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
     if recipe.methods.get("contrast"):
         raise RecipeError("methods.contrast", "compares classes, which this task has not",
                           recipe.task, "Leave it out.")  # fmt: skip
+    if recipe.generate.rows:
+        need_packages()
     model = recipe.model
     return load_seq2seq(
         model.name, table.column("target"), dropout=model.dropout, revision=model.revision,
