@@ -221,3 +221,23 @@ def test_an_adapter_on_rendered_chats_loads_in_plain_peft(
             assert float(model.eval()(input_ids=ids, labels=labels).loss) == pytest.approx(
                 loss, rel=1e-4
             )
+
+
+def test_a_run_on_plain_text_goes_on_from_a_beginning(
+    tiny_llama: Path, settings: list[str], tmp_path: Path, holdfast: Callable[..., Any]
+) -> None:
+    """Also where the tokenizer has a chat template: its rows were no chats."""
+    import transformers as hf
+
+    model = tmp_path / "model"
+    hf.LlamaForCausalLM.from_pretrained(tiny_llama).save_pretrained(model)
+    tokenizer = hf.AutoTokenizer.from_pretrained(tiny_llama)
+    tokenizer.chat_template = "{{ messages[100].content }}"
+    tokenizer.save_pretrained(model)
+    (tmp_path / "book.txt").write_text("\n\n".join(f"Page {n} of {n * n}." for n in range(30)))
+    train(override(Recipe(), [f"data.path={tmp_path / 'book.txt'}", *settings,
+                              f"model.name={model}"]), tmp_path / "r")  # fmt: skip
+    (tmp_path / "more.txt").write_text("Page 7\n\nPage 8")
+    done = holdfast("predict", tmp_path / "r", tmp_path / "more.txt")
+    assert done.code == 0, done.err
+    assert [json.loads(line)["row"] for line in done.out.splitlines()] == [0, 1]

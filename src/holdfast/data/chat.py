@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -259,4 +259,4 @@ def same_form(table: Table, like: Table) -> Table:
             table.source, f"holds rows of the form {form_of(table)!r}, not {form_of(like)!r} as "
             f"{like.source}", None, "Give files of the same shape.",
         )  # fmt: skip
-    return replace(table)
+    return table

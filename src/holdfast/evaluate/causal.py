@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.records import Floats
-from holdfast.data.chat import turns_of
+from holdfast.data.chat import form_of, turns_of
 from holdfast.data.table import Table
 from holdfast.data.turns import asked, prompt_of
 from holdfast.evaluate.tokens import TokenOutputs
@@ -34,11 +34,13 @@ TOGETHER = 8
 @dataclass(frozen=True, slots=True)
 class Prompts:
     """What is to be answered, [n] each: ``ids`` of the prompt; ``sources``, the same for a person;
-    ``references``, the known answers (empty where there are none)."""
+    ``references``, the known answers (empty where there are none). ``chat``: they are questions in
+    the chat template, not texts to be continued."""
 
     ids: Sequence[Sequence[int]]
     sources: Sequence[str]
     references: Sequence[str]
+    chat: bool
 
 
 def token_outputs(
@@ -87,7 +89,7 @@ def prompts_of(table: Table, tokenizer: Any) -> Prompts:
             ids.append(whole[:end].tolist())
             sources.append(_decode(tokenizer, whole[:end]))
             references.append(_decode(tokenizer, whole[end : end + CONTINUED]))
-    return Prompts(ids, sources, references)
+    return Prompts(ids, sources, references, form_of(table) != "text")
 
 
 def whole_prompts(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
@@ -116,39 +118,47 @@ def closing(tokenizer: Any) -> str:
     return render(tokenizer, turns, answer_next=False).rpartition("@@")[2].strip()
 
 
-def stop_tokens(tokenizer: Any, also: Any = ()) -> list[int]:
-    """The tokens that end an answer: the tokenizer's, the template's, and those given."""
+def stop_tokens(tokenizer: Any, end: str, also: Any = ()) -> list[int]:
+    """The tokens that end an answer: the tokenizer's, ``end`` where it is one token, and those
+    given."""
     given = [also] if isinstance(also, int) else list(also or ())
-    marks = tokenizer(closing(tokenizer), add_special_tokens=False)["input_ids"]
+    marks = tokenizer(end, add_special_tokens=False)["input_ids"]
     own = marks if len(marks) == 1 else []
     return sorted({i for i in (*given, tokenizer.eos_token_id, *own) if i is not None})
 
 
 def write_answers(
     network: CausalNetwork, tokenizer: Any, ids: Sequence[Sequence[int]], *, new_tokens: int,
-    beams: int = 1,
+    chat: bool, beams: int = 1,
 ) -> tuple[list[str], Floats]:  # fmt: skip
     """The model's answers [n], the likeliest token at each place (or beam search), and the
-    geometric mean of its tokens' probabilities [n] (NaN for an empty answer).
+    geometric mean of its tokens' probabilities [n] (NaN for an empty answer). In a ``chat`` an
+    answer ends where its template closes it.
 
     A prompt that leaves no room keeps its end.
     """
     texts = [""] * len(ids)
     confidences = np.full(len(ids), np.nan)
     order = sorted(range(len(ids)), key=lambda n: -len(ids[n]))
+    end = closing(tokenizer) if chat else ""
     room = position_limit(network.config)
     new = min(new_tokens, max(1, room // 2))
     for start in range(0, len(order), TOGETHER):
         chosen = order[start : start + TOGETHER]
         prompts = [list(ids[n])[-(room - new) :] for n in chosen]
-        made = _generate(network, tokenizer, prompts, new, beams)
+        made = _generate(network, tokenizer, prompts, new, beams, end)
         for n, (text, confidence) in zip(chosen, made, strict=True):
             texts[n], confidences[n] = text, confidence
     return texts, confidences
 
 
 def _generate(
-    network: CausalNetwork, tokenizer: Any, prompts: list[list[int]], new: int, beams: int
+    network: CausalNetwork,
+    tokenizer: Any,
+    prompts: list[list[int]],
+    new: int,
+    beams: int,
+    end: str,
 ) -> list[tuple[str, float]]:
     import torch
 
@@ -158,7 +168,7 @@ def _generate(
     pad = tokenizer.pad_token_id or 0
     ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
-    stops = stop_tokens(tokenizer, getattr(plain.generation_config, "eos_token_id", None))
+    stops = stop_tokens(tokenizer, end, getattr(plain.generation_config, "eos_token_id", None))
     with torch.inference_mode(), quiet_transformers():
         made = plain.generate(
             input_ids=ids, attention_mask=mask, max_new_tokens=new, do_sample=False,
@@ -170,7 +180,6 @@ def _generate(
             made.sequences, made.scores, getattr(made, "beam_indices", None), normalize_logits=True
         )
     written = made.sequences[:, longest:].cpu()
-    end = closing(tokenizer)
     return [
         (_text(tokenizer, line, end), _confidence(line, score, stops, pad))
         for line, score in zip(written, scores.float().cpu(), strict=True)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.chat import chats_from_prompts, form_of, load_chats, same_form
-from holdfast.data.chat_templates import choose_template, is_template
+from holdfast.data.chat_templates import choose_template
 from holdfast.data.table import Table
 from holdfast.evaluate.causal import (
     LONGEST_ANSWER,
+    closing,
     measure_saved,
     prompts_of,
     stop_tokens,
@@ -25,7 +26,6 @@ from holdfast.evaluate.causal import (
 from holdfast.evaluate.tokens import score_tokens
 from holdfast.models.adapter import PROMPT_VECTORS
 from holdfast.models.causal import (
-    CausalNetwork,
     LoadedCausal,
     keeps_apart,
     load_causal,
@@ -33,7 +33,7 @@ from holdfast.models.causal import (
 )
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.defaults import kind_of
-from holdfast.pipeline.folder import MODEL, RECIPE, need_run
+from holdfast.pipeline.folder import MODEL, RECIPE, RESULT, need_run
 from holdfast.pipeline.kinds.causal_score import score_rows
 from holdfast.pipeline.ready import Kind, Ready
 from holdfast.recipe import DataPart, Recipe, read_recipe
@@ -41,6 +41,8 @@ from holdfast.tasks.causal_lm import CausalLM, EncodedTokens, encode
 from holdfast.tasks.metrics import Metric
 from holdfast.train.loop import Fitted
 from holdfast.train.plan import Phase
+
+LOSS, EVERY_TOKEN = "loss", "every token"
 
 
 @dataclass(frozen=True)
@@ -101,15 +103,15 @@ def _check(recipe: Recipe) -> None:
 def _template(loaded: LoadedCausal, table: Table, recipe: Recipe) -> tuple[Decision, ...]:
     form = form_of(table)
     if form == "text":
-        return (Decision("loss", "every token", "the rows are plain text"),)
+        return (Decision(LOSS, EVERY_TOKEN, "the rows are plain text"),)
     tokenizer = loaded.tokenizer
     tokenizer.chat_template, reason = choose_template(tokenizer, form, recipe.data.template)
     config = loaded.network.plain.generation_config
     if config is not None:
-        stops = stop_tokens(tokenizer, config.eos_token_id)
+        stops = stop_tokens(tokenizer, closing(tokenizer), config.eos_token_id)
         config.eos_token_id = stops if len(stops) > 1 else next(iter(stops), None)
     because = "the questions are given; the token that ends an answer is learned with it"
-    return reason, Decision("loss", "the answers alone", because)
+    return reason, Decision(LOSS, "the answers alone", because)
 
 
 def _packing(loaded: LoadedCausal, recipe: Recipe) -> tuple[Decision, ...]:
@@ -192,7 +194,7 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
     table = _rows(recipe, data, need_answer=True)
     examples = encode(table, tokenizer, recipe.model.max_length or LONGEST_ANSWER)
     task = CausalLM(tokenizer.pad_token_id or 0, recipe.train.pack)
-    losses, kept = measure_saved(network, task, examples, "cpu")
+    losses, kept = measure_saved(network, task, examples, _device())
     groups = table.column("group") if table.has_groups else None
     return score_tokens(token_outputs(losses, kept, examples, groups)).to_json()
 
@@ -209,7 +211,8 @@ def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
         )  # fmt: skip
     recipe = read_recipe(runs[0] / RECIPE)
     network, tokenizer = load_saved_causal(runs[0] / MODEL)
-    plain = not tokenizer.chat_template
+    network.to(_device())
+    plain = _of_plain_text(runs[0]) or not tokenizer.chat_template
     if isinstance(data, str):
         table = _rows(recipe, data, need_answer=False)
         plain = form_of(table) == "text"
@@ -220,7 +223,7 @@ def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
     ).ids  # fmt: skip
     new = recipe.generate.max_new_tokens or LONGEST_ANSWER
     texts, sure = write_answers(
-        network, tokenizer, ids, new_tokens=new, beams=recipe.generate.beams
+        network, tokenizer, ids, new_tokens=new, chat=not plain, beams=recipe.generate.beams
     )
     return [
         json.dumps({"row": int(row), "prediction": text,
@@ -229,14 +232,25 @@ def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
     ]  # fmt: skip
 
 
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _of_plain_text(run: Path) -> bool:
+    """Whether the run learned plain text; its tokenizer may have a chat template all the same."""
+    decisions = json.loads((run / RESULT).read_text("utf-8"))["decisions"]
+    return any(d["what"] == LOSS and d["chosen"] == EVERY_TOKEN for d in decisions)
+
+
 def _rows(recipe: Recipe, data: str, *, need_answer: bool) -> Table:
     part = recipe.data
-    table = load_chats(
+    return load_chats(
         data, messages=part.messages, text=part.text, label=part.label or part.target,
         group=part.group if need_answer else None, template=part.template,
         encoding=part.encoding, need_answer=need_answer,
     )  # fmt: skip
-    return replace(table)
 
 
 KIND = Kind(
@@ -244,5 +258,3 @@ KIND = Kind(
     notices=notices, listeners=no_listeners, terms=no_terms, save=save, score=score_rows,
     evaluate=evaluate, predict=predict,
 )  # fmt: skip
-
-__all__ = ["KIND", "CausalNetwork", "is_template"]

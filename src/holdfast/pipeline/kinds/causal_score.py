@@ -138,8 +138,9 @@ def _answers(ready: Ready, network: CausalNetwork, tokenizer: Any, sample: _Samp
     settings = ready.recipe.generate
     new = answer_length(sample.prompts, tokenizer, settings.max_new_tokens)
     texts, _ = write_answers(
-        network, tokenizer, sample.prompts.ids, new_tokens=new, beams=settings.beams
-    )
+        network, tokenizer, sample.prompts.ids, new_tokens=new, chat=sample.prompts.chat,
+        beams=settings.beams,
+    )  # fmt: skip
     return texts
 
 
