@@ -87,6 +87,13 @@ def result(run: Path) -> dict[str, Any]:
     return read
 
 
+def looks(run: Path) -> list[dict[str, Any]]:
+    """The snapshots without their clocks: what a lost running statistic would change."""
+    lines = [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
+    kept = [line for line in lines if line["event"] == "snapshot"]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in kept]
+
+
 def test_the_run_folder_is_complete(run: Path) -> None:
     names = {"recipe.yaml", "result.json", "events.jsonl", "report.html", "model",
              "predictions.parquet", "splits.parquet"}  # fmt: skip
@@ -166,6 +173,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
         one, two = (hashlib.sha256((r / name).read_bytes()).digest() for r in (run, tmp_path / "r"))
         assert one == two, name
     assert result(tmp_path / "r")["test"]["metrics"] == result(run)["test"]["metrics"]
+    assert looks(tmp_path / "r") == looks(run)
 
 
 def test_the_best_state_brings_its_running_statistics(tmp_path: Path, pictures: Path) -> None:
