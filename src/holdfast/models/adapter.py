@@ -81,12 +81,16 @@ def attach(
     home = getattr(network, "plain", None)
     home = network.backbone if home is None else home
     held = frozenset(id(parameter) for parameter in home.parameters())
-    spec, chosen = resolve_spec(spec)
     task = task_type(network, home)
     if spec.kind == "prompt":
+        spec, chosen = resolve_spec(spec)
         config, where = _prompt(home, spec, task, seed), "before every text"
     else:
-        config, where = _inject(home, spec, task, seed)
+        targets = find_targets(home, spec.kind, spec.targets)
+        spec, chosen = resolve_spec(_without_dropout(spec, targets))
+        config, where = _inject(home, spec, targets, task, seed)
+    # What PEFT adds is in training mode whatever its home is in.
+    home.train(home.training)
     for parameter in home.parameters():
         parameter.requires_grad_(id(parameter) not in held)
     fast = frozenset(id(p) for n, p in home.named_parameters() if "lora_B" in n)
@@ -131,6 +135,8 @@ def resolve_spec(spec: AdapterSpec) -> tuple[AdapterSpec, str]:
 
 def task_type(network: Any, home: Any) -> str | None:
     """PEFT's name for what the plain model does; ``None`` where it has none (images)."""
+    if type(home).__name__.endswith("ForImageClassification"):
+        return None
     if hasattr(network, "family"):
         return "SEQ_CLS"
     if home.config.is_encoder_decoder:
@@ -153,30 +159,55 @@ def layers_with_adapter(home: nn.Module) -> Iterator[tuple[str, Any]]:
             yield name, module
 
 
-def _inject(home: Any, spec: AdapterSpec, task: str | None, seed: int) -> tuple[Any, str]:
+def _without_dropout(spec: AdapterSpec, targets: Targets) -> AdapterSpec:
+    """PEFT has no dropout on experts, which are no layers of their own."""
+    if not targets.stacks or spec.kind not in LOW_RANK:
+        return spec
+    if spec.dropout:
+        raise RecipeError(
+            "model.adapter.dropout", "is not possible on a mixture of experts", spec.dropout,
+            "Leave it out.",
+        )  # fmt: skip
+    return replace(spec, dropout=0.0)
+
+
+def _inject(
+    home: Any, spec: AdapterSpec, targets: Targets, task: str | None, seed: int
+) -> tuple[Any, str]:
     from peft import IA3Config, LoraConfig, inject_adapter_in_model
 
-    targets = find_targets(home, spec.kind, spec.targets)
+    experts = targets.stacks if spec.kind != "dora" else ()
+    # GPT-2's linear layers keep their weights the other way round.
+    turned = any(type(module).__name__ == "Conv1D" for module in home.modules())
     if spec.kind == "ia3":
         config: Any = IA3Config(task_type=task, target_modules=targets.pattern,
-                                feedforward_modules=targets.input_pattern)  # fmt: skip
+                                feedforward_modules=targets.input_pattern,
+                                fan_in_fan_out=turned)  # fmt: skip
     else:
         make: Any = LoraConfig
         config = make(
-            task_type=task, r=spec.rank, lora_alpha=spec.alpha, lora_dropout=spec.dropout,
+            task_type=task, r=spec.rank, lora_alpha=spec.alpha,
+            lora_dropout=spec.dropout,
+            target_parameters=list(experts) or None,
             use_rslora=spec.kind == "rslora", use_dora=spec.kind == "dora",
-            target_modules=targets.pattern,
+            target_modules=targets.pattern, fan_in_fan_out=turned,
         )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "adapter"))
-        inject_adapter_in_model(config, home)
+        try:
+            inject_adapter_in_model(config, home)
+        except ValueError as error:
+            raise ModelError(
+                type(home).__name__, f"cannot carry {spec.kind}", str(error),
+                "Use --set model.adapter.kind=lora, or name other model.adapter.targets.",
+            ) from error  # fmt: skip
     return config, _reason(home, spec, targets)
 
 
 def _reason(home: Any, spec: AdapterSpec, targets: Targets) -> str:
     count = sum(1 for _ in layers_with_adapter(home))
     family = str(getattr(home.config, "model_type", type(home).__name__))
-    names = ", ".join(targets.names)
+    names = ", ".join((*targets.names, *targets.stacks))
     if spec.targets:
         why = "set by you"
     elif spec.kind == "ia3":

@@ -40,15 +40,21 @@ def extended(mask: Tensor, count: int) -> Tensor:
 def _read_first(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     if kwargs.get("input_ids") is None:
         return args, kwargs
-    ids = kwargs.pop("input_ids")
+    ids = kwargs["input_ids"]
     vectors = getattr(module, NAME).weight
-    texts = module.get_input_embeddings()(ids)
+    mask = kwargs.get("attention_mask")
+    if mask is not None or not _written(kwargs):
+        kwargs["attention_mask"] = extended(torch.ones_like(ids) if mask is None else mask,
+                                            len(vectors))  # fmt: skip
+    # Places are counted anew, the vectors' among them, as PEFT does.
+    kwargs.pop("position_ids", None)
+    kwargs.pop("cache_position", None)
+    if _written(kwargs):
+        return args, kwargs
+    texts = module.get_input_embeddings()(kwargs.pop("input_ids"))
     kwargs["inputs_embeds"] = torch.cat(
         [vectors.to(texts.dtype).expand(len(ids), -1, -1), texts], dim=1
     )
-    mask = kwargs.get("attention_mask")
-    kwargs["attention_mask"] = extended(torch.ones_like(ids) if mask is None else mask,
-                                        len(vectors))  # fmt: skip
     types = kwargs.get("token_type_ids")
     if types is not None:
         kwargs["token_type_ids"] = torch.cat(
@@ -57,8 +63,15 @@ def _read_first(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, di
     return args, kwargs
 
 
+def _written(kwargs: dict[str, Any]) -> int:
+    """Places that generation has in its cache: the vectors are among them by then."""
+    cache = kwargs.get("past_key_values")
+    return int(cache.get_seq_length()) if cache is not None else 0
+
+
 def _cut_logits(module: Any, args: Any, output: Any) -> None:
     """Only a decoder's logits stand for the places that the vectors took."""
     logits = getattr(output, "logits", None)
-    if logits is not None and logits.ndim == 3 and not module.config.is_encoder_decoder:
-        output.logits = logits[:, getattr(module, NAME).num_embeddings :]
+    count = getattr(module, NAME).num_embeddings
+    if logits is not None and logits.ndim == 3 and logits.shape[1] > count:
+        output.logits = logits[:, count:]

@@ -109,12 +109,18 @@ def merged_state(home: nn.Module) -> dict[str, Tensor]:
     """The weights of the pretrained model with the adapter merged in, under their plain names,
     on the processor's memory; ``home`` is left as it is."""
     state = {n: _plain(v) for n, v in home.state_dict().items()}
+    done: list[str] = []
     for name, layer in layers_with_adapter(home):
+        # Experts lie in one another: a layer for each of their weights, around the same module.
+        if any(name.startswith(f"{outer}.") for outer in done):
+            continue
+        done.append(name)
         mine = [key for key in state if key.startswith(f"{name}.")]
         for key in mine:
             del state[key]
         alone = copy.deepcopy(layer).cpu()
-        alone.merge(safe_merge=True)
+        for _, inner in layers_with_adapter(alone):
+            inner.merge(safe_merge=True)
         for part, value in alone.get_base_layer().state_dict().items():
             state[f"{name}.{part}"] = _plain(value)
     return state

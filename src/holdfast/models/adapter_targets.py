@@ -102,13 +102,17 @@ def is_linear(module: nn.Module) -> bool:
 
 
 def _stacks(blocks: nn.ModuleList) -> list[str]:
-    """Experts that a model keeps as one parameter [experts, out, in], with their owner's name."""
-    return [
-        name
-        for block in blocks
-        for name, parameter in block.named_parameters()
-        if parameter.ndim == 3 and "expert" in name
-    ]
+    """Experts that a model keeps as one parameter [experts, out, in], and the router beside them
+    that is no ``nn.Linear``."""
+    found: list[str] = []
+    for block in blocks:
+        names = dict(block.named_parameters())
+        owners = {name.rpartition(".experts.")[0] for name, p in names.items()
+                  if p.ndim == 3 and ".experts." in name}  # fmt: skip
+        routers = {f"{owner}.{end}" for owner in owners for end in ("gate.weight", "router.weight")}
+        found += [name for name, p in names.items()
+                  if (p.ndim == 3 and ".experts." in name) or name in routers]  # fmt: skip
+    return found
 
 
 def _asked(linear: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:

@@ -36,7 +36,8 @@ class Layer:
 
 def layers_of(network: EncoderClassifier) -> list[Layer]:
     """Embeddings (with a learnt prompt), then each block, then the architecture's own pooling
-    layers if used, then the head. Every weight is in exactly one layer. ALBERT's shared blocks are one layer a group."""
+    layers if used, then the head. Every weight is in exactly one layer. ALBERT's shared blocks
+    are one layer a group."""
     family = network.family
     blocks = list(network.backbone.get_submodule(family.blocks).children())
     tail = _present(network.backbone, family.tail)
