@@ -1,0 +1,126 @@
+"""An arm of a task comparison: a system with its settings, run and scored in processes of its
+own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from peers.arms import COMMAND, told_by_holdfast
+from peers.process import Ended, commit, run_process
+from peers.task_rows import LENGTH, SIDES, TARGET_LENGTH, TaskParts, write_lines
+
+HERE = Path(__file__).resolve().parent
+TASKS = {"summaries": "seq2seq", "instructions": "causal-lm", "pictures": "image-classification"}
+COLUMNS: dict[str, dict[str, str]] = {
+    "summaries": {"text": "source", "target": "target"}, "instructions": {},
+    "pictures": {"text": "path", "label": "label"},
+}  # fmt: skip
+LENGTHS = {
+    "summaries": {"max_length": LENGTH, "max_target_length": TARGET_LENGTH},
+    "instructions": {"max_length": LENGTH}, "pictures": {},
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TaskArm:
+    """``settings`` are recipe keys for Holdfast, the script's own for a peer."""
+
+    system: Literal["holdfast", "peer"]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run_task_arm(
+    arm: TaskArm, job: str, model: Path, parts: TaskParts, *, seed: int, threads: int
+) -> dict[str, Any]:
+    """Run one arm from a cold start, then score what it saved; raises when a process fails."""
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
+        folder = Path(name)
+        told = {"job": job, "model": str(model), "seed": seed, "settings": dict(arm.settings),
+                "rows": parts.encoded, "length": LENGTH}  # fmt: skip
+        (folder / "job.json").write_text(json.dumps(told), encoding="utf-8")
+        run = _holdfast if arm.system == "holdfast" else _peer
+        ended, saved, found = run(arm, job, model, parts, folder, seed, threads)
+        script = [sys.executable, str(HERE / "task_score.py"), str(folder), str(saved)]
+        run_process(script, folder, threads)
+        score = json.loads((folder / "score.json").read_text(encoding="utf-8"))
+    tokens = parts.tokens_a_row
+    speed = {"tokens_per_s": round(tokens * found["examples_per_s"], 1)} if tokens else {}
+    surroundings = {"threads": threads, "load_before": round(load, 2), "commit": commit()}
+    return {**score, **found, **speed, **asdict(ended), **surroundings}
+
+
+def _holdfast(
+    arm: TaskArm, job: str, model: Path, parts: TaskParts, folder: Path, seed: int, threads: int
+) -> tuple[Ended, Path, dict[str, Any]]:
+    recipe = write_task_recipe(job, model, parts, folder, seed)
+    settings = [f"--set={key}={value}" for key, value in arm.settings.items()]
+    words = ["train", str(recipe), "--out", str(folder / "run"), "--json", "--quiet", *settings]
+    try:
+        ended = run_process([sys.executable, "-c", COMMAND, *words], folder, threads)
+    finally:
+        _remove_tables(job, folder, parts)
+    result = json.loads((folder / "run" / "result.json").read_text(encoding="utf-8"))
+    for side in SIDES:
+        used, given = result["data"][side], len(parts.raw[side])
+        if used != given:
+            raise ValueError(f"Holdfast used {used} {side} rows of {given}: not the same rows")
+    return ended, folder / "run" / "model", _told(result)
+
+
+def _told(result: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("train_s", "examples_per_s", "evaluate_s", "steps", "best_step", "precision")
+    plain = {**result, "baseline": {"all": []}}
+    return {name: told_by_holdfast(plain)[name] for name in kept}
+
+
+def write_task_recipe(job: str, model: Path, parts: TaskParts, folder: Path, seed: int) -> Path:
+    """Three files and a recipe that names them; no texts are generated, for a peer makes none."""
+    data: dict[str, Any] = dict(COLUMNS[job])
+    for side in SIDES:
+        key = "path" if side == "train" else side
+        data[key] = str(_write_side(job, folder, side, parts))
+    recipe = {"task": TASKS[job], "seed": seed, "data": data, "generate": {"rows": 0},
+              "model": {"name": str(model), **LENGTHS[job]}}  # fmt: skip
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path
+
+
+def _write_side(job: str, folder: Path, side: str, parts: TaskParts) -> Path:
+    """JSON lines; for pictures a table of paths in the folder that holds them."""
+    rows = parts.raw[side]
+    if job != "pictures":
+        return write_lines(folder / f"{side}.jsonl", rows)
+    base = _pictures(parts)
+    named = [{"path": os.path.relpath(row["path"], base), "label": row["label"]} for row in rows]
+    return write_lines(base / f"{folder.name}-{side}.jsonl", named)
+
+
+def _pictures(parts: TaskParts) -> Path:
+    """The folder that holds every picture: a table's paths may not lead out of its own."""
+    return Path(os.path.commonpath([row["path"] for side in SIDES for row in parts.raw[side]]))
+
+
+def _remove_tables(job: str, folder: Path, parts: TaskParts) -> None:
+    if job == "pictures":
+        for path in _pictures(parts).glob(f"{folder.name}-*.jsonl"):
+            path.unlink()
+
+
+def _peer(
+    arm: TaskArm, job: str, model: Path, parts: TaskParts, folder: Path, seed: int, threads: int
+) -> tuple[Ended, Path, dict[str, Any]]:
+    script = HERE / "task_trainer_arm.py"
+    ended = run_process([sys.executable, str(script), str(folder)], folder, threads)
+    answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    return ended, folder / "model", answer
