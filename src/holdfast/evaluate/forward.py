@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from holdfast.core.records import Floats, Outputs
 from holdfast.tasks.batching import by_length
-from holdfast.tasks.text_classification import TextClassification, encode
+from holdfast.tasks.text_classification import EncodedTexts, TextClassification, encode
 
 if TYPE_CHECKING:
     import torch
@@ -35,19 +36,34 @@ def forward(
     classes: tuple[str, ...], table: Table,
 ) -> Outputs:  # fmt: skip
     """As ``answer``, for any callable that maps a tokenizer's batch to logits [batch, classes]."""
+    examples, logits = run_texts(network, tokenizer, max_length, len(classes), table)
+    groups = groups_of(table)
+    return Outputs(examples.rows, examples.labels, logits, _losses(logits, examples.labels), groups)
+
+
+def run_texts(
+    network: Callable[..., torch.Tensor], tokenizer: Any, max_length: int, outputs: int,
+    table: Table,
+) -> tuple[EncodedTexts, Floats]:  # fmt: skip
+    """The encoded rows and the network's output for each [n, outputs], float32, in the table's
+    order, whatever the outputs mean."""
     import torch
 
     examples = encode(table, tokenizer, max_length)
-    task = TextClassification(tokenizer.pad_token_id, classes)
-    logits = np.zeros((len(examples), len(classes)), dtype=np.float32)
+    task = TextClassification(tokenizer.pad_token_id, ())
+    logits = np.zeros((len(examples), outputs), dtype=np.float32)
     tokens = max(TOKENS, int(examples.lengths.max()) if len(examples) else 1)
     with torch.inference_mode():
         for chosen in by_length(examples.lengths, np.arange(len(examples)), tokens):
             batch = task.collate(examples, chosen)
             batch.pop("labels")
             logits[chosen] = network(**batch).float().numpy()
-    groups = np.asarray(table.column("group"), dtype=object) if table.has_groups else None
-    return Outputs(examples.rows, examples.labels, logits, _losses(logits, examples.labels), groups)
+    return examples, logits
+
+
+def groups_of(table: Table) -> npt.NDArray[Any] | None:
+    """The group of each row [n], where groups are given."""
+    return np.asarray(table.column("group"), dtype=object) if table.has_groups else None
 
 
 def _losses(logits: Floats, labels: Any) -> Floats:

@@ -49,6 +49,13 @@ TABLE = (
     Default("base", None, 0, 4, 32, 3e-5, "not measured here: the usual region, 1810.04805"),
     Default("large", 1000, 0, 12, 16, 1e-5, "not measured here: many passes, 2006.04884"),
     Default("large", None, 0, 3, 32, 1e-5, "not measured here: the usual region, 1810.04805"),
+    # Several labels or a number: no contrast, which needs classes.
+    Default("small encoder", 800, 0, 10, 16, 1e-4, "not measured here: as for classes, longer"),
+    Default("small encoder", None, 0, 4, 16, 1e-4, "not measured here: as for classes, longer"),
+    Default("base encoder", 1000, 0, 12, 16, 3e-5, "not measured here: many passes, 2006.04884"),
+    Default("base encoder", None, 0, 4, 32, 3e-5, "not measured here: the usual region"),
+    Default("large encoder", 1000, 0, 12, 16, 1e-5, "not measured here: many passes, 2006.04884"),
+    Default("large encoder", None, 0, 3, 32, 1e-5, "not measured here: the usual region"),
     Default("vision", 1000, 0, 10, 16, 1e-4, "not measured here: the usual region, 2106.10270"),
     Default("vision", None, 0, 5, 32, 5e-5, "not measured here: the usual region, 2106.10270"),
     Default("resnet", 1000, 0, 10, 16, 5e-4, "not measured here: a higher rate, 2110.00476"),
@@ -63,8 +70,9 @@ TABLE = (
     Default("large decoder", None, 0, 3, 16, 2e-5, "not measured here: the rate of 2307.09288"),
 )
 REGIONS = {"small": (1e-5, 1e-3), "base": (3e-6, 3e-4), "large": (1e-6, 1e-4),
-           "vision": (3e-6, 1e-3), "resnet": (1e-5, 1e-2), "t5": (1e-5, 2e-3),
-           "seq2seq": (3e-6, 1e-3),
+           "small encoder": (1e-5, 1e-3), "base encoder": (3e-6, 3e-4),
+           "large encoder": (1e-6, 1e-4), "vision": (3e-6, 1e-3), "resnet": (1e-5, 1e-2),
+           "t5": (1e-5, 2e-3), "seq2seq": (3e-6, 1e-3),
            "small decoder": (1e-5, 3e-3), "base decoder": (5e-6, 1e-3),
            "large decoder": (1e-6, 2e-4)}  # fmt: skip
 CONTRAST_STEPS = 50

@@ -28,8 +28,8 @@ class Scale:
     std: float = 1.0
 
     def inside(self, values: Floats) -> Floats:
-        """In the user's unit → as learned, float32."""
-        return np.asarray((values - self.mean) / self.std, dtype=np.float32)
+        """In the user's unit → as learned, float64."""
+        return np.asarray((values - self.mean) / self.std, dtype=np.float64)
 
     def outside(self, values: Floats) -> Floats:
         """As learned → in the user's unit, float64."""

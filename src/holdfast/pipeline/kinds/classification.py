@@ -97,7 +97,7 @@ def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored
         "test": scores_block(test, finish.opened_at),
         "valid": scores_block(_score(ready, valid)),
         "train_probe": scores_block(_score(ready, probe)), "baseline": baseline,
-        "hardest": hardest(outputs, _texts(table), ready.task.classes),
+        "hardest": hardest(outputs, texts_of(table), ready.task.classes),
         "model_facts": _facts(ready, temperature), "careless": None,
     }  # fmt: skip
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
@@ -127,7 +127,13 @@ def _baseline(
 
 
 def _probe(finish: Finish, forward: Forward) -> Answer:
-    """The untouched backbone with the linear probe on it, in the precision of the training.
+    logits = probe_network(finish)
+    return lambda table: forward(logits, finish.ready, table)
+
+
+def probe_network(finish: Finish) -> Callable[..., Any]:
+    """The untouched backbone with the linear probe on it, in the precision of the training: from a
+    tokenizer's batch to outputs [batch, …].
 
     It is put back into the network, whose trained state is on disk by now: a second copy of a
     model is the largest thing that a run could still ask memory for.
@@ -152,7 +158,7 @@ def _probe(finish: Finish, forward: Forward) -> Answer:
         answers: torch.Tensor = network.head(features.float())
         return answers.cpu()
 
-    return lambda table: forward(logits, ready, table)
+    return logits
 
 
 def _other_rows(finish: Finish, temperature: float) -> tuple[Outputs, Outputs]:
@@ -184,7 +190,8 @@ def _brief(scores: Scores) -> dict[str, Any]:
     return {"n": scores.n, "metrics": scores.to_json()["metrics"]}
 
 
-def _texts(table: Table) -> list[str]:
+def texts_of(table: Table) -> list[str]:
+    """The texts of a table as they are shown; the two of a pair with a mark between."""
     texts: list[str] = table.column("text")
     if not table.has_pairs:
         return texts

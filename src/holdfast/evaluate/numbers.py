@@ -1,0 +1,143 @@
+"""Answered numbers to scores with intervals: errors, R² and rank correlation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import Estimate, Floats, Ints, Scores
+from holdfast.core.seeds import generator
+from holdfast.evaluate.resample import (
+    RESAMPLES,
+    Units,
+    bootstrap_notes,
+    to_estimate,
+    undefined,
+)
+from holdfast.stats.bootstrap import bootstrap, folded, group_codes, sums
+
+METRICS = ("mae", "rmse", "r2", "spearman", "loss")
+# Rows times resamples whose ranks may be counted: 2,000 resamples up to 10,000 rows.
+RANKED_ROWS = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class NumberOutputs:
+    """A model's answer for some rows: ``labels`` and ``answers`` [n] in the user's unit, float64;
+    ``losses`` [n] in squared deviations of the training rows."""
+
+    rows: Ints
+    labels: Floats
+    answers: Floats
+    losses: Floats
+    groups: npt.NDArray[Any] | None = None
+
+    @property
+    def units(self) -> Units:
+        codes = group_codes(self.groups, len(self.rows))
+        return Units(codes, int(codes.max()) + 1 if len(codes) else 0, self.groups is not None)
+
+
+def score_numbers(
+    outputs: NumberOutputs, *, seed: int = 0, level: float = 0.95, resamples: int = RESAMPLES
+) -> Scores:
+    """``mae``, ``rmse`` (user's unit), ``r2`` = 1 − Σ e² ÷ Σ (y − ȳ)² with the mean of these rows,
+    ``spearman`` (average ranks for ties), ``loss``.
+
+    Intervals are BCa over rows, or over whole groups. Undefined, with the reason: no rows; R² and
+    rank correlation where the numbers do not vary; a number that is not finite.
+    """
+    if not len(outputs.rows):
+        return Scores(0, dict.fromkeys(METRICS, undefined("there are no rows")))
+    if not (np.isfinite(outputs.answers).all() and np.isfinite(outputs.losses).all()):
+        nothing = undefined("an answer is not finite")
+        return Scores(len(outputs.rows), dict.fromkeys(METRICS, nothing))
+    units = outputs.units
+    codes, atoms = folded(units.codes, units.atoms)
+    table = sums(_table(outputs), codes, atoms)
+    result = bootstrap(
+        lambda weights: _values(weights @ table), np.ones(atoms, dtype=np.int64),
+        seed=generator(seed, "bootstrap", "numbers"), level=level, resamples=resamples,
+        blocks=500,
+    )  # fmt: skip
+    notes = bootstrap_notes(units)
+    found = {name: to_estimate(result, column, level, notes)
+             for column, name in enumerate(("mae", "rmse", "r2", "loss"))}  # fmt: skip
+    if outputs.labels.min() == outputs.labels.max():
+        found["r2"] = undefined("the numbers of these rows do not vary")
+    found["spearman"] = _spearman(outputs, units, seed, level, resamples)
+    return Scores(len(outputs.rows), {name: found[name] for name in METRICS})
+
+
+def _table(outputs: NumberOutputs) -> Floats:
+    gaps = outputs.answers - outputs.labels
+    # Sums of squares of numbers far from 0 lose digits; a shift leaves their spread as it is.
+    level = outputs.labels - outputs.labels.mean()
+    ones = np.ones(len(gaps))
+    return np.column_stack([np.abs(gaps), gaps**2, level, level**2, outputs.losses, ones])
+
+
+def _values(totals: Floats) -> Floats:
+    errors, squares, level, spread, losses, n = totals.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        around = spread - level**2 / n
+        r2 = np.where(around > 1e-12 * np.maximum(spread, 1e-300), 1 - squares / around, np.nan)
+        return np.stack([errors / n, np.sqrt(squares / n), r2, losses / n], axis=1)
+
+
+def _spearman(
+    outputs: NumberOutputs, units: Units, seed: int, level: float, resamples: int
+) -> Estimate:
+    for values, what in ((outputs.labels, "numbers"), (outputs.answers, "answers")):
+        if values.min() == values.max():
+            return undefined(f"the {what} of these rows do not vary")
+    ranked = _ranked(outputs.labels), _ranked(outputs.answers)
+
+    def correlation(weights: Floats) -> Floats:
+        rows = units.spread(weights)
+        first, second = (ranks.under(rows) for ranks in ranked)
+        return _pearson(first, second, rows)
+
+    count = min(resamples, max(400, RANKED_ROWS // len(outputs.rows)))
+    result = bootstrap(
+        correlation, units.multiplicity, seed=generator(seed, "bootstrap", "spearman"),
+        level=level, resamples=count, blocks=300,
+    )  # fmt: skip
+    notes = bootstrap_notes(units)
+    notes += [f"{count} resamples, for time"] if count < resamples else []
+    return to_estimate(result, 0, level, notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """The rows in ``order`` of a number; ``starts`` says where each distinct number begins in it,
+    ``place`` [n] which distinct number a row has."""
+
+    order: Ints
+    starts: Ints
+    place: Ints
+
+    def under(self, weights: Floats) -> Floats:
+        """Average ranks [r, n] where each row stands ``weights`` [r, n] times."""
+        held = np.add.reduceat(weights[:, self.order], self.starts, axis=1)
+        middle = np.cumsum(held, axis=1) - held / 2 + 0.5
+        return np.asarray(middle[:, self.place])
+
+
+def _ranked(values: Floats) -> _Ranked:
+    order = np.argsort(values, kind="stable")
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return _Ranked(order, np.cumsum(count) - count, place.reshape(-1))
+
+
+def _pearson(first: Floats, second: Floats, weights: Floats) -> Floats:
+    n = weights.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        one = first - (weights * first).sum(axis=1, keepdims=True) / n
+        two = second - (weights * second).sum(axis=1, keepdims=True) / n
+        joint = (weights * one * two).sum(axis=1)
+        size = np.sqrt((weights * one**2).sum(axis=1) * (weights * two**2).sum(axis=1))
+        return np.where(size > 1e-12, joint / size, np.nan)
