@@ -221,7 +221,10 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         key, equals, text = setting.partition("=")
         if not equals:
             raise RecipeError("--set", "needs KEY=VALUE", setting, "E.g. --set train.epochs=5.")
-        _assign(plain, key.strip(), _value(text))
+        value = _value(text)
+        # YAML reads `summarize: {dialogue}` as a table, and so a template that begins like that.
+        template = key.strip() == "data.template" and isinstance(value, dict)
+        _assign(plain, key.strip(), text if template else value)
     return parse(plain, "--set")
 
 

@@ -129,3 +129,8 @@ def test_paths_in_a_recipe_are_relative_to_its_folder(tmp_path: Path, monkeypatc
 def test_embedded_is_never_a_folder(tmp_path: Path) -> None:
     (tmp_path / "embedded").mkdir()
     assert anchored(Recipe(), tmp_path).model.name == "embedded"
+
+
+@pytest.mark.parametrize("template", ["summarize: {dialogue}", "{a} {b}", "{a}"])
+def test_a_template_on_the_command_line_is_text_whatever_yaml_makes_of_it(template: str) -> None:
+    assert override(Recipe(), [f"data.template={template}"]).data.template == template
