@@ -39,17 +39,25 @@ class TrainedRun:
 
     @property
     def model(self) -> Any:
-        """The saved model, a plain ``transformers`` classifier in evaluation mode."""
+        """The saved model, a plain ``transformers`` model in evaluation mode."""
         if self.result["task"] == "image-classification":
-            from holdfast.models.vision import load_saved_vision
+            from holdfast.models.vision_saved import load_saved_vision
 
             return load_saved_vision(self.folder / "model").network.model
+        if self.result["task"] == "seq2seq":
+            from holdfast.models.seq2seq_network import load_saved_seq2seq
+
+            return load_saved_seq2seq(self.folder / "model")[0].plain
+        if self.result["task"] == "causal-lm":
+            from holdfast.models.causal import load_saved_causal
+
+            return load_saved_causal(self.folder / "model")[0].plain
         return self._saved.network.model
 
     def predict(self, texts: Sequence[str | tuple[str, str]]) -> list[str]:
-        """The most probable class of each text (or pair of texts), or of each picture by its
-        path."""
-        if self.result["task"] == "image-classification":
+        """The most probable class of each text (or pair of texts), or of each picture by its path;
+        what a model that writes text writes for each."""
+        if self.result["task"] != "text-classification":
             from holdfast.pipeline.use import predict_lines
 
             lines = predict_lines([self.folder], [str(path) for path in texts])

@@ -182,6 +182,14 @@ def test_predict_and_evaluate_use_the_run(done: Path, pairs: Path, holdfast: Any
     assert "perplexity" in holdfast("evaluate", done, pairs).out
 
 
+def test_the_python_door_gives_the_plain_model_and_its_texts(done: Path) -> None:
+    from holdfast.api import TrainedRun
+
+    run = TrainedRun(done)
+    assert type(run.model).__name__ == "T5ForConditionalGeneration"
+    assert len(run.predict(["ann : I want some tea", "bob : I want some milk"])) == 2
+
+
 def test_texts_of_several_runs_have_no_average(done: Path, pairs: Path, holdfast: Any) -> None:
     refused = holdfast("predict", done, done, pairs)
     assert refused.code == 2
