@@ -14,7 +14,8 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.models.layers import freeze, parameter_groups
-from holdfast.models.vision import load_saved_vision, load_vision
+from holdfast.models.vision import load_vision
+from holdfast.models.vision_saved import load_saved_vision
 
 CLASSES = ("bird", "cat", "dog")
 

@@ -180,7 +180,7 @@ def test_the_best_state_brings_its_running_statistics(tmp_path: Path, pictures: 
     """The saved model gives the validation loss of the state that was kept, batch norms and all."""
     from holdfast.data.images import load_images
     from holdfast.evaluate.images import answer_images
-    from holdfast.models.vision import load_saved_vision
+    from holdfast.models.vision_saved import load_saved_vision
 
     model = _tiny_vision()(tmp_path / "m", "resnet")
     recipe = override(Recipe(), [

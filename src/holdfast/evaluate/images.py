@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from holdfast.data.table import Table
-    from holdfast.models.vision import SavedVision
+    from holdfast.models.vision_saved import SavedVision
 
 TOKENS = 4096
 

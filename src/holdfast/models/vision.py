@@ -15,9 +15,12 @@ from holdfast.core.errors import Defect, ModelError, RecipeError
 from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
+from holdfast.models.adapter import adapter_of
+from holdfast.models.adapter_save import merges
 from holdfast.models.layers import Layer, count_parameters
 from holdfast.models.quiet import quiet_transformers
-from holdfast.models.source import Source, find_model, read_config
+from holdfast.models.source import Source, find_model
+from holdfast.models.vision_adapter import merged_vision, save_vision_adapter
 from holdfast.models.vision_families import VisionFamily, image_layers, vision_family
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -96,6 +99,9 @@ class VisionClassifier(nn.Module):
         no positive number, ``MachineError`` when the folder cannot be written."""
         if not (math.isfinite(temperature) and temperature > 0):
             raise Defect("temperature", "must be a positive number", temperature)
+        if not merges(self):
+            save_vision_adapter(self, folder, processor, temperature)
+            return
         last = nn.Linear(self.head.in_features, self.head.out_features)
         with torch.no_grad():
             last.weight.copy_(self.head.weight / temperature)
@@ -106,7 +112,9 @@ class VisionClassifier(nn.Module):
         try:
             with disk_errors(folder), quiet_transformers():
                 folder.mkdir(parents=True, exist_ok=True)
-                plain.save_pretrained(folder)
+                adapted = adapter_of(self) is not None
+                whole = merged_vision(self, self.config, temperature) if adapted else plain
+                whole.save_pretrained(folder)
                 processor.save_pretrained(folder)
         finally:
             plain.set_submodule(self.family.last, nn.Identity())
@@ -182,54 +190,6 @@ def load_processor(folder: Path) -> Any:
             str(folder), "has an image processor that cannot be used", _first(error),
             "It must be one of Transformers' own: see its preprocessor_config.json.",
         ) from error  # fmt: skip
-
-
-class PlainVision(nn.Module):
-    """A plain image classifier whose ``forward`` returns logits [B, C]."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, **inputs: Tensor) -> Tensor:
-        logits: Tensor = self.model(pixel_values=inputs["pixel_values"]).logits
-        return logits
-
-
-@dataclass(frozen=True)
-class SavedVision:
-    """What ``load_saved_vision`` gives; ``classes`` in the order of the logits."""
-
-    network: PlainVision
-    processor: Any
-    classes: tuple[str, ...]
-
-    @property
-    def channels(self) -> int:
-        """Colour channels that the model reads: 1 or 3."""
-        config: Any = self.network.model.config
-        return int(getattr(config, "num_channels", 3))
-
-
-def load_saved_vision(folder: Path) -> SavedVision:
-    """Load a folder that ``VisionClassifier.save`` wrote with plain Transformers classes alone, in
-    float32 and evaluation mode. Raises ``ModelError`` when it is no such folder."""
-    from transformers import AutoModelForImageClassification
-
-    read_config(str(folder), folder)
-    try:
-        with quiet_transformers():
-            model = AutoModelForImageClassification.from_pretrained(
-                folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-            )
-    except Exception as error:
-        raise ModelError(
-            str(folder), "cannot be loaded as an image classifier", _first(error),
-            "Name the model folder of a finished run.",
-        ) from error  # fmt: skip
-    names = model.config.id2label
-    classes = tuple(str(names[index]) for index in range(len(names)))
-    return SavedVision(PlainVision(model).eval(), load_processor(folder), classes)
 
 
 def _check(name: str, classes: Sequence[str], dropout: float | None) -> None:

@@ -16,7 +16,8 @@ from holdfast.data.pictures import thumbnail
 from holdfast.data.table import Table
 from holdfast.evaluate.images import answer_images, forward_images
 from holdfast.evaluate.score import score
-from holdfast.models.vision import LoadedVision, load_saved_vision, load_vision
+from holdfast.models.vision import LoadedVision, load_vision
+from holdfast.models.vision_saved import load_saved_vision
 from holdfast.pipeline.folder import MODEL, RECIPE, need_run
 from holdfast.pipeline.kinds import classification as shared
 from holdfast.pipeline.ready import Finish, Kind, Ready, Scored

@@ -1,0 +1,69 @@
+"""A saved image classifier's folder → the classifier, through plain libraries alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.core.errors import ModelError
+from holdfast.models.adapter_save import is_adapter_folder
+from holdfast.models.quiet import quiet_transformers
+from holdfast.models.source import read_config
+from holdfast.models.vision import load_processor
+from holdfast.models.vision_adapter import load_vision_adapter
+
+
+class PlainVision(nn.Module):
+    """A plain image classifier whose ``forward`` returns logits [B, C]."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        logits: Tensor = self.model(pixel_values=inputs["pixel_values"]).logits
+        return logits
+
+
+@dataclass(frozen=True)
+class SavedVision:
+    """What ``load_saved_vision`` gives; ``classes`` in the order of the logits."""
+
+    network: PlainVision
+    processor: Any
+    classes: tuple[str, ...]
+
+    @property
+    def channels(self) -> int:
+        """Colour channels that the model reads: 1 or 3."""
+        config: Any = self.network.model.config
+        return int(getattr(config, "num_channels", 3))
+
+
+def load_saved_vision(folder: Path) -> SavedVision:
+    """Load a folder that ``VisionClassifier.save`` wrote with plain Transformers classes alone, in
+    float32 and evaluation mode. Raises ``ModelError`` when it is no such folder."""
+    from transformers import AutoModelForImageClassification
+
+    if is_adapter_folder(folder):
+        adapted, known = load_vision_adapter(folder)
+        return SavedVision(PlainVision(adapted).eval(), load_processor(folder), known)
+    read_config(str(folder), folder)
+    try:
+        with quiet_transformers():
+            model = AutoModelForImageClassification.from_pretrained(
+                folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            )
+    except Exception as error:
+        raise ModelError(
+            str(folder), "cannot be loaded as an image classifier",
+            (str(error).splitlines() or [type(error).__name__])[0],
+            "Name the model folder of a finished run.",
+        ) from error  # fmt: skip
+    names = model.config.id2label
+    classes = tuple(str(names[index]) for index in range(len(names)))
+    return SavedVision(PlainVision(model).eval(), load_processor(folder), classes)
