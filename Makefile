@@ -51,7 +51,7 @@ tests: setup
 	$(BIN)/pytest -n $(JOBS)
 
 bench: setup  ## the benchmarks; resumable, one JSON line a finished cell
-	$(BIN)/python -m pip install --quiet -c constraints.txt 'setfit>=1.1'
+	$(BIN)/python -m pip install --quiet -c constraints.txt 'setfit>=1.1' 'trl>=1.16'
 	$(BIN)/python benchmarks/run_all.py
 
 recipes: setup  ## look up every name in recipes/ on the hub; says so when there is no network
