@@ -18,7 +18,7 @@ import datasets  # noqa: F401
 import sklearn.linear_model  # noqa: F401
 import transformers.models.bert.modeling_bert  # noqa: F401
 
-import holdfast.pipeline.kinds.seq2seq as seq2seq
+import holdfast.pipeline.kinds.seq2seq_score as seq2seq
 import holdfast.pipeline.kinds.text_classification as text_classification
 import holdfast.pipeline.main as main
 import holdfast.pipeline.scoring as scoring

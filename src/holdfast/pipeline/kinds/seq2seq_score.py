@@ -1,0 +1,173 @@
+"""Sequence-to-sequence: the test rows of a fitted run, scored beside the untuned model."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Scores, to_json
+from holdfast.data.table import Table
+from holdfast.evaluate.generation import (
+    Generated,
+    generations_block,
+    sample_positions,
+    score_generated,
+)
+from holdfast.evaluate.seq2seq import Writing, read_pairs, texts_at, write_texts
+from holdfast.evaluate.tokens import TokenOutputs, compare_tokens, score_tokens
+from holdfast.models.layers import count_parameters
+from holdfast.models.seq2seq import LoadedSeq2Seq, end_token
+from holdfast.models.seq2seq_network import load_saved_seq2seq
+from holdfast.pipeline.folder import MODEL
+from holdfast.pipeline.kinds.generating import before_training, noted, other_rows, texts_column
+from holdfast.pipeline.ready import Finish, Ready, Scored
+from holdfast.recipe import Recipe
+from holdfast.tasks.seq2seq import EncodedPairs, encode_pairs
+
+
+def encode_rows(table: Table, loaded: LoadedSeq2Seq, recipe: Recipe) -> EncodedPairs:
+    """Source and target tokens of every row of which something is left to learn."""
+    return encode_pairs(
+        table, loaded.tokenizer, loaded.max_length, loaded.max_target_length,
+        end_token(loaded.tokenizer),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Rows of which a sample is generated: their table, their tokens, the sample's positions."""
+
+    table: Table
+    examples: EncodedPairs
+    sample: Any
+
+    def texts(self, name: str) -> list[str]:
+        return texts_at(self.table, self.examples.kept[self.sample], name)
+
+    def generated(self, texts: list[str], untuned: list[str]) -> Generated:
+        groups = None
+        if self.table.has_groups:
+            groups = self.texts("group")
+        return Generated(
+            self.examples.rows[self.sample], self.texts("text"), self.texts("target"), texts,
+            untuned, groups,
+        )  # fmt: skip
+
+
+def score_rows(finish: Finish) -> Scored:
+    """Score the saved folder, reloaded in plain Transformers, beside the untuned model."""
+    start = time.perf_counter()
+    ready, recipe = finish.ready, finish.ready.recipe
+    device, pad = finish.job.accelerator.device, ready.task.pad_id
+    train, test = _sides(finish)
+    network, tokenizer = load_saved_seq2seq(finish.run / MODEL)
+    outputs = read_pairs(network, pad, test.examples, test.table, device)
+    writing = writing_of(recipe, ready.loaded.max_target_length)
+    written = [write_texts(network, tokenizer, side.examples, side.sample, writing, device)[0]
+               for side in (train, test)]  # fmt: skip
+    del network
+    score_s = time.perf_counter() - start
+    others = other_rows(finish)
+    with before_training(finish) as untuned:
+        before = read_pairs(untuned, pad, test.examples, test.table, device)
+        plain = [write_texts(untuned, tokenizer, side.examples, side.sample, writing, device)[0]
+                 for side in (train, test)]  # fmt: skip
+    made = [side.generated(*texts) for side, *texts in zip((train, test), written, plain,
+                                                           strict=True)]  # fmt: skip
+    tested = scores_of(outputs, made[1], recipe.seed)
+    blocks = {
+        "classes": None, "test": {**tested.to_json(), "opened_at": finish.opened_at}, **others,
+        "baseline": _baseline(outputs, before, made[1], recipe.seed),
+        "generations": _generations(finish, writing, *made),
+        "hardest": None, "model_facts": _facts(ready), "careless": None,
+    }  # fmt: skip
+    seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
+    return Scored(blocks, (), seconds, predictions=_predictions(test, outputs, written[1]))
+
+
+def _sides(finish: Finish) -> tuple[Side, Side]:
+    ready, seed, rows = finish.ready, finish.ready.recipe.seed, finish.ready.recipe.generate.rows
+    examples = encode_rows(finish.table, ready.loaded, ready.recipe)
+    return (
+        Side(finish.splits.train.table, ready.train,
+              sample_positions(len(ready.train), rows, seed, "train")),
+        Side(finish.table, examples, sample_positions(len(examples), rows, seed, "test")),
+    )  # fmt: skip
+
+
+def writing_of(recipe: Recipe, longest_target: int) -> Writing:
+    """The recipe's ``generate``."""
+    part = recipe.generate
+    return Writing(part.beams, part.max_new_tokens or longest_target)
+
+
+def scores_of(outputs: TokenOutputs, made: Generated, seed: int, untuned: bool = False) -> Scores:
+    """The losses of all rows, and the overlaps of the generated sample, which say so."""
+    scores = score_tokens(outputs, seed=seed)
+    overlaps = score_generated(made, seed=seed, untuned=untuned) if len(made) else {}
+    told = noted(overlaps, len(made), len(outputs.rows))
+    return Scores(scores.n, {**scores.metrics, **told}, scores.extra)
+
+
+def _baseline(
+    outputs: TokenOutputs, before: TokenOutputs, made: Generated, seed: int
+) -> dict[str, Any]:
+    test = scores_of(before, made, seed, untuned=True).to_json()
+    what = "untuned model"
+    comparison = to_json(compare_tokens(outputs, before, seed=seed))
+    return {"what": what, "test": test, "all": [{"what": what, "test": test}],
+            "comparison": comparison}  # fmt: skip
+
+
+def _generations(
+    finish: Finish, writing: Writing, train: Generated, test: Generated
+) -> dict[str, Any]:
+    """Texts side by side, what they repeat, and their overlap with the references."""
+    recipe, table = finish.ready.recipe, finish.splits.train.table
+    settings = {"beams": writing.beams, "max_new_tokens": writing.max_new_tokens,
+                "rows": recipe.generate.rows}  # fmt: skip
+    answers = texts_column(finish.ready.train, table, "target")
+    scores = {
+        "test": score_generated(test, seed=recipe.seed),
+        "test_untuned": score_generated(test, seed=recipe.seed, untuned=True),
+        "train": score_generated(train, seed=recipe.seed),
+    }
+    return {**generations_block(train, test, answers, settings), "scores": to_json(scores)}
+
+
+def _facts(ready: Ready) -> dict[str, Any]:
+    total, trainable = count_parameters(ready.loaded.network)
+    return {
+        **ready.loaded.facts, "parameters": total, "trainable": trainable,
+        "precision": ready.recipe.train.precision, "max_length": ready.loaded.max_length,
+        "max_target_length": ready.loaded.max_target_length,
+    }  # fmt: skip
+
+
+def _predictions(side: Side, outputs: TokenOutputs, texts: list[str]) -> dict[str, Any]:
+    """Every test row; the generated text where the row was in the sample, the loss where its
+    target has tokens."""
+    n = len(side.table)
+    losses: list[float | None] = [None] * n
+    written: list[str | None] = [None] * n
+    for place, loss in zip(side.examples.kept, outputs.losses, strict=True):
+        losses[place] = float(loss)
+    for place, text in zip(side.examples.kept[side.sample], texts, strict=True):
+        written[place] = text
+    return texts_column_block(side.table, written, losses)
+
+
+def texts_column_block(
+    table: Table, written: list[str | None], losses: list[float | None]
+) -> dict[str, Any]:
+    """The columns of ``predictions.parquet``."""
+    import pyarrow as pa
+
+    return {
+        "row": pa.array(np.asarray(table.column("row")), pa.int64()),
+        "label": pa.array(table.column("target"), pa.string()),
+        "prediction": pa.array(written, pa.string()), "loss": pa.array(losses, pa.float64()),
+    }  # fmt: skip
