@@ -66,14 +66,18 @@ def arms(quick: bool) -> dict[str, Arm]:
 
 
 def cells(quick: bool) -> list[dict[str, Any]]:
-    """By size, then seed, then set, with the arms side by side; SetFit with all rows last."""
+    """By size, then seed, then set, with the arms side by side. SetFit takes as long as all other
+    arms together, so it comes after the first seed of the next size; with all rows, last."""
     if quick:
         return grid(rows=[40], seed=[0], data=["cr"], arm=list(arms(quick)))
     todo: list[dict[str, Any]] = []
     for size in SIZES:
-        systems = [MAIN, PLAIN, STOPPING] + ([SETFIT] if size == SIZES[0] else [])
+        systems = [MAIN, PLAIN, STOPPING]
         todo += grid(rows=[size], seed=range(SEEDS), data=SETS, arm=systems)
-    return todo + grid(rows=SIZES[:1], seed=[0], data=SETS, arm=[SETFIT_ALL])
+    first = [c for c in todo if c["rows"] == SIZES[0] or (c["rows"] == SIZES[1] and not c["seed"])]
+    first += grid(rows=SIZES[:1], seed=range(SEEDS), data=SETS, arm=[SETFIT])
+    rest = [c for c in todo if c not in first]
+    return first + rest + grid(rows=SIZES[:1], seed=[0], data=SETS, arm=[SETFIT_ALL])
 
 
 def parts_of(cell: Cell, quick: bool) -> Parts:

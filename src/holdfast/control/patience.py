@@ -56,6 +56,6 @@ class Patience:
 
     def _reason(self) -> str:
         return (
-            f"no improvement on the validation rows at {self._waited} evaluation points running;"
-            f" the best was at step {self._best_step}"
+            f"no improvement of the validation criterion at {self._waited} evaluation points"
+            f" running; its lowest was at step {self._best_step}"
         )

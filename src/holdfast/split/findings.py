@@ -50,7 +50,7 @@ def _exact(gathered: Gathered, name: str, rows: npt.NDArray[np.bool_]) -> Findin
         "exact_duplicates" if name == "source" else "test_exact_duplicates", table, rows,
         f"{count} rows are the same text as another after normalising case, space and "
         f"punctuation; {_handled(name)}",
-        "Nothing to do for the division; `holdfast audit` lists them.", name == "source",
+        "Nothing to do: splits.parquet notes those that moved.", name == "source",
     )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def _near(gathered: Gathered, name: str, rows: npt.NDArray[np.bool_]) -> Finding
         "near_duplicates" if name == "source" else "test_near_duplicates", table, rows,
         f"{count} rows differ from another only in few words (at most one in eight); "
         f"{_handled(name)}",
-        "Nothing to do for the division; `holdfast audit` lists them.", name == "source",
+        "Nothing to do: splits.parquet notes those that moved.", name == "source",
     )  # fmt: skip
 
 
