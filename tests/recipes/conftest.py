@@ -165,6 +165,29 @@ def ai_text(data: Path, folder: Path) -> dict[str, str]:
     return {"path": _write(folder / "ai.jsonl", kept)}
 
 
+def held_out(data: Path, folder: Path) -> dict[str, str]:
+    """Pairs of one generator to learn from, pairs of another to be scored on."""
+    with gzip.open(data / "ai_text" / "paired_texts.csv.gz", "rt", encoding="utf-8") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: row["pair_id"])
+    by_generator = {"path": "gpt-4", "test": "davinci"}
+    found = {}
+    for key, model in by_generator.items():
+        pairs = {row["pair_id"] for row in rows if row["model"] == model}
+        kept = [{"text": r["text"], "label": r["label"], "prompt_name": r["pair_id"]}
+                for r in rows if r["pair_id"] in pairs and r["model"] in ("human", model)][:40]  # fmt: skip
+        found[key] = _write(folder / f"ai-{model}.jsonl", kept)
+    return found
+
+
+def dialogsum(data: Path, folder: Path) -> dict[str, str]:
+    parts = {"path": ("val", 40), "test": ("test", 8)}
+    return {
+        key: _write(folder / f"dialogsum-{name}.jsonl",
+                    _lines(data / "dialogsum" / f"{name}.jsonl.gz", count))
+        for key, (name, count) in parts.items()
+    }  # fmt: skip
+
+
 def samsum(data: Path, folder: Path) -> dict[str, str]:
     parts = {"path": ("train", 32), "valid": ("val", 8), "test": ("test", 8)}
     return {
@@ -213,5 +236,5 @@ def pictures(data: Path, folder: Path) -> dict[str, str]:
 
 MAKERS = {
     "ai": ai_text, "summaries": samsum, "pandas": pandas, "english": pairs, "chat": chats,
-    "pictures": pictures,
+    "pictures": pictures, "held_out": held_out, "dialogsum": dialogsum,
 }  # fmt: skip

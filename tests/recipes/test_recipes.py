@@ -11,6 +11,7 @@ import pytest
 
 from holdfast.recipe import Recipe, read_recipe
 
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 QUICK = {"max_steps": 2, "threads": 1, "precision": "float32", "matmul": "default",
          "evaluations": 1}  # fmt: skip
 
@@ -65,6 +66,23 @@ def test_the_first_steps_run(
     model = tiny_of(recipe.model.name, texts_in(data["path"]))
     result = train(small(recipe, data, model), tmp_path / "run")
     check(result, recipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [("ai-text-bert", "held_out"), ("summaries-flan-t5-base", "dialogsum")]
+)
+def test_other_test_rows_can_be_given(
+    name: str, rows: str, real_rows: Callable[[str], dict[str, str]], tmp_path: Path,
+    tiny_of: Callable[[str, Iterable[str]], Path],
+) -> None:  # fmt: skip
+    """A generator that was never learned from; dialogues of another collection."""
+    from holdfast.pipeline.main import train
+
+    recipe = read_recipe(RECIPES / f"{name}.yaml")
+    data = real_rows(rows)
+    model = tiny_of(recipe.model.name, texts_in(data["path"]))
+    result = train(small(recipe, data, model), tmp_path / "run")
+    assert result["test"]["n"] == len(Path(data["test"]).read_text("utf-8").splitlines())
 
 
 def check(result: dict[str, Any], recipe: Recipe) -> None:
