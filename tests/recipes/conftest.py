@@ -173,9 +173,9 @@ def held_out(data: Path, folder: Path) -> dict[str, str]:
     found = {}
     for key, model in by_generator.items():
         pairs = {row["pair_id"] for row in rows if row["model"] == model}
-        kept = [{"text": r["text"], "label": r["label"], "prompt_name": r["pair_id"]}
-                for r in rows if r["pair_id"] in pairs and r["model"] in ("human", model)][:40]  # fmt: skip
-        found[key] = _write(folder / f"ai-{model}.jsonl", kept)
+        own = [r for r in rows if r["pair_id"] in pairs and r["model"] in ("human", model)]
+        kept = [{"text": r["text"], "label": r["label"], "prompt_name": r["pair_id"]} for r in own]
+        found[key] = _write(folder / f"ai-{model}.jsonl", kept[:40])
     return found
 
 
