@@ -48,14 +48,14 @@ class Show:
     def snapshot_taken(self, run: Any) -> None:
         last = run.history[-1]
         found = last.valid_metrics
-        accuracy = found.get("accuracy", found.get("token_accuracy", float("nan")))
-        self._label = f"valid {last.refined_loss:.3f} acc {accuracy:.3f} "
+        accuracy = _shown(found)
+        self._label = f"valid {last.refined_loss:.3f} {accuracy} "
         if self._quiet or self._bar is not None:
             return
         best = " ← best" if run.best.step == run.step else ""
         line = (
             f"  step {run.step}/{run.plan.steps} {last.phase}: train {last.train_loss:.3f}, "
-            f"valid {last.refined_loss:.3f}, acc {accuracy:.3f}{best}{self._speed(run)}"
+            f"valid {last.refined_loss:.3f}, {accuracy}{best}{self._speed(run)}"
         )
         sys.stderr.write(textwrap.fill(line, width(), subsequent_indent="      ") + "\n")
 
@@ -80,3 +80,12 @@ class Show:
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _shown(found: dict[str, float]) -> str:
+    """The first of a snapshot's numbers that a person looks at."""
+    for name, short in (("accuracy", "acc"), ("token_accuracy", "acc"), ("f1_micro", "F1"),
+                        ("r2", "R²")):  # fmt: skip
+        if name in found:
+            return f"{short} {found[name]:.3f}"
+    return "acc nan"

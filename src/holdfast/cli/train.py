@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from holdfast.recipe import Recipe
 
 RECIPES = (".yaml", ".yml")
-TEXT_SCORES = {"perplexity": "Perplexity", "rouge_l": "ROUGE-L", "exact_match": "Exact"}
+TEXT_SCORES = {
+    "perplexity": "Perplexity", "rouge_l": "ROUGE-L", "f1_micro": "F1 micro",
+    "f1_macro": "F1 macro", "exact_match": "Exact", "mae": "MAE", "r2": "R²",
+    "spearman": "Rank corr.",
+}  # fmt: skip
 
 
 def command(

@@ -15,7 +15,8 @@ from holdfast.report.page import TEMPLATES, UNPRINTABLE
 from holdfast.report.read import RunFiles, read_run
 from holdfast.report.view import division, headline, honest, learning, record
 
-SHOWN = ("accuracy", "f1_macro", "roc_auc", "average_precision", "loss", "ece", "perplexity",
+SHOWN = ("accuracy", "f1_micro", "f1_macro", "mae", "rmse", "r2", "spearman",
+         "roc_auc", "average_precision", "loss", "ece", "perplexity",
          "token_accuracy", "rouge_l", "bleu", "chrf", "exact_match")  # fmt: skip
 TAGS = {"seq2seq": "text2text-generation", "causal-lm": "text-generation"}
 SPECIAL = str.maketrans({c: f"\\{c}" for c in r"\`*_[]<>|#$~"})
@@ -49,6 +50,7 @@ def render(run: RunFiles) -> str:
         data=headline.data_name(run), version=str(run.result.get("holdfast") or ""),
         things="pictures" if run.result.get("task") == "image-classification" else "texts",
         writes=str(run.result.get("task")) in TAGS,
+        problem=str(run.result.get("problem") or ""),
         seed=run.result.get("seed"), created=str(run.result.get("created") or ""),
     )  # fmt: skip
     return f"---\n{meta}---\n\n{body}".translate(UNPRINTABLE)

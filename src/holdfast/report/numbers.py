@@ -26,7 +26,9 @@ NAMES = {
     "balanced_accuracy": "Balanced accuracy", "token_loss": "Loss a token",
     "token_accuracy": "Token accuracy", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2",
     "rouge_l": "ROUGE-L", "rouge_lsum": "ROUGE-Lsum", "bleu": "BLEU", "chrf": "chrF",
-    "exact_match": "Exact match",
+    "exact_match": "Exact match", "f1_micro": "F1, micro", "precision_micro": "Precision, micro",
+    "recall_micro": "Recall, micro", "mae": "Mean absolute error",
+    "rmse": "Root mean squared error", "r2": "R²", "spearman": "Rank correlation (Spearman)",
 }  # fmt: skip
 
 

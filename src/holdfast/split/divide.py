@@ -181,12 +181,17 @@ def _decisions(
         Decision(
             "division", chosen,
             "; ".join([
-                *given, f"{how}, stratified by class, seed {seed}",
+                *given, f"{how}, stratified by {_by(gathered)}, seed {seed}",
                 f"{int(units.shared.sum())} rows stay beside their copies or group in "
                 f"{int((units.sizes > 1).sum())} units, for which {int(divided.moved.sum())} moved",
             ]),
         ),
     )  # fmt: skip
+
+
+def _by(gathered: Gathered) -> str:
+    kind = gathered.tables["source"].columns.label_kind
+    return {"several": "set of labels", "number": "range of numbers"}.get(kind or "", "class")
 
 
 def _all_sides(gathered: Gathered, drops: tuple[Drops, ...], divided: _Divided) -> Sides:

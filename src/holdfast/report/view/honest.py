@@ -25,8 +25,8 @@ from holdfast.report.numbers import (
 )
 from holdfast.report.read import RunFiles
 
-FIRST = ("accuracy", "f1_macro", "balanced_accuracy", "perplexity", "loss")
-LOSSES = ("loss", "token_loss", "perplexity")
+FIRST = ("accuracy", "f1_micro", "f1_macro", "mae", "balanced_accuracy", "perplexity", "loss")
+LOSSES = ("loss", "token_loss", "perplexity", "mae")
 
 
 @dataclass(frozen=True, slots=True)

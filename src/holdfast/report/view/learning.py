@@ -107,9 +107,12 @@ def gap(run: RunFiles) -> Gap:
 
 
 def _rate(looks: list[Mapping[str, Any]]) -> str:
-    """What share of answers, or of target tokens, is right."""
+    """What share of answers, or of target tokens, is right; for numbers R²."""
     measured = [look.get("valid_metrics") or look.get("train_metrics") or {} for look in looks]
-    return "token_accuracy" if any("token_accuracy" in found for found in measured) else "accuracy"
+    for name in ("token_accuracy", "f1_micro", "r2"):
+        if any(name in found for found in measured):
+            return name
+    return "accuracy"
 
 
 def _step(look: Mapping[str, Any]) -> int:

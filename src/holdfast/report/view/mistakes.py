@@ -22,6 +22,8 @@ TEXT_LIMIT = 700
 PICTURE = "data:image/jpeg;base64,"
 PICTURE_LIMIT = 12_000
 SHADES = 8
+REGRESSION = "regression"
+MULTI_LABEL = "multi_label_classification"
 PER_CLASS = ("precision", "recall", "f1")
 
 
@@ -74,16 +76,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Hardest:
-    """Two lists: by loss, and wrong by confidence."""
+    """Two lists: by loss, and wrong by confidence; ``numbers`` are neither wrong nor sure."""
 
     by_loss: tuple[Row, ...]
     confident: tuple[Row, ...]
     has_text: bool
+    numbers: bool = False
 
 
 def matrix(run: RunFiles) -> Matrix | None:
     """From ``test.confusion``, else counted from ``predictions.parquet``; else ``None``."""
     raw = run.part("test", "confusion")
+    if _no_classes(run):
+        return None
     classes = [str(name) for name in raw.get("classes") or run.result.get("classes") or ()]
     counts = raw.get("counts") or _counted(run.predictions, classes)
     if not classes or not counts:
@@ -141,7 +146,7 @@ def hardest(run: RunFiles) -> Hardest | None:
     if raw:
         lists = run.records("hardest", "loss"), run.records("hardest", "confidently_wrong")
         rows = [tuple(map(_row, lines[:HARDEST])) for lines in lists]
-        return Hardest(rows[0], rows[1], has_text=True)
+        return Hardest(rows[0], rows[1], has_text=True, numbers=_no_classes(run) == REGRESSION)
     if not run.predictions or run.part("generations"):
         return None
     wrong = [p for p in run.predictions if p.prediction != p.label]
@@ -154,6 +159,12 @@ def has_pictures(run: RunFiles) -> bool:
     """Whether any of the hardest rows shows a picture."""
     found = hardest(run)
     return found is not None and any(row.image for row in (*found.by_loss, *found.confident))
+
+
+def _no_classes(run: RunFiles) -> str:
+    """The problem of a text classification whose labels are no classes; else empty."""
+    problem = str(run.result.get("problem") or "")
+    return problem if problem in (REGRESSION, MULTI_LABEL) else ""
 
 
 def _counted(predictions: Sequence[Prediction], classes: Sequence[str]) -> list[list[int]]:

@@ -129,11 +129,14 @@ def loading(run: RunFiles, folder: str = "model") -> str:
             "ids = model.generate(**inputs, max_new_tokens=100)\n"
             "print(tokenizer.decode(ids[0], skip_special_tokens=True))"
         )
+    problem = run.result.get("problem")
+    how = ', function_to_apply="none"' if problem == "regression" else ""
+    how = ", top_k=None" if problem == "multi_label_classification" else how
     length = run.part("model_facts").get("max_length")
     cut = f", truncation=True, max_length={length}" if isinstance(length, int) else ""
     return (
         "from transformers import pipeline\n"
-        f'classify = pipeline("text-classification", model="{folder}")\n'
+        f'classify = pipeline("text-classification", model="{folder}"{how})\n'
         f'classify(["A text to classify."]{cut})'
     )
 
