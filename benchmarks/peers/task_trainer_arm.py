@@ -75,6 +75,8 @@ def sft(job: dict[str, Any], folder: Path, model: Any, tokenizer: Any) -> tuple[
     import trl
 
     rows = datasets_of(job, ("input_ids", "completion_mask"))
+    if job["settings"].get("packing"):
+        job = {**job, "settings": {**job["settings"], "batch_size": packed_lines(job)}}
     settings = trl.SFTConfig(
         **arguments(job, folder), completion_only_loss=True, max_length=job["length"],
         packing=bool(job["settings"].get("packing")), eval_packing=False,
@@ -86,6 +88,14 @@ def sft(job: dict[str, Any], folder: Path, model: Any, tokenizer: Any) -> tuple[
         processing_class=tokenizer, peft_config=lora(job),
     )  # fmt: skip
     return trainer, rows["test"]
+
+
+def packed_lines(job: dict[str, Any]) -> int:
+    """Packed lines that hold about as many rows as a batch without packing, so that both systems
+    take as many updates: Holdfast packs the rows of a batch, TRL those of the whole set."""
+    rows = job["rows"]["train"]
+    tokens = sum(len(row["input_ids"]) for row in rows) / len(rows)
+    return max(1, round(job["settings"]["batch_size"] * tokens / job["length"]))
 
 
 def lora(job: dict[str, Any]) -> Any:
