@@ -115,14 +115,16 @@ def _holds_lists(values: pa.ChunkedArray) -> bool:
 
 
 def _separator(counts: Mapping[str, int], least: float) -> str | None:
-    """The separator that takes the cells apart into fewer labels, each of which stands alone or in
-    other cells too."""
+    """The separator that takes the cells apart into fewer labels than there are cells; where it is
+    known that cells hold several (``least`` 0), the first that occurs."""
     for mark in SEPARATORS:
         if _share(counts, mark) <= least:
             continue
+        if not least:
+            return mark
         cells = [[part.strip() for part in cell.split(mark)] for cell in counts]
         parts = {part for cell in cells for part in cell}
-        if len(parts) < len(counts) and (not least or "" not in parts):
+        if len(parts) < len(counts) and "" not in parts:
             return mark
     return None
 

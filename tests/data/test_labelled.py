@@ -1,0 +1,98 @@
+"""What kind of label a column holds, and the rows and strata that follow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.data.bins import LEAST, choose_edges, place, strata
+from holdfast.data.labelled import load_labelled
+from holdfast.data.table import Table
+
+NONE: dict[str, Any] = dict.fromkeys(("text", "label", "group", "template", "encoding"))
+
+
+def load(path: Path, rows: list[Any], **settings: Any) -> Table:
+    path.write_text("".join(json.dumps({"text": f"words of row {n}", "tags": row}) + "\n"
+                            for n, row in enumerate(rows)), encoding="utf-8")  # fmt: skip
+    return load_labelled(str(path), **{**NONE, "label": "tags", **settings})
+
+
+@pytest.mark.parametrize("rows", [
+    [["b", "a"], ["a"], [], ["c"]] * 8, ["a|b", "a", "c", "b|c"] * 8, ["a; b", "a", "b", "c"] * 8,
+])  # fmt: skip
+def test_several_labels_are_seen_with_the_reason(tmp_path: Path, rows: list[Any]) -> None:
+    table = load(tmp_path / "x.jsonl", rows)
+    assert table.names == ("a", "b", "c")
+    assert table.columns.label_kind == "several"
+    assert table.column("labels")[:2] == [[0, 1], [0]]
+    (told,) = [d for d in table.decisions if d.what == "data.label_kind"]
+    assert "data.label_kind=class" in told.because
+
+
+def test_what_the_user_says_wins(tmp_path: Path) -> None:
+    classes = load(tmp_path / "x.jsonl", ["a|b", "a", "c", "b|c"] * 8, kind="class")
+    assert classes.classes == ("a", "a|b", "b|c", "c")
+    comma = load(tmp_path / "x.jsonl", ["a,b", "b", "c"] * 8, separator=",")
+    assert comma.names == ("a", "b", "c")
+    counted = load(tmp_path / "x.jsonl", [n % 7 for n in range(60)], kind="number")
+    assert counted.column("value")[:3].tolist() == [0.0, 1.0, 2.0]
+
+
+def test_measurements_are_numbers_and_whole_numbers_are_asked_about(tmp_path: Path) -> None:
+    table = load(tmp_path / "x.jsonl", [n * 0.5 for n in range(80)])
+    assert table.columns.label_kind == "number"
+    assert np.allclose(table.column("value"), np.arange(80) * 0.5)
+    with pytest.raises(DataError, match="label_kind=number"):
+        load(tmp_path / "x.jsonl", list(range(80)))
+
+
+@pytest.mark.parametrize(("rows", "settings", "match"), [
+    ([1.5, "much", 2.0], {"kind": "number"}, "row 1.*no finite number"),
+    ([2.0] * 9, {"kind": "number"}, "one number only"),
+    ([["a"], ["a"]], {}, "fewer than two"),
+    (["a", "b|c"], {"kind": "several"}, None),
+    (["a", "b"], {"kind": "several"}, "no list of labels"),
+    ([["a"], ["b"]], {"names": ("a", "c")}, "not among the classes"),
+])  # fmt: skip
+def test_labels_of_another_kind_are_refused(
+    tmp_path: Path, rows: list[Any], settings: dict[str, Any], match: str | None
+) -> None:
+    if match is None:
+        assert load(tmp_path / "x.jsonl", rows, **settings).names == ("a", "b", "c")
+        return
+    with pytest.raises(DataError, match=match):
+        load(tmp_path / "x.jsonl", rows, **settings)
+
+
+def test_settings_without_meaning_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no meaning"):
+        load(tmp_path / "x.jsonl", [n * 0.5 for n in range(80)], rare="drop")
+    with pytest.raises(RecipeError, match="no meaning"):
+        load(tmp_path / "x.jsonl", ["a", "b"] * 9, kind="class", separator="|")
+
+
+def test_given_rows_take_the_ranges_of_the_source(tmp_path: Path) -> None:
+    source = load(tmp_path / "x.jsonl", [n * 0.5 for n in range(80)])
+    other = load(tmp_path / "y.jsonl", [-3.5, 39.5, 19.5], kind="number", like=source)
+    assert other.classes == source.classes
+    assert other.column("label").tolist()[:2] == [0, len(source.classes) - 1]
+    values, labels = source.column("value"), source.column("label")
+    assert other.column("label")[2] == labels[values.tolist().index(19.5)]
+
+
+def test_every_range_and_stratum_has_enough_independent_rows() -> None:
+    rng = np.random.default_rng(0)
+    values, units = np.round(rng.exponential(size=300), 1), rng.integers(0, 90, 300)
+    places = place(values, choose_edges(values, units))
+    for number in range(places.max() + 1):
+        assert len(set(units[places == number])) >= LEAST
+    sets = [("a",)] * 30 + [("b",)] * 20 + [("a", "b")] * 2 + [("c",)] * 3 + [()] * 8
+    names, of = strata(sets, np.arange(len(sets)))
+    assert "no label" in names
+    assert min(np.bincount(of)) >= LEAST
