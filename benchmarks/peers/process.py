@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,17 @@ from pathlib import Path
 
 MEMORY_UNIT = 1 if sys.platform == "darwin" else 1024
 TAIL = 4000
+# A new process begins with the peak of the one that forked it, and keeps it through exec: this
+# small one stands between, so that a large benchmark script does not count as its arm's memory.
+BETWEEN = """
+import os, sys
+pid = os.fork()
+if not pid:
+    os.execvp(sys.argv[2], sys.argv[2:])
+_, status, usage = os.wait4(pid, 0)
+with open(sys.argv[1], "w") as file:
+    file.write(f"{status} {usage.ru_maxrss} {usage.ru_utime + usage.ru_stime}")
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +41,28 @@ def run_process(command: Sequence[str], folder: Path, threads: int) -> Ended:
 
     Both sides are measured from here, with the same clock and the same kernel counter.
     """
-    log = folder / "log.txt"
+    log, told = folder / "log.txt", folder / "usage.txt"
+    between = [sys.executable, "-I", "-S", "-c", BETWEEN, str(told), *command]
     start = time.perf_counter()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=folder, env=environment(threads), stdout=output, stderr=output,
-            stdin=subprocess.DEVNULL,
+            between, cwd=folder, env=environment(threads), stdout=output, stderr=output,
+            stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            process.wait()
         except BaseException:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
     seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    status, peak, cpu = told.read_text().split() if told.exists() else ("9", "0", "0")
+    code = os.waitstatus_to_exitcode(int(status))
+    if code:
         words = log.read_text(encoding="utf-8", errors="replace")[-TAIL:]
-        raise RuntimeError(f"exit code {process.returncode}:\n{words}")
-    peak = usage.ru_maxrss * MEMORY_UNIT / 1e6
-    return Ended(round(seconds, 2), round(usage.ru_utime + usage.ru_stime, 2), round(peak, 1))
+        raise RuntimeError(f"exit code {code}:\n{words}")
+    peak_mb = int(peak) * MEMORY_UNIT / 1e6
+    return Ended(round(seconds, 2), round(float(cpu), 2), round(peak_mb, 1))
 
 
 def environment(threads: int) -> dict[str, str]:
