@@ -21,7 +21,7 @@ def show_plan(plan: dict[str, Any]) -> str:
         "The plan (nothing was written):",
         f"  Rows        {plan['rows']}: train {division['train']}, valid {division['valid']}, "
         f"test {division['test']}",
-        *([f"  Classes     {len(plan['classes'])}"] if plan["classes"] else []),
+        *([f"  Classes     {len(plan['classes'])}"] if len(plan["classes"] or ()) > 1 else []),
         f"  Findings    {len(plan['findings'])}",
         f"  Parameters  {parameters['trainable']:,} of {parameters['total']:,} learn "
         f"({parameters['share']:.0%})",
