@@ -81,7 +81,9 @@ def freeze(network: EncoderClassifier, what: int | float | str | None) -> Decisi
         must_learn = network.parameters()
     if not any(parameter.requires_grad for parameter in must_learn):
         raise RecipeError(
-            SETTING, "leaves nothing to learn, or freezes a head that is new", what,
+            SETTING,
+            "leaves nothing to learn, or freezes a head that is new",
+            what,
             f"Layers: {_names(network)}.",
         )
     because = f"{SETTING}={what}: {trainable:,} of {total:,} parameters are trained"
