@@ -183,7 +183,12 @@ def test_the_recipe_names_every_setting_with_absolute_paths(
         key for key in known_keys()
         if key.startswith("train.") and plain["train"][key.split(".")[1]] in (None, "auto")
     ]  # fmt: skip
-    assert set(open_settings) <= {"train.max_steps", "train.max_minutes", "train.patience"}
+    assert set(open_settings) <= {
+        "train.max_steps",
+        "train.max_minutes",
+        "train.huber",
+        "train.patience",
+    }
     assert read_recipe(finished_run / "recipe.yaml").train.batch_size is not None
 
 

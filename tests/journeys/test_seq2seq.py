@@ -252,6 +252,7 @@ def test_a_lora_run_is_saved_for_plain_peft(settings: list[str], tmp_path: Path)
         assert model(**inputs, labels=labels).loss.item() == pytest.approx(row["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, settings: list[str]) -> None:
     """One test, so that the runs are made once whatever the number of workers."""
     kill = load("test_kill_and_resume")
