@@ -107,7 +107,7 @@ def _diverging(facts: Facts, history: Sequence[Snapshot]) -> Verdict | None:
         gap, than = facts.probe_from_lowest, "its lowest"
     else:
         return None
-    because = f"the loss of the train probe is {gap.value:.3f} nats above {than}"
+    because = f"the loss of the train probe is {gap.value:.3f} above {than}"
     return _verdict(
         "diverging", because, gap.above, since=history[-2].step,
         cause="the learning rate is too high", facts=facts, remedies=for_diverging(history),
@@ -124,7 +124,7 @@ def _overfit(facts: Facts, history: Sequence[Snapshot]) -> Verdict | None:
         return None
     since = facts.steps[facts.best + 1]
     grown = (
-        f"{_kind(facts)} is {facts.rise.value:.3f} nats above its best at step {facts.best_step}"
+        f"{_kind(facts)} is {facts.rise.value:.3f} above its best at step {facts.best_step}"
         f" (p = {facts.rise.p_value:.3f})"
     )
     if facts.probe.low > 0:
@@ -144,7 +144,7 @@ def _learning(facts: Facts, history: Sequence[Snapshot]) -> Verdict | None:
     if not facts.recent.high < 0:
         return None
     before = facts.steps[max(0, len(facts.steps) - 4)]
-    because = f"{_kind(facts)} fell by {-facts.recent.value:.3f} nats since step {before}"
+    because = f"{_kind(facts)} fell by {-facts.recent.value:.3f} since step {before}"
     return _verdict(
         "learning", because, 1 - facts.recent.above, since=facts.steps[0], facts=facts,
         remedies=for_learning(history),
@@ -168,7 +168,7 @@ def _healthy(facts: Facts, history: Sequence[Snapshot]) -> Verdict | None:
     if not (facts.against_best.high <= small and facts.recent.low >= -small):
         return None
     because = (
-        f"{_kind(facts)} has stopped falling and is within {small:.3f} nats of its best"
+        f"{_kind(facts)} has stopped falling and is within {small:.3f} of its best"
         f" at step {facts.best_step}"
     )
     return _verdict("healthy", because, 0.95, since=facts.best_step, facts=facts)
