@@ -55,9 +55,9 @@ def choose_columns(
     With ``need_label=False`` a label column that is absent, or cannot be told, is left out.
     """
     for name in (*(text or ()), *filter(None, (group,))):
-        _check(raw, name)
+        check_column(raw, name)
     if label is not None and (need_label or label in raw.names):
-        _check(raw, label)
+        check_column(raw, label)
     profiles = profile(raw)
     taken = {label, group} - {None}
     decisions: list[Decision] = []
@@ -74,7 +74,8 @@ def choose_columns(
     return columns, tuple(decisions), _possible_groups(profiles, columns)
 
 
-def _check(raw: Raw, name: str) -> None:
+def check_column(raw: Raw, name: str) -> None:
+    """Refuse a column that is not there, or whose cells are not plain values."""
     if name not in raw.names:
         raise DataError(raw.source, f"has no column {name!r}", None, nearest(name, raw.names))
     if "nested" in raw.kinds.get(name, set()):
@@ -87,7 +88,7 @@ def _check(raw: Raw, name: str) -> None:
 def _template_texts(raw: Raw, text: Sequence[str] | None, template: str) -> tuple[str, ...]:
     names = template_columns(template, raw.names)
     for name in names:
-        _check(raw, name)
+        check_column(raw, name)
     if text and set(text) != set(names):
         raise RecipeError(
             "data.template", f"and data.text name different columns: {', '.join(text)}", template,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision
+from holdfast.data.columns import check_column
 from holdfast.data.profile import Profile, profile
 from holdfast.data.raw import Raw
 from holdfast.data.table import Columns
@@ -43,9 +43,9 @@ def choose_pair(
     """The columns and what was decided unasked. Several ``text`` columns without a template are
     joined by line breaks. With ``need_target=False`` an absent target column is left out."""
     for name in (*(text or ()), *filter(None, (group,))):
-        _check(raw, name)
+        check_column(raw, name)
     if target is not None and (need_target or target in raw.names):
-        _check(raw, target)
+        check_column(raw, target)
     elif target is not None:
         target = None
     decisions: list[Decision] = []
@@ -61,16 +61,6 @@ def choose_pair(
         because = "several source columns are joined by line breaks"
         decisions.append(Decision("data.template", repr(template), because))
     return Columns(texts, found, group, template), tuple(decisions)
-
-
-def _check(raw: Raw, name: str) -> None:
-    if name not in raw.names:
-        raise DataError(raw.source, f"has no column {name!r}", None, nearest(name, raw.names))
-    if "nested" in raw.kinds.get(name, set()):
-        raise DataError(
-            f"{raw.source}, column {name!r}", "holds lists, objects or bytes, not plain values",
-            None, "Write one plain value a cell, or choose another column.",
-        )  # fmt: skip
 
 
 def _given(raw: Raw, text: Sequence[str] | None, template: str | None) -> tuple[str, ...] | None:
