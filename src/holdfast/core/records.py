@@ -144,7 +144,9 @@ class Snapshot:
     ``valid_losses`` the validation rows. ``refined_loss`` is the mean validation loss after the
     temperature that minimises it. ``relative_update`` is ‖Δw‖ ÷ ‖w‖ since the previous snapshot,
     ``distance`` is ‖w − w₀‖ ÷ ‖w₀‖ over the trainable backbone weights, ``gradient_norm`` the mean
-    since the previous snapshot before clipping.
+    since the previous snapshot before clipping. ``general_loss`` is the mean loss on a general
+    probe, where one is given: what the model may forget. ``outputs`` are shares of what it writes
+    (copies of the source, of training answers, repetition …) by set, ``train`` and ``valid``.
     """
 
     step: int
@@ -165,6 +167,8 @@ class Snapshot:
     train_correct: npt.NDArray[np.bool_] | None = None
     valid_correct: npt.NDArray[np.bool_] | None = None
     valid_logits: Floats | None = None
+    general_loss: float | None = None
+    outputs: dict[str, dict[str, float]] | None = None
 
     @property
     def train_loss(self) -> float:

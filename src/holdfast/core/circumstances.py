@@ -1,0 +1,34 @@
+"""What a verdict needs to know about a run beside its history of snapshots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from holdfast.core.records import Finding, Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """The facts of one run that no step changes; ``None`` and empty where nobody knows them.
+
+    ``planned_steps`` the updates that the run would take if nothing stopped it. ``train_rows`` and
+    ``train_tokens`` are what it learns from, ``trainable`` the parameters that learn.
+    ``usual_rates`` are the least and the largest learning rate that are known to work for such a
+    model. ``findings`` are the audit's and the division's. ``probe_valid_losses`` [valid rows] are
+    the losses of a linear probe on the untouched model over the validation rows, in their order,
+    and ``probe_curve`` pairs (training rows, mean validation loss) of that probe on parts of the
+    training rows. ``first_seen`` [train probe] is the update that used each row of the train probe
+    first, ``-1`` where none has.
+    """
+
+    task: str = "text-classification"
+    classes: int | None = None
+    planned_steps: int | None = None
+    train_rows: int | None = None
+    train_tokens: int | None = None
+    trainable: int | None = None
+    usual_rates: tuple[float, float] | None = None
+    findings: tuple[Finding, ...] = ()
+    probe_valid_losses: Floats | None = None
+    probe_curve: tuple[tuple[int, float], ...] = ()
+    first_seen: Ints | None = None
