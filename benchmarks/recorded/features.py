@@ -1,0 +1,147 @@
+"""Cheap healthy runs: a small network on MiniLM's frozen features, through the real loop."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from peers.rows import clean_set, draw
+from torch import nn
+
+from holdfast.control.choice import lowest
+from holdfast.core.records import Snapshot
+from holdfast.methods.optimizers import build_optimizer
+from holdfast.methods.schedules import build_schedule
+from holdfast.monitor.judge import judge
+from holdfast.tasks.text_classification import EncodedTexts, TextClassification
+from holdfast.train.loop import fit
+from holdfast.train.plan import Phase, Plan, evaluation_points, steps_for
+from holdfast.train.run import Job
+from recorded.runs import LOOKS, Pool, planted, seen
+from recorded.store import folder, write
+
+BATCH, RATE = 16, 2e-3
+# Passes, schedule and times the rate, by fault; without a fault, twelve passes that do no harm.
+FAULTS: dict[str, tuple[float, str, float]] = {
+    "long": (60, "constant", 1.0),
+    "noise 10": (30, "linear", 1.0),
+    "noise 20": (30, "linear", 1.0),
+    "noise 30": (30, "linear", 1.0),
+    "copies 50": (20, "linear", 1.0),
+    "copies 100": (20, "linear", 1.0),
+    "rate x10": (12, "linear", 30.0),
+    "rate /30": (12, "linear", 1 / 30),
+}
+NONE = (12, "linear", 1.0)
+STOPPING = {82: 60, 328: 40, 1312: 25}
+
+
+class Small(nn.Module):
+    """A row's number → its frozen features → dropout → a hidden layer, if any → a head."""
+
+    def __init__(self, table: torch.Tensor, hidden: int, classes: int, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.words = nn.Embedding.from_pretrained(table, freeze=True)
+        width = table.shape[1]
+        self.body = nn.Sequential(nn.Linear(width, hidden), nn.ReLU()) if hidden else nn.Identity()
+        self.dropout = nn.Dropout(0.1)
+        self.head = nn.Linear(hidden or width, classes)
+
+    def features(self, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+        states: torch.Tensor = self.body(self.words(input_ids[:, 0]))
+        return states
+
+
+@functools.cache
+def table_of(data: str) -> tuple[torch.Tensor, dict[str, int]]:
+    """The features of every text of a set, scaled to a variance of 1 a dimension, and where each
+    stands."""
+    from transformers import AutoModel, AutoTokenizer
+
+    from holdfast.models.embedded import embedded_folder
+
+    texts = list(clean_set(data).texts)
+    where = {text: i for i, text in enumerate(texts)}
+    kept = folder() / f"features-{data}.npy"
+    if kept.exists():
+        return torch.from_numpy(np.load(kept)), where
+    tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
+    model = AutoModel.from_pretrained(embedded_folder()).eval()
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    out = torch.zeros(len(texts), model.config.hidden_size)
+    with torch.inference_mode():
+        for start in range(0, len(order), 64):
+            rows = order[start : start + 64]
+            batch = tokenizer([texts[i] for i in rows], padding=True, truncation=True,
+                              max_length=128, return_tensors="pt")  # fmt: skip
+            mask = batch["attention_mask"][..., None].float()
+            states = model(**batch).last_hidden_state
+            out[torch.as_tensor(rows)] = (states * mask).sum(1) / mask.sum(1)
+    table = (out - out.mean(0)) / out.std()
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    np.save(kept, table.numpy())
+    return table, where
+
+
+def record_features(cell: dict[str, Any]) -> None:
+    table, where = table_of(cell["data"])
+    parts = draw(clean_set(cell["data"]), seed=cell["seed"], train=cell["train"],
+                 valid=cell["valid"], test=slice(0, 1000))  # fmt: skip
+    classes = tuple(parts.classes)
+    sides = {name: encoded(rows, where, classes) for name, rows in parts.named().items()}
+    fault = cell.get("fault", "none")
+    epochs, schedule, times = FAULTS.get(fault, NONE)
+    if cell["family"] == "layers-stopping":
+        epochs, schedule = STOPPING[cell["train"]], "constant"
+    sides["train"], sides["valid"] = planted(sides["train"], sides["valid"], {**cell, "fault": fault})
+    network = Small(table, cell["hidden"], len(classes), cell["seed"])
+    steps, rate = steps_for(epochs, cell["train"], BATCH), RATE * times
+    phase = Phase(name="finetune", loss="task", head="train", sampler="windows", steps=steps,
+                  batch_size=BATCH, learning_rate=rate, head_learning_rate=rate,
+                  schedule=schedule)  # fmt: skip
+    at, probe, _ = evaluation_points((phase,), cell["train"], cell["valid"], LOOKS)
+    plan = Plan((phase,), at, probe, cell["seed"])
+    watch = Pool(sides["test"], classifies=True)
+    job = job_of(network, classes, sides, plan, watch)
+    fitted = fit(job)
+    facts = {
+        "task": "text-classification", "planned_steps": steps, "train_rows": cell["train"],
+        "train_tokens": cell["train"], "classes": len(classes), "rate": rate,
+        "trainable": sum(p.numel() for p in network.parameters() if p.requires_grad),
+        "looks_at": list(at), "train_s": fitted.train_s, "evaluate_s": fitted.evaluate_s,
+        "guard_s": fitted.guard_s,
+    }  # fmt: skip
+    ready = type("Sides", (), {"train": sides["train"], "valid": sides["valid"]})
+    kept = seen(job, watch, sides["test"], ready)
+    features = {f"{s}_features": table[sides[s].ids].numpy().astype(np.float16)
+                for s in ("train", "valid")}  # fmt: skip
+    write(cell, fitted.history, watch.looks, facts, {**features, **kept})
+
+
+def encoded(rows: Any, where: dict[str, int], classes: tuple[str, ...]) -> EncodedTexts:
+    ids = np.array([where[text] for text in rows.texts], dtype=np.int32)
+    labels = np.array([classes.index(label) for label in rows.labels])
+    return EncodedTexts(ids, None, np.arange(len(ids) + 1), np.arange(len(ids)), labels, 0)
+
+
+def job_of(
+    network: Small, classes: tuple[str, ...], sides: dict[str, Any], plan: Plan, watch: Pool
+) -> Job:
+    from holdfast.pipeline.compose import make_accelerator
+
+    def groups(net: Any, phase: Phase) -> list[dict[str, Any]]:
+        learning = [p for p in net.parameters() if p.requires_grad]
+        return [{"params": learning, "lr": phase.learning_rate, "weight_decay": 0.01, "name": "all"}]
+
+    def refined(snapshot: Snapshot) -> float:
+        return snapshot.refined_loss
+
+    return Job(
+        network=network, task=TextClassification(0, classes), train=sides["train"],
+        valid=sides["valid"], plan=plan, accelerator=make_accelerator("float32"), groups=groups,
+        optimizer=build_optimizer, schedule=build_schedule, choose=lowest(refined),
+        monitor=judge, listeners=(watch,),
+    )  # fmt: skip

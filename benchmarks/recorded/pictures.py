@@ -1,0 +1,56 @@
+"""Runs of a small ResNet with random weights on few photographs, each with one fault."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from peers.task_rows import pictures
+from vs_trainer_tasks import small_resnet
+
+from recorded.runs import planted, record
+
+RATE = 1e-3
+# Passes and recipe keys by fault; the rate that suits is the one of vs_trainer_tasks.py.
+FAULTS: dict[str, tuple[float, tuple[str, ...]]] = {
+    "long": (50, ("train.schedule=constant",)),
+    "noise 20": (30, ()),
+    "rate x10": (8, (f"train.learning_rate={10 * RATE:g}",)),
+    "rate /30": (8, (f"train.learning_rate={RATE / 30:g}",)),
+}
+
+
+def record_pictures(cell: dict[str, Any], pool_rows: int) -> None:
+    from holdfast.pipeline.compose import make_ready
+    from holdfast.pipeline.rows import load_and_divide
+    from holdfast.recipe import override, read_recipe
+
+    model = small_resnet()
+    rows = pictures(model, (300, 200, pool_rows), cell["seed"]).raw
+    epochs, settings = FAULTS[cell["fault"]]
+    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
+        sides = {side: _table(Path(name) / f"{side}.csv", rows[side]) for side in rows}
+        plain = {
+            "task": "image-classification", "seed": cell["seed"], "model": {"name": str(model)},
+            "data": {"path": sides["train"], "valid": sides["valid"], "test": sides["test"],
+                     "text": "path", "label": "label"},
+        }  # fmt: skip
+        path = Path(name) / "recipe.yaml"
+        path.write_text(yaml.safe_dump(plain), encoding="utf-8")
+        own = ["control.policy=off", f"train.epochs={epochs:g}", "train.threads=1",
+               f"train.learning_rate={RATE:g}"]  # fmt: skip
+        recipe = override(read_recipe(path), [*own, *settings])
+        splits = load_and_divide(recipe).splits
+        ready = make_ready(recipe, splits)
+        pool = ready.kind.encode(splits.test.open(), ready.loaded, ready.recipe)
+        train, valid = planted(ready.train, ready.valid, cell)
+        record(cell, replace(ready, train=train, valid=valid), pool, classifies=True)
+
+
+def _table(path: Path, rows: Any) -> str:
+    lines = [f"{row['path']},{row['label']}\n" for row in rows]
+    path.write_text("path,label\n" + "".join(lines), encoding="utf-8")
+    return str(path)
