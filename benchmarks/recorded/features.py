@@ -96,7 +96,9 @@ def record_features(cell: dict[str, Any]) -> None:
     epochs, schedule, times = FAULTS.get(fault, NONE)
     if cell["family"] == "layers-stopping":
         epochs, schedule = STOPPING[cell["train"]], "constant"
-    sides["train"], sides["valid"] = planted(sides["train"], sides["valid"], {**cell, "fault": fault})
+    sides["train"], sides["valid"] = planted(
+        sides["train"], sides["valid"], {**cell, "fault": fault}
+    )
     network = Small(table, cell["hidden"], len(classes), cell["seed"])
     steps, rate = steps_for(epochs, cell["train"], BATCH), RATE * times
     phase = Phase(name="finetune", loss="task", head="train", sampler="windows", steps=steps,
@@ -134,7 +136,9 @@ def job_of(
 
     def groups(net: Any, phase: Phase) -> list[dict[str, Any]]:
         learning = [p for p in net.parameters() if p.requires_grad]
-        return [{"params": learning, "lr": phase.learning_rate, "weight_decay": 0.01, "name": "all"}]
+        return [
+            {"params": learning, "lr": phase.learning_rate, "weight_decay": 0.01, "name": "all"}
+        ]
 
     def refined(snapshot: Snapshot) -> float:
         return snapshot.refined_loss

@@ -37,7 +37,9 @@ def record_novels(cell: dict[str, Any], pool_rows: int) -> None:
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         sides = {side: _lines(Path(name) / f"{side}.jsonl", rows) for side, rows in texts.items()}
         plain = {
-            "task": "causal-lm", "seed": cell["seed"], "data": {**sides, "text": "text"},
+            "task": "causal-lm",
+            "seed": cell["seed"],
+            "data": {**sides, "text": "text"},
             "model": {"name": str(model), "max_length": 128},
         }
         path = Path(name) / "recipe.yaml"
@@ -58,7 +60,9 @@ def paragraphs(count: int, seed: int, pool_rows: int) -> dict[str, list[str]]:
         lines = [line.strip() for line in file]
     long = [line[:450] for line in lines if len(line) >= 200 and not line.startswith("=")]
     order = generator(0, "benchmark", "paragraphs").permutation(len(long))
-    rest = order[pool_rows:][generator(seed, "benchmark", "rows").permutation(len(order) - pool_rows)]
+    rest = order[pool_rows:][
+        generator(seed, "benchmark", "rows").permutation(len(order) - pool_rows)
+    ]
     places = {"path": rest[:100], "valid": rest[100:250], "test": order[:pool_rows]}
     if len(np.concatenate(list(places.values()))) < count:
         raise ValueError(f"{count} paragraphs are wanted, and there are {len(long)}")

@@ -27,6 +27,7 @@ from holdfast.pipeline.size import model_size
 from holdfast.recipe import Recipe
 from holdfast.tasks.metrics import Metric
 from holdfast.train.checkpoint import LEAST_SECONDS, CheckpointStore
+from holdfast.train.examples import ExampleHistory
 from holdfast.train.journal import Journal
 from holdfast.train.machine import choose_machine, several_on_processor
 from holdfast.train.plan import Phase, Plan, check_phase, evaluation_points
@@ -104,11 +105,18 @@ def make_job(
         plan=ready.plan, accelerator=accelerator, groups=_groups, optimizer=build_optimizer,
         schedule=build_schedule, choose=choice(ready), monitor=plain_rule,
         advisor=_advisor(ready), terms={p.name: ready.kind.terms(p) for p in ready.plan.phases},
-        listeners=(*own, *listeners), decisions=decisions,
+        listeners=(*own, *_histories(ready, accelerator), *listeners), decisions=decisions,
         journal=Journal(run if writes else None),
         store=CheckpointStore(run / "checkpoints" if run else None, checkpoint_every_s, tell),
     )  # fmt: skip
     return job, own
+
+
+def _histories(ready: Ready, accelerator: Accelerator) -> tuple[ExampleHistory, ...]:
+    """The data map of the training rows; a number's loss is no probability, so it has none."""
+    if ready.recipe.data.label_kind == "number":
+        return ()
+    return (ExampleHistory(ready.train.rows, accelerator.num_processes),)
 
 
 def kind_settings(loaded: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from holdfast.core.records import Decision, to_json
 from holdfast.data.table import Table
 from holdfast.pipeline import outcome
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
+from holdfast.pipeline.examples import EXAMPLES, write_examples
 from holdfast.pipeline.folder import (
     BEGUN,
     CHECKPOINTS,
@@ -154,6 +155,7 @@ def _write(
     recipe = ready.recipe
     outcome.write_splits(run / "splits.parquet", divided.splits.records)
     outcome.write_predictions(run / "predictions.parquet", scored, divided.table.classes)
+    write_examples(run / EXAMPLES, ready, fitted, job)
     timing = outcome.timing_block(fitted, time.perf_counter() - start, train_s, scored.seconds)
     write_json(run / RESULT, {
         "schema": 1, "holdfast": __version__, "task": recipe.task,

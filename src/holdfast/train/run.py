@@ -16,6 +16,7 @@ from holdfast.core.events import EVENTS, Advisor, LossTerm, Monitor, Stateful
 from holdfast.core.records import Action, Decision, Ints, Snapshot, Verdict
 from holdfast.train.batches import probe_positions
 from holdfast.train.checkpoint import CheckpointStore
+from holdfast.train.examples import Seen
 from holdfast.train.journal import Journal
 from holdfast.train.observe import EVALUATION_TOKENS, Observer
 from holdfast.train.plan import Phase, Plan
@@ -84,6 +85,7 @@ class Run:
         self.best = Best()
         self.stop_because: str | None = None
         self.running_loss = float("nan")
+        self.seen: Seen | None = None
         self.gradient_norms: list[float] = []
         self.learning_rate = 0.0
         self.evaluate_s = 0.0

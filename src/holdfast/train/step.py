@@ -10,6 +10,7 @@ import torch
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Ints
 from holdfast.train.batches import class_batch, parts_by_length, shard, window_batches
+from holdfast.train.examples import seen_of
 from holdfast.train.memory import in_less_memory, pieces
 
 if TYPE_CHECKING:
@@ -100,9 +101,11 @@ def _losses(run: Run, rows: Ints) -> torch.Tensor:
     joined = len(parts) > 1
     output, batch = task.join(outputs, batches) if joined else (outputs[0], batches[0])
     losses = task.losses(output, batch)
+    run.seen = seen_of(rows, losses, output, batch)
     for term in run.job.terms.get(run.phase.name, ()):
         losses = term(batch, output, losses)
     run.emit("loss_ready")
+    run.seen = None
     return losses
 
 
