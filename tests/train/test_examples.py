@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_the_map_is_what_brute_force_makes_of_every_pass(job: Build, phase: Buil
         assert found.confidence[row] == pytest.approx(sure.mean(), rel=1e-5)
         assert found.variability[row] == pytest.approx(sure.std(), abs=1e-5)
         assert found.aum[row] == pytest.approx(np.mean(margins), rel=1e-4, abs=1e-6)
-        falls = sum(one and not other for one, other in zip(right, right[1:], strict=False))
+        falls = sum(one and not other for one, other in itertools.pairwise(right))
         assert found.forgotten[row] == falls
         last_wrong = max([i for i, ok in enumerate(right) if not ok], default=-1)
         assert found.learnt_at[row] == (last_wrong + 1 if right[-1] else -1)
