@@ -9,8 +9,8 @@ lowest loss, at least 0.02 nats.
   **miscalibrated** when that holds but the raw loss is more than the margin above its lowest;
   **fit** otherwise.
 - A run without a fault of data or rate (``long``, ``none``, healthy ones) is judged by its state:
-  overfit → ``overfit`` or ``memorizing``; miscalibrated → ``miscalibrated`` or ``memorizing``; fit →
-  anything that the contract's yes or no reads as "not overfit".
+  overfit → ``overfit`` or ``memorizing``; miscalibrated → ``miscalibrated`` or ``memorizing``;
+  fit → anything that the contract's yes or no reads as "not overfit".
 - ``noise``: ``noisy_labels``, or ``overfit`` / ``memorizing`` with wrong labels as the cause.
 - ``copies``: ``leaking``, or copies as the cause.
 - ``rate x10``: ``diverging``, or the cause is a rate that is too high.

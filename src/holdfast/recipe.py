@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
+from holdfast.core.records import Label
 
 TASKS = ("text-classification", "seq2seq", "causal-lm", "image-classification")
 EMBEDDED = "embedded"
@@ -156,6 +157,27 @@ class ControlPart(_Part):
         return value
 
 
+class AlertPart(_Part):
+    """Whom to tell when the verdict changes; ``on`` names the verdicts, all by default."""
+
+    on: tuple[str, ...] = get_args(Label)
+    command: str | None = Field(default=None, min_length=1)
+    webhook: str | None = Field(default=None, min_length=1)
+
+    @field_validator("on", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("on")
+    @classmethod
+    def _known_verdicts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for label in value:
+            if label not in get_args(Label):
+                raise ValueError(f"{label!r} is not a verdict: {nearest(label, get_args(Label))}")
+        return value
+
+
 class Recipe(_Part):
     """Every setting of a run."""
 
@@ -168,6 +190,7 @@ class Recipe(_Part):
     train: TrainPart = TrainPart()
     generate: GeneratePart = GeneratePart()
     control: ControlPart = ControlPart()
+    alert: AlertPart = AlertPart()
     methods: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)
     enrich: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)
 

@@ -19,6 +19,7 @@ from holdfast.models.layers import count_parameters, freeze, parameter_groups
 from holdfast.models.onednn import use_onednn
 from holdfast.monitor.plain import plain_rule
 from holdfast.pipeline.adapters import adapter_settings, with_adapter
+from holdfast.pipeline.alerts import Alerts
 from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual
 from holdfast.pipeline.fits import check_fit
 from holdfast.pipeline.kinds import kind_of
@@ -105,7 +106,11 @@ def make_job(
         plan=ready.plan, accelerator=accelerator, groups=_groups, optimizer=build_optimizer,
         schedule=build_schedule, choose=choice(ready), monitor=plain_rule,
         advisor=_advisor(ready), terms={p.name: ready.kind.terms(p) for p in ready.plan.phases},
-        listeners=(*own, *_histories(ready, accelerator), *listeners), decisions=decisions,
+        listeners=(
+            *own, *_histories(ready, accelerator), *_alerts(ready, run if writes else None, tell),
+            *listeners,
+        ),
+        decisions=decisions,
         journal=Journal(run if writes else None),
         store=CheckpointStore(run / "checkpoints" if run else None, checkpoint_every_s, tell),
     )  # fmt: skip
@@ -117,6 +122,13 @@ def _histories(ready: Ready, accelerator: Accelerator) -> tuple[ExampleHistory, 
     if ready.recipe.data.label_kind == "number":
         return ()
     return (ExampleHistory(ready.train.rows, accelerator.num_processes),)
+
+
+def _alerts(ready: Ready, run: Path | None, tell: Callable[[Decision], None]) -> tuple[Alerts, ...]:
+    wanted = ready.recipe.alert
+    if run is None or not (wanted.command or wanted.webhook):
+        return ()
+    return (Alerts(wanted.on, wanted.command, wanted.webhook, run.name, tell),)
 
 
 def kind_settings(loaded: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from holdfast.report.numbers import moment
 from holdfast.report.read import RunFiles, read_run
 from holdfast.report.view import (
     division,
+    examples,
     generations,
     headline,
     honest,
@@ -71,6 +72,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         Section("generations", "What it writes", generations.generations(run)),
         Section("learning", "How it learned", learning.learning(run)),
         Section("gap", "The gap", learning.gap(run)),
+        Section("examples", "Row by row", examples.data_map(run)),
         Section("division", "How the rows were divided", division.division(run)),
         Section("confusion", "What it confuses", mistakes.matrix(run)),
         Section("classes", "Class by class", mistakes.class_scores(run)),
@@ -84,7 +86,8 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         Section("load", "Load the model", record.loading(run)),
     )
     optional = {
-        "generations", "confusion", "classes", "calibration", "hardest", "settings", "facts",
+        "generations", "examples", "confusion", "classes", "calibration", "hardest", "settings",
+        "facts",
     }  # fmt: skip
     return tuple(part for part in parts if part.id not in optional or part.data)
 

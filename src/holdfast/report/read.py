@@ -55,6 +55,7 @@ class RunFiles:
     noted_left_out: int
     predictions: tuple[Prediction, ...]
     absent: tuple[str, ...]
+    examples: tuple[Mapping[str, Any], ...] = ()
 
     def part(self, *keys: str) -> Mapping[str, Any]:
         """The object at ``keys`` of result.json, empty where it is absent or null."""
@@ -92,6 +93,7 @@ def read_run(run: Path) -> RunFiles:
         timeline=tuple(e for e in events if e.get("event") in ("verdict", "action")),
         recipe=recipe, split_counts=counts, noted=noted, noted_left_out=left_out,
         predictions=predictions, absent=_absent(run),
+        examples=_optional(run / "examples.parquet", _examples, ()),
     )  # fmt: skip
 
 
@@ -174,6 +176,13 @@ def _splits(path: Path) -> tuple[dict[str, int], tuple[NotedRows, ...], int]:
     ]
     found.sort(key=lambda group: (-group.count, group.split, group.first, group.note))
     return counts, tuple(found[:NOTES_KEPT]), max(0, len(found) - NOTES_KEPT)
+
+
+def _examples(path: Path) -> tuple[Mapping[str, Any], ...]:
+    import pyarrow.parquet as pq
+
+    columns = ["row", "split", "label", "confidence", "variability", "aum", "passes", "kind"]
+    return tuple(pq.read_table(path, columns=columns).to_pylist())
 
 
 def _predictions(path: Path) -> tuple[Prediction, ...]:

@@ -1,0 +1,161 @@
+"""Telling somebody that the verdict has changed: a command, a webhook.
+
+Neither can slow, stop or fail a run: both go out from a thread, with a time-out, a webhook with two
+more tries, and what failed is noted. A webhook's address is a secret, so a recipe names the
+environment variable that holds it and nothing else is ever written or printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision
+
+TIMEOUT_S = 10.0
+TRIES = 3
+FIRST_WAIT_S = 1.0
+LAST_WAIT_S = 15.0
+VARIABLE = "env:"
+Note = Callable[[str, str], None]
+
+
+class Alerts:
+    """A listener that sends an alert when the verdict's label changes to one of ``on``.
+
+    The label that was told last is part of a checkpoint, so a resumed run does not say it again.
+    ``tell`` hears what could not be delivered, once the run is over.
+    """
+
+    name = "alerts"
+
+    def __init__(
+        self, on: Sequence[str], command: str | None, webhook: str | None, run: str,
+        tell: Callable[[Decision], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self._on = frozenset(on)
+        self._senders = [sender for sender in (
+            _command(command) if command else None,
+            _webhook(address_of(webhook)) if webhook else None,
+        ) if sender]  # fmt: skip
+        self._run = run
+        self._tell = tell
+        self._last: str | None = None
+        self._threads: list[threading.Thread] = []
+        self._failed: list[Decision] = []
+
+    def snapshot_taken(self, run: Any) -> None:
+        verdict = run.verdict
+        if verdict is None or verdict.label == self._last:
+            return
+        self._last = verdict.label
+        if verdict.label in self._on:
+            self._send({
+                "run": self._run, "step": run.step, "verdict": verdict.label,
+                "because": verdict.because, "confidence": verdict.confidence,
+                "since_step": verdict.since_step, "cause": verdict.cause,
+            })  # fmt: skip
+
+    def run_end(self, run: Any) -> None:
+        """Wait for what is under way, but not for ever, and say what did not arrive."""
+        deadline = time.monotonic() + LAST_WAIT_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        late = sum(thread.is_alive() for thread in self._threads)
+        if late:
+            self._failed.append(Decision("alert", "not delivered", f"{late} took too long"))
+        for failure in self._failed:
+            run.journal.note(run.step, failure.what, failure.because, chosen=failure.chosen)
+            self._tell(failure)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"last": self._last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._last = state["last"]
+
+    def _send(self, message: dict[str, Any]) -> None:
+        for sender in self._senders:
+            thread = threading.Thread(target=self._one, args=(sender, message), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def _one(self, sender: Callable[[dict[str, Any]], None], message: dict[str, Any]) -> None:
+        try:
+            sender(message)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            self._failed.append(Decision("alert", "not delivered", _reason(error)))
+
+
+def address_of(webhook: str) -> str:
+    """The address in the environment variable that ``env:NAME`` names.
+
+    Raises ``RecipeError`` where it is written out, the variable is empty, or it is no web address.
+    """
+    name = webhook.removeprefix(VARIABLE)
+    if name == webhook or not name.isidentifier():
+        raise RecipeError(
+            "alert.webhook", "must name an environment variable, since an address is a secret",
+            None, "Put the address into a variable and write env:NAME, e.g. env:HOLDFAST_WEBHOOK.",
+        )  # fmt: skip
+    address = os.environ.get(name, "")
+    if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
+        raise RecipeError(
+            "alert.webhook", f"the environment variable {name} holds no http(s) address", None,
+            f"Set {name} before the run, or leave alert.webhook out.",
+        )  # fmt: skip
+    return address
+
+
+def _command(command: str) -> Callable[[dict[str, Any]], None]:
+    """A shell command that gets the alert as JSON on its standard input."""
+
+    def run(message: dict[str, Any]) -> None:
+        subprocess.run(
+            command, shell=True, input=json.dumps(message), text=True, timeout=TIMEOUT_S,
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    return run
+
+
+def _webhook(address: str) -> Callable[[dict[str, Any]], None]:
+    """A POST of the alert as JSON; tried again after a time-out, a refusal or a 5xx answer."""
+
+    def post(message: dict[str, Any]) -> None:
+        body = json.dumps(message).encode()
+        asked = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+        for attempt in range(TRIES):
+            try:
+                with urllib.request.urlopen(asked, timeout=TIMEOUT_S):
+                    return
+            except urllib.error.HTTPError as error:
+                error.close()
+                if error.code < 500 or attempt == TRIES - 1:
+                    raise
+            except OSError:
+                if attempt == TRIES - 1:
+                    raise
+            time.sleep(FIRST_WAIT_S * 2**attempt)
+
+    return post
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the address or the command, which may hold secrets."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the webhook answered {error.code}"
+    if isinstance(error, subprocess.CalledProcessError):
+        return f"the command ended with {error.returncode}"
+    if isinstance(error, (TimeoutError, subprocess.TimeoutExpired)):
+        return f"no answer within {TIMEOUT_S:g} s"
+    return f"{type(error).__name__}"

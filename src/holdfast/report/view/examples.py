@@ -1,0 +1,110 @@
+"""Row by row: the data map of the training rows, and those to look at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from holdfast.report.charts.scatter import Mark, scatter
+from holdfast.report.numbers import count, number, plural
+from holdfast.report.read import RunFiles
+
+MOST_MARKS = 1500
+LISTED = 12
+WORDS = {
+    "easy": "right, and sure on average",
+    "memorized": "right at the end, learnt late",
+    "relearned": "right at the end, forgotten on the way",
+    "forgotten": "wrong at the end, right before",
+    "unlearnable": "never right",
+    "unclear": "seen too seldom",
+}
+SUSPECT = ("unlearnable", "forgotten", "memorized", "relearned")
+
+
+@dataclass(frozen=True, slots=True)
+class RowLine:
+    """A training row to look at, as text."""
+
+    row: str
+    label: str
+    kind: str
+    confidence: str
+    aum: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataMapView:
+    """``kinds`` are (style, name, what it means, rows); ``rows`` the first to look at."""
+
+    sentence: str
+    chart: Markup
+    kinds: tuple[tuple[str, str, str, str], ...]
+    rows: tuple[RowLine, ...]
+    left_out: str
+
+
+def data_map(run: RunFiles) -> DataMapView | None:
+    """``None`` where the run kept no history of its rows."""
+    seen = [line for line in run.examples if line["split"] == "train" and line["passes"]]
+    if not seen:
+        return None
+    tally = Counter(str(line["kind"]) for line in seen)
+    shown = _sample(seen)
+    kinds = tuple((kind, kind, words, count(tally[kind])) for kind, words in WORDS.items()
+                  if tally[kind])  # fmt: skip
+    left = len(seen) - len(shown)
+    return DataMapView(
+        sentence=_sentence(tally, len(seen)),
+        chart=scatter([_mark(line) for line in shown], _about(tally)),
+        kinds=kinds, rows=tuple(_line(x) for x in _suspects(seen)),
+        left_out=f"{plural(left, 'row')} more are not drawn." if left else "",
+    )  # fmt: skip
+
+
+def _sample(seen: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Every row that is not easy, and evenly spaced easy ones, up to the most that are drawn."""
+    if len(seen) <= MOST_MARKS:
+        return seen
+    odd = [line for line in seen if line["kind"] != "easy"][:MOST_MARKS]
+    easy = [line for line in seen if line["kind"] == "easy"]
+    room = MOST_MARKS - len(odd)
+    step = max(1, -(-len(easy) // max(1, room)))
+    return [*easy[::step][:room], *odd]
+
+
+def _suspects(seen: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows that most deserve a look: the lowest margin, or the least sure where none is."""
+    odd = [line for line in seen if line["kind"] in SUSPECT]
+    return sorted(odd, key=lambda x: (x["aum"] if x["aum"] is not None else x["confidence"],
+                                      x["confidence"], x["row"]))[:LISTED]  # fmt: skip
+
+
+def _mark(line: Mapping[str, Any]) -> Mark:
+    words = (
+        f"Row {line['row']}" + (f", {line['label']}" if line["label"] is not None else "")
+        + f"\n{line['kind']}: {WORDS[str(line['kind'])]}"
+        f"\nconfidence {number(line['confidence'], 'confidence')}"
+        f"\nvariability {number(line['variability'], '')}"
+    )  # fmt: skip
+    return Mark(line["variability"], line["confidence"], str(line["kind"]), words)
+
+
+def _line(line: Mapping[str, Any]) -> RowLine:
+    label = "–" if line["label"] is None else str(line["label"])
+    return RowLine(count(line["row"]), label, f"{line['kind']}: {WORDS[str(line['kind'])]}",
+                   number(line["confidence"], "confidence"), number(line["aum"], ""))  # fmt: skip
+
+
+def _sentence(tally: Mapping[str, int], rows: int) -> str:
+    told = [f"{count(tally[kind])} {kind}" for kind in SUSPECT if tally.get(kind)]
+    odd = ", ".join(told) if told else "none that was memorized, forgotten or never learnt"
+    return f"Of {plural(rows, 'training row')}: {odd}."
+
+
+def _about(tally: Mapping[str, int]) -> str:
+    return "; ".join(f"{kind} ({WORDS[kind]}): {n}" for kind, n in tally.items())

@@ -1,0 +1,164 @@
+"""Alerts: what is sent, when, and what never leaves the machine."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import holdfast.pipeline.alerts as alerts
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision, Verdict
+from holdfast.pipeline.alerts import Alerts
+from holdfast.recipe import Recipe, override
+
+SECRET = "s3cret-token"
+
+
+class Server(http.server.ThreadingHTTPServer):
+    answers: list[int]
+    got: list[dict[str, Any]]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.got.append(json.loads(body))
+        self.send_response(self.server.answers.pop(0) if self.server.answers else 200)
+        self.end_headers()
+
+    def log_message(self, *words: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    made = Server(("127.0.0.1", 0), Handler)
+    made.answers, made.got = [], []
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setenv("HOOK", f"http://127.0.0.1:{made.server_port}/{SECRET}")
+    monkeypatch.setattr(alerts, "FIRST_WAIT_S", 0.01)
+    yield made
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+class Run:
+    """What the listener reads of a run."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.verdict: Verdict | None = None
+        self.notes: list[str] = []
+        self.journal = SimpleNamespace(note=lambda *words, **more: self.notes.append(str(words)))
+
+    def look(self, listener: Alerts, label: Any) -> None:
+        self.step += 10
+        self.verdict = Verdict(label, f"it is {label}", 0.9, since_step=3)
+        listener.snapshot_taken(self)
+
+
+ALL = ("learning", "healthy", "overfit", "diverging")
+
+
+def test_a_change_of_verdict_is_posted_once(server: Server) -> None:
+    listener, run = Alerts(ALL, None, "env:HOOK", "reviews-1"), Run()
+    for label in ("learning", "learning", "overfit", "overfit"):
+        run.look(listener, label)
+        time.sleep(0.05)
+    listener.run_end(run)
+    assert [(m["verdict"], m["step"]) for m in server.got] == [("learning", 10), ("overfit", 30)]
+    assert server.got[1]["because"] == "it is overfit"
+    assert server.got[1]["run"] == "reviews-1"
+    assert run.notes == []
+
+
+def test_only_the_verdicts_asked_for_are_sent(server: Server) -> None:
+    listener, run = Alerts(("overfit",), None, "env:HOOK", "r"), Run()
+    for label in ("learning", "overfit", "healthy"):
+        run.look(listener, label)
+    listener.run_end(run)
+    assert [m["verdict"] for m in server.got] == ["overfit"]
+
+
+@pytest.mark.parametrize(("answers", "posts", "notes"), [([500, 503], 3, 0), ([500] * 3, 3, 1),
+                                                        ([404], 1, 1)])  # fmt: skip
+def test_a_server_in_trouble_is_asked_again_and_a_refusal_is_not(
+    server: Server, answers: list[int], posts: int, notes: int
+) -> None:
+    server.answers = list(answers)
+    told: list[Decision] = []
+    listener, run = Alerts(ALL, None, "env:HOOK", "r", told.append), Run()
+    run.look(listener, "overfit")
+    listener.run_end(run)
+    assert len(server.got) == posts
+    assert len(run.notes) == len(told) == notes
+    assert SECRET not in str(run.notes) + str(told)
+
+
+def test_a_server_that_is_not_there_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alerts, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setenv("HOOK", f"http://127.0.0.1:9/{SECRET}")
+    listener, run = Alerts(ALL, None, "env:HOOK", "r"), Run()
+    run.look(listener, "overfit")
+    listener.run_end(run)
+    assert len(run.notes) == 1
+    assert SECRET not in run.notes[0]
+
+
+def test_a_command_gets_the_alert_on_its_standard_input(tmp_path: Path) -> None:
+    out = tmp_path / "alert.json"
+    listener, run = Alerts(ALL, f"cat > {out}", None, "r"), Run()
+    run.look(listener, "overfit")
+    listener.run_end(run)
+    assert json.loads(out.read_text())["verdict"] == "overfit"
+
+
+def test_a_command_that_hangs_or_fails_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alerts, "TIMEOUT_S", 0.2)
+    for command in ("sleep 30", f"exit 3 # {SECRET}"):
+        listener, run = Alerts(ALL, command, None, "r"), Run()
+        begin = time.monotonic()
+        run.look(listener, "overfit")
+        assert time.monotonic() - begin < 0.15
+        listener.run_end(run)
+        assert len(run.notes) == 1
+        assert SECRET not in run.notes[0]
+
+
+def test_a_resumed_run_does_not_say_it_again(server: Server) -> None:
+    first, run = Alerts(ALL, None, "env:HOOK", "r"), Run()
+    run.look(first, "overfit")
+    first.run_end(run)
+    again = Alerts(ALL, None, "env:HOOK", "r")
+    again.load_state_dict(first.state_dict())
+    run.look(again, "overfit")
+    again.run_end(run)
+    assert len(server.got) == 1
+
+
+@pytest.mark.parametrize("value", ["https://hooks.example/abc", "env:", "env:NOT_SET", "env:EMPTY"])
+def test_an_address_is_never_taken_from_a_recipe(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMPTY", "not an address")
+    with pytest.raises(RecipeError) as error:
+        Alerts(ALL, None, value, "r")
+    assert "hooks.example" not in str(error.value)
+
+
+def test_an_unknown_verdict_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(RecipeError, match="overfit"):
+        override(Recipe(), ["alert.on=overfitt"])
+    assert override(Recipe(), ["alert.on=overfit"]).alert.on == ("overfit",)
