@@ -100,6 +100,16 @@ class ModelPart(_Part):
     adapter: AdapterPart = AdapterPart()
     freeze: int | float | str | None = None
     dropout: float | None = Field(default=None, ge=0, lt=1)
+    quantize: Literal["none", "4bit", "8bit"] = "none"
+    quant_type: Literal["nf4", "fp4"] | None = None
+    double_quant: bool | None = None
+
+    @model_validator(mode="after")
+    def _settings_need_four_bits(self) -> ModelPart:
+        given = [name for name in ("quant_type", "double_quant") if getattr(self, name) is not None]
+        if given and self.quantize != "4bit":
+            raise ValueError(f"{given[0]} is set without model.quantize=4bit")
+        return self
 
 
 class TrainPart(_Part):
