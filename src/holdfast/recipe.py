@@ -104,13 +104,6 @@ class ModelPart(_Part):
     quant_type: Literal["nf4", "fp4"] | None = None
     double_quant: bool | None = None
 
-    @model_validator(mode="after")
-    def _settings_need_four_bits(self) -> ModelPart:
-        given = [name for name in ("quant_type", "double_quant") if getattr(self, name) is not None]
-        if given and self.quantize != "4bit":
-            raise ValueError(f"{given[0]} is set without model.quantize=4bit")
-        return self
-
 
 class TrainPart(_Part):
     """How the model learns. ``None`` is filled from the table in ``defaults.py``."""

@@ -126,8 +126,7 @@ def load_causal(
 
     The vocabulary is never resized. A tokenizer without a padding token gets a spare or its
     end-of-text token for generation; in training nothing is read off padding. ``taken`` positions
-    are not for the text (a learnt prompt's). With ``quantize`` the blocks' linear layers are held in
-    so few bits, and an adapter must be put on.
+    are not for the text (a learnt prompt's). What ``quantize`` asks for needs an adapter later.
 
     Raises
     ------

@@ -13,6 +13,7 @@ layer stay float32.
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,14 +73,14 @@ def check_machine(bits: int) -> None:
     """Quantise a small layer, multiply with it and go backwards: what works is not refused."""
     try:
         with quiet_transformers():
-            import bitsandbytes
+            bnb: Any = importlib.import_module("bitsandbytes")
     except ImportError as error:
         raise MachineError(
             SETTING, "needs the package bitsandbytes", None, "pip install 'holdfast[quantize]'"
         ) from error
     # Each product in 8 bits would say again that it is computed in float16.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-    make: Any = bitsandbytes.nn.Linear4bit if bits == 4 else bitsandbytes.nn.Linear8bitLt
+    make = bnb.nn.Linear4bit if bits == 4 else bnb.nn.Linear8bitLt
     own: dict[str, Any] = {} if bits == 4 else {"has_fp16_weights": False}
     try:
         with torch.random.fork_rng(devices=[]):
@@ -144,6 +145,18 @@ def quantized_layers(network: nn.Module) -> Iterator[tuple[str, Any]]:
             yield name, module
 
 
+def quantizable(plain: Any) -> list[Tensor]:
+    """The weights that would be quantised: those of linear layers, but for the last layer and what
+    the architecture wants kept precise (T5's second feed-forward layers)."""
+    kept = set(getattr(plain, "_keep_in_fp32_modules", None) or ())
+    head = plain.get_output_embeddings()
+    return [
+        module.weight for name, module in plain.named_modules()
+        if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
+        and module is not head and not kept & set(name.split("."))
+    ]  # fmt: skip
+
+
 def is_quantized(network: nn.Module) -> bool:
     """Whether any layer is."""
     return next(quantized_layers(network), None) is not None
@@ -178,15 +191,14 @@ def frozen_tensors(network: nn.Module) -> Iterator[Tensor]:
     biases = {id(layer.bias) for layer in layers if layer.bias is not None}
     for parameter in network.parameters():
         if not parameter.requires_grad and id(parameter) not in biases:
-            yield parameter.detach()
+            yield parameter.detach().as_subclass(Tensor)
     for layer in layers:
         yield from scales_of(layer)
 
 
 def plain_layer(layer: Any) -> nn.Linear:
     """A quantised layer as a plain float32 one on the processor's memory."""
-    import bitsandbytes.functional as packed
-
+    packed: Any = importlib.import_module("bitsandbytes.functional")
     weight = layer.weight
     if getattr(weight, "quant_state", None) is not None:
         value = packed.dequantize_4bit(weight.data, weight.quant_state)

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+NAMES = ("transformers", "huggingface_hub", "bitsandbytes")
+
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
@@ -19,7 +21,7 @@ def quiet_transformers() -> Iterator[None]:
     Everything is as it was afterwards: no logging set-up outlives the block.
     """
     hf_logging: Any = importlib.import_module("transformers.utils.logging")
-    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub", "bitsandbytes")]
+    loggers = [logging.getLogger(name) for name in NAMES]
     levels = [logger.level for logger in loggers]
     bars = hf_logging.is_progress_bar_enabled()
     try:

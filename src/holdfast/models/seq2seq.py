@@ -59,8 +59,8 @@ def load_seq2seq(
     evaluation mode.
 
     The vocabulary is never resized. ``targets`` are the training targets: without
-    ``max_target_length`` the longest of them, up to 256 tokens, decides. With ``quantize`` the
-    linear layers are held in so few bits, and an adapter must be put on.
+    ``max_target_length`` the longest of them, up to 256 tokens, decides. What
+    ``quantize`` asks for needs an adapter later.
 
     Raises
     ------

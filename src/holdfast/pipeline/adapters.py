@@ -30,6 +30,12 @@ def settle_quantize(recipe: Recipe) -> Recipe:
     Raises ``RecipeError`` where the task cannot be trained so, or where nothing would learn.
     """
     model = recipe.model
+    for key in ("quant_type", "double_quant"):
+        if getattr(model, key) is not None and model.quantize != "4bit":
+            raise RecipeError(
+                f"model.{key}", f"is a setting of 4 bits, and {SETTING} is {model.quantize}",
+                getattr(model, key), f"Leave it out, or add --set {SETTING}=4bit.",
+            )  # fmt: skip
     if model.quantize == "none":
         return recipe
     if recipe.task not in QUANTIZES:
@@ -39,15 +45,13 @@ def settle_quantize(recipe: Recipe) -> Recipe:
         )  # fmt: skip
     if model.adapter.kind is None:
         raise RecipeError(
-            SETTING, "freezes the weights that it quantises: an adapter has to learn in their place",
+            SETTING, "freezes the weights that it quantises, and no adapter learns in their place",
             model.quantize, "Add --set model.adapter.kind=lora, or leave model.quantize out.",
         )  # fmt: skip
     if model.quantize == "8bit":
         return recipe
-    double = True if model.double_quant is None else model.double_quant
-    return recipe.changed(
-        model={"quant_type": model.quant_type or "nf4", "double_quant": double}
-    )
+    double = model.double_quant is not False
+    return recipe.changed(model={"quant_type": model.quant_type or "nf4", "double_quant": double})
 
 
 def quantize_spec(recipe: Recipe) -> QuantizeSpec | None:

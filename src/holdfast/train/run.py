@@ -218,7 +218,7 @@ class Run:
         scales. Layer by layer and row by row, since the word embeddings in float64 would be the
         largest thing in memory."""
         frozen = frozen_tensors(self.network)
-        rows = (row for t in frozen for row in t.data.reshape(-1).split(MARK_CHUNK))
+        rows = (row for t in frozen for row in torch.split(t.reshape(-1), MARK_CHUNK))
         return float(sum(row.abs().sum(dtype=torch.float64).item() for row in rows))
 
 
