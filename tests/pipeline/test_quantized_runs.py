@@ -138,7 +138,9 @@ def test_killed_resumed_and_reloaded_in_plain_libraries(
         ("nf4", True) if bits == "4bit" else (None, None)
     )
     scored = pq.read_table(run / "predictions.parquet").to_pydict()["loss"]
-    assert hand_losses(run, by_its_card(run)) == pytest.approx(scored, rel=1e-4)
+    # In 8 bits columns above 6 in any row of the batch are taken apart: alone it is another batch.
+    near = 1e-4 if bits == "4bit" else 1e-2
+    assert hand_losses(run, by_its_card(run)) == pytest.approx(scored, rel=near)
 
 
 @pytest.mark.parametrize(("bits", "precision"), [("4bit", "bfloat16"), ("8bit", "float32")])

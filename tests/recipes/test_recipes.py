@@ -135,5 +135,7 @@ def test_the_four_ai_text_recipes_are_averaged(
             means.append(model.eval()(**taken).logits.softmax(-1).numpy())
     want = np.mean(means, axis=0)
     lines = [json.loads(line) for line in predict_lines(runs, texts)]
-    assert [line["prediction"] for line in lines] == [("ai", "human")[k] for k in want.argmax(axis=1)]
+    assert [line["prediction"] for line in lines] == [
+        ("ai", "human")[k] for k in want.argmax(axis=1)
+    ]
     assert [line["confidence"] for line in lines] == pytest.approx(want.max(axis=1), abs=1e-5)

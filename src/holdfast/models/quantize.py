@@ -7,8 +7,9 @@
 
 ``nf4`` has its 16 levels at the quantiles of a normal distribution, ``fp4`` those of a small float;
 ``double`` keeps the scales themselves in 8 bits. In 8 bits what the layer reads is rounded too, row
-by row, but for columns above 6, which are multiplied in float16. Embeddings, norms and the last
-layer stay float32.
+by row, but for columns in which any row of the batch is above 6: those are multiplied in float16,
+so that a row's outputs depend a little on its batch. Embeddings, norms and the last layer stay
+float32.
 """
 
 from __future__ import annotations
