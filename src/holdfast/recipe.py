@@ -101,6 +101,9 @@ class ModelPart(_Part):
     adapter: AdapterPart = AdapterPart()
     freeze: int | float | str | None = None
     dropout: float | None = Field(default=None, ge=0, lt=1)
+    quantize: Literal["none", "4bit", "8bit"] = "none"
+    quant_type: Literal["nf4", "fp4"] | None = None
+    double_quant: bool | None = None
 
 
 class TrainPart(_Part):

@@ -248,6 +248,27 @@ def test_each_refusal_of_the_hub_says_what_to_do(error: str, message: str) -> No
     assert message in str(explained)
 
 
+def test_a_gated_model_is_refused_at_its_files_with_token_and_licence_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The hub lists a gated model's files for anybody, and refuses the files themselves."""
+    import types
+
+    import huggingface_hub
+
+    def refuse(*_: Any, **settings: Any) -> str:
+        raise hub_error("LocalEntryNotFoundError" if settings.get("local_files_only") else
+                        "GatedRepoError")  # fmt: skip
+
+    listed = types.SimpleNamespace(siblings=[types.SimpleNamespace(rfilename="model.safetensors")])
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: listed)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(ModelError, match="licence") as caught:
+        source.find_model("meta-llama/Llama-2-7b-hf")
+    assert "meta-llama/Llama-2-7b-hf" in caught.value.remedy
+    assert "HF_TOKEN" in caught.value.remedy
+
+
 def test_only_one_set_of_weights_is_fetched() -> None:
     both = ["config.json", "model.safetensors", "pytorch_model.bin", "onnx/model.safetensors"]
     assert source._weights_pattern(both) == "model*.safetensors"

@@ -101,3 +101,41 @@ def check(result: dict[str, Any], recipe: Recipe) -> None:
             assert kept == given, f"{part}.{key}"
     if recipe.data.group:
         assert result["settings"]["data"]["group"] == recipe.data.group
+
+
+@pytest.mark.slow
+def test_the_four_ai_text_recipes_are_averaged(
+    real_rows: Callable[[str], dict[str, str]], tmp_path: Path,
+    tiny_of: Callable[[str, Iterable[str]], Path],
+) -> None:  # fmt: skip
+    """Four architectures with tokenizers of their own: the mean of what plain Transformers gives
+    for each. (Quick: tests/journeys/test_use_run.py, with two runs of one architecture.)"""
+    import numpy as np
+    import torch
+    import transformers
+
+    from holdfast.pipeline.main import train
+    from holdfast.pipeline.use import predict_lines
+
+    data = real_rows("ai")
+    runs = [tmp_path / path.stem for path in sorted(RECIPES.glob("ai-text-*.yaml"))]
+    assert len(runs) == 4
+    for run in runs:
+        recipe = read_recipe(RECIPES / f"{run.name}.yaml")
+        train(small(recipe, data, tiny_of(recipe.model.name, texts_in(data["path"]))), run)
+    texts = [json.loads(line)["text"] for line in Path(data["path"]).read_text().splitlines()[:6]]
+    means = []
+    for run in runs:
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(run / "model")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(run / "model")
+        inputs = tokenizer(texts, padding=True, truncation=True, max_length=512,
+                           return_tensors="pt")  # fmt: skip
+        taken = {k: v for k, v in inputs.items() if k != "token_type_ids"}
+        with torch.no_grad():
+            means.append(model.eval()(**taken).logits.softmax(-1).numpy())
+    want = np.mean(means, axis=0)
+    lines = [json.loads(line) for line in predict_lines(runs, texts)]
+    assert [line["prediction"] for line in lines] == [
+        ("ai", "human")[k] for k in want.argmax(axis=1)
+    ]
+    assert [line["confidence"] for line in lines] == pytest.approx(want.max(axis=1), abs=1e-5)

@@ -24,6 +24,8 @@ from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
 from holdfast.models.adapter_prompt import add_prompt
 from holdfast.models.adapter_targets import Targets, find_targets
+from holdfast.models.quantize import size_of
+from holdfast.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -241,13 +243,14 @@ def _targets(spec: AdapterSpec) -> tuple[str, ...]:
 
 
 def _sizes(network: nn.Module) -> tuple[int, int]:
-    sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
+    sizes = [(size_of(p), p.requires_grad) for p in network.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
 
 
 def _need_peft() -> None:
     try:
-        import peft  # noqa: F401
+        with quiet_transformers():
+            import peft  # noqa: F401
     except ImportError as error:
         raise MachineError(
             "model.adapter", "needs the package peft", None, "pip install 'holdfast[adapters]'"

@@ -16,6 +16,15 @@ from holdfast.core.files import disk_errors
 from holdfast.models.adapter import Adapter, adapter_of, layers_with_adapter
 from holdfast.models.adapter_prompt import NAME
 from holdfast.models.embedded import embedded_folder
+from holdfast.models.quantize import (
+    config_of,
+    forget,
+    keep_fitting_kernels,
+    load_settings,
+    plain_layer,
+    plain_tensors,
+    quantized_layers,
+)
 from holdfast.models.quiet import quiet_transformers
 
 CONFIG = "adapter_config.json"
@@ -39,7 +48,8 @@ def save_adapter(
 
     ``prefix`` is where the adapter's home stands in the plain model; ``extra`` are whole tensors
     saved beside the adapter, under the plain model's names, that belong to its ``modules``;
-    ``classes`` go into a small file of our own, since PEFT has no place for them.
+    ``classes`` go into a small file of our own, since PEFT has no place for them, and so does how
+    the model is to be quantised.
     """
     from safetensors.torch import save_file
 
@@ -56,7 +66,8 @@ def save_adapter(
         config.save_pretrained(str(folder))
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         tokenizer.save_pretrained(folder)
-        facts = {"model": adapter.base, "classes": list(classes) if classes else None}
+        facts = {"model": adapter.base, "classes": list(classes) if classes else None,
+                 "quantization": config_of(adapter.home.config)}  # fmt: skip
         (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
 
 
@@ -79,7 +90,7 @@ def _whole(plain: Any, adapter: Adapter | None) -> Any:
     if adapter is None:
         return plain
     with torch.device("meta"):
-        merged = type(plain)(copy.deepcopy(plain.config))
+        merged = type(plain)(forget(copy.deepcopy(plain.config)))
     state = merged_state(plain)
     merged.load_state_dict(state, strict=False, assign=True)
     merged.tie_weights()
@@ -107,8 +118,11 @@ def adapter_tensors(adapter: Adapter, prefix: str) -> dict[str, Tensor]:
 
 def merged_state(home: nn.Module) -> dict[str, Tensor]:
     """The weights of the pretrained model with the adapter merged in, under their plain names,
-    on the processor's memory; ``home`` is left as it is."""
-    state = {n: _plain(v) for n, v in home.state_dict().items()}
+    in float32 on the processor's memory; ``home`` is left as it is. Quantised weights are merged
+    and written as what they stand for, and not quantised again."""
+    packed = dict(quantized_layers(home))
+    inside = tuple(f"{name}." for name in packed)
+    state = {n: _plain(v) for n, v in home.state_dict().items() if not n.startswith(inside)}
     done: list[str] = []
     for name, layer in layers_with_adapter(home):
         # Experts lie in one another: a layer for each of their weights, around the same module.
@@ -118,12 +132,35 @@ def merged_state(home: nn.Module) -> dict[str, Tensor]:
         mine = [key for key in state if key.startswith(f"{name}.")]
         for key in mine:
             del state[key]
-        alone = copy.deepcopy(layer).cpu()
+        base = packed.pop(f"{name}.base_layer", None)
+        alone = copy.deepcopy(layer).cpu() if base is None else _unpacked(home, layer, base)
         for _, inner in layers_with_adapter(alone):
             inner.merge(safe_merge=True)
-        for part, value in alone.get_base_layer().state_dict().items():
-            state[f"{name}.{part}"] = _plain(value)
+        merged = alone.get_base_layer()
+        found = merged.state_dict() if base is None else plain_tensors(base, merged)
+        state |= {f"{name}.{part}": _plain(value) for part, value in found.items()}
+    for name, layer in packed.items():
+        found = plain_tensors(layer, plain_layer(layer))
+        state |= {f"{name}.{part}": _plain(value) for part, value in found.items()}
     return state
+
+
+def _unpacked(home: Any, layer: Any, base: Any) -> Any:
+    """PEFT's adapted ``layer`` around a plain copy of its quantised ``base``: PEFT's own merge of a
+    quantised one would round again."""
+    from peft import inject_adapter_in_model
+
+    config = copy.deepcopy(home.peft_config["default"])
+    config.target_modules, config.fan_in_fan_out = ["layer"], False
+    if hasattr(config, "feedforward_modules"):
+        config.feedforward_modules = ["layer"] if layer.is_feedforward else []
+    alone = nn.ModuleDict({"layer": plain_layer(base)})
+    with torch.random.fork_rng(devices=[]):
+        inject_adapter_in_model(config, alone)
+    twin: Any = alone["layer"]
+    own = {n: v for n, v in layer.state_dict().items() if not n.startswith("base_layer.")}
+    twin.load_state_dict(own, strict=False)
+    return twin
 
 
 def merges(network: Any) -> bool:
@@ -140,20 +177,23 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 def load_adapted(folder: Path, make: Any, **settings: Any) -> Any:
     """The pretrained model through ``make.from_pretrained``, with the adapter of ``folder`` on it,
-    through plain PEFT, in float32 and evaluation mode.
+    through plain PEFT, in float32 and evaluation mode; quantised again as it was in training.
 
     Raises
     ------
     ModelError : the pretrained model is not where it was, or the folder cannot be read.
+    MachineError : it is quantised, and this machine cannot.
     """
-    from peft import PeftConfig, PeftModel
-
+    settings |= load_settings(read_facts(folder).get("quantization"))
     try:
         with quiet_transformers():
+            from peft import PeftConfig, PeftModel
+
             config = PeftConfig.from_pretrained(str(folder))
             base = _base(str(config.base_model_name_or_path), folder)
             model = make.from_pretrained(base, revision=config.revision, dtype=torch.float32,
                                          trust_remote_code=False, **settings)  # fmt: skip
+            keep_fitting_kernels(model)
             return PeftModel.from_pretrained(model, str(folder)).eval()
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from holdfast.core.errors import ModelError
+from holdfast.core.errors import HoldfastError, ModelError
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
 from holdfast.models.adapter import adapter_of
@@ -18,6 +18,7 @@ from holdfast.models.adapter_save import is_adapter_folder, load_adapted, save_n
 from holdfast.models.blocks import blocks_in_order
 from holdfast.models.layers import Layer, count_parameters
 from holdfast.models.limits import choose_max_length
+from holdfast.models.quantize import QuantizeSpec, load_settings, settle
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import Source, find_model, read_config
 from holdfast.models.tokens import forget_limits, load_tokenizer
@@ -118,13 +119,14 @@ class LoadedCausal:
 def load_causal(
     name: str, *, revision: str | None = None, trust_remote_code: bool = False,
     max_length: int | None = None, dropout: float | None = None, seed: int = 0, taken: int = 0,
+    quantize: QuantizeSpec | None = None,
 ) -> LoadedCausal:  # fmt: skip
     """Load a decoder (Llama, Mistral, Qwen, Gemma, Phi, GPT-2, SmolLM, DeepSeek …) in float32 and
     evaluation mode.
 
     The vocabulary is never resized. A tokenizer without a padding token gets a spare or its
     end-of-text token for generation; in training nothing is read off padding. ``taken`` positions
-    are not for the text (a learnt prompt's).
+    are not for the text (a learnt prompt's). What ``quantize`` asks for needs an adapter later.
 
     Raises
     ------
@@ -139,12 +141,14 @@ def load_causal(
     config = _config(source, dropout)
     tokenizer = load_tokenizer(source, trust_remote_code, need_pad=False)
     length, reason = choose_max_length(source.folder, config, tokenizer, max_length, taken)
-    plain = _weights(source, config, seed)
+    plain = _weights(source, config, seed, quantize)
+    packed = settle(plain, quantize, source.name) if quantize else ()
     pad = _give_pad(plain, tokenizer)
     network = CausalNetwork(plain).eval()
     return LoadedCausal(
-        network, tokenizer, length, (*source.decisions, reason, *pad), _facts(source, network)
-    )
+        network, tokenizer, length, (*source.decisions, *packed, reason, *pad),
+        _facts(source, network),
+    )  # fmt: skip
 
 
 def load_saved_causal(folder: Path) -> tuple[CausalNetwork, Any]:
@@ -156,6 +160,8 @@ def load_saved_causal(folder: Path) -> tuple[CausalNetwork, Any]:
         with quiet_transformers():
             plain = _saved_model(folder)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except HoldfastError:
+        raise
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
@@ -196,18 +202,19 @@ def _config(source: Source, dropout: float | None) -> Any:
     return config
 
 
-def _weights(source: Source, config: Any, seed: int) -> Any:
+def _weights(source: Source, config: Any, seed: int, quantize: QuantizeSpec | None) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     damaged = (SafetensorError, RuntimeError, ValueError, OSError, EOFError)
+    own = load_settings(quantize.config if quantize else None)
     try:
         with quiet_transformers(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "new weights"))
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
                 use_safetensors=source.weights == "safetensors", weights_only=True,
-                output_loading_info=True,
+                output_loading_info=True, **own,
             )  # fmt: skip
     except (pickle.UnpicklingError, *damaged) as error:
         raise ModelError(

@@ -13,6 +13,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.models.adapter import adapter_of
 from holdfast.models.adapter_prompt import NAME as PROMPT
+from holdfast.models.quantize import size_of
 
 if TYPE_CHECKING:
     from holdfast.models.network import EncoderClassifier
@@ -91,8 +92,8 @@ def freeze(network: EncoderClassifier, what: int | float | str | None) -> Decisi
 
 
 def count_parameters(network: nn.Module) -> tuple[int, int]:
-    """All parameters, and those that are trained."""
-    sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
+    """All parameters, and those that are trained; quantised ones as many as they were."""
+    sizes = [(size_of(p), p.requires_grad) for p in network.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
 

@@ -9,16 +9,19 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+NAMES = ("transformers", "huggingface_hub", "bitsandbytes")
+
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence progress bars, loading reports and warnings of Transformers and the hub client.
+    """Silence progress bars, loading reports and warnings of Transformers, the hub client and
+    bitsandbytes, which PEFT imports where it is installed.
 
     What they say that matters (missing weights, another head) is checked and told by the caller.
     Everything is as it was afterwards: no logging set-up outlives the block.
     """
     hf_logging: Any = importlib.import_module("transformers.utils.logging")
-    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    loggers = [logging.getLogger(name) for name in NAMES]
     levels = [logger.level for logger in loggers]
     bars = hf_logging.is_progress_bar_enabled()
     try:

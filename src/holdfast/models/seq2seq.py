@@ -13,6 +13,7 @@ from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
 from holdfast.models.layers import count_parameters
+from holdfast.models.quantize import QuantizeSpec, load_settings, settle
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.seq2seq_network import PLAIN_INPUTS, Seq2SeqNetwork
 from holdfast.models.source import Source, find_model
@@ -52,12 +53,14 @@ def load_seq2seq(
     name: str, targets: Sequence[str], *, revision: str | None = None,
     trust_remote_code: bool = False, max_length: int | None = None,
     max_target_length: int | None = None, dropout: float | None = None, seed: int = 0,
+    quantize: QuantizeSpec | None = None,
 ) -> LoadedSeq2Seq:  # fmt: skip
     """Load an encoder-decoder (T5, Flan-T5, mT5, BART, Pegasus, Marian …) in float32 and
     evaluation mode.
 
     The vocabulary is never resized. ``targets`` are the training targets: without
-    ``max_target_length`` the longest of them, up to 256 tokens, decides.
+    ``max_target_length`` the longest of them, up to 256 tokens, decides. What
+    ``quantize`` asks for needs an adapter later.
 
     Raises
     ------
@@ -76,13 +79,14 @@ def load_seq2seq(
     tokenizer.model_input_names = list(PLAIN_INPUTS)
     tokenizer.init_kwargs["model_input_names"] = list(PLAIN_INPUTS)
     lengths = _lengths(config, tokenizer, targets, max_length, max_target_length)
-    plain = _weights(source, config, seed)
+    plain = _weights(source, config, seed, quantize)
+    packed = settle(plain, quantize, source.name) if quantize else ()
     tokens = settle_tokens(plain, tokenizer)
     network = Seq2SeqNetwork(plain)
     network.eval()
     return LoadedSeq2Seq(
         network, tokenizer, int(lengths[0].chosen), int(lengths[1].chosen),
-        (*source.decisions, *lengths, *tokens), _facts(source, network),
+        (*source.decisions, *packed, *lengths, *tokens), _facts(source, network),
     )  # fmt: skip
 
 
@@ -210,18 +214,19 @@ def _target_length(tokenizer: Any, targets: Sequence[str], most: int) -> Decisio
     return Decision("model.max_target_length", str(length), because)
 
 
-def _weights(source: Source, config: Any, seed: int) -> Any:
+def _weights(source: Source, config: Any, seed: int, quantize: QuantizeSpec | None) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForSeq2SeqLM
 
     damaged = (SafetensorError, RuntimeError, ValueError, OSError, EOFError)
+    own = load_settings(quantize.config if quantize else None)
     try:
         with quiet_transformers(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "new weights"))
             plain, info = AutoModelForSeq2SeqLM.from_pretrained(
                 source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
                 use_safetensors=source.weights == "safetensors", weights_only=True,
-                output_loading_info=True,
+                output_loading_info=True, **own,
             )  # fmt: skip
     except (pickle.UnpicklingError, *damaged) as error:
         raise ModelError(

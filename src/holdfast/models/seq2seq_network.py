@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from holdfast.core.errors import ModelError
+from holdfast.core.errors import HoldfastError, ModelError
 from holdfast.core.files import disk_errors
 from holdfast.models.adapter_save import is_adapter_folder, load_adapted, merges, save_network
 from holdfast.models.layers import Layer
@@ -118,7 +118,7 @@ def load_saved_seq2seq(folder: Path) -> tuple[Seq2SeqNetwork, Any]:
                     folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
                 )
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except ModelError:
+    except HoldfastError:
         raise
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]

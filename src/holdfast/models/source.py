@@ -52,11 +52,17 @@ def find_model(
 
     Raises
     ------
-    ModelError : no such folder or hub model, no network, a licence to accept, no weights, no
-        tokenizer, or code of the model's own that was not allowed to run.
+    ModelError : no such folder or hub model, no network, a licence to accept, no weights or
+        quantised ones, no tokenizer, or code of the model's own that was not allowed to run.
     """
     folder = _folder(name, revision)
     config = read_config(name, folder)
+    if config.get("quantization_config"):
+        raise ModelError(
+            name, "is stored in few bits already, which is not read here",
+            config["quantization_config"].get("quant_method"),
+            "Name the model that it was made from, with --set model.quantize=4bit.",
+        )  # fmt: skip
     allowed = _remote_code(name, folder, config, trust)
     if not any((folder / file).is_file() for file in files):
         raise ModelError(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from holdfast.core.errors import RecipeError
 from holdfast.models.adapter import AdapterSpec, adapter_of, attach
+from holdfast.models.quantize import SETTING, QuantizeSpec
 from holdfast.recipe import Recipe
 
 # Times the rate of a full fine-tune. LoRA's best rate is about ten times that of a full
@@ -13,12 +15,53 @@ from holdfast.recipe import Recipe
 # own higher rate for half of the weights (2402.12354); IA³ and prompts have few weights and learn
 # at 3e-3 (2205.05638) and more (2104.08691).
 RATES = {"lora": 10.0, "rslora": 10.0, "dora": 10.0, "lora+": 3.0, "ia3": 50.0, "prompt": 100.0}
+QUANTIZES = ("causal-lm", "seq2seq")
 
 
 def adapter_spec(recipe: Recipe) -> AdapterSpec | None:
     """What the loader is asked for; ``None`` where the recipe has no adapter."""
     part = recipe.model.adapter
     return AdapterSpec(**part.model_dump()) if part.kind else None
+
+
+def settle_quantize(recipe: Recipe) -> Recipe:
+    """The recipe with the open settings of ``model.quantize`` filled in.
+
+    Raises ``RecipeError`` where the task cannot be trained so, or where nothing would learn.
+    """
+    model = recipe.model
+    for key in ("quant_type", "double_quant"):
+        if getattr(model, key) is not None and model.quantize != "4bit":
+            raise RecipeError(
+                f"model.{key}", f"is a setting of 4 bits, and {SETTING} is {model.quantize}",
+                getattr(model, key), f"Leave it out, or add --set {SETTING}=4bit.",
+            )  # fmt: skip
+    if model.quantize == "none":
+        return recipe
+    if recipe.task not in QUANTIZES:
+        raise RecipeError(
+            SETTING, f"is not built for {recipe.task}", model.quantize,
+            f"Leave it out; it is there for {' and '.join(QUANTIZES)}.",
+        )  # fmt: skip
+    if model.adapter.kind is None:
+        raise RecipeError(
+            SETTING, "freezes the weights that it quantises, and no adapter learns in their place",
+            model.quantize, "Add --set model.adapter.kind=lora, or leave model.quantize out.",
+        )  # fmt: skip
+    if model.quantize == "8bit":
+        return recipe
+    double = model.double_quant is not False
+    return recipe.changed(model={"quant_type": model.quant_type or "nf4", "double_quant": double})
+
+
+def quantize_spec(recipe: Recipe) -> QuantizeSpec | None:
+    """What the loader is asked for; ``None`` where nothing is quantised."""
+    model = recipe.model
+    if model.quantize == "none":
+        return None
+    if model.quantize == "8bit":
+        return QuantizeSpec(8)
+    return QuantizeSpec(4, model.quant_type or "nf4", model.double_quant is not False)
 
 
 def with_adapter(loaded: Any, recipe: Recipe) -> Any:

@@ -17,8 +17,9 @@ from holdfast.methods.schedules import SCHEDULES, build_schedule
 from holdfast.models.activations import checkpoint_activations
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
 from holdfast.models.onednn import use_onednn
+from holdfast.models.quantize import compute_in
 from holdfast.monitor.plain import plain_rule
-from holdfast.pipeline.adapters import adapter_settings, with_adapter
+from holdfast.pipeline.adapters import adapter_settings, settle_quantize, with_adapter
 from holdfast.pipeline.alerts import Alerts
 from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual
 from holdfast.pipeline.fits import check_fit
@@ -44,7 +45,9 @@ def make_ready(recipe: Recipe, splits: Splits) -> Ready:
     """Load the model, let the machine and the table of defaults decide, encode, and plan."""
     kind, wanted = kind_of(recipe.task), recipe.train
     machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul)
+    recipe = settle_quantize(recipe)
     loaded = with_adapter(kind.load(recipe, splits.train.table), recipe)
+    compute_in(loaded.network, machine.precision)
     loaded_at = time.perf_counter()
     total, _ = count_parameters(loaded.network)
     line = getattr(loaded, "line", None)

@@ -1,11 +1,13 @@
 """Will it fit? An estimate of the memory of a run before its first step, and what would help.
 
 Weights, gradients and the optimizer's state are counted; activations are measured, as the bytes
-that autograd keeps of one forward pass of the longest rows. Float32 weights; 10⁶ bytes are a MB.
+that autograd keeps of one forward pass of the longest rows. Weights as they are held (float32, or
+quantised with their scales); 10⁶ bytes are a MB.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +21,8 @@ from holdfast.core.errors import MachineError
 from holdfast.core.records import Decision, Finding
 from holdfast.models.activations import can_checkpoint, switch
 from holdfast.models.adapter import adapter_of
+from holdfast.models.quantize import BYTES, is_quantized, quantizable, weight_bytes
+from holdfast.models.quantize import SETTING as QUANTIZE
 from holdfast.train.plan import Phase
 
 MB = 1e6
@@ -92,7 +96,7 @@ def estimate(
     network: Any, task: Any, examples: Any, phases: tuple[Phase, ...], precision: str
 ) -> Need:
     """What the run would hold at its peak."""
-    weights = sum(p.numel() * p.element_size() for p in network.parameters()) / MB
+    weights = weight_bytes(network) / MB
     learns = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad) / MB
     on_gpu = _on_gpu()
     kept = activations_mb(network, task, examples, precision) * _held(phases)
@@ -160,8 +164,12 @@ def changes(
     if precision != "bfloat16":
         yield Change(("train.precision=bfloat16",),
                      partial(_less, share=HALF))  # fmt: skip
-    if adapter_of(network) is None:
-        yield Change(("model.adapter.kind=lora",), _with_lora)
+    alone = adapter_of(network) is None
+    lora = ("model.adapter.kind=lora",) if alone else ()
+    if alone:
+        yield Change(lora, _with_lora)
+    if saved := quantizable_mb(network):
+        yield Change((*lora, f"{QUANTIZE}=4bit"), partial(_in_4_bits, saved=saved, alone=alone))
 
 
 def _less(need: Need, share: float) -> Need:
@@ -172,6 +180,22 @@ def _with_lora(need: Need) -> Need:
     small = min(1.0, LORA_SHARE * need.weights / max(need.gradients, 1e-9))
     return replace(need, gradients=need.gradients * small, optimizer=need.optimizer * small,
                    copies=need.copies * small)  # fmt: skip
+
+
+def _in_4_bits(need: Need, saved: float, alone: bool) -> Need:
+    need = _with_lora(need) if alone else need
+    return replace(need, weights=need.weights - saved)
+
+
+def quantizable_mb(network: Any) -> float:
+    """MB that 4-bit loading would take off the weights; 0 where it is not possible, or done."""
+    plain, adapter = getattr(network, "plain", None), adapter_of(network)
+    there = importlib.util.find_spec("bitsandbytes") is not None
+    if plain is None or is_quantized(network) or not there:
+        return 0.0
+    layers = quantizable(plain)
+    held = [w for w in layers if adapter is None or id(w) in adapter.held]
+    return float(sum(w.numel() * (w.element_size() - BYTES[4]) for w in held) / MB)
 
 
 def _remedy(need: Need, limit: float, offered: Iterator[Change]) -> str:

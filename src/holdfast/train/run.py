@@ -14,6 +14,7 @@ import torch
 from holdfast.core.errors import Defect
 from holdfast.core.events import EVENTS, Advisor, LossTerm, Monitor, Stateful
 from holdfast.core.records import Action, Decision, Ints, Snapshot, Verdict
+from holdfast.models.quantize import frozen_tensors
 from holdfast.train.batches import probe_positions
 from holdfast.train.checkpoint import CheckpointStore
 from holdfast.train.examples import Seen
@@ -215,10 +216,11 @@ class Run:
 
     @cached_property
     def _frozen_sum(self) -> float:
-        """A mark of the weights that never change: Σ |w|. Layer by layer and row by row, since the
-        word embeddings in float64 would be the largest thing in memory."""
-        frozen = [p.detach() for p in self.network.parameters() if not p.requires_grad]
-        rows = (row for tensor in frozen for row in tensor.reshape(-1).split(MARK_CHUNK))
+        """A mark of the weights that never change: Σ |w|, of quantised ones their levels and
+        scales. Layer by layer and row by row, since the word embeddings in float64 would be the
+        largest thing in memory."""
+        frozen = frozen_tensors(self.network)
+        rows = (row for t in frozen for row in torch.split(t.reshape(-1), MARK_CHUNK))
         return float(sum(row.abs().sum(dtype=torch.float64).item() for row in rows))
 
 

@@ -32,6 +32,7 @@ from holdfast.models.causal import (
     load_saved_causal,
 )
 from holdfast.models.layers import count_parameters
+from holdfast.pipeline.adapters import quantize_spec
 from holdfast.pipeline.defaults import kind_of
 from holdfast.pipeline.folder import MODEL, RECIPE, RESULT, need_run
 from holdfast.pipeline.kinds.causal_score import score_rows
@@ -75,6 +76,7 @@ def load(recipe: Recipe, table: Table) -> Loaded:
         model.name, revision=model.revision, trust_remote_code=model.trust_remote_code,
         max_length=model.max_length, dropout=model.dropout, seed=recipe.seed,
         taken=(model.adapter.rank or PROMPT_VECTORS) if model.adapter.kind == "prompt" else 0,
+        quantize=quantize_spec(recipe),
     )  # fmt: skip
     reasons = (*loaded.decisions, *_template(loaded, table, recipe), *_packing(loaded, recipe))
     total, _ = count_parameters(loaded.network)

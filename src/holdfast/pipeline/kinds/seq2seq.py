@@ -21,6 +21,7 @@ from holdfast.evaluate.seq2seq import read_pairs, write_texts
 from holdfast.methods.token_smoothing import TokenSmoothing
 from holdfast.models.seq2seq import LoadedSeq2Seq, end_token, load_seq2seq
 from holdfast.models.seq2seq_network import load_saved_seq2seq
+from holdfast.pipeline.adapters import quantize_spec
 from holdfast.pipeline.folder import MODEL, RECIPE, need_run
 from holdfast.pipeline.kinds.generating import (
     best_device,
@@ -65,6 +66,7 @@ def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
         model.name, table.column("target"), dropout=model.dropout, revision=model.revision,
         trust_remote_code=model.trust_remote_code, max_length=model.max_length,
         max_target_length=model.max_target_length, seed=recipe.seed,
+        quantize=quantize_spec(recipe),
     )  # fmt: skip
 
 

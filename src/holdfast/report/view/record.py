@@ -113,7 +113,7 @@ def facts(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
 
 
 def loading(run: RunFiles, folder: str = "model") -> str:
-    """Three lines of plain ``transformers`` that load the saved model."""
+    """A few lines of plain ``transformers`` that load the saved model."""
     if run.result.get("task") == "image-classification":
         return (
             "from transformers import pipeline\n"
@@ -121,10 +121,14 @@ def loading(run: RunFiles, folder: str = "model") -> str:
             'classify("picture.png")'
         )
     if writes := WRITERS.get(str(run.result.get("task"))):
+        bits = _bits(run.part("settings").get("model") or {})
+        more = ", BitsAndBytesConfig" if bits else ""
+        config = f"quantization_config=BitsAndBytesConfig({bits})"
+        own = f',\n    dtype="float32", {config}' if bits else ""
         return (
-            f"from transformers import {writes}, AutoTokenizer\n"
+            f"from transformers import {writes}, AutoTokenizer{more}\n"
             f'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n'
-            f'model = {writes}.from_pretrained("{folder}")\n'
+            f'model = {writes}.from_pretrained("{folder}"{own})\n'
             'inputs = tokenizer("A text to begin with.", return_tensors="pt")\n'
             "ids = model.generate(**inputs, max_new_tokens=100)\n"
             "print(tokenizer.decode(ids[0], skip_special_tokens=True))"
@@ -139,6 +143,17 @@ def loading(run: RunFiles, folder: str = "model") -> str:
         f'classify = pipeline("text-classification", model="{folder}"{how})\n'
         f'classify(["A text to classify."]{cut})'
     )
+
+
+def _bits(model: Mapping[str, Any]) -> str:
+    """How the pretrained model of an adapter is to be quantised again; empty where it is not."""
+    merged = (model.get("adapter") or {}).get("merge")
+    if merged or model.get("quantize") not in ("4bit", "8bit"):
+        return ""
+    if model["quantize"] == "8bit":
+        return "load_in_8bit=True"
+    return (f'load_in_4bit=True, bnb_4bit_quant_type="{model.get("quant_type")}",\n        '
+            f"bnb_4bit_use_double_quant={bool(model.get('double_quant'))}")  # fmt: skip
 
 
 def _finding(raw: Mapping[str, Any]) -> FindingLine:

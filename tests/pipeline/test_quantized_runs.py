@@ -1,0 +1,207 @@
+"""Whole runs in 4 and 8 bits on a processor: kill and resume, checkpoints, plain reload, merge."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+import transformers as hf
+
+from holdfast.core.errors import RecipeError
+from holdfast.models.quantize import quantized_layers, weight_bytes
+from holdfast.models.quiet import quiet_transformers
+from holdfast.pipeline.compose import make_ready
+from holdfast.pipeline.fits import _remedy, changes, estimate, quantizable_mb
+from holdfast.pipeline.main import train
+from holdfast.pipeline.rows import load_and_divide
+from holdfast.recipe import Recipe, override
+
+pytest.importorskip("bitsandbytes")
+pytest.importorskip("peft")
+FOUR = ("model.quantize=4bit", "model.adapter.kind=lora")
+
+
+@pytest.fixture(scope="module")
+def llama(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decoder of a shape that every kernel of bitsandbytes takes."""
+    folder = tmp_path_factory.mktemp("fitting") / "llama"
+    shutil.copytree(tiny_llama, folder, ignore=shutil.ignore_patterns("*.safetensors", "config*"))
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
+        torch.manual_seed(3)
+        hf.LlamaForCausalLM(hf.LlamaConfig(
+            vocab_size=258, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+            num_attention_heads=2, max_position_embeddings=256, initializer_range=0.2,
+            bos_token_id=0, eos_token_id=1,
+        )).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    path = tmp_path_factory.mktemp("rows") / "sums.jsonl"
+    rows = [{"instruction": f"Add {i} and {j}, please.", "output": str(i + j)}
+            for i in range(7) for j in range(6)]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [
+        "task=causal-lm", f"data.path={path}", f"model.name={llama}", "train.max_steps=4",
+        "train.threads=1", "train.precision=float32", "train.matmul=default", "train.batch_size=4",
+        "generate.rows=1", "generate.max_new_tokens=3", "train.evaluations=2",
+    ]  # fmt: skip
+
+
+def make(base: list[str], *settings: str) -> Recipe:
+    return override(Recipe(), [*base, *settings])
+
+
+def hand_losses(run: Path, model: Any) -> list[float]:
+    """The loss of each test row by hand: the plain template, the answer's tokens and the end."""
+    tokenizer: Any = hf.AutoTokenizer.from_pretrained(run / "model")
+    rows = [json.loads(line) for line in
+            Path(json.loads((run / "result.json").read_text())["settings"]["data"]["path"])
+            .read_text().splitlines()]  # fmt: skip
+    losses = []
+    for row in pq.read_table(run / "predictions.parquet").to_pydict()["row"]:
+        asked = [{"role": "user", "content": rows[row]["instruction"]}]
+        said = [*asked, {"role": "assistant", "content": rows[row]["output"]}]
+        head = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
+        whole = tokenizer.apply_chat_template(said, return_dict=False)
+        ids = torch.tensor([whole[: whole.index(tokenizer.eos_token_id) + 1]])
+        labels = ids.clone()
+        labels[:, : len(head)] = -100
+        with torch.no_grad():
+            losses.append(float(model(input_ids=ids, labels=labels).loss))
+    return losses
+
+
+def by_its_card(run: Path) -> Any:
+    """The model as the card says to load it: the lines themselves are run."""
+    text = (run / "model" / "README.md").read_text("utf-8")
+    lines = text.partition("```python\n")[2].partition("```")[0]
+    lines = lines.partition("inputs =")[0].replace("path/to/this/folder", str(run / "model"))
+    found: dict[str, Any] = {}
+    with quiet_transformers():
+        exec(lines, found)
+    return found["model"].eval()
+
+
+def check_kill_and_resume(
+    recipe: Recipe, folder: Path, killed: type[BaseException], files: tuple[str, ...]
+) -> Path:
+    """Killed in its third step and resumed, the run ends as one that was left alone; its
+    checkpoint holds what learns alone. Gives the folder of the undisturbed one."""
+
+    class Kill:
+        name = "kill"
+
+        def gradients_ready(self, state: Any) -> None:
+            if state.step == 2:
+                raise killed
+
+    train(recipe, folder / "whole")
+    with pytest.raises(killed):
+        train(recipe, folder / "cut", listeners=[Kill()], checkpoint_every_s=0.0)
+    newest = max((folder / "cut" / "checkpoints").glob("step-*.pt"))
+    state = torch.load(newest, weights_only=True)
+    assert state["tensors"]
+    assert all("lora_" in name for name in state["tensors"])
+    train(recipe, folder / "cut", resume=True)
+    for name in files:
+        one, two = ((folder / run / name).read_bytes() for run in ("whole", "cut"))
+        assert one == two, name
+    return folder / "whole"
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # in PEFT
+@pytest.mark.parametrize(
+    "bits", ["4bit", pytest.param("8bit", marks=pytest.mark.slow)]
+)  # fmt: skip
+def test_killed_resumed_and_reloaded_in_plain_libraries(
+    base: list[str], bits: str, tmp_path: Path, killed: type[BaseException]
+) -> None:
+    recipe = make(base, f"model.quantize={bits}", "model.adapter.kind=lora")
+    run = check_kill_and_resume(recipe, tmp_path, killed, (
+        "model/adapter_model.safetensors", "predictions.parquet",
+    ))  # fmt: skip
+    result = json.loads((run / "result.json").read_text())
+    assert (
+        result["test"]["metrics"]["loss"]["value"]
+        < (result["baseline"]["test"]["metrics"]["loss"]["value"])
+    )
+    model = result["settings"]["model"]
+    assert (model["quant_type"], model["double_quant"]) == (
+        ("nf4", True) if bits == "4bit" else (None, None)
+    )
+    scored = pq.read_table(run / "predictions.parquet").to_pydict()["loss"]
+    # In 8 bits columns above 6 in any row of the batch are taken apart: alone it is another batch.
+    near = 1e-4 if bits == "4bit" else 1e-2
+    assert hand_losses(run, by_its_card(run)) == pytest.approx(scored, rel=near)
+
+
+@pytest.mark.parametrize(("bits", "precision"), [("4bit", "bfloat16"), ("8bit", "float32")])
+def test_merged_it_is_a_plain_model_that_gives_the_scored_losses(
+    base: list[str], bits: str, precision: str, tmp_path: Path
+) -> None:
+    run = tmp_path / "r"
+    train(make(base, f"model.quantize={bits}", "model.adapter.kind=lora",
+               "model.adapter.merge=true", f"train.precision={precision}"), run)  # fmt: skip
+    names = {path.name for path in (run / "model").iterdir()}
+    assert {"model.safetensors", "config.json"} <= names
+    assert "adapter_config.json" not in names
+    scored = pq.read_table(run / "predictions.parquet").to_pydict()["loss"]
+    assert hand_losses(run, by_its_card(run)) == pytest.approx(scored, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "remedy"),
+    [
+        (["model.quantize=4bit"], "no adapter learns", "model.adapter.kind=lora"),
+        (["model.quantize=8bit"], "no adapter learns", "model.adapter.kind=lora"),
+        (["model.quant_type=nf4"], "model.quant_type", "model.quantize=4bit"),
+        ([*FOUR, "model.quantize=8bit", "model.double_quant=true"], "model.double_quant",
+         "model.quantize=4bit"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_quantised_is_refused_with_the_key_and_the_remedy(
+    base: list[str], settings: list[str], key: str, remedy: str
+) -> None:
+    recipe = make(base, *settings)
+    with pytest.raises(RecipeError, match=key) as raised:
+        make_ready(recipe, load_and_divide(recipe).splits)
+    assert remedy in raised.value.remedy
+
+
+def test_a_task_that_is_not_quantised_is_refused(marked_csv: Path, quick: list[str]) -> None:
+    recipe = override(Recipe(), [f"data.path={marked_csv}", *quick, *FOUR])
+    with pytest.raises(RecipeError, match="not built for text-classification"):
+        make_ready(recipe, load_and_divide(recipe).splits)
+
+
+def test_the_estimate_counts_packed_bytes_and_foretells_them(base: list[str]) -> None:
+    def ready(*settings: str) -> Any:
+        recipe = make(base, *settings)
+        return make_ready(recipe, load_and_divide(recipe).splits)
+
+    whole, small = ready("model.freeze=none"), ready(*FOUR)
+    need = estimate(whole.loaded.network, whole.task, whole.train, whole.plan.phases, "float32")
+    held = weight_bytes(small.loaded.network) / 1e6
+    assert small.need.weights == pytest.approx(held)
+    learns = 4e-6 * sum(p.numel() for p in small.loaded.network.parameters() if p.requires_grad)
+    tables = 1e-6 * 4 * (16 + 256) * len(list(quantized_layers(small.loaded.network)))
+    foretold = need.weights - quantizable_mb(whole.loaded.network)
+    assert foretold + learns + tables == pytest.approx(held, rel=1e-3)
+    assert quantizable_mb(small.loaded.network) == 0
+    offered = list(changes(whole.loaded.network, whole.task, whole.train, whole.plan.phases,
+                           "float32", need))  # fmt: skip
+    (packed,) = [change for change in offered if "model.quantize=4bit" in change.settings]
+    smaller = packed.apply(need)
+    assert smaller.weights == pytest.approx(foretold)
+    assert smaller.gradients < 0.1 * need.gradients
+    heavy = replace(need, rest=0.0, activations=0.0)
+    remedy = _remedy(heavy, 1.01 * packed.apply(heavy).total, iter(offered))
+    assert "--set model.adapter.kind=lora --set model.quantize=4bit" in remedy
