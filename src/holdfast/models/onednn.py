@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# AMD's processors gain twice the speed and Intel's nothing, so a probe in between is a busy machine.
+# AMD's processors gain twice the speed and Intel's none: a gain in between is a busy machine.
 FASTER_BY = 1.5
 PROBE_SECONDS = 0.1
 
