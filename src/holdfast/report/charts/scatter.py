@@ -50,7 +50,7 @@ def _axes(x: Scale, y: Scale) -> Markup:
                              text_anchor="middle"))  # fmt: skip
     parts.append(element("text", "variability →", x=x.end, y=y.start + 38, class_="tick",
                          text_anchor="end"))  # fmt: skip
-    parts.append(element("text", "↑ confidence", x=x.start + 6, y=y.end + 4, class_="tick"))
+    parts.append(element("text", "↑ confidence", x=x.start + 6, y=y.start - 8, class_="tick"))
     return element("g", *parts, aria_hidden="true")
 
 
