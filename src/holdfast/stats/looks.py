@@ -108,7 +108,7 @@ def look(
     errors = _errors(roots, n, float(np.linalg.norm(atoms, axis=0).max()))
     draws = _draws(roots, errors, n, seed, resamples)
     observed = _observed(means, errors)
-    boundary = _boundary(draws, alpha * times**power)
+    boundary = boundary_of(draws, alpha * times**power)
     alarm = _alarm(observed, boundary)
     low, high = _interval(means, errors[-1], draws[-1], n, level)
     return Look(
@@ -191,9 +191,9 @@ def _observed(means: Floats, errors: Floats) -> Floats:
     return np.asarray(np.where(earlier, t, -np.inf).max(axis=1))
 
 
-def _boundary(draws: Floats, spent: Floats) -> Floats:
-    """Boundaries [looks] that the share ``spent`` [looks] of the draws has crossed up to each
-    look; ∞ where less than one draw may cross."""
+def boundary_of(draws: Floats, spent: Floats) -> Floats:
+    """Boundaries [looks] such that the share ``spent`` [looks] of ``draws`` [looks, resamples] has
+    crossed one up to each look; ∞ where less than one draw may cross."""
     looks, resamples = draws.shape
     # The observed path counts as one more draw, which makes the level exact for any number.
     allowed = np.floor(spent * (resamples + 1) + 1e-9).astype(np.int64)
@@ -221,7 +221,7 @@ def _p_value(observed: Floats, draws: Floats, path: Floats, alpha: float, alarm:
     low, high = 0, len(levels) - 1
     while low < high:
         middle = (low + high) // 2
-        if _alarm(observed, _boundary(draws, levels[middle] * path)) is None:
+        if _alarm(observed, boundary_of(draws, levels[middle] * path)) is None:
             low = middle + 1
         else:
             high = middle
