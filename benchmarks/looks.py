@@ -49,7 +49,7 @@ def main() -> None:
         looks=LOOKS, rows=(*ROWS, *FEW), rise=RISES[1:], system=["look"], runs=[runs * 2 // 3]
     )
     beside = grid(looks=[20], rows=[100], rise=RISES, system=SYSTEMS[1:], runs=[runs * 2 // 3])
-    cells = nulls + rises + beside
+    cells = nulls + beside + rises
     results = run_cells("looks", cells, simulate)
     publish("looks", section(cells, results))
 
