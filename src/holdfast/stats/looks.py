@@ -90,6 +90,9 @@ def look(
     the level. It shares one weakness with every t test: differences of losses with a long tail
     *downwards* (a few rows improve very much while the others rise) raise false alarms.
 
+    Every look counts in the maximum, so a best that stands alone (a steep fall, many rows, many
+    looks) costs power: ``benchmarks/RESULTS.md`` has the cells.
+
     Fewer than two looks, two rows or two groups, or a loss that is not finite: no alarm, NaN
     where a number cannot be told.
     """
