@@ -1,1 +1,2 @@
-"""Arrays to numbers with reasons: intervals, resampling, paired comparison, temperature, trend."""
+"""Arrays to numbers with reasons: intervals, resampling, paired comparison, tests valid under
+repeated looks, change points, trend, temperature."""

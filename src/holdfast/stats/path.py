@@ -42,12 +42,13 @@ def rise_from_best(
     max over all pairs of looks i < j of (c_j − c_i) ÷ se_ij, c the resampled means less the
     sample's own, that is: all states alike, the best and the moment of looking both chosen anew in
     each resample (single-step max-T, Westfall and Young 1993; White's reality check, 2000). Looks
-    before now are in the maximum, so testing at every look keeps close to the error of one.
+    before now are in the maximum, so testing at every look comes nearer to the error of one; it
+    does not hold it (about a fifth of flat paths of 20 looks at p < 0.05). ``looks.look`` does.
 
     The best is the last: t = 0, p = 1. Fewer than two looks or two rows (groups): p = NaN.
     """
-    atoms_by_look = _atoms(losses, groups)
-    atoms, looks = atoms_by_look.shape
+    table = atoms_by_look(losses, groups)
+    atoms, looks = table.shape
     means = np.asarray(losses, dtype=np.float64).mean(axis=0) if len(losses) else np.full(looks, 0)
     best = int(np.argmin(means)) if looks else 0
     value = float(means[-1] - means[best]) if looks else math.nan
@@ -55,14 +56,14 @@ def rise_from_best(
         return Rise(best, value, math.nan, math.nan)
     if best == looks - 1:
         return Rise(best, 0.0, 0.0, 1.0)
-    centred = atoms_by_look - atoms_by_look.mean(axis=0)
+    centred = table - table.mean(axis=0)
     t = _studentised(value, float(_errors(centred, looks - 1)[best]))
     maxima = _null_maxima(centred, seed, resamples)
     p_value = (1 + int(np.sum(maxima >= t))) / (1 + resamples)
     return Rise(best, value, t, p_value)
 
 
-def _atoms(losses: Floats, groups: Ints | None) -> Floats:
+def atoms_by_look(losses: Floats, groups: Ints | None) -> Floats:
     """Contributions to the mean of each row or group, scaled so that their mean is the mean."""
     table = np.asarray(losses, dtype=np.float64)
     if groups is None:

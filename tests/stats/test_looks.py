@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from holdfast.core.errors import Defect
+from holdfast.stats.looks import Look, look
+
+
+def _path(
+    rng: np.random.Generator, n: int = 60, looks: int = 12, best: int = 4, rise: float = 0.0
+) -> np.ndarray:
+    """Losses with heavy tails that walk row by row; their mean falls to ``best`` and then stays, or
+    rises in a line to ``rise`` standard errors of (last − best)."""
+    steps = rng.standard_t(4, size=(n, looks)) * np.exp(rng.normal(0, 0.5, (n, 1)))
+    hard = rng.exponential(1.0, size=(n, 1))
+    after = np.arange(looks) - best
+    fall = np.where(after < 0, (after / best) ** 2, 0.0)
+    # Var t₄ = 2 and E exp(2·½Z) = exp(½).
+    more = max(1, looks - 1 - best)
+    up = rise * np.sqrt(more * 2 * np.exp(0.5) / n) * np.clip(after, 0, None) / more
+    return np.asarray(hard * (1 + fall) + steps.cumsum(axis=1) + up)
+
+
+def _look(losses: np.ndarray, planned: int | None = None, seed: int = 0, **others: object) -> Look:
+    rng = np.random.default_rng(seed)
+    return look(losses, planned or losses.shape[1], seed=rng, **others)  # type: ignore[arg-type]
+
+
+def test_runs_that_never_rise_are_rarely_called_rising_at_any_look() -> None:
+    """400 runs of twelve looks, against the 99 % limit of a rate of 5 %."""
+    rng, runs = np.random.default_rng(0), 400
+    flat = (_path(rng, best=b) for b in itertools.islice(itertools.cycle([1, 4, 8]), runs))
+    alarms = sum(
+        _look(losses, seed=i, resamples=1000).alarm is not None for i, losses in enumerate(flat)
+    )
+    assert alarms <= stats.binom.ppf(0.99, runs, 0.05)
+
+
+def test_looking_at_each_state_with_a_plain_test_would_cry_wolf_there() -> None:
+    rng, runs, alarms = np.random.default_rng(0), 200, 0
+    for _ in range(runs):
+        losses = _path(rng, best=1)
+        means = losses.mean(axis=0)
+        worst = 0.0
+        for last in range(1, losses.shape[1]):
+            gap = losses[:, last] - losses[:, means[: last + 1].argmin()]
+            worst = max(worst, gap.mean() / max(gap.std(ddof=1), 1e-9) * np.sqrt(len(gap)))
+        alarms += worst > stats.t.ppf(0.95, len(losses) - 1)
+    assert alarms / runs > 0.15
+
+
+def test_a_rise_that_a_fixed_test_finds_in_90_of_100_runs_is_found_in_72() -> None:
+    rng, runs = np.random.default_rng(1), 300
+    paths = (_path(rng, rise=2.93) for _ in range(runs))
+    found = sum(_look(p, seed=i, resamples=1000).alarm is not None for i, p in enumerate(paths))
+    assert found / runs >= 0.72
+
+
+def test_a_later_look_changes_no_earlier_answer() -> None:
+    losses = _path(np.random.default_rng(3), looks=12, rise=6)
+    alarms = [_look(losses[:, :k], planned=12).alarm for k in range(2, 13)]
+    first = next(alarm for alarm in alarms if alarm is not None)
+    assert alarms == [None] * (first - 1) + [first] * (12 - first)
+
+
+def test_an_alarm_is_a_p_value_at_most_alpha() -> None:
+    rng = np.random.default_rng(4)
+    results = [
+        (_look(_path(rng, rise=2.0), alpha=alpha), alpha)
+        for alpha in (0.01, 0.05, 0.2) for _ in range(15)
+    ]  # fmt: skip
+    assert {(r.alarm is not None) == (r.p_value <= alpha) for r, alpha in results} == {True}
+    assert {r.alarm is None for r, _ in results} == {True, False}
+
+
+def test_a_recovery_does_not_take_an_alarm_back() -> None:
+    losses = _path(np.random.default_rng(5), looks=10, best=3)
+    losses[:, 6] += 5.0
+    losses[:, 9] -= 5.0
+    result = _look(losses)
+    assert (result.alarm, result.best, result.value) == (6, 9, 0.0)
+    assert result.since == losses[:, :7].mean(axis=0).argmin() + 1
+
+
+def test_t_is_scipys_paired_statistic_against_the_look_that_makes_it_largest() -> None:
+    losses = _path(np.random.default_rng(6), looks=7)
+    oracle = [stats.ttest_rel(losses[:, -1], losses[:, i]).statistic for i in range(6)]
+    assert _look(losses).t == pytest.approx(max(oracle))
+
+
+def test_two_looks_are_a_plain_one_sided_paired_test() -> None:
+    losses = _path(np.random.default_rng(7), n=30, looks=2, best=1)
+    result = _look(losses, resamples=40_000)
+    assert result.boundary == pytest.approx(stats.t.ppf(0.95, 29), abs=0.03)
+
+
+def test_the_interval_of_the_rise_holds_although_the_best_was_chosen() -> None:
+    rng, runs, held, naive = np.random.default_rng(8), 200, 0, 0
+    for i in range(runs):
+        losses = _path(rng, looks=15, best=1)
+        result = _look(losses, seed=i, resamples=500)
+        held += result.low <= 0.0 <= result.high
+        gap = losses[:, -1] - losses[:, result.best]
+        naive += gap.mean() <= 1.96 * gap.std(ddof=1) / np.sqrt(len(gap))
+    assert held / runs >= 0.94
+    assert naive / runs < 0.95
+
+
+def test_the_interval_holds_a_true_rise() -> None:
+    rng, runs = np.random.default_rng(9), 200
+    unit = np.sqrt(7 * 2 * np.exp(0.5) / 60)
+    results = [_look(_path(rng, rise=3.0), seed=i, resamples=500) for i in range(runs)]
+    assert np.mean([r.low <= 3.0 * unit <= r.high for r in results]) >= 0.93
+    assert np.mean([r.low > 0 for r in results]) > 0.3
+
+
+def test_copies_of_rows_are_not_new_evidence_when_grouped() -> None:
+    losses = _path(np.random.default_rng(10), n=30, rise=2.0)
+    copies, groups = np.repeat(losses, 20, axis=0), np.repeat(np.arange(30), 20)
+    single, grouped = _look(losses), _look(copies, groups=groups)
+    assert (grouped.t, grouped.n) == (pytest.approx(single.t), 30)
+    assert _look(copies).t > 3 * grouped.t
+
+
+def test_what_rows_share_does_not_matter() -> None:
+    losses = _path(np.random.default_rng(11), rise=2.0)
+    moved = losses + 100 * np.random.default_rng(12).random((60, 1))
+    assert _look(moved).t == pytest.approx(_look(losses).t)
+    assert _look(moved).boundary == pytest.approx(_look(losses).boundary, abs=1e-4)
+
+
+def test_rows_that_all_rise_alike_are_certain_and_equal_looks_are_nothing() -> None:
+    same = np.repeat(np.random.default_rng(0).random((50, 1)), 4, axis=1)
+    assert (_look(same).t, _look(same).alarm) == (0.0, None)
+    same[:, 3] += 0.1
+    assert (_look(same).t, _look(same).alarm, _look(same).low) == (np.inf, 3, pytest.approx(0.1))
+
+
+def test_times_replace_the_count_of_looks() -> None:
+    losses = _path(np.random.default_rng(13), looks=6)
+    late = _look(losses, times=np.array([0.5, 0.6, 0.7, 0.8, 0.9, 1.0]))
+    assert late.spent == pytest.approx(_look(losses).spent) == 0.05
+    early = _look(losses, planned=60)
+    assert (early.spent, early.boundary) == (pytest.approx(0.05 / 1000), np.inf)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (1, 3), (50, 1)])
+def test_too_little_raises_no_alarm(shape: tuple[int, int]) -> None:
+    result = _look(np.ones(shape))
+    assert np.isnan(result.p_value)
+    assert result.alarm is None
+
+
+def test_a_loss_that_is_not_finite_cannot_be_judged() -> None:
+    losses = _path(np.random.default_rng(14))
+    losses[3, 3] = np.nan
+    assert np.isnan(_look(losses).p_value)
+    assert _look(losses).alarm is None
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ({"planned": 3}, "more than planned"),
+        ({"alpha": 0.0}, "between 0 and 1"),
+        ({"power": 0.0}, "positive"),
+        ({"times": np.array([0.1, 0.1, 0.2, 0.3])}, "must rise"),
+        ({"times": np.array([0.1, 0.2, 0.3])}, "one a look"),
+    ],
+)
+def test_wrong_settings_are_refused(others: dict[str, object], words: str) -> None:
+    with pytest.raises(Defect, match=words):
+        _look(_path(np.random.default_rng(0), looks=4, best=1), **others)  # type: ignore[arg-type]
