@@ -1,0 +1,108 @@
+"""When to stop: the run has got worse, or the rest of it is not worth waiting for.
+
+| reason | when | setting |
+|---|---|---|
+| it diverges | the verdict says so | – |
+| it overfits | the verdict says so: validation has risen above its best, at an error over all looks | – |
+| nothing to gain | the chance that the run still gains enough is small | ``control.worth``, ``control.chance`` |
+| patience | the criterion has not improved at so many looks running | ``train.patience`` |
+
+Siblings: ``Patience`` alone counts looks and asks nothing about their noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from holdfast.control.outlook import outlook
+from holdfast.control.patience import Patience
+from holdfast.core.records import Action, Floats, Snapshot, Verdict
+from holdfast.monitor.evidence import validation_losses
+
+STOPPING = ("diverging", "overfit")
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What each error costs, as settings.
+
+    ``worth`` is the least further gain that is worth the rest of a run, as a share of the lowest
+    validation loss: below it, stopping too early costs nothing that matters. ``chance`` is how
+    likely such a gain must be for the run to go on: the lower, the more a lost gain counts against
+    lost time. ``ahead`` is how far the line is drawn, as a share of the learning done so far:
+    learning curves bend in proportion to their age.
+    """
+
+    worth: float = 0.005
+    chance: float = 0.3
+    ahead: float = 0.5
+
+
+class Guard:
+    """The advisor of ``control.policy=stop``. Deterministic; its only state is that of its
+    patience, since everything else is a function of the history.
+
+    Parameters
+    ----------
+    learning : looks' steps to the learning planned by then, Σ rate over steps (a look that is not
+        in it is an extra one); the last is that of the whole plan.
+    start_step : looks up to this step decide nothing (a first phase that prepares the next).
+    """
+
+    def __init__(
+        self, learning: dict[int, float], costs: Costs, patience: int | None,
+        criterion: Callable[[Snapshot], float], start_step: int = 0,
+    ) -> None:  # fmt: skip
+        self._learning = learning
+        self._costs = costs
+        self._start = start_step
+        self._patience = Patience(patience, criterion, start_step)
+
+    def decide(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[Action, ...]:
+        if verdict.label in STOPPING and self._may_stop(verdict, history[-1].step):
+            return (Action("Stop", f"{verdict.label}: {verdict.because}"),)
+        waited = self._patience.decide(verdict, history)
+        return waited or self._nothing_to_gain(history)
+
+    def _may_stop(self, verdict: Verdict, step: int) -> bool:
+        return verdict.label == "diverging" or step > self._start
+
+    def _nothing_to_gain(self, history: Sequence[Snapshot]) -> tuple[Action, ...]:
+        looks = [s for s in history if s.step >= self._start]
+        if len(looks) < 2 or not history[-1].valid_losses.size:
+            return ()
+        losses, _ = validation_losses(looks)
+        learnt = np.array([self._learnt(s.step) for s in looks])
+        learnt -= learnt[0]
+        whole = max(self._learning.values()) - self._learnt(looks[0].step)
+        best = float(losses.mean(axis=0).min())
+        worth = self._costs.worth * best
+        seen = outlook(losses, learnt, min(whole, (1 + self._costs.ahead) * learnt[-1]), worth)
+        if whole <= learnt[-1] or not seen.chance < self._costs.chance:
+            return ()
+        return (Action(
+            "Stop", f"the chance that more training lowers the validation loss by another "
+            f"{worth:.2g} is {seen.chance:.0%}, below {self._costs.chance:.0%}",
+            {"gain": seen.gain, "error": seen.error, "chance": seen.chance},
+        ),)  # fmt: skip
+
+    def _learnt(self, step: int) -> float:
+        steps = np.array(sorted(self._learning), dtype=np.float64)
+        done = np.array([self._learning[int(s)] for s in steps])
+        return float(np.interp(step, steps, done))
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._patience.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._patience.load_state_dict(state)
+
+
+def planned_learning(steps: Sequence[int], rates: Floats) -> dict[int, float]:
+    """The learning done by each of these steps: Σ of ``rates`` [all steps] before it."""
+    done = np.concatenate([[0.0], np.cumsum(np.asarray(rates, dtype=np.float64))])
+    return {int(step): float(done[step]) for step in steps}
