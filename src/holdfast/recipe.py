@@ -9,16 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 
 TASKS = ("text-classification", "seq2seq", "causal-lm", "image-classification")
 EMBEDDED = "embedded"
+
+
+def _word(value: Any) -> Any:
+    """YAML reads ``on`` and ``off`` as true and false."""
+    return ("off", "on")[value] if isinstance(value, bool) else value
 
 
 class _Part(BaseModel):
@@ -128,6 +141,7 @@ class TrainPart(_Part):
     keep: Literal["newest_unless_worse", "lowest"] | None = None
     evaluations: int = Field(default=20, ge=1)
     pack: bool = False
+    cache_frozen: Annotated[Literal["auto", "on", "off"], BeforeValidator(_word)] = "auto"
 
 
 class GeneratePart(_Part):
@@ -141,12 +155,7 @@ class GeneratePart(_Part):
 class ControlPart(_Part):
     """Whether the run may stop by itself."""
 
-    policy: Literal["off", "stop", "adapt"] = "stop"
-
-    @field_validator("policy", mode="before")
-    @classmethod
-    def _yaml_reads_off_as_false(cls, value: Any) -> Any:
-        return "off" if value is False else value
+    policy: Annotated[Literal["off", "stop", "adapt"], BeforeValidator(_word)] = "stop"
 
     @field_validator("policy")
     @classmethod
