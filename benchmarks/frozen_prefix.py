@@ -213,7 +213,7 @@ def main(words: Sequence[str]) -> None:
     seeds = range(1 if chosen.quick else SEEDS)
     rows = {"cr": QUICK_ROWS} if chosen.quick else ROWS
     todo = [{**cell, "rows": rows[cell["data"]]}
-            for cell in grid(seed=seeds, data=list(rows), arm=list(ARMS))]  # fmt: skip
+            for cell in grid(data=list(rows), seed=seeds, arm=list(ARMS))]  # fmt: skip
     run_one = runner(path, chosen.threads, chosen.quick)
     minutes = 0 if chosen.tables else chosen.minutes
     results = run_cells(NAME, todo, run_one, path, minutes=minutes)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from holdfast.models.layers import Layer
 
-BLOCK = "block."
+OTHERS = ("embeddings", "pooler", "head")
 
 
 class _Reached(BaseException):
@@ -33,7 +33,7 @@ def frozen_prefix(network: Any) -> list[Layer]:
     Embeddings alone are no prefix: adapters leave them frozen, and their dropout is wanted.
     """
     frozen = list(itertools.takewhile(_is_frozen, network.layers()))
-    return frozen if any(layer.name.startswith(BLOCK) for layer in frozen) else []
+    return frozen if any(layer.name not in OTHERS for layer in frozen) else []
 
 
 def train_mode(network: nn.Module) -> None:
@@ -51,9 +51,7 @@ class Prefix:
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = tuple(layers)
-        self.blocks = tuple(
-            layer.modules[0] for layer in layers if layer.name.startswith(BLOCK)
-        )  # fmt: skip
+        self.blocks = tuple(layer.modules[0] for layer in layers if layer.name not in OTHERS)
         self.forms: tuple[int | None, ...] = ()
         self._marks: list[tuple[int, int, bool]] = []
 
@@ -73,6 +71,8 @@ class Prefix:
     def ask(self, forward: Callable[[], Any]) -> str | None:
         """Learn the form of the blocks' outputs from one pass; the reason, where they cannot be
         left out."""
+        if any(isinstance(block, nn.ParameterList) for block in self.blocks):
+            return "an encoder-decoder is not entered half-way"
         heard: list[tuple[int, Any]] = []
         hooks = [
             block.register_forward_hook(lambda _m, _i, out, at=at: heard.append((at, out)))

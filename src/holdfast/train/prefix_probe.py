@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from holdfast.core.records import Ints
-from holdfast.models.prefix import Prefix
+from holdfast.models.prefix import Prefix, train_mode
 from holdfast.train.machine import device_kind
 from holdfast.train.prefix_cache import sizes_of
+from holdfast.train.run import random_state, set_random_state
 
 if TYPE_CHECKING:
     from holdfast.tasks.base import Batch, Task
@@ -62,16 +63,8 @@ def _ask(prefix: Prefix, network: Any, task: Task, examples: Any, device: str) -
     def batch_of(rows: Ints) -> Batch:
         return {k: v.to(device) for k, v in task.collate(examples, rows).items()}
 
-    rows = _unlike(examples)
-    batch = batch_of(rows)
-    why_not = prefix.ask(lambda: task.forward(network, batch))
-    if why_not is not None:
-        return Entry(why_not)
-    states = prefix.output(lambda: task.forward(network, batch))
-    if states.shape[0] != len(rows):
-        return Entry("its states are not one a row")
-    sizes = sizes_of(examples, rows, states)
-    kept = _without_padding(states, sizes[rows]).cpu()
+    def output(batch: Batch) -> torch.Tensor:
+        return prefix.output(lambda: task.forward(network, batch))
 
     def losses() -> torch.Tensor:
         return task.losses(task.forward(network, batch), batch).float().cpu()
@@ -80,10 +73,18 @@ def _ask(prefix: Prefix, network: Any, task: Task, examples: Any, device: str) -
         with prefix.entered(kept.to(device)):
             return losses()
 
-    why_not = _difference(losses, half_way)
-    alone = prefix.output(lambda: task.forward(network, batch_of(rows[:1])))
-    if why_not is None and not _same(states[0], alone[0]):
-        why_not = "a row's states depend on the rows that share its batch"
+    rows = _unlike(examples)
+    batch = batch_of(rows)
+    why_not = prefix.ask(losses)
+    if why_not is not None:
+        return Entry(why_not)
+    states = output(batch)
+    sizes = sizes_of(examples, rows, states)
+    kept = _without_padding(states, sizes[rows]).cpu()
+    why_not = (
+        _difference(losses, half_way) or _company(states[0], output(batch_of(rows[:1]))[0])
+        or _draws(network, states, lambda: output(batch))
+    )  # fmt: skip
     if why_not is not None:
         return Entry(why_not)
     saved = (_seconds(losses) - _seconds(half_way)) / len(rows)
@@ -121,13 +122,25 @@ def _difference(
     return "the model's losses are others when it is entered half-way"
 
 
-def _same(beside: torch.Tensor, alone: torch.Tensor) -> bool:
-    """Whether two states of a row are the same, up to rounding and padding."""
-    size = min(len(beside), len(alone))
-    first, second = beside[:size].float(), alone[:size].float()
-    share = ROUNDING[torch.bfloat16 if torch.is_autocast_enabled(beside.device.type)
-                     else torch.float32]  # fmt: skip
-    return bool((first - second).abs().max() <= share * second.abs().max().clamp(min=1e-6))
+def _company(beside: torch.Tensor, alone: torch.Tensor) -> str | None:
+    """A row's states among others and alone, up to rounding and padding."""
+    half = torch.is_autocast_enabled(beside.device.type)
+    share = ROUNDING[torch.bfloat16 if half else torch.float32]
+    first, second = beside[: len(alone)].float(), alone[: len(beside)].float()
+    if bool((first - second).abs().max() <= share * second.abs().max()):
+        return None
+    return "a row's states depend on the rows that share its batch"
+
+
+def _draws(network: Any, states: torch.Tensor, output: Callable[[], torch.Tensor]) -> str | None:
+    """Dropout outside of the frozen layers, but before their end, would still be drawn."""
+    before = random_state()
+    train_mode(network)
+    again = output()
+    network.eval()
+    set_random_state(before)
+    same = torch.equal(states, again)
+    return None if same else "dropout is drawn before the last frozen block, by none of the layers"
 
 
 def _seconds(run: Callable[[], torch.Tensor]) -> float:

@@ -58,22 +58,26 @@ class RowFile:
 
         Raises ``MachineError`` on a full disk.
         """
-        with disk_errors(self.path):
-            if self._file is None:
-                self._note.unlink(missing_ok=True)
-                self._file = self.path.open("wb")
-            own = values[: int(self._sizes[row])].detach().cpu().contiguous()
-            self._file.seek(int(self._offsets[row]) * self._width * self.dtype.itemsize)
-            self._file.write(own.view(torch.uint8).numpy().data)
+        own = values[: int(self._sizes[row])].detach().cpu().contiguous()
+        left = memoryview(own.view(torch.uint8).numpy().reshape(-1).data)
+        try:
+            with disk_errors(self.path):
+                if self._file is None:
+                    self._note.unlink(missing_ok=True)
+                    self._file = self.path.open("wb", buffering=0)
+                self._file.seek(int(self._offsets[row]) * self._width * self.dtype.itemsize)
+                while left:
+                    left = left[self._file.write(left) :]
+        except BaseException:
+            self._close()
+            raise
 
     def seal(self) -> None:
         """All rows are there."""
         with disk_errors(self.path):
             if self._file is not None:
-                self._file.flush()
                 os.fsync(self._file.fileno())
-                self._file.close()
-                self._file = None
+            self._close()
             write_json(self._note, {"key": self.key, "bytes": self.bytes})
 
     def read(self, rows: Ints) -> torch.Tensor:
@@ -93,11 +97,14 @@ class RowFile:
     def remove(self) -> None:
         """Close the file and delete it."""
         self._map = None
+        self._close()
+        self._note.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
-        self._note.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
 
     @property
     def _note(self) -> Path:
