@@ -14,7 +14,7 @@ arms alternate on the same rows:
 
 Wall time is `train_s` of the contract: linear stage, the probe that decides, filling, snapshots and
 checkpoints in it. Processor time is that of the loop, filling and snapshots in it; a busy machine
-changes it little. The losses of every step and snapshot stand in `results/frozen_prefix.rows.jsonl`.
+changes it little. The losses of every step stand in `results/frozen_prefix.rows.jsonl`.
 """
 
 from __future__ import annotations

@@ -34,6 +34,10 @@ def _word(value: Any) -> Any:
     return ("off", "on")[value] if isinstance(value, bool) else value
 
 
+_tupled = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+_Names = Annotated[tuple[str, ...] | None, _tupled]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -59,7 +63,7 @@ class DataPart(_Part):
     config: str | None = None
     valid: str | None = None
     test: str | None = None
-    text: tuple[str, ...] | None = None
+    text: _Names = None
     label: str | None = None
     target: str | None = None
     messages: str | None = None
@@ -71,11 +75,6 @@ class DataPart(_Part):
     rare: Literal["refuse", "drop", "merge"] = "refuse"
     split: SplitShares = SplitShares()
 
-    @field_validator("text", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
 
 class AdapterPart(_Part):
     """A few new weights that learn in place of the pretrained ones; none without ``kind``."""
@@ -84,14 +83,9 @@ class AdapterPart(_Part):
     rank: int | None = Field(default=None, ge=1)
     alpha: float | None = Field(default=None, gt=0)
     dropout: float | None = Field(default=None, ge=0, lt=1)
-    targets: tuple[str, ...] | None = None
+    targets: _Names = None
     merge: bool = False
     rate_ratio: float | None = Field(default=None, gt=0)
-
-    @field_validator("targets", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _settings_need_a_kind(self) -> AdapterPart:
