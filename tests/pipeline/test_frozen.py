@@ -28,6 +28,11 @@ FINETUNE = Phase("finetune", "task", "train", "windows", 50, 8, 1e-3, 1e-3)
 PLAN = Plan((FINETUNE,), (0, 25, 50), 12, 0)
 
 
+@pytest.fixture(autouse=True)
+def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.train.prefix_probe.PROBE_SECONDS", 0.05)
+
+
 def rows(n: int) -> EncodedTexts:
     rng = np.random.default_rng(n)
     offsets = np.concatenate([[0], np.cumsum(rng.integers(4, 12, n))])

@@ -24,6 +24,11 @@ from holdfast.train.run import Job, Run
 CLASSES = ("a", "b")
 
 
+@pytest.fixture(autouse=True)
+def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.train.prefix_probe.PROBE_SECONDS", 0.0)
+
+
 def groups(network: Any, phase: Any) -> list[dict[str, Any]]:
     found = parameter_groups(network, phase.learning_rate)
     return [g for g in found if phase.head == "train" or not g["name"].startswith("head")]

@@ -76,9 +76,10 @@ class PrefixCache:
         passes.network.eval()
         self._prefix.remember()
         with torch.inference_mode(), passes.accelerator.autocast():
+            weights = self._weights()
             for name, examples in sets.items():
                 if len(examples):
-                    self._sets.append(self._filled(passes, name, examples, tokens))
+                    self._sets.append(self._filled(passes, name, examples, tokens, weights))
         passes.network.train(was_training)
 
     def entered(
@@ -104,7 +105,9 @@ class PrefixCache:
             kept.file.remove()
         self._sets = []
 
-    def _filled(self, passes: Passes, name: str, examples: Any, tokens: int) -> _Kept:
+    def _filled(
+        self, passes: Passes, name: str, examples: Any, tokens: int, weights: bytes
+    ) -> _Kept:
         """The file of one set of rows, every one of them in it, and their marks."""
         batches = list(by_length(examples.lengths, np.arange(len(examples)), tokens))
         marks = [b""] * len(examples)
@@ -112,7 +115,7 @@ class PrefixCache:
             found = _marks(examples, chosen, passes.batch(examples, chosen))
             for row, mark in zip(chosen, found, strict=True):
                 marks[row] = mark
-        key = self._key(passes.accelerator.mixed_precision, marks, tokens)
+        key = _key(weights, marks, passes.accelerator.mixed_precision, tokens)
         file: RowFile | None = None
         for chosen in batches:
             states = self._states(passes, examples, chosen)
@@ -133,16 +136,13 @@ class PrefixCache:
         batch = passes.batch(examples, positions)
         return self._prefix.output(lambda: passes.task.forward(passes.network, batch))
 
-    def _key(self, precision: str, marks: Sequence[bytes], tokens: int) -> str:
-        """A mark of all that the kept numbers come from: inputs, weights, precision, batches."""
+    def _weights(self) -> bytes:
+        """A hash of the frozen weights."""
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(f"{torch.__version__} {precision} {tokens} {len(marks)}".encode())
-        for mark in marks:
-            digest.update(mark)
         for parameter in self._prefix.parameters():
             whole = parameter.detach().cpu().reshape(-1).view(torch.uint8)
             digest.update(whole.numpy().data)
-        return digest.hexdigest()
+        return digest.digest()
 
 
 def entered(
@@ -164,6 +164,15 @@ def sizes_of(examples: Any, positions: Ints, states: torch.Tensor) -> Ints:
     if states.shape[1] == int(lengths[positions].max()):
         return lengths
     return np.full(len(lengths), states.shape[1], dtype=np.int64)
+
+
+def _key(weights: bytes, marks: Sequence[bytes], precision: str, tokens: int) -> str:
+    """A hash of all that the kept numbers come from: weights, inputs, precision, batches."""
+    digest = hashlib.blake2b(weights, digest_size=16)
+    digest.update(f"{torch.__version__} {precision} {tokens} {len(marks)}".encode())
+    for mark in marks:
+        digest.update(mark)
+    return digest.hexdigest()
 
 
 def _marks(examples: Any, positions: Ints, batch: Batch) -> list[bytes]:
