@@ -9,10 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
@@ -20,6 +28,15 @@ from holdfast.core.records import Label
 
 TASKS = ("text-classification", "seq2seq", "causal-lm", "image-classification")
 EMBEDDED = "embedded"
+
+
+def _word(value: Any) -> Any:
+    """YAML reads ``on`` and ``off`` as true and false."""
+    return ("off", "on")[value] if isinstance(value, bool) else value
+
+
+_tupled = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+_Names = Annotated[tuple[str, ...] | None, _tupled]
 
 
 class _Part(BaseModel):
@@ -47,7 +64,7 @@ class DataPart(_Part):
     config: str | None = None
     valid: str | None = None
     test: str | None = None
-    text: tuple[str, ...] | None = None
+    text: _Names = None
     label: str | None = None
     target: str | None = None
     messages: str | None = None
@@ -59,11 +76,6 @@ class DataPart(_Part):
     rare: Literal["refuse", "drop", "merge"] = "refuse"
     split: SplitShares = SplitShares()
 
-    @field_validator("text", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
 
 class AdapterPart(_Part):
     """A few new weights that learn in place of the pretrained ones; none without ``kind``."""
@@ -72,14 +84,9 @@ class AdapterPart(_Part):
     rank: int | None = Field(default=None, ge=1)
     alpha: float | None = Field(default=None, gt=0)
     dropout: float | None = Field(default=None, ge=0, lt=1)
-    targets: tuple[str, ...] | None = None
+    targets: _Names = None
     merge: bool = False
     rate_ratio: float | None = Field(default=None, gt=0)
-
-    @field_validator("targets", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _settings_need_a_kind(self) -> AdapterPart:
@@ -132,6 +139,7 @@ class TrainPart(_Part):
     keep: Literal["newest_unless_worse", "lowest"] | None = None
     evaluations: int = Field(default=20, ge=1)
     pack: bool = False
+    cache_frozen: Annotated[Literal["auto", "on", "off"], BeforeValidator(_word)] = "auto"
 
 
 class GeneratePart(_Part):
@@ -145,12 +153,7 @@ class GeneratePart(_Part):
 class ControlPart(_Part):
     """Whether the run may stop by itself."""
 
-    policy: Literal["off", "stop", "adapt"] = "stop"
-
-    @field_validator("policy", mode="before")
-    @classmethod
-    def _yaml_reads_off_as_false(cls, value: Any) -> Any:
-        return "off" if value is False else value
+    policy: Annotated[Literal["off", "stop", "adapt"], BeforeValidator(_word)] = "stop"
 
     @field_validator("policy")
     @classmethod

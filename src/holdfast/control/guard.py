@@ -3,8 +3,8 @@
 | reason | when | setting |
 |---|---|---|
 | it diverges | the verdict says so | – |
-| it overfits | the verdict says so: validation has risen above its best, at an error over all looks | – |
-| nothing to gain | the chance that the run still gains enough is small | ``control.worth``, ``control.chance`` |
+| it overfits | the verdict says so: a rise above the best, at an error over all looks | – |
+| nothing to gain | a further gain worth having is unlikely | ``control.worth``, ``.chance`` |
 | patience | the criterion has not improved at so many looks running | ``train.patience`` |
 
 Siblings: ``Patience`` alone counts looks and asks nothing about their noise.

@@ -27,7 +27,7 @@ def blocks_in_order(body: nn.Module, count: int) -> list[Layer]:
 
 
 def _find(body: nn.Module, count: int) -> tuple[nn.ModuleList, list[nn.Module], list[nn.Module]]:
-    """The list of blocks, and the modules with weights before and after it."""
+    """The list of blocks, and the modules with weights (or dropout) before and after it."""
     children = list(body.named_children())
     for at, (_, child) in enumerate(children):
         if isinstance(child, nn.ModuleList) and len(child) == count:
@@ -47,4 +47,8 @@ def _find(body: nn.Module, count: int) -> tuple[nn.ModuleList, list[nn.Module], 
 
 
 def _weighty(modules: list[nn.Module]) -> list[nn.Module]:
-    return [module for module in modules if any(True for _ in module.parameters())]
+    """Those with weights, and dropouts: the mode of a layer is theirs too."""
+    return [
+        module for module in modules
+        if isinstance(module, nn.Dropout) or any(True for _ in module.parameters())
+    ]  # fmt: skip

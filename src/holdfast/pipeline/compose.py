@@ -11,6 +11,7 @@ from holdfast.control.choice import Choose, lowest, newest_unless_worse
 from holdfast.control.patience import Patience
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Snapshot
+from holdfast.data.scratch import scratch_file
 from holdfast.data.table import Splits
 from holdfast.methods.optimizers import OPTIMIZERS, build_optimizer
 from holdfast.methods.schedules import SCHEDULES, build_schedule
@@ -23,6 +24,8 @@ from holdfast.pipeline.adapters import adapter_settings, settle_quantize, with_a
 from holdfast.pipeline.alerts import Alerts
 from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual
 from holdfast.pipeline.fits import check_fit
+from holdfast.pipeline.folder import CHECKPOINTS
+from holdfast.pipeline.frozen import keep_prefix
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.ready import Kind, Ready
 from holdfast.pipeline.size import model_size
@@ -33,6 +36,7 @@ from holdfast.train.examples import ExampleHistory
 from holdfast.train.journal import Journal
 from holdfast.train.machine import choose_machine, several_on_processor
 from holdfast.train.plan import Phase, Plan, check_phase, evaluation_points
+from holdfast.train.prefix_cache import PrefixCache
 from holdfast.train.run import Job
 
 if TYPE_CHECKING:
@@ -41,7 +45,7 @@ if TYPE_CHECKING:
 SHORT_TOKENS = 256
 
 
-def make_ready(recipe: Recipe, splits: Splits) -> Ready:
+def make_ready(recipe: Recipe, splits: Splits, run: Path | None = None) -> Ready:
     """Load the model, let the machine and the table of defaults decide, encode, and plan."""
     kind, wanted = kind_of(recipe.task), recipe.train
     machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul)
@@ -75,14 +79,19 @@ def make_ready(recipe: Recipe, splits: Splits) -> Ready:
     size, oversized = model_size(loaded.network, train)
     task = kind.make_task(loaded, splits.train.table, recipe, metric)
     need, memory, tight = check_fit(loaded.network, task, train, phases, machine.precision)
+    plan = Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes)
+    kept = keep_prefix(
+        recipe.train.cache_frozen, loaded.network, task, train, valid, plan, machine.precision,
+        _cache_folder(run),
+    )  # fmt: skip
+    recipe = recipe.changed(train={"cache_frozen": kept.setting})
     decisions = (
-        *loaded.decisions, *machine.decisions, *chosen, *frozen, *saving, *attention, size, memory,
-        Decision("evaluation points", f"{len(at)}", because),
+        *loaded.decisions, *machine.decisions, *chosen, *frozen, *kept.decisions, *saving,
+        *attention, size, memory, Decision("evaluation points", f"{len(at)}", because),
     )  # fmt: skip
     return Ready(
         kind=kind, recipe=recipe, loaded=loaded, task=task, train=train, valid=valid, need=need,
-        plan=Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes),
-        decisions=decisions,
+        plan=plan, decisions=decisions, prefix=kept.prefix,
         findings=(*unusual(recipe, total, line), *oversized, *tight, *kind.notices(train, loaded)),
         metric=metric, loaded_at=loaded_at,
     )  # fmt: skip
@@ -115,7 +124,8 @@ def make_job(
         ),
         decisions=decisions,
         journal=Journal(run if writes else None),
-        store=CheckpointStore(run / "checkpoints" if run else None, checkpoint_every_s, tell),
+        store=CheckpointStore(run / CHECKPOINTS if run else None, checkpoint_every_s, tell),
+        cache=_cache(ready, run),
     )  # fmt: skip
     return job, own
 
@@ -132,6 +142,17 @@ def _alerts(ready: Ready, run: Path | None, tell: Callable[[Decision], None]) ->
     if run is None or not (wanted.command or wanted.webhook):
         return ()
     return (Alerts(wanted.on, wanted.command, wanted.webhook, run.name, tell),)
+
+
+def _cache(ready: Ready, run: Path | None) -> PrefixCache | None:
+    """Where the outputs of frozen layers are kept: beside the checkpoints, which go at the end."""
+    if ready.prefix is None:
+        return None
+    return PrefixCache(ready.prefix, _cache_folder(run) or scratch_file("prefix", ""))
+
+
+def _cache_folder(run: Path | None) -> Path | None:
+    return run / CHECKPOINTS if run else None
 
 
 def kind_settings(loaded: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.core.records import Decision, Finding, Outputs
 from holdfast.data.table import Splits, Table
+from holdfast.models.prefix import Prefix
 from holdfast.pipeline.defaults import filled
 from holdfast.pipeline.fits import Need
 from holdfast.recipe import DataPart, Recipe
@@ -26,7 +27,8 @@ class Ready:
     """Everything before the first step: the resolved recipe, the model, the encoded rows.
 
     ``loaded`` is what the kind's loader gave: ``network``, ``tokenizer`` (or processor),
-    ``max_length``, ``decisions`` and ``facts``; ``need`` is the estimate of its memory.
+    ``max_length``, ``decisions`` and ``facts``; ``need`` is the estimate of its memory;
+    ``prefix`` are the frozen first layers whose outputs are kept, if they are.
     """
 
     kind: Kind
@@ -41,6 +43,7 @@ class Ready:
     metric: Metric | None
     loaded_at: float
     need: Need
+    prefix: Prefix | None = None
 
     @property
     def own_metric(self) -> bool:

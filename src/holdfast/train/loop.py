@@ -92,11 +92,13 @@ def _begin(run: Run, resume: bool) -> None:
     state = run.job.store.load() if resume else None
     if state is not None:
         run.load_state_dict(state, begin_phase)
-        return
-    run.journal.cut(0)
-    for decision in run.job.decisions:
-        run.journal.note(0, decision.what, decision.because, chosen=decision.chosen)
-    _evaluation_point(run)
+    if not run.finished:
+        run.keep_prefix()
+    if state is None:
+        run.journal.cut(0)
+        for decision in run.job.decisions:
+            run.journal.note(0, decision.what, decision.because, chosen=decision.chosen)
+        _evaluation_point(run)
 
 
 def _phases(run: Run, signals: StopSignals) -> None:

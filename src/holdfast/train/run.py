@@ -21,6 +21,7 @@ from holdfast.train.examples import Seen
 from holdfast.train.journal import Journal
 from holdfast.train.observe import EVALUATION_TOKENS, Observer
 from holdfast.train.plan import Phase, Plan
+from holdfast.train.prefix_cache import Passes, PrefixCache
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -37,7 +38,7 @@ class Job:
     ``decisions`` were made on the way here; the journal begins with them.
     ``groups`` turns a phase into parameter groups (``params``, ``lr``, ``weight_decay``), or none
     where nothing learns; ``choose`` gives the place in the history of the state to keep, which is
-    the newest or the one kept before.
+    the newest or the one kept before. ``cache`` keeps the outputs of frozen first layers.
     """
 
     network: Any
@@ -57,6 +58,7 @@ class Job:
     decisions: Sequence[Decision] = ()
     journal: Journal = field(default_factory=lambda: Journal(None))
     store: CheckpointStore = field(default_factory=lambda: CheckpointStore(None))
+    cache: PrefixCache | None = None
 
 
 @dataclass(slots=True)
@@ -96,7 +98,7 @@ class Run:
         self.optimizer: torch.optim.Optimizer | None = None
         self.schedule: Any = None
         self.probe: Ints = probe_positions(job.train.rows, job.plan.probe_rows, job.plan.seed)
-        self.observer = Observer(job.accelerator, job.task, _tokens(job))
+        self.observer = Observer(job.accelerator, job.task, tokens_of(job), cache=job.cache)
         self.start: dict[str, torch.Tensor] = {}
         self.previous: dict[str, torch.Tensor] = {}
         self._clock = time.perf_counter()
@@ -149,8 +151,18 @@ class Run:
         if self.job.choose(self.history) == len(self.history) - 1:
             self.best = Best(self.step, self.previous)
 
+    def keep_prefix(self) -> None:
+        """Compute the outputs of the frozen first layers, once a row, where they are to be kept."""
+        job = self.job
+        if job.cache is not None:
+            job.cache.tell = lambda why: self.journal.note(self.step, "kept outputs dropped", why)
+            sets = {"train": job.train, "valid": job.valid}
+            job.cache.fill(Passes(self.network, job.task, job.accelerator), sets, tokens_of(job))
+
     def let_go(self) -> None:
-        """Give the optimizer's and the gradients' memory back: scoring needs it."""
+        """Give the optimizer's and the gradients' memory back, and the disk: scoring needs it."""
+        if self.job.cache is not None:
+            self.job.cache.remove()
         self.optimizer = None
         for parameter in self.network.parameters():
             parameter.grad = None
@@ -236,7 +248,8 @@ def running_statistics(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def _tokens(job: Job) -> int:
+def tokens_of(job: Job) -> int:
+    """Padded tokens of an evaluation batch."""
     longest = int(max([1, *job.train.lengths.tolist(), *job.valid.lengths.tolist()]))
     largest = max(phase.batch_size for phase in job.plan.phases) * longest
     suits = EVALUATION_TOKENS.get(job.accelerator.device.type, EVALUATION_TOKENS["cpu"])

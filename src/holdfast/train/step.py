@@ -9,9 +9,11 @@ import torch
 
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Ints
+from holdfast.models.prefix import train_mode
 from holdfast.train.batches import class_batch, parts_by_length, shard, window_batches
 from holdfast.train.examples import seen_of
 from holdfast.train.memory import in_less_memory, pieces
+from holdfast.train.prefix_cache import entered
 
 if TYPE_CHECKING:
     from holdfast.train.run import Run
@@ -51,7 +53,7 @@ def train_step(run: Run, rows: Ints) -> None:
     The gradient is that of Σ weight · loss ÷ Σ weight over the whole update (each row weighs 1, or
     its target tokens), whatever the pieces it is computed in: micro-batches, parts, processes.
     """
-    run.network.train()
+    train_mode(run.network)
     whole = run.phase.loss == "contrast"
     rank, world = run.job.accelerator.process_index, run.job.accelerator.num_processes
     mine = rows if whole else shard(rows, rank, world)
@@ -97,7 +99,8 @@ def _losses(run: Run, rows: Ints) -> torch.Tensor:
             batch = task.collate(run.job.train, part)
             batch = {name: value.to(run.job.accelerator.device) for name, value in batch.items()}
             batches.append(batch)
-            outputs.append(task.forward(run.network, batch))
+            with entered(run.job.cache, run.job.train, part, batch):
+                outputs.append(task.forward(run.network, batch))
     joined = len(parts) > 1
     output, batch = task.join(outputs, batches) if joined else (outputs[0], batches[0])
     losses = task.losses(output, batch)

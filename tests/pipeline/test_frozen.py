@@ -1,0 +1,158 @@
+"""Whether the outputs of frozen layers are kept: the setting, the reckoning, and a whole run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.core.errors import RecipeError
+from holdfast.models.causal import load_causal
+from holdfast.models.classifier import load_classifier
+from holdfast.models.layers import freeze
+from holdfast.pipeline import frozen
+from holdfast.pipeline.frozen import keep_prefix, passes_of
+from holdfast.pipeline.main import train
+from holdfast.recipe import Recipe, override
+from holdfast.tasks.causal_lm import CausalLM, EncodedTokens
+from holdfast.tasks.text_classification import EncodedTexts, TextClassification
+from holdfast.train.plan import Phase, Plan
+from holdfast.train.prefix_probe import Entry
+
+FINETUNE = Phase("finetune", "task", "train", "windows", 50, 8, 1e-3, 1e-3)
+PLAN = Plan((FINETUNE,), (0, 25, 50), 12, 0)
+
+
+@pytest.fixture(autouse=True)
+def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.train.prefix_probe.PROBE_SECONDS", 0.05)
+
+
+def rows(n: int) -> EncodedTexts:
+    rng = np.random.default_rng(n)
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(4, 12, n))])
+    ids = rng.integers(5, 40, offsets[-1]).astype(np.int32)
+    return EncodedTexts(ids, None, offsets, np.arange(n), np.arange(n) % 2, 0)
+
+
+def asked(tiny_model: Path, wanted: str, what: Any = 2, plan: Plan = PLAN, **more: Any) -> Any:
+    network = load_classifier(str(tiny_model), ("a", "b")).network
+    freeze(network, what)
+    task = more.pop("task", TextClassification(0, ("a", "b")))
+    return keep_prefix(wanted, network, task, rows(40), rows(16), plan, "float32", **more)
+
+
+def test_it_is_on_where_it_pays_and_says_why(tiny_model: Path, monkeypatch: Any) -> None:
+    kept = asked(tiny_model, "auto")
+    assert kept.setting == "on"
+    assert kept.prefix is not None
+    (decision,) = kept.decisions
+    assert (decision.what, decision.chosen) == ("train.cache_frozen", "on")
+    # 50 steps of 8 rows and 3 looks of 12 + 16 rows, over 56 rows.
+    assert "each row passes them 8.6 times" in decision.because
+    assert "s are saved" in decision.because
+
+
+def test_it_is_off_where_each_row_passes_once(tiny_model: Path) -> None:
+    plan = replace(PLAN, phases=(replace(FINETUNE, steps=2),), evaluate_at=(0,))
+    kept = asked(tiny_model, "auto", plan=plan)
+    assert (kept.setting, kept.prefix) == ("off", None)
+    assert "would not pay" in kept.decisions[0].because
+    assert asked(tiny_model, "on", plan=plan).prefix is not None
+
+
+@pytest.mark.parametrize("what", [None, 1])
+def test_nothing_frozen_is_nothing_said(tiny_model: Path, what: Any) -> None:
+    assert asked(tiny_model, "auto", what) == frozen.KeptPrefix("auto", None, ())
+    assert asked(tiny_model, "off", what) == frozen.KeptPrefix("off", None, ())
+    with pytest.raises(RecipeError, match="has nothing to keep"):
+        asked(tiny_model, "on", what)
+
+
+def test_off_is_obeyed(tiny_model: Path) -> None:
+    kept = asked(tiny_model, "off")
+    assert (kept.setting, kept.prefix) == ("off", None)
+    assert kept.decisions[0].because.startswith("set by you")
+
+
+def test_too_large_is_declined_and_where_asked_for_refused(
+    tiny_model: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    size = 128 * int(rows(40).lengths.sum() + rows(16).lengths.sum())
+    monkeypatch.setattr(frozen, "MOST_BYTES", size - 1)
+    kept = asked(tiny_model, "auto", folder=tmp_path / "absent" / "checkpoints")
+    assert kept.setting == "off"
+    assert "MB are allowed" in kept.decisions[0].because
+    assert asked(tiny_model, "on", folder=tmp_path).setting == "on", "the bound is auto's"
+    disk = SimpleNamespace(free=size - 1)
+    monkeypatch.setattr(frozen.shutil, "disk_usage", lambda _: disk)
+    with pytest.raises(RecipeError, match="not possible here: their outputs take"):
+        asked(tiny_model, "on", folder=tmp_path)
+    (tmp_path / "prefix-train.rows").write_bytes(b"1234")
+    assert asked(tiny_model, "on", folder=tmp_path).setting == "on", "its own file is free for it"
+
+
+def test_rows_that_share_lines_are_declined(tiny_llama: Path) -> None:
+    network = load_causal(str(tiny_llama)).network
+    freeze(network, 2)
+    texts = rows(20)
+    targets = np.ones(len(texts.ids), dtype=bool)
+    targets[texts.offsets[:-1]] = False
+    place = np.arange(20)
+    examples = EncodedTokens(texts.ids, targets, texts.offsets, place, place, 0, (), 20)
+    for pack, why in ((True, "rows share a line"), (False, "s are saved")):
+        kept = keep_prefix("auto", network, CausalLM(pack=pack), examples, examples, PLAN,
+                           "float32")  # fmt: skip
+        assert (kept.setting == "off") == pack
+        assert why in kept.decisions[0].because
+
+
+def test_several_processes_are_declined(tiny_model: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "several processes" in asked(tiny_model, "auto").decisions[0].because
+
+
+def test_passes_are_counted_over_steps_looks_and_refits() -> None:
+    contrast = replace(FINETUNE, name="contrast", head="refit", steps=6, batch_size=4)
+    plan = Plan((contrast, FINETUNE), (0, 3, 6, 30, 56), 10, 0)
+    assert passes_of(plan, 40, 16) == 6 * 4 + 50 * 8 + 5 * (10 + 16) + 2 * 40
+
+
+def test_what_is_kept_is_counted_by_tokens_or_by_pictures() -> None:
+    examples = rows(7)
+    assert Entry(None, 10).bytes_of(examples) == 10 * len(examples.ids)
+    assert Entry(None, 10, 197).bytes_of(examples) == 10 * 197 * 7
+
+
+def test_a_run_with_it_is_the_run_without_it(
+    marked_csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    told: dict[str, Any] = {}
+    for name, more in (("kept", []), ("plain", ["train.cache_frozen=off"])):
+        recipe = override(Recipe(), [f"data.path={marked_csv}", *quick, "model.freeze=2", *more])
+        run = tmp_path / name
+        told[name] = train(recipe, run)
+        assert not (run / "checkpoints").exists()
+        lines = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+        told[f"{name} looks"] = [line for line in lines if line["event"] == "snapshot"]
+        notes = [line for line in lines if line.get("what") == "train.cache_frozen"]
+        assert [note["chosen"] for note in notes] == ["on" if name == "kept" else "off"]
+    assert told["kept"]["settings"]["train"]["cache_frozen"] == "on"
+    for key in ("train_loss", "valid_loss"):
+        found, expected = ([look[key] for look in told[f"{name} looks"]]
+                           for name in ("kept", "plain"))  # fmt: skip
+        assert found == pytest.approx(expected, rel=1e-4)
+    losses = [told[name]["test"]["metrics"]["loss"]["value"] for name in ("kept", "plain")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_yaml_s_on_and_off_are_words() -> None:
+    for typed, meant in (("on", "on"), ("off", "off"), ("true", "on"), ("auto", "auto")):
+        assert override(Recipe(), [f"train.cache_frozen={typed}"]).train.cache_frozen == meant
+    with pytest.raises(RecipeError, match="cache_frozen"):
+        override(Recipe(), ["train.cache_frozen=maybe"])
