@@ -159,8 +159,8 @@ class ControlPart(_Part):
 class Recipe(_Part):
     """Every setting of a run."""
 
-    task: Literal["text-classification", "seq2seq", "causal-lm", "image-classification"] = (
-        "text-classification"
+    task: Literal["text-classification", "seq2seq", "causal-lm", "image-classification"] | None = (
+        None
     )
     seed: int = Field(default=0, ge=0)
     data: DataPart = DataPart()

@@ -24,6 +24,7 @@ from holdfast.pipeline.fits import check_fit
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.ready import Kind, Ready
 from holdfast.pipeline.size import model_size
+from holdfast.pipeline.task import with_task
 from holdfast.recipe import Recipe
 from holdfast.tasks.metrics import Metric
 from holdfast.train.checkpoint import LEAST_SECONDS, CheckpointStore
@@ -40,6 +41,7 @@ SHORT_TOKENS = 256
 
 def make_ready(recipe: Recipe, splits: Splits) -> Ready:
     """Load the model, let the machine and the table of defaults decide, encode, and plan."""
+    recipe, _ = with_task(recipe)
     kind, wanted = kind_of(recipe.task), recipe.train
     machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul)
     loaded = with_adapter(kind.load(recipe, splits.train.table), recipe)
