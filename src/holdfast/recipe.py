@@ -17,12 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 
-TASKS = ("text-classification", "seq2seq", "causal-lm", "image-classification")
+Task = Literal["text-classification", "seq2seq", "causal-lm", "image-classification"]
 EMBEDDED = "embedded"
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+def _tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
 
 
 class SplitShares(_Part):
@@ -58,10 +62,7 @@ class DataPart(_Part):
     rare: Literal["refuse", "drop", "merge"] = "refuse"
     split: SplitShares = SplitShares()
 
-    @field_validator("text", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _one_or_several = field_validator("text", mode="before")(_tuple)
 
 
 class AdapterPart(_Part):
@@ -75,10 +76,7 @@ class AdapterPart(_Part):
     merge: bool = False
     rate_ratio: float | None = Field(default=None, gt=0)
 
-    @field_validator("targets", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _one_or_several = field_validator("targets", mode="before")(_tuple)
 
     @model_validator(mode="after")
     def _settings_need_a_kind(self) -> AdapterPart:
@@ -136,6 +134,11 @@ class GeneratePart(_Part):
     rows: int = Field(default=100, ge=0)
     beams: int = Field(default=1, ge=1)
     max_new_tokens: int | None = Field(default=None, ge=1)
+    watch: bool = False
+    execute: Literal["sql", "pandas"] | None = None
+    table: str | None = None
+    code_seconds: float = Field(default=5.0, gt=0)
+    code_memory_mb: int = Field(default=512, ge=16)
 
 
 class ControlPart(_Part):
@@ -159,9 +162,7 @@ class ControlPart(_Part):
 class Recipe(_Part):
     """Every setting of a run."""
 
-    task: Literal["text-classification", "seq2seq", "causal-lm", "image-classification"] | None = (
-        None
-    )
+    task: Task | None = None
     seed: int = Field(default=0, ge=0)
     data: DataPart = DataPart()
     model: ModelPart = ModelPart()

@@ -22,6 +22,7 @@ from holdfast.pipeline.adapters import adapter_settings, with_adapter
 from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual
 from holdfast.pipeline.fits import check_fit
 from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.kinds.watching import Watch, told, writer
 from holdfast.pipeline.ready import Kind, Ready
 from holdfast.pipeline.size import model_size
 from holdfast.pipeline.task import with_task
@@ -29,7 +30,7 @@ from holdfast.recipe import Recipe
 from holdfast.tasks.metrics import Metric
 from holdfast.train.checkpoint import LEAST_SECONDS, CheckpointStore
 from holdfast.train.journal import Journal
-from holdfast.train.machine import choose_machine, several_on_processor
+from holdfast.train.machine import MachineChoice, choose_machine, several_on_processor
 from holdfast.train.plan import Phase, Plan, check_phase, evaluation_points
 from holdfast.train.run import Job
 
@@ -47,42 +48,62 @@ def make_ready(recipe: Recipe, splits: Splits) -> Ready:
     loaded = with_adapter(kind.load(recipe, splits.train.table), recipe)
     loaded_at = time.perf_counter()
     total, _ = count_parameters(loaded.network)
-    line = getattr(loaded, "line", None)
-    recipe, chosen = resolve(recipe, total, len(splits.train), line)
-    recipe = recipe.changed(
-        train={
-            "threads": machine.threads,
-            "precision": machine.precision,
-            "matmul": machine.matmul,
-        },
-        model={"max_length": loaded.max_length, **kind_settings(loaded)},
-    )
-    frozen = freeze_part(loaded.network, recipe.model.freeze)
-    if machine.matmul == "onednn":
-        use_onednn(loaded.network)
-    saving = checkpoint_activations(loaded.network, recipe.train.checkpoint_activations)
+    recipe, chosen = _resolved(recipe, loaded, machine, total, len(splits.train))
+    changed = _prepared(loaded.network, recipe, machine)
     train, valid = (kind.encode(s.table, loaded, recipe) for s in (splits.train, splits.valid))
+    plan, points = _planned(recipe, loaded, total, train, valid)
+    attention = _choose_attention(loaded, train)
+    metric = _metric(recipe, kind, len(splits.train.table.classes))
+    watch = kind.watch(loaded, splits, train, valid, recipe, plan.probe_rows)
+    size, oversized = model_size(loaded.network, train)
+    task = kind.make_task(loaded, splits.train.table, recipe, metric)
+    need, memory, tight = check_fit(loaded.network, task, train, plan.phases, machine.precision)
+    line = getattr(loaded, "line", None)
+    return Ready(
+        kind=kind, recipe=recipe, loaded=loaded, task=task, train=train, valid=valid, need=need,
+        plan=plan, metric=metric, loaded_at=loaded_at, watch=watch,
+        decisions=(*loaded.decisions, *machine.decisions, *chosen, *changed, *attention, size,
+                   memory, points, *_told(recipe, watch, train, plan)),
+        findings=(*unusual(recipe, total, line), *oversized, *tight, *kind.notices(train, loaded)),
+    )  # fmt: skip
+
+
+def _resolved(
+    recipe: Recipe, loaded: Any, machine: MachineChoice, parameters: int, rows: int
+) -> tuple[Recipe, tuple[Decision, ...]]:
+    """The recipe with nothing left open, and why."""
+    recipe, chosen = resolve(recipe, parameters, rows, getattr(loaded, "line", None))
+    decided = {"threads": machine.threads, "precision": machine.precision,
+               "matmul": machine.matmul}  # fmt: skip
+    model = {"max_length": loaded.max_length, **kind_settings(loaded)}
+    recipe = recipe.changed(train=decided, model=model)
     _check_names(recipe)
-    phases = phases_of(recipe, total, len(train), line)
+    return recipe, chosen
+
+
+def _prepared(network: Any, recipe: Recipe, machine: MachineChoice) -> tuple[Decision, ...]:
+    """Freeze what does not learn, and change how the network computes, not what."""
+    frozen = freeze_part(network, recipe.model.freeze)
+    if machine.matmul == "onednn":
+        use_onednn(network)
+    return (*frozen, *checkpoint_activations(network, recipe.train.checkpoint_activations))
+
+
+def _planned(
+    recipe: Recipe, loaded: Any, parameters: int, train: Any, valid: Any
+) -> tuple[Plan, Decision]:
+    """The phases, and where the run looks at itself."""
+    phases = phases_of(recipe, parameters, len(train), getattr(loaded, "line", None))
     for phase in phases:
         check_phase(phase)
     at, probe, because = evaluation_points(phases, len(train), len(valid), recipe.train.evaluations)
-    attention = _choose_attention(loaded, train)
-    metric = _metric(recipe, kind, len(splits.train.table.classes))
-    size, oversized = model_size(loaded.network, train)
-    task = kind.make_task(loaded, splits.train.table, recipe, metric)
-    need, memory, tight = check_fit(loaded.network, task, train, phases, machine.precision)
-    decisions = (
-        *loaded.decisions, *machine.decisions, *chosen, *frozen, *saving, *attention, size, memory,
-        Decision("evaluation points", f"{len(at)}", because),
-    )  # fmt: skip
-    return Ready(
-        kind=kind, recipe=recipe, loaded=loaded, task=task, train=train, valid=valid, need=need,
-        plan=Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes),
-        decisions=decisions,
-        findings=(*unusual(recipe, total, line), *oversized, *tight, *kind.notices(train, loaded)),
-        metric=metric, loaded_at=loaded_at,
-    )  # fmt: skip
+    plan = Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes)
+    return plan, Decision("evaluation points", f"{len(at)}", because)
+
+
+def _told(recipe: Recipe, watch: Watch | None, train: Any, plan: Plan) -> tuple[Decision, ...]:
+    work = sum(phase.steps * phase.rows_per_step for phase in plan.phases)
+    return told(recipe, watch, train, len(plan.evaluate_at), work)
 
 
 def _check_names(recipe: Recipe) -> None:
@@ -105,7 +126,8 @@ def make_job(
         network=ready.loaded.network, task=ready.task, train=ready.train, valid=ready.valid,
         plan=ready.plan, accelerator=accelerator, groups=_groups, optimizer=build_optimizer,
         schedule=build_schedule, choose=choice(ready), monitor=plain_rule,
-        advisor=_advisor(ready), terms={p.name: ready.kind.terms(p) for p in ready.plan.phases},
+        advisor=_advisor(ready), write=writer(ready.watch, accelerator) if ready.watch else None,
+        terms={p.name: ready.kind.terms(p) for p in ready.plan.phases},
         listeners=(*own, *listeners), decisions=decisions,
         journal=Journal(run if writes else None),
         store=CheckpointStore(run / "checkpoints" if run else None, checkpoint_every_s, tell),

@@ -16,6 +16,7 @@ from holdfast.tasks.metrics import Metric, find_metric
 from holdfast.train.plan import Phase, Plan
 
 if TYPE_CHECKING:
+    from holdfast.pipeline.kinds.watching import Watch
     from holdfast.tasks.base import Examples, Task
     from holdfast.train.loop import Fitted
     from holdfast.train.run import Job
@@ -26,7 +27,8 @@ class Ready:
     """Everything before the first step: the resolved recipe, the model, the encoded rows.
 
     ``loaded`` is what the kind's loader gave: ``network``, ``tokenizer`` (or processor),
-    ``max_length``, ``decisions`` and ``facts``; ``need`` is the estimate of its memory.
+    ``max_length``, ``decisions`` and ``facts``; ``need`` is the estimate of its memory; ``watch``
+    what is written at the evaluation points.
     """
 
     kind: Kind
@@ -41,6 +43,7 @@ class Ready:
     metric: Metric | None
     loaded_at: float
     need: Need
+    watch: Watch | None = None
 
     @property
     def own_metric(self) -> bool:
@@ -85,6 +88,13 @@ def no_sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
     return {}, ()
 
 
+def no_watch(
+    loaded: Any, splits: Splits, train: Any, valid: Any, recipe: Recipe, probe_rows: int
+) -> None:
+    """A task that writes no text."""
+    return
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What differs between tasks when the parts are put together: functions, no inheritance.
@@ -95,7 +105,8 @@ class Kind:
     ``save`` the network into a folder, returning facts; ``score`` the opened test rows;
     ``evaluate`` a finished run on other rows; ``predict`` with one run or the average of several.
     ``sides`` names the validation and test rows that a source itself brings, with the reason.
-    ``find_metric`` a criterion of ``train.metric`` by its name.
+    ``find_metric`` a criterion of ``train.metric`` by its name; ``watch`` what texts are written at
+    the evaluation points.
     """
 
     name: str
@@ -112,3 +123,4 @@ class Kind:
     predict: Callable[[Sequence[Path], str | Sequence[str]], list[str]]
     sides: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides
     find_metric: Callable[[str], Metric] = find_metric
+    watch: Callable[[Any, Splits, Any, Any, Recipe, int], Watch | None] = no_watch

@@ -12,6 +12,7 @@ from holdfast.core.records import Decision, Finding
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.table import Splits, Table
 from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.kinds.watching import with_tables
 from holdfast.pipeline.ready import Kind
 from holdfast.pipeline.task import with_task
 from holdfast.recipe import DataPart, Recipe
@@ -41,14 +42,17 @@ def load_and_divide(recipe: Recipe, tell: Tell = lambda _: None) -> Divided:
     recipe, worked_out = with_task(recipe)
     tell_all(tell, worked_out, ())
     data, kind = recipe.data, kind_of(recipe.task)
-    read = kind.read
-    table = read(str(data.path), data, None)
+
+    def read(source: str, like: Table | None) -> Table:
+        return with_tables(kind.read(source, data, like), recipe)
+
+    table = read(str(data.path), None)
     tell_all(tell, table.decisions, table.findings)
     audited = audit_table(table)
     tell_all(tell, (), audited)
     sides, companions = _sides(data, kind)
     tell_all(tell, companions, ())
-    given = {name: read(source, data, table) for name, source in sides.items()}
+    given = {name: read(source, table) for name, source in sides.items()}
     if not data.split.test and "test" not in given:
         raise RecipeError(
             "data.split.test", "must be above 0 where no test rows are given", 0,

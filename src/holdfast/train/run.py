@@ -23,7 +23,7 @@ from holdfast.train.plan import Phase, Plan
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from holdfast.tasks.base import Task
+    from holdfast.tasks.base import Task, Written
 
 MARK_CHUNK = 1 << 20
 
@@ -35,7 +35,8 @@ class Job:
     ``decisions`` were made on the way here; the journal begins with them.
     ``groups`` turns a phase into parameter groups (``params``, ``lr``, ``weight_decay``), or none
     where nothing learns; ``choose`` gives the place in the history of the state to keep, which is
-    the newest or the one kept before.
+    the newest or the one kept before; ``write`` lets the network write texts at every evaluation
+    point, where that is asked for.
     """
 
     network: Any
@@ -50,6 +51,7 @@ class Job:
     choose: Callable[[Sequence[Snapshot]], int]
     monitor: Monitor
     advisor: Advisor | None = None
+    write: Callable[[Any], Written] | None = None
     terms: Mapping[str, Sequence[LossTerm]] = field(default_factory=dict)
     listeners: Sequence[Any] = ()
     decisions: Sequence[Decision] = ()

@@ -16,20 +16,29 @@ from holdfast.core.records import Estimate, Ints
 from holdfast.data.table import Table
 from holdfast.evaluate.tokens import TokenOutputs, score_tokens
 from holdfast.pipeline.ready import Finish
-from holdfast.tasks.metrics import Metric
+from holdfast.tasks.metrics import TEXT_METRICS, Metric
+from holdfast.tasks.metrics import find_text_metric as find_written
 from holdfast.tasks.token_losses import WATCHED
 from holdfast.train.batches import probe_positions
 from holdfast.train.observe import Observer
 
 
 def find_text_metric(name: str) -> Metric:
-    """The watched metric of this name: what a snapshot of a generating task measures."""
-    if name not in WATCHED:
-        raise RecipeError(
-            "train.metric", "is not measured at the snapshots of a task that writes text", name,
-            nearest(name, ["loss", "refined_loss", *WATCHED]),
-        )  # fmt: skip
-    return Metric(name, WATCHED[name], 0.0, float("inf"), lambda outputs, classes: None)
+    """What ``train.metric`` may name here, by its name and direction: a number of tokens, which
+    every snapshot measures, or of written texts (see ``watching``)."""
+    if name in WATCHED:
+        return _criterion(name, WATCHED[name], float("inf"))
+    if name in TEXT_METRICS or ".py:" in name:
+        found = find_written(name)
+        return _criterion(found.name, found.higher_is_better, found.high)
+    raise RecipeError(
+        "train.metric", "is not measured at the snapshots of a task that writes text", name,
+        nearest(name, ["loss", "refined_loss", *WATCHED, *TEXT_METRICS]),
+    )  # fmt: skip
+
+
+def _criterion(name: str, higher: bool, high: float) -> Metric:
+    return Metric(name, higher, 0.0, high, lambda outputs, classes: None)
 
 
 def other_rows(finish: Finish) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Finding
 from holdfast.data.pairs import given_target, load_pairs, pairs_from_texts
-from holdfast.data.table import Table
+from holdfast.data.table import Splits, Table
 from holdfast.evaluate.generation import (
     need_packages,
     sample_positions,
@@ -26,6 +26,7 @@ from holdfast.pipeline.kinds.generating import (
     best_device,
     find_text_metric,
     refuse_several,
+    texts_column,
 )
 from holdfast.pipeline.kinds.seq2seq_score import (
     Side,
@@ -33,6 +34,15 @@ from holdfast.pipeline.kinds.seq2seq_score import (
     score_rows,
     scores_of,
     writing_of,
+)
+from holdfast.pipeline.kinds.watching import (
+    Sample,
+    Watch,
+    extra_metrics,
+    text_metric_of,
+    watched_positions,
+    watches,
+    with_tables,
 )
 from holdfast.pipeline.ready import Kind, Ready
 from holdfast.recipe import DataPart, Recipe, read_recipe
@@ -66,6 +76,32 @@ def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
         trust_remote_code=model.trust_remote_code, max_length=model.max_length,
         max_target_length=model.max_target_length, seed=recipe.seed,
     )  # fmt: skip
+
+
+def watch(
+    loaded: LoadedSeq2Seq, splits: Splits, train: EncodedPairs, valid: EncodedPairs,
+    recipe: Recipe, probe_rows: int,
+) -> Watch | None:  # fmt: skip
+    """What is written at the evaluation points, where the recipe asks for it."""
+    if not watches(recipe):
+        return None
+    writing = writing_of(recipe, loaded.max_target_length)
+    at = watched_positions(train, valid, probe_rows, recipe)
+
+    def sample(side: Side) -> Sample:
+        def write(network: Any, device: Any) -> list[str]:
+            return write_texts(
+                network, loaded.tokenizer, side.examples, side.sample, writing, device
+            )[0]
+
+        return Sample(side.texts("text"), side.texts("target"), side.tables, write)
+
+    samples = {
+        "train": sample(Side(splits.train.table, train, at["train"])),
+        "valid": sample(Side(splits.valid.table, valid, at["valid"])),
+    }
+    answers = texts_column(train, splits.train.table, "target")
+    return Watch(samples, answers, text_metric_of(recipe), writing.max_new_tokens)
 
 
 def make_task(
@@ -127,6 +163,7 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
         target=given_target(part.label, part.target), group=part.group, template=part.template,
         encoding=part.encoding,
     )  # fmt: skip
+    table = with_tables(table, recipe)
     network, tokenizer = load_saved_seq2seq(run / MODEL)
     examples = _encode_saved(table, tokenizer, recipe, need_target=True)
     outputs = read_pairs(network, int(tokenizer.pad_token_id), examples, table, device)
@@ -134,7 +171,8 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
                                                    recipe.seed, "test"))  # fmt: skip
     writing = writing_of(recipe, recipe.model.max_target_length or 0)
     texts, _ = write_texts(network, tokenizer, examples, side.sample, writing, device)
-    return scores_of(outputs, side.generated(texts, []), recipe.seed).to_json()
+    made = side.generated(texts, [])
+    return scores_of(outputs, made, recipe.seed, extra=extra_metrics(recipe)).to_json()
 
 
 def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
@@ -180,5 +218,5 @@ def _encode_saved(table: Table, tokenizer: Any, recipe: Recipe, need_target: boo
 KIND = Kind(
     name="seq2seq", read=read, load=load, encode=encode_rows, make_task=make_task,
     notices=notices, listeners=listeners, terms=terms, save=save, score=score_rows,
-    evaluate=evaluate, predict=predict, find_metric=find_text_metric,
+    evaluate=evaluate, predict=predict, find_metric=find_text_metric, watch=watch,
 )  # fmt: skip
