@@ -35,8 +35,10 @@ def run(language: str, *programs: str, seconds: float = 2.0, memory_mb: int = 25
 
 
 def test_sql_gives_what_sqlite_gives() -> None:
-    found = run("sql", "SELECT player FROM t WHERE points = 3", "SELECT COUNT(*), MAX(points) FROM t",
-                "SELECT player FROM t ORDER BY points DESC, player LIMIT 1")  # fmt: skip
+    found = run(
+        "sql", "SELECT player FROM t WHERE points = 3", "SELECT COUNT(*), MAX(points) FROM t",
+        "SELECT player FROM t ORDER BY points DESC, player LIMIT 1",
+    )  # fmt: skip
     assert [one.result for one in found] == [[["ann"], ["cid"]], [[3, 5]], [["bob"]]]
 
 
@@ -57,26 +59,25 @@ def test_pandas_gives_what_pandas_gives() -> None:
     assert found[5].result == 3
 
 
+COUNT = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c"
 SQL_ATTACKS = {
     "writes a table": "CREATE TABLE x (a)", "drops the table": "DROP TABLE t",
     "changes rows": "DELETE FROM t", "opens a file": "ATTACH DATABASE 'stolen.db' AS s",
     "writes a file": "VACUUM INTO 'stolen.db'", "loads code": "SELECT load_extension('libc.so.6')",
     "asks the engine": "PRAGMA writable_schema=1", "two statements": "SELECT 1; DROP TABLE t",
     "a value of a gigabyte": "SELECT randomblob(1000000000)",
-    "no end": "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT SUM(x) FROM c",
-    "too many rows": "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 99999) "
-                     "SELECT x FROM c",
+    "no end": f"{COUNT}) SELECT SUM(x) FROM c",
+    "too many rows": f"{COUNT} LIMIT 99999) SELECT x FROM c",
 }  # fmt: skip
 
 
 def test_no_query_breaks_out_and_the_next_one_runs(tmp_path: Path) -> None:
     attacks = list(SQL_ATTACKS.values())
-    programs = [part for one in attacks for part in (one, "SELECT COUNT(*) FROM t")]
-    found = run("sql", *programs, seconds=1.0)
-    stopped = dict(zip(SQL_ATTACKS, found[::2], strict=True))
+    *found, after = run("sql", *attacks, "SELECT COUNT(*) FROM t", seconds=0.5)
+    stopped = dict(zip(SQL_ATTACKS, found, strict=True))
     assert {name: one.result for name, one in stopped.items()} == dict.fromkeys(SQL_ATTACKS)
     assert all(one.error for one in stopped.values())
-    assert [one.result for one in found[1::2]] == [[[3]]] * len(attacks)
+    assert after.result == [[3]]
 
 
 PANDAS_ATTACKS = {
@@ -103,11 +104,11 @@ def test_no_program_breaks_out_and_the_next_one_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     attacks = list(PANDAS_ATTACKS.values())
-    found = run("pandas", *[part for one in attacks for part in (one, "len(df)")], seconds=1.0)
-    stopped = dict(zip(PANDAS_ATTACKS, found[::2], strict=True))
+    *found, after = run("pandas", *attacks, "len(df)", seconds=0.7)
+    stopped = dict(zip(PANDAS_ATTACKS, found, strict=True))
     went = {name for name, one in stopped.items() if one.error is None}
     assert went <= {"deep"}, {name: stopped[name] for name in went}
-    assert [one.result for one in found[1::2]] == [3] * len(attacks)
+    assert after.result == 3
     assert list(tmp_path.iterdir()) == []
 
 
@@ -116,12 +117,15 @@ import importlib.util, json, os, sys
 spec = importlib.util.spec_from_file_location("limits", {path!r})
 limits = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(limits)
-import socket, subprocess
+import ctypes, socket, subprocess
 network = limits.leave_network()
-def fork_raw():
-    import ctypes
-    return ctypes.CDLL(None)
-libc = fork_raw()
+libc = ctypes.CDLL(None)
+# Python's hook refuses to look them up later.
+raw_fork, raw_socket, raw_connect = libc.fork, libc.socket, libc.connect
+class Address(ctypes.Structure):
+    _fields_ = [("family", ctypes.c_ushort), ("port", ctypes.c_ushort),
+                ("address", ctypes.c_uint), ("zero", ctypes.c_char * 8)]
+there = ctypes.byref(Address(2, 0x3500, 0x08080808, b""))
 limits.enter(2, 200)
 told = {{"network": network, "user": os.geteuid()}}
 def attempt(name, action):
@@ -133,19 +137,14 @@ attempt("write", lambda: open({out!r}, "w"))
 attempt("read", lambda: open("/etc/passwd").read())
 attempt("system", lambda: os.system("true"))
 attempt("process", lambda: subprocess.run(["true"]))
-attempt("socket", lambda: socket.create_connection(("127.0.0.1", 9)))
+attempt("socket", socket.socket)
 attempt("fork", os.fork)
 attempt("memory", lambda: bytearray(10**9))
 # Past Python's hook, by the C library: the system's own limits.
-told["raw fork"] = libc.fork()
+told["raw fork"] = raw_fork()
 if told["raw fork"] == 0:
     os._exit(0)
-handle = libc.socket(2, 1, 0)
-class Address(__import__("ctypes").Structure):
-    _fields_ = [("family", __import__("ctypes").c_ushort), ("port", __import__("ctypes").c_ushort),
-                ("address", __import__("ctypes").c_uint), ("zero", __import__("ctypes").c_char * 8)]
-there = Address(2, 0x3500, 0x08080808, b"")
-told["raw connect"] = libc.connect(handle, __import__("ctypes").byref(there), 16)
+told["raw connect"] = raw_connect(raw_socket(2, 1, 0), there, 16)
 print(json.dumps(told))
 """
 
@@ -187,9 +186,10 @@ def test_its_environment_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("first", "second", "ordered", "same"), [
     ([["a"], ["b"]], [["b"], ["a"]], False, True), ([["a"], ["b"]], [["b"], ["a"]], True, False),
-    ([[1, 2]], [[2, 1]], False, False), ([[3]], [[3.0]], False, True), ([["3"]], [[3]], False, False),
+    ([[1, 2]], [[2, 1]], False, False), ([[3]], [[3.0]], False, True),
+    ([["3"]], [[3]], False, False), (True, 1, False, False),
     ([[0.1 + 0.2]], [[0.3]], False, True), ([], [], False, True), ([[None]], [[None]], False, True),
-    ([[None]], [[0]], False, False), ([["a"], ["a"]], [["a"]], False, False), (True, 1, False, False),
+    ([[None]], [[0]], False, False), ([["a"], ["a"]], [["a"]], False, False),
     ([["a"], ["a"], ["b"]], [["a"], ["b"], ["b"]], False, False), (4, [4], False, False),
 ])  # fmt: skip
 def test_equal_results_are_equal(first: Any, second: Any, ordered: bool, same: bool) -> None:
@@ -204,7 +204,8 @@ def test_the_order_counts_where_it_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("cell", [
-    [{"a": 1, "b": "x"}, {"a": 2, "b": None}], {"columns": ["a", "b"], "rows": [[1, "x"], [2, None]]},
+    [{"a": 1, "b": "x"}, {"a": 2, "b": None}],
+    {"columns": ["a", "b"], "rows": [[1, "x"], [2, None]]},
     {"header": ["a", "b"], "rows": [[1, "x"], [2, None]]}, {"a": [1, 2], "b": ["x", None]},
     {"tables": {"t": [{"a": 1, "b": "x"}, {"a": 2, "b": None}]}},
 ])  # fmt: skip
@@ -212,8 +213,9 @@ def test_every_form_of_a_table_is_the_same_table(cell: Any) -> None:
     assert tables_of(json.dumps(cell)) == {"t": (["a", "b"], [[1, "x"], [2, None]])}
 
 
-@pytest.mark.parametrize("cell", ['{"a": [1], "b": []}', "3", '{"columns": ["a"], "rows": [[1, 2]]}',
-                                  "not json"])  # fmt: skip
+@pytest.mark.parametrize(
+    "cell", ['{"a": [1], "b": []}', "3", '{"columns": ["a"], "rows": [[1, 2]]}', "not json"]
+)
 def test_what_is_no_table_is_refused(cell: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         tables_of(cell)
@@ -266,7 +268,7 @@ def test_real_pandas_and_sql_of_one_question_agree(shared_data: Path) -> None:
     path = shared_data / "text2code" / "wikisql_test.jsonl.gz"
     rng = np.random.default_rng(0)
     with gzip.open(path, "rt", encoding="utf-8") as file:
-        rows = [json.loads(next(file)) for _ in range(60)]
+        rows = [json.loads(next(file)) for _ in range(24)]
     rows = [r for r in rows if not any(word in r["sql"] for word in ("MAX", "MIN", "SUM", "AVG"))
             and not any(mark in r["sql"] for mark in (" > ", " < "))]  # fmt: skip
     tables = [made_table(row, rng) for row in rows]
@@ -280,4 +282,4 @@ def test_real_pandas_and_sql_of_one_question_agree(shared_data: Path) -> None:
         flat = [cell for line in sql.result for cell in line]
         given = pandas.result if isinstance(pandas.result, list) else [pandas.result]
         assert same_result(flat, given, ordered=False)
-    assert sum(bool(one.result) for one in both[0]) > 20
+    assert sum(bool(one.result) for one in both[0]) > 8

@@ -35,6 +35,7 @@ PROMPTS = (("prompt", "completion"), ("prompt", "response"))
 IDS = ("id", "idx", "index", "uid", "uuid", "guid", "row", "url", "unnamed: 0", "")
 FREE_WORDS = 3.0
 FREE_SHARE = 0.9
+VARIED = 0.3
 LONGER = 1.5
 
 
@@ -136,7 +137,8 @@ def _pair(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
         if first not in lower or second not in lower:
             continue
         source, target = seen[lower[first]], seen[lower[second]]
-        varied = target.distinct > 0.5 * target.filled and not target.numeric
+        # A target that is empty throughout is for the reader of pairs to refuse.
+        varied = target.distinct >= VARIED * target.filled and not target.numeric
         others = [n for n in _class_like(seen) if n not in (source.name, target.name)]
         named = [n for n in others if n.lower() in LABELS and seen[n].repeats]
         sure = (first, second) in SURE and varied and not named

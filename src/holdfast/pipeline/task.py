@@ -6,6 +6,7 @@ from pathlib import Path
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
+from holdfast.data.chat_templates import is_template
 from holdfast.data.folders import is_image_folder
 from holdfast.data.passages import is_text_file
 from holdfast.data.shape import Shape, shape_of
@@ -16,6 +17,7 @@ from holdfast.recipe import DataPart, Recipe
 CLASSES, PAIRS, WRITING = "text-classification", "seq2seq", "causal-lm"
 PICTURES = "image-classification"
 OF_FORM = {"classes": CLASSES, "pair": PAIRS}
+WRITES: dict[Purpose, str] = {"encoder-decoder": PAIRS, "decoder": WRITING}
 SUITABLE = {
     PAIRS: "--model google/flan-t5-small (or t5-small, facebook/bart-base, a folder)",
     WRITING: "--model HuggingFaceTB/SmolLM2-135M (or gpt2, Qwen/Qwen2.5-0.5B, a folder)",
@@ -48,6 +50,8 @@ def _shape(data: DataPart) -> Shape:
     """What the rows, and the columns that the recipe names, say."""
     if data.label_kind is not None:
         return Shape("classes", f"data.label_kind is {data.label_kind}")
+    if data.template is not None and is_template(data.template):
+        return Shape("chat", "data.template is a template of chats")
     if data.messages is not None:
         return Shape("chat", f"data.messages names a column of chats: {data.messages}")
     if is_text_file(str(data.path)):
@@ -66,6 +70,8 @@ def _task(shape: Shape, purpose: Purpose | None) -> tuple[str, str]:
         return WRITING, f"{because}; the model is a decoder, which reads them as prompt and answer"
     if shape.form in ("instruction", "prompt") and purpose == "encoder-decoder":
         return PAIRS, f"{because}; the model is an encoder-decoder, which reads them as a pair"
+    if task == CLASSES and purpose in WRITES:
+        return task, f"{because}; if the model is to write texts, say --task {WRITES[purpose]}"
     return task, because
 
 

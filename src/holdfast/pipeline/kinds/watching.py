@@ -150,7 +150,7 @@ def told(recipe: Recipe, watch: Watch | None, train: Any, looks: int, work: int)
     """How written code is run, and what is written at the evaluation points."""
     decisions = (_written_at_looks(watch, train, looks, work),) if watch else ()
     language = recipe.generate.execute
-    if language is None:
+    if execution_of(recipe) is None or language is None:
         return decisions
     because = (
         "nobody has read it: limits on time, memory, files and processes; "
