@@ -38,8 +38,10 @@ REFUSED: dict[str, tuple[Callable[[int], Row], str, str]] = {
     "roles out of order": (
         lambda n: chat(("assistant", text(n)), ("user", text(n))), "roles out of order", "role"),
     "no answer": (lambda n: chat(("user", text(n))), "no answer", "assistant"),
-    "empty answers": (lambda n: chat(("user", text(n)), ("assistant", " ")), "empty answer", "chats"),
-    "unknown roles": (lambda n: chat(("user", text(n)), ("robot", "hm")), "no list of turns", "role"),
+    "empty answers": (
+        lambda n: chat(("user", text(n)), ("assistant", " ")), "empty answer", "chats"),
+    "unknown roles": (
+        lambda n: chat(("user", text(n)), ("robot", "hm")), "no list of turns", "role"),
     "instructions without answers": (
         lambda n: {"instruction": text(n), "output": ""}, "empty answer", "--label"),
 }  # fmt: skip

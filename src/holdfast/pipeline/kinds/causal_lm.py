@@ -38,7 +38,12 @@ from holdfast.models.layers import count_parameters
 from holdfast.pipeline.defaults import kind_of
 from holdfast.pipeline.folder import MODEL, RECIPE, RESULT, need_run
 from holdfast.pipeline.kinds.causal_score import answers_of, sample_of, score_rows, watched
-from holdfast.pipeline.kinds.generating import find_text_metric
+from holdfast.pipeline.kinds.generating import (
+    best_device,
+    find_text_metric,
+    prediction_lines,
+    the_run,
+)
 from holdfast.pipeline.kinds.watching import Watch, text_metric_of, watched_positions, watches
 from holdfast.pipeline.ready import Kind, Ready
 from holdfast.recipe import DataPart, Recipe, read_recipe
@@ -218,7 +223,7 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
     table = _rows(recipe, data, need_answer=True)
     examples = encode(table, tokenizer, recipe.model.max_length or LONGEST_ANSWER)
     task = CausalLM(tokenizer.pad_token_id or 0, recipe.train.pack)
-    losses, kept = measure_saved(network, task, examples, _device())
+    losses, kept = measure_saved(network, task, examples, best_device())
     groups = table.column("group") if table.has_groups else None
     return score_tokens(token_outputs(losses, kept, examples, groups)).to_json()
 
@@ -226,17 +231,10 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
 def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
     """One JSON object a row: ``row``, ``prediction`` (the answer to the last question, or how the
     text goes on) and ``confidence``, the geometric mean of its tokens' probabilities."""
-    for run in runs:
-        need_run(run)
-    if len(runs) > 1:
-        raise RecipeError(
-            "holdfast predict", "averages classes, and these runs write texts", len(runs),
-            "Give one run.",
-        )  # fmt: skip
-    recipe = read_recipe(runs[0] / RECIPE)
-    network, tokenizer = load_saved_causal(runs[0] / MODEL)
-    network.to(_device())
-    plain = _of_plain_text(runs[0]) or not tokenizer.chat_template
+    run, recipe = the_run(runs)
+    network, tokenizer = load_saved_causal(run / MODEL)
+    network.to(best_device())
+    plain = _of_plain_text(run) or not tokenizer.chat_template
     if isinstance(data, str):
         table = _rows(recipe, data, need_answer=False)
         plain = form_of(table) == "text"
@@ -249,17 +247,7 @@ def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
     texts, sure = write_answers(
         network, tokenizer, ids, new_tokens=new, chat=not plain, beams=recipe.generate.beams
     )
-    return [
-        json.dumps({"row": int(row), "prediction": text,
-                    "confidence": round(float(p), 6) if p == p else None}, ensure_ascii=False)
-        for row, text, p in zip(table.column("row"), texts, sure, strict=True)
-    ]  # fmt: skip
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return prediction_lines(table.column("row"), texts, sure)
 
 
 def _of_plain_text(run: Path) -> bool:

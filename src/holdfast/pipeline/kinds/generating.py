@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import numpy as np
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Estimate, Ints
+from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.data.table import Table
 from holdfast.evaluate.tokens import TokenOutputs, score_tokens
+from holdfast.pipeline.folder import RECIPE, need_run
 from holdfast.pipeline.ready import Finish
+from holdfast.recipe import Recipe, read_recipe
 from holdfast.tasks.metrics import TEXT_METRICS, Metric
 from holdfast.tasks.metrics import find_text_metric as find_written
 from holdfast.tasks.token_losses import WATCHED
@@ -88,13 +91,26 @@ def texts_column(examples: Any, table: Table, name: str) -> list[str]:
     return column
 
 
-def refuse_several(runs: Sequence[Path]) -> None:
-    """Texts have no average."""
+def the_run(runs: Sequence[Path]) -> tuple[Path, Recipe]:
+    """The one finished run that writes, and its recipe. Texts have no average."""
+    for run in runs:
+        need_run(run)
     if len(runs) > 1:
         raise RecipeError(
             "holdfast predict", "cannot average the texts of several runs", len(runs),
             "Name one run.",
         )  # fmt: skip
+    return runs[0], read_recipe(runs[0] / RECIPE)
+
+
+def prediction_lines(rows: Iterable[Any], texts: Sequence[str], sure: Floats) -> list[str]:
+    """One JSON object a row: ``row``, the text as ``prediction``, and its ``confidence`` (null for
+    an empty text)."""
+    return [
+        json.dumps({"row": int(row), "prediction": text,
+                    "confidence": round(float(p), 6) if p == p else None}, ensure_ascii=False)
+        for row, text, p in zip(rows, texts, sure, strict=True)
+    ]  # fmt: skip
 
 
 def best_device() -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,9 @@ from holdfast.pipeline.folder import MODEL, RECIPE, need_run
 from holdfast.pipeline.kinds.generating import (
     best_device,
     find_text_metric,
-    refuse_several,
+    prediction_lines,
     texts_column,
+    the_run,
 )
 from holdfast.pipeline.kinds.seq2seq_score import (
     Side,
@@ -178,10 +178,7 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
 def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
     """One JSON object a row: ``row``, the generated text as ``prediction``, and ``confidence``,
     the geometric mean probability of its tokens."""
-    refuse_several(runs)
-    run = runs[0]
-    need_run(run)
-    recipe = read_recipe(run / RECIPE)
+    run, recipe = the_run(runs)
     network, tokenizer = load_saved_seq2seq(run / MODEL)
     table = _sources(recipe.data, data)
     examples = _encode_saved(table, tokenizer, recipe, need_target=False)
@@ -189,11 +186,7 @@ def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
     texts, sure = write_texts(
         network, tokenizer, examples, np.arange(len(examples)), writing, best_device()
     )
-    return [
-        json.dumps({"row": int(row), "prediction": text, "confidence": round(float(share), 6)},
-                   ensure_ascii=False)
-        for row, text, share in zip(examples.rows, texts, sure, strict=True)
-    ]  # fmt: skip
+    return prediction_lines(examples.rows, texts, sure)
 
 
 def _sources(part: DataPart, data: str | Sequence[str]) -> Table:
