@@ -26,7 +26,7 @@ from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Label
 
-TASKS = ("text-classification", "seq2seq", "causal-lm", "image-classification")
+Task = Literal["text-classification", "seq2seq", "causal-lm", "image-classification"]
 EMBEDDED = "embedded"
 
 
@@ -148,6 +148,11 @@ class GeneratePart(_Part):
     rows: int = Field(default=100, ge=0)
     beams: int = Field(default=1, ge=1)
     max_new_tokens: int | None = Field(default=None, ge=1)
+    watch: bool = False
+    execute: Literal["sql", "pandas"] | None = None
+    table: str | None = None
+    code_seconds: float = Field(default=5.0, gt=0)
+    code_memory_mb: int = Field(default=512, ge=16)
 
 
 class ControlPart(_Part):
@@ -187,9 +192,7 @@ class AlertPart(_Part):
 class Recipe(_Part):
     """Every setting of a run."""
 
-    task: Literal["text-classification", "seq2seq", "causal-lm", "image-classification"] = (
-        "text-classification"
-    )
+    task: Task | None = None
     seed: int = Field(default=0, ge=0)
     data: DataPart = DataPart()
     model: ModelPart = ModelPart()

@@ -10,7 +10,7 @@ import pytest
 
 import holdfast.tasks.metrics as room
 from holdfast.core.records import Outputs
-from holdfast.tasks.metrics import METRICS, Metric
+from holdfast.tasks.metrics import METRICS, TEXT_METRICS, Metric
 
 ALL = [pytest.param(metric, id=name) for name, metric in METRICS.items()]
 
@@ -34,9 +34,11 @@ def names(classes: int) -> tuple[str, ...]:
 
 
 def test_every_file_of_the_room_registers_a_metric() -> None:
-    helpers = {"__init__", "base", "custom"}
+    helpers = {"__init__", "base", "custom", "texts"}
     files = {path.stem for path in Path(room.__file__).parent.glob("*.py")} - helpers
-    used = {metric.function.__module__.rsplit(".", 1)[1] for metric in METRICS.values()}
+    functions = [metric.function for metric in METRICS.values()]
+    functions += [one.of_all or one.of_rows for one in TEXT_METRICS.values()]
+    used = {function.__module__.rsplit(".", 1)[1] for function in functions}
     assert files == used
 
 

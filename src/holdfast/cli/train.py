@@ -29,7 +29,9 @@ def command(
         ),
     ],
     model: Annotated[str | None, typer.Option(help="A Hugging Face name or folder.")] = None,
-    task: Annotated[str | None, typer.Option(help="text-classification.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Worked out from the rows and the model where left out.")
+    ] = None,
     text: Annotated[
         list[str] | None, typer.Option(help="The text column; twice for pairs.")
     ] = None,
@@ -85,16 +87,8 @@ def build_recipe(
         model={"name": model} if model else {},
     )
     extra = [f"seed={seed}"] if seed is not None else []
-    task = task or _task_of(source)
     extra += [f"task={task}"] if task else []
     return override(recipe, [*extra, *settings])
-
-
-def _task_of(source: str) -> str | None:
-    """The task of a source that shows it: a folder of pictures. ``--set task=…`` still wins."""
-    from holdfast.data.folders import is_image_folder
-
-    return "image-classification" if is_image_folder(source) else None
 
 
 def execute(

@@ -191,6 +191,7 @@ class Snapshot:
             "relative_update": self.relative_update, "distance": self.distance,
             "seconds": round(self.seconds, 3), "train_rows": int(self.train_losses.size),
             "valid_rows": int(self.valid_losses.size),
+            **({"outputs": self.outputs} if self.outputs else {}),
         })  # fmt: skip
         return record
 

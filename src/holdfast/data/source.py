@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,16 @@ def read_source(source: str | Path, encoding: str | None, config: str | None) ->
     return store(read_hub(HubName(hub.name, config or hub.config, hub.split)), str(source))
 
 
-def _read_file(path: Path, encoding: str | None) -> Raw:
+def read_first(source: str | Path, encoding: str | None, config: str | None) -> Raw:
+    """As ``read_source``, but of a file the first batch alone: enough to see what its columns are,
+    whatever its size."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return _read_file(path, encoding, batches=1)
+    return read_source(source, encoding, config)
+
+
+def _read_file(path: Path, encoding: str | None, batches: int | None = None) -> Raw:
     if path.is_dir():
         raise _folder(path)
     if not path.is_file():
@@ -38,7 +48,8 @@ def _read_file(path: Path, encoding: str | None) -> Raw:
     reader = find_reader(path)
     with reading(path):
         headed = reader.suffix in (".csv", ".tsv")
-        return store(_checked(path, reader, encoding), str(path), headed=headed)
+        rows = itertools.islice(_checked(path, reader, encoding), batches)
+        return store(rows, str(path), headed=headed)
 
 
 def _checked(path: Path, reader: Reader, encoding: str | None) -> Iterator[Batch]:

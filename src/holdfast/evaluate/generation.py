@@ -14,7 +14,8 @@ import numpy as np
 from holdfast.core.records import Estimate, Ints
 from holdfast.core.seeds import generator
 from holdfast.evaluate.copying import COUNTS, count_copies
-from holdfast.evaluate.overlap import OVERLAPS, need_packages, overlap_scores
+from holdfast.evaluate.overlap import OVERLAPS, estimate, need_packages, overlap_scores
+from holdfast.tasks.metrics import TextMetric, Texts
 
 SHOWN = 20
 SHOWN_CHARACTERS = 1500
@@ -29,7 +30,7 @@ __all__ = [
 class Generated:
     """Texts of some rows: ``rows`` source positions, the ``sources`` they were made from, their
     ``references``, the ``texts`` of the trained model and of the ``untuned`` one (``None`` where it
-    was not asked), and ``groups`` or ``None``; all [n]."""
+    was not asked), ``groups`` or ``None``, the ``tables`` that written code runs on; all [n]."""
 
     rows: Ints
     sources: Sequence[str]
@@ -37,6 +38,7 @@ class Generated:
     texts: Sequence[str]
     untuned: Sequence[str] | None = None
     groups: object = None
+    tables: Sequence[str | None] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -49,13 +51,19 @@ def sample_positions(n: int, most: int, seed: int, *names: str) -> Ints:
 
 
 def score_generated(
-    made: Generated, *, seed: int = 0, level: float = 0.95, untuned: bool = False
-) -> dict[str, Estimate]:
-    """The metrics of ``overlap_scores`` for the trained model's texts, or the ``untuned`` one's."""
+    made: Generated, *, seed: int = 0, level: float = 0.95, untuned: bool = False,
+    extra: Sequence[TextMetric] = (),
+) -> dict[str, Estimate]:  # fmt: skip
+    """The metrics of ``overlap_scores``, and the ``extra`` ones, for the trained model's texts or
+    the ``untuned`` one's."""
     texts = made.untuned if untuned else made.texts
     if texts is None:
         return {}
-    return overlap_scores(made.references, texts, groups=made.groups, seed=seed, level=level)
+    scores = overlap_scores(made.references, texts, groups=made.groups, seed=seed, level=level)
+    written = Texts(made.references, texts, made.sources, made.tables)
+    for metric in extra:
+        scores[metric.name] = estimate(metric, written, groups=made.groups, seed=seed, level=level)
+    return scores
 
 
 def generations_block(

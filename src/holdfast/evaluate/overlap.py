@@ -1,40 +1,37 @@
-"""Generated texts against their references: ROUGE, BLEU, chrF and exact match, with intervals.
+"""Generated texts against their references, with intervals: ROUGE, BLEU, chrF, exact match, and
+whatever other metric of texts a recipe names.
 
-All are in [0, 1]. ROUGE is the mean F1 over rows (rouge-score, with stemming); BLEU and chrF are
-of the whole sample (sacrebleu, its defaults), so that a resample adds the counts of its rows.
+The numbers themselves are ``tasks/metrics/overlap.py``'s. BLEU and chrF are of the whole sample, so
+that a resample adds the counts of its rows.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import re
+import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from holdfast.core.errors import MachineError
-from holdfast.core.records import Estimate, Floats
+from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.evaluate.resample import Units, bootstrap_notes, to_estimate, undefined
-from holdfast.evaluate.score import rate_estimate
+from holdfast.evaluate.score import CALLS_FOR_OWN, rate_estimate
 from holdfast.stats.bootstrap import bootstrap, group_codes
+from holdfast.tasks.metrics.overlap import (
+    ROUGES,
+    need_packages,
+    rouge_rows,
+    sacrebleu_metric,
+    same_rows,
+)
+from holdfast.tasks.metrics.texts import TextMetric, Texts
 
-ROUGES = {"rouge1": "rouge1", "rouge2": "rouge2", "rougeL": "rouge_l", "rougeLsum": "rouge_lsum"}
 OVERLAPS = (*ROUGES.values(), "bleu", "chrf", "exact_match")
 RESAMPLES = 1000
-FOREIGN_SHARE = 0.02
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+")
-_WORD = re.compile(r"\w+")
-_WHITE = re.compile(r"\s+")
 
-
-class _AnyScript:
-    """Words of every script, lower-case; rouge-score's own tokenizer keeps ASCII alone."""
-
-    def tokenize(self, text: str) -> list[str]:
-        return _WORD.findall(text.lower())
+__all__ = [
+    "OVERLAPS", "estimate", "need_packages", "overlap_scores", "rouge_rows",
+]  # fmt: skip
 
 
 def overlap_scores(
@@ -49,42 +46,68 @@ def overlap_scores(
     """
     if not len(references):
         return dict.fromkeys(OVERLAPS, undefined("there are no rows"))
-    codes = group_codes(groups, len(references))
-    units = Units(codes, int(codes.max()) + 1, groups is not None)
+    units = _units(groups, len(references))
     scores = _rouge(references, generated, units, seed, level, resamples)
     for name in ("bleu", "chrf"):
         scores[name] = _corpus(name, references, generated, units, seed, level, resamples)
-    same = [_plain(a) == _plain(b) for a, b in zip(references, generated, strict=True)]
-    scores["exact_match"] = rate_estimate(np.asarray(same), units, level)
+    scores["exact_match"] = rate_estimate(same_rows(references, generated) == 1, units, level)
     return scores
 
 
-def need_packages() -> None:
-    """Refuse, before anything is trained, a machine without the packages that score texts.
+def estimate(
+    metric: TextMetric, made: Texts, *, groups: object = None, seed: int = 0, level: float = 0.95
+) -> Estimate:
+    """Any metric of texts with its interval: Wilson's for a rate (by groups, at the effective
+    number of rows), else BCa from 300 resamples of rows or groups, since it is called for each.
 
-    Raises ``MachineError`` where rouge-score or sacrebleu is absent.
+    Rows of which a rate is undefined are left out, and the note counts them.
     """
-    for package in ("rouge_score", "sacrebleu"):
-        if importlib.util.find_spec(package) is None:
-            raise MachineError(
-                "the scores of generated texts", f"need the package {package}", None,
-                "pip install 'holdfast[text]', or generate nothing: --set generate.rows=0.",
-            )  # fmt: skip
+    if not len(made):
+        return undefined("there are no rows")
+    units = _units(groups, len(made))
+    if metric.rate and metric.of_rows is not None:
+        return _rate(metric, metric.of_rows(made), groups, level)
+    value = metric.compute(made)
+    if value is None:
+        return undefined(metric.undefined)
+
+    def one_by_one(weights: Floats) -> Floats:
+        counts = units.spread(weights).astype(np.int64)
+        return np.array([_resampled(metric, made, line) for line in counts])
+
+    result = bootstrap(
+        one_by_one, units.multiplicity, seed=generator(seed, "bootstrap", metric.name),
+        level=level, resamples=CALLS_FOR_OWN, blocks=100,
+    )  # fmt: skip
+    return to_estimate(result, 0, level, bootstrap_notes(units))
 
 
-def rouge_rows(references: Sequence[str], generated: Sequence[str]) -> tuple[Floats, bool]:
-    """F1 of ROUGE-1, -2, -L and -Lsum a row [n, 4], and whether the words of every script were
-    read, without stemming (where over 2 % of the references' letters are not ASCII)."""
-    rouge: Any = importlib.import_module("rouge_score.rouge_scorer")
-    foreign = not _mostly_ascii(references)
-    scorer = rouge.RougeScorer(
-        list(ROUGES), use_stemmer=not foreign, tokenizer=_AnyScript() if foreign else None
-    )
-    rows = np.zeros((len(references), len(ROUGES)))
-    for i, (reference, text) in enumerate(zip(references, generated, strict=True)):
-        found = scorer.score(_sentences(reference), _sentences(text))
-        rows[i] = [found[name].fmeasure for name in ROUGES]
-    return rows, foreign
+def _rate(metric: TextMetric, rows: Floats, groups: object, level: float) -> Estimate:
+    known = np.isfinite(rows)
+    if not known.any():
+        return undefined(metric.undefined)
+    kept = None if groups is None else np.asarray(groups, dtype=object)[known]
+    found = rate_estimate(rows[known] == 1, _units(kept, int(known.sum())), level)
+    if known.all():
+        return found
+    left = f"{int((~known).sum())} rows left out: {metric.undefined}"
+    note = "; ".join([left, *filter(None, [found.note])])
+    return Estimate(found.value, found.low, found.high, level, note=note)
+
+
+def _resampled(metric: TextMetric, made: Texts, counts: Ints) -> float:
+    rows = np.repeat(np.arange(len(counts)), counts)
+    try:
+        value = metric.compute(made.take(rows))
+    # As for classes: a user's function may refuse a resample, which the note counts.
+    except Exception:
+        return math.nan
+    return math.nan if value is None else value
+
+
+def _units(groups: object, n: int) -> Units:
+    codes = group_codes(groups, n)
+    return Units(codes, int(codes.max()) + 1, groups is not None)
 
 
 def _rouge(
@@ -112,7 +135,7 @@ def _corpus(
     level: float, resamples: int,
 ) -> Estimate:  # fmt: skip
     """BLEU or chrF: the counts of the rows are added, then the score is computed."""
-    metric = _sacrebleu(name)
+    metric = sacrebleu_metric(name)
     # The counts of each row have no public name in sacrebleu; its own bootstrap reads them here.
     counts = np.asarray(metric._extract_corpus_statistics(list(generated), [list(references)]))
 
@@ -126,22 +149,3 @@ def _corpus(
         resamples=resamples, blocks=200,
     )  # fmt: skip
     return to_estimate(result, 0, level, bootstrap_notes(units))
-
-
-def _sacrebleu(name: str) -> Any:
-    metrics: Any = importlib.import_module("sacrebleu.metrics")
-    return metrics.BLEU(force=True) if name == "bleu" else metrics.CHRF()
-
-
-def _mostly_ascii(texts: Sequence[str]) -> bool:
-    letters = "".join(word for text in texts for word in _WORD.findall(text))
-    foreign = sum(not letter.isascii() for letter in letters)
-    return foreign <= FOREIGN_SHARE * len(letters)
-
-
-def _sentences(text: str) -> str:
-    return _SENTENCE_END.sub("\n", text.strip())
-
-
-def _plain(text: str) -> str:
-    return _WHITE.sub(" ", text).strip()

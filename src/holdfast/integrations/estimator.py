@@ -106,7 +106,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _recipe(self) -> Recipe:
         given = [f"{key}={value}" for key, value in (self.settings or {}).items()]
-        recipe = Recipe().changed(model={"name": self.model})
+        recipe = Recipe(task="text-classification").changed(model={"name": self.model})
         return override(recipe, [f"seed={self.random_state}", *given])
 
     def _divide(self, texts: list[Any], labels: Any, groups: Sequence[Any] | None) -> Splits:

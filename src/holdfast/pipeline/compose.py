@@ -27,14 +27,16 @@ from holdfast.pipeline.fits import check_fit
 from holdfast.pipeline.folder import CHECKPOINTS
 from holdfast.pipeline.frozen import keep_prefix
 from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.kinds.watching import Watch, told, writer
 from holdfast.pipeline.ready import Kind, Ready
 from holdfast.pipeline.size import model_size
+from holdfast.pipeline.task import with_task
 from holdfast.recipe import Recipe
 from holdfast.tasks.metrics import Metric
 from holdfast.train.checkpoint import LEAST_SECONDS, CheckpointStore
 from holdfast.train.examples import ExampleHistory
 from holdfast.train.journal import Journal
-from holdfast.train.machine import choose_machine, several_on_processor
+from holdfast.train.machine import MachineChoice, choose_machine, several_on_processor
 from holdfast.train.plan import Phase, Plan, check_phase, evaluation_points
 from holdfast.train.prefix_cache import PrefixCache
 from holdfast.train.run import Job
@@ -47,6 +49,7 @@ SHORT_TOKENS = 256
 
 def make_ready(recipe: Recipe, splits: Splits, run: Path | None = None) -> Ready:
     """Load the model, let the machine and the table of defaults decide, encode, and plan."""
+    recipe, _ = with_task(recipe)
     kind, wanted = kind_of(recipe.task), recipe.train
     machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul)
     recipe = settle_quantize(recipe)
@@ -54,47 +57,67 @@ def make_ready(recipe: Recipe, splits: Splits, run: Path | None = None) -> Ready
     compute_in(loaded.network, machine.precision)
     loaded_at = time.perf_counter()
     total, _ = count_parameters(loaded.network)
-    line = getattr(loaded, "line", None)
-    recipe, chosen = resolve(recipe, total, len(splits.train), line)
-    recipe = recipe.changed(
-        train={
-            "threads": machine.threads,
-            "precision": machine.precision,
-            "matmul": machine.matmul,
-        },
-        model={"max_length": loaded.max_length, **kind_settings(loaded)},
-    )
-    frozen = freeze_part(loaded.network, recipe.model.freeze)
-    if machine.matmul == "onednn":
-        use_onednn(loaded.network)
-    saving = checkpoint_activations(loaded.network, recipe.train.checkpoint_activations)
+    recipe, chosen = _resolved(recipe, loaded, machine, total, len(splits.train))
+    changed = _prepared(loaded.network, recipe, machine)
     train, valid = (kind.encode(s.table, loaded, recipe) for s in (splits.train, splits.valid))
-    _check_names(recipe)
-    phases = phases_of(recipe, total, len(train), line)
-    for phase in phases:
-        check_phase(phase)
-    at, probe, because = evaluation_points(phases, len(train), len(valid), recipe.train.evaluations)
+    plan, points = _planned(recipe, loaded, total, train, valid)
     attention = _choose_attention(loaded, train)
     metric = _metric(recipe, kind, len(splits.train.table.classes))
+    watch = kind.watch(loaded, splits, train, valid, recipe, plan.probe_rows)
     size, oversized = model_size(loaded.network, train)
     task = kind.make_task(loaded, splits.train.table, recipe, metric)
-    need, memory, tight = check_fit(loaded.network, task, train, phases, machine.precision)
-    plan = Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes)
+    need, memory, tight = check_fit(loaded.network, task, train, plan.phases, machine.precision)
     kept = keep_prefix(
         recipe.train.cache_frozen, loaded.network, task, train, valid, plan, machine.precision,
         _cache_folder(run),
     )  # fmt: skip
     recipe = recipe.changed(train={"cache_frozen": kept.setting})
-    decisions = (
-        *loaded.decisions, *machine.decisions, *chosen, *frozen, *kept.decisions, *saving,
-        *attention, size, memory, Decision("evaluation points", f"{len(at)}", because),
-    )  # fmt: skip
+    line = getattr(loaded, "line", None)
     return Ready(
         kind=kind, recipe=recipe, loaded=loaded, task=task, train=train, valid=valid, need=need,
-        plan=plan, decisions=decisions, prefix=kept.prefix,
+        plan=plan, metric=metric, loaded_at=loaded_at, watch=watch, prefix=kept.prefix,
+        decisions=(*loaded.decisions, *machine.decisions, *chosen, *changed, *kept.decisions,
+                   *attention, size, memory, points, *_told(recipe, watch, train, plan)),
         findings=(*unusual(recipe, total, line), *oversized, *tight, *kind.notices(train, loaded)),
-        metric=metric, loaded_at=loaded_at,
     )  # fmt: skip
+
+
+def _resolved(
+    recipe: Recipe, loaded: Any, machine: MachineChoice, parameters: int, rows: int
+) -> tuple[Recipe, tuple[Decision, ...]]:
+    """The recipe with nothing left open, and why."""
+    recipe, chosen = resolve(recipe, parameters, rows, getattr(loaded, "line", None))
+    decided = {"threads": machine.threads, "precision": machine.precision,
+               "matmul": machine.matmul}  # fmt: skip
+    model = {"max_length": loaded.max_length, **kind_settings(loaded)}
+    recipe = recipe.changed(train=decided, model=model)
+    _check_names(recipe)
+    return recipe, chosen
+
+
+def _prepared(network: Any, recipe: Recipe, machine: MachineChoice) -> tuple[Decision, ...]:
+    """Freeze what does not learn, and change how the network computes, not what."""
+    frozen = freeze_part(network, recipe.model.freeze)
+    if machine.matmul == "onednn":
+        use_onednn(network)
+    return (*frozen, *checkpoint_activations(network, recipe.train.checkpoint_activations))
+
+
+def _planned(
+    recipe: Recipe, loaded: Any, parameters: int, train: Any, valid: Any
+) -> tuple[Plan, Decision]:
+    """The phases, and where the run looks at itself."""
+    phases = phases_of(recipe, parameters, len(train), getattr(loaded, "line", None))
+    for phase in phases:
+        check_phase(phase)
+    at, probe, because = evaluation_points(phases, len(train), len(valid), recipe.train.evaluations)
+    plan = Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes)
+    return plan, Decision("evaluation points", f"{len(at)}", because)
+
+
+def _told(recipe: Recipe, watch: Watch | None, train: Any, plan: Plan) -> tuple[Decision, ...]:
+    work = sum(phase.steps * phase.rows_per_step for phase in plan.phases)
+    return told(recipe, watch, train, len(plan.evaluate_at), work)
 
 
 def _check_names(recipe: Recipe) -> None:
@@ -117,7 +140,8 @@ def make_job(
         network=ready.loaded.network, task=ready.task, train=ready.train, valid=ready.valid,
         plan=ready.plan, accelerator=accelerator, groups=_groups, optimizer=build_optimizer,
         schedule=build_schedule, choose=choice(ready), monitor=plain_rule,
-        advisor=_advisor(ready), terms={p.name: ready.kind.terms(p) for p in ready.plan.phases},
+        advisor=_advisor(ready), write=writer(ready.watch, accelerator) if ready.watch else None,
+        terms={p.name: ready.kind.terms(p) for p in ready.plan.phases},
         listeners=(
             *own, *_histories(ready, accelerator), *_alerts(ready, run if writes else None, tell),
             *listeners,

@@ -75,7 +75,7 @@ def _train(
         recipe = read_recipe(run / RECIPE)
         tell(Decision("resumed", str(run), f"every setting is that of its {RECIPE}"))
     divided = load_and_divide(recipe, tell)
-    ready = make_ready(absolute(recipe, divided.table), divided.splits, run)
+    ready = make_ready(absolute(divided.recipe, divided.table), divided.splits, run)
     tell_all(tell, ready.decisions, ready.findings)
     accelerator = make_accelerator(str(ready.recipe.train.precision))
     begun = _remember(run, ready, divided, again) if accelerator.is_main_process else {}

@@ -29,7 +29,7 @@ def preview(recipe: Recipe, tell: Tell = lambda _: None) -> dict[str, Any]:
     Nothing is written.
     """
     divided = load_and_divide(recipe, tell)
-    ready = make_ready(recipe, divided.splits)
+    ready = make_ready(divided.recipe, divided.splits)
     tell_all(tell, ready.decisions, ready.findings)
     splits = divided.splits
     decisions: tuple[Decision, ...] = (*divided.decisions, *ready.decisions)

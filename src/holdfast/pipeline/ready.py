@@ -17,6 +17,7 @@ from holdfast.tasks.metrics import Metric, find_metric
 from holdfast.train.plan import Phase, Plan
 
 if TYPE_CHECKING:
+    from holdfast.pipeline.kinds.watching import Watch
     from holdfast.tasks.base import Examples, Task
     from holdfast.train.loop import Fitted
     from holdfast.train.run import Job
@@ -28,7 +29,8 @@ class Ready:
 
     ``loaded`` is what the kind's loader gave: ``network``, ``tokenizer`` (or processor),
     ``max_length``, ``decisions`` and ``facts``; ``need`` is the estimate of its memory;
-    ``prefix`` are the frozen first layers whose outputs are kept, if they are.
+    ``prefix`` are the frozen first layers whose outputs are kept, if they are; ``watch`` what is
+    written at the evaluation points.
     """
 
     kind: Kind
@@ -44,6 +46,7 @@ class Ready:
     loaded_at: float
     need: Need
     prefix: Prefix | None = None
+    watch: Watch | None = None
 
     @property
     def own_metric(self) -> bool:
@@ -88,6 +91,13 @@ def no_sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
     return {}, ()
 
 
+def no_watch(
+    loaded: Any, splits: Splits, train: Any, valid: Any, recipe: Recipe, probe_rows: int
+) -> None:
+    """A task that writes no text."""
+    return
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What differs between tasks when the parts are put together: functions, no inheritance.
@@ -98,7 +108,8 @@ class Kind:
     ``save`` the network into a folder, returning facts; ``score`` the opened test rows;
     ``evaluate`` a finished run on other rows; ``predict`` with one run or the average of several.
     ``sides`` names the validation and test rows that a source itself brings, with the reason.
-    ``find_metric`` a criterion of ``train.metric`` by its name.
+    ``find_metric`` a criterion of ``train.metric`` by its name; ``watch`` what texts are written at
+    the evaluation points.
     """
 
     name: str
@@ -115,3 +126,4 @@ class Kind:
     predict: Callable[[Sequence[Path], str | Sequence[str]], list[str]]
     sides: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides
     find_metric: Callable[[str], Metric] = find_metric
+    watch: Callable[[Any, Splits, Any, Any, Recipe, int], Watch | None] = no_watch

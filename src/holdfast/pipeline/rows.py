@@ -12,7 +12,9 @@ from holdfast.core.records import Decision, Finding
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.table import Splits, Table
 from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.kinds.watching import with_tables
 from holdfast.pipeline.ready import Kind
+from holdfast.pipeline.task import with_task
 from holdfast.recipe import DataPart, Recipe
 from holdfast.split.divide import divide
 
@@ -21,9 +23,11 @@ Tell = Callable[[Decision | Finding], None]
 
 @dataclass(frozen=True, slots=True)
 class Divided:
-    """The rows, divided, with everything that was found and decided on the way. ``given`` are the
-    validation and test rows that came in files of their own."""
+    """The rows, divided, with everything that was found and decided on the way. ``recipe`` says of
+    which task they are; ``given`` are the validation and test rows that came in files of their
+    own."""
 
+    recipe: Recipe
     table: Table
     given: tuple[Table, ...]
     splits: Splits
@@ -33,18 +37,22 @@ class Divided:
 
 def load_and_divide(recipe: Recipe, tell: Tell = lambda _: None) -> Divided:
     """Load, audit and divide the rows that the recipe names."""
-    data = recipe.data
-    if data.path is None:
+    if recipe.data.path is None:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
-    kind = kind_of(recipe.task)
-    read = kind.read
-    table = read(data.path, data, None)
+    recipe, worked_out = with_task(recipe)
+    tell_all(tell, worked_out, ())
+    data, kind = recipe.data, kind_of(recipe.task)
+
+    def read(source: str, like: Table | None) -> Table:
+        return with_tables(kind.read(source, data, like), recipe)
+
+    table = read(str(data.path), None)
     tell_all(tell, table.decisions, table.findings)
     audited = audit_table(table)
     tell_all(tell, (), audited)
     sides, companions = _sides(data, kind)
     tell_all(tell, companions, ())
-    given = {name: read(source, data, table) for name, source in sides.items()}
+    given = {name: read(source, table) for name, source in sides.items()}
     if not data.split.test and "test" not in given:
         raise RecipeError(
             "data.split.test", "must be above 0 where no test rows are given", 0,
@@ -54,8 +62,8 @@ def load_and_divide(recipe: Recipe, tell: Tell = lambda _: None) -> Divided:
     splits = divide(table, seed=recipe.seed, fractions=shares, **given)
     tell_all(tell, splits.decisions, splits.findings)
     findings = (*table.findings, *audited, *splits.findings)
-    decisions = (*table.decisions, *companions, *splits.decisions)
-    return Divided(table, tuple(given.values()), splits, findings, decisions)
+    decisions = (*worked_out, *table.decisions, *companions, *splits.decisions)
+    return Divided(recipe, table, tuple(given.values()), splits, findings, decisions)
 
 
 def tell_all(tell: Tell, decisions: Sequence[Decision], findings: Sequence[Finding]) -> None:

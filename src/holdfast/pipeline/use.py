@@ -25,7 +25,7 @@ def predict_lines(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
     """
     for run in runs:
         need_run(run)
-    tasks = sorted({read_recipe(run / RECIPE).task for run in runs})
+    tasks = sorted({str(read_recipe(run / RECIPE).task) for run in runs})
     if len(tasks) > 1:
         raise RecipeError(
             "holdfast predict", "averages only runs of the same task", tasks,

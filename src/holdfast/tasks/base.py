@@ -43,6 +43,15 @@ class Measured:
     logits: Floats | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a model wrote for a fixed sample of two sets of rows, ``train`` and ``valid``: numbers
+    by metric, and the shares of texts that copy, repeat or say nothing."""
+
+    metrics: dict[str, dict[str, float]]
+    shares: dict[str, dict[str, float]]
+
+
 class Task(Protocol):
     """Rows to batches, model output to per-example losses, outputs to numbers."""
 

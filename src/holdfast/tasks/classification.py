@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,6 +36,45 @@ class Labelled(Protocol):
 
     @property
     def labels(self) -> Ints: ...
+
+
+class Classification(ABC):
+    """The task's side of the loop but for the batches, which a task with its own kind of rows
+    makes. ``metrics`` are named functions of ``Outputs`` that every snapshot computes on both sets.
+    """
+
+    metrics: Metrics
+
+    @abstractmethod
+    def collate(self, examples: Any, positions: Sequence[int] | Ints) -> Batch:
+        """A padded batch of these rows, ``labels`` among its tensors."""
+
+    def forward(self, network: Any, batch: Batch) -> Output:
+        """Logits and features; see ``classify``."""
+        return classify(network, batch)
+
+    def losses(self, output: Any, batch: Batch) -> torch.Tensor:
+        """Cross-entropy per row [batch], in nats."""
+        return class_losses(output, batch)
+
+    def weights(self, examples: Any, positions: Sequence[int] | Ints) -> Floats:
+        """Every row weighs the same."""
+        return np.ones(len(positions))
+
+    def join(self, outputs: Sequence[Any], batches: Sequence[Batch]) -> tuple[Output, Batch]:
+        """See ``join_outputs``."""
+        return join_outputs(outputs, batches)
+
+    def keep(self, output: Any, batch: Batch) -> torch.Tensor:
+        """The logits [batch, classes]."""
+        logits: torch.Tensor = output.logits.float()
+        return logits
+
+    def measure(
+        self, losses: Floats, kept: Floats, examples: Any, positions: Sequence[int] | Ints
+    ) -> Measured:
+        """See ``measure_classes``."""
+        return measure_classes(losses, kept, examples, positions, self.metrics)
 
 
 def features_of(network: Any, batch: Batch) -> torch.Tensor:

@@ -8,21 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.core.records import Floats, Ints
-from holdfast.tasks.base import Batch, Measured
-from holdfast.tasks.classification import (
-    Metrics,
-    Output,
-    class_losses,
-    classify,
-    join_outputs,
-    measure_classes,
-)
+from holdfast.core.records import Ints
+from holdfast.tasks.base import Batch
+from holdfast.tasks.classification import Classification, Metrics
 from holdfast.tasks.pixels import Pixels
 
 if TYPE_CHECKING:
-    import torch
-
     from holdfast.data.table import Table
 
 
@@ -53,9 +44,8 @@ def encode_images(table: Table, processor: Any, channels: int) -> EncodedImages:
 
 
 @dataclass(frozen=True)
-class ImageClassification:
-    """The task's side of the loop. ``metrics`` are named functions of ``Outputs`` that every
-    snapshot computes on both sets."""
+class ImageClassification(Classification):
+    """The task's side of the loop; see ``Classification``."""
 
     classes: tuple[str, ...]
     metrics: Metrics = field(default_factory=dict)
@@ -68,30 +58,3 @@ class ImageClassification:
         chosen = np.asarray(positions, dtype=np.int64)
         labels = torch.from_numpy(examples.labels[chosen])
         return {"pixel_values": examples.pixels(chosen), "labels": labels}
-
-    def forward(self, network: Any, batch: Batch) -> Output:
-        """Logits and features; see ``classification.classify``."""
-        return classify(network, batch)
-
-    def losses(self, output: Any, batch: Batch) -> torch.Tensor:
-        """Cross-entropy per row [batch], in nats."""
-        return class_losses(output, batch)
-
-    def weights(self, examples: EncodedImages, positions: Sequence[int] | Ints) -> Floats:
-        """Every row weighs the same."""
-        return np.ones(len(positions))
-
-    def join(self, outputs: Sequence[Any], batches: Sequence[Batch]) -> tuple[Output, Batch]:
-        """See ``classification.join_outputs``."""
-        return join_outputs(outputs, batches)
-
-    def keep(self, output: Any, batch: Batch) -> torch.Tensor:
-        """The logits [batch, classes]."""
-        logits: torch.Tensor = output.logits.float()
-        return logits
-
-    def measure(
-        self, losses: Floats, kept: Floats, examples: EncodedImages, positions: Sequence[int] | Ints
-    ) -> Measured:
-        """See ``classification.measure_classes``."""
-        return measure_classes(losses, kept, examples, positions, self.metrics)

@@ -9,20 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.records import Floats, Ints
-from holdfast.tasks.base import Batch, Measured
-from holdfast.tasks.classification import (
-    Metrics,
-    Output,
-    class_losses,
-    classify,
-    join_outputs,
-    measure_classes,
-)
+from holdfast.core.records import Ints
+from holdfast.tasks.base import Batch
+from holdfast.tasks.classification import Classification, Metrics
 
 if TYPE_CHECKING:
-    import torch
-
     from holdfast.data.table import Table
 
 ENCODE_ROWS = 4096
@@ -90,9 +81,8 @@ def _count_truncated(encoded: Any) -> int:
 
 
 @dataclass(frozen=True)
-class TextClassification:
-    """The task's side of the loop. ``metrics`` are named functions of ``Outputs`` that every
-    snapshot computes on both sets."""
+class TextClassification(Classification):
+    """The task's side of the loop; see ``Classification``."""
 
     pad_id: int
     classes: tuple[str, ...]
@@ -119,30 +109,3 @@ class TextClassification:
             types = np.where(inside, examples.types[source], 0).astype(np.int64)
             batch["token_type_ids"] = torch.from_numpy(types)
         return batch
-
-    def forward(self, network: Any, batch: Batch) -> Output:
-        """Logits and features; see ``classification.classify``."""
-        return classify(network, batch)
-
-    def losses(self, output: Any, batch: Batch) -> torch.Tensor:
-        """Cross-entropy per row [batch], in nats."""
-        return class_losses(output, batch)
-
-    def weights(self, examples: EncodedTexts, positions: Sequence[int] | Ints) -> Floats:
-        """Every row weighs the same."""
-        return np.ones(len(positions))
-
-    def join(self, outputs: Sequence[Any], batches: Sequence[Batch]) -> tuple[Output, Batch]:
-        """See ``classification.join_outputs``."""
-        return join_outputs(outputs, batches)
-
-    def keep(self, output: Any, batch: Batch) -> torch.Tensor:
-        """The logits [batch, classes]."""
-        logits: torch.Tensor = output.logits.float()
-        return logits
-
-    def measure(
-        self, losses: Floats, kept: Floats, examples: EncodedTexts, positions: Sequence[int] | Ints
-    ) -> Measured:
-        """See ``classification.measure_classes``."""
-        return measure_classes(losses, kept, examples, positions, self.metrics)

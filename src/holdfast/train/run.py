@@ -26,7 +26,7 @@ from holdfast.train.prefix_cache import Passes, PrefixCache
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from holdfast.tasks.base import Task
+    from holdfast.tasks.base import Task, Written
 
 MARK_CHUNK = 1 << 20
 
@@ -38,7 +38,8 @@ class Job:
     ``decisions`` were made on the way here; the journal begins with them.
     ``groups`` turns a phase into parameter groups (``params``, ``lr``, ``weight_decay``), or none
     where nothing learns; ``choose`` gives the place in the history of the state to keep, which is
-    the newest or the one kept before. ``cache`` keeps the outputs of frozen first layers.
+    the newest or the one kept before; ``write`` lets the network write texts at every evaluation
+    point, where that is asked for. ``cache`` keeps the outputs of frozen first layers.
     """
 
     network: Any
@@ -53,6 +54,7 @@ class Job:
     choose: Callable[[Sequence[Snapshot]], int]
     monitor: Monitor
     advisor: Advisor | None = None
+    write: Callable[[Any], Written] | None = None
     terms: Mapping[str, Sequence[LossTerm]] = field(default_factory=dict)
     listeners: Sequence[Any] = ()
     decisions: Sequence[Decision] = ()

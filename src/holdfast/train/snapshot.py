@@ -9,16 +9,19 @@ import numpy as np
 import torch
 
 from holdfast.core.records import Ints, Snapshot
-from holdfast.tasks.base import Measured
+from holdfast.tasks.base import Measured, Written
 
 if TYPE_CHECKING:
     from holdfast.train.run import Run
+
+NOTHING = Written({"train": {}, "valid": {}}, {})
 
 
 def take_snapshot(run: Run) -> Snapshot:
     """Measure the train probe and the validation rows, and how far the weights have moved."""
     probe = measure(run, run.job.train, run.probe)
     valid = measure(run, run.job.valid, np.arange(len(run.job.valid)))
+    written = run.job.write(run.network) if run.job.write else NOTHING
     now = run.learning_tensors()
     if not run.history:
         # Copies of the weights are the largest thing beside the model, so one serves both.
@@ -31,12 +34,14 @@ def take_snapshot(run: Run) -> Snapshot:
         step=run.step, epoch=round(run.epoch, 6), examples_seen=run.examples_seen,
         phase=run.phase.name if run.step else "start",
         train_losses=probe.losses, valid_losses=valid.losses,
-        train_metrics=probe.metrics, valid_metrics=valid.metrics,
+        train_metrics={**probe.metrics, **written.metrics["train"]},
+        valid_metrics={**valid.metrics, **written.metrics["valid"]},
         refined_loss=valid.refined_loss, temperature=valid.temperature,
         learning_rate=run.learning_rate,
         gradient_norm=float(np.mean(norms)) if norms else None,
         relative_update=moved if run.step else None, distance=distance, seconds=run.seconds,
         train_correct=probe.correct, valid_correct=valid.correct, valid_logits=valid.logits,
+        outputs=written.shares or None,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from holdfast.core.discovery import nearest
-from holdfast.core.errors import RecipeError
+from holdfast.core.errors import Defect, RecipeError
 
 if TYPE_CHECKING:
     from holdfast.pipeline.ready import Kind
@@ -19,8 +19,10 @@ MODULES = {
 }
 
 
-def kind_of(task: str) -> Kind:
+def kind_of(task: str | None) -> Kind:
     """The kind that a recipe's ``task`` names; its libraries are imported now."""
+    if task is None:
+        raise Defect("a recipe's task", "was not worked out before it was asked for")
     if task not in MODULES:
         raise RecipeError("task", "is not known", task, nearest(task, list(MODULES)))
     kind: Kind = importlib.import_module(MODULES[task]).KIND

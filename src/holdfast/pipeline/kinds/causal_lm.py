@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.chat import chats_from_prompts, form_of, load_chats, same_form
 from holdfast.data.chat_templates import choose_template
-from holdfast.data.table import Table
+from holdfast.data.table import Splits, Table
 from holdfast.evaluate.causal import (
     LONGEST_ANSWER,
+    answer_length,
     closing,
     measure_saved,
     prompts_of,
@@ -35,7 +38,14 @@ from holdfast.models.layers import count_parameters
 from holdfast.pipeline.adapters import quantize_spec
 from holdfast.pipeline.defaults import kind_of
 from holdfast.pipeline.folder import MODEL, RECIPE, RESULT, need_run
-from holdfast.pipeline.kinds.causal_score import score_rows
+from holdfast.pipeline.kinds.causal_score import answers_of, sample_of, score_rows, watched
+from holdfast.pipeline.kinds.generating import (
+    best_device,
+    find_text_metric,
+    prediction_lines,
+    the_run,
+)
+from holdfast.pipeline.kinds.watching import Watch, text_metric_of, watched_positions, watches
 from holdfast.pipeline.ready import Kind, Ready
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.tasks.causal_lm import CausalLM, EncodedTokens, encode
@@ -88,11 +98,6 @@ def load(recipe: Recipe, table: Table) -> Loaded:
 
 def _check(recipe: Recipe) -> None:
     """Settings that mean nothing here are refused, not passed over."""
-    if recipe.train.metric not in (None, "refined_loss", "loss"):
-        raise RecipeError(
-            "train.metric", "is a metric of classes", recipe.train.metric,
-            "A causal language model is chosen by its loss: leave it out, or say loss.",
-        )  # fmt: skip
     refused = {
         "train.label_smoothing": recipe.train.label_smoothing,
         "methods.contrast": recipe.methods.get("contrast"),
@@ -142,6 +147,30 @@ def encode_rows(table: Table, loaded: LoadedCausal, recipe: Recipe) -> EncodedTo
             "Raise model.max_length.",
         )  # fmt: skip
     return examples
+
+
+def watch(
+    loaded: LoadedCausal, splits: Splits, train: EncodedTokens, valid: EncodedTokens,
+    recipe: Recipe, probe_rows: int,
+) -> Watch | None:  # fmt: skip
+    """What is written at the evaluation points, where the recipe asks for it."""
+    if not watches(recipe):
+        return None
+    if recipe.model.adapter.kind == "prompt":
+        raise RecipeError(
+            "train.metric", "is of written texts, which a learnt prompt cannot write before it is "
+            "saved", recipe.train.metric, "Leave it out, or choose model.adapter.kind=lora.",
+        )  # fmt: skip
+    at = watched_positions(train, valid, probe_rows, recipe)
+    sides = {"train": (splits.train.table, train), "valid": (splits.valid.table, valid)}
+    asked = {
+        side: sample_of(table, np.unique(examples.positions[at[side]]), loaded.tokenizer)
+        for side, (table, examples) in sides.items()
+    }
+    new = max(answer_length(one.prompts, loaded.tokenizer, recipe.generate.max_new_tokens)
+              for one in asked.values())  # fmt: skip
+    samples = {side: watched(one, loaded.tokenizer, new, recipe) for side, one in asked.items()}
+    return Watch(samples, answers_of(splits.train.table), text_metric_of(recipe), new)
 
 
 def make_task(
@@ -196,7 +225,7 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
     table = _rows(recipe, data, need_answer=True)
     examples = encode(table, tokenizer, recipe.model.max_length or LONGEST_ANSWER)
     task = CausalLM(tokenizer.pad_token_id or 0, recipe.train.pack)
-    losses, kept = measure_saved(network, task, examples, _device())
+    losses, kept = measure_saved(network, task, examples, best_device())
     groups = table.column("group") if table.has_groups else None
     return score_tokens(token_outputs(losses, kept, examples, groups)).to_json()
 
@@ -204,17 +233,10 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
 def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
     """One JSON object a row: ``row``, ``prediction`` (the answer to the last question, or how the
     text goes on) and ``confidence``, the geometric mean of its tokens' probabilities."""
-    for run in runs:
-        need_run(run)
-    if len(runs) > 1:
-        raise RecipeError(
-            "holdfast predict", "averages classes, and these runs write texts", len(runs),
-            "Give one run.",
-        )  # fmt: skip
-    recipe = read_recipe(runs[0] / RECIPE)
-    network, tokenizer = load_saved_causal(runs[0] / MODEL)
-    network.to(_device())
-    plain = _of_plain_text(runs[0]) or not tokenizer.chat_template
+    run, recipe = the_run(runs)
+    network, tokenizer = load_saved_causal(run / MODEL)
+    network.to(best_device())
+    plain = _of_plain_text(run) or not tokenizer.chat_template
     if isinstance(data, str):
         table = _rows(recipe, data, need_answer=False)
         plain = form_of(table) == "text"
@@ -227,17 +249,7 @@ def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
     texts, sure = write_answers(
         network, tokenizer, ids, new_tokens=new, chat=not plain, beams=recipe.generate.beams
     )
-    return [
-        json.dumps({"row": int(row), "prediction": text,
-                    "confidence": round(float(p), 6) if p == p else None}, ensure_ascii=False)
-        for row, text, p in zip(table.column("row"), texts, sure, strict=True)
-    ]  # fmt: skip
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return prediction_lines(table.column("row"), texts, sure)
 
 
 def _of_plain_text(run: Path) -> bool:
@@ -258,5 +270,5 @@ def _rows(recipe: Recipe, data: str, *, need_answer: bool) -> Table:
 KIND = Kind(
     name="causal-lm", read=read, load=load, encode=encode_rows, make_task=make_task,
     notices=notices, listeners=no_listeners, terms=no_terms, save=save, score=score_rows,
-    evaluate=evaluate, predict=predict,
+    evaluate=evaluate, predict=predict, find_metric=find_text_metric, watch=watch,
 )  # fmt: skip

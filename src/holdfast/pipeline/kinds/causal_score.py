@@ -29,8 +29,10 @@ from holdfast.evaluate.tokens import TokenOutputs, compare_tokens, score_tokens
 from holdfast.models.causal import CausalNetwork, has_prompt, load_saved_causal
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.folder import MODEL
+from holdfast.pipeline.kinds.watching import TABLES, Sample, extra_metrics
 from holdfast.pipeline.outcome import scores_block
 from holdfast.pipeline.ready import Finish, Ready, Scored
+from holdfast.recipe import Recipe
 from holdfast.tasks.causal_lm import EncodedTokens, encode
 from holdfast.train.batches import probe_positions
 from holdfast.train.observe import Observer
@@ -45,6 +47,12 @@ class _Sample:
     table: Table
     positions: Any
     prompts: Prompts
+
+    @property
+    def tables(self) -> list[str] | None:
+        """What written code runs on, where it is run."""
+        held = TABLES in self.table.rows.column_names
+        return self.table.column(TABLES) if held else None
 
 
 def score_rows(finish: Finish) -> Scored:
@@ -130,8 +138,31 @@ def _baseline(outputs: TokenOutputs, before: TokenOutputs) -> dict[str, Any]:
 
 def _sample(ready: Ready, tokenizer: Any, table: Table) -> _Sample:
     positions = sample_positions(len(table), ready.recipe.generate.rows, ready.recipe.seed)
+    return sample_of(table, positions, tokenizer)
+
+
+def sample_of(table: Table, positions: Any, tokenizer: Any) -> _Sample:
+    """The rows at these places of the table, as they are answered."""
     chosen = table.take(positions)
     return _Sample(chosen, positions, prompts_of(chosen, tokenizer))
+
+
+def watched(one: _Sample, tokenizer: Any, new: int, recipe: Recipe) -> Sample:
+    """The same for the evaluation points, of at most ``new`` tokens each."""
+
+    def write(network: Any, device: Any) -> list[str]:
+        return write_answers(
+            network, tokenizer, one.prompts.ids, new_tokens=new, chat=one.prompts.chat,
+            beams=recipe.generate.beams,
+        )[0]  # fmt: skip
+
+    return Sample(one.prompts.sources, one.prompts.references, one.tables, write)
+
+
+def answers_of(table: Table) -> list[str]:
+    """Every answer of the chats of a table."""
+    turns = (turn for chat in turns_of(table) for turn in chat)
+    return [turn["content"] for turn in turns if turn["role"] == "assistant"]
 
 
 def _answers(ready: Ready, network: CausalNetwork, tokenizer: Any, sample: _Sample) -> list[str]:
@@ -148,19 +179,21 @@ def _generated(sample: _Sample, tuned: list[str], untuned: list[str] | None) -> 
     rows = np.asarray(sample.table.column("row"), dtype=np.int64)
     groups = sample.table.column("group") if sample.table.has_groups else None
     prompts = sample.prompts
-    return Generated(rows, prompts.sources, prompts.references, tuned, untuned, groups)
+    return Generated(
+        rows, prompts.sources, prompts.references, tuned, untuned, groups, sample.tables
+    )
 
 
 def _texts(finish: Finish, generated: dict[str, Generated]) -> dict[str, Any]:
     """Texts side by side, what they copy, and their overlap with the references."""
-    chats = turns_of(finish.splits.train.table)
-    answers = [turn["content"] for turns in chats for turn in turns if turn["role"] == "assistant"]
+    answers = answers_of(finish.splits.train.table)
     settings = finish.ready.recipe.generate.model_dump()
     block = generations_block(generated["train"], generated["test"], answers, settings)
+    extra = extra_metrics(finish.ready.recipe)
     scores = {
-        "test": score_generated(generated["test"]),
-        "test_untuned": score_generated(generated["test"], untuned=True),
-        "train": score_generated(generated["train"]),
+        "test": score_generated(generated["test"], extra=extra),
+        "test_untuned": score_generated(generated["test"], untuned=True, extra=extra),
+        "train": score_generated(generated["train"], extra=extra),
     }
     return {**block, "scores": to_json(scores)}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,24 +13,35 @@ import numpy as np
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Estimate, Ints
+from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.data.table import Table
 from holdfast.evaluate.tokens import TokenOutputs, score_tokens
+from holdfast.pipeline.folder import RECIPE, need_run
 from holdfast.pipeline.ready import Finish
-from holdfast.tasks.metrics import Metric
+from holdfast.recipe import Recipe, read_recipe
+from holdfast.tasks.metrics import TEXT_METRICS, Metric
+from holdfast.tasks.metrics import find_text_metric as find_written
 from holdfast.tasks.token_losses import WATCHED
 from holdfast.train.batches import probe_positions
 from holdfast.train.observe import Observer
 
 
 def find_text_metric(name: str) -> Metric:
-    """The watched metric of this name: what a snapshot of a generating task measures."""
-    if name not in WATCHED:
-        raise RecipeError(
-            "train.metric", "is not measured at the snapshots of a task that writes text", name,
-            nearest(name, ["loss", "refined_loss", *WATCHED]),
-        )  # fmt: skip
-    return Metric(name, WATCHED[name], 0.0, float("inf"), lambda outputs, classes: None)
+    """What ``train.metric`` may name here, by its name and direction: a number of tokens, which
+    every snapshot measures, or of written texts (see ``watching``)."""
+    if name in WATCHED:
+        return _criterion(name, WATCHED[name], float("inf"))
+    if name in TEXT_METRICS or ".py:" in name:
+        found = find_written(name)
+        return _criterion(found.name, found.higher_is_better, found.high)
+    raise RecipeError(
+        "train.metric", "is not measured at the snapshots of a task that writes text", name,
+        nearest(name, ["loss", "refined_loss", *WATCHED, *TEXT_METRICS]),
+    )  # fmt: skip
+
+
+def _criterion(name: str, higher: bool, high: float) -> Metric:
+    return Metric(name, higher, 0.0, high, lambda outputs, classes: None)
 
 
 def other_rows(finish: Finish) -> dict[str, Any]:
@@ -79,13 +91,26 @@ def texts_column(examples: Any, table: Table, name: str) -> list[str]:
     return column
 
 
-def refuse_several(runs: Sequence[Path]) -> None:
-    """Texts have no average."""
+def the_run(runs: Sequence[Path]) -> tuple[Path, Recipe]:
+    """The one finished run that writes, and its recipe. Texts have no average."""
+    for run in runs:
+        need_run(run)
     if len(runs) > 1:
         raise RecipeError(
             "holdfast predict", "cannot average the texts of several runs", len(runs),
             "Name one run.",
         )  # fmt: skip
+    return runs[0], read_recipe(runs[0] / RECIPE)
+
+
+def prediction_lines(rows: Iterable[Any], texts: Sequence[str], sure: Floats) -> list[str]:
+    """One JSON object a row: ``row``, the text as ``prediction``, and its ``confidence`` (null for
+    an empty text)."""
+    return [
+        json.dumps({"row": int(row), "prediction": text,
+                    "confidence": round(float(p), 6) if p == p else None}, ensure_ascii=False)
+        for row, text, p in zip(rows, texts, sure, strict=True)
+    ]  # fmt: skip
 
 
 def best_device() -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Finding
 from holdfast.data.pairs import given_target, load_pairs, pairs_from_texts
-from holdfast.data.table import Table
+from holdfast.data.table import Splits, Table
 from holdfast.evaluate.generation import (
     need_packages,
     sample_positions,
@@ -26,7 +25,9 @@ from holdfast.pipeline.folder import MODEL, RECIPE, need_run
 from holdfast.pipeline.kinds.generating import (
     best_device,
     find_text_metric,
-    refuse_several,
+    prediction_lines,
+    texts_column,
+    the_run,
 )
 from holdfast.pipeline.kinds.seq2seq_score import (
     Side,
@@ -34,6 +35,15 @@ from holdfast.pipeline.kinds.seq2seq_score import (
     score_rows,
     scores_of,
     writing_of,
+)
+from holdfast.pipeline.kinds.watching import (
+    Sample,
+    Watch,
+    extra_metrics,
+    text_metric_of,
+    watched_positions,
+    watches,
+    with_tables,
 )
 from holdfast.pipeline.ready import Kind, Ready
 from holdfast.recipe import DataPart, Recipe, read_recipe
@@ -68,6 +78,32 @@ def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
         max_target_length=model.max_target_length, seed=recipe.seed,
         quantize=quantize_spec(recipe),
     )  # fmt: skip
+
+
+def watch(
+    loaded: LoadedSeq2Seq, splits: Splits, train: EncodedPairs, valid: EncodedPairs,
+    recipe: Recipe, probe_rows: int,
+) -> Watch | None:  # fmt: skip
+    """What is written at the evaluation points, where the recipe asks for it."""
+    if not watches(recipe):
+        return None
+    writing = writing_of(recipe, loaded.max_target_length)
+    at = watched_positions(train, valid, probe_rows, recipe)
+
+    def sample(side: Side) -> Sample:
+        def write(network: Any, device: Any) -> list[str]:
+            return write_texts(
+                network, loaded.tokenizer, side.examples, side.sample, writing, device
+            )[0]
+
+        return Sample(side.texts("text"), side.texts("target"), side.tables, write)
+
+    samples = {
+        "train": sample(Side(splits.train.table, train, at["train"])),
+        "valid": sample(Side(splits.valid.table, valid, at["valid"])),
+    }
+    answers = texts_column(train, splits.train.table, "target")
+    return Watch(samples, answers, text_metric_of(recipe), writing.max_new_tokens)
 
 
 def make_task(
@@ -129,6 +165,7 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
         target=given_target(part.label, part.target), group=part.group, template=part.template,
         encoding=part.encoding,
     )  # fmt: skip
+    table = with_tables(table, recipe)
     network, tokenizer = load_saved_seq2seq(run / MODEL)
     examples = _encode_saved(table, tokenizer, recipe, need_target=True)
     outputs = read_pairs(network, int(tokenizer.pad_token_id), examples, table, device)
@@ -136,16 +173,14 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
                                                    recipe.seed, "test"))  # fmt: skip
     writing = writing_of(recipe, recipe.model.max_target_length or 0)
     texts, _ = write_texts(network, tokenizer, examples, side.sample, writing, device)
-    return scores_of(outputs, side.generated(texts, []), recipe.seed).to_json()
+    made = side.generated(texts, [])
+    return scores_of(outputs, made, recipe.seed, extra=extra_metrics(recipe)).to_json()
 
 
 def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
     """One JSON object a row: ``row``, the generated text as ``prediction``, and ``confidence``,
     the geometric mean probability of its tokens."""
-    refuse_several(runs)
-    run = runs[0]
-    need_run(run)
-    recipe = read_recipe(run / RECIPE)
+    run, recipe = the_run(runs)
     network, tokenizer = load_saved_seq2seq(run / MODEL)
     table = _sources(recipe.data, data)
     examples = _encode_saved(table, tokenizer, recipe, need_target=False)
@@ -153,11 +188,7 @@ def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
     texts, sure = write_texts(
         network, tokenizer, examples, np.arange(len(examples)), writing, best_device()
     )
-    return [
-        json.dumps({"row": int(row), "prediction": text, "confidence": round(float(share), 6)},
-                   ensure_ascii=False)
-        for row, text, share in zip(examples.rows, texts, sure, strict=True)
-    ]  # fmt: skip
+    return prediction_lines(examples.rows, texts, sure)
 
 
 def _sources(part: DataPart, data: str | Sequence[str]) -> Table:
@@ -182,5 +213,5 @@ def _encode_saved(table: Table, tokenizer: Any, recipe: Recipe, need_target: boo
 KIND = Kind(
     name="seq2seq", read=read, load=load, encode=encode_rows, make_task=make_task,
     notices=notices, listeners=listeners, terms=terms, save=save, score=score_rows,
-    evaluate=evaluate, predict=predict, find_metric=find_text_metric,
+    evaluate=evaluate, predict=predict, find_metric=find_text_metric, watch=watch,
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,10 @@ from holdfast.models.seq2seq import LoadedSeq2Seq, end_token
 from holdfast.models.seq2seq_network import load_saved_seq2seq
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.kinds.generating import before_training, noted, other_rows, texts_column
+from holdfast.pipeline.kinds.watching import TABLES, extra_metrics
 from holdfast.pipeline.ready import Finish, Ready, Scored
 from holdfast.recipe import Recipe
+from holdfast.tasks.metrics import TextMetric
 from holdfast.tasks.seq2seq import EncodedPairs, encode_pairs
 
 
@@ -48,13 +51,15 @@ class Side:
         return texts_at(self.table, self.examples.kept[self.sample], name)
 
     def generated(self, texts: list[str], untuned: list[str]) -> Generated:
-        groups = None
-        if self.table.has_groups:
-            groups = self.texts("group")
         return Generated(
             self.examples.rows[self.sample], self.texts("text"), self.texts("target"), texts,
-            untuned, groups,
+            untuned, self.texts("group") if self.table.has_groups else None, self.tables,
         )  # fmt: skip
+
+    @property
+    def tables(self) -> list[str] | None:
+        """What written code runs on, where it is run."""
+        return self.texts(TABLES) if TABLES in self.table.rows.column_names else None
 
 
 def score_rows(finish: Finish) -> Scored:
@@ -77,11 +82,12 @@ def score_rows(finish: Finish) -> Scored:
                  for side in (train, test)]  # fmt: skip
     made = [side.generated(*texts) for side, *texts in zip((train, test), written, plain,
                                                            strict=True)]  # fmt: skip
-    tested = scores_of(outputs, made[1], recipe.seed)
+    extra = extra_metrics(recipe)
+    tested = scores_of(outputs, made[1], recipe.seed, extra=extra)
     blocks = {
         "classes": None, "test": {**tested.to_json(), "opened_at": finish.opened_at}, **others,
-        "baseline": _baseline(outputs, before, made[1], recipe.seed),
-        "generations": _generations(finish, writing, *made),
+        "baseline": _baseline(outputs, before, made[1], recipe.seed, extra),
+        "generations": _generations(finish, writing, made[0], made[1], extra),
         "hardest": None, "model_facts": _facts(ready), "careless": None,
     }  # fmt: skip
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
@@ -104,18 +110,22 @@ def writing_of(recipe: Recipe, longest_target: int) -> Writing:
     return Writing(part.beams, part.max_new_tokens or longest_target)
 
 
-def scores_of(outputs: TokenOutputs, made: Generated, seed: int, untuned: bool = False) -> Scores:
+def scores_of(
+    outputs: TokenOutputs, made: Generated, seed: int, untuned: bool = False,
+    extra: Sequence[TextMetric] = (),
+) -> Scores:  # fmt: skip
     """The losses of all rows, and the overlaps of the generated sample, which say so."""
     scores = score_tokens(outputs, seed=seed)
-    overlaps = score_generated(made, seed=seed, untuned=untuned) if len(made) else {}
+    overlaps = score_generated(made, seed=seed, untuned=untuned, extra=extra) if len(made) else {}
     told = noted(overlaps, len(made), len(outputs.rows))
     return Scores(scores.n, {**scores.metrics, **told}, scores.extra)
 
 
 def _baseline(
-    outputs: TokenOutputs, before: TokenOutputs, made: Generated, seed: int
-) -> dict[str, Any]:
-    test = scores_of(before, made, seed, untuned=True).to_json()
+    outputs: TokenOutputs, before: TokenOutputs, made: Generated, seed: int,
+    extra: Sequence[TextMetric],
+) -> dict[str, Any]:  # fmt: skip
+    test = scores_of(before, made, seed, untuned=True, extra=extra).to_json()
     what = "untuned model"
     comparison = to_json(compare_tokens(outputs, before, seed=seed))
     return {"what": what, "test": test, "all": [{"what": what, "test": test}],
@@ -123,17 +133,18 @@ def _baseline(
 
 
 def _generations(
-    finish: Finish, writing: Writing, train: Generated, test: Generated
-) -> dict[str, Any]:
+    finish: Finish, writing: Writing, train: Generated, test: Generated,
+    extra: Sequence[TextMetric],
+) -> dict[str, Any]:  # fmt: skip
     """Texts side by side, what they repeat, and their overlap with the references."""
     recipe, table = finish.ready.recipe, finish.splits.train.table
     settings = {"beams": writing.beams, "max_new_tokens": writing.max_new_tokens,
                 "rows": recipe.generate.rows}  # fmt: skip
     answers = texts_column(finish.ready.train, table, "target")
     scores = {
-        "test": score_generated(test, seed=recipe.seed),
-        "test_untuned": score_generated(test, seed=recipe.seed, untuned=True),
-        "train": score_generated(train, seed=recipe.seed),
+        "test": score_generated(test, seed=recipe.seed, extra=extra),
+        "test_untuned": score_generated(test, seed=recipe.seed, untuned=True, extra=extra),
+        "train": score_generated(train, seed=recipe.seed, extra=extra),
     }
     return {**generations_block(train, test, answers, settings), "scores": to_json(scores)}
 

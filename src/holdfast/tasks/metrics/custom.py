@@ -5,6 +5,8 @@ sorted classes), predicted class indices [n], probabilities [n, classes] float64
 number. It says which way is better by an attribute ``higher_is_better`` or by the suffix
 ``:higher`` or ``:lower``; it may carry ``low`` and ``high``, its bounds. What it cannot compute
 (NaN, or an exception on a resample with one class only) counts as undefined.
+
+Of a task that writes texts it takes ``(references, texts, sources)``, three lists of strings [n].
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Outputs
 from holdfast.tasks.metrics.base import METRICS, Metric
+from holdfast.tasks.metrics.texts import TEXT_METRICS, TextMetric, Texts
 
 SETTING = "train.metric"
 DIRECTIONS = {"higher": True, "lower": False}
@@ -33,15 +36,41 @@ def find_metric(name: str) -> Metric:
     return load_metric(name) if ".py:" in name else METRICS[name]
 
 
+def find_text_metric(name: str) -> TextMetric:
+    """As ``find_metric``, for a task that writes texts."""
+    return load_text_metric(name) if ".py:" in name else TEXT_METRICS[name]
+
+
 def load_metric(spec: str) -> Metric:
     """A metric from ``path.py:function`` or ``path.py:function:lower``."""
+    name, function, higher = _named(spec)
+    undefined = f"the function {name} gave no finite number"
+    return Metric(name, higher, *_bounds(function), _wrap(function, spec), undefined)
+
+
+def load_text_metric(spec: str) -> TextMetric:
+    """A metric of texts from ``path.py:function`` or ``path.py:function:lower``."""
+    name, function, higher = _named(spec)
+    undefined = f"the function {name} gave no finite number"
+
+    def of_all(made: Texts) -> float | None:
+        arguments = (list(made.references), list(made.texts), list(made.sources))
+        return _called(function, arguments, spec, "references, texts and sources, lists of strings")
+
+    return TextMetric(name, higher, *_bounds(function), of_all=of_all, undefined=undefined)
+
+
+def _named(spec: str) -> tuple[str, Callable[..., Any], bool]:
+    """The name of a function, the function, and whether more of it is better."""
     path, _, rest = spec.rpartition(".py:")
     name, _, direction = rest.partition(":")
     function = _load_function(Path(path + ".py"), name, spec)
-    higher = _direction(function, direction, spec)
+    return name, function, _direction(function, direction, spec)
+
+
+def _bounds(function: Callable[..., Any]) -> tuple[float, float]:
     low, high = getattr(function, "low", -math.inf), getattr(function, "high", math.inf)
-    undefined = f"the function {name} gave no finite number"
-    return Metric(name, higher, float(low), float(high), _wrap(function, spec), undefined)
+    return float(low), float(high)
 
 
 def _load_function(path: Path, name: str, spec: str) -> Callable[..., Any]:
@@ -93,17 +122,26 @@ def _direction(function: Callable[..., Any], suffix: str, spec: str) -> bool:
 
 def _wrap(function: Callable[..., Any], spec: str) -> Callable[..., float | None]:
     def compute(outputs: Outputs, classes: tuple[str, ...]) -> float | None:
-        try:
-            value = function(outputs.labels, outputs.predictions, outputs.probabilities)
-        except Exception as error:
-            raise RecipeError(
-                SETTING, f"failed with {type(error).__name__}: {error}", spec,
-                "It is called with labels [n], predictions [n] and probabilities [n, classes].",
-            ) from error  # fmt: skip
-        if value is None:
-            return None
-        if not isinstance(value, numbers.Real) and getattr(value, "shape", None) != ():
-            raise RecipeError(SETTING, "must return one number", value, f"See {spec}.")
-        return float(value)
+        arguments = (outputs.labels, outputs.predictions, outputs.probabilities)
+        told = "labels [n], predictions [n] and probabilities [n, classes]"
+        return _called(function, arguments, spec, told)
 
     return compute
+
+
+def _called(
+    function: Callable[..., Any], arguments: tuple[Any, ...], spec: str, told: str
+) -> float | None:
+    """What the user's function says of these arguments, which ``told`` describes."""
+    try:
+        value = function(*arguments)
+    except Exception as error:
+        raise RecipeError(
+            SETTING, f"failed with {type(error).__name__}: {error}", spec,
+            f"It is called with {told}.",
+        ) from error  # fmt: skip
+    if value is None:
+        return None
+    if not isinstance(value, numbers.Real) and getattr(value, "shape", None) != ():
+        raise RecipeError(SETTING, "must return one number", value, f"See {spec}.")
+    return float(value)

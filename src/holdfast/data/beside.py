@@ -1,0 +1,27 @@
+"""A further column of the source, carried beside the rows of a table under Holdfast's own name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pyarrow as pa
+
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import DataError
+from holdfast.data.source import read_source
+from holdfast.data.table import Table
+
+
+def with_column(
+    table: Table, name: str, column: str, *, encoding: str | None = None, config: str | None = None
+) -> Table:
+    """``table`` with the source's ``column`` as ``name``, a string or null a row. The source is
+    read once more; lists and objects are JSON.
+
+    Raises ``DataError`` where the source has no such column.
+    """
+    raw = read_source(table.source, encoding, config)
+    if column not in raw.names:
+        raise DataError(table.source, f"has no column {column!r}", None, nearest(column, raw.names))
+    values = raw.table[column].take(pa.array(table.column("row"), pa.int64()))
+    return replace(table, rows=table.rows.add_column(name, values.to_pylist()))

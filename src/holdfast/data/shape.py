@@ -1,0 +1,199 @@
+"""What rows look like before anybody says what they are for: chats, pairs of texts, plain text, or
+texts with a class.
+
+A first part of the source is looked at. Whatever could be a text with a class is one; the other
+forms need a name that says so, or a file in which no column could hold classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow.compute as pc
+
+from holdfast.data.chat_columns import ANSWERS, INSTRUCTION, MESSAGES
+from holdfast.data.columns import LABELS
+from holdfast.data.pair_columns import PAIRS
+from holdfast.data.profile import Profile, is_missing, profile
+from holdfast.data.raw import Raw
+from holdfast.data.rendered import SAMPLE, rendered_as
+
+Form = Literal["chat", "instruction", "prompt", "text", "pair", "classes"]
+
+# Pairs that are never a text and its class; the rest of ``PAIRS`` also occur beside a class.
+SURE = {
+    ("dialogue", "summary"), ("dialog", "summary"), ("conversation", "summary"),
+    ("article", "highlights"), ("article", "summary"), ("article", "abstract"),
+    ("document", "summary"), ("document", "abstract"), ("source", "target"), ("src", "tgt"),
+    ("input_text", "target_text"), ("question", "sql"), ("question", "query"),
+    ("question", "pandas"), ("question", "code"), ("en", "fr"), ("en", "de"),
+}  # fmt: skip
+PROMPTS = (("prompt", "completion"), ("prompt", "response"))
+IDS = ("id", "idx", "index", "uid", "uuid", "guid", "row", "url", "unnamed: 0", "")
+FREE_WORDS = 3.0
+FREE_SHARE = 0.9
+VARIED = 0.3
+LONGER = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The ``form`` of the rows and the reason; ``text`` and ``target`` are its columns where the
+    form has them."""
+
+    form: Form
+    because: str
+    text: tuple[str, ...] = ()
+    target: str | None = None
+
+
+def shape_of(raw: Raw, *, text: Sequence[str] | None = None, label: str | None = None) -> Shape:
+    """The form of these rows; ``text`` and ``label`` are the columns that a user named.
+
+    In doubt it is ``classes``: an error that asks for a column costs less than a wrong guess.
+    """
+    seen = profile(raw)
+    if label is not None:
+        return _labelled(seen, tuple(text or ()), label)
+    if text is not None:
+        return _unlabelled(raw, seen, tuple(text))
+    for found in (_chat(raw, seen), _instructed(raw, seen), _pair(raw, seen), _plain(raw, seen)):
+        if found is not None:
+            return found
+    return Shape("classes", _classes(seen))
+
+
+def is_free(column: Profile) -> bool:
+    """Whether a column holds texts that nearly all differ, so that no value is a class."""
+    return column.words >= FREE_WORDS and column.distinct >= FREE_SHARE * column.filled
+
+
+def _labelled(seen: Mapping[str, Profile], text: tuple[str, ...], label: str) -> Shape:
+    """A column that the user calls the label holds classes, or is a text to be written."""
+    column = seen.get(label)
+    if column is None or not column.filled or column.numeric:
+        return Shape("classes", f"the column {label!r} is named as the label")
+    beside = [name.lower() for name in (text or seen)]
+    named = any((name, label.lower()) in SURE for name in beside)
+    if not is_free(column) and not (named and column.wordy):
+        return Shape("classes", f"the column {label!r} holds labels: {_told(column)}")
+    form: Form = "instruction" if text and text[0].lower() in INSTRUCTION else "pair"
+    return Shape(form, f"the column {label!r} holds texts: {_told(column)}", text, label)
+
+
+def _unlabelled(raw: Raw, seen: Mapping[str, Profile], text: tuple[str, ...]) -> Shape:
+    """The user named texts alone: plain text where nothing else is left."""
+    if len(text) == 1:
+        found = _pair(raw, seen) or _chat(raw, seen) or _plain(raw, seen)
+        if found is not None and found.text == text:
+            return found
+    return Shape("classes", _classes(seen))
+
+
+def _chat(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
+    for name in raw.names:
+        if name.lower() in MESSAGES and _holds_turns(raw, name) and not _class_names(seen):
+            return Shape("chat", f"the column {name!r} holds chats: lists of turns", (name,))
+    return None
+
+
+def _holds_turns(raw: Raw, name: str) -> bool:
+    values = raw.table[name]
+    first = values.filter(pc.invert(is_missing(values))).slice(0, 1).to_pylist()
+    try:
+        turns = json.loads(first[0]) if first else None
+    except ValueError:
+        return False
+    return isinstance(turns, list) and bool(turns) and all(
+        isinstance(turn, dict) and {"role", "from"} & set(turn) for turn in turns
+    )  # fmt: skip
+
+
+def _instructed(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
+    """An instruction or a prompt with its answer. A column of kinds of task may stand beside
+    them, one that is called the label may not."""
+    lower = {name.lower(): name for name in raw.names}
+    if {"label", "labels", "class"} & set(lower):
+        return None
+    asked = next((lower[name] for name in INSTRUCTION if name in lower), None)
+    answer = next((lower[name] for name in ANSWERS if name in lower), None)
+    if asked is not None and answer is not None:
+        because = f"{asked} and {answer} are usual names of an instruction and its answer"
+        return Shape("instruction", because, (asked,), answer)
+    for first, second in PROMPTS:
+        if first in lower and second in lower:
+            because = f"{first} and {second} are usual names of a prompt and its answer"
+            return Shape("prompt", because, (lower[first],), lower[second])
+    return None
+
+
+def _pair(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
+    """A source and its target, by their names; or the only two columns of texts."""
+    lower = {name.lower(): name for name in seen}
+    for first, second in PAIRS:
+        if first not in lower or second not in lower:
+            continue
+        source, target = seen[lower[first]], seen[lower[second]]
+        # A target that is empty throughout is for the reader of pairs to refuse.
+        varied = target.distinct >= VARIED * target.filled and not target.numeric
+        others = [n for n in _class_like(seen) if n not in (source.name, target.name)]
+        named = [n for n in others if n.lower() in LABELS and seen[n].repeats]
+        sure = (first, second) in SURE and varied and not named
+        if sure or (is_free(target) and not others):
+            because = (f"{source.name} and {target.name} are a usual pair of names, and "
+                       f"{target.name} holds texts: {_told(target)}")  # fmt: skip
+            return Shape("pair", because, (source.name,), target.name)
+    return _two_texts(raw, seen)
+
+
+def _two_texts(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
+    free = sorted((p for p in seen.values() if is_free(p)), key=lambda p: -p.words)
+    rest = [name for name in raw.names if name not in {p.name for p in free}]
+    if len(free) != 2 or any(name.lower() not in IDS for name in rest):
+        return None
+    longer, shorter = free
+    if longer.words < LONGER * shorter.words:
+        return None
+    because = (f"its columns are two of texts that nearly all differ, of which {longer.name} is "
+               "the longer")  # fmt: skip
+    return Shape("pair", because, (longer.name,), shorter.name)
+
+
+def _plain(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
+    """One column of texts and nothing that could be its class; or chats that are written out."""
+    wordy = [name for name, column in seen.items() if column.wordy]
+    if len(wordy) != 1:
+        return None
+    name = wordy[0]
+    cells = [cell or "" for cell in raw.table[name].slice(0, SAMPLE).to_pylist()]
+    template = rendered_as(cells)
+    if template is not None and not _class_names(seen):
+        return Shape("text", f"the column {name!r} holds chats written as {template}", (name,))
+    if any(other.lower() not in IDS for other in raw.names if other != name):
+        return None
+    return Shape("text", f"the column {name!r} of texts has no label beside it", (name,))
+
+
+def _class_like(seen: Mapping[str, Profile]) -> list[str]:
+    """Columns that could hold classes: by their name or by values that repeat."""
+    return [name for name, p in seen.items() if name.lower() in LABELS or p.repeats]
+
+
+def _class_names(seen: Mapping[str, Profile]) -> list[str]:
+    """Columns with a usual name of labels that do not hold texts."""
+    return [name for name, p in seen.items() if name.lower() in LABELS and not is_free(p)]
+
+
+def _classes(seen: Mapping[str, Profile]) -> str:
+    likely = [*_class_names(seen), *_class_like(seen)]
+    if likely:
+        return f"the column {likely[0]!r} could hold classes: {_told(seen[likely[0]])}"
+    return "nothing in its columns says otherwise"
+
+
+def _told(column: Profile) -> str:
+    return (f"{column.distinct} different values in {column.filled} rows looked at, of "
+            f"{column.words:.0f} words on average")  # fmt: skip

@@ -1,0 +1,97 @@
+"""The task of a recipe: as it says, or worked out from the rows and the model, with a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision
+from holdfast.data.chat_templates import is_template
+from holdfast.data.folders import is_image_folder
+from holdfast.data.passages import is_text_file
+from holdfast.data.shape import Shape, shape_of
+from holdfast.data.source import read_first
+from holdfast.models.purpose import Purpose, purpose_of
+from holdfast.recipe import DataPart, Recipe
+
+CLASSES, PAIRS, WRITING = "text-classification", "seq2seq", "causal-lm"
+PICTURES = "image-classification"
+OF_FORM = {"classes": CLASSES, "pair": PAIRS}
+WRITES: dict[Purpose, str] = {"encoder-decoder": PAIRS, "decoder": WRITING}
+SUITABLE = {
+    PAIRS: "--model google/flan-t5-small (or t5-small, facebook/bart-base, a folder)",
+    WRITING: "--model HuggingFaceTB/SmolLM2-135M (or gpt2, Qwen/Qwen2.5-0.5B, a folder)",
+}
+
+
+def with_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
+    """The recipe with its task, and why, where the recipe does not say it.
+
+    The rows decide; a model that can do one task alone decides between those that the rows allow
+    (a decoder reads a source and its target as prompt and answer). In doubt: text classification.
+
+    Raises ``RecipeError`` where the rows are to be written and the model is an encoder.
+    """
+    if recipe.task is not None:
+        return recipe, ()
+    if is_image_folder(str(recipe.data.path)):
+        return _decided(recipe, PICTURES, "the source is a folder of pictures by class")
+    purpose = purpose_of(recipe.model.name, recipe.model.revision)
+    if purpose == "pictures":
+        return _decided(recipe, PICTURES, f"{recipe.model.name} is a model of pictures")
+    shape = _shape(recipe.data)
+    task, because = _task(shape, purpose)
+    if task != CLASSES and purpose == "encoder":
+        raise _writes_nothing(recipe.model.name, task, because)
+    return _decided(_named(recipe, shape, task), task, because)
+
+
+def _shape(data: DataPart) -> Shape:
+    """What the rows, and the columns that the recipe names, say."""
+    if data.label_kind is not None:
+        return Shape("classes", f"data.label_kind is {data.label_kind}")
+    if data.template is not None and is_template(data.template):
+        return Shape("chat", "data.template is a template of chats")
+    if data.messages is not None:
+        return Shape("chat", f"data.messages names a column of chats: {data.messages}")
+    if is_text_file(str(data.path)):
+        return Shape("text", f"{Path(str(data.path)).name} is a file of plain text")
+    if data.target is not None:
+        return Shape("pair", f"data.target names a column of texts to write: {data.target}")
+    raw = read_first(str(data.path), data.encoding, data.config)
+    if data.template is not None and data.label is None:
+        return Shape("classes", "a template alone does not say what is to be learned")
+    return shape_of(raw, text=data.text, label=data.label)
+
+
+def _task(shape: Shape, purpose: Purpose | None) -> tuple[str, str]:
+    task, because = OF_FORM.get(shape.form, WRITING), shape.because
+    if task == PAIRS and purpose == "decoder":
+        return WRITING, f"{because}; the model is a decoder, which reads them as prompt and answer"
+    if shape.form in ("instruction", "prompt") and purpose == "encoder-decoder":
+        return PAIRS, f"{because}; the model is an encoder-decoder, which reads them as a pair"
+    if task == CLASSES and purpose in WRITES:
+        return task, f"{because}; if the model is to write texts, say --task {WRITES[purpose]}"
+    return task, because
+
+
+def _named(recipe: Recipe, shape: Shape, task: str) -> Recipe:
+    """A decoder's reader knows other usual names than those of pairs, so it is told the columns."""
+    data = recipe.data
+    if task != WRITING or shape.form != "pair" or data.text or data.template or data.target:
+        return recipe
+    return recipe.changed(data={"text": shape.text, "label": shape.target})
+
+
+def _decided(recipe: Recipe, task: str, because: str) -> tuple[Recipe, tuple[Decision, ...]]:
+    resolved = recipe.model_copy(update={"task": task})
+    return resolved, (Decision("task", task, f"{because} (--task says otherwise)"),)
+
+
+def _writes_nothing(name: str, task: str, because: str) -> RecipeError:
+    return RecipeError(
+        "model.name", f"is an encoder, which writes no text, and the task worked out is {task}: "
+        f"{because}", name,
+        f"Name a model that writes: {SUITABLE[task]}. If the rows have classes, name their "
+        "column: --task text-classification --label COLUMN.",
+    )  # fmt: skip

@@ -1,0 +1,36 @@
+"""The words that a pandas program may use. Nothing here reads, writes, loads or evaluates."""
+
+from __future__ import annotations
+
+BUILTINS = (
+    "abs", "all", "any", "bool", "dict", "enumerate", "float", "int", "len", "list", "max", "min",
+    "range", "round", "set", "sorted", "str", "sum", "tuple", "zip",
+)  # fmt: skip
+PANDAS = (
+    "DataFrame", "NA", "NaT", "Series", "Timedelta", "Timestamp", "concat", "crosstab", "cut",
+    "isna", "isnull", "merge", "notna", "notnull", "pivot_table", "qcut", "to_datetime",
+    "to_numeric", "unique",
+)  # fmt: skip
+NUMPY = (
+    "abs", "array", "ceil", "exp", "floor", "log", "max", "maximum", "mean", "median", "min",
+    "minimum", "nan", "percentile", "round", "sqrt", "std", "sum", "unique", "var", "where",
+)  # fmt: skip
+# Methods that call another by its name: their arguments are looked at.
+BY_NAME = ("agg", "aggregate", "apply", "map", "transform", "pivot_table", "crosstab")
+ATTRIBUTES = {
+    *PANDAS, *NUMPY, *BY_NAME, "T", "abs", "add", "all", "any", "argmax", "argmin", "astype", "at",
+    "between", "bfill", "capitalize", "clip", "columns", "contains", "copy", "corr", "count",
+    "cummax", "cummin", "cumsum", "date", "day", "days", "dayofweek", "describe", "diff", "div",
+    "drop", "drop_duplicates", "dropna", "dt", "dtype", "dtypes", "duplicated", "empty", "endswith",
+    "eq", "explode", "extract", "ffill", "fillna", "find", "first", "ge", "get", "get_group",
+    "groupby", "groups", "gt", "head", "hour", "iat", "idxmax", "idxmin", "iloc", "index",
+    "isdigit", "isin", "isnumeric", "items", "join", "keys", "last", "le", "len", "loc", "lower",
+    "lstrip",
+    "lt", "mask", "match", "max", "mean", "median", "melt", "min", "minute", "mode", "month",
+    "month_name", "mul", "name", "ne", "nlargest", "nsmallest", "nth", "nunique", "pct_change",
+    "pivot", "pow", "prod", "quantile", "query", "rank", "reindex", "rename", "replace",
+    "reset_index", "rolling", "round", "rstrip", "sample", "second", "set_index", "shape", "shift",
+    "size", "sort_index", "sort_values", "split", "squeeze", "stack", "startswith", "std", "str",
+    "strip", "sub", "sum", "tail", "title", "to_dict", "to_frame", "to_list", "tolist", "unique",
+    "unstack", "upper", "value_counts", "values", "var", "weekday", "where", "xs", "year",
+}  # fmt: skip

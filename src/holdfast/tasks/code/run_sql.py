@@ -1,0 +1,67 @@
+"""One SQL query on tables in memory: it reads, and can do nothing else. Standard library only."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import Any
+
+Table = tuple[list[str], list[list[Any]]]
+
+MOST_ROWS = 10_000
+LONGEST_VALUE, LONGEST_QUERY = 1_000_000, 100_000
+CHECK_EVERY = 10_000
+READING = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE)
+FUNCTIONS_REFUSED = ("load_extension", "fts3_tokenizer", "readfile", "writefile", "edit")
+
+
+def prepare() -> None:
+    """Load what a query may need, before the limits."""
+    sqlite3.connect(":memory:").close()
+
+
+def run(query: str, tables: dict[str, Table], seconds: float) -> list[list[Any]]:
+    """The rows of the query. Raises ``sqlite3.Error`` where it is refused, wrong or too long."""
+    connection = sqlite3.connect(":memory:")
+    for name, (columns, rows) in tables.items():
+        _fill(connection, name, columns, rows)
+    connection.execute("PRAGMA temp_store=MEMORY")
+    connection.commit()
+    _close(connection, time.monotonic() + seconds)
+    found = connection.execute(query).fetchmany(MOST_ROWS + 1)
+    if len(found) > MOST_ROWS:
+        raise sqlite3.Error("too many rows")
+    return [list(row) for row in found]
+
+
+def _fill(connection: Any, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """Columns without a type keep each value as it is."""
+    marks = ", ".join("?" for _ in columns)
+    connection.execute(f"CREATE TABLE {_quoted(name)} ({', '.join(map(_quoted, columns))})")
+    cells = ([_plain(cell) for cell in row] for row in rows)
+    connection.executemany(f"INSERT INTO {_quoted(name)} VALUES ({marks})", cells)
+
+
+def _close(connection: sqlite3.Connection, deadline: float) -> None:
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, LONGEST_QUERY)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, CHECK_EVERY)
+    connection.set_authorizer(authorize)
+
+
+def authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
+    """Reading and harmless functions; nothing that writes, attaches or loads."""
+    if action in READING:
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_FUNCTION and str(second).lower() not in FUNCTIONS_REFUSED:
+        return sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_DENY
+
+
+def _plain(cell: Any) -> Any:
+    return cell if cell is None or isinstance(cell, (int, float, str)) else str(cell)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,46 @@
+"""The cell of a row's table → columns and rows. Standard library only.
+
+A cell is JSON in one of these forms: a list of objects, one a row; ``{"columns" | "header": […],
+"rows": [[…]]}``; an object of columns, ``{"name": […]}``; or ``{"tables": {name: any of these}}``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+Table = tuple[list[str], list[list[Any]]]
+ALONE = "t"
+
+
+def tables_of(cell: str) -> dict[str, Table]:
+    """The tables of a cell by name; one alone is called ``t``. Raises ``ValueError``."""
+    held = json.loads(cell)
+    if isinstance(held, dict) and isinstance(held.get("tables"), dict):
+        return {str(name): _table(table) for name, table in held["tables"].items()}
+    return {ALONE: _table(held)}
+
+
+def _table(held: Any) -> Table:
+    if isinstance(held, list):
+        return _of_objects(held)
+    if not isinstance(held, dict):
+        raise ValueError("a table is a list of objects, or an object")
+    columns = held.get("columns", held.get("header"))
+    if isinstance(columns, list) and isinstance(held.get("rows"), list):
+        return _checked([str(c) for c in columns], [list(row) for row in held["rows"]])
+    values = [list(column) for column in held.values()]
+    if len({len(column) for column in values}) > 1:
+        raise ValueError("the columns of a table are of one length")
+    return [str(c) for c in held], [list(row) for row in zip(*values, strict=True)]
+
+
+def _of_objects(rows: list[Any]) -> Table:
+    columns = list(dict.fromkeys(str(key) for row in rows for key in row))
+    return columns, [[row.get(column) for column in columns] for row in rows]
+
+
+def _checked(columns: list[str], rows: list[list[Any]]) -> Table:
+    if any(len(row) != len(columns) for row in rows):
+        raise ValueError("a row of a table has as many cells as there are columns")
+    return columns, rows
