@@ -83,7 +83,7 @@ def learning(facts: CurveFacts) -> Verdict | None:
 def healthy(facts: CurveFacts) -> Verdict | None:
     valid = shape(facts)
     small = max(MARGIN * valid.floor, GIVEN_BACK * (valid.start - valid.floor))
-    if ENOUGH * valid.noise > small:
+    if ENOUGH * valid.noise > small or valid.end > valid.start:
         return None
     because = (
         f"{valid_name(facts)} has stopped falling and ends {valid.rise_share:.1%} above its lowest"
@@ -94,6 +94,12 @@ def healthy(facts: CurveFacts) -> Verdict | None:
 
 def unclear(facts: CurveFacts) -> Verdict:
     valid = shape(facts)
+    if valid.end > valid.start:
+        because = (
+            f"{valid_name(facts)} ends above where the log begins, by {valid.rise_share:.1%}, "
+            f"which is too little to count; {needed(facts, 1.0)}"
+        )
+        return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_few_points())
     wide = ENOUGH * valid.noise / valid.floor if valid.floor > 0 else math.inf
     because = (
         f"{valid_name(facts)} jumps by about {wide:.0%}, so its direction cannot be told; "
