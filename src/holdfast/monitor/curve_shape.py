@@ -105,9 +105,10 @@ class Shape:
         return float(np.interp(place, self.at, self.smooth))
 
     def fall_over(self, share: float) -> float:
-        """How far the smoothed curve fell over the last ``share`` of its points."""
-        last = len(self.smooth) - 1
-        return float(self.smooth[last - max(1, round(share * last))] - self.end)
+        """How far the curve fell over ``share`` of its points, up to its last window."""
+        last = len(self.cost) - 1
+        before = last - self.window // 2 - max(1, round(share * last))
+        return float(self.smooth[max(0, before)] - self.end)
 
 
 def shape_of(series: Series) -> Shape | None:

@@ -29,7 +29,7 @@ def accepts(path: Path) -> bool:
     if path.is_dir():
         return (path / FILE).is_file()
     start = head(path, (".jsonl",))
-    return start is not None and '"event"' in start.splitlines()[0]
+    return bool(start) and '"event"' in str(start).splitlines()[0]
 
 
 def _row(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def accepts(path: Path) -> bool:
     if path.is_dir():
         return (path / FILE).is_file()
     start = head(path, (".jsonl",))
-    return start is not None and '"current_steps"' in start.splitlines()[0]
+    return bool(start) and '"current_steps"' in str(start).splitlines()[0]
 
 
 LOGS.add("llama_factory", LogReader(accepts, read, "LLaMA-Factory's trainer_log.jsonl", 4))
