@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sys
@@ -87,7 +88,7 @@ def test_the_terminal_shows_verdict_chart_and_remedies_in_80_columns(
 
 
 def test_every_real_log_fits_80_columns(diagnose: Any, shared_data: Path) -> None:
-    for path in sorted((shared_data / "trainer_states").glob("*s*.json"))[:6]:
+    for path in sorted((shared_data / "trainer_states").glob("*.json"))[::2]:
         done = diagnose(path)
         assert done.code == 0
         assert max(map(len, done.out.splitlines())) <= 80
@@ -104,7 +105,7 @@ def test_the_report_is_one_file_that_asks_for_nothing(
     target = tmp_path / "out.html"
     assert diagnose(log, "--html", target).code == 0
     page = target.read_text("utf-8")
-    assert "default-src 'none'" in page
+    assert "default-src 'none'" in html.unescape(page)
     assert "It overfits." in page
     assert "best: epoch 3" in page
     assert not re.search(r"(?:src|href)=\"(?!#)", page)

@@ -125,9 +125,9 @@ def _evidence(verdict: Verdict) -> Iterator[str]:
     if verdict.evidence:
         yield "  Evidence"
     for item in verdict.evidence:
-        value = "–" if item.value is None else f"{item.value:.4g}"
-        span = "" if item.low is None else f" ({item.low:.4g} to {item.high:.4g})"
-        yield f"    {item.name.replace('_', ' '):44} {value}{span}"
+        value = "–" if item.value is None else f"{item.value:.3g}"
+        span = "" if item.low is None else f" ({item.low:.3g} to {item.high:.3g})"
+        yield f"    {item.name.replace('_', ' '):39} {value}{span}"
 
 
 def _remedies(verdict: Verdict, columns: int) -> Iterator[str]:
