@@ -95,7 +95,7 @@ def _head(curves: Curves, verdict: Verdict, columns: int) -> str:
     since = "" if verdict.since_step is None else f" since {curves.axis} {verdict.since_step:g}"
     sure = f"  (confidence {verdict.confidence:.2f})" if verdict.confidence else ""
     lines = [f"{verdict.label}{since}{sure}", "", *_wrap(verdict.because, columns, "  "), ""]
-    return "\n".join([*lines, *_facts(curves, verdict, columns)])
+    return "\n".join([*lines, *_facts(curves, verdict, columns)]).rstrip()
 
 
 def _facts(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:

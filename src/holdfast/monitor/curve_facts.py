@@ -104,7 +104,7 @@ def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
     """Every number that the rules read, whichever of them decided."""
     curves, valid, train = facts.curves, facts.valid, facts.train
     last = position(curves.last)
-    listed = [Evidence("evaluations", float(facts.evaluations))]
+    listed = [Evidence("finite_evaluations", float(facts.evaluations))]
     if valid is not None:
         low, wide = position(float(valid.at[valid.low])), 2 * valid.noise
         listed += [

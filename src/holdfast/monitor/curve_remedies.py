@@ -30,9 +30,16 @@ def for_confidence(curves: Curves) -> tuple[Remedy, ...]:
 
 def for_diverging() -> tuple[Remedy, ...]:
     return (
-        Remedy("lower the learning rate to a third", ("train.learning_rate=2e-05",)),
+        Remedy("use a smaller learning rate", ("train.learning_rate=2e-05",)),
         Remedy("warm up longer and clip", ("train.warmup=0.1", "train.clip=1.0")),
         Remedy("compute in full precision", ("train.precision=float32",)),
+    )
+
+
+def for_broken_evaluation() -> tuple[Remedy, ...]:
+    return (
+        Remedy("evaluate in full precision", ("train.precision=float32",)),
+        Remedy("check that every validation row has an answer left after it is cut to length"),
     )
 
 
@@ -44,7 +51,7 @@ def for_falling(curves: Curves) -> tuple[Remedy, ...]:
 
 def for_no_progress(curves: Curves) -> tuple[Remedy, ...]:
     return (
-        Remedy("raise the learning rate", ("train.learning_rate=0.0001",)),
+        Remedy("use a larger learning rate", ("train.learning_rate=0.0001",)),
         *for_falling(curves),
         Remedy("check that labels and inputs belong together (`holdfast audit`)"),
     )

@@ -15,12 +15,12 @@ def broken(facts: CurveFacts) -> Verdict | None:
     series, at = found
     none = "" if len(series.finite) else ", and no value of it is finite"
     cause = "the learning rate is too high, or the precision too low"
+    tried = remedies.for_diverging()
     if series is facts.curves.valid and facts.train is not None and none:
         cause = "evaluation overflows in low precision, or its rows have no answer to predict"
-    return verdict(
-        facts, "diverging", f"{series.name} is not a number from {place(facts, at)} on{none}", 0.9,
-        since=at, cause=cause, remedies=remedies.for_diverging(),
-    )  # fmt: skip
+        tried = remedies.for_broken_evaluation()
+    because = f"{series.name} is not a number from {place(facts, at)} on{none}"
+    return verdict(facts, "diverging", because, 0.9, since=at, cause=cause, remedies=tried)
 
 
 def exploded(facts: CurveFacts) -> Verdict | None:
