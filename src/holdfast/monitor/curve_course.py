@@ -25,6 +25,7 @@ from holdfast.monitor.curve_words import (
 
 
 def at_the_floor(facts: CurveFacts) -> Verdict | None:
+    """Training at its floor, validation long stopped and far from right."""
     valid, train, ratio = shape(facts), facts.train, facts.level_ratio
     if train is None or ratio is None or facts.evaluations < SETTLED:
         return None
@@ -43,6 +44,7 @@ def at_the_floor(facts: CurveFacts) -> Verdict | None:
 
 
 def underfit(facts: CurveFacts) -> Verdict | None:
+    """Hardly anything was learned, or the run ended at full speed."""
     valid, curves = shape(facts), facts.curves
     if facts.evaluations <= FEWEST or not from_the_start(facts) or not complete(facts):
         return None
@@ -68,6 +70,7 @@ def underfit(facts: CurveFacts) -> Verdict | None:
 
 
 def learning(facts: CurveFacts) -> Verdict | None:
+    """Validation still falls."""
     valid = shape(facts)
     recent, learned = valid.fall_over(QUARTER), valid.start - valid.floor
     least = max(MARGIN * learned, 0.01 * valid.end, ENOUGH * valid.noise)
@@ -81,6 +84,7 @@ def learning(facts: CurveFacts) -> Verdict | None:
 
 
 def healthy(facts: CurveFacts) -> Verdict | None:
+    """Validation is flat, and its noise is narrow enough to say so."""
     valid = shape(facts)
     small = max(MARGIN * valid.floor, GIVEN_BACK * (valid.start - valid.floor))
     if ENOUGH * valid.noise > small or valid.end > valid.start:
@@ -93,6 +97,7 @@ def healthy(facts: CurveFacts) -> Verdict | None:
 
 
 def unclear(facts: CurveFacts) -> Verdict:
+    """What is left: the noise is too wide, or the log too short."""
     valid = shape(facts)
     if valid.end > valid.start:
         because = (

@@ -30,6 +30,7 @@ def counts(shape: Shape, margin: float = MARGIN, given_back: float = GIVEN_BACK)
 
 
 def risen(facts: CurveFacts) -> Verdict | None:
+    """A rise that counts and is more than noise."""
     valid = shape(facts)
     if not counts(valid) or not valid.beyond_doubt:
         return None
@@ -80,6 +81,7 @@ def _meanwhile(facts: CurveFacts, change: float) -> str:
 
 
 def perhaps_risen(facts: CurveFacts) -> Verdict | None:
+    """A rise that counts but may be noise."""
     valid = shape(facts)
     if not counts(valid):
         return None

@@ -9,6 +9,7 @@ from holdfast.monitor.curve_words import FEWEST, SETTLED, many, place, sureness,
 
 
 def broken(facts: CurveFacts) -> Verdict | None:
+    """Losses that stop being numbers."""
     found = first_broken(facts.curves)
     if found is None:
         return None
@@ -24,6 +25,7 @@ def broken(facts: CurveFacts) -> Verdict | None:
 
 
 def exploded(facts: CurveFacts) -> Verdict | None:
+    """A training loss that ends well above its start, or gave back half of what it learned."""
     train = facts.train
     if train is None or len(train.cost) < FEWEST or not train.beyond_doubt:
         return None
@@ -39,6 +41,7 @@ def exploded(facts: CurveFacts) -> Verdict | None:
 
 
 def too_little(facts: CurveFacts) -> Verdict | None:
+    """No validation series, or too few evaluations to judge."""
     if facts.curves.valid is None:
         because = "the log has no validation series, so nothing can be said about unseen data"
         return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_no_validation())
