@@ -11,6 +11,7 @@ from holdfast.core.records import Remedy
 
 
 def for_rise(curves: Curves) -> tuple[Remedy, ...]:
+    """Against overfitting and memorizing."""
     return (
         Remedy("stop at the best evaluation and keep that state", _until_best(curves)),
         Remedy("regularise more", ("train.weight_decay=0.1", "train.label_smoothing=0.1")),
@@ -20,6 +21,7 @@ def for_rise(curves: Curves) -> tuple[Remedy, ...]:
 
 
 def for_confidence(curves: Curves) -> tuple[Remedy, ...]:
+    """Against confidence that outgrows knowledge."""
     return (
         Remedy("scale the logits by a temperature fitted on validation rows"),
         Remedy("train towards softer labels", ("train.label_smoothing=0.1",)),
@@ -29,6 +31,7 @@ def for_confidence(curves: Curves) -> tuple[Remedy, ...]:
 
 
 def for_diverging() -> tuple[Remedy, ...]:
+    """Against a run that came apart."""
     return (
         Remedy("use a smaller learning rate", ("train.learning_rate=2e-05",)),
         Remedy("warm up longer and clip", ("train.warmup=0.1", "train.clip=1.0")),
@@ -37,6 +40,7 @@ def for_diverging() -> tuple[Remedy, ...]:
 
 
 def for_broken_evaluation() -> tuple[Remedy, ...]:
+    """Where training goes on and only the evaluation breaks."""
     return (
         Remedy("evaluate in full precision", ("train.precision=float32",)),
         Remedy("check that every validation row has an answer left after it is cut to length"),
@@ -44,12 +48,14 @@ def for_broken_evaluation() -> tuple[Remedy, ...]:
 
 
 def for_falling(curves: Curves) -> tuple[Remedy, ...]:
+    """Where there is more to gain."""
     epochs = _epochs_at(curves, curves.last)
     longer = () if epochs is None else (f"train.epochs={2 * epochs}",)
     return (Remedy("train longer", longer),)
 
 
 def for_no_progress(curves: Curves) -> tuple[Remedy, ...]:
+    """Where hardly anything was learned."""
     return (
         Remedy("use a larger learning rate", ("train.learning_rate=0.0001",)),
         *for_falling(curves),
@@ -58,6 +64,7 @@ def for_no_progress(curves: Curves) -> tuple[Remedy, ...]:
 
 
 def for_leak() -> tuple[Remedy, ...]:
+    """Where validation is too good."""
     return (
         Remedy("look for copies between the sets: `holdfast audit TRAIN --against VALID`"),
         Remedy("look for a feature that gives the answer away: `holdfast audit DATA`"),
@@ -65,6 +72,7 @@ def for_leak() -> tuple[Remedy, ...]:
 
 
 def for_no_validation() -> tuple[Remedy, ...]:
+    """Where nothing is known of unseen data."""
     shares = ("data.split.train=0.7", "data.split.valid=0.15", "data.split.test=0.15")
     return (
         Remedy("keep rows for validation and evaluate on them during the run", shares),
@@ -73,10 +81,12 @@ def for_no_validation() -> tuple[Remedy, ...]:
 
 
 def for_few_points() -> tuple[Remedy, ...]:
+    """Where the log has too few evaluations."""
     return (Remedy("evaluate more often", ("train.evaluations=20",)),)
 
 
 def for_noise() -> tuple[Remedy, ...]:
+    """Where noise hides the answer."""
     shares = ("data.split.train=0.6", "data.split.valid=0.25", "data.split.test=0.15")
     return (Remedy("give validation more rows", shares), *for_few_points())
 

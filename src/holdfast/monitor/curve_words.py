@@ -34,24 +34,29 @@ def from_the_start(facts: CurveFacts) -> bool:
 
 
 def complete(facts: CurveFacts) -> bool:
+    """Whether the run came to where it was planned to end, as far as the log knows."""
     planned, last = facts.curves.planned, facts.curves.last
     return planned is None or last is None or last >= 0.9 * planned
 
 
 def valid_name(facts: CurveFacts) -> str:
+    """The validation series in a sentence."""
     name = facts.curves.valid.name if facts.curves.valid else ""
     return f"1 − {name}" if facts.valid_is_metric else f"the validation loss ({name})"
 
 
 def train_name(facts: CurveFacts) -> str:
+    """The training series in a sentence, with what it is."""
     return "the training loss" if facts.curves.clean else RUNNING
 
 
 def place(facts: CurveFacts, at: float) -> str:
+    """A position with the name of its axis."""
     return f"{facts.curves.axis} {position(at):g}"
 
 
 def many(count: int) -> str:
+    """A count of evaluations in words."""
     return "1 evaluation" if count == 1 else f"{count} evaluations"
 
 
@@ -67,6 +72,7 @@ def needed(facts: CurveFacts, times: float) -> str:
 
 
 def shape(facts: CurveFacts) -> Shape:
+    """The shape of the validation series, which every later rule has."""
     assert facts.valid is not None  # `_too_little` came before
     return facts.valid
 
@@ -75,6 +81,7 @@ def verdict(
     facts: CurveFacts, label: Label, because: str, confidence: float, *,
     since: float | None = None, cause: str | None = None, remedies: tuple[Remedy, ...] = (),
 ) -> Verdict:  # fmt: skip
+    """A verdict with the whole evidence behind it."""
     return Verdict(
         label, f"By the curves alone: {because}.", confidence, position(since), cause,
         evidence_of(facts), remedies,

@@ -19,6 +19,7 @@ def read(path: Path) -> Log:
 
 
 def accepts(path: Path) -> bool:
+    """Whether this looks like such a log; never raises."""
     names = header(path)
     return {"epoch", "train_loss", "valid_loss", "time"} <= set(names)
 

@@ -26,6 +26,7 @@ def read(path: Path) -> Log:
 
 
 def accepts(path: Path) -> bool:
+    """Whether this looks like such a log; never raises."""
     if path.is_dir():
         return (path / FILE).is_file()
     start = head(path, (".jsonl",))

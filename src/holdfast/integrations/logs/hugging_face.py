@@ -37,6 +37,7 @@ def read(path: Path) -> Log:
 
 
 def accepts(path: Path) -> bool:
+    """Whether this looks like such a log; never raises."""
     if path.is_dir():
         return bool(_states(path))
     start = head(path, (".json",))

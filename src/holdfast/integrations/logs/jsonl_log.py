@@ -20,6 +20,7 @@ def read(path: Path) -> Log:
 
 
 def accepts(path: Path) -> bool:
+    """Whether this looks like such a log; never raises."""
     start = head(path, (".jsonl", ".ndjson", ".json", ".log", ".txt"))
     if not start:
         return False

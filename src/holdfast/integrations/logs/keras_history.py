@@ -45,6 +45,7 @@ def read(path: Path) -> Log:
 
 
 def accepts(path: Path) -> bool:
+    """Whether this looks like such a log; never raises."""
     start = head(path, (".json", ".txt"))
     if not start or not start.startswith("{"):
         return False

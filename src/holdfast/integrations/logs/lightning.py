@@ -20,6 +20,7 @@ def read(path: Path) -> Log:
 
 
 def accepts(path: Path) -> bool:
+    """Whether this looks like such a log; never raises."""
     if path.is_dir():
         return bool(_files(path))
     names = header(path)

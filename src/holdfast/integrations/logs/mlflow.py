@@ -26,6 +26,7 @@ def read(path: Path) -> Log:
 
 
 def accepts(path: Path) -> bool:
+    """Whether this looks like such a log; never raises."""
     return path.is_dir() and bool(_runs(path))
 
 

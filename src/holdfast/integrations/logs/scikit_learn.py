@@ -31,6 +31,7 @@ def read(path: Path) -> Log:
 
 
 def accepts(path: Path) -> bool:
+    """Whether this looks like such a log; never raises."""
     start = head(path, (".json",))
     if not start or not start.startswith("{"):
         return False

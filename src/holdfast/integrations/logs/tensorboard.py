@@ -34,6 +34,7 @@ def read(path: Path) -> Log:
 
 
 def accepts(path: Path) -> bool:
+    """Whether this looks like such a log; never raises."""
     if path.is_dir():
         return next(path.rglob(PATTERN), None) is not None
     return "tfevents" in path.name

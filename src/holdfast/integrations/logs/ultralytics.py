@@ -30,6 +30,7 @@ def read(path: Path) -> Log:
 
 
 def accepts(path: Path) -> bool:
+    """Whether this looks like such a log; never raises."""
     names = header(path)
     return any(_is_part(n, "train") for n in names) and any(_is_part(n, "val") for n in names)
 

@@ -27,6 +27,7 @@ def read(path: Path) -> Log:
 
 
 def accepts(path: Path) -> bool:
+    """Whether this looks like such a log; never raises."""
     if path.is_file():
         return path.name == HISTORY or path.suffix == ".wandb"
     return bool(_files(path))
