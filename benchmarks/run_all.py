@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 SCRIPTS = (
     "vs_trainer.py", "small_data.py", "honest_intervals.py", "near_duplicates.py", "big_file.py",
     "selection.py", "frozen_prefix.py", "make_base_models.py", "vs_trainer_tasks.py", "looks.py",
-    "streams.py",
+    "streams.py", "verdicts.py",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 >>> import holdfast
 >>> run = holdfast.train("reviews.csv")                     # doctest: +SKIP
 >>> run.result["test"]["metrics"]["accuracy"]               # doctest: +SKIP
+>>> holdfast.diagnose("trainer_state.json").label            # doctest: +SKIP
 >>> holdfast.TextClassifier().fit(texts, labels)            # doctest: +SKIP
 """
 
@@ -13,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from holdfast._version import __version__
 
 if TYPE_CHECKING:
-    from holdfast.api import TrainedRun, train
+    from holdfast.api import TrainedRun, diagnose, train
     from holdfast.integrations.estimator import TextClassifier
 
-__all__ = ["TextClassifier", "TrainedRun", "__version__", "train"]
+__all__ = ["TextClassifier", "TrainedRun", "__version__", "diagnose", "train"]
 
 _HOMES = {
-    "train": "holdfast.api", "TrainedRun": "holdfast.api",
+    "train": "holdfast.api", "diagnose": "holdfast.api", "TrainedRun": "holdfast.api",
     "TextClassifier": "holdfast.integrations.estimator",
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""``holdfast.train``: the command as a function, and what it returns."""
+"""``holdfast.train`` and ``holdfast.diagnose``: the commands as functions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from holdfast.core.records import Verdict
     from holdfast.models.saved import SavedClassifier
 
 
@@ -95,3 +96,20 @@ def train(
     )  # fmt: skip
     _, folder = execute(recipe, str(source), Path(out) if out else None, resume, quiet)
     return TrainedRun(folder)
+
+
+def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = None) -> Verdict:
+    """Do what ``holdfast diagnose`` does, and return the verdict.
+
+    Parameters
+    ----------
+    path : a training log, a file or a folder, of any program that ``docs/diagnose.md`` lists.
+    train, valid : the names of the columns to read; found by name where left out.
+
+    Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
+    """
+    from holdfast.integrations.logs.read import read_curves
+    from holdfast.monitor.curves import judge_curves
+
+    named = {"train": train, "valid": valid}
+    return judge_curves(read_curves(Path(path), {k: v for k, v in named.items() if v is not None}))

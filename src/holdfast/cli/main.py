@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from holdfast._version import __version__
-from holdfast.cli import demo, evaluate, predict, report, train
+from holdfast.cli import demo, diagnose, evaluate, predict, report, train
 from holdfast.core.errors import HoldfastError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ def _options(
 
 
 app.command("train")(train.command)
+app.command("diagnose")(diagnose.command)
 app.command("evaluate")(evaluate.command)
 app.command("predict")(predict.command)
 app.command("report")(report.command)

@@ -102,7 +102,7 @@ class Evidence:
     value: float | None
     low: float | None = None
     high: float | None = None
-    at_step: int | None = None
+    at_step: int | float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Verdict:
     label: Label
     because: str
     confidence: float
-    since_step: int | None = None
+    since_step: int | float | None = None
     cause: str | None = None
     evidence: tuple[Evidence, ...] = ()
     remedies: tuple[Remedy, ...] = ()

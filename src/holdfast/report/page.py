@@ -54,7 +54,7 @@ def write_report(run: Path) -> Path:
 
 def render(run: RunFiles) -> str:
     """The whole page as text."""
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = asset("report.css"), asset("report.js")
     page = environment().get_template("page.html.j2").render(
         top=headline.headline(run), sections=sections(run), style=style, script=script,
         policy=policy(style, script, mistakes.has_pictures(run)),
@@ -114,5 +114,6 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _asset(name: str) -> Markup:
+def asset(name: str) -> Markup:
+    """A file of the templates that goes into the page as it is."""
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))

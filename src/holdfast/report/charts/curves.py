@@ -38,7 +38,8 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """A chart: ``metric`` says how its numbers are written, ``best`` is the step that was kept."""
+    """A chart: ``metric`` says how its numbers are written, ``best`` is the step that was kept.
+    ``axis`` is what the positions count, ``mark`` what the best one is called."""
 
     key: str
     title: str
@@ -47,6 +48,8 @@ class Curves:
     epochs: tuple[float | None, ...]
     series: tuple[Series, ...]
     best: int | None
+    axis: str = "step"
+    mark: str = "kept"
 
     @property
     def percent(self) -> bool:
@@ -97,7 +100,7 @@ def _axes(chart: Curves, marks: Sequence[float], x: Scale, y: Scale, width: floa
         parts.append(
             element("text", label, x=x(mark), y=y.start + 18, class_="tick", text_anchor="middle")
         )
-    end = element("text", "step", x=x.end, y=y.start + 35, class_="tick", text_anchor="end")
+    end = element("text", chart.axis, x=x.end, y=y.start + 35, class_="tick", text_anchor="end")
     return element("g", *parts, end, aria_hidden="true")
 
 
@@ -108,8 +111,8 @@ def _best(chart: Curves, x: Scale, y: Scale) -> Markup:
     late = at > (x.start + x.end) / 2
     line = element("line", x1=at, x2=at, y1=y.end - 8, y2=y.start, class_="best-line")
     text = element(
-        "text", f"kept: step {count(chart.best)}", x=at + (-6 if late else 6), y=y.end - 10,
-        text_anchor="end" if late else "start", class_="best-text",
+        "text", f"{chart.mark}: {chart.axis} {count(chart.best)}", x=at + (-6 if late else 6),
+        y=y.end - 10, text_anchor="end" if late else "start", class_="best-text",
     )  # fmt: skip
     return element("g", line, text, aria_hidden="true")
 
@@ -173,8 +176,10 @@ def _dot(style: str, x: float, y: float) -> Markup:
 
 def _words(chart: Curves, index: int) -> str:
     epoch = chart.epochs[index]
-    head = f"Step {count(chart.steps[index])}" + (f", epoch {epoch:.2f}" if epoch else "")
-    kept = ["the state that was kept"] if chart.steps[index] == chart.best else []
+    head = f"{chart.axis.capitalize()} {count(chart.steps[index])}" + (
+        f", epoch {epoch:.2f}" if epoch else ""
+    )
+    kept = [f"the state that was {chart.mark}"] if chart.steps[index] == chart.best else []
     told = [
         f"{series.name}: {number(value if _finite(value) else None, chart.metric)}"
         for series in chart.series
@@ -190,8 +195,12 @@ def _about(chart: Curves) -> str:
         if known:
             first, last = number(known[0], chart.metric), number(known[-1], chart.metric)
             ends.append(f"{series.name} goes from {first} to {last}")
-    best = f" The kept state is step {count(chart.best)}." if chart.best is not None else ""
-    looks = f"{len(chart.steps)} looks, steps {chart.steps[0]} to {chart.steps[-1]}. "
+    best = (
+        f" The {chart.mark} state is {chart.axis} {count(chart.best)}."
+        if chart.best is not None
+        else ""
+    )
+    looks = f"{len(chart.steps)} looks, {chart.axis}s {chart.steps[0]} to {chart.steps[-1]}. "
     return looks + "; ".join(ends) + "." + best + " Arrow keys move between the looks."
 
 

@@ -1,0 +1,103 @@
+"""Two curves as plain text, for terminals, files and mails."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from holdfast.core.curves import Curves, Series, position
+from holdfast.core.records import Floats
+
+ROWS = 12
+GUTTER = 9
+TRAIN, VALID, BOTH = "░", "█", "▓"
+# From here on a straight scale would press all but the first points onto the floor.
+LOG_FROM = 30
+PAINT = {TRAIN: "\x1b[34m", VALID: "\x1b[33m", BOTH: "\x1b[32m"}
+
+
+def chart(curves: Curves, columns: int, colour: bool) -> str:
+    """Training and validation in blocks over ``columns`` characters, with a scale, a legend and the
+    best evaluation marked below; empty where nothing is finite.
+
+    A column shows the median of the points in it, so a single spike does not show. The scale is
+    logarithmic where the largest value is more than 30 times the smallest, and says so.
+    """
+    drawn = [(mark, s.finite) for mark, s in ((TRAIN, curves.train), (VALID, curves.valid)) if s]
+    drawn = [(mark, series) for mark, series in drawn if len(series)]
+    if not drawn:
+        return ""
+    width = columns - GUTTER - 2
+    first, last = _ends([series for _, series in drawn])
+    lines = [(mark, _columns(series, first, last, width)) for mark, series in drawn]
+    known = np.concatenate([line[np.isfinite(line)] for _, line in lines])
+    straight = known.min() <= 0 or known.max() < LOG_FROM * known.min()
+    scale = (lambda v: v) if straight else np.log
+    rows = _rows([(mark, scale(line)) for mark, line in lines], scale(known))
+    labels = _labels(known, straight)
+    body = [
+        f"{label:>{GUTTER}} ┤{_paint(row, colour)}" for label, row in zip(labels, rows, strict=True)
+    ]
+    return "\n".join([*body, *_below(curves, first, last, width), _legend(drawn, straight, colour)])
+
+
+def _ends(series: Sequence[Series]) -> tuple[float, float]:
+    return min(float(s.at[0]) for s in series), max(float(s.at[-1]) for s in series)
+
+
+def _columns(series: Series, first: float, last: float, width: int) -> Floats:
+    """One value a column: the median of its points, a straight line over columns without one."""
+    span = last - first or 1.0
+    places = np.minimum(((series.at - first) / span * width).astype(int), width - 1)
+    line = np.full(width, np.nan)
+    for place in np.unique(places):
+        line[place] = np.median(series.values[places == place])
+    known = np.flatnonzero(np.isfinite(line))
+    inside = np.arange(known[0], known[-1] + 1)
+    line[inside] = np.interp(inside, known, line[known])
+    return line
+
+
+def _rows(lines: Sequence[tuple[str, Floats]], known: Floats) -> list[str]:
+    low, high = float(known.min()), float(known.max())
+    grid = np.full((ROWS, len(lines[0][1])), " ")
+    for mark, line in lines:
+        for column in np.flatnonzero(np.isfinite(line)):
+            row = round((high - line[column]) / ((high - low) or 1.0) * (ROWS - 1))
+            grid[row, column] = mark if grid[row, column] == " " else BOTH
+    return ["".join(row).rstrip() for row in grid]
+
+
+def _labels(known: Floats, straight: bool) -> list[str]:
+    low, high = float(known.min()), float(known.max())
+    middle = (low + high) / 2 if straight else math.sqrt(low * high)
+    shown = {0: high, ROWS // 2: middle, ROWS - 1: low}
+    return [f"{shown[row]:.4g}" if row in shown else "" for row in range(ROWS)]
+
+
+def _below(curves: Curves, first: float, last: float, width: int) -> list[str]:
+    axis = [f"{'':{GUTTER}} └{'─' * width}"]
+    left, right = f"{position(first):g}", f"{curves.axis} {position(last):g}"
+    line = left + " " * max(1, width - len(left) - len(right)) + right
+    if curves.best is not None:
+        at = min(width - 1, int((curves.best - first) / ((last - first) or 1.0) * width))
+        text = f"▲ best {position(curves.best):g}"
+        start = at if at + len(text) <= width else at - len(text) + 1
+        mark = text if start == at else f"best {position(curves.best):g} ▲"
+        axis.append(f"{'':{GUTTER}}  {' ' * max(0, start)}{mark}")
+    return [*axis, f"{'':{GUTTER}}  {line}"]
+
+
+def _legend(drawn: Sequence[tuple[str, Series]], straight: bool, colour: bool) -> str:
+    names = [f"{_paint(mark, colour)} {series.name}" for mark, series in drawn]
+    both = [f"{_paint(BOTH, colour)} both"] if len(drawn) > 1 else []
+    scale = [] if straight else ["(logarithmic scale)"]
+    return f"{'':{GUTTER}}  " + "   ".join([*names, *both, *scale])
+
+
+def _paint(text: str, colour: bool) -> str:
+    if not colour:
+        return text
+    return "".join(f"{PAINT[c]}{c}\x1b[0m" if c in PAINT else c for c in text)

@@ -1,0 +1,163 @@
+"""``holdfast diagnose``: what somebody's training log shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from holdfast.core.curves import Curves
+    from holdfast.core.records import Verdict
+
+JOINT = "\x1f"
+
+
+def command(
+    log: Annotated[
+        Path,
+        typer.Argument(
+            help="A training log or its folder: trainer_state.json, CSV, JSONL, event files, a run."
+        ),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Name a series: train=COL or valid=COL.", metavar="KEY=VALUE"),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a report to this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Say whether the run in LOG learned, overfits or came apart, since when, and what to do."""
+    from holdfast.cli.say import Teller, width
+    from holdfast.integrations.logs.read import parse_settings, read_curves
+    from holdfast.monitor.curves import judge_curves
+
+    curves = read_curves(log, parse_settings(settings or []))
+    verdict = judge_curves(curves)
+    found = document(curves, verdict)
+    tell = Teller(quiet=False)
+    for decision in curves.decisions:
+        tell(decision)
+    if html is not None:
+        _write(html, curves, found, log)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        typer.echo(show(curves, verdict, min(80, width()), colour))
+
+
+def document(curves: Curves, verdict: Verdict) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    from holdfast.core.curves import position
+    from holdfast.core.records import to_json
+
+    series = {"train": curves.train, "valid": curves.valid}
+    return {
+        "schema": 1, "source": curves.source, "verdict": to_json(verdict),
+        "best_step": position(curves.best),
+        "series": {side: s.name if s is not None else None for side, s in series.items()},
+        "points": curves.points, "axis": curves.axis, "saved": saved(curves),
+    }  # fmt: skip
+
+
+def saved(curves: Curves) -> dict[str, Any] | None:
+    """What stopping at the best evaluation would have saved: ``positions`` on the log's axis, their
+    ``share`` of the run so far, and ``seconds`` where the log has times; ``None`` without a best.
+    """
+    from holdfast.core.curves import position
+
+    if curves.best is None or curves.last is None:
+        return None
+    first = 0.0 if curves.axis == "step" else -1.0
+    whole = curves.last - first
+    share = (curves.last - curves.best) / whole if whole > 0 else 0.0
+    seconds = None if curves.seconds is None else share * curves.seconds
+    return {"positions": position(curves.last - curves.best), "share": share, "seconds": seconds}
+
+
+def show(curves: Curves, verdict: Verdict, columns: int, colour: bool) -> str:
+    """The verdict for a person, ``columns`` wide."""
+    from holdfast.cli.chart import chart
+
+    parts = [_head(curves, verdict, columns), chart(curves, columns, colour),
+             "\n".join(_evidence(verdict)), "\n".join(_remedies(verdict, columns))]  # fmt: skip
+    return "\n\n".join(part for part in parts if part)
+
+
+def _head(curves: Curves, verdict: Verdict, columns: int) -> str:
+    since = "" if verdict.since_step is None else f" since {curves.axis} {verdict.since_step:g}"
+    sure = f"  (confidence {verdict.confidence:.2f})" if verdict.confidence else ""
+    lines = [f"{verdict.label}{since}{sure}", "", *_wrap(verdict.because, columns, "  "), ""]
+    return "\n".join([*lines, *_facts(curves, verdict, columns)]).rstrip()
+
+
+def _facts(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
+    from holdfast.core.curves import position
+
+    if curves.best is not None and curves.valid is not None:
+        known = curves.valid.finite
+        value = float(known.values[list(known.at).index(curves.best)])
+        where = f"{curves.axis} {position(curves.best):g}"
+        yield f"  Best evaluation  {where}: {curves.valid.name} {value:.4g}"
+        yield f"  Stopping there   {_saving(curves)}"
+    if verdict.cause:
+        yield from _wrap(f"  Likely cause     {verdict.cause}", columns, " " * 19, first="")
+
+
+def _saving(curves: Curves) -> str:
+    found = saved(curves)
+    if found is None or not found["positions"]:
+        return "would have saved nothing: it is the last one"
+    count = f"{found['positions']:,g}"
+    unit = curves.axis if found["positions"] == 1 else f"{curves.axis}s"
+    time = "" if found["seconds"] is None else f", about {_clock(found['seconds'])}"
+    return f"would have saved {count} {unit} ({found['share']:.0%} of the run{time})"
+
+
+def _evidence(verdict: Verdict) -> Iterator[str]:
+    if verdict.evidence:
+        yield "  Evidence"
+    for item in verdict.evidence:
+        value = "–" if item.value is None else f"{item.value:.3g}"
+        span = "" if item.low is None else f" ({item.low:.3g} to {item.high:.3g})"
+        yield f"    {item.name.replace('_', ' '):39} {value}{span}"
+
+
+def _remedies(verdict: Verdict, columns: int) -> Iterator[str]:
+    if verdict.remedies:
+        yield "  What to try"
+    for number, remedy in enumerate(verdict.remedies, 1):
+        # An option and its value stay on one line.
+        options = "".join(f" --set{JOINT}{setting}" for setting in remedy.set)
+        lines = _wrap(f"    {number}. {remedy.do}{options}", columns, " " * 7, first="")
+        yield from (line.replace(JOINT, " ") for line in lines)
+
+
+def _wrap(text: str, columns: int, indent: str, first: str | None = None) -> list[str]:
+    return textwrap.wrap(
+        text, columns, initial_indent=indent if first is None else first,
+        subsequent_indent=indent, break_on_hyphens=False, break_long_words=False,
+    )  # fmt: skip
+
+
+def _write(path: Path, curves: Curves, found: dict[str, Any], log: Path) -> None:
+    from holdfast.core.errors import DataError
+    from holdfast.core.files import write_text
+    from holdfast.report.diagnosis import render_diagnosis
+
+    if not path.parent.is_dir():
+        raise DataError(f"--html {path}", "is in a folder that does not exist", None, "Make it.")
+    write_text(path, render_diagnosis(curves, found, log.name or str(log.resolve())))
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,89 @@
+"""Scalar curves of a training run: what a log holds when nobody kept the losses of single rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from holdfast.core.records import Decision, Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One logged number over a run.
+
+    ``at`` [points] are the positions on the log's axis, strictly increasing; ``values`` [points]
+    hold NaN and infinities where the log says so. A point that was not logged is absent, not NaN.
+    ``rises`` marks a metric that is better when larger.
+    """
+
+    name: str
+    at: Floats
+    values: Floats
+    rises: bool = False
+
+    @property
+    def finite(self) -> Series:
+        """The points whose value is a finite number."""
+        kept = np.isfinite(self.values)
+        return replace(self, at=self.at[kept], values=self.values[kept])
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """The chosen series of one log, whatever program wrote it.
+
+    ``axis`` says what the positions are: ``step``, ``epoch`` or ``row`` (0-based). ``valid`` may be
+    a metric that rises. ``train_metric`` and ``valid_metric`` measure the same thing on both sets.
+    ``comparable`` says that ``train`` and ``valid`` have the same name but for the set, so that
+    their levels may be compared; ``clean`` that the training loss was measured in evaluation mode
+    on fixed rows, as Holdfast does. ``planned`` is the position at which the run was to end,
+    ``epochs`` the epoch at each position, ``seconds`` the time that the logged part took.
+    ``decisions`` tell how the series were chosen.
+    """
+
+    source: str
+    axis: str
+    train: Series | None = None
+    valid: Series | None = None
+    train_metric: Series | None = None
+    valid_metric: Series | None = None
+    comparable: bool = True
+    clean: bool = False
+    planned: float | None = None
+    epochs: Series | None = None
+    seconds: float | None = None
+    decisions: tuple[Decision, ...] = ()
+
+    @property
+    def points(self) -> int:
+        """Evaluations, or logged training losses where there are none."""
+        series = self.valid if self.valid is not None else self.train
+        return 0 if series is None else len(series)
+
+    @property
+    def best(self) -> float | None:
+        """The position of the best finite validation value, the earliest on a tie; ``None`` when
+        there is no such value."""
+        if self.valid is None or not len(self.valid.finite):
+            return None
+        known = self.valid.finite
+        chosen = np.argmax(known.values) if known.rises else np.argmin(known.values)
+        return float(known.at[chosen])
+
+    @property
+    def last(self) -> float | None:
+        """The largest position of the log."""
+        ends = [s.at[-1] for s in (self.train, self.valid) if s is not None and len(s)]
+        return float(max(ends)) if ends else None
+
+
+def position(value: float | None) -> int | float | None:
+    """A position as it stood in the log: a whole number without a decimal point."""
+    if value is None:
+        return None
+    return int(value) if float(value).is_integer() else float(value)

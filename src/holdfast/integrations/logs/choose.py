@@ -1,0 +1,114 @@
+"""From everything that a log holds to the few series that a verdict needs, each choice told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from holdfast.core.curves import Curves, Series
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.records import Decision
+from holdfast.integrations.logs.names import Meaning, meaning
+from holdfast.integrations.logs.table import Log, not_a_log
+
+SETTINGS = ("train", "valid")
+
+
+def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
+    """The curves of ``log``; ``settings`` name the columns ``train`` and ``valid`` where the user
+    did. Validation is a loss where there is one, else a metric that rises.
+
+    Raises ``DataError`` where the log has neither a training loss nor anything on validation, and
+    ``RecipeError`` for an unknown setting.
+    """
+    for key in settings:
+        if key not in SETTINGS:
+            raise RecipeError("--set", "is not a series", key, nearest(key, list(SETTINGS)))
+    known = [m for name in log.columns if (m := _sided(log, name)) is not None]
+    train = _asked(log, settings, "train", what) or _best(known, "train", rises=False)
+    valid = _asked(log, settings, "valid", what) or _valid(known)
+    if train is None and valid is None:
+        names = ", ".join(log.columns)
+        raise not_a_log(what, "has no column that is named like a loss or a metric", names)
+    metrics = _metrics(known)
+    return Curves(
+        source=log.source, axis=log.axis, train=_take(log, train), valid=_take(log, valid),
+        train_metric=_take(log, metrics[0]), valid_metric=_take(log, metrics[1]),
+        comparable=train is not None and valid is not None and train.base == valid.base,
+        clean=log.clean, planned=log.planned, epochs=log.epochs, seconds=log.seconds,
+        decisions=(*log.decisions, *_told(known, train, valid, settings)),
+    )  # fmt: skip
+
+
+def _sided(log: Log, name: str) -> Meaning | None:
+    found = meaning(name)
+    if found is None or not len(log.columns[name]):
+        return None
+    if found.side is not None:
+        return found
+    return replace(found, side=log.unsided)
+
+
+def _asked(log: Log, settings: Mapping[str, str], side: str, what: str) -> Meaning | None:
+    if side not in settings:
+        return None
+    name = settings[side]
+    if name not in log.columns:
+        raise DataError(
+            f"--set {side}={name}", f"is no numeric column of {what}", name,
+            nearest(name, list(log.columns)),
+        )  # fmt: skip
+    return meaning(name) or Meaning(name, None, False, 0, False, False, (), name)
+
+
+def _best(known: Iterable[Meaning], side: str, rises: bool) -> Meaning | None:
+    """The plainest name of a set: the loss itself before its parts, epochs before single steps."""
+    fitting = [m for m in known if m.side == side and m.rises == rises]
+    if side == "train":
+        fitting = [m for m in fitting if m.rank < 4]
+    order = {m.name: place for place, m in enumerate(fitting)}
+    return min(fitting, key=lambda m: (*_cost(m), order[m.name]), default=None)
+
+
+def _cost(m: Meaning) -> tuple[bool, int, int, bool]:
+    return m.held_aside, m.rank, len(m.extra), m.per_step
+
+
+def _valid(known: Iterable[Meaning]) -> Meaning | None:
+    known = list(known)
+    return _best(known, "valid", rises=False) or _best(known, "valid", rises=True)
+
+
+def _metrics(known: Iterable[Meaning]) -> tuple[Meaning | None, Meaning | None]:
+    """The metric of the validation rows, and the same one of the training rows."""
+    known = list(known)
+    valid = _best(known, "valid", rises=True)
+    if valid is None:
+        return None, None
+    same = [m for m in known if m.side == "train" and m.rises and m.base == valid.base]
+    return min(same, key=_cost, default=None), valid
+
+
+def _take(log: Log, chosen: Meaning | None) -> Series | None:
+    if chosen is None:
+        return None
+    return replace(log.columns[chosen.name], rises=chosen.rises)
+
+
+def _told(
+    known: Iterable[Meaning], train: Meaning | None, valid: Meaning | None,
+    settings: Mapping[str, str],
+) -> Iterable[Decision]:  # fmt: skip
+    known = list(known)
+    for side, chosen in (("train", train), ("valid", valid)):
+        if chosen is None:
+            yield Decision(f"{side} series", "none", f"no column is named like one of {side}")
+            continue
+        others = [m.name for m in known if m.side == side and m.name != chosen.name]
+        because = "asked for" if side in settings else "found by its name"
+        if others and side not in settings:
+            shown = ", ".join(others[:6]) + (" …" if len(others) > 6 else "")
+            because += f"; also there: {shown} (choose with --set {side}=…)"
+        shape = f"{chosen.name} (more is better)" if chosen.rises else chosen.name
+        yield Decision(f"{side} series", shape, because)

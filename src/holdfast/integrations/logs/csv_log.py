@@ -1,0 +1,27 @@
+"""Any table with a header: one row an evaluation, columns found by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from holdfast.integrations.logs import LOGS, LogReader
+from holdfast.integrations.logs.names import meaning
+from holdfast.integrations.logs.table import Log, from_rows, not_a_log
+from holdfast.integrations.logs.text import header, table
+
+
+def read(path: Path) -> Log:
+    """Commas, semicolons, tabs or bars, whichever the header has most."""
+    names = header(path)
+    if not any(meaning(name) for name in names):
+        raise not_a_log(str(path), "has no column that is named like a loss or a metric",
+                        ", ".join(names[:12]))  # fmt: skip
+    return from_rows(table(path), "csv", str(path))
+
+
+def accepts(path: Path) -> bool:
+    """Whether this looks like such a log; never raises."""
+    return bool(header(path))
+
+
+LOGS.add("csv", LogReader(accepts, read, "a CSV with columns such as epoch, loss, val_loss", 0))

@@ -1,0 +1,40 @@
+"""fastai's ``CSVLogger``: ``history.csv``, whose metrics are all of the validation rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from holdfast.integrations.logs import LOGS, LogReader
+from holdfast.integrations.logs.table import Log, from_rows
+from holdfast.integrations.logs.text import header, table
+
+
+def read(path: Path) -> Log:
+    """``train_loss`` is an exponentially weighted mean over batches; ``time`` is per epoch, as
+    ``minutes:seconds``."""
+    rows = table(path)
+    seconds = [clock(row.get("time", "")) for row in rows]
+    total = sum(s for s in seconds if s is not None) if any(seconds) else None
+    return from_rows(rows, "fastai", str(path), unsided="valid", seconds=total)
+
+
+def accepts(path: Path) -> bool:
+    """Whether this looks like such a log; never raises."""
+    names = header(path)
+    return {"epoch", "train_loss", "valid_loss", "time"} <= set(names)
+
+
+def clock(text: str) -> float | None:
+    """``hours:minutes:seconds`` with any part from the left missing, in seconds; also with
+    ``"1 day, "`` before it. ``None`` for anything else."""
+    days, _, rest = text.rpartition(",")
+    parts = rest.strip().split(":")
+    try:
+        values = [float(part) for part in parts]
+        whole = float(days.split()[0]) * 86_400 if days else 0.0
+    except ValueError:
+        return None
+    return whole + sum((v * 60.0**power for power, v in enumerate(reversed(values))), 0.0)
+
+
+LOGS.add("fastai", LogReader(accepts, read, "fastai's history.csv", 3))

@@ -1,0 +1,45 @@
+"""A path to the curves of the log that lies there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from holdfast.core.curves import Curves
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.integrations.logs import all_log_readers
+from holdfast.integrations.logs.choose import choose
+from holdfast.integrations.logs.table import Log, not_a_log
+
+
+def read_curves(path: Path, settings: Mapping[str, str] | None = None) -> Curves:
+    """The curves of the log at ``path``, a file or a folder, whichever program wrote it.
+
+    ``settings`` may name the columns ``train`` and ``valid``. Raises ``DataError`` where nothing is
+    there, where it is no log, or where the log is broken, and says what a log looks like.
+    """
+    return choose(read_log(path), settings or {}, str(path))
+
+
+def read_log(path: Path) -> Log:
+    """Everything numeric in the log at ``path``, by the most special reader that knows it."""
+    if not path.exists():
+        raise DataError(str(path), "does not exist", None, "Give the path of a log or its folder.")
+    if path.is_file() and not path.stat().st_size:
+        raise not_a_log(str(path), "is empty")
+    fitting = [(name, r) for name, r in all_log_readers().items() if r.accepts(path)]
+    if not fitting:
+        raise not_a_log(str(path), "is not a log that Holdfast knows")
+    _, reader = max(fitting, key=lambda item: item[1].priority)
+    return reader.read(path)
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, str]:
+    """``["train=loss"]`` as ``{"train": "loss"}``; the column may hold ``=`` itself."""
+    found = {}
+    for setting in settings:
+        key, mark, value = setting.partition("=")
+        if not mark or not value:
+            raise RecipeError("--set", "needs a series and a column", setting, "Write train=COL.")
+        found[key] = value
+    return found

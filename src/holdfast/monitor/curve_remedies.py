@@ -1,0 +1,111 @@
+"""What to try after a foreign log, as sentences with runnable ``--set`` strings."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from holdfast.core.curves import Curves
+from holdfast.core.records import Remedy
+
+
+def for_rise(curves: Curves) -> tuple[Remedy, ...]:
+    """Against overfitting and memorizing."""
+    return (
+        Remedy("stop at the best evaluation and keep that state", _until_best(curves)),
+        Remedy("regularise more", ("train.weight_decay=0.1", "train.label_smoothing=0.1")),
+        Remedy("move the lower layers less", ("train.layer_decay=0.9",)),
+        Remedy("give it more training rows"),
+    )
+
+
+def for_confidence(curves: Curves) -> tuple[Remedy, ...]:
+    """Against confidence that outgrows knowledge."""
+    return (
+        Remedy("scale the logits by a temperature fitted on validation rows"),
+        Remedy("train towards softer labels", ("train.label_smoothing=0.1",)),
+        Remedy("choose the state by the metric that matters", ("train.metric=accuracy",)),
+        Remedy("or stop at the lowest validation loss", _until_best(curves)),
+    )
+
+
+def for_diverging() -> tuple[Remedy, ...]:
+    """Against a run that came apart."""
+    return (
+        Remedy("use a smaller learning rate", ("train.learning_rate=2e-05",)),
+        Remedy("warm up longer and clip", ("train.warmup=0.1", "train.clip=1.0")),
+        Remedy("compute in full precision", ("train.precision=float32",)),
+    )
+
+
+def for_broken_evaluation() -> tuple[Remedy, ...]:
+    """Where training goes on and only the evaluation breaks."""
+    return (
+        Remedy("evaluate in full precision", ("train.precision=float32",)),
+        Remedy("check that every validation row has an answer left after it is cut to length"),
+    )
+
+
+def for_falling(curves: Curves) -> tuple[Remedy, ...]:
+    """Where there is more to gain."""
+    epochs = _epochs_at(curves, curves.last)
+    longer = () if epochs is None else (f"train.epochs={2 * epochs}",)
+    return (Remedy("train longer", longer),)
+
+
+def for_no_progress(curves: Curves) -> tuple[Remedy, ...]:
+    """Where hardly anything was learned."""
+    return (
+        Remedy("use a larger learning rate", ("train.learning_rate=0.0001",)),
+        *for_falling(curves),
+        Remedy("check that labels and inputs belong together (`holdfast audit`)"),
+    )
+
+
+def for_leak() -> tuple[Remedy, ...]:
+    """Where validation is too good."""
+    return (
+        Remedy("look for copies between the sets: `holdfast audit TRAIN --against VALID`"),
+        Remedy("look for a feature that gives the answer away: `holdfast audit DATA`"),
+    )
+
+
+def for_no_validation() -> tuple[Remedy, ...]:
+    """Where nothing is known of unseen data."""
+    shares = ("data.split.train=0.7", "data.split.valid=0.15", "data.split.test=0.15")
+    return (
+        Remedy("keep rows for validation and evaluate on them during the run", shares),
+        Remedy("or name the column: holdfast diagnose LOG --set valid=COL"),
+    )
+
+
+def for_few_points() -> tuple[Remedy, ...]:
+    """Where the log has too few evaluations."""
+    return (Remedy("evaluate more often", ("train.evaluations=20",)),)
+
+
+def for_noise() -> tuple[Remedy, ...]:
+    """Where noise hides the answer."""
+    shares = ("data.split.train=0.6", "data.split.valid=0.25", "data.split.test=0.15")
+    return (Remedy("give validation more rows", shares), *for_few_points())
+
+
+def _until_best(curves: Curves) -> tuple[str, ...]:
+    epochs = _epochs_at(curves, curves.best)
+    if epochs is not None:
+        return (f"train.epochs={epochs}",)
+    steps = curves.best if curves.axis == "step" else None
+    return () if steps is None or steps < 1 else (f"train.max_steps={round(steps)}",)
+
+
+def _epochs_at(curves: Curves, place: float | None) -> int | None:
+    """Whole epochs done at a position; programs that count from 0 have done one more."""
+    if place is None:
+        return None
+    if curves.axis == "epoch":
+        first = min(s.at[0] for s in (curves.train, curves.valid) if s is not None and len(s))
+        return max(1, math.ceil(place) + (1 if first == 0 else 0))
+    if curves.epochs is None or not len(curves.epochs):
+        return None
+    return max(1, math.ceil(np.interp(place, curves.epochs.at, curves.epochs.values)))

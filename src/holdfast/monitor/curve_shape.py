@@ -1,0 +1,176 @@
+"""The shape of one scalar curve: where it was lowest, how far it has risen since, how noisy it is.
+
+A curve is smoothed by a running median over 5 % of its points, at least three (one where there are
+fewer than six points), cut short at the ends. Its *rise* is the median of the last such window
+above the lowest smoothed value, provided that this lies before the last window.
+
+Noise is read from second differences, which a straight slope leaves at zero: for independent noise
+of standard deviation σ they have √6 σ, estimated by their median absolute value (1.4826 MAD). The
+median of w points has about σ √(π / 2w). The lowest of k windows lies by chance alone about
+√(2 ln k) such deviations below the curve (an upper bound on the expected least of k normal values),
+so a rise is beyond doubt above that and two more; or where at least four points after the best rise
+one after the other, which exchangeable points do once in 24. The points of one run are no
+independent sample, so this is a yardstick and no test; a test needs the losses of single rows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from holdfast.core.curves import Series
+from holdfast.core.records import Floats
+
+WINDOW_SHARE = 0.05
+SMOOTHED_FROM = 6
+TAIL = 8
+ENOUGH = 2.0
+STEADY = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What was measured on a curve of ``cost`` [points], less is better, at ``at`` [points].
+
+    ``smooth`` are running medians over ``window`` points, ``noise`` the standard deviation of one
+    of them, ``low`` the position in these arrays of the lowest, ``best`` that of the lowest single
+    point around it. ``start`` is the highest of the first three points.
+    """
+
+    at: Floats
+    cost: Floats
+    smooth: Floats
+    window: int
+    noise: float
+    low: int
+    best: int
+    start: float
+
+    @property
+    def floor(self) -> float:
+        """The lowest smoothed cost."""
+        return float(self.smooth[self.low])
+
+    @property
+    def end(self) -> float:
+        """The median of the last window."""
+        return float(np.median(self.cost[-self.window :]))
+
+    @property
+    def rise(self) -> float:
+        """How far the end lies above the floor; 0 while the floor is at the end."""
+        turned = self.low < len(self.cost) - self.window
+        return max(0.0, self.end - self.floor) if turned else 0.0
+
+    @property
+    def rise_share(self) -> float:
+        """The rise as a share of the floor."""
+        return self.rise / self.floor if self.floor > 0 else math.inf if self.rise else 0.0
+
+    @property
+    def given_back(self) -> float:
+        """The rise as a share of what had been learned from the start to the floor; more than 1
+        where the end is worse than the start."""
+        learned = self.start - self.floor
+        return self.rise / learned if learned > 0 else math.inf if self.rise else 0.0
+
+    @property
+    def doubt(self) -> float:
+        """The rise that noise alone may show: the lowest of k windows, and two deviations."""
+        windows = max(1.0, len(self.cost) / self.window)
+        return self.noise * (math.sqrt(2 * math.log(windows)) + ENOUGH)
+
+    @property
+    def beyond_doubt(self) -> bool:
+        """Whether the rise is more than noise: by its size, or because every point since the best
+        is worse than the one before."""
+        after = self.cost[self.best + 1 :]
+        steady = len(after) >= STEADY and bool(np.all(np.diff(after) > 0))
+        return self.rise > self.doubt or (self.rise > 0 and steady)
+
+    @property
+    def falls_throughout(self) -> bool:
+        """Whether each of at least four points is better than the one before."""
+        return len(self.cost) >= STEADY and bool(np.all(np.diff(self.cost) < 0))
+
+    @property
+    def since(self) -> float:
+        """Where the rise begins: the first point after the best."""
+        return float(self.at[min(self.best + 1, len(self.at) - 1)])
+
+    def value_at(self, place: float) -> float:
+        """The smoothed cost at a position, on a straight line between points."""
+        return float(np.interp(place, self.at, self.smooth))
+
+    def fall_over(self, share: float) -> float:
+        """How far the curve fell over ``share`` of its points, up to its last window."""
+        last = len(self.cost) - 1
+        before = last - self.window // 2 - max(1, round(share * last))
+        return float(self.smooth[max(0, before)] - self.end)
+
+
+def shape_of(series: Series) -> Shape | None:
+    """The shape of the finite points of a series; ``None`` with fewer than two."""
+    known = series.finite
+    if len(known) < 2:
+        return None
+    cost = costs(known)
+    window = window_for(len(cost))
+    smooth = running_median(cost, window)
+    low = int(np.argmin(smooth))
+    around = slice(max(0, low - window // 2), low + window // 2 + 1)
+    best = around.start + int(np.argmin(cost[around]))
+    tail = cost[min(low, max(0, len(cost) - TAIL)) :]
+    noise = _sigma(tail) * min(1.0, math.sqrt(math.pi / (2 * window)))
+    return Shape(known.at, cost, smooth, window, noise, low, best, float(cost[:3].max()))
+
+
+def costs(series: Series) -> Floats:
+    """The values as something of which less is better, above 0 where shares need it: 1 − v for a
+    metric in [0, 1], 100 − v in per cent. Values without such a scale (rewards, losses below 0)
+    are shifted so that the best lies one range of the curve above 0."""
+    values = series.values
+    if series.rises and values.min() >= 0 and values.max() <= 1:
+        return np.asarray(1 - values)
+    if series.rises and values.min() >= 0 and values.max() <= 100:
+        return np.asarray(100 - values)
+    if series.rises or values.min() < 0:
+        worse = -values if series.rises else values
+        return np.asarray(worse - worse.min() + np.ptp(values))
+    return values
+
+
+def window_for(points: int) -> int:
+    """An odd number of points: 5 % of them, at least 3; 1 below six points."""
+    if points < SMOOTHED_FROM:
+        return 1
+    return max(3, round(WINDOW_SHARE * points) // 2 * 2 + 1)
+
+
+def running_median(values: Floats, window: int) -> Floats:
+    """The median of the ``window`` points around each, fewer at the ends."""
+    half, last = window // 2, len(values) - 1
+    if last < window:
+        return np.array(
+            [np.median(values[max(0, i - half) : i + half + 1]) for i in range(last + 1)]
+        )
+    middle = np.median(np.lib.stride_tricks.sliding_window_view(values, window), axis=1)
+    first = [np.median(values[: i + half + 1]) for i in range(half)]
+    ends = [np.median(values[i - half :]) for i in range(last - half + 1, last + 1)]
+    return np.concatenate([first, middle, ends])
+
+
+def _sigma(values: Floats) -> float:
+    """The standard deviation of single points: the smaller of what second differences and a
+    straight line through all points leave, as a bend widens the one and jumps from side to side
+    the other. 0 with fewer than three points."""
+    if len(values) < 3:
+        return 0.0
+    bends = 1.4826 * float(np.median(np.abs(np.diff(values, 2)))) / math.sqrt(6)
+    if len(values) < SMOOTHED_FROM:
+        return bends
+    places = np.arange(len(values))
+    left = values - np.polyval(np.polyfit(places, values, 1), places)
+    return min(bends, math.sqrt(float(np.sum(left**2)) / (len(values) - 2)))

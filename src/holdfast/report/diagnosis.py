@@ -1,0 +1,164 @@
+"""The report on somebody's log: the verdict, the curves and how they were chosen, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from holdfast._version import __version__
+from holdfast.core.curves import Curves, position
+from holdfast.core.curves import Series as Logged
+from holdfast.report.charts.curves import Curves as Chart
+from holdfast.report.charts.curves import Series, curves
+from holdfast.report.numbers import compact, duration
+from holdfast.report.page import UNPRINTABLE, Section, asset, environment, policy
+from holdfast.report.view.headline import PLAIN, TONES, EvidenceLine, Headline, RemedyLine
+
+MOST_POINTS = 160
+# A log was left as it is: nobody kept a state here.
+SENTENCES = {"overfit": "It overfits.", "learning": "It is still learning."}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The chart of the losses with its legend and table; ``thinned`` says how many points stand
+    for how many."""
+
+    chart: Markup
+    metric_chart: Markup
+    legend: tuple[tuple[str, str], ...]
+    metric: str
+    axis: str
+    lines: tuple[tuple[str, ...], ...]
+    columns: tuple[str, ...]
+    thinned: str
+
+
+def render_diagnosis(log: Curves, document: Mapping[str, Any], name: str) -> str:
+    """A self-contained page on a log: ``document`` is what ``diagnose --json`` prints, ``name`` the
+    log's path as the reader should see it."""
+    style, script = asset("report.css"), asset("report.js")
+    sections = (
+        Section("curves", "The curves", drawn(log)),
+        Section("choices", "What was read, and why", log.decisions),
+    )
+    page = environment().get_template("page.html.j2").render(
+        top=_top(log, document, name), sections=sections, style=style, script=script,
+        policy=policy(style, script), created="", version=__version__, absent=(), seed=None,
+        task=f"log of kind {log.source}",
+    )  # fmt: skip
+    return page.translate(UNPRINTABLE)
+
+
+def drawn(log: Curves) -> Drawn:
+    """Both losses over the log's axis, and both metrics where there are some beside a loss."""
+    places, told = _places(log)
+    losses = _lines(log, places, (("train", log.train), ("valid", log.valid)))
+    beside = log.valid is not None and not log.valid.rises and log.valid_metric is not None
+    metrics = (("train", log.train_metric), ("valid", log.valid_metric)) if beside else ()
+    rates = _lines(log, places, metrics)
+    every = [*losses, *rates]
+    return Drawn(
+        chart=_chart(log, "loss", "Losses over the run", places, losses),
+        metric_chart=_chart(log, "metric", "The metric over the run", places, rates),
+        legend=tuple((s.style, s.name) for s in losses), axis=log.axis, thinned=told,
+        metric=log.valid_metric.name if beside and log.valid_metric else "",
+        columns=tuple(s.name for s in every),
+        lines=tuple(
+            (f"{position(float(place)):g}", *(compact(s.values[i]) for s in every))
+            for i, place in enumerate(places)
+        ),
+    )  # fmt: skip
+
+
+def _top(log: Curves, document: Mapping[str, Any], name: str) -> Headline:
+    verdict = document["verdict"]
+    tone, sentence = PLAIN[verdict["label"]]
+    return Headline(
+        title=name, tone=tone, tone_word=TONES[tone], label=verdict["label"].replace("_", " "),
+        sentence=SENTENCES.get(verdict["label"], sentence), because=verdict["because"],
+        facts=_facts(log, document), cause=verdict["cause"] or "",
+        evidence=tuple(_evidence(e) for e in verdict["evidence"]),
+        remedies=tuple(_remedy(r) for r in verdict["remedies"]),
+    )  # fmt: skip
+
+
+def _facts(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    verdict, best = document["verdict"], document["best_step"]
+    facts = [("Verdict’s confidence", f"{100 * verdict['confidence']:.0f}\u00a0%")]
+    if verdict["since_step"] is not None:
+        facts.append((f"Since {log.axis}", f"{verdict['since_step']:,}"))
+    if best is not None:
+        facts.append((f"Best {log.axis}", f"{best:,}"))
+    if log.last is not None:
+        facts.append((f"Last {log.axis}", f"{position(log.last):,}"))
+    facts.append(("Evaluations", f"{document['points']:,}"))
+    if log.seconds:
+        facts.append(("Logged time", duration(log.seconds)))
+    return tuple(facts)
+
+
+def _evidence(raw: Mapping[str, Any]) -> EvidenceLine:
+    low, high, at = raw["low"], raw["high"], raw["at_step"]
+    return EvidenceLine(
+        raw["name"].replace("_", " "), compact(raw["value"]),
+        "" if low is None else f"{compact(low)}\u00a0–\u00a0{compact(high)}",
+        "" if at is None else f"{at:,}",
+    )  # fmt: skip
+
+
+def _remedy(raw: Mapping[str, Any]) -> RemedyLine:
+    words = raw["do"][:1].upper() + raw["do"][1:] + "."
+    return RemedyLine(words, " ".join(f"--set {setting}" for setting in raw["set"]))
+
+
+def _places(log: Curves) -> tuple[np.ndarray[Any, Any], str]:
+    """The positions to draw: the evaluations, else the training points, at most 160 of them; the
+    first, the last and the best among them."""
+    main = log.valid if log.valid is not None else log.train
+    every = main.at if main is not None else np.array([0.0])
+    if len(every) <= MOST_POINTS:
+        return every, ""
+    kept = every[np.unique(np.linspace(0, len(every) - 1, MOST_POINTS).round().astype(int))]
+    best = [] if log.best is None else [log.best]
+    return np.union1d(kept, best), f"{len(kept)} of {len(every):,} points are drawn."
+
+
+def _lines(
+    log: Curves, places: np.ndarray[Any, Any], found: Sequence[tuple[str, Logged | None]]
+) -> list[Series]:
+    return [
+        Series(logged.name, style, _values(logged, places, mean=logged is log.train))
+        for style, logged in found
+        if logged is not None
+    ]
+
+
+def _values(logged: Logged, places: np.ndarray[Any, Any], mean: bool) -> tuple[float | None, ...]:
+    """What a series says at each place; a training loss the mean since the place before."""
+    ends = np.searchsorted(logged.at, places, side="right")
+    begins = np.concatenate([[0], ends[:-1]])
+    drawn = []
+    for first, after in zip(begins, ends, strict=True):
+        part = logged.values[first if mean else max(first, after - 1) : after]
+        known = part[np.isfinite(part)]
+        drawn.append(float(known.mean()) if len(known) else None)
+    return tuple(drawn)
+
+
+def _chart(
+    log: Curves, key: str, title: str, places: np.ndarray[Any, Any], lines: Sequence[Series]
+) -> Markup:
+    if not lines:
+        return Markup("")
+    whole = [float(place).is_integer() for place in places]
+    scale = 1 if all(whole) else 1000
+    steps = tuple(round(scale * float(place)) for place in places)
+    best = None if log.best is None else round(scale * log.best)
+    axis = log.axis if scale == 1 else f"{log.axis} × 1000"
+    nothing = (None,) * len(steps)
+    return curves(Chart(key, title, "loss", steps, nothing, tuple(lines), best, axis, "best"))

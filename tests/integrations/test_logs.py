@@ -1,0 +1,231 @@
+"""What goes wrong in real logs, and what is made of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from holdfast.core.errors import DataError, InputError, MachineError, RecipeError
+from holdfast.integrations.logs.names import meaning
+from holdfast.integrations.logs.read import parse_settings, read_curves
+from holdfast.integrations.logs.table import number
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    return path
+
+
+NAMES = [
+    ("loss", None, False), ("train_loss", "train", False), ("val_loss", "valid", False),
+    ("eval/loss", "valid", False), ("valLoss", "valid", False), ("vloss", "valid", False),
+    ("validation_0-logloss", "valid", False), ("val/box_loss", "valid", False),
+    ("eval_accuracy", "valid", True), ("metrics/mAP50-95(B)", None, True),
+    ("eval_rougeL", "valid", True), ("rewards/accuracies", None, True),
+    ("error_rate", None, False), ("eval_f1", "valid", True), ("val_perplexity", "valid", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "side", "rises"), NAMES)
+def test_a_name_says_the_set_and_the_direction(name: str, side: str | None, rises: bool) -> None:
+    found = meaning(name)
+    assert found is not None
+    assert (found.side, found.rises) == (side, rises)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["lr", "learning_rate", "grad_norm", "eval_runtime", "eval_samples_per_second", "time", "epoch",
+     "loss_scale", "total_flos", "reward_std", "gpu_memory"],
+)  # fmt: skip
+def test_what_is_no_loss_and_no_metric_is_left_alone(name: str) -> None:
+    assert meaning(name) is None
+
+
+CELLS = [
+    ("0.5", 0.5), (" 1e-3 ", 1e-3), (2, 2.0), ("12 %", 0.12), ("tensor(0.25)", 0.25),
+    ("tensor(0.25, device='cuda:0')", 0.25), ("", None), ("None", None), (None, None), (True, None),
+    ("abc", None), ([1], None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cell", "value"), CELLS)
+def test_a_cell_is_a_number_or_nothing(cell: object, value: float | None) -> None:
+    assert number(cell) == value
+
+
+def test_nan_in_a_log_stays_nan_and_an_empty_cell_is_absent(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "step,loss,val_loss\n1,NaN,0.5\n2,,0.4\n3,inf,\n")
+    curves = read_curves(path)
+    assert curves.train is not None
+    assert curves.valid is not None
+    assert curves.train.at.tolist() == [1, 3]
+    assert math.isnan(curves.train.values[0])
+    assert curves.valid.at.tolist() == [1, 2]
+    assert curves.best == 2
+
+
+def test_after_a_resume_the_later_rows_count_and_it_is_said(tmp_path: Path) -> None:
+    rows = [f"{e},{1 / (e + 1)},{v}" for e, v in [(0, 9), (1, 8), (2, 7), (3, 6), (1, 5), (2, 4)]]
+    curves = read_curves(write(tmp_path / "a.csv", "\n".join(["epoch,loss,val_loss", *rows])))
+    assert curves.valid is not None
+    assert curves.valid.at.tolist() == [0, 1, 2]
+    assert curves.valid.values.tolist() == [9, 5, 4]
+    assert any("resumed" in decision.because for decision in curves.decisions)
+
+
+def test_rows_within_one_epoch_are_averaged_and_at_one_step_the_last_counts(tmp_path: Path) -> None:
+    by_epoch = read_curves(write(tmp_path / "a.csv", "epoch,loss\n0,4\n0,2\n1,1\n1,2\n"))
+    by_step = read_curves(write(tmp_path / "b.csv", "step,loss\n0,4\n0,2\n1,1\n1,2\n"))
+    assert by_epoch.train is not None
+    assert by_step.train is not None
+    assert by_epoch.train.values.tolist() == [3, 1.5]
+    assert by_step.train.values.tolist() == [2, 2]
+
+
+def test_the_position_is_the_step_else_the_epoch_else_the_row(tmp_path: Path) -> None:
+    texts = {"step": "epoch,step,val_loss\n1,10,3\n2,20,1\n", "epoch": "epoch,val_loss\n1,3\n2,1\n",
+             "row": "val_loss,loss\n3,1\n1,1\n"}  # fmt: skip
+    found = {
+        axis: read_curves(write(tmp_path / f"{axis}.csv", text)) for axis, text in texts.items()
+    }
+    assert {axis: (c.axis, c.best) for axis, c in found.items()} == {
+        "step": ("step", 20), "epoch": ("epoch", 2), "row": ("row", 1),
+    }  # fmt: skip
+
+
+def test_of_several_validation_sets_the_first_is_taken_and_the_rest_named(tmp_path: Path) -> None:
+    text = "step,loss,eval_b_loss,eval_a_loss\n1,1,5,3\n2,1,4,2\n"
+    curves = read_curves(write(tmp_path / "a.csv", text))
+    assert curves.valid is not None
+    assert curves.valid.name == "eval_b_loss"
+    assert any("eval_a_loss" in decision.because for decision in curves.decisions)
+
+
+def test_a_named_column_is_taken_and_an_unknown_one_refused_with_the_nearest(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "a.csv", "step,foo,bar,val_loss\n1,5,3,1\n2,4,2,2\n")
+    curves = read_curves(path, {"train": "foo", "valid": "bar"})
+    assert curves.train is not None
+    assert curves.valid is not None
+    assert (curves.train.name, curves.valid.name) == ("foo", "bar")
+    with pytest.raises(DataError, match="val_loss"):
+        read_curves(path, {"valid": "val_los"})
+    with pytest.raises(RecipeError, match="valid"):
+        read_curves(path, {"vald": "val_loss"})
+    with pytest.raises(RecipeError, match="train=COL"):
+        parse_settings(["train"])
+
+
+def test_a_metric_that_rises_stands_in_for_a_missing_loss(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "epoch,loss,val_accuracy\n0,1,0.5\n1,0.5,0.9\n2,0.2,0.8\n")
+    curves = read_curves(path)
+    assert curves.valid is not None
+    assert curves.valid.rises
+    assert curves.best == 1
+
+
+BROKEN = {
+    "empty.csv": "", "blank.jsonl": "\n\n", "words.txt": "once upon a time\n",
+    "page.html": "<html>",
+    "no_loss.csv": "epoch,colour\n1,red\n", "list.json": "[1, 2, 3]", "object.json": '{"a": 1}',
+    "cut.json": '{"log_history": [{"loss": 1', "no_history.json": '{"log_history": []}',
+    "only_header.csv": "epoch,loss,val_loss\n", "words_for_numbers.csv": "epoch,loss\n1,high\n",
+    "broken.jsonl": "{not json}\n{}\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(BROKEN))
+def test_what_is_no_log_is_refused(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / name, BROKEN[name])
+    with pytest.raises(InputError) as caught:
+        read_curves(path)
+    assert caught.value.exit_code == 2
+    assert caught.value.remedy
+
+
+def test_a_folder_without_a_log_and_a_path_without_anything_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="trainer_state"):
+        read_curves(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        read_curves(tmp_path / "nowhere.csv")
+
+
+def test_a_line_that_a_kill_cut_off_ends_the_log(tmp_path: Path) -> None:
+    curves = read_curves(write(tmp_path / "a.jsonl", '{"step": 1, "val_loss": 2}\n{"step": 2, "va'))
+    assert curves.points == 1
+
+
+def state(last: int) -> str:
+    history = [{"eval_loss": 1 / s, "step": s} for s in range(1, last + 1)]
+    return json.dumps({"log_history": history, "max_steps": 9})
+
+
+def test_of_several_checkpoints_the_latest_is_read(tmp_path: Path) -> None:
+    for step in (2, 10, 9):
+        write(tmp_path / f"checkpoint-{step}" / "trainer_state.json", state(step))
+    curves = read_curves(tmp_path)
+    assert curves.last == 10
+    assert any("checkpoint-10" in decision.chosen for decision in curves.decisions)
+    assert read_curves(tmp_path / "checkpoint-2").last == 2
+
+
+def test_the_trainers_summary_is_no_point_of_the_training_loss(tmp_path: Path) -> None:
+    history = [{"loss": 3.0, "step": 1}, {"loss": 1.0, "step": 2},
+               {"train_loss": 2.0, "train_runtime": 8.0, "step": 2}]  # fmt: skip
+    path = write(tmp_path / "trainer_state.json", json.dumps({"log_history": history}))
+    curves = read_curves(path)
+    assert curves.train is not None
+    assert curves.train.values.tolist() == [3.0, 1.0]
+    assert curves.seconds == 8.0
+
+
+def test_an_old_state_without_steps_takes_epochs(tmp_path: Path) -> None:
+    history = [
+        {"loss": 1.0, "epoch": 1},
+        {"eval_loss": 0.5, "epoch": 1},
+        {"eval_loss": 0.4, "epoch": 2},
+    ]
+    path = write(tmp_path / "trainer_state.json", json.dumps({"log_history": history}))
+    assert (read_curves(path).axis, read_curves(path).best) == ("epoch", 2)
+
+
+def test_several_runs_in_a_folder_are_named_and_none_is_guessed(tmp_path: Path) -> None:
+    for version in (0, 1):
+        write(tmp_path / "lightning_logs" / f"version_{version}" / "metrics.csv",
+              "epoch,step,val_loss\n0,1,1\n")  # fmt: skip
+    with pytest.raises(DataError, match="version_1"):
+        read_curves(tmp_path)
+
+
+def test_a_binary_run_of_wandb_names_the_package_that_reads_it(tmp_path: Path) -> None:
+    pytest.importorskip("holdfast.integrations.logs.wandb")
+    try:
+        import wandb  # noqa: F401
+    except ImportError:
+        path = tmp_path / "run-1.wandb"
+        path.write_bytes(b":W&B\x00\x00")
+        with pytest.raises(MachineError, match="pip install wandb"):
+            read_curves(path)
+
+
+def test_every_real_log_is_read(shared_data: Path) -> None:
+    files = [p for p in (shared_data / "trainer_states").iterdir() if p.suffix in (".json", ".csv")]
+    assert len(files) == 20
+    for file in sorted(files):
+        curves = read_curves(file)
+        assert curves.train is not None
+        assert curves.valid is not None
+        assert curves.points >= 4
+        nan = file.name.startswith("anra8571")
+        assert (curves.best is None) == nan
+        if not nan:
+            assert curves.valid.values[curves.valid.at == curves.best] == np.nanmin(
+                curves.valid.values
+            )

@@ -1,0 +1,151 @@
+"""``holdfast diagnose`` as a person and a script meet it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import holdfast
+from holdfast.cli.main import run
+from holdfast.core.errors import InputError
+
+TURNS = "epoch,loss,val_loss\n" + "".join(
+    f"{e},{1 / (e + 1):.4f},{v}\n"
+    for e, v in enumerate([1.0, 0.8, 0.65, 0.6, 0.63, 0.68, 0.74, 0.8, 0.86, 0.92])
+)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log.csv"
+    path.write_text(TURNS, "utf-8")
+    return path
+
+
+class Done:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def diagnose(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    def call(*arguments: object) -> Done:
+        words = ["holdfast", "diagnose", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as left:
+            run()
+        said = capsys.readouterr()
+        return Done(int(left.value.code or 0), said.out, said.err)
+
+    return call
+
+
+def test_json_is_one_document_as_the_contract_says(diagnose: Any, log: Path) -> None:
+    done = diagnose(log, "--json")
+    found = json.loads(done.out)
+    assert done.code == 0
+    assert found["schema"] == 1
+    assert found["source"] == "csv"
+    assert found["best_step"] == 3
+    assert isinstance(found["best_step"], int)
+    assert found["series"] == {"train": "loss", "valid": "val_loss"}
+    assert found["points"] == 10
+    verdict = found["verdict"]
+    assert set(verdict) == {
+        "label", "since_step", "confidence", "cause", "evidence", "because", "remedies",
+    }  # fmt: skip
+    assert (verdict["label"], verdict["since_step"]) == ("overfit", 4)
+    assert {tuple(e) for e in verdict["evidence"]} == {("name", "value", "low", "high", "at_step")}
+    assert verdict["remedies"][0]["set"] == ["train.epochs=4"]
+
+
+def test_stopping_at_the_best_epoch_would_have_saved_the_rest(diagnose: Any, log: Path) -> None:
+    """Epochs counted from 0: the best is the fourth of ten."""
+    assert json.loads(diagnose(log, "--json").out)["saved"] == {
+        "positions": 6, "share": 0.6, "seconds": None,
+    }  # fmt: skip
+    assert "6 epochs (60% of the run)" in diagnose(log).out
+
+
+def test_the_terminal_shows_verdict_chart_and_remedies_in_80_columns(
+    diagnose: Any, log: Path
+) -> None:
+    done = diagnose(log)
+    assert done.out.startswith("overfit since epoch 4")
+    assert "▲ best 3" in done.out
+    assert "█ val_loss" in done.out
+    assert "--set train.epochs=4" in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+    assert "\x1b" not in done.out
+    assert "val_loss" in done.err
+    assert max(map(len, done.err.splitlines())) <= 80
+
+
+def test_every_real_log_fits_80_columns(diagnose: Any, shared_data: Path) -> None:
+    for path in sorted((shared_data / "trainer_states").glob("*.json"))[::2]:
+        done = diagnose(path)
+        assert done.code == 0
+        assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_a_named_series_is_used(diagnose: Any, log: Path) -> None:
+    found = json.loads(diagnose(log, "--set", "valid=loss", "--json").out)
+    assert found["series"]["valid"] == "loss"
+
+
+def test_the_report_is_one_file_that_asks_for_nothing(
+    diagnose: Any, log: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.html"
+    assert diagnose(log, "--html", target).code == 0
+    page = target.read_text("utf-8")
+    assert "default-src 'none'" in html.unescape(page)
+    assert "It overfits." in page
+    assert "best: epoch 3" in page
+    assert not re.search(r"(?:src|href)=\"(?!#)", page)
+    again = tmp_path / "again.html"
+    diagnose(log, "--html", again)
+    assert again.read_text("utf-8") == page
+
+
+def test_names_from_a_log_are_escaped_in_the_report(diagnose: Any, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(TURNS.replace("val_loss", "val_<script>_loss"), "utf-8")
+    diagnose(path, "--html", tmp_path / "out.html")
+    assert "val_<script>" not in (tmp_path / "out.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("content", ["", "hello\n", "\x00\x01", "epoch,colour\n1,red\n"])
+def test_what_is_no_log_exits_2_and_says_what_a_log_is(
+    diagnose: Any, content: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "thing.csv"
+    path.write_text(content, "utf-8")
+    done = diagnose(path, "--json")
+    assert done.code == 2
+    assert done.out == ""
+    assert "trainer_state.json" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_missing_path_an_unknown_setting_and_a_missing_folder_exit_2(
+    diagnose: Any, log: Path, tmp_path: Path
+) -> None:
+    assert diagnose(tmp_path / "no.csv").code == 2
+    assert diagnose(log, "--set", "valid=nothing").code == 2
+    assert diagnose(log, "--set", "train.epochs=3").code == 2
+    assert diagnose(log, "--html", tmp_path / "no" / "x.html").code == 2
+
+
+def test_the_python_door_gives_the_same_verdict(log: Path) -> None:
+    verdict = holdfast.diagnose(log)
+    assert (verdict.label, verdict.since_step) == ("overfit", 4)
+    assert holdfast.diagnose(log, valid="loss").label != "overfit"
+    with pytest.raises(InputError):
+        holdfast.diagnose(log.parent / "nothing")
