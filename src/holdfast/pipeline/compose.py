@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from holdfast.control.choice import Choose, lowest, newest_unless_worse
 from holdfast.control.patience import Patience
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Snapshot
+from holdfast.core.records import Decision, Finding, Snapshot
 from holdfast.data.table import Splits
 from holdfast.methods.optimizers import OPTIMIZERS, build_optimizer
 from holdfast.methods.schedules import SCHEDULES, build_schedule
 from holdfast.models.activations import checkpoint_activations
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
 from holdfast.models.onednn import use_onednn
-from holdfast.monitor.plain import plain_rule
 from holdfast.pipeline.adapters import adapter_settings, with_adapter
-from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual
+from holdfast.pipeline.circumstances import make_monitor
+from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual, usual_rates
 from holdfast.pipeline.fits import check_fit
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.ready import Kind, Ready
@@ -79,7 +79,7 @@ def make_ready(recipe: Recipe, splits: Splits) -> Ready:
         plan=Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes),
         decisions=decisions,
         findings=(*unusual(recipe, total, line), *oversized, *tight, *kind.notices(train, loaded)),
-        metric=metric, loaded_at=loaded_at,
+        metric=metric, loaded_at=loaded_at, usual_rates=usual_rates(recipe, total, line),
     )  # fmt: skip
 
 
@@ -92,17 +92,17 @@ def _check_names(recipe: Recipe) -> None:
 def make_job(
     ready: Ready, accelerator: Accelerator, run: Path | None, listeners: Sequence[Any],
     checkpoint_every_s: float = LEAST_SECONDS, tell: Callable[[Decision], None] = lambda _: None,
-    decisions: Sequence[Decision] = (),
+    decisions: Sequence[Decision] = (), findings: Sequence[Finding] = (),
 ) -> tuple[Job, tuple[Any, ...]]:  # fmt: skip
     """The loop's job, and the listeners that its kind of task brought; ``decisions`` are what the
-    journal begins with."""
+    journal begins with, ``findings`` those of the audit and the division."""
     own = ready.kind.listeners(ready)
     writes = accelerator.is_main_process
     ready.loaded.network.to(accelerator.device)
     job = Job(
         network=ready.loaded.network, task=ready.task, train=ready.train, valid=ready.valid,
         plan=ready.plan, accelerator=accelerator, groups=_groups, optimizer=build_optimizer,
-        schedule=build_schedule, choose=choice(ready), monitor=plain_rule,
+        schedule=build_schedule, choose=choice(ready), monitor=make_monitor(ready, own, findings),
         advisor=_advisor(ready), terms={p.name: ready.kind.terms(p) for p in ready.plan.phases},
         listeners=(*own, *listeners), decisions=decisions,
         journal=Journal(run if writes else None),

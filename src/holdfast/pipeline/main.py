@@ -80,7 +80,8 @@ def _train(
     begun = _remember(run, ready, divided, again) if accelerator.is_main_process else {}
     accelerator.wait_for_everyone()
     decisions = [Decision(**decision) for decision in begun.get("decisions", ())]
-    job, own = make_job(ready, accelerator, run, listeners, every_s, tell, decisions)
+    job, own = make_job(ready, accelerator, run, listeners, every_s, tell, decisions,
+                        divided.findings)  # fmt: skip
     before = opened_before(job.journal)
     prepared_s = time.perf_counter() - ready.loaded_at
     fitted = fit(job, again)

@@ -26,7 +26,8 @@ class Ready:
     """Everything before the first step: the resolved recipe, the model, the encoded rows.
 
     ``loaded`` is what the kind's loader gave: ``network``, ``tokenizer`` (or processor),
-    ``max_length``, ``decisions`` and ``facts``; ``need`` is the estimate of its memory.
+    ``max_length``, ``decisions`` and ``facts``; ``need`` is the estimate of its memory,
+    ``usual_rates`` the learning rates that are known to work for it.
     """
 
     kind: Kind
@@ -41,6 +42,7 @@ class Ready:
     metric: Metric | None
     loaded_at: float
     need: Need
+    usual_rates: tuple[float, float] | None = None
 
     @property
     def own_metric(self) -> bool:

@@ -1,0 +1,114 @@
+"""Leaking: validation is too good to be true, or the data say so themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from holdfast.core.records import Finding
+from holdfast.monitor import limits
+from holdfast.monitor.case import Case
+from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.remedies import for_copied_targets, for_giveaway, for_leaks
+from holdfast.monitor.sign import Sign, item, shown, sure
+from holdfast.stats.intervals import wilson
+from holdfast.stats.student import welch
+
+COPIED_TARGETS = "the targets copy the source"
+GIVEAWAY = "the label stands in the text"
+COPIES = "copies or leaks: validation rows are known from training"
+
+
+def leaking(case: Case) -> Sign | None:
+    """``leaking`` where one of these holds:
+
+    - a finding says that half of the targets or more are their source (``target_is_source``), so
+      that whatever is learned is copying;
+    - a finding says that the label stands in the text (``label_giveaway``) and nine of ten
+      validation rows are right;
+    - validation is better than the train probe in evaluation mode, at the last two looks, beyond
+      chance and by more than the margin;
+    - of the validation rows that a linear probe on the untouched model gets wrong, 70 % or more
+      (with the interval) are now fitted: what is learned in general never mends so many.
+    """
+    for rule in (_copied_targets, _giveaway, _better_than_train, _repaired):
+        sign = rule(case)
+        if sign is not None:
+            return sign
+    return None
+
+
+def _finding(case: Case, check: str) -> Finding | None:
+    found = (one for one in case.circumstances.findings if one.check == check)
+    return next(found, None)
+
+
+def _copied_targets(case: Case) -> Sign | None:
+    found = _finding(case, "target_is_source")
+    if found is None or found.score < limits.COPIED or not case.history:
+        return None
+    rate = item("share_of_targets_that_are_their_source", float(found.score))
+    return Sign(
+        because=f"{found.score:.0%} of the targets are their source, so that copying it is all "
+        "that is learned", strength=0.99, label="leaking", cause=COPIED_TARGETS,
+        since_step=case.steps[0], evidence=(rate,), remedies=for_copied_targets(),
+    )  # fmt: skip
+
+
+def _giveaway(case: Case) -> Sign | None:
+    found = _finding(case, "label_giveaway")
+    if found is None or found.severity != "error" or case.valid_hits is None or not case.enough:
+        return None
+    right = float(case.valid_hits[:, -1].mean())
+    if right < 0.9:
+        return None
+    return Sign(
+        because=f"{found.because}, and {right:.0%} of validation is right", strength=0.9,
+        label="leaking", cause=GIVEAWAY, since_step=case.steps[0], remedies=for_giveaway(),
+        evidence=(
+            item("share_of_texts_that_give_their_label_away", float(found.score)),
+            item("valid_accuracy", right, *wilson(float(case.valid_hits[:, -1].sum()),
+                                                  len(case.valid_hits)), step=case.now),
+        ),
+    )  # fmt: skip
+
+
+def _better_than_train(case: Case) -> Sign | None:
+    if not case.enough or not case.probe.size:
+        return None
+    gaps = [welch(case.raw[:, k], case.probe[:, k], limits.RARE) for k in (-2, -1)]
+    if not all(gap.high < 0 and -gap.value > case.margin for gap in gaps) or _fewer_right(case):
+        return None
+    return Sign(
+        because=f"the validation loss is {-gaps[-1].value:.3f} below that of the train probe, both "
+        "in evaluation mode", strength=sure(1 - gaps[-1].above), label="leaking", cause=COPIES,
+        since_step=case.steps[-2], remedies=for_leaks(),
+        evidence=(shown("valid_loss_above_train_probe", gaps[-1], case.now),),
+    )  # fmt: skip
+
+
+def _fewer_right(case: Case) -> bool:
+    if case.valid_hits is None or case.probe_hits is None:
+        return False
+    return bool(case.valid_hits[:, -1].mean() < case.probe_hits[:, -1].mean())
+
+
+def _repaired(case: Case) -> Sign | None:
+    reference = case.circumstances.probe_valid_losses
+    if not case.enough or reference is None or len(reference) != len(case.raw):
+        return None
+    wrong = np.asarray(reference) > np.log(2)
+    n, mended = int(wrong.sum()), int((case.raw[wrong, -1] < limits.FITTED).sum())
+    if n < limits.REPAIRED_ROWS:
+        return None
+    low, high = wilson(mended, n)
+    if low < limits.REPAIRED:
+        return None
+    return Sign(
+        because=f"of the {n} validation rows that a linear probe gets wrong, {mended / n:.0%} are "
+        "now answered with 90 % or more", strength=0.95, label="leaking", cause=COPIES,
+        since_step=case.steps[1], remedies=for_leaks(),
+        evidence=(item("share_of_hard_valid_rows_fitted", mended / n, low, high, case.now),),
+    )  # fmt: skip
+
+
+DETECTORS.add("leaking", leaking)
