@@ -12,13 +12,14 @@ class Circumstances:
     """The facts of one run that no step changes; ``None`` and empty where nobody knows them.
 
     ``planned_steps`` the updates that the run would take if nothing stopped it, ``planned_looks``
-    the snapshots. ``train_rows`` and ``train_tokens`` are what it learns from, ``trainable`` the parameters that learn.
-    ``usual_rates`` are the least and the largest learning rate that are known to work for such a
-    model. ``findings`` are the audit's and the division's. ``probe_valid_losses`` [valid rows] are
-    the losses of a linear probe on the untouched model over the validation rows, in their order,
-    and ``probe_curve`` pairs (training rows, mean validation loss) of that probe on parts of the
-    training rows. ``first_seen`` [train probe] is the update that used each row of the train probe
-    first, counted from 1, ``-1`` where none does.
+    its snapshots. ``train_rows`` and ``train_tokens`` are what it learns from, ``trainable`` the
+    parameters that learn. ``usual_rates`` are the least and the largest learning rate that are
+    known to work for such a model. ``findings`` are the audit's and the division's.
+    ``probe_valid_losses`` [valid rows] are the losses of a linear probe on the untouched model over
+    the validation rows, in their order, and ``probe_curve`` pairs (training rows, mean validation
+    loss) of that probe on parts of the training rows, the largest last. ``first_seen`` [train
+    probe] is the update that used each row of the train probe first, counted from 1, ``-1`` where
+    none does.
     """
 
     task: str = "text-classification"

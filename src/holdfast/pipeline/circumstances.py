@@ -6,7 +6,7 @@ that a resumed run is judged as the undisturbed one is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,8 @@ from holdfast.models.layers import count_parameters
 from holdfast.monitor.judge import judge
 from holdfast.pipeline.ready import Ready
 from holdfast.train.batches import first_seen, probe_positions
+from holdfast.train.loop import Fitted, verdict_line
+from holdfast.train.run import Job
 
 
 def make_monitor(ready: Ready, listeners: Sequence[Any], findings: Sequence[Finding]) -> Monitor:
@@ -53,6 +55,32 @@ def with_probe(known: Circumstances, listeners: Sequence[Any]) -> Circumstances:
     if curve is None:
         return known
     return replace(known, probe_valid_losses=curve.losses, probe_curve=curve.points)
+
+
+def with_texts(fitted: Fitted, generations: Mapping[str, Any] | None, job: Job) -> Fitted:
+    """The fitted run with a verdict that has also read what the finished model writes.
+
+    ``generations`` is the block of ``result.json``; its counts on the generated training and test
+    rows become shares in the last snapshot. The verdict then chooses nothing any more: the state is
+    kept, the model saved and the test rows scored. A changed label is a line of the journal.
+    """
+    counts = (generations or {}).get("counts", {})
+    sides = {side: shares_of(counts[side]) for side in ("train", "test") if side in counts}
+    if not any(sides.values()):
+        return fitted
+    last = replace(fitted.history[-1], outputs=sides)
+    verdict = job.monitor((*fitted.history[:-1], last))
+    if verdict.label != fitted.verdict.label:
+        job.journal.write("verdict", fitted.last_step, **verdict_line(verdict))
+    return replace(fitted, verdict=verdict)
+
+
+def shares_of(counts: Mapping[str, int]) -> dict[str, float]:
+    """Counts of generated texts as shares of them, and ``n``; empty where there are none."""
+    n = counts.get("n", 0)
+    if not n:
+        return {}
+    return {"n": float(n), **{name: k / n for name, k in counts.items() if name != "n"}}
 
 
 def _has_classes(ready: Ready) -> bool:

@@ -23,21 +23,23 @@ FAULTS = (("wrong_training_answer", BY_HEART), ("collapsed", COLLAPSE), ("repeti
 
 
 def outputs(case: Case) -> Sign | None:
-    """Reads the shares of the last snapshot that has any, of validation and train rows alike.
+    """Reads the shares of the last snapshot that has any, of validation and train rows alike; after
+    the run the shares of the scored test rows may stand in for validation.
 
     The first fault that a fifth of the texts on validation rows have (of copies of the source:
-    half, since a summary may quote) decides. Training answers on rows that are not theirs are ``memorizing``; a text that loops, collapses or copies the source
-    speaks as a cause. Where the train rows show it as often, it is how the model writes and not
-    what it has learned by heart. With the number of texts (``n``) the share has an interval, whose
-    lower limit must then lie above half of the line.
+    half, since a summary may quote) decides. Training answers on rows that are not theirs are
+    ``memorizing``; a text that loops, collapses or copies the source speaks as a cause. Where the
+    train rows show it as often, it is how the model writes and not what it has learned by heart.
+    With the number of texts (``n``) the share has an interval, whose lower limit must then lie
+    above half of the line.
     """
     shares = next((s.outputs for s in reversed(case.history) if s.outputs), None) or {}
-    valid, train = shares.get("valid"), shares.get("train", {})
-    if not valid:
+    side = "valid" if shares.get("valid") else "test"
+    if not shares.get(side):
         return None
     for name, cause in FAULTS:
-        if frequent(valid, name):
-            return _sign(case, name, cause, valid, train)
+        if frequent(shares[side], name):
+            return _sign(case, name, cause, shares, side)
     return None
 
 
@@ -53,17 +55,18 @@ def limits_of(value: float, n: int) -> tuple[float, float]:
 
 
 def _sign(
-    case: Case, name: str, cause: str, valid: Mapping[str, float], train: Mapping[str, float]
+    case: Case, name: str, cause: str, shares: Mapping[str, Mapping[str, float]], side: str
 ) -> Sign:
-    n = int(valid.get("n", 0))
-    low, high = limits_of(valid[name], n) if n else (None, None)
+    unseen, train = shares[side], shares.get("train", {})
+    n = int(unseen.get("n", 0))
+    low, high = limits_of(unseen[name], n) if n else (None, None)
     by_heart = name == "wrong_training_answer"
     return Sign(
-        because=f"{valid[name]:.0%} of the texts written for validation rows: {cause}",
+        because=f"{unseen[name]:.0%} of the texts written for {side} rows: {cause}",
         strength=0.9 if by_heart else 0.0, label="memorizing" if by_heart else None, cause=cause,
         blame=0.85, explains=EXPLAINS,
         evidence=(
-            item(f"valid_share_{name}", valid[name], low, high, case.now),
+            item(f"{side}_share_{name}", unseen[name], low, high, case.now),
             *((item(f"train_share_{name}", train[name], step=case.now),) if name in train else ()),
         ),
         remedies=for_copying() if name != "repetition" else for_repeating(),
