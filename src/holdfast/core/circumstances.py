@@ -19,7 +19,8 @@ class Circumstances:
     the validation rows, in their order, and ``probe_curve`` pairs (training rows, mean validation
     loss) of that probe on parts of the training rows, the largest last. ``first_seen`` [train
     probe] is the update that used each row of the train probe first, counted from 1, ``-1`` where
-    none does.
+    none does. ``copied_valid`` is how many validation rows have a twin among the training rows (the
+    same features on the untouched model), and of how many that were looked at.
     """
 
     task: str = "text-classification"
@@ -34,3 +35,4 @@ class Circumstances:
     probe_valid_losses: Floats | None = None
     probe_curve: tuple[tuple[int, float], ...] = ()
     first_seen: Ints | None = None
+    copied_valid: tuple[int, int] | None = None

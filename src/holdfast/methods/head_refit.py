@@ -75,7 +75,9 @@ class HeadRefit:
         import torch
 
         kept = self.curve
-        curve = None if kept is None else [torch.as_tensor(kept.losses), list(kept.points)]
+        curve = (
+            None if kept is None else [torch.as_tensor(kept.losses), list(kept.points), kept.twins]
+        )
         return {"baseline": self.baseline, "because": self.because, "curve": curve}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -83,5 +85,6 @@ class HeadRefit:
 
         self.baseline, self.because = state["baseline"], state["because"]
         if state["curve"] is not None:
-            losses, points = state["curve"]
-            self.curve = ProbeCurve(losses.numpy(), tuple((int(n), loss) for n, loss in points))
+            losses, points, (twins, of) = state["curve"]
+            pairs = tuple((int(n), float(loss)) for n, loss in points)
+            self.curve = ProbeCurve(losses.numpy(), pairs, (int(twins), int(of)))

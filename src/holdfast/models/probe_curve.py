@@ -12,15 +12,18 @@ from holdfast.models.probe import Probe, fit_probe
 
 SHARES = (0.25, 0.5)
 LEAST_ROWS = 20
+MOST_TWINS, TWIN_BLOCK, TWIN = 1000, 20_000, 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeCurve:
     """``losses`` [held-out rows] of the probe on all of its rows, in nats; ``points`` pairs (rows,
-    mean held-out loss), fewest rows first, the whole probe last."""
+    mean held-out loss), fewest rows first, the whole probe last; ``twins`` is how many held-out
+    rows have a twin among the probe's own, and of how many."""
 
     losses: Floats
     points: tuple[tuple[int, float], ...]
+    twins: tuple[int, int] = (0, 0)
 
 
 def probe_curve(
@@ -36,7 +39,7 @@ def probe_curve(
     """
     losses = cross_entropy(probe.logits(held), held_labels)
     if not len(losses):
-        return ProbeCurve(losses, ())
+        return ProbeCurve(losses, (), (0, 0))
     order, points = nested_order(labels, seed), []
     for share in SHARES:
         part = order[: int(share * len(order))]
@@ -45,7 +48,29 @@ def probe_curve(
         smaller = fit_probe(features[part], labels[part], classes=classes, seed=seed)
         loss = float(cross_entropy(smaller.logits(held), held_labels).mean())
         points.append((len(part), loss))
-    return ProbeCurve(losses, (*points, (len(labels), float(losses.mean()))))
+    whole = (len(labels), float(losses.mean()))
+    return ProbeCurve(losses, (*points, whole), count_twins(features, held))
+
+
+def count_twins(features: Floats, held: Floats) -> tuple[int, int]:
+    """How many rows of ``held`` [m, width] lie within a hundredth of their own length of a row of
+    ``features`` [n, width], and how many were looked at: 1,000 at most, evenly spaced.
+
+    One text through one model gives one vector, but for rounding; texts that differ in a word lie
+    several hundredths apart. Features that are not finite have no twin.
+    """
+    chosen = np.linspace(0, len(held) - 1, min(len(held), MOST_TWINS)).astype(np.int64)
+    rows = np.asarray(held, dtype=np.float64)[np.unique(chosen)]
+    if not len(rows) or not len(features):
+        return 0, len(rows)
+    known = np.asarray(features, dtype=np.float64)
+    norms, sizes = (known**2).sum(axis=1), (rows**2).sum(axis=1)
+    gaps = np.full(len(rows), np.inf)
+    for start in range(0, len(known), TWIN_BLOCK):
+        block = slice(start, start + TWIN_BLOCK)
+        apart = sizes[:, None] + norms[block] - 2 * rows @ known[block].T
+        gaps = np.minimum(gaps, np.where(np.isfinite(apart), apart, np.inf).min(axis=1))
+    return int((gaps < TWIN**2 * sizes).sum()), len(rows)
 
 
 def nested_order(labels: Ints, seed: int) -> Ints:

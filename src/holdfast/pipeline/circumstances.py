@@ -54,7 +54,9 @@ def with_probe(known: Circumstances, listeners: Sequence[Any]) -> Circumstances:
     curve = next((found for found in curves if found is not None), None)
     if curve is None:
         return known
-    return replace(known, probe_valid_losses=curve.losses, probe_curve=curve.points)
+    return replace(
+        known, probe_valid_losses=curve.losses, probe_curve=curve.points, copied_valid=curve.twins
+    )
 
 
 def with_texts(fitted: Fitted, generations: Mapping[str, Any] | None, job: Job) -> Fitted:

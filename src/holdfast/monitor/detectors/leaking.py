@@ -27,10 +27,13 @@ def leaking(case: Case) -> Sign | None:
       validation rows are right;
     - validation is better than the train probe in evaluation mode, at the last two looks, beyond
       chance and by more than the margin;
-    - of the validation rows that a linear probe on the untouched model gets wrong, 70 % or more
-      (with the interval) are now fitted: what is learned in general never mends so many.
+    - a twentieth or more of the validation rows have a twin among the training rows: the same
+      features on the untouched model;
+    - of the validation rows that were wrong when 85 % of the train probe was right, 60 % or more
+      (by the whole interval) are now fitted. From there on it is memory that mends rows, and memory
+      holds training rows; honest runs mended up to 43 % of them.
     """
-    for rule in (_copied_targets, _giveaway, _better_than_train, _repaired):
+    for rule in (_copied_targets, _giveaway, _twins, _better_than_train, _repaired):
         sign = rule(case)
         if sign is not None:
             return sign
@@ -92,21 +95,39 @@ def _fewer_right(case: Case) -> bool:
     return bool(case.valid_hits[:, -1].mean() < case.probe_hits[:, -1].mean())
 
 
-def _repaired(case: Case) -> Sign | None:
-    reference = case.circumstances.probe_valid_losses
-    if not case.enough or reference is None or len(reference) != len(case.raw):
+def _twins(case: Case) -> Sign | None:
+    if case.circumstances.copied_valid is None or not case.history:
         return None
-    wrong = np.asarray(reference) > np.log(2)
-    n, mended = int(wrong.sum()), int((case.raw[wrong, -1] < limits.FITTED).sum())
-    if n < limits.REPAIRED_ROWS:
-        return None
-    low, high = wilson(mended, n)
-    if low < limits.REPAIRED:
+    twins, n = case.circumstances.copied_valid
+    if twins < max(2, limits.TWINS * n):
         return None
     return Sign(
-        because=f"of the {n} validation rows that a linear probe gets wrong, {mended / n:.0%} are "
-        "now answered with 90 % or more", strength=0.95, label="leaking", cause=COPIES,
-        since_step=case.steps[1], remedies=for_leaks(),
+        because=f"{twins} of {n} validation rows are the same to the untouched model as a training "
+        "row", strength=0.99, label="leaking", cause=COPIES, since_step=case.steps[0],
+        evidence=(item("share_of_valid_rows_with_a_training_twin", twins / n, *wilson(twins, n)),),
+        remedies=for_leaks(),
+    )  # fmt: skip
+
+
+def _repaired(case: Case) -> Sign | None:
+    """Rows that are wrong once most of the training rows are right are mended by memory alone."""
+    if not case.enough or case.valid_hits is None or case.probe_hits is None:
+        return None
+    right = case.probe_hits.mean(axis=0) if case.probe.size else np.zeros(len(case.history))
+    early = next((look for look, share in enumerate(right) if share >= limits.EARLY), None)
+    if early is None or early == len(case.history) - 1:
+        return None
+    wrong = ~case.valid_hits[:, early]
+    n, mended = int(wrong.sum()), int((case.raw[wrong, -1] < limits.FITTED).sum())
+    low, high = wilson(mended, n)
+    if n < limits.REPAIRED_ROWS or low < limits.REPAIRED:
+        return None
+    step = case.steps[early]
+    return Sign(
+        because=f"of the {n} validation rows that were wrong at step {step}, when "
+        f"{right[early]:.0%} of the train probe was right, {mended / n:.0%} are now answered with "
+        "90 % or more, as if they were learned by heart too", strength=0.95, label="leaking",
+        cause=COPIES, since_step=step, remedies=for_leaks(),
         evidence=(item("share_of_hard_valid_rows_fitted", mended / n, low, high, case.now),),
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ def overfit(case: Case) -> Sign | None:
         because=f"{case.loss_name} is {case.rise.value:.3f} above its best at step "
         f"{case.best_step} (p = {case.rise.p_value:.3g}) while the train probe {kept}",
         strength=sure(1 - case.rise.p_value), label="overfit", cause=TOO_LONG,
-        blame=beyond, since_step=case.steps[case.best + 1],
+        blame=min(0.9, beyond), since_step=case.steps[case.best + 1],
         evidence=(
             shown(f"{name}_above_best", case.above_best, case.now),
             item("p_value_above_best", case.rise.p_value, step=case.now),

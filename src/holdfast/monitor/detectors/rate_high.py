@@ -27,9 +27,10 @@ def rate_high(case: Case) -> Sign | None:
     size of rise already stood at the look before; or validation is significantly above its best
     and the train probe got worse with it.
 
-    As a cause: the peak rate is above the usual ones; the train probe rose significantly and by
-    more than a tenth between looks, twice or more; the gradient norm jumped to ten times its
-    median; or the weights moved and the run ends no better than the class frequencies.
+    As a cause: the peak rate is above the usual ones; the train probe rose significantly between
+    looks, twice by more than a tenth or once by more than half; the gradient norm jumped to ten
+    times its median so far; or the raw validation loss is 3.5 times that of the class frequencies,
+    which takes logits out of all proportion.
     """
     if case.broken is not None:
         return _broken(case)
@@ -49,7 +50,7 @@ def rate_high(case: Case) -> Sign | None:
         return None
     return Sign(
         because="the course shows a learning rate that is too high",
-        cause=CAUSE, blame=min(0.95, 0.6 + 0.2 * len(symptoms)), explains=EXPLAINS,
+        cause=CAUSE, blame=0.95, explains=EXPLAINS,
         evidence=symptoms, remedies=for_diverging(case.history),
     )  # fmt: skip
 
@@ -97,26 +98,37 @@ def _symptoms(case: Case) -> tuple[Evidence, ...]:
     if usual is not None and case.peak_rate > usual[1]:
         found.append(item("learning_rate", case.peak_rate, usual[0], usual[1]))
     bumps = _bumps(case)
-    if bumps > 1:
-        found.append(item("rises_of_the_train_probe", float(bumps), step=case.now))
-    norms = [s.gradient_norm for s in case.history if s.gradient_norm is not None]
-    if len(norms) > 3 and all(map(math.isfinite, norms)):
-        jump = max(norms) / max(float(np.median(norms)), 1e-12)
-        if jump > limits.JUMP:
-            found.append(item("gradient_norm_jump", jump, step=case.now))
-    distance = case.history[-1].distance
-    if nothing_learned(case) and distance is not None and distance > limits.STILL:
-        found.append(item("distance_moved_for_nothing", distance, step=case.now))
+    if len(bumps) > 1 or any(size > limits.BIG_BUMP for size in bumps):
+        found.append(item("rises_of_the_train_probe", float(len(bumps)), step=case.now))
+        found.append(item("largest_rise_of_the_train_probe", max(bumps), step=case.now))
+    jump = _jump([s.gradient_norm for s in case.history if s.gradient_norm is not None])
+    if jump > limits.JUMP:
+        found.append(item("gradient_norm_jump", jump, step=case.now))
+    if case.enough and case.chance and case.raw[:, -1].mean() > limits.BLOWN * case.chance:
+        times = float(case.raw[:, -1].mean()) / case.chance
+        found.append(item("valid_loss_times_that_of_class_frequencies", times, step=case.now))
     return tuple(found)
 
 
-def _bumps(case: Case) -> int:
-    """How often the train probe rose between two looks, beyond chance and by a tenth or more."""
-    means, count = case.probe_means, 0
+def _bumps(case: Case) -> list[float]:
+    """The rises of the train probe between two looks, beyond chance and by a tenth or more, each
+    in parts of the look before."""
+    means, found = case.probe_means, []
     for look in range(1, len(means)):
-        if means[look] > means[look - 1] * (1 + limits.BUMP) + limits.MARGIN:
-            count += case.gap(case.probe, look, look - 1, limits.RARE).low > 0
-    return count
+        rise, before = float(means[look] - means[look - 1]), float(means[look - 1])
+        large = rise > limits.BUMP * before + limits.MARGIN
+        if large and case.gap(case.probe, look, look - 1, limits.RARE).low > 0:
+            found.append(rise / max(before, 1e-9))
+    return found
+
+
+def _jump(norms: list[float]) -> float:
+    """The largest ratio of a gradient norm to the median of those before it, three at least."""
+    ratios = [
+        norms[i] / max(float(np.median(norms[:i])), 1e-12)
+        for i in range(3, len(norms)) if math.isfinite(norms[i])
+    ]  # fmt: skip
+    return max(ratios, default=0.0)
 
 
 def nothing_learned(case: Case) -> bool:

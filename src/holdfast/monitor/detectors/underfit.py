@@ -7,7 +7,7 @@ from holdfast.monitor import limits
 from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.detectors.rate_high import nothing_learned
-from holdfast.monitor.detectors.rate_low import rate_low
+from holdfast.monitor.detectors.rate_low import left_over, rate_low
 from holdfast.monitor.remedies import for_learning
 from holdfast.monitor.sign import Sign, item, shown
 from holdfast.stats.paired import Difference
@@ -23,9 +23,10 @@ def underfit(case: Case) -> Sign | None:
     - the train probe is no better than always giving the class frequencies;
     - validation is worse than a linear probe on the untouched model, on the same rows beyond chance
       and by more than the margin, while the train probe is no better than at the best step;
-    - validation still falls steeply: over the last quarter of the steps it lost a tenth or more of
-      its loss, beyond chance;
-    - the rate is too low (``rate_low`` says why) and nothing was gained beyond the margin.
+    - validation still falls steeply: it is at its lowest, and over the last quarter of the steps it
+      lost a tenth or more of its loss, beyond chance;
+    - the rate is too low (``rate_low`` says why), and half of the train probe's first loss is left
+      or validation has gained less than twice the margin.
 
     Before the end a falling loss is ``learning``; where the plan is not known, always.
     """
@@ -63,7 +64,8 @@ def _worse_than_probe(case: Case) -> Sign | None:
 def _steep(case: Case) -> Sign | None:
     gap = last_quarter(case)
     level = float(case.valid[:, -1].mean())
-    if not gap.high < 0 or -gap.value < limits.STEEP * level:
+    lowest = case.best == len(case.history) - 1
+    if not lowest or not gap.high < 0 or -gap.value < limits.STEEP * level:
         return None
     because = (
         f"{case.loss_name} still fell by {-gap.value:.3f} to {level:.3f} over the last quarter of "
@@ -75,7 +77,8 @@ def _steep(case: Case) -> Sign | None:
 def _slow(case: Case) -> Sign | None:
     slow = rate_low(case)
     gained = case.gap(case.valid, -1, 0)
-    if slow is None or -gained.value > 2 * case.margin:
+    short = left_over(case) > limits.SLOW or -gained.value < 2 * case.margin
+    if slow is None or not short or case.above_best.low > 0:
         return None
     because = (
         f"{case.loss_name} changed by {gained.value:+.3f} over the whole run and the train probe "
