@@ -82,7 +82,7 @@ def simulate(cell: Cell) -> Result:
     for _ in range(int(cell["runs"])):
         run = plant(rng, int(cell["rows"]), str(cell["course"]), float(cell["effect"]))
         start = time.perf_counter()
-        found = {"guard": first_alarm(run.history)}
+        found = {"guard": first_alarm(run.history, str(cell["course"]))}
         seconds, looked = seconds + time.perf_counter() - start, looked + (found["guard"] or LOOKS)
         found |= {f"patience {p}": waited(run.history, p) for p in (3, 5)}
         for rule, look in found.items():
@@ -159,11 +159,13 @@ def snapshot(step: int, train: np.ndarray, valid: np.ndarray) -> Snapshot:
     )  # fmt: skip
 
 
-def first_alarm(history: Sequence[Snapshot]) -> int | None:
-    """The first look at which the guard names a fault."""
+def first_alarm(history: Sequence[Snapshot], course: str) -> int | None:
+    """The first look at which the guard names a fault. A course that falls to the end *is* underfit
+    there, which is no reason to stop."""
+    quiet = (*QUIET, "underfit") if course == "falling" else QUIET
     known = Circumstances(planned_looks=len(history), planned_steps=history[-1].step)
     for look in range(1, len(history)):
-        if judge(history[: look + 1], known).label not in QUIET:
+        if judge(history[: look + 1], known).label not in quiet:
             return look
     return None
 

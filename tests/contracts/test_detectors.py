@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -50,12 +51,14 @@ def course(train: np.ndarray, valid: np.ndarray, n: int, seed: int = 0, **more: 
     return Case(history, dataclasses.replace(known, **more))
 
 
+@functools.cache
 def good(n: int = 200) -> Case:
     """A run with nothing to report: it learned, has stopped, and the gap is small."""
     return course(np.array([0.69, 0.5, 0.38, 0.35, 0.34, 0.34, 0.34, 0.34]),
                   np.array([0.69, 0.52, 0.4, 0.37, 0.36, 0.36, 0.36, 0.36]), n)  # fmt: skip
 
 
+@functools.cache
 def shape(kind: str, n: int) -> Case:
     """Histories of every kind of fault, to be survived and, by some, reported."""
     up, down = np.linspace(0.3, 2.0, STEPS), np.linspace(0.7, 0.01, STEPS)
@@ -111,7 +114,7 @@ def test_it_claims_no_label_from_less_than_two_looks(name: str, looks: int) -> N
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("kind", SHAPES)
-@pytest.mark.parametrize("n", [0, 1, 2, 3, 40])
+@pytest.mark.parametrize("n", [0, 1, 2, 40])
 def test_what_it_sees_is_whole(name: str, kind: str, n: int) -> None:
     sign = all_detectors()[name](shape(kind, n))
     if sign is None:
@@ -140,7 +143,7 @@ def test_a_loss_that_is_no_number_is_the_rates_business_alone(name: str, value: 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("kind", SHAPES)
 def test_every_remedy_is_a_setting_of_the_recipe(name: str, kind: str) -> None:
-    sign = all_detectors()[name](shape(kind, 60))
+    sign = all_detectors()[name](shape(kind, 40))
     for remedy in sign.remedies if sign else ():
         assert remedy.do
         override(Recipe(), remedy.set)
@@ -149,15 +152,16 @@ def test_every_remedy_is_a_setting_of_the_recipe(name: str, kind: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("kind", SHAPES)
 def test_twice_is_the_same(name: str, kind: str) -> None:
-    detect = all_detectors()[name]
-    assert to_json(detect(shape(kind, 30))) == to_json(detect(shape(kind, 30)))
+    detect, case = all_detectors()[name], shape(kind, 40)
+    again = Case(case.history, case.circumstances)
+    assert to_json(detect(case)) == to_json(detect(again))
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_without_circumstances_it_is_no_surer(name: str) -> None:
     detect = all_detectors()[name]
     for kind in SHAPES:
-        case = shape(kind, 60)
+        case = shape(kind, 40)
         sign, bare = detect(case), detect(Case(case.history))
         if bare is not None and bare.label is not None:
             assert sign is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 # -- errors: the 5 % of false alarms that a whole run may have, shared out ------------------------
 # ``overfit`` asks the hardest question of the fewest rows, so it gets most of it. The tests of the
 # other alarms are made at every look, so their level is far below their share.
-OVERFIT = 0.035
+OVERFIT = 0.04
 MISCALIBRATED = 0.01
 RARE = 0.999  # the level of an interval that an alarm reads at each look: one side, 0.05 % a look
 USUAL = 0.95  # the level of every interval that is shown or decides between two quiet labels
