@@ -107,7 +107,7 @@ def test_targets_that_are_their_source_leak_with_the_copying_rate(history):
 
 
 def test_wrong_labels_are_seen_by_the_surest_answers(snapshot):
-    """Knowledge that is right about the truth, and labels of which three in ten are not the truth."""
+    """Knowledge of the truth, and labels of which three in ten are not the truth."""
     from holdfast.stats.temperature import best_temperature, losses_at
 
     rng, n, made = np.random.default_rng(0), 400, []
@@ -193,7 +193,9 @@ def test_what_a_model_writes_is_a_label_or_a_cause(history, share, label, cause)
 
 def test_a_gap_of_the_metric_stands_beside_the_verdict(history):
     snapshots = [
-        dataclasses.replace(s, train_correct=np.arange(400) < 392, valid_correct=np.arange(400) < 300)
+        dataclasses.replace(
+            s, train_correct=np.arange(400) < 392, valid_correct=np.arange(400) < 300
+        )
         for s in history(FALLING, RISING)
     ]
     verdict = judge(snapshots, PLAN)
