@@ -1,0 +1,1 @@
+"""The parts of ``verdicts.py``, one demand of the guard each."""

@@ -287,3 +287,22 @@ def test_real_rows_go_through(
     assert result["test"]["n"] > 15
     assert result["test"]["metrics"]["loss"]["value"] > 0
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_run_whose_targets_are_its_sources_is_leaking(
+    tmp_path: Path, pairs: Path, settings: list[str]
+) -> None:
+    """The audit only warns of copied targets; whoever trains on them all the same is told what the
+    scores are worth."""
+    from holdfast.pipeline.main import train
+    from holdfast.recipe import Recipe, override
+
+    rows = [json.loads(line) for line in pairs.read_text("utf-8").splitlines()]
+    copied = tmp_path / "copied.jsonl"
+    lines = [{"dialogue": row["dialogue"], "summary": row["dialogue"]} for row in rows]
+    copied.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    changed = [f"data.path={copied}", "train.epochs=1", "generate.rows=4"]
+    verdict = train(override(Recipe(), [*settings, *changed]), tmp_path / "run")["verdict"]
+    assert (verdict["label"], verdict["cause"]) == ("leaking", "the targets copy the source")
+    rate = {e["name"]: e["value"] for e in verdict["evidence"]}
+    assert rate["share_of_targets_that_are_their_source"] == 1.0

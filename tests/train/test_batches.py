@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from holdfast.train.batches import (
     class_batch,
+    first_seen,
     parts_by_length,
     probe_positions,
     shard,
@@ -111,3 +112,29 @@ def test_the_probe_is_a_fixed_sample_in_rising_order() -> None:
     assert one.tolist() == probe_positions(np.arange(500), 100, 3).tolist()
     assert one.tolist() != probe_positions(np.arange(500), 100, 4).tolist()
     assert probe_positions(np.arange(5), 100, 0).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_first_seen_is_what_walking_the_batches_finds(phase) -> None:
+    """Against the batches themselves, step by step, over a phase by class and one by windows."""
+    rng = np.random.default_rng(0)
+    lengths, labels = rng.integers(3, 30, 90), np.arange(90) % 3
+    phases = (
+        phase(name="contrast", loss="contrast", sampler="classes", steps=4, batch_size=8),
+        phase(name="finetune", steps=30, batch_size=8),
+    )
+    expected, step = np.full(90, -1), 0
+    for k in range(4):
+        step += 1
+        for row in class_batch(labels, 8, 8, 0, k):
+            expected[row] = step if expected[row] < 0 else expected[row]
+    for rows in [r for e in range(3) for r in window_batches(lengths, 8, 0, "finetune", e)][:30]:
+        step += 1
+        for row in rows:
+            expected[row] = step if expected[row] < 0 else expected[row]
+    places = rng.permutation(90)[:40]
+    assert first_seen(phases, lengths, labels, 0, places).tolist() == expected[places].tolist()
+
+
+def test_a_row_that_a_short_run_never_uses_is_first_seen_at_minus_one(phase) -> None:
+    seen = first_seen((phase(steps=2, batch_size=8),), np.full(50, 5), None, 0, np.arange(50))
+    assert sorted(seen.tolist()) == [-1] * 34 + [1] * 8 + [2] * 8

@@ -11,19 +11,22 @@ from holdfast.core.records import Finding, Floats, Ints
 class Circumstances:
     """The facts of one run that no step changes; ``None`` and empty where nobody knows them.
 
-    ``planned_steps`` the updates that the run would take if nothing stopped it. ``train_rows`` and
-    ``train_tokens`` are what it learns from, ``trainable`` the parameters that learn.
-    ``usual_rates`` are the least and the largest learning rate that are known to work for such a
-    model. ``findings`` are the audit's and the division's. ``probe_valid_losses`` [valid rows] are
-    the losses of a linear probe on the untouched model over the validation rows, in their order,
-    and ``probe_curve`` pairs (training rows, mean validation loss) of that probe on parts of the
-    training rows. ``first_seen`` [train probe] is the update that used each row of the train probe
-    first, ``-1`` where none has.
+    ``planned_steps`` the updates that the run would take if nothing stopped it, ``planned_looks``
+    its snapshots. ``train_rows`` and ``train_tokens`` are what it learns from, ``trainable`` the
+    parameters that learn. ``usual_rates`` are the least and the largest learning rate that are
+    known to work for such a model. ``findings`` are the audit's and the division's.
+    ``probe_valid_losses`` [valid rows] are the losses of a linear probe on the untouched model over
+    the validation rows, in their order, and ``probe_curve`` pairs (training rows, mean validation
+    loss) of that probe on parts of the training rows, the largest last. ``first_seen`` [train
+    probe] is the update that used each row of the train probe first, counted from 1, ``-1`` where
+    none does. ``copied_valid`` is how many validation rows have a twin among the training rows (the
+    same features on the untouched model), and of how many that were looked at.
     """
 
     task: str = "text-classification"
     classes: int | None = None
     planned_steps: int | None = None
+    planned_looks: int | None = None
     train_rows: int | None = None
     train_tokens: int | None = None
     trainable: int | None = None
@@ -32,3 +35,4 @@ class Circumstances:
     probe_valid_losses: Floats | None = None
     probe_curve: tuple[tuple[int, float], ...] = ()
     first_seen: Ints | None = None
+    copied_valid: tuple[int, int] | None = None

@@ -146,7 +146,8 @@ class Snapshot:
     ``distance`` is ‖w − w₀‖ ÷ ‖w₀‖ over the trainable backbone weights, ``gradient_norm`` the mean
     since the previous snapshot before clipping. ``general_loss`` is the mean loss on a general
     probe, where one is given: what the model may forget. ``outputs`` are shares of what it writes
-    (copies of the source, of training answers, repetition …) by set, ``train`` and ``valid``.
+    (copies of the source, of training answers, repetition …) by set: ``train``
+    and ``valid``, of a scored run ``test``.
     """
 
     step: int

@@ -18,22 +18,31 @@ if TYPE_CHECKING:
 
     from holdfast.core.records import Floats, Ints
     from holdfast.models.probe import Probe
+    from holdfast.models.probe_curve import ProbeCurve
+
+    HeldOut = Callable[[Probe, Floats, Ints, Floats, Ints], ProbeCurve]
 
 
 class HeadRefit:
     """Refits the head at snapshot 0, if ``first``, and in every phase whose head is refitted.
 
     ``fit`` maps features [n, width] and labels [n] to a ``Probe``. Keeps the first probe: it is
-    the linear-probe baseline.
+    the linear-probe baseline. ``held_out``, where given, measures that one on the validation rows
+    (probe, training features and labels, validation features and labels), before any step; what it
+    found stays with the baseline in ``curve``.
     """
 
     name = "head_refit"
 
-    def __init__(self, fit: Callable[[Floats, Ints], Probe], first: bool) -> None:
+    def __init__(
+        self, fit: Callable[[Floats, Ints], Probe], first: bool, held_out: HeldOut | None = None
+    ) -> None:
         self._fit = fit
         self._first = first
+        self._held_out = held_out
         self.baseline: dict[str, torch.Tensor] | None = None
         self.because = ""
+        self.curve: ProbeCurve | None = None
 
     def snapshot_due(self, run: Any) -> None:
         import torch
@@ -49,13 +58,33 @@ class HeadRefit:
         if before_any_step:
             self.baseline = {"weight": weight, "bias": bias}
             self.because = probe.because
+            self._measure(run, probe, features)
         if not before_any_step or self._first:
             with torch.no_grad():
                 run.network.head.weight.copy_(weight)
                 run.network.head.bias.copy_(bias)
 
+    def _measure(self, run: Any, probe: Probe, features: Floats) -> None:
+        if self._held_out is None:
+            return
+        valid = run.job.valid
+        held = run.observer.features(run.network, valid, np.arange(len(valid)))
+        self.curve = self._held_out(probe, features, run.job.train.labels, held, valid.labels)
+
     def state_dict(self) -> dict[str, Any]:
-        return {"baseline": self.baseline, "because": self.because}
+        import torch
+
+        kept = self.curve
+        curve = (
+            None if kept is None else [torch.as_tensor(kept.losses), list(kept.points), kept.twins]
+        )
+        return {"baseline": self.baseline, "because": self.because, "curve": curve}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        from holdfast.models.probe_curve import ProbeCurve
+
         self.baseline, self.because = state["baseline"], state["because"]
+        if state["curve"] is not None:
+            losses, points, (twins, of) = state["curve"]
+            pairs = tuple((int(n), float(loss)) for n, loss in points)
+            self.curve = ProbeCurve(losses.numpy(), pairs, (int(twins), int(of)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.control.choice import Choose, lowest, newest_unless_worse
 from holdfast.control.patience import Patience
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Snapshot
+from holdfast.core.records import Decision, Finding, Snapshot
 from holdfast.data.scratch import scratch_file
 from holdfast.data.table import Splits
 from holdfast.methods.optimizers import OPTIMIZERS, build_optimizer
@@ -19,10 +19,10 @@ from holdfast.models.activations import checkpoint_activations
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
 from holdfast.models.onednn import use_onednn
 from holdfast.models.quantize import compute_in
-from holdfast.monitor.plain import plain_rule
 from holdfast.pipeline.adapters import adapter_settings, settle_quantize, with_adapter
 from holdfast.pipeline.alerts import Alerts
-from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual
+from holdfast.pipeline.circumstances import make_monitor
+from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual, usual_rates
 from holdfast.pipeline.fits import check_fit
 from holdfast.pipeline.folder import CHECKPOINTS
 from holdfast.pipeline.frozen import keep_prefix
@@ -76,6 +76,7 @@ def make_ready(recipe: Recipe, splits: Splits, run: Path | None = None) -> Ready
     return Ready(
         kind=kind, recipe=recipe, loaded=loaded, task=task, train=train, valid=valid, need=need,
         plan=plan, metric=metric, loaded_at=loaded_at, watch=watch, prefix=kept.prefix,
+        usual_rates=usual_rates(recipe, total, line),
         decisions=(*loaded.decisions, *machine.decisions, *chosen, *changed, *kept.decisions,
                    *attention, size, memory, points, *_told(recipe, watch, train, plan)),
         findings=(*unusual(recipe, total, line), *oversized, *tight, *kind.notices(train, loaded)),
@@ -129,17 +130,17 @@ def _check_names(recipe: Recipe) -> None:
 def make_job(
     ready: Ready, accelerator: Accelerator, run: Path | None, listeners: Sequence[Any],
     checkpoint_every_s: float = LEAST_SECONDS, tell: Callable[[Decision], None] = lambda _: None,
-    decisions: Sequence[Decision] = (),
+    decisions: Sequence[Decision] = (), findings: Sequence[Finding] = (),
 ) -> tuple[Job, tuple[Any, ...]]:  # fmt: skip
     """The loop's job, and the listeners that its kind of task brought; ``decisions`` are what the
-    journal begins with."""
+    journal begins with, ``findings`` those of the audit and the division."""
     own = ready.kind.listeners(ready)
     writes = accelerator.is_main_process
     ready.loaded.network.to(accelerator.device)
     job = Job(
         network=ready.loaded.network, task=ready.task, train=ready.train, valid=ready.valid,
         plan=ready.plan, accelerator=accelerator, groups=_groups, optimizer=build_optimizer,
-        schedule=build_schedule, choose=choice(ready), monitor=plain_rule,
+        schedule=build_schedule, choose=choice(ready), monitor=make_monitor(ready, own, findings),
         advisor=_advisor(ready), write=writer(ready.watch, accelerator) if ready.watch else None,
         terms={p.name: ready.kind.terms(p) for p in ready.plan.phases},
         listeners=(

@@ -234,12 +234,25 @@ def _finetune_phase(recipe: Recipe, steps: int) -> Phase:
     )  # fmt: skip
 
 
+def usual_rates(
+    recipe: Recipe, parameters: int, model: str | None = None
+) -> tuple[float, float] | None:
+    """The least and the largest learning rate that are known to work for such a model; ``None``
+    for SGD, whose rates depend on much else."""
+    if recipe.train.optimizer == "sgd":
+        return None
+    low, high = REGIONS[model or kind_of(parameters)]
+    return low * rate_factor(recipe), high * rate_factor(recipe)
+
+
 def unusual(recipe: Recipe, parameters: int, model: str | None = None) -> tuple[Finding, ...]:
     """Findings for settings far outside the region that is known to work."""
-    kind = model or kind_of(parameters)
-    low, high = (bound * rate_factor(recipe) for bound in REGIONS[kind])
+    kind, usual = model or kind_of(parameters), usual_rates(recipe, parameters, model)
+    if usual is None:
+        return ()
+    low, high = usual
     rate = recipe.train.learning_rate or low
-    if recipe.train.optimizer == "sgd" or low <= rate <= high:
+    if low <= rate <= high:
         return ()
     side = "above" if rate > high else "below"
     return (Finding(

@@ -19,6 +19,7 @@ from holdfast.core.files import write_json, write_text
 from holdfast.core.records import Decision, to_json
 from holdfast.data.table import Table
 from holdfast.pipeline import outcome
+from holdfast.pipeline.circumstances import with_texts
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
 from holdfast.pipeline.examples import EXAMPLES, write_examples
 from holdfast.pipeline.folder import (
@@ -81,7 +82,8 @@ def _train(
     begun = _remember(run, ready, divided, again) if accelerator.is_main_process else {}
     accelerator.wait_for_everyone()
     decisions = [Decision(**decision) for decision in begun.get("decisions", ())]
-    job, own = make_job(ready, accelerator, run, listeners, every_s, tell, decisions)
+    job, own = make_job(ready, accelerator, run, listeners, every_s, tell, decisions,
+                        divided.findings)  # fmt: skip
     before = opened_before(job.journal)
     prepared_s = time.perf_counter() - ready.loaded_at
     fitted = fit(job, again)
@@ -89,6 +91,7 @@ def _train(
         with memory_errors("scoring the test rows"):
             saved = save_model(run, ready, fitted)
             scored = score_once(run, ready, divided.splits, fitted, job, own, saved, before)
+        fitted = with_texts(fitted, scored.blocks.get("generations"), job)
         _write(run, begun, divided, ready, fitted, scored, job, prepared_s + fitted.train_s, start)
         _report(run)
     accelerator.wait_for_everyone()

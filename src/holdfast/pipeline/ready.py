@@ -30,7 +30,7 @@ class Ready:
     ``loaded`` is what the kind's loader gave: ``network``, ``tokenizer`` (or processor),
     ``max_length``, ``decisions`` and ``facts``; ``need`` is the estimate of its memory;
     ``prefix`` are the frozen first layers whose outputs are kept, if they are; ``watch`` what is
-    written at the evaluation points.
+    written at the evaluation points; ``usual_rates`` the learning rates that are known to work.
     """
 
     kind: Kind
@@ -47,6 +47,7 @@ class Ready:
     need: Need
     prefix: Prefix | None = None
     watch: Watch | None = None
+    usual_rates: tuple[float, float] | None = None
 
     @property
     def own_metric(self) -> bool:

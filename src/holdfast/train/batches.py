@@ -6,12 +6,16 @@ resumed run needs only its position.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
+
+if TYPE_CHECKING:
+    from holdfast.train.plan import Phase
 
 WINDOW_BATCHES = 16
 
@@ -52,6 +56,33 @@ def class_batch(labels: Ints, batch: int, most_classes: int, seed: int, step: in
     rest = np.concatenate([pool[batch // count :] for pool in pools])
     missing = batch - sum(len(part) for part in rows)
     return np.concatenate([*rows, rng.permutation(rest)[:missing]])
+
+
+def first_seen(
+    phases: Sequence[Phase], lengths: Ints, labels: Ints | None, seed: int, positions: Ints
+) -> Ints:
+    """The update, counted from 1, that uses each of ``positions`` [k] first in a run of these
+    phases over rows of these lengths [n]; −1 for a row that none uses. ``labels`` [n] are needed
+    for a phase that draws by class."""
+    seen = np.full(len(lengths), -1, dtype=np.int64)
+    done = 0
+    for phase in phases:
+        # One epoch uses every row, so that later ones add nothing.
+        for number, rows in enumerate(_early_batches(phase, lengths, labels, seed), done + 1):
+            new = rows[seen[rows] < 0]
+            seen[new] = number
+        done += phase.steps
+    return seen[positions]
+
+
+def _early_batches(phase: Phase, lengths: Ints, labels: Ints | None, seed: int) -> Iterator[Ints]:
+    """The batches of a phase until every row was drawn, or to its end."""
+    if phase.sampler == "classes":
+        assert labels is not None
+        size, most = phase.batch_size, phase.classes_per_batch
+        yield from (class_batch(labels, size, most, seed, k) for k in range(phase.steps))
+        return
+    yield from window_batches(lengths, phase.rows_per_step, seed, phase.name, 0)[: phase.steps]
 
 
 def parts_by_length(rows: Ints, lengths: Ints, parts: int) -> list[Ints]:

@@ -32,6 +32,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -142,17 +143,22 @@ def _judge(run: Run) -> None:
     before = run.verdict
     run.verdict = run.job.monitor(run.history)
     if before is None or before.label != run.verdict.label:
-        run.journal.write(
-            "verdict", run.step, label=run.verdict.label, because=run.verdict.because,
-            confidence=run.verdict.confidence, since_step=run.verdict.since_step,
-            cause=run.verdict.cause, evidence=list(run.verdict.evidence),
-        )  # fmt: skip
+        run.journal.write("verdict", run.step, **verdict_line(run.verdict))
     advice = run.job.advisor.decide(run.verdict, run.history) if run.job.advisor else ()
     for action in advice:
         act(run, action)
     if run.schedule is not None:
         run.schedule.observe(run.history[-1].valid_loss)
     run.guard_s += time.perf_counter() - start
+
+
+def verdict_line(verdict: Verdict) -> dict[str, Any]:
+    """What ``events.jsonl`` keeps of a verdict."""
+    return {
+        "label": verdict.label, "because": verdict.because, "confidence": verdict.confidence,
+        "since_step": verdict.since_step, "cause": verdict.cause,
+        "evidence": list(verdict.evidence),
+    }  # fmt: skip
 
 
 def _check_clock(run: Run) -> None:

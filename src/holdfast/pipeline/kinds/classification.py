@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from holdfast.methods.head_refit import HeadRefit
 from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.models.layers import count_parameters
 from holdfast.models.probe import fit_probe
+from holdfast.models.probe_curve import probe_curve
 from holdfast.pipeline.folder import MODEL, need_run
 from holdfast.pipeline.outcome import scores_block
 from holdfast.pipeline.ready import Finish, Ready, Scored
@@ -43,6 +45,7 @@ def listeners(ready: Ready) -> tuple[HeadRefit, ...]:
     refit = HeadRefit(
         lambda features, labels: fit_probe(features, labels, classes=classes, seed=seed),
         first=bool(ready.recipe.methods["probe_first"]),
+        held_out=partial(probe_curve, classes=classes, seed=seed),
     )
     return (refit,)
 

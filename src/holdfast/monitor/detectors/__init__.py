@@ -1,0 +1,28 @@
+"""The detectors, one per file, found by discovery.
+
+A detector is a function ``Case -> Sign | None``: silent unless a difference is beyond chance *and*
+large enough to matter. It is pure, and silent where the history is too short, broken, or lacks
+what it reads. Which of several signs becomes the verdict is no detector's business: that is
+``monitor/precedence.py``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+
+from holdfast.core.discovery import Registry
+from holdfast.monitor.case import Case
+from holdfast.monitor.sign import Sign
+
+Detector = Callable[[Case], Sign | None]
+
+DETECTORS: Registry[Detector] = Registry("detector", "monitor")
+
+
+def all_detectors() -> Registry[Detector]:
+    """The registry after every file of this room has been imported."""
+    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return DETECTORS

@@ -1,0 +1,41 @@
+"""Too few rows: the linear probe's learning curve still falls where the rows end."""
+
+from __future__ import annotations
+
+from holdfast.core.records import Label
+from holdfast.monitor import limits
+from holdfast.monitor.case import Case
+from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.remedies import for_few_rows
+from holdfast.monitor.sign import Sign, item
+
+CAUSE = "too few rows"
+EXPLAINS: tuple[Label, ...] = (
+    "overfit", "memorizing", "miscalibrated", "underfit", "inconclusive",
+)  # fmt: skip
+
+
+def few_rows(case: Case) -> Sign | None:
+    """Speaks as a cause where the last doubling of its rows took 5 % or more off the validation
+    loss of a linear probe on the untouched model: then more rows would go on helping.
+
+    The stronger, the more it took. It measures the rows and not the run, so it needs no step.
+    """
+    curve = case.circumstances.probe_curve
+    if len(curve) < 2 or not case.history:
+        return None
+    (rows, before), (full, after) = curve[-2], curve[-1]
+    if not before > 0 or full <= rows:
+        return None
+    gain = 1 - after / before
+    if gain < limits.FEW_ROWS_GAIN:
+        return None
+    return Sign(
+        because=f"going from {rows} to {full} rows took {gain:.0%} off the loss of a linear probe",
+        cause=CAUSE, blame=min(0.9, 4 * gain), explains=EXPLAINS,
+        evidence=(item("probe_loss_gain_of_the_last_doubling", gain), item("train_rows", full)),
+        remedies=for_few_rows(),
+    )  # fmt: skip
+
+
+DETECTORS.add("few_rows", few_rows)

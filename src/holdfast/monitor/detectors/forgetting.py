@@ -1,0 +1,43 @@
+"""Forgetting: what the model knew before is getting lost, by a general probe."""
+
+from __future__ import annotations
+
+import math
+
+from holdfast.monitor import limits
+from holdfast.monitor.case import Case
+from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.remedies import for_forgetting
+from holdfast.monitor.sign import Sign, item
+
+CAUSE = "the new rows overwrite what the model knew"
+
+
+def forgetting(case: Case) -> Sign | None:
+    """``forgetting`` where the mean loss on the general probe is above its first by 5 % of it and
+    by the margin of 0.02, at the last two looks alike.
+
+    The snapshots keep the mean and not the rows, so there is no interval: the rule stands on the
+    size of the rise and on its standing twice, and its confidence is never above 0.9.
+    """
+    if not case.comparable:
+        return None
+    losses = [(s.step, s.general_loss) for s in case.history if s.general_loss is not None]
+    known = [(step, loss) for step, loss in losses if math.isfinite(loss)]
+    if len(known) < 3:
+        return None
+    first = known[0][1]
+    line = first + max(limits.MARGIN, limits.FORGOTTEN * abs(first))
+    if not all(loss > line for _, loss in known[-2:]):
+        return None
+    since = next(step for i, (step, _) in enumerate(known) if all(x > line for _, x in known[i:]))
+    rise = known[-1][1] - first
+    return Sign(
+        because=f"the loss on the general probe is {rise:.3f} above the {first:.3f} it began with",
+        strength=0.9, label="forgetting", cause=CAUSE, since_step=since,
+        evidence=(item("general_loss_above_first", rise, step=case.now),),
+        remedies=for_forgetting(case.history),
+    )  # fmt: skip
+
+
+DETECTORS.add("forgetting", forgetting)

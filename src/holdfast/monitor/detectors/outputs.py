@@ -1,0 +1,76 @@
+"""Outputs: what a generating model writes repeats training answers, its source, or itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from holdfast.core.records import Label
+from holdfast.monitor import limits
+from holdfast.monitor.case import Case
+from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.remedies import for_copying, for_repeating
+from holdfast.monitor.sign import Sign, item
+from holdfast.stats.intervals import wilson
+
+BY_HEART = "answers of training rows are written word for word"
+COPYING = "it copies its source instead of answering"
+LOOPING = "its texts repeat themselves"
+COLLAPSE = "its texts collapse to one answer"
+EXPLAINS: tuple[Label, ...] = ("underfit", "overfit", "memorizing", "diverging", "inconclusive")
+# What is counted, in the order in which it is named when several are frequent.
+FAULTS = (("wrong_training_answer", BY_HEART), ("collapsed", COLLAPSE), ("repetition", LOOPING),
+          ("source_copied", COPYING))  # fmt: skip
+
+
+def outputs(case: Case) -> Sign | None:
+    """Reads the shares of the last snapshot that has any, of validation and train rows alike; after
+    the run the shares of the scored test rows may stand in for validation.
+
+    The first fault that a fifth of the texts on validation rows have (of copies of the source:
+    half, since a summary may quote) decides. Training answers on rows that are not theirs are
+    ``memorizing``; a text that loops, collapses or copies the source speaks as a cause. Where the
+    train rows show it as often, it is how the model writes and not what it has learned by heart.
+    With the number of texts (``n``) the share has an interval, whose lower limit must then lie
+    above half of the line.
+    """
+    shares = next((s.outputs for s in reversed(case.history) if s.outputs), None) or {}
+    side = "valid" if shares.get("valid") else "test"
+    if not shares.get(side):
+        return None
+    for name, cause in FAULTS:
+        if frequent(shares[side], name):
+            return _sign(case, name, cause, shares, side)
+    return None
+
+
+def frequent(shares: Mapping[str, float], name: str) -> bool:
+    """Whether a share reaches the line, by its interval too where the number is known."""
+    value, n = shares.get(name, 0.0), int(shares.get("n", 0))
+    line = limits.COPIED if name == "source_copied" else limits.REPEATS
+    return value >= line and (not n or limits_of(value, n)[0] >= line / 2)
+
+
+def limits_of(value: float, n: int) -> tuple[float, float]:
+    return wilson(value * n, n)
+
+
+def _sign(
+    case: Case, name: str, cause: str, shares: Mapping[str, Mapping[str, float]], side: str
+) -> Sign:
+    unseen, train = shares[side], shares.get("train", {})
+    n = int(unseen.get("n", 0))
+    low, high = limits_of(unseen[name], n) if n else (None, None)
+    by_heart = name == "wrong_training_answer"
+    return Sign(
+        because=f"{unseen[name]:.0%} of the texts written for {side} rows: {cause}",
+        strength=0.9 if by_heart else 0.0, label="memorizing" if by_heart else None, cause=cause,
+        blame=0.85, explains=EXPLAINS,
+        evidence=(
+            item(f"{side}_share_{name}", unseen[name], low, high, case.now),
+            *((item(f"train_share_{name}", train[name], step=case.now),) if name in train else ()),
+        ),
+        remedies=for_copying() if name != "repetition" else for_repeating(),
+    )  # fmt: skip
+
+
+DETECTORS.add("outputs", outputs)

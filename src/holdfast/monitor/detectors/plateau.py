@@ -1,0 +1,46 @@
+"""Plateau: validation has stopped moving, near its best."""
+
+from __future__ import annotations
+
+from holdfast.monitor import limits
+from holdfast.monitor.case import Case
+from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.detectors.memorizing import as_good_as_now
+from holdfast.monitor.sign import Sign, shown
+from holdfast.stats.student import paired_t
+
+
+def plateau(case: Case) -> Sign | None:
+    """``healthy`` where the rows can exclude both that validation is above its best by more than
+    the margin and that it fell by more than the margin since three looks ago, and where something
+    was learned: the best state is significantly better than the first, or no worse than a linear
+    probe on the same rows.
+
+    Since the first look that was as good as the last.
+    """
+    if not case.enough or not _learned(case):
+        return None
+    small = case.margin
+    if not (case.above_best.high <= small and case.recent.low >= -small):
+        return None
+    return Sign(
+        because=f"{case.loss_name} has stopped falling and is within {small:.3f} of its best at "
+        f"step {case.best_step}",
+        strength=limits.USUAL, label="healthy", since_step=case.steps[as_good_as_now(case)],
+        evidence=(
+            shown("valid_above_best", case.above_best, case.now),
+            shown("valid_recent_change", case.recent, case.now),
+        ),
+    )  # fmt: skip
+
+
+def _learned(case: Case) -> bool:
+    if case.learned.high < 0:
+        return True
+    reference = case.circumstances.probe_valid_losses
+    if reference is None or len(reference) != len(case.raw):
+        return False
+    return paired_t(case.valid[:, case.best], reference).high <= case.margin
+
+
+DETECTORS.add("plateau", plateau)

@@ -1,0 +1,140 @@
+"""Rate too high: the loss is no number, climbs, or jumps about; or the rate is simply unusual."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from holdfast.core.records import Evidence, Floats, Label
+from holdfast.monitor import limits
+from holdfast.monitor.case import Case
+from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.detectors.overfit import is_rising
+from holdfast.monitor.remedies import for_diverging
+from holdfast.monitor.sign import Sign, item, shown, sure
+from holdfast.stats.paired import Difference
+
+CAUSE = "the learning rate is too high"
+EXPLAINS: tuple[Label, ...] = ("underfit", "overfit", "memorizing", "miscalibrated", "inconclusive")
+
+
+def rate_high(case: Case) -> Sign | None:
+    """``diverging``, or else the cause of another label.
+
+    ``diverging``: a loss is no number; or the train probe is significantly above where it started
+    by more than a tenth, or has given back more than half of what it had learned, and the same
+    size of rise already stood at the look before; or validation is significantly above its best
+    and the train probe got worse with it.
+
+    As a cause: the peak rate is above the usual ones; the train probe rose significantly between
+    looks, twice by more than a tenth or once by more than half; the gradient norm jumped to ten
+    times its median so far; or the raw validation loss is 3.5 times that of the class frequencies,
+    which takes logits out of all proportion.
+    """
+    if case.broken is not None:
+        return _broken(case)
+    if not case.comparable:
+        return None
+    climbed = _climbed(case)
+    symptoms = _symptoms(case)
+    if climbed is not None:
+        gap, than, since = climbed
+        return Sign(
+            because=f"the loss of the train probe is {gap.value:.3f} above {than}",
+            strength=sure(gap.above), label="diverging", cause=CAUSE, explains=EXPLAINS,
+            since_step=since, remedies=for_diverging(case.history),
+            evidence=(shown("train_probe_rise", gap, case.now), *symptoms),
+        )  # fmt: skip
+    if not symptoms:
+        return None
+    return Sign(
+        because="the course shows a learning rate that is too high",
+        cause=CAUSE, blame=0.95, explains=EXPLAINS,
+        evidence=symptoms, remedies=for_diverging(case.history),
+    )  # fmt: skip
+
+
+def _broken(case: Case) -> Sign:
+    assert case.broken is not None
+    step = case.broken.step
+    return Sign(
+        because=f"a loss at step {step} is not a number", strength=1.0, label="diverging",
+        cause=f"{CAUSE}, or the precision too low", since_step=step,
+        evidence=(item("loss_not_a_number", 1.0, step=step),),
+        remedies=for_diverging(case.history),
+    )  # fmt: skip
+
+
+def _climbed(case: Case) -> tuple[Difference, str, int] | None:
+    means = case.probe_means
+    if len(means) < 2 or not np.isfinite(means).all():
+        return None
+    first, lowest = float(means[0]), float(means.min())
+    small = max(limits.MARGIN, limits.MARGIN_SHARE * lowest)
+    since = case.steps[-2]
+    start = case.gap(case.probe, -1, 0, limits.RARE)
+    if start.low > 0 and _stays(means, first + max(small, limits.ABOVE_START * first)):
+        return start, "where it started", since
+    best = case.gap(case.probe, -1, int(means.argmin()), limits.RARE)
+    back = max(small, limits.GAVE_BACK * (first - lowest))
+    if best.low > 0 and _stays(means, lowest + back):
+        return best, "its lowest", since
+    if case.enough and is_rising(case) and case.probe_since_best.low > 0:
+        return case.probe_since_best, "that of the best step, and validation got worse too", (
+            case.steps[case.best + 1]
+        )  # fmt: skip
+    return None
+
+
+def _stays(means: Floats, level: float) -> bool:
+    """Whether the last two means are above a level: one bad look early in a run is common."""
+    return len(means) > 2 and bool(np.all(means[-2:] > level))
+
+
+def _symptoms(case: Case) -> tuple[Evidence, ...]:
+    found = []
+    usual = case.circumstances.usual_rates
+    if usual is not None and case.peak_rate > usual[1]:
+        found.append(item("learning_rate", case.peak_rate, usual[0], usual[1]))
+    bumps = _bumps(case)
+    if len(bumps) > 1 or any(size > limits.BIG_BUMP for size in bumps):
+        found.append(item("rises_of_the_train_probe", float(len(bumps)), step=case.now))
+        found.append(item("largest_rise_of_the_train_probe", max(bumps), step=case.now))
+    jump = _jump([s.gradient_norm for s in case.history if s.gradient_norm is not None])
+    if jump > limits.JUMP:
+        found.append(item("gradient_norm_jump", jump, step=case.now))
+    if case.enough and case.chance and case.raw[:, -1].mean() > limits.BLOWN * case.chance:
+        times = float(case.raw[:, -1].mean()) / case.chance
+        found.append(item("valid_loss_times_that_of_class_frequencies", times, step=case.now))
+    return tuple(found)
+
+
+def _bumps(case: Case) -> list[float]:
+    """The rises of the train probe between two looks, beyond chance and by a tenth or more, each
+    in parts of the look before."""
+    means, found = case.probe_means, []
+    for look in range(1, len(means)):
+        rise, before = float(means[look] - means[look - 1]), float(means[look - 1])
+        large = rise > limits.BUMP * before + limits.MARGIN
+        if large and case.gap(case.probe, look, look - 1, limits.RARE).low > 0:
+            found.append(rise / max(before, 1e-9))
+    return found
+
+
+def _jump(norms: list[float]) -> float:
+    """The largest ratio of a gradient norm to the median of those before it, three at least."""
+    ratios = [
+        norms[i] / max(float(np.median(norms[:i])), 1e-12)
+        for i in range(3, len(norms)) if math.isfinite(norms[i])
+    ]  # fmt: skip
+    return max(ratios, default=0.0)
+
+
+def nothing_learned(case: Case) -> bool:
+    """Whether the last train probe is no better than always giving the class frequencies."""
+    chance = case.chance
+    return chance is not None and bool(case.probe_means[-1] > limits.NOTHING_LEARNED * chance)
+
+
+DETECTORS.add("rate_high", rate_high)

@@ -1,0 +1,69 @@
+"""Rate too low: the loss falls slowly and straight, or the rate is simply unusual."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from holdfast.core.records import Evidence, Floats, Label
+from holdfast.monitor import limits
+from holdfast.monitor.case import Case
+from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.remedies import for_slow
+from holdfast.monitor.sign import Sign, item
+
+CAUSE = "the learning rate is too low"
+EXPLAINS: tuple[Label, ...] = ("underfit", "learning", "healthy", "inconclusive")
+
+
+def rate_low(case: Case) -> Sign | None:
+    """Speaks as a cause where the train probe is not fitted yet and the peak rate is below the
+    usual ones; or half of its first loss or more is left and it falls in a straight line, measured
+    by the rates that were spent: a run that learns bends long before."""
+    if not case.comparable or not case.probe.size or _fitted(case):
+        return None
+    usual, left = case.circumstances.usual_rates, left_over(case)
+    found: list[Evidence] = []
+    if usual is not None and case.peak_rate < usual[0]:
+        found.append(item("learning_rate", case.peak_rate, usual[0], usual[1]))
+    if left > limits.SLOW and straight(case):
+        found.append(item("train_probe_loss_left", left, step=case.now))
+    if not found:
+        return None
+    blame, distance = 0.6 + 0.2 * len(found), case.history[-1].distance
+    if distance is not None:
+        found.append(item("distance_of_the_weights", distance, step=case.now))
+    return Sign(
+        because="the loss falls slowly and straight", cause=CAUSE, blame=blame,
+        explains=EXPLAINS, evidence=tuple(found), remedies=for_slow(case.history),
+    )  # fmt: skip
+
+
+def straight(case: Case) -> bool:
+    """Whether the train probe falls in a straight line against Σ rate × updates: the second half of
+    that brought at least 60 % of what the first did, and both fell. Four looks at least."""
+    means, clock = case.probe_means, _spent(case)
+    if len(means) < 4 or not clock[-1] > 0:
+        return False
+    middle = float(np.interp(clock[-1] / 2, clock, means))
+    early, late = means[0] - middle, middle - means[-1]
+    return bool(early > 0 and late >= limits.LINEAR * early)
+
+
+def left_over(case: Case) -> float:
+    """What is left of the first loss of the train probe."""
+    first = float(case.probe_means[0])
+    return float(case.probe_means[-1]) / first if first > 0 else 0.0
+
+
+def _spent(case: Case) -> Floats:
+    """Σ rate × updates up to each look, by the trapezoid rule."""
+    rates = np.nan_to_num(np.array([snapshot.learning_rate for snapshot in case.history]))
+    pieces = np.diff(np.array(case.steps)) * (rates[1:] + rates[:-1]) / 2
+    return np.concatenate([[0.0], np.cumsum(pieces)])
+
+
+def _fitted(case: Case) -> bool:
+    return bool((case.probe[:, -1] < limits.FITTED).mean() >= limits.FLOOR_SHARE)
+
+
+DETECTORS.add("rate_low", rate_low)

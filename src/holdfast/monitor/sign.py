@@ -1,0 +1,53 @@
+"""What one detector sees: a label, a cause, or both, with its evidence."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from holdfast.core.records import Evidence, Label, Remedy
+from holdfast.stats.paired import Difference
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """One detector's word on a history.
+
+    ``because`` is one sentence without its full stop. ``label`` is what the detector would call
+    the run; ``None`` where it only explains another's label. ``cause`` is what it names as the
+    cause, and ``explains`` the labels (beside its own) that this may be the cause of. ``strength``
+    in [0, 1] is the confidence of the label, ``blame`` in [0, 1] how much the cause explains: of
+    several, the largest is named. ``since_step`` is when it began.
+    """
+
+    because: str
+    strength: float = 0.0
+    label: Label | None = None
+    cause: str | None = None
+    blame: float = 1.0
+    explains: tuple[Label, ...] = ()
+    since_step: int | None = None
+    evidence: tuple[Evidence, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
+
+
+def item(
+    name: str, value: float | None, low: float | None = None, high: float | None = None,
+    step: int | None = None,
+) -> Evidence:  # fmt: skip
+    """Evidence in which what is not a number is ``None``."""
+    return Evidence(name, _finite(value), _finite(low), _finite(high), step)
+
+
+def shown(name: str, gap: Difference, step: int | None = None) -> Evidence:
+    """A difference with its interval as evidence."""
+    return item(name, gap.value, gap.low, gap.high, step)
+
+
+def sure(value: float) -> float:
+    """A confidence within [0, 1]; 0 where it is not a number."""
+    return min(1.0, max(0.0, value)) if math.isfinite(value) else 0.0
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)

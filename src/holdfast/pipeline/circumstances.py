@@ -1,0 +1,96 @@
+"""What a verdict needs to know about a run beside its history, gathered before the first step.
+
+Everything here is a function of the recipe, the rows and what was measured before any update, so
+that a resumed run is judged as the undisturbed one is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.circumstances import Circumstances
+from holdfast.core.events import Monitor
+from holdfast.core.records import Finding, Ints, Snapshot, Verdict
+from holdfast.models.layers import count_parameters
+from holdfast.monitor.judge import judge
+from holdfast.pipeline.ready import Ready
+from holdfast.train.batches import first_seen, probe_positions
+from holdfast.train.loop import Fitted, verdict_line
+from holdfast.train.run import Job
+
+
+def make_monitor(ready: Ready, listeners: Sequence[Any], findings: Sequence[Finding]) -> Monitor:
+    """The judge with the circumstances of this run; ``findings`` are those of the audit and the
+    division, ``listeners`` the kind's own: one of them may measure a linear probe."""
+    known = circumstances_of(ready, findings)
+
+    def monitor(history: Sequence[Snapshot]) -> Verdict:
+        return judge(history, with_probe(known, listeners))
+
+    return monitor
+
+
+def circumstances_of(ready: Ready, findings: Sequence[Finding]) -> Circumstances:
+    """What is known before the model is looked at."""
+    classes = getattr(ready.task, "classes", None) if _has_classes(ready) else None
+    return Circumstances(
+        task=ready.kind.name, classes=len(classes) if classes else None,
+        planned_steps=ready.plan.steps, planned_looks=len(ready.plan.evaluate_at),
+        train_rows=len(ready.train),
+        train_tokens=int(ready.train.lengths.sum()),
+        trainable=count_parameters(ready.loaded.network)[1], usual_rates=ready.usual_rates,
+        findings=(*findings, *ready.findings), first_seen=_first_seen(ready),
+    )  # fmt: skip
+
+
+def with_probe(known: Circumstances, listeners: Sequence[Any]) -> Circumstances:
+    """The same with what a refitted head measured of the linear probe at step 0, which is part of
+    a checkpoint."""
+    curves = [getattr(listener, "curve", None) for listener in listeners]
+    curve = next((found for found in curves if found is not None), None)
+    if curve is None:
+        return known
+    return replace(
+        known, probe_valid_losses=curve.losses, probe_curve=curve.points, copied_valid=curve.twins
+    )
+
+
+def with_texts(fitted: Fitted, generations: Mapping[str, Any] | None, job: Job) -> Fitted:
+    """The fitted run with a verdict that has also read what the finished model writes.
+
+    ``generations`` is the block of ``result.json``; its counts on the generated training and test
+    rows become shares in the last snapshot. The verdict then chooses nothing any more: the state is
+    kept, the model saved and the test rows scored. A changed label is a line of the journal.
+    """
+    counts = (generations or {}).get("counts", {})
+    sides = {side: shares_of(counts[side]) for side in ("train", "test") if side in counts}
+    if not any(sides.values()):
+        return fitted
+    last = replace(fitted.history[-1], outputs=sides)
+    verdict = job.monitor((*fitted.history[:-1], last))
+    if verdict.label != fitted.verdict.label:
+        job.journal.write("verdict", fitted.last_step, **verdict_line(verdict))
+    return replace(fitted, verdict=verdict)
+
+
+def shares_of(counts: Mapping[str, int]) -> dict[str, float]:
+    """Counts of generated texts as shares of them, and ``n``; empty where there are none."""
+    n = counts.get("n", 0)
+    if not n:
+        return {}
+    return {"n": float(n), **{name: k / n for name, k in counts.items() if name != "n"}}
+
+
+def _has_classes(ready: Ready) -> bool:
+    labels = getattr(ready.train, "labels", None)
+    return labels is not None and np.ndim(labels) == 1 and np.issubdtype(labels.dtype, np.integer)
+
+
+def _first_seen(ready: Ready) -> Ints:
+    plan, rows = ready.plan, ready.train
+    probe = probe_positions(rows.rows, plan.probe_rows, plan.seed)
+    return first_seen(plan.phases, rows.lengths, getattr(rows, "labels", None), plan.seed, probe)

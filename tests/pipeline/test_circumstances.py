@@ -1,0 +1,72 @@
+"""What the pipeline tells the judge, and the verdict that reads the finished model's texts."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.core.circumstances import Circumstances
+from holdfast.core.records import Verdict
+from holdfast.models.probe_curve import ProbeCurve
+from holdfast.pipeline.circumstances import shares_of, with_probe, with_texts
+from holdfast.train.loop import Fitted
+
+
+def test_counts_become_shares_of_the_texts() -> None:
+    assert shares_of({"n": 8, "empty": 2, "repetition": 0}) == {
+        "n": 8.0, "empty": 0.25, "repetition": 0.0,
+    }  # fmt: skip
+    assert shares_of({"n": 0, "empty": 0}) == {}
+
+
+def test_what_a_refitted_head_measured_is_added_once_it_is_there() -> None:
+    known, listener = Circumstances(train_rows=3), SimpleNamespace(curve=None)
+    assert with_probe(known, [listener]) is known
+    listener.curve = ProbeCurve(np.ones(4), ((2, 0.5), (3, 0.4)), (1, 4))
+    told = with_probe(known, [object(), listener])
+    assert (told.train_rows, told.copied_valid) == (3, (1, 4))
+    assert told.probe_curve == ((2, 0.5), (3, 0.4))
+
+
+def fitted(history: tuple[Any, ...]) -> Fitted:
+    before = Verdict("healthy", "It was.", 0.9)
+    return Fitted(history, before, (), 0, 1, "", 1, 0.0, 0.0, 0.0, {})
+
+
+@pytest.mark.parametrize("generations", [None, {}, {"counts": {"test": {"n": 0}}}])
+def test_without_texts_the_verdict_stays(generations: Any) -> None:
+    run = fitted((1,))
+    assert with_texts(run, generations, SimpleNamespace()) is run  # type: ignore[arg-type]
+
+
+def test_a_verdict_that_the_texts_change_is_told_to_the_journal(tiny_snapshot: Any) -> None:
+    lines: list[tuple[Any, ...]] = []
+    after = Verdict("memorizing", "It writes what it read.", 0.9)
+
+    def monitor(history: Any) -> Verdict:
+        assert history[-1].outputs == {"test": {"n": 4.0, "empty": 0.5}}
+        return after
+
+    job = SimpleNamespace(
+        monitor=monitor,
+        journal=SimpleNamespace(write=lambda *a, **k: lines.append((*a, k["label"]))),
+    )
+    counts = {"counts": {"test": {"n": 4, "empty": 2}, "test_untuned": {"n": 4, "empty": 4}}}
+    told = with_texts(fitted((tiny_snapshot,)), counts, job)  # type: ignore[arg-type]
+    assert told.verdict == after
+    assert lines == [("verdict", 1, "memorizing")]
+
+
+@pytest.fixture
+def tiny_snapshot() -> Any:
+    from holdfast.core.records import Snapshot
+
+    return Snapshot(
+        step=1, epoch=1.0, examples_seen=1, phase="f", train_losses=np.ones(2),
+        valid_losses=np.ones(2), train_metrics={}, valid_metrics={}, refined_loss=1.0,
+        temperature=1.0, learning_rate=1.0, gradient_norm=None, relative_update=None,
+        distance=None, seconds=0.0,
+    )  # fmt: skip
