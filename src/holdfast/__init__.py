@@ -4,6 +4,7 @@
 >>> run = holdfast.train("reviews.csv")                     # doctest: +SKIP
 >>> run.result["test"]["metrics"]["accuracy"]               # doctest: +SKIP
 >>> holdfast.TextClassifier().fit(texts, labels)            # doctest: +SKIP
+>>> holdfast.Guard().callback()                             # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from holdfast._version import __version__
 if TYPE_CHECKING:
     from holdfast.api import TrainedRun, train
     from holdfast.integrations.estimator import TextClassifier
+    from holdfast.integrations.guard.guard import Guard
 
-__all__ = ["TextClassifier", "TrainedRun", "__version__", "train"]
+__all__ = ["Guard", "TextClassifier", "TrainedRun", "__version__", "train"]
 
 _HOMES = {
     "train": "holdfast.api", "TrainedRun": "holdfast.api",
     "TextClassifier": "holdfast.integrations.estimator",
+    "Guard": "holdfast.integrations.guard.guard",
 }  # fmt: skip
 
 
