@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.functional_validators import BeforeValidator
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 
 TASKS = ("text-classification", "seq2seq", "causal-lm", "image-classification")
 EMBEDDED = "embedded"
+_LISTED = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 
 
 class _Part(BaseModel):
@@ -46,7 +48,7 @@ class DataPart(_Part):
     config: str | None = None
     valid: str | None = None
     test: str | None = None
-    text: tuple[str, ...] | None = None
+    text: Annotated[tuple[str, ...] | None, _LISTED] = None
     label: str | None = None
     target: str | None = None
     messages: str | None = None
@@ -58,11 +60,6 @@ class DataPart(_Part):
     rare: Literal["refuse", "drop", "merge"] = "refuse"
     split: SplitShares = SplitShares()
 
-    @field_validator("text", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
 
 class AdapterPart(_Part):
     """A few new weights that learn in place of the pretrained ones; none without ``kind``."""
@@ -71,14 +68,9 @@ class AdapterPart(_Part):
     rank: int | None = Field(default=None, ge=1)
     alpha: float | None = Field(default=None, gt=0)
     dropout: float | None = Field(default=None, ge=0, lt=1)
-    targets: tuple[str, ...] | None = None
+    targets: Annotated[tuple[str, ...] | None, _LISTED] = None
     merge: bool = False
     rate_ratio: float | None = Field(default=None, gt=0)
-
-    @field_validator("targets", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _settings_need_a_kind(self) -> AdapterPart:
@@ -156,6 +148,14 @@ class ControlPart(_Part):
         return value
 
 
+class TrackPart(_Part):
+    """Where what a run logs is sent beside its own files: nowhere, unless asked."""
+
+    to: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], _LISTED] = ()
+    project: str = Field(default="holdfast", min_length=1)
+    name: str | None = None
+
+
 class Recipe(_Part):
     """Every setting of a run."""
 
@@ -168,6 +168,7 @@ class Recipe(_Part):
     train: TrainPart = TrainPart()
     generate: GeneratePart = GeneratePart()
     control: ControlPart = ControlPart()
+    track: TrackPart = TrackPart()
     methods: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)
     enrich: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)
 

@@ -31,6 +31,7 @@ from holdfast.train.journal import Journal
 from holdfast.train.machine import choose_machine, several_on_processor
 from holdfast.train.plan import Phase, Plan, check_phase, evaluation_points
 from holdfast.train.run import Job
+from holdfast.train.track import check_trackers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -84,9 +85,10 @@ def make_ready(recipe: Recipe, splits: Splits) -> Ready:
 
 
 def _check_names(recipe: Recipe) -> None:
-    """Refuse an unknown optimizer or schedule before anything is written."""
+    """Refuse an unknown optimizer or schedule, an absent tracker, before anything is written."""
     OPTIMIZERS[filled(recipe.train.optimizer)]
     SCHEDULES[filled(recipe.train.schedule)]
+    check_trackers(recipe.track.to)
 
 
 def make_job(

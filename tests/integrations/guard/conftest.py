@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-STEPS_AN_EPOCH = 12
+STEPS_AN_EPOCH = 4
 
 
 def tiny_classifier(seed: int = 0, dropout: float = 0.1) -> Any:
@@ -41,17 +41,17 @@ def marked(n: int, seed: int = 0, noise: float = 0.1) -> Any:
 
 @pytest.fixture
 def trainer(tmp_path: Path) -> Callable[..., Any]:
-    """A ``transformers.Trainer`` of 4 epochs of 12 steps on 96 rows, evaluated each epoch."""
+    """A ``transformers.Trainer`` of 3 epochs of 4 steps on 32 rows, evaluated each epoch."""
     from transformers import Trainer, TrainingArguments
 
     def make(*callbacks: Any, kind: type = Trainer, out: str = "out", **changes: Any) -> Any:
         given: dict[str, Any] = {
-            "model": tiny_classifier(), "train_dataset": marked(96), "eval_dataset": marked(60, 1),
+            "model": tiny_classifier(), "train_dataset": marked(32), "eval_dataset": marked(24, 1),
         }  # fmt: skip
         given |= {name: changes.pop(name) for name in list(changes) if name in given}
         own = {n: changes.pop(n) for n in ("data_collator", "compute_loss_func") if n in changes}
         settings: dict[str, Any] = {
-            "num_train_epochs": 4, "per_device_train_batch_size": 8, "learning_rate": 5e-3,
+            "num_train_epochs": 3, "per_device_train_batch_size": 8, "learning_rate": 5e-3,
             "eval_strategy": "epoch", "save_strategy": "no", "logging_steps": 5, "seed": 3,
             "lr_scheduler_type": "constant", "use_cpu": True, "disable_tqdm": True,
             "report_to": [],
@@ -68,6 +68,16 @@ def _printer() -> type:
     from transformers.trainer_callback import PrinterCallback
 
     return PrinterCallback
+
+
+@pytest.fixture(scope="session")
+def rows_of() -> Callable[..., Any]:
+    return marked
+
+
+@pytest.fixture(scope="session")
+def classifier() -> Callable[..., Any]:
+    return tiny_classifier
 
 
 @pytest.fixture

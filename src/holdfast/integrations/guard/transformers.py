@@ -52,14 +52,15 @@ class GuardCallback(TrainerCallback):
         _refuse(trainer, self._guard.policy)
         course = _course(self._guard, trainer, told["train_dataloader"], state.max_steps)
         self._rows = course.rows_per_epoch
-        follows = str(getattr(args.eval_strategy, "value", args.eval_strategy)) != "no"
-        self._own_looks = looks_at(state.max_steps, self._guard.looks)
-        if follows:
-            self._own_looks = frozenset()
+        alone = _strategy(args) == "no"
+        self._own_looks = looks_at(state.max_steps, self._guard.looks) if alone else frozenset()
         resumed = checkpoint is not None and state.global_step > 0
         before = read_state(Path(str(checkpoint)), state.global_step) if resumed else None
         self._watch = self._guard.begin(course, before)
-        if before is None:
+        # An epoch's evaluation comes after the checkpoint of its last step, and a trainer that
+        # resumes there leaves it out.
+        missed = _strategy(args) == "epoch" and float(state.epoch or 0).is_integer()
+        if before is None or missed:
             self._look(state, told)
 
     def on_log(self, args: Any, state: Any, control: Any, **told: Any) -> None:
@@ -154,6 +155,11 @@ def _course(guard: Guard, trainer: Any, train_loader: Any, steps: int) -> Course
         classes=class_names(trainer.model) if rows.formula_classifies else (),
         rows_per_epoch=rows.train_rows,
     )  # fmt: skip
+
+
+def _strategy(args: Any) -> str:
+    """When the trainer evaluates: ``no``, ``steps`` or ``epoch``."""
+    return str(getattr(args.eval_strategy, "value", args.eval_strategy))
 
 
 def _name(model: Any) -> str:
