@@ -270,6 +270,31 @@ def test_a_loss_of_the_users_own_is_asked_row_by_row_and_that_is_said(
     assert guard.history[-1].valid_logits is None
 
 
+def test_weighted_classes_inside_a_model_are_not_taken_for_plain_ones(
+    trainer: Any, classifier: Any, rows_of: Any, lines: list[str]
+) -> None:
+    """Sorted rows: the first evaluation batch holds one class, whose weighted mean is the plain
+    one."""
+    model = classifier()
+    inner = model.forward
+
+    def weighted(labels: Any = None, **inputs: Any) -> Any:
+        output = inner(labels=labels, **inputs)
+        weight = torch.tensor([1.0, 9.0])
+        output.loss = torch.nn.functional.cross_entropy(output.logits, labels, weight)
+        return output
+
+    model.forward = weighted
+    guard = Guard(policy="off", looks=1, say=lines.append)
+    made = trainer(
+        guard.callback(), model=model, eval_dataset=rows_of(24, 1).sort("labels"), max_steps=2,
+        eval_strategy="no", remove_unused_columns=False,
+    )  # fmt: skip
+    made.train()
+    assert any("no known formula" in line for line in lines)
+    assert guard.history[-1].valid_losses == pytest.approx(alone(made, made.eval_dataset), abs=1e-5)
+
+
 def test_another_advisor_may_decide(trainer: Any, lines: list[str]) -> None:
     guard = Guard(advisor=StopAt(2), say=lines.append)
     made = trainer(guard.callback())

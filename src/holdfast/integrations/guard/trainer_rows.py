@@ -33,6 +33,11 @@ class Part:
         self.collate = loader.collate_fn
         self.positions = np.arange(len(loader.dataset)) if positions is None else positions
 
+    def spread(self, size: int) -> tuple[int, Any]:
+        """One batch of rows from all over the set, which may be sorted by its classes."""
+        at = np.unique(np.linspace(0, len(self.positions) - 1, size).astype(int))
+        return len(at), self.collate([self.dataset[int(i)] for i in self.positions[at]])
+
     def batches(self, size: int) -> Iterator[tuple[int, Any]]:
         """Batches of up to ``size`` rows in order, each with its number of rows."""
         for start in range(0, len(self.positions), size):
@@ -66,26 +71,25 @@ class TrainerRows:
             return self._measure(self._probe), self._measure(self._valid)
 
     def find(self) -> None:
-        """Decide how losses are computed, by the first evaluation rows; the model in evaluation
+        """Decide how losses are computed, by one batch of evaluation rows; the model in evaluation
         mode. ``because`` says why."""
         if own := own_loss(self.trainer):
             self.because = f"{own}, so each row goes alone through compute_loss"
             return
-        count, batch = next(self._valid.batches(self._size))
+        count, batch = self._valid.spread(self._size)
         if not _one_line_a_row(batch, count):
             # A collator without padding lays its rows end to end.
             self._size = 1
-            _, batch = next(self._valid.batches(1))
+            _, batch = self._valid.spread(1)
         labels, outputs = self._forward(batch)
         loss, logits = _read(outputs, "loss"), _read(outputs, "logits")
         if labels is not None and loss is not None:
             self.formula = find_formula(logits, labels, float(loss))
-        self.because = (
-            f"its mean over a batch is the model's own loss ({float(loss):.6g})"
-            if self.formula is not None
-            else "no known formula gives the model's own loss, so each row goes alone through "
-            "compute_loss"
-        )
+        if self.formula is not None:
+            self.because = f"its mean over a batch is the model's own loss ({float(loss):.6g})"
+        else:
+            self.because = "no known formula gives the model's own loss, so each row goes alone"
+            self.because += " through compute_loss"
 
     def _measure(self, part: Part) -> Measured:
         if self.formula is None:
