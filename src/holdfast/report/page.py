@@ -85,6 +85,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
     )
     optional = {
         "generations", "confusion", "classes", "calibration", "hardest", "settings", "facts",
+        "load",
     }  # fmt: skip
     return tuple(part for part in parts if part.id not in optional or part.data)
 
