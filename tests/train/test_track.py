@@ -45,11 +45,11 @@ def test_a_killed_and_resumed_run_stands_in_tensorboard_once(
 ) -> None:
     recipe = override(Recipe(), [
         f"data.path={marked_csv}", *quick, "track.to=tensorboard", "train.evaluations=4",
-        "train.max_steps=12",
+        "train.max_steps=8",
     ])  # fmt: skip
     run = tmp_path / "run"
     with pytest.raises(killed):
-        train(recipe, run, listeners=[KillAt(11, killed)], checkpoint_every_s=0)
+        train(recipe, run, listeners=[KillAt(7, killed)], checkpoint_every_s=0)
     result = train(recipe, run, resume=True)
     written, shown = looks(run), read(run)
     assert len(written) > 3

@@ -79,7 +79,7 @@ def test_sft_trainer_with_an_adapter(tiny_llama: Path, tmp_path: Path, lines: li
 
 
 def test_masks_are_the_same_at_every_look_and_training_draws_its_own(
-    trainer: Any, tiny_model: Path, lines: list[str]
+    trainer: Any, rows_of: Any, tiny_model: Path, lines: list[str]
 ) -> None:
     from transformers import (
         AutoTokenizer,
@@ -98,7 +98,7 @@ def test_masks_are_the_same_at_every_look_and_training_draws_its_own(
     words = AutoTokenizer.from_pretrained(tiny_model)
 
     def make(out: str, *callbacks: Any, rate: float = 1e-2, seed: int | None = None) -> Any:
-        plain = trainer().train_dataset.remove_columns("labels")
+        plain = rows_of(16).remove_columns("labels")
         return trainer(
             *callbacks, out=out, model=model(), train_dataset=plain, eval_dataset=plain,
             data_collator=DataCollatorForLanguageModeling(words, seed=seed), learning_rate=rate,

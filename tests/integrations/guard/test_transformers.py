@@ -147,17 +147,19 @@ class KillAt(TrainerCallback):
             raise self.error
 
 
-@pytest.mark.parametrize(("strategy", "save"), [("epoch", 5), ("no", 3)])
+@pytest.mark.parametrize(
+    ("strategy", "save"), [("no", 3), pytest.param("epoch", 5, marks=pytest.mark.slow)]
+)
 def test_a_resumed_run_is_the_undisturbed_one(
     trainer: Any, rows_of: Any, killed: Any, lines: list[str], strategy: str, save: int
 ) -> None:
     """Patience is in the middle of its wait when the run is killed (transformers #28544)."""
 
     def make(out: str, *more: Any) -> tuple[Guard, Any]:
-        guard = Guard(patience=3, looks=12, say=lines.append)
+        guard = Guard(patience=2, looks=9, say=lines.append)
         return guard, trainer(
             guard.callback(), *more, out=out, train_dataset=rows_of(32, noise=0.5),
-            learning_rate=1e-2, num_train_epochs=12, save_strategy="steps", save_steps=save,
+            learning_rate=1e-2, num_train_epochs=9, save_strategy="steps", save_steps=save,
             eval_strategy=strategy, save_total_limit=2,
         )  # fmt: skip
 
@@ -299,20 +301,16 @@ def test_weighted_classes_inside_a_model_are_not_taken_for_plain_ones(
     assert guard.history[-1].valid_losses == pytest.approx(alone(made, made.eval_dataset), abs=1e-5)
 
 
-def test_another_advisor_may_decide(trainer: Any, lines: list[str]) -> None:
-    guard = Guard(advisor=StopAt(2), say=lines.append)
-    made = trainer(guard.callback())
-    made.train()
-    assert (made.state.global_step, guard.stopped_because) == (4, "that was asked for")
-
-
-def test_the_same_guard_watches_a_second_run_anew(trainer: Any, lines: list[str]) -> None:
+def test_another_advisor_may_decide_and_a_second_run_begins_anew(
+    trainer: Any, lines: list[str]
+) -> None:
     guard = Guard(advisor=StopAt(2), say=lines.append)
     made = trainer(guard.callback())
     made.train()
     first = guard.folder
     made.train()
     assert [s.step for s in guard.history] == [0, 4]
+    assert guard.stopped_because == "that was asked for"
     assert (first.name, guard.folder.name) == ("holdfast", "holdfast-2")  # type: ignore[union-attr]
 
 
