@@ -75,8 +75,10 @@ def test_nothing_is_sent_unless_asked(finished_run: Path) -> None:
 
 def test_an_absent_package_is_named_with_its_command(monkeypatch: Any) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MachineError, match=r"needs the package wandb(?s:.*)holdfast\[wandb\]"):
+    with pytest.raises(MachineError, match=r"needs the package wandb(?s:.*)pip install wandb"):
         check_trackers(["wandb"])
+    with pytest.raises(MachineError, match=r"holdfast\[tensorboard\]"):
+        check_trackers(["tensorboard"])
 
 
 def test_an_unknown_tracker_is_refused() -> None:

@@ -26,6 +26,7 @@ from holdfast.core.records import Label, Snapshot, Verdict
 MARK = "tracked.json"
 FOLDER = "tracking"
 NUMBERS_ONLY = ("mlflow",)
+INSTALLED_BY = {"tensorboard": "'holdfast[tensorboard]'", "mlflow": "mlflow", "wandb": "wandb"}
 LABELS = get_args(Label)
 
 
@@ -111,7 +112,7 @@ def check_trackers(to: Sequence[str]) -> None:
         if importlib.util.find_spec(which) is None:
             raise MachineError(
                 "track.to", f"needs the package {which}", which,
-                f"pip install 'holdfast[{which}]', or leave it out of track.to.",
+                f"pip install {INSTALLED_BY[which]}, or leave it out of track.to.",
             )  # fmt: skip
 
 
