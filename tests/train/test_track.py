@@ -49,10 +49,11 @@ def test_a_killed_and_resumed_run_stands_in_tensorboard_once(
     ])  # fmt: skip
     run = tmp_path / "run"
     with pytest.raises(killed):
-        train(recipe, run, listeners=[KillAt(7, killed)], checkpoint_every_s=0)
+        # Without a checkpoint the looks at steps 0 and 3 are taken a second time.
+        train(recipe, run, listeners=[KillAt(7, killed)], checkpoint_every_s=1e9)
     result = train(recipe, run, resume=True)
     written, shown = looks(run), read(run)
-    assert len(written) > 3
+    assert len(written) == 3
     for tag, value in {
         "train/loss": lambda x: x["train_loss"], "valid/loss": lambda x: x["valid_loss"],
         "valid/refined_loss": lambda x: x["refined_loss"],
