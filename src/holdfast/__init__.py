@@ -5,6 +5,7 @@
 >>> run.result["test"]["metrics"]["accuracy"]               # doctest: +SKIP
 >>> holdfast.diagnose("trainer_state.json").label            # doctest: +SKIP
 >>> holdfast.TextClassifier().fit(texts, labels)            # doctest: +SKIP
+>>> holdfast.Guard().callback()                             # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from holdfast._version import __version__
 if TYPE_CHECKING:
     from holdfast.api import TrainedRun, diagnose, train
     from holdfast.integrations.estimator import TextClassifier
+    from holdfast.integrations.guard.guard import Guard
 
-__all__ = ["TextClassifier", "TrainedRun", "__version__", "diagnose", "train"]
+__all__ = ["Guard", "TextClassifier", "TrainedRun", "__version__", "diagnose", "train"]
 
 _HOMES = {
     "train": "holdfast.api", "diagnose": "holdfast.api", "TrainedRun": "holdfast.api",
     "TextClassifier": "holdfast.integrations.estimator",
+    "Guard": "holdfast.integrations.guard.guard",
 }  # fmt: skip
 
 

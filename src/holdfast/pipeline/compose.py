@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from holdfast.control.choice import Choose, lowest, newest_unless_worse
-from holdfast.control.patience import Patience
+from holdfast.control.guard import Costs, Guard, planned_learning
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Finding, Snapshot
+from holdfast.core.records import Decision, Finding, Floats, Snapshot
 from holdfast.data.scratch import scratch_file
 from holdfast.data.table import Splits
 from holdfast.methods.optimizers import OPTIMIZERS, build_optimizer
@@ -40,6 +42,7 @@ from holdfast.train.machine import MachineChoice, choose_machine, several_on_pro
 from holdfast.train.plan import Phase, Plan, check_phase, evaluation_points
 from holdfast.train.prefix_cache import PrefixCache
 from holdfast.train.run import Job
+from holdfast.train.track import check_trackers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -122,9 +125,10 @@ def _told(recipe: Recipe, watch: Watch | None, train: Any, plan: Plan) -> tuple[
 
 
 def _check_names(recipe: Recipe) -> None:
-    """Refuse an unknown optimizer or schedule before anything is written."""
+    """Refuse an unknown optimizer or schedule, an absent tracker, before anything is written."""
     OPTIMIZERS[filled(recipe.train.optimizer)]
     SCHEDULES[filled(recipe.train.schedule)]
+    check_trackers(recipe.track.to)
 
 
 def make_job(
@@ -254,12 +258,24 @@ def _groups(network: Any, phase: Phase) -> list[dict[str, Any]]:
     return [group for group in groups if not group["name"].startswith("head")]
 
 
-def _advisor(ready: Ready) -> Patience | None:
-    if ready.recipe.control.policy == "off":
+def _advisor(ready: Ready) -> Guard | None:
+    wanted = ready.recipe.control
+    if wanted.policy == "off":
         return None
     first = ready.plan.phases[0]
     start = first.steps if first.loss == "contrast" and len(ready.plan.phases) > 1 else 0
-    return Patience(ready.recipe.train.patience, criterion(ready), start)
+    learning = planned_learning(ready.plan.evaluate_at, _planned_rates(ready.plan.phases))
+    costs = Costs(wanted.worth, wanted.chance)
+    return Guard(learning, costs, ready.recipe.train.patience, criterion(ready), start)
+
+
+def _planned_rates(phases: Sequence[Phase]) -> Floats:
+    """The backbone's learning rate at every step of the plan, one phase after the other."""
+    rates = []
+    for phase in phases:
+        schedule = build_schedule(phase.schedule, phase.steps, phase.warmup_steps)
+        rates += [phase.learning_rate * schedule.scale(step) for step in range(phase.steps)]
+    return np.array(rates)
 
 
 def _metric(recipe: Recipe, kind: Kind, classes: int) -> Metric | None:

@@ -77,7 +77,6 @@ REGIONS = {"small": (1e-5, 1e-3), "base": (3e-6, 3e-4), "large": (1e-6, 1e-4),
            "large decoder": (1e-6, 2e-4)}  # fmt: skip
 CONTRAST_STEPS = 50
 EPOCHS_WITHOUT_CONTRAST = 20.0
-PATIENCE = 10
 CONTRAST = {"batch_size": 32, "temperature": 0.1, "classes": 8}
 
 
@@ -118,7 +117,7 @@ def resolve(
         "learning_rate": line.learning_rate * rate_factor(recipe), "optimizer": "adamw",
         "schedule": "linear", "warmup": 0.1, "weight_decay": 0.01,
         "label_smoothing": 0.0, "layer_decay": 1.0, "clip": 1.0, "metric": "refined_loss",
-        "patience": PATIENCE, "keep": _keep(recipe),
+        "keep": _keep(recipe),
     }  # fmt: skip
     filled = {key: value for key, value in wanted.items() if given[key] is None}
     freeze = recipe.model.freeze or ("none" if recipe.model.adapter.kind else None)

@@ -35,6 +35,7 @@ from holdfast.pipeline.folder import (
 from holdfast.pipeline.ready import Ready, Scored
 from holdfast.pipeline.rows import Divided, Tell, load_and_divide, tell_all
 from holdfast.pipeline.scoring import opened_before, save_model, score_once
+from holdfast.pipeline.tracking import send_score, tracked
 from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
@@ -82,17 +83,22 @@ def _train(
     begun = _remember(run, ready, divided, again) if accelerator.is_main_process else {}
     accelerator.wait_for_everyone()
     decisions = [Decision(**decision) for decision in begun.get("decisions", ())]
-    job, own = make_job(ready, accelerator, run, listeners, every_s, tell, decisions,
-                        divided.findings)  # fmt: skip
-    before = opened_before(job.journal)
-    prepared_s = time.perf_counter() - ready.loaded_at
-    fitted = fit(job, again)
+    with tracked(run, ready.recipe, accelerator.is_main_process) as track:
+        heard = (*listeners, *track)
+        job, own = make_job(ready, accelerator, run, heard, every_s, tell, decisions,
+                            divided.findings)  # fmt: skip
+        before = opened_before(job.journal)
+        train_s = time.perf_counter() - ready.loaded_at
+        fitted = fit(job, again)
+        train_s += fitted.train_s
+        if accelerator.is_main_process:
+            with memory_errors("scoring the test rows"):
+                saved = save_model(run, ready, fitted)
+                scored = score_once(run, ready, divided.splits, fitted, job, own, saved, before)
+            fitted = with_texts(fitted, scored.blocks.get("generations"), job)
+            _write(run, begun, divided, ready, fitted, scored, job, train_s, start)
+            send_score(track, fitted, scored)
     if accelerator.is_main_process:
-        with memory_errors("scoring the test rows"):
-            saved = save_model(run, ready, fitted)
-            scored = score_once(run, ready, divided.splits, fitted, job, own, saved, before)
-        fitted = with_texts(fitted, scored.blocks.get("generations"), job)
-        _write(run, begun, divided, ready, fitted, scored, job, prepared_s + fitted.train_s, start)
         _report(run)
     accelerator.wait_for_everyone()
     return _read_result(run)

@@ -87,7 +87,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
     )
     optional = {
         "generations", "examples", "confusion", "classes", "calibration", "hardest", "settings",
-        "facts",
+        "facts", "load",
     }  # fmt: skip
     return tuple(part for part in parts if part.id not in optional or part.data)
 

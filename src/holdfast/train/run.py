@@ -185,7 +185,7 @@ class Run:
             "best": [self.best.step, self.best.tensors],
             **self._optimizer_state(),
             "random": random_state(),
-            "history": [_pack(snapshot) for snapshot in self.history],
+            "history": [pack(snapshot) for snapshot in self.history],
             "actions": [(s, a.action, a.because, dict(a.settings)) for s, a in self.actions],
             "advisor": self.job.advisor.state_dict() if self.job.advisor else None,
             "listeners": {n: kept.state_dict() for n, kept in self._keepers().items()},
@@ -213,7 +213,7 @@ class Run:
         self.load_tensors(state["tensors"])
         self.start, self.previous = state["start"], state["previous"]
         self.best = Best(*state["best"])
-        self.history = [_unpack(packed) for packed in state["history"]]
+        self.history = [unpack(packed) for packed in state["history"]]
         self.actions = [(s, Action(a, b, settings)) for s, a, b, settings in state["actions"]]
         if state["optimizer"] is not None:
             begin_phase(self)
@@ -278,7 +278,8 @@ def set_random_state(state: dict[str, Any]) -> None:
 _ARRAYS = ("train_losses", "valid_losses", "train_correct", "valid_correct", "valid_logits")
 
 
-def _pack(snapshot: Snapshot) -> dict[str, Any]:
+def pack(snapshot: Snapshot) -> dict[str, Any]:
+    """A snapshot in types that the weights-only loader reads."""
     fields = {name: getattr(snapshot, name) for name in Snapshot.__slots__}
     for name in _ARRAYS:
         if fields[name] is not None:
@@ -286,7 +287,8 @@ def _pack(snapshot: Snapshot) -> dict[str, Any]:
     return fields
 
 
-def _unpack(packed: dict[str, Any]) -> Snapshot:
+def unpack(packed: dict[str, Any]) -> Snapshot:
+    """A snapshot from ``pack``."""
     fields = dict(packed)
     for name in _ARRAYS:
         if fields[name] is not None:

@@ -27,7 +27,7 @@ def take_snapshot(run: Run) -> Snapshot:
         # Copies of the weights are the largest thing beside the model, so one serves both.
         run.start = run.previous = now
     weights = run.learning_parameters()
-    moved, distance = (_moved(weights, now, before) for before in (run.previous, run.start))
+    moved, distance = (moved_share(weights, now, before) for before in (run.previous, run.start))
     run.previous = now
     norms, run.gradient_norms = run.gradient_norms, []
     return Snapshot(
@@ -51,7 +51,7 @@ def measure(run: Run, examples: Any, positions: Ints) -> Measured:
     return run.job.task.measure(losses, kept, examples, positions)
 
 
-def _moved(
+def moved_share(
     names: Iterable[str], now: Mapping[str, torch.Tensor], before: Mapping[str, torch.Tensor]
 ) -> float:
     """‖now − before‖ ÷ ‖before‖ over the tensors of these names; 0 when there are none."""

@@ -66,6 +66,9 @@ def headline(run: RunFiles) -> Headline:
     verdict = run.part("verdict")
     label = str(verdict.get("label") or "inconclusive")
     tone, sentence = PLAIN.get(label, ("unsure", f"The verdict is “{label}”."))
+    if run.result.get("policy") == "off" and label == "overfit":
+        # A guard that only observed another trainer kept no state.
+        sentence = "It began to overfit, and its last state is what it ends with."
     return Headline(
         title=f"{data_name(run)} · {run.result.get('model') or 'model'}",
         tone=tone, tone_word=TONES[tone], label=label.replace("_", " "), sentence=sentence,

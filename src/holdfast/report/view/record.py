@@ -113,7 +113,10 @@ def facts(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
 
 
 def loading(run: RunFiles, folder: str = "model") -> str:
-    """A few lines of plain ``transformers`` that load the saved model."""
+    """A few lines of plain ``transformers`` that load the saved model; empty for a run of another
+    trainer, which saves its model where it likes."""
+    if run.result.get("trainer"):
+        return ""
     if run.result.get("task") == "image-classification":
         return (
             "from transformers import pipeline\n"

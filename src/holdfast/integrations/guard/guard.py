@@ -1,0 +1,234 @@
+"""``holdfast.Guard``: the guard of a run, for somebody else's trainer."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from holdfast.control.choice import newest_unless_worse
+from holdfast.control.patience import Patience
+from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.events import Advisor
+from holdfast.core.records import Decision, Snapshot, Verdict
+from holdfast.integrations.guard.rows import checked_share
+
+if TYPE_CHECKING:
+    import torch
+    from lightning.pytorch import Callback
+    from transformers import TrainerCallback
+
+    from holdfast.core.circumstances import Circumstances
+    from holdfast.integrations.guard.watch import Watch
+    from holdfast.tasks.base import Measured
+
+PATIENCE = 10
+LOOKS = 20
+FOLDER = "holdfast"
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """A run as its adapter describes it to the guard: the module that learns, how its rows are
+    measured, what is known of it, where the trainer writes, names for the report."""
+
+    model: torch.nn.Module
+    measure: Callable[[], tuple[Measured, Measured]]
+    circumstances: Circumstances
+    output: Path
+    trainer: str
+    name: str
+    classes: tuple[str, ...] = ()
+    rows_per_epoch: int = 0
+
+
+class Guard:
+    """Watches a run of another trainer: verdicts, stopping, and the best state at the end.
+
+    At each evaluation point of the trainer (at ``looks`` points of its own where the trainer never
+    evaluates) it measures a fixed sample of the training rows and all evaluation rows, row by row,
+    in evaluation mode, with the trainer's own collator and loss; it judges them with the code that
+    judges a run of Holdfast, and writes ``events.jsonl``, ``result.json`` and ``report.html``.
+
+    Measuring leaves no trace: random generators and the mode of every module are put back. With
+    ``policy="off"`` the trained weights are, bit for bit, those of a run without the guard.
+
+    Unlike ``EarlyStoppingCallback`` with ``load_best_model_at_end`` it compares losses row by row
+    instead of two means, needs no checkpoint on disk to restore the best state, and its patience
+    survives ``resume_from_checkpoint``.
+
+    Parameters
+    ----------
+    policy : ``"stop"`` stops the run and restores its best state; ``"off"`` only observes.
+    patience : evaluation points without improvement of the (refined) validation loss after which
+        the run stops; ``None``: it stops when it diverges and else never.
+    hold_out : share of the training rows to evaluate on where the trainer has no evaluation rows,
+        in (0, 1); exact copies stay on one side. Without it such a trainer is refused.
+    probe_rows : rows of the train probe; by default as many as there are evaluation rows, at most
+        500.
+    looks : evaluation points of the guard's own, where the trainer has none.
+    folder : where its files go; by default ``holdfast`` in the trainer's output folder, with a
+        number where that is taken.
+    seed : of the train probe and of rows held out.
+    advisor : decides in the place of ``patience``; see ``holdfast.core.events.Advisor``.
+    choose : a history to the position of the state to keep, in the place of
+        ``newest_unless_worse``; it must give the newest or the one that it gave before.
+    say : hears the changes of verdict and the guard's decisions, a line each; by default they go
+        to standard error. ``lambda line: None`` silences it.
+
+    Examples
+    --------
+    >>> guard = holdfast.Guard()                                          # doctest: +SKIP
+    >>> trainer = transformers.Trainer(..., callbacks=[guard.callback()]) # doctest: +SKIP
+    >>> trainer.train()                                                   # doctest: +SKIP
+    >>> guard.verdict.label, guard.best_step                              # doctest: +SKIP
+    """
+
+    def __init__(
+        self, *, policy: Literal["stop", "off"] = "stop", patience: int | None = PATIENCE,
+        hold_out: float | None = None, probe_rows: int | None = None, looks: int = LOOKS,
+        folder: str | Path | None = None, seed: int = 0, advisor: Advisor | None = None,
+        choose: Callable[[Sequence[Snapshot]], int] = newest_unless_worse,
+        say: Callable[[str], None] | None = None,
+    ) -> None:  # fmt: skip
+        _check(policy, patience, probe_rows, looks)
+        self.policy = policy
+        self.hold_out = checked_share(hold_out)
+        self.probe_rows = probe_rows
+        self.looks = looks
+        self.seed = seed
+        self._patience = patience
+        self._folder = Path(folder) if folder is not None else None
+        self._advisor = advisor
+        self._choose = choose
+        self._say = say or _to_standard_error
+        self._watch: Watch | None = None
+        self._course: Course | None = None
+        self._promised: list[Decision] = []
+        self._fresh = copy.deepcopy(advisor.state_dict()) if advisor is not None else {}
+
+    def callback(self) -> TrainerCallback:
+        """For ``callbacks=`` of a ``transformers.Trainer``, ``Seq2SeqTrainer``, TRL's
+        ``SFTTrainer`` or SetFit's ``Trainer``."""
+        from holdfast.integrations.guard.transformers import GuardCallback
+
+        return GuardCallback(self)
+
+    def lightning_callback(
+        self, logits: Callable[[Any, Any], tuple[torch.Tensor, torch.Tensor]] | None = None
+    ) -> Callback:
+        """For ``callbacks=`` of a Lightning ``Trainer``.
+
+        ``logits`` takes the module and a batch and gives logits and labels of its rows; the
+        losses of all rows of a batch, and the loss after the best temperature, then come from one
+        pass. Without it every row goes alone through the module's ``training_step``.
+        """
+        from holdfast.integrations.guard.lightning import make_callback
+
+        made: Callback = make_callback(self, logits)
+        return made
+
+    @property
+    def history(self) -> tuple[Snapshot, ...]:
+        """The snapshots so far, oldest first."""
+        return tuple(self._watch.history) if self._watch else ()
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What they show; ``None`` before the first look."""
+        return self._watch.verdict if self._watch else None
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the state to keep; ``None`` before the first look."""
+        return self._watch.best_step if self._watch and self._watch.history else None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the files of the present or last run are; ``None`` before the first."""
+        return self._watch.folder if self._watch else None
+
+    @property
+    def stopped_because(self) -> str | None:
+        """Why the guard ended the run; ``None`` where it did not."""
+        return self._watch.stop_because if self._watch else None
+
+    def report(self) -> Path:
+        """Write ``result.json`` and ``report.html`` from what was seen so far, and give the path
+        of the page. Done by itself at the end of a run."""
+        from holdfast.integrations.guard.result import write_result
+        from holdfast.report.page import write_report
+
+        if self._watch is None or self._course is None or not self._watch.history:
+            raise RunError(
+                "the guard", "has seen no run yet", None, "Train with its callback, then ask again."
+            )
+        write_result(self._watch, self._course, self.policy, self.seed)
+        return write_report(self._watch.folder)
+
+    def promise(self, decision: Decision) -> None:
+        """A choice made before the run has a folder; written when it begins."""
+        self._promised.append(decision)
+
+    def begin(self, course: Course, state: dict[str, Any] | None) -> Watch:
+        """Watch a new run, or go on with the one whose ``state`` a checkpoint kept."""
+        from holdfast.integrations.guard.watch import Watch
+
+        name = state["folder"] if state is not None else None
+        watch = self._watch = Watch(
+            self._place(course.output, name), course.model, course.measure, course.circumstances,
+            self._fresh_advisor(), self._choose, self.seed, self._say,
+        )  # fmt: skip
+        self._course = course
+        promised, self._promised = self._promised, []
+        if state is not None:
+            watch.load_state_dict(state)
+        else:
+            watch.begin(promised)
+        return watch
+
+    def finish(self) -> None:
+        """The run is over: write its report and say where it is."""
+        watch = self._watch
+        assert watch is not None
+        assert watch.verdict is not None
+        path = self.report()
+        kept = f"the state of step {watch.best_step} is the best"
+        self._say(f"{watch.verdict.label.replace('_', ' ')}; {kept}; report: {path}")
+
+    def _fresh_advisor(self) -> Advisor | None:
+        """A run begins with an advisor that remembers nothing of the one before."""
+        if self.policy == "off":
+            return None
+        if self._advisor is None:
+            return Patience(self._patience, lambda s: s.refined_loss + 1e-6 * s.valid_loss)
+        self._advisor.load_state_dict(copy.deepcopy(self._fresh))
+        return self._advisor
+
+    def _place(self, output: Path, name: str | None) -> Path:
+        wanted = self._folder or output / FOLDER
+        return wanted.with_name(name) if name is not None else _free(wanted)
+
+
+def _free(folder: Path) -> Path:
+    """This folder, or the first of ``folder-2``, ``folder-3`` … in which no run has written."""
+    number, place = 1, folder
+    while (place / "events.jsonl").exists():
+        number += 1
+        place = folder.with_name(f"{folder.name}-{number}")
+    return place
+
+
+def _check(policy: str, patience: int | None, probe_rows: int | None, looks: int) -> None:
+    if policy not in ("stop", "off"):
+        raise RecipeError("Guard(policy=…)", "is not a policy", policy, "Use 'stop' or 'off'.")
+    for name, value in (("patience", patience), ("probe_rows", probe_rows), ("looks", looks)):
+        if value is not None and value < 1:
+            raise RecipeError(f"Guard({name}=…)", "must be at least 1", value)
+
+
+def _to_standard_error(line: str) -> None:
+    sys.stderr.write(f"holdfast: {line}\n")

@@ -1,0 +1,110 @@
+"""The rows a guard looks at: a fixed sample of the training rows, and rows held out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.records import Ints
+from holdfast.core.seeds import generator
+from holdfast.train.plan import MOST_PROBE_ROWS
+
+LABELS = ("label", "labels", "label_ids")
+LEAST_ROWS = 2
+
+
+def probe_rows(train: int, valid: int, wanted: int | None, seed: int) -> Ints:
+    """Positions of the train probe, rising: as many as there are evaluation rows, at most
+    ``MOST_PROBE_ROWS``, unless ``wanted`` says how many; the same for the same seed."""
+    count = min(train, wanted or min(max(valid, 1), MOST_PROBE_ROWS))
+    return np.sort(generator(seed, "train_probe").permutation(train)[:count])
+
+
+def looks_at(steps: int, wanted: int) -> frozenset[int]:
+    """About ``wanted`` steps, evenly over ``steps``, the last among them."""
+    return frozenset(round((i + 1) * steps / wanted) for i in range(wanted)) - {0}
+
+
+def counted(dataset: Any, what: str) -> int:
+    """How many rows it has; refuses one that cannot be counted and read by position.
+
+    >>> counted([1, 2, 3], "the training rows")
+    3
+    """
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise DataError(
+            what, "stream, so that no fixed sample of them can be measured again",
+            type(dataset).__name__,
+            "Give rows that have a length and are read by position, e.g. a `datasets.Dataset`.",
+        )  # fmt: skip
+    return len(dataset)
+
+
+def hold_out(dataset: Any, share: float, seed: int) -> tuple[Any, Any]:
+    """``(training rows, held-out rows)``; exact copies stay on one side.
+
+    Whole groups of copies, in an order drawn from ``seed``, are held out until ``share`` of the
+    rows is reached; the labels take no part in the comparison, so that a text with two labels is a
+    copy of itself. What comes back is of the same kind where it is a ``datasets.Dataset``, else a
+    ``torch.utils.data.Subset``. Raises ``DataError`` where one side would have fewer than two rows.
+    """
+    count = counted(dataset, "the training rows")
+    held = held_positions([row_key(dataset[i]) for i in range(count)], share, seed)
+    kept = np.setdiff1d(np.arange(count), held)
+    if min(len(held), len(kept)) < LEAST_ROWS:
+        raise DataError(
+            "the training rows", f"leave fewer than {LEAST_ROWS} rows on a side when {share:g} of "
+            "them are held out by whole groups of copies", count,
+            "Give evaluation rows (`eval_dataset=`), or more training rows.",
+        )  # fmt: skip
+    return _chosen(dataset, kept), _chosen(dataset, held)
+
+
+def held_positions(keys: Sequence[bytes], share: float, seed: int) -> Ints:
+    """Positions [n] to hold out, rising; equal keys are all in or all out."""
+    _, group = np.unique(np.array(keys, dtype="S16"), return_inverse=True)
+    sizes = np.bincount(group)
+    order = generator(seed, "hold_out").permutation(len(sizes))
+    before = np.cumsum(sizes[order]) - sizes[order]
+    chosen = order[before < share * len(keys)]
+    return np.flatnonzero(np.isin(group, chosen))
+
+
+def row_key(row: Any) -> bytes:
+    """A digest of what a row holds beside its labels."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in _parts(row):
+        digest.update(f"{name}={_plain(value)!r};".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest().encode()
+
+
+def checked_share(share: float | None) -> float | None:
+    if share is not None and not 0 < share < 1:
+        raise RecipeError("Guard(hold_out=…)", "must lie between 0 and 1", share, "E.g. 0.15.")
+    return share
+
+
+def _parts(row: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(row, Mapping):
+        inputs = [(str(k), v) for k, v in row.items() if k not in LABELS]
+        return sorted(inputs, key=lambda item: item[0]) or list(row.items())
+    if isinstance(row, (tuple, list)) and len(row) > 1:
+        return [(str(i), value) for i, value in enumerate(row[:-1])]
+    return [("row", row)]
+
+
+def _plain(value: Any) -> Any:
+    """Nested lists of a tensor, whose own text leaves the middle out."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _chosen(dataset: Any, positions: Ints) -> Any:
+    if hasattr(dataset, "select"):
+        return dataset.select(positions.tolist())
+    from torch.utils.data import Subset
+
+    return Subset(dataset, positions.tolist())

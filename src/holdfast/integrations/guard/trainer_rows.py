@@ -1,0 +1,210 @@
+"""The rows of a ``transformers.Trainer``, measured with its own collator and its own loss."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import Trainer
+
+from holdfast.core.circumstances import Circumstances
+from holdfast.core.errors import DataError
+from holdfast.core.records import Decision, Floats, Ints
+from holdfast.integrations.guard.losses import Formula, find_formula, plain
+from holdfast.integrations.guard.rows import counted, probe_rows
+from holdfast.integrations.guard.still import generators_apart, undisturbed
+from holdfast.pipeline.defaults import REGIONS, kind_of
+from holdfast.tasks.base import Measured
+
+if TYPE_CHECKING:
+    from holdfast.integrations.guard.guard import Guard
+
+LEAST_SHARE_OF_FULL = 0.5
+
+
+class Part:
+    """One set of rows of a trainer and the collator that makes its batches."""
+
+    def __init__(self, loader: Any, positions: Ints | None = None) -> None:
+        self.dataset = loader.dataset
+        self.collate = loader.collate_fn
+        self.positions = np.arange(len(loader.dataset)) if positions is None else positions
+
+    def spread(self, size: int) -> tuple[int, Any]:
+        """One batch of rows from all over the set, which may be sorted by its classes."""
+        at = np.unique(np.linspace(0, len(self.positions) - 1, size).astype(int))
+        return len(at), self.collate([self.dataset[int(i)] for i in self.positions[at]])
+
+    def batches(self, size: int) -> Iterator[tuple[int, Any]]:
+        """Batches of up to ``size`` rows in order, each with its number of rows."""
+        for start in range(0, len(self.positions), size):
+            chosen = [self.dataset[int(i)] for i in self.positions[start : start + size]]
+            yield len(chosen), self.collate(chosen)
+
+
+class TrainerRows:
+    """Measures the train probe and the evaluation rows of one trainer.
+
+    The rows of a batch go through the model together, and the loss of each is computed from the
+    logits by the formula whose mean is the model's own loss (label smoothing is left out). Where
+    the trainer computes its loss in a way of its own, or no formula gives the model's number, each
+    row goes alone through ``trainer.compute_loss``; ``formula`` is then ``None``.
+    """
+
+    def __init__(self, trainer: Any, probe: Part, valid: Part) -> None:
+        self.trainer = trainer
+        self.train_rows = len(probe.dataset)
+        self._probe, self._valid = probe, valid
+        self.formula: Formula | None = None
+        self.because = ""
+        self._size = max(1, int(trainer.args.per_device_eval_batch_size))
+
+    @property
+    def formula_classifies(self) -> bool:
+        return self.formula is not None and self.formula.classifies
+
+    def __call__(self) -> tuple[Measured, Measured]:
+        with generators_apart(self._probe.collate, self._valid.collate):
+            return self._measure(self._probe), self._measure(self._valid)
+
+    def find(self) -> None:
+        """Decide how losses are computed, by one batch of evaluation rows; the model in evaluation
+        mode. ``because`` says why."""
+        if own := own_loss(self.trainer):
+            self.because = f"{own}, so each row goes alone through compute_loss"
+            return
+        count, batch = self._valid.spread(self._size)
+        if not _one_line_a_row(batch, count):
+            # A collator without padding lays its rows end to end.
+            self._size = 1
+            _, batch = self._valid.spread(1)
+        labels, outputs = self._forward(batch)
+        loss, logits = _read(outputs, "loss"), _read(outputs, "logits")
+        if labels is not None and loss is not None:
+            self.formula = find_formula(logits, labels, float(loss))
+        if self.formula is not None:
+            self.because = f"its mean over a batch is the model's own loss ({float(loss):.6g})"
+        else:
+            self.because = "no known formula gives the model's own loss, so each row goes alone"
+            self.because += " through compute_loss"
+
+    def _measure(self, part: Part) -> Measured:
+        if self.formula is None:
+            return plain(np.array([self._alone(batch) for _, batch in part.batches(1)]))
+        losses: list[torch.Tensor] = []
+        kept: list[torch.Tensor] = []
+        for _, batch in part.batches(self._size):
+            labels, outputs = self._forward(batch)
+            logits = _read(outputs, "logits")
+            losses.append(self.formula.losses(logits, labels).cpu())
+            kept.append(self.formula.keep(logits, labels).cpu())
+        return self.formula.measure(_joined(losses).astype(np.float64), _joined(kept))
+
+    def _forward(self, batch: Any) -> tuple[Any, Any]:
+        inputs = self._sent(batch)
+        return inputs.get("labels"), self.trainer.model(**inputs)
+
+    def _alone(self, batch: Any) -> float:
+        # TRL's trainers collect means of what passes through compute_loss, for their logs.
+        collected = copy.deepcopy(getattr(self.trainer, "_metrics", None))
+        loss = self.trainer.compute_loss(self.trainer.model, self._sent(batch))
+        if collected is not None:
+            self.trainer._metrics = collected
+        return float(loss)
+
+    def _sent(self, batch: Any) -> dict[str, Any]:
+        from accelerate.utils import send_to_device
+
+        sent: dict[str, Any] = dict(send_to_device(batch, self.trainer.args.device))
+        return sent
+
+
+def trainer_rows(guard: Guard, trainer: Any, train_loader: Any) -> TrainerRows:
+    """The rows that ``guard`` will look at; says how their losses are computed."""
+    counted(trainer.train_dataset, "the training rows")
+    loader = trainer.get_eval_dataloader(_first_set(guard, trainer))
+    valid = Part(loader, np.arange(counted(loader.dataset, "the evaluation rows")))
+    if not len(valid.positions):
+        raise DataError("the evaluation rows", "are none", 0, "Give eval_dataset=… some rows.")
+    chosen = probe_rows(
+        len(train_loader.dataset), len(valid.positions), guard.probe_rows, guard.seed
+    )
+    rows = TrainerRows(trainer, Part(train_loader, chosen), valid)
+    with undisturbed(trainer.model, guard.seed), generators_apart(loader.collate_fn):
+        rows.find()
+    name = f"the formula for {rows.formula.name}" if rows.formula else "the trainer's own"
+    guard.promise(Decision("losses of rows", name, rows.because))
+    return rows
+
+
+def own_loss(trainer: Any) -> str:
+    """Why the loss of this trainer is not the model's own; empty where it is."""
+    if getattr(trainer, "compute_loss_func", None) is not None:
+        return "the trainer has a compute_loss_func"
+    owner = next(k for k in type(trainer).__mro__ if "compute_loss" in vars(k))
+    kind = str(getattr(trainer.args, "loss_type", "nll"))
+    if owner.__module__ == "trl.trainer.sft_trainer":
+        return "" if kind == "nll" else f"the trainer's loss_type is {kind}"
+    return "" if owner is Trainer else f"{owner.__name__} has a compute_loss of its own"
+
+
+def circumstances(trainer: Any, rows: TrainerRows, steps: int) -> Circumstances:
+    """What the trainer knows of its run."""
+    model = trainer.model
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    trainable = sum(size for size, learns in sizes if learns)
+    task = _task(model, rows)
+    whole = trainable >= LEAST_SHARE_OF_FULL * sum(size for size, _ in sizes)
+    return Circumstances(
+        task=task, classes=model.config.num_labels if rows.formula_classifies else None,
+        planned_steps=steps, train_rows=rows.train_rows, trainable=trainable,
+        usual_rates=_usual_rates(task, trainable) if whole else None,
+    )  # fmt: skip
+
+
+def class_names(model: Any) -> tuple[str, ...]:
+    """The classes in the order of the logits."""
+    names = getattr(model.config, "id2label", None) or {}
+    return tuple(str(names[i]) for i in sorted(names))
+
+
+def _task(model: Any, rows: TrainerRows) -> str:
+    if rows.formula is not None and rows.formula.writes:
+        return "seq2seq" if getattr(model.config, "is_encoder_decoder", False) else "causal-lm"
+    pictures = getattr(model, "main_input_name", "") == "pixel_values"
+    return "image-classification" if pictures else "text-classification"
+
+
+def _usual_rates(task: str, parameters: int) -> tuple[float, float] | None:
+    size = kind_of(parameters)
+    name = {"text-classification": size, "seq2seq": "seq2seq", "causal-lm": f"{size} decoder",
+            "image-classification": "vision"}[task]  # fmt: skip
+    return REGIONS.get(name)
+
+
+def _first_set(guard: Guard, trainer: Any) -> Any:
+    """The evaluation rows; of several sets by name the first."""
+    found = trainer.eval_dataset
+    if not isinstance(found, dict):
+        return None
+    name = next(iter(found))
+    because = f"the trainer has several sets: {', '.join(found)}"
+    guard.promise(Decision("evaluation rows", str(name), because))
+    return name
+
+
+def _one_line_a_row(batch: Any, count: int) -> bool:
+    tensors = [value for value in dict(batch).values() if torch.is_tensor(value)]
+    return all(tensor.dim() > 0 and len(tensor) == count for tensor in tensors)
+
+
+def _read(outputs: Any, name: str) -> Any:
+    value = outputs.get(name) if hasattr(outputs, "get") else None
+    return value[0] if isinstance(value, (tuple, list)) and value else value
+
+
+def _joined(parts: Sequence[torch.Tensor]) -> Floats:
+    return torch.cat(list(parts)).numpy()

@@ -1,0 +1,186 @@
+"""The guard as a callback of ``transformers.Trainer`` and of the trainers built on it.
+
+Trainer.__init__
+ └─ on_init_end      rows are held out, where that was asked for
+Trainer.train
+ ├─ on_train_begin   refusals; the baseline look, or the state of the checkpoint
+ ├─ on_log           gradient norms, as the trainer tells them
+ ├─ on_step_end      a look, where the trainer never evaluates
+ ├─ on_evaluate      a look, where it does
+ ├─ on_save          the guard's state, into the checkpoint's folder
+ └─ on_train_end     the last look, the best state, the report
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
+from holdfast.core.records import Decision
+from holdfast.integrations.guard.caller import calling_trainer
+from holdfast.integrations.guard.guard import Course
+from holdfast.integrations.guard.rows import hold_out, looks_at
+from holdfast.integrations.guard.state import read_state, write_state
+from holdfast.integrations.guard.trainer_rows import circumstances, class_names, trainer_rows
+
+if TYPE_CHECKING:
+    from holdfast.integrations.guard.guard import Guard
+    from holdfast.integrations.guard.watch import Watch
+
+
+class GuardCallback(TrainerCallback):
+    """What ``Guard.callback()`` gives. A callback is not told which trainer calls it, so it looks
+    for the trainer among its callers (``caller.py``)."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._watch: Watch | None = None
+        self._rows = 0
+        self._own_looks: frozenset[int] = frozenset()
+
+    def on_init_end(self, args: Any, state: Any, control: Any, **told: Any) -> None:
+        if self._guard.hold_out is None:
+            return
+        trainer, _ = calling_trainer(self)
+        held_out(self._guard, data_owner(trainer))
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **told: Any) -> None:
+        trainer, checkpoint = calling_trainer(self)
+        _refuse(trainer, self._guard.policy)
+        course = _course(self._guard, trainer, told["train_dataloader"], state.max_steps)
+        self._rows = course.rows_per_epoch
+        alone = _strategy(args) == "no"
+        self._own_looks = looks_at(state.max_steps, self._guard.looks) if alone else frozenset()
+        resumed = checkpoint is not None and state.global_step > 0
+        before = read_state(Path(str(checkpoint)), state.global_step) if resumed else None
+        self._watch = self._guard.begin(course, before)
+        # An epoch's evaluation comes after the checkpoint of its last step, and a trainer that
+        # resumes there leaves it out.
+        missed = _strategy(args) == "epoch" and float(state.epoch or 0).is_integer()
+        if before is None or missed:
+            self._look(state, told)
+
+    def on_log(self, args: Any, state: Any, control: Any, **told: Any) -> None:
+        norm = (told.get("logs") or {}).get("grad_norm")
+        if self._watch is not None and norm is not None:
+            self._watch.note_gradient(float(norm))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **told: Any) -> Any:
+        if self._watch is not None and state.global_step in self._own_looks:
+            self._look(state, told)
+        return self._told_to_stop(control)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **told: Any) -> Any:
+        # Evaluations before and after training are the user's own.
+        if self._watch is not None and not self._own_looks:
+            self._look(state, told)
+        return self._told_to_stop(control)
+
+    def on_save(self, args: Any, state: Any, control: Any, **told: Any) -> None:
+        if self._watch is not None:
+            place = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_state(place, state.global_step, self._watch.state_dict())
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **told: Any) -> None:
+        watch, self._watch = self._watch, None
+        if watch is None:
+            return
+        # With load_best_model_at_end (allowed where the guard only observes) the weights are no
+        # longer those of the last step.
+        if not getattr(args, "load_best_model_at_end", False):
+            watch.look(state.global_step, *self._facts(state, told))
+        watch.restore(state.global_step)
+        self._guard.finish()
+
+    def _look(self, state: Any, told: dict[str, Any]) -> None:
+        assert self._watch is not None
+        self._watch.look(state.global_step, *self._facts(state, told))
+
+    def _facts(self, state: Any, told: dict[str, Any]) -> tuple[float, int, float]:
+        """Epoch, training rows seen, and the largest learning rate of the next update."""
+        epoch = float(state.epoch or 0.0)
+        rates = [group["lr"] for group in told["optimizer"].param_groups]
+        return epoch, round(epoch * self._rows), float(max(rates))
+
+    def _told_to_stop(self, control: Any) -> Any:
+        if self._watch is not None and self._watch.stop_because is not None:
+            control.should_training_stop = True
+        return control
+
+
+def data_owner(trainer: Any) -> Any:
+    """Who holds the rows: SetFit keeps texts in a trainer around the one that trains."""
+    from holdfast.integrations.guard.setfit import outer_trainer
+
+    return outer_trainer(trainer) or trainer
+
+
+def held_out(guard: Guard, owner: Any) -> None:
+    """Divide the training rows of a trainer that has no evaluation rows."""
+    assert guard.hold_out is not None
+    if owner.eval_dataset is not None:
+        raise RecipeError(
+            "Guard(hold_out=…)", "is for a trainer without evaluation rows, and this one has some",
+            guard.hold_out, "Leave hold_out out, or eval_dataset.",
+        )  # fmt: skip
+    kept, held = hold_out(owner.train_dataset, guard.hold_out, guard.seed)
+    owner.train_dataset, owner.eval_dataset = kept, held
+    guard.promise(Decision(
+        "evaluation rows", f"{len(held)} of {len(kept) + len(held)} training rows held out",
+        f"the trainer had none (hold_out={guard.hold_out:g}); exact copies stay on one side",
+    ))  # fmt: skip
+
+
+def _course(guard: Guard, trainer: Any, train_loader: Any, steps: int) -> Course:
+    owner = data_owner(trainer)
+    if owner.eval_dataset is None:
+        raise DataError(
+            f"the {type(owner).__name__}", "has no evaluation rows, so nobody can say whether it "
+            "overfits", None,
+            "Give it eval_dataset=…, or let the guard hold some of its training rows out: "
+            "holdfast.Guard(hold_out=0.15), its callback in callbacks=[…] of the trainer.",
+        )  # fmt: skip
+    if owner is not trainer:
+        from holdfast.integrations.guard.setfit import setfit_course
+
+        return setfit_course(guard, owner, steps, len(train_loader.dataset))
+    rows = trainer_rows(guard, trainer, train_loader)
+    return Course(
+        model=trainer.model, measure=rows, circumstances=circumstances(trainer, rows, steps),
+        output=Path(trainer.args.output_dir), trainer=type(trainer).__name__,
+        name=_name(trainer.model),
+        classes=class_names(trainer.model) if rows.formula_classifies else (),
+        rows_per_epoch=rows.train_rows,
+    )  # fmt: skip
+
+
+def _strategy(args: Any) -> str:
+    """When the trainer evaluates: ``no``, ``steps`` or ``epoch``."""
+    return str(getattr(args.eval_strategy, "value", args.eval_strategy))
+
+
+def _name(model: Any) -> str:
+    """Where it came from, or its class for one that came from nowhere."""
+    return str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
+
+
+def _refuse(trainer: Any, policy: str) -> None:
+    """What the guard cannot do right, it does not do."""
+    if trainer.args.world_size > 1 or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise MachineError(
+            "the guard", "watches trainers of one process only", f"{trainer.args.world_size} "
+            "processes", "Train in one process, or without the guard's callback.",
+        )  # fmt: skip
+    if trainer.state.is_hyper_param_search:
+        raise RunError(
+            "the guard", "watches one run, not the trials of a search", None,
+            "Search without its callback, then train with it.",
+        )  # fmt: skip
+    if policy != "off" and trainer.args.load_best_model_at_end:
+        raise RecipeError(
+            "load_best_model_at_end", "and the guard would both choose the final weights", True,
+            "Leave it out: the guard restores the best state. Or observe: Guard(policy='off').",
+        )  # fmt: skip

@@ -1,0 +1,83 @@
+"""The weights that a foreign trainer changes: copies in host memory, and how far they moved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from holdfast.train.run import running_statistics
+from holdfast.train.snapshot import moved_share
+
+# Above this, the two further copies that distances need are not kept: a large model has one copy
+# of its best state, and that is all the memory the guard takes.
+MOST_TRACKED_BYTES = 512_000_000
+
+
+class Weights:
+    """What learns in ``model``: parameters with gradients (of a PEFT model, the adapter alone),
+    and the running statistics of batch norms.
+
+    ``moved`` measures ‖Δw‖ ÷ ‖w‖ since its last call and since its first; both are ``None`` where
+    the tensors take more than ``MOST_TRACKED_BYTES``.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model = model
+        self._start: dict[str, torch.Tensor] = {}
+        self._previous: dict[str, torch.Tensor] = {}
+
+    @property
+    def megabytes(self) -> float:
+        """The size of one copy, in 10⁶ bytes."""
+        return self._bytes / 1e6
+
+    @property
+    def tracked(self) -> bool:
+        return self._bytes <= MOST_TRACKED_BYTES
+
+    @property
+    def count(self) -> int:
+        """How many numbers learn."""
+        return sum(p.numel() for p in self._learning().values())
+
+    def copy(self) -> dict[str, torch.Tensor]:
+        return {name: t.detach().cpu().clone() for name, t in self._changing().items()}
+
+    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put a copy back into the model, in place: the optimizer's references stay valid."""
+        held = self._changing()
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                held[name].copy_(tensor)
+
+    def moved(self) -> tuple[float | None, float | None]:
+        """The relative update since the last call (``None`` at the first) and the distance."""
+        if not self.tracked:
+            return None, None
+        now, first = self.copy(), not self._start
+        if first:
+            self._start = self._previous = now
+        names = self._learning()
+        update, distance = (
+            moved_share(names, now, before) for before in (self._previous, self._start)
+        )
+        self._previous = now
+        return None if first else update, distance
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"start": self._start, "previous": self._previous}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._start, self._previous = state["start"], state["previous"]
+
+    @property
+    def _bytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in self._changing().values())
+
+    def _learning(self) -> dict[str, torch.Tensor]:
+        return {n: p for n, p in self._model.named_parameters() if p.requires_grad}
+
+    def _changing(self) -> dict[str, torch.Tensor]:
+        return {**self._learning(), **running_statistics(self._model)}

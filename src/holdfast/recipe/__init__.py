@@ -1,0 +1,11 @@
+"""The one place for configuration: a frozen recipe, read from YAML, unknown keys refused.
+
+A recipe that a user writes may leave almost everything out; ``None`` means "work it out". The
+recipe that a run writes is the same type with every value filled in, so that it repeats the run.
+Inner code never sees a recipe: it takes flat arguments.
+"""
+
+from holdfast.recipe.parts import DataPart
+from holdfast.recipe.whole import Recipe, anchored, known_keys, override, parse, read_recipe
+
+__all__ = ["DataPart", "Recipe", "anchored", "known_keys", "override", "parse", "read_recipe"]

@@ -1,0 +1,186 @@
+"""The parts of a recipe: what may be set, in which range, and what is left open."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from holdfast.core.discovery import nearest
+from holdfast.core.records import Label
+
+Task = Literal["text-classification", "seq2seq", "causal-lm", "image-classification"]
+EMBEDDED = "embedded"
+
+
+def _word(value: Any) -> Any:
+    """YAML reads ``on`` and ``off`` as true and false."""
+    return ("off", "on")[value] if isinstance(value, bool) else value
+
+
+_tupled = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+_Names = Annotated[tuple[str, ...] | None, _tupled]
+
+
+class Part(BaseModel):
+    """What every part is: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class SplitShares(Part):
+    """Shares of the rows, each above 0 (test may be 0 where a test file is given), adding to 1."""
+
+    train: float = Field(default=0.70, gt=0, lt=1)
+    valid: float = Field(default=0.15, gt=0, lt=1)
+    test: float = Field(default=0.15, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _add_to_one(self) -> SplitShares:
+        if abs(self.train + self.valid + self.test - 1) > 1e-6:
+            raise ValueError("train, valid and test must add to 1")
+        return self
+
+
+class DataPart(Part):
+    """Where the rows are and what their columns mean."""
+
+    path: str | None = None
+    config: str | None = None
+    valid: str | None = None
+    test: str | None = None
+    text: _Names = None
+    label: str | None = None
+    target: str | None = None
+    messages: str | None = None
+    template: str | None = None
+    group: str | None = None
+    label_kind: Literal["class", "several", "number"] | None = None
+    label_separator: str | None = Field(default=None, min_length=1)
+    encoding: str | None = None
+    rare: Literal["refuse", "drop", "merge"] = "refuse"
+    split: SplitShares = SplitShares()
+
+
+class AdapterPart(Part):
+    """A few new weights that learn in place of the pretrained ones; none without ``kind``."""
+
+    kind: Literal["lora", "rslora", "dora", "lora+", "ia3", "prompt"] | None = None
+    rank: int | None = Field(default=None, ge=1)
+    alpha: float | None = Field(default=None, gt=0)
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    targets: _Names = None
+    merge: bool = False
+    rate_ratio: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _settings_need_a_kind(self) -> AdapterPart:
+        given = self.model_dump(exclude_defaults=True)
+        if given and self.kind is None:
+            raise ValueError(f"{next(iter(given))} is set without model.adapter.kind")
+        return self
+
+
+class ModelPart(Part):
+    """Which model, and how much of it learns."""
+
+    name: str = EMBEDDED
+    revision: str | None = None
+    trust_remote_code: bool = False
+    pooling: Literal["auto", "mean", "own"] = "auto"
+    max_length: int | None = Field(default=None, ge=8)
+    max_target_length: int | None = Field(default=None, ge=2)
+    adapter: AdapterPart = AdapterPart()
+    freeze: int | float | str | None = None
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    quantize: Literal["none", "4bit", "8bit"] = "none"
+    quant_type: Literal["nf4", "fp4"] | None = None
+    double_quant: bool | None = None
+
+
+class TrainPart(Part):
+    """How the model learns. ``None`` is filled from the table in ``defaults.py``."""
+
+    epochs: float | None = Field(default=None, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    max_minutes: float | None = Field(default=None, gt=0)
+    batch_size: int | None = Field(default=None, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    optimizer: str | None = None
+    schedule: str | None = None
+    warmup: float | None = Field(default=None, ge=0, lt=1)
+    weight_decay: float | None = Field(default=None, ge=0)
+    label_smoothing: float | None = Field(default=None, ge=0, lt=1)
+    huber: float | None = Field(default=None, gt=0)
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
+    clip: float | None = Field(default=None, gt=0)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_activations: bool = False
+    matmul: Literal["auto", "default", "onednn"] = "auto"
+    threads: int | None = Field(default=None, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+    metric: str | None = None
+    keep: Literal["newest_unless_worse", "lowest"] | None = None
+    evaluations: int = Field(default=20, ge=1)
+    pack: bool = False
+    cache_frozen: Annotated[Literal["auto", "on", "off"], BeforeValidator(_word)] = "auto"
+
+
+class GeneratePart(Part):
+    """How a generating model's texts are made for the scores and the report."""
+
+    rows: int = Field(default=100, ge=0)
+    beams: int = Field(default=1, ge=1)
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    watch: bool = False
+    execute: Literal["sql", "pandas"] | None = None
+    table: str | None = None
+    code_seconds: float = Field(default=5.0, gt=0)
+    code_memory_mb: int = Field(default=512, ge=16)
+
+
+class ControlPart(Part):
+    """Whether the run may stop by itself, and what stopping too early or too late costs."""
+
+    policy: Annotated[Literal["off", "stop", "adapt"], BeforeValidator(_word)] = "stop"
+    worth: float = Field(default=0.005, ge=0, lt=1)
+    chance: float = Field(default=0.3, ge=0, le=1)
+
+    @field_validator("policy")
+    @classmethod
+    def _adapt_does_not_exist_yet(cls, value: str) -> str:
+        if value == "adapt":
+            raise ValueError("adapt does not exist yet: use stop or off")
+        return value
+
+
+class AlertPart(Part):
+    """Whom to tell when the verdict changes; ``on`` names the verdicts, all by default."""
+
+    on: Annotated[tuple[str, ...], _tupled] = get_args(Label)
+    command: str | None = Field(default=None, min_length=1)
+    webhook: str | None = Field(default=None, min_length=1)
+
+    @field_validator("on")
+    @classmethod
+    def _known_verdicts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for label in value:
+            if label not in get_args(Label):
+                raise ValueError(f"{label!r} is not a verdict: {nearest(label, get_args(Label))}")
+        return value
+
+
+class TrackPart(Part):
+    """Where what a run logs is sent beside its own files: nowhere, unless asked."""
+
+    to: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], _tupled] = ()
+    project: str = Field(default="holdfast", min_length=1)
+    name: str | None = None

@@ -1,0 +1,156 @@
+"""The guard's advice: tables of courses in, the step at which the run stops out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import linregress
+
+from holdfast.control.guard import Costs, Guard, planned_learning
+from holdfast.control.outlook import outlook
+from holdfast.core.records import Snapshot, Verdict
+
+QUIET = Verdict("learning", "a test says so", 0.5)
+
+
+def snapshot(step: int, losses: Any) -> Snapshot:
+    losses = np.asarray(losses, dtype=float)
+    return Snapshot(
+        step=step, epoch=float(step), examples_seen=step, phase="finetune",
+        train_losses=np.zeros(0), valid_losses=losses, train_metrics={}, valid_metrics={},
+        refined_loss=float(losses.mean()) if len(losses) else math.nan, temperature=1.0,
+        learning_rate=1e-4, gradient_norm=None, relative_update=None, distance=None, seconds=0.0,
+    )  # fmt: skip
+
+
+def course(means: Sequence[float], rows: int = 200, noise: float = 0.02) -> list[Snapshot]:
+    rng = np.random.default_rng(0)
+    base = rng.exponential(1.0, rows)
+    base -= base.mean()
+    return [snapshot(10 * i, base + mean + noise * rng.standard_normal(rows))
+            for i, mean in enumerate(means)]  # fmt: skip
+
+
+def stops_at(means: Sequence[float], verdict: Verdict = QUIET, **changes: Any) -> int | None:
+    history = course(means, changes.pop("rows", 200), changes.pop("noise", 0.02))
+    guard = make(len(means), **changes)
+    for count in range(1, len(history) + 1):
+        if guard.decide(verdict, history[:count]):
+            return history[count - 1].step
+    return None
+
+
+def make(looks: int, costs: Costs | None = None, patience: int | None = None, start: int = 0,
+         rates: Any = None) -> Guard:  # fmt: skip
+    steps = [10 * i for i in range(looks)]
+    rates = np.ones(10 * (looks - 1)) if rates is None else rates
+    return Guard(planned_learning(steps, rates), costs or Costs(), patience,
+                 lambda s: s.refined_loss, start)  # fmt: skip
+
+
+FALLING = [1.0 - 0.04 * i for i in range(20)]
+FLAT = [1.0, 0.8, 0.65, 0.55, *[0.5] * 16]
+RISING = [1.0, 0.8, 0.65, 0.55, 0.5, *[0.5 + 0.03 * i for i in range(1, 16)]]
+
+
+def test_a_run_that_still_falls_goes_on_to_its_end() -> None:
+    assert stops_at(FALLING) is None
+
+
+@pytest.mark.parametrize("means", [FLAT, RISING])
+def test_a_run_with_nothing_to_gain_stops_soon_after_its_best(means: list[float]) -> None:
+    stopped = stops_at(means)
+    assert stopped is not None
+    assert 40 < stopped <= 110
+
+
+def test_few_rows_leave_more_doubt_than_many() -> None:
+    def error(rows: int) -> float:
+        history = course(FLAT[:8], rows, noise=0.3)
+        losses = np.stack([s.valid_losses for s in history], axis=1)
+        return outlook(losses, np.arange(8.0), 10.0, 0.01).error
+
+    assert error(12) > 2 * error(2000)
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.05, 0.3, 0.8])
+def test_a_higher_chance_asked_for_stops_earlier(chance: float) -> None:
+    """And a chance of nothing asks nothing: such a run is never stopped for it."""
+    now = stops_at(FLAT, costs=Costs(chance=chance)) or 1000
+    later = stops_at(FLAT, costs=Costs(chance=min(1.0, chance + 0.2))) or 1000
+    assert later <= now
+    assert (now == 1000) == (chance == 0.0)
+
+
+def test_overfit_and_diverging_stop_at_once_and_other_verdicts_do_not() -> None:
+    for label, stopped in (("overfit", 10), ("diverging", 0), ("noisy_labels", None),
+                           ("miscalibrated", None), ("leaking", None)):  # fmt: skip
+        verdict = Verdict(label, "because", 1.0)  # type: ignore[arg-type]
+        assert stops_at(FALLING, verdict) == stopped
+
+
+def test_a_first_phase_is_never_stopped_but_when_it_diverges() -> None:
+    overfit = Verdict("overfit", "because", 1.0)
+    assert stops_at(FLAT, overfit, start=50) == 60
+    assert stops_at(FLAT, Verdict("diverging", "because", 1.0), start=50) == 0
+    stopped = stops_at(FLAT, start=100)
+    assert stopped is None or stopped > 100
+
+
+def test_patience_is_still_there() -> None:
+    assert stops_at(FLAT, costs=Costs(chance=0.0), patience=3, noise=0.0) == 70
+
+
+def test_rows_that_say_nothing_stop_nothing() -> None:
+    guard = make(20)
+    assert guard.decide(QUIET, [snapshot(10 * i, []) for i in range(8)]) == ()
+    assert guard.decide(QUIET, [snapshot(10 * i, [0.5]) for i in range(8)]) == ()
+    assert guard.decide(QUIET, [snapshot(10 * i, [0.5, math.nan]) for i in range(8)]) == ()
+
+
+def test_learning_is_the_sum_of_rates_before_a_step() -> None:
+    found = planned_learning([0, 2, 4], np.array([1.0, 0.5, 0.25, 0.125]))
+    assert found == {0: 0.0, 2: 1.5, 4: 1.875}
+
+
+def test_the_reason_and_its_numbers_are_told() -> None:
+    history = course(FLAT)
+    guard = make(20)
+    actions = next(a for n in range(1, 21) if (a := guard.decide(QUIET, history[:n])))
+    (action,) = actions
+    assert "the chance that more training lowers the validation loss" in action.because
+    assert action.settings["chance"] < 0.3
+
+
+def test_the_outlook_is_the_line_of_least_squares() -> None:
+    losses = np.stack([s.valid_losses for s in course([1.0, 0.8, 0.7, 0.65, 0.62, 0.6])], axis=1)
+    x = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    found = outlook(losses, x, 7.0, 0.01)
+    line = linregress(x[-5:], losses.mean(axis=0)[-5:])
+    assert found.gain == pytest.approx(
+        losses.mean(axis=0).min() - (line.intercept + 7 * line.slope)
+    )
+    assert 0 < found.chance < 1
+
+
+def test_without_noise_the_chance_is_certain() -> None:
+    losses = np.linspace(1.0, 0.5, 6)[None].repeat(4, axis=0)
+    x = np.arange(6.0)
+    assert outlook(losses, x, 7.0, 0.1).chance == pytest.approx(1.0)
+    assert outlook(losses, x, 7.0, 0.3).chance == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("losses", [
+    np.ones((5, 3)), np.ones((1, 9)), np.full((5, 9), np.nan), np.zeros((0, 9)),
+])  # fmt: skip
+def test_where_nothing_can_be_told_the_outlook_is_not_a_number(losses: Any) -> None:
+    found = outlook(losses, np.arange(float(losses.shape[1])), 99.0, 0.1)
+    assert math.isnan(found.chance)
+
+
+def test_looks_without_learning_between_them_tell_nothing() -> None:
+    assert math.isnan(outlook(np.ones((5, 9)), np.zeros(9), 1.0, 0.1).chance)

@@ -1,0 +1,67 @@
+"""Which rows are looked at, and which are held out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdfast.core.errors import DataError
+from holdfast.integrations.guard.rows import (
+    held_positions,
+    hold_out,
+    looks_at,
+    probe_rows,
+    row_key,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 12), min_size=2, max_size=60), st.floats(0.05, 0.9))
+def test_copies_stay_on_one_side_and_the_share_is_kept(groups: list[int], share: float) -> None:
+    keys = [str(group).encode() for group in groups]
+    held = set(held_positions(keys, share, 0).tolist())
+    inside = {groups[i] for i in held}
+    assert inside.isdisjoint(groups[i] for i in range(len(groups)) if i not in held)
+    assert len(held) >= share * len(groups)
+    largest = max(groups.count(group) for group in set(groups))
+    assert len(held) < share * len(groups) + largest
+
+
+def test_a_row_with_another_label_is_a_copy() -> None:
+    one = {"input_ids": [1, 2], "label": 0}
+    assert row_key(one) == row_key({"label": 1, "input_ids": [1, 2]})
+    assert row_key(one) != row_key({"input_ids": [1, 3], "label": 0})
+    long = torch.arange(5000)
+    other = long.clone()
+    other[2500] = 7
+    assert row_key((long, 1)) == row_key((long, 0)) != row_key((other, 1))
+
+
+def test_rows_of_a_plain_list_are_held_out_too() -> None:
+    kept, held = hold_out([([i], i % 2) for i in range(20)], 0.2, 0)
+    assert (len(kept), len(held)) == (16, 4)
+
+
+def test_nothing_but_copies_cannot_be_divided() -> None:
+    with pytest.raises(DataError, match="whole groups of copies"):
+        hold_out([{"x": 1, "label": i} for i in range(9)], 0.3, 0)
+
+
+def test_the_probe_is_as_large_as_the_evaluation_rows_and_fixed() -> None:
+    one = probe_rows(1000, 80, None, 3)
+    assert one.tolist() == sorted(set(probe_rows(1000, 80, None, 3).tolist()))
+    assert len(one) == 80
+    assert len(probe_rows(1000, 80, 300, 3)) == 300
+    assert len(probe_rows(40, 80, None, 3)) == 40
+    assert not np.array_equal(one, probe_rows(1000, 80, None, 4))
+
+
+@pytest.mark.parametrize(("steps", "wanted"), [(1, 20), (7, 3), (100, 20), (3, 4)])
+def test_the_last_step_is_always_looked_at(steps: int, wanted: int) -> None:
+    at = looks_at(steps, wanted)
+    assert max(at) == steps
+    assert min(at) >= 1
+    assert len(at) <= wanted

@@ -1,0 +1,341 @@
+"""The guard in ``transformers.Trainer``: it sees right, leaves no trace, stops and restores."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from holdfast import Guard
+from holdfast.control.choice import lowest
+from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
+from holdfast.core.records import Action, Snapshot, to_json
+
+
+def weights(model: Any) -> list[torch.Tensor]:
+    return [tensor.clone() for tensor in model.state_dict().values()]
+
+
+def same(one: list[torch.Tensor], two: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def alone(trainer: Any, rows: Any) -> list[float]:
+    """Each row by itself through the model, whose own loss of one row is the row's loss."""
+    trainer.model.eval()
+    losses = []
+    for row in rows:
+        with torch.no_grad():
+            given = {k: torch.tensor([v]) for k, v in row.items()}
+            losses.append(float(trainer.model(**given).loss))
+    return losses
+
+
+def by_class(rows: Any) -> Any:
+    return rows.select(np.argsort(rows["labels"], kind="stable"))
+
+
+class Modes(TrainerCallback):
+    """Sees whether the model is in training mode before each step, and where Python's and NumPy's
+    generators stand."""
+
+    def __init__(self) -> None:
+        self.training: list[bool] = []
+        self.generators: list[tuple[float, float]] = []
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **told: Any) -> None:
+        self.training.append(all(module.training for module in told["model"].modules()))
+        self.generators.append((random.random(), np.random.rand()))
+
+
+class StopAt:
+    """An advisor that stops at its n-th look."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def decide(self, verdict: Any, history: Any) -> tuple[Action, ...]:
+        self.left -= 1
+        return (Action("Stop", "that was asked for"),) if self.left <= 0 else ()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"left": self.left}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.left = state["left"]
+
+
+def test_the_losses_are_those_of_each_row_alone(trainer: Any, lines: list[str]) -> None:
+    guard = Guard(policy="off", say=lines.append)
+    made = trainer(guard.callback(), label_smoothing_factor=0.2, max_steps=4)
+    made.train()
+    last = guard.history[-1]
+    assert last.valid_losses == pytest.approx(alone(made, made.eval_dataset), abs=1e-5)
+    assert last.valid_metrics["accuracy"] == pytest.approx(
+        np.mean(last.valid_logits.argmax(axis=1) == made.eval_dataset["labels"])  # type: ignore[union-attr]
+    )
+    assert any("the model's own loss" in line for line in lines)
+
+
+@pytest.mark.parametrize("strategy", ["epoch", "no"])
+def test_a_guard_that_only_observes_leaves_no_trace(
+    trainer: Any, lines: list[str], strategy: str
+) -> None:
+    seen, unseen = Modes(), Modes()
+    guard = Guard(policy="off", looks=3, say=lines.append)
+    # A Trainer seeds everything when it is made, not when it trains.
+    watched = trainer(guard.callback(), seen, out="a", eval_strategy=strategy)
+    watched.train()
+    plain = trainer(unseen, out="b", eval_strategy=strategy)
+    plain.train()
+    assert len(guard.history) == 4
+    assert same(weights(watched.model), weights(plain.model))
+    assert seen.training == unseen.training
+    assert sum(seen.training) > 0
+    assert seen.generators == unseen.generators
+    told = [{k: v for k, v in line.items() if "runtime" not in k and "per_second" not in k}
+            for line in watched.state.log_history]  # fmt: skip
+    assert told == [{k: v for k, v in line.items() if "runtime" not in k and "per_second" not in k}
+                    for line in plain.state.log_history]  # fmt: skip
+
+
+def test_it_stops_and_restores_the_best_state_without_a_checkpoint(
+    trainer: Any, rows_of: Any, lines: list[str]
+) -> None:
+    choose = lowest(lambda snapshot: snapshot.valid_loss)
+    guard = Guard(patience=2, choose=choose, say=lines.append)
+    made = trainer(
+        guard.callback(), train_dataset=rows_of(32, noise=0.5), num_train_epochs=30,
+        eval_dataset=rows_of(80, 1), learning_rate=2e-2,
+    )  # fmt: skip
+    made.train()
+    assert made.state.global_step < 30 * 4
+    assert guard.stopped_because is not None
+    best = next(s for s in guard.history if s.step == guard.best_step)
+    assert guard.best_step < made.state.global_step
+    assert made.evaluate()["eval_loss"] == pytest.approx(best.valid_loss, abs=1e-5)
+    assert best.valid_losses == pytest.approx(alone(made, made.eval_dataset), abs=1e-5)
+    assert any("MB in host memory" in line for line in lines)
+    events = told(guard)
+    kinds = {event["event"] for event in events}
+    assert kinds == {"note", "snapshot", "verdict", "action"}
+    assert [e["action"] for e in events if e["event"] == "action"] == ["Stop", "RollBack"]
+
+
+def numbers(snapshot: Snapshot) -> Any:
+    fields = {name: getattr(snapshot, name) for name in Snapshot.__slots__ if name != "seconds"}
+    return to_json(fields)
+
+
+def told(guard: Guard) -> list[dict[str, Any]]:
+    text = (guard.folder / "events.jsonl").read_text("utf-8")  # type: ignore[operator]
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"}
+            for line in text.splitlines()]  # fmt: skip
+
+
+class KillAt(TrainerCallback):
+    def __init__(self, step: int, error: type[BaseException]) -> None:
+        self.step, self.error = step, error
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **told: Any) -> None:
+        if state.global_step == self.step:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("strategy", "save"), [("no", 3), pytest.param("epoch", 5, marks=pytest.mark.slow)]
+)
+def test_a_resumed_run_is_the_undisturbed_one(
+    trainer: Any, rows_of: Any, killed: Any, lines: list[str], strategy: str, save: int
+) -> None:
+    """Patience is in the middle of its wait when the run is killed (transformers #28544)."""
+
+    def make(out: str, *more: Any) -> tuple[Guard, Any]:
+        guard = Guard(patience=2, looks=9, say=lines.append)
+        return guard, trainer(
+            guard.callback(), *more, out=out, train_dataset=rows_of(32, noise=0.5),
+            learning_rate=1e-2, num_train_epochs=9, save_strategy="steps", save_steps=save,
+            eval_strategy=strategy, save_total_limit=2,
+        )  # fmt: skip
+
+    whole, undisturbed = make("whole")
+    undisturbed.train()
+    assert whole.stopped_because is not None
+    steps = undisturbed.state.global_step
+    with pytest.raises(killed):
+        make("broken", KillAt(steps - 2, killed))[1].train()
+    again, resumed = make("broken")
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == steps
+    for one, two in zip(again.history, whole.history, strict=True):
+        different = [name for name, value in numbers(one).items() if value != numbers(two)[name]]
+        assert not different, (one.step, different)
+    assert (again.verdict, again.best_step) == (whole.verdict, whole.best_step)
+    assert again.stopped_because == whole.stopped_because
+    assert same(weights(resumed.model), weights(undisturbed.model))
+    assert told(again) == told(whole)
+    assert again.folder.parent.name == "broken"  # type: ignore[union-attr]
+
+
+def test_the_look_that_a_resuming_trainer_leaves_out_is_taken(
+    trainer: Any, killed: Any, lines: list[str]
+) -> None:
+    """A checkpoint at the last step of an epoch is older than the epoch's evaluation, which the
+    trainer never makes up for."""
+    settings = {"save_strategy": "steps", "save_steps": 4, "max_steps": 8}
+    with pytest.raises(killed):
+        trainer(Guard(say=lines.append).callback(), KillAt(6, killed), **settings).train()
+    guard = Guard(say=lines.append)
+    trainer(guard.callback(), **settings).train(resume_from_checkpoint=True)
+    assert [s.step for s in guard.history] == [0, 4, 8]
+
+
+def test_a_checkpoint_without_the_guard_is_not_continued(trainer: Any, lines: list[str]) -> None:
+    trainer(out="a", max_steps=4, save_strategy="steps", save_steps=2).train()
+    guard = Guard(say=lines.append)
+    made = trainer(guard.callback(), out="a", max_steps=6)
+    with pytest.raises(RunError, match="holds no state of the guard"):
+        made.train(resume_from_checkpoint=True)
+
+
+def test_a_trainer_without_evaluation_rows_is_refused_with_an_offer(
+    trainer: Any, lines: list[str]
+) -> None:
+    made = trainer(Guard(say=lines.append).callback(), eval_dataset=None, eval_strategy="no")
+    with pytest.raises(DataError, match=r"(?s)no evaluation rows.*hold_out=0\.15"):
+        made.train()
+
+
+def test_rows_are_held_out_and_copies_stay_together(
+    trainer: Any, rows_of: Any, lines: list[str]
+) -> None:
+    from datasets import concatenate_datasets
+
+    some = rows_of(60)
+    both = concatenate_datasets([some, some])
+    guard = Guard(hold_out=0.25, looks=2, say=lines.append)
+    made = trainer(
+        guard.callback(), train_dataset=both, eval_dataset=None, eval_strategy="no", max_steps=4
+    )
+    kept = {tuple(row) for row in made.train_dataset["input_ids"]}
+    held = {tuple(row) for row in made.eval_dataset["input_ids"]}
+    assert not kept & held
+    assert len(made.train_dataset) + len(made.eval_dataset) == 120
+    assert 30 <= len(made.eval_dataset) <= 32
+    made.train()
+    assert guard.history[-1].valid_losses.size == len(made.eval_dataset)
+    assert any("held out" in line for line in lines)
+
+
+def test_holding_out_beside_evaluation_rows_is_refused(trainer: Any) -> None:
+    with pytest.raises(RecipeError, match="without evaluation rows"):
+        trainer(Guard(hold_out=0.2).callback())
+
+
+def test_two_that_choose_the_final_weights_are_refused(trainer: Any, lines: list[str]) -> None:
+    settings = {"load_best_model_at_end": True, "save_strategy": "epoch", "max_steps": 2}
+    with pytest.raises(RecipeError, match="load_best_model_at_end"):
+        trainer(Guard(say=lines.append).callback(), **settings).train()
+
+
+def test_several_processes_are_refused(trainer: Any, monkeypatch: Any) -> None:
+    from transformers import TrainingArguments
+
+    made = trainer(Guard(say=lambda line: None).callback(), max_steps=2)
+    monkeypatch.setattr(TrainingArguments, "world_size", 2)
+    with pytest.raises(MachineError, match="one process"):
+        made.train()
+
+
+def test_a_stream_of_training_rows_is_refused(trainer: Any, lines: list[str]) -> None:
+    guard = Guard(say=lines.append)
+    stream = trainer().train_dataset.to_iterable_dataset()
+    with pytest.raises(DataError, match="stream"):
+        trainer(guard.callback(), train_dataset=stream, max_steps=2).train()
+
+
+def test_a_loss_of_the_users_own_is_asked_row_by_row_and_that_is_said(
+    trainer: Any, lines: list[str]
+) -> None:
+    def focal(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+        chances = outputs["logits"].softmax(dim=-1).gather(1, labels[:, None])
+        return (-((1 - chances) ** 2) * chances.log()).mean()
+
+    guard = Guard(policy="off", looks=1, say=lines.append)
+    made = trainer(guard.callback(), compute_loss_func=focal, max_steps=3, eval_strategy="no")
+    made.train()
+    assert any("compute_loss_func" in line and "alone" in line for line in lines)
+    plain = np.array(alone(made, made.eval_dataset))
+    expected = (1 - np.exp(-plain)) ** 2 * plain
+    assert guard.history[-1].valid_losses == pytest.approx(expected, abs=1e-5)
+    assert guard.history[-1].valid_logits is None
+
+
+def test_weighted_classes_inside_a_model_are_not_taken_for_plain_ones(
+    trainer: Any, classifier: Any, rows_of: Any, lines: list[str]
+) -> None:
+    """Sorted rows: the first evaluation batch holds one class, whose weighted mean is the plain
+    one."""
+    model = classifier()
+    inner = model.forward
+
+    def weighted(labels: Any = None, **inputs: Any) -> Any:
+        output = inner(labels=labels, **inputs)
+        weight = torch.tensor([1.0, 9.0])
+        output.loss = torch.nn.functional.cross_entropy(output.logits, labels, weight)
+        return output
+
+    model.forward = weighted
+    guard = Guard(policy="off", looks=1, say=lines.append)
+    made = trainer(
+        guard.callback(), model=model, eval_dataset=by_class(rows_of(24, 1)), max_steps=2,
+        eval_strategy="no", remove_unused_columns=False,
+    )  # fmt: skip
+    made.train()
+    assert any("no known formula" in line for line in lines)
+    assert guard.history[-1].valid_losses == pytest.approx(alone(made, made.eval_dataset), abs=1e-5)
+
+
+def test_another_advisor_may_decide_and_a_second_run_begins_anew(
+    trainer: Any, lines: list[str]
+) -> None:
+    guard = Guard(advisor=StopAt(2), say=lines.append)
+    made = trainer(guard.callback())
+    made.train()
+    first = guard.folder
+    made.train()
+    assert [s.step for s in guard.history] == [0, 4]
+    assert guard.stopped_because == "that was asked for"
+    assert (first.name, guard.folder.name) == ("holdfast", "holdfast-2")  # type: ignore[union-attr]
+
+
+def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:
+    guard = Guard(looks=2, say=lines.append)
+    made = trainer(guard.callback(), max_steps=8, eval_strategy="no")
+    with pytest.raises(RunError, match="no run yet"):
+        guard.report()
+    made.train()
+    result = json.loads((guard.folder / "result.json").read_text("utf-8"))  # type: ignore[operator]
+    page = (guard.folder / "report.html").read_text("utf-8")  # type: ignore[operator]
+    assert result["schema"] == 1
+    assert result["test"]["metrics"]["accuracy"]["value"] is None
+    assert result["valid"]["n"] == 24
+    assert result["verdict"]["label"] == guard.verdict.label  # type: ignore[union-attr]
+    best = next(s for s in guard.history if s.step == guard.best_step)
+    assert result["valid"]["metrics"]["loss"]["value"] == pytest.approx(best.valid_loss)
+    assert "The training history" in page or "How it learned" in page
+    assert 'model="model"' not in page
+    assert "--set" not in page
+    assert guard.report() == guard.folder / "report.html"  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("wrong", [{"policy": "adapt"}, {"hold_out": 1.0}, {"patience": 0},
+                                   {"looks": 0}, {"probe_rows": 0}])  # fmt: skip
+def test_settings_are_checked_when_the_guard_is_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError):
+        Guard(**wrong)
