@@ -55,12 +55,13 @@ def half_encoder() -> Path:
 
 
 def faulty() -> list[dict[str, Any]]:
-    return grid(family=["text"], seed=[0, 1], data=SETS, fault=list(FAULTS))
+    return [cell for seed in (0, 1) for fault in FAULTS
+            for cell in grid(family=["text"], seed=[seed], data=SETS, fault=[fault])]  # fmt: skip
 
 
 def layers() -> list[dict[str, Any]]:
     """The same faults on a hidden layer over frozen features: seconds each."""
-    return grid(family=["layers"], seed=[0, 1, 2], data=SETS, train=[200], hidden=[64],
+    return grid(family=["layers"], seed=[3, 4, 0, 1, 2], data=SETS, train=[200], hidden=[64],
                 valid=[200], fault=list(LAYER_FAULTS))  # fmt: skip
 
 
@@ -95,8 +96,9 @@ def make_stopping(cell: dict[str, Any]) -> None:
 
 def healthy() -> list[dict[str, Any]]:
     """Small layers on frozen features: sizes, depths and rates that do no harm by themselves."""
-    return grid(family=["features"], seed=list(range(5)), data=SETS, train=[200, 400, 800],
-                hidden=[0, 32], valid=[150])  # fmt: skip
+    seeds = [5, 6, 7, 8, 9, *range(5)]
+    return grid(family=["features"], seed=seeds, data=SETS, train=[200, 400, 800], hidden=[0, 32],
+                valid=[150])  # fmt: skip
 
 
 def pictures() -> list[dict[str, Any]]:

@@ -174,7 +174,9 @@ class AlertPart(Part):
     def _known_verdicts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for label in value:
             if label not in get_args(Label):
-                raise ValueError(f"{label!r} is not a verdict: {nearest(label, get_args(Label))}")
+                raise ValueError(
+                    f"{label!r} is not a verdict: {nearest(label, list(get_args(Label)))}"
+                )
         return value
 
 
