@@ -207,10 +207,12 @@ def _metric(recipe: Recipe, kind: Kind, classes: int) -> Metric | None:
 
 
 def _choose_attention(loaded: Any, train: Any) -> tuple[Decision, ...]:
-    """On a processor the fused attention has a slow backward pass for short rows."""
+    """On a processor the fused attention has a slow backward pass for short rows, and none at all
+    where a bias of its scores learns: it then takes a slower way to what plain attention does."""
     import torch
 
-    if torch.cuda.is_available() or int(train.lengths.max()) > SHORT_TOKENS:
+    learns = _learns_positions(loaded.network)
+    if torch.cuda.is_available() or not (learns or int(train.lengths.max()) <= SHORT_TOKENS):
         return ()
     if not getattr(loaded.network.backbone, "_supports_sdpa", True):
         return ()
@@ -218,5 +220,14 @@ def _choose_attention(loaded: Any, train: Any) -> tuple[Decision, ...]:
         loaded.network.backbone.set_attn_implementation("eager")
     except (ValueError, AttributeError):
         return ()
-    because = "plain attention trains faster than the fused one on a processor for short rows"
+    where = "where relative positions learn" if learns else "for short rows"
+    because = f"plain attention trains faster than the fused one on a processor {where}"
     return (Decision("attention", "eager", because),)
+
+
+def _learns_positions(network: Any) -> bool:
+    """Whether a bias of the attention's scores learns, as T5's relative positions do."""
+    return any(
+        parameter.requires_grad and "relative_attention_bias" in name
+        for name, parameter in network.named_parameters()
+    )
