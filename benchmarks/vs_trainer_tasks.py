@@ -103,9 +103,11 @@ def cells(job: str | None, quick: bool) -> list[dict[str, Any]]:
 
 def base_model(job: str, quick: bool) -> Path:
     """The weights that every arm starts from."""
-    if job == "pictures":
-        return small_resnet()
-    name = BASES[job]
+    return small_resnet() if job == "pictures" else trained_base(BASES[job], quick)
+
+
+def trained_base(name: str, quick: bool) -> Path:
+    """A model of make_base_models.py; with ``quick`` one of two steps, made on the spot."""
     if quick:
         folder = Path(tempfile.gettempdir()) / f"holdfast-bench-quick-{name}"
         if not (folder / "made.json").exists():
@@ -113,7 +115,7 @@ def base_model(job: str, quick: bool) -> Path:
         return folder
     folder = make_base_models.cache_folder() / name
     if not (folder / "made.json").exists():
-        raise SystemExit(f"not run: {folder} is not there; python benchmarks/make_base_models.py")
+        raise RuntimeError(f"not run: {folder} is not there; python benchmarks/make_base_models.py")
     return folder
 
 
