@@ -8,9 +8,10 @@ There are no pretrained generators on a machine without a network, so these are 
 from ``corpus/novels_train.txt.gz`` beside the project (``HOLDFAST_DATA``): one byte-level BPE
 tokenizer of 4,096 tokens, a Llama of 4 million parameters on next tokens, a T5 of 5 million on
 masked spans (1910.10683: 15 % of the tokens, spans of 3 on average), in bfloat16 where the
-processor has it in hardware. Everything is seeded; the number of steps is fixed, so that the same machine makes the same weights. The last loss is on
-``novels_val``, whose authors are not in the training file. Kept in ``HOLDFAST_CACHE``, else in
-``~/.cache/holdfast/base_models``, never in the repository; a model that is there is not made again.
+processor has it in hardware. Everything is seeded; the number of steps is fixed, so that the same
+machine makes the same weights. The last loss is on ``novels_val``, whose authors are not in the
+training file. Kept in ``HOLDFAST_CACHE``, else in ``~/.cache/holdfast/base_models``, never in the
+repository; a model that is there is not made again.
 """
 
 from __future__ import annotations
@@ -198,8 +199,8 @@ def train(
     lost = validate(model, valid, batch_of)
     return model, {
         "parameters": size, "steps": steps, "tokens": steps * BATCH * LENGTH, "seed": SEED,
-        "precision": "bfloat16" if half else "float32", "seconds": round(seconds, 1), "threads": torch.get_num_threads(),
-        "valid_loss": lost, "valid_perplexity": math.exp(lost),
+        "precision": "bfloat16" if half else "float32", "seconds": round(seconds, 1),
+        "threads": torch.get_num_threads(), "valid_loss": lost, "valid_perplexity": math.exp(lost),
     }  # fmt: skip
 
 

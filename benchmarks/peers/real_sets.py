@@ -86,7 +86,8 @@ def instructions(folder: Path, sizes: Sequence[int]) -> Made:
         {"role": "user", "content": f"{row['instruction']}\n{row['input']}".strip()},
         {"role": "assistant", "content": row["output"]},
     ]} for row in rows if row["output"].strip()]  # fmt: skip
-    return _parts(folder, _drawn(chats, sum(sizes)), sizes, {"messages": "messages"})
+    made = _parts(folder, _drawn(chats, sum(sizes)), sizes, {"messages": "messages"})
+    return Made({**made.data, "template": "plain"}, made.rows)
 
 
 def corpus(folder: Path, sizes: Sequence[int]) -> Made:
@@ -149,7 +150,13 @@ def _named(folder: Path, rows: Mapping[str, Sequence[Row]], names: Mapping[str, 
         lines = (json.dumps({key: row[key] for key in names.values()}) for row in rows[side])
         path.write_text("\n".join(lines), encoding="utf-8")
         data["path" if side == "train" else side] = str(path)
-    return Made(data, [{key: row[name] for key, name in names.items()} for row in rows["test"]])
+    return Made(data, [{key: _bare(row[name]) for key, name in names.items()}
+                       for row in rows["test"]])  # fmt: skip
+
+
+def _bare(value: Any) -> Any:
+    """Holdfast reads a text without the white space around it."""
+    return value.strip() if isinstance(value, str) else value
 
 
 def _drawn(rows: Sequence[Any], count: int) -> list[Any]:

@@ -15,6 +15,7 @@ from holdfast.data.table import Splits
 from holdfast.methods.optimizers import OPTIMIZERS, build_optimizer
 from holdfast.methods.schedules import SCHEDULES, build_schedule
 from holdfast.models.activations import checkpoint_activations
+from holdfast.models.causal import CausalNetwork
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
 from holdfast.models.onednn import use_onednn
 from holdfast.monitor.plain import plain_rule
@@ -65,7 +66,7 @@ def make_ready(recipe: Recipe, splits: Splits) -> Ready:
     for phase in phases:
         check_phase(phase)
     at, probe, because = evaluation_points(phases, len(train), len(valid), recipe.train.evaluations)
-    attention = _choose_attention(loaded, train)
+    attention = _choose_attention(loaded.network, train, recipe.train.pack)
     metric = _metric(recipe, kind, len(splits.train.table.classes))
     size, oversized = model_size(loaded.network, train)
     task = kind.make_task(loaded, splits.train.table, recipe, metric)
@@ -206,18 +207,20 @@ def _metric(recipe: Recipe, kind: Kind, classes: int) -> Metric | None:
     return metric
 
 
-def _choose_attention(loaded: Any, train: Any) -> tuple[Decision, ...]:
+def _choose_attention(network: Any, train: Any, packed: bool) -> tuple[Decision, ...]:
     """On a processor the fused attention has a slow backward pass for short rows, and none at all
-    where a bias of its scores learns: it then takes a slower way to what plain attention does."""
+    where a bias of its scores learns: it then takes a slower way to what plain attention does. A
+    decoder that needs no mask keeps it: it is as fast, and keeps no scores in memory."""
     import torch
 
-    learns = _learns_positions(loaded.network)
-    if torch.cuda.is_available() or not (learns or int(train.lengths.max()) <= SHORT_TOKENS):
+    learns, unmasked = _learns_positions(network), isinstance(network, CausalNetwork) and not packed
+    short = int(train.lengths.max()) <= SHORT_TOKENS and not unmasked
+    if torch.cuda.is_available() or not (learns or short):
         return ()
-    if not getattr(loaded.network.backbone, "_supports_sdpa", True):
+    if not getattr(network.backbone, "_supports_sdpa", True):
         return ()
     try:
-        loaded.network.backbone.set_attn_implementation("eager")
+        network.backbone.set_attn_implementation("eager")
     except (ValueError, AttributeError):
         return ()
     where = "where relative positions learn" if learns else "for short rows"
