@@ -16,7 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SCRIPTS = (
     "vs_trainer.py", "small_data.py", "honest_intervals.py", "near_duplicates.py", "big_file.py",
-    "selection.py", "make_base_models.py", "vs_trainer_tasks.py",
+    "selection.py", "make_base_models.py", "vs_trainer_tasks.py", "end_to_end.py",
 )  # fmt: skip
 
 

@@ -9,7 +9,8 @@
 - summaries: dialogues of SAMSum, the small T5 of make_base_models.py, Seq2SeqTrainer
 - instructions: the small Llama of make_base_models.py, loss on the answers alone, Trainer and
   SFTTrainer; also packed, and with LoRA (rank 8, every linear layer)
-- pictures: CIFAR-10, a small ResNet with random weights, Trainer
+- pictures: CIFAR-10, a small ResNet with random weights, whose features give a linear probe that
+  training would first unlearn: it is not the start (`methods.probe_first=false`); Trainer
 
 1,000 training, 100 validation and 300 test rows, batches of 16, the same epochs, rate, precision
 and starting weights; the rest is each side's default, the trainers evaluating once an epoch. No
@@ -18,7 +19,8 @@ the loaded model to the restored best state; Trainer: the wall time of `train()`
 or decoded before). On a machine that others use too the wall time is also theirs, so the same is
 reported per second of the processor time of that stretch. The test loss is that of the saved model,
 computed for every arm by the same script, in nats a target token (pictures: a picture). Memory is
-the peak of the whole process, which scores its test rows and, with Holdfast, the untuned model on them.
+the peak of the whole process, which scores its test rows and, with Holdfast, the untuned model on
+them.
 """
 
 from __future__ import annotations
@@ -76,6 +78,8 @@ def arms(job: str, quick: bool) -> dict[str, TaskArm]:
         "train.epochs": epochs, "train.batch_size": 16, "train.precision": "float32",
         "train.learning_rate": RATES[job],
     }  # fmt: skip
+    if job == "pictures":
+        ours["methods.probe_first"] = "false"
     theirs: dict[str, Any] = {"epochs": epochs, "batch_size": 16, "learning_rate": RATES[job]}
     sft = theirs | {"trainer": "sft"}
     adapter = {"train.learning_rate": LORA_RATE, "model.adapter.kind": "lora"}
