@@ -82,7 +82,8 @@ class Seq2SeqNetwork(nn.Module):
         loaded), it is given the wanted ones alone: logits of padding are never computed.
         """
         if not self.direct:
-            return self(labels, **inputs).flatten(0, 1)[where]
+            whole: Tensor = self(labels, **inputs)
+            return whole.flatten(0, 1)[where]
         hook = self.head.register_forward_pre_hook(
             lambda _, given: (given[0].flatten(0, 1)[where][None],)
         )
