@@ -9,15 +9,18 @@
 - summaries: dialogues of SAMSum, the small T5 of make_base_models.py, Seq2SeqTrainer
 - instructions: the small Llama of make_base_models.py, loss on the answers alone, Trainer and
   SFTTrainer; also packed, and with LoRA (rank 8, every linear layer)
-- pictures: CIFAR-10, a small ResNet with random weights, Trainer
+- pictures: CIFAR-10, a small ResNet with random weights, whose features give a linear probe that
+  training would first unlearn: it is not the start (`methods.probe_first=false`); Trainer
 
 1,000 training, 100 validation and 300 test rows, batches of 16, the same epochs, rate, precision
 and starting weights; the rest is each side's default, the trainers evaluating once an epoch. No
 side generates text. Examples per second are rows forward and backward ÷ `train_s` (Holdfast: from
 the loaded model to the restored best state; Trainer: the wall time of `train()`, its rows tokenised
-or decoded before). The test loss is that of the saved model, computed for every arm by the same
-script, in nats a target token (pictures: a picture). Memory is the peak of the whole process, which
-scores its test rows and, with Holdfast, the untuned model on them.
+or decoded before). On a machine that others use too the wall time is also theirs, so the same is
+reported per second of the processor time of that stretch. The test loss is that of the saved model,
+computed for every arm by the same script, in nats a target token (pictures: a picture). Memory is
+the peak of the whole process, which scores its test rows and, with Holdfast, the untuned model on
+them.
 """
 
 from __future__ import annotations
@@ -75,6 +78,8 @@ def arms(job: str, quick: bool) -> dict[str, TaskArm]:
         "train.epochs": epochs, "train.batch_size": 16, "train.precision": "float32",
         "train.learning_rate": RATES[job],
     }  # fmt: skip
+    if job == "pictures":
+        ours["methods.probe_first"] = "false"
     theirs: dict[str, Any] = {"epochs": epochs, "batch_size": 16, "learning_rate": RATES[job]}
     sft = theirs | {"trainer": "sft"}
     adapter = {"train.learning_rate": LORA_RATE, "model.adapter.kind": "lora"}
@@ -102,9 +107,11 @@ def cells(job: str | None, quick: bool) -> list[dict[str, Any]]:
 
 def base_model(job: str, quick: bool) -> Path:
     """The weights that every arm starts from."""
-    if job == "pictures":
-        return small_resnet()
-    name = BASES[job]
+    return small_resnet() if job == "pictures" else trained_base(BASES[job], quick)
+
+
+def trained_base(name: str, quick: bool) -> Path:
+    """A model of make_base_models.py; with ``quick`` one of two steps, made on the spot."""
     if quick:
         folder = Path(tempfile.gettempdir()) / f"holdfast-bench-quick-{name}"
         if not (folder / "made.json").exists():
@@ -112,7 +119,7 @@ def base_model(job: str, quick: bool) -> Path:
         return folder
     folder = make_base_models.cache_folder() / name
     if not (folder / "made.json").exists():
-        raise SystemExit(f"not run: {folder} is not there; python benchmarks/make_base_models.py")
+        raise RuntimeError(f"not run: {folder} is not there; python benchmarks/make_base_models.py")
     return folder
 
 
@@ -168,8 +175,8 @@ def by_job(done: Sequence[Mapping[str, Any]]) -> str:
         for arm in dict.fromkeys(r["arm"] for r in done if r["job"] == job):
             chosen = [r for r in done if r["job"] == job and r["arm"] == arm]
             lines.append([job, arm, str(len(chosen)), *figures(chosen)])
-    head = ["Task", "System", "Runs", "Rows/s", "Tokens/s", "Train, s", "Peak, MB", "Test loss",
-            "Test accuracy, %"]  # fmt: skip
+    head = ["Task", "System", "Runs", "Rows/s", "Tokens/s", "Train, s", "Rows per processor s",
+            "Train, processor s", "Peak, MB", "Test loss", "Test accuracy, %"]  # fmt: skip
     return markdown(head, lines)
 
 
@@ -180,6 +187,7 @@ def figures(chosen: Sequence[Mapping[str, Any]]) -> list[str]:
 
     return [
         shown("examples_per_s"), shown("tokens_per_s", 1, 0), shown("train_s"),
+        shown("examples_per_cpu_s"), shown("train_cpu_s"),
         shown("peak_mb", 1, 0), shown("test_loss", 1, 3), shown("test_accuracy", 100),
     ]  # fmt: skip
 
@@ -195,12 +203,15 @@ def targets(job: str, ours: str, peer: str, done: Sequence[Mapping[str, Any]]) -
         return column(groups, ours, name), column(groups, peer, name)
 
     speed = ratio(*both("examples_per_s"), f"{what} speed")
+    work = ratio(*both("examples_per_cpu_s"), f"{what} processor")
     memory = ratio(*both("peak_mb"), f"{what} memory")
     loss = gap(*both("test_loss"), f"{what} loss")
     limits = f" ({loss.low:+.3f} to {loss.high:+.3f})" if len(groups) > 1 else ""
     return [
         target(f"{what}: rows per second at least {TARGET}×", speed.value >= TARGET,
                f"{times(speed)} over {speed.n} pairs"),
+        target(f"{what}: rows per second of processor time at least {TARGET}×",
+               work.value >= TARGET, times(work)),
         target(f"{what}: test loss the same or lower", loss.value <= 0 or loss.low <= 0,
                f"{loss.value:+.3f}{limits} nats"),
         target(f"{what}: peak memory no higher", memory.value <= 1, times(memory)),

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
-from peers.arms import COMMAND, told_by_holdfast
+from peers.arms import told_by_holdfast
 from peers.process import Ended, commit, run_process
 from peers.task_rows import LENGTH, SIDES, TARGET_LENGTH, TaskParts, write_lines
 
@@ -55,6 +55,8 @@ def run_task_arm(
         score = json.loads((folder / "score.json").read_text(encoding="utf-8"))
     tokens = parts.tokens_a_row
     speed = {"tokens_per_s": round(tokens * found["examples_per_s"], 1)} if tokens else {}
+    rows = found["examples_per_s"] * found["train_s"]
+    speed["examples_per_cpu_s"] = round(rows / found["train_cpu_s"], 3)
     surroundings = {"threads": threads, "load_before": round(load, 2), "commit": commit()}
     return {**score, **found, **speed, **asdict(ended), **surroundings}
 
@@ -65,8 +67,9 @@ def _holdfast(
     recipe = write_task_recipe(job, model, parts, folder, seed)
     settings = [f"--set={key}={value}" for key, value in arm.settings.items()]
     words = ["train", str(recipe), "--out", str(folder / "run"), "--json", "--quiet", *settings]
+    script = HERE / "task_holdfast_arm.py"
     try:
-        ended = run_process([sys.executable, "-c", COMMAND, *words], folder, threads)
+        ended = run_process([sys.executable, str(script), str(folder), *words], folder, threads)
     finally:
         _remove_tables(job, folder, parts)
     result = json.loads((folder / "run" / "result.json").read_text(encoding="utf-8"))
@@ -74,7 +77,8 @@ def _holdfast(
         used, given = result["data"][side], len(parts.raw[side])
         if used != given:
             raise ValueError(f"Holdfast used {used} {side} rows of {given}: not the same rows")
-    return ended, folder / "run" / "model", _told(result)
+    seconds = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    return ended, folder / "run" / "model", {**_told(result), **seconds}
 
 
 def _told(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -86,6 +86,12 @@ def batch() -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
 
 
+def laid_out(rows: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A batch as the task makes it: with the places of its targets."""
+    given = rows["labels"] != -100
+    return {**rows, "where": given.flatten().nonzero()[:, 0], "counts": given.sum(dim=1)}
+
+
 def gradients(module: Any) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
 
@@ -97,6 +103,7 @@ def test_loss_and_gradients_are_the_plain_models_own(loaded: Any) -> None:
     expected.backward()
     theirs = gradients(plain)
     plain.zero_grad()
+    rows = laid_out(rows)
     losses = task.losses(task.forward(loaded.network, rows), rows)
     weights = (rows["labels"] != -100).sum(dim=1).float()
     ours = (losses * weights / weights.sum()).sum()
@@ -110,18 +117,45 @@ def test_loss_and_gradients_are_the_plain_models_own(loaded: Any) -> None:
 
 
 def test_accumulation_equals_a_large_batch(loaded: Any) -> None:
-    task, rows, plain = SequenceToSequence(0), batch(), loaded.network.plain
+    task, rows, plain = SequenceToSequence(0), laid_out(batch()), loaded.network.plain
     weights = (rows["labels"] != -100).sum(dim=1).float()
     losses = task.losses(task.forward(loaded.network, rows), rows)
     (losses * weights / weights.sum()).sum().backward()
     whole = gradients(plain)
     plain.zero_grad()
     for i in range(3):
-        part = {name: value[i : i + 1] for name, value in rows.items()}
+        part = laid_out({name: value[i : i + 1] for name, value in batch().items()})
         one = task.losses(task.forward(loaded.network, part), part)
         (one * weights[i] / weights.sum()).sum().backward()
     for name, gradient in gradients(plain).items():
         assert torch.allclose(gradient, whole[name], rtol=1e-3, atol=1e-6), name
+
+
+def test_logits_of_targets_alone_are_those_of_all(loaded: Any) -> None:
+    """Every family here takes its states one by one, so padding never reaches the last layer."""
+    network, rows = loaded.network, laid_out(batch())
+    seen: list[int] = []
+    hook = network.head.register_forward_hook(lambda _, given, out: seen.append(out.shape[1]))
+    picked = SequenceToSequence(0).forward(network, rows)
+    hook.remove()
+    assert network.direct
+    assert seen == [9]
+    whole = network(**batch()).flatten(0, 1)[rows["where"]]
+    assert torch.allclose(picked, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_last_layer_that_looks_at_places_gets_all_of_them(loaded: Any) -> None:
+    """What follows the last layer may depend on the place; then nothing is left out."""
+    network = loaded.network
+    hook = network.head.register_forward_hook(
+        lambda _, given, out: out * torch.arange(1, out.shape[1] + 1)[:, None]
+    )
+    again, rows = Seq2SeqNetwork(network.plain), laid_out(batch())
+    assert not again.direct
+    whole = again(**batch()).flatten(0, 1)[rows["where"]]
+    picked = SequenceToSequence(0).forward(again, rows)
+    hook.remove()
+    assert torch.equal(picked, whole)
 
 
 def test_every_weight_is_in_exactly_one_layer(loaded: Any, family: str) -> None:

@@ -14,7 +14,7 @@ from holdfast.data.pairs import pairs_from_texts
 from holdfast.data.table import Table
 from holdfast.methods.token_smoothing import TokenSmoothing
 from holdfast.tasks.seq2seq import EncodedPairs, SequenceToSequence, encode_pairs
-from holdfast.tasks.token_losses import measure_tokens, right_tokens, row_losses, token_losses
+from holdfast.tasks.token_losses import measure_tokens
 
 WORDS = ["<pad>", "</s>", "<unk>", *"abcdefghij"]
 END = 1
@@ -58,6 +58,8 @@ def test_batches_pad_both_sides_with_their_own_padding() -> None:
     assert batch["input_ids"].tolist() == [[3, 4, 5, 1], [7, 1, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
     assert batch["labels"].tolist() == [[6, 1, -100, -100], [8, 9, 10, 1]]
+    assert batch["where"].tolist() == [0, 1, 4, 5, 6, 7]
+    assert batch["counts"].tolist() == [2, 4]
 
 
 def test_lengths_weights_and_rows() -> None:
@@ -87,21 +89,27 @@ def test_a_row_without_a_target_token_is_left_out_and_named() -> None:
     assert examples.kept.tolist() == [0, 2]
 
 
+def laid_out(labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    given = labels != -100
+    return {"labels": labels, "where": given.flatten().nonzero()[:, 0], "counts": given.sum(1)}
+
+
 def test_losses_are_the_mean_over_a_rows_tokens() -> None:
     torch.manual_seed(0)
     logits = torch.randn(2, 3, 5)
-    labels = torch.tensor([[1, 2, -100], [3, 4, 0]])
-    losses = row_losses(logits, labels)
-    for i, row in enumerate(labels):
+    rows = laid_out(torch.tensor([[1, 2, -100], [3, 4, 0]]))
+    losses = SequenceToSequence(0).losses(logits.flatten(0, 1)[rows["where"]], rows)
+    for i, row in enumerate(rows["labels"]):
         own = [-logits[i, t].log_softmax(0)[k] for t, k in enumerate(row.tolist()) if k != -100]
         assert losses[i].item() == pytest.approx(torch.stack(own).mean().item(), rel=1e-5)
-    assert token_losses(logits, labels)[0, 2].item() == 0
 
 
 def test_right_tokens_leave_padding_out() -> None:
     logits = torch.zeros(1, 3, 4)
     logits[0, 0, 2] = logits[0, 1, 1] = logits[0, 2, 0] = 1
-    assert right_tokens(logits, torch.tensor([[2, 3, -100]])).tolist() == [[2.0, 1.0]]
+    rows = laid_out(torch.tensor([[2, 3, -100]]))
+    kept = SequenceToSequence(0).keep(logits.flatten(0, 1)[rows["where"]], rows)
+    assert kept.tolist() == [[2.0, 1.0]]
 
 
 def test_a_snapshot_holds_token_numbers_and_the_mean_over_rows() -> None:
@@ -116,7 +124,9 @@ def test_a_snapshot_holds_token_numbers_and_the_mean_over_rows() -> None:
 def test_smoothing_is_torchs_own_per_token() -> None:
     torch.manual_seed(1)
     logits, labels = torch.randn(2, 3, 7), torch.tensor([[1, 2, 3], [4, 5, -100]])
-    smoothed = TokenSmoothing(0.1)({"labels": labels}, logits, row_losses(logits, labels))
+    rows = laid_out(labels)
+    wanted = logits.flatten(0, 1)[rows["where"]]
+    smoothed = TokenSmoothing(0.1)(rows, wanted, SequenceToSequence(0).losses(wanted, rows))
     oracle = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), labels.flatten(), label_smoothing=0.1, reduction="none"
     ).view(2, 3)

@@ -11,9 +11,10 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 from holdfast.evaluate.tokens import TokenOutputs
 from holdfast.models.quiet import quiet_transformers
+from holdfast.models.seq2seq_network import PLAIN_INPUTS
 from holdfast.tasks.batching import by_length
 from holdfast.tasks.seq2seq import EncodedPairs, SequenceToSequence
-from holdfast.tasks.token_losses import IGNORED, right_tokens, row_losses
+from holdfast.tasks.token_losses import IGNORED
 
 if TYPE_CHECKING:
     import torch
@@ -43,9 +44,8 @@ def read_pairs(
     with torch.inference_mode():
         for chosen in by_length(examples.lengths, np.arange(len(examples)), TOKENS):
             batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
-            logits = network(**batch)
-            losses = row_losses(logits, batch["labels"])[:, None]
-            kept = right_tokens(logits, batch["labels"])
+            output = task.forward(network, batch)
+            losses, kept = task.losses(output, batch)[:, None], task.keep(output, batch)
             lines[chosen] = torch.cat([losses, kept], dim=1).double().cpu().numpy()
     groups = np.asarray(table.column("group"), dtype=object) if table.has_groups else None
     return TokenOutputs(
@@ -71,12 +71,12 @@ def write_texts(
         every = np.arange(len(positions))
         for chosen in by_length(lengths, every, max(1, TOKENS // writing.beams)):
             batch = task.collate(examples, positions[chosen])
-            inputs = {k: v.to(device) for k, v in batch.items() if k != "labels"}
+            inputs = {name: batch[name].to(device) for name in PLAIN_INPUTS}
             ids = _generate(network, inputs, writing)
             made = tokenizer.batch_decode(ids, skip_special_tokens=True)
             for place, text in zip(chosen, made, strict=True):
                 texts[place] = text.strip()
-            sure[chosen] = _certainty(network, inputs, ids)
+            sure[chosen] = _certainty(network, task, inputs, ids)
     return texts, sure
 
 
@@ -90,7 +90,9 @@ def _generate(network: Any, inputs: dict[str, torch.Tensor], writing: Writing) -
     return ids[:, 1:]
 
 
-def _certainty(network: Any, inputs: dict[str, torch.Tensor], ids: torch.Tensor) -> Floats:
+def _certainty(
+    network: Any, task: SequenceToSequence, inputs: dict[str, torch.Tensor], ids: torch.Tensor
+) -> Floats:
     """The geometric mean probability of a text's own tokens, up to the one that ends it."""
     import torch
 
@@ -98,7 +100,10 @@ def _certainty(network: Any, inputs: dict[str, torch.Tensor], ids: torch.Tensor)
     ended = torch.isin(ids, torch.as_tensor(ends, device=ids.device).flatten())
     after = ended.cumsum(dim=1) - ended.long()
     labels = torch.where(after > 0, IGNORED, ids)
-    losses = row_losses(network(**inputs, labels=labels), labels)
+    given = labels != IGNORED
+    batch = {**inputs, "labels": labels, "where": given.flatten().nonzero()[:, 0],
+             "counts": given.sum(dim=1)}  # fmt: skip
+    losses = task.losses(task.forward(network, batch), batch)
     return np.asarray(torch.exp(-losses).double().cpu().numpy())
 
 

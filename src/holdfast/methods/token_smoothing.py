@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-IGNORED = -100
-
 
 class TokenSmoothing:
-    """The loss term that smooths the targets of a batch; ``output`` is logits [batch, T, V]."""
+    """The loss term that smooths the targets of a batch; ``output`` is logits [targets, V], row by
+    row, and ``counts`` of the batch says how many targets each row has."""
 
     name = "token_smoothing"
 
@@ -27,8 +26,9 @@ class TokenSmoothing:
     def __call__(
         self, batch: dict[str, torch.Tensor], output: Any, losses: torch.Tensor
     ) -> torch.Tensor:
-        wanted = (batch["labels"] != IGNORED).float()
+        import torch
+
         uniform = -output.float().log_softmax(dim=-1).mean(dim=-1)
-        mean = (uniform * wanted).sum(dim=1) / wanted.sum(dim=1).clamp(min=1)
+        mean = torch.segment_reduce(uniform, "mean", lengths=batch["counts"])
         smoothed: torch.Tensor = (1 - self.share) * losses + self.share * mean
         return smoothed

@@ -40,6 +40,7 @@ class Seq2SeqNetwork(nn.Module):
         self.fixed = frozenset(id(p) for p in _sinusoids(plain))
         for parameter in _sinusoids(plain):
             parameter.requires_grad_(False)
+        self.direct = _is_direct(self)
 
     @property
     def config(self) -> Any:
@@ -73,6 +74,24 @@ class Seq2SeqNetwork(nn.Module):
         taken = {name: value for name, value in inputs.items() if name in self.accepts}
         logits: Tensor = self.plain(**taken, decoder_input_ids=shifted, use_cache=False).logits
         return logits
+
+    def logits_at(self, where: Tensor, labels: Tensor, **inputs: Tensor) -> Tensor:
+        """Logits [N, vocabulary] at the flat places ``where`` [N] of ``labels`` [B, T].
+
+        Where the last layer takes each state by itself (asked of the model itself when it is
+        loaded), it is given the wanted ones alone: logits of padding are never computed.
+        """
+        if not self.direct:
+            whole: Tensor = self(labels, **inputs)
+            return whole.flatten(0, 1)[where]
+        hook = self.head.register_forward_pre_hook(
+            lambda _, given: (given[0].flatten(0, 1)[where][None],)
+        )
+        try:
+            logits: Tensor = self(labels, **inputs)
+        finally:
+            hook.remove()
+        return logits[0]
 
     def layers(self) -> list[Layer]:
         """Embeddings, each block of the encoder, each block of the decoder, the head; every weight
@@ -127,6 +146,29 @@ def load_saved_seq2seq(folder: Path) -> tuple[Seq2SeqNetwork, Any]:
             "Name the model folder of a finished run.",
         ) from error  # fmt: skip
     return Seq2SeqNetwork(model).eval(), tokenizer
+
+
+def _is_direct(network: Seq2SeqNetwork) -> bool:
+    """Whether the last layer may be given some of the states alone, asked with four target tokens
+    of which two are wanted: what follows it must not look at their places."""
+    if network.head is None:
+        return False
+    table = network.word_embeddings.weight
+    ids = torch.arange(1, 9, device=table.device)[None] % int(table.shape[0])
+    where = torch.tensor([1, 3], device=table.device)
+    told = {"labels": ids[:, :4], "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    was_training, network.direct = network.training, True
+    network.eval()
+    with torch.inference_mode():
+        whole = network(**told).flatten(0, 1)[where]
+        try:
+            picked = network.logits_at(where, **told)
+        except (RuntimeError, IndexError):
+            return False
+        finally:
+            network.train(was_training)
+    same = picked.shape == whole.shape
+    return same and torch.allclose(picked.float(), whole.float(), rtol=1e-4, atol=1e-4)
 
 
 def _sinusoids(model: nn.Module) -> list[nn.Parameter]:

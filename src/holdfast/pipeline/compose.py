@@ -23,6 +23,7 @@ from holdfast.models.onednn import use_onednn
 from holdfast.models.quantize import compute_in
 from holdfast.pipeline.adapters import adapter_settings, settle_quantize, with_adapter
 from holdfast.pipeline.alerts import Alerts
+from holdfast.pipeline.attention import choose_attention
 from holdfast.pipeline.circumstances import make_monitor
 from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual, usual_rates
 from holdfast.pipeline.fits import check_fit
@@ -47,8 +48,6 @@ from holdfast.train.track import check_trackers
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-SHORT_TOKENS = 256
-
 
 def make_ready(recipe: Recipe, splits: Splits, run: Path | None = None) -> Ready:
     """Load the model, let the machine and the table of defaults decide, encode, and plan."""
@@ -64,7 +63,7 @@ def make_ready(recipe: Recipe, splits: Splits, run: Path | None = None) -> Ready
     changed = _prepared(loaded.network, recipe, machine)
     train, valid = (kind.encode(s.table, loaded, recipe) for s in (splits.train, splits.valid))
     plan, points = _planned(recipe, loaded, total, train, valid)
-    attention = _choose_attention(loaded, train)
+    attention = choose_attention(loaded.network, train, recipe.train.pack)
     metric = _metric(recipe, kind, len(splits.train.table.classes))
     watch = kind.watch(loaded, splits, train, valid, recipe, plan.probe_rows)
     size, oversized = model_size(loaded.network, train)
@@ -289,19 +288,3 @@ def _metric(recipe: Recipe, kind: Kind, classes: int) -> Metric | None:
             "Choose another, e.g. f1_macro, or leave it out.",
         )  # fmt: skip
     return metric
-
-
-def _choose_attention(loaded: Any, train: Any) -> tuple[Decision, ...]:
-    """On a processor the fused attention has a slow backward pass for short rows."""
-    import torch
-
-    if torch.cuda.is_available() or int(train.lengths.max()) > SHORT_TOKENS:
-        return ()
-    if not getattr(loaded.network.backbone, "_supports_sdpa", True):
-        return ()
-    try:
-        loaded.network.backbone.set_attn_implementation("eager")
-    except (ValueError, AttributeError):
-        return ()
-    because = "plain attention trains faster than the fused one on a processor for short rows"
-    return (Decision("attention", "eager", because),)

@@ -14,6 +14,7 @@ from holdfast.core.records import Floats, Ints
 from holdfast.data.chat import turns_of
 from holdfast.tasks.base import Batch, Measured
 from holdfast.tasks.chat_tokens import Mask, blocks_of, chat_tokens, text_tokens
+from holdfast.tasks.token_losses import mean_of_each, measure_tokens, right_tokens, token_losses
 
 if TYPE_CHECKING:
     import torch
@@ -151,12 +152,8 @@ class CausalLM:
 
     def losses(self, output: Any, batch: Batch) -> torch.Tensor:
         """Mean cross-entropy over each example's targets [batch], in nats, in float32."""
-        import torch
-
-        tokens = torch.nn.functional.cross_entropy(
-            output.logits.float(), batch["expected"], reduction="none"
-        )
-        return _mean_of_each(tokens, batch["counts"])
+        tokens = token_losses(output.logits, batch["expected"])
+        return mean_of_each(tokens, batch["counts"])
 
     def weights(self, examples: EncodedTokens, positions: Sequence[int] | Ints) -> Floats:
         """The target tokens of each example."""
@@ -169,36 +166,14 @@ class CausalLM:
 
     def keep(self, output: Any, batch: Batch) -> torch.Tensor:
         """Targets of each example, and how many were the likeliest token [batch, 2]."""
-        import torch
-
-        hits = (output.logits.argmax(-1) == batch["expected"]).float()
-        counts = batch["counts"].float()
-        return torch.stack([counts, _mean_of_each(hits, batch["counts"]) * counts], dim=1)
+        return right_tokens(output.logits, batch["expected"], batch["counts"])
 
     def measure(
         self, losses: Floats, kept: Floats, examples: EncodedTokens,
         positions: Sequence[int] | Ints,
     ) -> Measured:  # fmt: skip
-        """Token loss, perplexity and token accuracy over all targets; NaN without examples."""
-        if not len(losses):
-            nothing = dict.fromkeys(("token_loss", "perplexity", "token_accuracy"), float("nan"))
-            return Measured(losses, nothing, float("nan"), 1.0)
-        tokens, correct = kept[:, 0].astype(np.float64), kept[:, 1].astype(np.float64)
-        token_loss = float((losses * tokens).sum() / tokens.sum())
-        with np.errstate(over="ignore"):
-            perplexity = float(np.exp(token_loss))
-        metrics = {"token_loss": token_loss, "perplexity": perplexity,
-                   "token_accuracy": float(correct.sum() / tokens.sum())}  # fmt: skip
-        return Measured(losses, metrics, float(losses.mean()), 1.0)
-
-
-def _mean_of_each(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Means over consecutive stretches of ``values``, ``counts`` long; the order of the sum is
-    fixed on every device."""
-    import torch
-
-    means: torch.Tensor = torch.segment_reduce(values, "mean", lengths=counts)
-    return means
+        """See ``token_losses.measure_tokens``."""
+        return measure_tokens(losses, kept)
 
 
 def _places(sizes: Ints, pack: bool) -> tuple[Ints, Ints]:

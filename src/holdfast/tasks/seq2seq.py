@@ -10,7 +10,13 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.tasks.base import Batch, Measured
-from holdfast.tasks.token_losses import IGNORED, measure_tokens, right_tokens, row_losses
+from holdfast.tasks.token_losses import (
+    IGNORED,
+    mean_of_each,
+    measure_tokens,
+    right_tokens,
+    token_losses,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -126,26 +132,30 @@ class SequenceToSequence:
 
     def collate(self, examples: EncodedPairs, positions: Sequence[int] | Ints) -> Batch:
         """``input_ids`` and ``attention_mask`` [batch, longest source], ``labels`` [batch, longest
-        target], padded on the right."""
+        target], padded on the right; ``where`` [targets], the flat places of ``labels`` that hold
+        a target, row by row; ``counts`` [batch] of each row."""
         import torch
 
         chosen = np.asarray(positions, dtype=np.int64)
         ids, inside = padded(examples.source_ids, examples.source_offsets, chosen, self.pad_id)
-        labels, _ = padded(examples.target_ids, examples.target_offsets, chosen, IGNORED)
+        labels, given = padded(examples.target_ids, examples.target_offsets, chosen, IGNORED)
         return {
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(inside.astype(np.int64)),
             "labels": torch.from_numpy(labels),
+            "where": torch.from_numpy(np.flatnonzero(given)),
+            "counts": torch.from_numpy(given.sum(axis=1)),
         }
 
     def forward(self, network: Any, batch: Batch) -> torch.Tensor:
-        """The logits of every target token, [batch, longest target, vocabulary]."""
-        logits: torch.Tensor = network(**batch)
+        """The logits of every target token, row by row, [targets, vocabulary]."""
+        inputs = {name: value for name, value in batch.items() if name != "counts"}
+        logits: torch.Tensor = network.logits_at(**inputs)
         return logits
 
     def losses(self, output: Any, batch: Batch) -> torch.Tensor:
-        """The mean cross-entropy of each row's target tokens [batch], in nats."""
-        return row_losses(output, batch["labels"])
+        """The mean cross-entropy of each row's target tokens [batch], in nats, in float32."""
+        return mean_of_each(token_losses(output, wanted_of(batch)), batch["counts"])
 
     def weights(self, examples: EncodedPairs, positions: Sequence[int] | Ints) -> Floats:
         """Each row's target tokens, so that the training loss is the mean over tokens."""
@@ -158,13 +168,18 @@ class SequenceToSequence:
 
     def keep(self, output: Any, batch: Batch) -> torch.Tensor:
         """Target tokens, and those that were the likeliest, of each row [batch, 2]."""
-        return right_tokens(output, batch["labels"])
+        return right_tokens(output, wanted_of(batch), batch["counts"])
 
     def measure(
         self, losses: Floats, kept: Floats, examples: EncodedPairs, positions: Sequence[int] | Ints
     ) -> Measured:
         """See ``token_losses.measure_tokens``."""
         return measure_tokens(losses, kept)
+
+
+def wanted_of(batch: Batch) -> torch.Tensor:
+    """The target tokens of a batch, row by row [targets]."""
+    return batch["labels"].flatten()[batch["where"]]
 
 
 def padded(ids: Ints, offsets: Ints, chosen: Ints, fill: int) -> tuple[Ints, Any]:

@@ -17,29 +17,30 @@ IGNORED = -100
 WATCHED = {"token_loss": False, "perplexity": False, "token_accuracy": True}
 
 
-def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each token [batch, T] in nats, float32; 0 where ``labels`` are −100."""
+def token_losses(logits: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each target token [targets] in nats, float32; ``logits`` [targets, V]."""
     import torch
 
-    flat = torch.nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), reduction="none", ignore_index=IGNORED
-    )
-    return flat.view(labels.shape)
+    return torch.nn.functional.cross_entropy(logits.float(), expected, reduction="none")
 
 
-def row_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Each row's mean over its target tokens [batch]; 0 for a row without any."""
-    counts = (labels != IGNORED).sum(dim=1).clamp(min=1)
-    return token_losses(logits, labels).sum(dim=1) / counts
+def mean_of_each(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Means [batch] over consecutive stretches of ``values`` [targets], ``counts`` [batch] long;
+    the order of the sum is fixed on every device."""
+    import torch
+
+    means: torch.Tensor = torch.segment_reduce(values, "mean", lengths=counts)
+    return means
 
 
-def right_tokens(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def right_tokens(
+    logits: torch.Tensor, expected: torch.Tensor, counts: torch.Tensor
+) -> torch.Tensor:
     """How many target tokens each row has, and how many of them were the likeliest: [batch, 2]."""
     import torch
 
-    wanted = labels != IGNORED
-    right = (logits.argmax(dim=-1) == labels) & wanted
-    return torch.stack([wanted.sum(dim=1), right.sum(dim=1)], dim=1).float()
+    right = mean_of_each((logits.argmax(dim=-1) == expected).float(), counts) * counts
+    return torch.stack([counts.float(), right], dim=1)
 
 
 def measure_tokens(losses: Floats, kept: Floats) -> Measured:
