@@ -51,6 +51,11 @@ def record_pictures(cell: dict[str, Any], pool_rows: int) -> None:
 
 
 def _table(path: Path, rows: Any) -> str:
-    lines = [f"{row['path']},{row['label']}\n" for row in rows]
+    """A table of copies beside it: a table may not name files of another folder."""
+    lines = []
+    for number, row in enumerate(rows):
+        own = path.with_name(f"{path.stem}-{number}.jpg")
+        own.write_bytes(Path(row["path"]).read_bytes())
+        lines.append(f"{own.name},{row['label']}\n")
     path.write_text("path,label\n" + "".join(lines), encoding="utf-8")
     return str(path)

@@ -29,7 +29,13 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Floats
 from holdfast.stats.temperature import best_temperature, recover_labels
 from holdfast.tasks.base import Measured
-from holdfast.tasks.token_losses import IGNORED, measure_tokens, right_tokens, row_losses
+from holdfast.tasks.token_losses import (
+    IGNORED,
+    mean_of_each,
+    measure_tokens,
+    right_tokens,
+    token_losses,
+)
 
 AGREES = {torch.float32: 2e-5, torch.float64: 2e-5}
 AGREES_IN_HALF = 2e-2
@@ -61,12 +67,14 @@ class Formula:
         if self.name == "number":
             wanted = labels.float().reshape(len(labels), -1)
             return (logits.reshape(wanted.shape) - wanted).square().mean(dim=1)
-        return row_losses(*self._aligned(logits, labels))
+        flat, expected, counts = self._targets(logits, labels)
+        return _zero_without(counts, mean_of_each(token_losses(flat, expected), counts))
 
     def keep(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """What numbers are made of beside the losses [n, …]: logits, or tokens and right ones."""
         if self.writes:
-            return right_tokens(*self._aligned(logits, labels))
+            flat, expected, counts = self._targets(logits, labels)
+            return _zero_without(counts[:, None], right_tokens(flat, expected, counts))
         return logits.float().reshape(len(labels), -1)
 
     def mean(self, logits: torch.Tensor, labels: torch.Tensor) -> float:
@@ -91,10 +99,23 @@ class Formula:
         metrics = {"accuracy": float(correct.mean())}
         return Measured(losses, metrics, refined, temperature, correct, kept)
 
+    def _targets(
+        self, logits: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits and labels of the target tokens, row after row, and how many each row has."""
+        aligned, wanted = self._aligned(logits, labels)
+        mask = wanted != IGNORED
+        return aligned[mask], wanted[mask], mask.sum(dim=1)
+
     def _aligned(
         self, logits: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         return (logits[:, :-1], labels[:, 1:]) if self.name == SHIFTED else (logits, labels)
+
+
+def _zero_without(counts: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """The values of rows that have targets; 0 for a row without any, of which there is no mean."""
+    return torch.where(counts > 0, values, torch.zeros_like(values))
 
 
 def plain(losses: Floats) -> Measured:
