@@ -83,15 +83,14 @@ def make_faulty(cell: dict[str, Any]) -> None:
 def stopping() -> list[dict[str, Any]]:
     rows = [100, 400, 1600]
     return [cell for seed in range(5)
-            for cell in grid(family=["stopping"], seed=[seed], rows=rows, data=SETS)]  # fmt: skip
+            for cell in grid(family=["stopping"], seed=[seed], rows=rows, data=SETS,
+                             fault=["none"])]  # fmt: skip
 
 
 def make_stopping(cell: dict[str, Any]) -> None:
     parts = draw(clean_set(cell["data"]), seed=cell["seed"], test=slice(0, POOL_ROWS),
                  **labelled_counts(cell["rows"]))  # fmt: skip
-    planned = {**cell, "fault": "none"}
-    settings = common(STOPPING_EPOCHS[cell["rows"]])
-    record_texts(planned | {"family": "stopping"}, parts, settings)
+    record_texts(cell, parts, common(STOPPING_EPOCHS[cell["rows"]]))
 
 
 def healthy() -> list[dict[str, Any]]:

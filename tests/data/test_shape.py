@@ -112,3 +112,14 @@ def test_real_files_of_classes(shared_data: Path, folder: str) -> None:
     for path in sorted((shared_data / folder).iterdir()):
         if path.name != "README.md":
             assert shape_of(read_first(path, None, None)).form == "classes", path
+
+
+def test_a_csv_is_looked_into_though_its_reader_begins_with_the_columns_alone(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "rows.csv"
+    lines = [f'"{text(i, 30)}","{text(i + 1, 8)}"' for i in range(60)]
+    path.write_text("\n".join(["dialogue,summary", *lines]), encoding="utf-8")
+    raw = read_first(path, None, None)
+    assert len(raw.table) == 60
+    assert shape_of(raw).form == "pair"

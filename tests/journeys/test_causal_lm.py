@@ -17,7 +17,7 @@ from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 
 FILES = {"recipe.yaml", "result.json", "events.jsonl", "report.html", "model",
-         "predictions.parquet", "splits.parquet"}  # fmt: skip
+         "predictions.parquet", "splits.parquet", "examples.parquet"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_it_predicts_answers_and_scores_other_rows(
     assert json.loads(done.out)["n"] == 3
     done = holdfast("predict", run, run, few)
     assert done.code == 2
-    assert "averages classes" in done.err
+    assert "cannot average the texts" in done.err
 
 
 def test_plain_text_of_the_corpus_is_learned_whole_and_packed(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,15 +31,15 @@ def read_source(source: str | Path, encoding: str | None, config: str | None) ->
 
 
 def read_first(source: str | Path, encoding: str | None, config: str | None) -> Raw:
-    """As ``read_source``, but of a file the first batch alone: enough to see what its columns are,
-    whatever its size."""
+    """As ``read_source``, but of a file the first batch with rows alone: enough to see what its
+    columns are, whatever its size."""
     path = Path(source).expanduser()
     if path.exists():
-        return _read_file(path, encoding, batches=1)
+        return _read_file(path, encoding, first=True)
     return read_source(source, encoding, config)
 
 
-def _read_file(path: Path, encoding: str | None, batches: int | None = None) -> Raw:
+def _read_file(path: Path, encoding: str | None, first: bool = False) -> Raw:
     if path.is_dir():
         raise _folder(path)
     if not path.is_file():
@@ -48,8 +47,16 @@ def _read_file(path: Path, encoding: str | None, batches: int | None = None) -> 
     reader = find_reader(path)
     with reading(path):
         headed = reader.suffix in (".csv", ".tsv")
-        rows = itertools.islice(_checked(path, reader, encoding), batches)
-        return store(rows, str(path), headed=headed)
+        rows = _checked(path, reader, encoding)
+        return store(_until_rows(rows) if first else rows, str(path), headed=headed)
+
+
+def _until_rows(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches up to the first that has rows: some readers begin with the columns alone."""
+    for batch in batches:
+        yield batch
+        if any(len(column) for column in batch.columns.values()):
+            return
 
 
 def _checked(path: Path, reader: Reader, encoding: str | None) -> Iterator[Batch]:

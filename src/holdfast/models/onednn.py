@@ -31,8 +31,10 @@ def measure_gain() -> float:
     if not is_available():
         return 0.0
     x, weight, bias = torch.ones(448, 384), torch.ones(1536, 384), torch.ones(1536)
-    plain = _seconds(lambda: nn.functional.linear(x, weight, bias))
-    return plain / _seconds(lambda: product(x, weight, bias))
+    plain, other = _seconds(
+        lambda: nn.functional.linear(x, weight, bias), lambda: product(x, weight, bias)
+    )
+    return plain / other
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -94,12 +96,16 @@ def use_onednn(network: nn.Module) -> int:
     return len(layers)
 
 
-def _seconds(run: Callable[[], Tensor]) -> float:
-    """Seconds of one call, the quickest of those that fit into the probe's time."""
-    run()
-    best, start = float("inf"), time.perf_counter()
-    while time.perf_counter() - start < PROBE_SECONDS:
-        before = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - before)
+def _seconds(*calls: Callable[[], Tensor]) -> list[float]:
+    """Seconds of one call of each, the quickest of those that fit into the probe's time. They take
+    turns, so that whoever else uses the core slows them all."""
+    best = [float("inf")] * len(calls)
+    for call in calls:
+        call()
+    start = time.perf_counter()
+    while time.perf_counter() - start < len(calls) * PROBE_SECONDS:
+        for place, call in enumerate(calls):
+            before = time.perf_counter()
+            call()
+            best[place] = min(best[place], time.perf_counter() - before)
     return best
