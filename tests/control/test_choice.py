@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import log_softmax, softmax
 
-from holdfast.control.choice import cautious_losses, is_worse, lowest, newest_unless_worse
+from holdfast.control.choice import is_worse, lowest, newest_unless_worse
 from holdfast.core.records import Snapshot
-from holdfast.stats.temperature import best_temperature
 
 
 def snapshot(step: int, losses: np.ndarray) -> Snapshot:
@@ -87,29 +84,7 @@ def test_the_choice_is_always_the_newest_or_the_one_kept_before() -> None:
         assert all(now == i or now == kept[i - 1] for i, now in enumerate(kept) if i)
 
 
-def test_of_two_equal_states_the_one_that_needs_a_higher_temperature_is_worse() -> None:
-    """The logits of the second state are those of the first, four times as large."""
-    rng = np.random.default_rng(3)
-    logits = rng.standard_normal((60, 3))
-    labels = np.array([rng.choice(3, p=p) for p in softmax(logits, axis=1)])
-
-    def state(step: int, scale: float) -> Snapshot:
-        losses = -log_softmax(scale * logits, axis=1)[np.arange(60), labels]
-        temperature, refined = best_temperature(scale * logits, labels)
-        return replace(snapshot(step, losses), valid_logits=scale * logits,
-                       temperature=temperature, refined_loss=refined)  # fmt: skip
-
-    first, second = state(0, 1.0), state(1, 4.0)
-    assert second.refined_loss == pytest.approx(first.refined_loss, abs=1e-4)
-    assert second.temperature == pytest.approx(4 * first.temperature, rel=1e-2)
-    assert newest_unless_worse([first, second]) == 0
-    assert newest_unless_worse([second, replace(first, step=1)]) == 1
-    losses = cautious_losses([first, second]).mean(axis=0)
-    gap = np.log(max(second.temperature, 1)) - np.log(max(first.temperature, 1))
-    assert losses[1] - losses[0] == pytest.approx(0.02 * gap, abs=2e-4)
-
-
-def test_a_state_is_called_worse_in_a_fifth_of_ties() -> None:
+def test_a_state_is_called_worse_in_five_per_cent_of_ties() -> None:
     rng = np.random.default_rng(2)
     calls = [is_worse(*rng.standard_normal((2, 30))) for _ in range(2000)]
-    assert 0.17 < np.mean(calls) < 0.23
+    assert 0.035 < np.mean(calls) < 0.065

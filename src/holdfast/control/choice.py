@@ -19,10 +19,7 @@ import numpy as np
 from holdfast.core.records import Floats, Snapshot
 from holdfast.monitor.evidence import validation_losses
 
-# A chance of one in five, not of one in twenty: a state that is kept wrongly costs as much as one
-# that is dropped wrongly (benchmarks/stopping.py).
-LEVEL = 0.2
-CAUTION = 0.02
+LEVEL = 0.05
 Choose = Callable[[Sequence[Snapshot]], int]
 
 
@@ -43,13 +40,13 @@ def lowest(criterion: Callable[[Snapshot], float]) -> Choose:
 def newest_unless_worse(history: Sequence[Snapshot]) -> int:
     """Keep the newest state whose validation loss is not significantly above the lowest so far.
 
-    Losses are ``cautious_losses``, row by row. A state is worse when the one-sided paired t-test
-    against the lowest state up to it gives p < 0.2. The comparison is always with the lowest, so
-    small losses of ground cannot add up. With one validation row a state is worse when its loss is
-    higher; with none, the newest state is kept; a state with a loss that is not a number is never
-    kept while there is another.
+    Losses are those after each snapshot's best temperature, row by row. A state is worse when the
+    one-sided paired t-test against the lowest state up to it gives p < 0.05. The comparison is
+    always with the lowest, so small losses of ground cannot add up. With one validation row a
+    state is worse when its loss is higher; with none, the newest state is kept; a state with a loss
+    that is not a number is never kept while there is another.
     """
-    losses = cautious_losses(history)
+    losses, _ = validation_losses(history)
     if not losses.size:
         return len(history) - 1
     means = losses.mean(axis=0)
@@ -62,25 +59,9 @@ def newest_unless_worse(history: Sequence[Snapshot]) -> int:
     return kept
 
 
-def cautious_losses(history: Sequence[Snapshot]) -> Floats:
-    """Validation losses [n, looks] after each look's best temperature T, plus 0.02 · ln T where it
-    is above 1; raw losses where no logits were kept.
-
-    The temperature is fitted to the same few rows, so it flatters a state that needs much of it,
-    and confidence is what overfits first: of two states that are as good after their temperature,
-    the one that needs less of it was better on unseen rows (benchmarks/stopping.py).
-    """
-    losses, refined = validation_losses(history)
-    if not refined or not losses.size:
-        return losses
-    found = np.array([snapshot.temperature for snapshot in history], dtype=np.float64)
-    found = np.where(np.isfinite(found), found, 1.0)
-    return np.asarray(losses + CAUTION * np.log(np.maximum(found, 1.0)))
-
-
 def is_worse(now: Floats, before: Floats) -> bool:
     """Whether the losses ``now`` [n] are above ``before`` [n], row by row, by a one-sided paired
-    t-test at 20 %."""
+    t-test at 5 %."""
     from scipy.stats import ttest_rel
 
     difference = now - before

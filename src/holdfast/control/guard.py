@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.control.choice import cautious_losses
 from holdfast.control.outlook import outlook
 from holdfast.control.patience import Patience
 from holdfast.core.records import Action, Floats, Snapshot, Verdict
+from holdfast.monitor.evidence import validation_losses
 
 STOPPING = ("diverging", "overfit")
 
@@ -75,7 +75,7 @@ class Guard:
         looks = [s for s in history if s.step >= self._start]
         if len(looks) < 2 or not history[-1].valid_losses.size:
             return ()
-        losses = cautious_losses(looks)
+        losses, _ = validation_losses(looks)
         learnt = np.array([self._learnt(s.step) for s in looks])
         learnt -= learnt[0]
         whole = max(self._learning.values()) - self._learnt(looks[0].step)
