@@ -16,9 +16,10 @@ planned steps that was taken.
 
 The constants of the guard were set on a hidden layer over frozen features, seeds 0 to 5; those runs
 are shown apart. (Keeping the newest unless worse at p < 0.2, with 0.02 · ln T against states that
-need a temperature T, was better on those, and worse on MiniLM: 76.8 against 77.2 % on the pool over
-13 runs; so the choice of the state is as it was.) The guard is compared with patience at its own mean number of steps: the line between
-the two patiences around it, or patience 1 where it takes fewer steps than that.
+need a temperature T, was better on those and worse on MiniLM: 76.8 against 77.2 % on the pool over
+13 runs; so the choice of the state is as it was.) The guard is compared with patience at its own
+mean number of steps: the line between the two patiences around it, or patience 1 where it takes
+fewer steps than that.
 """
 
 from __future__ import annotations
