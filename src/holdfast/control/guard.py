@@ -57,7 +57,8 @@ class Guard:
         self, learning: dict[int, float], costs: Costs, patience: int | None,
         criterion: Callable[[Snapshot], float], start_step: int = 0,
     ) -> None:  # fmt: skip
-        self._learning = learning
+        self._steps = sorted(learning)
+        self._learnt = [learning[step] for step in self._steps]
         self._costs = costs
         self._start = start_step
         self._patience = Patience(patience, criterion, start_step)
@@ -76,9 +77,8 @@ class Guard:
         if len(looks) < 2 or not history[-1].valid_losses.size:
             return ()
         losses, _ = validation_losses(looks)
-        learnt = np.array([self._learnt(s.step) for s in looks])
-        learnt -= learnt[0]
-        whole = max(self._learning.values()) - self._learnt(looks[0].step)
+        learnt = np.interp([s.step for s in looks], self._steps, self._learnt)
+        learnt, whole = learnt - learnt[0], self._learnt[-1] - learnt[0]
         best = float(losses.mean(axis=0).min())
         worth = self._costs.worth * best
         seen = outlook(losses, learnt, min(whole, (1 + self._costs.ahead) * learnt[-1]), worth)
@@ -89,11 +89,6 @@ class Guard:
             f"{worth:.2g} is {seen.chance:.0%}, below {self._costs.chance:.0%}",
             {"gain": seen.gain, "error": seen.error, "chance": seen.chance},
         ),)  # fmt: skip
-
-    def _learnt(self, step: int) -> float:
-        steps = np.array(sorted(self._learning), dtype=np.float64)
-        done = np.array([self._learning[int(s)] for s in steps])
-        return float(np.interp(step, steps, done))
 
     def state_dict(self) -> dict[str, Any]:
         return self._patience.state_dict()
