@@ -19,7 +19,7 @@ from holdfast.evaluate.resample import (
     undefined,
 )
 from holdfast.evaluate.score import rate_estimate
-from holdfast.stats.bootstrap import bootstrap, folded, group_codes, sums
+from holdfast.stats.bootstrap import bootstrap, folded, sums
 from holdfast.tasks.label_sets import f1_of
 
 AVERAGES = ("f1_micro", "f1_macro", "precision_micro", "recall_micro", "loss")
@@ -56,8 +56,7 @@ class SetOutputs:
 
     @property
     def units(self) -> Units:
-        codes = group_codes(self.groups, len(self.rows))
-        return Units(codes, int(codes.max()) + 1 if len(codes) else 0, self.groups is not None)
+        return Units.by(self.groups, len(self.rows))
 
 
 def score_sets(

@@ -17,7 +17,7 @@ from holdfast.evaluate.resample import (
     to_estimate,
     undefined,
 )
-from holdfast.stats.bootstrap import bootstrap, folded, group_codes, sums
+from holdfast.stats.bootstrap import bootstrap, folded, sums
 
 METRICS = ("mae", "rmse", "r2", "spearman", "loss")
 # Rows times resamples whose ranks may be counted: 2,000 resamples up to 10,000 rows.
@@ -37,8 +37,7 @@ class NumberOutputs:
 
     @property
     def units(self) -> Units:
-        codes = group_codes(self.groups, len(self.rows))
-        return Units(codes, int(codes.max()) + 1 if len(codes) else 0, self.groups is not None)
+        return Units.by(self.groups, len(self.rows))
 
 
 def score_numbers(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from holdfast.core.records import Estimate, Floats, Ints, Outputs
 from holdfast.stats.bootstrap import Bootstrapped, group_codes
@@ -23,9 +25,14 @@ class Units:
 
     @classmethod
     def of(cls, outputs: Outputs) -> Units:
-        codes = group_codes(outputs.groups, len(outputs.labels))
+        return cls.by(outputs.groups, len(outputs.labels))
+
+    @classmethod
+    def by(cls, groups: npt.NDArray[Any] | None, rows: int) -> Units:
+        """The units of so many rows: the rows themselves, or the ``groups`` [rows] they are in."""
+        codes = group_codes(groups, rows)
         atoms = int(codes.max()) + 1 if len(codes) else 0
-        return cls(codes, atoms, outputs.groups is not None)
+        return cls(codes, atoms, groups is not None)
 
     @property
     def multiplicity(self) -> Ints:

@@ -19,7 +19,7 @@ from holdfast.evaluate.resample import (
     to_estimate,
     undefined,
 )
-from holdfast.stats.bootstrap import bootstrap, folded, group_codes, sums
+from holdfast.stats.bootstrap import bootstrap, folded, sums
 from holdfast.stats.paired import paired_bootstrap
 
 METRICS = ("loss", "token_loss", "perplexity", "token_accuracy")
@@ -39,9 +39,7 @@ class TokenOutputs:
 
     @property
     def units(self) -> Units:
-        codes = group_codes(self.groups, len(self.rows))
-        atoms = int(codes.max()) + 1 if len(codes) else 0
-        return Units(codes, atoms, self.groups is not None)
+        return Units.by(self.groups, len(self.rows))
 
 
 def score_tokens(
