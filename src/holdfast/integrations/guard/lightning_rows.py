@@ -59,14 +59,8 @@ class ModuleRows:
     def _measure(self, part: Part) -> Measured:
         if self.formula is None:
             return plain(np.array([self._alone(batch) for _, batch in part.batches(1)]))
-        losses: list[torch.Tensor] = []
-        kept: list[torch.Tensor] = []
-        for _, batch in part.batches(self._size):
-            logits, labels = self._call(batch)
-            losses.append(self.formula.losses(logits, labels).cpu())
-            kept.append(self.formula.keep(logits, labels).cpu())
-        table = torch.cat(losses).numpy().astype(np.float64)
-        return self.formula.measure(table, torch.cat(kept).numpy())
+        answers = (self._call(batch) for _, batch in part.batches(self._size))
+        return self.formula.measure_answers(answers)
 
     def _call(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         assert self._logits is not None

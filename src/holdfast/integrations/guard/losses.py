@@ -18,6 +18,7 @@ are float32, in nats but for ``number``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,15 @@ class Formula:
             return float(losses.mean())
         weights = (self._aligned(logits, labels)[1] != IGNORED).sum(dim=1)
         return float((losses * weights).sum() / weights.sum().clamp(min=1))
+
+    def measure_answers(self, answers: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Measured:
+        """The numbers of a snapshot from the logits and labels of one batch after the other."""
+        losses: list[torch.Tensor] = []
+        kept: list[torch.Tensor] = []
+        for logits, labels in answers:
+            losses.append(self.losses(logits, labels).cpu())
+            kept.append(self.keep(logits, labels).cpu())
+        return self.measure(torch.cat(losses).numpy().astype(np.float64), torch.cat(kept).numpy())
 
     def measure(self, losses: Floats, kept: Floats) -> Measured:
         """Losses [n] and what was kept [n, …] to the numbers of a snapshot."""

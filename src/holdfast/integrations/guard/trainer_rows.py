@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from transformers import Trainer
 
 from holdfast.core.circumstances import Circumstances
 from holdfast.core.errors import DataError
-from holdfast.core.records import Decision, Floats, Ints
+from holdfast.core.records import Decision, Ints
 from holdfast.integrations.guard.losses import Formula, find_formula, plain
 from holdfast.integrations.guard.rows import counted, probe_rows
 from holdfast.integrations.guard.still import generators_apart, undisturbed
@@ -94,14 +94,12 @@ class TrainerRows:
     def _measure(self, part: Part) -> Measured:
         if self.formula is None:
             return plain(np.array([self._alone(batch) for _, batch in part.batches(1)]))
-        losses: list[torch.Tensor] = []
-        kept: list[torch.Tensor] = []
-        for _, batch in part.batches(self._size):
-            labels, outputs = self._forward(batch)
-            logits = _read(outputs, "logits")
-            losses.append(self.formula.losses(logits, labels).cpu())
-            kept.append(self.formula.keep(logits, labels).cpu())
-        return self.formula.measure(_joined(losses).astype(np.float64), _joined(kept))
+        answers = (self._answer(batch) for _, batch in part.batches(self._size))
+        return self.formula.measure_answers(answers)
+
+    def _answer(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        labels, outputs = self._forward(batch)
+        return _read(outputs, "logits"), labels
 
     def _forward(self, batch: Any) -> tuple[Any, Any]:
         inputs = self._sent(batch)
@@ -204,7 +202,3 @@ def _one_line_a_row(batch: Any, count: int) -> bool:
 def _read(outputs: Any, name: str) -> Any:
     value = outputs.get(name) if hasattr(outputs, "get") else None
     return value[0] if isinstance(value, (tuple, list)) and value else value
-
-
-def _joined(parts: Sequence[torch.Tensor]) -> Floats:
-    return torch.cat(list(parts)).numpy()
