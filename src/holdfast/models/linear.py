@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.models.logistic import fit_sigmoids, sigmoid_losses
 from holdfast.models.probe import FOLDS, GRID, UNTESTED_C, WORSE_IN_A_ROW, Probe
 
 Array = npt.NDArray[np.float64]
@@ -73,9 +74,9 @@ def fit_labels(features: Floats, labels: Floats, *, seed: int) -> Probe:
     weight, bias = np.zeros((y.shape[1], x.shape[1])), frequency_logits(y)
     c, because, seen = _choose_labels(x, y[:, varies], seed)
     if varies.any():
-        fitted, level = _fit_labels(x, y[:, varies], c, None)
-        raw = fitted / scale
-        weight[varies], bias[varies] = raw, level - raw @ centre
+        table = _fit_labels(x, y[:, varies], c, _first_labels(x, y[:, varies]))
+        raw = table[:, :-1] / scale
+        weight[varies], bias[varies] = raw, table[:, -1] - raw @ centre
     return Probe(weight, bias, c, because, seen)
 
 
@@ -93,11 +94,10 @@ def _choose_labels(
         return UNTESTED_C, "too few rows to choose it", ()
     rest = np.setdiff1d(np.arange(len(y)), held)
     seen: list[tuple[float, float]] = []
-    start: tuple[Array, Array] | None = None
-    best = 0
+    table, best = _first_labels(x, y[rest]), 0
     for c in GRID:
-        start = _fit_labels(x[rest], y[rest], c, start)
-        seen.append((c, float(_losses(x[held] @ start[0].T + start[1], y[held]).mean())))
+        table = _fit_labels(x[rest], y[rest], c, table)
+        seen.append((c, float(sigmoid_losses(table, x[held], y[held]).mean())))
         best = min(range(len(seen)), key=lambda index: seen[index][1])
         if len(seen) - 1 - best >= WORSE_IN_A_ROW:
             break
@@ -105,41 +105,14 @@ def _choose_labels(
     return seen[best][0], because, tuple(seen)
 
 
-def _fit_labels(
-    x: Array, y: Array, c: float, start: tuple[Array, Array] | None
-) -> tuple[Array, Array]:
-    from scipy.optimize import minimize
-
-    n, wide, outputs = len(x), x.shape[1], y.shape[1]
-    first = np.zeros((outputs, wide + 1))
-    first[:, -1] = frequency_logits(y)
-    if start is not None:
-        first = np.column_stack([start[0], start[1]])
-
-    def value(flat: Array) -> tuple[float, Array]:
-        table = flat.reshape(outputs, wide + 1)
-        weight, logits = table[:, :-1], x @ table[:, :-1].T + table[:, -1]
-        loss = _losses(logits, y).sum() / n + (weight**2).sum() / (2 * c * n)
-        gap = (_sigmoid(logits) - y) / n
-        slope = np.column_stack([gap.T @ x + weight / (c * n), gap.sum(axis=0)])
-        return float(loss), slope.reshape(-1)
-
-    found = minimize(
-        value, first.reshape(-1), jac=True, method="L-BFGS-B",
-        options={"maxiter": STEPS, "gtol": 1e-5},
-    )  # fmt: skip
-    table = found.x.reshape(outputs, wide + 1)
-    return table[:, :-1], table[:, -1]
+def _first_labels(x: Array, y: Array) -> Array:
+    table = np.zeros((y.shape[1], x.shape[1] + 1))
+    table[:, -1] = frequency_logits(y)
+    return table
 
 
-def _losses(logits: Array, y: Array) -> Array:
-    return np.asarray(np.logaddexp(0, logits) - y * logits)
-
-
-def _sigmoid(logits: Array) -> Array:
-    from scipy.special import expit
-
-    return np.asarray(expit(logits))
+def _fit_labels(x: Array, y: Array, c: float, first: Array) -> Array:
+    return fit_sigmoids(x, y, c, first, tolerance=1e-5, steps=STEPS)
 
 
 def _scaled(features: Floats) -> tuple[Array, Array, float]:

@@ -31,8 +31,11 @@ def probe_curve(
     classes: int, seed: int,
 ) -> ProbeCurve:  # fmt: skip
     """The learning curve of a probe that was fitted on ``features`` [n, width] and ``labels`` [n]:
-    again on a quarter and on half of them, the smaller inside the larger, each class in its share;
-    its losses on ``held`` [m, width].
+    again on a quarter and on half of them, the smaller inside the larger, each class in its share,
+    with the C of the whole; its losses on ``held`` [m, width].
+
+    C is the inverse variance of a prior on the weights, which does not hang on how many rows there
+    are; choosing it anew for each part gave no lower loss on real features, at five times the time.
 
     A part of fewer than 20 rows, or with a class less than the whole has, is left out: it would say
     more about the division than about the rows. No held-out rows: no points.
@@ -45,7 +48,7 @@ def probe_curve(
         part = order[: int(share * len(order))]
         if len(part) < LEAST_ROWS or len(np.unique(labels[part])) < len(np.unique(labels)):
             continue
-        smaller = fit_probe(features[part], labels[part], classes=classes, seed=seed)
+        smaller = fit_probe(features[part], labels[part], classes=classes, seed=seed, c=probe.c)
         loss = float(cross_entropy(smaller.logits(held), held_labels).mean())
         points.append((len(part), loss))
     whole = (len(labels), float(losses.mean()))
