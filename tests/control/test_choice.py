@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from holdfast.control.choice import is_worse, lowest, newest_unless_worse
 from holdfast.core.records import Snapshot
@@ -88,3 +89,12 @@ def test_a_state_is_called_worse_in_five_per_cent_of_ties() -> None:
     rng = np.random.default_rng(2)
     calls = [is_worse(*rng.standard_normal((2, 30))) for _ in range(2000)]
     assert 0.035 < np.mean(calls) < 0.065
+
+
+@pytest.mark.parametrize("n", [2, 5, 40])
+def test_it_is_the_one_sided_paired_t_test_of_scipy(n: int) -> None:
+    rng = np.random.default_rng(n)
+    for _ in range(200):
+        now, before = rng.gumbel(0.4, size=n), rng.gumbel(size=n)
+        expected = stats.ttest_rel(now, before, alternative="greater").pvalue < 0.05
+        assert is_worse(now, before) == expected

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from holdfast.stats.ranks import signed_rank
+from holdfast.stats.ranks import average_ranks, signed_rank
 
 NOTHING = np.zeros(0)
 
@@ -80,3 +80,10 @@ def test_little_and_nothing() -> None:
     five = signed_rank(np.arange(1.0, 6), np.zeros(5))
     assert (five.low, five.high) == (-np.inf, np.inf)
     assert five.p_value == pytest.approx(2 / 32)
+
+
+def test_equal_values_share_their_mean_rank() -> None:
+    for seed in range(20):
+        values = np.random.default_rng(seed).integers(0, 12, size=30) / 7
+        np.testing.assert_array_equal(average_ranks(values), stats.rankdata(values))
+    assert average_ranks(NOTHING).size == 0

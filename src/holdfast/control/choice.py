@@ -18,6 +18,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Snapshot
 from holdfast.monitor.evidence import validation_losses
+from holdfast.stats.student import paired_t
 
 LEVEL = 0.05
 Choose = Callable[[Sequence[Snapshot]], int]
@@ -62,9 +63,7 @@ def newest_unless_worse(history: Sequence[Snapshot]) -> int:
 def is_worse(now: Floats, before: Floats) -> bool:
     """Whether the losses ``now`` [n] are above ``before`` [n], row by row, by a one-sided paired
     t-test at 5 %."""
-    from scipy.stats import ttest_rel
-
     difference = now - before
     if len(difference) < 2 or np.ptp(difference) == 0:
         return bool(difference.mean() > 0)
-    return bool(ttest_rel(now, before, alternative="greater").pvalue < LEVEL)
+    return paired_t(now, before).above > 1 - LEVEL

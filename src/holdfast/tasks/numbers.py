@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
+from holdfast.stats.ranks import average_ranks
 from holdfast.tasks.base import Batch, Measured
 from holdfast.tasks.text_classification import EncodedTexts, TextClassification
 
@@ -61,9 +62,7 @@ def number_metrics(truth: Floats, answers: Floats) -> dict[str, float]:
 
 def rank_correlation(truth: Floats, answers: Floats) -> float:
     """Spearman's ρ of two lists [n]; NaN where either does not vary."""
-    from scipy.stats import rankdata
-
-    first, second = rankdata(truth), rankdata(answers)
+    first, second = average_ranks(truth), average_ranks(answers)
     first, second = first - first.mean(), second - second.mean()
     size = float(np.sqrt((first**2).sum() * (second**2).sum()))
     return float((first * second).sum() / size) if size > 0 else float("nan")

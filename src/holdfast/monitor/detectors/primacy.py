@@ -12,6 +12,7 @@ from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.remedies import for_primacy
 from holdfast.monitor.sign import Sign, item
+from holdfast.stats.ranks import average_ranks
 
 CAUSE = "the rows seen first are fitted more than those seen later"
 EXPLAINS: tuple[Label, ...] = ("overfit", "memorizing", "underfit", "inconclusive")
@@ -44,9 +45,8 @@ def primacy(case: Case) -> Sign | None:
 def spearman(x: Floats, y: Floats, level: float = limits.RARE) -> tuple[float, float, float]:
     """ρ and its interval; NaN throughout where a side does not vary."""
     from scipy.special import ndtri
-    from scipy.stats import rankdata
 
-    ranks = rankdata(x), rankdata(y)
+    ranks = average_ranks(x), average_ranks(y)
     if min(np.ptp(r) for r in ranks) == 0:
         return math.nan, math.nan, math.nan
     rho = float(np.corrcoef(*ranks)[0, 1])
