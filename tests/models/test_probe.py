@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import threadpoolctl
+from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from holdfast.core.errors import ModelError
+from holdfast.models import logistic
 from holdfast.models.probe import GRID, choose_c, fit_probe, stratified_folds
 
 
@@ -130,3 +133,22 @@ def test_the_same_rows_give_the_same_probe() -> None:
 def test_rows_that_cannot_be_fitted_are_refused(x: Any, y: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         fit_probe(x, y, classes=2, seed=0)
+
+
+def test_small_products_are_left_to_one_thread_and_the_others_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used: list[set[int]] = []
+
+    def count(*given: Any, **named: Any) -> Any:
+        blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+        used.append({pool["num_threads"] for pool in blas})
+        return minimize(*given, **named)
+
+    x, y = blobs(60, 3, 4)
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        monkeypatch.setattr("scipy.optimize.minimize", count)
+        fit_probe(x, y, classes=3, seed=0, c=1.0)
+        monkeypatch.setattr(logistic, "ONE_THREAD", 10)
+        fit_probe(x, y, classes=3, seed=0, c=1.0)
+    assert used == [{1}, {2}]

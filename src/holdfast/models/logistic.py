@@ -8,7 +8,10 @@ and its checks at every fit, which take most of the time of one this small.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +21,9 @@ from holdfast.core.records import Floats, Ints
 Array = npt.NDArray[np.float64]
 # Of the relative fall of the loss in one step, in units of float64's resolution.
 RESOLUTION = 64.0
+# Products of this many numbers and fewer are left to one thread: waiting for a second one took up
+# to thirty times as long as they do where another process had its core.
+ONE_THREAD = 1 << 22
 
 
 def fit_softmax(
@@ -46,7 +52,7 @@ def fit_softmax(
         slope = np.column_stack([gap.T @ x + weight / c, gap.sum(axis=0)])
         return float(loss) / n, slope.reshape(-1) / n
 
-    return _lowest(value, first, tolerance, steps)
+    return _lowest(value, first, tolerance, steps, x.size)
 
 
 def fit_sigmoids(
@@ -66,7 +72,7 @@ def fit_sigmoids(
         slope = np.column_stack([gap.T @ x + weight / c, gap.sum(axis=0)])
         return float(loss) / n, slope.reshape(-1) / n
 
-    return _lowest(value, first, tolerance, steps)
+    return _lowest(value, first, tolerance, steps, x.size)
 
 
 def first_softmax(x: Array, y: Ints) -> Array:
@@ -103,12 +109,31 @@ def _sigmoid_losses(logits: Array, y: Array) -> Array:
 
 
 def _lowest(
-    value: Callable[[Array], tuple[float, Array]], first: Array, tolerance: float, steps: int
-) -> Array:
+    value: Callable[[Array], tuple[float, Array]], first: Array, tolerance: float, steps: int,
+    size: int,
+) -> Array:  # fmt: skip
     from scipy.optimize import minimize
 
-    found = minimize(
-        value, first.reshape(-1), jac=True, method="L-BFGS-B",
-        options={"maxiter": steps, "gtol": tolerance, "ftol": RESOLUTION * np.finfo(float).eps},
-    )  # fmt: skip
+    with _threads_for(size):
+        found = minimize(
+            value, first.reshape(-1), jac=True, method="L-BFGS-B",
+            options={"maxiter": steps, "gtol": tolerance, "ftol": RESOLUTION * np.finfo(float).eps},
+        )  # fmt: skip
     return np.asarray(found.x.reshape(first.shape))
+
+
+def _threads_for(size: int) -> AbstractContextManager[Any]:
+    """Inside, NumPy multiplies with as many threads as pay for ``size`` numbers."""
+    if size > ONE_THREAD:
+        return nullcontext()
+    limited: AbstractContextManager[Any] = _pools().limit(limits=1, user_api="blas")
+    return limited
+
+
+@functools.cache
+def _pools() -> Any:
+    """NumPy's and SciPy's own products; looking for them takes milliseconds."""
+    import scipy.linalg  # noqa: F401 (loads them)
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
