@@ -50,11 +50,12 @@ class Guard:
     ----------
     learning : looks' steps to the learning planned by then, Σ rate over steps (a look that is not
         in it is an extra one); the last is that of the whole plan.
+    costs : of the errors; ``None``: no run is stopped because there is nothing to gain.
     start_step : looks up to this step decide nothing (a first phase that prepares the next).
     """
 
     def __init__(
-        self, learning: dict[int, float], costs: Costs, patience: int | None,
+        self, learning: dict[int, float], costs: Costs | None, patience: int | None,
         criterion: Callable[[Snapshot], float], start_step: int = 0,
     ) -> None:  # fmt: skip
         self._steps = sorted(learning)
@@ -74,19 +75,20 @@ class Guard:
 
     def _nothing_to_gain(self, history: Sequence[Snapshot]) -> tuple[Action, ...]:
         looks = [s for s in history if s.step >= self._start]
-        if len(looks) < 2 or not history[-1].valid_losses.size:
+        costs = self._costs
+        if costs is None or len(looks) < 2 or not history[-1].valid_losses.size:
             return ()
         losses, _ = validation_losses(looks)
         learnt = np.interp([s.step for s in looks], self._steps, self._learnt)
         learnt, whole = learnt - learnt[0], self._learnt[-1] - learnt[0]
         best = float(losses.mean(axis=0).min())
-        worth = self._costs.worth * best
-        seen = outlook(losses, learnt, min(whole, (1 + self._costs.ahead) * learnt[-1]), worth)
-        if whole <= learnt[-1] or not seen.chance < self._costs.chance:
+        worth = costs.worth * best
+        seen = outlook(losses, learnt, min(whole, (1 + costs.ahead) * learnt[-1]), worth)
+        if whole <= learnt[-1] or not seen.chance < costs.chance:
             return ()
         return (Action(
             "Stop", f"the chance that more training lowers the validation loss by another "
-            f"{worth:.2g} is {seen.chance:.0%}, below {self._costs.chance:.0%}",
+            f"{worth:.2g} is {seen.chance:.0%}, below {costs.chance:.0%}",
             {"gain": seen.gain, "error": seen.error, "chance": seen.chance},
         ),)  # fmt: skip
 

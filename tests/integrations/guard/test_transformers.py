@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,26 @@ def test_it_stops_and_restores_the_best_state_without_a_checkpoint(
     kinds = {event["event"] for event in events}
     assert kinds == {"note", "snapshot", "verdict", "action"}
     assert [e["action"] for e in events if e["event"] == "action"] == ["Stop", "RollBack"]
+
+
+def test_without_patience_it_stops_on_a_verdict_and_never_for_want_of_gain(
+    trainer: Any, rows_of: Any, lines: list[str]
+) -> None:
+    guard = Guard(patience=None, say=lines.append)
+    made = trainer(
+        guard.callback(), train_dataset=rows_of(32, noise=0.5), num_train_epochs=5,
+        eval_dataset=rows_of(40, 1), learning_rate=1e-7,
+    )  # fmt: skip
+    made.train()
+    assert made.state.global_step == 5 * 4
+    advisor = guard._fresh_advisor()
+    assert advisor is not None
+    assert guard.verdict is not None
+    assert not advisor.decide(replace(guard.verdict, label="healthy"), guard.history)
+    for label in ("overfit", "diverging"):
+        (stop,) = advisor.decide(replace(guard.verdict, label=label), guard.history)
+        assert stop.action == "Stop"
+        assert stop.because.startswith(f"{label}: ")
 
 
 def numbers(snapshot: Snapshot) -> Any:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from holdfast.control import guard as stopping
 from holdfast.control.choice import newest_unless_worse
-from holdfast.control.patience import Patience
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.events import Advisor
 from holdfast.core.records import Decision, Snapshot, Verdict
@@ -64,7 +64,7 @@ class Guard:
     ----------
     policy : ``"stop"`` stops the run and restores its best state; ``"off"`` only observes.
     patience : evaluation points without improvement of the (refined) validation loss after which
-        the run stops; ``None``: it stops when it diverges and else never.
+        the run stops; ``None``: it stops when it diverges or overfits and else never.
     hold_out : share of the training rows to evaluate on where the trainer has no evaluation rows,
         in (0, 1); exact copies stay on one side. Without it such a trainer is refused.
     probe_rows : rows of the train probe; by default as many as there are evaluation rows, at most
@@ -73,7 +73,7 @@ class Guard:
     folder : where its files go; by default ``holdfast`` in the trainer's output folder, with a
         number where that is taken.
     seed : of the train probe and of rows held out.
-    advisor : decides in the place of ``patience``; see ``holdfast.core.events.Advisor``.
+    advisor : decides in the place of all that; see ``holdfast.core.events.Advisor``.
     choose : a history to the position of the state to keep, in the place of
         ``newest_unless_worse``; it must give the newest or the one that it gave before.
     say : hears the changes of verdict and the guard's decisions, a line each; by default they go
@@ -204,7 +204,11 @@ class Guard:
         if self.policy == "off":
             return None
         if self._advisor is None:
-            return Patience(self._patience, lambda s: s.refined_loss + 1e-6 * s.valid_loss)
+            # Foreign trainers begin with random heads and warm-ups: what their first looks say of
+            # the gain to come was never measured, so no run is stopped for want of it.
+            return stopping.Guard(
+                {}, None, self._patience, lambda s: s.refined_loss + 1e-6 * s.valid_loss
+            )
         self._advisor.load_state_dict(copy.deepcopy(self._fresh))
         return self._advisor
 
