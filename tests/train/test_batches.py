@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,20 +11,30 @@ from hypothesis import strategies as st
 
 from holdfast.train.batches import (
     class_batch,
+    epoch_batches,
     first_seen,
     parts_by_length,
     probe_positions,
     shard,
-    window_batches,
 )
+from holdfast.train.plan import Phase
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=300)
 
 
+def shape(sampler: Any = "windows", batch: int = 16, name: str = "finetune") -> Phase:
+    return Phase(name, "task", "train", sampler, 10, batch, 1e-3, 1e-3)
+
+
 @settings(deadline=None, max_examples=100)
-@given(LENGTHS, st.integers(1, 40), st.integers(0, 99), st.integers(0, 5))
-def test_an_epoch_holds_every_row_once(lengths, batch: int, seed: int, epoch: int) -> None:
-    batches = window_batches(np.array(lengths), batch, seed, "finetune", epoch)
+@given(
+    LENGTHS, st.integers(1, 40), st.integers(0, 99), st.integers(0, 5),
+    st.sampled_from(["windows", "shuffled"]),
+)  # fmt: skip
+def test_an_epoch_holds_every_row_once(
+    lengths, batch: int, seed: int, epoch: int, sampler: str
+) -> None:
+    batches = epoch_batches(np.array(lengths), shape(sampler, batch), seed, epoch)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
     assert len(batches) == -(-len(lengths) // batch)
     assert sum(len(rows) < batch for rows in batches) <= 1
@@ -31,14 +43,14 @@ def test_an_epoch_holds_every_row_once(lengths, batch: int, seed: int, epoch: in
 def test_batches_depend_on_seed_phase_and_epoch_and_on_nothing_else() -> None:
     lengths = np.random.default_rng(0).integers(1, 50, 200)
 
-    def flat(*arguments: object) -> list[int]:
-        return np.concatenate(window_batches(lengths, 16, *arguments)).tolist()  # type: ignore[arg-type]
+    def flat(name: str, seed: int, epoch: int) -> list[int]:
+        return np.concatenate(epoch_batches(lengths, shape(name=name), seed, epoch)).tolist()
 
     np.random.default_rng(1).random(5)
-    first = flat(0, "finetune", 0)
-    assert flat(0, "finetune", 0) == first
+    first = flat("finetune", 0, 0)
+    assert flat("finetune", 0, 0) == first
     assert all(flat(*other) != first for other in
-               [(1, "finetune", 0), (0, "other", 0), (0, "finetune", 1)])  # fmt: skip
+               [("finetune", 1, 0), ("other", 0, 0), ("finetune", 0, 1)])  # fmt: skip
 
 
 def padding(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
@@ -48,7 +60,7 @@ def padding(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
 
 def test_rows_of_like_length_travel_together_but_the_epoch_is_not_sorted() -> None:
     lengths = np.random.default_rng(0).geometric(0.05, 3200)
-    batches = window_batches(lengths, 16, 0, "finetune", 0)
+    batches = epoch_batches(lengths, shape(), 0, 0)
     random = np.array_split(np.random.default_rng(1).permutation(3200), 200)
     assert padding(lengths, batches) < 1.25 < padding(lengths, random)
     means = np.array([lengths[rows].mean() for rows in batches])
@@ -114,6 +126,17 @@ def test_the_probe_is_a_fixed_sample_in_rising_order() -> None:
     assert probe_positions(np.arange(5), 100, 0).tolist() == [0, 1, 2, 3, 4]
 
 
+def test_shuffled_batches_have_the_lengths_of_chance() -> None:
+    """Else an update of short rows, a mean over few tokens, gives each of them more weight."""
+    lengths = np.random.default_rng(0).geometric(0.05, 3200)
+    tokens = np.array(
+        [lengths[rows].sum() for rows in epoch_batches(lengths, shape("shuffled"), 0, 0)]
+    )
+    assert tokens.std() == pytest.approx(4 * lengths.std(), rel=0.15)
+    alike = np.array([lengths[rows].sum() for rows in epoch_batches(lengths, shape(), 0, 0)])
+    assert alike.std() > 3 * tokens.std()
+
+
 def test_first_seen_is_what_walking_the_batches_finds(phase) -> None:
     """Against the batches themselves, step by step, over a phase by class and one by windows."""
     rng = np.random.default_rng(0)
@@ -127,7 +150,7 @@ def test_first_seen_is_what_walking_the_batches_finds(phase) -> None:
         step += 1
         for row in class_batch(labels, 8, 8, 0, k):
             expected[row] = step if expected[row] < 0 else expected[row]
-    for rows in [r for e in range(3) for r in window_batches(lengths, 8, 0, "finetune", e)][:30]:
+    for rows in [r for e in range(3) for r in epoch_batches(lengths, phases[1], 0, e)][:30]:
         step += 1
         for row in rows:
             expected[row] = step if expected[row] < 0 else expected[row]

@@ -76,6 +76,9 @@ REGIONS = {"small": (1e-5, 1e-3), "base": (3e-6, 3e-4), "large": (1e-6, 1e-4),
            "small decoder": (1e-5, 3e-3), "base decoder": (5e-6, 1e-3),
            "large decoder": (1e-6, 2e-4)}  # fmt: skip
 CONTRAST_STEPS = 50
+# Tasks whose updates are means over tokens.
+WRITING = ("seq2seq", "causal-lm")
+PART_ROWS = 4
 EPOCHS_WITHOUT_CONTRAST = 20.0
 CONTRAST = {"batch_size": 32, "temperature": 0.1, "classes": 8}
 
@@ -221,10 +224,12 @@ def _contrast_phase(recipe: Recipe, row_budget: float, share: float) -> Phase | 
 
 
 def _finetune_phase(recipe: Recipe, steps: int) -> Phase:
-    train = recipe.train
+    train, writes = recipe.train, recipe.task in WRITING
     rate = filled(train.learning_rate)
     return Phase(
-        name="finetune", loss="task", head="train", sampler="windows", steps=steps,
+        name="finetune", loss="task", head="train", steps=steps,
+        sampler="shuffled" if writes else "windows",
+        part_rows=PART_ROWS if writes and not train.pack else None,
         batch_size=filled(train.batch_size), accumulate=train.accumulate,
         learning_rate=rate, head_learning_rate=rate, optimizer=filled(train.optimizer),
         schedule=filled(train.schedule), warmup=train.warmup or 0.0,

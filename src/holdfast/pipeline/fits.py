@@ -147,12 +147,12 @@ def changes(
     network: Any, task: Any, examples: Any, phases: tuple[Phase, ...], precision: str, need: Need
 ) -> Iterator[Change]:
     """What could be done, the least costly first, each with its effect."""
-    size, accumulate = phases[-1].batch_size, phases[-1].accumulate
+    size, together = _at_once(phases[-1]), phases[-1].rows_per_step
     for times in (2**k for k in range(1, size.bit_length() + 1)):
         piece = -(-size // times)
         if piece < -(-size // (times // 2)):
             yield Change(
-                (f"train.batch_size={piece}", f"train.accumulate={times * accumulate}"),
+                (f"train.batch_size={piece}", f"train.accumulate={-(-together // piece)}"),
                 partial(_less, share=piece / size),
             )
     share = _checkpointed_share(
@@ -258,7 +258,12 @@ def _container_free() -> list[float]:
 
 def _held(phases: tuple[Phase, ...]) -> int:
     """Rows whose activations are there at once."""
-    return max(phase.batch_size for phase in phases)
+    return max(map(_at_once, phases))
+
+
+def _at_once(phase: Phase) -> int:
+    most = None if _on_gpu() else phase.part_rows
+    return phase.batch_size if most is None else min(most, phase.batch_size)
 
 
 def _resident() -> float:

@@ -17,20 +17,25 @@ from holdfast.core.seeds import generator
 if TYPE_CHECKING:
     from holdfast.train.plan import Phase
 
-WINDOW_BATCHES = 16
+# Batches whose rows are sorted by length together, by sampler.
+WINDOW = {"windows": 16, "shuffled": 1}
 
 
-def window_batches(lengths: Ints, batch: int, seed: int, phase: str, epoch: int) -> list[Ints]:
-    """One epoch in batches of like length, in a random order.
+def epoch_batches(lengths: Ints, phase: Phase, seed: int, epoch: int) -> list[Ints]:
+    """One epoch of a phase in batches, in a random order: every row exactly once; one batch may be
+    smaller.
 
-    The rows are shuffled, cut into windows of 16 batches, sorted by length inside each window,
-    cut into batches, and the batches of the whole epoch shuffled. Sorting the whole epoch would
-    save a little more padding but make long rows travel together each time, with loss spikes.
-    Every row occurs exactly once; one batch may be smaller.
+    The rows are shuffled. ``windows`` sorts each 16 batches of them by length, so that a batch
+    holds rows of like length, with little padding. Sorting the whole epoch would save a little
+    more but make long rows travel together each time, with loss spikes. ``shuffled`` leaves rows
+    of any length together: where an update is a mean over tokens, one of short rows gives each of
+    its tokens more weight, and after windows the loss of the tokens of long answers was 0.15 nats
+    higher (instructions, 1,000 rows).
     """
-    rng = generator(seed, "batches", phase, epoch)
+    batch = phase.rows_per_step
+    rng = generator(seed, "batches", phase.name, epoch)
     order = rng.permutation(len(lengths))
-    window = WINDOW_BATCHES * batch
+    window = WINDOW[phase.sampler] * batch
     batches: list[Ints] = []
     for start in range(0, len(order), window):
         rows = order[start : start + window]
@@ -82,7 +87,7 @@ def _early_batches(phase: Phase, lengths: Ints, labels: Ints | None, seed: int) 
         size, most = phase.batch_size, phase.classes_per_batch
         yield from (class_batch(labels, size, most, seed, k) for k in range(phase.steps))
         return
-    yield from window_batches(lengths, phase.rows_per_step, seed, phase.name, 0)[: phase.steps]
+    yield from epoch_batches(lengths, phase, seed, 0)[: phase.steps]
 
 
 def parts_by_length(rows: Ints, lengths: Ints, parts: int) -> list[Ints]:

@@ -20,15 +20,17 @@ class Phase:
 
     ``steps`` updates of ``batch_size × accumulate`` rows. ``head`` says whether the last layer
     learns by gradient (``train``) or is refitted to the features at each evaluation point
-    (``refit``). ``sampler`` is ``windows`` (each row once an epoch, like lengths together) or
-    ``classes`` (several rows of several classes, for contrast; ``classes_per_batch`` at most).
+    (``refit``). ``sampler`` is ``windows`` (each row once an epoch, like lengths together),
+    ``shuffled`` (each row once an epoch, any lengths together) or ``classes`` (several rows of
+    several classes, for contrast; ``classes_per_batch`` at most). ``part_rows``: a processor
+    computes a step in pieces of at most so many rows of like length.
     ``learning_rate`` is the backbone's, ``head_learning_rate`` the head's.
     """
 
     name: str
     loss: Literal["task", "contrast"]
     head: Literal["train", "refit"]
-    sampler: Literal["windows", "classes"]
+    sampler: Literal["windows", "shuffled", "classes"]
     steps: int
     batch_size: int
     learning_rate: float
@@ -43,6 +45,7 @@ class Phase:
     label_smoothing: float = 0.0
     temperature: float = 0.1
     classes_per_batch: int = 8
+    part_rows: int | None = None
 
     @property
     def rows_per_step(self) -> int:

@@ -10,7 +10,7 @@ import torch
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Ints
 from holdfast.models.prefix import train_mode
-from holdfast.train.batches import class_batch, parts_by_length, shard, window_batches
+from holdfast.train.batches import class_batch, epoch_batches, parts_by_length, shard
 from holdfast.train.examples import seen_of
 from holdfast.train.memory import in_less_memory, pieces
 from holdfast.train.prefix_cache import entered
@@ -84,7 +84,12 @@ def _gradients(run: Run, rows: Ints, weight: float) -> float:
 
 
 def _micro_batches(run: Run, rows: Ints) -> list[Ints]:
-    return parts_by_length(rows, run.job.train.lengths, pieces(run)) if len(rows) else []
+    """The pieces that a step's rows are computed in. A processor takes hardly longer for many small
+    batches than for a large one, so there padding is what costs; a GPU is the other way round."""
+    count, most = pieces(run), run.phase.part_rows
+    if most is not None and run.job.accelerator.device.type == "cpu":
+        count = max(count, math.ceil(len(rows) / most))
+    return parts_by_length(rows, run.job.train.lengths, count) if len(rows) else []
 
 
 def _losses(run: Run, rows: Ints) -> torch.Tensor:
@@ -157,8 +162,6 @@ def _epoch(run: Run, epoch: int) -> list[Ints]:
     """The batches of an epoch of the present phase; the last one asked for is kept."""
     key = (run.phase_index, epoch)
     if run.epoch_batches is None or run.epoch_batches[0] != key:
-        batches = window_batches(
-            run.job.train.lengths, run.phase.rows_per_step, run.plan.seed, run.phase.name, epoch
-        )
+        batches = epoch_batches(run.job.train.lengths, run.phase, run.plan.seed, epoch)
         run.epoch_batches = (key, batches)
     return run.epoch_batches[1]
