@@ -132,7 +132,7 @@ def _packing(loaded: LoadedCausal, recipe: Recipe) -> tuple[Decision, ...]:
     if not keeps_apart(loaded.network):
         raise RecipeError(
             "train.pack", f"cannot be used with {loaded.facts['architecture']}: examples on one "
-            "line would read each other", True, "Leave it out: rows of like length share a batch.",
+            "line would read each other", True, "Leave it out.",
         )  # fmt: skip
     because = "set by you; asked of the model: an example on a shared line sees itself alone"
     return (Decision("packing", "on", because),)
