@@ -95,3 +95,28 @@ def test_the_faster_products_are_chosen_with_the_measured_gain(
     assert choice.matmul == chosen
     because = next(d.because for d in choice.decisions if d.what == "train.matmul")
     assert (f"{gain:.1f}" in because) == (gain > 0)
+
+
+def half_of_the_smallest_normal() -> float:
+    return float(torch.tensor(torch.finfo(torch.float32).tiny).mul(0.5))
+
+
+def test_subnormal_results_are_0_inside_and_as_before_outside() -> None:
+    assert half_of_the_smallest_normal() > 0
+    with machine.flushed_subnormals():
+        assert half_of_the_smallest_normal() == 0
+        with machine.flushed_subnormals():
+            pass
+        assert half_of_the_smallest_normal() == 0
+        told = choose_machine(1, "float32").decisions
+    assert half_of_the_smallest_normal() > 0
+    named = "numbers nearer to 0 than 1.2e-38"
+    on_processor = machine.device_kind() == "cpu"
+    assert any(decision.what == named for decision in told) == on_processor
+    assert all(d.what != named for d in choose_machine(1, "float32").decisions)
+
+
+def test_they_are_what_they_were_after_an_error() -> None:
+    with pytest.raises(ValueError, match="inside"), machine.flushed_subnormals():
+        raise ValueError("inside")
+    assert half_of_the_smallest_normal() > 0

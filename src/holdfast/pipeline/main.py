@@ -41,6 +41,7 @@ from holdfast.report.card import write_card
 from holdfast.report.page import write_report
 from holdfast.train.checkpoint import LEAST_SECONDS
 from holdfast.train.loop import Fitted, fit, memory_errors
+from holdfast.train.machine import flushed_subnormals
 from holdfast.train.run import Job
 from holdfast.train.signals import terminate_like_interrupt
 
@@ -59,7 +60,7 @@ def train(
     """
     if resume and is_finished(run):
         return _read_result(run)
-    with terminate_like_interrupt(), claimed(run, resume):
+    with terminate_like_interrupt(), claimed(run, resume), flushed_subnormals():
         try:
             return _train(recipe, run, resume, listeners, tell, checkpoint_every_s)
         except KeyboardInterrupt:

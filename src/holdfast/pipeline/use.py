@@ -10,12 +10,14 @@ from holdfast.core.errors import RecipeError
 from holdfast.pipeline.folder import RECIPE, need_run
 from holdfast.pipeline.kinds import kind_of
 from holdfast.recipe import read_recipe
+from holdfast.train.machine import flushed_subnormals
 
 
 def evaluate(run: Path, data: str) -> dict[str, Any]:
     """A ``test`` block for the labelled rows of ``data``, scored by the saved model of ``run``."""
     need_run(run)
-    return kind_of(read_recipe(run / RECIPE).task).evaluate(run, data)
+    with flushed_subnormals():
+        return kind_of(read_recipe(run / RECIPE).task).evaluate(run, data)
 
 
 def predict_lines(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
@@ -31,4 +33,5 @@ def predict_lines(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
             "holdfast predict", "averages only runs of the same task", tasks,
             "Give runs that were trained alike.",
         )  # fmt: skip
-    return kind_of(tasks[0]).predict(runs, data)
+    with flushed_subnormals():
+        return kind_of(tasks[0]).predict(runs, data)
