@@ -13,10 +13,10 @@
   training would first unlearn: it is not the start (`methods.probe_first=false`); Trainer
 
 600 training, 100 validation and 200 test rows (pictures: 1,000, 100 and 300), batches of 16, the
-same epochs, rate, precision and starting weights; the rest is each side's default, the trainers evaluating once an epoch. No
-side generates text. Examples per second are rows forward and backward ÷ `train_s` (Holdfast: from
-the loaded model to the restored best state; Trainer: the wall time of `train()`, its rows tokenised
-or decoded before). On a machine that others use too the wall time is also theirs, so the same is
+same epochs, rate, precision and starting weights; the rest is each side's default, the trainers
+evaluating once an epoch. No side generates text. Examples per second are rows forward and backward
+÷ `train_s` (Holdfast: from the loaded model to the restored best state; Trainer: the wall time of
+`train()`, its rows tokenised or decoded before). On a machine that others use too the wall time is also theirs, so the same is
 reported per second of the processor time of that stretch. The test loss is that of the saved model,
 computed for every arm by the same script, in nats a target token (pictures: a picture). Memory is
 the peak of the whole process, which scores its test rows and, with Holdfast, the untuned model on
@@ -164,8 +164,9 @@ def report(todo: Sequence[Cell], results: Sequence[Any], threads: int) -> str:
              for line in targets(job, *pair, done)]  # fmt: skip
     return "\n\n".join([
         "## Against the trainers, task by task",
-        "600 training rows (pictures: 1,000), batches of 16, float32; mean ± standard deviation over runs; ratios "
-        "and differences over pairs of runs on the same rows, with 95 % intervals.",
+        "600 training rows (pictures: 1,000), batches of 16, float32; mean ± standard deviation "
+        "over runs; ratios and differences over pairs of runs on the same rows, with 95 % "
+        "intervals.",
         by_job(done), "\n".join(lines),
         foot("python benchmarks/vs_trainer_tasks.py", len(todo), done, threads),
     ])  # fmt: skip
