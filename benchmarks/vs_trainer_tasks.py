@@ -16,11 +16,11 @@
 same epochs, rate, precision and starting weights; the rest is each side's default, the trainers
 evaluating once an epoch. No side generates text. Examples per second are rows forward and backward
 ÷ `train_s` (Holdfast: from the loaded model to the restored best state; Trainer: the wall time of
-`train()`, its rows tokenised or decoded before). On a machine that others use too the wall time is also theirs, so the same is
-reported per second of the processor time of that stretch. The test loss is that of the saved model,
-computed for every arm by the same script, in nats a target token (pictures: a picture). Memory is
-the peak of the whole process, which scores its test rows and, with Holdfast, the untuned model on
-them.
+`train()`, its rows tokenised or decoded before). On a machine that others use too the wall time is
+also theirs, so the same is reported per second of the processor time of that stretch. The test loss
+is that of the saved model, computed for every arm by the same script, in nats a target token
+(pictures: a picture). Memory is the peak of the whole process, which scores its test rows and, with
+Holdfast, the untuned model on them.
 """
 
 from __future__ import annotations
