@@ -150,13 +150,7 @@ def _named(folder: Path, rows: Mapping[str, Sequence[Row]], names: Mapping[str, 
         lines = (json.dumps({key: row[key] for key in names.values()}) for row in rows[side])
         path.write_text("\n".join(lines), encoding="utf-8")
         data["path" if side == "train" else side] = str(path)
-    return Made(data, [{key: _bare(row[name]) for key, name in names.items()}
-                       for row in rows["test"]])  # fmt: skip
-
-
-def _bare(value: Any) -> Any:
-    """Holdfast reads a text without the white space around it."""
-    return value.strip() if isinstance(value, str) else value
+    return Made(data, [{key: row[name] for key, name in names.items()} for row in rows["test"]])
 
 
 def _drawn(rows: Sequence[Any], count: int) -> list[Any]:
