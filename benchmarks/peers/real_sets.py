@@ -150,7 +150,13 @@ def _named(folder: Path, rows: Mapping[str, Sequence[Row]], names: Mapping[str, 
         lines = (json.dumps({key: row[key] for key in names.values()}) for row in rows[side])
         path.write_text("\n".join(lines), encoding="utf-8")
         data["path" if side == "train" else side] = str(path)
-    return Made(data, [{key: row[name] for key, name in names.items()} for row in rows["test"]])
+    return Made(data, [{key: _read(key, row[name]) for key, name in names.items()}
+                       for row in rows["test"]])  # fmt: skip
+
+
+def _read(key: str, value: Any) -> Any:
+    """Holdfast reads a target without the white space around it, and other texts as they are."""
+    return value.strip() if key == "target" else value
 
 
 def _drawn(rows: Sequence[Any], count: int) -> list[Any]:
