@@ -7,6 +7,10 @@
 | nothing to gain | a further gain worth having is unlikely | ``control.worth``, ``.chance`` |
 | patience | the criterion has not improved at so many looks running | ``train.patience`` |
 
+A run that begins as a fitted linear probe may first lose ground while its rate is high, and win it
+back, and more, as the rate falls. So while its best look is still its first one, neither a rise nor
+a poor outlook stops it before three fifths of its planned steps.
+
 Siblings: ``Patience`` alone counts looks and asks nothing about their noise.
 """
 
@@ -24,6 +28,8 @@ from holdfast.core.records import Action, Floats, Snapshot, Verdict
 from holdfast.monitor.evidence import validation_losses
 
 STOPPING = ("diverging", "overfit")
+# Of the planned steps: a linear schedule's rate is then below half of its peak, a cosine's a third.
+SETTLED = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +71,21 @@ class Guard:
         self._patience = Patience(patience, criterion, start_step)
 
     def decide(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[Action, ...]:
-        if verdict.label in STOPPING and self._may_stop(verdict, history[-1].step):
+        if verdict.label in STOPPING and self._may_stop(verdict, history):
             return (Action("Stop", f"{verdict.label}: {verdict.because}"),)
         waited = self._patience.decide(verdict, history)
         return waited or self._nothing_to_gain(history)
 
-    def _may_stop(self, verdict: Verdict, step: int) -> bool:
-        return verdict.label == "diverging" or step > self._start
+    def _may_stop(self, verdict: Verdict, history: Sequence[Snapshot]) -> bool:
+        if verdict.label == "diverging":
+            return True
+        return history[-1].step > self._start and not self._still_settling(history)
+
+    def _still_settling(self, history: Sequence[Snapshot]) -> bool:
+        if not self._steps or history[-1].step >= SETTLED * self._steps[-1]:
+            return False
+        losses, _ = validation_losses(history)
+        return bool(losses.size) and int(losses.mean(axis=0).argmin()) == 0
 
     def _nothing_to_gain(self, history: Sequence[Snapshot]) -> tuple[Action, ...]:
         looks = [s for s in history if s.step >= self._start]
@@ -84,7 +98,7 @@ class Guard:
         best = float(losses.mean(axis=0).min())
         worth = costs.worth * best
         seen = outlook(losses, learnt, min(whole, (1 + costs.ahead) * learnt[-1]), worth)
-        if whole <= learnt[-1] or not seen.chance < costs.chance:
+        if whole <= learnt[-1] or not seen.chance < costs.chance or self._still_settling(history):
             return ()
         return (Action(
             "Stop", f"the chance that more training lowers the validation loss by another "
