@@ -9,7 +9,8 @@
 
 A run that begins as a fitted linear probe may first lose ground while its rate is high, and win it
 back, and more, as the rate falls. So while its best look is still its first one, neither a rise nor
-a poor outlook stops it before three fifths of its planned steps.
+a poor outlook stops it before three fifths of its planned steps, and the outlook is that of the
+looks since.
 
 Siblings: ``Patience`` alone counts looks and asks nothing about their noise.
 """
@@ -85,7 +86,7 @@ class Guard:
         if not self._steps or history[-1].step >= SETTLED * self._steps[-1]:
             return False
         losses, _ = validation_losses(history)
-        return bool(losses.size) and int(losses.mean(axis=0).argmin()) == 0
+        return bool(losses.size) and _best(losses) == 0
 
     def _nothing_to_gain(self, history: Sequence[Snapshot]) -> tuple[Action, ...]:
         looks = [s for s in history if s.step >= self._start]
@@ -95,8 +96,9 @@ class Guard:
         losses, _ = validation_losses(looks)
         learnt = np.interp([s.step for s in looks], self._steps, self._learnt)
         learnt, whole = learnt - learnt[0], self._learnt[-1] - learnt[0]
-        best = float(losses.mean(axis=0).min())
-        worth = costs.worth * best
+        worth = costs.worth * float(losses.mean(axis=0).min())
+        since = int(_best(losses) == 0)
+        losses, learnt = losses[:, since:], learnt[since:]
         seen = outlook(losses, learnt, min(whole, (1 + costs.ahead) * learnt[-1]), worth)
         if whole <= learnt[-1] or not seen.chance < costs.chance or self._still_settling(history):
             return ()
@@ -111,6 +113,10 @@ class Guard:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._patience.load_state_dict(state)
+
+
+def _best(losses: Floats) -> int:
+    return int(losses.mean(axis=0).argmin())
 
 
 def planned_learning(steps: Sequence[int], rates: Floats) -> dict[int, float]:
