@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -120,3 +121,13 @@ def test_they_are_what_they_were_after_an_error() -> None:
     with pytest.raises(ValueError, match="inside"), machine.flushed_subnormals():
         raise ValueError("inside")
     assert half_of_the_smallest_normal() > 0
+
+
+@pytest.mark.parametrize("one_size", [True, False])
+def test_kernels_are_few_where_batches_have_many_shapes(monkeypatch, one_size: bool) -> None:
+    for name in machine.KERNEL_CACHES:
+        monkeypatch.setenv(name, "1")
+        monkeypatch.delenv(name)
+    choose_machine(1, "float32", "default", one_size=one_size)
+    kept = [os.environ.get(name) for name in machine.KERNEL_CACHES]
+    assert kept == [None if one_size else machine.KERNELS_KEPT] * 2

@@ -52,8 +52,7 @@ if TYPE_CHECKING:
 def make_ready(recipe: Recipe, splits: Splits, run: Path | None = None) -> Ready:
     """Load the model, let the machine and the table of defaults decide, encode, and plan."""
     recipe, _ = with_task(recipe)
-    kind, wanted = kind_of(recipe.task), recipe.train
-    machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul)
+    kind, machine = kind_of(recipe.task), _machine(recipe)
     recipe = settle_quantize(recipe)
     loaded = with_adapter(kind.load(recipe, splits.train.table), recipe)
     compute_in(loaded.network, machine.precision)
@@ -83,6 +82,11 @@ def make_ready(recipe: Recipe, splits: Splits, run: Path | None = None) -> Ready
                    *attention, size, memory, points, *_told(recipe, watch, train, plan)),
         findings=(*unusual(recipe, total, line), *oversized, *tight, *kind.notices(train, loaded)),
     )  # fmt: skip
+
+
+def _machine(recipe: Recipe) -> MachineChoice:
+    wanted, pictures = recipe.train, recipe.task == "image-classification"
+    return choose_machine(wanted.threads, wanted.precision, wanted.matmul, one_size=pictures)
 
 
 def _resolved(

@@ -15,7 +15,8 @@ from holdfast.core.records import Decision
 PROBE_SECONDS = 0.25
 # oneDNN and its wrapper keep a compiled kernel with its scratch memory for every shape they meet,
 # and rows of many lengths make many shapes: at the default of 1,024 this took 300 MB of a run on
-# 400 rows, at 16 nothing was slower.
+# 400 rows, at 16 nothing was slower. Pictures have one size, and a convolutional net many kernels,
+# each wanted again in every step: at 16 a step of a small ResNet took 1.6 times as long.
 KERNEL_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 KERNELS_KEPT = "16"
 
@@ -57,11 +58,14 @@ def _flushes() -> bool:
     return float(torch.tensor(2.0**-126, dtype=torch.float32).mul(0.5)) == 0
 
 
-def choose_machine(threads: int | None, precision: str, matmul: str = "auto") -> MachineChoice:
-    """Fill in what the recipe leaves open. Sets PyTorch's thread count."""
+def choose_machine(
+    threads: int | None, precision: str, matmul: str = "auto", *, one_size: bool = False
+) -> MachineChoice:
+    """Fill in what the recipe leaves open. Sets PyTorch's thread count. ``one_size`` says that all
+    batches have the same shape."""
     import torch
 
-    for name in KERNEL_CACHES:
+    for name in KERNEL_CACHES if not one_size else ():
         os.environ.setdefault(name, KERNELS_KEPT)
     count, threads_because = _choose_threads(threads)
     torch.set_num_threads(count)
