@@ -45,11 +45,12 @@ class TaskParts:
 
 
 def summaries(model: Path, sizes: Sequence[int], seed: int) -> TaskParts:
-    """Dialogues and their summaries."""
+    """Dialogues and their summaries, without the white space around these, as Holdfast reads a
+    target."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    rows = [{"source": row["dialogue"], "target": row["summary"]}
+    rows = [{"source": row["dialogue"], "target": row["summary"].strip()}
             for row in _lines("samsum/train.jsonl.gz", 3 * sum(sizes) + 500)]  # fmt: skip
     raw = divided(rows, [row["source"] for row in rows], sizes, seed)
 
