@@ -47,6 +47,7 @@ def test_every_block_is_shell_or_python() -> None:
     assert TUTORIAL.read_text("utf-8").count("```") == 2 * len(blocks())
 
 
+@pytest.mark.timeout(900)  # seven commands; three minutes where other processes have the cores
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a page for people: `open` without `with`
 @pytest.mark.skipif(not has_command_line(), reason="needs the command line (holdfast.cli.main)")
 def test_the_tutorial_runs_from_top_to_bottom(
