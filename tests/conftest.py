@@ -125,7 +125,8 @@ def quick(tiny_model: Path) -> list[str]:
     """The settings of a run of a second: ``--set`` strings."""
     return [
         f"model.name={tiny_model}", "train.epochs=3", "train.precision=float32",
-        "train.threads=1", "train.learning_rate=1e-3", "methods.contrast.steps=3",
+        "train.threads=1", "train.matmul=default", "train.learning_rate=1e-3",
+        "methods.contrast.steps=3",
     ]  # fmt: skip
 
 

@@ -97,15 +97,16 @@ def use_onednn(network: nn.Module) -> int:
 
 
 def _seconds(*calls: Callable[[], Tensor]) -> list[float]:
-    """Seconds of one call of each, the quickest of those that fit into the probe's time. They take
-    turns, so that whoever else uses the core slows them all."""
+    """Processor seconds of one call of each, the quickest of those that fit into the probe's time.
+    They take turns, so that whoever else uses the core slows them all; the time in which another
+    process had it is not theirs."""
     best = [float("inf")] * len(calls)
     for call in calls:
         call()
     start = time.perf_counter()
     while time.perf_counter() - start < len(calls) * PROBE_SECONDS:
         for place, call in enumerate(calls):
-            before = time.perf_counter()
+            before = time.process_time()
             call()
-            best[place] = min(best[place], time.perf_counter() - before)
+            best[place] = min(best[place], time.process_time() - before)
     return best
