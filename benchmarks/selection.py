@@ -93,7 +93,7 @@ def child(folder: Path, every: bool) -> None:
     from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
     from holdfast.pipeline.main import load_and_divide
     from holdfast.recipe import override, read_recipe
-    from holdfast.train.loop import fit
+    from holdfast.training.loop import fit
 
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     recipe = override(read_recipe(folder / "recipe.yaml"), job["settings"])

@@ -16,9 +16,9 @@ from holdfast.methods.optimizers import build_optimizer
 from holdfast.methods.schedules import build_schedule
 from holdfast.monitor.judge import judge
 from holdfast.tasks.text_classification import EncodedTexts, TextClassification
-from holdfast.train.loop import fit
-from holdfast.train.plan import Phase, Plan, evaluation_points, steps_for
-from holdfast.train.run import Job
+from holdfast.training.loop import fit
+from holdfast.training.plan import Phase, Plan, evaluation_points, steps_for
+from holdfast.training.run import Job
 from recorded.runs import LOOKS, Pool, planted, seen
 from recorded.store import folder, write
 

@@ -15,7 +15,7 @@ from peers.rows import Parts
 
 from holdfast.core.seeds import generator
 from holdfast.models.layers import count_parameters
-from holdfast.train.loop import fit
+from holdfast.training.loop import fit
 from recorded.store import Cell, write
 
 LOOKS = 20
@@ -38,7 +38,7 @@ class Pool:
         self.looks.append((losses, kept if self._classifies else None))
 
     def batch_ready(self, run: Any) -> None:
-        from holdfast.train.step import rows_of_step
+        from holdfast.training.step import rows_of_step
 
         for row in rows_of_step(run):
             self.first_seen.setdefault(int(row), run.step)
@@ -136,7 +136,7 @@ def facts_of(ready: Any, fitted: Any, numbers: Mapping[str, Any]) -> dict[str, A
 
 def features_of(job: Any, ready: Any) -> dict[str, Any]:
     """What the untouched model's last layer would read, of training and validation rows."""
-    from holdfast.train.observe import Observer
+    from holdfast.training.observe import Observer
 
     observer = Observer(job.accelerator, job.task)
     return {
@@ -148,7 +148,7 @@ def features_of(job: Any, ready: Any) -> dict[str, Any]:
 
 
 def seen(job: Any, watch: Pool, pool: Any, ready: Any) -> dict[str, Any]:
-    from holdfast.train.batches import probe_positions
+    from holdfast.training.batches import probe_positions
 
     probe = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
     return {

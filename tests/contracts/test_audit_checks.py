@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import holdfast.audit.checks as room
-from holdfast.audit.checks import all_checks
+import holdfast.auditing.checks as room
+from holdfast.auditing.checks import all_checks
 from holdfast.data.memory import table_from_texts
 
 ALL = list(all_checks())

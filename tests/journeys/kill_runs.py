@@ -22,7 +22,7 @@ import holdfast.pipeline.kinds.seq2seq_score as seq2seq
 import holdfast.pipeline.kinds.text_classification as text_classification
 import holdfast.pipeline.main as main
 import holdfast.pipeline.scoring as scoring
-import holdfast.train.checkpoint as checkpoint
+import holdfast.training.checkpoint as checkpoint
 from holdfast.recipe import Recipe, override
 
 

@@ -18,7 +18,7 @@ import holdfast.core.files as files
 import holdfast.pipeline.kinds.text_classification as text_classification
 import holdfast.pipeline.main as pipeline
 import holdfast.pipeline.scoring as scoring
-import holdfast.train.step as step
+import holdfast.training.step as step
 
 
 def unfinished(run: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_full_disk_leaves_the_run_to_be_resumed(
     monkeypatch: pytest.MonkeyPatch, name: str,
 ) -> None:  # fmt: skip
     import holdfast.pipeline.outcome as outcome
-    import holdfast.train.checkpoint as checkpoint
+    import holdfast.training.checkpoint as checkpoint
 
     with monkeypatch.context() as patch:
         for module in (files, outcome, checkpoint):

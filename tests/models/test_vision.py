@@ -151,7 +151,7 @@ def test_half_the_layers_can_be_frozen_and_the_rest_learns(folder: Path) -> None
 def test_a_frozen_batch_norm_keeps_its_statistics_and_a_learning_one_moves_them(
     tmp_path: Path, pixels: torch.Tensor
 ) -> None:
-    from holdfast.train.run import running_statistics
+    from holdfast.training.run import running_statistics
 
     network = load_vision(str(VISION.tiny_vision(tmp_path / "m", "resnet")), CLASSES).network
     freeze(network, 2)

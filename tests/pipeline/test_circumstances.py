@@ -12,7 +12,7 @@ from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import Verdict
 from holdfast.models.probe_curve import ProbeCurve
 from holdfast.pipeline.circumstances import shares_of, with_probe, with_texts
-from holdfast.train.loop import Fitted
+from holdfast.training.loop import Fitted
 
 
 def test_counts_become_shares_of_the_texts() -> None:

@@ -21,8 +21,8 @@ from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 from holdfast.tasks.causal_lm import CausalLM, EncodedTokens
 from holdfast.tasks.text_classification import EncodedTexts, TextClassification
-from holdfast.train.plan import Phase, Plan
-from holdfast.train.prefix_probe import Entry
+from holdfast.training.plan import Phase, Plan
+from holdfast.training.prefix_probe import Entry
 
 FINETUNE = Phase("finetune", "task", "train", "windows", 50, 8, 1e-3, 1e-3)
 PLAN = Plan((FINETUNE,), (0, 25, 50), 12, 0)
@@ -30,7 +30,7 @@ PLAN = Plan((FINETUNE,), (0, 25, 50), 12, 0)
 
 @pytest.fixture(autouse=True)
 def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.train.prefix_probe.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("holdfast.training.prefix_probe.PROBE_SECONDS", 0.05)
 
 
 def rows(n: int) -> EncodedTexts:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from holdfast.data.table import Splits
     from holdfast.pipeline.ready import Ready
-    from holdfast.train.loop import Fitted
+    from holdfast.training.loop import Fitted
 
 TRAIN_SHARE = 0.82
 
@@ -68,7 +68,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises ``DataError`` (a ``ValueError`` as well) where ``holdfast train`` would exit with 2.
         """
         from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
-        from holdfast.train.loop import fit
+        from holdfast.training.loop import fit
 
         texts, labels = _texts(X), np.asarray(y)
         self.classes_ = np.unique(labels)

@@ -24,7 +24,7 @@ from holdfast.pipeline.rows import load_and_divide
 from holdfast.recipe import read_recipe
 from holdfast.report.page import write_report
 from holdfast.split.divide import divide
-from holdfast.train.observe import Observer
+from holdfast.training.observe import Observer
 
 SEEDS = 5
 PENALTY = 0.1

@@ -18,9 +18,9 @@ from holdfast.core.records import Finding, Ints, Snapshot, Verdict
 from holdfast.models.layers import count_parameters
 from holdfast.monitor.judge import judge
 from holdfast.pipeline.ready import Ready
-from holdfast.train.batches import first_seen, probe_positions
-from holdfast.train.loop import Fitted, verdict_line
-from holdfast.train.run import Job
+from holdfast.training.batches import first_seen, probe_positions
+from holdfast.training.loop import Fitted, verdict_line
+from holdfast.training.run import Job
 
 
 def make_monitor(ready: Ready, listeners: Sequence[Any], findings: Sequence[Finding]) -> Monitor:

@@ -36,14 +36,14 @@ from holdfast.pipeline.size import model_size
 from holdfast.pipeline.task import with_task
 from holdfast.recipe import Recipe
 from holdfast.tasks.metrics import Metric
-from holdfast.train.checkpoint import LEAST_SECONDS, CheckpointStore
-from holdfast.train.examples import ExampleHistory
-from holdfast.train.journal import Journal
-from holdfast.train.machine import MachineChoice, choose_machine, several_on_processor
-from holdfast.train.plan import Phase, Plan, check_phase, evaluation_points
-from holdfast.train.prefix_cache import PrefixCache
-from holdfast.train.run import Job
-from holdfast.train.track import check_trackers
+from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
+from holdfast.training.examples import ExampleHistory
+from holdfast.training.journal import Journal
+from holdfast.training.machine import MachineChoice, choose_machine, several_on_processor
+from holdfast.training.plan import Phase, Plan, check_phase, evaluation_points
+from holdfast.training.prefix_cache import PrefixCache
+from holdfast.training.run import Job
+from holdfast.training.track import check_trackers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

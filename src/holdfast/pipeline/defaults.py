@@ -15,7 +15,7 @@ from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.pipeline.adapters import rate_factor
 from holdfast.recipe import Recipe
-from holdfast.train.plan import Phase, steps_for
+from holdfast.training.plan import Phase, steps_for
 
 METHODS = ("contrast", "probe_first")
 SMALL_PARAMETERS = 40_000_000

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.pipeline.outcome import write_parquet
-from holdfast.train.examples import DataMap, ExampleHistory, map_of_looks
+from holdfast.training.examples import DataMap, ExampleHistory, map_of_looks
 
 if TYPE_CHECKING:
     from holdfast.pipeline.ready import Ready
-    from holdfast.train.loop import Fitted
-    from holdfast.train.run import Job
+    from holdfast.training.loop import Fitted
+    from holdfast.training.run import Job
 
 EXAMPLES = "examples.parquet"
 

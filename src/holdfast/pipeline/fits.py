@@ -23,7 +23,7 @@ from holdfast.models.activations import can_checkpoint, switch
 from holdfast.models.adapter import adapter_of
 from holdfast.models.quantize import BYTES, is_quantized, quantizable, weight_bytes
 from holdfast.models.quantize import SETTING as QUANTIZE
-from holdfast.train.plan import Phase
+from holdfast.training.plan import Phase
 
 MB = 1e6
 LONG = 1024
@@ -113,7 +113,7 @@ def activations_mb(network: Any, task: Any, examples: Any, precision: str) -> fl
     """
     import torch
 
-    from holdfast.train.run import random_state, set_random_state
+    from holdfast.training.run import random_state, set_random_state
 
     order = np.argsort(-np.asarray(examples.lengths), kind="stable")
     rows = order[: 1 if int(examples.lengths.max()) > LONG else 2]

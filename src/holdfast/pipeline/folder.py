@@ -36,7 +36,7 @@ def agreed_folder(source: str, resume: bool) -> Path:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    from holdfast.train.machine import several_on_processor
+    from holdfast.training.machine import several_on_processor
 
     PartialState(cpu=several_on_processor())
     chosen = [str(default_folder(source, resume)) if is_main_process() else ""]

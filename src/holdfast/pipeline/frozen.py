@@ -12,8 +12,8 @@ from typing import Any
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.models.prefix import Prefix, frozen_prefix
-from holdfast.train.plan import Plan
-from holdfast.train.prefix_probe import Entry, ask_model
+from holdfast.training.plan import Plan
+from holdfast.training.prefix_probe import Entry, ask_model
 
 SETTING = "train.cache_frozen"
 # Unasked, no more than this, nor more than half of what the disk has left.

@@ -39,11 +39,11 @@ from holdfast.pipeline.tracking import send_score, tracked
 from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
-from holdfast.train.checkpoint import LEAST_SECONDS
-from holdfast.train.loop import Fitted, fit, memory_errors
-from holdfast.train.machine import flushed_subnormals
-from holdfast.train.run import Job
-from holdfast.train.signals import terminate_like_interrupt
+from holdfast.training.checkpoint import LEAST_SECONDS
+from holdfast.training.loop import Fitted, fit, memory_errors
+from holdfast.training.machine import flushed_subnormals
+from holdfast.training.run import Job
+from holdfast.training.signals import terminate_like_interrupt
 
 
 def train(

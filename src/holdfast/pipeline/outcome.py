@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from holdfast.data.table import Splits, Table
     from holdfast.pipeline.ready import Scored
-    from holdfast.train.loop import Fitted
+    from holdfast.training.loop import Fitted
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "scikit-learn", "scipy", "numpy")
 

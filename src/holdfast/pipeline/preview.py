@@ -15,9 +15,9 @@ from holdfast.pipeline.outcome import peak_memory_mb
 from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.rows import Tell, load_and_divide, tell_all
 from holdfast.recipe import Recipe
-from holdfast.train.plan import FORWARD_SHARE
-from holdfast.train.run import Run
-from holdfast.train.step import begin_phase, train_step
+from holdfast.training.plan import FORWARD_SHARE
+from holdfast.training.run import Run
+from holdfast.training.step import begin_phase, train_step
 
 TIMED_STEPS = 3
 

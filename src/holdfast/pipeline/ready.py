@@ -14,13 +14,13 @@ from holdfast.pipeline.defaults import filled
 from holdfast.pipeline.fits import Need
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.metrics import Metric, find_metric
-from holdfast.train.plan import Phase, Plan
+from holdfast.training.plan import Phase, Plan
 
 if TYPE_CHECKING:
     from holdfast.pipeline.kinds.watching import Watch
     from holdfast.tasks.base import Examples, Task
-    from holdfast.train.loop import Fitted
-    from holdfast.train.run import Job
+    from holdfast.training.loop import Fitted
+    from holdfast.training.run import Job
 
 
 @dataclass(frozen=True, slots=True)

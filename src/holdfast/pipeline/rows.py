@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast.audit.run import audit_table
+from holdfast.auditing.run import audit_table
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names

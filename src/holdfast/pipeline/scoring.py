@@ -11,9 +11,9 @@ from holdfast.data.table import Splits
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.outcome import now
 from holdfast.pipeline.ready import Finish, Ready, Scored
-from holdfast.train.journal import Journal
-from holdfast.train.loop import Fitted
-from holdfast.train.run import Job
+from holdfast.training.journal import Journal
+from holdfast.training.loop import Fitted
+from holdfast.training.run import Job
 
 OPENED = "test rows opened"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.pipeline.folder import CHECKPOINTS
-from holdfast.train.track import MARK, Track, open_track
+from holdfast.training.track import MARK, Track, open_track
 
 if TYPE_CHECKING:
     from holdfast.pipeline.ready import Scored
     from holdfast.recipe import Recipe
-    from holdfast.train.loop import Fitted
+    from holdfast.training.loop import Fitted
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.pipeline.folder import RECIPE, need_run
 from holdfast.pipeline.kinds import kind_of
 from holdfast.recipe import read_recipe
-from holdfast.train.machine import flushed_subnormals
+from holdfast.training.machine import flushed_subnormals
 
 
 def evaluate(run: Path, data: str) -> dict[str, Any]:

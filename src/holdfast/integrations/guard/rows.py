@@ -11,7 +11,7 @@ import numpy as np
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
-from holdfast.train.plan import MOST_PROBE_ROWS
+from holdfast.training.plan import MOST_PROBE_ROWS
 
 LABELS = ("label", "labels", "label_ids")
 LEAST_ROWS = 2

@@ -1,6 +1,6 @@
 """One watched run of a foreign trainer: observe, diagnose, decide, remember the best.
 
-The same four verbs as in ``train/loop.py``, with the same journal; what differs is who drives. An
+The same four verbs as in ``training/loop.py``, with the same journal; what differs is who drives. An
 adapter calls ``look`` at each evaluation point, reads ``stop_because``, and calls ``restore`` at
 the end. Nothing in here knows a library.
 """
@@ -22,8 +22,8 @@ from holdfast.integrations.guard.still import undisturbed
 from holdfast.integrations.guard.weights import Weights
 from holdfast.monitor.judge import judge
 from holdfast.tasks.base import Measured
-from holdfast.train.journal import Journal
-from holdfast.train.run import pack, unpack
+from holdfast.training.journal import Journal
+from holdfast.training.run import pack, unpack
 
 KEPT = ("actions", "stop_because", "evaluate_s", "guard_s", "best_step")
 

@@ -50,8 +50,8 @@ from holdfast.pipeline.ready import Kind, Ready
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.tasks.causal_lm import CausalLM, EncodedTokens, encode
 from holdfast.tasks.metrics import Metric
-from holdfast.train.loop import Fitted
-from holdfast.train.plan import Phase
+from holdfast.training.loop import Fitted
+from holdfast.training.plan import Phase
 
 LOSS, EVERY_TOKEN = "loss", "every token"
 

@@ -34,8 +34,8 @@ from holdfast.pipeline.outcome import scores_block
 from holdfast.pipeline.ready import Finish, Ready, Scored
 from holdfast.recipe import Recipe
 from holdfast.tasks.causal_lm import EncodedTokens, encode
-from holdfast.train.batches import probe_positions
-from holdfast.train.observe import Observer
+from holdfast.training.batches import probe_positions
+from holdfast.training.observe import Observer
 
 BASELINE = "untuned model"
 

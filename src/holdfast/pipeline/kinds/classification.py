@@ -30,10 +30,10 @@ from holdfast.pipeline.outcome import scores_block
 from holdfast.pipeline.ready import Finish, Ready, Scored
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.tasks.metrics import Metric
-from holdfast.train.batches import probe_positions
-from holdfast.train.loop import Fitted
-from holdfast.train.observe import Observer
-from holdfast.train.plan import Phase
+from holdfast.training.batches import probe_positions
+from holdfast.training.loop import Fitted
+from holdfast.training.observe import Observer
+from holdfast.training.plan import Phase
 
 Answer = Callable[[Table], Outputs]
 Forward = Callable[[Callable[..., Any], Ready, Table], Outputs]

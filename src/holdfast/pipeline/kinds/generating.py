@@ -22,8 +22,8 @@ from holdfast.recipe import Recipe, read_recipe
 from holdfast.tasks.metrics import TEXT_METRICS, Metric
 from holdfast.tasks.metrics import find_text_metric as find_written
 from holdfast.tasks.token_losses import WATCHED
-from holdfast.train.batches import probe_positions
-from holdfast.train.observe import Observer
+from holdfast.training.batches import probe_positions
+from holdfast.training.observe import Observer
 
 
 def find_text_metric(name: str) -> Metric:

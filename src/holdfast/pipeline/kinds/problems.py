@@ -35,8 +35,8 @@ from holdfast.tasks.metrics import Metric
 from holdfast.tasks.metrics import find_metric as find_class_metric
 from holdfast.tasks.numbers import Scale
 from holdfast.tasks.text_classification import EncodedTexts
-from holdfast.train.batches import probe_positions
-from holdfast.train.observe import Observer
+from holdfast.training.batches import probe_positions
+from holdfast.training.observe import Observer
 
 PROBE = "linear probe"
 WATCHED = {"several": label_sets.WATCHED, "number": numbers.WATCHED}

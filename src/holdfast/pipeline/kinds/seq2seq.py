@@ -49,8 +49,8 @@ from holdfast.pipeline.ready import Kind, Ready
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.tasks.metrics import Metric
 from holdfast.tasks.seq2seq import EncodedPairs, SequenceToSequence, encode_pairs
-from holdfast.train.loop import Fitted
-from holdfast.train.plan import Phase
+from holdfast.training.loop import Fitted
+from holdfast.training.plan import Phase
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:

@@ -32,7 +32,7 @@ from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.tasks.base import Task
 from holdfast.tasks.metrics import Metric
 from holdfast.tasks.text_classification import EncodedTexts, TextClassification, encode
-from holdfast.train.loop import Fitted
+from holdfast.training.loop import Fitted
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:

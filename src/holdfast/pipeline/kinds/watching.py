@@ -19,8 +19,8 @@ from holdfast.tasks.code.runner import isolation
 from holdfast.tasks.metrics import TEXT_METRICS, TextMetric, Texts, find_text_metric
 from holdfast.tasks.metrics.execution import NAME as EXECUTION
 from holdfast.tasks.metrics.execution import execution_metric
-from holdfast.train.batches import probe_positions
-from holdfast.train.plan import FORWARD_SHARE
+from holdfast.training.batches import probe_positions
+from holdfast.training.plan import FORWARD_SHARE
 
 TABLES = "tables"
 

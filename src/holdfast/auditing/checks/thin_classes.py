@@ -1,0 +1,33 @@
+"""Classes with so few rows that their own score will be a guess."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from holdfast.auditing.checks import CHECKS
+from holdfast.auditing.rows import class_counts
+from holdfast.core.records import Finding
+from holdfast.data.table import Table
+
+_FEW = 20
+
+
+def thin_classes(table: Table) -> Finding | None:
+    """Says which classes have fewer than 20 rows: at 15 % for the test, at most three of them.
+
+    Silent where no class is so small. Score: the share of the classes that are.
+    """
+    counts = class_counts(table)
+    thin = np.flatnonzero((counts > 0) & (counts < _FEW))
+    if not len(thin):
+        return None
+    shown = ", ".join(f"{table.classes[c]!r} {counts[c]}" for c in thin[:5])
+    more = f" and {len(thin) - 5} more" if len(thin) > 5 else ""
+    return Finding(
+        "thin_classes", "info", len(thin) / len(table.classes), int(counts[thin].sum()), (),
+        f"classes with fewer than {_FEW} rows: {shown}{more}",
+        "Do not trust the scores of these classes by themselves; add rows of them.",
+    )  # fmt: skip
+
+
+CHECKS.add("thin_classes", thin_classes)

@@ -1,0 +1,218 @@
+"""What each training row was like to learn: a data map made of the losses of the training itself.
+
+No row is passed forward for it. Each pass over the training rows sees every row once, in training
+mode, and that is what is kept: how sure the model was of the row's own label, by how much, and
+whether it had it right (Swayamdipta and others 2020, 2009.10795; Pleiss and others 2020,
+2001.10528; Toneva and others 2019, 1812.05159).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.records import Floats, Ints, Snapshot
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.training.run import Run
+
+LEARNT = 0.5
+# Below this mean probability of its label a row was hard all along.
+HARD = 0.5
+LEAST_PASSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one forward pass of a training step said: ``rows`` [batch] positions among the training
+    rows, their ``losses`` [batch] before any loss term, ``logits`` [batch, classes] and ``labels``
+    [batch] where the task is one of classes."""
+
+    rows: Ints
+    losses: torch.Tensor
+    logits: torch.Tensor | None
+    labels: torch.Tensor | None
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Running sums over passes, one number a row."""
+
+    passes: Floats
+    confidence: Floats
+    squares: Floats
+    margin: Floats
+    last: Floats
+    right: Floats
+    forgotten: Floats
+    learnt_at: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class DataMap:
+    """One line a training row [n]; NaN where a row was never seen.
+
+    ``confidence`` is the mean over passes of the probability of the row's label (of its target
+    tokens: e to the minus mean loss), in [0, 1]; ``variability`` its standard deviation; ``aum``
+    the mean of logit(label) − largest other logit (NaN without logits); ``last`` the probability
+    at the last pass; ``learnt_at`` the first pass from which it was right to the end (−1: never);
+    ``forgotten`` how often it went from right to wrong; ``kind`` is below.
+
+    | kind | what |
+    |---|---|
+    | ``easy`` | right at the end, and sure on average |
+    | ``memorized`` | right at the end, yet unsure on average: learnt late |
+    | ``unlearnable`` | wrong at the end, and never right before |
+    | ``forgotten`` | wrong at the end, and right before |
+    | ``relearned`` | right at the end, unsure on average, and forgotten on the way |
+    | ``unclear`` | seen in fewer than three passes |
+    """
+
+    rows: Ints
+    confidence: Floats
+    variability: Floats
+    aum: Floats
+    last: Floats
+    learnt_at: Ints
+    forgotten: Ints
+    passes: Ints
+    kind: tuple[str, ...]
+
+
+def seen_of(rows: Ints, losses: torch.Tensor, output: Any, batch: dict[str, torch.Tensor]) -> Seen:
+    """What a forward pass said; logits only where each row has one class."""
+    logits, labels = getattr(output, "logits", None), batch.get("labels")
+    one_class = (
+        logits is not None and labels is not None and labels.ndim == 1
+        and not labels.is_floating_point() and logits.ndim == 2
+    )  # fmt: skip
+    return Seen(rows, losses.detach(), *((logits, labels) if one_class else (None, None)))
+
+
+class ExampleHistory:
+    """A listener that keeps the data map of a run; its state is part of a checkpoint.
+
+    A phase whose loss compares rows (contrast) says nothing of single rows and is left out. With
+    several processes each row is seen by one of them a pass; they tell each other when it ends.
+    """
+
+    name = "example_history"
+
+    def __init__(self, rows: Ints, world: int = 1) -> None:
+        self._rows = np.asarray(rows, dtype=np.int64)
+        self._world = world
+        count = len(self._rows)
+        self._sums = _Sums(*(np.zeros(count) for _ in fields(_Sums)))
+        self._sums.learnt_at[:] = -1
+        self._pending: list[tuple[Ints, torch.Tensor]] = []
+        self._pass = 0
+
+    def loss_ready(self, run: Run) -> None:
+        seen = run.seen
+        if seen is None or run.phase.loss != "task":
+            return
+        self._pending.append((np.asarray(seen.rows), _measured(seen)))
+
+    def epoch_end(self, run: Run) -> None:
+        for rows, values in self._gathered():
+            self._add(rows, values)
+        self._pending = []
+        self._pass += run.phase.loss == "task"
+
+    def state_dict(self) -> dict[str, Any]:
+        import torch
+
+        held = {f.name: torch.from_numpy(getattr(self._sums, f.name)) for f in fields(_Sums)}
+        return {"sums": held, "pass": self._pass, "pending": [
+            (torch.from_numpy(rows), values) for rows, values in self._pending]}  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._sums = _Sums(**{name: held.numpy().copy() for name, held in state["sums"].items()})
+        self._pass = state["pass"]
+        self._pending = [(rows.numpy(), values) for rows, values in state["pending"]]
+
+    def data_map(self) -> DataMap | None:
+        """The map of the passes so far; ``None`` where no row was seen."""
+        sums = self._sums
+        if not sums.passes.any():
+            return None
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = sums.confidence / sums.passes
+            spread = np.sqrt(np.maximum(sums.squares / sums.passes - mean**2, 0.0))
+            aum = sums.margin / sums.passes
+        unseen = sums.passes == 0
+        return DataMap(
+            self._rows, mean, spread, aum, np.where(unseen, np.nan, sums.last),
+            sums.learnt_at.astype(np.int64), sums.forgotten.astype(np.int64),
+            sums.passes.astype(np.int64), _kinds(sums, mean),
+        )  # fmt: skip
+
+    def _gathered(self) -> list[tuple[Ints, Floats]]:
+        mine = [(rows, values.float().cpu().numpy()) for rows, values in self._pending]
+        if self._world == 1:
+            return mine
+        from accelerate.utils import gather_object
+
+        everyone: list[tuple[Ints, Floats]] = gather_object(mine)
+        return everyone
+
+    def _add(self, rows: Ints, values: Floats) -> None:
+        """``values`` [rows, 3]: probability of the label, margin, right or wrong."""
+        sums, (sure, margin, right) = self._sums, values.astype(np.float64).T
+        sums.passes[rows] += 1
+        sums.confidence[rows] += sure
+        sums.squares[rows] += sure**2
+        sums.margin[rows] += margin
+        sums.last[rows] = sure
+        sums.forgotten[rows] += (sums.right[rows] == 1) & (right == 0)
+        begins = (right == 1) & (sums.right[rows] == 0)
+        sums.learnt_at[rows] = np.where(
+            right == 0, -1, np.where(begins, self._pass, sums.learnt_at[rows])
+        )
+        sums.right[rows] = right
+
+
+def map_of_looks(rows: Ints, history: Sequence[Snapshot]) -> DataMap | None:
+    """The same map of the validation rows, a look standing for a pass; the look before the first
+    step is left out. ``None`` without rows or without a look after that."""
+    import torch
+
+    looks = [s for s in history if s.step and len(s.valid_losses) == len(rows)]
+    kept = ExampleHistory(rows)
+    for snapshot in looks if len(rows) else ():
+        losses = torch.from_numpy(np.ascontiguousarray(snapshot.valid_losses))
+        values = _measured(Seen(np.arange(len(rows)), losses, None, None)).numpy()
+        if snapshot.valid_correct is not None:
+            values[:, 2] = snapshot.valid_correct
+        kept._add(np.arange(len(rows)), values)
+        kept._pass += 1
+    return kept.data_map()
+
+
+def _measured(seen: Seen) -> torch.Tensor:
+    """Probability of the label, margin and right or wrong of each row [batch, 3]."""
+    import torch
+
+    sure = torch.exp(-seen.losses.detach().float())
+    if seen.logits is None or seen.labels is None:
+        margin = torch.full_like(sure, float("nan"))
+        return torch.stack([sure, margin, (sure > LEARNT).float()], dim=1)
+    logits, labels = seen.logits.detach().float(), seen.labels[:, None]
+    own = logits.gather(1, labels)[:, 0]
+    others = logits.scatter(1, labels, float("-inf")).amax(dim=1)
+    return torch.stack([sure, own - others, (own > others).float()], dim=1)
+
+
+def _kinds(sums: _Sums, mean: Floats) -> tuple[str, ...]:
+    right = sums.right == 1
+    ever = right | (sums.forgotten > 0)
+    kind = np.where(right, np.where(mean >= HARD, "easy", "memorized"),
+                    np.where(ever, "forgotten", "unlearnable")).astype(object)  # fmt: skip
+    kind[right & (mean < HARD) & (sums.forgotten > 0)] = "relearned"
+    kind[sums.passes < LEAST_PASSES] = "unclear"
+    return tuple(kind.tolist())

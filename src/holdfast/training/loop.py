@@ -1,0 +1,230 @@
+"""The loop.
+
+    fit
+     ├─ run_start
+     ├─ snapshot 0                       (the model before any step: the baseline)
+     ├─ for each phase
+     │   ├─ phase_start
+     │   ├─ for each epoch
+     │   │   ├─ epoch_start
+     │   │   ├─ for each batch
+     │   │   │   ├─ batch_ready
+     │   │   │   ├─ forward → per-example loss
+     │   │   │   ├─ loss_ready           (+ each LossTerm)
+     │   │   │   ├─ backward
+     │   │   │   ├─ gradients_ready      (clip)
+     │   │   │   └─ step_done            (optimizer and schedule have moved)
+     │   │   └─ epoch_end
+     │   └─ at each evaluation point
+     │       ├─ snapshot_due             (a refitted head)
+     │       ├─ snapshot → verdict → advice → act
+     │       └─ snapshot_taken           (checkpoint)
+     ├─ restore the best state
+     └─ run_end
+
+Evaluation points come from step counts, so they may fall inside an epoch. A checkpoint may be
+written after any step, since a resumed run is bit-identical wherever it continues.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from holdfast.core.errors import Interrupted, MachineError
+from holdfast.core.records import Action, Snapshot, Verdict
+from holdfast.core.seeds import derive_seed
+from holdfast.training.act import act
+from holdfast.training.memory import lacks_memory
+from holdfast.training.run import Job, Run
+from holdfast.training.signals import StopSignals
+from holdfast.training.snapshot import take_snapshot
+from holdfast.training.step import begin_phase, rows_of_step, steps_per_epoch, train_step
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a finished run hands on; the network holds the best state, ``start`` the tensors that
+    learned as they were before the first step."""
+
+    history: Sequence[Snapshot]
+    verdict: Verdict
+    actions: Sequence[tuple[int, Action]]
+    best_step: int
+    last_step: int
+    stopped_because: str
+    examples_seen: int
+    train_s: float
+    evaluate_s: float
+    guard_s: float
+    start: Mapping[str, torch.Tensor]
+
+
+def fit(job: Job, resume: bool = False) -> Fitted:
+    """Train ``job.network`` in place and leave it in its best state.
+
+    Raises ``Interrupted`` when the user asked to stop (a checkpoint was written), ``TrainingError``
+    when a loss is not a number, ``MachineError`` when memory runs out.
+    """
+    torch.manual_seed(derive_seed(job.plan.seed, "dropout", job.accelerator.process_index))
+    run = Run(job)
+    run.emit("run_start")
+    with StopSignals() as signals, memory_errors("the training step"):
+        _begin(run, resume)
+        if not run.finished:
+            _phases(run, signals)
+            run.finished = True
+            run.load_tensors(run.best.tensors)
+            _save(run)
+            _stop_if_asked(run, signals)
+        run.load_tensors(run.best.tensors)
+        run.let_go()
+    run.emit("run_end")
+    return _fitted(run)
+
+
+def _begin(run: Run, resume: bool) -> None:
+    """Continue from the newest checkpoint, or look at the model before any step."""
+    state = run.job.store.load() if resume else None
+    if state is not None:
+        run.load_state_dict(state, begin_phase)
+    if not run.finished:
+        run.keep_prefix()
+    if state is None:
+        run.journal.cut(0)
+        for decision in run.job.decisions:
+            run.journal.note(0, decision.what, decision.because, chosen=decision.chosen)
+        _evaluation_point(run)
+
+
+def _phases(run: Run, signals: StopSignals) -> None:
+    while run.phase_index < len(run.plan.phases) and run.stop_because is None:
+        if run.step_in_phase == 0:
+            begin_phase(run)
+            run.emit("phase_start")
+        _steps(run, signals)
+        run.phase_index, run.step_in_phase = run.phase_index + 1, 0
+
+
+def _steps(run: Run, signals: StopSignals) -> None:
+    per_epoch = steps_per_epoch(run)
+    while run.step_in_phase < run.phase.steps and run.stop_because is None:
+        if run.step_in_phase % per_epoch == 0:
+            run.emit("epoch_start")
+        run.emit("batch_ready")
+        train_step(run, rows_of_step(run))
+        if run.step_in_phase % per_epoch == 0 or run.step_in_phase == run.phase.steps:
+            run.emit("epoch_end")
+        _check_clock(run)
+        if run.step in run.plan.evaluate_at or run.stop_because is not None:
+            _evaluation_point(run)
+        _checkpoint_if_due(run, signals)
+
+
+def _evaluation_point(run: Run) -> None:
+    start = time.perf_counter()
+    run.emit("snapshot_due")
+    snapshot = take_snapshot(run)
+    run.history.append(snapshot)
+    run.evaluate_s += time.perf_counter() - start
+    run.journal.write("snapshot", **snapshot.summary())
+    run.remember_best()
+    _judge(run)
+    run.emit("snapshot_taken")
+
+
+def _judge(run: Run) -> None:
+    start = time.perf_counter()
+    before = run.verdict
+    run.verdict = run.job.monitor(run.history)
+    if before is None or before.label != run.verdict.label:
+        run.journal.write("verdict", run.step, **verdict_line(run.verdict))
+    advice = run.job.advisor.decide(run.verdict, run.history) if run.job.advisor else ()
+    for action in advice:
+        act(run, action)
+    if run.schedule is not None:
+        run.schedule.observe(run.history[-1].valid_loss)
+    run.guard_s += time.perf_counter() - start
+
+
+def verdict_line(verdict: Verdict) -> dict[str, Any]:
+    """What ``events.jsonl`` keeps of a verdict."""
+    return {
+        "label": verdict.label, "because": verdict.because, "confidence": verdict.confidence,
+        "since_step": verdict.since_step, "cause": verdict.cause,
+        "evidence": list(verdict.evidence),
+    }  # fmt: skip
+
+
+def _check_clock(run: Run) -> None:
+    limit = run.plan.max_minutes
+    if limit is not None and run.stop_because is None and _any(run, run.seconds >= limit * 60):
+        act(run, Action("Stop", f"the limit of {limit:g} minutes (train.max_minutes) is reached"))
+
+
+def _checkpoint_if_due(run: Run, signals: StopSignals) -> None:
+    if _any(run, signals.asked):
+        _save(run)
+        raise _interrupted(run)
+    alone = run.job.accelerator.num_processes == 1
+    # Clocks differ between processes, and all must save at the same step.
+    if run.job.store.due if alone else run.step in run.plan.evaluate_at:
+        _save(run)
+
+
+def _stop_if_asked(run: Run, signals: StopSignals) -> None:
+    """For a request that came while the last checkpoint was being written."""
+    if _any(run, signals.asked):
+        raise _interrupted(run)
+
+
+def _interrupted(run: Run) -> Interrupted:
+    return Interrupted(
+        "the run", f"was interrupted at step {run.step}; a checkpoint is written", None,
+        "Continue it with the same command and --resume.",
+    )  # fmt: skip
+
+
+def _save(run: Run) -> None:
+    if run.job.accelerator.is_main_process:
+        run.job.store.save(run.step, run.state_dict())
+    run.job.accelerator.wait_for_everyone()
+
+
+def _any(run: Run, mine: bool) -> bool:
+    """Whether any process says yes: all must leave the loop at the same step."""
+    if run.job.accelerator.num_processes == 1:
+        return mine
+    flag = torch.tensor([float(mine)], device=run.job.accelerator.device)
+    total = run.job.accelerator.reduce(flag, reduction="sum")
+    return bool(total.item() > 0)
+
+
+@contextlib.contextmanager
+def memory_errors(what: str) -> Iterator[None]:
+    """Turn the back ends' out-of-memory errors into one clear message about ``what``."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
+        raise MachineError(
+            what, "needs more memory than there is", None,
+            "Halve train.batch_size and double train.accumulate, or lower model.max_length.",
+        ) from error  # fmt: skip
+
+
+def _fitted(run: Run) -> Fitted:
+    assert run.verdict is not None
+    return Fitted(
+        history=tuple(run.history), verdict=run.verdict, actions=tuple(run.actions),
+        best_step=run.best.step, last_step=run.step,
+        stopped_because=run.stop_because or f"all {run.plan.steps} planned steps were taken",
+        examples_seen=run.examples_seen, train_s=run.seconds,
+        evaluate_s=run.evaluate_s, guard_s=run.guard_s, start=run.start,
+    )  # fmt: skip

@@ -1,0 +1,103 @@
+"""Measuring a set of rows in evaluation mode: one code for the train probe and for validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from holdfast.core.records import Floats, Ints
+from holdfast.tasks.batching import by_length
+from holdfast.tasks.classification import features_of
+from holdfast.training.batches import shard
+from holdfast.training.prefix_cache import entered
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from holdfast.tasks.base import Task
+    from holdfast.training.prefix_cache import PrefixCache
+
+# On a processor a batch that stays in its caches is a quarter faster than one four times as large.
+EVALUATION_TOKENS = {"cpu": 1024, "mps": 8192, "cuda": 32768}
+
+
+class Observer:
+    """Runs rows through a network in inference mode, longest first, sharded over processes.
+
+    ``tokens`` bounds the padded tokens of a batch, so that evaluation never needs more memory
+    than training, which keeps activations for a batch of at least that size; without it, what
+    suits the device. ``alone`` is for code
+    that one process runs without the others: nothing is sharded. ``cache`` holds the outputs of
+    the frozen first layers, for the rows that it was filled with.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, task: Task, tokens: int | None = None, alone: bool = False,
+        cache: PrefixCache | None = None,
+    ) -> None:  # fmt: skip
+        self._accelerator = accelerator
+        self._rank = 0 if alone else accelerator.process_index
+        self._world = 1 if alone else accelerator.num_processes
+        self._task = task
+        self._cache = cache
+        kind = accelerator.device.type
+        self._tokens = tokens or EVALUATION_TOKENS.get(kind, EVALUATION_TOKENS["cpu"])
+
+    def measure(self, network: Any, examples: Any, positions: Ints) -> tuple[Floats, Floats]:
+        """Per-example losses [n] and kept outputs [n, …] of these positions, in their order."""
+
+        def one(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            output = self._task.forward(network, batch)
+            losses = self._task.losses(output, batch)[:, None]
+            return torch.cat([losses, self._task.keep(output, batch)], dim=1)
+
+        table = self._collect(network, examples, positions, one)
+        return table[:, 0].astype(np.float64), table[:, 1:]
+
+    def features(self, network: Any, examples: Any, positions: Ints) -> Floats:
+        """What a classifier's last layer reads [n, width], float32, in the order of
+        ``positions``."""
+        return self._collect(
+            network, examples, positions, lambda batch: features_of(network, batch)
+        )
+
+    def _collect(
+        self, network: Any, examples: Any, positions: Ints, one: Callable[..., torch.Tensor]
+    ) -> Floats:
+        was_training = network.training
+        network.eval()
+        mine = shard(np.arange(len(positions)), self._rank, self._world)
+        index: list[Ints] = []
+        lines: list[torch.Tensor] = []
+        with torch.inference_mode(), self._accelerator.autocast():
+            for chosen in by_length(examples.lengths[positions], mine, self._tokens):
+                batch = self._task.collate(examples, positions[chosen])
+                batch = {k: v.to(self._accelerator.device) for k, v in batch.items()}
+                with entered(self._cache, examples, positions[chosen], batch):
+                    lines.append(one(batch).float().cpu())
+                index.append(chosen)
+        network.train(was_training)
+        return self._in_order(index, lines, len(positions))
+
+    def _in_order(self, index: list[Ints], lines: list[torch.Tensor], count: int) -> Floats:
+        order = np.concatenate(index) if index else np.zeros(0, dtype=np.int64)
+        values = torch.cat(lines).numpy() if lines else np.zeros((0, 1), dtype=np.float32)
+        parts = _gather([(order, values)], self._world)
+        width = max(part[1].shape[1] for part in parts)
+        table = np.zeros((count, width), dtype=np.float32)
+        for part_order, part_values in parts:
+            if len(part_order):
+                table[part_order] = part_values
+        return table
+
+
+def _gather(mine: list[Any], world: int) -> list[Any]:
+    if world == 1:
+        return mine
+    from accelerate.utils import gather_object
+
+    gathered: list[Any] = gather_object(mine)
+    return gathered

@@ -1,0 +1,61 @@
+"""Taking a snapshot: the same rows, the same code, each time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from holdfast.core.records import Ints, Snapshot
+from holdfast.tasks.base import Measured, Written
+
+if TYPE_CHECKING:
+    from holdfast.training.run import Run
+
+NOTHING = Written({"train": {}, "valid": {}}, {})
+
+
+def take_snapshot(run: Run) -> Snapshot:
+    """Measure the train probe and the validation rows, and how far the weights have moved."""
+    probe = measure(run, run.job.train, run.probe)
+    valid = measure(run, run.job.valid, np.arange(len(run.job.valid)))
+    written = run.job.write(run.network) if run.job.write else NOTHING
+    now = run.learning_tensors()
+    if not run.history:
+        # Copies of the weights are the largest thing beside the model, so one serves both.
+        run.start = run.previous = now
+    weights = run.learning_parameters()
+    moved, distance = (moved_share(weights, now, before) for before in (run.previous, run.start))
+    run.previous = now
+    norms, run.gradient_norms = run.gradient_norms, []
+    return Snapshot(
+        step=run.step, epoch=round(run.epoch, 6), examples_seen=run.examples_seen,
+        phase=run.phase.name if run.step else "start",
+        train_losses=probe.losses, valid_losses=valid.losses,
+        train_metrics={**probe.metrics, **written.metrics["train"]},
+        valid_metrics={**valid.metrics, **written.metrics["valid"]},
+        refined_loss=valid.refined_loss, temperature=valid.temperature,
+        learning_rate=run.learning_rate,
+        gradient_norm=float(np.mean(norms)) if norms else None,
+        relative_update=moved if run.step else None, distance=distance, seconds=run.seconds,
+        train_correct=probe.correct, valid_correct=valid.correct, valid_logits=valid.logits,
+        outputs=written.shares or None,
+    )  # fmt: skip
+
+
+def measure(run: Run, examples: Any, positions: Ints) -> Measured:
+    """These rows through the present model in evaluation mode, to numbers."""
+    losses, kept = run.observer.measure(run.network, examples, positions)
+    return run.job.task.measure(losses, kept, examples, positions)
+
+
+def moved_share(
+    names: Iterable[str], now: Mapping[str, torch.Tensor], before: Mapping[str, torch.Tensor]
+) -> float:
+    """‖now − before‖ ÷ ‖before‖ over the tensors of these names; 0 when there are none."""
+    names = list(names)
+    difference = sum(float((now[n] - before[n]).norm()) ** 2 for n in names)
+    size = sum(float(before[n].norm()) ** 2 for n in names)
+    return float(np.sqrt(difference / size)) if size else 0.0

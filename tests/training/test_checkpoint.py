@@ -1,0 +1,130 @@
+"""Checkpoints: whole, two, and never trusted blindly."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+
+from holdfast.core.errors import MachineError, RunError
+from holdfast.core.records import Decision
+from holdfast.training.checkpoint import CheckpointStore
+
+
+def state(step: int) -> dict[str, object]:
+    return {"step": step, "tensors": {"w": torch.arange(4.0) + step}, "nothing": None}
+
+
+def test_the_newest_two_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints", 0)
+    for step in (1, 9, 10, 100):
+        store.save(step, state(step))
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-00000010.pt", "step-00000100.pt"]
+    loaded = store.load()
+    assert loaded is not None
+    assert loaded["step"] == 100
+    assert torch.equal(loaded["tensors"]["w"], torch.arange(4.0) + 100)
+
+
+def test_without_a_folder_nothing_is_kept() -> None:
+    store = CheckpointStore(None, 0)
+    store.save(1, state(1))
+    assert store.load() is None
+    assert not store.due
+
+
+def test_no_checkpoint_is_none(tmp_path: Path) -> None:
+    assert CheckpointStore(tmp_path).load() is None
+
+
+DAMAGE = {
+    "cut": lambda data: data[: len(data) // 2], "emptied": lambda data: b"",
+    "overwritten": lambda data: b"\0" * len(data), "text": lambda data: b"not a checkpoint",
+    "a byte": lambda data: data[:700] + bytes([data[700] ^ 0xFF]) + data[701:],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "overwritten", "text"])
+def test_a_damaged_newest_is_passed_over_aloud(tmp_path: Path, damage: str) -> None:
+    told: list[Decision] = []
+    store = CheckpointStore(tmp_path, 0, told.append)
+    store.save(1, state(1))
+    store.save(2, state(2))
+    newest = tmp_path / "step-00000002.pt"
+    newest.write_bytes(DAMAGE[damage](newest.read_bytes()))
+    loaded = store.load()
+    assert loaded is not None
+    assert loaded["step"] == 1
+    assert [(t.what, t.chosen) for t in told] == [("checkpoint", "step-00000001.pt")]
+    assert "step-00000002.pt cannot be read" in told[0].because
+
+
+def test_sound_checkpoints_are_read_in_silence(tmp_path: Path) -> None:
+    told: list[Decision] = []
+    store = CheckpointStore(tmp_path, 0, told.append)
+    store.save(1, state(1))
+    store.load()
+    assert told == []
+
+
+def test_when_all_are_damaged_the_error_says_what_to_do(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, 0)
+    store.save(1, state(1))
+    (tmp_path / "step-00000001.pt").write_bytes(b"no")
+    with pytest.raises(RunError, match="no readable checkpoint") as caught:
+        store.load()
+    assert "Delete the folder" in caught.value.remedy
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "ran",)  # type: ignore[return-value]
+
+    torch.save({"step": Evil()}, tmp_path / "step-00000001.pt")
+    with pytest.raises(RunError):
+        CheckpointStore(tmp_path).load()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a full disk")
+@pytest.mark.parametrize("size", [4, 3_000_000])
+def test_a_full_disk_is_told_and_the_older_checkpoint_stays(tmp_path: Path, size: int) -> None:
+    store = CheckpointStore(tmp_path, 0)
+    store.save(1, state(1))
+    (tmp_path / ".step-00000002.pt.partial").symlink_to("/dev/full")
+    with pytest.raises(MachineError, match="is full") as caught:
+        store.save(2, state(2) | {"big": torch.zeros(size)})
+    assert caught.value.__cause__.errno == errno.ENOSPC  # type: ignore[union-attr]
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.pt"]
+    loaded = store.load()
+    assert loaded is not None
+    assert loaded["step"] == 1
+
+
+def test_time_between_two_is_at_least_what_was_asked(tmp_path: Path) -> None:
+    assert CheckpointStore(tmp_path, 0).due
+    assert not CheckpointStore(tmp_path, 60).due
+
+
+def test_a_slow_save_waits_for_fifty_times_its_cost(tmp_path: Path, monkeypatch) -> None:
+    import holdfast.training.checkpoint as module
+
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+    store = CheckpointStore(tmp_path, 1.0)
+    monkeypatch.setattr(module, "_write", lambda path, state: (path.touch(), advance(3.0)))
+
+    def advance(seconds: float) -> None:
+        clock[0] += seconds
+
+    advance(2)
+    assert store.due
+    store.save(1, {})
+    advance(149)
+    assert not store.due
+    advance(1.1)
+    assert store.due

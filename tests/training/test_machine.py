@@ -1,0 +1,133 @@
+"""Threads and precision: decided once, with a reason."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+import torch
+
+import holdfast.training.machine as machine
+from holdfast.training.machine import choose_machine, has_bfloat16, several_on_processor
+
+
+@pytest.fixture(autouse=True)
+def one_thread_afterwards() -> Any:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def flags(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    monkeypatch.setattr(machine, "_processor_flags", lambda: set(names))
+    monkeypatch.setattr(machine, "device_kind", lambda: "cpu")
+
+
+@pytest.mark.parametrize(("found", "precision"), [
+    ((), "float32"), (("avx2", "fma"), "float32"), (("avx_ne_convert",), "float32"),
+    (("avx512_bf16",), "bfloat16"), (("amx_bf16", "avx2"), "bfloat16"), (("bf16",), "bfloat16"),
+])  # fmt: skip
+def test_bfloat16_where_the_flags_have_it(monkeypatch, found, precision: str) -> None:
+    flags(monkeypatch, *found)
+    choice = choose_machine(1, "auto")
+    assert choice.precision == precision
+    because = next(d.because for d in choice.decisions if d.what == "train.precision")
+    assert all(flag in because for flag in found if precision == "bfloat16" and "bf16" in flag)
+    assert has_bfloat16("cpu")[0] == (precision == "bfloat16")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_is_set_is_not_questioned(monkeypatch, precision: str) -> None:
+    flags(monkeypatch)
+    choice = choose_machine(3, precision, "default")
+    assert (choice.threads, choice.precision, choice.matmul) == (3, precision, "default")
+    assert {d.because for d in choice.decisions} == {"set in the recipe"}
+    assert torch.get_num_threads() == 3
+
+
+def test_omp_num_threads_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    choice = choose_machine(None, "float32")
+    assert choice.threads == 5
+    assert "OMP_NUM_THREADS" in choice.decisions[0].because
+
+
+@pytest.mark.parametrize(("alone", "together", "threads"), [
+    (100, 190, 2), (100, 110, 1), (100, 40, 1),
+])  # fmt: skip
+def test_unset_a_probe_decides(monkeypatch, alone: int, together: int, threads: int) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    monkeypatch.setattr(machine, "_usable_cores", lambda: 2)
+    monkeypatch.setattr(machine, "_steps_per_second", lambda n: alone if n == 1 else together)
+    choice = choose_machine(None, "float32")
+    assert choice.threads == threads
+    assert torch.get_num_threads() == threads
+    assert f"{alone:.0f}" in choice.decisions[0].because
+
+
+def test_one_core_needs_no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(machine, "_usable_cores", lambda: 1)
+    monkeypatch.setattr(machine, "_steps_per_second", lambda n: pytest.fail("probed"))
+    assert choose_machine(None, "float32").threads == 1
+
+
+def test_the_probe_takes_half_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "PROBE_SECONDS", 0.02)
+    assert machine._steps_per_second(1) > 0
+
+
+@pytest.mark.parametrize(("world", "device", "told"), [
+    ("1", "cpu", False), ("2", "cpu", True), ("2", "cuda", False),
+])  # fmt: skip
+def test_when_accelerate_must_be_told(monkeypatch, world: str, device: str, told: bool) -> None:
+    monkeypatch.setenv("WORLD_SIZE", world)
+    monkeypatch.setattr(machine, "device_kind", lambda: device)
+    assert several_on_processor() == told
+
+
+@pytest.mark.parametrize(("gain", "chosen"), [(0.0, "default"), (1.1, "default"), (2.0, "onednn")])
+def test_the_faster_products_are_chosen_with_the_measured_gain(
+    monkeypatch: pytest.MonkeyPatch, gain: float, chosen: str
+) -> None:
+    monkeypatch.setattr("holdfast.models.onednn.measure_gain", lambda: gain)
+    choice = choose_machine(1, "float32")
+    assert choice.matmul == chosen
+    because = next(d.because for d in choice.decisions if d.what == "train.matmul")
+    assert (f"{gain:.1f}" in because) == (gain > 0)
+
+
+def half_of_the_smallest_normal() -> float:
+    return float(torch.tensor(torch.finfo(torch.float32).tiny).mul(0.5))
+
+
+def test_subnormal_results_are_0_inside_and_as_before_outside() -> None:
+    assert half_of_the_smallest_normal() > 0
+    with machine.flushed_subnormals():
+        assert half_of_the_smallest_normal() == 0
+        with machine.flushed_subnormals():
+            pass
+        assert half_of_the_smallest_normal() == 0
+        told = choose_machine(1, "float32").decisions
+    assert half_of_the_smallest_normal() > 0
+    named = "numbers nearer to 0 than 1.2e-38"
+    on_processor = machine.device_kind() == "cpu"
+    assert any(decision.what == named for decision in told) == on_processor
+    assert all(d.what != named for d in choose_machine(1, "float32").decisions)
+
+
+def test_they_are_what_they_were_after_an_error() -> None:
+    with pytest.raises(ValueError, match="inside"), machine.flushed_subnormals():
+        raise ValueError("inside")
+    assert half_of_the_smallest_normal() > 0
+
+
+@pytest.mark.parametrize("one_size", [True, False])
+def test_kernels_are_few_where_batches_have_many_shapes(monkeypatch, one_size: bool) -> None:
+    for name in machine.KERNEL_CACHES:
+        monkeypatch.setenv(name, "1")
+        monkeypatch.delenv(name)
+    choose_machine(1, "float32", "default", one_size=one_size)
+    kept = [os.environ.get(name) for name in machine.KERNEL_CACHES]
+    assert kept == [None if one_size else machine.KERNELS_KEPT] * 2

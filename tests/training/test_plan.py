@@ -1,0 +1,101 @@
+"""How many steps, and where a run looks at itself."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdfast.core.errors import RecipeError
+from holdfast.training.plan import EVALUATION_BUDGET, FORWARD_SHARE, check_phase, evaluation_points
+from holdfast.training.plan import steps_for as steps_for_epochs
+
+
+@pytest.mark.parametrize(("epochs", "rows", "batch", "steps"), [
+    (1, 16, 16, 1), (1, 17, 16, 2), (3, 100, 16, 21), (0.5, 100, 16, 3), (0.01, 100, 16, 1),
+    (2.999999999999, 100, 10, 30), (20, 70, 16, 100), (1.5, 10, 16, 1), (1, 1, 64, 1),
+])  # fmt: skip
+def test_steps_of_some_epochs(epochs: float, rows: int, batch: int, steps: int) -> None:
+    assert steps_for_epochs(epochs, rows, batch) == steps
+
+
+@given(st.floats(0.05, 60), st.integers(1, 5000), st.integers(1, 64))
+def test_epochs_are_a_bound_but_for_the_first_step(epochs: float, rows: int, batch: int) -> None:
+    steps = steps_for_epochs(epochs, rows, batch)
+    assert steps == 1 or steps <= epochs * math.ceil(rows / batch) + 1e-6
+
+
+def test_few_rows_and_many_passes_get_what_was_wanted(phase) -> None:
+    at, probe, because = evaluation_points((phase(steps=1000, batch_size=16),), 800, 50, 20)
+    assert len(at) == 21
+    assert at == tuple(range(0, 1001, 50))
+    assert probe == 50
+    assert "20 were wanted" in because
+
+
+def test_the_probe_has_at_most_five_hundred_rows_and_no_more_than_validation(phase) -> None:
+    long = (phase(steps=100_000, batch_size=32),)
+    assert evaluation_points(long, 1_000_000, 20_000, 20)[1] == 500
+    assert evaluation_points(long, 1_000_000, 77, 20)[1] == 77
+    assert evaluation_points(long, 40, 77, 20)[1] == 40
+
+
+def test_the_probe_shrinks_before_looks_go(phase) -> None:
+    """600 steps of 16 rows allow 2,880 forward rows: with 500 of probe and 400 valid 3 looks."""
+    at, probe, _ = evaluation_points((phase(steps=600, batch_size=16),), 9600, 400, 4)
+    assert probe == 100
+    assert len(at) == 5
+
+
+PHASES = st.lists(
+    st.tuples(st.sampled_from(["windows", "classes"]), st.integers(1, 400), st.integers(1, 64)),
+    min_size=1, max_size=3,
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=200)
+@given(PHASES, st.integers(2, 3000), st.integers(0, 800), st.integers(1, 40))
+def test_at_least_a_look_an_epoch_at_every_end_and_within_the_budget(
+    drawn, rows: int, valid: int, wanted: int
+) -> None:
+    from holdfast.training.plan import Phase
+
+    phases = tuple(
+        Phase(name=str(i), loss="task", head="refit" if sampler == "classes" else "train",
+              sampler=sampler, steps=steps, batch_size=batch, learning_rate=1.0,
+              head_learning_rate=1.0)
+        for i, (sampler, steps, batch) in enumerate(drawn)
+    )  # fmt: skip
+    at, probe, _ = evaluation_points(phases, rows, valid, wanted)
+    total = sum(phase.steps for phase in phases)
+    assert list(at) == sorted(set(at))
+    assert at[0] == 0
+    assert at[-1] == total
+    assert 0 < probe <= min(rows, 500)
+    start = needed = 0
+    for phase in phases:
+        assert start + phase.steps in at
+        per = phase.steps if phase.sampler == "classes" else math.ceil(rows / phase.batch_size)
+        for epoch in range(start, start + phase.steps, per):
+            stop = min(epoch + per, start + phase.steps)
+            assert any(epoch < step <= stop for step in at), (at, epoch, stop)
+            needed += 1
+        start += phase.steps
+    refit = rows if any(phase.head == "refit" for phase in phases) else 0
+    work = sum(phase.steps * phase.batch_size for phase in phases)
+    cost = len(at) * (probe + valid + refit) * FORWARD_SHARE
+    assert len(at) <= max(needed, wanted) + 1
+    assert cost <= EVALUATION_BUDGET * work or len(at) == needed + 1
+
+
+@pytest.mark.parametrize("changes", [{"steps": 0}, {"sampler": "classes", "batch_size": 3}])
+def test_a_phase_that_cannot_be_is_refused(phase, changes) -> None:
+    with pytest.raises(RecipeError):
+        check_phase(phase(**changes))
+
+
+def test_warm_up_is_rounded_up(phase) -> None:
+    assert phase(steps=15, warmup=0.1).warmup_steps == 2
+    assert phase(steps=15, warmup=0.0).warmup_steps == 0

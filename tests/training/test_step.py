@@ -1,0 +1,185 @@
+"""One update: the gradient of the whole batch, in whatever pieces it is computed."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, normalize
+
+from holdfast.methods.contrast import Contrast
+from holdfast.methods.smoothing import LabelSmoothing
+from holdfast.training.loop import fit
+from holdfast.training.run import Run
+from holdfast.training.step import begin_phase, rows_of_step, steps_per_epoch, train_step
+
+
+def one_step(made: Any, rows: np.ndarray | None = None) -> tuple[Run, np.ndarray, dict[str, Any]]:
+    """The run after a step, its rows, and the gradients as they were before the update."""
+    seen: dict[str, Any] = {}
+
+    class Keep:
+        name = "keep"
+
+        def gradients_ready(self, run: Run) -> None:
+            for name, parameter in run.learning_parameters().items():
+                seen[name] = None if parameter.grad is None else parameter.grad.clone()
+
+    made = SimpleNamespace(**{f: getattr(made, f) for f in made.__slots__})
+    made.listeners = (Keep(),)
+    run = Run(made)
+    begin_phase(run)
+    rows = rows_of_step(run) if rows is None else rows
+    train_step(run, rows)
+    return run, rows, seen
+
+
+def whole_batch(made: Any, rows: np.ndarray, loss: Any) -> dict[str, torch.Tensor]:
+    """Gradients by plain autograd on one padded batch, rows in the order given."""
+    batch = made.task.collate(made.train, rows)
+    labels = batch.pop("labels")
+    made.network.zero_grad()
+    features = made.network.features(**batch)
+    loss(features, made.network.head(features), labels).backward()
+    found = {n: p.grad.clone() for n, p in made.network.named_parameters() if p.grad is not None}
+    made.network.zero_grad()
+    return found
+
+
+def mean_loss(features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return cross_entropy(logits, labels)
+
+
+def smoothed(features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return cross_entropy(logits, labels, label_smoothing=0.2)
+
+
+def pairs(features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Contrast by its formula, anchor by anchor."""
+    unit = normalize(features, dim=1)
+    losses = []
+    for i in range(len(labels)):
+        others = [a for a in range(len(labels)) if a != i]
+        shares = torch.log_softmax(torch.stack([unit[i] @ unit[a] / 0.1 for a in others]), 0)
+        same = [k for k, a in enumerate(others) if labels[a] == labels[i]]
+        losses.append(-shares[same].mean() if same else shares.sum() * 0)
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3, 5])
+@pytest.mark.parametrize("loss", [mean_loss, smoothed])
+def test_micro_batches_have_the_gradient_of_the_batch(job, phase, accumulate: int, loss) -> None:
+    shape = phase(batch_size=6, accumulate=accumulate, clip=None)
+    terms = {"finetune": [LabelSmoothing(0.2)]} if loss is smoothed else {}
+    made = job(phases=(shape,), terms=terms)
+    expected_of = job(phases=(shape,))
+    _, rows, seen = one_step(made, np.arange(3, 3 + 6 * accumulate))
+    expected = whole_batch(expected_of, rows, loss)
+    assert seen.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert torch.allclose(seen[name], gradient, atol=1e-6), name
+
+
+def test_a_smaller_last_batch_is_averaged_over_its_own_rows(job, phase) -> None:
+    made, other = job(phases=(phase(clip=None),)), job(phases=(phase(clip=None),))
+    rows = np.array([3, 9, 4])
+    _, _, seen = one_step(made, rows)
+    for name, gradient in whole_batch(other, rows, mean_loss).items():
+        assert torch.allclose(seen[name], gradient, atol=1e-6), name
+
+
+@pytest.mark.parametrize("size", [8, 16, 30])
+def test_a_class_batch_in_length_parts_has_the_gradient_of_all_its_pairs(job, phase, size) -> None:
+    """The parts only save padding: every pair of rows is in the loss."""
+    shape = phase(name="contrast", loss="contrast", head="refit", sampler="classes",
+                  batch_size=size, clip=None)  # fmt: skip
+    terms = {"contrast": [Contrast(0.1)]}
+    _, rows, seen = one_step(job(phases=(shape,), terms=terms))
+    assert len(rows) == size
+    expected = whole_batch(job(phases=(shape,)), rows, pairs)
+    for name in ("body.weight", "body.bias"):
+        assert torch.allclose(seen[name], expected[name], atol=1e-5), name
+    assert seen["head.weight"] is None or not seen["head.weight"].any()
+
+
+def test_the_head_does_not_move_by_gradient_while_it_is_refitted(job, phase) -> None:
+    shape = phase(name="contrast", loss="contrast", head="refit", sampler="classes")
+    made = job(phases=(shape,), terms={"contrast": [Contrast(0.1)]})
+    before = made.network.head.weight.detach().clone()
+    one_step(made)
+    assert torch.equal(made.network.head.weight, before)
+
+
+def test_per_example_losses_are_those_of_pytorch(job) -> None:
+    made = job()
+    rows = np.arange(10)
+    batch = made.task.collate(made.train, rows)
+    logits = 3 * torch.randn(10, 2)
+    told = made.task.losses(SimpleNamespace(logits=logits), batch)
+    expected = [
+        float(torch.logsumexp(line, 0) - line[label])
+        for line, label in zip(logits, made.train.labels[rows], strict=True)
+    ]
+    assert told.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("limit", [None, 0.01, 1e6])
+def test_clipping_bounds_the_norm_and_remembers_it_as_it_was(job, phase, limit) -> None:
+    run, rows, seen = one_step(job(phases=(phase(clip=limit),)))
+    free = whole_batch(job(), rows, mean_loss)
+    norm = math.sqrt(sum(float(g.norm()) ** 2 for g in free.values()))
+    clipped = math.sqrt(sum(float(g.norm()) ** 2 for g in seen.values()))
+    assert run.gradient_norms == [pytest.approx(norm, rel=1e-5)]
+    assert clipped == pytest.approx(min(norm, limit or math.inf), rel=1e-3)
+    for name in free:
+        direction = torch.cosine_similarity(seen[name].flatten(), free[name].flatten(), dim=0)
+        assert float(direction) == pytest.approx(1, abs=1e-5)
+
+
+def test_each_group_s_rate_follows_the_schedule(job, phase, recorder) -> None:
+    rates: list[tuple[float, float, float]] = []
+    recorder.at["step_done"] = lambda run: rates.append(
+        (*(g["lr"] for g in run.optimizer.param_groups), run.learning_rate)
+    )
+    shape = phase(warmup=0.2, schedule="linear", learning_rate=0.1, head_learning_rate=0.01)
+    fit(job(phases=(shape,), listeners=(recorder,)))
+    scales = [0.5, 1.0, *(1 - k / 8 for k in range(8))]
+    for (body, head, shown), scale in zip(rates, scales, strict=True):
+        assert (body, head, shown) == pytest.approx((0.1 * scale, 0.01 * scale, 0.1 * scale))
+
+
+def test_every_row_is_passed_once_an_epoch(job, phase) -> None:
+    run = Run(job(phases=(phase(batch_size=6),), rows=40))
+    begin_phase(run)
+    assert steps_per_epoch(run) == 7
+    for epoch in range(3):
+        rows = []
+        for index in range(7):
+            run.step_in_phase = 7 * epoch + index
+            rows += rows_of_step(run).tolist()
+        assert sorted(rows) == list(range(40))
+
+
+def test_the_rows_of_a_step_depend_on_its_place_alone(job, phase) -> None:
+    run = Run(job(phases=(phase(batch_size=6),)))
+    forward = []
+    for step in range(14):
+        run.step_in_phase = step
+        forward.append(rows_of_step(run).tolist())
+    for step in (13, 2, 7, 0):
+        run.step_in_phase = step
+        assert rows_of_step(run).tolist() == forward[step]
+
+
+def test_dropout_is_on_in_training_and_off_in_measuring(job, recorder) -> None:
+    modes: dict[str, set[bool]] = {"loss_ready": set(), "snapshot_taken": set()}
+    recorder.at["loss_ready"] = lambda run: modes["loss_ready"].add(run.network.training)
+    made = job(dropout=0.5, listeners=(recorder,))
+    fitted = fit(made)
+    assert modes["loss_ready"] == {True}
+    first, again = fitted.history[0], fit(job(dropout=0.5)).history[0]
+    assert first.train_losses.tolist() == again.train_losses.tolist()

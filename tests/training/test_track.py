@@ -1,0 +1,110 @@
+"""What a run logs, in a tracker: everything once, and only when asked."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.core.errors import MachineError, RecipeError
+from holdfast.core.records import Verdict
+from holdfast.pipeline.main import train
+from holdfast.recipe import Recipe, override
+from holdfast.training.track import check_trackers, flat, make_tracker, verdict_values
+
+
+class KillAt:
+    name = "kill"
+
+    def __init__(self, step: int, error: type[BaseException]) -> None:
+        self.step, self.error = step, error
+
+    def step_done(self, run: Any) -> None:
+        if run.step == self.step:
+            raise self.error
+
+
+def read(folder: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder / "tracking" / "tensorboard"), {"scalars": 0, "tensors": 0})
+    found.Reload()
+    return found
+
+
+def looks(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == "snapshot"]
+
+
+def test_a_killed_and_resumed_run_stands_in_tensorboard_once(
+    tmp_path: Path, marked_csv: Path, quick: list[str], killed: Any
+) -> None:
+    recipe = override(Recipe(), [
+        f"data.path={marked_csv}", *quick, "track.to=tensorboard", "train.evaluations=4",
+        "train.max_steps=8",
+    ])  # fmt: skip
+    run = tmp_path / "run"
+    with pytest.raises(killed):
+        # Without a checkpoint the looks at steps 0 and 3 are taken a second time.
+        train(recipe, run, listeners=[KillAt(7, killed)], checkpoint_every_s=1e9)
+    result = train(recipe, run, resume=True)
+    written, shown = looks(run), read(run)
+    assert len(written) == 3
+    for tag, value in {
+        "train/loss": lambda x: x["train_loss"], "valid/loss": lambda x: x["valid_loss"],
+        "valid/refined_loss": lambda x: x["refined_loss"],
+        "valid/accuracy": lambda x: x["valid_metrics"]["accuracy"],
+        "run/learning_rate": lambda x: x["learning_rate"],
+    }.items():  # fmt: skip
+        events = shown.Scalars(tag)
+        assert [event.step for event in events] == [look["step"] for look in written]
+        assert [e.value for e in events] == pytest.approx([value(look) for look in written])
+    words = shown.Tensors("verdict/label/text_summary")
+    assert Counter(event.step for event in words) == Counter(look["step"] for look in written)
+    assert words[-1].tensor_proto.string_val[0].decode() == result["verdict"]["label"]
+    (score,) = shown.Scalars("test/accuracy")
+    assert score.value == pytest.approx(result["test"]["metrics"]["accuracy"]["value"])
+
+
+def test_nothing_is_sent_unless_asked(finished_run: Path) -> None:
+    assert not (finished_run / "tracking").exists()
+
+
+def test_an_absent_package_is_named_with_its_command(monkeypatch: Any) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MachineError, match=r"needs the package wandb(?s:.*)pip install wandb"):
+        check_trackers(["wandb"])
+    with pytest.raises(MachineError, match=r"holdfast\[logs\]"):
+        check_trackers(["tensorboard"])
+
+
+def test_an_unknown_tracker_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"track\.to"):
+        override(Recipe(), ["track.to=[comet]"])
+
+
+def test_wandb_and_mlflow_go_on_with_their_run_after_a_resume(tmp_path: Path) -> None:
+    """Through Accelerate's classes, which read the package only when they start."""
+    known = {"id": "abc", "mlflow": "def"}
+    wandb = make_tracker("wandb", "mine", "first", tmp_path, known)
+    mlflow = make_tracker("mlflow", "mine", "first", tmp_path, known)
+    assert (wandb.name, wandb.run_name) == ("wandb", "mine")
+    assert (wandb.init_kwargs["id"], wandb.init_kwargs["resume"]) == ("abc", "allow")
+    assert (mlflow.name, mlflow.experiment_name, mlflow.run_id) == ("mlflow", "mine", "def")
+
+
+def test_a_path_is_sent_by_its_last_part_alone(tmp_path: Path) -> None:
+    sent = flat({"data": {"path": str(tmp_path / "rows.csv"), "text": ["a"]}, "seed": 1,
+                 "train": {"metric": f"{tmp_path / 'own'}.py:cost"}})  # fmt: skip
+    assert sent == {"data.path": "rows.csv", "data.text": "['a']", "seed": 1,
+                    "train.metric": "own.py:cost"}  # fmt: skip
+
+
+def test_a_verdict_is_words_and_a_place_in_the_contracts_list() -> None:
+    sent = verdict_values(Verdict("overfit", "it rose", 0.9))
+    assert sent == {"verdict/label": "overfit", "verdict/because": "it rose",
+                    "verdict/number": 3.0, "verdict/confidence": 0.9}  # fmt: skip
