@@ -1,7 +1,8 @@
 """The hinges of the loop: what may listen, add a loss, judge or advise.
 
 The loop knows only these Protocols, so ``training`` never imports ``methods``, ``monitor`` or
-``control``. ``EVENTS`` is the whole vocabulary, in the order of the drawing in ``training/loop.py``.
+``control``. ``EVENTS`` is the whole vocabulary, in the order of the drawing in
+``training/loop.py``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One watched run of a foreign trainer: observe, diagnose, decide, remember the best.
 
-The same four verbs as in ``training/loop.py``, with the same journal; what differs is who drives. An
-adapter calls ``look`` at each evaluation point, reads ``stop_because``, and calls ``restore`` at
+The same four verbs as in ``training/loop.py``, with the same journal; what differs is who drives.
+An adapter calls ``look`` at each evaluation point, reads ``stop_because``, and calls ``restore`` at
 the end. Nothing in here knows a library.
 """
 
