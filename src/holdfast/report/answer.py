@@ -1,0 +1,144 @@
+"""The answer that a manager needs, in one line, and whether to use the model: the terminal's last
+words and the top of the report say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from holdfast.report.answer_paired import by_words, gap_words, paired_of
+from holdfast.report.answer_score import (
+    FALLING,
+    GUESSES,
+    PHRASES,
+    Score,
+    is_written,
+    rows_of,
+    score_of,
+)
+from holdfast.report.numbers import estimate, metric_name
+
+Use = Literal["yes", "unsettled", "no", "unknown"]
+
+NOTHING = "Whether to use it cannot be said: score it on labelled rows with `holdfast evaluate`."
+BROKEN = {
+    "repetition": "repeat themselves over and over",
+    "empty": "are empty",
+    "collapsed": "are the same text for unlike questions",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``headline``: the score with its interval, and what it must beat; ``advice``: whether to use
+    the model, and by what; ``use`` the same as a word, to colour it by.
+
+    ``no``: it does no better than an answer that reads nothing, a comparison beyond chance is
+    against it, or what it writes is broken. ``unsettled``: the test rows cannot tell it from what
+    is simpler, or its verdict is that the rows leak. ``unknown``: nothing was measured, or nothing
+    stands beside it. Where the score is at or below a baseline's, the headline begins with that.
+    """
+
+    headline: str
+    advice: str
+    use: Use
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        """Both, in the order in which they are read."""
+        return self.headline, self.advice
+
+
+def answer(result: Mapping[str, Any]) -> Answer:
+    """The answer in ``result.json``, whatever its task; a pure function, tolerant of absent parts.
+
+    - one class: accuracy of 100 rows, the linear probe, the commonest class;
+    - several labels: rows whose labels are all right, then precision and recall over all labels;
+      judged by micro F1;
+    - a number: the mean error in the user's unit, beside the probe and the mean;
+    - written text: rows that run to the same result or are word for word right where that was
+      scored and some are, else ROUGE-L, else perplexity; beside the untuned model. What is empty,
+      repetitive or always the same in half of the rows is of no use, whatever its score;
+    - pictures as classes.
+
+    A number that is ``null`` is told with its ``why``, an absent interval with its reason; fewer
+    than 100 test rows are named. Numbers of 100 are whole, and get a decimal where whole ones would
+    hide a difference or round to all or nothing.
+    """
+    score = score_of(result)
+    if score is None:
+        return Answer("Not measured: no test rows were scored.", NOTHING, "unknown")
+    if score.value.value is None:
+        why = score.value.why or "undefined"
+        return Answer(
+            f"Not measured: {metric_name(score.name)} is undefined ({why}).", NOTHING, "unknown"
+        )
+    worse, said = score.beaten_by(), score.say()
+    if worse:
+        said = f"No better than {PHRASES.get(worse[0], worse[0])}: {said[:1].lower()}{said[1:]}"
+    advice, use = _advice(result, score, worse)
+    return Answer(said, advice, use)
+
+
+def _advice(result: Mapping[str, Any], score: Score, worse: Sequence[str]) -> tuple[str, Use]:
+    broken = _broken(result)
+    if broken:
+        return f"Do not use it: {broken}.", "no"
+    if worse and worse[0] in GUESSES:
+        return (
+            f"Do not use it: on {rows_of(result)} {GUESSES[worse[0]]} does as well, and reads "
+            "nothing.",
+            "no",
+        )
+    paired = paired_of(result)
+    other = "untuned model" if is_written(result) else "simple baseline"
+    if paired is None:
+        return (
+            f"What stands beside it could not be compared with it on {rows_of(result)}.",
+            "unknown",
+        )
+    by = by_words(paired)
+    if paired.apart and paired.gain < 0:
+        return f"Do not use it: the {other} is better {by}.", "no"
+    if (result.get("verdict") or {}).get("label") == "leaking":
+        return "Do not rely on this number before the leak below is settled.", "unsettled"
+    if worse and paired.apart:
+        return (
+            f"Not settled: it is better than the {other} {by}, but not in what is counted here.",
+            "unsettled",
+        )
+    if not paired.apart:
+        instead = f"; until more do, the {other} is cheaper" if worse else ""
+        told = f"Not settled: {rows_of(result)} cannot tell it from the {other}"
+        return f"{told} ({gap_words(paired)}){instead}.", "unsettled"
+    guess = next((what for what in score.others if what in GUESSES), None)
+    if guess and _may_be(score, score.others[guess]):
+        return (
+            f"Not settled: {rows_of(result)} cannot exclude that {GUESSES[guess]} does as well.",
+            "unsettled",
+        )
+    return f"Worth using: better than the {other} {by}, beyond chance.", "yes"
+
+
+def _may_be(score: Score, other: float) -> bool:
+    """Whether the score's interval reaches what a guess gets."""
+    if score.name in FALLING:
+        return score.value.high is not None and score.value.high >= other
+    return score.value.low is not None and score.value.low <= other
+
+
+def _broken(result: Mapping[str, Any]) -> str:
+    """What is wrong with half or more of the texts that were written; empty where nothing is."""
+    counts = ((result.get("generations") or {}).get("counts") or {}).get("test") or {}
+    n = counts.get("n") or 0
+    found = max(BROKEN, key=lambda name: counts.get(name) or 0)
+    share = counts.get(found) or 0
+    if n and 2 * share >= n:
+        return f"{share} of the {n} texts that it wrote {BROKEN[found]}"
+    scores = ((result.get("generations") or {}).get("scores") or {}).get("test") or {}
+    overlap = estimate(scores.get("rouge_l")).value
+    if n and overlap is not None and overlap <= 0:
+        return "its texts share no word in order with the references"
+    return ""

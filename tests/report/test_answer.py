@@ -1,0 +1,261 @@
+"""The one line that a manager reads, for every kind of task and for numbers that are missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from holdfast.report.answer import answer
+
+PLAIN = str.maketrans({"\u00a0": " ", "\u2212": "-"})
+
+
+def estimate(value: float | None, low: float | None = None, high: float | None = None) -> Any:
+    return {"value": value, "low": low, "high": high, "level": 0.95}
+
+
+def block(n: int = 400, **metrics: Any) -> dict[str, Any]:
+    found = {k: v if isinstance(v, dict) else estimate(v) for k, v in metrics.items()}
+    return {"n": n, "metrics": found}
+
+
+def paired(value: float, low: float, high: float, p: float, metric: str | None = None) -> Any:
+    named = {"metric": metric} if metric else {}
+    return {"difference": estimate(value, low, high), "p_value": p, **named}
+
+
+def classes(accuracy: float, probe: float, guess: float, comparison: Any, **more: Any) -> Any:
+    spread = estimate(accuracy, accuracy - 0.04, accuracy + 0.03)
+    return {
+        "task": "text-classification",
+        "test": block(more.pop("n", 400), accuracy=spread),
+        "baseline": {
+            "what": "linear probe",
+            "comparison": comparison,
+            "all": [
+                {"what": "majority class", "test": block(accuracy=guess)},
+                {"what": "linear probe", "test": block(accuracy=probe)},
+            ],
+        },
+        **more,
+    }
+
+
+def told(result: Any) -> tuple[str, str, str]:
+    found = answer(result)
+    return found.headline.translate(PLAIN), found.advice.translate(PLAIN), found.use
+
+
+def test_a_model_that_is_better_beyond_chance() -> None:
+    assert told(classes(0.88, 0.80, 0.22, paired(0.08, 0.031, 0.129, 0.001))) == (
+        "Right on 88 of 100 new texts (84–91); a simple baseline 80; guessing the commonest class "
+        "22.",
+        "Worth using: better than the simple baseline by 8.0 points (3.1 to 12.9), beyond chance.",
+        "yes",
+    )
+
+
+def test_what_these_rows_cannot_tell_is_not_settled_and_few_rows_are_named() -> None:
+    headline, advice, use = told(classes(0.88, 0.80, 0.22, paired(0.08, -0.04, 0.2, 0.2), n=50))
+    assert "(84–91, from 50 test rows)" in headline
+    assert advice == (
+        "Not settled: 50 test rows cannot tell it from the simple baseline (+8.0 points, -4.0 to "
+        "+20.0)."
+    )
+    assert use == "unsettled"
+
+
+@pytest.mark.parametrize("guess", [0.55, 0.60])
+def test_at_or_below_guessing_it_is_said_first_and_no(guess: float) -> None:
+    headline, advice, use = told(classes(0.55, 0.50, guess, paired(0.05, 0.01, 0.09, 0.01)))
+    assert headline.startswith("No better than guessing the commonest class: right on 55 of 100")
+    assert advice.startswith("Do not use it: on 400 test rows guessing the commonest class")
+    assert use == "no"
+
+
+def test_worse_than_the_probe_beyond_chance_is_a_no() -> None:
+    headline, advice, use = told(classes(0.70, 0.76, 0.22, paired(-0.06, -0.11, -0.01, 0.02)))
+    assert headline.startswith("No better than a simple baseline: right on 70")
+    assert advice == "Do not use it: the simple baseline is better by 6.0 points (1.0 to 11.0)."
+    assert use == "no"
+
+
+def test_a_tie_with_the_probe_is_said_first_and_advises_the_cheaper_one() -> None:
+    headline, advice, use = told(classes(0.76, 0.76, 0.22, paired(0.0, -0.05, 0.05, 1.0)))
+    assert headline.startswith("No better than a simple baseline: ")
+    assert "the simple baseline is cheaper" in advice
+    assert use == "unsettled"
+
+
+def test_an_interval_that_reaches_guessing_is_not_settled() -> None:
+    _, advice, use = told(classes(0.60, 0.40, 0.58, paired(0.2, 0.1, 0.3, 0.001)))
+    assert "cannot exclude that guessing the commonest class does as well" in advice
+    assert use == "unsettled"
+
+
+def test_a_leak_takes_the_advice_away() -> None:
+    leaking = classes(0.99, 0.80, 0.22, paired(0.19, 0.1, 0.3, 0.001), verdict={"label": "leaking"})
+    assert told(leaking)[1:] == (
+        "Do not rely on this number before the leak below is settled.",
+        "unsettled",
+    )
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "probe", "shown"),
+    [(0.997, 0.90, "99.7"), (0.804, 0.796, "80.4"), (1.0, 0.9, "100"), (0.0, 0.5, "0")],
+)
+def test_a_decimal_where_whole_numbers_would_hide_something(
+    accuracy: float, probe: float, shown: str
+) -> None:
+    headline, *_ = told(classes(accuracy, probe, 0.22, paired(0.01, -0.1, 0.1, 0.5)))
+    assert f"ight on {shown} of 100" in headline
+
+
+def test_pictures_are_called_pictures() -> None:
+    result = classes(0.88, 0.80, 0.22, paired(0.08, 0.03, 0.13, 0.001))
+    assert "88 of 100 new pictures" in told({**result, "task": "image-classification"})[0]
+
+
+def test_numbers_are_told_by_their_error_and_smaller_is_better() -> None:
+    result = {
+        "task": "text-classification",
+        "test": block(200, mae=estimate(3.14, 2.81, 3.49), r2=0.5),
+        "baseline": {
+            "what": "linear probe",
+            "comparison": paired(-0.76, -1.1, -0.4, 0.001, "mae"),
+            "all": [
+                {"what": "training mean", "test": block(mae=5.2)},
+                {"what": "linear probe", "test": block(mae=3.9)},
+            ],
+        },
+    }
+    assert told(result) == (
+        "Off by 3.14 on average on new texts (2.81–3.49); a simple baseline 3.90; always the mean "
+        "5.20.",
+        "Worth using: better than the simple baseline by 0.76 (0.4 to 1.1), beyond chance.",
+        "yes",
+    )
+    result["test"] = block(200, mae=estimate(5.3, 5.0, 5.6))
+    assert told(result)[0].startswith("No better than always the mean: off by 5.30")
+    assert told(result)[2] == "no"
+
+
+def test_several_labels_are_told_by_rows_and_labels_and_judged_by_f1() -> None:
+    scores = {
+        "f1_micro": estimate(0.7, 0.66, 0.74),
+        "exact_match": estimate(0.61, 0.55, 0.67),
+        "precision_micro": 0.84,
+        "recall_micro": 0.6,
+    }
+    result = {
+        "task": "text-classification",
+        "test": block(300, **scores),
+        "baseline": {
+            "what": "linear probe",
+            "comparison": paired(-0.05, -0.08, -0.02, 0.001, "loss"),
+            "all": [
+                {"what": "majority class", "test": block(f1_micro=0.3, exact_match=0.61)},
+                {"what": "linear probe", "test": block(f1_micro=0.6, exact_match=0.5)},
+            ],
+        },
+    }
+    headline, advice, use = told(result)
+    assert headline == (
+        "All labels right on 61 of 100 new texts (55–67); guessing the commonest class 61; a simple"
+        " baseline 50. Of 100 labels that it gives 84 are right; of 100 that it should give it "
+        "finds 60."
+    )
+    assert advice == (
+        "Worth using: better than the simple baseline by 0.05 nats a row (0.02 to 0.08), "
+        "beyond chance."
+    )
+    assert use == "yes"
+
+
+def written(rouge: float, before: float, counts: Any = None, **more: Any) -> dict[str, Any]:
+    scores = {
+        "test": {"rouge_l": estimate(rouge, rouge - 0.02, rouge + 0.02), **more},
+        "test_untuned": {"rouge_l": estimate(before)},
+    }
+    return {
+        "task": "causal-lm",
+        "test": block(500, token_loss=1.6, perplexity=estimate(5.0, 4.8, 5.2)),
+        "baseline": {
+            "what": "untuned model",
+            "all": [{"what": "untuned model", "test": block(token_loss=2.9, perplexity=18.2)}],
+            "comparison": paired(-1.3, -1.4, -1.2, 0.0, "loss"),
+        },
+        "generations": {"scores": scores, "counts": {"test": counts or {"n": 100}}},
+    }
+
+
+def test_written_texts_are_told_by_their_overlap_and_beside_the_untuned_model() -> None:
+    assert told(written(0.41, 0.12)) == (
+        "Its texts agree with the references to 41 of 100 by ROUGE-L (39–43); the untuned model "
+        "12.",
+        "Worth using: better than the untuned model by 1.3 nats a token (1.2 to 1.4), beyond "
+        "chance.",
+        "yes",
+    )
+    assert told(written(0.10, 0.12))[2] == "unsettled"
+
+
+def test_word_for_word_goes_before_overlap_where_any_row_is() -> None:
+    some = written(0.41, 0.12, exact_match=estimate(0.3, 0.2, 0.4))
+    assert told(some)[0].startswith("Word for word right on 30 of 100 new texts (20–40)")
+    none = written(0.41, 0.12, exact_match=estimate(0.0, 0.0, 0.03))
+    assert "ROUGE-L" in told(none)[0]
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"n": 20, "repetition": 20},
+        {"n": 20, "empty": 10},
+        {"n": 20, "collapsed": 12},
+    ],
+)
+def test_broken_texts_are_of_no_use_whatever_their_score(counts: dict[str, int]) -> None:
+    _, advice, use = told(written(0.41, 0.12, counts))
+    assert advice.startswith("Do not use it: ")
+    assert f"{max(v for k, v in counts.items() if k != 'n')} of the 20 texts" in advice
+    assert use == "no"
+
+
+def test_no_overlap_at_all_is_of_no_use() -> None:
+    assert told(written(0.0, 0.0))[2] == "no"
+
+
+def test_plain_text_is_told_by_its_perplexity() -> None:
+    result = written(0.41, 0.12)
+    del result["generations"]
+    headline, _, use = told(result)
+    assert headline == (
+        "Perplexity 5.00 (4.80–5.20), as if it guessed among that many tokens; the untuned model "
+        "18.20."
+    )
+    assert use == "yes"
+
+
+def test_numbers_that_are_null_say_why() -> None:
+    undefined = {"value": None, "low": None, "high": None, "why": "there are no rows"}
+    assert told({"test": block(0, accuracy=undefined)}) == (
+        "Not measured: Accuracy is undefined (there are no rows).",
+        "Whether to use it cannot be said: score it on labelled rows with `holdfast evaluate`.",
+        "unknown",
+    )
+    assert told({})[0] == "Not measured: no test rows were scored."
+    one_group = classes(0.88, 0.80, 0.22, None)
+    one_group["test"] = block(40, accuracy={**estimate(0.88), "note": "no interval: one group"})
+    headline, advice, use = told(one_group)
+    assert "(from 40 test rows, no interval: one group)" in headline
+    assert advice == "What stands beside it could not be compared with it on 40 test rows."
+    assert use == "unknown"
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_very_few_rows_are_counted_in_the_right_number(n: int) -> None:
+    headline, *_ = told(classes(0.5, 0.4, 0.3, paired(0.1, -0.5, 0.5, 1.0), n=n))
+    assert f"from {n} test row{'s' if n > 1 else ''})" in headline
