@@ -22,6 +22,17 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
         read_source(str(tmp_path / "review.csv"), None, None)
 
 
+def test_a_missing_file_that_a_readme_names_is_to_be_brought(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("Put essays.csv into data/.\n")
+    with pytest.raises(DataError) as caught:
+        read_source(str(tmp_path / "data" / "essays.csv"), None, None)
+    for part in ("Put essays.csv into", str(tmp_path / "data"), str(readme)):
+        assert part in caught.value.remedy
+    with pytest.raises(DataError, match="no folder"):
+        read_source(str(tmp_path / "data" / "other.csv"), None, None)
+
+
 def test_a_missing_file_is_not_taken_for_a_hub_name(tmp_path: Path) -> None:
     for source in ("no/such/folder.csv", "./reviews", "~/reviews", "reviews.csv.gz", "a b"):
         with pytest.raises(DataError, match="does not exist"):

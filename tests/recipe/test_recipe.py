@@ -122,8 +122,21 @@ def test_paths_in_a_recipe_are_relative_to_its_folder(tmp_path: Path, monkeypatc
     read = read_recipe(tmp_path / "deep" / "r.yaml")
     assert read.data.path == str(tmp_path / "rows.csv")
     assert read.data.test == str(tmp_path / "held.csv")
-    assert read.data.valid == "../absent.csv"
+    assert read.data.valid == str(tmp_path / "absent.csv")
     assert read.train.metric == f"{tmp_path / 'metric'}.py:f:lower"
+
+
+@pytest.mark.parametrize(
+    ("value", "is_path"),
+    [("./pictures", True), ("rows.csv.gz", True), ("data/rows.CSV", True), ("~/rows.csv", False),
+     ("stanfordnlp/imdb", False), ("name:config@train[:10%]", False)],
+)  # fmt: skip
+def test_what_can_only_be_a_path_is_one_even_where_nothing_is(
+    tmp_path: Path, value: str, is_path: bool
+) -> None:
+    (tmp_path / "r.yaml").write_text(f"data: {{path: '{value}'}}\n")
+    found = read_recipe(tmp_path / "r.yaml").data.path
+    assert found == (str(tmp_path / value) if is_path else value)
 
 
 def test_embedded_is_never_a_folder(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ TINY: dict[str, tuple[str, dict[str, Any], str]] = {
         "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24,
         "max_position_embeddings": 512, "decoder_start_token_id": 0, "forced_eos_token_id": 1},
         "trained"),
+    "openai-community/gpt2": ("gpt2", {
+        "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 1024}, "gpt2"),
     "NousResearch/Llama-2-7b-hf": ("llama", DECODER, "trained"),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": ("qwen2", DECODER, "gpt2"),
     "microsoft/resnet-50": ("resnet", {
@@ -56,7 +58,8 @@ TINY: dict[str, tuple[str, dict[str, Any], str]] = {
 }  # fmt: skip
 BUILDERS = {
     "t5": "AutoModelForSeq2SeqLM", "marian": "AutoModelForSeq2SeqLM",
-    "llama": "AutoModelForCausalLM", "qwen2": "AutoModelForCausalLM",
+    "gpt2": "AutoModelForCausalLM", "llama": "AutoModelForCausalLM",
+    "qwen2": "AutoModelForCausalLM",
     "resnet": "AutoModelForImageClassification", "vit": "AutoModelForImageClassification",
 }  # fmt: skip
 
@@ -222,6 +225,18 @@ def chats(data: Path, folder: Path) -> dict[str, str]:
             "rendered": _write(folder / "rendered.jsonl", rendered)}  # fmt: skip
 
 
+def articles(data: Path, folder: Path) -> dict[str, str]:
+    """Paragraphs of WikiText-2 with its headings and blank lines, as the hub has them."""
+    found = {}
+    for key, name, count in (("path", "valid", 80), ("valid", "valid", 16), ("test", "test", 16)):
+        source = data / "corpus" / f"wikitext2_{name}.txt.gz"
+        with gzip.open(source, "rt", encoding="utf-8") as file:
+            start = 80 if key == "valid" else 0
+            rows = [{"text": line} for line in itertools.islice(file, start, start + count)]
+        found[key] = _write(folder / f"articles-{key}.jsonl", rows)
+    return found
+
+
 def pictures(data: Path, folder: Path) -> dict[str, str]:
     target = folder / "pictures"
     with zipfile.ZipFile(io.BytesIO((data / "cifar10" / "cifar10.zip").read_bytes())) as packed:
@@ -236,5 +251,5 @@ def pictures(data: Path, folder: Path) -> dict[str, str]:
 
 MAKERS = {
     "ai": ai_text, "summaries": samsum, "pandas": pandas, "english": pairs, "chat": chats,
-    "pictures": pictures, "held_out": held_out, "dialogsum": dialogsum,
+    "pictures": pictures, "articles": articles, "held_out": held_out, "dialogsum": dialogsum,
 }  # fmt: skip

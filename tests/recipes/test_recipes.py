@@ -44,6 +44,40 @@ def test_a_recipe_says_what_it_needs(recipe_file: Path) -> None:
     assert f"recipes/{recipe_file.name}" in head
 
 
+def test_a_rate_or_a_length_out_of_the_usual_region_has_its_reason_beside_it(
+    recipe_file: Path,
+) -> None:
+    """A comment right above the line; usual are 1e-5 to 5e-5, and 3 to 10 epochs."""
+    train, lines = read_recipe(recipe_file).train, recipe_file.read_text("utf-8").splitlines()
+    for key, low, high in (("learning_rate", 1e-5, 5e-5), ("epochs", 3, 10)):
+        (at,) = [n for n, line in enumerate(lines) if line.startswith(f"  {key}:")]
+        unusual = not low <= getattr(train, key) <= high
+        assert lines[at - 1].lstrip().startswith("#") == unusual, key
+
+
+BROUGHT = [p.name for p in sorted(RECIPES.glob("*.yaml")) if "./data/" in p.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("recipe_name", BROUGHT)
+def test_rows_that_must_be_brought_are_asked_for_with_file_folder_and_readme(
+    recipe_name: str, tmp_path: Path
+) -> None:
+    import shutil
+
+    from holdfast.core.errors import DataError
+    from holdfast.pipeline.main import train
+
+    for name in (recipe_name, "README.md"):
+        shutil.copy(RECIPES / name, tmp_path / name)
+    recipe = read_recipe(tmp_path / recipe_name)
+    with pytest.raises(DataError) as caught:
+        train(recipe, tmp_path / "run")
+    missing = Path(str(recipe.data.path))
+    assert missing.parent == tmp_path / "data"
+    for part in (missing.name, str(missing.parent), str(tmp_path / "README.md")):
+        assert part in caught.value.remedy
+
+
 def test_the_list_names_every_recipe(recipe_file: Path) -> None:
     assert f"`{recipe_file.name}`" in (recipe_file.parent / "README.md").read_text("utf-8")
 

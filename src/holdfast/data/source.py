@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,12 +90,26 @@ def _looks_like_file(path: Path) -> bool:
 
 def _missing(path: Path) -> DataError:
     parent = path.parent
+    if told := _told_where(path):
+        remedy = f"Put {path.name} into the folder {parent}, as {told} says."
+        return DataError(str(path), "does not exist", None, remedy)
     if not parent.is_dir():
         return DataError(str(path), "does not exist", None, f"There is no folder {parent} either.")
     names = sorted(entry.name for entry in parent.iterdir() if entry.is_file())
     close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
     remedy = f"Did you mean {parent / close[0]}?" if close else f"Check the path in {parent}."
     return DataError(str(path), "does not exist", None, remedy)
+
+
+def _told_where(path: Path) -> Path | None:
+    """A README.md beside the missing file, or in one of the two folders above, that names it: rows
+    that a user must bring."""
+    for folder in list(path.absolute().parents)[:3]:
+        readme = folder / "README.md"
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if path.name in readme.read_text(encoding="utf-8"):
+                return readme
+    return None
 
 
 def _folder(path: Path) -> DataError:

@@ -24,6 +24,9 @@ from holdfast.recipe.parts import (
     TrainPart,
 )
 
+# Of files of rows: no name on the hub ends so.
+ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt", ".gz")
+
 
 class Recipe(Part):
     """Every setting of a run."""
@@ -136,12 +139,16 @@ def _assign(plain: dict[str, Any], key: str, value: Any) -> None:
 
 
 def anchored(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe with every relative path that leads somewhere from ``folder`` made absolute."""
+    """The recipe with every relative path made absolute from ``folder``: what leads somewhere, and
+    what can only be meant as a path (``./…``, ``../…``, or the ending of a file of rows), so that
+    an error names the place that was looked at."""
 
     def anchor(value: str | None) -> str | None:
-        if value in (None, EMBEDDED) or not (folder / str(value)).exists():
+        if value is None or value == EMBEDDED or value.startswith("~"):
             return value
-        return str((folder / str(value)).resolve())
+        if (folder / value).exists() or _is_path(value):
+            return str((folder / value).resolve())
+        return value
 
     data = {key: anchor(getattr(recipe.data, key)) for key in ("path", "valid", "test")}
     metric = recipe.train.metric
@@ -151,6 +158,11 @@ def anchored(recipe: Recipe, folder: Path) -> Recipe:
     return recipe.changed(
         data=data, model={"name": anchor(recipe.model.name)}, train={"metric": metric}
     )
+
+
+def _is_path(value: str) -> bool:
+    """Whether this is meant as a path, not as a name of the hub."""
+    return value.startswith(("./", "../")) or value.lower().endswith(ENDINGS)
 
 
 def _first_fault(error: ValidationError, where: str) -> RecipeError:
