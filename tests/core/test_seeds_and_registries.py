@@ -64,3 +64,13 @@ def test_an_unknown_member_is_refused_with_the_setting_and_the_nearest(fruit) ->
 
 def test_nothing_near_names_all() -> None:
     assert nearest("zzz", ["b", "a"]) == "Known: a, b."
+
+
+def test_of_many_names_the_ten_nearest_are_shown() -> None:
+    many = [f"train.key_{n}" for n in range(60)] + ["train.learning_rate", "train.epochs"]
+    told = nearest("epochs", many)
+    assert told.startswith("Did you mean 'train.epochs'? The nearest of 62 known: train.epochs, ")
+    assert told.count(",") == 9
+    assert nearest("lr", many).startswith("Did you mean 'train.learning_rate'?")
+    assert nearest("train.lr", many).startswith("Did you mean 'train.learning_rate'?")
+    assert nearest("learningrate", many).startswith("Did you mean 'train.learning_rate'?")

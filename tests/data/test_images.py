@@ -55,6 +55,7 @@ def test_broken_pictures_are_left_out_and_named_and_rows_keep_their_places(tmp_p
     (finding,) = [f for f in table.findings if f.check == "broken_images"]
     assert finding.rows == (0,)
     assert finding.fixed
+    assert f"{Path('cat/00.png')} (" in finding.because
     assert table.column("row").tolist() == list(range(1, 24))
     assert table.source_rows == 24
     assert left_out(table) == [0]
@@ -171,7 +172,7 @@ def test_an_absent_picture_of_a_table_is_named(tmp_path: Path) -> None:
     table = load_images(table_of(folder, [*lines_of(folder), "cat/gone.png,cat,u1"]))
     (finding,) = [f for f in table.findings if f.check == "broken_images"]
     assert finding.rows == (24,)
-    assert "no such file" in finding.because
+    assert f"{Path('cat/gone.png')} (no such file)" in finding.because
 
 
 def test_without_labels_every_picture_is_listed(tmp_path: Path) -> None:

@@ -107,6 +107,18 @@ def test_one_odd_byte_is_named_windows_1252(tmp_path: Path) -> None:
         read(tmp_path, "a.csv", "text,label\na,1\nthe café was good,2\n".encode("cp1252"))
 
 
+def test_the_odd_bytes_are_shown_with_their_places(tmp_path: Path) -> None:
+    content = "text,label\na,1\nthe café was good,2\n".encode("cp1252")
+    with pytest.raises(DataError) as refused:
+        read(tmp_path, "a.csv", content)
+    place = content.index(b"\xe9")
+    in_line = place - content.index(b"the")
+    assert f"byte 0xE9 at position {in_line + 1} of the line, {place + 1} of the file" in str(
+        refused.value
+    )
+    assert b"caf\xe9 was" in refused.value.value
+
+
 def test_utf_16_is_named_and_read_when_asked(tmp_path: Path) -> None:
     content = "text,label\nGröße,1\n".encode("utf-16")
     with pytest.raises(DataError, match=r"data\.encoding=utf-16"):

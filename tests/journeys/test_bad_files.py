@@ -96,6 +96,31 @@ def test_a_misspelt_setting_names_the_nearest(
     assert list(tmp_path.iterdir()) == []
 
 
+EARLY = [
+    "train.schedule=linaer",
+    "train.optimizer=adamm",
+    "methods.contrat.steps=3",
+    "methods.contrast.stepps=3",
+    "control.policy=stopp",
+    "alert.webhook=https://hook",
+]
+
+
+@pytest.mark.parametrize("setting", EARLY)
+def test_a_setting_is_refused_before_a_row_is_read(holdfast: Any, setting: str) -> None:
+    done = holdfast("train", "there-is-no-such.csv", "--quiet", "--set", setting)
+    assert done.code == 2
+    assert setting.split("=")[0].split(".")[0] in done.err
+    assert "no-such" not in done.err
+
+
+def test_a_metric_is_refused_before_the_audit(holdfast: Any, marked_csv: Path) -> None:
+    done = holdfast("train", marked_csv, "--set", "train.metric=acuracy")
+    assert done.code == 2
+    assert "Did you mean 'accuracy'" in done.err
+    assert "division" not in done.err
+
+
 WRONG = [
     "train.epochs=0", "train.epochs=many", "train.batch_size=0", "train.learning_rate=-1",
     "seed=-1", "control.policy=adapt", "task=regression", "data.split.train=0.9",

@@ -84,6 +84,16 @@ def test_a_change_of_verdict_is_posted_once(server: Server) -> None:
     assert run.notes == []
 
 
+def test_step_0_is_no_alert_and_what_still_holds_is_told_at_the_next_look(server: Server) -> None:
+    listener, run = Alerts(ALL, None, "env:HOOK", "r"), Run()
+    run.step = -10
+    for label in ("diverging", "diverging", "diverging"):
+        run.look(listener, label)
+        time.sleep(0.05)
+    listener.run_end(run)
+    assert [(m["verdict"], m["step"]) for m in server.got] == [("diverging", 10)]
+
+
 def test_only_the_verdicts_asked_for_are_sent(server: Server) -> None:
     listener, run = Alerts(("overfit",), None, "env:HOOK", "r"), Run()
     for label in ("learning", "overfit", "healthy"):

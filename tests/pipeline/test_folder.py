@@ -87,3 +87,16 @@ def test_states_of_a_run(tmp_path: Path) -> None:
     assert is_finished(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     assert not is_finished(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_not_resumed(tmp_path: Path) -> None:
+    (tmp_path / "reviews-1").mkdir()
+    (tmp_path / "reviews-1" / "recipe.yaml").write_text("x")
+    with (
+        pytest.raises(RunError, match=r"Did you mean --out .*reviews-1\?"),
+        claimed(tmp_path / "reveiws-1", True),
+    ):
+        pass
+    with pytest.raises(RunError, match="to start a run"), claimed(tmp_path / "a" / "b", True):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["reviews-1"]

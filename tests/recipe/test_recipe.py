@@ -82,6 +82,20 @@ def test_an_unknown_key_in_a_file_names_the_nearest(tmp_path: Path, text, neares
     assert "r.yaml" in caught.value.what
 
 
+CHOICES = [
+    ({"task": "text-clasification"}, "text-classification"),
+    ({"control": {"policy": "stpo"}}, "stop"),
+    ({"data": {"rare": "dropp"}}, "drop"),
+    ({"model": {"adapter": {"kind": "lorra"}}}, "lora"),
+]
+
+
+@pytest.mark.parametrize(("plain", "near"), CHOICES)
+def test_a_value_that_is_no_choice_names_the_nearest(plain: dict[str, object], near: str) -> None:
+    with pytest.raises(RecipeError, match=f"Did you mean '{near}'"):
+        parse(plain, "a test")
+
+
 @pytest.mark.parametrize("content", [b"a: [1", b"- 1\n- 2\n", b"just words", b"\xff\xfe\x00a: 1",
                                      b"a: !!python/object:os.system {}"])  # fmt: skip
 def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, content: bytes) -> None:

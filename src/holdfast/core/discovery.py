@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from holdfast.core.errors import RecipeError
@@ -44,8 +44,31 @@ class Registry(Mapping[str, T], Generic[T]):
         return name in self._things
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """A remedy that names the nearest known name, then all of them."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+SHOWN = 10
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """A remedy that names the nearest known name, then the others: all of them, or of more than
+    ten the ten nearest.
+
+    >>> nearest("lr", ["train.epochs", "train.learning_rate"])
+    "Did you mean 'train.learning_rate'? Known: train.epochs, train.learning_rate."
+    """
+    ranked = sorted({*known}, key=lambda one: (-_likeness(name, one), one))
+    close = ranked[:1] if ranked and _likeness(name, ranked[0]) >= 0.4 else []
     guess = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{guess}Known: {', '.join(sorted(known))}."
+    if len(ranked) <= SHOWN:
+        return f"{guess}Known: {', '.join(sorted(known))}."
+    return f"{guess}The nearest of {len(ranked)} known: {', '.join(ranked[:SHOWN])}."
+
+
+def _likeness(name: str, known: str) -> float:
+    """0 … 1. A dotted key is also known by its last part, a part of several words by their first
+    letters: ``lr`` is ``train.learning_rate``."""
+    name, whole = name.casefold(), known.casefold()
+    last = whole.rpartition(".")[2]
+    if "_" in last and name.rpartition(".")[2] == "".join(word[:1] for word in last.split("_")):
+        return 0.9
+    # The order of SequenceMatcher's arguments is that of difflib.get_close_matches.
+    ratios = [difflib.SequenceMatcher(None, one, name).ratio() for one in (whole, last)]
+    return max(ratios[0], 0.99 * ratios[1])

@@ -8,7 +8,6 @@ the place of the picture in the folder's sorted paths, or its row in the table.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +34,7 @@ PATHS = (
 )  # fmt: skip
 LOOKED_AT = 200
 LISTED = 100
+SHOWN = 5
 
 
 @dataclass(slots=True)
@@ -78,8 +78,9 @@ def load_images(
         paths = _inside(raw, path, Path(os.path.abspath(folder)).parent)  # noqa: PTH100
         label = label if label in raw.names or label not in (None, CLASS) else None
         told = ()
+    base = folder.absolute() if folder.is_dir() else folder.absolute().parent
     seen = _look(paths)
-    _refuse_mostly_broken(raw, seen)
+    _refuse_mostly_broken(raw, seen, paths, base)
     table = table_from_raw(
         _without(raw, path, seen), text=[path], label=label, group=group, template=None,
         classes=classes, need_label=need_label, rare=rare, rare_below=rare_below,
@@ -87,7 +88,9 @@ def load_images(
     findings = [f for f in table.findings if f.check != "missing_text"]
     groups = table.column("group") if table.has_groups else None
     rows = _rows(table.column("row").tolist(), table.column("label").tolist(), groups, paths, seen)
-    return replace(table, rows=rows, findings=(*findings, *told, *_findings(seen, raw)))
+    return replace(
+        table, rows=rows, findings=(*findings, *told, *_findings(seen, raw, paths, base))
+    )
 
 
 def images_at(paths: Sequence[str | Path]) -> Table:
@@ -96,9 +99,10 @@ def images_at(paths: Sequence[str | Path]) -> Table:
     raw = store(iter([Batch({PATH: pa.array([str(path) for path in paths], pa.string())})]), "list")
     found: list[str | None] = [os.path.abspath(Path(path).expanduser()) for path in paths]  # noqa: PTH100
     seen = _look(found)
-    _refuse_mostly_broken(raw, seen)
+    here = Path.cwd()
+    _refuse_mostly_broken(raw, seen, found, here)
     rows = _rows(list(seen.marks), [-1] * len(seen.marks), None, found, seen)
-    columns, findings = Columns((PATH,), None), tuple(_findings(seen, raw))
+    columns, findings = Columns((PATH,), None), tuple(_findings(seen, raw, found, here))
     return Table(rows, (), columns, raw.source, len(raw), findings)
 
 
@@ -173,13 +177,12 @@ def _look(paths: Sequence[str | None]) -> _Seen:
     return seen
 
 
-def _refuse_mostly_broken(raw: Raw, seen: _Seen) -> None:
+def _refuse_mostly_broken(raw: Raw, seen: _Seen, paths: Sequence[str | None], folder: Path) -> None:
     if not len(raw) or len(seen.broken) * 2 <= len(raw):
         return
-    row, reason = next(iter(seen.broken.items()))
     raise DataError(
         raw.source, f"has {len(seen.broken)} pictures of {len(raw)} that cannot be read",
-        f"row {row}: {reason}", "Check the paths and the files.",
+        _named(seen, paths, folder), "Check the paths and the files.",
     )  # fmt: skip
 
 
@@ -212,15 +215,26 @@ def _rows(
     return datasets.Dataset.from_file(str(file))
 
 
-def _findings(seen: _Seen, raw: Raw) -> list[Finding]:
+def _named(seen: _Seen, paths: Sequence[str | None], folder: Path) -> str:
+    """The first broken pictures, each with what is wrong, as paths below the source's folder."""
+    shown = [
+        f"row {row} ({reason})"
+        if (path := paths[row]) is None
+        else f"{os.path.relpath(path, folder)} ({reason})"
+        for row, reason in list(seen.broken.items())[:SHOWN]
+    ]
+    more = len(seen.broken) - len(shown)
+    return "; ".join(shown) + (f"; and {more} more" if more else "")
+
+
+def _findings(seen: _Seen, raw: Raw, paths: Sequence[str | None], folder: Path) -> list[Finding]:
     total, found = max(1, len(raw)), []
     if seen.broken:
-        reasons = ", ".join(f"{reason} ({n})" for reason, n in
-                            Counter(seen.broken.values()).most_common(3))  # fmt: skip
         found.append(Finding(
             "broken_images", "warn", len(seen.broken) / total, len(seen.broken),
             tuple(list(seen.broken)[:LISTED]),
-            f"{len(seen.broken)} of {len(raw)} pictures cannot be read and are left out: {reasons}",
+            f"{len(seen.broken)} of {len(raw)} pictures cannot be read and are left out: "
+            + _named(seen, paths, folder),
             "Replace these files, or take their rows away.", True,
         ))  # fmt: skip
     for note, rows in seen.notes.items():

@@ -32,7 +32,9 @@ Note = Callable[[str, str], None]
 class Alerts:
     """A listener that sends an alert when the verdict's label changes to one of ``on``.
 
-    The label that was told last is part of a checkpoint, so a resumed run does not say it again.
+    The verdict of step 0 is no alert: nothing has been learned yet, and the data's own faults are
+    findings. What still holds at the first look after it is told then. The label that was told last
+    is part of a checkpoint, so a resumed run does not say it again.
     ``tell`` hears what could not be delivered, once the run is over.
     """
 
@@ -55,7 +57,7 @@ class Alerts:
 
     def snapshot_taken(self, run: Any) -> None:
         verdict = run.verdict
-        if verdict is None or verdict.label == self._last:
+        if verdict is None or run.step == 0 or verdict.label == self._last:
             return
         self._last = verdict.label
         if verdict.label in self._on:

@@ -15,8 +15,8 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Snapshot
 from holdfast.data.scratch import scratch_file
 from holdfast.data.table import Splits
-from holdfast.methods.optimizers import OPTIMIZERS, build_optimizer
-from holdfast.methods.schedules import SCHEDULES, build_schedule
+from holdfast.methods.optimizers import build_optimizer
+from holdfast.methods.schedules import build_schedule
 from holdfast.models.activations import checkpoint_activations
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
 from holdfast.models.onednn import use_onednn
@@ -31,6 +31,7 @@ from holdfast.pipeline.folder import CHECKPOINTS
 from holdfast.pipeline.frozen import keep_prefix
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.kinds.watching import Watch, told, writer
+from holdfast.pipeline.names import check_names
 from holdfast.pipeline.ready import Kind, Ready
 from holdfast.pipeline.size import model_size
 from holdfast.pipeline.task import with_task
@@ -43,7 +44,6 @@ from holdfast.training.machine import MachineChoice, choose_machine, several_on_
 from holdfast.training.plan import Phase, Plan, check_phase, evaluation_points
 from holdfast.training.prefix_cache import PrefixCache
 from holdfast.training.run import Job
-from holdfast.training.track import check_trackers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -98,7 +98,7 @@ def _resolved(
                "matmul": machine.matmul}  # fmt: skip
     model = {"max_length": loaded.max_length, **kind_settings(loaded)}
     recipe = recipe.changed(train=decided, model=model)
-    _check_names(recipe)
+    check_names(recipe)
     return recipe, chosen
 
 
@@ -125,13 +125,6 @@ def _planned(
 def _told(recipe: Recipe, watch: Watch | None, train: Any, plan: Plan) -> tuple[Decision, ...]:
     work = sum(phase.steps * phase.rows_per_step for phase in plan.phases)
     return told(recipe, watch, train, len(plan.evaluate_at), work)
-
-
-def _check_names(recipe: Recipe) -> None:
-    """Refuse an unknown optimizer or schedule, an absent tracker, before anything is written."""
-    OPTIMIZERS[filled(recipe.train.optimizer)]
-    SCHEDULES[filled(recipe.train.schedule)]
-    check_trackers(recipe.track.to)
 
 
 def make_job(

@@ -7,6 +7,7 @@ outside its region is a finding, never a silent change.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -81,6 +82,7 @@ WRITING = ("seq2seq", "causal-lm")
 PART_ROWS = 4
 EPOCHS_WITHOUT_CONTRAST = 20.0
 CONTRAST = {"batch_size": 32, "temperature": 0.1, "classes": 8}
+CONTRAST_SETTINGS = ("steps", "learning_rate", *CONTRAST)
 
 
 T = TypeVar("T")
@@ -151,11 +153,24 @@ def _epochs(line: Default, methods: dict[str, Any], rows: int) -> float:
     return math.ceil(1000 * drawn / rows) / 1000 + line.epochs
 
 
-def _methods(recipe: Recipe, line: Default, rows: int) -> dict[str, dict[str, Any] | bool]:
-    for name in recipe.methods:
+def check_methods(methods: Mapping[str, Any]) -> None:
+    """Refuse a method that does not exist, and a setting that contrast does not have."""
+    for name in methods:
         if name not in METHODS:
             raise RecipeError("methods", "names an unknown method", name,
                               nearest(name, list(METHODS)))  # fmt: skip
+    given = methods.get("contrast")
+    for key, value in given.items() if isinstance(given, dict) else ():
+        if key not in CONTRAST_SETTINGS:
+            raise RecipeError(f"methods.contrast.{key}", "is not a setting of contrast", None,
+                              nearest(key, list(CONTRAST_SETTINGS)))  # fmt: skip
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
+            raise RecipeError(f"methods.contrast.{key}", "must be a number above 0", value,
+                              "Leave it out for the default.")  # fmt: skip
+
+
+def _methods(recipe: Recipe, line: Default, rows: int) -> dict[str, dict[str, Any] | bool]:
+    check_methods(recipe.methods)
     contrast = recipe.methods.get("contrast", bool(line.contrast_steps))
     if contrast is not False:
         given = contrast if isinstance(contrast, dict) else {}
@@ -170,13 +185,6 @@ def _contrast(given: dict[str, Any], recipe: Recipe, line: Default, rows: int) -
     steps = line.contrast_steps or CONTRAST_STEPS
     known = {"steps": steps, "learning_rate": rate, **CONTRAST}
     known["batch_size"] = min(known["batch_size"], rows)
-    for key, value in given.items():
-        if key not in known:
-            raise RecipeError(f"methods.contrast.{key}", "is not a setting of contrast", None,
-                              nearest(key, list(known)))  # fmt: skip
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
-            raise RecipeError(f"methods.contrast.{key}", "must be a number above 0", value,
-                              f"The default is {known[key]:g}.")  # fmt: skip
     return {**known, **given}
 
 

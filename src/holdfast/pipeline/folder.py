@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 import shutil
@@ -53,8 +54,9 @@ def is_finished(run: Path) -> bool:
 def claimed(run: Path, resume: bool) -> Iterator[None]:
     """Make the folder, or refuse to write into one that holds something.
 
-    With ``resume`` an unfinished run may be continued; one without a checkpoint starts anew. When
-    the block fails before anything was written, the folders that were made are taken away again.
+    With ``resume`` an unfinished run may be continued; one without a checkpoint starts anew, and a
+    folder that is not there is refused. When the block fails before anything was written, the
+    folders that were made are taken away again.
     Among several processes the first alone does this.
     """
     if not is_main_process():
@@ -81,6 +83,9 @@ def is_main_process() -> bool:
 def _check(run: Path, resume: bool) -> None:
     if run.exists() and not run.is_dir():
         raise RunError(str(run), "is a file, not a folder", None, "Choose another --out.")
+    if resume and not run.is_dir():
+        rule = "does not exist, so there is no run to resume"
+        raise RunError(str(run), rule, None, _beside(run))
     if not run.is_dir() or not _holds_something(run):
         return
     if not resume:
@@ -92,6 +97,16 @@ def _check(run: Path, resume: bool) -> None:
         raise RunError(
             str(run), f"is not a run: it has no {RECIPE}", None, "Name the run's folder with --out."
         )
+
+
+def _beside(run: Path) -> str:
+    """The runs that stand where a missing one was looked for, the nearest name first."""
+    there = run.parent.iterdir() if run.parent.is_dir() else ()
+    runs = [path.name for path in there if (path / RECIPE).exists()]
+    if not runs:
+        return "Leave --resume out to start a run."
+    near = difflib.get_close_matches(run.name, runs, n=1, cutoff=0.0)
+    return f"Did you mean --out {run.parent / near[0]}? Leave --resume out to start a new run."
 
 
 def _holds_something(run: Path) -> bool:

@@ -13,6 +13,7 @@ from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.table import Splits, Table
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.kinds.watching import with_tables
+from holdfast.pipeline.names import check_names
 from holdfast.pipeline.ready import Kind
 from holdfast.pipeline.task import with_task
 from holdfast.recipe import DataPart, Recipe
@@ -39,9 +40,11 @@ def load_and_divide(recipe: Recipe, tell: Tell = lambda _: None) -> Divided:
     """Load, audit and divide the rows that the recipe names."""
     if recipe.data.path is None:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
+    check_names(recipe)
     recipe, worked_out = with_task(recipe)
     tell_all(tell, worked_out, ())
     data, kind = recipe.data, kind_of(recipe.task)
+    check_names(recipe, kind.find_metric)
 
     def read(source: str, like: Table | None) -> Table:
         return with_tables(kind.read(source, data, like), recipe)

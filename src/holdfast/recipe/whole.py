@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,10 @@ def _first_fault(error: ValidationError, where: str) -> RecipeError:
     if fault["type"] == "extra_forbidden":
         known = sorted({*Recipe.model_fields, *known_keys()}) if "." not in key else known_keys()
         return RecipeError(where, "names an unknown key", key, nearest(key, known))
+    if fault["type"] == "literal_error":
+        choices = re.findall(r"'([^']*)'", fault.get("ctx", {}).get("expected", ""))
+        given, rule = fault["input"], "is not one of the known values"
+        return RecipeError(f"{where}: {key}", rule, given, nearest(str(given), choices))
     message = fault["msg"].removeprefix("Value error, ")
     value = None if fault["type"] == "missing" else fault.get("input")
     return RecipeError(

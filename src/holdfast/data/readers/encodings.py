@@ -10,6 +10,7 @@ from typing import BinaryIO, NoReturn
 from holdfast.core.errors import DataError
 
 _SAMPLE_BYTES = 100_000
+CONTEXT = 15
 
 
 def refuse_encoding(
@@ -24,14 +25,37 @@ def refuse_encoding(
             str(path), f"is not in {encoding}: {getattr(error, 'reason', error)}", None,
             "Leave data.encoding out to have the encoding named.",
         ) from error  # fmt: skip
-    number, line, sample = _odd_lines(path, open_bytes)
+    number, line, before, sample = _odd_lines(path, open_bytes)
     likely = likely_encodings(sample)
     hint = _hint(line, likely) if likely else "Save it as UTF-8, or name its encoding"
     example = likely[0] if likely else "…"
     raise DataError(
-        f"{path}, line {number}", "is not UTF-8", None,
-        f"{hint}. If that is right, add --set data.encoding={example}",
+        f"{path}, line {number}", f"is not UTF-8: {_odd_bytes(line, before)}",
+        _around(line), f"{hint}. If that is right, add --set data.encoding={example}",
     ) from error  # fmt: skip
+
+
+def _odd_bytes(line: bytes, before: int) -> str:
+    """The first bytes that UTF-8 refuses and where they stand, in the line and in the file."""
+    start, end = _first_odd(line)
+    shown = " ".join(f"0x{byte:02X}" for byte in line[start:end])
+    plural = "s" if end - start > 1 else ""
+    return (f"byte{plural} {shown} at position {start + 1} of the line, "
+            f"{before + start + 1} of the file")  # fmt: skip
+
+
+def _around(line: bytes) -> bytes:
+    """The bytes about the first odd ones."""
+    start, end = _first_odd(line)
+    return line[max(0, start - CONTEXT) : end + CONTEXT].strip()
+
+
+def _first_odd(line: bytes) -> tuple[int, int]:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start, error.end
+    return 0, 0
 
 
 def _hint(line: bytes, likely: list[str]) -> str:
@@ -69,15 +93,17 @@ def _decode(sample: bytes, encoding: str) -> str | None:
         return None
 
 
-def _odd_lines(path: Path, open_bytes: Callable[[Path], BinaryIO]) -> tuple[int, bytes, bytes]:
-    """The number and bytes of the first line that is not UTF-8, and a sample of such lines."""
-    first: tuple[int, bytes] = (1, b"")
-    sample = b""
+def _odd_lines(path: Path, open_bytes: Callable[[Path], BinaryIO]) -> tuple[int, bytes, int, bytes]:
+    """The number and bytes of the first line that is not UTF-8, the bytes before it in the file,
+    and a sample of such lines."""
+    first: tuple[int, bytes, int] = (1, b"", 0)
+    sample, before = b"", 0
     with open_bytes(path) as stream:
         for number, line in enumerate(stream, 1):
             if _decode(line, "utf-8") is None:
-                first = first if first[1] else (number, line)
+                first = first if first[1] else (number, line, before)
                 sample += line
+            before += len(line)
             if len(sample) > _SAMPLE_BYTES:
                 break
     return *first, sample

@@ -1,0 +1,35 @@
+"""Every name in a recipe that a registry knows, checked before a row is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from holdfast.methods.optimizers import OPTIMIZERS
+from holdfast.methods.schedules import SCHEDULES
+from holdfast.pipeline.alerts import address_of
+from holdfast.pipeline.defaults import check_methods
+from holdfast.recipe import Recipe
+from holdfast.training.track import check_trackers
+
+REGISTRIES: Mapping[str, Mapping[str, Any]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+LOSSES = (None, "refined_loss", "loss")
+
+
+def check_names(recipe: Recipe, find_metric: Callable[[str], Any] | None = None) -> None:
+    """Refuse an unknown optimizer, schedule or method, an absent tracker, an alert without an
+    address, and with ``find_metric`` (of the recipe's task) an unknown criterion; what a recipe
+    leaves open is passed over.
+
+    Raises ``RecipeError``, or ``MachineError`` where a tracker is not installed.
+    """
+    for setting, registry in REGISTRIES.items():
+        name = getattr(recipe.train, setting)
+        if name is not None:
+            registry[name]
+    check_methods(recipe.methods)
+    check_trackers(recipe.track.to)
+    if recipe.alert.webhook:
+        address_of(recipe.alert.webhook)
+    if find_metric is not None and recipe.train.metric not in LOSSES:
+        find_metric(recipe.train.metric)
