@@ -15,6 +15,8 @@ from recorded.features import FAULTS as LAYER_FAULTS
 from recorded.features import record_features
 from recorded.generators import record_novels
 from recorded.pictures import record_pictures
+from recorded.plain import cells as plain_cells
+from recorded.plain import record_plain
 from recorded.runs import record_texts
 
 POOL_ROWS = 600
@@ -112,6 +114,7 @@ def novels() -> list[dict[str, Any]]:
 
 Maker = Callable[[dict[str, Any]], None]
 GROUPS: dict[str, tuple[Callable[[], list[dict[str, Any]]], Maker]] = {
+    "plain": (plain_cells, record_plain),
     "faulty": (faulty, make_faulty),
     "healthy": (healthy, record_features),
     "layers": (layers, record_features),

@@ -108,8 +108,7 @@ def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = 
 
     Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
-    from holdfast.integrations.logs.read import read_curves
-    from holdfast.monitor.curves import judge_curves
+    from holdfast.integrations.logs.read import read_verdict
 
     named = {"train": train, "valid": valid}
-    return judge_curves(read_curves(Path(path), {k: v for k, v in named.items() if v is not None}))
+    return read_verdict(Path(path), {k: v for k, v in named.items() if v is not None})[1]

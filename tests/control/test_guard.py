@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -86,15 +87,52 @@ def test_a_higher_chance_asked_for_stops_earlier(chance: float) -> None:
     assert (now == 1000) == (chance == 0.0)
 
 
-def test_overfit_and_diverging_stop_at_once_and_other_verdicts_do_not() -> None:
-    for label, stopped in (("overfit", 10), ("diverging", 0), ("noisy_labels", None),
-                           ("miscalibrated", None), ("leaking", None)):  # fmt: skip
-        verdict = Verdict(label, "because", 1.0)  # type: ignore[arg-type]
-        assert stops_at(FALLING, verdict) == stopped
+@pytest.mark.parametrize(("label", "harm", "stopped"), [
+    ("overfit", "answers", 10), ("overfit", "both", 10), ("noisy_labels", "both", 10),
+    ("diverging", None, 0), ("overfit", "certainty", None), ("memorizing", None, None),
+    ("miscalibrated", "certainty", None), ("noisy_labels", None, None), ("leaking", None, None),
+])  # fmt: skip
+def test_worse_answers_and_divergence_stop_at_once_and_nothing_else_while_answers_still_gain(
+    label: Any, harm: Any, stopped: int | None
+) -> None:
+    assert stops_at(FALLING, Verdict(label, "because", 1.0, harm=harm)) == stopped
+
+
+@pytest.mark.parametrize(("label", "harm"), [
+    ("overfit", "certainty"), ("memorizing", None), ("miscalibrated", "certainty"),
+])  # fmt: skip
+def test_a_spent_run_stops_three_looks_after_its_answers_last_gained(label: Any, harm: Any) -> None:
+    means = [1.0, 0.8, 0.65, 0.55, 0.5, *[0.52] * 15]
+    verdict = Verdict(label, "because", 1.0, harm=harm)
+    # Best at step 40; without the verdict only the outlook could stop it, which is switched off.
+    assert stops_at(means, verdict, noise=0.0, costs=Costs(chance=0.0)) == 70
+    assert stops_at(means, QUIET, noise=0.0, costs=Costs(chance=0.0)) is None
+
+
+def test_right_answers_that_still_gain_keep_a_spent_run_going() -> None:
+    verdict = Verdict("overfit", "because", 1.0, harm="certainty")
+    means = [1.0, 0.5, *[0.6] * 10]
+    gaining = [dataclasses.replace(look, valid_correct=np.arange(200) < 100 + 5 * i)
+               for i, look in enumerate(course(means, noise=0.0))]  # fmt: skip
+    guard = make(len(means), costs=Costs(chance=0.0))
+    assert not any(guard.decide(verdict, gaining[:n]) for n in range(1, len(gaining) + 1))
+    still = [dataclasses.replace(look, valid_correct=np.arange(200) < 100) for look in gaining]
+    assert guard.decide(verdict, still[:5])
+    assert not guard.decide(verdict, still[:4])
+
+
+def test_training_rows_at_their_floor_end_the_reprieve_of_a_run_below_its_probe() -> None:
+    verdict = Verdict("overfit", "because", 1.0, harm="answers")
+    means = [0.4, *[0.5] * 19]
+    made = course(means, noise=0.0)
+    fitted = [dataclasses.replace(look, train_correct=np.ones(50, dtype=bool)) for look in made]
+    guard = make(len(means))
+    assert not guard.decide(verdict, made[:4])
+    assert guard.decide(verdict, fitted[:4])
 
 
 def test_a_first_phase_is_never_stopped_but_when_it_diverges() -> None:
-    overfit = Verdict("overfit", "because", 1.0)
+    overfit = Verdict("overfit", "because", 1.0, harm="answers")
     assert stops_at(FLAT, overfit, start=50) == 60
     assert stops_at(FLAT, Verdict("diverging", "because", 1.0), start=50) == 0
     stopped = stops_at(FLAT, start=100)
@@ -172,13 +210,14 @@ def test_a_run_below_its_probe_may_win_ground_back_while_the_rate_falls(label: A
 def test_a_run_that_stays_below_its_probe_is_stopped_when_the_rate_has_fallen() -> None:
     means = [0.4, *[0.45 + 0.005 * i for i in range(20)]]
     for label in ("overfit", "learning"):
-        stopped = stops_at(means, Verdict(label, "a test says so", 0.9))
+        stopped = stops_at(means, Verdict(label, "a test says so", 0.9, harm="answers"))
         assert stopped is not None
         assert 0.6 * 200 <= stopped < 0.6 * 200 + 10
 
 
 def test_a_run_that_beat_its_start_has_no_such_reprieve() -> None:
-    assert stops_at([0.5, 0.4, *[0.6] * 18], Verdict("overfit", "a test says so", 0.9)) == 10
+    verdict = Verdict("overfit", "a test says so", 0.9, harm="answers")
+    assert stops_at([0.5, 0.4, *[0.6] * 18], verdict) == 10
 
 
 def test_a_run_that_diverges_has_none_either() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -108,18 +110,116 @@ def test_a_loss_that_is_no_number_is_diverging(snapshot, value: float, part: str
     assert verdict.since_step == 100
 
 
-def test_growing_confidence_alone_is_not_overfitting(classified, raw) -> None:
-    snapshots = classified([0.5, 1, 3, 8, 20], [0.0, 1.5, 1.5, 1.5, 1.5])
-    assert judge(raw(snapshots)).label == "overfit"
-    refined = judge(snapshots)
-    assert refined.label == "miscalibrated", refined.because
-    assert refined.since_step == 200
+SURER = [0.5, 1, 3, 8, 20]
 
 
-def test_losing_knowledge_is_overfitting_in_the_refined_loss_too(classified) -> None:
+def test_growing_confidence_alone_is_miscalibration_where_the_answers_hold(classified) -> None:
+    verdict = judge(classified(SURER, [0.0, 2.0, 2.0, 2.0, 2.0]))
+    assert (verdict.label, verdict.harm) == ("miscalibrated", "certainty"), verdict.because
+    assert verdict.since_step == 300
+    assert "temperature" in verdict.because
+
+
+def test_growing_confidence_with_a_wide_gap_is_overfitting_of_certainty_alone(classified) -> None:
+    verdict = judge(classified(SURER, [0.0, 1.5, 1.5, 1.5, 1.5]))
+    assert (verdict.label, verdict.harm) == ("overfit", "certainty"), verdict.because
+    assert "only its certainty" in verdict.because
+    assert "a gap of 12 points, 9 to 15" in verdict.because
+
+
+def test_a_gap_that_few_rows_cannot_place_is_told_apart_by_what_was_given_back(classified) -> None:
+    """A gap of 12 points whose interval holds 10; the losses rose by much, and by little."""
+    much = judge(classified(SURER, [0.0] + [1.5] * 4))
+    little = judge(classified([0.5, 1, 2, 3, 4], [0.0] + [1.5] * 4))
+    assert much.label == "overfit", much.because
+    assert little.label == "inconclusive", little.because
+    assert "validation rows cannot tell whether its answers suffer" in little.because
+    assert {"validation_rows_needed", "share_of_the_gain_given_back"} <= {
+        one.name for one in little.evidence
+    }
+
+
+def test_a_wide_gap_at_the_floor_that_few_rows_cannot_prove_is_not_healthy(classified) -> None:
+    verdict = judge(classified([0.5, 1, 2, 3, 4], [0.0] + [1.5] * 4, n=60))
+    assert "100% of the training rows right, 80% of validation" in verdict.because
+    assert verdict.label == "inconclusive"
+    assert "would settle it" in verdict.because
+
+
+def test_losing_knowledge_is_overfitting_of_the_answers(classified) -> None:
     verdict = judge(classified([1, 1, 1, 1], [0.0, 1.5, 1.0, 0.7]))
-    assert verdict.label == "overfit"
-    assert "after its best temperature" in verdict.because
+    assert (verdict.label, verdict.harm) == ("overfit", "answers")
+    both = judge(classified([1, 1, 8, 20], [0.0, 1.5, 1.0, 0.7]))
+    assert (both.label, both.harm) == ("overfit", "both")
+
+
+def with_answers(snapshots: list, train: list[float], valid: list[float]) -> list:
+    """The same histories with these shares of right answers."""
+    return [
+        dataclasses.replace(
+            s, train_correct=np.arange(s.train_losses.size) < round(t * s.train_losses.size),
+            valid_correct=np.arange(s.valid_losses.size) < round(v * s.valid_losses.size),
+        )
+        for s, t, v in zip(snapshots, train, valid, strict=True)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("valid", [
+    [CHANCE, 0.5, 0.45, 0.45, 0.45, 0.45, 0.45], [CHANCE, 0.5, 0.45, 0.52, 0.6, 0.7, 0.8],
+])  # fmt: skip
+@pytest.mark.parametrize("n", [60, 200])
+def test_98_percent_in_training_and_75_in_validation_is_overfit_or_memorizing(
+    history, valid: list[float], n: int
+) -> None:
+    """By the metrics alone, whether the loss rises or stays."""
+    train = [CHANCE, 0.4, 0.2, 0.1, 0.05, 0.04, 0.03]
+    flat = [0.5, 0.7, 0.74, 0.75, 0.75, 0.75, 0.75]
+    made = history(train, valid, n=n, m=200, noise=0.05)
+    verdict = judge(with_answers(made, [0.5, 0.8, 0.95, *[0.98] * 4], flat))
+    assert verdict.label == ("overfit" if valid[-1] > 0.7 else "memorizing"), verdict.because
+    assert "98% of the training rows right, 75% of validation" in verdict.because
+    settings = [line for remedy in verdict.remedies for line in remedy.set]
+    assert "train.epochs=12" not in settings
+
+
+def test_a_gap_before_the_floor_is_named_and_is_no_memory(history) -> None:
+    valid = [CHANCE, 0.5, 0.42] + [0.40] * 4
+    made = history([CHANCE, 0.5, 0.40, 0.36, 0.35, 0.35, 0.35], valid)
+    verdict = judge(with_answers(made, [0.5, 0.8, *[0.9] * 5], [0.5, 0.7, *[0.75] * 5]))
+    assert verdict.label == "healthy"
+    assert "a gap of 15 points" in verdict.because
+
+
+def test_nine_rows_all_right_by_luck_are_not_healthy(history) -> None:
+    made = history([CHANCE, 0.3, 0.1, 0.05, 0.05, 0.05], [CHANCE, 0.2, 0.1, 0.1, 0.1, 0.1], n=9)
+    verdict = judge(with_answers(made, [0.5] + [1.0] * 5, [0.5] + [1.0] * 5))
+    assert verdict.label == "inconclusive"
+    assert "36" in verdict.because
+
+
+def test_a_score_no_better_than_the_commonest_class_is_said_first(classified) -> None:
+    verdict = judge(classified([0.5, 1, 3, 8, 20], [0.0] * 5), kept=200)
+    right = verdict.because.split(";")[0]
+    assert "no better than always giving its commonest class" in right
+    assert verdict.because.startswith("The state that is kept")
+
+
+def test_the_kept_states_gap_is_named_and_changes_no_label(classified) -> None:
+    snapshots = classified(SURER, [0.0, 1.5, 1.5, 1.5, 1.5])
+    alone, kept = judge(snapshots), judge(snapshots, kept=100)
+    assert "the state that is kept, of step 100" in kept.because
+    assert (alone.label, alone.evidence) == (kept.label, kept.evidence)
+
+
+def test_no_remedy_pushes_on_where_the_training_rows_are_at_their_floor(history) -> None:
+    made = history([CHANCE, 0.3, 0.1, 0.05], [CHANCE] * 4, n=12, m=60, noise=0.3)
+    right = judge(with_answers(made, [0.5] + [1.0] * 3, [0.5] + [0.75] * 3))
+    assert right.label == "inconclusive", right.because
+    for remedy in right.remedies:
+        assert not any(s.startswith(("train.epochs", "train.learning_rate")) for s in remedy.set)
+    open_yet = judge(with_answers(made, [0.5] + [0.7] * 3, [0.5] + [0.6] * 3))
+    settings = [s for remedy in open_yet.remedies for s in remedy.set]
+    assert any(s.startswith("train.epochs") for s in settings), open_yet
 
 
 def test_flat_histories_are_rarely_called_anything_bad_at_any_look(history) -> None:

@@ -35,11 +35,9 @@ def command(
 ) -> None:
     """Say whether the run in LOG learned, overfits or came apart, since when, and what to do."""
     from holdfast.cli.say import Teller, width
-    from holdfast.integrations.logs.read import parse_settings, read_curves
-    from holdfast.monitor.curves import judge_curves
+    from holdfast.integrations.logs.read import parse_settings, read_verdict
 
-    curves = read_curves(log, parse_settings(settings or []))
-    verdict = judge_curves(curves)
+    curves, verdict = read_verdict(log, parse_settings(settings or []))
     found = document(curves, verdict)
     tell = Teller(quiet=False)
     for decision in curves.decisions:

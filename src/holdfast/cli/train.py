@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from holdfast.core.errors import RecipeError
+from holdfast.core.records import is_asked
 
 if TYPE_CHECKING:
     from holdfast.recipe import Recipe
@@ -67,7 +68,7 @@ def command(
     result, run = execute(recipe, source, out, resume, quiet)
     if is_main_process():
         _print(result, run, as_json)
-    if result["verdict"]["label"] in verdicts:
+    if is_asked(result["verdict"]["label"], verdicts):
         raise typer.Exit(3)
 
 

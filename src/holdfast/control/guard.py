@@ -3,14 +3,20 @@
 | reason | when | setting |
 |---|---|---|
 | it diverges | the verdict says so | – |
-| it overfits | the verdict says so: a rise above the best, at an error over all looks | – |
+| its answers got worse | a rise above the best, at an error over all looks | – |
+| it is spent | certainty alone suffers, or nothing rises, and no answers gained at 3 looks | – |
 | nothing to gain | a further gain worth having is unlikely | ``control.worth``, ``.chance`` |
 | patience | the criterion has not improved at so many looks running | ``train.patience`` |
 
 A run that begins as a fitted linear probe may first lose ground while its rate is high, and win it
 back, and more, as the rate falls. So while its best look is still its first one, neither a rise nor
 a poor outlook stops it before three fifths of its planned steps, and the outlook is that of the
-looks since.
+looks since; unless its training rows are at their floor at two looks running: then there is nothing
+left to win it back with.
+
+Naming a run and stopping it are two questions. A verdict of ``overfit`` on certainty alone stops
+nothing while the answers still gain, and answers that got worse stop a run whatever else is wrong
+with it (wrong labels, say).
 
 Siblings: ``Patience`` alone counts looks and asks nothing about their noise.
 """
@@ -27,8 +33,10 @@ from holdfast.control.outlook import outlook
 from holdfast.control.patience import Patience
 from holdfast.core.records import Action, Floats, Snapshot, Verdict
 from holdfast.monitor.evidence import validation_losses
+from holdfast.monitor.generalisation import at_floor, last_gain
+from holdfast.monitor.limits import WAIT
 
-STOPPING = ("diverging", "overfit")
+SPENT = ("overfit", "memorizing", "miscalibrated")
 # Of the planned steps: a linear schedule's rate is then below half of its peak, a cosine's a third.
 SETTLED = 0.6
 
@@ -72,21 +80,37 @@ class Guard:
         self._patience = Patience(patience, criterion, start_step)
 
     def decide(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[Action, ...]:
-        if verdict.label in STOPPING and self._may_stop(verdict, history):
-            return (Action("Stop", f"{verdict.label}: {verdict.because}"),)
+        reason = self._reason(verdict, history)
+        if reason:
+            return (Action("Stop", reason),)
         waited = self._patience.decide(verdict, history)
         return waited or self._nothing_to_gain(history)
 
-    def _may_stop(self, verdict: Verdict, history: Sequence[Snapshot]) -> bool:
+    def _reason(self, verdict: Verdict, history: Sequence[Snapshot]) -> str | None:
+        """Why the verdict ends the run here; ``None`` where it does not."""
         if verdict.label == "diverging":
-            return True
-        return history[-1].step > self._start and not self._still_settling(history)
+            return f"{verdict.label}: {verdict.because}"
+        if history[-1].step <= self._start or self._still_settling(history):
+            return None
+        if verdict.harm in ("answers", "both"):
+            return f"{verdict.label}: {verdict.because}"
+        looks = [s for s in history if s.step >= self._start]
+        if verdict.label not in SPENT or not looks[-1].valid_losses.size:
+            return None
+        losses, _ = validation_losses(looks)
+        waited = len(looks) - 1 - last_gain(looks, losses)
+        if waited < WAIT:
+            return None
+        return f"{verdict.label}, and the answers gained nothing at {waited} looks running: " + (
+            verdict.because
+        )
 
     def _still_settling(self, history: Sequence[Snapshot]) -> bool:
         if not self._steps or history[-1].step >= SETTLED * self._steps[-1]:
             return False
         losses, _ = validation_losses(history)
-        return bool(losses.size) and _best(losses) == 0
+        fitted = len(history) > 1 and all(at_floor(look) for look in history[-2:])
+        return bool(losses.size) and _best(losses) == 0 and not fitted
 
     def _nothing_to_gain(self, history: Sequence[Snapshot]) -> tuple[Action, ...]:
         looks = [s for s in history if s.step >= self._start]

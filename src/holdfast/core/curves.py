@@ -43,7 +43,8 @@ class Curves:
     their levels may be compared; ``clean`` that the training loss was measured in evaluation mode
     on fixed rows, as Holdfast does. ``planned`` is the position at which the run was to end,
     ``epochs`` the epoch at each position, ``seconds`` the time that the logged part took.
-    ``decisions`` tell how the series were chosen.
+    ``decisions`` tell how the series were chosen; ``kept`` is the position of the state that a run
+    itself kept, where that is known.
     """
 
     source: str
@@ -58,6 +59,7 @@ class Curves:
     epochs: Series | None = None
     seconds: float | None = None
     decisions: tuple[Decision, ...] = ()
+    kept: float | None = None
 
     @property
     def points(self) -> int:
@@ -67,8 +69,10 @@ class Curves:
 
     @property
     def best(self) -> float | None:
-        """The position of the best finite validation value, the earliest on a tie; ``None`` when
-        there is no such value."""
+        """The position of the state that the run kept, else of the best finite validation value,
+        the earliest on a tie; ``None`` when there is no such value."""
+        if self.kept is not None:
+            return self.kept
         if self.valid is None or not len(self.valid.finite):
             return None
         known = self.valid.finite

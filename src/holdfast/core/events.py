@@ -52,9 +52,10 @@ class LossTerm(Protocol):
 
 
 class Monitor(Protocol):
-    """Judges a history of snapshots; a pure function of it."""
+    """Judges a history of snapshots; a pure function of it. ``kept`` is the step of the state that
+    the run keeps: it is named in the sentence, and no label depends on it."""
 
-    def __call__(self, history: Sequence[Snapshot]) -> Verdict: ...
+    def __call__(self, history: Sequence[Snapshot], kept: int | None = None) -> Verdict: ...
 
 
 class Advisor(Stateful, Protocol):

@@ -5,6 +5,7 @@ Objects stay in their room; these records cross. Arrays are NumPy, never tensors
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -115,7 +116,11 @@ class Remedy:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a history of snapshots shows. ``confidence`` in [0, 1]."""
+    """What a history of snapshots shows. ``confidence`` in [0, 1].
+
+    ``harm`` says what got worse on validation while training did not, whichever label was given:
+    the ``answers``, the ``certainty`` alone, or ``both``; ``None`` where nothing did.
+    """
 
     label: Label
     because: str
@@ -124,6 +129,17 @@ class Verdict:
     cause: str | None = None
     evidence: tuple[Evidence, ...] = ()
     remedies: tuple[Remedy, ...] = ()
+    harm: Literal["answers", "certainty", "both"] | None = None
+
+
+# A yes-or-no question about overfitting (``--fail-on overfit``, alerts, stopping) means both.
+OVERFITTED: frozenset[Label] = frozenset({"overfit", "memorizing"})
+
+
+def is_asked(label: Label, wanted: Container[str]) -> bool:
+    """Whether a verdict is one of those that somebody asked to be told of: ``overfit`` asks for
+    ``memorizing`` too."""
+    return label in wanted or (label in OVERFITTED and "overfit" in wanted)
 
 
 @dataclass(frozen=True, slots=True)

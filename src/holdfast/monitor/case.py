@@ -15,6 +15,7 @@ from holdfast.core.records import Floats, Ints, Snapshot
 from holdfast.core.seeds import generator
 from holdfast.monitor import limits
 from holdfast.monitor.evidence import validation_labels, validation_losses
+from holdfast.monitor.generalisation import Gap, Harm, at_floor, gap_of
 from holdfast.stats.looks import Look, look
 from holdfast.stats.paired import Difference
 from holdfast.stats.student import paired_t
@@ -31,11 +32,13 @@ class Case:
     Tables are [rows, snapshots]. ``valid`` are the validation losses after each snapshot's best
     temperature where the logits are at hand (``refined``), else the raw ones, which ``raw`` always
     are; ``probe`` are those of the train probe. ``best`` and ``raw_best`` are the snapshots of the
-    smallest mean, ``before`` the one so many looks ago that is compared with the last.
+    smallest mean, ``before`` the one so many looks ago that is compared with the last; ``kept`` is
+    the step of the state that the run would keep now, where that is known.
     """
 
     history: tuple[Snapshot, ...]
     circumstances: Circumstances = NOTHING_KNOWN
+    kept: int | None = None
 
     @cached_property
     def broken(self) -> Snapshot | None:
@@ -119,13 +122,99 @@ class Case:
 
     @cached_property
     def rise(self) -> Look:
-        """The rise of the last state above the best, with the error of a whole run spent."""
-        return self._look(self.valid, limits.OVERFIT)
+        """The rise of the last state's loss after its best temperature above the best one, with
+        its share of the error of a whole run; the raw rise where there are no logits."""
+        return self._look(self.valid, limits.REFINED_ROSE) if self.refined else self.raw_rise
 
     @cached_property
     def raw_rise(self) -> Look:
-        """The same of the raw losses, with their own share of the error."""
-        return self._look(self.raw, limits.MISCALIBRATED)
+        """The same of the raw losses, which take most of the error."""
+        return self._look(self.raw, limits.RAW_ROSE)
+
+    @cached_property
+    def raw_margin(self) -> float:
+        """The difference of raw losses that is too small to matter."""
+        best = float(self.raw.mean(axis=0)[self.raw_best])
+        return max(limits.MARGIN, limits.MARGIN_SHARE * best)
+
+    @cached_property
+    def raw_above_best(self) -> Difference:
+        return self.gap(self.raw, -1, self.raw_best)
+
+    @cached_property
+    def raw_rose(self) -> bool:
+        """Whether the raw validation loss has risen above its best by the test over this run's
+        looks, still stands above it beyond chance and by more than the margin, and the train probe
+        did not get worse meanwhile."""
+        if not self.enough or self.raw_rise.alarm is None or not self.raw_above_best.low > 0:
+            return False
+        worse = self.probe.size and self.gap(self.probe, -1, self.raw_best).low > 0
+        return self.raw_above_best.value > self.raw_margin and not worse
+
+    @cached_property
+    def refined_rose(self) -> bool:
+        """The same of the loss after the best temperature, by more than a trifle."""
+        if not self.enough or not self.refined or not self.above_best.low > 0:
+            return False
+        best = float(self.valid.mean(axis=0)[self.best])
+        trifle = self.rise.value < limits.TRIVIAL_SHARE * best
+        return self.rise.alarm is not None and not trifle and not self.probe_since_best.low > 0
+
+    @property
+    def rose(self) -> bool:
+        """Whether validation got worse while training did not, by either loss."""
+        return self.raw_rose or self.refined_rose
+
+    @cached_property
+    def error_rise(self) -> Look | None:
+        """The rise of the share of wrong answers above its lowest, corrected for that choice."""
+        if self.valid_hits is None:
+            return None
+        return self._look(1.0 - self.valid_hits, limits.REFINED_ROSE)
+
+    @cached_property
+    def answers_worse(self) -> bool:
+        """Of a run whose loss rose: whether the answers are worse than at their best, by the lower
+        limit that holds for every choice of the best. Without logits the loss is the answer."""
+        if not self.refined and self.valid_hits is None:
+            return True
+        wrong = self.error_rise
+        return bool(self.refined and self.rise.low > 0) or bool(wrong and wrong.low > 0)
+
+    @cached_property
+    def harm(self) -> Harm | None:
+        """What got worse on validation while training did not; ``None`` where nothing did."""
+        if not self.rose:
+            return None
+        if not self.answers_worse:
+            return "certainty"
+        surer = self.refined and self.raw_rise.value - self.rise.value > self.raw_margin
+        return "both" if surer else "answers"
+
+    @cached_property
+    def given_back(self) -> float | None:
+        """How much of what the best state had gained over always giving the class frequencies the
+        last state has lost again, by the raw loss; ``None`` where it had gained nothing."""
+        means = self.raw.mean(axis=0)
+        best = float(means[self.raw_best])
+        if self.chance is None or not self.chance > best:
+            return None
+        return float(means[-1] - best) / (self.chance - best)
+
+    @cached_property
+    def accuracy_gap(self) -> Gap | None:
+        """The gap of right answers at the last look."""
+        return gap_of(self.history[-1]) if self.history else None
+
+    @cached_property
+    def kept_look(self) -> int | None:
+        """The place of the state that is kept; ``None`` where it is not known or not a look."""
+        return self.steps.index(self.kept) if self.kept in self.steps else None
+
+    @property
+    def at_floor(self) -> bool:
+        """Whether the training rows have next to nothing left to teach."""
+        return bool(self.history) and at_floor(self.history[-1])
 
     def _look(self, table: Floats, alpha: float) -> Look:
         looks, planned = table.shape[1], self.circumstances.planned_looks

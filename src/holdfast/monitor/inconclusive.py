@@ -5,8 +5,16 @@ from __future__ import annotations
 import math
 
 from holdfast.core.records import Remedy
+from holdfast.monitor import limits
 from holdfast.monitor.case import Case
-from holdfast.monitor.remedies import for_few_rows, for_learning, for_no_progress, for_no_rows
+from holdfast.monitor.detectors.overfit import rise_evidence, rise_words
+from holdfast.monitor.remedies import (
+    for_few_rows,
+    for_learning,
+    for_miscalibrated,
+    for_no_progress,
+    for_no_rows,
+)
 from holdfast.monitor.sign import Sign, item, shown
 from holdfast.stats.paired import Difference
 
@@ -24,6 +32,12 @@ def inconclusive(case: Case) -> Sign:
     if not case.history[-1].valid_losses.size:
         because = "there are no validation rows, so nothing can be said about unseen data"
         return Sign(because, label="inconclusive", remedies=for_no_rows())
+    if case.rose:
+        return _open_gap(case, f"{rise_words(case)}, and", "its answers suffer or only its certainty",
+                         *for_miscalibrated())  # fmt: skip
+    if case.at_floor and case.accuracy_gap and case.accuracy_gap.value > limits.GAP:
+        return _open_gap(case, "the training rows are at their floor, and",
+                         f"unseen rows are more than {100 * limits.GAP:.0f} points behind")
     if not case.learned.high < 0:
         because = f"{case.loss_name} at its best is not clearly below that of the first snapshot"
         seen = max(case.margin, abs(case.learned.value))
@@ -36,7 +50,27 @@ def inconclusive(case: Case) -> Sign:
     )
     gap = case.recent if falling else case.above_best
     because = f"{gap.n} validation rows cannot tell {question}"
+    if gap.n < limits.FEWEST_ROWS:
+        because += f": what does not show in fewer than {limits.FEWEST_ROWS} is not excluded"
     return _open(case, because, gap, case.margin, for_few_rows())
+
+
+def _open_gap(case: Case, before: str, question: str, *more: Remedy) -> Sign:
+    """The interval of the gap of right answers holds the line between two labels."""
+    gap = case.accuracy_gap
+    assert gap is not None
+    n = len(case.raw)
+    # The half-width shrinks with the root of the rows, and must clear the line on one side.
+    short, half = abs(gap.value - limits.GAP), (gap.high - gap.low) / 2
+    needed = float(f"{math.ceil(n * (half / short) ** 2):.2g}") if half > short > 0 else None
+    told = f"; about {needed:,.0f} would settle it" if needed else ""
+    rows = (item("validation_rows_needed", needed),) if needed else ()
+    seen = rise_evidence(case) if case.rose else (shown("valid_above_best", case.above_best,
+                                                        case.now),)  # fmt: skip
+    return Sign(
+        f"{before} {n} validation rows cannot tell whether {question}{told}",
+        label="inconclusive", remedies=(*for_few_rows(), *more), evidence=(*seen, *rows),
+    )
 
 
 def rows_needed(gap: Difference, small: float) -> int | None:

@@ -15,20 +15,29 @@ from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import all_detectors
 from holdfast.monitor.inconclusive import inconclusive
 from holdfast.monitor.precedence import likeliest_cause, winner
+from holdfast.monitor.remedies import pushes_on
 from holdfast.monitor.sign import Sign, sure
+from holdfast.monitor.words import sentence
 
 MOST_REMEDIES = 5
 
 
-def judge(history: Sequence[Snapshot], circumstances: Circumstances | None = None) -> Verdict:
+def judge(
+    history: Sequence[Snapshot], circumstances: Circumstances | None = None, kept: int | None = None
+) -> Verdict:
     """The verdict on a history, oldest snapshot first: a pure function of what it is given.
+
+    It judges the course up to the last look, by that look's gap of right answers between train
+    probe and validation. ``kept`` is the step of the state that the run keeps, where that is known:
+    the sentence adds its gap, and begins with its score where that is no better than a baseline.
+    No label depends on it.
 
     ``circumstances`` add what no history shows: the end of the plan, the usual learning rates, a
     linear probe on the same rows, findings on the data. Without them the labels that rest on these
     (``underfit``, ``leaking`` by a finding) are not given, fewer causes are known, and no label is
     surer.
     """
-    case = Case(tuple(history), circumstances or Circumstances())
+    case = Case(tuple(history), circumstances or Circumstances(), kept)
     return settle(case, signs_of(case))
 
 
@@ -47,14 +56,12 @@ def settle(case: Case, signs: Mapping[str, Sign]) -> Verdict:
     behind = signs[blamed] if blamed is not None else None
     beside = [sign for sign in (behind, signs.get("disparity")) if sign and sign is not own]
     return Verdict(
-        label=own.label, because=_sentence(own.because), confidence=sure(own.strength),
+        label=own.label, because=sentence(case, own), confidence=sure(own.strength),
+        harm=case.harm,
         since_step=own.since_step, cause=behind.cause if behind else own.cause,
-        evidence=_joined(own, beside), remedies=_remedies(own, behind),
+        evidence=_joined(own, beside),
+        remedies=tuple(r for r in _remedies(own, behind) if not pushes_on(case, r))[:MOST_REMEDIES],
     )  # fmt: skip
-
-
-def _sentence(because: str) -> str:
-    return because[:1].upper() + because[1:] + "."
 
 
 def _joined(own: Sign, beside: Sequence[Sign]) -> tuple[Evidence, ...]:
@@ -71,4 +78,4 @@ def _remedies(own: Sign, behind: Sign | None) -> tuple[Remedy, ...]:
     known: dict[str, Remedy] = {}
     for remedy in (*(behind.remedies if behind else ()), *own.remedies):
         known.setdefault(remedy.do, remedy)
-    return tuple(known.values())[:MOST_REMEDIES]
+    return tuple(known.values())

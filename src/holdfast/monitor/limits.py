@@ -7,10 +7,10 @@ large enough to matter. The first kind of number is an error, the second a size.
 from __future__ import annotations
 
 # -- errors: the 5 % of false alarms that a whole run may have, shared out ------------------------
-# ``overfit`` asks the hardest question of the fewest rows, so it gets most of it. The tests of the
+# The raw validation loss is what a person sees rise, so its test gets most of it. The tests of the
 # other alarms are made at every look, so their level is far below their share.
-OVERFIT = 0.04
-MISCALIBRATED = 0.01
+RAW_ROSE = 0.04
+REFINED_ROSE = 0.01
 RARE = 0.999  # the level of an interval that an alarm reads at each look: one side, 0.05 % a look
 USUAL = 0.95  # the level of every interval that is shown or decides between two quiet labels
 
@@ -19,6 +19,9 @@ MARGIN_SHARE, MARGIN = 0.05, 0.02  # of the best loss, and in its unit: too smal
 TRIVIAL_SHARE = (
     0.01  # of the best loss: a rise below it is no overfitting, however many rows say so
 )
+GAP = 0.10  # of the rows right: a gap between training and validation that anyone would call large
+GIVEN_BACK = 0.5  # of the best state's gain over the class frequencies
+FEWEST_ROWS = 36  # validation rows: of 36 that did not change, 9.7 % may yet (1 − 0.025^(1/36))
 WINDOW = 3  # looks: "recently" is against the look so many before
 END = 0.9  # of the planned steps: from here on the end of a run is judged
 
@@ -27,6 +30,7 @@ FLOOR_SHARE = 0.95  # of the rows of the train probe are fitted: its loss is at 
 FLOOR_OF_VALID = 0.25  # and its mean is below this part of the validation loss
 BEYOND = 0.05  # the share of fitted rows is at least so much higher than on validation
 SPENT = 0.02  # of its loss is left to the train probe since validation last gained: the gap grows
+WAIT = 3  # looks without a gain of the answers, then a run at its floor has nothing to wait for
 
 NOTHING_LEARNED = 0.95  # of the loss of always giving the class frequencies
 STEEP = 0.10  # of the loss lost over the last quarter of the steps: still falling steeply

@@ -18,13 +18,15 @@ ORDER: tuple[tuple[str, Label, str], ...] = (
     ("noisy_labels", "noisy_labels", "wrong labels make training rows look worse than validation, "
      "and overfitting on them is what follows"),
     ("leaking", "leaking", "a validation loss that leaks says nothing about anything else"),
-    ("overfit", "overfit", "validation got worse, by a test of this run's own looks"),
+    ("overfit", "overfit", "validation got worse by a test of this run's own looks, and its "
+     "answers with it"),
     ("forgetting", "forgetting", "the general probe got worse while validation did not"),
     ("underfit", "underfit", "the run ends too early to call its state good or bad"),
     ("outputs", "memorizing", "training answers on other rows are memory, whatever the losses say"),
-    ("miscalibrated", "miscalibrated", "what is known holds and confidence alone is wrong, which "
-     "the temperature mends: the weaker claim where memorizing fits too"),
-    ("memorizing", "memorizing", "validation no worse, but nothing gained for what was fitted"),
+    ("memorizing", "memorizing", "nothing rose, but unseen rows are far behind training rows that "
+     "have nothing left to teach"),
+    ("miscalibrated", "miscalibrated", "the loss rose while the answers hold on unseen rows: "
+     "confidence alone is wrong, which the temperature mends"),
     ("learning", "learning", "validation still falls"),
     ("plateau", "healthy", "nothing above holds, and the rows can exclude what matters"),
 )  # fmt: skip

@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from holdfast.core.records import Remedy, Snapshot
+
+if TYPE_CHECKING:
+    from holdfast.monitor.case import Case
 
 Remedies = tuple[Remedy, ...]
 
@@ -136,3 +140,18 @@ def _faster(history: Sequence[Snapshot]) -> Remedy:
 
 def _peak(history: Sequence[Snapshot]) -> float:
     return max((s.learning_rate for s in history if math.isfinite(s.learning_rate)), default=0.0)
+
+
+def pushes_on(case: Case, remedy: Remedy) -> bool:
+    """Whether a remedy asks for more steps or a higher rate of a run whose training rows are at
+    their floor: there is nothing left for these to teach, and only memory to gain."""
+    if not case.at_floor:
+        return False
+    last = case.history[-1]
+    for setting in remedy.set:
+        key, _, value = setting.partition("=")
+        if key == "train.epochs" and float(value) > last.epoch:
+            return True
+        if key == "train.learning_rate" and float(value) > _peak(case.history):
+            return True
+    return False

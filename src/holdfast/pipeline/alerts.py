@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision
+from holdfast.core.records import Decision, is_asked
 
 TIMEOUT_S = 10.0
 TRIES = 3
@@ -60,7 +60,7 @@ class Alerts:
         if verdict is None or run.step == 0 or verdict.label == self._last:
             return
         self._last = verdict.label
-        if verdict.label in self._on:
+        if is_asked(verdict.label, self._on):
             self._send({
                 "run": self._run, "step": run.step, "verdict": verdict.label,
                 "because": verdict.because, "confidence": verdict.confidence,

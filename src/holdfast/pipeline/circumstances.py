@@ -28,8 +28,8 @@ def make_monitor(ready: Ready, listeners: Sequence[Any], findings: Sequence[Find
     division, ``listeners`` the kind's own: one of them may measure a linear probe."""
     known = circumstances_of(ready, findings)
 
-    def monitor(history: Sequence[Snapshot]) -> Verdict:
-        return judge(history, with_probe(known, listeners))
+    def monitor(history: Sequence[Snapshot], kept: int | None = None) -> Verdict:
+        return judge(history, with_probe(known, listeners), kept)
 
     return monitor
 
@@ -71,10 +71,11 @@ def with_texts(fitted: Fitted, generations: Mapping[str, Any] | None, job: Job) 
     if not any(sides.values()):
         return fitted
     last = replace(fitted.history[-1], outputs=sides)
-    verdict = job.monitor((*fitted.history[:-1], last))
+    history = (*fitted.history[:-1], last)
+    verdict = job.monitor(history, fitted.best_step)
     if verdict.label != fitted.verdict.label:
         job.journal.write("verdict", fitted.last_step, **verdict_line(verdict))
-    return replace(fitted, verdict=verdict)
+    return replace(fitted, verdict=verdict, history=history)
 
 
 def shares_of(counts: Mapping[str, int]) -> dict[str, float]:

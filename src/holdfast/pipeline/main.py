@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from holdfast._version import __version__
+from holdfast.core.circumstances import Circumstances
 from holdfast.core.errors import Interrupted, RunError
 from holdfast.core.files import write_json, write_text
 from holdfast.core.records import Decision, to_json
 from holdfast.data.table import Table
 from holdfast.pipeline import outcome
-from holdfast.pipeline.circumstances import with_texts
+from holdfast.pipeline.circumstances import circumstances_of, with_probe, with_texts
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
 from holdfast.pipeline.examples import EXAMPLES, write_examples
 from holdfast.pipeline.folder import (
@@ -40,6 +41,7 @@ from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
 from holdfast.training.checkpoint import LEAST_SECONDS
+from holdfast.training.looks import LOOKS, write_looks
 from holdfast.training.loop import Fitted, fit, memory_errors
 from holdfast.training.machine import flushed_subnormals
 from holdfast.training.run import Job
@@ -98,6 +100,8 @@ def _train(
                 scored = score_once(run, ready, divided.splits, fitted, job, own, saved, before)
             fitted = with_texts(fitted, scored.blocks.get("generations"), job)
             _write(run, begun, divided, ready, fitted, scored, job, train_s, start)
+            known = with_probe(circumstances_of(ready, divided.findings), own)
+            _keep_looks(run, fitted, known, job)
             send_score(track, fitted, scored)
     if accelerator.is_main_process:
         _report(run)
@@ -178,6 +182,15 @@ def _write(
         "settings": recipe.model_dump(mode="json"),
         **outcome.surroundings(recipe.train.threads or 0, str(job.accelerator.device)),
     })  # fmt: skip
+
+
+def _keep_looks(run: Path, fitted: Fitted, known: Circumstances, job: Job) -> None:
+    """What the verdict was made of, so that ``diagnose`` can make it again."""
+    if not write_looks(run / LOOKS, fitted.history, known, fitted.best_step, __version__):
+        job.journal.note(
+            fitted.last_step, "looks not kept", "their rows and classes are above 64 MB; the "
+            "verdict stands in result.json", chosen=LOOKS,
+        )  # fmt: skip
 
 
 def _report(run: Path) -> dict[str, Any]:

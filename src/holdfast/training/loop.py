@@ -141,7 +141,7 @@ def _evaluation_point(run: Run) -> None:
 def _judge(run: Run) -> None:
     start = time.perf_counter()
     before = run.verdict
-    run.verdict = run.job.monitor(run.history)
+    run.verdict = run.job.monitor(run.history, run.best.step)
     if before is None or before.label != run.verdict.label:
         run.journal.write("verdict", run.step, **verdict_line(run.verdict))
     advice = run.job.advisor.decide(run.verdict, run.history) if run.job.advisor else ()
@@ -157,7 +157,8 @@ def verdict_line(verdict: Verdict) -> dict[str, Any]:
     return {
         "label": verdict.label, "because": verdict.because, "confidence": verdict.confidence,
         "since_step": verdict.since_step, "cause": verdict.cause,
-        "evidence": list(verdict.evidence),
+        "evidence": list(verdict.evidence), "remedies": list(verdict.remedies),
+        "harm": verdict.harm,
     }  # fmt: skip
 
 

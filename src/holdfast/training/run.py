@@ -224,7 +224,7 @@ class Run:
             self.job.advisor.load_state_dict(state["advisor"])
         for name, keeper in self._keepers().items():
             keeper.load_state_dict(state["listeners"][name])
-        self.verdict = self.job.monitor(self.history)
+        self.verdict = self.job.monitor(self.history, self.best.step)
         self.journal.cut(state["journal_size"])
         set_random_state(state["random"])
 

@@ -16,6 +16,7 @@ from holdfast.evaluate.score import score
 from holdfast.pipeline import outcome
 from holdfast.stats.paired import paired_bootstrap
 from holdfast.stats.temperature import recover_labels
+from holdfast.training.looks import LOOKS, write_looks
 
 if TYPE_CHECKING:
     from holdfast.integrations.guard.guard import Course
@@ -38,6 +39,7 @@ def write_result(watch: Watch, course: Course, policy: str, seed: int) -> None:
     best = next((s for s in watch.history if s.step == watch.best_step), watch.history[-1])
     assert watch.verdict is not None
     facts = watch.circumstances
+    write_looks(watch.folder / LOOKS, watch.history, facts, watch.best_step, __version__)
     # A remedy names settings of the trainer, which Holdfast does not set.
     verdict = replace(watch.verdict, remedies=tuple(map(_theirs, watch.verdict.remedies)))
     valid = scores(best, course.classes, seed)

@@ -23,6 +23,7 @@ from holdfast.integrations.guard.weights import Weights
 from holdfast.monitor.judge import judge
 from holdfast.tasks.base import Measured
 from holdfast.training.journal import Journal
+from holdfast.training.loop import verdict_line
 from holdfast.training.run import pack, unpack
 
 KEPT = ("actions", "stop_because", "evaluate_s", "guard_s", "best_step")
@@ -146,7 +147,9 @@ class Watch:
         self._weights.load_state_dict(state["weights"])
         if self._advisor is not None and state["advisor"] is not None:
             self._advisor.load_state_dict(state["advisor"])
-        self.verdict = judge(self.history, self.circumstances) if self.history else None
+        self.verdict = (
+            judge(self.history, self.circumstances, self.best_step) if self.history else None
+        )
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._journal.size < state["journal_size"]:
             self._write_again()
@@ -188,14 +191,11 @@ class Watch:
             self._best = self._weights.copy() if self._advisor is not None else {}
 
     def _judge(self, step: int) -> None:
-        before, self.verdict = self.verdict, judge(self.history, self.circumstances)
+        before = self.verdict
+        self.verdict = judge(self.history, self.circumstances, self.best_step)
         found = self.verdict
         if before is None or before.label != found.label:
-            self._journal.write(
-                "verdict", step, label=found.label, because=found.because,
-                confidence=found.confidence, since_step=found.since_step, cause=found.cause,
-                evidence=list(found.evidence),
-            )  # fmt: skip
+            self._journal.write("verdict", step, **verdict_line(found))
             self._say(f"step {step}: {found.label.replace('_', ' ')}. {found.because}")
         for action in self._advisor.decide(found, self.history) if self._advisor else ():
             self._act(step, action)

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from holdfast.core.records import Evidence, Remedy, Verdict
 from holdfast.integrations.logs import LOGS, LogReader
 from holdfast.integrations.logs.table import Log, from_rows, not_a_log
 from holdfast.integrations.logs.text import head, objects
+from holdfast.monitor.judge import judge
+from holdfast.pipeline.folder import RESULT
+from holdfast.training.looks import LOOKS, read_looks
 
 FILE = "events.jsonl"
 LOSSES = {"train_loss": "train_rows", "valid_loss": "valid_rows", "refined_loss": "valid_rows"}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnVerdict:
+    """A run's own verdict, and the step of the state that it kept, where that is known."""
+
+    verdict: Verdict
+    kept: int | None
 
 
 def read(path: Path) -> Log:
@@ -43,6 +57,37 @@ def _row(event: Mapping[str, Any]) -> dict[str, Any]:
         metrics = event.get(f"{side}_metrics") or {}
         row |= {f"{side}_{name}": value for name, value in metrics.items()}
     return row
+
+
+def own_verdict(path: Path) -> OwnVerdict | None:
+    """The verdict of the run itself, where ``path`` is a run's folder or its ``events.jsonl``.
+
+    Made again from the rows that the run kept (``looks.npz``), else as the run wrote it down
+    (``result.json``, of an unfinished run the last verdict in ``events.jsonl``); ``None`` where
+    there is none, which is so for a log of means alone.
+    """
+    folder = path if path.is_dir() else path.parent
+    if path.is_file() and path.name != FILE:
+        return None
+    if (folder / LOOKS).is_file():
+        looks = read_looks(folder / LOOKS)
+        return OwnVerdict(judge(looks.history, looks.circumstances, looks.kept), looks.kept)
+    if (folder / RESULT).is_file():
+        result = json.loads((folder / RESULT).read_text("utf-8"))
+        return OwnVerdict(_verdict(result["verdict"]), result["best_step"])
+    told = [event for event in objects(folder / FILE) if event.get("event") == "verdict"]
+    return OwnVerdict(_verdict(told[-1]), None) if told else None
+
+
+def _verdict(told: Mapping[str, Any]) -> Verdict:
+    return Verdict(
+        label=told["label"], because=told["because"], confidence=told["confidence"],
+        since_step=told.get("since_step"), cause=told.get("cause"), harm=told.get("harm"),
+        evidence=tuple(Evidence(**one) for one in told.get("evidence", ())),
+        remedies=tuple(
+            Remedy(one["do"], tuple(one.get("set", ()))) for one in told.get("remedies", ())
+        ),
+    )  # fmt: skip
 
 
 LOGS.add("holdfast", LogReader(accepts, read, "Holdfast's run folder or events.jsonl", 6))

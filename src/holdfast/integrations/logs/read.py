@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from holdfast.core.curves import Curves
 from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.records import Verdict
 from holdfast.integrations.logs import all_log_readers
 from holdfast.integrations.logs.choose import choose
+from holdfast.integrations.logs.holdfast_run import own_verdict
 from holdfast.integrations.logs.table import Log, not_a_log
+from holdfast.monitor.curves import judge_curves
 
 
 def read_curves(path: Path, settings: Mapping[str, str] | None = None) -> Curves:
@@ -19,6 +23,16 @@ def read_curves(path: Path, settings: Mapping[str, str] | None = None) -> Curves
     there, where it is no log, or where the log is broken, and says what a log looks like.
     """
     return choose(read_log(path), settings or {}, str(path))
+
+
+def read_verdict(path: Path, settings: Mapping[str, str] | None = None) -> tuple[Curves, Verdict]:
+    """The curves of the log at ``path`` and what they show. Of a run of Holdfast's own it is the
+    run's own verdict, unless ``settings`` name series: then these are judged as any log's."""
+    curves = read_curves(path, settings)
+    own = own_verdict(path) if curves.source == "holdfast" and not settings else None
+    if own is None:
+        return curves, judge_curves(curves)
+    return replace(curves, kept=own.kept), own.verdict
 
 
 def read_log(path: Path) -> Log:

@@ -9,8 +9,9 @@ from holdfast.monitor.sign import Sign, shown, sure
 
 
 def learning(case: Case) -> Sign | None:
-    """``learning`` where the validation loss fell, beyond chance, against three looks ago."""
-    if not case.enough or not case.recent.high < 0:
+    """``learning`` where the validation loss fell, beyond chance, against three looks ago, and the
+    raw loss has not risen meanwhile."""
+    if not case.enough or case.rose or not case.recent.high < 0:
         return None
     return Sign(
         because=f"{case.loss_name} fell by {-case.recent.value:.3f} since step "

@@ -7,18 +7,30 @@ from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.detectors.memorizing import as_good_as_now
 from holdfast.monitor.sign import Sign, shown
+from holdfast.stats.paired import newcombe
 from holdfast.stats.student import paired_t
 
 
 def plateau(case: Case) -> Sign | None:
-    """``healthy`` where the rows can exclude both that validation is above its best by more than
-    the margin and that it fell by more than the margin since three looks ago, and where something
-    was learned: the best state is significantly better than the first, or no worse than a linear
-    probe on the same rows.
+    """``healthy`` where all of this holds:
+
+    - nothing rose;
+    - the rows can exclude both that validation is above its best by more than the margin and that
+      it fell by more than the margin since three looks ago;
+    - they can exclude that its share of right answers fell by 10 points since the best look
+      (Newcombe's paired interval), and there are 36 of them: of fewer, even if none changed, one in
+      ten may (Clopper and Pearson's limit);
+    - the training rows are not at their floor, or unseen rows are not seen to be more than 10 points
+      behind: the rows need not prove such a gap to stand against ``healthy``;
+    - something was learned: the best state is significantly better than the first, or no worse
+      than a linear probe on the same rows.
 
     Since the first look that was as good as the last.
     """
-    if not case.enough or not _learned(case):
+    if not case.enough or case.rose or not _learned(case) or not enough_rows(case):
+        return None
+    gap = case.accuracy_gap
+    if case.at_floor and gap is not None and gap.value > limits.GAP:
         return None
     small = case.margin
     if not (case.above_best.high <= small and case.recent.low >= -small):
@@ -32,6 +44,14 @@ def plateau(case: Case) -> Sign | None:
             shown("valid_recent_change", case.recent, case.now),
         ),
     )  # fmt: skip
+
+
+def enough_rows(case: Case) -> bool:
+    """Whether a fall of the answers by 10 points would have shown in so many rows."""
+    hits = case.valid_hits
+    if len(case.raw) < limits.FEWEST_ROWS:
+        return False
+    return hits is None or newcombe(hits[:, -1], hits[:, case.best])[0] > -limits.GAP
 
 
 def _learned(case: Case) -> bool:

@@ -10,7 +10,6 @@ from holdfast.core.records import Evidence, Floats, Label
 from holdfast.monitor import limits
 from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
-from holdfast.monitor.detectors.overfit import is_rising
 from holdfast.monitor.remedies import for_diverging
 from holdfast.monitor.sign import Sign, item, shown, sure
 from holdfast.stats.paired import Difference
@@ -80,11 +79,17 @@ def _climbed(case: Case) -> tuple[Difference, str, int] | None:
     back = max(small, limits.GAVE_BACK * (first - lowest))
     if best.low > 0 and _stays(means, lowest + back):
         return best, "its lowest", since
-    if case.enough and is_rising(case) and case.probe_since_best.low > 0:
+    if case.enough and _rose_together(case):
         return case.probe_since_best, "that of the best step, and validation got worse too", (
             case.steps[case.best + 1]
         )  # fmt: skip
     return None
+
+
+def _rose_together(case: Case) -> bool:
+    best = float(case.valid.mean(axis=0)[case.best])
+    above = case.above_best.low > 0 and case.rise.value >= limits.TRIVIAL_SHARE * best
+    return above and case.rise.alarm is not None and case.probe_since_best.low > 0
 
 
 def _stays(means: Floats, level: float) -> bool:

@@ -19,7 +19,7 @@ def rate_low(case: Case) -> Sign | None:
     """Speaks as a cause where the train probe is not fitted yet and the peak rate is below the
     usual ones; or half of its first loss or more is left and it falls in a straight line, measured
     by the rates that were spent: a run that learns bends long before."""
-    if not case.comparable or not case.probe.size or _fitted(case):
+    if not case.comparable or not case.probe.size or _fitted(case) or case.at_floor:
         return None
     usual, left = case.circumstances.usual_rates, left_over(case)
     found: list[Evidence] = []

@@ -28,9 +28,10 @@ def underfit(case: Case) -> Sign | None:
     - the rate is too low (``rate_low`` says why), and half of the train probe's first loss is left
       or validation has gained less than twice the margin.
 
-    Before the end a falling loss is ``learning``; where the plan is not known, always.
+    Before the end a falling loss is ``learning``; where the plan is not known, always. Never where
+    the training rows are at their floor: they have nothing left to teach.
     """
-    if not case.enough or not case.final or not case.probe.size:
+    if not case.enough or not case.final or not case.probe.size or case.at_floor:
         return None
     for rule in (_chance, _worse_than_probe, _steep, _slow):
         sign = rule(case)

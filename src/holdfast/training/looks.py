@@ -1,0 +1,129 @@
+"""``looks.npz``: what a run saw at its evaluation points, row by row, to be judged again.
+
+``events.jsonl`` keeps means; a verdict compares rows. Numbers come back as they were, to the bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.circumstances import Circumstances
+from holdfast.core.errors import RunError
+from holdfast.core.files import write_atomically
+from holdfast.core.records import Finding, Snapshot
+
+LOOKS = "looks.npz"
+FORMAT = 1
+# Logits of very many rows and classes would outgrow the model; the run's verdict is kept anyway.
+MOST_BYTES = 64_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What ``monitor.judge.judge`` takes: the snapshots, what is known beside them, the step of the
+    state that was kept; and the version of Holdfast that wrote them."""
+
+    history: tuple[Snapshot, ...]
+    circumstances: Circumstances
+    kept: int
+    holdfast: str
+
+
+def write_looks(
+    path: Path, history: Sequence[Snapshot], known: Circumstances, kept: int, version: str
+) -> bool:
+    """Write them compressed; gives ``False``, and writes nothing, where they are above 64 MB."""
+    arrays: dict[str, Any] = {}
+    plain: dict[str, list[Any]] = {}
+    for field in dataclasses.fields(Snapshot):
+        values = [getattr(snapshot, field.name) for snapshot in history]
+        if all(isinstance(value, np.ndarray) for value in values):
+            arrays[f"look_{field.name}"] = np.stack(values)
+        else:
+            plain[field.name] = values
+    facts = {}
+    for field in dataclasses.fields(Circumstances):
+        value = getattr(known, field.name)
+        if isinstance(value, np.ndarray):
+            arrays[f"known_{field.name}"] = value
+        else:
+            facts[field.name] = _plain(value)
+    if sum(array.nbytes for array in arrays.values()) > MOST_BYTES:
+        path.unlink(missing_ok=True)
+        return False
+    kinds = {name: str(array.dtype) for name, array in arrays.items()}
+    told = json.dumps({
+        "format": FORMAT, "holdfast": version, "kept": kept, "looks": plain, "known": facts,
+        "kinds": kinds,
+    })  # fmt: skip
+    small = {name: _shortened(array) for name, array in arrays.items()}
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as file:
+            np.savez_compressed(file, told=np.array(told), **small)
+
+    write_atomically(path, write)
+    return True
+
+
+def read_looks(path: Path) -> Looks:
+    """What ``write_looks`` wrote. Raises ``RunError`` where the file is none of these or broken."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            told = json.loads(str(kept["told"]))
+            arrays = {name: kept[name].astype(kind) for name, kind in told["kinds"].items()}
+        return _looks(told, arrays)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(
+            str(path), f"cannot be read as the looks of a run ({type(error).__name__})", None,
+            "Remove it: the verdict is then the one that the run wrote down.",
+        ) from error  # fmt: skip
+
+
+def _looks(told: Mapping[str, Any], arrays: Mapping[str, Any]) -> Looks:
+    count = len(told["looks"]["step"])
+    rows = {name[5:]: array for name, array in arrays.items() if name.startswith("look_")}
+    history = tuple(
+        Snapshot(
+            **{name: values[i] for name, values in told["looks"].items()},
+            **{name: array[i] for name, array in rows.items()},
+        )
+        for i in range(count)
+    )
+    known = {name[6:]: array for name, array in arrays.items() if name.startswith("known_")}
+    facts = {name: _tuples(value) for name, value in told["known"].items()}
+    facts["findings"] = tuple(
+        Finding(**{**one, "rows": tuple(one["rows"])}) for one in told["known"]["findings"]
+    )
+    return Looks(history, Circumstances(**facts, **known), told["kept"], told["holdfast"])
+
+
+def _shortened(array: Any) -> Any:
+    """The same numbers in half the bytes, where they came from half the bytes."""
+    if array.dtype == np.float64:
+        with np.errstate(over="ignore"):
+            short = array.astype(np.float32)
+        if np.array_equal(short.astype(np.float64), array, equal_nan=True):
+            return short
+    return array
+
+
+def _plain(value: Any) -> Any:
+    """JSON's types, with NaN as it is, which the standard library reads back."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
