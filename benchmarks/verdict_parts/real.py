@@ -17,20 +17,28 @@ from peers.tables import markdown
 from recorded import plans
 from recorded.store import Recording, path_of, read
 
+from holdfast.control.guard import Costs, Guard, planned_learning
 from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import Verdict
 from holdfast.models.probe import fit_probe
 from holdfast.models.probe_curve import count_twins, probe_curve
 from holdfast.monitor.judge import judge
 from holdfast.stats.intervals import clopper_pearson, wilson
-from verdict_parts.truth import OVERFIT, fault_of, is_right, state
+from verdict_parts.truth import OVERFIT, fault_of, is_clear, is_right, state
 
-FAULTY = ("layers", "faulty", "pictures", "novels")
+FAULTY = ("plain", "layers", "faulty", "pictures", "novels")
 # Groups and seeds whose verdicts were looked at while thresholds were set.
-SEEN = {"layers": {0, 1, 2}, "features": {0, 1, 2, 3, 4}}
+SEEN = {
+    "plain-bert": {0}, "plain-minilm": {0}, "plain-pictures": {0}, "plain-language": {0},
+    "layers": {0, 1, 2, 3, 4}, "features": set(range(10)),
+}  # fmt: skip
 # Rates that are known to work, for models that the table of defaults does not know.
 USUAL = {"layers": (2e-4, 2e-2), "features": (2e-4, 2e-2)}
-DEFAULT_USUAL = {"text": (1e-5, 1e-3), "pictures": (1e-5, 1e-2), "novels": (1e-5, 3e-3)}
+DEFAULT_USUAL = {
+    "text": (1e-5, 1e-3), "pictures": (1e-5, 1e-2), "novels": (1e-5, 3e-3),
+    "plain-bert": (1e-5, 1e-3), "plain-minilm": (1e-5, 1e-3), "plain-pictures": (1e-5, 1e-2),
+    "plain-language": (1e-5, 3e-3),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,8 @@ class Judged:
     fault: str
     state: str
     right: bool
+    clear: bool
+    stopped: tuple[int, int] | None
 
     @property
     def fresh(self) -> bool:
@@ -48,7 +58,7 @@ class Judged:
 
 def section() -> str:
     faulty = [judged(cell) for group in FAULTY for cell in there(group)]
-    healthy = [run for run in map(judged, there("healthy")) if run.state != "overfit"]
+    healthy = [run for run in map(judged, there("healthy")) if run.state not in OVERFIT]
     fresh = [run for run in faulty if run.fresh]
     lines = [
         "### Real runs", (__doc__ or "").partition("\n\n")[2].strip(),
@@ -56,8 +66,9 @@ def section() -> str:
         + ". Those seen while thresholds were set: "
         + rate([run for run in faulty if not run.fresh], lambda run: run.right) + ".",
         by_fault(fresh),
-        "Healthy runs (the pool's refined loss did not rise by more than the margin) called "
-        "overfit or memorizing, fresh: " + false_alarms([run for run in healthy if run.fresh])
+        plain_words([run for run in fresh if run.fault == "plain"]),
+        "Healthy runs (the pool says fit or miscalibrated) called overfit or memorizing, fresh: "
+        + false_alarms([run for run in healthy if run.fresh])
         + "; seen: " + false_alarms([run for run in healthy if not run.fresh])
         + ". Labels of the fresh ones: " + tally(run for run in healthy if run.fresh) + ".",
         "Wrong, one a line: " + "; ".join(wrong(run) for run in fresh if not run.right) + ".",
@@ -75,8 +86,41 @@ def judged(cell: Mapping[str, Any]) -> Judged:
     recording = read(cell)
     verdict = judge(recording.history, circumstances(recording))
     return Judged(
-        cell, verdict, fault_of(recording), state(recording), is_right(verdict, recording)
+        cell, verdict, fault_of(recording), state(recording), is_right(verdict, recording),
+        is_clear(recording), stop_of(recording) if fault_of(recording) == "plain" else None,
+    )  # fmt: skip
+
+
+def stop_of(recording: Recording) -> tuple[int, int] | None:
+    """The look at which the guard, watching live, would have stopped this run, and how many looks
+    that is after the verdict first said overfit or memorizing; ``None`` where it would not."""
+    history, known = recording.history, circumstances(recording)
+    steps = [snapshot.step for snapshot in history]
+    guard = Guard(
+        planned_learning(steps, np.ones(steps[-1])), Costs(), None, lambda s: s.refined_loss
     )
+    first: int | None = None
+    for look in range(len(history)):
+        verdict = judge(history[: look + 1], known)
+        if first is None and verdict.label in OVERFIT:
+            first = look
+        if guard.decide(verdict, history[: look + 1]):
+            return look, 0 if first is None else look - first
+    return None
+
+
+def plain_words(runs: Sequence[Judged]) -> str:
+    """The plain cases by themselves: named, and stopped."""
+    named = [run for run in runs if run.state in OVERFIT]
+    clear = [run for run in named if run.clear]
+    stopped = [run.stopped for run in named if run.stopped is not None]
+    late = max((after for _, after in stopped), default=0)
+    return (
+        "Plain cases that the pool calls overfit or memorizing, fresh: "
+        + rate(named, lambda run: run.right) + "; of those, clear ones: "
+        + rate(clear, lambda run: run.right) + f". The live guard stopped {len(stopped)} of "
+        f"{len(named)} before their end, at most {late} looks after the verdict first said so."
+    )  # fmt: skip
 
 
 def circumstances(recording: Recording) -> Circumstances:

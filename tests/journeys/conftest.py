@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -60,6 +61,30 @@ def shell() -> Callable[..., Done]:
         return Done(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def own_verdict() -> Callable[[Path], None]:
+    """Hold that ``diagnose`` gives a run its own verdict: from its rows, and without them."""
+
+    def check(run: Path) -> None:
+        from holdfast.core.records import to_json
+        from holdfast.integrations.logs.holdfast_run import own_verdict
+        from holdfast.training.looks import LOOKS
+
+        told = json.loads((run / "result.json").read_text("utf-8"))
+        again = own_verdict(run)
+        assert again is not None
+        assert to_json(again.verdict) == told["verdict"]
+        assert again.kept == told["best_step"]
+        looks = run / LOOKS
+        aside = looks.rename(looks.with_suffix(".aside"))
+        written = own_verdict(run / "events.jsonl")
+        aside.rename(looks)
+        assert written is not None
+        assert to_json(written.verdict) == told["verdict"]
+
+    return check
 
 
 @pytest.fixture(scope="session")

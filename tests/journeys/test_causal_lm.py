@@ -63,6 +63,10 @@ def test_a_run_on_instructions_leaves_the_whole_folder(run: Path) -> None:
     assert (run / "report.html").stat().st_size > 10_000
 
 
+def test_diagnose_gives_the_run_its_own_verdict(run: Path, own_verdict: Any) -> None:
+    own_verdict(run)
+
+
 def test_predictions_hold_every_test_row(run: Path) -> None:
     table = pq.read_table(run / "predictions.parquet").to_pydict()
     result = json.loads((run / "result.json").read_text())

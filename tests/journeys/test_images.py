@@ -47,7 +47,7 @@ def small_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_folder_of_pictures_needs_a_model_and_nothing_else(
-    holdfast: Callable[..., Any], digits: Path, small_vit: Path
+    holdfast: Callable[..., Any], digits: Path, small_vit: Path, own_verdict: Any
 ) -> None:
     done = holdfast("train", digits, "--model", small_vit, "--set", "train.epochs=2")
     assert done.code == 0, done.err
@@ -59,6 +59,7 @@ def test_a_folder_of_pictures_needs_a_model_and_nothing_else(
     assert result["task"] == "image-classification"
     assert result["data"]["test"] == 36
     assert result["test"]["metrics"]["accuracy"]["value"] > 0.5
+    own_verdict(run)
     answers = holdfast("predict", run, digits / "test")
     lines = [json.loads(line) for line in answers.out.splitlines()]
     assert len(lines) == 36

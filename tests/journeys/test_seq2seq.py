@@ -136,6 +136,10 @@ def test_it_learns_more_than_the_untuned_model_knew(done: Path) -> None:
     assert result["baseline"]["comparison"]["difference"]["value"] < 0
 
 
+def test_diagnose_gives_the_run_its_own_verdict(done: Path, own_verdict: Any) -> None:
+    own_verdict(done)
+
+
 def test_predictions_hold_every_test_row(done: Path) -> None:
     table = parquet.read_table(done / "predictions.parquet").to_pylist()
     result = result_of(done)

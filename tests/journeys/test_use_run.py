@@ -19,6 +19,36 @@ def result(finished_run: Path) -> dict[str, Any]:
     return whole
 
 
+def test_diagnose_gives_the_run_its_own_verdict(
+    holdfast: Any, finished_run: Path, result: dict[str, Any], own_verdict: Any
+) -> None:
+    own_verdict(finished_run)
+    done = holdfast("diagnose", finished_run, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert (found["source"], found["verdict"]) == ("holdfast", result["verdict"])
+    assert found["best_step"] == result["best_step"]
+    # Named series are judged like anybody's log.
+    named = holdfast("diagnose", finished_run, "--json", "--set", "valid=valid_loss")
+    assert named.code == 0, named.err
+
+
+def test_looks_that_are_broken_are_named_with_the_way_out(
+    holdfast: Any, finished_run: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(finished_run, copy)
+    (copy / "looks.npz").write_bytes(b"PK\x03\x04 no archive")
+    done = holdfast("diagnose", copy)
+    assert done.code == 2
+    assert "looks.npz" in done.err
+    assert "Remove it" in done.err
+    (copy / "looks.npz").unlink()
+    assert holdfast("diagnose", copy).code == 0
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -33,11 +33,14 @@ def inconclusive(case: Case) -> Sign:
         because = "there are no validation rows, so nothing can be said about unseen data"
         return Sign(because, label="inconclusive", remedies=for_no_rows())
     if case.rose:
-        return _open_gap(case, f"{rise_words(case)}, and", "its answers suffer or only its certainty",
-                         *for_miscalibrated())  # fmt: skip
+        question = "its answers suffer or only its certainty"
+        return _open_gap(case, f"{rise_words(case)}, and", question, *for_miscalibrated())
     if case.at_floor and case.accuracy_gap and case.accuracy_gap.value > limits.GAP:
-        return _open_gap(case, "the training rows are at their floor, and",
-                         f"unseen rows are more than {100 * limits.GAP:.0f} points behind")
+        return _open_gap(
+            case,
+            "the training rows are at their floor, and",
+            f"unseen rows are more than {100 * limits.GAP:.0f} points behind",
+        )
     if not case.learned.high < 0:
         because = f"{case.loss_name} at its best is not clearly below that of the first snapshot"
         seen = max(case.margin, abs(case.learned.value))
@@ -69,7 +72,9 @@ def _open_gap(case: Case, before: str, question: str, *more: Remedy) -> Sign:
                                                         case.now),)  # fmt: skip
     return Sign(
         f"{before} {n} validation rows cannot tell whether {question}{told}",
-        label="inconclusive", remedies=(*for_few_rows(), *more), evidence=(*seen, *rows),
+        label="inconclusive",
+        remedies=(*for_few_rows(), *more),
+        evidence=(*seen, *rows),
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+import holdfast
 from holdfast import Guard
 from holdfast.control.choice import lowest
 from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
@@ -353,6 +354,8 @@ def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:
     assert 'model="model"' not in page
     assert "--set" not in page
     assert guard.report() == guard.folder / "report.html"  # type: ignore[operator]
+    found = holdfast.diagnose(guard.folder)  # type: ignore[arg-type]
+    assert to_json(found) == result["verdict"]
 
 
 @pytest.mark.parametrize("wrong", [{"policy": "adapt"}, {"hold_out": 1.0}, {"patience": 0},

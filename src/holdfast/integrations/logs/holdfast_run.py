@@ -64,16 +64,19 @@ def own_verdict(path: Path) -> OwnVerdict | None:
 
     Made again from the rows that the run kept (``looks.npz``), else as the run wrote it down
     (``result.json``, of an unfinished run the last verdict in ``events.jsonl``); ``None`` where
-    there is none, which is so for a log of means alone.
+    there is none, which is so for a log of means alone. A run of another trainer under the guard is
+    given as written: its remedies are in that trainer's words.
     """
     folder = path if path.is_dir() else path.parent
     if path.is_file() and path.name != FILE:
         return None
-    if (folder / LOOKS).is_file():
-        looks = read_looks(folder / LOOKS)
-        return OwnVerdict(judge(looks.history, looks.circumstances, looks.kept), looks.kept)
+    result = {}
     if (folder / RESULT).is_file():
         result = json.loads((folder / RESULT).read_text("utf-8"))
+    if (folder / LOOKS).is_file() and "trainer" not in result:
+        looks = read_looks(folder / LOOKS)
+        return OwnVerdict(judge(looks.history, looks.circumstances, looks.kept), looks.kept)
+    if result:
         return OwnVerdict(_verdict(result["verdict"]), result["best_step"])
     told = [event for event in objects(folder / FILE) if event.get("event") == "verdict"]
     return OwnVerdict(_verdict(told[-1]), None) if told else None

@@ -50,7 +50,8 @@ def _answers(case: Case) -> tuple[str, tuple[Evidence, ...]] | None:
     if gap is None or not gap.large:
         return None
     return (
-        "the training rows are at their floor and unseen rows far from it, though no loss rose", ()
+        "the training rows are at their floor and unseen rows far from it, though no loss rose",
+        (),
     )
 
 

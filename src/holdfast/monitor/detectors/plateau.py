@@ -20,8 +20,8 @@ def plateau(case: Case) -> Sign | None:
     - they can exclude that its share of right answers fell by 10 points since the best look
       (Newcombe's paired interval), and there are 36 of them: of fewer, even if none changed, one in
       ten may (Clopper and Pearson's limit);
-    - the training rows are not at their floor, or unseen rows are not seen to be more than 10 points
-      behind: the rows need not prove such a gap to stand against ``healthy``;
+    - the training rows are not at their floor, or unseen rows at most 10 points behind: to stand
+      against ``healthy`` such a gap need not be proven;
     - something was learned: the best state is significantly better than the first, or no worse
       than a linear probe on the same rows.
 

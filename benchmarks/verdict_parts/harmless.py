@@ -1,0 +1,151 @@
+"""Harmless classifiers of every size: how often is one called overfit or memorizing?
+
+    python benchmarks/verdict_parts/harmless.py              # every cell, about ten minutes
+    python benchmarks/verdict_parts/harmless.py --minutes 3  # start no new cell after that
+
+A simulator of two-class models that learn until look 8 and then stay as good as they are, while
+the margin of each row goes on wandering and 98 % of the training rows are right. The true share of
+right answers on unseen rows lies 0, 5 or 8 points below that, so nothing is overfit by the line of
+10 points, and no loss truly rises. Whatever names it so is a false alarm: of the verdict on the
+whole run, and of any of its 20 looks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from cells import Cell, Result, grid, publish, run_cells
+from scipy.special import ndtri
+
+from holdfast.core.circumstances import Circumstances
+from holdfast.core.records import OVERFITTED, Snapshot
+from holdfast.core.seeds import generator
+from holdfast.monitor.judge import judge
+from holdfast.stats.intervals import clopper_pearson
+from holdfast.stats.temperature import best_temperature, losses_at
+
+NAME = "verdicts_harmless"
+LOOKS, TURN, STEP = 20, 8, 100
+ROWS, GAPS = (10, 20, 50, 150, 500), (0.0, 0.05, 0.08)
+RIGHT, WANDER = 0.98, 0.35
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=None)
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--live", type=int, default=20, help="runs judged at every look")
+    options = parser.parse_args()
+    cells = grid(gap=list(GAPS), rows=list(ROWS), part=[0, 1, 2], runs=[options.runs],
+                 live=[options.live])  # fmt: skip
+    results = run_cells(NAME, cells, simulate, minutes=options.minutes)
+    publish(NAME, section(cells, results))
+
+
+def simulate(cell: Cell) -> Result:
+    mark = f"{cell['gap']}/{cell['rows']}/{cell['part']}"
+    rng = generator(0, NAME, mark)
+    found: Result = {"named": 0, "live": 0, "inconclusive": 0, "healthy": 0}
+    for run in range(int(cell["runs"])):
+        history = plant(rng, int(cell["rows"]), RIGHT - float(cell["gap"]))
+        label = judge(history, known()).label
+        found["named"] += label in OVERFITTED
+        found["inconclusive"] += label == "inconclusive"
+        found["healthy"] += label == "healthy"
+        if run < int(cell["live"]):
+            found["live"] += any(
+                judge(history[: look + 1], known()).label in OVERFITTED
+                for look in range(1, LOOKS)
+            )  # fmt: skip
+    return found
+
+
+def known() -> Circumstances:
+    return Circumstances(classes=2, planned_steps=STEP * (LOOKS - 1), planned_looks=LOOKS)
+
+
+def plant(rng: np.random.Generator, rows: int, right: float) -> tuple[Snapshot, ...]:
+    """One run: validation of ``rows`` rows and a train probe of 50 or more."""
+    probe = max(50, rows)
+    valid, train = margins(rng, rows, right), margins(rng, probe, RIGHT)
+    labels, own = rng.integers(0, 2, rows), rng.integers(0, 2, probe)
+    return tuple(snapshot(k, train[:, k], own, valid[:, k], labels) for k in range(LOOKS))
+
+
+def margins(rng: np.random.Generator, n: int, right: float) -> np.ndarray:
+    """Margins of the right answer [n, looks]: the share above 0 is an even guess at look 0 and
+    ``right`` from the turning point on; a row's own part forgets itself slowly."""
+    own = np.zeros((n, LOOKS))
+    own[:, 0] = rng.standard_normal(n)
+    for k in range(1, LOOKS):
+        fresh = rng.standard_normal(n)
+        own[:, k] = np.cos(WANDER) * own[:, k - 1] + np.sin(WANDER) * fresh
+    shift = float(ndtri(right)) * np.minimum(1.0, np.arange(LOOKS) / TURN)
+    return np.asarray(2.0 * (own + shift))
+
+
+def snapshot(
+    look: int, train: np.ndarray, own: np.ndarray, valid: np.ndarray, labels: np.ndarray
+) -> Snapshot:
+    scores, probe = logits(valid, labels), logits(train, own)
+    temperature, refined = best_temperature(scores, labels)
+    return Snapshot(
+        step=STEP * look, epoch=look / 5, examples_seen=16 * STEP * look, phase="planted",
+        train_losses=losses_at(probe, own, 1.0), valid_losses=losses_at(scores, labels, 1.0),
+        train_metrics={}, valid_metrics={}, refined_loss=refined, temperature=temperature,
+        learning_rate=1e-4, gradient_norm=None, relative_update=None, distance=None, seconds=0.0,
+        train_correct=train > 0, valid_correct=valid > 0, valid_logits=scores,
+    )  # fmt: skip
+
+
+def logits(margin: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    signs = np.where(np.arange(2)[None] == labels[:, None], 0.5, -0.5)
+    return np.asarray(margin[:, None] * signs, dtype=np.float32)
+
+
+def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
+    lines = [
+        "## Verdicts: harmless classifiers", "", (__doc__ or "").rpartition("\n\n")[2].strip(), "",
+        "`python benchmarks/verdict_parts/harmless.py`. Demanded: at most 5 % of runs of any size; "
+        "intervals of Clopper and Pearson.", "",
+        "| validation rows | true gap | runs | called overfit or memorizing | at any look "
+        "| healthy | inconclusive |", "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    pairs = [(c, r) for c, r in zip(cells, results, strict=True) if r]
+    for rows in ROWS:
+        for gap in GAPS:
+            own = [(c, r) for c, r in pairs if c["rows"] == rows and c["gap"] == gap]
+            lines.append(_line(rows, gap, own))
+    runs = sum(int(c["runs"]) for c, _ in pairs)
+    named = sum(r["named"] for _, r in pairs)
+    if runs:
+        low, high = clopper_pearson(named, runs)
+        lines += ["", f"All: {named} of {runs}, {named / runs:.1%} ({low:.1%} to {high:.1%})."]
+    return "\n".join(lines)
+
+
+def _line(rows: int, gap: float, own: Sequence[tuple[Any, Any]]) -> str:
+    head = f"| {rows} | {100 * gap:g} points | "
+    runs, live = (sum(int(c[key]) for c, _ in own) for key in ("runs", "live"))
+    if not runs:
+        return head + "not run | | | | |"
+    count = {key: sum(r[key] for _, r in own) for key in ("named", "live", "healthy")}
+    open_ = sum(r["inconclusive"] for _, r in own)
+    low, high = clopper_pearson(count["named"], runs)
+    return (
+        f"{head}{runs} | {count['named'] / runs:.1%} ({low:.1%} to {high:.1%}) | "
+        f"{count['live'] / max(1, live):.0%} of {live} | {count['healthy'] / runs:.0%} | "
+        f"{open_ / runs:.0%} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
