@@ -100,7 +100,7 @@ def test_a_limit_on_file_size_stops_the_model_from_being_saved_half(
     assert again.code == 0, again.err
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "recipe.yaml", "result.json", "events.jsonl", "report.html", "model",
-        "predictions.parquet", "splits.parquet", "examples.parquet",
+        "predictions.parquet", "splits.parquet", "examples.parquet", "looks.npz",
     }  # fmt: skip
 
 

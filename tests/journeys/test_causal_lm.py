@@ -17,7 +17,7 @@ from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 
 FILES = {"recipe.yaml", "result.json", "events.jsonl", "report.html", "model",
-         "predictions.parquet", "splits.parquet", "examples.parquet"}  # fmt: skip
+         "predictions.parquet", "splits.parquet", "examples.parquet", "looks.npz"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

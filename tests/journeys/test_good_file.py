@@ -100,7 +100,7 @@ def result(finished_run: Path) -> dict[str, Any]:
 def test_the_folder_holds_what_the_contract_names_and_nothing_else(finished_run: Path) -> None:
     assert {path.name for path in finished_run.iterdir()} == {
         "recipe.yaml", "result.json", "events.jsonl", "report.html", "model",
-        "predictions.parquet", "splits.parquet", "examples.parquet",
+        "predictions.parquet", "splits.parquet", "examples.parquet", "looks.npz",
     }  # fmt: skip
     assert (finished_run / "model" / "README.md").is_file()
 

@@ -117,7 +117,7 @@ def result_of(run: Path) -> dict[str, Any]:
 
 def test_the_run_folder_is_whole(done: Path) -> None:
     names = {"recipe.yaml", "result.json", "events.jsonl", "report.html", "model",
-             "predictions.parquet", "splits.parquet", "examples.parquet"}  # fmt: skip
+             "predictions.parquet", "splits.parquet", "examples.parquet", "looks.npz"}  # fmt: skip
     assert {path.name for path in done.iterdir()} == names
     result = result_of(done)
     assert (result["schema"], result["task"], result["classes"]) == (1, "seq2seq", None)

@@ -96,7 +96,7 @@ def looks(run: Path) -> list[dict[str, Any]]:
 
 def test_the_run_folder_is_complete(run: Path) -> None:
     names = {"recipe.yaml", "result.json", "events.jsonl", "report.html", "model",
-             "predictions.parquet", "splits.parquet", "examples.parquet"}  # fmt: skip
+             "predictions.parquet", "splits.parquet", "examples.parquet", "looks.npz"}  # fmt: skip
     assert {path.name for path in run.iterdir()} == names
     found = result(run)
     assert found["task"] == "image-classification"

@@ -77,7 +77,8 @@ def write_looks(
 def read_looks(path: Path) -> Looks:
     """What ``write_looks`` wrote. Raises ``RunError`` where the file is none of these or broken."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        # NumPy leaves a file open that it opened itself and could not read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             told = json.loads(str(kept["told"]))
             arrays = {name: kept[name].astype(kind) for name, kind in told["kinds"].items()}
         return _looks(told, arrays)

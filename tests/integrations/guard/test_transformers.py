@@ -143,8 +143,9 @@ def test_without_patience_it_stops_on_a_verdict_and_never_for_want_of_gain(
     assert advisor is not None
     assert guard.verdict is not None
     assert not advisor.decide(replace(guard.verdict, label="healthy"), guard.history)
-    for label in ("overfit", "diverging"):
-        (stop,) = advisor.decide(replace(guard.verdict, label=label), guard.history)
+    for label, harm in (("overfit", "answers"), ("diverging", None)):
+        verdict = replace(guard.verdict, label=label, harm=harm)  # type: ignore[arg-type]
+        (stop,) = advisor.decide(verdict, guard.history)
         assert stop.action == "Stop"
         assert stop.because.startswith(f"{label}: ")
 
