@@ -46,8 +46,9 @@ def test_a_verdict_that_the_texts_change_is_told_to_the_journal(tiny_snapshot: A
     lines: list[tuple[Any, ...]] = []
     after = Verdict("memorizing", "It writes what it read.", 0.9)
 
-    def monitor(history: Any) -> Verdict:
+    def monitor(history: Any, kept: int | None) -> Verdict:
         assert history[-1].outputs == {"test": {"n": 4.0, "empty": 0.5}}
+        assert kept == 0
         return after
 
     job = SimpleNamespace(
@@ -57,6 +58,7 @@ def test_a_verdict_that_the_texts_change_is_told_to_the_journal(tiny_snapshot: A
     counts = {"counts": {"test": {"n": 4, "empty": 2}, "test_untuned": {"n": 4, "empty": 4}}}
     told = with_texts(fitted((tiny_snapshot,)), counts, job)  # type: ignore[arg-type]
     assert told.verdict == after
+    assert told.history[-1].outputs == {"test": {"n": 4.0, "empty": 0.5}}
     assert lines == [("verdict", 1, "memorizing")]
 
 
