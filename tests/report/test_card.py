@@ -46,14 +46,50 @@ def test_the_interval_stands_beside_the_metric(runs: ModuleType, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("model", "named"),
-    [("org/name", True), ("embedded", False), ("/srv/model", False), ("./a/b", False)],
+    [
+        ("org/name", "org/name"),
+        ("embedded", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("/srv/model", None),
+        ("./a/b", None),
+        ("C:\\models\\b", None),
+    ],
 )
-def test_only_a_hub_name_is_a_base_model(
-    runs: ModuleType, tmp_path: Path, model: str, named: bool
+def test_only_a_published_name_is_a_base_model(
+    runs: ModuleType, tmp_path: Path, model: str, named: str | None
 ) -> None:
     run = runs.make_run(tmp_path / "run", edit=lambda result: result.update(model=model))
     meta, _ = split(write_card(run))
-    assert meta.get("base_model") == (model if named else None)
+    assert meta.get("base_model") == named
+
+
+@pytest.mark.parametrize(
+    ("model", "named", "licence"),
+    [
+        ("embedded", "sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0"),
+        ("/srv/work/my model", "my model", "unknown: see the source"),
+        ("org/name", "org/name", "see the model's page on the hub"),
+    ],
+)
+def test_the_base_model_has_its_public_name_and_licence(
+    runs: ModuleType, tmp_path: Path, model: str, named: str, licence: str
+) -> None:
+    run = runs.make_run(tmp_path / "run", edit=lambda result: result.update(model=model))
+    _, body = split(write_card(run))
+    assert f"- fine-tuned from: {named}" in body
+    assert f"- licence of that model: {licence}" in body
+    assert f"the licence of the base model ({licence})" in body
+    assert "/srv" not in body
+
+
+def test_the_answer_stands_first(runs: ModuleType, tmp_path: Path) -> None:
+    from holdfast.report.answer import answer
+
+    run = runs.make_run(tmp_path / "run")
+    _, body = split(write_card(run))
+    found = answer(json.loads((run / "result.json").read_text("utf-8")))
+    first, second = [line for line in body.splitlines() if line and not line.startswith("#")][:2]
+    assert first.replace("\\", "") == f"**{' '.join(found.headline.split())}**"
+    assert second.replace("\\", "") == " ".join(found.advice.split())
 
 
 def test_the_card_carries_no_rows_and_no_path_of_the_machine(

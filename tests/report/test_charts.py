@@ -129,3 +129,39 @@ def test_a_stacked_bar_is_as_long_as_its_share() -> None:
 
 def test_the_fixture_maker_is_found(runs: ModuleType) -> None:
     assert callable(runs.make_run)
+
+
+@given(
+    st.lists(st.tuples(st.floats(1e-4, 5e5), st.floats(0.01, 0.9)), min_size=1, max_size=4),
+    st.sampled_from(["accuracy", "perplexity", "mae"]),
+    st.text("abcdefghij ", min_size=1, max_size=40),
+)
+def test_no_mark_or_whisker_is_overprinted_by_its_number(
+    found: list[tuple[float, float]], metric: str, label: str
+) -> None:
+    """In the wide chart texts stand beside the marks: the narrowest font puts six pixels under a
+    character, a wide one 7.7."""
+    scale = 1 / 5e5 if metric == "accuracy" else 1.0
+    lines = [Dot(label, Estimate(v * scale, (1 - w) * v * scale, min(1.9, 1 + w) * v * scale))
+             for v, w in found]  # fmt: skip
+    wide, narrow = parse(dots("k", lines, metric, "t")).findall("svg")
+    for group in wide.iter("g"):
+        value = next((t for t in group.findall("text") if t.attrib["class"] == "value"), None)
+        mark = next((g for g in group.findall("g") if "mark" in g.attrib["class"]), None)
+        if value is None or mark is None:
+            continue
+        begins = float(value.attrib["x"]) - 7.7 * len("".join(value.itertext()))
+        ends = [float(e.attrib["x2"]) for e in mark.iter("line")] + [float(mark.attrib["data-x"])]
+        assert max(ends) < begins
+    for group in narrow.iter("g"):
+        texts = [t for t in group.findall("text") if "tick" not in t.attrib["class"]]
+        if len(texts) == 2:
+            used = sum(7.7 * len("".join(t.itertext())) for t in texts)
+            assert used <= 340 or len(texts[0].text or "") <= 8
+
+
+def test_a_curve_far_from_zero_is_not_pressed_into_a_strip() -> None:
+    for svg in parse(curves(chart((7.3, 7.1, 7.0, 6.96)))).findall("svg"):
+        path = next(e for e in svg.iter("path") if "curve" in e.attrib["class"])
+        heights = [float(part.split()[1]) for part in path.attrib["d"][1:].split("L")]
+        assert max(heights) - min(heights) > 0.6 * (float(svg.attrib["height"]) - 66)

@@ -220,7 +220,7 @@ def test_a_screen_reader_is_told_the_structure(visit: Any) -> None:
     for role, name in (
         ("main", None), ("navigation", "Contents"), ("region", "The honest score"),
         ("region", "How it learned"), ("group", "Loss over the run"),
-        ("table", "Confusion matrix of the test rows"), ("link", "Skip to the verdict"),
+        ("table", "Confusion matrix of the test rows"), ("link", "Skip to the answer"),
     ):  # fmt: skip
         options = {"name": name} if name else {}
         assert page.get_by_role(role, **options).count() >= 1, (role, name)
@@ -239,3 +239,73 @@ def test_it_prints_to_paper_with_nothing_cut_off(visit: Any, tmp_path: Path) -> 
     folder = os.environ.get("HOLDFAST_SHOTS")
     if folder:
         shutil.copy(tmp_path / "report.pdf", folder)
+
+
+@pytest.mark.parametrize("script", [True, False])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_a_word_is_explained_by_pointer_and_by_key(visit: Any, width: int, script: bool) -> None:
+    page = visit("six", width, java_script_enabled=script).page
+    word = page.locator(".term", has_text="linear probe").first
+    meaning = word.get_attribute("data-meaning")
+    shown = "getComputedStyle(document.querySelectorAll('.term')[{}], '::after').content !== 'none'"
+    at = page.locator(".term").evaluate_all("(all, one) => all.indexOf(one)", word.element_handle())
+    for reach in (word.hover, word.focus):
+        reach()
+        if script:
+            assert meaning in page.locator("#tip").inner_text()
+            box = page.locator("#tip").bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+            page.keyboard.press("Escape")
+        else:
+            assert page.evaluate(shown.format(at))
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.mouse.move(1, 1)
+    if not script:
+        page.evaluate("document.activeElement.blur()")
+        assert not page.evaluate(shown.format(at))
+
+
+def test_a_table_that_is_cut_off_says_so(visit: Any) -> None:
+    page = visit("six", 360).page
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    page.wait_for_timeout(50)
+    silent = page.evaluate(
+        "[...document.querySelectorAll('.scroll')].filter(e => (e.scrollWidth > e.clientWidth + 1)"
+        " !== (getComputedStyle(e, '::before').content !== 'none')).length"
+    )
+    assert silent == 0
+    assert page.locator(".scroll.more").count() >= 1
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.wait_for_timeout(50)
+    assert page.locator(".scroll.more").count() == 0
+
+
+def test_on_a_telephone_the_answer_comes_before_the_list_of_contents(visit: Any) -> None:
+    for script in (True, False):
+        page = visit("six", 360, java_script_enabled=script).page
+        assert page.locator("h1").bounding_box()["y"] < 250
+        wide = visit("six", 1280, java_script_enabled=script).page
+        assert wide.locator("nav a").first.is_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_headings_break_between_words_only(visit: Any, width: int) -> None:
+    page = visit("six", width).page
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    broken = page.evaluate("""() => {
+      const bad = [];
+      for (const e of document.querySelectorAll('h1, h2, h3, main th:not(.user), dt')) {
+        if (!e.checkVisibility() || e.closest('.matrix')) continue;
+        const walker = document.createTreeWalker(e, NodeFilter.SHOW_TEXT);
+        while (walker.nextNode()) for (const m of walker.currentNode.data.matchAll(/[\\w-]+/g)) {
+          const range = document.createRange();
+          range.setStart(walker.currentNode, m.index);
+          range.setEnd(walker.currentNode, m.index + m[0].length);
+          const tops = new Set([...range.getClientRects()].map(r => Math.round(r.top)));
+          if (tops.size > 1) bad.push(m[0]);
+        }
+      }
+      return bad;
+    }""")
+    assert broken == []

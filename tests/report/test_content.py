@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from holdfast.report.page import write_report
+from holdfast.report.view.mistakes import ranges
 
 
 def estimates(value: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], float]]:
@@ -116,9 +117,10 @@ def test_an_interval_that_is_unreliable_says_so(
     def edit(result: dict[str, Any]) -> None:
         result["test"]["metrics"]["f1_macro"]["note"] = "unreliable below 100 rows"
 
-    assert "unreliable below 100 rows" in read_page(
-        write_report(runs.make_run(tmp_path / "run", edit=edit))
-    ).text  # fmt: skip
+    page = read_page(write_report(runs.make_run(tmp_path / "run", edit=edit)))
+    assert "Unreliable below 100 rows" in page.text
+    score = page.source.split('<section id="score"')[1].split("</section>")[0]
+    assert score.count("Unreliable below 100 rows") == 1, "a remark stands once a table"
 
 
 @pytest.mark.parametrize(
@@ -185,3 +187,45 @@ def test_every_label_of_the_contract_has_plain_words() -> None:
     from holdfast.report.view.headline import PLAIN
 
     assert set(PLAIN) == set(get_args(Label))
+
+
+@pytest.mark.parametrize(
+    ("ends", "texts"),
+    [
+        ([(0.5, 0.75), (0.75, 1.0)], ["50 – 75", "75 – 100"]),
+        ([(0.5, 0.994), (0.994, 0.9981), (0.9981, 0.9999)],
+         ["50.0 – 99.4", "99.4 – 99.8", "99.8 – 100.0"]),
+        ([(0.99961, 0.99968)], ["99.96 – 99.97"]),
+        ([(0.9999999, 0.99999999)], ["100.0000"]),
+        ([(0.7, 0.7)], ["70"]),
+        ([(1.0, 1.0)], ["100"]),
+    ],
+)  # fmt: skip
+def test_a_bins_range_tells_its_ends_apart(
+    ends: list[tuple[float, float]], texts: list[str]
+) -> None:
+    assert ranges(ends) == [f"{text}\u00a0%" for text in texts]
+
+
+def test_test_rows_of_their_own_are_not_counted_among_the_rows_read(
+    read_page: Any, runs: ModuleType, tmp_path: Path
+) -> None:
+    def edit(result: dict[str, Any]) -> None:
+        result["data"] |= {"rows": 2466, "used": 2866}
+
+    text = read_page(write_report(runs.make_run(tmp_path / "run", edit=edit))).text
+    assert "2,466 rows read, beside 400 test rows that came apart: 1,866 for training" in text
+    assert "2,866 used" not in text
+
+
+def test_what_did_not_happen_is_not_listed(
+    read_page: Any, runs: ModuleType, tmp_path: Path
+) -> None:
+    def edit(result: dict[str, Any]) -> None:
+        result["division"] |= {"moved": 0, "dropped": 0}
+
+    page = read_page(write_report(runs.make_run(tmp_path / "run", edit=edit)))
+    assert "0 rows moved" not in page.text
+    legend = page.source.split('<ul class="legend parts"')[1].split("</ul>")[0]
+    assert "Train" in legend
+    assert "Dropped" not in legend

@@ -61,3 +61,31 @@ def test_without_the_file_or_without_a_pass_there_is_no_section(
     assert "Row by row" not in read_page(write_report(run)).text
     write_rows(run, [row(0, "easy", passes=0, confidence=None)])
     assert "Row by row" not in read_page(write_report(run)).text
+
+
+def test_rows_seen_too_seldom_are_not_drawn_and_the_page_says_why(
+    read_page: Any, runs: ModuleType, tmp_path: Path
+) -> None:
+    run = runs.make_run(tmp_path / "run", classes=2)
+    write_rows(run, [row(i, "easy", passes=2) | {"kind": "unclear"} for i in range(40)])
+    page = write_report(run)
+    assert "dot map" not in page.read_text("utf-8").split("</style>")[1]
+    text = read_page(page).text
+    assert "No map is drawn: 40 of 40 training rows were seen in fewer than three passes" in text
+    assert "the most were 2 passes" in text
+
+
+def test_a_few_rows_seen_too_seldom_are_left_out_and_counted(
+    read_page: Any, runs: ModuleType, tmp_path: Path
+) -> None:
+    run = runs.make_run(tmp_path / "run", classes=2)
+    made = [row(i, "easy") for i in range(10)]
+    seldom = [row(20 + i, "easy", passes=1) | {"kind": "unclear"} for i in range(3)]
+    write_rows(run, [*made, *seldom])
+    page = write_report(run)
+    body = page.read_text("utf-8").split("</style>")[1]
+    assert body.count('class="dot map easy"') == 2 * 10
+    assert "map unclear" not in body
+    assert "3 more rows were seen in fewer than three passes and are left out." in (
+        read_page(page).text
+    )

@@ -117,18 +117,19 @@ def test_landmarks_headings_and_ids_are_in_order(pages: dict[str, Any], name: st
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_verdict_stands_first_in_words(pages: dict[str, Any], name: str) -> None:
+def test_answer_and_verdict_stand_first_in_words(pages: dict[str, Any], name: str) -> None:
     page = pages[name]
     order = [a.get("id") for t, a in page.tags if t in ("header", "section")]
     assert order[:2] == ["verdict", "score"]
-    assert re.search(r"(Good|Caution|Bad|Unclear): ", page.text)
+    assert re.search(r"(Good|Caution|Bad|Unclear|Verdict on the training): ", page.text)
+    assert re.search(r"<h1>(Right on|No better than|Not measured)", page.source)
 
 
 def test_the_sections_follow_the_promised_order(pages: dict[str, Any]) -> None:
     order = [a.get("id") for t, a in pages["six"].tags if t == "section"]
     assert order == ["score", "learning", "gap", "division", "confusion", "classes", "calibration",
                      "hardest", "findings", "decisions", "timeline", "settings", "facts",
-                     "load"]  # fmt: skip
+                     "load", "words"]  # fmt: skip
 
 
 def test_user_text_is_escaped_everywhere(pages: dict[str, Any], runs: ModuleType) -> None:

@@ -140,7 +140,7 @@ def _others(result: Mapping[str, Any], name: str) -> dict[str, float]:
     """The baselines' numbers by the baseline's name, the best first."""
     block = result.get("baseline") or {}
     listed = block.get("all") or ([block] if block.get("what") else [])
-    found = {str(one.get("what")): _metric(one, name) for one in listed}
+    found = {str(one.get("what")): _metric(one, name) for one in listed if one}
     untuned = ((result.get("generations") or {}).get("scores") or {}).get("test_untuned") or {}
     if name in untuned:
         found.setdefault("untuned model", estimate(untuned[name]))

@@ -12,6 +12,7 @@ from holdfast.core.files import write_text
 from holdfast.core.records import Estimate
 from holdfast.report.numbers import interval, metric_name, metrics
 from holdfast.report.page import TEMPLATES, UNPRINTABLE
+from holdfast.report.public import hub_name, licence, public_name, without_paths
 from holdfast.report.read import RunFiles, read_run
 from holdfast.report.view import division, headline, honest, learning, record
 
@@ -37,16 +38,19 @@ def write_card(run: Path) -> Path:
 
 
 def render(run: RunFiles) -> str:
-    """The whole card as text: YAML between rules, then Markdown."""
+    """The whole card as text: YAML between rules, then Markdown; without paths of the machine."""
     import yaml
 
     meta = yaml.safe_dump(metadata(run), sort_keys=False, allow_unicode=True)
+    base = str(run.result.get("model") or "")
+    run = without_paths(run)
     template = _environment().get_template("card.md.j2")
     body = template.render(
         top=headline.headline(run), score=honest.honest(run), parts=division.division(run),
         gap=learning.gap(run), classes=run.result.get("classes") or (),
         facts=dict(record.facts(run)), loading=record.loading(run, "path/to/this/folder"),
-        model=str(run.result.get("model") or "a pretrained model"),
+        model=public_name(base) if base else "a pretrained model",
+        licence=licence(base) if base else "unknown: see the source",
         data=headline.data_name(run), version=str(run.result.get("holdfast") or ""),
         things="pictures" if run.result.get("task") == "image-classification" else "texts",
         writes=str(run.result.get("task")) in TAGS,
@@ -57,14 +61,14 @@ def render(run: RunFiles) -> str:
 
 
 def metadata(run: RunFiles) -> dict[str, Any]:
-    """The front matter. A base model is named only when it is a hub name, never a local path."""
+    """The front matter. A base model is named by its name on the hub, never by a local path."""
     task = str(run.result.get("task") or "text-classification")
     base = str(run.result.get("model") or "")
     meta: dict[str, Any] = {
         "library_name": "transformers", "pipeline_tag": TAGS.get(task, task),
     }  # fmt: skip
-    if base.count("/") == 1 and not base.startswith((".", "/", "~")):
-        meta["base_model"] = base
+    if published := hub_name(base):
+        meta["base_model"] = published
     scores = {k: v for k, v in metrics(run.part("test")).items() if v.value is not None}
     meta["tags"] = [task, "holdfast"]
     meta["metrics"] = [name for name in SHOWN if name in scores]

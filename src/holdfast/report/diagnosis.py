@@ -14,9 +14,17 @@ from holdfast.core.curves import Curves, position
 from holdfast.core.curves import Series as Logged
 from holdfast.report.charts.curves import Curves as Chart
 from holdfast.report.charts.curves import Series, curves
+from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import compact, duration
 from holdfast.report.page import UNPRINTABLE, Section, asset, environment, policy
-from holdfast.report.view.headline import PLAIN, TONES, EvidenceLine, Headline, RemedyLine
+from holdfast.report.view.headline import (
+    PLAIN,
+    TONES,
+    EvidenceLine,
+    Headline,
+    RemedyLine,
+    evidence_value,
+)
 
 MOST_POINTS = 160
 # A log was left as it is: nobody kept a state here.
@@ -42,11 +50,13 @@ def render_diagnosis(log: Curves, document: Mapping[str, Any], name: str) -> str
     """A self-contained page on a log: ``document`` is what ``diagnose --json`` prints, ``name`` the
     log's path as the reader should see it."""
     style, script = asset("report.css"), asset("report.js")
+    words = Glossary()
     sections = (
         Section("curves", "The curves", drawn(log)),
         Section("choices", "What was read, and why", log.decisions),
+        Section("words", "Words", words),
     )
-    page = environment().get_template("page.html.j2").render(
+    page = environment(words).get_template("page.html.j2").render(
         top=_top(log, document, name), sections=sections, style=style, script=script,
         policy=policy(style, script), created="", version=__version__, absent=(), seed=None,
         task=f"log of kind {log.source}",
@@ -79,7 +89,8 @@ def _top(log: Curves, document: Mapping[str, Any], name: str) -> Headline:
     verdict = document["verdict"]
     tone, sentence = PLAIN[verdict["label"]]
     return Headline(
-        title=name, tone=tone, tone_word=TONES[tone], label=verdict["label"].replace("_", " "),
+        title=name, answer="", advice="", use_tone="",
+        tone=tone, tone_word=TONES[tone], label=verdict["label"].replace("_", " "),
         sentence=SENTENCES.get(verdict["label"], sentence), because=verdict["because"],
         facts=_facts(log, document), cause=verdict["cause"] or "",
         evidence=tuple(_evidence(e) for e in verdict["evidence"]),
@@ -105,7 +116,7 @@ def _facts(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, str], .
 def _evidence(raw: Mapping[str, Any]) -> EvidenceLine:
     low, high, at = raw["low"], raw["high"], raw["at_step"]
     return EvidenceLine(
-        raw["name"].replace("_", " "), compact(raw["value"]),
+        raw["name"].replace("_", " "), evidence_value(raw["value"]),
         "" if low is None else f"{compact(low)}\u00a0–\u00a0{compact(high)}",
         "" if at is None else f"{at:,}",
     )  # fmt: skip

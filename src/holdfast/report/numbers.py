@@ -86,11 +86,14 @@ def points(value: float | None) -> str:
 
 
 def compact(value: float | None) -> str:
-    """Three decimals; scientific where three decimals would show nothing or too much."""
+    """Three decimals, fewer from 100 on; scientific where three decimals would show nothing or too
+    much."""
     if value is None:
         return "–"
     if value != 0 and (abs(value) < 0.0005 or abs(value) >= 1e6):
         return f"{value:.2e}".replace("-", MINUS)
+    if abs(value) >= 99.95:
+        return _signless(f"{value:,.{0 if abs(value) >= 999.5 else 1}f}")
     return _signless(f"{value:.3f}")
 
 
@@ -146,6 +149,6 @@ def duration(seconds: object) -> str:
 
 def _signless(text: str, signed: bool = False) -> str:
     """Typographic minus, and no sign before a zero."""
-    if float(text) == 0:
+    if float(text.replace(",", "")) == 0:
         text = text.lstrip("+-") if not signed else f"±{text.lstrip('+-')}"
     return text.replace("-", MINUS)

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from markupsafe import Markup
 
 from holdfast.core.files import write_text
+from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import moment
+from holdfast.report.public import without_paths
 from holdfast.report.read import RunFiles, read_run
 from holdfast.report.view import (
     division,
@@ -53,10 +55,12 @@ def write_report(run: Path) -> Path:
 
 
 def render(run: RunFiles) -> str:
-    """The whole page as text."""
+    """The whole page as text; no path of the machine is in it."""
     style, script = asset("report.css"), asset("report.js")
-    page = environment().get_template("page.html.j2").render(
-        top=headline.headline(run), sections=sections(run), style=style, script=script,
+    run, words = without_paths(run), Glossary()
+    parts = (*sections(run), Section("words", "Words", words))
+    page = environment(words).get_template("page.html.j2").render(
+        top=headline.headline(run), sections=parts, style=style, script=script,
         policy=policy(style, script, mistakes.has_pictures(run)),
         created=moment(str(run.result.get("created") or "")),
         version=str(run.result.get("holdfast") or ""), absent=run.absent,
@@ -92,12 +96,22 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
     return tuple(part for part in parts if part.id not in optional or part.data)
 
 
-def environment() -> Environment:
-    """Everything is escaped, and a name that a template misspells is an error."""
-    return Environment(
+def environment(words: Glossary) -> Environment:
+    """Everything is escaped, and a name that a template misspells is an error. The filter ``words``
+    marks what ``words`` explains; a page has a glossary of its own."""
+    made = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
+
+    # A filter with a context is never worked out while a template is compiled, out of its turn.
+    @pass_context
+    def mark(_: object, text: object) -> Markup:
+        return words.mark(text)
+
+    made.filters["words"] = mark
+    made.globals["glossary"] = words
+    return made
 
 
 def policy(style: str, script: str, pictures: bool = False) -> str:

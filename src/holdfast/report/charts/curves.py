@@ -85,7 +85,8 @@ def _reach(chart: Curves) -> tuple[float, float]:
     pad = 0.05 * (high - low) or 0.1 * (abs(high) or 1.0)
     if chart.percent:
         return max(0.0, low - pad), min(1.0, high + pad)
-    return min(0.0, low), high + pad
+    # From 0, unless that would press the curves into a strip at the top.
+    return (low - pad if low > 0.5 * high else min(0.0, low)), high + pad
 
 
 def _axes(chart: Curves, marks: Sequence[float], x: Scale, y: Scale, width: float) -> Markup:

@@ -14,6 +14,9 @@ from holdfast.report.numbers import interval, is_rate, number
 
 LINE = 40.0
 AXIS = 26.0
+# A little more than the mean width of a character of 13 pixels in a wide system font.
+LETTER = 7.7
+LABEL_LIMIT = 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,16 @@ def dots(key: str, lines: Sequence[Dot], metric: str, title: str) -> Markup:
 def _draw(key: str, size: str, lines: Sequence[Dot], metric: str, title: str, about: str) -> Markup:
     wide = size == "wide"
     width = WIDE if wide else NARROW
-    left, right = (190.0, width - 176.0) if wide else (10.0, width - 10.0)
+    # In the wide chart the texts stand beside the marks, so they must leave them room.
+    words = max(LETTER * len(_value_words(line, metric)) for line in lines) + 22
+    left, right = (190.0, width - max(words, 176.0)) if wide else (10.0, width - 10.0)
+    letters = LABEL_LIMIT if wide else min(LABEL_LIMIT, int((width - words) / LETTER))
     height = (LINE if wide else 58.0) * len(lines)
     marks = _ticks(lines, metric, 6 if wide else 4)
     scale = Scale(marks[0], marks[-1], left, right)
     parts = [_grid(marks, scale, height, is_rate(metric))]
     for index, line in enumerate(lines):
-        parts.append(_line(line, index, scale, metric, width, wide))
+        parts.append(_line(line, index, scale, metric, width, wide, max(letters, 8)))
     return drawing(key, size, width, height + AXIS, title, about, *parts)
 
 
@@ -73,10 +79,12 @@ def _grid(marks: Sequence[float], scale: Scale, height: float, percent: bool) ->
     return element("g", *parts, aria_hidden="true")
 
 
-def _line(line: Dot, index: int, scale: Scale, metric: str, width: float, wide: bool) -> Markup:
+def _line(
+    line: Dot, index: int, scale: Scale, metric: str, width: float, wide: bool, letters: int
+) -> Markup:
     middle = LINE * index + LINE / 2 if wide else 58.0 * index + 42
     text_y = middle + 4.5 if wide else middle - 20
-    label = element("text", _cut(line.label, 26), x=0, y=text_y, class_=f"label {line.kind}")
+    label = element("text", _cut(line.label, letters), x=0, y=text_y, class_=f"label {line.kind}")
     value = element(
         "text", _value_text(line, metric), x=width, y=text_y, text_anchor="end", class_="value"
     )
@@ -122,6 +130,13 @@ def _value_text(line: Dot, metric: str) -> Markup:
     span = interval(line.estimate, metric)
     value = element("tspan", number(line.estimate.value, metric), class_="strong")
     return value + element("tspan", f"  {span}", class_="muted") if span else value
+
+
+def _value_words(line: Dot, metric: str) -> str:
+    """The text of ``_value_text`` without its marks."""
+    if line.estimate.value is None:
+        return "undefined"
+    return f"{number(line.estimate.value, metric)}  {interval(line.estimate, metric)}".strip()
 
 
 def _words(line: Dot, metric: str) -> str:

@@ -33,7 +33,7 @@ def scatter(marks: Sequence[Mark], about: str) -> Markup:
 def _draw(size: str, width: float, marks: Sequence[Mark], about: str) -> Markup:
     height = 380.0 if size == "wide" else 320.0
     x = Scale(0.0, MOST, 56.0, width - 14.0)
-    y = Scale(0.0, 1.0, height - 44.0, 14.0)
+    y = Scale(0.0, 1.0, height - 44.0, 34.0)
     parts = [_axes(x, y), *(_mark(mark, x, y) for mark in marks)]
     return drawing("data-map", size, width, height, "Data map", about, *parts)
 
@@ -50,7 +50,7 @@ def _axes(x: Scale, y: Scale) -> Markup:
                              text_anchor="middle"))  # fmt: skip
     parts.append(element("text", "variability →", x=x.end, y=y.start + 38, class_="tick",
                          text_anchor="end"))  # fmt: skip
-    parts.append(element("text", "↑ confidence", x=x.start + 6, y=y.start - 8, class_="tick"))
+    parts.append(element("text", "↑ confidence", x=x.start, y=y.end - 16, class_="tick"))
     return element("g", *parts, aria_hidden="true")
 
 

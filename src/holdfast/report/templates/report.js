@@ -2,15 +2,29 @@
   "use strict";
   var tip = document.getElementById("tip");
   var hits = document.querySelectorAll(".hit");
+  document.documentElement.classList.add("scripted");
 
-  function show(hit) {
+  function fill(lines) {
     tip.replaceChildren();
-    hit.dataset.words.split("\n").forEach(function (line) {
+    lines.forEach(function (line) {
       var row = document.createElement("div");
       row.textContent = line;
       tip.appendChild(row);
     });
     tip.hidden = false;
+  }
+
+  function explain(term) {
+    fill([term.textContent, term.dataset.meaning]);
+    var box = term.getBoundingClientRect();
+    var width = document.documentElement.clientWidth;
+    var left = Math.max(8, Math.min(box.left, width - 8 - tip.offsetWidth));
+    tip.style.left = left + window.scrollX + "px";
+    tip.style.top = box.bottom + 6 + window.scrollY + "px";
+  }
+
+  function show(hit) {
+    fill(hit.dataset.words.split("\n"));
     var svg = hit.ownerSVGElement;
     var box = svg.getBoundingClientRect();
     var ratio = box.width / svg.viewBox.baseVal.width;
@@ -53,6 +67,23 @@
     hit.addEventListener("blur", hide);
     hit.addEventListener("keydown", move);
   });
+
+  document.querySelectorAll(".term").forEach(function (term) {
+    term.addEventListener("pointerenter", function () { explain(term); });
+    term.addEventListener("pointerleave", hide);
+    term.addEventListener("focus", function () { explain(term); });
+    term.addEventListener("blur", hide);
+    term.addEventListener("keydown", function (event) { if (event.key === "Escape") hide(); });
+  });
+
+  function measure() {
+    document.querySelectorAll(".scroll").forEach(function (box) {
+      box.classList.toggle("more", box.scrollWidth > box.clientWidth + 1);
+    });
+  }
+  window.addEventListener("resize", measure);
+  document.addEventListener("toggle", measure, true);
+  measure();
 
   var contents = document.querySelector(".contents details");
   var narrow = window.matchMedia("(max-width: 67rem)");

@@ -56,12 +56,12 @@ def division(run: RunFiles) -> Division:
     sizes = {part: int(told.get(part) or 0) for part in PARTS}
     whole = sum(sizes.values())
     return Division(
-        sentence=_sentence(run.part("data"), sizes),
+        sentence=_sentence(run, sizes),
         bar=stacked(list(sizes.items()), whole),
         parts=tuple(
             (part, NAMES[part], count(n), f"{100 * n / whole:.1f}{NBSP}%" if whole else "–")
             for part, n in sizes.items()
-            if whole
+            if whole and (n or part != "dropped")
         ),
         facts=_facts(run.part("division")),
         notes=tuple(str(note) for note in run.part("division").get("notes") or ()),
@@ -71,14 +71,19 @@ def division(run: RunFiles) -> Division:
     )  # fmt: skip
 
 
-def _sentence(data: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
+def _sentence(run: RunFiles, sizes: Mapping[str, int]) -> str:
+    data = run.part("data")
     if not any(sizes.values()):
         return "This run did not record how its rows were divided."
     kept = f"{count(sizes['train'])} for training, {count(sizes['valid'])} for every choice "
     kept += f"(validation) and {count(sizes['test'])} for the one honest score (test)."
     if data.get("rows") is None:
         return kept
-    used = data.get("used", sum(sizes[part] for part in PARTS[:3]))
+    used = data.get("used") or sum(sizes[part] for part in PARTS[:3])
+    if used > data["rows"] or run.part("settings", "data").get("test"):
+        # The test rows came from a file of their own, which ``rows`` does not count.
+        told = f"{plural(data['rows'], 'row')} read, beside {count(sizes['test'])} test rows"
+        return f"{told} that came apart: {kept}"
     return f"{plural(data['rows'], 'row')} read, {count(used)} used: {kept}"
 
 
@@ -88,7 +93,7 @@ def _facts(told: Mapping[str, Any]) -> tuple[str, ...]:
         groups = plural(told["copy_groups"], "group")
         rows = plural(told.get("rows_in_copies", 0), "row")
         facts.append(f"{groups} of copies and near-copies, {rows} in all, kept on one side each.")
-    if told.get("moved") is not None:
+    if told.get("moved"):
         facts.append(f"{plural(told['moved'], 'row')} moved to stay with their copies or group.")
     if told.get("dropped"):
         facts.append(f"{plural(told['dropped'], 'row')} dropped.")

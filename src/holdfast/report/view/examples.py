@@ -14,6 +14,9 @@ from holdfast.report.numbers import count, number, plural
 from holdfast.report.read import RunFiles
 
 MOST_MARKS = 1500
+# Rows of which fewer than this share were seen often enough are not drawn: the picture would show
+# how training began, not what the rows are like.
+LEAST_CLEAR = 0.5
 LISTED = 12
 WORDS = {
     "easy": "right, and sure on average",
@@ -54,16 +57,37 @@ def data_map(run: RunFiles) -> DataMapView | None:
     if not seen:
         return None
     tally = Counter(str(line["kind"]) for line in seen)
+    if len(seen) - tally["unclear"] < LEAST_CLEAR * len(seen):
+        return DataMapView(_too_seldom(seen, tally["unclear"]), Markup(""), (), (), "")
+    seen = [line for line in seen if line["kind"] != "unclear"]
+    unclear = tally.pop("unclear", 0)
     shown = _sample(seen)
     kinds = tuple((kind, kind, words, count(tally[kind])) for kind, words in WORDS.items()
                   if tally[kind])  # fmt: skip
     left = len(seen) - len(shown)
     return DataMapView(
-        sentence=_sentence(tally, len(seen)),
+        sentence=_sentence(tally, len(seen)) + _left_out(unclear),
         chart=scatter([_mark(line) for line in shown], _about(tally)),
         kinds=kinds, rows=tuple(_line(x) for x in _suspects(seen)),
         left_out=f"{plural(left, 'row')} more are not drawn." if left else "",
     )  # fmt: skip
+
+
+def _too_seldom(seen: Sequence[Mapping[str, Any]], unclear: int) -> str:
+    passes = max(int(line["passes"]) for line in seen)
+    return (
+        f"No map is drawn: {count(unclear)} of {plural(len(seen), 'training row')} were seen in "
+        f"fewer than three passes (the most were {plural(passes, 'pass', 'passes')}), and one or "
+        "two say how the training began, not what a row is like. More epochs make a map."
+    )
+
+
+def _left_out(unclear: int) -> str:
+    if not unclear:
+        return ""
+    rows = plural(unclear, "more row was", "more rows were")
+    verb = "is" if unclear == 1 else "are"
+    return f" {rows} seen in fewer than three passes and {verb} left out."
 
 
 def _sample(seen: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

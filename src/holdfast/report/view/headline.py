@@ -1,13 +1,14 @@
-"""The top of the page: the verdict in one sentence of plain words, and what stands behind it."""
+"""The top of the page: the answer, whether to use the model, and the verdict in plain words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
+from holdfast.report.answer import Answer, Use, answer
 from holdfast.report.numbers import NBSP, compact, count, duration, sentence
+from holdfast.report.public import last_part, public_name
 from holdfast.report.read import RunFiles
 
 # label: (tone, the word shown beside the mark, the sentence)
@@ -25,6 +26,8 @@ PLAIN: Mapping[str, tuple[str, str]] = {
     "inconclusive": ("unsure", "There is too little evidence to judge this run."),
 }
 TONES = {"good": "Good", "warn": "Caution", "bad": "Bad", "unsure": "Unclear"}
+USE_TONES: Mapping[Use, str] = {"yes": "good", "unsettled": "unsure", "no": "bad",
+                                "unknown": "unsure"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,13 @@ class RemedyLine:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """The verdict: ``tone`` colours it, ``tone_word`` and ``label`` say the same in words."""
+    """``answer`` is empty on the page of a log, which has no test rows. The verdict: ``tone``
+    colours it, ``tone_word`` and ``label`` say the same in words."""
 
     title: str
+    answer: str
+    advice: str
+    use_tone: str
     tone: str
     tone_word: str
     label: str
@@ -62,16 +69,18 @@ class Headline:
 
 
 def headline(run: RunFiles) -> Headline:
-    """An unknown label (a newer run) is shown as it is, in the neutral tone."""
-    verdict = run.part("verdict")
+    """An unknown label (a newer run) is shown as it is, in the neutral tone. A good verdict is
+    green only over a model that is worth using: a run can go well and end at nothing."""
+    verdict, found = run.part("verdict"), answer(run.result)
     label = str(verdict.get("label") or "inconclusive")
     tone, sentence = PLAIN.get(label, ("unsure", f"The verdict is “{label}”."))
     if run.result.get("policy") == "off" and label == "overfit":
         # A guard that only observed another trainer kept no state.
         sentence = "It began to overfit, and its last state is what it ends with."
+    tone, word = _tone(tone, found)
     return Headline(
-        title=f"{data_name(run)} · {run.result.get('model') or 'model'}",
-        tone=tone, tone_word=TONES[tone], label=label.replace("_", " "), sentence=sentence,
+        title=title(run), answer=found.headline, advice=found.advice, use_tone=USE_TONES[found.use],
+        tone=tone, tone_word=word, label=label.replace("_", " "), sentence=sentence,
         because=str(verdict.get("because") or "The run gave no reason."),
         facts=_facts(run, verdict), cause=str(verdict.get("cause") or ""),
         evidence=tuple(_evidence(e) for e in run.records("verdict", "evidence")),
@@ -79,16 +88,28 @@ def headline(run: RunFiles) -> Headline:
     )  # fmt: skip
 
 
+def title(run: RunFiles) -> str:
+    """The data and the base model, by the names that others know."""
+    return f"{data_name(run)} · {public_name(str(run.result.get('model') or 'model'))}"
+
+
+def _tone(tone: str, found: Answer) -> tuple[str, str]:
+    if tone == "good" and found.use != "yes":
+        return "unsure", "Verdict on the training"
+    return tone, TONES[tone]
+
+
 def data_name(run: RunFiles) -> str:
     """The last part of the data's path or hub name."""
     for settings in (run.part("settings", "data"), run.recipe.get("data")):
         if isinstance(settings, Mapping) and settings.get("path"):
-            return PurePath(str(settings["path"])).name
+            return last_part(str(settings["path"]))
     return str(run.result.get("task") or "Fine-tuning run")
 
 
 def _facts(run: RunFiles, verdict: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    confidence = verdict.get("confidence")
+    # "0 % sure" of having no verdict would say nothing.
+    confidence = None if verdict.get("label") == "inconclusive" else verdict.get("confidence")
     facts = [
         ("Verdict’s confidence", "–" if confidence is None else f"{100 * confidence:.0f}{NBSP}%"),
         ("Since step", count(verdict.get("since_step"))),
@@ -103,10 +124,16 @@ def _evidence(raw: Mapping[str, Any]) -> EvidenceLine:
     low, high = raw.get("low"), raw.get("high")
     known = low is not None and high is not None
     return EvidenceLine(
-        name=str(raw.get("name", "")).replace("_", " "), value=compact(raw.get("value")),
+        name=str(raw.get("name", "")).replace("_", " "), value=evidence_value(raw.get("value")),
         span=f"{compact(low)}\u00a0–\u00a0{compact(high)}" if known else "",
         step=count(raw.get("at_step")) if raw.get("at_step") is not None else "",
     )  # fmt: skip
+
+
+def evidence_value(value: float | None) -> str:
+    """A number of any kind: a count without decimals, anything else with three."""
+    whole = value is not None and abs(value) >= 10 and float(value).is_integer()
+    return count(value) if whole else compact(value)
 
 
 def _remedy(raw: Mapping[str, Any]) -> RemedyLine:

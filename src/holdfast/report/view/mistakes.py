@@ -22,6 +22,7 @@ TEXT_LIMIT = 700
 PICTURE = "data:image/jpeg;base64,"
 PICTURE_LIMIT = 12_000
 SHADES = 8
+MOST_DECIMALS = 4
 REGRESSION = "regression"
 MULTI_LABEL = "multi_label_classification"
 PER_CLASS = ("precision", "recall", "f1")
@@ -132,12 +133,27 @@ def calibration(run: RunFiles) -> Calibration | None:
     return Calibration(
         chart=reliability(filled),
         lines=tuple(
-            (f"{100 * b.low:.0f} – {100 * b.high:.0f}\u00a0%", count(b.n),
-             number(b.confidence, "confidence"), number(b.accuracy, "accuracy"))
-            for b in filled
+            (told, count(b.n), number(b.confidence, "confidence"), number(b.accuracy, "accuracy"))
+            for told, b in zip(ranges([(b.low, b.high) for b in filled]), filled, strict=True)
         ),
         ece=cell(ece, "ece"), temperature=compact(temperature) if temperature else "",
     )  # fmt: skip
+
+
+def ranges(ends: Sequence[tuple[float, float]]) -> list[str]:
+    """Ranges of probabilities as text, with as few decimals (0 to 4) as tell both ends of each
+    apart; where four do not, the range is one number."""
+
+    def shown(decimals: int) -> list[tuple[str, str]]:
+        return [(f"{100 * low:.{decimals}f}", f"{100 * high:.{decimals}f}") for low, high in ends]
+
+    def tells_apart(pairs: list[tuple[str, str]]) -> bool:
+        return all((a != b) == (low != high)
+                   for (a, b), (low, high) in zip(pairs, ends, strict=True))  # fmt: skip
+
+    pairs = next((p for p in map(shown, range(MOST_DECIMALS)) if tells_apart(p)),
+                 shown(MOST_DECIMALS))  # fmt: skip
+    return [f"{a}\u00a0%" if a == b else f"{a} – {b}\u00a0%" for a, b in pairs]
 
 
 def hardest(run: RunFiles) -> Hardest | None:

@@ -1,0 +1,88 @@
+"""What may leave the machine: the model by its public name, and no path of a folder of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from holdfast.report.read import RunFiles
+
+# The models that come along, by the name and licence under which they are published.
+PUBLISHED = {"embedded": ("sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0")}
+# What the user wrote himself: texts and names are shown as they are.
+USERS_OWN = frozenset({"hardest", "generations", "classes", "per_class", "confusion"})
+POSIX = re.compile(r"(?<![\w/.~])~?(?:/[\w.@+=-]+)+/([\w.@+=-]+)/?")
+WINDOWS = re.compile(r"(?<!\w)[A-Za-z]:\\(?:[^\\\s]+\\)*([^\\\s]+)")
+
+
+def is_local(name: str) -> bool:
+    """Whether ``name`` is a path of this machine and not a name on the hub (``owner/name``)."""
+    windows = bool(re.match(r"[A-Za-z]:[\\/]|\\\\", name))
+    return windows or name.startswith(("/", ".", "~")) or name.count("/") > 1
+
+
+def last_part(path: str) -> str:
+    """The name of a file or folder, whichever system wrote its path."""
+    kind = PureWindowsPath if "\\" in path else PurePosixPath
+    return kind(path).name or path
+
+
+def public_name(model: str) -> str:
+    """The published name of a model that comes along, a hub name as it is, of a folder its name."""
+    if model in PUBLISHED:
+        return PUBLISHED[model][0]
+    return last_part(model) if is_local(model) else model
+
+
+def hub_name(model: str) -> str | None:
+    """``owner/name`` where the model has one."""
+    name = public_name(model)
+    return name if name.count("/") == 1 and not is_local(model) else None
+
+
+def licence(model: str) -> str:
+    """The licence of a base model, or where it is to be found."""
+    if model in PUBLISHED:
+        return PUBLISHED[model][1]
+    return "unknown: see the source" if is_local(model) else "see the model's page on the hub"
+
+
+def without_paths(run: RunFiles) -> RunFiles:
+    """``run`` with every path of the machine cut to its last part, but for the user's own texts.
+
+    Paths that the settings name are known exactly (they may hold spaces); any other is an absolute
+    path of two parts or more in a sentence.
+    """
+    known = sorted({*_paths(run.result.get("settings")), *_paths(run.recipe),
+                    *_paths(run.result.get("model"))}, key=len, reverse=True)  # fmt: skip
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            for path in known:
+                value = value.replace(path, last_part(path))
+            return WINDOWS.sub(r"\1", POSIX.sub(r"\1", value))
+        if isinstance(value, Mapping):
+            return {key: item if key in USERS_OWN else clean(item) for key, item in value.items()}
+        return [clean(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    def every(lines: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
+        return tuple(map(clean, lines))
+
+    return dataclasses.replace(
+        run, result=clean(run.result), recipe=clean(run.recipe), verdicts=every(run.verdicts),
+        actions=every(run.actions), notes=every(run.notes), timeline=every(run.timeline),
+    )  # fmt: skip
+
+
+def _paths(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and is_local(value) and last_part(value) != value:
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _paths(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _paths(item)

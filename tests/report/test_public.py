@@ -1,0 +1,76 @@
+"""No path of the machine leaves it in a report or a card; the user's own texts are left alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from holdfast.report.card import write_card
+from holdfast.report.page import write_report
+from holdfast.report.public import is_local, last_part, licence, public_name
+
+HOME = "/home/somebody/my work"
+
+
+def full_of_paths(result: dict[str, Any]) -> None:
+    result["model"] = result["model_facts"]["name"] = f"{HOME}/tiny model"
+    result["settings"]["model"]["name"] = f"{HOME}/tiny model"
+    result["settings"]["data"] |= {"path": f"{HOME}/my reviews.csv", "test": "/srv/data/later.csv"}
+    result["decisions"].append(
+        {
+            "what": "test rows",
+            "chosen": "/srv/data/later.csv",
+            "because": f"{HOME}/my reviews.csv has none; see /opt/x/y.log.",
+        }
+    )
+    result["verdict"]["because"] = "As /opt/deep/folder/log.txt says, 70/15/15 and either/or."
+    result["stopped_because"] = r"C:\Users\somebody\stop.txt was there"
+    result["hardest"]["loss"][0]["text"] = "the user wrote /etc/passwd himself"
+
+
+@pytest.mark.parametrize("write", [write_report, write_card])
+def test_no_path_of_the_machine_is_written(runs: ModuleType, tmp_path: Path, write: Any) -> None:
+    run = runs.make_run(tmp_path / "run", edit=full_of_paths)
+    events = run / "events.jsonl"
+    note = {"event": "note", "step": 0, "what": "x", "because": f"read from {HOME}/my reviews.csv"}
+    events.write_text(events.read_text("utf-8") + json.dumps(note) + "\n", encoding="utf-8")
+    text = write(run).read_text("utf-8")
+    for part in ("somebody", "/srv/", "/opt/", "deep/folder", "Users", str(tmp_path)):
+        assert part not in text, part
+    assert "my reviews.csv" in text
+    assert "tiny model" in text
+    assert "70/15/15 and either/or" in text
+
+
+def test_the_users_own_texts_are_left_alone(runs: ModuleType, tmp_path: Path) -> None:
+    run = runs.make_run(tmp_path / "run", edit=full_of_paths)
+    assert "the user wrote /etc/passwd himself" in write_report(run).read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("model", "local", "name"),
+    [
+        ("embedded", False, "sentence-transformers/all-MiniLM-L6-v2"),
+        ("google/flan-t5-small", False, "google/flan-t5-small"),
+        ("bert-base-uncased", False, "bert-base-uncased"),
+        ("/srv/models/bert", True, "bert"),
+        ("~/bert", True, "bert"),
+        ("./models/bert/", True, "bert"),
+        ("models/mine/bert", True, "bert"),
+        ("C:\\models\\bert", True, "bert"),
+    ],
+)
+def test_a_model_is_called_by_what_others_know(model: str, local: bool, name: str) -> None:
+    assert is_local(model) is local
+    assert public_name(model) == name
+    assert (licence(model) == "unknown: see the source") is local
+
+
+def test_the_last_part_of_a_path() -> None:
+    assert last_part("/a/b/") == "b"
+    assert last_part("plain.csv") == "plain.csv"
+    assert last_part("/") == "/"

@@ -1,0 +1,105 @@
+"""The top of the page: the answer first, and nothing green over a model of no use."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from holdfast.report.answer import answer
+from holdfast.report.page import write_report
+from holdfast.report.read import read_run
+from holdfast.report.view.headline import USE_TONES, evidence_value, headline
+
+
+def top(source: str) -> str:
+    """What stands above the first section."""
+    return source[source.index('<header id="verdict"') : source.index("<section")]
+
+
+def beaten(result: dict[str, Any]) -> None:
+    result["test"]["metrics"]["accuracy"] |= {"value": 0.2, "low": 0.16, "high": 0.25}
+
+
+def repetitive(runs: ModuleType) -> Any:
+    def edit(result: dict[str, Any]) -> None:
+        score = {"value": 12.5, "low": 11.0, "high": 14.0, "level": 0.95}
+        result |= {"task": "seq2seq", "classes": None, "hardest": None, "careless": None}
+        result["test"] = {"n": 60, "metrics": {"perplexity": score, "loss": score}}
+        nothing = {"value": 0.0, "low": 0.0, "high": 0.0, "level": 0.95}
+        line = {"row": 1, "source": "s", "reference": "r", "generated": "me me me", "untuned": "u"}
+        result["generations"] = {
+            "settings": {}, "test": [line], "train": [], "meaning": {},
+            "scores": {"test": {"rouge_l": nothing}, "test_untuned": {"rouge_l": nothing}},
+            "counts": {"test": {"n": 8, "repetition": 8, "empty": 0}},
+        }  # fmt: skip
+
+    return edit
+
+
+def test_the_answer_is_the_heading_then_the_advice_then_the_verdict(
+    read_page: Any, runs: ModuleType, tmp_path: Path
+) -> None:
+    run = runs.make_run(tmp_path / "run")
+    page = read_page(write_report(run))
+    found = answer(json.loads((run / "result.json").read_text("utf-8")))
+    told = (found.headline, found.advice, "It learned, and what it learned")
+    begin = page.text.index("Contents")
+    places = [page.text.index(words.replace("\u00a0", " "), begin) for words in told]
+    assert places == sorted(places)
+    assert re.search(r"<h1>(.*?)</h1>", page.source)[1].replace("&#39;", "'") == found.headline
+
+
+@pytest.mark.parametrize("verdict", ["healthy", "learning"])
+@pytest.mark.parametrize("fault", ["beaten", "repetitive", "unscored"])
+def test_nothing_is_green_over_a_useless_model(
+    runs: ModuleType, tmp_path: Path, verdict: str, fault: str
+) -> None:
+    edits = {"beaten": beaten, "repetitive": repetitive(runs),
+             "unscored": lambda result: result.update(test={"n": 0, "metrics": {}})}  # fmt: skip
+    run = runs.make_run(tmp_path / "run", verdict=verdict, edit=edits[fault])
+    first = top(write_report(run).read_text("utf-8"))
+    assert not re.search(r'class="[^"]*\bgood\b', first)
+    assert "Good" not in first
+    assert headline(read_run(run)).tone == "unsure"
+
+
+def test_a_score_below_its_baseline_is_said_first(
+    read_page: Any, runs: ModuleType, tmp_path: Path
+) -> None:
+    page = read_page(write_report(runs.make_run(tmp_path / "run", edit=beaten)))
+    assert re.search(r"<h1>No better than ", page.source)
+    assert 'class="advice bad"' in page.source
+
+
+def test_a_model_worth_using_keeps_its_green_badge(runs: ModuleType, tmp_path: Path) -> None:
+    run = runs.make_run(tmp_path / "run")
+    first = top(write_report(run).read_text("utf-8"))
+    assert 'class="advice good"' in first
+    assert 'class="verdict good"' in first
+
+
+def test_every_use_has_a_tone() -> None:
+    from typing import get_args
+
+    from holdfast.report.answer import Use
+
+    assert set(USE_TONES) == set(get_args(Use))
+
+
+def test_having_no_verdict_is_not_zero_per_cent_sure(
+    read_page: Any, runs: ModuleType, tmp_path: Path
+) -> None:
+    page = read_page(write_report(runs.make_run(tmp_path / "run", verdict="inconclusive")))
+    assert "Verdict’s confidence" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(489.0, "489"), (1234.0, "1,234"), (0.5, "0.500"), (1.0, "1.000")]
+)
+def test_a_count_among_the_evidence_has_no_decimals(value: float, text: str) -> None:
+    assert evidence_value(value) == text
