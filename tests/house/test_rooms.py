@@ -33,8 +33,8 @@ def test_the_contract_demands_only_rooms_that_exist(root: Path, rooms: set[str])
     assert demanded <= rooms, f"named, but not there: {sorted(demanded - rooms)}"
 
 
-def test_the_readme_draws_the_folders_that_exist(root: Path, source: Path) -> None:
-    drawn = set(tree((root / "README.md").read_text("utf-8")))
+def test_the_design_draws_the_folders_that_exist(root: Path, source: Path) -> None:
+    drawn = set(tree((root / "docs" / "design.md").read_text("utf-8")))
     folders = {path.name for path in source.iterdir() if path.is_dir() and holds_something(path)}
     modules = {path.name for path in source.glob("*.py")} - {"__init__.py", "_version.py"}
     assert drawn == folders | modules
@@ -44,9 +44,10 @@ def holds_something(folder: Path) -> bool:
     return any(path.is_file() and "__pycache__" not in path.parts for path in folder.rglob("*"))
 
 
-def test_the_readme_draws_the_rooms_in_the_order_of_the_contract(root: Path) -> None:
+def test_the_design_draws_the_rooms_in_the_order_of_the_contract(root: Path) -> None:
     order = [layer.strip("()") for layer in reversed(contract(root))]
-    drawn = [name.removesuffix(".py") for name in tree((root / "README.md").read_text("utf-8"))]
+    text = (root / "docs" / "design.md").read_text("utf-8")
+    drawn = [name.removesuffix(".py") for name in tree(text)]
     drawn = [name for name in drawn if name in order]
     assert drawn == sorted(drawn, key=order.index)
 

@@ -68,6 +68,14 @@ def browser() -> Iterator[Any]:
         launched.close()
 
 
+def noted(result: dict[str, Any]) -> None:
+    """Every number has two remarks, and the widest that a rate can be."""
+    for block in (result["test"], result["valid"], result["train_probe"]):
+        for name, value in block["metrics"].items():
+            if value["value"] is not None:
+                value |= {"value": 1.0, "low": 0.963, "high": 1.0, "note": f"{name}; few rows"}
+
+
 @pytest.fixture(scope="module")
 def reports(runs: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("reports")
@@ -77,6 +85,7 @@ def reports(runs: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "many": runs.make_run(root / "many", classes=77, n_test=3080, verdict="leaking"),
         "hostile": runs.make_run(root / "hostile", names=runs.HOSTILE),
         "small": runs.make_run(root / "small", classes=2, n_test=9, looks=3, valid=False),
+        "noted": runs.make_run(root / "noted", classes=2, edit=noted),
     }
     return {name: write_report(run) for name, run in made.items()}
 
@@ -226,8 +235,9 @@ def test_a_screen_reader_is_told_the_structure(visit: Any) -> None:
         assert page.get_by_role(role, **options).count() >= 1, (role, name)
 
 
-def test_it_prints_to_paper_with_nothing_cut_off(visit: Any, tmp_path: Path) -> None:
-    page = visit("many").page
+@pytest.mark.parametrize("name", ["many", "noted"])
+def test_it_prints_to_paper_with_nothing_cut_off(visit: Any, tmp_path: Path, name: str) -> None:
+    page = visit(name).page
     page.emulate_media(media="print")
     assert page.locator("nav").is_hidden()
     assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).maxHeight") == "none"
@@ -309,3 +319,15 @@ def test_headings_break_between_words_only(visit: Any, width: int) -> None:
       return bad;
     }""")
     assert broken == []
+
+
+def test_only_a_long_table_scrolls_up_and_down(visit: Any) -> None:
+    for name, width in (("two", 360), ("six", 1280), ("many", 1280)):
+        page = visit(name, width).page
+        page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        short = page.evaluate(
+            "[...document.querySelectorAll('.scroll')].filter(e => "
+            "e.scrollHeight > e.clientHeight + 2 && e.querySelectorAll('tbody tr').length < 25"
+            ").length"
+        )
+        assert short == 0, name

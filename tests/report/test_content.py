@@ -115,12 +115,13 @@ def test_an_interval_that_is_unreliable_says_so(
     read_page: Any, runs: ModuleType, tmp_path: Path
 ) -> None:
     def edit(result: dict[str, Any]) -> None:
-        result["test"]["metrics"]["f1_macro"]["note"] = "unreliable below 100 rows"
+        for name in ("f1_macro", "accuracy", "loss"):
+            result["test"]["metrics"][name]["note"] = f"of {name}; unreliable below 100 rows"
 
     page = read_page(write_report(runs.make_run(tmp_path / "run", edit=edit)))
     assert "Unreliable below 100 rows" in page.text
     score = page.source.split('<section id="score"')[1].split("</section>")[0]
-    assert score.count("Unreliable below 100 rows") == 1, "a remark stands once a table"
+    assert score.count("<li>Unreliable below 100 rows</li>") == 1, "a remark once a table"
 
 
 @pytest.mark.parametrize(

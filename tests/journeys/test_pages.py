@@ -1,0 +1,86 @@
+"""README.md and docs/ do what they say: their snippets are run in order, page by page."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import importlib.resources
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+def load() -> ModuleType:
+    path = Path(__file__).resolve().parents[1] / "pages.py"
+    spec = importlib.util.spec_from_file_location("holdfast_pages", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+pages = load()
+RUN = ("shell", "python", "yaml", "setup")
+# What stands in the user's folder on each page beside `reviews.csv`: the columns of that file.
+COLUMNS = {"tasks.md": ("review", "stars", "author")}
+RUNS = [page for page in pages.PAGES if any(
+    s.kind in RUN and not s.reason and not s.elsewhere for s in pages.snippets(page)
+)]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[tuple[str, str, str]]:
+    """First words of the descriptions of packages, class, and the source that they are built from;
+    few words, so that a training with every setting left out takes seconds."""
+    packed = importlib.resources.files("holdfast") / "demo" / "packages.csv.gz"
+    text = gzip.decompress(packed.read_bytes()).decode("utf-8")
+    found: dict[str, list[tuple[str, str, str]]] = {"games": [], "mail": []}
+    for row in csv.DictReader(text.splitlines(keepends=True)):
+        if row["section"] in found and len(found[row["section"]]) < 50:
+            line = (" ".join(row["text"].split())[:40], row["section"], row["source"])
+            found[row["section"]].append(line)
+    return [row for pair in zip(*found.values(), strict=True) for row in pair]
+
+
+@pytest.fixture
+def folder(request: Any, tmp_path: Path, rows: list[tuple[str, str, str]], write_csv: Any) -> Path:
+    """The user's folder: his file, later rows of the same kind, new texts and somebody's log."""
+    header = COLUMNS.get(request.param.name, ("text", "label", "source"))
+    write_csv(tmp_path / "reviews.csv", rows[:80], header)
+    write_csv(tmp_path / "later.csv", rows[80:], header)
+    write_csv(
+        tmp_path / "new.csv", [(i, row[0]) for i, row in enumerate(rows[80:])], ("id", "text")
+    )
+    history = [{"loss": 2.0 / (e + 1), "epoch": e, "step": 10 * e} for e in range(1, 13)]
+    history += [{"eval_loss": 0.9 - 0.1 * min(e, 4) + 0.08 * max(0, e - 4), "epoch": e,
+                 "step": 10 * e} for e in range(1, 13)]  # fmt: skip
+    state = {"log_history": history, "global_step": 120, "epoch": 12.0}
+    (tmp_path / "trainer_state.json").write_text(json.dumps(state), "utf-8")
+    return tmp_path
+
+
+@pytest.mark.timeout(900)  # seconds of one core for each page; minutes where others have the cores
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # pages for people: `open` without `with`
+@pytest.mark.parametrize(
+    ("page", "folder"), [(page, page) for page in RUNS], indirect=["folder"],
+    ids=[page.name for page in RUNS],
+)  # fmt: skip
+def test_a_page_runs_from_top_to_bottom(
+    page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    done = list(pages.run_page(page, folder, monkeypatch))
+    assert done
+    if page.name == "tutorial.md":
+        assert (folder / "runs" / "first" / "report.html").is_file()
+        assert (folder / "runs" / "second" / "result.json").is_file()
+
+
+def test_the_pages_that_matter_are_run() -> None:
+    assert {"README.md", "tutorial.md", "python.md", "guard.md"} <= {page.name for page in RUNS}
