@@ -65,6 +65,7 @@ def test_nothing_is_green_over_a_useless_model(
     first = top(write_report(run).read_text("utf-8"))
     assert not re.search(r'class="[^"]*\bgood\b', first)
     assert "Good" not in first
+    assert ("holds up" in first) == (fault == "unscored" and verdict == "healthy")
     assert headline(read_run(run)).tone == "unsure"
 
 
@@ -81,6 +82,22 @@ def test_a_model_worth_using_keeps_its_green_badge(runs: ModuleType, tmp_path: P
     first = top(write_report(run).read_text("utf-8"))
     assert 'class="advice good"' in first
     assert 'class="verdict good"' in first
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"), [("certainty", "certainty alone"), ("both", "answers and certainty")]
+)
+def test_the_harm_is_named_where_there_is_one(
+    read_page: Any, runs: ModuleType, tmp_path: Path, harm: str, words: str
+) -> None:
+    def edit(result: dict[str, Any]) -> None:
+        result["verdict"]["harm"] = harm
+
+    run = runs.make_run(tmp_path / "run", verdict="overfit", edit=edit)
+    first = top(write_report(run).read_text("utf-8"))
+    assert f"<dt>What got worse</dt><dd>{words}</dd>" in first
+    plain = read_page(write_report(runs.make_run(tmp_path / "plain")))
+    assert "What got worse" not in plain.text
 
 
 def test_every_use_has_a_tone() -> None:

@@ -16,15 +16,24 @@ PLAIN: Mapping[str, tuple[str, str]] = {
     "learning": ("good", "It was still learning when the run ended."),
     "healthy": ("good", "It learned, and what it learned holds up."),
     "underfit": ("warn", "It has not learned enough yet."),
-    "overfit": ("warn", "It began to overfit; the state from before that was kept."),
-    "memorizing": ("warn", "It memorizes its training rows without getting better."),
-    "miscalibrated": ("warn", "Its answers hold up, its confidence does not."),
+    "overfit": (
+        "warn",
+        "It overfitted: what it learned in the end holds for its training rows alone.",
+    ),
+    "memorizing": (
+        "warn",
+        "It knows its training rows by heart; rows that it has not seen are far behind.",
+    ),
+    "miscalibrated": ("warn", "It is surer of its answers than it should be."),
     "diverging": ("bad", "The training came apart."),
     "leaking": ("bad", "The result is too good to be believed."),
     "noisy_labels": ("warn", "Its labels cannot be trusted as they are."),
     "forgetting": ("warn", "It forgot what it knew before."),
     "inconclusive": ("unsure", "There is too little evidence to judge this run."),
 }
+# A good course above a model of no use must not sound like one that is worth something.
+NO_FAULT = "The training shows no fault of its own; what it came to stands above."
+HARMS = {"answers": "answers", "certainty": "certainty alone", "both": "answers and certainty"}
 TONES = {"good": "Good", "warn": "Caution", "bad": "Bad", "unsure": "Unclear"}
 USE_TONES: Mapping[Use, str] = {"yes": "good", "unsettled": "unsure", "no": "bad",
                                 "unknown": "unsure"}  # fmt: skip
@@ -76,7 +85,9 @@ def headline(run: RunFiles) -> Headline:
     tone, sentence = PLAIN.get(label, ("unsure", f"The verdict is “{label}”."))
     if run.result.get("policy") == "off" and label == "overfit":
         # A guard that only observed another trainer kept no state.
-        sentence = "It began to overfit, and its last state is what it ends with."
+        sentence = "It overfitted, and its last state is what it ends with."
+    if tone == "good" and found.use == "no":
+        sentence = NO_FAULT
     tone, word = _tone(tone, found)
     return Headline(
         title=title(run), answer=found.headline, advice=found.advice, use_tone=USE_TONES[found.use],
@@ -113,6 +124,7 @@ def _facts(run: RunFiles, verdict: Mapping[str, Any]) -> tuple[tuple[str, str], 
     facts = [
         ("Verdict’s confidence", "–" if confidence is None else f"{100 * confidence:.0f}{NBSP}%"),
         ("Since step", count(verdict.get("since_step"))),
+        ("What got worse", HARMS.get(str(verdict.get("harm")), "–")),
         ("Kept step", count(run.result.get("best_step"))),
         ("Last step", count(run.result.get("last_step"))),
         ("Whole run", duration(run.part("timing").get("total_s"))),
