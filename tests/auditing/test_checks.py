@@ -138,8 +138,8 @@ def test_variants_of_a_class_name_are_reported_but_numbers_are_not() -> None:
 
 
 def test_a_class_named_like_a_missing_value_is_reported() -> None:
-    assert audit(sentences(100), ["NaN", "b"] * 50)["missing_as_class"].count == 50
-    assert audit(sentences(100), ["NA", "none"] * 50) == {}
+    assert audit(sentences(100), ["undefined", "b"] * 50)["missing_as_class"].count == 50
+    assert audit(sentences(100), ["none", "b"] * 50) == {}
 
 
 @pytest.mark.parametrize(

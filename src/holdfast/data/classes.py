@@ -13,12 +13,14 @@ from holdfast.core.records import Decision
 from holdfast.data.labels import (
     check_labels,
     match_classes,
+    one_spelling,
     refuse_unknown,
     sort_classes,
     spellings,
 )
 from holdfast.data.rare import Rare, treat_rare
 from holdfast.data.raw import Raw
+from holdfast.data.spelling import Labels
 from holdfast.data.survey import Survey
 from holdfast.data.table import Columns
 
@@ -41,26 +43,31 @@ class Classes:
 
 def make_classes(
     raw: Raw, columns: Columns, seen: Survey, *, classes: Sequence[str] | None, need_label: bool,
-    rare: Rare, below: int,
+    rare: Rare, below: int, labels: Labels = "merged",
 ) -> Classes:  # fmt: skip
     """The classes of the source, or its labels in terms of the given ``classes``."""
     where = f"{raw.source}, column {columns.label!r}"
     if classes is not None:
-        return _known(where, raw, columns, seen, tuple(classes), need_label)
+        return _known(where, raw, columns, seen, tuple(classes), need_label, labels)
     if columns.label is None:
         return Classes((), {}, seen.counts)
     if need_label:
-        check_labels(where, seen.counts, columns.label if raw.headed else None)
-    return _found(where, seen, need_label=need_label, rare=rare, below=below)
+        header = columns.label if raw.headed else None
+        check_labels(where, seen.counts, header, columns.label_missing)
+    return _found(where, seen, need_label=need_label, rare=rare, below=below, labels=labels)
 
 
-def _found(where: str, seen: Survey, *, need_label: bool, rare: Rare, below: int) -> Classes:
-    spelled, decisions = spellings(seen.counts)
+def _found(
+    where: str, seen: Survey, *, need_label: bool, rare: Rare, below: int, labels: Labels
+) -> Classes:
+    spelled, decisions = spellings(seen.counts, labels)
     counts: Counter[str] = Counter()
     texts: dict[str, set[str]] = {}
     for written, name in spelled.items():
         counts[name] += seen.counts[written]
         texts.setdefault(name, set()).update(seen.texts.get(written, ()))
+    if need_label and len(counts) == 1 < len(seen.counts):
+        raise one_spelling(where, tuple(seen.counts))
     fates: dict[str, str | None] = {name: name for name in counts}
     small: tuple[str, ...] = ()
     if need_label:
@@ -73,11 +80,12 @@ def _found(where: str, seen: Survey, *, need_label: bool, rare: Rare, below: int
 
 
 def _known(
-    where: str, raw: Raw, columns: Columns, seen: Survey, classes: tuple[str, ...], need_label: bool
-) -> Classes:
+    where: str, raw: Raw, columns: Columns, seen: Survey, classes: tuple[str, ...],
+    need_label: bool, labels: Labels,
+) -> Classes:  # fmt: skip
     if need_label and not seen.counts:
         raise DataError(where, "holds no label at all", None, "Choose another with --label.")
-    matched = match_classes(seen.counts, classes)
+    matched = match_classes(seen.counts, classes, labels)
     index: dict[str | None, int] = {name: n for n, name in enumerate(classes)}
     for written, name in matched.items():
         if name is None and need_label:

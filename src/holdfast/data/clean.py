@@ -1,7 +1,8 @@
 """From raw columns to rows with a text and a label; what is missing is counted.
 
-Missing means null, empty or white space alone; every other text stays exactly as written. Labels
-lose the white space around them. A row is left out when any of its text columns is missing.
+Missing means null, empty or white space alone, for a label also what ``data/spelling.py`` lists;
+every other text stays exactly as written. Labels lose the white space around them. A row is left
+out when any of its text columns is missing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Finding
 from holdfast.data.profile import NUMBER, is_missing
 from holdfast.data.raw import Raw
+from holdfast.data.spelling import written
 from holdfast.data.table import Columns
 from holdfast.data.template import fill_template
 
@@ -44,7 +46,7 @@ def meant(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
         offset += batch.num_rows
         arrays = {"row": rows, **_texts(raw, batch, columns, rows)}
         if columns.label is not None:
-            arrays["label"] = _trimmed(batch.column(columns.label))
+            arrays["label"] = _label(batch.column(columns.label), columns.label_missing)
         if columns.group is not None:
             arrays["group"] = _groups(batch.column(columns.group), rows)
         yield pa.RecordBatch.from_pydict(arrays)
@@ -79,9 +81,12 @@ def _text(raw: Raw, name: str, values: pa.Array, rows: pa.Array) -> pa.Array:
     return pc.if_else(is_missing(values), pa.scalar(None, pa.string()), values)
 
 
-def _trimmed(values: pa.Array) -> pa.Array:
+def _label(values: pa.Array, missing: tuple[str, ...]) -> pa.Array:
     trimmed = pc.utf8_trim_whitespace(values)
-    return pc.if_else(is_missing(values), pa.scalar(None, pa.string()), trimmed)
+    gone = is_missing(values)
+    if missing:
+        gone = pc.or_(gone, pc.is_in(trimmed, pa.array(missing, pa.string())))
+    return pc.if_else(gone, pa.scalar(None, pa.string()), trimmed)
 
 
 def _groups(values: pa.Array, rows: pa.Array) -> pa.Array:
@@ -95,19 +100,29 @@ def missing_findings(
 ) -> list[Finding]:
     """One finding for each kind of missing value that occurs."""
     named = " or ".join(map(repr, columns.text))
+    missing = columns.label_missing
+    marks = f" (empty, or written {written(missing)})" if missing else ""
     seen = [
         ("missing_text", text, f"without {named}: left out", True),
-        ("missing_label", label, f"without {columns.label!r}: left out", True),
+        ("missing_label", label, f"without {columns.label!r}{marks}: left out", True),
         ("missing_group", group, f"without {columns.group!r}: each stands alone", False),
     ]
     return [
         Finding(
             check, "warn", tally.count / rows, tally.count, tuple(tally.rows),
             f"{tally.count} row{'s' if tally.count > 1 else ''} {what}",
-            "Fill them in the source, if they matter.", fixed,
+            f"Fill them in the source, if they matter.{_if_class(check, columns)}", fixed,
         )
         for check, tally, what, fixed in seen if tally.count
     ]  # fmt: skip
+
+
+def _if_class(check: str, columns: Columns) -> str:
+    if check != "missing_label" or not columns.label_missing:
+        return ""
+    name, *others = map(repr, columns.label_missing)
+    are = f"one of {', '.join([name, *others])}" if others else name
+    return f" If {are} is a class, add --set data.labels=exact."
 
 
 class Numeric:

@@ -1,16 +1,27 @@
 """Which column is the text, which the label: as given, or worked out with a reason.
 
-The name decides first, then what the values look like; where two columns are as likely, the user
-is asked. Groups are never worked out, as a wrong one would silently change the division.
+The name decides first (whatever its case and spaces), then what the values look like; where two
+columns are as likely (``headers.py``), the user is asked. Groups are never worked out, as a wrong
+one would silently change the division.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
+from holdfast.data.headers import (
+    SETTLED,
+    by_key,
+    column_key,
+    rivals,
+    says_the_same,
+    told_values,
+    twins,
+)
 from holdfast.data.profile import Profile, profile
 from holdfast.data.raw import Raw
 from holdfast.data.table import Columns
@@ -101,14 +112,14 @@ def _find_texts(
     raw: Raw, profiles: dict[str, Profile], taken: set[str | None]
 ) -> tuple[tuple[str, ...], list[Decision]]:
     free = {name: p for name, p in profiles.items() if name not in taken}
-    lower = {name.lower(): name for name in free}
+    lower = by_key(free)
     for first, second in PAIRS:
         if first in lower and second in lower and "text" not in lower:
             because = f"{first} and {second} are a usual pair of names"
             pair = (lower[first], lower[second])
             return pair, [Decision("text columns", " and ".join(pair), because)]
     name, because = _find_text(raw, free, lower)
-    return (name,), [Decision("text column", name, because)]
+    return (name,), [Decision("text column", name, because + _beside(free, name, "text"))]
 
 
 def _find_text(raw: Raw, free: dict[str, Profile], lower: dict[str, str]) -> tuple[str, str]:
@@ -122,7 +133,7 @@ def _find_text(raw: Raw, free: dict[str, Profile], lower: dict[str, str]) -> tup
         return _longest(raw, free, wordy)
     if wordy:
         return wordy[0], f"it alone holds texts ({free[wordy[0]].words:.0f} words on average)"
-    plain = [name for name, p in free.items() if name.lower() not in LABELS]
+    plain = [name for name, p in free.items() if column_key(name) not in LABELS]
     if len(plain) == 1:
         return plain[0], "no other column could be the text"
     words = [name for name in plain if not free[name].numeric and not free[name].repeats]
@@ -171,12 +182,18 @@ def _label(
 
 
 def _find_label(raw: Raw, free: dict[str, Profile]) -> tuple[str, str]:
-    lower = {name.lower(): name for name in free}
+    lower = by_key(free)
     if "label" in lower:
-        return lower["label"], "a column has this name"
+        name, because = lower["label"], "a column has this name"
+        _ask_of_twins(raw, free, name)
+        return name, because + _beside(free, name, "label")
     named = [lower[name] for name in LABELS if name in lower]
     if len(named) == 1:
-        return named[0], "it alone has a usual name of labels"
+        name, because = named[0], "it alone has a usual name of labels"
+        if column_key(name) not in SETTLED:
+            _ask_of_rivals(raw, name, rivals(raw, free, name))
+        _ask_of_twins(raw, free, name)
+        return name, because + _beside(free, name, "label")
     repeating = [name for name in named or free if free[name].repeats]
     if len(repeating) == 1:
         distinct = free[repeating[0]].distinct
@@ -191,9 +208,46 @@ def _find_label(raw: Raw, free: dict[str, Profile]) -> tuple[str, str]:
     raise _ask(raw, "label", repeating or list(free), "it cannot be told which is the label")
 
 
+def _ask_of_rivals(raw: Raw, name: str, others: Sequence[str]) -> None:
+    """A guess at the label is safe where nothing else could be it."""
+    if others:
+        raise DataError(
+            raw.source, "has several columns that could be the label",
+            told_values(raw, (name, *others)),
+            f"Say which is to be predicted: {' or '.join(_options(name, *others))}.",
+        )  # fmt: skip
+
+
+def _options(*names: str) -> list[str]:
+    return [f"--label {shlex.quote(name)}" for name in names]
+
+
+def _ask_of_twins(raw: Raw, free: dict[str, Profile], name: str) -> None:
+    """Twins of the label that hold something else are no spelling of it."""
+    _ask_of_rivals(raw, name, [
+        other for other in twins(free, name)
+        if free[other].filled and not says_the_same(raw, name, other)
+    ])  # fmt: skip
+
+
+def _beside(free: dict[str, Profile], name: str, role: str) -> str:
+    """What is said of the twins that were passed over."""
+    others = twins(free, name)
+    if not others:
+        return ""
+    shown = ", ".join(f"{other!r} ({free[other].filled} filled)" for other in others)
+    return (f"; {shown} is named alike, and {name!r} ({free[name].filled} filled) was taken: "
+            f"--{role} chooses")  # fmt: skip
+
+
 def _ask(raw: Raw, role: str, names: Sequence[str], rule: str) -> DataError:
-    example = f"--{role} {names[0]}"
-    extra = " (several --text make a pair)" if role == "text" and len(names) > 1 else ""
+    if role == "label":
+        return DataError(
+            raw.source, rule, told_values(raw, names),
+            f"Say which is to be predicted, e.g. {_options(names[0])[0]}.",
+        )  # fmt: skip
+    extra = " (several --text make a pair)" if len(names) > 1 else ""
+    example = f"--{role} {shlex.quote(names[0])}"
     return DataError(raw.source, rule, ", ".join(names), f"Choose one, e.g. {example}{extra}.")
 
 
@@ -221,5 +275,5 @@ def _possible_groups(profiles: dict[str, Profile], columns: Columns) -> tuple[Fi
             f"If rows that share it are related, add --group {name}.",
         )
         for name, p in profiles.items()
-        if name not in used and name.lower() in GROUPS and 1 < p.distinct < 0.9 * p.filled
+        if name not in used and column_key(name) in GROUPS and 1 < p.distinct < 0.9 * p.filled
     )  # fmt: skip

@@ -25,6 +25,7 @@ from holdfast.data.rare import RARE_BELOW, Rare
 from holdfast.data.raw import Batch, Raw, store
 from holdfast.data.scratch import scratch_file
 from holdfast.data.source import read_source
+from holdfast.data.spelling import Labels
 from holdfast.data.table import Columns, Table
 
 PATH, CLASS = "path", "class"
@@ -50,7 +51,7 @@ def load_images(
     source: str | Path, *, path: str | None = None, label: str | None = None,
     group: str | None = None, encoding: str | None = None, config: str | None = None,
     classes: Sequence[str] | None = None, need_label: bool = True, rare: Rare = "refuse",
-    rare_below: int = RARE_BELOW,
+    rare_below: int = RARE_BELOW, labels: Labels = "merged",
 ) -> Table:  # fmt: skip
     """Read a folder of pictures, or a table whose column ``path`` (worked out where not given)
     holds paths relative to the table's folder.
@@ -66,6 +67,8 @@ def load_images(
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
+        # Somebody named each folder, "null" among them: only a table's cells stand for none.
+        labels = "exact"
         listed = list_pictures(folder, need_label)
         raw = _raw_of(listed)
         paths: list[str | None] = [str(listed.folder.absolute() / name) for name in listed.names]
@@ -83,7 +86,7 @@ def load_images(
     _refuse_mostly_broken(raw, seen, paths, base)
     table = table_from_raw(
         _without(raw, path, seen), text=[path], label=label, group=group, template=None,
-        classes=classes, need_label=need_label, rare=rare, rare_below=rare_below,
+        classes=classes, need_label=need_label, rare=rare, rare_below=rare_below, labels=labels,
     )  # fmt: skip
     findings = [f for f in table.findings if f.check != "missing_text"]
     groups = table.column("group") if table.has_groups else None

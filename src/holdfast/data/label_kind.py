@@ -19,6 +19,7 @@ from holdfast.core.records import Decision
 from holdfast.data.columns import LABELS
 from holdfast.data.profile import is_missing
 from holdfast.data.raw import Raw
+from holdfast.data.spelling import label_key
 
 LabelKind = Literal["class", "several", "number"]
 SEPARATORS = ("|", ";")
@@ -123,7 +124,7 @@ def _separator(counts: Mapping[str, int], least: float) -> str | None:
         if not least:
             return mark
         cells = [[part.strip() for part in cell.split(mark)] for cell in counts]
-        parts = {part for cell in cells for part in cell}
+        parts = {label_key(part) for cell in cells for part in cell}
         if len(parts) < len(counts) and "" not in parts:
             return mark
     return None

@@ -12,9 +12,16 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.bins import strata
 from holdfast.data.gathered import Gathered, gather_labels, write_gathered
-from holdfast.data.label_kind import read_list
+from holdfast.data.label_kind import label_counts, read_list
 from holdfast.data.labels import refuse_unknown, sort_classes
 from holdfast.data.raw import Raw
+from holdfast.data.spelling import (
+    Labels,
+    match_spellings,
+    merge_spellings,
+    missing_labels,
+    written,
+)
 from holdfast.data.table import Columns, Table
 
 FEW = 3
@@ -22,18 +29,27 @@ Sets = list[tuple[str, ...]]
 
 
 def table_of_sets(
-    raw: Raw, columns: Columns, names: Sequence[str] | None = None, like: Table | None = None
-) -> Table:
+    raw: Raw, columns: Columns, names: Sequence[str] | None = None, like: Table | None = None,
+    labels: Labels = "merged",
+) -> Table:  # fmt: skip
     """Rows with ``labels``, a list of indices into ``names``, and as ``label`` the set of labels
     that the division keeps in proportion.
 
     An empty list says that no label applies; an empty cell is a missing label. ``names`` are the
-    labels of a run (those of ``like``, where it is given): others are refused.
+    labels of a run (those of ``like``, where it is given): others are refused. With ``merged``,
+    labels that are one but for case and space are merged, and a cell of nothing but labels that
+    stand for a missing one is missing.
     """
-    found = gather_labels(raw, columns)
     where = f"{raw.source}, column {columns.label!r}"
+    given = tuple(names) if names else like.names if like else None
+    if labels == "merged":
+        columns = _with_missing(raw, columns, given)
+    found = gather_labels(raw, columns)
     sets = _sets(where, found, columns.label_separator)
-    known = _known(where, sets, found, tuple(names) if names else like.names if like else None)
+    merged: tuple[Decision, ...] = ()
+    if labels == "merged":
+        sets, merged = _merged(sets, given)
+    known = _known(where, sets, found, given)
     index = {name: number for number, name in enumerate(known)}
     classes, places = strata(sets, found.units)
     rows = write_gathered(
@@ -51,7 +67,36 @@ def table_of_sets(
         "strata of the division", f"{len(classes)} sets of labels",
         f"{len(known)} labels, {several} of {len(sets)} rows have more than one; rare sets joined",
     )  # fmt: skip
-    return replace(table, findings=(*table.findings, *_few(sets, known)), decisions=(told,))
+    return replace(table, findings=(*table.findings, *_few(sets, known)), decisions=(*merged, told))
+
+
+def _with_missing(raw: Raw, columns: Columns, names: Sequence[str] | None) -> Columns:
+    """The cells whose every label says that it is not known are missing ones."""
+    assert columns.label is not None
+    counts = label_counts(raw, columns.label)
+    cells = {cell: _parts(cell, columns.label_separator) or () for cell in counts}
+    gone = {*missing_labels({part for parts in cells.values() for part in parts}, names or ())}
+    missing = {cell for cell, parts in cells.items() if parts and gone.issuperset(parts)}
+    return replace(columns, label_missing=tuple(sorted({*columns.label_missing, *missing})))
+
+
+def _merged(sets: Sets, names: tuple[str, ...] | None) -> tuple[Sets, tuple[Decision, ...]]:
+    """The sets with one spelling a label: that of ``names``, else the most frequent. What stands
+    for a missing label beside others is none of them."""
+    counts = Counter(label for labels in sets for label in labels)
+    gone = {*missing_labels(counts, names or ())}
+    counts = Counter({name: rows for name, rows in counts.items() if name not in gone})
+    spelled, told = merge_spellings(counts)
+    if names is not None:
+        spelled, told = {**spelled, **match_spellings(counts, names)}, ()
+        spelled |= {name: name for name in names}
+    if gone:
+        rows = sum(not gone.isdisjoint(labels) for labels in sets)
+        because = f"{written(sorted(gone))} beside other labels is none, in {rows} rows"
+        told = (*told, Decision("labels", "left out", because))
+    made = [tuple(sorted({spelled[label] for label in labels if label not in gone}))
+            for labels in sets]  # fmt: skip
+    return made, told
 
 
 def _in_strata_of(like: Table, table: Table, own: tuple[str, ...]) -> Table:
@@ -67,17 +112,22 @@ def _in_strata_of(like: Table, table: Table, own: tuple[str, ...]) -> Table:
 def _sets(where: str, found: Gathered, separator: str | None) -> Sets:
     made: dict[str, tuple[str, ...]] = {}
     for row, cell in zip(found.rows.tolist(), found.written, strict=True):
-        if cell in made:
-            continue
-        parts = read_list(cell) if separator is None else cell.split(separator)
-        if parts is None:
-            raise DataError(
-                f"{where}, row {row}", "is no list of labels", cell,
-                'Write a JSON list such as ["a", "b"], or say what stands between the labels: '
-                "--set data.label_separator='|'.",
-            )  # fmt: skip
-        made[cell] = tuple(sorted({part.strip() for part in parts} - {""}))
+        if cell not in made:
+            parts = _parts(cell, separator)
+            if parts is None:
+                raise DataError(
+                    f"{where}, row {row}", "is no list of labels", cell,
+                    'Write a JSON list such as ["a", "b"], or say what stands between the labels: '
+                    "--set data.label_separator='|'.",
+                )  # fmt: skip
+            made[cell] = parts
     return [made[cell] for cell in found.written]
+
+
+def _parts(cell: str, separator: str | None) -> tuple[str, ...] | None:
+    """The labels of one cell, sorted; ``None`` where it is no list."""
+    parts = read_list(cell) if separator is None else cell.split(separator)
+    return None if parts is None else tuple(sorted({part.strip() for part in parts} - {""}))
 
 
 def _known(

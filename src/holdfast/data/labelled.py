@@ -14,6 +14,7 @@ from holdfast.data.load import refuse_empty, table_from_raw
 from holdfast.data.numbers import table_of_numbers
 from holdfast.data.rare import Rare
 from holdfast.data.source import read_source
+from holdfast.data.spelling import Labels, missing_labels
 from holdfast.data.table import Columns, Table
 
 
@@ -22,6 +23,7 @@ def load_labelled(
     template: str | None, encoding: str | None, config: str | None = None,
     kind: str | None = None, separator: str | None = None, rare: Rare = "refuse",
     rare_below: int = 3, names: Sequence[str] | None = None, like: Table | None = None,
+    labels: Labels = "merged",
 ) -> Table:  # fmt: skip
     """The rows of a source whose labels are of any kind; arguments as in ``load_table``.
 
@@ -32,6 +34,7 @@ def load_labelled(
         is found.
     names : the classes, or the labels where a text has several, of a run; others are refused.
     like : the table that these rows are divided or scored with: its kind and its ranges.
+    labels : ``merged`` or ``exact`` (see ``data/spelling.py``).
 
     Raises ``DataError`` where the labels are not of the kind that is asked for.
     """
@@ -43,24 +46,26 @@ def load_labelled(
     )
     assert columns.label is not None
     counts = label_counts(opened, columns.label)
+    missing = missing_labels(counts, names or ()) if labels == "merged" else ()
+    counts = {cell: count for cell, count in counts.items() if cell not in missing}
     found, mark, told = decide_kind(counts, kind, separator)
     if separator and found != "several":
         raise RecipeError(
             "data.label_separator", f"has no meaning where data.label_kind is {found}", separator,
             "Leave one of the two out.",
         )  # fmt: skip
-    columns = replace(columns, label_kind=found, label_separator=mark)
+    columns = replace(columns, label_kind=found, label_separator=mark, label_missing=missing)
     if found == "class":
         table = table_from_raw(
             raw, text=text, label=label, group=group, template=template, classes=names,
-            need_label=True, rare=rare, rare_below=rare_below,
+            need_label=True, rare=rare, rare_below=rare_below, labels=labels,
         )  # fmt: skip
         return _with(table, replace(table.columns, label_kind="class"), told)
     _refuse_rare(rare, found)
     if found == "number":
         table = table_of_numbers(opened, columns, like, fresh=names is None)
     else:
-        table = table_of_sets(opened, columns, names, like)
+        table = table_of_sets(opened, columns, names, like, labels)
     table = replace(table, findings=(*table.findings, *noticed))
     return _with(table, columns, (*raw.decisions, *chosen, *told))
 

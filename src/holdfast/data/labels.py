@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
+from holdfast.data.spelling import Labels, match_spellings, merge_spellings, written
 
 _WHOLE = re.compile(r"[-+]?\d+\.0+")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -33,12 +34,22 @@ def _natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     return key, name
 
 
-def spellings(counts: Mapping[str, int]) -> tuple[dict[str, str], tuple[Decision, ...]]:
+def spellings(
+    counts: Mapping[str, int], labels: Labels = "merged"
+) -> tuple[dict[str, str], tuple[Decision, ...]]:
     """How each label as written is spelled as a class.
 
     ``1.0``, ``2.0`` become ``1``, ``2`` when every label is such a number (a table program writes
-    whole numbers so when a cell is empty); everything else stays as it is.
+    whole numbers so when a cell is empty); the rest are merged as ``data/spelling.py`` says, or
+    with ``exact`` stay as they are.
     """
+    whole, decisions = _whole_numbers(counts)
+    if decisions or labels == "exact":
+        return whole, decisions
+    return merge_spellings(counts)
+
+
+def _whole_numbers(counts: Mapping[str, int]) -> tuple[dict[str, str], tuple[Decision, ...]]:
     if not counts or not all(re.fullmatch(r"[-+]?\d+(\.0+)?", name) for name in counts):
         return {name: name for name in counts}, ()
     if not any(_WHOLE.fullmatch(name) for name in counts):
@@ -50,10 +61,15 @@ def spellings(counts: Mapping[str, int]) -> tuple[dict[str, str], tuple[Decision
     )
 
 
-def match_classes(counts: Mapping[str, int], classes: Sequence[str]) -> dict[str, str | None]:
+def match_classes(
+    counts: Iterable[str], classes: Sequence[str], labels: Labels = "merged"
+) -> dict[str, str | None]:
     """The known class of each label as written, or ``None``: the same string, the same whole number
-    (``1.0`` for ``1``), or, where the classes are true and false, the same in any case."""
-    known = {name: name for name in classes}
+    (``1.0`` for ``1``), or the same but for case and space; with ``exact`` the last only where the
+    classes are true and false."""
+    counts = tuple(counts)
+    merged = match_spellings(counts, classes) if labels == "merged" else {}
+    known = {**merged, **{name: name for name in classes}}
     if {name.lower() for name in classes} == {"true", "false"}:
         known |= {spelled: name for name in classes for spelled in _cases(name)}
     return {name: known.get(name, known.get(_whole(name))) for name in counts}
@@ -75,9 +91,12 @@ def refuse_unknown(where: str, label: str, classes: Sequence[str]) -> DataError:
     )  # fmt: skip
 
 
-def check_labels(where: str, counts: Mapping[str, int], header: str | None) -> None:
+def check_labels(
+    where: str, counts: Mapping[str, int], header: str | None, missing: Sequence[str] = ()
+) -> None:
     """Refuse what cannot be classes: one value, identifiers, measurements; and a missing header,
-    where the column's name comes from a first line (``header``)."""
+    where the column's name comes from a first line (``header``). ``missing`` are the labels that
+    were taken for none."""
     rows, distinct = sum(counts.values()), len(counts)
     if not rows:
         raise DataError(
@@ -90,11 +109,23 @@ def check_labels(where: str, counts: Mapping[str, int], header: str | None) -> N
             header, "Name the columns on the first line, e.g. text,label, and only there.",
         )  # fmt: skip
     if distinct == 1:
+        beside = f" beside {written(missing)}, which is taken for a missing label" * bool(missing)
+        hint = " If that is a class, add --set data.labels=exact." * bool(missing)
         raise DataError(
-            where, "holds one class only, so there is nothing to tell apart", next(iter(counts)),
-            "Add rows of another class, or choose another column with --label.",
+            where, f"holds one class only{beside}, so there is nothing to tell apart",
+            next(iter(counts)),
+            f"Add rows of another class, or choose another column with --label.{hint}",
         )  # fmt: skip
     _refuse_many(where, counts, rows, distinct)
+
+
+def one_spelling(where: str, names: Sequence[str]) -> DataError:
+    """Labels that are all one class once they are merged."""
+    return DataError(
+        where, "holds one class only, since these labels differ in case or space alone",
+        ", ".join(names[:5]),
+        "Add rows of another class, or keep them apart: --set data.labels=exact.",
+    )  # fmt: skip
 
 
 def _refuse_many(where: str, counts: Mapping[str, int], rows: int, distinct: int) -> None:

@@ -13,9 +13,11 @@ from holdfast.core.errors import DataError
 from holdfast.data.classes import make_classes
 from holdfast.data.clean import missing_findings
 from holdfast.data.columns import choose_columns
+from holdfast.data.label_kind import label_counts
 from holdfast.data.rare import RARE_BELOW, Rare
 from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
+from holdfast.data.spelling import Labels, missing_labels
 from holdfast.data.survey import survey
 from holdfast.data.table import Table
 from holdfast.data.write import write_rows
@@ -34,6 +36,7 @@ def load_table(
     need_label: bool = True,
     rare: Rare = "refuse",
     rare_below: int = RARE_BELOW,
+    labels: Labels = "merged",
 ) -> Table:
     """Read a file or a hub data set, work out its columns, and leave out what is missing.
 
@@ -49,6 +52,7 @@ def load_table(
         unknown stays, with label -1.
     rare, rare_below : what to do with a class of fewer than ``rare_below`` distinct texts
         (see ``data/rare.py``). Not asked when ``classes`` are given or labels not needed.
+    labels : ``merged`` or ``exact`` (see ``data/spelling.py``).
 
     Raises
     ------
@@ -59,34 +63,38 @@ def load_table(
     text = [text] if isinstance(text, str) else text
     return table_from_raw(
         raw, text=text, label=label, group=group, template=template, classes=classes,
-        need_label=need_label, rare=rare, rare_below=rare_below,
+        need_label=need_label, rare=rare, rare_below=rare_below, labels=labels,
     )  # fmt: skip
 
 
 def table_from_raw(
     raw: Raw, *, text: Sequence[str] | None, label: str | None, group: str | None,
     template: str | None, classes: Sequence[str] | None, need_label: bool, rare: Rare,
-    rare_below: int,
+    rare_below: int, labels: Labels = "merged",
 ) -> Table:  # fmt: skip
     """The table of a source that was read; arguments as in ``load_table``."""
     refuse_empty(raw)
     columns, chosen, noticed = choose_columns(
         raw, text=text, label=label, group=group, template=template, need_label=need_label
     )
+    if columns.label is not None and labels == "merged":
+        missing = missing_labels(label_counts(raw, columns.label), classes or ())
+        columns = replace(columns, label_missing=missing)
     fresh = classes is None and need_label
     seen = survey(raw, columns, enough=rare_below if fresh else 0)
     made = make_classes(
-        raw, columns, seen, classes=classes, need_label=need_label, rare=rare, below=rare_below
-    )
-    missing = missing_findings(
+        raw, columns, seen, classes=classes, need_label=need_label, rare=rare, below=rare_below,
+        labels=labels,
+    )  # fmt: skip
+    lacking = missing_findings(
         columns, len(raw), text=seen.no_text, label=seen.no_label, group=seen.no_group
     )
     if not need_label:
-        missing = [finding for finding in missing if finding.check != "missing_label"]
+        lacking = [finding for finding in lacking if finding.check != "missing_label"]
     rows, treated = write_rows(raw, columns, made, need_label=need_label)
     table = Table(rows, made.classes, columns, raw.source, len(raw))
     return replace(
-        table, findings=(*missing, *treated, *noticed),
+        table, findings=(*lacking, *treated, *noticed),
         decisions=(*raw.decisions, *chosen, *made.decisions),
     )  # fmt: skip
 

@@ -26,6 +26,7 @@ class Columns:
 
     ``label_kind`` says what a text's label is: one ``class``, ``several`` labels or a ``number``;
     ``None`` where nothing else exists. ``label_separator`` stands between several.
+    ``label_missing`` are the labels, as written, that say that the label is not known.
     """
 
     text: tuple[str, ...]
@@ -34,6 +35,7 @@ class Columns:
     template: str | None = None
     label_kind: str | None = None
     label_separator: str | None = None
+    label_missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

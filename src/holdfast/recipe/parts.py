@@ -64,6 +64,7 @@ class DataPart(Part):
     group: str | None = None
     label_kind: Literal["class", "several", "number"] | None = None
     label_separator: str | None = Field(default=None, min_length=1)
+    labels: Literal["merged", "exact"] = "merged"
     encoding: str | None = None
     rare: Literal["refuse", "drop", "merge"] = "refuse"
     split: SplitShares = SplitShares()

@@ -36,11 +36,12 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
         return load_images(
             source, path=like.columns.text[0], label=like.columns.label, group=data.group,
             encoding=data.encoding, config=data.config, classes=like.classes,
+            labels=data.labels,
         )  # fmt: skip
     given = len({name for name in ("test", "valid") if getattr(data, name)} | {*sides(data)[0]})
     table = load_images(
         source, path=_path(data), label=data.label, group=data.group, encoding=data.encoding,
-        config=data.config, rare=data.rare, rare_below=max(2, 3 - given),
+        config=data.config, rare=data.rare, rare_below=max(2, 3 - given), labels=data.labels,
     )  # fmt: skip
     return replace(table, decisions=(*_what(source, table), *table.decisions))
 
@@ -102,7 +103,7 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
     part = read_recipe(run / RECIPE).data
     table = load_images(
         data, path=_path(part), label=part.label, group=part.group, encoding=part.encoding,
-        classes=saved.classes,
+        classes=saved.classes, labels=part.labels,
     )  # fmt: skip
     return score(answer_images(saved, table), saved.classes).to_json()
 

@@ -44,12 +44,14 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
             source, text=None if data.template else columns.text, label=columns.label,
             group=data.group, template=data.template, encoding=data.encoding, config=data.config,
             kind=columns.label_kind, separator=columns.label_separator, names=classes, like=like,
+            labels=data.labels,
         )  # fmt: skip
     given = bool(data.test) + bool(data.valid)
     return load_labelled(
         source, text=data.text, label=data.label, group=data.group, template=data.template,
         encoding=data.encoding, config=data.config, kind=data.label_kind,
         separator=data.label_separator, rare=data.rare, rare_below=max(2, 3 - given),
+        labels=data.labels,
     )  # fmt: skip
 
 
@@ -119,7 +121,7 @@ def evaluate(run: Path, data: str) -> dict[str, Any]:
     table = load_labelled(
         data, text=_text(part), label=part.label, group=part.group, template=part.template,
         encoding=part.encoding, kind=part.label_kind or "class", separator=part.label_separator,
-        names=saved.classes,
+        names=saved.classes, labels=part.labels,
     )  # fmt: skip
     problem = problem_of(part.label_kind)
     if problem is None:

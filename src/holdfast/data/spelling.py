@@ -1,0 +1,84 @@
+"""One label written in several ways, and what is written where a label is not known.
+
+*Merged*: labels that are the same but for case and white space are one class, which is called what
+most of its rows call it (of equals, the first in the order of characters). ``Yes``, ``yes `` and
+``YES`` are one class; ``very good`` and ``very_good`` are two, which the audit reports.
+
+*Missing*: what programs write for an empty cell (``N/A``, ``#N/A``, ``NaN``, ``<NA>``, ``NULL``) is
+no class, in any case. ``none`` is one: it says that nothing applies, which can be learned. ``NA``
+is missing, but where three other classes or more are codes of two letters as well (``EU``, ``AS``,
+``SA``): then it is a code.
+
+``data.labels=exact`` takes labels as they are written: then an empty cell alone is missing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from holdfast.core.records import Decision
+
+Labels = Literal["merged", "exact"]
+MISSING = frozenset({
+    "n/a", "#n/a", "#n/a n/a", "#na", "n.a.", "n.a", "<na>", "<n/a>", "nan", "-nan", "#nan",
+    "null", "<null>", "(null)", "\\n",
+})  # fmt: skip
+CODE = "na"
+CODES = 3
+SHOWN = 5
+
+
+def label_key(name: str) -> str:
+    """What labels of one class share: the letters in lower case, single spaces.
+
+    >>> label_key("Very  GOOD ")
+    'very good'
+    """
+    return " ".join(name.lower().split())
+
+
+def missing_labels(names: Iterable[str], classes: Sequence[str] = ()) -> tuple[str, ...]:
+    """Which of these labels, as written, say that the label is not known; never one of the
+    ``classes`` of a run."""
+    known = {label_key(name) for name in classes}
+    keys = {name: label_key(name) for name in names}
+    codes = {key for key in keys.values() if key != CODE and len(key) == 2 and key.isalpha()}
+    marks = MISSING if len(codes) >= CODES else MISSING | {CODE}
+    return tuple(sorted(name for name, key in keys.items() if key in marks and key not in known))
+
+
+def merge_spellings(counts: Mapping[str, int]) -> tuple[dict[str, str], tuple[Decision, ...]]:
+    """The class of each label as written, and what was merged. ``counts`` are rows by label."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(counts, key=lambda name: (-counts[name], name)):
+        groups.setdefault(label_key(name), []).append(name)
+    spelled = {name: names[0] for names in groups.values() for name in names}
+    twice = [names for names in groups.values() if len(names) > 1]
+    if not twice:
+        return spelled, ()
+    shown = [_merged(names, counts) for names in twice[:SHOWN]]
+    more = f"; and {len(twice) - SHOWN} more" if len(twice) > SHOWN else ""
+    because = (
+        f"{len(counts)} labels as written differ in case or space alone: {'; '.join(shown)}{more} "
+        "(data.labels=exact keeps them apart)"
+    )
+    return spelled, (Decision("labels", f"merged into {len(groups)} classes", because),)
+
+
+def _merged(names: Sequence[str], counts: Mapping[str, int]) -> str:
+    kept, *others = (f"{name!r} ({counts[name]} row{'s' * (counts[name] > 1)})" for name in names)
+    return f"{', '.join(others)} → {kept}"
+
+
+def match_spellings(names: Iterable[str], classes: Sequence[str]) -> dict[str, str]:
+    """The known class of each label that is the same as one class but for case and space."""
+    held = Counter(label_key(name) for name in classes)
+    by_key = {label_key(name): name for name in classes if held[label_key(name)] == 1}
+    return {name: by_key[label_key(name)] for name in names if label_key(name) in by_key}
+
+
+def written(names: Sequence[str]) -> str:
+    """``'N/A' or 'NULL'``."""
+    return " or ".join(map(repr, names[:SHOWN])) + (", …" if len(names) > SHOWN else "")
