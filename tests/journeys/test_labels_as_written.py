@@ -42,8 +42,9 @@ def test_two_classes_come_of_five_spellings(
     assert scored.code == 0, scored.err
     plain = [(text, label.strip().title()) for text, label in others]
     same = holdfast("evaluate", "run", write_csv(tmp_path / "c.csv", plain), "--json")
-    metrics = [json.loads(one.out)["test"]["metrics"] for one in (scored, same)]
-    assert metrics[0] == metrics[1]
+    blocks = [json.loads(one.out) for one in (scored, same)]
+    assert blocks[0]["n"] == 40
+    assert blocks[0]["metrics"] == blocks[1]["metrics"]
 
 
 def test_a_test_file_is_read_in_the_spelling_of_the_source(

@@ -132,6 +132,67 @@ def test_a_copy_in_two_groups_joins_them(make_table: Make) -> None:
         assert len(set(splits.records["split"].to_pylist()[:4])) == 1
 
 
+def prompts(copies: int, seed: int = 0) -> tuple[list[str], list[str], list[str]]:
+    """Texts of ten large groups, some copied word for word from another group."""
+    texts = corpus(600, seed)
+    rng = random.Random(seed)
+    for one, other in (rng.sample(range(600), 2) for _ in range(copies)):
+        texts[one] = texts[other]
+    return texts, [rng.choice("ab") for _ in texts], [f"prompt {at % 10}" for at in range(600)]
+
+
+@pytest.mark.parametrize("copies", [1, 12, 200])
+def test_copies_do_not_join_large_groups(make_table: Make, copies: int) -> None:
+    texts, labels, groups = prompts(copies)
+    splits = divide(make_table(texts, labels, groups=groups), seed=1)
+    sizes = [len(splits.train), len(splits.valid), len(splits.test)]
+    assert np.abs(np.array(sizes) - [420, 90, 90]).max() <= 30 + copies
+    records = splits.records.to_pylist()
+    stand: dict[str, dict[str, set[str]]] = {"text": defaultdict(set), "group": defaultdict(set)}
+    for record in records:
+        if record["split"] != "dropped":
+            stand["text"][texts[record["row"]]].add(record["split"])
+            stand["group"][record["group"]].add(record["split"])
+    assert all(len(found) == 1 for kind in stand.values() for found in kind.values())
+
+    gone = [record for record in records if record["split"] == "dropped"]
+    finding = checks(splits).get("copies_across_groups")
+    assert (finding.rows if finding else ()) == tuple(record["row"] for record in gone)[:100]
+    for record in gone:
+        other = records[int(record["note"].split("row ")[1].split()[0])]
+        assert texts[record["row"]] == texts[other["row"]]
+        assert record["group"] != other["group"]
+        assert f"({other['split']})" in record["note"]
+    # Nothing is dropped that need not be: each was the copy of a row on a more protected side.
+    assert "test" not in {record["split"] for record in gone}
+
+
+def test_near_copies_across_large_groups_are_dropped_too(make_table: Make, alter: Alter) -> None:
+    texts, labels, groups = prompts(0)
+    rng = random.Random(3)
+    pool = " ".join(texts).split()
+    order = rng.sample(range(600), 80)
+    near = list(zip(order[::2], order[1::2], strict=True))
+    for one, other in near:
+        texts[one] = alter(texts[other], pool, rng)
+    splits = divide(make_table(texts, labels, groups=groups), seed=0)
+    beside = splits.records["split"].to_pylist()
+    assert checks(splits)["copies_across_groups"].count == beside.count("dropped") > 5
+    for one, other in near:
+        assert "dropped" in (beside[one], beside[other]) or beside[one] == beside[other]
+
+
+def test_rows_without_a_group_stay_with_their_copies(make_table: Make) -> None:
+    texts, labels, groups = prompts(12)
+    groups[:60] = [f"(no group) row {at}" for at in range(60)]
+    texts[:60] = corpus(60, seed=9)
+    for at in range(0, 30, 2):
+        texts[at] = texts[at + 1]
+    splits = divide(make_table(texts, labels, groups=groups), seed=0)
+    beside = splits.records["split"].to_pylist()
+    assert all(beside[at] == beside[at + 1] != "dropped" for at in range(0, 30, 2))
+
+
 def test_one_group_of_most_rows_is_a_finding_and_of_a_whole_class_an_error(
     make_table: Make,
 ) -> None:

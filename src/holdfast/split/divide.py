@@ -19,9 +19,20 @@ from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import derive_seed
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
 from holdfast.split.assign import assign
-from holdfast.split.division import SIDES, Drops, Gathered, drop_notes, dropped, find_drops, gather
+from holdfast.split.crossing import Crossing, find_crossing
+from holdfast.split.division import (
+    SIDES,
+    Drops,
+    Gathered,
+    crossing_notes,
+    drop_notes,
+    dropped,
+    find_drops,
+    gather,
+)
 from holdfast.split.findings import (
     copy_findings,
+    crossing_findings,
     cut_findings,
     group_finding,
     leak_findings,
@@ -38,7 +49,8 @@ FRACTIONS = (0.7, 0.15, 0.15)
 @dataclass(frozen=True, slots=True)
 class _Divided:
     """The rows that were left to divide: ``kept`` [m] positions in the source; ``side`` [m] into
-    ``names``; ``plain`` [m] the side in a plain stratified division of single rows."""
+    ``names``; ``plain`` [m] the side in a plain stratified division of single rows. ``crossing``
+    are rows that were dropped after all, as copies of a row of another group on another side."""
 
     kept: npt.NDArray[np.int64]
     names: tuple[str, ...]
@@ -46,6 +58,7 @@ class _Divided:
     units: Units
     side: Sides
     plain: Sides
+    crossing: Crossing
 
     @property
     def moved(self) -> npt.NDArray[np.bool_]:
@@ -109,7 +122,11 @@ def _divide_source(
     side = assign(units.of_row, labels, units.keys, shares, table.classes)[units.of_row]
     alone = np.arange(len(kept), dtype=np.int64)
     plain = assign(alone, labels, units.row_keys, shares, table.classes)
-    return _Divided(kept, names, shares, units, side, plain)
+    order = tuple(reversed(range(len(names)))) if units.block else ()
+    crossing = find_crossing(copies, kept, side, order)
+    left = ~np.isin(kept, crossing.rows)
+    _check_train(table, labels, side == names.index("train"), left)
+    return _Divided(kept[left], names, shares, units.where(left), side[left], plain[left], crossing)
 
 
 def _wrap(gathered: Gathered, drops: tuple[Drops, ...], divided: _Divided, seed: int) -> Splits:
@@ -143,6 +160,9 @@ def _records(gathered: Gathered, drops: tuple[Drops, ...], divided: _Divided) ->
         source.take(divided.kept), divided.units, divided.side, divided.plain, divided.names
     )
     notes[divided.kept] = np.array(moved, dtype=object)
+    notes[divided.crossing.rows] = np.array(
+        crossing_notes(gathered, divided.crossing, divided.names), dtype=object
+    )
     parts = [source_records(source, list(split), list(notes))]
     for name in ("valid", "test"):
         if name in gathered.tables:
@@ -165,6 +185,7 @@ def _findings(
     ]
     return (
         *copy_findings(gathered), *leak_findings(gathered, drops), *cut_findings(gathered),
+        *crossing_findings(gathered.tables["source"], divided.crossing, divided.units.block),
         *(finding for finding in single if finding is not None),
     )  # fmt: skip
 
@@ -240,6 +261,18 @@ def _check_tables(table: Table, given: dict[str, Table]) -> None:
                 other.source, f"does not have the classes or text columns of {table.source}",
                 other.classes, "Give files of the same shape.",
             )  # fmt: skip
+
+
+def _check_train(
+    table: Table, labels: npt.NDArray[np.int64], train: npt.NDArray[np.bool_],
+    left: npt.NDArray[np.bool_],
+) -> None:  # fmt: skip
+    for number in np.setdiff1d(labels[train], labels[train & left]):
+        raise SplitError(
+            f"the class {table.classes[number]!r}",
+            "has no training row that is no copy of a validation or test row of another group",
+            None, "Add rows of this class, take the copies out, or train without --group.",
+        )  # fmt: skip
 
 
 def _check_left(table: Table, labels: npt.NDArray[np.int64], gathered: Gathered) -> None:

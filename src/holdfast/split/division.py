@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from holdfast.data.table import Table
 from holdfast.split.against import Protected, nearest_protected
+from holdfast.split.crossing import Crossing
 from holdfast.split.duplicates import Copies, find_copies
 from holdfast.split.texts import RowTexts
 from holdfast.split.words import I64
@@ -114,6 +115,14 @@ def drop_notes(gathered: Gathered, drops: tuple[Drops, ...], name: str) -> list[
         for at in np.flatnonzero(drop.rows).tolist():
             notes[at] = notes[at] or _drop_note(gathered, drop, at)
     return notes
+
+
+def crossing_notes(gathered: Gathered, crossing: Crossing, names: tuple[str, ...]) -> list[str]:
+    """Why each row was dropped that copies a row of another group."""
+    return [
+        f"copies or nearly copies {gathered.place(of)} ({names[side]}), which is of another group"
+        for of, side in zip(crossing.of.tolist(), crossing.side.tolist(), strict=True)
+    ]
 
 
 def _drop_note(gathered: Gathered, drop: Drops, at: int) -> str:

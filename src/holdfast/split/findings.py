@@ -10,6 +10,7 @@ import numpy.typing as npt
 from holdfast.core.records import Finding, Severity
 from holdfast.data.table import Table
 from holdfast.split.chains import SHARE, SMALLEST
+from holdfast.split.crossing import Crossing
 from holdfast.split.division import Drops, Gathered
 from holdfast.split.words import I64
 
@@ -117,6 +118,23 @@ def cut_findings(gathered: Gathered) -> list[Finding]:
             "Nothing to do; a very uniform text column may deserve a --group.",
         ))  # fmt: skip
     return found
+
+
+def crossing_findings(table: Table, crossing: Crossing, block: int) -> list[Finding]:
+    """Rows that were dropped as copies of a row of another group on a more protected side."""
+    if not len(crossing):
+        return []
+    rows = np.zeros(len(table), dtype=bool)
+    rows[crossing.rows] = True
+    count = len(crossing)
+    return [_finding(
+        "copies_across_groups", table, rows,
+        f"{count} row{'s copy' if count > 1 else ' copies'} a row of another group that stands "
+        f"on a more protected side, and {'were' if count > 1 else 'was'} dropped: to keep such "
+        f"groups together would have made one block of {block} of {len(table)} rows",
+        "Nothing to do; splits.parquet names the row that each copies. If the groups are one, "
+        "give them one name.", True,
+    )]  # fmt: skip
 
 
 def group_finding(

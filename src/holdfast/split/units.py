@@ -1,6 +1,7 @@
 """Rows → units: what must fall on one side together, because copied or of one group.
 
-Copies of copies and groups of groups are followed to the end: a copy in two groups joins both.
+Copies of copies and groups of groups are followed to the end: a copy in two groups joins both, as
+long as what is joined stays small (``crossing.py``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from holdfast.core.seeds import derive_seed
 from holdfast.split.candidates import mix
+from holdfast.split.crossing import part_large
 from holdfast.split.words import I64, U64
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -21,29 +23,43 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 @dataclass(frozen=True, slots=True)
 class Units:
     """``of_row`` [n] the unit of each row; ``sizes`` [units]; ``row_keys`` [n] and ``keys`` [units]
-    seeded 64-bit numbers from the content alone, by which rows and units are shuffled."""
+    seeded 64-bit numbers from the content alone, by which rows and units are shuffled. ``block`` is
+    the number of rows in the largest unit that copies had made of several groups and that was
+    parted into them; 0 where none was."""
 
     of_row: I64
     sizes: I64
     row_keys: U64
     keys: U64
+    block: int = 0
 
     @property
     def shared(self) -> npt.NDArray[np.bool_]:
         """Whether each row shares its unit with another, [n]."""
         return np.asarray(self.sizes[self.of_row] > 1)
 
+    def where(self, kept: npt.NDArray[np.bool_]) -> Units:
+        """The units of the rows that are kept; keys stay as they are."""
+        units, of_row = np.unique(self.of_row[kept], return_inverse=True)
+        sizes = np.bincount(of_row, minlength=len(units))
+        return Units(
+            of_row.astype(np.int64), sizes, self.row_keys[kept], self.keys[units], self.block
+        )
+
 
 def make_units(
     copy_groups: I64, contents: U64, labels: npt.NDArray[Any], groups: I64 | None, seed: int
 ) -> Units:
     """Join copies and groups (numbers [n] each, or ``None``); ``contents`` [n] hashes of texts."""
-    of_row = copy_groups if groups is None else _joined(copy_groups, groups)
+    of_row, block = copy_groups, 0
+    if groups is not None:
+        joined = _joined(copy_groups, groups)
+        of_row, block = part_large(joined, copy_groups, groups)
     of_row = np.unique(of_row, return_inverse=True)[1].astype(np.int64)
     row_keys = _row_keys(contents, labels, seed)
     keys = np.full(int(of_row.max(initial=-1)) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
     np.minimum.at(keys, of_row, row_keys)
-    return Units(of_row, np.bincount(of_row, minlength=len(keys)), row_keys, keys)
+    return Units(of_row, np.bincount(of_row, minlength=len(keys)), row_keys, keys, block)
 
 
 def number_groups(names: list[str] | None) -> I64 | None:
