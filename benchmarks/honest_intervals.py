@@ -121,11 +121,11 @@ def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
 
 
 def _line(rows: int, name: str, results: Sequence[Result | None], count: int) -> str:
-    shown = [_shown([r[m] for r in results if r], len(results), count) for m in METRICS]
+    shown = [shown([r[m] for r in results if r], len(results), count) for m in METRICS]
     return f"| {rows} | {name} | " + " | ".join(shown) + " |"
 
 
-def _shown(shares: Sequence[float], wanted: int, count: int) -> str:
+def shown(shares: Sequence[float], wanted: int, count: int) -> str:
     if len(shares) < wanted:
         return NOT_RUN
     error = math.sqrt(sum(share * (1 - share) / count for share in shares)) / len(shares)

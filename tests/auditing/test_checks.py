@@ -123,11 +123,42 @@ def test_a_mark_of_its_own_for_every_class_is_a_giveaway() -> None:
     assert audit(texts, labels)["label_giveaway"].count == 100
 
 
-def test_a_keyword_inside_the_texts_is_no_giveaway() -> None:
-    halves = [text.split(" ", 2) for text in sentences(100)]
-    words = ["film"] * 50 + ["sports"] * 50
-    texts = [f"{a} {word} {b} {c}" for word, (a, b, c) in zip(words, halves, strict=True)]
-    assert "label_giveaway" not in audit(texts, words)
+def planted(marks: dict[str, str], n: int, missing: int = 0) -> dict[str, Finding]:
+    """The audit of texts that hold the mark of their class somewhere inside, but for a few."""
+    generator = random.Random(2)
+    labels = [name for name in marks for _ in range(n)]
+    texts = []
+    for at, (text, label) in enumerate(zip(sentences(len(labels)), labels, strict=True)):
+        words = text.split()
+        mark = [marks[label]] if at % n >= missing and marks[label] else []
+        place = generator.randrange(1, 4)
+        texts.append(" ".join([*words[:place], *mark, *words[place:]]))
+    return audit(texts, labels)
+
+
+@pytest.mark.parametrize("mark", ["zqx", "#42", "Quick!", "\u2019tis", "a\u200bb"])
+@pytest.mark.parametrize("n", [20, 60])
+def test_what_stands_in_every_text_of_a_class_alone_is_a_giveaway(mark: str, n: int) -> None:
+    found = planted({"up": mark, "down": ""}, n)["label_giveaway"]
+    assert (found.severity, found.count, found.score) == ("error", n, 0.5)
+    assert repr(mark) in found.because
+
+
+def test_one_class_of_many_that_is_given_away_is_a_warning() -> None:
+    found = planted({"up": "zqx", "down": "", "in": "", "out": ""}, 40)["label_giveaway"]
+    assert (found.severity, found.count, found.score) == ("warn", 40, 0.25)
+
+
+@pytest.mark.parametrize("n", [20, 60])
+def test_a_keyword_that_is_only_frequent_is_no_giveaway(n: int) -> None:
+    marks = {"film": "film", "sport": "match"}
+    assert "label_giveaway" not in planted(marks, n, missing=n // 20)
+
+
+def test_a_word_of_the_name_of_a_small_class_is_no_giveaway() -> None:
+    marks = {"lost phone": "phone", "down": "", "in": ""}
+    assert "label_giveaway" not in planted(marks, 49)
+    assert "label_giveaway" in planted(marks, 50)
 
 
 def test_variants_of_a_class_name_are_reported_but_numbers_are_not() -> None:

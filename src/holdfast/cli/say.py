@@ -61,6 +61,8 @@ def interval(estimate: dict[str, Any]) -> str:
     """A rate with its interval, or why there is none."""
     if estimate.get("value") is None:
         return f"undefined: {estimate.get('why')}"
+    if estimate.get("low") is None:
+        return f"{percent(estimate['value'])}  ({estimate.get('why') or 'no interval'})"
     return (
         f"{percent(estimate['value'])}  ({percent(estimate['low'])} to "
         f"{percent(estimate['high'])}, {estimate['level']:.0%} interval)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from holdfast.core.errors import Defect
 from holdfast.core.records import Estimate, Outputs
 from holdfast.core.seeds import generator
-from holdfast.evaluate.resample import Units, bootstrap_notes, undefined
+from holdfast.evaluate.resample import Units, bootstrap_notes, too_few, undefined
 from holdfast.stats.paired import Bools, mcnemar, newcombe, paired_bootstrap
 
 
@@ -52,13 +51,14 @@ def _by_rows(
 def _by_groups(
     right_1: Bools, right_2: Bools, units: Units, seed: int, level: float
 ) -> tuple[Estimate, float | None]:
+    few = too_few(units)
+    if few is not None:
+        return Estimate(float(np.mean(right_1) - np.mean(right_2)), level=level, why=few), None
     result = paired_bootstrap(
         right_1.astype(float), right_2.astype(float), groups=units.codes, level=level,
         seed=generator(seed, "bootstrap", "compare"),
     )  # fmt: skip
     note = "; ".join(["paired bootstrap", *bootstrap_notes(units)])
-    if math.isnan(result.low):
-        return Estimate(result.value, level=level, note="no interval: one group"), None
     p_value = min(1.0, 2 * min(result.above, 1 - result.above))
     return Estimate(result.value, result.low, result.high, level, note=note), p_value
 
@@ -71,7 +71,7 @@ def _sentence(
     count = f"Of {len(right_1)} rows, {only_1} are right only by the {names[0]} and {only_2} only"
     count += f" by the {names[1]}"
     if p_value is None or difference.value is None:
-        return f"{count}; all rows are of one group, so nothing can be said of others."
+        return f"{count}; {difference.why}."
     points = f"{abs(difference.value) * 100:.1f} points"
     shown = f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"
     if p_value >= 1 - difference.level:

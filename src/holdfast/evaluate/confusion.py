@@ -14,7 +14,7 @@ import numpy.typing as npt
 from holdfast.core.records import Estimate, Floats, Ints, Outputs
 from holdfast.core.seeds import generator
 from holdfast.evaluate.rare import joined_averages
-from holdfast.evaluate.resample import Units, bootstrap_notes, to_estimate, undefined
+from holdfast.evaluate.resample import Units, to_estimate, undefined
 from holdfast.stats.bootstrap import bootstrap, sums
 from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.stats.macro import f1_limits
@@ -51,7 +51,7 @@ def confusion_scores(
         seed=generator(seed, "bootstrap", "confusion"), resamples=resamples,
     )  # fmt: skip
     estimates = [
-        to_estimate(result, column, level, bootstrap_notes(units))
+        to_estimate(result, column, level, units)
         if np.isfinite(result.value[column])
         else undefined("the class is neither labelled nor predicted here")
         for column in range(len(result.value))

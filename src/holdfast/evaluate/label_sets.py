@@ -14,7 +14,6 @@ from holdfast.core.seeds import generator
 from holdfast.evaluate.resample import (
     RESAMPLES,
     Units,
-    bootstrap_notes,
     to_estimate,
     undefined,
 )
@@ -81,9 +80,8 @@ def score_sets(
         seed=generator(seed, "bootstrap", "label sets"), level=level, resamples=resamples,
         blocks=500,
     )  # fmt: skip
-    notes = bootstrap_notes(units)
     found = [
-        to_estimate(result, column, level, notes) if np.isfinite(result.value[column])
+        to_estimate(result, column, level, units) if np.isfinite(result.value[column])
         else undefined(NEVER if column < len(AVERAGES) else "the label is not held or answered")
         for column in range(len(result.value))
     ]  # fmt: skip

@@ -13,7 +13,6 @@ from holdfast.core.seeds import generator
 from holdfast.evaluate.resample import (
     RESAMPLES,
     Units,
-    bootstrap_notes,
     to_estimate,
     undefined,
 )
@@ -62,8 +61,7 @@ def score_numbers(
         seed=generator(seed, "bootstrap", "numbers"), level=level, resamples=resamples,
         blocks=500,
     )  # fmt: skip
-    notes = bootstrap_notes(units)
-    found = {name: to_estimate(result, column, level, notes)
+    found = {name: to_estimate(result, column, level, units)
              for column, name in enumerate(("mae", "rmse", "r2", "loss"))}  # fmt: skip
     if outputs.labels.min() == outputs.labels.max():
         found["r2"] = undefined("the numbers of these rows do not vary")
@@ -105,9 +103,8 @@ def _spearman(
         correlation, units.multiplicity, seed=generator(seed, "bootstrap", "spearman"),
         level=level, resamples=count, blocks=300,
     )  # fmt: skip
-    notes = bootstrap_notes(units)
-    notes += [f"{count} resamples, for time"] if count < resamples else []
-    return to_estimate(result, 0, level, notes)
+    notes = [f"{count} resamples, for time"] if count < resamples else []
+    return to_estimate(result, 0, level, units, *notes)
 
 
 @dataclass(frozen=True, slots=True)

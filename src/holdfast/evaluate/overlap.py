@@ -14,7 +14,7 @@ import numpy as np
 
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.evaluate.resample import Units, bootstrap_notes, to_estimate, undefined
+from holdfast.evaluate.resample import Units, to_estimate, undefined
 from holdfast.evaluate.score import CALLS_FOR_OWN, rate_estimate
 from holdfast.stats.bootstrap import bootstrap, group_codes
 from holdfast.tasks.metrics.overlap import (
@@ -79,7 +79,7 @@ def estimate(
         one_by_one, units.multiplicity, seed=generator(seed, "bootstrap", metric.name),
         level=level, resamples=CALLS_FOR_OWN, blocks=100,
     )  # fmt: skip
-    return to_estimate(result, 0, level, bootstrap_notes(units))
+    return to_estimate(result, 0, level, units)
 
 
 def _rate(metric: TextMetric, rows: Floats, groups: object, level: float) -> Estimate:
@@ -125,9 +125,9 @@ def _rouge(
         means, units.multiplicity, seed=generator(seed, "bootstrap", "rouge"), level=level,
         resamples=resamples, blocks=300,
     )  # fmt: skip
-    notes = bootstrap_notes(units) + (["words of every script, unstemmed"] if foreign else [])
+    notes = ["words of every script, unstemmed"] if foreign else []
     names = ROUGES.values()
-    return {name: to_estimate(result, i, level, notes) for i, name in enumerate(names)}
+    return {name: to_estimate(result, i, level, units, *notes) for i, name in enumerate(names)}
 
 
 def _corpus(
@@ -148,4 +148,4 @@ def _corpus(
         scores, units.multiplicity, seed=generator(seed, "bootstrap", name), level=level,
         resamples=resamples, blocks=200,
     )  # fmt: skip
-    return to_estimate(result, 0, level, bootstrap_notes(units))
+    return to_estimate(result, 0, level, units)

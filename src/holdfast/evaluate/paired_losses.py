@@ -9,7 +9,7 @@ import numpy as np
 
 from holdfast.core.records import Estimate, Floats
 from holdfast.core.seeds import generator
-from holdfast.evaluate.resample import Units, bootstrap_notes, undefined
+from holdfast.evaluate.resample import Units, bootstrap_notes, too_few, undefined
 from holdfast.stats.paired import paired_bootstrap
 
 
@@ -32,12 +32,11 @@ def compare_losses(
     found = paired_bootstrap(
         first, second, groups=units.codes, level=level, seed=generator(seed, "bootstrap", "compare")
     )
-    if not math.isfinite(found.value) or math.isnan(found.low):
+    few = too_few(units)
+    if few is not None or not math.isfinite(found.value) or math.isnan(found.low):
         known = math.isfinite(found.value)
-        difference = Estimate(
-            found.value if known else None, level=level, note="no interval: one unit",
-            why=None if known else f"a {what} is not finite",
-        )  # fmt: skip
+        why = few or "no interval: there is one row" if known else f"a {what} is not finite"
+        difference = Estimate(found.value if known else None, level=level, why=why)
         because = "There is no spread to judge the difference by."
         return {**block, "difference": difference, "because": because}
     note = "; ".join(["paired bootstrap", *bootstrap_notes(units)])

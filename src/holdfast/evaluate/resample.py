@@ -13,6 +13,8 @@ from holdfast.stats.bootstrap import Bootstrapped, group_codes
 
 RESAMPLES = 2000
 RELIABLE_FROM = 100
+# benchmarks/few_groups.py: below it, intervals hold the truth clearly less often than they say.
+FEWEST_GROUPS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,19 @@ class Units:
         return weights[:, self.codes] if self.grouped else weights
 
 
+def too_few(units: Units) -> str | None:
+    """Why an interval from these groups would be none: how groups differ cannot be seen from a
+    few, whatever the number of rows. ``None`` where there are enough, or no groups."""
+    if not units.grouped or units.atoms >= FEWEST_GROUPS:
+        return None
+    groups = f"{units.atoms} groups" if units.atoms != 1 else "one group"
+    return (
+        f"no interval: the rows are of {groups}, and below {FEWEST_GROUPS} it would hold the truth "
+        "less often than it says; leave-one-group-out (each group tested once by a model that "
+        "learned from the others) shows how groups differ"
+    )
+
+
 def undefined(why: str) -> Estimate:
     return Estimate(None, why=why)
 
@@ -58,9 +73,15 @@ def bootstrap_notes(units: Units) -> list[str]:
     return notes
 
 
-def to_estimate(result: Bootstrapped, column: int, level: float, notes: list[str]) -> Estimate:
-    """One output of a bootstrap as an ``Estimate``, with what its resamples showed as a note."""
+def to_estimate(
+    result: Bootstrapped, column: int, level: float, units: Units, *more: str
+) -> Estimate:
+    """One output of a bootstrap of ``units`` as an ``Estimate``, with what its resamples showed,
+    and ``more``, as a note; from too few groups without an interval."""
     value, low, high = (float(part[column]) for part in (result.value, result.low, result.high))
+    few, notes = too_few(units), [*more, *bootstrap_notes(units)]
+    if few is not None and not np.isnan(value):
+        return Estimate(value, level=level, why=few, note=_joined([*more]))
     defined = float(result.defined[column]) if len(result.draws) else 0.0
     if np.isnan(low):
         return Estimate(value, level=level, note=_joined([_why_none(result, defined), *notes]))

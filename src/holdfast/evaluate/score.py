@@ -21,8 +21,8 @@ from holdfast.evaluate.confusion import confusion_counts, confusion_scores
 from holdfast.evaluate.resample import (
     RESAMPLES,
     Units,
-    bootstrap_notes,
     to_estimate,
+    too_few,
     undefined,
 )
 from holdfast.stats.bootstrap import bootstrap, folded, sums
@@ -83,9 +83,10 @@ def rate_estimate(hits: Bools, units: Units, level: float) -> Estimate:
     if not units.grouped:
         low, high = wilson(float(np.sum(hits)), len(hits), level)
         return Estimate(value, low, high, level)
+    few = too_few(units)
+    if few is not None:
+        return Estimate(value, level=level, why=few)
     low, high = wilson_by_groups(hits, units.codes, level)
-    if math.isnan(low):
-        return Estimate(value, level=level, note="no interval: all rows are of one group")
     note = f"Wilson interval at the effective number of rows of {units.atoms} groups"
     return Estimate(value, low, high, level, note=note)
 
@@ -107,9 +108,9 @@ def _rankings(
         both, units.multiplicity, seed=generator(seed, "bootstrap", "ranking"),
         level=level, resamples=count, blocks=300,
     )  # fmt: skip
-    notes = [f"positive class: {classes[1]}", *bootstrap_notes(units)]
+    notes = [f"positive class: {classes[1]}"]
     notes += [f"{count} resamples, for time"] if count < resamples else []
-    return {name: to_estimate(result, i, level, notes) for i, name in enumerate(RANKINGS)}
+    return {name: to_estimate(result, i, level, units, *notes) for i, name in enumerate(RANKINGS)}
 
 
 def _loss(outputs: Outputs, units: Units, seed: int, level: float, resamples: int) -> Estimate:
@@ -127,7 +128,7 @@ def _loss(outputs: Outputs, units: Units, seed: int, level: float, resamples: in
         mean, np.ones(atoms, dtype=np.int64), seed=generator(seed, "bootstrap", "loss"),
         level=level, resamples=resamples, blocks=500,
     )  # fmt: skip
-    return to_estimate(result, 0, level, bootstrap_notes(units))
+    return to_estimate(result, 0, level, units)
 
 
 def _own(
@@ -146,7 +147,7 @@ def _own(
         one_by_one, units.multiplicity, seed=generator(seed, "bootstrap", metric.name),
         level=level, resamples=CALLS_FOR_OWN, blocks=100,
     )  # fmt: skip
-    return to_estimate(result, 0, level, bootstrap_notes(units))
+    return to_estimate(result, 0, level, units)
 
 
 def _resampled(

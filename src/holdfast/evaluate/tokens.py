@@ -17,6 +17,7 @@ from holdfast.evaluate.resample import (
     Units,
     bootstrap_notes,
     to_estimate,
+    too_few,
     undefined,
 )
 from holdfast.stats.bootstrap import bootstrap, folded, sums
@@ -64,8 +65,7 @@ def score_tokens(
         lambda weights: _numbers(weights @ table), np.ones(atoms, dtype=np.int64),
         seed=generator(seed, "bootstrap", "tokens"), level=level, resamples=resamples, blocks=500,
     )  # fmt: skip
-    notes = bootstrap_notes(units)
-    metrics = {name: to_estimate(result, i, level, notes) for i, name in enumerate(METRICS)}
+    metrics = {name: to_estimate(result, i, level, units) for i, name in enumerate(METRICS)}
     return Scores(len(outputs.rows), metrics, {"tokens": int(outputs.tokens.sum())})
 
 
@@ -94,11 +94,13 @@ def compare_tokens(
         seed=generator(seed, "bootstrap", "compare"),
     )  # fmt: skip
     note = "; ".join(["paired bootstrap", *bootstrap_notes(units)])
-    if not math.isfinite(found.value) or math.isnan(found.low):
+    few = too_few(units)
+    if few is not None or not math.isfinite(found.value) or math.isnan(found.low):
         value = found.value if math.isfinite(found.value) else None
         because = "There is no spread to judge the difference by."
-        why = None if value is not None else "a loss is not finite"
-        difference = Estimate(value, level=level, note="no interval: one unit", why=why)
+        none = few or "no interval: there is one row"
+        why = none if value is not None else "a loss is not finite"
+        difference = Estimate(value, level=level, why=why)
         return {**block, "difference": difference, "because": because}
     p_value = min(1.0, 2 * min(found.above, 1 - found.above))
     difference = Estimate(found.value, found.low, found.high, level, note=note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,29 +16,37 @@ _SAMPLE = 20_000
 _LEAST_ROWS = 20
 _OWN, _OTHERS = 0.5, 0.02
 _MARKED = 0.95
+_INSIDE_OTHERS = 0.002
+_SURE_ROWS = 50
+_SHOWN = 4
 _BETWEEN = re.compile(r"[\W_]+")
 
 
 def label_giveaway(table: Table) -> Finding | None:
     """Reports a class whose name opens or closes at least half of its texts and at most 2 % of the
-    others'; or an opening or closing word of its own for *every* class, in 95 % of its texts.
+    others'; or an opening or closing word of its own for *every* class, in 95 % of its texts; or
+    something that stands anywhere in *every* text of a class, and in at most one in 500 others: a
+    word, a word with its case and punctuation, or a character that is no letter or digit.
 
-    Looks at up to 20,000 rows spread over the table and only at classes of 20 rows or more there.
-    A keyword inside the texts is no giveaway: it may be what the class is about. Score: the share
-    of its class's texts that give it away.
+    Looks at up to 20,000 rows spread over the table and only at classes of 20 rows or more there. A
+    keyword that is only frequent is no giveaway: it may be what the class is about. So may a word
+    of the class's name, which must stand in all of 50 texts. What gives away a class among many is
+    a warning; where half of the rows are given away, or all classes but one, it is an error. Score:
+    the share of its class's texts that give it away; for what stands inside, of all texts.
     """
-    labels, words = _sample(table)
+    labels, texts = _sample(table)
+    words = [_words(text) for text in texts]
     for end, place in ((0, "begins"), (-1, "ends")):
         found = _name(table, labels, words, end, place) or _mark(table, labels, words, end, place)
         if found is not None:
             return found
-    return None
+    return _inside(table, labels, texts)
 
 
-def _sample(table: Table) -> tuple[np.ndarray, list[list[str]]]:
+def _sample(table: Table) -> tuple[np.ndarray, list[str]]:
     step = max(1, len(table) // _SAMPLE)
     part = table.take(np.arange(0, len(table), step))
-    return part.column("label"), [_words(text) for text in part.column("text")]
+    return part.column("label"), part.column("text")
 
 
 def _words(text: str) -> list[str]:
@@ -81,6 +90,63 @@ def _mark(
     shown = ", ".join(map(repr, list(marks)[:4]))
     because = f"nearly every text {place} with a word that only its class has ({shown})"
     return _finding(min(marks.values()), hits, because)
+
+
+def _inside(table: Table, labels: np.ndarray, texts: list[str]) -> Finding | None:
+    rows = np.bincount(labels[labels >= 0], minlength=len(table.classes))
+    common = {c: _in_all(texts, np.flatnonzero(labels == c)) for c in range(len(table.classes))
+              if rows[c] >= _LEAST_ROWS and rows[c] < rows.sum()}  # fmt: skip
+    found = {c: marks for c, kept in common.items()
+             if (marks := _own(kept, table.classes[c], texts, labels, c))}  # fmt: skip
+    if not found:
+        return None
+    count = int(sum(rows[c] for c in found))
+    present = int((rows > 0).sum())
+    serious = 2 * count >= rows.sum() or len(found) >= present - 1
+    shown = "; ".join(
+        f"{' and '.join(map(repr, marks[:2]))} in all {rows[c]} of class {table.classes[c]!r}"
+        for c, marks in list(found.items())[:_SHOWN]
+    )
+    more = f"; and {len(found) - _SHOWN} more classes" if len(found) > _SHOWN else ""
+    because = f"something stands in every text of a class and in next to no other: {shown}{more}"
+    finding = _finding(count / int(rows.sum()), count, because)
+    return finding if serious else replace(finding, severity="warn")
+
+
+def _own(kept: set[str], name: str, texts: list[str], labels: np.ndarray, index: int) -> list[str]:
+    """Of what all texts of a class hold, what next to no other text does; words before characters,
+    the longest first."""
+    others = np.flatnonzero((labels != index) & (labels >= 0))
+    allowed = int(_INSIDE_OTHERS * len(others))
+    left = dict.fromkeys(kept, allowed)
+    if (labels == index).sum() < _SURE_ROWS:
+        named = set(_words(name))
+        left = {thing: n for thing, n in left.items() if not named & set(_words(thing))}
+    for at in others.tolist():
+        if not left:
+            break
+        for thing in left.keys() & _things(texts[at]):
+            left[thing] -= 1
+            if left[thing] < 0:
+                del left[thing]
+    return sorted(left, key=lambda thing: (-len(thing), thing))
+
+
+def _in_all(texts: list[str], rows: np.ndarray) -> set[str]:
+    """What stands in every one of these texts."""
+    kept = _things(texts[int(rows[0])])
+    for at in rows[1:].tolist():
+        kept &= _things(texts[at])
+        if not kept:
+            break
+    return kept
+
+
+def _things(text: str) -> set[str]:
+    """The words of a text, with and without case and punctuation, and its characters that are no
+    letters or digits."""
+    marks = {character for character in set(text) if not character.isalnum()}
+    return {*_words(text), *text.split(), *marks}
 
 
 def _finding(share: float, count: int, because: str) -> Finding:

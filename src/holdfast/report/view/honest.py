@@ -110,7 +110,7 @@ def baselines(run: RunFiles) -> list[tuple[str, dict[str, Estimate]]]:
 
 def cell(value: Estimate, name: str) -> Cell:
     """``value`` of the metric ``name`` as text."""
-    remark = value.why if value.value is None else value.note or value.why
+    remark = value.why or value.note
     return Cell(number(value.value, name), interval(value, name), remark or "")
 
 
