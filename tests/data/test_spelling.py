@@ -41,6 +41,12 @@ def test_case_and_space_make_no_class(tmp_path: Path) -> None:
     assert "data.labels=exact" in because
 
 
+def test_what_cannot_be_seen_makes_no_class() -> None:
+    alike = ["caf\u00e9", "cafe\u0301", "\ufeffcaf\u00e9", "Caf\u200b\u00e9", "caf\u00e9\u00a0"]
+    spelled, _ = merge_spellings({**dict.fromkeys(alike, 1), "caf\u00e9": 3, "cafe": 1})
+    assert set(spelled.values()) == {"caf\u00e9", "cafe"}
+
+
 def test_exact_takes_them_as_written_but_for_the_space_at_their_ends(tmp_path: Path) -> None:
     table = load(tmp_path / "a.csv", [*WRITTEN, *["n/a"] * 3], labels="exact")
     assert table.classes == ("No", "YES", "Yes", "n/a", "no", "yes")

@@ -9,6 +9,8 @@ import pytest
 from sklearn import metrics as sk
 
 from holdfast.core.records import Outputs
+from holdfast.evaluate.compare import compare
+from holdfast.evaluate.resample import FEWEST_GROUPS
 from holdfast.evaluate.score import score
 from holdfast.stats.intervals import wilson
 from holdfast.tasks.metrics import METRICS, find_metric
@@ -99,7 +101,7 @@ def test_tiny_samples_give_plain_json_without_warnings(n: int, classes: int, gro
     text = json.dumps(record, allow_nan=False)
     assert "NaN" not in text
     for estimate in record["metrics"].values():
-        assert (estimate["value"] is None) == ("why" in estimate)
+        assert ("why" in estimate) == (estimate["low"] is None)
 
 
 def test_one_class_of_two_leaves_rankings_undefined() -> None:
@@ -159,12 +161,25 @@ def test_copied_groups_widen_every_interval() -> None:
         assert "groups" in (honest[name].note or ""), name
 
 
-def test_a_single_group_gives_values_without_intervals() -> None:
-    metrics = score(make(0, 40, 2, groups=np.array(["a"] * 40)), names(2)).metrics
-    for name, estimate in metrics.items():
+@pytest.mark.parametrize("groups", range(1, FEWEST_GROUPS + 1))
+def test_few_groups_give_values_without_intervals_and_say_why(groups: int) -> None:
+    few = groups < FEWEST_GROUPS
+    codes = np.array([f"g{i % groups}" for i in range(60 * groups)])
+    made = make(0, 60 * groups, 2, groups=codes)
+    scores = score(made, names(2), extra_metrics=(METRICS["brier"],))
+    every = {**scores.metrics, **scores.extra["per_class"]["class 00"]}
+    del every["n"]
+    for name, estimate in every.items():
         assert estimate.value is not None, name
-        assert estimate.low is None, name
-        assert "no interval" in (estimate.note or ""), name
+        # Rates and ECE have intervals of their own, which hold from two groups on.
+        none = groups == 1 or (few and name not in ("accuracy", "precision", "recall", "ece"))
+        assert (estimate.low is None) == (estimate.high is None) == none, name
+        assert ("no interval" in (estimate.why or "")) == none, name
+    other = make(1, 60 * groups, 2, groups=codes)
+    other = Outputs(made.rows, made.labels, other.logits, other.losses, codes)
+    found = compare(made, other)
+    assert (found["p_value"] is None) == (found["difference"].low is None) == few
+    assert ("leave-one-group-out" in found["because"]) == few
 
 
 def test_a_users_metric_stands_beside_the_others(tmp_path) -> None:

@@ -137,3 +137,31 @@ def test_few_rows_are_not_folded() -> None:
     codes, atoms = folded(np.arange(100), 100)
     assert atoms == 100
     assert np.array_equal(codes, np.arange(100))
+
+
+def test_the_error_of_a_mean_is_its_standard_error_and_the_limits_are_scipys_t() -> None:
+    rows = np.random.default_rng(4).gamma(2, size=12)
+    found = bootstrap(_mean_of(rows), _rows(12), seed=np.random.default_rng(0), resamples=50)
+    assert found.error[0] == pytest.approx(stats.sem(rows))
+    expected = stats.t.interval(0.9, 11, rows.mean(), stats.sem(rows))
+    assert np.ravel(found.student(12, 0.9)) == pytest.approx(expected)
+
+
+def test_the_error_of_a_ratio_is_scipys_jackknife_and_unknown_where_a_value_is() -> None:
+    rng = np.random.default_rng(5)
+    pairs = np.column_stack([rng.poisson(3, 9), rng.poisson(5, 9) + 1.0])
+
+    def ratio(weights: np.ndarray) -> np.ndarray:
+        total = weights @ pairs
+        return total[:, 0] / total[:, 1]
+
+    found = bootstrap(ratio, _rows(9), seed=np.random.default_rng(0), resamples=50)
+    left = [pairs[np.arange(9) != i].sum(0) for i in range(9)]
+    values = np.array([a / b for a, b in left])
+    assert found.error[0] == pytest.approx(8 * stats.sem(values))
+
+    def undefined(weights: np.ndarray) -> np.ndarray:
+        return np.where(weights[:, 0] > 0, weights @ pairs[:, 0], np.nan)
+
+    none = bootstrap(undefined, _rows(9), seed=np.random.default_rng(0), resamples=50)
+    assert np.isnan(none.error[0])

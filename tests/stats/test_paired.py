@@ -104,6 +104,15 @@ def test_groups_are_resampled_whole() -> None:
     assert ratio == pytest.approx(np.sqrt(8), rel=0.2)
 
 
+def test_groups_are_the_t_test_of_their_means() -> None:
+    rng = np.random.default_rng(1)
+    gap = np.repeat(rng.normal(0.3, 1, size=7), 8)
+    found = paired_bootstrap(gap, np.zeros(56), groups=np.repeat(np.arange(7), 8), seed=rng)
+    test = stats.ttest_1samp(gap[::8], 0)
+    assert 2 * min(found.above, 1 - found.above) == pytest.approx(test.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(test.confidence_interval(0.95)))
+
+
 def test_no_rows_give_nan_and_one_row_no_interval() -> None:
     empty = paired_bootstrap(np.array([]), np.array([]), seed=np.random.default_rng(0))
     assert np.isnan(empty.value)

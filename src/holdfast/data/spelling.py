@@ -14,6 +14,7 @@ is missing, but where three other classes or more are codes of two letters as we
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -25,18 +26,22 @@ MISSING = frozenset({
     "n/a", "#n/a", "#n/a n/a", "#na", "n.a.", "n.a", "<na>", "<n/a>", "nan", "-nan", "#nan",
     "null", "<null>", "(null)", "\\n",
 })  # fmt: skip
+# Zero-width space, byte-order mark, word joiner, soft hyphen.
+UNSEEN = dict.fromkeys(map(ord, "\u200b\ufeff\u2060\u00ad"))
 CODE = "na"
 CODES = 3
 SHOWN = 5
 
 
 def label_key(name: str) -> str:
-    """What labels of one class share: the letters in lower case, single spaces.
+    """What labels of one class share: the letters in lower case, accents composed, single spaces,
+    nothing that cannot be seen.
 
     >>> label_key("Very  GOOD ")
     'very good'
     """
-    return " ".join(name.lower().split())
+    seen = unicodedata.normalize("NFC", name).translate(UNSEEN)
+    return " ".join(seen.lower().split())
 
 
 def missing_labels(names: Iterable[str], classes: Sequence[str] = ()) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.core.records import Estimate, Floats, Ints, Outputs
 from holdfast.core.seeds import generator
-from holdfast.evaluate.resample import RELIABLE_FROM, Units, too_few, undefined
+from holdfast.evaluate.resample import RELIABLE_FROM, Units, undefined
 from holdfast.stats.bootstrap import group_codes, sums
 from holdfast.stats.gaps import mean_absolute_gap
 from holdfast.stats.temperature import best_temperature, cross_fitted_losses
@@ -80,10 +80,8 @@ def ece_estimate(outputs: Outputs, units: Units, seed: int, level: float) -> Est
     if not np.isfinite(outputs.logits).all():
         return undefined("a logit is not finite")
     value = ece(outputs, ())
-    few = too_few(units)
-    if few is not None or units.atoms < 2:
-        why = few or "no interval: there is one row"
-        return Estimate(value, level=level, why=why)
+    if units.atoms < 2:
+        return Estimate(value, level=level, why="no interval: there is one unit to resample")
     bins = confidence_bins(outputs)
     n = np.bincount(bins.member, minlength=bins.count)
     gaps = np.bincount(bins.member, bins.right - bins.confidence, bins.count) / n

@@ -20,9 +20,9 @@ def compare(
     """``{"difference": Estimate, "p_value": float | None, "because": sentence}``: accuracy of the
     first less that of the second, on the same rows in the same order.
 
-    Without groups: Newcombe's paired interval and McNemar's mid-p test. With groups: a BCa
-    bootstrap of whole groups for both, the p-value being twice the smaller share of resamples on
-    one side of 0, since McNemar's test reads rows as independent.
+    Without groups: Newcombe's paired interval and McNemar's mid-p test. With groups, which
+    both read as one row each: the mean difference with one group left out at a time, and Student's
+    t for both; one or two groups have neither.
 
     Raises ``Defect`` where the two do not hold the same rows with the same labels.
     """
@@ -58,7 +58,7 @@ def _by_groups(
         right_1.astype(float), right_2.astype(float), groups=units.codes, level=level,
         seed=generator(seed, "bootstrap", "compare"),
     )  # fmt: skip
-    note = "; ".join(["paired bootstrap", *bootstrap_notes(units)])
+    note = "; ".join(bootstrap_notes(units))
     p_value = min(1.0, 2 * min(result.above, 1 - result.above))
     return Estimate(result.value, result.low, result.high, level, note=note), p_value
 

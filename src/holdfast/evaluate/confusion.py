@@ -42,7 +42,7 @@ def confusion_scores(
     no row is wrong, the bootstrap is blind, and the macro averages join the score intervals of the
     classes instead (``stats.macro``); not with groups, which are always resampled. Per class:
     Wilson, for F1 through the share of right rows among those labelled or predicted as the class;
-    with groups, BCa for F1.
+    with groups, each is left out once, and Student's t for F1.
     """
     size = len(classes)
     multiplicity, table = _atoms(outputs, units, size)
@@ -121,5 +121,5 @@ def _share(
     codes = np.unique(units.codes[among], return_inverse=True)[1].reshape(-1)
     low, high = wilson_by_groups(kept, codes, level)
     if np.isnan(low):
-        return Estimate(value, level=level, note="no interval: all its rows are of one group")
+        return Estimate(value, level=level, why="no interval: all its rows are of one group")
     return Estimate(value, low, high, level, note="Wilson interval at the effective size")

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from holdfast.core.records import Estimate, Floats, Ints, Scores
 from holdfast.core.seeds import generator
 from holdfast.evaluate.resample import (
+    POSITIVE,
+    RATE,
     RESAMPLES,
     Units,
     to_estimate,
@@ -66,7 +68,7 @@ def score_sets(
     held or answered; ``exact_match`` the share of rows whose whole set is right (Wilson);
     precision and recall over all answers; ``loss``. ``per_class`` has each label by itself.
 
-    Intervals are BCa over rows, or over whole groups. No rows: undefined.
+    Intervals are BCa over rows, or Student's over groups (``to_estimate``). No rows: undefined.
     """
     order = ("f1_micro", "f1_macro", "exact_match", "precision_micro", "recall_micro", "loss")
     if not len(outputs.rows):
@@ -81,7 +83,10 @@ def score_sets(
         blocks=500,
     )  # fmt: skip
     found = [
-        to_estimate(result, column, level, units) if np.isfinite(result.value[column])
+        to_estimate(
+            result, column, level, units,
+            within=POSITIVE if column == AVERAGES.index("loss") else RATE,
+        ) if np.isfinite(result.value[column])
         else undefined(NEVER if column < len(AVERAGES) else "the label is not held or answered")
         for column in range(len(result.value))
     ]  # fmt: skip

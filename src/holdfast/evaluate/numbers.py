@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from holdfast.core.records import Estimate, Floats, Ints, Scores
 from holdfast.core.seeds import generator
 from holdfast.evaluate.resample import (
+    POSITIVE,
     RESAMPLES,
     Units,
     to_estimate,
@@ -19,6 +21,7 @@ from holdfast.evaluate.resample import (
 from holdfast.stats.bootstrap import bootstrap, folded, sums
 
 METRICS = ("mae", "rmse", "r2", "spearman", "loss")
+WITHIN = {"mae": POSITIVE, "rmse": POSITIVE, "r2": (-math.inf, 1.0), "loss": POSITIVE}
 # Rows times resamples whose ranks may be counted: 2,000 resamples up to 10,000 rows.
 RANKED_ROWS = 20_000_000
 
@@ -45,8 +48,8 @@ def score_numbers(
     """``mae``, ``rmse`` (user's unit), ``r2`` = 1 − Σ e² ÷ Σ (y − ȳ)² with the mean of these rows,
     ``spearman`` (average ranks for ties), ``loss``.
 
-    Intervals are BCa over rows, or over whole groups. Undefined, with the reason: no rows; R² and
-    rank correlation where the numbers do not vary; a number that is not finite.
+    Intervals are BCa over rows, or Student's over groups. Undefined, with the reason: no rows; R²
+    and rank correlation where the numbers do not vary; a number that is not finite.
     """
     if not len(outputs.rows):
         return Scores(0, dict.fromkeys(METRICS, undefined("there are no rows")))
@@ -61,7 +64,7 @@ def score_numbers(
         seed=generator(seed, "bootstrap", "numbers"), level=level, resamples=resamples,
         blocks=500,
     )  # fmt: skip
-    found = {name: to_estimate(result, column, level, units)
+    found = {name: to_estimate(result, column, level, units, within=WITHIN[name])
              for column, name in enumerate(("mae", "rmse", "r2", "loss"))}  # fmt: skip
     if outputs.labels.min() == outputs.labels.max():
         found["r2"] = undefined("the numbers of these rows do not vary")
@@ -104,7 +107,7 @@ def _spearman(
         level=level, resamples=count, blocks=300,
     )  # fmt: skip
     notes = [f"{count} resamples, for time"] if count < resamples else []
-    return to_estimate(result, 0, level, units, *notes)
+    return to_estimate(result, 0, level, units, *notes, within=(-1.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)

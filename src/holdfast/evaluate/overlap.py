@@ -40,9 +40,9 @@ def overlap_scores(
 ) -> dict[str, Estimate]:  # fmt: skip
     """ROUGE-1/2/L/Lsum, BLEU, chrF and exact match of ``generated`` [n] against ``references`` [n].
 
-    Intervals: BCa over rows, or over whole ``groups`` [n]; Wilson's for exact match, which reads
-    texts as equal that differ in white space alone. ROUGE-Lsum takes sentences as its units, which
-    end at ``.``, ``!`` or ``?`` before white space. No rows: every number is undefined.
+    Intervals: BCa over rows, or Student's over ``groups`` [n]; Wilson's for exact match, which
+    reads texts as equal that differ in white space alone. ROUGE-Lsum takes sentences as its units,
+    which end at ``.``, ``!`` or ``?`` before white space. No rows: every number is undefined.
     """
     if not len(references):
         return dict.fromkeys(OVERLAPS, undefined("there are no rows"))
@@ -58,7 +58,8 @@ def estimate(
     metric: TextMetric, made: Texts, *, groups: object = None, seed: int = 0, level: float = 0.95
 ) -> Estimate:
     """Any metric of texts with its interval: Wilson's for a rate (by groups, at the effective
-    number of rows), else BCa from 300 resamples of rows or groups, since it is called for each.
+    number of rows), else BCa from 300 resamples of rows, since it is called for each, or
+    Student's over groups.
 
     Rows of which a rate is undefined are left out, and the note counts them.
     """
@@ -79,7 +80,7 @@ def estimate(
         one_by_one, units.multiplicity, seed=generator(seed, "bootstrap", metric.name),
         level=level, resamples=CALLS_FOR_OWN, blocks=100,
     )  # fmt: skip
-    return to_estimate(result, 0, level, units)
+    return to_estimate(result, 0, level, units, within=(metric.low, metric.high))
 
 
 def _rate(metric: TextMetric, rows: Floats, groups: object, level: float) -> Estimate:

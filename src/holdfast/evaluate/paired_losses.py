@@ -20,8 +20,9 @@ def compare_losses(
     """``{"metric", "difference": Estimate, "p_value", "because"}``: the mean of ``first`` less that
     of ``second``, both [n], smaller being better; ``what`` names one row's number in a sentence.
 
-    A BCa bootstrap over rows, or whole groups; the p-value is twice the smaller share of resamples
-    on one side of 0. Without rows, or with one unit, there is no interval and it says so.
+    A BCa bootstrap over rows, the p-value being twice the smaller share of resamples on one side
+    of 0; or Student's over groups. Without rows, or with one unit, there is no interval and it says
+    so.
     """
     block: dict[str, Any] = {
         "metric": metric, "difference": undefined("there are no rows"), "p_value": None,
@@ -30,8 +31,9 @@ def compare_losses(
     if not len(first):
         return block
     found = paired_bootstrap(
-        first, second, groups=units.codes, level=level, seed=generator(seed, "bootstrap", "compare")
-    )
+        first, second, groups=units.codes if units.grouped else None, level=level,
+        seed=generator(seed, "bootstrap", "compare"),
+    )  # fmt: skip
     few = too_few(units)
     if few is not None or not math.isfinite(found.value) or math.isnan(found.low):
         known = math.isfinite(found.value)
@@ -39,7 +41,7 @@ def compare_losses(
         difference = Estimate(found.value if known else None, level=level, why=why)
         because = "There is no spread to judge the difference by."
         return {**block, "difference": difference, "because": because}
-    note = "; ".join(["paired bootstrap", *bootstrap_notes(units)])
+    note = "; ".join(["paired", *bootstrap_notes(units)])
     difference = Estimate(found.value, found.low, found.high, level, note=note)
     p_value = min(1.0, 2 * min(found.above, 1 - found.above))
     because = _sentence(first, second, found.value, p_value, names, what, level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,10 @@ from holdfast.stats.bootstrap import Bootstrapped, group_codes
 
 RESAMPLES = 2000
 RELIABLE_FROM = 100
-# benchmarks/few_groups.py: below it, intervals hold the truth clearly less often than they say.
-FEWEST_GROUPS = 2
+# From two groups Student's t has one degree of freedom: wider than the scale, which says nothing.
+FEWEST_GROUPS = 3
+RATE = (0.0, 1.0)
+POSITIVE = (0.0, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +49,14 @@ class Units:
 
 
 def too_few(units: Units) -> str | None:
-    """Why an interval from these groups would be none: how groups differ cannot be seen from a
-    few, whatever the number of rows. ``None`` where there are enough, or no groups."""
+    """Why there is no interval from these groups: how groups differ cannot be seen from one or two,
+    whatever the number of rows. ``None`` where there are enough, or none."""
     if not units.grouped or units.atoms >= FEWEST_GROUPS:
         return None
     groups = f"{units.atoms} groups" if units.atoms != 1 else "one group"
     return (
-        f"no interval: the rows are of {groups}, and below {FEWEST_GROUPS} it would hold the truth "
-        "less often than it says; leave-one-group-out (each group tested once by a model that "
-        "learned from the others) shows how groups differ"
+        f"no interval: the rows are of {groups}, which do not show how much groups differ; "
+        "leave-one-group-out (each group tested once by a model that learned from the others) would"
     )
 
 
@@ -68,33 +70,44 @@ def bootstrap_notes(units: Units) -> list[str]:
     if len(units.codes) < RELIABLE_FROM:
         notes.append(f"unreliable below n = {RELIABLE_FROM}")
     if units.grouped:
-        few = ", unreliable with so few" if units.atoms < 30 else ""
-        notes.append(f"{units.atoms} groups resampled as groups{few}")
+        notes.append(f"{units.atoms} groups, each left out once, and Student's t")
     return notes
 
 
 def to_estimate(
-    result: Bootstrapped, column: int, level: float, units: Units, *more: str
-) -> Estimate:
+    result: Bootstrapped, column: int, level: float, units: Units, *more: str,
+    within: tuple[float, float] = RATE,
+) -> Estimate:  # fmt: skip
     """One output of a bootstrap of ``units`` as an ``Estimate``, with what its resamples showed,
-    and ``more``, as a note; from too few groups without an interval."""
+    and ``more``, as a note.
+
+    Groups have Student's limits from leaving out one at a time, cut to the range ``within`` which
+    the number lies by definition; fewer than ``FEWEST_GROUPS`` have none.
+    """
     value, low, high = (float(part[column]) for part in (result.value, result.low, result.high))
     few, notes = too_few(units), [*more, *bootstrap_notes(units)]
     if few is not None and not np.isnan(value):
         return Estimate(value, level=level, why=few, note=_joined([*more]))
     defined = float(result.defined[column]) if len(result.draws) else 0.0
-    if np.isnan(low):
-        return Estimate(value, level=level, note=_joined([_why_none(result, defined), *notes]))
     said = [f"undefined in {1 - defined:.1%} of resamples"] if defined < 1 else []
+    if units.grouped:
+        lows, highs = result.student(units.atoms, level)
+        low, high = max(float(lows[column]), within[0]), min(float(highs[column]), within[1])
+        said = []
+    if np.isnan(low):
+        why = _why_none(result, defined, units)
+        return Estimate(value, level=level, why=why, note=_joined(notes))
     said += (
         ["no width: every resample gives the same value, which is too sure"] if low == high else []
     )
     return Estimate(value, low, high, level, note=_joined([*notes, *said]))
 
 
-def _why_none(result: Bootstrapped, defined: float) -> str:
+def _why_none(result: Bootstrapped, defined: float, units: Units) -> str:
     if not len(result.draws):
         return "no interval: there is one unit to resample"
+    if units.grouped:
+        return "no interval: undefined once some group is left out"
     return f"no interval: undefined in {1 - defined:.0%} of resamples"
 
 

@@ -2,8 +2,9 @@
 
 Rates (accuracy; precision, recall and F1 of a class) have Wilson's interval; with groups, Wilson's
 at the effective sample size. The others are resampled: BCa over the confusion cells (averages of
-precision, recall and F1; where a class is rare, see ``rare``), or over rows; with groups, over
-whole groups. ECE has an interval of its own, see ``calibration``.
+precision, recall and F1; where a class is rare, see ``rare``), or over rows; with groups, each is
+left out once and Student's t used, from three groups on. ECE has an interval of its own, see
+``calibration``.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from holdfast.core.seeds import generator
 from holdfast.evaluate.calibration import ece_estimate, reliability
 from holdfast.evaluate.confusion import confusion_counts, confusion_scores
 from holdfast.evaluate.resample import (
+    POSITIVE,
     RESAMPLES,
     Units,
     to_estimate,
-    too_few,
     undefined,
 )
 from holdfast.stats.bootstrap import bootstrap, folded, sums
@@ -46,7 +47,8 @@ def score(
 
     ``metrics``: accuracy, precision_macro, recall_macro, f1_macro, f1_weighted, for two classes
     roc_auc and average_precision (positive: the second class), loss, ece, then ``extra_metrics``
-    (BCa over rows or groups from 300 resamples, since they are called once per resample).
+    (BCa over rows from 300 resamples, since they are called once per resample; Student's over
+    groups).
     ``extra``: ``confusion``, ``reliability`` and ``per_class``.
 
     No rows: every metric is undefined and says so. Below 100 rows, resampled intervals carry the
@@ -83,10 +85,9 @@ def rate_estimate(hits: Bools, units: Units, level: float) -> Estimate:
     if not units.grouped:
         low, high = wilson(float(np.sum(hits)), len(hits), level)
         return Estimate(value, low, high, level)
-    few = too_few(units)
-    if few is not None:
-        return Estimate(value, level=level, why=few)
     low, high = wilson_by_groups(hits, units.codes, level)
+    if math.isnan(low):
+        return Estimate(value, level=level, why="no interval: all rows are of one group")
     note = f"Wilson interval at the effective number of rows of {units.atoms} groups"
     return Estimate(value, low, high, level, note=note)
 
@@ -128,7 +129,7 @@ def _loss(outputs: Outputs, units: Units, seed: int, level: float, resamples: in
         mean, np.ones(atoms, dtype=np.int64), seed=generator(seed, "bootstrap", "loss"),
         level=level, resamples=resamples, blocks=500,
     )  # fmt: skip
-    return to_estimate(result, 0, level, units)
+    return to_estimate(result, 0, level, units, within=POSITIVE)
 
 
 def _own(
@@ -147,7 +148,7 @@ def _own(
         one_by_one, units.multiplicity, seed=generator(seed, "bootstrap", metric.name),
         level=level, resamples=CALLS_FOR_OWN, blocks=100,
     )  # fmt: skip
-    return to_estimate(result, 0, level, units)
+    return to_estimate(result, 0, level, units, within=(metric.low, metric.high))
 
 
 def _resampled(

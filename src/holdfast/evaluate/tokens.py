@@ -13,6 +13,8 @@ from holdfast.core.errors import Defect
 from holdfast.core.records import Estimate, Floats, Ints, Scores
 from holdfast.core.seeds import generator
 from holdfast.evaluate.resample import (
+    POSITIVE,
+    RATE,
     RESAMPLES,
     Units,
     bootstrap_notes,
@@ -50,7 +52,7 @@ def score_tokens(
     ``token_loss``: the mean over all target tokens; ``perplexity`` = exp of it;
     ``token_accuracy``: the share of target tokens that were the likeliest given those before.
 
-    Intervals are BCa over rows, or over whole groups, since the tokens of a row belong together.
+    Intervals are BCa over rows, or Student's over groups, since a row's tokens belong together.
     No rows, or a loss that is not finite: undefined.
     """
     if not len(outputs.rows):
@@ -65,7 +67,12 @@ def score_tokens(
         lambda weights: _numbers(weights @ table), np.ones(atoms, dtype=np.int64),
         seed=generator(seed, "bootstrap", "tokens"), level=level, resamples=resamples, blocks=500,
     )  # fmt: skip
-    metrics = {name: to_estimate(result, i, level, units) for i, name in enumerate(METRICS)}
+    metrics = {
+        name: to_estimate(
+            result, i, level, units, within=RATE if name == "token_accuracy" else POSITIVE
+        )
+        for i, name in enumerate(METRICS)
+    }
     return Scores(len(outputs.rows), metrics, {"tokens": int(outputs.tokens.sum())})
 
 
@@ -77,8 +84,8 @@ def compare_tokens(
     """``{"metric": "loss", "difference": Estimate, "p_value", "because"}``: the loss of the first
     less that of the second, paired row by row (below 0: the first is better).
 
-    BCa over rows, or over whole groups; the p-value is twice the smaller share of resamples on one
-    side of 0. Raises ``Defect`` where the two do not hold the same rows.
+    BCa over rows, the p-value being twice the smaller share of resamples on one side of 0; or
+    Student's over groups. Raises ``Defect`` where the two do not hold the same rows.
     """
     if not np.array_equal(first.rows, second.rows):
         raise Defect("a paired comparison", "needs the same rows in the same order")
@@ -90,10 +97,10 @@ def compare_tokens(
         return block
     units = first.units
     found = paired_bootstrap(
-        first.losses, second.losses, groups=units.codes, level=level,
+        first.losses, second.losses, groups=units.codes if units.grouped else None, level=level,
         seed=generator(seed, "bootstrap", "compare"),
     )  # fmt: skip
-    note = "; ".join(["paired bootstrap", *bootstrap_notes(units)])
+    note = "; ".join(["paired", *bootstrap_notes(units)])
     few = too_few(units)
     if few is not None or not math.isfinite(found.value) or math.isnan(found.low):
         value = found.value if math.isfinite(found.value) else None

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
-from holdfast.stats.bootstrap import bootstrap, folded, sums
+from holdfast.stats.bootstrap import Bootstrapped, bootstrap, folded, sums
 from holdfast.stats.intervals import wilson
 
 Bools = npt.NDArray[np.bool_]
@@ -22,7 +22,7 @@ Bools = npt.NDArray[np.bool_]
 @dataclass(frozen=True, slots=True)
 class Difference:
     """A mean paired difference with its interval. ``above`` is the share of resamples in which it
-    is above 0 (ties half), NaN when nothing could be resampled."""
+    is above 0 (ties half), of groups Student's; NaN when nothing could be resampled."""
 
     value: float
     low: float
@@ -49,7 +49,8 @@ def paired_bootstrap(
     first: Floats, second: Floats, *, seed: np.random.Generator, groups: Ints | None = None,
     level: float = 0.95, resamples: int = 2000,
 ) -> Difference:  # fmt: skip
-    """mean(first − second) with a BCa interval over rows, or over groups kept whole.
+    """mean(first − second) with a BCa interval over rows; with groups, one group is left out at a
+    time, and limits and ``above`` are Student's (``Bootstrapped.student``).
 
     ``first``, ``second`` [n] are per-row losses or scores in the same order; ``groups`` [n] whole
     numbers. No rows: NaN throughout. One row or one group: no interval. All differences equal: an
@@ -65,11 +66,23 @@ def paired_bootstrap(
         lambda weights: _ratio(weights @ table), np.ones(atoms, dtype=np.int64),
         seed=seed, level=level, resamples=resamples, blocks=500,
     )  # fmt: skip
+    if groups is not None and atoms > 1:
+        return _by_groups(result, atoms, level, len(gap))
     draws = result.draws[:, 0]
     above = float(np.mean((draws > 0) + 0.5 * (draws == 0))) if len(draws) else math.nan
     return Difference(
         float(result.value[0]), float(result.low[0]), float(result.high[0]), above, len(gap)
     )
+
+
+def _by_groups(result: Bootstrapped, groups: int, level: float, n: int) -> Difference:
+    from scipy.special import stdtr
+
+    (low,), (high,) = result.student(groups, level)
+    value, error = float(result.value[0]), float(result.error[0])
+    sure = 0.5 if value == 0 else float(value > 0)
+    above = sure if error == 0 else float(stdtr(groups - 1, value / error))
+    return Difference(value, float(low), float(high), above, n)
 
 
 def mcnemar(first: Bools, second: Bools, *, mid: bool = True) -> float:
