@@ -182,6 +182,15 @@ def test_98_percent_in_training_and_75_in_validation_is_overfit_or_memorizing(
     assert "train.epochs=12" not in settings
 
 
+def test_a_rise_that_few_rows_cannot_prove_is_not_denied(history) -> None:
+    train = [CHANCE, 0.3, 0.1, 0.05, 0.03, 0.02]
+    made = history(train, [CHANCE, 0.5, 0.6, 0.7, 0.6, 0.7], n=12, m=60, noise=0.6)
+    verdict = judge(with_answers(made, [0.5, *[1.0] * 5], [0.5] * 6))
+    assert verdict.label == "memorizing", verdict.because
+    assert "12 rows cannot prove" in verdict.because
+    assert "no loss rose" not in verdict.because
+
+
 def test_a_gap_before_the_floor_is_named_and_is_no_memory(history) -> None:
     valid = [CHANCE, 0.5, 0.42] + [0.40] * 4
     made = history([CHANCE, 0.5, 0.40, 0.36, 0.35, 0.35, 0.35], valid)

@@ -49,9 +49,15 @@ def _answers(case: Case) -> tuple[str, tuple[Evidence, ...]] | None:
     gap = case.accuracy_gap
     if gap is None or not gap.large:
         return None
+    because = "the training rows are at their floor and unseen rows far from it"
+    rise = case.raw_above_best
+    if rise.value <= case.raw_margin:
+        return f"{because}, though no loss rose", ()
+    step = case.steps[case.raw_best]
     return (
-        "the training rows are at their floor and unseen rows far from it, though no loss rose",
-        (),
+        f"{because}; that the validation loss rose, by {rise.value:.3f} since step {step}, "
+        f"{rise.n} rows cannot prove",
+        (shown("valid_loss_above_best", rise, case.now),),
     )
 
 
