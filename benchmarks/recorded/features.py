@@ -33,6 +33,7 @@ FAULTS: dict[str, tuple[float, str, float]] = {
     "copies 100": (20, "linear", 1.0),
     "rate x10": (12, "linear", 30.0),
     "rate /30": (12, "linear", 1 / 30),
+    "short": (3, "linear", 0.5),
 }
 NONE = (12, "linear", 1.0)
 STOPPING = {82: 60, 328: 40, 1312: 25}

@@ -58,7 +58,9 @@ class Judged:
 
 def section() -> str:
     faulty = [judged(cell) for group in FAULTY for cell in there(group)]
-    healthy = [run for run in map(judged, there("healthy")) if run.state not in OVERFIT]
+    cheap = list(map(judged, there("healthy")))
+    healthy = [run for run in cheap if run.state not in OVERFIT]
+    by_heart = [run for run in cheap if run.state in OVERFIT and run.fresh]
     fresh = [run for run in faulty if run.fresh]
     lines = [
         "### Real runs", (__doc__ or "").partition("\n\n")[2].strip(),
@@ -70,7 +72,9 @@ def section() -> str:
         "Healthy runs (the pool says fit or miscalibrated) called overfit or memorizing, fresh: "
         + false_alarms([run for run in healthy if run.fresh])
         + "; seen: " + false_alarms([run for run in healthy if not run.fresh])
-        + ". Labels of the fresh ones: " + tally(run for run in healthy if run.fresh) + ".",
+        + ". Labels of the fresh ones: " + tally(run for run in healthy if run.fresh) + ". Those of "
+        "the same group that the pool calls overfit or memorizing: "
+        + rate(by_heart, lambda run: run.right) + ".",
         "Wrong, one a line: " + "; ".join(wrong(run) for run in fresh if not run.right) + ".",
         missing(),
     ]  # fmt: skip

@@ -13,7 +13,7 @@ lowest loss, at least 0.02 nats.
   **memorizing**: it did not rise, 95 % of the train probe is right and the gap is above 10 points;
   **fit** otherwise.
 - A state is *clear* when the gap does not lie between 5 and 15 points where the gap decides.
-- A run without a fault of data or rate (``plain``, ``long``, ``none``, healthy ones) is judged by
+- A run without a fault of data or rate (``plain``, ``long``, ``none``, ``short``) is judged by
   its state: overfit or memorizing → ``overfit`` or ``memorizing``, which the contract counts as
   one; miscalibrated → ``miscalibrated``; fit → anything that the contract's yes or no reads as "not
   overfit".
