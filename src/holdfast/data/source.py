@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
 from holdfast.core.errors import DataError
+from holdfast.core.missing import missing_remedy
 from holdfast.data.raw import Batch, Raw, reading, store
 from holdfast.data.readers import Reader, all_readers
 from holdfast.data.readers.hub import HubName, parse_hub_name, read_hub
@@ -89,16 +89,10 @@ def _looks_like_file(path: Path) -> bool:
 
 
 def _missing(path: Path) -> DataError:
-    parent = path.parent
     if told := _told_where(path):
-        remedy = f"Put {path.name} into the folder {parent}, as {told} says."
+        remedy = f"Put {path.name} into the folder {path.parent}, as {told} says."
         return DataError(str(path), "does not exist", None, remedy)
-    if not parent.is_dir():
-        return DataError(str(path), "does not exist", None, f"There is no folder {parent} either.")
-    names = sorted(entry.name for entry in parent.iterdir() if entry.is_file())
-    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
-    remedy = f"Did you mean {parent / close[0]}?" if close else f"Check the path in {parent}."
-    return DataError(str(path), "does not exist", None, remedy)
+    return DataError(str(path), "does not exist", None, missing_remedy(path))
 
 
 def _told_where(path: Path) -> Path | None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
+from holdfast.core.missing import missing_remedy
 from holdfast.recipe.parts import (
     EMBEDDED,
     AlertPart,
@@ -79,7 +80,7 @@ def read_recipe(path: Path) -> Recipe:
     try:
         plain = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise RecipeError(str(path), "does not exist", None, "Check the path.") from None
+        raise RecipeError(str(path), "does not exist", None, missing_remedy(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(str(path), "cannot be read", str(error), "Save it as UTF-8.") from None
     except yaml.YAMLError as error:

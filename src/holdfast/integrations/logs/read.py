@@ -8,6 +8,7 @@ from pathlib import Path
 
 from holdfast.core.curves import Curves
 from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.missing import missing_remedy
 from holdfast.core.records import Verdict
 from holdfast.integrations.logs import all_log_readers
 from holdfast.integrations.logs.choose import choose
@@ -38,7 +39,7 @@ def read_verdict(path: Path, settings: Mapping[str, str] | None = None) -> tuple
 def read_log(path: Path) -> Log:
     """Everything numeric in the log at ``path``, by the most special reader that knows it."""
     if not path.exists():
-        raise DataError(str(path), "does not exist", None, "Give the path of a log or its folder.")
+        raise DataError(str(path), "does not exist", None, missing_remedy(path, folders=True))
     if path.is_file() and not path.stat().st_size:
         raise not_a_log(str(path), "is empty")
     fitting = [(name, r) for name, r in all_log_readers().items() if r.accepts(path)]
