@@ -13,7 +13,7 @@ import sys
 
 from cells import publish
 
-PARTS = ("histories", "logs", "real", "overhead")
+PARTS = ("histories", "logs", "foreign", "real", "overhead")
 OPENING = {
     "histories": "## Verdicts\n\n`python benchmarks/verdicts.py`: one part a question.\n\n",
 }

@@ -13,6 +13,7 @@ from holdfast.core.errors import DataError, InputError, MachineError, RecipeErro
 from holdfast.integrations.logs.names import meaning
 from holdfast.integrations.logs.read import parse_settings, read_curves
 from holdfast.integrations.logs.table import number
+from holdfast.monitor.curves import judge_curves
 
 
 def write(path: Path, text: str) -> Path:
@@ -229,3 +230,79 @@ def test_every_real_log_is_read(shared_data: Path) -> None:
             assert curves.valid.values[curves.valid.at == curves.best] == np.nanmin(
                 curves.valid.values
             )
+
+
+def _log(path: Path, columns: dict[str, list[float]]) -> Path:
+    rows = zip(*columns.values(), strict=True)
+    lines = [",".join(["epoch", *columns]), *(f"{e},{','.join(map(str, r))}"
+                                              for e, r in enumerate(rows))]  # fmt: skip
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+LOSS = [1.0, 0.8, 0.6, 0.5, 0.4]
+UP = [0.5, 0.6, 0.7, 0.8, 0.9]
+LOW = [0.5, 0.55, 0.6, 0.65, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("names", "train", "valid"),
+    [
+        (("loss", "val_loss", "accuracy", "val_accuracy"), "accuracy", "val_accuracy"),
+        (("loss", "eval_loss", "accuracy", "eval_accuracy"), "accuracy", "eval_accuracy"),
+        (("train_loss", "valid_loss", "accuracy", "val_acc"), "accuracy", "val_acc"),
+        (("train_loss", "val_loss", "train_acc", "accuracy"), "train_acc", "accuracy"),
+        (("train_loss", "valid_loss", "accuracy", "time"), None, "accuracy"),
+        (("train_loss", "val_loss", "accuracy", "lr"), None, "accuracy"),
+    ],
+)
+def test_a_metric_without_a_set_is_of_the_set_that_is_missing(
+    names: tuple[str, ...], train: str | None, valid: str, tmp_path: Path
+) -> None:
+    values = (LOSS, LOSS, UP, LOW)
+    curves = read_curves(_log(tmp_path / "log.csv", dict(zip(names, values, strict=True))))
+    assert curves.valid_metric is not None
+    assert curves.valid_metric.name == valid
+    assert (curves.train_metric.name if curves.train_metric else None) == train
+    assert any(d.what == "metric" and valid in d.chosen for d in curves.decisions)
+
+
+def test_the_validation_rows_are_read_where_the_log_tells_them(tmp_path: Path) -> None:
+    plain = {"loss": LOSS, "val_loss": LOSS}
+    assert read_curves(_log(tmp_path / "a.csv", plain)).valid_rows is None
+    told = plain | {"val_rows": [37.0] * 5}
+    assert read_curves(_log(tmp_path / "b.csv", told)).valid_rows == 37
+    speed = {"loss": LOSS, "eval_loss": LOSS, "eval_runtime": [0.5, 0.51, 0.49, 0.5, 0.5],
+             "eval_samples_per_second": [240.0, 235.3, 244.9, 240.0, 240.0]}  # fmt: skip
+    curves = read_curves(_log(tmp_path / "c.csv", speed))
+    assert curves.valid_rows == 120
+    assert any(d.what == "validation rows" and "runtime" in d.because for d in curves.decisions)
+
+
+@pytest.mark.parametrize("rows", [13, 87, 150])
+def test_accuracies_that_are_parts_of_one_number_tell_the_rows(rows: int, tmp_path: Path) -> None:
+    """The least number that fits divides the true one; of many different parts it is that."""
+    rng = np.random.default_rng(rows)
+    parts = [round(float(k) / rows, 5) for k in rng.permutation(np.arange(1, rows))[:12]]
+    log = {"loss": [1.0 - 0.05 * i for i in range(12)], "val_accuracy": parts}
+    assert read_curves(_log(tmp_path / "log.csv", log)).valid_rows == rows
+    other = log | {"val_accuracy": [round(float(v), 5) for v in rng.uniform(0.5, 0.9, 12)]}
+    assert read_curves(_log(tmp_path / "other.csv", other)).valid_rows is None
+
+
+def test_a_rate_of_errors_is_the_metric_where_none_rises(tmp_path: Path) -> None:
+    """XGBoost's own: 2 % and 25 % wrong are 98 and 75 % right."""
+    wrong = {"train": {"error": [0.3, 0.2, 0.1, 0.05, 0.02, 0.02]},
+             "valid": {"error": [0.4, 0.3, 0.27, 0.25, 0.25, 0.25]}}  # fmt: skip
+    path = tmp_path / "evals.json"
+    path.write_text(json.dumps(wrong), "utf-8")
+    curves = read_curves(path)
+    assert curves.valid is not None
+    assert curves.valid_metric is not None
+    assert curves.train_metric is not None
+    assert curves.valid.values[-1] == 0.25
+    assert curves.valid_metric.values[-1] == 0.75
+    assert curves.train_metric.values[-1] == 0.98
+    assert judge_curves(curves).label == "memorizing"
+    squared = {"loss": LOSS, "val_mean_squared_error": LOSS}
+    assert read_curves(_log(tmp_path / "log.csv", squared)).valid_metric is None

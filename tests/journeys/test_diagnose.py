@@ -59,6 +59,7 @@ def test_json_is_one_document_as_the_contract_says(diagnose: Any, log: Path) -> 
     verdict = found["verdict"]
     assert set(verdict) == {
         "label", "since_step", "confidence", "cause", "evidence", "because", "remedies",
+        "harm",
     }  # fmt: skip
     assert (verdict["label"], verdict["since_step"]) == ("overfit", 4)
     assert {tuple(e) for e in verdict["evidence"]} == {("name", "value", "low", "high", "at_step")}
@@ -141,6 +142,77 @@ def test_a_missing_path_an_unknown_setting_and_a_missing_folder_exit_2(
     assert diagnose(log, "--set", "valid=nothing").code == 2
     assert diagnose(log, "--set", "train.epochs=3").code == 2
     assert diagnose(log, "--html", tmp_path / "no" / "x.html").code == 2
+
+
+def trainer_state(folder: Path, evaluated: list[float], right: list[float]) -> Path:
+    """A state of the Hugging Face Trainer: 200 evaluation rows, by seconds times rows a second."""
+    history: list[dict[str, object]] = []
+    for epoch, (loss, share) in enumerate(zip(evaluated, right, strict=True), 1):
+        history += [
+            {"epoch": epoch, "step": 20 * epoch, "loss": 1.2 * 0.55**epoch},
+            {"epoch": epoch, "step": 20 * epoch, "eval_loss": loss, "eval_accuracy": share,
+             "eval_runtime": 0.8, "eval_samples_per_second": 250.0},
+        ]  # fmt: skip
+    path = folder / "trainer_state.json"
+    path.write_text(json.dumps({"max_steps": 200, "log_history": history}), "utf-8")
+    return path
+
+
+RISES = [1.0, 0.8, 0.65, 0.6, 0.63, 0.68, 0.74, 0.8, 0.86, 0.92]
+FALLS = [1.0, 0.84, 0.74, 0.68, 0.64, 0.61, 0.58, 0.56, 0.54, 0.52]
+RIGHT = [0.6, 0.65, 0.7, 0.72, 0.74, 0.75, 0.75, 0.75, 0.75, 0.75]
+
+
+def test_a_transformers_log_gets_remedies_in_the_words_of_its_trainer(
+    diagnose: Any, tmp_path: Path
+) -> None:
+    path = trainer_state(tmp_path, RISES, RIGHT)
+    found = json.loads(diagnose(path, "--json").out)
+    assert (found["verdict"]["label"], found["valid_rows"]) == ("overfit", 200)
+    first = found["verdict"]["remedies"][0]
+    assert first["set"] == ["train.epochs=4"]
+    assert "TrainingArguments(num_train_epochs=4, " in first["do"]
+    shown = diagnose(path, "--html", tmp_path / "out.html").out
+    assert "TrainingArguments(num_train_epochs=4" in " ".join(shown.split())
+    assert "--set train" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "TrainingArguments(num_train_epochs=4" in (tmp_path / "out.html").read_text("utf-8")
+
+
+def test_what_stopping_saves_never_stands_above_training_longer(
+    diagnose: Any, tmp_path: Path
+) -> None:
+    """The best evaluation is the last but one, and the loss still falls."""
+    path = tmp_path / "log.csv"
+    rows = [f"{e},{v + 0.02},{v}" for e, v in enumerate([*FALLS[:9], FALLS[8] + 0.002])]
+    path.write_text("epoch,loss,val_loss\n" + "\n".join(rows) + "\n", "utf-8")
+    shown = diagnose(path).out
+    assert shown.startswith("learning")
+    assert "train longer" in shown
+    assert "Stopping there" not in shown
+    assert json.loads(diagnose(path, "--json").out)["saved"] is None
+
+
+def test_98_per_cent_on_training_rows_and_75_on_validation_is_said_by_every_kind_of_log(
+    diagnose: Any, tmp_path: Path
+) -> None:
+    flat = [0.95, 0.8, 0.74, 0.71, 0.7, 0.695, 0.69, 0.69, 0.69, 0.69]
+    known = [0.62, 0.74, 0.82, 0.88, 0.92, 0.94, 0.96, 0.97, 0.98, 0.98]
+    for valid, label in ((flat, "memorizing"), (RISES, "overfit")):
+        for name in ("val_accuracy", "eval_accuracy", "val_acc"):
+            columns = {"loss": [0.9 * 0.7**e for e in range(10)], "val_loss": valid,
+                       "accuracy": known, name: RIGHT}  # fmt: skip
+            rows = [dict(zip(["epoch", *columns], (e, *values), strict=True))
+                    for e, values in enumerate(zip(*columns.values(), strict=True))]  # fmt: skip
+            table, lines = tmp_path / "log.csv", tmp_path / "log.jsonl"
+            table.write_text("\n".join([",".join(rows[0]), *(",".join(map(str, r.values()))
+                                                             for r in rows)]), "utf-8")  # fmt: skip
+            lines.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+            for path in (table, lines):
+                assert json.loads(diagnose(path, "--json").out)["verdict"]["label"] == label
+                assert "98.0% on the training rows and 75.0% on validation" in " ".join(
+                    diagnose(path).out.split()
+                )
 
 
 def test_the_python_door_gives_the_same_verdict(log: Path) -> None:

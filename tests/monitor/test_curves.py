@@ -12,6 +12,7 @@ import pytest
 
 from holdfast.core.curves import Curves, Series
 from holdfast.core.records import to_json
+from holdfast.monitor.curve_arguments import arguments
 from holdfast.monitor.curve_shape import running_median, shape_of
 from holdfast.monitor.curves import judge_curves
 from holdfast.recipe import known_keys
@@ -47,7 +48,8 @@ TABLE = [
     ("inconclusive", FALL, None),
     ("inconclusive", [1.0, 0.5, 0.3], [1.0, 0.8, 0.9]),
     ("inconclusive", FALL, [0.6, 0.9, 0.5, 1.1, 0.6, 1.0, 0.55, 1.05, 0.6, 0.9]),
-    ("memorizing", [1.0, 0.5, 0.2, 0.1, 0.05, 0.01, 0.005, 0.002, 0.001, 0.001], FLAT),
+    # No metric and no rise: a training loss at its floor alone is no harm that anybody could see.
+    ("healthy", [1.0, 0.5, 0.2, 0.1, 0.05, 0.01, 0.005, 0.002, 0.001, 0.001], FLAT),
 ]  # fmt: skip
 
 
@@ -86,14 +88,235 @@ def test_a_run_whose_losses_part_after_epoch_5_overfits_since_about_then() -> No
     assert 4 <= (verdict.since_step or 0) <= 8
 
 
-def test_a_loss_that_rises_while_the_metric_holds_is_miscalibrated() -> None:
-    held = series("val_accuracy", [0.6, 0.7, 0.8, 0.84, 0.85, 0.85, 0.86, 0.86, 0.86, 0.86], True)
-    near = series("accuracy", [0.6, 0.72, 0.82, 0.86, 0.88, 0.89, 0.9, 0.91, 0.91, 0.92], True)
-    log = replace(curves([v + 0.1 for v in FALL], TURN), valid_metric=held)
+NEAR = [0.6, 0.72, 0.82, 0.86, 0.88, 0.89, 0.9, 0.91, 0.91, 0.92]
+HELD = [0.6, 0.7, 0.8, 0.84, 0.85, 0.85, 0.86, 0.86, 0.86, 0.86]
+KNOWN = [0.6, 0.75, 0.85, 0.9, 0.94, 0.96, 0.97, 0.98, 0.98, 0.985]
+STUCK = [0.58, 0.66, 0.7, 0.72, 0.74, 0.745, 0.75, 0.75, 0.75, 0.75]
+
+
+def beside(log: Curves, train: list[float] | None, valid: list[float], **more: object) -> Curves:
+    """A log with accuracies on both sets."""
+    told = None if train is None else series("accuracy", train, True)
+    return replace(log, train_metric=told, valid_metric=series("val_accuracy", valid, True), **more)
+
+
+def test_a_loss_that_rises_while_the_metric_holds_is_miscalibrated_where_the_gap_is_narrow() -> (
+    None
+):
+    log = curves([v + 0.1 for v in FALL], TURN)
+    verdict = judge_curves(beside(log, NEAR, HELD))
+    assert verdict.label == "miscalibrated"
+    assert "certainty alone" in verdict.because
+    assert verdict.harm == "certainty"
+    fallen = [v - d for v, d in zip(HELD, np.linspace(0, 0.2, 10), strict=True)]
+    worse = judge_curves(beside(log, NEAR, fallen))
+    assert worse.label == "overfit"
+    assert "answers and certainty both" in worse.because
+    assert worse.harm == "both"
+
+
+def test_few_validation_rows_leave_the_gap_open_and_then_the_loss_decides() -> None:
+    """6 points by 25 rows are anything from −6 to 27; by many rows they are 6."""
+    small = [1.05, 0.8, 0.65, 0.6, 0.61, 0.62, 0.63, 0.64, 0.66, 0.67]
+    log = beside(curves([v + 0.1 for v in FALL], small), NEAR, HELD)
     assert judge_curves(log).label == "miscalibrated"
-    assert judge_curves(replace(log, train_metric=near)).label == "miscalibrated"
-    fallen = replace(held, values=held.values - np.linspace(0, 0.2, 10))
-    assert judge_curves(replace(log, valid_metric=fallen)).label == "overfit"
+    few = judge_curves(replace(log, valid_rows=25))
+    assert (few.label, few.confidence) == ("inconclusive", 0.0)
+    assert any("training rows too" in remedy.do for remedy in few.remedies)
+    steep = beside(curves([v + 0.1 for v in FALL], TURN), NEAR, HELD, valid_rows=25)
+    assert judge_curves(steep).label == "overfit"
+
+
+@pytest.mark.parametrize("rows", [None, 200])
+@pytest.mark.parametrize("valid", [FLAT, TURN])
+def test_98_per_cent_beside_75_is_overfitting_whether_the_loss_rises_or_not(valid, rows) -> None:
+    for unit in (1, 100):
+        known, stuck = [unit * v for v in KNOWN], [unit * v for v in STUCK]
+        verdict = judge_curves(beside(curves(FALL, valid), known, stuck, valid_rows=rows))
+        assert verdict.label == ("overfit" if valid is TURN else "memorizing")
+        assert "98.5% on the training rows and 75.0% on validation" in verdict.because
+        assert "a gap of 24 points" in verdict.because
+
+
+def test_a_metric_in_per_cent_on_one_set_and_a_share_on_the_other_has_the_same_gap() -> None:
+    log = beside(curves(FALL, FLAT), [100 * v for v in KNOWN], STUCK)
+    verdict = judge_curves(log)
+    assert verdict.label == "memorizing"
+    assert "98.5% on the training rows and 75.0% on validation" in verdict.because
+    high = [100 * v for v in [0.99, 0.991, 0.992, 0.993, 0.993, 0.994, 0.994, 0.994, 0.995, 0.995]]
+    assert judge_curves(beside(curves(FALL, FLAT), high, high)).label == "healthy"
+
+
+def test_without_losses_the_gap_alone_decides() -> None:
+    log = Curves("csv", "epoch", valid=series("val_accuracy", STUCK, True))
+    assert judge_curves(beside(log, KNOWN, STUCK)).label == "overfit"
+    assert judge_curves(beside(log, [v - 0.1 for v in KNOWN], STUCK)).label == "overfit"
+    assert judge_curves(beside(log, [v + 0.05 for v in STUCK], STUCK)).label == "healthy"
+    # 40 rows: 75 % is 60 to 86 %, so that a gap of 13 points may be none of 10.
+    near = beside(log, [v + 0.13 for v in STUCK], STUCK)
+    assert judge_curves(near).label == "overfit"
+    few = judge_curves(replace(near, valid_rows=40))
+    assert few.label == "inconclusive"
+    assert "anything from 2 to 28 points" in few.because
+
+
+def test_the_interval_of_the_gap_is_that_of_validation_by_wilson() -> None:
+    """150 of 200 right: 0.6857 to 0.8050 (R: prop.test(150, 200, correct = FALSE))."""
+    known = [0.7, 0.9, *[0.985] * 8]
+    verdict = judge_curves(beside(curves(FALL, FLAT), known, STUCK, valid_rows=200))
+    gap = next(e for e in verdict.evidence if e.name == "gap_of_the_metric")
+    assert gap.value == pytest.approx(0.985 - 0.75, abs=1e-6)
+    assert gap.low is not None
+    assert gap.high is not None
+    assert gap.low == pytest.approx(0.985 - 0.8050, abs=1e-3)
+    assert gap.high == pytest.approx(0.985 - 0.6857, abs=1e-3)
+
+
+def test_a_wide_gap_beside_training_rows_that_are_not_fitted_is_named_with_the_label() -> None:
+    slow = [1.0, 0.9, 0.8, 0.7, 0.6, 0.55, 0.5, 0.48, 0.46, 0.45]
+    verdict = judge_curves(beside(curves(slow, FLAT), [v + 0.15 for v in STUCK], STUCK))
+    assert verdict.label == "healthy"
+    assert "a gap of 15 points" in verdict.because
+
+
+def test_a_small_training_loss_says_that_few_training_rows_are_wrong() -> None:
+    """The last two looks come to 0.06: at most 0.06 / ln 2 = 8.7 % of them are, where it is a
+    cross-entropy; a loss below what the wrong validation rows must cost is none."""
+    verdict = judge_curves(beside(curves(FALL, TURN), None, STUCK))
+    assert verdict.label == "overfit"
+    assert "at least 91.3%" in verdict.because
+    low = [0.3 * v for v in TURN]
+    many_labels = judge_curves(beside(curves([0.3 * v for v in FALL], low), None, STUCK))
+    assert "by their loss" not in many_labels.because
+
+
+def test_training_at_its_floor_is_never_told_to_train_on() -> None:
+    held = [1.05, 0.8, 0.66, 0.56, 0.5, 0.45, 0.41, 0.38, 0.36, 0.34]
+    good = [0.6, 0.7, 0.8, 0.85, 0.88, 0.9, 0.91, 0.92, 0.925, 0.93]
+    verdict = judge_curves(beside(curves(FALL, held), KNOWN, good))
+    assert verdict.label == "learning"
+    assert not any(r.set or "longer" in r.do for r in verdict.remedies)
+    below = judge_curves(beside(curves(FALL, held), [v - 0.1 for v in KNOWN], good))
+    assert any("longer" in remedy.do for remedy in below.remedies)
+
+
+def cycling(looks: int, size: float = 0.15) -> Curves:
+    """A rate that comes and goes every 8 epochs, and both losses with it."""
+    at = np.arange(looks)
+    wave = size * np.sin(np.pi * (at % 8) / 8) ** 2 * (at >= 8)
+    return curves(list(0.3 + 0.7 * np.exp(-at / 5)), list(0.4 + 0.6 * np.exp(-at / 5) + wave))
+
+
+@pytest.mark.parametrize("looks", [26, 27, 28, 33, 34, 35])
+def test_a_fall_from_the_top_of_a_cycle_is_no_learning(looks: int) -> None:
+    assert judge_curves(cycling(looks)).label in ("healthy", "inconclusive")
+
+
+@pytest.mark.parametrize("looks", [29, 30, 37])
+def test_a_rise_that_the_curve_came_back_from_before_is_none(looks: int) -> None:
+    """The log ends in the middle of a cycle, about as high as it was in the cycles before."""
+    verdict = judge_curves(cycling(looks))
+    assert verdict.label == "inconclusive"
+    assert "it has come back from a rise" in verdict.because
+    assert any("end of a cycle" in remedy.do for remedy in verdict.remedies)
+
+
+def test_a_rise_of_twice_what_the_curve_came_back_from_is_one() -> None:
+    log = cycling(40)
+    assert log.valid is not None
+    risen = log.valid.values + np.maximum(0, np.arange(40) - 30) * 0.05
+    assert judge_curves(replace(log, valid=replace(log.valid, values=risen))).label in POSITIVE
+
+
+@pytest.mark.parametrize("factor", [1.3, 2.0, 3.0])
+def test_one_step_up_and_down_from_there_is_another_scale_and_not_overfitting(factor) -> None:
+    at = np.arange(20)
+    scale = np.where(at < 11, 1.0, factor)
+    train, valid = 0.2 + 0.8 * np.exp(-at / 6), 0.35 + 0.65 * np.exp(-at / 6)
+    assert judge_curves(curves(list(train * scale), list(valid * scale))).label not in POSITIVE
+    # The same with a real rise after the step is one.
+    after = valid * scale + np.where(at > 13, 0.08 * factor * (at - 13), 0)
+    assert judge_curves(curves(list(train * scale), list(after))).label in POSITIVE
+
+
+@pytest.mark.parametrize("factor", [1.3, 2.0])
+def test_a_flat_log_whose_losses_both_change_their_scale_at_once_is_no_divergence(factor) -> None:
+    at = np.arange(24)
+    scale = np.where(at < 14, 1.0, factor)
+    train, valid = 0.2 + 0.8 * np.exp(-at / 2), 0.35 + 0.65 * np.exp(-at / 2)
+    verdict = judge_curves(curves(list(train * scale), list(valid * scale)))
+    assert verdict.label == "healthy"
+    assert f"step by a factor of {factor:.2f} at epoch 15" in verdict.because
+    taken = next(e for e in verdict.evidence if e.name == "losses_rescaled_by")
+    assert (taken.value, taken.at_step) == (pytest.approx(factor, rel=1e-3), 15)
+    # A model that collapses goes up to one level on both sets: other factors.
+    fell = np.where(at < 14, 1.0, 0.0)
+    gone = [list(side * fell + 0.69 * (1 - fell)) for side in (train, valid)]
+    assert judge_curves(curves(*gone)).label == "diverging"
+    # Without a gap before, the factors are alike: but it is back where it began.
+    close = [np.where(at < 14, level + 0.4 * np.exp(-at / 2), 0.69) for level in (0.30, 0.32)]
+    assert judge_curves(curves(*map(list, close))).label == "diverging"
+
+
+def test_what_follows_a_step_of_validation_alone_is_not_underfit() -> None:
+    """Nobody sees what had been learned before it."""
+    valid = [1.0, 0.8, 0.7, 0.65, 0.62, 0.6, 0.95, 0.93, 0.91, 0.89, 0.87, 0.85, 0.83, 0.81]
+    train = list(np.linspace(1.0, 0.7, 14))
+    verdict = judge_curves(curves(train, valid))
+    assert verdict.label == "learning"
+
+
+def test_both_losses_rising_a_little_are_neither_overfitting_nor_a_divergence() -> None:
+    rise = np.linspace(0.004, 0.045, 12)
+    valid = [1.0, 0.7, 0.55, 0.5, *[0.5 + r for r in rise]]
+    train = [1.0, 0.66, 0.5, 0.45, *[0.45 + 0.58 * r for r in rise]]
+    both = judge_curves(curves(train, valid))
+    assert both.label == "inconclusive"
+    assert "too" in both.because
+    assert judge_curves(curves([*train[:4], *[0.45 - r for r in rise]], valid)).label == "overfit"
+
+
+def test_a_metric_that_lost_less_than_a_point_or_than_five_rows_has_not_risen() -> None:
+    high = [0.8, 0.9, 0.95, 0.97, 0.985, 0.985, 0.981, 0.98, 0.98, 0.98]
+    log = Curves("csv", "epoch", valid=series("val_accuracy", high, True))
+    assert judge_curves(log).label != "overfit"
+    fallen = [v - 0.005 * max(0, i - 5) ** 1.2 for i, v in enumerate(high)]
+    low = replace(log, valid=series("val_accuracy", fallen, True))
+    assert judge_curves(low).label == "overfit"
+    assert judge_curves(replace(low, valid_rows=60)).label != "overfit"
+
+
+def test_a_step_near_the_end_of_the_log_is_said_and_not_judged() -> None:
+    valid = [1.0, 0.8, 0.7, 0.62, 0.57, 0.53, 0.5, 0.98, 0.94, 0.91]
+    verdict = judge_curves(curves(FALL, valid))
+    assert verdict.label == "inconclusive"
+    assert "in one step at epoch 8" in verdict.because
+
+
+def test_an_early_lowest_of_one_evaluation_is_not_smoothed_away() -> None:
+    valid = [0.9, 0.5, 0.7, 0.72, 0.73, 0.735, 0.74, 0.74]
+    verdict = judge_curves(curves([1.0, 0.4, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01], valid))
+    assert (verdict.label, verdict.since_step) == ("overfit", 3)
+    rise = next(e for e in verdict.evidence if e.name == "valid_rise_since_lowest")
+    assert rise.value == pytest.approx(0.24, abs=0.02)
+
+
+def test_remedies_for_a_transformers_log_are_arguments_that_its_trainer_takes(tmp_path) -> None:
+    from transformers import TrainingArguments
+
+    seen = set()
+    for label, train, valid in TABLE:
+        log = replace(curves(train, valid), source="hf_trainer_state", planned=400.0)
+        for remedy in judge_curves(log).remedies:
+            call = f"dict({', '.join(arguments(remedy, log))})"
+            given = {"eval_strategy": "epoch", "save_strategy": "epoch", **eval(call)}
+            given["save_strategy"] = given["eval_strategy"]
+            TrainingArguments(str(tmp_path), use_cpu=True, **given)
+            seen |= set(given)
+            assert ("TrainingArguments(" in remedy.do) == bool(arguments(remedy, log))
+        plain = judge_curves(curves(train, valid))
+        assert not any("TrainingArguments" in r.do for r in plain.remedies), label
+    assert {"num_train_epochs", "learning_rate", "weight_decay", "eval_steps"} <= seen
 
 
 def test_validation_far_better_by_loss_and_metric_is_leaking_by_loss_alone_it_is_not() -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from holdfast.core.records import Verdict
 
 JOINT = "\x1f"
+# What stopping at the best would have saved is no advice where a run should have gone on, or where
+# nothing is known.
+GOES_ON = ("learning", "underfit", "inconclusive")
 
 
 def command(
@@ -61,7 +64,8 @@ def document(curves: Curves, verdict: Verdict) -> dict[str, Any]:
         "schema": 1, "source": curves.source, "verdict": to_json(verdict),
         "best_step": position(curves.best),
         "series": {side: s.name if s is not None else None for side, s in series.items()},
-        "points": curves.points, "axis": curves.axis, "saved": saved(curves),
+        "points": curves.points, "axis": curves.axis, "valid_rows": curves.valid_rows,
+        "saved": None if verdict.label in GOES_ON else saved(curves),
     }  # fmt: skip
 
 
@@ -84,8 +88,9 @@ def show(curves: Curves, verdict: Verdict, columns: int, colour: bool) -> str:
     """The verdict for a person, ``columns`` wide."""
     from holdfast.cli.chart import chart
 
-    parts = [_head(curves, verdict, columns), chart(curves, columns, colour),
-             "\n".join(_evidence(verdict)), "\n".join(_remedies(verdict, columns))]  # fmt: skip
+    evidence, remedies = _evidence(verdict), _remedies(curves, verdict, columns)
+    parts = [_head(curves, verdict, columns), chart(curves, columns, colour)]
+    parts += ["\n".join(evidence), "\n".join(remedies)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -104,7 +109,8 @@ def _facts(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
         value = float(known.values[list(known.at).index(curves.best)])
         where = f"{curves.axis} {position(curves.best):g}"
         yield f"  Best evaluation  {where}: {curves.valid.name} {value:.4g}"
-        yield f"  Stopping there   {_saving(curves)}"
+        if verdict.label not in GOES_ON:
+            yield f"  Stopping there   {_saving(curves)}"
     if verdict.cause:
         yield from _wrap(f"  Likely cause     {verdict.cause}", columns, " " * 19, first="")
 
@@ -128,12 +134,17 @@ def _evidence(verdict: Verdict) -> Iterator[str]:
         yield f"    {item.name.replace('_', ' '):39} {value}{span}"
 
 
-def _remedies(verdict: Verdict, columns: int) -> Iterator[str]:
+def _remedies(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
+    """Settings of ``holdfast train``; a log of the Transformers trainer has its arguments in the
+    words of the remedy."""
+    from holdfast.core.curves import TRANSFORMERS
+
     if verdict.remedies:
         yield "  What to try"
     for number, remedy in enumerate(verdict.remedies, 1):
         # An option and its value stay on one line.
-        options = "".join(f" --set{JOINT}{setting}" for setting in remedy.set)
+        ours = () if curves.source == TRANSFORMERS else remedy.set
+        options = "".join(f" --set{JOINT}{setting}" for setting in ours)
         lines = _wrap(f"    {number}. {remedy.do}{options}", columns, " " * 7, first="")
         yield from (line.replace(JOINT, " ") for line in lines)
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from holdfast.core.records import Decision, Floats
 
+TRANSFORMERS = "hf_trainer_state"  # the source of a log of the Hugging Face Trainer
+
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -42,7 +44,8 @@ class Curves:
     ``comparable`` says that ``train`` and ``valid`` have the same name but for the set, so that
     their levels may be compared; ``clean`` that the training loss was measured in evaluation mode
     on fixed rows, as Holdfast does. ``planned`` is the position at which the run was to end,
-    ``epochs`` the epoch at each position, ``seconds`` the time that the logged part took.
+    ``epochs`` the epoch at each position, ``seconds`` the time that the logged part took,
+    ``valid_rows`` how many rows stand behind a validation value, where the log tells it.
     ``decisions`` tell how the series were chosen; ``kept`` is the position of the state that a run
     itself kept, where that is known.
     """
@@ -58,6 +61,7 @@ class Curves:
     planned: float | None = None
     epochs: Series | None = None
     seconds: float | None = None
+    valid_rows: int | None = None
     decisions: tuple[Decision, ...] = ()
     kept: float | None = None
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from holdfast.core.curves import Curves, Series, position
-from holdfast.core.records import Evidence
+from holdfast.core.curves import Curves, Series
+from holdfast.monitor.curve_scale import Rescaled, one_scale
 from holdfast.monitor.curve_shape import Shape, shape_of
 
 QUARTER = 0.25
@@ -17,13 +16,15 @@ QUARTER = 0.25
 @dataclass(frozen=True, slots=True)
 class CurveFacts:
     """The shapes of a log's curves. ``valid`` is there with at least two finite evaluations,
-    ``train`` likewise; ``metric`` and ``train_metric`` are the same metric on both sets."""
+    ``train`` likewise; ``metric`` and ``train_metric`` are the same metric on both sets.
+    ``rescaled`` is what was taken out where both losses change their scale."""
 
     curves: Curves
     valid: Shape | None
     train: Shape | None
     metric: Shape | None
     train_metric: Shape | None
+    rescaled: Rescaled | None = None
 
     @property
     def evaluations(self) -> int:
@@ -50,7 +51,8 @@ class CurveFacts:
 
     @property
     def metric_gap(self) -> float | None:
-        """How much better the metric is on the training rows at the end, in its own unit."""
+        """How much better the metric is on the training rows at the end, in its own unit; see
+        ``curve_gap`` for its interval, and for logs without a training metric."""
         if self.metric is None or self.train_metric is None:
             return None
         return self.metric.end - self.train_metric.end
@@ -63,22 +65,53 @@ class CurveFacts:
         return self.train.end / self.valid.end if self.valid.end > 0 else None
 
     @property
+    def best(self) -> float:
+        """Where validation was best; 0 without one."""
+        return 0.0 if self.valid is None else float(self.valid.at[self.valid.best])
+
+    @property
+    def without_losses(self) -> bool:
+        """Whether validation is known by a metric alone."""
+        return self.curves.valid is None or self.valid_is_metric
+
+    @property
     def valid_is_metric(self) -> bool:
         return self.curves.valid is not None and self.curves.valid.rises
 
     @property
     def unit(self) -> float:
-        """One hundredth of the metric's range: 0.01, or 1 where it is in per cent."""
-        return 0.01 if self.metric is None or self.metric.cost.max() <= 1 else 1.0
+        """One point of the metric: a hundredth where it is a share, else 1."""
+        return 0.01 if self.metric_is_share else 1.0
+
+    @property
+    def metric_is_share(self) -> bool:
+        """Whether the validation metric lies in [0, 1], as it is or in per cent."""
+        series = self.curves.valid_metric
+        return series is not None and len(series.finite) > 0 and _is_share(as_share(series))
 
 
 def curve_facts(curves: Curves) -> CurveFacts:
     """The facts of a log, whatever it holds."""
-    shapes = [
-        None if series is None else shape_of(series)
-        for series in (curves.valid, curves.train, curves.valid_metric, curves.train_metric)
-    ]
-    return CurveFacts(curves, *shapes)
+    curves, rescaled = one_scale(curves)
+    valid, train = (None if s is None else shape_of(s) for s in (curves.valid, curves.train))
+    metric, train_metric = (
+        None if s is None else shape_of(as_share(s), shifts=False)
+        for s in (curves.valid_metric, curves.train_metric)
+    )
+    return CurveFacts(curves, valid, train, metric, train_metric, rescaled)
+
+
+def as_share(series: Series) -> Series:
+    """A metric in per cent as a share of 1, so that both sets have one scale; others as they
+    are."""
+    known = series.finite.values
+    percent = len(known) > 0 and known.min() >= 0 and 1 < known.max() <= 100
+    return replace(series, values=series.values / 100) if percent else series
+
+
+def _is_share(series: Series) -> bool:
+    known = series.finite.values
+    return bool(known.min() >= 0 and known.max() <= 1)
 
 
 def first_broken(curves: Curves) -> tuple[Series, float] | None:
@@ -98,42 +131,3 @@ def _breaks_at(series: Series) -> float | None:
         return None
     good = np.flatnonzero(finite)
     return float(series.at[good[-1] + 1 if len(good) else 0])
-
-
-def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
-    """Every number that the rules read, whichever of them decided."""
-    curves, valid, train = facts.curves, facts.valid, facts.train
-    last = position(curves.last)
-    listed = [Evidence("finite_evaluations", float(facts.evaluations))]
-    if valid is not None:
-        low, wide = position(float(valid.at[valid.low])), 2 * valid.noise
-        listed += [
-            _item("valid_lowest", valid.floor, low),
-            _item("valid_end", valid.end, last, wide),
-            _item("valid_rise_since_lowest", valid.rise, last, wide),
-            _item("valid_rise_as_share_of_lowest", valid.rise_share, last),
-            _item("valid_rise_as_share_of_what_was_learned", valid.given_back, last),
-            _item("valid_rise_that_noise_may_show", valid.doubt, None),
-            _item("valid_fall_over_last_quarter", valid.fall_over(QUARTER), last, wide),
-        ]
-    if train is not None:
-        listed += [_item("train_start", train.start, position(float(train.at[0])))]
-        listed += [_item("train_end", train.end, last, 2 * train.noise)]
-    told = {
-        "train_change_since_valid_lowest": facts.train_change,
-        "train_as_share_of_valid": facts.level_ratio,
-        "valid_metric_gain_since_valid_lowest": facts.metric_change,
-        "metric_gap_train_less_valid": facts.metric_gap,
-    }
-    listed += [_item(name, value, last) for name, value in told.items() if value is not None]
-    # 1 where both losses come from the same code in evaluation mode, 0 for a running mean.
-    if train is not None:
-        listed.append(Evidence("train_measured_in_evaluation_mode", float(curves.clean)))
-    return tuple(listed)
-
-
-def _item(name: str, value: float, at: float | None, wide: float | None = None) -> Evidence:
-    known = value if math.isfinite(value) else None
-    if known is None or wide is None:
-        return Evidence(name, known, at_step=at)
-    return Evidence(name, known, known - wide, known + wide, at)

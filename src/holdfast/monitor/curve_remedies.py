@@ -20,6 +20,54 @@ def for_rise(curves: Curves) -> tuple[Remedy, ...]:
     )
 
 
+def for_gap(curves: Curves) -> tuple[Remedy, ...]:
+    """Against training rows known by heart: nothing that fits them further."""
+    regular = ("train.weight_decay=0.1", "train.label_smoothing=0.1")
+    known = Remedy("give it more training rows: those it has are known already")
+    tried = (
+        known,
+        Remedy("regularise more", regular),
+        Remedy("move the lower layers less", ("train.layer_decay=0.9",)),
+    )
+    if curves.best is None or curves.best == curves.last:
+        return tried
+    return (*tried, Remedy("stop at the best evaluation and keep that state", _until_best(curves)))
+
+
+def for_fitted() -> tuple[Remedy, ...]:
+    """Validation still falls, and the training rows are at their floor: little is left to learn
+    from them, whatever the rate or the length of the run."""
+    return (
+        Remedy("go on only while validation falls: the training rows are fitted already"),
+        Remedy("give it more training rows"),
+    )
+
+
+def for_unknown_gap() -> tuple[Remedy, ...]:
+    """Where a rise of the loss may be confidence alone, or more."""
+    return (
+        Remedy("log the metric on the training rows too: the gap tells which it is"),
+        *for_noise()[:1],
+        Remedy("until then keep the state of the best evaluation"),
+    )
+
+
+def for_restarts() -> tuple[Remedy, ...]:
+    """Where a rise may be a part of the schedule."""
+    return (
+        Remedy("judge at the end of a cycle, where the rate is lowest"),
+        Remedy("or train without restarts", ("train.schedule=cosine",)),
+    )
+
+
+def for_shift() -> tuple[Remedy, ...]:
+    """Where the scale of the loss changed in the middle."""
+    return (
+        Remedy("diagnose the parts before and after the jump as two logs"),
+        *for_few_points(),
+    )
+
+
 def for_confidence(curves: Curves) -> tuple[Remedy, ...]:
     """Against confidence that outgrows knowledge."""
     return (

@@ -1,8 +1,10 @@
 """The shape of one scalar curve: where it was lowest, how far it has risen since, how noisy it is.
 
 A curve is smoothed by a running median over 5 % of its points, at least three (one where there are
-fewer than six points), cut short at the ends. Its *rise* is the median of the last such window
-above the lowest smoothed value, provided that this lies before the last window.
+fewer than six points), cut short at the ends. Its *floor* is the lowest smoothed value; or the
+lowest single point, raised by what choosing the lowest costs, where even that lies below (so a
+minimum of one evaluation, as steep early courses have it, is not smoothed away). Its *rise* is the
+median of the last window above the floor, provided that this lies before the last window.
 
 Noise is read from second differences, which a straight slope leaves at zero: for independent noise
 of standard deviation σ they have √6 σ, estimated by their median absolute value (1.4826 MAD). The
@@ -11,12 +13,18 @@ median of w points has about σ √(π / 2w). The lowest of k windows lies by ch
 so a rise is beyond doubt above that and two more; or where at least four points after the best rise
 one after the other, which exchangeable points do once in 24. The points of one run are no
 independent sample, so this is a yardstick and no test; a test needs the losses of single rows.
+
+Two kinds of rise are none. A schedule that restarts lifts the loss again and again, and the loss
+comes back: a rise must be 1.5 times the largest one that the curve has *recovered* from since half
+of what it learned. And a rise that is one step and falls from there on is a *level shift* (a
+restart of the rate, another scale of this loss alone; ``curve_scale`` has that of both): only what
+follows it is judged.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,6 +36,10 @@ SMOOTHED_FROM = 6
 TAIL = 8
 ENOUGH = 2.0
 STEADY = 4
+RECOVERED = 1.5  # times the largest rise that the curve came back from: below, it may come back too
+BACK = 0.1  # of a rise is left when the curve has come back from it
+STEP = 4.0  # deviations of a step that is noise alone, and
+STEP_SHARE = 0.6  # of the rise: in one step
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +48,9 @@ class Shape:
 
     ``smooth`` are running medians over ``window`` points, ``noise`` the standard deviation of one
     of them, ``low`` the position in these arrays of the lowest, ``best`` that of the lowest single
-    point around it. ``start`` is the highest of the first three points.
+    point around it, ``floor`` the lowest cost. ``start`` is the highest of the first three points,
+    ``recovered`` the largest rise that the curve came back from since half of what it learned.
+    ``shifted_at`` is where a level shift was cut off: the arrays begin with it.
     """
 
     at: Floats
@@ -47,11 +61,9 @@ class Shape:
     low: int
     best: int
     start: float
-
-    @property
-    def floor(self) -> float:
-        """The lowest smoothed cost."""
-        return float(self.smooth[self.low])
+    floor: float
+    recovered: float
+    shifted_at: float | None = None
 
     @property
     def end(self) -> float:
@@ -83,12 +95,17 @@ class Shape:
         return self.noise * (math.sqrt(2 * math.log(windows)) + ENOUGH)
 
     @property
+    def comes_back(self) -> bool:
+        """Whether the curve has come back from a rise of about this size before."""
+        return self.rise <= RECOVERED * self.recovered
+
+    @property
     def beyond_doubt(self) -> bool:
-        """Whether the rise is more than noise: by its size, or because every point since the best
-        is worse than the one before."""
+        """Whether the rise is more than noise, and than the curve has come back from: by its size,
+        or because every point since the best is worse than the one before."""
         after = self.cost[self.best + 1 :]
         steady = len(after) >= STEADY and bool(np.all(np.diff(after) > 0))
-        return self.rise > self.doubt or (self.rise > 0 and steady)
+        return not self.comes_back and (self.rise > self.doubt or (self.rise > 0 and steady))
 
     @property
     def falls_throughout(self) -> bool:
@@ -104,6 +121,15 @@ class Shape:
         """The smoothed cost at a position, on a straight line between points."""
         return float(np.interp(place, self.at, self.smooth))
 
+    def near(self, place: float) -> float:
+        """The single point last logged at a position or before it, the first where none was."""
+        return float(self.cost[max(0, int(np.searchsorted(self.at, place, side="right")) - 1)])
+
+    @property
+    def wobble(self) -> float:
+        """The standard deviation of a single point."""
+        return self.noise / min(1.0, math.sqrt(math.pi / (2 * self.window)))
+
     def fall_over(self, share: float) -> float:
         """How far the curve fell over ``share`` of its points, up to its last window."""
         last = len(self.cost) - 1
@@ -111,20 +137,86 @@ class Shape:
         return float(self.smooth[max(0, before)] - self.end)
 
 
-def shape_of(series: Series) -> Shape | None:
-    """The shape of the finite points of a series; ``None`` with fewer than two."""
+def shape_of(series: Series, shifts: bool = True) -> Shape | None:
+    """The shape of the finite points of a series; ``None`` with fewer than two. Of a curve with a
+    level shift, that of the points from the shift on, where there are at least two (``shifts``:
+    false for a metric, whose scale no resume changes)."""
     known = series.finite
     if len(known) < 2:
         return None
     cost = costs(known)
+    cut = level_shift(cost) if shifts else None
+    if cut is None or len(cost) - cut < 2:
+        return _shape(known.at, cost)
+    return replace(_shape(known.at[cut:], cost[cut:]), shifted_at=float(known.at[cut]))
+
+
+def _shape(at: Floats, cost: Floats) -> Shape:
     window = window_for(len(cost))
     smooth = running_median(cost, window)
     low = int(np.argmin(smooth))
     around = slice(max(0, low - window // 2), low + window // 2 + 1)
     best = around.start + int(np.argmin(cost[around]))
-    tail = cost[min(low, max(0, len(cost) - TAIL)) :]
-    noise = _sigma(tail) * min(1.0, math.sqrt(math.pi / (2 * window)))
-    return Shape(known.at, cost, smooth, window, noise, low, best, float(cost[:3].max()))
+    single = int(np.argmin(cost))
+    chance = math.sqrt(2 * math.log(max(1, len(cost))))
+    raised = float(cost[single]) + chance * noise_of(_tail(cost, single))
+    floor = float(smooth[low])
+    if raised < floor:
+        low = best = single
+        floor = raised
+    noise = noise_of(_tail(cost, low)) * min(1.0, math.sqrt(math.pi / (2 * window)))
+    start = float(cost[:3].max())
+    recovered = largest_recovered(smooth, (start + floor) / 2)
+    return Shape(at, cost, smooth, window, noise, low, best, start, floor, recovered)
+
+
+def _tail(cost: Floats, low: int) -> Floats:
+    """The points that noise is read from: since the lowest, and eight at least."""
+    return cost[min(low, max(0, len(cost) - TAIL)) :]
+
+
+def largest_recovered(smooth: Floats, half: float) -> float:
+    """The largest rise above the lowest so far from which the curve came back, to within a tenth of
+    it, counted from the first point at or below ``half``; 0 where there is none."""
+    learned = np.flatnonzero(smooth <= half)
+    largest = 0.0
+    lowest = peak = float(smooth[learned[0]]) if len(learned) else math.inf
+    for value in smooth[learned[0] :] if len(learned) else ():
+        peak = max(peak, float(value))
+        if value <= lowest + BACK * (peak - lowest):
+            largest = max(largest, peak - lowest)
+            lowest = peak = min(lowest, float(value))
+    return largest
+
+
+def level_shift(cost: Floats) -> int | None:
+    """The first point after a rise that is one step and then falls; ``None`` without one.
+
+    One of the three largest steps of the curve is such, if it is more than four deviations of a
+    step that is noise alone, and at least three fifths of the whole way up from the lowest point
+    before; if the next point keeps half of it (else it is a spike); and if from there on the curve
+    falls, by a tenth of the step and more than such a deviation, without coming down to the lowest
+    point before (else it came back, and nothing needs to be cut off).
+    """
+    steps = np.diff(cost)
+    if len(steps) < STEADY - 1:
+        return None
+    usual = math.sqrt(2) * noise_of(cost)
+    for at in np.argsort(-steps)[:3]:
+        if steps[at] > STEP * usual and _shifts(cost, int(at) + 1, float(steps[at]), usual):
+            return int(at) + 1
+    return None
+
+
+def _shifts(cost: Floats, at: int, step: float, usual: float) -> bool:
+    before, after = float(cost[:at].min()), cost[at:]
+    if len(after) < 2 or step < STEP_SHARE * (float(after[0]) - before):
+        return False
+    few = window_for(len(after))
+    fall = float(np.median(after[:few]) - np.median(after[-few:]))
+    stays = float(after[1]) >= float(cost[at - 1]) + step / 2
+    falls = fall > max(usual, BACK * step) and float(after.max()) <= float(after[0]) + usual
+    return stays and falls and float(after.min()) > before
 
 
 def costs(series: Series) -> Floats:
@@ -162,7 +254,7 @@ def running_median(values: Floats, window: int) -> Floats:
     return np.concatenate([first, middle, ends])
 
 
-def _sigma(values: Floats) -> float:
+def noise_of(values: Floats) -> float:
     """The standard deviation of single points: the smaller of what second differences and a
     straight line through all points leave, as a bend widens the one and jumps from side to side
     the other. 0 with fewer than three points."""

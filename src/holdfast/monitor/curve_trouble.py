@@ -5,7 +5,16 @@ from __future__ import annotations
 from holdfast.core.records import Verdict
 from holdfast.monitor import curve_remedies as remedies
 from holdfast.monitor.curve_facts import CurveFacts, first_broken
-from holdfast.monitor.curve_words import FEWEST, SETTLED, many, place, sureness, train_name, verdict
+from holdfast.monitor.curve_words import (
+    FEWEST,
+    SETTLED,
+    many,
+    place,
+    sureness,
+    train_name,
+    valid_name,
+    verdict,
+)
 
 
 def broken(facts: CurveFacts) -> Verdict | None:
@@ -40,11 +49,19 @@ def exploded(facts: CurveFacts) -> Verdict | None:
     )  # fmt: skip
 
 
+def no_validation(facts: CurveFacts) -> Verdict | None:
+    """No validation series: nothing to judge by."""
+    if facts.curves.valid is not None:
+        return None
+    because = "the log has no validation series, so nothing can be said about unseen data"
+    return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_no_validation())
+
+
 def too_little(facts: CurveFacts) -> Verdict | None:
-    """No validation series, or too few evaluations to judge."""
-    if facts.curves.valid is None:
-        because = "the log has no validation series, so nothing can be said about unseen data"
-        return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_no_validation())
+    """Too few evaluations to judge a course, in all or since a level shift."""
+    assert facts.curves.valid is not None  # `no_validation` came before
+    if facts.valid is not None and facts.valid.shifted_at is not None:
+        return _too_little_since(facts)
     if facts.valid is None or facts.evaluations < FEWEST:
         because = (
             f"{many(facts.evaluations)} with a finite {facts.curves.valid.name} are too few; "
@@ -54,11 +71,27 @@ def too_little(facts: CurveFacts) -> Verdict | None:
     return None
 
 
+def _too_little_since(facts: CurveFacts) -> Verdict | None:
+    """A level shift with too few evaluations since."""
+    assert facts.valid is not None
+    assert facts.valid.shifted_at is not None
+    if len(facts.valid.cost) >= FEWEST:
+        return None
+    because = (
+        f"{valid_name(facts)} rose in one step at {place(facts, facts.valid.shifted_at)} and falls "
+        "since, as after a resume with another scale of the loss or a restart of the rate; "
+        f"{many(len(facts.valid.cost))} since then are too few, {FEWEST} is the least"
+    )
+    return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_shift())
+
+
 def leaking(facts: CurveFacts) -> Verdict | None:
     """Better on validation by both measures: the level alone also differs with dropout, and where
     a trainer adds up the losses of accumulated batches."""
     ratio, gap = facts.level_ratio, facts.metric_gap
-    if ratio is None or gap is None or not (ratio > 2 and gap < -5 * facts.unit):
+    if facts.evaluations < FEWEST or ratio is None or gap is None:
+        return None
+    if not (ratio > 2 and gap < -5 * facts.unit):
         return None
     assert facts.metric is not None
     assert facts.train_metric is not None

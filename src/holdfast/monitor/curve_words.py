@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from holdfast.core.curves import position
 from holdfast.core.records import Label, Remedy, Verdict
-from holdfast.monitor.curve_facts import CurveFacts, evidence_of
+from holdfast.monitor.curve_arguments import in_their_words
+from holdfast.monitor.curve_evidence import evidence_of
+from holdfast.monitor.curve_facts import CurveFacts
+from holdfast.monitor.curve_gap import Gap, gap_at_best, gap_at_end
 from holdfast.monitor.curve_shape import ENOUGH, Shape
 
 MARGIN = 0.05
 GIVEN_BACK = 0.125
 FEWEST = 4
 SETTLED = 6
-METRIC_GAP = 10
 RUNNING = "the running training loss (measured with dropout on a moving model)"
 
 
@@ -71,6 +74,39 @@ def needed(facts: CurveFacts, times: float) -> str:
     return f"about {math.ceil(wanted)} evaluations of this noise would tell"
 
 
+def gap_words(facts: CurveFacts, gap: Gap) -> str:
+    """The gap of the last look in a sentence, and that of the best state."""
+    series = facts.curves.valid_metric
+    name = series.name if series is not None else "the metric"
+    if gap.value is None:
+        last = f"{name} is {gap.valid:.1%} at the last evaluation"
+        if gap.least <= gap.valid:
+            return f"{last}, and the log has no such metric of the training rows"
+        return f"{last}, and by their loss at least {gap.least:.1%} of the training rows are right"
+    points = f"{100 * gap.value:.0f} points"
+    best = gap_at_best(facts)
+    if best is not None and best.value is not None and facts.best != facts.curves.last:
+        points += f", {100 * best.value:.0f} at the best one, {place(facts, facts.best)}"
+    return (
+        f"at the last evaluation {name} is {gap.train:.1%} on the training rows and "
+        f"{gap.valid:.1%} on validation (a gap of {points})"
+    )
+
+
+def rescaled_words(facts: CurveFacts) -> str:
+    """What was taken out of the losses, after a sentence."""
+    if facts.rescaled is None:
+        return ""
+    where, factor = place(facts, facts.rescaled.at), facts.rescaled.factor
+    return f" (both losses step by a factor of {factor:.2f} at {where}, which is taken out)"
+
+
+def gap_named(facts: CurveFacts) -> str:
+    """A wide gap after a label that is given beside it; else nothing."""
+    gap = gap_at_end(facts)
+    return f"; {gap_words(facts, gap)}" if gap is not None and gap.wide else ""
+
+
 def shape(facts: CurveFacts) -> Shape:
     """The shape of the validation series, which every later rule has."""
     assert facts.valid is not None  # `_too_little` came before
@@ -80,9 +116,11 @@ def shape(facts: CurveFacts) -> Shape:
 def verdict(
     facts: CurveFacts, label: Label, because: str, confidence: float, *,
     since: float | None = None, cause: str | None = None, remedies: tuple[Remedy, ...] = (),
+    harm: Literal["answers", "certainty", "both"] | None = None,
 ) -> Verdict:  # fmt: skip
     """A verdict with the whole evidence behind it."""
+    because += rescaled_words(facts)
     return Verdict(
         label, f"By the curves alone: {because}.", confidence, position(since), cause,
-        evidence_of(facts), remedies,
+        evidence_of(facts), in_their_words(remedies, facts.curves), harm,
     )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from holdfast._version import __version__
-from holdfast.core.curves import Curves, position
+from holdfast.core.curves import TRANSFORMERS, Curves, position
 from holdfast.core.curves import Series as Logged
 from holdfast.report.charts.curves import Curves as Chart
 from holdfast.report.charts.curves import Series, curves
@@ -94,7 +94,7 @@ def _top(log: Curves, document: Mapping[str, Any], name: str) -> Headline:
         sentence=SENTENCES.get(verdict["label"], sentence), because=verdict["because"],
         facts=_facts(log, document), cause=verdict["cause"] or "",
         evidence=tuple(_evidence(e) for e in verdict["evidence"]),
-        remedies=tuple(_remedy(r) for r in verdict["remedies"]),
+        remedies=tuple(_remedy(r, log.source) for r in verdict["remedies"]),
     )  # fmt: skip
 
 
@@ -122,9 +122,11 @@ def _evidence(raw: Mapping[str, Any]) -> EvidenceLine:
     )  # fmt: skip
 
 
-def _remedy(raw: Mapping[str, Any]) -> RemedyLine:
+def _remedy(raw: Mapping[str, Any], source: str) -> RemedyLine:
+    """A log of the Transformers trainer has its arguments in the words of the remedy."""
     words = raw["do"][:1].upper() + raw["do"][1:] + "."
-    return RemedyLine(words, " ".join(f"--set {setting}" for setting in raw["set"]))
+    ours = () if source == TRANSFORMERS else raw["set"]
+    return RemedyLine(words, " ".join(f"--set {setting}" for setting in ours))
 
 
 def _places(log: Curves) -> tuple[np.ndarray[Any, Any], str]:

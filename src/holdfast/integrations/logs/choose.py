@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Literal
 
 from holdfast.core.curves import Curves, Series
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision
-from holdfast.integrations.logs.names import Meaning, meaning
+from holdfast.integrations.logs.names import LOSSES, Meaning, meaning
+from holdfast.integrations.logs.rows import valid_rows
 from holdfast.integrations.logs.table import Log, not_a_log
 
 SETTINGS = ("train", "valid")
+# Names without their set; ``mean_squared_error`` is none of them.
+ERRORS = ("error", "err", "merror", "error rate", "err rate")
 
 
 def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
@@ -25,29 +29,47 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
     for key in settings:
         if key not in SETTINGS:
             raise RecipeError("--set", "is not a series", key, nearest(key, list(SETTINGS)))
-    known = [m for name in log.columns if (m := _sided(log, name)) is not None]
+    known = _sided(log)
     train = _asked(log, settings, "train", what) or _best(known, "train", rises=False)
     valid = _asked(log, settings, "valid", what) or _valid(known)
     if train is None and valid is None:
         names = ", ".join(log.columns)
         raise not_a_log(what, "has no column that is named like a loss or a metric", names)
     metrics = _metrics(known)
+    rows = valid_rows(log, _take(log, valid), _share_right(log, metrics[1]))
+    told = [*_told(known, train, valid, settings), *_told_metrics(*metrics)]
     return Curves(
         source=log.source, axis=log.axis, train=_take(log, train), valid=_take(log, valid),
-        train_metric=_take(log, metrics[0]), valid_metric=_take(log, metrics[1]),
+        train_metric=_share_right(log, metrics[0]), valid_metric=_share_right(log, metrics[1]),
         comparable=train is not None and valid is not None and train.base == valid.base,
         clean=log.clean, planned=log.planned, epochs=log.epochs, seconds=log.seconds,
-        decisions=(*log.decisions, *_told(known, train, valid, settings)),
+        valid_rows=None if rows is None else rows[0],
+        decisions=(*log.decisions, *told, *([] if rows is None else [rows[1]])),
     )  # fmt: skip
 
 
-def _sided(log: Log, name: str) -> Meaning | None:
-    found = meaning(name)
-    if found is None or not len(log.columns[name]):
-        return None
-    if found.side is not None:
-        return found
-    return replace(found, side=log.unsided)
+def _sided(log: Log) -> list[Meaning]:
+    """What every column means; a name without a set gets one."""
+    filled = [name for name, series in log.columns.items() if len(series)]
+    found = [m for name in filled if (m := meaning(name)) is not None]
+    return [m if m.side is not None else replace(m, side=_side(m, found, log)) for m in found]
+
+
+def _side(bare: Meaning, found: Iterable[Meaning], log: Log) -> Literal["train", "valid"]:
+    """The set of a name that says none.
+
+    Beside the same name with one set it is of the other (``accuracy`` beside ``val_accuracy``);
+    and a metric beside losses that both name their set is of validation, as scripts that write
+    ``train_loss, val_loss, accuracy`` mean it. Else as its program has it.
+    """
+    found = list(found)
+    twins = {m.side for m in found if m.side is not None and m.base == bare.base}
+    if twins == {"valid"}:
+        return "train"
+    if not bare.rises:
+        return log.unsided
+    losses = {m.side for m in found if not m.rises and m.rank < len(LOSSES) - 1}
+    return "valid" if twins == {"train"} or losses == {"train", "valid"} else log.unsided
 
 
 def _asked(log: Log, settings: Mapping[str, str], side: str, what: str) -> Meaning | None:
@@ -81,13 +103,38 @@ def _valid(known: Iterable[Meaning]) -> Meaning | None:
 
 
 def _metrics(known: Iterable[Meaning]) -> tuple[Meaning | None, Meaning | None]:
-    """The metric of the validation rows, and the same one of the training rows."""
+    """The metric of the validation rows, and the same one of the training rows; a rate of errors
+    where no metric rises."""
     known = list(known)
-    valid = _best(known, "valid", rises=True)
+    valid = _best(known, "valid", rises=True) or _error_rate(known)
     if valid is None:
         return None, None
-    same = [m for m in known if m.side == "train" and m.rises and m.base == valid.base]
-    return min(same, key=_cost, default=None), valid
+    same = [m for m in known if m.side == "train" and m.rises == valid.rises]
+    return min((m for m in same if m.base == valid.base), key=_cost, default=None), valid
+
+
+def _error_rate(known: Iterable[Meaning]) -> Meaning | None:
+    rates = [m for m in known if m.side == "valid" and m.base in ERRORS]
+    return min(rates, key=_cost, default=None)
+
+
+def _share_right(log: Log, chosen: Meaning | None) -> Series | None:
+    """A metric as it is; a rate of errors as 1 − it (100 − it in per cent)."""
+    series = _take(log, chosen)
+    if series is None or chosen is None or chosen.rises:
+        return series
+    whole = 1.0 if not len(series.finite) or series.finite.values.max() <= 1 else 100.0
+    return replace(
+        series, name=f"{whole:g} − {series.name}", values=whole - series.values, rises=True
+    )
+
+
+def _told_metrics(train: Meaning | None, valid: Meaning | None) -> Iterable[Decision]:
+    if valid is None:
+        return
+    beside = "no training metric" if train is None else f"{train.name} on the training rows"
+    because = "the same metric on both sets" if train is not None else "none has the same name"
+    yield Decision("metric", f"{valid.name} on validation, {beside}", because)
 
 
 def _take(log: Log, chosen: Meaning | None) -> Series | None:

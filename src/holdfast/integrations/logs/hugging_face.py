@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from holdfast.core.curves import TRANSFORMERS
 from holdfast.core.records import Decision
 from holdfast.integrations.logs import LOGS, LogReader
 from holdfast.integrations.logs.table import Log, from_rows, not_a_log, number
@@ -31,7 +32,7 @@ def read(path: Path) -> Log:
     if not rows:
         raise not_a_log(str(file), "has an empty log_history")
     return from_rows(
-        rows, "hf_trainer_state", str(file), planned=_planned(state, rows), decisions=chosen,
+        rows, TRANSFORMERS, str(file), planned=_planned(state, rows), decisions=chosen,
         seconds=next((number(e["train_runtime"]) for e in entries if "train_runtime" in e), None),
     )  # fmt: skip
 
@@ -82,6 +83,6 @@ def _planned(state: Mapping[str, Any], rows: list[dict[str, Any]]) -> float | No
 
 
 LOGS.add(
-    "hf_trainer_state",
+    TRANSFORMERS,
     LogReader(accepts, read, "a Hugging Face trainer_state.json or checkpoint folder", 5),
 )

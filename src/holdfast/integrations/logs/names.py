@@ -20,6 +20,9 @@ METRICS = (
     "pearson", "spearman", "spearmanr", "ndcg", "precision", "recall", "accuracies", "psnr", "ssim",
     "score", "scores", "reward", "rewards",
 )  # fmt: skip
+# Two spellings of one metric: ``accuracy`` beside ``val_acc`` is the same on both sets.
+SAME = {"acc": "accuracy", "accuracies": "accuracy", "auroc": "auc", "matthews": "mcc",
+        "spearmanr": "spearman", "rewards": "reward", "scores": "score"}  # fmt: skip
 STEMS = re.compile(r"(rouge|bleu|map|top|f1|auc|ndcg|acc)(\w?\d*\w*)$")
 JOINED = re.compile(r"^(train|val|valid|test|eval|dev|v|t)(loss|acc|accuracy)$")
 SHORT = {"v": "val", "t": "train"}
@@ -31,7 +34,8 @@ PLAIN = {"epoch", "total", "step", "mean", "avg", "average", "metrics", "history
 @dataclass(frozen=True, slots=True)
 class Meaning:
     """A name taken apart. ``rank`` orders the kinds of one direction, best first; ``extra`` are the
-    words that neither name the set nor the kind; ``base`` is the name without its set."""
+    words that neither name the set nor the kind; ``base`` is the name without its set, in one
+    spelling."""
 
     name: str
     side: Literal["train", "valid"] | None
@@ -54,7 +58,7 @@ def meaning(name: str) -> Meaning | None:
     extra = tuple(w for w in words if w not in (*VALID, *TRAIN, *PLAIN, named))
     return Meaning(
         name, _side(words), rises, rank, "test" in words, "step" in words, extra,
-        " ".join([named, *extra]),
+        " ".join([SAME.get(named, named), *extra]),
     )  # fmt: skip
 
 
