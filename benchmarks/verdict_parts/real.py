@@ -72,8 +72,8 @@ def section() -> str:
         "Healthy runs (the pool says fit or miscalibrated) called overfit or memorizing, fresh: "
         + false_alarms([run for run in healthy if run.fresh])
         + "; seen: " + false_alarms([run for run in healthy if not run.fresh])
-        + ". Labels of the fresh ones: " + tally(run for run in healthy if run.fresh) + ". Those of "
-        "the same group that the pool calls overfit or memorizing: "
+        + ". Labels of the fresh ones: " + tally(run for run in healthy if run.fresh)
+        + ". Those of the same group that the pool calls overfit or memorizing: "
         + rate(by_heart, lambda run: run.right) + ".",
         "Wrong, one a line: " + "; ".join(wrong(run) for run in fresh if not run.right) + ".",
         missing(),
