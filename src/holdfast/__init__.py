@@ -35,3 +35,8 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names alone, whatever has been imported meanwhile."""
+    return sorted(__all__)

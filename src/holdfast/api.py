@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
     from holdfast.core.records import Verdict
-    from holdfast.models.saved import SavedClassifier
+    from holdfast.pipeline.predicted import Predicted
+    from holdfast.pipeline.using import Predictor
+
+Settings = Mapping[str, Any] | Sequence[str]
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run: ``folder`` holds everything, the attributes read from it."""
+    """A finished run: ``folder`` holds everything, the attributes read from it.
+
+    ``TrainedRun("runs/reviews-1")`` opens one that was trained before. In a notebook it shows its
+    scores, its verdict and where its report is.
+    """
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
+
     @cached_property
     def result(self) -> dict[str, Any]:
-        """``result.json``."""
+        """``result.json``. Raises ``RunError`` where the folder is no finished run."""
+        from holdfast.pipeline.folder import need_run
+
+        need_run(self.folder)
         read: dict[str, Any] = json.loads((self.folder / "result.json").read_text("utf-8"))
         return read
 
@@ -32,69 +49,201 @@ class TrainedRun:
         found: dict[str, Any] = self.result["verdict"]
         return found
 
-    @cached_property
-    def _saved(self) -> SavedClassifier:
-        from holdfast.models.saved import load_saved
+    @property
+    def classes(self) -> list[str] | None:
+        """The classes (or labels), in the order of ``predict_proba``; ``None`` for other tasks."""
+        return list(self._predictor.names) or None
 
-        return load_saved(self.folder / "model")
+    @cached_property
+    def _predictor(self) -> Predictor:
+        from holdfast.pipeline.use import predictor
+
+        return predictor([self.folder])
 
     @property
     def model(self) -> Any:
         """The saved model, a plain ``transformers`` model in evaluation mode."""
-        if self.result["task"] == "image-classification":
+        task = self.result["task"]
+        if task == "image-classification":
             from holdfast.models.vision_saved import load_saved_vision
 
             return load_saved_vision(self.folder / "model").network.model
-        if self.result["task"] == "seq2seq":
+        if task == "seq2seq":
             from holdfast.models.seq2seq_network import load_saved_seq2seq
 
             return load_saved_seq2seq(self.folder / "model")[0].plain
-        if self.result["task"] == "causal-lm":
+        if task == "causal-lm":
             from holdfast.models.causal import load_saved_causal
 
             return load_saved_causal(self.folder / "model")[0].plain
-        return self._saved.network.model
+        from holdfast.models.saved import load_saved
 
-    def predict(self, texts: Sequence[str | tuple[str, str]]) -> list[str]:
-        """The most probable class of each text (or pair of texts), or of each picture by its path;
-        what a model that writes text writes for each."""
-        if self.result["task"] != "text-classification":
-            from holdfast.pipeline.use import predict_lines
+        return load_saved(self.folder / "model", least=1).network.model
 
-            lines = predict_lines([self.folder], [str(path) for path in texts])
-            return [json.loads(line)["prediction"] for line in lines]
-        from holdfast.data.memory import table_from_texts
-        from holdfast.evaluate.forward import answer
+    def predict(
+        self, data: Any, *, text: str | Sequence[str] | None = None, encoding: str | None = None
+    ) -> list[Any]:
+        """One answer a row: the most probable class, a number, a list of labels, or the text that
+        a model writes; of a row without text ``""`` (of a number or list ``None``).
 
-        outputs = answer(self._saved, table_from_texts(list(texts)))
-        return [self._saved.classes[int(k)] for k in outputs.predictions]
+        Parameters
+        ----------
+        data : a text; a list, array or series of texts (or of pairs of texts); a data frame; or a
+            file, as a ``Path``. For pictures a path, a list of paths, or a folder as a ``Path``.
+        text, encoding : of a data frame or file, as the options of the command.
+
+        A single text gives a list of one answer. Several runs are averaged by ``holdfast
+        predict``.
+        """
+        return [answer for part in self._predicted(data, text, encoding).parts()
+                for answer in part.predictions]  # fmt: skip
+
+    def predict_proba(
+        self, data: Any, *, text: str | Sequence[str] | None = None, encoding: str | None = None
+    ) -> npt.NDArray[np.float64]:
+        """The probabilities [n, classes] in the order of ``classes``; NaN for a row without text.
+
+        ``data`` as for ``predict``. Raises ``RecipeError`` where the run has no classes.
+        """
+        import numpy as np
+
+        predicted = self._predicted(data, text, encoding, probabilities=True)
+        found = [part.probabilities for part in predicted.parts()]
+        kept = [one for one in found if one is not None]
+        return np.concatenate(kept) if kept else np.empty((0, len(predicted.names)))
+
+    def evaluate(
+        self, data: Any, labels: Any = None, *, text: str | Sequence[str] | None = None,
+        label: str | None = None, encoding: str | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """What ``holdfast evaluate --json`` prints: ``n`` and ``metrics`` with intervals for these
+        labelled rows, and which of them the run had seen.
+
+        Parameters
+        ----------
+        data : a file or hub data set (by its name), a data frame, or texts with their ``labels``.
+        text, label, encoding : as the options of the command.
+        """
+        from holdfast.data.frames import frame_file, is_frame, series_values
+        from holdfast.data.given import labelled_rows, named
+        from holdfast.pipeline.use import evaluate
+
+        part = self._part
+        options = _options(text, label, encoding)
+        if labels is not None:
+            names = part.text or ("text",)
+            rows = labelled_rows(series_values(data), labels, None, names, part.label or "label")
+            data = rows
+        if not is_frame(data):
+            return evaluate(self.folder, str(data), options)
+        path = frame_file(data)
+        with named(path):
+            return evaluate(self.folder, str(path), options)
+
+    def _predicted(
+        self, data: Any, text: str | Sequence[str] | None, encoding: str | None,
+        probabilities: bool = False,
+    ) -> Predicted:  # fmt: skip
+        from holdfast.data.frames import frame_file, frame_table, is_frame, series_values
+        from holdfast.data.given import named
+        from holdfast.pipeline.predicted import Predicted
+        from holdfast.pipeline.use import advising
+
+        with advising():
+            options = _options(text, None, encoding)
+            if isinstance(data, str):
+                data = [data]
+            elif isinstance(data, Path):
+                data = str(data)
+            elif is_frame(data):
+                table = frame_table(data)
+                options = _options(text or self._column_of(table), None, encoding)
+                if self.result["task"] == "image-classification":
+                    return self._pictures(table, options.text, probabilities)
+                path = frame_file(table)
+                with named(path):
+                    return Predicted(self._predictor, str(path), options, probabilities)
+            else:
+                data = series_values(data)
+            return Predicted(self._predictor, data, options, probabilities)
+
+    def _pictures(
+        self, table: pa.Table, text: tuple[str, ...] | None, probabilities: bool
+    ) -> Predicted:
+        """Of a frame of paths, which are relative to the current folder as those of a list."""
+        from holdfast.data.images import PATH
+        from holdfast.pipeline.predicted import Predicted
+
+        named = text or self._part.text or (PATH,)
+        paths = table[named[0]].to_pylist()
+        return Predicted(self._predictor, paths, _options(None, None, None), probabilities)
+
+    @property
+    def _part(self) -> Any:
+        from holdfast.pipeline.using import data_part
+
+        return data_part(self.folder)
+
+    def _column_of(self, table: pa.Table) -> tuple[str, ...] | None:
+        """The only column of a frame, where the run reads one that is called otherwise."""
+        from holdfast.pipeline.using import read_columns
+
+        read = read_columns(self._part)
+        names = tuple(table.column_names)
+        return names if len(names) == 1 and (not read or len(read) == 1) else None
+
+    def _repr_html_(self) -> str:
+        from holdfast.report.snippet import run_snippet
+
+        return run_snippet(self.result, self.folder)
 
 
 def train(
-    source: str | Path, *, out: str | Path | None = None, model: str | None = None,
-    text: str | Sequence[str] | None = None, label: str | None = None, group: str | None = None,
-    test: str | Path | None = None, seed: int | None = None, settings: Sequence[str] = (),
-    resume: bool = False, quiet: bool = False,
+    source: Any, labels: Any = None, *, out: str | Path | None = None, model: str | None = None,
+    task: str | None = None, text: str | Sequence[str] | None = None, label: str | None = None,
+    group: str | None = None, groups: Any = None, test: Any = None, seed: int | None = None,
+    settings: Settings = (), resume: bool = False, quiet: bool = False,
 ) -> TrainedRun:  # fmt: skip
     """Do what ``holdfast train`` does, and return the finished run.
 
     Parameters
     ----------
-    source : a recipe, a data file, or a hub data set.
-    settings : ``"key=value"`` strings as for ``--set``, e.g. ``["train.epochs=5"]``.
+    source : a recipe, a data file, or a hub data set, by its name; or rows in memory: a data frame
+        of pandas or Polars, an Arrow table, a ``datasets.Dataset``, a dictionary of columns, a list
+        of dictionaries, or a list of texts (or of pairs) with their ``labels``. Rows in memory are
+        stored as ``data.parquet`` in the run's folder.
+    labels, groups : of texts in memory, one each; rows of one group stay on one side.
+    test : test rows: a file, or rows in memory like ``source``.
+    settings : recipe keys to values, ``{"train.epochs": 5}``, or ``["train.epochs=5"]`` as for
+        ``--set``.
     quiet : no progress on standard error.
 
     Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
-    command would exit with 2.
+    command would exit with 2. May be called as often as you like in one process.
     """
     from holdfast.cli.train import build_recipe, execute
+    from holdfast.data.given import name_of, rows_in_memory
+    from holdfast.recipe import as_settings
 
     columns = [text] if isinstance(text, str) else list(text or [])
+    held: dict[str, pa.Table] = {}
+    rows = rows_in_memory(source, labels, groups)
+    if rows is not None:
+        held["data"] = rows
+        if labels is not None:
+            columns = columns or [n for n in ("text", "text_pair") if n in rows.column_names]
+            label = label or "label"
+            group = group or ("group" if groups is not None else None)
+    tested = rows_in_memory(test, None, None) if test is not None else None
+    if tested is not None:
+        held["test"] = tested
+    name = name_of(source, labels) if rows is not None else str(source)
     recipe = build_recipe(
-        str(source), model=model, task=None, text=columns or None, label=label, group=group,
-        test=str(test) if test is not None else None, seed=seed, settings=list(settings),
+        name, model=model, task=task, text=columns or None, label=label, group=group,
+        test=None if test is None or tested is not None else str(test), seed=seed,
+        settings=as_settings(settings),
     )  # fmt: skip
-    _, folder = execute(recipe, str(source), Path(out) if out else None, resume, quiet)
+    _, folder = execute(recipe, name, Path(out) if out else None, resume, quiet, held)
     return TrainedRun(folder)
 
 
@@ -112,3 +261,10 @@ def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = 
 
     named = {"train": train, "valid": valid}
     return read_verdict(Path(path), {k: v for k, v in named.items() if v is not None})[1]
+
+
+def _options(text: str | Sequence[str] | None, label: str | None, encoding: str | None) -> Any:
+    from holdfast.pipeline.using import Options
+
+    names = (text,) if isinstance(text, str) else tuple(text or ()) or None
+    return Options(names, label, encoding)

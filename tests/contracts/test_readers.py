@@ -47,12 +47,26 @@ def _parquet(rows: list[dict[str, str]]) -> bytes:
     return target.getvalue()
 
 
+def _xlsx(rows: list[dict[str, str]]) -> bytes:
+    import openpyxl
+
+    book, target = openpyxl.Workbook(write_only=True), io.BytesIO()
+    sheet = book.create_sheet("Data")
+    sheet.append(list(rows[0]))
+    for row in rows:
+        # As Excel itself writes a carriage return, which XML would drop.
+        sheet.append([cell.replace("\r", "_x000D_") for cell in row.values()])
+    book.save(target)
+    return target.getvalue()
+
+
 KITS: dict[str, Callable[[list[dict[str, str]]], bytes]] = {
     "csv": lambda rows: _csv(rows, ","),
     "tsv": lambda rows: _csv(rows, "\t"),
     "jsonl": _jsonl,
     "json": lambda rows: json.dumps(rows, indent=1).encode(),
     "parquet": _parquet,
+    "xlsx": _xlsx,
 }
 
 

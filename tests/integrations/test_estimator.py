@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
 from holdfast import TextClassifier
-from holdfast.core.errors import DataError
+from holdfast.core.errors import DataError, ModelError, RunError
 
 SHORT = {"train.max_steps": 6, "train.threads": 1, "methods.contrast": False}
 
@@ -98,3 +98,53 @@ def test_a_clone_has_the_parameters_and_nothing_learned(fitted: TextClassifier) 
     copy = clone(fitted)
     assert copy.get_params() == fitted.get_params()
     assert not hasattr(copy, "network_")
+
+
+def test_a_data_frame_has_one_answer_a_row(fitted: TextClassifier) -> None:
+    pd = pytest.importorskip("pandas")
+    texts, labels = texts_and_labels()
+    frame = pd.DataFrame({"text": texts[:5]})
+    told = fitted.predict(texts[:5]).tolist()
+    assert fitted.predict(frame).tolist() == told
+    assert fitted.predict(frame["text"]).tolist() == told
+    with pytest.raises(DataError, match="X\\['text'\\]"):
+        fitted.predict(pd.DataFrame({"a": texts[:5], "b": texts[:5]}))
+    whole = pd.DataFrame({"id": range(len(texts)), "text": texts})
+    model = str(fitted.model)
+    again = TextClassifier(model, fitted.settings).fit(whole, pd.DataFrame({"y": labels})["y"])
+    assert again.text_columns_ == ("text",)
+    assert again.predict(whole[:5]).tolist() == told
+    assert again.predict(texts[:5]).tolist() == told
+
+
+def test_more_than_ten_classes_keep_their_order_when_saved(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """As texts, the number 10 stands before 2."""
+    texts, _ = texts_and_labels(48)
+    labels = [f"class {n % 12:02d}" for n in range(48)]
+    kept = TextClassifier(str(tiny_model), SHORT).fit(texts, labels)
+    kept.save(tmp_path / "kept")
+    loaded = TextClassifier.load(tmp_path / "kept")
+    np.testing.assert_allclose(loaded.predict_proba(texts), kept.predict_proba(texts), atol=1e-5)
+
+
+def test_a_saved_estimator_answers_the_same(fitted: TextClassifier, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    texts, _ = texts_and_labels()
+    fitted.save(tmp_path / "kept")
+    loaded = TextClassifier.load(tmp_path / "kept")
+    assert loaded.classes_.tolist() == [9, 10]
+    assert loaded.get_params() == fitted.get_params()
+    assert loaded.verdict_ == fitted.verdict_
+    np.testing.assert_allclose(loaded.predict_proba(texts), fitted.predict_proba(texts), atol=1e-5)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "kept")
+    assert set(plain.config.id2label.values()) == {"9", "10"}
+    loaded.save(tmp_path / "again")
+    again = TextClassifier.load(tmp_path / "again")
+    np.testing.assert_array_equal(again.predict(texts), loaded.predict(texts))
+    with pytest.raises(RunError, match="already holds something"):
+        fitted.save(tmp_path / "kept")
+    with pytest.raises(ModelError, match="no saved TextClassifier"):
+        TextClassifier.load(tmp_path)

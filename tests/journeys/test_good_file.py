@@ -124,7 +124,7 @@ def test_the_counts_add_up(result: dict[str, Any], finished_run: Path) -> None:
     assert data["used"] == data["train"] + data["valid"] + data["test"] <= data["rows"] == 160
     splits = parquet.read_table(finished_run / "splits.parquet")
     sides = splits["split"].to_pylist()
-    assert splits.column_names == ["file", "row", "split", "group", "note"]
+    assert splits.column_names == ["file", "row", "split", "group", "note", "text_key"]
     for side in ("train", "valid", "test"):
         assert sides.count(side) == data[side] > 0
     assert sorted(splits["row"].to_pylist()) == list(range(160))

@@ -173,7 +173,7 @@ def test_predict_and_evaluate_use_the_run(done: Path, pairs: Path, holdfast: Any
     predicted = holdfast("predict", done, pairs)
     lines = [json.loads(line) for line in predicted.out.splitlines()]
     assert (predicted.code, len(lines)) == (0, 120)
-    assert set(lines[0]) == {"row", "prediction", "confidence"}
+    assert list(lines[0]) == ["row", "prediction", "confidence", "id", "dialogue", "summary"]
     assert all(0 <= line["confidence"] <= 1 for line in lines)
     told = {row["row"]: row["prediction"]
             for row in parquet.read_table(done / "predictions.parquet").to_pylist()}  # fmt: skip

@@ -1,25 +1,51 @@
-"""``holdfast evaluate``: score a finished run on other labelled rows."""
+"""``holdfast evaluate``: score finished runs on other labelled rows."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import textwrap
 from typing import Annotated, Any
 
 import typer
 
 TEXTS = ("token_loss", "perplexity", "rouge1", "rouge2", "rouge_l", "rouge_lsum", "bleu", "chrf")
+UNITS = (*TEXTS, "loss", "ece", "mae", "rmse", "r2", "spearman")
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
-    data: Annotated[str, typer.Argument(help="Labelled rows, in any format that train reads.")],
+    given: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN [RUN]... DATA",
+            help="Finished runs (several are averaged), then labelled rows in any format of train.",
+        ),
+    ],
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="The text column, where DATA calls it otherwise; twice for pairs."),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="The label column, where DATA calls it otherwise.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of DATA, where it is not UTF-8, e.g. cp1252.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
 ) -> None:
-    """Score RUN on the labelled rows of DATA, with intervals."""
-    from holdfast.pipeline.use import evaluate
+    """Score RUN on the labelled rows of DATA, with intervals.
 
-    block = evaluate(run, data)
+    Rows that the run was trained on or chosen by, and copies of them, are counted and named, and
+    the others are scored by themselves.
+    """
+    from holdfast.cli.runs import runs_and_data
+    from holdfast.cli.say import Teller
+    from holdfast.pipeline.use import evaluate
+    from holdfast.pipeline.using import Options
+
+    runs, data = runs_and_data("evaluate", given)
+    options = Options(tuple(text) if text else None, label, encoding)
+    block = evaluate(runs, data, options, Teller(quiet))
     if as_json:
         typer.echo(json.dumps(block, indent=2, ensure_ascii=False))
         return
@@ -27,13 +53,42 @@ def command(
 
 
 def show(block: dict[str, Any], data: str) -> str:
-    """The metrics as a small table."""
+    """The metrics as a small table; where rows were seen before, those without them first."""
+    rows = f"{block['n']} rows of {data}"
+    others = block.get("without_seen")
+    lines = [*_warning(block, data)]
+    if others is None:
+        return "\n".join([rows, "", *lines, *_metrics(block)])
+    if others["n"]:
+        lines += [f"{others['n']} rows that it had not seen", "", *_metrics(others), ""]
+    return "\n".join([*lines, f"{rows}, the seen ones among them", "", *_metrics(block)])
+
+
+def _warning(block: dict[str, Any], data: str) -> list[str]:
+    """What was seen before, or could not be compared."""
+    from holdfast.cli.say import width
+
+    seen, said = block["seen"], []
+    learned, chosen = seen["train"], seen["valid"]
+    if learned["n"] or chosen["n"]:
+        parts = [f"{learned['n']} were trained on"] if learned["n"] else []
+        parts += [f"{chosen['n']} chose its state (validation rows)"] if chosen["n"] else []
+        copies = learned["copies"] + chosen["copies"]
+        told = f" ({copies} of them as copies)" if copies else ""
+        left = block["without_seen"]["n"]
+        rest = f"only the other {left} say what it does on new ones"
+        rest = rest if left else "no row is left that it had not seen"
+        said.append(f"!! Of {block['n']} rows of {data}, {' and '.join(parts)}{told}: {rest}.")
+    if seen["why"]:
+        said.append(f"!  Which rows it was trained on is not known in full: {seen['why']}.")
+    wrapped = [textwrap.fill(line, width(), subsequent_indent="   ") for line in said]
+    return [*wrapped, ""] if wrapped else []
+
+
+def _metrics(block: dict[str, Any]) -> list[str]:
     from holdfast.cli.say import interval, plain_interval
 
-    lines = [f"{block['n']} rows of {data}", ""]
-    for name, estimate in block["metrics"].items():
-        if name in ("loss", "ece") or name in TEXTS:
-            lines.append(f"  {name:18} {plain_interval(estimate)}")
-        else:
-            lines.append(f"  {name:18} {interval(estimate)}")
-    return "\n".join(lines)
+    return [
+        f"  {name:18} {plain_interval(e) if name in UNITS else interval(e)}"
+        for name, e in block["metrics"].items()
+    ]

@@ -3,43 +3,95 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from holdfast.core.errors import DataError, RecipeError
 
+if TYPE_CHECKING:
+    from holdfast.pipeline.using import Data
+
+PROBABILITIES = "predict.probabilities"
+
 
 def command(
-    runs_and_data: Annotated[
+    given: Annotated[
         list[str], typer.Argument(metavar="RUN [RUN]... DATA|-", help="Runs, then the data.")
     ],
-    out: Annotated[Path | None, typer.Option(help="Write the JSONL here.")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="The text column, where DATA calls it otherwise; twice for pairs."),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of DATA, where it is not UTF-8, e.g. cp1252.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a table here: .jsonl, .csv or .parquet.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that exists.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help=f"{PROBABILITIES}=true: a column a class."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
 ) -> None:
-    """Predict DATA (or one text a line from standard input, with -), as JSONL."""
-    if len(runs_and_data) < 2:
-        raise RecipeError(
-            "holdfast predict", "needs a run and the data", runs_and_data,
-            "E.g. holdfast predict runs/reviews-1 new.csv, or - to read texts from a pipe.",
-        )  # fmt: skip
-    *runs, data = runs_and_data
-    from holdfast.core.files import write_text
-    from holdfast.pipeline.use import predict_lines
+    """Predict DATA (or one text a line from standard input, with -).
 
-    lines = predict_lines([Path(run) for run in runs], _stdin() if data == "-" else data)
+    Every column of DATA is kept; prediction and confidence are added. Several runs are averaged.
+    Without --out, one JSON object a line is printed.
+    """
+    from holdfast.cli.runs import runs_and_data
+
+    runs, data = runs_and_data("predict", given)
+    probabilities = _probabilities(set_ or [])
+    from holdfast.cli.say import Teller, tell_empty
+    from holdfast.pipeline.predicted import check_target, write_lines, write_predictions
+    from holdfast.pipeline.use import predict
+    from holdfast.pipeline.using import Options
+
+    if out is not None:
+        check_target(out, data, force)
+    options = Options(tuple(text) if text else None, None, encoding)
+    rows: Data = _stdin(encoding) if data == "-" else data
+    predicted = predict(runs, rows, options, probabilities=probabilities, tell=Teller(quiet))
     if out is None:
-        sys.stdout.writelines(f"{line}\n" for line in lines)
-        sys.stdout.flush()
+        write_lines(predicted, sys.stdout)
     else:
-        write_text(out, "".join(f"{line}\n" for line in lines))
+        write_predictions(predicted, out)
+    tell_empty(predicted.without_text, len(predicted), quiet)
 
 
-def _stdin() -> list[str]:
+def _probabilities(settings: Sequence[str]) -> bool:
+    """The one setting of this command."""
+    asked = False
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or key.strip() != PROBABILITIES:
+            raise RecipeError(
+                "--set", "names a key that predict does not have", setting,
+                f"The only one is {PROBABILITIES}=true; all others belong to the run.",
+            )  # fmt: skip
+        if value.strip().lower() not in ("true", "false"):
+            raise RecipeError(f"--set: {PROBABILITIES}", "must be true or false", value, "")
+        asked = value.strip().lower() == "true"
+    return asked
+
+
+def _stdin(encoding: str | None) -> list[str]:
     try:
-        texts = sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
+        texts = sys.stdin.buffer.read().decode(encoding or "utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise DataError("standard input", "is not UTF-8", str(error), "Convert it first.") from None
+        raise DataError(
+            "standard input", f"is not {encoding or 'UTF-8'}", str(error),
+            "Name its encoding with --encoding, or convert it first.",
+        ) from None  # fmt: skip
+    except LookupError:
+        raise DataError(
+            "--encoding", "is not an encoding that Python knows", encoding, "E.g. cp1252, utf-16."
+        ) from None
     if not texts:
         raise DataError("standard input", "is empty", None, "Give one text a line.")
     return texts

@@ -37,6 +37,13 @@ class Teller:
             sys.stderr.write(f"{text}\n")
 
 
+def tell_empty(empty: int, rows: int, quiet: bool) -> None:
+    """How many rows have no prediction, if any: one line."""
+    if empty and not quiet:
+        have = "row has" if empty == 1 else "rows have"
+        sys.stderr.write(f"  {empty} of {rows} {have} nothing to read: no prediction there\n")
+
+
 def width() -> int:
     """Columns to write in: the terminal's, at most 100; 80 where there is none."""
     return min(100, shutil.get_terminal_size((80, 24)).columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -93,9 +94,11 @@ def build_recipe(
 
 
 def execute(
-    recipe: Recipe, source: str, out: Path | None, resume: bool, quiet: bool
-) -> tuple[dict[str, Any], Path]:
-    """Run the job with a person watching; returns the result and the run's folder."""
+    recipe: Recipe, source: str, out: Path | None, resume: bool, quiet: bool,
+    held: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], Path]:  # fmt: skip
+    """Run the job with a person watching; returns the result and the run's folder. ``held`` are
+    rows in memory, see ``pipeline.held``."""
     from holdfast.cli.progress import Show
     from holdfast.cli.say import Teller
     from holdfast.pipeline.folder import agreed_folder, is_main_process
@@ -107,7 +110,8 @@ def execute(
     folder = out or agreed_folder(source, resume)
     tell.title(f"holdfast train → {folder}")
     try:
-        return train(recipe, folder, resume=resume, listeners=(show,), tell=tell), folder
+        result = train(recipe, folder, resume=resume, listeners=(show,), tell=tell, held=held or {})
+        return result, folder
     finally:
         show.close()
 

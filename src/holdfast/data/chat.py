@@ -8,7 +8,7 @@ for; ``turns``, the turns as JSON (empty for plain text); ``label``, always 0; `
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def load_chats(
     source: str | Path, *, messages: str | None = None, text: Sequence[str] | None = None,
     label: str | None = None, template: str | None = None, group: str | None = None,
     encoding: str | None = None, config: str | None = None, need_answer: bool = True,
+    view: Callable[[Raw], Raw] | None = None,
 ) -> Table:  # fmt: skip
     """Read a file or a hub data set for a causal language model.
 
@@ -53,6 +54,7 @@ def load_chats(
         ``label`` the column of the answer; worked out from their names where left out.
     template : a chat template (see ``chat_templates``), or a text made of columns.
     need_answer : if false, questions without an answer stay, as they do for prediction.
+    view : gives the source's columns other names before anything looks at it.
 
     Raises
     ------
@@ -63,6 +65,7 @@ def load_chats(
         raw = read_passages(Path(source).expanduser(), encoding)
     else:
         raw = read_source(source, encoding, config)
+    raw = view(raw) if view is not None else raw
     if not len(raw):
         raise DataError(raw.source, "has no rows", None, "It needs rows with a chat or a text.")
     columns, decisions = choose_chat_columns(

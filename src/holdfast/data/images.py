@@ -99,7 +99,7 @@ def load_images(
 def images_at(paths: Sequence[str | Path]) -> Table:
     """Pictures by their paths, relative to the current folder, without labels; ``row`` is the place
     in the list. Raises ``DataError`` when more than half cannot be read."""
-    raw = store(iter([Batch({PATH: pa.array([str(path) for path in paths], pa.string())})]), "list")
+    raw = paths_raw([str(path) for path in paths])
     found: list[str | None] = [os.path.abspath(Path(path).expanduser()) for path in paths]  # noqa: PTH100
     seen = _look(found)
     here = Path.cwd()
@@ -107,6 +107,11 @@ def images_at(paths: Sequence[str | Path]) -> Table:
     rows = _rows(list(seen.marks), [-1] * len(seen.marks), None, found, seen)
     columns, findings = Columns((PATH,), None), tuple(_findings(seen, raw, found, here))
     return Table(rows, (), columns, raw.source, len(raw), findings)
+
+
+def paths_raw(paths: Sequence[str]) -> Raw:
+    """Paths as if a table had listed them."""
+    return store(iter([Batch({PATH: pa.array(list(paths), pa.string())})]), "list")
 
 
 def left_out(table: Table) -> list[int]:

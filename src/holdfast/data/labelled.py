@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from holdfast.core.errors import RecipeError
@@ -13,6 +13,7 @@ from holdfast.data.label_sets import table_of_sets
 from holdfast.data.load import refuse_empty, table_from_raw
 from holdfast.data.numbers import table_of_numbers
 from holdfast.data.rare import Rare
+from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
 from holdfast.data.spelling import Labels, missing_labels
 from holdfast.data.table import Columns, Table
@@ -24,6 +25,7 @@ def load_labelled(
     kind: str | None = None, separator: str | None = None, rare: Rare = "refuse",
     rare_below: int = 3, names: Sequence[str] | None = None, like: Table | None = None,
     labels: Labels = "merged",
+    view: Callable[[Raw], Raw] | None = None,
 ) -> Table:  # fmt: skip
     """The rows of a source whose labels are of any kind; arguments as in ``load_table``.
 
@@ -35,10 +37,12 @@ def load_labelled(
     names : the classes, or the labels where a text has several, of a run; others are refused.
     like : the table that these rows are divided or scored with: its kind and its ranges.
     labels : ``merged`` or ``exact`` (see ``data/spelling.py``).
+    view : what is made of the source before anything looks at it: other names for its columns.
 
     Raises ``DataError`` where the labels are not of the kind that is asked for.
     """
     raw = read_source(source, encoding, config)
+    raw = view(raw) if view is not None else raw
     refuse_empty(raw)
     opened = raw if kind == "class" else open_lists(raw, label)
     columns, chosen, noticed = choose_columns(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
 from holdfast.data.load import table_from_raw
 from holdfast.data.rare import RARE_BELOW, Rare
-from holdfast.data.raw import BATCH_ROWS, Batch, store
+from holdfast.data.raw import BATCH_ROWS, Batch, Raw, store
 from holdfast.data.readers.values import spell
 from holdfast.data.scratch import scratch_file
 from holdfast.data.table import Columns, Table
@@ -57,6 +57,34 @@ def table_from_texts(
     )  # fmt: skip
 
 
+def raw_of_texts(texts: Sequence[Any], names: Sequence[str] = (), source: str = "memory") -> Raw:
+    """Texts, or pairs of texts, as if a file had held them in columns ``names`` (``text``, and for
+    pairs ``text_pair``, where none are given)."""
+    called = text_columns(texts, names, source)
+    if not len(texts):
+        return store(iter([Batch({name: pa.array([], pa.string()) for name in called})]), source)
+    return store(_batches(called), source)
+
+
+def text_columns(
+    texts: Sequence[Any], names: Sequence[str] = (), source: str = "memory"
+) -> dict[str, Sequence[Any]]:
+    """The column of texts, or the two of pairs, under ``names``.
+
+    Raises ``DataError`` where a row is no text, or there are not as many names.
+    """
+    columns = _columns(texts, source)
+    if not len(texts) and names:
+        return {name: [] for name in names}
+    if names and len(names) != len(columns):
+        held = "one text" if len(columns) == 1 else "two texts"
+        raise DataError(
+            source, f"holds {held} a row, and the run reads {len(names)} columns",
+            ", ".join(names), "Give pairs of texts, or a table with these columns.",
+        )  # fmt: skip
+    return dict(zip(names or columns, columns.values(), strict=True))
+
+
 def _columns(texts: Sequence[Any], source: str) -> dict[str, list[str | None]]:
     pairs = bool(len(texts)) and _is_pair(texts[0])
     for row, text in enumerate(texts):
@@ -83,7 +111,7 @@ def _is_text(cell: object) -> bool:
         return False
 
 
-def _batches(columns: dict[str, Sequence[Any]]) -> Iterator[Batch]:
+def _batches(columns: Mapping[str, Sequence[Any]]) -> Iterator[Batch]:
     rows = len(next(iter(columns.values())))
     for start in range(0, rows, BATCH_ROWS):
         yield Batch({

@@ -5,7 +5,7 @@ read → choose the two columns → leave out what is missing → findings → w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,13 +38,14 @@ def load_pairs(
     source: str | Path, *, text: str | Sequence[str] | None = None, target: str | None = None,
     group: str | None = None, template: str | None = None, encoding: str | None = None,
     config: str | None = None, need_target: bool = True,
+    view: Callable[[Raw], Raw] | None = None,
 ) -> Table:  # fmt: skip
     """Read a file or a hub data set, work out source and target, leave out what is missing.
 
     Columns of the table: ``row``, ``text`` (the source, or the template filled in), ``target``,
     ``label`` (0 throughout: one class, ``all``) and ``group``, where it is given. With
     ``need_target=False`` the target column may be absent; targets are then empty, and no row is
-    left out for one.
+    left out for one. ``view`` gives the source's columns other names before anything looks at it.
 
     Raises
     ------
@@ -52,6 +53,7 @@ def load_pairs(
     RecipeError : two settings contradict each other.
     """
     raw = read_source(source, encoding, config)
+    raw = view(raw) if view is not None else raw
     if not len(raw):
         rule = "has a header but no rows" if raw.names else "is empty"
         raise DataError(raw.source, rule, None, "It needs rows with a source and a target.")

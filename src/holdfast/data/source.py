@@ -24,11 +24,21 @@ def read_source(source: str | Path, encoding: str | None, config: str | None) ->
     path = Path(source).expanduser()
     if path.exists():
         return _read_file(path, encoding)
+    refuse_missing(source)
     hub = parse_hub_name(str(source))
-    local = str(source).startswith((".", "/", "~")) or _looks_like_file(path)
-    if isinstance(source, Path) or hub is None or local:
-        raise _missing(path)
+    assert hub is not None
     return store(read_hub(HubName(hub.name, config or hub.config, hub.split)), str(source))
+
+
+def refuse_missing(source: str | Path) -> None:
+    """Raise ``DataError`` for the name of a file that is not there; a name that may be a data set
+    of the hub passes."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return
+    local = str(source).startswith((".", "/", "~")) or _looks_like_file(path)
+    if isinstance(source, Path) or parse_hub_name(str(source)) is None or local:
+        raise _missing(path)
 
 
 def read_first(source: str | Path, encoding: str | None, config: str | None) -> Raw:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.records import Estimate, Floats, Ints, Outputs
+from holdfast.core.records import Estimate, Outputs
 from holdfast.core.seeds import generator
 from holdfast.evaluate.resample import RELIABLE_FROM, Units, undefined
 from holdfast.stats.bootstrap import group_codes, sums
-from holdfast.stats.gaps import mean_absolute_gap
+from holdfast.stats.calibration_curve import calibration_error_interval
 from holdfast.stats.temperature import best_temperature, cross_fitted_losses
 from holdfast.tasks.metrics.calibration import Bins, confidence_bins, ece
 
@@ -71,7 +71,7 @@ def reliability(outputs: Outputs) -> dict[str, Any]:
 
 
 def ece_estimate(outputs: Outputs, units: Units, seed: int, level: float) -> Estimate:
-    """ECE with an interval from a two-level model of the bins' gaps (``stats.gaps``).
+    """ECE with an interval from a smooth calibration curve (``stats.calibration_curve``).
 
     A bootstrap will not do: a resample's ECE is biased upwards once more, and in samples of 100
     its BCa interval held the truth in 0 to 58 % of cases. The value itself is biased upwards too,
@@ -83,29 +83,27 @@ def ece_estimate(outputs: Outputs, units: Units, seed: int, level: float) -> Est
     if units.atoms < 2:
         return Estimate(value, level=level, why="no interval: there is one unit to resample")
     bins = confidence_bins(outputs)
-    n = np.bincount(bins.member, minlength=bins.count)
-    gaps = np.bincount(bins.member, bins.right - bins.confidence, bins.count) / n
-    errors = _gap_errors(bins, n, gaps, units)
-    low, high = mean_absolute_gap(
-        gaps, errors, n / n.sum(), seed=generator(seed, "ece"), level=level
-    )
+    low, high = calibration_error_interval(
+        bins.confidence, bins.right, seed=generator(seed, "ece"), level=level,
+        effect=_design_effect(bins, units),
+    )  # fmt: skip
+    n = len(outputs.labels)
     notes = [f"{bins.count} bins of equal mass; the value is biased upwards at small n"]
-    notes += [f"unreliable below n = {RELIABLE_FROM}"] if n.sum() < RELIABLE_FROM else []
-    notes += [f"errors of {units.atoms} groups as groups"] if units.grouped else []
-    return Estimate(value, min(low, value), max(high, value), level, note="; ".join(notes))
+    notes += [f"unreliable below n = {RELIABLE_FROM}"] if n < RELIABLE_FROM else []
+    notes += [f"interval at the effective number of rows of {units.atoms} groups"
+              if units.grouped else ""]  # fmt: skip
+    return Estimate(value, min(low, value), max(high, value), level,
+                    note="; ".join(filter(None, notes)))  # fmt: skip
 
 
-def _gap_errors(bins: Bins, n: Ints, gaps: Floats, units: Units) -> Floats:
-    """Standard errors of the bins' gaps [bins]: binomial, with one row right and one wrong added
-    so that none is 0, or by group sums where those are larger."""
-    right = np.bincount(bins.member, bins.right, bins.count)
-    rate = (right + 1) / (n + 2)
-    error = np.sqrt(rate * (1 - rate) / n)
+def _design_effect(bins: Bins, units: Units) -> float:
+    """How many times less grouped rows say than single ones: the variance of the groups' summed
+    residuals over that of the rows', at least 1."""
     if not units.grouped:
-        return np.asarray(error)
-    residuals = np.zeros((len(bins.member), bins.count))
-    residuals[np.arange(len(bins.member)), bins.member] = (
-        bins.right - bins.confidence - gaps[bins.member]
-    )
-    by_group = sums(residuals, units.codes, units.atoms)
-    return np.asarray(np.maximum(error, np.sqrt((by_group**2).sum(axis=0)) / n))
+        return 1.0
+    n = np.bincount(bins.member, minlength=bins.count)
+    gap = np.bincount(bins.member, bins.right - bins.confidence, bins.count) / n
+    residual = bins.right - bins.confidence - gap[bins.member]
+    total = float((residual**2).sum())
+    by_group = sums(residual[:, None], units.codes, units.atoms)[:, 0]
+    return max(1.0, float((by_group**2).sum()) / total) if total > 0 else 1.0

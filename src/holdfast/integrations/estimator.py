@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
-from holdfast.core.errors import DataError
-from holdfast.recipe import Recipe, override
+from holdfast.core.errors import DataError, ModelError, RunError
+from holdfast.core.files import disk_errors, replace_folder, write_json
+from holdfast.core.records import Evidence, Remedy, Verdict
+from holdfast.data.columns import choose_columns
+from holdfast.data.frames import frame_table, is_frame, series_values
+from holdfast.data.raw import store
+from holdfast.data.readers.parquet import typed_batch
+from holdfast.recipe import Recipe, as_settings, override
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -21,6 +31,7 @@ if TYPE_CHECKING:
     from holdfast.training.loop import Fitted
 
 TRAIN_SHARE = 0.82
+SAVED = "text_classifier.json"
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -36,7 +47,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     model : ``"embedded"`` (MiniLM, English, no download), a Hugging Face name, or a folder.
-    settings : recipe keys to values, e.g. ``{"train.epochs": 5}``; see ``docs/recipe.md``.
+    settings : recipe keys to values, e.g. ``{"train.epochs": 5}``, or ``["train.epochs=5"]``; see
+        ``docs/recipe.md``.
     random_state : seed of everything random.
 
     Attributes
@@ -44,6 +56,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     classes_ : the labels, sorted; ``n_features_in_`` is not defined, since a text is no vector.
     verdict_ : what the training history showed. ``history_`` : the snapshots.
     network_ : the trained ``torch.nn.Module``.
+    text_columns_ : which columns hold the texts, where ``fit`` was given a data frame.
 
     Examples
     --------
@@ -53,24 +66,25 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     def __init__(
-        self, model: str = "embedded", settings: Mapping[str, Any] | None = None,
+        self, model: str = "embedded", settings: Mapping[str, Any] | Sequence[str] | None = None,
         random_state: int = 0,
     ) -> None:  # fmt: skip
         self.model = model
         self.settings = settings
         self.random_state = random_state
 
-    def fit(
-        self, X: Sequence[str], y: Sequence[Any], groups: Sequence[Any] | None = None
-    ) -> TextClassifier:
-        """Train on texts ``X`` [n] and labels ``y`` [n]; ``groups`` [n] stay on one side.
+    def fit(self, X: Any, y: Sequence[Any], groups: Sequence[Any] | None = None) -> TextClassifier:
+        """Train on texts ``X`` [n] (or pairs of texts, or a data frame with a column of texts, see
+        ``text_columns_``) and labels ``y`` [n]; ``groups`` [n] stay on one side.
 
         Raises ``DataError`` (a ``ValueError`` as well) where ``holdfast train`` would exit with 2.
         """
         from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
         from holdfast.training.loop import fit
 
-        texts, labels = _texts(X), np.asarray(y)
+        self.text_columns_ = _text_columns(X)
+        texts = _texts(X, self.text_columns_)
+        labels = column_or_1d(np.asarray(y))
         self.classes_ = np.unique(labels)
         splits = self._divide(texts, labels, groups)
         ready = make_ready(self._recipe(), splits)
@@ -80,22 +94,81 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._keep(ready, fitted)
         return self
 
-    def predict_proba(self, X: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Probabilities [n, classes], in the order of ``classes_``."""
+    def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
+        """Probabilities [n, classes], in the order of ``classes_``, of texts or of the rows of a
+        data frame."""
         from holdfast.data.memory import table_from_texts
         from holdfast.evaluate.forward import forward
 
         check_is_fitted(self, "network_")
         outputs = forward(
             self._scaled, self.tokenizer_, self.max_length_,
-            tuple(str(name) for name in self.classes_), table_from_texts(_texts(X)),
+            tuple(str(name) for name in self.classes_),
+            table_from_texts(_texts(X, self.text_columns_)),
         )  # fmt: skip
         return np.asarray(outputs.probabilities[:, self._order], dtype=np.float64)
 
-    def predict(self, X: Sequence[str]) -> npt.NDArray[Any]:
-        """The most probable label of each text."""
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """The most probable label of each text, or of each row of a data frame."""
         best = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model as a plain Hugging Face folder, its temperature folded in, and beside it
+        what ``load`` needs. Raises ``RunError`` where the folder holds something."""
+        check_is_fitted(self, "network_")
+        folder = Path(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError(str(folder), "already holds something", None, "Choose another folder.")
+        facts = {
+            "schema": 1, "params": {**self.get_params(), "model": str(self.model)},
+            "classes": _plain_labels(self.classes_), "order": self._order.tolist(),
+            "max_length": self.max_length_, "text_columns": self.text_columns_,
+            "verdict": self.verdict_,
+        }  # fmt: skip
+        beside = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(beside, ignore_errors=True)
+        with disk_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._save_network(beside)
+        write_json(beside / SAVED, facts)
+        replace_folder(beside, folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> TextClassifier:
+        """The fitted estimator that ``save`` wrote. It has no ``history_``; its ``network_`` is
+        the plain model. Raises ``ModelError`` where the folder holds none."""
+        from holdfast.models.saved import load_saved
+
+        path = Path(folder) / SAVED
+        if not path.is_file():
+            raise ModelError(
+                str(folder), f"holds no saved TextClassifier: it has no {SAVED}", None,
+                "Name a folder that TextClassifier.save wrote; holdfast.TrainedRun opens a run.",
+            )  # fmt: skip
+        facts = json.loads(path.read_text("utf-8"))
+        made = cls(**facts["params"])
+        saved = load_saved(Path(folder))
+        made.classes_ = np.asarray(facts["classes"])
+        made.network_, made.tokenizer_ = saved.network, saved.tokenizer
+        made.max_length_, made.temperature_ = int(facts["max_length"]), 1.0
+        made.text_columns_ = tuple(facts["text_columns"]) if facts["text_columns"] else None
+        made.verdict_ = _verdict(facts["verdict"])
+        made._order = np.asarray(facts["order"])
+        return made
+
+    def _save_network(self, folder: Path) -> None:
+        from holdfast.models.saved import PlainClassifier, save_plain
+
+        if isinstance(self.network_, PlainClassifier):
+            save_plain(self.network_, folder, self.tokenizer_)
+            return
+        numbers = self.network_.classes
+        try:
+            self.network_.classes = tuple(str(self.classes_[int(name)]) for name in numbers)
+            self.network_.save(folder, self.tokenizer_, temperature=self.temperature_)
+        finally:
+            self.network_.classes = numbers
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -105,7 +178,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _recipe(self) -> Recipe:
-        given = [f"{key}={value}" for key, value in (self.settings or {}).items()]
+        given = as_settings(self.settings or {})
         recipe = Recipe(task="text-classification").changed(model={"name": self.model})
         return override(recipe, [f"seed={self.random_state}", *given])
 
@@ -137,11 +210,58 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.network_(**batch) / self.temperature_
 
 
-def _texts(X: Sequence[Any]) -> list[Any]:
-    values = X.tolist() if hasattr(X, "tolist") else list(X)
+def _text_columns(X: Any) -> tuple[str, ...] | None:
+    """Which columns of a data frame hold the texts: the only one, or as ``holdfast train`` chooses
+    them; ``None`` where ``X`` is no data frame."""
+    if not is_frame(X):
+        return None
+    table = frame_table(X, "X")
+    if table.num_columns == 1:
+        return (str(table.column_names[0]),)
+    raw = store(iter([typed_batch(table)]), "X")
+    columns, _, _ = choose_columns(raw, need_label=False)
+    return columns.text
+
+
+def _texts(X: Any, columns: Sequence[str] | None = None) -> list[Any]:
+    values = _of_frame(X, columns) if is_frame(X) else series_values(X)
     if not values:
         raise DataError("X", "holds no texts", None, "Give a list of strings.")
     wrong = next((value for value in values if not isinstance(value, (str, tuple, list))), None)
     if wrong is not None:
         raise DataError("X", "must hold strings (or pairs of strings)", wrong, "Give raw texts.")
     return values
+
+
+def _of_frame(X: Any, columns: Sequence[str] | None) -> list[Any]:
+    """The texts of a data frame, or its pairs."""
+    table = frame_table(X, "X")
+    names = tuple(columns or ())
+    if not set(names) <= set(table.column_names) or not names:
+        if table.num_columns != 1 or len(names) > 1:
+            raise DataError(
+                "X", f"has no column {', '.join(names) or 'of texts that fit was told of'}",
+                ", ".join(table.column_names), "Give the column of texts, e.g. X['text'].",
+            )  # fmt: skip
+        names = (str(table.column_names[0]),)
+    found = [table[name].to_pylist() for name in names]
+    if len(found) == 1:
+        return [text if text is not None else "" for text in found[0]]
+    return [tuple(text or "" for text in pair) for pair in zip(*found, strict=True)]
+
+
+def _verdict(facts: Mapping[str, Any]) -> Verdict:
+    evidence = tuple(Evidence(**one) for one in facts["evidence"])
+    remedies = tuple(Remedy(one["do"], tuple(one["set"])) for one in facts["remedies"])
+    return Verdict(**{**facts, "evidence": evidence, "remedies": remedies})
+
+
+def _plain_labels(classes: npt.NDArray[Any]) -> list[Any]:
+    """The labels as JSON holds them."""
+    found: list[Any] = classes.tolist()
+    wrong = next((x for x in found if not isinstance(x, (str, int, float, bool))), None)
+    if wrong is not None:
+        raise DataError(
+            "classes_", "hold labels that JSON cannot", wrong, "Use strings or numbers, or pickle."
+        )
+    return found

@@ -67,6 +67,14 @@ def load_saved(folder: Path, least: int = 2) -> SavedClassifier:
     return SavedClassifier(PlainClassifier(model).eval(), tokenizer, classes, length)
 
 
+def save_plain(network: PlainClassifier, folder: Path, tokenizer: Any) -> None:
+    """Write a classifier that ``load_saved`` gave, as it was read."""
+    model: Any = network.model
+    with quiet_transformers():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
 def _load_adapter(folder: Path, least: int) -> SavedClassifier:
     """A PEFT folder: the pretrained model, the adapter and the head, through plain PEFT."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from holdfast._version import __version__
@@ -33,6 +34,7 @@ from holdfast.pipeline.folder import (
     is_main_process,
     remove_checkpoints,
 )
+from holdfast.pipeline.held import stored
 from holdfast.pipeline.ready import Ready, Scored
 from holdfast.pipeline.rows import Divided, Tell, load_and_divide, tell_all
 from holdfast.pipeline.scoring import opened_before, save_model, score_once
@@ -51,18 +53,24 @@ from holdfast.training.signals import terminate_like_interrupt
 def train(
     recipe: Recipe, run: Path, *, resume: bool = False, listeners: Sequence[Any] = (),
     tell: Tell = lambda _: None, checkpoint_every_s: float = LEAST_SECONDS,
+    held: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:  # fmt: skip
     """Do the whole job into the folder ``run`` and return what ``result.json`` holds.
 
     ``listeners`` join the loop's own (a progress bar, say); ``tell`` hears every automatic
     decision and every finding as it is made; ``checkpoint_every_s`` is the least time between two
-    checkpoints. On a finished run ``resume`` changes nothing.
+    checkpoints. On a finished run ``resume`` changes nothing. ``held`` are rows that lie in memory
+    (``data``, ``test``), which are stored in the run's folder first; see ``pipeline.held``.
 
     Raises ``Interrupted`` on Ctrl-C and SIGTERM; what is there then can be resumed.
     """
     if resume and is_finished(run):
         return _read_result(run)
-    with terminate_like_interrupt(), claimed(run, resume), flushed_subnormals():
+    with (
+        terminate_like_interrupt(), claimed(run, resume), stored(held, run) as paths,
+        flushed_subnormals(),
+    ):  # fmt: skip
+        recipe = recipe.changed(data=paths)
         try:
             return _train(recipe, run, resume, listeners, tell, checkpoint_every_s)
         except KeyboardInterrupt:
@@ -167,7 +175,8 @@ def _write(
     scored: Scored, job: Job, train_s: float, start: float,
 ) -> None:  # fmt: skip
     recipe = ready.recipe
-    outcome.write_splits(run / "splits.parquet", divided.splits.records)
+    tables = (divided.table, *divided.given)
+    outcome.write_splits(run / "splits.parquet", divided.splits.records, tables)
     outcome.write_predictions(run / "predictions.parquet", scored, divided.table.classes)
     write_examples(run / EXAMPLES, ready, fitted, job)
     timing = outcome.timing_block(fitted, time.perf_counter() - start, train_s, scored.seconds)

@@ -16,6 +16,7 @@ import numpy as np
 from holdfast._version import __version__
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Scores, to_json
+from holdfast.split.leaks import text_keys
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,15 +132,31 @@ def write_predictions(path: Path, scored: Scored, classes: Sequence[str]) -> Non
     }))  # fmt: skip
 
 
-def write_splits(path: Path, records: pa.Table) -> None:
-    """One line per source row; files by their absolute path, as in the recipe."""
+def write_splits(path: Path, records: pa.Table, tables: Sequence[Table]) -> None:
+    """One line per source row; files by their absolute path, as in the recipe. ``text_key`` is a
+    hash of the normal form of the row's text, by which ``evaluate`` knows it again."""
     import pyarrow as pa
 
+    records = records.append_column("text_key", _text_keys(records, tables))
     coded = records["file"].combine_chunks().dictionary_encode()
     names = pa.array([_absolute(name) for name in coded.dictionary.to_pylist()], pa.string())
     column = pa.DictionaryArray.from_arrays(coded.indices, names).cast(pa.string())
     at = records.column_names.index("file")
     write_parquet(path, records.set_column(at, "file", column))
+
+
+def _text_keys(records: pa.Table, tables: Sequence[Table]) -> pa.Array:
+    """The key of each record [records], null where the row was not read."""
+    import pyarrow as pa
+
+    keys = np.zeros(len(records), dtype=np.uint64)
+    missing = np.ones(len(records), dtype=bool)
+    files = records["file"].to_numpy(zero_copy_only=False)
+    for table in tables:
+        # The records of a file are its rows in their order.
+        places = np.flatnonzero(files == table.source)[table.column("row")]
+        keys[places], missing[places] = text_keys(table), False
+    return pa.array(keys, pa.uint64(), mask=missing)
 
 
 def _absolute(name: str) -> str:

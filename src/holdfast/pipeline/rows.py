@@ -10,6 +10,7 @@ from holdfast.auditing.run import audit_table
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
+from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.kinds.watching import with_tables
@@ -41,6 +42,9 @@ def load_and_divide(recipe: Recipe, tell: Tell = lambda _: None) -> Divided:
     if recipe.data.path is None:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
     check_names(recipe)
+    # A mistyped name is told before minutes are spent on reading and looking for copies.
+    for source in filter(None, (recipe.data.path, recipe.data.valid, recipe.data.test)):
+        refuse_missing(source)
     recipe, worked_out = with_task(recipe)
     tell_all(tell, worked_out, ())
     data, kind = recipe.data, kind_of(recipe.task)

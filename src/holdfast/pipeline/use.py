@@ -2,36 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.errors import RecipeError
+from holdfast.core.errors import InputError, RecipeError
 from holdfast.pipeline.folder import RECIPE, need_run
 from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.predicted import Predicted, json_object
+from holdfast.pipeline.rows import Tell, tell_all
+from holdfast.pipeline.seen import seen_rows
+from holdfast.pipeline.using import Data, Options, Predictor
 from holdfast.recipe import read_recipe
 from holdfast.training.machine import flushed_subnormals
 
 
-def evaluate(run: Path, data: str) -> dict[str, Any]:
-    """A ``test`` block for the labelled rows of ``data``, scored by the saved model of ``run``."""
-    need_run(run)
-    with flushed_subnormals():
-        return kind_of(read_recipe(run / RECIPE).task).evaluate(run, data)
+def evaluate(
+    runs: Path | Sequence[Path], data: str, options: Options | None = None,
+    tell: Tell = lambda _: None,
+) -> dict[str, Any]:  # fmt: skip
+    """A ``test`` block for the labelled rows of ``data``, scored by the saved model of a run, or by
+    the average of several.
 
-
-def predict_lines(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
-    """One JSON object a row, by one run or the average of several of the same task.
-
-    ``data`` is a file as ``train`` reads them (its label column may be absent) or a list of texts.
+    ``seen`` says how many of the rows the runs were trained on or chosen by (the same rows, or
+    copies of them); where there are any, ``without_seen`` is the score of the others.
     """
+    paths = [runs] if isinstance(runs, Path) else list(runs)
+    task = _same_task(paths, "evaluate")
+    with flushed_subnormals(), advising():
+        judged = kind_of(task).judge(paths, data, options or Options())
+        tell_all(tell, judged.decisions, judged.table.findings)
+        block = judged.score().to_json()
+        seen = seen_rows(paths, judged.table)
+        block["seen"] = seen.to_json()
+        if seen.unseen is not None and len(seen.unseen) < len(judged.table):
+            block["without_seen"] = judged.score(seen.unseen).to_json()
+    return block
+
+
+def predictor(runs: Sequence[Path]) -> Predictor:
+    """What answers for these runs of the same task, loaded once."""
+    task = _same_task(runs, "predict")
+    with flushed_subnormals():
+        return kind_of(task).predictor(runs)
+
+
+def predict(
+    runs: Sequence[Path], data: Data, options: Options | None = None, *,
+    probabilities: bool = False, tell: Tell = lambda _: None,
+) -> Predicted:  # fmt: skip
+    """The predictions for a file as ``train`` reads them, or a list of texts: one a row, made part
+    by part as they are read off."""
+    with advising():
+        predicted = Predicted(predictor(runs), data, options or Options(), probabilities)
+    tell_all(tell, predicted.decisions, ())
+    return predicted
+
+
+def predict_lines(runs: Sequence[Path], data: Data, options: Options | None = None) -> list[str]:
+    """The predictions as one JSON object a row."""
+    predicted = predict(runs, data, options)
+    return [
+        json.dumps(row, ensure_ascii=False)
+        for part in predicted.parts()
+        for row in json_object(predicted, part)
+    ]
+
+
+@contextlib.contextmanager
+def advising() -> Iterator[None]:
+    """An error that advises ``--set data.encoding=`` says ``--encoding`` here, where that is the
+    option."""
+    try:
+        yield
+    except InputError as error:
+        remedy = error.remedy.replace("--set data.encoding=", "--encoding ")
+        what = "--encoding" if error.what == "data.encoding" else error.what
+        remedy = remedy.replace("Leave data.encoding out", "Leave --encoding out")
+        if (what, remedy) == (error.what, error.remedy):
+            raise
+        raise type(error)(what, error.rule, error.value, remedy) from error
+
+
+def _same_task(runs: Sequence[Path], command: str) -> str:
     for run in runs:
         need_run(run)
     tasks = sorted({str(read_recipe(run / RECIPE).task) for run in runs})
     if len(tasks) > 1:
         raise RecipeError(
-            "holdfast predict", "averages only runs of the same task", tasks,
+            f"holdfast {command}", "averages only runs of the same task", tasks,
             "Give runs that were trained alike.",
         )  # fmt: skip
-    with flushed_subnormals():
-        return kind_of(tasks[0]).predict(runs, data)
+    return tasks[0]

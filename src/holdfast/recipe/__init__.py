@@ -6,6 +6,17 @@ Inner code never sees a recipe: it takes flat arguments.
 """
 
 from holdfast.recipe.parts import DataPart
-from holdfast.recipe.whole import Recipe, anchored, known_keys, override, parse, read_recipe
+from holdfast.recipe.whole import (
+    Recipe,
+    anchored,
+    as_settings,
+    known_keys,
+    override,
+    parse,
+    read_recipe,
+)
 
-__all__ = ["DataPart", "Recipe", "anchored", "known_keys", "override", "parse", "read_recipe"]
+__all__ = [
+    "DataPart", "Recipe", "anchored", "as_settings", "known_keys", "override", "parse",
+    "read_recipe",
+]  # fmt: skip

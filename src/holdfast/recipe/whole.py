@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -100,6 +101,28 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         template = key.strip() == "data.template" and isinstance(value, dict)
         _assign(plain, key.strip(), text if template else value)
     return parse(plain, "--set")
+
+
+def as_settings(settings: Mapping[str, Any] | Iterable[str]) -> list[str]:
+    """Keys to values as ``section.key=value`` strings; such strings stay as they are.
+
+    Raises ``RecipeError`` for one string alone, whose letters would be taken for settings.
+    """
+    if isinstance(settings, str):
+        raise RecipeError(
+            "settings", "is one string", settings,
+            "Give a dict, {'train.epochs': 5}, or a list, ['train.epochs=5'].",
+        )  # fmt: skip
+    if not isinstance(settings, Mapping):
+        return list(settings)
+    return [f"{key}={_written(value)}" for key, value in settings.items()]
+
+
+def _written(value: Any) -> str:
+    """A value as YAML reads it back, on one line."""
+    if hasattr(value, "item"):
+        value = value.item()
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def known_keys(part: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:

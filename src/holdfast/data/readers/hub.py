@@ -60,13 +60,14 @@ def read_hub(hub: HubName) -> Iterator[Batch]:
 
 def batches(rows: Any) -> Iterator[Batch]:
     """A ``datasets.Dataset`` as strings."""
-    yield typed_batch(_named(rows, rows.with_format("arrow")[:0]))
+    yield typed_batch(with_class_names(rows, rows.with_format("arrow")[:0]))
     for start in range(0, len(rows), BATCH_ROWS):
         part = rows.with_format("arrow")[start : start + BATCH_ROWS]
-        yield typed_batch(_named(rows, part))
+        yield typed_batch(with_class_names(rows, part))
 
 
-def _named(rows: Any, part: Any) -> Any:
+def with_class_names(rows: Any, part: Any) -> Any:
+    """The Arrow rows ``part`` of a ``datasets.Dataset``, the numbers of its classes as names."""
     import datasets
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -20,8 +20,12 @@ _MARKS = (
 )  # fmt: skip
 _FOREIGN = (
     (b"\x1f\x8b", "gzip-compressed", "Name it with .gz at the end."),
-    (b"PK\x03\x04", "a ZIP or Excel file", "Export it as CSV."),
-    (b"\xd0\xcf\x11\xe0", "an old Excel file", "Export it as CSV."),
+    (
+        b"PK\x03\x04",
+        "a ZIP or Excel file",
+        "Name it .xlsx if it is a workbook, or export it as CSV.",
+    ),
+    (b"\xd0\xcf\x11\xe0", "an old Excel file", "Save it as .xlsx or CSV."),
     (b"PAR1", "a Parquet file", "Name it .parquet."),
 )
 

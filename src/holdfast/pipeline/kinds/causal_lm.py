@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,48 +10,35 @@ import numpy as np
 
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.data.chat import chats_from_prompts, form_of, load_chats, same_form
+from holdfast.data.chat import form_of, load_chats, same_form
 from holdfast.data.chat_templates import choose_template
 from holdfast.data.table import Splits, Table
 from holdfast.evaluate.causal import (
-    LONGEST_ANSWER,
     answer_length,
     closing,
-    measure_saved,
-    prompts_of,
     stop_tokens,
-    token_outputs,
-    whole_prompts,
-    write_answers,
 )
-from holdfast.evaluate.tokens import score_tokens
 from holdfast.models.adapter import PROMPT_VECTORS
 from holdfast.models.causal import (
     LoadedCausal,
     keeps_apart,
     load_causal,
-    load_saved_causal,
 )
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.adapters import quantize_spec
 from holdfast.pipeline.defaults import kind_of
-from holdfast.pipeline.folder import MODEL, RECIPE, RESULT, need_run
 from holdfast.pipeline.kinds.causal_score import answers_of, sample_of, score_rows, watched
+from holdfast.pipeline.kinds.causal_use import EVERY_TOKEN, LOSS, JudgedTokens, TokensPredictor
 from holdfast.pipeline.kinds.generating import (
-    best_device,
     find_text_metric,
-    prediction_lines,
-    the_run,
 )
 from holdfast.pipeline.kinds.watching import Watch, text_metric_of, watched_positions, watches
 from holdfast.pipeline.ready import Kind, Ready
-from holdfast.recipe import DataPart, Recipe, read_recipe
+from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.causal_lm import CausalLM, EncodedTokens, encode
 from holdfast.tasks.metrics import Metric
 from holdfast.training.loop import Fitted
 from holdfast.training.plan import Phase
-
-LOSS, EVERY_TOKEN = "loss", "every token"
 
 
 @dataclass(frozen=True)
@@ -217,58 +202,8 @@ def save(folder: Path, ready: Ready, fitted: Fitted) -> dict[str, Any]:
     return {}
 
 
-def evaluate(run: Path, data: str) -> dict[str, Any]:
-    """A ``test`` block for the rows of ``data``, scored by the saved model of ``run``."""
-    need_run(run)
-    recipe = read_recipe(run / RECIPE)
-    network, tokenizer = load_saved_causal(run / MODEL)
-    table = _rows(recipe, data, need_answer=True)
-    examples = encode(table, tokenizer, recipe.model.max_length or LONGEST_ANSWER)
-    task = CausalLM(tokenizer.pad_token_id or 0, recipe.train.pack)
-    losses, kept = measure_saved(network, task, examples, best_device())
-    groups = table.column("group") if table.has_groups else None
-    return score_tokens(token_outputs(losses, kept, examples, groups)).to_json()
-
-
-def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
-    """One JSON object a row: ``row``, ``prediction`` (the answer to the last question, or how the
-    text goes on) and ``confidence``, the geometric mean of its tokens' probabilities."""
-    run, recipe = the_run(runs)
-    network, tokenizer = load_saved_causal(run / MODEL)
-    network.to(best_device())
-    plain = _of_plain_text(run) or not tokenizer.chat_template
-    if isinstance(data, str):
-        table = _rows(recipe, data, need_answer=False)
-        plain = form_of(table) == "text"
-    else:
-        table = chats_from_prompts(data, "text" if plain else "prompt")
-    ids = whole_prompts(table.column("text"), tokenizer) if plain else prompts_of(
-        table, tokenizer
-    ).ids  # fmt: skip
-    new = recipe.generate.max_new_tokens or LONGEST_ANSWER
-    texts, sure = write_answers(
-        network, tokenizer, ids, new_tokens=new, chat=not plain, beams=recipe.generate.beams
-    )
-    return prediction_lines(table.column("row"), texts, sure)
-
-
-def _of_plain_text(run: Path) -> bool:
-    """Whether the run learned plain text; its tokenizer may have a chat template all the same."""
-    decisions = json.loads((run / RESULT).read_text("utf-8"))["decisions"]
-    return any(d["what"] == LOSS and d["chosen"] == EVERY_TOKEN for d in decisions)
-
-
-def _rows(recipe: Recipe, data: str, *, need_answer: bool) -> Table:
-    part = recipe.data
-    return load_chats(
-        data, messages=part.messages, text=part.text, label=part.label or part.target,
-        group=part.group if need_answer else None, template=part.template,
-        encoding=part.encoding, need_answer=need_answer,
-    )  # fmt: skip
-
-
 KIND = Kind(
     name="causal-lm", read=read, load=load, encode=encode_rows, make_task=make_task,
     notices=notices, listeners=no_listeners, terms=no_terms, save=save, score=score_rows,
-    evaluate=evaluate, predict=predict, find_metric=find_text_metric, watch=watch,
+    judge=JudgedTokens, predictor=TokensPredictor, find_metric=find_text_metric, watch=watch,
 )  # fmt: skip

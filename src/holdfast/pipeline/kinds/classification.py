@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Finding, Floats, Outputs, Scores, to_json
+from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Scores, to_json
 from holdfast.data.table import Splits, Table
 from holdfast.evaluate.baseline import MAJORITY, PROBE, choose_baseline, majority_outputs
 from holdfast.evaluate.compare import compare
+from holdfast.evaluate.forward import groups_of
 from holdfast.evaluate.hardest import hardest
 from holdfast.evaluate.score import score
 from holdfast.methods.contrast import Contrast
@@ -25,9 +25,9 @@ from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.models.layers import count_parameters
 from holdfast.models.probe import fit_probe
 from holdfast.models.probe_curve import probe_curve
-from holdfast.pipeline.folder import MODEL, need_run
 from holdfast.pipeline.outcome import scores_block
 from holdfast.pipeline.ready import Finish, Ready, Scored
+from holdfast.pipeline.using import Answers
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.tasks.metrics import Metric
 from holdfast.training.batches import probe_positions
@@ -35,6 +35,10 @@ from holdfast.training.loop import Fitted
 from holdfast.training.observe import Observer
 from holdfast.training.plan import Phase
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
 Answer = Callable[[Table], Outputs]
 Forward = Callable[[Callable[..., Any], Ready, Table], Outputs]
 
@@ -210,47 +214,74 @@ def _facts(ready: Ready, temperature: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def predict_lines(
-    runs: Sequence[Path], load: Callable[[Path], Any], answer: Callable[[Any, Table], Outputs],
-    table: Table,
-) -> list[str]:  # fmt: skip
-    """One JSON object a row: ``row``, ``prediction`` and ``confidence``."""
-    for run in runs:
-        need_run(run)
-    saved = [load(run / MODEL) for run in runs]
-    classes, probabilities = average(saved, answer, table)
+def class_answers(
+    saved: Sequence[Any], answer: Callable[[Any, Table], Outputs], table: Table
+) -> Answers:
+    """The most probable class of each row by the mean of the models, and its probability."""
+    classes, probabilities = average(saved, answer, _unknown(table))
     best = probabilities.argmax(axis=1)
-    return [
-        json.dumps({
-            "row": int(row), "prediction": classes[int(k)],
-            "confidence": round(float(probabilities[i, k]), 6),
-        }, ensure_ascii=False)
-        for i, (row, k) in enumerate(zip(table.column("row"), best, strict=True))
-    ]  # fmt: skip
+    sure = probabilities[np.arange(len(best)), best]
+    return Answers([classes[int(k)] for k in best], sure.tolist(), probabilities)
+
+
+def mean_outputs(
+    saved: Sequence[Any], answer: Callable[[Any, Table], Outputs], table: Table
+) -> Outputs:
+    """What one model, or the mean of the probabilities of several, gives for labelled rows. The
+    logits of a mean are its logarithms: their softmax is the mean."""
+    if len(saved) == 1:
+        return answer(saved[0], table)
+    same_classes(saved, "evaluate")
+    logits = np.log(np.maximum(average(saved, answer, table)[1], np.finfo(np.float64).tiny))
+    labels = table.column("label")
+    return Outputs(table.column("row"), labels, logits, losses_at(logits, labels, 1.0),
+                   groups_of(table))  # fmt: skip
+
+
+def score_some(outputs: Outputs, classes: tuple[str, ...], positions: Ints | None) -> Scores:
+    """The score of all rows, or of those at ``positions``."""
+    return score(take_rows(outputs, positions), classes)
+
+
+def take_rows(record: Record, positions: Ints | None) -> Record:
+    """A record of arrays of one length, or the rows of it at ``positions``."""
+    if positions is None:
+        return record
+    columns = {field.name: getattr(record, field.name) for field in fields(record)}
+    taken = {name: None if c is None else c[positions] for name, c in columns.items()}
+    return replace(record, **taken)
 
 
 def average(
     saved: Sequence[Any], answer: Callable[[Any, Table], Outputs], table: Table
 ) -> tuple[tuple[str, ...], Floats]:
-    """The mean of the probabilities [n, classes] of several models.
-
-    Raises ``RecipeError`` when their classes differ; their order may.
-    """
+    """The mean of the probabilities [n, classes] of several models; their order of the classes may
+    differ."""
     classes = saved[0].classes
     total: Floats = np.zeros((len(table), len(classes)))
     for one in saved:
-        if set(one.classes) != set(classes):
-            raise RecipeError(
-                "holdfast predict", "averages only runs of the same classes",
-                sorted(set(one.classes) ^ set(classes)), "Give runs that were trained alike.",
-            )  # fmt: skip
         order = [one.classes.index(name) for name in classes]
-        total = total + _unlabelled(answer(one, table)).probabilities[:, order]
+        total = total + answer(one, _unknown(table)).probabilities[:, order]
     return classes, total / len(saved)
 
 
-def _unlabelled(outputs: Outputs) -> Outputs:
-    return replace(outputs, labels=np.full(len(outputs.rows), -1))
+def same_classes(saved: Sequence[Any], command: str) -> None:
+    """Raise ``RecipeError`` when the models' classes differ."""
+    for one in saved:
+        if set(one.classes) != set(saved[0].classes):
+            raise RecipeError(
+                f"holdfast {command}", "averages only runs of the same classes",
+                sorted(set(one.classes) ^ set(saved[0].classes)),
+                "Give runs that were trained alike.",
+            )  # fmt: skip
+
+
+def _unknown(table: Table) -> Table:
+    """The rows without their labels: indices of one model's classes mean nothing to another."""
+    if not (table.column("label") >= 0).any():
+        return table
+    rows = table.rows.remove_columns("label").add_column("label", [-1] * len(table))
+    return replace(table, rows=rows)
 
 
 def truncation(examples: Any, loaded: Any) -> tuple[Finding, ...]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from holdfast.data.table import Table
 from holdfast.evaluate.tokens import TokenOutputs, score_tokens
 from holdfast.pipeline.folder import RECIPE, need_run
 from holdfast.pipeline.ready import Finish
+from holdfast.pipeline.using import Answers
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.tasks.metrics import TEXT_METRICS, Metric
 from holdfast.tasks.metrics import find_text_metric as find_written
@@ -91,26 +91,21 @@ def texts_column(examples: Any, table: Table, name: str) -> list[str]:
     return column
 
 
-def the_run(runs: Sequence[Path]) -> tuple[Path, Recipe]:
+def the_run(runs: Sequence[Path], command: str) -> tuple[Path, Recipe]:
     """The one finished run that writes, and its recipe. Texts have no average."""
     for run in runs:
         need_run(run)
     if len(runs) > 1:
         raise RecipeError(
-            "holdfast predict", "cannot average the texts of several runs", len(runs),
+            f"holdfast {command}", "cannot average the texts of several runs", len(runs),
             "Name one run.",
         )  # fmt: skip
     return runs[0], read_recipe(runs[0] / RECIPE)
 
 
-def prediction_lines(rows: Iterable[Any], texts: Sequence[str], sure: Floats) -> list[str]:
-    """One JSON object a row: ``row``, the text as ``prediction``, and its ``confidence`` (null for
-    an empty text)."""
-    return [
-        json.dumps({"row": int(row), "prediction": text,
-                    "confidence": round(float(p), 6) if p == p else None}, ensure_ascii=False)
-        for row, text, p in zip(rows, texts, sure, strict=True)
-    ]  # fmt: skip
+def written_answers(texts: Sequence[str], sure: Floats) -> Answers:
+    """The texts, and how sure each is (``None`` for an empty one)."""
+    return Answers(list(texts), [float(p) if p == p else None for p in sure])
 
 
 def best_device() -> Any:

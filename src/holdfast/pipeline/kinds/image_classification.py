@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.records import Decision, Finding, Outputs
-from holdfast.data.folders import given_sides
-from holdfast.data.images import CLASS, images_at, left_out, load_images
+from holdfast.core.records import Decision, Finding, Ints, Outputs, Scores
+from holdfast.data.folders import given_sides, list_pictures
+from holdfast.data.images import CLASS, images_at, left_out, load_images, paths_raw
 from holdfast.data.pictures import thumbnail
+from holdfast.data.raw import Raw
+from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.evaluate.images import answer_images, forward_images
-from holdfast.evaluate.score import score
 from holdfast.models.vision import LoadedVision, load_vision
 from holdfast.models.vision_saved import load_saved_vision
-from holdfast.pipeline.folder import MODEL, RECIPE, need_run
+from holdfast.pipeline.folder import MODEL, need_run
 from holdfast.pipeline.kinds import classification as shared
 from holdfast.pipeline.ready import Finish, Kind, Ready, Scored
-from holdfast.recipe import DataPart, Recipe, read_recipe
+from holdfast.pipeline.using import (
+    Answered,
+    Answers,
+    Asked,
+    Data,
+    Options,
+    data_part,
+    encoding_for,
+    group_for,
+    label_for,
+)
+from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.image_classification import (
     EncodedImages,
     ImageClassification,
@@ -96,39 +107,63 @@ def score_rows(finish: Finish) -> Scored:
     return replace(scored, blocks={**scored.blocks, "hardest": hardest})
 
 
-def evaluate(run: Path, data: str) -> dict[str, Any]:
-    """A ``test`` block for the labelled pictures of ``data``, scored by the saved model."""
-    need_run(run)
-    saved = load_saved_vision(run / MODEL)
-    part = read_recipe(run / RECIPE).data
-    table = load_images(
-        data, path=_path(part), label=part.label, group=part.group, encoding=part.encoding,
-        classes=saved.classes, labels=part.labels,
-    )  # fmt: skip
-    return score(answer_images(saved, table), saved.classes).to_json()
+class JudgedImages:
+    """Labelled pictures with the answers of a run, or of the average of several."""
+
+    def __init__(self, runs: Sequence[Path], data: str, options: Options) -> None:
+        for run in runs:
+            need_run(run)
+        saved = [load_saved_vision(run / MODEL) for run in runs]
+        part = data_part(runs[0])
+        encoding, decisions = encoding_for(part, data, options)
+        folder = Path(data).expanduser().is_dir()
+        group, dropped = (part.group, ()) if folder else group_for(part, data, encoding)
+        self.table = load_images(
+            data, path=_path(part, options), label=label_for(part, options), group=group,
+            encoding=encoding, classes=saved[0].classes, labels=part.labels,
+        )  # fmt: skip
+        self.decisions = (*decisions, *dropped)
+        self._classes = saved[0].classes
+        self._outputs = shared.mean_outputs(saved, answer_images, self.table)
+
+    def score(self, positions: Ints | None = None) -> Scores:
+        return shared.score_some(self._outputs, self._classes, positions)
 
 
-def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
-    """Classes for a folder or a table of pictures, or a list of paths, one line each with its
-    ``path``; a picture that cannot be read has no prediction, and ``because`` says so."""
-    need_run(runs[0])
-    table = _pictures(runs[0], data)
-    told = [json.loads(line) for line in shared.predict_lines(
-        runs, load_saved_vision, answer_images, table)]  # fmt: skip
-    base = _base(data) if isinstance(data, str) else Path.cwd()
-    for line, path in zip(told, table.column("path"), strict=True):
-        line["path"] = os.path.relpath(path, base)
-    because = "the picture cannot be read"
-    told += [{"row": row, "prediction": None, "confidence": None, "because": because}
-             for row in left_out(table)]  # fmt: skip
-    return [json.dumps(line, ensure_ascii=False) for line in sorted(told, key=lambda t: t["row"])]
+class ImagesPredictor:
+    """Classes for a folder or a table of pictures, or a list of paths, each with its ``path``; a
+    picture that cannot be read has no prediction, and ``because`` says so."""
 
+    answered: Answered = "text"
 
-def _pictures(run: Path, data: str | Sequence[str]) -> Table:
-    if not isinstance(data, str):
-        return images_at(data)
-    part = read_recipe(run / RECIPE).data
-    return load_images(data, path=_path(part), encoding=part.encoding, need_label=False)
+    def __init__(self, runs: Sequence[Path]) -> None:
+        for run in runs:
+            need_run(run)
+        self._part = data_part(runs[0])
+        self._saved = [load_saved_vision(run / MODEL) for run in runs]
+        shared.same_classes(self._saved, "predict")
+        self.names = self._saved[0].classes
+
+    def ask(self, data: Data, options: Options) -> Asked:
+        raw, table, decisions = self._read(data, options)
+        because = dict.fromkeys(left_out(table), "the picture cannot be read")
+        return Asked(raw, table, because, decisions)
+
+    def _read(self, data: Data, options: Options) -> tuple[Raw, Table, tuple[Decision, ...]]:
+        if not isinstance(data, str):
+            paths = [str(path) for path in data]
+            return paths_raw([os.path.relpath(path) for path in paths]), images_at(paths), ()
+        encoding, decisions = encoding_for(self._part, data, options)
+        table = load_images(
+            data, path=_path(self._part, options), encoding=encoding, need_label=False
+        )
+        folder = Path(data).expanduser()
+        if folder.is_dir():
+            return paths_raw(list_pictures(folder, False).names), table, decisions
+        return read_source(data, encoding, None), table, decisions
+
+    def answer(self, table: Table) -> Answers:
+        return shared.class_answers(self._saved, answer_images, table)
 
 
 def _what(source: str, table: Table) -> tuple[Decision, ...]:
@@ -154,8 +189,9 @@ def _base(source: str) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def _path(part: DataPart) -> str | None:
-    return part.text[0] if part.text else None
+def _path(part: DataPart, options: Options | None = None) -> str | None:
+    given = (options.text if options else None) or part.text
+    return given[0] if given else None
 
 
 def _forward(network: Callable[..., Any], ready: Ready, table: Table) -> Outputs:
@@ -166,5 +202,5 @@ def _forward(network: Callable[..., Any], ready: Ready, table: Table) -> Outputs
 KIND = Kind(
     name="image-classification", read=read, load=load, encode=encode_rows, make_task=make_task,
     notices=notices, listeners=shared.listeners, terms=shared.terms, save=shared.save,
-    score=score_rows, evaluate=evaluate, predict=predict, sides=sides,
+    score=score_rows, judge=JudgedImages, predictor=ImagesPredictor, sides=sides,
 )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,10 @@ from holdfast.evaluate.paired_losses import compare_losses
 from holdfast.models.linear import fit_ridge
 from holdfast.models.network import REGRESSION
 from holdfast.models.probe import Probe
-from holdfast.pipeline.kinds.problems import Answers, LoadedText
+from holdfast.pipeline.kinds.problems import Answers as ProblemAnswers
+from holdfast.pipeline.kinds.problems import LoadedText
 from holdfast.pipeline.ready import Ready
+from holdfast.pipeline.using import Answers
 from holdfast.recipe import Recipe
 from holdfast.tasks.numbers import Numbers, Scale, number_losses
 
@@ -77,7 +78,7 @@ class OneNumber:
         """The mean of the training rows."""
         return np.full((n, 1), float(labels.astype(np.float64).mean()))
 
-    def make(self, answers: Answers, recipe: Recipe, scale: Scale) -> NumberOutputs:
+    def make(self, answers: ProblemAnswers, recipe: Recipe, scale: Scale) -> NumberOutputs:
         raw = answers.raw[:, 0].astype(np.float64)
         labels = answers.labels.astype(np.float64).reshape(len(raw))
         return NumberOutputs(
@@ -129,12 +130,9 @@ def shown(value: float, digits: int = 7) -> str:
     return f"{float(value):.{digits}g}"
 
 
-def lines(rows: Any, answers: Floats) -> list[str]:
-    """What ``predict`` writes: the number; it has no confidence."""
-    return [
-        json.dumps({"row": int(row), "prediction": float(shown(value)), "confidence": None})
-        for row, value in zip(rows, answers, strict=True)
-    ]
+def answers(numbers: Floats) -> Answers:
+    """Each number as far as a float32 model can tell it; it has no confidence."""
+    return Answers([float(shown(value)) for value in numbers], [None] * len(numbers))
 
 
 PROBLEM = OneNumber()

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Finding
-from holdfast.data.pairs import given_target, load_pairs, pairs_from_texts
+from holdfast.core.records import Decision, Finding, Ints, Scores
+from holdfast.data.memory import raw_of_texts
+from holdfast.data.pair_columns import choose_pair
+from holdfast.data.pairs import given_target, load_pairs
+from holdfast.data.source import read_source
 from holdfast.data.table import Splits, Table
+from holdfast.data.unlabelled import renamed, unlabelled
 from holdfast.evaluate.generation import (
     need_packages,
     sample_positions,
@@ -21,13 +27,13 @@ from holdfast.methods.token_smoothing import TokenSmoothing
 from holdfast.models.seq2seq import LoadedSeq2Seq, end_token, load_seq2seq
 from holdfast.models.seq2seq_network import load_saved_seq2seq
 from holdfast.pipeline.adapters import quantize_spec
-from holdfast.pipeline.folder import MODEL, RECIPE, need_run
+from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.kinds.generating import (
     best_device,
     find_text_metric,
-    prediction_lines,
     texts_column,
     the_run,
+    written_answers,
 )
 from holdfast.pipeline.kinds.seq2seq_score import (
     Side,
@@ -46,7 +52,17 @@ from holdfast.pipeline.kinds.watching import (
     with_tables,
 )
 from holdfast.pipeline.ready import Kind, Ready
-from holdfast.recipe import DataPart, Recipe, read_recipe
+from holdfast.pipeline.using import (
+    Answered,
+    Answers,
+    Asked,
+    Data,
+    Options,
+    encoding_for,
+    group_for,
+    read_columns,
+)
+from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.metrics import Metric
 from holdfast.tasks.seq2seq import EncodedPairs, SequenceToSequence, encode_pairs
 from holdfast.training.loop import Fitted
@@ -155,49 +171,79 @@ def save(folder: Path, ready: Ready, fitted: Fitted) -> dict[str, Any]:
     return {}
 
 
-def evaluate(run: Path, data: str) -> dict[str, Any]:
-    """A ``test`` block for the rows of ``data``, which have targets, by the saved model."""
-    need_run(run)
-    recipe = read_recipe(run / RECIPE)
-    part, device = recipe.data, best_device()
-    table = load_pairs(
-        data, text=None if part.template else part.text,
-        target=given_target(part.label, part.target), group=part.group, template=part.template,
-        encoding=part.encoding,
-    )  # fmt: skip
-    table = with_tables(table, recipe)
-    network, tokenizer = load_saved_seq2seq(run / MODEL)
-    examples = _encode_saved(table, tokenizer, recipe, need_target=True)
-    outputs = read_pairs(network, int(tokenizer.pad_token_id), examples, table, device)
-    side = Side(table, examples, sample_positions(len(examples), recipe.generate.rows,
-                                                   recipe.seed, "test"))  # fmt: skip
-    writing = writing_of(recipe, recipe.model.max_target_length or 0)
-    texts, _ = write_texts(network, tokenizer, examples, side.sample, writing, device)
-    made = side.generated(texts, [])
-    return scores_of(outputs, made, recipe.seed, extra=extra_metrics(recipe)).to_json()
+class JudgedPairs:
+    """Rows with targets, scored by the saved model of one run."""
+
+    def __init__(self, runs: Sequence[Path], data: str, options: Options) -> None:
+        run, self._recipe = the_run(runs, "evaluate")
+        part = self._recipe.data
+        encoding, decisions = encoding_for(part, data, options)
+        group, dropped = group_for(part, data, encoding)
+        names = read_columns(part)
+        table = load_pairs(
+            data, text=None if part.template else (part.text or options.text), group=group,
+            target=options.label or given_target(part.label, part.target), encoding=encoding,
+            template=part.template,
+            view=partial(renamed, expected=names, given=options.text) if names else None,
+        )  # fmt: skip
+        self.table = with_tables(table, self._recipe)
+        self.decisions = (*decisions, *dropped)
+        self._network, self._tokenizer = load_saved_seq2seq(run / MODEL)
+
+    def score(self, positions: Ints | None = None) -> Scores:
+        """The losses of the targets, and the scores of the texts of a fixed sample of the rows."""
+        table = self.table if positions is None else self.table.take(positions)
+        recipe, network, tokenizer = self._recipe, self._network, self._tokenizer
+        device = best_device()
+        examples = _encode_saved(table, tokenizer, recipe, need_target=True)
+        outputs = read_pairs(network, int(tokenizer.pad_token_id), examples, table, device)
+        chosen = sample_positions(len(examples), recipe.generate.rows, recipe.seed, "test")
+        side = Side(table, examples, chosen)
+        writing = writing_of(recipe, recipe.model.max_target_length or 0)
+        texts, _ = write_texts(network, tokenizer, examples, side.sample, writing, device)
+        made = side.generated(texts, [])
+        return scores_of(outputs, made, recipe.seed, extra=extra_metrics(recipe))
 
 
-def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
-    """One JSON object a row: ``row``, the generated text as ``prediction``, and ``confidence``,
-    the geometric mean probability of its tokens."""
-    run, recipe = the_run(runs)
-    network, tokenizer = load_saved_seq2seq(run / MODEL)
-    table = _sources(recipe.data, data)
-    examples = _encode_saved(table, tokenizer, recipe, need_target=False)
-    writing = writing_of(recipe, recipe.model.max_target_length or 0)
-    texts, sure = write_texts(
-        network, tokenizer, examples, np.arange(len(examples)), writing, best_device()
-    )
-    return prediction_lines(examples.rows, texts, sure)
+class PairsPredictor:
+    """The texts that one run writes for its sources, with the geometric mean probability of their
+    tokens."""
 
+    answered: Answered = "text"
+    names: tuple[str, ...] = ()
 
-def _sources(part: DataPart, data: str | Sequence[str]) -> Table:
-    if not isinstance(data, str):
-        return pairs_from_texts(data, template=part.template)
-    return load_pairs(
-        data, text=None if part.template else part.text, template=part.template,
-        encoding=part.encoding, need_target=False,
-    )  # fmt: skip
+    def __init__(self, runs: Sequence[Path]) -> None:
+        run, self._recipe = the_run(runs, "predict")
+        self._network, self._tokenizer = load_saved_seq2seq(run / MODEL)
+
+    def ask(self, data: Data, options: Options) -> Asked:
+        part = self._recipe.data
+        decisions: tuple[Decision, ...] = ()
+        names = read_columns(part)
+        if isinstance(data, str):
+            encoding, decisions = encoding_for(part, data, options)
+            raw = read_source(data, encoding, None)
+        else:
+            raw = raw_of_texts(data, names or ("text",))
+        view = raw
+        if names is not None:
+            view = renamed(raw, names, options.text)
+            view = replace(view, table=view.table.select(list(names)))
+        columns, _ = choose_pair(
+            view, text=None if part.template else (names or options.text), target=None,
+            group=None, template=part.template, need_target=False,
+        )  # fmt: skip
+        table = unlabelled(view, columns, label=0, target=True)
+        return Asked(raw, table, decisions=(*decisions, *raw.decisions))
+
+    def answer(self, table: Table) -> Answers:
+        recipe, tokenizer = self._recipe, self._tokenizer
+        examples = _encode_saved(table, tokenizer, recipe, need_target=False)
+        writing = writing_of(recipe, recipe.model.max_target_length or 0)
+        texts, sure = write_texts(
+            self._network, tokenizer, examples, np.arange(len(examples)), writing, best_device()
+        )
+        return written_answers(texts, sure)
 
 
 def _encode_saved(table: Table, tokenizer: Any, recipe: Recipe, need_target: bool) -> EncodedPairs:
@@ -213,5 +259,5 @@ def _encode_saved(table: Table, tokenizer: Any, recipe: Recipe, need_target: boo
 KIND = Kind(
     name="seq2seq", read=read, load=load, encode=encode_rows, make_task=make_task,
     notices=notices, listeners=listeners, terms=terms, save=save, score=score_rows,
-    evaluate=evaluate, predict=predict, find_metric=find_text_metric, watch=watch,
+    judge=JudgedPairs, predictor=PairsPredictor, find_metric=find_text_metric, watch=watch,
 )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ from holdfast.evaluate.paired_losses import compare_losses
 from holdfast.models.linear import fit_labels, frequency_logits
 from holdfast.models.network import MULTI_LABEL
 from holdfast.models.probe import Probe
-from holdfast.pipeline.kinds.problems import Answers, LoadedText
+from holdfast.pipeline.kinds.problems import Answers as ProblemAnswers
+from holdfast.pipeline.kinds.problems import LoadedText
 from holdfast.pipeline.ready import Ready
+from holdfast.pipeline.using import Answers
 from holdfast.recipe import Recipe
 from holdfast.tasks.label_sets import LabelSets, label_matrix, set_losses
 from holdfast.tasks.numbers import Scale
@@ -58,7 +59,7 @@ class SeveralLabels:
         """The training frequencies of the labels: those of more than half of the rows hold."""
         return np.tile(frequency_logits(labels), (n, 1))
 
-    def make(self, answers: Answers, recipe: Recipe, scale: Scale) -> SetOutputs:
+    def make(self, answers: ProblemAnswers, recipe: Recipe, scale: Scale) -> SetOutputs:
         losses = set_losses(answers.raw, answers.labels)
         return SetOutputs(
             answers.rows, answers.labels > 0.5, answers.raw, losses, answers.groups
@@ -111,15 +112,17 @@ def named(held: npt.NDArray[np.bool_], names: Sequence[str]) -> list[list[str]]:
     return [[names[int(i)] for i in np.flatnonzero(line)] for line in held]
 
 
-def lines(rows: Any, probabilities: Floats, names: Sequence[str]) -> list[str]:
-    """What ``predict`` writes: the labels from 0.5, and how sure the least sure yes or no is."""
-    answers = named(probabilities > 0.5, names)
+def answers(probabilities: Floats, names: Sequence[str]) -> Answers:
+    """The labels above 0.5, and how sure the least sure yes or no of a row is."""
     sure = np.maximum(probabilities, 1 - probabilities).min(axis=1)
-    return [
-        json.dumps({"row": int(row), "prediction": labels, "confidence": round(float(c), 6)},
-                   ensure_ascii=False)
-        for row, labels, c in zip(rows, answers, sure, strict=True)
-    ]  # fmt: skip
+    return Answers(named(probabilities > 0.5, names), sure.tolist(), probabilities)
+
+
+def logits(probabilities: Floats) -> Floats:
+    """The logit of each probability, for a mean of probabilities that is scored like one model."""
+    tiny = np.finfo(np.float64).tiny
+    return np.asarray(np.log(np.maximum(probabilities, tiny))
+                      - np.log(np.maximum(1 - probabilities, tiny)))  # fmt: skip
 
 
 PROBLEM = SeveralLabels()

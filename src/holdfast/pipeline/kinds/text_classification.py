@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +11,19 @@ import numpy as np
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Finding, Outputs
 from holdfast.data.labelled import load_labelled
-from holdfast.data.load import load_table
-from holdfast.data.memory import table_from_texts
 from holdfast.data.table import Table
 from holdfast.evaluate.forward import answer, forward
-from holdfast.evaluate.score import score
 from holdfast.models.classifier import LoadedClassifier, load_classifier
 from holdfast.models.onednn import use_onednn
 from holdfast.models.saved import load_saved
 from holdfast.pipeline.adapters import adapter_spec
-from holdfast.pipeline.folder import MODEL, RECIPE, RESULT, need_run
+from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.kinds import classification as shared
-from holdfast.pipeline.kinds import one_number, problems, several_labels
-from holdfast.pipeline.kinds.one_number import lines as number_lines
+from holdfast.pipeline.kinds import problems
 from holdfast.pipeline.kinds.problems import LoadedText, Problem
-from holdfast.pipeline.kinds.several_labels import lines as set_lines
+from holdfast.pipeline.kinds.text_use import PROBLEMS, JudgedTexts, TextPredictor
 from holdfast.pipeline.ready import Finish, Kind, Ready, Scored
-from holdfast.recipe import DataPart, Recipe, read_recipe
+from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.base import Task
 from holdfast.tasks.metrics import Metric
 from holdfast.tasks.text_classification import EncodedTexts, TextClassification, encode
@@ -112,60 +107,6 @@ def score_rows(finish: Finish) -> Scored:
     return shared.score_classifier(finish, reloaded, _forward)
 
 
-def evaluate(run: Path, data: str) -> dict[str, Any]:
-    """A ``test`` block for the labelled rows of ``data``, scored by the saved model of ``run``."""
-    need_run(run)
-    saved = load_saved(run / MODEL, least=1)
-    recipe = read_recipe(run / RECIPE)
-    part = recipe.data
-    table = load_labelled(
-        data, text=_text(part), label=part.label, group=part.group, template=part.template,
-        encoding=part.encoding, kind=part.label_kind or "class", separator=part.label_separator,
-        names=saved.classes, labels=part.labels,
-    )  # fmt: skip
-    problem = problem_of(part.label_kind)
-    if problem is None:
-        return score(answer(saved, table), saved.classes).to_json()
-    scale = problems.scale_of(json.loads((run / RESULT).read_text("utf-8")))
-    made = problem.make(problems.ask(problem, saved, table, scale), recipe, scale)
-    return problem.score(made, saved.classes).to_json()
-
-
-def predict(runs: Sequence[Path], data: str | Sequence[str]) -> list[str]:
-    """Classes, labels or numbers for a file as ``train`` reads them (its label column may be
-    absent) or for texts."""
-    for run in runs:
-        need_run(run)
-    kinds = {read_recipe(run / RECIPE).data.label_kind or "class" for run in runs}
-    if len(kinds) > 1:
-        raise RecipeError(
-            "holdfast predict", "averages only runs of the same kind of label", sorted(kinds),
-            "Give runs that were trained alike.",
-        )  # fmt: skip
-    kind, table = kinds.pop(), _rows(runs[0], data)
-    if kind == "class":
-        return shared.predict_lines(runs, load_saved, answer, table)
-    saved = [load_saved(run / MODEL, least=1) for run in runs]
-    names, mean = problems.average(saved, table, sets=kind == "several")
-    rows = table.column("row")
-    return set_lines(rows, mean, names) if kind == "several" else number_lines(rows, mean[:, 0])
-
-
-def _rows(run: Path, data: str | Sequence[str]) -> Table:
-    if not isinstance(data, str):
-        return table_from_texts(data)
-    part = read_recipe(run / RECIPE).data
-    # The labels of other rows are no business of a prediction, whatever they are.
-    return load_table(
-        data, text=_text(part), label=None, template=part.template, encoding=part.encoding,
-        need_label=False,
-    )  # fmt: skip
-
-
-def _text(part: DataPart) -> tuple[str, ...] | None:
-    return None if part.template else part.text
-
-
 def _forward(network: Callable[..., Any], ready: Ready, table: Table) -> Outputs:
     loaded = ready.loaded
     return forward(network, loaded.tokenizer, loaded.max_length, ready.task.classes, table)
@@ -195,13 +136,10 @@ def _kind(ready: Ready) -> str:
     return PROBLEM_KINDS.get(ready.loaded.network.problem, "class")
 
 
-PROBLEMS: dict[str, Problem] = {
-    one.kind: one for one in (several_labels.PROBLEM, one_number.PROBLEM)
-}
 PROBLEM_KINDS = {one.problem: one.kind for one in PROBLEMS.values()}
 
 KIND = Kind(
     name="text-classification", read=read, load=load, encode=encode_rows, make_task=make_task,
     notices=notices, listeners=listeners, terms=shared.terms, save=save, score=score_rows,
-    evaluate=evaluate, predict=predict, find_metric=problems.find_metric,
+    judge=JudgedTexts, predictor=TextPredictor, find_metric=problems.find_metric,
 )  # fmt: skip

@@ -1,0 +1,146 @@
+"""Excel workbooks (.xlsx): the first sheet that holds cells, its first row the names.
+
+By openpyxl, row by row, so that memory stays bounded. A formula gives the value that was saved with
+it; a date its ISO form; a cell of white space or none is missing. Old ``.xls`` files are refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from holdfast.core.errors import DataError, MachineError
+from holdfast.core.records import Decision
+from holdfast.data.raw import BATCH_CHARACTERS, BATCH_ROWS, Batch, Kind
+from holdfast.data.readers import READERS, Reader
+from holdfast.data.readers.text import open_bytes
+from holdfast.data.readers.values import spell
+
+_ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
+_KINDS: dict[type, Kind] = {bool: "boolean", int: "integer", float: "float"}
+
+
+def read_xlsx(path: Path, encoding: str | None) -> Iterator[Batch]:
+    """Rows of a workbook; ``encoding`` does not apply."""
+    with _opened(path) as book:
+        sheet, rows, decisions = _first_sheet(path, book)
+        names = _header(path, sheet, next(rows))
+        yield Batch({name: pa.array([], pa.string()) for name in names}, {}, decisions)
+        cells: list[list[Any]] = []
+        characters = 0
+        for number, row in enumerate(rows, 2):
+            values = list(row[: len(names)]) + [None] * (len(names) - len(row))
+            _refuse_beyond(path, sheet, number, row[len(names) :])
+            if all(_is_blank(value) for value in values):
+                continue
+            cells.append(values)
+            characters += sum(len(value) for value in values if isinstance(value, str))
+            if len(cells) == BATCH_ROWS or characters > BATCH_CHARACTERS:
+                yield _batch(names, cells)
+                cells, characters = [], 0
+        if cells:
+            yield _batch(names, cells)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        import openpyxl
+    except ImportError:
+        raise MachineError(
+            str(path), "is an Excel workbook, and openpyxl, which reads them, is not installed",
+            None, "pip install 'holdfast[excel]', or save the sheet as CSV.",
+        ) from None  # fmt: skip
+    with open_bytes(path) as stream:
+        try:
+            book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
+        except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+            raise DataError(
+                str(path), f"is not a readable Excel workbook: {error}", None,
+                "Save it again as .xlsx, or export the sheet as CSV.",
+            ) from error  # fmt: skip
+        try:
+            yield book
+        finally:
+            book.close()
+
+
+def _first_sheet(
+    path: Path, book: Any
+) -> tuple[str, Iterator[Sequence[Any]], tuple[Decision, ...]]:
+    """The name of the first sheet with cells, its rows from the first that is not blank, and which
+    others were passed over."""
+    for sheet in book.worksheets:
+        rows = sheet.iter_rows(values_only=True)
+        for row in rows:
+            if not all(_is_blank(value) for value in row):
+                others = [name for name in book.sheetnames if name != sheet.title]
+                because = f"it is the first with cells; not read: {', '.join(others)}"
+                told = (Decision("sheet", sheet.title, because),) if others else ()
+                return sheet.title, _after(row, rows), told
+    raise DataError(str(path), "is empty", None, "It needs a header row and rows below it.")
+
+
+def _after(first: Sequence[Any], rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    yield first
+    yield from rows
+
+
+def _header(path: Path, sheet: str, row: Sequence[Any]) -> list[str]:
+    names = [str(value).strip() if not _is_blank(value) else "" for value in row]
+    while names and not names[-1]:
+        names.pop()
+    if "" in names:
+        raise DataError(
+            f"{path}, sheet {sheet!r}", "has a column without a name in its first row",
+            f"column {names.index('') + 1}", "Give every column of the header a name.",
+        )  # fmt: skip
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DataError(
+            f"{path}, sheet {sheet!r}", "has columns of the same name",
+            ", ".join(map(repr, repeated)), "Give each column of the header a name of its own.",
+        )  # fmt: skip
+    return names
+
+
+def _refuse_beyond(path: Path, sheet: str, row: int, cells: Sequence[Any]) -> None:
+    extra = next((value for value in cells if not _is_blank(value)), None)
+    if extra is not None:
+        raise DataError(
+            f"{path}, sheet {sheet!r}, row {row}", "has a cell beyond the columns of the header",
+            extra, "Give its column a name in the first row, or delete it.",
+        )  # fmt: skip
+
+
+def _batch(names: list[str], cells: list[list[Any]]) -> Batch:
+    columns: dict[str, pa.Array] = {}
+    kinds: dict[str, set[Kind]] = {}
+    for name, values in zip(names, zip(*cells, strict=True), strict=True):
+        found = {_KINDS.get(type(value), "text") for value in values if value is not None}
+        kinds[name] = set(found)
+        columns[name] = pa.array([_spelled(value) for value in values], pa.string())
+    return Batch(columns, kinds)
+
+
+def _spelled(value: Any) -> str | None:
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, str) and "_x" in value:
+        # The format's own way to write a character that XML drops, a carriage return above all.
+        return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), value)
+    return spell(value)
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+READERS.add("xlsx", Reader(".xlsx", read_xlsx))

@@ -1,0 +1,66 @@
+"""Rows that a Python program holds in memory: stored in the run's folder before the run begins, so
+that its recipe repeats it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from holdfast.core.errors import RunError
+from holdfast.core.files import write_atomically
+from holdfast.data.frames import write_frame
+from holdfast.pipeline.folder import RECIPE, is_main_process
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KEYS = {"data": "path", "test": "test"}
+
+
+@contextlib.contextmanager
+def stored(held: Mapping[str, pa.Table], run: Path) -> Iterator[dict[str, str]]:
+    """``data.parquet`` and ``test.parquet`` in the run's folder; gives the keys of the recipe's
+    ``data`` that point to them. They go again where the run fails before its recipe was written.
+
+    Raises ``RunError`` where a run is continued with other rows than it began with.
+    """
+    files = {name: (run / f"{name}.parquet").resolve() for name in held}
+    if is_main_process():
+        for name, table in held.items():
+            _store(table, files[name], run)
+    if held:
+        _wait_for_everyone()
+    try:
+        yield {KEYS[name]: str(path) for name, path in files.items()}
+    except BaseException:
+        if is_main_process() and not (run / RECIPE).exists():
+            for path in files.values():
+                path.unlink(missing_ok=True)
+        raise
+
+
+def _store(table: pa.Table, path: Path, run: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    if path.exists() and (run / RECIPE).exists():
+        if not parquet.read_table(path).equals(table):
+            raise RunError(
+                str(run), f"began with other rows than it is given now ({path.name})", None,
+                "Give the same rows, or start a new run.",
+            )  # fmt: skip
+        return
+    write_atomically(path, lambda beside: write_frame(table, beside))
+
+
+def _wait_for_everyone() -> None:
+    """Where a launcher started several processes, the first has written before another reads."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return
+    from accelerate import PartialState
+
+    from holdfast.training.machine import several_on_processor
+
+    PartialState(cpu=several_on_processor()).wait_for_everyone()

@@ -1,0 +1,291 @@
+"""Predictions beside the rows that they are of, part by part, and the files they are written to."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+
+from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.files import write_atomically
+from holdfast.core.records import Decision, Floats
+from holdfast.data.raw import Raw
+from holdfast.pipeline.using import Answers, Data, Options, Predictor
+from holdfast.training.machine import flushed_subnormals
+
+ROWS = 2_048
+ENDINGS = (".jsonl", ".csv", ".parquet")
+DIGITS = 6
+TYPES = {"text": pa.string(), "number": pa.float64(), "list": pa.list_(pa.string())}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some consecutive rows: the first is row ``start`` of the source; ``columns`` are those of the
+    input in their own types; ``probabilities`` [rows, names], NaN where a row has no answer."""
+
+    start: int
+    columns: pa.Table
+    predictions: Sequence[object]
+    confidence: Sequence[float | None]
+    probabilities: Floats | None
+    because: Sequence[str | None]
+
+
+class Predicted:
+    """Every row of the input with its prediction, in order, in bounded memory.
+
+    A row without a text (for pictures: one that cannot be read) has an empty prediction, and is
+    counted in ``without_text`` once its part was read off.
+    """
+
+    def __init__(
+        self, predictor: Predictor, data: Data, options: Options, probabilities: bool = False
+    ) -> None:
+        if probabilities and not predictor.names:
+            raise RecipeError(
+                "predict.probabilities", "does not exist for this run: its predictions are "
+                "no classes", True, "Leave it out.",
+            )  # fmt: skip
+        self._predictor = predictor
+        self._asked = predictor.ask(data, options)
+        self._file = Path(data).expanduser() if isinstance(data, str) else None
+        self.answered = predictor.answered
+        self.names = predictor.names if probabilities else ()
+        self.without_text = 0
+        self.called, renaming = _called(self._asked.raw.names, self._added)
+        self.decisions: tuple[Decision, ...] = (*self._asked.decisions, *renaming)
+
+    @property
+    def _added(self) -> tuple[str, ...]:
+        return ("row", "prediction", "confidence", "because", *map(_chance, self.names))
+
+    def __len__(self) -> int:
+        return len(self._asked.raw)
+
+    def parts(self) -> Iterator[Part]:
+        """The rows, at most ``ROWS`` at a time."""
+        table, rows = self._asked.table, self._asked.table.column("row")
+        start = 0
+        for columns in _typed_parts(self._asked.raw, self._file):
+            stop = start + columns.num_rows
+            first, last = np.searchsorted(rows, [start, stop])
+            chosen = np.arange(first, last)
+            with flushed_subnormals():
+                answers = self._predictor.answer(table.take(chosen)) if len(chosen) else None
+            columns = columns.rename_columns([self.called[name] for name in columns.column_names])
+            yield self._part(start, columns, rows[chosen] - start, answers)
+            start = stop
+
+    def _part(self, start: int, columns: pa.Table, places: Any, answers: Answers | None) -> Part:
+        count = columns.num_rows
+        self.without_text += count - len(places)
+        because = [self._asked.because.get(start + row) for row in range(count)]
+        empty = "" if self.answered == "text" and not self._asked.because else None
+        predictions: list[object] = [empty] * count
+        confidence: list[float | None] = [None] * count
+        chances = np.full((count, len(self.names)), np.nan) if self.names else None
+        if answers is not None:
+            for place, said, sure in zip(places, answers.predictions, answers.confidence,
+                                         strict=True):  # fmt: skip
+                predictions[place] = said
+                confidence[place] = None if sure is None else round(sure, DIGITS)
+            if chances is not None and answers.probabilities is not None:
+                chances[places] = answers.probabilities
+        return Part(start, columns, predictions, confidence, chances, because)
+
+
+def check_target(out: Path, data: str, force: bool) -> None:
+    """Refuse a file that cannot be written as asked, before anything is predicted."""
+    if out.suffix.lower() not in ENDINGS:
+        raise RecipeError(
+            "--out", "has an ending that predict does not write", str(out),
+            f"Choose {', '.join(ENDINGS)}.",
+        )  # fmt: skip
+    if out.is_dir() or not out.parent.is_dir():
+        what = "is a folder" if out.is_dir() else "is in a folder that does not exist"
+        raise RunError(str(out), what, None, "Name a file in a folder that is there.")
+    if not out.exists() or force:
+        return
+    source = Path(data).expanduser()
+    same = data != "-" and source.exists() and source.samefile(out)
+    raise RunError(
+        str(out), "is the input" if same else "exists already", None,
+        "Choose another --out, or write over it with --force.",
+    )  # fmt: skip
+
+
+def write_predictions(predicted: Predicted, out: Path) -> None:
+    """The table as JSON lines, CSV or Parquet, by the ending of ``out``; whole or not at all."""
+    write = {".jsonl": _write_lines, ".csv": _write_csv, ".parquet": _write_parquet}
+    write_atomically(out, lambda beside: write[out.suffix.lower()](predicted, beside))
+
+
+def write_lines(predicted: Predicted, stream: IO[str]) -> None:
+    """One JSON object a line, each part as soon as it is there."""
+    for part in predicted.parts():
+        stream.writelines(
+            json.dumps(row, ensure_ascii=False) + "\n" for row in json_object(predicted, part)
+        )
+        stream.flush()
+
+
+def json_object(predicted: Predicted, part: Part) -> Iterator[dict[str, Any]]:
+    """``row``, ``prediction``, ``confidence``, probabilities where they are asked for, then every
+    column of the input."""
+    nested = predicted_nested(predicted)
+    for place, cells in enumerate(part.columns.to_pylist()):
+        line: dict[str, Any] = {
+            "row": part.start + place, "prediction": part.predictions[place],
+            "confidence": part.confidence[place],
+        }  # fmt: skip
+        if part.because[place] is not None:
+            line["because"] = part.because[place]
+        if part.probabilities is not None:
+            line |= zip(map(_chance, predicted.names), _rounded(part.probabilities[place]),
+                        strict=True)  # fmt: skip
+        for name, cell in cells.items():
+            line[name] = json.loads(cell) if name in nested and cell is not None else _plain(cell)
+        yield line
+
+
+def predicted_nested(predicted: Predicted) -> set[str]:
+    """The columns of lists and objects that a JSON source wrote, which are read back for JSON."""
+    raw = predicted._asked.raw
+    if _is_parquet(predicted._file):
+        return set()
+    return {predicted.called[name] for name, kinds in raw.kinds.items() if kinds == {"nested"}}
+
+
+def _write_lines(predicted: Predicted, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as stream:
+        write_lines(predicted, stream)
+
+
+def _write_csv(predicted: Predicted, path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        header = True
+        for part in predicted.parts():
+            table = _whole(predicted, part)
+            if header:
+                writer.writerow(table.column_names)
+                header = False
+            for row in table.to_pylist():
+                writer.writerow([_cell(value) for value in row.values()])
+
+
+def _write_parquet(predicted: Predicted, path: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    with contextlib.ExitStack() as stack:
+        sink: Any = None
+        for part in predicted.parts():
+            table = _whole(predicted, part)
+            if sink is None:
+                sink = stack.enter_context(parquet.ParquetWriter(path, table.schema))
+            sink.write_table(table)
+
+
+def _whole(predicted: Predicted, part: Part) -> pa.Table:
+    """The columns of the input, then the prediction and what goes with it."""
+    columns = {name: part.columns[name] for name in part.columns.column_names}
+    columns["prediction"] = pa.array(part.predictions, TYPES[predicted.answered])
+    columns["confidence"] = pa.array(part.confidence, pa.float64())
+    if part.probabilities is not None:
+        for place, name in enumerate(predicted.names):
+            values = _rounded(part.probabilities[:, place])
+            columns[_chance(name)] = pa.array(values, pa.float64())
+    return pa.table(columns)
+
+
+def _rounded(values: Floats) -> list[float | None]:
+    return [None if value != value else round(float(value), DIGITS) for value in values]
+
+
+def _chance(name: str) -> str:
+    return f"probability_{name}"
+
+
+def _cell(value: Any) -> Any:
+    """A cell of a CSV: nothing for what is missing, JSON for a list."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: dates, bytes and the like as they are shown."""
+    if isinstance(value, float) and value != value:
+        return None
+    if value is None or isinstance(value, (str, int, float, bool, list, dict)):
+        return value
+    return str(value)
+
+
+def _called(
+    names: Sequence[str], added: Sequence[str]
+) -> tuple[dict[str, str], tuple[Decision, ...]]:
+    """What each column of the input is called beside those that are added."""
+    called: dict[str, str] = {}
+    decisions = []
+    taken = {*names, *added}
+    for name in names:
+        called[name] = name
+        if name in added:
+            new = f"input_{name}"
+            while new in taken:
+                new = f"input_{new}"
+            taken.add(new)
+            called[name] = new
+            because = f"predictions are written with a column {name!r} of their own"
+            decisions.append(Decision(f"column {name}", new, because))
+    return called, tuple(decisions)
+
+
+def _is_parquet(path: Path | None) -> bool:
+    return path is not None and path.is_file() and path.suffix.lower() == ".parquet"
+
+
+def _typed_parts(raw: Raw, file: Path | None) -> Iterator[pa.Table]:
+    """The input's columns, at most ``ROWS`` rows at a time and at least once: of a Parquet file as
+    they are, of others as the types that their values have."""
+    if file is not None and _is_parquet(file):
+        import pyarrow.parquet as parquet
+
+        with parquet.ParquetFile(file) as source:
+            if not len(raw):
+                yield source.schema_arrow.empty_table()
+            for batch in source.iter_batches(batch_size=ROWS):
+                yield pa.Table.from_batches([batch])
+        return
+    types = {name: _type_of(raw, name) for name in raw.names}
+    for start in range(0, max(1, len(raw)), ROWS):
+        piece = raw.table.slice(start, ROWS)
+        yield pa.table({name: piece[name].cast(types[name]) for name in raw.names})
+
+
+def _type_of(raw: Raw, name: str) -> pa.DataType:
+    """The type of a column whose values a source wrote as numbers or booleans, where all of them
+    can be read back; text otherwise."""
+    kinds = raw.kinds.get(name, set())
+    likely: dict[frozenset[str], pa.DataType] = {
+        frozenset({"integer"}): pa.int64(), frozenset({"float"}): pa.float64(),
+        frozenset({"integer", "float"}): pa.float64(), frozenset({"boolean"}): pa.bool_(),
+    }  # fmt: skip
+    wanted = likely.get(frozenset(kinds))
+    if wanted is None:
+        return pa.string()
+    try:
+        for chunk in raw.table[name].chunks:
+            chunk.cast(wanted)
+    except pa.ArrowException:
+        return pa.string()
+    return wanted

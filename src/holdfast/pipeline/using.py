@@ -1,0 +1,137 @@
+"""What a kind of task must bring so that its finished runs can be used: records and protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from holdfast.core.records import Decision, Floats, Ints, Scores
+from holdfast.data.raw import Raw
+from holdfast.data.source import find_reader, read_first
+from holdfast.data.table import Table
+from holdfast.data.template import named_columns
+from holdfast.pipeline.folder import RECIPE
+from holdfast.recipe import DataPart, read_recipe
+
+Data = str | Sequence[object]
+Answered = Literal["text", "number", "list"]
+
+NOT_TEXT = (".parquet", ".xlsx")
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How other rows than those of the training are read: their columns, where they are called
+    otherwise, and their encoding, where it is not to be told from the bytes."""
+
+    text: tuple[str, ...] | None = None
+    label: str | None = None
+    encoding: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Rows to be predicted: ``raw`` all as the source writes them, ``table`` those that the model
+    can read (``row`` says which), ``because`` why another cannot be, where there is more to say
+    than that it has no text."""
+
+    raw: Raw
+    table: Table
+    because: Mapping[int, str] = field(default_factory=dict)
+    decisions: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a run says of some rows: a class, a text, a number or a list of labels each; how sure
+    it is (``None``: it cannot tell); and probabilities [n, names] where it has them."""
+
+    predictions: Sequence[object]
+    confidence: Sequence[float | None]
+    probabilities: Floats | None = None
+
+
+class Predictor(Protocol):
+    """One run, or the average of several, loaded once. ``answered`` is the type of a prediction,
+    ``names`` what there are probabilities of (none where it is empty)."""
+
+    answered: Answered
+    names: tuple[str, ...]
+
+    def ask(self, data: Data, options: Options) -> Asked:
+        """Read a file or a list."""
+
+    def answer(self, table: Table) -> Answers:
+        """Answer these rows, in their order."""
+
+
+class Judged(Protocol):
+    """Labelled rows with the model's answers: ``score`` all of them, or some by position."""
+
+    table: Table
+    decisions: tuple[Decision, ...]
+
+    def score(self, positions: Ints | None = None) -> Scores: ...
+
+
+def data_part(run: Path) -> DataPart:
+    """What the run's recipe says of its data."""
+    return read_recipe(run / RECIPE).data
+
+
+def encoding_for(
+    part: DataPart, data: str, options: Options
+) -> tuple[str | None, tuple[Decision, ...]]:
+    """The encoding in which a file is read: the one that is asked for; else UTF-8 where its bytes
+    are; else that of the run's own data, which is said. ``None`` leaves it to the reader."""
+    path = Path(data).expanduser()
+    if options.encoding or not part.encoding or not path.is_file():
+        return options.encoding, ()
+    bare = path.suffix.lower() != ".txt" and find_reader(path).suffix in NOT_TEXT
+    if bare or _is_utf8(path):
+        return None, ()
+    because = f"{path.name} is not UTF-8, and the run's own data were in {part.encoding}"
+    return part.encoding, (Decision("encoding", part.encoding, because),)
+
+
+def _is_utf8(path: Path) -> bool:
+    import codecs
+
+    from holdfast.data.readers.text import open_bytes
+
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with open_bytes(path) as stream:
+            while block := stream.read(_BLOCK):
+                # A text in UTF-16 may be valid UTF-8, but for the NUL beside every letter.
+                if "\0" in decoder.decode(block):
+                    return False
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def label_for(part: DataPart, options: Options) -> str | None:
+    """The label column: the one that is asked for, else the run's."""
+    return options.label or part.label
+
+
+def read_columns(part: DataPart) -> tuple[str, ...] | None:
+    """The columns that the run's texts were made of; ``None`` for the recipe of an old run that
+    does not say."""
+    return named_columns(part.template) if part.template else part.text
+
+
+def group_for(
+    part: DataPart, data: str, encoding: str | None
+) -> tuple[str | None, tuple[Decision, ...]]:
+    """The run's column of groups, where this file has it too; else none, which is said."""
+    if part.group is None or part.group in read_first(data, encoding, None).names:
+        return part.group, ()
+    because = f"there is no column {part.group!r} here, so the intervals take every row for itself"
+    return None, (Decision("groups", "none", because),)

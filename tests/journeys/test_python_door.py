@@ -1,0 +1,175 @@
+"""What a Python program does: everything in one process, rows in memory, one answer a row."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+
+import holdfast
+from holdfast.core.errors import DataError, RecipeError, RunError
+
+pd = pytest.importorskip("pandas")
+
+SESSION = """
+import json, sys
+import holdfast
+rows, model, out = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
+settings = {"model.name": model, "train.max_steps": 4, "train.threads": 1,
+            "train.matmul": "default", "methods.contrast": False}
+texts, labels = [r[0] for r in rows], [r[1] for r in rows]
+guard = holdfast.Guard()
+one = holdfast.train(texts, labels, out=out + "/1", settings=settings, quiet=True)
+two = holdfast.train(texts, labels, out=out + "/2", settings=settings, quiet=True, seed=1)
+classifier = holdfast.TextClassifier(model, settings).fit(texts, labels)
+three = holdfast.train(texts, labels, out=out + "/3", settings=settings, quiet=True)
+verdict = holdfast.diagnose(one.folder)
+assert isinstance(holdfast.Guard(), holdfast.Guard)
+print(json.dumps([len(one.predict(texts[:3])), two.result["seed"], len(classifier.predict(texts)),
+                  one.result["test"]["metrics"] == three.result["test"]["metrics"],
+                  isinstance(verdict.label, str)]))
+"""
+
+
+def settings_of(quick: list[str]) -> dict[str, Any]:
+    pairs = [setting.partition("=") for setting in quick]
+    numbers = {"train.epochs": 3, "train.threads": 1, "methods.contrast.steps": 3,
+               "train.learning_rate": 1e-3}  # fmt: skip
+    return {key: numbers.get(key, value) for key, _, value in pairs}
+
+
+@pytest.fixture(scope="module")
+def frame(marked_rows: Any) -> Any:
+    rows = marked_rows(80)
+    return pd.DataFrame({
+        "id": [f"r{n}" for n in range(80)], "text": [text for text, _ in rows],
+        "label": [label for _, label in rows],
+    }, index=range(500, 580))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(
+    frame: Any, quick: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> holdfast.TrainedRun:
+    folder = tmp_path_factory.mktemp("doors") / "run"
+    return holdfast.train(
+        frame, text="text", label="label", out=folder, settings=settings_of(quick), quiet=True
+    )
+
+
+def test_every_door_opens_again_and_again_in_one_process(
+    marked_rows: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    given = [sys.executable, "-c", SESSION, json.dumps(marked_rows(60)), str(tiny_model)]
+    done = subprocess.run([*given, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [3, 1, 60, True, True]
+
+
+def test_a_frame_is_stored_and_its_recipe_repeats_the_run(
+    run: holdfast.TrainedRun, frame: Any, tmp_path: Path
+) -> None:
+    stored = run.folder / "data.parquet"
+    assert parquet.read_table(stored).to_pydict() == frame.to_dict("list")
+    assert run.result["settings"]["data"]["path"] == str(stored.resolve())
+    again = holdfast.train(run.folder / "recipe.yaml", out=tmp_path / "again", quiet=True)
+    assert again.result["test"]["metrics"] == run.result["test"]["metrics"]
+
+
+def test_a_dict_and_a_list_of_settings_are_the_same_run(
+    run: holdfast.TrainedRun, frame: Any, quick: list[str], tmp_path: Path
+) -> None:
+    listed = holdfast.train(
+        frame, text="text", label="label", out=tmp_path / "r", settings=quick, quiet=True
+    )
+    assert listed.result["settings"]["train"] == run.result["settings"]["train"]
+    assert listed.result["test"]["metrics"] == run.result["test"]["metrics"]
+    with pytest.raises(RecipeError, match="is one string"):
+        holdfast.train(frame, settings="train.epochs=5")
+
+
+def test_other_tables_and_given_test_rows_are_taken(
+    frame: Any, quick: list[str], marked_rows: Any, tmp_path: Path
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_pandas(frame[["text", "label"]], preserve_index=False)
+    coded = rows.class_encode_column("label")
+    tests = [{"text": text, "label": label} for text, label in marked_rows(24, seed=7)]
+    trained = holdfast.train(coded, test=tests, out=tmp_path / "r", settings=quick, quiet=True)
+    assert trained.result["classes"] == ["no", "yes"]
+    assert trained.result["test"]["n"] == 24
+    assert (trained.folder / "test.parquet").exists()
+
+
+def test_what_cannot_be_trained_on_leaves_nothing_behind(tmp_path: Path, frame: Any) -> None:
+    with pytest.raises(DataError):
+        holdfast.train(frame.assign(label="one"), out=tmp_path / "r", text="text", quiet=True)
+    assert not (tmp_path / "r").exists()
+    with pytest.raises(DataError, match="came without labels"):
+        holdfast.train(["a text", "another"])
+    with pytest.raises(DataError, match="are 2, and there are 1 labels"):
+        holdfast.train(["a text", "another"], ["x"])
+    with pytest.raises(DataError, match="belong to a list of texts"):
+        holdfast.train("rows.csv", ["x"])
+    with pytest.raises(DataError, match="several tables"):
+        holdfast.train({"train": frame, "test": frame})
+
+
+def test_one_answer_a_row_for_whatever_holds_rows(run: holdfast.TrainedRun, frame: Any) -> None:
+    texts = frame["text"].tolist()[:5]
+    told = run.predict(texts)
+    assert len(told) == 5
+    assert set(told) <= {"no", "yes"}
+    for same in (frame[["text"]][:5], frame[:5], frame["text"][:5], np.array(texts),
+                 tuple(texts), [{"text": t, "other": 1} for t in texts]):  # fmt: skip
+        assert run.predict(same) == told
+    assert run.predict(frame[:5].rename(columns={"text": "words"}), text="words") == told
+    assert run.predict(texts[0]) == told[:1]
+    assert run.predict(["", *texts, None]) == ["", *told, ""]
+    assert run.predict([]) == []
+
+
+def test_probabilities_are_those_of_the_answers(run: holdfast.TrainedRun, frame: Any) -> None:
+    texts = frame["text"].tolist()[:5]
+    chances = run.predict_proba([*texts, " "])
+    assert chances.shape == (6, 2)
+    assert np.isnan(chances[5]).all()
+    np.testing.assert_allclose(chances[:5].sum(axis=1), 1, atol=1e-9)
+    classes = run.classes
+    assert classes is not None
+    assert [classes[k] for k in chances[:5].argmax(axis=1)] == run.predict(texts)
+
+
+def test_evaluate_takes_rows_in_memory(run: holdfast.TrainedRun, marked_rows: Any) -> None:
+    rows = marked_rows(30, seed=11)
+    texts, labels = [t for t, _ in rows], [label for _, label in rows]
+    by_lists = run.evaluate(texts, labels)
+    by_frame = run.evaluate(pd.DataFrame({"words": texts, "y": labels}), text="words", label="y")
+    assert by_lists["n"] == 30
+    assert by_lists["metrics"] == by_frame["metrics"]
+    right = np.mean([a == b for a, b in zip(run.predict(texts), labels, strict=True)])
+    assert by_lists["metrics"]["accuracy"]["value"] == pytest.approx(right)
+    with pytest.raises(DataError, match=r"the data frame: has no column 'text'.*\n.*--text"):
+        run.evaluate(pd.DataFrame({"words": texts, "y": labels}))
+
+
+def test_a_run_shows_itself_in_a_notebook(run: holdfast.TrainedRun) -> None:
+    shown = run._repr_html_()
+    accuracy = run.result["test"]["metrics"]["accuracy"]["value"]
+    assert f"{100 * accuracy:.1f} %" in shown
+    assert run.verdict["label"] in shown
+    assert "<script" not in shown
+    assert shown.count("<div") == shown.count("</div>")
+
+
+def test_a_finished_run_is_opened_by_its_name(run: holdfast.TrainedRun, tmp_path: Path) -> None:
+    opened = holdfast.TrainedRun(str(run.folder))
+    assert opened.result == run.result
+    with pytest.raises(RunError, match="is not a folder"):
+        _ = holdfast.TrainedRun(tmp_path / "nothing").result
