@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 import holdfast
 from holdfast.core.errors import DataError, RecipeError, RunError
+from holdfast.report.answer import answer
 
 pd = pytest.importorskip("pandas")
 
@@ -164,6 +166,7 @@ def test_a_run_shows_itself_in_a_notebook(run: holdfast.TrainedRun) -> None:
     accuracy = run.result["test"]["metrics"]["accuracy"]["value"]
     assert f"{100 * accuracy:.1f} %" in shown
     assert run.verdict["label"] in shown
+    assert answer(run.result).headline in html.unescape(shown)
     assert "<script" not in shown
     assert shown.count("<div") == shown.count("</div>")
 

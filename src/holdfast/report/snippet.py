@@ -7,14 +7,16 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from holdfast.report.answer import answer
+
 RATES = ("accuracy", "f1_macro", "f1_micro", "exact_match", "rouge_l")
 PLAIN = ("perplexity", "mae", "r2", "spearman", "loss")
 SHOWN = 4
 
 
 def run_snippet(result: Mapping[str, Any], folder: Path) -> str:
-    """The verdict, the first scores on the test rows with the baseline's beside them, and where
-    the report is."""
+    """The answer, whether to use it, the verdict, the first scores on the test rows with the
+    baseline's beside them, and where the report is."""
     verdict, test, baseline = result["verdict"], result["test"], result["baseline"]
     names = [name for name in (*RATES, *PLAIN) if name in test["metrics"]][:SHOWN]
     beside = baseline["test"]["metrics"]
@@ -24,9 +26,10 @@ def run_snippet(result: Mapping[str, Any], folder: Path) -> str:
         f"<td>{_value(name, beside.get(name, {}))}</td></tr>"
         for name in names
     )
-    report = folder / "report.html"
+    report, said = folder / "report.html", answer(result)
     return (
         '<div style="font-family:sans-serif;max-width:46em">'
+        f"<p><b>{escape(said.headline)}</b><br>{escape(said.advice)}</p>"
         f"<p><b>{escape(verdict['label'])}</b>: {escape(verdict['because'])}</p>"
         f"<table><tr><th>on {test['n']} test rows</th><th></th><th>95 % interval</th>"
         f"<th>{escape(baseline['what'])}</th></tr>{rows}</table>"
