@@ -48,8 +48,9 @@ def calibration_error_interval(
     α ~ N(0, 3²), β ~ N(0, 1.5²) (a temperature is a β) and eight Gaussian bumps along the ranks
     whose heights are N(0, τ²), τ weighted by its evidence on a grid; each fit by Laplace's
     approximation. The limits are quantiles of the error over draws of the curve. The lower one is
-    0 where a score test of α and β (χ², 2 degrees of freedom) cannot rule out that the confidences
-    are right, which draws of a mean of absolute values never reach.
+    0 where a score test of α and β (χ², 2 degrees of freedom, at 1 − level, since such an interval
+    can only miss on one side) cannot rule out that the confidences are right, which draws of a mean
+    of absolute values never reach.
 
     Parameters
     ----------
@@ -157,7 +158,7 @@ def _may_be_right(cells: _Cells, base: Floats, level: float) -> bool:
     spread = cells.weight * cells.confidence * (1 - cells.confidence)
     variance = (base.T * spread) @ base + 1e-9 * np.eye(2)
     statistic = float(score @ np.linalg.solve(variance, score))
-    return float(chdtrc(2, statistic)) > (1 - level) / 2
+    return float(chdtrc(2, statistic)) > 1 - level
 
 
 def _logit(chance: Floats) -> Floats:
