@@ -100,6 +100,16 @@ def test_the_harm_is_named_where_there_is_one(
     assert "What got worse" not in plain.text
 
 
+def test_another_trainers_run_begins_with_its_verdict(runs: ModuleType, tmp_path: Path) -> None:
+    def edit(result: dict[str, Any]) -> None:
+        result |= {"trainer": "Trainer", "test": {"n": 0, "metrics": {}}}
+
+    source = write_report(runs.make_run(tmp_path / "run", edit=edit)).read_text("utf-8")
+    assert "<h1>It learned, and what it learned holds up.</h1>" in source
+    assert "Not measured" not in top(source)
+    assert 'class="advice' not in source
+
+
 def test_every_use_has_a_tone() -> None:
     from typing import get_args
 

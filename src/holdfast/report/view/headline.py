@@ -59,8 +59,8 @@ class RemedyLine:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """``answer`` is empty on the page of a log, which has no test rows. The verdict: ``tone``
-    colours it, ``tone_word`` and ``label`` say the same in words."""
+    """``answer`` is empty on the page of a log or of another trainer's run: both have no test
+    rows. The verdict: ``tone`` colours it, ``tone_word`` and ``label`` say the same in words."""
 
     title: str
     answer: str
@@ -88,9 +88,12 @@ def headline(run: RunFiles) -> Headline:
         sentence = "It overfitted, and its last state is what it ends with."
     if tone == "good" and found.use == "no":
         sentence = NO_FAULT
-    tone, word = _tone(tone, found)
+    # The guard never sees the test rows of another trainer: its verdict is what the page is about.
+    watched = bool(run.result.get("trainer"))
+    tone, word = (tone, TONES[tone]) if watched else _tone(tone, found)
+    said = ("", "", "") if watched else (found.headline, found.advice, USE_TONES[found.use])
     return Headline(
-        title=title(run), answer=found.headline, advice=found.advice, use_tone=USE_TONES[found.use],
+        title=title(run), answer=said[0], advice=said[1], use_tone=said[2],
         tone=tone, tone_word=word, label=label.replace("_", " "), sentence=sentence,
         because=str(verdict.get("because") or "The run gave no reason."),
         facts=_facts(run, verdict), cause=str(verdict.get("cause") or ""),
