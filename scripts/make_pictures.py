@@ -1,9 +1,10 @@
 """Make the pictures of README.md: the end of a run in a terminal, and the top of its report.
 
     python scripts/make_pictures.py            # trains the demo first
-    python scripts/make_pictures.py RUN LOG    # a finished run, and what the command printed
+    python scripts/make_pictures.py RUN LOG "holdfast train reviews.csv"
 
-``terminal.svg`` is what ``holdfast demo`` printed, word for word; of a long output the middle is
+The second form takes a finished run, what its command printed, and the command. ``terminal.svg`` is
+what the command printed, word for word; of a long output the middle is
 left out, and that is said. ``report.png`` is ``report.html`` in Chromium, which must be installed.
 """
 
@@ -23,18 +24,19 @@ COLUMNS, MOST_LINES, KEPT_AT_THE_START = 80, 40, 12
 LETTER, LINE, EDGE, BAR = 8.43, 20, 18, 34
 COLOURS = 48
 SIZE = (1280, 1000)
-COMMAND = "holdfast demo"
+DEMO = "holdfast demo"
 
 
 def main(arguments: list[str]) -> int:
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         if arguments:
-            run, said = Path(arguments[0]), Path(arguments[1]).read_text("utf-8")
+            run, log, command = Path(arguments[0]), Path(arguments[1]), arguments[2]
+            said = log.read_text("utf-8")
         else:
-            run = Path(folder) / "demo"
+            run, command = Path(folder) / "demo", DEMO
             said = train(run)
-        (IMAGES / "terminal.svg").write_text(terminal(said), "utf-8")
+        (IMAGES / "terminal.svg").write_text(terminal(said, command), "utf-8")
         photograph(run / "report.html", IMAGES / "report.png")
     for path in sorted(IMAGES.iterdir()):
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1024} KB")
@@ -52,10 +54,10 @@ def train(run: Path) -> str:
     return done.stdout.replace(str(run), "runs/demo-1")
 
 
-def terminal(said: str) -> str:
+def terminal(said: str, command: str = DEMO) -> str:
     """The text as an SVG of a terminal, the command above it."""
     lines = shortened([line.rstrip() for line in said.strip("\n").splitlines()])
-    lines = [f"$ {COMMAND}", *lines]
+    lines = [f"$ {command}", *lines]
     width = round(2 * EDGE + LETTER * max(COLUMNS, *map(len, lines)))
     height = BAR + EDGE + LINE * len(lines)
     texts = "".join(
@@ -69,7 +71,7 @@ def terminal(said: str) -> str:
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img" aria-label="What {COMMAND} prints">\n'
+        f'height="{height}" role="img" aria-label="What {escape(command)} prints">\n'
         f'<rect width="{width}" height="{height}" rx="8" fill="#14181b"/>\n{buttons}\n'
         '<g fill="#d7dcde" font-size="14" font-family="ui-monospace, SF Mono, '
         f'Menlo, Consolas, DejaVu Sans Mono, monospace">\n{texts}</g>\n</svg>\n'

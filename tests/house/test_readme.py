@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -64,6 +65,18 @@ def test_a_long_output_says_what_it_leaves_out(maker: ModuleType) -> None:
     assert f"{100 - kept}\u00a0more\u00a0lines" in drawn
     assert kept == maker.MOST_LINES - 1
     assert "more" not in maker.terminal("short")
+    assert "$\u00a0holdfast\u00a0train\u00a0a&amp;b.csv<" in maker.terminal(
+        "x", "holdfast train a&b.csv"
+    )
+
+
+def test_every_extra_of_the_readme_can_be_installed(root: Path) -> None:
+    part = (root / "README.md").read_text("utf-8").split("| Extra | For |", 1)[1].split("\n\n")[0]
+    cells = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
+    named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    assert len(named) >= 7
+    assert named <= set(project["optional-dependencies"])
 
 
 def test_the_pictures_are_small(root: Path) -> None:
