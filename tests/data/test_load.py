@@ -192,6 +192,16 @@ def test_three_texts_are_joined_by_line_breaks_and_said(load: Load) -> None:
     assert "data.template" in {d.what for d in table.decisions}
 
 
+def test_space_around_a_group_and_marks_of_a_missing_one_make_no_group(load: Load) -> None:
+    names = ["u1", "u1 ", " u1", "n/a", "NaN", "", "u2", "U2"] + ["u3"] * 4
+    table = load(objects(text=many(), label=[0, 1] * 6, user=names), group="user")
+    groups = table.column("group")
+    assert set(groups[:3]) == {"u1"}
+    assert len(set(groups[3:6])) == 3
+    assert groups[6:8] == ["u2", "U2"]
+    assert findings(table)["missing_group"] == (3, (3, 4, 5), False)
+
+
 def test_groups_come_as_strings_and_a_row_without_one_stands_alone(load: Load) -> None:
     table = load(objects(text=many(), label=[0, 1] * 6, user=[1, 2, None] * 4), group="user")
     groups = table.column("group")

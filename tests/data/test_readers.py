@@ -131,8 +131,9 @@ def test_a_wrong_or_unknown_encoding_is_refused(tmp_path: Path) -> None:
         read(tmp_path, "a.csv", "text,label\na,1\n", "utf-9")
     with pytest.raises(DataError, match="is not in utf-16"):
         read(tmp_path, "a.csv", "text,label\na,1\n", "utf-16")
-    with pytest.raises(DataError, match="is not in ascii"):
+    with pytest.raises(DataError, match="is not in ascii") as refused:
         read(tmp_path, "a.csv", "text,label\né,1\n", "ascii")
+    assert "é,1".encode() in refused.value.value
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Finding
 from holdfast.data.profile import NUMBER, is_missing
 from holdfast.data.raw import Raw
-from holdfast.data.spelling import written
+from holdfast.data.spelling import MISSING, written
 from holdfast.data.table import Columns
 from holdfast.data.template import fill_template
 
@@ -90,9 +90,16 @@ def _label(values: pa.Array, missing: tuple[str, ...]) -> pa.Array:
 
 
 def _groups(values: pa.Array, rows: pa.Array) -> pa.Array:
-    """A row without a group stands alone, under a name that no group has by accident."""
+    """A row without a group stands alone, under a name that no group has by accident. White space
+    around a name makes no other group."""
     alone = pc.binary_join_element_wise("(no group) row ", rows.cast(pa.string()), "")
-    return pc.if_else(is_missing(values), alone, values)
+    return pc.if_else(has_no_group(values), alone, pc.utf8_trim_whitespace(values))
+
+
+def has_no_group(values: pa.Array) -> pa.Array:
+    """Where a group is missing: as for texts, and what programs write for an empty cell."""
+    written = pc.utf8_lower(pc.utf8_trim_whitespace(values))
+    return pc.or_(is_missing(values), pc.is_in(written, pa.array(sorted(MISSING), pa.string())))
 
 
 def missing_findings(

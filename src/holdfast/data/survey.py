@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from holdfast.core.errors import DataError
-from holdfast.data.clean import Numeric, Tally, complete, meant
+from holdfast.data.clean import Numeric, Tally, complete, has_no_group, meant
 from holdfast.data.normal import normal_text
-from holdfast.data.profile import is_missing
 from holdfast.data.raw import Raw
 from holdfast.data.table import Columns
 
@@ -78,7 +77,7 @@ def _groups(seen: Survey, raw: Raw, columns: Columns) -> None:
         return
     offset = 0
     for values in raw.table[columns.group].chunks:
-        missing = pc.indices_nonzero(is_missing(values))
+        missing = pc.indices_nonzero(has_no_group(values))
         seen.no_group.add(pc.add(missing.cast(pa.int64()), offset))
         offset += len(values)
 

@@ -22,7 +22,7 @@ def refuse_encoding(
     """Raise what the user needs: the first bad line, and the encoding that would read it."""
     if encoding is not None:
         raise DataError(
-            str(path), f"is not in {encoding}: {getattr(error, 'reason', error)}", None,
+            str(path), f"is not in {encoding}: {getattr(error, 'reason', error)}", _refused(error),
             "Leave data.encoding out to have the encoding named.",
         ) from error  # fmt: skip
     number, line, before, sample = _odd_lines(path, open_bytes)
@@ -33,6 +33,13 @@ def refuse_encoding(
         f"{path}, line {number}", f"is not UTF-8: {_odd_bytes(line, before)}",
         _around(line), f"{hint}. If that is right, add --set data.encoding={example}",
     ) from error  # fmt: skip
+
+
+def _refused(error: UnicodeError) -> bytes | None:
+    """The bytes that a decoder refused, between those beside them."""
+    if not isinstance(error, UnicodeDecodeError):
+        return None
+    return error.object[max(0, error.start - CONTEXT) : error.end + CONTEXT]
 
 
 def _odd_bytes(line: bytes, before: int) -> str:
