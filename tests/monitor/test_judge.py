@@ -9,6 +9,7 @@ import pytest
 
 from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import Verdict
+from holdfast.monitor.inconclusive import rows_needed
 from holdfast.monitor.judge import judge
 
 CHANCE = float(np.log(2))
@@ -245,3 +246,18 @@ def test_flat_histories_are_rarely_called_anything_bad_at_any_look(history) -> N
 def test_the_verdict_is_a_pure_function_of_the_history(history) -> None:
     snapshots = history(FALLING, FALLING)
     assert judge(snapshots) == judge(snapshots)
+
+
+def test_the_rows_that_are_asked_for_find_what_matters_in_most_repetitions() -> None:
+    """The two-sided paired test of SciPy on that many rows, against what one draw asks for."""
+    from scipy import stats
+
+    rng, small = np.random.default_rng(0), 0.1
+    answers = [rows_needed(rng.normal(0.0, 0.4, 60), small) for _ in range(40)]
+    known = [n for n in answers if n is not None]
+    assert len(known) == len(answers)
+    drawn = rng.normal(small, 0.4, size=(int(np.median(known)), 2000))
+    assert np.mean(stats.ttest_1samp(drawn, 0).pvalue < 0.05) > 0.8
+    assert rows_needed(rng.normal(0.0, 0.4, 5000), small) is None
+    assert rows_needed(np.array([0.1]), small) is None
+    assert rows_needed(rng.normal(0.0, 1e9, 50), small) is None

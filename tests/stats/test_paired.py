@@ -46,6 +46,36 @@ def test_newcombe_gives_the_published_interval() -> None:
     assert (low, high) == pytest.approx((0.0569, 0.3404), abs=1e-4)
 
 
+@pytest.mark.parametrize("table", [(36, 12, 3, 0), (9, 1, 1, 4), (5, 2, 1, 3), (3, 3, 2, 3)])
+def test_newcombe_takes_half_a_row_count_off_the_correlation_of_odd_rows_too(table) -> None:
+    """Method 10 in decimals of 30 digits: Wilson's limits as roots of their quadratic."""
+    from decimal import Decimal, localcontext
+
+    a, b, c, d = map(Decimal, table)
+    with localcontext() as context:
+        context.prec = 30
+        n, z = a + b + c + d, Decimal("1.959963984540054235524594430520")
+
+        def wilson(hits: Decimal) -> tuple[Decimal, Decimal]:
+            # (1 + z²/n) p² − (2 p̂ + z²/n) p + p̂² = 0
+            square, middle, rate = 1 + z * z / n, 2 * hits / n + z * z / n, hits / n
+            root = (middle * middle - 4 * square * rate * rate).sqrt()
+            return (middle - root) / (2 * square), (middle + root) / (2 * square)
+
+        one, two = (a + b) / n, (a + c) / n
+        (low_1, high_1), (low_2, high_2) = wilson(a + b), wilson(a + c)
+        cross = a * d - b * c
+        corrected = cross if cross < 0 else max(cross - n / 2, Decimal(0))
+        phi = corrected / ((a + b) * (c + d) * (a + c) * (b + d)).sqrt()
+
+        def root_of(x: Decimal, y: Decimal) -> Decimal:
+            return (x * x - 2 * phi * x * y + y * y).sqrt()
+
+        low = one - two - root_of(one - low_1, high_2 - two)
+        high = one - two + root_of(high_1 - one, two - low_2)
+    assert newcombe(*_table(*table)) == pytest.approx((float(low), float(high)), abs=1e-12)
+
+
 @given(COUNTS, COUNTS, COUNTS, COUNTS)
 @settings(max_examples=60, deadline=None)
 def test_newcombe_holds_the_difference_and_turns_with_the_models(a, b, c, d) -> None:

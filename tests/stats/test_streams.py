@@ -133,10 +133,22 @@ def test_the_mixture_rarely_calls_nothing_something(variance: float | None) -> N
 
 
 def test_unknown_variance_claims_nothing_early_or_without_spread() -> None:
-    gap = np.random.default_rng(9).normal(5, 1, size=40)
-    assert mixture_sprt(gap, 1.0).p_value[28] == 1.0
-    assert mixture_sprt(gap, 1.0).p_value[29] < 0.01
-    assert mixture_sprt(np.full(40, 0.1), 1.0).p_value[-1] == 1.0
+    gap = np.random.default_rng(9).normal(5, 1, size=310)
+    assert mixture_sprt(gap, 1.0).p_value[298] == 1.0
+    assert mixture_sprt(gap, 1.0).p_value[299] < 0.01
+    assert mixture_sprt(gap, 1.0, first=30).p_value[29] < 0.01
+    assert mixture_sprt(np.full(310, 0.1), 1.0).p_value[-1] == 1.0
+
+
+def test_a_skewed_stream_of_unknown_variance_is_rarely_called_something() -> None:
+    """Exponential and rare one-sided differences: from row 30 on twice as many alarms as asked."""
+    rng = np.random.default_rng(10)
+    streams = [rng.exponential(1.0, 1000) - 1 for _ in range(RUNS)]
+    streams += [(rng.random(1000) < 0.05) - 0.05 for _ in range(RUNS)]
+    late = sum(mixture_sprt(x, 0.2).p_value[-1] <= 0.05 for x in streams)
+    early = sum(mixture_sprt(x, 0.2, first=30).p_value[-1] <= 0.05 for x in streams)
+    most = stats.binom.ppf(0.99, 2 * RUNS, 0.05)
+    assert late <= most < early
 
 
 def test_no_rows_give_no_limits() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from holdfast.core.records import Remedy
+from holdfast.core.records import Floats, Remedy
 from holdfast.monitor import limits
 from holdfast.monitor.case import Case
 from holdfast.monitor.detectors.overfit import rise_evidence, rise_words
@@ -16,9 +16,11 @@ from holdfast.monitor.remedies import (
     for_no_rows,
 )
 from holdfast.monitor.sign import Sign, item, shown
-from holdfast.stats.paired import Difference
+from holdfast.stats.settle import rows_to_settle
 
 Remedies = tuple[Remedy, ...]
+POWER, SURE = 0.8, 0.8
+MOST_SPREADS = 1e5  # of what matters: beyond it no number of rows is worth naming
 
 
 def inconclusive(case: Case) -> Sign:
@@ -44,16 +46,17 @@ def inconclusive(case: Case) -> Sign:
     if not case.learned.high < 0:
         because = f"{case.loss_name} at its best is not clearly below that of the first snapshot"
         seen = max(case.margin, abs(case.learned.value))
-        return _open(case, because, case.learned, seen, for_no_progress(case.history))
+        gap = case.valid[:, case.best] - case.valid[:, 0]
+        return _open(case, because, gap, seen, for_no_progress(case.history))
     falling = case.above_best.high <= case.margin
     question = (
         "whether it is still falling"
         if falling
         else f"whether the last state is worse than the best at step {case.best_step}"
     )
-    gap = case.recent if falling else case.above_best
-    because = f"{gap.n} validation rows cannot tell {question}"
-    if gap.n < limits.FEWEST_ROWS:
+    gap = case.valid[:, -1] - case.valid[:, case.before if falling else case.best]
+    because = f"{len(gap)} validation rows cannot tell {question}"
+    if len(gap) < limits.FEWEST_ROWS:
         because += f": what does not show in fewer than {limits.FEWEST_ROWS} is not excluded"
     return _open(case, because, gap, case.margin, for_few_rows())
 
@@ -63,11 +66,9 @@ def _open_gap(case: Case, before: str, question: str, *more: Remedy) -> Sign:
     gap = case.accuracy_gap
     assert gap is not None
     n = len(case.raw)
-    # The half-width shrinks with the root of the rows, and must clear the line on one side.
-    short, half = abs(gap.value - limits.GAP), (gap.high - gap.low) / 2
-    needed = float(f"{math.ceil(n * (half / short) ** 2):.2g}") if half > short > 0 else None
+    needed = rows_to_clear(n, (gap.high - gap.low) / 2, abs(gap.value - limits.GAP))
     told = f"; about {needed:,.0f} would settle it" if needed else ""
-    rows = (item("validation_rows_needed", needed),) if needed else ()
+    rows = (item("validation_rows_needed", float(needed)),) if needed else ()
     seen = rise_evidence(case) if case.rose else (shown("valid_above_best", case.above_best,
                                                         case.now),)  # fmt: skip
     return Sign(
@@ -78,16 +79,35 @@ def _open_gap(case: Case, before: str, question: str, *more: Remedy) -> Sign:
     )
 
 
-def rows_needed(gap: Difference, small: float) -> int | None:
-    """How many rows would shrink the half-width of this interval to a size that matters; ``None``
-    where they are enough, or where one row gives no width."""
-    half = (gap.high - gap.low) / 2
-    if not math.isfinite(half) or half <= small:
+def rows_needed(gap: Floats, small: float) -> int | None:
+    """How many rows would find a mean difference of ``small``, in two significant digits, from the
+    differences [n] that were seen; ``None`` where so many are there, or where there is no telling.
+
+    Found in ``POWER`` of the cases by the two-sided paired t test that the verdict reads, with the
+    spread's upper limit at ``SURE``: of the spread itself half of such answers are too small.
+    """
+    if not gap.std() < MOST_SPREADS * small:
         return None
-    return int(float(f"{math.ceil(gap.n * (half / small) ** 2):.2g}"))
+    needed = rows_to_settle(gap, small, sides=2, alpha=1 - limits.USUAL, power=POWER, sure=SURE)
+    if needed is None or needed <= len(gap):
+        return None
+    return int(float(f"{needed:.2g}"))
 
 
-def _open(case: Case, because: str, gap: Difference, small: float, remedies: Remedies) -> Sign:
+def rows_to_clear(n: int, half: float, short: float) -> int | None:
+    """How many rows in the place of n would clear a line that lies ``short`` of an estimate whose
+    interval has the half-width ``half``, in ``POWER`` of the cases; ``None`` where n do, or where
+    the estimate stands on the line. Rates of different rows, so nothing is paired: the half-width
+    z₀.₉₇₅ se shrinks with √n, and z₀.₉₇₅ + z_power errors must fit."""
+    from scipy.special import ndtri
+
+    if not half > short > MOST_SPREADS**-1:
+        return None
+    errors = 1 + float(ndtri(POWER) / ndtri((1 + limits.USUAL) / 2))
+    return int(float(f"{math.ceil(n * (errors * half / short) ** 2):.2g}"))
+
+
+def _open(case: Case, because: str, gap: Floats, small: float, remedies: Remedies) -> Sign:
     needed = rows_needed(gap, small)
     told = f"; about {needed:,} validation rows would settle it" if needed else ""
     rows = (item("validation_rows_needed", float(needed)),) if needed else ()

@@ -149,9 +149,9 @@ def _phi(first: Bools, second: Bools) -> float:
     margins = (both + only_1) * (only_2 + neither) * (both + only_2) * (only_1 + neither)
     if margins == 0:
         return 0.0
-    numerator = both * neither - only_1 * only_2
+    numerator = float(both * neither - only_1 * only_2)
     if numerator > 0:
-        numerator = int(max(numerator - len(first) / 2, 0))
+        numerator = max(numerator - len(first) / 2, 0.0)
     return numerator / math.sqrt(margins)
 
 
