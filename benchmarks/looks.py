@@ -24,6 +24,7 @@ from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
 
 from holdfast.core.seeds import generator
 from holdfast.stats import looks as within
+from holdfast.stats import spending
 from holdfast.stats.intervals import clopper_pearson
 from holdfast.stats.path import rise_from_best
 
@@ -129,7 +130,7 @@ def paired(gap: Any) -> bool:
 def alarm(system: str, losses: Any, rng: np.random.Generator) -> bool:
     planned = losses.shape[1]
     if system in ("look", "evenly"):
-        power = within.POWER if system == "look" else 1.0
+        power = spending.POWER if system == "look" else 1.0
         found = within.look(losses, planned, seed=rng, power=power, resamples=RESAMPLES)
         return found.alarm is not None
     rules: dict[str, Callable[[], bool]] = {
@@ -155,8 +156,8 @@ def lowest(losses: Any, rng: np.random.Generator) -> bool:
     drawn = root.T @ rng.standard_normal((len(root), RESAMPLES)) / rows
     law = drawn - np.minimum.accumulate(drawn, axis=0)
     means = losses.mean(axis=0)
-    spent = 0.05 * (np.arange(1, planned + 1) / planned) ** within.POWER
-    boundary = within.boundary_of(law, spent)
+    spent = 0.05 * (np.arange(1, planned + 1) / planned) ** spending.POWER
+    boundary = spending.boundary_of(law, spent)
     return bool(np.any(means - np.minimum.accumulate(means) > boundary))
 
 

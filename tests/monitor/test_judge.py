@@ -9,8 +9,10 @@ import pytest
 
 from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import Verdict
+from holdfast.monitor.case import Case
 from holdfast.monitor.inconclusive import rows_needed
 from holdfast.monitor.judge import judge
+from holdfast.monitor.limits import OVERFIT
 
 CHANCE = float(np.log(2))
 FALLING = [CHANCE, 0.55, 0.45, 0.38, 0.33, 0.28]
@@ -261,3 +263,50 @@ def test_the_rows_that_are_asked_for_find_what_matters_in_most_repetitions() -> 
     assert rows_needed(rng.normal(0.0, 0.4, 5000), small) is None
     assert rows_needed(np.array([0.1]), small) is None
     assert rows_needed(rng.normal(0.0, 1e9, 50), small) is None
+
+
+def _looked(history, steps: list[int], plans: list[int | None]):
+    made = history([CHANCE] * len(steps), [0.45, *[0.4] * (len(steps) - 1)], n=80, noise=0.3)
+    return tuple(
+        dataclasses.replace(one, step=step, planned_steps=plan)
+        for one, step, plan in zip(made, steps, plans, strict=True)
+    )
+
+
+def test_a_run_whose_steps_are_planned_spends_its_error_by_them(history) -> None:
+    """A foreign trainer knows its steps and not its looks."""
+    looked = _looked(history, [0, 100, 200, 300, 400], [None] * 5)
+    by_steps = Case(looked, Circumstances(planned_steps=400)).rise
+    evenly = Case(looked, Circumstances(planned_looks=5)).rise
+    assert by_steps.spent == evenly.spent == pytest.approx(OVERFIT)
+    assert Case(looked[:3], Circumstances(planned_steps=400)).rise.spent == pytest.approx(
+        OVERFIT * 0.5**5
+    )
+
+
+@pytest.mark.parametrize(
+    "known", [Circumstances(planned_steps=400), Circumstances(planned_looks=5), Circumstances()]
+)
+def test_a_look_that_nobody_planned_changes_no_earlier_one(history, known) -> None:
+    looked = _looked(history, [100 * k for k in range(9)], [None] * 9)
+    spent = [Case(looked[:k], known).rise.spent for k in range(2, 10)]
+    whole = Case(looked, known)
+    assert np.all(np.diff(spent) >= 0)
+    _, times = whole._times
+    for k in range(2, 9):
+        assert Case(looked[:k], known)._times[1].tolist() == times[:k].tolist()
+
+
+def test_an_alarm_outlives_a_longer_plan(history) -> None:
+    """Trained to its end, an alarm late, then resumed with three times as many steps."""
+    train, valid = [CHANCE, 0.4, 0.3, 0.2, 0.1, 0.05], [CHANCE, 0.45, 0.40, 0.43, 0.45, 0.47]
+    made = history(train + [0.04] * 3, valid + [0.47] * 3, n=80, noise=0.1)
+    plans = [500] * 6 + [1500] * 3
+    looked = tuple(
+        dataclasses.replace(one, planned_steps=plan) for one, plan in zip(made, plans, strict=True)
+    )
+    first = Case(looked[:6], Circumstances(planned_steps=500)).rise.alarm
+    assert first is not None
+    after = Case(looked, Circumstances(planned_steps=1500))
+    assert after.rise.alarm == first
+    assert after.rise.spent > OVERFIT

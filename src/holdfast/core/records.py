@@ -163,7 +163,8 @@ class Snapshot:
     since the previous snapshot before clipping. ``general_loss`` is the mean loss on a general
     probe, where one is given: what the model may forget. ``outputs`` are shares of what it writes
     (copies of the source, of training answers, repetition …) by set: ``train``
-    and ``valid``, of a scored run ``test``.
+    and ``valid``, of a scored run ``test``. ``planned_steps`` are the updates that the run was to
+    take as this was seen, where that may change later.
     """
 
     step: int
@@ -186,6 +187,7 @@ class Snapshot:
     valid_logits: Floats | None = None
     general_loss: float | None = None
     outputs: dict[str, dict[str, float]] | None = None
+    planned_steps: int | None = None
 
     @property
     def train_loss(self) -> float:
@@ -209,6 +211,7 @@ class Snapshot:
             "seconds": round(self.seconds, 3), "train_rows": int(self.train_losses.size),
             "valid_rows": int(self.valid_losses.size),
             **({"outputs": self.outputs} if self.outputs else {}),
+            **({"planned_steps": self.planned_steps} if self.planned_steps else {}),
         })  # fmt: skip
         return record
 

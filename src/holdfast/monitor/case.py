@@ -18,6 +18,7 @@ from holdfast.monitor.evidence import validation_labels, validation_losses
 from holdfast.monitor.generalisation import Gap, Harm, at_floor, gap_of
 from holdfast.stats.looks import Look, look
 from holdfast.stats.paired import Difference
+from holdfast.stats.spending import POWER, times_by_plan, times_without_plan
 from holdfast.stats.student import paired_t
 
 RESAMPLES = 2000
@@ -217,13 +218,23 @@ class Case:
         return bool(self.history) and at_floor(self.history[-1])
 
     def _look(self, table: Floats, alpha: float) -> Look:
-        looks, planned = table.shape[1], self.circumstances.planned_looks
-        seed = generator(0, "guard", "looks")
-        if planned is not None:
-            return look(table, max(planned, looks), seed=seed, alpha=alpha, resamples=RESAMPLES)
-        # Without a plan the error is spent so that it never runs out: half of it by the third look.
-        times = np.arange(1, looks + 1) / (np.arange(1, looks + 1) + 3)
-        return look(table, looks, seed=seed, alpha=alpha, times=times, power=1, resamples=RESAMPLES)
+        looks, seed = table.shape[1], generator(0, "guard", "looks")
+        power, times = self._times
+        return look(
+            table, looks, seed=seed, alpha=alpha, times=times, power=power, resamples=RESAMPLES
+        )
+
+    @cached_property
+    def _times(self) -> tuple[float, Floats]:
+        """How late the error is spent, and when each look was taken: by the steps of the plan as it
+        stood then, else by the number of looks, else without an end in sight."""
+        known, looks = self.circumstances, np.arange(1, len(self.history) + 1)
+        plans = [snapshot.planned_steps or known.planned_steps for snapshot in self.history]
+        if None not in plans:
+            return POWER, times_by_plan(self.steps, [plan or 0 for plan in plans])
+        if known.planned_looks is not None:
+            return POWER, np.minimum(1.0, looks / known.planned_looks)
+        return 1.0, times_without_plan(len(looks))
 
     @cached_property
     def above_best(self) -> Difference:

@@ -218,6 +218,17 @@ def test_the_look_that_a_resuming_trainer_leaves_out_is_taken(
     assert [s.step for s in guard.history] == [0, 4, 8]
 
 
+def test_each_look_keeps_the_plan_that_it_was_taken_in(trainer: Any, lines: list[str]) -> None:
+    """A completed run is resumed with twice the steps: what it had spent by then stays spent."""
+    often = {"eval_strategy": "steps", "eval_steps": 2}
+    settings = {"save_strategy": "steps", "save_steps": 4, **often}
+    trainer(Guard(say=lines.append).callback(), max_steps=4, **settings).train()
+    guard = Guard(say=lines.append)
+    trainer(guard.callback(), max_steps=8, **settings).train(resume_from_checkpoint=True)
+    looks = [(s.step, s.planned_steps) for s in guard.history]
+    assert looks == [(0, 4), (2, 4), (4, 4), (6, 8), (8, 8)]
+
+
 def test_a_checkpoint_without_the_guard_is_not_continued(trainer: Any, lines: list[str]) -> None:
     trainer(out="a", max_steps=4, save_strategy="steps", save_steps=2).train()
     guard = Guard(say=lines.append)

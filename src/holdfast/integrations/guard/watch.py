@@ -181,6 +181,8 @@ class Watch:
             gradient_norm=sum(norms) / len(norms) if norms else None, relative_update=update,
             distance=distance, seconds=self.seconds, train_correct=probe.correct,
             valid_correct=valid.correct, valid_logits=valid.logits,
+            # A resumed trainer may be given more steps; what earlier looks saw stays as it was.
+            planned_steps=self.circumstances.planned_steps,
         )  # fmt: skip
 
     def _remember(self) -> None:
