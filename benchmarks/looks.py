@@ -7,7 +7,8 @@ five laws with heavy tails. In half of them the mean first falls for a third of 
 stays (``none``: every alarm is false) or rises, in a ``line``, as a ``root`` or in one ``jump`` at
 the last look, to 2.93 population standard errors of (last − true best) above the true best: there a
 one-sided 5 % paired test of just these two looks finds 90 %. Demanded: false alarms over the
-whole run at most 5 % (99 % upper bound 5.5 %), power at least 0.72, from 50 rows.
+whole run at most 5 % (99 % upper bound 5.5 %), power at least 0.72, from 50 rows. Apart from these,
+runs of flat means whose rows move with a long tail *downwards*: a few improve much, most rise.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from holdfast.stats.path import rise_from_best
 
 LAWS = ("walk", "autoregressive", "shocks", "growing", "multiplied")
 RISES = ("none", "line", "root", "jump")
+TAILS = ("exponential", "log-normal 1", "log-normal 1.5")
+SEED = 2  # of runs that nothing was chosen on
 LOOKS = {5: 5, 10: 4, 20: 3, 50: 2, 100: 1}
 ROWS = (50, 100, 300, 1000)
 FEW = (20,)
@@ -50,7 +53,11 @@ def main() -> None:
         looks=LOOKS, rows=(*ROWS, *FEW), rise=RISES[1:], system=["look"], runs=[runs * 2 // 3]
     )
     beside = grid(looks=[20], rows=[100], rise=RISES, system=SYSTEMS[1:], runs=[runs * 2 // 3])
-    cells = nulls + beside + rises
+    tails = grid(
+        looks=[20], rows=(50, 150, 500), rise=["none"], tail=TAILS, system=("look", "every look"),
+        runs=[5 * runs],
+    )  # fmt: skip
+    cells = nulls + beside + tails + rises
     results = run_cells("looks", cells, simulate)
     publish("looks", section(cells, results))
 
@@ -58,9 +65,11 @@ def main() -> None:
 def simulate(cell: Cell) -> Result:
     """The share of runs with an alarm at any look, by law, and of those where the paired test of
     the last look against the true best says so."""
+    if "tail" in cell:
+        return simulate_tail(cell)
     started, found, fixed = time.process_time(), {}, 0.0
     for law in LAWS:
-        rng = generator(0, "looks", law, cell["looks"], cell["rows"], cell["rise"])
+        rng = generator(SEED, "looks", law, cell["looks"], cell["rows"], cell["rise"])
         alarms = 0
         for run in range(cell["runs"]):
             best = cell["looks"] // 3 * (run % 2)
@@ -72,6 +81,25 @@ def simulate(cell: Cell) -> Result:
     every = float(np.mean(list(found.values())))
     seconds = round(time.process_time() - started, 1)
     return {"alarms": every, "fixed": fixed, **found, "processor_s": seconds}
+
+
+def simulate_tail(cell: Cell) -> Result:
+    """The share of flat runs with an alarm whose rows move with a tail downwards."""
+    started = time.process_time()
+    rng = generator(SEED, "looks", cell["tail"], cell["rows"])
+    alarms = sum(alarm(cell["system"], tailed(cell, rng), rng) for _ in range(cell["runs"]))
+    seconds = round(time.process_time() - started, 1)
+    return {"alarms": alarms / cell["runs"], "processor_s": seconds}
+
+
+def tailed(cell: Cell, rng: np.random.Generator) -> Any:
+    size = (cell["rows"], cell["looks"])
+    if cell["tail"] == "exponential":
+        moves = 1.0 - rng.exponential(1.0, size)
+    else:
+        sigma = float(cell["tail"].split()[-1])
+        moves = math.exp(sigma**2 / 2) - rng.lognormal(0.0, sigma, size)
+    return rng.exponential(0.7, (cell["rows"], 1)) + 0.1 * moves.cumsum(axis=1)
 
 
 def path(law: str, rows: int, looks: int, best: int, rng: np.random.Generator) -> Any:
@@ -163,13 +191,17 @@ def lowest(losses: Any, rng: np.random.Generator) -> bool:
 
 def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
     pairs = list(zip(cells, results, strict=True))
-    ours = [(c, r) for c, r in pairs if c["system"] == "look"]
+    ours = [(c, r) for c, r in pairs if c["system"] == "look" and "tail" not in c]
     lines = [
         "## Looks within a run", "", " ".join(__doc__.split("\n\n")[2].split()), "",
         "False alarms in per cent over the whole run, five laws together (the worst law in"
         " brackets); the last line of each number of looks has the 99 % upper bound of all its runs"
         " from 50 rows.", "",
         *matrix([(c, r) for c, r in ours if c["rise"] == "none"], bound=True), "",
+        "Each law by itself, all numbers of looks and rows from 50: " + by_law(ours) + ".", "",
+        "Runs of 20 looks whose rows move with a tail downwards, false alarms in per cent (a plain"
+        " paired test at every look in brackets):", "",
+        *tails([(c, r) for c, r in pairs if "tail" in c]), "",
     ]  # fmt: skip
     for shape in RISES[1:]:
         here = [(c, r) for c, r in ours if c["rise"] == shape]
@@ -179,9 +211,45 @@ def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
         "Beside others at 20 looks, 100 rows, alarms in per cent. `evenly` spends the error evenly;"
         " `lowest` takes the rise itself instead of its t; `max-T` is `rise_from_best` at p <"
         " 0.005; `every look` is a plain paired test against the best so far.", "",
-        *others([(c, r) for c, r in pairs if (c["looks"], c["rows"]) == (20, 100)]),
+        *others([
+            (c, r) for c, r in pairs
+            if (c["looks"], c["rows"]) == (20, 100) and "tail" not in c
+        ]),
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def by_law(pairs: Sequence[tuple[Cell, Result | None]]) -> str:
+    """False alarms of each law over all its runs with their 99 % upper limit: no mean over laws
+    hides one that is over 5 %."""
+    here = [(c, r) for c, r in pairs if c["rise"] == "none" and c["rows"] >= min(ROWS)]
+    if any(result is None for _, result in here):
+        return NOT_RUN
+    told = []
+    for law in LAWS:
+        runs = sum(c["runs"] for c, _ in here)
+        alarms = round(sum(r[law] * c["runs"] for c, r in here if r))
+        low, high = (100 * limit for limit in clopper_pearson(alarms, runs, 0.98))
+        word = ", **over**" if low > 5 else "" if high <= 5 else ", open"
+        told.append(f"{law} {100 * alarms / runs:.1f} % (≤ {high:.1f}{word})")
+    return "; ".join(told)
+
+
+def tails(pairs: Sequence[tuple[Cell, Result | None]]) -> list[str]:
+    rows = sorted({c["rows"] for c, _ in pairs})
+    lines = ["| tail | " + " | ".join(f"{n} rows" for n in rows) + " |", "|---" * (len(rows) + 1)]
+    lines[1] += "|"
+    for tail in TAILS:
+        words = []
+        for n in rows:
+            found = {c["system"]: r for c, r in pairs if (c["tail"], c["rows"]) == (tail, n)}
+            one, plain = found["look"], found["every look"]
+            known = one is not None and plain is not None
+            words.append(
+                f"{100 * one['alarms']:.1f} ({100 * plain['alarms']:.1f})" if known else NOT_RUN
+            )
+        lines.append(f"| {tail} | " + " | ".join(words) + " |")
+    return lines
 
 
 def matrix(pairs: Sequence[tuple[Cell, Result | None]], bound: bool = False) -> list[str]:

@@ -21,8 +21,9 @@ from holdfast.control.guard import Costs, Guard, planned_learning
 from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import Verdict
 from holdfast.models.probe import fit_probe
-from holdfast.models.probe_curve import count_twins, probe_curve
+from holdfast.models.probe_curve import count_twins, out_of_fold, probe_curve
 from holdfast.monitor.judge import judge
+from holdfast.pipeline.label_noise import label_noise
 from holdfast.stats.intervals import clopper_pearson, wilson
 from verdict_parts.truth import OVERFIT, fault_of, is_clear, is_right, state
 
@@ -139,7 +140,9 @@ def circumstances(recording: Recording) -> Circumstances:
         curve = probe_curve(fitted, train, labels, valid, held["valid_labels"],
                             classes=facts["classes"], seed=seed)  # fmt: skip
         probe = {"probe_valid_losses": curve.losses, "probe_curve": curve.points,
-                 "copied_valid": count_twins(train, valid)}  # fmt: skip
+                 "copied_valid": count_twins(train, valid),
+                 "label_noise": label_noise(
+                     *out_of_fold(fitted, labels, valid, held["valid_labels"]))}  # fmt: skip
     first = np.where(held["first_seen"] >= 0, held["first_seen"] + 1, -1)
     return Circumstances(
         task=facts["task"], classes=facts["classes"], planned_steps=facts["planned_steps"],

@@ -61,10 +61,36 @@ def test_the_chosen_c_has_the_smallest_cross_validated_loss_of_all(seed: int) ->
         )
         for c in GRID
     }
-    chosen, because, seen = choose_c(x, y, seed)
+    chosen, because, seen, _ = choose_c(x, y, seed)
     assert chosen == min(losses, key=lambda c: losses[c])
     assert dict(seen)[chosen] == pytest.approx(losses[chosen], abs=1e-3)
     assert "cross-validation" in because
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_out_of_fold_answers_are_those_of_scikit_learns_folds(classes: int) -> None:
+    x, y = blobs(120, classes, 10, 3, spread=3.0)
+    x = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0).mean())
+    probe = fit_probe(x, y, classes=classes + 1, seed=3)
+    oracle = cross_val_predict(
+        LogisticRegression(C=probe.c, tol=1e-6, max_iter=5000), x, y,
+        cv=PredefinedSplit(stratified_folds(y, 5, 3)), method="predict_proba",
+    )  # fmt: skip
+    assert probe.held_out is not None
+    chances = np.exp(probe.held_out - probe.held_out.max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
+    # The fits that choose C are stopped early.
+    np.testing.assert_allclose(chances[:, :classes], oracle, atol=0.02)
+    assert chances[:, classes].max() < 0.01
+
+
+def test_a_row_of_no_fold_has_no_answer_and_a_given_c_has_none_at_all() -> None:
+    x, y = blobs(60, 2, 4)
+    y[7] = 2
+    probe = fit_probe(x, y, classes=3, seed=0)
+    assert probe.held_out is not None
+    assert np.flatnonzero(np.isnan(probe.held_out).any(axis=1)).tolist() == [7]
+    assert fit_probe(x, y, classes=3, seed=0, c=0.1).held_out is None
 
 
 def test_noise_is_regularised_harder_than_signal() -> None:

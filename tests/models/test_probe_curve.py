@@ -5,7 +5,13 @@ import pytest
 from scipy import special
 
 from holdfast.models.probe import fit_probe
-from holdfast.models.probe_curve import count_twins, cross_entropy, nested_order, probe_curve
+from holdfast.models.probe_curve import (
+    count_twins,
+    cross_entropy,
+    nested_order,
+    out_of_fold,
+    probe_curve,
+)
 
 
 def rows(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -36,6 +42,18 @@ def test_parts_that_are_too_small_or_lack_a_class_are_left_out() -> None:
     nothing = probe_curve(probe, x, y, x[:0], y[:0], classes=3, seed=0)
     assert nothing.points == ()
     assert not len(nothing.losses)
+
+
+def test_every_labelled_row_has_an_answer_of_a_fit_that_had_not_seen_it() -> None:
+    (x, y), (held, held_y) = rows(90), rows(30, 1)
+    probe = fit_probe(x, y, classes=3, seed=0)
+    logits, labels = out_of_fold(probe, y, held, held_y)
+    assert logits.shape == (120, 3)
+    assert labels.tolist() == [*y, *held_y]
+    assert logits[90:] == pytest.approx(probe.logits(held))
+    assert not np.allclose(logits[:90], probe.logits(x), atol=0.05)
+    given = fit_probe(x, y, classes=3, seed=0, c=0.1)
+    assert len(out_of_fold(given, y, held, held_y)[1]) == 30
 
 
 def test_every_beginning_of_the_order_has_each_class_in_its_share() -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import Finding
-from holdfast.monitor.detectors.noisy_labels import contradicted
 from holdfast.monitor.detectors.primacy import spearman
 from holdfast.monitor.judge import judge
 
@@ -104,39 +103,6 @@ def test_targets_that_are_their_source_leak_with_the_copying_rate(history):
     verdict = judge(history(FALLING, FALLING), known(findings=(found,), task="seq2seq"))
     assert (verdict.label, verdict.cause) == ("leaking", "the targets copy the source")
     assert verdict.evidence[0].value == pytest.approx(0.97)
-
-
-def test_wrong_labels_are_seen_by_the_surest_answers(snapshot):
-    """Knowledge of the truth, and labels of which three in ten are not the truth."""
-    from holdfast.stats.temperature import best_temperature, losses_at
-
-    rng, n, made = np.random.default_rng(0), 400, []
-    truth = rng.integers(0, 2, n)
-    given = np.where(rng.random(n) < 0.3, 1 - truth, truth)
-    base = rng.normal(size=(n, 2))
-    for k, good in enumerate([0.0, 2.0, 3.0, 3.0, 3.0, 3.0]):
-        logits = base.copy()
-        logits[np.arange(n), truth] += good
-        made.append(snapshot(
-            100 * k, np.full(n, 0.1), losses_at(logits, given, 1.0), valid_logits=logits,
-            valid_correct=logits.argmax(1) == given, train_correct=np.ones(n, dtype=bool),
-            temperature=best_temperature(logits, given)[0],
-        ))  # fmt: skip
-    verdict = judge(made, PLAN)
-    assert (verdict.label, verdict.cause) == ("noisy_labels", "wrong labels")
-    share = verdict.evidence[0]
-    assert share.low is not None
-    assert share.high is not None
-    assert share.low < 0.3 < share.high
-
-
-def test_doubt_where_the_answers_are_wrong_is_no_noise() -> None:
-    rng = np.random.default_rng(0)
-    sure = rng.uniform(0.5, 1.0, 4000)
-    honest = contradicted(sure, rng.random(4000) > sure)
-    assert honest is not None
-    assert not honest.telling
-    assert contradicted(sure[:39], sure[:39] > 2) is None
 
 
 def test_a_general_probe_that_gets_worse_is_forgetting(history):

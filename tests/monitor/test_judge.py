@@ -12,7 +12,7 @@ from holdfast.core.records import Verdict
 from holdfast.monitor.case import Case
 from holdfast.monitor.inconclusive import rows_needed
 from holdfast.monitor.judge import judge
-from holdfast.monitor.limits import OVERFIT
+from holdfast.monitor.limits import RAW_ROSE
 
 CHANCE = float(np.log(2))
 FALLING = [CHANCE, 0.55, 0.45, 0.38, 0.33, 0.28]
@@ -278,9 +278,9 @@ def test_a_run_whose_steps_are_planned_spends_its_error_by_them(history) -> None
     looked = _looked(history, [0, 100, 200, 300, 400], [None] * 5)
     by_steps = Case(looked, Circumstances(planned_steps=400)).rise
     evenly = Case(looked, Circumstances(planned_looks=5)).rise
-    assert by_steps.spent == evenly.spent == pytest.approx(OVERFIT)
+    assert by_steps.spent == evenly.spent == pytest.approx(RAW_ROSE)
     assert Case(looked[:3], Circumstances(planned_steps=400)).rise.spent == pytest.approx(
-        OVERFIT * 0.5**5
+        RAW_ROSE * 0.5**5
     )
 
 
@@ -309,4 +309,4 @@ def test_an_alarm_outlives_a_longer_plan(history) -> None:
     assert first is not None
     after = Case(looked, Circumstances(planned_steps=1500))
     assert after.rise.alarm == first
-    assert after.rise.spent > OVERFIT
+    assert after.rise.spent > RAW_ROSE

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.core.circumstances import Circumstances
+from holdfast.core.circumstances import Circumstances, LabelNoise
 from holdfast.core.errors import RunError
 from holdfast.core.records import Finding, Snapshot
 from holdfast.training import looks
@@ -40,6 +40,7 @@ def known() -> Circumstances:
         classes=3, planned_steps=30, usual_rates=(1e-5, 1e-3), findings=(finding,),
         probe_valid_losses=np.random.default_rng(1).random(30), first_seen=np.arange(20),
         probe_curve=((10, 0.5), (20, 0.4)), copied_valid=(1, 30),
+        label_noise=LabelNoise(0.1, 0.05, 0.15, 0.8, 0.5, 50),
     )  # fmt: skip
 
 

@@ -8,6 +8,20 @@ from holdfast.core.records import Finding, Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
+class LabelNoise:
+    """What out-of-fold answers say against the labels of ``n`` rows: the estimated share of wrong
+    labels with its 90 % interval, the share of the rows whose label is the answer (``right``), and
+    the share of the commonest class (``base``), which an answer that knows nothing reaches."""
+
+    rate: float
+    low: float
+    high: float
+    right: float
+    base: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
 class Circumstances:
     """The facts of one run that no step changes; ``None`` and empty where nobody knows them.
 
@@ -20,7 +34,8 @@ class Circumstances:
     loss) of that probe on parts of the training rows, the largest last. ``first_seen`` [train
     probe] is the update that used each row of the train probe first, counted from 1, ``-1`` where
     none does. ``copied_valid`` is how many validation rows have a twin among the training rows (the
-    same features on the untouched model), and of how many that were looked at.
+    same features on the untouched model), and of how many that were looked at. ``label_noise`` is
+    what that probe's answers on rows it was not fitted on say against the labels.
     """
 
     task: str = "text-classification"
@@ -36,3 +51,4 @@ class Circumstances:
     probe_curve: tuple[tuple[int, float], ...] = ()
     first_seen: Ints | None = None
     copied_valid: tuple[int, int] | None = None
+    label_noise: LabelNoise | None = None

@@ -9,6 +9,7 @@ moves the features, it turns each snapshot into a whole classifier.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,17 +75,20 @@ class HeadRefit:
     def state_dict(self) -> dict[str, Any]:
         import torch
 
-        kept = self.curve
-        curve = (
-            None if kept is None else [torch.as_tensor(kept.losses), list(kept.points), kept.twins]
-        )
+        kept, curve = self.curve, None
+        if kept is not None:
+            noise = None if kept.labels is None else list(astuple(kept.labels))
+            curve = [torch.as_tensor(kept.losses), list(kept.points), kept.twins, noise]
         return {"baseline": self.baseline, "because": self.because, "curve": curve}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        from holdfast.core.circumstances import LabelNoise
         from holdfast.models.probe_curve import ProbeCurve
 
         self.baseline, self.because = state["baseline"], state["because"]
         if state["curve"] is not None:
-            losses, points, (twins, of) = state["curve"]
+            # A checkpoint of an earlier version ends with the twins.
+            losses, points, (twins, of), *more = state["curve"]
             pairs = tuple((int(n), float(loss)) for n, loss in points)
-            self.curve = ProbeCurve(losses.numpy(), pairs, (int(twins), int(of)))
+            noise = LabelNoise(*more[0]) if more and more[0] is not None else None
+            self.curve = ProbeCurve(losses.numpy(), pairs, (int(twins), int(of)), noise)

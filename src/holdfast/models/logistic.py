@@ -44,7 +44,7 @@ def fit_softmax(
 
     def value(flat: Array) -> tuple[float, Array]:
         table = flat.reshape(first.shape)
-        weight, logits = table[:, :-1], _logits(table, x)
+        weight, logits = table[:, :-1], logits_of(table, x)
         sums = _log_sums(logits)
         loss = sums.sum() - logits[rows, y].sum() + (weight**2).sum() / (2 * c)
         gap = np.exp(logits - sums[:, None])
@@ -66,7 +66,7 @@ def fit_sigmoids(
 
     def value(flat: Array) -> tuple[float, Array]:
         table = flat.reshape(first.shape)
-        weight, logits = table[:, :-1], _logits(table, x)
+        weight, logits = table[:, :-1], logits_of(table, x)
         loss = _sigmoid_losses(logits, wanted).sum() + (weight**2).sum() / (2 * c)
         gap = expit(logits) - wanted
         slope = np.column_stack([gap.T @ x + weight / c, gap.sum(axis=0)])
@@ -83,19 +83,19 @@ def first_softmax(x: Array, y: Ints) -> Array:
     return table
 
 
-def softmax_losses(table: Array, x: Array, y: Ints) -> Array:
-    """−log softmax(x·w + b)[y] of each row [n], in nats."""
-    logits = _logits(table, x)
+def logits_of(table: Array, x: Array) -> Array:
+    """x·w + b, [n, outputs]."""
+    return np.asarray(x @ table[:, :-1].T + table[:, -1])
+
+
+def softmax_losses(logits: Array, y: Ints) -> Array:
+    """−log softmax(logits)[y] of each row [n], in nats."""
     return np.asarray(_log_sums(logits) - logits[np.arange(len(y)), y])
 
 
 def sigmoid_losses(table: Array, x: Array, y: Floats) -> Array:
     """Binary cross-entropy of each row and label, [n, L], in nats."""
-    return _sigmoid_losses(_logits(table, x), np.asarray(y, dtype=np.float64))
-
-
-def _logits(table: Array, x: Array) -> Array:
-    return np.asarray(x @ table[:, :-1].T + table[:, -1])
+    return _sigmoid_losses(logits_of(table, x), np.asarray(y, dtype=np.float64))
 
 
 def _log_sums(logits: Array) -> Array:

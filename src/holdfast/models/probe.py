@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.models.logistic import first_softmax, fit_softmax, softmax_losses
+from holdfast.models.logistic import first_softmax, fit_softmax, logits_of, softmax_losses
 
 FOLDS = 5
 GRID = tuple(float(c) for c in 10.0 ** np.arange(-4, 1.5, 0.5))
@@ -26,7 +27,9 @@ class Probe:
     """A linear classifier on raw features: ``features @ weight.T + bias`` are its logits.
 
     ``weight`` [C, D] and ``bias`` [C], float64; ``c`` is the inverse strength of the penalty that
-    was used, ``losses`` the cross-validated log loss in nats of each C that was tried.
+    was used, ``losses`` the cross-validated log loss in nats of each C that was tried. ``held_out``
+    [n, C] are the logits that each of its own rows got from the fold it was not in, at ``c``: NaN
+    for a row of no fold, ``None`` where nothing was cross-validated.
     """
 
     weight: Array
@@ -34,6 +37,7 @@ class Probe:
     c: float
     because: str
     losses: tuple[tuple[float, float], ...] = ()
+    held_out: Array | None = None
 
     def logits(self, features: Floats) -> Array:
         """Logits [n, C] of features [n, D]."""
@@ -78,33 +82,46 @@ def fit_probe(
     if len(present) == 1:
         empty = np.zeros((1, x.shape[1]))
         return _spread(Probe(empty, np.zeros(1), c or UNTESTED_C, "one class"), present, classes, y)
-    chosen, because, losses = (c, "set by you", ()) if c else choose_c(x, y, seed)
-    weight, bias = _fit(x, y, chosen)
+    chosen = Choice(c, "set by you") if c else choose_c(x, y, seed)
+    weight, bias = _fit(x, y, chosen.c)
     raw = weight / scale
-    return _spread(Probe(raw, bias - raw @ centre, chosen, because, losses), present, classes, y)
+    own = Probe(raw, bias - raw @ centre, chosen.c, chosen.because, chosen.losses, chosen.held_out)
+    return _spread(own, present, classes, y)
 
 
-def choose_c(
-    x: Array, y: Ints, seed: int, grid: Sequence[float] = GRID
-) -> tuple[float, str, tuple[tuple[float, float], ...]]:
-    """The C of the smallest cross-validated log loss, the reason, and the losses seen."""
+class Choice(NamedTuple):
+    """A C, why, the losses seen on the way, and the out-of-fold logits [n, C] at it."""
+
+    c: float
+    because: str
+    losses: tuple[tuple[float, float], ...] = ()
+    held_out: Array | None = None
+
+
+def choose_c(x: Array, y: Ints, seed: int, grid: Sequence[float] = GRID) -> Choice:
+    """The C of the smallest cross-validated log loss."""
     folds = stratified_folds(y, FOLDS, seed)
-    parts = [_divided(x, y, folds == fold) for fold in range(FOLDS) if (folds == fold).any()]
-    if not parts:
-        return UNTESTED_C, "too few rows to choose it by cross-validation", ()
+    places = [folds == fold for fold in range(FOLDS) if (folds == fold).any()]
+    if not places:
+        return Choice(UNTESTED_C, "too few rows to choose it by cross-validation")
+    parts = [_divided(x, y, held) for held in places]
     tables = [first_softmax(rows, labels) for rows, labels, _, _ in parts]
     seen: list[tuple[float, float]] = []
+    kept = np.full((len(y), int(y.max()) + 1), np.nan)
     for c in grid:
-        total = 0.0
-        for place, (rows, labels, held, answers) in enumerate(parts):
+        answers, total = np.full_like(kept, np.nan), 0.0
+        for place, (rows, labels, held, wanted) in enumerate(parts):
             tables[place] = fit_softmax(rows, labels, c, tables[place], tolerance=1e-3, steps=300)
-            total += softmax_losses(tables[place], held, answers).sum()
+            answers[places[place]] = logits = logits_of(tables[place], held)
+            total += softmax_losses(logits, wanted).sum()
         seen.append((c, total / int((folds >= 0).sum())))
         best = min(range(len(seen)), key=lambda index: seen[index][1])
+        if best == len(seen) - 1:
+            kept = answers
         if len(seen) - 1 - best >= WORSE_IN_A_ROW:
             break
     because = f"log loss {seen[best][1]:.4f} in {len(parts)}-fold cross-validation"
-    return seen[best][0], because, tuple(seen)
+    return Choice(seen[best][0], because, tuple(seen), kept)
 
 
 def _divided(x: Array, y: Ints, held: npt.NDArray[np.bool_]) -> tuple[Array, Ints, Array, Ints]:
@@ -134,7 +151,12 @@ def _spread(probe: Probe, present: Ints, classes: int, y: Ints) -> Probe:
     weight = np.zeros((classes, probe.weight.shape[1]))
     bias = np.full(classes, probe.bias.min() - np.log(2 * len(y)))
     weight[present], bias[present] = probe.weight, probe.bias
-    return Probe(weight, bias, probe.c, probe.because, probe.losses)
+    held = probe.held_out
+    if held is not None and len(present) < classes:
+        lowest = held.min(axis=1, keepdims=True) - np.log(2 * len(y))
+        held = np.repeat(lowest, classes, axis=1)
+        held[:, present] = probe.held_out
+    return Probe(weight, bias, probe.c, probe.because, probe.losses, held)
 
 
 def _check(x: Array, y: Ints, classes: int) -> None:

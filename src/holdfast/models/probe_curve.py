@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from holdfast.core.circumstances import LabelNoise
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.models.probe import Probe, fit_probe
@@ -19,11 +20,13 @@ MOST_TWINS, TWIN_BLOCK, TWIN = 1000, 20_000, 0.01
 class ProbeCurve:
     """``losses`` [held-out rows] of the probe on all of its rows, in nats; ``points`` pairs (rows,
     mean held-out loss), fewest rows first, the whole probe last; ``twins`` is how many held-out
-    rows have a twin among the probe's own, and of how many."""
+    rows have a twin among the probe's own, and of how many; ``labels`` what its answers on rows it
+    was not fitted on say against the labels, where somebody asked."""
 
     losses: Floats
     points: tuple[tuple[int, float], ...]
     twins: tuple[int, int] = (0, 0)
+    labels: LabelNoise | None = None
 
 
 def probe_curve(
@@ -74,6 +77,20 @@ def count_twins(features: Floats, held: Floats) -> tuple[int, int]:
         apart = sizes[:, None] + norms[block] - 2 * rows @ known[block].T
         gaps = np.minimum(gaps, np.where(np.isfinite(apart), apart, np.inf).min(axis=1))
     return int((gaps < TWIN**2 * sizes).sum()), len(rows)
+
+
+def out_of_fold(probe: Probe, labels: Ints, held: Floats, held_labels: Ints) -> tuple[Floats, Ints]:
+    """Logits [rows, classes] of a probe for every labelled row, none from a fit on that row, and
+    their labels [rows]: those of its own ``labels`` [n] from the folds that C was chosen by (a row
+    of no fold is left out), those of ``held`` [m, width] from the whole probe. They cost no fit."""
+    logits = probe.logits(held)
+    if probe.held_out is None:
+        return logits, np.asarray(held_labels)
+    known = np.isfinite(probe.held_out).all(axis=1)
+    return (
+        np.concatenate([probe.held_out[known], logits]),
+        np.concatenate([np.asarray(labels)[known], held_labels]),
+    )
 
 
 def nested_order(labels: Ints, seed: int) -> Ints:

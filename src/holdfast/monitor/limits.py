@@ -42,11 +42,8 @@ JUMP = 10.0  # times the median gradient norm so far: a spike
 LINEAR = 0.6  # the second half of a fall brought at least this part of the first: no bend yet
 SLOW = 0.5  # of its first loss is left to the train probe: it has hardly begun
 
-SURE_SHARE = 0.25  # of the rows, the surest answers: a clean model is right about nearly all
-SURE_WRONG = (
-    0.15  # of them wrong, by the whole interval: hard sets (MR) come to 0.08 to 0.24 itself
-)
-SURE_TO_ALL = 0.5  # the surest are wrong at least so often compared with all: errors know no doubt
+WRONG_LEVEL = 0.9  # of the interval of that share: each side has an error of 5 %
+WRONG_LABELS = 0.02  # of the labels: clean sets have about so many, and no more by chance
 LEARNED = 0.995  # of the loss of the class frequencies: above it there is nothing to contradict
 
 COPIED = 0.5  # of the rows copy their source: the task is copying

@@ -55,8 +55,9 @@ def with_probe(known: Circumstances, listeners: Sequence[Any]) -> Circumstances:
     if curve is None:
         return known
     return replace(
-        known, probe_valid_losses=curve.losses, probe_curve=curve.points, copied_valid=curve.twins
-    )
+        known, probe_valid_losses=curve.losses, probe_curve=curve.points,
+        copied_valid=curve.twins, label_noise=curve.labels,
+    )  # fmt: skip
 
 
 def with_texts(fitted: Fitted, generations: Mapping[str, Any] | None, job: Job) -> Fitted:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.circumstances import Circumstances
+from holdfast.core.circumstances import Circumstances, LabelNoise
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Finding, Snapshot
@@ -104,6 +104,8 @@ def _looks(told: Mapping[str, Any], arrays: Mapping[str, Any]) -> Looks:
     facts["findings"] = tuple(
         Finding(**{**one, "rows": tuple(one["rows"])}) for one in told["known"]["findings"]
     )
+    noise = told["known"].get("label_noise")
+    facts["label_noise"] = None if noise is None else LabelNoise(**noise)
     return Looks(history, Circumstances(**facts, **known), told["kept"], told["holdfast"])
 
 

@@ -24,7 +24,7 @@ from holdfast.methods.head_refit import HeadRefit
 from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.models.layers import count_parameters
 from holdfast.models.probe import fit_probe
-from holdfast.models.probe_curve import probe_curve
+from holdfast.pipeline.label_noise import measured_probe
 from holdfast.pipeline.outcome import scores_block
 from holdfast.pipeline.ready import Finish, Ready, Scored
 from holdfast.pipeline.using import Answers
@@ -49,7 +49,7 @@ def listeners(ready: Ready) -> tuple[HeadRefit, ...]:
     refit = HeadRefit(
         lambda features, labels: fit_probe(features, labels, classes=classes, seed=seed),
         first=bool(ready.recipe.methods["probe_first"]),
-        held_out=partial(probe_curve, classes=classes, seed=seed),
+        held_out=partial(measured_probe, classes=classes, seed=seed),
     )
     return (refit,)
 

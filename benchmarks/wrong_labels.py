@@ -1,0 +1,215 @@
+"""Wrong labels: are they told from labels that a model merely does not know?
+
+    python benchmarks/wrong_labels.py [--runs 30]
+
+Labels of CR, MR and TREC as they are and with one in ten or one in four exchanged for
+another class, training and validation rows alike. The linear probe on MiniLM's frozen features
+answers every row from a fit that had not seen it, and the lapse rate reads those answers, as in a
+run. Beside it: networks with a hidden layer on the same features, or on those of random word
+vectors, overfitted on purpose (60 passes, eight times the usual rate) on clean labels and on noisy
+ones, judged with the probe and without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
+from peers.rows import clean_set, draw, labelled_counts
+from recorded.features import table_of
+from torch import nn
+
+from holdfast.core.circumstances import Circumstances
+from holdfast.core.records import Snapshot
+from holdfast.core.seeds import generator
+from holdfast.models.probe import fit_probe
+from holdfast.models.probe_curve import out_of_fold
+from holdfast.monitor.case import Case
+from holdfast.monitor.detectors.noisy_labels import noisy_labels, telling
+from holdfast.pipeline.label_noise import label_noise
+from holdfast.stats.intervals import wilson
+from holdfast.stats.temperature import best_temperature, losses_at
+
+NAME = "wrong_labels"
+SETS, SIZES, NOISES = ("cr", "mr", "trec"), (200, 400, 1000), (0.0, 0.1, 0.25)
+FEATURES, FEW = ("MiniLM", "random words"), (60, 100, 200)
+FIRST_SEED = 1000
+WIDTH, HIDDEN, PASSES, RATE, BATCH, LOOKS = 64, 64, 60, 1.6e-2, 16, 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=30)
+    runs = parser.parse_args().runs
+    cells = grid(part=["probe"], data=SETS, rows=SIZES, noise=NOISES, runs=[runs])
+    cells += grid(part=["run"], data=SETS, features=FEATURES, rows=FEW, noise=[0.0], runs=[runs])
+    cells += grid(
+        part=["run"], data=SETS, features=FEATURES[:1], rows=SIZES[:2], noise=[0.1, 0.25],
+        runs=[runs],
+    )  # fmt: skip
+    publish(NAME, section(cells, run_cells(NAME, cells, simulate)))
+
+
+def simulate(cell: Cell) -> Result:
+    torch.set_num_threads(1)
+    return probes(cell) if cell["part"] == "probe" else networks(cell)
+
+
+def probes(cell: Cell) -> Result:
+    """What the probe says of the labels, over the seeds of a cell."""
+    found, fit_s, lapse_s = [], 0.0, 0.0
+    for seed in range(FIRST_SEED, FIRST_SEED + cell["runs"]):
+        (x, y), (held, held_y), classes = rows_of(cell, seed)
+        start = time.process_time()
+        probe = fit_probe(x, y, classes=classes, seed=seed)
+        between = time.process_time()
+        found.append(label_noise(*out_of_fold(probe, y, held, held_y)))
+        fit_s, lapse_s = fit_s + between - start, lapse_s + time.process_time() - between
+    rates = np.array([one.rate for one in found if one])
+    inside = [one.low <= cell["noise"] <= one.high for one in found if one]
+    open_ = [one.low <= 0.02 and one.high >= 0.1 for one in found if one]
+    return {
+        "found": sum(telling(one) for one in found if one), "rate": float(rates.mean()),
+        "spread": float(rates.std(ddof=1)), "covered": sum(inside), "open": sum(open_),
+        "right": float(np.mean([one.right for one in found if one])),
+        "fit_ms": 1000 * fit_s / len(found), "lapse_ms": 1000 * lapse_s / len(found),
+    }  # fmt: skip
+
+
+def networks(cell: Cell) -> Result:
+    """What the detector says of runs that are overfitted on purpose."""
+    with_probe = alone = 0
+    right: list[float] = []
+    for seed in range(FIRST_SEED, FIRST_SEED + cell["runs"]):
+        (x, y), (held, held_y), classes = rows_of(cell, seed)
+        history = trained(x, y, held, held_y, classes, seed)
+        probe = fit_probe(x, y, classes=classes, seed=seed)
+        noise = label_noise(*out_of_fold(probe, y, held, held_y))
+        known = Circumstances(classes=classes, planned_steps=history[-1].step)
+        alone += noisy_labels(Case(history, known)) is not None
+        told = Circumstances(classes=classes, planned_steps=history[-1].step, label_noise=noise)
+        with_probe += noisy_labels(Case(history, told)) is not None
+        right.append(history[-1].valid_metrics["accuracy"])
+    return {"with_probe": with_probe, "alone": alone, "accuracy": float(np.mean(right))}
+
+
+def rows_of(cell: Cell, seed: int) -> tuple[Any, Any, int]:
+    """Features and labels of training and of validation rows, and how many classes."""
+    rows = clean_set(cell["data"])
+    parts = draw(rows, seed=seed, **labelled_counts(cell["rows"]), test=slice(0, 1))
+    classes, made = parts.classes, []
+    for name, part in parts.named().items():
+        rng = generator(seed, NAME, name, cell["data"], cell["rows"], cell["noise"])
+        labels = np.array([classes.index(label) for label in part.labels])
+        other = (labels + rng.integers(1, len(classes), len(labels))) % len(classes)
+        labels = np.where(rng.random(len(labels)) < cell["noise"], other, labels)
+        made.append((features_of(cell, part.texts), labels))
+    return made[0], made[1], len(classes)
+
+
+def features_of(cell: Cell, texts: Sequence[str]) -> Any:
+    if cell.get("features", "MiniLM") == "MiniLM":
+        table, where = table_of(cell["data"])
+        return table.numpy()[[where[text] for text in texts]].astype(np.float64)
+    words = [text.lower().split() for text in texts]
+    return np.array([np.mean([vector(word) for word in line], axis=0) for line in words])
+
+
+@functools.cache
+def vector(word: str) -> Any:
+    return generator(0, NAME, word).standard_normal(WIDTH)
+
+
+def trained(x: Any, y: Any, held: Any, held_y: Any, classes: int, seed: int) -> tuple[Any, ...]:
+    """The looks of a network with a hidden layer, trained far too long and too fast."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(x.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes))
+    optimizer = torch.optim.Adam(net.parameters(), lr=RATE)
+    inputs, wanted = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(y)
+    rng, steps = generator(seed, NAME, "batches"), PASSES * -(-len(x) // BATCH)
+    at = {round(k * steps / LOOKS) for k in range(LOOKS + 1)}
+    sides = (inputs, y), (torch.as_tensor(held, dtype=torch.float32), held_y)
+    history, order = [look(net, sides, 0)], np.zeros(0, dtype=np.int64)
+    for step in range(1, steps + 1):
+        if not len(order):
+            order = rng.permutation(len(x))
+        rows, order = order[:BATCH], order[BATCH:]
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(inputs[rows]), wanted[rows]).backward()
+        optimizer.step()
+        if step in at:
+            history.append(look(net, sides, step))
+    return tuple(history)
+
+
+def look(net: Any, sides: Any, step: int) -> Snapshot:
+    with torch.no_grad():
+        logits = [net(x).double().numpy() for x, _ in sides]
+    losses = [losses_at(z, y, 1.0) for z, (_, y) in zip(logits, sides, strict=True)]
+    hits = [z.argmax(axis=1) == y for z, (_, y) in zip(logits, sides, strict=True)]
+    temperature, refined = best_temperature(logits[1], sides[1][1])
+    return Snapshot(
+        step=step, epoch=float(step), examples_seen=BATCH * step, phase="finetune",
+        train_losses=losses[0], valid_losses=losses[1],
+        train_metrics={"accuracy": float(hits[0].mean())},
+        valid_metrics={"accuracy": float(hits[1].mean())}, refined_loss=refined,
+        temperature=temperature, learning_rate=RATE, gradient_norm=None, relative_update=None,
+        distance=None, seconds=0.0, train_correct=hits[0], valid_correct=hits[1],
+        valid_logits=logits[1],
+    )  # fmt: skip
+
+
+def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
+    pairs = list(zip(cells, results, strict=True))
+    lines = [
+        "## Wrong labels", "", " ".join(__doc__.split("\n\n")[2].split()), "",
+        "Probe: share of draws called noisy (the whole interval above 2 %), the estimated rate"
+        " (standard deviation over draws), how often its 90 % interval held the planted rate, how"
+        " often it held both 2 and 10 % and was silent.", "",
+        "| data | labelled rows | planted | called noisy | estimate | covered | open |"
+        " probe right | probe ms | of it lapse ms |", "|---" * 10 + "|",
+        *(probe_line(c, r) for c, r in pairs if c["part"] == "probe"), "",
+        "Overfitted runs called noisy, with the probe and by their own answers alone:", "",
+        "| data | features | labelled rows | planted | validation accuracy at the end |"
+        " with the probe | alone |", "|---" * 7 + "|",
+        *(run_line(c, r) for c, r in pairs if c["part"] == "run"),
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def probe_line(cell: Cell, result: Result | None) -> str:
+    head = f"| {cell['data']} | {cell['rows']} | {cell['noise']:.0%} | "
+    if result is None:
+        return head + f"{NOT_RUN} | | | | | | |"
+    n = cell["runs"]
+    return head + (
+        f"{share(result['found'], n)} | {result['rate']:.3f} ({result['spread']:.3f}) | "
+        f"{result['covered'] / n:.0%} | {result['open'] / n:.0%} | {result['right']:.0%} | "
+        f"{result['fit_ms'] + result['lapse_ms']:.0f} | {result['lapse_ms']:.0f} |"
+    )
+
+
+def run_line(cell: Cell, result: Result | None) -> str:
+    head = f"| {cell['data']} | {cell['features']} | {cell['rows']} | {cell['noise']:.0%} | "
+    if result is None:
+        return head + f"{NOT_RUN} | | |"
+    n = cell["runs"]
+    return head + (
+        f"{result['accuracy']:.0%} | {share(result['with_probe'], n)} | "
+        f"{share(result['alone'], n)} |"
+    )
+
+
+def share(hits: int, n: int) -> str:
+    low, high = wilson(hits, n)
+    return f"{hits} of {n}, {hits / n:.0%} ({low:.0%} to {high:.0%})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""How many labels contradict what a model knows, as distinct from what it does not know?
+
+A model that was not fitted on a row is in doubt about it or sure. Rows it is in doubt about say
+nothing against their labels; rows it is sure about, where its sureness holds elsewhere, do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from holdfast.core.errors import Defect
+from holdfast.core.records import Floats, Ints
+
+# Temperatures that are tried, times the spread of the logits, and one without end; the best is
+# interpolated between its neighbours.
+STEPS = np.arange(-4.0, 4.01, 0.2)
+RATES = 48
+MOST_ROWS = 5000
+# A rate to its largest log likelihood over temperatures, and the temperature.
+Profile = Callable[[float], tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lapse:
+    """``rate`` is the estimated share of wrong labels, ``low`` and ``high`` its profile interval,
+    ``temperature`` the one fitted with it; of ``n`` rows."""
+
+    rate: float
+    low: float
+    high: float
+    temperature: float
+    n: int
+
+
+def lapse_rate(logits: Floats, labels: Ints, *, level: float = 0.95) -> Lapse:
+    """The share ε of labels that were exchanged for another class, by maximum likelihood.
+
+    The label of a row is drawn from p(y) = softmax(logits ÷ T)[y] and, with chance ε, replaced by
+    one of the other c − 1 classes, each alike: its likelihood is
+    (1 − ε) p(y) + ε (1 − p(y)) ÷ (c − 1). T and ε are fitted together: T takes the doubt, ε what
+    contradicts a certainty that holds on the other rows (a lapse rate, as in psychophysics:
+    Wichmann and Hill 2001). The interval is that of the profile likelihood: all ε whose largest
+    log likelihood over T lies within χ²₁(level) ÷ 2 of the largest of all.
+
+    Sibling: the surest rows that are wrong are found by ``temperature``'s probabilities; they count
+    overconfidence as contradiction, where T takes it here.
+
+    Parameters
+    ----------
+    logits : [n, c] of models that were *not* fitted on the row (out-of-fold), c ≥ 2; logarithms of
+        probabilities are logits too. Those of a model's own training rows say nothing.
+    labels : [n], class indices below c.
+
+    Rates lie in [0, (c − 1) ÷ c], beyond which labels would deny what they name. A model that
+    knows nothing leaves an interval as wide as that. More than 5,000 rows: every so-manieth of
+    them. No rows: NaN, with the whole range as interval; a logit that is no number: a ``Defect``.
+    """
+    scores, marks = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    _check(scores, marks)
+    classes = scores.shape[1]
+    top = (classes - 1) / classes
+    if not len(scores):
+        return Lapse(math.nan, 0.0, top, math.nan, 0)
+    stride = math.ceil(len(scores) / MOST_ROWS)
+    scores, marks, n = scores[::stride], marks[::stride], len(scores)
+    spread = float((scores - scores.mean(axis=1, keepdims=True)).std()) or 1.0
+    right = _right(scores, marks, spread * np.exp(STEPS))
+    other = (1 - right) / (classes - 1)
+
+    def profile(rate: float) -> tuple[float, float]:
+        with np.errstate(divide="ignore"):
+            sums = np.log(right + rate * (other - right)).sum(axis=1)
+        value, step = _peak(sums)
+        return value, spread * float(np.exp(step))
+
+    rate, best = _highest(profile, top)
+    low, high = _limits(profile, rate, best - _drop(level), top)
+    return Lapse(rate, low, high, profile(rate)[1], n)
+
+
+def _right(scores: Floats, labels: Ints, temperatures: Floats) -> Floats:
+    """softmax(scores ÷ T)[label], [temperatures and ∞, n]."""
+    gaps = scores - scores[np.arange(len(scores)), labels][:, None]
+    found = np.full((len(temperatures) + 1, len(scores)), 1 / scores.shape[1])
+    with np.errstate(over="ignore"):
+        for i, temperature in enumerate(temperatures):
+            found[i] = 1.0 / np.exp(gaps / temperature).sum(axis=1)
+    return found
+
+
+def _peak(sums: Floats) -> tuple[float, float]:
+    """The top of a parabola through the highest log likelihood and its neighbours, and its step."""
+    i, last = int(np.argmax(sums)), len(STEPS) - 1
+    if 0 < i < last and np.isfinite(sums[i - 1 : i + 2]).all():
+        before, here, after = sums[i - 1 : i + 2]
+        bend = before - 2 * here + after
+        if bend < 0:
+            shift = 0.5 * (before - after) / bend
+            value = here - 0.25 * (before - after) * shift
+            return float(value), float(STEPS[i] + shift * (STEPS[1] - STEPS[0]))
+    return float(sums[i]), float(STEPS[i]) if i <= last else math.inf
+
+
+def _highest(profile: Profile, top: float) -> tuple[float, float]:
+    """The rate of the highest profile, and that."""
+    from scipy.optimize import minimize_scalar
+
+    # Denser near 0, where clean sets lie.
+    rates = top * np.linspace(0.0, 1.0, RATES) ** 2
+    values = [profile(rate)[0] for rate in rates]
+    i = int(np.argmax(values))
+    near = rates[max(0, i - 1)], rates[min(RATES - 1, i + 1)]
+    found = minimize_scalar(
+        lambda rate: -profile(rate)[0], bounds=near, method="bounded", options={"xatol": 1e-5}
+    )
+    if -found.fun > values[i]:
+        return float(found.x), float(-found.fun)
+    return float(rates[i]), float(values[i])
+
+
+def _limits(profile: Profile, rate: float, line: float, top: float) -> tuple[float, float]:
+    """Where the profile crosses ``line`` on either side of its top, or the ends of the range."""
+    from scipy.optimize import brentq
+
+    def above(one: float) -> float:
+        return max(profile(one)[0], line - 1e6) - line
+
+    low = 0.0 if rate <= 0 or above(0.0) >= 0 else brentq(above, 0.0, rate, xtol=1e-5)
+    high = top if rate >= top or above(top) >= 0 else brentq(above, rate, top, xtol=1e-5)
+    return float(low), float(high)
+
+
+def _drop(level: float) -> float:
+    from scipy.special import chdtri
+
+    if not 0 < level < 1:
+        raise Defect("the level of an interval", "must lie strictly between 0 and 1", level)
+    return float(chdtri(1, 1 - level)) / 2
+
+
+def _check(scores: Floats, labels: Ints) -> None:
+    if scores.ndim != 2 or scores.shape[1] < 2 or len(scores) != len(labels):
+        rule = "needs [rows, two classes or more] and a label a row"
+        raise Defect("a lapse rate", rule, (scores.shape, len(labels)))
+    if not np.isfinite(scores).all():
+        raise Defect("the logits of a lapse rate", "must be finite numbers")
+    if len(labels) and (labels.min() < 0 or labels.max() >= scores.shape[1]):
+        raise Defect("a label", f"must lie in 0 to {scores.shape[1] - 1}", int(labels.max()))
