@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,23 @@ def test_without_copies_and_groups_nothing_moves(make_table: Make) -> None:
     splits = divide(make_table(corpus(100), labels_for(100)), seed=0)
     assert splits.records["note"].null_count == 100
     assert splits.findings == ()
+
+
+def test_a_chain_that_was_cut_says_how_many_of_its_pairs_were_really_parted(
+    make_table: Make,
+) -> None:
+    """Texts of 20 words, each two further along one row of words: neighbours alone are
+    near-copies, so the records of the division tell which pairs stand apart."""
+    letters = str.maketrans("0123456789", "abcdefghij")
+    row = [f"word{number:04d}".translate(letters) for number in range(700)]
+    chain = [" ".join(row[at : at + 20]) for at in range(0, 400, 2)]
+    splits = divide(make_table(chain, labels_for(len(chain))), seed=0)
+    side = splits.records["split"].to_pylist()
+    apart = sum(one != other for one, other in pairwise(side))
+    found = checks(splits)
+    assert f", {apart} stand on different sides" in found["copy_chains"].because
+    assert apart > 0
+    assert "but for those that the cut" in found["near_duplicates"].because
 
 
 def test_groups_fall_on_one_side(make_table: Make) -> None:

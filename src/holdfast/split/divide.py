@@ -184,7 +184,8 @@ def _findings(
         ),
     ]
     return (
-        *copy_findings(gathered), *leak_findings(gathered, drops), *cut_findings(gathered),
+        *copy_findings(gathered), *leak_findings(gathered, drops),
+        *cut_findings(gathered, _all_sides(gathered, drops, divided)),
         *crossing_findings(gathered.tables["source"], divided.crossing, divided.units.block),
         *(finding for finding in single if finding is not None),
     )  # fmt: skip

@@ -12,6 +12,7 @@ from holdfast.data.table import Table
 from holdfast.split.chains import SHARE, SMALLEST
 from holdfast.split.crossing import Crossing
 from holdfast.split.division import Drops, Gathered
+from holdfast.split.duplicates import Copies
 from holdfast.split.words import I64
 
 KEPT_ROWS = 100
@@ -62,13 +63,18 @@ def _near(gathered: Gathered, name: str, rows: npt.NDArray[np.bool_]) -> Finding
     return _finding(
         "near_duplicates" if name == "source" else "test_near_duplicates", table, rows,
         f"{count} rows differ from another only in few words (at most one in eight); "
-        f"{_handled(name)}",
+        f"{_handled(name)}{_but_for_cuts(gathered, name)}",
         "Nothing to do: splits.parquet notes those that moved.", name == "source",
     )  # fmt: skip
 
 
 def _handled(name: str) -> str:
     return "copies always fall on one side" if name == "source" else "the test rows are used as is"
+
+
+def _but_for_cuts(gathered: Gathered, name: str) -> str:
+    cut = name == "source" and gathered.copies.cuts
+    return ", but for those that the cut of a long chain parted (copy_chains)" if cut else ""
 
 
 def leak_findings(gathered: Gathered, drops: Sequence[Drops]) -> list[Finding]:
@@ -95,8 +101,9 @@ def leak_findings(gathered: Gathered, drops: Sequence[Drops]) -> list[Finding]:
     return found
 
 
-def cut_findings(gathered: Gathered) -> list[Finding]:
-    """Chains of near-copies that were cut, and buckets that were not compared in full."""
+def cut_findings(gathered: Gathered, side: npt.NDArray[np.int8]) -> list[Finding]:
+    """Chains of near-copies that were cut, and buckets that were not compared in full. ``side``
+    [n] is the side of each text of the copies, -1 for none."""
     copies = gathered.copies
     found = []
     if copies.cuts:
@@ -106,7 +113,8 @@ def cut_findings(gathered: Gathered) -> list[Finding]:
             "copy_chains", "warn", min(1.0, texts / max(1, len(copies))), texts, (),
             f"{len(copies.cuts)} chains of near-copies, of {texts} texts in all, were longer than "
             f"max({SMALLEST}, {SHARE:.0%} of the texts) and were cut into groups around one text "
-            f"each; {links} pairs of near-copies may now stand on different sides",
+            f"each; of {links} pairs of near-copies that this parted, {parted_pairs(copies, side)} "
+            "stand on different sides",
             "If these rows come from a few sources, name the source column with --group.", True,
         ))  # fmt: skip
     if copies.windowed:
@@ -135,6 +143,19 @@ def crossing_findings(table: Table, crossing: Crossing, block: int) -> list[Find
         "Nothing to do; splits.parquet names the row that each copies. If the groups are one, "
         "give them one name.", True,
     )]  # fmt: skip
+
+
+def parted_pairs(copies: Copies, side: npt.NDArray[np.int8]) -> int:
+    """How many pairs of near-copies across a cut stand on different sides; ``side`` [n] of each
+    text, -1 for none."""
+    held = np.zeros(int(copies.exact.max(initial=-1)) + 1, dtype=np.int64)
+    used = side >= 0
+    # A bit a side: the exact copies of a text may stand on several.
+    np.bitwise_or.at(held, copies.exact[used], 1 << side[used].astype(np.int64))
+    links = copies.links.where(copies.permitted)
+    one, other = held[links.first], held[links.second]
+    both = one | other
+    return int(np.sum((one > 0) & (other > 0) & ((both & (both - 1)) > 0)))
 
 
 def group_finding(
