@@ -1,111 +1,160 @@
-"""What a careless random split would have reported, on the same rows with the same cheap model.
+"""The same model on the same rows, trained the careless way: what it promises, what it keeps.
 
-The linear probe is fitted and scored on five random divisions of single rows, and on five
-divisions that keep copies and groups together: the difference is what the leak is worth.
+Its own test rows are single rows at random, so that copies and rows of one group stand on both
+sides; the learning rate is five times the usual one, nothing stops the run, and its last state is
+kept. Its own test rows say how good it is. The guarded run's test rows, which share no copy and no
+group with anything that it has seen, say whether that is true, and the guarded run's validation
+rows show what the guard would have seen on the way.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from holdfast.core.files import write_json
-from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.core.files import write_json, write_text
+from holdfast.core.records import Estimate, Ints, Outputs, Snapshot, to_json
 from holdfast.core.seeds import generator
-from holdfast.data.table import Table
-from holdfast.models.probe import fit_probe
-from holdfast.pipeline.compose import make_accelerator, make_ready
+from holdfast.data.table import HeldOut, Splits, Table, TrainSplit
+from holdfast.evaluate.score import accuracy_estimate
+from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
 from holdfast.pipeline.folder import RECIPE, RESULT
-from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.rows import load_and_divide
-from holdfast.recipe import read_recipe
+from holdfast.recipe import Recipe, read_recipe
 from holdfast.report.page import write_report
-from holdfast.split.divide import divide
+from holdfast.training.loop import Fitted, fit
 from holdfast.training.observe import Observer
+from holdfast.training.run import Job
 
-SEEDS = 5
-PENALTY = 0.1
+LOG = "careless.csv"
+TEST_SHARE = 0.15
+RATE_TIMES = 5
+STEPS_TIMES = 2
 
 
-def add_careless(run: Path) -> dict[str, Any]:
-    """Add the block ``careless`` to ``result.json`` of a finished run, and draw its report again.
+def add_careless(run: Path, listeners: Sequence[Any] = ()) -> dict[str, Any]:
+    """Train carelessly beside a finished run, add the block ``careless`` to its ``result.json``,
+    write the log ``careless.csv`` for ``holdfast diagnose``, and draw the report again.
 
-    ``random_split`` and ``honest`` are mean accuracies over five seeds with the t interval of the
-    mean; ``because`` says what a random split lets through.
+    ``random_split`` is the accuracy that the careless run reports, with Wilson's interval, as
+    somebody would who takes rows for independent; ``honest`` that of the same model on the test
+    rows of ``run``, at the effective number of rows of their groups; ``verdict`` what its curves
+    show on the validation rows of ``run``; ``because`` one sentence.
     """
     recipe = read_recipe(run / RECIPE)
-    divided = load_and_divide(recipe)
-    ready = make_ready(recipe, divided.splits)
-    table = divided.table
-    features = _features(ready, table)
-    labels = np.asarray(table.column("label"))
-    careless = [_accuracy(features, labels, *_random(labels, seed)) for seed in range(SEEDS)]
-    honest = [_accuracy(features, labels, *_kept(table, seed)) for seed in range(SEEDS)]
-    block = {
-        "what": "linear probe", "random_split": _mean(careless).to_json(),
-        "honest": _mean(honest).to_json(), "because": _sentence(careless, honest),
-    }  # fmt: skip
+    splits = load_and_divide(recipe).splits
+    unseen = splits.test.open()
+    careless, own = _random_division(splits, recipe.seed)
+    ready = make_ready(carelessly(recipe), careless)
+    accelerator = make_accelerator(str(ready.recipe.train.precision))
+    job, _ = make_job(ready, accelerator, None, listeners)
+    job = replace(job, choose=lambda history: len(history) - 1)
+    fitted = fit(job)
+    promise = _accuracy(job, ready.kind.encode(own, ready.loaded, ready.recipe), None)
+    groups = np.asarray(unseen.column("group")) if unseen.has_groups else None
+    truth = _accuracy(job, ready.kind.encode(unseen, ready.loaded, ready.recipe), groups)
     result: dict[str, Any] = json.loads((run / RESULT).read_text("utf-8"))
-    result["careless"] = block
+    result["careless"] = _block(promise, truth, fitted, ready.recipe)
+    write_text(run / LOG, _log(fitted.history))
     write_json(run / RESULT, result)
     write_report(run)
     return result
 
 
-def _features(ready: Ready, table: Table) -> Floats:
-    accelerator = make_accelerator(str(ready.recipe.train.precision))
-    observer = Observer(accelerator, ready.task)
-    examples = ready.kind.encode(table, ready.loaded, ready.recipe)
-    network = ready.loaded.network.to(accelerator.device)
-    return observer.features(network, examples, np.arange(len(examples)))
+def carelessly(recipe: Recipe) -> Recipe:
+    """The recipe without its care: five times the rate, held to the end, twice the steps, a head
+    drawn at random, nobody who stops it."""
+    train = recipe.train
+    assert train.learning_rate is not None
+    return recipe.changed(
+        train={
+            "learning_rate": RATE_TIMES * train.learning_rate,
+            "max_steps": STEPS_TIMES * train.max_steps if train.max_steps else None,
+            "epochs": 100.0 if train.max_steps else train.epochs,
+            "schedule": "constant",
+            "warmup": 0.0,
+            "weight_decay": 0.0,
+        },
+        control={"policy": "off"},
+        methods={"contrast": False, "probe_first": False},
+    )
 
 
-def _random(labels: Ints, seed: int) -> tuple[Ints, Ints]:
-    """Training and test positions of a stratified division of single rows, 85/15."""
+def _random_division(splits: Splits, seed: int) -> tuple[Splits, Table]:
+    """The guarded run's training rows without some single rows at random, stratified by class, and
+    these: the careless run's own test rows."""
     from sklearn.model_selection import train_test_split
 
+    table = splits.train.table
     state = int(generator(seed, "careless").integers(2**31))
-    train, test = train_test_split(
-        np.arange(len(labels)), test_size=0.15, stratify=labels, random_state=state
+    train, own = train_test_split(
+        np.arange(len(table)),
+        test_size=TEST_SHARE,
+        stratify=np.asarray(table.column("label")),
+        random_state=state,
     )
-    return train, test
+    kept = TrainSplit(table.take(np.sort(train)))
+    careless = Splits(kept, splits.valid, HeldOut(table.take([])), splits.records)
+    return careless, table.take(np.sort(own))
 
 
-def _kept(table: Table, seed: int) -> tuple[Ints, Ints]:
-    """The same shares, with copies and groups on one side."""
-    splits = divide(table, seed=seed)
-    place = {int(row): position for position, row in enumerate(table.column("row"))}
-    sides = {"train": [], "valid": [], "test": []}  # type: dict[str, list[int]]
-    for row, side in zip(splits.records["row"].to_pylist(), splits.records["split"].to_pylist(),
-                         strict=True):  # fmt: skip
-        if side in sides:
-            sides[side].append(place[row])
-    return np.asarray(sides["train"] + sides["valid"]), np.asarray(sides["test"])
+def _accuracy(job: Job, examples: Any, groups: Any) -> Estimate:
+    """Of the trained network on encoded rows."""
+    observer = Observer(job.accelerator, job.task, alone=True)
+    network = job.network.to(job.accelerator.device)
+    everything: Ints = np.arange(len(examples))
+    losses, logits = observer.measure(network, examples, everything)
+    return accuracy_estimate(
+        Outputs(examples.rows, examples.labels, logits.astype(np.float32), losses, groups)
+    )
 
 
-def _accuracy(features: Floats, labels: Ints, train: Ints, test: Ints) -> float:
-    classes = int(labels.max()) + 1
-    probe = fit_probe(features[train], labels[train], classes=classes, seed=0, c=PENALTY)
-    return float((probe.logits(features[test]).argmax(axis=1) == labels[test]).mean())
+def _block(promise: Estimate, truth: Estimate, fitted: Fitted, recipe: Recipe) -> dict[str, Any]:
+    return {
+        "what": "careless fine-tune",
+        "random_split": promise.to_json(),
+        "honest": truth.to_json(),
+        "because": _sentence(promise, truth),
+        "verdict": to_json(fitted.verdict),
+        "last_step": fitted.last_step,
+        "learning_rate": recipe.train.learning_rate,
+        "log": LOG,
+    }
 
 
-def _mean(values: list[float]) -> Estimate:
-    from scipy.stats import t
-
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
-    reach = float(t.ppf(0.975, len(values) - 1)) * error
-    return Estimate(mean, max(0.0, mean - reach), min(1.0, mean + reach),
-                    note=f"mean of {len(values)} divisions, t interval")  # fmt: skip
-
-
-def _sentence(careless: list[float], honest: list[float]) -> str:
-    gap = 100 * (float(np.mean(careless)) - float(np.mean(honest)))
+def _sentence(promise: Estimate, truth: Estimate) -> str:
+    """What the promise was worth; the intervals say whether that is more than chance."""
+    if promise.value is None or truth.value is None:
+        return "One of the two could not be measured."
+    gap = 100 * (promise.value - truth.value)
+    apart = None not in (promise.low, truth.high) and promise.low > truth.high  # type: ignore[operator]
     if gap <= 0:
-        return "On these rows a random split reports no more than this division does."
+        return "Here the random division promises no more than new sources bear out."
+    sure = "more than chance" if apart else "which may be chance on so few rows"
     return (
-        f"A random split would have reported {gap:.1f} points more, because near-copies and "
-        "packages of one source stand on both sides of it. Nothing of that holds on new data."
+        f"It promises {gap:.1f} points more than it keeps ({sure}): near-copies and packages of "
+        "one source stood on both sides of its random division."
     )
+
+
+def _log(history: Sequence[Snapshot]) -> str:
+    """A look a line, in the columns that ``holdfast diagnose`` knows."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["step", "train_loss", "eval_loss", "train_accuracy", "eval_accuracy"])
+    for look in history:
+        shown = (
+            look.train_loss,
+            look.valid_loss,
+            look.train_metrics.get("accuracy"),
+            look.valid_metrics.get("accuracy"),
+        )
+        writer.writerow([look.step, *(f"{value:.6f}" for value in shown if value is not None)])
+    return text.getvalue()
