@@ -243,7 +243,7 @@ def train(
         test=None if test is None or tested is not None else str(test), seed=seed,
         settings=as_settings(settings),
     )  # fmt: skip
-    _, folder = execute(recipe, name, Path(out) if out else None, resume, quiet, held)
+    _, folder = execute(recipe, name, Path(out) if out else None, resume, quiet, held=held)
     return TrainedRun(folder)
 
 

@@ -160,7 +160,7 @@ def test_the_reason_and_its_numbers_are_told() -> None:
     guard = make(20)
     actions = next(a for n in range(1, 21) if (a := guard.decide(QUIET, history[:n])))
     (action,) = actions
-    assert "the chance that more training lowers the validation loss" in action.because
+    assert "in validation loss is unlikely: " in action.because
     assert action.settings["chance"] < 0.3
 
 

@@ -119,7 +119,9 @@ def test_a_decoder_reads_a_source_and_its_target_as_prompt_and_answer(
         "train.max_steps=2", "train.threads=1", "train.precision=float32", "train.batch_size=4",
         "generate.rows=0",
     ) for part in ("--set", setting)]  # fmt: skip
-    done = holdfast("train", made["pairs"], "--model", tiny_llama, *sets, "--out", "run")
+    done = holdfast(
+        "train", made["pairs"], "--model", tiny_llama, *sets, "--out", "run", "--verbose"
+    )
     assert done.code == 0, done.err
     told = " ".join(done.err.split())
     assert "causal-lm" in told

@@ -39,6 +39,53 @@ def test_quiet_says_the_result_alone(
     assert str(Path("run") / "report.html") in done.out
 
 
+def test_little_is_said_before_the_first_step_and_nothing_is_lost(
+    holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path
+) -> None:
+    """Five to eight lines, in the order of the work; every decision stands in the run."""
+    done = holdfast("train", marked_csv, "--out", "run", *sets)
+    assert done.code == 0, done.err
+    before = done.err.partition("validation: at best")[0].splitlines()[:-1]
+    assert 5 <= len(before) <= 8, done.err
+    names = [line.split()[0] for line in before if line.startswith("  ") and line[2] != " "]
+    assert names[:4] == ["Rows", "Division", "Model", "Plan"]
+    assert names[-1] == "Time"
+    assert "train 112, validation 24, test 24" in done.err
+    text = (tmp_path / "run" / "events.jsonl").read_text("utf-8")
+    events = [json.loads(line) for line in text.splitlines()]
+    noted = {event["what"]: event["because"] for event in events if event["event"] == "note"}
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    made = {d["what"]: d["because"] for d in result["decisions"]}
+    assert {"text column", "division", "train.threads", "temperature", "baseline"} <= set(made)
+    assert {what: noted.get(what) for what in made} == made
+    report = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert [what for what in made if what not in report] == []
+    again = holdfast("train", marked_csv, "--out", "told", "--verbose", *sets)
+    told = " ".join(again.err.split())
+    before_scoring = set(made) - {"temperature", "baseline"}
+    assert [what for what in before_scoring if what not in told] == []
+    assert len(again.err.splitlines()) > len(done.err.splitlines()) + 20
+
+
+def test_a_look_shows_raw_and_tempered_loss_and_what_is_right(
+    holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path
+) -> None:
+    """The numbers of a line are those of ``events.jsonl``, under their names."""
+    done = holdfast("train", marked_csv, "--out", "run", *sets)
+    looks = [line for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()
+             if '"event": "snapshot"' in line]  # fmt: skip
+    last = json.loads(looks[-1])
+    shown = [line for line in done.err.splitlines() if line.strip().startswith(f"{last['step']}/")]
+    numbers = [f"{last[name]:.3f}" for name in ("train_loss", "valid_loss", "refined_loss")]
+    assert shown[-1].split()[1:5] == [*numbers, f"{100 * last['valid_metrics']['accuracy']:.1f}"]
+
+
+def test_quiet_and_verbose_exclude_each_other(holdfast: Any, marked_csv: Path) -> None:
+    done = holdfast("train", marked_csv, "--quiet", "--verbose")
+    assert done.code == 2
+    assert "exclude each other" in done.err
+
+
 def test_no_line_is_longer_than_80_columns(
     holdfast: Any, marked_rows: Any, write_csv: Any, sets: list[str], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -62,7 +109,7 @@ def test_a_verdict_that_was_feared_exits_with_three_and_whole_files(
     every = [part for label in ("learning", "healthy", "underfit", "overfit", "inconclusive",
              "diverging") for part in ("--fail-on", label)]  # fmt: skip
     done = holdfast("train", marked_csv, "--out", "run", "--quiet", *sets, *every)
-    assert done.code == 3
+    assert (done.code, done.err) == (3, "")
     assert (tmp_path / "run" / "report.html").is_file()
     assert not (tmp_path / "run" / "checkpoints").exists()
     calm = holdfast("train", marked_csv, "--out", "b", "--quiet", *sets, "--fail-on", "leaking")
@@ -99,6 +146,39 @@ def test_help_needs_no_colour_and_names_every_command(shell: Any, tmp_path: Path
     for name in ("train", "evaluate", "predict", "report", "demo"):
         assert name in done.out
     assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_every_command_has_examples_that_parse(shell: Any, tmp_path: Path) -> None:
+    """The examples of ``--help`` name only options that the command has."""
+    from holdfast.cli.main import app
+
+    for command in app.registered_commands:
+        done = shell(command.name, "--help", cwd=tmp_path, COLUMNS="80")
+        assert max(map(len, done.out.splitlines())) <= 80
+        options, _, examples = done.out.partition("Examples:")
+        lines = [line.strip() for line in examples.splitlines() if line.strip()]
+        assert lines, f"no example for {command.name}"
+        for line in lines:
+            assert f"holdfast {command.name}" in line
+            used = re.findall(r"(?<=\s)--[a-z-]+", line)
+            assert [option for option in used if f"{option} " not in options] == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["train", "a.csv", "--lable", "x"], "--label"),
+        (["train", "a.csv", "--epochs", "5"], "--set train.epochs=…"),
+        (["train", "a.csv", "--task", "text-clasification"], "'text-classification'"),
+        (["trian", "a.csv"], "'train'"),
+        (["reviews.csv"], "holdfast train reviews.csv"),
+    ],
+)
+def test_what_was_mistyped_names_what_was_meant(
+    holdfast: Any, typed: list[str], meant: str
+) -> None:
+    done = holdfast(*typed)
+    assert (done.code, meant in done.err) == (2, True), done.err
 
 
 def test_a_reader_that_leaves_early_is_no_error(
@@ -157,7 +237,7 @@ def test_on_a_terminal_a_bar_runs_and_ctrl_c_stops_it_cleanly(
     command = [str(HOLDFAST), "train", str(marked_csv), "--out", "run", *sets,
                "--set", "train.epochs=300", "--set", "control.policy=off",
                "--set", "methods.contrast=false"]  # fmt: skip
-    code, seen = in_a_terminal(command, tmp_path, 80, interrupt=b"loss ")
+    code, seen = in_a_terminal(command, tmp_path, 80, interrupt=b"rows/s")
     assert code == 130, seen
     assert "loss " in seen, "no bar"
     assert seen.count("\x1b[?25h") >= seen.count("\x1b[?25l") > 0, "the cursor must come back"
@@ -171,6 +251,23 @@ def test_on_a_terminal_a_bar_runs_and_ctrl_c_stops_it_cleanly(
     assert not (run / "result.json").exists()
     assert holdfast("report", run).code == 2
     assert holdfast("predict", run, marked_csv).code == 2
+
+
+def test_on_a_terminal_the_outline_the_curves_and_the_answer_stay(
+    marked_csv: Path, sets: list[str], tmp_path: Path
+) -> None:
+    command = [str(HOLDFAST), "train", str(marked_csv), "--out", "run", *sets]
+    code, seen = in_a_terminal(command, tmp_path, 80)
+    assert code == 0, seen
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen).replace("\r", "")
+    right = re.search(r"ight on [\d.]+ of 100 new texts", plain)
+    assert right is not None
+    before = ("  Rows  ", "  Plan  ", "  Time  ", "validation loss  ", " at best temperature")
+    after = ("validation right", right[0], "Verdict: ", "Report  ")
+    at = [plain.rfind(part) for part in (*before, *after)]
+    assert -1 not in at
+    assert at == sorted(at)
+    assert max(len(line) for line in plain.split("\n") if "/" not in line) <= 80
 
 
 def test_sigterm_outside_the_loop_is_an_interrupt_too(

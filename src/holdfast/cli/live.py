@@ -1,4 +1,4 @@
-"""The run at a glance: both curves on one scale, the gap between them, and the verdict."""
+"""The run at a glance: both curves on one scale, the share that is right, and the verdict."""
 
 from __future__ import annotations
 
@@ -6,34 +6,39 @@ import math
 import textwrap
 from collections.abc import Sequence
 
+from holdfast.cli.looks import metric_of, share
 from holdfast.core.records import Snapshot, Verdict
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 MISSING = "×"
 LEAST_COLUMNS = 8
-NAMES = ("train probe", "validation")
+NAME = 22
+NUMBER = 8
 
 
 def glance(history: Sequence[Snapshot], verdict: Verdict | None, columns: int) -> list[str]:
-    """Lines of at most ``columns`` columns: a row of blocks for the train probe and one for the
-    validation rows (after the best temperature), the gap, and the verdict with its reason.
+    """Lines of at most ``columns`` columns: a row of blocks each for the loss of the train probe,
+    of the validation rows, and of these after the best temperature (which decides), then for what
+    is right; the verdict with its reason.
 
-    Both rows share one scale, from the lowest to the highest loss of the looks shown, so that the
+    The losses share one scale, from the lowest to the highest of the looks shown, so that the
     parting of the curves can be seen. A loss that is not a number is a cross.
     """
     if not history:
         return []
-    curves = ([s.train_loss for s in history], [s.refined_loss for s in history])
-    room = max(LEAST_COLUMNS, columns - 34)
-    shown = [_thinned(values, room) for values in curves]
-    known = [v for values in shown for v in values if math.isfinite(v)]
-    low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    lines = [f"  {blocks(values, low, high):{room}} {name} {_loss(curve[-1])}"
-             for values, name, curve in zip(shown, NAMES, curves, strict=True)]  # fmt: skip
-    gap = curves[1][-1] - curves[0][-1]
-    if math.isfinite(gap):
-        lines.append(f"  {'':{room}} gap {gap:+.3f}")
-    return lines + (verdict_lines(verdict, columns) if verdict else [])
+    losses = {
+        "train loss": [s.train_loss for s in history],
+        "validation loss": [s.valid_loss for s in history],
+        " at best temperature": [s.refined_loss for s in history],
+    }
+    room = max(LEAST_COLUMNS, columns - NAME - NUMBER - 4)
+    shown = {name: _thinned(values, room) for name, values in losses.items()}
+    low, high = _ends([value for values in shown.values() for value in values])
+    lines = [
+        _line(name, _loss(losses[name][-1]), blocks(values, low, high))
+        for name, values in shown.items()
+    ]
+    return [*lines, *_right(history, room), *(verdict_lines(verdict, columns) if verdict else [])]
 
 
 def verdict_lines(verdict: Verdict, columns: int) -> list[str]:
@@ -57,6 +62,25 @@ def blocks(values: Sequence[float], low: float, high: float) -> str:
     return "".join(map(one, values))
 
 
+def _right(history: Sequence[Snapshot], room: int) -> list[str]:
+    """The metric's line, on a scale of its own."""
+    found = [metric_of(s) for s in history]
+    last = found[-1]
+    if last is None:
+        return []
+    values = _thinned([one[1] if one else math.nan for one in found], room)
+    return [_line(f"validation {last[0]}", share(last[1], last[2]), blocks(values, *_ends(values)))]
+
+
+def _line(name: str, number: str, drawn: str) -> str:
+    return f"  {name:{NAME}}{number:>{NUMBER}}  {drawn}"
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    known = [value for value in values if math.isfinite(value)]
+    return (min(known), max(known)) if known else (0.0, 1.0)
+
+
 def _thinned(values: Sequence[float], room: int) -> list[float]:
     """At most ``room`` values, evenly spaced, the newest among them."""
     if len(values) <= room:
@@ -66,4 +90,4 @@ def _thinned(values: Sequence[float], room: int) -> list[float]:
 
 
 def _loss(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "not a number"
+    return f"{value:.3f}" if math.isfinite(value) else "no number"

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from holdfast._version import __version__
 from holdfast.cli import demo, diagnose, evaluate, predict, report, train
+from holdfast.cli.words import Command, Group
 from holdfast.core.errors import HoldfastError
 
 app = typer.Typer(
-    name="holdfast", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name="holdfast",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    cls=Group,
     # Help drawn with Rich takes twice the time to start.
     rich_markup_mode=None,
     help="Fine-tune pretrained models so that they hold up on data they have never seen.",
-)  # fmt: skip
+)
 
 
 def _version(asked: bool) -> None:
@@ -35,12 +40,57 @@ def _options(
     """Fine-tune pretrained models so that they hold up on data they have never seen."""
 
 
-app.command("train")(train.command)
-app.command("diagnose")(diagnose.command)
-app.command("evaluate")(evaluate.command)
-app.command("predict")(predict.command)
-app.command("report")(report.command)
-app.command("demo")(demo.command)
+def _add(name: str, command: Callable[..., None], short: str, *examples: str) -> None:
+    """A command with its line in the list and what a person may type."""
+    lines = "\n".join(f"  {example}" for example in examples)
+    app.command(name, cls=Command, short_help=short, epilog=f"\b\nExamples:\n{lines}")(command)
+
+
+_add(
+    "train",
+    train.command,
+    "From labelled rows to a scored model and a report.",
+    "holdfast train reviews.csv",
+    "holdfast train reviews.csv --text body --label stars --group author",
+    "holdfast train reviews.csv --dry-run",
+    "holdfast train pictures/ --model microsoft/resnet-50 --set train.epochs=5",
+    "holdfast train runs/reviews-1/recipe.yaml --seed 1 --fail-on overfit",
+)
+_add(
+    "diagnose",
+    diagnose.command,
+    "What somebody's training log shows, and what to do.",
+    "holdfast diagnose trainer_state.json",
+    "holdfast diagnose history.csv --set train=loss --set valid=dev_loss",
+    "holdfast diagnose runs/reviews-1 --html diagnosis.html",
+)
+_add(
+    "evaluate",
+    evaluate.command,
+    "Score a run on other labelled rows.",
+    "holdfast evaluate runs/reviews-1 march.csv",
+)
+_add(
+    "predict",
+    predict.command,
+    "Answers for new rows, from a run or several.",
+    "holdfast predict runs/reviews-1 new.csv --out answers.jsonl",
+    "echo 'It broke after a week.' | holdfast predict runs/reviews-1 -",
+    "holdfast predict runs/seed-0 runs/seed-1 new.csv",
+)
+_add(
+    "report",
+    report.command,
+    "Write a run's report again.",
+    "holdfast report runs/reviews-1",
+)
+_add(
+    "demo",
+    demo.command,
+    "The main job, on data that ships with Holdfast.",
+    "holdfast demo",
+    "holdfast demo --out runs/first",
+)
 
 
 def run() -> None:
@@ -75,8 +125,24 @@ def _because_of(error: BaseException | None, kind: type[BaseException]) -> bool:
 def _refuse(error: HoldfastError) -> int:
     if os.environ.get("HOLDFAST_TRACEBACK") == "1":
         raise error
-    typer.echo(f"holdfast: {error}", err=True)
+    typer.echo(_fitted(f"holdfast: {error}"), err=True)
     return error.exit_code
+
+
+def _fitted(text: str) -> str:
+    """Broken between words on a terminal; in a file a line stays whole, so that it can be found."""
+    if not sys.stderr.isatty():
+        return text
+    import textwrap
+
+    from holdfast.cli.say import width
+
+    return "\n".join(
+        textwrap.fill(
+            line, width(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        for line in text.splitlines()
+    )
 
 
 def _defect(error: Exception) -> int:

@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
-from holdfast.cli.say import width
+from holdfast.cli.say import clock, entry, millions, width
+from holdfast.core.wording import counted
 
 
 def show_plan(plan: dict[str, Any]) -> str:
-    """The plan in a dozen lines."""
-    division, parameters = plan["division"], plan["parameters"]
-    memory, seconds = plan["memory_mb"], plan["time_s"]
-    phases = "; ".join(
-        f"{p['name']}: {p['steps']} steps of {p['batch_size'] * p['accumulate']} rows at "
-        f"{p['learning_rate']:g}"
-        for p in plan["phases"]
+    """The plan in a dozen lines, then every finding that needs a person, whole."""
+    columns, division = width(), plan["division"]
+    sizes = (
+        f"{plan['rows']:,}: train {division['train']:,}, validation {division['valid']:,}, "
+        f"test {division['test']:,}"
     )
-    lines = [
-        "The plan (nothing was written):",
-        f"  Rows        {plan['rows']}: train {division['train']}, valid {division['valid']}, "
-        f"test {division['test']}",
-        *([f"  Classes     {len(plan['classes'])}"] if len(plan["classes"] or ()) > 1 else []),
-        f"  Findings    {len(plan['findings'])}",
-        f"  Parameters  {parameters['trainable']:,} of {parameters['total']:,} learn "
-        f"({parameters['share']:.0%})",
-        f"  Training    {phases}",
-        f"  Looks       {len(plan['evaluate_at'])}, at steps "
-        + ", ".join(map(str, plan["evaluate_at"])),
-        f"  Memory      about {memory['estimate']:,.0f} MB (weights {memory['weights']:,.0f}, "
-        f"gradients {memory['gradients']:,.0f}, optimizer {memory['optimizer']:,.0f}, "
-        f"activations {memory['activations']:,.0f}) of {memory['available']:,.0f} MB",
-        f"  Time        about {_clock(seconds['estimate'])} after loading",
+    classes = len(plan["classes"] or ())
+    entries = [
+        ("Rows", sizes),
+        *([("Classes", str(classes))] if classes > 1 else []),
+        ("Learning", _learning(plan["parameters"])),
+        *(("Training", _phase(phase)) for phase in plan["phases"]),
+        ("Looks", _looks(plan["evaluate_at"])),
+        ("Memory", _memory(plan["memory_mb"])),
+        ("Time", f"about {clock(plan['time_s']['estimate'])} after loading, from timed steps"),
+        ("Findings", _findings(plan["findings"])),
     ]
-    return "\n".join(
-        textwrap.fill(line, width(), subsequent_indent=" " * 14, break_on_hyphens=False)
-        for line in lines
+    lines = [line for name, text in entries for line in entry(name, text, columns)]
+    return "\n".join(["The plan (nothing was written):", *lines])
+
+
+def _learning(parameters: dict[str, Any]) -> str:
+    learning, total = parameters["trainable"], parameters["total"]
+    return f"{millions(learning)} of {millions(total)} parameters ({parameters['share']:.0%})"
+
+
+def _phase(phase: dict[str, Any]) -> str:
+    rows = phase["batch_size"] * phase["accumulate"]
+    return (
+        f"{phase['name']}: {counted(phase['steps'], 'step')} of {counted(rows, 'row')} at a "
+        f"learning rate of {phase['learning_rate']:g}"
     )
 
 
-def _clock(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def _looks(steps: list[int]) -> str:
+    at = ", ".join(map(str, steps))
+    return f"{len(steps)}, at {'step' if len(steps) == 1 else 'steps'} {at}"
+
+
+def _memory(memory: dict[str, float]) -> str:
+    parts = ", ".join(
+        f"{name} {memory[name]:,.0f}"
+        for name in ("weights", "gradients", "optimizer", "activations")
+    )
+    return f"about {memory['estimate']:,.0f} MB ({parts}) of {memory['available']:,.0f} MB"
+
+
+def _findings(findings: list[dict[str, Any]]) -> str:
+    from collections import Counter
+
+    if not findings:
+        return "none"
+    counts = Counter(finding["severity"] for finding in findings)
+    told = [
+        counted(counts[name], word)
+        for name, word in (("error", "error"), ("warn", "warning"), ("info", "remark"))
+        if counts[name]
+    ]
+    return f"{', '.join(told)}, told above with what to do"

@@ -4,16 +4,20 @@ elsewhere, and in both a line whenever the verdict changes."""
 from __future__ import annotations
 
 import sys
-import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
 from holdfast.cli.live import glance, verdict_lines
-from holdfast.cli.say import width
+from holdfast.cli.looks import heading, metric_of, row, share
+from holdfast.cli.say import clock, entry, width
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.progress import Progress
+
+
+# Where nothing is wrong, or nothing can be told yet.
+CALM = ("learning", "healthy", "inconclusive")
 
 
 class Show:
@@ -21,13 +25,16 @@ class Show:
 
     name = "show"
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, verbose: bool = False) -> None:
         self._quiet = quiet
+        self._verbose = verbose
         self._bar: Progress | None = None
         self._live: Live | None = None
         self._verdict: str | None = None
         self._task: Any = None
         self._first: tuple[float, int, int] | None = None
+        self._looked: float | None = None
+        self._headed = False
         self._label = ""
 
     def run_start(self, run: Any) -> None:
@@ -50,39 +57,75 @@ class Show:
         if self._first is None:
             self._first = (time.perf_counter(), run.step, run.examples_seen)
         if self._bar is not None:
-            text = f"loss {run.running_loss:.3f} {self._label}{self._speed(run)}"
+            text = ", ".join(
+                filter(None, [f"loss {run.running_loss:.3f}", self._label, self._speed(run)])
+            )
             self._bar.update(self._task, completed=run.step, description=text)
 
+    def snapshot_due(self, run: Any) -> None:
+        self._looked = time.perf_counter()
+
     def snapshot_taken(self, run: Any) -> None:
-        last = run.history[-1]
-        found = last.valid_metrics
-        accuracy = _shown(found)
-        self._label = f"valid {last.refined_loss:.3f} {accuracy} "
+        found = metric_of(run.history[-1])
+        self._label = "" if found is None else f"{found[0]} {share(found[1], found[2])}"
         if self._quiet:
             return
+        if len(run.history) == 1:
+            self._say_time(run)
         self._say_verdict(run)
         if self._live is not None:
             self._show_curves(run)
             return
-        best = " ← best" if run.best.step == run.step else ""
-        line = (
-            f"  step {run.step}/{run.plan.steps} {last.phase}: train {last.train_loss:.3f}, "
-            f"valid {last.refined_loss:.3f}, {accuracy}{best}{self._speed(run)}"
+        if not self._headed:
+            self._print(heading(run.history[0]))
+            self._headed = True
+        line = row(run.history, run.plan.steps, run.best.step == run.step, self._left(run))
+        sys.stderr.write(line + "\n")
+
+    def run_end(self, run: Any) -> None:
+        drawn = self._live is not None
+        self.close()
+        if drawn:
+            # The bar goes; the curves stay above what the run has to say at its end.
+            sys.stderr.write("\n".join(glance(run.history, None, width())) + "\n")
+
+    def close(self) -> None:
+        """Take the bar off the terminal; also after an error."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = self._bar = None
+
+    def _say_time(self, run: Any) -> None:
+        """How long it will take, from what the look before any step took."""
+        seconds = expected_seconds(run, time.perf_counter() - (self._looked or 0.0))
+        text = (
+            "known after the first steps: the model writes texts at its looks"
+            if seconds is None
+            else f"about {clock(seconds)}, from what this look before any step took"
         )
-        sys.stderr.write(textwrap.fill(line, width(), subsequent_indent="      ") + "\n")
+        self._print(entry("Time", text, width()))
 
     def _say_verdict(self, run: Any) -> None:
-        """The alert on standard error: a line when the label changes."""
+        """A line when the label changes to or from one that somebody should know of; every change
+        stands in ``events.jsonl``. One look is nothing to judge by."""
         verdict = run.verdict
-        if verdict is None or verdict.label == self._verdict:
+        if verdict is None or verdict.label == self._verdict or len(run.history) < 2:
             return
+        calm = verdict.label in CALM and (self._verdict is None or self._verdict in CALM)
         self._verdict = verdict.label
-        lines = "\n".join(verdict_lines(verdict, width()))
+        if calm and not self._verbose:
+            return
+        at = [f"  step {run.step}"] if self._live is not None else []
+        self._print([*at, *verdict_lines(verdict, width())])
+
+    def _print(self, lines: list[str]) -> None:
+        """Above the bar where there is one."""
         if self._live is not None:
-            self._live.console.print(f"  step {run.step}", lines, sep="\n", highlight=False,
-                                     markup=False, soft_wrap=True)  # fmt: skip
+            self._live.console.print(
+                "\n".join(lines), highlight=False, markup=False, soft_wrap=True
+            )
         else:
-            sys.stderr.write(lines + "\n")
+            sys.stderr.write("\n".join(lines) + "\n")
 
     def _show_curves(self, run: Any) -> None:
         from rich.console import Group
@@ -93,33 +136,36 @@ class Show:
         seen = Text("\n".join(glance(run.history, run.verdict, width())))
         self._live.update(Group(self._bar, seen))
 
-    def run_end(self, run: Any) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Take the bar off the terminal; also after an error."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = self._bar = None
-
     def _speed(self, run: Any) -> str:
         if self._first is None or run.step <= self._first[1]:
             return ""
-        start, step, seen = self._first
+        start, _, seen = self._first
         elapsed = time.perf_counter() - start
-        left = elapsed / (run.step - step) * (run.plan.steps - run.step)
-        return f", {(run.examples_seen - seen) / elapsed:.0f} rows/s, {_clock(left)} left"
+        left = self._left(run)
+        return f"{(run.examples_seen - seen) / elapsed:.0f} rows/s" + (
+            f", {left} left" if left else ""
+        )
+
+    def _left(self, run: Any) -> str:
+        """The time left at the pace so far; empty before the second step and after the last."""
+        if self._first is None or run.step <= self._first[1] or run.step >= run.plan.steps:
+            return ""
+        start, step, _ = self._first
+        elapsed = time.perf_counter() - start
+        return clock(elapsed / (run.step - step) * (run.plan.steps - run.step))
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+def expected_seconds(run: Any, look_s: float) -> float | None:
+    """The time of all steps and looks, from that of the look before any step, ``look_s``.
 
+    A row forward and backward costs as much as three forward (``FORWARD_SHARE``, which plans the
+    looks too). ``None`` where the look also writes texts, whose time says nothing of a step.
+    """
+    from holdfast.training.plan import FORWARD_SHARE
 
-def _shown(found: dict[str, float]) -> str:
-    """The first of a snapshot's numbers that a person looks at."""
-    for name, short in (("accuracy", "acc"), ("token_accuracy", "acc"), ("f1_micro", "F1"),
-                        ("r2", "R²")):  # fmt: skip
-        if name in found:
-            return f"{short} {found[name]:.3f}"
-    return "acc nan"
+    looked = run.plan.probe_rows + len(run.job.valid)
+    if run.job.write is not None or not looked:
+        return None
+    passed = sum(phase.steps * phase.rows_per_step for phase in run.plan.phases)
+    looks = len(run.plan.evaluate_at) - 1
+    return float(look_s / looked * passed / FORWARD_SHARE + looks * look_s)

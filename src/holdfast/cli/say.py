@@ -1,27 +1,65 @@
-"""What a person reads while a run goes on: standard error only, 80 columns without a terminal."""
+"""What a person reads before and while a run goes on: standard error only, 80 columns without a
+terminal."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import textwrap
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.records import Decision, Finding
+from holdfast.core.wording import counted, have
+
+if TYPE_CHECKING:
+    from holdfast.pipeline.outline import ModelOutline, Outline, RowsOutline
+
+MARKS = {"error": "!!", "warn": "! "}
+# Where the second column begins, here and in the summary at the end.
+COLUMN = 12
+# Decisions that a person waits for: what an interrupted run goes on from.
+ALWAYS = ("resumed", "checkpoint")
 
 
 class Teller:
-    """Prints decisions and findings as they are made, each with its reason."""
+    """Prints decisions and findings as they are made, each with its reason; or, where ``verbose``
+    is false, the outline of the run alone, with the findings that need a person.
 
-    def __init__(self, quiet: bool) -> None:
+    Everything that is not printed stands in the run's ``events.jsonl`` and report.
+    """
+
+    def __init__(self, quiet: bool, verbose: bool = True) -> None:
         self._quiet = quiet
+        self._verbose = verbose
+        self._begun = False
+        self._open: list[Finding] = []
 
     def __call__(self, item: Decision | Finding) -> None:
+        if not (self._verbose or self._begun):
+            if isinstance(item, Finding):
+                self._open += [item] if needs_person(item) else []
+                return
+            if item.what not in ALWAYS:
+                return
         if isinstance(item, Decision):
             self.line(f"{item.what}: {item.chosen}", item.because)
         else:
-            mark = {"error": "!!", "warn": "! "}.get(item.severity, "  ")
+            mark = MARKS.get(item.severity, "  ")
             self.line(f"{mark}{item.check}: {item.count}", f"{item.because} → {item.remedy}")
+
+    def outline(self, part: Outline) -> None:
+        """A part of the run's outline, as soon as it stands."""
+        if self._quiet:
+            return
+        from holdfast.pipeline.outline import RowsOutline
+
+        if isinstance(part, RowsOutline):
+            lines = rows_lines(part, width())
+        else:
+            lines = [*model_lines(part, width()), *finding_lines(self._open, width())]
+            self._begun = True
+        sys.stderr.write("\n".join(lines) + "\n")
 
     def line(self, head: str, because: str = "") -> None:
         """One entry, wrapped, its reason indented."""
@@ -33,6 +71,7 @@ class Teller:
         )
 
     def title(self, text: str) -> None:
+        """The first line of a command."""
         if not self._quiet:
             sys.stderr.write(f"{text}\n")
 
@@ -40,8 +79,114 @@ class Teller:
 def tell_empty(empty: int, rows: int, quiet: bool) -> None:
     """How many rows have no prediction, if any: one line."""
     if empty and not quiet:
-        have = "row has" if empty == 1 else "rows have"
-        sys.stderr.write(f"  {empty} of {rows} {have} nothing to read: no prediction there\n")
+        told = f"{empty:,} of {counted(rows, 'row')} {have(empty)} nothing to read"
+        sys.stderr.write(f"  {told}: no prediction there\n")
+
+
+def needs_person(finding: Finding) -> bool:
+    """Whether somebody must decide something: a warning or an error that was not treated."""
+    return finding.severity in MARKS and not finding.fixed
+
+
+def rows_lines(part: RowsOutline, columns: int) -> list[str]:
+    """The rows and their columns, and the division with what was moved."""
+    read = ", ".join(f'"{name}"' for name in part.text)
+    if part.label and read:
+        read += f' → "{part.label}"'
+    told = ": ".join(filter(None, [f"{part.rows:,} of {part.source}", read]))
+    rows = f"{told} ({part.answers})" if part.answers else told
+    rows += f', groups by "{part.group}"' if part.group else ""
+    aside = [f"{part.moved:,} moved to their copies"] if part.moved else []
+    if part.moved and part.group:
+        aside = [f"{part.moved:,} moved to copies or group"]
+    aside += [f"{part.dropped:,} dropped"] if part.dropped else []
+    sizes = f"train {part.train:,}, validation {part.valid:,}, test {part.test:,}"
+    division = "; ".join([sizes, ", ".join(aside) or "no copies to move"])
+    return [*entry("Rows", rows, columns), *entry("Division", division, columns)]
+
+
+def model_lines(part: ModelOutline, columns: int) -> list[str]:
+    """What learns, and the plan in numbers."""
+    learns = f"{_of(part.learning, part.parameters)} parameters learn"
+    phases = f" in {part.phases} phases" if part.phases > 1 else ""
+    steps = f"{counted(part.steps, 'step')}{phases} of {counted(part.rows_a_step, 'row')}"
+    epochs = f"{number(part.epochs)} {'epoch' if part.epochs == 1 else 'epochs'}"
+    looks = f"{counted(part.looks, 'look')} at validation"
+    return [
+        *entry("Model", f"{part.name}, {part.task}: {learns}", columns),
+        *entry("Plan", f"{steps} ({epochs}), {looks}", columns),
+    ]
+
+
+def _of(part: int, whole: int) -> str:
+    """``10.8 of 22.6 million``, ``all 22.6 million``."""
+    some, total = millions(part), millions(whole)
+    if part == whole:
+        return f"all {total}"
+    some_in, total_in = some.partition(" ")[2], total.partition(" ")[2]
+    return f"{some.partition(' ')[0] if some_in == total_in else some} of {total}"
+
+
+def finding_lines(findings: Sequence[Finding], columns: int) -> list[str]:
+    """Two lines for what needs a person: one finding in two, two in one each, of more the first
+    and the names of the others. The worst stand first."""
+    ranked = sorted(findings, key=lambda f: (f.severity != "error", -f.score))
+    if not ranked:
+        return []
+    if len(ranked) == 1:
+        return _finding(ranked[0], columns, 2)
+    if len(ranked) == 2:
+        return [line for finding in ranked for line in _finding(finding, columns, 1)]
+    others = ", ".join(finding.check for finding in ranked[1:])
+    more = f"  !  and {len(ranked) - 1} more: {others} (--verbose, report)"
+    return [*_finding(ranked[0], columns, 1), textwrap.shorten(more, columns - 2, placeholder=" …")]
+
+
+def _finding(finding: Finding, columns: int, most: int) -> list[str]:
+    text = f"{finding.check}: {finding.because} → {finding.remedy}"
+    return textwrap.wrap(
+        text,
+        columns,
+        initial_indent=f"  {MARKS[finding.severity]:<3}",
+        subsequent_indent=" " * 5,
+        max_lines=most,
+        placeholder=" …",
+        break_on_hyphens=False,
+    )
+
+
+def entry(name: str, text: str, columns: int) -> list[str]:
+    """``  Name      text``, wrapped beneath itself."""
+    return textwrap.wrap(
+        f"  {name:<{COLUMN - 2}}{text}",
+        columns,
+        subsequent_indent=" " * COLUMN,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def millions(count: int) -> str:
+    """``10.8 million``, ``7.2 billion``, ``912,345``."""
+    for size, name in ((10**9, "billion"), (10**6, "million")):
+        if count >= size:
+            return f"{count / size:.1f} {name}"
+    return f"{count:,}"
+
+
+def number(value: float) -> str:
+    """At most one decimal, and none that is 0."""
+    return f"{value:,.1f}".removesuffix(".0")
+
+
+def clock(seconds: float) -> str:
+    """``12 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s" if seconds > 0 else "0 s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def width() -> int:
@@ -69,7 +214,8 @@ def interval(estimate: dict[str, Any]) -> str:
     if estimate.get("value") is None:
         return f"undefined: {estimate.get('why')}"
     if estimate.get("low") is None:
-        return f"{percent(estimate['value'])}  ({estimate.get('why') or 'no interval'})"
+        why = estimate.get("why") or estimate.get("note") or "no interval"
+        return f"{percent(estimate['value'])}  ({why})"
     return (
         f"{percent(estimate['value'])}  ({percent(estimate['low'])} to "
         f"{percent(estimate['high'])}, {estimate['level']:.0%} interval)"

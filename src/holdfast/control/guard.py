@@ -127,8 +127,8 @@ class Guard:
         if whole <= learnt[-1] or not seen.chance < costs.chance or self._still_settling(history):
             return ()
         return (Action(
-            "Stop", f"the chance that more training lowers the validation loss by another "
-            f"{worth:.2g} is {seen.chance:.0%}, below {costs.chance:.0%}",
+            "Stop", f"a further gain of {worth:.2g} in validation loss is unlikely: "
+            f"{seen.chance:.0%}, below {costs.chance:.0%}",
             {"gain": seen.gain, "error": seen.error, "chance": seen.chance},
         ),)  # fmt: skip
 

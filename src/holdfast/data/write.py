@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from holdfast.core.files import disk_errors
 from holdfast.core.records import Finding
+from holdfast.core.wording import counted, have
 from holdfast.data.classes import UNKNOWN, Classes
 from holdfast.data.clean import Tally, complete, meant
 from holdfast.data.rare import rare_finding
@@ -86,8 +87,8 @@ def _findings(made: Classes, small: Tally, unknown: Tally) -> tuple[Finding, ...
         found.append(Finding(
             "unknown_labels", "warn", unknown.count / max(1, sum(made.counts.values())),
             unknown.count, tuple(unknown.rows),
-            f"{unknown.count} rows have a label that the run does not know "
-            f"({', '.join(map(repr, others[:5]))}); their label is not used",
+            f"{counted(unknown.count, 'row')} {have(unknown.count)} a label that the run "
+            f"does not know ({', '.join(map(repr, others[:5]))}); their label is not used",
             "Correct them, or train on them.",
         ))  # fmt: skip
     return tuple(found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -35,6 +35,7 @@ from holdfast.pipeline.folder import (
     remove_checkpoints,
 )
 from holdfast.pipeline.held import stored
+from holdfast.pipeline.outline import Outline, outline_model, outline_rows
 from holdfast.pipeline.ready import Ready, Scored
 from holdfast.pipeline.rows import Divided, Tell, load_and_divide, tell_all
 from holdfast.pipeline.scoring import opened_before, save_model, score_once
@@ -54,13 +55,16 @@ def train(
     recipe: Recipe, run: Path, *, resume: bool = False, listeners: Sequence[Any] = (),
     tell: Tell = lambda _: None, checkpoint_every_s: float = LEAST_SECONDS,
     held: Mapping[str, Any] = MappingProxyType({}),
+    outline: Callable[[Outline], None] = lambda _: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Do the whole job into the folder ``run`` and return what ``result.json`` holds.
 
     ``listeners`` join the loop's own (a progress bar, say); ``tell`` hears every automatic
-    decision and every finding as it is made; ``checkpoint_every_s`` is the least time between two
-    checkpoints. On a finished run ``resume`` changes nothing. ``held`` are rows that lie in memory
-    (``data``, ``test``), which are stored in the run's folder first; see ``pipeline.held``.
+    decision and every finding as it is made; ``outline`` hears what was made of the rows, then
+    what was made of the model, as soon as each stands. ``checkpoint_every_s`` is the least time
+    between two checkpoints. On a finished run ``resume`` changes nothing. ``held`` are rows that
+    lie in memory (``data``, ``test``), which are stored in the run's folder first; see
+    ``pipeline.held``.
 
     Raises ``Interrupted`` on Ctrl-C and SIGTERM; what is there then can be resumed.
     """
@@ -72,14 +76,15 @@ def train(
     ):  # fmt: skip
         recipe = recipe.changed(data=paths)
         try:
-            return _train(recipe, run, resume, listeners, tell, checkpoint_every_s)
+            return _train(recipe, run, resume, listeners, tell, checkpoint_every_s, outline)
         except KeyboardInterrupt:
             raise _interrupted(run) from None
 
 
 def _train(
-    recipe: Recipe, run: Path, resume: bool, listeners: Sequence[Any], tell: Tell, every_s: float
-) -> dict[str, Any]:
+    recipe: Recipe, run: Path, resume: bool, listeners: Sequence[Any], tell: Tell, every_s: float,
+    outline: Callable[[Outline], None],
+) -> dict[str, Any]:  # fmt: skip
     start = time.perf_counter()
     again = resume and (run / RECIPE).exists()
     if again and (run / RESULT).exists():
@@ -88,8 +93,10 @@ def _train(
         recipe = read_recipe(run / RECIPE)
         tell(Decision("resumed", str(run), f"every setting is that of its {RECIPE}"))
     divided = load_and_divide(recipe, tell)
+    outline(outline_rows(divided))
     ready = make_ready(absolute(divided.recipe, divided.table), divided.splits, run)
     tell_all(tell, ready.decisions, ready.findings)
+    outline(outline_model(ready))
     accelerator = make_accelerator(str(ready.recipe.train.precision))
     begun = _remember(run, ready, divided, again) if accelerator.is_main_process else {}
     accelerator.wait_for_everyone()

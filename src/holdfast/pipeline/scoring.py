@@ -45,4 +45,7 @@ def score_once(
     because = f"the run is complete and is scored{again}"
     job.journal.note(job.plan.steps, OPENED, because, at=opened_at)
     table = splits.test.open()
-    return ready.kind.score(Finish(run, ready, splits, fitted, job, own, saved, table, opened_at))
+    scored = ready.kind.score(Finish(run, ready, splits, fitted, job, own, saved, table, opened_at))
+    for made in scored.decisions:
+        job.journal.note(fitted.last_step, made.what, made.because, chosen=made.chosen)
+    return scored

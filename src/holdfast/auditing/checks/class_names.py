@@ -8,6 +8,7 @@ from collections import defaultdict
 from holdfast.auditing.checks import CHECKS
 from holdfast.auditing.rows import class_counts
 from holdfast.core.records import Finding
+from holdfast.core.wording import counted, have
 from holdfast.data.table import Table
 
 _BETWEEN = re.compile(r"[\s_-]+")
@@ -46,7 +47,7 @@ def missing_as_class(table: Table) -> Finding | None:
     shown = ", ".join(repr(table.classes[n]) for n in found)
     return Finding(
         "missing_as_class", "warn", count / len(table), count, (),
-        f"{count} rows have a class named like a missing value: {shown}",
+        f"{counted(count, 'row')} {have(count)} a class named like a missing value: {shown}",
         "Leave the cell empty where the label is not known.",
     )  # fmt: skip
 

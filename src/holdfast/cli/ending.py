@@ -1,0 +1,90 @@
+"""The last words of a run: what it is worth, whether to use it, what its training showed, and
+where everything lies."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from holdfast.cli.say import COLUMN, clock, entry
+from holdfast.core.wording import counted
+
+# Scores beside the one of the headline, by their names in result.json.
+SCORES = {
+    "f1_macro": "F1 macro",
+    "f1_micro": "F1 micro",
+    "r2": "R²",
+    "spearman": "rank correlation",
+    "perplexity": "perplexity",
+    "rouge_l": "ROUGE-L",
+}
+
+
+def summary(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
+    """The lines: the answer first, whatever the verdict says."""
+    from holdfast.report.answer import answer
+
+    told = answer(result)
+    return [
+        "",
+        *_wrapped(told.headline, columns),
+        *_wrapped(told.advice, columns),
+        "",
+        *_verdict(result["verdict"], columns),
+        "",
+        *_ended(result, columns),
+        *_scores(result, columns),
+        f"  {'Model':<{COLUMN - 2}}{run / 'model'}",
+        f"  {'Report':<{COLUMN - 2}}{run / 'report.html'}",
+    ]
+
+
+def _verdict(verdict: Mapping[str, Any], columns: int) -> Iterator[str]:
+    """The label with its reason, and the first remedy as it is typed."""
+    cause = f" Likeliest cause: {verdict['cause']}." if verdict.get("cause") else ""
+    label = str(verdict["label"]).replace("_", " ")
+    yield from _wrapped(f"Verdict: {label}. {verdict['because']}{cause}", columns)
+    remedies = verdict.get("remedies") or ()
+    if not remedies:
+        return
+    first = remedies[0]
+    options = "".join(f" --set {setting}" for setting in first.get("set") or ())
+    more = f" ({counted(len(remedies) - 1, 'other way')} in the report)" if remedies[1:] else ""
+    yield from entry("Try", f"{first['do']}{options}{more}", columns)
+
+
+def _ended(result: Mapping[str, Any], columns: int) -> Iterator[str]:
+    """Why it ended, in one line where that fits, and the state that is kept."""
+    best, last = result["best_step"], result["last_step"]
+    label, because = result["verdict"]["label"], str(result["stopped_because"])
+    if because.startswith(label):
+        # The verdict's own sentence stands above.
+        because = because.partition(": ")[0]
+        because = f"the verdict is {label}" if because == label else because
+    yield from entry("Ended", f"step {last}: {because}", columns)
+    kept = "its last state" if best == last else f"the state of step {best}"
+    time = clock(result["timing"]["train_s"])
+    yield from entry("Kept", f"{kept}; trained for {time}", columns)
+
+
+def _scores(result: Mapping[str, Any], columns: int) -> Iterator[str]:
+    from holdfast.report.numbers import estimate, interval, number
+
+    metrics = result["test"]["metrics"]
+    found = {
+        title: (estimate(metrics[name]), name) for name, title in SCORES.items() if name in metrics
+    }
+    told = [
+        f"{title} {number(value.value, name)}"
+        + (f" ({span})" if (span := interval(value, name)) else "")
+        for title, (value, name) in found.items()
+        if value.value is not None
+    ]
+    if told:
+        yield from entry("Also", "; ".join(told).replace("\u00a0", " "), columns)
+
+
+def _wrapped(text: str, columns: int) -> list[str]:
+    return textwrap.wrap(text, columns, break_on_hyphens=False)

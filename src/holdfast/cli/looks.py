@@ -1,0 +1,85 @@
+"""One line a look, in columns that are named: losses, the share that is right, and what is best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from holdfast.core.records import Snapshot
+
+# The first of a snapshot's numbers that a person looks at: its heading, whether it is a share.
+METRICS = {
+    "accuracy": ("right", True),
+    "token_accuracy": ("right", True),
+    "f1_micro": ("F1", False),
+    "r2": ("R²", False),
+}
+
+
+def heading(first: Snapshot) -> list[str]:
+    """Two lines over the columns of ``row``."""
+    found = metric_of(first)
+    return [
+        f"{'':11}{'train':>7}  validation: at best",
+        f"{'step':>11}{'loss':>7}{'loss':>7}{'temperature':>13}{found[0] if found else '':>8}"
+        f"{'left':>11}",
+    ]
+
+
+def row(history: Sequence[Snapshot], planned: int, kept: bool, left: str = "") -> str:
+    """The newest look; ``kept`` says whether its state is the one to keep so far, ``left`` how
+    long the rest will take."""
+    last = history[-1]
+    found = metric_of(last)
+    shown = "" if found is None else share(found[1], found[2])
+    mark = best(history) if kept and len(history) > 1 else ""
+    return (
+        f"{f'{last.step}/{planned}':>11}{loss(last.train_loss):>7}{loss(last.valid_loss):>7}"
+        f"{loss(last.refined_loss):>13}{shown:>8}{left:>11}  {mark}"
+    ).rstrip()
+
+
+def best(history: Sequence[Snapshot]) -> str:
+    """What to call a look whose state is kept: ``best`` where nothing that is shown of the
+    validation rows was better before; ``best by …`` what is; ``kept`` where all was better, which
+    is what "newest unless worse beyond chance" does.
+    """
+    last, before = history[-1], history[:-1]
+    numbers = [
+        ("temperature", _low(last.refined_loss), [_low(s.refined_loss) for s in before]),
+        ("loss", _low(last.valid_loss), [_low(s.valid_loss) for s in before]),
+    ]
+    found = metric_of(last)
+    if found is not None:
+        values = [value[1] for s in before if (value := metric_of(s)) is not None]
+        numbers.insert(1, (found[0], found[1], values))
+    known = [
+        (name, all(now >= one for one in then)) for name, now, then in numbers if math.isfinite(now)
+    ]
+    good = [name for name, is_best in known if is_best]
+    if len(good) == len(known):
+        return "best"
+    return f"best by {good[0]}" if good else "kept: within chance"
+
+
+def metric_of(snapshot: Snapshot) -> tuple[str, float, bool] | None:
+    """Heading, value and whether it is a share; ``None`` where it is not a number."""
+    for name, (title, is_share) in METRICS.items():
+        if name in snapshot.valid_metrics:
+            value = snapshot.valid_metrics[name]
+            return (title, value, is_share) if math.isfinite(value) else None
+    return None
+
+
+def share(value: float, is_share: bool = True) -> str:
+    """``75.6 %``, or ``0.756`` of what is no share."""
+    return f"{100 * value:.1f} %" if is_share else f"{value:.3f}"
+
+
+def loss(value: float) -> str:
+    """Three decimals; an en dash where it is not a number."""
+    return f"{value:.3f}" if math.isfinite(value) else "–"
+
+
+def _low(value: float) -> float:
+    return -value

@@ -1,0 +1,99 @@
+"""The names that a person may type, and what an unknown one was meant to be."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer.core
+
+from holdfast.core.errors import RecipeError
+
+TASKS = ("text-classification", "seq2seq", "causal-lm", "image-classification")
+# As core/records.py has them; importing it would cost every `--help` the time of NumPy.
+VERDICTS = (
+    "learning",
+    "healthy",
+    "underfit",
+    "overfit",
+    "memorizing",
+    "miscalibrated",
+    "diverging",
+    "leaking",
+    "noisy_labels",
+    "forgetting",
+    "inconclusive",
+)
+SOURCES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".gz", ".yaml", ".yml")
+
+
+class Group(typer.core.TyperGroup):
+    """The commands; a file in the place of a command is for ``train``."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        is_data = Path(name).suffix.lower() in SOURCES or Path(name).is_dir()
+        if name not in self.commands and is_data:
+            raise RecipeError(
+                name, "is not a command", None, f"Did you mean holdfast train {name}?"
+            )
+        return super().resolve_command(ctx, args)
+
+
+class Command(typer.core.TyperCommand):
+    """A command that says what an unknown option may have meant."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        try:
+            return super().make_context(*args, **more)
+        # Its class moved between the packages that Typer stands on; the name and field did not.
+        except Exception as error:
+            if type(error).__name__ != "NoSuchOption":
+                raise
+            name = str(error.option_name)  # type: ignore[attr-defined]
+            known = [
+                option
+                for param in self.params
+                for option in getattr(param, "opts", ())
+                if option.startswith("--")
+            ]
+            raise RecipeError(
+                name,
+                f"is not an option of holdfast {self.name}",
+                None,
+                meant(name, known, "--set" in known),
+            ) from None
+
+
+def meant(name: str, known: list[str], settable: bool) -> str:
+    """The remedy for an unknown option: the nearest one, or the recipe key of that name."""
+    keys = list(_keys_like(name)) if settable else []
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
+    guesses = [*close, *(f"--set {key}=…" for key in keys)]
+    if guesses:
+        return f"Did you mean {' or '.join(guesses[:3])}?"
+    return "`--help` lists them" + (
+        "; every setting of a recipe is --set KEY=VALUE (docs/recipe.md)." if settable else "."
+    )
+
+
+def _keys_like(name: str) -> Iterator[str]:
+    """Recipe keys whose last part is the option's name, or close to it."""
+    from holdfast.recipe.whole import known_keys
+
+    wanted = name.lstrip("-").replace("-", "_")
+    keys = {key.rpartition(".")[2]: key for key in known_keys()}
+    for last in difflib.get_close_matches(wanted, keys, n=2, cutoff=0.8):
+        yield keys[last]
+
+
+def complete_tasks(incomplete: str) -> list[str]:
+    """For the shell: the tasks that begin so."""
+    return [task for task in TASKS if task.startswith(incomplete)]
+
+
+def complete_verdicts(incomplete: str) -> list[str]:
+    """For the shell: the verdicts that begin so."""
+    return [label for label in VERDICTS if label.startswith(incomplete)]

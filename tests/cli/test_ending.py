@@ -1,0 +1,82 @@
+"""The last words of a run: the answer first, then the verdict, then where everything lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from holdfast.cli.ending import summary
+
+
+def estimate(value: float) -> dict[str, Any]:
+    return {"value": value, "low": value - 0.1, "high": value + 0.1, "level": 0.95}
+
+
+def result(**more: Any) -> dict[str, Any]:
+    verdict = {
+        "label": "overfit",
+        "because": "The validation loss rose.",
+        "cause": None,
+        "remedies": [
+            {"do": "Train for less long.", "set": ["train.epochs=3"]},
+            {"do": "Add rows.", "set": []},
+        ],
+    }
+    return {
+        "task": "text-classification",
+        "verdict": verdict,
+        "best_step": 40,
+        "last_step": 60,
+        "stopped_because": "overfit: The validation loss rose.",
+        "timing": {"train_s": 61.0},
+        "test": {"n": 200, "metrics": {"accuracy": estimate(0.5), "f1_macro": estimate(0.4)}},
+        "baseline": {
+            "what": "majority class",
+            "comparison": {"difference": estimate(0.1), "p_value": 0.2},
+            "all": [{"what": "majority class", "test": {"metrics": {"accuracy": estimate(0.5)}}}],
+        },
+        **more,
+    }
+
+
+def test_a_useless_model_is_said_before_any_label() -> None:
+    lines = summary(result(), Path("runs/a-1"), 80)
+    told = "\n".join(lines)
+    assert lines[1].startswith("No better than guessing the commonest class: right on 50 of 100")
+    assert told.index("Do not use it") < told.index("overfit")
+
+
+def test_why_it_ended_the_remedy_and_the_folders_stand_in_lines_of_their_own() -> None:
+    lines = summary(result(), Path("runs/a-1"), 80)
+    assert "  Ended     step 60: the verdict is overfit" in lines
+    assert "  Kept      the state of step 40; trained for 1 min 01 s" in lines
+    assert "  Also      F1, macro 40.0 % (30.0 – 50.0 %)".replace("F1, macro", "F1 macro") in lines
+    told = " ".join(" ".join(lines).split())
+    assert "Try Train for less long. --set train.epochs=3 (1 other way in the report)" in told
+    assert lines[-2:] == ["  Model     runs/a-1/model", "  Report    runs/a-1/report.html"]
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_stop_for_a_spent_run_is_told_in_one_line() -> None:
+    reason = "overfit, and the answers gained nothing at 3 looks running: The validation loss rose."
+    lines = summary(result(stopped_because=reason), Path("r"), 80)
+    assert (
+        "  Ended     step 60: overfit, and the answers gained nothing at 3 looks running" in lines
+    )
+
+
+def test_a_long_folder_is_never_broken() -> None:
+    folder = Path("/".join(["a-folder-with-a-long-name"] * 6))
+    assert str(folder / "model") in summary(result(), folder, 80)[-2]
+
+
+def test_without_remedies_and_at_its_end() -> None:
+    verdict = {"label": "healthy", "because": "It holds up.", "cause": None, "remedies": []}
+    lines = summary(
+        result(verdict=verdict, best_step=60, stopped_because="all 60 planned steps were taken"),
+        Path("r"),
+        80,
+    )
+    assert "  Ended     step 60: all 60 planned steps were taken" in lines
+    assert "  Kept      its last state; trained for 1 min 01 s" in lines
+    assert not any(line.startswith("  Try") for line in lines)

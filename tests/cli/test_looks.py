@@ -1,0 +1,116 @@
+"""A look in a line: named columns, and "best" only where nothing that is shown got worse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.cli.looks import best, heading, row
+from holdfast.cli.progress import expected_seconds
+from holdfast.core.records import Snapshot
+
+LOOK = Snapshot(
+    step=0,
+    epoch=0.0,
+    examples_seen=0,
+    phase="finetune",
+    train_losses=np.ones(3),
+    valid_losses=np.ones(3),
+    train_metrics={},
+    valid_metrics={},
+    refined_loss=1.0,
+    temperature=1.0,
+    learning_rate=1e-4,
+    gradient_norm=None,
+    relative_update=None,
+    distance=None,
+    seconds=0.0,
+)
+
+
+def look(loss: float, tempered: float, accuracy: float, step: int = 0) -> Snapshot:
+    return replace(
+        LOOK,
+        step=step,
+        valid_losses=np.full(3, loss),
+        refined_loss=tempered,
+        valid_metrics={"accuracy": accuracy},
+    )
+
+
+FIRST = look(1.0, 0.9, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("then", "said"),
+    [
+        (look(0.9, 0.8, 0.7), "best"),
+        (look(1.0, 0.9, 0.6), "best"),  # level in all that is shown
+        (look(1.2, 0.8, 0.7), "best by temperature"),  # the raw loss got worse
+        (look(0.9, 0.8, 0.5), "best by temperature"),  # accuracy got worse
+        (look(1.2, 1.0, 0.7), "best by right"),
+        (look(0.8, 1.0, 0.5), "best by loss"),
+        (look(1.2, 1.0, 0.5), "kept: within chance"),
+    ],
+)
+def test_best_is_said_only_of_what_is_best(then: Snapshot, said: str) -> None:
+    assert best([FIRST, then]) == said
+
+
+def test_best_is_against_every_earlier_look_not_the_last() -> None:
+    assert best([look(0.5, 0.5, 0.9), FIRST, look(0.9, 0.8, 0.8)]).startswith("kept")
+
+
+def test_a_number_that_is_none_decides_nothing() -> None:
+    without = replace(LOOK, valid_losses=np.empty(0), refined_loss=float("nan"))
+    assert best([without, replace(without, step=5)]) == "best"
+    assert "–" in row([without], 10, kept=False)
+
+
+def test_the_columns_stand_under_their_names_within_eighty() -> None:
+    above, names = heading(FIRST)
+    last = look(1.2345, 0.98765, 0.7, 1234)
+    line = row([FIRST, last], 12_345, True, "1 h 02 min")
+    plain = line.partition("  best")[0]
+    assert plain.split()[:6] == ["1234/12345", "1.000", "1.234", "0.988", "70.0", "%"]
+    for name, value in (
+        ("step", "12345"),
+        ("temperature", "0.988"),
+        ("right", "70.0 %"),
+        ("left", "1 h 02 min"),
+    ):
+        assert names.index(name) + len(name) == plain.index(value) + len(value)
+    assert above.index("train") + len("train") == plain.index("1.000") + len("1.000")
+    assert max(map(len, (above, names, line))) <= 80
+
+
+@pytest.mark.parametrize("then", [look(1.2, 1.0, 0.5, 12_345), look(0.9, 0.8, 0.5, 12_345)])
+def test_the_longest_line_fits_into_eighty_columns(then: Snapshot) -> None:
+    assert 70 < len(row([FIRST, then], 12_345, True, "59 min 59 s")) <= 80
+
+
+def test_the_first_look_is_not_called_the_best() -> None:
+    assert row([FIRST], 75, kept=True).split() == ["0/75", "1.000", "1.000", "0.900", "60.0", "%"]
+
+
+def run_of(*, write: Any = None, probe: int = 30, valid: int = 30) -> Any:
+    phases = [
+        SimpleNamespace(steps=10, rows_per_step=16),
+        SimpleNamespace(steps=5, rows_per_step=8),
+    ]
+    plan = SimpleNamespace(phases=phases, evaluate_at=(0, 5, 10, 15), probe_rows=probe)
+    return SimpleNamespace(plan=plan, job=SimpleNamespace(valid=range(valid), write=write))
+
+
+def test_the_time_ahead_is_three_forward_rows_a_trained_row_and_the_looks() -> None:
+    """60 rows in 0.6 s: 10 ms forward, 30 ms trained; 200 rows are trained, three looks follow."""
+    assert expected_seconds(run_of(), 0.6) == pytest.approx(200 * 0.03 + 3 * 0.6)
+
+
+def test_no_time_is_told_where_the_look_says_nothing_of_a_step() -> None:
+    assert expected_seconds(run_of(write=print), 0.6) is None
+    assert expected_seconds(run_of(probe=0, valid=0), 0.6) is None

@@ -1,0 +1,108 @@
+"""What is said before the first step: short, aligned, in the right number, nothing urgent lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.cli.say import Teller, clock, finding_lines, millions, model_lines, rows_lines
+from holdfast.core.records import Decision, Finding
+from holdfast.core.wording import counted, have
+from holdfast.pipeline.outline import ModelOutline, RowsOutline
+
+ROWS = RowsOutline("reviews.csv", 200, ("text",), "label", "2 classes", None, 140, 30, 30, 0, 0)
+MODEL = ModelOutline("embedded", "text-classification", 22_566_146, 10_845_698, 75, 1, 16, 8.57, 3)
+
+
+def finding(check: str, severity: str = "warn", score: float = 0.5, fixed: bool = False) -> Finding:
+    return Finding(
+        check,
+        severity,
+        score,
+        12,
+        (1, 2),
+        "a reason of some length " * 6,  # type: ignore[arg-type]
+        "look at the rows",
+        fixed,
+    )
+
+
+def test_the_outline_is_four_lines_of_eighty_columns() -> None:
+    lines = [*rows_lines(ROWS, 80), *model_lines(MODEL, 80)]
+    assert lines == [
+        '  Rows      200 of reviews.csv: "text" → "label" (2 classes)',
+        "  Division  train 140, validation 30, test 30; no copies to move",
+        "  Model     embedded, text-classification: 10.8 of 22.6 million parameters learn",
+        "  Plan      75 steps of 16 rows (8.6 epochs), 3 looks at validation",
+    ]
+
+
+def test_what_was_moved_dropped_and_grouped_is_told_in_the_right_number() -> None:
+    part = RowsOutline("a.csv", 1, (), None, "", "author", 1, 1, 1, 1, 2)
+    assert rows_lines(part, 80) == [
+        '  Rows      1 of a.csv, groups by "author"',
+        "  Division  train 1, validation 1, test 1; 1 moved to copies or group, 2 dropped",
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 9])
+def test_findings_take_two_lines_at_most_and_none_is_unnamed(count: int) -> None:
+    found = [finding(f"check_{i}", "error" if i == count - 1 else "warn") for i in range(count)]
+    lines = finding_lines(found, 80)
+    assert len(lines) <= 2
+    assert max(map(len, lines), default=0) <= 80
+    assert all(f"check_{i}" in " ".join(lines) for i in range(min(count, 5)))
+    if count:
+        assert lines[0].startswith(f"  !! check_{count - 1}: "), "the worst first"
+
+
+def test_a_brief_teller_keeps_what_needs_a_person_and_speaks_up_once_the_run_is_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tell = Teller(quiet=False, verbose=False)
+    tell(Decision("text column", "text", "a column has this name"))
+    tell(finding("near_duplicates", fixed=True))
+    tell(finding("odd_rows", severity="info"))
+    tell(finding("label_giveaway"))
+    assert capsys.readouterr().err == ""
+    tell(Decision("resumed", "runs/a", "every setting is that of its recipe.yaml"))
+    assert "resumed: runs/a" in capsys.readouterr().err
+    tell.outline(ROWS)
+    tell.outline(MODEL)
+    said = capsys.readouterr().err
+    assert "label_giveaway: " in said
+    assert "near_duplicates" not in said
+    assert "odd_rows" not in said
+    tell(Decision("alert", "failed", "the command left with 1"))
+    assert "alert: failed" in capsys.readouterr().err
+
+
+def test_a_verbose_teller_says_everything_and_a_quiet_one_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for quiet, expected in ((False, True), (True, False)):
+        tell = Teller(quiet=quiet, verbose=True)
+        tell(Decision("text column", "text", "a column has this name"))
+        tell(finding("odd_rows", severity="info"))
+        tell.outline(ROWS)
+        said = capsys.readouterr().err
+        assert ("text column" in said, "odd_rows" in said) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (counted(1, "row"), "1 row"),
+        (counted(2_000, "row"), "2,000 rows"),
+        (counted(3, "class", "classes"), "3 classes"),
+        (have(1), "has"),
+        (have(0), "have"),
+        (clock(0.2), "1 s"),
+        (clock(59.4), "59 s"),
+        (clock(200), "3 min 20 s"),
+        (clock(7_500), "2 h 05 min"),
+        (millions(912_345), "912,345"),
+        (millions(7_241_732_096), "7.2 billion"),
+    ],
+)
+def test_numbers_in_words(made: str, said: str) -> None:
+    assert made == said

@@ -1,0 +1,49 @@
+"""The names that may be typed, and what an unknown one was meant to be."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from holdfast.cli.words import (
+    TASKS,
+    VERDICTS,
+    complete_tasks,
+    complete_verdicts,
+    meant,
+)
+from holdfast.core.records import Label
+from holdfast.recipe.parts import Task
+
+
+def test_the_names_are_those_of_the_code() -> None:
+    assert set(TASKS) == set(get_args(Task))
+    assert get_args(Label) == VERDICTS
+
+
+OPTIONS = ["--set", "--seed", "--test", "--text", "--label", "--fail-on"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant_part"),
+    [
+        ("--lable", "--label"),
+        ("--epochs", "--set train.epochs="),
+        ("--failon", "--fail-on"),
+        ("--batch-size", "--set train.batch_size="),
+        ("--learning_rate", "train.learning_rate="),
+    ],
+)
+def test_an_option_or_a_recipe_key_is_offered(typed: str, meant_part: str) -> None:
+    assert meant_part in meant(typed, OPTIONS, settable=True)
+
+
+def test_what_is_like_nothing_is_told_where_to_look() -> None:
+    assert meant("--zzz", OPTIONS, settable=True).startswith("`--help` lists them; every setting")
+    assert meant("--epochs", ["--out"], settable=False) == "`--help` lists them."
+
+
+def test_the_shell_completes_what_begins_so() -> None:
+    assert complete_verdicts("mis") == ["miscalibrated"]
+    assert complete_tasks("") == list(TASKS)
