@@ -101,7 +101,7 @@ def parse(words: list[str]) -> None:
 
 
 def test_an_option_that_does_not_exist_would_be_found() -> None:
-    with pytest.raises(Exception, match=r"[Nn]o such option"):
+    with pytest.raises(Exception, match="is not an option of"):
         parse(["train", "x.csv", "--modle", "y/z"])
 
 

@@ -69,12 +69,13 @@ _add(
     evaluate.command,
     "Score a run on other labelled rows.",
     "holdfast evaluate runs/reviews-1 march.csv",
+    "holdfast evaluate runs/seed-0 runs/seed-1 march.csv --text body --json",
 )
 _add(
     "predict",
     predict.command,
     "Answers for new rows, from a run or several.",
-    "holdfast predict runs/reviews-1 new.csv --out answers.jsonl",
+    "holdfast predict runs/reviews-1 new.csv --out answers.csv",
     "echo 'It broke after a week.' | holdfast predict runs/reviews-1 -",
     "holdfast predict runs/seed-0 runs/seed-1 new.csv",
 )
