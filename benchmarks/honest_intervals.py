@@ -5,9 +5,9 @@
 A cheap classifier (TF-IDF and logistic regression) is trained on part of a real data set and
 predicts the large rest, the pool. The pool's own value is the truth. Samples of 30, 100 and 300
 rows are drawn from it with replacement, ``evaluate.score`` computes each sample's intervals, and
-the share that holds the truth is the coverage. Demanded: accuracy 94 to 97 % on average over the
-sets at each size, macro-F1 at least 93 % from 100 rows. Beyond the demand: banking77, whose 77
-classes have 4 (13) rows each in samples of 300 (1,000).
+the share that holds the truth is the coverage. Demanded: accuracy 94 to 97 % and ECE 93 to 97 % on
+average over the sets at each size, macro-F1 at least 93 % from 100 rows. Beyond the demand:
+banking77, whose 77 classes have 4 (13) rows each in samples of 300 (1,000).
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ DATA = Path(
 TRAIN_ROWS = {"cr": 800, "mr": 800, "trec": 800, "banking77": 3000}
 METRICS = ("accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro", "loss", "ece")
 BOOTSTRAP = 1000
+# Results that do not say so are of an older interval of ECE, and no evidence for this one.
+CURVE = "calibration curve"
 
 
 def main() -> None:
@@ -65,8 +67,8 @@ def coverage(cell: Cell) -> Result:
     widths = {f"{name}_width": width[name] for name in METRICS}
     truths = {f"{name}_truth": truth[name] for name in METRICS}
     return {
-        **shares, **widths, **truths, "pool": len(pool.rows), "classes": len(classes),
-        "seconds": round(time.perf_counter() - started, 1),
+        **shares, **widths, **truths, "ece_interval": CURVE, "pool": len(pool.rows),
+        "classes": len(classes), "seconds": round(time.perf_counter() - started, 1),
     }  # fmt: skip
 
 
@@ -107,8 +109,8 @@ def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
     lines = [
         "## Honest intervals", "",
         f"Coverage of 95 % intervals in per cent, ± its Monte Carlo standard error; {count:,}"
-        " samples a cell (`benchmarks/honest_intervals.py`). Demanded: mean accuracy 94–97,"
-        " macro-F1 ≥ 93 from 100 rows.", "",
+        " samples a cell (`benchmarks/honest_intervals.py`). Demanded: mean accuracy 94–97, mean"
+        " ECE 93–97, macro-F1 ≥ 93 from 100 rows.", "",
         "| rows | set | " + " | ".join(METRICS) + " |",
         "|---" * (len(METRICS) + 2) + "|",
     ]  # fmt: skip
@@ -121,8 +123,14 @@ def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
 
 
 def _line(rows: int, name: str, results: Sequence[Result | None], count: int) -> str:
-    shown = [shown([r[m] for r in results if r], len(results), count) for m in METRICS]
-    return f"| {rows} | {name} | " + " | ".join(shown) + " |"
+    parts = [
+        shown([r[m] for r in results if r and _counts(r, m)], len(results), count) for m in METRICS
+    ]
+    return f"| {rows} | {name} | " + " | ".join(parts) + " |"
+
+
+def _counts(result: Result, metric: str) -> bool:
+    return metric != "ece" or result.get("ece_interval") == CURVE
 
 
 def shown(shares: Sequence[float], wanted: int, count: int) -> str:
