@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 SCRIPT = Path(__file__).with_name("kill_runs.py")
 MOMENTS = ["before-recipe", "step", "checkpoint", "model", "scoring", "result", "report"]
 TIMES = {"timing", "peak_memory_mb", "created"}
@@ -61,11 +63,20 @@ def result(run: Path) -> dict[str, Any]:
     return {key: value for key, value in whole.items() if key not in TIMES}
 
 
+def looks(run: Path) -> dict[str, Any]:
+    """What ``looks.npz`` holds, but for how long each look took."""
+    with np.load(run / "looks.npz", allow_pickle=False) as kept:
+        told = json.loads(str(kept["told"]))
+        told["looks"].pop("seconds")
+        return {**told, **{name: kept[name].tobytes() for name in kept.files if name != "told"}}
+
+
 def same(whole: Path, cut: Path) -> None:
-    clocks = {"result.json", "events.jsonl", "report.html", "model/README.md"}
+    clocks = {"result.json", "events.jsonl", "report.html", "model/README.md", "looks.npz"}
     assert digests(cut, clocks) == digests(whole, clocks), cut.name
     assert "model/model.safetensors" in digests(cut, clocks)
     assert result(cut) == result(whole), cut.name
+    assert looks(cut) == looks(whole), cut.name
     assert events(cut) == events(whole), cut.name
     for name in ("report.html", "model/README.md"):
         assert (cut / name).is_file()
