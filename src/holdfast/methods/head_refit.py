@@ -39,7 +39,7 @@ class HeadRefit:
         self, fit: Callable[[Floats, Ints], Probe], first: bool, held_out: HeldOut | None = None
     ) -> None:
         self._fit = fit
-        self._first = first
+        self.first = first
         self._held_out = held_out
         self.baseline: dict[str, torch.Tensor] | None = None
         self.because = ""
@@ -60,7 +60,7 @@ class HeadRefit:
             self.baseline = {"weight": weight, "bias": bias}
             self.because = probe.because
             self._measure(run, probe, features)
-        if not before_any_step or self._first:
+        if not before_any_step or self.first:
             with torch.no_grad():
                 run.network.head.weight.copy_(weight)
                 run.network.head.bias.copy_(bias)

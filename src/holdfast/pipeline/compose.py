@@ -7,12 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from holdfast.control.choice import Choose, lowest, newest_unless_worse
 from holdfast.control.guard import Costs, Guard, planned_learning
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Finding, Floats, Snapshot
+from holdfast.core.records import Decision, Finding
 from holdfast.data.scratch import scratch_file
 from holdfast.data.table import Splits
 from holdfast.methods.optimizers import build_optimizer
@@ -25,10 +22,17 @@ from holdfast.pipeline.adapters import adapter_settings, settle_quantize, with_a
 from holdfast.pipeline.alerts import Alerts
 from holdfast.pipeline.attention import choose_attention
 from holdfast.pipeline.circumstances import make_monitor
-from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual, usual_rates
+from holdfast.pipeline.defaults import (
+    filled,
+    phases_of,
+    resolve,
+    unusual,
+    usual_rates,
+)
 from holdfast.pipeline.fits import check_fit
 from holdfast.pipeline.folder import CHECKPOINTS
 from holdfast.pipeline.frozen import keep_prefix
+from holdfast.pipeline.keep import choice, criterion, planned_rates
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.kinds.watching import Watch, told, writer
 from holdfast.pipeline.names import check_names
@@ -140,7 +144,8 @@ def make_job(
     job = Job(
         network=ready.loaded.network, task=ready.task, train=ready.train, valid=ready.valid,
         plan=ready.plan, accelerator=accelerator, groups=_groups, optimizer=build_optimizer,
-        schedule=build_schedule, choose=choice(ready), monitor=make_monitor(ready, own, findings),
+        schedule=build_schedule, choose=choice(ready, own),
+        monitor=make_monitor(ready, own, findings),
         advisor=_advisor(ready), write=writer(ready.watch, accelerator) if ready.watch else None,
         terms={p.name: ready.kind.terms(p) for p in ready.plan.phases},
         listeners=(
@@ -204,29 +209,6 @@ def make_accelerator(precision: str) -> Accelerator:
     return Accelerator(mixed_precision=mixed, cpu=several_on_processor())
 
 
-def choice(ready: Ready) -> Choose:
-    """Which state the run keeps, by ``train.keep``."""
-    newest = filled(ready.recipe.train.keep) == "newest_unless_worse"
-    return newest_unless_worse if newest else lowest(criterion(ready))
-
-
-def criterion(ready: Ready) -> Callable[[Snapshot], float]:
-    """A snapshot to a number, smaller is better, by ``train.metric``.
-
-    ``refined_loss`` and ``loss`` are as they are; a metric that rises is negated. Where the metric
-    ties (accuracy often does on few rows) or is undefined, the refined loss decides.
-    """
-    name = filled(ready.recipe.train.metric)
-    if name == "refined_loss":
-        return lambda snapshot: snapshot.refined_loss + 1e-6 * snapshot.valid_loss
-    if name == "loss":
-        return lambda snapshot: snapshot.valid_loss
-    metric = ready.metric
-    assert metric is not None
-    sign = -1.0 if metric.higher_is_better else 1.0
-    return lambda s: sign * s.valid_metrics[metric.name] + 1e-6 * s.refined_loss
-
-
 def freeze_part(network: Any, what: int | float | str | None) -> tuple[Decision, ...]:
     """Freeze as the recipe says: ``words`` is the word-embedding table, ``none`` nothing."""
     if what not in ("words", "none"):
@@ -262,18 +244,9 @@ def _advisor(ready: Ready) -> Guard | None:
     # Contrast moves the features for the head that follows; it is short, and 18 validation rows of
     # a hundred labelled ones are too few to cut it shorter.
     start = first.steps if first.loss == "contrast" else 0
-    learning = planned_learning(ready.plan.evaluate_at, _planned_rates(ready.plan.phases))
+    learning = planned_learning(ready.plan.evaluate_at, planned_rates(ready.plan.phases))
     costs = Costs(wanted.worth, wanted.chance)
     return Guard(learning, costs, ready.recipe.train.patience, criterion(ready), start)
-
-
-def _planned_rates(phases: Sequence[Phase]) -> Floats:
-    """The backbone's learning rate at every step of the plan, one phase after the other."""
-    rates = []
-    for phase in phases:
-        schedule = build_schedule(phase.schedule, phase.steps, phase.warmup_steps)
-        rates += [phase.learning_rate * schedule.scale(step) for step in range(phase.steps)]
-    return np.array(rates)
 
 
 def _metric(recipe: Recipe, kind: Kind, classes: int) -> Metric | None:

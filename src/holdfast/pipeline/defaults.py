@@ -41,6 +41,11 @@ class Default:
     learning_rate: float
     because: str
 
+    @property
+    def measured(self) -> bool:
+        """Whether a benchmark of this repository chose the line."""
+        return not self.because.startswith("not measured")
+
 
 TABLE = (
     Default("small", 200, 75, 0, 16, 1e-4, "benchmarks/small_data.py at 100 rows"),
@@ -208,6 +213,21 @@ def phases_of(
         steps = min(steps, recipe.train.max_steps - (contrast.steps if contrast else 0))
     finetune = _finetune_phase(recipe, steps) if steps > 0 else None
     return tuple(phase for phase in (contrast, finetune) if phase is not None)
+
+
+def measured_phases(
+    recipe: Recipe, parameters: int, rows: int, model: str | None = None
+) -> tuple[Phase, ...] | None:
+    """What a recipe that leaves everything open would do, where a benchmark has measured that;
+    ``None`` where none has."""
+    if not line_for(parameters, rows, model).measured or recipe.model.adapter.kind:
+        return None
+    unset = dict.fromkeys(("epochs", "max_steps", "batch_size", "learning_rate", "optimizer",
+                           "schedule", "warmup", "weight_decay", "layer_decay"))  # fmt: skip
+    train = recipe.train.model_copy(update={**unset, "accumulate": 1})
+    bare = recipe.model_copy(update={"train": train, "methods": {}})
+    resolved, _ = resolve(bare, parameters, rows, model)
+    return phases_of(resolved, parameters, rows, model)
 
 
 def _contrast_phase(recipe: Recipe, row_budget: float, share: float) -> Phase | None:

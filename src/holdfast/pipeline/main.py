@@ -35,6 +35,7 @@ from holdfast.pipeline.folder import (
     remove_checkpoints,
 )
 from holdfast.pipeline.held import stored
+from holdfast.pipeline.keep import kept_state
 from holdfast.pipeline.outline import Outline, outline_model, outline_rows
 from holdfast.pipeline.ready import Ready, Scored
 from holdfast.pipeline.rows import Divided, Tell, load_and_divide, tell_all
@@ -109,12 +110,14 @@ def _train(
         train_s = time.perf_counter() - ready.loaded_at
         fitted = fit(job, again)
         train_s += fitted.train_s
+        kept = kept_state(ready, own, fitted)
+        job.journal.note(fitted.last_step, kept.what, kept.because, chosen=kept.chosen)
         if accelerator.is_main_process:
             with memory_errors("scoring the test rows"):
                 saved = save_model(run, ready, fitted)
                 scored = score_once(run, ready, divided.splits, fitted, job, own, saved, before)
             fitted = with_texts(fitted, scored.blocks.get("generations"), job)
-            _write(run, begun, divided, ready, fitted, scored, job, train_s, start)
+            _write(run, begun, divided, ready, fitted, scored, job, train_s, start, kept)
             known = with_probe(circumstances_of(ready, divided.findings), own)
             _keep_looks(run, fitted, known, job)
             send_score(track, fitted, scored)
@@ -179,7 +182,7 @@ def _fingerprint(divided: Divided) -> str:
 
 def _write(
     run: Path, begun: dict[str, Any], divided: Divided, ready: Ready, fitted: Fitted,
-    scored: Scored, job: Job, train_s: float, start: float,
+    scored: Scored, job: Job, train_s: float, start: float, kept: Decision,
 ) -> None:  # fmt: skip
     recipe = ready.recipe
     tables = (divided.table, *divided.given)
@@ -193,7 +196,7 @@ def _write(
         "data": outcome.data_block(divided.table, divided.splits, begun["findings"]),
         **scored.blocks, **outcome.run_block(fitted), "timing": timing,
         "peak_memory_mb": outcome.peak_memory_mb(),
-        "decisions": [*begun["decisions"], *to_json(scored.decisions)],
+        "decisions": [*begun["decisions"], *to_json([kept, *scored.decisions])],
         "division": outcome.division_block(divided.splits, scored, divided.table.classes),
         "settings": recipe.model_dump(mode="json"),
         **outcome.surroundings(recipe.train.threads or 0, str(job.accelerator.device)),

@@ -129,7 +129,7 @@ class TrainPart(Part):
     threads: int | None = Field(default=None, ge=1)
     patience: int | None = Field(default=None, ge=1)
     metric: str | None = None
-    keep: Literal["newest_unless_worse", "lowest"] | None = None
+    keep: Literal["newest_unless_worse", "lowest", "last"] | None = None
     evaluations: int = Field(default=20, ge=1)
     pack: bool = False
     cache_frozen: Annotated[Literal["auto", "on", "off"], BeforeValidator(_word)] = "auto"

@@ -1,0 +1,144 @@
+"""Seven sets of different kinds, cut short: opinions (CR, MR), kinds of question (TREC), intents
+(BANKING77), human or machine (pairs on one side), sections of packages, authors of paragraphs.
+
+Texts are cut to their first words, so that a run takes seconds; the groups of a set (pairs,
+sources, novels) never stand on both sides of the division into labelled and test rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import gzip
+from collections import Counter
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.seeds import generator
+from peers.rows import LEAST, Parts, Rows, clean_set, data_folder, draw, stratified, without_copies
+
+# The first words of a text that are kept; on fewer, machines cannot be told from humans.
+WORDS, MACHINE_WORDS, NOVEL_WORDS = 20, 48, 36
+TEST_ROWS = 600
+INTENTS, SECTIONS = 10, 8
+NOVELS = {
+    "barclay": ("THE ROSARY", "Through the Postern Gate"),
+    "bennett": ("Imperial Palace", "Helen with the high hand"),
+    "braddon": ("LADY AUDLEY'S SECRET.", "PHANTOM FORTUNE"),
+    "eliot": ("FELIX HOLT,", "DANIEL DERONDA"),
+}
+# No novel of these is shorter; the first lines are titles, contents and a preface.
+NOVEL_LINES = slice(100, 2000)
+PLAIN = ("cr", "mr", "trec")
+SETS = (*PLAIN, "banking77", "ai_text", "packages", "novels")
+
+
+def parts_of(name: str, labelled: dict[str, int], seed: int, tested: int = TEST_ROWS) -> Parts:
+    """Training, validation and test rows; the test rows are the same for every size and seed."""
+    if name in PLAIN:
+        return draw(cut(clean_set(name)), seed=seed, **labelled, test=slice(0, tested))
+    if name in ("banking77", "packages"):
+        rows = {"banking77": banking, "packages": packages}[name]()
+        return draw(rows, seed=seed, **labelled, pool=tested)
+    return {"ai_text": machine_text, "novels": novels}[name](labelled, seed, tested)
+
+
+def cut(rows: Rows) -> Rows:
+    """The first words of each text; texts that are the same by then are left out but for one."""
+    return without_copies(Rows(tuple(first_words(text) for text in rows.texts), rows.labels))
+
+
+def first_words(text: str, count: int = WORDS) -> str:
+    return " ".join(text.split()[:count])
+
+
+@functools.cache
+def banking() -> Rows:
+    """Ten intents of 77, drawn once, of the training and the test file."""
+    rows = [row for file in ("train.csv", "test.csv") for row in _table(f"banking77/{file}")]
+    names = sorted({row["label"] for row in rows})
+    chosen = {names[i] for i in generator(0, "benchmark", "intents").permutation(len(names))[
+        :INTENTS]}  # fmt: skip
+    found = [(first_words(row["text"]), row["label"]) for row in rows if row["label"] in chosen]
+    return without_copies(_rows(found))
+
+
+@functools.cache
+def packages() -> Rows:
+    """One package of each source, of the eight largest sections: the demo's table."""
+    with (
+        files("holdfast.demo").joinpath("packages.csv.gz").open("rb") as file,
+        gzip.open(file, "rt", encoding="utf-8", newline="") as lines,
+    ):
+        one = {row["source"]: row for row in csv.DictReader(lines)}
+    largest = {
+        name for name, _ in Counter(r["section"] for r in one.values()).most_common(SECTIONS)
+    }
+    found = [
+        (first_words(r["text"]), r["section"]) for r in one.values() if r["section"] in largest
+    ]
+    return without_copies(_rows(found))
+
+
+def machine_text(labelled: dict[str, int], seed: int, tested: int) -> Parts:
+    """Whole pairs on one side: a human text, and a machine's on the same prompt."""
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    for row in _table("ai_text/paired_texts.csv.gz"):
+        pairs.setdefault(row["pair_id"], []).append(
+            (first_words(row["text"], MACHINE_WORDS), row["label"])
+        )
+    whole = [pair for pair in pairs.values() if len({label for _, label in pair}) == 2]
+    held, rest = _divided(len(whole), tested // 2, seed)
+    train, valid = (-(-labelled[side] // 2) for side in ("train", "valid"))
+    sides = rest[:train], rest[train : train + valid], held
+    return Parts(*(_rows([row for place in side for row in whole[place]]) for side in sides))
+
+
+def novels(labelled: dict[str, int], seed: int, tested: int) -> Parts:
+    """Paragraphs of four authors: labelled ones from one novel of each, test rows from another."""
+    known, held = (without_copies(_rows(_paragraphs(place))) for place in (0, 1))
+    order = generator(seed, "benchmark", "rows").permutation(len(known))
+    count = labelled["train"] + labelled["valid"]
+    chosen = stratified(known, order, count, sum(LEAST.values()))
+    valid = stratified(known, chosen, labelled["valid"], LEAST["valid"])
+    fixed = generator(0, "benchmark", "pool").permutation(len(held))
+    test = stratified(held, fixed, min(tested, len(held)), 1)
+    return Parts(known.take(chosen[~np.isin(chosen, valid)]), known.take(valid), held.take(test))
+
+
+def _paragraphs(place: int) -> list[tuple[str, str]]:
+    lines = _corpus()
+    found = []
+    for author, titles in NOVELS.items():
+        start = lines.index(titles[place])
+        for line in lines[start:][NOVEL_LINES]:
+            if len(line.split()) >= NOVEL_WORDS // 2:
+                found.append((first_words(line, NOVEL_WORDS), author))
+    return found
+
+
+@functools.cache
+def _corpus() -> list[str]:
+    with gzip.open(data_folder() / "corpus" / "novels_train.txt.gz", "rt", encoding="utf-8") as f:
+        return [line.strip() for line in f]
+
+
+def _divided(count: int, held: int, seed: int) -> tuple[Any, Any]:
+    order = generator(0, "benchmark", "pool").permutation(count)
+    rest = order[held:][generator(seed, "benchmark", "rows").permutation(count - held)]
+    return order[:held], rest
+
+
+def _rows(found: list[tuple[str, str]]) -> Rows:
+    kept = [(text, label) for text, label in found if text]
+    return Rows(tuple(text for text, _ in kept), tuple(label for _, label in kept))
+
+
+def _table(name: str) -> Iterator[dict[str, str]]:
+    path = data_folder() / name
+    opened: Any = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8", newline="") as lines:
+        yield from csv.DictReader(lines)

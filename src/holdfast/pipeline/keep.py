@@ -1,0 +1,93 @@
+"""Which state a run keeps, by its recipe, and in words why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from holdfast.control.choice import Choose, last, lowest, newest_unless_worse, reason
+from holdfast.core.records import Decision, Floats, Snapshot
+from holdfast.methods.head_refit import HeadRefit
+from holdfast.methods.schedules import build_schedule
+from holdfast.models.layers import count_parameters
+from holdfast.pipeline.defaults import filled, measured_phases
+from holdfast.pipeline.ready import Ready
+from holdfast.training.loop import Fitted
+from holdfast.training.plan import Phase
+
+# Of the learning of the measured recipe: rounding to whole steps is no other recipe.
+SLACK = 1.05
+
+
+def choice(ready: Ready, own: Sequence[Any]) -> Choose:
+    """Which state the run keeps, by ``train.keep``; ``own`` are the listeners of its kind of
+    task."""
+    keep = filled(ready.recipe.train.keep)
+    if keep == "newest_unless_worse":
+        return partial(newest_unless_worse, prove=must_prove(ready, own))
+    return last if keep == "last" else lowest(criterion(ready))
+
+
+def kept_state(ready: Ready, own: Sequence[Any], fitted: Fitted) -> Decision:
+    """Which state the run keeps, in words, and why."""
+    at = next(i for i, s in enumerate(fitted.history) if s.step == fitted.best_step)
+    chosen = f"step {fitted.best_step} of {fitted.last_step}"
+    if at == 0 and begins_as_probe(own):
+        chosen += ", the linear probe"
+    keep = filled(ready.recipe.train.keep)
+    if keep == "newest_unless_worse":
+        because = reason(fitted.history, at, prove=must_prove(ready, own))
+    elif keep == "last":
+        because = "train.keep=last keeps the last state, whatever it is worth"
+    else:
+        because = f"its {ready.recipe.train.metric} on the validation rows is the best of all looks"
+    return Decision("kept state", chosen, because)
+
+
+def begins_as_probe(own: Sequence[Any]) -> bool:
+    """Whether the head is fitted to the training rows before the first step."""
+    return any(isinstance(listener, HeadRefit) and listener.first for listener in own)
+
+
+def must_prove(ready: Ready, own: Sequence[Any]) -> bool:
+    """Whether a later state must prove itself against the linear probe that the run begins as: not
+    where the plan learns no more (Σ rate over steps) than the default recipe of this kind of model
+    and so many rows, which has been measured to gain over its probe."""
+    if not begins_as_probe(own):
+        return False
+    total, _ = count_parameters(ready.loaded.network)
+    line = getattr(ready.loaded, "line", None)
+    usual = measured_phases(ready.recipe, total, len(ready.train), line)
+    if usual is None:
+        return True
+    learning = [float(planned_rates(phases).sum()) for phases in (ready.plan.phases, usual)]
+    return learning[0] > SLACK * learning[1]
+
+
+def criterion(ready: Ready) -> Callable[[Snapshot], float]:
+    """A snapshot to a number, smaller is better, by ``train.metric``.
+
+    ``refined_loss`` and ``loss`` are as they are; a metric that rises is negated. Where the metric
+    ties (accuracy often does on few rows) or is undefined, the refined loss decides.
+    """
+    name = filled(ready.recipe.train.metric)
+    if name == "refined_loss":
+        return lambda snapshot: snapshot.refined_loss + 1e-6 * snapshot.valid_loss
+    if name == "loss":
+        return lambda snapshot: snapshot.valid_loss
+    metric = ready.metric
+    assert metric is not None
+    sign = -1.0 if metric.higher_is_better else 1.0
+    return lambda s: sign * s.valid_metrics[metric.name] + 1e-6 * s.refined_loss
+
+
+def planned_rates(phases: Sequence[Phase]) -> Floats:
+    """The backbone's learning rate at every step of the plan, one phase after the other."""
+    rates = []
+    for phase in phases:
+        schedule = build_schedule(phase.schedule, phase.steps, phase.warmup_steps)
+        rates += [phase.learning_rate * schedule.scale(step) for step in range(phase.steps)]
+    return np.array(rates)
