@@ -22,8 +22,9 @@ WIDE = (3.0, 1.5)
 STEPS = 50
 HALVINGS = 30
 CLOSE = 1e-6
-# The posterior of a mean of absolute values lies a little high: tails of 2 % hold 2.5.
-TAIL = 0.8
+# The posterior of a mean of absolute values lies high, most where the error is small: 0.75 % below
+# and 2 % above hold 2.5 % each (chosen on three real sets and ten made-up curves).
+BELOW, ABOVE = 0.3, 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,8 @@ def calibration_error_interval(
     slope = offset - np.average(offset, weights=cells.weight)
     base = np.column_stack([np.ones_like(slope), slope])
     drawn = _errors(cells, offset, base, seed, draws)
-    tail = TAIL * (1 - level) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    tail = (1 - level) / 2
+    low, high = np.quantile(drawn, [BELOW * tail, 1 - ABOVE * tail])
     return (0.0 if _may_be_right(cells, base, level) else float(low)), float(high)
 
 
