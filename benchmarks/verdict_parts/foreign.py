@@ -34,6 +34,7 @@ from verdict_parts.small_runs import FAMILIES, record
 
 FIRST_FRESH, SEEDS = 1000, 36
 OVERFIT = ("overfit", "memorizing")
+TITLE = "### 3. Fresh logs of small runs, a large pool as the truth"
 COLUMNS = {"train_loss": "loss", "valid_loss": "val_loss", "train_accuracy": "accuracy",
            "valid_accuracy": "val_accuracy"}  # fmt: skip
 SHOWN = {
@@ -93,6 +94,8 @@ def section() -> str:
 
 
 def report(runs: list[tuple[str, Mapping[str, Any]]], missing: int = 0) -> str:
+    if not runs:
+        return f"{TITLE}\n\nNot run: {missing} small networks."
     said, raw = judged(runs)
     truth = np.array([overfits(run) for _, run in runs])
     clear = np.array([is_clear(run) for _, run in runs])
@@ -101,7 +104,7 @@ def report(runs: list[tuple[str, Mapping[str, Any]]], missing: int = 0) -> str:
         own = np.array([name == family for name, _ in runs])
         lines.append(_line(f"`{family}`", truth[own], said[own], clear[own]))
     return "\n".join([
-        "### 3. Fresh logs of small runs, a large pool as the truth", "",
+        TITLE, "",
         f"{len(runs)} small networks on real texts and random teachers "
         f"(`verdict_parts/small_runs.py`; not run: {missing}); thresholds were chosen on other "
         "seeds. The truth is read off thousands of rows that no run saw "

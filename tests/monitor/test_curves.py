@@ -446,6 +446,8 @@ def test_the_real_runs_that_clearly_turn_and_clearly_do_not(shared_data: Path) -
         "akhmetvaleev-ruslan__bashkir-language-audio2text.json": ("learning",),
         "anra8571__WikipediaLLM__nan.json": ("diverging",),
         "JakubMroz4__subjectivity-detection.json": ("inconclusive",),
+        # 98 % on the training rows, 90 on validation, and a loss that jumps about: a suspicion.
+        "keras__Aitzaz-Saleem__Detection-of-Tomato-Leaf-Diseases-Using-CNN.csv": ("inconclusive",),
     }
     for name, labels in expected.items():
         curves = read_curves(shared_data / "trainer_states" / name)

@@ -25,6 +25,7 @@ from holdfast.monitor.curve_words import (
     valid_name,
     verdict,
 )
+from holdfast.monitor.limits import GAP
 
 
 def parted(facts: CurveFacts) -> Verdict | None:
@@ -57,7 +58,8 @@ def at_the_floor(facts: CurveFacts) -> Verdict | None:
     gap, small = gap_at_end(facts), valid.rise_share < MARGIN
     if (small and not valid.beyond_doubt) or valid.rise <= ENOUGH * valid.noise:
         return None
-    if gap is not None and gap.narrow:
+    # A logged gap below the line is a better witness than a rise in doubt.
+    if gap is not None and (gap.narrow or (gap.value is not None and gap.value <= GAP)):
         return None
     because = (
         f"{train_name(facts)} is at its floor, and {valid_name(facts)} has gained nothing since "
