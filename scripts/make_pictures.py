@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
-COLUMNS, MOST_LINES, KEPT_AT_THE_START = 80, 40, 12
+COLUMNS, MOST_LINES, KEPT_AT_THE_START = 80, 53, 36
 # Of a monospace font at 14 pixels: the width of a character, and from one line to the next.
 LETTER, LINE, EDGE, BAR = 8.43, 20, 18, 34
 COLOURS = 48
