@@ -39,7 +39,7 @@ def test_the_outline_is_four_lines_of_eighty_columns() -> None:
 def test_what_was_moved_dropped_and_grouped_is_told_in_the_right_number() -> None:
     part = RowsOutline("a.csv", 1, (), None, "", "author", 1, 1, 1, 1, 2)
     assert rows_lines(part, 80) == [
-        '  Rows      1 of a.csv, groups by "author"',
+        "  Rows      1 of a.csv by author",
         "  Division  train 1, validation 1, test 1; 1 moved to copies or group, 2 dropped",
     ]
 

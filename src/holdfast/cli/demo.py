@@ -55,6 +55,7 @@ def beside(result: dict[str, Any], run: Path, columns: int) -> list[str]:
     import textwrap
 
     block, honest = result["careless"], result["test"]["metrics"]["accuracy"]
+    because = block["because"]
     return [
         "",
         _row("", "carelessly", "with Holdfast"),
@@ -62,7 +63,7 @@ def beside(result: dict[str, Any], run: Path, columns: int) -> list[str]:
         _row("On sources it never saw", _rate(block["honest"]), _rate(honest)),
         _row("Its curves, on new sources", _label(block["verdict"]), _label(result["verdict"])),
         "",
-        *textwrap.wrap(f"The careless run: {block['because']}", columns),
+        *textwrap.wrap(f"Carelessly: {because[:1].lower()}{because[1:]}", columns),
         "",
         *textwrap.wrap(
             f"Its verdict: {block['verdict']['label']}. {block['verdict']['because']}", columns

@@ -95,7 +95,7 @@ def rows_lines(part: RowsOutline, columns: int) -> list[str]:
         read += f' → "{part.label}"'
     told = ": ".join(filter(None, [f"{part.rows:,} of {part.source}", read]))
     rows = f"{told} ({part.answers})" if part.answers else told
-    rows += f', groups by "{part.group}"' if part.group else ""
+    rows += f" by {part.group}" if part.group else ""
     aside = [f"{part.moved:,} moved to their copies"] if part.moved else []
     if part.moved and part.group:
         aside = [f"{part.moved:,} moved to copies or group"]
