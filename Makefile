@@ -51,7 +51,7 @@ imports: setup
 	$(BIN)/lint-imports
 
 tests: setup
-	$(BIN)/pytest -n $(JOBS)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 bench: setup  ## the benchmarks; resumable, one JSON line a finished cell
 	$(BIN)/python -m pip install --quiet -c constraints.txt 'setfit>=1.1' 'trl>=1.16'

@@ -118,7 +118,7 @@ def shown(cell: Cell) -> str:
 def machine() -> dict[str, str]:
     """What a figure depends on: processor, cores, threads, versions."""
     parts = {"python": platform.python_version(), "system": platform.system()}
-    parts |= {"cpu": _processor(), "cores": str(os.cpu_count())}
+    parts |= {"cpu": processor(), "cores": str(os.cpu_count())}
     parts["threads"] = os.environ.get("OMP_NUM_THREADS", "unset")
     for package in ("holdfast", "torch", "transformers", "setfit"):
         parts[package] = _version(package)
@@ -160,10 +160,14 @@ def _append(path: Path, cell: Cell, result: Result) -> None:
         os.fsync(file.fileno())
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name, and what it multiplies bfloat16 with."""
     info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else []
-    return names[0] if names else platform.processor() or platform.machine()
+    told = info.read_text() if info.exists() else ""
+    names = re.findall(r"model name\s*:\s*(.+)", told)
+    name = names[0] if names else platform.processor() or platform.machine()
+    units = [u for u in ("amx_bf16", "avx512_bf16") if re.search(rf"\b{u}\b", told)]
+    return f"{name} with {units[0]}" if units else name
 
 
 def _version(package: str) -> str:

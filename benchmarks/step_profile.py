@@ -128,6 +128,7 @@ def run_here(job: str, words: Sequence[str], out: Path) -> None:
 
 
 def run_one(cell: Mapping[str, Any], quick: bool, threads: int) -> dict[str, Any]:
+    from cells import processor
     from peers.process import commit, run_process
 
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
@@ -140,7 +141,8 @@ def run_one(cell: Mapping[str, Any], quick: bool, threads: int) -> dict[str, Any
     timing = {key: result["timing"][key] for key in ("train_s", "examples_per_s", "total_s")}
     looks = told["calls"]["looks: copies, numbers"]
     load = round(os.getloadavg()[0], 2)
-    surroundings = {"threads": threads, "commit": commit(), "load_before": load}
+    surroundings = {"threads": threads, "commit": commit(), "load_before": load,
+                    "cpu": processor()}  # fmt: skip
     return {**timing, "steps": result["last_step"], "looks": looks, **told["seconds"],
             "precision": result["model_facts"]["precision"], **surroundings}  # fmt: skip
 

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from cells import processor
+
 from peers.process import Ended, commit, run_process
 from peers.rows import Parts
 
@@ -48,7 +50,8 @@ def run_arm(arm: Arm, parts: Parts, *, seed: int, threads: int) -> Answer:
         ended, predictions, told = run(arm, given, folder, seed, threads)
     right = [one == other for one, other in zip(predictions, parts.test.labels, strict=True)]
     accuracy = sum(right) / len(right)
-    surroundings = {"threads": threads, "load_before": round(load, 2), "commit": commit()}
+    surroundings = {"threads": threads, "load_before": round(load, 2), "commit": commit(),
+                    "cpu": processor()}  # fmt: skip
     return Answer({"accuracy": accuracy, **told, **asdict(ended), **surroundings}, right)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -102,6 +103,9 @@ def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 def foot(command: str, cells: int, done: Sequence[Record], threads: int) -> str:
     """What the figures depend on: command, machine, commits, and how many cells were not run."""
     facts = {**machine(), "threads": str(threads)}
+    measured_on = Counter(str(record["cpu"]) for record in done if record.get("cpu"))
+    if measured_on:
+        facts["cpu"] = ", ".join(f"{name} ({n} runs)" for name, n in measured_on.most_common())
     shown = ", ".join(f"{name} {value}" for name, value in facts.items())
     commits = ", ".join(dict.fromkeys(str(record["commit"]) for record in done)) or "none"
     left = cells - len(done)

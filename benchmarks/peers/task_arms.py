@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from cells import processor
 
 from peers.arms import told_by_holdfast
 from peers.process import Ended, commit, run_process
@@ -57,7 +58,8 @@ def run_task_arm(
     speed = {"tokens_per_s": round(tokens * found["examples_per_s"], 1)} if tokens else {}
     rows = found["examples_per_s"] * found["train_s"]
     speed["examples_per_cpu_s"] = round(rows / found["train_cpu_s"], 3)
-    surroundings = {"threads": threads, "load_before": round(load, 2), "commit": commit()}
+    surroundings = {"threads": threads, "load_before": round(load, 2), "commit": commit(),
+                    "cpu": processor()}  # fmt: skip
     return {**score, **found, **speed, **asdict(ended), **surroundings}
 
 

@@ -14,6 +14,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.models.layers import freeze, parameter_groups
+from holdfast.models.memory_layout import channels_together
 from holdfast.models.vision import load_vision
 from holdfast.models.vision_saved import load_saved_vision
 
@@ -105,6 +106,40 @@ def test_loss_and_gradients_are_those_of_the_transformers_model(
     for name, parameter in plain.named_parameters():
         if name in gradients and parameter.grad is not None:
             assert torch.allclose(gradients[name], parameter.grad, rtol=1e-3, atol=1e-6), name
+
+
+def test_with_channels_together_a_convolutional_network_is_the_same_function(
+    folder: Path, pixels: torch.Tensor, tmp_path: Path
+) -> None:
+    """Outputs and gradients in its usual layout, and the folder that it writes."""
+    import safetensors.torch
+
+    loaded, usual = (load_vision(str(folder), CLASSES) for _ in range(2))
+    network, last = loaded.network, torch.channels_last
+    convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert (channels_together(network) is None) == (len(convolutions) == 1)
+    if len(convolutions) > 1:
+        assert all(c.weight.is_contiguous(memory_format=last) for c in convolutions)
+        given: list[torch.Tensor] = []
+        convolutions[0].register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+        network(pixel_values=pixels)
+        assert given[0].is_contiguous(memory_format=last)
+    outputs = [n.features(pixel_values=pixels) for n in (network, usual.network)]
+    assert torch.allclose(*outputs, rtol=1e-4, atol=1e-5)
+    for output in outputs:
+        output.square().mean().backward()
+    for (name, one), other in zip(
+        network.named_parameters(), usual.network.parameters(), strict=True
+    ):
+        assert (one.grad is None) == (other.grad is None)
+        if one.grad is not None:
+            error = float((one.grad - other.grad).abs().max())
+            assert error <= 1e-4 * float(other.grad.abs().max()) + 1e-9, name
+    saved = []
+    for number, one in enumerate((loaded, usual)):
+        one.network.save(tmp_path / str(number), one.tokenizer)
+        saved.append(safetensors.torch.load_file(tmp_path / str(number) / "model.safetensors"))
+    assert all(torch.equal(saved[0][name], tensor) for name, tensor in saved[1].items())
 
 
 def test_features_are_what_the_head_reads(folder: Path, pixels: torch.Tensor) -> None:

@@ -41,6 +41,30 @@ def test_losses_are_those_of_each_row_alone_in_the_order_of_the_rows(job) -> Non
     )
 
 
+def test_features_that_are_known_are_not_computed_again_and_give_the_same_losses(job) -> None:
+    """The linear probe has just passed every row through the network."""
+    made = job()
+    run = Run(made)
+    for examples in (made.train, made.valid):
+        everything = np.arange(len(examples))
+        known = run.observer.features(made.network, examples, everything)
+        run.observer.remember(examples, known)
+    passes = []
+    handle = made.network.body.register_forward_hook(lambda *_: passes.append(1))
+    snapshot = take_snapshot(run)
+    assert not passes
+    for losses, examples, positions in (
+        (snapshot.train_losses, made.train, run.probe),
+        (snapshot.valid_losses, made.valid, range(16)),
+    ):
+        wanted = plain_losses(made.network, made.task, examples, positions)
+        assert losses.tolist() == pytest.approx(wanted, rel=1e-5)
+    passes.clear()
+    take_snapshot(run)
+    assert passes, "the next look is at a network that has changed"
+    handle.remove()
+
+
 def test_every_look_sees_the_same_rows(job) -> None:
     fitted = fit(job(evaluate_at=(0, 3, 7, 10)))
     assert {len(s.train_losses) for s in fitted.history} == {12}

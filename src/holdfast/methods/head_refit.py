@@ -53,6 +53,7 @@ class HeadRefit:
             return
         everything = np.arange(len(run.job.train))
         features = run.observer.features(run.network, run.job.train, everything)
+        run.observer.remember(run.job.train, features)
         probe = self._fit(features, run.job.train.labels)
         weight = torch.as_tensor(np.asarray(probe.weight), dtype=torch.float32)
         bias = torch.as_tensor(np.asarray(probe.bias), dtype=torch.float32)
@@ -70,6 +71,7 @@ class HeadRefit:
             return
         valid = run.job.valid
         held = run.observer.features(run.network, valid, np.arange(len(valid)))
+        run.observer.remember(valid, held)
         self.curve = self._held_out(probe, features, run.job.train.labels, held, valid.labels)
 
     def state_dict(self) -> dict[str, Any]:

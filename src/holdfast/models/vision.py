@@ -34,10 +34,12 @@ class VisionClassifier(nn.Module):
 
     ``backbone`` is the plain Transformers model without its last linear layer, so that ``features``
     [B, D] is that layer's exact input, whatever the architecture. A batch norm that is frozen stays
-    in evaluation mode; one that learns keeps its running statistics up to date.
+    in evaluation mode; one that learns keeps its running statistics up to date. ``layout`` is the
+    order in memory that pictures are brought into (see ``memory_layout``).
     """
 
     config: Any
+    layout: torch.memory_format = torch.contiguous_format
 
     def __init__(
         self, plain: nn.Module, family: VisionFamily, classes: tuple[str, ...],
@@ -62,7 +64,8 @@ class VisionClassifier(nn.Module):
 
     def features(self, **inputs: Tensor) -> Tensor:
         """The input of the last linear layer before its dropout, [B, D]."""
-        features: Tensor = self.backbone(pixel_values=inputs["pixel_values"]).logits
+        pixels = inputs["pixel_values"].contiguous(memory_format=self.layout)
+        features: Tensor = self.backbone(pixel_values=pixels).logits
         return features
 
     def layers(self) -> list[Layer]:

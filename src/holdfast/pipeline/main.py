@@ -20,6 +20,7 @@ from holdfast.core.errors import Interrupted, RunError
 from holdfast.core.files import write_json, write_text
 from holdfast.core.records import Decision, to_json
 from holdfast.data.table import Table
+from holdfast.models.quick_dropout import quick_dropout
 from holdfast.pipeline import outcome
 from holdfast.pipeline.circumstances import circumstances_of, with_probe, with_texts
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
@@ -73,7 +74,7 @@ def train(
         return _read_result(run)
     with (
         terminate_like_interrupt(), claimed(run, resume), stored(held, run) as paths,
-        flushed_subnormals(),
+        flushed_subnormals(), quick_dropout(),
     ):  # fmt: skip
         recipe = recipe.changed(data=paths)
         try:

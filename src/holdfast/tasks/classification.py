@@ -90,9 +90,13 @@ def classify(network: Any, batch: Batch) -> Output:
     The last layer is computed in float32 whatever the precision: it costs nothing, and bfloat16
     logits have three digits.
     """
+    return classify_features(network, features_of(network, batch))
+
+
+def classify_features(network: Any, features: torch.Tensor) -> Output:
+    """Logits of rows whose ``features`` [batch, width] are known already."""
     import torch
 
-    features = features_of(network, batch)
     with torch.autocast(features.device.type, enabled=False):
         logits = network.head(network.dropout(features))
     return Output(logits, features)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from holdfast.core.records import Floats, Ints
+from holdfast.models.prefix import train_mode
 from holdfast.tasks.batching import by_length
-from holdfast.tasks.classification import features_of
+from holdfast.tasks.classification import classify_features, features_of
 from holdfast.training.batches import shard
 from holdfast.training.prefix_cache import entered
 
@@ -43,11 +44,25 @@ class Observer:
         self._world = 1 if alone else accelerator.num_processes
         self._task = task
         self._cache = cache
+        self._known: list[tuple[Any, Floats]] = []
         kind = accelerator.device.type
         self._tokens = tokens or EVALUATION_TOKENS.get(kind, EVALUATION_TOKENS["cpu"])
 
+    def remember(self, examples: Any, features: Floats) -> None:
+        """Until ``forget``, ``measure`` reads what it is asked of ``examples`` off these
+        ``features`` [all of them, width] and the network's last layer as it then is: a probe has
+        just passed the rows through the rest."""
+        self._known.append((examples, features))
+
+    def forget(self) -> None:
+        """The network is about to change."""
+        self._known = []
+
     def measure(self, network: Any, examples: Any, positions: Ints) -> tuple[Floats, Floats]:
         """Per-example losses [n] and kept outputs [n, …] of these positions, in their order."""
+        known = [features for rows, features in self._known if rows is examples]
+        if known and len(positions):
+            return self._read(network, examples, positions, known[-1])
 
         def one(batch: dict[str, torch.Tensor]) -> torch.Tensor:
             output = self._task.forward(network, batch)
@@ -64,6 +79,19 @@ class Observer:
             network, examples, positions, lambda batch: features_of(network, batch)
         )
 
+    def _read(
+        self, network: Any, examples: Any, positions: Ints, features: Floats
+    ) -> tuple[Floats, Floats]:
+        device, was_training = self._accelerator.device, network.training
+        network.eval()
+        with torch.inference_mode():
+            output = classify_features(network, torch.from_numpy(features[positions]).to(device))
+            batch = {"labels": torch.from_numpy(examples.labels[positions]).to(device)}
+            losses, kept = self._task.losses(output, batch), self._task.keep(output, batch)
+        if was_training:
+            train_mode(network)
+        return losses.float().cpu().numpy().astype(np.float64), kept.float().cpu().numpy()
+
     def _collect(
         self, network: Any, examples: Any, positions: Ints, one: Callable[..., torch.Tensor]
     ) -> Floats:
@@ -79,7 +107,8 @@ class Observer:
                 with entered(self._cache, examples, positions[chosen], batch):
                     lines.append(one(batch).float().cpu())
                 index.append(chosen)
-        network.train(was_training)
+        if was_training:
+            train_mode(network)
         return self._in_order(index, lines, len(positions))
 
     def _in_order(self, index: list[Ints], lines: list[torch.Tensor], count: int) -> Floats:

@@ -21,6 +21,7 @@ def take_snapshot(run: Run) -> Snapshot:
     """Measure the train probe and the validation rows, and how far the weights have moved."""
     probe = measure(run, run.job.train, run.probe)
     valid = measure(run, run.job.valid, np.arange(len(run.job.valid)))
+    run.observer.forget()
     written = run.job.write(run.network) if run.job.write else NOTHING
     now = run.learning_tensors()
     if not run.history:

@@ -16,6 +16,7 @@ from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.evaluate.images import answer_images, forward_images
+from holdfast.models.memory_layout import channels_together
 from holdfast.models.vision import LoadedVision, load_vision
 from holdfast.models.vision_saved import load_saved_vision
 from holdfast.pipeline.folder import MODEL, need_run
@@ -39,6 +40,7 @@ from holdfast.tasks.image_classification import (
     encode_images,
 )
 from holdfast.tasks.metrics import Metric
+from holdfast.training.machine import device_kind
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
@@ -63,12 +65,15 @@ def sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
 
 
 def load(recipe: Recipe, table: Table) -> LoadedVision:
-    """The recipe's model with a new head for the table's classes."""
+    """The recipe's model with a new head for the table's classes; on a processor in the layout that
+    is quick there."""
     model = recipe.model
-    return load_vision(
+    loaded = load_vision(
         model.name, table.classes, dropout=model.dropout, revision=model.revision,
         trust_remote_code=model.trust_remote_code, seed=recipe.seed,
     )  # fmt: skip
+    layout = channels_together(loaded.network) if device_kind() == "cpu" else None
+    return replace(loaded, decisions=(*loaded.decisions, layout)) if layout else loaded
 
 
 def encode_rows(table: Table, loaded: LoadedVision, recipe: Recipe) -> EncodedImages:

@@ -13,6 +13,7 @@ from holdfast.data.beside import with_column
 from holdfast.data.table import Table
 from holdfast.evaluate.copying import COUNTS, count_copies
 from holdfast.evaluate.generation import sample_positions
+from holdfast.models.prefix import train_mode
 from holdfast.recipe import Recipe
 from holdfast.tasks.base import Written
 from holdfast.tasks.code.runner import isolation
@@ -126,7 +127,8 @@ def writer(watch: Watch, accelerator: Accelerator) -> Callable[[Any], Written]:
                 texts = sample.write(network, accelerator.device)
                 metrics[side] = _measured(watch.metric, sample, texts)
                 shares[side] = _shares(sample, texts, watch.answers)
-        network.train(was_training)
+        if was_training:
+            train_mode(network)
         return Written(metrics, shares)
 
     return write
