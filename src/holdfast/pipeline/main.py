@@ -113,6 +113,7 @@ def _train(
         train_s += fitted.train_s
         kept = kept_state(ready, own, fitted)
         job.journal.note(fitted.last_step, kept.what, kept.because, chosen=kept.chosen)
+        tell(kept)
         if accelerator.is_main_process:
             with memory_errors("scoring the test rows"):
                 saved = save_model(run, ready, fitted)
