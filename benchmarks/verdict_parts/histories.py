@@ -102,7 +102,7 @@ def fit(histories: Sequence[History], both: bool) -> tuple[float, float]:
 
 def simple_rule(history: History) -> bool:
     """The known simple rule: the tail of the smoothed curve 5 % above its lowest point."""
-    return history.shape.end > 1.05 * history.shape.floor
+    return bool(history.shape.end > 1.05 * history.shape.smooth.min())
 
 
 def held_out(histories: Sequence[History], both: bool) -> tuple[np.ndarray, list[str]]:
