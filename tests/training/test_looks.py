@@ -35,9 +35,11 @@ def history(rows: int = 30, kept_logits: bool = True) -> list[Snapshot]:
 
 
 def known() -> Circumstances:
+    """Every field is set: one that cannot be read back must show."""
     finding = Finding("near_duplicates", "warn", 0.5, 2, (3, 4), "alike", "look")
     return Circumstances(
-        classes=3, planned_steps=30, usual_rates=(1e-5, 1e-3), findings=(finding,),
+        task="seq2seq", classes=3, planned_steps=30, planned_looks=4, train_rows=20,
+        train_tokens=200, trainable=7, usual_rates=(1e-5, 1e-3), findings=(finding,),
         probe_valid_losses=np.random.default_rng(1).random(30), first_seen=np.arange(20),
         probe_curve=((10, 0.5), (20, 0.4)), copied_valid=(1, 30),
         label_noise=LabelNoise(0.1, 0.05, 0.15, 0.8, 0.5, 50),
