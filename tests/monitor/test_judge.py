@@ -216,6 +216,12 @@ def test_a_score_no_better_than_the_commonest_class_is_said_first(classified) ->
     assert verdict.because.startswith("The state that is kept")
 
 
+def test_a_head_that_begins_with_zeros_hides_no_labels(classified) -> None:
+    snapshots = classified([0, 1, 1, 1], [0.0, 1.5, 1.5, 1.5])
+    assert "no better than" not in judge(snapshots).because
+    assert "no better than" not in judge(snapshots, kept=300).because
+
+
 def test_the_kept_states_gap_is_named_and_changes_no_label(classified) -> None:
     snapshots = classified(SURER, [0.0, 1.5, 1.5, 1.5, 1.5])
     alone, kept = judge(snapshots), judge(snapshots, kept=100)

@@ -271,7 +271,8 @@ class Case:
     @cached_property
     def labels(self) -> Ints | None:
         """The classes of the validation rows, where the logits tell them."""
-        return validation_labels(self.history[0]) if self.enough else None
+        # A head that begins with zeros gives every class the same loss: the first look tells none.
+        return validation_labels(self.history[-1]) if self.enough else None
 
     @cached_property
     def chance(self) -> float | None:
