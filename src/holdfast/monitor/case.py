@@ -12,16 +12,14 @@ import numpy.typing as npt
 
 from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import Floats, Ints, Snapshot
-from holdfast.core.seeds import generator
 from holdfast.monitor import limits
 from holdfast.monitor.evidence import validation_labels, validation_losses
 from holdfast.monitor.generalisation import Gap, Harm, at_floor, gap_of
-from holdfast.stats.looks import Look, look
+from holdfast.monitor.spent import look_of
+from holdfast.stats.looks import Look
 from holdfast.stats.paired import Difference
-from holdfast.stats.spending import POWER, times_by_plan, times_without_plan
 from holdfast.stats.student import paired_t
 
-RESAMPLES = 2000
 NOTHING_KNOWN = Circumstances()
 Bools = npt.NDArray[np.bool_]
 
@@ -218,23 +216,7 @@ class Case:
         return bool(self.history) and at_floor(self.history[-1])
 
     def _look(self, table: Floats, alpha: float) -> Look:
-        looks, seed = table.shape[1], generator(0, "guard", "looks")
-        power, times = self._times
-        return look(
-            table, looks, seed=seed, alpha=alpha, times=times, power=power, resamples=RESAMPLES
-        )
-
-    @cached_property
-    def _times(self) -> tuple[float, Floats]:
-        """How late the error is spent, and when each look was taken: by the steps of the plan as it
-        stood then, else by the number of looks, else without an end in sight."""
-        known, looks = self.circumstances, np.arange(1, len(self.history) + 1)
-        plans = [snapshot.planned_steps or known.planned_steps for snapshot in self.history]
-        if None not in plans:
-            return POWER, times_by_plan(self.steps, [plan or 0 for plan in plans])
-        if known.planned_looks is not None:
-            return POWER, np.minimum(1.0, looks / known.planned_looks)
-        return 1.0, times_without_plan(len(looks))
+        return look_of(self.history, self.circumstances, table, alpha)
 
     @cached_property
     def above_best(self) -> Difference:
