@@ -20,7 +20,8 @@ def test_few_groups_with_copies_end_in_an_honest_run(
     copies = [(rows[n][0], rows[n][1], f"prompt {(n + k) % GROUPS}")
               for n in range(GROUPS) for k in range(1, GROUPS)]  # fmt: skip
     source = write_csv(tmp_path / "a.csv", [*rows, *copies], ("text", "label", "prompt"))
-    done = holdfast("train", source, "--group", "prompt", "--out", "run", *sets)
+    done = holdfast("train", source, "--group", "prompt", "--out", "run", "--verbose",
+                    *sets)  # fmt: skip
     assert done.code == 0, done.err
     assert "copies_across_groups" in done.err
     assert "leave-one-group-out" in done.out

@@ -49,7 +49,7 @@ def small_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_folder_of_pictures_needs_a_model_and_nothing_else(
     holdfast: Callable[..., Any], digits: Path, small_vit: Path, own_verdict: Any
 ) -> None:
-    done = holdfast("train", digits, "--model", small_vit, "--set", "train.epochs=2")
+    done = holdfast("train", digits, "--model", small_vit, "--verbose", "--set", "train.epochs=2")
     assert done.code == 0, done.err
     assert "pictures of 3 classes" in done.err
     assert "test rows" in done.err

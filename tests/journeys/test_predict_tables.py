@@ -230,7 +230,7 @@ def test_a_workbook_is_trained_on_and_predicted(
     for row in [("text", "label", "n"), *((t, label, 7) for t, label in marked_rows(80))]:
         sheet.append(row)
     book.save(tmp_path / "reviews.xlsx")
-    done = holdfast("train", "reviews.xlsx", "--out", "r", *sets)
+    done = holdfast("train", "reviews.xlsx", "--out", "r", "--verbose", *sets)
     assert done.code == 0, done.err
     assert "sheet: Reviews" in done.err
     said = holdfast("predict", "r", "reviews.xlsx", "--out", "p.parquet")

@@ -13,6 +13,7 @@ from holdfast.monitor.case import Case
 from holdfast.monitor.inconclusive import rows_needed
 from holdfast.monitor.judge import judge
 from holdfast.monitor.limits import RAW_ROSE
+from holdfast.monitor.spent import spent_times
 
 CHANCE = float(np.log(2))
 FALLING = [CHANCE, 0.55, 0.45, 0.38, 0.33, 0.28]
@@ -298,9 +299,9 @@ def test_a_look_that_nobody_planned_changes_no_earlier_one(history, known) -> No
     spent = [Case(looked[:k], known).rise.spent for k in range(2, 10)]
     whole = Case(looked, known)
     assert np.all(np.diff(spent) >= 0)
-    _, times = whole._times
+    _, times = spent_times(whole.history, known)
     for k in range(2, 9):
-        assert Case(looked[:k], known)._times[1].tolist() == times[:k].tolist()
+        assert spent_times(looked[:k], known)[1].tolist() == times[:k].tolist()
 
 
 def test_an_alarm_outlives_a_longer_plan(history) -> None:

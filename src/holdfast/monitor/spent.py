@@ -18,14 +18,14 @@ RESAMPLES = 2000
 def look_of(history: Sequence[Snapshot], known: Circumstances, table: Floats, alpha: float) -> Look:
     """What ``table`` [rows, snapshots] says of a rise of its last column above its best, at the
     error ``alpha`` over the whole run."""
-    power, times = _times(history, known)
+    power, times = spent_times(history, known)
     return look(
         table, table.shape[1], seed=generator(0, "guard", "looks"), alpha=alpha, times=times,
         power=power, resamples=RESAMPLES,
     )  # fmt: skip
 
 
-def _times(history: Sequence[Snapshot], known: Circumstances) -> tuple[float, Floats]:
+def spent_times(history: Sequence[Snapshot], known: Circumstances) -> tuple[float, Floats]:
     """How late the error is spent, and when each look was taken: by the steps of the plan as it
     stood then, else by the number of looks, else without an end in sight."""
     plans = [snapshot.planned_steps or known.planned_steps for snapshot in history]
