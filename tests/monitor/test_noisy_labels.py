@@ -116,3 +116,16 @@ def test_a_run_that_still_gets_better_is_left_alone(classified) -> None:
 def test_few_rows_and_losses_without_logits_say_nothing(snapshot, raw) -> None:
     assert noisy_labels(Case(tuple(knowing(snapshot, 0.3, n=39)), PLAN)) is None
     assert noisy_labels(Case(tuple(raw(knowing(snapshot, 0.3))), PLAN)) is None
+
+
+@pytest.mark.parametrize(("right", "base", "said"), [
+    (0.26, 0.13, False),  # pictures by a net with random weights: ignorance
+    (0.32, 0.14, True), (0.62, 0.53, False), (0.82, 0.5, True),
+])  # fmt: skip
+def test_answers_near_the_commonest_class_contradict_nothing(
+    right: float, base: float, said: bool
+) -> None:
+    from holdfast.monitor.detectors.noisy_labels import telling
+
+    noise = LabelNoise(rate=0.2, low=0.04, high=0.36, right=right, base=base, n=400)
+    assert telling(noise) is said

@@ -43,6 +43,7 @@ LINEAR = 0.6  # the second half of a fall brought at least this part of the firs
 SLOW = 0.5  # of its first loss is left to the train probe: it has hardly begun
 
 WRONG_LEVEL = 0.9  # of the interval of that share: each side has an error of 5 %
+KNOWS = 0.2  # of what the commonest class gets wrong: below it answers are too ignorant
 WRONG_LABELS = 0.02  # of the labels: clean sets have about so many, and no more by chance
 LEARNED = 0.995  # of the loss of the class frequencies: above it there is nothing to contradict
 
