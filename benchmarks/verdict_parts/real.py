@@ -118,12 +118,14 @@ def plain_words(runs: Sequence[Judged]) -> str:
     """The plain cases by themselves: named, and stopped."""
     named = [run for run in runs if run.state in OVERFIT]
     clear = [run for run in named if run.clear]
+    more = [run for run in named if run.cell["rows"] > 60]
     stopped = [run.stopped for run in named if run.stopped is not None]
     late = max((after for _, after in stopped), default=0)
     return (
         "Plain cases that the pool calls overfit or memorizing, fresh: "
         + rate(named, lambda run: run.right) + "; of those, clear ones: "
-        + rate(clear, lambda run: run.right) + f". The live guard stopped {len(stopped)} of "
+        + rate(clear, lambda run: run.right) + "; those with 18 validation rows or more: "
+        + rate(more, lambda run: run.right) + f". The live guard stopped {len(stopped)} of "
         f"{len(named)} before their end, at most {late} looks after the verdict first said so."
     )  # fmt: skip
 
