@@ -97,20 +97,24 @@ def test_the_first_look_is_not_called_the_best() -> None:
     assert row([FIRST], 75, kept=True).split() == ["0/75", "1.000", "1.000", "0.900", "60.0", "%"]
 
 
-def run_of(*, write: Any = None, probe: int = 30, valid: int = 30) -> Any:
+def run_of(*, write: Any = None, passed: int = 60, probe: int = 30, valid: int = 30) -> Any:
     phases = [
         SimpleNamespace(steps=10, rows_per_step=16),
         SimpleNamespace(steps=5, rows_per_step=8),
     ]
     plan = SimpleNamespace(phases=phases, evaluate_at=(0, 5, 10, 15), probe_rows=probe)
-    return SimpleNamespace(plan=plan, job=SimpleNamespace(valid=range(valid), write=write))
+    observer = SimpleNamespace(rows_passed=passed, seconds=0.01 * passed)
+    job = SimpleNamespace(valid=range(valid), write=write)
+    return SimpleNamespace(plan=plan, job=job, observer=observer)
 
 
 def test_the_time_ahead_is_three_forward_rows_a_trained_row_and_the_looks() -> None:
-    """60 rows in 0.6 s: 10 ms forward, 30 ms trained; 200 rows are trained, three looks follow."""
-    assert expected_seconds(run_of(), 0.6) == pytest.approx(200 * 0.03 + 3 * 0.6)
+    """10 ms a row forward, 30 ms trained; 200 rows are trained, three looks of 60 rows follow.
+    How many rows were passed before, by a probe or a look, changes nothing."""
+    for passed in (60, 2000):
+        assert expected_seconds(run_of(passed=passed)) == pytest.approx(200 * 0.03 + 3 * 0.6)
 
 
 def test_no_time_is_told_where_the_look_says_nothing_of_a_step() -> None:
-    assert expected_seconds(run_of(write=print), 0.6) is None
-    assert expected_seconds(run_of(probe=0, valid=0), 0.6) is None
+    assert expected_seconds(run_of(write=print)) is None
+    assert expected_seconds(run_of(passed=0)) is None

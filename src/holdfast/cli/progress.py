@@ -33,7 +33,6 @@ class Show:
         self._verdict: str | None = None
         self._task: Any = None
         self._first: tuple[float, int, int] | None = None
-        self._looked: float | None = None
         self._headed = False
         self._label = ""
 
@@ -61,9 +60,6 @@ class Show:
                 filter(None, [f"loss {run.running_loss:.3f}", self._label, self._speed(run)])
             )
             self._bar.update(self._task, completed=run.step, description=text)
-
-    def snapshot_due(self, run: Any) -> None:
-        self._looked = time.perf_counter()
 
     def snapshot_taken(self, run: Any) -> None:
         found = metric_of(run.history[-1])
@@ -96,12 +92,12 @@ class Show:
             self._live = self._bar = None
 
     def _say_time(self, run: Any) -> None:
-        """How long it will take, from what the look before any step took."""
-        seconds = expected_seconds(run, time.perf_counter() - (self._looked or 0.0))
+        """How long it will take, from what rows took before any step."""
+        seconds = expected_seconds(run)
         text = (
             "known after the first steps: the model writes texts at its looks"
             if seconds is None
-            else f"about {clock(seconds)}, from what this look before any step took"
+            else f"about {clock(seconds)}, from what rows took before any step"
         )
         self._print(entry("Time", text, width()))
 
@@ -155,17 +151,19 @@ class Show:
         return clock(elapsed / (run.step - step) * (run.plan.steps - run.step))
 
 
-def expected_seconds(run: Any, look_s: float) -> float | None:
-    """The time of all steps and looks, from that of the look before any step, ``look_s``.
+def expected_seconds(run: Any) -> float | None:
+    """The time of all steps and looks, from that of the rows that were passed before any step: by
+    the linear probe, where there is one, and by the first look, where it has to pass its own.
 
     A row forward and backward costs as much as three forward (``FORWARD_SHARE``, which plans the
     looks too). ``None`` where the look also writes texts, whose time says nothing of a step.
     """
     from holdfast.training.plan import FORWARD_SHARE
 
-    looked = run.plan.probe_rows + len(run.job.valid)
-    if run.job.write is not None or not looked:
+    if run.job.write is not None or not run.observer.rows_passed:
         return None
+    a_row = run.observer.seconds / run.observer.rows_passed
     passed = sum(phase.steps * phase.rows_per_step for phase in run.plan.phases)
     looks = len(run.plan.evaluate_at) - 1
-    return float(look_s / looked * passed / FORWARD_SHARE + looks * look_s)
+    looked = looks * (run.plan.probe_rows + len(run.job.valid))
+    return float(a_row * (passed / FORWARD_SHARE + looked))

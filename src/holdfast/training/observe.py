@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,8 @@ class Observer:
     than training, which keeps activations for a batch of at least that size; without it, what
     suits the device. ``alone`` is for code
     that one process runs without the others: nothing is sharded. ``cache`` holds the outputs of
-    the frozen first layers, for the rows that it was filled with.
+    the frozen first layers, for the rows that it was filled with. ``rows_passed`` and ``seconds``
+    add up what this process passed through the network, and how long that took.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Observer:
         self._task = task
         self._cache = cache
         self._known: list[tuple[Any, Floats]] = []
+        self.rows_passed, self.seconds = 0, 0.0
         kind = accelerator.device.type
         self._tokens = tokens or EVALUATION_TOKENS.get(kind, EVALUATION_TOKENS["cpu"])
 
@@ -95,7 +98,7 @@ class Observer:
     def _collect(
         self, network: Any, examples: Any, positions: Ints, one: Callable[..., torch.Tensor]
     ) -> Floats:
-        was_training = network.training
+        was_training, start = network.training, time.perf_counter()
         network.eval()
         mine = shard(np.arange(len(positions)), self._rank, self._world)
         index: list[Ints] = []
@@ -107,6 +110,8 @@ class Observer:
                 with entered(self._cache, examples, positions[chosen], batch):
                     lines.append(one(batch).float().cpu())
                 index.append(chosen)
+        self.rows_passed += len(mine)
+        self.seconds += time.perf_counter() - start
         if was_training:
             train_mode(network)
         return self._in_order(index, lines, len(positions))
