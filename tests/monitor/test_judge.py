@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from holdfast.monitor.inconclusive import rows_needed
 from holdfast.monitor.judge import judge
 from holdfast.monitor.limits import RAW_ROSE
 from holdfast.monitor.spent import spent_times
+from holdfast.stats.temperature import losses_at
 
 CHANCE = float(np.log(2))
 FALLING = [CHANCE, 0.55, 0.45, 0.38, 0.33, 0.28]
@@ -191,8 +193,64 @@ def test_a_rise_that_few_rows_cannot_prove_is_not_denied(history) -> None:
     made = history(train, [CHANCE, 0.5, 0.6, 0.7, 0.6, 0.7], n=12, m=60, noise=0.6)
     verdict = judge(with_answers(made, [0.5, *[1.0] * 5], [0.5] * 6))
     assert verdict.label == "memorizing", verdict.because
-    assert "12 rows cannot prove" in verdict.because
+    assert "not beyond chance over all looks at 12 rows" in verdict.because
     assert "no loss rose" not in verdict.because
+
+
+def test_memory_beside_answers_that_still_gain_blames_no_length_of_training(history) -> None:
+    """The loss falls at every look, and training is all right from the third one on."""
+    train = [CHANCE, 0.3, 0.08, 0.04, 0.02, 0.01]
+    made = history(train, [0.69, 0.66, 0.63, 0.60, 0.57, 0.54], n=200, m=100, noise=0.05)
+    right = [0.5, 0.8, *[1.0] * 4]
+    verdict = judge(with_answers(made, right, [0.5, 0.6, 0.66, 0.7, 0.72, 0.74]), kept=500)
+    assert verdict.label == "memorizing", verdict.because
+    assert verdict.cause == "too few rows"
+    assert verdict.since_step == 200
+    assert not any("train.epochs" in s for remedy in verdict.remedies for s in remedy.set)
+
+
+def test_to_train_no_longer_means_to_the_state_that_is_kept(history) -> None:
+    made = with_answers(history(*TABLE[3][1:]), [0.5, *[1.0] * 5], [0.5, *[0.7] * 5])
+    kept = judge(made, kept=300)
+    shorter = next(r for r in kept.remedies if r.do.startswith("train no longer"))
+    assert shorter.set == ("train.epochs=3",)
+    last = judge(made, kept=500)
+    assert not any(r.do.startswith("train no longer") for r in last.remedies)
+
+
+def test_nothing_healthy_stands_at_the_share_of_the_commonest_class(classified) -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random(400) < 0.1).astype(int)
+    snapshots = []
+    for k, scale in enumerate([0.0, 1.5, 2.2, 2.2, 2.2, 2.2]):
+        logits = np.stack([np.full(400, scale / 2), np.full(400, -scale / 2)], axis=1)
+        logits += rng.normal(size=logits.shape) * 1e-3
+        base = classified([1.0], [0.0])[0]
+        snapshots.append(dataclasses.replace(
+            base, step=100 * k, valid_logits=logits, valid_losses=losses_at(logits, labels, 1.0),
+            valid_correct=logits.argmax(axis=1) == labels, train_losses=np.full(50, 0.3),
+            train_correct=np.arange(50) < 45,
+        ))  # fmt: skip
+    verdict = judge(snapshots)
+    assert "no better than always giving its commonest class" in verdict.because
+    assert verdict.label != "healthy"
+
+
+@pytest.mark.parametrize("changes", [
+    {"valid_correct": None, "train_correct": None}, {"train_correct": None},
+    {"train_losses": np.zeros(0), "train_correct": None}, {"epoch": math.nan},
+])  # fmt: skip
+def test_what_a_history_lacks_breaks_no_verdict(classified, changes: dict) -> None:
+    for scales in (SURER, [1, 1, 1, 1, 1]):
+        made = classified(scales, [0.0, 1.5, 1.5, 1.5, 1.5])
+        verdict = judge([dataclasses.replace(one, **changes) for one in made])
+        assert verdict.because.endswith(".")
+        assert "nan" not in verdict.because
+
+
+def test_logits_that_stop_half_way_break_no_verdict(classified) -> None:
+    made = classified(SURER, [0.0, 1.5, 1.5, 1.5, 1.5])
+    assert judge([*made[:3], *(dataclasses.replace(o, valid_logits=None) for o in made[3:])])
 
 
 def test_a_gap_before_the_floor_is_named_and_is_no_memory(history) -> None:

@@ -93,6 +93,18 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path, content: bytes) -> None
         read_looks(path)
 
 
+def test_looks_of_other_rows_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "looks.npz"
+    write_looks(path, history(), known(), 20, "0")
+    with np.load(path) as kept:
+        held = dict(kept)
+    for name, cut in (("look_valid_losses", np.s_[:, :-1]), ("look_valid_logits", np.s_[:, :, :0]),
+                      ("look_train_correct", np.s_[:1])):  # fmt: skip
+        np.savez(path, **{**held, name: held[name][cut]})
+        with pytest.raises(RunError, match="Remove it"):
+            read_looks(path)
+
+
 def test_a_pickle_inside_is_never_run(tmp_path: Path) -> None:
     path = tmp_path / "looks.npz"
     np.savez(path, told=np.array([{"a": 1}], dtype=object))

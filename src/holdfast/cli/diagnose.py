@@ -77,7 +77,9 @@ def saved(curves: Curves) -> dict[str, Any] | None:
 
     if curves.best is None or curves.last is None:
         return None
-    first = 0.0 if curves.axis == "step" else -1.0
+    # Steps count what was done; an epoch or a row stands for a stretch that ends there.
+    begins = [float(s.at[0]) for s in (curves.train, curves.valid) if s is not None and len(s)]
+    first = 0.0 if curves.axis == "step" else min(0.0, *begins) - (min(begins) < 1)
     whole = curves.last - first
     share = (curves.last - curves.best) / whole if whole > 0 else 0.0
     seconds = None if curves.seconds is None else share * curves.seconds
@@ -106,9 +108,13 @@ def _facts(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
 
     if curves.best is not None and curves.valid is not None:
         known = curves.valid.finite
-        value = float(known.values[list(known.at).index(curves.best)])
+        values = dict(zip(known.at.tolist(), known.values.tolist(), strict=True))
         where = f"{curves.axis} {position(curves.best):g}"
-        yield f"  Best evaluation  {where}: {curves.valid.name} {value:.4g}"
+        # Of a run of our own the kept state, which the raw loss did not choose.
+        what = "Kept state     " if curves.kept is not None else "Best evaluation"
+        value = values.get(float(curves.best))
+        of = f": {curves.valid.name} {value:.4g}" if value is not None else ""
+        yield f"  {what}  {where}{of}"
         if verdict.label not in GOES_ON:
             yield f"  Stopping there   {_saving(curves)}"
     if verdict.cause:

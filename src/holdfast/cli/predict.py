@@ -82,7 +82,9 @@ def _probabilities(settings: Sequence[str]) -> bool:
 
 def _stdin(encoding: str | None) -> list[str]:
     try:
-        texts = sys.stdin.buffer.read().decode(encoding or "utf-8-sig").splitlines()
+        # Not ``splitlines``: a form feed or U+2028 inside a text ends no line.
+        texts = sys.stdin.buffer.read().decode(encoding or "utf-8-sig").split("\n")
+        texts = [text.removesuffix("\r") for text in (texts[:-1] if not texts[-1] else texts)]
     except UnicodeDecodeError as error:
         raise DataError(
             "standard input", f"is not {encoding or 'UTF-8'}", str(error),

@@ -104,7 +104,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         outputs = forward(
             self._scaled, self.tokenizer_, self.max_length_,
             tuple(str(name) for name in self.classes_),
-            table_from_texts(_texts(X, self.text_columns_)),
+            table_from_texts(_texts([X] if isinstance(X, str) else X, self.text_columns_)),
         )  # fmt: skip
         return np.asarray(outputs.probabilities[:, self._order], dtype=np.float64)
 

@@ -210,6 +210,23 @@ class Case:
         """The place of the state that is kept; ``None`` where it is not known or not a look."""
         return self.steps.index(self.kept) if self.kept in self.steps else None
 
+    @cached_property
+    def commonest(self) -> float | None:
+        """The share of the commonest class of the validation rows, where it is known."""
+        if self.valid_hits is None or self.labels is None or not len(self.labels):
+            return None
+        return float(np.bincount(self.labels).max()) / len(self.labels)
+
+    def useless(self, look: int) -> bool:
+        """Whether a look is no better than always giving the commonest class; where answers are not
+        right or wrong, than the first look."""
+        if not self.enough:
+            return False
+        if self.commonest is not None and self.valid_hits is not None:
+            return bool(self.valid_hits[:, look].mean() <= self.commonest)
+        means = self.raw.mean(axis=0)
+        return self.valid_hits is None and look > 0 and bool(means[look] >= means[0])
+
     @property
     def at_floor(self) -> bool:
         """Whether the training rows have next to nothing left to teach."""

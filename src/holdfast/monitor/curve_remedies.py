@@ -107,15 +107,15 @@ def for_no_progress(curves: Curves) -> tuple[Remedy, ...]:
     return (
         Remedy("use a larger learning rate", ("train.learning_rate=0.0001",)),
         *for_falling(curves),
-        Remedy("check that labels and inputs belong together (`holdfast audit`)"),
+        Remedy("check that labels and inputs belong together"),
     )
 
 
 def for_leak() -> tuple[Remedy, ...]:
     """Where validation is too good."""
     return (
-        Remedy("look for copies between the sets: `holdfast audit TRAIN --against VALID`"),
-        Remedy("look for a feature that gives the answer away: `holdfast audit DATA`"),
+        Remedy("look for copies between the training and the validation set"),
+        Remedy("look for a feature that gives the answer away"),
     )
 
 

@@ -29,18 +29,28 @@ def inconclusive(case: Case) -> Sign:
     Its confidence is 0: it claims nothing.
     """
     if len(case.history) < 2:
-        because = f"{len(case.history)} snapshots are too few to compare: 2 looks are needed"
+        looked = "one look is" if case.history else "no looks are"
+        because = f"{looked} too few to compare: 2 looks are needed"
         return Sign(because, label="inconclusive", remedies=for_learning(case.history))
     if not case.history[-1].valid_losses.size:
         because = "there are no validation rows, so nothing can be said about unseen data"
         return Sign(because, label="inconclusive", remedies=for_no_rows())
+    if case.rose and case.accuracy_gap is None:
+        because = (
+            f"{rise_words(case)}, and without right or wrong answers on both sides nothing tells "
+            "whether its answers suffer or only its certainty"
+        )
+        return Sign(
+            because, label="inconclusive", evidence=rise_evidence(case),
+            remedies=(*for_few_rows(), *for_miscalibrated()),
+        )  # fmt: skip
     if case.rose:
         question = "its answers suffer or only its certainty"
         return _open_gap(case, f"{rise_words(case)}, and", question, *for_miscalibrated())
     if case.at_floor and case.accuracy_gap and case.accuracy_gap.value > limits.GAP:
         return _open_gap(
             case,
-            "the training rows are at their floor, and",
+            "nearly all training rows are right, and",
             f"unseen rows are more than {100 * limits.GAP:.0f} points behind",
         )
     if not case.learned.high < 0:
@@ -67,7 +77,7 @@ def _open_gap(case: Case, before: str, question: str, *more: Remedy) -> Sign:
     assert gap is not None
     n = len(case.raw)
     needed = rows_to_clear(n, (gap.high - gap.low) / 2, abs(gap.value - limits.GAP))
-    told = f"; about {needed:,.0f} would settle it" if needed else ""
+    told = f"; about {needed:,.0f} validation rows would settle it" if needed else ""
     rows = (item("validation_rows_needed", float(needed)),) if needed else ()
     seen = rise_evidence(case) if case.rose else (shown("valid_above_best", case.above_best,
                                                         case.now),)  # fmt: skip

@@ -15,10 +15,19 @@ if TYPE_CHECKING:
 Remedies = tuple[Remedy, ...]
 
 
-def for_overfit(history: Sequence[Snapshot], best: int) -> Remedies:
-    epochs = max(1, math.ceil(history[best].epoch))
+def for_overfit(history: Sequence[Snapshot], best: int, kept: int | None = None) -> Remedies:
+    """``best`` is the look after which nothing was gained; ``kept`` that of the state that the run
+    keeps, where it is known: to train to another one would give that state up."""
+    to, which = (best, "best step") if kept is None else (kept, "state that is kept")
+    if to == len(history) - 1:
+        return for_memory()
+    shorter = Remedy(f"train no longer than to the {which}", _epochs(history[to].epoch))
+    return (shorter, *for_memory())
+
+
+def for_memory() -> Remedies:
+    """Against a gap that is not a matter of time."""
     return (
-        Remedy("train no longer than to the best step", (f"train.epochs={epochs}",)),
         Remedy("regularise more", ("train.weight_decay=0.1", "train.label_smoothing=0.1")),
         Remedy("move the lower layers less", ("train.layer_decay=0.9",)),
         Remedy("let fewer weights learn", ("model.adapter.kind=lora",)),
@@ -30,7 +39,7 @@ def for_diverging(history: Sequence[Snapshot]) -> Remedies:
     lower = f"{peak / 3:.2g}" if peak > 0 else "2e-05"
     return (
         Remedy("lower the learning rate", (f"train.learning_rate={lower}",)),
-        Remedy("warm up longer and clip", ("train.warmup=0.1", "train.clip=1.0")),
+        Remedy("warm up longer and clip harder", ("train.warmup=0.2", "train.clip=0.5")),
         Remedy("compute in full precision", ("train.precision=float32",)),
     )
 
@@ -40,8 +49,13 @@ def for_slow(history: Sequence[Snapshot]) -> Remedies:
 
 
 def for_learning(history: Sequence[Snapshot]) -> Remedies:
-    epochs = max(1, math.ceil(history[-1].epoch)) * 2 if history else 10
-    return (Remedy("train longer", (f"train.epochs={epochs}",)),)
+    longer = _epochs(2 * history[-1].epoch if history else 10.0)
+    return (Remedy("train longer", longer),)
+
+
+def _epochs(passes: float) -> tuple[str, ...]:
+    """So many passes as a setting; none where nobody knows how many there were."""
+    return (f"train.epochs={max(1, math.ceil(passes))}",) if math.isfinite(passes) else ()
 
 
 def for_no_progress(history: Sequence[Snapshot]) -> Remedies:
@@ -66,7 +80,7 @@ def for_noisy_labels() -> Remedies:
 
 def for_leaks() -> Remedies:
     return (
-        Remedy("look for validation rows that training knows: holdfast audit DATA --against FILE"),
+        Remedy("look for validation rows that training knows: copies, rows of one source"),
         Remedy("keep rows of one source together: name the source column", ("data.group=COLUMN",)),
     )
 
@@ -147,6 +161,8 @@ def pushes_on(case: Case, remedy: Remedy) -> bool:
     their floor: there is nothing left for these to teach, and only memory to gain."""
     if not case.at_floor:
         return False
+    if not remedy.set and remedy.do.startswith("train longer"):
+        return True
     last = case.history[-1]
     for setting in remedy.set:
         key, _, value = setting.partition("=")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from holdfast.monitor.case import Case
 from holdfast.monitor.generalisation import gap_of
 from holdfast.monitor.sign import Sign
@@ -20,23 +18,18 @@ def sentence(case: Case, own: Sign) -> str:
 def _useless(case: Case) -> str:
     """Where the state that is kept (the last one, where that is not known) is no better than a
     model that has learned nothing: the commonest class, or its own first look."""
-    if not case.enough:
-        return ""
     look = len(case.history) - 1 if case.kept_look is None else case.kept_look
-    which = "the last look" if case.kept_look is None else "the state that is kept"
-    if case.valid_hits is not None and case.labels is not None and len(case.labels):
-        right = float(case.valid_hits[:, look].mean())
-        most = float(np.bincount(case.labels).max()) / len(case.labels)
-        if right <= most:
-            return (
-                f"{which} is right on {right:.0%} of validation, no better than always giving its "
-                f"commonest class ({most:.0%})"
-            )
+    if not case.useless(look):
         return ""
-    means = case.raw.mean(axis=0)
-    if case.valid_hits is None and look > 0 and means[look] >= means[0]:
-        return f"{which} has a validation loss of {means[look]:.3f}, no better than untrained"
-    return ""
+    which = "the last look" if case.kept_look is None else "the state that is kept"
+    if case.commonest is None or case.valid_hits is None:
+        loss = float(case.raw.mean(axis=0)[look])
+        return f"{which} has a validation loss of {loss:.3f}, no better than untrained"
+    right = float(case.valid_hits[:, look].mean())
+    return (
+        f"{which} is right on {right:.0%} of validation, no better than always giving its "
+        f"commonest class ({case.commonest:.0%})"
+    )
 
 
 def _gap(case: Case) -> str:

@@ -71,6 +71,8 @@ def train(
     Raises ``Interrupted`` on Ctrl-C and SIGTERM; what is there then can be resumed.
     """
     if resume and is_finished(run):
+        because = "it had come to its end; nothing that is given now was used"
+        tell(Decision("resumed", str(run), because))
         return _read_result(run)
     with (
         terminate_like_interrupt(), claimed(run, resume), stored(held, run) as paths,
@@ -93,7 +95,8 @@ def _train(
         return _report(run) if is_main_process() else _read_result(run)
     if again:
         recipe = read_recipe(run / RECIPE)
-        tell(Decision("resumed", str(run), f"every setting is that of its {RECIPE}"))
+        because = f"every setting is that of its {RECIPE}; what is given now is not used"
+        tell(Decision("resumed", str(run), because))
     divided = load_and_divide(recipe, tell)
     outline(outline_rows(divided))
     ready = make_ready(absolute(divided.recipe, divided.table), divided.splits, run)

@@ -46,4 +46,4 @@ class Journal:
     def lines(self) -> list[dict[str, Any]]:
         if self._path is None or not self._path.exists():
             return []
-        return [json.loads(line) for line in self._path.read_text("utf-8").splitlines() if line]
+        return [json.loads(line) for line in self._path.read_text("utf-8").split("\n") if line]

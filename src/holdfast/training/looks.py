@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +81,8 @@ def read_looks(path: Path) -> Looks:
             told = json.loads(str(kept["told"]))
             arrays = {name: kept[name].astype(kind) for name, kind in told["kinds"].items()}
         return _looks(told, arrays)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:
+        # A file that anyone may have touched: whatever it makes fail, the way out is the same.
         raise RunError(
             str(path), f"cannot be read as the looks of a run ({type(error).__name__})", None,
             "Remove it: the verdict is then the one that the run wrote down.",
@@ -106,7 +106,22 @@ def _looks(told: Mapping[str, Any], arrays: Mapping[str, Any]) -> Looks:
     )
     noise = told["known"].get("label_noise")
     facts["label_noise"] = None if noise is None else LabelNoise(**noise)
+    _check(history)
     return Looks(history, Circumstances(**facts, **known), told["kept"], told["holdfast"])
+
+
+def _check(history: Sequence[Snapshot]) -> None:
+    """Raise ``ValueError`` where looks are not those of one and the same rows."""
+    if not history:
+        raise ValueError("no looks")
+    for side in ("train", "valid"):
+        rows = {len(getattr(snapshot, f"{side}_losses")) for snapshot in history}
+        hits = {np.shape(getattr(s, f"{side}_correct")) for s in history} - {()}
+        if len(rows) != 1 or any(shape != (*rows,) for shape in hits):
+            raise ValueError(f"the {side} rows of its looks differ")
+    logits = {np.shape(snapshot.valid_logits) for snapshot in history} - {()}
+    if any(shape[0] != len(history[0].valid_losses) or 0 in shape[1:] for shape in logits):
+        raise ValueError("its logits are of other rows")
 
 
 def _shortened(array: Any) -> Any:

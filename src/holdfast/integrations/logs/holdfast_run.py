@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from holdfast.core.records import Evidence, Remedy, Verdict
+from holdfast.core.errors import RunError
+from holdfast.core.records import Evidence, Label, Remedy, Verdict
 from holdfast.integrations.logs import LOGS, LogReader
 from holdfast.integrations.logs.table import Log, from_rows, not_a_log
 from holdfast.integrations.logs.text import head, objects
@@ -70,6 +71,19 @@ def own_verdict(path: Path) -> OwnVerdict | None:
     folder = path if path.is_dir() else path.parent
     if path.is_file() and path.name != FILE:
         return None
+    try:
+        return _own(folder)
+    except RunError:
+        raise
+    except Exception as error:
+        # Files of a run that somebody changed: each can fail in its own way.
+        raise RunError(
+            str(folder), f"holds no verdict that can be read ({type(error).__name__})", None,
+            "Name a series, e.g. --set valid=valid_loss, to judge its log as any other.",
+        ) from error  # fmt: skip
+
+
+def _own(folder: Path) -> OwnVerdict | None:
     result = {}
     if (folder / RESULT).is_file():
         result = json.loads((folder / RESULT).read_text("utf-8"))
@@ -77,12 +91,22 @@ def own_verdict(path: Path) -> OwnVerdict | None:
         looks = read_looks(folder / LOOKS)
         return OwnVerdict(judge(looks.history, looks.circumstances, looks.kept), looks.kept)
     if result:
-        return OwnVerdict(_verdict(result["verdict"]), result["best_step"])
-    told = [event for event in objects(folder / FILE) if event.get("event") == "verdict"]
-    return OwnVerdict(_verdict(told[-1]), None) if told else None
+        return OwnVerdict(_verdict(result["verdict"]), int(result["best_step"]))
+    events = list(objects(folder / FILE))
+    told = [event for event in events if event.get("event") == "verdict"]
+    if not told:
+        return None
+    found, looked = _verdict(told[-1]), [e["step"] for e in events if e.get("event") == "snapshot"]
+    if looked and looked[-1] > told[-1]["step"]:
+        # The journal has a line for each change: the label still holds, its numbers are of then.
+        before = f"Said at step {told[-1]['step']} and the same since: "
+        found = replace(found, because=before + found.because)
+    return OwnVerdict(found, None)
 
 
 def _verdict(told: Mapping[str, Any]) -> Verdict:
+    if told["label"] not in get_args(Label):
+        raise ValueError(f"no label {told['label']!r}")
     return Verdict(
         label=told["label"], because=told["because"], confidence=told["confidence"],
         since_step=told.get("since_step"), cause=told.get("cause"), harm=told.get("harm"),

@@ -51,7 +51,8 @@ def table(path: Path) -> list[dict[str, str]]:
 
 def objects(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file with one a line; what a kill left of the last line is not one."""
-    lines = [line for line in _text(path).splitlines() if line.strip()]
+    # Not ``splitlines``: a string in JSON may hold U+2028, which ends no line.
+    lines = [line for line in _text(path).split("\n") if line.strip()]
     for place, line in enumerate(lines):
         try:
             value = json.loads(line)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from holdfast.core.records import Evidence
+from holdfast.core.records import Evidence, Remedy, Snapshot
 from holdfast.monitor import limits
 from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.detectors.few_rows import CAUSE as FEW_ROWS
 from holdfast.monitor.detectors.overfit import TOO_LONG
-from holdfast.monitor.remedies import for_overfit
+from holdfast.monitor.generalisation import at_floor, gap_of
+from holdfast.monitor.remedies import for_memory, for_overfit
 from holdfast.monitor.sign import Sign, item, shown
 from holdfast.stats.rate_gap import rate_gap
 
@@ -34,10 +36,15 @@ def memorizing(case: Case) -> Sign | None:
         return None
     because, evidence = by
     since = as_good_as_now(case)
+    # Validation that still gained at the last looks blames no length of training.
+    idle = since <= case.before
+    remedies = for_overfit(case.history, since, case.kept_look)
     return Sign(
-        because=because, strength=limits.USUAL, label="memorizing", cause=TOO_LONG,
-        explains=("miscalibrated",), blame=min(0.9, 1 - case.steps[since] / max(1, case.now)),
-        since_step=case.steps[_since(case, since)], remedies=for_overfit(case.history, since),
+        because=because, strength=limits.USUAL, label="memorizing",
+        cause=TOO_LONG if idle else FEW_ROWS, explains=("miscalibrated",) if idle else (),
+        blame=min(0.9, 1 - case.steps[since] / max(1, case.now)) if idle else 0.3,
+        since_step=case.steps[_since(case, since)],
+        remedies=remedies if idle else (Remedy("label more rows"), *for_memory()),
         evidence=(
             *evidence, item("train_probe_loss", float(case.probe_means[-1]), step=case.now),
             shown("valid_above_best", case.above_best, case.now),
@@ -49,14 +56,14 @@ def _answers(case: Case) -> tuple[str, tuple[Evidence, ...]] | None:
     gap = case.accuracy_gap
     if gap is None or not gap.large:
         return None
-    because = "the training rows are at their floor and unseen rows far from it"
+    because = "nearly all training rows are right and unseen rows are far from it"
     rise = case.raw_above_best
     if rise.value <= case.raw_margin:
         return f"{because}, though no loss rose", ()
     step = case.steps[case.raw_best]
     return (
-        f"{because}; that the validation loss rose, by {rise.value:.3f} since step {step}, "
-        f"{rise.n} rows cannot prove",
+        f"{because}; that the validation loss rose, by {rise.value:.3f} since step {step}, is not "
+        f"beyond chance over all looks at {rise.n} rows",
         (shown("valid_loss_above_best", rise, case.now),),
     )
 
@@ -68,7 +75,7 @@ def _fitted(case: Case) -> tuple[str, tuple[Evidence, ...]] | None:
     if case.probe_means[-1] > limits.FLOOR_OF_VALID * float(case.raw[:, -1].mean()):
         return None
     since = as_good_as_now(case)
-    ratio = float(case.probe_means[-1] / case.probe_means[since])
+    ratio = float(case.probe_means[-1] / max(case.probe_means[since], 1e-12))
     if beyond[0] < limits.BEYOND or since > case.before or ratio > limits.SPENT:
         return None
     return (
@@ -92,8 +99,19 @@ def as_good_as_now(case: Case) -> int:
 
 
 def _since(case: Case, since: int) -> int:
-    """The look after which nothing was gained, or the last one."""
-    return min(since + 1, len(case.steps) - 1)
+    """The look since which the training rows are at their floor and far ahead; of rows that are not
+    right or wrong the look after which nothing was gained, or the last one."""
+    if case.accuracy_gap is None:
+        return min(since + 1, len(case.steps) - 1)
+    began = len(case.steps) - 1
+    while began > 0 and _known_by_heart(case.history[began - 1]):
+        began -= 1
+    return began
+
+
+def _known_by_heart(look: Snapshot) -> bool:
+    gap = gap_of(look)
+    return at_floor(look) and gap is not None and gap.large
 
 
 DETECTORS.add("memorizing", memorizing)

@@ -76,7 +76,7 @@ def _improving(case: Case) -> bool:
 def _own(case: Case) -> LabelNoise | None:
     """What the run's own answers on the validation rows say; ``None`` without logits of classes, or
     where validation was never better than the class frequencies."""
-    if case.labels is None or len(case.labels) < LEAST:
+    if case.labels is None or len(case.labels) < LEAST or not case.refined:
         return None
     looks = _looks(case)
     if not looks:

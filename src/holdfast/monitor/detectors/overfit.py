@@ -40,15 +40,16 @@ def overfit(case: Case) -> Sign | None:
     best = case.raw_best if case.raw_rose else case.best
     beyond = 1 - case.steps[best] / max(1, case.now)
     assert case.harm is not None
+    meanwhile = " while the train probe did not get worse" if case.probe.size else ""
     return Sign(
-        because=f"{rise_words(case)} while the train probe did not get worse: {HARMS[case.harm]}",
+        because=f"{rise_words(case)}{meanwhile}: {HARMS[case.harm]}",
         strength=sure(1 - rise_p(case)), label="overfit", cause=TOO_LONG,
         blame=min(0.9, beyond), since_step=case.steps[best + 1],
         evidence=(
             *rise_evidence(case),
             item("share_of_the_run_beyond_the_best", beyond, step=case.steps[best]),
         ),
-        remedies=for_overfit(case.history, best),
+        remedies=for_overfit(case.history, best, case.kept_look),
     )  # fmt: skip
 
 

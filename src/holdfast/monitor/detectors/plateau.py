@@ -22,12 +22,15 @@ def plateau(case: Case) -> Sign | None:
       ten may (Clopper and Pearson's limit);
     - the training rows are not at their floor, or unseen rows at most 10 points behind: to stand
       against ``healthy`` such a gap need not be proven;
+    - its answers are better than always giving the commonest class, or its loss than untrained;
     - something was learned: the best state is significantly better than the first, or no worse
       than a linear probe on the same rows.
 
     Since the first look that was as good as the last.
     """
     if not case.enough or case.rose or not _learned(case) or not enough_rows(case):
+        return None
+    if case.useless(len(case.history) - 1):
         return None
     gap = case.accuracy_gap
     if case.at_floor and gap is not None and gap.value > limits.GAP:
