@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from holdfast.cli.say import Teller, clock, finding_lines, millions, model_lines, rows_lines
@@ -34,6 +37,20 @@ def test_the_outline_is_four_lines_of_eighty_columns() -> None:
         "  Model     embedded, text-classification: 10.8 of 22.6 million parameters learn",
         "  Plan      75 steps of 16 rows (8.6 epochs), 3 looks at validation",
     ]
+
+
+def test_why_rows_are_dropped_and_labels_merged_is_said_without_being_asked(capsys: Any) -> None:
+    from holdfast.cli.say import Teller
+    from holdfast.core.records import Decision
+
+    part = replace(ROWS, dropped=10, why_dropped="missing text or label")
+    assert "10 dropped (missing text or label)" in " ".join(" ".join(rows_lines(part, 80)).split())
+    tell = Teller(quiet=False, verbose=False)
+    tell(Decision("labels", "merged into 2 classes", "'Yes' and 'yes ' differ in case or space"))
+    tell(Decision("labels", "whole numbers", "because"))
+    said = capsys.readouterr().err
+    assert "'yes '" in said
+    assert "whole numbers" not in said
 
 
 def test_what_was_moved_dropped_and_grouped_is_told_in_the_right_number() -> None:

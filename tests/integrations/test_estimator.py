@@ -63,6 +63,11 @@ def test_probabilities_follow_classes_and_sum_to_one(fitted: TextClassifier) -> 
     )
 
 
+def test_one_text_has_one_answer_and_not_one_a_letter(fitted: TextClassifier) -> None:
+    texts, _ = texts_and_labels()
+    assert fitted.predict(texts[0]).tolist() == fitted.predict(texts[:1]).tolist()
+
+
 def test_a_pickled_estimator_answers_the_same(fitted: TextClassifier) -> None:
     texts, _ = texts_and_labels()
     again = pickle.loads(pickle.dumps(fitted))

@@ -49,6 +49,36 @@ def test_looks_that_are_broken_are_named_with_the_way_out(
     assert holdfast("diagnose", copy).code == 0
 
 
+def test_the_log_of_an_unfinished_run_is_not_judged_by_old_numbers(
+    holdfast: Any, finished_run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cut").mkdir()
+    lines = (finished_run / "events.jsonl").read_text("utf-8").split("\n")
+    (tmp_path / "cut" / "events.jsonl").write_text("\n".join(lines), "utf-8")
+    done = holdfast("diagnose", tmp_path / "cut", "--json")
+    assert done.code == 0, done.err
+    because = json.loads(done.out)["verdict"]["because"]
+    verdicts = [json.loads(line) for line in lines if '"event": "verdict"' in line]
+    looks = [json.loads(line) for line in lines if '"event": "snapshot"' in line]
+    stale = verdicts[-1]["step"] < looks[-1]["step"]
+    assert because.startswith("Said at step") is stale
+
+
+@pytest.mark.parametrize("content", ["", "{", "5", '{"verdict": {"label": "no such"}}'])
+def test_a_result_that_somebody_changed_is_named(
+    holdfast: Any, finished_run: Path, tmp_path: Path, content: str
+) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(finished_run, copy)
+    (copy / "looks.npz").unlink()
+    (copy / "result.json").write_text(content, "utf-8")
+    done = holdfast("diagnose", copy)
+    assert done.code == 2, done.out
+    assert "no verdict that can be read" in done.err
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -40,7 +40,7 @@ class Teller:
             if isinstance(item, Finding):
                 self._open += [item] if needs_person(item) else []
                 return
-            if item.what not in ALWAYS:
+            if item.what not in ALWAYS and not is_merge(item):
                 return
         if isinstance(item, Decision):
             self.line(f"{item.what}: {item.chosen}", item.because)
@@ -76,6 +76,11 @@ class Teller:
             sys.stderr.write(f"{text}\n")
 
 
+def is_merge(item: Decision) -> bool:
+    """Whether labels that were written differently became one class."""
+    return item.what == "labels" and item.chosen.startswith("merged")
+
+
 def tell_empty(empty: int, rows: int, quiet: bool) -> None:
     """How many rows have no prediction, if any: one line."""
     if empty and not quiet:
@@ -99,7 +104,8 @@ def rows_lines(part: RowsOutline, columns: int) -> list[str]:
     aside = [f"{part.moved:,} moved to their copies"] if part.moved else []
     if part.moved and part.group:
         aside = [f"{part.moved:,} moved to copies or group"]
-    aside += [f"{part.dropped:,} dropped"] if part.dropped else []
+    why = f" ({part.why_dropped})" if part.why_dropped else ""
+    aside += [f"{part.dropped:,} dropped{why}"] if part.dropped else []
     sizes = f"train {part.train:,}, validation {part.valid:,}, test {part.test:,}"
     division = "; ".join([sizes, ", ".join(aside) or "no copies to move"])
     return [*entry("Rows", rows, columns), *entry("Division", division, columns)]

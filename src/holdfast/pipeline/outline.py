@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.rows import Divided
+from holdfast.training.plan import Phase
 
 
 @dataclass(frozen=True, slots=True)
 class RowsOutline:
     """The rows and their division. ``answers`` is what a row is answered with: ``2 classes``,
     ``5 labels``, ``a number``; empty where the answer is a text. ``dropped`` rows are used nowhere,
-    ``moved`` ones stand beside their copies or group."""
+    most of them because of ``why_dropped``; ``moved`` ones stand beside their copies or group."""
 
     source: str
     rows: int
@@ -27,6 +30,7 @@ class RowsOutline:
     test: int
     moved: int
     dropped: int
+    why_dropped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,13 @@ def outline_rows(divided: Divided) -> RowsOutline:
     """Of rows that were loaded and divided."""
     table, splits = divided.table, divided.splits
     notes = [note for note in splits.records["note"].to_pylist() if note]
+    gone = Counter(
+        note or ""
+        for note, split in zip(
+            splits.records["note"].to_pylist(), splits.records["split"].to_pylist(), strict=True
+        )
+        if split == "dropped"
+    )
     return RowsOutline(
         source=Path(table.source).name or table.source,
         rows=table.source_rows,
@@ -63,7 +74,8 @@ def outline_rows(divided: Divided) -> RowsOutline:
         valid=len(splits.valid),
         test=len(splits.test),
         moved=sum(note.startswith("moved") for note in notes),
-        dropped=splits.records["split"].to_pylist().count("dropped"),
+        dropped=sum(gone.values()),
+        why_dropped=max(gone, key=lambda note: gone[note], default=""),
     )
 
 
@@ -71,7 +83,7 @@ def outline_model(ready: Ready) -> ModelOutline:
     """Of a model that is loaded and a plan that stands."""
     total, learning = count_parameters(ready.loaded.network)
     phases, name = ready.plan.phases, str(ready.recipe.model.name)
-    passed = sum(phase.steps * phase.rows_per_step for phase in phases)
+    passes = sum(_passes(phase, len(ready.train)) for phase in phases)
     return ModelOutline(
         name=Path(name).name if Path(name).is_dir() else name,
         task=str(ready.recipe.task),
@@ -80,9 +92,17 @@ def outline_model(ready: Ready) -> ModelOutline:
         steps=ready.plan.steps,
         phases=len(phases),
         rows_a_step=phases[-1].rows_per_step,
-        epochs=passed / max(1, len(ready.train)),
+        epochs=passes,
         looks=len(ready.plan.evaluate_at),
     )
+
+
+def _passes(phase: Phase, rows: int) -> float:
+    """Passes over the training rows: the last batch of one is partial, but where rows are drawn by
+    class there is none."""
+    if phase.sampler == "classes":
+        return phase.steps * phase.rows_per_step / max(1, rows)
+    return phase.steps / max(1, math.ceil(rows / phase.rows_per_step))
 
 
 def _answers(divided: Divided) -> str:

@@ -119,7 +119,7 @@ def _check(history: Sequence[Snapshot]) -> None:
         hits = {np.shape(getattr(s, f"{side}_correct")) for s in history} - {()}
         if len(rows) != 1 or any(shape != (*rows,) for shape in hits):
             raise ValueError(f"the {side} rows of its looks differ")
-    logits = {np.shape(snapshot.valid_logits) for snapshot in history} - {()}
+    logits = {s.valid_logits.shape for s in history if s.valid_logits is not None}
     if any(shape[0] != len(history[0].valid_losses) or 0 in shape[1:] for shape in logits):
         raise ValueError("its logits are of other rows")
 
