@@ -25,28 +25,34 @@ FAULTS: dict[str, tuple[float, tuple[str, ...]]] = {
 
 
 def record_novels(cell: dict[str, Any], pool_rows: int) -> None:
-    from holdfast.pipeline.compose import make_ready
-    from holdfast.pipeline.rows import load_and_divide
-    from holdfast.recipe import override, read_recipe
-
     model = make_base_models.cache_folder() / "llama"
     if not (model / "made.json").exists():
         raise SystemExit(f"not run: {model} is not there; python benchmarks/make_base_models.py")
     epochs, settings = FAULTS[cell["fault"]]
-    texts = paragraphs(100 + 150 + pool_rows, cell["seed"], pool_rows)
+    own = ["control.policy=off", f"train.epochs={epochs:g}", "train.threads=1",
+           f"train.learning_rate={RATE:g}", "model.max_length=128"]  # fmt: skip
+    record_lines(
+        cell, model, paragraphs(100 + 150 + pool_rows, cell["seed"], pool_rows), [*own, *settings]
+    )
+
+
+def record_lines(
+    cell: dict[str, Any], model: Path, texts: dict[str, list[str]], settings: list[str]
+) -> None:
+    """A run on the texts of each side, by the names that a recipe has for them."""
+    from holdfast.pipeline.compose import make_ready
+    from holdfast.pipeline.rows import load_and_divide
+    from holdfast.recipe import override, read_recipe
+
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         sides = {side: _lines(Path(name) / f"{side}.jsonl", rows) for side, rows in texts.items()}
         plain = {
-            "task": "causal-lm",
-            "seed": cell["seed"],
-            "data": {**sides, "text": "text"},
-            "model": {"name": str(model), "max_length": 128},
-        }
+            "task": "causal-lm", "seed": cell["seed"], "data": {**sides, "text": "text"},
+            "model": {"name": str(model)},
+        }  # fmt: skip
         path = Path(name) / "recipe.yaml"
         path.write_text(yaml.safe_dump(plain), encoding="utf-8")
-        own = ["control.policy=off", f"train.epochs={epochs:g}", "train.threads=1",
-               f"train.learning_rate={RATE:g}"]  # fmt: skip
-        recipe = override(read_recipe(path), [*own, *settings])
+        recipe = override(read_recipe(path), settings)
         splits = load_and_divide(recipe).splits
         ready = make_ready(recipe, splits)
         pool = ready.kind.encode(splits.test.open(), ready.loaded, ready.recipe)

@@ -24,13 +24,20 @@ FAULTS: dict[str, tuple[float, tuple[str, ...]]] = {
 
 
 def record_pictures(cell: dict[str, Any], pool_rows: int) -> None:
+    model = small_resnet()
+    rows = pictures(model, (300, 200, pool_rows), cell["seed"]).raw
+    epochs, settings = FAULTS[cell["fault"]]
+    own = ["control.policy=off", f"train.epochs={epochs:g}", "train.threads=1",
+           f"train.learning_rate={RATE:g}"]  # fmt: skip
+    record_rows(cell, model, rows, [*own, *settings])
+
+
+def record_rows(cell: dict[str, Any], model: Path, rows: Any, settings: list[str]) -> None:
+    """A run on these rows of each side, with the cell's fault planted after the division."""
     from holdfast.pipeline.compose import make_ready
     from holdfast.pipeline.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
 
-    model = small_resnet()
-    rows = pictures(model, (300, 200, pool_rows), cell["seed"]).raw
-    epochs, settings = FAULTS[cell["fault"]]
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         sides = {side: _table(Path(name) / f"{side}.csv", rows[side]) for side in rows}
         plain = {
@@ -40,9 +47,7 @@ def record_pictures(cell: dict[str, Any], pool_rows: int) -> None:
         }  # fmt: skip
         path = Path(name) / "recipe.yaml"
         path.write_text(yaml.safe_dump(plain), encoding="utf-8")
-        own = ["control.policy=off", f"train.epochs={epochs:g}", "train.threads=1",
-               f"train.learning_rate={RATE:g}"]  # fmt: skip
-        recipe = override(read_recipe(path), [*own, *settings])
+        recipe = override(read_recipe(path), settings)
         splits = load_and_divide(recipe).splits
         ready = make_ready(recipe, splits)
         pool = ready.kind.encode(splits.test.open(), ready.loaded, ready.recipe)

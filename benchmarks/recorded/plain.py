@@ -4,20 +4,18 @@ five to ten times too high, no fault in the data. What anyone who sees both curv
 from __future__ import annotations
 
 import functools
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import make_base_models
-import yaml
 from make_base_models import cache_folder
 from peers.rows import SETS, clean_set, draw, labelled_counts
 from peers.task_rows import pictures
 from vs_trainer_tasks import small_resnet
 
-from recorded.generators import _lines, paragraphs
-from recorded.pictures import _table
-from recorded.runs import record, record_texts
+from recorded.generators import paragraphs, record_lines
+from recorded.pictures import record_rows
+from recorded.runs import record_texts
 
 POOL = 300
 # Family: passes over the training rows, and the rate, which is that many times the usual one.
@@ -69,51 +67,18 @@ def _minilm(cell: dict[str, Any]) -> None:
 
 
 def _pictures(cell: dict[str, Any]) -> None:
-    from holdfast.pipeline.compose import make_ready
-    from holdfast.pipeline.rows import load_and_divide
-    from holdfast.recipe import override, read_recipe
-
     model, counts = small_resnet(), labelled_counts(cell["rows"])
     rows = pictures(model, (counts["train"], counts["valid"], POOL), 50 + cell["seed"]).raw
-    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
-        sides = {side: _table(Path(name) / f"{side}.csv", rows[side]) for side in rows}
-        plain = {
-            "task": "image-classification", "seed": cell["seed"], "model": {"name": str(model)},
-            "data": {"path": sides["train"], "valid": sides["valid"], "test": sides["test"],
-                     "text": "path", "label": "label"},
-        }  # fmt: skip
-        path = Path(name) / "recipe.yaml"
-        path.write_text(yaml.safe_dump(plain), encoding="utf-8")
-        recipe = override(read_recipe(path), settings(*PICTURES))
-        splits = load_and_divide(recipe).splits
-        ready = make_ready(recipe, splits)
-        pool = ready.kind.encode(splits.test.open(), ready.loaded, ready.recipe)
-        record(cell, ready, pool, classifies=True)
+    record_rows(cell, model, rows, settings(*PICTURES))
 
 
 def _language(cell: dict[str, Any]) -> None:
-    from holdfast.pipeline.compose import make_ready
-    from holdfast.pipeline.rows import load_and_divide
-    from holdfast.recipe import override, read_recipe
-
     counts = labelled_counts(cell["rows"])
     texts = paragraphs(250 + 60, 50 + cell["seed"], 60)
     texts = {"path": texts["path"] + texts["valid"], "test": texts["test"]}
     texts["valid"] = texts["path"][-counts["valid"] :]
     texts["path"] = texts["path"][: counts["train"]]
-    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
-        sides = {side: _lines(Path(name) / f"{side}.jsonl", rows) for side, rows in texts.items()}
-        plain = {
-            "task": "causal-lm", "seed": cell["seed"], "data": {**sides, "text": "text"},
-            "model": {"name": str(tiny_llama()), "max_length": 96},
-        }  # fmt: skip
-        path = Path(name) / "recipe.yaml"
-        path.write_text(yaml.safe_dump(plain), encoding="utf-8")
-        recipe = override(read_recipe(path), settings(*LANGUAGE))
-        splits = load_and_divide(recipe).splits
-        ready = make_ready(recipe, splits)
-        pool = ready.kind.encode(splits.test.open(), ready.loaded, ready.recipe)
-        record(cell, ready, pool, classifies=False)
+    record_lines(cell, tiny_llama(), texts, [*settings(*LANGUAGE), "model.max_length=96"])
 
 
 MAKERS = {"plain-bert": _bert, "plain-minilm": _minilm, "plain-pictures": _pictures,

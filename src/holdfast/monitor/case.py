@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import Floats, Ints, Snapshot
 from holdfast.monitor import limits
-from holdfast.monitor.evidence import validation_labels, validation_losses
+from holdfast.monitor.evidence import Bools, stacked_hits, validation_labels, validation_losses
 from holdfast.monitor.generalisation import Gap, Harm, at_floor, gap_of
 from holdfast.monitor.spent import look_of
 from holdfast.stats.looks import Look
@@ -21,7 +20,6 @@ from holdfast.stats.paired import Difference
 from holdfast.stats.student import paired_t
 
 NOTHING_KNOWN = Circumstances()
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -116,25 +114,25 @@ class Case:
     @cached_property
     def margin(self) -> float:
         """The difference of losses that is too small to matter."""
-        best = float(self.valid.mean(axis=0)[self.best])
-        return max(limits.MARGIN, limits.MARGIN_SHARE * best)
+        return _margin(self.valid, self.best)
 
     @cached_property
     def rise(self) -> Look:
         """The rise of the last state's loss after its best temperature above the best one, with
         its share of the error of a whole run; the raw rise where there are no logits."""
-        return self._look(self.valid, limits.REFINED_ROSE) if self.refined else self.raw_rise
+        if not self.refined:
+            return self.raw_rise
+        return look_of(self.history, self.circumstances, self.valid, limits.REFINED_ROSE)
 
     @cached_property
     def raw_rise(self) -> Look:
         """The same of the raw losses, which take most of the error."""
-        return self._look(self.raw, limits.RAW_ROSE)
+        return look_of(self.history, self.circumstances, self.raw, limits.RAW_ROSE)
 
     @cached_property
     def raw_margin(self) -> float:
         """The difference of raw losses that is too small to matter."""
-        best = float(self.raw.mean(axis=0)[self.raw_best])
-        return max(limits.MARGIN, limits.MARGIN_SHARE * best)
+        return _margin(self.raw, self.raw_best)
 
     @cached_property
     def raw_above_best(self) -> Difference:
@@ -150,14 +148,18 @@ class Case:
         worse = self.probe.size and self.gap(self.probe, -1, self.raw_best).low > 0
         return self.raw_above_best.value > self.raw_margin and not worse
 
+    @property
+    def rising(self) -> bool:
+        """Whether the test over this run's looks has raised its alarm for ``valid``, which still
+        stands above its best, beyond chance and by more than a trifle, whatever training did."""
+        trifle = limits.TRIVIAL_SHARE * float(self.valid.mean(axis=0)[self.best])
+        alarm = self.rise.alarm is not None and self.above_best.low > 0
+        return alarm and self.rise.value >= trifle
+
     @cached_property
     def refined_rose(self) -> bool:
         """The same of the loss after the best temperature, by more than a trifle."""
-        if not self.enough or not self.refined or not self.above_best.low > 0:
-            return False
-        best = float(self.valid.mean(axis=0)[self.best])
-        trifle = self.rise.value < limits.TRIVIAL_SHARE * best
-        return self.rise.alarm is not None and not trifle and not self.probe_since_best.low > 0
+        return self.enough and self.refined and self.rising and not self.probe_since_best.low > 0
 
     @property
     def rose(self) -> bool:
@@ -169,7 +171,7 @@ class Case:
         """The rise of the share of wrong answers above its lowest, corrected for that choice."""
         if self.valid_hits is None:
             return None
-        return self._look(1.0 - self.valid_hits, limits.REFINED_ROSE)
+        return look_of(self.history, self.circumstances, 1.0 - self.valid_hits, limits.REFINED_ROSE)
 
     @cached_property
     def answers_worse(self) -> bool:
@@ -232,9 +234,6 @@ class Case:
         """Whether the training rows have next to nothing left to teach."""
         return bool(self.history) and at_floor(self.history[-1])
 
-    def _look(self, table: Floats, alpha: float) -> Look:
-        return look_of(self.history, self.circumstances, table, alpha)
-
     @cached_property
     def above_best(self) -> Difference:
         return self.gap(self.valid, -1, self.best)
@@ -261,11 +260,11 @@ class Case:
     @cached_property
     def valid_hits(self) -> Bools | None:
         """Which validation rows were right [n, snapshots], where the task says so."""
-        return _stacked([snapshot.valid_correct for snapshot in self.history])
+        return stacked_hits([snapshot.valid_correct for snapshot in self.history])
 
     @cached_property
     def probe_hits(self) -> Bools | None:
-        return _stacked([snapshot.train_correct for snapshot in self.history])
+        return stacked_hits([snapshot.train_correct for snapshot in self.history])
 
     @cached_property
     def labels(self) -> Ints | None:
@@ -295,6 +294,5 @@ class Case:
         return "the validation loss" + (" after its best temperature" if self.refined else "")
 
 
-def _stacked(columns: list[Bools | None]) -> Bools | None:
-    known = [column for column in columns if column is not None]
-    return np.stack(known, axis=1) if len(known) == len(columns) and known else None
+def _margin(table: Floats, look: int) -> float:
+    return max(limits.MARGIN, limits.MARGIN_SHARE * float(table.mean(axis=0)[look]))

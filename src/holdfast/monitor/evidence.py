@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints, Snapshot
 from holdfast.stats.temperature import best_temperature, losses_at, recover_labels
+
+Bools = npt.NDArray[np.bool_]
 
 
 def validation_losses(history: Sequence[Snapshot]) -> tuple[Floats, bool]:
@@ -23,6 +26,12 @@ def validation_labels(snapshot: Snapshot) -> Ints | None:
     if snapshot.valid_logits is None or np.ndim(snapshot.valid_logits) != 2:
         return None
     return recover_labels(np.asarray(snapshot.valid_logits), snapshot.valid_losses)
+
+
+def stacked_hits(columns: Sequence[Bools | None]) -> Bools | None:
+    """Which rows were right at each look [n, snapshots]; ``None`` unless every look tells."""
+    known = [column for column in columns if column is not None]
+    return np.stack(known, axis=1) if len(known) == len(columns) and known else None
 
 
 def _refined(snapshot: Snapshot) -> Floats:

@@ -79,17 +79,11 @@ def _climbed(case: Case) -> tuple[Difference, str, int] | None:
     back = max(small, limits.GAVE_BACK * (first - lowest))
     if best.low > 0 and _stays(means, lowest + back):
         return best, "its lowest", since
-    if case.enough and _rose_together(case):
+    if case.enough and case.rising and case.probe_since_best.low > 0:
         return case.probe_since_best, "that of the best step, and validation got worse too", (
             case.steps[case.best + 1]
         )  # fmt: skip
     return None
-
-
-def _rose_together(case: Case) -> bool:
-    best = float(case.valid.mean(axis=0)[case.best])
-    above = case.above_best.low > 0 and case.rise.value >= limits.TRIVIAL_SHARE * best
-    return above and case.rise.alarm is not None and case.probe_since_best.low > 0
 
 
 def _stays(means: Floats, level: float) -> bool:
