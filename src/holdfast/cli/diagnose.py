@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import textwrap
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from holdfast.cli.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.core.curves import Curves
@@ -48,7 +49,7 @@ def command(
     if html is not None:
         _write(html, curves, found, log)
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        typer.echo(json_text(found))
     else:
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         typer.echo(show(curves, verdict, min(80, width()), colour))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from typing import Annotated, Any
 
 import typer
+
+from holdfast.cli.streams import json_text
 
 TEXTS = ("token_loss", "perplexity", "rouge1", "rouge2", "rouge_l", "rouge_lsum", "bleu", "chrf")
 UNITS = (*TEXTS, "loss", "ece", "mae", "rmse", "r2", "spearman")
@@ -47,7 +48,7 @@ def command(
     options = Options(tuple(text) if text else None, label, encoding)
     block = evaluate(runs, data, options, Teller(quiet))
     if as_json:
-        typer.echo(json.dumps(block, indent=2, ensure_ascii=False))
+        typer.echo(json_text(block))
         return
     typer.echo(show(block, data))
 

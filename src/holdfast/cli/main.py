@@ -11,8 +11,11 @@ import typer
 
 from holdfast._version import __version__
 from holdfast.cli import demo, diagnose, evaluate, predict, report, train
+from holdfast.cli.net import check_arguments, check_folder, fault_of
+from holdfast.cli.streams import drop, flush, prepare
 from holdfast.cli.words import Command, Group
 from holdfast.core.errors import HoldfastError
+from holdfast.core.shown import printable
 
 app = typer.Typer(
     name="holdfast",
@@ -96,14 +99,38 @@ _add(
 
 def run() -> None:
     """The console script: run a command and turn every error into its message and exit code."""
+    prepare()
+    code = _run()
+    unwritten = flush()
+    if unwritten is not None and code == 0:
+        code = _unforeseen(unwritten)
+    sys.exit(code)
+
+
+def _run() -> int | str | None:
     try:
+        check_arguments(sys.argv[1:])
+        check_folder()
         app()
     except HoldfastError as error:
-        sys.exit(_refuse(error))
+        return _refuse(error)
     except SystemExit as leaving:
-        sys.exit(_leave(leaving))
+        return _leave(leaving)
     except Exception as error:
-        sys.exit(_defect(error))
+        return _unforeseen(error)
+    return 0
+
+
+def _unforeseen(error: Exception) -> int:
+    """The input's or the machine's fault where it can be nobody else's; else a defect."""
+    if isinstance(error, BrokenPipeError):
+        drop()
+        return 0
+    fault = fault_of(error)
+    if fault is None:
+        return _defect(error)
+    fault.__cause__ = error
+    return _refuse(fault)
 
 
 def _leave(leaving: SystemExit) -> int | str | None:
@@ -112,7 +139,7 @@ def _leave(leaving: SystemExit) -> int | str | None:
         typer.echo("\nholdfast: interrupted", err=True)
     if _because_of(leaving, BrokenPipeError):
         # The reader of the pipe had enough; Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop()
         return 0
     return leaving.code
 
@@ -150,7 +177,8 @@ def _defect(error: Exception) -> int:
     if os.environ.get("HOLDFAST_TRACEBACK") == "1":
         raise error
     typer.echo(
-        f"holdfast: a defect in Holdfast, not in your input: {type(error).__name__}: {error}\n"
+        "holdfast: a defect in Holdfast, not in your input: "
+        f"{type(error).__name__}: {printable(str(error), 1000)}\n"
         "  Set HOLDFAST_TRACEBACK=1 to see where, and please report it.",
         err=True,
     )

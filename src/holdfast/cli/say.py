@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MARKS = {"error": "!!", "warn": "! "}
 # Where the second column begins, here and in the summary at the end.
 COLUMN = 12
+# Of a terminal that is narrower, or says that it is: neither a chart nor a table fits into less.
+NARROWEST = 40
 # Decisions that a person waits for: what an interrupted run goes on from.
 ALWAYS = ("resumed", "checkpoint")
 
@@ -196,8 +198,8 @@ def clock(seconds: float) -> str:
 
 
 def width() -> int:
-    """Columns to write in: the terminal's, at most 100; 80 where there is none."""
-    return min(100, shutil.get_terminal_size((80, 24)).columns)
+    """Columns to write in: the terminal's, at least 40 and at most 100; 80 where there is none."""
+    return max(NARROWEST, min(100, shutil.get_terminal_size((80, 24)).columns))
 
 
 def percent(value: float | None) -> str:

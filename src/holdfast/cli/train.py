@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from holdfast.cli.streams import json_text
 from holdfast.cli.words import TASKS, VERDICTS, complete_tasks, complete_verdicts
 from holdfast.core.errors import RecipeError
 
@@ -146,7 +146,7 @@ def execute(
 
 def _print(result: dict[str, Any], run: Path, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        typer.echo(json_text(result))
     else:
         from holdfast.cli.ending import summary
         from holdfast.cli.say import width
@@ -160,7 +160,7 @@ def _dry_run(recipe: Recipe, as_json: bool, quiet: bool) -> None:
     from holdfast.pipeline.preview import preview
 
     plan = preview(recipe, Teller(quiet))
-    typer.echo(json.dumps(plan, indent=2, ensure_ascii=False) if as_json else show_plan(plan))
+    typer.echo(json_text(plan) if as_json else show_plan(plan))
 
 
 def _check(given: list[str], option: str, what: str, known: Sequence[str]) -> set[str]:

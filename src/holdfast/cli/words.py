@@ -10,6 +10,8 @@ from typing import Any
 import typer.core
 
 from holdfast.core.errors import RecipeError
+from holdfast.core.missing import lies_there
+from holdfast.core.shown import printable
 
 TASKS = ("text-classification", "seq2seq", "causal-lm", "image-classification")
 # As core/records.py has them; importing it would cost every `--help` the time of NumPy.
@@ -26,6 +28,7 @@ VERDICTS = (
     "forgetting",
     "inconclusive",
 )
+LONGEST = 400  # characters of Typer's message
 SOURCES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".gz", ".yaml", ".yml")
 
 
@@ -34,12 +37,17 @@ class Group(typer.core.TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
-        is_data = Path(name).suffix.lower() in SOURCES or Path(name).is_dir()
+        is_data = Path(name).suffix.lower() in SOURCES or (
+            lies_there(Path(name)) and Path(name).is_dir()
+        )
         if name not in self.commands and is_data:
             raise RecipeError(
                 name, "is not a command", None, f"Did you mean holdfast train {name}?"
             )
-        return super().resolve_command(ctx, args)
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:
+            raise tamed(error) from None
 
 
 class Command(typer.core.TyperCommand):
@@ -51,7 +59,7 @@ class Command(typer.core.TyperCommand):
         # Its class moved between the packages that Typer stands on; the name and field did not.
         except Exception as error:
             if type(error).__name__ != "NoSuchOption":
-                raise
+                raise tamed(error) from None
             name = str(error.option_name)  # type: ignore[attr-defined]
             known = [
                 option
@@ -65,6 +73,14 @@ class Command(typer.core.TyperCommand):
                 None,
                 meant(name, known, "--set" in known),
             ) from None
+
+
+def tamed(error: Exception) -> Exception:
+    """An error of Typer's without what would move the cursor of the terminal that it is shown on:
+    it repeats what was typed."""
+    if isinstance(getattr(error, "message", None), str):
+        error.message = printable(error.message, LONGEST)  # type: ignore[attr-defined]
+    return error
 
 
 def meant(name: str, known: list[str], settable: bool) -> str:

@@ -45,6 +45,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 SHOWN = 10
+LONGEST = 200  # characters of an unknown name that are compared, which takes their square
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -54,6 +55,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
     >>> nearest("lr", ["train.epochs", "train.learning_rate"])
     "Did you mean 'train.learning_rate'? Known: train.epochs, train.learning_rate."
     """
+    name = name[:LONGEST]
     ranked = sorted({*known}, key=lambda one: (-_likeness(name, one), one))
     close = ranked[:1] if ranked and _likeness(name, ranked[0]) >= 0.4 else []
     guess = f"Did you mean {close[0]!r}? " if close else ""

@@ -51,5 +51,5 @@ def reason(error: BaseException) -> str:
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     name = type(error).__name__
     told = f"{name}: {first}" if first else name
-    shown = "".join(c if c.isprintable() else "\ufffd" for c in told)
-    return shown if len(shown) <= LONGEST_REASON else shown[: LONGEST_REASON - 1] + "…"
+    shown = "".join(c if c.isprintable() else "\ufffd" for c in told[:LONGEST_REASON])
+    return shown if len(told) <= LONGEST_REASON else shown[: LONGEST_REASON - 1] + "…"

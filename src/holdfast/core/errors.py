@@ -15,6 +15,11 @@ HoldfastError
 
 from __future__ import annotations
 
+from holdfast.core.shown import printable, shown
+
+# Of a name of 5,000 characters nobody reads the middle; a remedy may list columns or classes.
+LONGEST_WHAT, LONGEST_RULE = 400, 2000
+
 
 class HoldfastError(Exception):
     """An error whose message is meant for the person who typed the command.
@@ -37,9 +42,10 @@ class HoldfastError(Exception):
         super().__init__(what, rule, value, remedy)
 
     def __str__(self) -> str:
-        shown = "" if self.value is None else f" (found: {_short(self.value)})"
-        remedy = f"\n  {self.remedy}" if self.remedy else ""
-        return f"{self.what}: {self.rule}{shown}{remedy}"
+        found = "" if self.value is None else f" (found: {shown(self.value)})"
+        what, rule = printable(self.what, LONGEST_WHAT), printable(self.rule, LONGEST_RULE)
+        remedy = f"\n  {printable(self.remedy, LONGEST_RULE)}" if self.remedy else ""
+        return f"{what}: {rule}{found}{remedy}"
 
 
 class InputError(HoldfastError):
@@ -84,8 +90,3 @@ class Interrupted(HoldfastError):
 
 class Defect(HoldfastError):
     """A promise inside Holdfast was broken: a bug, to be reported."""
-
-
-def _short(value: object, limit: int = 200) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -9,15 +10,28 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from holdfast.core.discovery import nearest
 from holdfast.core.records import Label
+from holdfast.recipe.values import checked, kinds
 
 Task = Literal["text-classification", "seq2seq", "causal-lm", "image-classification"]
 EMBEDDED = "embedded"
+
+# The largest of each kind of number. Beyond them no run would end, no plan could be held, or the
+# number stands for something else; each is far above what anybody has used.
+EPOCHS = 100_000
+STEPS = 10**9
+MINUTES = 60 * 24 * 366
+ROWS = 100_000  # a step, or steps that are added to one
+LOOKS = 10_000  # each scores the validation rows once and writes a line of the journal
+TOKENS = 1_000_000  # a text; the longest models read so many
+RATE = 1000.0  # Adam learns at 0.00001 to 0.01, plain gradient descent at up to 10
+FACTOR = 1e6
 
 
 def _word(value: Any) -> Any:
@@ -30,9 +44,23 @@ _Names = Annotated[tuple[str, ...] | None, _tupled]
 
 
 class Part(BaseModel):
-    """What every part is: frozen, and strict about its keys."""
+    """What every part is: frozen, and strict about its keys and the kinds of their values. No
+    number is infinite or NaN."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        return checked(value, takes(cls, str(info.field_name)))
+
+
+@functools.cache
+def takes(part: type[BaseModel], name: str) -> frozenset[type]:
+    """The plain types that the key ``name`` of ``part`` takes."""
+    return frozenset(kinds(part.model_fields[name].annotation))
 
 
 class SplitShares(Part):
@@ -74,12 +102,12 @@ class AdapterPart(Part):
     """A few new weights that learn in place of the pretrained ones; none without ``kind``."""
 
     kind: Literal["lora", "rslora", "dora", "lora+", "ia3", "prompt"] | None = None
-    rank: int | None = Field(default=None, ge=1)
-    alpha: float | None = Field(default=None, gt=0)
+    rank: int | None = Field(default=None, ge=1, le=65_536)
+    alpha: float | None = Field(default=None, gt=0, le=FACTOR)
     dropout: float | None = Field(default=None, ge=0, lt=1)
     targets: _Names = None
     merge: bool = False
-    rate_ratio: float | None = Field(default=None, gt=0)
+    rate_ratio: float | None = Field(default=None, gt=0, le=FACTOR)
 
     @model_validator(mode="after")
     def _settings_need_a_kind(self) -> AdapterPart:
@@ -96,8 +124,8 @@ class ModelPart(Part):
     revision: str | None = None
     trust_remote_code: bool = False
     pooling: Literal["auto", "mean", "own"] = "auto"
-    max_length: int | None = Field(default=None, ge=8)
-    max_target_length: int | None = Field(default=None, ge=2)
+    max_length: int | None = Field(default=None, ge=8, le=TOKENS)
+    max_target_length: int | None = Field(default=None, ge=2, le=TOKENS)
     adapter: AdapterPart = AdapterPart()
     freeze: int | float | str | None = None
     dropout: float | None = Field(default=None, ge=0, lt=1)
@@ -109,28 +137,28 @@ class ModelPart(Part):
 class TrainPart(Part):
     """How the model learns. ``None`` is filled from the table in ``defaults.py``."""
 
-    epochs: float | None = Field(default=None, gt=0)
-    max_steps: int | None = Field(default=None, ge=1)
-    max_minutes: float | None = Field(default=None, gt=0)
-    batch_size: int | None = Field(default=None, ge=1)
-    accumulate: int = Field(default=1, ge=1)
-    learning_rate: float | None = Field(default=None, gt=0)
+    epochs: float | None = Field(default=None, gt=0, le=EPOCHS)
+    max_steps: int | None = Field(default=None, ge=1, le=STEPS)
+    max_minutes: float | None = Field(default=None, gt=0, le=MINUTES)
+    batch_size: int | None = Field(default=None, ge=1, le=ROWS)
+    accumulate: int = Field(default=1, ge=1, le=ROWS)
+    learning_rate: float | None = Field(default=None, gt=0, le=RATE)
     optimizer: str | None = None
     schedule: str | None = None
     warmup: float | None = Field(default=None, ge=0, lt=1)
-    weight_decay: float | None = Field(default=None, ge=0)
+    weight_decay: float | None = Field(default=None, ge=0, le=RATE)
     label_smoothing: float | None = Field(default=None, ge=0, lt=1)
-    huber: float | None = Field(default=None, gt=0)
+    huber: float | None = Field(default=None, gt=0, le=FACTOR)
     layer_decay: float | None = Field(default=None, gt=0, le=1)
-    clip: float | None = Field(default=None, gt=0)
+    clip: float | None = Field(default=None, gt=0, le=1e12)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_activations: bool = False
     matmul: Literal["auto", "default", "onednn"] = "auto"
     threads: int | None = Field(default=None, ge=1)
-    patience: int | None = Field(default=None, ge=1)
+    patience: int | None = Field(default=None, ge=1, le=LOOKS)
     metric: str | None = None
     keep: Literal["newest_unless_worse", "lowest", "last"] | None = None
-    evaluations: int = Field(default=20, ge=1)
+    evaluations: int = Field(default=20, ge=1, le=LOOKS)
     pack: bool = False
     cache_frozen: Annotated[Literal["auto", "on", "off"], BeforeValidator(_word)] = "auto"
 
@@ -138,14 +166,14 @@ class TrainPart(Part):
 class GeneratePart(Part):
     """How a generating model's texts are made for the scores and the report."""
 
-    rows: int = Field(default=100, ge=0)
-    beams: int = Field(default=1, ge=1)
-    max_new_tokens: int | None = Field(default=None, ge=1)
+    rows: int = Field(default=100, ge=0, le=STEPS)
+    beams: int = Field(default=1, ge=1, le=1000)
+    max_new_tokens: int | None = Field(default=None, ge=1, le=TOKENS)
     watch: bool = False
     execute: Literal["sql", "pandas"] | None = None
     table: str | None = None
-    code_seconds: float = Field(default=5.0, gt=0)
-    code_memory_mb: int = Field(default=512, ge=16)
+    code_seconds: float = Field(default=5.0, gt=0, le=86_400)
+    code_memory_mb: int = Field(default=512, ge=16, le=10**7)
 
 
 class ControlPart(Part):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import math
+import os
 import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -13,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
-from holdfast.core.missing import missing_remedy
+from holdfast.core.missing import lies_there
 from holdfast.recipe.parts import (
     EMBEDDED,
     AlertPart,
@@ -25,9 +28,13 @@ from holdfast.recipe.parts import (
     Task,
     TrackPart,
     TrainPart,
+    takes,
 )
+from holdfast.recipe.plain import DEEPEST, TooMuchError, from_yaml, read_yaml
+from holdfast.recipe.values import NUMBER, check_free
 
 # Of files of rows: no name on the hub ends so.
+LISTS = ("data.text", "model.adapter.targets", "alert.on", "track.to")
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt", ".gz")
 
 
@@ -35,7 +42,7 @@ class Recipe(Part):
     """Every setting of a run."""
 
     task: Task | None = None
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
     data: DataPart = DataPart()
     model: ModelPart = ModelPart()
     train: TrainPart = TrainPart()
@@ -45,6 +52,12 @@ class Recipe(Part):
     track: TrackPart = TrackPart()
     methods: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)
     enrich: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)
+
+    @field_validator("methods", "enrich", mode="before")
+    @classmethod
+    def _plain_values(cls, value: Any) -> Any:
+        check_free(value)
+        return value
 
     @field_validator("enrich")
     @classmethod
@@ -78,28 +91,25 @@ def parse(plain: Any, where: str) -> Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     """Read a YAML recipe; relative paths in it are relative to its folder."""
-    try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise RecipeError(str(path), "does not exist", None, missing_remedy(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(str(path), "cannot be read", str(error), "Save it as UTF-8.") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(str(path), "is not valid YAML", str(error), "Mend that line.") from None
-    return anchored(parse(plain if plain is not None else {}, str(path)), path.resolve().parent)
+    plain = read_yaml(path)
+    return anchored(
+        parse(plain if plain is not None else {}, str(path)), Path(os.path.realpath(path)).parent
+    )
 
 
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
-    """Apply ``section.key=value`` strings, values read as YAML; relative paths stay as typed."""
+    """Apply ``section.key=value`` strings; relative paths stay as typed.
+
+    Values are read as YAML, but a key that takes words keeps the words that were typed: a column
+    ``2024``, a commit ``1234e56``, a template ``summarize: {dialogue}``.
+    """
     plain = recipe.model_dump()
     for setting in settings:
-        key, equals, text = setting.partition("=")
+        name, equals, text = setting.partition("=")
         if not equals:
             raise RecipeError("--set", "needs KEY=VALUE", setting, "E.g. --set train.epochs=5.")
-        value = _value(text)
-        # YAML reads `summarize: {dialogue}` as a table, and so a template that begins like that.
-        template = key.strip() == "data.template" and isinstance(value, dict)
-        _assign(plain, key.strip(), text if template else value)
+        key = name.strip()
+        _assign(plain, key, _words(text, key) if takes_words(key) else _value(text, key))
     return parse(plain, "--set")
 
 
@@ -114,15 +124,50 @@ def as_settings(settings: Mapping[str, Any] | Iterable[str]) -> list[str]:
             "Give a dict, {'train.epochs': 5}, or a list, ['train.epochs=5'].",
         )  # fmt: skip
     if not isinstance(settings, Mapping):
-        return list(settings)
-    return [f"{key}={_written(value)}" for key, value in settings.items()]
+        return [_setting(one) for one in settings]
+    return [f"{key}={_written(str(key), value)}" for key, value in settings.items()]
 
 
-def _written(value: Any) -> str:
+def _setting(one: Any) -> str:
+    if isinstance(one, str):
+        return one
+    raise RecipeError(
+        "settings", "holds what is no text", one, "Give ['train.epochs=5'], or a dict."
+    )
+
+
+def _written(key: str, value: Any) -> str:
     """A value as YAML reads it back, on one line."""
-    if hasattr(value, "item"):
-        value = value.item()
-    return json.dumps(value, ensure_ascii=False, default=str)
+    plain = _plain(key, value)
+    if isinstance(plain, float) and not math.isfinite(plain):
+        return f".{plain}".replace(".-", "-.")
+    try:
+        return json.dumps(plain, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _no_value(key, value) from error
+
+
+def _plain(key: str, value: Any) -> Any:
+    """NumPy's numbers and arrays as Python's, a path as its name."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, PurePath):
+        return str(value)
+    if value is not None and not isinstance(value, (bool, int, float, str, list, tuple, dict)):
+        raise _no_value(key, value)
+    return value
+
+
+def _no_value(key: str, value: Any) -> RecipeError:
+    return RecipeError(
+        f"settings: {key}", f"is of the type {type(value).__name__}, which no recipe can hold",
+        value, "Give a number, a text, true or false, or a list or dict of these.",
+    )  # fmt: skip
+
+
+@functools.cache
+def _all_keys() -> tuple[str, ...]:
+    return tuple(known_keys())
 
 
 def known_keys(part: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
@@ -137,25 +182,52 @@ def known_keys(part: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
     return keys
 
 
-def _value(text: str) -> Any:
+def takes_words(key: str) -> bool:
+    """Whether this key of a recipe takes text, or a list of texts, and nothing else."""
+    return key in _word_keys()
+
+
+@functools.cache
+def _word_keys() -> frozenset[str]:
+    def walk(part: type[Part], prefix: str) -> Iterator[str]:
+        for name, field in part.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, Part):
+                yield from walk(field.annotation, f"{prefix}{name}.")
+            elif takes(part, name) == {str}:
+                yield prefix + name
+
+    return frozenset(walk(Recipe, ""))
+
+
+def _words(text: str, key: str) -> Any:
+    """What was typed, without its quotes; ``null`` and, where several are taken, a list as YAML has
+    them."""
+    value = _value(text, key)
+    if value is None or isinstance(value, str):
+        return value
+    return value if isinstance(value, list) and key in LISTS else text
+
+
+def _value(text: str, key: str) -> Any:
     try:
-        value = yaml.safe_load(text)
+        value = from_yaml(text)
+    except TooMuchError as error:
+        raise RecipeError(f"--set {key}", str(error), text, "Write it out in a recipe.") from None
     except yaml.YAMLError:
         return text
-    # YAML 1.1 reads `1e-4` as a string for want of a dot.
-    if isinstance(value, str):
-        try:
-            return float(value) if "e" in value.lower() and value[0] in "0123456789.+-" else value
-        except ValueError:
-            return value
-    return value
+    # Of the keys that are free nobody else reads `1e-4` as the number that YAML 1.1 misses.
+    free = isinstance(value, str) and not (key in _all_keys() or takes_words(key))
+    return float(value) if free and NUMBER.fullmatch(value) else value
 
 
 def _assign(plain: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     free = path[:1] in (["methods"], ["enrich"]) or key in ("methods", "enrich")
-    if not free and key not in known_keys():
-        raise RecipeError("--set", "names an unknown key", key, nearest(key, known_keys()))
+    if not free and key not in _all_keys():
+        raise RecipeError("--set", "names an unknown key", key, nearest(key, _all_keys()))
+    if len(path) > DEEPEST:
+        raise RecipeError("--set", f"names a key of more than {DEEPEST} parts", key,
+                          "A setting of a method has three: methods.NAME.KEY.")  # fmt: skip
     for step in path:
         inner = plain.get(step)
         plain[step] = inner if isinstance(inner, dict) else {}
@@ -171,8 +243,9 @@ def anchored(recipe: Recipe, folder: Path) -> Recipe:
     def anchor(value: str | None) -> str | None:
         if value is None or value == EMBEDDED or value.startswith("~"):
             return value
-        if (folder / value).exists() or _is_path(value):
-            return str((folder / value).resolve())
+        # Neither raises, whatever the name is: too long, with a NUL, a link to itself.
+        if lies_there(folder / value) or _is_path(value):
+            return os.path.realpath(folder / value)
         return value
 
     data = {key: anchor(getattr(recipe.data, key)) for key in ("path", "valid", "test")}
@@ -202,6 +275,10 @@ def _first_fault(error: ValidationError, where: str) -> RecipeError:
         return RecipeError(f"{where}: {key}", rule, given, nearest(str(given), choices))
     message = fault["msg"].removeprefix("Value error, ")
     value = None if fault["type"] == "missing" else fault.get("input")
-    return RecipeError(
-        f"{where}: {key}", message[0].lower() + message[1:], value, "See docs/recipe.md."
+    rule = message[0].lower() + message[1:]
+    remedy = (
+        f"Set {key} within that range: docs/recipe.md."
+        if "less than" in rule or ("greater than" in rule)
+        else "See docs/recipe.md."
     )
+    return RecipeError(f"{where}: {key}", rule.removeprefix("input "), value, remedy)

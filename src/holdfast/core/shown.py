@@ -1,0 +1,74 @@
+"""What a stranger wrote, as one line that may be printed: bounded, without control characters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+DEEPEST = 12  # levels of a value that are shown
+# Digits beyond which a whole number is told by its length: Python itself refuses to write 4,300.
+LONGEST_NUMBER = 100
+BITS_A_DIGIT = 3.33
+AROUND: dict[type, tuple[str, str]] = {
+    list: ("[", "]"), tuple: ("(", ")"), dict: ("{", "}"), set: ("{", "}"),
+    frozenset: ("frozenset({", "})"),
+}  # fmt: skip
+
+
+def shown(value: object, limit: int = 200) -> str:
+    """``repr(value)``, cut to ``limit`` characters. Never more than that is built, whatever the
+    value holds: of a list that names itself a million times only the beginning is looked at."""
+    text = ""
+    for piece in _pieces(value, limit, 0):
+        text += piece
+        if len(text) > limit:
+            return text[: limit - 1] + "…"
+    return text
+
+
+def printable(text: str, limit: int) -> str:
+    """``text`` with what would move a terminal's cursor written as ``repr`` writes it (lines and
+    words in foreign letters stay), its middle left out beyond ``limit`` characters."""
+    if len(text) > limit:
+        half = limit // 2
+        text = f"{text[:half]} … {text[-half:]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\xa0\u3000" else repr(c)[1:-1] for c in text)
+
+
+def _pieces(value: object, limit: int, depth: int) -> Iterator[str]:
+    if depth > DEEPEST:
+        yield "…"
+    elif type(value) in AROUND:
+        yield from _held(value, limit, depth)
+    elif isinstance(value, (str, bytes)):
+        yield repr(value[: limit + 1])
+    elif type(value) is int and value.bit_length() > LONGEST_NUMBER / 0.3:
+        yield f"a whole number of {value.bit_length() / BITS_A_DIGIT:.0f} digits"
+    else:
+        yield _repr(value)
+
+
+def _held(value: Any, limit: int, depth: int) -> Iterator[str]:
+    """A container, one item after the other."""
+    kind = type(value)
+    if not value and kind in (set, frozenset):
+        yield f"{kind.__name__}()"
+        return
+    opened, closed = AROUND[kind]
+    yield opened
+    for place, item in enumerate(value):
+        yield ", " if place else ""
+        yield from _pieces(item, limit, depth + 1)
+        if kind is dict:
+            yield ": "
+            yield from _pieces(value[item], limit, depth + 1)
+    yield "," + closed if kind is tuple and len(value) == 1 else closed
+
+
+def _repr(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__}, which cannot be shown: {type(error).__name__}>"
