@@ -8,6 +8,7 @@ import numpy as np
 
 from holdfast.core.records import Decision, Floats
 
+WHOLE = 1.001  # of a share; no run is so bad that its best accuracy is 0.1 %
 TRANSFORMERS = "hf_trainer_state"  # the source of a log of the Hugging Face Trainer
 
 
@@ -88,6 +89,12 @@ class Curves:
         """The largest position of the log."""
         ends = [s.at[-1] for s in (self.train, self.valid) if s is not None and len(s)]
         return float(max(ends)) if ends else None
+
+
+def in_percent(values: Floats) -> bool:
+    """Whether a metric that is no smaller than 0 is written in per cent: its largest value is
+    beyond 1 by more than rounding (a mean of float32 may be 1.0000001), and at most 100."""
+    return bool(len(values) and values.min() >= 0 and WHOLE < values.max() <= 100)
 
 
 def position(value: float | None) -> int | float | None:

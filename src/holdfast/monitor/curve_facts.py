@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from holdfast.core.curves import Curves, Series
+from holdfast.core.curves import WHOLE, Curves, Series, in_percent
 from holdfast.monitor.curve_scale import Rescaled, one_scale
 from holdfast.monitor.curve_shape import Shape, shape_of
 
@@ -104,14 +104,13 @@ def curve_facts(curves: Curves) -> CurveFacts:
 def as_share(series: Series) -> Series:
     """A metric in per cent as a share of 1, so that both sets have one scale; others as they
     are."""
-    known = series.finite.values
-    percent = len(known) > 0 and known.min() >= 0 and 1 < known.max() <= 100
+    percent = in_percent(series.finite.values)
     return replace(series, values=series.values / 100) if percent else series
 
 
 def _is_share(series: Series) -> bool:
     known = series.finite.values
-    return bool(known.min() >= 0 and known.max() <= 1)
+    return bool(known.min() >= 0 and known.max() <= WHOLE)
 
 
 def first_broken(curves: Curves) -> tuple[Series, float] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from holdfast.core.curves import WHOLE
 from holdfast.core.records import Label, Verdict
 from holdfast.monitor import curve_remedies as remedies
 from holdfast.monitor.curve_facts import CurveFacts
@@ -53,7 +54,7 @@ def matters(facts: CurveFacts) -> bool:
     valid, series = shape(facts), facts.curves.valid
     if not facts.valid_is_metric or series is None or series.finite.values.min() < 0:
         return counts(valid)
-    point = 0.01 if series.finite.values.max() <= 1 else 1.0
+    point = 0.01 if series.finite.values.max() <= WHOLE else 1.0
     return counts(valid) and valid.rise > point * _least_points(facts)
 
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from holdfast.core.curves import Series
+from holdfast.core.curves import WHOLE, Series
 from holdfast.core.records import Floats
 
 WINDOW_SHARE = 0.05
@@ -224,8 +224,8 @@ def costs(series: Series) -> Floats:
     metric in [0, 1], 100 − v in per cent. Values without such a scale (rewards, losses below 0)
     are shifted so that the best lies one range of the curve above 0."""
     values = series.values
-    if series.rises and values.min() >= 0 and values.max() <= 1:
-        return np.asarray(1 - values)
+    if series.rises and values.min() >= 0 and values.max() <= WHOLE:
+        return np.maximum(1 - values, 0.0)
     if series.rises and values.min() >= 0 and values.max() <= 100:
         return np.asarray(100 - values)
     if series.rises or values.min() < 0:

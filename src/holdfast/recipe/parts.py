@@ -30,7 +30,7 @@ MINUTES = 60 * 24 * 366
 ROWS = 100_000  # a step, or steps that are added to one
 LOOKS = 10_000  # each scores the validation rows once and writes a line of the journal
 TOKENS = 1_000_000  # a text; the longest models read so many
-RATE = 1000.0  # Adam learns at 0.00001 to 0.01, plain gradient descent at up to 10
+RATE = 1e38  # what a float32 holds; far smaller ones explode, which the run then says
 FACTOR = 1e6
 
 
@@ -150,7 +150,7 @@ class TrainPart(Part):
     label_smoothing: float | None = Field(default=None, ge=0, lt=1)
     huber: float | None = Field(default=None, gt=0, le=FACTOR)
     layer_decay: float | None = Field(default=None, gt=0, le=1)
-    clip: float | None = Field(default=None, gt=0, le=1e12)
+    clip: float | None = Field(default=None, gt=0, le=RATE)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_activations: bool = False
     matmul: Literal["auto", "default", "onednn"] = "auto"

@@ -102,7 +102,7 @@ NUMBERS = [
     "seed=1e400", "train.epochs=0", "train.epochs=-3", "train.epochs=1e9", "train.epochs=.inf",
     "train.epochs=.nan", "train.epochs=-.inf", "train.epochs=inf", "train.epochs=true",
     "train.epochs=1:30", "train.epochs=010", "train.epochs=off", "train.epochs=null:",
-    "train.learning_rate=.inf", "train.learning_rate=nan", "train.learning_rate=1e300",
+    "train.learning_rate=.inf", "train.learning_rate=nan", "train.learning_rate=1e39",
     "train.learning_rate=-1e-4", "train.learning_rate=0x1p3", "train.batch_size=1000000000",
     "train.batch_size=-1", "train.batch_size=1.5", "train.batch_size=false",
     "train.max_steps=1e30", "train.max_minutes=.inf", "train.max_minutes=1e300",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Literal
 
-from holdfast.core.curves import Curves, Series
+from holdfast.core.curves import WHOLE, Curves, Series
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision
@@ -14,6 +14,7 @@ from holdfast.integrations.logs.names import LOSSES, Meaning, meaning
 from holdfast.integrations.logs.rows import valid_rows
 from holdfast.integrations.logs.table import Log, not_a_log
 
+MOST_POINTS = 20_000
 SETTINGS = ("train", "valid")
 # Names without their set; ``mean_squared_error`` is none of them.
 ERRORS = ("error", "err", "merror", "error rate", "err rate")
@@ -38,13 +39,36 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
     metrics = _metrics(known)
     rows = valid_rows(log, _take(log, valid), _share_right(log, metrics[1]))
     told = [*_told(known, train, valid, settings), *_told_metrics(*metrics)]
-    return Curves(
+    return _fewer(Curves(
         source=log.source, axis=log.axis, train=_take(log, train), valid=_take(log, valid),
         train_metric=_share_right(log, metrics[0]), valid_metric=_share_right(log, metrics[1]),
         comparable=train is not None and valid is not None and train.base == valid.base,
         clean=log.clean, planned=log.planned, epochs=log.epochs, seconds=log.seconds,
         valid_rows=None if rows is None else rows[0],
         decisions=(*log.decisions, *told, *([] if rows is None else [rows[1]])),
+    ))  # fmt: skip
+
+
+def _fewer(curves: Curves) -> Curves:
+    """The curves with at most ``MOST_POINTS`` a series: every second, third … point, counted from
+    the last, so that series of one length keep the same positions. The time of a verdict grows with
+    the square of the points, and a course of 20,000 has told all that it can."""
+    told = []
+    series: dict[str, Series | None] = {}
+    for part in ("train", "valid", "train_metric", "valid_metric"):
+        one: Series | None = getattr(curves, part)
+        every = 1 if one is None else -(-len(one) // MOST_POINTS)
+        series[part] = one
+        if one is not None and every > 1:
+            kept = slice((len(one) - 1) % every, None, every)
+            series[part] = replace(one, at=one.at[kept], values=one.values[kept])
+            because = f"{len(one):,} points; more than {MOST_POINTS:,} tell nothing further"
+            told.append(Decision(f"points of {one.name}", f"every {every}th", because))
+    if not told:
+        return curves
+    return replace(
+        curves, train=series["train"], valid=series["valid"], train_metric=series["train_metric"],
+        valid_metric=series["valid_metric"], decisions=(*curves.decisions, *told),
     )  # fmt: skip
 
 
@@ -52,23 +76,30 @@ def _sided(log: Log) -> list[Meaning]:
     """What every column means; a name without a set gets one."""
     filled = [name for name, series in log.columns.items() if len(series)]
     found = [m for name in filled if (m := meaning(name)) is not None]
-    return [m if m.side is not None else replace(m, side=_side(m, found, log)) for m in found]
+    sets: dict[str, set[str]] = {}
+    for m in found:
+        if m.side is not None:
+            sets.setdefault(m.base, set()).add(m.side)
+    losses = {m.side for m in found if not m.rises and m.rank < len(LOSSES) - 1}
+    return [
+        m if m.side is not None else replace(m, side=_side(m, sets.get(m.base, set()), losses, log))
+        for m in found
+    ]
 
 
-def _side(bare: Meaning, found: Iterable[Meaning], log: Log) -> Literal["train", "valid"]:
+def _side(
+    bare: Meaning, twins: Collection[str], losses: Collection[str | None], log: Log
+) -> Literal["train", "valid"]:
     """The set of a name that says none.
 
     Beside the same name with one set it is of the other (``accuracy`` beside ``val_accuracy``);
     and a metric beside losses that both name their set is of validation, as scripts that write
     ``train_loss, val_loss, accuracy`` mean it. Else as its program has it.
     """
-    found = list(found)
-    twins = {m.side for m in found if m.side is not None and m.base == bare.base}
     if twins == {"valid"}:
         return "train"
     if not bare.rises:
         return log.unsided
-    losses = {m.side for m in found if not m.rises and m.rank < len(LOSSES) - 1}
     return "valid" if twins == {"train"} or losses == {"train", "valid"} else log.unsided
 
 
@@ -123,7 +154,7 @@ def _share_right(log: Log, chosen: Meaning | None) -> Series | None:
     series = _take(log, chosen)
     if series is None or chosen is None or chosen.rises:
         return series
-    whole = 1.0 if not len(series.finite) or series.finite.values.max() <= 1 else 100.0
+    whole = 100.0 if series.finite.values.max(initial=0.0) > WHOLE else 1.0
     return replace(
         series, name=f"{whole:g} − {series.name}", values=whole - series.values, rises=True
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from holdfast.integrations.logs import LOGS, LogReader
@@ -12,10 +14,16 @@ from holdfast.integrations.logs.text import header, table
 def read(path: Path) -> Log:
     """``train_loss`` is an exponentially weighted mean over batches; ``time`` is per epoch, as
     ``minutes:seconds``."""
-    rows = table(path)
-    seconds = [clock(row.get("time", "")) for row in rows]
+    seconds: list[float | None] = []
+
+    def timed() -> Iterator[dict[str, str]]:
+        for row in table(path):
+            seconds.append(clock(row.get("time", "")))
+            yield row
+
+    log = from_rows(timed(), "fastai", str(path), unsided="valid")
     total = sum(s for s in seconds if s is not None) if any(seconds) else None
-    return from_rows(rows, "fastai", str(path), unsided="valid", seconds=total)
+    return replace(log, seconds=total)
 
 
 def accepts(path: Path) -> bool:
@@ -32,7 +40,7 @@ def clock(text: str) -> float | None:
     try:
         values = [float(part) for part in parts]
         whole = float(days.split()[0]) * 86_400 if days else 0.0
-    except ValueError:
+    except (ValueError, IndexError):
         return None
     return whole + sum((v * 60.0**power for power, v in enumerate(reversed(values))), 0.0)
 

@@ -11,7 +11,7 @@ from holdfast.core.curves import TRANSFORMERS
 from holdfast.core.records import Decision
 from holdfast.integrations.logs import LOGS, LogReader
 from holdfast.integrations.logs.table import Log, from_rows, not_a_log, number
-from holdfast.integrations.logs.text import document, head
+from holdfast.integrations.logs.text import LARGEST_DOCUMENT, document, head
 
 STATE = "trainer_state.json"
 # The last entry sums the run up: its train_loss is the mean over all steps, not a point.
@@ -47,7 +47,9 @@ def accepts(path: Path) -> bool:
 
 def _whole(path: Path, start: str) -> str:
     """``log_history`` stands after the arguments, which may be long."""
-    return start if '"log_history"' in start else path.read_text("utf-8", errors="replace")
+    if '"log_history"' in start or path.stat().st_size > LARGEST_DOCUMENT:
+        return start
+    return path.read_text("utf-8", errors="replace")
 
 
 def _find(path: Path) -> tuple[Path, tuple[Decision, ...]]:

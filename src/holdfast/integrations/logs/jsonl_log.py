@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from holdfast.integrations.logs.text import document, flat, head, objects
 def read(path: Path) -> Log:
     """Nested objects are flattened: ``{"train": {"loss": 1}}`` is the column ``train/loss``."""
     start = head(path) or ""
-    found: list[Any] = document(path) if start.startswith("[") else list(objects(path))
-    if not all(isinstance(row, dict) for row in found):
+    found: Iterable[Any] = document(path) if start.startswith("[") else objects(path)
+    if isinstance(found, list) and not all(isinstance(row, dict) for row in found):
         raise not_a_log(str(path), "is a list, but not of objects")
-    return from_rows([flat(row) for row in found], "jsonl", str(path))
+    return from_rows((flat(row, str(path)) for row in found), "jsonl", str(path))
 
 
 def accepts(path: Path) -> bool:

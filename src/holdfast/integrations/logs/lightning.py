@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 from holdfast.core.errors import DataError
@@ -30,8 +31,10 @@ def accepts(path: Path) -> bool:
 def _has_empty_cells(path: Path, names: list[str]) -> bool:
     if names != sorted(names) and names[:2] != ["epoch", "step"]:
         return False
-    rows = table(path)[:50]
-    return any("" in row.values() for row in rows)
+    try:
+        return any("" in row.values() for row in islice(table(path), 50))
+    except DataError:  # a broken table is refused where it is read
+        return False
 
 
 def _files(folder: Path) -> list[Path]:

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from holdfast.integrations.logs import LOGS, LogReader
 from holdfast.integrations.logs.fastai import clock
@@ -11,20 +14,25 @@ from holdfast.integrations.logs.table import Log, from_rows, number
 from holdfast.integrations.logs.text import head, objects
 
 FILE = "trainer_log.jsonl"
+TOLD = ("percentage", "total_steps", "elapsed_time", "remaining_time")
 
 
 def read(path: Path) -> Log:
     """A file or the output folder that holds it."""
     file = path / FILE if path.is_dir() else path
-    rows = list(objects(file))
-    elapsed = [clock(str(row["elapsed_time"])) for row in rows if "elapsed_time" in row]
-    planned = [number(row.get("total_steps")) for row in rows]
-    told = ("percentage", "total_steps", "elapsed_time", "remaining_time")
-    return from_rows(
-        [{k: v for k, v in row.items() if k not in told} for row in rows], "llama_factory",
-        str(file), planned=next((p for p in reversed(planned) if p), None),
-        seconds=elapsed[-1] if elapsed else None,
-    )  # fmt: skip
+    planned: float | None = None
+    elapsed: float | None = None
+
+    def logged() -> Iterator[dict[str, Any]]:
+        nonlocal planned, elapsed
+        for row in objects(file):
+            planned = number(row.get("total_steps")) or planned
+            if "elapsed_time" in row:
+                elapsed = clock(str(row["elapsed_time"]))
+            yield {k: v for k, v in row.items() if k not in TOLD}
+
+    log = from_rows(logged(), "llama_factory", str(file))
+    return replace(log, planned=planned, seconds=elapsed)
 
 
 def accepts(path: Path) -> bool:

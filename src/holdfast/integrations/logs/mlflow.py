@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import DataError
 from holdfast.integrations.logs import LOGS, LogReader
 from holdfast.integrations.logs.table import Log, from_rows, not_a_log, number
+from holdfast.integrations.logs.text import files_below
 
 
 def read(path: Path) -> Log:
     """A run's folder or its ``metrics``, or a folder above with one run in it. A line is
     ``timestamp value step``, the time in milliseconds; MLflow itself is not needed."""
     folder = _one_run(path)
-    rows, times = [], []
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = file.relative_to(folder).as_posix()
-        for place, line in enumerate(file.read_text("utf-8").splitlines()):
-            time, row = _point(f"{file}, line {place + 1}", name, line.split(), place)
-            rows.append(row)
-            times.append(time)
-    seconds = (max(times) - min(times)) / 1000 if times else None
-    return from_rows(rows, "mlflow", str(folder), seconds=seconds or None)
+    first, last = math.inf, -math.inf
+
+    def points() -> Iterator[dict[str, Any]]:
+        nonlocal first, last
+        for file in files_below(folder, "*"):
+            name = file.relative_to(folder).as_posix()
+            with file.open(encoding="utf-8") as lines:
+                for place, line in enumerate(lines):
+                    time, row = _point(f"{file}, line {place + 1}", name, line.split(), place)
+                    first, last = min(first, time), max(last, time)
+                    yield row
+
+    log = from_rows(points(), "mlflow", str(folder))
+    seconds = (last - first) / 1000
+    return replace(log, seconds=seconds if seconds > 0 and math.isfinite(seconds) else None)
 
 
 def accepts(path: Path) -> bool:

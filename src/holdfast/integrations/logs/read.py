@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from holdfast.core.curves import Curves
+from holdfast.core.door import door
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.missing import missing_remedy
 from holdfast.core.records import Verdict
@@ -15,6 +16,8 @@ from holdfast.integrations.logs.choose import choose
 from holdfast.integrations.logs.holdfast_run import own_verdict
 from holdfast.integrations.logs.table import Log, not_a_log
 from holdfast.monitor.curves import judge_curves
+
+REMEDY = "Name a training log; docs/diagnose.md lists the programs whose logs are read."
 
 
 def read_curves(path: Path, settings: Mapping[str, str] | None = None) -> Curves:
@@ -38,15 +41,20 @@ def read_verdict(path: Path, settings: Mapping[str, str] | None = None) -> tuple
 
 def read_log(path: Path) -> Log:
     """Everything numeric in the log at ``path``, by the most special reader that knows it."""
-    if not path.exists():
+    with door(str(path), DataError, "cannot be read as a log", REMEDY):
+        there, usable = path.exists(), path.is_file() or path.is_dir()
+    if not there:
         raise DataError(str(path), "does not exist", None, missing_remedy(path, folders=True))
+    if not usable:
+        raise not_a_log(str(path), "is a pipe or a device, not a file")
     if path.is_file() and not path.stat().st_size:
         raise not_a_log(str(path), "is empty")
-    fitting = [(name, r) for name, r in all_log_readers().items() if r.accepts(path)]
-    if not fitting:
-        raise not_a_log(str(path), "is not a log that Holdfast knows")
-    _, reader = max(fitting, key=lambda item: item[1].priority)
-    return reader.read(path)
+    with door(str(path), DataError, "cannot be read as a log", REMEDY):
+        # The most special first: a general one may have to look through all that is there.
+        for reader in sorted(all_log_readers().values(), key=lambda one: -one.priority):
+            if reader.accepts(path):
+                return reader.read(path)
+    raise not_a_log(str(path), "is not a log that Holdfast knows")
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, str]:

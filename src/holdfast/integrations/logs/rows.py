@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from holdfast.core.curves import Series
+from holdfast.core.curves import WHOLE, Series
 from holdfast.core.records import Decision
 from holdfast.integrations.logs.table import Log
 
@@ -64,7 +64,7 @@ def _by_fractions(metric: Series | None) -> tuple[int, str] | None:
     if metric is None or "acc" not in metric.name.lower():
         return None
     values = np.unique(metric.finite.values)
-    scale = 1.0 if values.size and values.max() <= 1 else 100.0
+    scale = 100.0 if values.max(initial=0.0) > WHOLE else 1.0
     values = values[(values > 0) & (values < scale)]
     if len(values) < DISTINCT:
         return None

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import re
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from holdfast.core.curves import Series
 from holdfast.core.errors import DataError
-from holdfast.core.records import Decision
+from holdfast.core.records import Decision, Floats
+from holdfast.core.shown import printable
 
 STEPS = ("step", "global_step", "_step", "trainer/global_step", "steps", "current_steps",
          "iteration", "iter", "iterations")  # fmt: skip
 EPOCHS = ("epoch", "epochs", "current_epoch")
+FARTHEST = 2.0**53  # beyond it two neighbouring steps are one number
+HUGE = 1e100
+# 160 MB. A million rows of ten columns take some ten seconds.
+MOST_NUMBERS = 10_000_000
+MOST_COLUMNS = 200_000
+LONGEST_SHOWN = 300
 NOTHING = {"", "none", "null", "-", "--", "n/a", "na"}
 TENSOR = re.compile(r"tensor\(\s*([^,)\s]+)")
 
@@ -48,16 +55,22 @@ def number(value: Any) -> float | None:
         return None
     if isinstance(value, (int, float)):
         return _float(value)
-    if not isinstance(value, str) or value.strip().lower() in NOTHING:
+    if not isinstance(value, str):
         return None
-    text = value.strip()
+    plain = _float(value)
+    return plain if plain is not None else _in_words(value.strip())
+
+
+def _in_words(text: str) -> float | None:
+    if text.lower() in NOTHING:
+        return None
     inner = TENSOR.match(text)
     if inner:
         text = inner[1]
     if text.endswith("%"):
         share = _float(text[:-1])
         return None if share is None else share / 100
-    return _float(text)
+    return _float(text) if inner else None
 
 
 def _float(value: Any) -> float | None:
@@ -67,34 +80,85 @@ def _float(value: Any) -> float | None:
         return None
 
 
-def from_rows(rows: Sequence[Mapping[str, Any]], source: str, what: str, **facts: Any) -> Log:
+class _Cells:
+    """The numbers of one column as they stand in the log, with the rows that they stand in."""
+
+    __slots__ = ("rows", "values")
+
+    def __init__(self) -> None:
+        self.rows = array("q")
+        self.values = array("d")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def from_rows(rows: Iterable[Mapping[str, Any]], source: str, what: str, **facts: Any) -> Log:
     """A log from its rows, oldest first; ``what`` names it in an error, ``facts`` are the other
-    fields of ``Log``.
+    fields of ``Log``. Each row is looked at once, and only its numbers are kept.
 
     Positions come from a step column, else an epoch column, else the row's number. Where positions
     go back, the run was resumed (or begun again): what was logged from there on is replaced. Of
-    several values at one step the last counts; those inside one epoch are averaged.
+    several values at one step the last counts; those inside one epoch are averaged. A value beyond
+    1e100 is taken as infinite.
+
+    Raises ``DataError`` where there is no number, where there are more than can be held, and for a
+    position that no run can reach.
     """
-    axis, name = _axis(rows)
-    columns: dict[str, dict[float, list[float]]] = {}
-    rewritten = 0
-    for place, row in enumerate(rows):
-        at = float(place) if name is None else number(row.get(name))
-        if at is None or not math.isfinite(at):
-            continue
-        for column, cell in row.items():
-            value = number(cell)
-            if value is None or column == name or not isinstance(column, str):
-                continue
-            points = columns.setdefault(column, {})
-            rewritten += _go_back(points, at)
-            points.setdefault(at, []).append(value)
-    if not columns:
+    cells, count = _numbers(rows, what)
+    axis, name = _axis(cells, count)
+    at = _positions(cells[name], count, what, name) if name is not None else None
+    columns = {c: one for c, one in cells.items() if c != name}
+    series: dict[str, Series] = {}
+    rewritten = huge = 0
+    for column, one in columns.items():
+        made, replaced, beyond = _series(_named(column, series), one, at, axis)
+        rewritten, huge = rewritten + replaced, huge + beyond
+        if len(made):
+            series[made.name] = made
+    if not series:
         raise not_a_log(what, "holds no number beside its positions")
-    series = {c: _series(c, points, axis) for c, points in columns.items()}
-    decisions = (*facts.pop("decisions", ()), *_resumed(rewritten))
+    decisions = (*map(_printable, facts.pop("decisions", ())), *_resumed(rewritten), *_huge(huge))
     epochs = facts.pop("epochs", None) or _epochs(series, axis)
     return Log(source, axis, series, decisions=decisions, epochs=epochs, **facts)
+
+
+def _numbers(rows: Iterable[Mapping[str, Any]], what: str) -> tuple[dict[str, _Cells], int]:
+    """The numbers of every column, in the order in which the columns first stand."""
+    cells: dict[str, _Cells] = {}
+    count = held = 0
+    for row in rows:
+        for column, cell in row.items():
+            value = number(cell)
+            if value is None or not isinstance(column, str):
+                continue
+            if column not in cells:
+                cells[column] = _Cells()
+            one = cells[column]
+            one.rows.append(count)
+            one.values.append(value)
+            held += 1
+        count += 1
+        if held > MOST_NUMBERS or len(cells) > MOST_COLUMNS:
+            raise not_a_log(
+                what, f"holds more than {MOST_NUMBERS:,} numbers or {MOST_COLUMNS:,} columns; "
+                "keep every tenth line, or the columns of losses and metrics", None,
+            )  # fmt: skip
+    return cells, count
+
+
+def _named(column: str, taken: Mapping[str, Series]) -> str:
+    """The column's name without what would move a terminal's cursor; two stay two."""
+    shown = printable(column, LONGEST_SHOWN)
+    place = 2
+    while shown in taken:
+        shown = f"{printable(column, LONGEST_SHOWN)} ({place})"
+        place += 1
+    return shown
+
+
+def _printable(told: Decision) -> Decision:
+    return replace(told, chosen=printable(told.chosen, 2 * LONGEST_SHOWN))
 
 
 def not_a_log(what: str, rule: str, value: object = None) -> DataError:
@@ -107,32 +171,70 @@ def not_a_log(what: str, rule: str, value: object = None) -> DataError:
     )
 
 
-def _axis(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
+def _axis(cells: Mapping[str, _Cells], count: int) -> tuple[str, str | None]:
     """The kind of axis and its column: the first known name that most rows fill."""
     for axis, names in (("step", STEPS), ("epoch", EPOCHS)):
-        for column in dict.fromkeys(c for row in rows for c in row if isinstance(c, str)):
-            if column.strip().lower() not in names:
-                continue
-            filled = sum(number(row.get(column)) is not None for row in rows)
-            if 2 * filled > len(rows):
+        for column, one in cells.items():
+            if column.strip().lower() in names and 2 * len(one) > count:
                 return axis, column
     return "row", None
 
 
-def _go_back(points: dict[float, list[float]], at: float) -> int:
-    """Forget what stands after ``at``; how many points that were."""
-    later = [place for place in points if place > at]
-    if later:
-        later += [place for place in points if place == at]
-    for place in later:
-        del points[place]
-    return len(later)
+def _positions(one: _Cells, count: int, what: str, name: str) -> Floats:
+    """The position of every row, NaN where it has none."""
+    values = np.frombuffer(one.values, dtype=np.float64)
+    beyond = values[np.isfinite(values) & (np.abs(values) > FARTHEST)]
+    if len(beyond):
+        raise DataError(
+            what, f"has a {name.strip()} that no run can reach", float(beyond[0]),
+            "Mend that line, or take the column out: rows are then counted.",
+        )  # fmt: skip
+    at = np.full(count, np.nan)
+    at[np.frombuffer(one.rows, dtype=np.int64)] = values
+    at[np.isinf(at)] = np.nan
+    return at
 
 
-def _series(name: str, points: Mapping[float, list[float]], axis: str) -> Series:
-    at = np.array(sorted(points), dtype=np.float64)
+def _series(name: str, one: _Cells, at: Floats | None, axis: str) -> tuple[Series, int, int]:
+    """A column as a series, how many of its points were replaced by later ones, and how many of its
+    values are beyond all bounds."""
+    rows = np.frombuffer(one.rows, dtype=np.int64)
+    values = np.frombuffer(one.values, dtype=np.float64).copy()
+    places = rows.astype(np.float64) if at is None else at[rows]
+    known = np.isfinite(places)
+    places, values = places[known], values[known]
+    huge = np.isfinite(values) & (np.abs(values) > HUGE)
+    values[huge] = np.copysign(np.inf, values[huge])
+    replaced = 0
+    made = Series(name, places, values)
+    if np.any(np.diff(places) <= 0):
+        made, replaced = _in_order(name, places, values, axis)
+    return made, replaced, int(huge.sum())
+
+
+def _in_order(name: str, places: Floats, values: Floats, axis: str) -> tuple[Series, int]:
+    """One value a position, positions rising: where they go back, what stands from there on is
+    forgotten. How many positions that were."""
+    at: list[float] = []
+    held: list[list[float]] = []
+    forgotten = 0
+    for place, value in zip(places.tolist(), values.tolist(), strict=True):
+        before = len(at)
+        while at and at[-1] > place:
+            at.pop()
+            held.pop()
+        if len(at) < before and at and at[-1] == place:
+            at.pop()
+            held.pop()
+        forgotten += before - len(at)
+        if at and at[-1] == place:
+            held[-1].append(value)
+        else:
+            at.append(place)
+            held.append([value])
     pick = np.mean if axis == "epoch" else _last
-    return Series(name, at, np.array([pick(points[place]) for place in at], dtype=np.float64))
+    picked = np.array([pick(one) for one in held], dtype=np.float64)
+    return Series(name, np.array(at, dtype=np.float64), picked), forgotten
 
 
 def _last(values: Sequence[float]) -> float:
@@ -144,6 +246,14 @@ def _resumed(count: int) -> Iterable[Decision]:
         yield Decision(
             "rows written twice", f"the later ones, {count} values replaced",
             "positions go back, so the run was resumed or begun again there",
+        )  # fmt: skip
+
+
+def _huge(count: int) -> Iterable[Decision]:
+    if count:
+        yield Decision(
+            "values beyond 1e100", f"{count} taken as infinite",
+            "no loss and no metric is that large: the training came apart there",
         )  # fmt: skip
 
 

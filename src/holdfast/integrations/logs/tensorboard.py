@@ -10,6 +10,7 @@ from holdfast.core.records import Decision
 from holdfast.integrations.logs import LOGS, LogReader
 from holdfast.integrations.logs.names import TRAIN, VALID
 from holdfast.integrations.logs.table import Log, from_rows, not_a_log
+from holdfast.integrations.logs.text import files_below
 
 PATTERN = "*tfevents*"
 ALL_POINTS = 0
@@ -36,14 +37,14 @@ def read(path: Path) -> Log:
 def accepts(path: Path) -> bool:
     """Whether this looks like such a log; never raises."""
     if path.is_dir():
-        return next(path.rglob(PATTERN), None) is not None
+        return bool(files_below(path, PATTERN))
     return "tfevents" in path.name
 
 
 def _files(path: Path) -> list[tuple[Path, str]]:
     if path.is_file():
         return [(path, "")]
-    files = sorted(path.rglob(PATTERN), key=lambda file: (str(file.parent), file.name))
+    files = sorted(files_below(path, PATTERN), key=lambda file: (str(file.parent), file.name))
     folders = {file.parent for file in files}
     strangers = sorted(str(f.relative_to(path)) for f in folders if not _names_a_set(f.name))
     if len(folders) > 1 and len(strangers) > 1:
@@ -63,7 +64,7 @@ def _names_a_set(name: str) -> bool:
 def _told(path: Path) -> tuple[Decision, ...]:
     if path.is_file():
         return ()
-    count = len(list(path.rglob(PATTERN)))
+    count = len(files_below(path, PATTERN))
     because = "a run that is begun again writes another file; points go in order of their step"
     return (Decision("event files", str(count), because),) if count > 1 else ()
 
@@ -85,11 +86,19 @@ def _scalars(file: Path) -> dict[str, list[tuple[float, int, float]]]:
     scalars = {t: [(e.wall_time, e.step, e.value) for e in found.Scalars(t)]
                for t in tags["scalars"]}  # fmt: skip
     for tag in tags["tensors"]:
-        values = [(e.wall_time, e.step, make_ndarray(e.tensor_proto)) for e in found.Tensors(tag)]
-        single = [(t, s, float(v)) for t, s, v in values if v.size == 1 and v.dtype.kind == "f"]
+        events = [e for e in found.Tensors(tag) if _is_one(e.tensor_proto)]
+        values = [(e.wall_time, e.step, make_ndarray(e.tensor_proto)) for e in events]
+        single = [(t, s, float(v.flat[0])) for t, s, v in values
+                  if v.size == 1 and v.dtype.kind == "f"]  # fmt: skip
         if single:
             scalars[tag] = single
     return scalars
+
+
+def _is_one(proto: Any) -> bool:
+    """Whether a tensor says that it is one number: of any other, whatever size it claims, nothing
+    is made."""
+    return all(int(dim.size) == 1 for dim in proto.tensor_shape.dim)
 
 
 LOGS.add("tensorboard", LogReader(accepts, read, "TensorBoard event files or their folder", 1))

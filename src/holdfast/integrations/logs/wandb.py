@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import DataError, MachineError
 from holdfast.integrations.logs import LOGS, LogReader
-from holdfast.integrations.logs.table import Log, from_rows
-from holdfast.integrations.logs.text import flat, objects
+from holdfast.integrations.logs.table import Log, from_rows, number
+from holdfast.integrations.logs.text import files_below, flat, objects
 
 HISTORY = "wandb-history.jsonl"
 
@@ -20,10 +22,17 @@ def read(path: Path) -> Log:
     have only the binary form, which the package ``wandb`` decodes."""
     file = _one(path)
     found = _binary(file) if file.suffix == ".wandb" else objects(file)
-    rows = [flat(row) for row in found]
-    seconds = [row["_runtime"] for row in rows if isinstance(row.get("_runtime"), (int, float))]
-    kept = [{k: v for k, v in row.items() if k == "_step" or k[0] != "_"} for row in rows]
-    return from_rows(kept, "wandb", str(file), seconds=max(seconds, default=None))
+    last: float | None = None
+
+    def kept() -> Iterator[dict[str, Any]]:
+        nonlocal last
+        for row in (flat(one, str(file)) for one in found):
+            runtime = number(row.get("_runtime"))
+            last = runtime if last is None or (runtime or 0.0) > last else last
+            yield {k: v for k, v in row.items() if k == "_step" or not k.startswith("_")}
+
+    log = from_rows(kept(), "wandb", str(file))
+    return replace(log, seconds=last if last is not None and math.isfinite(last) else None)
 
 
 def accepts(path: Path) -> bool:
@@ -36,9 +45,9 @@ def accepts(path: Path) -> bool:
 def _files(folder: Path) -> list[Path]:
     """Each run once: ``latest-run`` is a link to one of them. The text is preferred."""
     for pattern in (HISTORY, "*.wandb"):
-        found = {file.resolve() for file in folder.rglob(pattern)}
+        found = files_below(folder, pattern)
         if found:
-            return sorted(found)
+            return found
     return []
 
 
