@@ -236,6 +236,31 @@ def test_nothing_healthy_stands_at_the_share_of_the_commonest_class(classified) 
     assert verdict.label != "healthy"
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_being_as_good_as_a_probe_that_knows_nothing_is_not_healthy(classified, seed: int) -> None:
+    """Five classes at random: the model learns its training rows and validation stays at chance,
+    now and then a row above the commonest class."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(120) % 5)
+    logits, base = rng.normal(size=(120, 5)) * 0.1, classified([1.0], [0.0])[0]
+    made = [
+        dataclasses.replace(
+            base,
+            step=100 * look,
+            valid_logits=logits,
+            valid_losses=losses_at(logits, labels, 1.0),
+            valid_correct=np.arange(120) < 27,
+            train_losses=np.full(60, loss),
+            train_correct=np.arange(60) < right,
+        )
+        for look, (loss, right) in enumerate([(1.56, 17), (1.5, 30), (1.4, 35), (1.2, 51)])
+    ]
+    probe = Circumstances(probe_valid_losses=losses_at(logits * 0.9, labels, 1.0))
+    verdict = judge(made, probe)
+    assert verdict.label == "inconclusive"
+    assert "how often each class occurs" in verdict.because
+
+
 @pytest.mark.parametrize("changes", [
     {"valid_correct": None, "train_correct": None}, {"train_correct": None},
     {"train_losses": np.zeros(0), "train_correct": None}, {"epoch": math.nan},

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.cli.streams import json_text
+from holdfast.core.shown import printable
 
 TEXTS = ("token_loss", "perplexity", "rouge1", "rouge2", "rouge_l", "rouge_lsum", "bleu", "chrf")
 UNITS = (*TEXTS, "loss", "ece", "mae", "rmse", "r2", "spearman")
@@ -50,7 +51,7 @@ def command(
     if as_json:
         typer.echo(json_text(block))
         return
-    typer.echo(show(block, data))
+    typer.echo(printable(show(block, data)))
 
 
 def show(block: dict[str, Any], data: str) -> str:

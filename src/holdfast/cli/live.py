@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from holdfast.cli.looks import metric_of, share
 from holdfast.core.records import Snapshot, Verdict
+from holdfast.core.shown import printable
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 MISSING = "×"
@@ -45,7 +46,7 @@ def verdict_lines(verdict: Verdict, columns: int) -> list[str]:
     """The label, since when, and the reason, wrapped."""
     since = f" since step {verdict.since_step}" if verdict.since_step is not None else ""
     cause = f" Likeliest cause: {verdict.cause}." if verdict.cause else ""
-    text = f"{verdict.label}{since}: {verdict.because}{cause}"
+    text = printable(f"{verdict.label}{since}: {verdict.because}{cause}")
     return textwrap.wrap(text, columns - 2, initial_indent="  ", subsequent_indent="    ")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.records import Decision, Finding
+from holdfast.core.shown import printable
 from holdfast.core.wording import counted, have
 
 if TYPE_CHECKING:
@@ -61,13 +62,13 @@ class Teller:
         else:
             lines = [*model_lines(part, width()), *finding_lines(self._open, width())]
             self._begun = True
-        sys.stderr.write("\n".join(lines) + "\n")
+        sys.stderr.write(printable("\n".join(lines)) + "\n")
 
     def line(self, head: str, because: str = "") -> None:
         """One entry, wrapped, its reason indented."""
         if self._quiet:
             return
-        text = f"  {head} — {because}" if because else f"  {head}"
+        text = printable(f"  {head} — {because}" if because else f"  {head}")
         sys.stderr.write(
             textwrap.fill(text, width(), subsequent_indent="      ", break_on_hyphens=False) + "\n"
         )
@@ -75,7 +76,7 @@ class Teller:
     def title(self, text: str) -> None:
         """The first line of a command."""
         if not self._quiet:
-            sys.stderr.write(f"{text}\n")
+            sys.stderr.write(f"{printable(text)}\n")
 
 
 def is_merge(item: Decision) -> bool:

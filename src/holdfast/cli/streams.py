@@ -9,6 +9,8 @@ import os
 import sys
 from typing import Any
 
+from holdfast.core.shown import printable_json
+
 
 def prepare() -> None:
     """Open what is closed (``>&-``), and have every character written.
@@ -51,6 +53,6 @@ def drop() -> None:
 
 def json_text(value: Any) -> str:
     """One JSON document that standard output can hold: letters as they are in UTF-8, as ``\\u…`` in
-    any other encoding."""
+    any other encoding; what a terminal would obey is always escaped."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    return json.dumps(value, indent=2, ensure_ascii=not unicode)
+    return printable_json(json.dumps(value, indent=2, ensure_ascii=not unicode))

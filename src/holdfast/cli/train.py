@@ -11,6 +11,7 @@ import typer
 from holdfast.cli.streams import json_text
 from holdfast.cli.words import TASKS, VERDICTS, complete_tasks, complete_verdicts
 from holdfast.core.errors import RecipeError
+from holdfast.core.shown import printable
 
 if TYPE_CHECKING:
     from holdfast.recipe import Recipe
@@ -151,7 +152,7 @@ def _print(result: dict[str, Any], run: Path, as_json: bool) -> None:
         from holdfast.cli.ending import summary
         from holdfast.cli.say import width
 
-        typer.echo("\n".join(summary(result, run, width())))
+        typer.echo(printable("\n".join(summary(result, run, width()))))
 
 
 def _dry_run(recipe: Recipe, as_json: bool, quiet: bool) -> None:
@@ -160,7 +161,7 @@ def _dry_run(recipe: Recipe, as_json: bool, quiet: bool) -> None:
     from holdfast.pipeline.preview import preview
 
     plan = preview(recipe, Teller(quiet))
-    typer.echo(json_text(plan) if as_json else show_plan(plan))
+    typer.echo(json_text(plan) if as_json else printable(show_plan(plan)))
 
 
 def _check(given: list[str], option: str, what: str, known: Sequence[str]) -> set[str]:

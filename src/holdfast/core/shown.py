@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
+# Control characters but for tabs and line ends (a terminal obeys them), marks that turn the
+# direction of a text or show nothing, line ends that are none in a file, and halves of characters,
+# which no terminal can be sent.
+_OBEYED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u2069"
+    "\ufeff\ud800-\udfff]"
+)
 DEEPEST = 12  # levels of a value that are shown
 # Digits beyond which a whole number is told by its length: Python itself refuses to write 4,300.
 LONGEST_NUMBER = 100
@@ -26,15 +34,29 @@ def shown(value: object, limit: int = 200) -> str:
     return text
 
 
-def printable(text: str, limit: int) -> str:
-    """``text`` with what would move a terminal's cursor written as ``repr`` writes it (lines and
-    words in foreign letters stay), its middle left out beyond ``limit`` characters."""
-    if len(text) > limit:
+def printable(text: str, limit: int | None = None) -> str:
+    """``text`` with every character that a terminal would obey rather than show written out, as
+    ``repr`` writes it; lines, tabs and words in any letters stay. Beyond ``limit`` characters its
+    middle is left out.
+
+    >>> printable("a\\x1b[2Jb")
+    'a\\\\x1b[2Jb'
+    """
+    if limit is not None and len(text) > limit:
         half = limit // 2
         text = f"{text[:half]} … {text[-half:]}"
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in "\n\xa0\u3000" else repr(c)[1:-1] for c in text)
+    return _OBEYED.sub(_written, text)
+
+
+def printable_json(document: str) -> str:
+    """The same JSON document with such characters as JSON's own escapes, where ``json.dumps`` with
+    ``ensure_ascii=False`` leaves them as they are."""
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+
+
+def _written(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def _pieces(value: object, limit: int, depth: int) -> Iterator[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# What a setting that may hold a secret is shown as.
+HIDDEN = "(set; it stands in recipe.yaml alone)"
+
 
 def counted(count: int, noun: str, many: str = "") -> str:
     """``1 row``, ``2,000 rows``, ``3 classes`` (``many`` where an s does not do)."""

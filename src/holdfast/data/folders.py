@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from holdfast.core.door import door
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.pictures import is_picture_name
@@ -16,12 +19,14 @@ SIDES = {
     "test": ("test", "testing"),
 }  # fmt: skip
 LISTED = 5
+Links = Literal["skip", "follow"]
+FOLLOW = "data.links=follow"
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
     """The pictures of ``folder``: ``names`` relative to it, sorted, and their ``classes`` (the
-    first folder of each path), or ``None`` where they are not asked for."""
+    first folder of each path, with accents composed), or ``None`` where they are not asked for."""
 
     folder: Path
     names: tuple[str, ...]
@@ -64,31 +69,67 @@ def given_sides(source: str | Path) -> tuple[dict[str, str], tuple[Decision, ...
     return found, tuple(Decision(f"{side} rows", part, because) for side, part in found.items())
 
 
-def list_pictures(folder: Path, by_class: bool) -> Listed:
+def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> Listed:
     """Every picture below ``folder`` (below its training part, where it is divided), sorted by
-    path. Hidden files and folders do not count; other files are told.
+    path. Hidden files and folders do not count; other files are told, and so are links, which may
+    lead out of the folder or show one picture as two: they are left out, or with ``follow`` read,
+    no folder twice.
 
     Raises ``DataError`` where there is none, or ``by_class`` and fewer than two classes.
     """
     folder = part_of(folder, "train") or folder
-    files = sorted(p.relative_to(folder).as_posix() for p in _files(folder))
+    walk = _Walk(links == "follow")
+    files = sorted(p.relative_to(folder).as_posix() for p in walk.files(folder))
     names = tuple(name for name in files if is_picture_name(name))
+    left = _left_links(folder, walk.links)
     if not names:
         raise DataError(
-            str(folder), "holds no pictures", None,
-            "Give a folder with one sub-folder of pictures a class.",
+            str(folder), "holds no pictures but links" if left else "holds no pictures", None,
+            f"Read what they lead to with --set {FOLLOW}." if left
+            else "Give a folder with one sub-folder of pictures a class.",
         )  # fmt: skip
     if not by_class:
-        return Listed(folder, names, None)
+        return Listed(folder, names, None, left)
     within = tuple(name for name in names if "/" in name)
-    classes = tuple(name.partition("/")[0] for name in within)
+    classes = tuple(unicodedata.normalize("NFC", name.partition("/")[0]) for name in within)
     if len(set(classes)) < 2:
         raise DataError(
             str(folder), "needs two or more sub-folders of pictures, one for each class",
-            sorted(set(classes)) or None, "Put each picture into the folder of its class.",
+            sorted(set(classes)) or None,
+            f"Read what its {len(walk.links)} links lead to with --set {FOLLOW}." if left
+            else "Put each picture into the folder of its class.",
         )  # fmt: skip
     stray = [name for name in files if name not in set(within)]
-    return Listed(folder, within, classes, (*_stray(stray), *_empty(folder, set(classes))))
+    findings = (*left, *_stray(stray), *_empty(folder, set(classes)), *_one_name(within))
+    return Listed(folder, within, classes, findings)
+
+
+def _left_links(folder: Path, links: list[Path]) -> tuple[Finding, ...]:
+    if not links:
+        return ()
+    names = [link.relative_to(folder).as_posix() for link in sorted(links)]
+    shown = ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
+    return (Finding(
+        "links", "warn", 0.0, len(names), (),
+        f"links are not read, because they may lead out of the folder or show one picture as two: "
+        f"{shown}", f"Put the pictures themselves there, or set {FOLLOW}.",
+    ),)  # fmt: skip
+
+
+def _one_name(names: tuple[str, ...]) -> tuple[Finding, ...]:
+    """Folders whose names look the same, but have their accents in other characters."""
+    spelled: dict[str, set[str]] = {}
+    for name in names:
+        part = name.partition("/")[0]
+        spelled.setdefault(unicodedata.normalize("NFC", part), set()).add(part)
+    twice = sorted(name for name, parts in spelled.items() if len(parts) > 1)
+    if not twice:
+        return ()
+    return (Finding(
+        "same_class_names", "info", 0.0, len(twice), (),
+        "folders whose names differ in how their accents are stored are one class: "
+        f"{', '.join(map(repr, twice[:LISTED]))}", "", True,
+    ),)  # fmt: skip
 
 
 def _stray(names: list[str]) -> tuple[Finding, ...]:
@@ -117,14 +158,36 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(p.name))
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for entry in sorted(folder.iterdir()):
-        if _hidden(entry.name):
-            continue
-        if entry.is_dir():
-            yield from _files(entry)
-        elif entry.is_file():
-            yield entry
+@dataclass(slots=True)
+class _Walk:
+    """The files below a folder. A link is left out and put into ``links``; or followed, where no
+    folder is entered twice, so that a link to a folder above it ends."""
+
+    follow: bool
+    links: list[Path] = field(default_factory=list)
+
+    def files(self, folder: Path) -> Iterator[Path]:
+        """In the order of their names, folder by folder."""
+        waiting, entered = [folder], set()
+        while waiting:
+            place = waiting.pop()
+            with door(str(place), DataError, remedy="Check the folder and its permissions."):
+                mark = place.stat()
+                entries = sorted(place.iterdir())
+            if (mark.st_dev, mark.st_ino) in entered:
+                continue
+            entered.add((mark.st_dev, mark.st_ino))
+            folders = []
+            for entry in entries:
+                if _hidden(entry.name):
+                    continue
+                if entry.is_symlink() and not self.follow:
+                    self.links.append(entry)
+                elif entry.is_dir():
+                    folders.append(entry)
+                elif entry.is_file():
+                    yield entry
+            waiting += reversed(folders)
 
 
 def _hidden(name: str) -> bool:
@@ -136,4 +199,4 @@ def _has_pictures(folder: Path) -> bool:
 
 
 def _holds_pictures(folder: Path) -> bool:
-    return next((True for path in _files(folder) if is_picture_name(path.name)), False)
+    return any(is_picture_name(path.name) for path in _Walk(follow=True).files(folder))

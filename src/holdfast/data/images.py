@@ -18,7 +18,7 @@ import pyarrow as pa
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision, Finding
-from holdfast.data.folders import Listed, list_pictures
+from holdfast.data.folders import FOLLOW, Links, Listed, list_pictures
 from holdfast.data.load import table_from_raw
 from holdfast.data.pictures import NOTES, Unreadable, content_mark, is_picture_name, read_picture
 from holdfast.data.rare import RARE_BELOW, Rare
@@ -51,14 +51,15 @@ def load_images(
     source: str | Path, *, path: str | None = None, label: str | None = None,
     group: str | None = None, encoding: str | None = None, config: str | None = None,
     classes: Sequence[str] | None = None, need_label: bool = True, rare: Rare = "refuse",
-    rare_below: int = RARE_BELOW, labels: Labels = "merged",
+    rare_below: int = RARE_BELOW, labels: Labels = "merged", links: Links = "skip",
 ) -> Table:  # fmt: skip
     """Read a folder of pictures, or a table whose column ``path`` (worked out where not given)
     holds paths relative to the table's folder.
 
     Every picture is decoded once: broken ones are left out and named in a finding, odd ones (CMYK,
-    transparent, turned, animated, deep, tiny) are handled and named. The other arguments are those
-    of ``load_table``.
+    transparent, turned, animated, deep, tiny) are handled and named. ``links`` as in
+    ``list_pictures``; a table's path that leads through links out of its folder is refused unless
+    they are followed. The other arguments are those of ``load_table``.
 
     Raises
     ------
@@ -69,7 +70,7 @@ def load_images(
     if folder.is_dir():
         # Somebody named each folder, "null" among them: only a table's cells stand for none.
         labels = "exact"
-        listed = list_pictures(folder, need_label)
+        listed = list_pictures(folder, need_label, links)
         raw = _raw_of(listed)
         paths: list[str | None] = [str(listed.folder.absolute() / name) for name in listed.names]
         path, label, group = PATH, CLASS if need_label else None, None
@@ -78,7 +79,8 @@ def load_images(
         raw = read_source(source, encoding, config)
         path, chosen = _path_column(raw, path)
         raw = replace(raw, decisions=(*raw.decisions, *chosen))
-        paths = _inside(raw, path, Path(os.path.abspath(folder)).parent)  # noqa: PTH100
+        place = Path(os.path.abspath(folder)).parent  # noqa: PTH100
+        paths = _inside(raw, path, place, links)
         label = label if label in raw.names or label not in (None, CLASS) else None
         told = ()
     base = folder.absolute() if folder.is_dir() else folder.absolute().parent
@@ -148,11 +150,13 @@ def _holds_paths(raw: Raw, name: str) -> bool:
     return bool(values) and sum(map(is_picture_name, values)) > len(values) / 2
 
 
-def _inside(raw: Raw, column: str, folder: Path) -> list[str | None]:
-    """The absolute paths; one that leaves the table's folder is refused."""
+def _inside(raw: Raw, column: str, folder: Path, links: Links) -> list[str | None]:
+    """The absolute paths; one that leaves the table's folder, by its name or through links that
+    are not followed, is refused."""
     if column not in raw.names:
         raise DataError(raw.source, f"has no column {column!r}", None, f"It has {raw.names}.")
     found: list[str | None] = []
+    real = _real(folder)
     for row, name in enumerate(raw.table[column].to_pylist()):
         if name is None or not name.strip():
             found.append(None)
@@ -164,8 +168,21 @@ def _inside(raw: Raw, column: str, folder: Path) -> list[str | None]:
                 "Put the pictures beside the table or below it, and write their paths relative "
                 "to it.",
             )  # fmt: skip
+        if links == "skip" and not _real(path).is_relative_to(real):
+            raise DataError(
+                f"{raw.source}, row {row}", "has a path that a link leads out of its folder", name,
+                f"Put the picture itself there, or follow links with --set {FOLLOW}.",
+            )  # fmt: skip
         found.append(str(path))
     return found
+
+
+def _real(path: Path) -> Path:
+    """Without links; a ring of links stays as it is, and cannot be read."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path
 
 
 def _look(paths: Sequence[str | None]) -> _Seen:

@@ -51,7 +51,9 @@ def missing_labels(names: Iterable[str], classes: Sequence[str] = ()) -> tuple[s
     keys = {name: label_key(name) for name in names}
     codes = {key for key in keys.values() if key != CODE and len(key) == 2 and key.isalpha()}
     marks = MISSING if len(codes) >= CODES else MISSING | {CODE}
-    return tuple(sorted(name for name, key in keys.items() if key in marks and key not in known))
+    unknown = {name for name, key in keys.items() if key in marks and key not in known}
+    # What is written in characters that cannot be seen is an empty cell to whoever reads it.
+    return tuple(sorted(unknown | {name for name, key in keys.items() if not key}))
 
 
 def merge_spellings(counts: Mapping[str, int]) -> tuple[dict[str, str], tuple[Decision, ...]]:

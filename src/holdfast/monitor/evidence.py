@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints, Snapshot
+from holdfast.stats.paired import newcombe
+from holdfast.stats.student import paired_t
 from holdfast.stats.temperature import best_temperature, losses_at, recover_labels
 
 Bools = npt.NDArray[np.bool_]
@@ -32,6 +34,17 @@ def stacked_hits(columns: Sequence[Bools | None]) -> Bools | None:
     """Which rows were right at each look [n, snapshots]; ``None`` unless every look tells."""
     known = [column for column in columns if column is not None]
     return np.stack(known, axis=1) if len(known) == len(columns) and known else None
+
+
+def beats_chance(hits: Bools, losses: Floats, labels: Ints) -> bool:
+    """Whether answers that were right in ``hits`` [n] and cost ``losses`` [n] are better, beyond
+    chance, than knowing nothing but how often each class occurs among ``labels`` [n]: by a paired
+    t interval of the losses against −log(share of the row's class), or by Newcombe's interval of
+    the right answers against always giving the commonest class."""
+    shares = np.bincount(labels) / len(labels)
+    if paired_t(losses, -np.log(shares[labels])).high < 0:
+        return True
+    return newcombe(hits, labels == int(shares.argmax()))[0] > 0
 
 
 def _refined(snapshot: Snapshot) -> Floats:

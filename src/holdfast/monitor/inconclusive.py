@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from holdfast.core.records import Floats, Remedy
 from holdfast.monitor import limits
 from holdfast.monitor.case import Case
 from holdfast.monitor.detectors.overfit import rise_evidence, rise_words
+from holdfast.monitor.detectors.plateau import better_than_chance
 from holdfast.monitor.remedies import (
     for_few_rows,
     for_learning,
@@ -53,6 +56,8 @@ def inconclusive(case: Case) -> Sign:
             "nearly all training rows are right, and",
             f"unseen rows are more than {100 * limits.GAP:.0f} points behind",
         )
+    if case.labels is not None and not better_than_chance(case):
+        return _open_chance(case)
     if not case.learned.high < 0:
         because = f"{case.loss_name} at its best is not clearly below that of the first snapshot"
         seen = max(case.margin, abs(case.learned.value))
@@ -69,6 +74,23 @@ def inconclusive(case: Case) -> Sign:
     if len(gap) < limits.FEWEST_ROWS:
         because += f": what does not show in fewer than {limits.FEWEST_ROWS} is not excluded"
     return _open(case, because, gap, case.margin, for_few_rows())
+
+
+def _open_chance(case: Case) -> Sign:
+    """Nothing shows that the last state knows more than the class frequencies."""
+    assert case.labels is not None
+    shares = np.bincount(case.labels) / len(case.labels)
+    gap = case.valid[:, -1] + np.log(shares[case.labels])
+    because = (
+        f"{len(gap)} validation rows do not show that the last state knows more than how often "
+        f"each class occurs: {case.loss_name} is {case.valid[:, -1].mean():.3f}, and "
+        f"{case.chance:.3f} without reading a row"
+    )
+    remedies = (
+        Remedy("check that the labels belong to these rows"),
+        *for_no_progress(case.history),
+    )
+    return _open(case, because, gap, case.margin, remedies)
 
 
 def _open_gap(case: Case, before: str, question: str, *more: Remedy) -> Sign:

@@ -2,11 +2,13 @@
 
 Neither can slow, stop or fail a run: both go out from a thread, with a time-out, a webhook with two
 more tries, and what failed is noted. A webhook's address is a secret, so a recipe names the
-environment variable that holds it and nothing else is ever written or printed.
+environment variable that holds it and nothing else is ever written or printed; so is what a command
+holds, which stands in ``recipe.yaml`` alone.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import subprocess
@@ -94,14 +96,17 @@ class Alerts:
     def _one(self, sender: Callable[[dict[str, Any]], None], message: dict[str, Any]) -> None:
         try:
             sender(message)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
+        except Exception as error:
+            # An alert never fails a run, and a thread's traceback would print the address.
             self._failed.append(Decision("alert", "not delivered", _reason(error)))
 
 
 def address_of(webhook: str) -> str:
     """The address in the environment variable that ``env:NAME`` names.
 
-    Raises ``RecipeError`` where it is written out, the variable is empty, or it is no web address.
+    Raises ``RecipeError``, which never holds the address, where it is written out, the variable is
+    empty, or what it holds cannot be asked: no http(s), no host, a port that is none, a user's name
+    or password before the host, a space, a control character or a letter beyond ASCII.
     """
     name = webhook.removeprefix(VARIABLE)
     if name == webhook or not name.isidentifier():
@@ -110,12 +115,31 @@ def address_of(webhook: str) -> str:
             None, "Put the address into a variable and write env:NAME, e.g. env:HOLDFAST_WEBHOOK.",
         )  # fmt: skip
     address = os.environ.get(name, "")
-    if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
+    fault = _fault(address)
+    if fault is not None:
         raise RecipeError(
-            "alert.webhook", f"the environment variable {name} holds no http(s) address", None,
+            "alert.webhook", f"the environment variable {name} {fault}", None,
             f"Set {name} before the run, or leave alert.webhook out.",
         )  # fmt: skip
     return address
+
+
+def _fault(address: str) -> str | None:
+    """What keeps an address from being asked, without a letter of it."""
+    if not all("!" <= character <= "~" for character in address):
+        return "holds a space or a character that stands in no web address"
+    try:
+        parts = urlsplit(address)
+        host, port, user = parts.hostname, parts.port, parts.username
+    except ValueError:
+        return "holds no http(s) address that can be read: its host or port is wrong"
+    if parts.scheme not in ("http", "https") or not host:
+        return "holds no http(s) address"
+    if port == 0:
+        return "holds a port that no server has"
+    if user is not None:
+        return "holds a user's name before the host, which is not sent"
+    return None
 
 
 def _command(command: str) -> Callable[[dict[str, Any]], None]:
@@ -130,15 +154,25 @@ def _command(command: str) -> Callable[[dict[str, Any]], None]:
     return run
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Leaves a redirect unanswered, so that it counts as the refusal of a POST: followed, it would
+    become a GET without the alert, to whatever host it names."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 def _webhook(address: str) -> Callable[[dict[str, Any]], None]:
-    """A POST of the alert as JSON; tried again after a time-out, a refusal or a 5xx answer."""
+    """A POST of the alert as JSON; tried again after a time-out, a refusal or a 5xx answer. Only an
+    answer of 2xx counts as delivered."""
+    opener = urllib.request.build_opener(_NoRedirect)
 
     def post(message: dict[str, Any]) -> None:
         body = json.dumps(message).encode()
         asked = urllib.request.Request(address, body, {"Content-Type": "application/json"})
         for attempt in range(TRIES):
             try:
-                with urllib.request.urlopen(asked, timeout=TIMEOUT_S):
+                with opener.open(asked, timeout=TIMEOUT_S):
                     return
             except urllib.error.HTTPError as error:
                 error.close()
@@ -155,7 +189,10 @@ def _webhook(address: str) -> Callable[[dict[str, Any]], None]:
 def _reason(error: Exception) -> str:
     """What went wrong, without the address or the command, which may hold secrets."""
     if isinstance(error, urllib.error.HTTPError):
-        return f"the webhook answered {error.code}"
+        redirect = ", a redirect, which is not followed" if 300 <= error.code < 400 else ""
+        return f"the webhook answered {error.code}{redirect}"
+    if isinstance(error, http.client.HTTPException):
+        return "the webhook's answer is no HTTP"
     if isinstance(error, subprocess.CalledProcessError):
         return f"the command ended with {error.returncode}"
     if isinstance(error, (TimeoutError, subprocess.TimeoutExpired)):

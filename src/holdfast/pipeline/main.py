@@ -37,6 +37,7 @@ from holdfast.pipeline.folder import (
 )
 from holdfast.pipeline.held import stored
 from holdfast.pipeline.keep import kept_state
+from holdfast.pipeline.names import check_names
 from holdfast.pipeline.outline import Outline, outline_model, outline_rows
 from holdfast.pipeline.ready import Ready, Scored
 from holdfast.pipeline.rows import Divided, Tell, load_and_divide, tell_all
@@ -74,6 +75,9 @@ def train(
         because = "it had come to its end; nothing that is given now was used"
         tell(Decision("resumed", str(run), because))
         return _read_result(run)
+    if not resume:
+        # Before the folder is made and rows in memory are stored in it.
+        check_names(recipe)
     with (
         terminate_like_interrupt(), claimed(run, resume), stored(held, run) as paths,
         flushed_subnormals(), quick_dropout(),
@@ -198,12 +202,14 @@ def _write(
     write_json(run / RESULT, {
         "schema": 1, "holdfast": __version__, "task": recipe.task,
         "model": recipe.model.name, "classes": None, "seed": recipe.seed,
-        "data": outcome.data_block(divided.table, divided.splits, begun["findings"]),
+        "data": outcome.data_block(
+            divided.table, divided.given, divided.splits, begun["findings"]
+        ),
         **scored.blocks, **outcome.run_block(fitted), "timing": timing,
         "peak_memory_mb": outcome.peak_memory_mb(),
         "decisions": [*begun["decisions"], *to_json([kept, *scored.decisions])],
         "division": outcome.division_block(divided.splits, scored, divided.table.classes),
-        "settings": recipe.model_dump(mode="json"),
+        "settings": recipe.shown(),
         **outcome.surroundings(recipe.train.threads or 0, str(job.accelerator.device)),
     })  # fmt: skip
 

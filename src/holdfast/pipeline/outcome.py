@@ -28,9 +28,14 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "scikit-learn", "scipy", "numpy")
 
 
-def data_block(table: Table, splits: Splits, findings: Sequence[Any]) -> dict[str, Any]:
-    """``data`` of the contract: how many rows, how they were used, what was found."""
+def data_block(
+    table: Table, given: Sequence[Table], splits: Splits, findings: Sequence[Any]
+) -> dict[str, Any]:
+    """``data`` of the contract: how many rows, how they were used, what was found; and the files
+    as they were named, which sentences repeat and a report or a card must not."""
+    named = dict.fromkeys(one.source for one in (table, *given))
     return {
+        "files": [source for source in named if Path(source).expanduser().exists()],
         "rows": table.source_rows, "used": len(splits.train) + len(splits.valid) + len(splits.test),
         "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test),
         "findings": list(findings),

@@ -16,6 +16,7 @@ import pyarrow as pa
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision, Floats
+from holdfast.core.shown import printable_json
 from holdfast.data.raw import Raw
 from holdfast.pipeline.using import Answers, Data, Options, Predictor
 from holdfast.training.machine import flushed_subnormals
@@ -132,7 +133,8 @@ def write_lines(predicted: Predicted, stream: IO[str]) -> None:
     """One JSON object a line, each part as soon as it is there."""
     for part in predicted.parts():
         stream.writelines(
-            json.dumps(row, ensure_ascii=False) + "\n" for row in json_object(predicted, part)
+            printable_json(json.dumps(row, ensure_ascii=False)) + "\n"
+            for row in json_object(predicted, part)
         )
         stream.flush()
 

@@ -46,7 +46,7 @@ def preview(recipe: Recipe, tell: Tell = lambda _: None) -> dict[str, Any]:
         "parameters": {"total": total, "trainable": trainable, "share": trainable / total},
         "memory_mb": _memory(ready.need),
         "time_s": _time(ready, seconds, len(splits.test)),
-        "settings": ready.recipe.model_dump(mode="json"),
+        "settings": ready.recipe.shown(),
     }  # fmt: skip
 
 

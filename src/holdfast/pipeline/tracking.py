@@ -25,7 +25,7 @@ def tracked(run: Path, recipe: Recipe, main_process: bool) -> Iterator[tuple[Tra
         return
     track = open_track(
         recipe.track.to, recipe.track.project, recipe.track.name or run.resolve().name, run,
-        run / CHECKPOINTS / MARK, recipe.model_dump(mode="json"),
+        run / CHECKPOINTS / MARK, recipe.shown(),
     )  # fmt: skip
     try:
         yield (track,)

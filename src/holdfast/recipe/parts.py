@@ -93,6 +93,7 @@ class DataPart(Part):
     label_kind: Literal["class", "several", "number"] | None = None
     label_separator: str | None = Field(default=None, min_length=1)
     labels: Literal["merged", "exact"] = "merged"
+    links: Literal["skip", "follow"] = "skip"
     encoding: str | None = None
     rare: Literal["refuse", "drop", "merge"] = "refuse"
     split: SplitShares = SplitShares()

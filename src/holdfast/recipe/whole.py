@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.missing import lies_there
+from holdfast.core.wording import HIDDEN
 from holdfast.recipe.parts import (
     EMBEDDED,
     AlertPart,
@@ -70,6 +71,14 @@ class Recipe(Part):
         plain = self.model_dump(mode="json")
         plain["control"]["policy"] = str(plain["control"]["policy"])
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+    def shown(self) -> dict[str, Any]:
+        """Every setting in plain values, for what leaves the machine (report, result, trackers):
+        a command of the user's may hold secrets, so that it is said to be set, and no more."""
+        plain = self.model_dump(mode="json")
+        if plain["alert"]["command"] is not None:
+            plain["alert"]["command"] = HIDDEN
+        return plain
 
     def changed(self, **parts: Mapping[str, Any]) -> Recipe:
         """A copy with some keys of some parts replaced, checked again."""

@@ -56,7 +56,7 @@ def without_paths(run: RunFiles) -> RunFiles:
     Paths that the settings name are known exactly (they may hold spaces); any other is an absolute
     path of two parts or more in a sentence.
     """
-    known = sorted({*_paths(run.result.get("settings")), *_paths(run.recipe),
+    known = sorted({*_paths(run.result.get("settings")), *_paths(run.recipe), *_files(run),
                     *_paths(run.result.get("model"))}, key=len, reverse=True)  # fmt: skip
 
     def clean(value: Any) -> Any:
@@ -74,7 +74,15 @@ def without_paths(run: RunFiles) -> RunFiles:
     return dataclasses.replace(
         run, result=clean(run.result), recipe=clean(run.recipe), verdicts=every(run.verdicts),
         actions=every(run.actions), notes=every(run.notes), timeline=every(run.timeline),
+        noted=tuple(dataclasses.replace(one, note=clean(one.note)) for one in run.noted),
     )  # fmt: skip
+
+
+def _files(run: RunFiles) -> Iterator[str]:
+    """The files of rows as they were named, relative ones and those behind links among them."""
+    for path in run.part("data").get("files") or ():
+        if isinstance(path, str) and last_part(path) != path:
+            yield path
 
 
 def _paths(value: Any) -> Iterator[str]:

@@ -6,6 +6,7 @@ from holdfast.monitor import limits
 from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.detectors.memorizing import as_good_as_now
+from holdfast.monitor.evidence import beats_chance
 from holdfast.monitor.sign import Sign, shown
 from holdfast.stats.paired import newcombe
 from holdfast.stats.student import paired_t
@@ -22,7 +23,8 @@ def plateau(case: Case) -> Sign | None:
       ten may (Clopper and Pearson's limit);
     - the training rows are not at their floor, or unseen rows at most 10 points behind: to stand
       against ``healthy`` such a gap need not be proven;
-    - its answers are better than always giving the commonest class, or its loss than untrained;
+    - it is better, beyond chance, than knowing nothing but the class frequencies (by its loss or
+      by its answers; see ``evidence.beats_chance``), or its loss is better than untrained;
     - something was learned: the best state is significantly better than the first, or no worse
       than a linear probe on the same rows.
 
@@ -30,7 +32,7 @@ def plateau(case: Case) -> Sign | None:
     """
     if not case.enough or case.rose or not _learned(case) or not enough_rows(case):
         return None
-    if case.useless(len(case.history) - 1):
+    if case.useless(len(case.history) - 1) or not better_than_chance(case):
         return None
     gap = case.accuracy_gap
     if case.at_floor and gap is not None and gap.value > limits.GAP:
@@ -55,6 +57,15 @@ def enough_rows(case: Case) -> bool:
     if len(case.raw) < limits.FEWEST_ROWS:
         return False
     return hits is None or newcombe(hits[:, -1], hits[:, case.best])[0] > -limits.GAP
+
+
+def better_than_chance(case: Case) -> bool:
+    """Whether the last look is shown to know more than the class frequencies; true where answers
+    are not classes. A linear probe of the same rows knows no more where there is nothing to know,
+    so being as good as one proves nothing by itself."""
+    if case.valid_hits is None or case.labels is None:
+        return True
+    return beats_chance(case.valid_hits[:, -1], case.valid[:, -1], case.labels)
 
 
 def _learned(case: Case) -> bool:

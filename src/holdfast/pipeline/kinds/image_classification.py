@@ -49,12 +49,13 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
         return load_images(
             source, path=like.columns.text[0], label=like.columns.label, group=data.group,
             encoding=data.encoding, config=data.config, classes=like.classes,
-            labels=data.labels,
+            labels=data.labels, links=data.links,
         )  # fmt: skip
     given = len({name for name in ("test", "valid") if getattr(data, name)} | {*sides(data)[0]})
     table = load_images(
         source, path=_path(data), label=data.label, group=data.group, encoding=data.encoding,
         config=data.config, rare=data.rare, rare_below=max(2, 3 - given), labels=data.labels,
+        links=data.links,
     )  # fmt: skip
     return replace(table, decisions=(*_what(source, table), *table.decisions))
 
@@ -126,6 +127,7 @@ class JudgedImages:
         self.table = load_images(
             data, path=_path(part, options), label=label_for(part, options), group=group,
             encoding=encoding, classes=saved[0].classes, labels=part.labels,
+            links=part.links,
         )  # fmt: skip
         self.decisions = (*decisions, *dropped)
         self._classes = saved[0].classes
@@ -160,11 +162,12 @@ class ImagesPredictor:
             return paths_raw([os.path.relpath(path) for path in paths]), images_at(paths), ()
         encoding, decisions = encoding_for(self._part, data, options)
         table = load_images(
-            data, path=_path(self._part, options), encoding=encoding, need_label=False
-        )
+            data, path=_path(self._part, options), encoding=encoding, need_label=False,
+            links=self._part.links,
+        )  # fmt: skip
         folder = Path(data).expanduser()
         if folder.is_dir():
-            return paths_raw(list_pictures(folder, False).names), table, decisions
+            return paths_raw(list_pictures(folder, False, self._part.links).names), table, decisions
         return read_source(data, encoding, None), table, decisions
 
     def answer(self, table: Table) -> Answers:

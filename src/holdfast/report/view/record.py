@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from holdfast.core.wording import HIDDEN
 from holdfast.report.numbers import compact, count, duration, plural, sentence
 from holdfast.report.read import RunFiles
 
@@ -88,13 +89,21 @@ def moments(run: RunFiles) -> tuple[Moment, ...]:
 
 def settings(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     """The resolved recipe, one table a section, dotted keys below it."""
-    recipe = run.part("settings") or run.recipe
+    recipe = _without_command(run.part("settings") or run.recipe)
     top = tuple((k, _plain(v)) for k, v in recipe.items() if not isinstance(v, Mapping))
     rest = tuple(
         (str(key), tuple(_flat(value))) for key, value in recipe.items()
         if isinstance(value, Mapping) and value
     )  # fmt: skip
     return ((("run", top), *rest)) if top else rest
+
+
+def _without_command(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A command that alerts run may hold secrets; a recipe and older runs have it in full."""
+    alert = settings.get("alert")
+    if not isinstance(alert, Mapping) or alert.get("command") is None:
+        return settings
+    return {**settings, "alert": {**alert, "command": HIDDEN}}
 
 
 def facts(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
