@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
-from collections.abc import Callable, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,46 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the real data sets: set HOLDFAST_DATA to their folder ({folder})")
     return folder
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[Callable[..., Any]]:
+    """``as_nobody(prepare, act)``: what ``act(folder)`` returns in a process that has no rights
+    beyond those that modes give, after ``prepare(folder)`` with all of ours.
+
+    Root writes to every folder whatever its mode, so such a test says nothing as root.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="nobody-"))
+    folder.chmod(0o777)
+
+    def run(prepare: Callable[[Path], object], act: Callable[[Path], object]) -> Any:
+        prepare(folder)
+        back, forth = os.pipe()
+        child = os.fork()
+        if child == 0:
+            told: object = "it did not come to its end"
+            try:
+                if os.geteuid() == 0:
+                    os.setgroups([])
+                    os.setgid(65534)
+                    os.setuid(65534)
+                told = act(folder)
+            except BaseException as error:
+                told = repr(error)
+            finally:
+                os.write(forth, json.dumps(told).encode())
+                os._exit(0)
+        os.close(forth)
+        with os.fdopen(back, "rb") as answer:
+            told = json.loads(answer.read() or b"null")
+        os.waitpid(child, 0)
+        return told
+
+    yield run
+    for path in (folder, *folder.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o755)
+    shutil.rmtree(folder)
 
 
 WORDS = [f"w{i}" for i in range(40)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from holdfast.core.errors import MachineError
+from holdfast.core.errors import MachineError, RunError
 from holdfast.core.files import (
     disk_errors,
     dump_json,
@@ -74,7 +74,7 @@ def test_safetensors_says_its_number_in_words(tmp_path: Path) -> None:
         raise RuntimeError(said)
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EIO, "I/O error"), ValueError("no"), OSError()])
+@pytest.mark.parametrize("error", [OSError(errno.EINVAL, "wrong"), ValueError("no"), OSError()])
 def test_other_errors_stay_themselves(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(type(error)), disk_errors(tmp_path):
         raise error
@@ -88,10 +88,33 @@ def test_the_translated_message_is_not_translated_again(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full, a full disk")
 def test_a_really_full_disk(tmp_path: Path) -> None:
-    (tmp_path / ".a.json.partial").symlink_to("/dev/full")
+    def write(beside: Path) -> None:
+        beside.symlink_to("/dev/full")
+        beside.write_text("y" * 100_000, "utf-8")
+
     with pytest.raises(MachineError, match="is full"):
-        write_json(tmp_path / "a.json", {"x": "y" * 100_000})
+        write_atomically(tmp_path / "a.json", write)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_in_the_place_of_a_file_or_of_what_stands_beside_it_is_not_followed(
+    tmp_path: Path,
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("theirs")
+    (tmp_path / ".a.json.partial").symlink_to(theirs)
+    write_json(tmp_path / "a.json", 1)
+    assert not (tmp_path / "a.json").is_symlink()
+    (tmp_path / "b.json").symlink_to(theirs)
+    with pytest.raises(RunError, match=r"is a link \(to .*theirs\)"):
+        write_json(tmp_path / "b.json", 1)
+    assert theirs.read_text() == "theirs"
+    assert (tmp_path / "b.json").is_symlink()
+
+
+def test_a_folder_that_went_meanwhile_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="no longer there"):
+        write_json(tmp_path / "gone" / "a.json", 1)
 
 
 def test_json_has_no_nan_and_keeps_the_order() -> None:

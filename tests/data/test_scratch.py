@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from holdfast.core.errors import MachineError
+from holdfast.core.files import disk_errors
+from holdfast.data import scratch
+from holdfast.data.scratch import scratch_file
 
 CODE = """
 import sys
@@ -35,3 +45,91 @@ def test_nothing_is_left_when_the_process_ends(end: str, tmp_path: Path) -> None
     assert done.returncode == (0 if end == "well" else 2), done.stderr
     assert list(scratch.iterdir()) == []
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.csv", "scratch"]
+
+
+# What a process does that is killed while it uses its temporary folder.
+KILLED = """
+import os, signal
+from holdfast.data.scratch import scratch_file
+scratch_file("rows").write_text("x")
+print(scratch_file("rows").parent, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A ``TMPDIR`` of its own, for this process too."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    scratch._folder.cache_clear()
+    yield folder
+    scratch._folder.cache_clear()
+
+
+def test_what_a_killed_process_left_goes_at_the_next_start(base: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], capture_output=True, text=True, check=False
+    )
+    left = Path(done.stdout.strip())
+    assert left.is_dir(), done.stderr
+    mine = scratch_file("rows").parent
+    assert [path.name for path in base.iterdir()] == [mine.name]
+
+
+def test_the_folder_of_a_live_process_stays_and_so_does_a_stranger_s(base: Path) -> None:
+    mine = scratch_file("rows").parent
+    pid = mine.name.split("-")[1]
+    for name in (f"holdfast-{pid}", "holdfast-1-abcdef-elsewhere", "holdfast-runs", "else"):
+        (base / name).mkdir()
+    (base / f"{mine.name}link").symlink_to(base / "else")
+    (base / f"{mine.name}file").write_text("x")
+    (base / "else" / "mine.txt").write_text("mine")
+    before = sorted(path.name for path in base.iterdir())
+    scratch._folder.cache_clear()
+    other = scratch_file("rows").parent
+    assert other != mine
+    assert sorted(path.name for path in base.iterdir()) == sorted([*before, other.name])
+    assert (base / "else" / "mine.txt").read_text() == "mine"
+
+
+def test_a_child_holds_its_parent_s_folder_no_longer_than_the_parent(base: Path) -> None:
+    mine = scratch_file("rows").parent
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        # As if we had ended.
+        scratch._let_go()
+        scratch._folder.cache_clear()
+        assert scratch_file("rows").parent != mine
+        assert not mine.exists()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("named", ["missing", "file", "nul\0", "/proc"])
+def test_a_tmpdir_that_cannot_be_used_is_named_and_no_other_is_taken(
+    base: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    (base / "file").write_text("x")
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    folder = str(base / named)
+    # The system takes no NUL in a variable, so the program's own view is set.
+    monkeypatch.setattr(os, "environ", {**os.environ, "TMPDIR": folder})
+    with pytest.raises(MachineError, match=r"TMPDIR=[\s\S]*cannot hold temporary files") as caught:
+        scratch_file("rows")
+    assert "with TMPDIR" in caught.value.remedy
+
+
+def test_a_full_tmpdir_is_named_when_rows_are_written(base: Path) -> None:
+    with pytest.raises(MachineError, match="is full") as caught, disk_errors(scratch_file("raw")):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "TMPDIR" in caught.value.remedy
+    with pytest.raises(MachineError) as caught, disk_errors(base / "holdfast-runs" / "x"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "TMPDIR" not in caught.value.remedy

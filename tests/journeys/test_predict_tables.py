@@ -142,8 +142,10 @@ def test_nothing_is_written_over_unasked(
         assert said in done.err
     assert path.read_bytes() == before
     assert (tmp_path / "old.csv").read_text("utf-8") == "mine"
-    assert holdfast("predict", finished_run, path, "--out", path, "--force").code == 0
-    assert [row["text"] for row in read_csv(path)] == texts
+    assert holdfast("predict", finished_run, path, "--out", path, "--force").code == 2
+    assert path.read_bytes() == before
+    assert holdfast("predict", finished_run, path, "--out", "old.csv", "--force").code == 0
+    assert [row["text"] for row in read_csv(tmp_path / "old.csv")] == texts
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])

@@ -58,7 +58,7 @@ def test_omp_num_threads_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
 ])  # fmt: skip
 def test_unset_a_probe_decides(monkeypatch, alone: int, together: int, threads: int) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "")
-    monkeypatch.setattr(machine, "_usable_cores", lambda: 2)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
     monkeypatch.setattr(machine, "_steps_per_second", lambda n: alone if n == 1 else together)
     choice = choose_machine(None, "float32")
     assert choice.threads == threads
@@ -68,7 +68,7 @@ def test_unset_a_probe_decides(monkeypatch, alone: int, together: int, threads: 
 
 def test_one_core_needs_no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(machine, "_usable_cores", lambda: 1)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 1)
     monkeypatch.setattr(machine, "_steps_per_second", lambda n: pytest.fail("probed"))
     assert choose_machine(None, "float32").threads == 1
 

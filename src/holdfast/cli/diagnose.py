@@ -15,9 +15,11 @@ from holdfast.cli.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.core.curves import Curves
+    from holdfast.core.outputs import Output
     from holdfast.core.records import Verdict
 
 JOINT = "\x1f"
+PAGES = (".html", ".htm")
 # What stopping at the best would have saved is no advice where a run should have gone on, or where
 # nothing is known.
 GOES_ON = ("learning", "underfit", "inconclusive")
@@ -35,19 +37,21 @@ def command(
         typer.Option("--set", help="Name a series: train=COL or valid=COL.", metavar="KEY=VALUE"),
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a report to this file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Say whether the run in LOG learned, overfits or came apart, since when, and what to do."""
     from holdfast.cli.say import Teller, width
     from holdfast.integrations.logs.read import parse_settings, read_verdict
 
+    page = None if html is None else _target(html, log, force)
     curves, verdict = read_verdict(log, parse_settings(settings or []))
     found = document(curves, verdict)
     tell = Teller(quiet=False)
     for decision in curves.decisions:
         tell(decision)
-    if html is not None:
-        _write(html, curves, found, log)
+    if page is not None:
+        _write(page, curves, found, log)
     if as_json:
         typer.echo(json_text(found))
     else:
@@ -163,14 +167,23 @@ def _wrap(text: str, columns: int, indent: str, first: str | None = None) -> lis
     )  # fmt: skip
 
 
-def _write(path: Path, curves: Curves, found: dict[str, Any], log: Path) -> None:
-    from holdfast.core.errors import DataError
-    from holdfast.core.files import write_text
+def _target(html: Path, log: Path, force: bool) -> Output:
+    """Where the page goes. The log is never written over, nor a file of a run or of a folder of
+    logs; only an earlier page there is, with ``force``."""
+    from holdfast.core.outputs import checked_output
+    from holdfast.pipeline.folder import own_files
+
+    inputs = own_files(log) if html.suffix.lower() in PAGES else [log, *own_files(log)]
+    return checked_output(html, inputs if log.is_dir() else [log], force=force)
+
+
+def _write(page: Output, curves: Curves, found: dict[str, Any], log: Path) -> None:
+    from holdfast.core.outputs import writing
     from holdfast.report.diagnosis import render_diagnosis
 
-    if not path.parent.is_dir():
-        raise DataError(f"--html {path}", "is in a folder that does not exist", None, "Make it.")
-    write_text(path, render_diagnosis(curves, found, log.name or str(log.resolve())))
+    text = render_diagnosis(curves, found, log.name or str(log.resolve()))
+    with writing(page) as stream:
+        stream.write(text.encode("utf-8"))
 
 
 def _clock(seconds: float) -> str:

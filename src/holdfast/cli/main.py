@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -15,7 +16,10 @@ from holdfast.cli.net import check_arguments, check_folder, fault_of
 from holdfast.cli.streams import drop, flush, prepare
 from holdfast.cli.words import Command, Group
 from holdfast.core.errors import HoldfastError
+from holdfast.core.lacking import lacking
+from holdfast.core.machine import refuse_threads
 from holdfast.core.shown import printable
+from holdfast.training.signals import terminate_like_interrupt
 
 app = typer.Typer(
     name="holdfast",
@@ -109,9 +113,11 @@ def run() -> None:
 
 def _run() -> int | str | None:
     try:
-        check_arguments(sys.argv[1:])
-        check_folder()
-        app()
+        with terminate_like_interrupt():
+            check_arguments(sys.argv[1:])
+            check_folder()
+            refuse_threads(os.environ)
+            app()
     except HoldfastError as error:
         return _refuse(error)
     except SystemExit as leaving:
@@ -126,7 +132,7 @@ def _unforeseen(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):
         drop()
         return 0
-    fault = fault_of(error)
+    fault = lacking(error) or fault_of(error)
     if fault is None:
         return _defect(error)
     fault.__cause__ = error
@@ -136,7 +142,7 @@ def _unforeseen(error: Exception) -> int:
 def _leave(leaving: SystemExit) -> int | str | None:
     """Typer has already turned an interrupt and a broken pipe into exits without a word."""
     if _because_of(leaving, KeyboardInterrupt):
-        typer.echo("\nholdfast: interrupted", err=True)
+        _say("\nholdfast: interrupted")
     if _because_of(leaving, BrokenPipeError):
         # The reader of the pipe had enough; Python would complain again when it flushes at exit.
         drop()
@@ -153,8 +159,14 @@ def _because_of(error: BaseException | None, kind: type[BaseException]) -> bool:
 def _refuse(error: HoldfastError) -> int:
     if os.environ.get("HOLDFAST_TRACEBACK") == "1":
         raise error
-    typer.echo(_fitted(f"holdfast: {error}"), err=True)
+    _say(_fitted(f"holdfast: {error}"))
     return error.exit_code
+
+
+def _say(text: str) -> None:
+    """On standard error, where anybody still listens: a closed terminal changes no exit code."""
+    with contextlib.suppress(OSError):
+        typer.echo(text, err=True)
 
 
 def _fitted(text: str) -> str:
@@ -176,10 +188,10 @@ def _fitted(text: str) -> str:
 def _defect(error: Exception) -> int:
     if os.environ.get("HOLDFAST_TRACEBACK") == "1":
         raise error
-    typer.echo(
+    _say(
         "holdfast: a defect in Holdfast, not in your input: "
-        f"{type(error).__name__}: {printable(str(error), 1000)}\n"
-        "  Set HOLDFAST_TRACEBACK=1 to see where, and please report it.",
-        err=True,
+        f"{type(error).__name__}: {printable(str(error), 1000)}
+"
+        "  Set HOLDFAST_TRACEBACK=1 to see where, and please report it."
     )
     return 1

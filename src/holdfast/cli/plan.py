@@ -22,7 +22,7 @@ def show_plan(plan: dict[str, Any]) -> str:
         ("Learning", _learning(plan["parameters"])),
         *(("Training", _phase(phase)) for phase in plan["phases"]),
         ("Looks", _looks(plan["evaluate_at"])),
-        ("Memory", _memory(plan["memory_mb"])),
+        ("Memory", f"{_memory(plan['memory_mb'])}: {plan['memory_limit']}"),
         ("Time", f"about {clock(plan['time_s']['estimate'])} after loading, from timed steps"),
         ("Findings", _findings(plan["findings"])),
     ]

@@ -52,15 +52,14 @@ def command(
     from holdfast.pipeline.use import predict
     from holdfast.pipeline.using import Options
 
-    if out is not None:
-        check_target(out, data, force)
+    target = None if out is None else check_target(out, runs, data, force)
     options = Options(tuple(text) if text else None, None, encoding)
     rows: Data = _stdin(encoding) if data == "-" else data
     predicted = predict(runs, rows, options, probabilities=probabilities, tell=Teller(quiet))
-    if out is None:
+    if target is None:
         write_lines(predicted, sys.stdout)
     else:
-        write_predictions(predicted, out)
+        write_predictions(predicted, target)
     tell_empty(predicted.without_text, len(predicted), quiet)
 
 

@@ -10,8 +10,10 @@ import typer
 
 def command(run: Annotated[Path, typer.Argument(help="The folder of a finished run.")]) -> None:
     """Write RUN/report.html again from the run's files, and print its path."""
+    from holdfast.core.lock import locked
     from holdfast.pipeline.folder import need_run
     from holdfast.report.page import write_report
 
     need_run(run)
-    typer.echo(write_report(run))
+    with locked(run):
+        typer.echo(write_report(run))

@@ -127,22 +127,21 @@ def execute(
     rows in memory, see ``pipeline.held``."""
     from holdfast.cli.progress import Show
     from holdfast.cli.say import Teller
-    from holdfast.pipeline.folder import agreed_folder, is_main_process
+    from holdfast.pipeline.folder import chosen_folder, is_main_process
     from holdfast.pipeline.main import train
 
     quiet = quiet or not is_main_process()
     tell, show = Teller(quiet, verbose), Show(quiet, verbose)
-    # After the slow import, so that two runs started together do not choose the same number.
-    folder = out or agreed_folder(source, resume)
-    tell.title(f"holdfast train → {folder}")
-    try:
-        result = train(
-            recipe, folder, resume=resume, listeners=(show,), tell=tell, outline=tell.outline,
-            held=held or {},
-        )  # fmt: skip
-        return result, folder
-    finally:
-        show.close()
+    with chosen_folder(source, out, resume) as folder:
+        tell.title(f"holdfast train → {folder}")
+        try:
+            result = train(
+                recipe, folder, resume=resume, listeners=(show,), tell=tell, outline=tell.outline,
+                held=held or {},
+            )  # fmt: skip
+            return result, folder
+        finally:
+            show.close()
 
 
 def _print(result: dict[str, Any], run: Path, as_json: bool) -> None:

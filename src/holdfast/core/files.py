@@ -12,21 +12,38 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.errors import MachineError
+from holdfast.core.errors import MachineError, RunError
 from holdfast.core.records import to_json
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write`` on a file beside ``path``, sync it, then rename it into place."""
+    """Call ``write`` on a file beside ``path``, sync it, then rename it into place.
+
+    For the files that Holdfast names itself; those that the user names go through
+    ``core/outputs.py``. A link in the place of ``path`` is neither followed nor replaced.
+    """
     beside = path.with_name(f".{path.name}.partial")
     with disk_errors(path):
+        refuse_link(path)
+        # A link left there by somebody else would be written through.
+        beside.unlink(missing_ok=True)
         try:
             write(beside)
-            _sync(beside)
+            sync(beside)
             beside.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             beside.unlink(missing_ok=True)
+
+
+def refuse_link(path: Path) -> None:
+    """Raise ``RunError`` where a link stands in the place of a file or folder of a run: what it
+    points to may be anybody's."""
+    if path.is_symlink():
+        raise RunError(
+            str(path), f"is a link (to {path.readlink()}), where a run has a file or folder of its "
+            "own", None, "Put what it points to in its place, or remove the link.",
+        )  # fmt: skip
 
 
 def replace_folder(beside: Path, folder: Path) -> None:
@@ -34,12 +51,12 @@ def replace_folder(beside: Path, folder: Path) -> None:
     with disk_errors(folder):
         for path in sorted(beside.rglob("*")):
             if path.is_file():
-                _sync(path)
-        _sync(beside)
+                sync(path)
+        sync(beside)
         if folder.exists():
             shutil.rmtree(folder)
         beside.replace(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -55,13 +72,23 @@ def dump_json(value: Any) -> str:
     return json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
+# The folders of temporary files that ``data/scratch.py`` makes.
+SCRATCH = re.compile(r"holdfast-\d+-[0-9a-f]{6}-\w+")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR,
+    errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.EBUSY, errno.ENXIO, errno.EIO, errno.ESTALE,
+)  # fmt: skip
+
+
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into one clear message."""
+def disk_errors(path: Path, remedy: str | None = None) -> Iterator[None]:
+    """Turn the operating system's refusals into one clear message about ``path``. ``remedy`` is
+    what to do about them; left out, it is that of a run's folder."""
     try:
         yield
     except Exception as error:
-        translated = _translate(path, _number(error))
+        translated = _translate(path, _number(error), remedy)
         if translated is None:
             raise
         raise translated from error
@@ -75,18 +102,30 @@ def _number(error: Exception) -> int | None:
     return int(told[1]) if told else None
 
 
-def _translate(path: Path, number: int | None) -> MachineError | None:
+def _translate(path: Path, number: int | None, remedy: str | None) -> MachineError | None:
     if number is None:
         return None
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if remedy is None and any(SCRATCH.fullmatch(folder.name) for folder in path.parents):
+        remedy = "It is a temporary file: make room there, or name another folder with TMPDIR."
+    if number in FULL:
         return MachineError(
             str(path), "could not be written: the disk, or what you may use of it, is full", None,
-            "Free some space, then run the same command with --resume; what is there is whole.",
+            remedy or "Free some space, then run the same command with --resume; what is there is "
+            "whole.",
         )  # fmt: skip
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
+    if number == errno.ENOENT and not path.parent.exists():
+        return MachineError(
+            str(path), "could not be written: its folder is no longer there", None,
+            remedy or "Leave the folder alone while a run goes on; start the run again.",
+        )  # fmt: skip
+    if number == errno.EPIPE:
+        rule = "could not be written to its end: its reader has gone"
+        return MachineError(str(path), rule, None, remedy or "")
+    if number in REFUSED:
         return MachineError(
             str(path), f"could not be written: {os.strerror(number).lower()}", None,
-            "Choose a folder that you may write to with --out.",
+            remedy
+            or "Choose a folder that you may write to with --out, or make this one writable.",
         )  # fmt: skip
     return None
 
@@ -95,7 +134,7 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

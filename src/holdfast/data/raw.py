@@ -106,7 +106,8 @@ class _Parts:
 
     def _open(self) -> None:
         self._paths.append(scratch_file("raw"))
-        self._writer = pa.ipc.new_stream(str(self._paths[-1]), self._schema())
+        with disk_errors(self._paths[-1]):
+            self._writer = pa.ipc.new_stream(str(self._paths[-1]), self._schema())
 
     def _schema(self) -> pa.Schema:
         return pa.schema([(name, pa.string()) for name in self._names])

@@ -1,32 +1,127 @@
-"""A temporary folder for Arrow files, removed when the process ends."""
+"""A temporary folder for Arrow files, removed when the process ends. What a killed process left is
+removed by the next one that needs such a folder."""
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import fcntl
+import hashlib
 import itertools
 import os
 import shutil
+import socket
 import tempfile
 from functools import cache
 from pathlib import Path
 
+from holdfast.core.door import reason
+from holdfast.core.errors import MachineError
+from holdfast.core.files import SCRATCH, disk_errors
+
 _NUMBERS = itertools.count()
+# Held for as long as the process lives, so that nobody takes its folder for a dead one's.
+_LOCKS: list[int] = []
+REMEDY = "Name a folder that has room, and that you may write to, with TMPDIR."
 
 
 def scratch_file(stem: str, suffix: str = ".arrow") -> Path:
     """A path that no one has used yet. It lies in the system's temporary folder (``TMPDIR``), never
-    beside the user's file, and goes when this process ends normally or by an error."""
+    beside the user's file, and goes when this process ends normally or by an error.
+
+    Raises ``MachineError`` where the folder that ``TMPDIR`` names cannot be used: another one is
+    not taken in its stead.
+    """
     return _folder(os.getpid()) / f"{stem}-{next(_NUMBERS)}{suffix}"
 
 
 @cache
 def _folder(process: int) -> Path:
     # Keyed by the process: a forked child must not remove its parent's files.
-    folder = Path(tempfile.mkdtemp(prefix=f"holdfast-{process}-"))
+    base = _base()
+    _sweep(base)
+    with disk_errors(base, REMEDY):
+        folder = _made(base, process)
     atexit.register(_remove, folder, process)
     return folder
+
+
+def _base() -> Path:
+    """The system's temporary folder. Python passes over one that it cannot write to."""
+    named = os.environ.get("TMPDIR")
+    try:
+        found = tempfile.gettempdir()
+        if named and Path(named).absolute() != Path(found):
+            with tempfile.TemporaryFile(dir=named) as tried:
+                tried.write(b"room")
+    except (OSError, ValueError) as error:
+        what = f"TMPDIR={named}" if named else "the folder for temporary files"
+        rule = f"cannot hold temporary files: {reason(error)}"
+        raise MachineError(what, rule, None, REMEDY) from error
+    return Path(found)
+
+
+def _made(base: Path, process: int) -> Path:
+    """A new folder with its lock."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f"holdfast-{process}-{_host()}-", dir=base))
+        opened = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # Another process found it unlocked, and takes it for a dead one's.
+            os.close(opened)
+            continue
+        except OSError:
+            # A file system without locks: then nobody else can lock it either, and it is not swept.
+            os.close(opened)
+            return folder
+        if folder.exists():
+            _LOCKS.append(opened)
+            return folder
+        os.close(opened)
+
+
+def _sweep(base: Path) -> None:
+    """Remove the folders of processes that were killed on this machine.
+
+    Whether one is alive is told by the lock that it holds, not by its number, which another process
+    may have by now. Folders of other machines, on a shared disk, are left alone.
+    """
+    with contextlib.suppress(OSError), os.scandir(base) as entries:
+        found = [entry for entry in entries if SCRATCH.fullmatch(entry.name)]
+        left = [entry.path for entry in found if entry.name.split("-")[2] == _host()]
+        for path in left:
+            with contextlib.suppress(OSError):
+                _remove_dead(path)
+
+
+def _remove_dead(path: str) -> None:
+    opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(opened).st_uid != os.geteuid():
+            return
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os.close(opened)
+
+
+@cache
+def _host() -> str:
+    return hashlib.blake2b(socket.gethostname().encode(), digest_size=3).hexdigest()
 
 
 def _remove(folder: Path, process: int) -> None:
     if os.getpid() == process:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _let_go() -> None:
+    """In a forked child, which may outlive us."""
+    for opened in _LOCKS:
+        os.close(opened)
+    _LOCKS.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)

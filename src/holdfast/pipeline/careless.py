@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.files import write_json, write_text
+from holdfast.core.lock import locked
 from holdfast.core.records import Estimate, Ints, Outputs, Snapshot, to_json
 from holdfast.core.seeds import generator
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit
@@ -48,6 +49,11 @@ def add_careless(run: Path, listeners: Sequence[Any] = ()) -> dict[str, Any]:
     rows of ``run``, at the effective number of rows of their groups; ``verdict`` what its curves
     show on the validation rows of ``run``; ``because`` one sentence.
     """
+    with locked(run):
+        return _add(run, listeners)
+
+
+def _add(run: Path, listeners: Sequence[Any]) -> dict[str, Any]:
     recipe = read_recipe(run / RECIPE)
     splits = load_and_divide(recipe).splits
     unseen = splits.test.open()

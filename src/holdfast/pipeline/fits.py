@@ -12,12 +12,12 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from holdfast.core.errors import MachineError
+from holdfast.core.machine import Limit, memory_limits
 from holdfast.core.records import Decision, Finding
 from holdfast.models.activations import can_checkpoint, switch
 from holdfast.models.adapter import adapter_of
@@ -76,15 +76,19 @@ def check_fit(
     ------
     MachineError : it is above 1.25 times that. The error names the changes that would make it fit.
     """
-    limit = available_mb() if available is None else available
+    least = tightest() if available is None else Limit(available, "what was said to be there")
+    limit = least.left_mb
     need = estimate(network, task, examples, phases, precision)
     said = f"about {need.total:,.0f} MB of {limit:,.0f}"
     decision = Decision("memory", said, f"{need} MB; activations of {_held(phases)} of the "
-                        "longest rows, measured")  # fmt: skip
+                        f"longest rows, measured; the limit: {least.told}")  # fmt: skip
     if need.total <= limit:
         return need, decision, ()
     remedy = _remedy(need, limit, changes(network, task, examples, phases, precision, need))
-    rule = f"needs about {need.total:,.0f} MB of memory, and {limit:,.0f} MB are there ({need})"
+    rule = (
+        f"needs about {need.total:,.0f} MB of memory ({need}), and {limit:,.0f} MB are there "
+        f"({least.told})"
+    )
     if need.total > CLEARLY * limit:
         raise MachineError("the run", rule, None, remedy)
     return need, decision, (
@@ -234,26 +238,22 @@ def _checkpointed_share(
 
 def available_mb() -> float:
     """Memory that this process may have in all, what it holds already included."""
+    return tightest().left_mb
+
+
+def tightest() -> Limit:
+    """``available_mb``, and whose limit it is: the machine's, or a smaller one that a container, a
+    batch job or ``ulimit`` set for this process."""
     if _on_gpu():
         import torch
 
         free, _ = torch.cuda.mem_get_info()
-        return float((free + torch.cuda.memory_reserved()) / MB)
+        return Limit(float((free + torch.cuda.memory_reserved()) / MB), "what is free on the GPU")
     import psutil
 
-    free = psutil.virtual_memory().available / MB
-    return float(min([free, *_container_free()])) + _resident()
-
-
-def _container_free() -> list[float]:
-    """What a container's limit leaves, where there is one (control groups, version 2)."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        used = int((folder / "memory.current").read_text())
-    except (OSError, ValueError):
-        return []
-    return [] if limit == "max" else [max(0.0, (int(limit) - used) / MB)]
+    machine = Limit(float(psutil.virtual_memory().available / MB), "what the machine has free")
+    least = min([machine, *memory_limits()], key=lambda limit: limit.left_mb)
+    return replace(least, left_mb=least.left_mb + _resident())
 
 
 def _held(phases: tuple[Phase, ...]) -> int:

@@ -7,11 +7,15 @@ import difflib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from holdfast.core.errors import RunError
-from holdfast.core.files import disk_errors
+from holdfast.core.door import door
+from holdfast.core.errors import MachineError, RunError
+from holdfast.core.files import disk_errors, refuse_link
+from holdfast.core.lock import NAME as LOCK
+from holdfast.core.lock import locked, refuse_held
+from holdfast.core.records import Decision
 
 RESULT = "result.json"
 RECIPE = "recipe.yaml"
@@ -19,53 +23,79 @@ REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
 BEGUN = "begun.json"
 MODEL = "model"
+# Of a default folder's name, in bytes: a name may have 255.
+LONGEST_STEM = 200
+# What a run consists of; anything else in its folder is the user's.
+OWN = (
+    RECIPE, RESULT, REPORT, "events.jsonl", "predictions.parquet", "splits.parquet",
+    "examples.parquet", "looks.npz", "data.parquet", "test.parquet", "threshold.json",
+    "careless.csv", MODEL, CHECKPOINTS, "features", "tracking",
+)  # fmt: skip
 
 
 def default_folder(source: str, resume: bool, root: Path = Path("runs")) -> Path:
     """``runs/<source>-<n>``: the next free number, or with ``resume`` the newest that is there."""
     stem = re.sub(r"(\.(csv|tsv|jsonl|json|parquet|yaml|yml|gz))+$", "", Path(source).name)
     stem = re.sub(r"[^\w.-]+", "-", stem.split("@")[0]) or "run"
+    stem = stem.encode("utf-8", "replace")[:LONGEST_STEM].decode("utf-8", "ignore")
     taken = [_number(path, stem) for path in root.glob(f"{stem}-*")] if root.is_dir() else []
     last = max([number for number in taken if number is not None], default=0)
     return root / f"{stem}-{last if resume and last else last + 1}"
 
 
-def agreed_folder(source: str, resume: bool) -> Path:
-    """``default_folder``, as the first process chose it where a launcher started several."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return default_folder(source, resume)
+@contextlib.contextmanager
+def chosen_folder(source: str, out: Path | None, resume: bool) -> Iterator[Path]:
+    """``out``, or ``default_folder``, as the first process chose it where a launcher started
+    several.
+
+    A default folder is made at once, so that two runs that start together get two; it goes again
+    where the block fails before anything was written into it.
+    """
+    made: list[Path] = []
+    chosen = out
+    if out is None and is_main_process():
+        chosen, made = _reserved(source, resume)
+    if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        chosen = _agreed(chosen)
+    assert chosen is not None
+    with taken_away_again(made):
+        yield chosen
+
+
+def _agreed(chosen: Path | None) -> Path:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
     from holdfast.training.machine import several_on_processor
 
     PartialState(cpu=several_on_processor())
-    chosen = [str(default_folder(source, resume)) if is_main_process() else ""]
-    return Path(broadcast_object_list(chosen)[0])
+    return Path(broadcast_object_list([str(chosen or "")])[0])
 
 
-def is_finished(run: Path) -> bool:
-    """Whether everything is there: the result, the report, and no checkpoint left."""
-    present = all((run / name).exists() for name in (RESULT, REPORT, MODEL))
-    return present and not (run / CHECKPOINTS).exists()
+def _reserved(source: str, resume: bool) -> tuple[Path, list[Path]]:
+    """A default folder that no other process has, and the folders that were made for it."""
+    while True:
+        folder = default_folder(source, resume)
+        if resume:
+            return folder, []
+        with disk_errors(folder):
+            made = _missing(folder)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                # Another process was quicker: the next number.
+                continue
+            return folder, made
+
+
+def _missing(folder: Path) -> list[Path]:
+    return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 @contextlib.contextmanager
-def claimed(run: Path, resume: bool) -> Iterator[None]:
-    """Make the folder, or refuse to write into one that holds something.
-
-    With ``resume`` an unfinished run may be continued; one without a checkpoint starts anew, and a
-    folder that is not there is refused. When the block fails before anything was written, the
-    folders that were made are taken away again.
-    Among several processes the first alone does this.
-    """
-    if not is_main_process():
-        yield
-        return
-    with disk_errors(run):
-        _check(run, resume)
-        made = [folder for folder in (run, *run.parents) if not folder.exists()]
-        run.mkdir(parents=True, exist_ok=True)
+def taken_away_again(made: Sequence[Path]) -> Iterator[None]:
+    """Where the block fails, the folders that are still empty go."""
     try:
         yield
     except BaseException:
@@ -75,14 +105,61 @@ def claimed(run: Path, resume: bool) -> Iterator[None]:
         raise
 
 
+def is_finished(run: Path) -> bool:
+    """Whether everything is there: the result, the report, and no checkpoint left."""
+    present = all((run / name).exists() for name in (RESULT, REPORT, MODEL))
+    return present and not (run / CHECKPOINTS).exists()
+
+
+@contextlib.contextmanager
+def claimed(
+    run: Path, resume: bool, tell: Callable[[Decision], None] = lambda _: None
+) -> Iterator[None]:
+    """Make the folder and hold it, or refuse to write into one that holds something or that another
+    process holds.
+
+    With ``resume`` an unfinished run may be continued; one without a checkpoint starts anew, and a
+    folder that is not there is refused. When the block fails before anything was written, the
+    folders that were made are taken away again. ``tell`` hears where the folder cannot be locked.
+    Among several processes the first alone does this.
+    """
+    if not is_main_process():
+        yield
+        return
+    with disk_errors(run):
+        refuse_place(run)
+        _check(run, resume)
+        made = _missing(run)
+        # A file system such as /proc refuses in ways of its own.
+        with door(str(run), MachineError, "could not be written", "Choose another --out."):
+            run.mkdir(parents=True, exist_ok=True)
+    with taken_away_again(made), locked(run, tell):
+        with disk_errors(run):
+            # Again: what another process wrote before it let the folder go.
+            _check(run, resume)
+        yield
+
+
 def is_main_process() -> bool:
     """Whether this process is the only one, or the first of those that a launcher started."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _check(run: Path, resume: bool) -> None:
+def refuse_place(run: Path) -> None:
+    """Refuse a path that cannot be a run's folder, or one that another process writes into."""
+    if "\0" in str(run):
+        raise RunError(
+            str(run), "has a NUL character, which no path can have", None, "Choose another --out."
+        )
+    if run.is_symlink() and not run.exists():
+        rule = f"is a link to {run.readlink()}, which does not exist"
+        raise RunError(str(run), rule, None, "Make that folder, or choose another --out.")
     if run.exists() and not run.is_dir():
         raise RunError(str(run), "is a file, not a folder", None, "Choose another --out.")
+    refuse_held(run)
+
+
+def _check(run: Path, resume: bool) -> None:
     if resume and not run.is_dir():
         rule = "does not exist, so there is no run to resume"
         raise RunError(str(run), rule, None, _beside(run))
@@ -97,6 +174,8 @@ def _check(run: Path, resume: bool) -> None:
         raise RunError(
             str(run), f"is not a run: it has no {RECIPE}", None, "Name the run's folder with --out."
         )
+    for path in own_files(run):
+        refuse_link(path)
 
 
 def _beside(run: Path) -> str:
@@ -111,7 +190,13 @@ def _beside(run: Path) -> str:
 
 def _holds_something(run: Path) -> bool:
     """Anything but what a process leaves that was killed before it had written the recipe."""
-    return any(p.name != CHECKPOINTS and not p.name.endswith(".partial") for p in run.iterdir())
+    left = (CHECKPOINTS, LOCK)
+    return any(p.name not in left and not p.name.endswith(".partial") for p in run.iterdir())
+
+
+def own_files(run: Path) -> list[Path]:
+    """The files and folders in ``run`` that belong to a run, of those that are there."""
+    return [run / name for name in OWN if os.path.lexists(run / name)]
 
 
 def remove_checkpoints(run: Path) -> None:
@@ -120,9 +205,12 @@ def remove_checkpoints(run: Path) -> None:
 
 def need_run(run: Path) -> None:
     """Raise ``RunError`` unless ``run`` is a finished run."""
-    if not run.is_dir():
-        raise RunError(str(run), "is not a folder", None, "Name the folder of a finished run.")
-    if not (run / RESULT).exists() or not (run / MODEL).is_dir():
+    with door(str(run), RunError, "cannot be opened", "Check its permissions."):
+        if not run.is_dir():
+            raise RunError(str(run), "is not a folder", None, "Name the folder of a finished run.")
+        if (run / RESULT).exists() and (run / MODEL).is_dir():
+            return
+        refuse_held(run)
         state = "is not finished" if (run / RECIPE).exists() else "is not a run"
         raise RunError(
             str(run), state, None, "Name a finished run; continue this one with --resume."

@@ -17,7 +17,7 @@ from typing import Any
 from holdfast._version import __version__
 from holdfast.core.circumstances import Circumstances
 from holdfast.core.errors import Interrupted, RunError
-from holdfast.core.files import write_json, write_text
+from holdfast.core.files import disk_errors, write_json, write_text
 from holdfast.core.records import Decision, to_json
 from holdfast.data.table import Table
 from holdfast.models.quick_dropout import quick_dropout
@@ -71,7 +71,9 @@ def train(
 
     Raises ``Interrupted`` on Ctrl-C and SIGTERM; what is there then can be resumed.
     """
-    if resume and is_finished(run):
+    with disk_errors(run):
+        finished = resume and is_finished(run)
+    if finished:
         because = "it had come to its end; nothing that is given now was used"
         tell(Decision("resumed", str(run), because))
         return _read_result(run)
@@ -79,7 +81,7 @@ def train(
         # Before the folder is made and rows in memory are stored in it.
         check_names(recipe)
     with (
-        terminate_like_interrupt(), claimed(run, resume), stored(held, run) as paths,
+        terminate_like_interrupt(), claimed(run, resume, tell), stored(held, run) as paths,
         flushed_subnormals(), quick_dropout(),
     ):  # fmt: skip
         recipe = recipe.changed(data=paths)

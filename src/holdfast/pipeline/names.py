@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from holdfast.core.machine import refuse_too_many
 from holdfast.methods.optimizers import OPTIMIZERS
 from holdfast.methods.schedules import SCHEDULES
 from holdfast.pipeline.alerts import address_of
@@ -18,15 +19,16 @@ LOSSES = (None, "refined_loss", "loss")
 
 def check_names(recipe: Recipe, find_metric: Callable[[str], Any] | None = None) -> None:
     """Refuse an unknown optimizer, schedule or method, an absent tracker, an alert without an
-    address, and with ``find_metric`` (of the recipe's task) an unknown criterion; what a recipe
-    leaves open is passed over.
+    address, more threads than the machine can use, and with ``find_metric`` (of the recipe's task)
+    an unknown criterion; what a recipe leaves open is passed over.
 
-    Raises ``RecipeError``, or ``MachineError`` where a tracker is not installed.
+    Raises ``RecipeError``, or ``MachineError`` for a tracker that is not installed and for threads.
     """
     for setting, registry in REGISTRIES.items():
         name = getattr(recipe.train, setting)
         if name is not None:
             registry[name]
+    refuse_too_many("train.threads", recipe.train.threads or 1)
     check_methods(recipe.methods)
     check_trackers(recipe.track.to)
     if recipe.alert.webhook:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import pyarrow as pa
 
-from holdfast.core.errors import RecipeError, RunError
-from holdfast.core.files import write_atomically
+from holdfast.core.errors import RecipeError
+from holdfast.core.outputs import Output, checked_output, writing
 from holdfast.core.records import Decision, Floats
 from holdfast.core.shown import printable_json
 from holdfast.data.raw import Raw
+from holdfast.pipeline.folder import own_files
 from holdfast.pipeline.using import Answers, Data, Options, Predictor
 from holdfast.training.machine import flushed_subnormals
 
@@ -103,30 +105,24 @@ class Predicted:
         return Part(start, columns, predictions, confidence, chances, because)
 
 
-def check_target(out: Path, data: str, force: bool) -> None:
-    """Refuse a file that cannot be written as asked, before anything is predicted."""
+def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> Output:
+    """Refuse a file that cannot be written as asked, before anything is predicted. The data and the
+    runs' own files are never written over."""
     if out.suffix.lower() not in ENDINGS:
         raise RecipeError(
             "--out", "has an ending that predict does not write", str(out),
             f"Choose {', '.join(ENDINGS)}.",
         )  # fmt: skip
-    if out.is_dir() or not out.parent.is_dir():
-        what = "is a folder" if out.is_dir() else "is in a folder that does not exist"
-        raise RunError(str(out), what, None, "Name a file in a folder that is there.")
-    if not out.exists() or force:
-        return
-    source = Path(data).expanduser()
-    same = data != "-" and source.exists() and source.samefile(out)
-    raise RunError(
-        str(out), "is the input" if same else "exists already", None,
-        "Choose another --out, or write over it with --force.",
-    )  # fmt: skip
+    source = 0 if data == "-" else Path(data).expanduser()
+    inputs = [source, *(path for run in runs for path in own_files(run))]
+    return checked_output(out, inputs, force=force)
 
 
-def write_predictions(predicted: Predicted, out: Path) -> None:
+def write_predictions(predicted: Predicted, out: Output) -> None:
     """The table as JSON lines, CSV or Parquet, by the ending of ``out``; whole or not at all."""
     write = {".jsonl": _write_lines, ".csv": _write_csv, ".parquet": _write_parquet}
-    write_atomically(out, lambda beside: write[out.suffix.lower()](predicted, beside))
+    with writing(out) as stream:
+        write[out.path.suffix.lower()](predicted, stream)
 
 
 def write_lines(predicted: Predicted, stream: IO[str]) -> None:
@@ -166,14 +162,24 @@ def predicted_nested(predicted: Predicted) -> set[str]:
     return {predicted.called[name] for name, kinds in raw.kinds.items() if kinds == {"nested"}}
 
 
-def _write_lines(predicted: Predicted, path: Path) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        write_lines(predicted, stream)
+def _write_lines(predicted: Predicted, stream: io.RawIOBase) -> None:
+    with _as_text(stream) as text:
+        write_lines(predicted, text)
 
 
-def _write_csv(predicted: Predicted, path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
+@contextlib.contextmanager
+def _as_text(stream: io.RawIOBase) -> Iterator[io.TextIOWrapper]:
+    """UTF-8 into a binary stream, which stays open."""
+    # A raw stream whose writes are whole is all that the wrapper needs.
+    text = io.TextIOWrapper(cast("IO[bytes]", stream), encoding="utf-8", newline="")
+    yield text
+    text.flush()
+    text.detach()
+
+
+def _write_csv(predicted: Predicted, stream: io.RawIOBase) -> None:
+    with _as_text(stream) as text:
+        writer = csv.writer(text, lineterminator="\n")
         header = True
         for part in predicted.parts():
             table = _whole(predicted, part)
@@ -184,7 +190,7 @@ def _write_csv(predicted: Predicted, path: Path) -> None:
                 writer.writerow([_cell(value) for value in row.values()])
 
 
-def _write_parquet(predicted: Predicted, path: Path) -> None:
+def _write_parquet(predicted: Predicted, stream: io.RawIOBase) -> None:
     import pyarrow.parquet as parquet
 
     with contextlib.ExitStack() as stack:
@@ -192,7 +198,7 @@ def _write_parquet(predicted: Predicted, path: Path) -> None:
         for part in predicted.parts():
             table = _whole(predicted, part)
             if sink is None:
-                sink = stack.enter_context(parquet.ParquetWriter(path, table.schema))
+                sink = stack.enter_context(parquet.ParquetWriter(stream, table.schema))
             sink.write_table(table)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from holdfast.core.records import Decision, Finding, to_json
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
-from holdfast.pipeline.fits import MB, Need, available_mb
+from holdfast.pipeline.fits import MB, Need, available_mb, tightest
 from holdfast.pipeline.outcome import peak_memory_mb
 from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.rows import Tell, load_and_divide, tell_all
@@ -45,6 +45,7 @@ def preview(recipe: Recipe, tell: Tell = lambda _: None) -> dict[str, Any]:
         "evaluate_at": list(ready.plan.evaluate_at),
         "parameters": {"total": total, "trainable": trainable, "share": trainable / total},
         "memory_mb": _memory(ready.need),
+        "memory_limit": tightest().told,
         "time_s": _time(ready, seconds, len(splits.test)),
         "settings": ready.recipe.shown(),
     }  # fmt: skip

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from holdfast.core.machine import refuse_too_many, usable_cores
 from holdfast.core.records import Decision
 
 PROBE_SECONDS = 0.25
@@ -144,11 +145,13 @@ def _choose_matmul(wanted: str) -> tuple[str, str]:
 
 def _choose_threads(wanted: int | None) -> tuple[int, str]:
     if wanted is not None:
+        refuse_too_many("train.threads", wanted)
         return wanted, "set in the recipe"
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdigit() and int(given) > 0:
+        refuse_too_many("OMP_NUM_THREADS", int(given))
         return int(given), "OMP_NUM_THREADS is set"
-    cores = _usable_cores()
+    cores = usable_cores()
     if cores == 1:
         return 1, "one core is usable"
     return _probe_threads(cores)
@@ -173,12 +176,6 @@ def _steps_per_second(threads: int) -> float:
         torch.nn.functional.gelu(left @ right).sum()
         count += 1
     return count / (time.perf_counter() - start)
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _processor_flags() -> set[str]:

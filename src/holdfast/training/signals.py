@@ -1,40 +1,44 @@
-"""Ctrl-C and SIGTERM ask the loop to stop after the step; a second one stops at once."""
+"""Ctrl-C, SIGTERM and SIGHUP ask the loop to stop after the step; a second one stops at once."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+# What ends a process from outside: a batch system or ``kill``, a terminal that was closed.
+HANGUP = getattr(signal, "SIGHUP", None)
+ENDS = (signal.SIGTERM, *([HANGUP] if HANGUP is not None else []))
+CAUGHT = (signal.SIGINT, *ENDS)
+
 
 class StopSignals:
     """A context in which ``asked`` tells whether the user wants to stop.
 
-    Outside the main thread signals cannot be caught, and nothing is.
+    A SIGHUP that is ignored stays so, as ``nohup`` means it. Outside the main thread signals
+    cannot be caught, and nothing is.
     """
-
-    _caught = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
         self.asked = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in self._caught}
+        self._before = _caught(CAUGHT, self._ask)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        _put_back(self._before)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        _leave_terminal(number)
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
@@ -42,12 +46,53 @@ class StopSignals:
 
 @contextlib.contextmanager
 def terminate_like_interrupt() -> Iterator[None]:
-    """Let SIGTERM raise ``KeyboardInterrupt`` where the loop is not running, as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Let SIGTERM and SIGHUP raise ``KeyboardInterrupt`` where the loop is not running, as Ctrl-C
+    does; a SIGHUP that is ignored stays so."""
+    before = _caught(ENDS, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        _put_back(before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _leave_terminal(number)
+    raise KeyboardInterrupt
+
+
+def _caught(numbers: tuple[int, ...], handler: Any) -> dict[int, Any]:
+    """Set the handler; returns those from before."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    there = {number: signal.getsignal(number) for number in numbers}
+    if HANGUP is not None and there.get(HANGUP) is signal.SIG_IGN:
+        del there[HANGUP]
+    for number in there:
+        signal.signal(number, handler)
+    return there
+
+
+def _put_back(before: dict[int, Any]) -> None:
+    for number, handler in before.items():
+        # ``None``: it was set by a program that embeds Python, and only that can put it back.
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _leave_terminal(number: int) -> None:
+    """After SIGHUP the terminal may be gone, and a line printed to it would end the run with an
+    error before it is saved: what is printed goes nowhere from here on."""
+    if number != HANGUP:
+        return
+    for descriptor in (1, 2):
+        if not _writable(descriptor):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
+
+
+def _writable(descriptor: int) -> bool:
+    try:
+        os.write(descriptor, b"")
+    except OSError:
+        return False
+    return True

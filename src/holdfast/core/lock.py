@@ -1,0 +1,171 @@
+"""One process at a time writes into a folder, and another is told which one does."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.errors import RunError
+from holdfast.core.files import disk_errors
+from holdfast.core.records import Decision
+
+NAME = ".lock"
+# A lock that was let go between opening the file and asking for it is asked for again.
+TRIES = 100
+# The holder writes its name right after it has the lock.
+PATIENCE_S = 0.5
+UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+REMEDY = "Wait for it, or stop it; then go on with --resume. A run of its own needs another --out."
+# The descriptors that this process holds locks by.
+_HELD: set[int] = set()
+
+
+@contextlib.contextmanager
+def locked(folder: Path, tell: Callable[[Decision], None] = lambda _: None) -> Iterator[None]:
+    """Hold ``folder`` until the block ends; other processes, and other threads, are refused.
+
+    It is ``flock`` on ``folder/.lock``, so the system lets it go when the process ends, however it
+    ends: a file that a killed process left holds nobody off. The file names the holder, and goes
+    with the lock. A process that was forked inside does not hold it, and may outlive us. Where the
+    file system knows no such locks, ``tell`` hears that nothing is held.
+
+    Raises ``RunError`` where another holds it, ``MachineError`` where no file can be made there.
+    """
+    path, owner = folder / NAME, os.getpid()
+    with disk_errors(path):
+        descriptor = _take(path)
+    if descriptor is None:
+        because = "the file system knows no locks: give no two processes this folder"
+        tell(Decision("lock", f"{folder} is not locked", because))
+        yield
+        return
+    _HELD.add(descriptor)
+    try:
+        yield
+    finally:
+        # A forked child that leaves this block has nothing to let go.
+        if os.getpid() == owner:
+            # Before the lock goes: a file that somebody else made is never taken away.
+            with contextlib.suppress(OSError):
+                if _is_at(descriptor, path):
+                    path.unlink()
+            _HELD.discard(descriptor)
+            os.close(descriptor)
+
+
+def refuse_held(folder: Path) -> None:
+    """Raise ``RunError`` where somebody holds ``folder``; nothing is written."""
+    path = folder / NAME
+    try:
+        descriptor = _opened(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _taken(path, descriptor) from None
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _take(path: Path) -> int | None:
+    """The descriptor that holds the lock, or ``None`` where there are no locks."""
+    for _ in range(TRIES):
+        descriptor = _opened(path, os.O_RDWR | os.O_CREAT)
+        try:
+            if _is_mine(path, descriptor):
+                return descriptor
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno not in UNSUPPORTED:
+                raise
+            path.unlink(missing_ok=True)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+    raise RunError(str(path.parent), "is taken and let go by others all the time", None, REMEDY)
+
+
+def _is_mine(path: Path, descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _taken(path, descriptor) from None
+    # The last holder may have taken the file away after it was opened here.
+    if not _is_at(descriptor, path):
+        return False
+    since = datetime.now().astimezone().isoformat(timespec="seconds")
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+    return True
+
+
+def _opened(path: Path, flags: int) -> int:
+    """A link or a pipe in its place is refused: a folder that somebody sent may hold either."""
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise RunError(str(path), "is no lock of Holdfast's", None, "Remove it.")
+    return descriptor
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False))
+    return False
+
+
+def _taken(path: Path, descriptor: int) -> RunError:
+    holder, until = _holder(descriptor), time.monotonic() + PATIENCE_S
+    while holder is None and time.monotonic() < until:
+        time.sleep(0.02)
+        holder = _holder(descriptor)
+    return RunError(str(path.parent), f"is being written by {_told(holder)}", None, REMEDY)
+
+
+def _holder(descriptor: int) -> dict[str, Any] | None:
+    """What the file says of its holder; it may be half written, or a stranger's."""
+    try:
+        told = json.loads(os.pread(descriptor, 1_000, 0))
+        since = datetime.fromisoformat(told["since"])
+        return {"pid": int(told["pid"]), "host": str(told["host"]), "since": since}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _told(holder: dict[str, Any] | None) -> str:
+    if holder is None:
+        return "another process"
+    here = holder["host"] == socket.gethostname()
+    if here and holder["pid"] == os.getpid():
+        return "this process already, in another thread"
+    host = "" if here else f" on {''.join(c for c in holder['host'] if c.isprintable())[:80]}"
+    return f"process {holder['pid']}{host} since {holder['since']:%Y-%m-%d %H:%M:%S}"
+
+
+def _let_go() -> None:
+    """In a forked child: its copies of the descriptors would hold the locks after our end. Closing
+    one of several lets nothing go."""
+    for descriptor in _HELD:
+        os.close(descriptor)
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)

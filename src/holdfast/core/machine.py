@@ -1,0 +1,196 @@
+"""What the system lets this process have: memory and processors.
+
+A machine's free memory says little of a process in a container, in a batch job or behind
+``ulimit``: each of these has a limit of its own, and the smallest is the truth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import resource
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast.core.errors import MachineError
+
+MB = 1e6
+# Version 1 of control groups writes no limit as the largest whole number of pages.
+UNLIMITED = 2**60
+ROOT = Path("/")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREADS_A_CORE = 8
+# As many as the largest common machines have processors.
+FLOOR_OF_THREADS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """MB (10⁶ bytes) that are left under a limit, and whose limit it is, in words."""
+
+    left_mb: float
+    told: str
+
+
+def memory_limits(root: Path = ROOT) -> list[Limit]:
+    """Every limit on this process's memory but the machine's own: those of its control groups
+    (versions 1 and 2, the group itself and all above it) and of ``ulimit -v`` and ``-d``.
+
+    What a group uses counts without the pages of files that the kernel can give back at once.
+    ``root`` is where ``proc`` and ``sys`` are found.
+    """
+    return [*_group_limits(root), *_process_limits(root)]
+
+
+def usable_cores(root: Path = ROOT) -> int:
+    """Processors that this process may use: its affinity, or fewer where a control group gives it
+    less time than that (a quota of 1.5 processors is 2)."""
+    affine = getattr(os, "sched_getaffinity", None)
+    cores = len(affine(0)) if affine is not None else os.cpu_count() or 1
+    return max(1, min([cores, *map(math.ceil, _quotas(root))]))
+
+
+def most_threads(root: Path = ROOT) -> int:
+    """As many threads as a run may be given here: more only wait for each other.
+
+    A recipe from a larger machine still runs: up to ``FLOOR_OF_THREADS`` are taken anywhere.
+    """
+    return max(FLOOR_OF_THREADS, THREADS_A_CORE * usable_cores(root))
+
+
+def refuse_too_many(name: str, threads: int, root: Path = ROOT) -> None:
+    """Raise ``MachineError`` where ``threads``, which ``name`` asks for, are above
+    ``most_threads``."""
+    most = most_threads(root)
+    if threads <= most:
+        return
+    cores = usable_cores(root)
+    usable = "1 core is" if cores == 1 else f"{cores} cores are"
+    raise MachineError(
+        name, f"asks for more threads than this machine can use: {usable} usable, and at most "
+        f"{most} threads are taken", threads, f"Set it to {cores}, or leave it out.",
+    )  # fmt: skip
+
+
+def refuse_threads(environment: Mapping[str, str]) -> None:
+    """Refuse such a number in the environment, before a library reads it: OpenMP ends the process
+    where it cannot start its threads. Raises ``MachineError``, which names the variable."""
+    for name in THREADS:
+        value = environment.get(name, "").strip()
+        if value.isdigit():
+            refuse_too_many(name, int(value))
+
+
+def _process_limits(root: Path) -> Iterator[Limit]:
+    # Address space for one, private memory for the other, in kB.
+    for limit, used, option in (
+        (resource.RLIMIT_AS, "VmSize", "-v"), (resource.RLIMIT_DATA, "VmData", "-d"),
+    ):  # fmt: skip
+        allowed = resource.getrlimit(limit)[0]
+        held = _status(root).get(used)
+        if allowed != resource.RLIM_INFINITY and held is not None:
+            left = max(0.0, (allowed - 1024 * held) / MB)
+            yield Limit(left, f"ulimit {option} of {allowed / MB:,.0f} MB")
+
+
+def _status(root: Path) -> dict[str, int]:
+    """The sizes of this process, in kB."""
+    text = _read(root / "proc/self/status") or ""
+    return {name: int(size) for name, size in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M)}
+
+
+def _group_limits(root: Path) -> Iterator[Limit]:
+    for folder, group, version in _groups("memory", root):
+        names = ("memory.max", "memory.high") if version == 2 else ("memory.limit_in_bytes",)
+        used = _number(folder / ("memory.current" if version == 2 else "memory.usage_in_bytes"))
+        for name in names:
+            allowed = _number(folder / name)
+            if allowed is None or used is None or allowed >= UNLIMITED:
+                continue
+            left = max(0.0, (allowed - used + _reclaimable(folder)) / MB)
+            yield Limit(left, f"{name} of {allowed / MB:,.0f} MB of the control group {group}")
+
+
+def _reclaimable(folder: Path) -> int:
+    """Bytes of files that the group's use counts and that the kernel gives back when needed."""
+    stat = dict(re.findall(r"^(\w+) (\d+)$", _read(folder / "memory.stat") or "", re.M))
+    return sum(
+        # Version 1 tells those of the groups below apart, and its use includes them.
+        int(stat.get(f"total_{name}", stat.get(name, 0)))
+        for name in ("inactive_file", "active_file")
+    )
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    for folder, _, version in _groups("cpu", root):
+        if version == 2:
+            told = (_read(folder / "cpu.max") or "max").split()
+            if len(told) == 2 and all(part.isdigit() for part in told) and int(told[1]):
+                yield int(told[0]) / int(told[1])
+        else:
+            quota, period = (_number(folder / f"cpu.cfs_{n}_us") for n in ("quota", "period"))
+            if quota is not None and period and quota > 0:
+                yield quota / period
+
+
+def _groups(controller: str, root: Path) -> Iterator[tuple[Path, str, int]]:
+    """The control group of this process and those above it, as far as they can be seen: folder,
+    name, version."""
+    paths = _paths(root)
+    for line in (_read(root / "proc/self/mountinfo") or "").splitlines():
+        place, _, kind = line.partition(" - ")
+        fields, (system, _, options) = place.split(), [*kind.split(), "", "", ""][:3]
+        version = {"cgroup2": 2, "cgroup": 1}.get(system)
+        if version is None or (version == 1 and controller not in options.split(",")):
+            continue
+        path = paths.get("" if version == 2 else controller)
+        if path is None or len(fields) < 5:
+            continue
+        top = root / _plain(fields[4]).lstrip("/")
+        inside = _inside(path, _plain(fields[3]))
+        for depth in range(len(inside), -1, -1):
+            folder = top.joinpath(*inside[:depth])
+            if folder.is_dir():
+                yield folder, "/" + "/".join(inside[:depth]), version
+
+
+def _paths(root: Path) -> dict[str, str]:
+    """Controllers to the path of this process's group; the one of version 2 has no name."""
+    found = {}
+    for line in (_read(root / "proc/self/cgroup") or "").splitlines():
+        _, names, path = [*line.split(":", 2), "", ""][:3]
+        found.update(dict.fromkeys(names.split(","), path))
+    return found
+
+
+def _inside(path: str, mounted: str) -> list[str]:
+    """The parts of a group's path below what is mounted. A group that lies outside of it is hidden
+    from us: then only the mount itself is read."""
+    below = path if mounted == "/" else path.removeprefix(mounted)
+    if ".." in path.split("/") or (mounted != "/" and below == path):
+        return []
+    if mounted != "/" and below and not below.startswith("/"):
+        return []
+    return [part for part in below.split("/") if part]
+
+
+def _plain(field: str) -> str:
+    """A field of ``mountinfo``, where blanks are octal."""
+    return re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), field)
+
+
+def _number(path: Path) -> int | None:
+    """``None`` where the file is missing or says ``max``."""
+    with contextlib.suppress(ValueError):
+        return int(_read(path) or "")
+    return None
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return None

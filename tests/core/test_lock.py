@@ -1,0 +1,203 @@
+"""One holder at a time, whatever became of the last one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.core import lock
+from holdfast.core.errors import MachineError, RunError
+from holdfast.core.lock import NAME, locked, refuse_held
+
+
+def child(act: Callable[[], None]) -> int:
+    """A process that does ``act`` and then waits to be killed; returns once it has done it."""
+    ready, done = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            act()
+            os.write(done, b"1")
+            time.sleep(60)
+        finally:
+            os._exit(1)
+    os.close(done)
+    with os.fdopen(ready, "rb") as file:
+        assert file.read(1) == b"1"
+    return pid
+
+
+# Blocks that are never left: the process is killed inside.
+FOR_EVER = contextlib.ExitStack()
+
+
+def hold(folder: Path) -> Callable[[], None]:
+    return lambda: FOR_EVER.enter_context(locked(folder))
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def test_a_second_holder_is_told_who_holds_it(tmp_path: Path) -> None:
+    pid = child(hold(tmp_path))
+    try:
+        for ask in (hold(tmp_path), lambda: refuse_held(tmp_path)):
+            with pytest.raises(RunError, match=rf"written by process {pid} since 20") as caught:
+                ask()
+            assert caught.value.exit_code == 2
+        assert json.loads((tmp_path / NAME).read_text())["host"] == socket.gethostname()
+    finally:
+        kill(pid)
+
+
+def test_a_killed_holder_holds_nobody_off_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    pid = child(hold(tmp_path))
+    kill(pid)
+    assert (tmp_path / NAME).exists()
+    refuse_held(tmp_path)
+    with locked(tmp_path):
+        assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_forked_helper_that_outlives_the_holder_holds_nothing(tmp_path: Path) -> None:
+    pids = tmp_path / "helper"
+
+    def act() -> None:
+        hold(tmp_path)()
+        helper = os.fork()
+        if helper == 0:
+            time.sleep(60)
+            os._exit(0)
+        pids.write_text(str(helper))
+
+    pid = child(act)
+    kill(pid)
+    try:
+        with locked(tmp_path):
+            pass
+    finally:
+        os.kill(int(pids.read_text()), signal.SIGKILL)
+
+
+def test_a_forked_child_that_leaves_the_block_lets_nothing_go(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        pid = os.fork()
+        if pid == 0:
+            pass
+        else:
+            os.waitpid(pid, 0)
+            assert (tmp_path / NAME).exists()
+            with pytest.raises(RunError, match="this process already"), locked(tmp_path):
+                pass
+    if pid == 0:
+        os._exit(0)
+    assert not (tmp_path / NAME).exists()
+
+
+def test_two_threads_are_two(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def second() -> None:
+        try:
+            with locked(tmp_path):
+                said.append("held")
+        except RunError as error:
+            said.append(error.rule)
+
+    with locked(tmp_path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    assert said == ["is being written by this process already, in another thread"]
+    second()
+    assert said[1:] == ["held"]
+
+
+def test_of_many_at_once_one_holds_at_any_time(tmp_path: Path) -> None:
+    """Threads that take and let go at random: files come and go under each other's hands."""
+    inside, most, held = 0, [0], [0]
+    guard = threading.Lock()
+
+    def work() -> None:
+        nonlocal inside
+        for _ in range(60):
+            try:
+                with locked(tmp_path):
+                    with guard:
+                        inside += 1
+                        most.append(inside)
+                    time.sleep(0.0005)
+                    held.append(1)
+                    with guard:
+                        inside -= 1
+            except RunError:
+                time.sleep(0.0002)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1
+    assert sum(held) > 10
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", [
+    "", "{", "[]", "null", '{"pid": 1}', '{"pid": "x", "host": 1, "since": 2}', "[" * 900,
+    '{"pid": 7, "host": "\\u001b[31mx", "since": "2026-01-01T00:00:00"}', "\xff",
+])  # fmt: skip
+def test_a_holder_that_says_nothing_or_nonsense_is_told_without_it(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "PATIENCE_S", 0.05)
+    with (tmp_path / NAME).open("w", encoding="latin-1") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(text)
+        file.flush()
+        with pytest.raises(RunError, match=r"another process|process 7 on \[31mx"):
+            refuse_held(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_something_else_in_its_place_is_refused(tmp_path: Path, kind: str) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    made = {
+        "link": lambda: (run / NAME).symlink_to(tmp_path / "theirs"),
+        "pipe": lambda: os.mkfifo(run / NAME),
+        "folder": (run / NAME).mkdir,
+    }
+    made[kind]()
+    with pytest.raises((RunError, MachineError)), locked(run):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_where_there_are_no_locks_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    said: list[Any] = []
+    with locked(tmp_path, said.append):
+        refuse_held(tmp_path)
+    assert "give no two processes this folder" in said[0].because
+    assert list(tmp_path.iterdir()) == []

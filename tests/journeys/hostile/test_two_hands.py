@@ -1,0 +1,247 @@
+"""Two processes and one run: one goes on undisturbed, the other is told which one does."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.core.lock import NAME
+
+# Two runs, each of which stops at its third step until it is told to go on, so that nothing hangs
+# on time.
+CODE = """
+import sys
+import holdfast.pipeline.main as main
+from holdfast.recipe import Recipe, override
+
+class Wait:
+    name = "wait"
+    def gradients_ready(self, run):
+        if run.step == 2:
+            print("here", flush=True)
+            sys.stdin.readline()
+
+for name in ("first", "second"):
+    main.train(override(Recipe(), sys.argv[1:]), main.Path(name), listeners=[Wait()],
+               checkpoint_every_s=0.0)
+"""
+
+
+@pytest.fixture
+def begun(marked_csv: Path, quick: list[str], tmp_path: Path) -> Iterator[Any]:
+    """A process with a live run in ``tmp_path/first``."""
+    run = subprocess.Popen(
+        [sys.executable, "-c", CODE, f"data.path={marked_csv}", *quick], cwd=tmp_path,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(run)
+    yield run
+    run.kill()
+    run.communicate()
+
+
+def wait_for(run: Any) -> None:
+    line = run.stdout.readline()
+    assert line == "here\n", run.communicate()[1]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*") if path.is_file()
+    }  # fmt: skip
+
+
+def test_a_live_run_is_left_alone_until_it_ends_or_is_killed(
+    holdfast: Any, begun: Any, marked_csv: Path, sets: list[str], tmp_path: Path
+) -> None:
+    """One test, so that one process is enough."""
+    before = files(tmp_path / "first")
+    held = rf"is being written by process {begun.pid} since 20\d\d-"
+    for command in (
+        ("train", marked_csv, "--out", "first", *sets), ("train", marked_csv, "--out", "first/."),
+        ("train", marked_csv, "--out", "first", "--resume"), ("demo", "--out", "first"),
+        ("report", "first"), ("evaluate", "first", marked_csv), ("predict", "first", marked_csv),
+    ):  # fmt: skip
+        done = holdfast(*command)
+        assert done.code == 2, (command, done.err)
+        assert re.search(held, done.err), (command, done.err)
+        assert "--resume" in done.err
+    assert files(tmp_path / "first") == before
+    begun.stdin.write("go\n")
+    begun.stdin.flush()
+    wait_for(begun)
+    whole(tmp_path / "first")
+    assert holdfast("train", marked_csv, "--out", "second", "--resume").code == 2
+    begun.kill()
+    begun.wait()
+    assert (tmp_path / "second" / NAME).exists()
+    again = holdfast("train", marked_csv, "--out", "second", "--resume", "--quiet")
+    assert again.code == 0, again.err
+    whole(tmp_path / "second")
+
+
+def whole(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    lines = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if line["event"] == "snapshot"]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == result["last_step"]
+    assert not (run / NAME).exists()
+
+
+def test_two_threads_of_one_program_cannot_make_one_run(
+    marked_csv: Path, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import holdfast
+    import holdfast.pipeline.main as pipeline
+    from holdfast.core.errors import RunError
+
+    load, said = pipeline.load_and_divide, []
+
+    def meet(*arguments: Any) -> Any:
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+        return load(*arguments)
+
+    def second() -> None:
+        with pytest.raises(RunError) as caught:
+            holdfast.train(str(marked_csv), out=tmp_path / "run", settings=quick, quiet=True)
+        said.append(caught.value.rule)
+
+    monkeypatch.setattr(pipeline, "load_and_divide", meet)
+    made = holdfast.train(str(marked_csv), out=tmp_path / "run", settings=quick, quiet=True)
+    assert said == ["is being written by this process already, in another thread"]
+    assert made.result["test"]["n"] == 24
+
+
+def test_two_runs_that_start_together_without_out_get_two_folders(
+    holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The second chooses its folder before the first has written anything into its own."""
+    import holdfast.pipeline.folder as folder
+
+    default, chosen = folder.default_folder, []
+
+    def late(source: str, resume: bool) -> Path:
+        found = default(source, resume)
+        if not chosen:
+            # Between the choice and the making another process makes the same folder.
+            found.mkdir(parents=True)
+        chosen.append(found.name)
+        return found
+
+    monkeypatch.setattr(folder, "default_folder", late)
+    assert holdfast("train", marked_csv, "--quiet", *sets).code == 0
+    assert chosen == ["reviews-1", "reviews-2"]
+    assert list((tmp_path / "runs" / "reviews-1").iterdir()) == []
+    assert (tmp_path / "runs" / "reviews-2" / "result.json").is_file()
+
+
+# --- where a run may go
+
+
+@pytest.mark.parametrize(("out", "said"), [
+    ("file", "is a file"), ("file/run", "not a directory"), ("dangling", "is a link to away"),
+    ("loop", "loop"), ("to-file", "is a file"), ("x" * 5000, "too long"),
+    ("full", "already holds something"), (".", "already holds something"),
+    ("/proc/run", "could not be written"), ("/dev/null", "is a file"),
+])  # fmt: skip
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_goes_nowhere_else(
+    holdfast: Any, marked_csv: Path, tmp_path: Path, out: str, said: str, resume: bool
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "dangling").symlink_to("away")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "to-file").symlink_to("file")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    before = sorted(map(str, tmp_path.rglob("*")))
+    for command in (("train", marked_csv), ("demo",)):
+        done = holdfast(*command, "--out", out, *(["--resume"] if resume else []))
+        assert done.code == 2, done.err
+        assert "Traceback" not in done.err
+        if not resume:
+            assert said in done.err
+    assert sorted(map(str, tmp_path.rglob("*"))) == before
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_link_to_an_empty_folder_is_that_folder(
+    holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    assert holdfast("train", marked_csv, "--out", "link", "--quiet", *sets).code == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / "result.json").is_file()
+
+
+def test_a_path_with_a_nul_is_refused_at_the_python_door(marked_csv: Path, tmp_path: Path) -> None:
+    import holdfast
+    from holdfast.core.errors import RunError
+
+    for resume in (False, True):
+        with pytest.raises(RunError, match="NUL"):
+            holdfast.train(str(marked_csv), out=tmp_path / "a\0b", resume=resume, quiet=True)
+    with pytest.raises(RunError, match="not a folder"):
+        _ = holdfast.TrainedRun(tmp_path / "a\0b").result
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("at", ["closed", "closed/run", "shut/run", "shut", "shut/deep/run"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_takes_nothing_is_told_at_once(as_nobody: Any, at: str, resume: bool) -> None:
+    from holdfast.core.errors import HoldfastError
+    from holdfast.pipeline.main import train
+    from holdfast.recipe import Recipe, override
+
+    def prepare(folder: Path) -> None:
+        for name, mode in (("closed", 0o555), ("shut", 0o000)):
+            (folder / name).mkdir()
+            (folder / name).chmod(mode)
+
+    def act(folder: Path) -> list[object]:
+        try:
+            # There is no such file: the folder is refused before the rows are looked for.
+            train(override(Recipe(), ["data.path=/no.csv"]), folder / at, resume=resume)
+        except HoldfastError as error:
+            return [error.exit_code, str(error)]
+        return [0, ""]
+
+    code, said = as_nobody(prepare, act)
+    assert code == 2
+    assert "could not be written" in said or (resume and "no run to resume" in said)
+    assert "no.csv" not in said
+
+
+def test_a_run_that_somebody_sent_is_not_continued_through_its_links(
+    holdfast: Any, tmp_path: Path
+) -> None:
+    run, theirs = tmp_path / "run", tmp_path / "theirs"
+    run.mkdir()
+    theirs.mkdir()
+    (theirs / "step-00000001.pt").write_text("mine")
+    (theirs / "mine.txt").write_text("mine")
+    (run / "recipe.yaml").write_text("data:\n  path: rows.csv\n")
+    for name, to in (("checkpoints", theirs), ("events.jsonl", theirs / "mine.txt")):
+        (run / name).symlink_to(to)
+        done = holdfast("train", "rows.csv", "--out", "run", "--resume")
+        assert done.code == 2
+        assert f"{name}: is a link" in done.err
+        (run / name).unlink()
+    (run / NAME).symlink_to(theirs / "mine.txt")
+    assert holdfast("train", "rows.csv", "--out", "run", "--resume").code == 2
+    assert {path.read_text() for path in theirs.iterdir()} == {"mine"}
+    assert len(list(theirs.iterdir())) == 2
