@@ -213,7 +213,7 @@ def test_another_error_that_mentions_memory_stays_itself(job, recorder) -> None:
         fit(job(listeners=(recorder,)))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_after_the_step_with_a_checkpoint(
     job, recorder, tmp_path: Path, number: int
 ) -> None:
@@ -224,6 +224,31 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint(
     assert caught.value.exit_code == 130
     assert "--resume" in caught.value.remedy
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000004.pt"]
+    assert signal.getsignal(number) is before
+
+
+def test_what_nohup_ignores_stays_ignored(job, recorder, tmp_path: Path) -> None:
+    from holdfast.training.signals import terminate_like_interrupt
+
+    recorder.at["batch_ready"] = lambda run: os.kill(os.getpid(), signal.SIGHUP)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with terminate_like_interrupt():
+            os.kill(os.getpid(), signal.SIGHUP)
+            fitted = fit(job(tmp_path, listeners=(recorder,)))
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert fitted.last_step == 10
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_outside_of_the_loop_it_is_an_interrupt(number: int) -> None:
+    from holdfast.training.signals import terminate_like_interrupt
+
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), terminate_like_interrupt():
+        os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
 
 

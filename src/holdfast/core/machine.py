@@ -116,12 +116,11 @@ def _group_limits(root: Path) -> Iterator[Limit]:
 
 def _reclaimable(folder: Path) -> int:
     """Bytes of files that the group's use counts and that the kernel gives back when needed."""
-    stat = dict(re.findall(r"^(\w+) (\d+)$", _read(folder / "memory.stat") or "", re.M))
-    return sum(
-        # Version 1 tells those of the groups below apart, and its use includes them.
-        int(stat.get(f"total_{name}", stat.get(name, 0)))
-        for name in ("inactive_file", "active_file")
-    )
+    found = re.findall(r"^(\w+) (\d+)$", _read(folder / "memory.stat") or "", re.M)
+    stat = {name: int(size) for name, size in found}
+    # Version 1 tells those of the groups below apart, and its use includes them.
+    names = ("inactive_file", "active_file")
+    return sum(stat.get(f"total_{name}", stat.get(name, 0)) for name in names)
 
 
 def _quotas(root: Path) -> Iterator[float]:
