@@ -17,7 +17,7 @@ MEMORY = [
     ValueError("Unable to allocate 1.2 GiB for an array"),
 ]  # fmt: skip
 THREADS = [
-    RuntimeError("can't start new thread"), BlockingIOError(errno.EAGAIN, "unavailable"),
+    RuntimeError("can't start new thread"), BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
     RuntimeError("libgomp: Thread creation failed: Resource temporarily unavailable"),
 ]  # fmt: skip
 
@@ -40,7 +40,8 @@ def test_it_is_known_below_what_it_was_turned_into() -> None:
 
 @pytest.mark.parametrize("error", [
     KeyError("memory"), RuntimeError("unsupported memory format option"), OSError(errno.EIO, "x"),
-    ImportError("No module named 'torch'"), ValueError("thread"), RecursionError(),
+    ImportError("No module named 'torch'"),
+    BlockingIOError(errno.EAGAIN, "write could not complete without blocking"), ValueError("thread"), RecursionError(),
 ])  # fmt: skip
 def test_anything_else_stays_a_defect(error: Exception) -> None:
     assert lacking(error) is None

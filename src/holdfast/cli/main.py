@@ -190,8 +190,7 @@ def _defect(error: Exception) -> int:
         raise error
     _say(
         "holdfast: a defect in Holdfast, not in your input: "
-        f"{type(error).__name__}: {printable(str(error), 1000)}
-"
+        f"{type(error).__name__}: {printable(str(error), 1000)}\n"
         "  Set HOLDFAST_TRACEBACK=1 to see where, and please report it."
     )
     return 1

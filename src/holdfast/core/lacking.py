@@ -12,7 +12,9 @@ from holdfast.core.errors import MachineError
 from holdfast.core.machine import memory_limits
 
 # What libraries in C and C++ say; none has a class of error of its own for it.
-THREAD = re.compile(r"can't start new thread|thread creation failed|pthread_create", re.I)
+THREAD = re.compile(
+    r"can't start new thread|thread creation failed|pthread_create|temporarily unavailable", re.I
+)
 MEMORY = re.compile(
     r"out of memory|not enough memory|(cannot|can't|unable to) allocate|std::bad_alloc"
     r"|failed to map segment|cannot apply additional memory protection",
@@ -42,7 +44,7 @@ def lacking(error: BaseException) -> MachineError | None:
 
 def _what(error: BaseException) -> tuple[str, str] | None:
     text = str(error)
-    if THREAD.search(text) or getattr(error, "errno", None) == errno.EAGAIN:
+    if THREAD.search(text):
         return "thread", reason(error)
     number = getattr(error, "errno", None)
     if isinstance(error, MemoryError) or number == errno.ENOMEM or MEMORY.search(text):

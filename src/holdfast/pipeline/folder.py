@@ -23,6 +23,7 @@ REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
 BEGUN = "begun.json"
 MODEL = "model"
+ELSEWHERE = "Choose a folder that you may write to with --out."
 # Of a default folder's name, in bytes: a name may have 255.
 LONGEST_STEM = 200
 # What a run consists of; anything else in its folder is the user's.
@@ -74,11 +75,12 @@ def _agreed(chosen: Path | None) -> Path:
 
 def _reserved(source: str, resume: bool) -> tuple[Path, list[Path]]:
     """A default folder that no other process has, and the folders that were made for it."""
-    while True:
-        folder = default_folder(source, resume)
-        if resume:
-            return folder, []
-        with disk_errors(folder):
+    root = Path("runs")
+    with disk_errors(root), door(str(root), MachineError, "could not be written", ELSEWHERE):
+        while True:
+            folder = default_folder(source, resume)
+            if resume:
+                return folder, []
             made = _missing(folder)
             folder.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -131,7 +133,7 @@ def claimed(
         _check(run, resume)
         made = _missing(run)
         # A file system such as /proc refuses in ways of its own.
-        with door(str(run), MachineError, "could not be written", "Choose another --out."):
+        with door(str(run), MachineError, "could not be written", ELSEWHERE):
             run.mkdir(parents=True, exist_ok=True)
     with taken_away_again(made), locked(run, tell):
         with disk_errors(run):
