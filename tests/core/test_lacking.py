@@ -9,17 +9,20 @@ import pytest
 from holdfast.core.lacking import lacking
 
 MEMORY = [
-    MemoryError(), MemoryError("std::bad_alloc"), RuntimeError("std::bad_alloc"),
+    MemoryError(),
+    MemoryError("std::bad_alloc"),
+    RuntimeError("std::bad_alloc"),
     OSError(errno.ENOMEM, "Cannot allocate memory"),
     ImportError("libtorch_cpu.so: failed to map segment from shared object"),
     ImportError("libc10.so: cannot allocate memory in static TLS block"),
     RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
     ValueError("Unable to allocate 1.2 GiB for an array"),
-]  # fmt: skip
+]
 THREADS = [
-    RuntimeError("can't start new thread"), BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+    RuntimeError("can't start new thread"),
+    BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
     RuntimeError("libgomp: Thread creation failed: Resource temporarily unavailable"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("error", [*MEMORY, *THREADS], ids=repr)
@@ -38,10 +41,17 @@ def test_it_is_known_below_what_it_was_turned_into() -> None:
     assert lacking(outer) is not None
 
 
-@pytest.mark.parametrize("error", [
-    KeyError("memory"), RuntimeError("unsupported memory format option"), OSError(errno.EIO, "x"),
-    ImportError("No module named 'torch'"),
-    BlockingIOError(errno.EAGAIN, "write could not complete without blocking"), ValueError("thread"), RecursionError(),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("memory"),
+        RuntimeError("unsupported memory format option"),
+        OSError(errno.EIO, "x"),
+        ImportError("No module named 'torch'"),
+        BlockingIOError(errno.EAGAIN, "write could not complete without blocking"),
+        ValueError("thread"),
+        RecursionError(),
+    ],
+)
 def test_anything_else_stays_a_defect(error: Exception) -> None:
     assert lacking(error) is None

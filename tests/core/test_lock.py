@@ -158,10 +158,20 @@ def test_of_many_at_once_one_holds_at_any_time(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("text", [
-    "", "{", "[]", "null", '{"pid": 1}', '{"pid": "x", "host": 1, "since": 2}', "[" * 900,
-    '{"pid": 7, "host": "\\u001b[31mx", "since": "2026-01-01T00:00:00"}', "\xff",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"pid": 1}',
+        '{"pid": "x", "host": 1, "since": 2}',
+        "[" * 900,
+        '{"pid": 7, "host": "\\u001b[31mx", "since": "2026-01-01T00:00:00"}',
+        "\xff",
+    ],
+)
 def test_a_holder_that_says_nothing_or_nonsense_is_told_without_it(
     tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,60 +49,90 @@ def left(root: Path) -> list[float]:
 
 
 def test_version_2_counts_what_can_be_given_back_as_free(machine) -> None:
-    root = machine("0::/user.slice/user-1000.slice\n", V2, {
-        f"{SLICE}/memory.max": "524288000\n", f"{SLICE}/memory.high": "max\n",
-        f"{SLICE}/memory.current": "300000000\n", f"{SLICE}/memory.stat": STAT,
-    })  # fmt: skip
+    root = machine(
+        "0::/user.slice/user-1000.slice\n",
+        V2,
+        {
+            f"{SLICE}/memory.max": "524288000\n",
+            f"{SLICE}/memory.high": "max\n",
+            f"{SLICE}/memory.current": "300000000\n",
+            f"{SLICE}/memory.stat": STAT,
+        },
+    )
     assert left(root) == [pytest.approx((524288000 - 300000000 + 104857600 + 52428800) / MB)]
     told = memory_limits(root)[0].told
     assert told == "memory.max of 524 MB of the control group /user.slice/user-1000.slice"
 
 
 def test_every_group_above_counts_and_so_does_high(machine) -> None:
-    root = machine("0::/user.slice/user-1000.slice\n", V2, {
-        f"{SLICE}/memory.max": "max\n", f"{SLICE}/memory.high": "400000000\n",
-        f"{SLICE}/memory.current": "100000000\n",
-        "sys/fs/cgroup/user.slice/memory.max": "900000000\n",
-        "sys/fs/cgroup/user.slice/memory.current": "800000000\n",
-    })  # fmt: skip
+    root = machine(
+        "0::/user.slice/user-1000.slice\n",
+        V2,
+        {
+            f"{SLICE}/memory.max": "max\n",
+            f"{SLICE}/memory.high": "400000000\n",
+            f"{SLICE}/memory.current": "100000000\n",
+            "sys/fs/cgroup/user.slice/memory.max": "900000000\n",
+            "sys/fs/cgroup/user.slice/memory.current": "800000000\n",
+        },
+    )
     assert left(root) == [pytest.approx(300), pytest.approx(100)]
 
 
 def test_a_group_that_is_full_leaves_nothing_and_not_less(machine) -> None:
-    root = machine("0::/\n", V2, {
-        "sys/fs/cgroup/memory.max": "100\n", "sys/fs/cgroup/memory.current": "200\n",
-    })  # fmt: skip
+    root = machine(
+        "0::/\n",
+        V2,
+        {
+            "sys/fs/cgroup/memory.max": "100\n",
+            "sys/fs/cgroup/memory.current": "200\n",
+        },
+    )
     assert left(root) == [0.0]
 
 
 def test_version_1_with_its_sums_and_its_way_to_say_unlimited(machine) -> None:
     group = "sys/fs/cgroup/memory/slurm/uid_1000/job_7"
-    root = machine("9:memory:/slurm/uid_1000/job_7\n4:cpu,cpuacct:/slurm\n0::/\n", V1, {
-        f"{group}/memory.limit_in_bytes": "9223372036854771712\n",
-        f"{group}/memory.usage_in_bytes": "50\n",
-        "sys/fs/cgroup/memory/slurm/uid_1000/memory.limit_in_bytes": "2000000000\n",
-        "sys/fs/cgroup/memory/slurm/uid_1000/memory.usage_in_bytes": "1500000000\n",
-        "sys/fs/cgroup/memory/slurm/uid_1000/memory.stat":
-            "inactive_file 1\nactive_file 1\ntotal_inactive_file 200000000\n"
+    root = machine(
+        "9:memory:/slurm/uid_1000/job_7\n4:cpu,cpuacct:/slurm\n0::/\n",
+        V1,
+        {
+            f"{group}/memory.limit_in_bytes": "9223372036854771712\n",
+            f"{group}/memory.usage_in_bytes": "50\n",
+            "sys/fs/cgroup/memory/slurm/uid_1000/memory.limit_in_bytes": "2000000000\n",
+            "sys/fs/cgroup/memory/slurm/uid_1000/memory.usage_in_bytes": "1500000000\n",
+            "sys/fs/cgroup/memory/slurm/uid_1000/memory.stat": "inactive_file 1\nactive_file 1\ntotal_inactive_file 200000000\n"
             "total_active_file 100000000\n",
-    })  # fmt: skip
+        },
+    )
     assert left(root) == [pytest.approx(800)]
     assert "memory.limit_in_bytes of 2,000 MB" in memory_limits(root)[0].told
 
 
-@pytest.mark.parametrize(("cgroup", "mounted"), [
-    # In a container without a namespace of its own: the path is the host's, the mount its part.
-    ("0::/docker/0123abcd\n", "/docker/0123abcd"), ("0::/docker/0123abcd/\n", "/docker/0123abcd"),
-    # With one, and from outside of it.
-    ("0::/\n", "/"), ("0::/../../other\n", "/"), ("0::/elsewhere\n", "/docker/0123abcd"),
-    # A name that only begins alike.
-    ("0::/docker/0123abcde\n", "/docker/0123abcd"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cgroup", "mounted"),
+    [
+        # In a container without a namespace of its own: the path is the host's, the mount its part.
+        ("0::/docker/0123abcd\n", "/docker/0123abcd"),
+        ("0::/docker/0123abcd/\n", "/docker/0123abcd"),
+        # With one, and from outside of it.
+        ("0::/\n", "/"),
+        ("0::/../../other\n", "/"),
+        ("0::/elsewhere\n", "/docker/0123abcd"),
+        # A name that only begins alike.
+        ("0::/docker/0123abcde\n", "/docker/0123abcd"),
+    ],
+)
 def test_in_a_container_the_mount_itself_is_the_group(machine, cgroup: str, mounted: str) -> None:
     mounts = f"1 0 0:24 {mounted} /sys/fs/cgroup ro - cgroup2 cgroup rw\n"
-    root = machine(cgroup, mounts, {
-        "sys/fs/cgroup/memory.max": "500000000\n", "sys/fs/cgroup/memory.current": "100000000\n",
-    })  # fmt: skip
+    root = machine(
+        cgroup,
+        mounts,
+        {
+            "sys/fs/cgroup/memory.max": "500000000\n",
+            "sys/fs/cgroup/memory.current": "100000000\n",
+        },
+    )
     assert left(root) == [pytest.approx(400)]
 
 
@@ -118,10 +148,14 @@ def test_files_that_nobody_understands_limit_nothing(machine, cgroup: str, mount
 
 def test_a_mount_with_a_blank_in_its_name(machine) -> None:
     mounts = "1 0 0:24 / /sys/control\\040groups rw - cgroup2 cgroup rw\n"
-    root = machine("0::/\n", mounts, {
-        "sys/control groups/memory.max": "10000000\n",
-        "sys/control groups/memory.current": "0\n",
-    })  # fmt: skip
+    root = machine(
+        "0::/\n",
+        mounts,
+        {
+            "sys/control groups/memory.max": "10000000\n",
+            "sys/control groups/memory.current": "0\n",
+        },
+    )
     assert left(root) == [pytest.approx(10)]
 
 
@@ -129,10 +163,19 @@ def affinity(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
 
 
-@pytest.mark.parametrize(("told", "cores"), [
-    ("max 100000\n", 8), ("150000 100000\n", 2), ("100000 100000\n", 1), ("1000 100000\n", 1),
-    ("3200000 100000\n", 8), ("", 8), ("x y\n", 8), ("100000 0\n", 8),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("told", "cores"),
+    [
+        ("max 100000\n", 8),
+        ("150000 100000\n", 2),
+        ("100000 100000\n", 1),
+        ("1000 100000\n", 1),
+        ("3200000 100000\n", 8),
+        ("", 8),
+        ("x y\n", 8),
+        ("100000 0\n", 8),
+    ],
+)
 def test_a_quota_of_time_is_fewer_processors(
     machine, monkeypatch: pytest.MonkeyPatch, told: str, cores: int
 ) -> None:
@@ -146,15 +189,24 @@ def test_a_quota_in_version_1(
 ) -> None:
     affinity(monkeypatch, 8)
     group = "sys/fs/cgroup/cpu,cpuacct/job"
-    root = machine("4:cpu,cpuacct:/job\n", V1, {
-        f"{group}/cpu.cfs_quota_us": f"{quota}\n", f"{group}/cpu.cfs_period_us": "100000\n",
-    })  # fmt: skip
+    root = machine(
+        "4:cpu,cpuacct:/job\n",
+        V1,
+        {
+            f"{group}/cpu.cfs_quota_us": f"{quota}\n",
+            f"{group}/cpu.cfs_period_us": "100000\n",
+        },
+    )
     assert usable_cores(root) == cores
 
 
-@pytest.mark.parametrize(("limit", "option"), [
-    (resource.RLIMIT_AS, "ulimit -v"), (resource.RLIMIT_DATA, "ulimit -d"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("limit", "option"),
+    [
+        (resource.RLIMIT_AS, "ulimit -v"),
+        (resource.RLIMIT_DATA, "ulimit -d"),
+    ],
+)
 def test_a_limit_of_the_process_leaves_what_is_not_held_yet(limit: int, option: str) -> None:
     before = resource.getrlimit(limit)
     high = 1 << 40

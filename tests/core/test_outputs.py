@@ -61,7 +61,10 @@ def test_a_replaced_file_keeps_its_mode_and_its_owner(here: Path, mode: int) -> 
     after = Path("old.csv").stat()
     assert Path("old.csv").read_text() == "new"
     assert (after.st_mode, after.st_uid, after.st_gid) == (
-        before.st_mode, before.st_uid, before.st_gid)  # fmt: skip
+        before.st_mode,
+        before.st_uid,
+        before.st_gid,
+    )
 
 
 def test_another_name_of_a_replaced_file_keeps_what_it_held(here: Path) -> None:
@@ -71,10 +74,15 @@ def test_another_name_of_a_replaced_file_keeps_what_it_held(here: Path) -> None:
 
 
 SPELLINGS = {
-    "itself": "old.csv", "dot": "./old.csv", "up": "sub/../old.csv", "absolute": "{here}/old.csv",
-    "link": "link.csv", "link to a link": "link2.csv", "hard link": "hard.csv",
+    "itself": "old.csv",
+    "dot": "./old.csv",
+    "up": "sub/../old.csv",
+    "absolute": "{here}/old.csv",
+    "link": "link.csv",
+    "link to a link": "link2.csv",
+    "hard link": "hard.csv",
     "through a linked folder": "folder/old.csv",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -144,12 +152,22 @@ def test_a_link_that_leads_nowhere_or_in_a_loop_is_refused(here: Path) -> None:
     assert not Path("far.csv").exists()
 
 
-@pytest.mark.parametrize(("name", "said"), [
-    ("sub", "is a folder"), (".", "is a folder"), ("..", "is a folder"), ("", "is a folder"),
-    ("away/new.csv", "a folder that does not exist"), ("old.csv/new.csv", "does not exist"),
-    ("socket.csv", "is a socket"), ("a\0b.csv", "a NUL character"), ("x" * 5000, "too long"),
-    ("x" * 256 + ".csv", "too long"), ("x/" * 3000 + "y", "too long"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("sub", "is a folder"),
+        (".", "is a folder"),
+        ("..", "is a folder"),
+        ("", "is a folder"),
+        ("away/new.csv", "a folder that does not exist"),
+        ("old.csv/new.csv", "does not exist"),
+        ("socket.csv", "is a socket"),
+        ("a\0b.csv", "a NUL character"),
+        ("x" * 5000, "too long"),
+        ("x" * 256 + ".csv", "too long"),
+        ("x/" * 3000 + "y", "too long"),
+    ],
+)
 def test_what_is_no_file_is_refused(here: Path, name: str, said: str) -> None:
     (here / "sub").mkdir()
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as made:

@@ -70,9 +70,12 @@ def refuse_too_many(name: str, threads: int, root: Path = ROOT) -> None:
     cores = usable_cores(root)
     usable = "1 core is" if cores == 1 else f"{cores} cores are"
     raise MachineError(
-        name, f"asks for more threads than this machine can use: {usable} usable, and at most "
-        f"{most} threads are taken", threads, f"Set it to {cores}, or leave it out.",
-    )  # fmt: skip
+        name,
+        f"asks for more threads than this machine can use: {usable} usable, and at most "
+        f"{most} threads are taken",
+        threads,
+        f"Set it to {cores}, or leave it out.",
+    )
 
 
 def refuse_threads(environment: Mapping[str, str]) -> None:
@@ -87,8 +90,9 @@ def refuse_threads(environment: Mapping[str, str]) -> None:
 def _process_limits(root: Path) -> Iterator[Limit]:
     # Address space for one, private memory for the other, in kB.
     for limit, used, option in (
-        (resource.RLIMIT_AS, "VmSize", "-v"), (resource.RLIMIT_DATA, "VmData", "-d"),
-    ):  # fmt: skip
+        (resource.RLIMIT_AS, "VmSize", "-v"),
+        (resource.RLIMIT_DATA, "VmData", "-d"),
+    ):
         allowed = resource.getrlimit(limit)[0]
         held = _status(root).get(used)
         if allowed != resource.RLIM_INFINITY and held is not None:

@@ -163,14 +163,18 @@ def _open_already(path: Path, number: int) -> Output:
 def _new(path: Path, end: Path) -> Output:
     if path.is_symlink():
         raise RunError(
-            str(path), f"is a link to {end}, which does not exist", None,
+            str(path),
+            f"is a link to {end}, which does not exist",
+            None,
             "Name the file itself, or another one.",
-        )  # fmt: skip
+        )
     if not end.parent.is_dir():
         raise RunError(
-            str(path), "is in a folder that does not exist", None,
+            str(path),
+            "is in a folder that does not exist",
+            None,
             "Name a file in a folder that is there.",
-        )  # fmt: skip
+        )
     _try(end.parent)
     return Output(path, end)
 
@@ -189,14 +193,18 @@ def _existing(
     if read is not None:
         told = "" if isinstance(read, int) or str(read) == str(path) else f" {read}"
         raise RunError(
-            str(path), f"is the input{told}", None,
+            str(path),
+            f"is the input{told}",
+            None,
             "Choose another file: what is being read is not written over, even with --force.",
-        )  # fmt: skip
+        )
     if not force:
         raise RunError(
-            str(path), "exists already", None,
+            str(path),
+            "exists already",
+            None,
             "Choose another file, or write over this one with --force.",
-        )  # fmt: skip
+        )
     _refuse_sticky(path, end, found)
     _try(end.parent)
     return Output(path, end, force=True)
@@ -281,7 +289,9 @@ def _put(beside: Path, place: Path, output: Output) -> None:
             raise
         if os.path.lexists(place):
             raise RunError(
-                str(output.path), "has been made by somebody else meanwhile", None,
+                str(output.path),
+                "has been made by somebody else meanwhile",
+                None,
                 "Run the command again with another file.",
-            ) from None  # fmt: skip
+            ) from None
         beside.replace(place)

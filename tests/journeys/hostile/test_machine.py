@@ -33,10 +33,15 @@ def in_a_terminal_that_closes(command: list[str], folder: Path, when: bytes) -> 
 
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        command,
+        cwd=folder,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         env={**os.environ, "TERM": "xterm-256color"},
-    )  # fmt: skip
+    )
     os.close(theirs)
     seen, end = b"", time.monotonic() + 60
     while when not in seen and time.monotonic() < end:
@@ -50,9 +55,20 @@ def in_a_terminal_that_closes(command: list[str], folder: Path, when: bytes) -> 
 def test_a_terminal_that_is_closed_saves_the_run(
     marked_csv: Path, sets: list[str], tmp_path: Path
 ) -> None:
-    command = [str(HOLDFAST), "train", str(marked_csv), "--out", "run", *sets,
-               "--set", "train.epochs=3000", "--set", "control.policy=off",
-               "--set", "methods.contrast=false"]  # fmt: skip
+    command = [
+        str(HOLDFAST),
+        "train",
+        str(marked_csv),
+        "--out",
+        "run",
+        *sets,
+        "--set",
+        "train.epochs=3000",
+        "--set",
+        "control.policy=off",
+        "--set",
+        "methods.contrast=false",
+    ]
     assert in_a_terminal_that_closes(command, tmp_path, b"rows/s") == 130
     run = tmp_path / "run"
     assert list((run / "checkpoints").glob("step-*.pt"))
@@ -60,14 +76,22 @@ def test_a_terminal_that_is_closed_saves_the_run(
     assert not (run / ".lock").exists()
 
 
-@pytest.mark.parametrize(("given", "environment"), [
-    (("--set", "train.threads=100000"), {}), ((), {"OMP_NUM_THREADS": "100000"}),
-    ((), {"MKL_NUM_THREADS": "99999"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "environment"),
+    [
+        (("--set", "train.threads=100000"), {}),
+        ((), {"OMP_NUM_THREADS": "100000"}),
+        ((), {"MKL_NUM_THREADS": "99999"}),
+    ],
+)
 def test_more_threads_than_can_work_are_refused(
-    holdfast: Any, marked_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    given: tuple[str, ...], environment: dict[str, str],
-) -> None:  # fmt: skip
+    holdfast: Any,
+    marked_csv: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[str, ...],
+    environment: dict[str, str],
+) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     done = holdfast("train", marked_csv, "--out", "run", *given)
@@ -96,8 +120,12 @@ def limited(megabytes: int) -> Callable[[], None]:
 @pytest.mark.parametrize("megabytes", [60, 400])
 def test_ulimit_is_named(marked_csv: Path, tmp_path: Path, megabytes: int) -> None:
     done = subprocess.run(
-        [HOLDFAST, "train", marked_csv, "--out", "run"], cwd=tmp_path, capture_output=True,
-        text=True, check=False, preexec_fn=limited(megabytes),
-    )  # fmt: skip
+        [HOLDFAST, "train", marked_csv, "--out", "run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limited(megabytes),
+    )
     one_message(done.returncode, done.stderr, "ulimit -v")
     assert list(tmp_path.iterdir()) == []

@@ -22,8 +22,9 @@ def refused(done: Any, said: str) -> None:
 def digest(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()
-    }  # fmt: skip
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
 
 
 @pytest.fixture
@@ -63,8 +64,12 @@ def test_predict_never_writes_over_a_file_of_its_run(
     before = digest(finished_run)
     (tmp_path / "run").symlink_to(finished_run)
     (tmp_path / "rows.jsonl").symlink_to(finished_run / "events.jsonl")
-    for out in (finished_run / "predictions.parquet", "run/predictions.parquet", "rows.jsonl",
-                finished_run / "events.jsonl"):  # fmt: skip
+    for out in (
+        finished_run / "predictions.parquet",
+        "run/predictions.parquet",
+        "rows.jsonl",
+        finished_run / "events.jsonl",
+    ):
         refused(holdfast("predict", finished_run, table, "--out", out, "--force"), "is the input")
     assert digest(finished_run) == before
 
@@ -85,12 +90,24 @@ def test_predict_replaces_what_exists_with_force_alone(
     assert stat.S_IMODE(old.stat().st_mode) == 0o640
 
 
-@pytest.mark.parametrize(("out", "said"), [
-    ("sub.csv", "is a folder"), ("away/p.csv", "does not exist"), ("t.csv/p.csv", "does not exist"),
-    ("dangling.csv", "is a link to"), ("loop.csv", "in a loop"), ("x" * 5000 + ".csv", "too long"),
-    (".", "ending"), ("..", "ending"), ("p", "ending"), ("/dev/null", "ending"),
-    ("full.csv", "is full"), ("full.jsonl", "is full"), ("full.parquet", "is full"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("sub.csv", "is a folder"),
+        ("away/p.csv", "does not exist"),
+        ("t.csv/p.csv", "does not exist"),
+        ("dangling.csv", "is a link to"),
+        ("loop.csv", "in a loop"),
+        ("x" * 5000 + ".csv", "too long"),
+        (".", "ending"),
+        ("..", "ending"),
+        ("p", "ending"),
+        ("/dev/null", "ending"),
+        ("full.csv", "is full"),
+        ("full.jsonl", "is full"),
+        ("full.parquet", "is full"),
+    ],
+)
 def test_predict_refuses_what_cannot_be_written(
     holdfast: Any, finished_run: Path, table: Path, tmp_path: Path, out: str, said: str
 ) -> None:
@@ -144,12 +161,21 @@ def test_predict_refuses_the_file_that_standard_input_is(
 # --- diagnose --html
 
 
-@pytest.mark.parametrize(("html", "said"), [
-    ("log.csv", "is the input"), ("link.html", "is the input"), ("old.html", "exists already"),
-    ("away/p.html", "does not exist"), (".", "is a folder"), ("", "is a folder"),
-    ("log.csv/p.html", "does not exist"), ("dangling.html", "is a link to"),
-    ("x" * 5000, "too long"), ("/dev/full", "is full"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("html", "said"),
+    [
+        ("log.csv", "is the input"),
+        ("link.html", "is the input"),
+        ("old.html", "exists already"),
+        ("away/p.html", "does not exist"),
+        (".", "is a folder"),
+        ("", "is a folder"),
+        ("log.csv/p.html", "does not exist"),
+        ("dangling.html", "is a link to"),
+        ("x" * 5000, "too long"),
+        ("/dev/full", "is full"),
+    ],
+)
 def test_diagnose_refuses_what_must_not_be_written(
     holdfast: Any, log: Path, tmp_path: Path, html: str, said: str
 ) -> None:

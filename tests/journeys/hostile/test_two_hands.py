@@ -39,9 +39,13 @@ for name in ("first", "second"):
 def begun(marked_csv: Path, quick: list[str], tmp_path: Path) -> Iterator[Any]:
     """A process with a live run in ``tmp_path/first``."""
     run = subprocess.Popen(
-        [sys.executable, "-c", CODE, f"data.path={marked_csv}", *quick], cwd=tmp_path,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", CODE, f"data.path={marked_csv}", *quick],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     wait_for(run)
     yield run
     run.kill()
@@ -56,8 +60,9 @@ def wait_for(run: Any) -> None:
 def files(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*") if path.is_file()
-    }  # fmt: skip
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_a_live_run_is_left_alone_until_it_ends_or_is_killed(
@@ -67,10 +72,14 @@ def test_a_live_run_is_left_alone_until_it_ends_or_is_killed(
     before = files(tmp_path / "first")
     held = rf"is being written by process {begun.pid} since 20\d\d-"
     for command in (
-        ("train", marked_csv, "--out", "first", *sets), ("train", marked_csv, "--out", "first/."),
-        ("train", marked_csv, "--out", "first", "--resume"), ("demo", "--out", "first"),
-        ("report", "first"), ("evaluate", "first", marked_csv), ("predict", "first", marked_csv),
-    ):  # fmt: skip
+        ("train", marked_csv, "--out", "first", *sets),
+        ("train", marked_csv, "--out", "first/."),
+        ("train", marked_csv, "--out", "first", "--resume"),
+        ("demo", "--out", "first"),
+        ("report", "first"),
+        ("evaluate", "first", marked_csv),
+        ("predict", "first", marked_csv),
+    ):
         done = holdfast(*command)
         assert done.code == 2, (command, done.err)
         assert re.search(held, done.err), (command, done.err)
@@ -125,9 +134,12 @@ def test_two_threads_of_one_program_cannot_make_one_run(
 
 
 def test_two_runs_that_start_together_without_out_get_two_folders(
-    holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path,
+    holdfast: Any,
+    marked_csv: Path,
+    sets: list[str],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """The second chooses its folder before the first has written anything into its own."""
     import holdfast.pipeline.folder as folder
 
@@ -151,12 +163,21 @@ def test_two_runs_that_start_together_without_out_get_two_folders(
 # --- where a run may go
 
 
-@pytest.mark.parametrize(("out", "said"), [
-    ("file", "is a file"), ("file/run", "not a directory"), ("dangling", "is a link to away"),
-    ("loop", "loop"), ("to-file", "is a file"), ("x" * 5000, "too long"),
-    ("full", "already holds something"), (".", "already holds something"),
-    ("/proc/run", "could not be written"), ("/dev/null", "is a file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("file", "is a file"),
+        ("file/run", "not a directory"),
+        ("dangling", "is a link to away"),
+        ("loop", "loop"),
+        ("to-file", "is a file"),
+        ("x" * 5000, "too long"),
+        ("full", "already holds something"),
+        (".", "already holds something"),
+        ("/proc/run", "could not be written"),
+        ("/dev/null", "is a file"),
+    ],
+)
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_run_goes_nowhere_else(
     holdfast: Any, marked_csv: Path, tmp_path: Path, out: str, said: str, resume: bool
