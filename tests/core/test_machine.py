@@ -28,6 +28,9 @@ V1 = (
 STAT = (
     "anon 41943040\nfile 209715200\nshmem 10485760\ninactive_file 104857600\nactive_file 52428800\n"
 )
+SUMS = (
+    "inactive_file 1\nactive_file 1\ntotal_inactive_file 200000000\ntotal_active_file 100000000\n"
+)
 SLICE = "sys/fs/cgroup/user.slice/user-1000.slice"
 
 
@@ -101,8 +104,7 @@ def test_version_1_with_its_sums_and_its_way_to_say_unlimited(machine) -> None:
             f"{group}/memory.usage_in_bytes": "50\n",
             "sys/fs/cgroup/memory/slurm/uid_1000/memory.limit_in_bytes": "2000000000\n",
             "sys/fs/cgroup/memory/slurm/uid_1000/memory.usage_in_bytes": "1500000000\n",
-            "sys/fs/cgroup/memory/slurm/uid_1000/memory.stat": "inactive_file 1\nactive_file 1\ntotal_inactive_file 200000000\n"
-            "total_active_file 100000000\n",
+            "sys/fs/cgroup/memory/slurm/uid_1000/memory.stat": SUMS,
         },
     )
     assert left(root) == [pytest.approx(800)]
