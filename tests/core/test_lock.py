@@ -79,10 +79,13 @@ def test_a_forked_helper_that_outlives_the_holder_holds_nothing(tmp_path: Path) 
 
     def act() -> None:
         hold(tmp_path)()
+        ready, done = os.pipe()
         helper = os.fork()
         if helper == 0:
+            os.write(done, b"1")
             time.sleep(60)
             os._exit(0)
+        os.read(ready, 1)
         pids.write_text(str(helper))
 
     pid = child(act)

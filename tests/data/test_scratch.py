@@ -97,10 +97,13 @@ def test_the_folder_of_a_live_process_stays_and_so_does_a_stranger_s(base: Path)
 
 def test_a_child_holds_its_parent_s_folder_no_longer_than_the_parent(base: Path) -> None:
     mine = scratch_file("rows").parent
+    ready, done = os.pipe()
     child = os.fork()
     if child == 0:
+        os.write(done, b"1")
         time.sleep(60)
         os._exit(0)
+    os.read(ready, 1)
     try:
         # As if we had ended.
         scratch._let_go()
