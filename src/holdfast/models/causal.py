@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from holdfast.models.adapter_save import is_adapter_folder, load_adapted, save_n
 from holdfast.models.blocks import blocks_in_order
 from holdfast.models.layers import Layer, count_parameters
 from holdfast.models.limits import choose_max_length
+from holdfast.models.loading import architectures, check_size, loading
 from holdfast.models.quantize import QuantizeSpec, load_settings, settle
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import Source, find_model, read_config
@@ -140,11 +140,13 @@ def load_causal(
     source = find_model(name, revision=revision, trust=trust_remote_code)
     config = _config(source, dropout)
     tokenizer = load_tokenizer(source, trust_remote_code, need_pad=False)
-    length, reason = choose_max_length(source.folder, config, tokenizer, max_length, taken)
+    with loading(source.name, "states no length that can be used"):
+        length, reason = choose_max_length(source.folder, config, tokenizer, max_length, taken)
     plain = _weights(source, config, seed, quantize)
     packed = settle(plain, quantize, source.name) if quantize else ()
     pad = _give_pad(plain, tokenizer)
-    network = CausalNetwork(plain).eval()
+    with loading(source.name, "cannot compute: its config.json does not fit it"):
+        network = CausalNetwork(plain).eval()
     return LoadedCausal(
         network, tokenizer, length, (*source.decisions, *packed, reason, *pad),
         _facts(source, network),
@@ -186,9 +188,9 @@ def _saved_model(folder: Path) -> Any:
 def _config(source: Source, dropout: float | None) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with quiet_transformers():
+    with loading(source.name, "has a config.json that cannot be used"):
         config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
-    named = list(source.config.get("architectures") or [])
+    named = architectures(source.config)
     decoder = not named or any(n.endswith(("ForCausalLM", "LMHeadModel")) for n in named)
     if not decoder or type(config) not in AutoModelForCausalLM._model_mapping:
         raise ModelError(
@@ -203,25 +205,17 @@ def _config(source: Source, dropout: float | None) -> Any:
 
 
 def _weights(source: Source, config: Any, seed: int, quantize: QuantizeSpec | None) -> Any:
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    damaged = (SafetensorError, RuntimeError, ValueError, OSError, EOFError)
     own = load_settings(quantize.config if quantize else None)
-    try:
-        with quiet_transformers(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(seed, "new weights"))
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
-                use_safetensors=source.weights == "safetensors", weights_only=True,
-                output_loading_info=True, **own,
-            )  # fmt: skip
-    except (pickle.UnpicklingError, *damaged) as error:
-        raise ModelError(
-            source.name, "has weights that cannot be read",
-            (str(error).splitlines() or [type(error).__name__])[0],
-            "Fetch the model again: the file is damaged, or not of this architecture.",
-        ) from error  # fmt: skip
+    check_size(source.name, source.folder, AutoModelForCausalLM, config)
+    with loading(source.name), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "new weights"))
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
+            use_safetensors=source.weights == "safetensors", weights_only=True,
+            output_loading_info=True, **own,
+        )  # fmt: skip
     plain, info = loaded
     absent = sorted([*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])])
     if absent:

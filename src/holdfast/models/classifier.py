@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +17,9 @@ from holdfast.models.carry import MARK, strip_carrier, why_not_mean
 from holdfast.models.families import Family, family_of
 from holdfast.models.layers import count_parameters
 from holdfast.models.limits import choose_max_length
+from holdfast.models.loading import check_computes, check_size, loading
 from holdfast.models.network import REGRESSION, SINGLE_LABEL, EncoderClassifier
 from holdfast.models.pooling import MeanPool, OwnPool
-from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import Source, find_model
 from holdfast.models.tokens import limit_inputs, load_tokenizer
 
@@ -92,12 +91,14 @@ def load_classifier(
     config.problem_type = problem
     tokenizer = load_tokenizer(source, trust_remote_code)
     _check_base(source, adapter)
-    length, length_reason = choose_max_length(
-        source.folder, config, tokenizer, max_length, _vectors(adapter)
-    )
+    with loading(source.name, "states no length that can be used"):
+        length, length_reason = choose_max_length(
+            source.folder, config, tokenizer, max_length, _vectors(adapter)
+        )
     tokenizer.model_max_length = length
     limit_inputs(tokenizer, config)
-    chosen, pooling_reason = _choose_pooling(pooling, family, config, len(classes), adapter)
+    with loading(source.name, "has a config.json that cannot be used"):
+        chosen, pooling_reason = _choose_pooling(pooling, family, config, len(classes), adapter)
     plain = _load_weights(source, family, config, seed)
     network = assemble(plain, family, tuple(classes), chosen, seed)
     network.problem = problem
@@ -105,6 +106,8 @@ def load_classifier(
     if adapter:
         added = attach(network, adapter, base=source.name, commit=source.commit, seed=seed)
     network.eval()
+    if source.name != "embedded":
+        check_computes(source.name, network, tokenizer)
     decisions = (*source.decisions, pooling_reason, length_reason, *added)
     facts = _facts(source, network)
     return LoadedClassifier(network, tokenizer, length, decisions, facts)
@@ -172,7 +175,7 @@ def _check(
 def _config(source: Source, classes: Sequence[str], dropout: float | None) -> Any:
     from transformers import AutoConfig
 
-    with quiet_transformers():
+    with loading(source.name, "has a config.json that cannot be used"):
         config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
     names = dict(enumerate(classes))
     config.id2label, config.label2id = names, {name: index for index, name in names.items()}
@@ -225,36 +228,20 @@ def _choose_pooling(
 
 
 def _load_weights(source: Source, family: Family, config: Any, seed: int) -> nn.Module:
-    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
 
-    damaged = (SafetensorError, RuntimeError, ValueError, OSError, EOFError)
-    try:
-        with quiet_transformers(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(seed, "new weights"))
-            plain, info = AutoModelForSequenceClassification.from_pretrained(
-                source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
-                use_safetensors=source.weights == "safetensors", weights_only=True,
-                ignore_mismatched_sizes=True, output_loading_info=True,
-            )  # fmt: skip
-    except (pickle.UnpicklingError, *damaged) as error:
-        raise _unreadable(source, error) from error
+    if source.name != "embedded":
+        check_size(source.name, source.folder, AutoModelForSequenceClassification, config)
+    with loading(source.name), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "new weights"))
+        plain, info = AutoModelForSequenceClassification.from_pretrained(
+            source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
+            use_safetensors=source.weights == "safetensors", weights_only=True,
+            ignore_mismatched_sizes=True, output_loading_info=True,
+        )  # fmt: skip
     _check_complete(source, family, info)
     strip_carrier(plain, family)
     return plain  # type: ignore[no-any-return]
-
-
-def _unreadable(source: Source, error: Exception) -> ModelError:
-    lines = str(error).splitlines() or [type(error).__name__]
-    if isinstance(error, pickle.UnpicklingError):
-        return ModelError(
-            source.name, "has a weights file that holds more than numbers; it was not loaded",
-            lines[0], "Such a file can run code. Use a copy of the model in safetensors.",
-        )  # fmt: skip
-    return ModelError(
-        source.name, "has weights that cannot be read", lines[0],
-        "Fetch the model again: the file is damaged, or not of this architecture.",
-    )  # fmt: skip
 
 
 def _check_complete(source: Source, family: Family, info: dict[str, Any]) -> None:

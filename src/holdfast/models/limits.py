@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
+from holdfast.models.loading import read_object
 
 SETTING = "model.max_length"
 LONGEST_UNASKED = 512
@@ -67,4 +67,4 @@ def _trained(folder: Path) -> int:
     path = folder / "sentence_bert_config.json"
     if not path.is_file():
         return NO_LIMIT
-    return _stated(json.loads(path.read_text(encoding="utf-8")).get("max_seq_length"))
+    return _stated(read_object(str(folder), path).get("max_seq_length"))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
-from holdfast.models.source import HUB_TIMEOUT_S
+from holdfast.core.errors import ModelError
+from holdfast.core.missing import lies_there
+from holdfast.models.loading import read_object
+from holdfast.models.source import HUB_TIMEOUT_S, check_name
 
 Purpose = Literal["encoder", "encoder-decoder", "decoder", "pictures"]
 
@@ -28,7 +31,8 @@ def purpose_of(name: str, revision: str | None = None) -> Purpose | None:
     config = _config(name, revision)
     if config is None:
         return None
-    names = [str(one) for one in config.get("architectures") or []]
+    named = config.get("architectures")
+    names = [str(one) for one in named] if isinstance(named, list) else []
     if str(config.get("model_type")) in PICTURES or _any(names, ("ForImageClassification",)):
         return "pictures"
     if _any(names, ("ForSequenceClassification",)):
@@ -43,18 +47,19 @@ def _any(names: list[str], ends: tuple[str, ...]) -> bool:
 
 
 def _config(name: str, revision: str | None) -> dict[str, Any] | None:
-    path = Path(name).expanduser()
-    if path.is_dir():
+    check_name(name)
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 - raises for no name of a home
+    if lies_there(path) and path.is_dir():
         return _read(path / "config.json")
     if name.count("/") > 1 or name.startswith((".", "~", "/")):
         return None
     from huggingface_hub import HfApi, try_to_load_from_cache
 
-    cached = try_to_load_from_cache(name, "config.json", revision=revision)
-    if isinstance(cached, str):
-        return _read(Path(cached))
     # Whatever keeps the hub from answering is told when the model is loaded.
     with contextlib.suppress(Exception):
+        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+        if isinstance(cached, str):
+            return _read(Path(cached))
         found: Any = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S).config
         return dict(found) if found else None
     return None
@@ -62,7 +67,6 @@ def _config(name: str, revision: str | None) -> dict[str, Any] | None:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(str(path.parent), path)
+    except ModelError:  # told when the model is loaded
         return None
-    return found if isinstance(found, dict) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +12,8 @@ from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
 from holdfast.models.layers import count_parameters
+from holdfast.models.loading import architectures, check_size, loading
 from holdfast.models.quantize import QuantizeSpec, load_settings, settle
-from holdfast.models.quiet import quiet_transformers
 from holdfast.models.seq2seq_network import PLAIN_INPUTS, Seq2SeqNetwork
 from holdfast.models.source import Source, find_model
 from holdfast.models.tokens import load_tokenizer
@@ -78,7 +77,8 @@ def load_seq2seq(
     # What a saved copy yields must be what the model takes, in any library.
     tokenizer.model_input_names = list(PLAIN_INPUTS)
     tokenizer.init_kwargs["model_input_names"] = list(PLAIN_INPUTS)
-    lengths = _lengths(config, tokenizer, targets, max_length, max_target_length)
+    with loading(source.name, "states no length that can be used"):
+        lengths = _lengths(config, tokenizer, targets, max_length, max_target_length)
     plain = _weights(source, config, seed, quantize)
     packed = settle(plain, quantize, source.name) if quantize else ()
     tokens = settle_tokens(plain, tokenizer)
@@ -158,9 +158,9 @@ def _set(config: Any, generation: Any, key: str, token: int | None) -> None:
 def _config(source: Source, dropout: float | None) -> Any:
     from transformers import AutoConfig
 
-    with quiet_transformers():
+    with loading(source.name, "has a config.json that cannot be used"):
         config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
-    named = list(source.config.get("architectures") or [])
+    named = architectures(source.config)
     headless = bool(named) and not any(n.endswith(("Generation", "LMHeadModel", "MTModel"))
                                        for n in named)  # fmt: skip
     if not config.is_encoder_decoder or headless:
@@ -215,25 +215,17 @@ def _target_length(tokenizer: Any, targets: Sequence[str], most: int) -> Decisio
 
 
 def _weights(source: Source, config: Any, seed: int, quantize: QuantizeSpec | None) -> Any:
-    from safetensors import SafetensorError
     from transformers import AutoModelForSeq2SeqLM
 
-    damaged = (SafetensorError, RuntimeError, ValueError, OSError, EOFError)
     own = load_settings(quantize.config if quantize else None)
-    try:
-        with quiet_transformers(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(seed, "new weights"))
-            plain, info = AutoModelForSeq2SeqLM.from_pretrained(
-                source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
-                use_safetensors=source.weights == "safetensors", weights_only=True,
-                output_loading_info=True, **own,
-            )  # fmt: skip
-    except (pickle.UnpicklingError, *damaged) as error:
-        raise ModelError(
-            source.name, "has weights that cannot be read",
-            (str(error).splitlines() or [type(error).__name__])[0],
-            "Fetch the model again: the file is damaged, or not of this architecture.",
-        ) from error  # fmt: skip
+    check_size(source.name, source.folder, AutoModelForSeq2SeqLM, config)
+    with loading(source.name), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "new weights"))
+        plain, info = AutoModelForSeq2SeqLM.from_pretrained(
+            source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
+            use_safetensors=source.weights == "safetensors", weights_only=True,
+            output_loading_info=True, **own,
+        )  # fmt: skip
     absent = sorted([*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])])
     if absent:
         raise ModelError(

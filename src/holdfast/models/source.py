@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from holdfast.core.errors import ModelError
+from holdfast.core.missing import lies_there
 from holdfast.core.records import Decision
 from holdfast.models.embedded import embedded_folder
+from holdfast.models.loading import check_files, read_object
 from holdfast.models.quiet import quiet_transformers
 
 TOKENIZER_FILES = (
@@ -19,6 +21,7 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.spm")
 HUB_TIMEOUT_S = 15
+LONGEST_NAME = 4000  # characters; Linux takes paths of 4,095
 UNREACHABLE = "the hub is not reachable"
 TRUST = "--set model.trust_remote_code=true"
 
@@ -55,12 +58,15 @@ def find_model(
     ModelError : no such folder or hub model, no network, a licence to accept, no weights or
         quantised ones, no tokenizer, or code of the model's own that was not allowed to run.
     """
+    check_name(name)
     folder = _folder(name, revision)
     config = read_config(name, folder)
+    if name != "embedded":
+        check_files(name, folder)
     if config.get("quantization_config"):
         raise ModelError(
             name, "is stored in few bits already, which is not read here",
-            config["quantization_config"].get("quant_method"),
+            config["quantization_config"],
             "Name the model that it was made from, with --set model.quantize=4bit.",
         )  # fmt: skip
     allowed = _remote_code(name, folder, config, trust)
@@ -76,22 +82,30 @@ def read_config(name: str, folder: Path) -> dict[str, Any]:
     """``config.json`` as a dictionary; a folder without a readable one is not a model's."""
     path = folder / "config.json"
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return read_object(name, path)
+    except ModelError as error:
         raise ModelError(
-            name, "is no model folder: it has no readable config.json", str(path),
+            name, "is no model folder: it has no readable config.json", error.rule,
             "Name a folder written by save_pretrained, or a model of the Hugging Face hub.",
         ) from error  # fmt: skip
-    return config
+
+
+def check_name(name: str) -> None:
+    """Refuse what neither a folder nor a model of the hub can be called."""
+    if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise ModelError(
+            "model.name", f"is no name: up to {LONGEST_NAME:,} printable characters", name,
+            "Name a model folder, a model of the Hugging Face hub (owner/name), or embedded.",
+        )  # fmt: skip
 
 
 def _folder(name: str, revision: str | None) -> Path:
     if name == "embedded":
         return embedded_folder()
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 - raises for no name of a home
+    if lies_there(path) and path.is_dir():
         return path
-    if path.exists() or name.startswith((".", "~", "/")) or "\\" in name or name.count("/") > 1:
+    if lies_there(path) or name.startswith((".", "~", "/")) or "\\" in name or name.count("/") > 1:
         raise ModelError(
             name, "is not a folder", None,
             "Name a model folder, a model of the Hugging Face hub (owner/name), or embedded.",
@@ -166,7 +180,7 @@ def _remote_code(name: str, folder: Path, config: dict[str, Any], trust: bool) -
     """Refuse a model that brings code, unless that was allowed. Allowed, its tokenizer's code
     runs; its layers are Transformers' own all the same, for a saved folder must load without."""
     path = folder / "tokenizer_config.json"
-    tokenizer = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    tokenizer = read_object(name, path) if path.is_file() else {}
     brings = {"model": config.get("auto_map"), "tokenizer": tokenizer.get("auto_map")}
     found = {what: code for what, code in brings.items() if code}
     if found and not trust:
@@ -200,7 +214,7 @@ def _weights(name: str, folder: Path) -> Literal["safetensors", "pytorch"]:
 
 def _decisions(name: str, revision: str | None, weights: str) -> tuple[Decision, ...]:
     decisions = []
-    if revision is not None and name != "embedded" and not Path(name).expanduser().is_dir():
+    if revision is not None and name != "embedded" and not Path(os.path.expanduser(name)).is_dir():  # noqa: PTH111
         decisions.append(Decision("model.revision", revision, "set by you"))
     if weights == "pytorch":
         because = (

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from holdfast.core.errors import ModelError
+from holdfast.models.loading import loading
 from holdfast.models.network import accepted_inputs
-from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import Source
+
+PIECES = "If it is a SentencePiece one: pip install 'holdfast[sentencepiece]'."
 
 
 def load_tokenizer(source: Source, trust: bool = False, need_pad: bool = True) -> Any:
@@ -47,15 +49,8 @@ def limit_inputs(tokenizer: Any, config: Any) -> None:
 def _read(source: Source, trust: bool) -> Any:
     from transformers import AutoTokenizer
 
-    try:
-        with quiet_transformers():
-            return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust)
-    except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            source.name, "has a tokenizer that cannot be read", first,
-            "If it is a SentencePiece one: pip install 'holdfast[sentencepiece]'.",
-        ) from error  # fmt: skip
+    with loading(source.name, "has a tokenizer that cannot be read", PIECES):
+        return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust)
 
 
 def _as_plain(source: Source, tokenizer: Any) -> Any:
@@ -79,8 +74,8 @@ def _check(source: Source, tokenizer: Any, need_pad: bool) -> None:
             source.name, "has a tokenizer without a padding token", None,
             "Choose an encoder: texts of unlike length cannot share a batch without one.",
         )  # fmt: skip
-    known = int(source.config.get("vocab_size", len(tokenizer)))
-    if len(tokenizer) > known:
+    known = source.config.get("vocab_size", len(tokenizer))
+    if not isinstance(known, int) or len(tokenizer) > known:
         raise ModelError(
             source.name, f"has {known} word embeddings, fewer than its tokenizer has tokens",
             len(tokenizer), "The tokenizer belongs to another model.",

@@ -18,6 +18,7 @@ from holdfast.core.seeds import derive_seed
 from holdfast.models.adapter import adapter_of
 from holdfast.models.adapter_save import merges
 from holdfast.models.layers import Layer, count_parameters
+from holdfast.models.loading import check_size, loading
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import Source, find_model
 from holdfast.models.vision_adapter import merged_vision, save_vision_adapter
@@ -185,14 +186,9 @@ def load_processor(folder: Path) -> Any:
     from transformers import AutoImageProcessor
 
     make: Any = AutoImageProcessor.from_pretrained
-    try:
-        with quiet_transformers():
-            return make(folder, backend="pil", trust_remote_code=False)
-    except Exception as error:
-        raise ModelError(
-            str(folder), "has an image processor that cannot be used", _first(error),
-            "It must be one of Transformers' own: see its preprocessor_config.json.",
-        ) from error  # fmt: skip
+    remedy = "It must be one of Transformers' own: see its preprocessor_config.json."
+    with loading(str(folder), "has an image processor that cannot be used", remedy):
+        return make(folder, backend="pil", trust_remote_code=False)
 
 
 def _check(name: str, classes: Sequence[str], dropout: float | None) -> None:
@@ -216,21 +212,16 @@ def _check(name: str, classes: Sequence[str], dropout: float | None) -> None:
 def _load_weights(source: Source, family: VisionFamily, classes: tuple[str, ...]) -> Any:
     from transformers import AutoConfig, AutoModelForImageClassification
 
-    try:
-        with quiet_transformers(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
-            _name_classes(config, classes)
-            plain, info = AutoModelForImageClassification.from_pretrained(
-                source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
-                use_safetensors=source.weights == "safetensors", weights_only=True,
-                ignore_mismatched_sizes=True, output_loading_info=True,
-            )  # fmt: skip
-    except Exception as error:
-        raise ModelError(
-            source.name, "has weights that cannot be read", _first(error),
-            "Fetch the model again: the file is damaged, or not of this architecture.",
-        ) from error  # fmt: skip
+    with loading(source.name), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
+        _name_classes(config, classes)
+        check_size(source.name, source.folder, AutoModelForImageClassification, config)
+        plain, info = AutoModelForImageClassification.from_pretrained(
+            source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
+            use_safetensors=source.weights == "safetensors", weights_only=True,
+            ignore_mismatched_sizes=True, output_loading_info=True,
+        )  # fmt: skip
     _check_complete(source, family, info)
     return plain
 
@@ -265,7 +256,3 @@ def _facts(source: Source, network: VisionClassifier) -> dict[str, Any]:
         "trainable": trainable, "weights": source.weights, "commit": source.commit,
         "hidden_size": network.head.in_features, "layers": len(network.layers()),
     }  # fmt: skip
-
-
-def _first(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

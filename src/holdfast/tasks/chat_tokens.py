@@ -8,24 +8,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.core.bounded import bounded
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints
 from holdfast.data.turns import Turn
 
 Mask = npt.NDArray[np.bool_]
 Span = tuple[int, int]
+# A template is a stranger's program. A chat of a thousand turns takes milliseconds and megabytes.
+LONGEST_S, MOST_MEMORY = 5.0, 500_000_000
 
 
 def render(tokenizer: Any, turns: Sequence[Turn], *, answer_next: bool) -> str:
     """The turns as the tokenizer's chat template writes them; ``answer_next`` adds what opens an
     answer.
 
-    Raises ``RecipeError`` where the template refuses the turns.
+    Raises ``RecipeError`` where the template refuses the turns, or takes more than 5 seconds or
+    500 MB for them.
     """
     try:
-        text: str = tokenizer.apply_chat_template(
-            list(turns), tokenize=False, add_generation_prompt=answer_next
-        )
+        with bounded(LONGEST_S, MOST_MEMORY):
+            text: str = tokenizer.apply_chat_template(
+                list(turns), tokenize=False, add_generation_prompt=answer_next
+            )
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise RecipeError(
