@@ -1,6 +1,6 @@
 """A few hundred broken inputs of fixed seeds, each read as the command reads it, in a watched
-process: none is a defect, none takes long or much memory, nothing is written beside. ``benchmarks/fuzz.py``
-does ten thousand and says how to run one of them again."""
+process: none is a defect, none takes long or much memory, nothing is written beside.
+``benchmarks/fuzz.py`` does ten thousand and says how to run one of them again."""
 
 from __future__ import annotations
 
