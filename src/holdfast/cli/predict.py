@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,19 +82,30 @@ def _probabilities(settings: Sequence[str]) -> bool:
 
 
 def _stdin(encoding: str | None) -> list[str]:
+    from holdfast.data.limits import check_row, limits
+    from holdfast.data.readers.text import find_codec, refuse_nul
+    from holdfast.pipeline.use import advising
+
+    with advising():
+        codec = find_codec(encoding)
+    # A line ends at "\n" alone: a form feed or U+2028 inside a text ends none.
+    stream = io.TextIOWrapper(sys.stdin.buffer, codec, newline="\n")
+    texts: list[str] = []
     try:
-        # Not ``splitlines``: a form feed or U+2028 inside a text ends no line.
-        texts = sys.stdin.buffer.read().decode(encoding or "utf-8-sig").split("\n")
-        texts = [text.removesuffix("\r") for text in (texts[:-1] if not texts[-1] else texts)]
-    except UnicodeDecodeError as error:
+        longest = limits().cell
+        while line := stream.readline(longest + 1):
+            where = f"standard input, line {len(texts) + 1}"
+            check_row(where, len(line))
+            refuse_nul(where, line)
+            texts.append(line.removesuffix("\n").removesuffix("\r"))
+    except UnicodeError as error:
         raise DataError(
             "standard input", f"is not {encoding or 'UTF-8'}", str(error),
             "Name its encoding with --encoding, or convert it first.",
         ) from None  # fmt: skip
-    except LookupError:
-        raise DataError(
-            "--encoding", "is not an encoding that Python knows", encoding, "E.g. cp1252, utf-16."
-        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            stream.detach()
     if not texts:
         raise DataError("standard input", "is empty", None, "Give one text a line.")
     return texts

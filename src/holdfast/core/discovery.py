@@ -67,7 +67,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
 def _likeness(name: str, known: str) -> float:
     """0 … 1. A dotted key is also known by its last part, a part of several words by their first
     letters: ``lr`` is ``train.learning_rate``."""
-    name, whole = name.casefold(), known.casefold()
+    name, whole = name[:LONGEST].casefold(), known[:LONGEST].casefold()
     last = whole.rpartition(".")[2]
     if "_" in last and name.rpartition(".")[2] == "".join(word[:1] for word in last.split("_")):
         return 0.9

@@ -22,6 +22,7 @@ from holdfast.data.chat_columns import ChatColumns, choose_chat_columns
 from holdfast.data.chat_templates import check_given, is_template
 from holdfast.data.clean import Tally
 from holdfast.data.passages import is_text_file, read_passages
+from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw
 from holdfast.data.rendered import SAMPLE, parse_rendered, rendered_as
 from holdfast.data.scratch import scratch_file
@@ -62,7 +63,7 @@ def load_chats(
     """
     check_given(template)
     if is_text_file(source):
-        raw = read_passages(Path(source).expanduser(), encoding)
+        raw = read_passages(source_path(source), encoding)
     else:
         raw = read_source(source, encoding, config)
     raw = view(raw) if view is not None else raw

@@ -241,6 +241,12 @@ def _beside(free: dict[str, Profile], name: str, role: str) -> str:
 
 
 def _ask(raw: Raw, role: str, names: Sequence[str], rule: str) -> DataError:
+    if not names:
+        return DataError(
+            raw.source, f"has no column of plain values that could be the {role}",
+            ", ".join(raw.names) or None,
+            "Write one text and one label a row; lists, objects and bytes are neither.",
+        )  # fmt: skip
     if role == "label":
         return DataError(
             raw.source, rule, told_values(raw, names),

@@ -11,6 +11,7 @@ from typing import Literal
 from holdfast.core.door import door
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding
+from holdfast.data.paths import source_path
 from holdfast.data.pictures import is_picture_name
 
 SIDES = {
@@ -36,7 +37,7 @@ class Listed:
 
 def is_image_folder(source: str | Path) -> bool:
     """Whether ``source`` is a folder of pictures by class, or such folders by side."""
-    folder = Path(source).expanduser()
+    folder = source_path(source)
     if not folder.is_dir():
         return False
     return any(map(_holds_pictures, _folders(part_of(folder, "train") or folder)))
@@ -60,7 +61,7 @@ def part_of(folder: Path, side: str) -> Path | None:
 
 def given_sides(source: str | Path) -> tuple[dict[str, str], tuple[Decision, ...]]:
     """The folder's own validation and test pictures, and the reason to use them as they are."""
-    folder = Path(source).expanduser()
+    folder = source_path(source)
     if not folder.is_dir():
         return {}, ()
     parts = {side: part_of(folder, side) for side in ("valid", "test")}
@@ -99,7 +100,8 @@ def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> Listed
             f"Read what its {len(walk.links)} links lead to with --set {FOLLOW}." if left
             else "Put each picture into the folder of its class.",
         )  # fmt: skip
-    stray = [name for name in files if name not in set(within)]
+    held = set(within)
+    stray = [name for name in files if name not in held]
     findings = (*left, *_stray(stray), *_empty(folder, set(classes)), *_one_name(within))
     return Listed(folder, within, classes, findings)
 
@@ -155,7 +157,12 @@ def _empty(folder: Path, classes: set[str]) -> tuple[Finding, ...]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(p.name))
+    return [p for p in _entries(folder) if p.is_dir() and not _hidden(p.name)]
+
+
+def _entries(folder: Path) -> list[Path]:
+    with door(str(folder), DataError, "cannot be listed", "Check who may read it."):
+        return sorted(folder.iterdir())
 
 
 @dataclass(slots=True)
@@ -195,7 +202,7 @@ def _hidden(name: str) -> bool:
 
 
 def _has_pictures(folder: Path) -> bool:
-    return any(is_picture_name(entry.name) for entry in folder.iterdir() if entry.is_file())
+    return any(is_picture_name(entry.name) for entry in _entries(folder) if entry.is_file())
 
 
 def _holds_pictures(folder: Path) -> bool:

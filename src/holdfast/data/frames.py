@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from holdfast.core.door import door
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
-from holdfast.data.readers.values import spell
+from holdfast.data.limits import check_columns
+from holdfast.data.objects import array_of, check_depth, kept_or_spelled, spelled
+from holdfast.data.raw import refuse_repeated
 from holdfast.data.scratch import scratch_file
+
+LEAVE = "Leave the column out, or write plain values into it."
 
 
 def is_frame(value: object) -> bool:
@@ -36,41 +42,34 @@ def is_dataset(value: object) -> bool:
 def frame_table(frame: Any, what: str = "the data frame") -> pa.Table:
     """The rows as an Arrow table, in their order, without an index.
 
-    A column of pandas that mixes kinds of values is written as texts; the class numbers of a
-    ``datasets`` feature become their names.
+    A column that mixes kinds of values, or holds what no Parquet file can, is written as texts;
+    the class numbers of a ``datasets`` feature become their names. A name that is no text becomes
+    one.
 
-    Raises ``DataError`` where there is more than one table, or a name stands twice.
+    Raises ``DataError`` where there is more than one table, a name stands twice, or a column holds
+    what cannot be written at all.
     """
     if isinstance(frame, Mapping) and is_frame(frame):
-        return _of_columns(frame, what)
+        cells = {name: series_values(values) for name, values in frame.items()}
+        return _table(what, [(name, partial(array_of, values)) for name, values in cells.items()])
     if isinstance(frame, Mapping):
         raise DataError(
             what, "is several tables, not one", sorted(map(str, frame)),
             "Give one of them, e.g. dataset['train'].",
         )  # fmt: skip
-    if is_dataset(frame):
-        return _of_dataset(frame)
     if isinstance(frame, (list, tuple)):
-        return _of_records(frame)
+        return _of_records(frame, what)
+    if is_dataset(frame):
+        return _of_arrow(_of_dataset(frame), what)
     if isinstance(frame, pa.RecordBatch):
-        frame = pa.Table.from_batches([frame])
+        return _of_arrow(pa.Table.from_batches([frame]), what)
     if isinstance(frame, pa.Table):
-        names = list(frame.column_names)
-    else:
-        frame = frame.collect() if hasattr(frame, "collect") else frame
-        names = [str(name) for name in frame.columns]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise DataError(
-            what, "has columns of the same name", repeated, "Give each a name of its own."
-        )
-    if isinstance(frame, pa.Table):
-        return frame
+        return _of_arrow(frame, what)
+    frame = frame.collect() if hasattr(frame, "collect") else frame
     if _library(frame) == "polars":
-        table: pa.Table = frame.to_arrow()
-        return table
-    columns = [_column(frame.iloc[:, place]) for place in range(len(names))]
-    return pa.table(dict(zip(names, columns, strict=True)))
+        return _of_arrow(_of_polars(frame, what), what)
+    columns = [partial(_of_series, frame.iloc[:, place]) for place in range(len(frame.columns))]
+    return _table(what, list(zip(frame.columns, columns, strict=True)))
 
 
 def write_frame(table: pa.Table, path: Path) -> None:
@@ -94,7 +93,12 @@ def series_values(values: Any) -> list[Any]:
         return [None if missing else value
                 for value, missing in zip(values.tolist(), values.isna(), strict=True)]  # fmt: skip
     found = values.tolist() if hasattr(values, "tolist") else values
-    return list(found.to_list() if hasattr(found, "to_list") else found)
+    found = found.to_list() if hasattr(found, "to_list") else found
+    if isinstance(found, str) or not isinstance(found, Iterable):
+        raise DataError(
+            "the values", "are no list, array or column", type(values).__name__, "Give one a row."
+        )
+    return list(found)
 
 
 def _is_column(value: object) -> bool:
@@ -107,16 +111,41 @@ def _library(value: object) -> str:
     return type(value).__module__.partition(".")[0]
 
 
-def _column(series: Any) -> pa.Array:
+def _table(what: str, columns: Sequence[tuple[Any, Callable[[], pa.Array]]]) -> pa.Table:
+    """The columns by their names as texts; each name once, each length the same."""
+    names = [str(name) for name, _ in columns]
+    check_columns(what, names)
+    refuse_repeated(what, names, "Give each a name of its own.")
+    made: dict[str, pa.Array] = {}
+    for name, (_, make) in zip(names, columns, strict=True):
+        with door(f"{what}, column {name!r}", DataError, "cannot be read", LEAVE):
+            name.encode("utf-8")
+            made[name] = make()
+    if len({len(values) for values in made.values()}) > 1:
+        lengths = {name: len(values) for name, values in made.items()}
+        raise DataError(what, "has columns of different lengths", lengths, "Give one cell a row.")
+    return pa.table(made)
+
+
+def _of_arrow(table: pa.Table, what: str) -> pa.Table:
+    columns = zip(table.column_names, table.columns, strict=True)
+    return _table(what, [(name, partial(kept_or_spelled, column)) for name, column in columns])
+
+
+def _of_polars(frame: Any, what: str) -> pa.Table:
+    with door(what, DataError, "cannot be read", LEAVE):
+        table: pa.Table = frame.to_arrow()
+        return table
+
+
+def _of_series(series: Any) -> pa.Array:
+    cells = series_values(series) if series.dtype == object else ()
+    check_depth(cells)
     try:
         found = pa.Array.from_pandas(series)
-    except (pa.ArrowException, OverflowError):
-        found = pa.array(_spelled(series_values(series)), pa.string())
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-
-
-def _spelled(values: Sequence[Any]) -> Iterator[str | None]:
-    return (spell(value.item() if hasattr(value, "item") else value) for value in values)
+    except (pa.ArrowException, OverflowError, ValueError, TypeError):
+        return spelled(series_values(series))
+    return kept_or_spelled(found)
 
 
 def _of_dataset(rows: Any) -> pa.Table:
@@ -125,21 +154,8 @@ def _of_dataset(rows: Any) -> pa.Table:
     return with_class_names(rows, rows.with_format("arrow")[:])
 
 
-def _of_columns(columns: Mapping[str, Any], what: str) -> pa.Table:
-    cells = {str(name): series_values(values) for name, values in columns.items()}
-    if len({len(values) for values in cells.values()}) > 1:
-        lengths = {name: len(values) for name, values in cells.items()}
-        raise DataError(what, "has columns of different lengths", lengths, "Give one cell a row.")
-    return pa.table({name: _array(values) for name, values in cells.items()})
-
-
-def _array(values: Sequence[Any]) -> pa.Array:
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, OverflowError):
-        return pa.array(_spelled(values), pa.string())
-
-
-def _of_records(records: Sequence[Mapping[str, Any]]) -> pa.Table:
-    names = list(dict.fromkeys(str(name) for record in records for name in record))
-    return pa.table({name: _array([record.get(name) for record in records]) for name in names})
+def _of_records(records: Sequence[Mapping[Any, Any]], what: str) -> pa.Table:
+    names = list(dict.fromkeys(name for record in records for name in record))
+    return _table(what, [
+        (name, partial(array_of, [record.get(name) for record in records])) for name in names
+    ])  # fmt: skip

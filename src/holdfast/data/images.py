@@ -20,6 +20,7 @@ from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision, Finding
 from holdfast.data.folders import FOLLOW, Links, Listed, list_pictures
 from holdfast.data.load import table_from_raw
+from holdfast.data.paths import source_path
 from holdfast.data.pictures import NOTES, Unreadable, content_mark, is_picture_name, read_picture
 from holdfast.data.rare import RARE_BELOW, Rare
 from holdfast.data.raw import Batch, Raw, store
@@ -66,7 +67,7 @@ def load_images(
     DataError : nothing to read, one class only, a path outside the table's folder, or more than
         half of the pictures cannot be read.
     """
-    folder = Path(source).expanduser()
+    folder = source_path(source)
     if folder.is_dir():
         # Somebody named each folder, "null" among them: only a table's cells stand for none.
         labels = "exact"
@@ -102,7 +103,7 @@ def images_at(paths: Sequence[str | Path]) -> Table:
     """Pictures by their paths, relative to the current folder, without labels; ``row`` is the place
     in the list. Raises ``DataError`` when more than half cannot be read."""
     raw = paths_raw([str(path) for path in paths])
-    found: list[str | None] = [os.path.abspath(Path(path).expanduser()) for path in paths]  # noqa: PTH100
+    found: list[str | None] = [os.path.abspath(source_path(path)) for path in paths]  # noqa: PTH100
     seen = _look(found)
     here = Path.cwd()
     _refuse_mostly_broken(raw, seen, found, here)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from holdfast.core.records import Decision
+from holdfast.data.cells import read_json_cell
 from holdfast.data.columns import LABELS
 from holdfast.data.profile import is_missing
 from holdfast.data.raw import Raw
@@ -27,7 +28,7 @@ SEPARATORS = ("|", ";")
 MOST_SCORES = 20
 SHARE_OF_SEVERAL = 0.05
 PLURALS = ("labels", "tags", "categories", "topics", "genres", "emotions", "classes", "intents")
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
 def open_lists(raw: Raw, label: str | None) -> Raw:
@@ -93,7 +94,7 @@ def read_list(cell: str) -> list[str] | None:
     if not cell.startswith("["):
         return None
     try:
-        found = json.loads(cell)
+        found = read_json_cell(cell)
     except ValueError:
         return None
     if not isinstance(found, list) or any(isinstance(x, (list, dict)) for x in found):

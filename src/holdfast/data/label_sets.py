@@ -13,7 +13,8 @@ from holdfast.core.records import Decision, Finding
 from holdfast.data.bins import strata
 from holdfast.data.gathered import Gathered, gather_labels, write_gathered
 from holdfast.data.label_kind import label_counts, read_list
-from holdfast.data.labels import refuse_unknown, sort_classes
+from holdfast.data.labels import refuse_long, refuse_unknown, sort_classes
+from holdfast.data.limits import check_classes
 from holdfast.data.raw import Raw
 from holdfast.data.spelling import (
     Labels,
@@ -154,6 +155,8 @@ def _check(where: str, names: tuple[str, ...], rows: int) -> None:
             "Choose another column with --label, or train classes: "
             "--set data.label_kind=class.",
         )  # fmt: skip
+    check_classes(where, len(names))
+    refuse_long(where, names)
     if len(names) > max(20, rows / 2):
         raise DataError(
             where, f"holds {len(names)} different labels in {rows} rows: they look like free text",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
+from holdfast.data.limits import NAME_CHARACTERS, check_classes
 from holdfast.data.spelling import Labels, match_spellings, merge_spellings, written
 
 _WHOLE = re.compile(r"[-+]?\d+\.0+")
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 _DIGITS = re.compile(r"(\d+)")
 _MOST_SCORES = 20
 
@@ -30,8 +32,15 @@ def sort_classes(classes: Iterable[str]) -> tuple[str, ...]:
 
 def _natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     pieces = _DIGITS.split(name)
-    key = tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in pieces if p)
+    key = tuple(_by_value(p) if p.isdecimal() else (1, 0, p) for p in pieces if p)
     return key, name
+
+
+def _by_value(digits: str) -> tuple[int, int, str]:
+    """A key that orders digits by value, however many: Python refuses a number of thousands."""
+    plain = digits if digits.isascii() else "".join(str(unicodedata.decimal(d)) for d in digits)
+    significant = plain.lstrip("0")
+    return 0, len(significant), significant
 
 
 def spellings(
@@ -117,6 +126,18 @@ def check_labels(
             f"Add rows of another class, or choose another column with --label.{hint}",
         )  # fmt: skip
     _refuse_many(where, counts, rows, distinct)
+    check_classes(where, distinct)
+    refuse_long(where, counts)
+
+
+def refuse_long(where: str, names: Iterable[str]) -> None:
+    """Refuse a class whose name is no name: it is told, drawn and kept as often as any other."""
+    longest = max(names, key=len, default="")
+    if len(longest) > NAME_CHARACTERS:
+        raise DataError(
+            where, f"holds a label of more than {NAME_CHARACTERS:,} characters: texts, not classes",
+            longest[:40] + "…", "Choose the column of classes with --label.",
+        )  # fmt: skip
 
 
 def one_spelling(where: str, names: Sequence[str]) -> DataError:

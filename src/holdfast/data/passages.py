@@ -8,13 +8,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from holdfast.core.errors import DataError
+from holdfast.data.limits import check_row
+from holdfast.data.paths import source_path
 from holdfast.data.raw import BATCH_CHARACTERS, BATCH_ROWS, Batch, Raw, reading, store
 from holdfast.data.readers.text import open_lines
 
 
 def is_text_file(source: str | Path) -> bool:
     """Whether the source is a file that ends in ``.txt`` or ``.txt.gz``."""
-    path = Path(source).expanduser()
+    path = source_path(source)
     return path.name.lower().removesuffix(".gz").endswith(".txt") and path.is_file()
 
 
@@ -28,7 +30,7 @@ def _batches(path: Path, encoding: str | None) -> Iterator[Batch]:
     passages: list[str] = []
     size = seen = 0
     with open_lines(path, encoding) as lines:
-        for passage in _passages(lines):
+        for passage in _passages(path, lines):
             passages.append(passage)
             size, seen = size + len(passage), seen + 1
             if len(passages) >= BATCH_ROWS or size >= BATCH_CHARACTERS:
@@ -40,14 +42,17 @@ def _batches(path: Path, encoding: str | None) -> Iterator[Batch]:
         yield _batch(passages)
 
 
-def _passages(lines: Iterator[str]) -> Iterator[str]:
+def _passages(path: Path, lines: Iterator[str]) -> Iterator[str]:
     held: list[str] = []
+    size = 0
     for line in lines:
+        size += len(line)
         if line.strip():
+            check_row(str(path), size, "Part its passages by blank lines.")
             held.append(line)
         elif held:
             yield "".join(held).rstrip("\r\n")
-            held = []
+            held, size = [], 0
     if held:
         yield "".join(held).rstrip("\r\n")
 

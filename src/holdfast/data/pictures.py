@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import MachineError
+from holdfast.data.limits import ASPECT, limits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,6 +26,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", "
 ORIENTATION = 0x0112
 UPRIGHT = (None, 0, 1)
 TINY_SIDE = 4
+STRIP_PIXELS = 1 << 20
+# By content, not by name; an MPO is read as the JPEG that it begins with.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 THUMBNAIL_SIDE = 48
 # A phone's JPEG may hold a second, smaller picture; that does not make it an animation.
 STILL = ("MPO",)
@@ -56,19 +60,50 @@ def read_picture(path: str | Path) -> Picture:
     ``MachineError`` where Pillow is absent."""
     pillow = _pillow()
     try:
+        if not Path(path).is_file() and Path(path).exists():
+            raise Unreadable("it is no regular file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with pillow.Image.open(path) as source:
+            with _opened(path, pillow) as source:
+                _refuse_large(*source.size)
                 source.load()
                 return _upright(source, pillow)
+    except Unreadable:
+        raise
     except (Exception, pillow.Image.DecompressionBombError) as error:
         raise Unreadable(_first(path, error)) from error
+
+
+@contextmanager
+def _opened(path: str | Path, pillow: Any) -> Iterator[Any]:
+    """The file's header. Formats are named: of the others, one starts a program to be read."""
+    before = pillow.Image.MAX_IMAGE_PIXELS
+    # Pillow's own bound is raised with ours, or a setting could not raise it.
+    pillow.Image.MAX_IMAGE_PIXELS = max(before or 0, limits().pixels)
+    try:
+        with pillow.Image.open(path, formats=FORMATS) as source:
+            yield source
+    finally:
+        pillow.Image.MAX_IMAGE_PIXELS = before
+
+
+def _refuse_large(width: int, height: int) -> None:
+    """Refuse, before a pixel is decoded, what would fill memory: a few bytes can promise a picture
+    of any size, and a processor makes a long strip longer still."""
+    if width * height > limits().pixels:
+        raise Unreadable(
+            f"{width} × {height} pixels are more than {limits().megapixels:g} million; "
+            "if it is right: --set data.limits.megapixels=…"
+        )
+    if max(width, height) > ASPECT * min(width, height):
+        raise Unreadable(f"{width} × {height} pixels: one side is over {ASPECT} times the other")
 
 
 def content_mark(image: Image) -> str:
     """One word that is equal for equal pixels and sizes, whatever the files are called."""
     digest = hashlib.blake2b(f"{image.mode} {image.size}".encode(), digest_size=16)
-    digest.update(image.tobytes())
+    for strip in _strips(image):
+        digest.update(strip.tobytes())
     return f"sha{digest.hexdigest()}"
 
 
@@ -93,11 +128,13 @@ def _upright(source: Image, pillow: Any) -> Picture:
     notes = []
     if getattr(source, "is_animated", False) and source.format not in STILL:
         notes.append("animated")
-    image = source.copy()
+    image: Any = source
     if source.getexif().get(ORIENTATION) not in UPRIGHT:
         notes.append("turned")
         image = pillow.ImageOps.exif_transpose(source)
     image, odd = _as_rgb(image, pillow)
+    # What is handed on must not hold the file.
+    image = image.copy() if image is source else image
     notes += odd
     if min(image.size) < TINY_SIDE:
         notes.append("tiny")
@@ -110,22 +147,47 @@ def _as_rgb(image: Any, pillow: Any) -> tuple[Any, list[str]]:
     if image.mode.startswith("I") or image.mode == "F":
         return _scaled(image, pillow).convert("RGB"), ["deep"]
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        if layer.getextrema()[3][0] < 255:
+        return _laid_on_white(image, pillow)
+    return (image if image.mode == "RGB" else image.convert("RGB")), []
+
+
+def _laid_on_white(image: Any, pillow: Any) -> tuple[Any, list[str]]:
+    seen_through = any(strip.convert("RGBA").getextrema()[3][0] < 255 for strip in _strips(image))
+    made = pillow.Image.new("RGB", image.size)
+    top = 0
+    for strip in _strips(image):
+        layer = strip.convert("RGBA")
+        if seen_through:
             white = pillow.Image.new("RGBA", layer.size, "white")
-            return pillow.Image.alpha_composite(white, layer).convert("RGB"), ["alpha"]
-        image = layer
-    return image.convert("RGB"), []
+            layer = pillow.Image.alpha_composite(white, layer)
+        made.paste(layer.convert("RGB"), (0, top))
+        top += layer.size[1]
+    return made, ["alpha"] if seen_through else []
 
 
 def _scaled(image: Any, pillow: Any) -> Any:
     """Deep grey to 8 bits: 16 bits keep their high half, floats in [0, 1] are stretched."""
     import numpy as np
 
-    values = np.asarray(image, dtype=np.float64)
-    top = float(values.max(initial=0.0))
+    tops = (np.asarray(s, dtype=np.float64).max(initial=0.0) for s in _strips(image))
+    top = float(np.max(list(tops)))
     factor = 255.0 if top <= 1.0 else 1.0 if top <= 255.0 else 255.0 / 65535.0
-    return pillow.Image.fromarray(np.clip(values * factor, 0, 255).astype(np.uint8))
+    made = pillow.Image.new("L", image.size)
+    at = 0
+    for strip in _strips(image):
+        values = np.clip(np.asarray(strip, dtype=np.float64) * factor, 0, 255).astype(np.uint8)
+        made.paste(pillow.Image.fromarray(values), (0, at))
+        at += len(values)
+    return made
+
+
+def _strips(image: Any) -> Iterator[Any]:
+    """The picture from top to bottom, about a million pixels at a time: what is worked out of it
+    then takes little memory beside it."""
+    width, height = image.size
+    rows = max(1, STRIP_PIXELS // max(1, width))
+    for top in range(0, height, rows):
+        yield image.crop((0, top, width, min(height, top + rows)))
 
 
 def _first(path: str | Path, error: BaseException) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ import pyarrow as pa
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision
+from holdfast.data.limits import BATCH_CELLS, check_columns
 from holdfast.data.scratch import scratch_file
 
 Kind = Literal["text", "integer", "float", "boolean", "nested"]
@@ -58,11 +60,25 @@ class Raw:
         return int(self.table.num_rows)
 
 
+def batch_rows(columns: int) -> int:
+    """The most rows of a batch: fewer where there are many columns."""
+    return max(1, min(BATCH_ROWS, BATCH_CELLS // max(1, columns)))
+
+
+def refuse_repeated(where: str, names: Sequence[str], remedy: str) -> None:
+    """Refuse columns of the same name."""
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise DataError(
+            where, "has columns of the same name", ", ".join(map(repr, repeated)), remedy
+        )
+
+
 def store(batches: Iterator[Batch], source: str, *, headed: bool = False) -> Raw:
     """Write the batches to disk and map them. A column that first appears later is null before."""
     kinds: dict[str, set[Kind]] = {}
     decisions: list[Decision] = []
-    parts = _Parts()
+    parts = _Parts(source)
     with contextlib.closing(parts):
         for batch in batches:
             for name, found in batch.kinds.items():
@@ -75,16 +91,19 @@ def store(batches: Iterator[Batch], source: str, *, headed: bool = False) -> Raw
 class _Parts:
     """One Arrow file for as long as no new column appears; then the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str) -> None:
+        self._source = source
         self._paths: list[Path] = []
-        self._names: list[str] = []
+        # A dictionary, for its look-up: a list of names is searched in quadratic time.
+        self._names: dict[str, None] = {}
         self._writer: Any = None
 
     def write(self, columns: dict[str, pa.Array]) -> None:
         new = [name for name in columns if name not in self._names]
         if new or self._writer is None:
             self.close()
-            self._names += new
+            self._names |= dict.fromkeys(new)
+            check_columns(self._source, tuple(self._names))
             self._open()
         rows = len(next(iter(columns.values()))) if columns else 0
         empty = pa.nulls(rows, pa.string())

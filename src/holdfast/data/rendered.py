@@ -7,14 +7,14 @@ with the answers.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from holdfast.data.turns import ROLES, Turn
 
 SAMPLE = 200
 SHARE = 0.9
 
-_INST = re.compile(r"\[INST\](.*?)\[/INST\](.*?)(?=</s>|<s>|\[INST\]|\Z)", re.DOTALL)
+_ENDS = re.compile(r"</s>|<s>|\[INST\]")
 _SYSTEM = re.compile(r"\A\s*<<SYS>>\n?(.*?)\n?<</SYS>>\s*", re.DOTALL)
 _BLOCKS = {
     "chatml": re.compile(
@@ -59,8 +59,7 @@ def parse_rendered(text: str, template: str) -> list[Turn] | None:
 
 def _llama2(text: str) -> list[Turn] | None:
     turns: list[Turn] = []
-    for index, found in enumerate(_INST.finditer(text)):
-        question, answer = found.group(1), found.group(2).strip()
+    for index, (question, answer) in enumerate(_asked_and_told(text)):
         system = _SYSTEM.match(question) if index == 0 else None
         if system:
             turns.append({"role": "system", "content": system.group(1).strip()})
@@ -69,6 +68,17 @@ def _llama2(text: str) -> list[Turn] | None:
         if answer:
             turns.append({"role": "assistant", "content": answer})
     return turns or None
+
+
+def _asked_and_told(text: str) -> Iterator[tuple[str, str]]:
+    """What stands between ``[INST]`` and ``[/INST]``, and after it. Mark by mark, since one pattern
+    for both would search to the end of the text again from every mark that is not closed."""
+    at = text.find("[INST]")
+    while at >= 0 and (closed := text.find("[/INST]", at + 6)) >= 0:
+        end = _ENDS.search(text, closed + 7)
+        stop = end.start() if end else len(text)
+        yield text[at + 6 : closed], text[closed + 7 : stop].strip()
+        at = text.find("[INST]", stop)
 
 
 def _blocks(text: str, pattern: re.Pattern[str]) -> list[Turn] | None:

@@ -7,13 +7,13 @@ forms need a name that says so, or a file in which no column could hold classes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow.compute as pc
 
+from holdfast.data.cells import read_json_cell
 from holdfast.data.chat_columns import ANSWERS, INSTRUCTION, MESSAGES
 from holdfast.data.columns import LABELS
 from holdfast.data.headers import column_key
@@ -105,7 +105,7 @@ def _holds_turns(raw: Raw, name: str) -> bool:
     values = raw.table[name]
     first = values.filter(pc.invert(is_missing(values))).slice(0, 1).to_pylist()
     try:
-        turns = json.loads(first[0]) if first else None
+        turns = read_json_cell(first[0]) if first else None
     except ValueError:
         return False
     return isinstance(turns, list) and bool(turns) and all(

@@ -6,12 +6,18 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from holdfast.core.door import door
 from holdfast.core.errors import DataError
 from holdfast.core.missing import missing_remedy
+from holdfast.data.limits import check_rows
+from holdfast.data.paths import source_path
 from holdfast.data.raw import Batch, Raw, reading, store
 from holdfast.data.readers import Reader, all_readers
 from holdfast.data.readers.hub import HubName, parse_hub_name, read_hub
+from holdfast.data.readers.text import is_packed
 
+# Formats that are compressed within.
+_PACKED = (".parquet", ".xlsx")
 _IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -21,19 +27,20 @@ def read_source(source: str | Path, encoding: str | None, config: str | None) ->
     A path that exists is a file; else ``name[:config][@split]`` without a known ending is a data
     set of the hub; else the missing file is refused, and the nearest name beside it given.
     """
-    path = Path(source).expanduser()
+    path = source_path(source)
     if path.exists():
         return _read_file(path, encoding)
     refuse_missing(source)
     hub = parse_hub_name(str(source))
     assert hub is not None
-    return store(read_hub(HubName(hub.name, config or hub.config, hub.split)), str(source))
+    rows = read_hub(HubName(hub.name, config or hub.config, hub.split))
+    return store(_through(str(source), rows), str(source))
 
 
 def refuse_missing(source: str | Path) -> None:
     """Raise ``DataError`` for the name of a file that is not there; a name that may be a data set
     of the hub passes."""
-    path = Path(source).expanduser()
+    path = source_path(source)
     if path.exists():
         return
     local = str(source).startswith((".", "/", "~")) or _looks_like_file(path)
@@ -44,7 +51,7 @@ def refuse_missing(source: str | Path) -> None:
 def read_first(source: str | Path, encoding: str | None, config: str | None) -> Raw:
     """As ``read_source``, but of a file the first batch with rows alone: enough to see what its
     columns are, whatever its size."""
-    path = Path(source).expanduser()
+    path = source_path(source)
     if path.exists():
         return _read_file(path, encoding, first=True)
     return read_source(source, encoding, config)
@@ -58,8 +65,19 @@ def _read_file(path: Path, encoding: str | None, first: bool = False) -> Raw:
     reader = find_reader(path)
     with reading(path):
         headed = reader.suffix in (".csv", ".tsv")
-        rows = _checked(path, reader, encoding)
+        rows = _through(str(path), _checked(path, reader, encoding))
         return store(_until_rows(rows) if first else rows, str(path), headed=headed)
+
+
+def _through(source: str, batches: Iterator[Batch]) -> Iterator[Batch]:
+    """What a reader hands on, with the net under the reading alone."""
+    remedy = "Look whether it is whole, and what its ending says; or write it again."
+    while True:
+        with door(source, DataError, remedy=remedy):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
 
 
 def _until_rows(batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -71,9 +89,15 @@ def _until_rows(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def _checked(path: Path, reader: Reader, encoding: str | None) -> Iterator[Batch]:
-    if path.stat().st_size == 0:
+    size = path.stat().st_size
+    if size == 0:
         raise DataError(str(path), "is empty", None, "It needs rows with a text and a label.")
-    yield from reader.read(path, encoding)
+    packed, rows = is_packed(path) or reader.suffix in _PACKED, 0
+    for batch in reader.read(path, encoding):
+        rows += len(next(iter(batch.columns.values()), ()))
+        if packed:
+            check_rows(str(path), size, rows)
+        yield batch
 
 
 def find_reader(path: Path) -> Reader:
@@ -117,12 +141,15 @@ def _told_where(path: Path) -> Path | None:
 
 
 def _folder(path: Path) -> DataError:
-    if any(_has_images(entry) for entry in path.iterdir() if entry.is_dir()):
+    with door(str(path), DataError, "cannot be listed", "Check who may read it."):
+        entries = sorted(path.iterdir())
+        pictured = any(_has_images(entry) for entry in entries if entry.is_dir())
+    if pictured:
         return DataError(
             str(path), "is a folder of images, and this task reads texts", None,
             f"Use --task image-classification, or give a file of texts: {_endings()}.",
         )  # fmt: skip
-    files = sorted(e.name for e in path.iterdir() if e.is_file() and _looks_like_file(e))
+    files = [e.name for e in entries if e.is_file() and _looks_like_file(e)]
     hint = f"Did you mean {path / files[0]}? " if files else ""
     return DataError(
         str(path), "is a folder without one subfolder of images per class", None,

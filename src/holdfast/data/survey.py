@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from holdfast.core.errors import DataError
 from holdfast.data.clean import Numeric, Tally, complete, has_no_group, meant
+from holdfast.data.limits import limits
 from holdfast.data.normal import normal_text
 from holdfast.data.raw import Raw
 from holdfast.data.table import Columns
@@ -58,7 +59,8 @@ def _look(seen: Survey, batch: pa.RecordBatch) -> None:
 
 
 def _texts_per_label(seen: Survey, batch: pa.RecordBatch) -> None:
-    if not seen.enough:
+    # Beyond the classes that may be, the labels are refused: their texts are of no use.
+    if not seen.enough or len(seen.counts) > limits().classes:
         return
     done = [label for label, texts in seen.texts.items() if len(texts) >= seen.enough]
     labels = batch.column("label")

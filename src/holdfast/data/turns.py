@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
+
+from holdfast.data.cells import read_json_cell
 
 Turn = dict[str, str]
 
@@ -38,7 +39,7 @@ def read_turns(value: Any) -> list[Turn] | None:
     ``from`` and ``value``), or an object that wraps such a list; ``None`` where it is none."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = read_json_cell(value)
         except ValueError:
             return None
     if isinstance(value, dict):

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,14 @@ from typing import IO, Any, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.outputs import Output, checked_output, writing
 from holdfast.core.records import Decision, Floats
 from holdfast.core.shown import printable_json
+from holdfast.data.cells import write_json_cell
+from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw
 from holdfast.pipeline.folder import own_files
 from holdfast.pipeline.using import Answers, Data, Options, Predictor
@@ -59,7 +63,7 @@ class Predicted:
             )  # fmt: skip
         self._predictor = predictor
         self._asked = predictor.ask(data, options)
-        self._file = Path(data).expanduser() if isinstance(data, str) else None
+        self._file = source_path(data) if isinstance(data, str) else None
         self.answered = predictor.answered
         self.names = predictor.names if probabilities else ()
         self.without_text = 0
@@ -231,10 +235,15 @@ def _cell(value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     """What JSON can hold: dates, bytes and the like as they are shown."""
-    if isinstance(value, float) and value != value:
-        return None
-    if value is None or isinstance(value, (str, int, float, bool, list, dict)):
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if value != value else str(value)
+    if value is None or isinstance(value, (str, int, float, bool)):
         return value
+    if isinstance(value, (list, dict)):
+        try:
+            return json.loads(write_json_cell(value))
+        except (TypeError, ValueError):
+            return str(value)
     return str(value)
 
 
@@ -293,7 +302,10 @@ def _type_of(raw: Raw, name: str) -> pa.DataType:
         return pa.string()
     try:
         for chunk in raw.table[name].chunks:
-            chunk.cast(wanted)
+            cells = chunk.cast(wanted)
+            # JSON has no infinity: a column that holds one is kept as it is written.
+            if wanted == pa.float64() and pc.all(pc.is_finite(cells)).as_py() is False:
+                return pa.string()
     except pa.ArrowException:
         return pa.string()
     return wanted

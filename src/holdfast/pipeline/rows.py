@@ -17,6 +17,7 @@ from holdfast.pipeline.kinds.watching import with_tables
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.ready import Kind
 from holdfast.pipeline.task import with_task
+from holdfast.pipeline.using import within_limits
 from holdfast.recipe import DataPart, Recipe
 from holdfast.split.divide import divide
 
@@ -39,6 +40,11 @@ class Divided:
 
 def load_and_divide(recipe: Recipe, tell: Tell = lambda _: None) -> Divided:
     """Load, audit and divide the rows that the recipe names."""
+    with within_limits(recipe.data):
+        return _load_and_divide(recipe, tell)
+
+
+def _load_and_divide(recipe: Recipe, tell: Tell) -> Divided:
     if recipe.data.path is None:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
     check_names(recipe)

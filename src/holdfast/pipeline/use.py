@@ -14,7 +14,7 @@ from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.predicted import Predicted, json_object
 from holdfast.pipeline.rows import Tell, tell_all
 from holdfast.pipeline.seen import seen_rows
-from holdfast.pipeline.using import Data, Options, Predictor
+from holdfast.pipeline.using import Data, Options, Predictor, data_part, within_limits
 from holdfast.recipe import read_recipe
 from holdfast.training.machine import flushed_subnormals
 
@@ -31,7 +31,7 @@ def evaluate(
     """
     paths = [runs] if isinstance(runs, Path) else list(runs)
     task = _same_task(paths, "evaluate")
-    with flushed_subnormals(), advising():
+    with flushed_subnormals(), advising(), within_limits(data_part(paths[0])):
         judged = kind_of(task).judge(paths, data, options or Options())
         tell_all(tell, judged.decisions, judged.table.findings)
         block = judged.score().to_json()
@@ -55,7 +55,7 @@ def predict(
 ) -> Predicted:  # fmt: skip
     """The predictions for a file as ``train`` reads them, or a list of texts: one a row, made part
     by part as they are read off."""
-    with advising():
+    with advising(), within_limits(data_part(runs[0])):
         predicted = Predicted(predictor(runs), data, options or Options(), probabilities)
     tell_all(tell, predicted.decisions, ())
     return predicted

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 from holdfast.core.records import Decision, Floats, Ints, Scores
+from holdfast.data.limits import Limits, within
+from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw
 from holdfast.data.source import find_reader, read_first
 from holdfast.data.table import Table
@@ -78,6 +81,11 @@ class Judged(Protocol):
     def score(self, positions: Ints | None = None) -> Scores: ...
 
 
+def within_limits(part: DataPart) -> AbstractContextManager[None]:
+    """Read what the recipe's limits let be read."""
+    return within(Limits(**part.limits.model_dump()))
+
+
 def data_part(run: Path) -> DataPart:
     """What the run's recipe says of its data."""
     return read_recipe(run / RECIPE).data
@@ -88,7 +96,7 @@ def encoding_for(
 ) -> tuple[str | None, tuple[Decision, ...]]:
     """The encoding in which a file is read: the one that is asked for; else UTF-8 where its bytes
     are; else that of the run's own data, which is said. ``None`` leaves it to the reader."""
-    path = Path(data).expanduser()
+    path = source_path(data)
     if options.encoding or not part.encoding or not path.is_file():
         return options.encoding, ()
     bare = path.suffix.lower() != ".txt" and find_reader(path).suffix in NOT_TEXT

@@ -77,6 +77,16 @@ class SplitShares(Part):
         return self
 
 
+class LimitsPart(Part):
+    """How much a source may ask for (``data/limits.py`` says why); read where a command begins."""
+
+    cell_mb: float = Field(default=16, gt=0, le=1_000)
+    columns: int = Field(default=2_000, ge=1, le=1_000_000)
+    classes: int = Field(default=10_000, ge=2, le=10_000_000)
+    unpacked: float = Field(default=100, ge=1, le=1_000_000)
+    megapixels: float = Field(default=40, gt=0, le=10_000)
+
+
 class DataPart(Part):
     """Where the rows are and what their columns mean."""
 
@@ -97,6 +107,7 @@ class DataPart(Part):
     encoding: str | None = None
     rare: Literal["refuse", "drop", "merge"] = "refuse"
     split: SplitShares = SplitShares()
+    limits: LimitsPart = LimitsPart()
 
 
 class AdapterPart(Part):

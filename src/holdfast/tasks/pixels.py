@@ -118,11 +118,12 @@ class Pixels:
     def _run(self, position: int, **settings: Any) -> Any:
         path = self._paths[position]
         try:
-            image: Any = read_picture(path).image.convert(self._mode)
+            image: Any = read_picture(path).image
         except Unreadable as error:
             raise DataError(
                 path, f"can no longer be read: {error}", None, "Restore the file."
             ) from error
+        image = image if image.mode == self._mode else image.convert(self._mode)
         if self._mode == "L":
             # Processors take a grey picture as an array with its channel named.
             settings["input_data_format"] = "channels_first"

@@ -19,11 +19,14 @@ import pyarrow as pa
 
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
-from holdfast.data.raw import BATCH_CHARACTERS, BATCH_ROWS, Batch
+from holdfast.data.limits import check_columns, check_row, limits
+from holdfast.data.raw import BATCH_CHARACTERS, Batch, batch_rows, refuse_repeated
 from holdfast.data.readers import READERS, Reader
 from holdfast.data.readers.text import open_lines
 
-_CELL_LIMIT = 1 << 28
+# What an unbalanced quotation mark leads to: none that closes, the rest of a row or of the file in
+# one cell, a row of other cells than the header's.
+_UNQUOTED = ("quotation mark", "in one row", "cells")
 _OTHERS = ";\t|"
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 
@@ -41,7 +44,7 @@ def read_tsv(path: Path, encoding: str | None) -> Iterator[Batch]:
         for _ in _read(path, encoding, "\t", csv.QUOTE_MINIMAL, ()):
             pass
     except DataError as error:
-        if "quotation mark" not in error.rule and "cells" not in error.rule:
+        if not any(sign in error.rule for sign in _UNQUOTED):
             raise
         because = f"{error.what} {error.rule} if quotes are special"
         decision = Decision("quotes in the TSV", "plain characters", because)
@@ -63,17 +66,43 @@ def _read(
     path: Path, encoding: str | None, delimiter: str, quoting: Any, decisions: tuple[Decision, ...]
 ) -> Iterator[Batch]:
     with open_lines(path, encoding) as lines, _long_cells():
-        rows = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
-        records = _records(path, rows)
+        counted = _Counted(path, lines)
+        rows = csv.reader(counted, delimiter=delimiter, quoting=quoting, strict=True)
+        records = _records(path, rows, counted)
         names = _header(path, next(records, None))
         yield Batch({name: pa.array([], pa.string()) for name in names}, {}, decisions)
         yield from _batches(path, rows, records, names)
 
 
-def _records(path: Path, rows: Any) -> Iterator[list[str]]:
+class _Counted:
+    """Lines, with a bound on those of one row: a quotation mark that never closes would else take
+    the rest of the file into memory."""
+
+    def __init__(self, path: Path, lines: Iterator[str]) -> None:
+        self._path, self._lines = path, lines
+        self._began, self._characters = 0, 0
+
+    def begin(self, line: int) -> None:
+        """A row begins on this line."""
+        self._began, self._characters = line, 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self._characters += len(line)
+        if self._characters > limits().cell:
+            hint = "Close the quotation mark that it opens; one inside a quoted cell is written "
+            check_row(f"{self._path}, line {self._began}", self._characters, f"{hint}twice.")
+        return line
+
+
+def _records(path: Path, rows: Any, lines: _Counted) -> Iterator[list[str]]:
     """The reader's rows without blank lines; its complaints with the line where the row began."""
     while True:
         began = rows.line_num + 1
+        lines.begin(began)
         try:
             row = next(rows)
         except StopIteration:
@@ -100,12 +129,8 @@ def _header(path: Path, cells: list[str] | None) -> list[str]:
     names = [cell.strip() for cell in cells or ()]
     if not any(names):
         raise DataError(str(path), "is empty", None, "It needs a header line and rows below it.")
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise DataError(
-            str(path), "has columns of the same name", ", ".join(map(repr, repeated)),
-            "Give each column of the header a name of its own.",
-        )  # fmt: skip
+    check_columns(str(path), names)
+    refuse_repeated(str(path), names, "Give each column of the header a name of its own.")
     return names
 
 
@@ -113,12 +138,13 @@ def _batches(
     path: Path, rows: Any, records: Iterator[list[str]], names: list[str]
 ) -> Iterator[Batch]:
     width, cells, characters = len(names), [], 0
+    most = batch_rows(width)
     for record in records:
         if len(record) != width:
             raise _ragged(path, rows.line_num, record, width)
         cells.append(record)
         characters += len(record[0]) if width == 1 else sum(map(len, record))
-        if len(cells) == BATCH_ROWS or characters > BATCH_CHARACTERS:
+        if len(cells) == most or characters > BATCH_CHARACTERS:
             yield _batch(names, cells)
             cells, characters = [], 0
     if cells:
@@ -140,7 +166,8 @@ def _ragged(path: Path, line: int, record: list[str], width: int) -> DataError:
 
 @contextlib.contextmanager
 def _long_cells() -> Iterator[None]:
-    before = csv.field_size_limit(_CELL_LIMIT)
+    # One more than a row may have, so that it is the row's bound that is told.
+    before = csv.field_size_limit(limits().cell + 1)
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from holdfast.core.errors import DataError
+from holdfast.data.limits import limits
 
 _SAMPLE_BYTES = 100_000
 CONTEXT = 15
@@ -55,6 +56,12 @@ def _around(line: bytes) -> bytes:
     """The bytes about the first odd ones."""
     start, end = _first_odd(line)
     return line[max(0, start - CONTEXT) : end + CONTEXT].strip()
+
+
+def _about(line: bytes) -> bytes:
+    """So much of a long line, from just before its first odd byte, as makes a sample."""
+    start = max(0, _first_odd(line)[0] - CONTEXT)
+    return line[start : start + _SAMPLE_BYTES]
 
 
 def _first_odd(line: bytes) -> tuple[int, int]:
@@ -106,10 +113,11 @@ def _odd_lines(path: Path, open_bytes: Callable[[Path], BinaryIO]) -> tuple[int,
     first: tuple[int, bytes, int] = (1, b"", 0)
     sample, before = b"", 0
     with open_bytes(path) as stream:
-        for number, line in enumerate(stream, 1):
+        lines = iter(lambda: stream.readline(limits().cell), b"")
+        for number, line in enumerate(lines, 1):
             if _decode(line, "utf-8") is None:
                 first = first if first[1] else (number, line, before)
-                sample += line
+                sample += line if len(line) < _SAMPLE_BYTES else _about(line)
             before += len(line)
             if len(sample) > _SAMPLE_BYTES:
                 break

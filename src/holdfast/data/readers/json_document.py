@@ -14,10 +14,11 @@ from typing import Any
 
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
-from holdfast.data.raw import BATCH_ROWS, Batch
+from holdfast.data.limits import check_row, limits
+from holdfast.data.raw import Batch
 from holdfast.data.readers import READERS, Reader
-from holdfast.data.readers.jsonl import batches, check_object, unique_keys
-from holdfast.data.readers.text import open_lines
+from holdfast.data.readers.jsonl import Names, batches, check_object, unique_keys, why
+from holdfast.data.readers.text import open_lines, whole_lines
 from holdfast.data.readers.values import batch_of_objects
 
 _SHAPES = 'Write a list of objects: [{"text": "…", "label": "…"}, …], or columns: {"text": […], …}.'
@@ -26,33 +27,46 @@ _SPACE = " \t\r\n"
 
 def read_json(path: Path, encoding: str | None) -> Iterator[Batch]:
     """Rows of a JSON document."""
-    with open_lines(path, encoding) as lines:
-        first = next((line for line in lines if line.strip()), None)
+    # A document may be one line, whatever its size: it is read in pieces, not in lines.
+    with open_lines(path, encoding, pieces=True) as pieces:
+        first = next((piece for piece in pieces if piece.strip()), None)
         if first is None:
             raise DataError(str(path), "is empty", None, _SHAPES)
-        lines = itertools.chain([first], lines)
         if first.lstrip(_SPACE).startswith("["):
-            yield from _list(path, _Cursor(path, lines))
-        elif _is_object(first):
-            yield from _lines_or_one(path, first, lines)
+            yield from _list(path, _Cursor(path, itertools.chain([first], pieces)))
+            return
+        line = _first_line(first, pieces)
+        if _is_object(line):
+            yield from _lines_or_one(path, line, whole_lines(path, pieces))
         else:
-            yield from _whole(path, "".join(lines))
+            yield from _whole(path, "".join(itertools.chain([line], pieces)))
+
+
+def _first_line(first: str, pieces: Iterator[str]) -> str:
+    """The first line whole; of one longer than a row may be, so much as shows it."""
+    line = [first]
+    while not line[-1].endswith(("\n", "\r")) and sum(map(len, line)) <= limits().cell:
+        piece = next(pieces, "")
+        if not piece:
+            break
+        line.append(piece)
+    return "".join(line)
 
 
 def _list(path: Path, cursor: _Cursor) -> Iterator[Batch]:
     cursor.expect("[")
     objects: list[dict[str, Any]] = []
-    seen = 0
+    seen, columns = 0, Names(path)
     while not cursor.closes("]", first=seen == 0):
-        objects.append(check_object(f"{path}, item {seen}", cursor.value()))
+        objects.append(columns.of(check_object(f"{path}, item {seen}", cursor.value())))
         seen += 1
-        if len(objects) == BATCH_ROWS:
-            yield batch_of_objects(objects)
+        if len(objects) >= columns.rows:
+            yield batch_of_objects(objects, str(path))
             objects = []
     cursor.expect_end()
     if not seen:
         raise DataError(str(path), "is an empty list", None, _SHAPES)
-    yield batch_of_objects(objects)
+    yield batch_of_objects(objects, str(path))
 
 
 class _Cursor:
@@ -89,7 +103,8 @@ class _Cursor:
                 value, self._at = self._decoder.raw_decode(self._text, self._at)
             except (ValueError, RecursionError) as error:
                 if self._ended or not isinstance(error, json.JSONDecodeError):
-                    raise self._error(f"is not JSON: {getattr(error, 'msg', error)}") from error
+                    raise self._error(f"is not JSON: {why(error)}") from error
+                check_row(self._where(), len(self._text) - self._at)
                 self._more()
             else:
                 return value
@@ -116,9 +131,11 @@ class _Cursor:
             self._ended = not line
         self._text, self._at = "".join(pieces), 0
 
+    def _where(self) -> str:
+        return f"{self._path}, line {self._line + self._text.count(chr(10), 0, self._at)}"
+
     def _error(self, rule: str) -> DataError:
-        line = self._line + self._text.count("\n", 0, self._at)
-        return DataError(f"{self._path}, line {line}", rule, None, _SHAPES)
+        return DataError(self._where(), rule, None, _SHAPES)
 
 
 def _is_object(line: str) -> bool:
@@ -129,7 +146,6 @@ def _is_object(line: str) -> bool:
 
 
 def _lines_or_one(path: Path, first: str, lines: Iterator[str]) -> Iterator[Batch]:
-    next(lines)
     second = next((line for line in lines if line.strip()), None)
     if second is None:
         yield from _whole(path, first)
@@ -144,11 +160,12 @@ def _whole(path: Path, text: str) -> Iterator[Batch]:
         value = json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        reason = getattr(error, "msg", None) or str(error)
-        raise DataError(f"{path}{line}", f"is not JSON: {reason}", None, _SHAPES) from error
-    objects = _objects(path, value)
-    for start in range(0, len(objects), BATCH_ROWS):
-        yield batch_of_objects(objects[start : start + BATCH_ROWS])
+        raise DataError(f"{path}{line}", f"is not JSON: {why(error)}", None, _SHAPES) from error
+    objects, columns = _objects(path, value), Names(path)
+    for item in objects:
+        columns.of(item)
+    for start in range(0, len(objects), columns.rows):
+        yield batch_of_objects(objects[start : start + columns.rows], str(path))
 
 
 def _objects(path: Path, value: Any) -> list[dict[str, Any]]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import DataError
-from holdfast.data.raw import BATCH_CHARACTERS, BATCH_ROWS, Batch
+from holdfast.data.limits import check_columns
+from holdfast.data.raw import BATCH_CHARACTERS, BATCH_ROWS, Batch, batch_rows
 from holdfast.data.readers import READERS, Reader
 from holdfast.data.readers.text import open_lines
 from holdfast.data.readers.values import batch_of_objects
+
+SHOWN = 200
 
 
 def read_jsonl(path: Path, encoding: str | None) -> Iterator[Batch]:
@@ -23,17 +27,17 @@ def read_jsonl(path: Path, encoding: str | None) -> Iterator[Batch]:
 def batches(path: Path, lines: Iterator[str]) -> Iterator[Batch]:
     """Objects, one a line, gathered into batches; an error names its line."""
     objects: list[dict[str, Any]] = []
-    characters, seen = 0, False
+    characters, seen, columns = 0, False, Names(path)
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        objects.append(parse_object(f"{path}, line {number}", line))
+        objects.append(columns.of(parse_object(f"{path}, line {number}", line)))
         characters, seen = characters + len(line), True
-        if len(objects) == BATCH_ROWS or characters > BATCH_CHARACTERS:
-            yield batch_of_objects(objects)
+        if len(objects) >= columns.rows or characters > BATCH_CHARACTERS:
+            yield batch_of_objects(objects, str(path))
             objects, characters = [], 0
     if objects:
-        yield batch_of_objects(objects)
+        yield batch_of_objects(objects, str(path))
     if not seen:
         raise DataError(str(path), "is empty", None, "It needs one JSON object a line.")
 
@@ -43,11 +47,37 @@ def parse_object(where: str, line: str) -> dict[str, Any]:
     try:
         value = json.loads(line, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", None) or str(error)
         raise DataError(
-            where, f"is not JSON: {reason}", line.strip(), "Write one JSON object a line."
-        ) from error
+            where, f"is not JSON: {why(error)}", line.strip()[:SHOWN],
+            "Write one JSON object a line.",
+        ) from error  # fmt: skip
     return check_object(where, value)
+
+
+def why(error: Exception) -> str:
+    """What the parser has against a text, in a few words."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    told: str = getattr(error, "msg", None) or str(error)
+    # Python's own sentence advises to change the interpreter.
+    long = "integer string conversion" in told
+    return "a whole number has more than 4,300 digits; write it as a text" if long else told
+
+
+class Names:
+    """The columns seen so far; more than may be are refused where the first of them stands."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._names: dict[str, None] = {}
+        self.rows = BATCH_ROWS
+
+    def of(self, value: dict[str, Any]) -> dict[str, Any]:
+        if not value.keys() <= self._names.keys():
+            self._names |= dict.fromkeys(value)
+            check_columns(str(self._path), tuple(self._names))
+            self.rows = batch_rows(len(self._names))
+        return value
 
 
 def check_object(where: str, value: Any) -> dict[str, Any]:
@@ -67,8 +97,9 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The object of these pairs; a repeated name is refused, where ``json`` keeps the last."""
     value = dict(pairs)
     if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the name {next(n for n in names if names.count(n) > 1)!r} stands twice")
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
+        raise ValueError(f"the name {twice[:SHOWN]!r} stands twice")
     return value
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
 import pyarrow as pa
 
+from holdfast.core.errors import DataError
+from holdfast.data.cells import write_json_cell
 from holdfast.data.raw import Batch, Kind
 
 _KINDS: dict[type, Kind] = {str: "text", bool: "boolean", int: "integer", float: "float"}
@@ -27,7 +28,18 @@ def spell(value: Any) -> str | None:
     return str(value)
 
 
-def batch_of_objects(objects: list[dict[str, Any]]) -> Batch:
+def _nested(source: str, name: str, value: Any) -> str:
+    try:
+        return write_json_cell(value)
+    except ValueError as error:
+        raise DataError(
+            f"{source}, column {name!r}", f"holds a list or an object that is not kept: {error}",
+            None,
+            "Leave the column out, or write plain values into it.",
+        ) from error  # fmt: skip
+
+
+def batch_of_objects(objects: list[dict[str, Any]], source: str) -> Batch:
     """Objects with any keys, as strings; a list or an object inside makes its column nested, and is
     written as JSON."""
     names = dict.fromkeys(name for item in objects for name in item)
@@ -37,6 +49,8 @@ def batch_of_objects(objects: list[dict[str, Any]]) -> Batch:
         values = [item.get(name) for item in objects]
         kinds[name] = {_KINDS.get(kind, "nested") for kind in set(map(type, values)) - {type(None)}}
         if "nested" in kinds[name]:
-            values = [json.dumps(v) if isinstance(v, (list, dict)) else v for v in values]
+            values = [
+                _nested(source, name, v) if isinstance(v, (list, dict)) else v for v in values
+            ]
         columns[name] = pa.array([spell(value) for value in values], pa.string())
     return Batch(columns, kinds)

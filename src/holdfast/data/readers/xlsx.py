@@ -9,20 +9,26 @@ from __future__ import annotations
 import contextlib
 import datetime
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from holdfast.core.door import door
 from holdfast.core.errors import DataError, MachineError
 from holdfast.core.records import Decision
-from holdfast.data.raw import BATCH_CHARACTERS, BATCH_ROWS, Batch, Kind
+from holdfast.data.limits import check_columns, check_row, check_unpacked
+from holdfast.data.raw import BATCH_CHARACTERS, Batch, Kind, batch_rows, refuse_repeated
 from holdfast.data.readers import READERS, Reader
-from holdfast.data.readers.text import open_bytes
+from holdfast.data.readers.text import unpacked
 from holdfast.data.readers.values import spell
 
+_LAST_ROW = 1_048_576
+_OLE = b"\xd0\xcf\x11\xe0"
+_AGAIN = "Save it again as .xlsx, without a password, or export the sheet as CSV."
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _KINDS: dict[type, Kind] = {bool: "boolean", int: "integer", float: "float"}
 
@@ -36,13 +42,16 @@ def read_xlsx(path: Path, encoding: str | None) -> Iterator[Batch]:
         cells: list[list[Any]] = []
         characters = 0
         for number, row in enumerate(rows, 2):
+            _refuse_below(path, sheet, number)
             values = list(row[: len(names)]) + [None] * (len(names) - len(row))
             _refuse_beyond(path, sheet, number, row[len(names) :])
             if all(_is_blank(value) for value in values):
                 continue
             cells.append(values)
-            characters += sum(len(value) for value in values if isinstance(value, str))
-            if len(cells) == BATCH_ROWS or characters > BATCH_CHARACTERS:
+            held = sum(len(value) for value in values if isinstance(value, str))
+            check_row(f"{path}, sheet {sheet!r}, row {number}", held)
+            characters += held
+            if len(cells) == batch_rows(len(names)) or characters > BATCH_CHARACTERS:
                 yield _batch(names, cells)
                 cells, characters = [], 0
         if cells:
@@ -58,18 +67,34 @@ def _opened(path: Path) -> Iterator[Any]:
             str(path), "is an Excel workbook, and openpyxl, which reads them, is not installed",
             None, "pip install 'holdfast[excel]', or save the sheet as CSV.",
         ) from None  # fmt: skip
-    with open_bytes(path) as stream:
-        try:
+    with unpacked(path, ".xlsx").open("rb") as stream, warnings.catch_warnings():
+        # It warns of what it does not read: charts, validation, styles.
+        warnings.simplefilter("ignore")
+        _check_zip(path, stream)
+        with door(str(path), DataError, "is not a readable Excel workbook", _AGAIN):
             book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
-            raise DataError(
-                str(path), f"is not a readable Excel workbook: {error}", None,
-                "Save it again as .xlsx, or export the sheet as CSV.",
-            ) from error  # fmt: skip
         try:
             yield book
         finally:
             book.close()
+
+
+def _check_zip(path: Path, stream: BinaryIO) -> None:
+    """Refuse what is no workbook, and one that holds far more than it weighs. The sizes that a ZIP
+    states are the most that is ever read of it."""
+    if stream.read(len(_OLE)) == _OLE:
+        raise DataError(
+            str(path), "is an old Excel file, or one that a password protects", None, _AGAIN
+        )
+    stream.seek(0)
+    with (
+        door(str(path), DataError, "is not a readable Excel workbook", _AGAIN),
+        zipfile.ZipFile(stream) as parts,
+    ):
+        check_unpacked(
+            str(path), path.stat().st_size, sum(part.file_size for part in parts.infolist())
+        )
+    stream.seek(0)
 
 
 def _first_sheet(
@@ -78,8 +103,11 @@ def _first_sheet(
     """The name of the first sheet with cells, its rows from the first that is not blank, and which
     others were passed over."""
     for sheet in book.worksheets:
+        # The sheet's own word for its size is often wrong, and rows are filled up to it.
+        sheet.reset_dimensions()
         rows = sheet.iter_rows(values_only=True)
-        for row in rows:
+        for number, row in enumerate(rows, 1):
+            _refuse_below(path, sheet.title, number)
             if not all(_is_blank(value) for value in row):
                 others = [name for name in book.sheetnames if name != sheet.title]
                 because = f"it is the first with cells; not read: {', '.join(others)}"
@@ -102,13 +130,19 @@ def _header(path: Path, sheet: str, row: Sequence[Any]) -> list[str]:
             f"{path}, sheet {sheet!r}", "has a column without a name in its first row",
             f"column {names.index('') + 1}", "Give every column of the header a name.",
         )  # fmt: skip
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise DataError(
-            f"{path}, sheet {sheet!r}", "has columns of the same name",
-            ", ".join(map(repr, repeated)), "Give each column of the header a name of its own.",
-        )  # fmt: skip
+    check_columns(f"{path}, sheet {sheet!r}", names)
+    refuse_repeated(
+        f"{path}, sheet {sheet!r}", names, "Give each column of the header a name of its own."
+    )
     return names
+
+
+def _refuse_below(path: Path, sheet: str, row: int) -> None:
+    if row > _LAST_ROW:
+        raise DataError(
+            f"{path}, sheet {sheet!r}", f"goes on below row {_LAST_ROW:,}, the last of a sheet",
+            None, _AGAIN,
+        )  # fmt: skip
 
 
 def _refuse_beyond(path: Path, sheet: str, row: int, cells: Sequence[Any]) -> None:

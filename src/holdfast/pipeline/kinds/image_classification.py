@@ -11,6 +11,7 @@ from typing import Any
 from holdfast.core.records import Decision, Finding, Ints, Outputs, Scores
 from holdfast.data.folders import given_sides, list_pictures
 from holdfast.data.images import CLASS, images_at, left_out, load_images, paths_raw
+from holdfast.data.paths import source_path
 from holdfast.data.pictures import thumbnail
 from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
@@ -122,7 +123,7 @@ class JudgedImages:
         saved = [load_saved_vision(run / MODEL) for run in runs]
         part = data_part(runs[0])
         encoding, decisions = encoding_for(part, data, options)
-        folder = Path(data).expanduser().is_dir()
+        folder = source_path(data).is_dir()
         group, dropped = (part.group, ()) if folder else group_for(part, data, encoding)
         self.table = load_images(
             data, path=_path(part, options), label=label_for(part, options), group=group,
@@ -165,7 +166,7 @@ class ImagesPredictor:
             data, path=_path(self._part, options), encoding=encoding, need_label=False,
             links=self._part.links,
         )  # fmt: skip
-        folder = Path(data).expanduser()
+        folder = source_path(data)
         if folder.is_dir():
             return paths_raw(list_pictures(folder, False, self._part.links).names), table, decisions
         return read_source(data, encoding, None), table, decisions
@@ -176,7 +177,7 @@ class ImagesPredictor:
 
 def _what(source: str, table: Table) -> tuple[Decision, ...]:
     """What the source was taken for."""
-    if table.columns.label != CLASS or not Path(source).expanduser().is_dir():
+    if table.columns.label != CLASS or not source_path(source).is_dir():
         return ()
     return (Decision(
         "source", f"pictures of {len(table.classes)} classes",
@@ -193,7 +194,7 @@ def _shown(entry: Mapping[str, Any], table: Table) -> dict[str, Any]:
 
 def _base(source: str) -> Path:
     """The folder that paths are shown relative to."""
-    path = Path(source).expanduser().absolute()
+    path = source_path(source).absolute()
     return path if path.is_dir() else path.parent
 
 

@@ -1,0 +1,52 @@
+"""JSON inside a source: lists and objects in cells, read and written back within bounds."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from holdfast.data.limits import DEPTH
+
+
+def read_json_cell(text: str) -> Any:
+    """The value of a cell. Raises ``ValueError`` for whatever is no JSON that can be used: also for
+    what is nested too deeply, and for a whole number too long to be one."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def write_json_cell(value: Any) -> str:
+    """``value`` as JSON that any reader takes: where it holds numbers that JSON has none for, NaN
+    is ``null`` and an infinity the text ``inf``.
+
+    Raises ``ValueError`` where it is nested more than ``DEPTH`` levels deep, ``TypeError`` where it
+    holds what JSON has no form for.
+    """
+    try:
+        written = json.dumps(value, allow_nan=False)
+    except RecursionError:
+        raise too_deep() from None
+    except ValueError:
+        written = json.dumps(_finite(value, DEPTH), allow_nan=False)
+    if written.count("[") + written.count("{") > DEPTH:
+        _finite(value, DEPTH)
+    return written
+
+
+def too_deep() -> ValueError:
+    return ValueError(f"it is nested more than {DEPTH} levels deep")
+
+
+def _finite(value: Any, levels: int) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None if value != value else str(value)
+    if not isinstance(value, (list, tuple, dict)):
+        return value
+    if not levels:
+        raise too_deep()
+    if isinstance(value, dict):
+        return {name: _finite(item, levels - 1) for name, item in value.items()}
+    return [_finite(item, levels - 1) for item in value]

@@ -1,0 +1,143 @@
+"""How much a source may ask for: every bound with its reason, and how to raise it.
+
+A file of a few megabytes can hold a cell of gigabytes, a picture of billions of pixels or a
+million columns. Each bound below is far beyond what data of people hold, and keeps what a small
+file can cost under a gigabyte and some seconds. What a person may rightly need more of is a setting
+(``data.limits.…``), and the error names it; the rest are constants.
+
+The limits in force are set once, where a command begins to read (``within``), and not handed
+through every reader: they say nothing about what the rows mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from holdfast.core.errors import DataError
+
+MB = 1_000_000
+
+# A column's name is told to people, and is a key of recipes, results and reports.
+NAME_CHARACTERS = 1_000
+# JSON within JSON is read, written and read again, each time one call deeper a level.
+DEPTH = 100
+# A compressed file may always unpack to so much, however well it was packed: a table of one
+# sentence, repeated, is no attack.
+UNPACKED_FREELY = 64 * MB
+# Rows that take less than a byte each of their file are an attack once there are many: a row costs
+# about 250 bytes of memory, whatever it holds.
+ROWS_FREELY = 500_000
+# A processor that makes the shorter side 224 pixels makes the longer one 224 × this.
+ASPECT = 200
+# Values of one batch: a table of many columns is read in fewer rows at a time.
+BATCH_CELLS = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What ``data.limits`` sets.
+
+    ``cell_mb``: the longest cell, and the longest row of a text file, in million characters: a
+    reader holds a row whole, several times over, and so does a tokenizer. ``columns``: each is
+    looked at, whether it is used or not. ``classes``: the head, and the probabilities of every row,
+    grow with them. ``unpacked``: how many times its own size a compressed file may hold.
+    ``megapixels``: a picture is decoded whole, which takes some twelve bytes a pixel.
+    """
+
+    cell_mb: float = 16
+    columns: int = 2_000
+    classes: int = 10_000
+    unpacked: float = 100
+    megapixels: float = 40
+
+    @property
+    def cell(self) -> int:
+        """The longest cell in characters."""
+        return int(self.cell_mb * MB)
+
+    @property
+    def pixels(self) -> int:
+        return int(self.megapixels * MB)
+
+
+_DEFAULT = Limits()
+_IN_FORCE: ContextVar[Limits | None] = ContextVar("limits", default=None)
+
+
+def limits() -> Limits:
+    """Those in force."""
+    return _IN_FORCE.get() or _DEFAULT
+
+
+@contextlib.contextmanager
+def within(given: Limits) -> Iterator[None]:
+    """Read with these limits."""
+    token = _IN_FORCE.set(given)
+    try:
+        yield
+    finally:
+        _IN_FORCE.reset(token)
+
+
+def beyond(what: str, rule: str, key: str, value: object, remedy: str = "") -> DataError:
+    """The error of a source that goes beyond a limit that can be raised."""
+    first = f"{remedy} " if remedy else ""
+    return DataError(what, rule, value, f"{first}If it is right: --set data.limits.{key}=…")
+
+
+def check_row(where: str, characters: int, hint: str = "") -> None:
+    """Refuse a row or a cell of more characters than ``data.limits.cell_mb`` allows."""
+    if characters > limits().cell:
+        raise beyond(
+            where, f"holds more than {limits().cell_mb:g} million characters in one row or cell",
+            "cell_mb", None, hint or "Give one text a row.",
+        )  # fmt: skip
+
+
+def check_columns(where: str, names: Sequence[str]) -> None:
+    """Refuse more columns than ``data.limits.columns``, and a name too long to be told."""
+    if len(names) > limits().columns:
+        raise beyond(
+            where, f"has more than {limits().columns:,} columns", "columns", f"{len(names):,}",
+            "Keep the text, the label and what belongs to them.",
+        )  # fmt: skip
+    for place, name in enumerate(names, 1):
+        if len(name) > NAME_CHARACTERS:
+            raise DataError(
+                f"{where}, column {place}",
+                f"has a name of more than {NAME_CHARACTERS:,} characters", name[:40] + "…",
+                "Give it a short name; a file without a header needs one.",
+            )  # fmt: skip
+
+
+def check_classes(where: str, count: int) -> None:
+    """Refuse more classes than ``data.limits.classes``."""
+    if count > limits().classes:
+        raise beyond(
+            where, f"has more than {limits().classes:,} classes", "classes", f"{count:,}",
+            "Choose the column of classes with --label, or join the rare ones: "
+            "--set data.rare=merge.",
+        )  # fmt: skip
+
+
+def check_unpacked(where: str, packed: int, unpacked: int) -> None:
+    """Refuse a compressed file of ``packed`` bytes that holds too many times its size."""
+    if unpacked > max(UNPACKED_FREELY, limits().unpacked * packed):
+        raise beyond(
+            where, f"unpacks to more than {limits().unpacked:g} times its size",
+            "unpacked", f"{packed:,} bytes, of which came {unpacked:,} and more",
+            "Give its rows as plain CSV or JSON lines.",
+        )  # fmt: skip
+
+
+def check_rows(where: str, packed: int, rows: int) -> None:
+    """Refuse a compressed file of ``packed`` bytes with more rows than bytes."""
+    if rows > max(ROWS_FREELY, packed):
+        raise DataError(
+            where, f"holds more than {ROWS_FREELY:,} rows, and more of them than bytes",
+            f"{rows:,} rows in {packed:,} bytes",
+            "If it is right, give its rows as plain CSV or JSON lines.",
+        )  # fmt: skip

@@ -1,0 +1,42 @@
+"""The path that a source names, where it can be one at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from holdfast.core.errors import DataError
+
+
+def source_path(source: str | Path) -> Path:
+    """The path, with ``~`` resolved. Whether something lies there can be asked of it: its
+    ``exists``, ``is_file`` and ``is_dir`` raise nothing.
+
+    Raises ``DataError`` for what no system takes as a path (a NUL, too many characters, half of a
+    surrogate pair), and for a place that may not be looked at.
+    """
+    told = str(source)
+    try:
+        path = Path(source).expanduser()
+        path.stat()
+    except FileNotFoundError:
+        return path
+    except RuntimeError:
+        raise _refused(told, "begins with the home of a user who is not known", told) from None
+    except NotADirectoryError:
+        return path
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise _refused(told, f"cannot be looked at: {reason}", None) from error
+    except ValueError as error:
+        raise _refused(told, "is no path: it holds what no path can", told) from error
+    return path
+
+
+def _refused(source: str, rule: str, value: object) -> DataError:
+    shown = "".join(c if c.isprintable() else "\ufffd" for c in source)
+    what = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"
+    return DataError(what, rule, value, "Check the name, and who may read it.")
+
+
+SHOWN = 200
