@@ -137,7 +137,7 @@ def find_codec(encoding: str | None) -> str:
         known = name not in _NO_CHARSETS
     if not known:
         raise DataError(
-            "data.encoding", "is no encoding of text files that Python knows", encoding,
+            "data.encoding", "is not an encoding of text files that Python knows", encoding,
             "Try utf-8, utf-16, cp1252, latin-1, cp1251, gb18030, shift_jis or big5.",
         )  # fmt: skip
     return "utf-8-sig" if name in ("utf-8", "utf-8-sig") else encoding
