@@ -116,12 +116,12 @@ def test_parts_join_without_a_seam(
     holdfast: Any, finished_run: Path, marked_rows: Any, write_csv: Any, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    from holdfast.pipeline import predicted
+    from holdfast.pipeline import input_columns
 
     rows = [(n, "" if n % 7 == 3 else text) for n, (text, _) in enumerate(marked_rows(50, seed=5))]
     path = write_csv(tmp_path / "new.csv", rows, ["id", "text"])
     whole = holdfast("predict", finished_run, path).out.splitlines()
-    monkeypatch.setattr(predicted, "ROWS", 8)
+    monkeypatch.setattr(input_columns, "ROWS", 8)
     parts = holdfast("predict", finished_run, path).out.splitlines()
     assert len(whole) == 50
     for one, other in zip(map(json.loads, whole), map(json.loads, parts), strict=True):

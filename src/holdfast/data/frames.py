@@ -12,7 +12,6 @@ import pyarrow as pa
 from holdfast.core.door import door
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
-from holdfast.data.limits import check_columns
 from holdfast.data.objects import array_of, check_depth, kept_or_spelled, spelled
 from holdfast.data.raw import refuse_repeated
 from holdfast.data.scratch import scratch_file
@@ -114,7 +113,6 @@ def _library(value: object) -> str:
 def _table(what: str, columns: Sequence[tuple[Any, Callable[[], pa.Array]]]) -> pa.Table:
     """The columns by their names as texts; each name once, each length the same."""
     names = [str(name) for name, _ in columns]
-    check_columns(what, names)
     refuse_repeated(what, names, "Give each a name of its own.")
     made: dict[str, pa.Array] = {}
     for name, (_, make) in zip(names, columns, strict=True):
@@ -144,6 +142,9 @@ def _of_series(series: Any) -> pa.Array:
     try:
         found = pa.Array.from_pandas(series)
     except (pa.ArrowException, OverflowError, ValueError, TypeError):
+        return spelled(series_values(series))
+    if isinstance(found.type, pa.BaseExtensionType):
+        # Periods and intervals: Arrow has numbers for them, the reader knows them by their text.
         return spelled(series_values(series))
     return kept_or_spelled(found)
 

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from holdfast.core.records import Decision
 from holdfast.data.cells import read_json_cell
 from holdfast.data.columns import LABELS
+from holdfast.data.limits import LABELS_CHARACTERS
 from holdfast.data.profile import is_missing
 from holdfast.data.raw import Raw
 from holdfast.data.spelling import label_key
@@ -91,7 +92,7 @@ def all_lists(counts: Mapping[str, int]) -> bool:
 
 def read_list(cell: str) -> list[str] | None:
     """The labels of a cell that is a JSON list of plain values, else ``None``."""
-    if not cell.startswith("["):
+    if not cell.startswith("[") or len(cell) > LABELS_CHARACTERS:
         return None
     try:
         found = read_json_cell(cell)
@@ -124,11 +125,21 @@ def _separator(counts: Mapping[str, int], least: float) -> str | None:
             continue
         if not least:
             return mark
-        cells = [[part.strip() for part in cell.split(mark)] for cell in counts]
-        parts = {label_key(part) for cell in cells for part in cell}
-        if len(parts) < len(counts) and "" not in parts:
+        if _parts_are_fewer(counts, mark):
             return mark
     return None
+
+
+def _parts_are_fewer(counts: Mapping[str, int], mark: str) -> bool:
+    """Whether the mark takes the cells apart into fewer labels, and into none that is empty."""
+    parts: set[str] = set()
+    for cell in counts:
+        if len(cell) > LABELS_CHARACTERS:
+            return False
+        parts |= {label_key(part) for part in set(cell.split(mark))}
+        if "" in parts or len(parts) >= len(counts):
+            return False
+    return True
 
 
 def _share(counts: Mapping[str, int], mark: str) -> float:

@@ -14,7 +14,7 @@ from holdfast.data.bins import strata
 from holdfast.data.gathered import Gathered, gather_labels, write_gathered
 from holdfast.data.label_kind import label_counts, read_list
 from holdfast.data.labels import refuse_long, refuse_unknown, sort_classes
-from holdfast.data.limits import check_classes
+from holdfast.data.limits import LABELS_CHARACTERS, check_classes
 from holdfast.data.raw import Raw
 from holdfast.data.spelling import (
     Labels,
@@ -126,7 +126,9 @@ def _sets(where: str, found: Gathered, separator: str | None) -> Sets:
 
 
 def _parts(cell: str, separator: str | None) -> tuple[str, ...] | None:
-    """The labels of one cell, sorted; ``None`` where it is no list."""
+    """The labels of one cell, sorted; ``None`` where it is no list, or a book of them."""
+    if len(cell) > LABELS_CHARACTERS:
+        return None
     parts = read_list(cell) if separator is None else cell.split(separator)
     return None if parts is None else tuple(sorted({part.strip() for part in parts} - {""}))
 

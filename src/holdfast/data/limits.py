@@ -22,6 +22,8 @@ MB = 1_000_000
 
 # A column's name is told to people, and is a key of recipes, results and reports.
 NAME_CHARACTERS = 1_000
+# A cell of labels that is longer holds millions of them, and is looked through several times.
+LABELS_CHARACTERS = 1_000_000
 # JSON within JSON is read, written and read again, each time one call deeper a level.
 DEPTH = 100
 # A compressed file may always unpack to so much, however well it was packed: a table of one

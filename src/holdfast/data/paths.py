@@ -16,6 +16,8 @@ def source_path(source: str | Path) -> Path:
     surrogate pair), and for a place that may not be looked at.
     """
     told = str(source)
+    if not told.strip():
+        raise DataError("the source", "has an empty name", told, "Name a file or a folder.")
     try:
         path = Path(source).expanduser()
         path.stat()

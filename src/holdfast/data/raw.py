@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision
-from holdfast.data.limits import BATCH_CELLS, check_columns
+from holdfast.data.limits import BATCH_CELLS, check_columns, check_row, limits
 from holdfast.data.scratch import scratch_file
 
 Kind = Literal["text", "integer", "float", "boolean", "nested"]
@@ -84,8 +85,18 @@ def store(batches: Iterator[Batch], source: str, *, headed: bool = False) -> Raw
             for name, found in batch.kinds.items():
                 kinds.setdefault(name, set()).update(found)
             decisions.extend(batch.decisions)
+            _refuse_long(source, batch)
             parts.write(batch.columns)
     return Raw(parts.table(), kinds, source, tuple(decisions), headed)
+
+
+def _refuse_long(source: str, batch: Batch) -> None:
+    for name, values in batch.columns.items():
+        longest = pc.max(pc.binary_length(values)).as_py() or 0
+        # Bytes, of which no character has fewer than one.
+        if longest > limits().cell:
+            longest = pc.max(pc.utf8_length(values)).as_py()
+        check_row(f"{source}, column {name!r}", longest)
 
 
 class _Parts:

@@ -14,7 +14,6 @@ from typing import IO, Any, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.outputs import Output, checked_output, writing
@@ -22,12 +21,11 @@ from holdfast.core.records import Decision, Floats
 from holdfast.core.shown import printable_json
 from holdfast.data.cells import write_json_cell
 from holdfast.data.paths import source_path
-from holdfast.data.raw import Raw
 from holdfast.pipeline.folder import own_files
+from holdfast.pipeline.input_columns import is_parquet, typed_parts
 from holdfast.pipeline.using import Answers, Data, Options, Predictor
 from holdfast.training.machine import flushed_subnormals
 
-ROWS = 2_048
 ENDINGS = (".jsonl", ".csv", ".parquet")
 DIGITS = 6
 TYPES = {"text": pa.string(), "number": pa.float64(), "list": pa.list_(pa.string())}
@@ -78,10 +76,10 @@ class Predicted:
         return len(self._asked.raw)
 
     def parts(self) -> Iterator[Part]:
-        """The rows, at most ``ROWS`` at a time."""
+        """The rows, at most ``input_columns.ROWS`` at a time."""
         table, rows = self._asked.table, self._asked.table.column("row")
         start = 0
-        for columns in _typed_parts(self._asked.raw, self._file):
+        for columns in typed_parts(self._asked.raw, self._file):
             stop = start + columns.num_rows
             first, last = np.searchsorted(rows, [start, stop])
             chosen = np.arange(first, last)
@@ -161,7 +159,7 @@ def json_object(predicted: Predicted, part: Part) -> Iterator[dict[str, Any]]:
 def predicted_nested(predicted: Predicted) -> set[str]:
     """The columns of lists and objects that a JSON source wrote, which are read back for JSON."""
     raw = predicted._asked.raw
-    if _is_parquet(predicted._file):
+    if is_parquet(predicted._file):
         return set()
     return {predicted.called[name] for name, kinds in raw.kinds.items() if kinds == {"nested"}}
 
@@ -265,47 +263,3 @@ def _called(
             because = f"predictions are written with a column {name!r} of their own"
             decisions.append(Decision(f"column {name}", new, because))
     return called, tuple(decisions)
-
-
-def _is_parquet(path: Path | None) -> bool:
-    return path is not None and path.is_file() and path.suffix.lower() == ".parquet"
-
-
-def _typed_parts(raw: Raw, file: Path | None) -> Iterator[pa.Table]:
-    """The input's columns, at most ``ROWS`` rows at a time and at least once: of a Parquet file as
-    they are, of others as the types that their values have."""
-    if file is not None and _is_parquet(file):
-        import pyarrow.parquet as parquet
-
-        with parquet.ParquetFile(file) as source:
-            if not len(raw):
-                yield source.schema_arrow.empty_table()
-            for batch in source.iter_batches(batch_size=ROWS):
-                yield pa.Table.from_batches([batch])
-        return
-    types = {name: _type_of(raw, name) for name in raw.names}
-    for start in range(0, max(1, len(raw)), ROWS):
-        piece = raw.table.slice(start, ROWS)
-        yield pa.table({name: piece[name].cast(types[name]) for name in raw.names})
-
-
-def _type_of(raw: Raw, name: str) -> pa.DataType:
-    """The type of a column whose values a source wrote as numbers or booleans, where all of them
-    can be read back; text otherwise."""
-    kinds = raw.kinds.get(name, set())
-    likely: dict[frozenset[str], pa.DataType] = {
-        frozenset({"integer"}): pa.int64(), frozenset({"float"}): pa.float64(),
-        frozenset({"integer", "float"}): pa.float64(), frozenset({"boolean"}): pa.bool_(),
-    }  # fmt: skip
-    wanted = likely.get(frozenset(kinds))
-    if wanted is None:
-        return pa.string()
-    try:
-        for chunk in raw.table[name].chunks:
-            cells = chunk.cast(wanted)
-            # JSON has no infinity: a column that holds one is kept as it is written.
-            if wanted == pa.float64() and pc.all(pc.is_finite(cells)).as_py() is False:
-                return pa.string()
-    except pa.ArrowException:
-        return pa.string()
-    return wanted

@@ -49,8 +49,9 @@ def _load_and_divide(recipe: Recipe, tell: Tell) -> Divided:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
     check_names(recipe)
     # A mistyped name is told before minutes are spent on reading and looking for copies.
-    for source in filter(None, (recipe.data.path, recipe.data.valid, recipe.data.test)):
-        refuse_missing(source)
+    for source in (recipe.data.path, recipe.data.valid, recipe.data.test):
+        if source is not None:
+            refuse_missing(source)
     recipe, worked_out = with_task(recipe)
     tell_all(tell, worked_out, ())
     data, kind = recipe.data, kind_of(recipe.task)

@@ -29,6 +29,7 @@ I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 BLOCK = 50_000
 WORDS = 1 << 21
+CHARACTERS = 1 << 23
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,9 @@ def read_texts(texts: Sequence[str]) -> Read:
     """Fold, split and number the words of all texts, in blocks."""
     numbers: dict[str, int] = {}
     blocks = [
-        _read_block(to_arrow(list(texts[at : at + BLOCK])), numbers)
+        _read_block(to_arrow(part), numbers)
         for at in range(0, len(texts), BLOCK)
+        for part in _of_size(list(texts[at : at + BLOCK]))
     ]
     if not blocks:
         blocks = [_read_block(to_arrow([]), numbers)]
@@ -126,6 +128,18 @@ def spans(firsts: I64, counts: I64) -> I64:
 def starts_of(counts: npt.NDArray[Any]) -> I64:
     """Where each row of a ragged array starts, and where the last ends: [n + 1]."""
     return np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
+
+
+def _of_size(texts: list[str]) -> Iterator[list[str]]:
+    """The texts in parts of about ``CHARACTERS``: their words take many times their length."""
+    begin = size = 0
+    for at, text in enumerate(texts):
+        size += len(text)
+        if size > CHARACTERS:
+            yield texts[begin : at + 1]
+            begin, size = at + 1, 0
+    if begin < len(texts):
+        yield texts[begin:]
 
 
 def _read_block(texts: Any, numbers: dict[str, int]) -> tuple[U64, U64, I32, I32, I32]:
