@@ -140,9 +140,9 @@ def _one(value: Any, random: Random) -> Any:
     if way < 0.1:
         del value[key]
     elif way < 0.2 and isinstance(value, dict):
-        value[random.choice(("", "x" * 300, "\x1b[1m", key + " ", key.upper(), "__class__"))] = (
-            value.pop(key) if random.random() < 0.5 else value[key]
-        )
+        value[
+            random.choice(("", "x" * 300, "\x1b[1m", f"{key} ", str(key).upper(), "__class__"))
+        ] = value.pop(key) if random.random() < 0.5 else value[key]
     elif way < 0.25 and isinstance(value, list):
         value.extend(copy.deepcopy(value[key]) for _ in range(random.choice((1, 5, 200))))
     else:

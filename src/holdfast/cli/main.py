@@ -15,6 +15,7 @@ from holdfast.cli import demo, diagnose, evaluate, predict, report, train
 from holdfast.cli.net import check_arguments, check_folder, fault_of
 from holdfast.cli.streams import drop, flush, prepare
 from holdfast.cli.words import Command, Group
+from holdfast.core.door import PANIC
 from holdfast.core.errors import HoldfastError
 from holdfast.core.lacking import lacking
 from holdfast.core.machine import refuse_threads
@@ -124,6 +125,10 @@ def _run() -> int | str | None:
         return _leave(leaving)
     except Exception as error:
         return _unforeseen(error)
+    except BaseException as error:
+        if type(error).__name__ != PANIC:
+            raise
+        return _defect(error)
     return 0
 
 
@@ -185,7 +190,7 @@ def _fitted(text: str) -> str:
     )
 
 
-def _defect(error: Exception) -> int:
+def _defect(error: BaseException) -> int:
     if os.environ.get("HOLDFAST_TRACEBACK") == "1":
         raise error
     _say(

@@ -16,7 +16,7 @@ _OBEYED = re.compile(
 DEEPEST = 12  # levels of a value that are shown
 # Digits beyond which a whole number is told by its length: Python itself refuses to write 4,300.
 LONGEST_NUMBER = 100
-BITS_A_DIGIT = 3.33
+DIGITS_A_BIT = 0.30103
 AROUND: dict[type, tuple[str, str]] = {
     list: ("[", "]"), tuple: ("(", ")"), dict: ("{", "}"), set: ("{", "}"),
     frozenset: ("frozenset({", "})"),
@@ -66,8 +66,8 @@ def _pieces(value: object, limit: int, depth: int) -> Iterator[str]:
         yield from _held(value, limit, depth)
     elif isinstance(value, (str, bytes)):
         yield repr(value[: limit + 1])
-    elif type(value) is int and value.bit_length() > LONGEST_NUMBER / 0.3:
-        yield f"a whole number of {value.bit_length() / BITS_A_DIGIT:.0f} digits"
+    elif type(value) is int and value.bit_length() > LONGEST_NUMBER / DIGITS_A_BIT:
+        yield f"a whole number of {value.bit_length() * DIGITS_A_BIT:.0f} digits"
     else:
         yield _repr(value)
 
