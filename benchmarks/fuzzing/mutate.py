@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gzip
 import io
 import json
@@ -120,7 +119,6 @@ BYTEWISE: tuple[Callable[[bytes, Random], bytes], ...] = (
 
 def tree(value: Any, random: Random) -> Any:
     """A value of lists and tables with one to four of its parts changed."""
-    value = copy.deepcopy(value)
     for _ in range(random.choice((1, 1, 1, 2, 4))):
         value = _one(value, random)
     return value
@@ -144,7 +142,7 @@ def _one(value: Any, random: Random) -> Any:
             random.choice(("", "x" * 300, "\x1b[1m", f"{key} ", str(key).upper(), "__class__"))
         ] = value.pop(key) if random.random() < 0.5 else value[key]
     elif way < 0.25 and isinstance(value, list):
-        value.extend(copy.deepcopy(value[key]) for _ in range(random.choice((1, 5, 200))))
+        value.extend([value[key]] * random.choice((1, 5, 200)))
     else:
         value[key] = _one(value[key], random)
     return value
@@ -154,7 +152,8 @@ def strange(value: Any, random: Random) -> Any:
     """Something else in the place of a value."""
     way = random.random()
     if way < 0.55:
-        return copy.deepcopy(random.choice(VALUES))
+        chosen = random.choice(VALUES)
+        return json.loads(json.dumps(chosen)) if isinstance(chosen, (dict, list)) else chosen
     if way < 0.65:
         return [value] * random.choice((1, 2, 100))
     if way < 0.75:
@@ -163,7 +162,9 @@ def strange(value: Any, random: Random) -> Any:
         return deep(random.choice((20, 60, 300, 2000)), random)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return random.choice((-value, value * 1e6, str(value), value + 0.5))
-    return str(value) if not isinstance(value, str) else value * random.choice((0, 2, 200))
+    if isinstance(value, str):
+        return value * random.choice((0, 2, 200))
+    return str(value) if not isinstance(value, (dict, list)) else len(value)
 
 
 def deep(levels: int, random: Random) -> Any:
@@ -175,12 +176,15 @@ def deep(levels: int, random: Random) -> Any:
 
 
 def dumped(value: Any) -> bytes:
-    """As JSON, whatever it holds: deeper than ``json`` itself writes, and numbers of 400 digits."""
+    """As JSON, whatever it holds: deeper than ``json`` itself writes, and numbers of 400 digits. Cut
+    off where it would be larger than anything here."""
     parts: list[str] = []
     waiting: list[Any] = [value]
     closing = object()
-    while waiting:
+    written = 0
+    while waiting and written < LARGEST:
         one = waiting.pop()
+        written += len(parts[-1]) if parts else 0
         if isinstance(one, tuple) and one and one[0] is closing:
             parts.append(one[1])
         elif isinstance(one, dict):
