@@ -176,8 +176,8 @@ def deep(levels: int, random: Random) -> Any:
 
 
 def dumped(value: Any) -> bytes:
-    """As JSON, whatever it holds: deeper than ``json`` itself writes, and numbers of 400 digits. Cut
-    off where it would be larger than anything here."""
+    """As JSON, whatever it holds: deeper than ``json`` itself writes, and numbers of 400 digits.
+    Cut off where it would be larger than anything here."""
     parts: list[str] = []
     waiting: list[Any] = [value]
     closing = object()
