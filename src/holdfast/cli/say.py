@@ -21,8 +21,9 @@ MARKS = {"error": "!!", "warn": "! "}
 COLUMN = 12
 # Of a terminal that is narrower, or says that it is: neither a chart nor a table fits into less.
 NARROWEST = 40
-# Decisions that a person waits for: what an interrupted run goes on from.
-ALWAYS = ("resumed", "checkpoint")
+# Decisions that a person waits for, or must know: what an interrupted run goes on from, and that
+# code which nobody has read is run.
+ALWAYS = ("resumed", "checkpoint", "written code")
 
 
 class Teller:

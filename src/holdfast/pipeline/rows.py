@@ -13,7 +13,7 @@ from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
 from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.kinds.watching import with_tables
+from holdfast.pipeline.kinds.watching import execution_of, with_tables
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.ready import Kind
 from holdfast.pipeline.task import with_task
@@ -52,6 +52,8 @@ def _load_and_divide(recipe: Recipe, tell: Tell) -> Divided:
     for source in (recipe.data.path, recipe.data.valid, recipe.data.test):
         if source is not None:
             refuse_missing(source)
+    # So is a machine that cannot keep written code in.
+    execution_of(recipe)
     recipe, worked_out = with_task(recipe)
     tell_all(tell, worked_out, ())
     data, kind = recipe.data, kind_of(recipe.task)

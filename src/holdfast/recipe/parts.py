@@ -186,6 +186,7 @@ class GeneratePart(Part):
     table: str | None = None
     code_seconds: float = Field(default=5.0, gt=0, le=86_400)
     code_memory_mb: int = Field(default=512, ge=16, le=10**7)
+    execute_unsafe: bool = False
 
 
 class ControlPart(Part):

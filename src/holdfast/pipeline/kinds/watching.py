@@ -81,7 +81,10 @@ def execution_of(recipe: Recipe, needed: bool = False) -> TextMetric | None:
             f"{part.execute}, {part.table}",
             "E.g. --set generate.execute=sql --set generate.table=COLUMN.",
         )  # fmt: skip
-    return execution_metric(part.execute, seconds=part.code_seconds, memory_mb=part.code_memory_mb)
+    return execution_metric(
+        part.execute, seconds=part.code_seconds, memory_mb=part.code_memory_mb,
+        unsafe=part.execute_unsafe,
+    )  # fmt: skip
 
 
 def extra_metrics(recipe: Recipe) -> tuple[TextMetric, ...]:
@@ -155,8 +158,8 @@ def told(recipe: Recipe, watch: Watch | None, train: Any, looks: int, work: int)
     if execution_of(recipe) is None or language is None:
         return decisions
     because = (
-        "nobody has read it: limits on time, memory, files and processes; "
-        f"network: {isolation(language)}"
+        "nobody has read it, and the answers of the rows are run as code too: "
+        f"{isolation(language, recipe.generate.execute_unsafe)}"
     )
     return (*decisions, Decision("written code", f"{language} in a process of its own", because))
 

@@ -1,8 +1,8 @@
 """The process that runs code: started alone (``python -I child.py``), it imports nothing of
-Holdfast, makes itself ready, and lets a fork of itself run each program under the limits.
+Holdfast, makes itself ready, and lets a fork of itself run each program behind the fence.
 
-It reads one JSON object a line: first the settings, then ``{"code", "tables"}``; it answers each
-with ``{"result"}`` or ``{"error"}``.
+It reads one JSON object a line: first the settings, then ``{"number", "code", "tables"}``; it
+answers each with ``{"number"}`` and ``"result"`` or ``"error"``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-MOST_BYTES = 4_000_000
-
 
 def beside(name: str) -> Any:
     """A module of this folder, without the package around it."""
@@ -31,74 +29,75 @@ def beside(name: str) -> Any:
 
 
 class Worker:
-    """One language, its modules loaded, and the limits that each program gets."""
+    """One language, its modules loaded, and the limits that each program gets.
 
-    def __init__(self, language: str, seconds: float, memory_mb: int) -> None:
+    ``fence`` names the parts of the kernel's fence that hold on this machine: a program runs behind
+    each of them or not at all.
+    """
+
+    def __init__(
+        self, language: str, seconds: float, memory_mb: int, fence: tuple[str, ...] | list[str]
+    ) -> None:
         self.language, self.seconds, self.memory_mb = language, seconds, memory_mb
-        self.limits, self.tables = beside("limits"), beside("tables")
-        self.words = beside("pandas_words")
+        self.parts = list(fence)
+        self.limits, self.fence, self.answers = beside("limits"), beside("fence"), beside("answers")
+        self.tables = beside("tables")
         self.network = self.limits.leave_network()
         self.runner = beside("run_sql" if language == "sql" else "run_pandas")
-        self.runner.prepare()
+        self.runner.prepare(beside)
 
     def answer(self, job: dict[str, Any]) -> dict[str, Any]:
         """What the program gave, run in a fork that is dead when this returns."""
+        self.runner.load_for(job["code"])
         reading, writing = os.pipe()
         process = os.fork()
         if process == 0:
-            os.close(reading)
             self._in_the_fork(job, writing)
         os.close(writing)
-        held = self._read(reading)
+        told = self._read(reading)
         os.close(reading)
         _kill(process)
-        return held
+        if told is None:
+            return {"error": f"TimeoutError: longer than {self.seconds:g} s"}
+        return dict(self.answers.parse(told))
 
     def _in_the_fork(self, job: dict[str, Any], writing: int) -> None:
         """Never returns."""
         try:
-            os.setpgid(0, 0)
-            nothing = os.open(os.devnull, os.O_RDWR)
-            for stream in (0, 1, 2):
-                os.dup2(nothing, stream)
-            self.limits.enter(self.seconds, self.memory_mb)
-            told = json.dumps({"result": self._run(job)}, allow_nan=True)
-        except BaseException as error:
-            told = json.dumps({"error": f"{type(error).__name__}: {error}"[:300]})
-        try:
-            held = told.encode()
+            held = self._outcome(job, writing)
             while held:
                 held = held[os.write(writing, held) :]
         finally:
             os._exit(0)
 
+    def _outcome(self, job: dict[str, Any], writing: int) -> bytes:
+        try:
+            os.setpgid(0, 0)
+            self.limits.enter(self.fence, self.parts, self.seconds, self.memory_mb, writing)
+        except (OSError, ValueError) as error:
+            return json.dumps({"error": f"the fence does not hold, not run: {error}"}).encode()
+        try:
+            return json.dumps({"result": self._run(job)}, allow_nan=True).encode()
+        except BaseException as error:
+            return json.dumps({"error": f"{type(error).__name__}: {error}"[:300]}).encode()
+
     def _run(self, job: dict[str, Any]) -> Any:
         tables = self.tables.tables_of(job["tables"])
-        if self.language == "sql":
-            return self.runner.run(job["code"], tables, self.seconds)
-        return self.runner.run(job["code"], tables, self.words)
+        return self.runner.run(job["code"], tables, self.seconds)
 
-    def _read(self, reading: int) -> dict[str, Any]:
-        """Until the fork has said all, its time is over, or it says too much."""
-        parts: list[bytes] = []
+    def _read(self, reading: int) -> bytes | None:
+        """Until the fork has said all or too much; ``None`` where its time is over first."""
+        told = bytearray()
         deadline = time.monotonic() + self.seconds
-        while sum(map(len, parts)) <= MOST_BYTES:
+        while len(told) <= self.answers.MOST_BYTES:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([reading], [], [], left)[0]:
-                return {"error": f"TimeoutError: longer than {self.seconds:g} s"}
+                return None
             part = os.read(reading, 65536)
             if not part:
-                return _parsed(b"".join(parts))
-            parts.append(part)
-        return {"error": "ValueError: the result is too large"}
-
-
-def _parsed(told: bytes) -> dict[str, Any]:
-    try:
-        held = json.loads(told)
-    except ValueError:
-        return {"error": "the process was killed by its limits"}
-    return held if isinstance(held, dict) else {"error": "the answer is no object"}
+                break
+            told += part
+        return bytes(told)
 
 
 def _kill(process: int) -> None:
@@ -114,9 +113,10 @@ def main() -> None:
     """Answer line by line until the input ends."""
     settings = json.loads(sys.stdin.readline())
     worker = Worker(**settings)
-    print(json.dumps({"network": worker.network}), flush=True)
+    print(json.dumps({"result": {"network": worker.network}, "number": 0}), flush=True)
     for line in sys.stdin:
-        print(json.dumps(worker.answer(json.loads(line))), flush=True)
+        job = json.loads(line)
+        print(json.dumps({**worker.answer(job), "number": job["number"]}), flush=True)
 
 
 if __name__ == "__main__":

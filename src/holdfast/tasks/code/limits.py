@@ -1,92 +1,87 @@
 """What a process gives up before it runs code that nobody has read. Standard library only, since
 the process that runs it imports nothing of Holdfast.
 
-Each of these holds alone, whatever the code does: processor time, memory, file size and the number
-of processes (``setrlimit``), the network (a namespace of its own where the system allows one), the
-superuser's rights, and Python's own doors (an audit hook, which cannot be taken off).
+First what any system offers: processor time, memory, file size and the number of processes
+(``setrlimit``), the superuser's rights, and the network (a namespace of its own where the system
+grants one). Then the kernel's fence (``fence.py``). Python's own doors (an audit hook) are shut
+too: a first line that says sooner and plainer what is refused, and no more than that, since code
+that reaches the interpreter's insides can take it off.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-NEW_NETWORK, NEW_USER = 0x40000000, 0x10000000
-NO_NEW_PRIVILEGES, NOBODY = 38, 65534
+NEW_NETWORK, NEW_IPC, NEW_USER = 0x40000000, 0x08000000, 0x10000000
+NOBODY = 65534
 MB = 1_000_000
-FILES = 64
-# Prefixes of Python's audit events (PEP 578) that are refused; reading a module's file is not one.
+# Prefixes of Python's audit events (PEP 578) that are refused. Whatever a program needs is loaded
+# before, so that no file is opened, not even a module's.
 REFUSED = (
-    "os.", "subprocess.", "socket.", "ctypes.", "shutil.", "tempfile.", "pty.", "urllib.", "http.",
-    "ftplib.", "smtplib.", "poplib.", "imaplib.", "telnetlib.", "webbrowser.", "fcntl.", "mmap.",
-    "marshal.", "pickle.", "signal.", "resource.", "glob.", "syslog.", "cpython.run_", "gc.",
-    "sqlite3.load_extension", "sqlite3.enable_load_extension", "sys.setprofile", "sys.settrace",
-    "sys.addaudithook", "builtins.input", "builtins.breakpoint",
+    "open", "os.", "subprocess.", "socket.", "ctypes.", "shutil.", "tempfile.", "pty.", "urllib.",
+    "http.", "ftplib.", "smtplib.", "poplib.", "imaplib.", "telnetlib.", "webbrowser.", "fcntl.",
+    "mmap.", "marshal.", "pickle.", "signal.", "resource.", "glob.", "syslog.", "cpython.run_",
+    "gc.", "sqlite3.load_extension", "sqlite3.enable_load_extension", "sys.setprofile",
+    "sys.settrace", "sys.addaudithook", "builtins.input", "builtins.breakpoint",
 )  # fmt: skip
+# Loading a module looks into folders first; the kernel refuses that, and the module is not found.
 HARMLESS = ("os.listdir", "os.scandir")
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 
 
-def leave_network() -> str:
-    """Move this process, and those it starts, into a network without a door; says what holds."""
-    flags = NEW_NETWORK if os.geteuid() == 0 else NEW_NETWORK | NEW_USER
+def leave_network() -> bool:
+    """Move this process, and those it starts, into a network without a device, where it may."""
+    own = NEW_NETWORK | NEW_IPC
+    flags = own if os.geteuid() == 0 else own | NEW_USER
     try:
-        done = ctypes.CDLL(None, use_errno=True).unshare(flags) == 0
+        return bool(ctypes.CDLL(None, use_errno=True).unshare(flags) == 0)
     except (OSError, AttributeError):
-        done = False
-    if done:
-        return "a network namespace of its own, without a device"
-    return "sockets are refused inside Python alone: the system grants no network namespace"
+        return False
 
 
-def enter(seconds: float, memory_mb: int) -> None:
-    """Give everything up, for good. ``memory_mb`` comes on top of what the process has mapped."""
+def enter(fence: Any, parts: list[str], seconds: float, memory_mb: int, answer: int) -> None:
+    """Give everything up, for good, but the descriptor ``answer``. ``memory_mb`` comes on top of
+    what the process has mapped; ``parts`` are those of the kernel's ``fence`` that hold on this
+    machine. Raises ``OSError`` where one does not hold after all."""
     import resource
 
+    space = _mapped_bytes() + memory_mb * MB
+    fence.keep_one_descriptor(answer)
+    _leave_superuser()
+    if sys.platform.startswith("linux"):
+        fence.drop_capabilities()
+        fence.keep_from_debuggers()
+    if "landlock" in parts:
+        fence.landlock()
     cpu = max(1, int(seconds + 0.999))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
-    space = _mapped_bytes() + memory_mb * MB
+    for none in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_NPROC,
+                 resource.RLIMIT_NOFILE):  # fmt: skip
+        resource.setrlimit(none, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (space, space))
-    _leave_superuser()
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    if "seccomp" in parts:
+        fence.seccomp(answer)
     sys.addaudithook(refuse)
 
 
 def refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    """The audit hook: no process, no socket, no file but a module's to read."""
-    if event == "open":
-        _check_open(*arguments)
-    elif event.startswith(REFUSED) and event not in HARMLESS:
+    """The audit hook: no process, no socket, no file."""
+    if event.startswith(REFUSED) and event not in HARMLESS:
         raise PermissionError(f"{event} is refused")
 
 
-def _check_open(path: Any, mode: Any, flags: Any) -> None:
-    writes = isinstance(flags, int) and bool(flags & WRITING)
-    inside = isinstance(path, (str, bytes)) and _is_module(os.fsdecode(path))
-    if writes or not inside:
-        raise PermissionError("files are refused")
-
-
-def _is_module(path: str) -> bool:
-    return any(path.startswith(folder) for folder in _FOLDERS)
-
-
 def _leave_superuser() -> None:
-    """The limit on processes does not bind the superuser."""
+    """To be nobody. In a namespace that knows no such user, the superuser's rights are dropped
+    all the same (``fence.drop_capabilities``)."""
     if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-    try:
-        ctypes.CDLL(None).prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-    except (OSError, AttributeError):
-        return
+        with contextlib.suppress(OSError):
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
 
 
 def _mapped_bytes() -> int:
@@ -95,6 +90,3 @@ def _mapped_bytes() -> int:
     except (OSError, ValueError):
         return 1000 * MB
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-_FOLDERS = tuple({str(Path(os.__file__).parent), *(p for p in sys.path if p.endswith("-packages"))})

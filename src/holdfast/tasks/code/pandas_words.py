@@ -15,10 +15,31 @@ NUMPY = (
     "abs", "array", "ceil", "exp", "floor", "log", "max", "maximum", "mean", "median", "min",
     "minimum", "nan", "percentile", "round", "sqrt", "std", "sum", "unique", "var", "where",
 )  # fmt: skip
-# Methods that call another by its name: their arguments are looked at.
-BY_NAME = ("agg", "aggregate", "apply", "map", "transform", "pivot_table", "crosstab")
+# What calls its argument, which may be a text, and where that argument stands: as a method, and as
+# a function of pandas.
+BY_NAME: dict[str, tuple[int, int]] = {
+    "agg": (0, 0), "aggregate": (0, 0), "apply": (0, 0), "transform": (0, 0),
+    "pivot_table": (3, 4), "crosstab": (5, 5),
+}  # fmt: skip
+CALLED = ("func", "aggfunc")
+# What an axis is called; no method is.
+AXES = ("index", "columns", "rows")
+# Their keywords that are columns of the outcome: ``agg(total=('points', 'sum'))``.
+NAMING = ("agg", "aggregate")
+# What may be called by a name in text.
+PLAIN = {
+    "abs", "all", "any", "bfill", "count", "cummax", "cummin", "cumprod", "cumsum", "diff", "ffill",
+    "first", "idxmax", "idxmin", "last", "max", "mean", "median", "min", "mode", "nunique",
+    "pct_change", "prod", "quantile", "rank", "round", "shift", "size", "sqrt", "std", "sum",
+    "unique", "value_counts", "var", "exp", "log", "floor", "ceil", "len", "str", "int", "float",
+}  # fmt: skip
+# Keywords of no call: they choose what compiles or evaluates.
+KEYWORDS_REFUSED = {
+    "engine", "engine_kwargs", "expr", "parser", "resolvers", "local_dict", "global_dict", "target",
+}  # fmt: skip
 ATTRIBUTES = {
-    *PANDAS, *NUMPY, *BY_NAME, "T", "abs", "add", "all", "any", "argmax", "argmin", "astype", "at",
+    *PANDAS, *NUMPY, *BY_NAME, "T", "abs", "map", "add", "all", "any", "argmax", "argmin", "astype",
+    "at",
     "between", "bfill", "capitalize", "clip", "columns", "contains", "copy", "corr", "count",
     "cummax", "cummin", "cumsum", "date", "day", "days", "dayofweek", "describe", "diff", "div",
     "drop", "drop_duplicates", "dropna", "dt", "dtype", "dtypes", "duplicated", "empty", "endswith",
@@ -34,3 +55,5 @@ ATTRIBUTES = {
     "strip", "sub", "sum", "tail", "title", "to_dict", "to_frame", "to_list", "tolist", "unique",
     "unstack", "upper", "value_counts", "values", "var", "weekday", "where", "xs", "year",
 }  # fmt: skip
+# Classes whose methods may be named without an object: ``df['a'].map(str.upper)``.
+CLASSES = ("str", "Series", "DataFrame")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import json
 import select
@@ -11,15 +12,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from holdfast.core.errors import MachineError
+from holdfast.tasks.code.answers import MOST_BYTES, parse
+from holdfast.tasks.code.fence import NEEDED
 
-CHILD = Path(__file__).with_name("child.py")
+CHILD, FENCE = Path(__file__).with_name("child.py"), Path(__file__).with_name("fence.py")
 START_SECONDS = 120.0
 GRACE_SECONDS = 5.0
+# What a process may say, and the number of its answer.
+LONGEST_LINE = MOST_BYTES + 1000
 ENVIRONMENT = {"LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -32,17 +37,19 @@ class Outcome:
 
 
 def run_programs(
-    programs: Sequence[tuple[str, str]], language: str, *, seconds: float, memory_mb: int
-) -> list[Outcome]:
+    programs: Sequence[tuple[str, str]], language: str, *, seconds: float, memory_mb: int,
+    unsafe: bool = False,
+) -> list[Outcome]:  # fmt: skip
     """Run each (code, tables as JSON) alone, ``language`` ``sql`` or ``pandas``, [n].
 
-    A program has ``seconds`` of time and ``memory_mb`` of memory, no network, no file to write, no
-    process to start, an empty folder and an empty environment. One that asks for more is ended and
-    has an error; the next is not touched.
+    A program has ``seconds`` of time and ``memory_mb`` of memory, and nothing else: the kernel
+    gives it no file, no network, no other process (``fence.py``). One that asks for more is ended
+    and has an error; the next is not touched. With ``unsafe`` it runs where the kernel has no such
+    fence too, behind the parts that there are.
 
     Raises ``MachineError`` where the system cannot give such a process.
     """
-    check_machine(language)
+    check_machine(language, unsafe)
     outcomes: list[Outcome] = []
     while len(outcomes) < len(programs):
         with _process(language, seconds, memory_mb) as process:
@@ -50,32 +57,74 @@ def run_programs(
     return outcomes
 
 
-def isolation(language: str) -> str:
-    """What keeps a program from the network on this machine."""
-    check_machine(language)
+def isolation(language: str, unsafe: bool = False) -> str:
+    """What keeps a program in on this machine, in words."""
+    check_machine(language, unsafe)
     with _process(language, 1.0, 64) as process:
-        return process.network
+        network = process.network
+    missing = {part: why for part, why in fence_here().items() if why is not None}
+    if missing:
+        return (
+            f"the kernel does not keep it in ({_reasons(missing)}), as generate.execute_unsafe "
+            "allows: only checks inside Python and limits on time and memory do"
+        )
+    own = ", in a network namespace of its own" if network else ""
+    return f"the kernel gives it no file, no network and no process (Landlock, seccomp){own}"
 
 
-def check_machine(language: str) -> None:
-    """Refuse a system without forks and limits, and pandas where it is absent."""
+def check_machine(language: str, unsafe: bool = False) -> None:
+    """Refuse a system that cannot keep code in, unless ``unsafe``, and pandas where it is
+    absent."""
     if not sys.platform.startswith(("linux", "darwin")):
         raise MachineError(
             "generate.execute", "needs processes with limits, which this system has not",
             sys.platform, "Leave it out, or run on Linux.",
         )  # fmt: skip
+    missing = {part: why for part, why in fence_here().items() if why is not None}
+    if missing and not unsafe:
+        raise MachineError(
+            "generate.execute",
+            "runs code that nobody has read, and the kernel cannot keep it from your files here: "
+            f"it needs {' and '.join(missing)}",
+            _reasons(missing),
+            "Run on Linux 5.13 or newer (in a container: one that allows these calls), leave it "
+            "out, or say generate.execute_unsafe=true if you trust the code: then only checks "
+            "inside Python hold.",
+        )
     if language == "pandas" and importlib.util.find_spec("pandas") is None:
         raise MachineError(
             "generate.execute", "needs the package pandas", None, "pip install 'holdfast[code]'"
         )
 
 
+@functools.cache
+def fence_here() -> dict[str, str | None]:
+    """Why a part of the kernel's fence does not hold on this machine, by part; ``None`` where it
+    does. A process of its own puts it up and tries it out, once."""
+    try:
+        told = subprocess.run(
+            [sys.executable, "-I", "-S", "-B", str(FENCE)], capture_output=True, env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL, timeout=START_SECONDS, check=False,
+        ).stdout  # fmt: skip
+        held = json.loads(told)
+        return {part: held[part] for part in NEEDED}
+    except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError):
+        return dict.fromkeys(NEEDED, "it could not be tried out")
+
+
+def _reasons(missing: dict[str, str]) -> str:
+    return "; ".join(f"{part}: {why}" for part, why in missing.items())
+
+
 @dataclass(slots=True)
 class _Process:
-    """A running child, and what it says of its network."""
+    """A running child, whether it has a network of its own, how much it was asked, and what it said
+    beyond its last answer."""
 
     inner: subprocess.Popen[bytes]
-    network: str
+    network: bool
+    asked: int = 0
+    rest: bytearray = field(default_factory=bytearray)
 
 
 @contextlib.contextmanager
@@ -87,14 +136,19 @@ def _process(language: str, seconds: float, memory_mb: int) -> Iterator[_Process
             start_new_session=True,
         )  # fmt: skip
         try:
-            settings = {"language": language, "seconds": seconds, "memory_mb": memory_mb}
-            told = _ask(inner, settings, START_SECONDS)
-            if told is None:
+            settings = {
+                "language": language, "seconds": seconds, "memory_mb": memory_mb,
+                "fence": [part for part, why in fence_here().items() if why is None],
+            }  # fmt: skip
+            process = _Process(inner, False)
+            told = _ask(process, settings, START_SECONDS)
+            if told is None or "error" in told:
                 raise MachineError(
                     "generate.execute", "could not start its process", language,
                     "Leave generate.execute out.",
                 )  # fmt: skip
-            yield _Process(inner, str(told["network"]))
+            process.network = bool(told["result"]["network"])
+            yield process
         finally:
             inner.kill()
             for stream in (inner.stdin, inner.stdout):
@@ -109,42 +163,49 @@ def _answers(
     """Outcomes up to the first program that takes the whole process with it, that one too."""
     outcomes: list[Outcome] = []
     for code, tables in programs:
-        told = _ask(process.inner, {"code": code, "tables": tables}, seconds + GRACE_SECONDS)
+        told = _ask(process, {"code": code, "tables": tables}, seconds + GRACE_SECONDS)
         if told is None:
             return [*outcomes, Outcome(error="the process that runs code ended")]
         outcomes.append(Outcome(told.get("result"), told.get("error")))
     return outcomes
 
 
-def _ask(
-    process: subprocess.Popen[bytes], question: dict[str, Any], seconds: float
-) -> dict[str, Any] | None:
-    """The answer's object; ``None`` where the process is dead or too slow."""
+def _ask(process: _Process, question: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+    """The answer to this question; ``None`` where the process is dead, too slow, or answers
+    another one, after which it is not asked again."""
+    number = process.asked
+    process.asked += 1
+    whole = question if number == 0 else {**question, "number": number}
+    stdin = _open(process.inner.stdin)
     try:
-        _open(process.stdin).write(json.dumps(question).encode() + b"\n")
-        _open(process.stdin).flush()
+        stdin.write(json.dumps(whole).encode() + b"\n")
+        stdin.flush()
     except OSError:
         return None
-    line = _line(_open(process.stdout), time.monotonic() + seconds)
-    try:
-        held = json.loads(line)
-    except ValueError:
-        return None
-    return held if isinstance(held, dict) else None
+    deadline = time.monotonic() + seconds
+    while (line := _line(process, deadline)) is not None:
+        told = parse(line, LONGEST_LINE)
+        if told.get("number") == number:
+            return told
+        if not isinstance(told.get("number"), int) or told["number"] > number:
+            return None
+        # An answer to an earlier question that came late is nobody's any more.
+    return None
 
 
-def _line(stream: IO[bytes], deadline: float) -> bytes:
-    """One line, or what came of it by the deadline."""
-    held = b""
-    while not held.endswith(b"\n"):
+def _line(process: _Process, deadline: float) -> bytes | None:
+    """One line; ``None`` where none came by the deadline and within bounds."""
+    stream, held = _open(process.inner.stdout), process.rest
+    while b"\n" not in held:
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([stream], [], [], left)[0]:
-            return held
+        if len(held) > LONGEST_LINE or left <= 0 or not select.select([stream], [], [], left)[0]:
+            return None
         part = stream.read1(1 << 16)  # type: ignore[attr-defined]
         if not part:
-            return held
+            return None
         held += part
-    return held
+    line, _, process.rest = held.partition(b"\n")
+    return bytes(line)
 
 
 def _open(stream: IO[bytes] | None) -> IO[bytes]:

@@ -20,14 +20,24 @@ def is_ordered(code: str, language: str) -> bool:
 
 def same_result(first: Any, second: Any, ordered: bool) -> bool:
     """Equal values: numbers within a millionth of each other, whole or not; texts to the letter;
-    the rows of a list in any order unless ``ordered``. A missing value equals a missing value."""
+    the rows of a list in any order unless ``ordered``. A missing value equals a missing value.
+
+    Results are a stranger's, and this never raises: two that cannot be compared are not equal.
+    """
+    try:
+        return _same(first, second, ordered)
+    except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError):
+        return False
+
+
+def _same(first: Any, second: Any, ordered: bool) -> bool:
     if isinstance(first, list) and isinstance(second, list):
         if len(first) != len(second):
             return False
         if not ordered:
             first, second = sorted(first, key=_key), sorted(second, key=_key)
         # The cells of a row have an order, whatever the rows have.
-        return all(same_result(a, b, True) for a, b in zip(first, second, strict=True))
+        return all(_same(a, b, True) for a, b in zip(first, second, strict=True))
     if _is_number(first) and _is_number(second):
         return math.isclose(first, second, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
     return type(first) is type(second) and bool(first == second)

@@ -21,14 +21,15 @@ SECONDS, MEMORY_MB = 5.0, 512
 
 
 def execution_metric(
-    language: str, *, seconds: float = SECONDS, memory_mb: int = MEMORY_MB
+    language: str, *, seconds: float = SECONDS, memory_mb: int = MEMORY_MB, unsafe: bool = False
 ) -> TextMetric:
     """The metric for ``sql`` or ``pandas``, in [0, 1]. A row without a table, or whose reference
     does not run, has none. What a reference gave is remembered, since it is asked at every look.
+    ``unsafe`` allows a machine whose kernel cannot keep the code in.
 
     Raises ``MachineError`` where the system cannot run code safely.
     """
-    check_machine(language)
+    check_machine(language, unsafe)
     known: dict[tuple[str, str], Outcome] = {}
 
     def rows(made: Texts) -> Floats:
@@ -42,7 +43,7 @@ def execution_metric(
         return _compared(made, wanted)
 
     def _run(pairs: list[tuple[str, str]]) -> list[Outcome]:
-        return run_programs(pairs, language, seconds=seconds, memory_mb=memory_mb)
+        return run_programs(pairs, language, seconds=seconds, memory_mb=memory_mb, unsafe=unsafe)
 
     def _compared(made: Texts, wanted: list[Outcome | None]) -> Floats:
         values = np.full(len(made), np.nan)

@@ -1,0 +1,61 @@
+"""What a process that runs code may answer. Standard library only.
+
+It is bytes of a stranger: a program that broke out of Python could have written them. So they are
+read within bounds, and anything else becomes an error of that program.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+# A result of a hundred thousand short cells; more is no answer to a question about a table.
+MOST_BYTES = 4_000_000
+# A table is two lists deep, a table of grouped values four.
+DEEPEST = 32
+# Results are compared as floating-point numbers too, which end here.
+LARGEST = 10**308
+
+
+def parse(told: bytes, most: int = MOST_BYTES) -> dict[str, Any]:
+    """``{"result": …}`` or ``{"error": text}``, whatever ``told`` is, and its ``number``; ``most``
+    bytes."""
+    if not told:
+        return {"error": "the process was killed by its limits"}
+    if len(told) > most:
+        return {"error": "ValueError: the result is too large"}
+    try:
+        held = json.loads(told)
+    except RecursionError:
+        return {"error": "ValueError: the result is nested too deeply"}
+    except (ValueError, MemoryError):
+        return {"error": "ValueError: the answer is damaged"}
+    if not isinstance(held, dict) or ("result" in held) == ("error" in held):
+        return {"error": "ValueError: the answer has no result"}
+    number = {"number": held.get("number")}
+    if "error" in held:
+        return {**number, "error": str(held["error"])[:300]}
+    wrong = problem(held["result"])
+    return {**number, "error": f"ValueError: {wrong}"} if wrong else {**number, **held}
+
+
+def problem(result: Any) -> str | None:
+    """Why ``result`` cannot be compared; ``None`` where it can. Its depth may be anything."""
+    level = [result]
+    for _ in range(DEEPEST):
+        if any(_is_too_large(value) for value in level):
+            return "the result has a whole number of more than 308 digits"
+        level = [item for value in level for item in _items(value)]
+        if not level:
+            return None
+    return f"the result is nested more than {DEEPEST} deep"
+
+
+def _is_too_large(value: Any) -> bool:
+    return isinstance(value, int) and abs(value) > LARGEST
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []

@@ -1,0 +1,220 @@
+"""The fence that the kernel keeps: what is inside Python, whatever it is, cannot undo it.
+
+Two parts, both for good and both needed (``NEEDED``). Landlock (Linux 5.13) takes every right on
+files, links, devices and, where the kernel is new enough, TCP ports, signals and abstract sockets;
+nothing is allowed, so no path can be opened. A seccomp filter (BPF) is a list of the system calls
+that computing in memory needs; any other answers EPERM: no file, no socket, no process, no signal,
+no thread, no page that is both data and code. It writes to one descriptor alone.
+
+Standard library only, since the process that is fenced imports nothing of Holdfast. Started by
+itself (``python -I -S fence.py``) it fences that process and says as JSON what holds here.
+
+Sources: Linux, ``Documentation/userspace-api/landlock.rst`` and ``seccomp_filter.rst``,
+``include/uapi/linux/{landlock,seccomp,filter,audit}.h``; the numbers of the calls are those of
+``arch/x86/entry/syscalls/syscall_64.tbl`` and ``include/uapi/asm-generic/unistd.h``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import struct
+import sys
+from typing import Any
+
+NEEDED = ("landlock", "seccomp")
+
+# prctl
+DEATH_SIGNAL, DUMPABLE, SECCOMP, NO_NEW_PRIVILEGES = 1, 4, 22, 38
+FILTER, KILLED = 2, 9
+# Landlock, the same numbers on every architecture.
+CREATE_RULESET, RESTRICT_SELF, ASK_VERSION = 444, 446, 1
+# The rights of each version: a bit that a kernel does not know would be refused.
+FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+NETWORK_RIGHTS, SCOPES = 0b11, 0b11
+FIRST_WITH_NETWORK, FIRST_WITH_SCOPES = 4, 6
+# capset
+CAPABILITY_VERSION = 0x20080522
+
+# What computing in memory needs, by architecture. A call is not on the list because it is harmless,
+# but because Python, NumPy or pandas make it.
+CALLS: dict[str, dict[str, int]] = {
+    "x86_64": {
+        "read": 0, "close": 3, "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14,
+        "rt_sigreturn": 15, "sched_yield": 24, "mremap": 25, "madvise": 28, "nanosleep": 35,
+        "getpid": 39, "exit": 60, "gettimeofday": 96, "getrusage": 98, "sigaltstack": 131,
+        "gettid": 186, "time": 201, "futex": 202, "sched_getaffinity": 204,
+        "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229,
+        "clock_nanosleep": 230, "exit_group": 231, "getrandom": 318,
+    },
+    "aarch64": {
+        "read": 63, "close": 57, "munmap": 215, "brk": 214, "rt_sigaction": 134,
+        "rt_sigprocmask": 135, "rt_sigreturn": 139, "sched_yield": 124, "mremap": 216,
+        "madvise": 233, "nanosleep": 101, "getpid": 172, "exit": 93, "gettimeofday": 169,
+        "getrusage": 165, "sigaltstack": 132, "gettid": 178, "futex": 98,
+        "sched_getaffinity": 123, "restart_syscall": 128, "clock_gettime": 113,
+        "clock_getres": 114, "clock_nanosleep": 115, "exit_group": 94, "getrandom": 278,
+    },
+}  # fmt: skip
+# Calls whose arguments are looked at.
+WRITE = {"x86_64": 1, "aarch64": 64}
+MAPPING = {"x86_64": (9, 10), "aarch64": (222, 226)}
+ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+X32 = 0x40000000
+EXECUTABLE = 4
+
+# BPF: load a word of the call, jump if equal, jump if a bit is set, return.
+LOAD, EQUAL, BIT, RETURN = 0x20, 0x15, 0x45, 0x06
+NUMBER, ARCH, FIRST, THIRD = 0, 4, 16, 32
+ALLOW, KILL, DENY = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM
+
+
+class NotFenced(OSError):
+    """The kernel did not grant a part of the fence; nothing may run."""
+
+
+def keep_one_descriptor(kept: int) -> None:
+    """Nothing for the standard streams, and every other descriptor but ``kept`` closed."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, _most_descriptors())
+
+
+def _most_descriptors() -> int:
+    """One more than the highest that is open, or the limit where ``/proc`` is absent."""
+    try:
+        return max(int(entry.name) for entry in os.scandir("/proc/self/fd")) + 1
+    except (OSError, ValueError):
+        import resource
+
+        return min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1 << 20)
+
+
+def drop_capabilities() -> None:
+    """A namespace of its own gives a process every right in it: give them back."""
+    library = _library()
+    header = struct.pack("Ii", CAPABILITY_VERSION, 0)
+    if library.capset(header, bytes(24)) != 0:
+        raise NotFenced(ctypes.get_errno(), "capset")
+
+
+def keep_from_debuggers() -> None:
+    """No core, no tracing, no new rights by a program file; dead when the one that waits is."""
+    for option, value in ((NO_NEW_PRIVILEGES, 1), (DUMPABLE, 0), (DEATH_SIGNAL, KILLED)):
+        _prctl(option, value)
+
+
+def landlock() -> int:
+    """Take every right on files for good; the version of Landlock that did. Raises ``NotFenced``
+    where the kernel has none, or a file can still be opened."""
+    library = _library()
+    version = library.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), ASK_VERSION)
+    if version < 1:
+        raise NotFenced(ctypes.get_errno(), "the kernel offers no Landlock")
+    files = (1 << FILE_RIGHTS[min(version, max(FILE_RIGHTS))]) - 1
+    network = NETWORK_RIGHTS if version >= FIRST_WITH_NETWORK else 0
+    scopes = SCOPES if version >= FIRST_WITH_SCOPES else 0
+    size = 24 if scopes else 16 if network else 8
+    rules = struct.pack("QQQ", files, network, scopes)
+    made = library.syscall(CREATE_RULESET, rules, ctypes.c_size_t(size), 0)
+    if made < 0:
+        raise NotFenced(ctypes.get_errno(), "Landlock takes no rules")
+    _prctl(NO_NEW_PRIVILEGES, 1)
+    taken = library.syscall(RESTRICT_SELF, made, 0)
+    reason = ctypes.get_errno()
+    os.close(made)
+    if taken != 0:
+        raise NotFenced(reason, "Landlock does not hold")
+    _must_fail("Landlock", lambda: os.open("/", os.O_RDONLY | os.O_DIRECTORY))
+    return int(version)
+
+
+def seccomp(answer: int) -> None:
+    """Allow the calls of ``CALLS`` and writing to the descriptor ``answer``; refuse the rest, for
+    good. Raises ``NotFenced`` where the kernel or the architecture has no filter."""
+    program = filter_of(architecture(), answer)
+    held = ctypes.create_string_buffer(program)
+    described = struct.pack("HP", len(program) // 8, ctypes.addressof(held))
+    _prctl(NO_NEW_PRIVILEGES, 1)
+    _prctl(SECCOMP, FILTER, described)
+    _must_fail("seccomp", lambda: os.kill(0, 0))
+
+
+def filter_of(machine: str, answer: int) -> bytes:
+    """The BPF program as bytes, 8 an instruction."""
+    lines = [(LOAD, 0, 0, ARCH), (EQUAL, 1, 0, ARCHITECTURE[machine]), (RETURN, 0, 0, KILL)]
+    lines += [(LOAD, 0, 0, NUMBER)]
+    if machine == "x86_64":
+        # The same calls by other numbers, which would pass for ones that are not listed.
+        lines += [(BIT, 0, 1, X32), (RETURN, 0, 0, KILL)]
+    lines += [(EQUAL, 0, 4, WRITE[machine]), (LOAD, 0, 0, FIRST), (EQUAL, 0, 1, answer),
+              (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, DENY)]  # fmt: skip
+    for number in MAPPING[machine]:
+        lines += [(EQUAL, 0, 4, number), (LOAD, 0, 0, THIRD), (BIT, 0, 1, EXECUTABLE),
+                  (RETURN, 0, 0, DENY), (RETURN, 0, 0, ALLOW)]  # fmt: skip
+    for number in CALLS[machine].values():
+        lines += [(EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW)]
+    lines += [(RETURN, 0, 0, DENY)]
+    return b"".join(struct.pack("HBBI", *line) for line in lines)
+
+
+def architecture() -> str:
+    """This process's. Raises ``NotFenced`` where its calls are not known."""
+    if not sys.platform.startswith("linux"):
+        raise NotFenced(errno.ENOSYS, f"{sys.platform} has no seccomp")
+    machine = os.uname().machine
+    if machine not in ARCHITECTURE or struct.calcsize("P") != 8:
+        raise NotFenced(errno.ENOSYS, f"the calls of {machine} are not known")
+    return machine
+
+
+def _must_fail(part: str, attempt: Any) -> None:
+    """A fence is tried out before it is relied on."""
+    try:
+        attempt()
+    except PermissionError:
+        return
+    except OSError as error:
+        raise NotFenced(error.errno, f"{part} does not hold") from error
+    raise NotFenced(0, f"{part} does not hold")
+
+
+def _library() -> Any:
+    library = ctypes.CDLL(None, use_errno=True)
+    try:
+        library.syscall.restype = ctypes.c_long
+        library.prctl, library.capset  # noqa: B018
+    except AttributeError as error:
+        raise NotFenced(errno.ENOSYS, f"{sys.platform} has no such calls") from error
+    return library
+
+
+def _prctl(option: int, *values: Any) -> None:
+    whole = [ctypes.c_ulong(v) if isinstance(v, int) else v for v in (*values, 0, 0, 0, 0)[:4]]
+    if _library().prctl(option, *whole) != 0:
+        raise NotFenced(ctypes.get_errno(), f"prctl {option}")
+
+
+def probe() -> dict[str, str | None]:
+    """Fence this process for good, but for its standard output; why a part does not hold here, by
+    part, ``None`` where it does."""
+    return {"landlock": _why_not(landlock), "seccomp": _why_not(lambda: seccomp(1))}
+
+
+def _why_not(part: Any) -> str | None:
+    try:
+        part()
+    except OSError as error:
+        # The number's text stands where the kernel answered; else the sentence alone.
+        said = os.strerror(error.errno) if error.errno else ""
+        return f"{error.strerror} ({said})" if said else str(error.strerror)
+    return None
+
+
+if __name__ == "__main__":
+    os.write(1, json.dumps(probe()).encode())
+    os._exit(0)

@@ -1,0 +1,260 @@
+"""The checks of a pandas program while it runs: by what a value is, never by what it is called.
+
+Every attribute and every call of a program comes here (``read_pandas.py`` rewrites it so). A value
+that a program holds is then always one of these: data of Python, NumPy or pandas; a function on
+the lists; a lambda of its own; a listed method of such data. Nothing else can be reached, whatever
+names are bound to what, and what pandas calls by a name in text is compared with a list of its own.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from inspect import getattr_static
+from typing import Any
+
+DEEPEST = 32
+METHODS = (types.FunctionType, types.MethodDescriptorType)
+
+
+class Refused(Exception):
+    """The program asks for something that is not on the lists."""
+
+
+class Names:
+    """What ``pd`` and ``np`` are to a program: the listed functions, nothing of the modules."""
+
+    def __init__(self, held: dict[str, Any]) -> None:
+        self.held = held
+
+
+class Guard:
+    """The kinds of values and functions that are allowed, and the four checks.
+
+    ``words`` are the lists of ``pandas_words.py``, ``query`` checks the text of a query.
+    """
+
+    def __init__(self, words: Any, query: Any) -> None:
+        import builtins
+
+        import numpy as np
+        import pandas as pd
+
+        self.words, self.check_query = words, query
+        self.builtins = {name: getattr(builtins, name) for name in words.BUILTINS}
+        self.pd = Names({name: getattr(pd, name) for name in words.PANDAS})
+        self.np = Names({name: getattr(np, name) for name in words.NUMPY})
+        self.tables = (pd.DataFrame, pd.Series, pd.Index, np.ndarray, *_groups())
+        self.kinds = (*self.tables, *_data_kinds(), *_accessors())
+        # A program makes no classes, so that what a class is is asked once.
+        self.known: dict[type, bool] = {}
+        held = (self.builtins, self.pd.held, self.np.held)
+        # By identity: an object that says it equals a function of the list is not one.
+        self.functions = {id(one): name for space in held for name, one in space.items()
+                          if callable(one)}  # fmt: skip
+        self.classes = [str, pd.Series, pd.DataFrame]
+        found = (getattr_static(kind, name, None) for kind in self.classes
+                 for name in words.ATTRIBUTES - self.guarded)  # fmt: skip
+        self.in_class = {id(one) for one in found if isinstance(one, METHODS)}
+        self.values = words.ATTRIBUTES - self.guarded
+        self.pandas = {id(one): name for name, one in self.pd.held.items()}
+        self.space: dict[str, Any] = {}
+
+    @property
+    def guarded(self) -> set[str]:
+        """Methods that are called or not named at all, since their arguments are looked at."""
+        return {*self.words.BY_NAME, "map", "query"}
+
+    def namespace(self, frames: dict[str, Any]) -> dict[str, Any]:
+        """The globals of a program on these tables."""
+        # The names of the tables come first: they are a stranger's, and must not cover the others.
+        self.space = {
+            "df": next(iter(frames.values())), **frames, "__builtins__": self.builtins,
+            "pd": self.pd, "np": self.np, "_attribute": self.attribute, "_method": self.method,
+            "_call": self.call, "_table": self.table,
+        }  # fmt: skip
+        return self.space
+
+    def attribute(self, held: Any, name: str, /) -> Any:
+        """``held.name``: data, or a listed function that a call may be given.
+
+        One that calls by a name in text is no value: pandas would call it past the checks
+        (``df.apply(pd.pivot_table, args=(…, 'to_csv'))``).
+        """
+        if name in self.guarded and isinstance(held, Names):
+            raise Refused(f"{name} is called or not named at all")
+        return self.checked(self._looked_up(held, name), name)
+
+    def method(self, held: Any, name: str, /, *given: Any, **named: Any) -> Any:
+        """``held.name(…)``."""
+        if isinstance(held, Names):
+            return self.call(self._looked_up(held, name), *given, **named)
+        found = self._looked_up(held, name)
+        self._check_arguments(name, given, named, name in self.words.BY_NAME, 0)
+        if name == "query":
+            if len(given) != 1 or named:
+                raise Refused("query takes one text")
+            self.check_query(given[0])
+            # numexpr, where it is installed, would compile the text.
+            named = {"engine": "python"}
+        return self.checked(found(*given, **named), name)
+
+    def call(self, held: Any, /, *given: Any, **named: Any) -> Any:
+        """``held(…)``."""
+        if not self._may_be_called(held):
+            raise Refused(f"calling a {type(held).__name__} is refused")
+        name = self.pandas.get(id(held), "")
+        self._check_arguments(name, given, named, name in self.words.BY_NAME, 1)
+        return self.checked(held(*given, **named), name)
+
+    def table(self, held: Any, /) -> Any:
+        """What the name of a table is given: an object of pandas or NumPy."""
+        if not isinstance(held, self.tables):
+            raise Refused("the name of a table keeps its meaning")
+        return held
+
+    def checked(self, value: Any, name: str) -> Any:
+        """``value``, where it is of an allowed kind."""
+        if not (self._is_data(value) or self._may_be_called(value)):
+            raise Refused(f"{name} gives a {type(value).__name__}, which is refused")
+        return value
+
+    def _looked_up(self, held: Any, name: str) -> Any:
+        """The attribute, found where it is known to be: on the class, or as a column."""
+        if isinstance(held, Names):
+            if name not in held.held:
+                raise Refused(f"{name} is refused")
+            return held.held[name]
+        if any(held is kind for kind in self.classes):
+            found = getattr_static(held, name, None)
+            if id(found) not in self.in_class:
+                raise Refused(f"{name} is refused")
+            return found
+        if name.startswith("_") or not self._is_data(held):
+            raise Refused(f"{name} of a {type(held).__name__} is refused")
+        if name not in self.words.ATTRIBUTES and hasattr(type(held), name):
+            raise Refused(f"the attribute {name} is refused")
+        return getattr(held, name)
+
+    def _is_data(self, value: Any) -> bool:
+        kind = type(value)
+        if kind not in self.known:
+            self.known[kind] = issubclass(kind, self.kinds)
+        return self.known[kind]
+
+    def _may_be_called(self, value: Any) -> bool:
+        if id(value) in self.functions or id(value) in self.in_class:
+            return True
+        if type(value) is types.FunctionType:
+            return value.__globals__ is self.space
+        if type(value) in (types.MethodType, types.BuiltinMethodType):
+            name = value.__name__
+            return self._is_data(value.__self__) and name in self.values
+        return False
+
+    def _check_arguments(
+        self, name: str, given: tuple[Any, ...], named: dict[str, Any], by_name: bool, where: int
+    ) -> None:
+        for value in (*given, *named.values()):
+            self._check_value(value, DEEPEST)
+        if name:
+            self._check_keywords(name, named)
+        if name == "map" and any(isinstance(value, str) for value in given):
+            raise Refused("map takes a function or a table of values")
+        if by_name:
+            place = self.words.BY_NAME[name][where]
+            for value in given[place : place + 1]:
+                self._check_called(value, DEEPEST)
+            for key, value in named.items():
+                self._check_named(name, key, value)
+
+    def _check_keywords(self, name: str, named: dict[str, Any]) -> None:
+        """None that chooses what compiles or evaluates; the name of an outcome is no such."""
+        for key in self.words.KEYWORDS_REFUSED & set(named):
+            if name not in self.words.NAMING or not isinstance(named[key], tuple):
+                raise Refused(f"the keyword {key} is refused")
+
+    def _check_named(self, name: str, key: str, value: Any) -> None:
+        """``aggfunc='mean'`` is called; so is ``total=('points', 'sum')``, and any other text."""
+        if key in self.words.CALLED:
+            self._check_called(value, DEEPEST)
+        elif name in self.words.NAMING and isinstance(value, tuple):
+            self._check_called(value[1:], DEEPEST)
+        elif name in self.words.NAMING and isinstance(value, str) and value not in self.words.AXES:
+            self._check_called(value, DEEPEST)
+
+    def _check_value(self, value: Any, depth: int) -> None:
+        """An argument: data, or what may be called; in containers too."""
+        if depth == 0:
+            raise Refused("arguments are nested too deeply")
+        if not (self._is_data(value) or self._may_be_called(value)):
+            raise Refused(f"a {type(value).__name__} as an argument is refused")
+        for inner in _inner(value):
+            self._check_value(inner, depth - 1)
+
+    def _check_called(self, value: Any, depth: int) -> None:
+        """What pandas calls by itself: a listed name, a function that may be called, or several."""
+        if depth == 0:
+            raise Refused("arguments are nested too deeply")
+        if isinstance(value, str):
+            if value not in self.words.PLAIN:
+                raise Refused(f"calling {value[:40]} by its name is refused")
+        elif type(value) in (list, tuple, set, frozenset):
+            for inner in value:
+                self._check_called(inner, depth - 1)
+        elif issubclass(type(value), dict):
+            for inner in value.values():
+                self._check_called(inner, depth - 1)
+        elif value is not None and not self._may_be_called(value):
+            raise Refused(f"calling a {type(value).__name__} is refused")
+
+
+def _inner(value: Any) -> Iterator[Any]:
+    """What a container of Python holds; data of pandas holds what went through here before."""
+    if type(value) in (list, tuple, set, frozenset):
+        yield from value
+    elif issubclass(type(value), dict):
+        yield from value.values()
+
+
+def _groups() -> tuple[type, ...]:
+    from pandas.core.groupby import GroupBy
+    from pandas.core.window.rolling import BaseWindow
+
+    return (GroupBy, BaseWindow)
+
+
+def _data_kinds() -> tuple[type, ...]:
+    """Values that hold no way out: their listed attributes are data and methods on data."""
+    import datetime
+
+    import numpy as np
+    import pandas as pd
+
+    views: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
+    iterators: tuple[type, ...] = (
+        type(iter(())),
+        type(iter([])),
+        type(iter("")),
+        types.GeneratorType,
+    )
+    return (
+        *(kind for kind in (str, bool, int, float, complex, list, tuple, dict, set, frozenset)),
+        range, slice, zip, enumerate, type(None), type(...), *views, *iterators, map, filter,
+        types.GeneratorType,
+        datetime.date, datetime.time, datetime.timedelta, np.generic, np.dtype,
+        pd.api.extensions.ExtensionArray, pd.api.extensions.ExtensionDtype,
+        type(pd.NaT), type(pd.NA), pd.Timestamp, pd.Timedelta, pd.Period, pd.Interval,
+    )  # fmt: skip
+
+
+def _accessors() -> tuple[type, ...]:
+    """``df.loc`` and its siblings, ``.str``, ``.dt``."""
+    import pandas as pd
+    from pandas.core.indexes.accessors import Properties
+
+    frame = pd.DataFrame({"a": [1]})
+    places = (type(frame.loc), type(frame.iloc), type(frame.at), type(frame.iat))
+    texts = type(pd.Series(["a"]).str)
+    days = type(pd.to_datetime(pd.Series(["2020-01-02"])).dt)
+    return (*places, texts, days, Properties)

@@ -1,0 +1,162 @@
+"""A pandas program is read as a tree before anything runs, and rewritten so that each attribute and
+each call goes through the checks of ``guard_pandas.py``. Standard library only.
+
+The reading refuses what can be told from the text: kinds of nodes, names, attributes, what is
+assigned. It trusts no name for what stands behind it: that is looked at when the program runs.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable
+from typing import Any
+
+LONGEST_PROGRAM = 10_000
+NODES = (
+    ast.Module, ast.Expr, ast.Assign, ast.Name, ast.Load, ast.Store, ast.Attribute, ast.Subscript,
+    ast.Slice, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.Constant, ast.Call, ast.keyword,
+    ast.BinOp, ast.operator, ast.UnaryOp, ast.unaryop, ast.BoolOp, ast.boolop, ast.Compare,
+    ast.cmpop, ast.IfExp, ast.Lambda, ast.arguments, ast.arg, ast.ListComp, ast.SetComp,
+    ast.DictComp, ast.GeneratorExp, ast.comprehension, ast.JoinedStr, ast.FormattedValue,
+)  # fmt: skip
+IMPORTS = (("pandas", "pd"), ("numpy", "np"))
+# What a program cannot name, since it begins with an underscore.
+ATTRIBUTE, METHOD, CALL, TABLE = "_attribute", "_method", "_call", "_table"
+# What a query compares: columns, constants and their sums; nothing is called or reached into.
+QUERY = (
+    ast.Expression, ast.BoolOp, ast.boolop, ast.UnaryOp, ast.unaryop, ast.BinOp, ast.operator,
+    ast.Compare, ast.cmpop, ast.Name, ast.Load, ast.Constant, ast.List, ast.Tuple,
+)  # fmt: skip
+
+
+class Refused(Exception):
+    """The program asks for something that is not on the lists."""
+
+
+def read(
+    program: str, words: Any, columns: Iterable[str], is_method: Callable[[str], bool],
+    tables: Iterable[str] = ("df",),
+) -> ast.Module:  # fmt: skip
+    """The program's tree without its imports of pandas and NumPy; ``columns`` may be named as
+    ``df.column`` where no object of pandas has a method of that name. Raises ``Refused``."""
+    if len(program) > LONGEST_PROGRAM:
+        raise Refused("the program is too long")
+    tree = ast.parse(program)
+    tree.body = [node for node in tree.body if not _known_import(node)]
+    if not tree.body:
+        raise Refused("there is nothing to run")
+    every_column = (*columns, *_made_columns(tree))
+    plain_columns = {name for name in every_column if name.isidentifier() and not is_method(name)}
+    fixed = {*words.BUILTINS, "pd", "np"}
+    for node in ast.walk(tree):
+        _check(node, words, plain_columns, fixed)
+    rewritten = _Rewriter(set(tables)).visit(tree)
+    assert isinstance(rewritten, ast.Module)
+    return ast.fix_missing_locations(rewritten)
+
+
+def check_query(text: Any) -> None:
+    """A text that compares columns. Raises ``Refused``."""
+    if not isinstance(text, str):
+        raise Refused("query takes one text")
+    # A column in backticks may have any name; to pandas it is one word, and so it is here.
+    parts = text.split("`")
+    plain = " column ".join(parts[::2])
+    if len(parts) % 2 == 0 or "@" in plain:
+        raise Refused("query compares columns, nothing more")
+    try:
+        tree = ast.parse(plain.strip().replace("\n", " "), mode="eval")
+    except SyntaxError as error:
+        raise Refused("query compares columns, nothing more") from error
+    for node in ast.walk(tree):
+        hidden = isinstance(node, ast.Name) and node.id.startswith("_")
+        if hidden or not isinstance(node, QUERY):
+            raise Refused("query compares columns, nothing more")
+
+
+def _made_columns(tree: ast.Module) -> list[str]:
+    """``df['name'] = …`` and ``agg(name=…)``."""
+    keywords = [node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)]
+    places = [node.slice for node in ast.walk(tree)
+              if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)]  # fmt: skip
+    stored = [place.value for place in places if isinstance(place, ast.Constant)]
+    return [name for name in (*keywords, *stored) if isinstance(name, str)]
+
+
+def _known_import(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Import) and all(
+        (alias.name, alias.asname) in IMPORTS for alias in node.names
+    )
+
+
+def _check(node: ast.AST, words: Any, columns: set[str], fixed: set[str]) -> None:
+    if not isinstance(node, NODES):
+        raise Refused(f"{type(node).__name__} is refused")
+    if isinstance(node, (ast.Name, ast.arg)):
+        name = node.id if isinstance(node, ast.Name) else node.arg
+        if name.startswith("_"):
+            raise Refused(f"the name {name} is refused")
+        if name in fixed and not isinstance(getattr(node, "ctx", None), ast.Load):
+            raise Refused(f"the name {name} keeps its meaning")
+    if isinstance(node, ast.Attribute):
+        if not isinstance(node.ctx, ast.Load):
+            raise Refused("only names and columns are assigned")
+        if node.attr.startswith("_") or node.attr not in words.ATTRIBUTES | columns:
+            raise Refused(f"the attribute {node.attr} is refused")
+    if isinstance(node, ast.keyword):
+        if node.arg is None:
+            raise Refused("** is refused")
+        if node.arg.startswith("_"):
+            raise Refused(f"the keyword {node.arg} is refused")
+    if isinstance(node, ast.Assign):
+        _check_stores(node)
+    if isinstance(node, ast.comprehension):
+        _check_target(node.target)
+
+
+def _check_stores(node: ast.Assign) -> None:
+    """A column may be set (``df['x'] = …``), an attribute may not."""
+    if not all(isinstance(target, (ast.Name, ast.Subscript)) for target in node.targets):
+        raise Refused("only names and columns are assigned")
+
+
+def _check_target(target: ast.expr) -> None:
+    """``for x in`` and ``for name, (a, b) in``: names alone."""
+    if isinstance(target, ast.Tuple):
+        for inner in target.elts:
+            _check_target(inner)
+    elif not isinstance(target, ast.Name):
+        raise Refused("a comprehension goes over names")
+
+
+class _Rewriter(ast.NodeTransformer):
+    """``x.a`` → ``_attribute(x, 'a')``, ``x.m(…)`` → ``_method(x, 'm', …)``, ``f(…)`` →
+    ``_call(f, …)``, ``df = x`` → ``df = _table(x)``."""
+
+    def __init__(self, tables: set[str]) -> None:
+        self.tables = tables
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        arguments = [self.visit(one) for one in node.args]
+        keywords = [self.visit(one) for one in node.keywords]
+        if isinstance(node.func, ast.Attribute):
+            first = [self.visit(node.func.value), ast.Constant(node.func.attr)]
+            return _called(METHOD, node, [*first, *arguments], keywords)
+        return _called(CALL, node, [self.visit(node.func), *arguments], keywords)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.Call:
+        return _called(ATTRIBUTE, node, [self.visit(node.value), ast.Constant(node.attr)])
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        names = {target.id for target in node.targets if isinstance(target, ast.Name)}
+        self.generic_visit(node)
+        if names & self.tables:
+            node.value = _called(TABLE, node.value, [node.value])
+        return node
+
+
+def _called(
+    name: str, like: ast.expr, arguments: list[Any], keywords: list[Any] | None = None
+) -> ast.Call:
+    call = ast.Call(ast.Name(name, ast.Load()), arguments, keywords or [])
+    return ast.copy_location(call, like)
