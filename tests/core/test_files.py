@@ -112,6 +112,15 @@ def test_a_link_in_the_place_of_a_file_or_of_what_stands_beside_it_is_not_follow
     assert (tmp_path / "b.json").is_symlink()
 
 
+def test_a_link_in_the_place_of_a_folder_is_not_replaced(tmp_path: Path) -> None:
+    for name in ("beside", "theirs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "model").symlink_to("theirs")
+    with pytest.raises(RunError, match="is a link"):
+        replace_folder(tmp_path / "beside", tmp_path / "model")
+    assert (tmp_path / "model").is_symlink()
+
+
 def test_a_folder_that_went_meanwhile_is_told(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="no longer there"):
         write_json(tmp_path / "gone" / "a.json", 1)

@@ -39,6 +39,10 @@ def test_it_is_known_below_what_it_was_turned_into() -> None:
     assert lacking(outer) is not None
     outer.__context__.__context__ = outer
     assert lacking(outer) is not None
+    outer.__suppress_context__ = True
+    assert lacking(outer) is None
+    outer.__cause__ = MemoryError()
+    assert lacking(outer) is not None
 
 
 @pytest.mark.parametrize(

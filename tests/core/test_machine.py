@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from holdfast.core.machine import (
     memory_limits,
     most_threads,
     refuse_threads,
+    refuse_too_little,
     refuse_too_many,
     usable_cores,
 )
@@ -238,3 +240,23 @@ def test_more_threads_than_can_work_are_refused_with_the_usable_number(
         refuse_threads({"OMP_NUM_THREADS": value})
     with pytest.raises(MachineError, match="OMP_NUM_THREADS"):
         refuse_threads({"OMP_NUM_THREADS": " 100000 "})
+
+
+def test_a_library_that_cannot_be_loaded_is_not_tried(
+    machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = machine(
+        "0::/\n",
+        V2,
+        {
+            "sys/fs/cgroup/memory.max": "90000000\n",
+            "sys/fs/cgroup/memory.current": "1000000\n",
+        },
+    )
+    refuse_too_little("numpy", root)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    refuse_too_little("torch", root)
+    monkeypatch.delitem(sys.modules, "torch")
+    with pytest.raises(MachineError, match=r"89 MB more \(memory.max of 90 MB[^)]*\)") as caught:
+        refuse_too_little("torch", root)
+    assert caught.value.exit_code == 2

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from holdfast.core.machine import refuse_too_little
+
 WIDTH = 29
 
 
@@ -21,6 +23,7 @@ def command(
     test, trains on at five times the rate and keeps its last state. Both are scored on packages of
     sources that neither has seen.
     """
+    refuse_too_little("torch")
     from holdfast.cli.ending import summary
     from holdfast.cli.say import width
     from holdfast.cli.train import execute

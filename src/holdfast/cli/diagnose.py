@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast.cli.streams import json_text
+from holdfast.core.machine import refuse_too_little
 
 if TYPE_CHECKING:
     from holdfast.core.curves import Curves
@@ -41,6 +42,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Say whether the run in LOG learned, overfits or came apart, since when, and what to do."""
+    refuse_too_little("numpy")
     from holdfast.cli.say import Teller, width
     from holdfast.integrations.logs.read import parse_settings, read_verdict
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.cli.streams import json_text
+from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable
 
 TEXTS = ("token_loss", "perplexity", "rouge1", "rouge2", "rouge_l", "rouge_lsum", "bleu", "chrf")
@@ -40,6 +41,7 @@ def command(
     Rows that the run was trained on or chosen by, and copies of them, are counted and named, and
     the others are scored by themselves.
     """
+    refuse_too_little("torch")
     from holdfast.cli.runs import runs_and_data
     from holdfast.cli.say import Teller
     from holdfast.pipeline.use import evaluate

@@ -16,11 +16,14 @@ from holdfast.cli.net import check_arguments, check_folder, fault_of
 from holdfast.cli.streams import drop, flush, prepare
 from holdfast.cli.words import Command, Group
 from holdfast.core.door import PANIC
-from holdfast.core.errors import HoldfastError
+from holdfast.core.errors import DataError, HoldfastError, ModelError, RunError
 from holdfast.core.lacking import lacking
 from holdfast.core.machine import refuse_threads
 from holdfast.core.shown import printable
 from holdfast.training.signals import terminate_like_interrupt
+
+# Whose message would send a person to mend a file that is whole.
+BLAMED = (DataError, ModelError, RunError)
 
 app = typer.Typer(
     name="holdfast",
@@ -120,7 +123,7 @@ def _run() -> int | str | None:
             refuse_threads(os.environ)
             app()
     except HoldfastError as error:
-        return _refuse(error)
+        return _refuse(_machine_s(error))
     except SystemExit as leaving:
         return _leave(leaving)
     except Exception as error:
@@ -130,6 +133,15 @@ def _run() -> int | str | None:
             raise
         return _defect(error)
     return 0
+
+
+def _machine_s(error: HoldfastError) -> HoldfastError:
+    """A file that could not be read for lack of memory is not at fault."""
+    found = lacking(error) if type(error) in BLAMED else None
+    if found is None:
+        return error
+    found.__cause__ = error
+    return found
 
 
 def _unforeseen(error: Exception) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.machine import refuse_too_little
 
 if TYPE_CHECKING:
     from holdfast.pipeline.using import Data
@@ -45,6 +46,7 @@ def command(
     Every column of DATA is kept; prediction and confidence are added. Several runs are averaged.
     Without --out, one JSON object a line is printed.
     """
+    refuse_too_little("torch")
     from holdfast.cli.runs import runs_and_data
 
     runs, data = runs_and_data("predict", given)

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from holdfast.cli.live import glance, verdict_lines
 from holdfast.cli.looks import heading, metric_of, row, share
 from holdfast.cli.say import clock, entry, width
+from holdfast.cli.streams import Lasting, tell
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -47,7 +48,9 @@ class Show:
             TextColumn("  {task.completed}/{task.total}"), BarColumn(bar_width=16),
             TextColumn("{task.description}"),
         )  # fmt: skip
-        self._live = Live(self._bar, console=Console(stderr=True), transient=True,
+        # The stream as it is now: while the bar is drawn, Rich puts itself in its place.
+        lasting = cast("IO[str]", Lasting(sys.stderr))
+        self._live = Live(self._bar, console=Console(file=lasting), transient=True,
                           refresh_per_second=4)  # fmt: skip
         self._live.start()
         self._task = self._bar.add_task("measuring the model before any step", total=run.plan.steps)
@@ -76,14 +79,14 @@ class Show:
             self._print(heading(run.history[0]))
             self._headed = True
         line = row(run.history, run.plan.steps, run.best.step == run.step, self._left(run))
-        sys.stderr.write(line + "\n")
+        tell(line + "\n")
 
     def run_end(self, run: Any) -> None:
         drawn = self._live is not None
         self.close()
         if drawn:
             # The bar goes; the curves stay above what the run has to say at its end.
-            sys.stderr.write("\n".join(glance(run.history, None, width())) + "\n")
+            tell("\n".join(glance(run.history, None, width())) + "\n")
 
     def close(self) -> None:
         """Take the bar off the terminal; also after an error."""
@@ -121,7 +124,7 @@ class Show:
                 "\n".join(lines), highlight=False, markup=False, soft_wrap=True
             )
         else:
-            sys.stderr.write("\n".join(lines) + "\n")
+            tell("\n".join(lines) + "\n")
 
     def _show_curves(self, run: Any) -> None:
         from rich.console import Group

@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from holdfast.core.machine import refuse_too_little
+
 
 def command(run: Annotated[Path, typer.Argument(help="The folder of a finished run.")]) -> None:
     """Write RUN/report.html again from the run's files, and print its path."""
+    refuse_too_little("numpy")
     from holdfast.core.lock import locked
     from holdfast.pipeline.folder import need_run
     from holdfast.report.page import write_report

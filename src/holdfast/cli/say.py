@@ -4,11 +4,11 @@ terminal."""
 from __future__ import annotations
 
 import shutil
-import sys
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from holdfast.cli.streams import tell
 from holdfast.core.records import Decision, Finding
 from holdfast.core.shown import printable
 from holdfast.core.wording import counted, have
@@ -63,21 +63,21 @@ class Teller:
         else:
             lines = [*model_lines(part, width()), *finding_lines(self._open, width())]
             self._begun = True
-        sys.stderr.write(printable("\n".join(lines)) + "\n")
+        tell(printable("\n".join(lines)) + "\n")
 
     def line(self, head: str, because: str = "") -> None:
         """One entry, wrapped, its reason indented."""
         if self._quiet:
             return
         text = printable(f"  {head} — {because}" if because else f"  {head}")
-        sys.stderr.write(
+        tell(
             textwrap.fill(text, width(), subsequent_indent="      ", break_on_hyphens=False) + "\n"
         )
 
     def title(self, text: str) -> None:
         """The first line of a command."""
         if not self._quiet:
-            sys.stderr.write(f"{printable(text)}\n")
+            tell(f"{printable(text)}\n")
 
 
 def is_merge(item: Decision) -> bool:
@@ -89,7 +89,7 @@ def tell_empty(empty: int, rows: int, quiet: bool) -> None:
     """How many rows have no prediction, if any: one line."""
     if empty and not quiet:
         told = f"{empty:,} of {counted(rows, 'row')} {have(empty)} nothing to read"
-        sys.stderr.write(f"  {told}: no prediction there\n")
+        tell(f"  {told}: no prediction there\n")
 
 
 def needs_person(finding: Finding) -> bool:

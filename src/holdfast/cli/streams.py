@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from holdfast.core.shown import printable_json
 
@@ -49,6 +49,39 @@ def drop() -> None:
     """Send what is still to be written on standard output nowhere."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def tell(text: str, stream: TextIO | None = None) -> None:
+    """Write on standard error. Where nobody reads there any more (a closed terminal, a pipe), the
+    words go nowhere: a run ends for its own reasons, not for those of its words."""
+    stream = sys.stderr if stream is None else stream
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class Lasting(io.TextIOBase):
+    """A stream that is written with ``tell``, for libraries that want a file."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+    def write(self, text: str) -> int:
+        tell(text, self._stream)
+        return len(text)
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
 
 
 def json_text(value: Any) -> str:

@@ -11,6 +11,7 @@ import typer
 from holdfast.cli.streams import json_text
 from holdfast.cli.words import TASKS, VERDICTS, complete_tasks, complete_verdicts
 from holdfast.core.errors import RecipeError
+from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def command(
     ] = False,
 ) -> None:
     """Fine-tune on SOURCE: audit, divide, train under watch, score once, report."""
+    refuse_too_little("torch")
     if quiet and verbose:
         raise RecipeError("--quiet and --verbose", "exclude each other", None, "Leave one out.")
     feared = _check(fail_on or [], "--fail-on", "verdict", VERDICTS)

@@ -49,6 +49,7 @@ def refuse_link(path: Path) -> None:
 def replace_folder(beside: Path, folder: Path) -> None:
     """Sync every file of ``beside``, then put it where ``folder`` is."""
     with disk_errors(folder):
+        refuse_link(folder)
         for path in sorted(beside.rglob("*")):
             if path.is_file():
                 sync(path)

@@ -25,10 +25,11 @@ MEMORY = re.compile(
 def lacking(error: BaseException) -> MachineError | None:
     """What to tell where ``error``, or what it was raised from, is a lack of memory or of threads;
     ``None`` for any other. The message names the limits that are set."""
-    found = next(filter(None, map(_what, _chain(error))), None)
-    if found is None:
+    found = [*filter(None, map(_what, _chain(error)))]
+    if not found:
         return None
-    what, told = found
+    # The first cause says it without what libraries put round it.
+    what, told = found[-1]
     limits = [limit.told for limit in memory_limits()]
     most = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     if what == "thread" and most != resource.RLIM_INFINITY:
@@ -59,4 +60,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while following is not None and id(following) not in seen:
         seen.add(id(following))
         yield following
-        following = following.__cause__ or following.__context__
+        # ``raise … from None`` says that what was being handled is not the cause.
+        context = None if following.__suppress_context__ else following.__context__
+        following = following.__cause__ or context

@@ -274,7 +274,8 @@ def _like(opened: int, place: Path) -> None:
         found = place.stat()
         with contextlib.suppress(PermissionError):
             os.fchown(opened, found.st_uid, found.st_gid)
-        os.fchmod(opened, stat.S_IMODE(found.st_mode))
+        # Not the bits that let others run it as somebody else.
+        os.fchmod(opened, found.st_mode & 0o777)
 
 
 def _put(beside: Path, place: Path, output: Output) -> None:

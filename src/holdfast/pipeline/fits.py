@@ -253,7 +253,8 @@ def tightest() -> Limit:
 
     machine = Limit(float(psutil.virtual_memory().available / MB), "what the machine has free")
     least = min([machine, *memory_limits()], key=lambda limit: limit.left_mb)
-    return replace(least, left_mb=least.left_mb + _resident())
+    # What is held may count more than once: a library's pages are resident, and can be given back.
+    return replace(least, left_mb=min(least.left_mb + _resident(), least.whole_mb))
 
 
 def _held(phases: tuple[Phase, ...]) -> int:

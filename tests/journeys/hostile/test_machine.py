@@ -1,14 +1,11 @@
-"""A terminal that is closed, a machine that gives nothing: saved, or told in one message."""
+"""A machine that gives nothing, a stream that nobody reads: told in one message, or passed over."""
 
 from __future__ import annotations
 
 import os
-import pty
 import resource
-import select
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,56 +21,6 @@ def one_message(code: int, err: str, said: str) -> None:
     assert "a defect" not in err
     assert "holdfast: " in err
     assert said in err
-
-
-def in_a_terminal_that_closes(command: list[str], folder: Path, when: bytes) -> int:
-    """Run the command in a terminal, close it once ``when`` is seen, and wait for its end."""
-    import fcntl
-    import termios
-
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        env={**os.environ, "TERM": "xterm-256color"},
-    )
-    os.close(theirs)
-    seen, end = b"", time.monotonic() + 60
-    while when not in seen and time.monotonic() < end:
-        if select.select([ours], [], [], 0.2)[0]:
-            seen += os.read(ours, 65536)
-    assert when in seen, seen
-    os.close(ours)
-    return process.wait(timeout=30)
-
-
-def test_a_terminal_that_is_closed_saves_the_run(
-    marked_csv: Path, sets: list[str], tmp_path: Path
-) -> None:
-    command = [
-        str(HOLDFAST),
-        "train",
-        str(marked_csv),
-        "--out",
-        "run",
-        *sets,
-        "--set",
-        "train.epochs=3000",
-        "--set",
-        "control.policy=off",
-        "--set",
-        "methods.contrast=false",
-    ]
-    assert in_a_terminal_that_closes(command, tmp_path, b"rows/s") == 130
-    run = tmp_path / "run"
-    assert list((run / "checkpoints").glob("step-*.pt"))
-    assert not (run / "result.json").exists()
-    assert not (run / ".lock").exists()
 
 
 @pytest.mark.parametrize(
@@ -117,7 +64,7 @@ def limited(megabytes: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
 
 
-@pytest.mark.parametrize("megabytes", [60, 400])
+@pytest.mark.parametrize("megabytes", [60, 120, 500])
 def test_ulimit_is_named(marked_csv: Path, tmp_path: Path, megabytes: int) -> None:
     done = subprocess.run(
         [HOLDFAST, "train", marked_csv, "--out", "run"],
@@ -129,3 +76,37 @@ def test_ulimit_is_named(marked_csv: Path, tmp_path: Path, megabytes: int) -> No
     )
     one_message(done.returncode, done.stderr, "ulimit -v")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_whose_words_nobody_reads_ends_well(
+    holdfast: Any,
+    marked_csv: Path,
+    sets: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As under ``2> >(head -1)``, or when a terminal goes without a signal."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "w", buffering=1) as unread:
+        monkeypatch.setattr(sys, "stderr", unread)
+        done = holdfast("train", marked_csv, "--out", "run", "--verbose", *sets)
+    assert done.code == 0
+    assert "Verdict" in done.out
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_model_that_cannot_be_read_for_lack_of_memory_is_not_called_damaged(
+    holdfast: Any, marked_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import holdfast.pipeline.main as pipeline
+    from holdfast.core.errors import ModelError
+
+    def refuse(*_: Any) -> None:
+        told = "unable to mmap 90868376 bytes from file: Cannot allocate memory (12)"
+        raise ModelError("embedded", "has weights that cannot be read", told, "Fetch it again.")
+
+    monkeypatch.setattr(pipeline, "load_and_divide", refuse)
+    done = holdfast("train", marked_csv, "--out", "run")
+    one_message(done.code, done.err, "was given no more memory")
+    assert "Fetch" not in done.err

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
 import re
+import select
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,46 +20,88 @@ import pytest
 
 from holdfast.core.lock import NAME
 
-# Two runs, each of which stops at its third step until it is told to go on, so that nothing hangs
-# on time.
+# Runs that stop at their third step until they are told to go on, so that nothing hangs on time.
 CODE = """
 import sys
 import holdfast.pipeline.main as main
+from holdfast.cli.progress import Show
+from holdfast.core.errors import Interrupted
 from holdfast.recipe import Recipe, override
 
 class Wait:
     name = "wait"
     def gradients_ready(self, run):
         if run.step == 2:
-            print("here", flush=True)
+            print("here", file=sys.__stdout__, flush=True)
             sys.stdin.readline()
 
-for name in ("first", "second"):
-    main.train(override(Recipe(), sys.argv[1:]), main.Path(name), listeners=[Wait()],
-               checkpoint_every_s=0.0)
+for name in ("first", "second", "third"):
+    show = Show(False)
+    try:
+        main.train(override(Recipe(), sys.argv[1:]), main.Path(name),
+                   listeners=[Wait(), show], checkpoint_every_s=0.0)
+    except Interrupted:
+        print("saved", file=sys.__stdout__, flush=True)
+    finally:
+        show.close()
 """
 
 
+class Begun:
+    """A process with a live run in ``first``, whose words go to a terminal of its own."""
+
+    def __init__(self, folder: Path, settings: list[str]) -> None:
+        self._ours, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CODE, *settings],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(2, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+        self.seen, self._closed = b"", threading.Event()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while not self._closed.is_set():
+            if select.select([self._ours], [], [], 0.05)[0]:
+                try:
+                    self.seen += os.read(self._ours, 65536)
+                except OSError:
+                    return
+
+    def wait_for(self, line: str) -> None:
+        assert self.process.stdout is not None
+        said = self.process.stdout.readline()
+        assert said == f"{line}\n", self.seen.decode("utf-8", "replace")
+
+    def go_on(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+    def close_terminal(self) -> None:
+        if not self._closed.is_set():
+            self._closed.set()
+            self._reader.join()
+            os.close(self._ours)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self.close_terminal()
+
+
 @pytest.fixture
-def begun(marked_csv: Path, quick: list[str], tmp_path: Path) -> Iterator[Any]:
-    """A process with a live run in ``tmp_path/first``."""
-    run = subprocess.Popen(
-        [sys.executable, "-c", CODE, f"data.path={marked_csv}", *quick],
-        cwd=tmp_path,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(run)
+def begun(marked_csv: Path, quick: list[str], tmp_path: Path) -> Iterator[Begun]:
+    run = Begun(tmp_path, [f"data.path={marked_csv}", *quick])
     yield run
     run.kill()
-    run.communicate()
-
-
-def wait_for(run: Any) -> None:
-    line = run.stdout.readline()
-    assert line == "here\n", run.communicate()[1]
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -65,12 +112,13 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_a_live_run_is_left_alone_until_it_ends_or_is_killed(
-    holdfast: Any, begun: Any, marked_csv: Path, sets: list[str], tmp_path: Path
+def test_a_live_run_is_left_alone_until_it_ends_or_its_terminal_closes_or_it_is_killed(
+    holdfast: Any, begun: Begun, marked_csv: Path, sets: list[str], tmp_path: Path
 ) -> None:
     """One test, so that one process is enough."""
+    begun.wait_for("here")
     before = files(tmp_path / "first")
-    held = rf"is being written by process {begun.pid} since 20\d\d-"
+    held = rf"is being written by process {begun.process.pid} since 20\d\d-"
     for command in (
         ("train", marked_csv, "--out", "first", *sets),
         ("train", marked_csv, "--out", "first/."),
@@ -85,17 +133,24 @@ def test_a_live_run_is_left_alone_until_it_ends_or_is_killed(
         assert re.search(held, done.err), (command, done.err)
         assert "--resume" in done.err
     assert files(tmp_path / "first") == before
-    begun.stdin.write("go\n")
-    begun.stdin.flush()
-    wait_for(begun)
+    begun.go_on()
+    begun.wait_for("here")
     whole(tmp_path / "first")
     assert holdfast("train", marked_csv, "--out", "second", "--resume").code == 2
+    # The terminal closes: SIGHUP, and what is printed from here on would be an error.
+    begun.close_terminal()
+    begun.go_on()
+    begun.wait_for("saved")
+    begun.wait_for("here")
+    assert not (tmp_path / "second" / NAME).exists()
     begun.kill()
-    begun.wait()
-    assert (tmp_path / "second" / NAME).exists()
-    again = holdfast("train", marked_csv, "--out", "second", "--resume", "--quiet")
-    assert again.code == 0, again.err
-    whole(tmp_path / "second")
+    assert (tmp_path / "third" / NAME).exists()
+    for name in ("second", "third"):
+        assert list((tmp_path / name / "checkpoints").glob("step-*.pt"))
+        assert not (tmp_path / name / "result.json").exists()
+        again = holdfast("train", marked_csv, "--out", name, "--resume", "--quiet")
+        assert again.code == 0, again.err
+        whole(tmp_path / name)
 
 
 def whole(run: Path) -> None:
