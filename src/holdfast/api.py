@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,11 +36,11 @@ class TrainedRun:
     @cached_property
     def result(self) -> dict[str, Any]:
         """``result.json``. Raises ``RunError`` where the folder is no finished run."""
+        from holdfast.core.run_files import read_result
         from holdfast.pipeline.folder import need_run
 
         need_run(self.folder)
-        read: dict[str, Any] = json.loads((self.folder / "result.json").read_text("utf-8"))
-        return read
+        return read_result(self.folder)
 
     @property
     def verdict(self) -> dict[str, Any]:
@@ -58,27 +57,40 @@ class TrainedRun:
     def _predictor(self) -> Predictor:
         from holdfast.pipeline.use import predictor
 
+        self._warn_unsealed()
         return predictor([self.folder])
 
     @property
     def model(self) -> Any:
         """The saved model, a plain ``transformers`` model in evaluation mode."""
-        task = self.result["task"]
+        from holdfast.pipeline.folder import model_of
+
+        task, folder = self.result["task"], model_of(self.folder)
+        self._warn_unsealed()
         if task == "image-classification":
             from holdfast.models.vision_saved import load_saved_vision
 
-            return load_saved_vision(self.folder / "model").network.model
+            return load_saved_vision(folder).network.model
         if task == "seq2seq":
             from holdfast.models.seq2seq_network import load_saved_seq2seq
 
-            return load_saved_seq2seq(self.folder / "model")[0].plain
+            return load_saved_seq2seq(folder)[0].plain
         if task == "causal-lm":
             from holdfast.models.causal import load_saved_causal
 
-            return load_saved_causal(self.folder / "model")[0].plain
+            return load_saved_causal(folder)[0].plain
         from holdfast.models.saved import load_saved
 
-        return load_saved(self.folder / "model", least=1).network.model
+        return load_saved(folder, least=1).network.model
+
+    def _warn_unsealed(self) -> None:
+        """A function has no other way to say what a command prints."""
+        import warnings
+
+        from holdfast.pipeline.folder import unsealed
+
+        for told in unsealed([self.folder]):
+            warnings.warn(f"{told.what} {told.chosen}: {told.because}", stacklevel=3)
 
     def predict(
         self, data: Any, *, text: str | Sequence[str] | None = None, encoding: str | None = None
@@ -128,6 +140,7 @@ class TrainedRun:
         from holdfast.data.given import labelled_rows, named
         from holdfast.pipeline.use import evaluate
 
+        self._warn_unsealed()
         part = self._part
         options = _options(text, label, encoding)
         if labels is not None:

@@ -46,16 +46,16 @@ class At:
 
 
 def half_a_checkpoint() -> None:
-    write, saved = checkpoint._write, [0]
+    write, saved = checkpoint.write_sealed, [0]
 
-    def half(path: Path, state: dict[str, Any]) -> None:
-        write(path, state)
+    def half(path: Path, state: dict[str, Any], mark: str) -> None:
+        write(path, state, mark)
         saved[0] += 1
         if saved[0] == 4:
             os.truncate(path, path.stat().st_size // 2)
             die()
 
-    checkpoint._write = half
+    checkpoint.write_sealed = half
 
 
 def patched(module: Any, name: str) -> Callable[[], None]:
@@ -63,7 +63,7 @@ def patched(module: Any, name: str) -> Callable[[], None]:
 
 
 KILLS: dict[str, tuple[list[Any], Callable[[], None]]] = {
-    "before-recipe": ([], patched(main, "_remember")),
+    "before-recipe": ([], patched(main, "remember")),
     "step": ([At("gradients_ready", 6)], lambda: None),
     "checkpoint": ([], half_a_checkpoint),
     "model": ([], patched(scoring, "replace_folder")),

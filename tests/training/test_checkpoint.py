@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.records import Decision
-from holdfast.training.checkpoint import CheckpointStore
+from holdfast.training.checkpoint import COMMENT, CheckpointStore
 
 
 def state(step: int) -> dict[str, object]:
@@ -47,7 +48,7 @@ DAMAGE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("damage", ["cut", "emptied", "overwritten", "text"])
+@pytest.mark.parametrize("damage", sorted(DAMAGE))
 def test_a_damaged_newest_is_passed_over_aloud(tmp_path: Path, damage: str) -> None:
     told: list[Decision] = []
     store = CheckpointStore(tmp_path, 0, told.append)
@@ -59,7 +60,7 @@ def test_a_damaged_newest_is_passed_over_aloud(tmp_path: Path, damage: str) -> N
     assert loaded is not None
     assert loaded["step"] == 1
     assert [(t.what, t.chosen) for t in told] == [("checkpoint", "step-00000001.pt")]
-    assert "step-00000002.pt cannot be read" in told[0].because
+    assert "step-00000002.pt is damaged" in told[0].because
 
 
 def test_sound_checkpoints_are_read_in_silence(tmp_path: Path) -> None:
@@ -74,9 +75,9 @@ def test_when_all_are_damaged_the_error_says_what_to_do(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, 0)
     store.save(1, state(1))
     (tmp_path / "step-00000001.pt").write_bytes(b"no")
-    with pytest.raises(RunError, match="no readable checkpoint") as caught:
+    with pytest.raises(RunError, match="no checkpoint that can be used") as caught:
         store.load()
-    assert "Delete the folder" in caught.value.remedy
+    assert "delete the step-*.pt" in caught.value.remedy
 
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
@@ -116,7 +117,9 @@ def test_a_slow_save_waits_for_fifty_times_its_cost(tmp_path: Path, monkeypatch)
     clock = [0.0]
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
     store = CheckpointStore(tmp_path, 1.0)
-    monkeypatch.setattr(module, "_write", lambda path, state: (path.touch(), advance(3.0)))
+    monkeypatch.setattr(
+        module, "write_sealed", lambda path, state, mark: (path.touch(), advance(3.0))
+    )
 
     def advance(seconds: float) -> None:
         clock[0] += seconds
@@ -128,3 +131,78 @@ def test_a_slow_save_waits_for_fifty_times_its_cost(tmp_path: Path, monkeypatch)
     assert not store.due
     advance(1.1)
     assert store.due
+
+
+def flipped(data: bytes, place: int, bit: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ (1 << bit)]) + data[place + 1 :]
+
+
+def refused(path: Path, mark: str = "this run") -> str:
+    with pytest.raises(RunError, match="no checkpoint that can be used") as caught:
+        CheckpointStore(path.parent, mark=mark).load()
+    return str(caught.value)
+
+
+def test_one_flipped_bit_anywhere_is_seen(tmp_path: Path) -> None:
+    CheckpointStore(tmp_path, 0, mark="this run").save(7, state(7))
+    path = tmp_path / "step-00000007.pt"
+    sound, random = path.read_bytes(), np.random.default_rng(0)
+    ends = [0, 1, len(sound) - 1, len(sound) - 64, len(sound) - 150, len(sound) - COMMENT - 2]
+    for place in [*ends, *random.integers(0, len(sound), 80).tolist()]:
+        path.write_bytes(flipped(sound, place, int(random.integers(8))))
+        assert "step-00000007.pt" in refused(path), place
+    path.write_bytes(sound)
+    assert CheckpointStore(tmp_path, mark="this run").load() is not None
+
+
+def test_a_file_that_is_cut_or_longer_is_seen(tmp_path: Path) -> None:
+    CheckpointStore(tmp_path, 0, mark="this run").save(7, state(7))
+    path = tmp_path / "step-00000007.pt"
+    sound = path.read_bytes()
+    cuts = [sound[: len(sound) * share // 20] for share in range(20)]
+    for data in [*cuts, sound[:-1], sound[1:], sound + b"\0", sound + sound]:
+        path.write_bytes(data)
+        refused(path)
+
+
+def test_a_checkpoint_of_another_run_or_step_is_not_used(tmp_path: Path) -> None:
+    CheckpointStore(tmp_path, 0, mark="this run").save(7, state(7))
+    path = tmp_path / "step-00000007.pt"
+    assert "is of another run" in refused(path, "that run")
+    path.rename(tmp_path / "step-00000009.pt")
+    assert "step-00000009.pt is of step 7" in refused(path)
+
+
+def test_what_is_no_file_or_of_no_digest_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "step-00000007.pt"
+    path.mkdir()
+    assert "is not a file" in refused(path)
+    path.rmdir()
+    path.symlink_to(path)
+    assert "is not a file" in refused(path)
+    path.unlink()
+    torch.save(state(7), path)
+    assert "of another version" in refused(path)
+
+
+def test_the_next_one_takes_the_place_of_what_was_passed_over(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, 0)
+    for step in (1, 5):
+        store.save(step, state(step))
+    (tmp_path / "step-00000005.pt").write_bytes(b"no")
+    again = CheckpointStore(tmp_path, 0)
+    assert again.load() is not None
+    for step in (2, 3):
+        again.save(step, state(step))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002.pt", "step-00000003.pt"]
+
+
+def test_a_checkpoint_is_a_plain_file_of_torch_and_keeps_what_the_run_began_with(
+    tmp_path: Path,
+) -> None:
+    store = CheckpointStore(tmp_path, 0, beside={"rows": "ab", "findings": []})
+    assert store.beside() is None
+    store.save(3, state(3))
+    plain = torch.load(tmp_path / "step-00000003.pt", weights_only=True)
+    assert plain["step"] == 3
+    assert store.beside() == {"rows": "ab", "findings": []}

@@ -47,17 +47,31 @@ def refuse_link(path: Path) -> None:
 
 
 def replace_folder(beside: Path, folder: Path) -> None:
-    """Sync every file of ``beside``, then put it where ``folder`` is."""
+    """Sync every file of ``beside``, give each the mode that any new file gets (safetensors lets
+    nobody but the owner read), then put it where ``folder`` is."""
     with disk_errors(folder):
         refuse_link(folder)
+        mode = usual_mode(beside)
         for path in sorted(beside.rglob("*")):
             if path.is_file():
+                path.chmod(mode)
                 sync(path)
         sync(beside)
         if folder.exists():
             shutil.rmtree(folder)
         beside.replace(folder)
         sync(folder.parent)
+
+
+def usual_mode(folder: Path) -> int:
+    """The mode of a new file in ``folder``, asked of one that is made and removed: reading the
+    umask would set it for a moment, for other threads too."""
+    probe = folder / ".mode.partial"
+    try:
+        with probe.open("w"):
+            return probe.stat().st_mode & 0o777
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

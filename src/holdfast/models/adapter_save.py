@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from holdfast.core.door import door
 from holdfast.core.errors import ModelError
 from holdfast.core.files import disk_errors
+from holdfast.core.shapes import parse_object, text
 from holdfast.models.adapter import Adapter, adapter_of, layers_with_adapter
 from holdfast.models.adapter_prompt import NAME
 from holdfast.models.embedded import embedded_folder
@@ -26,6 +28,7 @@ from holdfast.models.quantize import (
     quantized_layers,
 )
 from holdfast.models.quiet import quiet_transformers
+from holdfast.models.whole import check_adapter
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -194,13 +197,27 @@ def load_adapted(folder: Path, make: Any, **settings: Any) -> Any:
             model = make.from_pretrained(base, revision=config.revision, dtype=torch.float32,
                                          trust_remote_code=False, **settings)  # fmt: skip
             keep_fitting_kernels(model)
-            return PeftModel.from_pretrained(model, str(folder)).eval()
+            adapted: Any = PeftModel.from_pretrained(model, str(folder)).eval()
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
             str(folder), "holds an adapter that cannot be put on its model", first,
             "The model that it was trained on must be where adapter_config.json says.",
         ) from error  # fmt: skip
+    check_adapter(folder, folder / WEIGHTS, adapted)
+    return adapted
+
+
+def base_folder(folder: Path) -> Path | None:
+    """The folder of the pretrained model that a saved adapter is put on; ``None`` where the saved
+    ``folder`` is a whole model, or its base is one of the hub, which its commit names."""
+    if not is_adapter_folder(folder):
+        return None
+    with door(str(folder / CONFIG), ModelError, remedy="Use a complete copy."):
+        found = parse_object((folder / CONFIG).read_text("utf-8"))
+        text(found.get("base_model_name_or_path"), "base_model_name_or_path")
+        base = Path(_base(found["base_model_name_or_path"], folder))
+    return base if base.is_dir() else None
 
 
 def _base(name: str, folder: Path) -> str:

@@ -22,6 +22,7 @@ from holdfast.models.quantize import QuantizeSpec, load_settings, settle
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import Source, find_model, read_config
 from holdfast.models.tokens import forget_limits, load_tokenizer
+from holdfast.models.whole import check_finite, check_tokenizer, read_saved
 
 DROPOUTS = (
     "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout",
@@ -170,6 +171,7 @@ def load_saved_causal(folder: Path) -> tuple[CausalNetwork, Any]:
             str(folder), "cannot be loaded as a causal language model", first,
             "Name the model folder of a finished run.",
         ) from error  # fmt: skip
+    check_tokenizer(str(folder), tokenizer, plain.config)
     return CausalNetwork(plain).eval(), tokenizer
 
 
@@ -177,9 +179,7 @@ def _saved_model(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     if not is_adapter_folder(folder):
-        return AutoModelForCausalLM.from_pretrained(
-            folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-        )
+        return read_saved(AutoModelForCausalLM, folder)
     adapted = load_adapted(folder, AutoModelForCausalLM)
     learnt = getattr(adapted, "active_peft_config", None)
     return adapted if learnt and learnt.is_prompt_learning else adapted.get_base_model()
@@ -223,6 +223,7 @@ def _weights(source: Source, config: Any, seed: int, quantize: QuantizeSpec | No
             source.name, f"lacks {len(absent)} of the weights of a causal language model",
             absent[0], "Its config.json does not describe its weights file; use a complete copy.",
         )  # fmt: skip
+    check_finite(source.name, plain)
     return plain
 
 

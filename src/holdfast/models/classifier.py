@@ -22,6 +22,7 @@ from holdfast.models.network import REGRESSION, SINGLE_LABEL, EncoderClassifier
 from holdfast.models.pooling import MeanPool, OwnPool
 from holdfast.models.source import Source, find_model
 from holdfast.models.tokens import limit_inputs, load_tokenizer
+from holdfast.models.whole import check_finite
 
 POOLINGS = ("auto", "mean", "own")
 DROPOUTS = (
@@ -240,6 +241,7 @@ def _load_weights(source: Source, family: Family, config: Any, seed: int) -> nn.
             ignore_mismatched_sizes=True, output_loading_info=True,
         )  # fmt: skip
     _check_complete(source, family, info)
+    check_finite(source.name, plain)
     strip_carrier(plain, family)
     return plain  # type: ignore[no-any-return]
 

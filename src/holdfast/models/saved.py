@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from holdfast.core.errors import ModelError
+from holdfast.core.door import door
+from holdfast.core.errors import HoldfastError, ModelError
 from holdfast.models.adapter_save import is_adapter_folder, load_adapted, read_facts
 from holdfast.models.network import accepted_inputs
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import read_config
+from holdfast.models.whole import check_tokenizer, read_saved
 
 
 class PlainClassifier(nn.Module):
@@ -55,15 +56,18 @@ def load_saved(folder: Path, least: int = 2) -> SavedClassifier:
     if is_adapter_folder(folder):
         return _load_adapter(folder, least)
     config = read_config(str(folder), folder)
-    model, tokenizer = _read(folder)
-    names = model.config.id2label
-    classes = tuple(str(names[index]) for index in range(len(names)))
-    if "id2label" not in config or len(classes) < least:
+    named = config.get("id2label")
+    if not isinstance(named, dict) or len(named) < least:
         raise ModelError(
             str(folder), "is not a saved classifier: it names no classes", None,
             "Name the model folder of a finished run.",
         )  # fmt: skip
-    length = int(tokenizer.model_max_length)
+    model, tokenizer = _read(folder)
+    with door(str(folder), ModelError, "does not name its classes from 0 on"):
+        names = model.config.id2label
+        classes = tuple(str(names[index]) for index in range(len(names)))
+    with door(str(folder), ModelError, "has a tokenizer without a usual length"):
+        length = int(tokenizer.model_max_length)
     return SavedClassifier(PlainClassifier(model).eval(), tokenizer, classes, length)
 
 
@@ -90,7 +94,9 @@ def _load_adapter(folder: Path, least: int) -> SavedClassifier:
         folder, AutoModelForSequenceClassification, num_labels=len(classes), id2label=names,
         label2id={name: index for index, name in names.items()}, ignore_mismatched_sizes=True,
     )  # fmt: skip
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    with quiet_transformers(), door(str(folder), ModelError, "has no readable tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    check_tokenizer(str(folder), tokenizer, model.config)
     return SavedClassifier(PlainClassifier(model), tokenizer, classes,
                            int(tokenizer.model_max_length))  # fmt: skip
 
@@ -100,14 +106,15 @@ def _read(folder: Path) -> tuple[Any, Any]:
 
     try:
         with quiet_transformers():
-            model = AutoModelForSequenceClassification.from_pretrained(
-                folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-            )
+            model = read_saved(AutoModelForSequenceClassification, folder)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except HoldfastError:
+        raise
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
             str(folder), "cannot be loaded as a classifier", first,
             "Name the model folder of a finished run.",
         ) from error  # fmt: skip
+    check_tokenizer(str(folder), tokenizer, model.config)
     return model, tokenizer

@@ -17,6 +17,7 @@ from holdfast.models.quantize import QuantizeSpec, load_settings, settle
 from holdfast.models.seq2seq_network import PLAIN_INPUTS, Seq2SeqNetwork
 from holdfast.models.source import Source, find_model
 from holdfast.models.tokens import load_tokenizer
+from holdfast.models.whole import check_finite
 
 DROPOUTS = (
     "dropout_rate", "dropout", "attention_dropout", "activation_dropout", "classifier_dropout",
@@ -232,6 +233,7 @@ def _weights(source: Source, config: Any, seed: int, quantize: QuantizeSpec | No
             source.name, f"lacks {len(absent)} of the weights of an encoder-decoder", absent[0],
             "Its config.json does not describe its weights file; use a complete copy.",
         )  # fmt: skip
+    check_finite(source.name, plain)
     return plain
 
 

@@ -16,6 +16,7 @@ from holdfast.models.adapter_save import is_adapter_folder, load_adapted, merges
 from holdfast.models.layers import Layer
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.tokens import forget_limits
+from holdfast.models.whole import check_tokenizer, read_saved
 
 PLAIN_INPUTS = ("input_ids", "attention_mask")
 IGNORED = -100
@@ -133,9 +134,7 @@ def load_saved_seq2seq(folder: Path) -> tuple[Seq2SeqNetwork, Any]:
                 for key in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
                     setattr(model.config, key, getattr(model.generation_config, key))
             else:
-                model = AutoModelForSeq2SeqLM.from_pretrained(
-                    folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-                )
+                model = read_saved(AutoModelForSeq2SeqLM, folder)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except HoldfastError:
         raise
@@ -145,6 +144,7 @@ def load_saved_seq2seq(folder: Path) -> tuple[Seq2SeqNetwork, Any]:
             str(folder), "cannot be loaded as an encoder-decoder", first,
             "Name the model folder of a finished run.",
         ) from error  # fmt: skip
+    check_tokenizer(str(folder), tokenizer, model.config)
     return Seq2SeqNetwork(model).eval(), tokenizer
 
 

@@ -23,11 +23,10 @@ from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import Source, find_model
 from holdfast.models.vision_adapter import merged_vision, save_vision_adapter
 from holdfast.models.vision_families import VisionFamily, image_layers, vision_family
+from holdfast.models.whole import COMPUTED, check_finite
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 HEAD_STD = 0.02
-# What a plain folder may lack: they are counted or computed, not learned.
-COMPUTED = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
 
 
 class VisionClassifier(nn.Module):
@@ -223,6 +222,7 @@ def _load_weights(source: Source, family: VisionFamily, classes: tuple[str, ...]
             ignore_mismatched_sizes=True, output_loading_info=True,
         )  # fmt: skip
     _check_complete(source, family, info)
+    check_finite(source.name, plain)
     return plain
 
 

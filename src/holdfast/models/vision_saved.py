@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from holdfast.core.errors import ModelError
+from holdfast.core.door import door
+from holdfast.core.errors import HoldfastError, ModelError
 from holdfast.models.adapter_save import is_adapter_folder
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import read_config
 from holdfast.models.vision import load_processor
 from holdfast.models.vision_adapter import load_vision_adapter
+from holdfast.models.whole import read_saved
 
 
 class PlainVision(nn.Module):
@@ -55,15 +56,16 @@ def load_saved_vision(folder: Path) -> SavedVision:
     read_config(str(folder), folder)
     try:
         with quiet_transformers():
-            model = AutoModelForImageClassification.from_pretrained(
-                folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-            )
+            model = read_saved(AutoModelForImageClassification, folder)
+    except HoldfastError:
+        raise
     except Exception as error:
         raise ModelError(
             str(folder), "cannot be loaded as an image classifier",
             (str(error).splitlines() or [type(error).__name__])[0],
             "Name the model folder of a finished run.",
         ) from error  # fmt: skip
-    names = model.config.id2label
-    classes = tuple(str(names[index]) for index in range(len(names)))
+    with door(str(folder), ModelError, "does not name its classes from 0 on"):
+        names = model.config.id2label
+        classes = tuple(str(names[index]) for index in range(len(names)))
     return SavedVision(PlainVision(model).eval(), load_processor(folder), classes)

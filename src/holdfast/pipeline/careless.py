@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from holdfast.core.files import write_json, write_text
 from holdfast.core.lock import locked
 from holdfast.core.records import Estimate, Ints, Outputs, Snapshot, to_json
+from holdfast.core.run_files import read_result, sealed_again
 from holdfast.core.seeds import generator
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit
 from holdfast.evaluate.score import accuracy_estimate
@@ -66,10 +66,10 @@ def _add(run: Path, listeners: Sequence[Any]) -> dict[str, Any]:
     promise = _accuracy(job, ready.kind.encode(own, ready.loaded, ready.recipe), None)
     groups = np.asarray(unseen.column("group")) if unseen.has_groups else None
     truth = _accuracy(job, ready.kind.encode(unseen, ready.loaded, ready.recipe), groups)
-    result: dict[str, Any] = json.loads((run / RESULT).read_text("utf-8"))
+    result = read_result(run)
     result["careless"] = _block(promise, truth, fitted, ready.recipe)
     write_text(run / LOG, _log(fitted.history))
-    write_json(run / RESULT, result)
+    write_json(run / RESULT, sealed_again(to_json(result)))
     write_report(run)
     return result
 

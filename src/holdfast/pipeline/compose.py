@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from holdfast.control.guard import Costs, Guard, planned_learning
@@ -134,10 +135,12 @@ def _told(recipe: Recipe, watch: Watch | None, train: Any, plan: Plan) -> tuple[
 def make_job(
     ready: Ready, accelerator: Accelerator, run: Path | None, listeners: Sequence[Any],
     checkpoint_every_s: float = LEAST_SECONDS, tell: Callable[[Decision], None] = lambda _: None,
-    decisions: Sequence[Decision] = (), findings: Sequence[Finding] = (),
+    decisions: Sequence[Decision] = (), findings: Sequence[Finding] = (), mark: str = "",
+    begun: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Job, tuple[Any, ...]]:  # fmt: skip
     """The loop's job, and the listeners that its kind of task brought; ``decisions`` are what the
-    journal begins with, ``findings`` those of the audit and the division."""
+    journal begins with, ``findings`` those of the audit and the division, ``mark`` and ``begun``
+    what checkpoints carry of the run (see ``pipeline.begun``)."""
     own = ready.kind.listeners(ready)
     writes = accelerator.is_main_process
     ready.loaded.network.to(accelerator.device)
@@ -154,8 +157,9 @@ def make_job(
         ),
         decisions=decisions,
         journal=Journal(run if writes else None),
-        store=CheckpointStore(run / CHECKPOINTS if run else None, checkpoint_every_s, tell),
-        cache=_cache(ready, run),
+        store=CheckpointStore(run / CHECKPOINTS if run else None, checkpoint_every_s, tell, mark,
+                              begun),
+        cache=_cache(ready, run), tell=tell,
     )  # fmt: skip
     return job, own
 

@@ -9,20 +9,23 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from holdfast.core import run_files
 from holdfast.core.door import door
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.files import disk_errors, refuse_link
 from holdfast.core.lock import NAME as LOCK
 from holdfast.core.lock import locked, refuse_held
 from holdfast.core.records import Decision
+from holdfast.core.run_files import check_base, check_files, check_model, is_sealed, read_result
 
-RESULT = "result.json"
+RESULT = run_files.RESULT
+MODEL = run_files.MODEL
 RECIPE = "recipe.yaml"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
 BEGUN = "begun.json"
-MODEL = "model"
 ELSEWHERE = "Choose a folder that you may write to with --out."
 # Of a default folder's name, in bytes: a name may have 255.
 LONGEST_STEM = 200
@@ -210,13 +213,44 @@ def need_run(run: Path) -> None:
     with door(str(run), RunError, "cannot be opened", "Check its permissions."):
         if not run.is_dir():
             raise RunError(str(run), "is not a folder", None, "Name the folder of a finished run.")
-        if (run / RESULT).exists() and (run / MODEL).is_dir():
+        if os.path.lexists(run / RESULT) and os.path.lexists(run / MODEL):
             return
         refuse_held(run)
         state = "is not finished" if (run / RECIPE).exists() else "is not a run"
         raise RunError(
             str(run), state, None, "Name a finished run; continue this one with --resume."
         )
+
+
+def open_run(run: Path) -> dict[str, Any]:
+    """``result.json`` of a finished run whose recipe is the one that it ended with; raises
+    ``RunError`` for any other."""
+    need_run(run)
+    result = read_result(run)
+    check_files(run, result, [RECIPE])
+    return result
+
+
+def model_of(run: Path) -> Path:
+    """The model's folder of a finished run, every file of it (and of the folder that its adapter is
+    put on) as the run left it; raises ``RunError`` for any other. Whatever loads a run's model asks
+    for it here."""
+    from holdfast.models.adapter_save import base_folder
+
+    result = open_run(run)
+    check_model(run, result)
+    if (base := base_folder(run / MODEL)) is not None:
+        check_base(base, result)
+    return run / MODEL
+
+
+def unsealed(runs: Sequence[Path]) -> tuple[Decision, ...]:
+    """That the files of runs of older versions cannot be checked."""
+    bare = [str(run) for run in runs if not is_sealed(open_run(run))]
+    if not bare:
+        return ()
+    because = f"{RESULT} of {', '.join(bare)} holds no SHA-256: an older version wrote it"
+    return (Decision("model files", "not checked", because),)
 
 
 def _number(path: Path, stem: str) -> int | None:

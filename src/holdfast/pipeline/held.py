@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from holdfast.core.door import door
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_atomically
 from holdfast.data.frames import write_frame
@@ -46,10 +47,17 @@ def _store(table: pa.Table, path: Path, run: Path) -> None:
     import pyarrow.parquet as parquet
 
     if path.exists() and (run / RECIPE).exists():
-        if not parquet.read_table(path).equals(table):
+        with door(
+            str(path), RunError,
+            remedy="Delete it and give the same rows again: it is written anew, and rows other "
+            "than the first are refused.",
+        ):  # fmt: skip
+            held = parquet.read_table(path)
+        if not held.equals(table):
             raise RunError(
                 str(run), f"began with other rows than it is given now ({path.name})", None,
-                "Give the same rows, or start a new run.",
+                "Give the same rows, or start a new run. If they are the same, the file is "
+                "damaged: delete it and resume again.",
             )  # fmt: skip
         return
     write_atomically(path, lambda beside: write_frame(table, beside))

@@ -6,8 +6,6 @@ best → score once on the test rows → report.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,17 +15,28 @@ from typing import Any
 from holdfast._version import __version__
 from holdfast.core.circumstances import Circumstances
 from holdfast.core.errors import Interrupted, RunError
-from holdfast.core.files import disk_errors, write_json, write_text
+from holdfast.core.files import disk_errors, write_json
 from holdfast.core.records import Decision, to_json
+from holdfast.core.run_files import (
+    SEALED,
+    check_files,
+    check_model,
+    read_result,
+    seal_base,
+    seal_model,
+    sealed,
+)
 from holdfast.data.table import Table
+from holdfast.models.adapter_save import base_folder
 from holdfast.models.quick_dropout import quick_dropout
 from holdfast.pipeline import outcome
+from holdfast.pipeline.begun import check_recipe, mark_of, remember
 from holdfast.pipeline.circumstances import circumstances_of, with_probe, with_texts
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
 from holdfast.pipeline.examples import EXAMPLES, write_examples
 from holdfast.pipeline.folder import (
-    BEGUN,
     CHECKPOINTS,
+    MODEL,
     RECIPE,
     RESULT,
     claimed,
@@ -76,7 +85,7 @@ def train(
     if finished:
         because = "it had come to its end; nothing that is given now was used"
         tell(Decision("resumed", str(run), because))
-        return _read_result(run)
+        return read_result(run)
     if not resume:
         # Before the folder is made and rows in memory are stored in it.
         check_names(recipe)
@@ -97,9 +106,10 @@ def _train(
 ) -> dict[str, Any]:  # fmt: skip
     start = time.perf_counter()
     again = resume and (run / RECIPE).exists()
-    if again and (run / RESULT).exists():
-        return _report(run) if is_main_process() else _read_result(run)
+    if again and (run / RESULT).exists() and _stands(run, tell):
+        return _report(run) if is_main_process() else read_result(run)
     if again:
+        check_recipe(run)
         recipe = read_recipe(run / RECIPE)
         because = f"every setting is that of its {RECIPE}; what is given now is not used"
         tell(Decision("resumed", str(run), because))
@@ -109,13 +119,16 @@ def _train(
     tell_all(tell, ready.decisions, ready.findings)
     outline(outline_model(ready))
     accelerator = make_accelerator(str(ready.recipe.train.precision))
-    begun = _remember(run, ready, divided, again) if accelerator.is_main_process else {}
+    begun: dict[str, Any] = {}
+    if accelerator.is_main_process:
+        begun = remember(run, ready, divided, again, tell)
     accelerator.wait_for_everyone()
+    mark = mark_of(run, divided, begun)
     decisions = [Decision(**decision) for decision in begun.get("decisions", ())]
     with tracked(run, ready.recipe, accelerator.is_main_process) as track:
         heard = (*listeners, *track)
         job, own = make_job(ready, accelerator, run, heard, every_s, tell, decisions,
-                            divided.findings)  # fmt: skip
+                            divided.findings, mark, begun)  # fmt: skip
         before = opened_before(job.journal)
         train_s = time.perf_counter() - ready.loaded_at
         fitted = fit(job, again)
@@ -126,16 +139,18 @@ def _train(
         if accelerator.is_main_process:
             with memory_errors("scoring the test rows"):
                 saved = save_model(run, ready, fitted)
+                model, base = seal_model(run), seal_base(base_folder(run / MODEL))
                 scored = score_once(run, ready, divided.splits, fitted, job, own, saved, before)
             fitted = with_texts(fitted, scored.blocks.get("generations"), job)
-            _write(run, begun, divided, ready, fitted, scored, job, train_s, start, kept)
             known = with_probe(circumstances_of(ready, divided.findings), own)
             _keep_looks(run, fitted, known, job)
+            _write(run, begun, divided, ready, fitted, scored, job, train_s, start, kept, model,
+                   base)  # fmt: skip
             send_score(track, fitted, scored)
     if accelerator.is_main_process:
         _report(run)
     accelerator.wait_for_everyone()
-    return _read_result(run)
+    return read_result(run)
 
 
 def _interrupted(run: Path) -> Interrupted:
@@ -157,51 +172,19 @@ def absolute(recipe: Recipe, table: Table) -> Recipe:
     return anchored(recipe, Path()).changed(data=data)
 
 
-def _remember(run: Path, ready: Ready, divided: Divided, again: bool) -> dict[str, Any]:
-    """What the run began with: a mark of its rows, its findings and decisions.
-
-    It is written once, before the recipe; a run that is continued gives the first reasons again,
-    and refuses other rows than it began with.
-    """
-    begun: dict[str, Any] = {
-        "rows": _fingerprint(divided), "findings": to_json([*divided.findings, *ready.findings]),
-        "decisions": to_json([*divided.decisions, *ready.decisions]),
-    }  # fmt: skip
-    path = run / CHECKPOINTS / BEGUN
-    if not again:
-        path.parent.mkdir(exist_ok=True)
-        write_json(path, begun)
-        write_text(run / RECIPE, ready.recipe.to_yaml())
-        return begun
-    before: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else begun
-    if before["rows"] != begun["rows"]:
-        raise RunError(
-            str(run), "began with other rows than its source has now", None,
-            "Restore the source file, or start a new run.",
-        )  # fmt: skip
-    return before
-
-
-def _fingerprint(divided: Divided) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for table in (divided.table, *divided.given):
-        for name in sorted(table.rows.column_names):
-            for value in table.column(name):
-                digest.update(str(value).encode("utf-8", "surrogatepass") + b"\0")
-    return digest.hexdigest()
-
-
 def _write(
     run: Path, begun: dict[str, Any], divided: Divided, ready: Ready, fitted: Fitted,
     scored: Scored, job: Job, train_s: float, start: float, kept: Decision,
+    model: Mapping[str, Any], base: Mapping[str, Any] | None,
 ) -> None:  # fmt: skip
+    """The tables, then the result, which says what every file before it must be."""
     recipe = ready.recipe
     tables = (divided.table, *divided.given)
     outcome.write_splits(run / "splits.parquet", divided.splits.records, tables)
     outcome.write_predictions(run / "predictions.parquet", scored, divided.table.classes)
     write_examples(run / EXAMPLES, ready, fitted, job)
     timing = outcome.timing_block(fitted, time.perf_counter() - start, train_s, scored.seconds)
-    write_json(run / RESULT, {
+    result = to_json({
         "schema": 1, "holdfast": __version__, "task": recipe.task,
         "model": recipe.model.name, "classes": None, "seed": recipe.seed,
         "data": outcome.data_block(
@@ -214,6 +197,7 @@ def _write(
         "settings": recipe.shown(),
         **outcome.surroundings(recipe.train.threads or 0, str(job.accelerator.device)),
     })  # fmt: skip
+    write_json(run / RESULT, sealed(run, result, model, base))
 
 
 def _keep_looks(run: Path, fitted: Fitted, known: Circumstances, job: Job) -> None:
@@ -225,13 +209,23 @@ def _keep_looks(run: Path, fitted: Fitted, known: Circumstances, job: Job) -> No
         )  # fmt: skip
 
 
+def _stands(run: Path, tell: Tell) -> bool:
+    """Whether what a killed run had come to is whole, so that only its report is missing. Where it
+    is not, the last checkpoint gives it again; without one the error is raised."""
+    try:
+        result = read_result(run)
+        check_files(run, result, SEALED)
+        check_model(run, result)
+    except RunError as error:
+        if not (run / CHECKPOINTS).exists():
+            raise
+        tell(Decision(RESULT, "made again", f"{error.what} {error.rule}"))
+        return False
+    return True
+
+
 def _report(run: Path) -> dict[str, Any]:
     write_card(run)
     write_report(run)
     remove_checkpoints(run)
-    return _read_result(run)
-
-
-def _read_result(run: Path) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((run / RESULT).read_text("utf-8"))
-    return result
+    return read_result(run)

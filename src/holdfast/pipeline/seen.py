@@ -14,8 +14,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.errors import HoldfastError
+from holdfast.core.door import door
+from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.records import Ints
+from holdfast.core.run_files import RESTORE, check_files, read_result
 from holdfast.data.table import Table
 from holdfast.pipeline.folder import RECIPE
 from holdfast.pipeline.kinds import kind_of
@@ -29,6 +31,8 @@ SIDES: tuple[Side, ...] = ("train", "valid", "test")
 KEY = "text_key"
 LISTED = 100
 NONE = len(SIDES)
+# Places of rows are indices of an array; no table that is read has more.
+MOST_ROWS = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +76,14 @@ def seen_rows(runs: Sequence[Path], table: Table) -> Seen:
 
 
 def _seen_by(run: Path, table: Table) -> Seen:
-    import pyarrow.parquet as parquet
-
     path = run / "splits.parquet"
     rows = table.column("row")
     nothing = np.full(len(table), NONE, dtype=np.int8)
     never = np.zeros(len(table), dtype=bool)
     if not path.exists():
         return Seen(rows, nothing, never, f"{path} is missing")
-    records = parquet.read_table(path)
+    check_files(run, read_result(run), [path.name])
+    records = _records(path)
     sides = _side_numbers(records["split"].to_pylist())
     side, same = nothing, never
     if KEY in records.column_names:
@@ -93,6 +96,26 @@ def _seen_by(run: Path, table: Table) -> Seen:
     side = np.minimum(side, exact)
     same &= exact == side
     return Seen(rows, side, same, why)
+
+
+def _records(path: Path) -> Any:
+    """The table of the division; raises ``RunError`` where it is broken or lacks a column."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as parquet
+
+    wanted = {"file": pa.string(), "row": pa.int64(), "split": pa.string()}
+    with door(str(path), RunError, remedy=RESTORE):
+        found = parquet.read_table(path)
+        for name, kind in wanted.items():
+            if not found.schema.field(name).type.equals(kind) or found[name].null_count:
+                raise ValueError(f"the column {name!r} must hold {kind}, and none may be missing")
+        ends = pc.min_max(found["row"]).as_py()
+        if len(found) and (ends["min"] < 0 or ends["max"] >= MOST_ROWS):
+            raise ValueError(f"no row can be {ends['max' if ends['min'] >= 0 else 'min']}")
+        if KEY in found.column_names and not pa.types.is_uint64(found.schema.field(KEY).type):
+            raise ValueError(f"the column {KEY!r} must hold hashes")
+    return found
 
 
 def _side_numbers(names: Sequence[str]) -> npt.NDArray[np.int8]:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.errors import InputError, RecipeError
-from holdfast.pipeline.folder import RECIPE, need_run
+from holdfast.core.errors import InputError, RecipeError, RunError
+from holdfast.pipeline.folder import RECIPE, open_run, unsealed
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.predicted import Predicted, json_object
 from holdfast.pipeline.rows import Tell, tell_all
@@ -33,7 +33,7 @@ def evaluate(
     task = _same_task(paths, "evaluate")
     with flushed_subnormals(), advising(), within_limits(data_part(paths[0])):
         judged = kind_of(task).judge(paths, data, options or Options())
-        tell_all(tell, judged.decisions, judged.table.findings)
+        tell_all(tell, (*unsealed(paths), *judged.decisions), judged.table.findings)
         block = judged.score().to_json()
         seen = seen_rows(paths, judged.table)
         block["seen"] = seen.to_json()
@@ -57,7 +57,7 @@ def predict(
     by part as they are read off."""
     with advising(), within_limits(data_part(runs[0])):
         predicted = Predicted(predictor(runs), data, options or Options(), probabilities)
-    tell_all(tell, predicted.decisions, ())
+    tell_all(tell, (*unsealed(runs), *predicted.decisions), ())
     return predicted
 
 
@@ -86,10 +86,20 @@ def advising() -> Iterator[None]:
         raise type(error)(what, error.rule, error.value, remedy) from error
 
 
+def _task_of(run: Path) -> str:
+    task = read_recipe(run / RECIPE).task
+    if task is None:
+        raise RunError(
+            str(run / RECIPE), "names no task, which a run's recipe does", None,
+            "The file is damaged; restore it from a copy.",
+        )  # fmt: skip
+    return task
+
+
 def _same_task(runs: Sequence[Path], command: str) -> str:
     for run in runs:
-        need_run(run)
-    tasks = sorted({str(read_recipe(run / RECIPE).task) for run in runs})
+        open_run(run)
+    tasks = sorted({_task_of(run) for run in runs})
     if len(tasks) > 1:
         raise RecipeError(
             f"holdfast {command}", "averages only runs of the same task", tasks,

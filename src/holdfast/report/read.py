@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from holdfast.core.door import door
 from holdfast.core.errors import RunError
+from holdfast.core.run_files import REPEAT, check_files, read_events, read_result
+from holdfast.core.shapes import check_size
 
-REPEAT = "Give the folder of a finished run; `holdfast train … --resume` finishes one."
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+READ = ("recipe.yaml", "events.jsonl", "splits.parquet", "predictions.parquet", "examples.parquet")
+EXAMPLE_KINDS = frozenset(
+    {"easy", "memorized", "relearned", "forgotten", "unlearnable", "unclear"}
+)  # fmt: skip
+WHOLE, NUMBER, TEXT, NUMBERS, ANY = "whole numbers", "numbers", "texts", "lists of numbers", "any"
 NOTES_KEPT = 40
 KINDS = ("snapshot", "verdict", "action", "note")
 
@@ -78,11 +87,13 @@ class RunFiles:
 def read_run(run: Path) -> RunFiles:
     """Read every file of the run folder ``run``.
 
-    ``result.json`` and ``events.jsonl`` are needed, and a broken file of any kind is refused with
-    a ``RunError`` that names the line; the other files may be absent (an older or partial run).
+    ``result.json`` and ``events.jsonl`` are needed; the other files may be absent (an older or
+    partial run). A file that is broken, or not the one that the run ended with, is refused with a
+    ``RunError`` that names it, and the line.
     """
-    result = _object(run / "result.json")
-    events = _events(run / "events.jsonl")
+    result = read_result(run)
+    check_files(run, result, READ)
+    events = read_events(run / "events.jsonl")
     recipe = _optional(run / "recipe.yaml", _yaml, {})
     counts, noted, left_out = _optional(run / "splits.parquet", _splits, ({}, (), 0))
     predictions = _optional(run / "predictions.parquet", _predictions, ())
@@ -102,61 +113,20 @@ def _absent(run: Path) -> tuple[str, ...]:
     return tuple(name for name in names if not (run / name).is_file())
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RunError(str(path), "is missing", None, REPEAT) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(str(path), f"cannot be read: {error}", None, REPEAT) from error
-
-
-def _object(path: Path) -> dict[str, Any]:
-    value = _parse(_text(path), str(path))
-    schema = value.get("schema")
-    if schema != 1:
-        raise RunError(
-            str(path), "has a schema that this version cannot read", schema,
-            "Make the report with the version of Holdfast that made the run.",
-        )  # fmt: skip
-    return value
-
-
-def _events(path: Path) -> tuple[dict[str, Any], ...]:
-    lines = _text(path).split("\n")
-    return tuple(
-        _parse(line, f"{path}, line {number}")
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    )
-
-
-def _parse(text: str, what: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RunError(what, f"is not JSON: {error}", None, REPEAT) from error
-    if not isinstance(value, dict):
-        raise RunError(what, "must hold a JSON object", type(value).__name__, REPEAT)
-    return value
-
-
 def _optional(path: Path, read: Callable[[Path], Any], default: Any) -> Any:
-    if not path.is_file():
-        return default
-    try:
+    with door(str(path), RunError, "is broken", REPEAT):
+        if not path.exists() and not path.is_symlink():
+            return default
+        if path.exists() and not path.is_file():
+            raise RunError(str(path), "is not a file", None, REPEAT)
         return read(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(str(path), f"is broken: {error}", None, REPEAT) from error
 
 
 def _yaml(path: Path) -> dict[str, Any]:
     import yaml
 
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+    value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    check_size(value)
     if not isinstance(value, dict):
         raise ValueError("a recipe is a mapping of keys to values")
     return value
@@ -167,6 +137,7 @@ def _splits(path: Path) -> tuple[dict[str, int], tuple[NotedRows, ...], int]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(path, columns=["row", "split", "note"])
+    _check(table, {"row": WHOLE, "split": TEXT, "note": TEXT})
     tally = table.group_by("split").aggregate([("row", "count")]).to_pylist()
     counts = {str(line["split"]): int(line["row_count"]) for line in tally}
     noted = table.filter(pc.greater(pc.utf8_length(pc.fill_null(table["note"], "")), 0))
@@ -182,23 +153,50 @@ def _examples(path: Path) -> tuple[Mapping[str, Any], ...]:
     import pyarrow.parquet as pq
 
     columns = ["row", "split", "label", "confidence", "variability", "aum", "passes", "kind"]
-    return tuple(pq.read_table(path, columns=columns).to_pylist())
+    table = pq.read_table(path, columns=columns)
+    _check(table, {
+        "row": WHOLE, "split": TEXT, "label": ANY, "passes": NUMBER, "kind": TEXT,
+        **dict.fromkeys(("confidence", "variability", "aum"), NUMBER),
+    })  # fmt: skip
+    found = table.to_pylist()
+    for line in found:
+        if line["kind"] not in EXAMPLE_KINDS or line["row"] is None or line["passes"] is None:
+            raise ValueError(f"it holds a row of no kind that is known: {line['kind']!r:.40}")
+    return tuple(found)
 
 
 def _predictions(path: Path) -> tuple[Prediction, ...]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
-    columns = [name for name in ("row", "label", "prediction") if name not in table.column_names]
-    if columns:
-        raise ValueError(f"it lacks the column {columns[0]!r}")
+    _check(table, {"row": WHOLE, "label": ANY, "prediction": ANY})
+    more = {"loss": NUMBER, "probabilities": NUMBERS}
+    _check(table, {name: kind for name, kind in more.items() if name in table.column_names})
     return tuple(_prediction(line) for line in table.to_pylist())
 
 
 def _prediction(line: Mapping[str, Any]) -> Prediction:
     probabilities = line.get("probabilities")
-    known = isinstance(probabilities, list) and len(probabilities) > 0
+    known = [p for p in probabilities or () if p is not None]
     return Prediction(
         row=int(line["row"]), label=str(line["label"]), prediction=str(line["prediction"]),
-        loss=line.get("loss"), confidence=max(probabilities) if known else None,  # type: ignore[arg-type]
+        loss=line.get("loss"), confidence=max(known, default=None),
     )  # fmt: skip
+
+
+def _check(table: pa.Table, kinds: Mapping[str, str]) -> None:
+    """Raise ``ValueError`` unless the table has these columns, of these types."""
+    import pyarrow.types as types
+
+    numeric = {NUMBER: lambda t: types.is_integer(t) or types.is_floating(t) or types.is_null(t),
+               WHOLE: types.is_integer, ANY: lambda _: True,
+               TEXT: lambda t: types.is_string(t) or types.is_large_string(t) or types.is_null(t),
+               NUMBERS: lambda t: types.is_null(t) or ((types.is_list(t) or types.is_large_list(t))
+               and types.is_floating(t.value_type))}  # fmt: skip
+    for name, kind in kinds.items():
+        if name not in table.column_names:
+            raise ValueError(f"it lacks the column {name!r}")
+        if not numeric[kind](table.schema.field(name).type):
+            raise ValueError(
+                f"the column {name!r} must hold {kind}, and holds {table.schema.field(name).type}"
+            )

@@ -2,40 +2,62 @@
 
 A resumed run is bit-identical whatever the moment of its last checkpoint, so their moments may
 come from a clock: often enough to lose little, seldom enough to cost little.
+
+A checkpoint is a file of ``torch.save``, which is a zip archive, and the comment at its end says of
+which run it is and what the SHA-256 of all its other bytes must be. One that is damaged, of another
+run, of other settings or rows, or of another step than its name says is not used.
 """
 
 from __future__ import annotations
 
-import pickle
+import contextlib
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import IO, Any
 
-from holdfast.core.errors import RunError
+from holdfast.core.door import reason
+from holdfast.core.errors import MachineError, RunError
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision
 
 LEAST_SECONDS = 5.0
 COST_SHARE = 0.02
 KEPT = 2
+NAMES = "step-*.pt"
+# To be raised when the fields of a state change: a state of another format is never loaded.
+FORMAT = b"holdfast checkpoint 2"
+DIGITS = 64
+COMMENT = len(FORMAT) + 2 + 2 * DIGITS
+# A zip archive ends with the length of its comment, in two bytes, and the comment.
+LENGTH = COMMENT.to_bytes(2, "little")
+BLOCK = 1 << 20
 
 
 class CheckpointStore:
     """The ``checkpoints`` folder of one run.
 
     ``folder`` may be ``None``: nothing is kept. ``every_s`` is the least time between two; 0 writes
-    one after every step. ``tell`` hears when a checkpoint cannot be read and an older one is used.
+    one after every step. ``tell`` hears when a checkpoint cannot be read and an older one is used,
+    which ``said`` then holds too. ``mark`` says which run this is: what was written under another
+    is not read. ``beside`` is kept in each state as ``beside``: what the run began with.
     """
 
     def __init__(
         self, folder: Path | None, every_s: float = LEAST_SECONDS,
-        tell: Callable[[Decision], None] = lambda _: None,
+        tell: Callable[[Decision], None] = lambda _: None, mark: str = "",
+        beside: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         self._folder = folder
         self._every_s = every_s
         self._share = COST_SHARE if every_s else float("inf")
         self._tell = tell
+        self._mark = mark
+        self._beside = dict(beside)
+        self._passed_over: list[Path] = []
+        self.said: tuple[Decision, ...] = ()
         self._last = time.perf_counter()
         self._cost = 0.0
 
@@ -51,65 +73,173 @@ class CheckpointStore:
             return
         start = time.perf_counter()
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._path(step), lambda path: _write(path, state))
-        for old in self._all()[:-KEPT]:
-            old.unlink(missing_ok=True)
+        whole = {**state, "beside": self._beside}
+        write_atomically(self._path(step), lambda path: write_sealed(path, whole, self._mark))
+        passed_over, self._passed_over = self._passed_over, []
+        for old in {*self._all()[:-KEPT], *passed_over} - {self._path(step)}:
+            with contextlib.suppress(IsADirectoryError):
+                old.unlink(missing_ok=True)
         self._last = time.perf_counter()
         self._cost = self._last - start
 
     def load(self) -> dict[str, Any] | None:
         """The newest state, or ``None`` when there is none.
 
-        Raises ``RunError`` when checkpoints are there but none can be read.
+        Raises ``RunError`` when checkpoints are there but none can be used.
         """
-        paths = self._all()
-        unread: list[str] = []
+        paths, refused = self._all(), []
         for path in reversed(paths):
-            state = _read(path)
-            if state is not None:
-                self._say(path, unread)
-                return state
-            unread.append(path.name)
+            try:
+                state = self._read(path)
+            except Unfit as error:
+                refused.append(f"{path.name} {error}")
+                self._passed_over.append(path)
+                continue
+            self._say(path, refused)
+            return state
         if paths:
             raise RunError(
-                str(self._folder), "holds no readable checkpoint", [path.name for path in paths],
-                "Delete the folder; --resume then starts the run anew.",
+                str(self._folder), f"holds no checkpoint that can be used: {'; '.join(refused)}",
+                None, f"Restore them from a copy, or delete the {NAMES}: --resume then starts the "
+                "run anew.",
             )  # fmt: skip
         return None
 
-    def _say(self, used: Path, unread: list[str]) -> None:
-        if unread:
-            because = f"{' and '.join(unread)} cannot be read, so the one before is used"
-            self._tell(Decision("checkpoint", used.name, because))
+    def beside(self) -> dict[str, Any] | None:
+        """What the newest checkpoint that can be used keeps as ``beside``; ``None`` without one."""
+        for path in reversed(self._all()):
+            try:
+                found = self._read(path)["beside"]
+            except Unfit:
+                continue
+            return dict(found)
+        return None
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        state = read_sealed(path, self._mark)
+        if path.name != self._path(state["step"]).name:
+            raise Unfit(f"is of step {state['step']}")
+        return state
+
+    def _say(self, used: Path, refused: list[str]) -> None:
+        if refused:
+            because = f"{'; '.join(refused)}: the one before is used, and the next replaces it"
+            self.said = (Decision("checkpoint", used.name, because),)
+            self._tell(self.said[0])
 
     def _path(self, step: int) -> Path:
         assert self._folder is not None
         return self._folder / f"step-{step:08d}.pt"
 
     def _all(self) -> list[Path]:
-        return sorted(self._folder.glob("step-*.pt")) if self._folder else []
+        if self._folder is None or not self._folder.exists():
+            return []
+        try:
+            return sorted(path for path in self._folder.iterdir() if path.match(NAMES))
+        except OSError as error:
+            raise RunError(
+                str(self._folder), f"cannot be looked into: {reason(error)}", None,
+                "Make it readable, or delete it: --resume then starts the run anew.",
+            ) from error  # fmt: skip
 
 
-def _write(path: Path, state: dict[str, Any]) -> None:
-    """Through a Python file, so that a full disk shows as the operating system's error: PyTorch's
-    own writer has a sentence of its own for it."""
+class Unfit(Exception):
+    """Why a checkpoint is not used, as the end of a sentence that begins with its name."""
+
+
+class Unsealed(Unfit):
+    """A file without the comment that ``write_sealed`` puts at its end."""
+
+
+class _Hashing:
+    """A file that is written from its beginning to its end, with the SHA-256 of what was written
+    but for the last two bytes."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._held, self.digest = file, b"", hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self._file.write(view)
+        if len(view) < len(LENGTH):
+            self._held += bytes(view)
+            self.digest.update(self._held[: -len(LENGTH)])
+            self._held = self._held[-len(LENGTH) :]
+            return len(view)
+        self.digest.update(self._held)
+        self.digest.update(view[: -len(LENGTH)])
+        self._held = bytes(view[-len(LENGTH) :])
+        return len(view)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def write_sealed(path: Path, state: dict[str, Any], mark: str) -> None:
+    """A file of ``torch.save`` that says of what it is and what its bytes must be.
+
+    Through a Python file, so that a full disk shows as the operating system's error: PyTorch's
+    own writer has a sentence of its own for it.
+    """
     import torch
 
     with path.open("wb") as file:
+        hashing: Any = _Hashing(file)
         try:
-            torch.save(state, file)
+            torch.save(state, hashing)
         except RuntimeError as error:
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from error
             raise
+        told = _told(mark)
+        hashing.digest.update(told)
+        file.seek(-len(LENGTH), 2)
+        file.write(told + hashing.digest.hexdigest().encode())
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """A state, or ``None`` where the file is damaged."""
+def _told(mark: str) -> bytes:
+    """The length of the comment and the comment itself, but for the SHA-256."""
+    return LENGTH + FORMAT + b" " + hashlib.sha256(mark.encode()).hexdigest().encode() + b" "
+
+
+def read_sealed(path: Path, mark: str) -> dict[str, Any]:
+    """The state in a whole file that ``write_sealed`` wrote with this mark. Raises ``Unfit``, or
+    ``Unsealed``, for any other, ``MachineError`` where memory runs out."""
     import torch
 
     try:
+        _check(path, mark)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
-        return None
+    except MemoryError as error:
+        raise MachineError(
+            str(path), "needs more memory to be read than there is", None,
+            "Give the process more memory.",
+        ) from error  # fmt: skip
+    except Unfit:
+        raise
+    except Exception as error:
+        raise Unfit(f"cannot be read ({reason(error)})") from error
     return state
+
+
+def _check(path: Path, mark: str) -> None:
+    """Raise ``Unfit`` unless every byte is as it was written, and for this run."""
+    if not path.is_file():
+        raise Unfit("is not a file")
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        start = size - COMMENT - len(LENGTH)
+        file.seek(max(0, start))
+        told = file.read()
+        if start < 0 or not told.startswith(LENGTH + FORMAT):
+            raise Unsealed("is damaged, or of another version of Holdfast")
+        file.seek(0)
+        digest, left = hashlib.sha256(), start
+        while left and (block := file.read(min(BLOCK, left))):
+            digest.update(block)
+            left -= len(block)
+        digest.update(told[:-DIGITS])
+    if told[-DIGITS:] != digest.hexdigest().encode():
+        raise Unfit("is damaged: its SHA-256 is not the one that it was written with")
+    if not told.startswith(_told(mark)):
+        raise Unfit("is of another run, or of other rows or settings")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.files import disk_errors
-from holdfast.core.records import to_json
+from holdfast.core.errors import RunError
+from holdfast.core.files import disk_errors, write_text
+from holdfast.core.records import Decision, to_json
 
 NAME = "events.jsonl"
 
@@ -16,34 +18,94 @@ NAME = "events.jsonl"
 class Journal:
     """Appends lines, each flushed, so that a killed run keeps what it wrote.
 
-    A checkpoint remembers ``size``; a resume cuts the file back to it, so that what happened
-    after the checkpoint is not written twice. A process that is not the main one writes nothing.
+    A checkpoint keeps ``text``, every line so far; a resume makes the file hold just that, so that
+    what happened after the checkpoint is not written twice, and a file that was damaged or lost
+    meanwhile is whole again. A process that is not the main one writes nothing.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._path = folder / NAME if folder else None
+        self._lines: list[str] = []
 
     @property
-    def size(self) -> int:
-        return self._path.stat().st_size if self._path and self._path.exists() else 0
+    def text(self) -> str:
+        """What this run has written, over all its processes in time."""
+        return "".join(self._lines)
 
     def write(self, event: str, step: int, **fields: Any) -> None:
         if self._path is None:
             return
         line = json.dumps(to_json({"event": event, "step": step, **fields}), ensure_ascii=False)
+        # A lone surrogate (of a file's name, say) has no bytes in UTF-8.
+        line = line.encode("utf-8", "replace").decode() + "\n"
+        self._lines.append(line)
         with disk_errors(self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(line)
             file.flush()
 
     def note(self, step: int, what: str, because: str, **fields: Any) -> None:
         self.write("note", step, what=what, because=because, **fields)
 
-    def cut(self, size: int) -> None:
-        """Forget everything after the first ``size`` bytes."""
-        if self._path is not None and self.size > size:
-            os.truncate(self._path, size)
+    def restore(self, text: str) -> str | None:
+        """Make the file hold ``text`` and nothing behind it.
+
+        Gives what was wrong with it, or ``None`` where it began with ``text``. Raises ``RunError``
+        where a folder is in its place.
+        """
+        self._lines = [text] if text else []
+        if self._path is None:
+            return None
+        if self._path.is_dir():
+            raise RunError(
+                str(self._path), "is a folder, and the run's events belong there", None,
+                "Take it away; the next --resume writes the file again.",
+            )  # fmt: skip
+        wanted, found = text.encode(), _bytes(self._path)
+        if found is not None and found.startswith(wanted):
+            if len(found) > len(wanted):
+                os.truncate(self._path, len(wanted))
+            return None
+        if found is None and not wanted:
+            return None
+        write_text(self._path, text)
+        if found is None:
+            return "is gone, or cannot be read"
+        return "is shorter than it was" if wanted.startswith(found) else "was changed"
 
     def lines(self) -> list[dict[str, Any]]:
-        if self._path is None or not self._path.exists():
-            return []
-        return [json.loads(line) for line in self._path.read_text("utf-8").split("\n") if line]
+        """The objects in the file, where there is one; what is no object (the torn line of a kill)
+        is passed over."""
+        found = _bytes(self._path) if self._path is not None else None
+        return [line for text in (found or b"").split(b"\n") if (line := _object(text))]
+
+
+def restore(
+    journal: Journal, text: str, step: int, said: Sequence[Decision],
+    tell: Callable[[Decision], None],
+) -> None:  # fmt: skip
+    """The journal as it was at the checkpoint of ``step``; what had to be done for it is told, and
+    noted with what was ``said`` of the checkpoint."""
+    wrong = journal.restore(text)
+    made = list(said)
+    if wrong is not None:
+        because = (f"{NAME} {wrong}; what stood there up to step {step} comes from the checkpoint, "
+                   "and what a killed run noted after it is lost")  # fmt: skip
+        made.append(Decision("journal", "written again", because))
+        tell(made[-1])
+    for decision in made:
+        journal.note(step, decision.what, decision.because, chosen=decision.chosen)
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _object(text: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,64 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.circumstances import Circumstances, LabelNoise
+from holdfast.core.door import reason
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Finding, Snapshot
+from holdfast.core.shapes import (
+    Shape,
+    any_number,
+    count,
+    each,
+    flag,
+    maybe,
+    nothing,
+    number,
+    pair,
+    record,
+    table,
+    text,
+    whole,
+)
 
 LOOKS = "looks.npz"
 FORMAT = 1
+WITHOUT = "Remove it: the verdict is then the one that the run wrote down."
 # Logits of very many rows and classes would outgrow the model; the run's verdict is kept anyway.
 MOST_BYTES = 64_000_000
+KINDS = ("float64", "float32", "int64", "int32", "bool")
+NUMBERS = table(number)
+# ``json`` writes NaN as it is, and a loss or a rate may be one.
+LOOKS_SHAPES: dict[str, Shape] = {
+    **dict.fromkeys(("step", "examples_seen"), each(whole)), "phase": each(text),
+    **dict.fromkeys(("epoch", "refined_loss", "temperature", "learning_rate", "seconds"),
+                    each(any_number)),
+    **dict.fromkeys(("gradient_norm", "relative_update", "distance", "general_loss"),
+                    each(maybe(any_number))),
+    **dict.fromkeys(("train_metrics", "valid_metrics"), each(table(any_number))),
+    **dict.fromkeys(("train_correct", "valid_correct", "valid_logits"), each(maybe(nothing))),
+    "outputs": each(maybe(table(table(any_number)))), "planned_steps": each(maybe(count)),
+}  # fmt: skip
+KNOWN_SHAPES: dict[str, Shape] = {
+    "task": text,
+    **dict.fromkeys(("classes", "planned_steps", "planned_looks", "train_rows", "train_tokens",
+                     "trainable"), maybe(count)),
+    "usual_rates": maybe(pair(number)), "copied_valid": maybe(pair(count)),
+    "probe_curve": each(pair(number)),
+    **dict.fromkeys(("probe_valid_losses", "first_seen"), maybe(nothing)),
+    "findings": each(record({
+        "check": text, "severity": text, "score": any_number, "count": count, "rows": each(whole),
+        "because": text, "remedy": text, "fixed": flag,
+    }, ("check", "severity", "rows"))),
+    "label_noise": maybe(record({
+        **dict.fromkeys(("rate", "low", "high", "right", "base"), any_number), "n": count,
+    })),
+}  # fmt: skip
+TOLD = record({
+    "format": whole, "holdfast": text, "kept": whole, "kinds": table(text),
+    "looks": record(LOOKS_SHAPES, ("step", "epoch", "examples_seen", "phase")),
+    "known": record(KNOWN_SHAPES, ("task", "findings")),
+}, ("format", "holdfast", "kept", "kinds", "looks", "known"))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +127,39 @@ def write_looks(
 def read_looks(path: Path) -> Looks:
     """What ``write_looks`` wrote. Raises ``RunError`` where the file is none of these or broken."""
     try:
+        _check_size(path)
         # NumPy leaves a file open that it opened itself and could not read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             told = json.loads(str(kept["told"]))
-            arrays = {name: kept[name].astype(kind) for name, kind in told["kinds"].items()}
+            TOLD(told, "")
+            if told["format"] != FORMAT:
+                raise ValueError(f"format {told['format']} is not known")
+            arrays = {name: _array(kept[name], kind) for name, kind in told["kinds"].items()}
         return _looks(told, arrays)
     except Exception as error:
         # A file that anyone may have touched: whatever it makes fail, the way out is the same.
         raise RunError(
-            str(path), f"cannot be read as the looks of a run ({type(error).__name__})", None,
-            "Remove it: the verdict is then the one that the run wrote down.",
+            str(path), f"cannot be read as the looks of a run ({reason(error)})", None, WITHOUT,
         ) from error  # fmt: skip
+
+
+def _check_size(path: Path) -> None:
+    """Raise ``ValueError`` where the file would unpack to more than is ever written: a small one
+    may stand for any number of zeros."""
+    if not path.is_file():
+        raise ValueError("it is not a file")
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > 2 * MOST_BYTES:
+        raise ValueError(f"it would unpack to {size:,} bytes")
+
+
+def _array(found: Any, kind: str) -> Any:
+    """Numbers or truth values of one of the types that are written; nothing that Python would
+    have to build from bytes."""
+    if kind not in KINDS or found.dtype.kind not in "fiub":
+        raise ValueError(f"an array of {found.dtype} is none of a run's looks")
+    return found.astype(kind)
 
 
 def _looks(told: Mapping[str, Any], arrays: Mapping[str, Any]) -> Looks:
@@ -107,6 +180,7 @@ def _looks(told: Mapping[str, Any], arrays: Mapping[str, Any]) -> Looks:
     noise = told["known"].get("label_noise")
     facts["label_noise"] = None if noise is None else LabelNoise(**noise)
     _check(history)
+    _check_known(known, history)
     return Looks(history, Circumstances(**facts, **known), told["kept"], told["holdfast"])
 
 
@@ -117,11 +191,21 @@ def _check(history: Sequence[Snapshot]) -> None:
     for side in ("train", "valid"):
         rows = {len(getattr(snapshot, f"{side}_losses")) for snapshot in history}
         hits = {np.shape(getattr(s, f"{side}_correct")) for s in history} - {()}
-        if len(rows) != 1 or any(shape != (*rows,) for shape in hits):
+        flat = all(getattr(snapshot, f"{side}_losses").ndim == 1 for snapshot in history)
+        if not flat or len(rows) != 1 or any(shape != (*rows,) for shape in hits):
             raise ValueError(f"the {side} rows of its looks differ")
     logits = {s.valid_logits.shape for s in history if s.valid_logits is not None}
     if any(shape[0] != len(history[0].valid_losses) or 0 in shape[1:] for shape in logits):
         raise ValueError("its logits are of other rows")
+
+
+def _check_known(known: Mapping[str, Any], history: Sequence[Snapshot]) -> None:
+    """Raise ``ValueError`` where what is known of single rows is of other rows."""
+    sizes = {"probe_valid_losses": len(history[0].valid_losses),
+             "first_seen": len(history[0].train_losses)}  # fmt: skip
+    for name, size in sizes.items():
+        if known.get(name) is not None and known[name].shape != (size,):
+            raise ValueError(f"{name} is of other rows")
 
 
 def _shortened(array: Any) -> Any:

@@ -96,7 +96,7 @@ def _begin(run: Run, resume: bool) -> None:
     if not run.finished:
         run.keep_prefix()
     if state is None:
-        run.journal.cut(0)
+        run.journal.restore("")
         for decision in run.job.decisions:
             run.journal.note(0, decision.what, decision.because, chosen=decision.chosen)
         _evaluation_point(run)

@@ -14,6 +14,7 @@ import torch
 
 from holdfast.core.files import disk_errors, write_json
 from holdfast.core.records import Ints
+from holdfast.core.run_files import file_mark
 
 # Bits are kept and given back as they are, whatever the type of the numbers; all bits 0 is 0.0.
 BITS = {1: np.uint8, 2: np.int16, 4: np.int32, 8: np.int64}
@@ -23,8 +24,9 @@ class RowFile:
     """Rows [size, *tail] of one type, row i ``sizes[i]`` long; ``key`` says what they are of.
 
     The numbers go through a plain file, so that a full disk is an error of the operating system and
-    not a dead process, and are read through a memory map. ``seal`` writes the description last:
-    a file without one, or with another ``key``, counts as not there.
+    not a dead process, and are read through a memory map. ``seal`` writes the description last,
+    with the SHA-256 of the rows: a file without one, with another ``key``, or of which a bit has
+    changed, counts as not there.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class RowFile:
         self._width = math.prod(tail)
         self._map: Any = None
         self._file: Any = None
+        self._whole = False
 
     @property
     def bytes(self) -> int:
@@ -45,13 +48,18 @@ class RowFile:
 
     @property
     def is_sealed(self) -> bool:
-        """Whether every row has been written, by this process or one before it."""
+        """Whether every row has been written, by this process or one before it, and is as it was
+        written."""
         try:
             told = json.loads(self._note.read_text("utf-8"))
-        except (OSError, ValueError):
+            right = self.path.is_file() and self.path.stat().st_size == self.bytes
+            self._whole = right and (self._whole or told == self._description())
+        except (OSError, ValueError, RecursionError):
             return False
-        whole = self.path.exists() and self.path.stat().st_size == self.bytes
-        return whole and told == {"key": self.key, "bytes": self.bytes}
+        return self._whole
+
+    def _description(self) -> dict[str, Any]:
+        return {"key": self.key, **file_mark(self.path)}
 
     def write(self, row: int, values: torch.Tensor) -> None:
         """Put one row [at least sizes[row], *tail] into its place, without what is padding.
@@ -63,6 +71,7 @@ class RowFile:
         try:
             with disk_errors(self.path):
                 if self._file is None:
+                    self._whole = False
                     self._note.unlink(missing_ok=True)
                     self._file = self.path.open("wb", buffering=0)
                 self._file.seek(int(self._offsets[row]) * self._width * self.dtype.itemsize)
@@ -74,11 +83,14 @@ class RowFile:
 
     def seal(self) -> None:
         """All rows are there."""
+        if self._whole:
+            return
         with disk_errors(self.path):
             if self._file is not None:
                 os.fsync(self._file.fileno())
             self._close()
-            write_json(self._note, {"key": self.key, "bytes": self.bytes})
+            write_json(self._note, self._description())
+            self._whole = True
 
     def read(self, rows: Ints) -> torch.Tensor:
         """These rows [n, longest of them, *tail], zeros behind the shorter ones."""
@@ -96,7 +108,7 @@ class RowFile:
 
     def remove(self) -> None:
         """Close the file and delete it."""
-        self._map = None
+        self._map, self._whole = None, False
         self._close()
         self._note.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from holdfast.models.quantize import frozen_tensors
 from holdfast.training.batches import probe_positions
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.examples import Seen
-from holdfast.training.journal import Journal
+from holdfast.training.journal import Journal, restore
 from holdfast.training.observe import EVALUATION_TOKENS, Observer
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.prefix_cache import Passes, PrefixCache
@@ -39,7 +39,8 @@ class Job:
     ``groups`` turns a phase into parameter groups (``params``, ``lr``, ``weight_decay``), or none
     where nothing learns; ``choose`` gives the place in the history of the state to keep, which is
     the newest or the one kept before; ``write`` lets the network write texts at every evaluation
-    point, where that is asked for. ``cache`` keeps the outputs of frozen first layers.
+    point, where that is asked for. ``cache`` keeps the outputs of frozen first layers. ``tell``
+    hears what had to be decided to continue a run whose files were damaged.
     """
 
     network: Any
@@ -61,6 +62,7 @@ class Job:
     journal: Journal = field(default_factory=lambda: Journal(None))
     store: CheckpointStore = field(default_factory=lambda: CheckpointStore(None))
     cache: PrefixCache | None = None
+    tell: Callable[[Decision], None] = lambda _: None
 
 
 @dataclass(slots=True)
@@ -177,7 +179,7 @@ class Run:
         return {
             **{name: getattr(self, name) for name in names},
             "seconds": self.seconds,
-            "journal_size": self.journal.size,
+            "journal": self.journal.text,
             "tensors": {n: t.detach() for n, t in self.changing().items()},
             "frozen": self._frozen_sum,
             "start": self.start,
@@ -225,7 +227,8 @@ class Run:
         for name, keeper in self._keepers().items():
             keeper.load_state_dict(state["listeners"][name])
         self.verdict = self.job.monitor(self.history, self.best.step)
-        self.journal.cut(state["journal_size"])
+        said = self.job.store.said
+        restore(self.journal, state["journal"], self.step, said, self.job.tell)
         set_random_state(state["random"])
 
     @cached_property

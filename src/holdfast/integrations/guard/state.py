@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from holdfast.core.door import door
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_atomically
+from holdfast.training.checkpoint import Unfit, Unsealed, read_sealed, write_sealed
 
 NAME = "holdfast_guard.pt"
+MARK = "guard"
 
 
 def write_state(checkpoint: Path, step: int, state: dict[str, Any]) -> None:
     """Into the folder of the checkpoint of ``step``, which the trainer has just written."""
     held = {"step": step, **state}
-    write_atomically(checkpoint / NAME, lambda path: torch.save(held, path))
+    write_atomically(checkpoint / NAME, lambda path: write_sealed(path, held, MARK))
 
 
 def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
@@ -27,19 +28,32 @@ def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
     patience and the best state of the run so far would be lost, and nobody would know.
     """
     path = checkpoint / NAME
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+    if not path.exists():
         raise RunError(
             str(checkpoint), "holds no state of the guard, so what it knew would be lost", None,
             "Resume from a checkpoint that was written with the guard's callback, train anew, or "
             "resume without the callback.",
-        ) from None  # fmt: skip
-    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise RunError(str(path), f"cannot be read: {error}", None, "Train anew.") from error
+        )  # fmt: skip
+    try:
+        state = read_sealed(path, MARK)
+    except Unsealed:
+        state = _unsealed(path)
+    except Unfit as error:
+        raise RunError(str(path), str(error), None, "Train anew.") from error
     if state["step"] != step:
         raise RunError(
             str(path), f"is of step {state['step']}, the checkpoint of step {step}", None,
             "Resume from a checkpoint whose files belong together.",
         )  # fmt: skip
     return state
+
+
+def _unsealed(path: Path) -> dict[str, Any]:
+    """A state that an older version wrote, without a digest."""
+    import torch
+
+    with door(str(path), RunError, remedy="Train anew."):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found: dict[str, Any] = {"step": state["step"], **state}
+    warnings.warn(f"{path} has no digest, so whether it is whole was not checked", stacklevel=2)
+    return found

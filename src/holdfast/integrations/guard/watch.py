@@ -127,7 +127,7 @@ class Watch:
         """Everything a resume needs, in types that the weights-only loader reads."""
         return {
             **{name: getattr(self, name) for name in KEPT},
-            "seconds": self.seconds, "journal_size": self._journal.size,
+            "seconds": self.seconds, "journal": self._journal.text,
             "folder": self.folder.name, "norms": self._norms, "best": self._best,
             "history": [pack(snapshot) for snapshot in self.history],
             "decisions": [(d.what, d.chosen, d.because) for d in self.decisions],
@@ -151,15 +151,15 @@ class Watch:
             judge(self.history, self.circumstances, self.best_step) if self.history else None
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self._journal.size < state["journal_size"]:
-            self._write_again()
+        if "journal" in state:
+            self._journal.restore(state["journal"])
         else:
-            self._journal.cut(state["journal_size"])
+            self._write_again()
 
     def _write_again(self) -> None:
-        """The journal of a run that goes on where its first lines are not: its looks and actions
-        from memory. Earlier verdicts are not kept apart, and are left out."""
-        self._journal.cut(0)
+        """The journal of a run that an older version began, whose state holds none: its looks and
+        actions. Earlier verdicts are not kept apart, and are left out."""
+        self._journal.restore("")
         for what in self.decisions:
             self._journal.note(0, what.what, what.because, chosen=what.chosen)
         for snapshot in self.history:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +11,13 @@ from typing import Any, get_args
 
 from holdfast.core.errors import RunError
 from holdfast.core.records import Evidence, Label, Remedy, Verdict
+from holdfast.core.run_files import check_files, read_events, read_result
 from holdfast.integrations.logs import LOGS, LogReader
 from holdfast.integrations.logs.table import Log, from_rows, not_a_log
-from holdfast.integrations.logs.text import head, objects
+from holdfast.integrations.logs.text import head
 from holdfast.monitor.judge import judge
 from holdfast.pipeline.folder import RESULT
-from holdfast.training.looks import LOOKS, read_looks
+from holdfast.training.looks import LOOKS, WITHOUT, read_looks
 
 FILE = "events.jsonl"
 LOSSES = {"train_loss": "train_rows", "valid_loss": "valid_rows", "refined_loss": "valid_rows"}
@@ -33,8 +34,10 @@ class OwnVerdict:
 def read(path: Path) -> Log:
     """The snapshots. Losses of both sets are means over fixed rows in evaluation mode. A snapshot
     writes a loss that is not a number as ``null``; it is one again here if there were rows."""
-    file = path / FILE if path.is_dir() else path
-    rows = [_row(event) for event in objects(file) if event.get("event") == "snapshot"]
+    folder, file = (path, path / FILE) if path.is_dir() else (path.parent, path)
+    if file.name == FILE:
+        _whole(folder)
+    rows = [_row(event) for event in read_events(file, torn=True) if event["event"] == "snapshot"]
     if not rows:
         raise not_a_log(str(file), "holds no snapshot")
     return from_rows(rows, "holdfast", str(file), clean=True, seconds=rows[-1].get("seconds"))
@@ -43,9 +46,21 @@ def read(path: Path) -> Log:
 def accepts(path: Path) -> bool:
     """Whether this looks like such a log; never raises."""
     if path.is_dir():
-        return (path / FILE).is_file()
+        return os.path.lexists(path / FILE)
     start = head(path, (".jsonl",))
     return bool(start) and '"event"' in str(start).splitlines()[0]
+
+
+def _whole(folder: Path) -> dict[str, Any] | None:
+    """``result.json`` of a finished run whose files are those that it ended with, ``None`` of
+    another; raises ``RunError`` where one was changed."""
+    if not os.path.lexists(folder / RESULT):
+        return None
+    result = read_result(folder)
+    check_files(folder, result, [FILE])
+    # Without its looks a run gives the verdict that it wrote down.
+    check_files(folder, result, [LOOKS] if os.path.lexists(folder / LOOKS) else [], WITHOUT)
+    return result
 
 
 def _row(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,19 +99,17 @@ def own_verdict(path: Path) -> OwnVerdict | None:
 
 
 def _own(folder: Path) -> OwnVerdict | None:
-    result = {}
-    if (folder / RESULT).is_file():
-        result = json.loads((folder / RESULT).read_text("utf-8"))
-    if (folder / LOOKS).is_file() and "trainer" not in result:
+    result = _whole(folder) or {}
+    if os.path.lexists(folder / LOOKS) and "trainer" not in result:
         looks = read_looks(folder / LOOKS)
         return OwnVerdict(judge(looks.history, looks.circumstances, looks.kept), looks.kept)
     if result:
         return OwnVerdict(_verdict(result["verdict"]), int(result["best_step"]))
-    events = list(objects(folder / FILE))
-    told = [event for event in events if event.get("event") == "verdict"]
+    events = read_events(folder / FILE, torn=True)
+    told = [event for event in events if event["event"] == "verdict"]
     if not told:
         return None
-    found, looked = _verdict(told[-1]), [e["step"] for e in events if e.get("event") == "snapshot"]
+    found, looked = _verdict(told[-1]), [e["step"] for e in events if e["event"] == "snapshot"]
     if looked and looked[-1] > told[-1]["step"]:
         # The journal has a line for each change: the label still holds, its numbers are of then.
         before = f"Said at step {told[-1]['step']} and the same since: "

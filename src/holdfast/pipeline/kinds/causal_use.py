@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from holdfast.evaluate.causal import (
 )
 from holdfast.evaluate.tokens import score_tokens
 from holdfast.models.causal import load_saved_causal
-from holdfast.pipeline.folder import MODEL, RESULT
+from holdfast.pipeline.folder import model_of, open_run
 from holdfast.pipeline.kinds.generating import best_device, the_run, written_answers
 from holdfast.pipeline.using import (
     Answered,
@@ -46,7 +45,7 @@ class JudgedTokens:
 
     def __init__(self, runs: Sequence[Path], data: str, options: Options) -> None:
         run, self._recipe = the_run(runs, "evaluate")
-        self._network, self._tokenizer = load_saved_causal(run / MODEL)
+        self._network, self._tokenizer = load_saved_causal(model_of(run))
         self.table, _, self.decisions = _rows(self._recipe, data, options, need_answer=True)
 
     def score(self, positions: Ints | None = None) -> Scores:
@@ -68,7 +67,7 @@ class TokensPredictor:
 
     def __init__(self, runs: Sequence[Path]) -> None:
         run, self._recipe = the_run(runs, "predict")
-        self._network, self._tokenizer = load_saved_causal(run / MODEL)
+        self._network, self._tokenizer = load_saved_causal(model_of(run))
         self._network.to(best_device())
         self._of_text = _of_plain_text(run) or not self._tokenizer.chat_template
 
@@ -97,8 +96,8 @@ class TokensPredictor:
 
 def _of_plain_text(run: Path) -> bool:
     """Whether the run learned plain text; its tokenizer may have a chat template all the same."""
-    decisions = json.loads((run / RESULT).read_text("utf-8"))["decisions"]
-    return any(d["what"] == LOSS and d["chosen"] == EVERY_TOKEN for d in decisions)
+    decisions = open_run(run).get("decisions") or ()
+    return any(d["what"] == LOSS and d.get("chosen") == EVERY_TOKEN for d in decisions)
 
 
 def _rows(

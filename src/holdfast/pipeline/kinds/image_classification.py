@@ -20,7 +20,7 @@ from holdfast.evaluate.images import answer_images, forward_images
 from holdfast.models.memory_layout import channels_together
 from holdfast.models.vision import LoadedVision, load_vision
 from holdfast.models.vision_saved import load_saved_vision
-from holdfast.pipeline.folder import MODEL, need_run
+from holdfast.pipeline.folder import MODEL, model_of, need_run
 from holdfast.pipeline.kinds import classification as shared
 from holdfast.pipeline.ready import Finish, Kind, Ready, Scored
 from holdfast.pipeline.using import (
@@ -120,7 +120,7 @@ class JudgedImages:
     def __init__(self, runs: Sequence[Path], data: str, options: Options) -> None:
         for run in runs:
             need_run(run)
-        saved = [load_saved_vision(run / MODEL) for run in runs]
+        saved = [load_saved_vision(model_of(run)) for run in runs]
         part = data_part(runs[0])
         encoding, decisions = encoding_for(part, data, options)
         folder = source_path(data).is_dir()
@@ -148,7 +148,7 @@ class ImagesPredictor:
         for run in runs:
             need_run(run)
         self._part = data_part(runs[0])
-        self._saved = [load_saved_vision(run / MODEL) for run in runs]
+        self._saved = [load_saved_vision(model_of(run)) for run in runs]
         shared.same_classes(self._saved, "predict")
         self.names = self._saved[0].classes
 

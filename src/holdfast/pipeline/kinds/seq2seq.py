@@ -27,7 +27,7 @@ from holdfast.methods.token_smoothing import TokenSmoothing
 from holdfast.models.seq2seq import LoadedSeq2Seq, end_token, load_seq2seq
 from holdfast.models.seq2seq_network import load_saved_seq2seq
 from holdfast.pipeline.adapters import quantize_spec
-from holdfast.pipeline.folder import MODEL
+from holdfast.pipeline.folder import model_of
 from holdfast.pipeline.kinds.generating import (
     best_device,
     find_text_metric,
@@ -188,7 +188,7 @@ class JudgedPairs:
         )  # fmt: skip
         self.table = with_tables(table, self._recipe)
         self.decisions = (*decisions, *dropped)
-        self._network, self._tokenizer = load_saved_seq2seq(run / MODEL)
+        self._network, self._tokenizer = load_saved_seq2seq(model_of(run))
 
     def score(self, positions: Ints | None = None) -> Scores:
         """The losses of the targets, and the scores of the texts of a fixed sample of the rows."""
@@ -214,7 +214,7 @@ class PairsPredictor:
 
     def __init__(self, runs: Sequence[Path]) -> None:
         run, self._recipe = the_run(runs, "predict")
-        self._network, self._tokenizer = load_saved_seq2seq(run / MODEL)
+        self._network, self._tokenizer = load_saved_seq2seq(model_of(run))
 
     def ask(self, data: Data, options: Options) -> Asked:
         part = self._recipe.data

@@ -5,7 +5,6 @@ One class a text, several labels or a number: the run says which.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,7 +22,7 @@ from holdfast.data.table import Table
 from holdfast.data.unlabelled import renamed, unlabelled
 from holdfast.evaluate.forward import answer, groups_of
 from holdfast.models.saved import SavedClassifier, load_saved
-from holdfast.pipeline.folder import MODEL, RECIPE, RESULT, need_run
+from holdfast.pipeline.folder import RECIPE, model_of, need_run, open_run
 from holdfast.pipeline.kinds import classification as shared
 from holdfast.pipeline.kinds import one_number, problems, several_labels
 from holdfast.pipeline.kinds.problems import Answers as ProblemAnswers
@@ -55,7 +54,7 @@ class TextPredictor:
         self._kind = kind_of_labels(runs, "predict")
         self._part = data_part(runs[0])
         least = 2 if self._kind == "class" else 1
-        self._saved = [load_saved(run / MODEL, least) for run in runs]
+        self._saved = [load_saved(model_of(run), least) for run in runs]
         self.answered = ANSWERED[self._kind]
         self.names = () if self._kind == "number" else self._saved[0].classes
         if self._kind == "class":
@@ -97,7 +96,7 @@ class JudgedTexts:
 
     def __init__(self, runs: Sequence[Path], data: str, options: Options) -> None:
         kind = kind_of_labels(runs, "evaluate")
-        saved = [load_saved(run / MODEL, 2 if kind == "class" else 1) for run in runs]
+        saved = [load_saved(model_of(run), 2 if kind == "class" else 1) for run in runs]
         self.table, self.decisions = _labelled(runs[0], data, options, saved[0], kind)
         if kind == "class":
             outputs = shared.mean_outputs(saved, answer, self.table)
@@ -175,4 +174,4 @@ def _score_problem(
 
 
 def _scale(run: Path) -> Any:
-    return problems.scale_of(json.loads((run / RESULT).read_text("utf-8")))
+    return problems.scale_of(open_run(run))

@@ -1,0 +1,214 @@
+"""``result.json`` and ``events.jsonl`` of a run folder, read with their types checked; and the
+seal: which bytes the files of a run had when it ended.
+
+``result.json`` has ``seal``: ``files`` holds the SHA-256 and the size of every file in ``model/``
+and of the run's own (``recipe.yaml``, ``events.jsonl``, the tables), ``base`` those of the folder
+whose model an adapter is put on, where there is one, and ``result`` the SHA-256 of ``result.json``
+itself without it. A command that uses a file first compares it. ``report.html`` and the model card
+are not sealed: the first is only looked at, the second is there to be edited.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.door import door
+from holdfast.core.errors import RunError
+from holdfast.core.run_shapes import EVENT_SHAPES, RESULT_SHAPE, SEAL
+from holdfast.core.shapes import anything, parse_object, text
+
+RESULT, EVENTS, MODEL = "result.json", "events.jsonl", "model"
+CARD = "README.md"
+SEALED = ("recipe.yaml", EVENTS, "splits.parquet", "predictions.parquet", "examples.parquet",
+          "looks.npz")  # fmt: skip
+# What the loaders of Transformers and PEFT may open beside the files that they are told of. Others
+# (a licence, a picture) may lie in ``model/`` as its owner likes.
+LOADED = frozenset({".json", ".jinja", ".safetensors", ".bin", ".txt", ".model", ".spm", ".py",
+                    ".vocab", ".bpe", ".tiktoken", ".pt", ".pth", ".h5", ".msgpack"})  # fmt: skip
+REPEAT = "Give the folder of a finished run; `holdfast train … --resume` finishes one."
+RESTORE = (
+    "Restore it from a copy, or train again from recipe.yaml into another folder. If it was "
+    'changed on purpose, take "seal" out of result.json: nothing is checked then, and that is said.'
+)
+
+BASE = (
+    "An adapter answers rightly on the very weights that it was trained on: restore them, or merge "
+    "it when training (model.adapter.merge=true)."
+)
+
+
+def read_result(run: Path) -> dict[str, Any]:
+    """``result.json``, with the type of every field that Holdfast reads checked, and its own seal
+    where it has one. Raises ``RunError`` where it is missing, broken or was changed."""
+    path = run / RESULT
+    found = _opened(path)
+    if found.get("schema") != 1:
+        raise RunError(
+            str(path), "has a schema that this version cannot read", found.get("schema"),
+            "Make the report with the version of Holdfast that made the run.",
+        )  # fmt: skip
+    with door(str(path), RunError, "does not hold a run's result", RESTORE):
+        RESULT_SHAPE(found, "")
+    seal = found.get(SEAL)
+    if seal is not None and seal["result"] != result_mark(found):
+        raise RunError(str(path), "was changed since the run ended", None, RESTORE)
+    return found
+
+
+def read_events(path: Path, torn: bool = False) -> list[dict[str, Any]]:
+    """The lines of ``events.jsonl``, with the types of what Holdfast reads checked.
+
+    ``torn`` passes over a last line that is cut off, as a run leaves it that is killed or writes
+    just now. Raises ``RunError``, which names the line.
+    """
+    with door(str(path), RunError, remedy=REPEAT):
+        raw = _bytes(path)
+    lines, found = raw.split(b"\n"), []
+    for place, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        with door(f"{path}, line {place}", RunError, "cannot be read", RESTORE):
+            try:
+                event = parse_object(line.decode())
+            except ValueError:
+                if torn and place == len(lines):
+                    break
+                raise
+            text(event.get("event"), "event")
+            EVENT_SHAPES.get(event["event"], anything)(event, "")
+        found.append(event)
+    return found
+
+
+def _opened(path: Path) -> dict[str, Any]:
+    with door(str(path), RunError, remedy=RESTORE):
+        return parse_object(_bytes(path))
+
+
+def _bytes(path: Path) -> bytes:
+    """What is in a file; nothing that could block or never end is opened."""
+    if not path.exists() and not path.is_symlink():
+        raise RunError(str(path), "is missing", None, REPEAT)
+    if path.exists() and not path.is_file():
+        raise RunError(str(path), "is not a file", None, REPEAT)
+    return path.read_bytes()
+
+
+def result_mark(result: Mapping[str, Any]) -> str:
+    """The SHA-256 of what ``result.json`` says beside its seal."""
+    plain = {name: value for name, value in result.items() if name != SEAL}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def file_mark(path: Path) -> dict[str, Any]:
+    """The SHA-256 and the size of a file, in one pass."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"sha256": digest, "bytes": file.tell()}
+
+
+def model_files(run: Path) -> list[str]:
+    """The files in ``model/`` as names relative to the run, but for the card and for hidden ones,
+    in the order of their names."""
+    folder = run / MODEL
+    inside = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    names = [path.relative_to(folder) for path in inside]
+    shown = [n for n in names if str(n) != CARD and not any(p.startswith(".") for p in n.parts)]
+    return [f"{MODEL}/{name.as_posix()}" for name in shown]
+
+
+def seal_model(run: Path) -> dict[str, dict[str, Any]]:
+    """The marks of the model's files."""
+    return {name: file_mark(run / name) for name in model_files(run)}
+
+
+def seal_base(base: Path | None) -> dict[str, dict[str, Any]] | None:
+    """The marks of what a loader reads of a pretrained model's folder; ``None`` without one."""
+    return None if base is None else {path.name: file_mark(path) for path in _loaded(base)}
+
+
+def _loaded(base: Path) -> list[Path]:
+    inside = sorted(base.iterdir())
+    return [path for path in inside if path.is_file() and path.suffix.lower() in LOADED]
+
+
+def sealed(
+    run: Path, result: Mapping[str, Any], model: Mapping[str, Any],
+    base: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """``result`` (plain JSON) with its seal: the marks of the ``model`` and of its ``base``, and of
+    the other files as they are now."""
+    own = {name: file_mark(run / name) for name in SEALED if (run / name).is_file()}
+    seal = {"files": {**model, **own}, "base": base, "result": result_mark(result)}
+    return {**result, SEAL: seal}
+
+
+def sealed_again(result: Mapping[str, Any]) -> dict[str, Any]:
+    """``result`` (plain JSON) after something was added to it: its own mark is made anew."""
+    seal = result.get(SEAL)
+    return dict(result) if not seal else {**result, SEAL: {**seal, "result": result_mark(result)}}
+
+
+def check_files(
+    run: Path, result: Mapping[str, Any], names: Iterable[str], remedy: str = RESTORE
+) -> None:
+    """Raise ``RunError`` for the first of these files that is not as the run left it; nothing where
+    the run has no seal, or the seal does not name the file and it is not there."""
+    files = (result.get(SEAL) or {}).get("files")
+    if files is None:
+        return
+    for name in names:
+        path = run / name
+        if name not in files:
+            if path.exists():
+                raise RunError(str(path), "was not there when the run ended", None, remedy)
+            continue
+        _check_file(path, files[name], remedy=remedy)
+
+
+def check_model(run: Path, result: Mapping[str, Any]) -> None:
+    """Raise ``RunError`` unless every file in ``model/`` that a loader may read is as the run left
+    it: none missing, changed or added."""
+    files = (result.get(SEAL) or {}).get("files")
+    if files is None:
+        return
+    known = [name for name in files if name.startswith(f"{MODEL}/")]
+    for name in known:
+        _check_file(run / name, files[name])
+    for name in model_files(run):
+        if name not in files and Path(name).suffix.lower() in LOADED:
+            raise RunError(
+                str(run / name), "was not there when the run ended, and a loader may read it",
+                None, "Move it out of the model's folder.",
+            )  # fmt: skip
+
+
+def check_base(base: Path, result: Mapping[str, Any]) -> None:
+    """Raise ``RunError`` unless the folder of the pretrained model is the one that the run's
+    adapter was trained on."""
+    marks = (result.get(SEAL) or {}).get("base") or {}
+    for name, mark in marks.items():
+        _check_file(base / name, mark, "since the adapter was trained on it", BASE)
+
+
+def is_sealed(result: Mapping[str, Any]) -> bool:
+    """Whether the run says what its files must be; those of older versions do not."""
+    return bool(result.get(SEAL))
+
+
+def _check_file(
+    path: Path, wanted: Mapping[str, Any], since: str = "since the run ended",
+    remedy: str = RESTORE,
+) -> None:  # fmt: skip
+    with door(str(path), RunError, remedy=remedy):
+        if not path.exists() and not path.is_symlink():
+            raise RunError(str(path), "is missing", None, remedy)
+        size = path.stat().st_size
+        found = file_mark(path) if size == wanted["bytes"] else {"bytes": size}
+    if found != {"sha256": wanted["sha256"], "bytes": wanted["bytes"]}:
+        what = "its SHA-256" if found["bytes"] == wanted["bytes"] else "its size"
+        raise RunError(str(path), f"was changed {since}: {what} is another", None, remedy)

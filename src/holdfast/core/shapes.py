@@ -1,0 +1,196 @@
+"""The shape of JSON that anybody may have written: types, checked once, where it is read.
+
+A shape is a function that takes a value and where it stands, and raises ``Misshapen`` where the
+value is of another type. What a shape does not name may be there or not: fields are added freely.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Shape = Callable[[Any, str], None]
+
+# Far above every loss, count and time; a square of it is still a number.
+LARGEST = 1e150
+# The deepest of our own files has a dozen levels; Python's own limit is a thousand calls.
+DEEPEST = 60
+# Some hundred times what the largest of them holds (a confusion of a thousand classes).
+MOST_VALUES = 2_000_000
+
+
+class Misshapen(ValueError):
+    """A value of another type than belongs there, as one sentence."""
+
+    def __init__(self, where: str, wanted: str, found: object) -> None:
+        told = json.dumps(found)[:60] if isinstance(found, (str, float, bool)) else _kind(found)
+        super().__init__(f"{where or 'it'} must be {wanted}, and is {told}")
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """A JSON object at most 60 levels deep. Raises ``ValueError`` for anything else."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise Misshapen("it", "a JSON object", value)
+    check_size(value)
+    return value
+
+
+def check_size(value: Any) -> None:
+    """Raise ``ValueError`` where a value is nested more than 60 levels deep, or holds more than two
+    million values, those that stand in several places (a YAML alias) counted at each."""
+    left = MOST_VALUES
+    level: list[Any] = [value]
+    for _ in range(DEEPEST):
+        inside = [one.values() if isinstance(one, dict) else one for one in level]
+        left -= sum(map(len, inside))
+        if left < 0:
+            raise ValueError(f"it holds more than {MOST_VALUES:,} values")
+        level = [item for items in inside for item in items if isinstance(item, (dict, list))]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+
+
+def number(value: Any, where: str) -> None:
+    """A finite number, no truth value."""
+    whole = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not whole or not -LARGEST <= value <= LARGEST:
+        raise Misshapen(where, "a finite number", value)
+
+
+def any_number(value: Any, where: str) -> None:
+    """A number; NaN and infinities, which Python writes into JSON, are some."""
+    if not isinstance(value, float) or math.isfinite(value):
+        number(value, where)
+
+
+def nothing(value: Any, where: str) -> None:
+    """No value at all: with ``maybe``, null alone."""
+    raise Misshapen(where, "null", value)
+
+
+def whole(value: Any, where: str) -> None:
+    """A whole number that a float holds exactly."""
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > 2**53:
+        raise Misshapen(where, "a whole number", value)
+
+
+def count(value: Any, where: str) -> None:
+    """A whole number from 0 on."""
+    whole(value, where)
+    if value < 0:
+        raise Misshapen(where, "a count", value)
+
+
+def text(value: Any, where: str) -> None:
+    if not isinstance(value, str):
+        raise Misshapen(where, "a text", value)
+
+
+def flag(value: Any, where: str) -> None:
+    if not isinstance(value, bool):
+        raise Misshapen(where, "true or false", value)
+
+
+def anything(value: Any, where: str) -> None:
+    """Any JSON."""
+
+
+def maybe(shape: Shape) -> Shape:
+    """``shape``, or null."""
+
+    def check(value: Any, where: str) -> None:
+        if value is not None:
+            shape(value, where)
+
+    return check
+
+
+def either(first: Shape, second: Shape) -> Shape:
+    """One of two; what is said is what the first misses."""
+
+    def check(value: Any, where: str) -> None:
+        try:
+            first(value, where)
+        except Misshapen:
+            try:
+                second(value, where)
+            except Misshapen:
+                pass
+            else:
+                return
+            raise
+
+    return check
+
+
+def each(shape: Shape) -> Shape:
+    """A list of them."""
+
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, list):
+            raise Misshapen(where, "a list", value)
+        for place, item in enumerate(value):
+            shape(item, f"{where}[{place}]")
+
+    return check
+
+
+def pair(shape: Shape) -> Shape:
+    """A list of two of them."""
+
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, list) or len(value) != 2:
+            raise Misshapen(where, "a list of two", value)
+        for place, item in enumerate(value):
+            shape(item, f"{where}[{place}]")
+
+    return check
+
+
+def table(shape: Shape) -> Shape:
+    """An object with names of any kind."""
+
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise Misshapen(where, "an object", value)
+        for name, item in value.items():
+            shape(item, _inside(where, name))
+
+    return check
+
+
+def record(shapes: Mapping[str, Shape], need: tuple[str, ...] = ()) -> Shape:
+    """An object whose fields have these shapes where they are there; ``need`` must be."""
+
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise Misshapen(where, "an object", value)
+        for name in need:
+            if name not in value:
+                raise ValueError(f"{_inside(where, name)} is missing")
+        for name, shape in shapes.items():
+            if name in value:
+                shape(value[name], _inside(where, name))
+
+    return check
+
+
+def _inside(where: str, name: str) -> str:
+    shown = name if len(name) <= 40 else f"{name[:39]}…"
+    return f"{where}.{shown}" if where else shown
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, int):
+        return "a number that is too large" if abs(value) > 2**53 else str(value)
+    kinds: dict[type, str] = {dict: "an object", list: "a list"}
+    return kinds.get(type(value), type(value).__name__)

@@ -1,0 +1,154 @@
+"""``checkpoints/begun.json``: what a run began with, so that one that is continued gives the first
+reasons again and refuses other rows or settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.door import door
+from holdfast.core.errors import RunError
+from holdfast.core.files import write_json, write_text
+from holdfast.core.records import Decision, to_json
+from holdfast.pipeline.folder import BEGUN, CHECKPOINTS, RECIPE
+from holdfast.pipeline.ready import Ready
+from holdfast.pipeline.rows import Divided, Tell
+from holdfast.recipe.plain import from_yaml, read_yaml
+from holdfast.training.checkpoint import CheckpointStore
+
+# What may change while a run is not finished: where its files lie (the rows themselves are
+# compared), who is told of it.
+MOVABLE = {"data": ("path", "valid", "test", "unlabelled"), "alert": None, "track": None}
+OTHER = "Restore it; to train with other settings, start a new run with another --out."
+NEEDED = {"rows": str, "findings": list, "decisions": list}
+
+
+def remember(run: Path, ready: Ready, divided: Divided, again: bool, tell: Tell) -> dict[str, Any]:
+    """What the run began with: marks of its rows and settings, its findings and decisions.
+
+    It is written once, before the recipe. A run that is continued reads it; where that cannot be
+    done, each checkpoint has a copy. Raises ``RunError`` where the run began with other rows, or
+    with another recipe.
+    """
+    begun: dict[str, Any] = {
+        "rows": _fingerprint(divided), "findings": to_json([*divided.findings, *ready.findings]),
+        "decisions": to_json([*divided.decisions, *ready.decisions]),
+    }  # fmt: skip
+    path = run / CHECKPOINTS / BEGUN
+    if not again:
+        text = ready.recipe.to_yaml()
+        begun["settings"] = _settings_mark(from_yaml(text))
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, {**begun, "digest": _digest(begun)})
+        write_text(run / RECIPE, text)
+        return begun
+    begun["settings"] = _settings_of(run)
+    before, wrong = _read(path)
+    if wrong is not None:
+        before = _again(path, wrong, begun, tell)
+    if before["rows"] != begun["rows"]:
+        raise RunError(
+            str(run), "began with other rows than its source has now", None,
+            "Restore the source file, or start a new run.",
+        )  # fmt: skip
+    return {**before, "settings": begun["settings"]}
+
+
+def mark_of(run: Path, divided: Divided, begun: Mapping[str, Any]) -> str:
+    """The mark that the run's checkpoints carry, of its rows and settings; a process that is not
+    the first has nothing that it ``begun`` with, and finds it by itself."""
+    if begun:
+        return _mark(begun)
+    return _mark({"rows": _fingerprint(divided), "settings": _settings_of(run)})
+
+
+def check_recipe(run: Path) -> None:
+    """Raise ``RunError`` where the recipe of a run that is to be continued cannot be read, or is
+    not the one that the run began with, as far as that is known."""
+    now = _settings_of(run)
+    before, wrong = _read(run / CHECKPOINTS / BEGUN)
+    if wrong is None and before.get("settings", now) != now:
+        raise RunError(str(run / RECIPE), "is not the recipe that the run began with", None, OTHER)
+
+
+def _again(path: Path, wrong: str, begun: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """What the run began with where its file ``wrong``: from a checkpoint, else as of now."""
+    kept = CheckpointStore(path.parent, mark=_mark(begun)).beside()
+    if kept is None:
+        because = (f"it {wrong}, and no checkpoint holds a copy: that the rows are the first ones "
+                   "cannot be checked, and what was chosen then counts as set by you")  # fmt: skip
+        kept = dict(begun)
+        tell(Decision(BEGUN, "made anew", because))
+    else:
+        tell(Decision(BEGUN, "taken from a checkpoint", f"it {wrong}"))
+    if path.is_dir():
+        raise RunError(str(path), "is a folder, and a file belongs there", None, "Take it away.")
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, {**kept, "digest": _digest(kept)})
+    return kept
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str | None]:
+    """The file's object, and what is wrong with it."""
+    if not path.exists() and not path.is_symlink():
+        return {}, "is missing"
+    try:
+        with door(str(path), RunError):
+            found = json.loads(path.read_text("utf-8"))
+    except RunError as error:
+        return {}, error.rule
+    if not isinstance(found, dict) or any(
+        not isinstance(found.get(name), kind) for name, kind in NEEDED.items()
+    ):
+        return {}, "does not hold what a run begins with"
+    told = found.pop("digest", None)
+    # An unfinished run of an older version has none.
+    if told is not None and told != _digest(found):
+        return {}, "was changed"
+    try:
+        for decision in found["decisions"]:
+            Decision(**decision)
+    except TypeError:
+        return {}, "does not hold what a run begins with"
+    return found, None
+
+
+def _digest(begun: Mapping[str, Any]) -> str:
+    plain = json.dumps(begun, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def _mark(begun: Mapping[str, Any]) -> str:
+    """Which run a checkpoint is of: its rows and its settings."""
+    return f"{begun['rows']} {begun['settings']}"
+
+
+def _settings_of(run: Path) -> str:
+    """The hash of what the run's recipe says."""
+    with door(str(run / RECIPE), RunError, remedy=OTHER):
+        return _settings_mark(read_yaml(run / RECIPE))
+
+
+def _settings_mark(plain: Any) -> str:
+    """A hash of what a recipe says, but for what may change while a run is not finished."""
+    if not isinstance(plain, dict):
+        raise ValueError("it holds no settings")
+    for section, names in MOVABLE.items():
+        if names is None:
+            plain.pop(section, None)
+        elif isinstance(plain.get(section), dict):
+            plain[section] = {k: v for k, v in plain[section].items() if k not in names}
+    told = json.dumps(plain, sort_keys=True, default=str)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _fingerprint(divided: Divided) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for table in (divided.table, *divided.given):
+        for name in sorted(table.rows.column_names):
+            for value in table.column(name):
+                digest.update(str(value).encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,268 @@
+"""``--resume`` on a run whose files were damaged after it was killed: what can be known again is,
+what cannot is said, and the weights and the score are those of a run that was left alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.core.errors import InputError, RunError
+from holdfast.core.records import Decision
+from holdfast.pipeline.main import train
+from holdfast.recipe import Recipe, override
+
+BEGUN, EVENTS = "checkpoints/begun.json", "events.jsonl"
+
+
+class KillAt:
+    name = "kill"
+
+    def __init__(self, event: str, count: int, error: type[BaseException]) -> None:
+        self.left, self.error = count, error
+        setattr(self, event, self.hear)
+
+    def hear(self, run: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+
+
+@pytest.fixture(scope="module")
+def asked(marked_csv: Path, quick: list[str]) -> Recipe:
+    return override(Recipe(), [f"data.path={marked_csv}", *quick, "train.epochs=2"])
+
+
+@pytest.fixture(scope="module")
+def alone(asked: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    train(asked, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cut(asked: Recipe, tmp_path_factory: pytest.TempPathFactory, killed: Any) -> Path:
+    """A run that was killed at step 8, with two checkpoints."""
+    folder = tmp_path_factory.mktemp("cut") / "run"
+    with pytest.raises(killed):
+        train(asked, folder, listeners=(KillAt("step_done", 8, killed),), checkpoint_every_s=0.0)
+    assert len(list((folder / "checkpoints").glob("*.pt"))) == 2
+    return folder
+
+
+@pytest.fixture
+def again(cut: Path, tmp_path: Path) -> Callable[[Callable[[Path], Any]], list[Decision]]:
+    """Damage a copy, continue it, and give what was told of it."""
+
+    def resume(damage: Callable[[Path], Any]) -> list[Decision]:
+        told: list[Any] = []
+        shutil.copytree(cut, tmp_path / "run")
+        damage(tmp_path / "run")
+        train(Recipe(), tmp_path / "run", resume=True, tell=told.append)
+        return [one for one in told if isinstance(one, Decision)]
+
+    return resume
+
+
+def flip(path: Path, seed: int = 0) -> None:
+    random, data = np.random.default_rng(seed), bytearray(path.read_bytes())
+    data[int(random.integers(len(data)))] ^= 1 << int(random.integers(8))
+    path.write_bytes(data)
+
+
+def newest(run: Path, back: int = 0) -> Path:
+    return sorted((run / "checkpoints").glob("step-*.pt"))[-1 - back]
+
+
+def same(run: Path, alone: Path, decisions: bool = True) -> None:
+    """The model, the tables and the score are those of the run that was left alone."""
+    for name in ("model/model.safetensors", "predictions.parquet", "splits.parquet"):
+        marks = [hashlib.sha256((x / name).read_bytes()).hexdigest() for x in (run, alone)]
+        assert marks[0] == marks[1], name
+    found, wanted = (json.loads((x / "result.json").read_text("utf-8")) for x in (run, alone))
+    for name in ("test", "valid", "verdict", "best_step", "last_step", "baseline"):
+        for block in (found, wanted):
+            block["test"].pop("opened_at", None)
+        assert found[name] == wanted[name], name
+    if decisions:
+        kept = [[d["what"] for d in block["decisions"]] for block in (found, wanted)]
+        assert kept[0] == kept[1]
+
+
+def journal(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / EVENTS).read_text("utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_flipped_bit_in_the_newest_checkpoint(
+    again: Any, alone: Path, tmp_path: Path, seed: int
+) -> None:
+    names: list[str] = []
+    told = again(lambda run: (names.append(newest(run).name), flip(newest(run), seed)))
+    said = [one.because for one in told if one.what == "checkpoint"]
+    assert len(said) == 1
+    assert f"{names[0]} is damaged" in said[0]
+    same(tmp_path / "run", alone)
+    assert said[0] in [line.get("because") for line in journal(tmp_path / "run")]
+
+
+def test_all_checkpoints_damaged_is_refused_and_nothing_is_lost(again: Any, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no checkpoint that can be used"):
+        again(lambda run: (flip(newest(run)), newest(run, 1).write_bytes(b"")))
+    assert len(list((tmp_path / "run" / "checkpoints").glob("*.pt"))) == 2
+
+
+JOURNALS = {
+    "torn": lambda run: (run / EVENTS).write_bytes((run / EVENTS).read_bytes() + b'{"event": "no'),
+    "more": lambda run: (run / EVENTS).write_bytes((run / EVENTS).read_bytes() + b"[[[[\n\0\xff"),
+    "short": lambda run: (run / EVENTS).write_bytes((run / EVENTS).read_bytes()[:300]),
+    "gone": lambda run: (run / EVENTS).unlink(),
+    "flipped": lambda run: flip(run / EVENTS, 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", JOURNALS)
+def test_a_damaged_journal(again: Any, alone: Path, tmp_path: Path, damage: str) -> None:
+    told = again(JOURNALS[damage])
+    same(tmp_path / "run", alone)
+    said = [one for one in told if one.what == "journal"]
+    assert len(said) == (0 if damage in ("torn", "more") else 1)
+    lines = [line for line in journal(tmp_path / "run") if line.get("what") != "journal"]
+    assert [line["event"] for line in lines] == [line["event"] for line in journal(alone)]
+
+
+BEGINNINGS = {
+    "torn": lambda path: path.write_bytes(path.read_bytes()[:-40]),
+    "gone": lambda path: path.unlink(),
+    "a list": lambda path: path.write_text("[]"),
+    "odd": lambda path: path.write_text('{"rows": 3, "findings": {}, "decisions": null}'),
+    "deep": lambda path: path.write_text("[" * 100_000),
+    "changed": lambda path: path.write_text(path.read_text().replace('s": "', 's": "0')),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", ["torn", "gone"])
+def test_what_it_began_with_is_taken_from_a_checkpoint(
+    again: Any, alone: Path, tmp_path: Path, damage: str
+) -> None:
+    told = again(lambda run: BEGINNINGS[damage](run / BEGUN))
+    assert [one.chosen for one in told if one.what == "begun.json"] == ["taken from a checkpoint"]
+    same(tmp_path / "run", alone)
+
+
+@pytest.mark.parametrize("damage", sorted(BEGINNINGS))
+def test_any_broken_beginning_is_seen(cut: Path, tmp_path: Path, damage: str) -> None:
+    from holdfast.pipeline.begun import _read
+
+    path = Path(shutil.copy(cut / BEGUN, tmp_path / "begun.json"))
+    sound, wrong = _read(path)
+    assert wrong is None
+    assert {"rows", "findings", "decisions", "settings"} <= sound.keys()
+    BEGINNINGS[damage](path)
+    assert _read(path)[1]
+
+
+def test_without_checkpoint_and_beginning_it_starts_anew_and_says_what_is_lost(
+    again: Any, alone: Path, tmp_path: Path
+) -> None:
+    told = again(lambda run: shutil.rmtree(run / "checkpoints"))
+    said = [one for one in told if one.what == "begun.json"]
+    assert [one.chosen for one in said] == ["made anew"]
+    assert "cannot be checked" in said[0].because
+    same(tmp_path / "run", alone, decisions=False)
+
+
+def test_another_runs_checkpoint_is_not_used(
+    again: Any, alone: Path, asked: Recipe, tmp_path: Path, killed: Any
+) -> None:
+    other = tmp_path / "other"
+    with pytest.raises(killed):
+        train(override(asked, ["seed=5"]), other, listeners=(KillAt("step_done", 9, killed),),
+              checkpoint_every_s=0.0)  # fmt: skip
+    told = again(lambda run: shutil.copy(newest(other), run / "checkpoints"))
+    said = [one.because for one in told if one.what == "checkpoint"]
+    assert len(said) == 1
+    assert f"{newest(other).name} is of another run" in said[0]
+    same(tmp_path / "run", alone)
+
+
+RECIPES = {
+    "empty": lambda text: "", "torn": lambda text: text[: len(text) // 2],
+    "a value": lambda text: text.replace("epochs: 2", "epochs: 3"),
+    "a list": lambda text: "- 1\n", "deep": lambda text: "[" * 20_000, "bytes": lambda text: "\0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", sorted(RECIPES))
+def test_a_broken_recipe_is_refused(again: Any, tmp_path: Path, damage: str) -> None:
+    def change(run: Path) -> None:
+        path = run / "recipe.yaml"
+        assert RECIPES[damage](path.read_text()) != path.read_text()
+        path.write_text(RECIPES[damage](path.read_text()))
+
+    with pytest.raises(InputError, match=r"recipe\.yaml") as caught:
+        again(change)
+    assert caught.value.exit_code == 2
+    assert caught.value.remedy
+    assert len(list((tmp_path / "run" / "checkpoints").glob("*.pt"))) == 2
+
+
+def test_rows_may_move_while_a_run_is_not_finished(
+    again: Any, alone: Path, marked_csv: Path, tmp_path: Path
+) -> None:
+    moved = Path(shutil.copy(marked_csv, tmp_path / "moved.csv"))
+
+    def change(run: Path) -> None:
+        path = run / "recipe.yaml"
+        path.write_text(path.read_text().replace(str(marked_csv), str(moved)))
+
+    again(change)
+    name = "model/model.safetensors"
+    assert (tmp_path / "run" / name).read_bytes() == (alone / name).read_bytes()
+
+
+def test_a_result_that_is_broken_before_the_report_is_made_again(
+    asked: Recipe, alone: Path, tmp_path: Path, killed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import holdfast.pipeline.main as main
+
+    def die(_: Path) -> None:
+        raise killed
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(main, "_report", die)
+        with pytest.raises(killed):
+            train(asked, run)
+    with (run / EVENTS).open("a") as file:
+        file.write('{"event": "no')
+    told: list[Any] = []
+    train(Recipe(), run, resume=True, tell=told.append)
+    assert "result.json" in [getattr(one, "what", "") for one in told]
+    same(run, alone)
+    assert not (run / "checkpoints").exists()
+
+
+def test_rows_in_memory_whose_file_is_broken(
+    marked_rows: Any, quick: list[str], tmp_path: Path, killed: Any
+) -> None:
+    import pyarrow as pa
+
+    texts, labels = zip(*marked_rows(60), strict=True)
+    held = {"data": pa.table({"text": list(texts), "label": list(labels)})}
+    run, recipe = tmp_path / "run", override(Recipe(), [*quick, "train.epochs=1"])
+    with pytest.raises(killed):
+        train(recipe, run, held=held, listeners=(KillAt("run_start", 1, killed),))
+    path = run / "data.parquet"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(RunError, match=r"data\.parquet") as caught:
+        train(recipe, run, held=held, resume=True)
+    assert "Delete it" in caught.value.remedy
+    path.unlink()
+    assert train(recipe, run, held=held, resume=True)["test"]["n"] > 0
