@@ -186,7 +186,8 @@ def test_a_torn_last_line_of_the_events_is_passed_over_where_that_is_asked(tmp_p
 @pytest.mark.parametrize(
     "line",
     [
-        '{"step": 1}', "[]", "3", '{"event": 1}', '{"event": "snapshot"}',
+        '{"step": 1}', "[]", '{"event": "note", "step": "a"}',
+        "3", '{"event": 1}', '{"event": "snapshot"}',
         '{"event": "snapshot", "step": "1"}', '{"event": "snapshot", "step": 1e308}',
         '{"event": "snapshot", "step": 1, "valid_metrics": [1]}',
         '{"event": "snapshot", "step": 1, "valid_metrics": {"accuracy": "x"}}',

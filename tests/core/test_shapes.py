@@ -22,6 +22,7 @@ from holdfast.core.shapes import (
     record,
     table,
     text,
+    together,
     whole,
 )
 
@@ -77,6 +78,15 @@ def test_one_of_two_and_nothing() -> None:
     for refused, value in ((maybe(nothing), 0), (pair(number), [1]), (flag, 1)):
         with pytest.raises(Misshapen):
             refused(value, "x")
+
+
+def test_fields_that_belong_together() -> None:
+    shape = together(("low", "high"), record({"low": maybe(number), "high": maybe(number)}))
+    for whole_one in ({}, {"low": None}, {"low": 1, "high": 2}, {"low": None, "high": None}):
+        shape(whole_one, "x")
+    for half in ({"low": 1}, {"low": 1, "high": None}):
+        with pytest.raises(ValueError, match="x must have all of low, high"):
+            shape(half, "x")
 
 
 def test_only_an_object_that_is_not_too_deep_is_parsed() -> None:

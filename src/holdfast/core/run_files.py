@@ -10,9 +10,10 @@ are not sealed: the first is only looked at, the second is there to be edited.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def read_result(run: Path) -> dict[str, Any]:
             str(path), "has a schema that this version cannot read", found.get("schema"),
             "Make the report with the version of Holdfast that made the run.",
         )  # fmt: skip
-    with door(str(path), RunError, "does not hold a run's result", RESTORE):
+    with _reading(str(path), RESTORE, "does not hold a run's result: "):
         RESULT_SHAPE(found, "")
     seal = found.get(SEAL)
     if seal is not None and seal["result"] != result_mark(found):
@@ -71,13 +72,15 @@ def read_events(path: Path, torn: bool = False) -> list[dict[str, Any]]:
     for place, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        with door(f"{path}, line {place}", RunError, "cannot be read", RESTORE):
-            try:
+        what = f"{path}, line {place}"
+        try:
+            with _reading(what, RESTORE):
                 event = parse_object(line.decode())
-            except ValueError:
-                if torn and place == len(lines):
-                    break
-                raise
+        except RunError:
+            if torn and place == len(lines):
+                break
+            raise
+        with _reading(what, RESTORE, "is no event of a run: "):
             text(event.get("event"), "event")
             EVENT_SHAPES.get(event["event"], anything)(event, "")
         found.append(event)
@@ -85,8 +88,20 @@ def read_events(path: Path, torn: bool = False) -> list[dict[str, Any]]:
 
 
 def _opened(path: Path) -> dict[str, Any]:
-    with door(str(path), RunError, remedy=RESTORE):
-        return parse_object(_bytes(path))
+    with _reading(str(path), RESTORE):
+        return parse_object(_bytes(path).decode())
+
+
+@contextlib.contextmanager
+def _reading(what: str, remedy: str, rule: str = "") -> Iterator[None]:
+    """``door``, with the sentences of shapes as they are."""
+    with door(what, RunError, remedy=remedy):
+        try:
+            yield
+        except UnicodeDecodeError:
+            raise RunError(what, "cannot be read: it is not UTF-8", None, remedy) from None
+        except ValueError as error:
+            raise RunError(what, f"{rule}{error}", None, remedy) from error
 
 
 def _bytes(path: Path) -> bytes:

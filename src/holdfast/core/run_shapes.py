@@ -13,6 +13,7 @@ from holdfast.core.shapes import (
     record,
     table,
     text,
+    together,
     whole,
 )
 
@@ -37,10 +38,10 @@ SCORES = record({
         "accuracy": maybe(number),
     }, ("low", "high"))))})),
 })  # fmt: skip
-EVIDENCE = record({
+EVIDENCE = together(("low", "high"), record({
     "name": text, "value": maybe(number), "low": maybe(number), "high": maybe(number),
     "at_step": maybe(number),
-}, ("name",))  # fmt: skip
+}, ("name",)))  # fmt: skip
 VERDICT_FIELDS: dict[str, Shape] = {
     "label": text,
     "because": text,
@@ -118,5 +119,5 @@ EVENT_SHAPES: dict[str, Shape] = {
     "verdict": record({"step": whole, **VERDICT_FIELDS},
                       ("step", "label", "because", "confidence")),
     "action": record({"step": whole, "action": text, "because": text}, ("step", "action")),
-    "note": record({"step": whole, "what": text, "because": text}, ("step", "what")),
+    "note": record({"step": whole, "what": text, "because": text}),
 }  # fmt: skip

@@ -30,13 +30,16 @@ class Misshapen(ValueError):
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """A JSON object at most 60 levels deep. Raises ``ValueError`` for anything else."""
+    """A JSON object at most 60 levels deep. Raises ``ValueError`` for anything else, with the end
+    of a sentence that begins with its name."""
     try:
         value = json.loads(text)
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError("is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise Misshapen("it", "a JSON object", value)
+        raise ValueError(f"must hold a JSON object, and holds {_kind(value)}")
     check_size(value)
     return value
 
@@ -50,11 +53,11 @@ def check_size(value: Any) -> None:
         inside = [one.values() if isinstance(one, dict) else one for one in level]
         left -= sum(map(len, inside))
         if left < 0:
-            raise ValueError(f"it holds more than {MOST_VALUES:,} values")
+            raise ValueError(f"holds more than {MOST_VALUES:,} values")
         level = [item for items in inside for item in items if isinstance(item, (dict, list))]
         if not level:
             return
-    raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+    raise ValueError(f"is nested more than {DEEPEST} levels deep")
 
 
 def number(value: Any, where: str) -> None:
@@ -178,6 +181,18 @@ def record(shapes: Mapping[str, Shape], need: tuple[str, ...] = ()) -> Shape:
         for name, shape in shapes.items():
             if name in value:
                 shape(value[name], _inside(where, name))
+
+    return check
+
+
+def together(names: tuple[str, ...], shape: Shape) -> Shape:
+    """An object of ``shape`` that has all of these fields, or none of them."""
+
+    def check(value: Any, where: str) -> None:
+        shape(value, where)
+        there = [name for name in names if value.get(name) is not None]
+        if there and len(there) < len(names):
+            raise ValueError(f"{where} must have all of {', '.join(names)}, or none")
 
     return check
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from holdfast.core.errors import HoldfastError, ModelError
+from holdfast.core.door import door
+from holdfast.core.errors import ModelError
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
 from holdfast.models.adapter import adapter_of
@@ -27,6 +28,7 @@ from holdfast.models.whole import check_finite, check_tokenizer, read_saved
 DROPOUTS = (
     "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout",
 )  # fmt: skip
+SAVED = "Name the model folder of a finished run."
 SPARE_PADS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<|PAD_TOKEN|>")
 
 
@@ -159,18 +161,10 @@ def load_saved_causal(folder: Path) -> tuple[CausalNetwork, Any]:
     adapter, plain ``peft``), in float32 and evaluation mode, and its tokenizer."""
     from transformers import AutoTokenizer
 
-    try:
-        with quiet_transformers():
-            plain = _saved_model(folder)
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except HoldfastError:
-        raise
-    except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            str(folder), "cannot be loaded as a causal language model", first,
-            "Name the model folder of a finished run.",
-        ) from error  # fmt: skip
+    rule = "cannot be loaded as a causal language model"
+    with door(str(folder), ModelError, rule, SAVED), quiet_transformers():
+        plain = _saved_model(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     check_tokenizer(str(folder), tokenizer, plain.config)
     return CausalNetwork(plain).eval(), tokenizer
 

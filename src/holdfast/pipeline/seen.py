@@ -6,6 +6,7 @@ state was chosen by says too much.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def _seen_by(run: Path, table: Table) -> Seen:
     rows = table.column("row")
     nothing = np.full(len(table), NONE, dtype=np.int8)
     never = np.zeros(len(table), dtype=bool)
-    if not path.exists():
+    if not os.path.lexists(path):
         return Seen(rows, nothing, never, f"{path} is missing")
     check_files(run, read_result(run), [path.name])
     records = _records(path)
