@@ -93,10 +93,20 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a full disk")
 @pytest.mark.parametrize("size", [4, 3_000_000])
-def test_a_full_disk_is_told_and_the_older_checkpoint_stays(tmp_path: Path, size: int) -> None:
+def test_a_full_disk_is_told_and_the_older_checkpoint_stays(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import holdfast.training.checkpoint as module
+
     store = CheckpointStore(tmp_path, 0)
     store.save(1, state(1))
-    (tmp_path / ".step-00000002.pt.partial").symlink_to("/dev/full")
+    write = module.write_sealed
+
+    def onto_a_full_disk(path: Path, state: dict[str, object], mark: str) -> None:
+        path.symlink_to("/dev/full")
+        write(path, state, mark)
+
+    monkeypatch.setattr(module, "write_sealed", onto_a_full_disk)
     with pytest.raises(MachineError, match="is full") as caught:
         store.save(2, state(2) | {"big": torch.zeros(size)})
     assert caught.value.__cause__.errno == errno.ENOSPC  # type: ignore[union-attr]
