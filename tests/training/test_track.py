@@ -108,3 +108,17 @@ def test_a_verdict_is_words_and_a_place_in_the_contracts_list() -> None:
     sent = verdict_values(Verdict("overfit", "it rose", 0.9))
     assert sent == {"verdict/label": "overfit", "verdict/because": "it rose",
                     "verdict/number": 3.0, "verdict/confidence": 0.9}  # fmt: skip
+
+
+def test_a_broken_mark_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    from holdfast.core.errors import RunError
+    from holdfast.training.track import read_mark
+
+    mark = tmp_path / "tracked.json"
+    for odd in ("", "[]", "{}", '{"id": 3}', '{"id": "a", "step": "x"}', "[" * 100_000):
+        mark.write_text(odd)
+        with pytest.raises(RunError, match=r"tracked\.json") as caught:
+            read_mark(mark)
+        assert "Delete it" in caught.value.remedy
+    mark.write_text('{"id": "a", "step": 3, "scored": true}')
+    assert read_mark(mark) == {"id": "a", "step": 3, "scored": True}

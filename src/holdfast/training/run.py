@@ -225,7 +225,8 @@ class Run:
         if self.job.advisor:
             self.job.advisor.load_state_dict(state["advisor"])
         for name, keeper in self._keepers().items():
-            keeper.load_state_dict(state["listeners"][name])
+            if name in state["listeners"]:  # an alert may be set while a run is not finished
+                keeper.load_state_dict(state["listeners"][name])
         self.verdict = self.job.monitor(self.history, self.best.step)
         said = self.job.store.said
         restore(self.journal, state["journal"], self.step, said, self.job.tell)

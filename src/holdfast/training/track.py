@@ -13,17 +13,19 @@ verdict and the settings, in which a path is shortened to its last part; no row,
 from __future__ import annotations
 
 import importlib.util
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from holdfast.core.errors import MachineError
+from holdfast.core.door import door
+from holdfast.core.errors import MachineError, RunError
 from holdfast.core.files import write_json
 from holdfast.core.records import Label, Snapshot, Verdict
+from holdfast.core.shapes import flag, parse_object, record, text, whole
 
 MARK = "tracked.json"
+MARK_SHAPE = record({"id": text, "step": whole, "mlflow": text, "scored": flag}, ("id",))
 FOLDER = "tracking"
 NUMBERS_ONLY = ("mlflow",)
 INSTALLED_BY = {"tensorboard": "'holdfast[logs]'", "mlflow": "mlflow", "wandb": "wandb"}
@@ -153,10 +155,13 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_mark(mark: Path) -> dict[str, Any]:
-    """What an earlier part of the run remembered; empty where there was none."""
+    """What an earlier part of the run remembered; empty where there was none. Raises ``RunError``
+    where it cannot be read."""
     if not mark.exists():
         return {}
-    known: dict[str, Any] = json.loads(mark.read_text("utf-8"))
+    with door(str(mark), RunError, remedy="Delete it: the tracker then begins with a new run."):
+        known = parse_object(mark.read_text("utf-8"))
+        MARK_SHAPE(known, "")
     return known
 
 
