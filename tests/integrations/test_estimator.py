@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import warnings
 from pathlib import Path
@@ -153,3 +154,25 @@ def test_a_saved_estimator_answers_the_same(fitted: TextClassifier, tmp_path: Pa
         fitted.save(tmp_path / "kept")
     with pytest.raises(ModelError, match="no saved TextClassifier"):
         TextClassifier.load(tmp_path)
+
+
+def test_a_saved_estimator_that_was_damaged_is_refused(
+    fitted: TextClassifier, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "kept")
+    facts, weights = tmp_path / "kept" / "text_classifier.json", tmp_path / "kept" / "config.json"
+    sound, told = facts.read_text("utf-8"), weights.read_text("utf-8")
+    weights.write_text(told.replace('"0": "9"', '"0": "8"'))
+    with pytest.raises(RunError, match=r"config\.json: was changed since it was saved"):
+        TextClassifier.load(tmp_path / "kept")
+    weights.write_text(told)
+    for odd in ("", "[]", "{}", sound.replace('"order": [', '"order": [0, '),
+                sound.replace('"max_length": ', '"max_length": 1e99'), "[" * 100_000):  # fmt: skip
+        facts.write_text(odd)
+        with pytest.raises(ModelError, match=r"text_classifier\.json"):
+            TextClassifier.load(tmp_path / "kept")
+    bare = json.loads(sound)
+    del bare["files"]
+    facts.write_text(json.dumps(bare))
+    with pytest.warns(UserWarning, match="was not checked"):
+        TextClassifier.load(tmp_path / "kept")

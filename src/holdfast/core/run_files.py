@@ -141,9 +141,9 @@ def seal_model(run: Path) -> dict[str, dict[str, Any]]:
     return {name: file_mark(run / name) for name in model_files(run)}
 
 
-def seal_base(base: Path | None) -> dict[str, dict[str, Any]] | None:
-    """The marks of what a loader reads of a pretrained model's folder; ``None`` without one."""
-    return None if base is None else {path.name: file_mark(path) for path in _loaded(base)}
+def seal_folder(folder: Path | None) -> dict[str, dict[str, Any]] | None:
+    """The marks of what a loader reads of a model's folder; ``None`` without one."""
+    return None if folder is None else {path.name: file_mark(path) for path in _loaded(folder)}
 
 
 def _loaded(base: Path) -> list[Path]:
@@ -206,8 +206,13 @@ def check_base(base: Path, result: Mapping[str, Any]) -> None:
     """Raise ``RunError`` unless the folder of the pretrained model is the one that the run's
     adapter was trained on."""
     marks = (result.get(SEAL) or {}).get("base") or {}
+    check_folder(base, marks, "since the adapter was trained on it", BASE)
+
+
+def check_folder(folder: Path, marks: Mapping[str, Any], since: str, remedy: str) -> None:
+    """Raise ``RunError`` unless these files of a folder are as they were."""
     for name, mark in marks.items():
-        _check_file(base / name, mark, "since the adapter was trained on it", BASE)
+        _check_file(folder / name, mark, since, remedy)
 
 
 def is_sealed(result: Mapping[str, Any]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,13 +13,16 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
+from holdfast.core.door import door
 from holdfast.core.errors import DataError, ModelError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json
 from holdfast.core.records import Evidence, Remedy, Verdict
+from holdfast.core.run_files import seal_folder
 from holdfast.data.columns import choose_columns
 from holdfast.data.frames import frame_table, is_frame, series_values
 from holdfast.data.raw import store
 from holdfast.data.readers.parquet import typed_batch
+from holdfast.integrations.estimator_facts import COPY, SAVED, read_facts
 from holdfast.recipe import Recipe, as_settings, override
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from holdfast.training.loop import Fitted
 
 TRAIN_SHARE = 0.82
-SAVED = "text_classifier.json"
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -131,13 +132,14 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with disk_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._save_network(beside)
-        write_json(beside / SAVED, facts)
+        write_json(beside / SAVED, {**facts, "files": seal_folder(beside)})
         replace_folder(beside, folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> TextClassifier:
         """The fitted estimator that ``save`` wrote. It has no ``history_``; its ``network_`` is
-        the plain model. Raises ``ModelError`` where the folder holds none."""
+        the plain model. Raises ``ModelError`` where the folder holds none or a broken one,
+        ``RunError`` where a file is missing or was changed since."""
         from holdfast.models.saved import load_saved
 
         path = Path(folder) / SAVED
@@ -146,8 +148,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 str(folder), f"holds no saved TextClassifier: it has no {SAVED}", None,
                 "Name a folder that TextClassifier.save wrote; holdfast.TrainedRun opens a run.",
             )  # fmt: skip
-        facts = json.loads(path.read_text("utf-8"))
-        made = cls(**facts["params"])
+        facts = read_facts(path)
+        with door(str(path), ModelError, "does not hold what a TextClassifier is made with", COPY):
+            made = cls(**facts["params"])
         saved = load_saved(Path(folder))
         made.classes_ = np.asarray(facts["classes"])
         made.network_, made.tokenizer_ = saved.network, saved.tokenizer

@@ -22,7 +22,7 @@ from holdfast.core.run_files import (
     check_files,
     check_model,
     read_result,
-    seal_base,
+    seal_folder,
     seal_model,
     sealed,
 )
@@ -139,7 +139,7 @@ def _train(
         if accelerator.is_main_process:
             with memory_errors("scoring the test rows"):
                 saved = save_model(run, ready, fitted)
-                model, base = seal_model(run), seal_base(base_folder(run / MODEL))
+                model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
                 scored = score_once(run, ready, divided.splits, fitted, job, own, saved, before)
             fitted = with_texts(fitted, scored.blocks.get("generations"), job)
             known = with_probe(circumstances_of(ready, divided.findings), own)
