@@ -15,6 +15,7 @@ it refuses, takes more than 10 seconds or 1 GB more than before, or leaves a fil
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import select
@@ -147,9 +148,12 @@ class Fuzzer:
             (place / name).mkdir(parents=True, exist_ok=True)
         for name in ("a.txt", "b.csv"):
             (place / "canary" / name).write_text("untouched\n")
-        if not (place / "seeds" / "run" / "result.json").is_file():
+        made = hashlib.sha256(Path(seeds.__file__).read_bytes()).hexdigest()
+        mark = place / "seeds" / "made"
+        if not mark.is_file() or mark.read_text() != made:
             shutil.rmtree(place / "seeds", ignore_errors=True)
             seeds.make_seeds(place / "seeds")
+            mark.write_text(made)
         self._worker: Worker | None = None
         self.left: list[str] = []  # in TMPDIR after a worker's own end
 

@@ -117,10 +117,11 @@ def predictions(random: Random, root: Path, folder: Path) -> Case:
 
 
 def models(random: Random, root: Path, folder: Path) -> Case:
-    shutil.copytree(root / "model", folder / "model")
+    kind = random.choice(("model", "model", "causal", "seq2seq", "vision"))
+    shutil.copytree(root / kind, folder / kind)
     for _ in range(random.choice((1, 1, 2))):
-        _spoil(folder / "model", random)
-    return Case("model", ("model",))
+        _spoil(folder / kind, random)
+    return Case("model", (kind,))
 
 
 def arguments(random: Random, root: Path, folder: Path) -> Case:

@@ -54,9 +54,19 @@ def recipe(arguments: Sequence[str]) -> int:
 
 
 def model(arguments: Sequence[str]) -> int:
+    """Load a model's folder as the task of that name does."""
+    from holdfast.models.causal import load_causal
     from holdfast.models.classifier import load_classifier
+    from holdfast.models.seq2seq import load_seq2seq
+    from holdfast.models.vision import load_vision
 
-    return _netted(lambda: load_classifier(arguments[0], ["a", "b"]))
+    (name,) = arguments
+    loads: dict[str, Callable[[], object]] = {
+        "model": lambda: load_classifier(name, ["a", "b"]), "causal": lambda: load_causal(name),
+        "seq2seq": lambda: load_seq2seq(name, ["w1 w2"]),
+        "vision": lambda: load_vision(name, ["a", "b"]),
+    }  # fmt: skip
+    return _netted(loads[name])
 
 
 def _train_until(arguments: Sequence[str], work: Callable[[object], object]) -> int:

@@ -23,7 +23,7 @@ def make_seeds(root: Path) -> None:
         (root / name).mkdir(parents=True, exist_ok=True)
     _rows(root / "rows")
     _logs(root / "logs")
-    _model(root / "model")
+    _models(root)
     _pictures(root / "pictures")
     _recipes(root / "recipes", root)
     _run(root)
@@ -129,18 +129,44 @@ def _logs(folder: Path) -> None:
                 writer.write(event.SerializeToString())
 
 
-def _model(folder: Path) -> None:
+def _models(root: Path) -> None:
+    """One of each kind, of one block, drawn at random."""
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    import transformers as hf
 
-    known = {word: index for index, word in enumerate(SPECIAL + WORDS)}
+    words = len(SPECIAL + WORDS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        BertModel(BertConfig(
-            vocab_size=len(known), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-            intermediate_size=16, max_position_embeddings=32,
-        )).save_pretrained(folder)  # fmt: skip
+        made = {
+            "model": hf.BertModel(hf.BertConfig(
+                vocab_size=words, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                intermediate_size=16, max_position_embeddings=32,
+            )),
+            "causal": hf.GPT2LMHeadModel(hf.GPT2Config(
+                vocab_size=words, n_embd=16, n_layer=1, n_head=2, n_positions=32,
+                bos_token_id=3, eos_token_id=3,
+            )),
+            "seq2seq": hf.T5ForConditionalGeneration(hf.T5Config(
+                vocab_size=words, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2,
+                decoder_start_token_id=0,
+            )),
+        }  # fmt: skip
+        for name, model in made.items():
+            model.save_pretrained(root / name)
+            _tokenizer(root / name)
+        hf.ViTForImageClassification(hf.ViTConfig(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+            image_size=8, patch_size=4,
+        )).save_pretrained(root / "vision")  # fmt: skip
+    scaled = {"image_processor_type": "ViTImageProcessor", "size": {"height": 8, "width": 8}}
+    (root / "vision" / "preprocessor_config.json").write_text(json.dumps(scaled))
+
+
+def _tokenizer(folder: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    known = {word: index for index, word in enumerate(SPECIAL + WORDS)}
     inner = Tokenizer(models.WordPiece(known, unk_token="[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     inner.post_processor = processors.TemplateProcessing(

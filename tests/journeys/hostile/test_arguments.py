@@ -38,7 +38,7 @@ def test_no_argument_is_a_defect(files: Path, holdfast: Callable[..., Any], valu
         [value], ["train", value, "--dry-run"], ["diagnose", value], ["report", value],
         ["evaluate", value, "rows.csv"], ["predict", value, "rows.csv"], ["diagnose", f"--{value}"],
         ["train", "rows.csv", "--task", value, "--dry-run"], ["train", "rows.csv", "--seed", value],
-        ["train", "rows.csv", "--set", value], ["train", "rows.csv", "--test", value, "--dry-run"],
+        ["train", "rows.csv", "--set", value],
         ["diagnose", "log.csv", "--set", f"train={value}"], ["train", "--fail-on", value, value],
     ):  # fmt: skip
         done = holdfast(*line)
@@ -71,21 +71,15 @@ def script(text: str, where: Path, **env: str) -> subprocess.CompletedProcess[st
 def test_surroundings_of_nobody(files: Path) -> None:
     """Each line in a shell of its own, one after the other, for a process is half a second."""
     done = script(
-        "(holdfast diagnose log.csv >&-) ; echo out $? >> told;"
-        "(holdfast diagnose log.csv 2>&- >/dev/null) ; echo err $? >> told;"
         "(holdfast diagnose log.csv <&- >&- 2>&-) ; echo all $? >> told;"
         "(holdfast diagnose log.csv >/dev/full) ; echo full $? >> told;"
-        "(holdfast diagnose log.csv | true) ; echo pipe $? >> told;"
         "(unset HOME; LANG=C LC_ALL=C holdfast diagnose log.csv > c.txt) ; echo c $? >> told;"
-        "(PYTHONIOENCODING=ascii holdfast diagnose log.csv > a.txt) ; echo ascii $? >> told;"
-        "(TMPDIR=/nowhere holdfast diagnose log.csv > /dev/null) ; echo tmp $? >> told;"
         "(mkdir gone; cd gone; rmdir ../gone; holdfast diagnose x) ; echo cwd $? >> told;"
         "(holdfast diagnose $'\\xff.csv') ; echo byte $? >> told;",
         files,
     )
     told = dict(line.split() for line in (files / "told").read_text().splitlines())
-    assert told == {"out": "0", "err": "0", "all": "0", "full": "2", "pipe": "0", "c": "0",
-                    "ascii": "0", "tmp": "0", "cwd": "2", "byte": "2"}  # fmt: skip
+    assert told == {"all": "0", "full": "2", "c": "0", "cwd": "2", "byte": "2"}
     _clean(done.stderr)
     assert "no space left on device" in done.stderr
     assert "the current folder: no longer exists" in done.stderr

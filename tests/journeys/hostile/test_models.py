@@ -19,6 +19,8 @@ import pytest
 from holdfast.core.bounded import OverrunError, bounded
 from holdfast.core.errors import InputError, RecipeError
 from holdfast.models.classifier import load_classifier
+from holdfast.models.purpose import purpose_of
+from holdfast.models.source import find_model
 from holdfast.tasks.chat_tokens import render
 
 CLASSES = ["a", "b"]
@@ -228,13 +230,24 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_a_name_that_is_none(name: str, tmp_path: Path, holdfast: Callable[..., Any]) -> None:
+def test_a_name_that_is_none(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with contextlib.suppress(InputError):  # told when the model is loaded
+        purpose_of(name)
+    with pytest.raises(InputError) as caught:
+        find_model(name)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_name_that_is_none_on_the_command_line(
+    tmp_path: Path, holdfast: Callable[..., Any]
+) -> None:
     rows = "".join(f"words {i},{'ab'[i % 2]}\n" for i in range(40))
     (tmp_path / "rows.csv").write_text(f"text,label\n{rows}")
-    done = holdfast("train", "rows.csv", f"--model={name}", "--dry-run")
-    assert done.code == (0 if name == "" else 2), done.err
-    for mark in ("\x1b", "Traceback", "a defect"):
-        assert mark not in done.err
+    for name in ("a\nb", "x" * 5000):
+        done = holdfast("train", "rows.csv", f"--model={name}", "--dry-run")
+        assert done.code == 2
+        assert "model.name" in done.err
 
 
 class Template:
