@@ -98,7 +98,8 @@ def test_execution_accuracy_decides_and_stands_at_every_look(
     settings: list[str], tmp_path: Path
 ) -> None:
     result = run(settings, tmp_path / "run", "train.metric=execution_accuracy",
-                 "generate.execute=sql", "generate.table=table")  # fmt: skip
+                 "generate.execute=sql", "generate.table=table",
+                 "generate.execute_unsafe=true")  # fmt: skip
     looks = looks_of(tmp_path / "run")
     for look in looks:
         assert set(look["outputs"]) == {"train", "valid"}
@@ -209,7 +210,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     (["train.metric=rouge_l", "generate.rows=0"], "generate.rows"),
     (["train.metric=execution_accuracy"], "generate.execute"),
     (["generate.execute=sql"], "generate.table"),
-    (["generate.execute=sql", "generate.table=tabel"], "tabel"),
+    (["generate.execute=sql", "generate.table=tabel", "generate.execute_unsafe=true"], "tabel"),
     (["train.metric=rougel"], "rouge_l"), (["train.metric=accuracy"], "token_accuracy"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(
@@ -228,6 +229,7 @@ def test_a_decoder_is_watched_alike(
         "train.max_steps=2", "train.threads=1", "train.precision=float32", "train.batch_size=4",
         "generate.rows=2", "generate.max_new_tokens=6", "train.metric=execution_accuracy",
         "generate.execute=sql", "generate.table=table", "train.evaluations=1",
+        "generate.execute_unsafe=true",
     ) for part in ("--set", setting)]  # fmt: skip
     done = holdfast("train", questions, "--model", tiny_llama, *sets, "--out", "run", "--json")
     assert done.code == 0, done.err

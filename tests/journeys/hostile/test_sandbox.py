@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -513,6 +514,47 @@ def test_it_is_said_where_only_python_keeps_code_in_and_the_training_ends_well(
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     found = result["generations"]["scores"]["test"]["execution_accuracy"]
     assert found["value"] == 0
+
+
+@fenced
+def test_what_keeps_it_in_is_said_before_anything_is_trained(
+    asked: list[Any], holdfast: Callable[..., Any], tmp_path: Path
+) -> None:
+    done = holdfast(*asked, "--out", "run", "--dry-run")
+    assert done.code == 0, done.err
+    said = " ".join(f"{done.out} {done.err}".split())
+    assert "the answers of the rows are run as code too: the kernel gives it no file" in said
+    assert not (tmp_path / "run").exists()
+
+
+@fenced
+def test_a_program_ends_with_the_process_that_waits_for_it() -> None:
+    """A worker that is killed leaves no program asleep behind it."""
+    worker = subprocess.Popen(
+        [PYTHON, "-I", "-B", str(HERE / "raw_worker.py"), child.__file__, "seccomp",
+         "60", "200"],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert worker.stdin is not None
+    worker.stdin.write(json.dumps("time.sleep(60)").encode() + b"\n")
+    worker.stdin.flush()
+    children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children")
+    if not children.exists():
+        pytest.skip("this kernel does not tell a process's children")
+    forked = wait_for(lambda: children.read_text().split())
+    status = Path(f"/proc/{forked[0]}/status")
+    wait_for(lambda: "Seccomp:\t2" in status.read_text())
+    worker.kill()
+    worker.communicate()
+    wait_for(lambda: not status.exists() or "zombie" in status.read_text())
+
+
+def wait_for(what: Callable[[], Any]) -> Any:
+    for _ in range(500):
+        if found := what():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not come")
 
 
 def test_a_fence_that_fails_in_the_fork_runs_nothing(

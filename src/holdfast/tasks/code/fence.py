@@ -16,6 +16,7 @@ Sources: Linux, ``Documentation/userspace-api/landlock.rst`` and ``seccomp_filte
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -85,13 +86,13 @@ def keep_one_descriptor(kept: int) -> None:
 
 
 def _most_descriptors() -> int:
-    """One more than the highest that is open, or the limit where ``/proc`` is absent."""
-    try:
-        return max(int(entry.name) for entry in os.scandir("/proc/self/fd")) + 1
-    except (OSError, ValueError):
-        import resource
+    """One more than the highest that is open, or the limit where no folder tells."""
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        with contextlib.suppress(OSError, ValueError):
+            return max(int(entry.name) for entry in os.scandir(folder)) + 1
+    import resource
 
-        return min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1 << 20)
+    return min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1 << 20)
 
 
 def drop_capabilities() -> None:
