@@ -225,6 +225,34 @@ def run_escapes(names: Sequence[str], outside: Outside) -> dict[str, Outcome]:
     return dict(zip(names, found, strict=True))
 
 
+# Cells of the column of tables: a stranger's too. None is a table.
+CELLS = [
+    "", "null", "3", '"x"', "[1, 2]", '{"a": 1}', '{"tables": {}}', "[" * 100_000,
+    "[" * 50_000 + "]" * 50_000, '{"tables": ' * 5_000, '{"a": [1, 2], "b": [1]}', "\x00", "nul",
+    '{"columns": ["a"], "rows": [[1, 2]]}', '{"columns": [["a"]], "rows": [["b", "c"]]}',
+    '[{"a": ' + "9" * 5_000 + "}]", '{"tables": {"t": 3}}',
+]  # fmt: skip
+# Names that stand for something else where the program runs.
+NAMES = ("__builtins__", "_method", "_call", "_table", "_attribute", "pd", "np", "len", "max",
+         "result", "df", "", " ", "a b", "\ud800", "__class__", "None")  # fmt: skip
+
+
+@pytest.mark.parametrize("language", ["sql", "pandas"])
+def test_no_table_is_more_than_rows(language: str) -> None:
+    count = "SELECT COUNT(*) FROM t" if language == "sql" else "len(t)"
+    named = [json.dumps({"tables": {"t": ROWS, name: ROWS}}) for name in NAMES]
+    columns = [json.dumps({"tables": {"t": [{name: 1} | row for row in ROWS]}}) for name in NAMES]
+    *found, after = run_programs(
+        [(count, cell) for cell in [*CELLS, *named, *columns, json.dumps({"tables": {"t": ROWS}})]],
+        language, seconds=1, memory_mb=256, unsafe=True,
+    )  # fmt: skip
+    assert all(one.error for one in found[: len(CELLS)])
+    results = [one.result for one in found[len(CELLS) :] if not one.error]
+    assert all(result in (3, [[3]]) for result in results)
+    assert len(results) >= 2 * len(NAMES) - 8
+    assert after.result in (3, [[3]])
+
+
 # --- by whatever the system offers ----------------------------------------------------------------
 
 # Raw Python (``raw_worker.py``). It gets away where ``result`` is "reached".
