@@ -120,6 +120,15 @@ def test_no_child_raises_in_its_parent(tmp_path: Path, monkeypatch: pytest.Monke
     assert [one.result for one in found[1::2]] == [1] * len(ANSWERS)
 
 
+def test_results_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of many large answers must not fill the memory of the training."""
+    monkeypatch.setattr(runner, "MOST_TOGETHER", 64 * 3 * 5 + 20)
+    found = run_programs([("SELECT 'abcde'", '[{"a": 1}]')] * 7, "sql", seconds=5, memory_mb=64,
+                         unsafe=True)  # fmt: skip
+    assert [one.error is None for one in found] == [True] * 4 + [False] * 3
+    assert "together" in str(found[-1].error)
+
+
 def test_a_second_and_a_late_answer_are_nobodys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

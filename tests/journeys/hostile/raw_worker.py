@@ -84,6 +84,8 @@ def main():
     opened(child)
     worker = child.Worker("sql", float(seconds), int(memory_mb), parts.split(",") if parts else [])
     worker.runner = Raw()
+    # What a worker may have open beside its pipes.
+    os.dup2(os.open(__file__, os.O_RDONLY), 50)
     if user:
         # Python's own files may be closed to that user: all is loaded by now.
         os.setgroups([])

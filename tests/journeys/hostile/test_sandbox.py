@@ -353,6 +353,7 @@ DESCRIPTORS = {
     "reads others": "result = 'refused'\nfor one in range(3, 256):\n    try:\n"
     "        if os.read(one, 9):\n            result = 'reached'\n    except OSError:\n"
     "        pass",
+    "reads what the worker had open": "assert os.read(50, 9)",
     "doubles": "os.dup(3)", "a pipe": "os.pipe()", "controls": "result = reach(library.ioctl(0, "
     "0x5412, b'x'))", "waits": "assert select.select([0], [], [], 0)",
     "garbage": "os.write(ANSWER, b'garbage')\nos._exit(0)",

@@ -51,6 +51,16 @@ def problem(result: Any) -> str | None:
     return f"the result is nested more than {DEEPEST} deep"
 
 
+def memory(result: Any) -> int:
+    """About how many bytes a result takes here: 64 a value, and its letters."""
+    taken, left = 0, [result]
+    while left:
+        value = left.pop()
+        taken += 64 + (len(value) if isinstance(value, str) else 0)
+        left += _items(value)
+    return taken
+
+
 def _is_too_large(value: Any) -> bool:
     return isinstance(value, int) and abs(value) > LARGEST
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from holdfast.core.errors import MachineError
-from holdfast.tasks.code.answers import MOST_BYTES, parse
+from holdfast.tasks.code.answers import MOST_BYTES, memory, parse
 from holdfast.tasks.code.fence import NEEDED
 
 CHILD, FENCE = Path(__file__).with_name("child.py"), Path(__file__).with_name("fence.py")
@@ -25,6 +25,8 @@ START_SECONDS = 120.0
 GRACE_SECONDS = 5.0
 # What a process may say, and the number of its answer.
 LONGEST_LINE = MOST_BYTES + 1000
+# The results of one call are held at once: bytes of memory, some thousand large tables.
+MOST_TOGETHER = 256_000_000
 ENVIRONMENT = {"LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -36,6 +38,9 @@ class Outcome:
     error: str | None = None
 
 
+TOO_MUCH = Outcome(error="ValueError: the results of all programs together are too large")
+
+
 def run_programs(
     programs: Sequence[tuple[str, str]], language: str, *, seconds: float, memory_mb: int,
     unsafe: bool = False,
@@ -44,16 +49,20 @@ def run_programs(
 
     A program has ``seconds`` of time and ``memory_mb`` of memory, and nothing else: the kernel
     gives it no file, no network, no other process (``fence.py``). One that asks for more is ended
-    and has an error; the next is not touched. With ``unsafe`` it runs where the kernel has no such
+    and has an error; the next is not touched. Results that together take more than 256 MB are
+    errors too. With ``unsafe`` it runs where the kernel has no such
     fence too, behind the parts that there are.
 
     Raises ``MachineError`` where the system cannot give such a process.
     """
     check_machine(language, unsafe)
     outcomes: list[Outcome] = []
+    room = MOST_TOGETHER
     while len(outcomes) < len(programs):
         with _process(language, seconds, memory_mb) as process:
-            outcomes += _answers(process, programs[len(outcomes) :], seconds)
+            for one in _answers(process, programs[len(outcomes) :], seconds):
+                room -= memory(one.result)
+                outcomes.append(one if room >= 0 else TOO_MUCH)
     return outcomes
 
 
@@ -159,15 +168,14 @@ def _process(language: str, seconds: float, memory_mb: int) -> Iterator[_Process
 
 def _answers(
     process: _Process, programs: Sequence[tuple[str, str]], seconds: float
-) -> list[Outcome]:
+) -> Iterator[Outcome]:
     """Outcomes up to the first program that takes the whole process with it, that one too."""
-    outcomes: list[Outcome] = []
     for code, tables in programs:
         told = _ask(process, {"code": code, "tables": tables}, seconds + GRACE_SECONDS)
         if told is None:
-            return [*outcomes, Outcome(error="the process that runs code ended")]
-        outcomes.append(Outcome(told.get("result"), told.get("error")))
-    return outcomes
+            yield Outcome(error="the process that runs code ended")
+            return
+        yield Outcome(told.get("result"), told.get("error"))
 
 
 def _ask(process: _Process, question: dict[str, Any], seconds: float) -> dict[str, Any] | None:
