@@ -82,6 +82,7 @@ def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> Listed
     walk = _Walk(links == "follow")
     files = sorted(p.relative_to(folder).as_posix() for p in walk.files(folder))
     names = tuple(name for name in files if is_picture_name(name))
+    _refuse_odd_names(folder, names)
     left = _left_links(folder, walk.links)
     if not names:
         raise DataError(
@@ -101,15 +102,30 @@ def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> Listed
             else "Put each picture into the folder of its class.",
         )  # fmt: skip
     held = set(within)
-    stray = [name for name in files if name not in held]
+    stray = [told_name(name) for name in files if name not in held]
     findings = (*left, *_stray(stray), *_empty(folder, set(classes)), *_one_name(within))
     return Listed(folder, within, classes, findings)
+
+
+def _refuse_odd_names(folder: Path, names: tuple[str, ...]) -> None:
+    """A name is kept with its row, and tables hold UTF-8 alone."""
+    odd = [name for name in names if told_name(name) != name]
+    if odd:
+        raise DataError(
+            str(folder), f"holds {len(odd)} pictures whose names are not UTF-8", told_name(odd[0]),
+            "Rename them, with convmv for instance: they come from a system of another encoding.",
+        )  # fmt: skip
+
+
+def told_name(name: str) -> str:
+    """A file's name as it can be told: bytes that are not UTF-8 are replaced."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def _left_links(folder: Path, links: list[Path]) -> tuple[Finding, ...]:
     if not links:
         return ()
-    names = [link.relative_to(folder).as_posix() for link in sorted(links)]
+    names = [told_name(link.relative_to(folder).as_posix()) for link in sorted(links)]
     shown = ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
     return (Finding(
         "links", "warn", 0.0, len(names), (),
@@ -146,7 +162,10 @@ def _stray(names: list[str]) -> tuple[Finding, ...]:
 
 
 def _empty(folder: Path, classes: set[str]) -> tuple[Finding, ...]:
-    empty = [part.name for part in _folders(folder) if part.name not in classes]
+    empty = [
+        told_name(part.name) for part in _folders(folder)
+        if unicodedata.normalize("NFC", part.name) not in classes
+    ]  # fmt: skip
     if not empty:
         return ()
     return (Finding(

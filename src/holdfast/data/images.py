@@ -179,10 +179,10 @@ def _inside(raw: Raw, column: str, folder: Path, links: Links) -> list[str | Non
 
 
 def _real(path: Path) -> Path:
-    """Without links; a ring of links stays as it is, and cannot be read."""
+    """Without links; a ring of links, or what no path can be, stays as it is and is not read."""
     try:
         return path.resolve()
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):
         return path
 
 

@@ -115,7 +115,7 @@ def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> Out
             "--out", "has an ending that predict does not write", str(out),
             f"Choose {', '.join(ENDINGS)}.",
         )  # fmt: skip
-    source = 0 if data == "-" else Path(data).expanduser()
+    source = 0 if data == "-" else source_path(data)
     inputs = [source, *(path for run in runs for path in own_files(run))]
     return checked_output(out, inputs, force=force)
 

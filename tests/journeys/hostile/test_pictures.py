@@ -3,7 +3,9 @@ much."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import os
 import resource
 import struct
@@ -134,6 +136,35 @@ def test_strips_make_the_picture_that_the_whole_makes(
     assert parts.notes == whole.notes
     assert parts.image.tobytes() == whole.image.tobytes()
     assert content_mark(parts.image) == content_mark(whole.image)
+
+
+def test_names_that_are_not_utf8_are_told_and_not_kept(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "pets", {})
+    odd = os.fsencode(folder / "cats") + b"/\xe9t\xe9.txt"
+    Path(os.fsdecode(odd)).write_bytes(b"no picture")
+    (told,) = [f for f in load_images(folder).findings if f.check == "other_files"]
+    told.because.encode()
+    assert "?t?.txt" in told.because
+    Path(os.fsdecode(odd.replace(b".txt", b".png"))).write_bytes(saved("PNG"))
+    with pytest.raises(DataError, match="1 pictures whose names are not UTF-8"):
+        load_images(folder)
+
+
+def test_a_class_of_decomposed_accents_is_not_called_empty(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "pets", {})
+    (folder / "dogs").rename(folder / "cafe\u0301")
+    table = load_images(folder)
+    assert table.classes == ("caf\u00e9", "cats")
+    assert "empty_classes" not in {finding.check for finding in table.findings}
+
+
+def test_a_path_with_a_nul_is_a_row_without_a_picture(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "pets", {})
+    names = [f"{name}/{index}.png" for name in ("cats", "dogs") for index in range(CASES * 4)]
+    rows = [json.dumps({"path": name, "label": name[:4]}) for name in [*names, "cats/a\0.png"]]
+    (folder / "rows.jsonl").write_text("\n".join(rows))
+    with contextlib.suppress(DataError):
+        assert len(load_images(folder / "rows.jsonl")) == len(names)
 
 
 def test_paths_that_can_be_none_are_rows_without_a_picture(tmp_path: Path) -> None:
