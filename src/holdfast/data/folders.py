@@ -112,7 +112,7 @@ def _refuse_odd_names(folder: Path, names: tuple[str, ...]) -> None:
     odd = [name for name in names if told_name(name) != name]
     if odd:
         raise DataError(
-            str(folder), f"holds {len(odd)} pictures whose names are not UTF-8", told_name(odd[0]),
+            str(folder), "holds pictures whose names are not UTF-8", told_name(odd[0]),
             "Rename them, with convmv for instance: they come from a system of another encoding.",
         )  # fmt: skip
 
