@@ -161,24 +161,24 @@ def _whole(path: Path, text: str) -> Iterator[Batch]:
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise DataError(f"{path}{line}", f"is not JSON: {why(error)}", None, _SHAPES) from error
-    objects, columns = _objects(path, value), Names(path)
-    for item in objects:
-        columns.of(item)
-    for start in range(0, len(objects), columns.rows):
-        yield batch_of_objects(objects[start : start + columns.rows], str(path))
+    columns = Names(path)
+    # Lazily: a column of numbers is two bytes a row, and a row as an object two hundred.
+    objects = (columns.of(item) for item in _objects(path, value))
+    while batch := list(itertools.islice(objects, columns.rows)):
+        yield batch_of_objects(batch, str(path))
 
 
-def _objects(path: Path, value: Any) -> list[dict[str, Any]]:
+def _objects(path: Path, value: Any) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
         rows = [item for item in value.values() if _is_rows(item)]
         if len(rows) == 1:
-            return [check_object(f"{path}, item {n}", item) for n, item in enumerate(rows[0])]
+            return (check_object(f"{path}, item {n}", item) for n, item in enumerate(rows[0]))
         if _is_indexed(value):
             return _from_columns(path, {name: list(item.values()) for name, item in value.items()})
         if value and all(isinstance(item, list) for item in value.values()):
             return _from_columns(path, value)
         if value and not any(isinstance(item, (list, dict)) for item in value.values()):
-            return [check_object(str(path), value)]
+            return iter([check_object(str(path), value)])
     raise DataError(str(path), "is not a table", None, _SHAPES)
 
 
@@ -193,14 +193,14 @@ def _is_indexed(value: dict[str, Any]) -> bool:
     return len({tuple(item) for item in value.values()}) == 1
 
 
-def _from_columns(path: Path, value: dict[str, list[Any]]) -> list[dict[str, Any]]:
+def _from_columns(path: Path, value: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
     lengths = {name: len(column) for name, column in value.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(str(path), "has columns of different lengths", lengths, _SHAPES)
     if not next(iter(lengths.values())):
         raise DataError(str(path), "has columns but no rows", None, _SHAPES)
     rows = zip(*value.values(), strict=True)
-    return [check_object(str(path), dict(zip(value, row, strict=True))) for row in rows]
+    return (check_object(str(path), dict(zip(value, row, strict=True))) for row in rows)
 
 
 READERS.add("json", Reader(".json", read_json))
