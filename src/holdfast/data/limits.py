@@ -29,6 +29,8 @@ DEPTH = 100
 # A compressed file may always unpack to so much, however well it was packed: a table of one
 # sentence, repeated, is no attack.
 UNPACKED_FREELY = 64 * MB
+# A JSON document that is no list is held whole, and a list or an object takes up to 230 bytes.
+DOCUMENT_VALUES = 2_000_000
 # Rows that take less than a byte each of their file are an attack once there are many: a row costs
 # about 250 bytes of memory, whatever it holds.
 ROWS_FREELY = 500_000

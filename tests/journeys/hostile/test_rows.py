@@ -211,6 +211,8 @@ REFUSED: dict[str, tuple[str, Make]] = {
         {"text": ["a" * 90_000_000, "b"], "label": ["x", "y"]}))),
     "a Parquet dictionary of 90 MB": ("100 times", columns("n.parquet", pa.table(
         {"text": TEXTS * 30, "label": LABELS * 30, "x": ["ab" * 25_000] * 1_800}))),
+    "a column of ten million lists": ("2,000,000 lists", packed(
+        "r.json.gz", (b'{"text": [[]', 1), (b",[]" * 1_000, 10_000), (b"]}", 1))),
     "a column of ten million ones": ("more of them than bytes", packed(
         "r.json.gz", (b'{"text": [1', 1), (b",1" * 1_000, 10_000), (b"]}", 1))),
     "ten million rows of nothing": ("more of them than bytes", columns("n.parquet", pa.table(

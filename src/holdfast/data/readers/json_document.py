@@ -14,7 +14,7 @@ from typing import Any
 
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
-from holdfast.data.limits import check_row, limits
+from holdfast.data.limits import DOCUMENT_VALUES, check_row, limits
 from holdfast.data.raw import Batch
 from holdfast.data.readers import READERS, Reader
 from holdfast.data.readers.jsonl import Names, batches, check_object, unique_keys, why
@@ -156,6 +156,11 @@ def _lines_or_one(path: Path, first: str, lines: Iterator[str]) -> Iterator[Batc
 
 
 def _whole(path: Path, text: str) -> Iterator[Batch]:
+    if text.count("[") + text.count("{") > DOCUMENT_VALUES:
+        raise DataError(
+            str(path), f"holds more than {DOCUMENT_VALUES:,} lists and objects in one document",
+            None, "Write its rows as JSON lines, or as one list, which are read row by row.",
+        )  # fmt: skip
     try:
         value = json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
