@@ -51,7 +51,7 @@ class Limits:
     ``megapixels``: a picture is decoded whole, which takes some twelve bytes a pixel.
     """
 
-    cell_mb: float = 16
+    cell_mb: float = 8
     columns: int = 2_000
     classes: int = 10_000
     unpacked: float = 100

@@ -80,7 +80,7 @@ class SplitShares(Part):
 class LimitsPart(Part):
     """How much a source may ask for (``data/limits.py`` says why); read where a command begins."""
 
-    cell_mb: float = Field(default=16, gt=0, le=1_000)
+    cell_mb: float = Field(default=8, gt=0, le=1_000)
     columns: int = Field(default=2_000, ge=1, le=1_000_000)
     classes: int = Field(default=10_000, ge=2, le=10_000_000)
     unpacked: float = Field(default=100, ge=1, le=1_000_000)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
+from holdfast.models.beginnings import beginnings
 from holdfast.tasks.base import Batch, Measured
 from holdfast.tasks.token_losses import (
     IGNORED,
@@ -76,7 +77,8 @@ def encode_pairs(
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     for start in range(0, len(table), ENCODE_ROWS):
         block = view[start : start + ENCODE_ROWS]
-        texts, wanted = block["text"].to_pylist(), block["target"].to_pylist()
+        texts = beginnings(tokenizer, block["text"].to_pylist(), max_length)
+        wanted = beginnings(tokenizer, block["target"].to_pylist(), max_target_length)
         read = _ids(tokenizer(texts, truncation=True, max_length=max_length))
         whole = _ids(tokenizer(text_target=wanted))
         written = _ids(tokenizer(text_target=wanted, truncation=True, max_length=max_target_length))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Ints
+from holdfast.models.beginnings import beginnings
 from holdfast.tasks.base import Batch
 from holdfast.tasks.classification import Classification, Metrics
 
@@ -56,8 +57,9 @@ def encode(
         stop = min(start + ENCODE_ROWS, len(table))
         block = table.rows.with_format("arrow")[start:stop]
         texts = [
-            block[name].to_pylist() for name in ("text", "text_pair") if name in block.column_names
-        ]
+            beginnings(tokenizer, block[name].to_pylist(), max_length)
+            for name in ("text", "text_pair") if name in block.column_names
+        ]  # fmt: skip
         encoded = tokenizer(
             *texts, truncation="longest_first", max_length=max_length, padding=False
         )

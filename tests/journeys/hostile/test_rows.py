@@ -197,7 +197,7 @@ REFUSED: dict[str, tuple[str, Make]] = {
         [(f"text {n} of many words", f"class {n}") for n in range(12_000)]))),
     "too many classes": ("10,000 classes", file("r.csv", csv(
         [(f"text {n} of many words {n * 7}", f"class {n // 3}") for n in range(33_000)]))),
-    **{f"one cell of 40 MB in {ending}.gz": ("16 million", packed(
+    **{f"one cell of 40 MB in {ending}.gz": ("8 million", packed(
         f"r.{ending}.gz", (head, 1), (MILLION, 40), (tail, 1)))
        for ending, head, tail in (
            ("csv", b"text,label\n", b",yes\n"), ("tsv", b"text\tlabel\n", b"\tyes\n"),
@@ -207,7 +207,7 @@ REFUSED: dict[str, tuple[str, Make]] = {
     "gzip of 90 MB of nothing": ("100 times", packed("r.parquet.gz", (bytes(10**6), 90))),
     "a workbook of 90 MB": ("100 times", workbook("b.xlsx", within(
         "sheet1", b"</sheetData>", b"<row></row>" * 8_500_000 + b"</sheetData>"))),
-    "a Parquet cell of 90 MB": ("16 million", columns("n.parquet", pa.table(
+    "a Parquet cell of 90 MB": ("8 million", columns("n.parquet", pa.table(
         {"text": ["a" * 90_000_000, "b"], "label": ["x", "y"]}))),
     "a Parquet dictionary of 90 MB": ("100 times", columns("n.parquet", pa.table(
         {"text": TEXTS * 30, "label": LABELS * 30, "x": ["ab" * 25_000] * 1_800}))),
@@ -361,7 +361,7 @@ def test_other_commands_refuse_the_same(
 
 @pytest.mark.parametrize(("given", "words"), [
     (b"one\ntwo\0\n", "line 2"), (b"\xff\xfe\n", "UTF-8"), (b"", "empty"),
-    (b"a" * 17_000_000, "16 million"),
+    (b"a" * 17_000_000, "8 million"),
 ])  # fmt: skip
 def test_standard_input_is_bounded_too(
     given: bytes, words: str, holdfast: Any, finished_run: Path, monkeypatch: pytest.MonkeyPatch

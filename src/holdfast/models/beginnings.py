@@ -1,0 +1,32 @@
+"""So much of a very long text as a model reads: a book is not tokenised for a page of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+# Below this a text is tokenised whole, as ever: an article is far below, a novel just reaches it.
+LONG = 1_000_000
+# Of tokens wanted, so that what is cut off cannot reach back to those that are read.
+SPARE = 2
+CHARACTERS_A_TOKEN = 25
+
+
+def beginnings(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[str]:
+    """The texts; of one of more than ``LONG`` characters its first ones, up to a space, if these
+    make ``SPARE`` times ``max_length`` tokens: then the first ``max_length`` are those of the whole
+    text, and it is cut at ``max_length`` as before. Else the whole text.
+    """
+    return [
+        text if len(text) <= LONG else _beginning(tokenizer, text, max_length) for text in texts
+    ]
+
+
+def _beginning(tokenizer: Any, text: str, max_length: int) -> str:
+    wanted = SPARE * max_length
+    most = CHARACTERS_A_TOKEN * wanted
+    begin = text[: text.rfind(" ", most // 2, most) + 1]
+    if not begin or len(begin) >= len(text):
+        return text
+    found = tokenizer(begin, add_special_tokens=False, verbose=False)["input_ids"]
+    return begin if len(found) > wanted else text
