@@ -214,3 +214,13 @@ def test_where_there_are_no_locks_it_is_said(
         refuse_held(tmp_path)
     assert "give no two processes this folder" in said[0].because
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_no_lock_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(lock.os, "pwrite", full)
+    with pytest.raises(MachineError, match="is full"), locked(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -261,6 +262,19 @@ def test_a_file_that_appears_meanwhile_is_not_lost(here: Path) -> None:
         two()
     assert Path("new.csv").read_text() == "theirs"
     assert names(here) == ["new.csv", "old.csv"]
+
+
+def test_a_full_disk_is_told_before_anything_is_done(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(MachineError, match="is full"):
+        checked_output(Path("new.csv"))
+    monkeypatch.undo()
+    assert names(here) == ["old.csv"]
 
 
 def test_where_there_are_no_hard_links_a_new_file_is_written_too(

@@ -111,8 +111,13 @@ def _is_mine(path: Path, descriptor: int) -> bool:
         return False
     since = datetime.now().astimezone().isoformat(timespec="seconds")
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+    except OSError:
+        # A full disk: nothing is left of a run that never began.
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 

@@ -25,6 +25,8 @@ from holdfast.core.files import disk_errors, sync
 
 # As many as Linux follows.
 MOST_LINKS = 40
+# Bytes that are written to see whether a disk takes any: a block of most file systems.
+TRIED = 4096
 DESCRIPTOR = re.compile(r"/dev/(?:stdout|stderr|fd/(\d+))|/proc/(?:self|thread-self|\d+)/fd/(\d+)")
 NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 ANOTHER = "Name another file, or make room where this one is."
@@ -239,10 +241,13 @@ def _refuse_sticky(path: Path, end: Path, found: os.stat_result) -> None:
 
 
 def _try(folder: Path) -> None:
-    """Make a file there and take it away: modes alone say nothing of a read-only disk."""
+    """Make a file there and take it away: modes alone say nothing of a read-only or full disk."""
     opened, path = _beside(folder)
-    os.close(opened)
-    path.unlink()
+    try:
+        os.write(opened, bytes(TRIED))
+    finally:
+        os.close(opened)
+        path.unlink()
 
 
 def _beside(folder: Path) -> tuple[int, Path]:

@@ -96,6 +96,26 @@ def test_a_run_whose_words_nobody_reads_ends_well(
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+@pytest.mark.parametrize("named", ["missing", "file", "/proc"])
+def test_a_tmpdir_that_cannot_be_used_is_named(
+    holdfast: Any, marked_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    import tempfile
+
+    from holdfast.data import scratch
+
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / named))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    scratch._folder.cache_clear()
+    try:
+        done = holdfast("train", marked_csv, "--out", "run")
+    finally:
+        scratch._folder.cache_clear()
+    one_message(done.code, done.err, "TMPDIR=")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_model_that_cannot_be_read_for_lack_of_memory_is_not_called_damaged(
     holdfast: Any, marked_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
