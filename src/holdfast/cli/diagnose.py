@@ -180,7 +180,7 @@ def _target(html: Path, log: Path, force: bool) -> Output:
 
 
 def _write(page: Output, curves: Curves, found: dict[str, Any], log: Path) -> None:
-    from holdfast.core.outputs import writing
+    from holdfast.core.output_stream import writing
     from holdfast.report.diagnosis import render_diagnosis
 
     text = render_diagnosis(curves, found, log.name or str(log.resolve()))

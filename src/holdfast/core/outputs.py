@@ -1,34 +1,29 @@
-"""A file that the user named as output: what may be written there, and how.
+"""A file that the user named as output: what may be written there.
 
-Every command asks ``checked_output`` before its work, and writes inside ``writing`` after it. Files
-that Holdfast names itself, inside a run's folder, go through ``core/files.py``.
+Every command asks ``checked_output`` before its work, and writes inside ``writing`` (of
+``core/output_stream.py``) after it. Files that Holdfast names itself, inside a run's folder, go
+through ``core/files.py``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import fcntl
-import io
 import os
 import re
 import secrets
 import stat
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from holdfast.core.errors import RunError
-from holdfast.core.files import disk_errors, sync
+from holdfast.core.files import disk_errors
 
 # As many as Linux follows.
 MOST_LINKS = 40
 # Bytes that are written to see whether a disk takes any: a block of most file systems.
 TRIED = 4096
 DESCRIPTOR = re.compile(r"/dev/(?:stdout|stderr|fd/(\d+))|/proc/(?:self|thread-self|\d+)/fd/(\d+)")
-NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 ANOTHER = "Name another file, or make room where this one is."
 
 
@@ -74,60 +69,6 @@ def checked_output(path: Path, inputs: Sequence[Path | int] = (), *, force: bool
         except (FileNotFoundError, NotADirectoryError):
             return _new(path, end)
         return _existing(path, end, found, inputs, force)
-
-
-@contextlib.contextmanager
-def writing(output: Output) -> Iterator[io.RawIOBase]:
-    """A binary stream into ``output``: a regular file is there whole or not at all.
-
-    A new file gets the mode that the umask gives; one that is replaced keeps its mode, and its
-    owner where the system allows it. Raises ``MachineError`` where the disk is full or the reader
-    of a pipe has gone, ``RunError`` where a file has appeared meanwhile.
-    """
-    if output.place is not None:
-        with _replacing(output, output.place) as stream:
-            yield stream
-        return
-    if output.descriptor is not None:
-        # What was printed before stands before what is written now.
-        sys.stdout.flush()
-        sys.stderr.flush()
-    with disk_errors(output.path, ANOTHER):
-        if output.descriptor is not None:
-            opened = os.dup(output.descriptor)
-        else:
-            opened = os.open(output.path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
-    with _Target(opened, output.path) as stream:
-        yield stream
-
-
-class _Target(io.RawIOBase):
-    """A descriptor whose refusals are told with the name that the user gave. A write is whole."""
-
-    def __init__(self, descriptor: int, path: Path) -> None:
-        self._descriptor = descriptor
-        self._path = path
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def write(self, data: Any) -> int:
-        left = memoryview(data).cast("B")
-        size = len(left)
-        with disk_errors(self._path, ANOTHER):
-            while left:
-                left = left[os.write(self._descriptor, left) :]
-        return size
-
-    def close(self) -> None:
-        if not self.closed:
-            super().close()
-            # Some file systems say at last here that there was no room.
-            with disk_errors(self._path, ANOTHER):
-                os.close(self._descriptor)
 
 
 def _end_of_links(path: Path) -> Path:
@@ -242,7 +183,7 @@ def _refuse_sticky(path: Path, end: Path, found: os.stat_result) -> None:
 
 def _try(folder: Path) -> None:
     """Make a file there and take it away: modes alone say nothing of a read-only or full disk."""
-    opened, path = _beside(folder)
+    opened, path = new_beside(folder)
     try:
         os.write(opened, bytes(TRIED))
     finally:
@@ -250,54 +191,8 @@ def _try(folder: Path) -> None:
         path.unlink()
 
 
-def _beside(folder: Path) -> tuple[int, Path]:
+def new_beside(folder: Path) -> tuple[int, Path]:
+    """A new file of a name of its own, open for writing, with the mode that the umask gives."""
     path = folder / f".holdfast-{secrets.token_hex(6)}.partial"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     return os.open(path, flags, 0o666), path
-
-
-@contextlib.contextmanager
-def _replacing(output: Output, place: Path) -> Iterator[io.RawIOBase]:
-    with disk_errors(output.path, ANOTHER):
-        opened, beside = _beside(place.parent)
-    try:
-        with _Target(opened, output.path) as stream:
-            _like(opened, place)
-            yield stream
-            with disk_errors(output.path, ANOTHER):
-                os.fsync(opened)
-        with disk_errors(output.path, ANOTHER):
-            _put(beside, place, output)
-            sync(place.parent)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _like(opened: int, place: Path) -> None:
-    """Mode and owner of the file that is replaced, if one is."""
-    with contextlib.suppress(FileNotFoundError):
-        found = place.stat()
-        with contextlib.suppress(PermissionError):
-            os.fchown(opened, found.st_uid, found.st_gid)
-        # Not the bits that let others run it as somebody else.
-        os.fchmod(opened, found.st_mode & 0o777)
-
-
-def _put(beside: Path, place: Path, output: Output) -> None:
-    if output.force:
-        beside.replace(place)
-        return
-    try:
-        # Unlike a rename it fails where another process has made the file meanwhile.
-        place.hardlink_to(beside)
-    except OSError as error:
-        if error.errno not in (*NO_LINKS, errno.EEXIST):
-            raise
-        if os.path.lexists(place):
-            raise RunError(
-                str(output.path),
-                "has been made by somebody else meanwhile",
-                None,
-                "Run the command again with another file.",
-            ) from None
-        beside.replace(place)

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.outputs import Output, checked_output, writing
+from holdfast.core.output_stream import writing
+from holdfast.core.outputs import Output, checked_output
 from holdfast.core.records import Decision, Floats
 from holdfast.core.shown import printable_json
 from holdfast.data.cells import write_json_cell
