@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from holdfast.core.door import reason
 from holdfast.core.errors import ModelError
 from holdfast.core.missing import lies_there
 from holdfast.core.records import Decision
@@ -123,7 +124,7 @@ def _download(name: str, revision: str | None) -> Path:
             return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
         except Exception as error:
             explained = _explain(name, revision, error)
-            if isinstance(explained, ModelError) and UNREACHABLE not in explained.rule:
+            if UNREACHABLE not in explained.rule:
                 raise explained from error
             with contextlib.suppress(OSError):
                 return Path(snapshot_download(name, revision=revision, local_files_only=True))
@@ -144,7 +145,7 @@ def _weights_pattern(files: list[str]) -> str:
     return "model*.safetensors" if any(f.endswith(".safetensors") for f in top) else "pytorch*.bin"
 
 
-def _explain(name: str, revision: str | None, error: Exception) -> Exception:
+def _explain(name: str, revision: str | None, error: Exception) -> ModelError:
     """What the hub's refusals mean for the person who typed the name."""
     from huggingface_hub import errors as hub
 
@@ -169,7 +170,10 @@ def _explain(name: str, revision: str | None, error: Exception) -> Exception:
             "Connect to the network (unset HF_HUB_OFFLINE), name a local folder, or use "
             "--model embedded.",
         )  # fmt: skip
-    return error
+    return ModelError(
+        name, "cannot be fetched from the Hugging Face hub", reason(error),
+        "Try again later, name a local folder, or use --model embedded.",
+    )  # fmt: skip
 
 
 def _first(error: Exception) -> str:

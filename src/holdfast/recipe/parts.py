@@ -32,6 +32,7 @@ LOOKS = 10_000  # each scores the validation rows once and writes a line of the 
 TOKENS = 1_000_000  # a text; the longest models read so many
 RATE = 1e38  # what a float32 holds; far smaller ones explode, which the run then says
 FACTOR = 1e6
+RANK = 4096  # of an update of matrices with at most some 16,000 rows; 8 to 256 are usual
 
 
 def _word(value: Any) -> Any:
@@ -114,7 +115,7 @@ class AdapterPart(Part):
     """A few new weights that learn in place of the pretrained ones; none without ``kind``."""
 
     kind: Literal["lora", "rslora", "dora", "lora+", "ia3", "prompt"] | None = None
-    rank: int | None = Field(default=None, ge=1, le=65_536)
+    rank: int | None = Field(default=None, ge=1, le=RANK)
     alpha: float | None = Field(default=None, gt=0, le=FACTOR)
     dropout: float | None = Field(default=None, ge=0, lt=1)
     targets: _Names = None
