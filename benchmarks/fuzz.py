@@ -6,7 +6,7 @@
 Small real files (tables, logs of every reader, recipes, pictures, a model, a finished run) are
 changed in their parts (types swapped, depth, sizes, names, encodings) and in their bytes, and read
 as the command reads them, in a process of their own that is watched from outside. A case fails
-that ends with anything but exit 0 or 2, prints a traceback or an escape sequence, says nothing as
+that ends with anything but exit 0 or 2, prints a traceback, a warning or an escape sequence, says nothing as
 it refuses, takes more than 10 seconds or 1 GB more than before, or leaves a file outside its folder
 (where nothing is to be written: a new one inside it). Failures are kept in
 ``benchmarks/results/fuzz/`` with their input, each with the line that runs it again.
@@ -67,7 +67,7 @@ class Worker:
         env = os.environ | {
             "HOME": str(place / "home"), "TMPDIR": str(place / "tmp"), "HF_HUB_OFFLINE": "1",
             "HF_HOME": str(place / "home" / "hf"), "OMP_NUM_THREADS": "1", "COLUMNS": "80",
-            "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore",
+            "TOKENIZERS_PARALLELISM": "false",
         }  # fmt: skip
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--worker", str(asked), str(told)],
@@ -219,6 +219,8 @@ def _fault(answer: Mapping[str, Any], said: str) -> str:
         return f"exit {answer['code']}"
     if "Traceback (most" in said or "panicked at" in said:
         return "a traceback"
+    if "Warning: " in said:
+        return "a library's warning"
     if "\x1b" in said:
         return "an escape sequence"
     if answer["code"] == 2 and not said.strip():

@@ -65,7 +65,7 @@ def choose_columns(
 
     With ``need_label=False`` a label column that is absent, or cannot be told, is left out.
     """
-    for name in (*(text or ()), *filter(None, (group,))):
+    for name in (*(text or ()), *(() if group is None else (group,))):
         check_column(raw, name)
     if label is not None and (need_label or label in raw.names):
         check_column(raw, label)

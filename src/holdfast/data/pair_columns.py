@@ -42,7 +42,7 @@ def choose_pair(
 ) -> tuple[Columns, tuple[Decision, ...]]:  # fmt: skip
     """The columns and what was decided unasked. Several ``text`` columns without a template are
     joined by line breaks. With ``need_target=False`` an absent target column is left out."""
-    for name in (*(text or ()), *filter(None, (group,))):
+    for name in (*(text or ()), *(() if group is None else (group,))):
         check_column(raw, name)
     if target is not None and (need_target or target in raw.names):
         check_column(raw, target)

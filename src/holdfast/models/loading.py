@@ -90,8 +90,9 @@ def read_object(name: str, path: Path, largest: int = LARGEST_FILE) -> dict[str,
     return value
 
 
-def check_files(name: str, folder: Path) -> None:
-    """Refuse a folder whose small files are not what they must be, before anything reads them."""
+def check_files(name: str, folder: Path, pictures: bool = False) -> None:
+    """Refuse a folder whose small files are not what they must be, before anything reads them.
+    ``pictures``: an image model, whose processor scales to the sizes that it names."""
     if (folder / "adapter_config.json").exists() and (folder / "config.json").exists():
         raise ModelError(
             name, "holds a model and an adapter_config.json, which would put another model in its "
@@ -100,7 +101,7 @@ def check_files(name: str, folder: Path) -> None:
     for file in SMALL_FILES:
         if _there(folder / file):
             value = read_object(name, folder / file)
-            check_claims(f"{name}: {file}", value)
+            check_claims(f"{name}: {file}", value, pictures)
             if file.endswith(".index.json"):
                 _check_parts(f"{name}: {file}", value)
     for file in OTHER_FILES:
@@ -109,14 +110,14 @@ def check_files(name: str, folder: Path) -> None:
                 _check_file(f"{name}: {file}", folder / file, LARGEST_TOKENIZER)
 
 
-def check_claims(what: str, settings: dict[str, Any]) -> None:
+def check_claims(what: str, settings: dict[str, Any], pictures: bool = False) -> None:
     """Refuse counts that cost memory or time by themselves, at any depth of a configuration."""
     for key, value in _numbers(settings):
         if LAYERS.search(key) and abs(value) > MOST_LAYERS:
             rule, most = "layers", MOST_LAYERS
         elif key in ("num_labels", "num_classes") and abs(value) > MOST_CLASSES:
             rule, most = "classes", MOST_CLASSES
-        elif key in PIXELS and abs(value) > LARGEST_PICTURE:
+        elif pictures and key in PIXELS and abs(value) > LARGEST_PICTURE:
             rule, most = "pixels a side", LARGEST_PICTURE
         else:
             continue

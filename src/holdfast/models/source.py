@@ -63,7 +63,7 @@ def find_model(
     folder = _folder(name, revision)
     config = read_config(name, folder)
     if name != "embedded":
-        check_files(name, folder)
+        check_files(name, folder, pictures=files is not TOKENIZER_FILES)
     if config.get("quantization_config"):
         raise ModelError(
             name, "is stored in few bits already, which is not read here",

@@ -47,6 +47,13 @@ def test_no_argument_is_a_defect(files: Path, holdfast: Callable[..., Any], valu
         _clean(done.err)
 
 
+@pytest.mark.parametrize("option", ["--text", "--label", "--group", "--test"])
+def test_a_column_without_a_name(files: Path, holdfast: Callable[..., Any], option: str) -> None:
+    done = holdfast("train", "rows.csv", option, "", "--dry-run")
+    assert done.code == 2
+    _clean(done.err)
+
+
 @pytest.mark.parametrize("columns", ["0", "1", "7", "-5", "100000000", "x", ""])
 def test_any_width(
     files: Path, holdfast: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, columns: str

@@ -66,6 +66,7 @@ def test_a_case_is_the_same_each_time(fuzz: ModuleType, fuzzer: Any, tmp_path: P
     ({"code": 2}, "Traceback (most recent call last)", "a traceback"),
     ({"code": 2}, "thread '<unnamed>' panicked at x", "a traceback"),
     ({"code": 0}, "\x1b[2J", "an escape sequence"),
+    ({"code": 0}, "x.py:3: RuntimeWarning: overflow", "a library's warning"),
     ({"code": 0, "seconds": 11.0}, "", "takes 11 s"),
     ({"code": 0, "mb": 1200.0}, "", "takes 1200 MB"), ({"code": -9, "broke": "hangs"}, "", "hangs"),
 ])  # fmt: skip
