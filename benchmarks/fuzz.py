@@ -3,12 +3,12 @@
     python benchmarks/fuzz.py [--seconds 170]      # goes on where it stopped
     python benchmarks/fuzz.py --replay rows:0:137  # one of them again
 
-Small real files (tables, logs of every reader, recipes, pictures, a model, a finished run) are
+Small real files (tables, logs of every reader, recipes, pictures, models, a finished run) are
 changed in their parts (types swapped, depth, sizes, names, encodings) and in their bytes, and read
 as the command reads them, in a process of their own that is watched from outside. A case fails
-that ends with anything but exit 0 or 2, prints a traceback, a warning or an escape sequence, says nothing as
-it refuses, takes more than 10 seconds or 1 GB more than before, or leaves a file outside its folder
-(where nothing is to be written: a new one inside it). Failures are kept in
+that ends with anything but exit 0 or 2, prints a traceback, a warning or an escape sequence, says
+nothing as it refuses, takes more than 10 seconds or 1 GB more than before, or leaves a file outside
+its folder (where nothing is to be written: a new one inside it). Failures are kept in
 ``benchmarks/results/fuzz/`` with their input, each with the line that runs it again.
 """
 
