@@ -18,6 +18,7 @@ from holdfast.core.run_files import (
     read_events,
     read_result,
     result_mark,
+    seal_folder,
     seal_model,
     sealed,
     sealed_again,
@@ -201,3 +202,25 @@ def test_an_event_of_another_type_is_refused_with_its_line(tmp_path: Path, line:
     path.write_text('{"event": "note", "step": 0, "what": "a"}\n' + line + "\n")
     with pytest.raises(RunError, match=r"events\.jsonl, line 2"):
         read_events(path)
+
+
+def test_the_base_of_an_adapter_is_sealed_too(tmp_path: Path) -> None:
+    from holdfast.pipeline.folder import model_of
+
+    base, run = tmp_path / "base", tmp_path / "run"
+    base.mkdir()
+    for name in ("config.json", "model.safetensors", "notes.md"):
+        (base / name).write_text(name)
+    (run / "model").mkdir(parents=True)
+    told = json.dumps({"base_model_name_or_path": str(base)})
+    (run / "model" / "adapter_config.json").write_text(told)
+    (run / "recipe.yaml").write_text("seed: 0\n")
+    seal = sealed(run, RESULT, seal_model(run), seal_folder(base))
+    (run / "result.json").write_text(json.dumps(seal))
+    assert set(seal["seal"]["base"]) == {"config.json", "model.safetensors"}
+    assert model_of(run) == run / "model"
+    (base / "notes.md").write_text("other")
+    model_of(run)
+    (base / "model.safetensors").write_text("model.safetensorz")
+    with pytest.raises(RunError, match="since the adapter was trained on it"):
+        model_of(run)

@@ -65,6 +65,21 @@ def test_only_a_sealed_file_of_the_same_key_counts(tmp_path: Path) -> None:
     assert not again.is_sealed, "cut short"
 
 
+def test_a_bit_that_changed_meanwhile_makes_it_be_filled_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.rows"
+    filled(path).seal()
+    data = path.read_bytes()
+    for place in (0, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        assert not RowFile(path, SIZES, (4,), torch.float32, "key").is_sealed
+    path.write_bytes(data)
+    assert RowFile(path, SIZES, (4,), torch.float32, "key").is_sealed
+    note = path.with_suffix(".json")
+    for odd in ("[" * 100_000, "3", "", '{"key": "key"}'):
+        note.write_text(odd)
+        assert not RowFile(path, SIZES, (4,), torch.float32, "key").is_sealed
+
+
 def test_removed_leaves_nothing(tmp_path: Path) -> None:
     file = filled(tmp_path / "a.rows")
     file.seal()

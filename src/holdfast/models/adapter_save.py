@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from holdfast.core.door import door
 from holdfast.core.errors import ModelError
 from holdfast.core.files import disk_errors
-from holdfast.core.shapes import parse_object, text
+from holdfast.core.shapes import anything, each, maybe, parse_object, record, table, text
 from holdfast.models.adapter import Adapter, adapter_of, layers_with_adapter
 from holdfast.models.adapter_prompt import NAME
 from holdfast.models.embedded import embedded_folder
@@ -33,6 +33,9 @@ from holdfast.models.whole import check_adapter
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 FACTS = "holdfast.json"
+FACTS_SHAPE = record({
+    "model": maybe(text), "classes": maybe(each(text)), "quantization": maybe(table(anything)),
+})  # fmt: skip
 EMBEDDED = "embedded"
 PLAIN, PROMPTED = "base_model.model.", "base_model."
 
@@ -175,7 +178,12 @@ def merges(network: Any) -> bool:
 def read_facts(folder: Path) -> dict[str, Any]:
     """Our own small file beside the adapter; empty where another program wrote the folder."""
     path = folder / FACTS
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    with door(str(path), ModelError, remedy="Use a complete copy."):
+        found = parse_object(path.read_text("utf-8"))
+        FACTS_SHAPE(found, "")
+    return found
 
 
 def load_adapted(folder: Path, make: Any, **settings: Any) -> Any:

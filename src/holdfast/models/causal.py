@@ -23,12 +23,11 @@ from holdfast.models.quantize import QuantizeSpec, load_settings, settle
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import Source, find_model, read_config
 from holdfast.models.tokens import forget_limits, load_tokenizer
-from holdfast.models.whole import check_finite, check_tokenizer, read_saved
+from holdfast.models.whole import SAVED, check_finite, check_tokenizer, read_saved
 
 DROPOUTS = (
     "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout",
 )  # fmt: skip
-SAVED = "Name the model folder of a finished run."
 SPARE_PADS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<|PAD_TOKEN|>")
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from holdfast.core.door import door
-from holdfast.core.errors import HoldfastError, ModelError
+from holdfast.core.errors import ModelError
 from holdfast.models.adapter_save import is_adapter_folder, load_adapted, read_facts
 from holdfast.models.network import accepted_inputs
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import read_config
-from holdfast.models.whole import check_tokenizer, read_saved
+from holdfast.models.whole import SAVED, check_tokenizer, read_saved
 
 
 class PlainClassifier(nn.Module):
@@ -60,7 +60,7 @@ def load_saved(folder: Path, least: int = 2) -> SavedClassifier:
     if not isinstance(named, dict) or len(named) < least:
         raise ModelError(
             str(folder), "is not a saved classifier: it names no classes", None,
-            "Name the model folder of a finished run.",
+            SAVED,
         )  # fmt: skip
     model, tokenizer = _read(folder)
     with door(str(folder), ModelError, "does not name its classes from 0 on"):
@@ -87,7 +87,7 @@ def _load_adapter(folder: Path, least: int) -> SavedClassifier:
     if len(classes) < least:
         raise ModelError(
             str(folder), "is not a saved classifier: it names no classes", None,
-            "Name the model folder of a finished run.",
+            SAVED,
         )  # fmt: skip
     names = dict(enumerate(classes))
     model = load_adapted(
@@ -104,17 +104,9 @@ def _load_adapter(folder: Path, least: int) -> SavedClassifier:
 def _read(folder: Path) -> tuple[Any, Any]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    try:
-        with quiet_transformers():
-            model = read_saved(AutoModelForSequenceClassification, folder)
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except HoldfastError:
-        raise
-    except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            str(folder), "cannot be loaded as a classifier", first,
-            "Name the model folder of a finished run.",
-        ) from error  # fmt: skip
+    rule = "cannot be loaded as a classifier"
+    with door(str(folder), ModelError, rule, SAVED), quiet_transformers():
+        model = read_saved(AutoModelForSequenceClassification, folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     check_tokenizer(str(folder), tokenizer, model.config)
     return model, tokenizer

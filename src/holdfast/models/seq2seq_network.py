@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from holdfast.core.errors import HoldfastError, ModelError
+from holdfast.core.door import door
+from holdfast.core.errors import ModelError
 from holdfast.core.files import disk_errors
 from holdfast.models.adapter_save import is_adapter_folder, load_adapted, merges, save_network
 from holdfast.models.layers import Layer
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.tokens import forget_limits
-from holdfast.models.whole import check_tokenizer, read_saved
+from holdfast.models.whole import SAVED, check_tokenizer, read_saved
 
 PLAIN_INPUTS = ("input_ids", "attention_mask")
 IGNORED = -100
@@ -126,24 +127,16 @@ def load_saved_seq2seq(folder: Path) -> tuple[Seq2SeqNetwork, Any]:
     """
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
-    try:
-        with quiet_transformers():
-            if is_adapter_folder(folder):
-                model = load_adapted(folder, AutoModelForSeq2SeqLM).get_base_model()
-                model.generation_config = GenerationConfig.from_pretrained(folder)
-                for key in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
-                    setattr(model.config, key, getattr(model.generation_config, key))
-            else:
-                model = read_saved(AutoModelForSeq2SeqLM, folder)
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except HoldfastError:
-        raise
-    except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            str(folder), "cannot be loaded as an encoder-decoder", first,
-            "Name the model folder of a finished run.",
-        ) from error  # fmt: skip
+    rule = "cannot be loaded as an encoder-decoder"
+    with door(str(folder), ModelError, rule, SAVED), quiet_transformers():
+        if is_adapter_folder(folder):
+            model = load_adapted(folder, AutoModelForSeq2SeqLM).get_base_model()
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+            for key in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
+                setattr(model.config, key, getattr(model.generation_config, key))
+        else:
+            model = read_saved(AutoModelForSeq2SeqLM, folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     check_tokenizer(str(folder), tokenizer, model.config)
     return Seq2SeqNetwork(model).eval(), tokenizer
 

@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from holdfast.core.door import door
-from holdfast.core.errors import HoldfastError, ModelError
+from holdfast.core.errors import ModelError
 from holdfast.models.adapter_save import is_adapter_folder
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import read_config
 from holdfast.models.vision import load_processor
 from holdfast.models.vision_adapter import load_vision_adapter
-from holdfast.models.whole import read_saved
+from holdfast.models.whole import SAVED, read_saved
 
 
 class PlainVision(nn.Module):
@@ -54,17 +54,9 @@ def load_saved_vision(folder: Path) -> SavedVision:
         adapted, known = load_vision_adapter(folder)
         return SavedVision(PlainVision(adapted).eval(), load_processor(folder), known)
     read_config(str(folder), folder)
-    try:
-        with quiet_transformers():
-            model = read_saved(AutoModelForImageClassification, folder)
-    except HoldfastError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            str(folder), "cannot be loaded as an image classifier",
-            (str(error).splitlines() or [type(error).__name__])[0],
-            "Name the model folder of a finished run.",
-        ) from error  # fmt: skip
+    rule = "cannot be loaded as an image classifier"
+    with door(str(folder), ModelError, rule, SAVED), quiet_transformers():
+        model = read_saved(AutoModelForImageClassification, folder)
     with door(str(folder), ModelError, "does not name its classes from 0 on"):
         names = model.config.id2label
         classes = tuple(str(names[index]) for index in range(len(names)))

@@ -21,6 +21,8 @@ from holdfast.core.errors import ModelError
 COMPUTED = (
     "num_batches_tracked", "relative_position_index", "relative_coords_table", "position_ids",
 )  # fmt: skip
+# What to do about a folder that is not one of a run.
+SAVED = "Name the model folder of a finished run."
 WEIGHTS = "Its config.json does not describe its weights file; use a complete copy."
 
 

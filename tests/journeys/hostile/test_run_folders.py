@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable
@@ -141,6 +142,8 @@ FILES: dict[str, Damage] = {
     "deep": lambda p: p.write_text("[" * 100_000 + "]" * 100_000),
     "a pipe": lambda p: (p.unlink(), os.mkfifo(p)),
 }  # fmt: skip
+# Where nothing says what the file should be, these are refused by the same lines as the others.
+SAME = ("cut early", "empty", "null")
 READ = {
     "result.json": ("report", "diagnose", "evaluate", "predict"),
     "recipe.yaml": ("report", "evaluate", "predict"),
@@ -159,6 +162,8 @@ def test_a_damaged_file_is_named(
         older(run)
     sound = (run / name).read_bytes()
     for damage, change in FILES.items():
+        if not seal and damage in SAME:
+            continue
         (run / name).write_bytes(sound)
         change(run / name)
         for command in READ[name]:
@@ -167,7 +172,7 @@ def test_a_damaged_file_is_named(
             if not seal and done.code == 0:
                 # Nothing says what it should be, and it is a sound file of its kind; a log
                 # without lines, or with a torn last one, is that of a run that goes on.
-                assert damage in ("flipped", "cut", "empty"), (damage, command)
+                assert damage in ("flipped", "cut"), (damage, command)
                 continue
             refused(done, name)
         if (run / name).is_dir():
@@ -213,7 +218,7 @@ def works_or_is_refused(done: Any, case: object) -> None:
 def test_values_of_other_types_in_the_result(holdfast: Any, run: Path) -> None:
     sound, random = json.loads((older(run) / "result.json").read_text()), np.random.default_rng(1)
     every = [(at, odd) for at in places(sound) for odd in ODD]
-    for case in random.permutation(len(every))[:60]:
+    for case in random.permutation(len(every))[:25]:
         at, odd = every[case]
         (run / "result.json").write_text(dumps(put(sound, at, odd)))
         works_or_is_refused(holdfast("report", run), (at, odd))
@@ -226,7 +231,7 @@ def test_values_of_other_types_in_the_events(holdfast: Any, run: Path) -> None:
     (run / "result.json").rename(run / "aside.json")
     every = [(i, at, odd) for i, line in enumerate(lines) for at in places(json.loads(line))
              for odd in ODD]  # fmt: skip
-    for case in random.permutation(len(every))[:60]:
+    for case in random.permutation(len(every))[:25]:
         i, at, odd = every[case]
         changed = dumps(put(json.loads(lines[i]), at, odd))
         (run / "events.jsonl").write_text("\n".join([*lines[:i], changed, *lines[i + 1 :], ""]))
@@ -238,7 +243,7 @@ def test_looks_of_other_types(holdfast: Any, run: Path) -> None:
         arrays = {name: kept[name] for name in kept.files}
     sound, random = json.loads(str(arrays["told"])), np.random.default_rng(3)
     every = [(at, odd) for at in places(sound) for odd in ODD]
-    for case in random.permutation(len(every))[:40]:
+    for case in random.permutation(len(every))[:20]:
         at, odd = every[case]
         told = dumps(put(sound, at, odd))
         np.savez(run / "looks.npz", **{**arrays, "told": np.array(told)})
@@ -285,14 +290,17 @@ def test_what_is_no_run_is_refused_by_every_door(holdfast: Any, rows: Path, tmp_
             _ = TrainedRun(tmp_path / what).result
 
 
-def test_a_causal_model_is_checked_too(holdfast: Any, tiny_llama: Path, tmp_path: Path) -> None:
-    data = tmp_path / "sums.jsonl"
-    data.write_text("".join(json.dumps({"instruction": f"{i} plus {j}", "output": str(i + j)})
-                            + "\n" for i in range(5) for j in range(6)))  # fmt: skip
-    settings = ["task=causal-lm", f"model.name={tiny_llama}", "train.max_steps=2",
-                "train.threads=1", "train.precision=float32", "generate.rows=1",
-                "generate.max_new_tokens=2", f"data.path={data}"]  # fmt: skip
-    train(override(Recipe(), settings), tmp_path / "run")
-    (tmp_path / "run" / "model" / "generation_config.json").write_text("{}")
-    refused(holdfast("evaluate", "run", data), "generation_config.json")
-    refused(holdfast("predict", "run", data), "generation_config.json")
+def test_whatever_uses_a_runs_model_asks_for_it_by_its_seal() -> None:
+    """Of every task: what loads a saved model, but for the scoring of a run that has just saved
+    it, takes its folder from ``model_of``."""
+    import holdfast
+
+    found = []
+    for path in sorted(Path(holdfast.__file__).parent.rglob("*.py")):
+        for call in re.findall(r"\bload_saved\w*\(([^:]*?)[,)\]]", path.read_text("utf-8")):
+            found.append((path.name, call))
+    used = {(name, call) for name, call in found if call and "Path" not in call}
+    asked = {name for name, call in used if call.startswith("model_of(") or name == "api.py"}
+    assert {"text_use.py", "seq2seq.py", "causal_use.py", "image_classification.py"} <= asked
+    others = {(name, call) for name, call in used if not call.startswith("model_of(")}
+    assert others <= {(name, "finish.run / MODEL") for name, _ in used} | {("api.py", "folder")}
