@@ -155,6 +155,8 @@ def _obeys(facts: CurveFacts) -> bool:
     assert loss is not None
     at, shares = wrong.finite.at, 1 - as_share(wrong).finite.values
     known = loss.finite
+    if not len(known):
+        return False
     return bool(np.all(shares * math.log(2) <= np.interp(at, known.at, known.values) + SLACK))
 
 

@@ -127,3 +127,13 @@ def test_a_defect_is_still_a_defect(
     assert done.code == 1
     assert "a defect in Holdfast" in done.err
     assert "\x1b" not in done.err
+
+
+@pytest.mark.parametrize("name", ["text", "csv", "json", "imagefolder", "webdataset"])
+def test_a_kind_of_file_is_no_data_set(
+    files: Path, holdfast: Callable[..., Any], name: str
+) -> None:
+    """To ``datasets`` it would be every such file of the current folder."""
+    done = holdfast("train", name, "--text", "text", "--label", "label", "--dry-run")
+    assert done.code == 2
+    assert "is a kind of file" in done.err

@@ -89,6 +89,11 @@ READ: dict[str, bytes] = {
     "huge_values.csv": csv_of((i, 1.7e308 / i, -1.7e308) for i in range(1, 13)),
     "tiny_values.csv": csv_of((i, 1e-310 * i, 5e-324) for i in range(1, 13)),
     "all_nan.csv": csv_of((i, "nan", "nan") for i in range(1, 13)),
+    "no_finite_loss.csv": b"epoch,train_loss,valid_loss,accuracy\n" + b"".join(
+        b"%d,%.3f,nan,%.3f\n" % (i, 2 / i, 1 - 0.5 / i) for i in range(1, 13)),
+    "nan_epochs.jsonl": b"".join(
+        b'{"step": %d, "epoch": NaN, "loss": %.3f, "eval_loss": %.3f}\n' % (i, 2 / i, 1 + i / 9)
+        for i in range(1, 13)),
     "infinite.csv": csv_of((i, "inf", "-inf") for i in range(1, 13)),
     "all_zero.csv": csv_of((i, 0, 0) for i in range(1, 13)),
     "constant.csv": csv_of((5, 2 / i, 2 / i) for i in range(1, 13)),

@@ -42,6 +42,7 @@ def split_names(hub: HubName) -> list[str]:
     """The splits that the data set has."""
     import datasets
 
+    _check_kind(hub)
     with _refusals(hub):
         return [str(name) for name in datasets.get_dataset_split_names(hub.name, hub.config)]
 
@@ -51,11 +52,24 @@ def read_hub(hub: HubName) -> Iterator[Batch]:
     set names (``ClassLabel``) comes as its name. It is cached where ``datasets`` caches."""
     import datasets
 
+    _check_kind(hub)
     split, decisions = _split(hub)
     with _refusals(hub), _quiet():
         rows = datasets.load_dataset(hub.name, hub.config, split=split)
     yield Batch({}, {}, decisions)
     yield from batches(rows)
+
+
+def _check_kind(hub: HubName) -> None:
+    """Refuse what ``datasets`` takes for a kind of file: ``text`` would be every file of the
+    current folder."""
+    from datasets import packaged_modules
+
+    if hub.name in getattr(packaged_modules, "_PACKAGED_DATASETS_MODULES", ()):
+        raise DataError(
+            hub.name, "is a kind of file, not a data set", None,
+            "Name a file, a folder of pictures, or a data set of the hub (owner/name).",
+        )  # fmt: skip
 
 
 def batches(rows: Any) -> Iterator[Batch]:

@@ -261,4 +261,5 @@ def _epochs(series: dict[str, Series], axis: str) -> Series | None:
     if axis == "epoch":
         return None
     named = [c for c in series if c.strip().lower() in EPOCHS]
-    return series.pop(named[0]) if named else None
+    told = series.pop(named[0]).finite if named else None
+    return told if told is not None and len(told) else None
