@@ -53,12 +53,13 @@ def command(
     probabilities = _probabilities(set_ or [])
     from holdfast.cli.say import Teller, tell_empty
     from holdfast.pipeline.predicted import check_target, write_lines, write_predictions
-    from holdfast.pipeline.use import predict
+    from holdfast.pipeline.use import advising, predict
     from holdfast.pipeline.using import Options
 
     target = None if out is None else check_target(out, runs, data, force)
     options = Options(tuple(text) if text else None, None, encoding)
-    rows: Data = _stdin(encoding) if data == "-" else data
+    with advising():
+        rows: Data = _stdin(encoding) if data == "-" else data
     predicted = predict(runs, rows, options, probabilities=probabilities, tell=Teller(quiet))
     if target is None:
         write_lines(predicted, sys.stdout)
@@ -86,10 +87,8 @@ def _probabilities(settings: Sequence[str]) -> bool:
 def _stdin(encoding: str | None) -> list[str]:
     from holdfast.data.limits import check_row, limits
     from holdfast.data.readers.text import find_codec, refuse_nul
-    from holdfast.pipeline.use import advising
 
-    with advising():
-        codec = find_codec(encoding)
+    codec = find_codec(encoding)
     # A line ends at "\n" alone: a form feed or U+2028 inside a text ends none.
     stream = io.TextIOWrapper(sys.stdin.buffer, codec, newline="\n")
     texts: list[str] = []

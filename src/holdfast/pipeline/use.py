@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,9 @@ def predict(
 ) -> Predicted:  # fmt: skip
     """The predictions for a file as ``train`` reads them, or a list of texts: one a row, made part
     by part as they are read off."""
+    answering = predictor(runs)
     with advising(), within_limits(data_part(runs[0])):
-        predicted = Predicted(predictor(runs), data, options or Options(), probabilities)
+        predicted = Predicted(answering, data, options or Options(), probabilities)
     tell_all(tell, (*unsealed(runs), *predicted.decisions), ())
     return predicted
 
@@ -74,13 +76,14 @@ def predict_lines(runs: Sequence[Path], data: Data, options: Options | None = No
 @contextlib.contextmanager
 def advising() -> Iterator[None]:
     """An error that advises ``--set data.encoding=`` says ``--encoding`` here, where that is the
-    option."""
+    option; and of a limit, where it is set."""
     try:
         yield
     except InputError as error:
         remedy = error.remedy.replace("--set data.encoding=", "--encoding ")
         what = "--encoding" if error.what == "data.encoding" else error.what
         remedy = remedy.replace("Leave data.encoding out", "Leave --encoding out")
+        remedy = re.sub(r"--set (data\.limits\.\w+=…)", r"\1 in the run's recipe.yaml", remedy)
         if (what, remedy) == (error.what, error.remedy):
             raise
         raise type(error)(what, error.rule, error.value, remedy) from error

@@ -357,6 +357,7 @@ def test_other_commands_refuse_the_same(
     done = holdfast(command, finished_run, path)
     assert done.code == 2, done.err
     assert path.name in done.err
+    assert "--set" not in done.err  # no option of these commands
 
 
 @pytest.mark.parametrize(("given", "words"), [
