@@ -138,10 +138,11 @@ def check_unpacked(where: str, packed: int, unpacked: int) -> None:
 
 
 def check_rows(where: str, packed: int, rows: int) -> None:
-    """Refuse a compressed file of ``packed`` bytes with more rows than bytes."""
-    if rows > max(ROWS_FREELY, packed):
-        raise DataError(
+    """Refuse a compressed file of ``packed`` bytes with more rows than bytes (more bytes a row, or
+    fewer, as ``data.limits.unpacked`` is set)."""
+    if rows > max(ROWS_FREELY, packed * limits().unpacked / _DEFAULT.unpacked):
+        raise beyond(
             where, f"holds more than {ROWS_FREELY:,} rows, and more of them than bytes",
-            f"{rows:,} rows in {packed:,} bytes",
-            "If it is right, give its rows as plain CSV or JSON lines.",
+            "unpacked", f"{rows:,} rows in {packed:,} bytes",
+            "Give its rows as plain CSV or JSON lines.",
         )  # fmt: skip
