@@ -55,7 +55,7 @@ class Limits:
     columns: int = 2_000
     classes: int = 10_000
     unpacked: float = 100
-    megapixels: float = 40
+    megapixels: float = 33
 
     @property
     def cell(self) -> int:

@@ -13,9 +13,9 @@ CHARACTERS_A_TOKEN = 25
 
 
 def beginnings(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[str]:
-    """The texts; of one of more than ``LONG`` characters its first ones, up to a space, if these
-    make ``SPARE`` times ``max_length`` tokens: then the first ``max_length`` are those of the whole
-    text, and it is cut at ``max_length`` as before. Else the whole text.
+    """The texts; of one of more than ``LONG`` characters its first ones, if the words of these, but
+    for the last, make ``SPARE`` times ``max_length`` tokens: then the first ``max_length`` are those
+    of the whole text, and it is cut at ``max_length`` as before. Else the whole text.
     """
     return [
         text if len(text) <= LONG else _beginning(tokenizer, text, max_length) for text in texts
@@ -25,8 +25,11 @@ def beginnings(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[st
 def _beginning(tokenizer: Any, text: str, max_length: int) -> str:
     wanted = SPARE * max_length
     most = CHARACTERS_A_TOKEN * wanted
-    begin = text[: text.rfind(" ", most // 2, most) + 1]
-    if not begin or len(begin) >= len(text):
+    # Up to a space; where there is none for long, anywhere: the last word is not counted.
+    begin = text[: text.rfind(" ", most // 2, most) + 1] or text[:most]
+    if len(begin) >= len(text) or not tokenizer.is_fast:
         return text
-    found = tokenizer(begin, add_special_tokens=False, verbose=False)["input_ids"]
-    return begin if len(found) > wanted else text
+    found = tokenizer(begin, add_special_tokens=False, verbose=False)
+    words = found.word_ids(0)
+    whole = sum(word != words[-1] for word in words) if words else 0
+    return begin if whole > wanted else text

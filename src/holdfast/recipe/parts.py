@@ -85,7 +85,7 @@ class LimitsPart(Part):
     columns: int = Field(default=2_000, ge=1, le=1_000_000)
     classes: int = Field(default=10_000, ge=2, le=10_000_000)
     unpacked: float = Field(default=100, ge=1, le=1_000_000)
-    megapixels: float = Field(default=40, gt=0, le=10_000)
+    megapixels: float = Field(default=33, gt=0, le=10_000)
 
 
 class DataPart(Part):
