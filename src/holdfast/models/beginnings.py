@@ -13,9 +13,9 @@ CHARACTERS_A_TOKEN = 25
 
 
 def beginnings(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[str]:
-    """The texts; of one of more than ``LONG`` characters its first ones, if their words but the last
-    make ``SPARE`` times ``max_length`` tokens: then the first ``max_length`` are those of the whole
-    text, and it is cut at ``max_length`` as before. Else the whole text.
+    """The texts; of one of more than ``LONG`` characters its first ones, if their words but the
+    last make ``SPARE`` times ``max_length`` tokens: then the first ``max_length`` are those of the
+    whole text, and it is cut at ``max_length`` as before. Else the whole text.
     """
     return [
         text if len(text) <= LONG else _beginning(tokenizer, text, max_length) for text in texts
