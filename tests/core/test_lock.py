@@ -98,17 +98,21 @@ def test_a_forked_helper_that_outlives_the_holder_holds_nothing(tmp_path: Path) 
 
 
 def test_a_forked_child_that_leaves_the_block_lets_nothing_go(tmp_path: Path) -> None:
-    with locked(tmp_path):
-        pid = os.fork()
-        if pid == 0:
-            pass
-        else:
-            os.waitpid(pid, 0)
-            assert (tmp_path / NAME).exists()
-            with pytest.raises(RunError, match="this process already"), locked(tmp_path):
-                pass
+    block = contextlib.ExitStack()
+    block.enter_context(locked(tmp_path))
+    pid = os.fork()
     if pid == 0:
-        os._exit(0)
+        failed = 1
+        try:
+            block.close()
+            failed = 0
+        finally:
+            os._exit(failed)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert (tmp_path / NAME).exists()
+    with pytest.raises(RunError, match="this process already"), locked(tmp_path):
+        pass
+    block.close()
     assert not (tmp_path / NAME).exists()
 
 

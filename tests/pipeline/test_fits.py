@@ -11,7 +11,13 @@ import torch
 
 from holdfast.core.errors import MachineError
 from holdfast.pipeline.compose import make_ready
-from holdfast.pipeline.fits import Need, activations_mb, check_fit, estimate
+from holdfast.pipeline.fits import (
+    Need,
+    activations_mb,
+    check_fit,
+    estimate,
+    refuse_clearly_too_large,
+)
 from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.rows import load_and_divide
 from holdfast.pipeline.size import model_size
@@ -51,6 +57,37 @@ def test_weights_gradients_optimizer_and_copies_are_counted(make: Make) -> None:
     assert need.copies == pytest.approx(3 * mb)
     sgd = make("train.optimizer=sgd")
     assert need_of(sgd).optimizer == pytest.approx(mb)
+
+
+def test_a_run_that_cannot_fit_is_refused_before_anything_passes_the_network(make: Make) -> None:
+    ready = make()
+    network, phases = ready.loaded.network, ready.plan.phases
+    with pytest.raises(MachineError, match=r"before any activation[\s\S]*1 MB are there"):
+        refuse_clearly_too_large(network, phases, 1.0)
+    refuse_clearly_too_large(network, phases, 1e6)
+    passed = network.register_forward_pre_hook(lambda *_: pytest.fail("passed"))
+    refuse_clearly_too_large(network, phases, 1e6)
+    passed.remove()
+
+
+def test_a_group_s_limit_is_more_by_the_files_that_it_gives_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from holdfast.core.machine import Limit
+    from holdfast.pipeline import fits
+
+    def told(*limits: Limit) -> Limit:
+        monkeypatch.setattr(fits, "memory_limits", lambda: list(limits))
+        return fits.tightest()
+
+    monkeypatch.setattr(fits, "_resident", lambda: 400.0)
+    monkeypatch.setattr(fits, "file_pages_mb", lambda: 150.0)
+    assert told().told == "what the machine has free"
+    group = told(Limit(300.0, "memory.max", 500.0))
+    assert group.left_mb == 650.0
+    assert group.told == "memory.max, beside 150 MB of program files"
+    assert told(Limit(50.0, "memory.max", 500.0)).left_mb == 450.0
+    assert told(Limit(300.0, "ulimit -v", 600.0, addresses=True)).left_mb == 600.0
 
 
 def test_what_does_not_learn_needs_no_gradient_and_fewer_activations(make: Make) -> None:

@@ -100,3 +100,21 @@ def test_a_folder_that_is_not_there_is_not_resumed(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="to start a run"), claimed(tmp_path / "a" / "b", True):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["reviews-1"]
+
+
+def test_what_another_process_wrote_before_it_let_go_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended between our look at the folder and our lock."""
+    import holdfast.pipeline.folder as folder
+
+    held = folder.locked
+
+    def late(run: Path, tell: object) -> object:
+        (run / "recipe.yaml").write_text("theirs")
+        return held(run)
+
+    monkeypatch.setattr(folder, "locked", late)
+    with pytest.raises(RunError, match="already holds something"), claimed(tmp_path / "r", False):
+        pass
+    assert [path.name for path in (tmp_path / "r").iterdir()] == ["recipe.yaml"]

@@ -30,7 +30,7 @@ from holdfast.pipeline.defaults import (
     unusual,
     usual_rates,
 )
-from holdfast.pipeline.fits import check_fit
+from holdfast.pipeline.fits import check_fit, refuse_clearly_too_large
 from holdfast.pipeline.folder import CHECKPOINTS
 from holdfast.pipeline.frozen import keep_prefix
 from holdfast.pipeline.keep import choice, criterion, planned_rates
@@ -67,6 +67,7 @@ def make_ready(recipe: Recipe, splits: Splits, run: Path | None = None) -> Ready
     changed = _prepared(loaded.network, recipe, machine)
     train, valid = (kind.encode(s.table, loaded, recipe) for s in (splits.train, splits.valid))
     plan, points = _planned(recipe, loaded, total, train, valid)
+    refuse_clearly_too_large(loaded.network, plan.phases)
     attention = choose_attention(loaded.network, train, recipe.train.pack)
     metric = _metric(recipe, kind, len(splits.train.table.classes))
     watch = kind.watch(loaded, splits, train, valid, recipe, plan.probe_rows)

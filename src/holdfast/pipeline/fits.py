@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.errors import MachineError
-from holdfast.core.machine import Limit, memory_limits
+from holdfast.core.machine import Limit, file_pages_mb, memory_limits
 from holdfast.core.records import Decision, Finding
 from holdfast.models.activations import can_checkpoint, switch
 from holdfast.models.adapter import adapter_of
@@ -96,16 +97,40 @@ def check_fit(
     )  # fmt: skip
 
 
+def refuse_clearly_too_large(
+    network: Any, phases: tuple[Phase, ...], available: float | None = None
+) -> None:
+    """Refuse a run whose weights, gradients, optimizer and copies alone are above 1.25 times what
+    is there (``available``, MB).
+
+    It is asked before anything is passed through the network: that takes memory of its own, and
+    the kernel would end the process before ``check_fit`` can say so. Raises ``MachineError``.
+    """
+    least = tightest() if available is None else Limit(available, "what was said to be there")
+    need = _without_activations(network, phases)
+    if need.total > CLEARLY * least.left_mb:
+        rule = (
+            f"needs about {need.total:,.0f} MB of memory before any activation ({need}), and "
+            f"{least.left_mb:,.0f} MB are there ({least.told})"
+        )
+        remedy = "Take a smaller model, --set model.adapter.kind=lora, or raise that limit."
+        raise MachineError("the run", rule, None, remedy)
+
+
 def estimate(
     network: Any, task: Any, examples: Any, phases: tuple[Phase, ...], precision: str
 ) -> Need:
     """What the run would hold at its peak."""
+    kept = activations_mb(network, task, examples, precision) * _held(phases)
+    return replace(_without_activations(network, phases), activations=kept)
+
+
+def _without_activations(network: Any, phases: tuple[Phase, ...]) -> Need:
     weights = weight_bytes(network) / MB
     learns = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad) / MB
     on_gpu = _on_gpu()
-    kept = activations_mb(network, task, examples, precision) * _held(phases)
     return Need(
-        weights, learns, STATES.get(phases[-1].optimizer, 2) * learns, kept,
+        weights, learns, STATES.get(phases[-1].optimizer, 2) * learns, 0.0,
         0.0 if on_gpu else COPIES * learns, 0.0 if on_gpu else max(0.0, _resident() - weights),
     )  # fmt: skip
 
@@ -253,8 +278,13 @@ def tightest() -> Limit:
 
     machine = Limit(float(psutil.virtual_memory().available / MB), "what the machine has free")
     least = min([machine, *memory_limits()], key=lambda limit: limit.left_mb)
-    # What is held may count more than once: a library's pages are resident, and can be given back.
-    return replace(least, left_mb=min(least.left_mb + _resident(), least.whole_mb))
+    left = least.left_mb + _resident()
+    if math.isinf(least.whole_mb):
+        return replace(least, left_mb=left)
+    # The pages of programs and libraries are resident, and a group can give them back.
+    files = 0.0 if least.addresses else file_pages_mb()
+    told = f"{least.told}, beside {files:,.0f} MB of program files" if files else least.told
+    return replace(least, left_mb=min(left, least.whole_mb + files), told=told)
 
 
 def _held(phases: tuple[Phase, ...]) -> int:
