@@ -74,14 +74,14 @@ def test_a_group_s_limit_is_more_by_the_files_that_it_gives_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from holdfast.core.machine import Limit
-    from holdfast.pipeline import fits
+    from holdfast.pipeline import available
 
     def told(*limits: Limit) -> Limit:
-        monkeypatch.setattr(fits, "memory_limits", lambda: list(limits))
-        return fits.tightest()
+        monkeypatch.setattr(available, "memory_limits", lambda: list(limits))
+        return available.tightest()
 
-    monkeypatch.setattr(fits, "_resident", lambda: 400.0)
-    monkeypatch.setattr(fits, "file_pages_mb", lambda: 150.0)
+    monkeypatch.setattr(available, "resident_mb", lambda: 400.0)
+    monkeypatch.setattr(available, "file_pages_mb", lambda: 150.0)
     assert told().told == "what the machine has free"
     group = told(Limit(300.0, "memory.max", 500.0))
     assert group.left_mb == 650.0

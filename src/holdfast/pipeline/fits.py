@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,15 +17,15 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.errors import MachineError
-from holdfast.core.machine import Limit, file_pages_mb, memory_limits
+from holdfast.core.machine import MB, Limit
 from holdfast.core.records import Decision, Finding
 from holdfast.models.activations import can_checkpoint, switch
 from holdfast.models.adapter import adapter_of
 from holdfast.models.quantize import BYTES, is_quantized, quantizable, weight_bytes
 from holdfast.models.quantize import SETTING as QUANTIZE
+from holdfast.pipeline.available import on_gpu, resident_mb, tightest
 from holdfast.training.plan import Phase
 
-MB = 1e6
 LONG = 1024
 # Copies of what learns, in the processor's memory: at the start, at the last look, of the best.
 COPIES = 3
@@ -128,10 +127,10 @@ def estimate(
 def _without_activations(network: Any, phases: tuple[Phase, ...]) -> Need:
     weights = weight_bytes(network) / MB
     learns = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad) / MB
-    on_gpu = _on_gpu()
+    gpu = on_gpu()
     return Need(
         weights, learns, STATES.get(phases[-1].optimizer, 2) * learns, 0.0,
-        0.0 if on_gpu else COPIES * learns, 0.0 if on_gpu else max(0.0, _resident() - weights),
+        0.0 if gpu else COPIES * learns, 0.0 if gpu else max(0.0, resident_mb() - weights),
     )  # fmt: skip
 
 
@@ -261,49 +260,11 @@ def _checkpointed_share(
     return min(1.0, left / whole + 1 / blocks)
 
 
-def available_mb() -> float:
-    """Memory that this process may have in all, what it holds already included."""
-    return tightest().left_mb
-
-
-def tightest() -> Limit:
-    """``available_mb``, and whose limit it is: the machine's, or a smaller one that a container, a
-    batch job or ``ulimit`` set for this process."""
-    if _on_gpu():
-        import torch
-
-        free, _ = torch.cuda.mem_get_info()
-        return Limit(float((free + torch.cuda.memory_reserved()) / MB), "what is free on the GPU")
-    import psutil
-
-    machine = Limit(float(psutil.virtual_memory().available / MB), "what the machine has free")
-    least = min([machine, *memory_limits()], key=lambda limit: limit.left_mb)
-    left = least.left_mb + _resident()
-    if math.isinf(least.whole_mb):
-        return replace(least, left_mb=left)
-    # The pages of programs and libraries are resident, and a group can give them back.
-    files = 0.0 if least.addresses else file_pages_mb()
-    told = f"{least.told}, beside {files:,.0f} MB of program files" if files else least.told
-    return replace(least, left_mb=min(left, least.whole_mb + files), told=told)
-
-
 def _held(phases: tuple[Phase, ...]) -> int:
     """Rows whose activations are there at once."""
     return max(map(_at_once, phases))
 
 
 def _at_once(phase: Phase) -> int:
-    most = None if _on_gpu() else phase.part_rows
+    most = None if on_gpu() else phase.part_rows
     return phase.batch_size if most is None else min(most, phase.batch_size)
-
-
-def _resident() -> float:
-    import psutil
-
-    return float(psutil.Process().memory_info().rss / MB)
-
-
-def _on_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.core.machine import MB
 from holdfast.core.records import Decision, Finding, to_json
 from holdfast.models.layers import count_parameters
+from holdfast.pipeline.available import available_mb, tightest
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
-from holdfast.pipeline.fits import MB, Need, available_mb, tightest
+from holdfast.pipeline.fits import Need
 from holdfast.pipeline.outcome import peak_memory_mb
 from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.rows import Tell, load_and_divide, tell_all
