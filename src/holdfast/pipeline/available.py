@@ -1,4 +1,4 @@
-"""What memory is there for a run, and whose limit it is: the machine's, this process's, the GPU's."""
+"""What memory is there for a run, and whose limit it is."""
 
 from __future__ import annotations
 
