@@ -55,10 +55,8 @@ def label_counts(raw: Raw, label: str) -> dict[str, int]:
     """How often each label stands in the column, as written but for the space around it."""
     values = raw.table[label]
     values = values.filter(pc.invert(is_missing(values)))
-    return {
-        item["values"].as_py(): item["counts"].as_py()
-        for item in pc.value_counts(pc.utf8_trim_whitespace(values))
-    }
+    found = pc.value_counts(pc.utf8_trim_whitespace(values))
+    return dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True))
 
 
 def decide_kind(

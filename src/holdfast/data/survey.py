@@ -53,8 +53,9 @@ def _look(seen: Survey, batch: pa.RecordBatch) -> None:
         return
     labels = batch.column("label")
     seen.no_label.add(batch.column("row").filter(pc.is_null(labels)))
-    for item in pc.value_counts(labels.drop_null()):
-        seen.counts[item["values"].as_py()] += item["counts"].as_py()
+    found = pc.value_counts(labels.drop_null())
+    for label, count in zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True):
+        seen.counts[label] += count
     _texts_per_label(seen, batch)
 
 

@@ -45,7 +45,7 @@ def batches(path: Path, lines: Iterator[str]) -> Iterator[Batch]:
 def parse_object(where: str, line: str) -> dict[str, Any]:
     """The object that this line holds."""
     try:
-        value = json.loads(line, object_pairs_hook=unique_keys)
+        value = _DECODER.decode(line)
     except (ValueError, RecursionError) as error:
         raise DataError(
             where, f"is not JSON: {why(error)}", line.strip()[:SHOWN],
@@ -112,5 +112,8 @@ def _refuse_surrogates(where: str, name: str, cell: str) -> None:
             ascii(cell[error.start : error.end]), "Write the whole character, or leave it out.",
         ) from error  # fmt: skip
 
+
+# Made once: ``json.loads`` would make one a line.
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 READERS.add("jsonl", Reader(".jsonl", read_jsonl))
