@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.errors import RecipeError
+from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.models.loading import read_object
 
@@ -13,6 +13,7 @@ SETTING = "model.max_length"
 LONGEST_UNASKED = 512
 # Tokenizers without a limit carry a huge number in its place.
 NO_LIMIT = 1_000_000
+LEAST = 4  # two special tokens, and two of a text
 
 
 def choose_max_length(
@@ -33,7 +34,7 @@ def choose_max_length(
         return _asked(asked, positions)
     limits = {
         f"the model has {positions} positions": positions,
-        "its tokenizer states this limit": _stated(tokenizer.model_max_length),
+        "its tokenizer states this limit": stated_limit(tokenizer.model_max_length),
         "its sentence-transformers configuration states this limit": _trained(folder),
         f"longer texts cost much memory; {SETTING} takes up to {positions}": LONGEST_UNASKED,
     }
@@ -51,7 +52,7 @@ def position_limit(config: Any) -> int:
 
 
 def _asked(asked: int, positions: int) -> tuple[int, Decision]:
-    if 4 <= asked <= positions:
+    if LEAST <= asked <= positions:
         return asked, Decision(SETTING, str(asked), "set by you")
     raise RecipeError(
         SETTING, f"must be between 4 and the model's {positions} positions", asked,
@@ -59,12 +60,24 @@ def _asked(asked: int, positions: int) -> tuple[int, Decision]:
     )  # fmt: skip
 
 
-def _stated(limit: int | float | None) -> int:
-    return NO_LIMIT if limit is None or limit > NO_LIMIT else int(limit)
+def stated_limit(limit: Any) -> int:
+    """What a tokenizer's or a model's file states as its largest length, in tokens; ``NO_LIMIT``
+    where it states none, or so large a number that it means none.
+
+    Raises ``ModelError`` for what is no length.
+    """
+    if limit is None:
+        return NO_LIMIT
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= LEAST:
+        raise ModelError(
+            "the tokenizer", f"states a largest length that is no number of at least {LEAST}",
+            limit, "Mend model_max_length in its tokenizer_config.json.",
+        )  # fmt: skip
+    return NO_LIMIT if limit > NO_LIMIT else int(limit)
 
 
 def _trained(folder: Path) -> int:
     path = folder / "sentence_bert_config.json"
     if not path.is_file():
         return NO_LIMIT
-    return _stated(read_object(str(folder), path).get("max_seq_length"))
+    return stated_limit(read_object(str(folder), path).get("max_seq_length"))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from holdfast.core.door import door
 from holdfast.core.errors import ModelError
 from holdfast.models.adapter_save import is_adapter_folder, load_adapted, read_facts
+from holdfast.models.limits import stated_limit
 from holdfast.models.network import accepted_inputs
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import read_config
@@ -66,8 +67,7 @@ def load_saved(folder: Path, least: int = 2) -> SavedClassifier:
     with door(str(folder), ModelError, "does not name its classes from 0 on"):
         names = model.config.id2label
         classes = tuple(str(names[index]) for index in range(len(names)))
-    with door(str(folder), ModelError, "has a tokenizer without a usual length"):
-        length = int(tokenizer.model_max_length)
+    length = stated_limit(tokenizer.model_max_length)
     return SavedClassifier(PlainClassifier(model).eval(), tokenizer, classes, length)
 
 
@@ -98,7 +98,7 @@ def _load_adapter(folder: Path, least: int) -> SavedClassifier:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     check_tokenizer(str(folder), tokenizer, model.config)
     return SavedClassifier(PlainClassifier(model), tokenizer, classes,
-                           int(tokenizer.model_max_length))  # fmt: skip
+                           stated_limit(tokenizer.model_max_length))  # fmt: skip
 
 
 def _read(folder: Path) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
 from holdfast.models.layers import count_parameters
+from holdfast.models.limits import stated_limit
 from holdfast.models.loading import architectures, check_size, loading
 from holdfast.models.quantize import QuantizeSpec, load_settings, settle
 from holdfast.models.seq2seq_network import PLAIN_INPUTS, Seq2SeqNetwork
@@ -191,7 +192,7 @@ def _lengths(
     if asked is not None:
         first = Decision("model.max_length", str(asked), "set by you")
     else:
-        stated = min(int(tokenizer.model_max_length or NO_LIMIT), NO_LIMIT, room)
+        stated = min(stated_limit(tokenizer.model_max_length or None), room)
         if stated < SOURCE_UNASKED:
             first = Decision("model.max_length", str(stated), "the model states this limit")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,9 +161,17 @@ def _examples(path: Path) -> tuple[Mapping[str, Any], ...]:
     })  # fmt: skip
     found = table.to_pylist()
     for line in found:
-        if line["kind"] not in EXAMPLE_KINDS or line["row"] is None or line["passes"] is None:
+        if (
+            line["kind"] not in EXAMPLE_KINDS
+            or line["row"] is None
+            or not _is_count(line["passes"])
+        ):
             raise ValueError(f"it holds a row of no kind that is known: {line['kind']!r:.40}")
     return tuple(found)
+
+
+def _is_count(value: Any) -> bool:
+    return value is not None and math.isfinite(value) and value >= 0
 
 
 def _predictions(path: Path) -> tuple[Prediction, ...]:
