@@ -8,8 +8,9 @@ changed in their parts (types swapped, depth, sizes, names, encodings) and in th
 as the command reads them, in a process of their own that is watched from outside. A case fails
 that ends with anything but exit 0 or 2, prints a traceback, a warning or an escape sequence, says
 nothing as it refuses, takes more than 10 seconds of the processor (30 by the clock) or 1 GB more
-than before, or leaves a file outside its folder (where nothing is to be written: a new one inside it). Failures are kept in
-``benchmarks/results/fuzz/`` with their input, each with the line that runs it again.
+than before, or leaves a file outside its folder (where nothing is to be written: a new one inside
+it). Failures are kept in ``benchmarks/results/fuzz/`` with their input, each with the line that
+runs it again.
 """
 
 from __future__ import annotations
