@@ -91,6 +91,13 @@ def test_each_says_why(name: str, tmp_path: Path) -> None:
     assert str(tmp_path) not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [UNREADABLE["a program"], saved("PCX"), saved("ICO")])
+def test_a_format_that_is_not_named_is_not_even_tried(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(content)
+    with pytest.raises(Unreadable, match="cannot identify"):
+        read_picture(tmp_path / "p.png")
+
+
 def test_a_large_picture_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "p.png"
     path.write_bytes(png(1_500, 1_000))
