@@ -370,7 +370,9 @@ def written(cells: Sequence[Cell], results: Sequence[dict[str, Any] | None]) -> 
         "## Kills at random moments", "",
         "SIGKILL at a moment drawn evenly from the time of an undisturbed run, then `--resume`; "
         "the SHA-256 of every file against the undisturbed run's (files with clocks: their "
-        "contents without them).", "", *lines, "",
+        "contents without them). Every fifth run is a new process, killed from its first import "
+        "on; the others are forked after the imports. A run that ended before its moment came is "
+        "drawn again.", "", *lines, "",
         f"What the killed runs had left: {told}.", "",
         *([f"Not identical: {'; '.join(bad)}.", ""] if bad else []),
         f"`python benchmarks/kills.py`. Machine: {facts}.",

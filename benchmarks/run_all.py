@@ -19,6 +19,7 @@ SCRIPTS = (
     "big_file.py", "selection.py", "frozen_prefix.py", "make_base_models.py", "vs_trainer_tasks.py",
     "end_to_end.py", "looks.py", "streams.py", "wrong_labels.py", "recordings.py", "verdicts.py",
     "verdict_parts/planted.py", "verdict_parts/harmless.py", "stopping.py", "kept_state.py",
+    "kills.py",
     "fuzz.py",
 )  # fmt: skip
 

@@ -216,3 +216,17 @@ def test_a_checkpoint_is_a_plain_file_of_torch_and_keeps_what_the_run_began_with
     plain = torch.load(tmp_path / "step-00000003.pt", weights_only=True)
     assert plain["step"] == 3
     assert store.beside() == {"rows": "ab", "findings": []}
+
+
+def test_tensors_large_and_small_are_hashed_as_they_are_written(tmp_path: Path) -> None:
+    """A large one is hashed beside the writing of it."""
+    many = {str(i): torch.randn(size) for i, size in enumerate((1, 3, 700_000, 2, 400_000, 0))}
+    store = CheckpointStore(tmp_path, 0)
+    store.save(4, {"step": 4, **many})
+    loaded = store.load()
+    assert loaded is not None
+    assert all(torch.equal(loaded[name], many[name]) for name in many)
+    path = tmp_path / "step-00000004.pt"
+    data = path.read_bytes()
+    path.write_bytes(flipped(data, len(data) // 2, 3))
+    assert "is damaged" in refused(path, "")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -160,16 +161,28 @@ class _Hashing:
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
-        self._file.write(view)
+        if len(view) < BLOCK:
+            self._hash(view)
+            self._file.write(view)
+            return len(view)
+        # Both let other threads run, and a large tensor takes as long to hash as to write.
+        beside = threading.Thread(target=self._hash, args=(view,))
+        beside.start()
+        try:
+            self._file.write(view)
+        finally:
+            beside.join()
+        return len(view)
+
+    def _hash(self, view: memoryview) -> None:
         if len(view) < len(LENGTH):
             self._held += bytes(view)
             self.digest.update(self._held[: -len(LENGTH)])
             self._held = self._held[-len(LENGTH) :]
-            return len(view)
+            return
         self.digest.update(self._held)
         self.digest.update(view[: -len(LENGTH)])
         self._held = bytes(view[-len(LENGTH) :])
-        return len(view)
 
     def flush(self) -> None:
         self._file.flush()
@@ -226,7 +239,7 @@ def _check(path: Path, mark: str) -> None:
     """Raise ``Unfit`` unless every byte is as it was written, and for this run."""
     if not path.is_file():
         raise Unfit("is not a file")
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         size = file.seek(0, 2)
         start = size - COMMENT - len(LENGTH)
         file.seek(max(0, start))
@@ -234,10 +247,10 @@ def _check(path: Path, mark: str) -> None:
         if start < 0 or not told.startswith(LENGTH + FORMAT):
             raise Unsealed("is damaged, or of another version of Holdfast")
         file.seek(0)
-        digest, left = hashlib.sha256(), start
-        while left and (block := file.read(min(BLOCK, left))):
-            digest.update(block)
-            left -= len(block)
+        digest, left, block = hashlib.sha256(), start, memoryview(bytearray(BLOCK))
+        while left and (size := file.readinto(block[: min(BLOCK, left)])):
+            digest.update(block[:size])
+            left -= size
         digest.update(told[:-DIGITS])
     if told[-DIGITS:] != digest.hexdigest().encode():
         raise Unfit("is damaged: its SHA-256 is not the one that it was written with")
