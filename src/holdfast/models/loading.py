@@ -35,7 +35,9 @@ MOST_CLASSES = 100_000  # ImageNet-21k has 21,841
 LARGEST_PICTURE = 16_384  # pixels a side
 # What a model may hold beyond its file: buffers of positions, a head, the halves of float16.
 SPARE = 50_000_000
-LAYERS = re.compile(r"(^|_)(layers?|depths?|blocks?|stages?|groups?|group_num)$|^n_layer")
+LAYERS = re.compile(
+    r"(^|_)(layers?|depths?|blocks?)$|^n_layer|^(num_hidden_groups|inner_group_num|num_stages)$"
+)
 PIXELS = ("height", "width", "shortest_edge", "longest_edge", "image_size", "size", "crop_size")
 SMALL_FILES = (
     "config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",

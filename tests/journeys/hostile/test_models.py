@@ -19,8 +19,11 @@ import pytest
 from holdfast.core.bounded import OverrunError, bounded
 from holdfast.core.errors import InputError, RecipeError
 from holdfast.models.classifier import load_classifier
+from holdfast.models.families import FAMILIES
+from holdfast.models.loading import check_claims
 from holdfast.models.purpose import purpose_of
 from holdfast.models.source import find_model
+from holdfast.models.vision_families import VISION_FAMILIES
 from holdfast.tasks.chat_tokens import render
 
 CLASSES = ["a", "b"]
@@ -132,6 +135,17 @@ def test_a_configuration_that_claims_what_is_not_there(folder: Path, claim: dict
             load_classifier(str(folder), CLASSES)
         return
     refused(folder)
+
+
+def test_no_usual_configuration_claims_too_much() -> None:
+    from transformers import CONFIG_MAPPING
+
+    kinds = [*FAMILIES, *VISION_FAMILIES, "gpt2", "llama", "qwen2", "gemma2", "phi3", "mistral",
+             "t5", "bart", "marian", "pegasus", "mimi_encoder", "sam2_video"]  # fmt: skip
+    for kind in kinds:
+        if kind in CONFIG_MAPPING:
+            settings = json.loads(json.dumps(CONFIG_MAPPING[kind]().to_dict(), default=str))
+            check_claims(kind, settings, pictures=True)
 
 
 @pytest.mark.parametrize("kind", ["folder", "loop", "pipe", "dangling"])
