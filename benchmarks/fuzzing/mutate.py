@@ -160,7 +160,7 @@ def strange(value: Any, random: Random) -> Any:
         return {"a": value}
     if way < 0.85:
         return deep(random.choice((20, 60, 300, 2000)), random)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if type(value) is float or (type(value) is int and abs(value) < 2**63):
         return random.choice((-value, value * 1e6, str(value), value + 0.5))
     if isinstance(value, str):
         return value * random.choice((0, 2, 200))
