@@ -136,6 +136,14 @@ ESCAPES = {
     "a query's keyword": "df.query('points > 1', engine='python')",
     "a query's expr": "df.query(expr='@inspect.builtins.eval(1)')",
     "a query in backticks": "df.query('`points` > @pd.eval(1)')",
+    "a query hidden by backticks in texts":
+    """df.query('player == "`" or points == @self.space or player == "`"')""",
+    "a method hidden so": """df.query('player == "`" or player.str.len() or player == "`"')""",
+    "a file hidden so": """df.query('player == "`" or points.to_csv("OUT") or player == "`"')""",
+    "hidden in single quotes": """df.query("player == '`' or points == @self or player == '`'")""",
+    "hidden in three quotes": "df.query(\"'''a'b` ''' == @self or `c` == 1\")",
+    "hidden in a comment": "df.query('points > 1 # ` \\n and @self # `')",
+    "hidden by a backslash": r"""df.query('player == "\\" ` " or @self or ` "')""",
     "a query that is no text": "df.query(['points'])",
     "a compiler": "df.groupby('player').agg('sum', engine='numba')",
     # Attributes that lead away.

@@ -59,10 +59,8 @@ def check_query(text: Any) -> None:
     """A text that compares columns. Raises ``Refused``."""
     if not isinstance(text, str):
         raise Refused("query takes one text")
-    # A column in backticks may have any name; to pandas it is one word, and so it is here.
-    parts = text.split("`")
-    plain = " column ".join(parts[::2])
-    if len(parts) % 2 == 0 or "@" in plain:
+    plain = _without_backticks(text)
+    if plain is None or "@" in plain:
         raise Refused("query compares columns, nothing more")
     try:
         tree = ast.parse(plain.strip().replace("\n", " "), mode="eval")
@@ -72,6 +70,36 @@ def check_query(text: Any) -> None:
         hidden = isinstance(node, ast.Name) and node.id.startswith("_")
         if hidden or not isinstance(node, QUERY):
             raise Refused("query compares columns, nothing more")
+
+
+def _without_backticks(text: str) -> str | None:
+    """The query with a plain word for each column in backticks, which may have any name and is one
+    word to pandas; ``None`` where it is not sure to begin and end there as it does here.
+
+    A backtick inside a text is a letter to pandas: taken for the edge of a column, it would hide
+    what stands before the next one (``"`" == @x or "`"``).
+    """
+    if "`" not in text:
+        return text
+    if any(mark in text for mark in ("\\", "'''", '"""', "\n", "\r")):
+        return None
+    plain, inside = [], ""
+    for letter in text:
+        if inside == "`":
+            if letter == "`":
+                plain.append(" column ")
+                inside = ""
+            continue
+        if letter == "`" and not inside:
+            inside = letter
+            continue
+        # Else in a text, or a comment, which would hide it.
+        if letter == "`" or (letter == "#" and not inside):
+            return None
+        if letter in "'\"":
+            inside = letter if not inside else "" if inside == letter else inside
+        plain.append(letter)
+    return None if inside else "".join(plain)
 
 
 def _made_columns(tree: ast.Module) -> list[str]:
