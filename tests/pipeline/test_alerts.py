@@ -172,3 +172,16 @@ def test_an_unknown_verdict_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(RecipeError, match="overfit"):
         override(Recipe(), ["alert.on=overfitt"])
     assert override(Recipe(), ["alert.on=overfit"]).alert.on == ("overfit",)
+
+
+def test_a_command_that_takes_too_long_leaves_nothing_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "TIMEOUT_S", 0.3)
+    late = tmp_path / "late"
+    listener, run = Alerts(ALL, f"(sleep 1; touch '{late}') & sleep 30", None, "r"), Run()
+    run.look(listener, "overfit")
+    listener.run_end(run)
+    assert len(run.notes) == 1
+    time.sleep(1)
+    assert not late.exists()

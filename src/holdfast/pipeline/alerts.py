@@ -8,9 +8,11 @@ holds, which stands in ``recipe.yaml`` alone.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -131,6 +133,8 @@ def _fault(address: str) -> str | None:
     try:
         parts = urlsplit(address)
         host, port, user = parts.hostname, parts.port, parts.username
+        # What looks a name up refuses an empty part, or one of more than 63 letters.
+        (host or "").encode("idna")
     except ValueError:
         return "holds no http(s) address that can be read: its host or port is wrong"
     if parts.scheme not in ("http", "https") or not host:
@@ -146,10 +150,19 @@ def _command(command: str) -> Callable[[dict[str, Any]], None]:
     """A shell command that gets the alert as JSON on its standard input."""
 
     def run(message: dict[str, Any]) -> None:
-        subprocess.run(
-            command, shell=True, input=json.dumps(message), text=True, timeout=TIMEOUT_S,
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        # A session of its own: a shell that is killed leaves what it started running.
+        with subprocess.Popen(
+            command, shell=True, stdin=subprocess.PIPE, text=True, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        ) as process:  # fmt: skip
+            try:
+                process.communicate(json.dumps(message), timeout=TIMEOUT_S)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                raise
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, "")
 
     return run
 

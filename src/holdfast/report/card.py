@@ -101,9 +101,15 @@ def _environment() -> Environment:
         lstrip_blocks=True, autoescape=False, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters["md"] = _markdown
+    environment.filters["code"] = _code
     return environment
 
 
 def _markdown(text: object) -> str:
     """User text inside Markdown: one line, every special character escaped."""
     return " ".join(str(text).split()).translate(SPECIAL)
+
+
+def _code(text: object) -> str:
+    """User text between backticks: one line, since an empty one would end what they hold."""
+    return " ".join(str(text).split()).replace("`", "'")

@@ -19,6 +19,8 @@ from holdfast.api import TrainedRun
 from holdfast.core.errors import InputError, RunError
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
+from holdfast.report.card import write_card
+from holdfast.report.page import write_report
 
 Damage = Callable[[Path], Any]
 
@@ -304,3 +306,31 @@ def test_whatever_uses_a_runs_model_asks_for_it_by_its_seal() -> None:
     assert {"text_use.py", "seq2seq.py", "causal_use.py", "image_classification.py"} <= asked
     others = {(name, call) for name, call in used if not call.startswith("model_of(")}
     assert others <= {(name, "finish.run / MODEL") for name, _ in used} | {("api.py", "folder")}
+
+
+MARKUP = '"><img src=x onerror=alert(1)>\n\n```\n\n<script>alert(2)<script> [a](b) `c'
+
+
+@pytest.mark.parametrize("places", [
+    ["seed"], ["verdict", "label"], ["verdict", "because"], ["settings", "data", "path"],
+    ["settings", "model", "quant_type"], ["model"], ["classes", 0], ["holdfast"], ["created"],
+], ids=str)  # fmt: skip
+def test_no_word_of_a_forged_run_is_markup(run: Path, places: list[Any]) -> None:
+    path = older(run) / "result.json"
+    told = json.loads(path.read_text("utf-8"))
+    if "quant_type" in places:
+        told["task"] = "causal-lm"
+        told["settings"]["model"] |= {"quantize": "4bit", "adapter": {"merge": False}}
+    place = told
+    for key in places[:-1]:
+        place = place[key]
+    place[places[-1]] = MARKUP
+    path.write_text(json.dumps(told))
+    page = write_report(run).read_text("utf-8")
+    assert "<img" not in page
+    assert page.count("<script") == 1
+    body = write_card(run).read_text("utf-8").split("\n---\n", 1)[1]
+    # Once the lines that load the model, and what stands in code on one line, are out.
+    before, _, after = re.split(r"^```.*$", body, flags=re.MULTILINE)
+    words = re.sub(r"(?<!\\)`[^`\n]*`", "", before + after)
+    assert re.search(r"(?<!\\)(<(img|script)|\[a)", words) is None, words

@@ -27,6 +27,8 @@ BAD = {
     "port 0": f"http://127.0.0.1:0/{SECRET}",
     "a broken host": f"http://[::1/{SECRET}",
     "no host": f"http:///{SECRET}",
+    "an empty part of a host": f"http://a..b/{SECRET}",
+    "a long part of a host": f"http://{'a' * 64}.b/{SECRET}",
     "another scheme": f"file:///{SECRET}",
     "a password": f"http://me:{SECRET}@127.0.0.1:9/",
     "no scheme": f"127.0.0.1:9/{SECRET}",

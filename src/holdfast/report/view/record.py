@@ -164,7 +164,9 @@ def _bits(model: Mapping[str, Any]) -> str:
         return ""
     if model["quantize"] == "8bit":
         return "load_in_8bit=True"
-    return (f'load_in_4bit=True, bnb_4bit_quant_type="{model.get("quant_type")}",\n        '
+    # As a literal: these lines are there to be copied, and the run may be a stranger's.
+    kind = json.dumps(str(model.get("quant_type")))
+    return (f"load_in_4bit=True, bnb_4bit_quant_type={kind},\n        "
             f"bnb_4bit_use_double_quant={bool(model.get('double_quant'))}")  # fmt: skip
 
 
