@@ -93,11 +93,13 @@ def _checked(path: Path, reader: Reader, encoding: str | None) -> Iterator[Batch
     if size == 0:
         raise DataError(str(path), "is empty", None, "It needs rows with a text and a label.")
     packed, rows = is_packed(path) or reader.suffix in _PACKED, 0
-    for batch in reader.read(path, encoding):
-        rows += len(next(iter(batch.columns.values()), ()))
-        if packed:
-            check_rows(str(path), size, rows)
-        yield batch
+    # What the system and the decompressor refuse has words of its own, before the net's.
+    with reading(path):
+        for batch in reader.read(path, encoding):
+            rows += len(next(iter(batch.columns.values()), ()))
+            if packed:
+                check_rows(str(path), size, rows)
+            yield batch
 
 
 def find_reader(path: Path) -> Reader:
