@@ -72,6 +72,7 @@ def test_another_process_of_the_launch_claims_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with claimed(tmp_path / "r", False):
         pass
     assert not (tmp_path / "r").exists()
@@ -118,3 +119,10 @@ def test_what_another_process_wrote_before_it_let_go_is_seen(
     with pytest.raises(RunError, match="already holds something"), claimed(tmp_path / "r", False):
         pass
     assert [path.name for path in (tmp_path / "r").iterdir()] == ["recipe.yaml"]
+
+
+def test_a_folder_whose_name_ends_in_no_number_is_passed_over(tmp_path: Path) -> None:
+    """``"²".isdigit()``, and no number."""
+    for name in ("t-²", "t-7", "t-x"):
+        (tmp_path / name).mkdir()
+    assert default_folder("t.csv", False, tmp_path) == tmp_path / "t-8"

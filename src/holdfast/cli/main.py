@@ -19,6 +19,7 @@ from holdfast.core.door import PANIC
 from holdfast.core.errors import DataError, HoldfastError, ModelError, RunError
 from holdfast.core.lacking import lacking
 from holdfast.core.machine import refuse_threads
+from holdfast.core.processes import check_launch
 from holdfast.core.shown import printable
 from holdfast.training.signals import terminate_like_interrupt
 
@@ -121,6 +122,7 @@ def _run() -> int | str | None:
             check_arguments(sys.argv[1:])
             check_folder()
             refuse_threads(os.environ)
+            check_launch()
             app()
     except HoldfastError as error:
         return _refuse(_machine_s(error))

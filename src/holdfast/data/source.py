@@ -18,6 +18,8 @@ from holdfast.data.readers.text import is_packed
 
 # Formats that are compressed within.
 _PACKED = (".parquet", ".xlsx")
+# Of a README.md that may say where missing rows come from.
+README_BYTES = 1_000_000
 _IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -136,10 +138,16 @@ def _told_where(path: Path) -> Path | None:
     that a user must bring."""
     for folder in list(path.absolute().parents)[:3]:
         readme = folder / "README.md"
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            if path.name in readme.read_text(encoding="utf-8"):
+        # Anybody's file: a pipe would be waited for, and a large one is not held.
+        with contextlib.suppress(OSError):
+            if readme.is_file() and path.name in _beginning(readme):
                 return readme
     return None
+
+
+def _beginning(path: Path) -> str:
+    with path.open("rb") as stream:
+        return stream.read(README_BYTES).decode("utf-8", "replace")
 
 
 def _folder(path: Path) -> DataError:

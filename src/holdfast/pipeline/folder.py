@@ -17,6 +17,7 @@ from holdfast.core.errors import MachineError, RunError
 from holdfast.core.files import disk_errors, refuse_link
 from holdfast.core.lock import NAME as LOCK
 from holdfast.core.lock import locked, refuse_held
+from holdfast.core.processes import processes, rank
 from holdfast.core.records import Decision
 from holdfast.core.run_files import check_base, check_files, check_model, is_sealed, read_result
 
@@ -59,7 +60,7 @@ def chosen_folder(source: str, out: Path | None, resume: bool) -> Iterator[Path]
     chosen = out
     if out is None and is_main_process():
         chosen, made = _reserved(source, resume)
-    if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if out is None and processes() > 1:
         chosen = _agreed(chosen)
     assert chosen is not None
     with taken_away_again(made):
@@ -147,7 +148,7 @@ def claimed(
 
 def is_main_process() -> bool:
     """Whether this process is the only one, or the first of those that a launcher started."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return rank() == 0
 
 
 def refuse_place(run: Path) -> None:
@@ -255,4 +256,4 @@ def unsealed(runs: Sequence[Path]) -> tuple[Decision, ...]:
 
 def _number(path: Path, stem: str) -> int | None:
     tail = path.name.removeprefix(f"{stem}-")
-    return int(tail) if tail.isdigit() else None
+    return int(tail) if tail.isdecimal() else None

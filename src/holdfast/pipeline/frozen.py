@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import RecipeError
+from holdfast.core.processes import processes
 from holdfast.core.records import Decision
 from holdfast.models.prefix import Prefix, frozen_prefix
 from holdfast.training.plan import Plan
@@ -85,7 +85,7 @@ def passes_of(plan: Plan, train_rows: int, valid_rows: int) -> int:
 
 
 def _refusal(task: Any) -> Entry | None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if processes() > 1:
         return Entry("several processes train together, and each would fill files of its own")
     if getattr(task, "pack", False):
         return Entry("rows share a line (train.pack), in company that changes")

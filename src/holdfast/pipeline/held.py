@@ -4,7 +4,6 @@ that its recipe repeats it."""
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from holdfast.core.door import door
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_atomically
+from holdfast.core.processes import processes
 from holdfast.data.frames import write_frame
 from holdfast.pipeline.folder import RECIPE, is_main_process
 
@@ -65,7 +65,7 @@ def _store(table: pa.Table, path: Path, run: Path) -> None:
 
 def _wait_for_everyone() -> None:
     """Where a launcher started several processes, the first has written before another reads."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if processes() == 1:
         return
     from accelerate import PartialState
 

@@ -76,14 +76,15 @@ def predict_lines(runs: Sequence[Path], data: Data, options: Options | None = No
 @contextlib.contextmanager
 def advising() -> Iterator[None]:
     """An error that advises ``--set data.encoding=`` says ``--encoding`` here, where that is the
-    option; and of a limit, where it is set."""
+    option; and of a limit, where it is set: not in the run's recipe, whose hash is checked."""
     try:
         yield
     except InputError as error:
         remedy = error.remedy.replace("--set data.encoding=", "--encoding ")
         what = "--encoding" if error.what == "data.encoding" else error.what
         remedy = remedy.replace("Leave data.encoding out", "Leave --encoding out")
-        remedy = re.sub(r"--set (data\.limits\.\w+=…)", r"\1 in the run's recipe.yaml", remedy)
+        again = r"train with --set \1, since a run keeps the limits that it was trained with"
+        remedy = re.sub(r"--set (data\.limits\.\w+=…)", again, remedy)
         if (what, remedy) == (error.what, error.remedy):
             raise
         raise type(error)(what, error.rule, error.value, remedy) from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.core.machine import refuse_too_many, usable_cores
+from holdfast.core.processes import processes
 from holdfast.core.records import Decision
 
 PROBE_SECONDS = 0.25
@@ -110,7 +111,7 @@ def several_on_processor() -> bool:
 
     Accelerate must be told: under plain ``torchrun`` it would take each for a run of its own.
     """
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and device_kind() == "cpu"
+    return processes() > 1 and device_kind() == "cpu"
 
 
 def _subnormals() -> tuple[Decision, ...]:

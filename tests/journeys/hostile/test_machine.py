@@ -130,3 +130,29 @@ def test_a_model_that_cannot_be_read_for_lack_of_memory_is_not_called_damaged(
     done = holdfast("train", marked_csv, "--out", "run")
     one_message(done.code, done.err, "was given no more memory")
     assert "Fetch" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"WORLD_SIZE": "x"}, "WORLD_SIZE: is no whole number"),
+        ({"RANK": "-1"}, "RANK: is no whole number"),
+        # It would be taken for a second process: nothing would be locked.
+        ({"RANK": "1"}, "are not the number of a process among several (found: '1 of 1')"),
+        ({"WORLD_SIZE": "0"}, "are not the number of a process among several"),
+        ({"WORLD_SIZE": "3"}, "stands without MASTER_ADDR and MASTER_PORT"),
+    ],
+)
+def test_processes_that_nobody_launched_are_refused(
+    holdfast: Any,
+    marked_csv: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    said: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    done = holdfast("train", marked_csv, "--out", "run")
+    one_message(done.code, done.err, said)
+    assert list(tmp_path.iterdir()) == []

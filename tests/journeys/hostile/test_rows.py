@@ -441,3 +441,27 @@ def test_chats_without_an_end_take_linear_time() -> None:
     assert turns is not None
     assert turns[:2] == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     assert len(turns) == 40_000
+
+
+@pytest.mark.parametrize("kind", ["pipe", "huge"])
+def test_a_readme_beside_missing_rows_is_not_waited_for(kind: str, tmp_path: Path) -> None:
+    """It is looked into for where the rows come from."""
+    readme = tmp_path / "README.md"
+    if kind == "pipe":
+        os.mkfifo(readme)
+    else:
+        with readme.open("wb") as stream:
+            stream.truncate(1 << 40)
+    with pytest.raises(DataError, match=r"rows\.csv: does not exist"):
+        read_source(tmp_path / "rows.csv", None, None)
+
+
+def test_what_a_runs_limits_are_is_not_advised_to_be_edited(
+    tmp_path: Path, holdfast: Any, finished_run: Path
+) -> None:
+    """The recipe of a finished run is checked by its hash: a change makes the run unusable."""
+    (tmp_path / "long.csv").write_text("text\n" + "a " * 4_500_000 + "\n")
+    done = holdfast("predict", finished_run, "long.csv")
+    assert done.code == 2
+    assert "train with --set data.limits.cell_mb=" in done.err
+    assert "recipe.yaml" not in done.err
