@@ -54,6 +54,7 @@ def test_measurements_are_numbers_and_whole_numbers_are_asked_about(tmp_path: Pa
 
 @pytest.mark.parametrize(("rows", "settings", "match"), [
     ([1.5, "much", 2.0], {"kind": "number"}, "row 1.*no finite number"),
+    ([1.0, 1e308, -1e308], {"kind": "number"}, "row 1.*too large"),
     ([2.0] * 9, {"kind": "number"}, "one number only"),
     ([["a"], ["a"]], {}, "fewer than two"),
     (["a", "b|c"], {"kind": "several"}, None),

@@ -15,13 +15,18 @@ from holdfast.data.gathered import Gathered, gather_labels, write_gathered
 from holdfast.data.raw import Raw
 from holdfast.data.table import Columns, Table
 
+# Errors are squared, in the user's unit and in deviations of the training rows; doubles end at
+# 1.8e308. Numbers of nature and of machines stay far below.
+LARGEST = 1e75
+
 
 def table_of_numbers(
     raw: Raw, columns: Columns, like: Table | None = None, *, fresh: bool = True
 ) -> Table:
     """Rows with ``value`` float64, and as ``label`` the range between quantiles that the division
     keeps in proportion (that of ``like``, where it is given). A label that is missing leaves its
-    row out; one that is no finite number is refused, and so is a ``fresh`` source of one number."""
+    row out; one that is no finite number, or above ``LARGEST``, is refused, and so is a ``fresh``
+    source of one number."""
     found = gather_labels(raw, columns)
     where = f"{raw.source}, column {columns.label!r}"
     values = _numbers(where, found)
@@ -63,5 +68,10 @@ def _numbers(where: str, found: Gathered) -> Floats:
             raise DataError(
                 f"{where}, row {found.rows[place_]}", "is no finite number", text,
                 "Correct it or empty the cell, which leaves the row out.",
+            )  # fmt: skip
+        if abs(values[place_]) > LARGEST:
+            raise DataError(
+                f"{where}, row {found.rows[place_]}", "is too large for its errors to be squared",
+                text, f"Correct it, or give all in a larger unit: up to {LARGEST:g} is taken.",
             )  # fmt: skip
     return values
