@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.core.errors import InputError
+from holdfast.core.errors import InputError, RunError
 from holdfast.pipeline.main import train
+from holdfast.pipeline.use import evaluate
 from holdfast.recipe import Recipe, override
 
 NAMES = ["ann", "bob", "cid", "dee", "eve", "fay"]
@@ -165,6 +167,35 @@ def test_a_users_metric_of_texts_decides_and_is_scored(settings: list[str], tmp_
         )
     )
     assert result["test"]["metrics"]["longer"]["value"] >= 0
+
+
+def test_evaluate_runs_no_metric_of_a_sent_folder_and_tells_another(
+    settings: list[str], questions: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    run(settings, folder)
+    told = json.loads((folder / "result.json").read_text())
+    del told["seal"]
+    (folder / "result.json").write_text(json.dumps(told))
+    recipe = (folder / "recipe.yaml").read_text()
+
+    def judged_by(path: Path) -> list[Any]:
+        path.write_text(
+            f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n"
+            "share = lambda *_: 1.0\n"
+            "share.higher_is_better = True\n"
+        )
+        named = re.sub(r"( metric:) .*", rf"\1 {path}:share", recipe)
+        (folder / "recipe.yaml").write_text(named)
+        heard: list[Any] = []
+        evaluate(folder, str(questions), tell=heard.append)
+        return heard
+
+    with pytest.raises(RunError, match=r"mine\.py.*came with the run's folder"):
+        judged_by(folder / "mine.py")
+    assert not (tmp_path / "ran").exists()
+    assert any("run with your rights" in str(one) for one in judged_by(tmp_path / "mine.py"))
+    assert (tmp_path / "ran").exists()
 
 
 def test_texts_are_watched_without_being_chosen_by_and_change_nothing(

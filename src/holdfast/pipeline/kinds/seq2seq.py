@@ -45,6 +45,7 @@ from holdfast.pipeline.kinds.seq2seq_score import (
 from holdfast.pipeline.kinds.watching import (
     Sample,
     Watch,
+    check_own_metric,
     extra_metrics,
     text_metric_of,
     watched_positions,
@@ -187,7 +188,7 @@ class JudgedPairs:
             view=partial(renamed, expected=names, given=options.text) if names else None,
         )  # fmt: skip
         self.table = with_tables(table, self._recipe)
-        self.decisions = (*decisions, *dropped)
+        self.decisions = (*decisions, *dropped, *check_own_metric(run, self._recipe))
         self._network, self._tokenizer = load_saved_seq2seq(model_of(run))
 
     def score(self, positions: Ints | None = None) -> Scores:

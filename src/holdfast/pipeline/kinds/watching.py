@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.core.errors import RecipeError
+from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Ints
 from holdfast.data.beside import with_column
 from holdfast.data.table import Table
@@ -91,6 +92,26 @@ def extra_metrics(recipe: Recipe) -> tuple[TextMetric, ...]:
     """What is scored on generated rows beside the overlaps: a user's metric, execution accuracy."""
     own = text_metric_of(recipe) if ".py:" in str(recipe.train.metric) else None
     return tuple(metric for metric in (own, execution_of(recipe)) if metric is not None)
+
+
+def check_own_metric(run: Path, recipe: Recipe) -> tuple[Decision, ...]:
+    """That using a finished run runs the file that its recipe names as a metric, in words.
+
+    Raises ``RunError`` where that file lies in the run's own folder: no run of yours began with it
+    there, and a folder that somebody sent may bring it along.
+    """
+    spec = str(recipe.train.metric)
+    if ".py:" not in spec:
+        return ()
+    path = Path(f"{spec.rpartition('.py:')[0]}.py")
+    if path.resolve().is_relative_to(run.resolve()):
+        raise RunError(
+            str(path), "is a metric that came with the run's folder, and is not run", None,
+            "Read it first; then move it out, name its new place in the run's recipe.yaml and take "
+            '"seal" out of result.json.',
+        )  # fmt: skip
+    because = "the run's recipe names this Python file, and it is run with your rights"
+    return (Decision("metric", spec, because),)
 
 
 def with_tables(table: Table, recipe: Recipe) -> Table:
