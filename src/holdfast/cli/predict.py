@@ -52,11 +52,15 @@ def command(
     runs, data = runs_and_data("predict", given)
     probabilities = _probabilities(set_ or [])
     from holdfast.cli.say import Teller, tell_empty
+    from holdfast.pipeline.folder import need_run
     from holdfast.pipeline.predicted import check_target, write_lines, write_predictions
     from holdfast.pipeline.use import advising, predict
     from holdfast.pipeline.using import Options
 
     target = None if out is None else check_target(out, runs, data, force)
+    for run in runs:
+        # Before all that is piped in is read.
+        need_run(run)
     options = Options(tuple(text) if text else None, None, encoding)
     with advising():
         rows: Data = _stdin(encoding) if data == "-" else data

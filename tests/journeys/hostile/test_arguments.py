@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,18 @@ def test_a_kind_of_file_is_no_data_set(
     done = holdfast("train", name, "--text", "text", "--label", "label", "--dry-run")
     assert done.code == 2
     assert "is a kind of file" in done.err
+
+
+def test_predict_looks_for_the_run_before_it_reads_what_is_piped_in(holdfast: Any) -> None:
+    class Unread:
+        @property
+        def buffer(self) -> Any:
+            raise AssertionError("standard input was read")
+
+    before, sys.stdin = sys.stdin, Unread()  # type: ignore[assignment]
+    try:
+        done = holdfast("predict", "nowhere", "-")
+    finally:
+        sys.stdin = before
+    assert done.code == 2
+    assert "nowhere" in done.err
