@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.cli.streams import json_text
+from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable
 
+LIMITS = "data.limits."
 TEXTS = ("token_loss", "perplexity", "rouge1", "rouge2", "rouge_l", "rouge_lsum", "bleu", "chrf")
 UNITS = (*TEXTS, "loss", "ece", "mae", "rmse", "r2", "spearman")
 
@@ -33,6 +35,10 @@ def command(
     encoding: Annotated[
         str | None, typer.Option(help="Of DATA, where it is not UTF-8, e.g. cp1252.")
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help=f"{LIMITS}KEY=VALUE: read more."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
 ) -> None:
@@ -48,7 +54,13 @@ def command(
     from holdfast.pipeline.using import Options
 
     runs, data = runs_and_data("evaluate", given)
-    options = Options(tuple(text) if text else None, label, encoding)
+    for setting in set_ or []:
+        if not setting.strip().startswith(LIMITS):
+            raise RecipeError(
+                "--set", "names a key that evaluate does not have", setting,
+                f"There is {LIMITS}KEY=VALUE; all others belong to the run.",
+            )  # fmt: skip
+    options = Options(tuple(text) if text else None, label, encoding, tuple(set_ or ()))
     block = evaluate(runs, data, options, Teller(quiet))
     if as_json:
         typer.echo(json_text(block))

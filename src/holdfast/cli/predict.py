@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from holdfast.pipeline.using import Data
 
 PROBABILITIES = "predict.probabilities"
+LIMITS = "data.limits."
 
 
 def command(
@@ -37,7 +38,11 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Write over a file that exists.")] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help=f"{PROBABILITIES}=true: a column a class."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help=f"{PROBABILITIES}=true: a column a class; {LIMITS}KEY=VALUE: read more.",
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
 ) -> None:
@@ -50,19 +55,20 @@ def command(
     from holdfast.cli.runs import runs_and_data
 
     runs, data = runs_and_data("predict", given)
-    probabilities = _probabilities(set_ or [])
+    probabilities, limits = _settings(set_ or [])
     from holdfast.cli.say import Teller, tell_empty
     from holdfast.pipeline.folder import need_run
     from holdfast.pipeline.predicted import check_target, write_lines, write_predictions
     from holdfast.pipeline.use import advising, predict
-    from holdfast.pipeline.using import Options
+    from holdfast.pipeline.using import Options, within_limits
+    from holdfast.recipe import DataPart
 
     target = None if out is None else check_target(out, runs, data, force)
     for run in runs:
         # Before all that is piped in is read.
         need_run(run)
-    options = Options(tuple(text) if text else None, None, encoding)
-    with advising():
+    options = Options(tuple(text) if text else None, None, encoding, limits)
+    with advising(), within_limits(DataPart(), limits):
         rows: Data = _stdin(encoding) if data == "-" else data
     predicted = predict(runs, rows, options, probabilities=probabilities, tell=Teller(quiet))
     if target is None:
@@ -72,20 +78,21 @@ def command(
     tell_empty(predicted.without_text, len(predicted), quiet)
 
 
-def _probabilities(settings: Sequence[str]) -> bool:
-    """The one setting of this command."""
-    asked = False
-    for setting in settings:
+def _settings(settings: Sequence[str]) -> tuple[bool, tuple[str, ...]]:
+    """The settings of this command: whether probabilities are asked for, and limits."""
+    asked, limits = False, [one for one in settings if one.strip().startswith(LIMITS)]
+    for setting in [one for one in settings if one not in limits]:
         key, equals, value = setting.partition("=")
         if not equals or key.strip() != PROBABILITIES:
             raise RecipeError(
                 "--set", "names a key that predict does not have", setting,
-                f"The only one is {PROBABILITIES}=true; all others belong to the run.",
+                f"There are {PROBABILITIES}=true and {LIMITS}KEY=VALUE; all others belong to the "
+                "run.",
             )  # fmt: skip
         if value.strip().lower() not in ("true", "false"):
             raise RecipeError(f"--set: {PROBABILITIES}", "must be true or false", value, "")
         asked = value.strip().lower() == "true"
-    return asked
+    return asked, tuple(limits)
 
 
 def _stdin(encoding: str | None) -> list[str]:

@@ -246,7 +246,7 @@ def model_of(run: Path) -> Path:
 
 
 def unsealed(runs: Sequence[Path]) -> tuple[Decision, ...]:
-    """That the files of runs of older versions cannot be checked."""
+    """That the files of runs without sums cannot be checked."""
     bare = [str(run) for run in runs if not is_sealed(open_run(run))]
     if not bare:
         return ()

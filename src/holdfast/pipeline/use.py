@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,10 @@ def evaluate(
     copies of them); where there are any, ``without_seen`` is the score of the others.
     """
     paths = [runs] if isinstance(runs, Path) else list(runs)
-    task = _same_task(paths, "evaluate")
-    with flushed_subnormals(), advising(), within_limits(data_part(paths[0])):
-        judged = kind_of(task).judge(paths, data, options or Options())
+    task, options = _same_task(paths, "evaluate"), options or Options()
+    limited = within_limits(data_part(paths[0]), options.limits)
+    with flushed_subnormals(), advising(), limited:
+        judged = kind_of(task).judge(paths, data, options)
         tell_all(tell, (*unsealed(paths), *judged.decisions), judged.table.findings)
         block = judged.score().to_json()
         seen = seen_rows(paths, judged.table)
@@ -56,9 +56,9 @@ def predict(
 ) -> Predicted:  # fmt: skip
     """The predictions for a file as ``train`` reads them, or a list of texts: one a row, made part
     by part as they are read off."""
-    answering = predictor(runs)
-    with advising(), within_limits(data_part(runs[0])):
-        predicted = Predicted(answering, data, options or Options(), probabilities)
+    answering, options = predictor(runs), options or Options()
+    with advising(), within_limits(data_part(runs[0]), options.limits):
+        predicted = Predicted(answering, data, options, probabilities)
     tell_all(tell, (*unsealed(runs), *predicted.decisions), ())
     return predicted
 
@@ -76,15 +76,13 @@ def predict_lines(runs: Sequence[Path], data: Data, options: Options | None = No
 @contextlib.contextmanager
 def advising() -> Iterator[None]:
     """An error that advises ``--set data.encoding=`` says ``--encoding`` here, where that is the
-    option; and of a limit, where it is set: not in the run's recipe, whose hash is checked."""
+    option."""
     try:
         yield
     except InputError as error:
         remedy = error.remedy.replace("--set data.encoding=", "--encoding ")
         what = "--encoding" if error.what == "data.encoding" else error.what
         remedy = remedy.replace("Leave data.encoding out", "Leave --encoding out")
-        again = r"train with --set \1, since a run keeps the limits that it was trained with"
-        remedy = re.sub(r"--set (data\.limits\.\w+=…)", again, remedy)
         if (what, remedy) == (error.what, error.remedy):
             raise
         raise type(error)(what, error.rule, error.value, remedy) from error

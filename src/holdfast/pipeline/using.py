@@ -16,7 +16,7 @@ from holdfast.data.source import find_reader, read_first
 from holdfast.data.table import Table
 from holdfast.data.template import named_columns
 from holdfast.pipeline.folder import RECIPE
-from holdfast.recipe import DataPart, read_recipe
+from holdfast.recipe import DataPart, Recipe, override, read_recipe
 
 Data = str | Sequence[object]
 Answered = Literal["text", "number", "list"]
@@ -29,11 +29,13 @@ _BLOCK = 1 << 20
 @dataclass(frozen=True, slots=True)
 class Options:
     """How other rows than those of the training are read: their columns, where they are called
-    otherwise, and their encoding, where it is not to be told from the bytes."""
+    otherwise, their encoding, where it is not to be told from the bytes, and settings below
+    ``data.limits`` other than the run's."""
 
     text: tuple[str, ...] | None = None
     label: str | None = None
     encoding: str | None = None
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,11 @@ class Judged(Protocol):
     def score(self, positions: Ints | None = None) -> Scores: ...
 
 
-def within_limits(part: DataPart) -> AbstractContextManager[None]:
-    """Read what the recipe's limits let be read."""
-    return within(Limits(**part.limits.model_dump()))
+def within_limits(part: DataPart, settings: Sequence[str] = ()) -> AbstractContextManager[None]:
+    """Read what the recipe's limits let be read, or what ``data.limits.KEY=VALUE`` settings do: a
+    finished run's recipe is not there to be edited."""
+    chosen = override(Recipe(data=DataPart(limits=part.limits)), settings).data.limits
+    return within(Limits(**chosen.model_dump()))
 
 
 def data_part(run: Path) -> DataPart:

@@ -332,6 +332,23 @@ def test_a_bound_is_a_setting(tmp_path: Path, holdfast: Any, quick: list[str]) -
     assert wide.code == 0, wide.err
 
 
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_bound_of_a_finished_run_is_raised_as_its_refusal_says(
+    command: str, tmp_path: Path, holdfast: Any, finished_run: Path
+) -> None:
+    """Its recipe is sealed: advice to edit that would lead into the next refusal."""
+    rows = [(f"a new text {number}", "no", "x" * 30_000) for number in range(5)]
+    path = file("r.csv", csv(rows, "text,label,beside"))(tmp_path)
+    tight = holdfast(command, finished_run, path, "--set", "data.limits.cell_mb=0.02")
+    assert tight.code == 2
+    assert "If it is right: --set data.limits.cell_mb=" in tight.err
+    wide = holdfast(command, finished_run, path, "--set", "data.limits.cell_mb=0.04")
+    assert wide.code == 0, wide.err
+    other = holdfast(command, finished_run, path, "--set", "train.epochs=2")
+    assert other.code == 2
+    assert f"names a key that {command} does not have" in other.err
+
+
 def test_what_is_predicted_is_json(tmp_path: Path, holdfast: Any, finished_run: Path) -> None:
     """A number that JSON has none for comes back as the text that it was read as."""
     path = file("r.jsonl", jsonl(x="1e400", y="[1e400, -1e400, NaN]"))(tmp_path)
@@ -463,5 +480,5 @@ def test_what_a_runs_limits_are_is_not_advised_to_be_edited(
     (tmp_path / "long.csv").write_text("text\n" + "a " * 4_500_000 + "\n")
     done = holdfast("predict", finished_run, "long.csv")
     assert done.code == 2
-    assert "train with --set data.limits.cell_mb=" in done.err
+    assert "If it is right: --set data.limits.cell_mb=" in done.err
     assert "recipe.yaml" not in done.err
