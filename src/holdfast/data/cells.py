@@ -8,14 +8,21 @@ from typing import Any
 
 from holdfast.data.limits import DEPTH
 
+# How a surrogate is written out: two of them are one character, a single one is none.
+ESCAPED = "\\ud"
+
 
 def read_json_cell(text: str) -> Any:
     """The value of a cell. Raises ``ValueError`` for whatever is no JSON that can be used: also for
-    what is nested too deeply, and for a whole number too long to be one."""
+    what is nested too deeply, for a whole number too long to be one, and for half of a surrogate
+    pair, which no file can hold as text."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if ESCAPED in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    return value
 
 
 def write_json_cell(value: Any) -> str:

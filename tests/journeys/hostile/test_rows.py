@@ -482,3 +482,24 @@ def test_what_a_runs_limits_are_is_not_advised_to_be_edited(
     assert done.code == 2
     assert "If it is right: --set data.limits.cell_mb=" in done.err
     assert "recipe.yaml" not in done.err
+
+
+@pytest.mark.parametrize("kind", ["messages", "labels"])
+def test_half_a_character_inside_a_cell_is_refused(
+    kind: str, tmp_path: Path, holdfast: Any
+) -> None:
+    """A cell's JSON may write out what no text can hold; in a cell of its own it is refused too."""
+    half = "\ud83d"
+    rows: list[dict[str, Any]] = [
+        {"messages": [{"role": "user", "content": f"{n}{half}"},
+                      {"role": "assistant", "content": f"to {n}"}]}
+        if kind == "messages"
+        else {"text": f"the text {n}", "label": ["a", f"b{half}"][: 1 + n % 2]}
+        for n in range(60)
+    ]  # fmt: skip
+    lines = "\n".join(map(json.dumps, rows))
+    (tmp_path / "r.jsonl").write_text(lines)
+    task = "causal-lm" if kind == "messages" else "text-classification"
+    done = holdfast("train", "r.jsonl", "--task", task, "--dry-run")
+    assert done.code == 2, done.err
+    assert "a defect" not in done.err
