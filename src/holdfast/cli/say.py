@@ -23,7 +23,7 @@ COLUMN = 12
 NARROWEST = 40
 # Decisions that a person waits for, or must know: what an interrupted run goes on from, and that
 # code which nobody has read is run.
-ALWAYS = ("resumed", "checkpoint", "written code")
+ALWAYS = ("resumed", "checkpoint", "written code", "code that runs")
 
 
 class Teller:

@@ -25,7 +25,10 @@ TRIES = 100
 # The holder writes its name right after it has the lock.
 PATIENCE_S = 0.5
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
-REMEDY = "Wait for it, or stop it; then go on with --resume. A run of its own needs another --out."
+REMEDY = (
+    "Wait for it, or stop it; then go on with `holdfast train … --resume`. A run of its own needs "
+    "another --out."
+)
 # The descriptors that this process holds locks by.
 _HELD: set[int] = set()
 

@@ -219,8 +219,9 @@ def need_run(run: Path) -> None:
         refuse_held(run)
         state = "is not finished" if (run / RECIPE).exists() else "is not a run"
         raise RunError(
-            str(run), state, None, "Name a finished run; continue this one with --resume."
-        )
+            str(run), state, None,
+            "Name a finished run; continue this one with `holdfast train … --resume`.",
+        )  # fmt: skip
 
 
 def open_run(run: Path) -> dict[str, Any]:

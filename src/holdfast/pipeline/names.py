@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from holdfast.core.machine import refuse_too_many
+from holdfast.core.records import Decision
 from holdfast.methods.optimizers import OPTIMIZERS
 from holdfast.methods.schedules import SCHEDULES
 from holdfast.pipeline.alerts import address_of
@@ -14,7 +15,22 @@ from holdfast.recipe import Recipe
 from holdfast.training.track import check_trackers
 
 REGISTRIES: Mapping[str, Mapping[str, Any]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+CODE = "code that runs"
 LOSSES = (None, "refined_loss", "loss")
+
+
+def code_to_run(recipe: Recipe) -> tuple[Decision, ...]:
+    """What of a recipe is code of its own, which runs with the rights of whoever trains by it; the
+    words of a command are not repeated, since they may hold secrets."""
+    told = []
+    metric = recipe.train.metric
+    if metric and ".py:" in metric:
+        because = "train.metric names this Python file, and it is run with your rights"
+        told.append(Decision(CODE, metric, because))
+    if recipe.alert.command:
+        because = "the recipe names a shell command, run with your rights when the verdict changes"
+        told.append(Decision(CODE, "alert.command", because))
+    return tuple(told)
 
 
 def check_names(recipe: Recipe, find_metric: Callable[[str], Any] | None = None) -> None:

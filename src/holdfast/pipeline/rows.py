@@ -14,7 +14,7 @@ from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.kinds.watching import execution_of, with_tables
-from holdfast.pipeline.names import check_names
+from holdfast.pipeline.names import check_names, code_to_run
 from holdfast.pipeline.ready import Kind
 from holdfast.pipeline.task import with_task
 from holdfast.pipeline.using import within_limits
@@ -54,6 +54,8 @@ def _load_and_divide(recipe: Recipe, tell: Tell) -> Divided:
             refuse_missing(source)
     # So is a machine that cannot keep written code in.
     execution_of(recipe)
+    code = code_to_run(recipe)
+    tell_all(tell, code, ())
     recipe, worked_out = with_task(recipe)
     tell_all(tell, worked_out, ())
     data, kind = recipe.data, kind_of(recipe.task)
@@ -78,7 +80,7 @@ def _load_and_divide(recipe: Recipe, tell: Tell) -> Divided:
     splits = divide(table, seed=recipe.seed, fractions=shares, **given)
     tell_all(tell, splits.decisions, splits.findings)
     findings = (*table.findings, *audited, *splits.findings)
-    decisions = (*worked_out, *table.decisions, *companions, *splits.decisions)
+    decisions = (*code, *worked_out, *table.decisions, *companions, *splits.decisions)
     return Divided(recipe, table, tuple(given.values()), splits, findings, decisions)
 
 

@@ -160,4 +160,17 @@ def test_a_command_stands_in_the_recipe_alone(
     ]
     assert holding == ["run/recipe.yaml"]
     assert SECRET not in done.out + done.err
+    assert "code that runs: alert.command" in done.err
     assert "recipe.yaml" in json.loads(done.out)["settings"]["alert"]["command"]
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], ["--out", "run"]], ids=["dry-run", "train"])
+def test_a_file_that_a_recipe_runs_is_named_first(
+    holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path, options: list[str]
+) -> None:
+    metric = "def share(labels, predictions, probabilities):\n    return 1.0\n"
+    (tmp_path / "theirs.py").write_text(metric + "share.higher_is_better = True\n")
+    changed = ("--set", "train.epochs=1", "--set", "train.metric=theirs.py:share")
+    done = holdfast("train", marked_csv, *sets, *changed, *options)
+    assert done.code == 0, done.err
+    assert "code that runs: theirs.py:share" in done.err
