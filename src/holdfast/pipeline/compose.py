@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from holdfast.control.guard import Costs, Guard, planned_learning
-from holdfast.core.errors import RecipeError
+from holdfast.core.door import door
+from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.scratch import scratch_file
 from holdfast.data.table import Splits
@@ -211,7 +212,9 @@ def make_accelerator(precision: str) -> Accelerator:
     if known != mixed:
         # One precision a process is all that Accelerate allows; the run before this one is over.
         AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=mixed, cpu=several_on_processor())
+    remedy = "Unset those of these variables that hold no value that Accelerate knows."
+    with door("ACCELERATE_* and LOCAL_RANK", MachineError, "cannot be followed", remedy):
+        return Accelerator(mixed_precision=mixed, cpu=several_on_processor())
 
 
 def freeze_part(network: Any, what: int | float | str | None) -> tuple[Decision, ...]:

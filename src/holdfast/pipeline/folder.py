@@ -169,6 +169,12 @@ def _check(run: Path, resume: bool) -> None:
     if resume and not run.is_dir():
         rule = "does not exist, so there is no run to resume"
         raise RunError(str(run), rule, None, _beside(run))
+    for folder in run.resolve().parents:
+        if folder.name == MODEL and (folder.parent / RESULT).exists():
+            raise RunError(
+                str(run), f"lies in the model folder of the run {folder.parent}", None,
+                "Choose an --out elsewhere: what is added there makes that run unusable.",
+            )  # fmt: skip
     if not run.is_dir() or not _holds_something(run):
         return
     if not resume:

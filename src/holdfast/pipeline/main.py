@@ -83,9 +83,11 @@ def train(
     with disk_errors(run):
         finished = resume and is_finished(run)
     if finished:
-        because = "it had come to its end; nothing that is given now was used"
+        done = read_result(run)
+        rows = done.get("settings", {}).get("data", {}).get("path")
+        because = f"it had come to its end, on {rows}; nothing that is given now was used"
         tell(Decision("resumed", str(run), because))
-        return read_result(run)
+        return done
     if not resume:
         # Before the folder is made and rows in memory are stored in it.
         check_names(recipe)

@@ -153,3 +153,11 @@ def test_predict_looks_for_the_run_before_it_reads_what_is_piped_in(holdfast: An
         sys.stdin = before
     assert done.code == 2
     assert "nowhere" in done.err
+
+
+def test_surroundings_of_accelerate_that_say_nothing_are_told(
+    shell: Any, marked_csv: Path, sets: list[str], tmp_path: Path
+) -> None:
+    done = shell("train", marked_csv, *sets, "--dry-run", cwd=tmp_path, ACCELERATE_USE_CPU="maybe")
+    assert done.code == 2, done.err
+    assert "ACCELERATE_*" in done.err

@@ -238,3 +238,13 @@ def test_report_follows_no_link_in_a_run(holdfast: Any, finished_run: Path, tmp_
     (run / "report.html").mkdir()
     refused(holdfast("report", run), "report.html")
     assert theirs.read_text() == "mine"
+
+
+def test_a_run_does_not_begin_in_another_runs_model(
+    holdfast: Any, finished_run: Path, marked_csv: Path, sets: list[str]
+) -> None:
+    before = sorted(finished_run.rglob("*"))
+    done = holdfast("train", marked_csv, "--out", finished_run / "model" / "new", *sets)
+    assert done.code == 2
+    assert "model folder of the run" in done.err
+    assert sorted(finished_run.rglob("*")) == before
