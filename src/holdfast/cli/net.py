@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
+from holdfast.core.door import reason
 from holdfast.core.errors import DataError, InputError, MachineError, RecipeError
 
 # The system's refusals that name no file and that no program can help.
@@ -41,13 +42,12 @@ def fault_of(error: BaseException) -> InputError | None:
         )  # fmt: skip
     if not isinstance(error, OSError) or error.errno is None:
         return None
-    reason = os.strerror(error.errno).lower()
     if error.filename is not None:
         remedy = REMEDIES.get(error.errno, "Name a file or folder that can be used.")
-        return DataError(_name(error.filename), f"cannot be used: {reason}", None, remedy)
+        return DataError(_name(error.filename), f"cannot be used: {reason(error)}", None, remedy)
     if error.errno in MACHINE:
         return MachineError(
-            "the machine", f"refused to read or write: {reason}", None,
+            "the machine", f"refused to read or write: {reason(error)}", None,
             "Look at the disk, at the limits of open files, and at where output is sent.",
         )  # fmt: skip
     return None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from holdfast.core.door import reason
 from holdfast.core.errors import DataError
 
 
@@ -28,8 +28,7 @@ def source_path(source: str | Path) -> Path:
     except NotADirectoryError:
         return path
     except OSError as error:
-        reason = os.strerror(error.errno or 0).lower()
-        raise _refused(told, f"cannot be looked at: {reason}", None) from error
+        raise _refused(told, f"cannot be looked at: {reason(error)}", None) from error
     except ValueError as error:
         raise _refused(told, "is no path: it holds what no path can", told) from error
     return path
