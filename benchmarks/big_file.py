@@ -52,9 +52,12 @@ def measure(path: Path, *, divide: bool) -> dict[str, float | str | None]:
     table = load_table(path)
     read_s = time.perf_counter() - start
     result: dict[str, float | str | None] = {
-        "rows": len(table), "read_s": round(read_s, 1), "read_peak_mb": _peak_mb(),
-        "divide_s": None, "peak_mb": _peak_mb(),
-    }  # fmt: skip
+        "rows": len(table),
+        "read_s": round(read_s, 1),
+        "read_peak_mb": _peak_mb(),
+        "divide_s": None,
+        "peak_mb": _peak_mb(),
+    }
     if divide:
         try:
             from holdfast.split.divide import divide as divide_rows

@@ -48,10 +48,21 @@ from vs_trainer_tasks import small_resnet, trained_base
 
 NAME = "end_to_end"
 HERE = Path(__file__).resolve().parent
-FILES = ("recipe.yaml", "result.json", "events.jsonl", "report.html", "model/README.md",
-         "predictions.parquet", "splits.parquet")  # fmt: skip
-HEADLINES = {"text-classification": "accuracy", "image-classification": "accuracy",
-             "seq2seq": "loss", "causal-lm": "loss"}  # fmt: skip
+FILES = (
+    "recipe.yaml",
+    "result.json",
+    "events.jsonl",
+    "report.html",
+    "model/README.md",
+    "predictions.parquet",
+    "splits.parquet",
+)
+HEADLINES = {
+    "text-classification": "accuracy",
+    "image-classification": "accuracy",
+    "seq2seq": "loss",
+    "causal-lm": "loss",
+}
 WITHIN = 1e-4
 QUICK, QUICK_CLASSES = (32, 8, 8), (240, 60, 40)
 QUICK_SETTINGS = {"train.epochs": 1, "train.max_steps": 2}
@@ -85,8 +96,11 @@ def run_one(cell: Cell, quick: bool, threads: int) -> dict[str, Any]:
         found = examined(run, real.task)
         found |= reloaded(run, real, made, folder, threads)
         found["resumed"] = killed(run, words, folder, threads) if real.killed else None
-    print(f"  {found['metric']} {found['value']:.3f}, difference {found['difference']:.1e}, "
-          f"resumed: {found['resumed']}", flush=True)  # fmt: skip
+    print(
+        f"  {found['metric']} {found['value']:.3f}, difference {found['difference']:.1e}, "
+        f"resumed: {found['resumed']}",
+        flush=True,
+    )
     return {**found, **asdict(ended), "load_before": round(load, 2), "commit": commit()}
 
 
@@ -115,22 +129,32 @@ def examined(run: Path, task: str) -> dict[str, Any]:
     if not score["low"] <= score["value"] <= score["high"]:
         raise AssertionError(f"{name} {score} lies outside of its interval")
     return {
-        "metric": name, **{key: score[key] for key in ("value", "low", "high")},
-        "baseline": before["value"], "baseline_low": before["low"], "baseline_high": before["high"],
-        "baseline_what": result["baseline"]["what"], "task": task,
+        "metric": name,
+        **{key: score[key] for key in ("value", "low", "high")},
+        "baseline": before["value"],
+        "baseline_low": before["low"],
+        "baseline_high": before["high"],
+        "baseline_what": result["baseline"]["what"],
+        "task": task,
         "verdict": result["verdict"]["label"],
-        "train_rows": result["data"]["train"], "test_rows": result["test"]["n"],
-        "train_s": result["timing"]["train_s"], "steps": result["last_step"],
+        "train_rows": result["data"]["train"],
+        "test_rows": result["test"]["n"],
+        "train_s": result["timing"]["train_s"],
+        "steps": result["last_step"],
         "precision": result["model_facts"]["precision"],
-    }  # fmt: skip
+    }
 
 
 def reloaded(run: Path, real: RealSet, made: Made, folder: Path, threads: int) -> dict[str, Any]:
     recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-    told = {"task": real.task, "rows": list(made.rows), "classes": result["classes"],
-            "length": recipe["model"]["max_length"],
-            "target_length": recipe["model"].get("max_target_length")}  # fmt: skip
+    told = {
+        "task": real.task,
+        "rows": list(made.rows),
+        "classes": result["classes"],
+        "length": recipe["model"]["max_length"],
+        "target_length": recipe["model"].get("max_target_length"),
+    }
     (folder / "check.json").write_text(json.dumps(told), encoding="utf-8")
     script = HERE / "peers" / "plain_check.py"
     run_process([sys.executable, str(script), str(folder), str(run)], folder, threads)
@@ -145,9 +169,13 @@ def killed(whole: Path, words: Sequence[str], folder: Path, threads: int) -> str
     run = folder / "killed"
     mine = [*command(words), "--out", str(run)]
     process = subprocess.Popen(
-        mine, cwd=folder, env=environment(threads), stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        mine,
+        cwd=folder,
+        env=environment(threads),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     while process.poll() is None and not list((run / "checkpoints").glob("step-*.pt")):
         time.sleep(0.02)
     if process.poll() is not None:
@@ -164,25 +192,42 @@ def killed(whole: Path, words: Sequence[str], folder: Path, threads: int) -> str
 def digests(run: Path) -> dict[str, str]:
     """The card holds times, so it is left out."""
     files = [run / "predictions.parquet", *(run / "model").rglob("*")]
-    return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in files if path.is_file() and path.name != "README.md"}  # fmt: skip
+    return {
+        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.is_file() and path.name != "README.md"
+    }
 
 
 def report(todo: Sequence[Cell], results: Sequence[Any], threads: int) -> str:
     done = records(todo, results)
-    head = ["Set", "Task", "Rows, test rows", "Metric", "Test", "Baseline",
-            "Reloaded, largest gap", "Killed and continued", "Train, s", "Command, s",
-            "Processor, s", "Peak, MB"]  # fmt: skip
-    return "\n\n".join([
-        "## Every task, end to end",
-        "`holdfast train` on a recipe for each real set, at the sizes in the table; the metric "
-        "with its 95 % interval, the loss in nats (lower is better). Every run folder was "
-        "complete, and every saved model was scored again in plain Transformers or PEFT in a "
-        "process of its own: the gap is the largest between the probabilities (texts: the losses, "
-        "relative) of any test row.",
-        markdown(head, [line(record) for record in done]),
-        foot("python benchmarks/end_to_end.py", len(todo), done, threads),
-    ])  # fmt: skip
+    head = [
+        "Set",
+        "Task",
+        "Rows, test rows",
+        "Metric",
+        "Test",
+        "Baseline",
+        "Reloaded, largest gap",
+        "Killed and continued",
+        "Train, s",
+        "Command, s",
+        "Processor, s",
+        "Peak, MB",
+    ]
+    return "\n\n".join(
+        [
+            "## Every task, end to end",
+            "`holdfast train` on a recipe for each real set, at the sizes in the table; the metric "
+            "with its 95 % interval, the loss in nats (lower is better). Every run folder was "
+            "complete, and every saved model was scored again in plain Transformers or PEFT in a "
+            "process of its own: the gap is the largest between the probabilities (texts: "
+            "the losses, "
+            "relative) of any test row.",
+            markdown(head, [line(record) for record in done]),
+            foot("python benchmarks/end_to_end.py", len(todo), done, threads),
+        ]
+    )
 
 
 def line(r: Mapping[str, Any]) -> list[str]:
@@ -190,12 +235,16 @@ def line(r: Mapping[str, Any]) -> list[str]:
         return f"{r[value]:.3f} ({r[low]:.3f} to {r[high]:.3f})"
 
     return [
-        r["data"], r["task"], f"{r['train_rows']}, {r['test_rows']}", r["metric"],
+        r["data"],
+        r["task"],
+        f"{r['train_rows']}, {r['test_rows']}",
+        r["metric"],
         shown("value", "low", "high"),
         f"{shown('baseline', 'baseline_low', 'baseline_high')}, {r['baseline_what']}",
-        f"{r['difference']:.0e}", r["resumed"] or "",
+        f"{r['difference']:.0e}",
+        r["resumed"] or "",
         *(f"{r[name]:.0f}" for name in ("train_s", "command_s", "cpu_s", "peak_mb")),
-    ]  # fmt: skip
+    ]
 
 
 def main(words: Sequence[str]) -> None:

@@ -60,8 +60,12 @@ def coverage(cell: Cell) -> Result:
                 low, high = metrics[name].low, metrics[name].high
                 held[name] += low is not None and high is not None and low <= truth[name] <= high
     shares = {name: count / cell["resamplings"] for name, count in held.items()}
-    return {**shares, "icc_found": icc(pool), "accuracy_truth": truth["accuracy"],
-            "seconds": round(time.perf_counter() - started, 1)}  # fmt: skip
+    return {
+        **shares,
+        "icc_found": icc(pool),
+        "accuracy_truth": truth["accuracy"],
+        "seconds": round(time.perf_counter() - started, 1),
+    }
 
 
 def draw(groups: int, shift: float, rng: np.random.Generator) -> Outputs:
@@ -98,16 +102,18 @@ def icc(outputs: Outputs) -> float:
 def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
     count = cells[0]["resamplings"]
     lines = [
-        "## Intervals from few groups", "",
+        "## Intervals from few groups",
+        "",
         f"Coverage of 95 % intervals in per cent, ± its Monte Carlo standard error; {count:,}"
         " samples a cell (`benchmarks/few_groups.py`). Accuracy has Wilson's interval at the"
         " effective number of rows; F1 and the loss leave out a group at a time, with Student's t,"
         " where BCa intervals of resampled groups held the truth in 47 to 50 % of samples of two"
         " groups, 80 to 85 % of six, 88 to 90 % of ten, 91 to 93 % of thirty. They are given from"
-        f" {resample.FEWEST_GROUPS} groups on.", "",
+        f" {resample.FEWEST_GROUPS} groups on.",
+        "",
         "| correlation within a group | groups | " + " | ".join(METRICS) + " |",
         "|---" * (len(METRICS) + 2) + "|",
-    ]  # fmt: skip
+    ]
     for cell, result in zip(cells, results, strict=True):
         found = [shown([result[m]] if result else [], 1, count) for m in METRICS]
         lines.append(f"| {cell['icc']} | {cell['groups']} | " + " | ".join(found) + " |")

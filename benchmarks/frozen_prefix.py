@@ -101,17 +101,22 @@ def child(folder: Path) -> None:
     answer = {
         "counts": {name: result["data"][name] for name in ("train", "valid", "test")},
         "figures": {
-            "train_s": timing["train_s"], "loop_cpu_s": round(clock.cpu_s, 2),
-            "examples_per_s": timing["examples_per_s"], "evaluate_s": timing["evaluate_s"],
-            "steps": result["last_step"], "epochs": looks[-1]["epoch"], "cache_frozen": chosen,
+            "train_s": timing["train_s"],
+            "loop_cpu_s": round(clock.cpu_s, 2),
+            "examples_per_s": timing["examples_per_s"],
+            "evaluate_s": timing["evaluate_s"],
+            "steps": result["last_step"],
+            "epochs": looks[-1]["epoch"],
+            "cache_frozen": chosen,
             "accuracy": result["test"]["metrics"]["accuracy"]["value"],
             "test_loss": result["test"]["metrics"]["loss"]["value"],
         },
         "losses": {
-            "steps": clock.losses, "train": [look["train_loss"] for look in looks],
+            "steps": clock.losses,
+            "train": [look["train_loss"] for look in looks],
             "valid": [look["valid_loss"] for look in looks],
         },
-    }  # fmt: skip
+    }
     (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 
 
@@ -161,17 +166,30 @@ def report(path: Path, todo: Sequence[Cell], results: Sequence[Any], threads: in
     done = records(todo, results)
     sets = list(dict.fromkeys(cell["data"] for cell in todo))
     lines = [line(done, data, arm) for data in sets for arm in ARMS]
-    head = ["Set", "Arm", "Runs", "Train, s", "Loop, processor s", "Whole process, processor s",
-            "Examples/s", "Peak, MB", "Accuracy, %", "Outputs kept"]  # fmt: skip
-    return "\n\n".join([
-        "## Frozen first layers",
-        "MiniLM, embeddings and 3 of 6 blocks frozen, float32, 10 epochs; mean ± standard "
-        "deviation over seeds; ratios over pairs of runs on the same rows, with 95 % intervals. "
-        "Filling, and the probe that decides, are in the train time.",
-        markdown(head, lines),
-        "\n".join(targets(path, done)),
-        foot("python benchmarks/frozen_prefix.py", len(todo), done, threads),
-    ])  # fmt: skip
+    head = [
+        "Set",
+        "Arm",
+        "Runs",
+        "Train, s",
+        "Loop, processor s",
+        "Whole process, processor s",
+        "Examples/s",
+        "Peak, MB",
+        "Accuracy, %",
+        "Outputs kept",
+    ]
+    return "\n\n".join(
+        [
+            "## Frozen first layers",
+            "MiniLM, embeddings and 3 of 6 blocks frozen, float32, 10 epochs; mean ± standard "
+            "deviation over seeds; ratios over pairs of runs on the same rows, with 95 % "
+            "intervals. "
+            "Filling, and the probe that decides, are in the train time.",
+            markdown(head, lines),
+            "\n".join(targets(path, done)),
+            foot("python benchmarks/frozen_prefix.py", len(todo), done, threads),
+        ]
+    )
 
 
 def line(done: Sequence[Record], data: str, arm: str) -> list[str]:
@@ -212,8 +230,10 @@ def main(words: Sequence[str]) -> None:
     path = results_path(NAME, chosen.threads, chosen.quick)
     seeds = range(1 if chosen.quick else SEEDS)
     rows = {"cr": QUICK_ROWS} if chosen.quick else ROWS
-    todo = [{**cell, "rows": rows[cell["data"]]}
-            for cell in grid(data=list(rows), seed=seeds, arm=list(ARMS))]  # fmt: skip
+    todo = [
+        {**cell, "rows": rows[cell["data"]]}
+        for cell in grid(data=list(rows), seed=seeds, arm=list(ARMS))
+    ]
     run_one = runner(path, chosen.threads, chosen.quick)
     minutes = 0 if chosen.tables else chosen.minutes
     results = run_cells(NAME, todo, run_one, path, minutes=minutes)

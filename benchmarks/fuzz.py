@@ -36,9 +36,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fuzzing import cases, doors, seeds
 
 COUNTS = {
-    "recipes": 3000, "logs": 3500, "rows": 3000, "reports": 500, "models": 700, "pictures": 400,
-    "arguments": 400, "evaluate": 350, "predict": 350,
-}  # fmt: skip
+    "recipes": 3000,
+    "logs": 3500,
+    "rows": 3000,
+    "reports": 500,
+    "models": 700,
+    "pictures": 400,
+    "arguments": 400,
+    "evaluate": 350,
+    "predict": 350,
+}
 MOST_S, MOST_MB = 10.0, 1000.0
 A_WORKER = 400  # cases; then a new process
 PAUSE_S = 0.1
@@ -67,15 +74,23 @@ class Worker:
         asked, self._ask = os.pipe()
         self._told, told = os.pipe()
         env = os.environ | {
-            "HOME": str(place / "home"), "TMPDIR": str(place / "tmp"), "HF_HUB_OFFLINE": "1",
-            "HF_HOME": str(place / "home" / "hf"), "OMP_NUM_THREADS": "1", "COLUMNS": "80",
+            "HOME": str(place / "home"),
+            "TMPDIR": str(place / "tmp"),
+            "HF_HUB_OFFLINE": "1",
+            "HF_HOME": str(place / "home" / "hf"),
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "80",
             "TOKENIZERS_PARALLELISM": "false",
-        }  # fmt: skip
+        }
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--worker", str(asked), str(told)],
-            pass_fds=(asked, told), env=env, stdin=subprocess.DEVNULL, cwd=place,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            pass_fds=(asked, told),
+            env=env,
+            stdin=subprocess.DEVNULL,
+            cwd=place,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(asked)
         os.close(told)
         self._buffer = b""
@@ -85,8 +100,12 @@ class Worker:
 
     def do(self, case: cases.Case, folder: Path, said: Path) -> dict[str, Any]:
         """The worker's answer; an answer of our own where it had to be ended."""
-        line = {"way": case.way, "arguments": case.arguments, "folder": str(folder),
-                "said": str(said)}  # fmt: skip
+        line = {
+            "way": case.way,
+            "arguments": case.arguments,
+            "folder": str(folder),
+            "said": str(said),
+        }
         os.write(self._ask, (json.dumps(line) + "\n").encode())
         self.done += 1
         before, began = self._rss(), time.monotonic()
@@ -198,8 +217,12 @@ class Fuzzer:
         name = f"{door}-{self.seed}-{number}"
         _remove(self.kept / name)
         case = cases.make_case(door, self.seed, number, self.place / "seeds", self.kept / name)
-        told = {"replay": f"python benchmarks/fuzz.py --replay {door}:{self.seed}:{number}",
-                "fault": outcome.fault, "case": [case.way, *case.arguments], **answer}  # fmt: skip
+        told = {
+            "replay": f"python benchmarks/fuzz.py --replay {door}:{self.seed}:{number}",
+            "fault": outcome.fault,
+            "case": [case.way, *case.arguments],
+            **answer,
+        }
         (self.kept / f"{name}.json").write_text(json.dumps(told, indent=2))
         (self.kept / f"{name}.txt").write_text(outcome.said[-20_000:])
 
@@ -243,8 +266,11 @@ def _remove(path: Path) -> None:
 
 def all_cases(counts: Mapping[str, int]) -> Iterator[tuple[str, int]]:
     """Doors in turn, so that a run that is ended early has seen all of them in proportion."""
-    order = [((number + 0.5) / count, door, number) for door, count in counts.items()
-             for number in range(count)]  # fmt: skip
+    order = [
+        ((number + 0.5) / count, door, number)
+        for door, count in counts.items()
+        for number in range(count)
+    ]
     return iter((door, number) for _, door, number in sorted(order))
 
 
@@ -261,9 +287,15 @@ def fuzz(place: Path, book: Path, seed: int, seconds: float, counts: Mapping[str
                 if time.monotonic() > ends:
                     break
                 found = fuzzer.one(door, number)
-                line = {"door": door, "seed": seed, "number": number, "code": found.code,
-                        "seconds": round(found.seconds, 3), "mb": round(found.mb, 1),
-                        "fault": found.fault}  # fmt: skip
+                line = {
+                    "door": door,
+                    "seed": seed,
+                    "number": number,
+                    "code": found.code,
+                    "seconds": round(found.seconds, 3),
+                    "mb": round(found.mb, 1),
+                    "fault": found.fault,
+                }
                 lines.write(json.dumps(line) + "\n")
                 lines.flush()
                 if found.fault:
@@ -295,8 +327,10 @@ def table(book: Path, counts: Mapping[str, int]) -> str:
         other = len(mine) - codes[0] - codes[2]
         failed = sum(bool(row["fault"]) for row in mine)
         slow, large = max(row["seconds"] for row in mine), max(row["mb"] for row in mine)
-        lines.append(f"| {door} | {len(mine)} | {codes[0]} | {codes[2]} | {other} | {slow:.1f} | "
-                     f"{large:.0f} | {failed} |")  # fmt: skip
+        lines.append(
+            f"| {door} | {len(mine)} | {codes[0]} | {codes[2]} | {other} | {slow:.1f} | "
+            f"{large:.0f} | {failed} |"
+        )
     return "\n".join(lines)
 
 
@@ -331,8 +365,10 @@ def _replay(place: Path, name: str) -> int:
         found = fuzzer.one(door, int(number))
     finally:
         fuzzer.close()
-    print(f"{found.said}\n== exit {found.code}, {found.seconds:.2f} s, {found.mb:.0f} MB more; "
-          f"{found.fault or 'as promised'}\n   its input: {place / 'case'}")  # fmt: skip
+    print(
+        f"{found.said}\n== exit {found.code}, {found.seconds:.2f} s, {found.mb:.0f} MB more; "
+        f"{found.fault or 'as promised'}\n   its input: {place / 'case'}"
+    )
     return int(bool(found.fault))
 
 

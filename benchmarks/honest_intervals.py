@@ -67,9 +67,14 @@ def coverage(cell: Cell) -> Result:
     widths = {f"{name}_width": width[name] for name in METRICS}
     truths = {f"{name}_truth": truth[name] for name in METRICS}
     return {
-        **shares, **widths, **truths, "ece_interval": CURVE, "pool": len(pool.rows),
-        "classes": len(classes), "seconds": round(time.perf_counter() - started, 1),
-    }  # fmt: skip
+        **shares,
+        **widths,
+        **truths,
+        "ece_interval": CURVE,
+        "pool": len(pool.rows),
+        "classes": len(classes),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
 
 
 def make_pool(name: str) -> tuple[Outputs, tuple[str, ...]]:
@@ -107,13 +112,15 @@ def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
     """Coverage in per cent ± its Monte Carlo standard error, and the mean over sets by size."""
     count = cells[0]["resamplings"]
     lines = [
-        "## Honest intervals", "",
+        "## Honest intervals",
+        "",
         f"Coverage of 95 % intervals in per cent, ± its Monte Carlo standard error; {count:,}"
         " samples a cell (`benchmarks/honest_intervals.py`). Demanded: mean accuracy 94–97, mean"
-        " ECE 93–97, macro-F1 ≥ 93 from 100 rows.", "",
+        " ECE 93–97, macro-F1 ≥ 93 from 100 rows.",
+        "",
         "| rows | set | " + " | ".join(METRICS) + " |",
         "|---" * (len(METRICS) + 2) + "|",
-    ]  # fmt: skip
+    ]
     for rows in dict.fromkeys(cell["rows"] for cell in cells):
         here = [(c["data"], r) for c, r in zip(cells, results, strict=True) if c["rows"] == rows]
         lines += [_line(rows, data, [result], count) for data, result in here]

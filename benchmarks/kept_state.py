@@ -79,14 +79,22 @@ def run_one(cell: Mapping[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         place = Path(name)
         write_recipe(parts, place, cell["seed"])
-        rows = {side: {"texts": part.texts, "labels": part.labels}
-                for side, part in parts.named().items()}  # fmt: skip
+        rows = {
+            side: {"texts": part.texts, "labels": part.labels}
+            for side, part in parts.named().items()
+        }
         settings = ["control.policy=off", *RECIPES[cell["recipe"]]]
         trains = cell["recipe"] == "default" and cell["rows"] in TRAINER_SIZES
         trains = trains and cell["data"] not in PLAIN
-        job = {"settings": settings, "seed": cell["seed"], "classes": parts.classes, "rows": rows,
-               "trainer": trains, "averages": cell["recipe"] == "default",
-               "to": str(path_of(cell))}  # fmt: skip
+        job = {
+            "settings": settings,
+            "seed": cell["seed"],
+            "classes": parts.classes,
+            "rows": rows,
+            "trainer": trains,
+            "averages": cell["recipe"] == "default",
+            "to": str(path_of(cell)),
+        }
         (place / "job.json").write_text(json.dumps(job), encoding="utf-8")
         command = [sys.executable, str(Path(__file__).resolve()), "--child", str(place)]
         ended = run_process(command, place, 1)
@@ -188,9 +196,10 @@ def recorded(work: Any, held: Held) -> tuple[dict[str, Any], dict[str, Any]]:
         "temperatures": np.array([s.temperature for s in history]),
         "valid_logits": np.stack([np.asarray(s.valid_logits) for s in history]),
         "test_logits": np.stack(held.logits),
-        "train_labels": work.train.labels, "valid_labels": work.valid.labels,
+        "train_labels": work.train.labels,
+        "valid_labels": work.valid.labels,
         "test_labels": held.tested.labels,
-    }  # fmt: skip
+    }
     for name, states in {
         "around": [mean(held.states[max(1, k - 2) : k + 3]) for k in range(1, count)],
         "half": [mean([held.states[0], held.states[-1]])],
@@ -200,9 +209,13 @@ def recorded(work: Any, held: Held) -> tuple[dict[str, Any], dict[str, Any]]:
         pairs = [held.measured(state) for state in states]
         found[f"{name}_valid"] = np.stack([valid for valid, _ in pairs])
         found[f"{name}_test"] = np.stack([test for _, test in pairs])
-    told = {"looks": len(history), "last_step": int(history[-1].step), "fit_s": round(fit_s, 1),
-            "train_s": round(fitted.train_s, 1),
-            "all_s": round(time.perf_counter() - start, 1)}  # fmt: skip
+    told = {
+        "looks": len(history),
+        "last_step": int(history[-1].step),
+        "fit_s": round(fit_s, 1),
+        "train_s": round(fitted.train_s, 1),
+        "all_s": round(time.perf_counter() - start, 1),
+    }
     return found, told
 
 
@@ -218,17 +231,26 @@ def fine_tuned(job: Mapping[str, Any], place: Path) -> dict[str, Any]:
     from holdfast.models.embedded import embedded_folder
     from holdfast.models.onednn import use_onednn
 
-    told = {"model": str(embedded_folder()), "seed": job["seed"], "classes": job["classes"],
-            "rows": job["rows"], "settings": STOPPING}  # fmt: skip
+    told = {
+        "model": str(embedded_folder()),
+        "seed": job["seed"],
+        "classes": job["classes"],
+        "rows": job["rows"],
+        "settings": STOPPING,
+    }
     (place / "job.json").write_text(json.dumps(told), encoding="utf-8")
     trainer, test = trainer_arm.build(told, place)
     use_onednn(trainer.model)  # The same numbers in less time.
     trainer.train()
     seen = trainer.predict(trainer.eval_dataset)
     answers = trainer.predict(test)
-    return {"trainer_valid": seen.predictions, "trainer_test": answers.predictions,
-            "trainer_valid_labels": seen.label_ids, "trainer_test_labels": answers.label_ids,
-            "trainer_epochs": np.array(trainer.state.epoch)}  # fmt: skip
+    return {
+        "trainer_valid": seen.predictions,
+        "trainer_test": answers.predictions,
+        "trainer_valid_labels": seen.label_ids,
+        "trainer_test_labels": answers.label_ids,
+        "trainer_epochs": np.array(trainer.state.epoch),
+    }
 
 
 def report(recipes: Sequence[str], path: Path) -> str:
@@ -254,8 +276,10 @@ def report(recipes: Sequence[str], path: Path) -> str:
     seconds = sum(float(record.get("command_s", record["all_s"])) for record in found)
     commits = ", ".join(dict.fromkeys(str(record["commit"]) for record in found))
     facts = ", ".join(f"{name} {value}" for name, value in machine().items())
-    parts.append(f"`python benchmarks/kept_state.py`: {len(done)} recordings, {seconds / 60:.0f} "
-                 f"minutes of one core. Machine: {facts}. Commits: {commits}.")  # fmt: skip
+    parts.append(
+        f"`python benchmarks/kept_state.py`: {len(done)} recordings, {seconds / 60:.0f} "
+        f"minutes of one core. Machine: {facts}. Commits: {commits}."
+    )
     return "\n\n".join(parts)
 
 
@@ -266,13 +290,23 @@ def counted(runs: Sequence[Any]) -> str:
 
 def table(runs: Sequence[Any]) -> str:
     """Every rule whose constant was fixed beforehand."""
-    lines = [line(name, runs, [rule] * len(runs)) for name, rule in kept_rules.FIXED.items()
-             if kept_rules.has_states(runs, name)]  # fmt: skip
+    lines = [
+        line(name, runs, [rule] * len(runs))
+        for name, rule in kept_rules.FIXED.items()
+        if kept_rules.has_states(runs, name)
+    ]
     return markdown(HEAD, lines)
 
 
-HEAD = ["Rule", "Test accuracy, %", "Test loss", "Points over the probe", "Points over Trainer",
-        "Points over the rule until now", "Nats over it"]  # fmt: skip
+HEAD = [
+    "Rule",
+    "Test accuracy, %",
+    "Test loss",
+    "Points over the probe",
+    "Points over Trainer",
+    "Points over the rule until now",
+    "Nats over it",
+]
 
 
 def line(name: str, runs: Sequence[Any], rules: Sequence[Any]) -> list[str]:
@@ -292,9 +326,15 @@ def line(name: str, runs: Sequence[Any], rules: Sequence[Any]) -> list[str]:
     if beside:
         found = gap([one for one, _ in beside], [other for _, other in beside], name)
         trainer = f"{points(found)}, {len(beside)} runs"
-    return [name, f"{100 * np.mean(right):.2f}", f"{np.mean(nats):.4f}", over, trainer,
-            points(gap(right, all_of("accuracy", today), name)),
-            f"{loss.value:+.4f} ({loss.low:+.4f} to {loss.high:+.4f})"]  # fmt: skip
+    return [
+        name,
+        f"{100 * np.mean(right):.2f}",
+        f"{np.mean(nats):.4f}",
+        over,
+        trainer,
+        points(gap(right, all_of("accuracy", today), name)),
+        f"{loss.value:+.4f} ({loss.low:+.4f} to {loss.high:+.4f})",
+    ]
 
 
 def by_set(runs: Sequence[Any]) -> str:

@@ -150,10 +150,14 @@ def run_one(cell: Cell, work: Path) -> dict[str, Any]:
     if not differ:
         shutil.rmtree(folder)
     return {
-        "share": round(moment / took, 4), "at": found, "process": "new" if new else "forked",
-        "killed_again": again is not None, "identical": not differ,
-        "differ": ", ".join(differ) or None, "took_s": round(took, 2),
-    }  # fmt: skip
+        "share": round(moment / took, 4),
+        "at": found,
+        "process": "new" if new else "forked",
+        "killed_again": again is not None,
+        "identical": not differ,
+        "differ": ", ".join(differ) or None,
+        "took_s": round(took, 2),
+    }
 
 
 def begun(folder: Path) -> bool:
@@ -177,8 +181,9 @@ def state(folder: Path) -> str:
 
 def differences(reference: Path, folder: Path) -> list[str]:
     """The files that are not the same."""
-    names = {str(p.relative_to(x)) for x in (reference, folder) for p in x.rglob("*")
-             if p.is_file()}  # fmt: skip
+    names = {
+        str(p.relative_to(x)) for x in (reference, folder) for p in x.rglob("*") if p.is_file()
+    }
     return sorted(name for name in names if mark(reference, name) != mark(folder, name))
 
 
@@ -225,8 +230,12 @@ def _looks(path: Path) -> list[Any]:
 
 def _unmeasured(told: dict[str, Any]) -> dict[str, Any]:
     """A decision without the times and sizes that the machine gave this once."""
-    return {key: re.sub(r"[\d.,]+", "#", value) if key in ("chosen", "because")
-            and told.get("what") in MEASURED else value for key, value in told.items()}  # fmt: skip
+    return {
+        key: re.sub(r"[\d.,]+", "#", value)
+        if key in ("chosen", "because") and told.get("what") in MEASURED
+        else value
+        for key, value in told.items()
+    }
 
 
 @functools.cache
@@ -247,10 +256,19 @@ def undisturbed(task: str, work: Path, new: bool) -> tuple[Path, float]:
 @functools.cache
 def made(task: str, work: Path) -> tuple[str, ...]:
     """The rows and the tiny model of a task; the settings of its run."""
-    make = {"text-classification": _texts, "seq2seq": _pairs, "causal-lm": _chats,
-            "image-classification": _pictures}[task]  # fmt: skip
-    return (f"task={task}", *make(work), "train.precision=float32", "train.threads=1",
-            "train.matmul=default")  # fmt: skip
+    make = {
+        "text-classification": _texts,
+        "seq2seq": _pairs,
+        "causal-lm": _chats,
+        "image-classification": _pictures,
+    }[task]
+    return (
+        f"task={task}",
+        *make(work),
+        "train.precision=float32",
+        "train.threads=1",
+        "train.matmul=default",
+    )
 
 
 def _texts(work: Path) -> list[str]:
@@ -263,13 +281,27 @@ def _texts(work: Path) -> list[str]:
         lines.append(f"{' '.join(random.permutation(words))},{('no', 'yes')[i % 2]}")
     (work / "texts.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     folder = work / "bert"
-    _drawn(lambda: BertModel(BertConfig(
-        vocab_size=len(SPECIAL + WORDS), hidden_size=32, num_hidden_layers=2,
-        num_attention_heads=2, intermediate_size=48, max_position_embeddings=64,
-    )), folder)  # fmt: skip
+    _drawn(
+        lambda: BertModel(
+            BertConfig(
+                vocab_size=len(SPECIAL + WORDS),
+                hidden_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=48,
+                max_position_embeddings=64,
+            )
+        ),
+        folder,
+    )
     _tokenizer("[CLS] $A [SEP]", {"cls_token": "[CLS]", "sep_token": "[SEP]"}, folder)
-    return [f"data.path={work / 'texts.csv'}", f"model.name={folder}", "train.epochs=3",
-            "train.learning_rate=1e-3", "methods.contrast.steps=3"]  # fmt: skip
+    return [
+        f"data.path={work / 'texts.csv'}",
+        f"model.name={folder}",
+        "train.epochs=3",
+        "train.learning_rate=1e-3",
+        "methods.contrast.steps=3",
+    ]
 
 
 def _pairs(work: Path) -> list[str]:
@@ -280,30 +312,68 @@ def _pairs(work: Path) -> list[str]:
     lines = [json.dumps({"dialogue": " ".join(r), "summary": f"{r[0]} {r[3]}"}) for r in rows]
     (work / "pairs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     folder = work / "t5"
-    _drawn(lambda: T5ForConditionalGeneration(T5Config(
-        vocab_size=64, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, pad_token_id=0,
-        eos_token_id=3, decoder_start_token_id=0,
-    )), folder)  # fmt: skip
+    _drawn(
+        lambda: T5ForConditionalGeneration(
+            T5Config(
+                vocab_size=64,
+                d_model=32,
+                d_kv=8,
+                d_ff=64,
+                num_layers=2,
+                num_heads=4,
+                pad_token_id=0,
+                eos_token_id=3,
+                decoder_start_token_id=0,
+            )
+        ),
+        folder,
+    )
     _tokenizer("$A [SEP]", {"eos_token": "[SEP]"}, folder)
-    return [f"data.path={work / 'pairs.jsonl'}", f"model.name={folder}", "train.epochs=2",
-            "train.learning_rate=3e-3", "generate.rows=4", "generate.max_new_tokens=6"]  # fmt: skip
+    return [
+        f"data.path={work / 'pairs.jsonl'}",
+        f"model.name={folder}",
+        "train.epochs=2",
+        "train.learning_rate=3e-3",
+        "generate.rows=4",
+        "generate.max_new_tokens=6",
+    ]
 
 
 def _chats(work: Path) -> list[str]:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    rows = [{"instruction": f"{WORDS[i]} {WORDS[j]}", "output": WORDS[i + j]}
-            for i in range(10) for j in range(8)]  # fmt: skip
+    rows = [
+        {"instruction": f"{WORDS[i]} {WORDS[j]}", "output": WORDS[i + j]}
+        for i in range(10)
+        for j in range(8)
+    ]
     lines = [json.dumps(row) for row in rows]
     (work / "chats.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     folder = work / "llama"
-    _drawn(lambda: LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(SPECIAL + WORDS), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=128, bos_token_id=2, eos_token_id=3,
-    )), folder)  # fmt: skip
+    _drawn(
+        lambda: LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(SPECIAL + WORDS),
+                hidden_size=32,
+                intermediate_size=48,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                max_position_embeddings=128,
+                bos_token_id=2,
+                eos_token_id=3,
+            )
+        ),
+        folder,
+    )
     _tokenizer("[CLS] $A", {"bos_token": "[CLS]", "eos_token": "[SEP]"}, folder)
-    return [f"data.path={work / 'chats.jsonl'}", f"model.name={folder}", "train.epochs=2",
-            "train.batch_size=8", "generate.rows=2", "generate.max_new_tokens=4"]  # fmt: skip
+    return [
+        f"data.path={work / 'chats.jsonl'}",
+        f"model.name={folder}",
+        "train.epochs=2",
+        "train.batch_size=8",
+        "generate.rows=2",
+        "generate.max_new_tokens=4",
+    ]
 
 
 def _pictures(work: Path) -> list[str]:
@@ -319,10 +389,19 @@ def _pictures(work: Path) -> list[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
     folder = work / "vit"
-    _drawn(lambda: ViTForImageClassification(ViTConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        image_size=16, patch_size=4,
-    )), folder)  # fmt: skip
+    _drawn(
+        lambda: ViTForImageClassification(
+            ViTConfig(
+                hidden_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=64,
+                image_size=16,
+                patch_size=4,
+            )
+        ),
+        folder,
+    )
     ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
     return [f"data.path={work / 'pictures'}", f"model.name={folder}", "train.epochs=2"]
 
@@ -354,29 +433,47 @@ def _tokenizer(template: str, special: dict[str, str], folder: Path) -> None:
 
 def written(cells: Sequence[Cell], results: Sequence[dict[str, Any] | None]) -> str:
     """The section of RESULTS.md."""
-    head = ("| Task | Kills | Identical | In a new process | Killed again | A run takes, s "
-            "| Moment, share of the run |")  # fmt: skip
+    head = (
+        "| Task | Kills | Identical | In a new process | Killed again | A run takes, s "
+        "| Moment, share of the run |"
+    )
     lines = [head, "|" + " --- |" * 7]
     for task in (*TASKS, "all"):
-        lines.append(_line(task, [r for c, r in zip(cells, results, strict=True)
-                                  if task in (c["task"], "all")]))  # fmt: skip
+        lines.append(
+            _line(
+                task, [r for c, r in zip(cells, results, strict=True) if task in (c["task"], "all")]
+            )
+        )
     done = [r for r in results if r]
     places = {at: sum(r["at"] == at for r in done) for at in dict.fromkeys(r["at"] for r in done)}
     told = ", ".join(f"{at} {n}" for at, n in sorted(places.items(), key=lambda x: -x[1]))
-    bad = [f"{c['task']} {c['kill']}: {r['differ']}"
-           for c, r in zip(cells, results, strict=True) if r and not r["identical"]]  # fmt: skip
+    bad = [
+        f"{c['task']} {c['kill']}: {r['differ']}"
+        for c, r in zip(cells, results, strict=True)
+        if r and not r["identical"]
+    ]
     facts = ", ".join(f"{k} {v}" for k, v in machine().items())
-    return "\n".join([
-        "## Kills at random moments", "",
-        "SIGKILL at a moment drawn evenly from the time of an undisturbed run, then `--resume`; "
-        "the SHA-256 of every file against the undisturbed run's (files with clocks: their "
-        "contents without them). Every fifth run is a new process, killed from its first import "
-        "on; the others are forked after the imports. A run that ended before its moment came is "
-        "drawn again.", "", *lines, "",
-        f"What the killed runs had left: {told}.", "",
-        *([f"Not identical: {'; '.join(bad)}.", ""] if bad else []),
-        f"`python benchmarks/kills.py`. Machine: {facts}.",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "## Kills at random moments",
+            "",
+            "SIGKILL at a moment drawn evenly from the time of an undisturbed run, then "
+            "`--resume`; "
+            "the SHA-256 of every file against the undisturbed run's (files with clocks: their "
+            "contents without them). Every fifth run is a new process, killed from its first "
+            "import "
+            "on; the others are forked after the imports. A run that ended before its moment "
+            "came is "
+            "drawn again.",
+            "",
+            *lines,
+            "",
+            f"What the killed runs had left: {told}.",
+            "",
+            *([f"Not identical: {'; '.join(bad)}.", ""] if bad else []),
+            f"`python benchmarks/kills.py`. Machine: {facts}.",
+        ]
+    )
 
 
 def _line(task: str, found: Sequence[dict[str, Any] | None]) -> str:

@@ -47,16 +47,21 @@ def main() -> None:
     runs = parser.parse_args().runs
     nulls = [
         {"looks": k, "rows": n, "rise": "none", "system": "look", "runs": LOOKS[k] * runs}
-        for k in LOOKS for n in (*ROWS, *FEW)
-    ]  # fmt: skip
+        for k in LOOKS
+        for n in (*ROWS, *FEW)
+    ]
     rises = grid(
         looks=LOOKS, rows=(*ROWS, *FEW), rise=RISES[1:], system=["look"], runs=[runs * 2 // 3]
     )
     beside = grid(looks=[20], rows=[100], rise=RISES, system=SYSTEMS[1:], runs=[runs * 2 // 3])
     tails = grid(
-        looks=[20], rows=(50, 150, 500), rise=["none"], tail=TAILS, system=("look", "every look"),
+        looks=[20],
+        rows=(50, 150, 500),
+        rise=["none"],
+        tail=TAILS,
+        system=("look", "every look"),
         runs=[5 * runs],
-    )  # fmt: skip
+    )
     cells = nulls + beside + tails + rises
     results = run_cells("looks", cells, simulate)
     publish("looks", section(cells, results))
@@ -193,29 +198,42 @@ def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
     pairs = list(zip(cells, results, strict=True))
     ours = [(c, r) for c, r in pairs if c["system"] == "look" and "tail" not in c]
     lines = [
-        "## Looks within a run", "", " ".join(__doc__.split("\n\n")[2].split()), "",
+        "## Looks within a run",
+        "",
+        " ".join(__doc__.split("\n\n")[2].split()),
+        "",
         "False alarms in per cent over the whole run, five laws together (the worst law in"
         " brackets); the last line of each number of looks has the 99 % upper bound of all its runs"
-        " from 50 rows.", "",
-        *matrix([(c, r) for c, r in ours if c["rise"] == "none"], bound=True), "",
-        "Each law by itself, all numbers of looks and rows from 50: " + by_law(ours) + ".", "",
+        " from 50 rows.",
+        "",
+        *matrix([(c, r) for c, r in ours if c["rise"] == "none"], bound=True),
+        "",
+        "Each law by itself, all numbers of looks and rows from 50: " + by_law(ours) + ".",
+        "",
         "Runs of 20 looks whose rows move with a tail downwards, false alarms in per cent (a plain"
-        " paired test at every look in brackets):", "",
-        *tails([(c, r) for c, r in pairs if "tail" in c]), "",
-    ]  # fmt: skip
+        " paired test at every look in brackets):",
+        "",
+        *tails([(c, r) for c, r in pairs if "tail" in c]),
+        "",
+    ]
     for shape in RISES[1:]:
         here = [(c, r) for c, r in ours if c["rise"] == shape]
-        lines += [f"Power in per cent, rise as a {shape} (the paired test of last against true best"
-                  " in brackets):", "", *matrix(here), ""]  # fmt: skip
+        lines += [
+            f"Power in per cent, rise as a {shape} (the paired test of last against true best"
+            " in brackets):",
+            "",
+            *matrix(here),
+            "",
+        ]
     lines += [
         "Beside others at 20 looks, 100 rows, alarms in per cent. `evenly` spends the error evenly;"
         " `lowest` takes the rise itself instead of its t; `max-T` is `rise_from_best` at p <"
-        " 0.005; `every look` is a plain paired test against the best so far.", "",
-        *others([
-            (c, r) for c, r in pairs
-            if (c["looks"], c["rows"]) == (20, 100) and "tail" not in c
-        ]),
-    ]  # fmt: skip
+        " 0.005; `every look` is a plain paired test against the best so far.",
+        "",
+        *others(
+            [(c, r) for c, r in pairs if (c["looks"], c["rows"]) == (20, 100) and "tail" not in c]
+        ),
+    ]
     return "\n".join(lines)
 
 

@@ -75,19 +75,25 @@ def make_tokenizer(texts: list[str]) -> Any:
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=WORDS, special_tokens=SPECIAL, show_progress=False,
+        vocab_size=WORDS,
+        special_tokens=SPECIAL,
+        show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )  # fmt: skip
+    )
     inner.train_from_iterator(texts, trainer)
     inner.post_processor = processors.TemplateProcessing(
-        single=f"$A {END}", pair=f"$A {END} $B {END}",
-        special_tokens=[(END, SPECIAL.index(END))],
-    )  # fmt: skip
+        single=f"$A {END}", pair=f"$A {END} $B {END}", special_tokens=[(END, SPECIAL.index(END))]
+    )
     return PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token=PAD, eos_token=END, bos_token=START, unk_token=UNKNOWN,
-        additional_special_tokens=SPECIAL[4:], clean_up_tokenization_spaces=False,
+        tokenizer_object=inner,
+        pad_token=PAD,
+        eos_token=END,
+        bos_token=START,
+        unk_token=UNKNOWN,
+        additional_special_tokens=SPECIAL[4:],
+        clean_up_tokenization_spaces=False,
         model_max_length=512,
-    )  # fmt: skip
+    )
 
 
 def tokens(texts: list[str], tokenizer: Any) -> np.ndarray:
@@ -150,25 +156,46 @@ def _padded(rows: list[list[int]], value: int) -> torch.Tensor:
 def llama() -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=WORDS, hidden_size=256, intermediate_size=640, num_hidden_layers=4,
-        num_attention_heads=4, max_position_embeddings=512, tie_word_embeddings=True,
-        pad_token_id=0, eos_token_id=1, bos_token_id=2,
-    ))  # fmt: skip
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=WORDS,
+            hidden_size=256,
+            intermediate_size=640,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            pad_token_id=0,
+            eos_token_id=1,
+            bos_token_id=2,
+        )
+    )
 
 
 def t5() -> Any:
     from transformers import T5Config, T5ForConditionalGeneration
 
-    return T5ForConditionalGeneration(T5Config(
-        vocab_size=WORDS, d_model=256, d_kv=64, d_ff=640, num_layers=3, num_decoder_layers=3,
-        num_heads=4, dropout_rate=0.0, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
-    ))  # fmt: skip
+    return T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=WORDS,
+            d_model=256,
+            d_kv=64,
+            d_ff=640,
+            num_layers=3,
+            num_decoder_layers=3,
+            num_heads=4,
+            dropout_rate=0.0,
+            pad_token_id=0,
+            eos_token_id=1,
+            decoder_start_token_id=0,
+        )
+    )
 
 
 MAKE: dict[str, tuple[Callable[[], Any], Callable[..., Batch]]] = {
-    "llama": (llama, next_tokens), "t5": (t5, masked_spans),
-}  # fmt: skip
+    "llama": (llama, next_tokens),
+    "t5": (t5, masked_spans),
+}
 
 
 def train(
@@ -193,15 +220,24 @@ def train(
         optimizer.step()
         schedule.step()
         if step % 50 == 0 or step == steps:
-            print(f"{name} step {step}/{steps}: loss {loss.item():.3f}, "
-                  f"{time.perf_counter() - start:.0f} s", flush=True)  # fmt: skip
+            print(
+                f"{name} step {step}/{steps}: loss {loss.item():.3f}, "
+                f"{time.perf_counter() - start:.0f} s",
+                flush=True,
+            )
     seconds = time.perf_counter() - start
     lost = validate(model, valid, batch_of)
     return model, {
-        "parameters": size, "steps": steps, "tokens": steps * BATCH * LENGTH, "seed": SEED,
-        "precision": "bfloat16" if half else "float32", "seconds": round(seconds, 1),
-        "threads": torch.get_num_threads(), "valid_loss": lost, "valid_perplexity": math.exp(lost),
-    }  # fmt: skip
+        "parameters": size,
+        "steps": steps,
+        "tokens": steps * BATCH * LENGTH,
+        "seed": SEED,
+        "precision": "bfloat16" if half else "float32",
+        "seconds": round(seconds, 1),
+        "threads": torch.get_num_threads(),
+        "valid_loss": lost,
+        "valid_perplexity": math.exp(lost),
+    }
 
 
 def _scale(step: int, steps: int) -> float:

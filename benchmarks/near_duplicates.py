@@ -59,13 +59,14 @@ def run_one(cell: Cell) -> Result:
     copies = find_copies(both)
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     return {
-        "texts": len(both), "planted": len(planted),
+        "texts": len(both),
+        "planted": len(planted),
         "recall": float(np.mean(copies.groups[long] == copies.groups[len(texts) :])),
         "grouped": grouped_share(copies, len(texts)),
         "texts per s (processor)": round(len(both) / processor),
         "texts per s (wall)": round(len(both) / wall),
         "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-    }  # fmt: skip
+    }
 
 
 def grouped_share(copies: Copies, rows: int) -> float:

@@ -15,13 +15,29 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = (
-    "vs_trainer.py", "small_data.py", "honest_intervals.py", "few_groups.py", "near_duplicates.py",
-    "big_file.py", "selection.py", "frozen_prefix.py", "make_base_models.py", "vs_trainer_tasks.py",
-    "end_to_end.py", "looks.py", "streams.py", "wrong_labels.py", "recordings.py", "verdicts.py",
-    "verdict_parts/planted.py", "verdict_parts/harmless.py", "stopping.py", "kept_state.py",
+    "vs_trainer.py",
+    "small_data.py",
+    "honest_intervals.py",
+    "few_groups.py",
+    "near_duplicates.py",
+    "big_file.py",
+    "selection.py",
+    "frozen_prefix.py",
+    "make_base_models.py",
+    "vs_trainer_tasks.py",
+    "end_to_end.py",
+    "looks.py",
+    "streams.py",
+    "wrong_labels.py",
+    "recordings.py",
+    "verdicts.py",
+    "verdict_parts/planted.py",
+    "verdict_parts/harmless.py",
+    "stopping.py",
+    "kept_state.py",
     "kills.py",
     "fuzz.py",
-)  # fmt: skip
+)
 
 
 def main(wanted: list[str], folder: Path = HERE) -> int:

@@ -72,13 +72,18 @@ class Watcher:
             if name not in self.best or value < self.best[name][0]:
                 self.best[name] = value, run.step
         self._hold(run)
-        self.course.append({
-            "step": run.step, "phase": snapshot.phase, "loss": snapshot.valid_loss,
-            "refined_loss": snapshot.refined_loss, "temperature": snapshot.temperature,
-            "accuracy": snapshot.valid_metrics["accuracy"],
-            "train_loss": float(snapshot.train_losses.mean()),
-            "test_accuracy": self._measure(run) if self._measure else None,
-        })  # fmt: skip
+        self.course.append(
+            {
+                "step": run.step,
+                "phase": snapshot.phase,
+                "loss": snapshot.valid_loss,
+                "refined_loss": snapshot.refined_loss,
+                "temperature": snapshot.temperature,
+                "accuracy": snapshot.valid_metrics["accuracy"],
+                "train_loss": float(snapshot.train_losses.mean()),
+                "test_accuracy": self._measure(run) if self._measure else None,
+            }
+        )
 
     def _hold(self, run: Any) -> None:
         """Copies of the states that are the best by some rule now, and of no others."""
@@ -107,10 +112,15 @@ def child(folder: Path, every: bool) -> None:
     start = time.perf_counter()
     fitted = fit(work)
     answer = {
-        "counts": counts, "picks": picks(watcher, measure), "course": watcher.course,
-        "figures": {"default": ready.recipe.train.metric, "last_step": fitted.last_step,
-                    "loop_s": round(time.perf_counter() - start, 2)},
-    }  # fmt: skip
+        "counts": counts,
+        "picks": picks(watcher, measure),
+        "course": watcher.course,
+        "figures": {
+            "default": ready.recipe.train.metric,
+            "last_step": fitted.last_step,
+            "loop_s": round(time.perf_counter() - start, 2),
+        },
+    }
     (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 
 
@@ -130,8 +140,12 @@ def rules(ready: Any) -> dict[str, Rule]:
         return float(loss)
 
     named = {name: own(name) for name in CRITERIA}
-    return {DEFAULT: newest_rule(), **named, TEMPERED: tempered,
-            LAST: lambda snapshot: -snapshot.step}  # fmt: skip
+    return {
+        DEFAULT: newest_rule(),
+        **named,
+        TEMPERED: tempered,
+        LAST: lambda snapshot: -snapshot.step,
+    }
 
 
 def newest_rule() -> Rule:
@@ -191,8 +205,10 @@ def runner(path: Path, threads: int, quick: bool, every: bool) -> Callable[[Cell
         steps = {f"step of {name}": pick["step"] for name, pick in answer["picks"].items()}
         tested = [look["test_accuracy"] for look in answer["course"]]
         best = {BEST: max(tested) if every else None}
-        print(f"  {ended.command_s:.0f} s: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items()),
-              flush=True)  # fmt: skip
+        print(
+            f"  {ended.command_s:.0f} s: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items()),
+            flush=True,
+        )
         surroundings = {"threads": threads, "load_before": round(load, 2), "commit": commit()}
         return {**found, **best, **steps, **answer["figures"], **asdict(ended), **surroundings}
 
@@ -222,13 +238,17 @@ def report(todo: Sequence[Cell], results: Sequence[Any], threads: int) -> str:
         lines.append(table_line(done, sets, BEST))
     head = ["Criterion", "Runs", "Test accuracy, %", *sets, f"Minus {DEFAULT}", "Other state in"]
     rows = todo[0]["rows"]
-    return "\n\n".join([
-        "## The criterion of the best state",
-        f"The default recipe on {rows} labelled rows, never stopped early; accuracy of the picked "
-        "state on 1,000 test rows, mean ± standard deviation over runs; differences paired, in "
-        "points, with 95 % intervals over runs.",
-        markdown(head, lines), foot("python benchmarks/selection.py", len(todo), done, threads),
-    ])  # fmt: skip
+    return "\n\n".join(
+        [
+            "## The criterion of the best state",
+            f"The default recipe on {rows} labelled rows, never stopped early; accuracy of "
+            "the picked "
+            "state on 1,000 test rows, mean ± standard deviation over runs; differences paired, in "
+            "points, with 95 % intervals over runs.",
+            markdown(head, lines),
+            foot("python benchmarks/selection.py", len(todo), done, threads),
+        ]
+    )
 
 
 def table_line(done: Sequence[Record], sets: Sequence[str], name: str) -> list[str]:
@@ -242,8 +262,14 @@ def table_line(done: Sequence[Record], sets: Sequence[str], name: str) -> list[s
     step, default = f"step of {name}", f"step of {DEFAULT}"
     other = sum(record[step] != record[default] for record in done) if name != BEST else None
     against = "" if name == DEFAULT else points(gap(ours, theirs, name))
-    return [name, str(len(done)), shown(None), *map(shown, sets), against,
-            "" if other is None or name == DEFAULT else f"{other} of {len(done)}"]  # fmt: skip
+    return [
+        name,
+        str(len(done)),
+        shown(None),
+        *map(shown, sets),
+        against,
+        "" if other is None or name == DEFAULT else f"{other} of {len(done)}",
+    ]
 
 
 def main(words: Sequence[str]) -> None:

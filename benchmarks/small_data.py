@@ -61,8 +61,9 @@ def arms(quick: bool) -> dict[str, Arm]:
         MAIN: Arm("holdfast", ours),
         PLAIN: Arm("trainer", {"epochs": 1 if quick else 3, "batch_size": 8}),
         STOPPING: Arm("trainer", stopping),
-        SETFIT: Arm("setfit", setfit), SETFIT_ALL: Arm("setfit", setfit, whole=True),
-    }  # fmt: skip
+        SETFIT: Arm("setfit", setfit),
+        SETFIT_ALL: Arm("setfit", setfit, whole=True),
+    }
 
 
 def cells(quick: bool) -> list[dict[str, Any]]:
@@ -99,13 +100,16 @@ def report(todo: Sequence[Cell], results: Sequence[Any], threads: int) -> str:
     finished = records(todo, results)
     done = with_probe(finished)
     sizes = list(dict.fromkeys(cell["rows"] for cell in todo))
-    parts = ["## Few labelled rows",
-             "MiniLM; accuracy on 2,000 test rows, in %, mean ± standard deviation over seeds.",
-             by_set(done, sizes),
-             "Over the sets, where Holdfast and both Trainers have run; differences are Holdfast "
-             "minus the peer in points, paired, with 95 % intervals over runs.",
-             by_size(done, sizes), "\n".join(targets(done, sizes)),
-             foot("python benchmarks/small_data.py", len(todo), finished, threads)]  # fmt: skip
+    parts = [
+        "## Few labelled rows",
+        "MiniLM; accuracy on 2,000 test rows, in %, mean ± standard deviation over seeds.",
+        by_set(done, sizes),
+        "Over the sets, where Holdfast and both Trainers have run; differences are Holdfast "
+        "minus the peer in points, paired, with 95 % intervals over runs.",
+        by_size(done, sizes),
+        "\n".join(targets(done, sizes)),
+        foot("python benchmarks/small_data.py", len(todo), finished, threads),
+    ]
     return "\n\n".join(parts)
 
 
@@ -133,8 +137,17 @@ def by_size(done: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> str:
             groups = matched([r for r in done if r["rows"] == size], BY, needed)
             if groups or name in (MAIN, *PEERS) or size == sizes[0]:
                 lines.append([str(size), name, *line(groups, name)])
-    head = ["Rows", "System", "Runs", "Accuracy, %", "Holdfast minus it", "Train, s",
-            "Command, s", "Processor, s", "Peak, MB"]  # fmt: skip
+    head = [
+        "Rows",
+        "System",
+        "Runs",
+        "Accuracy, %",
+        "Holdfast minus it",
+        "Train, s",
+        "Command, s",
+        "Processor, s",
+        "Peak, MB",
+    ]
     return markdown(head, lines)
 
 
@@ -187,14 +200,23 @@ def size_targets(size: int, groups: Sequence[Mapping[str, Any]]) -> list[str]:
     whole = [mean(groups, name, "command_s") for name in (MAIN, STOPPING)]
     runs = f"over {len(groups)} runs"
     return [
-        target(whats[0], below <= ALLOWED_POINTS,
-               f"{100 * means[MAIN]:.2f} against {100 * means[best]:.2f} of {best} {runs}"),
+        target(
+            whats[0],
+            below <= ALLOWED_POINTS,
+            f"{100 * means[MAIN]:.2f} against {100 * means[best]:.2f} of {best} {runs}",
+        ),
         target(whats[1], train[0] <= train[1], f"{train[0]:.1f} against {train[1]:.1f} s {runs}"),
-        target(whats[2], whole[0] <= whole[1] + ALLOWED_S,
-               f"{whole[0]:.1f} against {whole[1]:.1f} s {runs}"),
-        target(whats[3], whole[0] <= train[0] + ALLOWED_S,
-               f"{whole[0]:.1f} against {train[0]:.1f} s {runs}"),
-    ]  # fmt: skip
+        target(
+            whats[2],
+            whole[0] <= whole[1] + ALLOWED_S,
+            f"{whole[0]:.1f} against {whole[1]:.1f} s {runs}",
+        ),
+        target(
+            whats[3],
+            whole[0] <= train[0] + ALLOWED_S,
+            f"{whole[0]:.1f} against {train[0]:.1f} s {runs}",
+        ),
+    ]
 
 
 def setfit_targets(done: Sequence[Mapping[str, Any]], size: int) -> list[str]:

@@ -141,10 +141,15 @@ def run_one(cell: Mapping[str, Any], quick: bool, threads: int) -> dict[str, Any
     timing = {key: result["timing"][key] for key in ("train_s", "examples_per_s", "total_s")}
     looks = told["calls"]["looks: copies, numbers"]
     load = round(os.getloadavg()[0], 2)
-    surroundings = {"threads": threads, "commit": commit(), "load_before": load,
-                    "cpu": processor()}  # fmt: skip
-    return {**timing, "steps": result["last_step"], "looks": looks, **told["seconds"],
-            "precision": result["model_facts"]["precision"], **surroundings}  # fmt: skip
+    surroundings = {"threads": threads, "commit": commit(), "load_before": load, "cpu": processor()}
+    return {
+        **timing,
+        "steps": result["last_step"],
+        "looks": looks,
+        **told["seconds"],
+        "precision": result["model_facts"]["precision"],
+        **surroundings,
+    }
 
 
 def _words(job: str, seed: int, folder: Path, quick: bool) -> list[str]:
@@ -172,12 +177,16 @@ def report(todo: Sequence[Any], results: Sequence[Any], threads: int) -> str:
 
     done = records(todo, results)
     parts = [_table(job, [r for r in done if r["job"] == job]) for job in JOBS]
-    return "\n\n".join([
-        "### Where the time goes",
-        "Processor seconds of one run by stretch, each without the stretches inside it; mean over "
-        "runs (`benchmarks/step_profile.py`).",
-        *parts, foot("python benchmarks/step_profile.py", len(todo), done, threads),
-    ])  # fmt: skip
+    return "\n\n".join(
+        [
+            "### Where the time goes",
+            "Processor seconds of one run by stretch, each without the stretches inside it; "
+            "mean over "
+            "runs (`benchmarks/step_profile.py`).",
+            *parts,
+            foot("python benchmarks/step_profile.py", len(todo), done, threads),
+        ]
+    )
 
 
 def _table(job: str, done: Sequence[Mapping[str, Any]]) -> str:
@@ -196,8 +205,12 @@ def _table(job: str, done: Sequence[Mapping[str, Any]]) -> str:
         each = {"step": steps, "look": looks}.get(name.partition(":")[0].removesuffix("s"))
         shown = f"{1000 * mean(name) / each:.1f}" if each else ""
         lines.append([name, f"{mean(name):.2f}", f"{mean(name) / total:.1%}", shown])
-    head = [f"{job}: {len(done)} runs, {steps:.0f} steps, {looks:.0f} looks", "Seconds",
-            "Of the command", "Milliseconds a step or look"]  # fmt: skip
+    head = [
+        f"{job}: {len(done)} runs, {steps:.0f} steps, {looks:.0f} looks",
+        "Seconds",
+        "Of the command",
+        "Milliseconds a step or look",
+    ]
     return markdown(head, lines)
 
 

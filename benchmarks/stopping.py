@@ -70,11 +70,12 @@ def main() -> None:
         "MiniLM": [r for c, r in done if c["family"] == "stopping"],
         "hidden layer, fresh seeds": [r for c, r in fresh if c["family"] == "layers-stopping"],
         "hidden layer, seeds that set the constants": [
-            r for c, r in done
-            if c["family"] == "layers-stopping" and c["seed"] in SEEN["layers-stopping"]],
-    }  # fmt: skip
-    told = ["## When to stop", (__doc__ or "").partition("\n\n")[2].strip(),
-            table(families)]  # fmt: skip
+            r
+            for c, r in done
+            if c["family"] == "layers-stopping" and c["seed"] in SEEN["layers-stopping"]
+        ],
+    }
+    told = ["## When to stop", (__doc__ or "").partition("\n\n")[2].strip(), table(families)]
     told += [verdict_on(name, chosen) for name, chosen in families.items()]
     told.append(verdict_on("all fresh runs", [r for _, r in fresh]))
     told.append(by_rows([x for x in fresh if x[0]["family"] == "stopping"]))
@@ -92,8 +93,11 @@ def rules_on(recording: Recording) -> dict[str, Ended]:
     def ended(look: int, kept: int) -> Ended:
         return Ended(history[look].step / history[-1].step, float(served[kept] - served.min()))
 
-    found = {f"patience {p}, {name}": ended(*waited(history, criterion, p))
-             for name, criterion in CRITERIA.items() for p in PATIENCES}  # fmt: skip
+    found = {
+        f"patience {p}, {name}": ended(*waited(history, criterion, p))
+        for name, criterion in CRITERIA.items()
+        for p in PATIENCES
+    }
     last = len(history) - 1
     found[GUARD] = ended(*guarded(recording))
     found[NEVER] = ended(last, newest_unless_worse(history))
@@ -116,10 +120,12 @@ def guarded(recording: Recording) -> tuple[int, int]:
     """The look at which the guard stops, and the state that it keeps."""
     history, facts = recording.history, recording.facts
     known = Circumstances(
-        classes=facts["classes"], planned_steps=facts["planned_steps"],
-        planned_looks=len(facts["looks_at"]), train_rows=facts["train_rows"],
+        classes=facts["classes"],
+        planned_steps=facts["planned_steps"],
+        planned_looks=len(facts["looks_at"]),
+        train_rows=facts["train_rows"],
         trainable=facts["trainable"],
-    )  # fmt: skip
+    )
     guard = Guard(learning_of(recording), Costs(), None, lambda s: s.refined_loss)
     for count in range(1, len(history)):
         seen = history[:count]
@@ -140,8 +146,15 @@ def table(families: Mapping[str, Sequence[Mapping[str, Ended]]]) -> str:
     rows = []
     for name, runs in families.items():
         for rule in runs[0] if runs else ():
-            rows.append([name, str(len(runs)), rule, f"{mean(runs, rule, 'steps'):.3f}",
-                         f"{mean(runs, rule, 'regret'):.4f}"])  # fmt: skip
+            rows.append(
+                [
+                    name,
+                    str(len(runs)),
+                    rule,
+                    f"{mean(runs, rule, 'steps'):.3f}",
+                    f"{mean(runs, rule, 'regret'):.4f}",
+                ]
+            )
     return markdown(["Runs of", "Runs", "Rule", "Steps", "Regret, nats"], rows)
 
 
@@ -156,8 +169,10 @@ def verdict_on(name: str, runs: Sequence[Mapping[str, Ended]]) -> str:
     for criterion in CRITERIA:
         found, beside = against(runs, criterion)
         below = "yes" if found.high < 0 else "not shown" if found.low <= 0 else "**no**"
-        parts.append(f"{beside}: {found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f}) nats, "
-                     f"below: {below}")  # fmt: skip
+        parts.append(
+            f"{beside}: {found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f}) nats, "
+            f"below: {below}"
+        )
     return f"- {name}, {len(runs)} runs, the guard minus patience at the same steps: " + "; ".join(
         parts
     )
@@ -172,8 +187,9 @@ def against(runs: Sequence[Mapping[str, Ended]], criterion: str) -> tuple[Differ
     low, high = max(0, place - 1), min(len(names) - 1, place)
     span = steps[high] - steps[low]
     share = min(1.0, max(0.0, (own - steps[low]) / span)) if span > 0 else 0.0
-    beside = [(1 - share) * run[names[low]].regret + share * run[names[high]].regret
-              for run in runs]  # fmt: skip
+    beside = [
+        (1 - share) * run[names[low]].regret + share * run[names[high]].regret for run in runs
+    ]
     return gap([run[GUARD].regret for run in runs], beside, "stopping"), criterion
 
 
@@ -182,8 +198,15 @@ def by_rows(done: Sequence[tuple[Mapping[str, Any], Mapping[str, Ended]]]) -> st
     for labelled in sorted({cell["rows"] for cell, _ in done}):
         runs = [found for cell, found in done if cell["rows"] == labelled]
         for rule in ("patience 1, loss", "patience 3, loss", "patience 10, loss", GUARD):
-            rows.append([str(labelled), str(len(runs)), rule, f"{mean(runs, rule, 'steps'):.3f}",
-                         f"{mean(runs, rule, 'regret'):.4f}"])  # fmt: skip
+            rows.append(
+                [
+                    str(labelled),
+                    str(len(runs)),
+                    rule,
+                    f"{mean(runs, rule, 'steps'):.3f}",
+                    f"{mean(runs, rule, 'regret'):.4f}",
+                ]
+            )
     return "MiniLM by labelled rows:\n\n" + markdown(
         ["Rows", "Runs", "Rule", "Steps", "Regret, nats"], rows
     )

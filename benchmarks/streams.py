@@ -22,12 +22,7 @@ from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
 
 from holdfast.core.seeds import generator
 from holdfast.stats.intervals import clopper_pearson
-from holdfast.stats.streams import (
-    bernstein_limits,
-    betting_limits,
-    mean_evidence,
-    mixture_sprt,
-)
+from holdfast.stats.streams import bernstein_limits, betting_limits, mean_evidence, mixture_sprt
 
 ROWS = 500
 LONG = 3000
@@ -96,12 +91,16 @@ def plain(x: Any, mean: float) -> bool:
 def section(cells: list[dict[str, Any]], results: list[Result | None]) -> str:
     pairs = list(zip(cells, results, strict=True))
     lines = [
-        "## Looks at a stream", "", " ".join(__doc__.split("\n\n")[2].split()), "",
-        verdict(pairs), "",
+        "## Looks at a stream",
+        "",
+        " ".join(__doc__.split("\n\n")[2].split()),
+        "",
+        verdict(pairs),
+        "",
         "| system | law | streams | false alarms in per cent | 99 % lower and upper limit |"
         f" within {BOUND:g} % |",
         "|---" * 6 + "|",
-    ]  # fmt: skip
+    ]
     return "\n".join(lines + [line(cell, result) for cell, result in pairs])
 
 

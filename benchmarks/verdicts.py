@@ -14,9 +14,7 @@ import sys
 from cells import publish
 
 PARTS = ("histories", "logs", "foreign", "real", "overhead")
-OPENING = {
-    "histories": "## Verdicts\n\n`python benchmarks/verdicts.py`: one part a question.\n\n",
-}
+OPENING = {"histories": "## Verdicts\n\n`python benchmarks/verdicts.py`: one part a question.\n\n"}
 
 
 def main(wanted: list[str]) -> None:

@@ -51,19 +51,18 @@ TEST_ROWS = 500
 MAIN, OURS_FLOAT, PEER, PEER_BF16 = "holdfast", "holdfast float32", "trainer", "trainer bf16"
 COMPARED = ("holdfast", "trainer", "holdfast float32")
 TARGETS = {MAIN: 2.5, OURS_FLOAT: 1.5}
-PURPOSES = {
-    MAIN: "defaults against defaults", OURS_FLOAT: "both in float32",
-}  # fmt: skip
+PURPOSES = {MAIN: "defaults against defaults", OURS_FLOAT: "both in float32"}
 
 
 def arms(epochs: int | float) -> dict[str, Arm]:
     ours: dict[str, Any] = {"train.epochs": epochs, "train.batch_size": 16}
     theirs: dict[str, Any] = {"epochs": epochs, "batch_size": 16}
     return {
-        MAIN: Arm("holdfast", ours), OURS_FLOAT: Arm("holdfast", ours | {"train.precision":
-        "float32"}), PEER: Arm("trainer", theirs), PEER_BF16: Arm("trainer", theirs | {"bf16":
-        True}),
-    }  # fmt: skip
+        MAIN: Arm("holdfast", ours),
+        OURS_FLOAT: Arm("holdfast", ours | {"train.precision": "float32"}),
+        PEER: Arm("trainer", theirs),
+        PEER_BF16: Arm("trainer", theirs | {"bf16": True}),
+    }
 
 
 def cells(quick: bool) -> list[dict[str, Any]]:
@@ -86,13 +85,17 @@ def report(todo: Sequence[Cell], results: Sequence[Any], path: Any, threads: int
     done = records(todo, results)
     paired = {arm: matched(done, BY, (arm, PEER)) for arm in TARGETS}
     lines = [line for arm in TARGETS for line in targets(arm, paired[arm], path)]
-    return "\n\n".join([
-        "## Against the Hugging Face Trainer",
-        "MiniLM, 1,000 training rows, batches of 16, 2 epochs; mean ± standard deviation over "
-        "runs; differences over pairs of runs on the same rows, with 95 % intervals.",
-        by_set(done), "\n".join(lines), extra(done),
-        foot("python benchmarks/vs_trainer.py", len(todo), done, threads),
-    ])  # fmt: skip
+    return "\n\n".join(
+        [
+            "## Against the Hugging Face Trainer",
+            "MiniLM, 1,000 training rows, batches of 16, 2 epochs; mean ± standard deviation over "
+            "runs; differences over pairs of runs on the same rows, with 95 % intervals.",
+            by_set(done),
+            "\n".join(lines),
+            extra(done),
+            foot("python benchmarks/vs_trainer.py", len(todo), done, threads),
+        ]
+    )
 
 
 def by_set(done: Sequence[Mapping[str, Any]]) -> str:
@@ -103,8 +106,18 @@ def by_set(done: Sequence[Mapping[str, Any]]) -> str:
             chosen = [r for r in done if r["data"] == data and r["arm"] == arm]
             if chosen:
                 lines.append([data, arm, *figures(chosen)])
-    head = ["Set", "System", "Runs", "Precision", "Examples/s", "Train, s", "Command, s",
-            "Processor, s", "Peak, MB", "Accuracy, %"]  # fmt: skip
+    head = [
+        "Set",
+        "System",
+        "Runs",
+        "Precision",
+        "Examples/s",
+        "Train, s",
+        "Command, s",
+        "Processor, s",
+        "Peak, MB",
+        "Accuracy, %",
+    ]
     return markdown(head, lines)
 
 
@@ -127,12 +140,18 @@ def targets(arm: str, groups: Sequence[Mapping[str, Any]], path: Any) -> list[st
     runs = gap(*_both(groups, arm, "accuracy"), f"{arm} accuracy")
     holds = None if arm == MAIN and _no_bfloat16(groups) else speed.value >= TARGETS[arm]
     return [
-        target(f"{what}: examples per second at least {TARGETS[arm]}×", holds,
-               f"{times(speed)} over {speed.n} pairs"),
-        target(f"{what}: accuracy the same or better", not_worse(runs),
-               f"{points(runs)} points over runs; {pooled(groups, arm, path)}"),
+        target(
+            f"{what}: examples per second at least {TARGETS[arm]}×",
+            holds,
+            f"{times(speed)} over {speed.n} pairs",
+        ),
+        target(
+            f"{what}: accuracy the same or better",
+            not_worse(runs),
+            f"{points(runs)} points over runs; {pooled(groups, arm, path)}",
+        ),
         target(f"{what}: peak memory no higher", memory.value <= 1, times(memory)),
-    ]  # fmt: skip
+    ]
 
 
 def pooled(groups: Sequence[Mapping[str, Any]], arm: str, path: Any) -> str:

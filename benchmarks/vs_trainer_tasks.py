@@ -37,18 +37,7 @@ from typing import Any
 import make_base_models
 from cells import Cell, publish, run_cells
 from peers.script import options, results_path
-from peers.tables import (
-    column,
-    foot,
-    gap,
-    markdown,
-    matched,
-    ratio,
-    records,
-    spread,
-    target,
-    times,
-)
+from peers.tables import column, foot, gap, markdown, matched, ratio, records, spread, target, times
 from peers.task_arms import TaskArm, run_task_arm
 from peers.task_rows import MAKERS, TaskParts
 
@@ -65,33 +54,38 @@ LORA_RATE = 3e-3
 PAIRS = {
     "summaries": (("holdfast", "trainer"),),
     "instructions": (
-        ("holdfast", "trainer"), ("holdfast", "sft"), ("holdfast packed", "sft packed"),
+        ("holdfast", "trainer"),
+        ("holdfast", "sft"),
+        ("holdfast packed", "sft packed"),
         ("holdfast lora", "sft lora"),
     ),
     "pictures": (("holdfast", "trainer"),),
-}  # fmt: skip
+}
 
 
 def arms(job: str, quick: bool) -> dict[str, TaskArm]:
     """Every arm of a job, in float32, ours and theirs with the same epochs, batch and rate."""
     epochs = 1 if quick else 3 if job == "pictures" else 2
     ours: dict[str, Any] = {
-        "train.epochs": epochs, "train.batch_size": 16, "train.precision": "float32",
+        "train.epochs": epochs,
+        "train.batch_size": 16,
+        "train.precision": "float32",
         "train.learning_rate": RATES[job],
-    }  # fmt: skip
+    }
     if job == "pictures":
         ours["methods.probe_first"] = "false"
     theirs: dict[str, Any] = {"epochs": epochs, "batch_size": 16, "learning_rate": RATES[job]}
     sft = theirs | {"trainer": "sft"}
     adapter = {"train.learning_rate": LORA_RATE, "model.adapter.kind": "lora"}
     return {
-        "holdfast": TaskArm("holdfast", ours), "trainer": TaskArm("peer", theirs),
+        "holdfast": TaskArm("holdfast", ours),
+        "trainer": TaskArm("peer", theirs),
         "sft": TaskArm("peer", sft),
         "holdfast packed": TaskArm("holdfast", ours | {"train.pack": "true"}),
         "sft packed": TaskArm("peer", sft | {"packing": True}),
         "holdfast lora": TaskArm("holdfast", ours | adapter),
         "sft lora": TaskArm("peer", sft | {"lora": True, "learning_rate": LORA_RATE}),
-    }  # fmt: skip
+    }
 
 
 def cells(job: str | None, quick: bool) -> list[dict[str, Any]]:
@@ -101,9 +95,11 @@ def cells(job: str | None, quick: bool) -> list[dict[str, Any]]:
     names = {j: list(dict.fromkeys(a for pair in PAIRS[j] for a in pair)) for j in jobs}
     return [
         {"seed": seed, "job": j, "arm": arm}
-        for seed in range(1 if quick else SEEDS) for j in jobs for arm in names[j]
+        for seed in range(1 if quick else SEEDS)
+        for j in jobs
+        for arm in names[j]
         if has_trl or not arm.startswith("sft")
-    ]  # fmt: skip
+    ]
 
 
 def base_model(job: str, quick: bool) -> Path:
@@ -134,8 +130,13 @@ def small_resnet() -> Path:
     if (folder / "model.safetensors").exists():
         return folder
     torch.manual_seed(0)
-    config = ResNetConfig(embedding_size=32, hidden_sizes=[32, 64, 128], depths=[2, 2, 2],
-                          layer_type="basic", num_labels=10)  # fmt: skip
+    config = ResNetConfig(
+        embedding_size=32,
+        hidden_sizes=[32, 64, 128],
+        depths=[2, 2, 2],
+        layer_type="basic",
+        num_labels=10,
+    )
     ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
     ResNetForImageClassification(config).save_pretrained(folder)
     return folder
@@ -150,26 +151,38 @@ def parts_of(job: str, seed: int, quick: bool) -> TaskParts:
 def run_one(cell: Cell, quick: bool, threads: int) -> dict[str, Any]:
     job, seed = cell["job"], cell["seed"]
     result = run_task_arm(
-        arms(job, quick)[cell["arm"]], job, base_model(job, quick), parts_of(job, seed, quick),
-        seed=seed, threads=threads,
-    )  # fmt: skip
-    print(f"  test loss {result['test_loss']:.3f}, {result['examples_per_s']:.1f} rows/s, "
-          f"train {result['train_s']:.1f} s", flush=True)  # fmt: skip
+        arms(job, quick)[cell["arm"]],
+        job,
+        base_model(job, quick),
+        parts_of(job, seed, quick),
+        seed=seed,
+        threads=threads,
+    )
+    print(
+        f"  test loss {result['test_loss']:.3f}, {result['examples_per_s']:.1f} rows/s, "
+        f"train {result['train_s']:.1f} s",
+        flush=True,
+    )
     return result
 
 
 def report(todo: Sequence[Cell], results: Sequence[Any], threads: int) -> str:
     done = records(todo, results)
-    lines = [line for job, pairs in PAIRS.items() for pair in pairs
-             for line in targets(job, *pair, done)]  # fmt: skip
-    return "\n\n".join([
-        "## Against the trainers, task by task",
-        "600 training rows (pictures: 1,000), batches of 16, float32; mean ± standard deviation "
-        "over runs; ratios and differences over pairs of runs on the same rows, with 95 % "
-        "intervals.",
-        by_job(done), "\n".join(lines),
-        foot("python benchmarks/vs_trainer_tasks.py", len(todo), done, threads),
-    ])  # fmt: skip
+    lines = [
+        line for job, pairs in PAIRS.items() for pair in pairs for line in targets(job, *pair, done)
+    ]
+    return "\n\n".join(
+        [
+            "## Against the trainers, task by task",
+            "600 training rows (pictures: 1,000), batches of 16, float32; mean ± standard "
+            "deviation "
+            "over runs; ratios and differences over pairs of runs on the same rows, with 95 % "
+            "intervals.",
+            by_job(done),
+            "\n".join(lines),
+            foot("python benchmarks/vs_trainer_tasks.py", len(todo), done, threads),
+        ]
+    )
 
 
 def by_job(done: Sequence[Mapping[str, Any]]) -> str:
@@ -178,8 +191,19 @@ def by_job(done: Sequence[Mapping[str, Any]]) -> str:
         for arm in dict.fromkeys(r["arm"] for r in done if r["job"] == job):
             chosen = [r for r in done if r["job"] == job and r["arm"] == arm]
             lines.append([job, arm, str(len(chosen)), *figures(chosen)])
-    head = ["Task", "System", "Runs", "Rows/s", "Tokens/s", "Train, s", "Rows per processor s",
-            "Train, processor s", "Peak, MB", "Test loss", "Test accuracy, %"]  # fmt: skip
+    head = [
+        "Task",
+        "System",
+        "Runs",
+        "Rows/s",
+        "Tokens/s",
+        "Train, s",
+        "Rows per processor s",
+        "Train, processor s",
+        "Peak, MB",
+        "Test loss",
+        "Test accuracy, %",
+    ]
     return markdown(head, lines)
 
 
@@ -189,10 +213,15 @@ def figures(chosen: Sequence[Mapping[str, Any]]) -> list[str]:
         return spread(values, scale, digits) if values else ""
 
     return [
-        shown("examples_per_s"), shown("tokens_per_s", 1, 0), shown("train_s"),
-        shown("examples_per_cpu_s"), shown("train_cpu_s"),
-        shown("peak_mb", 1, 0), shown("test_loss", 1, 3), shown("test_accuracy", 100),
-    ]  # fmt: skip
+        shown("examples_per_s"),
+        shown("tokens_per_s", 1, 0),
+        shown("train_s"),
+        shown("examples_per_cpu_s"),
+        shown("train_cpu_s"),
+        shown("peak_mb", 1, 0),
+        shown("test_loss", 1, 3),
+        shown("test_accuracy", 100),
+    ]
 
 
 def targets(job: str, ours: str, peer: str, done: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -211,14 +240,23 @@ def targets(job: str, ours: str, peer: str, done: Sequence[Mapping[str, Any]]) -
     loss = gap(*both("test_loss"), f"{what} loss")
     limits = f" ({loss.low:+.3f} to {loss.high:+.3f})" if len(groups) > 1 else ""
     return [
-        target(f"{what}: rows per second at least {TARGET}×", speed.value >= TARGET,
-               f"{times(speed)} over {speed.n} pairs"),
-        target(f"{what}: rows per second of processor time at least {TARGET}×",
-               work.value >= TARGET, times(work)),
-        target(f"{what}: test loss the same or lower", loss.value <= 0 or loss.low <= 0,
-               f"{loss.value:+.3f}{limits} nats"),
+        target(
+            f"{what}: rows per second at least {TARGET}×",
+            speed.value >= TARGET,
+            f"{times(speed)} over {speed.n} pairs",
+        ),
+        target(
+            f"{what}: rows per second of processor time at least {TARGET}×",
+            work.value >= TARGET,
+            times(work),
+        ),
+        target(
+            f"{what}: test loss the same or lower",
+            loss.value <= 0 or loss.low <= 0,
+            f"{loss.value:+.3f}{limits} nats",
+        ),
         target(f"{what}: peak memory no higher", memory.value <= 1, times(memory)),
-    ]  # fmt: skip
+    ]
 
 
 def main(words: Sequence[str]) -> None:

@@ -50,9 +50,13 @@ def main() -> None:
     cells = grid(part=["probe"], data=SETS, rows=SIZES, noise=NOISES, runs=[runs])
     cells += grid(part=["run"], data=SETS, features=FEATURES, rows=FEW, noise=[0.0], runs=[runs])
     cells += grid(
-        part=["run"], data=SETS, features=FEATURES[:1], rows=SIZES[:2], noise=[0.1, 0.25],
+        part=["run"],
+        data=SETS,
+        features=FEATURES[:1],
+        rows=SIZES[:2],
+        noise=[0.1, 0.25],
         runs=[runs],
-    )  # fmt: skip
+    )
     publish(NAME, section(cells, run_cells(NAME, cells, simulate)))
 
 
@@ -75,11 +79,15 @@ def probes(cell: Cell) -> Result:
     inside = [one.low <= cell["noise"] <= one.high for one in found if one]
     open_ = [one.low <= 0.02 and one.high >= 0.1 for one in found if one]
     return {
-        "found": sum(telling(one) for one in found if one), "rate": float(rates.mean()),
-        "spread": float(rates.std(ddof=1)), "covered": sum(inside), "open": sum(open_),
+        "found": sum(telling(one) for one in found if one),
+        "rate": float(rates.mean()),
+        "spread": float(rates.std(ddof=1)),
+        "covered": sum(inside),
+        "open": sum(open_),
         "right": float(np.mean([one.right for one in found if one])),
-        "fit_ms": 1000 * fit_s / len(found), "lapse_ms": 1000 * lapse_s / len(found),
-    }  # fmt: skip
+        "fit_ms": 1000 * fit_s / len(found),
+        "lapse_ms": 1000 * lapse_s / len(found),
+    }
 
 
 def networks(cell: Cell) -> Result:
@@ -155,31 +163,50 @@ def look(net: Any, sides: Any, step: int) -> Snapshot:
     hits = [z.argmax(axis=1) == y for z, (_, y) in zip(logits, sides, strict=True)]
     temperature, refined = best_temperature(logits[1], sides[1][1])
     return Snapshot(
-        step=step, epoch=float(step), examples_seen=BATCH * step, phase="finetune",
-        train_losses=losses[0], valid_losses=losses[1],
+        step=step,
+        epoch=float(step),
+        examples_seen=BATCH * step,
+        phase="finetune",
+        train_losses=losses[0],
+        valid_losses=losses[1],
         train_metrics={"accuracy": float(hits[0].mean())},
-        valid_metrics={"accuracy": float(hits[1].mean())}, refined_loss=refined,
-        temperature=temperature, learning_rate=RATE, gradient_norm=None, relative_update=None,
-        distance=None, seconds=0.0, train_correct=hits[0], valid_correct=hits[1],
+        valid_metrics={"accuracy": float(hits[1].mean())},
+        refined_loss=refined,
+        temperature=temperature,
+        learning_rate=RATE,
+        gradient_norm=None,
+        relative_update=None,
+        distance=None,
+        seconds=0.0,
+        train_correct=hits[0],
+        valid_correct=hits[1],
         valid_logits=logits[1],
-    )  # fmt: skip
+    )
 
 
 def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
     pairs = list(zip(cells, results, strict=True))
     lines = [
-        "## Wrong labels", "", " ".join(__doc__.split("\n\n")[2].split()), "",
+        "## Wrong labels",
+        "",
+        " ".join(__doc__.split("\n\n")[2].split()),
+        "",
         "Probe: share of draws called noisy (the whole interval above 2 %), the estimated rate"
         " (standard deviation over draws), how often its 90 % interval held the planted rate, how"
-        " often it held both 2 and 10 % and was silent.", "",
+        " often it held both 2 and 10 % and was silent.",
+        "",
         "| data | labelled rows | planted | called noisy | estimate | covered | open |"
-        " probe right | probe ms | of it lapse ms |", "|---" * 10 + "|",
-        *(probe_line(c, r) for c, r in pairs if c["part"] == "probe"), "",
-        "Overfitted runs called noisy, with the probe and by their own answers alone:", "",
+        " probe right | probe ms | of it lapse ms |",
+        "|---" * 10 + "|",
+        *(probe_line(c, r) for c, r in pairs if c["part"] == "probe"),
+        "",
+        "Overfitted runs called noisy, with the probe and by their own answers alone:",
+        "",
         "| data | features | labelled rows | planted | validation accuracy at the end |"
-        " with the probe | alone |", "|---" * 7 + "|",
+        " with the probe | alone |",
+        "|---" * 7 + "|",
         *(run_line(c, r) for c, r in pairs if c["part"] == "run"),
-    ]  # fmt: skip
+    ]
     return "\n".join(lines)
 
 

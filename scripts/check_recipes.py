@@ -120,8 +120,9 @@ def _data(recipe: Recipe, path: Path, hub: Hub, found: Checked) -> None:
     columns = hub.columns(HubName(name.name, name.config or recipe.data.config, split))
     missing = [column for column in named_columns(recipe.data) if column not in columns]
     if missing:
-        found.bad.append(f"data {source}: no column {', '.join(missing)}; it has "
-                         f"{', '.join(columns)}")  # fmt: skip
+        found.bad.append(
+            f"data {source}: no column {', '.join(missing)}; it has {', '.join(columns)}"
+        )
         return
     found.good.append(f"data {source}: splits {', '.join(splits)}; columns {', '.join(columns)}")
 

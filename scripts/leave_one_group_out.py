@@ -63,20 +63,26 @@ def recipes_of(paths: Sequence[Path], settings: Sequence[str]) -> dict[str, Reci
     for name, recipe in found.items():
         if recipe.task not in (None, "text-classification") or recipe.data.group is None:
             raise RecipeError(
-                name, "must be of text-classification with a data.group", recipe.data.group,
+                name,
+                "must be of text-classification with a data.group",
+                recipe.data.group,
                 "Name the column in the recipe, or add --set data.group=COLUMN.",
-            )  # fmt: skip
+            )
         if recipe.data.test or recipe.data.valid:
             raise RecipeError(
-                name, "has test or validation rows of its own, and groups are held out instead",
-                recipe.data.test or recipe.data.valid, "Take data.test and data.valid out.",
-            )  # fmt: skip
+                name,
+                "has test or validation rows of its own, and groups are held out instead",
+                recipe.data.test or recipe.data.valid,
+                "Take data.test and data.valid out.",
+            )
     sources = {(r.data.path, r.data.group, r.data.label) for r in found.values()}
     if len(sources) > 1:
         raise RecipeError(
-            "the recipes", "must name the same data, label and group", len(sources),
+            "the recipes",
+            "must name the same data, label and group",
+            len(sources),
             "Give recipes of one task.",
-        )  # fmt: skip
+        )
     return found
 
 
@@ -92,14 +98,20 @@ def hold_out(recipe: Recipe, out: Path, most: int = MOST_GROUPS) -> list[tuple[s
     assert data.group is not None
     table = read_source(data.path, data.encoding, data.config).table
     if data.group not in table.column_names:
-        raise DataError(data.path, f"has no column {data.group}", ", ".join(table.column_names),
-                        "Name its column of groups with --set data.group=COLUMN.")  # fmt: skip
+        raise DataError(
+            data.path,
+            f"has no column {data.group}",
+            ", ".join(table.column_names),
+            "Name its column of groups with --set data.group=COLUMN.",
+        )
     names = sorted(name for name in pc.unique(table[data.group]).to_pylist() if name is not None)
     if not 3 <= len(names) <= most:
         raise DataError(
-            f"column {data.group} of {data.path}", f"must hold 3 to {most} groups", len(names),
+            f"column {data.group} of {data.path}",
+            f"must hold 3 to {most} groups",
+            len(names),
             "Each group is a training of every recipe; --most allows more of them.",
-        )  # fmt: skip
+        )
     folders = [(name, out / f"group-{number:02d}") for number, name in enumerate(names)]
     for name, folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,8 +149,12 @@ def gather(runs: dict[tuple[str, str], Path]) -> Answers:
     for (group, name), run in runs.items():
         found = tuple(json.loads((run / "result.json").read_text("utf-8"))["classes"])
         if classes and found != classes:
-            raise DataError(str(run), "has other classes than the runs before it", found,
-                            f"Every group's rest must hold all of {classes}.")  # fmt: skip
+            raise DataError(
+                str(run),
+                "has other classes than the runs before it",
+                found,
+                f"Every group's rest must hold all of {classes}.",
+            )
         classes = found
         for line in parquet.read_table(run / "predictions.parquet").to_pylist():
             key = (group, line["row"])
@@ -149,10 +165,13 @@ def gather(runs: dict[tuple[str, str], Path]) -> Answers:
     if len(whole) < len(said):
         say(f"{len(said) - len(whole)} rows are left out: not every model could read them")
     return Answers(
-        models, classes, np.array([group for group, _ in whole], dtype=object),
-        np.array([row for _, row in whole]), np.array([r["label"] for r in whole.values()]),
+        models,
+        classes,
+        np.array([group for group, _ in whole], dtype=object),
+        np.array([row for _, row in whole]),
+        np.array([r["label"] for r in whole.values()]),
         np.array([[r[name] for r in whole.values()] for name in models]),
-    )  # fmt: skip
+    )
 
 
 def averaged(answers: Answers) -> np.ndarray[Any, Any]:
@@ -166,8 +185,9 @@ def stacked(answers: Answers) -> np.ndarray[Any, Any]:
     features, result = log_odds(answers.probabilities), np.zeros(answers.probabilities.shape[1:])
     for group in np.unique(answers.groups):
         held = answers.groups == group
-        result[held] = _regressed(features[~held], answers.labels[~held], features[held],
-                                  result.shape[1])  # fmt: skip
+        result[held] = _regressed(
+            features[~held], answers.labels[~held], features[held], result.shape[1]
+        )
     return result
 
 
@@ -213,21 +233,25 @@ def by_group(answers: Answers) -> dict[str, dict[str, float]]:
         systems |= {"averaged": averaged(answers), "stacked": stacked(answers)}
     right = {name: given.argmax(axis=1) == answers.labels for name, given in systems.items()}
     return {
-        str(group): {name: float(hits[answers.groups == group].mean())
-                     for name, hits in right.items()}
+        str(group): {
+            name: float(hits[answers.groups == group].mean()) for name, hits in right.items()
+        }
         for group in np.unique(answers.groups)
-    }  # fmt: skip
+    }
 
 
 def table(scores: dict[str, Scores], groups: dict[str, dict[str, float]]) -> str:
     """Markdown: a line a system, then a line a group."""
     names = [name for name in SHOWN if name in next(iter(scores.values())).metrics]
     lines = [_line(["", *names]), "|" + "---|" * (len(names) + 1)]
-    lines += [_line([system, *(_shown(found.metrics[name]) for name in names)])
-              for system, found in scores.items()]  # fmt: skip
+    lines += [
+        _line([system, *(_shown(found.metrics[name]) for name in names)])
+        for system, found in scores.items()
+    ]
     lines += ["", _line(["accuracy of", *scores]), "|" + "---|" * (len(scores) + 1)]
-    lines += [_line([group, *(f"{one[name]:.3f}" for name in scores)])
-              for group, one in groups.items()]  # fmt: skip
+    lines += [
+        _line([group, *(f"{one[name]:.3f}" for name in scores)]) for group, one in groups.items()
+    ]
     return "\n".join(lines)
 
 
@@ -249,8 +273,11 @@ def write_answers(path: Path, answers: Answers) -> None:
     import pyarrow.parquet as parquet
 
     names = np.array(answers.classes, dtype=object)
-    columns = {"group": answers.groups.tolist(), "row": answers.rows.tolist(),
-               "label": names[answers.labels].tolist()}  # fmt: skip
+    columns = {
+        "group": answers.groups.tolist(),
+        "row": answers.rows.tolist(),
+        "label": names[answers.labels].tolist(),
+    }
     for model, given in zip(answers.models, answers.probabilities, strict=True):
         columns[model] = given.tolist()
     parquet.write_table(pa.table(columns), path)
@@ -276,10 +303,15 @@ def main(words: Sequence[str]) -> int:
         return error.exit_code
     scores, groups = scored(answers), by_group(answers)
     write_answers(chosen.out / "answers.parquet", answers)
-    write_json(chosen.out / "scores.json", {
-        "schema": 1, "rows": len(answers.labels), "groups": groups,
-        "systems": {name: found.metrics for name, found in scores.items()},
-    })  # fmt: skip
+    write_json(
+        chosen.out / "scores.json",
+        {
+            "schema": 1,
+            "rows": len(answers.labels),
+            "groups": groups,
+            "systems": {name: found.metrics for name, found in scores.items()},
+        },
+    )
     print(table(scores, groups))
     return 0
 

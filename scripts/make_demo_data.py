@@ -31,9 +31,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SECTIONS = (
-    "database", "doc", "editors", "electronics", "games", "graphics", "hamradio", "mail", "math",
-    "sound", "video", "web",
-)  # fmt: skip
+    "database",
+    "doc",
+    "editors",
+    "electronics",
+    "games",
+    "graphics",
+    "hamradio",
+    "mail",
+    "math",
+    "sound",
+    "video",
+    "web",
+)
 ALONGSIDE = ("doc",)  # kept only where a package of another section comes from the same source
 OUT = Path(__file__).resolve().parents[1] / "src" / "holdfast" / "demo" / "packages.csv.gz"
 Row = tuple[str, str, str, str]

@@ -110,12 +110,21 @@ def photograph(page: Path, picture: Path) -> None:
         raise SystemExit("Chromium is not on the path.")
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(
-            [found, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-             "--disable-background-networking", f"--user-data-dir={profile}",
-             f"--window-size={SIZE[0]},{SIZE[1]}", f"--screenshot={picture}",
-             page.resolve().as_uri()],
-            check=True, capture_output=True,
-        )  # fmt: skip
+            [
+                found,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+                "--disable-background-networking",
+                f"--user-data-dir={profile}",
+                f"--window-size={SIZE[0]},{SIZE[1]}",
+                f"--screenshot={picture}",
+                page.resolve().as_uri(),
+            ],
+            check=True,
+            capture_output=True,
+        )
     with Image.open(picture) as image:
         few = image.convert("RGB").quantize(COLOURS)
     few.save(picture, optimize=True)

@@ -95,11 +95,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     logging.disable_progress_bar()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        BertModel(BertConfig(
-            vocab_size=len(SPECIAL + WORDS + MARKS), hidden_size=32, num_hidden_layers=2,
-            num_attention_heads=2, intermediate_size=48, max_position_embeddings=64,
-            initializer_range=0.2,
-        )).save_pretrained(folder)  # fmt: skip
+        BertModel(
+            BertConfig(
+                vocab_size=len(SPECIAL + WORDS + MARKS),
+                hidden_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=48,
+                max_position_embeddings=64,
+                initializer_range=0.2,
+            )
+        ).save_pretrained(folder)
     logging.enable_progress_bar()
     word_tokenizer().save_pretrained(folder)
     return folder
@@ -113,9 +119,10 @@ def word_tokenizer() -> Any:
     inner = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     inner.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )  # fmt: skip
+    )
     names = dict(zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL, strict=True))
     return PreTrainedTokenizerFast(
         tokenizer_object=inner, **{f"{key}_token": token for key, token in names.items()}
@@ -167,10 +174,14 @@ def marked_csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write
 def quick(tiny_model: Path) -> list[str]:
     """The settings of a run of a second: ``--set`` strings."""
     return [
-        f"model.name={tiny_model}", "train.epochs=3", "train.precision=float32",
-        "train.threads=1", "train.matmul=default", "train.learning_rate=1e-3",
+        f"model.name={tiny_model}",
+        "train.epochs=3",
+        "train.precision=float32",
+        "train.threads=1",
+        "train.matmul=default",
+        "train.learning_rate=1e-3",
         "methods.contrast.steps=3",
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -207,12 +218,24 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     logging.disable_progress_bar()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        LlamaForCausalLM(LlamaConfig(
-            vocab_size=len(vocabulary), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-            num_attention_heads=2, max_position_embeddings=256, bos_token_id=0, eos_token_id=1,
-            initializer_range=0.2,
-        )).save_pretrained(folder)  # fmt: skip
+        LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(vocabulary),
+                hidden_size=32,
+                intermediate_size=48,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                max_position_embeddings=256,
+                bos_token_id=0,
+                eos_token_id=1,
+                initializer_range=0.2,
+            )
+        ).save_pretrained(folder)
     logging.enable_progress_bar()
-    PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>",
-                            clean_up_tokenization_spaces=False).save_pretrained(folder)  # fmt: skip
+    PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        bos_token="<s>",
+        eos_token="</s>",
+        clean_up_tokenization_spaces=False,
+    ).save_pretrained(folder)
     return folder

@@ -115,9 +115,13 @@ def _shell(snippet: Snippet, folder: Path, names: dict[str, Any], monkeypatch: A
         return
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", snippet.code], cwd=folder,
-        env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        ["bash", "-euo", "pipefail", "-c", snippet.code],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, f"{snippet.name}\n{snippet.code}\n{done.stdout}\n{done.stderr}"
 
 
@@ -144,5 +148,8 @@ def _yaml(snippet: Snippet, folder: Path, names: dict[str, Any], monkeypatch: An
 
 
 RUNNERS: dict[str, Callable[[Snippet, Path, dict[str, Any], Any], None]] = {
-    "python": _python, "setup": _python, "shell": _shell, "yaml": _yaml,
-}  # fmt: skip
+    "python": _python,
+    "setup": _python,
+    "shell": _shell,
+    "yaml": _yaml,
+}

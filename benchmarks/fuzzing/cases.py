@@ -18,17 +18,62 @@ from fuzzing.seeds import files_in
 from holdfast.core.run_shapes import SEAL
 
 KEYS = (
-    "seed", "train.epochs", "train.batch_size", "train.learning_rate", "train.warmup", "train.pack",
-    "train.metric", "model.max_length", "model.freeze", "model.dropout", "data.label", "data.text",
-    "data.template", "data.split.train", "methods.contrast", "methods.contrast.steps",
-    "control.policy", "generate.rows", "alert.on", "data.encoding", "model.adapter.rank",
+    "seed",
+    "train.epochs",
+    "train.batch_size",
+    "train.learning_rate",
+    "train.warmup",
+    "train.pack",
+    "train.metric",
+    "model.max_length",
+    "model.freeze",
+    "model.dropout",
+    "data.label",
+    "data.text",
+    "data.template",
+    "data.split.train",
+    "methods.contrast",
+    "methods.contrast.steps",
+    "control.policy",
+    "generate.rows",
+    "alert.on",
+    "data.encoding",
+    "model.adapter.rank",
     "enrich.x",
-)  # fmt: skip
+)
 STRANGE = (
-    "", " ", "0", "-1", "1e309", "nan", ".inf", "true", "null", "[", "[[]]", "{a: 1}", "*a", "1:30",
-    "010", "9" * 400, "x" * 3000, "\x1b[2J", "é", "../../etc/passwd", "undefined", "utf-16", "zlib",
-    "text", "label", "2024-01-31", "!!python/name:os.system", "text,label", "idna", "hex", "a\tb",
-)  # fmt: skip
+    "",
+    " ",
+    "0",
+    "-1",
+    "1e309",
+    "nan",
+    ".inf",
+    "true",
+    "null",
+    "[",
+    "[[]]",
+    "{a: 1}",
+    "*a",
+    "1:30",
+    "010",
+    "9" * 400,
+    "x" * 3000,
+    "\x1b[2J",
+    "é",
+    "../../etc/passwd",
+    "undefined",
+    "utf-16",
+    "zlib",
+    "text",
+    "label",
+    "2024-01-31",
+    "!!python/name:os.system",
+    "text,label",
+    "idna",
+    "hex",
+    "a\tb",
+)
 
 
 @dataclass(frozen=True)
@@ -128,19 +173,46 @@ def models(random: Random, root: Path, folder: Path) -> Case:
 def arguments(random: Random, root: Path, folder: Path) -> Case:
     """Command lines of nobody."""
     (folder / "rows.csv").write_bytes((root / "rows" / "rows.csv").read_bytes())
-    words = ["rows.csv", "runs", "-", "--set", "--out", "--json", "--test", "--label", "--text",
-             "--seed", "--task", "--help", "--version", "--fail-on", "--quiet", "--resume",
-             "/dev/zero",
-             "/dev/null", ".", "..", "/", *STRANGE]  # fmt: skip
+    words = [
+        "rows.csv",
+        "runs",
+        "-",
+        "--set",
+        "--out",
+        "--json",
+        "--test",
+        "--label",
+        "--text",
+        "--seed",
+        "--task",
+        "--help",
+        "--version",
+        "--fail-on",
+        "--quiet",
+        "--resume",
+        "/dev/zero",
+        "/dev/null",
+        ".",
+        "..",
+        "/",
+        *STRANGE,
+    ]
     command = random.choice(("train", "diagnose", "evaluate", "predict", "report", "trian", ""))
     given = [command, *random.choices(words, k=random.randrange(1, 6))]
     return Case("command", (*given, "--dry-run") if command == "train" else tuple(given))
 
 
 DOORS: dict[str, Maker] = {
-    "rows": rows, "pictures": pictures, "recipes": recipes, "logs": logs, "reports": reports,
-    "evaluate": evaluations, "predict": predictions, "models": models, "arguments": arguments,
-}  # fmt: skip
+    "rows": rows,
+    "pictures": pictures,
+    "recipes": recipes,
+    "logs": logs,
+    "reports": reports,
+    "evaluate": evaluations,
+    "predict": predictions,
+    "models": models,
+    "arguments": arguments,
+}
 
 
 def _options(random: Random) -> list[str]:
@@ -236,16 +308,23 @@ def _parquet(content: bytes, random: Random) -> bytes:
     table = pq.read_table(io.BytesIO(content))
     n = table.num_rows
     kinds: list[Callable[[], object]] = [
-        lambda: pa.nulls(n), lambda: pa.array([[i] for i in range(n)]),
-        lambda: pa.array([{"a": [{"b": i}]} for i in range(n)]), lambda: pa.array([b"\xff\0"] * n),
-        lambda: pa.array(range(n), pa.date64()), lambda: pa.array(range(n), pa.duration("us")),
-        lambda: pa.array([i % 2 == 0 for i in range(n)]), lambda: pa.array([""] * n),
-        lambda: pa.array([float("nan")] * n), lambda: pa.array([2**63 - 1] * n),
-        lambda: pa.array(range(n), pa.decimal128(38, 10)), lambda: pa.array(["a\0\x1b[2J"] * n),
+        lambda: pa.nulls(n),
+        lambda: pa.array([[i] for i in range(n)]),
+        lambda: pa.array([{"a": [{"b": i}]} for i in range(n)]),
+        lambda: pa.array([b"\xff\0"] * n),
+        lambda: pa.array(range(n), pa.date64()),
+        lambda: pa.array(range(n), pa.duration("us")),
+        lambda: pa.array([i % 2 == 0 for i in range(n)]),
+        lambda: pa.array([""] * n),
+        lambda: pa.array([float("nan")] * n),
+        lambda: pa.array([2**63 - 1] * n),
+        lambda: pa.array(range(n), pa.decimal128(38, 10)),
+        lambda: pa.array(["a\0\x1b[2J"] * n),
         lambda: pa.array([[("k", i)] for i in range(n)], pa.map_(pa.string(), pa.int64())),
-        lambda: pa.array(["x"] * n).dictionary_encode(), lambda: pa.array(["y" * 20_000] * n),
+        lambda: pa.array(["x"] * n).dictionary_encode(),
+        lambda: pa.array(["y" * 20_000] * n),
         lambda: pa.array([[f"t{i}"] * (i % 3) for i in range(n)]),
-    ]  # fmt: skip
+    ]
     for _ in range(random.choice((1, 1, 2, 5))):
         name = random.choice([*table.column_names, "new", "", "text", "\x1b[2J"])
         column = random.choice(kinds)()
@@ -263,7 +342,13 @@ def _parquet(content: bytes, random: Random) -> bytes:
 
 
 PARTS: dict[str, Callable[[bytes, Random], bytes]] = {
-    ".json": mutate.document, ".jsonl": mutate.lines, ".csv": mutate.table, ".tsv": mutate.table,
-    ".yaml": _yaml, ".xlsx": mutate.archive, ".npz": mutate.archive, ".parquet": _parquet,
+    ".json": mutate.document,
+    ".jsonl": mutate.lines,
+    ".csv": mutate.table,
+    ".tsv": mutate.table,
+    ".yaml": _yaml,
+    ".xlsx": mutate.archive,
+    ".npz": mutate.archive,
+    ".parquet": _parquet,
     ".safetensors": _safetensors,
-}  # fmt: skip
+}

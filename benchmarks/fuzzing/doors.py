@@ -62,10 +62,11 @@ def model(arguments: Sequence[str]) -> int:
 
     (name,) = arguments
     loads: dict[str, Callable[[], object]] = {
-        "model": lambda: load_classifier(name, ["a", "b"]), "causal": lambda: load_causal(name),
+        "model": lambda: load_classifier(name, ["a", "b"]),
+        "causal": lambda: load_causal(name),
         "seq2seq": lambda: load_seq2seq(name, ["w1 w2"]),
         "vision": lambda: load_vision(name, ["a", "b"]),
-    }  # fmt: skip
+    }
     return _netted(loads[name])
 
 
@@ -101,9 +102,13 @@ def python(arguments: Sequence[str]) -> int:
 
 
 WAYS: dict[str, Callable[[Sequence[str]], int]] = {
-    "command": command, "dry run": dry_run, "load": load, "recipe": recipe, "model": model,
+    "command": command,
+    "dry run": dry_run,
+    "load": load,
+    "recipe": recipe,
+    "model": model,
     "python": python,
-}  # fmt: skip
+}
 
 
 def work(asked: int, told: int) -> None:

@@ -65,9 +65,10 @@ def _rows(folder: Path) -> None:
         "text": pa.array([r["text"] for r in rows]).dictionary_encode(),
         "label": pa.array([r["label"] for r in rows]),
         "when": pa.array(range(ROWS), pa.timestamp("ns")),
-        "bytes": pa.array([b"\0\xff"] * ROWS), "nothing": pa.nulls(ROWS),
+        "bytes": pa.array([b"\0\xff"] * ROWS),
+        "nothing": pa.nulls(ROWS),
         "inner": pa.array([{"a": [i]} for i in range(ROWS)]),
-    }  # fmt: skip
+    }
     pq.write_table(pa.table(odd), folder / "odd.parquet")
     with contextlib.suppress(ImportError):
         import openpyxl
@@ -83,8 +84,10 @@ def _rows(folder: Path) -> None:
 def _logs(folder: Path) -> None:
     course = [(i, math.exp(-i / 3) + 0.01 * i, math.exp(-i / 4) + 0.02 * i) for i in range(1, 25)]
     log = [{"step": i, "epoch": i / 4, "loss": a} for i, a, _ in course]
-    log += [{"step": i, "epoch": i / 4, "eval_loss": b, "eval_accuracy": 1 - b / 9}
-            for i, _, b in course]  # fmt: skip
+    log += [
+        {"step": i, "epoch": i / 4, "eval_loss": b, "eval_accuracy": 1 - b / 9}
+        for i, _, b in course
+    ]
     log.sort(key=lambda one: one["step"])
     state = {"log_history": log, "max_steps": 24, "best_metric": None}
     keras = ["epoch,accuracy,loss,val_accuracy,val_loss"]
@@ -97,23 +100,49 @@ def _logs(folder: Path) -> None:
     yolo += [f"{i},{a},{a},{b},{b}" for i, a, b in course]
     losses = {"loss": [a for _, a, _ in course], "val_loss": [b for _, _, b in course]}
     boost = {f"validation_{k}": {"logloss": v} for k, v in enumerate(losses.values())}
-    llama = [{"current_steps": i, "total_steps": 30, "loss": a, "eval_loss": b,
-              "elapsed_time": "0:00:09"} for i, a, b in course]  # fmt: skip
-    own = [{"event": "snapshot", "step": i, "epoch": i / 4, "train_loss": a, "valid_loss": b,
-            "train_rows": 9, "valid_rows": 9, "seconds": i, "train_metrics": {"accuracy": 0.5},
-            "valid_metrics": {"accuracy": 0.5}} for i, a, b in course]  # fmt: skip
-    wandb = [{"_step": i, "_runtime": i, "train": {"loss": a}, "val": {"loss": b}}
-             for i, a, b in course]  # fmt: skip
+    llama = [
+        {
+            "current_steps": i,
+            "total_steps": 30,
+            "loss": a,
+            "eval_loss": b,
+            "elapsed_time": "0:00:09",
+        }
+        for i, a, b in course
+    ]
+    own = [
+        {
+            "event": "snapshot",
+            "step": i,
+            "epoch": i / 4,
+            "train_loss": a,
+            "valid_loss": b,
+            "train_rows": 9,
+            "valid_rows": 9,
+            "seconds": i,
+            "train_metrics": {"accuracy": 0.5},
+            "valid_metrics": {"accuracy": 0.5},
+        }
+        for i, a, b in course
+    ]
+    wandb = [
+        {"_step": i, "_runtime": i, "train": {"loss": a}, "val": {"loss": b}} for i, a, b in course
+    ]
     files = {
-        "trainer_state.json": json.dumps(state), "keras.csv": "\n".join(keras),
-        "history.json": json.dumps(losses), "metrics.csv": "\n".join(light),
-        "fastai.csv": "\n".join(fastai), "results.csv": "\n".join(yolo),
-        "boosting.json": json.dumps(boost), "sk.json": json.dumps({"loss_curve_": losses["loss"]}),
+        "trainer_state.json": json.dumps(state),
+        "keras.csv": "\n".join(keras),
+        "history.json": json.dumps(losses),
+        "metrics.csv": "\n".join(light),
+        "fastai.csv": "\n".join(fastai),
+        "results.csv": "\n".join(yolo),
+        "boosting.json": json.dumps(boost),
+        "sk.json": json.dumps({"loss_curve_": losses["loss"]}),
         "trainer_log.jsonl": "\n".join(map(json.dumps, llama)),
         "events.jsonl": "\n".join(map(json.dumps, own)),
         "wandb-history.jsonl": "\n".join(map(json.dumps, wandb)),
-        "plain.jsonl": "\n".join(map(json.dumps, log)), "list.json": json.dumps(log),
-    }  # fmt: skip
+        "plain.jsonl": "\n".join(map(json.dumps, log)),
+        "list.json": json.dumps(log),
+    }
     for name, text in files.items():
         (folder / name).write_text(text)
     with contextlib.suppress(ImportError):
@@ -138,26 +167,52 @@ def _models(root: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         made = {
-            "model": hf.BertModel(hf.BertConfig(
-                vocab_size=words, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-                intermediate_size=16, max_position_embeddings=32,
-            )),
-            "causal": hf.GPT2LMHeadModel(hf.GPT2Config(
-                vocab_size=words, n_embd=16, n_layer=1, n_head=2, n_positions=32,
-                bos_token_id=3, eos_token_id=3,
-            )),
-            "seq2seq": hf.T5ForConditionalGeneration(hf.T5Config(
-                vocab_size=words, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2,
-                decoder_start_token_id=0,
-            )),
-        }  # fmt: skip
+            "model": hf.BertModel(
+                hf.BertConfig(
+                    vocab_size=words,
+                    hidden_size=16,
+                    num_hidden_layers=1,
+                    num_attention_heads=2,
+                    intermediate_size=16,
+                    max_position_embeddings=32,
+                )
+            ),
+            "causal": hf.GPT2LMHeadModel(
+                hf.GPT2Config(
+                    vocab_size=words,
+                    n_embd=16,
+                    n_layer=1,
+                    n_head=2,
+                    n_positions=32,
+                    bos_token_id=3,
+                    eos_token_id=3,
+                )
+            ),
+            "seq2seq": hf.T5ForConditionalGeneration(
+                hf.T5Config(
+                    vocab_size=words,
+                    d_model=16,
+                    d_kv=8,
+                    d_ff=16,
+                    num_layers=1,
+                    num_heads=2,
+                    decoder_start_token_id=0,
+                )
+            ),
+        }
         for name, model in made.items():
             model.save_pretrained(root / name)
             _tokenizer(root / name)
-        hf.ViTForImageClassification(hf.ViTConfig(
-            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-            image_size=8, patch_size=4,
-        )).save_pretrained(root / "vision")  # fmt: skip
+        hf.ViTForImageClassification(
+            hf.ViTConfig(
+                hidden_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=16,
+                image_size=8,
+                patch_size=4,
+            )
+        ).save_pretrained(root / "vision")
     scaled = {"image_processor_type": "ViTImageProcessor", "size": {"height": 8, "width": 8}}
     (root / "vision" / "preprocessor_config.json").write_text(json.dumps(scaled))
 
@@ -170,9 +225,10 @@ def _tokenizer(folder: Path) -> None:
     inner = Tokenizer(models.WordPiece(known, unk_token="[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     inner.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )  # fmt: skip
+    )
     names = dict(zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL, strict=True))
     PreTrainedTokenizerFast(
         tokenizer_object=inner, **{f"{key}_token": token for key, token in names.items()}
@@ -203,11 +259,22 @@ def _recipes(folder: Path, root: Path) -> None:
 def _run(root: Path) -> None:
     from holdfast import train
 
-    settings = {"train.epochs": 2, "train.batch_size": 8, "train.threads": 1,
-                "train.evaluations": 3, "train.precision": "float32",
-                "methods.contrast": False}  # fmt: skip
-    run = train(root / "rows" / "rows.csv", out=root / "run", model=str(root / "model"), seed=0,
-                settings=settings, quiet=True).folder  # fmt: skip
+    settings = {
+        "train.epochs": 2,
+        "train.batch_size": 8,
+        "train.threads": 1,
+        "train.evaluations": 3,
+        "train.precision": "float32",
+        "methods.contrast": False,
+    }
+    run = train(
+        root / "rows" / "rows.csv",
+        out=root / "run",
+        model=str(root / "model"),
+        seed=0,
+        settings=settings,
+        quiet=True,
+    ).folder
     (root / "recipes" / "resolved.yaml").write_bytes((run / "recipe.yaml").read_bytes())
 
 

@@ -50,8 +50,12 @@ def run_arm(arm: Arm, parts: Parts, *, seed: int, threads: int) -> Answer:
         ended, predictions, told = run(arm, given, folder, seed, threads)
     right = [one == other for one, other in zip(predictions, parts.test.labels, strict=True)]
     accuracy = sum(right) / len(right)
-    surroundings = {"threads": threads, "load_before": round(load, 2), "commit": commit(),
-                    "cpu": processor()}  # fmt: skip
+    surroundings = {
+        "threads": threads,
+        "load_before": round(load, 2),
+        "commit": commit(),
+        "cpu": processor(),
+    }
     return Answer({"accuracy": accuracy, **told, **asdict(ended), **surroundings}, right)
 
 
@@ -98,12 +102,16 @@ def told_by_holdfast(result: Mapping[str, Any]) -> dict[str, Any]:
         for entry in result["baseline"]["all"]
     }
     return {
-        "probe_accuracy": others.get("linear probe"), "train_s": timing["train_s"],
-        "examples_per_s": timing["examples_per_s"], "evaluate_s": timing["evaluate_s"],
-        "steps": result["last_step"], "best_step": result["best_step"],
+        "probe_accuracy": others.get("linear probe"),
+        "train_s": timing["train_s"],
+        "examples_per_s": timing["examples_per_s"],
+        "evaluate_s": timing["evaluate_s"],
+        "steps": result["last_step"],
+        "best_step": result["best_step"],
         "precision": result["model_facts"]["precision"],
-        "train_rows": result["data"]["train"], "told_peak_mb": result["peak_memory_mb"],
-    }  # fmt: skip
+        "train_rows": result["data"]["train"],
+        "told_peak_mb": result["peak_memory_mb"],
+    }
 
 
 def _predictions(path: Path) -> list[str]:
@@ -120,8 +128,13 @@ def _peer(
     from holdfast.models.embedded import embedded_folder
 
     rows = {name: asdict(rows) for name, rows in parts.named().items()}
-    job = {"model": str(embedded_folder()), "seed": seed, "classes": parts.classes, "rows": rows,
-           "settings": dict(arm.settings)}  # fmt: skip
+    job = {
+        "model": str(embedded_folder()),
+        "seed": seed,
+        "classes": parts.classes,
+        "rows": rows,
+        "settings": dict(arm.settings),
+    }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     script = HERE / SCRIPTS[arm.system]
     ended = run_process([sys.executable, str(script), str(folder)], folder, threads)

@@ -21,8 +21,12 @@ def main(folder: Path, run: Path) -> None:
 
     told = json.loads((folder / "check.json").read_text(encoding="utf-8"))
     written = parquet.read_table(run / "predictions.parquet").to_pylist()
-    maker = {"text-classification": classes, "image-classification": pictures,
-             "seq2seq": pairs, "causal-lm": tokens}[told["task"]]  # fmt: skip
+    maker = {
+        "text-classification": classes,
+        "image-classification": pictures,
+        "seq2seq": pairs,
+        "causal-lm": tokens,
+    }[told["task"]]
     with torch.inference_mode():
         found = [abs(here - there) / scale for here, there, scale in maker(told, run, written)]
     compared = sum(line["loss"] is not None for line in written)
@@ -73,10 +77,15 @@ def pairs(told: Any, run: Path, written: Any) -> Iterator[tuple[float, float, fl
     tokenizer = hf.AutoTokenizer.from_pretrained(run / "model")
     for line in written:
         row = told["rows"][line["row"]]
-        inputs = tokenizer(row["text"], truncation=True, max_length=told["length"],
-                           return_tensors="pt")  # fmt: skip
-        labels = tokenizer(text_target=row["target"], truncation=True,
-                           max_length=told["target_length"], return_tensors="pt")  # fmt: skip
+        inputs = tokenizer(
+            row["text"], truncation=True, max_length=told["length"], return_tensors="pt"
+        )
+        labels = tokenizer(
+            text_target=row["target"],
+            truncation=True,
+            max_length=told["target_length"],
+            return_tensors="pt",
+        )
         here = model(input_ids=inputs["input_ids"], labels=labels["input_ids"]).loss.item()
         yield here, line["loss"], max(here, line["loss"])
 
@@ -108,8 +117,9 @@ def chat(row: Any, tokenizer: Any) -> tuple[list[int], list[int]]:
         ids = tokenizer(row["text"])["input_ids"]
         return ids, ids
     whole = tokenizer.apply_chat_template(row["messages"], tokenize=False)
-    before = tokenizer.apply_chat_template(row["messages"][:1], tokenize=False,
-                                           add_generation_prompt=True)  # fmt: skip
+    before = tokenizer.apply_chat_template(
+        row["messages"][:1], tokenize=False, add_generation_prompt=True
+    )
     coded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
     end = len(whole.rstrip())
     inside = [len(before) < last <= end for _, last in coded["offset_mapping"]]

@@ -46,9 +46,14 @@ def run_process(command: Sequence[str], folder: Path, threads: int) -> Ended:
     start = time.perf_counter()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            between, cwd=folder, env=environment(threads), stdout=output, stderr=output,
-            stdin=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+            between,
+            cwd=folder,
+            env=environment(threads),
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         try:
             process.wait()
         except BaseException:
@@ -69,9 +74,13 @@ def environment(threads: int) -> dict[str, str]:
     """The same for every system: ``threads`` threads in every library, no network."""
     counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {
-        **os.environ, **dict.fromkeys(counts, str(threads)), "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
-    }  # fmt: skip
+        **os.environ,
+        **dict.fromkeys(counts, str(threads)),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
 
 
 def commit() -> str:

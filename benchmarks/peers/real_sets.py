@@ -53,19 +53,32 @@ def ai_text(folder: Path, sizes: Sequence[int]) -> Made:
     lines = list(csv.DictReader(io.StringIO(text.decode("utf-8"))))
     pairs = sorted({line["pair_id"] for line in lines})
     kept = set(_drawn(pairs, sum(sizes) // 2))
-    rows = [{key: line[key] for key in ("text", "label", "pair_id")}
-            for line in lines if line["pair_id"] in kept]  # fmt: skip
+    rows = [
+        {key: line[key] for key in ("text", "label", "pair_id")}
+        for line in lines
+        if line["pair_id"] in kept
+    ]
     path = _write_csv(folder / "ai_text.csv", rows)
     return Made({"path": path, "text": "text", "label": "label", "group": "pair_id"}, rows)
 
 
 def banking77(folder: Path, sizes: Sequence[int]) -> Made:
     """Questions to a bank, its own test rows."""
-    read = {side: list(csv.DictReader((data_folder() / "banking77" / f"{side}.csv").open(
-        encoding="utf-8", newline=""))) for side in ("train", "test")}  # fmt: skip
+    read = {
+        side: list(
+            csv.DictReader(
+                (data_folder() / "banking77" / f"{side}.csv").open(encoding="utf-8", newline="")
+            )
+        )
+        for side in ("train", "test")
+    }
     train, test = _drawn(read["train"], sizes[0] + sizes[1]), _drawn(read["test"], sizes[2])
-    data = {"path": _write_csv(folder / "train.csv", train), "text": "text", "label": "label",
-            "test": _write_csv(folder / "test.csv", test)}  # fmt: skip
+    data = {
+        "path": _write_csv(folder / "train.csv", train),
+        "text": "text",
+        "label": "label",
+        "test": _write_csv(folder / "test.csv", test),
+    }
     return Made(data, test)
 
 
@@ -82,10 +95,16 @@ def text2code(folder: Path, sizes: Sequence[int]) -> Made:
 def instructions(folder: Path, sizes: Sequence[int]) -> Made:
     """Questions with their answers, as chats."""
     rows = _lines("instructions/train.jsonl.gz")
-    chats = [{"messages": [
-        {"role": "user", "content": f"{row['instruction']}\n{row['input']}".strip()},
-        {"role": "assistant", "content": row["output"]},
-    ]} for row in rows if row["output"].strip()]  # fmt: skip
+    chats = [
+        {
+            "messages": [
+                {"role": "user", "content": f"{row['instruction']}\n{row['input']}".strip()},
+                {"role": "assistant", "content": row["output"]},
+            ]
+        }
+        for row in rows
+        if row["output"].strip()
+    ]
     made = _parts(folder, _drawn(chats, sum(sizes)), sizes, {"messages": "messages"})
     return Made({**made.data, "template": "plain"}, made.rows)
 
@@ -124,8 +143,10 @@ def _pictures(folder: Path, name: str, sizes: Sequence[int]) -> Made:
 def _pairs(folder: Path, pattern: str, sizes: Sequence[int], names: Mapping[str, str]) -> Made:
     """The set's own three files, some rows of each."""
     sides = zip(SIDES, ("train", "val", "test"), sizes, strict=True)
-    rows = {side: [_with_source(row) for row in _drawn(_lines(pattern.format(name)), count)]
-            for side, name, count in sides}  # fmt: skip
+    rows = {
+        side: [_with_source(row) for row in _drawn(_lines(pattern.format(name)), count)]
+        for side, name, count in sides
+    }
     return _named(folder, rows, names)
 
 
@@ -150,8 +171,9 @@ def _named(folder: Path, rows: Mapping[str, Sequence[Row]], names: Mapping[str, 
         lines = (json.dumps({key: row[key] for key in names.values()}) for row in rows[side])
         path.write_text("\n".join(lines), encoding="utf-8")
         data["path" if side == "train" else side] = str(path)
-    return Made(data, [{key: _read(key, row[name]) for key, name in names.items()}
-                       for row in rows["test"]])  # fmt: skip
+    return Made(
+        data, [{key: _read(key, row[name]) for key, name in names.items()} for row in rows["test"]]
+    )
 
 
 def _read(key: str, value: Any) -> Any:
@@ -183,20 +205,47 @@ TEXTS = {**FAST, "generate.rows": 8, "model.max_length": 256}
 PAIRS = {**TEXTS, "train.learning_rate": 1e-3, "train.epochs": 2}
 PICTURES = {**FAST, "train.learning_rate": 2e-3, "methods.probe_first": False}
 SETS: dict[str, RealSet] = {
-    "ai_text": RealSet(ai_text, "text-classification", "embedded", (400, 100, 100),
-                       {**FAST, "model.max_length": 256, "train.epochs": 2}),
-    "banking77": RealSet(banking77, "text-classification", "embedded", (1600, 400, 400),
-                         {**FAST, "train.epochs": 4}, killed=True),
+    "ai_text": RealSet(
+        ai_text,
+        "text-classification",
+        "embedded",
+        (400, 100, 100),
+        {**FAST, "model.max_length": 256, "train.epochs": 2},
+    ),
+    "banking77": RealSet(
+        banking77,
+        "text-classification",
+        "embedded",
+        (1600, 400, 400),
+        {**FAST, "train.epochs": 4},
+        killed=True,
+    ),
     "samsum": RealSet(samsum, "seq2seq", "t5", (600, 100, 200), PAIRS, killed=True),
     "text2code": RealSet(text2code, "seq2seq", "t5", (800, 100, 200), PAIRS),
-    "instructions": RealSet(instructions, "causal-lm", "llama", (600, 100, 200), {
-        **TEXTS, "model.adapter.kind": "lora", "train.learning_rate": 3e-3, "train.epochs": 2,
-    }, killed=True),
-    "corpus": RealSet(corpus, "causal-lm", "llama", (800, 100, 200), {
-        **TEXTS, "train.learning_rate": 5e-4, "train.epochs": 2,
-    }),
-    "cifar10": RealSet(cifar10, "image-classification", "resnet", (2000, 400, 500),
-                       {**PICTURES, "train.epochs": 8}, killed=True),
-    "mnist": RealSet(mnist, "image-classification", "resnet", (1200, 300, 500),
-                     {**PICTURES, "train.epochs": 5}),
-}  # fmt: skip
+    "instructions": RealSet(
+        instructions,
+        "causal-lm",
+        "llama",
+        (600, 100, 200),
+        {**TEXTS, "model.adapter.kind": "lora", "train.learning_rate": 3e-3, "train.epochs": 2},
+        killed=True,
+    ),
+    "corpus": RealSet(
+        corpus,
+        "causal-lm",
+        "llama",
+        (800, 100, 200),
+        {**TEXTS, "train.learning_rate": 5e-4, "train.epochs": 2},
+    ),
+    "cifar10": RealSet(
+        cifar10,
+        "image-classification",
+        "resnet",
+        (2000, 400, 500),
+        {**PICTURES, "train.epochs": 8},
+        killed=True,
+    ),
+    "mnist": RealSet(
+        mnist, "image-classification", "resnet", (1200, 300, 500), {**PICTURES, "train.epochs": 5}
+    ),
+}

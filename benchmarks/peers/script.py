@@ -35,17 +35,22 @@ def results_path(name: str, threads: int, quick: bool) -> Path:
 
 
 def runner(
-    arms: Mapping[str, Arm], parts_of: Callable[[Mapping[str, Any]], Parts], path: Path,
+    arms: Mapping[str, Arm],
+    parts_of: Callable[[Mapping[str, Any]], Parts],
+    path: Path,
     threads: int,
-) -> Callable[[Mapping[str, Any]], dict[str, Any]]:  # fmt: skip
+) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """A ``run_one`` for ``cells.run_cells`` that also keeps which rows were right."""
 
     def run_one(cell: Mapping[str, Any]) -> dict[str, Any]:
         answer = run_arm(arms[cell["arm"]], parts_of(cell), seed=cell["seed"], threads=threads)
         keep(path, cell, {"rows": len(answer.right), "right": pack(answer.right)})
         result = answer.result
-        print(f"  accuracy {result['accuracy']:.3f}, train {result['train_s']:.1f} s, "
-              f"command {result['command_s']:.1f} s", flush=True)  # fmt: skip
+        print(
+            f"  accuracy {result['accuracy']:.3f}, train {result['train_s']:.1f} s, "
+            f"command {result['command_s']:.1f} s",
+            flush=True,
+        )
         return result
 
     return run_one

@@ -25,9 +25,10 @@ def main(folder: Path) -> None:
     pairs = 2 * job["settings"]["num_iterations"] * rows
     answer = {
         "predictions": [job["classes"][index] for index in chosen],
-        "train_s": round(train_s, 3), "precision": "float32",
+        "train_s": round(train_s, 3),
+        "precision": "float32",
         "examples_per_s": round(2 * pairs / train_s, 3),
-    }  # fmt: skip
+    }
     (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 
 
@@ -43,9 +44,15 @@ def build(job: dict[str, Any], folder: Path) -> tuple[Any, Any]:
         {"text": rows["texts"], "label": [classes.index(label) for label in rows["labels"]]}
     )
     arguments = setfit.TrainingArguments(
-        output_dir=str(folder / "setfit"), batch_size=16, num_epochs=1, seed=job["seed"],
-        save_strategy="no", show_progress_bar=False, report_to="none", **job["settings"],
-    )  # fmt: skip
+        output_dir=str(folder / "setfit"),
+        batch_size=16,
+        num_epochs=1,
+        seed=job["seed"],
+        save_strategy="no",
+        show_progress_bar=False,
+        report_to="none",
+        **job["settings"],
+    )
     # Its own metrics are downloaded; a function needs no network.
     trainer = setfit.Trainer(model, arguments, train_dataset=train, metric=accuracy)
     return model, trainer

@@ -60,8 +60,9 @@ def banking() -> Rows:
     """Ten intents of 77, drawn once, of the training and the test file."""
     rows = [row for file in ("train.csv", "test.csv") for row in _table(f"banking77/{file}")]
     names = sorted({row["label"] for row in rows})
-    chosen = {names[i] for i in generator(0, "benchmark", "intents").permutation(len(names))[
-        :INTENTS]}  # fmt: skip
+    chosen = {
+        names[i] for i in generator(0, "benchmark", "intents").permutation(len(names))[:INTENTS]
+    }
     found = [(first_words(row["text"]), row["label"]) for row in rows if row["label"] in chosen]
     return without_copies(_rows(found))
 

@@ -22,13 +22,15 @@ from peers.task_rows import LENGTH, SIDES, TARGET_LENGTH, TaskParts, write_lines
 HERE = Path(__file__).resolve().parent
 TASKS = {"summaries": "seq2seq", "instructions": "causal-lm", "pictures": "image-classification"}
 COLUMNS: dict[str, dict[str, str]] = {
-    "summaries": {"text": "source", "target": "target"}, "instructions": {},
+    "summaries": {"text": "source", "target": "target"},
+    "instructions": {},
     "pictures": {"text": "path", "label": "label"},
-}  # fmt: skip
+}
 LENGTHS = {
     "summaries": {"max_length": LENGTH, "max_target_length": TARGET_LENGTH},
-    "instructions": {"max_length": LENGTH}, "pictures": {},
-}  # fmt: skip
+    "instructions": {"max_length": LENGTH},
+    "pictures": {},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,14 @@ def run_task_arm(
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         folder = Path(name)
-        told = {"job": job, "model": str(model), "seed": seed, "settings": dict(arm.settings),
-                "rows": parts.encoded, "length": LENGTH}  # fmt: skip
+        told = {
+            "job": job,
+            "model": str(model),
+            "seed": seed,
+            "settings": dict(arm.settings),
+            "rows": parts.encoded,
+            "length": LENGTH,
+        }
         (folder / "job.json").write_text(json.dumps(told), encoding="utf-8")
         run = _holdfast if arm.system == "holdfast" else _peer
         ended, saved, found = run(arm, job, model, parts, folder, seed, threads)
@@ -58,8 +66,12 @@ def run_task_arm(
     speed = {"tokens_per_s": round(tokens * found["examples_per_s"], 1)} if tokens else {}
     rows = found["examples_per_s"] * found["train_s"]
     speed["examples_per_cpu_s"] = round(rows / found["train_cpu_s"], 3)
-    surroundings = {"threads": threads, "load_before": round(load, 2), "commit": commit(),
-                    "cpu": processor()}  # fmt: skip
+    surroundings = {
+        "threads": threads,
+        "load_before": round(load, 2),
+        "commit": commit(),
+        "cpu": processor(),
+    }
     return {**score, **found, **speed, **asdict(ended), **surroundings}
 
 
@@ -95,8 +107,13 @@ def write_task_recipe(job: str, model: Path, parts: TaskParts, folder: Path, see
     for side in SIDES:
         key = "path" if side == "train" else side
         data[key] = str(_write_side(job, folder, side, parts))
-    recipe = {"task": TASKS[job], "seed": seed, "data": data, "generate": {"rows": 0},
-              "model": {"name": str(model), **LENGTHS[job]}}  # fmt: skip
+    recipe = {
+        "task": TASKS[job],
+        "seed": seed,
+        "data": data,
+        "generate": {"rows": 0},
+        "model": {"name": str(model), **LENGTHS[job]},
+    }
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     return path

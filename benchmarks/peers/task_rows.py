@@ -50,15 +50,20 @@ def summaries(model: Path, sizes: Sequence[int], seed: int) -> TaskParts:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    rows = [{"source": row["dialogue"], "target": row["summary"].strip()}
-            for row in _lines("samsum/train.jsonl.gz", 3 * sum(sizes) + 500)]  # fmt: skip
+    rows = [
+        {"source": row["dialogue"], "target": row["summary"].strip()}
+        for row in _lines("samsum/train.jsonl.gz", 3 * sum(sizes) + 500)
+    ]
     raw = divided(rows, [row["source"] for row in rows], sizes, seed)
 
     def encoded(row: Row) -> Row:
         ids = tokenizer(row["source"], truncation=True, max_length=LENGTH)["input_ids"]
         labels = tokenizer(text_target=row["target"], truncation=True, max_length=TARGET_LENGTH)
-        return {"input_ids": ids, "labels": labels["input_ids"],
-                "own_labels": len(labels["input_ids"])}  # fmt: skip
+        return {
+            "input_ids": ids,
+            "labels": labels["input_ids"],
+            "own_labels": len(labels["input_ids"]),
+        }
 
     return TaskParts(raw, {side: [encoded(row) for row in raw[side]] for side in SIDES})
 
@@ -66,15 +71,19 @@ def summaries(model: Path, sizes: Sequence[int], seed: int) -> TaskParts:
 def instructions(model: Path, sizes: Sequence[int], seed: int) -> TaskParts:
     """Instructions with their answers, of those whose whole chat has at most 256 tokens; of the
     labels the answers alone count."""
-    rows = [{key: row[key] for key in ("instruction", "input", "output")}
-            for row in _lines("instructions/train.jsonl.gz", 4210)]  # fmt: skip
+    rows = [
+        {key: row[key] for key in ("instruction", "input", "output")}
+        for row in _lines("instructions/train.jsonl.gz", 4210)
+    ]
     chats = _chats(rows, model)
     short = [place for place, chat in enumerate(chats) if chat and len(chat["input_ids"]) <= LENGTH]
     kept = [{**rows[place], "chat": chats[place]} for place in short]
     asked = [f"{row['instruction']}\n{row['input']}" for row in kept]
     both = divided(kept, asked, sizes, seed)
-    raw = {side: [{k: v for k, v in row.items() if k != "chat"} for row in both[side]]
-           for side in SIDES}  # fmt: skip
+    raw = {
+        side: [{k: v for k, v in row.items() if k != "chat"} for row in both[side]]
+        for side in SIDES
+    }
     return TaskParts(raw, {side: [row["chat"] for row in both[side]] for side in SIDES})
 
 
@@ -96,9 +105,10 @@ def _chats(rows: Sequence[Row], model: Path) -> list[Row | None]:
         piece = slice(coded.offsets[place], coded.offsets[place + 1])
         ids, own = coded.ids[piece].tolist(), coded.targets[piece]
         found[int(row)] = {
-            "input_ids": ids, "completion_mask": own.astype(int).tolist(),
+            "input_ids": ids,
+            "completion_mask": own.astype(int).tolist(),
             "labels": np.where(own, coded.ids[piece], -100).tolist(),
-        }  # fmt: skip
+        }
     return found
 
 
@@ -108,8 +118,9 @@ def pictures(model: Path, sizes: Sequence[int], seed: int) -> TaskParts:
     folder = Path(tempfile.gettempdir()) / "holdfast-bench-cifar10"
     packed = zipfile.ZipFile(data_folder() / "cifar10" / "cifar10.zip")
     names = [name for name in packed.namelist() if name.endswith(".jpg")]
-    rows = [{"path": str(folder / name), "label": name.split("/")[-2], "name": name}
-            for name in names]  # fmt: skip
+    rows = [
+        {"path": str(folder / name), "label": name.split("/")[-2], "name": name} for name in names
+    ]
     if sum(sizes) < 200:
         rows = [row for row in rows if row["label"] in ("cat", "ship")]
     raw = divided(rows, None, sizes, seed)
@@ -132,8 +143,11 @@ def divided(
     pool = len(order) // 4
     start = (seed * test) % max(1, pool - test + 1)
     rest = order[pool:][generator(seed, "benchmark", "rows").permutation(len(order) - pool)]
-    places = {"train": rest[:train], "valid": rest[train : train + valid],
-              "test": order[start : start + test]}  # fmt: skip
+    places = {
+        "train": rest[:train],
+        "valid": rest[train : train + valid],
+        "test": order[start : start + test],
+    }
     return {side: [rows[place] for place in places[side]] for side in SIDES}
 
 

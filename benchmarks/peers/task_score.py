@@ -62,8 +62,10 @@ def images(job: dict[str, Any], saved: Path) -> dict[str, float]:
     inputs = pixels(str(saved), [row["path"] for row in rows])
     logits = torch.cat([model(pixel_values=part).logits for part in inputs.split(100)])
     loss = torch.nn.functional.cross_entropy(logits.float(), wanted)
-    return {"test_loss": float(loss), "test_accuracy": float((logits.argmax(-1) == wanted).float()
-                                                             .mean())}  # fmt: skip
+    return {
+        "test_loss": float(loss),
+        "test_accuracy": float((logits.argmax(-1) == wanted).float().mean()),
+    }
 
 
 if __name__ == "__main__":

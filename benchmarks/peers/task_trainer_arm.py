@@ -27,11 +27,12 @@ def main(folder: Path) -> None:
     trainer.save_model(str(folder / "model"))
     rows = len(job["rows"]["train"]) * float(trainer.state.epoch)
     answer = {
-        "train_s": round(train_s, 3), "train_cpu_s": round(train_cpu_s, 3),
+        "train_s": round(train_s, 3),
+        "train_cpu_s": round(train_cpu_s, 3),
         "steps": trainer.state.global_step,
         "examples_per_s": round(rows / train_s, 3),
         "precision": "bfloat16" if job["settings"].get("bf16") else "float32",
-    }  # fmt: skip
+    }
     (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 
 
@@ -50,10 +51,13 @@ def seq2seq(job: dict[str, Any], folder: Path) -> tuple[Any, Any]:
     model = hf.AutoModelForSeq2SeqLM.from_pretrained(job["model"])
     rows = datasets_of(job, ("input_ids", "labels"))
     trainer = hf.Seq2SeqTrainer(
-        model, hf.Seq2SeqTrainingArguments(**arguments(job, folder)), train_dataset=rows["train"],
-        eval_dataset=rows["valid"], processing_class=tokenizer,
+        model,
+        hf.Seq2SeqTrainingArguments(**arguments(job, folder)),
+        train_dataset=rows["train"],
+        eval_dataset=rows["valid"],
+        processing_class=tokenizer,
         data_collator=hf.DataCollatorForSeq2Seq(tokenizer, model),
-    )  # fmt: skip
+    )
     return trainer, rows["test"]
 
 
@@ -66,10 +70,13 @@ def causal(job: dict[str, Any], folder: Path) -> tuple[Any, Any]:
         return sft(job, folder, model, tokenizer)
     rows = datasets_of(job, ("input_ids", "labels"))
     trainer = hf.Trainer(
-        model, hf.TrainingArguments(**arguments(job, folder)), train_dataset=rows["train"],
-        eval_dataset=rows["valid"], processing_class=tokenizer,
+        model,
+        hf.TrainingArguments(**arguments(job, folder)),
+        train_dataset=rows["train"],
+        eval_dataset=rows["valid"],
+        processing_class=tokenizer,
         data_collator=hf.DataCollatorForSeq2Seq(tokenizer),
-    )  # fmt: skip
+    )
     return trainer, rows["test"]
 
 
@@ -80,15 +87,22 @@ def sft(job: dict[str, Any], folder: Path, model: Any, tokenizer: Any) -> tuple[
     if job["settings"].get("packing"):
         job = {**job, "settings": {**job["settings"], "batch_size": packed_lines(job)}}
     settings = trl.SFTConfig(
-        **arguments(job, folder), completion_only_loss=True, max_length=job["length"],
-        packing=bool(job["settings"].get("packing")), eval_packing=False,
+        **arguments(job, folder),
+        completion_only_loss=True,
+        max_length=job["length"],
+        packing=bool(job["settings"].get("packing")),
+        eval_packing=False,
         # Its own default (on) would trade time for memory, and Holdfast's is off.
         gradient_checkpointing=False,
-    )  # fmt: skip
+    )
     trainer = trl.SFTTrainer(
-        model, settings, train_dataset=rows["train"], eval_dataset=rows["valid"],
-        processing_class=tokenizer, peft_config=lora(job),
-    )  # fmt: skip
+        model,
+        settings,
+        train_dataset=rows["train"],
+        eval_dataset=rows["valid"],
+        processing_class=tokenizer,
+        peft_config=lora(job),
+    )
     return trainer, rows["test"]
 
 
@@ -116,14 +130,19 @@ def images(job: dict[str, Any], folder: Path) -> tuple[Any, Any]:
 
     classes = sorted({row["label"] for row in job["rows"]["train"]})
     model = hf.AutoModelForImageClassification.from_pretrained(
-        job["model"], num_labels=len(classes), ignore_mismatched_sizes=True,
-        id2label=dict(enumerate(classes)), label2id={n: i for i, n in enumerate(classes)},
-    )  # fmt: skip
+        job["model"],
+        num_labels=len(classes),
+        ignore_mismatched_sizes=True,
+        id2label=dict(enumerate(classes)),
+        label2id={n: i for i, n in enumerate(classes)},
+    )
     rows = {side: decoded(job, side, classes) for side in job["rows"]}
     trainer = hf.Trainer(
-        model, hf.TrainingArguments(**arguments(job, folder)), train_dataset=rows["train"],
+        model,
+        hf.TrainingArguments(**arguments(job, folder)),
+        train_dataset=rows["train"],
         eval_dataset=rows["valid"],
-    )  # fmt: skip
+    )
     hf.AutoImageProcessor.from_pretrained(job["model"]).save_pretrained(folder / "model")
     return trainer, rows["test"]
 
@@ -133,8 +152,10 @@ def decoded(job: dict[str, Any], side: str, classes: list[str]) -> list[dict[str
 
     rows = job["rows"][side]
     arrays = pixels(job["model"], [row["path"] for row in rows])
-    return [{"pixel_values": array, "labels": classes.index(row["label"])}
-            for array, row in zip(arrays, rows, strict=True)]  # fmt: skip
+    return [
+        {"pixel_values": array, "labels": classes.index(row["label"])}
+        for array, row in zip(arrays, rows, strict=True)
+    ]
 
 
 def arguments(job: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -143,12 +164,19 @@ def arguments(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     settings = job["settings"]
     half = bool(settings.get("bf16"))
     return {
-        "output_dir": str(folder / "trainer"), "num_train_epochs": settings["epochs"],
-        "per_device_train_batch_size": settings["batch_size"], "eval_strategy": "epoch",
-        "per_device_eval_batch_size": settings["batch_size"], "seed": job["seed"], "bf16": half,
-        "learning_rate": settings["learning_rate"], "save_strategy": "no", "report_to": "none",
-        "disable_tqdm": True, "use_cpu": half and not torch.cuda.is_available(),
-    }  # fmt: skip
+        "output_dir": str(folder / "trainer"),
+        "num_train_epochs": settings["epochs"],
+        "per_device_train_batch_size": settings["batch_size"],
+        "eval_strategy": "epoch",
+        "per_device_eval_batch_size": settings["batch_size"],
+        "seed": job["seed"],
+        "bf16": half,
+        "learning_rate": settings["learning_rate"],
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": half and not torch.cuda.is_available(),
+    }
 
 
 def datasets_of(job: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

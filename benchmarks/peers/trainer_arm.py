@@ -25,10 +25,12 @@ def main(folder: Path) -> None:
     epochs = float(trainer.state.epoch)
     answer = {
         "predictions": [job["classes"][index] for index in chosen],
-        "train_s": round(train_s, 3), "epochs": epochs, "steps": trainer.state.global_step,
+        "train_s": round(train_s, 3),
+        "epochs": epochs,
+        "steps": trainer.state.global_step,
         "examples_per_s": round(len(job["rows"]["train"]["texts"]) * epochs / train_s, 3),
         "precision": "bfloat16" if job["settings"].get("bf16") else "float32",
-    }  # fmt: skip
+    }
     (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 
 
@@ -45,9 +47,13 @@ def build(job: dict[str, Any], folder: Path) -> tuple[Any, Any]:
     patience = job["settings"].get("patience")
     callbacks = [transformers.EarlyStoppingCallback(patience)] if patience else []
     trainer = transformers.Trainer(
-        model, arguments(job, folder), train_dataset=rows["train"], eval_dataset=rows["valid"],
-        processing_class=tokenizer, callbacks=callbacks,
-    )  # fmt: skip
+        model,
+        arguments(job, folder),
+        train_dataset=rows["train"],
+        eval_dataset=rows["valid"],
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
     return trainer, rows["test"]
 
 
@@ -57,16 +63,25 @@ def arguments(job: dict[str, Any], folder: Path) -> Any:
 
     settings = job["settings"]
     half = settings.get("bf16", False)
-    best = {"load_best_model_at_end": True, "save_strategy": "epoch", "save_only_model": True,
-            "save_total_limit": 1}  # fmt: skip
+    best = {
+        "load_best_model_at_end": True,
+        "save_strategy": "epoch",
+        "save_only_model": True,
+        "save_total_limit": 1,
+    }
     return transformers.TrainingArguments(
-        str(folder / "trainer"), num_train_epochs=settings["epochs"],
-        per_device_train_batch_size=settings["batch_size"], eval_strategy="epoch",
-        seed=job["seed"], bf16=half, disable_tqdm=True, report_to="none",
+        str(folder / "trainer"),
+        num_train_epochs=settings["epochs"],
+        per_device_train_batch_size=settings["batch_size"],
+        eval_strategy="epoch",
+        seed=job["seed"],
+        bf16=half,
+        disable_tqdm=True,
+        report_to="none",
         # It refuses bfloat16 on a processor unless it is told to stay there.
         use_cpu=half and not torch.cuda.is_available(),
         **(best if settings.get("patience") else {"save_strategy": "no"}),
-    )  # fmt: skip
+    )
 
 
 def tokenised(rows: dict[str, list[str]], classes: list[str], tokenizer: Any) -> Any:

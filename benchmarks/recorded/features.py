@@ -76,8 +76,13 @@ def table_of(data: str) -> tuple[torch.Tensor, dict[str, int]]:
     with torch.inference_mode():
         for start in range(0, len(order), 64):
             rows = order[start : start + 64]
-            batch = tokenizer([texts[i] for i in rows], padding=True, truncation=True,
-                              max_length=128, return_tensors="pt")  # fmt: skip
+            batch = tokenizer(
+                [texts[i] for i in rows],
+                padding=True,
+                truncation=True,
+                max_length=128,
+                return_tensors="pt",
+            )
             mask = batch["attention_mask"][..., None].float()
             states = model(**batch).last_hidden_state
             out[torch.as_tensor(rows)] = (states * mask).sum(1) / mask.sum(1)
@@ -89,8 +94,13 @@ def table_of(data: str) -> tuple[torch.Tensor, dict[str, int]]:
 
 def record_features(cell: dict[str, Any]) -> None:
     table, where = table_of(cell["data"])
-    parts = draw(clean_set(cell["data"]), seed=cell["seed"], train=cell["train"],
-                 valid=cell["valid"], test=slice(0, 1000))  # fmt: skip
+    parts = draw(
+        clean_set(cell["data"]),
+        seed=cell["seed"],
+        train=cell["train"],
+        valid=cell["valid"],
+        test=slice(0, 1000),
+    )
     classes = tuple(parts.classes)
     sides = {name: encoded(rows, where, classes) for name, rows in parts.named().items()}
     fault = cell.get("fault", "none")
@@ -102,25 +112,40 @@ def record_features(cell: dict[str, Any]) -> None:
     )
     network = Small(table, cell["hidden"], len(classes), cell["seed"])
     steps, rate = steps_for(epochs, cell["train"], BATCH), RATE * times
-    phase = Phase(name="finetune", loss="task", head="train", sampler="windows", steps=steps,
-                  batch_size=BATCH, learning_rate=rate, head_learning_rate=rate,
-                  schedule=schedule)  # fmt: skip
+    phase = Phase(
+        name="finetune",
+        loss="task",
+        head="train",
+        sampler="windows",
+        steps=steps,
+        batch_size=BATCH,
+        learning_rate=rate,
+        head_learning_rate=rate,
+        schedule=schedule,
+    )
     at, probe, _ = evaluation_points((phase,), cell["train"], cell["valid"], LOOKS)
     plan = Plan((phase,), at, probe, cell["seed"])
     watch = Pool(sides["test"], classifies=True)
     job = job_of(network, classes, sides, plan, watch)
     fitted = fit(job)
     facts = {
-        "task": "text-classification", "planned_steps": steps, "train_rows": cell["train"],
-        "train_tokens": cell["train"], "classes": len(classes), "rate": rate,
+        "task": "text-classification",
+        "planned_steps": steps,
+        "train_rows": cell["train"],
+        "train_tokens": cell["train"],
+        "classes": len(classes),
+        "rate": rate,
         "trainable": sum(p.numel() for p in network.parameters() if p.requires_grad),
-        "looks_at": list(at), "train_s": fitted.train_s, "evaluate_s": fitted.evaluate_s,
+        "looks_at": list(at),
+        "train_s": fitted.train_s,
+        "evaluate_s": fitted.evaluate_s,
         "guard_s": fitted.guard_s,
-    }  # fmt: skip
+    }
     ready = type("Sides", (), {"train": sides["train"], "valid": sides["valid"]})
     kept = seen(job, watch, sides["test"], ready)
-    features = {f"{s}_features": table[sides[s].ids].numpy().astype(np.float16)
-                for s in ("train", "valid")}  # fmt: skip
+    features = {
+        f"{s}_features": table[sides[s].ids].numpy().astype(np.float16) for s in ("train", "valid")
+    }
     write(cell, fitted.history, watch.looks, facts, {**features, **kept})
 
 
@@ -145,8 +170,16 @@ def job_of(
         return snapshot.refined_loss
 
     return Job(
-        network=network, task=TextClassification(0, classes), train=sides["train"],
-        valid=sides["valid"], plan=plan, accelerator=make_accelerator("float32"), groups=groups,
-        optimizer=build_optimizer, schedule=build_schedule, choose=lowest(refined),
-        monitor=judge, listeners=(watch,),
-    )  # fmt: skip
+        network=network,
+        task=TextClassification(0, classes),
+        train=sides["train"],
+        valid=sides["valid"],
+        plan=plan,
+        accelerator=make_accelerator("float32"),
+        groups=groups,
+        optimizer=build_optimizer,
+        schedule=build_schedule,
+        choose=lowest(refined),
+        monitor=judge,
+        listeners=(watch,),
+    )

@@ -95,13 +95,23 @@ def job_of(cell: Mapping[str, Any], parts: Parts, held: Any) -> Job:
     table = (table - table.mean(0)) / table.std()
     at = np.cumsum([0, *(len(rows) for rows in sides.values())])
     classes = tuple(parts.classes)
-    encoded = {name: _encoded(rows.labels, start, classes)
-               for (name, rows), start in zip(sides.items(), at, strict=False)}  # fmt: skip
+    encoded = {
+        name: _encoded(rows.labels, start, classes)
+        for (name, rows), start in zip(sides.items(), at, strict=False)
+    }
     held.tested = encoded["test"]
     epochs, rate = COURSES[cell["recipe"]]
     steps = steps_for(epochs, len(parts.train), BATCH)
-    phase = Phase(name="finetune", loss="task", head="train", sampler="windows", steps=steps,
-                  batch_size=BATCH, learning_rate=rate, head_learning_rate=rate)  # fmt: skip
+    phase = Phase(
+        name="finetune",
+        loss="task",
+        head="train",
+        sampler="windows",
+        steps=steps,
+        batch_size=BATCH,
+        learning_rate=rate,
+        head_learning_rate=rate,
+    )
     # Each look costs nothing here: as many as a long run has.
     looks = sorted({round(steps * i / LOOKS) for i in range(LOOKS + 1)})
     _, probe, _ = evaluation_points((phase,), len(parts.train), len(parts.valid), LOOKS)
@@ -120,12 +130,19 @@ def job_of(cell: Mapping[str, Any], parts: Parts, held: Any) -> Job:
         return snapshot.refined_loss
 
     return Job(
-        network=Residual(table, len(classes), cell["seed"]), task=TextClassification(0, classes),
-        train=encoded["train"], valid=encoded["valid"], plan=plan,
-        accelerator=make_accelerator("float32"), groups=groups, optimizer=build_optimizer,
-        schedule=build_schedule, choose=lowest(refined), monitor=judge,
+        network=Residual(table, len(classes), cell["seed"]),
+        task=TextClassification(0, classes),
+        train=encoded["train"],
+        valid=encoded["valid"],
+        plan=plan,
+        accelerator=make_accelerator("float32"),
+        groups=groups,
+        optimizer=build_optimizer,
+        schedule=build_schedule,
+        choose=lowest(refined),
+        monitor=judge,
         listeners=(HeadRefit(fit, first=True), held),
-    )  # fmt: skip
+    )
 
 
 def _encoded(labels: tuple[str, ...], start: int, classes: tuple[str, ...]) -> EncodedTexts:

@@ -29,8 +29,13 @@ def record_novels(cell: dict[str, Any], pool_rows: int) -> None:
     if not (model / "made.json").exists():
         raise SystemExit(f"not run: {model} is not there; python benchmarks/make_base_models.py")
     epochs, settings = FAULTS[cell["fault"]]
-    own = ["control.policy=off", f"train.epochs={epochs:g}", "train.threads=1",
-           f"train.learning_rate={RATE:g}", "model.max_length=128"]  # fmt: skip
+    own = [
+        "control.policy=off",
+        f"train.epochs={epochs:g}",
+        "train.threads=1",
+        f"train.learning_rate={RATE:g}",
+        "model.max_length=128",
+    ]
     record_lines(
         cell, model, paragraphs(100 + 150 + pool_rows, cell["seed"], pool_rows), [*own, *settings]
     )
@@ -47,9 +52,11 @@ def record_lines(
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         sides = {side: _lines(Path(name) / f"{side}.jsonl", rows) for side, rows in texts.items()}
         plain = {
-            "task": "causal-lm", "seed": cell["seed"], "data": {**sides, "text": "text"},
+            "task": "causal-lm",
+            "seed": cell["seed"],
+            "data": {**sides, "text": "text"},
             "model": {"name": str(model)},
-        }  # fmt: skip
+        }
         path = Path(name) / "recipe.yaml"
         path.write_text(yaml.safe_dump(plain), encoding="utf-8")
         recipe = override(read_recipe(path), settings)

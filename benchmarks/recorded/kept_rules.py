@@ -53,10 +53,12 @@ def read(path: Path, cell: Mapping[str, Any]) -> Recorded:
     states = {LOOK: looks, HALF: states_of(held["half_valid"], held["half_test"], *marks)}
     if "around_valid" in held:
         beside = states_of(held["around_valid"], held["around_test"], *marks)
-        states[AROUND] = States(*(
-            np.concatenate([getattr(looks, name)[:1], getattr(beside, name)])
-            for name in ("losses", "hits", "refined", "nats", "accuracy")
-        ))  # fmt: skip
+        states[AROUND] = States(
+            *(
+                np.concatenate([getattr(looks, name)[:1], getattr(beside, name)])
+                for name in ("losses", "hits", "refined", "nats", "accuracy")
+            )
+        )
     trainer = None
     if "trainer_test" in held:
         right = held["trainer_test"].argmax(axis=1) == held["trainer_test_labels"]
@@ -130,12 +132,17 @@ TODAY = "newest unless worse, p < 0.05 (until now)"
 NEW = "newest unless worse, p < 0.2"
 PROVEN = "the same, proven better than the probe at p < 0.1"
 FIXED: dict[str, Rule] = {
-    "linear probe (step 0)": probe, "last": last, "half way from the probe to the last": half_way,
-    "lowest": lowest, TODAY: newest(), "newest unless worse, p < 0.1": newest(0.1),
-    NEW: newest(0.2), "averages of looks ± 2, p < 0.05": newest(among=AROUND),
+    "linear probe (step 0)": probe,
+    "last": last,
+    "half way from the probe to the last": half_way,
+    "lowest": lowest,
+    TODAY: newest(),
+    "newest unless worse, p < 0.1": newest(0.1),
+    NEW: newest(0.2),
+    "averages of looks ± 2, p < 0.05": newest(among=AROUND),
     "averages of looks ± 2, p < 0.2": newest(0.2, among=AROUND),
     PROVEN: newest(0.2, better=0.1),
-}  # fmt: skip
+}
 LEVELS = (0.95, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02)
 CLASSES: dict[str, dict[str, Rule]] = {
     "level p against the lowest": {f"{p:g}": newest(p) for p in (0.02, 0.05, 0.1, 0.2, 0.35)},
@@ -189,8 +196,10 @@ def left_out(
     the same; and, run by run, the rule with the constant that its own set did not choose."""
     own = np.array([set_of(run) for run in runs])
     sets = sorted(set(own))
-    nats = {name: np.array([figure(run, rule, "refined") for run in runs])
-            for name, rule in rules.items()}  # fmt: skip
+    nats = {
+        name: np.array([figure(run, rule, "refined") for run in runs])
+        for name, rule in rules.items()
+    }
 
     def over_others(name: str, out: str) -> float:
         return float(np.mean([nats[name][own == data].mean() for data in sets if data != out]))

@@ -27,8 +27,12 @@ def record_pictures(cell: dict[str, Any], pool_rows: int) -> None:
     model = small_resnet()
     rows = pictures(model, (300, 200, pool_rows), cell["seed"]).raw
     epochs, settings = FAULTS[cell["fault"]]
-    own = ["control.policy=off", f"train.epochs={epochs:g}", "train.threads=1",
-           f"train.learning_rate={RATE:g}"]  # fmt: skip
+    own = [
+        "control.policy=off",
+        f"train.epochs={epochs:g}",
+        "train.threads=1",
+        f"train.learning_rate={RATE:g}",
+    ]
     record_rows(cell, model, rows, [*own, *settings])
 
 
@@ -41,10 +45,17 @@ def record_rows(cell: dict[str, Any], model: Path, rows: Any, settings: list[str
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         sides = {side: _table(Path(name) / f"{side}.csv", rows[side]) for side in rows}
         plain = {
-            "task": "image-classification", "seed": cell["seed"], "model": {"name": str(model)},
-            "data": {"path": sides["train"], "valid": sides["valid"], "test": sides["test"],
-                     "text": "path", "label": "label"},
-        }  # fmt: skip
+            "task": "image-classification",
+            "seed": cell["seed"],
+            "model": {"name": str(model)},
+            "data": {
+                "path": sides["train"],
+                "valid": sides["valid"],
+                "test": sides["test"],
+                "text": "path",
+                "label": "label",
+            },
+        }
         path = Path(name) / "recipe.yaml"
         path.write_text(yaml.safe_dump(plain), encoding="utf-8")
         recipe = override(read_recipe(path), settings)

@@ -47,13 +47,22 @@ def record_plain(cell: dict[str, Any]) -> None:
 
 
 def settings(epochs: float, rate: float, evaluations: int = 14) -> list[str]:
-    return ["control.policy=off", f"train.epochs={epochs:g}", f"train.learning_rate={rate:g}",
-            "train.threads=1", f"train.evaluations={evaluations}"]  # fmt: skip
+    return [
+        "control.policy=off",
+        f"train.epochs={epochs:g}",
+        f"train.learning_rate={rate:g}",
+        "train.threads=1",
+        f"train.evaluations={evaluations}",
+    ]
 
 
 def _texts(cell: dict[str, Any], model: Path | str, epochs: float, rate: float) -> None:
-    parts = draw(clean_set(cell["data"]), seed=50 + cell["seed"], test=slice(0, POOL),
-                 **labelled_counts(cell["rows"]))  # fmt: skip
+    parts = draw(
+        clean_set(cell["data"]),
+        seed=50 + cell["seed"],
+        test=slice(0, POOL),
+        **labelled_counts(cell["rows"]),
+    )
     own = [*settings(epochs, rate), f"model.name={model}", "model.max_length=64"]
     record_texts(cell, parts, own)
 
@@ -81,8 +90,12 @@ def _language(cell: dict[str, Any]) -> None:
     record_lines(cell, tiny_llama(), texts, [*settings(*LANGUAGE), "model.max_length=96"])
 
 
-MAKERS = {"plain-bert": _bert, "plain-minilm": _minilm, "plain-pictures": _pictures,
-          "plain-language": _language}  # fmt: skip
+MAKERS = {
+    "plain-bert": _bert,
+    "plain-minilm": _minilm,
+    "plain-pictures": _pictures,
+    "plain-language": _language,
+}
 
 
 @functools.cache
@@ -97,8 +110,13 @@ def tiny_bert() -> Path:
     if not (folder / "model.safetensors").exists():
         tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
         torch.manual_seed(0)
-        config = BertConfig(vocab_size=len(tokenizer), hidden_size=128, num_hidden_layers=2,
-                            num_attention_heads=2, intermediate_size=512)  # fmt: skip
+        config = BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=512,
+        )
         tokenizer.save_pretrained(folder)
         BertForSequenceClassification(config).save_pretrained(folder)
     return folder
@@ -115,11 +133,19 @@ def tiny_llama() -> Path:
         texts = paragraphs(450, 0, 200)
         tokenizer = make_base_models.make_tokenizer([t for rows in texts.values() for t in rows])
         torch.manual_seed(0)
-        marks = {name: getattr(tokenizer, name)
-                 for name in ("bos_token_id", "pad_token_id", "eos_token_id")}  # fmt: skip
-        config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=128, intermediate_size=344,
-                             num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4,
-                             **marks)  # fmt: skip
+        marks = {
+            name: getattr(tokenizer, name)
+            for name in ("bos_token_id", "pad_token_id", "eos_token_id")
+        }
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=344,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            **marks,
+        )
         tokenizer.save_pretrained(folder)
         LlamaForCausalLM(config).save_pretrained(folder)
     return folder

@@ -36,9 +36,15 @@ STOPPING_EPOCHS = {100: 30, 400: 12, 1600: 6}
 
 
 def common(epochs: float) -> list[str]:
-    return ["control.policy=off", "methods.contrast=false", f"train.epochs={epochs:g}",
-            "train.threads=1", f"model.name={half_encoder()}", "model.max_length=64",
-            "train.evaluations=14"]  # fmt: skip
+    return [
+        "control.policy=off",
+        "methods.contrast=false",
+        f"train.epochs={epochs:g}",
+        "train.threads=1",
+        f"model.name={half_encoder()}",
+        "model.max_length=64",
+        "train.evaluations=14",
+    ]
 
 
 @functools.cache
@@ -57,41 +63,68 @@ def half_encoder() -> Path:
 
 
 def faulty() -> list[dict[str, Any]]:
-    return [cell for seed in (0, 1) for fault in FAULTS
-            for cell in grid(family=["text"], seed=[seed], data=SETS, fault=[fault])]  # fmt: skip
+    return [
+        cell
+        for seed in (0, 1)
+        for fault in FAULTS
+        for cell in grid(family=["text"], seed=[seed], data=SETS, fault=[fault])
+    ]
 
 
 def layers() -> list[dict[str, Any]]:
     """The same faults on a hidden layer over frozen features: seconds each."""
-    return grid(family=["layers"], seed=[5, 6], data=SETS, train=[200], hidden=[64],
-                valid=[200], fault=[name for name in LAYER_FAULTS if name != "short"])  # fmt: skip
+    return grid(
+        family=["layers"],
+        seed=[5, 6],
+        data=SETS,
+        train=[200],
+        hidden=[64],
+        valid=[200],
+        fault=[name for name in LAYER_FAULTS if name != "short"],
+    )
 
 
 def layers_stopping() -> list[dict[str, Any]]:
     """Many passes of a hidden layer over frozen features, 82 and 18 % of the labelled rows."""
-    return [cell for seed in range(10) for rows in (100, 400, 1600)
-            for cell in grid(family=["layers-stopping"], seed=[seed], data=SETS, hidden=[64],
-                             fault=["none"], **{k: [v] for k, v in labelled_counts(rows).items()})
-            ]  # fmt: skip
+    return [
+        cell
+        for seed in range(10)
+        for rows in (100, 400, 1600)
+        for cell in grid(
+            family=["layers-stopping"],
+            seed=[seed],
+            data=SETS,
+            hidden=[64],
+            fault=["none"],
+            **{k: [v] for k, v in labelled_counts(rows).items()},
+        )
+    ]
 
 
 def make_faulty(cell: dict[str, Any]) -> None:
     epochs, settings = FAULTS[cell["fault"]]
-    parts = draw(clean_set(cell["data"]), seed=cell["seed"], train=200, valid=200,
-                 test=slice(0, POOL_ROWS))  # fmt: skip
+    parts = draw(
+        clean_set(cell["data"]), seed=cell["seed"], train=200, valid=200, test=slice(0, POOL_ROWS)
+    )
     record_texts(cell, parts, [*common(epochs), *settings])
 
 
 def stopping() -> list[dict[str, Any]]:
     rows = [100, 400, 1600]
-    return [cell for seed in range(5)
-            for cell in grid(family=["stopping"], seed=[seed], rows=rows, data=SETS,
-                             fault=["none"])]  # fmt: skip
+    return [
+        cell
+        for seed in range(5)
+        for cell in grid(family=["stopping"], seed=[seed], rows=rows, data=SETS, fault=["none"])
+    ]
 
 
 def make_stopping(cell: dict[str, Any]) -> None:
-    parts = draw(clean_set(cell["data"]), seed=cell["seed"], test=slice(0, POOL_ROWS),
-                 **labelled_counts(cell["rows"]))  # fmt: skip
+    parts = draw(
+        clean_set(cell["data"]),
+        seed=cell["seed"],
+        test=slice(0, POOL_ROWS),
+        **labelled_counts(cell["rows"]),
+    )
     record_texts(cell, parts, common(STOPPING_EPOCHS[cell["rows"]]))
 
 
@@ -99,20 +132,38 @@ def healthy() -> list[dict[str, Any]]:
     """Small layers on frozen features: sizes, depths and rates that do no harm by themselves. Many
     of the longer ones know their training rows by heart all the same, and the pool says so."""
     seeds = [10, 11, 12]
-    cells = grid(family=["features"], seed=seeds, data=SETS, train=[200, 400, 800], hidden=[0, 32],
-                 valid=[150])  # fmt: skip
-    return cells + grid(family=["features"], seed=seeds, data=SETS, train=[400, 800],
-                        hidden=[0, 32], valid=[40, 150], fault=["short"])  # fmt: skip
+    cells = grid(
+        family=["features"],
+        seed=seeds,
+        data=SETS,
+        train=[200, 400, 800],
+        hidden=[0, 32],
+        valid=[150],
+    )
+    return cells + grid(
+        family=["features"],
+        seed=seeds,
+        data=SETS,
+        train=[400, 800],
+        hidden=[0, 32],
+        valid=[40, 150],
+        fault=["short"],
+    )
 
 
 def pictures() -> list[dict[str, Any]]:
-    return grid(family=["pictures"], seed=[0, 1], data=["cifar10"],
-                fault=["long", "noise 20", "rate x10", "rate /30"])  # fmt: skip
+    return grid(
+        family=["pictures"],
+        seed=[0, 1],
+        data=["cifar10"],
+        fault=["long", "noise 20", "rate x10", "rate /30"],
+    )
 
 
 def novels() -> list[dict[str, Any]]:
-    return grid(family=["novels"], seed=[0, 1], data=["wikitext2"],
-                fault=["long", "rate x10", "rate /30"])  # fmt: skip
+    return grid(
+        family=["novels"], seed=[0, 1], data=["wikitext2"], fault=["long", "rate x10", "rate /30"]
+    )
 
 
 Maker = Callable[[dict[str, Any]], None]

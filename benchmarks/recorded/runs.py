@@ -100,11 +100,13 @@ def joined(one: Any, first: Any, other: Any, second: Any) -> Any:
     if one.types is not None:
         types = np.concatenate([rows.types[c] for (rows, _), c in zip(pieces, cut, strict=True)])
     return replace(
-        one, types=types,
+        one,
+        types=types,
         ids=np.concatenate([rows.ids[c] for (rows, _), c in zip(pieces, cut, strict=True)]),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        rows=np.arange(len(pieces)), labels=np.array([rows.labels[i] for rows, i in pieces]),
-    )  # fmt: skip
+        rows=np.arange(len(pieces)),
+        labels=np.array([rows.labels[i] for rows, i in pieces]),
+    )
 
 
 def record(cell: Cell, ready: Any, pool: Any, classifies: bool) -> None:
@@ -127,11 +129,17 @@ def record(cell: Cell, ready: Any, pool: Any, classifies: bool) -> None:
 
 def facts_of(ready: Any, fitted: Any, numbers: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        **numbers, "task": ready.recipe.task, "planned_steps": ready.plan.steps,
-        "train_rows": len(ready.train), "train_tokens": int(ready.train.lengths.sum()),
-        "train_s": fitted.train_s, "evaluate_s": fitted.evaluate_s, "guard_s": fitted.guard_s,
-        "looks_at": list(ready.plan.evaluate_at), "classes": len(ready.task.classes),
-    }  # fmt: skip
+        **numbers,
+        "task": ready.recipe.task,
+        "planned_steps": ready.plan.steps,
+        "train_rows": len(ready.train),
+        "train_tokens": int(ready.train.lengths.sum()),
+        "train_s": fitted.train_s,
+        "evaluate_s": fitted.evaluate_s,
+        "guard_s": fitted.guard_s,
+        "looks_at": list(ready.plan.evaluate_at),
+        "classes": len(ready.task.classes),
+    }
 
 
 def features_of(job: Any, ready: Any) -> dict[str, Any]:
@@ -152,8 +160,9 @@ def seen(job: Any, watch: Pool, pool: Any, ready: Any) -> dict[str, Any]:
 
     probe = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
     return {
-        "probe": probe, "first_seen": np.array([watch.first_seen.get(int(i), -1) for i in probe]),
+        "probe": probe,
+        "first_seen": np.array([watch.first_seen.get(int(i), -1) for i in probe]),
         "train_labels": getattr(ready.train, "labels", None),
         "valid_labels": getattr(ready.valid, "labels", None),
         "pool_labels": getattr(pool, "labels", None),
-    }  # fmt: skip
+    }

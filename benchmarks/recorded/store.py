@@ -20,9 +20,21 @@ from holdfast.core.records import Floats, Ints, Snapshot
 from holdfast.stats.temperature import best_temperature, losses_at
 
 ROWS = ("train_losses", "valid_losses", "train_correct", "valid_correct", "valid_logits")
-PLAIN = ("step", "epoch", "examples_seen", "phase", "train_metrics", "valid_metrics",
-         "refined_loss", "temperature", "learning_rate", "gradient_norm", "relative_update",
-         "distance", "seconds")  # fmt: skip
+PLAIN = (
+    "step",
+    "epoch",
+    "examples_seen",
+    "phase",
+    "train_metrics",
+    "valid_metrics",
+    "refined_loss",
+    "temperature",
+    "learning_rate",
+    "gradient_norm",
+    "relative_update",
+    "distance",
+    "seconds",
+)
 Cell = Mapping[str, Any]
 
 
@@ -75,14 +87,21 @@ def path_of(cell: Cell) -> Path:
 
 
 def write(
-    cell: Cell, history: Sequence[Snapshot], pool: Sequence[tuple[Floats, Floats | None]],
-    facts: Mapping[str, Any], arrays: Mapping[str, Any],
-) -> None:  # fmt: skip
+    cell: Cell,
+    history: Sequence[Snapshot],
+    pool: Sequence[tuple[Floats, Floats | None]],
+    facts: Mapping[str, Any],
+    arrays: Mapping[str, Any],
+) -> None:
     """Keep a run, whole or not at all."""
     looks = [{name: getattr(s, name) for name in PLAIN} for s in history]
-    rows = {name: np.stack([getattr(s, name) for s in history]).astype(
-                bool if "correct" in name else np.float32)
-            for name in ROWS if getattr(history[-1], name) is not None}  # fmt: skip
+    rows = {
+        name: np.stack([getattr(s, name) for s in history]).astype(
+            bool if "correct" in name else np.float32
+        )
+        for name in ROWS
+        if getattr(history[-1], name) is not None
+    }
     found = {f"run_{k}": np.asarray(v) for k, v in arrays.items() if v is not None}
     logits = [x for _, x in pool if x is not None]
     found["pool_losses"] = np.stack([x for x, _ in pool]).astype(np.float32)
@@ -106,6 +125,12 @@ def read(cell: Cell) -> Recording:
         for i, look in enumerate(told["looks"])
     )
     return Recording(
-        told["cell"], told["facts"], history, held["pool_losses"].astype(np.float64),
-        held.get("pool_logits"), arrays.get("pool_labels"), arrays.get("valid_labels"), arrays,
-    )  # fmt: skip
+        told["cell"],
+        told["facts"],
+        history,
+        held["pool_losses"].astype(np.float64),
+        held.get("pool_logits"),
+        arrays.get("pool_labels"),
+        arrays.get("valid_labels"),
+        arrays,
+    )

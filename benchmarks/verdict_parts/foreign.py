@@ -35,13 +35,18 @@ from verdict_parts.small_runs import FAMILIES, record
 FIRST_FRESH, SEEDS = 1000, 36
 OVERFIT = ("overfit", "memorizing")
 TITLE = "### 3. Fresh logs of small runs, a large pool as the truth"
-COLUMNS = {"train_loss": "loss", "valid_loss": "val_loss", "train_accuracy": "accuracy",
-           "valid_accuracy": "val_accuracy"}  # fmt: skip
+COLUMNS = {
+    "train_loss": "loss",
+    "valid_loss": "val_loss",
+    "train_accuracy": "accuracy",
+    "valid_accuracy": "val_accuracy",
+}
 SHOWN = {
-    "both": tuple(COLUMNS), "none": ("train_loss", "valid_loss"),
+    "both": tuple(COLUMNS),
+    "none": ("train_loss", "valid_loss"),
     "valid": ("train_loss", "valid_loss", "valid_accuracy"),
     "only": ("train_accuracy", "valid_accuracy"),
-}  # fmt: skip
+}
 CELLS = [
     {"family": family, "seed": FIRST_FRESH + seed} for seed in range(SEEDS) for family in FAMILIES
 ]
@@ -103,17 +108,24 @@ def report(runs: list[tuple[str, Mapping[str, Any]]], missing: int = 0) -> str:
     for family in FAMILIES:
         own = np.array([name == family for name, _ in runs])
         lines.append(_line(f"`{family}`", truth[own], said[own], clear[own]))
-    return "\n".join([
-        TITLE, "",
-        f"{len(runs)} small networks on real texts and random teachers "
-        f"(`verdict_parts/small_runs.py`; not run: {missing}); thresholds were chosen on other "
-        "seeds. The truth is read off thousands of rows that no run saw "
-        f"(`verdict_parts/foreign.py`). {int(truth.sum())} overfit; {int(clear.sum())} are clear. "
-        "Second line: the simple rule, the validation loss's tail 5 % above its lowest running "
-        "median (1 − accuracy where there is no loss).", "",
-        "| logs | n | overfit | macro-F1 | missed | false | clear: n | macro-F1 | missed | false |",
-        "|---|---|---|---|---|---|---|---|---|---|", *lines,
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            TITLE,
+            "",
+            f"{len(runs)} small networks on real texts and random teachers "
+            f"(`verdict_parts/small_runs.py`; not run: {missing}); thresholds were chosen on other "
+            "seeds. The truth is read off thousands of rows that no run saw "
+            f"(`verdict_parts/foreign.py`). {int(truth.sum())} overfit; {int(clear.sum())} "
+            "are clear. "
+            "Second line: the simple rule, the validation loss's tail 5 % above its lowest running "
+            "median (1 − accuracy where there is no loss).",
+            "",
+            "| logs | n | overfit | macro-F1 | missed | false | clear: n | macro-F1 | missed "
+            "| false |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+            *lines,
+        ]
+    )
 
 
 def judged(runs: list[tuple[str, Mapping[str, Any]]]) -> tuple[np.ndarray, np.ndarray]:

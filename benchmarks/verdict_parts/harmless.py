@@ -44,8 +44,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--live", type=int, default=20, help="runs judged at every look")
     options = parser.parse_args()
-    cells = grid(gap=list(GAPS), rows=list(ROWS), part=[0, 1, 2], runs=[options.runs],
-                 live=[options.live])  # fmt: skip
+    cells = grid(
+        gap=list(GAPS), rows=list(ROWS), part=[0, 1, 2], runs=[options.runs], live=[options.live]
+    )
     results = run_cells(NAME, cells, simulate, minutes=options.minutes)
     publish(NAME, section(cells, results))
 
@@ -62,9 +63,8 @@ def simulate(cell: Cell) -> Result:
         found["healthy"] += label == "healthy"
         if run < int(cell["live"]):
             found["live"] += any(
-                judge(history[: look + 1], known()).label in OVERFITTED
-                for look in range(1, LOOKS)
-            )  # fmt: skip
+                judge(history[: look + 1], known()).label in OVERFITTED for look in range(1, LOOKS)
+            )
     return found
 
 
@@ -98,12 +98,25 @@ def snapshot(
     scores, probe = logits(valid, labels), logits(train, own)
     temperature, refined = best_temperature(scores, labels)
     return Snapshot(
-        step=STEP * look, epoch=look / 5, examples_seen=16 * STEP * look, phase="planted",
-        train_losses=losses_at(probe, own, 1.0), valid_losses=losses_at(scores, labels, 1.0),
-        train_metrics={}, valid_metrics={}, refined_loss=refined, temperature=temperature,
-        learning_rate=1e-4, gradient_norm=None, relative_update=None, distance=None, seconds=0.0,
-        train_correct=train > 0, valid_correct=valid > 0, valid_logits=scores,
-    )  # fmt: skip
+        step=STEP * look,
+        epoch=look / 5,
+        examples_seen=16 * STEP * look,
+        phase="planted",
+        train_losses=losses_at(probe, own, 1.0),
+        valid_losses=losses_at(scores, labels, 1.0),
+        train_metrics={},
+        valid_metrics={},
+        refined_loss=refined,
+        temperature=temperature,
+        learning_rate=1e-4,
+        gradient_norm=None,
+        relative_update=None,
+        distance=None,
+        seconds=0.0,
+        train_correct=train > 0,
+        valid_correct=valid > 0,
+        valid_logits=scores,
+    )
 
 
 def logits(margin: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -113,12 +126,17 @@ def logits(margin: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
     lines = [
-        "## Verdicts: harmless classifiers", "", (__doc__ or "").rpartition("\n\n")[2].strip(), "",
+        "## Verdicts: harmless classifiers",
+        "",
+        (__doc__ or "").rpartition("\n\n")[2].strip(),
+        "",
         "`python benchmarks/verdict_parts/harmless.py`. Demanded: at most 5 % of runs of any size; "
-        "intervals of Clopper and Pearson.", "",
+        "intervals of Clopper and Pearson.",
+        "",
         "| validation rows | true gap | runs | called overfit or memorizing | at any look "
-        "| healthy | inconclusive |", "|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+        "| healthy | inconclusive |",
+        "|---|---|---|---|---|---|---|",
+    ]
     pairs = [(c, r) for c, r in zip(cells, results, strict=True) if r]
     for rows in ROWS:
         for gap in GAPS:

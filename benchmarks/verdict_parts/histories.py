@@ -61,9 +61,15 @@ def _history(record: dict) -> History:
     assert shape is not None
     problem = re.sub(r"_model\d+_\d+$", "", name)
     return History(
-        problem, name, record["label"] == "overfit", curves, shape, shape.beyond_doubt,
-        shape.rise_share, shape.given_back,
-    )  # fmt: skip
+        problem,
+        name,
+        record["label"] == "overfit",
+        curves,
+        shape,
+        shape.beyond_doubt,
+        shape.rise_share,
+        shape.given_back,
+    )
 
 
 def macro_f1(truth: np.ndarray, said: np.ndarray, also_right: int = 0) -> float:
@@ -130,21 +136,33 @@ def section() -> str:
     shipped = np.array([label in OVERFIT for label in labels])
     simple = np.array([simple_rule(h) for h in histories])
     counted = ", ".join(f"{labels.count(name)} {name}" for name in sorted(set(labels)))
-    return "\n".join([
-        "### 1. Simulated training histories", "",
-        f"{len(histories)} histories of 12 problems, {truth.sum()} of them overfit. Each is "
-        "judged with a threshold chosen on the other problems. Demanded: macro-F1 of overfit or "
-        "not at least 0.95, aim 0.98. The form of the rule was found by looking at all of them; "
-        "only its threshold is held out.", "",
-        "| rule | macro-F1 | missed | false |", "|---|---|---|---|",
-        _score("held out: one threshold, the margin", truth, said),
-        _score("held out: two thresholds, margin and share given back", truth, free),
-        _score(f"not held out: `diagnose` as it is (margin {MARGIN:g})", truth, shipped),
-        _score("not tuned: the tail's median 5 % above the lowest running median", truth, simple),
-        "", f"`diagnose` says: {counted}.", "",
-        "| held-out problem | histories | overfit | margin | given back | wrong |",
-        "|---|---|---|---|---|---|", *lines,
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "### 1. Simulated training histories",
+            "",
+            f"{len(histories)} histories of 12 problems, {truth.sum()} of them overfit. Each is "
+            "judged with a threshold chosen on the other problems. Demanded: macro-F1 of "
+            "overfit or "
+            "not at least 0.95, aim 0.98. The form of the rule was found by looking at all "
+            "of them; "
+            "only its threshold is held out.",
+            "",
+            "| rule | macro-F1 | missed | false |",
+            "|---|---|---|---|",
+            _score("held out: one threshold, the margin", truth, said),
+            _score("held out: two thresholds, margin and share given back", truth, free),
+            _score(f"not held out: `diagnose` as it is (margin {MARGIN:g})", truth, shipped),
+            _score(
+                "not tuned: the tail's median 5 % above the lowest running median", truth, simple
+            ),
+            "",
+            f"`diagnose` says: {counted}.",
+            "",
+            "| held-out problem | histories | overfit | margin | given back | wrong |",
+            "|---|---|---|---|---|---|",
+            *lines,
+        ]
+    )
 
 
 def _score(name: str, truth: np.ndarray, said: np.ndarray) -> str:

@@ -89,13 +89,20 @@ LOOKED = {
 def section() -> str:
     files = sorted(p for p in FOLDER.iterdir() if p.suffix in (".json", ".csv"))
     lines = [_line(file) for file in files]
-    return "\n".join([
-        "### 2. Strangers' logs", "",
-        f"All {len(files)} logs of `trainer_states` are read. The last column was written from the "
-        "drawn curves.", "",
-        "| log | kind | evaluations | verdict | since | confidence | evidence | looking at it |",
-        "|---|---|---|---|---|---|---|---|", *lines,
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "### 2. Strangers' logs",
+            "",
+            f"All {len(files)} logs of `trainer_states` are read. The last column was written "
+            "from the "
+            "drawn curves.",
+            "",
+            "| log | kind | evaluations | verdict | since | confidence | evidence | looking "
+            "at it |",
+            "|---|---|---|---|---|---|---|---|",
+            *lines,
+        ]
+    )
 
 
 def _line(file: Path) -> str:
@@ -104,7 +111,13 @@ def _line(file: Path) -> str:
     since = "" if verdict.since_step is None else f"{curves.axis} {position(verdict.since_step):g}"
     because = verdict.because.removeprefix("By the curves alone: ").replace("|", "\\|")
     cells = (
-        file.stem, curves.source, curves.points, verdict.label, since,
-        f"{verdict.confidence:.2f}", because, LOOKED[file.stem],
-    )  # fmt: skip
+        file.stem,
+        curves.source,
+        curves.points,
+        verdict.label,
+        since,
+        f"{verdict.confidence:.2f}",
+        because,
+        LOOKED[file.stem],
+    )
     return "| " + " | ".join(map(str, cells)) + " |"

@@ -34,15 +34,37 @@ def run_one(cell: Any) -> dict[str, Any]:
         looks = (folder / "run" / "events.jsonl").read_text(encoding="utf-8")
     timing = {k: result["timing"][k] for k in ("train_s", "evaluate_s", "guard_s")}
     rest = timing["train_s"] - timing["evaluate_s"] - timing["guard_s"]
-    return {**timing, "looks": looks.count('"event": "snapshot"'), "commit": commit(),
-            "share": timing["guard_s"] / rest, "verdict": result["verdict"]["label"]}  # fmt: skip
+    return {
+        **timing,
+        "looks": looks.count('"event": "snapshot"'),
+        "commit": commit(),
+        "share": timing["guard_s"] / rest,
+        "verdict": result["verdict"]["label"],
+    }
 
 
 def section() -> str:
     todo = grid(seed=[0], data=SETS)
     done = records(todo, run_cells(NAME, todo, run_one, RESULTS / f"{NAME}.jsonl"))
-    lines = [[r["data"], str(r["looks"]), f"{r['train_s']:.1f}", f"{r['evaluate_s']:.1f}",
-              f"{r['guard_s']:.2f}", f"{r['share']:.1%}", r["verdict"]] for r in done]  # fmt: skip
-    head = ["Set", "Looks", "Train, s", "of it evaluation, s", "of it guard, s",
-            "Guard ÷ the rest", "Verdict"]  # fmt: skip
+    lines = [
+        [
+            r["data"],
+            str(r["looks"]),
+            f"{r['train_s']:.1f}",
+            f"{r['evaluate_s']:.1f}",
+            f"{r['guard_s']:.2f}",
+            f"{r['share']:.1%}",
+            r["verdict"],
+        ]
+        for r in done
+    ]
+    head = [
+        "Set",
+        "Looks",
+        "Train, s",
+        "of it evaluation, s",
+        "of it guard, s",
+        "Guard ÷ the rest",
+        "Verdict",
+    ]
     return "\n\n".join(["### Overhead", (__doc__ or "").strip(), markdown(head, lines)])

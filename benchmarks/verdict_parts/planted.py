@@ -153,11 +153,22 @@ def pair_sd() -> float:
 
 def snapshot(step: int, train: np.ndarray, valid: np.ndarray) -> Snapshot:
     return Snapshot(
-        step=step, epoch=step / 500, examples_seen=16 * step, phase="planted", train_losses=train,
-        valid_losses=valid, train_metrics={}, valid_metrics={},
-        refined_loss=float(valid.mean()), temperature=1.0, learning_rate=1e-4, gradient_norm=None,
-        relative_update=None, distance=None, seconds=0.0,
-    )  # fmt: skip
+        step=step,
+        epoch=step / 500,
+        examples_seen=16 * step,
+        phase="planted",
+        train_losses=train,
+        valid_losses=valid,
+        train_metrics={},
+        valid_metrics={},
+        refined_loss=float(valid.mean()),
+        temperature=1.0,
+        learning_rate=1e-4,
+        gradient_norm=None,
+        relative_update=None,
+        distance=None,
+        seconds=0.0,
+    )
 
 
 def first_alarm(history: Sequence[Snapshot], course: str) -> int | None:
@@ -192,21 +203,32 @@ def regret(run: Planted, stopped: int | None) -> float:
 def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
     """The tables of ``RESULTS.md``."""
     lines = [
-        "## Verdicts: planted truth", "",
+        "## Verdicts: planted truth",
+        "",
         f"`python benchmarks/verdict_parts/planted.py`: {LOOKS} looks, the turning point at look "
         f"{TURN}; effects in units of the one that a fixed paired test finds with a power of 0.9. "
-        "An alarm of the guard is any label of a fault, at any look.", "",
-        "False alarms on flat courses (after the true best nothing changes):", "",
+        "An alarm of the guard is any label of a fault, at any look.",
+        "",
+        "False alarms on flat courses (after the true best nothing changes):",
+        "",
         "| rows | runs | guard | 95 % interval | 99 % upper bound | patience 3 | patience 5 |",
         "|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     lines += [_flat_line(rows, cells, results) for rows in (50, 150, 500)]
     columns = " | ".join(f"{rule}: found, early, delay, regret" for rule in RULES)
-    lines += ["", "A known turning point: share found (before it: false), looks from it to the "
-              "alarm (median), and true regret of the kept state:", "",
-              f"| rows | effect | {columns} |", "|---|---|" + "---|" * len(RULES)]  # fmt: skip
-    lines += [_rising_line(cell, result) for cell, result in zip(cells, results, strict=True)
-              if cell["course"] == "rising"]  # fmt: skip
+    lines += [
+        "",
+        "A known turning point: share found (before it: false), looks from it to the "
+        "alarm (median), and true regret of the kept state:",
+        "",
+        f"| rows | effect | {columns} |",
+        "|---|---|" + "---|" * len(RULES),
+    ]
+    lines += [
+        _rising_line(cell, result)
+        for cell, result in zip(cells, results, strict=True)
+        if cell["course"] == "rising"
+    ]
     lines += [
         "",
         "Courses that fall to the end: stopped too early, looks taken, regret:",
@@ -214,8 +236,11 @@ def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
         "| rows | " + " | ".join(RULES) + " |",
         "|---|" + "---|" * len(RULES),
     ]
-    lines += [_falling_line(cell, result) for cell, result in zip(cells, results, strict=True)
-              if cell["course"] == "falling"]  # fmt: skip
+    lines += [
+        _falling_line(cell, result)
+        for cell, result in zip(cells, results, strict=True)
+        if cell["course"] == "falling"
+    ]
     times = [r["judge_ms"] for r in results if r]
     if times:
         lines += ["", f"A look of the guard took {np.mean(times):.1f} ms on average."]
@@ -223,18 +248,26 @@ def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
 
 
 def _flat_line(rows: int, cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
-    own = [r for c, r in zip(cells, results, strict=True)
-           if r and c["course"] == "flat" and c["rows"] == rows]  # fmt: skip
-    runs = sum(int(c["runs"]) for c, r in zip(cells, results, strict=True)
-               if r and c["course"] == "flat" and c["rows"] == rows)  # fmt: skip
+    own = [
+        r
+        for c, r in zip(cells, results, strict=True)
+        if r and c["course"] == "flat" and c["rows"] == rows
+    ]
+    runs = sum(
+        int(c["runs"])
+        for c, r in zip(cells, results, strict=True)
+        if r and c["course"] == "flat" and c["rows"] == rows
+    )
     if not runs:
         return f"| {rows} | not run | | | | | |"
     counts = {rule: sum(r[f"{rule.replace(' ', '_')}_alarms"] for r in own) for rule in RULES}
     low, high = wilson(counts["guard"], runs)
     upper = clopper_pearson(counts["guard"], runs, 0.98)[1]
     shares = [f"{counts[rule] / runs:.1%}" for rule in RULES]
-    return (f"| {rows} | {runs} | {shares[0]} | {low:.1%} to {high:.1%} | {upper:.1%} | "
-            f"{shares[1]} | {shares[2]} |")  # fmt: skip
+    return (
+        f"| {rows} | {runs} | {shares[0]} | {low:.1%} to {high:.1%} | {upper:.1%} | "
+        f"{shares[1]} | {shares[2]} |"
+    )
 
 
 def _rising_line(cell: Cell, result: Result | None) -> str:
@@ -248,8 +281,10 @@ def _shown(cell: Cell, result: Result, rule: str) -> str:
     name, runs = rule.replace(" ", "_"), int(cell["runs"])
     early, found = result[f"{name}_early"], result[f"{name}_alarms"] - result[f"{name}_early"]
     delay = result[f"{name}_delay"]
-    return (f"{found / runs:.0%}, {early / runs:.0%}, {'–' if delay is None else f'{delay:g}'}, "
-            f"{result[f'{name}_regret']:.4f}")  # fmt: skip
+    return (
+        f"{found / runs:.0%}, {early / runs:.0%}, {'–' if delay is None else f'{delay:g}'}, "
+        f"{result[f'{name}_regret']:.4f}"
+    )
 
 
 def _falling_line(cell: Cell, result: Result | None) -> str:
@@ -257,8 +292,9 @@ def _falling_line(cell: Cell, result: Result | None) -> str:
         return f"| {cell['rows']} | " + " | ".join(["not run"] * len(RULES)) + " |"
     shown = [
         f"{result[f'{n}_alarms'] / int(cell['runs']):.0%}, {result[f'{n}_looks']:.1f}, "
-        f"{result[f'{n}_regret']:.4f}" for n in (rule.replace(" ", "_") for rule in RULES)
-    ]  # fmt: skip
+        f"{result[f'{n}_regret']:.4f}"
+        for n in (rule.replace(" ", "_") for rule in RULES)
+    ]
     return f"| {cell['rows']} | " + " | ".join(shown) + " |"
 
 

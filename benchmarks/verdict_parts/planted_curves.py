@@ -61,9 +61,16 @@ def table() -> str:
         + " |"
         for family in FAMILIES
     ]
-    return "\n".join([
-        f"Curves drawn by formula (`verdict_parts/planted_curves.py`), {COUNT} a family: called "
-        "overfit without a rise / with one of 10 % or more. A wave as large as the rise hides it: "
-        "such a log is called inconclusive.", "",
-        "| what comes on top | noise 0.3 % | 1 % | 3 % |", "|---|---|---|---|", *lines,
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"Curves drawn by formula (`verdict_parts/planted_curves.py`), {COUNT} a family: "
+            "called "
+            "overfit without a rise / with one of 10 % or more. A wave as large as the rise "
+            "hides it: "
+            "such a log is called inconclusive.",
+            "",
+            "| what comes on top | noise 0.3 % | 1 % | 3 % |",
+            "|---|---|---|---|",
+            *lines,
+        ]
+    )

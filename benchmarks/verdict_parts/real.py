@@ -30,16 +30,24 @@ from verdict_parts.truth import OVERFIT, fault_of, is_clear, is_right, state
 FAULTY = ("plain", "layers", "faulty", "pictures", "novels")
 # Groups and seeds whose verdicts were looked at while thresholds were set.
 SEEN = {
-    "plain-bert": {0}, "plain-minilm": {0}, "plain-pictures": {0, 1}, "plain-language": {0},
-    "layers": {0, 1, 2, 3, 4}, "features": set(range(10)),
-}  # fmt: skip
+    "plain-bert": {0},
+    "plain-minilm": {0},
+    "plain-pictures": {0, 1},
+    "plain-language": {0},
+    "layers": {0, 1, 2, 3, 4},
+    "features": set(range(10)),
+}
 # Rates that are known to work, for models that the table of defaults does not know.
 USUAL = {"layers": (2e-4, 2e-2), "features": (2e-4, 2e-2)}
 DEFAULT_USUAL = {
-    "text": (1e-5, 1e-3), "pictures": (1e-5, 1e-2), "novels": (1e-5, 3e-3),
-    "plain-bert": (1e-5, 1e-3), "plain-minilm": (1e-5, 1e-3), "plain-pictures": (1e-5, 1e-2),
+    "text": (1e-5, 1e-3),
+    "pictures": (1e-5, 1e-2),
+    "novels": (1e-5, 3e-3),
+    "plain-bert": (1e-5, 1e-3),
+    "plain-minilm": (1e-5, 1e-3),
+    "plain-pictures": (1e-5, 1e-2),
     "plain-language": (1e-5, 3e-3),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -64,21 +72,27 @@ def section() -> str:
     by_heart = [run for run in cheap if run.state in OVERFIT and run.fresh]
     fresh = [run for run in faulty if run.fresh]
     lines = [
-        "### Real runs", (__doc__ or "").partition("\n\n")[2].strip(),
-        "Faulty runs that the detectors had never seen: " + rate(fresh, lambda run: run.right)
+        "### Real runs",
+        (__doc__ or "").partition("\n\n")[2].strip(),
+        "Faulty runs that the detectors had never seen: "
+        + rate(fresh, lambda run: run.right)
         + ". Those seen while thresholds were set: "
-        + rate([run for run in faulty if not run.fresh], lambda run: run.right) + ".",
+        + rate([run for run in faulty if not run.fresh], lambda run: run.right)
+        + ".",
         by_fault(fresh),
         plain_words([run for run in fresh if run.fault == "plain"]),
         "Healthy runs (the pool says fit or miscalibrated) called overfit or memorizing, fresh: "
         + false_alarms([run for run in healthy if run.fresh])
-        + "; seen: " + false_alarms([run for run in healthy if not run.fresh])
-        + ". Labels of the fresh ones: " + tally(run for run in healthy if run.fresh)
+        + "; seen: "
+        + false_alarms([run for run in healthy if not run.fresh])
+        + ". Labels of the fresh ones: "
+        + tally(run for run in healthy if run.fresh)
         + ". Those of the same group that the pool calls overfit or memorizing: "
-        + rate(by_heart, lambda run: run.right) + ".",
+        + rate(by_heart, lambda run: run.right)
+        + ".",
         "Wrong, one a line: " + "; ".join(wrong(run) for run in fresh if not run.right) + ".",
         missing(),
-    ]  # fmt: skip
+    ]
     return "\n\n".join(lines)
 
 
@@ -91,9 +105,14 @@ def judged(cell: Mapping[str, Any]) -> Judged:
     recording = read(cell)
     verdict = judge(recording.history, circumstances(recording))
     return Judged(
-        cell, verdict, fault_of(recording), state(recording), is_right(verdict, recording),
-        is_clear(recording), stop_of(recording) if fault_of(recording) == "plain" else None,
-    )  # fmt: skip
+        cell,
+        verdict,
+        fault_of(recording),
+        state(recording),
+        is_right(verdict, recording),
+        is_clear(recording),
+        stop_of(recording) if fault_of(recording) == "plain" else None,
+    )
 
 
 def stop_of(recording: Recording) -> tuple[int, int] | None:
@@ -123,11 +142,14 @@ def plain_words(runs: Sequence[Judged]) -> str:
     late = max((after for _, after in stopped), default=0)
     return (
         "Plain cases that the pool calls overfit or memorizing, fresh: "
-        + rate(named, lambda run: run.right) + "; of those, clear ones: "
-        + rate(clear, lambda run: run.right) + "; those with 18 validation rows or more: "
-        + rate(more, lambda run: run.right) + f". The live guard stopped {len(stopped)} of "
+        + rate(named, lambda run: run.right)
+        + "; of those, clear ones: "
+        + rate(clear, lambda run: run.right)
+        + "; those with 18 validation rows or more: "
+        + rate(more, lambda run: run.right)
+        + f". The live guard stopped {len(stopped)} of "
         f"{len(named)} before their end, at most {late} looks after the verdict first said so."
-    )  # fmt: skip
+    )
 
 
 def circumstances(recording: Recording) -> Circumstances:
@@ -139,19 +161,28 @@ def circumstances(recording: Recording) -> Circumstances:
         train, valid = (held[f"{side}_features"].astype(np.float32) for side in ("train", "valid"))
         labels, seed = held["train_labels"], int(recording.cell["seed"])
         fitted = fit_probe(train, labels, classes=facts["classes"], seed=seed)
-        curve = probe_curve(fitted, train, labels, valid, held["valid_labels"],
-                            classes=facts["classes"], seed=seed)  # fmt: skip
-        probe = {"probe_valid_losses": curve.losses, "probe_curve": curve.points,
-                 "copied_valid": count_twins(train, valid),
-                 "label_noise": label_noise(
-                     *out_of_fold(fitted, labels, valid, held["valid_labels"]))}  # fmt: skip
+        curve = probe_curve(
+            fitted, train, labels, valid, held["valid_labels"], classes=facts["classes"], seed=seed
+        )
+        probe = {
+            "probe_valid_losses": curve.losses,
+            "probe_curve": curve.points,
+            "copied_valid": count_twins(train, valid),
+            "label_noise": label_noise(*out_of_fold(fitted, labels, valid, held["valid_labels"])),
+        }
     first = np.where(held["first_seen"] >= 0, held["first_seen"] + 1, -1)
     return Circumstances(
-        task=facts["task"], classes=facts["classes"], planned_steps=facts["planned_steps"],
-        planned_looks=len(facts["looks_at"]), train_rows=facts["train_rows"],
-        train_tokens=facts["train_tokens"], trainable=facts["trainable"],
-        usual_rates=USUAL.get(family) or DEFAULT_USUAL.get(family), first_seen=first, **probe,
-    )  # fmt: skip
+        task=facts["task"],
+        classes=facts["classes"],
+        planned_steps=facts["planned_steps"],
+        planned_looks=len(facts["looks_at"]),
+        train_rows=facts["train_rows"],
+        train_tokens=facts["train_tokens"],
+        trainable=facts["trainable"],
+        usual_rates=USUAL.get(family) or DEFAULT_USUAL.get(family),
+        first_seen=first,
+        **probe,
+    )
 
 
 def by_fault(runs: Sequence[Judged]) -> str:
@@ -164,10 +195,16 @@ def by_fault(runs: Sequence[Judged]) -> str:
             if (run.cell["family"], str(run.cell.get("fault", "none"))) == (family, fault)
         ]
         states = Counter(run.state for run in chosen)
-        rows.append([
-            family, fault, str(len(chosen)), ", ".join(f"{k} {n}" for k, n in states.items()),
-            tally(chosen), f"{sum(run.right for run in chosen)} of {len(chosen)}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                family,
+                fault,
+                str(len(chosen)),
+                ", ".join(f"{k} {n}" for k, n in states.items()),
+                tally(chosen),
+                f"{sum(run.right for run in chosen)} of {len(chosen)}",
+            ]
+        )
     return markdown(["Runs of", "Fault", "Runs", "The pool says", "Verdicts", "Right"], rows)
 
 

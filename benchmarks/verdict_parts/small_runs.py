@@ -60,15 +60,21 @@ def drawn(family: str, seed: int) -> Draw:
     rng = np.random.default_rng([seed, FAMILIES.index(family)])
     rate = float(np.exp(rng.uniform(np.log(1e-3), np.log(0.01))))
     draw = Draw(
-        source=str(rng.choice(SOURCES)), rows=int(np.exp(rng.uniform(np.log(100), np.log(2500)))),
+        source=str(rng.choice(SOURCES)),
+        rows=int(np.exp(rng.uniform(np.log(100), np.log(2500)))),
         valid=int(np.exp(rng.uniform(np.log(100), np.log(1000)))),
-        width=int(rng.choice([16, 64, 256])), rate=rate, dropout=float(rng.choice([0.0, 0.2, 0.5])),
+        width=int(rng.choice([16, 64, 256])),
+        rate=rate,
+        dropout=float(rng.choice([0.0, 0.2, 0.5])),
         wrong=float(rng.choice([0.0, 0.0, 0.1])),
         looks=int(np.exp(rng.uniform(np.log(6), np.log(60)))),
-        steps=int(np.exp(rng.uniform(np.log(40), np.log(700)))), cycles=1,
-        running=bool(rng.random() < 0.7), metrics=str(rng.choice(["both", "valid", "none"])),
-        scale=1.0, scaled_at=1.0,
-    )  # fmt: skip
+        steps=int(np.exp(rng.uniform(np.log(40), np.log(700)))),
+        cycles=1,
+        running=bool(rng.random() < 0.7),
+        metrics=str(rng.choice(["both", "valid", "none"])),
+        scale=1.0,
+        scaled_at=1.0,
+    )
     if family == "early":
         draw = replace(
             draw, rate=4 * rate, looks=int(rng.integers(6, 13)), rows=min(draw.rows, 400)
@@ -76,12 +82,18 @@ def drawn(family: str, seed: int) -> Draw:
     if family == "noisy":
         draw = replace(draw, valid=int(rng.integers(30, 81)))
     if family == "restarts":
-        draw = replace(draw, cycles=int(rng.integers(3, 6)), looks=int(rng.integers(24, 61)),
-                       rate=2 * rate, steps=max(draw.steps, 200))  # fmt: skip
+        draw = replace(
+            draw,
+            cycles=int(rng.integers(3, 6)),
+            looks=int(rng.integers(24, 61)),
+            rate=2 * rate,
+            steps=max(draw.steps, 200),
+        )
     if family == "resumed":
         scale = float(rng.choice([0.5, 1.3, 1.6, 2.0, 3.0]))
-        draw = replace(draw, scale=scale, scaled_at=float(rng.uniform(0.4, 0.8)),
-                       looks=max(12, draw.looks))  # fmt: skip
+        draw = replace(
+            draw, scale=scale, scaled_at=float(rng.uniform(0.4, 0.8)), looks=max(12, draw.looks)
+        )
     return replace(draw, metrics="only") if family == "metrics" else draw
 
 
@@ -102,9 +114,12 @@ def _train(draw: Draw, rng: np.random.Generator) -> dict[str, list[float]]:
     classes = int(max(y.max() for _, y in sets.values())) + 1
     wide = sets["train"][0].shape[1]
     net = torch.nn.Sequential(
-        torch.nn.Dropout(draw.dropout / 2), torch.nn.Linear(wide, draw.width), torch.nn.ReLU(),
-        torch.nn.Dropout(draw.dropout), torch.nn.Linear(draw.width, classes),
-    )  # fmt: skip
+        torch.nn.Dropout(draw.dropout / 2),
+        torch.nn.Linear(wide, draw.width),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(draw.dropout),
+        torch.nn.Linear(draw.width, classes),
+    )
     steps = min(draw.steps, MOST_STEPS)
     cycle = math.ceil(steps / draw.cycles)
     # Where the log ends within the last cycle; the run itself goes on to the end of that cycle.
@@ -142,9 +157,11 @@ def _names() -> tuple[str, ...]:
 
 
 def _look(
-    net: Any, sets: Mapping[str, tuple[Array, Array]], told: dict[str, list[float]],
+    net: Any,
+    sets: Mapping[str, tuple[Array, Array]],
+    told: dict[str, list[float]],
     running: list[tuple[float, float]],
-) -> None:  # fmt: skip
+) -> None:
     import torch
 
     net.eval()

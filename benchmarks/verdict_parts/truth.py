@@ -38,8 +38,12 @@ GAP, WORSE, FLOOR = 0.10, 0.05, 0.95
 DOUBT = (0.05, 0.15)
 OVERFIT = frozenset({"overfit", "memorizing"})
 # A word that a cause must hold to name the fault.
-CAUSES = {"noise": ("label",), "copies": ("cop", "leak"), "rate x10": ("too high",),
-          "rate /30": ("too low",)}  # fmt: skip
+CAUSES = {
+    "noise": ("label",),
+    "copies": ("cop", "leak"),
+    "rate x10": ("too high",),
+    "rate /30": ("too low",),
+}
 
 
 def margin(best: float) -> float:
@@ -50,9 +54,11 @@ def state(recording: Recording) -> str:
     """``overfit``, ``memorizing``, ``miscalibrated`` or ``fit``, by the pool at the end."""
     rose, wide = above(recording.raw), gap(recording)
     if rose:
-        return "overfit" if wide is None or answers_worse(recording) or wide > GAP else (
-            "miscalibrated"
-        )  # fmt: skip
+        return (
+            "overfit"
+            if wide is None or answers_worse(recording) or wide > GAP
+            else ("miscalibrated")
+        )
     right = recording.history[-1].train_correct
     known = right is not None and right.mean() >= FLOOR
     return "memorizing" if known and wide is not None and wide > GAP else "fit"

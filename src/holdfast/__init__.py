@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["Guard", "TextClassifier", "TrainedRun", "__version__", "diagnose", "train"]
 
 _HOMES = {
-    "train": "holdfast.api", "diagnose": "holdfast.api", "TrainedRun": "holdfast.api",
+    "train": "holdfast.api",
+    "diagnose": "holdfast.api",
+    "TrainedRun": "holdfast.api",
     "TextClassifier": "holdfast.integrations.estimator",
     "Guard": "holdfast.integrations.guard.guard",
-}  # fmt: skip
+}
 
 
 def __getattr__(name: str) -> Any:

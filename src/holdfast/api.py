@@ -107,8 +107,11 @@ class TrainedRun:
         A single text gives a list of one answer. Several runs are averaged by ``holdfast
         predict``.
         """
-        return [answer for part in self._predicted(data, text, encoding).parts()
-                for answer in part.predictions]  # fmt: skip
+        return [
+            answer
+            for part in self._predicted(data, text, encoding).parts()
+            for answer in part.predictions
+        ]
 
     def predict_proba(
         self, data: Any, *, text: str | Sequence[str] | None = None, encoding: str | None = None
@@ -125,9 +128,14 @@ class TrainedRun:
         return np.concatenate(kept) if kept else np.empty((0, len(predicted.names)))
 
     def evaluate(
-        self, data: Any, labels: Any = None, *, text: str | Sequence[str] | None = None,
-        label: str | None = None, encoding: str | None = None,
-    ) -> dict[str, Any]:  # fmt: skip
+        self,
+        data: Any,
+        labels: Any = None,
+        *,
+        text: str | Sequence[str] | None = None,
+        label: str | None = None,
+        encoding: str | None = None,
+    ) -> dict[str, Any]:
         """What ``holdfast evaluate --json`` prints: ``n`` and ``metrics`` with intervals for these
         labelled rows, and which of them the run had seen.
 
@@ -154,9 +162,12 @@ class TrainedRun:
             return evaluate(self.folder, str(path), options)
 
     def _predicted(
-        self, data: Any, text: str | Sequence[str] | None, encoding: str | None,
+        self,
+        data: Any,
+        text: str | Sequence[str] | None,
+        encoding: str | None,
         probabilities: bool = False,
-    ) -> Predicted:  # fmt: skip
+    ) -> Predicted:
         from holdfast.data.frames import frame_file, frame_table, is_frame, series_values
         from holdfast.data.given import named
         from holdfast.pipeline.predicted import Predicted
@@ -212,11 +223,22 @@ class TrainedRun:
 
 
 def train(
-    source: Any, labels: Any = None, *, out: str | Path | None = None, model: str | None = None,
-    task: str | None = None, text: str | Sequence[str] | None = None, label: str | None = None,
-    group: str | None = None, groups: Any = None, test: Any = None, seed: int | None = None,
-    settings: Settings = (), resume: bool = False, quiet: bool = False,
-) -> TrainedRun:  # fmt: skip
+    source: Any,
+    labels: Any = None,
+    *,
+    out: str | Path | None = None,
+    model: str | None = None,
+    task: str | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    groups: Any = None,
+    test: Any = None,
+    seed: int | None = None,
+    settings: Settings = (),
+    resume: bool = False,
+    quiet: bool = False,
+) -> TrainedRun:
     """Do what ``holdfast train`` does, and return the finished run.
 
     Parameters
@@ -252,10 +274,16 @@ def train(
         held["test"] = tested
     name = name_of(source, labels) if rows is not None else str(source)
     recipe = build_recipe(
-        name, model=model, task=task, text=columns or None, label=label, group=group,
-        test=None if test is None or tested is not None else str(test), seed=seed,
+        name,
+        model=model,
+        task=task,
+        text=columns or None,
+        label=label,
+        group=group,
+        test=None if test is None or tested is not None else str(test),
+        seed=seed,
         settings=as_settings(settings),
-    )  # fmt: skip
+    )
     _, folder = execute(recipe, name, Path(out) if out else None, resume, quiet, held=held)
     return TrainedRun(folder)
 

@@ -15,9 +15,23 @@ from holdfast.data.load import load_table
 from holdfast.data.memory import table_from_texts
 
 WORDS = [
-    "red", "green", "blue", "tall", "small", "quick", "slow", "warm", "cold", "deep", "soft",
-    "loud", "plain", "round", "new", "old",
-]  # fmt: skip
+    "red",
+    "green",
+    "blue",
+    "tall",
+    "small",
+    "quick",
+    "slow",
+    "warm",
+    "cold",
+    "deep",
+    "soft",
+    "loud",
+    "plain",
+    "round",
+    "new",
+    "old",
+]
 
 
 def sentences(n: int, seed: int = 0) -> list[str]:
@@ -39,8 +53,15 @@ def test_clean_rows_have_no_finding() -> None:
 
 
 def test_every_check_is_reached_by_a_test_below() -> None:
-    tested = {"class_imbalance", "thin_classes", "conflicting_labels", "wordless_texts",
-              "label_giveaway", "label_variants", "missing_as_class"}  # fmt: skip
+    tested = {
+        "class_imbalance",
+        "thin_classes",
+        "conflicting_labels",
+        "wordless_texts",
+        "label_giveaway",
+        "label_variants",
+        "missing_as_class",
+    }
     assert set(all_checks()) == tested
 
 
@@ -175,9 +196,13 @@ def test_a_class_named_like_a_missing_value_is_reported() -> None:
 
 @pytest.mark.parametrize(
     ("name", "checks"),
-    [("cr/cr.csv", {"wordless_texts"}), ("mr/mr.csv", set()), ("trec/train.csv", set()),
-     ("banking77/train.csv", {"conflicting_labels"})],
-)  # fmt: skip
+    [
+        ("cr/cr.csv", {"wordless_texts"}),
+        ("mr/mr.csv", set()),
+        ("trec/train.csv", set()),
+        ("banking77/train.csv", {"conflicting_labels"}),
+    ],
+)
 def test_nothing_silly_is_said_of_real_data(name: str, checks: set[str], shared_data: Path) -> None:
     found = audit_table(load_table(shared_data / name))
     assert {finding.check for finding in found} == checks

@@ -27,5 +27,9 @@ def test_a_byte_a_number_and_a_file_more_are_seen_and_a_clock_is_not(
     (run / "left.partial").write_text("")
     (run / "report.html").unlink()
     assert differences(finished_run, run) == [
-        "events.jsonl", "left.partial", "model/model.safetensors", "report.html", "result.json",
-    ]  # fmt: skip
+        "events.jsonl",
+        "left.partial",
+        "model/model.safetensors",
+        "report.html",
+        "result.json",
+    ]

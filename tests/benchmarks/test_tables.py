@@ -11,11 +11,26 @@ import pytest
 
 
 def record(arm: str, accuracy: float, seed: int = 0, **others: Any) -> dict[str, Any]:
-    told = {"train_s": 10.0, "command_s": 20.0, "cpu_s": 9.0, "peak_mb": 900.0,
-            "examples_per_s": 50.0, "precision": "bfloat16", "probe_accuracy": None,
-            "commit": "abc", "load_before": 0.1}  # fmt: skip
-    return {"rows": 100, "data": "cr", "seed": seed, "arm": arm, "accuracy": accuracy,
-            **told, **others}  # fmt: skip
+    told = {
+        "train_s": 10.0,
+        "command_s": 20.0,
+        "cpu_s": 9.0,
+        "peak_mb": 900.0,
+        "examples_per_s": 50.0,
+        "precision": "bfloat16",
+        "probe_accuracy": None,
+        "commit": "abc",
+        "load_before": 0.1,
+    }
+    return {
+        "rows": 100,
+        "data": "cr",
+        "seed": seed,
+        "arm": arm,
+        "accuracy": accuracy,
+        **told,
+        **others,
+    }
 
 
 def test_only_runs_with_every_arm_are_matched() -> None:
@@ -169,8 +184,12 @@ def test_each_rule_gets_the_state_that_it_picked() -> None:
     import selection
 
     run = Run()
-    rules = {"loss": lambda s: s.valid_loss, "worst": lambda s: -s.valid_loss,
-             "last": lambda s: -run.step, "never": lambda s: math.nan}  # fmt: skip
+    rules = {
+        "loss": lambda s: s.valid_loss,
+        "worst": lambda s: -s.valid_loss,
+        "last": lambda s: -run.step,
+        "never": lambda s: math.nan,
+    }
     watcher = selection.Watcher(rules, None)
     for step, loss in enumerate([0.5, 0.2, 0.9, 0.4]):
         run.step, run.state = step, 100 + step
@@ -178,8 +197,11 @@ def test_each_rule_gets_the_state_that_it_picked() -> None:
         watcher.snapshot_taken(run)
     found = selection.picks(watcher, lambda run: run.state)
     assert {name: pick["accuracy"] for name, pick in found.items()} == {
-        "loss": 101, "worst": 102, "last": 103, "never": 100,
-    }  # fmt: skip
+        "loss": 101,
+        "worst": 102,
+        "last": 103,
+        "never": 100,
+    }
 
 
 def test_a_process_that_fails_says_its_last_words(tmp_path: Path) -> None:

@@ -25,8 +25,10 @@ def test_no_row_is_on_two_sides_and_no_test_row_of_one_seed_trains_in_another(
         parts = divided(rows, None, (60, 10, 12), seed)
         sides = {side: {row["text"] for row in found} for side, found in parts.items()}
         assert {side: len(found) for side, found in sides.items()} == {
-            "train": 60, "valid": 10, "test": 12,
-        }  # fmt: skip
+            "train": 60,
+            "valid": 10,
+            "test": 12,
+        }
         assert not sides["train"] & sides["valid"]
         tested |= sides["test"]
         trained |= sides["train"] | sides["valid"]

@@ -39,8 +39,13 @@ def test_every_log_of_a_stranger_was_looked_at(shared_data: object) -> None:
 
 
 def _run(pool: list[float], accuracy: list[float], trained: float, metrics: str) -> dict:
-    return {"pool_loss": pool, "pool_accuracy": accuracy, "probe_accuracy": [0.5, trained],
-            "train_accuracy": [0.5, trained], "draw": {"metrics": metrics}}  # fmt: skip
+    return {
+        "pool_loss": pool,
+        "pool_accuracy": accuracy,
+        "probe_accuracy": [0.5, trained],
+        "train_accuracy": [0.5, trained],
+        "draw": {"metrics": metrics},
+    }
 
 
 @pytest.mark.parametrize(

@@ -11,21 +11,41 @@ from holdfast.cli.live import BLOCKS, MISSING, blocks, glance
 from holdfast.core.records import Snapshot, Verdict
 
 LOOK = Snapshot(
-    step=0, epoch=0.0, examples_seen=0, phase="finetune", train_losses=np.ones(3),
-    valid_losses=np.ones(3), train_metrics={}, valid_metrics={}, refined_loss=1.0, temperature=1.0,
-    learning_rate=1e-4, gradient_norm=None, relative_update=None, distance=None, seconds=0.0,
-)  # fmt: skip
+    step=0,
+    epoch=0.0,
+    examples_seen=0,
+    phase="finetune",
+    train_losses=np.ones(3),
+    valid_losses=np.ones(3),
+    train_metrics={},
+    valid_metrics={},
+    refined_loss=1.0,
+    temperature=1.0,
+    learning_rate=1e-4,
+    gradient_norm=None,
+    relative_update=None,
+    distance=None,
+    seconds=0.0,
+)
 
 
 def look(train: float, valid: float, step: int = 0, right: float | None = None) -> Snapshot:
     metrics = {} if right is None else {"accuracy": right}
-    return replace(LOOK, step=step, train_losses=np.full(3, train), refined_loss=valid,
-                   valid_losses=np.full(3, valid), valid_metrics=metrics)  # fmt: skip
+    return replace(
+        LOOK,
+        step=step,
+        train_losses=np.full(3, train),
+        refined_loss=valid,
+        valid_losses=np.full(3, valid),
+        valid_metrics=metrics,
+    )
 
 
 def test_the_losses_stand_on_one_scale_under_their_names() -> None:
-    raw = [replace(look(t, v), valid_losses=np.full(3, r))
-           for t, v, r in ((1.0, 1.0, 1.0), (0.5, 0.75, 1.0), (0.0, 1.0, 0.75))]  # fmt: skip
+    raw = [
+        replace(look(t, v), valid_losses=np.full(3, r))
+        for t, v, r in ((1.0, 1.0, 1.0), (0.5, 0.75, 1.0), (0.0, 1.0, 0.75))
+    ]
     train, valid, tempered = glance(raw, None, 80)
     assert train.split() == ["train", "loss", "0.000", BLOCKS[7] + BLOCKS[4] + BLOCKS[0]]
     assert valid.split() == ["validation", "loss", "0.750", BLOCKS[7] + BLOCKS[7] + BLOCKS[5]]
@@ -43,8 +63,13 @@ def test_what_is_right_has_a_line_and_a_scale_of_its_own() -> None:
 @pytest.mark.parametrize("columns", [60, 80, 100])
 @pytest.mark.parametrize("looks", [1, 2, 19, 400])
 def test_no_line_is_wider_than_the_terminal(columns: int, looks: int) -> None:
-    verdict = Verdict("overfit", "the validation loss is far above its best " * 4, 0.99,
-                      since_step=12_345, cause="trained too long for this much data")  # fmt: skip
+    verdict = Verdict(
+        "overfit",
+        "the validation loss is far above its best " * 4,
+        0.99,
+        since_step=12_345,
+        cause="trained too long for this much data",
+    )
     history = [look(1 / (1 + i), 1.0 + i / 7, i, right=0.5) for i in range(looks)]
     lines = glance(history, verdict, columns)
     assert max(map(len, lines)) <= columns

@@ -6,13 +6,7 @@ from typing import get_args
 
 import pytest
 
-from holdfast.cli.words import (
-    TASKS,
-    VERDICTS,
-    complete_tasks,
-    complete_verdicts,
-    meant,
-)
+from holdfast.cli.words import TASKS, VERDICTS, complete_tasks, complete_verdicts, meant
 from holdfast.core.records import Label
 from holdfast.recipe.parts import Task
 

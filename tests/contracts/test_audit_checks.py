@@ -29,9 +29,12 @@ def clean(n: int = 300):
 
 def messy():
     """One of everything: copies with other labels, marks, numbers, a thin and a big class."""
-    texts = ["the same words again and again"] * 6 + ["1 2 3", "!!!", "x"] + [
-        f"SECRET this one is number {i} of the good ones" for i in range(60)
-    ] + [f"that one is number {i} of the rest" for i in range(300)]  # fmt: skip
+    texts = (
+        ["the same words again and again"] * 6
+        + ["1 2 3", "!!!", "x"]
+        + [f"SECRET this one is number {i} of the good ones" for i in range(60)]
+        + [f"that one is number {i} of the rest" for i in range(300)]
+    )
     labels = ["a", "b"] * 3 + ["a", "b", "a"] + ["a"] * 60 + ["b"] * 300
     return table_from_texts([*texts, "odd one", "odd two", "odd three"], [*labels, *["B "] * 3])
 

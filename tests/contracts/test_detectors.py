@@ -25,37 +25,64 @@ STEPS = 8
 
 def snapshot(step: int, train: np.ndarray, valid: np.ndarray, **more: Any) -> Snapshot:
     plain: dict[str, Any] = {
-        "step": step, "epoch": step / 100, "examples_seen": step, "phase": "fit",
-        "train_losses": train, "valid_losses": valid, "train_metrics": {}, "valid_metrics": {},
-        "refined_loss": float("nan"), "temperature": 1.0, "learning_rate": 1e-4,
-        "gradient_norm": 1.0, "relative_update": 1e-3, "distance": 1e-2, "seconds": 0.0,
-    }  # fmt: skip
+        "step": step,
+        "epoch": step / 100,
+        "examples_seen": step,
+        "phase": "fit",
+        "train_losses": train,
+        "valid_losses": valid,
+        "train_metrics": {},
+        "valid_metrics": {},
+        "refined_loss": float("nan"),
+        "temperature": 1.0,
+        "learning_rate": 1e-4,
+        "gradient_norm": 1.0,
+        "relative_update": 1e-3,
+        "distance": 1e-2,
+        "seconds": 0.0,
+    }
     return Snapshot(**(plain | more))
 
 
 def course(train: np.ndarray, valid: np.ndarray, n: int, seed: int = 0, **more: Any) -> Case:
     """Mean losses a look to a case of ``n`` rows a side."""
     rng = np.random.default_rng(seed)
-    rows = [np.maximum(0, m + 0.1 * rng.normal(size=(n, 1)) + 0.01 * rng.normal(size=(n, len(m))))
-            for m in (train, valid)]  # fmt: skip
+    rows = [
+        np.maximum(0, m + 0.1 * rng.normal(size=(n, 1)) + 0.01 * rng.normal(size=(n, len(m))))
+        for m in (train, valid)
+    ]
     history = tuple(
-        snapshot(100 * k, rows[0][:, k], rows[1][:, k], train_correct=rows[0][:, k] < 0.6,
-                 valid_correct=rows[1][:, k] < 0.6)
+        snapshot(
+            100 * k,
+            rows[0][:, k],
+            rows[1][:, k],
+            train_correct=rows[0][:, k] < 0.6,
+            valid_correct=rows[1][:, k] < 0.6,
+        )
         for k in range(len(train))
-    )  # fmt: skip
+    )
     known = Circumstances(
-        classes=2, planned_steps=100 * (len(train) - 1), planned_looks=len(train), train_rows=n,
-        trainable=10**6, usual_rates=(1e-5, 1e-3), probe_valid_losses=rows[1][:, 0],
-        probe_curve=((n // 2, 0.41), (n, 0.4)), first_seen=rng.integers(1, 9, n),
-    )  # fmt: skip
+        classes=2,
+        planned_steps=100 * (len(train) - 1),
+        planned_looks=len(train),
+        train_rows=n,
+        trainable=10**6,
+        usual_rates=(1e-5, 1e-3),
+        probe_valid_losses=rows[1][:, 0],
+        probe_curve=((n // 2, 0.41), (n, 0.4)),
+        first_seen=rng.integers(1, 9, n),
+    )
     return Case(history, dataclasses.replace(known, **more))
 
 
 @functools.cache
 def good(n: int = 200) -> Case:
     """A run with nothing to report: it learned, has stopped, and the gap is small."""
-    return course(np.array([0.69, 0.5, 0.38, 0.35, 0.34, 0.34, 0.34, 0.34]),
-                  np.array([0.69, 0.52, 0.4, 0.37, 0.36, 0.36, 0.36, 0.36]), n)  # fmt: skip
+    return course(
+        np.array([0.69, 0.5, 0.38, 0.35, 0.34, 0.34, 0.34, 0.34]),
+        np.array([0.69, 0.52, 0.4, 0.37, 0.36, 0.36, 0.36, 0.36]),
+        n,
+    )
 
 
 @functools.cache
@@ -64,21 +91,36 @@ def shape(kind: str, n: int) -> Case:
     up, down = np.linspace(0.3, 2.0, STEPS), np.linspace(0.7, 0.01, STEPS)
     flat = np.full(STEPS, 0.69)
     made = {
-        "overfit": lambda: course(down, up, n), "diverging": lambda: course(up, up, n),
-        "nothing": lambda: course(flat, flat, n), "better": lambda: course(flat, down, n),
+        "overfit": lambda: course(down, up, n),
+        "diverging": lambda: course(up, up, n),
+        "nothing": lambda: course(flat, flat, n),
+        "better": lambda: course(flat, down, n),
         "slow": lambda: course(flat, flat, n, usual_rates=(1.0, 2.0)),
         "fast": lambda: course(flat, flat, n, usual_rates=(1e-9, 1e-8)),
-        "copied": lambda: course(down, down, n, findings=(
-            Finding("target_is_source", "warn", 1.0, n, (), "copies", "none"),
-            Finding("label_giveaway", "error", 1.0, n, (), "shown", "none"))),
-        "few": lambda: course(down, down, n, probe_curve=((10, 0.9), (20, 0.4)),
-                              trainable=10**9, first_seen=np.arange(n)),
-    }[kind]()  # fmt: skip
+        "copied": lambda: course(
+            down,
+            down,
+            n,
+            findings=(
+                Finding("target_is_source", "warn", 1.0, n, (), "copies", "none"),
+                Finding("label_giveaway", "error", 1.0, n, (), "shown", "none"),
+            ),
+        ),
+        "few": lambda: course(
+            down,
+            down,
+            n,
+            probe_curve=((10, 0.9), (20, 0.4)),
+            trainable=10**9,
+            first_seen=np.arange(n),
+        ),
+    }[kind]()
     if kind != "nothing":
         return made
     shares = {"n": 50, "wrong_training_answer": 0.5, "repetition": 0.9, "source_copied": 0.9}
-    last = dataclasses.replace(made.history[-1], outputs={"train": shares, "valid": shares},
-                               general_loss=9.0)  # fmt: skip
+    last = dataclasses.replace(
+        made.history[-1], outputs={"train": shares, "valid": shares}, general_loss=9.0
+    )
     return Case((*made.history[:-1], last), made.circumstances)
 
 

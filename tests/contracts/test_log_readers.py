@@ -85,11 +85,21 @@ def mlflow(folder: Path) -> Path:
 def holdfast_run(folder: Path) -> Path:
     rows: list[dict[str, object]] = [{"event": "note", "step": 0, "what": "x"}]
     rows += [
-        {"event": "snapshot", "step": i, "epoch": i / 2, "train_loss": t, "valid_loss": v,
-         "refined_loss": v, "train_rows": 9, "valid_rows": 9, "seconds": 1.0 * i,
-         "train_metrics": {"accuracy": 0.9}, "valid_metrics": {"accuracy": 0.8}}
+        {
+            "event": "snapshot",
+            "step": i,
+            "epoch": i / 2,
+            "train_loss": t,
+            "valid_loss": v,
+            "refined_loss": v,
+            "train_rows": 9,
+            "valid_rows": 9,
+            "seconds": 1.0 * i,
+            "train_metrics": {"accuracy": 0.9},
+            "valid_metrics": {"accuracy": 0.8},
+        }
         for i, t, v in _pairs()
-    ]  # fmt: skip
+    ]
     return _jsonl(folder / "events.jsonl", rows)
 
 
@@ -101,18 +111,26 @@ KITS: dict[str, Callable[[Path], Path]] = {
     "holdfast": holdfast_run,
     "csv": lambda f: _csv(f / "log.csv", ["step", "loss", "val_loss"], list(map(list, _pairs()))),
     "keras": lambda f: _csv(
-        f / "log.csv", ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"],
+        f / "log.csv",
+        ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"],
         [[i, 0.5, t, 0.4, v] for i, t, v in _pairs()],
     ),
     "keras_history": lambda f: _json(f / "history.json", {"loss": TRAIN, "val_loss": VALID}),
     "fastai": lambda f: _csv(
-        f / "history.csv", ["epoch", "train_loss", "valid_loss", "accuracy", "time"],
+        f / "history.csv",
+        ["epoch", "train_loss", "valid_loss", "accuracy", "time"],
         [[i, t, v, 0.5, "00:12"] for i, t, v in _pairs()],
     ),
     "ultralytics": lambda f: _csv(
         f / "results.csv",
-        ["epoch", "train/box_loss", "train/cls_loss", "metrics/mAP50(B)", "val/box_loss",
-         "val/cls_loss"],
+        [
+            "epoch",
+            "train/box_loss",
+            "train/cls_loss",
+            "metrics/mAP50(B)",
+            "val/box_loss",
+            "val/cls_loss",
+        ],
         [[i, t - 0.1, 0.1, 0.5, v - 0.2, 0.2] for i, t, v in _pairs()],
     ),
     "jsonl": lambda f: _jsonl(
@@ -120,21 +138,25 @@ KITS: dict[str, Callable[[Path], Path]] = {
     ),
     "llama_factory": lambda f: _jsonl(
         f / "trainer_log.jsonl",
-        [{"current_steps": i, "total_steps": 5, **logged, "elapsed_time": "0:01:40"}
-         for i, t, v in _pairs() for logged in ({"loss": t}, {"eval_loss": v})],
+        [
+            {"current_steps": i, "total_steps": 5, **logged, "elapsed_time": "0:01:40"}
+            for i, t, v in _pairs()
+            for logged in ({"loss": t}, {"eval_loss": v})
+        ],
     ),
     "boosting": lambda f: _json(
         f / "evals.json", {"validation_0": {"logloss": TRAIN}, "validation_1": {"logloss": VALID}}
     ),
     "sklearn": lambda f: _json(
-        f / "mlp.json",
-        {"loss_curve_": TRAIN, "validation_scores_": [2 - v for v in VALID]},
+        f / "mlp.json", {"loss_curve_": TRAIN, "validation_scores_": [2 - v for v in VALID]}
     ),
-    "wandb": lambda f: _jsonl(
-        f / "run-1" / "files" / "wandb-history.jsonl",
-        [{"_step": i, "_runtime": i, "train/loss": t, "eval/loss": v} for i, t, v in _pairs()],
-    ).parent.parent,
-}  # fmt: skip
+    "wandb": lambda f: (
+        _jsonl(
+            f / "run-1" / "files" / "wandb-history.jsonl",
+            [{"_step": i, "_runtime": i, "train/loss": t, "eval/loss": v} for i, t, v in _pairs()],
+        ).parent.parent
+    ),
+}
 
 
 @pytest.fixture(scope="module")

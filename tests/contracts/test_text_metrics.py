@@ -36,8 +36,10 @@ def test_the_references_themselves_give_the_best_value(metric: TextMetric) -> No
 @pytest.mark.parametrize("metric", ALL)
 def test_other_texts_are_worse_and_in_range(metric: TextMetric) -> None:
     wanted = sentences(8, 0)
-    half, none = (metric.compute(Texts(wanted, made)) for made in (
-        [*wanted[:4], *["zebra"] * 4], ["zebra"] * 8))  # fmt: skip
+    half, none = (
+        metric.compute(Texts(wanted, made))
+        for made in ([*wanted[:4], *["zebra"] * 4], ["zebra"] * 8)
+    )
     assert half is not None
     assert none is not None
     assert metric.better(half, none)

@@ -25,11 +25,22 @@ from holdfast.core.records import Snapshot
 def snapshot(step: int, losses: np.ndarray) -> Snapshot:
     empty = np.zeros(0)
     return Snapshot(
-        step=step, epoch=float(step), examples_seen=step, phase="finetune", train_losses=empty,
-        valid_losses=np.asarray(losses, dtype=float), train_metrics={}, valid_metrics={},
-        refined_loss=float(np.mean(losses)) if len(losses) else math.nan, temperature=1.0,
-        learning_rate=1e-4, gradient_norm=None, relative_update=None, distance=None, seconds=0.0,
-    )  # fmt: skip
+        step=step,
+        epoch=float(step),
+        examples_seen=step,
+        phase="finetune",
+        train_losses=empty,
+        valid_losses=np.asarray(losses, dtype=float),
+        train_metrics={},
+        valid_metrics={},
+        refined_loss=float(np.mean(losses)) if len(losses) else math.nan,
+        temperature=1.0,
+        learning_rate=1e-4,
+        gradient_norm=None,
+        relative_update=None,
+        distance=None,
+        seconds=0.0,
+    )
 
 
 def course(*means: float, rows: int = 50, noise: float = 0.0) -> list[Snapshot]:

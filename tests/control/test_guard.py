@@ -21,19 +21,32 @@ QUIET = Verdict("learning", "a test says so", 0.5)
 def snapshot(step: int, losses: Any) -> Snapshot:
     losses = np.asarray(losses, dtype=float)
     return Snapshot(
-        step=step, epoch=float(step), examples_seen=step, phase="finetune",
-        train_losses=np.zeros(0), valid_losses=losses, train_metrics={}, valid_metrics={},
-        refined_loss=float(losses.mean()) if len(losses) else math.nan, temperature=1.0,
-        learning_rate=1e-4, gradient_norm=None, relative_update=None, distance=None, seconds=0.0,
-    )  # fmt: skip
+        step=step,
+        epoch=float(step),
+        examples_seen=step,
+        phase="finetune",
+        train_losses=np.zeros(0),
+        valid_losses=losses,
+        train_metrics={},
+        valid_metrics={},
+        refined_loss=float(losses.mean()) if len(losses) else math.nan,
+        temperature=1.0,
+        learning_rate=1e-4,
+        gradient_norm=None,
+        relative_update=None,
+        distance=None,
+        seconds=0.0,
+    )
 
 
 def course(means: Sequence[float], rows: int = 200, noise: float = 0.02) -> list[Snapshot]:
     rng = np.random.default_rng(0)
     base = rng.exponential(1.0, rows)
     base -= base.mean()
-    return [snapshot(10 * i, base + mean + noise * rng.standard_normal(rows))
-            for i, mean in enumerate(means)]  # fmt: skip
+    return [
+        snapshot(10 * i, base + mean + noise * rng.standard_normal(rows))
+        for i, mean in enumerate(means)
+    ]
 
 
 def stops_at(means: Sequence[float], verdict: Verdict = QUIET, **changes: Any) -> int | None:
@@ -45,12 +58,18 @@ def stops_at(means: Sequence[float], verdict: Verdict = QUIET, **changes: Any) -
     return None
 
 
-def make(looks: int, costs: Costs | None = None, patience: int | None = None, start: int = 0,
-         rates: Any = None) -> Guard:  # fmt: skip
+def make(
+    looks: int,
+    costs: Costs | None = None,
+    patience: int | None = None,
+    start: int = 0,
+    rates: Any = None,
+) -> Guard:
     steps = [10 * i for i in range(looks)]
     rates = np.ones(10 * (looks - 1)) if rates is None else rates
-    return Guard(planned_learning(steps, rates), costs or Costs(), patience,
-                 lambda s: s.refined_loss, start)  # fmt: skip
+    return Guard(
+        planned_learning(steps, rates), costs or Costs(), patience, lambda s: s.refined_loss, start
+    )
 
 
 FALLING = [1.0 - 0.04 * i for i in range(20)]
@@ -87,20 +106,30 @@ def test_a_higher_chance_asked_for_stops_earlier(chance: float) -> None:
     assert (now == 1000) == (chance == 0.0)
 
 
-@pytest.mark.parametrize(("label", "harm", "stopped"), [
-    ("overfit", "answers", 10), ("overfit", "both", 10), ("noisy_labels", "both", 10),
-    ("diverging", None, 0), ("overfit", "certainty", None), ("memorizing", None, None),
-    ("miscalibrated", "certainty", None), ("noisy_labels", None, None), ("leaking", None, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("label", "harm", "stopped"),
+    [
+        ("overfit", "answers", 10),
+        ("overfit", "both", 10),
+        ("noisy_labels", "both", 10),
+        ("diverging", None, 0),
+        ("overfit", "certainty", None),
+        ("memorizing", None, None),
+        ("miscalibrated", "certainty", None),
+        ("noisy_labels", None, None),
+        ("leaking", None, None),
+    ],
+)
 def test_worse_answers_and_divergence_stop_at_once_and_nothing_else_while_answers_still_gain(
     label: Any, harm: Any, stopped: int | None
 ) -> None:
     assert stops_at(FALLING, Verdict(label, "because", 1.0, harm=harm)) == stopped
 
 
-@pytest.mark.parametrize(("label", "harm"), [
-    ("overfit", "certainty"), ("memorizing", None), ("miscalibrated", "certainty"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("label", "harm"),
+    [("overfit", "certainty"), ("memorizing", None), ("miscalibrated", "certainty")],
+)
 def test_a_spent_run_stops_three_looks_after_its_answers_last_gained(label: Any, harm: Any) -> None:
     means = [1.0, 0.8, 0.65, 0.55, 0.5, *[0.52] * 15]
     verdict = Verdict(label, "because", 1.0, harm=harm)
@@ -112,8 +141,10 @@ def test_a_spent_run_stops_three_looks_after_its_answers_last_gained(label: Any,
 def test_right_answers_that_still_gain_keep_a_spent_run_going() -> None:
     verdict = Verdict("overfit", "because", 1.0, harm="certainty")
     means = [1.0, 0.5, *[0.6] * 10]
-    gaining = [dataclasses.replace(look, valid_correct=np.arange(200) < 100 + 5 * i)
-               for i, look in enumerate(course(means, noise=0.0))]  # fmt: skip
+    gaining = [
+        dataclasses.replace(look, valid_correct=np.arange(200) < 100 + 5 * i)
+        for i, look in enumerate(course(means, noise=0.0))
+    ]
     guard = make(len(means), costs=Costs(chance=0.0))
     assert not any(guard.decide(verdict, gaining[:n]) for n in range(1, len(gaining) + 1))
     still = [dataclasses.replace(look, valid_correct=np.arange(200) < 100) for look in gaining]
@@ -182,9 +213,9 @@ def test_without_noise_the_chance_is_certain() -> None:
     assert outlook(losses, x, 7.0, 0.3).chance == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize("losses", [
-    np.ones((5, 3)), np.ones((1, 9)), np.full((5, 9), np.nan), np.zeros((0, 9)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "losses", [np.ones((5, 3)), np.ones((1, 9)), np.full((5, 9), np.nan), np.zeros((0, 9))]
+)
 def test_where_nothing_can_be_told_the_outlook_is_not_a_number(losses: Any) -> None:
     found = outlook(losses, np.arange(float(losses.shape[1])), 99.0, 0.1)
     assert math.isnan(found.chance)

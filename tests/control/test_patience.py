@@ -16,11 +16,22 @@ CALM = Verdict("learning", "calm", 0.5)
 def snapshot(step: int, value: float) -> Snapshot:
     nothing = np.zeros(0)
     return Snapshot(
-        step=step, epoch=0.0, examples_seen=0, phase="x", train_losses=nothing,
-        valid_losses=nothing, train_metrics={}, valid_metrics={}, refined_loss=value,
-        temperature=1.0, learning_rate=0.0, gradient_norm=None, relative_update=None,
-        distance=None, seconds=0.0,
-    )  # fmt: skip
+        step=step,
+        epoch=0.0,
+        examples_seen=0,
+        phase="x",
+        train_losses=nothing,
+        valid_losses=nothing,
+        train_metrics={},
+        valid_metrics={},
+        refined_loss=value,
+        temperature=1.0,
+        learning_rate=0.0,
+        gradient_norm=None,
+        relative_update=None,
+        distance=None,
+        seconds=0.0,
+    )
 
 
 def stop_step(advisor: Patience, values: list[float], start: int = 0) -> int | None:
@@ -39,11 +50,20 @@ def make(patience: int | None, start_step: int = 0) -> Patience:
 
 NAN = float("nan")
 TABLE = [
-    (1, [3, 2, 1], None), (1, [1, 2], 10), (1, [3, 2, 2], 20), (2, [3, 2, 2, 2], 30),
-    (2, [3, 2, 4, 1, 5, 6], 50), (3, [1, 2, 2, 2], 30), (3, [1, 2, 2], None),
-    (2, [1, NAN, NAN], 20), (2, [NAN, NAN, 1, 2, 3], 40), (None, [1] + [2] * 50, None),
-    (2, [5, 6, 4, 5, 3, 4, 2], None), (1, [1], None), (1, [], None),
-]  # fmt: skip
+    (1, [3, 2, 1], None),
+    (1, [1, 2], 10),
+    (1, [3, 2, 2], 20),
+    (2, [3, 2, 2, 2], 30),
+    (2, [3, 2, 4, 1, 5, 6], 50),
+    (3, [1, 2, 2, 2], 30),
+    (3, [1, 2, 2], None),
+    (2, [1, NAN, NAN], 20),
+    (2, [NAN, NAN, 1, 2, 3], 40),
+    (None, [1] + [2] * 50, None),
+    (2, [5, 6, 4, 5, 3, 4, 2], None),
+    (1, [1], None),
+    (1, [], None),
+]
 
 
 @pytest.mark.parametrize(("patience", "values", "step"), TABLE)

@@ -52,10 +52,15 @@ def test_a_library_s_panic_is_caught() -> None:
 
 @pytest.mark.parametrize(
     "passing",
-    [KeyboardInterrupt(), SystemExit(3), Interrupted("a", "b"), Defect("a", "b"),
-     RecipeError("a", "b")],
+    [
+        KeyboardInterrupt(),
+        SystemExit(3),
+        Interrupted("a", "b"),
+        Defect("a", "b"),
+        RecipeError("a", "b"),
+    ],
     ids=lambda error: type(error).__name__,
-)  # fmt: skip
+)
 def test_what_is_no_fault_of_reading_passes(passing: BaseException) -> None:
     with pytest.raises(type(passing)) as caught, door("a.json", DataError):
         raise passing

@@ -81,8 +81,11 @@ def test_other_errors_stay_themselves(tmp_path: Path, error: Exception) -> None:
 
 
 def test_the_translated_message_is_not_translated_again(tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match="inner"), disk_errors(tmp_path / "outer"), \
-            disk_errors(tmp_path / "inner"):  # fmt: skip
+    with (
+        pytest.raises(MachineError, match="inner"),
+        disk_errors(tmp_path / "outer"),
+        disk_errors(tmp_path / "inner"),
+    ):
         raise OSError(errno.ENOSPC, "full")
 
 
@@ -127,10 +130,22 @@ def test_a_folder_that_went_meanwhile_is_told(tmp_path: Path) -> None:
 
 
 def test_json_has_no_nan_and_keeps_the_order() -> None:
-    value = {"b": float("nan"), "a": np.float64("inf"), "c": np.arange(2), "d": Path("x"),
-             "e": (1, {"f": np.bool_(True)}), "ü": "ü"}  # fmt: skip
+    value = {
+        "b": float("nan"),
+        "a": np.float64("inf"),
+        "c": np.arange(2),
+        "d": Path("x"),
+        "e": (1, {"f": np.bool_(True)}),
+        "ü": "ü",
+    }
     text = dump_json(value)
-    assert json.loads(text) == {"b": None, "a": None, "c": [0, 1], "d": "x",
-                                "e": [1, {"f": True}], "ü": "ü"}  # fmt: skip
+    assert json.loads(text) == {
+        "b": None,
+        "a": None,
+        "c": [0, 1],
+        "d": "x",
+        "e": [1, {"f": True}],
+        "ü": "ü",
+    }
     assert list(json.loads(text)) == ["b", "a", "c", "d", "e", "ü"]
     assert "ü" in text

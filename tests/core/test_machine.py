@@ -86,12 +86,7 @@ def test_every_group_above_counts_and_so_does_high(machine) -> None:
 
 def test_a_group_that_is_full_leaves_nothing_and_not_less(machine) -> None:
     root = machine(
-        "0::/\n",
-        V2,
-        {
-            "sys/fs/cgroup/memory.max": "100\n",
-            "sys/fs/cgroup/memory.current": "200\n",
-        },
+        "0::/\n", V2, {"sys/fs/cgroup/memory.max": "100\n", "sys/fs/cgroup/memory.current": "200\n"}
     )
     assert left(root) == [0.0]
 
@@ -132,10 +127,7 @@ def test_in_a_container_the_mount_itself_is_the_group(machine, cgroup: str, moun
     root = machine(
         cgroup,
         mounts,
-        {
-            "sys/fs/cgroup/memory.max": "500000000\n",
-            "sys/fs/cgroup/memory.current": "100000000\n",
-        },
+        {"sys/fs/cgroup/memory.max": "500000000\n", "sys/fs/cgroup/memory.current": "100000000\n"},
     )
     assert left(root) == [pytest.approx(400)]
 
@@ -155,10 +147,7 @@ def test_a_mount_with_a_blank_in_its_name(machine) -> None:
     root = machine(
         "0::/\n",
         mounts,
-        {
-            "sys/control groups/memory.max": "10000000\n",
-            "sys/control groups/memory.current": "0\n",
-        },
+        {"sys/control groups/memory.max": "10000000\n", "sys/control groups/memory.current": "0\n"},
     )
     assert left(root) == [pytest.approx(10)]
 
@@ -196,20 +185,13 @@ def test_a_quota_in_version_1(
     root = machine(
         "4:cpu,cpuacct:/job\n",
         V1,
-        {
-            f"{group}/cpu.cfs_quota_us": f"{quota}\n",
-            f"{group}/cpu.cfs_period_us": "100000\n",
-        },
+        {f"{group}/cpu.cfs_quota_us": f"{quota}\n", f"{group}/cpu.cfs_period_us": "100000\n"},
     )
     assert usable_cores(root) == cores
 
 
 @pytest.mark.parametrize(
-    ("limit", "option"),
-    [
-        (resource.RLIMIT_AS, "ulimit -v"),
-        (resource.RLIMIT_DATA, "ulimit -d"),
-    ],
+    ("limit", "option"), [(resource.RLIMIT_AS, "ulimit -v"), (resource.RLIMIT_DATA, "ulimit -d")]
 )
 def test_a_limit_of_the_process_leaves_what_is_not_held_yet(limit: int, option: str) -> None:
     before = resource.getrlimit(limit)
@@ -248,10 +230,7 @@ def test_a_library_that_cannot_be_loaded_is_not_tried(
     root = machine(
         "0::/\n",
         V2,
-        {
-            "sys/fs/cgroup/memory.max": "90000000\n",
-            "sys/fs/cgroup/memory.current": "1000000\n",
-        },
+        {"sys/fs/cgroup/memory.max": "90000000\n", "sys/fs/cgroup/memory.current": "1000000\n"},
     )
     refuse_too_little("numpy", root)
     monkeypatch.setitem(sys.modules, "torch", None)

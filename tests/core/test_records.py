@@ -30,8 +30,11 @@ def test_an_undefined_number_says_why_and_has_no_level() -> None:
 
 def test_a_number_has_its_interval_and_its_note() -> None:
     assert Estimate(0.5, 0.4, 0.6).to_json() == {
-        "value": 0.5, "low": 0.4, "high": 0.6, "level": 0.95,
-    }  # fmt: skip
+        "value": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+        "level": 0.95,
+    }
     assert Estimate(0.5, 0.4, 0.6, 0.9, note="few rows").to_json()["note"] == "few rows"
 
 
@@ -50,9 +53,14 @@ def test_a_finding_lists_at_most_a_hundred_rows_and_counts_all() -> None:
 
 def test_a_verdict_is_plain_json() -> None:
     verdict = Verdict(
-        "overfit", "because", 0.9, 30, None, (Evidence("rise", 0.1, None, float("nan"), 30),),
+        "overfit",
+        "because",
+        0.9,
+        30,
+        None,
+        (Evidence("rise", 0.1, None, float("nan"), 30),),
         (Remedy("stop earlier", ("train.epochs=2",)),),
-    )  # fmt: skip
+    )
     told = json.loads(json.dumps(to_json(verdict), allow_nan=False))
     assert told["evidence"] == [
         {"name": "rise", "value": 0.1, "low": None, "high": None, "at_step": 30}
@@ -76,11 +84,22 @@ def test_probabilities_are_the_softmax_even_of_large_logits() -> None:
 def empty() -> Snapshot:
     nothing = np.zeros(0)
     return Snapshot(
-        step=3, epoch=0.5, examples_seen=8, phase="x", train_losses=nothing, valid_losses=nothing,
-        train_metrics={"accuracy": math.nan}, valid_metrics={}, refined_loss=math.nan,
-        temperature=1.0, learning_rate=0.1, gradient_norm=None, relative_update=None,
-        distance=None, seconds=1.23456,
-    )  # fmt: skip
+        step=3,
+        epoch=0.5,
+        examples_seen=8,
+        phase="x",
+        train_losses=nothing,
+        valid_losses=nothing,
+        train_metrics={"accuracy": math.nan},
+        valid_metrics={},
+        refined_loss=math.nan,
+        temperature=1.0,
+        learning_rate=0.1,
+        gradient_norm=None,
+        relative_update=None,
+        distance=None,
+        seconds=1.23456,
+    )
 
 
 def test_an_empty_set_has_a_loss_that_is_no_number() -> None:

@@ -25,10 +25,13 @@ from holdfast.core.run_files import (
 )
 
 RESULT = {
-    "schema": 1, "task": "text-classification", "classes": ["a", "b"], "best_step": 3,
+    "schema": 1,
+    "task": "text-classification",
+    "classes": ["a", "b"],
+    "best_step": 3,
     "test": {"n": 9, "metrics": {"accuracy": {"value": 0.5, "low": None, "high": None}}},
     "verdict": {"label": "healthy", "because": "x", "confidence": 0.5, "remedies": []},
-}  # fmt: skip
+}
 
 
 def run_with(folder: Path, seal: bool = True, **changed: Any) -> Path:
@@ -124,14 +127,30 @@ def test_the_result_itself_is_held_against_its_mark(tmp_path: Path) -> None:
 
 ODD = ["1", '"x"', "null", "[1]", "1" + "0" * 400, "1e999", "NaN", "[" * 900 + "]" * 900, "true"]
 PLACES = [
-    ("test",), ("test", "n"), ("test", "metrics"), ("test", "metrics", "accuracy", "value"),
-    ("verdict",), ("verdict", "label"), ("verdict", "confidence"), ("verdict", "remedies"),
-    ("best_step",), ("classes",), ("schema",),
-]  # fmt: skip
-FITS = {("best_step", "1"), ("best_step", "null"), ("test.n", "1"), ("classes", "null"),
-        ("verdict.label", '"x"'), ("schema", "1"), ("verdict.confidence", "1"),
-        ("test.metrics.accuracy.value", "1"), ("test.metrics.accuracy.value", "null"),
-        ("test.metrics", "null")}  # fmt: skip
+    ("test",),
+    ("test", "n"),
+    ("test", "metrics"),
+    ("test", "metrics", "accuracy", "value"),
+    ("verdict",),
+    ("verdict", "label"),
+    ("verdict", "confidence"),
+    ("verdict", "remedies"),
+    ("best_step",),
+    ("classes",),
+    ("schema",),
+]
+FITS = {
+    ("best_step", "1"),
+    ("best_step", "null"),
+    ("test.n", "1"),
+    ("classes", "null"),
+    ("verdict.label", '"x"'),
+    ("schema", "1"),
+    ("verdict.confidence", "1"),
+    ("test.metrics.accuracy.value", "1"),
+    ("test.metrics.accuracy.value", "null"),
+    ("test.metrics", "null"),
+}
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -187,16 +206,21 @@ def test_a_torn_last_line_of_the_events_is_passed_over_where_that_is_asked(tmp_p
 @pytest.mark.parametrize(
     "line",
     [
-        '{"step": 1}', "[]", '{"event": "note", "step": "a"}',
-        "3", '{"event": 1}', '{"event": "snapshot"}',
-        '{"event": "snapshot", "step": "1"}', '{"event": "snapshot", "step": 1e308}',
+        '{"step": 1}',
+        "[]",
+        '{"event": "note", "step": "a"}',
+        "3",
+        '{"event": 1}',
+        '{"event": "snapshot"}',
+        '{"event": "snapshot", "step": "1"}',
+        '{"event": "snapshot", "step": 1e308}',
         '{"event": "snapshot", "step": 1, "valid_metrics": [1]}',
         '{"event": "snapshot", "step": 1, "valid_metrics": {"accuracy": "x"}}',
         '{"event": "snapshot", "step": 1, "valid_loss": 1e999}',
         '{"event": "verdict", "step": 1, "label": "healthy", "because": "", "confidence": "x"}',
         '{"event": "verdict", "step": 1, "label": 3, "because": "", "confidence": 1}',
     ],
-)  # fmt: skip
+)
 def test_an_event_of_another_type_is_refused_with_its_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"event": "note", "step": 0, "what": "a"}\n' + line + "\n")

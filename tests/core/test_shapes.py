@@ -56,11 +56,11 @@ def test_what_python_writes_as_numbers_is_some() -> None:
 def test_the_sentence_names_the_place_and_what_is_there() -> None:
     cases = {
         "names[1] must be a text, and is 3": {"n": 1, "names": ["a", 3]},
-        "by.loss must be a finite number, and is \"1\"": {"n": 1, "by": {"loss": "1"}},
+        'by.loss must be a finite number, and is "1"': {"n": 1, "by": {"loss": "1"}},
         "n must be a whole number, and is null": {"n": None},
         "n is missing": {},
         "it must be an object, and is a list": [],
-    }  # fmt: skip
+    }
     for said, value in cases.items():
         with pytest.raises(ValueError, match=r"must|missing") as caught:
             SHAPE(value, "")

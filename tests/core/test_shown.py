@@ -15,10 +15,15 @@ from holdfast.core.shown import printable, shown
 
 PLAIN = some.recursive(
     some.none() | some.booleans() | some.integers() | some.floats() | some.text() | some.binary(),
-    lambda inner: some.lists(inner) | some.dictionaries(some.text(), inner) | some.tuples(inner)
-    | some.tuples(inner, inner) | some.frozensets(some.integers()),
+    lambda inner: (
+        some.lists(inner)
+        | some.dictionaries(some.text(), inner)
+        | some.tuples(inner)
+        | some.tuples(inner, inner)
+        | some.frozensets(some.integers())
+    ),
     max_leaves=20,
-)  # fmt: skip
+)
 
 
 @given(PLAIN)
@@ -44,8 +49,11 @@ ENDLESS: list[Any] = []
 ENDLESS.append(ENDLESS)
 
 
-@pytest.mark.parametrize("value", [bomb(), "x" * 10**8, b"x" * 10**8, 10**10**6, ENDLESS,
-                                   [Loud()], {"a" * 10**7: 1}], ids=lambda _: "")  # fmt: skip
+@pytest.mark.parametrize(
+    "value",
+    [bomb(), "x" * 10**8, b"x" * 10**8, 10**10**6, ENDLESS, [Loud()], {"a" * 10**7: 1}],
+    ids=lambda _: "",
+)
 def test_nothing_is_shown_for_long(value: Any) -> None:
     began = time.perf_counter()
     assert 1 < len(str(DataError("a", "b", value))) < 300

@@ -19,8 +19,13 @@ Write = Callable[..., Path]
 QUESTION = {"role": "user", "content": "Why?"}
 ANSWER = {"role": "assistant", "content": "Because."}
 SYSTEM = {"role": "system", "content": "Be brief."}
-CHAT = [SYSTEM, QUESTION, ANSWER, {"role": "user", "content": "And?"},
-        {"role": "assistant", "content": "So."}]  # fmt: skip
+CHAT = [
+    SYSTEM,
+    QUESTION,
+    ANSWER,
+    {"role": "user", "content": "And?"},
+    {"role": "assistant", "content": "So."},
+]
 
 
 @pytest.fixture
@@ -51,8 +56,13 @@ def test_messages_are_taken_as_they_stand(rows: Write) -> None:
 
 
 def test_a_named_column_of_from_and_value_is_the_same_chat(rows: Write) -> None:
-    told = [{"from": {"system": "system", "user": "human", "assistant": "gpt"}[t["role"]],
-             "value": t["content"]} for t in CHAT]  # fmt: skip
+    told = [
+        {
+            "from": {"system": "system", "user": "human", "assistant": "gpt"}[t["role"]],
+            "value": t["content"],
+        }
+        for t in CHAT
+    ]
     assert one(load_chats(rows([{"talk": told}]), messages="talk")) == CHAT
 
 
@@ -69,18 +79,23 @@ def test_messages_in_parquet_and_in_a_csv_cell_are_the_same_chat(tmp_path: Path)
         assert one(load_chats(tmp_path / name)) == CHAT
 
 
-@pytest.mark.parametrize(("row", "question"), [
-    ({"instruction": "Add.", "input": "1 2", "output": "3"}, "Add.\n\n1 2"),
-    ({"instruction": "Add.", "input": "", "output": "3"}, "Add."),
-    ({"prompt": "Add.", "completion": "3"}, "Add."),
-    ({"question": "Add.", "answer": "3"}, "Add."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("row", "question"),
+    [
+        ({"instruction": "Add.", "input": "1 2", "output": "3"}, "Add.\n\n1 2"),
+        ({"instruction": "Add.", "input": "", "output": "3"}, "Add."),
+        ({"prompt": "Add.", "completion": "3"}, "Add."),
+        ({"question": "Add.", "answer": "3"}, "Add."),
+    ],
+)
 def test_instructions_and_prompts_are_one_question_and_its_answer(
     rows: Write, row: dict[str, str], question: str
 ) -> None:
     table = load_chats(rows([row]))
-    assert one(table) == [{"role": "user", "content": question},
-                          {"role": "assistant", "content": "3"}]  # fmt: skip
+    assert one(table) == [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": "3"},
+    ]
     again = load_chats(rows([row]), text=table.columns.text, label=table.columns.label)
     assert (turns_of(again), form_of(again)) == (turns_of(table), form_of(table))
 
@@ -125,20 +140,28 @@ def test_text_rendered_with_a_known_template_is_parsed_back(name: str, rows: Wri
 
 
 def test_llama_2_text_as_it_is_published_is_parsed_back() -> None:
-    text = ("<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhy? [/INST] Because. </s>"
-            "<s>[INST] And? [/INST] So. </s>")  # fmt: skip
+    text = (
+        "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhy? [/INST] Because. </s>"
+        "<s>[INST] And? [/INST] So. </s>"
+    )
     assert parse_rendered(text, "llama2") == CHAT
     assert parse_rendered("no marks", "llama2") is None
 
 
-@pytest.mark.parametrize(("turns", "fault"), [
-    ([ANSWER, QUESTION], "roles_out_of_order"),
-    ([QUESTION, QUESTION, ANSWER], "roles_out_of_order"),
-    ([QUESTION, SYSTEM, ANSWER], "roles_out_of_order"), ([QUESTION], "no_answer"),
-    ([QUESTION, {"role": "assistant", "content": " "}], "empty_answer"), ([], "no_chat"),
-    ([{"role": "user", "content": ""}, ANSWER], "empty_prompt"),
-    ([{"role": "wizard", "content": "?"}, ANSWER], "no_chat"), ("words", "no_chat"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("turns", "fault"),
+    [
+        ([ANSWER, QUESTION], "roles_out_of_order"),
+        ([QUESTION, QUESTION, ANSWER], "roles_out_of_order"),
+        ([QUESTION, SYSTEM, ANSWER], "roles_out_of_order"),
+        ([QUESTION], "no_answer"),
+        ([QUESTION, {"role": "assistant", "content": " "}], "empty_answer"),
+        ([], "no_chat"),
+        ([{"role": "user", "content": ""}, ANSWER], "empty_prompt"),
+        ([{"role": "wizard", "content": "?"}, ANSWER], "no_chat"),
+        ("words", "no_chat"),
+    ],
+)
 def test_a_chat_that_cannot_be_learned_is_left_out_and_counted(
     rows: Write, turns: Any, fault: str
 ) -> None:
@@ -158,8 +181,9 @@ def test_turns_after_the_last_answer_are_cut_and_said(rows: Write) -> None:
 
 def test_for_prediction_a_question_needs_no_answer(rows: Write) -> None:
     assert one(load_chats(rows([{"messages": [QUESTION]}]), need_answer=False)) == [QUESTION]
-    table = load_chats(rows([{"instruction": "Add."}]), text=("instruction",), label="output",
-                       need_answer=False)  # fmt: skip
+    table = load_chats(
+        rows([{"instruction": "Add."}]), text=("instruction",), label="output", need_answer=False
+    )
     assert one(table) == [{"role": "user", "content": "Add."}]
     assert one(chats_from_prompts(["Why?"], "prompt")) == [QUESTION]
 

@@ -20,13 +20,16 @@ ROWS = {"text": ["a b", None, "c"], "n": [1, 2, 3], "label": ["x", "y", "x"]}
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: pd.DataFrame(ROWS, index=[7, 7, 9]), lambda: pl.DataFrame(ROWS),
-        lambda: pl.LazyFrame(ROWS), lambda: pa.table(ROWS),
+        lambda: pd.DataFrame(ROWS, index=[7, 7, 9]),
+        lambda: pl.DataFrame(ROWS),
+        lambda: pl.LazyFrame(ROWS),
+        lambda: pa.table(ROWS),
         lambda: datasets.Dataset.from_dict(ROWS),
         lambda: [dict(zip(ROWS, row, strict=True)) for row in zip(*ROWS.values(), strict=True)],
-        lambda: dict(ROWS), lambda: pd.DataFrame(ROWS).astype({"label": "category"}),
+        lambda: dict(ROWS),
+        lambda: pd.DataFrame(ROWS).astype({"label": "category"}),
     ],
-)  # fmt: skip
+)
 def test_every_kind_of_table_is_the_same_rows(make: Any) -> None:
     frame = make()
     assert is_frame(frame)

@@ -33,10 +33,12 @@ def choose(path: Path, **columns: str) -> tuple[Columns, tuple[Decision, ...]]:
     """The columns of a file whose headers are ``columns`` (``__`` for a space)."""
     numbers = np.random.default_rng(0).random((ROWS, len(columns)))
     cells = [
-        [str(VALUES[kind](n, row[0 if "topic" in kind else at]))
-         for at, kind in enumerate(columns.values())]
+        [
+            str(VALUES[kind](n, row[0 if "topic" in kind else at]))
+            for at, kind in enumerate(columns.values())
+        ]
         for n, row in enumerate(numbers)
-    ]  # fmt: skip
+    ]
     lines = [[name.replace("__", " ") for name in columns], *cells]
     path.write_text("\n".join(",".join(line) for line in lines) + "\n")
     found, told, _ = choose_columns(read_source(path, None, None))
@@ -48,22 +50,42 @@ PLAIN = {
     "films": ({"review": "text", "sentiment": "yes/no"}, "review", "sentiment"),
     "restaurants": (
         {"text": "text", "stars": "star", "useful": "star", "funny": "star", "date": "day"},
-        "text", "stars"),
+        "text",
+        "stars",
+    ),
     "products": (
-        {"id": "id", "Review__Text": "text", "Rating": "star", "verified": "yes/no",
-         "price": "money", "country": "topic"}, "Review Text", "Rating"),
+        {
+            "id": "id",
+            "Review__Text": "text",
+            "Rating": "star",
+            "verified": "yes/no",
+            "price": "money",
+            "country": "topic",
+        },
+        "Review Text",
+        "Rating",
+    ),
     "tickets": (
         {"ticket": "text", "category": "topic", "status": "yes/no", "user_id": "star"},
-        "ticket", "category"),
+        "ticket",
+        "category",
+    ),
     "survey": (
         {"respondent": "id", "comment": "text", "gender": "yes/no", "sentiment": "topic"},
-        "comment", "sentiment"),
+        "comment",
+        "sentiment",
+    ),
     "a label among outcomes": (
         {"message": "text", "label": "yes/no", "is_spam": "topic", "rating": "star"},
-        "message", "label"),
-    "the same twice": ({"text": "text", "category": "topic", "category_type": "topic id"},
-                       "text", "category"),
-}  # fmt: skip
+        "message",
+        "label",
+    ),
+    "the same twice": (
+        {"text": "text", "category": "topic", "category_type": "topic id"},
+        "text",
+        "category",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -76,17 +98,28 @@ def test_plain_files_are_not_asked_about(name: str, tmp_path: Path) -> None:
 
 ASKED = {
     "rating beside recommended": (
-        {"review": "text", "rating": "star", "recommended": "yes/no"}, ["rating", "recommended"]),
+        {"review": "text", "rating": "star", "recommended": "yes/no"},
+        ["rating", "recommended"],
+    ),
     "clothes": (
-        {"Title": "title", "Review__Text": "text", "Rating": "star", "Recommended__IND": "yes/no",
-         "Class__Name": "topic"}, ["Rating", "'Recommended IND'", "'Class Name'"]),
+        {
+            "Title": "title",
+            "Review__Text": "text",
+            "Rating": "star",
+            "Recommended__IND": "yes/no",
+            "Class__Name": "topic",
+        },
+        ["Rating", "'Recommended IND'", "'Class Name'"],
+    ),
     "tickets with a priority": (
         {"description": "text", "category": "topic", "priority": "star", "status": "yes/no"},
-        ["category", "priority"]),
+        ["category", "priority"],
+    ),
     "sentiment beside its score": (
         {"text": "text", "sentiment": "yes/no", "sentimentScore": "star"},
-        ["sentiment", "sentimentScore"]),
-}  # fmt: skip
+        ["sentiment", "sentimentScore"],
+    ),
+}
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -109,8 +142,9 @@ def twins(path: Path, cells: list[tuple[str, str, str]], header: str) -> Columns
 
 
 def test_of_two_headers_alike_the_fuller_is_taken_and_said(tmp_path: Path) -> None:
-    rows = [(f"words of row {n}", "" if n % 3 else f"other words {n}", "xy"[n % 2])
-            for n in range(30)]  # fmt: skip
+    rows = [
+        (f"words of row {n}", "" if n % 3 else f"other words {n}", "xy"[n % 2]) for n in range(30)
+    ]
     for order, header in ((1, "Review,review ,label"), (-1, "review ,Review,label")):
         cells = [(*row[:2][::order], row[2]) for row in rows]
         taken = twins(tmp_path / "a.csv", cells, header)

@@ -18,14 +18,20 @@ NONE: dict[str, Any] = dict.fromkeys(("text", "label", "group", "template", "enc
 
 
 def load(path: Path, rows: list[Any], **settings: Any) -> Table:
-    path.write_text("".join(json.dumps({"text": f"words of row {n}", "tags": row}) + "\n"
-                            for n, row in enumerate(rows)), encoding="utf-8")  # fmt: skip
+    path.write_text(
+        "".join(
+            json.dumps({"text": f"words of row {n}", "tags": row}) + "\n"
+            for n, row in enumerate(rows)
+        ),
+        encoding="utf-8",
+    )
     return load_labelled(str(path), **{**NONE, "label": "tags", **settings})
 
 
-@pytest.mark.parametrize("rows", [
-    [["b", "a"], ["a"], [], ["c"]] * 8, ["a|b", "a", "c", "b|c"] * 8, ["a; b", "a", "b", "c"] * 8,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "rows",
+    [[["b", "a"], ["a"], [], ["c"]] * 8, ["a|b", "a", "c", "b|c"] * 8, ["a; b", "a", "b", "c"] * 8],
+)
 def test_several_labels_are_seen_with_the_reason(tmp_path: Path, rows: list[Any]) -> None:
     table = load(tmp_path / "x.jsonl", rows)
     assert table.names == ("a", "b", "c")
@@ -52,15 +58,18 @@ def test_measurements_are_numbers_and_whole_numbers_are_asked_about(tmp_path: Pa
         load(tmp_path / "x.jsonl", list(range(80)))
 
 
-@pytest.mark.parametrize(("rows", "settings", "match"), [
-    ([1.5, "much", 2.0], {"kind": "number"}, "row 1.*no finite number"),
-    ([1.0, 1e308, -1e308], {"kind": "number"}, "row 1.*too large"),
-    ([2.0] * 9, {"kind": "number"}, "one number only"),
-    ([["a"], ["a"]], {}, "fewer than two"),
-    (["a", "b|c"], {"kind": "several"}, None),
-    (["a", "b"], {"kind": "several"}, "no list of labels"),
-    ([["a"], ["b"]], {"names": ("a", "c")}, "not among the classes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rows", "settings", "match"),
+    [
+        ([1.5, "much", 2.0], {"kind": "number"}, "row 1.*no finite number"),
+        ([1.0, 1e308, -1e308], {"kind": "number"}, "row 1.*too large"),
+        ([2.0] * 9, {"kind": "number"}, "one number only"),
+        ([["a"], ["a"]], {}, "fewer than two"),
+        (["a", "b|c"], {"kind": "several"}, None),
+        (["a", "b"], {"kind": "several"}, "no list of labels"),
+        ([["a"], ["b"]], {"names": ("a", "c")}, "not among the classes"),
+    ],
+)
 def test_labels_of_another_kind_are_refused(
     tmp_path: Path, rows: list[Any], settings: dict[str, Any], match: str | None
 ) -> None:

@@ -71,8 +71,9 @@ def test_missing_texts_and_labels_are_left_out_and_counted(load: Load) -> None:
     table = load(csv_of(rows))
     assert table.column("row").tolist() == [*range(12), 16]
     assert findings(table) == {
-        "missing_text": (3, (12, 13, 15), True), "missing_label": (1, (14,), True),
-    }  # fmt: skip
+        "missing_text": (3, (12, 13, 15), True),
+        "missing_label": (1, (14,), True),
+    }
 
 
 @pytest.mark.parametrize(
@@ -140,13 +141,16 @@ def test_nested_and_doubled_columns_are_refused(load: Load) -> None:
         ({"review": "t", "stars": "l"}, ("review",), "stars"),
         ({"id": "n", "frase": "t", "klasse": "l"}, ("frase",), "klasse"),
         ({"premise": "t", "hypothesis": "t", "label": "l"}, ("premise", "hypothesis"), "label"),
-        ({"idx": "n", "Sentence1": "t", "Sentence2": "t", "y": "l"},
-         ("Sentence1", "Sentence2"), "y"),
+        (
+            {"idx": "n", "Sentence1": "t", "Sentence2": "t", "y": "l"},
+            ("Sentence1", "Sentence2"),
+            "y",
+        ),
         ({"question": "t", "answer": "t", "good": "l"}, ("question", "answer"), "good"),
         ({"text": "t", "title": "t", "label": "l", "topic": "l"}, ("text",), "label"),
         ({"a": "t", "b": "l"}, ("a",), "b"),
     ],
-)  # fmt: skip
+)
 def test_columns_are_worked_out(
     columns: dict[str, str], text: tuple[str, ...], label: str, load: Load
 ) -> None:
@@ -178,9 +182,11 @@ def test_a_template_joins_columns(load: Load) -> None:
     assert table.column("text")[0] == "a text of number 0 stands here [SEP] ctx {x}"
     assert findings(table)["missing_text"] == (1, (11,), True)
     for template, said in [
-        ("{r} {c}", r"(?s)not there: 'r'"), ("no column", "names no column"),
-        ("{q:>9}", "format or a conversion"), ("{q", "not a template"),
-    ]:  # fmt: skip
+        ("{r} {c}", r"(?s)not there: 'r'"),
+        ("no column", "names no column"),
+        ("{q:>9}", "format or a conversion"),
+        ("{q", "not a template"),
+    ]:
         with pytest.raises(InputError, match=said):
             load(rows, template=template)
 
@@ -260,8 +266,9 @@ def test_without_need_of_labels_every_text_stays(load: Load) -> None:
     table = load("text\na b\nc d\n", classes=["x", "y"], need_label=False, label="label")
     assert table.column("label").tolist() == [-1, -1]
     assert table.classes == ("x", "y")
-    table = load(csv_of([("a b", "x"), ("c d", ""), ("e f", "z")]), classes=["x", "y"],
-                 need_label=False)  # fmt: skip
+    table = load(
+        csv_of([("a b", "x"), ("c d", ""), ("e f", "z")]), classes=["x", "y"], need_label=False
+    )
     assert table.column("label").tolist() == [0, -1, -1]
     assert findings(table)["unknown_labels"] == (1, (2,), False)
 

@@ -15,9 +15,10 @@ TEXTS = [f"text number {n}" for n in range(6)]
 
 def test_labels_of_any_plain_kind_become_classes() -> None:
     for labels, classes in [
-        (np.array([2, 10] * 3), ("2", "10")), ([True, False] * 3, ("false", "true")),
+        (np.array([2, 10] * 3), ("2", "10")),
+        ([True, False] * 3, ("false", "true")),
         (["label", "text"] * 3, ("label", "text")),
-    ]:  # fmt: skip
+    ]:
         assert table_from_texts(TEXTS, labels).classes == classes
 
 

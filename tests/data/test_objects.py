@@ -33,18 +33,30 @@ class Mute:
 
 
 BESIDE = {
-    "ranges": pd.cut(np.arange(N), 3), "intervals": pd.interval_range(0, N), "uuids": [
-        uuid.UUID(int=7)] * N, "arrays": [np.zeros((2, 2))] * N, "empty objects": [[{}]] * N,
-    "decimals": [decimal.Decimal("1e5000")] * N, "spans": pd.to_timedelta(np.arange(N), unit="s"),
-    "mixed": [1, "a", None, 2.5, b"x", (1, 2)], "complex": [1j] * N, "functions": [len] * N,
-    "long numbers": [10**30] * N, "dates": [datetime.date(2020, 1, 1)] * N,
-    "periods": pd.period_range("2020", periods=N, freq="D"), "keys": [{1: 2, "a": 3}] * N,
-}  # fmt: skip
+    "ranges": pd.cut(np.arange(N), 3),
+    "intervals": pd.interval_range(0, N),
+    "uuids": [uuid.UUID(int=7)] * N,
+    "arrays": [np.zeros((2, 2))] * N,
+    "empty objects": [[{}]] * N,
+    "decimals": [decimal.Decimal("1e5000")] * N,
+    "spans": pd.to_timedelta(np.arange(N), unit="s"),
+    "mixed": [1, "a", None, 2.5, b"x", (1, 2)],
+    "complex": [1j] * N,
+    "functions": [len] * N,
+    "long numbers": [10**30] * N,
+    "dates": [datetime.date(2020, 1, 1)] * N,
+    "periods": pd.period_range("2020", periods=N, freq="D"),
+    "keys": [{1: 2, "a": 3}] * N,
+}
 SPELLED = {
-    "arrays": "[[0.0, 0.0], [0.0, 0.0]]", "empty objects": "[{}]", "long numbers": str(10**30),
-    "uuids": str(uuid.UUID(int=7)), "keys": '{"1": 2, "a": 3}', "intervals": "(0, 1]",
+    "arrays": "[[0.0, 0.0], [0.0, 0.0]]",
+    "empty objects": "[{}]",
+    "long numbers": str(10**30),
+    "uuids": str(uuid.UUID(int=7)),
+    "keys": '{"1": 2, "a": 3}',
+    "intervals": "(0, 1]",
     "periods": "2020-01-01",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", BESIDE)
@@ -82,11 +94,15 @@ def test_no_cell_is_lost_to_its_name() -> None:
         frame_table({"text": ["a"], 3: ["cell"], "3": ["other"]})
 
 
-@pytest.mark.parametrize("odd", [
-    pa.array([{}] * N, pa.struct([])), pa.array([(1, 2, 3)] * N, pa.month_day_nano_interval()),
-    pa.UnionArray.from_sparse(pa.array([0] * N, pa.int8()), [pa.array(range(N))]),
-    pa.DictionaryArray.from_arrays(pa.array([0] * N, pa.int32()), pa.array([{"a": 1}])),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pa.array([{}] * N, pa.struct([])),
+        pa.array([(1, 2, 3)] * N, pa.month_day_nano_interval()),
+        pa.UnionArray.from_sparse(pa.array([0] * N, pa.int8()), [pa.array(range(N))]),
+        pa.DictionaryArray.from_arrays(pa.array([0] * N, pa.int32()), pa.array([{"a": 1}])),
+    ],
+)
 def test_types_that_no_parquet_file_holds_become_texts(odd: pa.Array, tmp_path: Path) -> None:
     table = frame_table(pa.table({"text": ["a"] * N, "x": odd}))
     parquet.write_table(table, tmp_path / "f.parquet")

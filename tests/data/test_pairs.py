@@ -19,9 +19,13 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def rows(n: int = 30, **more: Any) -> list[dict[str, Any]]:
     return [
-        {"dialogue": f"Anna says number {i} and then some more words", "summary": f"sum {i} of it",
-         **more} for i in range(n)
-    ]  # fmt: skip
+        {
+            "dialogue": f"Anna says number {i} and then some more words",
+            "summary": f"sum {i} of it",
+            **more,
+        }
+        for i in range(n)
+    ]
 
 
 def named(first: str, second: str) -> list[dict[str, Any]]:
@@ -29,11 +33,22 @@ def named(first: str, second: str) -> list[dict[str, Any]]:
     return [{"id": i, first: long.format(i), second: f"short {i} x"} for i in range(12)]
 
 
-@pytest.mark.parametrize(("source", "target"), [
-    ("dialogue", "summary"), ("article", "highlights"), ("document", "summary"),
-    ("source", "target"), ("input", "output"), ("question", "answer"), ("text", "summary"),
-    ("Article", "Highlights"), ("en", "fr"), ("foo", "summary"), ("text", "bar"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("dialogue", "summary"),
+        ("article", "highlights"),
+        ("document", "summary"),
+        ("source", "target"),
+        ("input", "output"),
+        ("question", "answer"),
+        ("text", "summary"),
+        ("Article", "Highlights"),
+        ("en", "fr"),
+        ("foo", "summary"),
+        ("text", "bar"),
+    ],
+)
 def test_usual_names_are_found_with_a_reason(tmp_path: Path, source: str, target: str) -> None:
     table = load_pairs(write(tmp_path / "r.jsonl", named(source, target)))
     assert table.columns.text == (source,)
@@ -50,24 +65,31 @@ def test_of_two_unnamed_columns_the_longer_is_the_source(tmp_path: Path) -> None
 
 
 def test_two_possible_targets_are_asked_for(tmp_path: Path) -> None:
-    made = [{"question": f"what is it {i} ?", "sql": f"SELECT {i} FROM t", "pandas": f"df . a {i}"}
-            for i in range(10)]  # fmt: skip
+    made = [
+        {"question": f"what is it {i} ?", "sql": f"SELECT {i} FROM t", "pandas": f"df . a {i}"}
+        for i in range(10)
+    ]
     path = write(
         tmp_path / "r.jsonl", [m | {"pandas": f"df . loc {i}"} for i, m in enumerate(made)]
     )
     assert load_pairs(path, target="pandas").columns.label == "pandas"
     with pytest.raises(DataError, match="which column is the target"):
-        load_pairs(write(tmp_path / "q.jsonl", [
-            {"thing": m["question"], "sql": m["sql"], "pandas": m["pandas"]} for m in made
-        ]), text=["thing"])  # fmt: skip
+        load_pairs(
+            write(
+                tmp_path / "q.jsonl",
+                [{"thing": m["question"], "sql": m["sql"], "pandas": m["pandas"]} for m in made],
+            ),
+            text=["thing"],
+        )
 
 
 def test_a_template_joins_columns_lists_too(tmp_path: Path) -> None:
     made = [{"question": f"who {i}", "columns": ["a", "b"], "pandas": f"df {i}"} for i in range(5)]
     table = load_pairs(
-        write(tmp_path / "r.jsonl", made), template="{question} <context> {columns}",
+        write(tmp_path / "r.jsonl", made),
+        template="{question} <context> {columns}",
         target="pandas",
-    )  # fmt: skip
+    )
     assert table.column("text")[1] == 'who 1 <context> ["a", "b"]'
 
 

@@ -107,8 +107,10 @@ def test_the_mark_is_of_the_pixels_and_not_of_the_file(tmp_path: Path) -> None:
     noise().save(tmp_path / "b.bmp")
     noise(seed=1).save(tmp_path / "c.png")
     noise().transpose(Image.Transpose.ROTATE_90).save(tmp_path / "d.png")
-    marks = [content_mark(read_picture(tmp_path / name).image)
-             for name in ("a.png", "b.bmp", "c.png", "d.png")]  # fmt: skip
+    marks = [
+        content_mark(read_picture(tmp_path / name).image)
+        for name in ("a.png", "b.bmp", "c.png", "d.png")
+    ]
     assert marks[0] == marks[1]
     assert len(set(marks)) == 3
     assert all(mark.isalnum() for mark in marks)

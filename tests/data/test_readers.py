@@ -163,10 +163,13 @@ def test_json_comes_in_many_shapes(tmp_path: Path) -> None:
     values = [{"text": "a", "label": 1}, {"text": "b", "label": 2}]
     lines = "\n".join(map(json.dumps, values))
     for content in (
-        json.dumps(values), json.dumps(values, indent=2), json.dumps({"data": values, "n": 2}),
-        '{"text": ["a", "b"], "label": [1, 2]}', lines,
+        json.dumps(values),
+        json.dumps(values, indent=2),
+        json.dumps({"data": values, "n": 2}),
+        '{"text": ["a", "b"], "label": [1, 2]}',
+        lines,
         '{"text": {"0": "a", "1": "b"}, "label": {"0": 1, "1": 2}}',
-    ):  # fmt: skip
+    ):
         assert rows(read(tmp_path, "a.json", content)) == expected
 
 

@@ -40,8 +40,11 @@ def test_nothing_is_left_when_the_process_ends(end: str, tmp_path: Path) -> None
     source.write_text("text,label\n" + "".join(f"text {n} here,{n % 2}\n" for n in range(12)))
     done = subprocess.run(
         [sys.executable, "-c", CODE, str(source), str(scratch), end],
-        env={**os.environ, "TMPDIR": str(scratch)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={**os.environ, "TMPDIR": str(scratch)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == (0 if end == "well" else 2), done.stderr
     assert list(scratch.iterdir()) == []
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.csv", "scratch"]

@@ -40,7 +40,9 @@ FORMS: dict[str, tuple[dict[str, Any], str]] = {
     "shared chats": ({"conversations": lambda n: [{"from": "human", "value": "a"}]}, "chat"),
     "instructions": ({"instruction": text, "input": lambda n: "", "output": label}, "instruction"),
     "kinds of instruction": (
-        {"instruction": text, "response": text, "category": label}, "instruction"),
+        {"instruction": text, "response": text, "category": label},
+        "instruction",
+    ),
     "prompts": ({"prompt": text, "completion": short}, "prompt"),
     "summaries": ({"id": str, "dialogue": text, "summary": short}, "pair"),
     "questions": ({"question": text, "table_id": label, "sql": text}, "pair"),
@@ -49,7 +51,7 @@ FORMS: dict[str, tuple[dict[str, Any], str]] = {
     "one text": ({"text": text}, "text"),
     "one text with ids": ({"id": int, "story": text}, "text"),
     "rendered": ({"text": lambda n: f"<s>[INST] {text(n)} [/INST] {text(n)} </s>"}, "text"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -98,11 +100,16 @@ def test_a_named_column_that_is_not_there_is_left_to_the_reader(tmp_path: Path) 
     assert shape(tmp_path, {"text": text, "label": label}, label="lable").form == "classes"
 
 
-@pytest.mark.parametrize(("file", "form"), [
-    ("samsum/train.jsonl.gz", "pair"), ("dialogsum/test.jsonl.gz", "pair"),
-    ("text2code/wikisql_train.jsonl.gz", "pair"), ("text2code/spider_dev.jsonl.gz", "pair"),
-    ("instructions/train.jsonl.gz", "instruction"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("file", "form"),
+    [
+        ("samsum/train.jsonl.gz", "pair"),
+        ("dialogsum/test.jsonl.gz", "pair"),
+        ("text2code/wikisql_train.jsonl.gz", "pair"),
+        ("text2code/spider_dev.jsonl.gz", "pair"),
+        ("instructions/train.jsonl.gz", "instruction"),
+    ],
+)
 def test_real_files_that_are_to_be_written(shared_data: Path, file: str, form: str) -> None:
     assert shape_of(read_first(shared_data / file, None, None)).form == form
 

@@ -98,9 +98,11 @@ def test_a_looping_text_is_seen_and_a_plain_one_is_not() -> None:
 
 def test_counts_tell_learned_by_heart_from_copied_from_elsewhere() -> None:
     counts = count_copies(
-        ["s1", "s2", "s3"], ["my own answer", "the right one", "x"],
-        ["My own  answer", "my own answer", ""], ["my own answer", "the right one"],
-    )  # fmt: skip
+        ["s1", "s2", "s3"],
+        ["my own answer", "the right one", "x"],
+        ["My own  answer", "my own answer", ""],
+        ["my own answer", "the right one"],
+    )
     assert counts["training_answer"] == 2
     assert counts["wrong_training_answer"] == 1
     assert counts["empty"] == 1
@@ -136,8 +138,12 @@ def test_the_block_shows_both_sides_and_counts_both_models() -> None:
     block = generations_block(made, made, ["g"], {"beams": 1})
     assert len(block["train"]) == len(block["test"]) == SHOWN
     assert block["test"][0] == {
-        "row": 0, "source": "s", "reference": "r", "generated": "g", "untuned": "",
-    }  # fmt: skip
+        "row": 0,
+        "source": "s",
+        "reference": "r",
+        "generated": "g",
+        "untuned": "",
+    }
     assert block["counts"]["train"]["training_answer"] == 30
     assert block["counts"]["test_untuned"]["empty"] == 30
     assert score_generated(made, untuned=True)["exact_match"].value == 0.0

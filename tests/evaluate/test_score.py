@@ -86,8 +86,11 @@ def test_no_rows_give_nothing_and_say_why(classes: int) -> None:
     )
     for estimate in scores.metrics.values():
         assert estimate.to_json() == {
-            "value": None, "low": None, "high": None, "why": "there are no rows",
-        }  # fmt: skip
+            "value": None,
+            "low": None,
+            "high": None,
+            "why": "there are no rows",
+        }
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 5, 40])

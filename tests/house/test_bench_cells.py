@@ -44,8 +44,10 @@ def test_a_second_run_repeats_nothing(cells: ModuleType, tmp_path: Path) -> None
     first, second = Runner(), Runner()
     grid = cells.grid(x=[1, 2, 3])
     assert cells.run_cells("t", grid, first, tmp_path / "t.jsonl") == [
-        {"square": 1}, {"square": 4}, {"square": 9},
-    ]  # fmt: skip
+        {"square": 1},
+        {"square": 4},
+        {"square": 9},
+    ]
     assert cells.run_cells("t", grid, second, tmp_path / "t.jsonl")[2] == {"square": 9}
     assert (first.asked, second.asked) == ([1, 2, 3], [])
 

@@ -81,8 +81,6 @@ def test_the_maker_reads_control_files(maker: ModuleType) -> None:
     assert second["Source"].split(" ")[0] == "c"
 
 
-def test_the_maker_keeps_whole_sources_and_manuals_only_beside_a_program(
-    maker: ModuleType,
-) -> None:
+def test_the_maker_keeps_whole_sources_and_manuals_only_beside_a_program(maker: ModuleType) -> None:
     rows = [("a", "s", "games", "x"), ("a-doc", "s", "doc", "x"), ("b-doc", "t", "doc", "y")]
     assert maker.sample(iter(rows), 1) == rows[:2]

@@ -62,8 +62,10 @@ def test_import_is_quick() -> None:
     reason="needs the command line (holdfast.cli.main)",
 )
 class TestCommandLine:
-    HELP = ("-c", "import sys; sys.argv = ['holdfast', '--help']; "
-                  "from holdfast.cli.main import run; run()")  # fmt: skip
+    HELP = (
+        "-c",
+        "import sys; sys.argv = ['holdfast', '--help']; from holdfast.cli.main import run; run()",
+    )
 
     def test_help_is_quick(self) -> None:
         assert best_seconds(*self.HELP) < BUDGET_SECONDS

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-MAX_FILE_LINES = 300
 MAX_BODY_LINES_P90 = 30
 
 # Written in pieces, so that this file does not find itself.
@@ -61,9 +60,9 @@ def test_the_search_for_paths_and_hosts_can_find_them(tmp_path: Path) -> None:
     assert len(lines_that_match(PATHS, [file])) == len(lines_that_match(HOSTS, [file])) == 1
 
 
-def test_no_source_file_is_longer_than_300_lines(source: Path) -> None:
-    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in source.rglob("*.py")}
-    assert {path.name: n for path, n in lengths.items() if n > MAX_FILE_LINES} == {}
+def test_the_formatter_is_switched_off_nowhere(tracked: list[Path]) -> None:
+    switch = re.compile("# *fmt" + ": *(?:off|skip)|# *yapf" + ": *disable")
+    assert lines_that_match(switch, [path for path in tracked if path.suffix == ".py"]) == []
 
 
 def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -105,8 +104,11 @@ def test_every_command_of_the_readme_exists(root: Path) -> None:
     assert rows, "the README has no table of commands"
     helped = subprocess.run(
         [sys.executable, "-c", "from holdfast.cli.main import run; run()", "--help"],
-        capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "100"},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "100"},
+    )
     offered = set(re.findall(r"^[ │|]*([a-z]+) {2,}", helped.stdout, re.MULTILINE))
     assert set(rows) == offered - {"run"}
 

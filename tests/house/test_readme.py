@@ -36,8 +36,11 @@ def test_every_figure_of_the_readme_stands_in_the_results(root: Path) -> None:
     for line in rows(root):
         link = re.search(r"RESULTS\.md#([\w-]+)", line)
         anchor = link[1] if link else anchor
-        wrong += [f"{figure} (#{anchor})" for figure in figures(line)
-                  if figure not in found.get(anchor, "")]  # fmt: skip
+        wrong += [
+            f"{figure} (#{anchor})"
+            for figure in figures(line)
+            if figure not in found.get(anchor, "")
+        ]
     assert not wrong, "the README says what RESULTS.md does not; copy the new figures"
 
 

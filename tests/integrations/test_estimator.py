@@ -166,8 +166,14 @@ def test_a_saved_estimator_that_was_damaged_is_refused(
     with pytest.raises(RunError, match=r"config\.json: was changed since it was saved"):
         TextClassifier.load(tmp_path / "kept")
     weights.write_text(told)
-    for odd in ("", "[]", "{}", sound.replace('"order": [', '"order": [0, '),
-                sound.replace('"max_length": ', '"max_length": 1e99'), "[" * 100_000):  # fmt: skip
+    for odd in (
+        "",
+        "[]",
+        "{}",
+        sound.replace('"order": [', '"order": [0, '),
+        sound.replace('"max_length": ', '"max_length": 1e99'),
+        "[" * 100_000,
+    ):
         facts.write_text(odd)
         with pytest.raises(ModelError, match=r"text_classifier\.json"):
             TextClassifier.load(tmp_path / "kept")

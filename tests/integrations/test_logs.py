@@ -23,13 +23,22 @@ def write(path: Path, text: str) -> Path:
 
 
 NAMES = [
-    ("loss", None, False), ("train_loss", "train", False), ("val_loss", "valid", False),
-    ("eval/loss", "valid", False), ("valLoss", "valid", False), ("vloss", "valid", False),
-    ("validation_0-logloss", "valid", False), ("val/box_loss", "valid", False),
-    ("eval_accuracy", "valid", True), ("metrics/mAP50-95(B)", None, True),
-    ("eval_rougeL", "valid", True), ("rewards/accuracies", None, True),
-    ("error_rate", None, False), ("eval_f1", "valid", True), ("val_perplexity", "valid", False),
-]  # fmt: skip
+    ("loss", None, False),
+    ("train_loss", "train", False),
+    ("val_loss", "valid", False),
+    ("eval/loss", "valid", False),
+    ("valLoss", "valid", False),
+    ("vloss", "valid", False),
+    ("validation_0-logloss", "valid", False),
+    ("val/box_loss", "valid", False),
+    ("eval_accuracy", "valid", True),
+    ("metrics/mAP50-95(B)", None, True),
+    ("eval_rougeL", "valid", True),
+    ("rewards/accuracies", None, True),
+    ("error_rate", None, False),
+    ("eval_f1", "valid", True),
+    ("val_perplexity", "valid", False),
+]
 
 
 @pytest.mark.parametrize(("name", "side", "rises"), NAMES)
@@ -41,18 +50,38 @@ def test_a_name_says_the_set_and_the_direction(name: str, side: str | None, rise
 
 @pytest.mark.parametrize(
     "name",
-    ["lr", "learning_rate", "grad_norm", "eval_runtime", "eval_samples_per_second", "time", "epoch",
-     "loss_scale", "total_flos", "reward_std", "gpu_memory"],
-)  # fmt: skip
+    [
+        "lr",
+        "learning_rate",
+        "grad_norm",
+        "eval_runtime",
+        "eval_samples_per_second",
+        "time",
+        "epoch",
+        "loss_scale",
+        "total_flos",
+        "reward_std",
+        "gpu_memory",
+    ],
+)
 def test_what_is_no_loss_and_no_metric_is_left_alone(name: str) -> None:
     assert meaning(name) is None
 
 
 CELLS = [
-    ("0.5", 0.5), (" 1e-3 ", 1e-3), (2, 2.0), ("12 %", 0.12), ("tensor(0.25)", 0.25),
-    ("tensor(0.25, device='cuda:0')", 0.25), ("", None), ("None", None), (None, None), (True, None),
-    ("abc", None), ([1], None),
-]  # fmt: skip
+    ("0.5", 0.5),
+    (" 1e-3 ", 1e-3),
+    (2, 2.0),
+    ("12 %", 0.12),
+    ("tensor(0.25)", 0.25),
+    ("tensor(0.25, device='cuda:0')", 0.25),
+    ("", None),
+    ("None", None),
+    (None, None),
+    (True, None),
+    ("abc", None),
+    ([1], None),
+]
 
 
 @pytest.mark.parametrize(("cell", "value"), CELLS)
@@ -90,14 +119,19 @@ def test_rows_within_one_epoch_are_averaged_and_at_one_step_the_last_counts(tmp_
 
 
 def test_the_position_is_the_step_else_the_epoch_else_the_row(tmp_path: Path) -> None:
-    texts = {"step": "epoch,step,val_loss\n1,10,3\n2,20,1\n", "epoch": "epoch,val_loss\n1,3\n2,1\n",
-             "row": "val_loss,loss\n3,1\n1,1\n"}  # fmt: skip
+    texts = {
+        "step": "epoch,step,val_loss\n1,10,3\n2,20,1\n",
+        "epoch": "epoch,val_loss\n1,3\n2,1\n",
+        "row": "val_loss,loss\n3,1\n1,1\n",
+    }
     found = {
         axis: read_curves(write(tmp_path / f"{axis}.csv", text)) for axis, text in texts.items()
     }
     assert {axis: (c.axis, c.best) for axis, c in found.items()} == {
-        "step": ("step", 20), "epoch": ("epoch", 2), "row": ("row", 1),
-    }  # fmt: skip
+        "step": ("step", 20),
+        "epoch": ("epoch", 2),
+        "row": ("row", 1),
+    }
 
 
 def test_of_several_validation_sets_the_first_is_taken_and_the_rest_named(tmp_path: Path) -> None:
@@ -133,13 +167,19 @@ def test_a_metric_that_rises_stands_in_for_a_missing_loss(tmp_path: Path) -> Non
 
 
 BROKEN = {
-    "empty.csv": "", "blank.jsonl": "\n\n", "words.txt": "once upon a time\n",
+    "empty.csv": "",
+    "blank.jsonl": "\n\n",
+    "words.txt": "once upon a time\n",
     "page.html": "<html>",
-    "no_loss.csv": "epoch,colour\n1,red\n", "list.json": "[1, 2, 3]", "object.json": '{"a": 1}',
-    "cut.json": '{"log_history": [{"loss": 1', "no_history.json": '{"log_history": []}',
-    "only_header.csv": "epoch,loss,val_loss\n", "words_for_numbers.csv": "epoch,loss\n1,high\n",
+    "no_loss.csv": "epoch,colour\n1,red\n",
+    "list.json": "[1, 2, 3]",
+    "object.json": '{"a": 1}',
+    "cut.json": '{"log_history": [{"loss": 1',
+    "no_history.json": '{"log_history": []}',
+    "only_header.csv": "epoch,loss,val_loss\n",
+    "words_for_numbers.csv": "epoch,loss\n1,high\n",
     "broken.jsonl": "{not json}\n{}\n",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", sorted(BROKEN))
@@ -178,8 +218,11 @@ def test_of_several_checkpoints_the_latest_is_read(tmp_path: Path) -> None:
 
 
 def test_the_trainers_summary_is_no_point_of_the_training_loss(tmp_path: Path) -> None:
-    history = [{"loss": 3.0, "step": 1}, {"loss": 1.0, "step": 2},
-               {"train_loss": 2.0, "train_runtime": 8.0, "step": 2}]  # fmt: skip
+    history = [
+        {"loss": 3.0, "step": 1},
+        {"loss": 1.0, "step": 2},
+        {"train_loss": 2.0, "train_runtime": 8.0, "step": 2},
+    ]
     path = write(tmp_path / "trainer_state.json", json.dumps({"log_history": history}))
     curves = read_curves(path)
     assert curves.train is not None
@@ -199,8 +242,10 @@ def test_an_old_state_without_steps_takes_epochs(tmp_path: Path) -> None:
 
 def test_several_runs_in_a_folder_are_named_and_none_is_guessed(tmp_path: Path) -> None:
     for version in (0, 1):
-        write(tmp_path / "lightning_logs" / f"version_{version}" / "metrics.csv",
-              "epoch,step,val_loss\n0,1,1\n")  # fmt: skip
+        write(
+            tmp_path / "lightning_logs" / f"version_{version}" / "metrics.csv",
+            "epoch,step,val_loss\n0,1,1\n",
+        )
     with pytest.raises(DataError, match="version_1"):
         read_curves(tmp_path)
 
@@ -234,8 +279,10 @@ def test_every_real_log_is_read(shared_data: Path) -> None:
 
 def _log(path: Path, columns: dict[str, list[float]]) -> Path:
     rows = zip(*columns.values(), strict=True)
-    lines = [",".join(["epoch", *columns]), *(f"{e},{','.join(map(str, r))}"
-                                              for e, r in enumerate(rows))]  # fmt: skip
+    lines = [
+        ",".join(["epoch", *columns]),
+        *(f"{e},{','.join(map(str, r))}" for e, r in enumerate(rows)),
+    ]
     path.write_text("\n".join(lines) + "\n", "utf-8")
     return path
 
@@ -272,8 +319,12 @@ def test_the_validation_rows_are_read_where_the_log_tells_them(tmp_path: Path) -
     assert read_curves(_log(tmp_path / "a.csv", plain)).valid_rows is None
     told = plain | {"val_rows": [37.0] * 5}
     assert read_curves(_log(tmp_path / "b.csv", told)).valid_rows == 37
-    speed = {"loss": LOSS, "eval_loss": LOSS, "eval_runtime": [0.5, 0.51, 0.49, 0.5, 0.5],
-             "eval_samples_per_second": [240.0, 235.3, 244.9, 240.0, 240.0]}  # fmt: skip
+    speed = {
+        "loss": LOSS,
+        "eval_loss": LOSS,
+        "eval_runtime": [0.5, 0.51, 0.49, 0.5, 0.5],
+        "eval_samples_per_second": [240.0, 235.3, 244.9, 240.0, 240.0],
+    }
     curves = read_curves(_log(tmp_path / "c.csv", speed))
     assert curves.valid_rows == 120
     assert any(d.what == "validation rows" and "runtime" in d.because for d in curves.decisions)
@@ -292,8 +343,10 @@ def test_accuracies_that_are_parts_of_one_number_tell_the_rows(rows: int, tmp_pa
 
 def test_a_rate_of_errors_is_the_metric_where_none_rises(tmp_path: Path) -> None:
     """XGBoost's own: 2 % and 25 % wrong are 98 and 75 % right."""
-    wrong = {"train": {"error": [0.3, 0.2, 0.1, 0.05, 0.02, 0.02]},
-             "valid": {"error": [0.4, 0.3, 0.27, 0.25, 0.25, 0.25]}}  # fmt: skip
+    wrong = {
+        "train": {"error": [0.3, 0.2, 0.1, 0.05, 0.02, 0.02]},
+        "valid": {"error": [0.4, 0.3, 0.27, 0.25, 0.25, 0.25]},
+    }
     path = tmp_path / "evals.json"
     path.write_text(json.dumps(wrong), "utf-8")
     curves = read_curves(path)

@@ -55,9 +55,15 @@ def shell() -> Callable[..., Done]:
 
     def run(*arguments: object, cwd: Path, text: str | None = None, **env: str) -> Done:
         done = subprocess.run(
-            [HOLDFAST, *map(str, arguments)], cwd=cwd, input=text, capture_output=True, text=True,
-            env=os.environ | env, check=False, timeout=120,
-        )  # fmt: skip
+            [HOLDFAST, *map(str, arguments)],
+            cwd=cwd,
+            input=text,
+            capture_output=True,
+            text=True,
+            env=os.environ | env,
+            check=False,
+            timeout=120,
+        )
         return Done(done.returncode, done.stdout, done.stderr)
 
     return run

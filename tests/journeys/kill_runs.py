@@ -94,8 +94,13 @@ def one(settings: list[str], folder: Path, resume: bool, name: str | None) -> in
             listeners, prepare = KILLS[name]
             prepare()
         try:
-            main.train(override(Recipe(), settings), folder, resume=resume, listeners=listeners,
-                       checkpoint_every_s=0.0)  # fmt: skip
+            main.train(
+                override(Recipe(), settings),
+                folder,
+                resume=resume,
+                listeners=listeners,
+                checkpoint_every_s=0.0,
+            )
         except BaseException as error:
             print(f"{name}: {error!r}", file=sys.stderr, flush=True)
             os._exit(1)

@@ -51,9 +51,13 @@ def full_for(name: str) -> Callable[[Path, Callable[[Path], None]], None]:
 
 @pytest.mark.parametrize("name", ["result.json", "predictions.parquet", "step-*.pt"])
 def test_a_full_disk_leaves_the_run_to_be_resumed(
-    holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, name: str,
-) -> None:  # fmt: skip
+    holdfast: Any,
+    marked_csv: Path,
+    sets: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
     import holdfast.pipeline.outcome as outcome
     import holdfast.training.checkpoint as checkpoint
 
@@ -71,9 +75,12 @@ def test_a_full_disk_leaves_the_run_to_be_resumed(
 
 
 def test_a_limit_on_file_size_stops_the_model_from_being_saved_half(
-    holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path,
+    holdfast: Any,
+    marked_csv: Path,
+    sets: list[str],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """The system's own refusal, inside safetensors."""
     save = scoring.save_model
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -99,9 +106,16 @@ def test_a_limit_on_file_size_stops_the_model_from_being_saved_half(
     again = holdfast("train", marked_csv, "--out", "run", "--quiet", "--resume")
     assert again.code == 0, again.err
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "recipe.yaml", "result.json", "events.jsonl", "report.html", "model",
-        "predictions.parquet", "splits.parquet", "examples.parquet", "looks.npz",
-    }  # fmt: skip
+        "recipe.yaml",
+        "result.json",
+        "events.jsonl",
+        "report.html",
+        "model",
+        "predictions.parquet",
+        "splits.parquet",
+        "examples.parquet",
+        "looks.npz",
+    }
 
 
 def raising(error: Exception) -> Callable[..., Any]:
@@ -112,14 +126,22 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("where", ["training", "scoring"])
-@pytest.mark.parametrize("error", [
-    torch.OutOfMemoryError("CUDA out of memory."),
-    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+)
 def test_no_memory_is_one_message(
-    holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, where: str, error: Exception,
-) -> None:  # fmt: skip
+    holdfast: Any,
+    marked_csv: Path,
+    sets: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    error: Exception,
+) -> None:
     module, name = (step, "_losses") if where == "training" else (text_classification, "answer")
     monkeypatch.setattr(module, name, raising(error))
     done = holdfast("train", marked_csv, "--out", "run", "--quiet", *sets)
@@ -134,10 +156,23 @@ def test_a_rate_that_explodes_is_one_message_or_a_diverging_run(
 ) -> None:
     """With nobody allowed to stop the run, the next step finds that the loss is no number."""
     done = holdfast(
-        "train", marked_csv, "--out", "run", "--quiet", *sets, "--set", "train.learning_rate=1e38",
-        "--set", "control.policy=off", "--set", "methods.contrast=false",
-        "--set", "train.optimizer=sgd", "--set", "train.clip=1e30",
-    )  # fmt: skip
+        "train",
+        marked_csv,
+        "--out",
+        "run",
+        "--quiet",
+        *sets,
+        "--set",
+        "train.learning_rate=1e38",
+        "--set",
+        "control.policy=off",
+        "--set",
+        "methods.contrast=false",
+        "--set",
+        "train.optimizer=sgd",
+        "--set",
+        "train.clip=1e30",
+    )
     one_block(done.err, done.code)
     assert "not a finite number" in done.err
     assert "train.learning_rate" in done.err

@@ -78,12 +78,17 @@ def test_it_is_refused(holdfast: Any, sets: list[str], tmp_path: Path, name: str
 
 
 SETTINGS = {
-    "train.epoch=5": "train.epochs", "trian.epochs=5": "train.epochs", "epochs=5": "train.epochs",
-    "train.learning_rat=1e-3": "train.learning_rate", "modle.name=x": "model.name",
-    "methods.contrat.steps=3": "contrast", "methods.contrast.stepps=3": "steps",
-    "train.optimizer=adamm": "adam", "train.schedule=linaer": "linear",
+    "train.epoch=5": "train.epochs",
+    "trian.epochs=5": "train.epochs",
+    "epochs=5": "train.epochs",
+    "train.learning_rat=1e-3": "train.learning_rate",
+    "modle.name=x": "model.name",
+    "methods.contrat.steps=3": "contrast",
+    "methods.contrast.stepps=3": "steps",
+    "train.optimizer=adamm": "adam",
+    "train.schedule=linaer": "linear",
     "train.metric=acuracy": "accuracy",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -122,11 +127,22 @@ def test_a_metric_is_refused_before_the_audit(holdfast: Any, marked_csv: Path) -
 
 
 WRONG = [
-    "train.epochs=0", "train.epochs=many", "train.batch_size=0", "train.learning_rate=-1",
-    "seed=-1", "control.policy=adapt", "task=regression", "data.split.train=0.9",
-    "train.warmup=1.5", "model.dropout=1", "train.accumulate=0", "model.freeze=nothing.like.it",
-    "methods.contrast.batch_size=2", "methods.contrast=7", "train.max_steps=0",
-]  # fmt: skip
+    "train.epochs=0",
+    "train.epochs=many",
+    "train.batch_size=0",
+    "train.learning_rate=-1",
+    "seed=-1",
+    "control.policy=adapt",
+    "task=regression",
+    "data.split.train=0.9",
+    "train.warmup=1.5",
+    "model.dropout=1",
+    "train.accumulate=0",
+    "model.freeze=nothing.like.it",
+    "methods.contrast.batch_size=2",
+    "methods.contrast=7",
+    "train.max_steps=0",
+]
 
 
 @pytest.mark.parametrize("setting", WRONG)
@@ -205,9 +221,13 @@ def test_the_traceback_is_shown_when_asked_for(
 
 def test_other_commands_refuse_what_is_no_run(holdfast: Any, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    for command in (("evaluate", "folder", "x.csv"), ("predict", "folder", "x.csv"),
-                    ("report", "folder"), ("evaluate", "nothing", "x.csv"),
-                    ("predict", "folder")):  # fmt: skip
+    for command in (
+        ("evaluate", "folder", "x.csv"),
+        ("predict", "folder", "x.csv"),
+        ("report", "folder"),
+        ("evaluate", "nothing", "x.csv"),
+        ("predict", "folder"),
+    ):
         done = holdfast(*command)
         assert done.code == 2, done.err
         assert "Traceback" not in done.err

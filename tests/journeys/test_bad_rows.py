@@ -17,8 +17,9 @@ Row = dict[str, Any]
 
 
 def text(n: int, words: int = 8) -> str:
-    return " ".join("".join(chr(97 + (n * 31 + k * 7) // 26**j % 26) for j in range(3))
-                    for k in range(words))  # fmt: skip
+    return " ".join(
+        "".join(chr(97 + (n * 31 + k * 7) // 26**j % 26) for j in range(3)) for k in range(words)
+    )
 
 
 def chat(*turns: tuple[str, str]) -> Row:
@@ -36,15 +37,27 @@ def pair(n: int) -> Row:
 REFUSED: dict[str, tuple[Callable[[int], Row], str, str]] = {
     "targets all empty": (lambda n: {**pair(n), "summary": ""}, "source and a target", "--text"),
     "roles out of order": (
-        lambda n: chat(("assistant", text(n)), ("user", text(n))), "roles out of order", "role"),
+        lambda n: chat(("assistant", text(n)), ("user", text(n))),
+        "roles out of order",
+        "role",
+    ),
     "no answer": (lambda n: chat(("user", text(n))), "no answer", "assistant"),
     "empty answers": (
-        lambda n: chat(("user", text(n)), ("assistant", " ")), "empty answer", "chats"),
+        lambda n: chat(("user", text(n)), ("assistant", " ")),
+        "empty answer",
+        "chats",
+    ),
     "unknown roles": (
-        lambda n: chat(("user", text(n)), ("robot", "hm")), "no list of turns", "role"),
+        lambda n: chat(("user", text(n)), ("robot", "hm")),
+        "no list of turns",
+        "role",
+    ),
     "instructions without answers": (
-        lambda n: {"instruction": text(n), "output": ""}, "empty answer", "--label"),
-}  # fmt: skip
+        lambda n: {"instruction": text(n), "output": ""},
+        "empty answer",
+        "--label",
+    ),
+}
 
 
 def write(folder: Path, row: Callable[[int], Row]) -> Path:
@@ -78,17 +91,26 @@ def test_messages_without_any_template_ask_for_one(
 
 FOUND: dict[str, tuple[Callable[[int], Row], str, int]] = {
     "some targets empty": (
-        lambda n: {**pair(n), **({"summary": ""} if n < 5 else {})}, "missing_target", 5),
+        lambda n: {**pair(n), **({"summary": ""} if n < 5 else {})},
+        "missing_target",
+        5,
+    ),
     "some targets are their source": (
         lambda n: {**pair(n), **({"summary": text(n, 12)} if n < 6 else {})},
-        "target_is_source", 6),
+        "target_is_source",
+        6,
+    ),
     "some targets begin like their source": (
         lambda n: {**pair(n), **({"summary": text(n, 6)} if n < 7 else {})},
-        "target_begins_like_source", 7),
+        "target_begins_like_source",
+        7,
+    ),
     "some roles out of order": (
         lambda n: chat(("user", "a"), ("user", "b"), ("assistant", "c")) if n < 4 else good(n),
-        "roles_out_of_order", 4),
-}  # fmt: skip
+        "roles_out_of_order",
+        4,
+    ),
+}
 
 
 @pytest.mark.parametrize("name", FOUND)

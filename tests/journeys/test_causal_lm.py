@@ -16,24 +16,42 @@ import pytest
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 
-FILES = {"recipe.yaml", "result.json", "events.jsonl", "report.html", "model",
-         "predictions.parquet", "splits.parquet", "examples.parquet", "looks.npz"}  # fmt: skip
+FILES = {
+    "recipe.yaml",
+    "result.json",
+    "events.jsonl",
+    "report.html",
+    "model",
+    "predictions.parquet",
+    "splits.parquet",
+    "examples.parquet",
+    "looks.npz",
+}
 
 
 @pytest.fixture(scope="module")
 def settings(tiny_llama: Path) -> list[str]:
     return [
-        "task=causal-lm", f"model.name={tiny_llama}", "train.max_steps=4", "train.threads=1",
-        "train.precision=float32", "train.batch_size=4", "generate.rows=2",
-        "generate.max_new_tokens=6", "model.max_length=160",
-    ]  # fmt: skip
+        "task=causal-lm",
+        f"model.name={tiny_llama}",
+        "train.max_steps=4",
+        "train.threads=1",
+        "train.precision=float32",
+        "train.batch_size=4",
+        "generate.rows=2",
+        "generate.max_new_tokens=6",
+        "model.max_length=160",
+    ]
 
 
 @pytest.fixture(scope="module")
 def sums(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rows") / "sums.jsonl"
-    rows = [{"instruction": f"Add {i} and {j}, please.", "input": "", "output": str(i + j)}
-            for i in range(7) for j in range(6)]  # fmt: skip
+    rows = [
+        {"instruction": f"Add {i} and {j}, please.", "input": "", "output": str(i + j)}
+        for i in range(7)
+        for j in range(6)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -106,8 +124,10 @@ def test_its_recipe_repeats_the_run(
     assert done.code == 0, done.err
     first = json.loads((run / "result.json").read_text())
     assert json.loads(done.out)["test"]["metrics"] == first["test"]["metrics"]
-    digest = [hashlib.sha256((f / "model" / "model.safetensors").read_bytes()).hexdigest()
-              for f in (run, tmp_path / "again")]  # fmt: skip
+    digest = [
+        hashlib.sha256((f / "model" / "model.safetensors").read_bytes()).hexdigest()
+        for f in (run, tmp_path / "again")
+    ]
     assert digest[0] == digest[1]
 
 
@@ -160,8 +180,9 @@ def test_plain_text_of_the_corpus_is_learned_whole_and_packed(
     assert result["test"]["n"] > len(rows) == result["data"]["test"]
     alone = train(override(Recipe(), texts), tmp_path / "alone")
     for side in ("test", "baseline"):
-        both = [r[side].get("test", r[side])["metrics"]["token_loss"]["value"]
-                for r in (result, alone)]  # fmt: skip
+        both = [
+            r[side].get("test", r[side])["metrics"]["token_loss"]["value"] for r in (result, alone)
+        ]
         assert both[0] == pytest.approx(both[1], rel=1e-4)
 
 
@@ -179,11 +200,14 @@ def test_messages_without_a_template_end_with_the_remedy(
     assert not Path("r").exists()
 
 
-@pytest.mark.parametrize(("setting", "said"), [
-    ("train.metric=f1_macro", "is not measured at the snapshots"),
-    ("train.label_smoothing=0.1", "does not exist for causal-lm"),
-    ("model.max_length=20", "no row with an answer within 20 tokens"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("train.metric=f1_macro", "is not measured at the snapshots"),
+        ("train.label_smoothing=0.1", "does not exist for causal-lm"),
+        ("model.max_length=20", "no row with an answer within 20 tokens"),
+    ],
+)
 def test_settings_that_mean_nothing_here_are_refused(
     setting: str, said: str, sums: Path, settings: list[str], holdfast: Callable[..., Any]
 ) -> None:
@@ -239,8 +263,12 @@ def test_a_run_on_plain_text_goes_on_from_a_beginning(
     tokenizer.chat_template = "{{ messages[100].content }}"
     tokenizer.save_pretrained(model)
     (tmp_path / "book.txt").write_text("\n\n".join(f"Page {n} of {n * n}." for n in range(30)))
-    train(override(Recipe(), [f"data.path={tmp_path / 'book.txt'}", *settings,
-                              f"model.name={model}"]), tmp_path / "r")  # fmt: skip
+    train(
+        override(
+            Recipe(), [f"data.path={tmp_path / 'book.txt'}", *settings, f"model.name={model}"]
+        ),
+        tmp_path / "r",
+    )
     (tmp_path / "more.txt").write_text("Page 7\n\nPage 8")
     done = holdfast("predict", tmp_path / "r", tmp_path / "more.txt")
     assert done.code == 0, done.err

@@ -58,9 +58,15 @@ def test_json_is_one_document_as_the_contract_says(diagnose: Any, log: Path) -> 
     assert found["points"] == 10
     verdict = found["verdict"]
     assert set(verdict) == {
-        "label", "since_step", "confidence", "cause", "evidence", "because", "remedies",
+        "label",
+        "since_step",
+        "confidence",
+        "cause",
+        "evidence",
+        "because",
+        "remedies",
         "harm",
-    }  # fmt: skip
+    }
     assert (verdict["label"], verdict["since_step"]) == ("overfit", 4)
     assert {tuple(e) for e in verdict["evidence"]} == {("name", "value", "low", "high", "at_step")}
     assert verdict["remedies"][0]["set"] == ["train.epochs=4"]
@@ -69,8 +75,10 @@ def test_json_is_one_document_as_the_contract_says(diagnose: Any, log: Path) -> 
 def test_stopping_at_the_best_epoch_would_have_saved_the_rest(diagnose: Any, log: Path) -> None:
     """Epochs counted from 0: the best is the fourth of ten."""
     assert json.loads(diagnose(log, "--json").out)["saved"] == {
-        "positions": 6, "share": 0.6, "seconds": None,
-    }  # fmt: skip
+        "positions": 6,
+        "share": 0.6,
+        "seconds": None,
+    }
     assert "6 epochs (60% of the run)" in diagnose(log).out
 
 
@@ -150,9 +158,15 @@ def trainer_state(folder: Path, evaluated: list[float], right: list[float]) -> P
     for epoch, (loss, share) in enumerate(zip(evaluated, right, strict=True), 1):
         history += [
             {"epoch": epoch, "step": 20 * epoch, "loss": 1.2 * 0.55**epoch},
-            {"epoch": epoch, "step": 20 * epoch, "eval_loss": loss, "eval_accuracy": share,
-             "eval_runtime": 0.8, "eval_samples_per_second": 250.0},
-        ]  # fmt: skip
+            {
+                "epoch": epoch,
+                "step": 20 * epoch,
+                "eval_loss": loss,
+                "eval_accuracy": share,
+                "eval_runtime": 0.8,
+                "eval_samples_per_second": 250.0,
+            },
+        ]
     path = folder / "trainer_state.json"
     path.write_text(json.dumps({"max_steps": 200, "log_history": history}), "utf-8")
     return path
@@ -200,13 +214,21 @@ def test_98_per_cent_on_training_rows_and_75_on_validation_is_said_by_every_kind
     known = [0.62, 0.74, 0.82, 0.88, 0.92, 0.94, 0.96, 0.97, 0.98, 0.98]
     for valid, label in ((flat, "memorizing"), (RISES, "overfit")):
         for name in ("val_accuracy", "eval_accuracy", "val_acc"):
-            columns = {"loss": [0.9 * 0.7**e for e in range(10)], "val_loss": valid,
-                       "accuracy": known, name: RIGHT}  # fmt: skip
-            rows = [dict(zip(["epoch", *columns], (e, *values), strict=True))
-                    for e, values in enumerate(zip(*columns.values(), strict=True))]  # fmt: skip
+            columns = {
+                "loss": [0.9 * 0.7**e for e in range(10)],
+                "val_loss": valid,
+                "accuracy": known,
+                name: RIGHT,
+            }
+            rows = [
+                dict(zip(["epoch", *columns], (e, *values), strict=True))
+                for e, values in enumerate(zip(*columns.values(), strict=True))
+            ]
             table, lines = tmp_path / "log.csv", tmp_path / "log.jsonl"
-            table.write_text("\n".join([",".join(rows[0]), *(",".join(map(str, r.values()))
-                                                             for r in rows)]), "utf-8")  # fmt: skip
+            table.write_text(
+                "\n".join([",".join(rows[0]), *(",".join(map(str, r.values())) for r in rows)]),
+                "utf-8",
+            )
             lines.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
             for path in (table, lines):
                 assert json.loads(diagnose(path, "--json").out)["verdict"]["label"] == label

@@ -15,8 +15,12 @@ import torch
 @pytest.fixture(scope="module")
 def sides(finished_run: Path) -> dict[str, list[int]]:
     table = parquet.read_table(finished_run / "splits.parquet").to_pydict()
-    return {side: [row for row, split in zip(table["row"], table["split"], strict=True)
-                   if split == side] for side in ("train", "valid", "test")}  # fmt: skip
+    return {
+        side: [
+            row for row, split in zip(table["row"], table["split"], strict=True) if split == side
+        ]
+        for side in ("train", "valid", "test")
+    }
 
 
 def test_the_training_file_is_told_from_a_test(
@@ -40,9 +44,13 @@ def test_the_training_file_is_told_from_a_test(
 
 
 def test_copies_are_found_in_another_file(
-    holdfast: Any, finished_run: Path, marked_rows: Any, write_csv: Any,
-    sides: dict[str, list[int]], tmp_path: Path,
-) -> None:  # fmt: skip
+    holdfast: Any,
+    finished_run: Path,
+    marked_rows: Any,
+    write_csv: Any,
+    sides: dict[str, list[int]],
+    tmp_path: Path,
+) -> None:
     """A text in other case and punctuation, and one with a word more, are copies still."""
     rows, fresh = marked_rows(), marked_rows(5, seed=99)
     exact = [(f"  {rows[row][0].upper()}!!", rows[row][1]) for row in sides["train"][:4]]
@@ -95,9 +103,14 @@ def test_a_source_that_was_written_anew_is_not_the_rows_of_before(
 
 
 def test_an_average_has_an_honest_score(
-    holdfast: Any, finished_run: Path, marked_csv: Path, sets: list[str], marked_rows: Any,
-    write_csv: Any, tmp_path: Path,
-) -> None:  # fmt: skip
+    holdfast: Any,
+    finished_run: Path,
+    marked_csv: Path,
+    sets: list[str],
+    marked_rows: Any,
+    write_csv: Any,
+    tmp_path: Path,
+) -> None:
     """Against the mean of the probabilities that plain Transformers gives, and scikit-learn."""
     from sklearn.metrics import f1_score, log_loss
 
@@ -106,8 +119,13 @@ def test_an_average_has_an_honest_score(
     rows = marked_rows(40, seed=21)
     path = write_csv(tmp_path / "new.csv", rows)
     block = json.loads(holdfast("evaluate", finished_run, "b", path, "--json").out)
-    chances = np.mean([_plain(run / "model", [text for text, _ in rows])
-                       for run in (finished_run, tmp_path / "b")], axis=0)  # fmt: skip
+    chances = np.mean(
+        [
+            _plain(run / "model", [text for text, _ in rows])
+            for run in (finished_run, tmp_path / "b")
+        ],
+        axis=0,
+    )
     labels = np.array([("no", "yes").index(label) for _, label in rows])
     told = block["metrics"]
     assert told["accuracy"]["value"] == pytest.approx((chances.argmax(1) == labels).mean())
@@ -140,8 +158,10 @@ def test_columns_called_otherwise_are_named(
     plain = write_csv(tmp_path / "a.csv", rows)
     other = write_csv(tmp_path / "b.csv", [(*row, "x") for row in rows], ["body", "y", "text"])
     named = ("--text", "body", "--label", "y", "--json")
-    told = [json.loads(holdfast("evaluate", finished_run, *given).out)["metrics"]
-            for given in ((plain, "--json"), (other, *named))]  # fmt: skip
+    told = [
+        json.loads(holdfast("evaluate", finished_run, *given).out)["metrics"]
+        for given in ((plain, "--json"), (other, *named))
+    ]
     assert told[0] == told[1]
 
 

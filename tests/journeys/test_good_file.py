@@ -18,8 +18,19 @@ from holdfast.recipe import known_keys, read_recipe
 
 NUMBER = (int, float)
 METRICS = ("accuracy", "f1_macro", "loss", "ece", "precision_macro", "recall_macro")
-LABELS = {"learning", "healthy", "underfit", "overfit", "memorizing", "miscalibrated", "diverging",
-          "leaking", "noisy_labels", "forgetting", "inconclusive"}  # fmt: skip
+LABELS = {
+    "learning",
+    "healthy",
+    "underfit",
+    "overfit",
+    "memorizing",
+    "miscalibrated",
+    "diverging",
+    "leaking",
+    "noisy_labels",
+    "forgetting",
+    "inconclusive",
+}
 
 
 def check(value: Any, shape: Any, where: str = "result") -> None:
@@ -65,30 +76,72 @@ def share(value: Any, where: str) -> None:
 
 
 NONE = type(None)
-FINDING = {"check": str, "severity": {"info", "warn", "error"}, "score": share, "count": int,
-           "rows": [int], "because": str, "remedy": str, "fixed": bool}  # fmt: skip
+FINDING = {
+    "check": str,
+    "severity": {"info", "warn", "error"},
+    "score": share,
+    "count": int,
+    "rows": [int],
+    "because": str,
+    "remedy": str,
+    "fixed": bool,
+}
 VERDICT = {
-    "label": LABELS, "since_step": (int, NONE), "confidence": share, "cause": (str, NONE),
-    "because": str, "remedies": [{"do": str, "set": [str]}],
-    "evidence": [{"name": str, "value": (*NUMBER, NONE), "low": (*NUMBER, NONE),
-                  "high": (*NUMBER, NONE), "at_step": (int, NONE)}],
-}  # fmt: skip
+    "label": LABELS,
+    "since_step": (int, NONE),
+    "confidence": share,
+    "cause": (str, NONE),
+    "because": str,
+    "remedies": [{"do": str, "set": [str]}],
+    "evidence": [
+        {
+            "name": str,
+            "value": (*NUMBER, NONE),
+            "low": (*NUMBER, NONE),
+            "high": (*NUMBER, NONE),
+            "at_step": (int, NONE),
+        }
+    ],
+}
 RESULT = {
-    "schema": {1}, "holdfast": str, "task": {"text-classification"}, "model": str,
-    "classes": [str], "seed": int,
-    "data": {"rows": int, "used": int, "train": int, "valid": int, "test": int,
-             "findings": [FINDING]},
-    "test": scores, "valid": scores, "train_probe": scores,
+    "schema": {1},
+    "holdfast": str,
+    "task": {"text-classification"},
+    "model": str,
+    "classes": [str],
+    "seed": int,
+    "data": {
+        "rows": int,
+        "used": int,
+        "train": int,
+        "valid": int,
+        "test": int,
+        "findings": [FINDING],
+    },
+    "test": scores,
+    "valid": scores,
+    "train_probe": scores,
     "baseline": {"what": {"majority class", "linear probe"}, "test": scores},
-    "verdict": VERDICT, "best_step": int, "last_step": int, "stopped_because": str,
+    "verdict": VERDICT,
+    "best_step": int,
+    "last_step": int,
+    "stopped_because": str,
     "actions": [{"step": int, "action": str, "because": str}],
     "probes": {"memorization": (dict, NONE), "forgetting": (dict, NONE)},
-    "timing": {"total_s": NUMBER, "train_s": NUMBER, "evaluate_s": NUMBER, "guard_s": NUMBER,
-               "examples_per_s": NUMBER},
-    "peak_memory_mb": NUMBER, "created": str,
+    "timing": {
+        "total_s": NUMBER,
+        "train_s": NUMBER,
+        "evaluate_s": NUMBER,
+        "guard_s": NUMBER,
+        "examples_per_s": NUMBER,
+    },
+    "peak_memory_mb": NUMBER,
+    "created": str,
     "decisions": [{"what": str, "chosen": str, "because": str}],
-    "hardest": {"loss": list, "confidently_wrong": list}, "settings": dict, "versions": dict,
-}  # fmt: skip
+    "hardest": {"loss": list, "confidently_wrong": list},
+    "settings": dict,
+    "versions": dict,
+}
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +152,16 @@ def result(finished_run: Path) -> dict[str, Any]:
 
 def test_the_folder_holds_what_the_contract_names_and_nothing_else(finished_run: Path) -> None:
     assert {path.name for path in finished_run.iterdir()} == {
-        "recipe.yaml", "result.json", "events.jsonl", "report.html", "model",
-        "predictions.parquet", "splits.parquet", "examples.parquet", "looks.npz",
-    }  # fmt: skip
+        "recipe.yaml",
+        "result.json",
+        "events.jsonl",
+        "report.html",
+        "model",
+        "predictions.parquet",
+        "splits.parquet",
+        "examples.parquet",
+        "looks.npz",
+    }
     assert (finished_run / "model" / "README.md").is_file()
 
 
@@ -111,10 +171,12 @@ def test_result_json_holds_to_its_schema(result: dict[str, Any]) -> None:
 
 def test_the_schema_checker_can_fail(result: dict[str, Any]) -> None:
     for broken in (
-        {**result, "schema": 2}, {**result, "peak_memory_mb": float("nan")},
-        {**result, "best_step": "3"}, {k: v for k, v in result.items() if k != "verdict"},
+        {**result, "schema": 2},
+        {**result, "peak_memory_mb": float("nan")},
+        {**result, "best_step": "3"},
+        {k: v for k, v in result.items() if k != "verdict"},
         {**result, "test": {"n": 3, "metrics": {}}},
-    ):  # fmt: skip
+    ):
         with pytest.raises(AssertionError):
             check(broken, RESULT)
 
@@ -180,9 +242,10 @@ def test_the_recipe_names_every_setting_with_absolute_paths(
     assert plain["data"]["path"] == str(marked_csv.resolve())
     assert set(plain) == {key.split(".")[0] for key in known_keys()}
     open_settings = [
-        key for key in known_keys()
+        key
+        for key in known_keys()
         if key.startswith("train.") and plain["train"][key.split(".")[1]] in (None, "auto")
-    ]  # fmt: skip
+    ]
     assert set(open_settings) <= {
         "train.max_steps",
         "train.max_minutes",
@@ -233,16 +296,25 @@ def test_the_recipe_repeats_the_run_from_another_folder(
     done = holdfast("train", finished_run / "recipe.yaml", "--out", "again", "--quiet")
     assert done.code == 0, done.err
     again = tmp_path / "again"
-    for name in ("recipe.yaml", "predictions.parquet", "splits.parquet",
-                 "model/model.safetensors", "model/config.json"):  # fmt: skip
+    for name in (
+        "recipe.yaml",
+        "predictions.parquet",
+        "splits.parquet",
+        "model/model.safetensors",
+        "model/config.json",
+    ):
         assert digest(again / name) == digest(finished_run / name), name
     assert plain_result(again) == plain_result(finished_run)
 
 
 def test_a_relative_path_is_found_again_from_elsewhere(
-    holdfast: Any, sets: list[str], marked_rows: Any, write_csv: Any, tmp_path: Path,
+    holdfast: Any,
+    sets: list[str],
+    marked_rows: Any,
+    write_csv: Any,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """Data, test file and a metric of one's own, all given relative to the folder."""
     write_csv(tmp_path / "rows.csv", marked_rows(80))
     write_csv(tmp_path / "held.csv", marked_rows(40, seed=5))
@@ -250,16 +322,25 @@ def test_a_relative_path_is_found_again_from_elsewhere(
         "def share(labels, predictions, probabilities):\n"
         "    return float((labels == predictions).mean())\nshare.higher_is_better = True\n"
     )
-    done = holdfast("train", "rows.csv", "--test", "held.csv", "--out", "one", "--quiet", *sets,
-                    "--set", "train.metric=mine.py:share")  # fmt: skip
+    done = holdfast(
+        "train",
+        "rows.csv",
+        "--test",
+        "held.csv",
+        "--out",
+        "one",
+        "--quiet",
+        *sets,
+        "--set",
+        "train.metric=mine.py:share",
+    )
     assert done.code == 0, done.err
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     done = holdfast("train", "../one/recipe.yaml", "--out", "two", "--quiet")
     assert done.code == 0, done.err
     two = tmp_path / "elsewhere" / "two"
-    for name in ("recipe.yaml", "predictions.parquet", "splits.parquet",
-                 "model/model.safetensors"):  # fmt: skip
+    for name in ("recipe.yaml", "predictions.parquet", "splits.parquet", "model/model.safetensors"):
         assert digest(two / name) == digest(tmp_path / "one" / name), name
     again, first = plain_result(two), plain_result(tmp_path / "one")
     # As they were named: in the shell, then in the run's recipe.

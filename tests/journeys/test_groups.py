@@ -17,11 +17,13 @@ def test_few_groups_with_copies_end_in_an_honest_run(
 ) -> None:
     rows = [(text, label, f"prompt {n % GROUPS}") for n, (text, label) in enumerate(marked_rows())]
     # Each of the first eight rows is copied into every other group.
-    copies = [(rows[n][0], rows[n][1], f"prompt {(n + k) % GROUPS}")
-              for n in range(GROUPS) for k in range(1, GROUPS)]  # fmt: skip
+    copies = [
+        (rows[n][0], rows[n][1], f"prompt {(n + k) % GROUPS}")
+        for n in range(GROUPS)
+        for k in range(1, GROUPS)
+    ]
     source = write_csv(tmp_path / "a.csv", [*rows, *copies], ("text", "label", "prompt"))
-    done = holdfast("train", source, "--group", "prompt", "--out", "run", "--verbose",
-                    *sets)  # fmt: skip
+    done = holdfast("train", source, "--group", "prompt", "--out", "run", "--verbose", *sets)
     assert done.code == 0, done.err
     assert "copies_across_groups" in done.err
     assert "no interval: all rows are of one group" in " ".join(done.out.split())

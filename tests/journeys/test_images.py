@@ -38,10 +38,16 @@ def small_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vit") / "tiny"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        ViTForImageClassification(ViTConfig(
-            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-            image_size=28, patch_size=7,
-        )).save_pretrained(folder)  # fmt: skip
+        ViTForImageClassification(
+            ViTConfig(
+                hidden_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=64,
+                image_size=28,
+                patch_size=7,
+            )
+        ).save_pretrained(folder)
     ViTImageProcessorPil(size={"height": 28, "width": 28}).save_pretrained(folder)
     return folder
 

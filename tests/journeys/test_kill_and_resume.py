@@ -24,8 +24,11 @@ def kill_and_resume(folder: Path, settings: list[str]) -> dict[str, tuple[int, i
     """How each run was killed, and how its resume ended."""
     done = subprocess.run(
         [sys.executable, SCRIPT, folder, *settings],
-        capture_output=True, text=True, check=False, timeout=240,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
     assert done.returncode == 0, done.stderr
     ends = {line.split()[0]: tuple(map(int, line.split()[1:])) for line in done.stdout.splitlines()}
     assert ends.pop("undisturbed") == (0, 0), done.stderr
@@ -36,14 +39,19 @@ def digests(run: Path, skipped: set[str]) -> dict[str, str]:
     files = [path for path in run.rglob("*") if path.is_file()]
     return {
         str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files if str(path.relative_to(run)) not in skipped
-    }  # fmt: skip
+        for path in files
+        if str(path.relative_to(run)) not in skipped
+    }
 
 
 def unmeasured(told: dict[str, Any]) -> dict[str, Any]:
     """A decision without the times and sizes that the machine gave this once."""
-    return {key: re.sub(r"[\d.,]+", "#", value) if key in ("chosen", "because")
-            and told.get("what") in MEASURED else value for key, value in told.items()}  # fmt: skip
+    return {
+        key: re.sub(r"[\d.,]+", "#", value)
+        if key in ("chosen", "because") and told.get("what") in MEASURED
+        else value
+        for key, value in told.items()
+    }
 
 
 def events(run: Path) -> list[dict[str, Any]]:
@@ -60,8 +68,11 @@ def result(run: Path) -> dict[str, Any]:
     whole = json.loads((run / "result.json").read_text("utf-8"))
     whole["test"].pop("opened_at")
     # Files with clocks in them are other ones in each run, and so is the whole.
-    whole["seal"] = {name: mark for name, mark in whole["seal"]["files"].items()
-                     if name not in ("events.jsonl", "looks.npz")}  # fmt: skip
+    whole["seal"] = {
+        name: mark
+        for name, mark in whole["seal"]["files"].items()
+        if name not in ("events.jsonl", "looks.npz")
+    }
     whole["decisions"] = [unmeasured(decision) for decision in whole["decisions"]]
     return {key: value for key, value in whole.items() if key not in TIMES}
 

@@ -30,9 +30,11 @@ pages = load()
 RUN = ("shell", "python", "yaml", "setup")
 # What stands in the user's folder on each page beside `reviews.csv`: the columns of that file.
 COLUMNS = {"tasks.md": ("review", "stars", "author")}
-RUNS = [page for page in pages.PAGES if any(
-    s.kind in RUN and not s.reason and not s.elsewhere for s in pages.snippets(page)
-)]  # fmt: skip
+RUNS = [
+    page
+    for page in pages.PAGES
+    if any(s.kind in RUN and not s.reason and not s.elsewhere for s in pages.snippets(page))
+]
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +61,10 @@ def folder(request: Any, tmp_path: Path, rows: list[tuple[str, str, str]], write
         tmp_path / "new.csv", [(i, row[0]) for i, row in enumerate(rows[80:])], ("id", "text")
     )
     history = [{"loss": 2.0 / (e + 1), "epoch": e, "step": 10 * e} for e in range(1, 13)]
-    history += [{"eval_loss": 0.9 - 0.1 * min(e, 4) + 0.08 * max(0, e - 4), "epoch": e,
-                 "step": 10 * e} for e in range(1, 13)]  # fmt: skip
+    history += [
+        {"eval_loss": 0.9 - 0.1 * min(e, 4) + 0.08 * max(0, e - 4), "epoch": e, "step": 10 * e}
+        for e in range(1, 13)
+    ]
     state = {"log_history": history, "global_step": 120, "epoch": 12.0}
     (tmp_path / "trainer_state.json").write_text(json.dumps(state), "utf-8")
     return tmp_path
@@ -69,9 +73,11 @@ def folder(request: Any, tmp_path: Path, rows: list[tuple[str, str, str]], write
 @pytest.mark.timeout(900)  # seconds of one core for each page; minutes where others have the cores
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # pages for people: `open` without `with`
 @pytest.mark.parametrize(
-    ("page", "folder"), [(page, page) for page in RUNS], indirect=["folder"],
+    ("page", "folder"),
+    [(page, page) for page in RUNS],
+    indirect=["folder"],
     ids=[page.name for page in RUNS],
-)  # fmt: skip
+)
 def test_a_page_runs_from_top_to_bottom(
     page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:

@@ -31,12 +31,18 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("header", [["id", "text"], ["text", "stars"], ["label", "text"]])
 def test_other_columns_are_kept_and_mean_nothing(
-    header: list[str], holdfast: Any, finished_run: Path, texts: list[str], told: list[str],
-    write_csv: Any, tmp_path: Path,
-) -> None:  # fmt: skip
+    header: list[str],
+    holdfast: Any,
+    finished_run: Path,
+    texts: list[str],
+    told: list[str],
+    write_csv: Any,
+    tmp_path: Path,
+) -> None:
     """More different values than classes: no column may be taken for a label."""
-    rows = [[text if name == "text" else f"v{n}" for name in header]
-            for n, text in enumerate(texts)]  # fmt: skip
+    rows = [
+        [text if name == "text" else f"v{n}" for name in header] for n, text in enumerate(texts)
+    ]
     path = write_csv(tmp_path / "new.csv", rows, header)
     done = holdfast("predict", finished_run, path, "--out", "preds.csv")
     assert (done.code, done.out) == (0, ""), done.err
@@ -50,9 +56,13 @@ def test_other_columns_are_kept_and_mean_nothing(
 
 
 def test_a_row_without_text_is_counted_and_stays(
-    holdfast: Any, finished_run: Path, texts: list[str], told: list[str], write_csv: Any,
+    holdfast: Any,
+    finished_run: Path,
+    texts: list[str],
+    told: list[str],
+    write_csv: Any,
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     gaps = [texts[0], "", texts[1], "   ", texts[2]]
     path = write_csv(tmp_path / "new.csv", list(enumerate(gaps)), ["id", "text"])
     done = holdfast("predict", finished_run, path, "--out", "p.csv")
@@ -63,8 +73,12 @@ def test_a_row_without_text_is_counted_and_stays(
     assert [bool(row["confidence"]) for row in written] == [True, False, True, False, True]
     lines = holdfast("predict", finished_run, path).out.splitlines()
     assert json.loads(lines[1]) == {
-        "row": 1, "prediction": "", "confidence": None, "id": "1", "text": "",
-    }  # fmt: skip
+        "row": 1,
+        "prediction": "",
+        "confidence": None,
+        "id": "1",
+        "text": "",
+    }
 
 
 def test_types_of_the_input_survive(
@@ -73,10 +87,15 @@ def test_types_of_the_input_survive(
     import datetime
 
     when = datetime.datetime(2026, 1, 2, 3, 4)
-    table = pa.table({
-        "n": pa.array(range(12), pa.int16()), "when": [when] * 12, "text": texts,
-        "tags": [["a", "b"]] * 12, "prediction": ["older"] * 12,
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "n": pa.array(range(12), pa.int16()),
+            "when": [when] * 12,
+            "text": texts,
+            "tags": [["a", "b"]] * 12,
+            "prediction": ["older"] * 12,
+        }
+    )
     parquet.write_table(table, tmp_path / "in.parquet", row_group_size=5)
     done = holdfast("predict", finished_run, tmp_path / "in.parquet", "--out", "p.parquet")
     assert done.code == 0, done.err
@@ -86,19 +105,24 @@ def test_types_of_the_input_survive(
     assert "input_prediction" in done.err
     for name in ("n", "when", "tags"):
         assert written[name].equals(table[name]), name
-    rows = [{"n": n, "x": n / 2, "ok": n % 2 == 0, "tags": {"a": [n]}, "text": text}
-            for n, text in enumerate(texts)]  # fmt: skip
+    rows = [
+        {"n": n, "x": n / 2, "ok": n % 2 == 0, "tags": {"a": [n]}, "text": text}
+        for n, text in enumerate(texts)
+    ]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     assert holdfast("predict", finished_run, tmp_path / "in.jsonl", "--out", "p.jsonl").code == 0
-    for row, line in zip(rows, (tmp_path / "p.jsonl").read_text("utf-8").splitlines(),
-                         strict=True):  # fmt: skip
+    for row, line in zip(rows, (tmp_path / "p.jsonl").read_text("utf-8").splitlines(), strict=True):
         assert row.items() <= json.loads(line).items()
 
 
 def test_probabilities_are_columns(
-    holdfast: Any, finished_run: Path, texts: list[str], told: list[str], write_csv: Any,
+    holdfast: Any,
+    finished_run: Path,
+    texts: list[str],
+    told: list[str],
+    write_csv: Any,
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     path = write_csv(tmp_path / "new.csv", [(text,) for text in [*texts, " "]], ["text"])
     setting = ("--set", "predict.probabilities=true")
     assert holdfast("predict", finished_run, path, "--out", "p.csv", *setting).code == 0
@@ -113,9 +137,13 @@ def test_probabilities_are_columns(
 
 
 def test_parts_join_without_a_seam(
-    holdfast: Any, finished_run: Path, marked_rows: Any, write_csv: Any, tmp_path: Path,
+    holdfast: Any,
+    finished_run: Path,
+    marked_rows: Any,
+    write_csv: Any,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     from holdfast.pipeline import input_columns
 
     rows = [(n, "" if n % 7 == 3 else text) for n, (text, _) in enumerate(marked_rows(50, seed=5))]
@@ -135,8 +163,12 @@ def test_nothing_is_written_over_unasked(
     path = write_csv(tmp_path / "new.csv", [(text,) for text in texts], ["text"])
     before = path.read_bytes()
     (tmp_path / "old.csv").write_text("mine", "utf-8")
-    for out, said in ((path, "is the input"), ("old.csv", "exists already"),
-                      ("p.txt", "ending"), ("no/p.csv", "does not exist")):  # fmt: skip
+    for out, said in (
+        (path, "is the input"),
+        ("old.csv", "exists already"),
+        ("p.txt", "ending"),
+        ("no/p.csv", "does not exist"),
+    ):
         done = holdfast("predict", finished_run, path, "--out", out)
         assert (done.code, done.out) == (2, "")
         assert said in done.err
@@ -170,9 +202,13 @@ def test_the_data_come_last(holdfast: Any, finished_run: Path, marked_csv: Path)
 
 
 def test_a_column_called_otherwise_is_named(
-    holdfast: Any, finished_run: Path, texts: list[str], told: list[str], write_csv: Any,
+    holdfast: Any,
+    finished_run: Path,
+    texts: list[str],
+    told: list[str],
+    write_csv: Any,
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     path = write_csv(tmp_path / "new.csv", [(n, t) for n, t in enumerate(texts)], ["id", "body"])
     refused = holdfast("predict", finished_run, path)
     assert refused.code == 2
@@ -192,8 +228,9 @@ def test_an_encoding_is_the_file_s_own(
     (tmp_path / "old.csv").write_bytes(f"text,label\n{rows}\n".encode("cp1252"))
     refused = holdfast("train", "old.csv", "--out", "r", "--quiet", *sets)
     assert "add --set data.encoding=" in refused.err
-    trained = holdfast("train", "old.csv", "--out", "r", "--quiet", *sets,
-                       "--set", "data.encoding=cp1252")  # fmt: skip
+    trained = holdfast(
+        "train", "old.csv", "--out", "r", "--quiet", *sets, "--set", "data.encoding=cp1252"
+    )
     assert trained.code == 0, trained.err
     lines = "text\nw1 good café\nw2 bad naïve\n"
     (tmp_path / "utf8.csv").write_text(lines, "utf-8")

@@ -25,10 +25,14 @@ def launch(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[st
     holdfast = Path(sys.executable).parent / "holdfast"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     return subprocess.run(
-        [*launcher, "--nproc-per-node=2", "--no-python", str(holdfast), *arguments], cwd=folder,
-        capture_output=True, text=True, check=False, timeout=200,
+        [*launcher, "--nproc-per-node=2", "--no-python", str(holdfast), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
 
 
 def run_both(

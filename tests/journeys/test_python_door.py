@@ -41,18 +41,26 @@ print(json.dumps([len(one.predict(texts[:3])), two.result["seed"], len(classifie
 
 def settings_of(quick: list[str]) -> dict[str, Any]:
     pairs = [setting.partition("=") for setting in quick]
-    numbers = {"train.epochs": 3, "train.threads": 1, "methods.contrast.steps": 3,
-               "train.learning_rate": 1e-3}  # fmt: skip
+    numbers = {
+        "train.epochs": 3,
+        "train.threads": 1,
+        "methods.contrast.steps": 3,
+        "train.learning_rate": 1e-3,
+    }
     return {key: numbers.get(key, value) for key, _, value in pairs}
 
 
 @pytest.fixture(scope="module")
 def frame(marked_rows: Any) -> Any:
     rows = marked_rows(80)
-    return pd.DataFrame({
-        "id": [f"r{n}" for n in range(80)], "text": [text for text, _ in rows],
-        "label": [label for _, label in rows],
-    }, index=range(500, 580))  # fmt: skip
+    return pd.DataFrame(
+        {
+            "id": [f"r{n}" for n in range(80)],
+            "text": [text for text, _ in rows],
+            "label": [label for _, label in rows],
+        },
+        index=range(500, 580),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +136,14 @@ def test_one_answer_a_row_for_whatever_holds_rows(run: holdfast.TrainedRun, fram
     told = run.predict(texts)
     assert len(told) == 5
     assert set(told) <= {"no", "yes"}
-    for same in (frame[["text"]][:5], frame[:5], frame["text"][:5], np.array(texts),
-                 tuple(texts), [{"text": t, "other": 1} for t in texts]):  # fmt: skip
+    for same in (
+        frame[["text"]][:5],
+        frame[:5],
+        frame["text"][:5],
+        np.array(texts),
+        tuple(texts),
+        [{"text": t, "other": 1} for t in texts],
+    ):
         assert run.predict(same) == told
     assert run.predict(frame[:5].rename(columns={"text": "words"}), text="words") == told
     assert run.predict(texts[0]) == told[:1]

@@ -33,8 +33,12 @@ def start(quick: list[str], killed: type[BaseException], tmp_path: Path) -> Any:
     def begin(source: Path, at: int = 8, every_s: float = 0.0, *settings: str) -> Path:
         recipe = override(Recipe(), [f"data.path={source}", *quick, *settings])
         with pytest.raises(killed):
-            train(recipe, tmp_path / "run", listeners=(KillAt("step_done", at, killed),),
-                  checkpoint_every_s=every_s)  # fmt: skip
+            train(
+                recipe,
+                tmp_path / "run",
+                listeners=(KillAt("step_done", at, killed),),
+                checkpoint_every_s=every_s,
+            )
         return tmp_path / "run"
 
     return begin
@@ -123,8 +127,15 @@ def test_a_folder_that_is_no_run_is_not_continued(tmp_path: Path) -> None:
 def test_off_never_stops_and_still_restores_the_best(
     marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
-    settings = [*quick, "control.policy=off", "train.patience=1", "train.learning_rate=0.05",
-                "methods.contrast=false", "train.epochs=4", "train.metric=loss"]  # fmt: skip
+    settings = [
+        *quick,
+        "control.policy=off",
+        "train.patience=1",
+        "train.learning_rate=0.05",
+        "methods.contrast=false",
+        "train.epochs=4",
+        "train.metric=loss",
+    ]
     result = train(override(Recipe(), [f"data.path={marked_csv}", *settings]), tmp_path / "run")
     assert result["last_step"] == 28
     assert result["actions"] == []

@@ -60,10 +60,19 @@ def tiny_t5(folder: Path, texts: list[str]) -> Path:
     logging.disable_progress_bar()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
-        T5ForConditionalGeneration(T5Config(
-            vocab_size=max(64, len(tokenizer)), d_model=32, d_kv=8, d_ff=64, num_layers=2,
-            num_heads=4, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
-        )).save_pretrained(folder)  # fmt: skip
+        T5ForConditionalGeneration(
+            T5Config(
+                vocab_size=max(64, len(tokenizer)),
+                d_model=32,
+                d_kv=8,
+                d_ff=64,
+                num_layers=2,
+                num_heads=4,
+                pad_token_id=0,
+                eos_token_id=1,
+                decoder_start_token_id=0,
+            )
+        ).save_pretrained(folder)
     logging.enable_progress_bar()
     tokenizer.save_pretrained(folder)
     return folder
@@ -78,8 +87,13 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(120):
         who, what = NAMES[rng.integers(8)], THINGS[rng.integers(8)]
         filler = " ".join(rng.choice(FILLERS, 6))
-        lines.append({"id": i, "dialogue": f"{who} : {filler} I want some {what} {filler[:9]}",
-                      "summary": f"{who} wants {what}"})  # fmt: skip
+        lines.append(
+            {
+                "id": i,
+                "dialogue": f"{who} : {filler} I want some {what} {filler[:9]}",
+                "summary": f"{who} wants {what}",
+            }
+        )
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     return path
 
@@ -94,10 +108,16 @@ def t5(tmp_path_factory: pytest.TempPathFactory, pairs: Path) -> Path:
 @pytest.fixture(scope="session")
 def settings(pairs: Path, t5: Path) -> list[str]:
     return [
-        "task=seq2seq", f"data.path={pairs}", f"model.name={t5}", "train.epochs=3",
-        "train.learning_rate=3e-3", "train.precision=float32", "train.threads=1",
-        "generate.rows=8", "generate.max_new_tokens=8",
-    ]  # fmt: skip
+        "task=seq2seq",
+        f"data.path={pairs}",
+        f"model.name={t5}",
+        "train.epochs=3",
+        "train.learning_rate=3e-3",
+        "train.precision=float32",
+        "train.threads=1",
+        "generate.rows=8",
+        "generate.max_new_tokens=8",
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -116,8 +136,17 @@ def result_of(run: Path) -> dict[str, Any]:
 
 
 def test_the_run_folder_is_whole(done: Path) -> None:
-    names = {"recipe.yaml", "result.json", "events.jsonl", "report.html", "model",
-             "predictions.parquet", "splits.parquet", "examples.parquet", "looks.npz"}  # fmt: skip
+    names = {
+        "recipe.yaml",
+        "result.json",
+        "events.jsonl",
+        "report.html",
+        "model",
+        "predictions.parquet",
+        "splits.parquet",
+        "examples.parquet",
+        "looks.npz",
+    }
     assert {path.name for path in done.iterdir()} == names
     result = result_of(done)
     assert (result["schema"], result["task"], result["classes"]) == (1, "seq2seq", None)
@@ -175,10 +204,13 @@ def test_predict_and_evaluate_use_the_run(done: Path, pairs: Path, holdfast: Any
     assert (predicted.code, len(lines)) == (0, 120)
     assert list(lines[0]) == ["row", "prediction", "confidence", "id", "dialogue", "summary"]
     assert all(0 <= line["confidence"] <= 1 for line in lines)
-    told = {row["row"]: row["prediction"]
-            for row in parquet.read_table(done / "predictions.parquet").to_pylist()}  # fmt: skip
-    assert all(told[line["row"]] in (None, line["prediction"]) for line in lines
-               if line["row"] in told)  # fmt: skip
+    told = {
+        row["row"]: row["prediction"]
+        for row in parquet.read_table(done / "predictions.parquet").to_pylist()
+    }
+    assert all(
+        told[line["row"]] in (None, line["prediction"]) for line in lines if line["row"] in told
+    )
     scored = holdfast("evaluate", done, pairs, "--json")
     block = json.loads(scored.out)
     assert block["n"] == 120
@@ -200,10 +232,15 @@ def test_texts_of_several_runs_have_no_average(done: Path, pairs: Path, holdfast
     assert "cannot average" in refused.err
 
 
-@pytest.mark.parametrize(("wrong", "told"), [
-    (["train.metric=f1_macro"], "train.metric"), (["methods.contrast=true"], "methods.contrast"),
-    (["model.name=embedded"], "encoder"), (["data.label=id", "data.target=summary"], "different"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (["train.metric=f1_macro"], "train.metric"),
+        (["methods.contrast=true"], "methods.contrast"),
+        (["model.name=embedded"], "encoder"),
+        (["data.label=id", "data.target=summary"], "different"),
+    ],
+)
 def test_what_does_not_fit_the_task_is_refused(
     settings: list[str], tmp_path: Path, wrong: list[str], told: str
 ) -> None:
@@ -239,9 +276,13 @@ def test_a_lora_run_is_saved_for_plain_peft(settings: list[str], tmp_path: Path)
     from holdfast.recipe import Recipe, override
 
     run = tmp_path / "run"
-    result = train(override(Recipe(), [
-        *settings, "train.max_steps=6", "model.adapter.kind=lora", "model.adapter.rank=4",
-    ]), run)  # fmt: skip
+    result = train(
+        override(
+            Recipe(),
+            [*settings, "train.max_steps=6", "model.adapter.kind=lora", "model.adapter.rank=4"],
+        ),
+        run,
+    )
     assert result["model_facts"]["trainable"] < 0.5 * result["model_facts"]["parameters"]
     model = AutoPeftModelForSeq2SeqLM.from_pretrained(run / "model").eval()
     row = parquet.read_table(run / "predictions.parquet").to_pylist()[0]
@@ -266,11 +307,16 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, settings: list[
     kill.admitted(tmp_path / "scoring")
 
 
-@pytest.mark.parametrize(("name", "extra"), [
-    ("samsum/train.jsonl.gz", []),
-    ("text2code/wikisql_train.jsonl.gz",
-     ["data.template={question} <context> {columns}", "data.target=pandas"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [
+        ("samsum/train.jsonl.gz", []),
+        (
+            "text2code/wikisql_train.jsonl.gz",
+            ["data.template={question} <context> {columns}", "data.target=pandas"],
+        ),
+    ],
+)
 def test_real_rows_go_through(
     shared_data: Path, tmp_path: Path, name: str, extra: list[str]
 ) -> None:
@@ -282,11 +328,25 @@ def test_real_rows_go_through(
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     model = tiny_t5(tmp_path / "t5", [" ".join(map(str, row.values())) for row in rows])
-    result = train(override(Recipe(), [
-        "task=seq2seq", f"data.path={path}", f"model.name={model}", "train.max_steps=4",
-        "train.batch_size=8", "model.max_length=96", "model.max_target_length=32",
-        "generate.rows=4", "generate.max_new_tokens=6", "train.threads=1", *extra,
-    ]), tmp_path / "run")  # fmt: skip
+    result = train(
+        override(
+            Recipe(),
+            [
+                "task=seq2seq",
+                f"data.path={path}",
+                f"model.name={model}",
+                "train.max_steps=4",
+                "train.batch_size=8",
+                "model.max_length=96",
+                "model.max_target_length=32",
+                "generate.rows=4",
+                "generate.max_new_tokens=6",
+                "train.threads=1",
+                *extra,
+            ],
+        ),
+        tmp_path / "run",
+    )
     assert result["test"]["n"] > 15
     assert result["test"]["metrics"]["loss"]["value"] > 0
     assert (tmp_path / "run" / "report.html").is_file()

@@ -29,10 +29,14 @@ FILES: dict[str, Callable[[int], dict[str, Any]]] = {
     "classes": lambda n: {"text": text(n), "label": ("good", "bad")[n % 2]},
     "pairs": lambda n: {"dialogue": text(n, 12), "summary": text(n, 4)},
     "instructions": lambda n: {"instruction": text(n), "input": "", "output": text(n, 3)},
-    "chats": lambda n: {"messages": [{"role": "user", "content": text(n)},
-                                     {"role": "assistant", "content": text(n, 3)}]},
+    "chats": lambda n: {
+        "messages": [
+            {"role": "user", "content": text(n)},
+            {"role": "assistant", "content": text(n, 3)},
+        ]
+    },
     "plain": lambda n: {"text": text(n, 20)},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +54,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Folders with a configuration alone: nothing else of a model says what it is for."""
-    folder, configs = tmp_path_factory.mktemp("models"), {
-        "encoder": {"architectures": ["BertForMaskedLM"], "model_type": "bert"},
-        "decoder": {"architectures": ["LlamaForCausalLM"], "model_type": "llama"},
-        "pairs": {"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True},
-        "pictures": {"architectures": ["ResNetForImageClassification"], "model_type": "resnet"},
-    }  # fmt: skip
+    folder, configs = (
+        tmp_path_factory.mktemp("models"),
+        {
+            "encoder": {"architectures": ["BertForMaskedLM"], "model_type": "bert"},
+            "decoder": {"architectures": ["LlamaForCausalLM"], "model_type": "llama"},
+            "pairs": {"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True},
+            "pictures": {"architectures": ["ResNetForImageClassification"], "model_type": "resnet"},
+        },
+    )
     for name, config in configs.items():
         (folder / name).mkdir()
         (folder / name / "config.json").write_text(json.dumps(config))
@@ -63,14 +70,20 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 TASKS = [
-    ("classes", "encoder", "text-classification"), ("classes", "decoder", "text-classification"),
-    ("classes", "pairs", "text-classification"), ("classes", "unknown", "text-classification"),
-    ("pairs", "pairs", "seq2seq"), ("pairs", "decoder", "causal-lm"),
-    ("pairs", "unknown", "seq2seq"), ("instructions", "decoder", "causal-lm"),
-    ("instructions", "pairs", "seq2seq"), ("chats", "decoder", "causal-lm"),
-    ("plain", "decoder", "causal-lm"), ("txt", "decoder", "causal-lm"),
+    ("classes", "encoder", "text-classification"),
+    ("classes", "decoder", "text-classification"),
+    ("classes", "pairs", "text-classification"),
+    ("classes", "unknown", "text-classification"),
+    ("pairs", "pairs", "seq2seq"),
+    ("pairs", "decoder", "causal-lm"),
+    ("pairs", "unknown", "seq2seq"),
+    ("instructions", "decoder", "causal-lm"),
+    ("instructions", "pairs", "seq2seq"),
+    ("chats", "decoder", "causal-lm"),
+    ("plain", "decoder", "causal-lm"),
+    ("txt", "decoder", "causal-lm"),
     ("classes", "pictures", "image-classification"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("rows", "model", "task"), TASKS)
@@ -89,10 +102,16 @@ def test_a_task_that_is_said_wins(made: dict[str, Path], task: str) -> None:
     assert with_task(recipe) == (recipe, ())
 
 
-@pytest.mark.parametrize(("rows", "named"), [
-    ("pairs", "flan-t5"), ("instructions", "SmolLM"), ("chats", "SmolLM"), ("plain", "SmolLM"),
-    ("txt", "SmolLM"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        ("pairs", "flan-t5"),
+        ("instructions", "SmolLM"),
+        ("chats", "SmolLM"),
+        ("plain", "SmolLM"),
+        ("txt", "SmolLM"),
+    ],
+)
 def test_an_encoder_writes_nothing_and_the_error_names_models_that_do(
     made: dict[str, Path], tmp_path: Path, holdfast: Any, rows: str, named: str
 ) -> None:
@@ -115,10 +134,17 @@ def test_a_decoder_reads_a_source_and_its_target_as_prompt_and_answer(
     made: dict[str, Path], tiny_llama: Path, tmp_path: Path, holdfast: Any
 ) -> None:
     """By the command line: the task is printed with its reason, and the recipe repeats it."""
-    sets = [part for setting in (
-        "train.max_steps=2", "train.threads=1", "train.precision=float32", "train.batch_size=4",
-        "generate.rows=0",
-    ) for part in ("--set", setting)]  # fmt: skip
+    sets = [
+        part
+        for setting in (
+            "train.max_steps=2",
+            "train.threads=1",
+            "train.precision=float32",
+            "train.batch_size=4",
+            "generate.rows=0",
+        )
+        for part in ("--set", setting)
+    ]
     done = holdfast(
         "train", made["pairs"], "--model", tiny_llama, *sets, "--out", "run", "--verbose"
     )

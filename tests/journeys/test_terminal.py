@@ -72,8 +72,11 @@ def test_a_look_shows_raw_and_tempered_loss_and_what_is_right(
 ) -> None:
     """The numbers of a line are those of ``events.jsonl``, under their names."""
     done = holdfast("train", marked_csv, "--out", "run", *sets)
-    looks = [line for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()
-             if '"event": "snapshot"' in line]  # fmt: skip
+    looks = [
+        line
+        for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()
+        if '"event": "snapshot"' in line
+    ]
     last = json.loads(looks[-1])
     shown = [line for line in done.err.splitlines() if line.strip().startswith(f"{last['step']}/")]
     numbers = [f"{last[name]:.3f}" for name in ("train_loss", "valid_loss", "refined_loss")]
@@ -87,16 +90,24 @@ def test_quiet_and_verbose_exclude_each_other(holdfast: Any, marked_csv: Path) -
 
 
 def test_no_line_is_longer_than_80_columns(
-    holdfast: Any, marked_rows: Any, write_csv: Any, sets: list[str], tmp_path: Path,
+    holdfast: Any,
+    marked_rows: Any,
+    write_csv: Any,
+    sets: list[str],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """Rows with something to find, and long class names; paths alone may be longer."""
     monkeypatch.setenv("COLUMNS", "80")
     names = ("a class with quite a long name", "another class, its name long too", "z")
     rows = marked_rows(150, names)
     write_csv(tmp_path / "rows.csv", [*rows, *rows[:12], ("", "z"), ("some text", "")])
-    for command in (["train", "rows.csv", "--out", "r", *sets], ["train", "rows.csv", "--dry-run",
-                    *sets], ["evaluate", "r", "rows.csv"], ["train", "missing.csv"]):  # fmt: skip
+    for command in (
+        ["train", "rows.csv", "--out", "r", *sets],
+        ["train", "rows.csv", "--dry-run", *sets],
+        ["evaluate", "r", "rows.csv"],
+        ["train", "missing.csv"],
+    ):
         done = holdfast(*command)
         assert done.code == (2 if "missing.csv" in command else 0), done.err
         long = [line for line in (done.out + done.err).splitlines() if len(line) > 80]
@@ -106,8 +117,11 @@ def test_no_line_is_longer_than_80_columns(
 def test_a_verdict_that_was_feared_exits_with_three_and_whole_files(
     holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path
 ) -> None:
-    every = [part for label in ("learning", "healthy", "underfit", "overfit", "inconclusive",
-             "diverging") for part in ("--fail-on", label)]  # fmt: skip
+    every = [
+        part
+        for label in ("learning", "healthy", "underfit", "overfit", "inconclusive", "diverging")
+        for part in ("--fail-on", label)
+    ]
     done = holdfast("train", marked_csv, "--out", "run", "--quiet", *sets, *every)
     assert (done.code, done.err) == (3, "")
     assert (tmp_path / "run" / "report.html").is_file()
@@ -207,10 +221,15 @@ def in_a_terminal(
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = subprocess.Popen(
-        command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        command,
+        cwd=folder,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         env={**os.environ, "TERM": "xterm-256color"},
-    )  # fmt: skip
+    )
     os.close(theirs)
     seen, end = b"", time.monotonic() + 100
     while time.monotonic() < end:
@@ -234,9 +253,20 @@ def in_a_terminal(
 def test_on_a_terminal_a_bar_runs_and_ctrl_c_stops_it_cleanly(
     marked_csv: Path, sets: list[str], tmp_path: Path, holdfast: Any
 ) -> None:
-    command = [str(HOLDFAST), "train", str(marked_csv), "--out", "run", *sets,
-               "--set", "train.epochs=300", "--set", "control.policy=off",
-               "--set", "methods.contrast=false"]  # fmt: skip
+    command = [
+        str(HOLDFAST),
+        "train",
+        str(marked_csv),
+        "--out",
+        "run",
+        *sets,
+        "--set",
+        "train.epochs=300",
+        "--set",
+        "control.policy=off",
+        "--set",
+        "methods.contrast=false",
+    ]
     code, seen = in_a_terminal(command, tmp_path, 80, interrupt=b"rows/s")
     assert code == 130, seen
     assert "loss " in seen, "no bar"
@@ -271,9 +301,12 @@ def test_on_a_terminal_the_outline_the_curves_and_the_answer_stay(
 
 
 def test_sigterm_outside_the_loop_is_an_interrupt_too(
-    holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path,
+    holdfast: Any,
+    marked_csv: Path,
+    sets: list[str],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     import holdfast.pipeline.main as pipeline
 
     def terminate(*_: Any, **__: Any) -> None:
@@ -292,9 +325,12 @@ def test_sigterm_outside_the_loop_is_an_interrupt_too(
 
 
 def test_sigterm_before_anything_is_written_leaves_nothing(
-    holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path,
+    holdfast: Any,
+    marked_csv: Path,
+    sets: list[str],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     import holdfast.pipeline.main as pipeline
 
     monkeypatch.setattr(

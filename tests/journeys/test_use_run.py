@@ -97,9 +97,13 @@ def test_evaluate_scores_other_rows(
 
 
 def test_evaluate_of_the_test_rows_gives_the_reported_score(
-    holdfast: Any, finished_run: Path, result: dict[str, Any], marked_rows: Any, write_csv: Any,
+    holdfast: Any,
+    finished_run: Path,
+    result: dict[str, Any],
+    marked_rows: Any,
+    write_csv: Any,
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     table = parquet.read_table(finished_run / "predictions.parquet")
     rows = [marked_rows()[row] for row in table["row"].to_pylist()]
     done = holdfast("evaluate", finished_run, write_csv(tmp_path / "t.csv", rows), "--json")
@@ -109,9 +113,13 @@ def test_evaluate_of_the_test_rows_gives_the_reported_score(
 
 
 def test_predict_a_file_and_a_pipe_alike(
-    holdfast: Any, finished_run: Path, marked_rows: Any, write_csv: Any, tmp_path: Path,
+    holdfast: Any,
+    finished_run: Path,
+    marked_rows: Any,
+    write_csv: Any,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     import io
 
     texts = [text for text, _ in marked_rows(12, seed=3)]
@@ -131,9 +139,14 @@ def test_predict_a_file_and_a_pipe_alike(
 
 
 def test_two_runs_are_averaged(
-    holdfast: Any, finished_run: Path, marked_csv: Path, sets: list[str], marked_rows: Any,
-    write_csv: Any, tmp_path: Path,
-) -> None:  # fmt: skip
+    holdfast: Any,
+    finished_run: Path,
+    marked_csv: Path,
+    sets: list[str],
+    marked_rows: Any,
+    write_csv: Any,
+    tmp_path: Path,
+) -> None:
     from holdfast.data.memory import table_from_texts
     from holdfast.evaluate.forward import answer
     from holdfast.models.saved import load_saved

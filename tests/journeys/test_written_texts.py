@@ -19,8 +19,15 @@ from holdfast.recipe import Recipe, override
 
 NAMES = ["ann", "bob", "cid", "dee", "eve", "fay"]
 COLUMNS = ["player", "points"]
-SHARES = {"n", "training_answer", "wrong_training_answer", "source_copied", "repetition", "empty",
-          "collapsed"}  # fmt: skip
+SHARES = {
+    "n",
+    "training_answer",
+    "wrong_training_answer",
+    "source_copied",
+    "repetition",
+    "empty",
+    "collapsed",
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +37,13 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(90):
         wanted, who = COLUMNS[rng.integers(2)], NAMES[rng.integers(6)]
         rows = [{"player": name, "points": int(rng.integers(20))} for name in NAMES]
-        lines.append({
-            "question": f"{wanted} of {who} in match {i} ?",
-            "sql": f"SELECT {wanted} FROM t WHERE player = '{who}' LIMIT {i + 1}",
-            "table": rows,
-        })  # fmt: skip
+        lines.append(
+            {
+                "question": f"{wanted} of {who} in match {i} ?",
+                "sql": f"SELECT {wanted} FROM t WHERE player = '{who}' LIMIT {i + 1}",
+                "table": rows,
+            }
+        )
     path = tmp_path_factory.mktemp("rows") / "questions.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
@@ -67,10 +76,19 @@ def t5(tmp_path_factory: pytest.TempPathFactory, questions: Path) -> Path:
     logging.disable_progress_bar()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        T5ForConditionalGeneration(T5Config(
-            vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4,
-            pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
-        )).save_pretrained(folder)  # fmt: skip
+        T5ForConditionalGeneration(
+            T5Config(
+                vocab_size=len(tokenizer),
+                d_model=32,
+                d_kv=8,
+                d_ff=64,
+                num_layers=1,
+                num_heads=4,
+                pad_token_id=0,
+                eos_token_id=1,
+                decoder_start_token_id=0,
+            )
+        ).save_pretrained(folder)
     logging.enable_progress_bar()
     tokenizer.save_pretrained(folder)
     return folder
@@ -79,12 +97,21 @@ def t5(tmp_path_factory: pytest.TempPathFactory, questions: Path) -> Path:
 @pytest.fixture(scope="module")
 def settings(questions: Path, t5: Path) -> list[str]:
     return [
-        "task=seq2seq", f"data.path={questions}", f"model.name={t5}", "train.max_steps=4",
-        "train.epochs=30", "train.learning_rate=1e-2", "train.precision=float32",
-        "train.threads=1", "train.evaluations=2", "generate.rows=4", "data.text=question",
-        "generate.max_new_tokens=10", "train.batch_size=16",
+        "task=seq2seq",
+        f"data.path={questions}",
+        f"model.name={t5}",
+        "train.max_steps=4",
+        "train.epochs=30",
+        "train.learning_rate=1e-2",
+        "train.precision=float32",
+        "train.threads=1",
+        "train.evaluations=2",
+        "generate.rows=4",
+        "data.text=question",
+        "generate.max_new_tokens=10",
+        "train.batch_size=16",
         "data.target=sql",
-    ]  # fmt: skip
+    ]
 
 
 def run(settings: list[str], folder: Path, *more: str, **named: Any) -> dict[str, Any]:
@@ -99,9 +126,14 @@ def looks_of(folder: Path) -> list[dict[str, Any]]:
 def test_execution_accuracy_decides_and_stands_at_every_look(
     settings: list[str], tmp_path: Path
 ) -> None:
-    result = run(settings, tmp_path / "run", "train.metric=execution_accuracy",
-                 "generate.execute=sql", "generate.table=table",
-                 "generate.execute_unsafe=true")  # fmt: skip
+    result = run(
+        settings,
+        tmp_path / "run",
+        "train.metric=execution_accuracy",
+        "generate.execute=sql",
+        "generate.table=table",
+        "generate.execute_unsafe=true",
+    )
     looks = looks_of(tmp_path / "run")
     for look in looks:
         assert set(look["outputs"]) == {"train", "valid"}
@@ -109,8 +141,9 @@ def test_execution_accuracy_decides_and_stands_at_every_look(
             assert set(look["outputs"][side]) == SHARES
             assert look["outputs"][side]["n"] == 4
             assert 0 <= look[f"{side}_metrics"]["execution_accuracy"] <= 1
-    best = min(looks, key=lambda look: (-look["valid_metrics"]["execution_accuracy"],
-                                        look["refined_loss"]))  # fmt: skip
+    best = min(
+        looks, key=lambda look: (-look["valid_metrics"]["execution_accuracy"], look["refined_loss"])
+    )
     assert result["best_step"] == best["step"]
     found = result["test"]["metrics"]["execution_accuracy"]
     assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
@@ -138,15 +171,23 @@ def test_the_number_of_a_look_is_that_of_the_texts_it_wrote(
         return {metric.name: metric.compute(seen[-1]) or 0.0}
 
     monkeypatch.setattr(watching, "_measured", keep)
-    run(settings, tmp_path / "run", "train.metric=rouge_l", "train.max_steps=4",
-        "train.learning_rate=0.02")  # fmt: skip
+    run(
+        settings,
+        tmp_path / "run",
+        "train.metric=rouge_l",
+        "train.max_steps=4",
+        "train.learning_rate=0.02",
+    )
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
     looks = looks_of(tmp_path / "run")
     assert len(seen) == 2 * len(looks)
-    for made, (look, side) in zip(seen, [(k, s) for k in looks for s in ("train", "valid")],
-                                  strict=True):  # fmt: skip
-        own = [scorer.score(a, b)["rougeL"].fmeasure
-               for a, b in zip(made.references, made.texts, strict=True)]  # fmt: skip
+    for made, (look, side) in zip(
+        seen, [(k, s) for k in looks for s in ("train", "valid")], strict=True
+    ):
+        own = [
+            scorer.score(a, b)["rougeL"].fmeasure
+            for a, b in zip(made.references, made.texts, strict=True)
+        ]
         assert look[f"{side}_metrics"]["rouge_l"] == pytest.approx(np.mean(own))
     assert seen[0].sources == seen[2].sources, "the rows are the same at each look"
 
@@ -207,8 +248,9 @@ def test_texts_are_watched_without_being_chosen_by_and_change_nothing(
         assert set(look["outputs"]["valid"]) == SHARES
         assert set(look["valid_metrics"]) == {"token_loss", "perplexity", "token_accuracy"}
     assert all("outputs" not in look for look in looks_of(tmp_path / "plain"))
-    weights = [(tmp_path / n / "model" / "model.safetensors").read_bytes()
-               for n in ("watched", "plain")]  # fmt: skip
+    weights = [
+        (tmp_path / n / "model" / "model.safetensors").read_bytes() for n in ("watched", "plain")
+    ]
     assert weights[0] == weights[1]
 
 
@@ -232,18 +274,23 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
             look.pop("seconds")
         (tmp_path / f"{name}.json").write_text(json.dumps(looks))
     assert (tmp_path / "whole.json").read_text() == (tmp_path / "run.json").read_text()
-    weights = [(tmp_path / n / "model" / "model.safetensors").read_bytes()
-               for n in ("whole", "run")]  # fmt: skip
+    weights = [
+        (tmp_path / n / "model" / "model.safetensors").read_bytes() for n in ("whole", "run")
+    ]
     assert weights[0] == weights[1]
 
 
-@pytest.mark.parametrize(("more", "told"), [
-    (["train.metric=rouge_l", "generate.rows=0"], "generate.rows"),
-    (["train.metric=execution_accuracy"], "generate.execute"),
-    (["generate.execute=sql"], "generate.table"),
-    (["generate.execute=sql", "generate.table=tabel", "generate.execute_unsafe=true"], "tabel"),
-    (["train.metric=rougel"], "rouge_l"), (["train.metric=accuracy"], "token_accuracy"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["train.metric=rouge_l", "generate.rows=0"], "generate.rows"),
+        (["train.metric=execution_accuracy"], "generate.execute"),
+        (["generate.execute=sql"], "generate.table"),
+        (["generate.execute=sql", "generate.table=tabel", "generate.execute_unsafe=true"], "tabel"),
+        (["train.metric=rougel"], "rouge_l"),
+        (["train.metric=accuracy"], "token_accuracy"),
+    ],
+)
 def test_what_cannot_be_is_refused(
     settings: list[str], tmp_path: Path, more: list[str], told: str
 ) -> None:
@@ -256,12 +303,23 @@ def test_a_decoder_is_watched_alike(
     questions: Path, tiny_llama: Path, tmp_path: Path, holdfast: Callable[..., Any]
 ) -> None:
     """By the command line, with the pair read as prompt and answer."""
-    sets = [part for setting in (
-        "train.max_steps=2", "train.threads=1", "train.precision=float32", "train.batch_size=4",
-        "generate.rows=2", "generate.max_new_tokens=6", "train.metric=execution_accuracy",
-        "generate.execute=sql", "generate.table=table", "train.evaluations=1",
-        "generate.execute_unsafe=true",
-    ) for part in ("--set", setting)]  # fmt: skip
+    sets = [
+        part
+        for setting in (
+            "train.max_steps=2",
+            "train.threads=1",
+            "train.precision=float32",
+            "train.batch_size=4",
+            "generate.rows=2",
+            "generate.max_new_tokens=6",
+            "train.metric=execution_accuracy",
+            "generate.execute=sql",
+            "generate.table=table",
+            "train.evaluations=1",
+            "generate.execute_unsafe=true",
+        )
+        for part in ("--set", setting)
+    ]
     done = holdfast("train", questions, "--model", tiny_llama, *sets, "--out", "run", "--json")
     assert done.code == 0, done.err
     result = json.loads(done.out)

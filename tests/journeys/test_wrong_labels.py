@@ -35,9 +35,12 @@ def run(data: Path, folder: Path, share: float) -> dict[str, Any]:
                 label = rng.choice([name for name in names if name != label])
             writer.writerow([text, label])
     settings = [
-        f"data.path={path}", "train.epochs=1", "train.precision=float32", "train.threads=1",
+        f"data.path={path}",
+        "train.epochs=1",
+        "train.precision=float32",
+        "train.threads=1",
         "train.matmul=default",
-    ]  # fmt: skip
+    ]
     train(override(Recipe(), settings), folder / "run")
     result: dict[str, Any] = json.loads((folder / "run" / "result.json").read_text("utf-8"))
     return result

@@ -28,8 +28,10 @@ def brute_force(features: np.ndarray, labels: np.ndarray, temperature: float) ->
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.1, 0.5, 2.0])
-@pytest.mark.parametrize("labels", [[0, 0, 1, 1, 0, 1], [0, 1, 2, 0, 1, 2], [0, 0, 0, 0, 0, 1],
-                                    [0, 1, 2, 3, 4, 5], [0] * 6])  # fmt: skip
+@pytest.mark.parametrize(
+    "labels",
+    [[0, 0, 1, 1, 0, 1], [0, 1, 2, 0, 1, 2], [0, 0, 0, 0, 0, 1], [0, 1, 2, 3, 4, 5], [0] * 6],
+)
 def test_it_is_the_double_loop(temperature: float, labels: list[int]) -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(6, 5)) * rng.uniform(0.1, 9, (6, 1))

@@ -28,9 +28,12 @@ def run(step: int, head: str) -> SimpleNamespace:
             return 4
 
     return SimpleNamespace(
-        step=step, phase=SimpleNamespace(head=head), job=SimpleNamespace(train=Rows()),
-        network=SimpleNamespace(head=torch.nn.Linear(3, 2)), observer=Observer(),
-    )  # fmt: skip
+        step=step,
+        phase=SimpleNamespace(head=head),
+        job=SimpleNamespace(train=Rows()),
+        network=SimpleNamespace(head=torch.nn.Linear(3, 2)),
+        observer=Observer(),
+    )
 
 
 def fit(features: np.ndarray, labels: np.ndarray) -> Probe:
@@ -44,10 +47,17 @@ def is_probe(network: SimpleNamespace) -> bool:
     return weight.tolist() == [[0, 1, 2], [3, 4, 5]] and bias.tolist() == [0.5, -0.5]
 
 
-@pytest.mark.parametrize(("first", "step", "head", "refitted"), [
-    (True, 0, "train", True), (True, 0, "refit", True), (False, 0, "train", False),
-    (True, 7, "train", False), (False, 7, "refit", True), (True, 7, "refit", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("first", "step", "head", "refitted"),
+    [
+        (True, 0, "train", True),
+        (True, 0, "refit", True),
+        (False, 0, "train", False),
+        (True, 7, "train", False),
+        (False, 7, "refit", True),
+        (True, 7, "refit", True),
+    ],
+)
 def test_when_the_head_becomes_the_probe(first: bool, step: int, head: str, refitted: bool) -> None:
     state = run(step, head)
     HeadRefit(fit, first).snapshot_due(state)

@@ -23,9 +23,12 @@ TEXTS = [
     "is it not a fine book of the long and the dull ?",
 ]
 SMALL: dict[str, Any] = {
-    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
     "max_position_embeddings": 64,
-}  # fmt: skip
+}
 EXTRA: dict[str, dict[str, Any]] = {
     "bert": {},
     "roberta": {"type_vocab_size": 1},
@@ -33,16 +36,24 @@ EXTRA: dict[str, dict[str, Any]] = {
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
     "electra": {"embedding_size": 16},
     "deberta-v2": {
-        "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 8,
-        "share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False,
+        "relative_attention": True,
+        "pos_att_type": ["c2p", "p2c"],
+        "position_buckets": 8,
+        "share_att_key": True,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
         "type_vocab_size": 0,
     },
     "albert": {"embedding_size": 16, "inner_group_num": 1, "num_hidden_groups": 1},
     "modernbert": {
-        "global_attn_every_n_layers": 2, "local_attention": 8, "eos_token_id": 3,
-        "bos_token_id": 2, "cls_token_id": 2, "sep_token_id": 3,
+        "global_attn_every_n_layers": 2,
+        "local_attention": 8,
+        "eos_token_id": 3,
+        "bos_token_id": 2,
+        "cls_token_id": 2,
+        "sep_token_id": 3,
     },
-}  # fmt: skip
+}
 MakeModel = Callable[..., Path]
 
 
@@ -54,9 +65,10 @@ def tiny_tokenizer(**settings: Any) -> Any:
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     inner.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )  # fmt: skip
+    )
     # As all-MiniLM's file does: a limit that must not be obeyed in silence.
     inner.enable_truncation(6)
     inner.enable_padding(length=6, pad_id=0, pad_token="[PAD]")

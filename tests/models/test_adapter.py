@@ -108,8 +108,9 @@ def test_our_own_reload_gives_the_same_and_the_classes(
 
 
 @pytest.mark.parametrize("kind", INSIDE)
-def test_merged_is_unmerged(kind: str, carrying: str, make_model: Any, batch: Any,
-                            tmp_path: Path) -> None:  # fmt: skip
+def test_merged_is_unmerged(
+    kind: str, carrying: str, make_model: Any, batch: Any, tmp_path: Path
+) -> None:
     loaded = load(make_model(carrying), kind, merge=True)
     stir(loaded.network)
     inputs = batch(loaded.tokenizer)
@@ -163,9 +164,7 @@ def test_every_linear_layer_of_the_blocks_is_a_target_and_asking_for_others_is_o
 def test_lora_plus_gives_its_second_matrices_a_higher_rate(make_model: Any) -> None:
     network = load(make_model("bert"), "lora+", rate_ratio=4.0).network
     names = {id(p): n for n, p in network.named_parameters()}
-    rates = {
-        names[id(p)]: g["lr"] for g in parameter_groups(network, 1.0) for p in g["params"]
-    }  # fmt: skip
+    rates = {names[id(p)]: g["lr"] for g in parameter_groups(network, 1.0) for p in g["params"]}
     assert {rate for name, rate in rates.items() if "lora_B" in name} == {4.0}
     assert {rate for name, rate in rates.items() if "lora_B" not in name} == {1.0}
 
@@ -190,9 +189,13 @@ def test_alpha_over_the_rank_or_its_root_scales_the_update(make_model: Any) -> N
 
 @pytest.mark.parametrize(
     ("kind", "setting"),
-    [("ia3", {"rank": 2}), ("lora", {"rate_ratio": 2.0}), ("prompt", {"alpha": 1.0}),
-     ("prompt", {"merge": True})],
-)  # fmt: skip
+    [
+        ("ia3", {"rank": 2}),
+        ("lora", {"rate_ratio": 2.0}),
+        ("prompt", {"alpha": 1.0}),
+        ("prompt", {"merge": True}),
+    ],
+)
 def test_a_setting_that_a_kind_does_not_have_is_refused(kind: str, setting: Any) -> None:
     with pytest.raises(RecipeError, match=kind):
         resolve_spec(replace(AdapterSpec(kind), **setting))

@@ -14,24 +14,49 @@ from holdfast.models.adapter import AdapterSpec, attach
 from holdfast.models.adapter_save import load_adapted, save_network
 
 DECODER: dict[str, Any] = {
-    "vocab_size": 30, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
-    "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
-}  # fmt: skip
+    "vocab_size": 30,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+}
 PAIR: dict[str, Any] = {
-    "vocab_size": 30, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2,
-    "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 48,
-    "decoder_ffn_dim": 48, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 2,
-    "eos_token_id": 3, "decoder_start_token_id": 3,
-}  # fmt: skip
+    "vocab_size": 30,
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+    "decoder_start_token_id": 3,
+}
 MODELS: dict[str, dict[str, Any]] = {
-    "llama": DECODER, "qwen2": DECODER,
+    "llama": DECODER,
+    "qwen2": DECODER,
     "gpt2": {"vocab_size": 30, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
     "mixtral": DECODER | {"num_local_experts": 4, "num_experts_per_tok": 2},
-    "t5": {"vocab_size": 30, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2,
-           "num_heads": 4, "decoder_start_token_id": 0, "pad_token_id": 0},
+    "t5": {
+        "vocab_size": 30,
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 48,
+        "num_layers": 2,
+        "num_heads": 4,
+        "decoder_start_token_id": 0,
+        "pad_token_id": 0,
+    },
     "bart": PAIR,
-}  # fmt: skip
+}
 IDS = torch.tensor([[2, 5, 6, 7, 8, 3], [2, 9, 8, 7, 6, 3]])
 
 
@@ -105,8 +130,11 @@ def test_plain_peft_and_the_merged_model_give_the_same_logits(
         network = adapted(name, folder, AdapterSpec(kind, merge=merge))
         save_network(network, tmp_path / f"{merge}", NoTokenizer())
         make = auto(name)
-        again = (make.from_pretrained(tmp_path / f"{merge}") if merge
-                 else load_adapted(tmp_path / f"{merge}", make))  # fmt: skip
+        again = (
+            make.from_pretrained(tmp_path / f"{merge}")
+            if merge
+            else load_adapted(tmp_path / f"{merge}", make)
+        )
         assert far(logits(again.eval(), name), logits(network.plain, name)) <= 1e-4
 
 
@@ -129,8 +157,10 @@ def test_experts_and_their_router_are_adapted(tmp_path: Path) -> None:
     network = adapted("mixtral", write("mixtral", tmp_path / "base"), AdapterSpec("lora"))
     config: Any = network.adapter.config  # type: ignore[union-attr]
     assert set(config.target_parameters) == {
-        "mlp.gate.weight", "mlp.experts.gate_up_proj", "mlp.experts.down_proj",
-    }  # fmt: skip
+        "mlp.gate.weight",
+        "mlp.experts.gate_up_proj",
+        "mlp.experts.down_proj",
+    }
     with pytest.raises(RecipeError, match="experts"):
         adapted("mixtral", tmp_path / "base", AdapterSpec("lora", dropout=0.1))
 
@@ -143,7 +173,11 @@ def test_a_prompt_gives_the_logits_and_the_texts_that_peft_gives(name: str, tmp_
     again = load_adapted(tmp_path / "out", auto(name))
     assert logits(network.plain, name).shape[1] == IDS.shape[1]
     assert far(logits(again, name), logits(network.plain, name)) <= 1e-4
-    settings = {"attention_mask": torch.ones_like(IDS), "max_new_tokens": 6, "do_sample": False,
-                "pad_token_id": 0}  # fmt: skip
+    settings = {
+        "attention_mask": torch.ones_like(IDS),
+        "max_new_tokens": 6,
+        "do_sample": False,
+        "pad_token_id": 0,
+    }
     ours = network.plain.generate(IDS, **settings)
     assert torch.equal(ours, again.generate(input_ids=IDS, **settings))

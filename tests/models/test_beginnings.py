@@ -18,11 +18,19 @@ def tokenizer(tiny_model: Path) -> Any:
     return AutoTokenizer.from_pretrained(tiny_model)
 
 
-@pytest.mark.parametrize(("text", "cut"), [
-    ("w1 w2 good " * 4_000, True), ("w1  w2\n" * 3_000, True), ("a" * 30_000, False),
-    ("a" * 30_000 + " w3" * 900, False), ("w1 " + "b" * 20_000 + " w2" * 300, False),
-    (" " * 30_000 + "w4 w5", False), ("!" * 30_000, False), ("!w1" * 10_000, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("w1 w2 good " * 4_000, True),
+        ("w1  w2\n" * 3_000, True),
+        ("a" * 30_000, False),
+        ("a" * 30_000 + " w3" * 900, False),
+        ("w1 " + "b" * 20_000 + " w2" * 300, False),
+        (" " * 30_000 + "w4 w5", False),
+        ("!" * 30_000, False),
+        ("!w1" * 10_000, True),
+    ],
+)
 @pytest.mark.parametrize("limit", [8, 64])
 def test_the_tokens_are_those_of_the_whole_text(
     text: str, cut: bool, limit: int, tokenizer: Any, monkeypatch: pytest.MonkeyPatch

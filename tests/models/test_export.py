@@ -45,9 +45,8 @@ def relative_difference(found: torch.Tensor, wanted: torch.Tensor) -> float:
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 @pytest.mark.parametrize("pooling", ["auto", "own"])
 def test_plain_reload_gives_the_logits_of_the_trained_network(
-    architecture: str, pooling: str, temperature: float, make_model: Any, batch: Any,
-    tmp_path: Path,
-) -> None:  # fmt: skip
+    architecture: str, pooling: str, temperature: float, make_model: Any, batch: Any, tmp_path: Path
+) -> None:
     loaded = load_classifier(str(make_model(architecture)), CLASSES, pooling=pooling, seed=1)
     inputs = batch(loaded.tokenizer)
     assert inputs["attention_mask"].min() == 0, "the batch must hold padding"

@@ -97,11 +97,18 @@ def test_the_frozen_prefix_draws_no_dropout_and_the_rest_does(make_model: Any, b
     assert not torch.equal(network(**inputs), network(**inputs))
 
 
-@pytest.mark.parametrize(("what", "names"), [
-    (None, []), (1, []), ("block.*", []), ("embeddings, block.1", []),
-    (2, ["embeddings", "block.0"]), ("backbone", ["embeddings", "block.0", "block.1"]),
-    ("embeddings, block.0", ["embeddings", "block.0"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        (None, []),
+        (1, []),
+        ("block.*", []),
+        ("embeddings, block.1", []),
+        (2, ["embeddings", "block.0"]),
+        ("backbone", ["embeddings", "block.0", "block.1"]),
+        ("embeddings, block.0", ["embeddings", "block.0"]),
+    ],
+)
 def test_a_prefix_begins_at_the_embeddings_and_holds_a_block(
     what: Any, names: list[str], make_model: Any
 ) -> None:

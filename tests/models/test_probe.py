@@ -73,9 +73,12 @@ def test_out_of_fold_answers_are_those_of_scikit_learns_folds(classes: int) -> N
     x = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0).mean())
     probe = fit_probe(x, y, classes=classes + 1, seed=3)
     oracle = cross_val_predict(
-        LogisticRegression(C=probe.c, tol=1e-6, max_iter=5000), x, y,
-        cv=PredefinedSplit(stratified_folds(y, 5, 3)), method="predict_proba",
-    )  # fmt: skip
+        LogisticRegression(C=probe.c, tol=1e-6, max_iter=5000),
+        x,
+        y,
+        cv=PredefinedSplit(stratified_folds(y, 5, 3)),
+        method="predict_proba",
+    )
     assert probe.held_out is not None
     chances = np.exp(probe.held_out - probe.held_out.max(axis=1, keepdims=True))
     chances /= chances.sum(axis=1, keepdims=True)

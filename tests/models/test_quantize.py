@@ -48,10 +48,16 @@ def write(folder: Path, tokenizer: Path, config: Any) -> Path:
 def llama(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a shape that every kernel of bitsandbytes takes."""
     config = hf.LlamaConfig(
-        vocab_size=258, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=64, initializer_range=0.2, bos_token_id=0,
+        vocab_size=258,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+        bos_token_id=0,
         eos_token_id=1,
-    )  # fmt: skip
+    )
     return write(tmp_path_factory.mktemp("fitting") / "llama", tiny_llama, config)
 
 

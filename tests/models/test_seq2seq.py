@@ -18,28 +18,46 @@ from holdfast.tasks.seq2seq import SequenceToSequence
 WORDS = list("abcdefghijklmnopqrst")
 SPECIAL = ["<pad>", "</s>", "<unk>"]
 BART: dict[str, Any] = {
-    "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48,
-    "max_position_embeddings": 40, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2,
-    "decoder_start_token_id": 1, "forced_eos_token_id": 1,
-}  # fmt: skip
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "max_position_embeddings": 40,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": 2,
+    "decoder_start_token_id": 1,
+    "forced_eos_token_id": 1,
+}
 T5: dict[str, Any] = {
-    "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "pad_token_id": 0,
-    "eos_token_id": 1, "decoder_start_token_id": 0,
-}  # fmt: skip
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_heads": 4,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 0,
+}
 FAMILIES: dict[str, dict[str, Any]] = {
-    "t5": T5, "mt5": T5 | {"feed_forward_proj": "gated-gelu"}, "bart": BART,
-    "pegasus": BART | {"decoder_start_token_id": 0}, "marian": BART | {"decoder_start_token_id": 0},
-}  # fmt: skip
+    "t5": T5,
+    "mt5": T5 | {"feed_forward_proj": "gated-gelu"},
+    "bart": BART,
+    "pegasus": BART | {"decoder_start_token_id": 0},
+    "marian": BART | {"decoder_start_token_id": 0},
+}
 
 
 def word_tokenizer(end: bool = True, **more: Any) -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    inner = Tokenizer(models.WordLevel(
-        {word: i for i, word in enumerate(SPECIAL + WORDS)}, unk_token="<unk>"
-    ))  # fmt: skip
+    inner = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(SPECIAL + WORDS)}, unk_token="<unk>")
+    )
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     if end:
         inner.post_processor = processors.TemplateProcessing(

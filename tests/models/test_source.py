@@ -257,8 +257,9 @@ def test_a_gated_model_is_refused_at_its_files_with_token_and_licence_named(
     import huggingface_hub
 
     def refuse(*_: Any, **settings: Any) -> str:
-        raise hub_error("LocalEntryNotFoundError" if settings.get("local_files_only") else
-                        "GatedRepoError")  # fmt: skip
+        raise hub_error(
+            "LocalEntryNotFoundError" if settings.get("local_files_only") else "GatedRepoError"
+        )
 
     listed = types.SimpleNamespace(siblings=[types.SimpleNamespace(rfilename="model.safetensors")])
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: listed)

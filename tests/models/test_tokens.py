@@ -23,10 +23,20 @@ def sentencepiece_model(folder: Path) -> bytes:
     lines = [" ".join(WORDS[at:] + WORDS[:at]) for at in range(len(WORDS))]
     (folder / "lines.txt").write_text("\n".join(lines * 20))
     sentencepiece.SentencePieceTrainer.train(
-        input=str(folder / "lines.txt"), model_prefix=str(folder / "pieces"), vocab_size=36,
-        pad_id=0, bos_id=1, eos_id=2, unk_id=3, pad_piece="[PAD]", bos_piece="[CLS]",
-        eos_piece="[SEP]", unk_piece="[UNK]", minloglevel=2, hard_vocab_limit=False,
-    )  # fmt: skip
+        input=str(folder / "lines.txt"),
+        model_prefix=str(folder / "pieces"),
+        vocab_size=36,
+        pad_id=0,
+        bos_id=1,
+        eos_id=2,
+        unk_id=3,
+        pad_piece="[PAD]",
+        bos_piece="[CLS]",
+        eos_piece="[SEP]",
+        unk_piece="[UNK]",
+        minloglevel=2,
+        hard_vocab_limit=False,
+    )
     return (folder / "pieces.model").read_bytes()
 
 

@@ -221,7 +221,8 @@ def test_missing_backbone_weights_are_refused(tmp_path: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     save_file(
         {k: v for k, v in weights.items() if "layers.1" not in k and "layer.1" not in k},
-        folder / "model.safetensors", metadata={"format": "pt"},
-    )  # fmt: skip
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     with pytest.raises(ModelError, match="does not hold"):
         load_vision(str(folder), CLASSES)

@@ -38,9 +38,14 @@ def words_of_their_own() -> Any:
         single="$A [SEP]", special_tokens=[("[SEP]", 3)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="[PAD]", unk_token="[UNK]", eos_token="[SEP]",
-        cls_token="[CLS]", sep_token="[SEP]", model_max_length=64,
-    )  # fmt: skip
+        tokenizer_object=inner,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        eos_token="[SEP]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=64,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +62,29 @@ def strangers(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> dic
     from transformers.models.vit import ViTImageProcessorPil
 
     root = tmp_path_factory.mktemp("strangers")
-    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-             "intermediate_size": 24}  # fmt: skip
+    small = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+    }
     with torch.random.fork_rng(devices=[]):
         BertForSequenceClassification(BertConfig(vocab_size=40, **small)).save_pretrained(
             root / "bert"
         )
-        T5ForConditionalGeneration(T5Config(
-            vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, pad_token_id=0,
-            eos_token_id=3, decoder_start_token_id=0,
-        )).save_pretrained(root / "t5")  # fmt: skip
+        T5ForConditionalGeneration(
+            T5Config(
+                vocab_size=40,
+                d_model=16,
+                d_kv=8,
+                d_ff=24,
+                num_layers=2,
+                num_heads=2,
+                pad_token_id=0,
+                eos_token_id=3,
+                decoder_start_token_id=0,
+            )
+        ).save_pretrained(root / "t5")
         ViTForImageClassification(
             ViTConfig(**small, image_size=16, patch_size=8, num_labels=2)
         ).save_pretrained(root / "vit")
@@ -84,9 +102,11 @@ LOAD: dict[str, Callable[[Path], Any]] = {
     "vit": lambda path: load_vision(str(path), ["a", "b"]),
 }
 SAVED: dict[str, Callable[[Path], Any]] = {
-    "bert": load_saved, "t5": load_saved_seq2seq, "llama": load_saved_causal,
+    "bert": load_saved,
+    "t5": load_saved_seq2seq,
+    "llama": load_saved_causal,
     "vit": load_saved_vision,
-}  # fmt: skip
+}
 
 
 def changed(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -140,10 +160,13 @@ def test_a_strangers_model_that_is_whole_is_read(strangers: dict[str, Path], kin
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        ("a layer", "weights|tensors"), ("nan", "no finite numbers"), ("inf", "no finite numbers"),
-        ("shards", "cannot be"), ("cut", "cannot be"),
+        ("a layer", "weights|tensors"),
+        ("nan", "no finite numbers"),
+        ("inf", "no finite numbers"),
+        ("shards", "cannot be"),
+        ("cut", "cannot be"),
     ],
-)  # fmt: skip
+)
 def test_a_strangers_model_that_is_not_whole_is_refused(
     strangers: dict[str, Path], tmp_path: Path, kind: str, damage: str, said: str
 ) -> None:
@@ -167,8 +190,11 @@ def test_a_saved_folder_whose_configuration_has_fewer_layers_is_refused(
 ) -> None:
     folder = Path(shutil.copytree(strangers[kind], tmp_path / "model"))
     told = json.loads((folder / "config.json").read_text())
-    told |= {name: 1 for name in ("num_hidden_layers", "num_layers", "num_decoder_layers")
-             if name in told}  # fmt: skip
+    told |= {
+        name: 1
+        for name in ("num_hidden_layers", "num_layers", "num_decoder_layers")
+        if name in told
+    }
     told.pop("layer_types", None)
     (folder / "config.json").write_text(json.dumps(told))
     with pytest.raises(ModelError, match="has no place for"):

@@ -9,17 +9,39 @@ import torch
 
 SIDE = 32
 SETTINGS: dict[str, dict[str, Any]] = {
-    "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [2, 1],
-               "layer_type": "basic"},
+    "resnet": {
+        "embedding_size": 8,
+        "hidden_sizes": [8, 16],
+        "depths": [2, 1],
+        "layer_type": "basic",
+    },
     "convnext": {"hidden_sizes": [8, 16], "depths": [2, 1], "num_stages": 2, "patch_size": 4},
     "convnextv2": {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2, "patch_size": 4},
-    "vit": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "intermediate_size": 32, "image_size": SIDE, "patch_size": 8},
-    "swin": {"image_size": SIDE, "patch_size": 2, "embed_dim": 8, "depths": [2, 1],
-             "num_heads": [2, 2], "window_size": 4},
-    "swinv2": {"image_size": SIDE, "patch_size": 2, "embed_dim": 8, "depths": [1, 1],
-               "num_heads": [2, 2], "window_size": 4},
-}  # fmt: skip
+    "vit": {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "image_size": SIDE,
+        "patch_size": 8,
+    },
+    "swin": {
+        "image_size": SIDE,
+        "patch_size": 2,
+        "embed_dim": 8,
+        "depths": [2, 1],
+        "num_heads": [2, 2],
+        "window_size": 4,
+    },
+    "swinv2": {
+        "image_size": SIDE,
+        "patch_size": 2,
+        "embed_dim": 8,
+        "depths": [1, 1],
+        "num_heads": [2, 2],
+        "window_size": 4,
+    },
+}
 
 
 def tiny_vision(folder: Path, kind: str, **changes: Any) -> Path:

@@ -28,9 +28,12 @@ def series(name: str, values: list[float] | np.ndarray, rises: bool = False) -> 
 
 def curves(train: list[float] | None, valid: list[float] | None, **more: object) -> Curves:
     return Curves(
-        "test", "epoch", None if train is None else series("loss", train),
-        None if valid is None else series("val_loss", valid), **more,
-    )  # fmt: skip
+        "test",
+        "epoch",
+        None if train is None else series("loss", train),
+        None if valid is None else series("val_loss", valid),
+        **more,
+    )
 
 
 FALL = [1.0, 0.7, 0.5, 0.36, 0.26, 0.19, 0.14, 0.1, 0.07, 0.05]
@@ -50,7 +53,7 @@ TABLE = [
     ("inconclusive", FALL, [0.6, 0.9, 0.5, 1.1, 0.6, 1.0, 0.55, 1.05, 0.6, 0.9]),
     # No metric and no rise: a training loss at its floor alone is no harm that anybody could see.
     ("healthy", [1.0, 0.5, 0.2, 0.1, 0.05, 0.01, 0.005, 0.002, 0.001, 0.001], FLAT),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("label", "train", "valid"), TABLE)
@@ -72,9 +75,13 @@ def parted() -> Curves:
     known = 0.985 - 0.5 * np.exp(-epochs / 6)
     right = np.minimum(known, 0.75 + 0.0015 * epochs) + 0.004 * rng.normal(size=30)
     return Curves(
-        "keras", "epoch", series("loss", train), series("val_loss", valid),
-        series("accuracy", known, True), series("val_accuracy", right, True),
-    )  # fmt: skip
+        "keras",
+        "epoch",
+        series("loss", train),
+        series("val_loss", valid),
+        series("accuracy", known, True),
+        series("val_accuracy", right, True),
+    )
 
 
 def test_a_run_whose_losses_part_after_epoch_5_overfits_since_about_then() -> None:

@@ -138,11 +138,15 @@ def test_spearmans_interval_is_around_scipys_value() -> None:
     assert np.isnan(spearman(np.ones(5), x[:5])).all()
 
 
-@pytest.mark.parametrize(("share", "label", "cause"), [
-    ({"wrong_training_answer": 0.6}, "memorizing", "answers of training rows"),
-    ({"collapsed": 0.9}, "underfit", "collapse"), ({"repetition": 0.5}, "underfit", "repeat"),
-    ({"source_copied": 0.8}, "underfit", "copies its source"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("share", "label", "cause"),
+    [
+        ({"wrong_training_answer": 0.6}, "memorizing", "answers of training rows"),
+        ({"collapsed": 0.9}, "underfit", "collapse"),
+        ({"repetition": 0.5}, "underfit", "repeat"),
+        ({"source_copied": 0.8}, "underfit", "copies its source"),
+    ],
+)
 def test_what_a_model_writes_is_a_label_or_a_cause(history, share, label, cause) -> None:
     snapshots = history(FALLING, [CHANCE, 0.60, 0.52, 0.45, 0.39, 0.33])
     sides = {"train": {"n": 100.0, **share}, "test": {"n": 100.0, **share}}

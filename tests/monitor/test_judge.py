@@ -38,8 +38,9 @@ def planned(looks: int) -> Circumstances:
 @pytest.mark.parametrize(("label", "train", "valid"), TABLE)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("known", [True, False])
-def test_the_table_of_histories(history, label: str, train: list, valid: list, seed: int,
-                                known: bool) -> None:  # fmt: skip
+def test_the_table_of_histories(
+    history, label: str, train: list, valid: list, seed: int, known: bool
+) -> None:
     verdict = judge(history(train, valid, seed=seed), planned(len(train)) if known else None)
     assert verdict.label == label, verdict.because
 
@@ -163,16 +164,17 @@ def with_answers(snapshots: list, train: list[float], valid: list[float]) -> lis
     """The same histories with these shares of right answers."""
     return [
         dataclasses.replace(
-            s, train_correct=np.arange(s.train_losses.size) < round(t * s.train_losses.size),
+            s,
+            train_correct=np.arange(s.train_losses.size) < round(t * s.train_losses.size),
             valid_correct=np.arange(s.valid_losses.size) < round(v * s.valid_losses.size),
         )
         for s, t, v in zip(snapshots, train, valid, strict=True)
-    ]  # fmt: skip
+    ]
 
 
-@pytest.mark.parametrize("valid", [
-    [CHANCE, 0.5, 0.45, 0.45, 0.45, 0.45, 0.45], [CHANCE, 0.5, 0.45, 0.52, 0.6, 0.7, 0.8],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "valid", [[CHANCE, 0.5, 0.45, 0.45, 0.45, 0.45, 0.45], [CHANCE, 0.5, 0.45, 0.52, 0.6, 0.7, 0.8]]
+)
 @pytest.mark.parametrize("n", [60, 200])
 def test_98_percent_in_training_and_75_in_validation_is_overfit_or_memorizing(
     history, valid: list[float], n: int
@@ -226,11 +228,17 @@ def test_nothing_healthy_stands_at_the_share_of_the_commonest_class(classified) 
         logits = np.stack([np.full(400, scale / 2), np.full(400, -scale / 2)], axis=1)
         logits += rng.normal(size=logits.shape) * 1e-3
         base = classified([1.0], [0.0])[0]
-        snapshots.append(dataclasses.replace(
-            base, step=100 * k, valid_logits=logits, valid_losses=losses_at(logits, labels, 1.0),
-            valid_correct=logits.argmax(axis=1) == labels, train_losses=np.full(50, 0.3),
-            train_correct=np.arange(50) < 45,
-        ))  # fmt: skip
+        snapshots.append(
+            dataclasses.replace(
+                base,
+                step=100 * k,
+                valid_logits=logits,
+                valid_losses=losses_at(logits, labels, 1.0),
+                valid_correct=logits.argmax(axis=1) == labels,
+                train_losses=np.full(50, 0.3),
+                train_correct=np.arange(50) < 45,
+            )
+        )
     verdict = judge(snapshots)
     assert "no better than always giving its commonest class" in verdict.because
     assert verdict.label != "healthy"
@@ -261,10 +269,15 @@ def test_being_as_good_as_a_probe_that_knows_nothing_is_not_healthy(classified, 
     assert "how often each class occurs" in verdict.because
 
 
-@pytest.mark.parametrize("changes", [
-    {"valid_correct": None, "train_correct": None}, {"train_correct": None},
-    {"train_losses": np.zeros(0), "train_correct": None}, {"epoch": math.nan},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"valid_correct": None, "train_correct": None},
+        {"train_correct": None},
+        {"train_losses": np.zeros(0), "train_correct": None},
+        {"epoch": math.nan},
+    ],
+)
 def test_what_a_history_lacks_breaks_no_verdict(classified, changes: dict) -> None:
     for scales in (SURER, [1, 1, 1, 1, 1]):
         made = classified(scales, [0.0, 1.5, 1.5, 1.5, 1.5])

@@ -24,13 +24,16 @@ def looks(snapshot, logits: Sequence[np.ndarray], labels: np.ndarray) -> list[Sn
     """A run whose validation answers are ``logits`` [n, 2] at each look."""
     return [
         snapshot(
-            100 * k, np.full(len(labels), 0.6 / (1 + k)), losses_at(z, labels, 1.0),
-            valid_logits=z, valid_correct=z.argmax(axis=1) == labels,
+            100 * k,
+            np.full(len(labels), 0.6 / (1 + k)),
+            losses_at(z, labels, 1.0),
+            valid_logits=z,
+            valid_correct=z.argmax(axis=1) == labels,
             train_correct=np.ones(len(labels), dtype=bool),
             temperature=best_temperature(z, labels)[0],
         )
         for k, z in enumerate(logits)
-    ]  # fmt: skip
+    ]
 
 
 def knowing(snapshot, share: float, n: int = 400, seed: int = 0) -> list[Snapshot]:
@@ -95,9 +98,9 @@ def test_the_probes_word_is_reported_with_its_interval(snapshot, classified) -> 
     assert evidence["labels_answered_right"].value == 0.82
 
 
-@pytest.mark.parametrize("change", [
-    {"low": 0.015}, {"low": 0.0, "high": 0.3}, {"right": 0.53}, {"n": 39},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change", [{"low": 0.015}, {"low": 0.0, "high": 0.3}, {"right": 0.53}, {"n": 39}]
+)
 def test_it_is_silent_where_nothing_is_sure_or_nothing_is_known(snapshot, change) -> None:
     """Both 2 and 10 % in the interval; a probe that answers no better than the commonest class."""
     noise = dataclasses.replace(NOISY, **change)
@@ -118,10 +121,15 @@ def test_few_rows_and_losses_without_logits_say_nothing(snapshot, raw) -> None:
     assert noisy_labels(Case(tuple(raw(knowing(snapshot, 0.3))), PLAN)) is None
 
 
-@pytest.mark.parametrize(("right", "base", "said"), [
-    (0.26, 0.13, False),  # pictures by a net with random weights: ignorance
-    (0.32, 0.14, True), (0.62, 0.53, False), (0.82, 0.5, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("right", "base", "said"),
+    [
+        (0.26, 0.13, False),  # pictures by a net with random weights: ignorance
+        (0.32, 0.14, True),
+        (0.62, 0.53, False),
+        (0.82, 0.5, True),
+    ],
+)
 def test_answers_near_the_commonest_class_contradict_nothing(
     right: float, base: float, said: bool
 ) -> None:

@@ -60,18 +60,28 @@ def test_on_a_tie_the_earlier_cause_of_the_table_is_named() -> None:
     assert likeliest_cause(signs, "overfit") == CAUSES[0]
 
 
-def test_the_remedies_against_the_cause_come_first_and_evidence_has_each_name_once(
-    history,
-) -> None:
+def test_the_remedies_against_the_cause_come_first_and_evidence_has_each_name_once(history) -> None:
     from holdfast.core.records import Evidence, Remedy
 
     signs = {
-        "overfit": Sign("the loss rose", 0.9, "overfit", cause="too long", blame=0.1,
-                        evidence=(Evidence("a", 1.0),), remedies=(Remedy("one"), Remedy("two"))),
-        "few_rows": Sign("few", cause="few", blame=0.6, explains=("overfit",),
-                         evidence=(Evidence("a", 2.0), Evidence("b", 3.0)),
-                         remedies=(Remedy("two"),)),
-    }  # fmt: skip
+        "overfit": Sign(
+            "the loss rose",
+            0.9,
+            "overfit",
+            cause="too long",
+            blame=0.1,
+            evidence=(Evidence("a", 1.0),),
+            remedies=(Remedy("one"), Remedy("two")),
+        ),
+        "few_rows": Sign(
+            "few",
+            cause="few",
+            blame=0.6,
+            explains=("overfit",),
+            evidence=(Evidence("a", 2.0), Evidence("b", 3.0)),
+            remedies=(Remedy("two"),),
+        ),
+    }
     verdict = settle(Case(tuple(history([1.0, 0.5], [1.0, 0.5]))), signs)
     assert verdict.cause == "few"
     assert [remedy.do for remedy in verdict.remedies] == ["two", "one"]

@@ -102,8 +102,9 @@ def test_only_the_verdicts_asked_for_are_sent(server: Server) -> None:
     assert [m["verdict"] for m in server.got] == ["overfit"]
 
 
-@pytest.mark.parametrize(("answers", "posts", "notes"), [([500, 503], 3, 0), ([500] * 3, 3, 1),
-                                                        ([404], 1, 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("answers", "posts", "notes"), [([500, 503], 3, 0), ([500] * 3, 3, 1), ([404], 1, 1)]
+)
 def test_a_server_in_trouble_is_asked_again_and_a_refusal_is_not(
     server: Server, answers: list[int], posts: int, notes: int
 ) -> None:

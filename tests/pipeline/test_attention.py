@@ -16,14 +16,26 @@ from holdfast.pipeline.attention import choose_attention
 
 
 def t5() -> Seq2SeqNetwork:
-    config = hf.T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2,
-                         decoder_start_token_id=0)  # fmt: skip
+    config = hf.T5Config(
+        vocab_size=20,
+        d_model=8,
+        d_kv=4,
+        d_ff=8,
+        num_layers=1,
+        num_heads=2,
+        decoder_start_token_id=0,
+    )
     return Seq2SeqNetwork(hf.T5ForConditionalGeneration(config))
 
 
 def llama() -> CausalNetwork:
-    config = hf.LlamaConfig(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
-                            num_attention_heads=2)  # fmt: skip
+    config = hf.LlamaConfig(
+        vocab_size=20,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+    )
     return CausalNetwork(hf.LlamaForCausalLM(config))
 
 

@@ -17,8 +17,10 @@ from holdfast.training.loop import Fitted
 
 def test_counts_become_shares_of_the_texts() -> None:
     assert shares_of({"n": 8, "empty": 2, "repetition": 0}) == {
-        "n": 8.0, "empty": 0.25, "repetition": 0.0,
-    }  # fmt: skip
+        "n": 8.0,
+        "empty": 0.25,
+        "repetition": 0.0,
+    }
     assert shares_of({"n": 0, "empty": 0}) == {}
 
 
@@ -69,8 +71,19 @@ def tiny_snapshot() -> Any:
     from holdfast.core.records import Snapshot
 
     return Snapshot(
-        step=1, epoch=1.0, examples_seen=1, phase="f", train_losses=np.ones(2),
-        valid_losses=np.ones(2), train_metrics={}, valid_metrics={}, refined_loss=1.0,
-        temperature=1.0, learning_rate=1.0, gradient_norm=None, relative_update=None,
-        distance=None, seconds=0.0,
-    )  # fmt: skip
+        step=1,
+        epoch=1.0,
+        examples_seen=1,
+        phase="f",
+        train_losses=np.ones(2),
+        valid_losses=np.ones(2),
+        train_metrics={},
+        valid_metrics={},
+        refined_loss=1.0,
+        temperature=1.0,
+        learning_rate=1.0,
+        gradient_norm=None,
+        relative_update=None,
+        distance=None,
+        seconds=0.0,
+    )

@@ -14,10 +14,13 @@ from holdfast.recipe import Recipe
 @pytest.mark.parametrize(
     ("task", "given", "share"),
     [
-        ("text-classification", None, 0.1), ("image-classification", None, 0.1),
-        ("seq2seq", None, 0.0), ("causal-lm", None, 0.0), ("seq2seq", 0.2, 0.2),
+        ("text-classification", None, 0.1),
+        ("image-classification", None, 0.1),
+        ("seq2seq", None, 0.0),
+        ("causal-lm", None, 0.0),
+        ("seq2seq", 0.2, 0.2),
     ],
-)  # fmt: skip
+)
 def test_a_model_that_writes_has_no_warm_up_unless_it_is_asked_for(
     task: Any, given: float | None, share: float
 ) -> None:

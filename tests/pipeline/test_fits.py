@@ -39,8 +39,9 @@ def make(marked_csv: Path, quick: list[str]) -> Make:
 
 
 def look(ready: Ready, available: float | None = None) -> Any:
-    return check_fit(ready.loaded.network, ready.task, ready.train, ready.plan.phases, "float32",
-                     available)  # fmt: skip
+    return check_fit(
+        ready.loaded.network, ready.task, ready.train, ready.plan.phases, "float32", available
+    )
 
 
 def need_of(ready: Ready) -> Need:
@@ -185,9 +186,15 @@ def big(parameters: int) -> torch.nn.Module:
 
 @pytest.mark.parametrize(
     ("parameters", "rows", "oversized"),
-    [(110_000_000, 100, True), (110_000_000, 2000, False), (335_000_000, 1500, True),
-     (335_000_000, 10_000, False), (10_800_000, 30, False), (39_000_000, 8, False)],
-)  # fmt: skip
+    [
+        (110_000_000, 100, True),
+        (110_000_000, 2000, False),
+        (335_000_000, 1500, True),
+        (335_000_000, 10_000, False),
+        (10_800_000, 30, False),
+        (39_000_000, 8, False),
+    ],
+)
 def test_a_large_model_on_few_rows_is_oversized_and_a_small_one_never(
     parameters: int, rows: int, oversized: bool
 ) -> None:

@@ -10,11 +10,20 @@ from holdfast.core.errors import RunError
 from holdfast.pipeline.folder import claimed, default_folder, is_finished, need_run
 
 
-@pytest.mark.parametrize(("source", "name"), [
-    ("reviews.csv", "reviews-1"), ("/a/b/reviews.tsv.gz", "reviews-1"), ("r.jsonl", "r-1"),
-    ("imdb", "imdb-1"), ("org/set:config@train[:10%]", "set-config-1"), ("recipe.yaml", "recipe-1"),
-    ("my rows.csv", "my-rows-1"), ("données.csv", "données-1"), (".csv", "run-1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("reviews.csv", "reviews-1"),
+        ("/a/b/reviews.tsv.gz", "reviews-1"),
+        ("r.jsonl", "r-1"),
+        ("imdb", "imdb-1"),
+        ("org/set:config@train[:10%]", "set-config-1"),
+        ("recipe.yaml", "recipe-1"),
+        ("my rows.csv", "my-rows-1"),
+        ("données.csv", "données-1"),
+        (".csv", "run-1"),
+    ],
+)
 def test_the_default_name(tmp_path: Path, source: str, name: str) -> None:
     assert default_folder(source, False, tmp_path) == tmp_path / name
 

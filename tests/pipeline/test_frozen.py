@@ -109,8 +109,9 @@ def test_rows_that_share_lines_are_declined(tiny_llama: Path) -> None:
     place = np.arange(20)
     examples = EncodedTokens(texts.ids, targets, texts.offsets, place, place, 0, (), 20)
     for pack, why in ((True, "rows share a line"), (False, "s are saved")):
-        kept = keep_prefix("auto", network, CausalLM(pack=pack), examples, examples, PLAN,
-                           "float32")  # fmt: skip
+        kept = keep_prefix(
+            "auto", network, CausalLM(pack=pack), examples, examples, PLAN, "float32"
+        )
         assert (kept.setting == "off") == pack
         assert why in kept.decisions[0].because
 
@@ -147,8 +148,9 @@ def test_a_run_with_it_is_the_run_without_it(
         assert [note["chosen"] for note in notes] == ["on" if name == "kept" else "off"]
     assert told["kept"]["settings"]["train"]["cache_frozen"] == "on"
     for key in ("train_loss", "valid_loss"):
-        found, expected = ([look[key] for look in told[f"{name} looks"]]
-                           for name in ("kept", "plain"))  # fmt: skip
+        found, expected = (
+            [look[key] for look in told[f"{name} looks"]] for name in ("kept", "plain")
+        )
         assert found == pytest.approx(expected, rel=1e-4)
     losses = [told[name]["test"]["metrics"]["loss"]["value"] for name in ("kept", "plain")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)

@@ -23,9 +23,13 @@ from holdfast.pipeline.use import evaluate, predict_lines
 from holdfast.recipe import Recipe, override, read_recipe
 
 QUICK = [
-    "task=image-classification", "train.epochs=3", "train.precision=float32", "train.threads=1",
-    "train.learning_rate=1e-3", "control.policy=off",
-]  # fmt: skip
+    "task=image-classification",
+    "train.epochs=3",
+    "train.precision=float32",
+    "train.threads=1",
+    "train.learning_rate=1e-3",
+    "control.policy=off",
+]
 COLOURS = {"blue": 2, "green": 1, "red": 0}
 
 
@@ -95,8 +99,17 @@ def looks(run: Path) -> list[dict[str, Any]]:
 
 
 def test_the_run_folder_is_complete(run: Path) -> None:
-    names = {"recipe.yaml", "result.json", "events.jsonl", "report.html", "model",
-             "predictions.parquet", "splits.parquet", "examples.parquet", "looks.npz"}  # fmt: skip
+    names = {
+        "recipe.yaml",
+        "result.json",
+        "events.jsonl",
+        "report.html",
+        "model",
+        "predictions.parquet",
+        "splits.parquet",
+        "examples.parquet",
+        "looks.npz",
+    }
     assert {path.name for path in run.iterdir()} == names
     found = result(run)
     assert found["task"] == "image-classification"
@@ -183,18 +196,28 @@ def test_the_best_state_brings_its_running_statistics(tmp_path: Path, pictures: 
     from holdfast.models.vision_saved import load_saved_vision
 
     model = _tiny_vision()(tmp_path / "m", "resnet")
-    recipe = override(Recipe(), [
-        f"data.path={pictures}", f"model.name={model}", *QUICK, "train.epochs=6",
-        "train.learning_rate=0.05", "control.policy=off", "train.keep=lowest", "train.metric=loss",
-    ])  # fmt: skip
+    recipe = override(
+        Recipe(),
+        [
+            f"data.path={pictures}",
+            f"model.name={model}",
+            *QUICK,
+            "train.epochs=6",
+            "train.learning_rate=0.05",
+            "control.policy=off",
+            "train.keep=lowest",
+            "train.metric=loss",
+        ],
+    )
     found = train(recipe, tmp_path / "r")
     assert found["best_step"] < found["last_step"]
     records = parquet.read_table(tmp_path / "r" / "splits.parquet").to_pylist()
     table = load_images(pictures)
     chosen = [r["row"] for r in records if r["split"] == "valid"]
     outputs = answer_images(load_saved_vision(tmp_path / "r" / "model"), table.take(chosen))
-    assert outputs.losses.mean() == pytest.approx(found["valid"]["metrics"]["loss"]["value"],
-                                                  rel=1e-4)  # fmt: skip
+    assert outputs.losses.mean() == pytest.approx(
+        found["valid"]["metrics"]["loss"]["value"], rel=1e-4
+    )
 
 
 def test_predict_gives_a_line_for_every_file(run: Path, tmp_path: Path) -> None:
@@ -245,17 +268,25 @@ def test_parts_for_test_and_validation_are_used_as_they_are(model: Path, tmp_pat
         coloured(tmp_path / "all" / part, count, seed)
     first = tmp_path / "all" / "test" / "red" / "00.png"
     (tmp_path / "all" / "train" / "red" / "leak.png").write_bytes(first.read_bytes())
-    found = train(override(Recipe(), [f"data.path={tmp_path / 'all'}", f"model.name={model}",
-                                      *QUICK, "train.max_steps=2"]), tmp_path / "r")  # fmt: skip
+    found = train(
+        override(
+            Recipe(),
+            [f"data.path={tmp_path / 'all'}", f"model.name={model}", *QUICK, "train.max_steps=2"],
+        ),
+        tmp_path / "r",
+    )
     assert (found["data"]["train"], found["data"]["test"]) == (30, 15)
     assert found["data"]["valid"] == 12
     assert found["division"]["dropped"] == 1
 
 
-@pytest.mark.parametrize("extra", [
-    ["model.freeze=0.5", "methods.probe_first=false", "train.accumulate=2"],
-    ["methods.contrast.steps=3", "train.precision=bfloat16", "train.metric=f1_macro"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["model.freeze=0.5", "methods.probe_first=false", "train.accumulate=2"],
+        ["methods.contrast.steps=3", "train.precision=bfloat16", "train.metric=f1_macro"],
+    ],
+)
 def test_settings_of_the_loop_hold_for_pictures(
     settings: list[str], tmp_path: Path, extra: list[str]
 ) -> None:

@@ -33,8 +33,9 @@ FAST = ["train.precision=float32", "train.threads=1", "train.matmul=default"]
 def test_a_plan_that_learns_more_than_the_measured_recipe_must_prove_its_gain(
     marked_csv: Path, tiny_model: Path, settings: list[str], expected: bool
 ) -> None:
-    recipe = override(Recipe(), [f"data.path={marked_csv}", f"model.name={tiny_model}", *FAST,
-                                 *settings])  # fmt: skip
+    recipe = override(
+        Recipe(), [f"data.path={marked_csv}", f"model.name={tiny_model}", *FAST, *settings]
+    )
     ready = make_ready(recipe, load_and_divide(recipe).splits)
     assert must_prove(ready, ready.kind.listeners(ready)) is expected
 
@@ -53,8 +54,14 @@ def unlearnable(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, writ
 
 
 def fitted_too_long(csv: Path, model: Path, run: Path, *settings: str) -> dict[str, Any]:
-    long = ["methods.contrast=false", "train.epochs=20", "train.learning_rate=3e-3",
-            "train.evaluations=1", "control.policy=off", f"model.name={model}"]  # fmt: skip
+    long = [
+        "methods.contrast=false",
+        "train.epochs=20",
+        "train.learning_rate=3e-3",
+        "train.evaluations=1",
+        "control.policy=off",
+        f"model.name={model}",
+    ]
     return train(override(Recipe(), [f"data.path={csv}", *long, *FAST, *settings]), run)
 
 

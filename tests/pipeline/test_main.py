@@ -25,8 +25,13 @@ def go(csv: Path, quick: list[str], run: Path, *settings: str) -> dict[str, Any]
 
 def test_both_precisions_in_one_process(marked_csv, quick, tmp_path: Path) -> None:
     for precision in ("bfloat16", "float32", "bfloat16"):
-        result = go(marked_csv, quick, tmp_path / str(len(list(tmp_path.iterdir()))),
-                    f"train.precision={precision}", "train.max_steps=3")  # fmt: skip
+        result = go(
+            marked_csv,
+            quick,
+            tmp_path / str(len(list(tmp_path.iterdir()))),
+            f"train.precision={precision}",
+            "train.max_steps=3",
+        )
         assert result["model_facts"]["precision"] == precision
         assert math.isfinite(result["test"]["metrics"]["loss"]["value"])
 
@@ -36,10 +41,16 @@ def test_max_steps_bound_the_updates_of_all_phases(marked_csv, quick, tmp_path, 
     assert go(marked_csv, quick, tmp_path / "r", f"train.max_steps={limit}")["last_step"] == limit
 
 
-@pytest.mark.parametrize("settings", [
-    ["train.epochs=1"], ["train.epochs=2.5"], ["train.epochs=4", "methods.contrast.steps=500"],
-    ["train.epochs=3", "methods.contrast=false"], ["train.epochs=3", "train.accumulate=3"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["train.epochs=1"],
+        ["train.epochs=2.5"],
+        ["train.epochs=4", "methods.contrast.steps=500"],
+        ["train.epochs=3", "methods.contrast=false"],
+        ["train.epochs=3", "train.accumulate=3"],
+    ],
+)
 def test_epochs_bound_the_passes_of_all_phases(marked_csv, quick, tmp_path, settings) -> None:
     result = go(marked_csv, quick, tmp_path / "r", *settings, "control.policy=off")
     seen = looks(tmp_path / "r")[-1]
@@ -69,8 +80,15 @@ def test_a_metric_for_two_classes_is_refused_for_three(
 
 
 def test_an_aimed_for_metric_chooses_the_best_state(marked_csv, quick, tmp_path: Path) -> None:
-    result = go(marked_csv, quick, tmp_path / "r", "train.metric=f1_macro", "control.policy=off",
-                "train.epochs=6", "train.learning_rate=3e-3")  # fmt: skip
+    result = go(
+        marked_csv,
+        quick,
+        tmp_path / "r",
+        "train.metric=f1_macro",
+        "control.policy=off",
+        "train.epochs=6",
+        "train.learning_rate=3e-3",
+    )
     values = {look["step"]: look["valid_metrics"]["f1_macro"] for look in looks(tmp_path / "r")}
     assert values[result["best_step"]] == max(values.values())
 
@@ -82,8 +100,11 @@ def test_frozen_words_do_not_move_and_the_rest_does(marked_csv, quick, tmp_path,
     before = load_file(tiny_model / "model.safetensors")
     after = load_file(tmp_path / "r" / "model" / "model.safetensors")
     words = "embeddings.word_embeddings.weight"
-    moved = {name: not before[name].equal(after[f"bert.{name}"])
-             for name in before if f"bert.{name}" in after}  # fmt: skip
+    moved = {
+        name: not before[name].equal(after[f"bert.{name}"])
+        for name in before
+        if f"bert.{name}" in after
+    }
     assert not moved.pop(words)
     assert any(moved.values())
 

@@ -159,12 +159,16 @@ def test_a_killed_run_ends_as_it_would_have(
         assert (tmp_path / "run" / name).read_bytes() == (run[2] / name).read_bytes()
 
 
-@pytest.mark.parametrize(("kind", "setting", "match"), [
-    ("several", "train.metric=mae", "not measured"), ("number", "train.metric=accuracy", "not mea"),
-    ("number", "train.label_smoothing=0.1", "does not exist"),
-    ("several", "methods.contrast.steps=5", "does not exist"),
-    ("several", "train.huber=1", "does not exist"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "setting", "match"),
+    [
+        ("several", "train.metric=mae", "not measured"),
+        ("number", "train.metric=accuracy", "not mea"),
+        ("number", "train.label_smoothing=0.1", "does not exist"),
+        ("several", "methods.contrast.steps=5", "does not exist"),
+        ("several", "train.huber=1", "does not exist"),
+    ],
+)
 def test_settings_of_another_problem_are_refused(
     tmp_path: Path, settings: list[str], kind: str, setting: str, match: str
 ) -> None:
@@ -191,8 +195,11 @@ def test_a_test_file_and_an_adapter_are_taken(tmp_path: Path, settings: list[str
         folder.mkdir(exist_ok=True)
         lines = data.read_text("utf-8").splitlines()
         (folder / "test.jsonl").write_text("\n".join(lines[:40]) + "\n", encoding="utf-8")
-        more = [f"data.test={folder / 'test.jsonl'}", "model.adapter.kind=lora",
-                "train.max_steps=3"]  # fmt: skip
+        more = [
+            f"data.test={folder / 'test.jsonl'}",
+            "model.adapter.kind=lora",
+            "train.max_steps=3",
+        ]
         result = train(override(Recipe(), [f"data.path={data}", *settings, *more]), folder / kind)
         assert result["test"]["n"] == 40
         assert result["division"]["dropped"] == 40

@@ -34,25 +34,44 @@ def llama(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(tiny_llama, folder, ignore=shutil.ignore_patterns("*.safetensors", "config*"))
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(3)
-        hf.LlamaForCausalLM(hf.LlamaConfig(
-            vocab_size=258, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-            num_attention_heads=2, max_position_embeddings=256, initializer_range=0.2,
-            bos_token_id=0, eos_token_id=1,
-        )).save_pretrained(folder)  # fmt: skip
+        hf.LlamaForCausalLM(
+            hf.LlamaConfig(
+                vocab_size=258,
+                hidden_size=64,
+                intermediate_size=128,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                max_position_embeddings=256,
+                initializer_range=0.2,
+                bos_token_id=0,
+                eos_token_id=1,
+            )
+        ).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def base(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     path = tmp_path_factory.mktemp("rows") / "sums.jsonl"
-    rows = [{"instruction": f"Add {i} and {j}, please.", "output": str(i + j)}
-            for i in range(7) for j in range(6)]  # fmt: skip
+    rows = [
+        {"instruction": f"Add {i} and {j}, please.", "output": str(i + j)}
+        for i in range(7)
+        for j in range(6)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return [
-        "task=causal-lm", f"data.path={path}", f"model.name={llama}", "train.max_steps=4",
-        "train.threads=1", "train.precision=float32", "train.matmul=default", "train.batch_size=4",
-        "generate.rows=1", "generate.max_new_tokens=3", "train.evaluations=2",
-    ]  # fmt: skip
+        "task=causal-lm",
+        f"data.path={path}",
+        f"model.name={llama}",
+        "train.max_steps=4",
+        "train.threads=1",
+        "train.precision=float32",
+        "train.matmul=default",
+        "train.batch_size=4",
+        "generate.rows=1",
+        "generate.max_new_tokens=3",
+        "train.evaluations=2",
+    ]
 
 
 def make(base: list[str], *settings: str) -> Recipe:
@@ -62,9 +81,12 @@ def make(base: list[str], *settings: str) -> Recipe:
 def hand_losses(run: Path, model: Any) -> list[float]:
     """The loss of each test row by hand: the plain template, the answer's tokens and the end."""
     tokenizer: Any = hf.AutoTokenizer.from_pretrained(run / "model")
-    rows = [json.loads(line) for line in
-            Path(json.loads((run / "result.json").read_text())["settings"]["data"]["path"])
-            .read_text().splitlines()]  # fmt: skip
+    rows = [
+        json.loads(line)
+        for line in Path(json.loads((run / "result.json").read_text())["settings"]["data"]["path"])
+        .read_text()
+        .splitlines()
+    ]
     losses = []
     for row in pq.read_table(run / "predictions.parquet").to_pydict()["row"]:
         asked = [{"role": "user", "content": rows[row]["instruction"]}]
@@ -118,16 +140,14 @@ def check_kill_and_resume(
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # in PEFT
-@pytest.mark.parametrize(
-    "bits", ["4bit", pytest.param("8bit", marks=pytest.mark.slow)]
-)  # fmt: skip
+@pytest.mark.parametrize("bits", ["4bit", pytest.param("8bit", marks=pytest.mark.slow)])
 def test_killed_resumed_and_reloaded_in_plain_libraries(
     base: list[str], bits: str, tmp_path: Path, killed: type[BaseException]
 ) -> None:
     recipe = make(base, f"model.quantize={bits}", "model.adapter.kind=lora")
-    run = check_kill_and_resume(recipe, tmp_path, killed, (
-        "model/adapter_model.safetensors", "predictions.parquet",
-    ))  # fmt: skip
+    run = check_kill_and_resume(
+        recipe, tmp_path, killed, ("model/adapter_model.safetensors", "predictions.parquet")
+    )
     result = json.loads((run / "result.json").read_text())
     assert (
         result["test"]["metrics"]["loss"]["value"]
@@ -148,8 +168,16 @@ def test_merged_it_is_a_plain_model_that_gives_the_scored_losses(
     base: list[str], bits: str, precision: str, tmp_path: Path
 ) -> None:
     run = tmp_path / "r"
-    train(make(base, f"model.quantize={bits}", "model.adapter.kind=lora",
-               "model.adapter.merge=true", f"train.precision={precision}"), run)  # fmt: skip
+    train(
+        make(
+            base,
+            f"model.quantize={bits}",
+            "model.adapter.kind=lora",
+            "model.adapter.merge=true",
+            f"train.precision={precision}",
+        ),
+        run,
+    )
     names = {path.name for path in (run / "model").iterdir()}
     assert {"model.safetensors", "config.json"} <= names
     assert "adapter_config.json" not in names
@@ -163,10 +191,13 @@ def test_merged_it_is_a_plain_model_that_gives_the_scored_losses(
         (["model.quantize=4bit"], "no adapter learns", "model.adapter.kind=lora"),
         (["model.quantize=8bit"], "no adapter learns", "model.adapter.kind=lora"),
         (["model.quant_type=nf4"], "model.quant_type", "model.quantize=4bit"),
-        ([*FOUR, "model.quantize=8bit", "model.double_quant=true"], "model.double_quant",
-         "model.quantize=4bit"),
+        (
+            [*FOUR, "model.quantize=8bit", "model.double_quant=true"],
+            "model.double_quant",
+            "model.quantize=4bit",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_quantised_is_refused_with_the_key_and_the_remedy(
     base: list[str], settings: list[str], key: str, remedy: str
 ) -> None:
@@ -196,8 +227,9 @@ def test_the_estimate_counts_packed_bytes_and_foretells_them(base: list[str]) ->
     foretold = need.weights - quantizable_mb(whole.loaded.network)
     assert foretold + learns + tables == pytest.approx(held, rel=1e-3)
     assert quantizable_mb(small.loaded.network) == 0
-    offered = list(changes(whole.loaded.network, whole.task, whole.train, whole.plan.phases,
-                           "float32", need))  # fmt: skip
+    offered = list(
+        changes(whole.loaded.network, whole.task, whole.train, whole.plan.phases, "float32", need)
+    )
     (packed,) = [change for change in offered if "model.quantize=4bit" in change.settings]
     smaller = packed.apply(need)
     assert smaller.weights == pytest.approx(foretold)

@@ -16,13 +16,19 @@ from holdfast.recipe import Recipe, known_keys, override, parse
 from holdfast.recipe.plain import MOST_VALUES, from_yaml
 
 PLAIN = some.recursive(
-    some.none() | some.booleans() | some.integers() | some.floats(allow_nan=False)
+    some.none()
+    | some.booleans()
+    | some.integers()
+    | some.floats(allow_nan=False)
     | some.text(some.characters(exclude_categories=["Cs", "Cc"])),
-    lambda inner: some.lists(inner, max_size=4)
-    | some.dictionaries(some.text(some.characters(exclude_categories=["Cs", "Cc"])), inner,
-                        max_size=4),
+    lambda inner: (
+        some.lists(inner, max_size=4)
+        | some.dictionaries(
+            some.text(some.characters(exclude_categories=["Cs", "Cc"])), inner, max_size=4
+        )
+    ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @given(PLAIN)
@@ -32,15 +38,40 @@ def test_what_yaml_writes_is_read_back(value: Any) -> None:
     assert from_yaml(yaml.safe_dump(value)) == value
 
 
-@pytest.mark.parametrize(("text", "value"), [
-    ("1:30", "1:30"), ("010", "010"), ("yes", "yes"), ("off", "off"), ("2024-01-31", "2024-01-31"),
-    ("0o17", "0o17"), ("1e5", "1e5"), ("=", "="), ("true", True), ("False", False), ("~", None),
-    ("null", None), ("", None), ("12", 12), ("-3", -3), ("0x1F", 31), ("0b11", 3), ("1_000", 1000),
-    ("1.5", 1.5), (".5", 0.5), ("1.", 1.0), ("1.5e3", 1500.0), (".inf", math.inf),
-    ("-.inf", -math.inf), ("'12'", "12"), ("[a, 1]", ["a", 1]), ("{a: {b: 1}}", {"a": {"b": 1}}),
-    ("a: &x {b: 1}\nc: *x", {"a": {"b": 1}, "c": {"b": 1}}),
-    ("a: &x {b: 1}\nc: {<<: *x, d: 2}", {"a": {"b": 1}, "c": {"b": 1, "d": 2}}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1:30", "1:30"),
+        ("010", "010"),
+        ("yes", "yes"),
+        ("off", "off"),
+        ("2024-01-31", "2024-01-31"),
+        ("0o17", "0o17"),
+        ("1e5", "1e5"),
+        ("=", "="),
+        ("true", True),
+        ("False", False),
+        ("~", None),
+        ("null", None),
+        ("", None),
+        ("12", 12),
+        ("-3", -3),
+        ("0x1F", 31),
+        ("0b11", 3),
+        ("1_000", 1000),
+        ("1.5", 1.5),
+        (".5", 0.5),
+        ("1.", 1.0),
+        ("1.5e3", 1500.0),
+        (".inf", math.inf),
+        ("-.inf", -math.inf),
+        ("'12'", "12"),
+        ("[a, 1]", ["a", 1]),
+        ("{a: {b: 1}}", {"a": {"b": 1}}),
+        ("a: &x {b: 1}\nc: *x", {"a": {"b": 1}, "c": {"b": 1}}),
+        ("a: &x {b: 1}\nc: {<<: *x, d: 2}", {"a": {"b": 1}, "c": {"b": 1, "d": 2}}),
+    ],
+)
 def test_a_word_is_a_word_and_a_number_a_number(text: str, value: Any) -> None:
     found = from_yaml(text)
     assert found == value

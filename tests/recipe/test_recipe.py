@@ -13,11 +13,20 @@ from holdfast.recipe import Recipe, anchored, known_keys, override, parse, read_
 
 
 def test_a_recipe_survives_writing_and_reading(tmp_path: Path) -> None:
-    made = override(Recipe(), [
-        "train.epochs=2.5", "data.text=[a, b]", "methods.contrast.steps=7", "control.policy=off",
-        "model.freeze=words", "seed=7", "train.learning_rate=3e-5", "methods.probe_first=false",
-        "data.template='{q} [SEP] {c}'",
-    ])  # fmt: skip
+    made = override(
+        Recipe(),
+        [
+            "train.epochs=2.5",
+            "data.text=[a, b]",
+            "methods.contrast.steps=7",
+            "control.policy=off",
+            "model.freeze=words",
+            "seed=7",
+            "train.learning_rate=3e-5",
+            "methods.probe_first=false",
+            "data.template='{q} [SEP] {c}'",
+        ],
+    )
     path = tmp_path / "recipe.yaml"
     path.write_text(made.to_yaml(), encoding="utf-8")
     assert read_recipe(path) == made
@@ -34,10 +43,15 @@ def test_an_empty_file_is_the_default(tmp_path: Path, text: str) -> None:
     assert read_recipe(tmp_path / "r.yaml") == Recipe()
 
 
-@pytest.mark.parametrize(("setting", "value"), [
-    ("train.learning_rate=1e-4", 1e-4), ("train.learning_rate=2E-5", 2e-5),
-    ("train.learning_rate=0.001", 0.001), ("train.epochs=3", 3.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("train.learning_rate=1e-4", 1e-4),
+        ("train.learning_rate=2E-5", 2e-5),
+        ("train.learning_rate=0.001", 0.001),
+        ("train.epochs=3", 3.0),
+    ],
+)
 def test_numbers_are_read_as_a_person_means_them(setting: str, value: float) -> None:
     part, key = setting.split("=")[0].split(".")
     assert getattr(getattr(override(Recipe(), [setting]), part), key) == value
@@ -70,10 +84,15 @@ def test_every_known_key_may_be_set_to_what_it_is(key: str) -> None:
     assert override(Recipe(), [f"{key}={yaml.safe_dump(value)}"]) == Recipe()
 
 
-@pytest.mark.parametrize(("text", "nearest"), [
-    ("train: {epoch: 3}", "train.epochs"), ("dta: {path: x}", "data"),
-    ("data: {split: {trian: 0.5}}", "data.split.train"), ("sed: 3", "seed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ("train: {epoch: 3}", "train.epochs"),
+        ("dta: {path: x}", "data"),
+        ("data: {split: {trian: 0.5}}", "data.split.train"),
+        ("sed: 3", "seed"),
+    ],
+)
 def test_an_unknown_key_in_a_file_names_the_nearest(tmp_path: Path, text, nearest: str) -> None:
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(RecipeError) as caught:
@@ -96,8 +115,16 @@ def test_a_value_that_is_no_choice_names_the_nearest(plain: dict[str, object], n
         parse(plain, "a test")
 
 
-@pytest.mark.parametrize("content", [b"a: [1", b"- 1\n- 2\n", b"just words", b"\xff\xfe\x00a: 1",
-                                     b"a: !!python/object:os.system {}"])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a: [1",
+        b"- 1\n- 2\n",
+        b"just words",
+        b"\xff\xfe\x00a: 1",
+        b"a: !!python/object:os.system {}",
+    ],
+)
 def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "r.yaml").write_bytes(content)
     with pytest.raises(RecipeError):
@@ -109,11 +136,19 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         read_recipe(tmp_path / "r.yaml")
 
 
-@pytest.mark.parametrize("plain", [
-    {"data": {"split": {"train": 0.5, "valid": 0.1, "test": 0.1}}}, {"seed": -1},
-    {"train": {"epochs": 0}}, {"train": {"epochs": "many"}}, {"control": {"policy": "adapt"}},
-    {"task": "poetry"}, {"enrich": {"swap": {}}}, {"model": {"max_length": 2}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "plain",
+    [
+        {"data": {"split": {"train": 0.5, "valid": 0.1, "test": 0.1}}},
+        {"seed": -1},
+        {"train": {"epochs": 0}},
+        {"train": {"epochs": "many"}},
+        {"control": {"policy": "adapt"}},
+        {"task": "poetry"},
+        {"enrich": {"swap": {}}},
+        {"model": {"max_length": 2}},
+    ],
+)
 def test_values_out_of_range_are_refused(plain: dict[str, object]) -> None:
     with pytest.raises(RecipeError):
         parse(plain, "a test")
@@ -142,9 +177,15 @@ def test_paths_in_a_recipe_are_relative_to_its_folder(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize(
     ("value", "is_path"),
-    [("./pictures", True), ("rows.csv.gz", True), ("data/rows.CSV", True), ("~/rows.csv", False),
-     ("stanfordnlp/imdb", False), ("name:config@train[:10%]", False)],
-)  # fmt: skip
+    [
+        ("./pictures", True),
+        ("rows.csv.gz", True),
+        ("data/rows.CSV", True),
+        ("~/rows.csv", False),
+        ("stanfordnlp/imdb", False),
+        ("name:config@train[:10%]", False),
+    ],
+)
 def test_what_can_only_be_a_path_is_one_even_where_nothing_is(
     tmp_path: Path, value: str, is_path: bool
 ) -> None:

@@ -18,50 +18,98 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 SHAPE: dict[str, Any] = {
-    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
-}  # fmt: skip
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+}
 DECODER: dict[str, Any] = {**SHAPE, "num_key_value_heads": 1, "max_position_embeddings": 2048}
 ENCODER = {**SHAPE, "max_position_embeddings": 514, "pad_token_id": 0}
 T5: dict[str, Any] = {
-    "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2,
+    "d_model": 16,
+    "d_kv": 8,
+    "d_ff": 24,
+    "num_layers": 2,
+    "num_heads": 2,
     "decoder_start_token_id": 0,
-}  # fmt: skip
+}
 # By the recipe's model: the architecture, its shape, the tokenizer.
 TINY: dict[str, tuple[str, dict[str, Any], str]] = {
-    "microsoft/deberta-v3-base": ("deberta-v2", {
-        **ENCODER, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0,
-        "position_buckets": 8, "share_att_key": True, "norm_rel_ebd": "layer_norm",
-        "position_biased_input": False}, "bert-base-uncased"),
+    "microsoft/deberta-v3-base": (
+        "deberta-v2",
+        {
+            **ENCODER,
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "type_vocab_size": 0,
+            "position_buckets": 8,
+            "share_att_key": True,
+            "norm_rel_ebd": "layer_norm",
+            "position_biased_input": False,
+        },
+        "bert-base-uncased",
+    ),
     "FacebookAI/roberta-base": ("roberta", {**ENCODER, "type_vocab_size": 1}, "trained"),
     "google-bert/bert-base-uncased": ("bert", ENCODER, "bert-base-uncased"),
     "distilbert/distilbert-base-uncased": (
-        "distilbert", {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24},
-        "bert-base-uncased"),
-    "google/flan-t5-base": ("t5", {**T5, "feed_forward_proj": "gated-gelu",
-                                   "tie_word_embeddings": False}, "trained"),
-    "google/flan-t5-large": ("t5", {**T5, "feed_forward_proj": "gated-gelu",
-                                    "tie_word_embeddings": False}, "trained"),
+        "distilbert",
+        {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24},
+        "bert-base-uncased",
+    ),
+    "google/flan-t5-base": (
+        "t5",
+        {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+        "trained",
+    ),
+    "google/flan-t5-large": (
+        "t5",
+        {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+        "trained",
+    ),
     "google-t5/t5-base": ("t5", T5, "trained"),
-    "Helsinki-NLP/opus-mt-en-fr": ("marian", {
-        "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
-        "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24,
-        "max_position_embeddings": 512, "decoder_start_token_id": 0, "forced_eos_token_id": 1},
-        "trained"),
-    "openai-community/gpt2": ("gpt2", {
-        "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 1024}, "gpt2"),
+    "Helsinki-NLP/opus-mt-en-fr": (
+        "marian",
+        {
+            "d_model": 16,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2,
+            "encoder_ffn_dim": 24,
+            "decoder_ffn_dim": 24,
+            "max_position_embeddings": 512,
+            "decoder_start_token_id": 0,
+            "forced_eos_token_id": 1,
+        },
+        "trained",
+    ),
+    "openai-community/gpt2": (
+        "gpt2",
+        {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 1024},
+        "gpt2",
+    ),
     "NousResearch/Llama-2-7b-hf": ("llama", DECODER, "trained"),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": ("qwen2", DECODER, "gpt2"),
-    "microsoft/resnet-50": ("resnet", {
-        "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}, "pictures"),
-    "google/vit-base-patch16-224-in21k": ("vit", {**SHAPE, "image_size": 32, "patch_size": 16},
-                                          "pictures"),
-}  # fmt: skip
+    "microsoft/resnet-50": (
+        "resnet",
+        {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]},
+        "pictures",
+    ),
+    "google/vit-base-patch16-224-in21k": (
+        "vit",
+        {**SHAPE, "image_size": 32, "patch_size": 16},
+        "pictures",
+    ),
+}
 BUILDERS = {
-    "t5": "AutoModelForSeq2SeqLM", "marian": "AutoModelForSeq2SeqLM",
-    "gpt2": "AutoModelForCausalLM", "llama": "AutoModelForCausalLM",
+    "t5": "AutoModelForSeq2SeqLM",
+    "marian": "AutoModelForSeq2SeqLM",
+    "gpt2": "AutoModelForCausalLM",
+    "llama": "AutoModelForCausalLM",
     "qwen2": "AutoModelForCausalLM",
-    "resnet": "AutoModelForImageClassification", "vit": "AutoModelForImageClassification",
-}  # fmt: skip
+    "resnet": "AutoModelForImageClassification",
+    "vit": "AutoModelForImageClassification",
+}
 
 
 @pytest.fixture(params=RECIPES, ids=lambda path: str(path.stem))
@@ -139,15 +187,19 @@ def _tokenizer(reads: str, texts: Iterable[str], data: Path) -> Any:
     if reads != "trained":
         return AutoTokenizer.from_pretrained(data.parent / "models" / "tokenizers" / reads)
     inner = ByteLevelBPETokenizer()
-    inner.train_from_iterator(texts, 1000, special_tokens=["<pad>", "</s>", "<s>", "<unk>"],
-                              show_progress=False)  # fmt: skip
+    inner.train_from_iterator(
+        texts, 1000, special_tokens=["<pad>", "</s>", "<s>", "<unk>"], show_progress=False
+    )
     inner.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", 1)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=inner._tokenizer, pad_token="<pad>", eos_token="</s>", bos_token="<s>",
+        tokenizer_object=inner._tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        bos_token="<s>",
         unk_token="<unk>",
-    )  # fmt: skip
+    )
 
 
 def _lines(path: Path, count: int, start: int = 0) -> list[dict[str, Any]]:
@@ -185,25 +237,34 @@ def held_out(data: Path, folder: Path) -> dict[str, str]:
 def dialogsum(data: Path, folder: Path) -> dict[str, str]:
     parts = {"path": ("val", 40), "test": ("test", 8)}
     return {
-        key: _write(folder / f"dialogsum-{name}.jsonl",
-                    _lines(data / "dialogsum" / f"{name}.jsonl.gz", count))
+        key: _write(
+            folder / f"dialogsum-{name}.jsonl",
+            _lines(data / "dialogsum" / f"{name}.jsonl.gz", count),
+        )
         for key, (name, count) in parts.items()
-    }  # fmt: skip
+    }
 
 
 def samsum(data: Path, folder: Path) -> dict[str, str]:
     parts = {"path": ("train", 32), "valid": ("val", 8), "test": ("test", 8)}
     return {
-        key: _write(folder / f"samsum-{name}.jsonl",
-                    _lines(data / "samsum" / f"{name}.jsonl.gz", count))
+        key: _write(
+            folder / f"samsum-{name}.jsonl", _lines(data / "samsum" / f"{name}.jsonl.gz", count)
+        )
         for key, (name, count) in parts.items()
-    }  # fmt: skip
+    }
 
 
 def pandas(data: Path, folder: Path) -> dict[str, str]:
     rows = _lines(data / "text2code" / "wikisql_train.jsonl.gz", 48)
-    kept = [{"question": r["question"], "context": f"df = pd.DataFrame(columns={r['columns']})",
-             "answer": r["pandas"]} for r in rows]  # fmt: skip
+    kept = [
+        {
+            "question": r["question"],
+            "context": f"df = pd.DataFrame(columns={r['columns']})",
+            "answer": r["pandas"],
+        }
+        for r in rows
+    ]
     return {"path": _write(folder / "pandas.jsonl", kept)}
 
 
@@ -221,8 +282,10 @@ def chats(data: Path, folder: Path) -> dict[str, str]:
         asked = "\n".join(filter(None, (row["instruction"], row["input"])))
         row["text"] = f"<s>[INST] {asked} [/INST] {row['output']} </s>"
     rendered = [{"text": row.pop("text")} for row in rows]
-    return {"path": _write(folder / "chats.jsonl", rows),
-            "rendered": _write(folder / "rendered.jsonl", rendered)}  # fmt: skip
+    return {
+        "path": _write(folder / "chats.jsonl", rows),
+        "rendered": _write(folder / "rendered.jsonl", rendered),
+    }
 
 
 def articles(data: Path, folder: Path) -> dict[str, str]:
@@ -250,6 +313,13 @@ def pictures(data: Path, folder: Path) -> dict[str, str]:
 
 
 MAKERS = {
-    "ai": ai_text, "summaries": samsum, "pandas": pandas, "english": pairs, "chat": chats,
-    "pictures": pictures, "articles": articles, "held_out": held_out, "dialogsum": dialogsum,
-}  # fmt: skip
+    "ai": ai_text,
+    "summaries": samsum,
+    "pandas": pandas,
+    "english": pairs,
+    "chat": chats,
+    "pictures": pictures,
+    "articles": articles,
+    "held_out": held_out,
+    "dialogsum": dialogsum,
+}

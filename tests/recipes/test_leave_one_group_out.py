@@ -35,12 +35,19 @@ def recipe_files(
     paths = []
     for name, rate in (("slow", 1e-4), ("fast", 3e-3)):
         recipe = {
-            "task": "text-classification", "model": {"name": str(tiny_model)},
+            "task": "text-classification",
+            "model": {"name": str(tiny_model)},
             "data": {"path": "rows.csv", "text": "text", "label": "label", "group": "prompt"},
-            "train": {"max_steps": 6, "learning_rate": rate, "evaluations": 1, "threads": 1,
-                      "precision": "float32", "matmul": "default"},
+            "train": {
+                "max_steps": 6,
+                "learning_rate": rate,
+                "evaluations": 1,
+                "threads": 1,
+                "precision": "float32",
+                "matmul": "default",
+            },
             "methods": {"contrast": False, "probe_first": False},
-        }  # fmt: skip
+        }
         paths.append(tmp_path / f"{name}.yaml")
         paths[-1].write_text(yaml.safe_dump(recipe), "utf-8")
     return paths
@@ -84,10 +91,13 @@ def made_up(script: Any, rng: np.random.Generator, good: int = 1, models: int = 
     logits[:good] = 1.5 * (2 * labels - 1) + rng.standard_normal((good, 600))
     share = 1 / (1 + np.exp(-logits))
     return script.Answers(
-        tuple(f"m{k}" for k in range(models)), ("no", "yes"),
-        np.array(list("abcd") * 150, dtype=object), np.arange(600), labels,
+        tuple(f"m{k}" for k in range(models)),
+        ("no", "yes"),
+        np.array(list("abcd") * 150, dtype=object),
+        np.arange(600),
+        labels,
         np.stack([1 - share, share], axis=-1),
-    )  # fmt: skip
+    )
 
 
 def test_stacking_is_a_regression_on_the_other_groups_and_learns_whom_to_trust(script: Any) -> None:
@@ -123,9 +133,13 @@ def test_the_answers_to_a_group_never_depend_on_its_labels(script: Any) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "wrong"),
-    [("data.group=null", "data.group"), ("data.test=rows.csv", "rows of its own"),
-     ("data.group=absent", "no column absent"), ("data.group=text", "3 to 40 groups")],
-)  # fmt: skip
+    [
+        ("data.group=null", "data.group"),
+        ("data.test=rows.csv", "rows of its own"),
+        ("data.group=absent", "no column absent"),
+        ("data.group=text", "3 to 40 groups"),
+    ],
+)
 def test_recipes_that_cannot_be_held_out_by_group_are_refused(
     script: Any, recipe_files: list[Path], tmp_path: Path, capsys: Any, setting: str, wrong: str
 ) -> None:

@@ -12,8 +12,13 @@ import pytest
 from holdfast.recipe import Recipe, read_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-QUICK = {"max_steps": 2, "threads": 1, "precision": "float32", "matmul": "default",
-         "evaluations": 1}  # fmt: skip
+QUICK = {
+    "max_steps": 2,
+    "threads": 1,
+    "precision": "float32",
+    "matmul": "default",
+    "evaluations": 1,
+}
 
 
 def small(recipe: Recipe, data: dict[str, str], model: Path) -> Recipe:
@@ -83,9 +88,11 @@ def test_the_list_names_every_recipe(recipe_file: Path) -> None:
 
 
 def test_the_first_steps_run(
-    recipe_file: Path, real_rows: Callable[[str], dict[str, str]], tmp_path: Path,
+    recipe_file: Path,
+    real_rows: Callable[[str], dict[str, str]],
+    tmp_path: Path,
     tiny_of: Callable[[str, Iterable[str]], Path],
-) -> None:  # fmt: skip
+) -> None:
     from holdfast.pipeline.main import train
 
     recipe = read_recipe(recipe_file)
@@ -106,9 +113,12 @@ def test_the_first_steps_run(
     ("name", "rows"), [("ai-text-bert", "held_out"), ("summaries-flan-t5-base", "dialogsum")]
 )
 def test_other_test_rows_can_be_given(
-    name: str, rows: str, real_rows: Callable[[str], dict[str, str]], tmp_path: Path,
+    name: str,
+    rows: str,
+    real_rows: Callable[[str], dict[str, str]],
+    tmp_path: Path,
     tiny_of: Callable[[str, Iterable[str]], Path],
-) -> None:  # fmt: skip
+) -> None:
     """A generator that was never learned from; dialogues of another collection."""
     from holdfast.pipeline.main import train
 
@@ -139,9 +149,10 @@ def check(result: dict[str, Any], recipe: Recipe) -> None:
 
 @pytest.mark.slow
 def test_the_four_ai_text_recipes_are_averaged(
-    real_rows: Callable[[str], dict[str, str]], tmp_path: Path,
+    real_rows: Callable[[str], dict[str, str]],
+    tmp_path: Path,
     tiny_of: Callable[[str, Iterable[str]], Path],
-) -> None:  # fmt: skip
+) -> None:
     """Four architectures with tokenizers of their own: the mean of what plain Transformers gives
     for each. (Quick: tests/journeys/test_use_run.py, with two runs of one architecture.)"""
     import numpy as np
@@ -162,8 +173,9 @@ def test_the_four_ai_text_recipes_are_averaged(
     for run in runs:
         model = transformers.AutoModelForSequenceClassification.from_pretrained(run / "model")
         tokenizer = transformers.AutoTokenizer.from_pretrained(run / "model")
-        inputs = tokenizer(texts, padding=True, truncation=True, max_length=512,
-                           return_tensors="pt")  # fmt: skip
+        inputs = tokenizer(
+            texts, padding=True, truncation=True, max_length=512, return_tensors="pt"
+        )
         taken = {k: v for k, v in inputs.items() if k != "token_type_ids"}
         with torch.no_grad():
             means.append(model.eval()(**taken).logits.softmax(-1).numpy())

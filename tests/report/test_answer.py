@@ -210,12 +210,7 @@ def test_word_for_word_goes_before_overlap_where_any_row_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "counts",
-    [
-        {"n": 20, "repetition": 20},
-        {"n": 20, "empty": 10},
-        {"n": 20, "collapsed": 12},
-    ],
+    "counts", [{"n": 20, "repetition": 20}, {"n": 20, "empty": 10}, {"n": 20, "collapsed": 12}]
 )
 def test_broken_texts_are_of_no_use_whatever_their_score(counts: dict[str, int]) -> None:
     _, advice, use = told(written(0.41, 0.12, counts))

@@ -64,8 +64,9 @@ def test_a_dot_stands_inside_its_whisker_and_in_order() -> None:
 
 
 def test_a_dot_without_value_has_no_mark_but_its_reason() -> None:
-    made = dots("k", [Dot("a", Estimate(0.9)), Dot("b", Estimate(None, why="one class"))],
-                "accuracy", "t")  # fmt: skip
+    made = dots(
+        "k", [Dot("a", Estimate(0.9)), Dot("b", Estimate(None, why="one class"))], "accuracy", "t"
+    )
     assert made.count("tabindex") == 2  # wide and narrow of the one mark
     assert "one class" in made
     assert dots("k", [Dot("b", Estimate(None))], "accuracy", "t") == ""
@@ -73,8 +74,15 @@ def test_a_dot_without_value_has_no_mark_but_its_reason() -> None:
 
 def chart(values: tuple[float | None, ...], best: int | None = 10) -> Curves:
     steps = tuple(10 * i for i in range(len(values)))
-    return Curves("k", "t", "loss", steps, tuple(None for _ in steps),
-                  (Series("Validation", "valid", values),), best)  # fmt: skip
+    return Curves(
+        "k",
+        "t",
+        "loss",
+        steps,
+        tuple(None for _ in steps),
+        (Series("Validation", "valid", values),),
+        best,
+    )
 
 
 def test_every_look_has_a_band_and_the_bands_tile_the_chart() -> None:
@@ -142,8 +150,10 @@ def test_no_mark_or_whisker_is_overprinted_by_its_number(
     """In the wide chart texts stand beside the marks: the narrowest font puts six pixels under a
     character, a wide one 7.7."""
     scale = 1 / 5e5 if metric == "accuracy" else 1.0
-    lines = [Dot(label, Estimate(v * scale, (1 - w) * v * scale, min(1.9, 1 + w) * v * scale))
-             for v, w in found]  # fmt: skip
+    lines = [
+        Dot(label, Estimate(v * scale, (1 - w) * v * scale, min(1.9, 1 + w) * v * scale))
+        for v, w in found
+    ]
     wide, narrow = parse(dots("k", lines, metric, "t")).findall("svg")
     for group in wide.iter("g"):
         value = next((t for t in group.findall("text") if t.attrib["class"] == "value"), None)

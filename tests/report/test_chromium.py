@@ -15,9 +15,14 @@ import pytest
 from holdfast.report.page import write_report
 
 ARGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 KINDS = ["two", "six", "many", "hostile", "small"]
 
 CONTRAST = """() => {
@@ -227,10 +232,14 @@ def test_only_one_size_of_a_chart_is_seen(visit: Any) -> None:
 def test_a_screen_reader_is_told_the_structure(visit: Any) -> None:
     page = visit("six").page
     for role, name in (
-        ("main", None), ("navigation", "Contents"), ("region", "The honest score"),
-        ("region", "How it learned"), ("group", "Loss over the run"),
-        ("table", "Confusion matrix of the test rows"), ("link", "Skip to the answer"),
-    ):  # fmt: skip
+        ("main", None),
+        ("navigation", "Contents"),
+        ("region", "The honest score"),
+        ("region", "How it learned"),
+        ("group", "Loss over the run"),
+        ("table", "Confusion matrix of the test rows"),
+        ("link", "Skip to the answer"),
+    ):
         options = {"name": name} if name else {}
         assert page.get_by_role(role, **options).count() >= 1, (role, name)
 

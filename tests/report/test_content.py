@@ -17,8 +17,9 @@ from holdfast.report.view.mistakes import ranges
 def estimates(value: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], float]]:
     """Every number with an interval in a JSON document, with its path."""
     if isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
-        return [((*path, key), value[key]) for key in ("value", "low", "high")
-                if value[key] is not None]  # fmt: skip
+        return [
+            ((*path, key), value[key]) for key in ("value", "low", "high") if value[key] is not None
+        ]
     if isinstance(value, dict):
         return [found for key, item in value.items() for found in estimates(item, (*path, key))]
     return []
@@ -32,12 +33,16 @@ def test_every_number_of_the_result_stands_on_the_page_rounded_once(
     run = runs.make_run(tmp_path / "run", classes=sizes[name], seed=3)
     text = read_page(write_report(run)).text
     result = json.loads((run / "result.json").read_text())
-    found = [(path, value) for part in ("test", "valid", "train_probe", "baseline", "careless")
-             for path, value in estimates(result[part], (part,))]  # fmt: skip
+    found = [
+        (path, value)
+        for part in ("test", "valid", "train_probe", "baseline", "careless")
+        for path, value in estimates(result[part], (part,))
+    ]
     assert len(found) > 60
     for path, value in found:
-        rate = any(word in "".join(path) for word in
-                   ("accuracy", "f1", "precision", "recall", "careless"))  # fmt: skip
+        rate = any(
+            word in "".join(path) for word in ("accuracy", "f1", "precision", "recall", "careless")
+        )
         if "difference" in path:
             shown = f"{100 * value:+.1f}"
         else:
@@ -50,7 +55,11 @@ def test_the_score_and_the_baseline_share_one_sentence(
 ) -> None:
     def edit(result: dict[str, Any]) -> None:
         result["test"]["metrics"]["accuracy"] = {
-            "value": 0.91249, "low": 0.87651, "high": 0.93849, "level": 0.95}  # fmt: skip
+            "value": 0.91249,
+            "low": 0.87651,
+            "high": 0.93849,
+            "level": 0.95,
+        }
         result["baseline"]["test"]["metrics"]["accuracy"]["value"] = 0.8
 
     text = read_page(write_report(runs.make_run(tmp_path / "run", edit=edit))).text
@@ -194,14 +203,16 @@ def test_every_label_of_the_contract_has_plain_words() -> None:
     ("ends", "texts"),
     [
         ([(0.5, 0.75), (0.75, 1.0)], ["50 – 75", "75 – 100"]),
-        ([(0.5, 0.994), (0.994, 0.9981), (0.9981, 0.9999)],
-         ["50.0 – 99.4", "99.4 – 99.8", "99.8 – 100.0"]),
+        (
+            [(0.5, 0.994), (0.994, 0.9981), (0.9981, 0.9999)],
+            ["50.0 – 99.4", "99.4 – 99.8", "99.8 – 100.0"],
+        ),
         ([(0.99961, 0.99968)], ["99.96 – 99.97"]),
         ([(0.9999999, 0.99999999)], ["100.0000"]),
         ([(0.7, 0.7)], ["70"]),
         ([(1.0, 1.0)], ["100"]),
     ],
-)  # fmt: skip
+)
 def test_a_bins_range_tells_its_ends_apart(
     ends: list[tuple[float, float]], texts: list[str]
 ) -> None:

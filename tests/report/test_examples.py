@@ -20,10 +20,18 @@ def write_rows(run: Path, rows: list[dict[str, Any]]) -> None:
 
 def row(number: int, kind: str, **changes: Any) -> dict[str, Any]:
     plain = {
-        "row": number, "split": "train", "label": "<b>spam</b>", "confidence": KINDS[kind],
-        "variability": 0.2, "aum": KINDS[kind] - 0.5, "last": 0.5, "learnt_at": 1, "forgotten": 0,
-        "passes": 5, "kind": kind,
-    }  # fmt: skip
+        "row": number,
+        "split": "train",
+        "label": "<b>spam</b>",
+        "confidence": KINDS[kind],
+        "variability": 0.2,
+        "aum": KINDS[kind] - 0.5,
+        "last": 0.5,
+        "learnt_at": 1,
+        "forgotten": 0,
+        "passes": 5,
+        "kind": kind,
+    }
     return plain | changes
 
 

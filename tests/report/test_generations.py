@@ -19,8 +19,12 @@ def score(value: float) -> dict[str, Any]:
 
 
 def row(n: int, **texts: str | None) -> dict[str, Any]:
-    made = {"source": f"source {n}", "reference": f"reference {n}", "generated": f"written {n}",
-            "untuned": f"before {n}"}  # fmt: skip
+    made = {
+        "source": f"source {n}",
+        "reference": f"reference {n}",
+        "generated": f"written {n}",
+        "untuned": f"before {n}",
+    }
     return {"row": n, **made, **texts}
 
 
@@ -30,17 +34,25 @@ def writes(result: dict[str, Any]) -> None:
         result[part] = {"n": 60, "metrics": {"perplexity": score(12.5), "loss": score(2.5)}}
     before = {"n": 60, "metrics": {"perplexity": score(31.25), "loss": score(3.4)}}
     result["baseline"] = {
-        "what": "untuned model", "test": before, "all": [{"what": "untuned model", "test": before}],
-        "comparison": {"metric": "loss", "difference": {"value": -0.9, "low": -1.0, "high": -0.8,
-                       "level": 0.95}, "p_value": 0.0001, "because": "Of 60 rows, 58 …"},
-    }  # fmt: skip
+        "what": "untuned model",
+        "test": before,
+        "all": [{"what": "untuned model", "test": before}],
+        "comparison": {
+            "metric": "loss",
+            "difference": {"value": -0.9, "low": -1.0, "high": -0.8, "level": 0.95},
+            "p_value": 0.0001,
+            "because": "Of 60 rows, 58 …",
+        },
+    }
     counts = {"n": 30, "training_answer": 7, "empty": 2}
     result["generations"] = {
-        "settings": {"beams": 4}, "meaning": {"training_answer": "word for word a training answer"},
+        "settings": {"beams": 4},
+        "meaning": {"training_answer": "word for word a training answer"},
         "scores": {"test": {"rouge_l": score(0.321)}, "test_untuned": {"rouge_l": score(0.123)}},
         "counts": {"train": counts, "test": counts | {"training_answer": 5}},
-        "test": [row(n) for n in range(7)], "train": [row(100, generated="<b>reference 100</b>")],
-    }  # fmt: skip
+        "test": [row(n) for n in range(7)],
+        "train": [row(100, generated="<b>reference 100</b>")],
+    }
     result["division"]["per_class"] = None
 
 

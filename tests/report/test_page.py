@@ -88,8 +88,11 @@ def test_the_content_policy_allows_exactly_this_style_and_script(
     pages: dict[str, Any], name: str
 ) -> None:
     source = pages[name].source
-    policy = next(a["content"] or "" for t, a in pages[name].tags
-                  if t == "meta" and a.get("http-equiv") == "Content-Security-Policy")  # fmt: skip
+    policy = next(
+        a["content"] or ""
+        for t, a in pages[name].tags
+        if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy.startswith("default-src 'none';")
     assert "unsafe" not in policy
     for tag in ("style", "script"):
@@ -127,9 +130,23 @@ def test_answer_and_verdict_stand_first_in_words(pages: dict[str, Any], name: st
 
 def test_the_sections_follow_the_promised_order(pages: dict[str, Any]) -> None:
     order = [a.get("id") for t, a in pages["six"].tags if t == "section"]
-    assert order == ["score", "learning", "gap", "division", "confusion", "classes", "calibration",
-                     "hardest", "findings", "decisions", "timeline", "settings", "facts",
-                     "load", "words"]  # fmt: skip
+    assert order == [
+        "score",
+        "learning",
+        "gap",
+        "division",
+        "confusion",
+        "classes",
+        "calibration",
+        "hardest",
+        "findings",
+        "decisions",
+        "timeline",
+        "settings",
+        "facts",
+        "load",
+        "words",
+    ]
 
 
 def test_user_text_is_escaped_everywhere(pages: dict[str, Any], runs: ModuleType) -> None:

@@ -33,10 +33,13 @@ def repetitive(runs: ModuleType) -> Any:
         nothing = {"value": 0.0, "low": 0.0, "high": 0.0, "level": 0.95}
         line = {"row": 1, "source": "s", "reference": "r", "generated": "me me me", "untuned": "u"}
         result["generations"] = {
-            "settings": {}, "test": [line], "train": [], "meaning": {},
+            "settings": {},
+            "test": [line],
+            "train": [],
+            "meaning": {},
             "scores": {"test": {"rouge_l": nothing}, "test_untuned": {"rouge_l": nothing}},
             "counts": {"test": {"n": 8, "repetition": 8, "empty": 0}},
-        }  # fmt: skip
+        }
 
     return edit
 
@@ -59,8 +62,11 @@ def test_the_answer_is_the_heading_then_the_advice_then_the_verdict(
 def test_nothing_is_green_over_a_useless_model(
     runs: ModuleType, tmp_path: Path, verdict: str, fault: str
 ) -> None:
-    edits = {"beaten": beaten, "repetitive": repetitive(runs),
-             "unscored": lambda result: result.update(test={"n": 0, "metrics": {}})}  # fmt: skip
+    edits = {
+        "beaten": beaten,
+        "repetitive": repetitive(runs),
+        "unscored": lambda result: result.update(test={"n": 0, "metrics": {}}),
+    }
     run = runs.make_run(tmp_path / "run", verdict=verdict, edit=edits[fault])
     first = top(write_report(run).read_text("utf-8"))
     assert not re.search(r'class="[^"]*\bgood\b', first)

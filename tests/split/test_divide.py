@@ -262,10 +262,11 @@ def test_given_validation_and_test_tables_are_used_and_the_rest_trains(make_tabl
     source, valid, test = corpus(80), corpus(20, seed=1), corpus(20, seed=2)
     source[0], source[1], valid[2] = valid[0], test[1], test[5]
     splits = divide(
-        make_table(source, labels_for(80)), seed=0,
+        make_table(source, labels_for(80)),
+        seed=0,
         valid=make_table(valid, labels_for(20), source="valid.csv"),
         test=make_table(test, labels_for(20), source="test.csv"),
-    )  # fmt: skip
+    )
     assert (len(splits.train), len(splits.valid), len(splits.test)) == (78, 19, 20)
     dropped = [(r["file"], r["row"]) for r in splits.records.to_pylist() if r["split"] == "dropped"]
     assert dropped == [("source.csv", 0), ("source.csv", 1), ("valid.csv", 2)]

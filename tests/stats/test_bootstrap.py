@@ -34,8 +34,8 @@ def test_cells_with_counts_and_rows_one_by_one_have_the_same_law() -> None:
     values = np.repeat([0.0, 1.0, 5.0], [50, 30, 20])
     rows = bootstrap(_mean_of(values), _rows(100), seed=np.random.default_rng(0), resamples=20000)
     cells = bootstrap(
-        _weighted_mean, np.array([50, 30, 20]), seed=np.random.default_rng(1), resamples=20000,
-    )  # fmt: skip
+        _weighted_mean, np.array([50, 30, 20]), seed=np.random.default_rng(1), resamples=20000
+    )
     assert cells.value[0] == pytest.approx(rows.value[0])
     assert cells.low[0] == pytest.approx(rows.low[0], abs=0.03)
     assert cells.high[0] == pytest.approx(rows.high[0], abs=0.03)
@@ -124,9 +124,12 @@ def test_folding_many_rows_keeps_the_width() -> None:
     def limits(codes: np.ndarray, atoms: int) -> np.ndarray:
         table = sums(pairs, codes, atoms)
         result = bootstrap(
-            lambda weights: (weights @ table)[:, 0] / (weights @ table)[:, 1], _rows(atoms),
-            seed=np.random.default_rng(0), resamples=2000, blocks=500,
-        )  # fmt: skip
+            lambda weights: (weights @ table)[:, 0] / (weights @ table)[:, 1],
+            _rows(atoms),
+            seed=np.random.default_rng(0),
+            resamples=2000,
+            blocks=500,
+        )
         return np.array([result.low[0], result.high[0]])
 
     expected = values.mean() + np.array([-1.96, 1.96]) * values.std() / np.sqrt(20_000)

@@ -35,22 +35,27 @@ def oracle(logits: np.ndarray, labels: np.ndarray, level: float = 0.95) -> tuple
     best = min(
         (
             optimize.minimize(
-                lambda at: loss(logits, labels, *at), start, method="L-BFGS-B",
+                lambda at: loss(logits, labels, *at),
+                start,
+                method="L-BFGS-B",
                 bounds=[(0, top), (-3, 3)],
             )
             for start in [(0.01, 0.0), (0.1, 0.5), (0.3, -0.5)]
         ),
         key=lambda found: found.fun,
-    )  # fmt: skip
+    )
     line = best.fun + stats.chi2.ppf(level, 1) / 2
     rates = np.linspace(0, top, 301)
     inside = [
-        rate for rate in rates
+        rate
+        for rate in rates
         if optimize.minimize_scalar(
-            lambda log_t, rate=rate: loss(logits, labels, rate, log_t), bounds=(-3, 3),
+            lambda log_t, rate=rate: loss(logits, labels, rate, log_t),
+            bounds=(-3, 3),
             method="bounded",
-        ).fun <= line
-    ]  # fmt: skip
+        ).fun
+        <= line
+    ]
     return best.x[0], min(inside), max(inside), math.exp(best.x[1])
 
 
@@ -119,10 +124,15 @@ def test_no_rows_leave_everything_open() -> None:
     assert perfect.high < 0.05
 
 
-@pytest.mark.parametrize(("logits", "labels", "words"), [
-    (np.zeros((2, 1)), [0, 0], "two classes"), (np.zeros((2, 2)), [0], "a label a row"),
-    (np.full((1, 2), np.nan), [0], "finite"), (np.zeros((1, 2)), [2], "0 to 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("logits", "labels", "words"),
+    [
+        (np.zeros((2, 1)), [0, 0], "two classes"),
+        (np.zeros((2, 2)), [0], "a label a row"),
+        (np.full((1, 2), np.nan), [0], "finite"),
+        (np.zeros((1, 2)), [2], "0 to 1"),
+    ],
+)
 def test_what_cannot_be_is_refused(logits: np.ndarray, labels: list[int], words: str) -> None:
     with pytest.raises(Defect, match=words):
         lapse_rate(logits, np.array(labels))

@@ -72,8 +72,9 @@ def test_an_alarm_is_a_p_value_at_most_alpha() -> None:
     rng = np.random.default_rng(4)
     results = [
         (_look(_path(rng, rise=2.0), alpha=alpha), alpha)
-        for alpha in (0.01, 0.05, 0.2) for _ in range(15)
-    ]  # fmt: skip
+        for alpha in (0.01, 0.05, 0.2)
+        for _ in range(15)
+    ]
     assert {(r.alarm is not None) == (r.p_value <= alpha) for r, alpha in results} == {True}
     assert {r.alarm is None for r, _ in results} == {True, False}
 

@@ -23,8 +23,9 @@ def test_a_clear_rise_is_found_where_it_starts() -> None:
 
 def test_flat_paths_are_rarely_called_rising() -> None:
     rng, runs = np.random.default_rng(0), 200
-    alarms = sum(rise_from_best(_flat(rng), seed=rng, resamples=200).p_value < 0.05
-                 for _ in range(runs))  # fmt: skip
+    alarms = sum(
+        rise_from_best(_flat(rng), seed=rng, resamples=200).p_value < 0.05 for _ in range(runs)
+    )
     assert alarms / runs <= 0.06
 
 

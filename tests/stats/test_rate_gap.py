@@ -6,12 +6,17 @@ import pytest
 from holdfast.stats.rate_gap import rate_gap
 
 
-@pytest.mark.parametrize(("hits", "expected"), [
-    # Newcombe 1998 (Statistics in Medicine 17, 873–890), table II, method 10.
-    ((56, 70, 48, 80), (0.0524, 0.3339)), ((9, 10, 3, 10), (0.1705, 0.8090)),
-    ((5, 56, 0, 29), (-0.0381, 0.1926)), ((0, 10, 0, 20), (-0.1611, 0.2775)),
-    ((10, 10, 0, 20), (0.6791, 1.0000)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("hits", "expected"),
+    [
+        # Newcombe 1998 (Statistics in Medicine 17, 873–890), table II, method 10.
+        ((56, 70, 48, 80), (0.0524, 0.3339)),
+        ((9, 10, 3, 10), (0.1705, 0.8090)),
+        ((5, 56, 0, 29), (-0.0381, 0.1926)),
+        ((0, 10, 0, 20), (-0.1611, 0.2775)),
+        ((10, 10, 0, 20), (0.6791, 1.0000)),
+    ],
+)
 def test_it_is_newcombes_table(hits, expected) -> None:
     assert rate_gap(*hits) == pytest.approx(expected, abs=5e-5)
 

@@ -34,8 +34,9 @@ def test_it_is_the_optimum_that_scipy_finds(seed: int, scale: float) -> None:
         scaled = log_softmax(logits.astype(float) * np.exp(log_inverse), axis=1)
         return float(-scaled[np.arange(len(labels)), labels].mean())
 
-    oracle = optimize.minimize_scalar(loss, bounds=(-4.6, 4.6), method="bounded",
-                                      options={"xatol": 1e-9})  # fmt: skip
+    oracle = optimize.minimize_scalar(
+        loss, bounds=(-4.6, 4.6), method="bounded", options={"xatol": 1e-9}
+    )
     temperature, value = best_temperature(logits, labels)
     assert value == pytest.approx(oracle.fun, abs=1e-8)
     assert temperature == pytest.approx(np.exp(-oracle.x), rel=1e-3)

@@ -23,15 +23,34 @@ def nested(value: Any, depth: int) -> Any:
     return value
 
 
-@pytest.mark.parametrize("told", [
-    b"", b"garbage", b"\xff\xfe", b"[1]", b"null", b"1", b'"result"', b"{}", b'{"number": 1}',
-    b'{"result": 1, "error": "x"}', b'{"result": 1}{"result": 2}', b'{"result": ' + b"[" * 100_000,
-    b'{"result": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", b'{"result": 1' + b"0" * 400 + b"}",
-    b'{"result": 1' + b"0" * 9_000 + b"}", b'{"result": -1' + b"0" * 400 + b"}",
-    b'{"result": "' + b"a" * MOST_BYTES + b'"}', b'{"error": ' + b"[" * 99 + b"]" * 99 + b"}",
-    b'{"error": null}', json.dumps({"result": nested(1, DEEPEST + 1)}).encode(),
-    json.dumps({"result": {"a": nested({"b": 1}, 40)}}).encode(), b'{"result": 1', b"\0",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"",
+        b"garbage",
+        b"\xff\xfe",
+        b"[1]",
+        b"null",
+        b"1",
+        b'"result"',
+        b"{}",
+        b'{"number": 1}',
+        b'{"result": 1, "error": "x"}',
+        b'{"result": 1}{"result": 2}',
+        b'{"result": ' + b"[" * 100_000,
+        b'{"result": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"result": 1' + b"0" * 400 + b"}",
+        b'{"result": 1' + b"0" * 9_000 + b"}",
+        b'{"result": -1' + b"0" * 400 + b"}",
+        b'{"result": "' + b"a" * MOST_BYTES + b'"}',
+        b'{"error": ' + b"[" * 99 + b"]" * 99 + b"}",
+        b'{"error": null}',
+        json.dumps({"result": nested(1, DEEPEST + 1)}).encode(),
+        json.dumps({"result": {"a": nested({"b": 1}, 40)}}).encode(),
+        b'{"result": 1',
+        b"\0",
+    ],
+)
 def test_what_is_no_answer_is_an_error(told: bytes) -> None:
     held = parse(told)
     assert "result" not in held
@@ -40,10 +59,22 @@ def test_what_is_no_answer_is_an_error(told: bytes) -> None:
     assert len(held["error"]) <= 300
 
 
-@pytest.mark.parametrize("result", [
-    None, True, 3, -2.5, "x", [], [[1, "a"], [None, 2.0]], {"a": [1]}, 10**308, float("inf"),
-    nested(1, DEEPEST - 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        True,
+        3,
+        -2.5,
+        "x",
+        [],
+        [[1, "a"], [None, 2.0]],
+        {"a": [1]},
+        10**308,
+        float("inf"),
+        nested(1, DEEPEST - 1),
+    ],
+)
 def test_an_answer_is_what_it_was(result: Any) -> None:
     assert parse(json.dumps({"result": result}).encode())["result"] == result
     assert problem(result) is None
@@ -52,10 +83,15 @@ def test_an_answer_is_what_it_was(result: Any) -> None:
 def test_no_bytes_make_it_raise() -> None:
     """Answers with some of their bytes changed, dropped or doubled."""
     rng = np.random.default_rng(0)
-    seeds = [json.dumps(one).encode() for one in (
-        {"result": [[1, "a"], [2.5, None]], "number": 3}, {"error": "ValueError: x"},
-        {"result": {"a": [1e308, -1]}}, {"result": nested(10**300, 20)},
-    )]  # fmt: skip
+    seeds = [
+        json.dumps(one).encode()
+        for one in (
+            {"result": [[1, "a"], [2.5, None]], "number": 3},
+            {"error": "ValueError: x"},
+            {"result": {"a": [1e308, -1]}},
+            {"result": nested(10**300, 20)},
+        )
+    ]
     for _ in range(2000):
         told = bytearray(seeds[rng.integers(len(seeds))])
         for _ in range(rng.integers(1, 6)):
@@ -68,10 +104,24 @@ def test_no_bytes_make_it_raise() -> None:
 
 
 STRANGE = [
-    10**400, -(10**400), [10**400], [[10**400, 1]], nested(1, 400), nested("x", 100_000),
-    float("inf"), float("nan"), [float("nan"), 1], {"a": 1}, [{"a": [1]}], [[1], 1, None, "x"],
-    [True, "True", 1], "\ud800", b"x", object(), [object(), 1],
-]  # fmt: skip
+    10**400,
+    -(10**400),
+    [10**400],
+    [[10**400, 1]],
+    nested(1, 400),
+    nested("x", 100_000),
+    float("inf"),
+    float("nan"),
+    [float("nan"), 1],
+    {"a": 1},
+    [{"a": [1]}],
+    [[1], 1, None, "x"],
+    [True, "True", 1],
+    "\ud800",
+    b"x",
+    object(),
+    [object(), 1],
+]
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -98,14 +148,18 @@ for line in sys.stdin:
     exec(job["code"])
 """
 ANSWERS = {
-    "garbage": "say('garbage\\n')", "no UTF-8": "say(bytes([255, 10]))", "dies": "sys.exit()",
+    "garbage": "say('garbage\\n')",
+    "no UTF-8": "say(bytes([255, 10]))",
+    "dies": "sys.exit()",
     "deep": "say('{\"result\": ' + '[' * 100_000 + ']' * 100_000 + '}\\n')",
-    "another shape": "say('[1]\\n')", "no number": "say('{\"result\": 1}\\n')",
-    "another's number": "say('{\"result\": 1, \"number\": 99}\\n')",
+    "another shape": "say('[1]\\n')",
+    "no number": "say('{\"result\": 1}\\n')",
+    "another's number": 'say(\'{"result": 1, "number": 99}\\n\')',
     "a number of digits": "say('{\"result\": 1, \"number\": ' + '9' * 5000 + '}\\n')",
-    "too much": "say('x' * 5_000_000)", "half a line": "say('{'); sys.exit()",
-    "a true number": "say('{\"result\": 1, \"number\": null}\\n')",
-}  # fmt: skip
+    "too much": "say('x' * 5_000_000)",
+    "half a line": "say('{'); sys.exit()",
+    "a true number": 'say(\'{"result": 1, "number": null}\\n\')',
+}
 
 
 def test_no_child_raises_in_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,8 +168,9 @@ def test_no_child_raises_in_its_parent(tmp_path: Path, monkeypatch: pytest.Monke
     script.write_text(CHILD)
     monkeypatch.setattr(runner, "CHILD", script)
     programs = [part for bad in ANSWERS.values() for part in (bad, "say(good)")]
-    found = run_programs([(one, "[]") for one in programs], "sql", seconds=5, memory_mb=64,
-                         unsafe=True)  # fmt: skip
+    found = run_programs(
+        [(one, "[]") for one in programs], "sql", seconds=5, memory_mb=64, unsafe=True
+    )
     assert found[::2] == [Outcome(error="the process that runs code ended")] * len(ANSWERS)
     assert [one.result for one in found[1::2]] == [1] * len(ANSWERS)
 
@@ -123,8 +178,9 @@ def test_no_child_raises_in_its_parent(tmp_path: Path, monkeypatch: pytest.Monke
 def test_results_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of many large answers must not fill the memory of the training."""
     monkeypatch.setattr(runner, "MOST_TOGETHER", 64 * 3 * 5 + 20)
-    found = run_programs([("SELECT 'abcde'", '[{"a": 1}]')] * 7, "sql", seconds=5, memory_mb=64,
-                         unsafe=True)  # fmt: skip
+    found = run_programs(
+        [("SELECT 'abcde'", '[{"a": 1}]')] * 7, "sql", seconds=5, memory_mb=64, unsafe=True
+    )
     assert [one.error is None for one in found] == [True] * 4 + [False] * 3
     assert "together" in str(found[-1].error)
 
@@ -136,8 +192,13 @@ def test_a_second_and_a_late_answer_are_nobodys(
     script.write_text(CHILD)
     monkeypatch.setattr(runner, "CHILD", script)
     twice = "say(good + good.replace('result', 'error'))"
-    found = run_programs([(one, "[]") for one in (twice, "say(good)", twice, "say(good)")], "sql",
-                         seconds=5, memory_mb=64, unsafe=True)  # fmt: skip
+    found = run_programs(
+        [(one, "[]") for one in (twice, "say(good)", twice, "say(good)")],
+        "sql",
+        seconds=5,
+        memory_mb=64,
+        unsafe=True,
+    )
     assert [one.result for one in found] == [1, 2, 3, 4]
 
 

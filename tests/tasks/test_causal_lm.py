@@ -23,16 +23,33 @@ from holdfast.tasks.chat_tokens import answers_in, blocks_of, chat_tokens, text_
 
 WORDS = 97
 SHAPE: dict[str, Any] = {
-    "vocab_size": WORDS, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
-    "initializer_range": 0.2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
+    "vocab_size": WORDS,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 WHOLE = {k: v for k, v in SHAPE.items() if k != "num_key_value_heads"}
 EXPERTS = {
-    "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
-    "v_head_dim": 8, "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "n_shared_experts": 1,
-    "num_experts_per_tok": 2, "moe_intermediate_size": 16, "first_k_dense_replace": 1,
-}  # fmt: skip
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+    "n_routed_experts": 4,
+    "n_group": 1,
+    "topk_group": 1,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "first_k_dense_replace": 1,
+}
 FAMILIES: dict[str, Callable[[], Any]] = {
     "llama": lambda: hf.LlamaConfig(**SHAPE),
     "mistral": lambda: hf.MistralConfig(**SHAPE, sliding_window=8),
@@ -42,15 +59,23 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "gemma2": lambda: hf.Gemma2Config(**SHAPE, head_dim=8, sliding_window=8),
     "phi": lambda: hf.PhiConfig(**WHOLE),
     "phi3": lambda: hf.Phi3Config(**SHAPE),
-    "gpt2": lambda: hf.GPT2Config(vocab_size=WORDS, n_embd=32, n_layer=2, n_head=4, n_positions=64,
-                                  initializer_range=0.2, bos_token_id=1, eos_token_id=2),
+    "gpt2": lambda: hf.GPT2Config(
+        vocab_size=WORDS,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=64,
+        initializer_range=0.2,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
     "gpt_neox": lambda: hf.GPTNeoXConfig(**WHOLE),
     "smollm3": lambda: hf.SmolLM3Config(**SHAPE),
     "olmo2": lambda: hf.Olmo2Config(**SHAPE),
     "mixtral": lambda: hf.MixtralConfig(**SHAPE, num_local_experts=4),
     "deepseek_v2": lambda: hf.DeepseekV2Config(**SHAPE | EXPERTS | {"num_key_value_heads": 4}),
     "deepseek_v3": lambda: hf.DeepseekV3Config(**SHAPE | EXPERTS | {"num_key_value_heads": 4}),
-}  # fmt: skip
+}
 
 
 def decoder(name: str) -> Any:
@@ -123,10 +148,18 @@ def test_every_weight_is_in_exactly_one_layer(name: str) -> None:
 
 def test_a_model_that_lets_examples_read_each_other_is_known() -> None:
     with torch.random.fork_rng(devices=[]), quiet_transformers():
-        model = hf.OPTForCausalLM(hf.OPTConfig(
-            vocab_size=WORDS, hidden_size=32, ffn_dim=48, num_hidden_layers=2,
-            num_attention_heads=4, max_position_embeddings=64, word_embed_proj_dim=32, init_std=0.2,
-        ))  # fmt: skip
+        model = hf.OPTForCausalLM(
+            hf.OPTConfig(
+                vocab_size=WORDS,
+                hidden_size=32,
+                ffn_dim=48,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=64,
+                word_embed_proj_dim=32,
+                init_std=0.2,
+            )
+        )
     assert not keeps_apart(CausalNetwork(model))
 
 
@@ -175,12 +208,20 @@ def tokenizer(tiny_llama: Path) -> Any:
 
 
 CHAT = [
-    {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why, Ünal?"},
-    {"role": "assistant", "content": "Because 東."}, {"role": "user", "content": "And?"},
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Why, Ünal?"},
+    {"role": "assistant", "content": "Because 東."},
+    {"role": "user", "content": "And?"},
     {"role": "assistant", "content": "So."},
-]  # fmt: skip
-ENDS = {"plain": "</s>", "chatml": "<|im_end|>", "llama2": " </s>", "llama3": "<|eot_id|>",
-        "gemma": "<end_of_turn>", "zephyr": "</s>"}  # fmt: skip
+]
+ENDS = {
+    "plain": "</s>",
+    "chatml": "<|im_end|>",
+    "llama2": " </s>",
+    "llama3": "<|eot_id|>",
+    "gemma": "<end_of_turn>",
+    "zephyr": "</s>",
+}
 
 
 @pytest.mark.parametrize("name", sorted(NAMED))
@@ -245,8 +286,10 @@ def test_the_real_gpt2_tokenizer_masks_the_same_answers(shared_data: Path) -> No
         pytest.skip("needs the real gpt2 tokenizer beside the data")
     tokenizer = hf.AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = NAMED["plain"]
-    chat = [{"role": "user", "content": "Say hello\nin two lines"},
-            {"role": "assistant", "content": " Hello\n\nthere,  world "}]  # fmt: skip
+    chat = [
+        {"role": "user", "content": "Say hello\nin two lines"},
+        {"role": "assistant", "content": " Hello\n\nthere,  world "},
+    ]
     ids, inside = chat_tokens(tokenizer, chat)
     told = tokenizer.decode(ids[inside], clean_up_tokenization_spaces=False)
     assert told == " Hello\n\nthere,  world <|endoftext|>"

@@ -21,22 +21,32 @@ from holdfast.tasks.code.tables import tables_of
 from holdfast.tasks.metrics import Texts
 from holdfast.tasks.metrics.execution import execution_metric
 
-ROWS = [{"player": "ann", "points": 3}, {"player": "bob", "points": 5}, {"player": "cid",
-                                                                         "points": 3}]  # fmt: skip
+ROWS = [
+    {"player": "ann", "points": 3},
+    {"player": "bob", "points": 5},
+    {"player": "cid", "points": 3},
+]
 TABLE = json.dumps(ROWS)
 pytest.importorskip("pandas")
 
 
 def run(language: str, *programs: str, seconds: float = 2.0, memory_mb: int = 256) -> list[Outcome]:
-    return run_programs([(one, TABLE) for one in programs], language, seconds=seconds,
-                        memory_mb=memory_mb, unsafe=True)  # fmt: skip
+    return run_programs(
+        [(one, TABLE) for one in programs],
+        language,
+        seconds=seconds,
+        memory_mb=memory_mb,
+        unsafe=True,
+    )
 
 
 def test_sql_gives_what_sqlite_gives() -> None:
     found = run(
-        "sql", "SELECT player FROM t WHERE points = 3", "SELECT COUNT(*), MAX(points) FROM t",
+        "sql",
+        "SELECT player FROM t WHERE points = 3",
+        "SELECT COUNT(*), MAX(points) FROM t",
         "SELECT player FROM t ORDER BY points DESC, player LIMIT 1",
-    )  # fmt: skip
+    )
     assert [one.result for one in found] == [[["ann"], ["cid"]], [[3, 5]], [["bob"]]]
 
 
@@ -45,10 +55,14 @@ def test_pandas_gives_what_pandas_gives() -> None:
 
     df = pd.DataFrame(ROWS)
     found = run(
-        "pandas", "df.loc[(df['player'] == 'ann'), 'points'].tolist()", "df['points'].max()",
+        "pandas",
+        "df.loc[(df['player'] == 'ann'), 'points'].tolist()",
+        "df['points'].max()",
         "import pandas as pd\ntotal = df.groupby('points').agg({'player': 'count'})\ntotal",
-        "df.query('points > 3')", "df[df.points > 3].sort_values('player')", "x = len(df)",
-    )  # fmt: skip
+        "df.query('points > 3')",
+        "df[df.points > 3].sort_values('player')",
+        "x = len(df)",
+    )
     assert [one.error for one in found] == [None] * 6
     assert found[0].result == df.loc[df["player"] == "ann", "points"].tolist()
     assert found[1].result == df["points"].max()
@@ -59,14 +73,18 @@ def test_pandas_gives_what_pandas_gives() -> None:
 
 COUNT = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c"
 SQL_ATTACKS = {
-    "writes a table": "CREATE TABLE x (a)", "drops the table": "DROP TABLE t",
-    "changes rows": "DELETE FROM t", "opens a file": "ATTACH DATABASE 'stolen.db' AS s",
-    "writes a file": "VACUUM INTO 'stolen.db'", "loads code": "SELECT load_extension('libc.so.6')",
-    "asks the engine": "PRAGMA writable_schema=1", "two statements": "SELECT 1; DROP TABLE t",
+    "writes a table": "CREATE TABLE x (a)",
+    "drops the table": "DROP TABLE t",
+    "changes rows": "DELETE FROM t",
+    "opens a file": "ATTACH DATABASE 'stolen.db' AS s",
+    "writes a file": "VACUUM INTO 'stolen.db'",
+    "loads code": "SELECT load_extension('libc.so.6')",
+    "asks the engine": "PRAGMA writable_schema=1",
+    "two statements": "SELECT 1; DROP TABLE t",
     "a value of a gigabyte": "SELECT randomblob(1000000000)",
     "no end": f"{COUNT}) SELECT SUM(x) FROM c",
     "too many rows": f"{COUNT} LIMIT 99999) SELECT x FROM c",
-}  # fmt: skip
+}
 
 
 def test_no_query_breaks_out_and_the_next_one_runs(tmp_path: Path) -> None:
@@ -79,22 +97,31 @@ def test_no_query_breaks_out_and_the_next_one_runs(tmp_path: Path) -> None:
 
 
 PANDAS_ATTACKS = {
-    "writes a file": "open('stolen', 'w').write('x')", "writes by a method": "df.to_csv('stolen')",
+    "writes a file": "open('stolen', 'w').write('x')",
+    "writes by a method": "df.to_csv('stolen')",
     "writes by a method's name": "df.agg('to_csv', 0, 'stolen')",
     "writes by a name made up": "df.agg('to_' + 'csv', 0, 'stolen')",
     "writes by another name": "f = df.agg\nf('to_csv', 0, 'stolen')",
-    "writes by NumPy": "df.values.tofile('stolen')", "reads a file": "pd.read_csv('/etc/passwd')",
+    "writes by NumPy": "df.values.tofile('stolen')",
+    "reads a file": "pd.read_csv('/etc/passwd')",
     "starts a process": "import os\nos.system('touch stolen')",
     "imports by name": "__import__('os').system('touch stolen')",
     "climbs the classes": "().__class__.__base__.__subclasses__()",
-    "evaluates": "eval('1')", "evaluates in pandas": "pd.eval('1')",
-    "queries variables": "df.query('@pd.read_csv(0)')", "defines": "def f():\n    return f()\nf()",
+    "evaluates": "eval('1')",
+    "evaluates in pandas": "pd.eval('1')",
+    "queries variables": "df.query('@pd.read_csv(0)')",
+    "defines": "def f():\n    return f()\nf()",
     "opens a socket": "import socket\nsocket.create_connection(('127.0.0.1', 1))",
-    "a list without end": "[x for x in range(10**15)]", "a text of 100 GB": "'a' * 10**11",
-    "a loop without end": "sum(1 for x in range(10**15))", "a large power": "9 ** 9 ** 9 ** 9",
-    "a fork bomb": "import os\nwhile True:\n    os.fork()", "deep": "(" * 900 + "1" + ")" * 900,
-    "sets an attribute": "df.columns = 'a'", "leaves": "raise SystemExit", "nothing": "",
-}  # fmt: skip
+    "a list without end": "[x for x in range(10**15)]",
+    "a text of 100 GB": "'a' * 10**11",
+    "a loop without end": "sum(1 for x in range(10**15))",
+    "a large power": "9 ** 9 ** 9 ** 9",
+    "a fork bomb": "import os\nwhile True:\n    os.fork()",
+    "deep": "(" * 900 + "1" + ")" * 900,
+    "sets an attribute": "df.columns = 'a'",
+    "leaves": "raise SystemExit",
+    "nothing": "",
+}
 
 
 def test_no_program_breaks_out_and_the_next_one_runs(
@@ -132,14 +159,24 @@ def test_its_environment_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
         assert os.environ["SECRET_TOKEN"] == "hunter2"
 
 
-@pytest.mark.parametrize(("first", "second", "ordered", "same"), [
-    ([["a"], ["b"]], [["b"], ["a"]], False, True), ([["a"], ["b"]], [["b"], ["a"]], True, False),
-    ([[1, 2]], [[2, 1]], False, False), ([[3]], [[3.0]], False, True),
-    ([["3"]], [[3]], False, False), (True, 1, False, False),
-    ([[0.1 + 0.2]], [[0.3]], False, True), ([], [], False, True), ([[None]], [[None]], False, True),
-    ([[None]], [[0]], False, False), ([["a"], ["a"]], [["a"]], False, False),
-    ([["a"], ["a"], ["b"]], [["a"], ["b"], ["b"]], False, False), (4, [4], False, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("first", "second", "ordered", "same"),
+    [
+        ([["a"], ["b"]], [["b"], ["a"]], False, True),
+        ([["a"], ["b"]], [["b"], ["a"]], True, False),
+        ([[1, 2]], [[2, 1]], False, False),
+        ([[3]], [[3.0]], False, True),
+        ([["3"]], [[3]], False, False),
+        (True, 1, False, False),
+        ([[0.1 + 0.2]], [[0.3]], False, True),
+        ([], [], False, True),
+        ([[None]], [[None]], False, True),
+        ([[None]], [[0]], False, False),
+        ([["a"], ["a"]], [["a"]], False, False),
+        ([["a"], ["a"], ["b"]], [["a"], ["b"], ["b"]], False, False),
+        (4, [4], False, False),
+    ],
+)
 def test_equal_results_are_equal(first: Any, second: Any, ordered: bool, same: bool) -> None:
     assert same_result(first, second, ordered) is same
     assert same_result(second, first, ordered) is same
@@ -151,12 +188,16 @@ def test_the_order_counts_where_it_is_asked_for() -> None:
     assert is_ordered("df.sort_values('a')", "pandas")
 
 
-@pytest.mark.parametrize("cell", [
-    [{"a": 1, "b": "x"}, {"a": 2, "b": None}],
-    {"columns": ["a", "b"], "rows": [[1, "x"], [2, None]]},
-    {"header": ["a", "b"], "rows": [[1, "x"], [2, None]]}, {"a": [1, 2], "b": ["x", None]},
-    {"tables": {"t": [{"a": 1, "b": "x"}, {"a": 2, "b": None}]}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "cell",
+    [
+        [{"a": 1, "b": "x"}, {"a": 2, "b": None}],
+        {"columns": ["a", "b"], "rows": [[1, "x"], [2, None]]},
+        {"header": ["a", "b"], "rows": [[1, "x"], [2, None]]},
+        {"a": [1, 2], "b": ["x", None]},
+        {"tables": {"t": [{"a": 1, "b": "x"}, {"a": 2, "b": None}]}},
+    ],
+)
 def test_every_form_of_a_table_is_the_same_table(cell: Any) -> None:
     assert tables_of(json.dumps(cell)) == {"t": (["a", "b"], [[1, "x"], [2, None]])}
 
@@ -172,8 +213,14 @@ def test_what_is_no_table_is_refused(cell: str) -> None:
 def test_the_metric_counts_equal_results_and_leaves_out_what_has_none() -> None:
     metric = execution_metric("sql", seconds=2.0, memory_mb=128, unsafe=True)
     wanted = ["SELECT player FROM t WHERE points = 5"] * 4 + ["SELECT nothing FROM t"] * 2
-    texts = [wanted[0], "SELECT player FROM t WHERE points > 4", "SELECT player FROM t", "DROP",
-             "SELECT 1", "SELECT 1"]  # fmt: skip
+    texts = [
+        wanted[0],
+        "SELECT player FROM t WHERE points > 4",
+        "SELECT player FROM t",
+        "DROP",
+        "SELECT 1",
+        "SELECT 1",
+    ]
     made = Texts(wanted, texts, [""] * 6, [TABLE] * 5 + [None])
     assert metric.of_rows is not None
     np.testing.assert_array_equal(metric.of_rows(made), [1, 1, 0, 0, np.nan, np.nan])
@@ -195,8 +242,9 @@ def test_pandas_that_is_absent_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     import importlib.util
 
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec",
-                        lambda name: None if name == "pandas" else find(name))  # fmt: skip
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "pandas" else find(name)
+    )
     with pytest.raises(MachineError, match=r"holdfast\[code\]"):
         execution_metric("pandas", unsafe=True)
 
@@ -217,14 +265,23 @@ def test_real_pandas_and_sql_of_one_question_agree(shared_data: Path) -> None:
     rng = np.random.default_rng(0)
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = [json.loads(next(file)) for _ in range(24)]
-    rows = [r for r in rows if not any(word in r["sql"] for word in ("MAX", "MIN", "SUM", "AVG"))
-            and not any(mark in r["sql"] for mark in (" > ", " < "))]  # fmt: skip
+    rows = [
+        r
+        for r in rows
+        if not any(word in r["sql"] for word in ("MAX", "MIN", "SUM", "AVG"))
+        and not any(mark in r["sql"] for mark in (" > ", " < "))
+    ]
     tables = [made_table(row, rng) for row in rows]
     both = [
-        run_programs([(row[key], table) for row, table in zip(rows, tables, strict=True)], language,
-                     seconds=5, memory_mb=256, unsafe=True)
+        run_programs(
+            [(row[key], table) for row, table in zip(rows, tables, strict=True)],
+            language,
+            seconds=5,
+            memory_mb=256,
+            unsafe=True,
+        )
         for key, language in (("sql", "sql"), ("pandas", "pandas"))
-    ]  # fmt: skip
+    ]
     assert [one.error for side in both for one in side] == [None] * (2 * len(rows))
     for sql, pandas in zip(*both, strict=True):
         flat = [cell for line in sql.result for cell in line]

@@ -92,9 +92,11 @@ def test_the_numbers_are_those_of_the_system(machine: str) -> None:
 
 def test_no_listed_call_opens_or_starts_anything() -> None:
     """What must never be on the list, whoever adds to it."""
-    never = re.compile(r"open|exec|fork|clone|socket|connect|kill|ptrace|uring|prctl|seccomp|dup|"
-                       r"fcntl|ioctl|pipe|stat|link|mod|own|mount|process_vm|prlimit|setr|bpf|key|"
-                       r"shm|msg|sem|splice|send|recv|pidfd|unshare|setns")  # fmt: skip
+    never = re.compile(
+        r"open|exec|fork|clone|socket|connect|kill|ptrace|uring|prctl|seccomp|dup|"
+        r"fcntl|ioctl|pipe|stat|link|mod|own|mount|process_vm|prlimit|setr|bpf|key|"
+        r"shm|msg|sem|splice|send|recv|pidfd|unshare|setns"
+    )
     for calls in fence.CALLS.values():
         assert [name for name in calls if never.search(name)] == []
 
@@ -121,8 +123,12 @@ def test_a_part_that_the_kernel_does_not_grant_is_an_error(monkeypatch: pytest.M
             return -1
 
     monkeypatch.setattr(fence, "_library", Refusing)
-    for part in (fence.landlock, lambda: fence.seccomp(3), fence.drop_capabilities,
-                 fence.keep_from_debuggers):  # fmt: skip
+    for part in (
+        fence.landlock,
+        lambda: fence.seccomp(3),
+        fence.drop_capabilities,
+        fence.keep_from_debuggers,
+    ):
         with pytest.raises(fence.NotFenced):
             part()
 

@@ -26,8 +26,12 @@ def outputs(labels, logits) -> Outputs:
 def noisy(seed: int, n: int = 120, classes: int = 6) -> Outputs:
     rng = np.random.default_rng(seed)
     # Skewed, so that some classes are rare, unpredicted or absent.
-    labels = rng.choice(classes, n, p=np.array([0.5, 0.3, 0.15, 0.04, 0.01, 0.0])[:classes]
-                        / sum([0.5, 0.3, 0.15, 0.04, 0.01, 0.0][:classes]))  # fmt: skip
+    labels = rng.choice(
+        classes,
+        n,
+        p=np.array([0.5, 0.3, 0.15, 0.04, 0.01, 0.0])[:classes]
+        / sum([0.5, 0.3, 0.15, 0.04, 0.01, 0.0][:classes]),
+    )
     return outputs(labels, rng.normal(size=(n, classes)) + np.eye(classes)[labels])
 
 
@@ -40,11 +44,13 @@ ORACLES = {
             o.labels, o.predictions, average=a, zero_division=0
         )
         for name, function in (
-            ("precision", sk.precision_score), ("recall", sk.recall_score), ("f1", sk.f1_score),
+            ("precision", sk.precision_score),
+            ("recall", sk.recall_score),
+            ("f1", sk.f1_score),
         )
         for average in ("macro", "weighted")
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ORACLES)

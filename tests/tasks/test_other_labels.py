@@ -94,8 +94,9 @@ def test_numbers_are_scored_as_scikit_learn_and_scipy_do() -> None:
     expected = {
         "mae": sk.mean_absolute_error(truth, answers),
         "rmse": sk.root_mean_squared_error(truth, answers),
-        "r2": sk.r2_score(truth, answers), "spearman": spearmanr(truth, answers).statistic,
-    }  # fmt: skip
+        "r2": sk.r2_score(truth, answers),
+        "spearman": spearmanr(truth, answers).statistic,
+    }
     for name, value in expected.items():
         estimate = found.metrics[name]
         assert estimate.value == pytest.approx(value)
@@ -159,8 +160,9 @@ def test_a_clear_difference_of_losses_is_called_one_and_none_is_not() -> None:
     rng = np.random.default_rng(6)
     units = NumberOutputs(*[np.zeros(200)] * 4).units
     base = rng.random(200)
-    better = compare_losses(base, base + 0.1 + 0.1 * rng.random(200), units, metric="loss",
-                            what="loss")  # fmt: skip
+    better = compare_losses(
+        base, base + 0.1 + 0.1 * rng.random(200), units, metric="loss", what="loss"
+    )
     same = compare_losses(base, rng.permutation(base), units, metric="loss", what="loss")
     assert better["p_value"] < 0.01
     assert "the fine-tune is better" in better["because"]

@@ -213,9 +213,12 @@ def plainly(program: str) -> Any:
 def test_ordinary_programs_give_what_they_give_without_a_check() -> None:
     table = json.dumps(ROWS)
     found = run_programs(
-        [(one.replace("; ", "\n"), table) for one in ORDINARY], "pandas", seconds=5, memory_mb=512,
+        [(one.replace("; ", "\n"), table) for one in ORDINARY],
+        "pandas",
+        seconds=5,
+        memory_mb=512,
         unsafe=True,
-    )  # fmt: skip
+    )
     refused = {p: o.error for p, o in zip(ORDINARY, found, strict=True) if o.error}
     assert not refused
     for program, outcome in zip(ORDINARY, found, strict=True):
@@ -223,27 +226,46 @@ def test_ordinary_programs_give_what_they_give_without_a_check() -> None:
 
 
 REASONS = {
-    "max = 3": "the name max keeps its meaning", "(lambda np: np)(1)": "the name np keeps",
-    "[0 for pd in [1]]": "the name pd keeps", "df = {'a': 1}": "the name of a table keeps",
+    "max = 3": "the name max keeps its meaning",
+    "(lambda np: np)(1)": "the name np keeps",
+    "[0 for pd in [1]]": "the name pd keeps",
+    "df = {'a': 1}": "the name of a table keeps",
     "t = df\nt = 3\ndf = [t]": "the name of a table keeps",
-    "f = pd.crosstab": "crosstab is called or not named", "f = df.query": "query gives a method",
-    "df.agg('sum', expr='1')": "the keyword expr", "df.groupby('team').mean(engine='x')":
-    "the keyword engine", "df.groupby('team').agg(engine='sum')": "the keyword engine",
-    "df.agg('to_csv')": "calling to_csv by its name", "df.agg(func='pipe')": "calling pipe by its",
+    "f = pd.crosstab": "crosstab is called or not named",
+    "f = df.query": "query gives a method",
+    "df.agg('sum', expr='1')": "the keyword expr",
+    "df.groupby('team').mean(engine='x')": "the keyword engine",
+    "df.groupby('team').agg(engine='sum')": "the keyword engine",
+    "df.agg('to_csv')": "calling to_csv by its name",
+    "df.agg(func='pipe')": "calling pipe by its",
     "df.groupby('team').agg(x=('points', 'to_csv'))": "calling to_csv by its name",
-    "df['points'].map('to_csv')": "map takes a function", "df.agg(df)": "calling a DataFrame",
-    "df.agg(x for x in ['sum'])": "calling a generator", "df.agg([[['to_csv']]])": "calling to_csv",
-    "pd.Series.agg(df)": "agg is refused", "df.loc(0).to_csv": "the attribute to_csv",
-    "list[int](3)": "calling a GenericAlias", "df.agg(list[int])": "a GenericAlias as an argument",
-    "x = 3\nx()": "calling a int", "df.query(3)": "query takes one text",
-    "df.query('points.a')": "query compares", "df.columns = 3": "only names and columns",
-    "'{}'.format(3)": "the attribute format", "f'{df._x}'": "the attribute _x",
-    "[0 for df['x'] in [1]]": "a comprehension goes over names", "_call(3)": "the name _call",
-    "x: int = 3": "AnnAssign", "(x := 3)": "NamedExpr", "x = 1\nx += 1": "AugAssign",
-    "for x in [1]: x": "For", "def f(): 3": "FunctionDef", "df.agg(*['sum'])": "Starred",
-    "df.agg(**{'func': 'sum'})": r"** is refused", "import os": "Import", "": "nothing to run",
+    "df['points'].map('to_csv')": "map takes a function",
+    "df.agg(df)": "calling a DataFrame",
+    "df.agg(x for x in ['sum'])": "calling a generator",
+    "df.agg([[['to_csv']]])": "calling to_csv",
+    "pd.Series.agg(df)": "agg is refused",
+    "df.loc(0).to_csv": "the attribute to_csv",
+    "list[int](3)": "calling a GenericAlias",
+    "df.agg(list[int])": "a GenericAlias as an argument",
+    "x = 3\nx()": "calling a int",
+    "df.query(3)": "query takes one text",
+    "df.query('points.a')": "query compares",
+    "df.columns = 3": "only names and columns",
+    "'{}'.format(3)": "the attribute format",
+    "f'{df._x}'": "the attribute _x",
+    "[0 for df['x'] in [1]]": "a comprehension goes over names",
+    "_call(3)": "the name _call",
+    "x: int = 3": "AnnAssign",
+    "(x := 3)": "NamedExpr",
+    "x = 1\nx += 1": "AugAssign",
+    "for x in [1]: x": "For",
+    "def f(): 3": "FunctionDef",
+    "df.agg(*['sum'])": "Starred",
+    "df.agg(**{'func': 'sum'})": r"** is refused",
+    "import os": "Import",
+    "": "nothing to run",
     "#" * 10_001: "too long",
-}  # fmt: skip
+}
 
 
 def test_what_is_refused_says_why() -> None:
@@ -256,17 +278,35 @@ def test_what_is_refused_says_why() -> None:
         assert reason in str(outcome.error), (program[:80], outcome)
 
 
-@pytest.mark.parametrize("text", [
-    "a > 1", "(a > 1) & (b == 'x')", "`two words` >= 2 or not c", "a in [1, 2]", "-a < b + 1",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    ["a > 1", "(a > 1) & (b == 'x')", "`two words` >= 2 or not c", "a in [1, 2]", "-a < b + 1"],
+)
 def test_a_query_may_compare(text: str) -> None:
     check_query(text)
 
 
-@pytest.mark.parametrize("text", [
-    "@a", "a.b", "a()", "a[0]", "__a", "lambda: 0", "[x for x in a]", "`a` + @b", "a := 1", "`a",
-    "f'{a}'", "a if b else c", "a; b", 3, None, "",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "@a",
+        "a.b",
+        "a()",
+        "a[0]",
+        "__a",
+        "lambda: 0",
+        "[x for x in a]",
+        "`a` + @b",
+        "a := 1",
+        "`a",
+        "f'{a}'",
+        "a if b else c",
+        "a; b",
+        3,
+        None,
+        "",
+    ],
+)
 def test_a_query_may_do_no_more(text: Any) -> None:
     with pytest.raises(Refused):
         check_query(text)

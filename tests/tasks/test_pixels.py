@@ -20,10 +20,12 @@ PROCESSORS = {
     "convnext": ConvNextImageProcessorPil(size={"shortest_edge": 16}, crop_pct=0.875),
     "no normalising": ViTImageProcessorPil(size={"height": 16, "width": 16}, do_normalize=False),
     "no rescaling": ViTImageProcessorPil(
-        size={"height": 16, "width": 16}, do_rescale=False, image_mean=[99.0] * 3,
+        size={"height": 16, "width": 16},
+        do_rescale=False,
+        image_mean=[99.0] * 3,
         image_std=[50.0] * 3,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture

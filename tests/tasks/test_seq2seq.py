@@ -40,9 +40,11 @@ def table(pairs: list[tuple[str, str]]) -> Table:
 
     plain = pairs_from_texts([source for source, _ in pairs])
     columns = {
-        "row": np.arange(10, 10 + len(pairs)), "text": [s for s, _ in pairs],
-        "target": [t for _, t in pairs], "label": np.zeros(len(pairs), dtype=np.int64),
-    }  # fmt: skip
+        "row": np.arange(10, 10 + len(pairs)),
+        "text": [s for s, _ in pairs],
+        "target": [t for _, t in pairs],
+        "label": np.zeros(len(pairs), dtype=np.int64),
+    }
     return Table(datasets.Dataset.from_dict(columns), plain.classes, plain.columns, "m", len(pairs))
 
 

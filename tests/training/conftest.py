@@ -62,9 +62,17 @@ def make_examples(n: int = 40, classes: int = 2, seed: int = 0) -> EncodedTexts:
 
 def make_phase(**changes: Any) -> Phase:
     plain = Phase(
-        name="finetune", loss="task", head="train", sampler="windows", steps=10, batch_size=8,
-        learning_rate=0.05, head_learning_rate=0.05, warmup=0.0, weight_decay=0.0,
-    )  # fmt: skip
+        name="finetune",
+        loss="task",
+        head="train",
+        sampler="windows",
+        steps=10,
+        batch_size=8,
+        learning_rate=0.05,
+        head_learning_rate=0.05,
+        warmup=0.0,
+        weight_decay=0.0,
+    )
     return replace(plain, **changes)
 
 
@@ -77,9 +85,9 @@ def groups_of(network: Any, phase: Phase) -> list[dict[str, Any]]:
     body = list(network.body.parameters())
     groups = [{"params": body, "lr": phase.learning_rate, "weight_decay": phase.weight_decay}]
     if phase.head == "train":
-        groups.append({
-            "params": head, "lr": phase.head_learning_rate, "weight_decay": phase.weight_decay,
-        })  # fmt: skip
+        groups.append(
+            {"params": head, "lr": phase.head_learning_rate, "weight_decay": phase.weight_decay}
+        )
     return groups
 
 
@@ -88,23 +96,37 @@ def refined(snapshot: Snapshot) -> float:
 
 
 def build_job(
-    folder: Path | None = None, *, phases: tuple[Phase, ...] | None = None, dropout: float = 0.0,
-    evaluate_at: tuple[int, ...] | None = None, max_minutes: float | None = None,
-    every_s: float = 0.0, classes: int = 2, rows: int = 40,
-    criterion: Callable[[Snapshot], float] = refined, **changes: Any,
-) -> Job:  # fmt: skip
+    folder: Path | None = None,
+    *,
+    phases: tuple[Phase, ...] | None = None,
+    dropout: float = 0.0,
+    evaluate_at: tuple[int, ...] | None = None,
+    max_minutes: float | None = None,
+    every_s: float = 0.0,
+    classes: int = 2,
+    rows: int = 40,
+    criterion: Callable[[Snapshot], float] = refined,
+    **changes: Any,
+) -> Job:
     phases = phases or (make_phase(),)
     steps = sum(phase.steps for phase in phases)
     at = evaluate_at or tuple(sorted({0, steps // 2, steps}))
     task = TextClassification(0, ("a", "b", "c")[:classes])
     settings: dict[str, Any] = {
-        "network": make_toy(classes, dropout), "task": task,
-        "train": make_examples(rows, classes), "valid": make_examples(16, classes, seed=1),
-        "plan": Plan(phases, at, 12, 0, max_minutes), "accelerator": make_accelerator("float32"),
-        "groups": groups_of, "optimizer": build_optimizer, "schedule": build_schedule,
-        "choose": lowest(criterion), "monitor": learning, "journal": Journal(folder),
+        "network": make_toy(classes, dropout),
+        "task": task,
+        "train": make_examples(rows, classes),
+        "valid": make_examples(16, classes, seed=1),
+        "plan": Plan(phases, at, 12, 0, max_minutes),
+        "accelerator": make_accelerator("float32"),
+        "groups": groups_of,
+        "optimizer": build_optimizer,
+        "schedule": build_schedule,
+        "choose": lowest(criterion),
+        "monitor": learning,
+        "journal": Journal(folder),
         "store": CheckpointStore(folder / "checkpoints" if folder else None, every_s),
-    }  # fmt: skip
+    }
     return Job(**(settings | changes))
 
 

@@ -28,9 +28,12 @@ def shape(sampler: Any = "windows", batch: int = 16, name: str = "finetune") -> 
 
 @settings(deadline=None, max_examples=100)
 @given(
-    LENGTHS, st.integers(1, 40), st.integers(0, 99), st.integers(0, 5),
+    LENGTHS,
+    st.integers(1, 40),
+    st.integers(0, 99),
+    st.integers(0, 5),
     st.sampled_from(["windows", "shuffled"]),
-)  # fmt: skip
+)
 def test_an_epoch_holds_every_row_once(
     lengths, batch: int, seed: int, epoch: int, sampler: str
 ) -> None:
@@ -49,8 +52,9 @@ def test_batches_depend_on_seed_phase_and_epoch_and_on_nothing_else() -> None:
     np.random.default_rng(1).random(5)
     first = flat("finetune", 0, 0)
     assert flat("finetune", 0, 0) == first
-    assert all(flat(*other) != first for other in
-               [("finetune", 1, 0), ("other", 0, 0), ("finetune", 0, 1)])  # fmt: skip
+    assert all(
+        flat(*other) != first for other in [("finetune", 1, 0), ("other", 0, 0), ("finetune", 0, 1)]
+    )
 
 
 def padding(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
@@ -71,8 +75,12 @@ def test_rows_of_like_length_travel_together_but_the_epoch_is_not_sorted() -> No
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(st.integers(0, 6), min_size=2, max_size=200), st.integers(4, 40),
-       st.integers(2, 8), st.integers(0, 50))  # fmt: skip
+@given(
+    st.lists(st.integers(0, 6), min_size=2, max_size=200),
+    st.integers(4, 40),
+    st.integers(2, 8),
+    st.integers(0, 50),
+)
 def test_a_class_batch_has_distinct_rows_of_chosen_classes(labels, batch, most, step) -> None:
     labels = np.array(labels)
     rows = class_batch(labels, batch, most, 0, step)

@@ -42,10 +42,12 @@ def test_no_checkpoint_is_none(tmp_path: Path) -> None:
 
 
 DAMAGE = {
-    "cut": lambda data: data[: len(data) // 2], "emptied": lambda data: b"",
-    "overwritten": lambda data: b"\0" * len(data), "text": lambda data: b"not a checkpoint",
+    "cut": lambda data: data[: len(data) // 2],
+    "emptied": lambda data: b"",
+    "overwritten": lambda data: b"\0" * len(data),
+    "text": lambda data: b"not a checkpoint",
     "a byte": lambda data: data[:700] + bytes([data[700] ^ 0xFF]) + data[701:],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("damage", sorted(DAMAGE))

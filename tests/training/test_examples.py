@@ -116,8 +116,13 @@ def test_kinds_follow_the_course_of_a_row() -> None:
     import torch
 
     kept = ExampleHistory(np.arange(6))
-    courses = {0: [0.9] * 4, 1: [0.1, 0.2, 0.3, 0.9], 2: [0.1] * 4, 3: [0.9, 0.8, 0.2, 0.2],
-               4: [0.6, 0.1, 0.1, 0.7]}  # fmt: skip
+    courses = {
+        0: [0.9] * 4,
+        1: [0.1, 0.2, 0.3, 0.9],
+        2: [0.1] * 4,
+        3: [0.9, 0.8, 0.2, 0.2],
+        4: [0.6, 0.1, 0.1, 0.7],
+    }
     for at in range(4):
         for row, sure in courses.items():
             values = torch.tensor([[sure[at], float("nan"), float(sure[at] > 0.5)]])

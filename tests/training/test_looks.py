@@ -21,29 +21,49 @@ def history(rows: int = 30, kept_logits: bool = True) -> list[Snapshot]:
     rng = np.random.default_rng(0)
     return [
         Snapshot(
-            step=10 * i, epoch=i / 3, examples_seen=16 * i, phase="fit",
-            train_losses=rng.random(20), valid_losses=rng.random(rows).astype(np.float32) + 0.0,
-            train_metrics={"accuracy": 1 / 3}, valid_metrics={"accuracy": math.nan},
-            refined_loss=0.1 + 0.2, temperature=1.7, learning_rate=math.nan, gradient_norm=None,
-            relative_update=1e-9 if i else None, distance=0.0, seconds=0.1,
-            train_correct=rng.random(20) < 0.5, valid_correct=rng.random(rows) < 0.5,
+            step=10 * i,
+            epoch=i / 3,
+            examples_seen=16 * i,
+            phase="fit",
+            train_losses=rng.random(20),
+            valid_losses=rng.random(rows).astype(np.float32) + 0.0,
+            train_metrics={"accuracy": 1 / 3},
+            valid_metrics={"accuracy": math.nan},
+            refined_loss=0.1 + 0.2,
+            temperature=1.7,
+            learning_rate=math.nan,
+            gradient_norm=None,
+            relative_update=1e-9 if i else None,
+            distance=0.0,
+            seconds=0.1,
+            train_correct=rng.random(20) < 0.5,
+            valid_correct=rng.random(rows) < 0.5,
             valid_logits=rng.normal(size=(rows, 3)).astype(np.float32) if kept_logits else None,
             outputs={"valid": {"n": 3.0}} if i == 2 else None,
         )
         for i in range(3)
-    ]  # fmt: skip
+    ]
 
 
 def known() -> Circumstances:
     """Every field is set: one that cannot be read back must show."""
     finding = Finding("near_duplicates", "warn", 0.5, 2, (3, 4), "alike", "look")
     return Circumstances(
-        task="seq2seq", classes=3, planned_steps=30, planned_looks=4, train_rows=20,
-        train_tokens=200, trainable=7, usual_rates=(1e-5, 1e-3), findings=(finding,),
-        probe_valid_losses=np.random.default_rng(1).random(30), first_seen=np.arange(20),
-        probe_curve=((10, 0.5), (20, 0.4)), copied_valid=(1, 30),
+        task="seq2seq",
+        classes=3,
+        planned_steps=30,
+        planned_looks=4,
+        train_rows=20,
+        train_tokens=200,
+        trainable=7,
+        usual_rates=(1e-5, 1e-3),
+        findings=(finding,),
+        probe_valid_losses=np.random.default_rng(1).random(30),
+        first_seen=np.arange(20),
+        probe_curve=((10, 0.5), (20, 0.4)),
+        copied_valid=(1, 30),
         label_noise=LabelNoise(0.1, 0.05, 0.15, 0.8, 0.5, 50),
-    )  # fmt: skip
+    )
 
 
 def same(one: Any, other: Any) -> bool:
@@ -98,8 +118,11 @@ def test_looks_of_other_rows_are_refused(tmp_path: Path) -> None:
     write_looks(path, history(), known(), 20, "0")
     with np.load(path) as kept:
         held = dict(kept)
-    for name, cut in (("look_valid_losses", np.s_[:, :-1]), ("look_valid_logits", np.s_[:, :, :0]),
-                      ("look_train_correct", np.s_[:1])):  # fmt: skip
+    for name, cut in (
+        ("look_valid_losses", np.s_[:, :-1]),
+        ("look_valid_logits", np.s_[:, :, :0]),
+        ("look_train_correct", np.s_[:1]),
+    ):
         np.savez(path, **{**held, name: held[name][cut]})
         with pytest.raises(RunError, match="Remove it"):
             read_looks(path)

@@ -83,9 +83,10 @@ def test_the_best_state_is_restored_and_not_the_last(job, recorder) -> None:
     seen: dict[int, dict[str, torch.Tensor]] = {}
     recorder.at["snapshot_taken"] = lambda run: seen.update({run.step: run.learning_tensors()})
     made = job(
-        evaluate_at=(0, 2, 5, 8, 10), listeners=(recorder,),
+        evaluate_at=(0, 2, 5, 8, 10),
+        listeners=(recorder,),
         criterion=lambda snapshot: abs(snapshot.step - 5),
-    )  # fmt: skip
+    )
     fitted = fit(made)
     assert (fitted.best_step, fitted.last_step) == (5, 10)
     for name, tensor in made.network.named_parameters():
@@ -176,9 +177,11 @@ def test_a_loss_that_is_not_a_number_names_the_step_the_rate_and_the_remedy(
 ) -> None:
     rate = 1e38
     made = job(
-        tmp_path, phases=(phase(learning_rate=rate, head_learning_rate=rate, optimizer="sgd"),),
-        evaluate_at=(0, 10), every_s=1e9,
-    )  # fmt: skip
+        tmp_path,
+        phases=(phase(learning_rate=rate, head_learning_rate=rate, optimizer="sgd"),),
+        evaluate_at=(0, 10),
+        every_s=1e9,
+    )
     with pytest.raises(TrainingError, match=r"step \d+.*not a finite number") as caught:
         fit(made)
     assert "1e+38" in caught.value.remedy
@@ -193,10 +196,14 @@ def raising(error: BaseException):
 
 
 MEMORY = [
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), MemoryError(),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."),  # noqa: E501
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    MemoryError(),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 99 bytes."
+    ),
     RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 99 bytes."),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("error", MEMORY, ids=lambda error: str(error)[:20])

@@ -24,10 +24,17 @@ def flags(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(machine, "device_kind", lambda: "cpu")
 
 
-@pytest.mark.parametrize(("found", "precision"), [
-    ((), "float32"), (("avx2", "fma"), "float32"), (("avx_ne_convert",), "float32"),
-    (("avx512_bf16",), "bfloat16"), (("amx_bf16", "avx2"), "bfloat16"), (("bf16",), "bfloat16"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("found", "precision"),
+    [
+        ((), "float32"),
+        (("avx2", "fma"), "float32"),
+        (("avx_ne_convert",), "float32"),
+        (("avx512_bf16",), "bfloat16"),
+        (("amx_bf16", "avx2"), "bfloat16"),
+        (("bf16",), "bfloat16"),
+    ],
+)
 def test_bfloat16_where_the_flags_have_it(monkeypatch, found, precision: str) -> None:
     flags(monkeypatch, *found)
     choice = choose_machine(1, "auto")
@@ -53,9 +60,9 @@ def test_omp_num_threads_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "OMP_NUM_THREADS" in choice.decisions[0].because
 
 
-@pytest.mark.parametrize(("alone", "together", "threads"), [
-    (100, 190, 2), (100, 110, 1), (100, 40, 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("alone", "together", "threads"), [(100, 190, 2), (100, 110, 1), (100, 40, 1)]
+)
 def test_unset_a_probe_decides(monkeypatch, alone: int, together: int, threads: int) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "")
     monkeypatch.setattr(machine, "usable_cores", lambda: 2)
@@ -78,9 +85,9 @@ def test_the_probe_takes_half_a_second_at_most(monkeypatch: pytest.MonkeyPatch) 
     assert machine._steps_per_second(1) > 0
 
 
-@pytest.mark.parametrize(("world", "device", "told"), [
-    ("1", "cpu", False), ("2", "cpu", True), ("2", "cuda", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("world", "device", "told"), [("1", "cpu", False), ("2", "cpu", True), ("2", "cuda", False)]
+)
 def test_when_accelerate_must_be_told(monkeypatch, world: str, device: str, told: bool) -> None:
     monkeypatch.setenv("WORLD_SIZE", world)
     monkeypatch.setattr(machine, "device_kind", lambda: device)

@@ -13,10 +13,20 @@ from holdfast.training.plan import EVALUATION_BUDGET, FORWARD_SHARE, check_phase
 from holdfast.training.plan import steps_for as steps_for_epochs
 
 
-@pytest.mark.parametrize(("epochs", "rows", "batch", "steps"), [
-    (1, 16, 16, 1), (1, 17, 16, 2), (3, 100, 16, 21), (0.5, 100, 16, 3), (0.01, 100, 16, 1),
-    (2.999999999999, 100, 10, 30), (20, 70, 16, 100), (1.5, 10, 16, 1), (1, 1, 64, 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("epochs", "rows", "batch", "steps"),
+    [
+        (1, 16, 16, 1),
+        (1, 17, 16, 2),
+        (3, 100, 16, 21),
+        (0.5, 100, 16, 3),
+        (0.01, 100, 16, 1),
+        (2.999999999999, 100, 10, 30),
+        (20, 70, 16, 100),
+        (1.5, 10, 16, 1),
+        (1, 1, 64, 1),
+    ],
+)
 def test_steps_of_some_epochs(epochs: float, rows: int, batch: int, steps: int) -> None:
     assert steps_for_epochs(epochs, rows, batch) == steps
 
@@ -51,8 +61,9 @@ def test_the_probe_shrinks_before_looks_go(phase) -> None:
 
 PHASES = st.lists(
     st.tuples(st.sampled_from(["windows", "classes"]), st.integers(1, 400), st.integers(1, 64)),
-    min_size=1, max_size=3,
-)  # fmt: skip
+    min_size=1,
+    max_size=3,
+)
 
 
 @settings(deadline=None, max_examples=200)
@@ -63,11 +74,18 @@ def test_a_look_an_epoch_as_far_as_wanted_at_every_end_and_within_the_budget(
     from holdfast.training.plan import Phase
 
     phases = tuple(
-        Phase(name=str(i), loss="task", head="refit" if sampler == "classes" else "train",
-              sampler=sampler, steps=steps, batch_size=batch, learning_rate=1.0,
-              head_learning_rate=1.0)
+        Phase(
+            name=str(i),
+            loss="task",
+            head="refit" if sampler == "classes" else "train",
+            sampler=sampler,
+            steps=steps,
+            batch_size=batch,
+            learning_rate=1.0,
+            head_learning_rate=1.0,
+        )
         for i, (sampler, steps, batch) in enumerate(drawn)
-    )  # fmt: skip
+    )
     at, probe, _ = evaluation_points(phases, rows, valid, wanted)
     total = sum(phase.steps for phase in phases)
     assert list(at) == sorted(set(at))

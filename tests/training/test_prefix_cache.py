@@ -44,12 +44,23 @@ def made(job: Any, phase: Any, tiny_model: Path) -> Any:
         freeze(network, 2)
         refit = HeadRefit(lambda x, y: fit_probe(x, y, classes=2, seed=0, c=0.1), first=True)
         settings = {
-            "network": network, "groups": groups, "evaluate_at": (0, 2, 3, 9), "phases": (
-                phase(name="contrast", loss="contrast", head="refit", sampler="classes", steps=3,
-                      learning_rate=1e-3),
+            "network": network,
+            "groups": groups,
+            "evaluate_at": (0, 2, 3, 9),
+            "phases": (
+                phase(
+                    name="contrast",
+                    loss="contrast",
+                    head="refit",
+                    sampler="classes",
+                    steps=3,
+                    learning_rate=1e-3,
+                ),
                 phase(name="finetune", steps=6, accumulate=2, learning_rate=1e-3),
-            ), "terms": {"contrast": [Contrast()]}, "listeners": (refit, *more),
-        } | changes  # fmt: skip
+            ),
+            "terms": {"contrast": [Contrast()]},
+            "listeners": (refit, *more),
+        } | changes
         if cache is not None:
             prefix = Prefix(frozen_prefix(network))
             plain = job(folder, **settings)
@@ -214,8 +225,11 @@ class Mixing(nn.Module):
     def layers(self) -> list[Any]:
         from holdfast.models.layers import Layer
 
-        return [Layer("embeddings", (self.words,)), Layer("block.0", (self.block,)),
-                Layer("head", (self.head,))]  # fmt: skip
+        return [
+            Layer("embeddings", (self.words,)),
+            Layer("block.0", (self.block,)),
+            Layer("head", (self.head,)),
+        ]
 
     def features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         words = self.words(input_ids)
@@ -228,10 +242,14 @@ class Mixing(nn.Module):
         return (states * mask).sum(1) / mask.sum(1)
 
 
-@pytest.mark.parametrize(("how", "why"), [
-    ("company", "depend on the rows that share its batch"), ("dropout", "dropout is drawn"),
-    ("plain", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("company", "depend on the rows that share its batch"),
+        ("dropout", "dropout is drawn"),
+        ("plain", None),
+    ],
+)
 def test_the_model_is_asked_and_says_why_not(job: Any, how: str, why: str | None) -> None:
     network = Mixing(how)
     work, state = job(), torch.get_rng_state()

@@ -28,10 +28,13 @@ def two_phases(build: Any, phase: Any, folder: Path, *more: Any, **changes: Any)
     )
     refit = HeadRefit(lambda x, y: fit_probe(x, y, classes=2, seed=0, c=0.1), first=True)
     settings: dict[str, Any] = {
-        "phases": phases, "dropout": 0.2, "evaluate_at": (0, 2, 4, 7, 9, 12),
-        "terms": {"contrast": [Contrast()]}, "listeners": (refit, *more),
+        "phases": phases,
+        "dropout": 0.2,
+        "evaluate_at": (0, 2, 4, 7, 9, 12),
+        "terms": {"contrast": [Contrast()]},
+        "listeners": (refit, *more),
         "advisor": Patience(None, lambda snapshot: snapshot.refined_loss),
-    }  # fmt: skip
+    }
     made: Job = build(folder, **(settings | changes))
     return made
 
@@ -42,9 +45,17 @@ def journal(folder: Path) -> list[dict[str, Any]]:
 
 
 def numbers(snapshot: Snapshot) -> list[Any]:
-    return [snapshot.step, snapshot.refined_loss, *snapshot.train_losses, *snapshot.valid_losses,
-            snapshot.learning_rate, snapshot.gradient_norm, snapshot.relative_update,
-            snapshot.distance, snapshot.examples_seen]  # fmt: skip
+    return [
+        snapshot.step,
+        snapshot.refined_loss,
+        *snapshot.train_losses,
+        *snapshot.valid_losses,
+        snapshot.learning_rate,
+        snapshot.gradient_norm,
+        snapshot.relative_update,
+        snapshot.distance,
+        snapshot.examples_seen,
+    ]
 
 
 def same(one: tuple[Job, Fitted, Path], two: tuple[Job, Fitted, Path]) -> None:
@@ -80,8 +91,12 @@ def undisturbed(job: Any, phase: Any, tmp_path_factory: Any) -> tuple[Job, Fitte
     return made, fit(made), folder
 
 
-MOMENTS = [(event, count) for event in EVENTS for count in (1, 5)
-           if not (event in ("run_start", "run_end") and count > 1)]  # fmt: skip
+MOMENTS = [
+    (event, count)
+    for event in EVENTS
+    for count in (1, 5)
+    if not (event in ("run_start", "run_end") and count > 1)
+]
 
 
 @pytest.mark.parametrize(("event", "count"), MOMENTS)
@@ -97,8 +112,13 @@ def test_killed_at_any_event_and_resumed_it_ends_the_same(
         same((again, fit(again, resume=True), tmp_path), undisturbed)
     else:
         assert kill.left > 0, "the kill was swallowed"
-        assert event in ("phase_start", "epoch_start", "epoch_end", "snapshot_due",
-                         "snapshot_taken")  # fmt: skip
+        assert event in (
+            "phase_start",
+            "epoch_start",
+            "epoch_end",
+            "snapshot_due",
+            "snapshot_taken",
+        )
 
 
 def test_a_checkpoint_after_every_step_is_what_zero_seconds_mean(
@@ -122,8 +142,14 @@ def test_patience_goes_on_counting_after_a_resume(job, phase, tmp_path: Path, ki
     """The value never improves after step 0: four looks later the run stops, not later."""
 
     def made(folder: Path, *more: Any) -> Job:
-        return two_phases(job, phase, folder, *more, criterion=lambda s: float(s.step),
-                          advisor=Patience(4, lambda s: float(s.step)))  # fmt: skip
+        return two_phases(
+            job,
+            phase,
+            folder,
+            *more,
+            criterion=lambda s: float(s.step),
+            advisor=Patience(4, lambda s: float(s.step)),
+        )
 
     whole = made(tmp_path / "whole")
     (tmp_path / "whole").mkdir()

@@ -95,8 +95,14 @@ def test_a_smaller_last_batch_is_averaged_over_its_own_rows(job, phase) -> None:
 @pytest.mark.parametrize("size", [8, 16, 30])
 def test_a_class_batch_in_length_parts_has_the_gradient_of_all_its_pairs(job, phase, size) -> None:
     """The parts only save padding: every pair of rows is in the loss."""
-    shape = phase(name="contrast", loss="contrast", head="refit", sampler="classes",
-                  batch_size=size, clip=None)  # fmt: skip
+    shape = phase(
+        name="contrast",
+        loss="contrast",
+        head="refit",
+        sampler="classes",
+        batch_size=size,
+        clip=None,
+    )
     terms = {"contrast": [Contrast(0.1)]}
     _, rows, seen = one_step(job(phases=(shape,), terms=terms))
     assert len(rows) == size

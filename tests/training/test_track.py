@@ -43,10 +43,16 @@ def looks(folder: Path) -> list[dict[str, Any]]:
 def test_a_killed_and_resumed_run_stands_in_tensorboard_once(
     tmp_path: Path, marked_csv: Path, quick: list[str], killed: Any
 ) -> None:
-    recipe = override(Recipe(), [
-        f"data.path={marked_csv}", *quick, "track.to=tensorboard", "train.evaluations=4",
-        "train.max_steps=8",
-    ])  # fmt: skip
+    recipe = override(
+        Recipe(),
+        [
+            f"data.path={marked_csv}",
+            *quick,
+            "track.to=tensorboard",
+            "train.evaluations=4",
+            "train.max_steps=8",
+        ],
+    )
     run = tmp_path / "run"
     with pytest.raises(killed):
         # Without a checkpoint the looks at steps 0 and 3 are taken a second time.
@@ -55,11 +61,12 @@ def test_a_killed_and_resumed_run_stands_in_tensorboard_once(
     written, shown = looks(run), read(run)
     assert len(written) == 3
     for tag, value in {
-        "train/loss": lambda x: x["train_loss"], "valid/loss": lambda x: x["valid_loss"],
+        "train/loss": lambda x: x["train_loss"],
+        "valid/loss": lambda x: x["valid_loss"],
         "valid/refined_loss": lambda x: x["refined_loss"],
         "valid/accuracy": lambda x: x["valid_metrics"]["accuracy"],
         "run/learning_rate": lambda x: x["learning_rate"],
-    }.items():  # fmt: skip
+    }.items():
         events = shown.Scalars(tag)
         assert [event.step for event in events] == [look["step"] for look in written]
         assert [e.value for e in events] == pytest.approx([value(look) for look in written])
@@ -98,16 +105,29 @@ def test_wandb_and_mlflow_go_on_with_their_run_after_a_resume(tmp_path: Path) ->
 
 
 def test_a_path_is_sent_by_its_last_part_alone(tmp_path: Path) -> None:
-    sent = flat({"data": {"path": str(tmp_path / "rows.csv"), "text": ["a"]}, "seed": 1,
-                 "train": {"metric": f"{tmp_path / 'own'}.py:cost"}})  # fmt: skip
-    assert sent == {"data.path": "rows.csv", "data.text": "['a']", "seed": 1,
-                    "train.metric": "own.py:cost"}  # fmt: skip
+    sent = flat(
+        {
+            "data": {"path": str(tmp_path / "rows.csv"), "text": ["a"]},
+            "seed": 1,
+            "train": {"metric": f"{tmp_path / 'own'}.py:cost"},
+        }
+    )
+    assert sent == {
+        "data.path": "rows.csv",
+        "data.text": "['a']",
+        "seed": 1,
+        "train.metric": "own.py:cost",
+    }
 
 
 def test_a_verdict_is_words_and_a_place_in_the_contracts_list() -> None:
     sent = verdict_values(Verdict("overfit", "it rose", 0.9))
-    assert sent == {"verdict/label": "overfit", "verdict/because": "it rose",
-                    "verdict/number": 3.0, "verdict/confidence": 0.9}  # fmt: skip
+    assert sent == {
+        "verdict/label": "overfit",
+        "verdict/because": "it rose",
+        "verdict/number": 3.0,
+        "verdict/confidence": 0.9,
+    }
 
 
 def test_a_broken_mark_is_refused_with_the_way_out(tmp_path: Path) -> None:

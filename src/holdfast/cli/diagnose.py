@@ -68,12 +68,16 @@ def document(curves: Curves, verdict: Verdict) -> dict[str, Any]:
 
     series = {"train": curves.train, "valid": curves.valid}
     return {
-        "schema": 1, "source": curves.source, "verdict": to_json(verdict),
+        "schema": 1,
+        "source": curves.source,
+        "verdict": to_json(verdict),
         "best_step": position(curves.best),
         "series": {side: s.name if s is not None else None for side, s in series.items()},
-        "points": curves.points, "axis": curves.axis, "valid_rows": curves.valid_rows,
+        "points": curves.points,
+        "axis": curves.axis,
+        "valid_rows": curves.valid_rows,
         "saved": None if verdict.label in GOES_ON else saved(curves),
-    }  # fmt: skip
+    }
 
 
 def saved(curves: Curves) -> dict[str, Any] | None:
@@ -164,9 +168,13 @@ def _remedies(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
 
 def _wrap(text: str, columns: int, indent: str, first: str | None = None) -> list[str]:
     return textwrap.wrap(
-        text, columns, initial_indent=indent if first is None else first,
-        subsequent_indent=indent, break_on_hyphens=False, break_long_words=False,
-    )  # fmt: skip
+        text,
+        columns,
+        initial_indent=indent if first is None else first,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def _target(html: Path, log: Path, force: bool) -> Output:

@@ -57,9 +57,11 @@ def command(
     for setting in set_ or []:
         if not setting.strip().startswith(LIMITS):
             raise RecipeError(
-                "--set", "names a key that evaluate does not have", setting,
+                "--set",
+                "names a key that evaluate does not have",
+                setting,
                 f"There is {LIMITS}KEY=VALUE; all others belong to the run.",
-            )  # fmt: skip
+            )
     options = Options(tuple(text) if text else None, label, encoding, tuple(set_ or ()))
     block = evaluate(runs, data, options, Teller(quiet))
     if as_json:

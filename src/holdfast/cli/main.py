@@ -91,12 +91,7 @@ _add(
     "echo 'It broke after a week.' | holdfast predict runs/reviews-1 -",
     "holdfast predict runs/seed-0 runs/seed-1 new.csv",
 )
-_add(
-    "report",
-    report.command,
-    "Write a run's report again.",
-    "holdfast report runs/reviews-1",
-)
+_add("report", report.command, "Write a run's report again.", "holdfast report runs/reviews-1")
 _add(
     "demo",
     demo.command,

@@ -15,9 +15,16 @@ from holdfast.core.errors import DataError, InputError, MachineError, RecipeErro
 
 # The system's refusals that name no file and that no program can help.
 MACHINE = (
-    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS,
-    errno.EBADF, errno.EAGAIN,
-)  # fmt: skip
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EROFS,
+    errno.EBADF,
+    errno.EAGAIN,
+)
 REMEDIES = {
     errno.ENAMETOOLONG: "Give it a shorter name.",
     errno.EACCES: "Ask for the right to use it, or name another one.",
@@ -37,9 +44,11 @@ def fault_of(error: BaseException) -> InputError | None:
     """The error for the person, where the input or the machine is at fault; else ``None``."""
     if isinstance(error, MemoryError) or _says_memory(error):
         return MachineError(
-            "memory", "ran out", None,
+            "memory",
+            "ran out",
+            None,
             "Give smaller parts, a smaller train.batch_size or model, or more memory.",
-        )  # fmt: skip
+        )
     if not isinstance(error, OSError) or error.errno is None:
         return None
     if error.filename is not None:
@@ -47,9 +56,11 @@ def fault_of(error: BaseException) -> InputError | None:
         return DataError(_name(error.filename), f"cannot be used: {reason(error)}", None, remedy)
     if error.errno in MACHINE:
         return MachineError(
-            "the machine", f"refused to read or write: {reason(error)}", None,
+            "the machine",
+            f"refused to read or write: {reason(error)}",
+            None,
             "Look at the disk, at the limits of open files, and at where output is sent.",
-        )  # fmt: skip
+        )
     return None
 
 
@@ -62,9 +73,11 @@ def check_arguments(arguments: list[str]) -> None:
             )
         if any("\ud800" <= c <= "\udfff" for c in argument):
             raise RecipeError(
-                "an argument", "holds bytes that are not UTF-8", argument,
+                "an argument",
+                "holds bytes that are not UTF-8",
+                argument,
                 "Rename the file (`mv`), or use a UTF-8 locale: LC_ALL=C.UTF-8.",
-            )  # fmt: skip
+            )
 
 
 def check_folder() -> None:
@@ -73,9 +86,11 @@ def check_folder() -> None:
         os.getcwd()  # noqa: PTH109 - Path.cwd() says the same
     except OSError as error:
         raise DataError(
-            "the current folder", "no longer exists, or may not be entered", None,
+            "the current folder",
+            "no longer exists, or may not be entered",
+            None,
             "cd to a folder that does.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _says_memory(error: BaseException) -> bool:

@@ -85,10 +85,12 @@ def _settings(settings: Sequence[str]) -> tuple[bool, tuple[str, ...]]:
         key, equals, value = setting.partition("=")
         if not equals or key.strip() != PROBABILITIES:
             raise RecipeError(
-                "--set", "names a key that predict does not have", setting,
+                "--set",
+                "names a key that predict does not have",
+                setting,
                 f"There are {PROBABILITIES}=true and {LIMITS}KEY=VALUE; all others belong to the "
                 "run.",
-            )  # fmt: skip
+            )
         if value.strip().lower() not in ("true", "false"):
             raise RecipeError(f"--set: {PROBABILITIES}", "must be true or false", value, "")
         asked = value.strip().lower() == "true"
@@ -112,9 +114,11 @@ def _stdin(encoding: str | None) -> list[str]:
             texts.append(line.removesuffix("\n").removesuffix("\r"))
     except UnicodeError as error:
         raise DataError(
-            "standard input", f"is not {encoding or 'UTF-8'}", str(error),
+            "standard input",
+            f"is not {encoding or 'UTF-8'}",
+            str(error),
             "Name its encoding with --encoding, or convert it first.",
-        ) from None  # fmt: skip
+        ) from None
     finally:
         with contextlib.suppress(OSError):
             stream.detach()

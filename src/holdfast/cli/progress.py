@@ -45,13 +45,15 @@ class Show:
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._bar = Progress(
-            TextColumn("  {task.completed}/{task.total}"), BarColumn(bar_width=16),
+            TextColumn("  {task.completed}/{task.total}"),
+            BarColumn(bar_width=16),
             TextColumn("{task.description}"),
-        )  # fmt: skip
+        )
         # The stream as it is now: while the bar is drawn, Rich puts itself in its place.
         lasting = cast("IO[str]", Lasting(sys.stderr))
-        self._live = Live(self._bar, console=Console(file=lasting), transient=True,
-                          refresh_per_second=4)  # fmt: skip
+        self._live = Live(
+            self._bar, console=Console(file=lasting), transient=True, refresh_per_second=4
+        )
         self._live.start()
         self._task = self._bar.add_task("measuring the model before any step", total=run.plan.steps)
 

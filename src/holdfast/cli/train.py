@@ -80,9 +80,16 @@ def command(
     feared = _check(fail_on or [], "--fail-on", "verdict", VERDICTS)
     _check([task] if task else [], "--task", "task", TASKS)
     recipe = build_recipe(
-        source, model=model, task=task, text=text, label=label, group=group, test=test, seed=seed,
+        source,
+        model=model,
+        task=task,
+        text=text,
+        label=label,
+        group=group,
+        test=test,
+        seed=seed,
         settings=set_ or [],
-    )  # fmt: skip
+    )
     if dry_run:
         _dry_run(recipe, as_json, quiet)
         return
@@ -102,9 +109,17 @@ def command(
 
 
 def build_recipe(
-    source: str, *, model: str | None, task: str | None, text: list[str] | None,
-    label: str | None, group: str | None, test: str | None, seed: int | None, settings: list[str],
-) -> Recipe:  # fmt: skip
+    source: str,
+    *,
+    model: str | None,
+    task: str | None,
+    text: list[str] | None,
+    label: str | None,
+    group: str | None,
+    test: str | None,
+    seed: int | None,
+    settings: list[str],
+) -> Recipe:
     """The recipe that SOURCE and the options say; an option wins over the recipe file, and
     ``--set`` over both."""
     from holdfast.recipe import Recipe, override, read_recipe
@@ -122,9 +137,14 @@ def build_recipe(
 
 
 def execute(
-    recipe: Recipe, source: str, out: Path | None, resume: bool, quiet: bool,
-    verbose: bool = False, held: Mapping[str, Any] | None = None,
-) -> tuple[dict[str, Any], Path]:  # fmt: skip
+    recipe: Recipe,
+    source: str,
+    out: Path | None,
+    resume: bool,
+    quiet: bool,
+    verbose: bool = False,
+    held: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], Path]:
     """Run the job with a person watching; returns the result and the run's folder. ``held`` are
     rows in memory, see ``pipeline.held``."""
     from holdfast.cli.progress import Show
@@ -138,9 +158,14 @@ def execute(
         tell.title(f"holdfast train → {folder}")
         try:
             result = train(
-                recipe, folder, resume=resume, listeners=(show,), tell=tell, outline=tell.outline,
+                recipe,
+                folder,
+                resume=resume,
+                listeners=(show,),
+                tell=tell,
+                outline=tell.outline,
                 held=held or {},
-            )  # fmt: skip
+            )
             return result, folder
         finally:
             show.close()

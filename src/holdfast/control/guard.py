@@ -70,9 +70,13 @@ class Guard:
     """
 
     def __init__(
-        self, learning: dict[int, float], costs: Costs | None, patience: int | None,
-        criterion: Callable[[Snapshot], float], start_step: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        learning: dict[int, float],
+        costs: Costs | None,
+        patience: int | None,
+        criterion: Callable[[Snapshot], float],
+        start_step: int = 0,
+    ) -> None:
         self._steps = sorted(learning)
         self._learnt = [learning[step] for step in self._steps]
         self._costs = costs
@@ -126,11 +130,14 @@ class Guard:
         seen = outlook(losses, learnt, min(whole, (1 + costs.ahead) * learnt[-1]), worth)
         if whole <= learnt[-1] or not seen.chance < costs.chance or self._still_settling(history):
             return ()
-        return (Action(
-            "Stop", f"a further gain of {worth:.2g} in validation loss is unlikely: "
-            f"{seen.chance:.0%}, below {costs.chance:.0%}",
-            {"gain": seen.gain, "error": seen.error, "chance": seen.chance},
-        ),)  # fmt: skip
+        return (
+            Action(
+                "Stop",
+                f"a further gain of {worth:.2g} in validation loss is unlikely: "
+                f"{seen.chance:.0%}, below {costs.chance:.0%}",
+                {"gain": seen.gain, "error": seen.error, "chance": seen.chance},
+            ),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return self._patience.state_dict()

@@ -33,9 +33,11 @@ def door(
         raise
     except MemoryError as error:
         raise MachineError(
-            what, "needs more memory to be read than there is", None,
+            what,
+            "needs more memory to be read than there is",
+            None,
             "Give it in smaller parts, or give the process more memory.",
-        ) from error  # fmt: skip
+        ) from error
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != PANIC:
             raise

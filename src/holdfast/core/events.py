@@ -16,9 +16,18 @@ if TYPE_CHECKING:
     import torch
 
 EVENTS = (
-    "run_start", "snapshot_due", "snapshot_taken", "phase_start", "epoch_start", "batch_ready",
-    "loss_ready", "gradients_ready", "step_done", "epoch_end", "run_end",
-)  # fmt: skip
+    "run_start",
+    "snapshot_due",
+    "snapshot_taken",
+    "phase_start",
+    "epoch_start",
+    "batch_ready",
+    "loss_ready",
+    "gradients_ready",
+    "step_done",
+    "epoch_end",
+    "run_end",
+)
 
 
 @runtime_checkable

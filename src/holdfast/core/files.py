@@ -41,9 +41,11 @@ def refuse_link(path: Path) -> None:
     points to may be anybody's."""
     if path.is_symlink():
         raise RunError(
-            str(path), f"is a link (to {path.readlink()}), where a run has a file or folder of its "
-            "own", None, "Put what it points to in its place, or remove the link.",
-        )  # fmt: skip
+            str(path),
+            f"is a link (to {path.readlink()}), where a run has a file or folder of its own",
+            None,
+            "Put what it points to in its place, or remove the link.",
+        )
 
 
 def replace_folder(beside: Path, folder: Path) -> None:
@@ -91,9 +93,20 @@ def dump_json(value: Any) -> str:
 SCRATCH = re.compile(r"holdfast-\d+-[0-9a-f]{6}-\w+")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR,
-    errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.EBUSY, errno.ENXIO, errno.EIO, errno.ESTALE,
-)  # fmt: skip
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.ELOOP,
+    errno.EBUSY,
+    errno.ENXIO,
+    errno.EIO,
+    errno.ESTALE,
+)
 
 
 @contextlib.contextmanager
@@ -124,24 +137,30 @@ def _translate(path: Path, number: int | None, remedy: str | None) -> MachineErr
         remedy = "It is a temporary file: make room there, or name another folder with TMPDIR."
     if number in FULL:
         return MachineError(
-            str(path), "could not be written: the disk, or what you may use of it, is full", None,
-            remedy or "Free some space, then run the same command with --resume; what is there is "
-            "whole.",
-        )  # fmt: skip
+            str(path),
+            "could not be written: the disk, or what you may use of it, is full",
+            None,
+            remedy
+            or "Free some space, then run the same command with --resume; what is there is whole.",
+        )
     if number == errno.ENOENT and not path.parent.exists():
         return MachineError(
-            str(path), "could not be written: its folder is no longer there", None,
+            str(path),
+            "could not be written: its folder is no longer there",
+            None,
             remedy or "Leave the folder alone while a run goes on; start the run again.",
-        )  # fmt: skip
+        )
     if number == errno.EPIPE:
         rule = "could not be written to its end: its reader has gone"
         return MachineError(str(path), rule, None, remedy or "")
     if number in REFUSED:
         return MachineError(
-            str(path), f"could not be written: {os.strerror(number).lower()}", None,
+            str(path),
+            f"could not be written: {os.strerror(number).lower()}",
+            None,
             remedy
             or "Choose a folder that you may write to with --out, or make this one writable.",
-        )  # fmt: skip
+        )
     return None
 
 

@@ -18,9 +18,18 @@ Ints = npt.NDArray[np.integer[Any]]
 
 Severity = Literal["info", "warn", "error"]
 Label = Literal[
-    "learning", "healthy", "underfit", "overfit", "memorizing", "miscalibrated", "diverging",
-    "leaking", "noisy_labels", "forgetting", "inconclusive",
-]  # fmt: skip
+    "learning",
+    "healthy",
+    "underfit",
+    "overfit",
+    "memorizing",
+    "miscalibrated",
+    "diverging",
+    "leaking",
+    "noisy_labels",
+    "forgetting",
+    "inconclusive",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +51,11 @@ class Estimate:
         if self.value is None:
             return {"value": None, "low": None, "high": None, "why": self.why or "undefined"}
         record: dict[str, Any] = {
-            "value": self.value, "low": self.low, "high": self.high, "level": self.level,
-        }  # fmt: skip
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "level": self.level,
+        }
         if self.why:
             record["why"] = self.why
         if self.note:
@@ -80,10 +92,15 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "check": self.check, "severity": self.severity, "score": round(float(self.score), 6),
-            "count": int(self.count), "rows": [int(row) for row in self.rows[:100]],
-            "because": self.because, "remedy": self.remedy, "fixed": self.fixed,
-        }  # fmt: skip
+            "check": self.check,
+            "severity": self.severity,
+            "score": round(float(self.score), 6),
+            "count": int(self.count),
+            "rows": [int(row) for row in self.rows[:100]],
+            "because": self.because,
+            "remedy": self.remedy,
+            "fixed": self.fixed,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,18 +218,29 @@ class Snapshot:
 
     def summary(self) -> dict[str, Any]:
         """The line that ``events.jsonl`` keeps: means, not rows."""
-        record: dict[str, Any] = to_json({
-            "step": self.step, "epoch": self.epoch, "examples_seen": self.examples_seen,
-            "phase": self.phase, "train_loss": self.train_loss, "valid_loss": self.valid_loss,
-            "refined_loss": self.refined_loss, "temperature": self.temperature,
-            "train_metrics": self.train_metrics, "valid_metrics": self.valid_metrics,
-            "learning_rate": self.learning_rate, "gradient_norm": self.gradient_norm,
-            "relative_update": self.relative_update, "distance": self.distance,
-            "seconds": round(self.seconds, 3), "train_rows": int(self.train_losses.size),
-            "valid_rows": int(self.valid_losses.size),
-            **({"outputs": self.outputs} if self.outputs else {}),
-            **({"planned_steps": self.planned_steps} if self.planned_steps else {}),
-        })  # fmt: skip
+        record: dict[str, Any] = to_json(
+            {
+                "step": self.step,
+                "epoch": self.epoch,
+                "examples_seen": self.examples_seen,
+                "phase": self.phase,
+                "train_loss": self.train_loss,
+                "valid_loss": self.valid_loss,
+                "refined_loss": self.refined_loss,
+                "temperature": self.temperature,
+                "train_metrics": self.train_metrics,
+                "valid_metrics": self.valid_metrics,
+                "learning_rate": self.learning_rate,
+                "gradient_norm": self.gradient_norm,
+                "relative_update": self.relative_update,
+                "distance": self.distance,
+                "seconds": round(self.seconds, 3),
+                "train_rows": int(self.train_losses.size),
+                "valid_rows": int(self.valid_losses.size),
+                **({"outputs": self.outputs} if self.outputs else {}),
+                **({"planned_steps": self.planned_steps} if self.planned_steps else {}),
+            }
+        )
         return record
 
 

@@ -24,12 +24,35 @@ from holdfast.core.shapes import anything, parse_object, text
 
 RESULT, EVENTS, MODEL = "result.json", "events.jsonl", "model"
 CARD = "README.md"
-SEALED = ("recipe.yaml", EVENTS, "splits.parquet", "predictions.parquet", "examples.parquet",
-          "looks.npz")  # fmt: skip
+SEALED = (
+    "recipe.yaml",
+    EVENTS,
+    "splits.parquet",
+    "predictions.parquet",
+    "examples.parquet",
+    "looks.npz",
+)
 # What the loaders of Transformers and PEFT may open beside the files that they are told of. Others
 # (a licence, a picture) may lie in ``model/`` as its owner likes.
-LOADED = frozenset({".json", ".jinja", ".safetensors", ".bin", ".txt", ".model", ".spm", ".py",
-                    ".vocab", ".bpe", ".tiktoken", ".pt", ".pth", ".h5", ".msgpack"})  # fmt: skip
+LOADED = frozenset(
+    {
+        ".json",
+        ".jinja",
+        ".safetensors",
+        ".bin",
+        ".txt",
+        ".model",
+        ".spm",
+        ".py",
+        ".vocab",
+        ".bpe",
+        ".tiktoken",
+        ".pt",
+        ".pth",
+        ".h5",
+        ".msgpack",
+    }
+)
 REPEAT = "Give the folder of a finished run; `holdfast train … --resume` finishes one."
 RESTORE = (
     "Restore it from a copy, or train again from recipe.yaml into another folder. If it was "
@@ -49,9 +72,11 @@ def read_result(run: Path) -> dict[str, Any]:
     found = _opened(path)
     if found.get("schema") != 1:
         raise RunError(
-            str(path), "has a schema that this version cannot read", found.get("schema"),
+            str(path),
+            "has a schema that this version cannot read",
+            found.get("schema"),
             "Make the report with the version of Holdfast that made the run.",
-        )  # fmt: skip
+        )
     with _reading(str(path), RESTORE, "does not hold a run's result: "):
         RESULT_SHAPE(found, "")
     seal = found.get(SEAL)
@@ -152,9 +177,11 @@ def _loaded(base: Path) -> list[Path]:
 
 
 def sealed(
-    run: Path, result: Mapping[str, Any], model: Mapping[str, Any],
+    run: Path,
+    result: Mapping[str, Any],
+    model: Mapping[str, Any],
     base: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """``result`` (plain JSON) with its seal: the marks of the ``model`` and of its ``base``, and of
     the other files as they are now."""
     own = {name: file_mark(run / name) for name in SEALED if (run / name).is_file()}
@@ -197,9 +224,11 @@ def check_model(run: Path, result: Mapping[str, Any]) -> None:
     for name in model_files(run):
         if name not in files and Path(name).suffix.lower() in LOADED:
             raise RunError(
-                str(run / name), "was not there when the run ended, and a loader may read it",
-                None, "Move it out of the model's folder.",
-            )  # fmt: skip
+                str(run / name),
+                "was not there when the run ended, and a loader may read it",
+                None,
+                "Move it out of the model's folder.",
+            )
 
 
 def check_base(base: Path, result: Mapping[str, Any]) -> None:
@@ -221,9 +250,8 @@ def is_sealed(result: Mapping[str, Any]) -> bool:
 
 
 def _check_file(
-    path: Path, wanted: Mapping[str, Any], since: str = "since the run ended",
-    remedy: str = RESTORE,
-) -> None:  # fmt: skip
+    path: Path, wanted: Mapping[str, Any], since: str = "since the run ended", remedy: str = RESTORE
+) -> None:
     with door(str(path), RunError, remedy=remedy):
         if not path.exists() and not path.is_symlink():
             raise RunError(str(path), "is missing", None, remedy)

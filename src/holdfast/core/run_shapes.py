@@ -18,30 +18,65 @@ from holdfast.core.shapes import (
 )
 
 SEAL = "seal"
-ESTIMATE = record({
-    "value": maybe(number), "low": maybe(number), "high": maybe(number), "level": maybe(number),
-    "why": maybe(text), "note": maybe(text),
-})  # fmt: skip
+ESTIMATE = record(
+    {
+        "value": maybe(number),
+        "low": maybe(number),
+        "high": maybe(number),
+        "level": maybe(number),
+        "why": maybe(text),
+        "note": maybe(text),
+    }
+)
 # A bare number is an estimate without an interval.
 METRIC = maybe(either(ESTIMATE, number))
 METRICS = table(METRIC)
-SCORES = record({
-    "n": count, "metrics": maybe(METRICS), "opened_at": maybe(text),
-    "confusion": maybe(record({
-        "classes": maybe(each(text)), "counts": maybe(each(each(count))),
-    })),
-    "per_class": maybe(table(record({
-        "n": maybe(count), "precision": METRIC, "recall": METRIC, "f1": METRIC,
-    }))),
-    "reliability": maybe(record({"bins": maybe(each(record({
-        "n": maybe(count), "low": number, "high": number, "confidence": maybe(number),
-        "accuracy": maybe(number),
-    }, ("low", "high"))))})),
-})  # fmt: skip
-EVIDENCE = together(("low", "high"), record({
-    "name": text, "value": maybe(number), "low": maybe(number), "high": maybe(number),
-    "at_step": maybe(number),
-}, ("name",)))  # fmt: skip
+SCORES = record(
+    {
+        "n": count,
+        "metrics": maybe(METRICS),
+        "opened_at": maybe(text),
+        "confusion": maybe(
+            record({"classes": maybe(each(text)), "counts": maybe(each(each(count)))})
+        ),
+        "per_class": maybe(
+            table(record({"n": maybe(count), "precision": METRIC, "recall": METRIC, "f1": METRIC}))
+        ),
+        "reliability": maybe(
+            record(
+                {
+                    "bins": maybe(
+                        each(
+                            record(
+                                {
+                                    "n": maybe(count),
+                                    "low": number,
+                                    "high": number,
+                                    "confidence": maybe(number),
+                                    "accuracy": maybe(number),
+                                },
+                                ("low", "high"),
+                            )
+                        )
+                    )
+                }
+            )
+        ),
+    }
+)
+EVIDENCE = together(
+    ("low", "high"),
+    record(
+        {
+            "name": text,
+            "value": maybe(number),
+            "low": maybe(number),
+            "high": maybe(number),
+            "at_step": maybe(number),
+        },
+        ("name",),
+    ),
+)
 VERDICT_FIELDS: dict[str, Shape] = {
     "label": text,
     "because": text,
@@ -54,70 +89,149 @@ VERDICT_FIELDS: dict[str, Shape] = {
 }
 VERDICT = record(VERDICT_FIELDS, ("label", "because", "confidence"))
 BASELINE = record({"what": text, "test": maybe(SCORES)})
-COMPARISON = record({
-    "metric": maybe(text), "difference": METRIC, "p_value": maybe(number), "because": maybe(text),
-})  # fmt: skip
-ROW = record({"row": maybe(either(whole, text)), "confidence": maybe(number),
-              "loss": maybe(number)})  # fmt: skip
-FINDING = record({
-    "check": text, "severity": text, "score": maybe(number), "count": maybe(count),
-    "rows": maybe(each(anything)), "because": text, "remedy": text,
-})  # fmt: skip
+COMPARISON = record(
+    {"metric": maybe(text), "difference": METRIC, "p_value": maybe(number), "because": maybe(text)}
+)
+ROW = record(
+    {"row": maybe(either(whole, text)), "confidence": maybe(number), "loss": maybe(number)}
+)
+FINDING = record(
+    {
+        "check": text,
+        "severity": text,
+        "score": maybe(number),
+        "count": maybe(count),
+        "rows": maybe(each(anything)),
+        "because": text,
+        "remedy": text,
+    }
+)
 DECISION = record({"what": text, "because": text}, ("what",))
 MARK = record({"sha256": text, "bytes": count}, ("sha256", "bytes"))
-RESULT_SHAPE = record({
-    "schema": whole, "holdfast": text, "task": maybe(text), "model": maybe(text),
-    "classes": maybe(each(text)), "problem": maybe(text), "trainer": maybe(anything),
-    "data": record({
-        **dict.fromkeys(("rows", "used", "train", "valid", "test", "dropped"), maybe(count)),
-        "findings": maybe(each(FINDING)),
-    }),
-    "test": SCORES, "valid": SCORES, "train_probe": SCORES,
-    "baseline": maybe(record({
-        "what": maybe(text), "test": maybe(SCORES), "all": maybe(each(BASELINE)),
-        "comparison": maybe(COMPARISON),
-    })),
-    "verdict": VERDICT, "best_step": maybe(whole), "last_step": maybe(whole),
-    "stopped_because": maybe(text),
-    "actions": maybe(each(record({"step": maybe(whole), "action": text, "because": text}))),
-    "decisions": maybe(each(DECISION)),
-    "division": maybe(record({
-        **dict.fromkeys(("train", "valid", "test", "dropped", "copy_groups", "rows_in_copies",
-                         "moved"), maybe(count)),
-        "notes": maybe(each(anything)),
-        "per_class": maybe(table(record(dict.fromkeys(("train", "valid", "test"), maybe(count))))),
-    })),
-    "hardest": maybe(record({"loss": maybe(each(ROW)), "confidently_wrong": maybe(each(ROW))})),
-    "generations": maybe(record({
-        "test": maybe(each(ROW)), "train": maybe(each(ROW)), "scores": maybe(table(METRICS)),
-        "counts": maybe(table(table(maybe(number)))), "meaning": maybe(table(anything)),
-        "settings": maybe(record({"beams": maybe(count)})),
-    })),
-    "careless": maybe(record({"random_split": METRIC, "honest": METRIC})),
-    "probes": maybe(table(anything)), "timing": maybe(table(maybe(number))),
-    "peak_memory_mb": maybe(number), "model_facts": maybe(record({"temperature": maybe(number)})),
-    "versions": maybe(table(anything)), "machine": maybe(table(anything)),
-    "settings": maybe(record({
-        "data": maybe(table(anything)),
-        "model": maybe(record({"adapter": maybe(table(anything))})),
-    })),
-    SEAL: record({
-        "files": table(MARK), "base": maybe(table(MARK)), "result": text,
-    }, ("files", "result")),
-}, ("schema",))  # fmt: skip
+RESULT_SHAPE = record(
+    {
+        "schema": whole,
+        "holdfast": text,
+        "task": maybe(text),
+        "model": maybe(text),
+        "classes": maybe(each(text)),
+        "problem": maybe(text),
+        "trainer": maybe(anything),
+        "data": record(
+            {
+                **dict.fromkeys(
+                    ("rows", "used", "train", "valid", "test", "dropped"), maybe(count)
+                ),
+                "findings": maybe(each(FINDING)),
+            }
+        ),
+        "test": SCORES,
+        "valid": SCORES,
+        "train_probe": SCORES,
+        "baseline": maybe(
+            record(
+                {
+                    "what": maybe(text),
+                    "test": maybe(SCORES),
+                    "all": maybe(each(BASELINE)),
+                    "comparison": maybe(COMPARISON),
+                }
+            )
+        ),
+        "verdict": VERDICT,
+        "best_step": maybe(whole),
+        "last_step": maybe(whole),
+        "stopped_because": maybe(text),
+        "actions": maybe(each(record({"step": maybe(whole), "action": text, "because": text}))),
+        "decisions": maybe(each(DECISION)),
+        "division": maybe(
+            record(
+                {
+                    **dict.fromkeys(
+                        (
+                            "train",
+                            "valid",
+                            "test",
+                            "dropped",
+                            "copy_groups",
+                            "rows_in_copies",
+                            "moved",
+                        ),
+                        maybe(count),
+                    ),
+                    "notes": maybe(each(anything)),
+                    "per_class": maybe(
+                        table(record(dict.fromkeys(("train", "valid", "test"), maybe(count))))
+                    ),
+                }
+            )
+        ),
+        "hardest": maybe(record({"loss": maybe(each(ROW)), "confidently_wrong": maybe(each(ROW))})),
+        "generations": maybe(
+            record(
+                {
+                    "test": maybe(each(ROW)),
+                    "train": maybe(each(ROW)),
+                    "scores": maybe(table(METRICS)),
+                    "counts": maybe(table(table(maybe(number)))),
+                    "meaning": maybe(table(anything)),
+                    "settings": maybe(record({"beams": maybe(count)})),
+                }
+            )
+        ),
+        "careless": maybe(record({"random_split": METRIC, "honest": METRIC})),
+        "probes": maybe(table(anything)),
+        "timing": maybe(table(maybe(number))),
+        "peak_memory_mb": maybe(number),
+        "model_facts": maybe(record({"temperature": maybe(number)})),
+        "versions": maybe(table(anything)),
+        "machine": maybe(table(anything)),
+        "settings": maybe(
+            record(
+                {
+                    "data": maybe(table(anything)),
+                    "model": maybe(record({"adapter": maybe(table(anything))})),
+                }
+            )
+        ),
+        SEAL: record(
+            {"files": table(MARK), "base": maybe(table(MARK)), "result": text}, ("files", "result")
+        ),
+    },
+    ("schema",),
+)
 
 NUMBERS = maybe(table(maybe(number)))
 EVENT_SHAPES: dict[str, Shape] = {
-    "snapshot": record({
-        "step": whole, "train_metrics": NUMBERS, "valid_metrics": NUMBERS, "phase": maybe(text),
-        "outputs": maybe(table(NUMBERS)),
-        **dict.fromkeys(("train_rows", "valid_rows", "planned_steps"), maybe(count)),
-        **dict.fromkeys(("epoch", "seconds", "train_loss", "valid_loss", "refined_loss",
-                         "temperature", "learning_rate", "gradient_norm", "relative_update",
-                         "distance"), maybe(number)),
-    }, ("step",)),
-    "verdict": record({"step": whole, **VERDICT_FIELDS},
-                      ("step", "label", "because", "confidence")),
+    "snapshot": record(
+        {
+            "step": whole,
+            "train_metrics": NUMBERS,
+            "valid_metrics": NUMBERS,
+            "phase": maybe(text),
+            "outputs": maybe(table(NUMBERS)),
+            **dict.fromkeys(("train_rows", "valid_rows", "planned_steps"), maybe(count)),
+            **dict.fromkeys(
+                (
+                    "epoch",
+                    "seconds",
+                    "train_loss",
+                    "valid_loss",
+                    "refined_loss",
+                    "temperature",
+                    "learning_rate",
+                    "gradient_norm",
+                    "relative_update",
+                    "distance",
+                ),
+                maybe(number),
+            ),
+        },
+        ("step",),
+    ),
+    "verdict": record(
+        {"step": whole, **VERDICT_FIELDS}, ("step", "label", "because", "confidence")
+    ),
     "action": record({"step": whole, "action": text, "because": text}, ("step", "action")),
     "note": record({"step": whole, "what": text, "because": text}),
-}  # fmt: skip
+}

@@ -18,9 +18,12 @@ DEEPEST = 12  # levels of a value that are shown
 LONGEST_NUMBER = 100
 DIGITS_A_BIT = 0.30103
 AROUND: dict[type, tuple[str, str]] = {
-    list: ("[", "]"), tuple: ("(", ")"), dict: ("{", "}"), set: ("{", "}"),
+    list: ("[", "]"),
+    tuple: ("(", ")"),
+    dict: ("{", "}"),
+    set: ("{", "}"),
     frozenset: ("frozenset({", "})"),
-}  # fmt: skip
+}
 
 
 def shown(value: object, limit: int = 200) -> str:

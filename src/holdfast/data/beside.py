@@ -25,8 +25,10 @@ def with_column(
         raise DataError(table.source, f"has no column {column!r}", None, nearest(column, raw.names))
     if len(raw) != table.source_rows:
         raise DataError(
-            table.source, "changed while it was read", f"{table.source_rows} rows, then {len(raw)}",
+            table.source,
+            "changed while it was read",
+            f"{table.source_rows} rows, then {len(raw)}",
             "Run the command again when nothing writes into the file.",
-        )  # fmt: skip
+        )
     values = raw.table[column].take(pa.array(table.column("row"), pa.int64()))
     return replace(table, rows=table.rows.add_column(name, values.to_pylist()))

@@ -34,16 +34,28 @@ from holdfast.data.turns import FAULTS, NO_ANSWER, UNANSWERED, Turn, asked, read
 CLASSES = ("all",)
 FORM = "form"
 _BATCH = 2_000
-_SCHEMA = [("row", pa.int64()), ("text", pa.string()), ("turns", pa.string()),
-           ("label", pa.int64()), (FORM, pa.string())]  # fmt: skip
+_SCHEMA = [
+    ("row", pa.int64()),
+    ("text", pa.string()),
+    ("turns", pa.string()),
+    ("label", pa.int64()),
+    (FORM, pa.string()),
+]
 
 
 def load_chats(
-    source: str | Path, *, messages: str | None = None, text: Sequence[str] | None = None,
-    label: str | None = None, template: str | None = None, group: str | None = None,
-    encoding: str | None = None, config: str | None = None, need_answer: bool = True,
+    source: str | Path,
+    *,
+    messages: str | None = None,
+    text: Sequence[str] | None = None,
+    label: str | None = None,
+    template: str | None = None,
+    group: str | None = None,
+    encoding: str | None = None,
+    config: str | None = None,
+    need_answer: bool = True,
     view: Callable[[Raw], Raw] | None = None,
-) -> Table:  # fmt: skip
+) -> Table:
     """Read a file or a hub data set for a causal language model.
 
     Rows that cannot be learned from (no answer, an empty one, roles out of order) are left out,
@@ -82,9 +94,14 @@ def load_chats(
         columns.text, columns.answer, group, None if is_template(template) else template
     )
     return Table(
-        rows, CLASSES, meaning, raw.source, len(raw), findings=reader.findings(),
+        rows,
+        CLASSES,
+        meaning,
+        raw.source,
+        len(raw),
+        findings=reader.findings(),
         decisions=(*raw.decisions, *decisions, *reader.decisions()),
-    )  # fmt: skip
+    )
 
 
 def chats_from_prompts(prompts: Sequence[str], like: str) -> Table:
@@ -92,8 +109,9 @@ def chats_from_prompts(prompts: Sequence[str], like: str) -> Table:
     raw_rows: list[dict[str, Any]] = []
     for number, prompt in enumerate(prompts):
         turns: list[Turn] = [] if like == "text" else [{"role": "user", "content": prompt}]
-        raw_rows.append({"row": number, "text": prompt, "turns": json.dumps(turns), "label": 0,
-                         FORM: like})  # fmt: skip
+        raw_rows.append(
+            {"row": number, "text": prompt, "turns": json.dumps(turns), "label": 0, FORM: like}
+        )
     rows = _stored(iter([raw_rows]), pa.schema(_SCHEMA))
     return Table(rows, CLASSES, Columns(("text",), None), "memory", len(prompts))
 
@@ -170,8 +188,13 @@ class _Reader:
             return None
         if cut:
             self.cut.add(pa.array([row]))
-        return {"row": row, "text": asked(turns), "turns": json.dumps(turns), "label": 0,
-                FORM: self.form}  # fmt: skip
+        return {
+            "row": row,
+            "text": asked(turns),
+            "turns": json.dumps(turns),
+            "label": 0,
+            FORM: self.form,
+        }
 
     def _turns(self, cells: dict[str, str | None], made: str | None) -> list[Turn] | None:
         columns = self.columns
@@ -189,18 +212,31 @@ class _Reader:
         total = len(self.raw)
         found = [
             Finding(
-                fault, "warn", tally.count / total, tally.count, tuple(tally.rows),
+                fault,
+                "warn",
+                tally.count / total,
+                tally.count,
+                tuple(tally.rows),
                 f"{tally.count} rows {_told(fault)}: left out",
-                "Correct them in the source, if they matter.", True,
+                "Correct them in the source, if they matter.",
+                True,
             )
             for fault, tally in sorted(self.faults.items())
-        ]  # fmt: skip
+        ]
         if self.cut.count:
-            found.append(Finding(
-                UNANSWERED, "info", self.cut.count / total, self.cut.count, tuple(self.cut.rows),
-                f"{self.cut.count} chats go on after their last answer; what follows it is not "
-                "learned", "Nothing to do, unless the answers are missing by mistake.", True,
-            ))  # fmt: skip
+            found.append(
+                Finding(
+                    UNANSWERED,
+                    "info",
+                    self.cut.count / total,
+                    self.cut.count,
+                    tuple(self.cut.rows),
+                    f"{self.cut.count} chats go on after their last answer; what follows it is not "
+                    "learned",
+                    "Nothing to do, unless the answers are missing by mistake.",
+                    True,
+                )
+            )
         return tuple(found)
 
     def decisions(self) -> tuple[Decision, ...]:
@@ -251,16 +287,18 @@ def _nothing(raw: Raw, reader: _Reader) -> DataError:
         f"{raw.source}, column {', '.join(map(repr, reader.columns.text))}",
         f"has no row that can be learned from: {tally.count} rows {_told(fault)}",
         f"row {tally.rows[0]}",
-        "Write chats as [{\"role\": \"user\", \"content\": …}, {\"role\": \"assistant\", …}], or "
+        'Write chats as [{"role": "user", "content": …}, {"role": "assistant", …}], or '
         "name other columns with --text and --label.",
-    )  # fmt: skip
+    )
 
 
 def same_form(table: Table, like: Table) -> Table:
     """``table``, which must be of the form of ``like``; raises ``DataError``."""
     if form_of(table) != form_of(like):
         raise DataError(
-            table.source, f"holds rows of the form {form_of(table)!r}, not {form_of(like)!r} as "
-            f"{like.source}", None, "Give files of the same shape.",
-        )  # fmt: skip
+            table.source,
+            f"holds rows of the form {form_of(table)!r}, not {form_of(like)!r} as {like.source}",
+            None,
+            "Give files of the same shape.",
+        )
     return table

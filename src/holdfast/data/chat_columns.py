@@ -19,9 +19,14 @@ INSTRUCTION = ("instruction", "instructions", "task")
 ANSWERS = ("output", "response", "completion", "answer", "answers", "target")
 INPUTS = ("input", "inputs", "context")
 PROMPTS = (
-    ("prompt", "completion"), ("prompt", "response"), ("question", "answer"),
-    ("query", "response"), ("question", "response"), ("input", "output"), ("source", "target"),
-)  # fmt: skip
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("question", "answer"),
+    ("query", "response"),
+    ("question", "response"),
+    ("input", "output"),
+    ("source", "target"),
+)
 TEXTS = ("text", "content", "document", "body", "article", "passage", "story")
 
 
@@ -39,9 +44,14 @@ class ChatColumns:
 
 
 def choose_chat_columns(
-    raw: Raw, *, messages: str | None, text: Sequence[str] | None, label: str | None,
-    template: str | None, need_answer: bool,
-) -> tuple[ChatColumns, tuple[Decision, ...]]:  # fmt: skip
+    raw: Raw,
+    *,
+    messages: str | None,
+    text: Sequence[str] | None,
+    label: str | None,
+    template: str | None,
+    need_answer: bool,
+) -> tuple[ChatColumns, tuple[Decision, ...]]:
     """The columns, and what was decided without being asked.
 
     With ``need_answer=False`` a named answer column may be absent.
@@ -86,9 +96,11 @@ def _given(
             return ChatColumns("text", text)
     if label is None and need_answer:
         raise DataError(
-            raw.source, "has several text columns and no answer column", ", ".join(text),
+            raw.source,
+            "has several text columns and no answer column",
+            ", ".join(text),
             "Name the column of the answers: --label COLUMN.",
-        )  # fmt: skip
+        )
     instruction = text[0].lower() in INSTRUCTION
     return ChatColumns("instruction" if instruction else "prompt", text, label, system)
 
@@ -121,11 +133,12 @@ def _plain(raw: Raw) -> tuple[ChatColumns, tuple[Decision, ...]]:
     if len(wordy) == 1:
         return _say(ChatColumns("text", (wordy[0],)), "it alone holds texts")
     raise DataError(
-        raw.source, "has no columns that could be a chat, an instruction or a text",
+        raw.source,
+        "has no columns that could be a chat, an instruction or a text",
         ", ".join(raw.names),
         "Name them: --set data.messages=COLUMN for chats; --text QUESTION --label ANSWER; or "
         "--text COLUMN for plain text.",
-    )  # fmt: skip
+    )
 
 
 def _say(columns: ChatColumns, because: str) -> tuple[ChatColumns, tuple[Decision, ...]]:

@@ -16,7 +16,8 @@ SETTING = "data.template"
 
 _HEAD = "{% for message in messages %}"
 NAMED = {
-    "plain": "{{ bos_token or '' }}" + _HEAD
+    "plain": "{{ bos_token or '' }}"
+    + _HEAD
     + "{% if message['role'] == 'system' %}{{ message['content'] + '\n\n' }}"
     "{% elif message['role'] == 'assistant' %}"
     "{{ '### Response:\n' + message['content'] + (eos_token or '') + '\n\n' }}"
@@ -25,19 +26,22 @@ NAMED = {
     "chatml": _HEAD
     + "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
-    "llama2": "{% set said = namespace(system='') %}" + _HEAD
+    "llama2": "{% set said = namespace(system='') %}"
+    + _HEAD
     + "{% if message['role'] == 'system' %}"
     "{% set said.system = '<<SYS>>\n' + message['content'] + '\n<</SYS>>\n\n' %}"
     "{% elif message['role'] == 'assistant' %}"
     "{{ ' ' + message['content'] + ' ' + (eos_token or '') }}"
     "{% else %}{{ (bos_token or '') + '[INST] ' + said.system + message['content'] + ' [/INST]' }}"
     "{% set said.system = '' %}{% endif %}{% endfor %}",
-    "llama3": "{{ bos_token or '' }}" + _HEAD
+    "llama3": "{{ bos_token or '' }}"
+    + _HEAD
     + "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'"
     " + message['content'] + '<|eot_id|>' }}{% endfor %}"
     "{% if add_generation_prompt %}"
     "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
-    "gemma": "{{ bos_token or '' }}" + _HEAD
+    "gemma": "{{ bos_token or '' }}"
+    + _HEAD
     + "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else 'user') + '\n'"
     " + message['content'] + '<end_of_turn>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",
@@ -45,7 +49,7 @@ NAMED = {
     + "{{ '<|' + message['role'] + '|>\n' + message['content'] + (eos_token or '') + '\n' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}",
-}  # fmt: skip
+}
 
 
 def is_template(given: str | None) -> bool:
@@ -76,9 +80,11 @@ def choose_template(tokenizer: Any, form: str, given: str | None) -> tuple[str, 
         return NAMED[form], Decision(WHAT, form, because)
     if form == "messages":
         raise RecipeError(
-            SETTING, "is needed: the rows hold messages, and the tokenizer has no chat template",
-            given, f"State one: --set {SETTING}=chatml. {_named()}",
-        )  # fmt: skip
+            SETTING,
+            "is needed: the rows hold messages, and the tokenizer has no chat template",
+            given,
+            f"State one: --set {SETTING}=chatml. {_named()}",
+        )
     because = (
         "the tokenizer has no chat template, and the rows hold one instruction and one answer each "
         "(### Instruction: … ### Response: …)"

@@ -42,9 +42,16 @@ class Classes:
 
 
 def make_classes(
-    raw: Raw, columns: Columns, seen: Survey, *, classes: Sequence[str] | None, need_label: bool,
-    rare: Rare, below: int, labels: Labels = "merged",
-) -> Classes:  # fmt: skip
+    raw: Raw,
+    columns: Columns,
+    seen: Survey,
+    *,
+    classes: Sequence[str] | None,
+    need_label: bool,
+    rare: Rare,
+    below: int,
+    labels: Labels = "merged",
+) -> Classes:
     """The classes of the source, or its labels in terms of the given ``classes``."""
     where = f"{raw.source}, column {columns.label!r}"
     if classes is not None:
@@ -80,9 +87,14 @@ def _found(
 
 
 def _known(
-    where: str, raw: Raw, columns: Columns, seen: Survey, classes: tuple[str, ...],
-    need_label: bool, labels: Labels,
-) -> Classes:  # fmt: skip
+    where: str,
+    raw: Raw,
+    columns: Columns,
+    seen: Survey,
+    classes: tuple[str, ...],
+    need_label: bool,
+    labels: Labels,
+) -> Classes:
     if need_label and not seen.counts:
         raise DataError(where, "holds no label at all", None, "Choose another with --label.")
     matched = match_classes(seen.counts, classes, labels)

@@ -75,9 +75,11 @@ def _text(raw: Raw, name: str, values: pa.Array, rows: pa.Array) -> pa.Array:
     if pc.any(broken).as_py():
         row = rows.filter(broken)[0].as_py()
         raise DataError(
-            f"{raw.source}, row {row}, column {name!r}", "holds a NUL character, which no text has",
-            None, "Take it out; the file may be damaged.",
-        )  # fmt: skip
+            f"{raw.source}, row {row}, column {name!r}",
+            "holds a NUL character, which no text has",
+            None,
+            "Take it out; the file may be damaged.",
+        )
     return pc.if_else(is_missing(values), pa.scalar(None, pa.string()), values)
 
 
@@ -116,12 +118,18 @@ def missing_findings(
     ]
     return [
         Finding(
-            check, "warn", tally.count / rows, tally.count, tuple(tally.rows),
+            check,
+            "warn",
+            tally.count / rows,
+            tally.count,
+            tuple(tally.rows),
             f"{tally.count} row{'s' if tally.count > 1 else ''} {what}",
-            f"Fill them in the source, if they matter.{_if_class(check, columns)}", fixed,
+            f"Fill them in the source, if they matter.{_if_class(check, columns)}",
+            fixed,
         )
-        for check, tally, what, fixed in seen if tally.count
-    ]  # fmt: skip
+        for check, tally, what, fixed in seen
+        if tally.count
+    ]
 
 
 def _if_class(check: str, columns: Columns) -> str:

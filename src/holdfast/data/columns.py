@@ -28,28 +28,97 @@ from holdfast.data.table import Columns
 from holdfast.data.template import template_columns
 
 PAIRS = (
-    ("premise", "hypothesis"), ("sentence1", "sentence2"), ("sentence_1", "sentence_2"),
-    ("question1", "question2"), ("text1", "text2"), ("text_1", "text_2"), ("text_a", "text_b"),
-    ("sentence_a", "sentence_b"), ("question", "answer"), ("question", "sentence"),
-    ("question", "context"), ("question", "passage"), ("query", "document"), ("query", "passage"),
-    ("claim", "evidence"), ("headline", "body"),
-)  # fmt: skip
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("sentence_1", "sentence_2"),
+    ("question1", "question2"),
+    ("text1", "text2"),
+    ("text_1", "text_2"),
+    ("text_a", "text_b"),
+    ("sentence_a", "sentence_b"),
+    ("question", "answer"),
+    ("question", "sentence"),
+    ("question", "context"),
+    ("question", "passage"),
+    ("query", "document"),
+    ("query", "passage"),
+    ("claim", "evidence"),
+    ("headline", "body"),
+)
 TEXTS = (
-    "text", "texts", "sentence", "review", "review_text", "reviewtext", "content", "comment",
-    "comment_text", "message", "tweet", "utterance", "document", "body", "description", "abstract",
-    "article", "post", "question", "query", "title", "headline", "summary", "synopsis",
-)  # fmt: skip
+    "text",
+    "texts",
+    "sentence",
+    "review",
+    "review_text",
+    "reviewtext",
+    "content",
+    "comment",
+    "comment_text",
+    "message",
+    "tweet",
+    "utterance",
+    "document",
+    "body",
+    "description",
+    "abstract",
+    "article",
+    "post",
+    "question",
+    "query",
+    "title",
+    "headline",
+    "summary",
+    "synopsis",
+)
 LABELS = (
-    "label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "polarity",
-    "stance", "emotion", "genre", "section", "tag", "y", "rating", "stars", "coarse_label",
-    "label_text", "gold_label", "is_duplicate",
-)  # fmt: skip
+    "label",
+    "labels",
+    "class",
+    "category",
+    "target",
+    "sentiment",
+    "intent",
+    "topic",
+    "polarity",
+    "stance",
+    "emotion",
+    "genre",
+    "section",
+    "tag",
+    "y",
+    "rating",
+    "stars",
+    "coarse_label",
+    "label_text",
+    "gold_label",
+    "is_duplicate",
+)
 GROUPS = (
-    "group", "group_id", "user", "user_id", "userid", "author", "author_id", "patient",
-    "patient_id", "subject_id", "speaker", "speaker_id", "customer_id", "session_id",
-    "conversation_id", "dialog_id", "thread_id", "doc_id", "document_id", "article_id", "source_id",
-    "product_id", "package",
-)  # fmt: skip
+    "group",
+    "group_id",
+    "user",
+    "user_id",
+    "userid",
+    "author",
+    "author_id",
+    "patient",
+    "patient_id",
+    "subject_id",
+    "speaker",
+    "speaker_id",
+    "customer_id",
+    "session_id",
+    "conversation_id",
+    "dialog_id",
+    "thread_id",
+    "doc_id",
+    "document_id",
+    "article_id",
+    "source_id",
+    "product_id",
+    "package",
+)
 
 
 def choose_columns(
@@ -91,9 +160,11 @@ def check_column(raw: Raw, name: str) -> None:
         raise DataError(raw.source, f"has no column {name!r}", None, nearest(name, raw.names))
     if "nested" in raw.kinds.get(name, set()):
         raise DataError(
-            f"{raw.source}, column {name!r}", "holds lists, objects or bytes, not plain values",
-            None, "Write one plain value a cell, or choose another column.",
-        )  # fmt: skip
+            f"{raw.source}, column {name!r}",
+            "holds lists, objects or bytes, not plain values",
+            None,
+            "Write one plain value a cell, or choose another column.",
+        )
 
 
 def _template_texts(raw: Raw, text: Sequence[str] | None, template: str) -> tuple[str, ...]:
@@ -102,9 +173,11 @@ def _template_texts(raw: Raw, text: Sequence[str] | None, template: str) -> tupl
         check_column(raw, name)
     if text and set(text) != set(names):
         raise RecipeError(
-            "data.template", f"and data.text name different columns: {', '.join(text)}", template,
+            "data.template",
+            f"and data.text name different columns: {', '.join(text)}",
+            template,
             "Give the template alone: it names its columns.",
-        )  # fmt: skip
+        )
     return names
 
 
@@ -162,9 +235,13 @@ def _joined(texts: tuple[str, ...], decisions: list[Decision]) -> str | None:
 
 
 def _label(
-    raw: Raw, profiles: dict[str, Profile], label: str | None, taken: set[str | None],
-    need_label: bool, decisions: list[Decision],
-) -> str | None:  # fmt: skip
+    raw: Raw,
+    profiles: dict[str, Profile],
+    label: str | None,
+    taken: set[str | None],
+    need_label: bool,
+    decisions: list[Decision],
+) -> str | None:
     if label is not None:
         if label in raw.names:
             return label
@@ -202,9 +279,11 @@ def _find_label(raw: Raw, free: dict[str, Profile]) -> tuple[str, str]:
         return next(iter(free)), "it is the only other column"
     if not free:
         raise DataError(
-            raw.source, "has no column that could be the label", ", ".join(raw.names),
+            raw.source,
+            "has no column that could be the label",
+            ", ".join(raw.names),
             "Add a column with the class of each text, or choose the columns: --text, --label.",
-        )  # fmt: skip
+        )
     raise _ask(raw, "label", repeating or list(free), "it cannot be told which is the label")
 
 
@@ -212,10 +291,11 @@ def _ask_of_rivals(raw: Raw, name: str, others: Sequence[str]) -> None:
     """A guess at the label is safe where nothing else could be it."""
     if others:
         raise DataError(
-            raw.source, "has several columns that could be the label",
+            raw.source,
+            "has several columns that could be the label",
             told_values(raw, (name, *others)),
             f"Say which is to be predicted: {' or '.join(_options(name, *others))}.",
-        )  # fmt: skip
+        )
 
 
 def _options(*names: str) -> list[str]:
@@ -224,10 +304,15 @@ def _options(*names: str) -> list[str]:
 
 def _ask_of_twins(raw: Raw, free: dict[str, Profile], name: str) -> None:
     """Twins of the label that hold something else are no spelling of it."""
-    _ask_of_rivals(raw, name, [
-        other for other in twins(free, name)
-        if free[other].filled and not says_the_same(raw, name, other)
-    ])  # fmt: skip
+    _ask_of_rivals(
+        raw,
+        name,
+        [
+            other
+            for other in twins(free, name)
+            if free[other].filled and not says_the_same(raw, name, other)
+        ],
+    )
 
 
 def _beside(free: dict[str, Profile], name: str, role: str) -> str:
@@ -236,22 +321,27 @@ def _beside(free: dict[str, Profile], name: str, role: str) -> str:
     if not others:
         return ""
     shown = ", ".join(f"{other!r} ({free[other].filled} filled)" for other in others)
-    return (f"; {shown} is named alike, and {name!r} ({free[name].filled} filled) was taken: "
-            f"--{role} chooses")  # fmt: skip
+    return (
+        f"; {shown} is named alike, and {name!r} ({free[name].filled} filled) was taken: "
+        f"--{role} chooses"
+    )
 
 
 def _ask(raw: Raw, role: str, names: Sequence[str], rule: str) -> DataError:
     if not names:
         return DataError(
-            raw.source, f"has no column of plain values that could be the {role}",
+            raw.source,
+            f"has no column of plain values that could be the {role}",
             ", ".join(raw.names) or None,
             "Write one text and one label a row; lists, objects and bytes are neither.",
-        )  # fmt: skip
+        )
     if role == "label":
         return DataError(
-            raw.source, rule, told_values(raw, names),
+            raw.source,
+            rule,
+            told_values(raw, names),
             f"Say which is to be predicted, e.g. {_options(names[0])[0]}.",
-        )  # fmt: skip
+        )
     extra = " (several --text make a pair)" if len(names) > 1 else ""
     example = f"--{role} {shlex.quote(names[0])}"
     return DataError(raw.source, rule, ", ".join(names), f"Choose one, e.g. {example}{extra}.")
@@ -262,9 +352,11 @@ def _refuse_twice(texts: tuple[str, ...], label: str | None, group: str | None) 
     for name in used:
         if used.count(name) > 1:
             raise RecipeError(
-                f"column {name!r}", "is asked to be two things at once", None,
+                f"column {name!r}",
+                "is asked to be two things at once",
+                None,
                 "Choose different columns with --text and --label.",
-            )  # fmt: skip
+            )
     if group in texts:
         raise RecipeError(f"column {group!r}", "is both text and group", None, "Choose another.")
 
@@ -275,11 +367,15 @@ def _possible_groups(profiles: dict[str, Profile], columns: Columns) -> tuple[Fi
     used = {*columns.text, columns.label}
     return tuple(
         Finding(
-            "possible_group", "info", 1 - p.distinct / p.filled, p.filled - p.distinct, (),
+            "possible_group",
+            "info",
+            1 - p.distinct / p.filled,
+            p.filled - p.distinct,
+            (),
             f"the column {name!r} repeats its values ({p.distinct} in {p.filled} rows looked at): "
             "rows of one value may fall on both sides of the division",
             f"If rows that share it are related, add --group {name}.",
         )
         for name, p in profiles.items()
         if name not in used and column_key(name) in GROUPS and 1 < p.distinct < 0.9 * p.filled
-    )  # fmt: skip
+    )

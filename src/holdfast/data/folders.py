@@ -18,7 +18,7 @@ SIDES = {
     "train": ("train", "training"),
     "valid": ("valid", "val", "validation", "dev"),
     "test": ("test", "testing"),
-}  # fmt: skip
+}
 LISTED = 5
 Links = Literal["skip", "follow"]
 FOLLOW = "data.links=follow"
@@ -86,21 +86,26 @@ def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> Listed
     left = _left_links(folder, walk.links)
     if not names:
         raise DataError(
-            str(folder), "holds no pictures but links" if left else "holds no pictures", None,
-            f"Read what they lead to with --set {FOLLOW}." if left
+            str(folder),
+            "holds no pictures but links" if left else "holds no pictures",
+            None,
+            f"Read what they lead to with --set {FOLLOW}."
+            if left
             else "Give a folder with one sub-folder of pictures a class.",
-        )  # fmt: skip
+        )
     if not by_class:
         return Listed(folder, names, None, left)
     within = tuple(name for name in names if "/" in name)
     classes = tuple(unicodedata.normalize("NFC", name.partition("/")[0]) for name in within)
     if len(set(classes)) < 2:
         raise DataError(
-            str(folder), "needs two or more sub-folders of pictures, one for each class",
+            str(folder),
+            "needs two or more sub-folders of pictures, one for each class",
             sorted(set(classes)) or None,
-            f"Read what its {len(walk.links)} links lead to with --set {FOLLOW}." if left
+            f"Read what its {len(walk.links)} links lead to with --set {FOLLOW}."
+            if left
             else "Put each picture into the folder of its class.",
-        )  # fmt: skip
+        )
     held = set(within)
     stray = [told_name(name) for name in files if name not in held]
     findings = (*left, *_stray(stray), *_empty(folder, set(classes)), *_one_name(within))
@@ -112,9 +117,11 @@ def _refuse_odd_names(folder: Path, names: tuple[str, ...]) -> None:
     odd = [name for name in names if told_name(name) != name]
     if odd:
         raise DataError(
-            str(folder), "holds pictures whose names are not UTF-8", told_name(odd[0]),
+            str(folder),
+            "holds pictures whose names are not UTF-8",
+            told_name(odd[0]),
             "Rename them, with convmv for instance: they come from a system of another encoding.",
-        )  # fmt: skip
+        )
 
 
 def told_name(name: str) -> str:
@@ -127,11 +134,19 @@ def _left_links(folder: Path, links: list[Path]) -> tuple[Finding, ...]:
         return ()
     names = [told_name(link.relative_to(folder).as_posix()) for link in sorted(links)]
     shown = ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
-    return (Finding(
-        "links", "warn", 0.0, len(names), (),
-        f"links are not read, because they may lead out of the folder or show one picture as two: "
-        f"{shown}", f"Put the pictures themselves there, or set {FOLLOW}.",
-    ),)  # fmt: skip
+    return (
+        Finding(
+            "links",
+            "warn",
+            0.0,
+            len(names),
+            (),
+            "links are not read, because they may lead out of the folder or show one picture "
+            "as two: "
+            f"{shown}",
+            f"Put the pictures themselves there, or set {FOLLOW}.",
+        ),
+    )
 
 
 def _one_name(names: tuple[str, ...]) -> tuple[Finding, ...]:
@@ -143,36 +158,57 @@ def _one_name(names: tuple[str, ...]) -> tuple[Finding, ...]:
     twice = sorted(name for name, parts in spelled.items() if len(parts) > 1)
     if not twice:
         return ()
-    return (Finding(
-        "same_class_names", "info", 0.0, len(twice), (),
-        "folders whose names differ in how their accents are stored are one class: "
-        f"{', '.join(map(repr, twice[:LISTED]))}", "", True,
-    ),)  # fmt: skip
+    return (
+        Finding(
+            "same_class_names",
+            "info",
+            0.0,
+            len(twice),
+            (),
+            "folders whose names differ in how their accents are stored are one class: "
+            f"{', '.join(map(repr, twice[:LISTED]))}",
+            "",
+            True,
+        ),
+    )
 
 
 def _stray(names: list[str]) -> tuple[Finding, ...]:
     if not names:
         return ()
     shown = ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
-    return (Finding(
-        "other_files", "info", 0.0, len(names), (),
-        f"not read, because they are no pictures in the folder of a class: {shown}",
-        "Move pictures into the folder of their class.",
-    ),)  # fmt: skip
+    return (
+        Finding(
+            "other_files",
+            "info",
+            0.0,
+            len(names),
+            (),
+            f"not read, because they are no pictures in the folder of a class: {shown}",
+            "Move pictures into the folder of their class.",
+        ),
+    )
 
 
 def _empty(folder: Path, classes: set[str]) -> tuple[Finding, ...]:
     empty = [
-        told_name(part.name) for part in _folders(folder)
+        told_name(part.name)
+        for part in _folders(folder)
         if unicodedata.normalize("NFC", part.name) not in classes
-    ]  # fmt: skip
+    ]
     if not empty:
         return ()
-    return (Finding(
-        "empty_classes", "warn", 0.0, len(empty), (),
-        f"folders without pictures are no classes: {', '.join(empty[:LISTED])}",
-        "Fill them, or take them away.",
-    ),)  # fmt: skip
+    return (
+        Finding(
+            "empty_classes",
+            "warn",
+            0.0,
+            len(empty),
+            (),
+            f"folders without pictures are no classes: {', '.join(empty[:LISTED])}",
+            "Fill them, or take them away.",
+        ),
+    )
 
 
 def _folders(folder: Path) -> list[Path]:

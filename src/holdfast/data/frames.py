@@ -53,9 +53,11 @@ def frame_table(frame: Any, what: str = "the data frame") -> pa.Table:
         return _table(what, [(name, partial(array_of, values)) for name, values in cells.items()])
     if isinstance(frame, Mapping):
         raise DataError(
-            what, "is several tables, not one", sorted(map(str, frame)),
+            what,
+            "is several tables, not one",
+            sorted(map(str, frame)),
             "Give one of them, e.g. dataset['train'].",
-        )  # fmt: skip
+        )
     if isinstance(frame, (list, tuple)):
         return _of_records(frame, what)
     if is_dataset(frame):
@@ -89,8 +91,10 @@ def frame_file(frame: Any, what: str = "the data frame") -> Path:
 def series_values(values: Any) -> list[Any]:
     """The values of a list, an array or a series, missing ones of pandas as ``None``."""
     if _library(values) == "pandas":
-        return [None if missing else value
-                for value, missing in zip(values.tolist(), values.isna(), strict=True)]  # fmt: skip
+        return [
+            None if missing else value
+            for value, missing in zip(values.tolist(), values.isna(), strict=True)
+        ]
     found = values.tolist() if hasattr(values, "tolist") else values
     found = found.to_list() if hasattr(found, "to_list") else found
     if isinstance(found, str) or not isinstance(found, Iterable):
@@ -157,6 +161,7 @@ def _of_dataset(rows: Any) -> pa.Table:
 
 def _of_records(records: Sequence[Mapping[Any, Any]], what: str) -> pa.Table:
     names = list(dict.fromkeys(name for record in records for name in record))
-    return _table(what, [
-        (name, partial(array_of, [record.get(name) for record in records])) for name in names
-    ])  # fmt: skip
+    return _table(
+        what,
+        [(name, partial(array_of, [record.get(name) for record in records])) for name in names],
+    )

@@ -56,9 +56,13 @@ def gather_labels(raw: Raw, columns: Columns) -> Gathered:
 
 
 def write_gathered(
-    raw: Raw, columns: Columns, strata: Ints, name: str, type_: pa.DataType,
+    raw: Raw,
+    columns: Columns,
+    strata: Ints,
+    name: str,
+    type_: pa.DataType,
     made: Callable[[int, int], pa.Array],
-) -> datasets.Dataset:  # fmt: skip
+) -> datasets.Dataset:
     """The rows on disk: ``label`` is the stratum, and ``name`` the column that ``made(start,
     stop)`` gives of these gathered rows."""
     import datasets

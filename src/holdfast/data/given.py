@@ -21,22 +21,28 @@ def rows_in_memory(source: Any, labels: Any, groups: Any) -> pa.Table | None:
     if isinstance(source, (str, Path)):
         if labels is not None:
             raise DataError(
-                "labels", "belong to a list of texts, and the source is the name of a file",
-                str(source), "Name the label column instead: label='…'.",
-            )  # fmt: skip
+                "labels",
+                "belong to a list of texts, and the source is the name of a file",
+                str(source),
+                "Name the label column instead: label='…'.",
+            )
         return None
     if is_frame(source) or isinstance(source, Mapping):
         if labels is not None:
             raise DataError(
-                "labels", "belong to a list of texts, and the source is a table", None,
+                "labels",
+                "belong to a list of texts, and the source is a table",
+                None,
                 "Name its label column instead: label='…'.",
-            )  # fmt: skip
+            )
         return frame_table(source, FRAME)
     if labels is None:
         raise DataError(
-            "the texts", "came without labels", type(source).__name__,
+            "the texts",
+            "came without labels",
+            type(source).__name__,
             "Give them as the second argument: holdfast.train(texts, labels).",
-        )  # fmt: skip
+        )
     return labelled_rows(series_values(source), labels, groups, (), "label")
 
 
@@ -52,9 +58,11 @@ def labelled_rows(
         columns[name] = series_values(values)
         if len(columns[name]) != len(texts):
             raise DataError(
-                "the texts", f"are {len(texts)}, and there are {len(columns[name])} {name}s", None,
+                "the texts",
+                f"are {len(texts)}, and there are {len(columns[name])} {name}s",
+                None,
                 "Give one each.",
-            )  # fmt: skip
+            )
     if not texts:
         return pa.table({name: pa.array([], pa.string()) for name in columns})
     records = zip(*columns.values(), strict=True)

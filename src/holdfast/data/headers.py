@@ -24,15 +24,64 @@ _BETWEEN = re.compile(r"[\W_]+")
 # Names that say: this is the label.
 SETTLED = ("label", "labels", "class", "target", "y", "gold_label", "is_duplicate")
 # A word of a name that says: this may be what is to be predicted.
-OUTCOMES = frozenset({
-    "label", "class", "category", "target", "sentiment", "intent", "topic", "polarity", "stance",
-    "emotion", "genre", "rating", "stars", "score", "grade", "recommend", "recommended",
-    "recommends", "recommendation", "satisfied", "satisfaction", "nps", "csat", "priority",
-    "severity", "urgency", "urgent", "type", "queue", "department", "outcome", "verdict",
-    "decision", "churn", "churned", "converted", "approved", "accepted", "rejected", "escalated",
-    "spam", "toxic", "toxicity", "hate", "hateful", "offensive", "sarcasm", "sarcastic", "irony",
-    "fraud", "fraudulent", "fake", "complaint", "helpful",
-})  # fmt: skip
+OUTCOMES = frozenset(
+    {
+        "label",
+        "class",
+        "category",
+        "target",
+        "sentiment",
+        "intent",
+        "topic",
+        "polarity",
+        "stance",
+        "emotion",
+        "genre",
+        "rating",
+        "stars",
+        "score",
+        "grade",
+        "recommend",
+        "recommended",
+        "recommends",
+        "recommendation",
+        "satisfied",
+        "satisfaction",
+        "nps",
+        "csat",
+        "priority",
+        "severity",
+        "urgency",
+        "urgent",
+        "type",
+        "queue",
+        "department",
+        "outcome",
+        "verdict",
+        "decision",
+        "churn",
+        "churned",
+        "converted",
+        "approved",
+        "accepted",
+        "rejected",
+        "escalated",
+        "spam",
+        "toxic",
+        "toxicity",
+        "hate",
+        "hateful",
+        "offensive",
+        "sarcasm",
+        "sarcastic",
+        "irony",
+        "fraud",
+        "fraudulent",
+        "fake",
+        "complaint",
+        "helpful",
+    }
+)
 SAMPLE = 20_000
 
 
@@ -76,8 +125,11 @@ def says_the_same(raw: Raw, one: str, other: str) -> bool:
     """Whether each value of one column goes with one value of the other, and the other way."""
     part = pa.table({"a": raw.table[one], "b": raw.table[other]}).slice(0, SAMPLE)
     pairs = part.group_by(["a", "b"]).aggregate([]).num_rows
-    return bool(pairs == pc.count_distinct(part["a"], mode="all").as_py()
-                == pc.count_distinct(part["b"], mode="all").as_py())  # fmt: skip
+    return bool(
+        pairs
+        == pc.count_distinct(part["a"], mode="all").as_py()
+        == pc.count_distinct(part["b"], mode="all").as_py()
+    )
 
 
 def told_values(raw: Raw, names: Sequence[str]) -> str:

@@ -31,9 +31,20 @@ from holdfast.data.table import Columns, Table
 
 PATH, CLASS = "path", "class"
 PATHS = (
-    "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path",
-    "image_file", "img", "img_path", "picture", "photo",
-)  # fmt: skip
+    "path",
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "file_path",
+    "image",
+    "image_path",
+    "image_file",
+    "img",
+    "img_path",
+    "picture",
+    "photo",
+)
 LOOKED_AT = 200
 LISTED = 100
 SHOWN = 5
@@ -49,11 +60,20 @@ class _Seen:
 
 
 def load_images(
-    source: str | Path, *, path: str | None = None, label: str | None = None,
-    group: str | None = None, encoding: str | None = None, config: str | None = None,
-    classes: Sequence[str] | None = None, need_label: bool = True, rare: Rare = "refuse",
-    rare_below: int = RARE_BELOW, labels: Labels = "merged", links: Links = "skip",
-) -> Table:  # fmt: skip
+    source: str | Path,
+    *,
+    path: str | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    encoding: str | None = None,
+    config: str | None = None,
+    classes: Sequence[str] | None = None,
+    need_label: bool = True,
+    rare: Rare = "refuse",
+    rare_below: int = RARE_BELOW,
+    labels: Labels = "merged",
+    links: Links = "skip",
+) -> Table:
     """Read a folder of pictures, or a table whose column ``path`` (worked out where not given)
     holds paths relative to the table's folder.
 
@@ -88,9 +108,17 @@ def load_images(
     seen = _look(paths)
     _refuse_mostly_broken(raw, seen, paths, base)
     table = table_from_raw(
-        _without(raw, path, seen), text=[path], label=label, group=group, template=None,
-        classes=classes, need_label=need_label, rare=rare, rare_below=rare_below, labels=labels,
-    )  # fmt: skip
+        _without(raw, path, seen),
+        text=[path],
+        label=label,
+        group=group,
+        template=None,
+        classes=classes,
+        need_label=need_label,
+        rare=rare,
+        rare_below=rare_below,
+        labels=labels,
+    )
     findings = [f for f in table.findings if f.check != "missing_text"]
     groups = table.column("group") if table.has_groups else None
     rows = _rows(table.column("row").tolist(), table.column("label").tolist(), groups, paths, seen)
@@ -139,9 +167,11 @@ def _path_column(raw: Raw, given: str | None) -> tuple[str, tuple[Decision, ...]
     likely = [name for name in named or raw.names if _holds_paths(raw, name)]
     if len(likely) != 1:
         raise DataError(
-            raw.source, "has no column that is clearly the pictures' paths",
-            likely or raw.names, "Name it with --text.",
-        )  # fmt: skip
+            raw.source,
+            "has no column that is clearly the pictures' paths",
+            likely or raw.names,
+            "Name it with --text.",
+        )
     because = "its values end like picture files"
     return likely[0], (Decision("data.text", likely[0], because),)
 
@@ -165,15 +195,19 @@ def _inside(raw: Raw, column: str, folder: Path, links: Links) -> list[str | Non
         path = Path(os.path.normpath(folder / name.strip()))
         if not path.is_relative_to(folder):
             raise DataError(
-                f"{raw.source}, row {row}", "has a path outside the table's folder", name,
+                f"{raw.source}, row {row}",
+                "has a path outside the table's folder",
+                name,
                 "Put the pictures beside the table or below it, and write their paths relative "
                 "to it.",
-            )  # fmt: skip
+            )
         if links == "skip" and not _real(path).is_relative_to(real):
             raise DataError(
-                f"{raw.source}, row {row}", "has a path that a link leads out of its folder", name,
+                f"{raw.source}, row {row}",
+                "has a path that a link leads out of its folder",
+                name,
                 f"Put the picture itself there, or follow links with --set {FOLLOW}.",
-            )  # fmt: skip
+            )
         found.append(str(path))
     return found
 
@@ -207,9 +241,11 @@ def _refuse_mostly_broken(raw: Raw, seen: _Seen, paths: Sequence[str | None], fo
     if not len(raw) or len(seen.broken) * 2 <= len(raw):
         return
     raise DataError(
-        raw.source, f"has {len(seen.broken)} pictures of {len(raw)} that cannot be read",
-        _named(seen, paths, folder), "Check the paths and the files.",
-    )  # fmt: skip
+        raw.source,
+        f"has {len(seen.broken)} pictures of {len(raw)} that cannot be read",
+        _named(seen, paths, folder),
+        "Check the paths and the files.",
+    )
 
 
 def _without(raw: Raw, path: str, seen: _Seen) -> Raw:
@@ -221,9 +257,12 @@ def _without(raw: Raw, path: str, seen: _Seen) -> Raw:
 
 
 def _rows(
-    rows: list[int], labels: list[int], groups: list[str] | None, paths: Sequence[str | None],
+    rows: list[int],
+    labels: list[int],
+    groups: list[str] | None,
+    paths: Sequence[str | None],
     seen: _Seen,
-) -> Any:  # fmt: skip
+) -> Any:
     """A data set on disk of these rows, with the content's mark as the text."""
     import datasets
 
@@ -256,19 +295,33 @@ def _named(seen: _Seen, paths: Sequence[str | None], folder: Path) -> str:
 def _findings(seen: _Seen, raw: Raw, paths: Sequence[str | None], folder: Path) -> list[Finding]:
     total, found = max(1, len(raw)), []
     if seen.broken:
-        found.append(Finding(
-            "broken_images", "warn", len(seen.broken) / total, len(seen.broken),
-            tuple(list(seen.broken)[:LISTED]),
-            f"{len(seen.broken)} of {len(raw)} pictures cannot be read and are left out: "
-            + _named(seen, paths, folder),
-            "Replace these files, or take their rows away.", True,
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                "broken_images",
+                "warn",
+                len(seen.broken) / total,
+                len(seen.broken),
+                tuple(list(seen.broken)[:LISTED]),
+                f"{len(seen.broken)} of {len(raw)} pictures cannot be read and are left out: "
+                + _named(seen, paths, folder),
+                "Replace these files, or take their rows away.",
+                True,
+            )
+        )
     for note, rows in seen.notes.items():
         severity: Any = "warn" if note == "tiny" else "info"
-        found.append(Finding(
-            f"{note}_images", severity, len(rows) / total, len(rows), tuple(rows[:LISTED]),
-            f"{len(rows)} of {len(raw)} pictures: {NOTES[note]}",
-            "Take them away if they show nothing." if note == "tiny"
-            else "Nothing to do, if that is what they should look like.", note != "tiny",
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                f"{note}_images",
+                severity,
+                len(rows) / total,
+                len(rows),
+                tuple(rows[:LISTED]),
+                f"{len(rows)} of {len(raw)} pictures: {NOTES[note]}",
+                "Take them away if they show nothing."
+                if note == "tiny"
+                else "Nothing to do, if that is what they should look like.",
+                note != "tiny",
+            )
+        )
     return found

@@ -39,10 +39,12 @@ def open_lists(raw: Raw, label: str | None) -> Raw:
     """
     usual = {*LABELS, *PLURALS}
     opened = {
-        name for name, kinds in raw.kinds.items()
-        if "nested" in kinds and (name == label if label else name.lower() in usual)
+        name
+        for name, kinds in raw.kinds.items()
+        if "nested" in kinds
+        and (name == label if label else name.lower() in usual)
         and _holds_lists(raw.table[name])
-    }  # fmt: skip
+    }
     if not opened:
         return raw
     kinds: dict[str, Any] = {
@@ -77,8 +79,10 @@ def decide_kind(
         told = f"{share:.0%} of its cells hold several labels with {found!r} between them"
         return "several", found, (_several(told),)
     if _measured(counts):
-        because = (f"{len(counts)} different numbers with decimals in {sum(counts.values())} rows "
-                   "(data.label_kind=class if they are classes)")  # fmt: skip
+        because = (
+            f"{len(counts)} different numbers with decimals in {sum(counts.values())} rows "
+            "(data.label_kind=class if they are classes)"
+        )
         return "number", None, (Decision("data.label_kind", "number", because),)
     return "class", None, ()
 

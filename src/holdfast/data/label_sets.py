@@ -16,13 +16,7 @@ from holdfast.data.label_kind import label_counts, read_list
 from holdfast.data.labels import refuse_long, refuse_unknown, sort_classes
 from holdfast.data.limits import LABELS_CHARACTERS, check_classes
 from holdfast.data.raw import Raw
-from holdfast.data.spelling import (
-    Labels,
-    match_spellings,
-    merge_spellings,
-    missing_labels,
-    written,
-)
+from holdfast.data.spelling import Labels, match_spellings, merge_spellings, missing_labels, written
 from holdfast.data.table import Columns, Table
 
 FEW = 3
@@ -30,9 +24,12 @@ Sets = list[tuple[str, ...]]
 
 
 def table_of_sets(
-    raw: Raw, columns: Columns, names: Sequence[str] | None = None, like: Table | None = None,
+    raw: Raw,
+    columns: Columns,
+    names: Sequence[str] | None = None,
+    like: Table | None = None,
     labels: Labels = "merged",
-) -> Table:  # fmt: skip
+) -> Table:
     """Rows with ``labels``, a list of indices into ``names``, and as ``label`` the set of labels
     that the division keeps in proportion.
 
@@ -54,20 +51,25 @@ def table_of_sets(
     index = {name: number for number, name in enumerate(known)}
     classes, places = strata(sets, found.units)
     rows = write_gathered(
-        raw, columns, places, "labels", pa.list_(pa.int64()),
+        raw,
+        columns,
+        places,
+        "labels",
+        pa.list_(pa.int64()),
         lambda start, stop: pa.array(
             [sorted(index[name] for name in labels) for labels in sets[start:stop]],
             pa.list_(pa.int64()),
         ),
-    )  # fmt: skip
+    )
     table = Table(rows, classes, columns, raw.source, len(raw), found.findings, names=known)
     if like is not None:
         return _in_strata_of(like, table, classes)
     several = sum(len(labels) > 1 for labels in sets)
     told = Decision(
-        "strata of the division", f"{len(classes)} sets of labels",
+        "strata of the division",
+        f"{len(classes)} sets of labels",
         f"{len(known)} labels, {several} of {len(sets)} rows have more than one; rare sets joined",
-    )  # fmt: skip
+    )
     return replace(table, findings=(*table.findings, *_few(sets, known)), decisions=(*merged, told))
 
 
@@ -95,8 +97,9 @@ def _merged(sets: Sets, names: tuple[str, ...] | None) -> tuple[Sets, tuple[Deci
         rows = sum(not gone.isdisjoint(labels) for labels in sets)
         because = f"{written(sorted(gone))} beside other labels is none, in {rows} rows"
         told = (*told, Decision("labels", "left out", because))
-    made = [tuple(sorted({spelled[label] for label in labels if label not in gone}))
-            for labels in sets]  # fmt: skip
+    made = [
+        tuple(sorted({spelled[label] for label in labels if label not in gone})) for labels in sets
+    ]
     return made, told
 
 
@@ -117,10 +120,12 @@ def _sets(where: str, found: Gathered, separator: str | None) -> Sets:
             parts = _parts(cell, separator)
             if parts is None:
                 raise DataError(
-                    f"{where}, row {row}", "is no list of labels", cell,
+                    f"{where}, row {row}",
+                    "is no list of labels",
+                    cell,
                     'Write a JSON list such as ["a", "b"], or say what stands between the labels: '
                     "--set data.label_separator='|'.",
-                )  # fmt: skip
+                )
             made[cell] = parts
     return [made[cell] for cell in found.written]
 
@@ -153,17 +158,20 @@ def _known(
 def _check(where: str, names: tuple[str, ...], rows: int) -> None:
     if len(names) < 2:
         raise DataError(
-            where, "holds fewer than two different labels", ", ".join(names),
-            "Choose another column with --label, or train classes: "
-            "--set data.label_kind=class.",
-        )  # fmt: skip
+            where,
+            "holds fewer than two different labels",
+            ", ".join(names),
+            "Choose another column with --label, or train classes: --set data.label_kind=class.",
+        )
     check_classes(where, len(names))
     refuse_long(where, names)
     if len(names) > max(20, rows / 2):
         raise DataError(
-            where, f"holds {len(names)} different labels in {rows} rows: they look like free text",
-            ", ".join(names[:3]), "Choose another column with --label.",
-        )  # fmt: skip
+            where,
+            f"holds {len(names)} different labels in {rows} rows: they look like free text",
+            ", ".join(names[:3]),
+            "Choose another column with --label.",
+        )
 
 
 def _few(sets: Sets, names: tuple[str, ...]) -> tuple[Finding, ...]:
@@ -173,8 +181,16 @@ def _few(sets: Sets, names: tuple[str, ...]) -> tuple[Finding, ...]:
         return ()
     count = sum(rows[name] for name in few)
     shown = ", ".join(map(repr, few[:10])) + (", …" if len(few) > 10 else "")
-    return (Finding(
-        "rare_labels", "warn", count / len(sets), count, (),
-        f"{len(few)} labels stand in fewer than {FEW} rows ({shown}): a side may lack them, and "
-        "they can hardly be learned", "Add rows of these labels.",
-    ),)  # fmt: skip
+    return (
+        Finding(
+            "rare_labels",
+            "warn",
+            count / len(sets),
+            count,
+            (),
+            f"{len(few)} labels stand in fewer than {FEW} rows ({shown}): a side may lack "
+            "them, and "
+            "they can hardly be learned",
+            "Add rows of these labels.",
+        ),
+    )

@@ -20,13 +20,23 @@ from holdfast.data.table import Columns, Table
 
 
 def load_labelled(
-    source: str, *, text: Sequence[str] | None, label: str | None, group: str | None,
-    template: str | None, encoding: str | None, config: str | None = None,
-    kind: str | None = None, separator: str | None = None, rare: Rare = "refuse",
-    rare_below: int = 3, names: Sequence[str] | None = None, like: Table | None = None,
+    source: str,
+    *,
+    text: Sequence[str] | None,
+    label: str | None,
+    group: str | None,
+    template: str | None,
+    encoding: str | None,
+    config: str | None = None,
+    kind: str | None = None,
+    separator: str | None = None,
+    rare: Rare = "refuse",
+    rare_below: int = 3,
+    names: Sequence[str] | None = None,
+    like: Table | None = None,
     labels: Labels = "merged",
     view: Callable[[Raw], Raw] | None = None,
-) -> Table:  # fmt: skip
+) -> Table:
     """The rows of a source whose labels are of any kind; arguments as in ``load_table``.
 
     Parameters
@@ -55,15 +65,25 @@ def load_labelled(
     found, mark, told = decide_kind(counts, kind, separator)
     if separator and found != "several":
         raise RecipeError(
-            "data.label_separator", f"has no meaning where data.label_kind is {found}", separator,
+            "data.label_separator",
+            f"has no meaning where data.label_kind is {found}",
+            separator,
             "Leave one of the two out.",
-        )  # fmt: skip
+        )
     columns = replace(columns, label_kind=found, label_separator=mark, label_missing=missing)
     if found == "class":
         table = table_from_raw(
-            raw, text=text, label=label, group=group, template=template, classes=names,
-            need_label=True, rare=rare, rare_below=rare_below, labels=labels,
-        )  # fmt: skip
+            raw,
+            text=text,
+            label=label,
+            group=group,
+            template=template,
+            classes=names,
+            need_label=True,
+            rare=rare,
+            rare_below=rare_below,
+            labels=labels,
+        )
         return _with(table, replace(table.columns, label_kind="class"), told)
     _refuse_rare(rare, found)
     if found == "number":
@@ -81,6 +101,9 @@ def _with(table: Table, columns: Columns, told: tuple[Decision, ...]) -> Table:
 def _refuse_rare(rare: Rare, kind: str) -> None:
     if rare != "refuse":
         raise RecipeError(
-            "data.rare", f"has no meaning where data.label_kind is {kind}: there are no classes "
-            "to drop or merge", rare, "Leave it out.",
-        )  # fmt: skip
+            "data.rare",
+            f"has no meaning where data.label_kind is {kind}: there are no classes "
+            "to drop or merge",
+            rare,
+            "Leave it out.",
+        )

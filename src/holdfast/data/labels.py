@@ -95,9 +95,11 @@ def _whole(name: str) -> str:
 def refuse_unknown(where: str, label: str, classes: Sequence[str]) -> DataError:
     """A label that the model has never seen."""
     return DataError(
-        where, "has a label that is not among the classes of the run", label,
+        where,
+        "has a label that is not among the classes of the run",
+        label,
         nearest(label, list(classes)),
-    )  # fmt: skip
+    )
 
 
 def check_labels(
@@ -109,22 +111,27 @@ def check_labels(
     rows, distinct = sum(counts.values()), len(counts)
     if not rows:
         raise DataError(
-            where, "holds no label at all: every row lacks its text or its label", None,
+            where,
+            "holds no label at all: every row lacks its text or its label",
+            None,
             "Choose another column with --label, or fill it.",
-        )  # fmt: skip
+        )
     if header in counts:
         raise DataError(
-            where, "is named like one of its own values: the header is missing or stands twice",
-            header, "Name the columns on the first line, e.g. text,label, and only there.",
-        )  # fmt: skip
+            where,
+            "is named like one of its own values: the header is missing or stands twice",
+            header,
+            "Name the columns on the first line, e.g. text,label, and only there.",
+        )
     if distinct == 1:
         beside = f" beside {written(missing)}, which is taken for a missing label" * bool(missing)
         hint = " If that is a class, add --set data.labels=exact." * bool(missing)
         raise DataError(
-            where, f"holds one class only{beside}, so there is nothing to tell apart",
+            where,
+            f"holds one class only{beside}, so there is nothing to tell apart",
             next(iter(counts)),
             f"Add rows of another class, or choose another column with --label.{hint}",
-        )  # fmt: skip
+        )
     _refuse_many(where, counts, rows, distinct)
     check_classes(where, distinct)
     refuse_long(where, counts)
@@ -135,18 +142,21 @@ def refuse_long(where: str, names: Iterable[str]) -> None:
     longest = max(names, key=len, default="")
     if len(longest) > NAME_CHARACTERS:
         raise DataError(
-            where, f"holds a label of more than {NAME_CHARACTERS:,} characters: texts, not classes",
-            longest[:40] + "…", "Choose the column of classes with --label.",
-        )  # fmt: skip
+            where,
+            f"holds a label of more than {NAME_CHARACTERS:,} characters: texts, not classes",
+            longest[:40] + "…",
+            "Choose the column of classes with --label.",
+        )
 
 
 def one_spelling(where: str, names: Sequence[str]) -> DataError:
     """Labels that are all one class once they are merged."""
     return DataError(
-        where, "holds one class only, since these labels differ in case or space alone",
+        where,
+        "holds one class only, since these labels differ in case or space alone",
         ", ".join(names[:5]),
         "Add rows of another class, or keep them apart: --set data.labels=exact.",
-    )  # fmt: skip
+    )
 
 
 def _refuse_many(where: str, counts: Mapping[str, int], rows: int, distinct: int) -> None:
@@ -159,9 +169,13 @@ def _refuse_many(where: str, counts: Mapping[str, int], rows: int, distinct: int
     kind = "measurements (regression)" if numbers else "identifiers or free text"
     shown = ", ".join(sorted(counts)[:3])
     raise DataError(
-        where, f"has {distinct} different values in {rows} rows: they look like {kind}", shown,
-        "Choose the column of classes with --label" + (
-            ", or learn the numbers themselves with --set data.label_kind=number." if numbers
+        where,
+        f"has {distinct} different values in {rows} rows: they look like {kind}",
+        shown,
+        "Choose the column of classes with --label"
+        + (
+            ", or learn the numbers themselves with --set data.label_kind=number."
+            if numbers
             else "."
         ),
-    )  # fmt: skip
+    )

@@ -96,45 +96,57 @@ def check_row(where: str, characters: int, hint: str = "") -> None:
     """Refuse a row or a cell of more characters than ``data.limits.cell_mb`` allows."""
     if characters > limits().cell:
         raise beyond(
-            where, f"holds more than {limits().cell_mb:g} million characters in one row or cell",
-            "cell_mb", None, hint or "Give one text a row.",
-        )  # fmt: skip
+            where,
+            f"holds more than {limits().cell_mb:g} million characters in one row or cell",
+            "cell_mb",
+            None,
+            hint or "Give one text a row.",
+        )
 
 
 def check_columns(where: str, names: Sequence[str]) -> None:
     """Refuse more columns than ``data.limits.columns``, and a name too long to be told."""
     if len(names) > limits().columns:
         raise beyond(
-            where, f"has more than {limits().columns:,} columns", "columns", f"{len(names):,}",
+            where,
+            f"has more than {limits().columns:,} columns",
+            "columns",
+            f"{len(names):,}",
             "Keep the text, the label and what belongs to them.",
-        )  # fmt: skip
+        )
     for place, name in enumerate(names, 1):
         if len(name) > NAME_CHARACTERS:
             raise DataError(
                 f"{where}, column {place}",
-                f"has a name of more than {NAME_CHARACTERS:,} characters", name[:40] + "…",
+                f"has a name of more than {NAME_CHARACTERS:,} characters",
+                name[:40] + "…",
                 "Give it a short name; a file without a header needs one.",
-            )  # fmt: skip
+            )
 
 
 def check_classes(where: str, count: int) -> None:
     """Refuse more classes than ``data.limits.classes``."""
     if count > limits().classes:
         raise beyond(
-            where, f"has more than {limits().classes:,} classes", "classes", f"{count:,}",
+            where,
+            f"has more than {limits().classes:,} classes",
+            "classes",
+            f"{count:,}",
             "Choose the column of classes with --label, or join the rare ones: "
             "--set data.rare=merge.",
-        )  # fmt: skip
+        )
 
 
 def check_unpacked(where: str, packed: int, unpacked: int) -> None:
     """Refuse a compressed file of ``packed`` bytes that holds too many times its size."""
     if unpacked > max(UNPACKED_FREELY, limits().unpacked * packed):
         raise beyond(
-            where, f"unpacks to more than {limits().unpacked:g} times its size",
-            "unpacked", f"{packed:,} bytes, of which came {unpacked:,} and more",
+            where,
+            f"unpacks to more than {limits().unpacked:g} times its size",
+            "unpacked",
+            f"{packed:,} bytes, of which came {unpacked:,} and more",
             "Give its rows as plain CSV or JSON lines.",
-        )  # fmt: skip
+        )
 
 
 def check_rows(where: str, packed: int, rows: int) -> None:
@@ -142,7 +154,9 @@ def check_rows(where: str, packed: int, rows: int) -> None:
     fewer, as ``data.limits.unpacked`` is set)."""
     if rows > max(ROWS_FREELY, packed * limits().unpacked / _DEFAULT.unpacked):
         raise beyond(
-            where, f"holds more than {ROWS_FREELY:,} rows, and more of them than bytes",
-            "unpacked", f"{rows:,} rows in {packed:,} bytes",
+            where,
+            f"holds more than {ROWS_FREELY:,} rows, and more of them than bytes",
+            "unpacked",
+            f"{rows:,} rows in {packed:,} bytes",
             "Give its rows as plain CSV or JSON lines.",
-        )  # fmt: skip
+        )

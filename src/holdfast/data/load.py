@@ -62,16 +62,32 @@ def load_table(
     raw = read_source(source, encoding, config)
     text = [text] if isinstance(text, str) else text
     return table_from_raw(
-        raw, text=text, label=label, group=group, template=template, classes=classes,
-        need_label=need_label, rare=rare, rare_below=rare_below, labels=labels,
-    )  # fmt: skip
+        raw,
+        text=text,
+        label=label,
+        group=group,
+        template=template,
+        classes=classes,
+        need_label=need_label,
+        rare=rare,
+        rare_below=rare_below,
+        labels=labels,
+    )
 
 
 def table_from_raw(
-    raw: Raw, *, text: Sequence[str] | None, label: str | None, group: str | None,
-    template: str | None, classes: Sequence[str] | None, need_label: bool, rare: Rare,
-    rare_below: int, labels: Labels = "merged",
-) -> Table:  # fmt: skip
+    raw: Raw,
+    *,
+    text: Sequence[str] | None,
+    label: str | None,
+    group: str | None,
+    template: str | None,
+    classes: Sequence[str] | None,
+    need_label: bool,
+    rare: Rare,
+    rare_below: int,
+    labels: Labels = "merged",
+) -> Table:
     """The table of a source that was read; arguments as in ``load_table``."""
     refuse_empty(raw)
     columns, chosen, noticed = choose_columns(
@@ -83,9 +99,15 @@ def table_from_raw(
     fresh = classes is None and need_label
     seen = survey(raw, columns, enough=rare_below if fresh else 0)
     made = make_classes(
-        raw, columns, seen, classes=classes, need_label=need_label, rare=rare, below=rare_below,
+        raw,
+        columns,
+        seen,
+        classes=classes,
+        need_label=need_label,
+        rare=rare,
+        below=rare_below,
         labels=labels,
-    )  # fmt: skip
+    )
     lacking = missing_findings(
         columns, len(raw), text=seen.no_text, label=seen.no_label, group=seen.no_group
     )
@@ -94,9 +116,10 @@ def table_from_raw(
     rows, treated = write_rows(raw, columns, made, need_label=need_label)
     table = Table(rows, made.classes, columns, raw.source, len(raw))
     return replace(
-        table, findings=(*lacking, *treated, *noticed),
+        table,
+        findings=(*lacking, *treated, *noticed),
         decisions=(*raw.decisions, *chosen, *made.decisions),
-    )  # fmt: skip
+    )
 
 
 def refuse_empty(raw: Raw) -> None:

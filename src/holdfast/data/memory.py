@@ -51,10 +51,16 @@ def table_from_texts(
     if groups is not None:
         named["group"] = groups
     return table_from_raw(
-        store(_batches(named), source), text=list(columns), label="label",
-        group="group" if groups is not None else None, template=None, classes=classes,
-        need_label=True, rare=rare, rare_below=rare_below,
-    )  # fmt: skip
+        store(_batches(named), source),
+        text=list(columns),
+        label="label",
+        group="group" if groups is not None else None,
+        template=None,
+        classes=classes,
+        need_label=True,
+        rare=rare,
+        rare_below=rare_below,
+    )
 
 
 def raw_of_texts(texts: Sequence[Any], names: Sequence[str] = (), source: str = "memory") -> Raw:
@@ -79,9 +85,11 @@ def text_columns(
     if names and len(names) != len(columns):
         held = "one text" if len(columns) == 1 else "two texts"
         raise DataError(
-            source, f"holds {held} a row, and the run reads {len(names)} columns",
-            ", ".join(names), "Give pairs of texts, or a table with these columns.",
-        )  # fmt: skip
+            source,
+            f"holds {held} a row, and the run reads {len(names)} columns",
+            ", ".join(names),
+            "Give pairs of texts, or a table with these columns.",
+        )
     return dict(zip(names or columns, columns.values(), strict=True))
 
 
@@ -90,9 +98,11 @@ def _columns(texts: Sequence[Any], source: str) -> dict[str, list[str | None]]:
     for row, text in enumerate(texts):
         if not (_is_pair(text) if pairs else _is_text(text)):
             raise DataError(
-                f"{source}, row {row}", f"is not a {'pair of texts' if pairs else 'text'}", text,
+                f"{source}, row {row}",
+                f"is not a {'pair of texts' if pairs else 'text'}",
+                text,
                 "Give a string a row, or a pair of strings a row.",
-            )  # fmt: skip
+            )
     if pairs:
         return {"text": [t[0] for t in texts], "text_pair": [t[1] for t in texts]}
     return {"text": list(texts)}
@@ -114,11 +124,14 @@ def _is_text(cell: object) -> bool:
 def _batches(columns: Mapping[str, Sequence[Any]]) -> Iterator[Batch]:
     rows = len(next(iter(columns.values())))
     for start in range(0, rows, BATCH_ROWS):
-        yield Batch({
-            name: pa.array([_spelled(value) for value in values[start : start + BATCH_ROWS]],
-                           pa.string())
-            for name, values in columns.items()
-        })  # fmt: skip
+        yield Batch(
+            {
+                name: pa.array(
+                    [_spelled(value) for value in values[start : start + BATCH_ROWS]], pa.string()
+                )
+                for name, values in columns.items()
+            }
+        )
 
 
 def _spelled(value: Any) -> str | None:
@@ -126,9 +139,11 @@ def _spelled(value: Any) -> str | None:
 
 
 def _unlabelled(
-    columns: dict[str, list[str | None]], groups: Sequence[Any] | None, classes: tuple[str, ...],
+    columns: dict[str, list[str | None]],
+    groups: Sequence[Any] | None,
+    classes: tuple[str, ...],
     source: str,
-) -> Table:  # fmt: skip
+) -> Table:
     rows = len(columns["text"])
     arrays: dict[str, pa.Array] = {"row": pa.array(np.arange(rows, dtype=np.int64))}
     arrays |= {

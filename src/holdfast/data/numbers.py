@@ -34,14 +34,20 @@ def table_of_numbers(
         raise DataError(where, "holds no label at all", None, "Choose another with --label.")
     if like is None and fresh and values.min() == values.max():
         raise DataError(
-            where, "holds one number only, so there is nothing to learn", float(values[0]),
+            where,
+            "holds one number only, so there is nothing to learn",
+            float(values[0]),
             "Choose another column with --label.",
-        )  # fmt: skip
+        )
     edges = choose_edges(values, found.units) if like is None else edges_of(like)
     rows = write_gathered(
-        raw, columns, place(values, edges), "value", pa.float64(),
+        raw,
+        columns,
+        place(values, edges),
+        "value",
+        pa.float64(),
         lambda start, stop: pa.array(values[start:stop], pa.float64()),
-    )  # fmt: skip
+    )
     classes = range_names(edges) if like is None else like.classes
     table = Table(rows, classes, columns, raw.source, len(raw), found.findings)
     if like is not None:
@@ -66,12 +72,16 @@ def _numbers(where: str, found: Gathered) -> Floats:
             values[place_] = math.nan
         if not math.isfinite(values[place_]):
             raise DataError(
-                f"{where}, row {found.rows[place_]}", "is no finite number", text,
+                f"{where}, row {found.rows[place_]}",
+                "is no finite number",
+                text,
                 "Correct it or empty the cell, which leaves the row out.",
-            )  # fmt: skip
+            )
         if abs(values[place_]) > LARGEST:
             raise DataError(
-                f"{where}, row {found.rows[place_]}", "is too large for its errors to be squared",
-                text, f"Correct it, or give all in a larger unit: up to {LARGEST:g} is taken.",
-            )  # fmt: skip
+                f"{where}, row {found.rows[place_]}",
+                "is too large for its errors to be squared",
+                text,
+                f"Correct it, or give all in a larger unit: up to {LARGEST:g} is taken.",
+            )
     return values

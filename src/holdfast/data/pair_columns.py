@@ -17,29 +17,83 @@ from holdfast.data.table import Columns
 from holdfast.data.template import template_columns
 
 PAIRS = (
-    ("dialogue", "summary"), ("dialog", "summary"), ("article", "highlights"),
-    ("article", "summary"), ("document", "summary"), ("text", "summary"), ("content", "summary"),
-    ("conversation", "summary"), ("body", "summary"), ("article", "abstract"),
-    ("document", "abstract"), ("text", "headline"), ("article", "title"), ("text", "title"),
-    ("source", "target"), ("src", "tgt"), ("input", "output"), ("input_text", "target_text"),
-    ("prompt", "completion"), ("question", "answer"), ("question", "sql"), ("question", "query"),
-    ("instruction", "output"), ("en", "fr"), ("en", "de"), ("text", "target"),
-    ("question", "pandas"), ("question", "code"),
-)  # fmt: skip
+    ("dialogue", "summary"),
+    ("dialog", "summary"),
+    ("article", "highlights"),
+    ("article", "summary"),
+    ("document", "summary"),
+    ("text", "summary"),
+    ("content", "summary"),
+    ("conversation", "summary"),
+    ("body", "summary"),
+    ("article", "abstract"),
+    ("document", "abstract"),
+    ("text", "headline"),
+    ("article", "title"),
+    ("text", "title"),
+    ("source", "target"),
+    ("src", "tgt"),
+    ("input", "output"),
+    ("input_text", "target_text"),
+    ("prompt", "completion"),
+    ("question", "answer"),
+    ("question", "sql"),
+    ("question", "query"),
+    ("instruction", "output"),
+    ("en", "fr"),
+    ("en", "de"),
+    ("text", "target"),
+    ("question", "pandas"),
+    ("question", "code"),
+)
 SOURCES = (
-    "source", "src", "input", "input_text", "dialogue", "dialog", "conversation", "article",
-    "document", "question", "text", "prompt", "instruction", "content", "body", "context",
-)  # fmt: skip
+    "source",
+    "src",
+    "input",
+    "input_text",
+    "dialogue",
+    "dialog",
+    "conversation",
+    "article",
+    "document",
+    "question",
+    "text",
+    "prompt",
+    "instruction",
+    "content",
+    "body",
+    "context",
+)
 TARGETS = (
-    "target", "tgt", "output", "target_text", "summary", "highlights", "answer", "abstract",
-    "completion", "response", "translation", "headline", "title", "sql", "pandas", "code", "label",
-)  # fmt: skip
+    "target",
+    "tgt",
+    "output",
+    "target_text",
+    "summary",
+    "highlights",
+    "answer",
+    "abstract",
+    "completion",
+    "response",
+    "translation",
+    "headline",
+    "title",
+    "sql",
+    "pandas",
+    "code",
+    "label",
+)
 
 
 def choose_pair(
-    raw: Raw, *, text: Sequence[str] | None, target: str | None, group: str | None,
-    template: str | None, need_target: bool,
-) -> tuple[Columns, tuple[Decision, ...]]:  # fmt: skip
+    raw: Raw,
+    *,
+    text: Sequence[str] | None,
+    target: str | None,
+    group: str | None,
+    template: str | None,
+    need_target: bool,
+) -> tuple[Columns, tuple[Decision, ...]]:
     """The columns and what was decided unasked. Several ``text`` columns without a template are
     joined by line breaks. With ``need_target=False`` an absent target column is left out."""
     for name in (*(text or ()), *(() if group is None else (group,))):
@@ -70,9 +124,11 @@ def _given(raw: Raw, text: Sequence[str] | None, template: str | None) -> tuple[
     names = template_columns(template, raw.names)
     if text and set(text) != set(names):
         raise RecipeError(
-            "data.template", f"and data.text name different columns: {', '.join(text)}", template,
+            "data.template",
+            f"and data.text name different columns: {', '.join(text)}",
+            template,
             "Give the template alone: it names its columns.",
-        )  # fmt: skip
+        )
     return names
 
 
@@ -87,8 +143,9 @@ def _source(
             return _decided("source column", lower[first], because, decisions)
     named = [lower[name] for name in SOURCES if name in lower]
     if len(named) == 1:
-        return _decided("source column", named[0], "it alone has a usual name of sources",
-                        decisions)  # fmt: skip
+        return _decided(
+            "source column", named[0], "it alone has a usual name of sources", decisions
+        )
     wordy = [name for name in named or lower.values() if free[name].wordy]
     if len(wordy) == 1:
         return _decided("source column", wordy[0], "it alone holds texts", decisions)
@@ -101,9 +158,8 @@ def _source(
 
 
 def _target(
-    raw: Raw, free: dict[str, Profile], texts: Sequence[str], need: bool,
-    decisions: list[Decision],
-) -> str | None:  # fmt: skip
+    raw: Raw, free: dict[str, Profile], texts: Sequence[str], need: bool, decisions: list[Decision]
+) -> str | None:
     lower = {name.lower(): name for name in free if name not in texts}
     for first, second in PAIRS:
         if first in {name.lower() for name in texts} and second in lower:
@@ -111,8 +167,9 @@ def _target(
             return _decided("target column", lower[second], because, decisions)
     named = [lower[name] for name in TARGETS if name in lower]
     if len(named) == 1:
-        return _decided("target column", named[0], "it alone has a usual name of targets",
-                        decisions)  # fmt: skip
+        return _decided(
+            "target column", named[0], "it alone has a usual name of targets", decisions
+        )
     wordy = [name for name in named or lower.values() if free[name].wordy]
     if len(wordy) == 1:
         return _decided("target column", wordy[0], "it alone is left that holds texts", decisions)
@@ -130,13 +187,17 @@ def _ask(raw: Raw, role: str, names: Sequence[str]) -> DataError:
     what = "source" if role == "text" else "target"
     if not names:
         return DataError(
-            raw.source, f"has no column that could be the {what}", ", ".join(raw.names),
+            raw.source,
+            f"has no column that could be the {what}",
+            ", ".join(raw.names),
             "Choose the columns: --text SOURCE --label TARGET.",
-        )  # fmt: skip
+        )
     return DataError(
-        raw.source, f"it cannot be told which column is the {what}", ", ".join(names),
+        raw.source,
+        f"it cannot be told which column is the {what}",
+        ", ".join(names),
         f"Choose one, e.g. --{role} {names[0]}.",
-    )  # fmt: skip
+    )
 
 
 def _refuse_twice(texts: Sequence[str], target: str | None, group: str | None) -> None:
@@ -144,9 +205,11 @@ def _refuse_twice(texts: Sequence[str], target: str | None, group: str | None) -
     for name in names:
         if names.count(name) > 1:
             raise RecipeError(
-                f"column {name!r}", "is asked to be two things at once", None,
+                f"column {name!r}",
+                "is asked to be two things at once",
+                None,
                 "Choose different columns with --text, --label and --group.",
-            )  # fmt: skip
+            )
 
 
 def _braced(name: str) -> str:

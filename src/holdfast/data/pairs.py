@@ -35,11 +35,17 @@ _LISTED = 100
 
 
 def load_pairs(
-    source: str | Path, *, text: str | Sequence[str] | None = None, target: str | None = None,
-    group: str | None = None, template: str | None = None, encoding: str | None = None,
-    config: str | None = None, need_target: bool = True,
+    source: str | Path,
+    *,
+    text: str | Sequence[str] | None = None,
+    target: str | None = None,
+    group: str | None = None,
+    template: str | None = None,
+    encoding: str | None = None,
+    config: str | None = None,
+    need_target: bool = True,
     view: Callable[[Raw], Raw] | None = None,
-) -> Table:  # fmt: skip
+) -> Table:
     """Read a file or a hub data set, work out source and target, leave out what is missing.
 
     Columns of the table: ``row``, ``text`` (the source, or the template filled in), ``target``,
@@ -64,10 +70,11 @@ def load_pairs(
     rows, findings = _rows(raw, columns, need_target)
     if not len(rows):
         raise DataError(
-            raw.source, "has no row with both a source and a target",
+            raw.source,
+            "has no row with both a source and a target",
             f"{', '.join(columns.text)} → {columns.label}",
             "Choose other columns: --text SOURCE --label TARGET.",
-        )  # fmt: skip
+        )
     table = Table(rows, (ALL,), columns, raw.source, len(raw))
     decided = (*raw.decisions, *decisions)
     return replace(table, findings=(*findings, *pair_findings(table)), decisions=decided)
@@ -98,9 +105,11 @@ def _filled(template: str, texts: pa.Array, source: str) -> pa.Array:
     names = named_columns(template)
     if len(names) > 1:
         raise DataError(
-            source, f"holds one text a row, and the run's template reads {len(names)} columns",
-            template, "Give a file with these columns.",
-        )  # fmt: skip
+            source,
+            f"holds one text a row, and the run's template reads {len(names)} columns",
+            template,
+            "Give a file with these columns.",
+        )
     return fill_template(template, {names[0]: texts})
 
 
@@ -129,10 +138,11 @@ def _batch(
         keep = pc.is_valid(targets)
         batch, targets = batch.filter(keep), targets.filter(keep)
     arrays = {
-        "row": batch.column("row"), "text": batch.column("text"),
+        "row": batch.column("row"),
+        "text": batch.column("text"),
         "target": pc.fill_null(targets, ""),
         "label": pa.array(np.zeros(batch.num_rows, dtype=np.int64)),
-    }  # fmt: skip
+    }
     if columns.group is not None:
         arrays["group"] = batch.column("group")
     return pa.RecordBatch.from_pydict(arrays)
@@ -168,13 +178,23 @@ def pair_findings(table: Table) -> tuple[Finding, ...]:
                 _note(begins, row)
     n = max(1, sum(counts.values()))
     found = [
-        _finding("target_is_source", equal, n, "have a target that is their source: the model "
-                 "learns to copy", "warn"),
-        _finding("target_begins_like_source", begins, n, f"have a target whose first {BEGINS_WITH} "
-                 "words are the source's: the model may learn to copy the beginning",
-                 "warn" if begins.count > 0.2 * n else "info"),
+        _finding(
+            "target_is_source",
+            equal,
+            n,
+            "have a target that is their source: the model learns to copy",
+            "warn",
+        ),
+        _finding(
+            "target_begins_like_source",
+            begins,
+            n,
+            f"have a target whose first {BEGINS_WITH} "
+            "words are the source's: the model may learn to copy the beginning",
+            "warn" if begins.count > 0.2 * n else "info",
+        ),
         _same_targets(counts, n),
-    ]  # fmt: skip
+    ]
     return tuple(finding for finding in found if finding is not None)
 
 
@@ -200,10 +220,14 @@ def _finding(check: str, tally: Tally, n: int, what: str, severity: Any) -> Find
     if not tally.count:
         return None
     return Finding(
-        check, severity, tally.count / n, tally.count, tuple(tally.rows),
+        check,
+        severity,
+        tally.count / n,
+        tally.count,
+        tuple(tally.rows),
         f"{tally.count} row{'s' if tally.count > 1 else ''} {what}",
         "Look at them; take them out unless copying is the task.",
-    )  # fmt: skip
+    )
 
 
 def _same_targets(counts: dict[str, int], n: int) -> Finding | None:
@@ -215,10 +239,14 @@ def _same_targets(counts: dict[str, int], n: int) -> Finding | None:
         return None
     shown = target if len(target) <= 60 else target[:59] + "…"
     return Finding(
-        "one_target_for_many", "warn", most / n, most, (),
+        "one_target_for_many",
+        "warn",
+        most / n,
+        most,
+        (),
         f"{most} of {n} rows have the same target ({shown!r}): always giving it is right for them",
         "If the targets are classes, --task text-classification fits better.",
-    )  # fmt: skip
+    )
 
 
 def given_target(label: str | None, target: str | None) -> str | None:
@@ -228,7 +256,9 @@ def given_target(label: str | None, target: str | None) -> str | None:
     """
     if label and target and label != target:
         raise RecipeError(
-            "data.target", f"and data.label name different columns: {label}", target,
+            "data.target",
+            f"and data.label name different columns: {label}",
+            target,
             nearest(target, [label]),
-        )  # fmt: skip
+        )
     return target or label

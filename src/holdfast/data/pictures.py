@@ -213,6 +213,8 @@ def _installed() -> Iterator[None]:
         yield
     except ImportError as error:
         raise MachineError(
-            "pictures", "need Pillow, which is not installed", None,
+            "pictures",
+            "need Pillow, which is not installed",
+            None,
             "Install it: pip install 'holdfast[images]'.",
-        ) from error  # fmt: skip
+        ) from error

@@ -60,9 +60,14 @@ def _profile(raw: Raw, name: str, values: pa.ChunkedArray) -> Profile:
     words = pc.mean(pc.count_substring_regex(kept, r"\S+")).as_py() or 0.0
     numeric = bool(len(kept)) and bool(pc.all(pc.match_substring_regex(kept, NUMBER)).as_py())
     return Profile(
-        name, len(values), len(kept), int(pc.count_distinct(kept).as_py()), float(words), numeric,
+        name,
+        len(values),
+        len(kept),
+        int(pc.count_distinct(kept).as_py()),
+        float(words),
+        numeric,
         frozenset(raw.kinds.get(name, set())),
-    )  # fmt: skip
+    )
 
 
 def present(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -20,12 +20,7 @@ RARE_BELOW = 3
 
 
 def treat_rare(
-    where: str,
-    counts: Mapping[str, int],
-    texts: Mapping[str, set[str]],
-    *,
-    rare: Rare,
-    below: int,
+    where: str, counts: Mapping[str, int], texts: Mapping[str, set[str]], *, rare: Rare, below: int
 ) -> tuple[dict[str, str | None], tuple[str, ...]]:
     """What becomes of each class: its name, ``"other"``, or ``None`` (its rows go); and the rare
     ones. ``counts`` and ``texts`` are by class; a class is rare with fewer than ``below`` texts."""
@@ -46,28 +41,36 @@ def _check_rest(
     merged = {text for name, fate in fates.items() if fate == OTHER for text in texts.get(name, ())}
     if OTHER in fates.values() and len(merged) < below:
         raise DataError(
-            where, f"still has a class too small to divide after merging: {OTHER!r}",
-            f"{len(merged)} distinct texts", "Use --set data.rare=drop, or add rows.",
-        )  # fmt: skip
+            where,
+            f"still has a class too small to divide after merging: {OTHER!r}",
+            f"{len(merged)} distinct texts",
+            "Use --set data.rare=drop, or add rows.",
+        )
     if len({fate for fate in fates.values() if fate is not None}) < 2:
         raise DataError(
-            where, "has fewer than two classes large enough to divide", None,
+            where,
+            "has fewer than two classes large enough to divide",
+            None,
             f"Each needs {below} distinct texts: add rows, or choose another column with --label.",
-        )  # fmt: skip
+        )
 
 
 def _too_small(
-    where: str, counts: Mapping[str, int], texts: Mapping[str, set[str]], small: tuple[str, ...],
+    where: str,
+    counts: Mapping[str, int],
+    texts: Mapping[str, set[str]],
+    small: tuple[str, ...],
     below: int,
-) -> DataError:  # fmt: skip
+) -> DataError:
     shown = ", ".join(f"{name!r}: {_amount(counts[name], len(texts[name]))}" for name in small[:5])
     more = f" and {len(small) - 5} more" if len(small) > 5 else ""
     return DataError(
         where,
         f"has classes too small to divide ({shown}{more}); each needs {below} distinct texts",
-        None, "Add rows, or use --set data.rare=drop (leave them out) or --set data.rare=merge "
+        None,
+        "Add rows, or use --set data.rare=drop (leave them out) or --set data.rare=merge "
         f"(put them into one class {OTHER!r}).",
-    )  # fmt: skip
+    )
 
 
 def _amount(rows: int, distinct: int) -> str:
@@ -75,16 +78,22 @@ def _amount(rows: int, distinct: int) -> str:
     return f"{rows} row{plural}" if rows == distinct else f"{rows} row{plural}, {distinct} distinct"
 
 
-def rare_finding(small: tuple[str, ...], counts: Counter[str], rows: list[int],
-                 rare: Rare) -> Finding:  # fmt: skip
+def rare_finding(
+    small: tuple[str, ...], counts: Counter[str], rows: list[int], rare: Rare
+) -> Finding:
     """What was done with the small classes. ``rows`` are the first of their rows."""
     count = sum(counts[name] for name in small)
     done = "left out" if rare == "drop" else f"merged into {OTHER!r}"
     shown = ", ".join(map(repr, small[:10])) + (", …" if len(small) > 10 else "")
     share = count / max(1, sum(counts.values()))
     return Finding(
-        "rare_classes", "warn", share, count, tuple(rows),
+        "rare_classes",
+        "warn",
+        share,
+        count,
+        tuple(rows),
         f"{len(small)} class{'es' if len(small) > 1 else ''} too small to divide "
         f"({shown}; {count} rows) {'were' if len(small) > 1 else 'was'} {done}",
-        "Add rows of these classes.", True,
-    )  # fmt: skip
+        "Add rows of these classes.",
+        True,
+    )

@@ -33,11 +33,14 @@ _BLOCKS = {
         r"(?:</s>|<\|end\|>|<\|endoftext\|>|(?=<\|(?:system|user|assistant)\|>)|\Z)",
         re.DOTALL,
     ),
-}  # fmt: skip
+}
 MARKS = {
-    "llama2": "[INST]", "chatml": "<|im_start|>", "llama3": "<|start_header_id|>",
-    "gemma": "<start_of_turn>", "zephyr": "<|assistant|>",
-}  # fmt: skip
+    "llama2": "[INST]",
+    "chatml": "<|im_start|>",
+    "llama3": "<|start_header_id|>",
+    "gemma": "<start_of_turn>",
+    "zephyr": "<|assistant|>",
+}
 
 
 def rendered_as(texts: Sequence[str]) -> str | None:

@@ -26,12 +26,24 @@ Form = Literal["chat", "instruction", "prompt", "text", "pair", "classes"]
 
 # Pairs that are never a text and its class; the rest of ``PAIRS`` also occur beside a class.
 SURE = {
-    ("dialogue", "summary"), ("dialog", "summary"), ("conversation", "summary"),
-    ("article", "highlights"), ("article", "summary"), ("article", "abstract"),
-    ("document", "summary"), ("document", "abstract"), ("source", "target"), ("src", "tgt"),
-    ("input_text", "target_text"), ("question", "sql"), ("question", "query"),
-    ("question", "pandas"), ("question", "code"), ("en", "fr"), ("en", "de"),
-}  # fmt: skip
+    ("dialogue", "summary"),
+    ("dialog", "summary"),
+    ("conversation", "summary"),
+    ("article", "highlights"),
+    ("article", "summary"),
+    ("article", "abstract"),
+    ("document", "summary"),
+    ("document", "abstract"),
+    ("source", "target"),
+    ("src", "tgt"),
+    ("input_text", "target_text"),
+    ("question", "sql"),
+    ("question", "query"),
+    ("question", "pandas"),
+    ("question", "code"),
+    ("en", "fr"),
+    ("en", "de"),
+}
 PROMPTS = (("prompt", "completion"), ("prompt", "response"))
 IDS = ("id", "idx", "index", "uid", "uuid", "guid", "row", "url", "unnamed: 0", "")
 FREE_WORDS = 3.0
@@ -108,9 +120,11 @@ def _holds_turns(raw: Raw, name: str) -> bool:
         turns = read_json_cell(first[0]) if first else None
     except ValueError:
         return False
-    return isinstance(turns, list) and bool(turns) and all(
-        isinstance(turn, dict) and {"role", "from"} & set(turn) for turn in turns
-    )  # fmt: skip
+    return (
+        isinstance(turns, list)
+        and bool(turns)
+        and all(isinstance(turn, dict) and {"role", "from"} & set(turn) for turn in turns)
+    )
 
 
 def _instructed(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
@@ -144,8 +158,10 @@ def _pair(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
         named = [n for n in others if column_key(n) in LABELS and seen[n].repeats]
         sure = (first, second) in SURE and varied and not named
         if sure or (is_free(target) and not others):
-            because = (f"{source.name} and {target.name} are a usual pair of names, and "
-                       f"{target.name} holds texts: {_told(target)}")  # fmt: skip
+            because = (
+                f"{source.name} and {target.name} are a usual pair of names, and "
+                f"{target.name} holds texts: {_told(target)}"
+            )
             return Shape("pair", because, (source.name,), target.name)
     return _two_texts(raw, seen)
 
@@ -158,8 +174,9 @@ def _two_texts(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
     longer, shorter = free
     if longer.words < LONGER * shorter.words:
         return None
-    because = (f"its columns are two of texts that nearly all differ, of which {longer.name} is "
-               "the longer")  # fmt: skip
+    because = (
+        f"its columns are two of texts that nearly all differ, of which {longer.name} is the longer"
+    )
     return Shape("pair", because, (longer.name,), shorter.name)
 
 
@@ -196,5 +213,7 @@ def _classes(seen: Mapping[str, Profile]) -> str:
 
 
 def _told(column: Profile) -> str:
-    return (f"{column.distinct} different values in {column.filled} rows looked at, of "
-            f"{column.words:.0f} words on average")  # fmt: skip
+    return (
+        f"{column.distinct} different values in {column.filled} rows looked at, of "
+        f"{column.words:.0f} words on average"
+    )

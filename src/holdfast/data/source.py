@@ -111,9 +111,11 @@ def find_reader(path: Path) -> Reader:
         if name.endswith(reader.suffix):
             return reader
     raise DataError(
-        str(path), "has an ending that no reader knows", "".join(path.suffixes[-2:]) or None,
+        str(path),
+        "has an ending that no reader knows",
+        "".join(path.suffixes[-2:]) or None,
         f"Known: {_endings()}, each also with .gz.",
-    )  # fmt: skip
+    )
 
 
 def _endings() -> str:
@@ -156,15 +158,19 @@ def _folder(path: Path) -> DataError:
         pictured = any(_has_images(entry) for entry in entries if entry.is_dir())
     if pictured:
         return DataError(
-            str(path), "is a folder of images, and this task reads texts", None,
+            str(path),
+            "is a folder of images, and this task reads texts",
+            None,
             f"Use --task image-classification, or give a file of texts: {_endings()}.",
-        )  # fmt: skip
+        )
     files = [e.name for e in entries if e.is_file() and _looks_like_file(e)]
     hint = f"Did you mean {path / files[0]}? " if files else ""
     return DataError(
-        str(path), "is a folder without one subfolder of images per class", None,
+        str(path),
+        "is a folder without one subfolder of images per class",
+        None,
         f"{hint}Give a file of texts ({_endings()}) or a folder of images by class.",
-    )  # fmt: skip
+    )
 
 
 def _has_images(folder: Path) -> bool:

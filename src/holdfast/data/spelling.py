@@ -22,10 +22,25 @@ from typing import Literal
 from holdfast.core.records import Decision
 
 Labels = Literal["merged", "exact"]
-MISSING = frozenset({
-    "n/a", "#n/a", "#n/a n/a", "#na", "n.a.", "n.a", "<na>", "<n/a>", "nan", "-nan", "#nan",
-    "null", "<null>", "(null)", "\\n",
-})  # fmt: skip
+MISSING = frozenset(
+    {
+        "n/a",
+        "#n/a",
+        "#n/a n/a",
+        "#na",
+        "n.a.",
+        "n.a",
+        "<na>",
+        "<n/a>",
+        "nan",
+        "-nan",
+        "#nan",
+        "null",
+        "<null>",
+        "(null)",
+        "\\n",
+    }
+)
 # Zero-width space, byte-order mark, word joiner, soft hyphen.
 UNSEEN = dict.fromkeys(map(ord, "\u200b\ufeff\u2060\u00ad"))
 CODE = "na"

@@ -89,12 +89,16 @@ def _refuse_texts(seen: Survey, raw: Raw, columns: Columns) -> None:
     named = ", ".join(map(repr, columns.text))
     if not seen.used:
         raise DataError(
-            f"{raw.source}, column {named}", "is empty in every row", None,
+            f"{raw.source}, column {named}",
+            "is empty in every row",
+            None,
             "Choose another column with --text.",
-        )  # fmt: skip
+        )
     if seen.numeric.names and columns.template is None:
         place = ("text", "text_pair").index(seen.numeric.names[0])
         raise DataError(
-            f"{raw.source}, column {columns.text[place]!r}", "holds numbers only, not texts", None,
+            f"{raw.source}, column {columns.text[place]!r}",
+            "holds numbers only, not texts",
+            None,
             "Choose the column of texts with --text.",
-        )  # fmt: skip
+        )

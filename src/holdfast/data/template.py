@@ -27,9 +27,11 @@ def template_columns(template: str, names: Sequence[str]) -> tuple[str, ...]:
     for field in fields:
         if field not in names:
             raise DataError(
-                _WHAT, f"names a column that is not there: {field!r}", template,
+                _WHAT,
+                f"names a column that is not there: {field!r}",
+                template,
                 nearest(field, list(names)),
-            )  # fmt: skip
+            )
     return tuple(dict.fromkeys(fields))
 
 

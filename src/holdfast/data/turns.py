@@ -10,12 +10,23 @@ from holdfast.data.cells import read_json_cell
 Turn = dict[str, str]
 
 ROLES = {
-    "system": "system", "developer": "system",
-    "user": "user", "human": "user", "prompter": "user", "customer": "user",
-    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant",
-    "chatgpt": "assistant", "ai": "assistant",
-    "tool": "tool", "function": "tool", "ipython": "tool", "observation": "tool",
-}  # fmt: skip
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "customer": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "chatgpt": "assistant",
+    "ai": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "ipython": "tool",
+    "observation": "tool",
+}
 
 NO_CHAT = "no_chat"
 ROLE_ORDER = "roles_out_of_order"
@@ -93,9 +104,12 @@ def in_order(turns: Sequence[Turn]) -> bool:
     between two turns of the assistant."""
     before = "start"
     allowed = {
-        "start": ("system", "user"), "system": ("user",), "user": ("assistant",),
-        "assistant": ("user", "tool"), "tool": ("assistant", "tool"),
-    }  # fmt: skip
+        "start": ("system", "user"),
+        "system": ("user",),
+        "user": ("assistant",),
+        "assistant": ("user", "tool"),
+        "tool": ("assistant", "tool"),
+    }
     for turn in turns:
         if turn["role"] not in allowed[before]:
             return False

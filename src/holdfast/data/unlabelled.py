@@ -30,16 +30,21 @@ def renamed(raw: Raw, expected: Sequence[str], given: Sequence[str] | None) -> R
     names = tuple(given) if given else tuple(expected)
     if len(names) != len(expected):
         raise DataError(
-            "--text", f"must name {len(expected)} columns for this run, in the order of "
-            f"{', '.join(expected)}", ", ".join(names), "Give --text once for each.",
-        )  # fmt: skip
+            "--text",
+            f"must name {len(expected)} columns for this run, in the order of "
+            f"{', '.join(expected)}",
+            ", ".join(names),
+            "Give --text once for each.",
+        )
     for name in names:
         if name not in raw.names:
             read = "" if given else ", which the run reads"
             raise DataError(
-                raw.source, f"has no column {name!r}{read}", ", ".join(raw.names),
+                raw.source,
+                f"has no column {name!r}{read}",
+                ", ".join(raw.names),
                 f"{nearest(name, raw.names)} Choose the column with --text.",
-            )  # fmt: skip
+            )
     if names == tuple(expected):
         return raw
     called = dict(zip(names, expected, strict=True))

@@ -39,8 +39,11 @@ def write_rows(
                 labels = batch.column("label")
                 small.add(batch.column("row").filter(pc.is_in(labels, rare)))
                 index = _encode(labels, written, values)
-                unknown.add(batch.column("row").filter(pc.and_(
-                    pc.is_valid(labels), pc.equal(index, UNKNOWN))))  # fmt: skip
+                unknown.add(
+                    batch.column("row").filter(
+                        pc.and_(pc.is_valid(labels), pc.equal(index, UNKNOWN))
+                    )
+                )
                 batch = _keep(batch, index, need_label)
             else:
                 batch = _unlabelled(batch)
@@ -84,11 +87,16 @@ def _findings(made: Classes, small: Tally, unknown: Tally) -> tuple[Finding, ...
         found.append(rare_finding(made.small, made.counts, small.rows, made.rare))
     if unknown.count:
         others = sorted(name for name, index in made.indices.items() if index == UNKNOWN)
-        found.append(Finding(
-            "unknown_labels", "warn", unknown.count / max(1, sum(made.counts.values())),
-            unknown.count, tuple(unknown.rows),
-            f"{counted(unknown.count, 'row')} {have(unknown.count)} a label that the run "
-            f"does not know ({', '.join(map(repr, others[:5]))}); their label is not used",
-            "Correct them, or train on them.",
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                "unknown_labels",
+                "warn",
+                unknown.count / max(1, sum(made.counts.values())),
+                unknown.count,
+                tuple(unknown.rows),
+                f"{counted(unknown.count, 'row')} {have(unknown.count)} a label that the run "
+                f"does not know ({', '.join(map(repr, others[:5]))}); their label is not used",
+                "Correct them, or train on them.",
+            )
+        )
     return tuple(found)

@@ -39,10 +39,17 @@ def calibrate(validation: Outputs, *, seed: int = 0) -> Calibration:
         return Calibration(1.0, math.nan, math.nan, "too few validation rows to fit a temperature")
     groups = None if validation.groups is None else group_codes(validation.groups, n)
     before = float(np.mean(validation.losses))
-    after = float(np.mean(cross_fitted_losses(
-        validation.logits, validation.labels, seed=generator(seed, "calibrate"), groups=groups,
-        smoothing=1.0,
-    )))  # fmt: skip
+    after = float(
+        np.mean(
+            cross_fitted_losses(
+                validation.logits,
+                validation.labels,
+                seed=generator(seed, "calibrate"),
+                groups=groups,
+                smoothing=1.0,
+            )
+        )
+    )
     change = f"validation loss {before:.4f} raw, {after:.4f} at temperatures of the other folds"
     if not after < before:
         return Calibration(1.0, before, after, f"a temperature does not help: {change}")
@@ -62,12 +69,15 @@ def reliability(outputs: Outputs) -> dict[str, Any]:
     return {
         "bins": [
             {
-                "low": float(bins.edges[i]), "high": float(bins.edges[i + 1]), "n": int(n[i]),
-                "confidence": float(confidence[i]), "accuracy": float(accuracy[i]),
+                "low": float(bins.edges[i]),
+                "high": float(bins.edges[i + 1]),
+                "n": int(n[i]),
+                "confidence": float(confidence[i]),
+                "accuracy": float(accuracy[i]),
             }
             for i in range(bins.count)
         ]
-    }  # fmt: skip
+    }
 
 
 def ece_estimate(outputs: Outputs, units: Units, seed: int, level: float) -> Estimate:
@@ -84,16 +94,21 @@ def ece_estimate(outputs: Outputs, units: Units, seed: int, level: float) -> Est
         return Estimate(value, level=level, why="no interval: there is one unit to resample")
     bins = confidence_bins(outputs)
     low, high = calibration_error_interval(
-        bins.confidence, bins.right, seed=generator(seed, "ece"), level=level,
+        bins.confidence,
+        bins.right,
+        seed=generator(seed, "ece"),
+        level=level,
         effect=_design_effect(bins, units),
-    )  # fmt: skip
+    )
     n = len(outputs.labels)
     notes = [f"{bins.count} bins of equal mass; the value is biased upwards at small n"]
     notes += [f"unreliable below n = {RELIABLE_FROM}"] if n < RELIABLE_FROM else []
-    notes += [f"interval at the effective number of rows of {units.atoms} groups"
-              if units.grouped else ""]  # fmt: skip
-    return Estimate(value, min(low, value), max(high, value), level,
-                    note="; ".join(filter(None, notes)))  # fmt: skip
+    notes += [
+        f"interval at the effective number of rows of {units.atoms} groups" if units.grouped else ""
+    ]
+    return Estimate(
+        value, min(low, value), max(high, value), level, note="; ".join(filter(None, notes))
+    )
 
 
 def _design_effect(bins: Bins, units: Units) -> float:

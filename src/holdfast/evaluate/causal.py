@@ -128,9 +128,14 @@ def stop_tokens(tokenizer: Any, end: str, also: Any = ()) -> list[int]:
 
 
 def write_answers(
-    network: CausalNetwork, tokenizer: Any, ids: Sequence[Sequence[int]], *, new_tokens: int,
-    chat: bool, beams: int = 1,
-) -> tuple[list[str], Floats]:  # fmt: skip
+    network: CausalNetwork,
+    tokenizer: Any,
+    ids: Sequence[Sequence[int]],
+    *,
+    new_tokens: int,
+    chat: bool,
+    beams: int = 1,
+) -> tuple[list[str], Floats]:
     """The model's answers [n], the likeliest token at each place (or beam search), and the
     geometric mean of its tokens' probabilities [n] (NaN for an empty answer). In a ``chat`` an
     answer ends where its template closes it.
@@ -153,12 +158,7 @@ def write_answers(
 
 
 def _generate(
-    network: CausalNetwork,
-    tokenizer: Any,
-    prompts: list[list[int]],
-    new: int,
-    beams: int,
-    end: str,
+    network: CausalNetwork, tokenizer: Any, prompts: list[list[int]], new: int, beams: int, end: str
 ) -> list[tuple[str, float]]:
     import torch
 
@@ -171,11 +171,19 @@ def _generate(
     stops = stop_tokens(tokenizer, end, getattr(plain.generation_config, "eos_token_id", None))
     with torch.inference_mode(), quiet_transformers():
         made = plain.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=new, do_sample=False,
-            num_beams=beams, pad_token_id=pad, eos_token_id=stops or None,
-            return_dict_in_generate=True, output_scores=True, temperature=None, top_p=None,
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=new,
+            do_sample=False,
+            num_beams=beams,
+            pad_token_id=pad,
+            eos_token_id=stops or None,
+            return_dict_in_generate=True,
+            output_scores=True,
+            temperature=None,
+            top_p=None,
             top_k=None,
-        )  # fmt: skip
+        )
         scores = plain.compute_transition_scores(
             made.sequences, made.scores, getattr(made, "beam_indices", None), normalize_logits=True
         )

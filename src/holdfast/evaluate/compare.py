@@ -14,9 +14,13 @@ from holdfast.stats.paired import Bools, mcnemar, newcombe, paired_bootstrap
 
 
 def compare(
-    first: Outputs, second: Outputs, *, names: tuple[str, str] = ("fine-tune", "linear probe"),
-    seed: int = 0, level: float = 0.95,
-) -> dict[str, Any]:  # fmt: skip
+    first: Outputs,
+    second: Outputs,
+    *,
+    names: tuple[str, str] = ("fine-tune", "linear probe"),
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Any]:
     """``{"difference": Estimate, "p_value": float | None, "because": sentence}``: accuracy of the
     first less that of the second, on the same rows in the same order.
 
@@ -55,18 +59,24 @@ def _by_groups(
     if few is not None:
         return Estimate(float(np.mean(right_1) - np.mean(right_2)), level=level, why=few), None
     result = paired_bootstrap(
-        right_1.astype(float), right_2.astype(float), groups=units.codes, level=level,
+        right_1.astype(float),
+        right_2.astype(float),
+        groups=units.codes,
+        level=level,
         seed=generator(seed, "bootstrap", "compare"),
-    )  # fmt: skip
+    )
     note = "; ".join(bootstrap_notes(units))
     p_value = min(1.0, 2 * min(result.above, 1 - result.above))
     return Estimate(result.value, result.low, result.high, level, note=note), p_value
 
 
 def _sentence(
-    right_1: Bools, right_2: Bools, difference: Estimate, p_value: float | None,
+    right_1: Bools,
+    right_2: Bools,
+    difference: Estimate,
+    p_value: float | None,
     names: tuple[str, str],
-) -> str:  # fmt: skip
+) -> str:
     only_1, only_2 = int(np.sum(right_1 & ~right_2)), int(np.sum(right_2 & ~right_1))
     count = f"Of {len(right_1)} rows, {only_1} are right only by the {names[0]} and {only_2} only"
     count += f" by the {names[1]}"

@@ -33,9 +33,13 @@ def confusion_counts(outputs: Outputs, classes: tuple[str, ...]) -> dict[str, An
 
 
 def confusion_scores(
-    outputs: Outputs, classes: tuple[str, ...], units: Units, seed: int, level: float,
+    outputs: Outputs,
+    classes: tuple[str, ...],
+    units: Units,
+    seed: int,
+    level: float,
     resamples: int,
-) -> tuple[dict[str, Estimate], dict[str, dict[str, Any]]]:  # fmt: skip
+) -> tuple[dict[str, Estimate], dict[str, dict[str, Any]]]:
     """The four averages, and per class ``{"n", "precision", "recall", "f1"}``.
 
     Averages: BCa. Where a class that occurs has fewer than ``RARE`` rows labelled or predicted, or
@@ -47,9 +51,12 @@ def confusion_scores(
     size = len(classes)
     multiplicity, table = _atoms(outputs, units, size)
     result = bootstrap(
-        lambda weights: _values(weights @ table), multiplicity, level=level,
-        seed=generator(seed, "bootstrap", "confusion"), resamples=resamples,
-    )  # fmt: skip
+        lambda weights: _values(weights @ table),
+        multiplicity,
+        level=level,
+        seed=generator(seed, "bootstrap", "confusion"),
+        resamples=resamples,
+    )
     estimates = [
         to_estimate(result, column, level, units)
         if np.isfinite(result.value[column])
@@ -84,9 +91,11 @@ def _values(table: Floats) -> Floats:
     counts = of.from_sums(table)
     f1 = of.f1(counts)
     averages = [
-        of.macro(of.precision(counts)), of.macro(of.recall(counts)), of.macro(f1),
+        of.macro(of.precision(counts)),
+        of.macro(of.recall(counts)),
+        of.macro(f1),
         of.weighted(f1, counts),
-    ]  # fmt: skip
+    ]
     return np.concatenate([np.stack(averages, axis=1), f1], axis=1)
 
 
@@ -108,9 +117,7 @@ def _f1_of_class(outputs: Outputs, index: int, level: float) -> Estimate:
     return Estimate(2 * right / (right + either), float(low[0]), float(high[0]), level)
 
 
-def _share(
-    hits: Bools, among: Bools, units: Units, level: float, empty: str
-) -> Estimate:  # fmt: skip
+def _share(hits: Bools, among: Bools, units: Units, level: float, empty: str) -> Estimate:
     if not among.any():
         return undefined(empty)
     kept = hits[among]

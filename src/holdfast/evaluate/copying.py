@@ -26,9 +26,11 @@ COUNTS = {
 
 
 def count_copies(
-    sources: Sequence[str], references: Sequence[str], generated: Sequence[str],
+    sources: Sequence[str],
+    references: Sequence[str],
+    generated: Sequence[str],
     training_answers: Sequence[str],
-) -> dict[str, int]:  # fmt: skip
+) -> dict[str, int]:
     """How many of the ``generated`` texts [n] do each of ``COUNTS``, and ``n``.
 
     Texts are compared without regard to white space and case. On training rows a row that is word
@@ -43,13 +45,14 @@ def count_copies(
     known = [bool(text) and text in answers for text in texts]
     lines = zip(sources, references, generated, strict=True)
     return {
-        "n": len(texts), "training_answer": sum(known),
+        "n": len(texts),
+        "training_answer": sum(known),
         "wrong_training_answer": sum(a and b for a, b in zip(known, wrong, strict=True)),
         "source_copied": sum(copies_source(*line) for line in lines),
         "repetition": sum(loops(text) for text in texts),
         "empty": sum(not text for text in texts),
         "collapsed": _collapsed(own, texts),
-    }  # fmt: skip
+    }
 
 
 def copies_source(source: str, reference: str, text: str) -> bool:
@@ -88,6 +91,7 @@ def _collapsed(references: Sequence[str], texts: Sequence[str]) -> int:
         if text:
             meant.setdefault(text, []).append(reference)
     return sum(
-        len(found) for found in meant.values()
+        len(found)
+        for found in meant.values()
         if len(found) >= COLLAPSED_ROWS and len(set(found)) > 1
-    )  # fmt: skip
+    )

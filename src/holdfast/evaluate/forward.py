@@ -32,9 +32,12 @@ def answer(classifier: SavedClassifier, table: Table) -> Outputs:
 
 
 def forward(
-    network: Callable[..., torch.Tensor], tokenizer: Any, max_length: int,
-    classes: tuple[str, ...], table: Table,
-) -> Outputs:  # fmt: skip
+    network: Callable[..., torch.Tensor],
+    tokenizer: Any,
+    max_length: int,
+    classes: tuple[str, ...],
+    table: Table,
+) -> Outputs:
     """As ``answer``, for any callable that maps a tokenizer's batch to logits [batch, classes]."""
     examples, logits = run_texts(network, tokenizer, max_length, len(classes), table)
     groups = groups_of(table)
@@ -42,9 +45,12 @@ def forward(
 
 
 def run_texts(
-    network: Callable[..., torch.Tensor], tokenizer: Any, max_length: int, outputs: int,
+    network: Callable[..., torch.Tensor],
+    tokenizer: Any,
+    max_length: int,
+    outputs: int,
     table: Table,
-) -> tuple[EncodedTexts, Floats]:  # fmt: skip
+) -> tuple[EncodedTexts, Floats]:
     """The encoded rows and the network's output for each [n, outputs], float32, in the table's
     order, whatever the outputs mean."""
     import torch

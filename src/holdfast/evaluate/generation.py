@@ -21,9 +21,16 @@ SHOWN = 20
 SHOWN_CHARACTERS = 1500
 
 __all__ = [
-    "COUNTS", "OVERLAPS", "Generated", "count_copies", "generations_block", "need_packages",
-    "overlap_scores", "sample_positions", "score_generated",
-]  # fmt: skip
+    "COUNTS",
+    "OVERLAPS",
+    "Generated",
+    "count_copies",
+    "generations_block",
+    "need_packages",
+    "overlap_scores",
+    "sample_positions",
+    "score_generated",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +58,13 @@ def sample_positions(n: int, most: int, seed: int, *names: str) -> Ints:
 
 
 def score_generated(
-    made: Generated, *, seed: int = 0, level: float = 0.95, untuned: bool = False,
+    made: Generated,
+    *,
+    seed: int = 0,
+    level: float = 0.95,
+    untuned: bool = False,
     extra: Sequence[TextMetric] = (),
-) -> dict[str, Estimate]:  # fmt: skip
+) -> dict[str, Estimate]:
     """The metrics of ``overlap_scores``, and the ``extra`` ones, for the trained model's texts or
     the ``untuned`` one's."""
     texts = made.untuned if untuned else made.texts
@@ -78,19 +89,27 @@ def generations_block(
         if made.untuned is not None:
             counts[f"{side}_untuned"] = count_copies(*arguments, made.untuned, training_answers)
     return {
-        "settings": settings, "train": _shown(train), "test": _shown(test),
-        "counts": counts, "meaning": dict(COUNTS),
-    }  # fmt: skip
+        "settings": settings,
+        "train": _shown(train),
+        "test": _shown(test),
+        "counts": counts,
+        "meaning": dict(COUNTS),
+    }
 
 
 def _shown(made: Generated) -> list[dict[str, Any]]:
     untuned: Sequence[str | None] = made.untuned or [None] * len(made)
     lines = zip(made.rows, made.sources, made.references, made.texts, untuned, strict=True)
     return [
-        {"row": int(row), "source": _cut(source), "reference": _cut(reference),
-         "generated": _cut(text), "untuned": None if other is None else _cut(other)}
+        {
+            "row": int(row),
+            "source": _cut(source),
+            "reference": _cut(reference),
+            "generated": _cut(text),
+            "untuned": None if other is None else _cut(other),
+        }
         for row, source, reference, text, other in list(lines)[:SHOWN]
-    ]  # fmt: skip
+    ]
 
 
 def _cut(text: str) -> str:

@@ -33,12 +33,14 @@ def hardest(
     def entries(positions: Ints) -> list[dict[str, Any]]:
         return [
             {
-                "row": int(outputs.rows[i]), "text": texts[i],
+                "row": int(outputs.rows[i]),
+                "text": texts[i],
                 "label": classes[outputs.labels[i]],
                 "prediction": classes[outputs.predictions[i]],
-                "confidence": float(confidence[i]), "loss": float(outputs.losses[i]),
+                "confidence": float(confidence[i]),
+                "loss": float(outputs.losses[i]),
             }
             for i in positions
-        ]  # fmt: skip
+        ]
 
     return {"loss": entries(by_loss), "confidently_wrong": entries(sure)}

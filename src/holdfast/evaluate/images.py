@@ -28,9 +28,12 @@ def answer_images(saved: SavedVision, table: Table) -> Outputs:
 
 
 def forward_images(
-    network: Callable[..., torch.Tensor], processor: Any, channels: int,
-    classes: tuple[str, ...], table: Table,
-) -> Outputs:  # fmt: skip
+    network: Callable[..., torch.Tensor],
+    processor: Any,
+    channels: int,
+    classes: tuple[str, ...],
+    table: Table,
+) -> Outputs:
     """As ``answer_images``, for any callable that maps ``pixel_values`` to logits."""
     import torch
 

@@ -11,14 +11,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Estimate, Floats, Ints, Scores
 from holdfast.core.seeds import generator
-from holdfast.evaluate.resample import (
-    POSITIVE,
-    RATE,
-    RESAMPLES,
-    Units,
-    to_estimate,
-    undefined,
-)
+from holdfast.evaluate.resample import POSITIVE, RATE, RESAMPLES, Units, to_estimate, undefined
 from holdfast.evaluate.score import rate_estimate
 from holdfast.stats.bootstrap import bootstrap, folded, sums
 from holdfast.tasks.label_sets import f1_of
@@ -61,9 +54,13 @@ class SetOutputs:
 
 
 def score_sets(
-    outputs: SetOutputs, names: Sequence[str], *, seed: int = 0, level: float = 0.95,
+    outputs: SetOutputs,
+    names: Sequence[str],
+    *,
+    seed: int = 0,
+    level: float = 0.95,
     resamples: int = RESAMPLES,
-) -> Scores:  # fmt: skip
+) -> Scores:
     """``f1_micro`` over all (row, label) answers; ``f1_macro`` the mean over the labels that are
     held or answered; ``exact_match`` the share of rows whose whole set is right (Wilson);
     precision and recall over all answers; ``loss``. ``per_class`` has each label by itself.
@@ -78,18 +75,25 @@ def score_sets(
     codes, atoms = folded(units.codes, units.atoms)
     table = sums(_table(outputs), codes, atoms)
     result = bootstrap(
-        lambda weights: _values(weights @ table, k), np.ones(atoms, dtype=np.int64),
-        seed=generator(seed, "bootstrap", "label sets"), level=level, resamples=resamples,
+        lambda weights: _values(weights @ table, k),
+        np.ones(atoms, dtype=np.int64),
+        seed=generator(seed, "bootstrap", "label sets"),
+        level=level,
+        resamples=resamples,
         blocks=500,
-    )  # fmt: skip
+    )
     found = [
         to_estimate(
-            result, column, level, units,
+            result,
+            column,
+            level,
+            units,
             within=POSITIVE if column == AVERAGES.index("loss") else RATE,
-        ) if np.isfinite(result.value[column])
+        )
+        if np.isfinite(result.value[column])
         else undefined(NEVER if column < len(AVERAGES) else "the label is not held or answered")
         for column in range(len(result.value))
-    ]  # fmt: skip
+    ]
     metrics = dict(zip(AVERAGES, found, strict=False))
     exact = (outputs.labels == outputs.answers).all(axis=1)
     metrics["exact_match"] = rate_estimate(exact, units, level)
@@ -114,10 +118,12 @@ def _values(totals: Floats, k: int) -> Floats:
         macro = np.where(some, each, 0).sum(axis=1) / known
         all_hits = hits.sum(axis=1)
         averages = [
-            f1_of(all_hits, held.sum(axis=1), answered.sum(axis=1)), macro,
-            all_hits / answered.sum(axis=1), all_hits / held.sum(axis=1),
+            f1_of(all_hits, held.sum(axis=1), answered.sum(axis=1)),
+            macro,
+            all_hits / answered.sum(axis=1),
+            all_hits / held.sum(axis=1),
             totals[:, -2] / totals[:, -1],
-        ]  # fmt: skip
+        ]
         return np.concatenate(
             [np.stack(averages, axis=1), hits / answered, hits / held, each], axis=1
         )
@@ -128,7 +134,11 @@ def _per_label(
 ) -> dict[str, dict[str, Any]]:
     k = len(names)
     return {
-        name: {"n": int(outputs.labels[:, i].sum()), "precision": found[i],
-               "recall": found[k + i], "f1": found[2 * k + i]}
+        name: {
+            "n": int(outputs.labels[:, i].sum()),
+            "precision": found[i],
+            "recall": found[k + i],
+            "f1": found[2 * k + i],
+        }
         for i, name in enumerate(names)
-    }  # fmt: skip
+    }

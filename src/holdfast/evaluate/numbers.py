@@ -11,13 +11,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Estimate, Floats, Ints, Scores
 from holdfast.core.seeds import generator
-from holdfast.evaluate.resample import (
-    POSITIVE,
-    RESAMPLES,
-    Units,
-    to_estimate,
-    undefined,
-)
+from holdfast.evaluate.resample import POSITIVE, RESAMPLES, Units, to_estimate, undefined
 from holdfast.stats.bootstrap import bootstrap, folded, sums
 
 METRICS = ("mae", "rmse", "r2", "spearman", "loss")
@@ -60,12 +54,17 @@ def score_numbers(
     codes, atoms = folded(units.codes, units.atoms)
     table = sums(_table(outputs), codes, atoms)
     result = bootstrap(
-        lambda weights: _values(weights @ table), np.ones(atoms, dtype=np.int64),
-        seed=generator(seed, "bootstrap", "numbers"), level=level, resamples=resamples,
+        lambda weights: _values(weights @ table),
+        np.ones(atoms, dtype=np.int64),
+        seed=generator(seed, "bootstrap", "numbers"),
+        level=level,
+        resamples=resamples,
         blocks=500,
-    )  # fmt: skip
-    found = {name: to_estimate(result, column, level, units, within=WITHIN[name])
-             for column, name in enumerate(("mae", "rmse", "r2", "loss"))}  # fmt: skip
+    )
+    found = {
+        name: to_estimate(result, column, level, units, within=WITHIN[name])
+        for column, name in enumerate(("mae", "rmse", "r2", "loss"))
+    }
     if outputs.labels.min() == outputs.labels.max():
         found["r2"] = undefined("the numbers of these rows do not vary")
     found["spearman"] = _spearman(outputs, units, seed, level, resamples)
@@ -103,9 +102,13 @@ def _spearman(
 
     count = min(resamples, max(400, RANKED_ROWS // len(outputs.rows)))
     result = bootstrap(
-        correlation, units.multiplicity, seed=generator(seed, "bootstrap", "spearman"),
-        level=level, resamples=count, blocks=300,
-    )  # fmt: skip
+        correlation,
+        units.multiplicity,
+        seed=generator(seed, "bootstrap", "spearman"),
+        level=level,
+        resamples=count,
+        blocks=300,
+    )
     notes = [f"{count} resamples, for time"] if count < resamples else []
     return to_estimate(result, 0, level, units, *notes, within=(-1.0, 1.0))
 

@@ -29,15 +29,18 @@ from holdfast.tasks.metrics.texts import TextMetric, Texts
 OVERLAPS = (*ROUGES.values(), "bleu", "chrf", "exact_match")
 RESAMPLES = 1000
 
-__all__ = [
-    "OVERLAPS", "estimate", "need_packages", "overlap_scores", "rouge_rows",
-]  # fmt: skip
+__all__ = ["OVERLAPS", "estimate", "need_packages", "overlap_scores", "rouge_rows"]
 
 
 def overlap_scores(
-    references: Sequence[str], generated: Sequence[str], *, groups: object = None, seed: int = 0,
-    level: float = 0.95, resamples: int = RESAMPLES,
-) -> dict[str, Estimate]:  # fmt: skip
+    references: Sequence[str],
+    generated: Sequence[str],
+    *,
+    groups: object = None,
+    seed: int = 0,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> dict[str, Estimate]:
     """ROUGE-1/2/L/Lsum, BLEU, chrF and exact match of ``generated`` [n] against ``references`` [n].
 
     Intervals: BCa over rows, or Student's over ``groups`` [n]; Wilson's for exact match, which
@@ -77,9 +80,13 @@ def estimate(
         return np.array([_resampled(metric, made, line) for line in counts])
 
     result = bootstrap(
-        one_by_one, units.multiplicity, seed=generator(seed, "bootstrap", metric.name),
-        level=level, resamples=CALLS_FOR_OWN, blocks=100,
-    )  # fmt: skip
+        one_by_one,
+        units.multiplicity,
+        seed=generator(seed, "bootstrap", metric.name),
+        level=level,
+        resamples=CALLS_FOR_OWN,
+        blocks=100,
+    )
     return to_estimate(result, 0, level, units, within=(metric.low, metric.high))
 
 
@@ -112,9 +119,13 @@ def _units(groups: object, n: int) -> Units:
 
 
 def _rouge(
-    references: Sequence[str], generated: Sequence[str], units: Units, seed: int, level: float,
+    references: Sequence[str],
+    generated: Sequence[str],
+    units: Units,
+    seed: int,
+    level: float,
     resamples: int,
-) -> dict[str, Estimate]:  # fmt: skip
+) -> dict[str, Estimate]:
     rows, foreign = rouge_rows(references, generated)
 
     def means(weights: Floats) -> Floats:
@@ -123,18 +134,27 @@ def _rouge(
         return np.asarray(spread @ rows / np.where(total > 0, total, np.nan))
 
     result = bootstrap(
-        means, units.multiplicity, seed=generator(seed, "bootstrap", "rouge"), level=level,
-        resamples=resamples, blocks=300,
-    )  # fmt: skip
+        means,
+        units.multiplicity,
+        seed=generator(seed, "bootstrap", "rouge"),
+        level=level,
+        resamples=resamples,
+        blocks=300,
+    )
     notes = ["words of every script, unstemmed"] if foreign else []
     names = ROUGES.values()
     return {name: to_estimate(result, i, level, units, *notes) for i, name in enumerate(names)}
 
 
 def _corpus(
-    name: str, references: Sequence[str], generated: Sequence[str], units: Units, seed: int,
-    level: float, resamples: int,
-) -> Estimate:  # fmt: skip
+    name: str,
+    references: Sequence[str],
+    generated: Sequence[str],
+    units: Units,
+    seed: int,
+    level: float,
+    resamples: int,
+) -> Estimate:
     """BLEU or chrF: the counts of the rows are added, then the score is computed."""
     metric = sacrebleu_metric(name)
     # The counts of each row have no public name in sacrebleu; its own bootstrap reads them here.
@@ -146,7 +166,11 @@ def _corpus(
         return np.asarray(made, dtype=np.float64)
 
     result = bootstrap(
-        scores, units.multiplicity, seed=generator(seed, "bootstrap", name), level=level,
-        resamples=resamples, blocks=200,
-    )  # fmt: skip
+        scores,
+        units.multiplicity,
+        seed=generator(seed, "bootstrap", name),
+        level=level,
+        resamples=resamples,
+        blocks=200,
+    )
     return to_estimate(result, 0, level, units)

@@ -14,9 +14,16 @@ from holdfast.stats.paired import paired_bootstrap
 
 
 def compare_losses(
-    first: Floats, second: Floats, units: Units, *, metric: str, what: str,
-    names: tuple[str, str] = ("fine-tune", "linear probe"), seed: int = 0, level: float = 0.95,
-) -> dict[str, Any]:  # fmt: skip
+    first: Floats,
+    second: Floats,
+    units: Units,
+    *,
+    metric: str,
+    what: str,
+    names: tuple[str, str] = ("fine-tune", "linear probe"),
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Any]:
     """``{"metric", "difference": Estimate, "p_value", "because"}``: the mean of ``first`` less that
     of ``second``, both [n], smaller being better; ``what`` names one row's number in a sentence.
 
@@ -25,15 +32,20 @@ def compare_losses(
     so.
     """
     block: dict[str, Any] = {
-        "metric": metric, "difference": undefined("there are no rows"), "p_value": None,
+        "metric": metric,
+        "difference": undefined("there are no rows"),
+        "p_value": None,
         "because": "There are no rows to compare.",
-    }  # fmt: skip
+    }
     if not len(first):
         return block
     found = paired_bootstrap(
-        first, second, groups=units.codes if units.grouped else None, level=level,
+        first,
+        second,
+        groups=units.codes if units.grouped else None,
+        level=level,
         seed=generator(seed, "bootstrap", "compare"),
-    )  # fmt: skip
+    )
     few = too_few(units)
     if few is not None or not math.isfinite(found.value) or math.isnan(found.low):
         known = math.isfinite(found.value)
@@ -49,9 +61,14 @@ def compare_losses(
 
 
 def _sentence(
-    first: Floats, second: Floats, value: float, p_value: float, names: tuple[str, str],
-    what: str, level: float,
-) -> str:  # fmt: skip
+    first: Floats,
+    second: Floats,
+    value: float,
+    p_value: float,
+    names: tuple[str, str],
+    what: str,
+    level: float,
+) -> str:
     lower = int(np.sum(first < second))
     count = f"Of {len(first)} rows, {lower} have a smaller {what} with the {names[0]}"
     shown = f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"

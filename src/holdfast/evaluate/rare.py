@@ -49,9 +49,12 @@ def joined_averages(
 
 
 def _limits(
-    outputs: Outputs, counts: of.Counts, occurs: npt.NDArray[np.bool_], level: float,
+    outputs: Outputs,
+    counts: of.Counts,
+    occurs: npt.NDArray[np.bool_],
+    level: float,
     result: Bootstrapped,
-) -> dict[str, tuple[float, float]]:  # fmt: skip
+) -> dict[str, tuple[float, float]]:
     right, labelled, predicted = (
         part[occurs].astype(np.int64) for part in (counts.right, counts.labelled, counts.predicted)
     )

@@ -75,9 +75,13 @@ def bootstrap_notes(units: Units) -> list[str]:
 
 
 def to_estimate(
-    result: Bootstrapped, column: int, level: float, units: Units, *more: str,
+    result: Bootstrapped,
+    column: int,
+    level: float,
+    units: Units,
+    *more: str,
     within: tuple[float, float] = RATE,
-) -> Estimate:  # fmt: skip
+) -> Estimate:
     """One output of a bootstrap of ``units`` as an ``Estimate``, with what its resamples showed,
     and ``more``, as a note.
 

@@ -19,13 +19,7 @@ from holdfast.core.records import Estimate, Floats, Ints, Outputs, Scores
 from holdfast.core.seeds import generator
 from holdfast.evaluate.calibration import ece_estimate, reliability
 from holdfast.evaluate.confusion import confusion_counts, confusion_scores
-from holdfast.evaluate.resample import (
-    POSITIVE,
-    RESAMPLES,
-    Units,
-    to_estimate,
-    undefined,
-)
+from holdfast.evaluate.resample import POSITIVE, RESAMPLES, Units, to_estimate, undefined
 from holdfast.stats.bootstrap import bootstrap, folded, sums
 from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.tasks.metrics import METRICS, Metric
@@ -40,9 +34,14 @@ Bools = npt.NDArray[np.bool_]
 
 
 def score(
-    outputs: Outputs, classes: tuple[str, ...], *, seed: int = 0, level: float = 0.95,
-    extra_metrics: Sequence[Metric] = (), resamples: int = RESAMPLES,
-) -> Scores:  # fmt: skip
+    outputs: Outputs,
+    classes: tuple[str, ...],
+    *,
+    seed: int = 0,
+    level: float = 0.95,
+    extra_metrics: Sequence[Metric] = (),
+    resamples: int = RESAMPLES,
+) -> Scores:
     """Every metric of ``outputs`` with its interval, and the tables of a report.
 
     ``metrics``: accuracy, precision_macro, recall_macro, f1_macro, f1_weighted, for two classes
@@ -93,9 +92,13 @@ def rate_estimate(hits: Bools, units: Units, level: float) -> Estimate:
 
 
 def _rankings(
-    outputs: Outputs, units: Units, classes: tuple[str, ...], seed: int, level: float,
+    outputs: Outputs,
+    units: Units,
+    classes: tuple[str, ...],
+    seed: int,
+    level: float,
     resamples: int,
-) -> dict[str, Estimate]:  # fmt: skip
+) -> dict[str, Estimate]:
     if len(np.unique(outputs.labels)) < 2:
         return {name: undefined(METRICS[name].undefined) for name in RANKINGS}
     ranking = rank(outputs)
@@ -106,9 +109,13 @@ def _rankings(
 
     count = min(resamples, max(400, RANKED_ROWS // len(outputs.labels)))
     result = bootstrap(
-        both, units.multiplicity, seed=generator(seed, "bootstrap", "ranking"),
-        level=level, resamples=count, blocks=300,
-    )  # fmt: skip
+        both,
+        units.multiplicity,
+        seed=generator(seed, "bootstrap", "ranking"),
+        level=level,
+        resamples=count,
+        blocks=300,
+    )
     notes = [f"positive class: {classes[1]}"]
     notes += [f"{count} resamples, for time"] if count < resamples else []
     return {name: to_estimate(result, i, level, units, *notes) for i, name in enumerate(RANKINGS)}
@@ -126,16 +133,24 @@ def _loss(outputs: Outputs, units: Units, seed: int, level: float, resamples: in
         return np.asarray(total[:, 0] / total[:, 1])
 
     result = bootstrap(
-        mean, np.ones(atoms, dtype=np.int64), seed=generator(seed, "bootstrap", "loss"),
-        level=level, resamples=resamples, blocks=500,
-    )  # fmt: skip
+        mean,
+        np.ones(atoms, dtype=np.int64),
+        seed=generator(seed, "bootstrap", "loss"),
+        level=level,
+        resamples=resamples,
+        blocks=500,
+    )
     return to_estimate(result, 0, level, units, within=POSITIVE)
 
 
 def _own(
-    metric: Metric, outputs: Outputs, classes: tuple[str, ...], units: Units, seed: int,
+    metric: Metric,
+    outputs: Outputs,
+    classes: tuple[str, ...],
+    units: Units,
+    seed: int,
     level: float,
-) -> Estimate:  # fmt: skip
+) -> Estimate:
     value = metric.compute(outputs, classes)
     if value is None:
         return undefined(metric.undefined)
@@ -145,15 +160,17 @@ def _own(
         return np.array([_resampled(metric, outputs, classes, line) for line in counts])
 
     result = bootstrap(
-        one_by_one, units.multiplicity, seed=generator(seed, "bootstrap", metric.name),
-        level=level, resamples=CALLS_FOR_OWN, blocks=100,
-    )  # fmt: skip
+        one_by_one,
+        units.multiplicity,
+        seed=generator(seed, "bootstrap", metric.name),
+        level=level,
+        resamples=CALLS_FOR_OWN,
+        blocks=100,
+    )
     return to_estimate(result, 0, level, units, within=(metric.low, metric.high))
 
 
-def _resampled(
-    metric: Metric, outputs: Outputs, classes: tuple[str, ...], counts: Ints
-) -> float:  # fmt: skip
+def _resampled(metric: Metric, outputs: Outputs, classes: tuple[str, ...], counts: Ints) -> float:
     rows = np.repeat(np.arange(len(counts)), counts)
     part = Outputs(
         outputs.rows[rows], outputs.labels[rows], outputs.logits[rows], outputs.losses[rows]

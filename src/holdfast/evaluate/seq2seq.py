@@ -49,15 +49,22 @@ def read_pairs(
             lines[chosen] = torch.cat([losses, kept], dim=1).double().cpu().numpy()
     groups = np.asarray(table.column("group"), dtype=object) if table.has_groups else None
     return TokenOutputs(
-        examples.rows, lines[:, 0], lines[:, 1].astype(np.int64), lines[:, 2],
+        examples.rows,
+        lines[:, 0],
+        lines[:, 1].astype(np.int64),
+        lines[:, 2],
         None if groups is None else groups[examples.kept],
-    )  # fmt: skip
+    )
 
 
 def write_texts(
-    network: Any, tokenizer: Any, examples: EncodedPairs, positions: Ints, writing: Writing,
+    network: Any,
+    tokenizer: Any,
+    examples: EncodedPairs,
+    positions: Ints,
+    writing: Writing,
     device: Any,
-) -> tuple[list[str], Floats]:  # fmt: skip
+) -> tuple[list[str], Floats]:
     """The texts that the model writes for the sources at ``positions``, in that order, and for
     each the geometric mean probability of its tokens [n]. Nothing is drawn at random."""
     import torch
@@ -84,9 +91,14 @@ def _generate(network: Any, inputs: dict[str, torch.Tensor], writing: Writing) -
     """Token ids [batch, T] without the token that starts the decoder."""
     taken = {name: value for name, value in inputs.items() if name in network.accepts}
     ids: torch.Tensor = network.plain.generate(
-        **taken, num_beams=writing.beams, do_sample=False, max_new_tokens=writing.max_new_tokens,
-        min_new_tokens=None, max_length=None, min_length=0,
-    )  # fmt: skip
+        **taken,
+        num_beams=writing.beams,
+        do_sample=False,
+        max_new_tokens=writing.max_new_tokens,
+        min_new_tokens=None,
+        max_length=None,
+        min_length=0,
+    )
     return ids[:, 1:]
 
 
@@ -101,8 +113,12 @@ def _certainty(
     after = ended.cumsum(dim=1) - ended.long()
     labels = torch.where(after > 0, IGNORED, ids)
     given = labels != IGNORED
-    batch = {**inputs, "labels": labels, "where": given.flatten().nonzero()[:, 0],
-             "counts": given.sum(dim=1)}  # fmt: skip
+    batch = {
+        **inputs,
+        "labels": labels,
+        "where": given.flatten().nonzero()[:, 0],
+        "counts": given.sum(dim=1),
+    }
     losses = task.losses(task.forward(network, batch), batch)
     return np.asarray(torch.exp(-losses).double().cpu().numpy())
 

@@ -64,9 +64,13 @@ def score_tokens(
     codes, atoms = folded(units.codes, units.atoms)
     table = sums(_table(outputs), codes, atoms)
     result = bootstrap(
-        lambda weights: _numbers(weights @ table), np.ones(atoms, dtype=np.int64),
-        seed=generator(seed, "bootstrap", "tokens"), level=level, resamples=resamples, blocks=500,
-    )  # fmt: skip
+        lambda weights: _numbers(weights @ table),
+        np.ones(atoms, dtype=np.int64),
+        seed=generator(seed, "bootstrap", "tokens"),
+        level=level,
+        resamples=resamples,
+        blocks=500,
+    )
     metrics = {
         name: to_estimate(
             result, i, level, units, within=RATE if name == "token_accuracy" else POSITIVE
@@ -77,10 +81,13 @@ def score_tokens(
 
 
 def compare_tokens(
-    first: TokenOutputs, second: TokenOutputs, *, names: tuple[str, str] = (
-        "fine-tuned model", "untuned model"
-    ), seed: int = 0, level: float = 0.95,
-) -> dict[str, Any]:  # fmt: skip
+    first: TokenOutputs,
+    second: TokenOutputs,
+    *,
+    names: tuple[str, str] = ("fine-tuned model", "untuned model"),
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Any]:
     """``{"metric": "loss", "difference": Estimate, "p_value", "because"}``: the loss of the first
     less that of the second, paired row by row (below 0: the first is better).
 
@@ -90,16 +97,21 @@ def compare_tokens(
     if not np.array_equal(first.rows, second.rows):
         raise Defect("a paired comparison", "needs the same rows in the same order")
     block: dict[str, Any] = {
-        "metric": "loss", "difference": undefined("there are no rows"), "p_value": None,
+        "metric": "loss",
+        "difference": undefined("there are no rows"),
+        "p_value": None,
         "because": "There are no rows to compare.",
-    }  # fmt: skip
+    }
     if not len(first.rows):
         return block
     units = first.units
     found = paired_bootstrap(
-        first.losses, second.losses, groups=units.codes if units.grouped else None, level=level,
+        first.losses,
+        second.losses,
+        groups=units.codes if units.grouped else None,
+        level=level,
         seed=generator(seed, "bootstrap", "compare"),
-    )  # fmt: skip
+    )
     note = "; ".join(["paired", *bootstrap_notes(units)])
     few = too_few(units)
     if few is not None or not math.isfinite(found.value) or math.isnan(found.low):
@@ -128,9 +140,12 @@ def _numbers(table: Floats) -> Floats:
 
 
 def _sentence(
-    first: TokenOutputs, second: TokenOutputs, difference: Estimate, p_value: float,
+    first: TokenOutputs,
+    second: TokenOutputs,
+    difference: Estimate,
+    p_value: float,
     names: tuple[str, str],
-) -> str:  # fmt: skip
+) -> str:
     lower = int(np.sum(first.losses < second.losses))
     count = f"Of {len(first.rows)} rows, {lower} have a lower loss with the {names[0]}"
     shown = f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"

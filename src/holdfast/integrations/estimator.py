@@ -67,9 +67,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     def __init__(
-        self, model: str = "embedded", settings: Mapping[str, Any] | Sequence[str] | None = None,
+        self,
+        model: str = "embedded",
+        settings: Mapping[str, Any] | Sequence[str] | None = None,
         random_state: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.model = model
         self.settings = settings
         self.random_state = random_state
@@ -103,10 +105,12 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         check_is_fitted(self, "network_")
         outputs = forward(
-            self._scaled, self.tokenizer_, self.max_length_,
+            self._scaled,
+            self.tokenizer_,
+            self.max_length_,
             tuple(str(name) for name in self.classes_),
             table_from_texts(_texts([X] if isinstance(X, str) else X, self.text_columns_)),
-        )  # fmt: skip
+        )
         return np.asarray(outputs.probabilities[:, self._order], dtype=np.float64)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
@@ -122,11 +126,14 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(str(folder), "already holds something", None, "Choose another folder.")
         facts = {
-            "schema": 1, "params": {**self.get_params(), "model": str(self.model)},
-            "classes": _plain_labels(self.classes_), "order": self._order.tolist(),
-            "max_length": self.max_length_, "text_columns": self.text_columns_,
+            "schema": 1,
+            "params": {**self.get_params(), "model": str(self.model)},
+            "classes": _plain_labels(self.classes_),
+            "order": self._order.tolist(),
+            "max_length": self.max_length_,
+            "text_columns": self.text_columns_,
             "verdict": self.verdict_,
-        }  # fmt: skip
+        }
         beside = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(beside, ignore_errors=True)
         with disk_errors(folder):
@@ -145,9 +152,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         path = Path(folder) / SAVED
         if not path.is_file():
             raise ModelError(
-                str(folder), f"holds no saved TextClassifier: it has no {SAVED}", None,
+                str(folder),
+                f"holds no saved TextClassifier: it has no {SAVED}",
+                None,
                 "Name a folder that TextClassifier.save wrote; holdfast.TrainedRun opens a run.",
-            )  # fmt: skip
+            )
         facts = read_facts(path)
         with door(str(path), ModelError, "does not hold what a TextClassifier is made with", COPY):
             made = cls(**facts["params"])
@@ -191,9 +200,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         numbers = np.searchsorted(self.classes_, labels)
         table = table_from_texts(
-            texts, [str(number) for number in numbers],
-            [str(group) for group in groups] if groups is not None else None, rare_below=2,
-        )  # fmt: skip
+            texts,
+            [str(number) for number in numbers],
+            [str(group) for group in groups] if groups is not None else None,
+            rare_below=2,
+        )
         return divide(table, seed=self.random_state, fractions=(TRAIN_SHARE, 1 - TRAIN_SHARE, 0))
 
     def _keep(self, ready: Ready, fitted: Fitted) -> None:
@@ -243,9 +254,11 @@ def _of_frame(X: Any, columns: Sequence[str] | None) -> list[Any]:
     if not set(names) <= set(table.column_names) or not names:
         if table.num_columns != 1 or len(names) > 1:
             raise DataError(
-                "X", f"has no column {', '.join(names) or 'of texts that fit was told of'}",
-                ", ".join(table.column_names), "Give the column of texts, e.g. X['text'].",
-            )  # fmt: skip
+                "X",
+                f"has no column {', '.join(names) or 'of texts that fit was told of'}",
+                ", ".join(table.column_names),
+                "Give the column of texts, e.g. X['text'].",
+            )
         names = (str(table.column_names[0]),)
     found = [table[name].to_pylist() for name in names]
     if len(found) == 1:

@@ -25,9 +25,13 @@ from holdfast.core.shapes import (
 SAVED = "text_classifier.json"
 COPY = "Use a complete copy of what TextClassifier.save wrote."
 NEEDED: dict[str, Shape] = {
-    "params": table(anything), "classes": each(anything), "order": each(count),
-    "max_length": count, "text_columns": maybe(each(text)), "verdict": VERDICT,
-}  # fmt: skip
+    "params": table(anything),
+    "classes": each(anything),
+    "order": each(count),
+    "max_length": count,
+    "text_columns": maybe(each(text)),
+    "verdict": VERDICT,
+}
 FACTS = record({**NEEDED, "files": maybe(table(MARK))}, tuple(NEEDED))
 
 

@@ -30,9 +30,11 @@ def checkpoint_activations(network: nn.Module, wanted: bool) -> tuple[Decision, 
     model: Any = next((m for m in network.modules() if can_checkpoint(m)), None)
     if model is None:
         raise ModelError(
-            SETTING, "is not offered by this architecture", type(network).__name__,
+            SETTING,
+            "is not offered by this architecture",
+            type(network).__name__,
             "Leave it out, and double train.accumulate instead.",
-        )  # fmt: skip
+        )
     if getattr(model.config, "use_cache", False):
         model.config.use_cache = False
     _switch_on(model)

@@ -100,8 +100,10 @@ def attach(
         fast = frozenset()
     network.adapter = Adapter(spec, home, config, held, fast, base, commit)
     total, learns = _sizes(network)
-    counted = (f"{learns:,} of {total:,} parameters learn ({learns / total:.2%}): the adapter's "
-               "and the head's; the pretrained ones stay")  # fmt: skip
+    counted = (
+        f"{learns:,} of {total:,} parameters learn ({learns / total:.2%}): the adapter's "
+        "and the head's; the pretrained ones stay"
+    )
     return (
         Decision("model.adapter", chosen, counted),
         Decision("model.adapter.targets", ", ".join(_targets(spec)) or "the input", where),
@@ -115,23 +117,31 @@ def resolve_spec(spec: AdapterSpec) -> tuple[AdapterSpec, str]:
         fits = {"rank": low or spec.kind == "prompt", "rate_ratio": spec.kind == "lora+"}
         if getattr(spec, name) is not None and not fits.get(name, low):
             raise RecipeError(
-                f"model.adapter.{name}", f"is no setting of {spec.kind}", getattr(spec, name),
+                f"model.adapter.{name}",
+                f"is no setting of {spec.kind}",
+                getattr(spec, name),
                 "Leave it out, or choose model.adapter.kind=lora.",
-            )  # fmt: skip
+            )
     if spec.kind == "prompt" and (spec.merge or spec.targets):
         raise RecipeError(
-            "model.adapter", "prompt cannot be merged and has no targets: it is read, not added "
-            "to weights", None, "Leave merge and targets out, or choose model.adapter.kind=lora.",
-        )  # fmt: skip
+            "model.adapter",
+            "prompt cannot be merged and has no targets: it is read, not added to weights",
+            None,
+            "Leave merge and targets out, or choose model.adapter.kind=lora.",
+        )
     rank = spec.rank or (RANK if low else PROMPT_VECTORS if spec.kind == "prompt" else None)
     spec = replace(
-        spec, rank=rank,
+        spec,
+        rank=rank,
         alpha=(spec.alpha or 2.0 * (rank or 0)) if low else None,
         dropout=(DROPOUT if spec.dropout is None else spec.dropout) if low else None,
         rate_ratio=(spec.rate_ratio or RATE_RATIO) if spec.kind == "lora+" else None,
-    )  # fmt: skip
-    shown = [f"{name} {getattr(spec, name):g}" for name in ("rank", "alpha", "dropout")
-             if getattr(spec, name) is not None]  # fmt: skip
+    )
+    shown = [
+        f"{name} {getattr(spec, name):g}"
+        for name in ("rank", "alpha", "dropout")
+        if getattr(spec, name) is not None
+    ]
     return spec, ", ".join([spec.kind, *shown])
 
 
@@ -167,9 +177,11 @@ def _without_dropout(spec: AdapterSpec, targets: Targets) -> AdapterSpec:
         return spec
     if spec.dropout:
         raise RecipeError(
-            "model.adapter.dropout", "is not possible on a mixture of experts", spec.dropout,
+            "model.adapter.dropout",
+            "is not possible on a mixture of experts",
+            spec.dropout,
             "Leave it out.",
-        )  # fmt: skip
+        )
     return replace(spec, dropout=0.0)
 
 
@@ -182,27 +194,36 @@ def _inject(
     # GPT-2's linear layers keep their weights the other way round.
     turned = any(type(module).__name__ == "Conv1D" for module in home.modules())
     if spec.kind == "ia3":
-        config: Any = IA3Config(task_type=task, target_modules=targets.pattern,
-                                feedforward_modules=targets.input_pattern,
-                                fan_in_fan_out=turned)  # fmt: skip
+        config: Any = IA3Config(
+            task_type=task,
+            target_modules=targets.pattern,
+            feedforward_modules=targets.input_pattern,
+            fan_in_fan_out=turned,
+        )
     else:
         make: Any = LoraConfig
         config = make(
-            task_type=task, r=spec.rank, lora_alpha=spec.alpha,
+            task_type=task,
+            r=spec.rank,
+            lora_alpha=spec.alpha,
             lora_dropout=spec.dropout,
             target_parameters=list(experts) or None,
-            use_rslora=spec.kind == "rslora", use_dora=spec.kind == "dora",
-            target_modules=targets.pattern, fan_in_fan_out=turned,
-        )  # fmt: skip
+            use_rslora=spec.kind == "rslora",
+            use_dora=spec.kind == "dora",
+            target_modules=targets.pattern,
+            fan_in_fan_out=turned,
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "adapter"))
         try:
             inject_adapter_in_model(config, home)
         except ValueError as error:
             raise ModelError(
-                type(home).__name__, f"cannot carry {spec.kind}", str(error),
+                type(home).__name__,
+                f"cannot carry {spec.kind}",
+                str(error),
                 "Use --set model.adapter.kind=lora, or name other model.adapter.targets.",
-            ) from error  # fmt: skip
+            ) from error
     return config, _reason(home, spec, targets)
 
 
@@ -225,15 +246,20 @@ def _prompt(home: Any, spec: AdapterSpec, task: str | None, seed: int) -> Any:
     assert spec.rank is not None
     if task is None or home.config.is_encoder_decoder:
         raise ModelError(
-            type(home).__name__, "cannot be tuned by a prompt here", spec.kind,
+            type(home).__name__,
+            "cannot be tuned by a prompt here",
+            spec.kind,
             "Use --set model.adapter.kind=lora.",
-        )  # fmt: skip
+        )
     vectors = add_prompt(home, spec.rank, seed)
     return PromptTuningConfig(
-        task_type=task, num_virtual_tokens=spec.rank, token_dim=vectors.embedding_dim,
-        num_transformer_submodules=1, num_layers=home.config.num_hidden_layers,
+        task_type=task,
+        num_virtual_tokens=spec.rank,
+        token_dim=vectors.embedding_dim,
+        num_transformer_submodules=1,
+        num_layers=home.config.num_hidden_layers,
         num_attention_heads=home.config.num_attention_heads,
-    )  # fmt: skip
+    )
 
 
 def _targets(spec: AdapterSpec) -> tuple[str, ...]:

@@ -44,8 +44,9 @@ def _read_first(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, di
     vectors = getattr(module, NAME).weight
     mask = kwargs.get("attention_mask")
     if mask is not None or not _written(kwargs):
-        kwargs["attention_mask"] = extended(torch.ones_like(ids) if mask is None else mask,
-                                            len(vectors))  # fmt: skip
+        kwargs["attention_mask"] = extended(
+            torch.ones_like(ids) if mask is None else mask, len(vectors)
+        )
     # Places are counted anew, the vectors' among them, as PEFT does.
     kwargs.pop("position_ids", None)
     kwargs.pop("cache_position", None)

@@ -33,9 +33,9 @@ from holdfast.models.whole import check_adapter
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 FACTS = "holdfast.json"
-FACTS_SHAPE = record({
-    "model": maybe(text), "classes": maybe(each(text)), "quantization": maybe(table(anything)),
-})  # fmt: skip
+FACTS_SHAPE = record(
+    {"model": maybe(text), "classes": maybe(each(text)), "quantization": maybe(table(anything))}
+)
 EMBEDDED = "embedded"
 PLAIN, PROMPTED = "base_model.model.", "base_model."
 
@@ -46,10 +46,15 @@ def is_adapter_folder(folder: Path) -> bool:
 
 
 def save_adapter(
-    adapter: Adapter, folder: Path, tokenizer: Any, *, prefix: str = "",
-    extra: Mapping[str, Tensor] | None = None, modules: Sequence[str] = (),
+    adapter: Adapter,
+    folder: Path,
+    tokenizer: Any,
+    *,
+    prefix: str = "",
+    extra: Mapping[str, Tensor] | None = None,
+    modules: Sequence[str] = (),
     classes: Sequence[str] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Write ``adapter_config.json``, ``adapter_model.safetensors`` and the tokenizer.
 
     ``prefix`` is where the adapter's home stands in the plain model; ``extra`` are whole tensors
@@ -72,8 +77,11 @@ def save_adapter(
         config.save_pretrained(str(folder))
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         tokenizer.save_pretrained(folder)
-        facts = {"model": adapter.base, "classes": list(classes) if classes else None,
-                 "quantization": config_of(adapter.home.config)}  # fmt: skip
+        facts = {
+            "model": adapter.base,
+            "classes": list(classes) if classes else None,
+            "quantization": config_of(adapter.home.config),
+        }
         (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
 
 
@@ -202,16 +210,23 @@ def load_adapted(folder: Path, make: Any, **settings: Any) -> Any:
 
             config = PeftConfig.from_pretrained(str(folder))
             base = _base(str(config.base_model_name_or_path), folder)
-            model = make.from_pretrained(base, revision=config.revision, dtype=torch.float32,
-                                         trust_remote_code=False, **settings)  # fmt: skip
+            model = make.from_pretrained(
+                base,
+                revision=config.revision,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                **settings,
+            )
             keep_fitting_kernels(model)
             adapted: Any = PeftModel.from_pretrained(model, str(folder)).eval()
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            str(folder), "holds an adapter that cannot be put on its model", first,
+            str(folder),
+            "holds an adapter that cannot be put on its model",
+            first,
             "The model that it was trained on must be where adapter_config.json says.",
-        ) from error  # fmt: skip
+        ) from error
     check_adapter(folder, folder / WEIGHTS, adapted)
     return adapted
 

@@ -15,13 +15,32 @@ SETTING = "model.adapter.targets"
 # What IA³ scales: keys, values and the inner state of the feed-forward part (2205.05638), by the
 # last part of their names in Transformers; fused projections stand for keys and values.
 KEYS_AND_VALUES = (
-    "key", "value", "key_proj", "value_proj", "k_proj", "v_proj", "k_lin", "v_lin", "k", "v",
-    "qkv_proj", "Wqkv", "c_attn", "query_key_value",
-)  # fmt: skip
+    "key",
+    "value",
+    "key_proj",
+    "value_proj",
+    "k_proj",
+    "v_proj",
+    "k_lin",
+    "v_lin",
+    "k",
+    "v",
+    "qkv_proj",
+    "Wqkv",
+    "c_attn",
+    "query_key_value",
+)
 FEED_FORWARD = (
-    "lin2", "wo", "down_proj", "fc2", "w2", "mlp.Wo", "mlp.c_proj", "ffn_output",
+    "lin2",
+    "wo",
+    "down_proj",
+    "fc2",
+    "w2",
+    "mlp.Wo",
+    "mlp.c_proj",
+    "ffn_output",
     "dense_4h_to_h",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +80,11 @@ def find_targets(module: nn.Module, kind: str, wanted: Sequence[str] | None) -> 
     lists, linear, stacks = _blocks(module)
     if not linear:
         raise ModelError(
-            type(module).__name__, "has no block of linear layers to adapt", None,
+            type(module).__name__,
+            "has no block of linear layers to adapt",
+            None,
             "Leave model.adapter out for this model.",
-        )  # fmt: skip
+        )
     if wanted:
         names = _asked(linear, wanted)
     elif kind == "ia3":
@@ -72,9 +93,11 @@ def find_targets(module: nn.Module, kind: str, wanted: Sequence[str] | None) -> 
         names = linear
     if not names:
         raise ModelError(
-            type(module).__name__, "has no layer that this adapter is known to fit", kind,
+            type(module).__name__,
+            "has no layer that this adapter is known to fit",
+            kind,
             f"Name some with {SETTING}, e.g. {linear[0]}.",
-        )  # fmt: skip
+        )
     inputs = tuple(n for n in names if _feeds_forward(n, linear)) if kind == "ia3" else ()
     return Targets(lists, names, inputs, stacks if not wanted and kind != "ia3" else ())
 
@@ -107,11 +130,17 @@ def _stacks(blocks: nn.ModuleList) -> list[str]:
     found: list[str] = []
     for block in blocks:
         names = dict(block.named_parameters())
-        owners = {name.rpartition(".experts.")[0] for name, p in names.items()
-                  if p.ndim == 3 and ".experts." in name}  # fmt: skip
+        owners = {
+            name.rpartition(".experts.")[0]
+            for name, p in names.items()
+            if p.ndim == 3 and ".experts." in name
+        }
         routers = {f"{owner}.{end}" for owner in owners for end in ("gate.weight", "router.weight")}
-        found += [name for name, p in names.items()
-                  if (p.ndim == 3 and ".experts." in name) or name in routers]  # fmt: skip
+        found += [
+            name
+            for name, p in names.items()
+            if (p.ndim == 3 and ".experts." in name) or name in routers
+        ]
     return found
 
 
@@ -121,9 +150,11 @@ def _asked(linear: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
         matched = [one for one in linear if _ends(one, (name,))]
         if not matched:
             raise RecipeError(
-                SETTING, "names no linear layer of this model's blocks", name,
+                SETTING,
+                "names no linear layer of this model's blocks",
+                name,
                 nearest(name, [one.rpartition(".")[2] for one in linear]),
-            )  # fmt: skip
+            )
         found |= dict.fromkeys(matched)
     return tuple(found)
 

@@ -41,14 +41,17 @@ def _find(body: nn.Module, count: int) -> tuple[nn.ModuleList, list[nn.Module], 
             others = _weighty([m for other, m in children if other != name])
             return stack, [*others, *before], after
     raise ModelError(
-        type(body).__name__, f"has no list of {count} blocks", None,
+        type(body).__name__,
+        f"has no list of {count} blocks",
+        None,
         "This architecture's layers are not known; leave out model.freeze and layer decay.",
-    )  # fmt: skip
+    )
 
 
 def _weighty(modules: list[nn.Module]) -> list[nn.Module]:
     """Those with weights, and dropouts: the mode of a layer is theirs too."""
     return [
-        module for module in modules
+        module
+        for module in modules
         if isinstance(module, nn.Dropout) or any(True for _ in module.parameters())
-    ]  # fmt: skip
+    ]

@@ -26,8 +26,13 @@ from holdfast.models.tokens import forget_limits, load_tokenizer
 from holdfast.models.whole import SAVED, check_finite, check_tokenizer, read_saved
 
 DROPOUTS = (
-    "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout",
-)  # fmt: skip
+    "attention_dropout",
+    "hidden_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+    "dropout",
+)
 SPARE_PADS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<|PAD_TOKEN|>")
 
 
@@ -119,10 +124,16 @@ class LoadedCausal:
 
 
 def load_causal(
-    name: str, *, revision: str | None = None, trust_remote_code: bool = False,
-    max_length: int | None = None, dropout: float | None = None, seed: int = 0, taken: int = 0,
+    name: str,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    max_length: int | None = None,
+    dropout: float | None = None,
+    seed: int = 0,
+    taken: int = 0,
     quantize: QuantizeSpec | None = None,
-) -> LoadedCausal:  # fmt: skip
+) -> LoadedCausal:
     """Load a decoder (Llama, Mistral, Qwen, Gemma, Phi, GPT-2, SmolLM, DeepSeek …) in float32 and
     evaluation mode.
 
@@ -136,9 +147,11 @@ def load_causal(
     """
     if name == "embedded":
         raise ModelError(
-            "model.name", "is an encoder, which writes no text", name,
+            "model.name",
+            "is an encoder, which writes no text",
+            name,
             "Name a causal language model: --model HuggingFaceTB/SmolLM2-135M, or a folder.",
-        )  # fmt: skip
+        )
     source = find_model(name, revision=revision, trust=trust_remote_code)
     config = _config(source, dropout)
     tokenizer = load_tokenizer(source, trust_remote_code, need_pad=False)
@@ -150,9 +163,12 @@ def load_causal(
     with loading(source.name, "cannot compute: its config.json does not fit it"):
         network = CausalNetwork(plain).eval()
     return LoadedCausal(
-        network, tokenizer, length, (*source.decisions, *packed, reason, *pad),
+        network,
+        tokenizer,
+        length,
+        (*source.decisions, *packed, reason, *pad),
         _facts(source, network),
-    )  # fmt: skip
+    )
 
 
 def load_saved_causal(folder: Path) -> tuple[CausalNetwork, Any]:
@@ -187,10 +203,12 @@ def _config(source: Source, dropout: float | None) -> Any:
     decoder = not named or any(n.endswith(("ForCausalLM", "LMHeadModel")) for n in named)
     if not decoder or type(config) not in AutoModelForCausalLM._model_mapping:
         raise ModelError(
-            source.name, "is no causal language model", named or config.model_type,
+            source.name,
+            "is no causal language model",
+            named or config.model_type,
             "Choose a decoder (Llama, Mistral, Qwen, Gemma, Phi, GPT-2, SmolLM, DeepSeek …), or "
             "another task.",
-        )  # fmt: skip
+        )
     for key in DROPOUTS if dropout is not None else ():
         if hasattr(config, key):
             setattr(config, key, dropout)
@@ -205,17 +223,24 @@ def _weights(source: Source, config: Any, seed: int, quantize: QuantizeSpec | No
     with loading(source.name), torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "new weights"))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
-            use_safetensors=source.weights == "safetensors", weights_only=True,
-            output_loading_info=True, **own,
-        )  # fmt: skip
+            source.folder,
+            config=config,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=source.weights == "safetensors",
+            weights_only=True,
+            output_loading_info=True,
+            **own,
+        )
     plain, info = loaded
     absent = sorted([*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])])
     if absent:
         raise ModelError(
-            source.name, f"lacks {len(absent)} of the weights of a causal language model",
-            absent[0], "Its config.json does not describe its weights file; use a complete copy.",
-        )  # fmt: skip
+            source.name,
+            f"lacks {len(absent)} of the weights of a causal language model",
+            absent[0],
+            "Its config.json does not describe its weights file; use a complete copy.",
+        )
     check_finite(source.name, plain)
     return plain
 
@@ -281,8 +306,14 @@ def _facts(source: Source, network: CausalNetwork) -> dict[str, Any]:
     total, trainable = count_parameters(network)
     config = network.config
     return {
-        "name": source.name, "architecture": read_config(source.name, source.folder)["model_type"],
-        "pooling": None, "parameters": total, "trainable": trainable, "weights": source.weights,
-        "commit": source.commit, "hidden_size": int(config.hidden_size),
-        "layers": len(network.layers()), "vocabulary": int(config.vocab_size),
-    }  # fmt: skip
+        "name": source.name,
+        "architecture": read_config(source.name, source.folder)["model_type"],
+        "pooling": None,
+        "parameters": total,
+        "trainable": trainable,
+        "weights": source.weights,
+        "commit": source.commit,
+        "hidden_size": int(config.hidden_size),
+        "layers": len(network.layers()),
+        "vocabulary": int(config.vocab_size),
+    }

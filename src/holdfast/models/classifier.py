@@ -26,10 +26,18 @@ from holdfast.models.whole import check_finite
 
 POOLINGS = ("auto", "mean", "own")
 DROPOUTS = (
-    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout",
-    "classifier_dropout_prob", "cls_dropout", "pooler_dropout", "dropout", "attention_dropout",
-    "seq_classif_dropout", "embedding_dropout", "mlp_dropout",
-)  # fmt: skip
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "classifier_dropout",
+    "classifier_dropout_prob",
+    "cls_dropout",
+    "pooler_dropout",
+    "dropout",
+    "attention_dropout",
+    "seq_classif_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+)
 
 
 @dataclass(frozen=True)
@@ -160,9 +168,11 @@ def _check(
     least = 1 if problem == REGRESSION else 2
     if len(classes) < least or len(set(classes)) != len(classes):
         raise ModelError(
-            "classes", "must be at least two different names", list(classes),
+            "classes",
+            "must be at least two different names",
+            list(classes),
             "Check the label column: a classifier needs something to tell apart.",
-        )  # fmt: skip
+        )
     if pooling not in POOLINGS:
         raise RecipeError(
             "model.pooling", "is unknown", pooling, f"Choose one of: {', '.join(POOLINGS)}."
@@ -195,10 +205,12 @@ def _vectors(adapter: AdapterSpec | None) -> int:
 def _check_base(source: Source, adapter: AdapterSpec | None) -> None:
     if adapter and not adapter.merge and source.config.get(MARK):
         raise ModelError(
-            source.name, "carries mean pooling in a block of its own, which is taken off before "
-            "training: an adapter folder would name a model without it", None,
+            source.name,
+            "carries mean pooling in a block of its own, which is taken off before "
+            "training: an adapter folder would name a model without it",
+            None,
             "Use --set model.adapter.merge=true, or start from the model it was trained from.",
-        )  # fmt: skip
+        )
 
 
 def _choose_pooling(
@@ -207,13 +219,17 @@ def _choose_pooling(
     """``"mean"`` or ``"own"`` with the reason; ModernBERT's own head is told to take the mean."""
     obstacle = why_not_mean(family, config, classes)
     if adapter and not adapter.merge:
-        obstacle = ("a PEFT folder holds no configuration and no extra block to carry the mean "
-                    "(model.adapter.merge=true saves a whole model, which can)")  # fmt: skip
+        obstacle = (
+            "a PEFT folder holds no configuration and no extra block to carry the mean "
+            "(model.adapter.merge=true saves a whole model, which can)"
+        )
     if asked == "mean" and obstacle:
         raise ModelError(
-            "model.pooling", f"cannot be the mean in a plain {family.name}: {obstacle}", asked,
+            "model.pooling",
+            f"cannot be the mean in a plain {family.name}: {obstacle}",
+            asked,
             "Use --set model.pooling=own.",
-        )  # fmt: skip
+        )
     chosen = "own" if asked == "own" or obstacle else "mean"
     if family.own_mean and chosen == "mean":
         config.classifier_pooling = "mean"
@@ -236,10 +252,15 @@ def _load_weights(source: Source, family: Family, config: Any, seed: int) -> nn.
     with loading(source.name), torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "new weights"))
         plain, info = AutoModelForSequenceClassification.from_pretrained(
-            source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
-            use_safetensors=source.weights == "safetensors", weights_only=True,
-            ignore_mismatched_sizes=True, output_loading_info=True,
-        )  # fmt: skip
+            source.folder,
+            config=config,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=source.weights == "safetensors",
+            weights_only=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
     _check_complete(source, family, info)
     check_finite(source.name, plain)
     strip_carrier(plain, family)
@@ -257,17 +278,24 @@ def _check_complete(source: Source, family: Family, info: dict[str, Any]) -> Non
     )
     if absent:
         raise ModelError(
-            source.name, f"does not hold the weights of a {family.name}: "
-            f"{len(absent)} of its tensors are absent or of another size", absent[0],
+            source.name,
+            f"does not hold the weights of a {family.name}: "
+            f"{len(absent)} of its tensors are absent or of another size",
+            absent[0],
             "Its config.json does not describe its weights file; use a complete copy.",
-        )  # fmt: skip
+        )
 
 
 def _facts(source: Source, network: EncoderClassifier) -> dict[str, Any]:
     total, trainable = count_parameters(network)
     return {
-        "name": source.name, "architecture": network.family.name, "pooling": network.pooling,
-        "parameters": total, "trainable": trainable, "weights": source.weights,
-        "commit": source.commit, "hidden_size": int(network.config.hidden_size),
+        "name": source.name,
+        "architecture": network.family.name,
+        "pooling": network.pooling,
+        "parameters": total,
+        "trainable": trainable,
+        "weights": source.weights,
+        "commit": source.commit,
+        "hidden_size": int(network.config.hidden_size),
         "layers": len(network.layers()),
-    }  # fmt: skip
+    }

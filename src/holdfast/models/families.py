@@ -63,57 +63,112 @@ class Family:
 
 
 _BERT_BLOCK = Block(
-    "attention.self.value", "attention.output.dense", "attention.output.LayerNorm",
+    "attention.self.value",
+    "attention.output.dense",
+    "attention.output.LayerNorm",
     "output.LayerNorm",
-)  # fmt: skip
+)
 
 _BERT = Family(
-    "BERT", "bert", "encoder.layer", ("embeddings",), "bert.pooler.dense", "classifier",
-    "dropout", "tanh", block=_BERT_BLOCK,
-)  # fmt: skip
+    "BERT",
+    "bert",
+    "encoder.layer",
+    ("embeddings",),
+    "bert.pooler.dense",
+    "classifier",
+    "dropout",
+    "tanh",
+    block=_BERT_BLOCK,
+)
 
 
 def _roberta(name: str) -> Family:
     return Family(
-        name, "roberta", "encoder.layer", ("embeddings",), "classifier.dense",
-        "classifier.out_proj", "classifier.dropout", "tanh", inner_dropout="classifier.dropout",
+        name,
+        "roberta",
+        "encoder.layer",
+        ("embeddings",),
+        "classifier.dense",
+        "classifier.out_proj",
+        "classifier.dropout",
+        "tanh",
+        inner_dropout="classifier.dropout",
         block=_BERT_BLOCK,
-    )  # fmt: skip
+    )
 
 
 _DISTILBERT = Family(
-    "DistilBERT", "distilbert", "transformer.layer", ("embeddings",), "pre_classifier",
-    "classifier", "dropout", "relu", carry="odd", count="n_layers",
+    "DistilBERT",
+    "distilbert",
+    "transformer.layer",
+    ("embeddings",),
+    "pre_classifier",
+    "classifier",
+    "dropout",
+    "relu",
+    carry="odd",
+    count="n_layers",
     block=Block("attention.v_lin", "attention.out_lin", "sa_layer_norm", "output_layer_norm"),
-)  # fmt: skip
+)
 
 _ELECTRA = Family(
-    "ELECTRA", "electra", "encoder.layer", ("embeddings", "embeddings_project"),
-    "classifier.dense", "classifier.out_proj", "classifier.dropout", "gelu",
-    inner_dropout="classifier.dropout", carry="odd", block=_BERT_BLOCK,
-)  # fmt: skip
+    "ELECTRA",
+    "electra",
+    "encoder.layer",
+    ("embeddings", "embeddings_project"),
+    "classifier.dense",
+    "classifier.out_proj",
+    "classifier.dropout",
+    "gelu",
+    inner_dropout="classifier.dropout",
+    carry="odd",
+    block=_BERT_BLOCK,
+)
 
 _DEBERTA = Family(
-    "DeBERTa", "deberta", "encoder.layer",
+    "DeBERTa",
+    "deberta",
+    "encoder.layer",
     ("embeddings", "encoder.rel_embeddings", "encoder.LayerNorm", "encoder.conv"),
-    "pooler.dense", "classifier", "dropout", "config:pooler_hidden_act",
-    inner_dropout="pooler.dropout", carry="odd",
+    "pooler.dense",
+    "classifier",
+    "dropout",
+    "config:pooler_hidden_act",
+    inner_dropout="pooler.dropout",
+    carry="odd",
     block=Block(
-        "attention.self.value_proj", "attention.output.dense", "attention.output.LayerNorm",
+        "attention.self.value_proj",
+        "attention.output.dense",
+        "attention.output.LayerNorm",
         "output.LayerNorm",
     ),
-)  # fmt: skip
+)
 
 _ALBERT = Family(
-    "ALBERT", "albert", "encoder.albert_layer_groups",
-    ("embeddings", "encoder.embedding_hidden_mapping_in"), "albert.pooler", "classifier",
-    "dropout", "tanh", cannot_carry="its blocks share one set of weights, so none can be added",
-)  # fmt: skip
+    "ALBERT",
+    "albert",
+    "encoder.albert_layer_groups",
+    ("embeddings", "encoder.embedding_hidden_mapping_in"),
+    "albert.pooler",
+    "classifier",
+    "dropout",
+    "tanh",
+    cannot_carry="its blocks share one set of weights, so none can be added",
+)
 
 _MODERNBERT = Family(
-    "ModernBERT", "model", "layers", ("embeddings",), "head.dense", "classifier", "drop",
-    "config:classifier_activation", norm="head.norm", tail=("final_norm",), own_mean=True,
-)  # fmt: skip
+    "ModernBERT",
+    "model",
+    "layers",
+    ("embeddings",),
+    "head.dense",
+    "classifier",
+    "drop",
+    "config:classifier_activation",
+    norm="head.norm",
+    tail=("final_norm",),
+    own_mean=True,
+)
 
 FAMILIES: dict[str, Family] = {
     "bert": _BERT,
@@ -133,6 +188,8 @@ def family_of(model_type: str, name: str) -> Family:
     if model_type in FAMILIES:
         return FAMILIES[model_type]
     raise ModelError(
-        name, "has an architecture that cannot be made a text classifier here", model_type,
+        name,
+        "has an architecture that cannot be made a text classifier here",
+        model_type,
         f"Choose an encoder of one of these architectures: {', '.join(sorted(FAMILIES))}.",
-    )  # fmt: skip
+    )

@@ -124,11 +124,15 @@ def parameter_groups(
         for suffix, quick, decayed in GROUPS:
             chosen = [p for p in learns if (id(p) in fast, p.ndim > 1) == (quick, decayed)]
             if chosen:
-                groups.append({
-                    "params": chosen, "lr": rate * ratio if quick else rate,
-                    "weight_decay": weight_decay if decayed else 0.0,
-                    "name": f"{layer.name}{suffix}", "depth": depth,
-                })  # fmt: skip
+                groups.append(
+                    {
+                        "params": chosen,
+                        "lr": rate * ratio if quick else rate,
+                        "weight_decay": weight_decay if decayed else 0.0,
+                        "name": f"{layer.name}{suffix}",
+                        "depth": depth,
+                    }
+                )
     return groups
 
 
@@ -154,9 +158,11 @@ def _named(network: EncoderClassifier, what: int | float | str) -> list[nn.Param
     share = isinstance(what, float) and 0 < what < 1
     if not share and what not in range(len(below) + 1):
         raise RecipeError(
-            SETTING, f"must be a number up to {len(below)}, a share between 0 and 1, or names",
-            what, f"Layers: {_names(network)}.",
-        )  # fmt: skip
+            SETTING,
+            f"must be a number up to {len(below)}, a share between 0 and 1, or names",
+            what,
+            f"Layers: {_names(network)}.",
+        )
     count = int(what * len(below)) if share else int(what)
     return [parameter for layer in below[:count] for parameter in layer.parameters()]
 

@@ -55,9 +55,11 @@ def _asked(asked: int, positions: int) -> tuple[int, Decision]:
     if LEAST <= asked <= positions:
         return asked, Decision(SETTING, str(asked), "set by you")
     raise RecipeError(
-        SETTING, f"must be between 4 and the model's {positions} positions", asked,
+        SETTING,
+        f"must be between 4 and the model's {positions} positions",
+        asked,
         f"Use --set {SETTING}={positions} or less, or a model for longer texts.",
-    )  # fmt: skip
+    )
 
 
 def stated_limit(limit: Any) -> int:
@@ -70,9 +72,11 @@ def stated_limit(limit: Any) -> int:
         return NO_LIMIT
     if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= LEAST:
         raise ModelError(
-            "the tokenizer", f"states a largest length that is no number of at least {LEAST}",
-            limit, "Mend model_max_length in its tokenizer_config.json.",
-        )  # fmt: skip
+            "the tokenizer",
+            f"states a largest length that is no number of at least {LEAST}",
+            limit,
+            "Mend model_max_length in its tokenizer_config.json.",
+        )
     return NO_LIMIT if limit > NO_LIMIT else int(limit)
 
 

@@ -40,10 +40,17 @@ LAYERS = re.compile(
 )
 PIXELS = ("height", "width", "shortest_edge", "longest_edge", "image_size", "size", "crop_size")
 SMALL_FILES = (
-    "config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "preprocessor_config.json", "generation_config.json", "sentence_bert_config.json",
-    "model.safetensors.index.json", "pytorch_model.bin.index.json", "processor_config.json",
-)  # fmt: skip
+    "config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "preprocessor_config.json",
+    "generation_config.json",
+    "sentence_bert_config.json",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+    "processor_config.json",
+)
 # These may hold a list in some models (merges as a list, chat templates by name).
 OTHER_FILES = ("tokenizer.json", "vocab.json", "chat_template.json")
 
@@ -62,17 +69,21 @@ def loading(name: str, rule: str = WEIGHTS, remedy: str = DAMAGED) -> Iterator[N
         raise
     except pickle.UnpicklingError as error:
         raise ModelError(
-            name, "has a weights file that holds more than numbers; it was not loaded",
-            reason(error), "Such a file can run code. Use a copy of the model in safetensors.",
-        ) from error  # fmt: skip
+            name,
+            "has a weights file that holds more than numbers; it was not loaded",
+            reason(error),
+            "Such a file can run code. Use a copy of the model in safetensors.",
+        ) from error
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != PANIC:
             raise
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
             raise MachineError(
-                name, "needs more memory to be loaded than there is", reason(error),
+                name,
+                "needs more memory to be loaded than there is",
+                reason(error),
                 "Choose a smaller model, or give the process more memory.",
-            ) from error  # fmt: skip
+            ) from error
         raise ModelError(name, rule, reason(error), remedy) from error
 
 
@@ -97,9 +108,11 @@ def check_files(name: str, folder: Path, pictures: bool = False) -> None:
     ``pictures``: an image model, whose processor scales to the sizes that it names."""
     if (folder / "adapter_config.json").exists() and (folder / "config.json").exists():
         raise ModelError(
-            name, "holds a model and an adapter_config.json, which would put another model in its "
-            "place", str(folder), "Take adapter_config.json out, or name the merged model.",
-        )  # fmt: skip
+            name,
+            "holds a model and an adapter_config.json, which would put another model in its place",
+            str(folder),
+            "Take adapter_config.json out, or name the merged model.",
+        )
     for file in SMALL_FILES:
         if _there(folder / file):
             value = read_object(name, folder / file)
@@ -124,9 +137,11 @@ def check_claims(what: str, settings: dict[str, Any], pictures: bool = False) ->
         else:
             continue
         raise ModelError(
-            what, f"claims a {key} beyond {most:,} {rule}, more than any model has", value,
+            what,
+            f"claims a {key} beyond {most:,} {rule}, more than any model has",
+            value,
             "Its configuration does not describe its weights; use a complete copy.",
-        )  # fmt: skip
+        )
 
 
 def check_size(name: str, folder: Path, make: Any, config: Any) -> None:
@@ -143,9 +158,12 @@ def check_size(name: str, folder: Path, make: Any, config: Any) -> None:
     held = sum(f.stat().st_size for f in folder.iterdir() if f.suffix in (".safetensors", ".bin"))
     if claimed > held + SPARE:
         raise ModelError(
-            name, f"describes a model of {claimed:,} numbers in its config.json, more than its "
-            "weights files have bytes", held, "Use a complete copy of the model.",
-        )  # fmt: skip
+            name,
+            f"describes a model of {claimed:,} numbers in its config.json, more than its "
+            "weights files have bytes",
+            held,
+            "Use a complete copy of the model.",
+        )
 
 
 def architectures(config: dict[str, Any]) -> list[str]:
@@ -161,9 +179,11 @@ def _check_parts(what: str, index: dict[str, Any]) -> None:
     outside = [file for file in sorted(files or ()) if "/" in file or "\\" in file]
     if files is None or outside:
         raise ModelError(
-            what, "does not name the weights files of its own folder",
-            named if files is None else outside[0], BROKEN,
-        )  # fmt: skip
+            what,
+            "does not name the weights files of its own folder",
+            named if files is None else outside[0],
+            BROKEN,
+        )
 
 
 def check_computes(name: str, network: Any, tokenizer: Any) -> None:

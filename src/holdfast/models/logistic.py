@@ -109,16 +109,22 @@ def _sigmoid_losses(logits: Array, y: Array) -> Array:
 
 
 def _lowest(
-    value: Callable[[Array], tuple[float, Array]], first: Array, tolerance: float, steps: int,
+    value: Callable[[Array], tuple[float, Array]],
+    first: Array,
+    tolerance: float,
+    steps: int,
     size: int,
-) -> Array:  # fmt: skip
+) -> Array:
     from scipy.optimize import minimize
 
     with _threads_for(size):
         found = minimize(
-            value, first.reshape(-1), jac=True, method="L-BFGS-B",
+            value,
+            first.reshape(-1),
+            jac=True,
+            method="L-BFGS-B",
             options={"maxiter": steps, "gtol": tolerance, "ftol": RESOLUTION * np.finfo(float).eps},
-        )  # fmt: skip
+        )
     return np.asarray(found.x.reshape(first.shape))
 
 

@@ -26,6 +26,7 @@ def channels_together(network: nn.Module) -> Decision | None:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.layout = torch.channels_last  # type: ignore[assignment]
     return Decision(
-        "memory layout", "channels last",
+        "memory layout",
+        "channels last",
         "convolutions on a processor take about an eighth less time so",
-    )  # fmt: skip
+    )

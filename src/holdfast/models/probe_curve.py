@@ -30,9 +30,15 @@ class ProbeCurve:
 
 
 def probe_curve(
-    probe: Probe, features: Floats, labels: Ints, held: Floats, held_labels: Ints, *,
-    classes: int, seed: int,
-) -> ProbeCurve:  # fmt: skip
+    probe: Probe,
+    features: Floats,
+    labels: Ints,
+    held: Floats,
+    held_labels: Ints,
+    *,
+    classes: int,
+    seed: int,
+) -> ProbeCurve:
     """The learning curve of a probe that was fitted on ``features`` [n, width] and ``labels`` [n]:
     again on a quarter and on half of them, the smaller inside the larger, each class in its share,
     with the C of the whole; its losses on ``held`` [m, width].

@@ -52,8 +52,11 @@ class QuantizeSpec:
         """As ``BitsAndBytesConfig`` takes it."""
         if self.bits == 8:
             return {"load_in_8bit": True}
-        return {"load_in_4bit": True, "bnb_4bit_quant_type": self.kind,
-                "bnb_4bit_use_double_quant": self.double}  # fmt: skip
+        return {
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": self.kind,
+            "bnb_4bit_use_double_quant": self.double,
+        }
 
 
 def load_settings(config: dict[str, Any] | None) -> dict[str, Any]:
@@ -89,10 +92,11 @@ def check_machine(bits: int) -> None:
         layer(torch.ones(2, 64, device=_device(), requires_grad=True)).sum().backward()
     except Exception as error:
         raise MachineError(
-            SETTING, f"cannot be {bits}bit on this machine ({_device()}): bitsandbytes refuses",
+            SETTING,
+            f"cannot be {bits}bit on this machine ({_device()}): bitsandbytes refuses",
             (str(error).splitlines() or [type(error).__name__])[0],
             f"Leave {SETTING} out, or choose {'8bit' if bits == 4 else '4bit'}.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def settle(plain: nn.Module, spec: QuantizeSpec, name: str) -> tuple[Decision, ...]:
@@ -106,9 +110,11 @@ def settle(plain: nn.Module, spec: QuantizeSpec, name: str) -> tuple[Decision, .
     layers = list(quantized_layers(plain))
     if not layers:
         raise ModelError(
-            name, "has no linear layer that can be quantised (convolutions cannot)",
-            type(plain).__name__, f"Leave {SETTING} out.",
-        )  # fmt: skip
+            name,
+            "has no linear layer that can be quantised (convolutions cannot)",
+            type(plain).__name__,
+            f"Leave {SETTING} out.",
+        )
     for _, layer in layers:
         layer.support_avx512bf16_for_cpu = False
     inside = sum(size_of(layer.weight) for _, layer in layers)
@@ -152,10 +158,12 @@ def quantizable(plain: Any) -> list[Tensor]:
     kept = set(getattr(plain, "_keep_in_fp32_modules", None) or ())
     head = plain.get_output_embeddings()
     return [
-        module.weight for name, module in plain.named_modules()
+        module.weight
+        for name, module in plain.named_modules()
         if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
-        and module is not head and not kept & set(name.split("."))
-    ]  # fmt: skip
+        and module is not head
+        and not kept & set(name.split("."))
+    ]
 
 
 def is_quantized(network: nn.Module) -> bool:
@@ -206,8 +214,9 @@ def plain_layer(layer: Any) -> nn.Linear:
     else:
         value = packed.int8_vectorwise_dequant(weight.data, scales_of(layer)[0])
     make: Any = nn.utils.skip_init
-    plain: nn.Linear = make(nn.Linear, layer.in_features, layer.out_features,
-                            bias=layer.bias is not None)  # fmt: skip
+    plain: nn.Linear = make(
+        nn.Linear, layer.in_features, layer.out_features, bias=layer.bias is not None
+    )
     with torch.no_grad():
         plain.weight.copy_(value)
         if layer.bias is not None:
@@ -231,8 +240,11 @@ def config_of(config: Any) -> dict[str, Any] | None:
     if told is None:
         return None
     plain = told.to_dict()
-    names = ["load_in_8bit"] if plain.get("load_in_8bit") else [
-        "load_in_4bit", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant"]  # fmt: skip
+    names = (
+        ["load_in_8bit"]
+        if plain.get("load_in_8bit")
+        else ["load_in_4bit", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant"]
+    )
     names += ["llm_int8_skip_modules"] if plain.get("llm_int8_skip_modules") else []
     return {name: plain[name] for name in names}
 

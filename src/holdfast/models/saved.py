@@ -59,10 +59,7 @@ def load_saved(folder: Path, least: int = 2) -> SavedClassifier:
     config = read_config(str(folder), folder)
     named = config.get("id2label")
     if not isinstance(named, dict) or len(named) < least:
-        raise ModelError(
-            str(folder), "is not a saved classifier: it names no classes", None,
-            SAVED,
-        )  # fmt: skip
+        raise ModelError(str(folder), "is not a saved classifier: it names no classes", None, SAVED)
     model, tokenizer = _read(folder)
     with door(str(folder), ModelError, "does not name its classes from 0 on"):
         names = model.config.id2label
@@ -85,20 +82,22 @@ def _load_adapter(folder: Path, least: int) -> SavedClassifier:
 
     classes = tuple(map(str, read_facts(folder).get("classes") or ()))
     if len(classes) < least:
-        raise ModelError(
-            str(folder), "is not a saved classifier: it names no classes", None,
-            SAVED,
-        )  # fmt: skip
+        raise ModelError(str(folder), "is not a saved classifier: it names no classes", None, SAVED)
     names = dict(enumerate(classes))
     model = load_adapted(
-        folder, AutoModelForSequenceClassification, num_labels=len(classes), id2label=names,
-        label2id={name: index for index, name in names.items()}, ignore_mismatched_sizes=True,
-    )  # fmt: skip
+        folder,
+        AutoModelForSequenceClassification,
+        num_labels=len(classes),
+        id2label=names,
+        label2id={name: index for index, name in names.items()},
+        ignore_mismatched_sizes=True,
+    )
     with quiet_transformers(), door(str(folder), ModelError, "has no readable tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     check_tokenizer(str(folder), tokenizer, model.config)
-    return SavedClassifier(PlainClassifier(model), tokenizer, classes,
-                           stated_limit(tokenizer.model_max_length))  # fmt: skip
+    return SavedClassifier(
+        PlainClassifier(model), tokenizer, classes, stated_limit(tokenizer.model_max_length)
+    )
 
 
 def _read(folder: Path) -> tuple[Any, Any]:

@@ -21,8 +21,12 @@ from holdfast.models.tokens import load_tokenizer
 from holdfast.models.whole import check_finite
 
 DROPOUTS = (
-    "dropout_rate", "dropout", "attention_dropout", "activation_dropout", "classifier_dropout",
-)  # fmt: skip
+    "dropout_rate",
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "classifier_dropout",
+)
 SOURCE_UNASKED, TARGET_UNASKED = 512, 256
 LOOKED_AT = 2000
 NO_LIMIT = 1_000_000
@@ -51,11 +55,17 @@ class LoadedSeq2Seq:
 
 
 def load_seq2seq(
-    name: str, targets: Sequence[str], *, revision: str | None = None,
-    trust_remote_code: bool = False, max_length: int | None = None,
-    max_target_length: int | None = None, dropout: float | None = None, seed: int = 0,
+    name: str,
+    targets: Sequence[str],
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    max_length: int | None = None,
+    max_target_length: int | None = None,
+    dropout: float | None = None,
+    seed: int = 0,
     quantize: QuantizeSpec | None = None,
-) -> LoadedSeq2Seq:  # fmt: skip
+) -> LoadedSeq2Seq:
     """Load an encoder-decoder (T5, Flan-T5, mT5, BART, Pegasus, Marian …) in float32 and
     evaluation mode.
 
@@ -70,9 +80,11 @@ def load_seq2seq(
     """
     if name == "embedded":
         raise ModelError(
-            "model.name", "is an encoder, which writes no text", name,
+            "model.name",
+            "is an encoder, which writes no text",
+            name,
             "Name an encoder-decoder: --model google/flan-t5-small, or a folder.",
-        )  # fmt: skip
+        )
     source = find_model(name, revision=revision, trust=trust_remote_code)
     config = _config(source, dropout)
     tokenizer = load_tokenizer(source, trust_remote_code)
@@ -87,9 +99,13 @@ def load_seq2seq(
     network = Seq2SeqNetwork(plain)
     network.eval()
     return LoadedSeq2Seq(
-        network, tokenizer, int(lengths[0].chosen), int(lengths[1].chosen),
-        (*source.decisions, *packed, *lengths, *tokens), _facts(source, network),
-    )  # fmt: skip
+        network,
+        tokenizer,
+        int(lengths[0].chosen),
+        int(lengths[1].chosen),
+        (*source.decisions, *packed, *lengths, *tokens),
+        _facts(source, network),
+    )
 
 
 def settle_tokens(plain: Any, tokenizer: Any) -> tuple[Decision, ...]:
@@ -105,8 +121,9 @@ def settle_tokens(plain: Any, tokenizer: Any) -> tuple[Decision, ...]:
         if not _same(_setting(config, key), token):
             _set(config, generation, key, token)
             because = "the tokenizer's, where the model's configuration says another"
-            decisions.append(Decision(key.removesuffix("_id").replace("_", " "), str(token),
-                                      because))  # fmt: skip
+            decisions.append(
+                Decision(key.removesuffix("_id").replace("_", " "), str(token), because)
+            )
             if key == "eos_token_id" and generation.forced_eos_token_id is not None:
                 generation.forced_eos_token_id = token
     if _setting(config, "decoder_start_token_id") is None:
@@ -128,9 +145,11 @@ def end_token(tokenizer: Any) -> int:
     end = _first_of(tokenizer.eos_token_id, tokenizer.sep_token_id)
     if end is None:
         raise ModelError(
-            "tokenizer", "has no token that ends a text, so the model could not learn to stop",
-            None, "Use a tokenizer with an eos_token.",
-        )  # fmt: skip
+            "tokenizer",
+            "has no token that ends a text, so the model could not learn to stop",
+            None,
+            "Use a tokenizer with an eos_token.",
+        )
     return end
 
 
@@ -163,14 +182,17 @@ def _config(source: Source, dropout: float | None) -> Any:
     with loading(source.name, "has a config.json that cannot be used"):
         config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
     named = architectures(source.config)
-    headless = bool(named) and not any(n.endswith(("Generation", "LMHeadModel", "MTModel"))
-                                       for n in named)  # fmt: skip
+    headless = bool(named) and not any(
+        n.endswith(("Generation", "LMHeadModel", "MTModel")) for n in named
+    )
     if not config.is_encoder_decoder or headless:
         raise ModelError(
-            source.name, "is no encoder-decoder that writes text", named or config.model_type,
+            source.name,
+            "is no encoder-decoder that writes text",
+            named or config.model_type,
             "Choose a sequence-to-sequence model (T5, Flan-T5, mT5, BART, Pegasus, Marian …), or "
             "another task.",
-        )  # fmt: skip
+        )
     for key in DROPOUTS if dropout is not None else ():
         if hasattr(config, key):
             setattr(config, key, dropout)
@@ -185,9 +207,11 @@ def _lengths(
     for key, value in (("max_length", asked), ("max_target_length", asked_target)):
         if value is not None and positions is not None and value > positions:
             raise RecipeError(
-                f"model.{key}", f"must be at most the model's {positions} positions", value,
+                f"model.{key}",
+                f"must be at most the model's {positions} positions",
+                value,
                 f"Use --set model.{key}={positions}, or a model for longer texts.",
-            )  # fmt: skip
+            )
     room = positions or NO_LIMIT
     if asked is not None:
         first = Decision("model.max_length", str(asked), "set by you")
@@ -224,16 +248,23 @@ def _weights(source: Source, config: Any, seed: int, quantize: QuantizeSpec | No
     with loading(source.name), torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "new weights"))
         plain, info = AutoModelForSeq2SeqLM.from_pretrained(
-            source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
-            use_safetensors=source.weights == "safetensors", weights_only=True,
-            output_loading_info=True, **own,
-        )  # fmt: skip
+            source.folder,
+            config=config,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=source.weights == "safetensors",
+            weights_only=True,
+            output_loading_info=True,
+            **own,
+        )
     absent = sorted([*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])])
     if absent:
         raise ModelError(
-            source.name, f"lacks {len(absent)} of the weights of an encoder-decoder", absent[0],
+            source.name,
+            f"lacks {len(absent)} of the weights of an encoder-decoder",
+            absent[0],
             "Its config.json does not describe its weights file; use a complete copy.",
-        )  # fmt: skip
+        )
     check_finite(source.name, plain)
     return plain
 
@@ -241,8 +272,13 @@ def _weights(source: Source, config: Any, seed: int, quantize: QuantizeSpec | No
 def _facts(source: Source, network: Seq2SeqNetwork) -> dict[str, Any]:
     total, trainable = count_parameters(network)
     return {
-        "name": source.name, "architecture": str(source.config.get("model_type")),
-        "pooling": None, "parameters": total, "trainable": trainable, "weights": source.weights,
-        "commit": source.commit, "layers": len(network.layers()),
+        "name": source.name,
+        "architecture": str(source.config.get("model_type")),
+        "pooling": None,
+        "parameters": total,
+        "trainable": trainable,
+        "weights": source.weights,
+        "commit": source.commit,
+        "layers": len(network.layers()),
         "vocabulary": int(network.config.vocab_size),
-    }  # fmt: skip
+    }

@@ -17,9 +17,14 @@ from holdfast.models.loading import check_files, read_object
 from holdfast.models.quiet import quiet_transformers
 
 TOKENIZER_FILES = (
-    "tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "spiece.model",
-    "sentencepiece.bpe.model", "tokenizer.model",
-)  # fmt: skip
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.spm")
 HUB_TIMEOUT_S = 15
 LONGEST_NAME = 4000  # characters; Linux takes paths of 4,095
@@ -45,9 +50,13 @@ class Source:
 
 
 def find_model(
-    name: str, *, revision: str | None = None, trust: bool = False, reads: str = "tokenizer",
+    name: str,
+    *,
+    revision: str | None = None,
+    trust: bool = False,
+    reads: str = "tokenizer",
     files: tuple[str, ...] = TOKENIZER_FILES,
-) -> Source:  # fmt: skip
+) -> Source:
     """The files of ``"embedded"``, of a folder, or of a model on the Hugging Face hub.
 
     Of a hub model only what is needed is fetched: configuration, tokenizer and one set of
@@ -66,10 +75,11 @@ def find_model(
         check_files(name, folder, pictures=files is not TOKENIZER_FILES)
     if config.get("quantization_config"):
         raise ModelError(
-            name, "is stored in few bits already, which is not read here",
+            name,
+            "is stored in few bits already, which is not read here",
             config["quantization_config"],
             "Name the model that it was made from, with --set model.quantize=4bit.",
-        )  # fmt: skip
+        )
     allowed = _remote_code(name, folder, config, trust)
     if not any((folder / file).is_file() for file in files):
         raise ModelError(
@@ -86,18 +96,22 @@ def read_config(name: str, folder: Path) -> dict[str, Any]:
         return read_object(name, path)
     except ModelError as error:
         raise ModelError(
-            name, "is no model folder: it has no readable config.json", error.rule,
+            name,
+            "is no model folder: it has no readable config.json",
+            error.rule,
             "Name a folder written by save_pretrained, or a model of the Hugging Face hub.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def check_name(name: str) -> None:
     """Refuse what neither a folder nor a model of the hub can be called."""
     if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
         raise ModelError(
-            "model.name", f"is no name: up to {LONGEST_NAME:,} printable characters", name,
+            "model.name",
+            f"is no name: up to {LONGEST_NAME:,} printable characters",
+            name,
             "Name a model folder, a model of the Hugging Face hub (owner/name), or embedded.",
-        )  # fmt: skip
+        )
 
 
 def _folder(name: str, revision: str | None) -> Path:
@@ -108,9 +122,11 @@ def _folder(name: str, revision: str | None) -> Path:
         return path
     if lies_there(path) or name.startswith((".", "~", "/")) or "\\" in name or name.count("/") > 1:
         raise ModelError(
-            name, "is not a folder", None,
+            name,
+            "is not a folder",
+            None,
             "Name a model folder, a model of the Hugging Face hub (owner/name), or embedded.",
-        )  # fmt: skip
+        )
     return _download(name, revision)
 
 
@@ -151,29 +167,37 @@ def _explain(name: str, revision: str | None, error: Exception) -> ModelError:
 
     if isinstance(error, hub.GatedRepoError):
         return ModelError(
-            name, "has a licence that must be accepted first", None,
+            name,
+            "has a licence that must be accepted first",
+            None,
             f"Accept it at the model's page on the hub ({name}), then give a read token of that "
             "account: HF_TOKEN=… or `hf auth login`.",
-        )  # fmt: skip
+        )
     if isinstance(error, hub.RevisionNotFoundError):
         return ModelError(
             name, "has no such revision", revision, "Name a branch, a tag or a commit of it."
         )
     if isinstance(error, (hub.RepositoryNotFoundError, hub.HFValidationError)):
         return ModelError(
-            name, "is neither a folder nor a model of the Hugging Face hub", None,
+            name,
+            "is neither a folder nor a model of the Hugging Face hub",
+            None,
             "Check the spelling. A private model needs a read token: HF_TOKEN=…",
-        )  # fmt: skip
+        )
     if isinstance(error, (OSError, hub.LocalEntryNotFoundError)) or "onnect" in repr(error):
         return ModelError(
-            name, f"is no folder, and cannot be fetched: {UNREACHABLE}", _first(error),
+            name,
+            f"is no folder, and cannot be fetched: {UNREACHABLE}",
+            _first(error),
             "Connect to the network (unset HF_HUB_OFFLINE), name a local folder, or use "
             "--model embedded.",
-        )  # fmt: skip
+        )
     return ModelError(
-        name, "cannot be fetched from the Hugging Face hub", reason(error),
+        name,
+        "cannot be fetched from the Hugging Face hub",
+        reason(error),
         "Try again later, name a local folder, or use --model embedded.",
-    )  # fmt: skip
+    )
 
 
 def _first(error: Exception) -> str:
@@ -189,11 +213,12 @@ def _remote_code(name: str, folder: Path, config: dict[str, Any], trust: bool) -
     found = {what: code for what, code in brings.items() if code}
     if found and not trust:
         raise ModelError(
-            name, f"brings code of its own for its {' and '.join(found)}, which is not run unasked",
+            name,
+            f"brings code of its own for its {' and '.join(found)}, which is not run unasked",
             found,
             f"Read that code; if you trust it, say so: {TRUST}, best with a pinned "
             "model.revision. Layers that exist only as such code are refused even then.",
-        )  # fmt: skip
+        )
     decisions = []
     if "model" in found:
         because = "the saved model must load without remote code; all weights must fit these"
@@ -211,9 +236,11 @@ def _weights(name: str, folder: Path) -> Literal["safetensors", "pytorch"]:
         if (folder / file).is_file():
             return "pytorch"
     raise ModelError(
-        name, "has no weights that can be read safely", str(folder),
+        name,
+        "has no weights that can be read safely",
+        str(folder),
         "Its folder needs model.safetensors, or pytorch_model.bin.",
-    )  # fmt: skip
+    )
 
 
 def _decisions(name: str, revision: str | None, weights: str) -> tuple[Decision, ...]:

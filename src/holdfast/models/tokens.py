@@ -60,10 +60,11 @@ def _as_plain(source: Source, tokenizer: Any) -> Any:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelError(
-            source.name, "has a tokenizer that exists only as code of its own",
+            source.name,
+            "has a tokenizer that exists only as code of its own",
             type(tokenizer).__name__,
             "Choose a model with a tokenizer.json: a saved folder must load without such code.",
-        )  # fmt: skip
+        )
     make: Any = PreTrainedTokenizerFast
     return make(tokenizer_object=backend, **tokenizer.special_tokens_map)
 
@@ -71,12 +72,16 @@ def _as_plain(source: Source, tokenizer: Any) -> Any:
 def _check(source: Source, tokenizer: Any, need_pad: bool) -> None:
     if need_pad and tokenizer.pad_token_id is None:
         raise ModelError(
-            source.name, "has a tokenizer without a padding token", None,
+            source.name,
+            "has a tokenizer without a padding token",
+            None,
             "Choose an encoder: texts of unlike length cannot share a batch without one.",
-        )  # fmt: skip
+        )
     known = source.config.get("vocab_size", len(tokenizer))
     if not isinstance(known, int) or len(tokenizer) > known:
         raise ModelError(
-            source.name, f"has {known} word embeddings, fewer than its tokenizer has tokens",
-            len(tokenizer), "The tokenizer belongs to another model.",
-        )  # fmt: skip
+            source.name,
+            f"has {known} word embeddings, fewer than its tokenizer has tokens",
+            len(tokenizer),
+            "The tokenizer belongs to another model.",
+        )

@@ -42,9 +42,13 @@ class VisionClassifier(nn.Module):
     layout: torch.memory_format = torch.contiguous_format
 
     def __init__(
-        self, plain: nn.Module, family: VisionFamily, classes: tuple[str, ...],
-        dropout: float = 0.0, seed: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        plain: nn.Module,
+        family: VisionFamily,
+        classes: tuple[str, ...],
+        dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         last: Any = plain.get_submodule(family.last)
         self.backbone = plain
@@ -84,9 +88,11 @@ class VisionClassifier(nn.Module):
     def word_embeddings(self) -> nn.Embedding:
         """A picture has none: raises ``RecipeError``."""
         raise RecipeError(
-            "model.freeze", "names word embeddings, which an image model lacks", "words",
+            "model.freeze",
+            "names word embeddings, which an image model lacks",
+            "words",
             f"Layers: {', '.join(layer.name for layer in self.layers())}.",
-        )  # fmt: skip
+        )
 
     def reset_head(self, seed: int) -> None:
         """Draw the head anew: weights normal with deviation 0.02, bias zero."""
@@ -146,9 +152,14 @@ class LoadedVision:
 
 
 def load_vision(
-    name: str, classes: Sequence[str], *, dropout: float | None = None,
-    revision: str | None = None, trust_remote_code: bool = False, seed: int = 0,
-) -> LoadedVision:  # fmt: skip
+    name: str,
+    classes: Sequence[str],
+    *,
+    dropout: float | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    seed: int = 0,
+) -> LoadedVision:
     """Load a pretrained image model and put a new classification head on it, in float32 and
     evaluation mode.
 
@@ -167,9 +178,12 @@ def load_vision(
     """
     _check(name, classes, dropout)
     source = find_model(
-        name, revision=revision, trust=trust_remote_code, reads="image processor",
+        name,
+        revision=revision,
+        trust=trust_remote_code,
+        reads="image processor",
         files=PROCESSOR_FILES,
-    )  # fmt: skip
+    )
     family = vision_family(str(source.config.get("model_type")), name)
     processor = load_processor(source.folder)
     plain = _load_weights(source, family, tuple(classes))
@@ -193,15 +207,19 @@ def load_processor(folder: Path) -> Any:
 def _check(name: str, classes: Sequence[str], dropout: float | None) -> None:
     if name == "embedded":
         raise ModelError(
-            "model.name", "is the embedded text model, and pictures need an image model", name,
+            "model.name",
+            "is the embedded text model, and pictures need an image model",
+            name,
             "Name a folder or a hub model with --model, e.g. microsoft/resnet-50 or "
             "google/vit-base-patch16-224-in21k.",
-        )  # fmt: skip
+        )
     if len(classes) < 2 or len(set(classes)) != len(classes):
         raise ModelError(
-            "classes", "must be at least two different names", list(classes),
+            "classes",
+            "must be at least two different names",
+            list(classes),
             "Check the folders: a classifier needs something to tell apart.",
-        )  # fmt: skip
+        )
     if dropout is not None and not 0 <= dropout < 1:
         raise RecipeError(
             "model.dropout", "must be at least 0 and below 1", dropout, "Usual is 0.1."
@@ -217,10 +235,15 @@ def _load_weights(source: Source, family: VisionFamily, classes: tuple[str, ...]
         _name_classes(config, classes)
         check_size(source.name, source.folder, AutoModelForImageClassification, config)
         plain, info = AutoModelForImageClassification.from_pretrained(
-            source.folder, config=config, dtype=torch.float32, trust_remote_code=False,
-            use_safetensors=source.weights == "safetensors", weights_only=True,
-            ignore_mismatched_sizes=True, output_loading_info=True,
-        )  # fmt: skip
+            source.folder,
+            config=config,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=source.weights == "safetensors",
+            weights_only=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
     _check_complete(source, family, info)
     check_finite(source.name, plain)
     return plain
@@ -236,10 +259,12 @@ def _check_complete(source: Source, family: VisionFamily, info: dict[str, Any]) 
     )
     if absent:
         raise ModelError(
-            source.name, f"does not hold the weights of a {family.name}: "
-            f"{len(absent)} of its tensors are absent or of another size", absent[0],
+            source.name,
+            f"does not hold the weights of a {family.name}: "
+            f"{len(absent)} of its tensors are absent or of another size",
+            absent[0],
             "Its config.json does not describe its weights file; use a complete copy.",
-        )  # fmt: skip
+        )
 
 
 def _name_classes(config: Any, classes: tuple[str, ...]) -> None:
@@ -252,7 +277,12 @@ def _name_classes(config: Any, classes: tuple[str, ...]) -> None:
 def _facts(source: Source, network: VisionClassifier) -> dict[str, Any]:
     total, trainable = count_parameters(network)
     return {
-        "name": source.name, "architecture": network.family.name, "parameters": total,
-        "trainable": trainable, "weights": source.weights, "commit": source.commit,
-        "hidden_size": network.head.in_features, "layers": len(network.layers()),
-    }  # fmt: skip
+        "name": source.name,
+        "architecture": network.family.name,
+        "parameters": total,
+        "trainable": trainable,
+        "weights": source.weights,
+        "commit": source.commit,
+        "hidden_size": network.head.in_features,
+        "layers": len(network.layers()),
+    }

@@ -23,9 +23,13 @@ def save_vision_adapter(
     adapter = adapter_of(network)
     assert adapter is not None
     save_adapter(
-        adapter, folder, processor, extra=_last(network, temperature),
-        modules=[network.family.last], classes=network.classes,
-    )  # fmt: skip
+        adapter,
+        folder,
+        processor,
+        extra=_last(network, temperature),
+        modules=[network.family.last],
+        classes=network.classes,
+    )
 
 
 def merged_vision(network: VisionClassifier, config: Any, temperature: float) -> Any:
@@ -44,9 +48,13 @@ def load_vision_adapter(folder: Path) -> tuple[Any, tuple[str, ...]]:
     classes = tuple(map(str, read_facts(folder).get("classes") or ()))
     names = dict(enumerate(classes))
     model = load_adapted(
-        folder, AutoModelForImageClassification, num_labels=len(classes), id2label=names,
-        label2id={name: index for index, name in names.items()}, ignore_mismatched_sizes=True,
-    )  # fmt: skip
+        folder,
+        AutoModelForImageClassification,
+        num_labels=len(classes),
+        id2label=names,
+        label2id={name: index for index, name in names.items()},
+        ignore_mismatched_sizes=True,
+    )
     return model, classes
 
 

@@ -36,9 +36,15 @@ class VisionFamily:
 
 def _convnext(name: str, base: str) -> VisionFamily:
     return VisionFamily(
-        name, base, "classifier", "embeddings", "encoder.stages", "layers",
-        ("downsampling_layer",), ("layernorm",),
-    )  # fmt: skip
+        name,
+        base,
+        "classifier",
+        "embeddings",
+        "encoder.stages",
+        "layers",
+        ("downsampling_layer",),
+        ("layernorm",),
+    )
 
 
 def _swin(name: str, base: str) -> VisionFamily:
@@ -64,9 +70,11 @@ def vision_family(model_type: str, name: str) -> VisionFamily:
     if model_type in VISION_FAMILIES:
         return VISION_FAMILIES[model_type]
     raise ModelError(
-        name, "has an architecture that cannot be made an image classifier here", model_type,
+        name,
+        "has an architecture that cannot be made an image classifier here",
+        model_type,
         f"Choose one of these architectures: {', '.join(sorted(VISION_FAMILIES))}.",
-    )  # fmt: skip
+    )
 
 
 def image_layers(plain: nn.Module, family: VisionFamily) -> list[Layer]:

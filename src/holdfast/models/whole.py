@@ -19,8 +19,11 @@ from holdfast.core.errors import ModelError
 
 # They are counted or computed, not learned, and a plain folder may lack them.
 COMPUTED = (
-    "num_batches_tracked", "relative_position_index", "relative_coords_table", "position_ids",
-)  # fmt: skip
+    "num_batches_tracked",
+    "relative_position_index",
+    "relative_coords_table",
+    "position_ids",
+)
 # What to do about a folder that is not one of a run.
 SAVED = "Name the model folder of a finished run."
 WEIGHTS = "Its config.json does not describe its weights file; use a complete copy."
@@ -36,15 +39,19 @@ def check_saved(folder: Path, model: nn.Module, info: Mapping[str, Any]) -> None
     absent = _learned([*info["missing_keys"], *mismatched])
     if absent:
         raise ModelError(
-            str(folder), f"lacks {len(absent)} of the weights that its config.json asks for",
-            absent[0], WEIGHTS,
-        )  # fmt: skip
+            str(folder),
+            f"lacks {len(absent)} of the weights that its config.json asks for",
+            absent[0],
+            WEIGHTS,
+        )
     unused = _learned(info["unexpected_keys"])
     if unused:
         raise ModelError(
-            str(folder), f"holds {len(unused)} weights that its config.json has no place for",
-            unused[0], WEIGHTS,
-        )  # fmt: skip
+            str(folder),
+            f"holds {len(unused)} weights that its config.json has no place for",
+            unused[0],
+            WEIGHTS,
+        )
     check_finite(str(folder), model)
 
 
@@ -53,9 +60,12 @@ def read_saved(make: Any, folder: Path) -> Any:
     and in float32, where it is whole. Raises ``ModelError`` where it is not, and whatever
     Transformers raises where the folder cannot be read at all."""
     model, info = make.from_pretrained(
-        folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32,
+        folder,
+        trust_remote_code=False,
+        use_safetensors=True,
+        dtype=torch.float32,
         output_loading_info=True,
-    )  # fmt: skip
+    )
     check_saved(folder, model, info)
     return model
 
@@ -74,9 +84,11 @@ def check_finite(what: str, model: nn.Module) -> None:
         bad = int((~torch.isfinite(weight)).sum())
         if bad:
             raise ModelError(
-                what, f"has weights that are no finite numbers: {bad:,} of {weight.numel():,} in "
-                f"{name}", None, "Its training came apart, or the file is damaged; use another.",
-            )  # fmt: skip
+                what,
+                f"has weights that are no finite numbers: {bad:,} of {weight.numel():,} in {name}",
+                None,
+                "Its training came apart, or the file is damaged; use another.",
+            )
 
 
 def check_tokenizer(what: str, tokenizer: Any, config: Any) -> None:
@@ -86,16 +98,20 @@ def check_tokenizer(what: str, tokenizer: Any, config: Any) -> None:
     special = {str(token) for token in getattr(tokenizer, "all_special_tokens", ())}
     if not set(vocabulary) - special:
         raise ModelError(
-            what, "has a tokenizer that knows no words", len(vocabulary),
+            what,
+            "has a tokenizer that knows no words",
+            len(vocabulary),
             "A file of the tokenizer is missing or empty; use a complete copy.",
-        )  # fmt: skip
+        )
     size = getattr(config.get_text_config(), "vocab_size", None)
     highest = max(vocabulary.values())
     if isinstance(size, int) and highest >= size:
         raise ModelError(
-            what, f"has {size} word embeddings, and its tokenizer gives a token the number "
-            f"{highest}", None, "The tokenizer belongs to another model.",
-        )  # fmt: skip
+            what,
+            f"has {size} word embeddings, and its tokenizer gives a token the number {highest}",
+            None,
+            "The tokenizer belongs to another model.",
+        )
 
 
 def check_adapter(folder: Path, weights: Path, model: Any) -> None:
@@ -116,9 +132,11 @@ def check_adapter(folder: Path, weights: Path, model: Any) -> None:
                 "asks for" if rule == "lacks" else "has no place for"
             )
             raise ModelError(
-                str(folder), f"{rule} {len(names)} weights of an adapter{tail}", min(names),
+                str(folder),
+                f"{rule} {len(names)} weights of an adapter{tail}",
+                min(names),
                 "Use a complete copy.",
-            )  # fmt: skip
+            )
     check_finite(str(folder), model)
 
 

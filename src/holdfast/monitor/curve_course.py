@@ -44,10 +44,14 @@ def parted(facts: CurveFacts) -> Verdict | None:
     else:
         return None
     return verdict(
-        facts, "overfit" if label == "overfit" else "memorizing", because, sure,
-        since=parted_since(facts), cause="trained too long for this much data",
+        facts,
+        "overfit" if label == "overfit" else "memorizing",
+        because,
+        sure,
+        since=parted_since(facts),
+        cause="trained too long for this much data",
         remedies=remedies.for_gap(facts.curves),
-    )  # fmt: skip
+    )
 
 
 def at_the_floor(facts: CurveFacts) -> Verdict | None:
@@ -66,9 +70,14 @@ def at_the_floor(facts: CurveFacts) -> Verdict | None:
         f"{place(facts, facts.best)}: it is {valid.rise_share:.1%} higher"
     )
     return verdict(
-        facts, "memorizing", because + gap_named(facts), 0.6, since=facts.best,
-        cause="trained too long for this much data", remedies=remedies.for_rise(facts.curves),
-    )  # fmt: skip
+        facts,
+        "memorizing",
+        because + gap_named(facts),
+        0.6,
+        since=facts.best,
+        cause="trained too long for this much data",
+        remedies=remedies.for_rise(facts.curves),
+    )
 
 
 def underfit(facts: CurveFacts) -> Verdict | None:
@@ -87,17 +96,25 @@ def underfit(facts: CurveFacts) -> Verdict | None:
             "" if facts.train is None else f", {train_name(facts)} by {max(0, train_fell):.0%}"
         )
         return verdict(
-            facts, "underfit", because, 0.7, remedies=remedies.for_no_progress(facts.curves),
+            facts,
+            "underfit",
+            because,
+            0.7,
+            remedies=remedies.for_no_progress(facts.curves),
             cause="too low a learning rate, too small a model, or labels that do not fit",
-        )  # fmt: skip
+        )
     recent = valid.fall_over(QUARTER)
     if facts.evaluations < SETTLED or recent < 0.2 * learned or recent <= _no_trend(valid):
         return None
     because = f"{valid_name(facts)} fell as fast in the last quarter ({recent:.3g}) as before"
     return verdict(
-        facts, "underfit", because, 0.7, remedies=remedies.for_no_progress(facts.curves),
+        facts,
+        "underfit",
+        because,
+        0.7,
+        remedies=remedies.for_no_progress(facts.curves),
         cause="stopped too early, or too low a learning rate",
-    )  # fmt: skip
+    )
 
 
 def learning(facts: CurveFacts) -> Verdict | None:
@@ -111,9 +128,8 @@ def learning(facts: CurveFacts) -> Verdict | None:
     fitted = training_fitted(facts)
     tried = remedies.for_fitted() if fitted else remedies.for_falling(facts.curves)
     return verdict(
-        facts, "learning", because + gap_named(facts), 0.8, since=float(valid.at[0]),
-        remedies=tried,
-    )  # fmt: skip
+        facts, "learning", because + gap_named(facts), 0.8, since=float(valid.at[0]), remedies=tried
+    )
 
 
 def _no_trend(valid: Shape) -> float:

@@ -92,9 +92,10 @@ def parted_since(facts: CurveFacts) -> float:
     places = facts.metric.at
     trained = [facts.train_metric.value_at(float(at)) for at in places]
     below = [
-        i for i, (wrong, t) in enumerate(zip(facts.metric.smooth, trained, strict=True))
+        i
+        for i, (wrong, t) in enumerate(zip(facts.metric.smooth, trained, strict=True))
         if wrong - t <= GAP
-    ]  # fmt: skip
+    ]
     return float(places[min(below[-1] + 1, len(places) - 1)]) if below else float(places[0])
 
 

@@ -62,10 +62,7 @@ def for_restarts() -> tuple[Remedy, ...]:
 
 def for_shift() -> tuple[Remedy, ...]:
     """Where the scale of the loss changed in the middle."""
-    return (
-        Remedy("diagnose the parts before and after the jump as two logs"),
-        *for_few_points(),
-    )
+    return (Remedy("diagnose the parts before and after the jump as two logs"), *for_few_points())
 
 
 def for_confidence(curves: Curves) -> tuple[Remedy, ...]:

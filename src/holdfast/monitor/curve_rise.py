@@ -78,10 +78,14 @@ def risen(facts: CurveFacts) -> Verdict | None:
     sure = sureness(facts, valid)
     if change is not None and change > MARGIN and facts.train and facts.train.beyond_doubt:
         return verdict(
-            facts, "diverging", f"{grown}, and {train_name(facts)} rose by {change:.0%} too", sure,
-            since=valid.since, cause="the learning rate is too high",
+            facts,
+            "diverging",
+            f"{grown}, and {train_name(facts)} rose by {change:.0%} too",
+            sure,
+            since=valid.since,
+            cause="the learning rate is too high",
             remedies=remedies.for_diverging(),
-        )  # fmt: skip
+        )
     if _both(facts):
         because = f"{grown}, and {train_name(facts)} rose by {change or 0:.0%} too"
         return verdict(facts, "inconclusive", because, 0.0, remedies=remedies.for_restarts())
@@ -106,12 +110,17 @@ def _named(facts: CurveFacts, grown: str, harm: Harm, sure: float) -> Verdict:
         return verdict(facts, "inconclusive", because, 0.0, remedies=few, harm=harm.worse)
     confidence = harm.label == "miscalibrated"
     return verdict(
-        facts, harm.label, because, sure, since=shape(facts).since,
-        cause="too confident, not less knowing" if confidence else
-        "trained too long for this much data",
+        facts,
+        harm.label,
+        because,
+        sure,
+        since=shape(facts).since,
+        cause="too confident, not less knowing"
+        if confidence
+        else "trained too long for this much data",
         remedies=(remedies.for_confidence if confidence else remedies.for_rise)(facts.curves),
         harm=harm.worse,
-    )  # fmt: skip
+    )
 
 
 def _harm(facts: CurveFacts) -> Harm:

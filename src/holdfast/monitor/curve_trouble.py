@@ -44,9 +44,14 @@ def exploded(facts: CurveFacts) -> Verdict | None:
     than = "where it began" if above else "its lowest"
     because = f"{train_name(facts)} ends at {train.end:.3g}, well above {than}"
     return verdict(
-        facts, "diverging", because, sureness(facts, train), since=train.since,
-        cause="the learning rate is too high", remedies=remedies.for_diverging(),
-    )  # fmt: skip
+        facts,
+        "diverging",
+        because,
+        sureness(facts, train),
+        since=train.since,
+        cause="the learning rate is too high",
+        remedies=remedies.for_diverging(),
+    )
 
 
 def no_validation(facts: CurveFacts) -> Verdict | None:
@@ -107,7 +112,11 @@ def leaking(facts: CurveFacts) -> Verdict | None:
         f"{-gap / facts.unit:.0f} points better)"
     )
     return verdict(
-        facts, "leaking", because, 0.6, cause="copies of the training rows among the validation "
+        facts,
+        "leaking",
+        because,
+        0.6,
+        cause="copies of the training rows among the validation "
         "rows, a feature that gives the answer away, or very strong dropout or augmentation",
         remedies=remedies.for_leak(),
-    )  # fmt: skip
+    )

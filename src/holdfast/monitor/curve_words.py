@@ -114,13 +114,25 @@ def shape(facts: CurveFacts) -> Shape:
 
 
 def verdict(
-    facts: CurveFacts, label: Label, because: str, confidence: float, *,
-    since: float | None = None, cause: str | None = None, remedies: tuple[Remedy, ...] = (),
+    facts: CurveFacts,
+    label: Label,
+    because: str,
+    confidence: float,
+    *,
+    since: float | None = None,
+    cause: str | None = None,
+    remedies: tuple[Remedy, ...] = (),
     harm: Literal["answers", "certainty", "both"] | None = None,
-) -> Verdict:  # fmt: skip
+) -> Verdict:
     """A verdict with the whole evidence behind it."""
     because += rescaled_words(facts)
     return Verdict(
-        label, f"By the curves alone: {because}.", confidence, position(since), cause,
-        evidence_of(facts), in_their_words(remedies, facts.curves), harm,
-    )  # fmt: skip
+        label,
+        f"By the curves alone: {because}.",
+        confidence,
+        position(since),
+        cause,
+        evidence_of(facts),
+        in_their_words(remedies, facts.curves),
+        harm,
+    )

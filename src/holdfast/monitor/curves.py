@@ -44,11 +44,19 @@ from holdfast.monitor import curve_course, curve_rise, curve_trouble
 from holdfast.monitor.curve_facts import curve_facts
 
 RULES = (
-    curve_trouble.broken, curve_trouble.exploded, curve_trouble.no_validation,
-    curve_trouble.leaking, curve_rise.risen, curve_course.parted,
-    curve_trouble.too_little, curve_course.at_the_floor, curve_rise.perhaps_risen,
-    curve_course.underfit, curve_course.learning, curve_course.healthy,
-)  # fmt: skip
+    curve_trouble.broken,
+    curve_trouble.exploded,
+    curve_trouble.no_validation,
+    curve_trouble.leaking,
+    curve_rise.risen,
+    curve_course.parted,
+    curve_trouble.too_little,
+    curve_course.at_the_floor,
+    curve_rise.perhaps_risen,
+    curve_course.underfit,
+    curve_course.learning,
+    curve_course.healthy,
+)
 
 
 def judge_curves(curves: Curves) -> Verdict:

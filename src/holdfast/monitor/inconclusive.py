@@ -44,9 +44,11 @@ def inconclusive(case: Case) -> Sign:
             "whether its answers suffer or only its certainty"
         )
         return Sign(
-            because, label="inconclusive", evidence=rise_evidence(case),
+            because,
+            label="inconclusive",
+            evidence=rise_evidence(case),
             remedies=(*for_few_rows(), *for_miscalibrated()),
-        )  # fmt: skip
+        )
     if case.rose:
         question = "its answers suffer or only its certainty"
         return _open_gap(case, f"{rise_words(case)}, and", question, *for_miscalibrated())
@@ -101,8 +103,11 @@ def _open_gap(case: Case, before: str, question: str, *more: Remedy) -> Sign:
     needed = rows_to_clear(n, (gap.high - gap.low) / 2, abs(gap.value - limits.GAP))
     told = f"; about {needed:,.0f} validation rows would settle it" if needed else ""
     rows = (item("validation_rows_needed", float(needed)),) if needed else ()
-    seen = rise_evidence(case) if case.rose else (shown("valid_above_best", case.above_best,
-                                                        case.now),)  # fmt: skip
+    seen = (
+        rise_evidence(case)
+        if case.rose
+        else (shown("valid_above_best", case.above_best, case.now),)
+    )
     return Sign(
         f"{before} {n} validation rows cannot tell whether {question}{told}",
         label="inconclusive",
@@ -144,10 +149,13 @@ def _open(case: Case, because: str, gap: Floats, small: float, remedies: Remedie
     told = f"; about {needed:,} validation rows would settle it" if needed else ""
     rows = (item("validation_rows_needed", float(needed)),) if needed else ()
     return Sign(
-        because + told, label="inconclusive", remedies=remedies,
+        because + told,
+        label="inconclusive",
+        remedies=remedies,
         evidence=(
             shown("valid_above_best", case.above_best, case.now),
             shown("valid_recent_change", case.recent, case.now),
-            shown("valid_best_against_first", case.learned, case.now), *rows,
+            shown("valid_best_against_first", case.learned, case.now),
+            *rows,
         ),
-    )  # fmt: skip
+    )

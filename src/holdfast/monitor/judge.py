@@ -56,12 +56,15 @@ def settle(case: Case, signs: Mapping[str, Sign]) -> Verdict:
     behind = signs[blamed] if blamed is not None else None
     beside = [sign for sign in (behind, signs.get("disparity")) if sign and sign is not own]
     return Verdict(
-        label=own.label, because=sentence(case, own), confidence=sure(own.strength),
+        label=own.label,
+        because=sentence(case, own),
+        confidence=sure(own.strength),
         harm=case.harm,
-        since_step=own.since_step, cause=behind.cause if behind else own.cause,
+        since_step=own.since_step,
+        cause=behind.cause if behind else own.cause,
         evidence=_joined(own, beside),
         remedies=tuple(r for r in _remedies(own, behind) if not pushes_on(case, r))[:MOST_REMEDIES],
-    )  # fmt: skip
+    )
 
 
 def _joined(own: Sign, beside: Sequence[Sign]) -> tuple[Evidence, ...]:

@@ -15,27 +15,53 @@ from holdfast.monitor.sign import Sign
 # Detector, the label it may give, why it stands above those that follow.
 ORDER: tuple[tuple[str, Label, str], ...] = (
     ("rate_high", "diverging", "nothing else can be read off a run that breaks"),
-    ("noisy_labels", "noisy_labels", "wrong labels make training rows look worse than validation, "
-     "and overfitting on them is what follows"),
+    (
+        "noisy_labels",
+        "noisy_labels",
+        "wrong labels make training rows look worse than validation, "
+        "and overfitting on them is what follows",
+    ),
     ("leaking", "leaking", "a validation loss that leaks says nothing about anything else"),
-    ("overfit", "overfit", "validation got worse by a test of this run's own looks, and its "
-     "answers with it"),
+    (
+        "overfit",
+        "overfit",
+        "validation got worse by a test of this run's own looks, and its answers with it",
+    ),
     ("forgetting", "forgetting", "the general probe got worse while validation did not"),
     ("underfit", "underfit", "the run ends too early to call its state good or bad"),
     ("outputs", "memorizing", "training answers on other rows are memory, whatever the losses say"),
-    ("memorizing", "memorizing", "nothing rose, but unseen rows are far behind training rows that "
-     "have nothing left to teach"),
-    ("miscalibrated", "miscalibrated", "the loss rose while the answers hold on unseen rows: "
-     "confidence alone is wrong, which the temperature mends"),
+    (
+        "memorizing",
+        "memorizing",
+        "nothing rose, but unseen rows are far behind training rows that "
+        "have nothing left to teach",
+    ),
+    (
+        "miscalibrated",
+        "miscalibrated",
+        "the loss rose while the answers hold on unseen rows: "
+        "confidence alone is wrong, which the temperature mends",
+    ),
     ("learning", "learning", "validation still falls"),
     ("plateau", "healthy", "nothing above holds, and the rows can exclude what matters"),
-)  # fmt: skip
+)
 
 # Where two causes are blamed alike, the earlier is named; a detector that is not listed names none.
 CAUSES: tuple[str, ...] = (
-    "rate_high", "rate_low", "noisy_labels", "leaking", "outputs", "too_large", "few_rows",
-    "overfit", "memorizing", "underfit", "primacy", "miscalibrated", "forgetting",
-)  # fmt: skip
+    "rate_high",
+    "rate_low",
+    "noisy_labels",
+    "leaking",
+    "outputs",
+    "too_large",
+    "few_rows",
+    "overfit",
+    "memorizing",
+    "underfit",
+    "primacy",
+    "miscalibrated",
+    "forgetting",
+)
 
 
 def winner(signs: Mapping[str, Sign]) -> str | None:
@@ -50,8 +76,10 @@ def likeliest_cause(signs: Mapping[str, Sign], label: Label) -> str | None:
     """The detector whose cause explains ``label`` best: of its own and of those that say they
     explain it, the most blamed; the earlier in ``CAUSES`` on a tie."""
     fitting = [
-        name for name in CAUSES
-        if name in signs and signs[name].cause
+        name
+        for name in CAUSES
+        if name in signs
+        and signs[name].cause
         and (signs[name].label == label or label in signs[name].explains)
-    ]  # fmt: skip
+    ]
     return max(fitting, key=lambda name: signs[name].blame, default=None)

@@ -32,9 +32,12 @@ class Sign:
 
 
 def item(
-    name: str, value: float | None, low: float | None = None, high: float | None = None,
+    name: str,
+    value: float | None,
+    low: float | None = None,
+    high: float | None = None,
     step: int | None = None,
-) -> Evidence:  # fmt: skip
+) -> Evidence:
     """Evidence in which what is not a number is ``None``."""
     return Evidence(name, _finite(value), _finite(low), _finite(high), step)
 

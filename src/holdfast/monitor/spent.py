@@ -20,9 +20,14 @@ def look_of(history: Sequence[Snapshot], known: Circumstances, table: Floats, al
     error ``alpha`` over the whole run."""
     power, times = spent_times(history, known)
     return look(
-        table, table.shape[1], seed=generator(0, "guard", "looks"), alpha=alpha, times=times,
-        power=power, resamples=RESAMPLES,
-    )  # fmt: skip
+        table,
+        table.shape[1],
+        seed=generator(0, "guard", "looks"),
+        alpha=alpha,
+        times=times,
+        power=power,
+        resamples=RESAMPLES,
+    )
 
 
 def spent_times(history: Sequence[Snapshot], known: Circumstances) -> tuple[float, Floats]:

@@ -33,21 +33,27 @@ def settle_quantize(recipe: Recipe) -> Recipe:
     for key in ("quant_type", "double_quant"):
         if getattr(model, key) is not None and model.quantize != "4bit":
             raise RecipeError(
-                f"model.{key}", f"is a setting of 4 bits, and {SETTING} is {model.quantize}",
-                getattr(model, key), f"Leave it out, or add --set {SETTING}=4bit.",
-            )  # fmt: skip
+                f"model.{key}",
+                f"is a setting of 4 bits, and {SETTING} is {model.quantize}",
+                getattr(model, key),
+                f"Leave it out, or add --set {SETTING}=4bit.",
+            )
     if model.quantize == "none":
         return recipe
     if recipe.task not in QUANTIZES:
         raise RecipeError(
-            SETTING, f"is not built for {recipe.task}", model.quantize,
+            SETTING,
+            f"is not built for {recipe.task}",
+            model.quantize,
             f"Leave it out; it is there for {' and '.join(QUANTIZES)}.",
-        )  # fmt: skip
+        )
     if model.adapter.kind is None:
         raise RecipeError(
-            SETTING, "freezes the weights that it quantises, and no adapter learns in their place",
-            model.quantize, "Add --set model.adapter.kind=lora, or leave model.quantize out.",
-        )  # fmt: skip
+            SETTING,
+            "freezes the weights that it quantises, and no adapter learns in their place",
+            model.quantize,
+            "Add --set model.adapter.kind=lora, or leave model.quantize out.",
+        )
     if model.quantize == "8bit":
         return recipe
     double = model.double_quant is not False
@@ -70,8 +76,9 @@ def with_adapter(loaded: Any, recipe: Recipe) -> Any:
     if spec is None or adapter_of(loaded.network) is not None:
         return loaded
     facts = loaded.facts
-    added = attach(loaded.network, spec, base=facts["name"], commit=facts.get("commit"),
-                   seed=recipe.seed)  # fmt: skip
+    added = attach(
+        loaded.network, spec, base=facts["name"], commit=facts.get("commit"), seed=recipe.seed
+    )
     loaded.network.eval()
     return replace(loaded, decisions=(*loaded.decisions, *added))
 

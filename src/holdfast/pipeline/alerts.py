@@ -45,14 +45,22 @@ class Alerts:
     name = "alerts"
 
     def __init__(
-        self, on: Sequence[str], command: str | None, webhook: str | None, run: str,
+        self,
+        on: Sequence[str],
+        command: str | None,
+        webhook: str | None,
+        run: str,
         tell: Callable[[Decision], None] = lambda _: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._on = frozenset(on)
-        self._senders = [sender for sender in (
-            _command(command) if command else None,
-            _webhook(address_of(webhook)) if webhook else None,
-        ) if sender]  # fmt: skip
+        self._senders = [
+            sender
+            for sender in (
+                _command(command) if command else None,
+                _webhook(address_of(webhook)) if webhook else None,
+            )
+            if sender
+        ]
         self._run = run
         self._tell = tell
         self._last: str | None = None
@@ -65,11 +73,17 @@ class Alerts:
             return
         self._last = verdict.label
         if is_asked(verdict.label, self._on):
-            self._send({
-                "run": self._run, "step": run.step, "verdict": verdict.label,
-                "because": verdict.because, "confidence": verdict.confidence,
-                "since_step": verdict.since_step, "cause": verdict.cause,
-            })  # fmt: skip
+            self._send(
+                {
+                    "run": self._run,
+                    "step": run.step,
+                    "verdict": verdict.label,
+                    "because": verdict.because,
+                    "confidence": verdict.confidence,
+                    "since_step": verdict.since_step,
+                    "cause": verdict.cause,
+                }
+            )
 
     def run_end(self, run: Any) -> None:
         """Wait for what is under way, but not for ever, and say what did not arrive."""
@@ -113,16 +127,20 @@ def address_of(webhook: str) -> str:
     name = webhook.removeprefix(VARIABLE)
     if name == webhook or not name.isidentifier():
         raise RecipeError(
-            "alert.webhook", "must name an environment variable, since an address is a secret",
-            None, "Put the address into a variable and write env:NAME, e.g. env:HOLDFAST_WEBHOOK.",
-        )  # fmt: skip
+            "alert.webhook",
+            "must name an environment variable, since an address is a secret",
+            None,
+            "Put the address into a variable and write env:NAME, e.g. env:HOLDFAST_WEBHOOK.",
+        )
     address = os.environ.get(name, "")
     fault = _fault(address)
     if fault is not None:
         raise RecipeError(
-            "alert.webhook", f"the environment variable {name} {fault}", None,
+            "alert.webhook",
+            f"the environment variable {name} {fault}",
+            None,
             f"Set {name} before the run, or leave alert.webhook out.",
-        )  # fmt: skip
+        )
     return address
 
 
@@ -152,9 +170,14 @@ def _command(command: str) -> Callable[[dict[str, Any]], None]:
     def run(message: dict[str, Any]) -> None:
         # A session of its own: a shell that is killed leaves what it started running.
         with subprocess.Popen(
-            command, shell=True, stdin=subprocess.PIPE, text=True, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        ) as process:  # fmt: skip
+            command,
+            shell=True,
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
             try:
                 process.communicate(json.dumps(message), timeout=TIMEOUT_S)
             except BaseException:

@@ -34,9 +34,10 @@ def remember(run: Path, ready: Ready, divided: Divided, again: bool, tell: Tell)
     with another recipe.
     """
     begun: dict[str, Any] = {
-        "rows": _fingerprint(divided), "findings": to_json([*divided.findings, *ready.findings]),
+        "rows": _fingerprint(divided),
+        "findings": to_json([*divided.findings, *ready.findings]),
         "decisions": to_json([*divided.decisions, *ready.decisions]),
-    }  # fmt: skip
+    }
     path = run / CHECKPOINTS / BEGUN
     if not again:
         text = ready.recipe.to_yaml()
@@ -51,9 +52,11 @@ def remember(run: Path, ready: Ready, divided: Divided, again: bool, tell: Tell)
         before = _again(path, wrong, begun, tell)
     if before["rows"] != begun["rows"]:
         raise RunError(
-            str(run), "began with other rows than its source has now", None,
+            str(run),
+            "began with other rows than its source has now",
+            None,
             "Restore the source file, or start a new run.",
-        )  # fmt: skip
+        )
     return {**before, "settings": begun["settings"]}
 
 
@@ -78,8 +81,10 @@ def _again(path: Path, wrong: str, begun: Mapping[str, Any], tell: Tell) -> dict
     """What the run began with where its file ``wrong``: from a checkpoint, else as of now."""
     kept = CheckpointStore(path.parent, mark=_mark(begun)).beside()
     if kept is None:
-        because = (f"it {wrong}, and no checkpoint holds a copy: that the rows are the first ones "
-                   "cannot be checked, and what was chosen then counts as set by you")  # fmt: skip
+        because = (
+            f"it {wrong}, and no checkpoint holds a copy: that the rows are the first ones "
+            "cannot be checked, and what was chosen then counts as set by you"
+        )
         kept = dict(begun)
         tell(Decision(BEGUN, "made anew", because))
     else:

@@ -38,13 +38,17 @@ def circumstances_of(ready: Ready, findings: Sequence[Finding]) -> Circumstances
     """What is known before the model is looked at."""
     classes = getattr(ready.task, "classes", None) if _has_classes(ready) else None
     return Circumstances(
-        task=ready.kind.name, classes=len(classes) if classes else None,
-        planned_steps=ready.plan.steps, planned_looks=len(ready.plan.evaluate_at),
+        task=ready.kind.name,
+        classes=len(classes) if classes else None,
+        planned_steps=ready.plan.steps,
+        planned_looks=len(ready.plan.evaluate_at),
         train_rows=len(ready.train),
         train_tokens=int(ready.train.lengths.sum()),
-        trainable=count_parameters(ready.loaded.network)[1], usual_rates=ready.usual_rates,
-        findings=(*findings, *ready.findings), first_seen=_first_seen(ready),
-    )  # fmt: skip
+        trainable=count_parameters(ready.loaded.network)[1],
+        usual_rates=ready.usual_rates,
+        findings=(*findings, *ready.findings),
+        first_seen=_first_seen(ready),
+    )
 
 
 def with_probe(known: Circumstances, listeners: Sequence[Any]) -> Circumstances:
@@ -55,9 +59,12 @@ def with_probe(known: Circumstances, listeners: Sequence[Any]) -> Circumstances:
     if curve is None:
         return known
     return replace(
-        known, probe_valid_losses=curve.losses, probe_curve=curve.points,
-        copied_valid=curve.twins, label_noise=curve.labels,
-    )  # fmt: skip
+        known,
+        probe_valid_losses=curve.losses,
+        probe_curve=curve.points,
+        copied_valid=curve.twins,
+        label_noise=curve.labels,
+    )
 
 
 def with_texts(fitted: Fitted, generations: Mapping[str, Any] | None, job: Job) -> Fitted:

@@ -24,13 +24,7 @@ from holdfast.pipeline.adapters import adapter_settings, settle_quantize, with_a
 from holdfast.pipeline.alerts import Alerts
 from holdfast.pipeline.attention import choose_attention
 from holdfast.pipeline.circumstances import make_monitor
-from holdfast.pipeline.defaults import (
-    filled,
-    phases_of,
-    resolve,
-    unusual,
-    usual_rates,
-)
+from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual, usual_rates
 from holdfast.pipeline.fits import check_fit, refuse_clearly_too_large
 from holdfast.pipeline.folder import CHECKPOINTS
 from holdfast.pipeline.frozen import keep_prefix
@@ -76,19 +70,45 @@ def make_ready(recipe: Recipe, splits: Splits, run: Path | None = None) -> Ready
     task = kind.make_task(loaded, splits.train.table, recipe, metric)
     need, memory, tight = check_fit(loaded.network, task, train, plan.phases, machine.precision)
     kept = keep_prefix(
-        recipe.train.cache_frozen, loaded.network, task, train, valid, plan, machine.precision,
+        recipe.train.cache_frozen,
+        loaded.network,
+        task,
+        train,
+        valid,
+        plan,
+        machine.precision,
         _cache_folder(run),
-    )  # fmt: skip
+    )
     recipe = recipe.changed(train={"cache_frozen": kept.setting})
     line = getattr(loaded, "line", None)
     return Ready(
-        kind=kind, recipe=recipe, loaded=loaded, task=task, train=train, valid=valid, need=need,
-        plan=plan, metric=metric, loaded_at=loaded_at, watch=watch, prefix=kept.prefix,
+        kind=kind,
+        recipe=recipe,
+        loaded=loaded,
+        task=task,
+        train=train,
+        valid=valid,
+        need=need,
+        plan=plan,
+        metric=metric,
+        loaded_at=loaded_at,
+        watch=watch,
+        prefix=kept.prefix,
         usual_rates=usual_rates(recipe, total, line),
-        decisions=(*loaded.decisions, *machine.decisions, *chosen, *changed, *kept.decisions,
-                   *attention, size, memory, points, *_told(recipe, watch, train, plan)),
+        decisions=(
+            *loaded.decisions,
+            *machine.decisions,
+            *chosen,
+            *changed,
+            *kept.decisions,
+            *attention,
+            size,
+            memory,
+            points,
+            *_told(recipe, watch, train, plan),
+        ),
         findings=(*unusual(recipe, total, line), *oversized, *tight, *kind.notices(train, loaded)),
-    )  # fmt: skip
+    )
 
 
 def _machine(recipe: Recipe) -> MachineChoice:
@@ -101,8 +121,7 @@ def _resolved(
 ) -> tuple[Recipe, tuple[Decision, ...]]:
     """The recipe with nothing left open, and why."""
     recipe, chosen = resolve(recipe, parameters, rows, getattr(loaded, "line", None))
-    decided = {"threads": machine.threads, "precision": machine.precision,
-               "matmul": machine.matmul}  # fmt: skip
+    decided = {"threads": machine.threads, "precision": machine.precision, "matmul": machine.matmul}
     model = {"max_length": loaded.max_length, **kind_settings(loaded)}
     recipe = recipe.changed(train=decided, model=model)
     check_names(recipe)
@@ -135,11 +154,17 @@ def _told(recipe: Recipe, watch: Watch | None, train: Any, plan: Plan) -> tuple[
 
 
 def make_job(
-    ready: Ready, accelerator: Accelerator, run: Path | None, listeners: Sequence[Any],
-    checkpoint_every_s: float = LEAST_SECONDS, tell: Callable[[Decision], None] = lambda _: None,
-    decisions: Sequence[Decision] = (), findings: Sequence[Finding] = (), mark: str = "",
+    ready: Ready,
+    accelerator: Accelerator,
+    run: Path | None,
+    listeners: Sequence[Any],
+    checkpoint_every_s: float = LEAST_SECONDS,
+    tell: Callable[[Decision], None] = lambda _: None,
+    decisions: Sequence[Decision] = (),
+    findings: Sequence[Finding] = (),
+    mark: str = "",
     begun: Mapping[str, Any] = MappingProxyType({}),
-) -> tuple[Job, tuple[Any, ...]]:  # fmt: skip
+) -> tuple[Job, tuple[Any, ...]]:
     """The loop's job, and the listeners that its kind of task brought; ``decisions`` are what the
     journal begins with, ``findings`` those of the audit and the division, ``mark`` and ``begun``
     what checkpoints carry of the run (see ``pipeline.begun``)."""
@@ -147,22 +172,34 @@ def make_job(
     writes = accelerator.is_main_process
     ready.loaded.network.to(accelerator.device)
     job = Job(
-        network=ready.loaded.network, task=ready.task, train=ready.train, valid=ready.valid,
-        plan=ready.plan, accelerator=accelerator, groups=_groups, optimizer=build_optimizer,
-        schedule=build_schedule, choose=choice(ready, own),
+        network=ready.loaded.network,
+        task=ready.task,
+        train=ready.train,
+        valid=ready.valid,
+        plan=ready.plan,
+        accelerator=accelerator,
+        groups=_groups,
+        optimizer=build_optimizer,
+        schedule=build_schedule,
+        choose=choice(ready, own),
         monitor=make_monitor(ready, own, findings),
-        advisor=_advisor(ready), write=writer(ready.watch, accelerator) if ready.watch else None,
+        advisor=_advisor(ready),
+        write=writer(ready.watch, accelerator) if ready.watch else None,
         terms={p.name: ready.kind.terms(p) for p in ready.plan.phases},
         listeners=(
-            *own, *_histories(ready, accelerator), *_alerts(ready, run if writes else None, tell),
+            *own,
+            *_histories(ready, accelerator),
+            *_alerts(ready, run if writes else None, tell),
             *listeners,
         ),
         decisions=decisions,
         journal=Journal(run if writes else None),
-        store=CheckpointStore(run / CHECKPOINTS if run else None, checkpoint_every_s, tell, mark,
-                              begun),
-        cache=_cache(ready, run), tell=tell,
-    )  # fmt: skip
+        store=CheckpointStore(
+            run / CHECKPOINTS if run else None, checkpoint_every_s, tell, mark, begun
+        ),
+        cache=_cache(ready, run),
+        tell=tell,
+    )
     return job, own
 
 
@@ -227,18 +264,24 @@ def freeze_part(network: Any, what: int | float | str | None) -> tuple[Decision,
         return ()
     network.word_embeddings.weight.requires_grad_(False)
     total, trainable = count_parameters(network)
-    return (Decision(
-        "frozen layers", "words",
-        f"the word-embedding table stays as pretrained: {trainable:,} of {total:,} parameters "
-        "learn (model.freeze=none to train all)",
-    ),)  # fmt: skip
+    return (
+        Decision(
+            "frozen layers",
+            "words",
+            f"the word-embedding table stays as pretrained: {trainable:,} of {total:,} parameters "
+            "learn (model.freeze=none to train all)",
+        ),
+    )
 
 
 def _groups(network: Any, phase: Phase) -> list[dict[str, Any]]:
     groups = parameter_groups(
-        network, phase.learning_rate, weight_decay=phase.weight_decay,
-        layer_decay=phase.layer_decay, head_learning_rate=phase.head_learning_rate,
-    )  # fmt: skip
+        network,
+        phase.learning_rate,
+        weight_decay=phase.weight_decay,
+        layer_decay=phase.layer_decay,
+        head_learning_rate=phase.head_learning_rate,
+    )
     if phase.head == "train":
         return groups
     return [group for group in groups if not group["name"].startswith("head")]
@@ -264,7 +307,9 @@ def _metric(recipe: Recipe, kind: Kind, classes: int) -> Metric | None:
     metric = kind.find_metric(name)
     if metric.two_classes and classes != 2:
         raise RecipeError(
-            "train.metric", f"is defined for two classes, and there are {classes}", name,
+            "train.metric",
+            f"is defined for two classes, and there are {classes}",
+            name,
             "Choose another, e.g. f1_macro, or leave it out.",
-        )  # fmt: skip
+        )
     return metric

@@ -75,12 +75,21 @@ TABLE = (
     Default("base decoder", None, 0, 3, 16, 1e-4, "not measured here: the usual region"),
     Default("large decoder", None, 0, 3, 16, 2e-5, "not measured here: the rate of 2307.09288"),
 )
-REGIONS = {"small": (1e-5, 1e-3), "base": (3e-6, 3e-4), "large": (1e-6, 1e-4),
-           "small encoder": (1e-5, 1e-3), "base encoder": (3e-6, 3e-4),
-           "large encoder": (1e-6, 1e-4), "vision": (3e-6, 1e-3), "resnet": (1e-5, 1e-2),
-           "t5": (1e-5, 2e-3), "seq2seq": (3e-6, 1e-3),
-           "small decoder": (1e-5, 3e-3), "base decoder": (5e-6, 1e-3),
-           "large decoder": (1e-6, 2e-4)}  # fmt: skip
+REGIONS = {
+    "small": (1e-5, 1e-3),
+    "base": (3e-6, 3e-4),
+    "large": (1e-6, 1e-4),
+    "small encoder": (1e-5, 1e-3),
+    "base encoder": (3e-6, 3e-4),
+    "large encoder": (1e-6, 1e-4),
+    "vision": (3e-6, 1e-3),
+    "resnet": (1e-5, 1e-2),
+    "t5": (1e-5, 2e-3),
+    "seq2seq": (3e-6, 1e-3),
+    "small decoder": (1e-5, 3e-3),
+    "base decoder": (5e-6, 1e-3),
+    "large decoder": (1e-6, 2e-4),
+}
 CONTRAST_STEPS = 50
 # Tasks whose updates are means over tokens.
 WRITING = ("seq2seq", "causal-lm")
@@ -127,22 +136,35 @@ def resolve(
     methods = _methods(recipe, line, rows)
     given = recipe.train.model_dump()
     wanted: dict[str, Any] = {
-        "epochs": _epochs(line, methods, rows), "batch_size": line.batch_size,
-        "learning_rate": line.learning_rate * rate_factor(recipe), "optimizer": "adamw",
-        "schedule": "linear", "weight_decay": 0.01,
+        "epochs": _epochs(line, methods, rows),
+        "batch_size": line.batch_size,
+        "learning_rate": line.learning_rate * rate_factor(recipe),
+        "optimizer": "adamw",
+        "schedule": "linear",
+        "weight_decay": 0.01,
         "warmup": WARMUP_WRITING if recipe.task in WRITING else WARMUP,
-        "label_smoothing": 0.0, "layer_decay": 1.0, "clip": 1.0, "metric": "refined_loss",
+        "label_smoothing": 0.0,
+        "layer_decay": 1.0,
+        "clip": 1.0,
+        "metric": "refined_loss",
         "keep": _keep(recipe),
-    }  # fmt: skip
+    }
     filled = {key: value for key, value in wanted.items() if given[key] is None}
     freeze = recipe.model.freeze or ("none" if recipe.model.adapter.kind else None)
     unasked = "none" if model else "words"
-    resolved = recipe.model_copy(update={
-        "train": recipe.train.model_copy(update=filled), "methods": methods,
-        "model": recipe.model.model_copy(update={"freeze": unasked if freeze is None else freeze}),
-    })  # fmt: skip
-    shown = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
-                      for key, value in filled.items())  # fmt: skip
+    resolved = recipe.model_copy(
+        update={
+            "train": recipe.train.model_copy(update=filled),
+            "methods": methods,
+            "model": recipe.model.model_copy(
+                update={"freeze": unasked if freeze is None else freeze}
+            ),
+        }
+    )
+    shown = ", ".join(
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in filled.items()
+    )
     because = f"{rows} training rows, a {line.kind} model: {line.because}"
     return resolved, (Decision("default recipe", shown or "nothing left open", because),)
 
@@ -167,13 +189,18 @@ def check_methods(methods: Mapping[str, Any]) -> None:
     """Refuse a method that does not exist, and a setting that contrast does not have."""
     for name in methods:
         if name not in METHODS:
-            raise RecipeError("methods", "names an unknown method", name,
-                              nearest(name, list(METHODS)))  # fmt: skip
+            raise RecipeError(
+                "methods", "names an unknown method", name, nearest(name, list(METHODS))
+            )
     given = methods.get("contrast")
     for key, value in given.items() if isinstance(given, dict) else ():
         if key not in CONTRAST_SETTINGS:
-            raise RecipeError(f"methods.contrast.{key}", "is not a setting of contrast", None,
-                              nearest(key, list(CONTRAST_SETTINGS)))  # fmt: skip
+            raise RecipeError(
+                f"methods.contrast.{key}",
+                "is not a setting of contrast",
+                None,
+                nearest(key, list(CONTRAST_SETTINGS)),
+            )
         if type(value) not in (int, float) or not 0 < value <= 1_000_000:
             rule = "must be a number above 0 and at most 1,000,000"
             raise RecipeError(f"methods.contrast.{key}", rule, value, "Leave it out.")
@@ -227,8 +254,19 @@ def measured_phases(
     ``None`` where none has."""
     if not line_for(parameters, rows, model).measured or recipe.model.adapter.kind:
         return None
-    unset = dict.fromkeys(("epochs", "max_steps", "batch_size", "learning_rate", "optimizer",
-                           "schedule", "warmup", "weight_decay", "layer_decay"))  # fmt: skip
+    unset = dict.fromkeys(
+        (
+            "epochs",
+            "max_steps",
+            "batch_size",
+            "learning_rate",
+            "optimizer",
+            "schedule",
+            "warmup",
+            "weight_decay",
+            "layer_decay",
+        )
+    )
     train = recipe.train.model_copy(update={**unset, "accumulate": 1})
     bare = recipe.model_copy(update={"train": train, "methods": {}})
     resolved, _ = resolve(bare, parameters, rows, model)
@@ -247,28 +285,47 @@ def _contrast_phase(recipe: Recipe, row_budget: float, share: float) -> Phase | 
         return None
     rate = float(settings["learning_rate"])
     return Phase(
-        name="contrast", loss="contrast", head="refit", sampler="classes", steps=steps,
-        batch_size=batch, learning_rate=rate, head_learning_rate=rate,
-        optimizer=filled(recipe.train.optimizer), schedule=filled(recipe.train.schedule),
-        warmup=recipe.train.warmup or 0.0, weight_decay=recipe.train.weight_decay or 0.0,
-        layer_decay=recipe.train.layer_decay or 1.0, clip=recipe.train.clip,
-        temperature=float(settings["temperature"]), classes_per_batch=int(settings["classes"]),
-    )  # fmt: skip
+        name="contrast",
+        loss="contrast",
+        head="refit",
+        sampler="classes",
+        steps=steps,
+        batch_size=batch,
+        learning_rate=rate,
+        head_learning_rate=rate,
+        optimizer=filled(recipe.train.optimizer),
+        schedule=filled(recipe.train.schedule),
+        warmup=recipe.train.warmup or 0.0,
+        weight_decay=recipe.train.weight_decay or 0.0,
+        layer_decay=recipe.train.layer_decay or 1.0,
+        clip=recipe.train.clip,
+        temperature=float(settings["temperature"]),
+        classes_per_batch=int(settings["classes"]),
+    )
 
 
 def _finetune_phase(recipe: Recipe, steps: int) -> Phase:
     train, writes = recipe.train, recipe.task in WRITING
     rate = filled(train.learning_rate)
     return Phase(
-        name="finetune", loss="task", head="train", steps=steps,
+        name="finetune",
+        loss="task",
+        head="train",
+        steps=steps,
         sampler="shuffled" if writes else "windows",
         part_rows=PART_ROWS if writes and not train.pack else None,
-        batch_size=filled(train.batch_size), accumulate=train.accumulate,
-        learning_rate=rate, head_learning_rate=rate, optimizer=filled(train.optimizer),
-        schedule=filled(train.schedule), warmup=train.warmup or 0.0,
-        weight_decay=train.weight_decay or 0.0, layer_decay=train.layer_decay or 1.0,
-        clip=train.clip, label_smoothing=train.label_smoothing or 0.0,
-    )  # fmt: skip
+        batch_size=filled(train.batch_size),
+        accumulate=train.accumulate,
+        learning_rate=rate,
+        head_learning_rate=rate,
+        optimizer=filled(train.optimizer),
+        schedule=filled(train.schedule),
+        warmup=train.warmup or 0.0,
+        weight_decay=train.weight_decay or 0.0,
+        layer_decay=train.layer_decay or 1.0,
+        clip=train.clip,
+        label_smoothing=train.label_smoothing or 0.0,
+    )
 
 
 def usual_rates(
@@ -292,9 +349,15 @@ def unusual(recipe: Recipe, parameters: int, model: str | None = None) -> tuple[
     if low <= rate <= high:
         return ()
     side = "above" if rate > high else "below"
-    return (Finding(
-        "unusual_setting", "warn", 0.5, 1, (),
-        f"train.learning_rate {rate:g} is {side} the usual region {low:g} to {high:g} "
-        f"of a {kind} model",
-        f"Leave train.learning_rate out, or set it between {low:g} and {high:g}.",
-    ),)  # fmt: skip
+    return (
+        Finding(
+            "unusual_setting",
+            "warn",
+            0.5,
+            1,
+            (),
+            f"train.learning_rate {rate:g} is {side} the usual region {low:g} to {high:g} "
+            f"of a {kind} model",
+            f"Leave train.learning_rate out, or set it between {low:g} and {high:g}.",
+        ),
+    )

@@ -38,12 +38,21 @@ def _table(split: str, rows: Any, made: DataMap, classes: tuple[str, ...]) -> An
     labels = np.asarray(getattr(rows, "labels", np.empty(0)))
     named = labels.shape == (count,) and np.issubdtype(labels.dtype, np.integer)
     label = [classes[int(k)] for k in labels] if named else [None] * count
-    numbers = {name: pa.array(getattr(made, name), pa.float64(), from_pandas=True)
-               for name in ("confidence", "variability", "aum", "last")}  # fmt: skip
-    counts = {name: pa.array(getattr(made, name), pa.int64())
-              for name in ("learnt_at", "forgotten", "passes")}  # fmt: skip
-    return pa.table({
-        "row": pa.array(made.rows, pa.int64()), "split": pa.array([split] * count, pa.string()),
-        "label": pa.array(label, pa.string()), **numbers, **counts,
-        "kind": pa.array(list(made.kind), pa.string()),
-    })  # fmt: skip
+    numbers = {
+        name: pa.array(getattr(made, name), pa.float64(), from_pandas=True)
+        for name in ("confidence", "variability", "aum", "last")
+    }
+    counts = {
+        name: pa.array(getattr(made, name), pa.int64())
+        for name in ("learnt_at", "forgotten", "passes")
+    }
+    return pa.table(
+        {
+            "row": pa.array(made.rows, pa.int64()),
+            "split": pa.array([split] * count, pa.string()),
+            "label": pa.array(label, pa.string()),
+            **numbers,
+            **counts,
+            "kind": pa.array(list(made.kind), pa.string()),
+        }
+    )

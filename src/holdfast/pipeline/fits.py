@@ -49,12 +49,23 @@ class Need:
 
     @property
     def total(self) -> float:
-        return (self.weights + self.gradients + self.optimizer + self.activations + self.copies
-                + self.rest)  # fmt: skip
+        return (
+            self.weights
+            + self.gradients
+            + self.optimizer
+            + self.activations
+            + self.copies
+            + self.rest
+        )
 
     def __str__(self) -> str:
-        parts = {"weights": self.weights, "gradients": self.gradients, "optimizer": self.optimizer,
-                 "activations": self.activations, "copies": self.copies}  # fmt: skip
+        parts = {
+            "weights": self.weights,
+            "gradients": self.gradients,
+            "optimizer": self.optimizer,
+            "activations": self.activations,
+            "copies": self.copies,
+        }
         return ", ".join(f"{name} {value:,.0f}" for name, value in parts.items() if value)
 
 
@@ -67,9 +78,13 @@ class Change:
 
 
 def check_fit(
-    network: Any, task: Any, examples: Any, phases: tuple[Phase, ...], precision: str,
+    network: Any,
+    task: Any,
+    examples: Any,
+    phases: tuple[Phase, ...],
+    precision: str,
     available: float | None = None,
-) -> tuple[Need, Decision, tuple[Finding, ...]]:  # fmt: skip
+) -> tuple[Need, Decision, tuple[Finding, ...]]:
     """The estimate, printed; a warning where it is above what is there (``available``, MB).
 
     Raises
@@ -80,8 +95,12 @@ def check_fit(
     limit = least.left_mb
     need = estimate(network, task, examples, phases, precision)
     said = f"about {need.total:,.0f} MB of {limit:,.0f}"
-    decision = Decision("memory", said, f"{need} MB; activations of {_held(phases)} of the "
-                        f"longest rows, measured; the limit: {least.told}")  # fmt: skip
+    decision = Decision(
+        "memory",
+        said,
+        f"{need} MB; activations of {_held(phases)} of the "
+        f"longest rows, measured; the limit: {least.told}",
+    )
     if need.total <= limit:
         return need, decision, ()
     remedy = _remedy(need, limit, changes(network, task, examples, phases, precision, need))
@@ -91,9 +110,7 @@ def check_fit(
     )
     if need.total > CLEARLY * limit:
         raise MachineError("the run", rule, None, remedy)
-    return need, decision, (
-        Finding("memory", "warn", 1.0, 1, (), f"the run {rule}", remedy),
-    )  # fmt: skip
+    return need, decision, (Finding("memory", "warn", 1.0, 1, (), f"the run {rule}", remedy),)
 
 
 def refuse_clearly_too_large(
@@ -129,9 +146,13 @@ def _without_activations(network: Any, phases: tuple[Phase, ...]) -> Need:
     learns = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad) / MB
     gpu = on_gpu()
     return Need(
-        weights, learns, STATES.get(phases[-1].optimizer, 2) * learns, 0.0,
-        0.0 if gpu else COPIES * learns, 0.0 if gpu else max(0.0, resident_mb() - weights),
-    )  # fmt: skip
+        weights,
+        learns,
+        STATES.get(phases[-1].optimizer, 2) * learns,
+        0.0,
+        0.0 if gpu else COPIES * learns,
+        0.0 if gpu else max(0.0, resident_mb() - weights),
+    )
 
 
 def activations_mb(network: Any, task: Any, examples: Any, precision: str) -> float:
@@ -187,11 +208,9 @@ def changes(
         network, task, examples, precision, need.activations / _held(phases)
     )
     if share < 1:
-        yield Change(("train.checkpoint_activations=true",),
-                     partial(_less, share=share))  # fmt: skip
+        yield Change(("train.checkpoint_activations=true",), partial(_less, share=share))
     if precision != "bfloat16":
-        yield Change(("train.precision=bfloat16",),
-                     partial(_less, share=HALF))  # fmt: skip
+        yield Change(("train.precision=bfloat16",), partial(_less, share=HALF))
     alone = adapter_of(network) is None
     lora = ("model.adapter.kind=lora",) if alone else ()
     if alone:
@@ -206,8 +225,12 @@ def _less(need: Need, share: float) -> Need:
 
 def _with_lora(need: Need) -> Need:
     small = min(1.0, LORA_SHARE * need.weights / max(need.gradients, 1e-9))
-    return replace(need, gradients=need.gradients * small, optimizer=need.optimizer * small,
-                   copies=need.copies * small)  # fmt: skip
+    return replace(
+        need,
+        gradients=need.gradients * small,
+        optimizer=need.optimizer * small,
+        copies=need.copies * small,
+    )
 
 
 def _in_4_bits(need: Need, saved: float, alone: bool) -> Need:

@@ -32,10 +32,23 @@ ELSEWHERE = "Choose a folder that you may write to with --out."
 LONGEST_STEM = 200
 # What a run consists of; anything else in its folder is the user's.
 OWN = (
-    RECIPE, RESULT, REPORT, "events.jsonl", "predictions.parquet", "splits.parquet",
-    "examples.parquet", "looks.npz", "data.parquet", "test.parquet", "threshold.json",
-    "careless.csv", MODEL, CHECKPOINTS, "features", "tracking",
-)  # fmt: skip
+    RECIPE,
+    RESULT,
+    REPORT,
+    "events.jsonl",
+    "predictions.parquet",
+    "splits.parquet",
+    "examples.parquet",
+    "looks.npz",
+    "data.parquet",
+    "test.parquet",
+    "threshold.json",
+    "careless.csv",
+    MODEL,
+    CHECKPOINTS,
+    "features",
+    "tracking",
+)
 
 
 def default_folder(source: str, resume: bool, root: Path = Path("runs")) -> Path:
@@ -172,16 +185,20 @@ def _check(run: Path, resume: bool) -> None:
     for folder in run.resolve().parents:
         if folder.name == MODEL and (folder.parent / RESULT).exists():
             raise RunError(
-                str(run), f"lies in the model folder of the run {folder.parent}", None,
+                str(run),
+                f"lies in the model folder of the run {folder.parent}",
+                None,
                 "Choose an --out elsewhere: what is added there makes that run unusable.",
-            )  # fmt: skip
+            )
     if not run.is_dir() or not _holds_something(run):
         return
     if not resume:
         raise RunError(
-            str(run), "already holds something, and a run is never overwritten", None,
+            str(run),
+            "already holds something, and a run is never overwritten",
+            None,
             "Choose another --out, or continue an interrupted run with --resume.",
-        )  # fmt: skip
+        )
     if not (run / RECIPE).exists():
         raise RunError(
             str(run), f"is not a run: it has no {RECIPE}", None, "Name the run's folder with --out."
@@ -225,9 +242,11 @@ def need_run(run: Path) -> None:
         refuse_held(run)
         state = "is not finished" if (run / RECIPE).exists() else "is not a run"
         raise RunError(
-            str(run), state, None,
+            str(run),
+            state,
+            None,
             "Name a finished run; continue this one with `holdfast train … --resume`.",
-        )  # fmt: skip
+        )
 
 
 def open_run(run: Path) -> dict[str, Any]:

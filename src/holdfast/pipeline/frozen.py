@@ -33,9 +33,15 @@ class KeptPrefix:
 
 
 def keep_prefix(
-    wanted: str, network: Any, task: Any, train: Any, valid: Any, plan: Plan, precision: str,
+    wanted: str,
+    network: Any,
+    task: Any,
+    train: Any,
+    valid: Any,
+    plan: Plan,
+    precision: str,
     folder: Path | None = None,
-) -> KeptPrefix:  # fmt: skip
+) -> KeptPrefix:
     """Resolve ``train.cache_frozen``, with the reason.
 
     ``auto`` is on where the passes that are saved take longer than the filling, and the files are
@@ -49,9 +55,11 @@ def keep_prefix(
     layers = frozen_prefix(network)
     if not layers and wanted == "on":
         raise RecipeError(
-            SETTING, "has nothing to keep: the embeddings and first blocks are not frozen", wanted,
+            SETTING,
+            "has nothing to keep: the embeddings and first blocks are not frozen",
+            wanted,
             "Set model.freeze to a number of layers, or leave it out.",
-        )  # fmt: skip
+        )
     if not layers or wanted == "off":
         because = "set by you: frozen layers are computed in every pass"
         return KeptPrefix(wanted, None, (Decision(SETTING, "off", because),) if layers else ())
@@ -102,8 +110,10 @@ def _no_room(size: int, wanted: str, folder: Path | None) -> str | None:
     most = min(MOST_BYTES, DISK_SHARE * free) if wanted == "auto" else free
     if size <= most:
         return None
-    return (f"their outputs take {size / MB:,.0f} MB, and {most / MB:,.0f} MB are allowed "
-            f"({free / MB:,.0f} MB of disk are free)")  # fmt: skip
+    return (
+        f"their outputs take {size / MB:,.0f} MB, and {most / MB:,.0f} MB are allowed "
+        f"({free / MB:,.0f} MB of disk are free)"
+    )
 
 
 def _gain(entry: Entry, train: Any, valid: Any, plan: Plan, size: int) -> float:
@@ -117,5 +127,7 @@ def _reckoned(entry: Entry, train: Any, valid: Any, plan: Plan, size: int, gain:
     rows = len(train) + len(valid)
     times = passes_of(plan, len(train), len(valid)) / rows
     verdict = f"about {gain:,.1f} s are saved" if gain > 0 else "keeping them would not pay"
-    return (f"each row passes them {times:.1f} times, and {1000 * entry.saved_s:.2f} ms a pass are "
-            f"saved (probed); {size / MB:,.1f} MB are kept: {verdict}")  # fmt: skip
+    return (
+        f"each row passes them {times:.1f} times, and {1000 * entry.saved_s:.2f} ms a pass are "
+        f"saved (probed); {size / MB:,.1f} MB are kept: {verdict}"
+    )

@@ -48,17 +48,20 @@ def _store(table: pa.Table, path: Path, run: Path) -> None:
 
     if path.exists() and (run / RECIPE).exists():
         with door(
-            str(path), RunError,
+            str(path),
+            RunError,
             remedy="Delete it and give the same rows again: it is written anew, and rows other "
             "than the first are refused.",
-        ):  # fmt: skip
+        ):
             held = parquet.read_table(path)
         if not held.equals(table):
             raise RunError(
-                str(run), f"began with other rows than it is given now ({path.name})", None,
+                str(run),
+                f"began with other rows than it is given now ({path.name})",
+                None,
                 "Give the same rows, or start a new run. If they are the same, the file is "
                 "damaged: delete it and resume again.",
-            )  # fmt: skip
+            )
         return
     write_atomically(path, lambda beside: write_frame(table, beside))
 

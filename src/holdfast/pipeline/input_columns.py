@@ -56,9 +56,11 @@ def _type_of(raw: Raw, name: str) -> pa.DataType:
     can be read back; text otherwise."""
     kinds = raw.kinds.get(name, set())
     likely: dict[frozenset[str], pa.DataType] = {
-        frozenset({"integer"}): pa.int64(), frozenset({"float"}): pa.float64(),
-        frozenset({"integer", "float"}): pa.float64(), frozenset({"boolean"}): pa.bool_(),
-    }  # fmt: skip
+        frozenset({"integer"}): pa.int64(),
+        frozenset({"float"}): pa.float64(),
+        frozenset({"integer", "float"}): pa.float64(),
+        frozenset({"boolean"}): pa.bool_(),
+    }
     wanted = likely.get(frozenset(kinds))
     if wanted is None:
         return pa.string()

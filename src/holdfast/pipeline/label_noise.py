@@ -15,9 +15,15 @@ from holdfast.stats.lapse import lapse_rate
 
 
 def measured_probe(
-    probe: Probe, features: Floats, labels: Ints, held: Floats, held_labels: Ints, *,
-    classes: int, seed: int,
-) -> ProbeCurve:  # fmt: skip
+    probe: Probe,
+    features: Floats,
+    labels: Ints,
+    held: Floats,
+    held_labels: Ints,
+    *,
+    classes: int,
+    seed: int,
+) -> ProbeCurve:
     """The probe's learning curve, and what its answers on rows it was not fitted on say against
     the labels of training and validation rows."""
     curve = probe_curve(probe, features, labels, held, held_labels, classes=classes, seed=seed)

@@ -64,11 +64,16 @@ from holdfast.training.signals import terminate_like_interrupt
 
 
 def train(
-    recipe: Recipe, run: Path, *, resume: bool = False, listeners: Sequence[Any] = (),
-    tell: Tell = lambda _: None, checkpoint_every_s: float = LEAST_SECONDS,
+    recipe: Recipe,
+    run: Path,
+    *,
+    resume: bool = False,
+    listeners: Sequence[Any] = (),
+    tell: Tell = lambda _: None,
+    checkpoint_every_s: float = LEAST_SECONDS,
     held: Mapping[str, Any] = MappingProxyType({}),
     outline: Callable[[Outline], None] = lambda _: None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Do the whole job into the folder ``run`` and return what ``result.json`` holds.
 
     ``listeners`` join the loop's own (a progress bar, say); ``tell`` hears every automatic
@@ -92,9 +97,12 @@ def train(
         # Before the folder is made and rows in memory are stored in it.
         check_names(recipe)
     with (
-        terminate_like_interrupt(), claimed(run, resume, tell), stored(held, run) as paths,
-        flushed_subnormals(), quick_dropout(),
-    ):  # fmt: skip
+        terminate_like_interrupt(),
+        claimed(run, resume, tell),
+        stored(held, run) as paths,
+        flushed_subnormals(),
+        quick_dropout(),
+    ):
         recipe = recipe.changed(data=paths)
         try:
             return _train(recipe, run, resume, listeners, tell, checkpoint_every_s, outline)
@@ -103,9 +111,14 @@ def train(
 
 
 def _train(
-    recipe: Recipe, run: Path, resume: bool, listeners: Sequence[Any], tell: Tell, every_s: float,
+    recipe: Recipe,
+    run: Path,
+    resume: bool,
+    listeners: Sequence[Any],
+    tell: Tell,
+    every_s: float,
     outline: Callable[[Outline], None],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     start = time.perf_counter()
     again = resume and (run / RECIPE).exists()
     if again and (run / RESULT).exists() and _stands(run, tell):
@@ -129,8 +142,9 @@ def _train(
     decisions = [Decision(**decision) for decision in begun.get("decisions", ())]
     with tracked(run, ready.recipe, accelerator.is_main_process) as track:
         heard = (*listeners, *track)
-        job, own = make_job(ready, accelerator, run, heard, every_s, tell, decisions,
-                            divided.findings, mark, begun)  # fmt: skip
+        job, own = make_job(
+            ready, accelerator, run, heard, every_s, tell, decisions, divided.findings, mark, begun
+        )
         before = opened_before(job.journal)
         train_s = time.perf_counter() - ready.loaded_at
         fitted = fit(job, again)
@@ -146,8 +160,9 @@ def _train(
             fitted = with_texts(fitted, scored.blocks.get("generations"), job)
             known = with_probe(circumstances_of(ready, divided.findings), own)
             _keep_looks(run, fitted, known, job)
-            _write(run, begun, divided, ready, fitted, scored, job, train_s, start, kept, model,
-                   base)  # fmt: skip
+            _write(
+                run, begun, divided, ready, fitted, scored, job, train_s, start, kept, model, base
+            )
             send_score(track, fitted, scored)
     if accelerator.is_main_process:
         _report(run)
@@ -175,10 +190,19 @@ def absolute(recipe: Recipe, table: Table) -> Recipe:
 
 
 def _write(
-    run: Path, begun: dict[str, Any], divided: Divided, ready: Ready, fitted: Fitted,
-    scored: Scored, job: Job, train_s: float, start: float, kept: Decision,
-    model: Mapping[str, Any], base: Mapping[str, Any] | None,
-) -> None:  # fmt: skip
+    run: Path,
+    begun: dict[str, Any],
+    divided: Divided,
+    ready: Ready,
+    fitted: Fitted,
+    scored: Scored,
+    job: Job,
+    train_s: float,
+    start: float,
+    kept: Decision,
+    model: Mapping[str, Any],
+    base: Mapping[str, Any] | None,
+) -> None:
     """The tables, then the result, which says what every file before it must be."""
     recipe = ready.recipe
     tables = (divided.table, *divided.given)
@@ -186,19 +210,27 @@ def _write(
     outcome.write_predictions(run / "predictions.parquet", scored, divided.table.classes)
     write_examples(run / EXAMPLES, ready, fitted, job)
     timing = outcome.timing_block(fitted, time.perf_counter() - start, train_s, scored.seconds)
-    result = to_json({
-        "schema": 1, "holdfast": __version__, "task": recipe.task,
-        "model": recipe.model.name, "classes": None, "seed": recipe.seed,
-        "data": outcome.data_block(
-            divided.table, divided.given, divided.splits, begun["findings"]
-        ),
-        **scored.blocks, **outcome.run_block(fitted), "timing": timing,
-        "peak_memory_mb": outcome.peak_memory_mb(),
-        "decisions": [*begun["decisions"], *to_json([kept, *scored.decisions])],
-        "division": outcome.division_block(divided.splits, scored, divided.table.classes),
-        "settings": recipe.shown(),
-        **outcome.surroundings(recipe.train.threads or 0, str(job.accelerator.device)),
-    })  # fmt: skip
+    result = to_json(
+        {
+            "schema": 1,
+            "holdfast": __version__,
+            "task": recipe.task,
+            "model": recipe.model.name,
+            "classes": None,
+            "seed": recipe.seed,
+            "data": outcome.data_block(
+                divided.table, divided.given, divided.splits, begun["findings"]
+            ),
+            **scored.blocks,
+            **outcome.run_block(fitted),
+            "timing": timing,
+            "peak_memory_mb": outcome.peak_memory_mb(),
+            "decisions": [*begun["decisions"], *to_json([kept, *scored.decisions])],
+            "division": outcome.division_block(divided.splits, scored, divided.table.classes),
+            "settings": recipe.shown(),
+            **outcome.surroundings(recipe.train.threads or 0, str(job.accelerator.device)),
+        }
+    )
     write_json(run / RESULT, sealed(run, result, model, base))
 
 
@@ -206,9 +238,11 @@ def _keep_looks(run: Path, fitted: Fitted, known: Circumstances, job: Job) -> No
     """What the verdict was made of, so that ``diagnose`` can make it again."""
     if not write_looks(run / LOOKS, fitted.history, known, fitted.best_step, __version__):
         job.journal.note(
-            fitted.last_step, "looks not kept", "their rows and classes are above 64 MB; the "
-            "verdict stands in result.json", chosen=LOOKS,
-        )  # fmt: skip
+            fitted.last_step,
+            "looks not kept",
+            "their rows and classes are above 64 MB; the verdict stands in result.json",
+            chosen=LOOKS,
+        )
 
 
 def _stands(run: Path, tell: Tell) -> bool:

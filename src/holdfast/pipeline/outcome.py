@@ -36,34 +36,43 @@ def data_block(
     named = dict.fromkeys(one.source for one in (table, *given))
     return {
         "files": [source for source in named if Path(source).expanduser().exists()],
-        "rows": table.source_rows, "used": len(splits.train) + len(splits.valid) + len(splits.test),
-        "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test),
+        "rows": table.source_rows,
+        "used": len(splits.train) + len(splits.valid) + len(splits.test),
+        "train": len(splits.train),
+        "valid": len(splits.valid),
+        "test": len(splits.test),
         "findings": list(findings),
-    }  # fmt: skip
+    }
 
 
 def division_block(splits: Splits, scored: Scored, classes: Sequence[str]) -> dict[str, Any]:
     """How the rows were divided: counts per side and class, and what was moved or dropped."""
     sides = {
-        "train": splits.train.table.column("label"), "valid": splits.valid.table.column("label"),
-    }  # fmt: skip
+        "train": splits.train.table.column("label"),
+        "valid": splits.valid.table.column("label"),
+    }
     if scored.outputs is not None:
         sides["test"] = scored.outputs.labels
     counts = {side: Counter(np.asarray(labels).tolist()) for side, labels in sides.items()}
     notes = [note for note in splits.records["note"].to_pylist() if note]
     by_check = {finding.check: finding for finding in splits.findings}
-    copies = [by_check[name].count for name in ("exact_duplicates", "near_duplicates")
-              if name in by_check]  # fmt: skip
+    copies = [
+        by_check[name].count for name in ("exact_duplicates", "near_duplicates") if name in by_check
+    ]
     return {
-        "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test),
+        "train": len(splits.train),
+        "valid": len(splits.valid),
+        "test": len(splits.test),
         "dropped": splits.records["split"].to_pylist().count("dropped"),
         "moved": sum(note.startswith("moved") for note in notes),
         "rows_in_copies": sum(copies),
         "per_class": {
             name: {side: counts[side].get(index, 0) for side in sides}
             for index, name in enumerate(classes)
-        } if scored.outputs is not None else None,
-    }  # fmt: skip
+        }
+        if scored.outputs is not None
+        else None,
+    }
 
 
 def timing_block(
@@ -71,11 +80,13 @@ def timing_block(
 ) -> dict[str, float]:
     """``timing`` of the contract; ``train_s`` is from the loaded model to the restored best."""
     return {
-        "total_s": round(total_s, 3), "train_s": round(train_s, 3),
-        "evaluate_s": round(fitted.evaluate_s, 3), "guard_s": round(fitted.guard_s, 4),
+        "total_s": round(total_s, 3),
+        "train_s": round(train_s, 3),
+        "evaluate_s": round(fitted.evaluate_s, 3),
+        "guard_s": round(fitted.guard_s, 4),
         "examples_per_s": round(fitted.examples_seen / train_s, 3) if train_s else 0.0,
         **{name: round(seconds, 3) for name, seconds in scoring.items()},
-    }  # fmt: skip
+    }
 
 
 def scores_block(scores: Scores, opened_at: str | None = None) -> dict[str, Any]:
@@ -86,12 +97,16 @@ def scores_block(scores: Scores, opened_at: str | None = None) -> dict[str, Any]
 def run_block(fitted: Fitted) -> dict[str, Any]:
     """What the loop did: verdict, steps, actions."""
     return {
-        "verdict": to_json(fitted.verdict), "best_step": fitted.best_step,
-        "last_step": fitted.last_step, "stopped_because": fitted.stopped_because,
-        "actions": [{"step": step, "action": action.action, "because": action.because}
-                    for step, action in fitted.actions],
+        "verdict": to_json(fitted.verdict),
+        "best_step": fitted.best_step,
+        "last_step": fitted.last_step,
+        "stopped_because": fitted.stopped_because,
+        "actions": [
+            {"step": step, "action": action.action, "because": action.because}
+            for step, action in fitted.actions
+        ],
         "probes": {"memorization": None, "forgetting": None},
-    }  # fmt: skip
+    }
 
 
 def surroundings(threads: int, device: str) -> dict[str, Any]:
@@ -102,8 +117,12 @@ def surroundings(threads: int, device: str) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    machine = {"cpu": _processor(), "threads": threads, "device": device,
-               "system": f"{platform.system()} {platform.release()}"}  # fmt: skip
+    machine = {
+        "cpu": _processor(),
+        "threads": threads,
+        "device": device,
+        "system": f"{platform.system()} {platform.release()}",
+    }
     return {"versions": versions, "machine": machine, "created": now()}
 
 
@@ -128,13 +147,18 @@ def write_predictions(path: Path, scored: Scored, classes: Sequence[str]) -> Non
         write_parquet(path, pa.table(scored.predictions))
         return
     outputs, names = scored.outputs, np.asarray(classes, dtype=object)
-    write_parquet(path, pa.table({
-        "row": pa.array(outputs.rows, pa.int64()),
-        "label": pa.array(names[outputs.labels].tolist(), pa.string()),
-        "prediction": pa.array(names[outputs.predictions].tolist(), pa.string()),
-        "loss": pa.array(outputs.losses, pa.float64()),
-        "probabilities": pa.array(outputs.probabilities.tolist(), pa.list_(pa.float64())),
-    }))  # fmt: skip
+    write_parquet(
+        path,
+        pa.table(
+            {
+                "row": pa.array(outputs.rows, pa.int64()),
+                "label": pa.array(names[outputs.labels].tolist(), pa.string()),
+                "prediction": pa.array(names[outputs.predictions].tolist(), pa.string()),
+                "loss": pa.array(outputs.losses, pa.float64()),
+                "probabilities": pa.array(outputs.probabilities.tolist(), pa.list_(pa.float64())),
+            }
+        ),
+    )
 
 
 def write_splits(path: Path, records: pa.Table, tables: Sequence[Table]) -> None:

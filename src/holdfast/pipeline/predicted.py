@@ -57,9 +57,11 @@ class Predicted:
     ) -> None:
         if probabilities and not predictor.names:
             raise RecipeError(
-                "predict.probabilities", "does not exist for this run: its predictions are "
-                "no classes", True, "Leave it out.",
-            )  # fmt: skip
+                "predict.probabilities",
+                "does not exist for this run: its predictions are no classes",
+                True,
+                "Leave it out.",
+            )
         self._predictor = predictor
         self._asked = predictor.ask(data, options)
         self._file = source_path(data) if isinstance(data, str) else None
@@ -99,8 +101,9 @@ class Predicted:
         confidence: list[float | None] = [None] * count
         chances = np.full((count, len(self.names)), np.nan) if self.names else None
         if answers is not None:
-            for place, said, sure in zip(places, answers.predictions, answers.confidence,
-                                         strict=True):  # fmt: skip
+            for place, said, sure in zip(
+                places, answers.predictions, answers.confidence, strict=True
+            ):
                 predictions[place] = said
                 confidence[place] = None if sure is None else round(sure, DIGITS)
             if chances is not None and answers.probabilities is not None:
@@ -113,9 +116,11 @@ def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> Out
     runs' own files are never written over."""
     if out.suffix.lower() not in ENDINGS:
         raise RecipeError(
-            "--out", "has an ending that predict does not write", str(out),
+            "--out",
+            "has an ending that predict does not write",
+            str(out),
             f"Choose {', '.join(ENDINGS)}.",
-        )  # fmt: skip
+        )
     source = 0 if data == "-" else source_path(data)
     inputs = [source, *(path for run in runs for path in own_files(run))]
     return checked_output(out, inputs, force=force)
@@ -144,14 +149,16 @@ def json_object(predicted: Predicted, part: Part) -> Iterator[dict[str, Any]]:
     nested = predicted_nested(predicted)
     for place, cells in enumerate(part.columns.to_pylist()):
         line: dict[str, Any] = {
-            "row": part.start + place, "prediction": part.predictions[place],
+            "row": part.start + place,
+            "prediction": part.predictions[place],
             "confidence": part.confidence[place],
-        }  # fmt: skip
+        }
         if part.because[place] is not None:
             line["because"] = part.because[place]
         if part.probabilities is not None:
-            line |= zip(map(_chance, predicted.names), _rounded(part.probabilities[place]),
-                        strict=True)  # fmt: skip
+            line |= zip(
+                map(_chance, predicted.names), _rounded(part.probabilities[place]), strict=True
+            )
         for name, cell in cells.items():
             line[name] = json.loads(cell) if name in nested and cell is not None else _plain(cell)
         yield line

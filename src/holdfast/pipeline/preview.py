@@ -39,10 +39,15 @@ def preview(recipe: Recipe, tell: Tell = lambda _: None) -> dict[str, Any]:
     total, trainable = count_parameters(ready.loaded.network)
     seconds = _seconds_a_row(ready)
     return {
-        "rows": divided.table.source_rows, "classes": list(ready.task.classes),
-        "division": {"train": len(splits.train), "valid": len(splits.valid),
-                     "test": len(splits.test)},
-        "findings": to_json(findings), "decisions": to_json(decisions),
+        "rows": divided.table.source_rows,
+        "classes": list(ready.task.classes),
+        "division": {
+            "train": len(splits.train),
+            "valid": len(splits.valid),
+            "test": len(splits.test),
+        },
+        "findings": to_json(findings),
+        "decisions": to_json(decisions),
         "phases": [to_json(phase) for phase in ready.plan.phases],
         "evaluate_at": list(ready.plan.evaluate_at),
         "parameters": {"total": total, "trainable": trainable, "share": trainable / total},
@@ -50,7 +55,7 @@ def preview(recipe: Recipe, tell: Tell = lambda _: None) -> dict[str, Any]:
         "memory_limit": tightest().told,
         "time_s": _time(ready, seconds, len(splits.test)),
         "settings": ready.recipe.shown(),
-    }  # fmt: skip
+    }
 
 
 def _seconds_a_row(ready: Ready) -> float:
@@ -94,6 +99,10 @@ def _time(ready: Ready, seconds_a_row: float, test_rows: int) -> dict[str, float
     train = rows * seconds_a_row
     evaluate = looks * seconds_a_row * FORWARD_SHARE
     score = 3 * test_rows * seconds_a_row * FORWARD_SHARE
-    parts = {"steps": train, "snapshots": evaluate, "scoring": score,
-             "estimate": train + evaluate + score}  # fmt: skip
+    parts = {
+        "steps": train,
+        "snapshots": evaluate,
+        "scoring": score,
+        "estimate": train + evaluate + score,
+    }
     return {name: round(value, 1) for name, value in parts.items()}

@@ -73,9 +73,11 @@ def _load_and_divide(recipe: Recipe, tell: Tell) -> Divided:
     given = {name: read(source, table) for name, source in sides.items()}
     if not data.split.test and "test" not in given:
         raise RecipeError(
-            "data.split.test", "must be above 0 where no test rows are given", 0,
+            "data.split.test",
+            "must be above 0 where no test rows are given",
+            0,
             "The honest number needs test rows: leave a share, or name a file with data.test.",
-        )  # fmt: skip
+        )
     shares = (data.split.train, data.split.valid, data.split.test)
     splits = divide(table, seed=recipe.seed, fractions=shares, **given)
     tell_all(tell, splits.decisions, splits.findings)
@@ -118,6 +120,7 @@ def hub_sides(hub: HubName, config: str | None) -> dict[str, str]:
     names = split_names(HubName(hub.name, config))
     stem = hub.name + (f":{config}" if config else "")
     wanted = {"valid": ("validation", "valid", "dev"), "test": ("test",)}
-    found = {side: next((n for n in options if n in names), None)
-             for side, options in wanted.items()}  # fmt: skip
+    found = {
+        side: next((n for n in options if n in names), None) for side, options in wanted.items()
+    }
     return {side: f"{stem}@{name}" for side, name in found.items() if name}

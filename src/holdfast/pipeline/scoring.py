@@ -35,9 +35,15 @@ def opened_before(journal: Journal) -> str | None:
 
 
 def score_once(
-    run: Path, ready: Ready, splits: Splits, fitted: Fitted, job: Job, own: tuple[Any, ...],
-    saved: dict[str, Any], before: str | None,
-) -> Scored:  # fmt: skip
+    run: Path,
+    ready: Ready,
+    splits: Splits,
+    fitted: Fitted,
+    job: Job,
+    own: tuple[Any, ...],
+    saved: dict[str, Any],
+    before: str | None,
+) -> Scored:
     """Open the test rows, say so in the journal, and let the kind score them; ``own`` are its
     listeners."""
     opened_at = now()

@@ -61,9 +61,11 @@ class Seen:
         for index, name in enumerate(SIDES):
             here = self.side == index
             found[name] = {
-                "n": int(here.sum()), "same_rows": int((here & self.same).sum()),
-                "copies": int((here & ~self.same).sum()), "rows": self.rows[here][:LISTED].tolist(),
-            }  # fmt: skip
+                "n": int(here.sum()),
+                "same_rows": int((here & self.same).sum()),
+                "copies": int((here & ~self.same).sum()),
+                "rows": self.rows[here][:LISTED].tolist(),
+            }
         return {**found, "why": self.why}
 
 
@@ -154,9 +156,11 @@ def _keys(records: Any) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
 
 
 def _by_keys(
-    keys: npt.NDArray[np.uint64], known: npt.NDArray[np.bool_], sides: npt.NDArray[np.int8],
+    keys: npt.NDArray[np.uint64],
+    known: npt.NDArray[np.bool_],
+    sides: npt.NDArray[np.int8],
     wanted: npt.NDArray[np.uint64],
-) -> npt.NDArray[np.int8]:  # fmt: skip
+) -> npt.NDArray[np.int8]:
     """By the normal form of the text: the lowest side that holds it."""
     known = known & (sides < NONE)
     held = keys[known]

@@ -27,8 +27,10 @@ def model_size(network: Any, examples: Any) -> tuple[Decision, tuple[Finding, ..
     _, learns = count_parameters(network)
     tokens = int(examples.lengths.sum())
     a_row = learns / rows if rows else 0.0
-    size = (f"{learns:,} parameters learn from {rows:,} rows: {a_row:,.0f} a row, "
-            f"{learns / max(1, tokens):,.0f} a token of them")  # fmt: skip
+    size = (
+        f"{learns:,} parameters learn from {rows:,} rows: {a_row:,.0f} a row, "
+        f"{learns / max(1, tokens):,.0f} a token of them"
+    )
     oversized = learns > SMALL and a_row > MOST_A_ROW
     why = _why(network, learns, oversized)
     decision = Decision(CHECK, "oversized" if oversized else "fits", f"{size}; {why}")
@@ -48,9 +50,13 @@ def _why(network: Any, learns: int, oversized: bool) -> str:
 def _finding(size: str, a_row: float, rows: int, learns: int) -> Finding:
     fits = max(SMALL, MOST_A_ROW * rows)
     return Finding(
-        CHECK, "warn", min(1.0, a_row / MOST_A_ROW / 10), rows, (),
+        CHECK,
+        "warn",
+        min(1.0, a_row / MOST_A_ROW / 10),
+        rows,
+        (),
         f"{size}; above {MOST_A_ROW:,} a row a run of so large a model may end badly by chance",
         "Use --set model.adapter.kind=lora (under 1 % learns), freeze the first layers "
         f"(--set model.freeze=0.75), or take a model of at most {fits / 1e6:,.0f} million "
         "parameters.",
-    )  # fmt: skip
+    )

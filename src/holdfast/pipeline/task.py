@@ -90,8 +90,9 @@ def _decided(recipe: Recipe, task: str, because: str) -> tuple[Recipe, tuple[Dec
 
 def _writes_nothing(name: str, task: str, because: str) -> RecipeError:
     return RecipeError(
-        "model.name", f"is an encoder, which writes no text, and the task worked out is {task}: "
-        f"{because}", name,
+        "model.name",
+        f"is an encoder, which writes no text, and the task worked out is {task}: {because}",
+        name,
         f"Name a model that writes: {SUITABLE[task]}. If the rows have classes, name their "
         "column: --task text-classification --label COLUMN.",
-    )  # fmt: skip
+    )

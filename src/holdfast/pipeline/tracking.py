@@ -24,9 +24,13 @@ def tracked(run: Path, recipe: Recipe, main_process: bool) -> Iterator[tuple[Tra
         yield ()
         return
     track = open_track(
-        recipe.track.to, recipe.track.project, recipe.track.name or run.resolve().name, run,
-        run / CHECKPOINTS / MARK, recipe.shown(),
-    )  # fmt: skip
+        recipe.track.to,
+        recipe.track.project,
+        recipe.track.name or run.resolve().name,
+        run,
+        run / CHECKPOINTS / MARK,
+        recipe.shown(),
+    )
     try:
         yield (track,)
     finally:

@@ -20,9 +20,11 @@ from holdfast.training.machine import flushed_subnormals
 
 
 def evaluate(
-    runs: Path | Sequence[Path], data: str, options: Options | None = None,
+    runs: Path | Sequence[Path],
+    data: str,
+    options: Options | None = None,
     tell: Tell = lambda _: None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """A ``test`` block for the labelled rows of ``data``, scored by the saved model of a run, or by
     the average of several.
 
@@ -51,9 +53,13 @@ def predictor(runs: Sequence[Path]) -> Predictor:
 
 
 def predict(
-    runs: Sequence[Path], data: Data, options: Options | None = None, *,
-    probabilities: bool = False, tell: Tell = lambda _: None,
-) -> Predicted:  # fmt: skip
+    runs: Sequence[Path],
+    data: Data,
+    options: Options | None = None,
+    *,
+    probabilities: bool = False,
+    tell: Tell = lambda _: None,
+) -> Predicted:
     """The predictions for a file as ``train`` reads them, or a list of texts: one a row, made part
     by part as they are read off."""
     answering, options = predictor(runs), options or Options()
@@ -92,9 +98,11 @@ def _task_of(run: Path) -> str:
     task = read_recipe(run / RECIPE).task
     if task is None:
         raise RunError(
-            str(run / RECIPE), "names no task, which a run's recipe does", None,
+            str(run / RECIPE),
+            "names no task, which a run's recipe does",
+            None,
             "The file is damaged; restore it from a copy.",
-        )  # fmt: skip
+        )
     return task
 
 
@@ -104,7 +112,9 @@ def _same_task(runs: Sequence[Path], command: str) -> str:
     tasks = sorted({_task_of(run) for run in runs})
     if len(tasks) > 1:
         raise RecipeError(
-            f"holdfast {command}", "averages only runs of the same task", tasks,
+            f"holdfast {command}",
+            "averages only runs of the same task",
+            tasks,
             "Give runs that were trained alike.",
-        )  # fmt: skip
+        )
     return tasks[0]

@@ -17,6 +17,12 @@ from holdfast.recipe.whole import (
 )
 
 __all__ = [
-    "DataPart", "Recipe", "anchored", "as_settings", "known_keys", "override", "parse",
+    "DataPart",
+    "Recipe",
+    "anchored",
+    "as_settings",
+    "known_keys",
+    "override",
+    "parse",
     "read_recipe",
-]  # fmt: skip
+]

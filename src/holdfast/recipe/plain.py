@@ -96,9 +96,11 @@ def read_yaml(path: Path) -> Any:
         size = path.stat().st_size
         if size > LARGEST_FILE:
             raise RecipeError(
-                what, f"is too large for a recipe, which has at most {LARGEST_FILE:,} bytes", size,
+                what,
+                f"is too large for a recipe, which has at most {LARGEST_FILE:,} bytes",
+                size,
                 "Name the recipe; rows are named in it, as data.path.",
-            )  # fmt: skip
+            )
         content = path.read_bytes()
     try:
         return from_yaml(content.decode("utf-8-sig"))

@@ -129,9 +129,11 @@ def as_settings(settings: Mapping[str, Any] | Iterable[str]) -> list[str]:
     """
     if isinstance(settings, str):
         raise RecipeError(
-            "settings", "is one string", settings,
+            "settings",
+            "is one string",
+            settings,
             "Give a dict, {'train.epochs': 5}, or a list, ['train.epochs=5'].",
-        )  # fmt: skip
+        )
     if not isinstance(settings, Mapping):
         return [_setting(one) for one in settings]
     return [f"{key}={_written(str(key), value)}" for key, value in settings.items()]
@@ -169,9 +171,11 @@ def _plain(key: str, value: Any) -> Any:
 
 def _no_value(key: str, value: Any) -> RecipeError:
     return RecipeError(
-        f"settings: {key}", f"is of the type {type(value).__name__}, which no recipe can hold",
-        value, "Give a number, a text, true or false, or a list or dict of these.",
-    )  # fmt: skip
+        f"settings: {key}",
+        f"is of the type {type(value).__name__}, which no recipe can hold",
+        value,
+        "Give a number, a text, true or false, or a list or dict of these.",
+    )
 
 
 @functools.cache
@@ -235,8 +239,12 @@ def _assign(plain: dict[str, Any], key: str, value: Any) -> None:
     if not free and key not in _all_keys():
         raise RecipeError("--set", "names an unknown key", key, nearest(key, _all_keys()))
     if len(path) > DEEPEST:
-        raise RecipeError("--set", f"names a key of more than {DEEPEST} parts", key,
-                          "A setting of a method has three: methods.NAME.KEY.")  # fmt: skip
+        raise RecipeError(
+            "--set",
+            f"names a key of more than {DEEPEST} parts",
+            key,
+            "A setting of a method has three: methods.NAME.KEY.",
+        )
     for step in path:
         inner = plain.get(step)
         plain[step] = inner if isinstance(inner, dict) else {}

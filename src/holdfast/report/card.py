@@ -16,9 +16,25 @@ from holdfast.report.public import hub_name, licence, public_name, without_paths
 from holdfast.report.read import RunFiles, read_run
 from holdfast.report.view import division, headline, honest, learning, record
 
-SHOWN = ("accuracy", "f1_micro", "f1_macro", "mae", "rmse", "r2", "spearman",
-         "roc_auc", "average_precision", "loss", "ece", "perplexity",
-         "token_accuracy", "rouge_l", "bleu", "chrf", "exact_match")  # fmt: skip
+SHOWN = (
+    "accuracy",
+    "f1_micro",
+    "f1_macro",
+    "mae",
+    "rmse",
+    "r2",
+    "spearman",
+    "roc_auc",
+    "average_precision",
+    "loss",
+    "ece",
+    "perplexity",
+    "token_accuracy",
+    "rouge_l",
+    "bleu",
+    "chrf",
+    "exact_match",
+)
 TAGS = {"seq2seq": "text2text-generation", "causal-lm": "text-generation"}
 SPECIAL = str.maketrans({c: f"\\{c}" for c in r"\`*_[]<>|#$~"})
 
@@ -46,17 +62,23 @@ def render(run: RunFiles) -> str:
     run = without_paths(run)
     template = _environment().get_template("card.md.j2")
     body = template.render(
-        top=headline.headline(run), score=honest.honest(run), parts=division.division(run),
-        gap=learning.gap(run), classes=run.result.get("classes") or (),
-        facts=dict(record.facts(run)), loading=record.loading(run, "path/to/this/folder"),
+        top=headline.headline(run),
+        score=honest.honest(run),
+        parts=division.division(run),
+        gap=learning.gap(run),
+        classes=run.result.get("classes") or (),
+        facts=dict(record.facts(run)),
+        loading=record.loading(run, "path/to/this/folder"),
         model=public_name(base) if base else "a pretrained model",
         licence=licence(base) if base else "unknown: see the source",
-        data=headline.data_name(run), version=str(run.result.get("holdfast") or ""),
+        data=headline.data_name(run),
+        version=str(run.result.get("holdfast") or ""),
         things="pictures" if run.result.get("task") == "image-classification" else "texts",
         writes=str(run.result.get("task")) in TAGS,
         problem=str(run.result.get("problem") or ""),
-        seed=run.result.get("seed"), created=str(run.result.get("created") or ""),
-    )  # fmt: skip
+        seed=run.result.get("seed"),
+        created=str(run.result.get("created") or ""),
+    )
     return f"---\n{meta}---\n\n{body}".translate(UNPRINTABLE)
 
 
@@ -64,9 +86,7 @@ def metadata(run: RunFiles) -> dict[str, Any]:
     """The front matter. A base model is named by its name on the hub, never by a local path."""
     task = str(run.result.get("task") or "text-classification")
     base = str(run.result.get("model") or "")
-    meta: dict[str, Any] = {
-        "library_name": "transformers", "pipeline_tag": TAGS.get(task, task),
-    }  # fmt: skip
+    meta: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": TAGS.get(task, task)}
     if published := hub_name(base):
         meta["base_model"] = published
     scores = {k: v for k, v in metrics(run.part("test")).items() if v.value is not None}
@@ -81,12 +101,14 @@ def _index(run: RunFiles, task: str, scores: Mapping[str, Estimate]) -> dict[str
     data = headline.data_name(run)
     return {
         "name": headline.headline(run).title,
-        "results": [{
-            "task": {"type": task},
-            "dataset": {"name": data, "type": data, "split": "test"},
-            "metrics": [_metric(name, scores[name]) for name in SHOWN if name in scores],
-        }],
-    }  # fmt: skip
+        "results": [
+            {
+                "task": {"type": task},
+                "dataset": {"name": data, "type": data, "split": "test"},
+                "metrics": [_metric(name, scores[name]) for name in SHOWN if name in scores],
+            }
+        ],
+    }
 
 
 def _metric(name: str, value: Estimate) -> dict[str, Any]:
@@ -97,9 +119,13 @@ def _metric(name: str, value: Estimate) -> dict[str, Any]:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, autoescape=False, keep_trailing_newline=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+        keep_trailing_newline=True,
+    )
     environment.filters["md"] = _markdown
     environment.filters["code"] = _code
     return environment

@@ -56,11 +56,22 @@ def render_diagnosis(log: Curves, document: Mapping[str, Any], name: str) -> str
         Section("choices", "What was read, and why", log.decisions),
         Section("words", "Words", words),
     )
-    page = environment(words).get_template("page.html.j2").render(
-        top=_top(log, document, name), sections=sections, style=style, script=script,
-        policy=policy(style, script), created="", version=__version__, absent=(), seed=None,
-        task=f"log of kind {log.source}",
-    )  # fmt: skip
+    page = (
+        environment(words)
+        .get_template("page.html.j2")
+        .render(
+            top=_top(log, document, name),
+            sections=sections,
+            style=style,
+            script=script,
+            policy=policy(style, script),
+            created="",
+            version=__version__,
+            absent=(),
+            seed=None,
+            task=f"log of kind {log.source}",
+        )
+    )
     return page.translate(UNPRINTABLE)
 
 
@@ -75,27 +86,36 @@ def drawn(log: Curves) -> Drawn:
     return Drawn(
         chart=_chart(log, "loss", "Losses over the run", places, losses),
         metric_chart=_chart(log, "metric", "The metric over the run", places, rates),
-        legend=tuple((s.style, s.name) for s in losses), axis=log.axis, thinned=told,
+        legend=tuple((s.style, s.name) for s in losses),
+        axis=log.axis,
+        thinned=told,
         metric=log.valid_metric.name if beside and log.valid_metric else "",
         columns=tuple(s.name for s in every),
         lines=tuple(
             (f"{position(float(place)):g}", *(compact(s.values[i]) for s in every))
             for i, place in enumerate(places)
         ),
-    )  # fmt: skip
+    )
 
 
 def _top(log: Curves, document: Mapping[str, Any], name: str) -> Headline:
     verdict = document["verdict"]
     tone, sentence = PLAIN[verdict["label"]]
     return Headline(
-        title=name, answer="", advice="", use_tone="",
-        tone=tone, tone_word=TONES[tone], label=verdict["label"].replace("_", " "),
-        sentence=SENTENCES.get(verdict["label"], sentence), because=verdict["because"],
-        facts=_facts(log, document), cause=verdict["cause"] or "",
+        title=name,
+        answer="",
+        advice="",
+        use_tone="",
+        tone=tone,
+        tone_word=TONES[tone],
+        label=verdict["label"].replace("_", " "),
+        sentence=SENTENCES.get(verdict["label"], sentence),
+        because=verdict["because"],
+        facts=_facts(log, document),
+        cause=verdict["cause"] or "",
         evidence=tuple(_evidence(e) for e in verdict["evidence"]),
         remedies=tuple(_remedy(r, log.source) for r in verdict["remedies"]),
-    )  # fmt: skip
+    )
 
 
 def _facts(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -116,10 +136,11 @@ def _facts(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, str], .
 def _evidence(raw: Mapping[str, Any]) -> EvidenceLine:
     low, high, at = raw["low"], raw["high"], raw["at_step"]
     return EvidenceLine(
-        raw["name"].replace("_", " "), evidence_value(raw["value"]),
+        raw["name"].replace("_", " "),
+        evidence_value(raw["value"]),
         "" if low is None else f"{compact(low)}\u00a0–\u00a0{compact(high)}",
         "" if at is None else f"{at:,}",
-    )  # fmt: skip
+    )
 
 
 def _remedy(raw: Mapping[str, Any], source: str) -> RemedyLine:

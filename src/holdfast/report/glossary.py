@@ -24,83 +24,161 @@ class Word:
 
 WORDS = (
     Word("accuracy", (r"accuracy",), "The share of rows whose answer is right."),
-    Word("balanced accuracy", (r"balanced accuracy",),
-         "The share of right answers in each class, averaged over the classes."),
-    Word("baseline", (r"baselines?",),
-         "What can be had without fine-tuning. A model that does not beat it is not worth its "
-         "cost."),
-    Word("linear probe", (r"linear probe", r"simple baseline"),
-         "Logistic regression on what the pretrained model says of a text, without training that "
-         "model. It takes seconds, so it is what a fine-tune has to beat."),
-    Word("majority class", (r"majority class", r"(?:guessing )?the commonest class"),
-         "Always answering the commonest class. It reads nothing."),
+    Word(
+        "balanced accuracy",
+        (r"balanced accuracy",),
+        "The share of right answers in each class, averaged over the classes.",
+    ),
+    Word(
+        "baseline",
+        (r"baselines?",),
+        "What can be had without fine-tuning. A model that does not beat it is not worth its cost.",
+    ),
+    Word(
+        "linear probe",
+        (r"linear probe", r"simple baseline"),
+        "Logistic regression on what the pretrained model says of a text, without training that "
+        "model. It takes seconds, so it is what a fine-tune has to beat.",
+    ),
+    Word(
+        "majority class",
+        (r"majority class", r"(?:guessing )?the commonest class"),
+        "Always answering the commonest class. It reads nothing.",
+    ),
     Word("untuned model", (r"untuned model",), "The pretrained model before any training here."),
-    Word("95 % interval", (r"95\s?% interval", r"95\s?% limits"),
-         "The range that holds the true score in 95 of 100 repetitions with other rows of the same "
-         "kind. It is wide where the rows are few."),
-    Word("Wilson interval",
-         (r"Wilson(?:'s)?(?: score)? intervals?", r"Wilson", r"score intervals?"),
-         "An interval of a share that stays right for few rows and near 0 or 100 %, where "
-         "“± two standard errors” fails (Wilson 1927)."),
-    Word("Newcombe's interval", (r"Newcombe(?:'s)?(?: paired)?(?: interval)?",),
-         "An interval of the difference of two shares on the same rows (Newcombe 1998)."),
-    Word("paired test", (r"paired (?:test|bootstrap)", r"McNemar(?:'s)?(?: mid-p)?(?: test)?"),
-         "Both models answer the same rows, and only rows where they differ count. p is how often "
-         "chance alone would give such a difference."),
-    Word("bootstrap", (r"bootstrap", r"resamples?"),
-         "Drawing the same number of rows again and again with repeats, to see how much a number "
-         "depends on which rows were there."),
-    Word("loss", (r"(?:validation |training )?loss",),
-         "How surprised the model is by the true answers: minus the logarithm of the probability "
-         "that it gave them. Lower is better; a sure and wrong answer costs most."),
-    Word("nats", (r"nats?",),
-         "The unit of the loss with natural logarithms. 0.69 nats is a coin toss between two "
-         "answers, 0 is certainty of the right one."),
-    Word("refined loss", (r"refined loss", r"loss after its best temperature",
-                          r"best-temperature loss", r"validation, refined"),
-         "The validation loss after the best single correction of how sure the model is. It asks "
-         "what the model knows and leaves out whether it is too sure."),
-    Word("temperature", (r"temperature",),
-         "One number that all the model's scores are divided by before they become probabilities. "
-         "Above 1 it makes the model less sure; answers stay the same."),
-    Word("perplexity", (r"perplexity",),
-         "Between how many equally likely next tokens the model hesitates on average. Lower is "
-         "better."),
-    Word("train probe", (r"train probe",),
-         "A fixed sample of the training rows, measured in the same way as the validation rows, so "
-         "that the two can be compared."),
-    Word("validation rows", (r"validation rows?",),
-         "Rows that the model never learns from. Every choice is made on them: when to stop, which "
-         "state to keep."),
-    Word("test rows", (r"test rows?",),
-         "Rows that took no part in any choice. They are scored once, at the end."),
-    Word("look", (r"(?<=each )look", r"(?<=\d )looks"),
-         "One measurement of the train probe and of the validation rows during training."),
+    Word(
+        "95 % interval",
+        (r"95\s?% interval", r"95\s?% limits"),
+        "The range that holds the true score in 95 of 100 repetitions with other rows of the same "
+        "kind. It is wide where the rows are few.",
+    ),
+    Word(
+        "Wilson interval",
+        (r"Wilson(?:'s)?(?: score)? intervals?", r"Wilson", r"score intervals?"),
+        "An interval of a share that stays right for few rows and near 0 or 100 %, where "
+        "“± two standard errors” fails (Wilson 1927).",
+    ),
+    Word(
+        "Newcombe's interval",
+        (r"Newcombe(?:'s)?(?: paired)?(?: interval)?",),
+        "An interval of the difference of two shares on the same rows (Newcombe 1998).",
+    ),
+    Word(
+        "paired test",
+        (r"paired (?:test|bootstrap)", r"McNemar(?:'s)?(?: mid-p)?(?: test)?"),
+        "Both models answer the same rows, and only rows where they differ count. p is how often "
+        "chance alone would give such a difference.",
+    ),
+    Word(
+        "bootstrap",
+        (r"bootstrap", r"resamples?"),
+        "Drawing the same number of rows again and again with repeats, to see how much a number "
+        "depends on which rows were there.",
+    ),
+    Word(
+        "loss",
+        (r"(?:validation |training )?loss",),
+        "How surprised the model is by the true answers: minus the logarithm of the probability "
+        "that it gave them. Lower is better; a sure and wrong answer costs most.",
+    ),
+    Word(
+        "nats",
+        (r"nats?",),
+        "The unit of the loss with natural logarithms. 0.69 nats is a coin toss between two "
+        "answers, 0 is certainty of the right one.",
+    ),
+    Word(
+        "refined loss",
+        (
+            r"refined loss",
+            r"loss after its best temperature",
+            r"best-temperature loss",
+            r"validation, refined",
+        ),
+        "The validation loss after the best single correction of how sure the model is. It asks "
+        "what the model knows and leaves out whether it is too sure.",
+    ),
+    Word(
+        "temperature",
+        (r"temperature",),
+        "One number that all the model's scores are divided by before they become probabilities. "
+        "Above 1 it makes the model less sure; answers stay the same.",
+    ),
+    Word(
+        "perplexity",
+        (r"perplexity",),
+        "Between how many equally likely next tokens the model hesitates on average. Lower is "
+        "better.",
+    ),
+    Word(
+        "train probe",
+        (r"train probe",),
+        "A fixed sample of the training rows, measured in the same way as the validation rows, so "
+        "that the two can be compared.",
+    ),
+    Word(
+        "validation rows",
+        (r"validation rows?",),
+        "Rows that the model never learns from. Every choice is made on them: when to stop, which "
+        "state to keep.",
+    ),
+    Word(
+        "test rows",
+        (r"test rows?",),
+        "Rows that took no part in any choice. They are scored once, at the end.",
+    ),
+    Word(
+        "look",
+        (r"(?<=each )look", r"(?<=\d )looks"),
+        "One measurement of the train probe and of the validation rows during training.",
+    ),
     Word("macro", (r"macro",), "The mean over classes, each weighing the same, however rare."),
-    Word("weighted", (r"weighted",),
-         "The mean over classes, each weighing as many rows as it has."),
+    Word(
+        "weighted", (r"weighted",), "The mean over classes, each weighing as many rows as it has."
+    ),
     Word("precision", (r"precision",), "Of the rows given this class, the share that has it."),
     Word("recall", (r"recall",), "Of the rows that have this class, the share that was found."),
-    Word("F1", (r"F1(?: (?:macro|micro))?",),
-         "Precision and recall in one number (their harmonic mean)."),
-    Word("ROC-AUC", (r"ROC-AUC",),
-         "How often a row of the class gets a higher score than a row without it. 50 % is chance."),
-    Word("average precision", (r"average precision",),
-         "Precision averaged over all thresholds; chance is the share of the class."),
-    Word("calibration error (ECE)", (r"calibration error(?: \(ECE\))?", r"ECE"),
-         "How far the model's confidence is from how often it is right, on average. 0 is best."),
-    Word("ROUGE", (r"ROUGE-\w+", r"ROUGE"),
-         "How much of the words, pairs or order of words a written text shares with its reference, "
-         "0 to 1. It says little about truth."),
+    Word(
+        "F1",
+        (r"F1(?: (?:macro|micro))?",),
+        "Precision and recall in one number (their harmonic mean).",
+    ),
+    Word(
+        "ROC-AUC",
+        (r"ROC-AUC",),
+        "How often a row of the class gets a higher score than a row without it. 50 % is chance.",
+    ),
+    Word(
+        "average precision",
+        (r"average precision",),
+        "Precision averaged over all thresholds; chance is the share of the class.",
+    ),
+    Word(
+        "calibration error (ECE)",
+        (r"calibration error(?: \(ECE\))?", r"ECE"),
+        "How far the model's confidence is from how often it is right, on average. 0 is best.",
+    ),
+    Word(
+        "ROUGE",
+        (r"ROUGE-\w+", r"ROUGE"),
+        "How much of the words, pairs or order of words a written text shares with its reference, "
+        "0 to 1. It says little about truth.",
+    ),
     Word("BLEU", (r"BLEU",), "Shared word sequences of one to four words with the reference."),
     Word("chrF", (r"chrF",), "Shared sequences of letters with the reference, 0 to 1."),
-    Word("margin (AUM)", (r"margin \(AUM\)", r"AUM"),
-         "The score of a row's own label minus the highest other score, averaged over the passes. "
-         "Below 0 the model would rather have given another label."),
-    Word("near-copies", (r"near-cop(?:y|ies)", r"near-duplicates?"),
-         "Texts that differ in a few words only. On both sides of the division they make the score "
-         "too good."),
-)  # fmt: skip
+    Word(
+        "margin (AUM)",
+        (r"margin \(AUM\)", r"AUM"),
+        "The score of a row's own label minus the highest other score, averaged over the passes. "
+        "Below 0 the model would rather have given another label.",
+    ),
+    Word(
+        "near-copies",
+        (r"near-cop(?:y|ies)", r"near-duplicates?"),
+        "Texts that differ in a few words only. On both sides of the division they make the score "
+        "too good.",
+    ),
+)
 
 
 class Glossary:

@@ -14,22 +14,55 @@ from holdfast.core.records import Estimate
 
 NBSP = "\u00a0"
 MINUS = "\u2212"
-RATES = ("accuracy", "token_accuracy", "exact_match", "balanced_accuracy", "precision", "recall",
-         "f1", "roc_auc", "average_precision", "error", "top_k", "confidence")  # fmt: skip
+RATES = (
+    "accuracy",
+    "token_accuracy",
+    "exact_match",
+    "balanced_accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "roc_auc",
+    "average_precision",
+    "error",
+    "top_k",
+    "confidence",
+)
 NAMES = {
-    "accuracy": "Accuracy", "f1_macro": "F1, macro", "f1_weighted": "F1, weighted",
-    "precision_macro": "Precision, macro", "recall_macro": "Recall, macro",
-    "precision_weighted": "Precision, weighted", "recall_weighted": "Recall, weighted",
-    "roc_auc": "ROC-AUC", "average_precision": "Average precision", "loss": "Loss",
-    "refined_loss": "Refined loss", "ece": "Calibration error (ECE)", "mcc": "Matthews correlation",
-    "f1": "F1", "precision": "Precision", "recall": "Recall",
-    "balanced_accuracy": "Balanced accuracy", "token_loss": "Loss a token",
-    "token_accuracy": "Token accuracy", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2",
-    "rouge_l": "ROUGE-L", "rouge_lsum": "ROUGE-Lsum", "bleu": "BLEU", "chrf": "chrF",
-    "exact_match": "Exact match", "f1_micro": "F1, micro", "precision_micro": "Precision, micro",
-    "recall_micro": "Recall, micro", "mae": "Mean absolute error",
-    "rmse": "Root mean squared error", "r2": "R²", "spearman": "Rank correlation (Spearman)",
-}  # fmt: skip
+    "accuracy": "Accuracy",
+    "f1_macro": "F1, macro",
+    "f1_weighted": "F1, weighted",
+    "precision_macro": "Precision, macro",
+    "recall_macro": "Recall, macro",
+    "precision_weighted": "Precision, weighted",
+    "recall_weighted": "Recall, weighted",
+    "roc_auc": "ROC-AUC",
+    "average_precision": "Average precision",
+    "loss": "Loss",
+    "refined_loss": "Refined loss",
+    "ece": "Calibration error (ECE)",
+    "mcc": "Matthews correlation",
+    "f1": "F1",
+    "precision": "Precision",
+    "recall": "Recall",
+    "balanced_accuracy": "Balanced accuracy",
+    "token_loss": "Loss a token",
+    "token_accuracy": "Token accuracy",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
+    "rouge_lsum": "ROUGE-Lsum",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "exact_match": "Exact match",
+    "f1_micro": "F1, micro",
+    "precision_micro": "Precision, micro",
+    "recall_micro": "Recall, micro",
+    "mae": "Mean absolute error",
+    "rmse": "Root mean squared error",
+    "r2": "R²",
+    "spearman": "Rank correlation (Spearman)",
+}
 
 
 def estimate(raw: object) -> Estimate:
@@ -40,8 +73,9 @@ def estimate(raw: object) -> Estimate:
         return Estimate(None, why="not recorded in this run")
     value = raw.get("value")
     why = raw.get("why") or (None if value is not None else "undefined")
-    return Estimate(value, raw.get("low"), raw.get("high"), raw.get("level") or 0.95, why,
-                    raw.get("note"))  # fmt: skip
+    return Estimate(
+        value, raw.get("low"), raw.get("high"), raw.get("level") or 0.95, why, raw.get("note")
+    )
 
 
 def metrics(block: Mapping[str, Any]) -> dict[str, Estimate]:

@@ -59,13 +59,22 @@ def render(run: RunFiles) -> str:
     style, script = asset("report.css"), asset("report.js")
     run, words = without_paths(run), Glossary()
     parts = (*sections(run), Section("words", "Words", words))
-    page = environment(words).get_template("page.html.j2").render(
-        top=headline.headline(run), sections=parts, style=style, script=script,
-        policy=policy(style, script, mistakes.has_pictures(run)),
-        created=moment(str(run.result.get("created") or "")),
-        version=str(run.result.get("holdfast") or ""), absent=run.absent,
-        seed=run.result.get("seed"), task=str(run.result.get("task") or ""),
-    )  # fmt: skip
+    page = (
+        environment(words)
+        .get_template("page.html.j2")
+        .render(
+            top=headline.headline(run),
+            sections=parts,
+            style=style,
+            script=script,
+            policy=policy(style, script, mistakes.has_pictures(run)),
+            created=moment(str(run.result.get("created") or "")),
+            version=str(run.result.get("holdfast") or ""),
+            absent=run.absent,
+            seed=run.result.get("seed"),
+            task=str(run.result.get("task") or ""),
+        )
+    )
     return page.translate(UNPRINTABLE)
 
 
@@ -90,9 +99,16 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         Section("load", "Load the model", record.loading(run)),
     )
     optional = {
-        "generations", "examples", "confusion", "classes", "calibration", "hardest", "settings",
-        "facts", "load",
-    }  # fmt: skip
+        "generations",
+        "examples",
+        "confusion",
+        "classes",
+        "calibration",
+        "hardest",
+        "settings",
+        "facts",
+        "load",
+    }
     return tuple(part for part in parts if part.id not in optional or part.data)
 
 
@@ -100,9 +116,13 @@ def environment(words: Glossary) -> Environment:
     """Everything is escaped, and a name that a template misspells is an error. The filter ``words``
     marks what ``words`` explains; a page has a glossary of its own."""
     made = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
     # A filter with a context is never worked out while a template is compiled, out of its turn.
     @pass_context

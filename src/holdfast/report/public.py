@@ -56,8 +56,16 @@ def without_paths(run: RunFiles) -> RunFiles:
     Paths that the settings name are known exactly (they may hold spaces); any other is an absolute
     path of two parts or more in a sentence.
     """
-    known = sorted({*_paths(run.result.get("settings")), *_paths(run.recipe), *_files(run),
-                    *_paths(run.result.get("model"))}, key=len, reverse=True)  # fmt: skip
+    known = sorted(
+        {
+            *_paths(run.result.get("settings")),
+            *_paths(run.recipe),
+            *_files(run),
+            *_paths(run.result.get("model")),
+        },
+        key=len,
+        reverse=True,
+    )
 
     def clean(value: Any) -> Any:
         if isinstance(value, str):
@@ -72,10 +80,15 @@ def without_paths(run: RunFiles) -> RunFiles:
         return tuple(map(clean, lines))
 
     return dataclasses.replace(
-        run, result=clean(run.result), recipe=clean(run.recipe), verdicts=every(run.verdicts),
-        actions=every(run.actions), notes=every(run.notes), timeline=every(run.timeline),
+        run,
+        result=clean(run.result),
+        recipe=clean(run.recipe),
+        verdicts=every(run.verdicts),
+        actions=every(run.actions),
+        notes=every(run.notes),
+        timeline=every(run.timeline),
         noted=tuple(dataclasses.replace(one, note=clean(one.note)) for one in run.noted),
-    )  # fmt: skip
+    )
 
 
 def _files(run: RunFiles) -> Iterator[str]:

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 READ = ("recipe.yaml", "events.jsonl", "splits.parquet", "predictions.parquet", "examples.parquet")
-EXAMPLE_KINDS = frozenset(
-    {"easy", "memorized", "relearned", "forgotten", "unlearnable", "unclear"}
-)  # fmt: skip
+EXAMPLE_KINDS = frozenset({"easy", "memorized", "relearned", "forgotten", "unlearnable", "unclear"})
 WHOLE, NUMBER, TEXT, NUMBERS, ANY = "whole numbers", "numbers", "texts", "lists of numbers", "any"
 NOTES_KEPT = 40
 KINDS = ("snapshot", "verdict", "action", "note")
@@ -100,13 +98,20 @@ def read_run(run: Path) -> RunFiles:
     predictions = _optional(run / "predictions.parquet", _predictions, ())
     by_kind = {kind: tuple(e for e in events if e.get("event") == kind) for kind in KINDS}
     return RunFiles(
-        result=MappingProxyType(result), snapshots=by_kind["snapshot"],
-        verdicts=by_kind["verdict"], actions=by_kind["action"], notes=by_kind["note"],
+        result=MappingProxyType(result),
+        snapshots=by_kind["snapshot"],
+        verdicts=by_kind["verdict"],
+        actions=by_kind["action"],
+        notes=by_kind["note"],
         timeline=tuple(e for e in events if e.get("event") in ("verdict", "action")),
-        recipe=recipe, split_counts=counts, noted=noted, noted_left_out=left_out,
-        predictions=predictions, absent=_absent(run),
+        recipe=recipe,
+        split_counts=counts,
+        noted=noted,
+        noted_left_out=left_out,
+        predictions=predictions,
+        absent=_absent(run),
         examples=_optional(run / "examples.parquet", _examples, ()),
-    )  # fmt: skip
+    )
 
 
 def _absent(run: Path) -> tuple[str, ...]:
@@ -155,10 +160,17 @@ def _examples(path: Path) -> tuple[Mapping[str, Any], ...]:
 
     columns = ["row", "split", "label", "confidence", "variability", "aum", "passes", "kind"]
     table = pq.read_table(path, columns=columns)
-    _check(table, {
-        "row": WHOLE, "split": TEXT, "label": ANY, "passes": NUMBER, "kind": TEXT,
-        **dict.fromkeys(("confidence", "variability", "aum"), NUMBER),
-    })  # fmt: skip
+    _check(
+        table,
+        {
+            "row": WHOLE,
+            "split": TEXT,
+            "label": ANY,
+            "passes": NUMBER,
+            "kind": TEXT,
+            **dict.fromkeys(("confidence", "variability", "aum"), NUMBER),
+        },
+    )
     found = table.to_pylist()
     for line in found:
         if (
@@ -188,20 +200,28 @@ def _prediction(line: Mapping[str, Any]) -> Prediction:
     probabilities = line.get("probabilities")
     known = [p for p in probabilities or () if p is not None]
     return Prediction(
-        row=int(line["row"]), label=str(line["label"]), prediction=str(line["prediction"]),
-        loss=line.get("loss"), confidence=max(known, default=None),
-    )  # fmt: skip
+        row=int(line["row"]),
+        label=str(line["label"]),
+        prediction=str(line["prediction"]),
+        loss=line.get("loss"),
+        confidence=max(known, default=None),
+    )
 
 
 def _check(table: pa.Table, kinds: Mapping[str, str]) -> None:
     """Raise ``ValueError`` unless the table has these columns, of these types."""
     import pyarrow.types as types
 
-    numeric = {NUMBER: lambda t: types.is_integer(t) or types.is_floating(t) or types.is_null(t),
-               WHOLE: types.is_integer, ANY: lambda _: True,
-               TEXT: lambda t: types.is_string(t) or types.is_large_string(t) or types.is_null(t),
-               NUMBERS: lambda t: types.is_null(t) or ((types.is_list(t) or types.is_large_list(t))
-               and types.is_floating(t.value_type))}  # fmt: skip
+    numeric = {
+        NUMBER: lambda t: types.is_integer(t) or types.is_floating(t) or types.is_null(t),
+        WHOLE: types.is_integer,
+        ANY: lambda _: True,
+        TEXT: lambda t: types.is_string(t) or types.is_large_string(t) or types.is_null(t),
+        NUMBERS: lambda t: (
+            types.is_null(t)
+            or ((types.is_list(t) or types.is_large_list(t)) and types.is_floating(t.value_type))
+        ),
+    }
     for name, kind in kinds.items():
         if name not in table.column_names:
             raise ValueError(f"it lacks the column {name!r}")

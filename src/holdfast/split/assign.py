@@ -104,10 +104,11 @@ def _check_classes(board: _Board, names: tuple[str, ...], sides: int) -> None:
         raise SplitError(
             f"the class {names[number]!r}",
             f"has {units[number]} independent unit{'s' if units[number] > 1 else ''} (copies and "
-            f"groups count once) where each of {sides} sides needs one", None,
+            f"groups count once) where each of {sides} sides needs one",
+            None,
             "Add rows of this class, or leave small classes out with --set data.rare=drop, or "
             "merge them with --set data.rare=merge; with --group, choose a finer group.",
-        )  # fmt: skip
+        )
 
 
 def _place_large(board: _Board) -> None:
@@ -163,10 +164,12 @@ def _fill_gaps(board: _Board, names: tuple[str, ...]) -> None:
         unit = _spare(board, label)
         if unit is None:
             raise SplitError(
-                f"the class {names[label]!r}", "cannot be present on every side", None,
+                f"the class {names[label]!r}",
+                "cannot be present on every side",
+                None,
                 "Its rows stand in too few or too mixed groups: choose a finer --group, add rows, "
                 "or use --set data.rare=drop.",
-            )  # fmt: skip
+            )
         _move(board, unit, side)
 
 

@@ -116,9 +116,12 @@ def _divide_source(
     groups = number_groups(table.column("group") if table.has_groups else None)
     copies = gathered.copies
     units = make_units(
-        copies.groups[kept], copies.contents[kept], labels,
-        None if groups is None else groups[kept], seed,
-    )  # fmt: skip
+        copies.groups[kept],
+        copies.contents[kept],
+        labels,
+        None if groups is None else groups[kept],
+        seed,
+    )
     side = assign(units.of_row, labels, units.keys, shares, table.classes)[units.of_row]
     alone = np.arange(len(kept), dtype=np.int64)
     plain = assign(alone, labels, units.row_keys, shares, table.classes)
@@ -140,15 +143,20 @@ def _wrap(gathered: Gathered, drops: tuple[Drops, ...], divided: _Divided, seed:
         tables["valid"] = valid.take(np.flatnonzero(~dropped(drops, "valid", len(valid))))
         if not len(tables["valid"]):
             raise SplitError(
-                valid.source, "has no row left that is no copy of a test row", None,
+                valid.source,
+                "has no row left that is no copy of a test row",
+                None,
                 "Give other validation rows, or none: they are then taken from the source.",
-            )  # fmt: skip
+            )
     tables.setdefault("test", gathered.tables.get("test", source.take([])))
     return Splits(
-        TrainSplit(tables["train"]), ValidSplit(tables["valid"]), HeldOut(tables["test"]),
-        _records(gathered, drops, divided), _findings(gathered, drops, divided),
+        TrainSplit(tables["train"]),
+        ValidSplit(tables["valid"]),
+        HeldOut(tables["test"]),
+        _records(gathered, drops, divided),
+        _findings(gathered, drops, divided),
         _decisions(gathered, divided, tables, seed),
-    )  # fmt: skip
+    )
 
 
 def _records(gathered: Gathered, drops: tuple[Drops, ...], divided: _Divided) -> object:
@@ -184,11 +192,12 @@ def _findings(
         ),
     ]
     return (
-        *copy_findings(gathered), *leak_findings(gathered, drops),
+        *copy_findings(gathered),
+        *leak_findings(gathered, drops),
         *cut_findings(gathered, _all_sides(gathered, drops, divided)),
         *crossing_findings(gathered.tables["source"], divided.crossing, divided.units.block),
         *(finding for finding in single if finding is not None),
-    )  # fmt: skip
+    )
 
 
 def _decisions(
@@ -201,14 +210,19 @@ def _decisions(
     units = divided.units
     return (
         Decision(
-            "division", chosen,
-            "; ".join([
-                *given, f"{how}, stratified by {_by(gathered)}, seed {seed}",
-                f"{int(units.shared.sum())} rows stay beside their copies or group in "
-                f"{int((units.sizes > 1).sum())} units, for which {int(divided.moved.sum())} moved",
-            ]),
+            "division",
+            chosen,
+            "; ".join(
+                [
+                    *given,
+                    f"{how}, stratified by {_by(gathered)}, seed {seed}",
+                    f"{int(units.shared.sum())} rows stay beside their copies or group in "
+                    f"{int((units.sizes > 1).sum())} units, for which "
+                    f"{int(divided.moved.sum())} moved",
+                ]
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
 def _by(gathered: Gathered) -> str:
@@ -243,8 +257,9 @@ def _check_fractions(fractions: tuple[float, ...]) -> None:
         raise RecipeError(
             "data.split",
             "needs three fractions that sum to 1, train and valid above 0 and test not below",
-            tuple(fractions), "For example data.split: {train: 0.7, valid: 0.15, test: 0.15}.",
-        )  # fmt: skip
+            tuple(fractions),
+            "For example data.split: {train: 0.7, valid: 0.15, test: 0.15}.",
+        )
 
 
 def _check_tables(table: Table, given: dict[str, Table]) -> None:
@@ -259,21 +274,26 @@ def _check_tables(table: Table, given: dict[str, Table]) -> None:
             raise SplitError(other.source, f"holds no {name} rows", None, "Give a file with rows.")
         if other.classes != table.classes or other.has_pairs != table.has_pairs:
             raise SplitError(
-                other.source, f"does not have the classes or text columns of {table.source}",
-                other.classes, "Give files of the same shape.",
-            )  # fmt: skip
+                other.source,
+                f"does not have the classes or text columns of {table.source}",
+                other.classes,
+                "Give files of the same shape.",
+            )
 
 
 def _check_train(
-    table: Table, labels: npt.NDArray[np.int64], train: npt.NDArray[np.bool_],
+    table: Table,
+    labels: npt.NDArray[np.int64],
+    train: npt.NDArray[np.bool_],
     left: npt.NDArray[np.bool_],
-) -> None:  # fmt: skip
+) -> None:
     for number in np.setdiff1d(labels[train], labels[train & left]):
         raise SplitError(
             f"the class {table.classes[number]!r}",
             "has no training row that is no copy of a validation or test row of another group",
-            None, "Add rows of this class, take the copies out, or train without --group.",
-        )  # fmt: skip
+            None,
+            "Add rows of this class, take the copies out, or train without --group.",
+        )
 
 
 def _check_left(table: Table, labels: npt.NDArray[np.int64], gathered: Gathered) -> None:
@@ -283,6 +303,7 @@ def _check_left(table: Table, labels: npt.NDArray[np.int64], gathered: Gathered)
         kinds = " and ".join(name for name in gathered.tables if name != "source")
         raise SplitError(
             f"the class {table.classes[number]!r}",
-            f"has no row left that is no copy of, and in no group of, the {kinds} rows", None,
+            f"has no row left that is no copy of, and in no group of, the {kinds} rows",
+            None,
             f"Add rows of this class to {table.source}, or give other {kinds} rows.",
-        )  # fmt: skip
+        )

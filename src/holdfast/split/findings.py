@@ -49,11 +49,14 @@ def _exact(gathered: Gathered, name: str, rows: npt.NDArray[np.bool_]) -> Findin
     if not count:
         return None
     return _finding(
-        "exact_duplicates" if name == "source" else "test_exact_duplicates", table, rows,
+        "exact_duplicates" if name == "source" else "test_exact_duplicates",
+        table,
+        rows,
         f"{count} rows are the same text as another after normalising case, space and "
         f"punctuation; {_handled(name)}",
-        "Nothing to do: splits.parquet notes those that moved.", name == "source",
-    )  # fmt: skip
+        "Nothing to do: splits.parquet notes those that moved.",
+        name == "source",
+    )
 
 
 def _near(gathered: Gathered, name: str, rows: npt.NDArray[np.bool_]) -> Finding | None:
@@ -61,11 +64,14 @@ def _near(gathered: Gathered, name: str, rows: npt.NDArray[np.bool_]) -> Finding
     if not count:
         return None
     return _finding(
-        "near_duplicates" if name == "source" else "test_near_duplicates", table, rows,
+        "near_duplicates" if name == "source" else "test_near_duplicates",
+        table,
+        rows,
         f"{count} rows differ from another only in few words (at most one in eight); "
         f"{_handled(name)}{_but_for_cuts(gathered, name)}",
-        "Nothing to do: splits.parquet notes those that moved.", name == "source",
-    )  # fmt: skip
+        "Nothing to do: splits.parquet notes those that moved.",
+        name == "source",
+    )
 
 
 def _handled(name: str) -> str:
@@ -85,19 +91,29 @@ def leak_findings(gathered: Gathered, drops: Sequence[Drops]) -> list[Finding]:
         protected = gathered.tables[drop.protected].source
         copies, groups = drop.of >= 0, drop.group & (drop.of < 0)
         if copies.any():
-            found.append(_finding(
-                "leaks", table, copies,
-                f"{int(copies.sum())} rows of {table.source} copy or nearly copy a "
-                f"{drop.protected} row ({protected}) and were dropped",
-                "Nothing to do; splits.parquet names the row that each copies.", True,
-            ))  # fmt: skip
+            found.append(
+                _finding(
+                    "leaks",
+                    table,
+                    copies,
+                    f"{int(copies.sum())} rows of {table.source} copy or nearly copy a "
+                    f"{drop.protected} row ({protected}) and were dropped",
+                    "Nothing to do; splits.parquet names the row that each copies.",
+                    True,
+                )
+            )
         if groups.any():
-            found.append(_finding(
-                "shared_groups", table, groups,
-                f"{int(groups.sum())} rows of {table.source} belong to a group that the "
-                f"{drop.protected} rows ({protected}) hold too, and were dropped",
-                "If the groups of the two files are unrelated, train without --group.", True,
-            ))  # fmt: skip
+            found.append(
+                _finding(
+                    "shared_groups",
+                    table,
+                    groups,
+                    f"{int(groups.sum())} rows of {table.source} belong to a group that the "
+                    f"{drop.protected} rows ({protected}) hold too, and were dropped",
+                    "If the groups of the two files are unrelated, train without --group.",
+                    True,
+                )
+            )
     return found
 
 
@@ -109,22 +125,38 @@ def cut_findings(gathered: Gathered, side: npt.NDArray[np.int8]) -> list[Finding
     if copies.cuts:
         texts = sum(cut.texts for cut in copies.cuts)
         links = sum(cut.links for cut in copies.cuts)
-        found.append(Finding(
-            "copy_chains", "warn", min(1.0, texts / max(1, len(copies))), texts, (),
-            f"{len(copies.cuts)} chains of near-copies, of {texts} texts in all, were longer than "
-            f"max({SMALLEST}, {SHARE:.0%} of the texts) and were cut into groups around one text "
-            f"each; of {links} pairs of near-copies that this parted, {parted_pairs(copies, side)} "
-            "stand on different sides",
-            "If these rows come from a few sources, name the source column with --group.", True,
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                "copy_chains",
+                "warn",
+                min(1.0, texts / max(1, len(copies))),
+                texts,
+                (),
+                f"{len(copies.cuts)} chains of near-copies, of {texts} texts in all, were "
+                "longer than "
+                f"max({SMALLEST}, {SHARE:.0%} of the texts) and were cut into groups around "
+                "one text "
+                f"each; of {links} pairs of near-copies that this parted, "
+                f"{parted_pairs(copies, side)} "
+                "stand on different sides",
+                "If these rows come from a few sources, name the source column with --group.",
+                True,
+            )
+        )
     if copies.windowed:
-        found.append(Finding(
-            "copies_windowed", "info", min(1.0, copies.windowed / max(1, len(copies))),
-            copies.windowed, (),
-            f"{copies.windowed} texts share their rarest words with so many others that each was "
-            "compared with its nearest only",
-            "Nothing to do; a very uniform text column may deserve a --group.",
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                "copies_windowed",
+                "info",
+                min(1.0, copies.windowed / max(1, len(copies))),
+                copies.windowed,
+                (),
+                f"{copies.windowed} texts share their rarest words with so many others that "
+                "each was "
+                "compared with its nearest only",
+                "Nothing to do; a very uniform text column may deserve a --group.",
+            )
+        )
     return found
 
 
@@ -135,14 +167,19 @@ def crossing_findings(table: Table, crossing: Crossing, block: int) -> list[Find
     rows = np.zeros(len(table), dtype=bool)
     rows[crossing.rows] = True
     count = len(crossing)
-    return [_finding(
-        "copies_across_groups", table, rows,
-        f"{count} row{'s copy' if count > 1 else ' copies'} a row of another group that stands "
-        f"on a more protected side, and {'were' if count > 1 else 'was'} dropped: to keep such "
-        f"groups together would have made one block of {block} of {len(table)} rows",
-        "Nothing to do; splits.parquet names the row that each copies. If the groups are one, "
-        "give them one name.", True,
-    )]  # fmt: skip
+    return [
+        _finding(
+            "copies_across_groups",
+            table,
+            rows,
+            f"{count} row{'s copy' if count > 1 else ' copies'} a row of another group that stands "
+            f"on a more protected side, and {'were' if count > 1 else 'was'} dropped: to keep such "
+            f"groups together would have made one block of {block} of {len(table)} rows",
+            "Nothing to do; splits.parquet names the row that each copies. If the groups are one, "
+            "give them one name.",
+            True,
+        )
+    ]
 
 
 def parted_pairs(copies: Copies, side: npt.NDArray[np.int8]) -> int:
@@ -166,11 +203,15 @@ def group_finding(
         return None
     names = len(set(table.column("group")))
     return _finding(
-        "groups", table, shared,
+        "groups",
+        table,
+        shared,
         f"{names} groups hold the {len(table)} rows; each falls on one side, for which "
         f"{int(moved.sum())} rows stand elsewhere than in a plain stratified division",
-        "Nothing to do.", True, "info",
-    )  # fmt: skip
+        "Nothing to do.",
+        True,
+        "info",
+    )
 
 
 def uneven_finding(
@@ -184,18 +225,26 @@ def uneven_finding(
     if off[worst] <= max(2.0, UNEVEN * wanted[worst]):
         return None
     return Finding(
-        "uneven_division", "warn", float(min(1.0, off[worst] / max(wanted[worst], 1e-9))),
-        round(float(off[worst])), (),
+        "uneven_division",
+        "warn",
+        float(min(1.0, off[worst] / max(wanted[worst], 1e-9))),
+        round(float(off[worst])),
+        (),
         f"{names[worst]} has {sizes[worst]} rows where {wanted[worst]:.0f} were asked for: the "
         f"largest group of rows that must stay together has {largest} of {total}",
         "Choose a finer --group, or add groups.",
-    )  # fmt: skip
+    )
 
 
 def _finding(
-    check: str, table: Table, rows: npt.NDArray[np.bool_], because: str, remedy: str, fixed: bool,
+    check: str,
+    table: Table,
+    rows: npt.NDArray[np.bool_],
+    because: str,
+    remedy: str,
+    fixed: bool,
     severity: Severity | None = None,
-) -> Finding:  # fmt: skip
+) -> Finding:
     share = float(rows.mean()) if len(rows) else 0.0
     ids = np.sort(table.column("row")[rows])[:KEPT_ROWS]
     chosen = severity or ("warn" if share >= SERIOUS else "info")

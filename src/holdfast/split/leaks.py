@@ -28,11 +28,7 @@ def refuse_leaks(splits: Splits) -> None:
 
     Reads the test rows' texts and groups without opening them: nothing is chosen by it.
     """
-    sides = {
-        "train": splits.train.table,
-        "valid": splits.valid.table,
-        "test": splits.test._table,
-    }
+    sides = {"train": splits.train.table, "valid": splits.valid.table, "test": splits.test._table}
     refuse_shared_texts(sides)
     refuse_shared_groups(sides)
 
@@ -45,9 +41,11 @@ def refuse_shared_texts(sides: Mapping[str, Table]) -> None:
         if len(shared):
             rows = [_rows_of(sides[name], keys[name], shared[0]) for name in (one, other)]
             raise SplitError(
-                f"{one} and {other}", f"share {len(shared)} texts (equal after normalising)",
-                f"row {rows[0]} of {one}, row {rows[1]} of {other}", _REMEDY,
-            )  # fmt: skip
+                f"{one} and {other}",
+                f"share {len(shared)} texts (equal after normalising)",
+                f"row {rows[0]} of {one}, row {rows[1]} of {other}",
+                _REMEDY,
+            )
 
 
 def refuse_shared_groups(sides: Mapping[str, Table]) -> None:
@@ -76,8 +74,10 @@ def refuse_shared_copies(copies: Copies, side: npt.NDArray[np.int8], names: list
         if crossing.any():
             raise SplitError(
                 f"{names[one]} and {names[other]}",
-                f"share {int(crossing.sum())} pairs of near-copies", None, _REMEDY,
-            )  # fmt: skip
+                f"share {int(crossing.sum())} pairs of near-copies",
+                None,
+                _REMEDY,
+            )
 
 
 def text_keys(table: Table) -> U64:

@@ -16,9 +16,12 @@ RARE = "its class is too small to divide"
 
 
 def moved_notes(
-    table: Table, units: Units, side: npt.NDArray[np.int8], plain: npt.NDArray[np.int8],
+    table: Table,
+    units: Units,
+    side: npt.NDArray[np.int8],
+    plain: npt.NDArray[np.int8],
     names: Sequence[str],
-) -> list[str | None]:  # fmt: skip
+) -> list[str | None]:
     """A note for each row of a larger unit: moved there, or kept where it was; else ``None``."""
     notes: list[str | None] = [None] * len(side)
     shared = np.flatnonzero(units.shared)
@@ -50,8 +53,10 @@ def source_records(
     return {
         "file": np.full(table.source_rows, table.source, dtype=object),
         "row": np.arange(table.source_rows, dtype=np.int64),
-        "split": split_of, "group": group_of, "note": note_of,
-    }  # fmt: skip
+        "split": split_of,
+        "group": group_of,
+        "note": note_of,
+    }
 
 
 def records_table(parts: Sequence[dict[str, Any]]) -> Any:
@@ -59,9 +64,9 @@ def records_table(parts: Sequence[dict[str, Any]]) -> Any:
     import pyarrow as pa
 
     strings = pa.string()
-    schema = pa.schema({
-        "file": strings, "row": pa.int64(), "split": strings, "group": strings, "note": strings
-    })  # fmt: skip
+    schema = pa.schema(
+        {"file": strings, "row": pa.int64(), "split": strings, "group": strings, "note": strings}
+    )
     return pa.concat_tables(
         pa.table({name: pa.array(part[name], schema.field(name).type) for name in schema.names})
         for part in parts

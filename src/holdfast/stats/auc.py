@@ -95,8 +95,9 @@ def _difference(value: float, variance: float, same: bool, level: float) -> Area
     if variance <= 1e-16:
         return (
             AreaDifference(0.0, 0.0, 0.0, 1.0)
-            if same else AreaDifference(value, math.nan, math.nan, math.nan)
-        )  # fmt: skip
+            if same
+            else AreaDifference(value, math.nan, math.nan, math.nan)
+        )
     error = math.sqrt(variance)
     half = normal_quantile(level) * error
     p_value = 2 * float(ndtr(-abs(value) / error))

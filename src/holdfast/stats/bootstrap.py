@@ -58,9 +58,15 @@ class Bootstrapped:
 
 
 def bootstrap(
-    statistic: Statistic, multiplicity: Ints, *, seed: np.random.Generator,
-    level: float = 0.95, resamples: int = 2000, method: Method = "bca", blocks: int = 2000,
-) -> Bootstrapped:  # fmt: skip
+    statistic: Statistic,
+    multiplicity: Ints,
+    *,
+    seed: np.random.Generator,
+    level: float = 0.95,
+    resamples: int = 2000,
+    method: Method = "bca",
+    blocks: int = 2000,
+) -> Bootstrapped:
     """An interval of ``statistic`` by resampling atoms.
 
     Parameters

@@ -39,9 +39,14 @@ class _Cells:
 
 
 def calibration_error_interval(
-    confidence: Floats, right: Floats, *, seed: np.random.Generator, level: float = 0.95,
-    effect: float = 1.0, draws: int = 1000,
-) -> tuple[float, float]:  # fmt: skip
+    confidence: Floats,
+    right: Floats,
+    *,
+    seed: np.random.Generator,
+    level: float = 0.95,
+    effect: float = 1.0,
+    draws: int = 1000,
+) -> tuple[float, float]:
     """An interval of the calibration error Σ_b share_b |P(right | b) − mean confidence_b| over 15
     bins of equal mass.
 
@@ -84,8 +89,10 @@ def _cells(confidence: Floats, right: Floats, effect: float) -> _Cells:
     place = (np.cumsum(size) - 0.5 * size) / n
     return _Cells(
         np.bincount(cell, confidence[order], count) / size,
-        np.bincount(cell, right[order], count) / size, size / effect, place,
-    )  # fmt: skip
+        np.bincount(cell, right[order], count) / size,
+        size / effect,
+        place,
+    )
 
 
 def _errors(

@@ -60,10 +60,17 @@ class Look:
 
 
 def look(
-    losses: Floats, planned: int, *, seed: np.random.Generator, groups: Ints | None = None,
-    alpha: float = 0.05, times: Floats | None = None, power: float = POWER, level: float = 0.95,
+    losses: Floats,
+    planned: int,
+    *,
+    seed: np.random.Generator,
+    groups: Ints | None = None,
+    alpha: float = 0.05,
+    times: Floats | None = None,
+    power: float = POWER,
+    level: float = 0.95,
     resamples: int = 2000,
-) -> Look:  # fmt: skip
+) -> Look:
     """Test, at every look of a run, whether validation has risen above its best.
 
     With means m_k over the n rows, the statistic of look k is T_k = max over its rivals i < k of
@@ -129,10 +136,18 @@ def look(
     alarm = paths.alarm(alpha)
     low, high = _interval(means, errors[-1], scales[-1], rivals[-1], draws[-1], n, level)
     return Look(
-        best, float(means[-1] - means[best]), low, high, float(paths.observed[-1]),
-        float(boundary[-1]), paths.p_value(alpha), alpha * share_spent(times, power), alarm,
-        None if alarm is None else int(np.argmin(means[: alarm + 1])) + 1, n,
-    )  # fmt: skip
+        best,
+        float(means[-1] - means[best]),
+        low,
+        high,
+        float(paths.observed[-1]),
+        float(boundary[-1]),
+        paths.p_value(alpha),
+        alpha * share_spent(times, power),
+        alarm,
+        None if alarm is None else int(np.argmin(means[: alarm + 1])) + 1,
+        n,
+    )
 
 
 def _check(alpha: float, power: float) -> None:

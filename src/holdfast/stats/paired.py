@@ -46,9 +46,14 @@ class Correctness:
 
 
 def paired_bootstrap(
-    first: Floats, second: Floats, *, seed: np.random.Generator, groups: Ints | None = None,
-    level: float = 0.95, resamples: int = 2000,
-) -> Difference:  # fmt: skip
+    first: Floats,
+    second: Floats,
+    *,
+    seed: np.random.Generator,
+    groups: Ints | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+) -> Difference:
     """mean(first − second) with a BCa interval over rows; with groups, one group is left out at a
     time, and limits and ``above`` are Student's (``Bootstrapped.student``).
 
@@ -63,9 +68,13 @@ def paired_bootstrap(
     codes, atoms = folded(codes, int(codes.max()) + 1)
     table = sums(np.column_stack([gap, np.ones(len(gap))]), codes, atoms)
     result = bootstrap(
-        lambda weights: _ratio(weights @ table), np.ones(atoms, dtype=np.int64),
-        seed=seed, level=level, resamples=resamples, blocks=500,
-    )  # fmt: skip
+        lambda weights: _ratio(weights @ table),
+        np.ones(atoms, dtype=np.int64),
+        seed=seed,
+        level=level,
+        resamples=resamples,
+        blocks=500,
+    )
     if groups is not None and atoms > 1:
         return _by_groups(result, atoms, level, len(gap))
     draws = result.draws[:, 0]

@@ -31,9 +31,8 @@ class Rise:
 
 
 def rise_from_best(
-    losses: Floats, *, seed: np.random.Generator, groups: Ints | None = None,
-    resamples: int = 1000,
-) -> Rise:  # fmt: skip
+    losses: Floats, *, seed: np.random.Generator, groups: Ints | None = None, resamples: int = 1000
+) -> Rise:
     """Test the rise of the last state above the best one, valid under the choice of the best and
     under repeated looks.
 

@@ -19,9 +19,15 @@ MOST = 10**12
 
 
 def rows_to_settle(
-    gap: Floats, margin: float, *, sides: Literal[1, 2] = 1, alpha: float = 0.05,
-    power: float = 0.8, sure: float | None = None, groups: Ints | None = None,
-) -> int | None:  # fmt: skip
+    gap: Floats,
+    margin: float,
+    *,
+    sides: Literal[1, 2] = 1,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    sure: float | None = None,
+    groups: Ints | None = None,
+) -> int | None:
     """The smallest number of rows with which a paired t test finds a mean difference of ``margin``.
 
     The smallest n with P(T > t_{n−1, 1−alpha/sides}) ≥ power, T noncentral t with n − 1 degrees of

@@ -57,9 +57,14 @@ def losses_at(logits: Floats, labels: Ints, temperature: float) -> Floats:
 
 
 def cross_fitted_losses(
-    logits: Floats, labels: Ints, *, seed: np.random.Generator, folds: int = 5,
-    groups: Ints | None = None, smoothing: float = 0.0,
-) -> Floats:  # fmt: skip
+    logits: Floats,
+    labels: Ints,
+    *,
+    seed: np.random.Generator,
+    folds: int = 5,
+    groups: Ints | None = None,
+    smoothing: float = 0.0,
+) -> Floats:
     """Loss of each row [n] at the temperature fitted on the *other* folds.
 
     An honest number on the very rows that calibrate, where ``best_temperature`` is optimistic by

@@ -138,9 +138,12 @@ class CausalLM:
             where.append(i * shape[1] + j + wanted - 1)
             expected.append(own[wanted])
             counts.append(len(wanted))
-        batch = {"input_ids": ids, "where": np.concatenate(where),
-                 "expected": np.concatenate(expected).astype(np.int64),
-                 "counts": np.asarray(counts, dtype=np.int64)}  # fmt: skip
+        batch = {
+            "input_ids": ids,
+            "where": np.concatenate(where),
+            "expected": np.concatenate(expected).astype(np.int64),
+            "counts": np.asarray(counts, dtype=np.int64),
+        }
         if self.pack:
             batch["position_ids"] = at
         return {name: torch.from_numpy(value) for name, value in batch.items()}
@@ -169,9 +172,8 @@ class CausalLM:
         return right_tokens(output.logits, batch["expected"], batch["counts"])
 
     def measure(
-        self, losses: Floats, kept: Floats, examples: EncodedTokens,
-        positions: Sequence[int] | Ints,
-    ) -> Measured:  # fmt: skip
+        self, losses: Floats, kept: Floats, examples: EncodedTokens, positions: Sequence[int] | Ints
+    ) -> Measured:
         """See ``token_losses.measure_tokens``."""
         return measure_tokens(losses, kept)
 

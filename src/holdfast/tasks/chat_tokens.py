@@ -34,9 +34,11 @@ def render(tokenizer: Any, turns: Sequence[Turn], *, answer_next: bool) -> str:
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise RecipeError(
-            "the chat template", f"refuses a row: {first}", [t["role"] for t in turns],
+            "the chat template",
+            f"refuses a row: {first}",
+            [t["role"] for t in turns],
             "State another with --set data.template=…, or leave the rows out that it refuses.",
-        ) from error  # fmt: skip
+        ) from error
     return text
 
 
@@ -120,7 +122,9 @@ def _piecewise(tokenizer: Any, text: str, spans: Sequence[Span]) -> tuple[Ints, 
 
 def _unsteady(turns: Sequence[Turn]) -> RecipeError:
     return RecipeError(
-        "the chat template", "writes earlier turns otherwise once later ones follow, so that the "
-        "answers cannot be told apart", [t["role"] for t in turns],
+        "the chat template",
+        "writes earlier turns otherwise once later ones follow, so that the "
+        "answers cannot be told apart",
+        [t["role"] for t in turns],
         "State another: --set data.template=chatml.",
-    )  # fmt: skip
+    )

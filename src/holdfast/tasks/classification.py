@@ -122,9 +122,12 @@ def join_outputs(outputs: Sequence[Output], batches: Sequence[Batch]) -> tuple[O
 
 
 def measure_classes(
-    losses: Floats, kept: Floats, examples: Labelled, positions: Sequence[int] | Ints,
+    losses: Floats,
+    kept: Floats,
+    examples: Labelled,
+    positions: Sequence[int] | Ints,
     metrics: Metrics,
-) -> Measured:  # fmt: skip
+) -> Measured:
     """Accuracy, the watched metrics, and the loss after the best temperature; NaN throughout
     when there are no rows."""
     if not len(losses):

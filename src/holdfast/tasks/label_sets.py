@@ -74,7 +74,8 @@ class LabelSets(TextClassification):
         micro = f1_of(*(np.asarray(float(count.sum())) for count in counts))
         known = each[np.isfinite(each)]
         values = {
-            "f1_micro": float(micro), "f1_macro": float(known.mean()) if len(known) else np.nan,
+            "f1_micro": float(micro),
+            "f1_macro": float(known.mean()) if len(known) else np.nan,
             "exact_match": float(exact.mean()),
-        }  # fmt: skip
+        }
         return Measured(losses, values, float(np.mean(losses)), 1.0, exact)

@@ -54,10 +54,11 @@ def number_metrics(truth: Floats, answers: Floats) -> dict[str, float]:
     gaps = answers - truth
     spread = float(np.sum((truth - truth.mean()) ** 2))
     return {
-        "mae": float(np.mean(np.abs(gaps))), "rmse": float(np.sqrt(np.mean(gaps**2))),
+        "mae": float(np.mean(np.abs(gaps))),
+        "rmse": float(np.sqrt(np.mean(gaps**2))),
         "r2": 1 - float(np.sum(gaps**2)) / spread if spread > 0 else float("nan"),
         "spearman": rank_correlation(truth, answers),
-    }  # fmt: skip
+    }
 
 
 def rank_correlation(truth: Floats, answers: Floats) -> float:

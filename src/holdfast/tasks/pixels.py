@@ -133,10 +133,11 @@ class Pixels:
     def _checked(self, values: Any, position: int) -> Any:
         if position and values.shape != self.shape:
             raise ModelError(
-                "the image processor", "gives pictures of unlike size",
+                "the image processor",
+                "gives pictures of unlike size",
                 (self.shape, values.shape),
                 "Set do_resize, and height and width in size, in its preprocessor_config.json.",
-            )  # fmt: skip
+            )
         return values
 
 

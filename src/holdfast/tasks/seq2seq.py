@@ -62,9 +62,13 @@ class EncodedPairs:
 
 
 def encode_pairs(
-    table: Table, tokenizer: Any, max_length: int, max_target_length: int, end: int,
+    table: Table,
+    tokenizer: Any,
+    max_length: int,
+    max_target_length: int,
+    end: int,
     need_target: bool = True,
-) -> EncodedPairs:  # fmt: skip
+) -> EncodedPairs:
     """Tokenise every row, cut at the limits; ``end`` is the token that ends a target, added where
     the tokenizer does not. A row is left out when its target has no token but special ones, unless
     ``need_target`` is false."""

@@ -58,8 +58,9 @@ def encode(
         block = table.rows.with_format("arrow")[start:stop]
         texts = [
             beginnings(tokenizer, block[name].to_pylist(), max_length)
-            for name in ("text", "text_pair") if name in block.column_names
-        ]  # fmt: skip
+            for name in ("text", "text_pair")
+            if name in block.column_names
+        ]
         encoded = tokenizer(
             *texts, truncation="longest_first", max_length=max_length, padding=False
         )
@@ -74,7 +75,7 @@ def encode(
         rows=np.asarray(table.column("row"), dtype=np.int64),
         labels=np.asarray(table.column("label"), dtype=np.int64) if labels is None else labels,
         truncated=truncated,
-    )  # fmt: skip
+    )
 
 
 def _count_truncated(encoded: Any) -> int:

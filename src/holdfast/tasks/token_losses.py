@@ -55,6 +55,9 @@ def measure_tokens(losses: Floats, kept: Floats) -> Measured:
     loss = float((losses * tokens).sum()) / total
     with np.errstate(over="ignore"):
         perplexity = float(np.exp(loss))
-    metrics = {"token_loss": loss, "perplexity": perplexity,
-               "token_accuracy": float(right.sum()) / total}  # fmt: skip
+    metrics = {
+        "token_loss": loss,
+        "perplexity": perplexity,
+        "token_accuracy": float(right.sum()) / total,
+    }
     return Measured(losses, metrics, float(np.mean(losses)), 1.0)

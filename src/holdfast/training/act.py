@@ -22,5 +22,6 @@ def act(run: Run, action: Action) -> None:
     elif action.action not in ("Continue", "HalveBatch"):
         raise Defect("control", "advised an action that the loop cannot apply", action.action)
     run.actions.append((run.step, action))
-    run.journal.write("action", run.step, action=action.action, because=action.because,
-                      settings=action.settings)  # fmt: skip
+    run.journal.write(
+        "action", run.step, action=action.action, because=action.because, settings=action.settings
+    )

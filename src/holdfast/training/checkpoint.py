@@ -47,10 +47,13 @@ class CheckpointStore:
     """
 
     def __init__(
-        self, folder: Path | None, every_s: float = LEAST_SECONDS,
-        tell: Callable[[Decision], None] = lambda _: None, mark: str = "",
+        self,
+        folder: Path | None,
+        every_s: float = LEAST_SECONDS,
+        tell: Callable[[Decision], None] = lambda _: None,
+        mark: str = "",
         beside: Mapping[str, Any] = MappingProxyType({}),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._folder = folder
         self._every_s = every_s
         self._share = COST_SHARE if every_s else float("inf")
@@ -100,10 +103,12 @@ class CheckpointStore:
             return state
         if paths:
             raise RunError(
-                str(self._folder), f"holds no checkpoint that can be used: {'; '.join(refused)}",
-                None, f"Restore them from a copy, or delete the {NAMES}: --resume then starts the "
+                str(self._folder),
+                f"holds no checkpoint that can be used: {'; '.join(refused)}",
+                None,
+                f"Restore them from a copy, or delete the {NAMES}: --resume then starts the "
                 "run anew.",
-            )  # fmt: skip
+            )
         return None
 
     def beside(self) -> dict[str, Any] | None:
@@ -139,9 +144,11 @@ class CheckpointStore:
             return sorted(path for path in self._folder.iterdir() if path.match(NAMES))
         except OSError as error:
             raise RunError(
-                str(self._folder), f"cannot be looked into: {reason(error)}", None,
+                str(self._folder),
+                f"cannot be looked into: {reason(error)}",
+                None,
                 "Make it readable, or delete it: --resume then starts the run anew.",
-            ) from error  # fmt: skip
+            ) from error
 
 
 class Unfit(Exception):
@@ -225,9 +232,11 @@ def read_sealed(path: Path, mark: str) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError as error:
         raise MachineError(
-            str(path), "needs more memory to be read than there is", None,
+            str(path),
+            "needs more memory to be read than there is",
+            None,
             "Give the process more memory.",
-        ) from error  # fmt: skip
+        ) from error
     except Unfit:
         raise
     except Exception as error:

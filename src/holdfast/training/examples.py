@@ -88,9 +88,12 @@ def seen_of(rows: Ints, losses: torch.Tensor, output: Any, batch: dict[str, torc
     """What a forward pass said; logits only where each row has one class."""
     logits, labels = getattr(output, "logits", None), batch.get("labels")
     one_class = (
-        logits is not None and labels is not None and labels.ndim == 1
-        and not labels.is_floating_point() and logits.ndim == 2
-    )  # fmt: skip
+        logits is not None
+        and labels is not None
+        and labels.ndim == 1
+        and not labels.is_floating_point()
+        and logits.ndim == 2
+    )
     return Seen(rows, losses.detach(), *((logits, labels) if one_class else (None, None)))
 
 
@@ -128,8 +131,11 @@ class ExampleHistory:
         import torch
 
         held = {f.name: torch.from_numpy(getattr(self._sums, f.name)) for f in fields(_Sums)}
-        return {"sums": held, "pass": self._pass, "pending": [
-            (torch.from_numpy(rows), values) for rows, values in self._pending]}  # fmt: skip
+        return {
+            "sums": held,
+            "pass": self._pass,
+            "pending": [(torch.from_numpy(rows), values) for rows, values in self._pending],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._sums = _Sums(**{name: held.numpy().copy() for name, held in state["sums"].items()})
@@ -147,10 +153,16 @@ class ExampleHistory:
             aum = sums.margin / sums.passes
         unseen = sums.passes == 0
         return DataMap(
-            self._rows, mean, spread, aum, np.where(unseen, np.nan, sums.last),
-            sums.learnt_at.astype(np.int64), sums.forgotten.astype(np.int64),
-            sums.passes.astype(np.int64), _kinds(sums, mean),
-        )  # fmt: skip
+            self._rows,
+            mean,
+            spread,
+            aum,
+            np.where(unseen, np.nan, sums.last),
+            sums.learnt_at.astype(np.int64),
+            sums.forgotten.astype(np.int64),
+            sums.passes.astype(np.int64),
+            _kinds(sums, mean),
+        )
 
     def _gathered(self) -> list[tuple[Ints, Floats]]:
         mine = [(rows, values.float().cpu().numpy()) for rows, values in self._pending]
@@ -211,8 +223,11 @@ def _measured(seen: Seen) -> torch.Tensor:
 def _kinds(sums: _Sums, mean: Floats) -> tuple[str, ...]:
     right = sums.right == 1
     ever = right | (sums.forgotten > 0)
-    kind = np.where(right, np.where(mean >= HARD, "easy", "memorized"),
-                    np.where(ever, "forgotten", "unlearnable")).astype(object)  # fmt: skip
+    kind = np.where(
+        right,
+        np.where(mean >= HARD, "easy", "memorized"),
+        np.where(ever, "forgotten", "unlearnable"),
+    ).astype(object)
     kind[right & (mean < HARD) & (sums.forgotten > 0)] = "relearned"
     kind[sums.passes < LEAST_PASSES] = "unclear"
     return tuple(kind.tolist())

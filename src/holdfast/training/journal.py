@@ -57,9 +57,11 @@ class Journal:
             return None
         if self._path.is_dir():
             raise RunError(
-                str(self._path), "is a folder, and the run's events belong there", None,
+                str(self._path),
+                "is a folder, and the run's events belong there",
+                None,
                 "Take it away; the next --resume writes the file again.",
-            )  # fmt: skip
+            )
         wanted, found = text.encode(), _bytes(self._path)
         if found is not None and found.startswith(wanted):
             if len(found) > len(wanted):
@@ -80,16 +82,21 @@ class Journal:
 
 
 def restore(
-    journal: Journal, text: str, step: int, said: Sequence[Decision],
+    journal: Journal,
+    text: str,
+    step: int,
+    said: Sequence[Decision],
     tell: Callable[[Decision], None],
-) -> None:  # fmt: skip
+) -> None:
     """The journal as it was at the checkpoint of ``step``; what had to be done for it is told, and
     noted with what was ``said`` of the checkpoint."""
     wrong = journal.restore(text)
     made = list(said)
     if wrong is not None:
-        because = (f"{NAME} {wrong}; what stood there up to step {step} comes from the checkpoint, "
-                   "and what a killed run noted after it is lost")  # fmt: skip
+        because = (
+            f"{NAME} {wrong}; what stood there up to step {step} comes from the checkpoint, "
+            "and what a killed run noted after it is lost"
+        )
         made.append(Decision("journal", "written again", because))
         tell(made[-1])
     for decision in made:

@@ -45,35 +45,59 @@ KINDS = ("float64", "float32", "int64", "int32", "bool")
 NUMBERS = table(number)
 # ``json`` writes NaN as it is, and a loss or a rate may be one.
 LOOKS_SHAPES: dict[str, Shape] = {
-    **dict.fromkeys(("step", "examples_seen"), each(whole)), "phase": each(text),
-    **dict.fromkeys(("epoch", "refined_loss", "temperature", "learning_rate", "seconds"),
-                    each(any_number)),
-    **dict.fromkeys(("gradient_norm", "relative_update", "distance", "general_loss"),
-                    each(maybe(any_number))),
+    **dict.fromkeys(("step", "examples_seen"), each(whole)),
+    "phase": each(text),
+    **dict.fromkeys(
+        ("epoch", "refined_loss", "temperature", "learning_rate", "seconds"), each(any_number)
+    ),
+    **dict.fromkeys(
+        ("gradient_norm", "relative_update", "distance", "general_loss"), each(maybe(any_number))
+    ),
     **dict.fromkeys(("train_metrics", "valid_metrics"), each(table(any_number))),
     **dict.fromkeys(("train_correct", "valid_correct", "valid_logits"), each(maybe(nothing))),
-    "outputs": each(maybe(table(table(any_number)))), "planned_steps": each(maybe(count)),
-}  # fmt: skip
+    "outputs": each(maybe(table(table(any_number)))),
+    "planned_steps": each(maybe(count)),
+}
 KNOWN_SHAPES: dict[str, Shape] = {
     "task": text,
-    **dict.fromkeys(("classes", "planned_steps", "planned_looks", "train_rows", "train_tokens",
-                     "trainable"), maybe(count)),
-    "usual_rates": maybe(pair(number)), "copied_valid": maybe(pair(count)),
+    **dict.fromkeys(
+        ("classes", "planned_steps", "planned_looks", "train_rows", "train_tokens", "trainable"),
+        maybe(count),
+    ),
+    "usual_rates": maybe(pair(number)),
+    "copied_valid": maybe(pair(count)),
     "probe_curve": each(pair(number)),
     **dict.fromkeys(("probe_valid_losses", "first_seen"), maybe(nothing)),
-    "findings": each(record({
-        "check": text, "severity": text, "score": any_number, "count": count, "rows": each(whole),
-        "because": text, "remedy": text, "fixed": flag,
-    }, ("check", "severity", "rows"))),
-    "label_noise": maybe(record({
-        **dict.fromkeys(("rate", "low", "high", "right", "base"), any_number), "n": count,
-    })),
-}  # fmt: skip
-TOLD = record({
-    "format": whole, "holdfast": text, "kept": whole, "kinds": table(text),
-    "looks": record(LOOKS_SHAPES, ("step", "epoch", "examples_seen", "phase")),
-    "known": record(KNOWN_SHAPES, ("task", "findings")),
-}, ("format", "holdfast", "kept", "kinds", "looks", "known"))  # fmt: skip
+    "findings": each(
+        record(
+            {
+                "check": text,
+                "severity": text,
+                "score": any_number,
+                "count": count,
+                "rows": each(whole),
+                "because": text,
+                "remedy": text,
+                "fixed": flag,
+            },
+            ("check", "severity", "rows"),
+        )
+    ),
+    "label_noise": maybe(
+        record({**dict.fromkeys(("rate", "low", "high", "right", "base"), any_number), "n": count})
+    ),
+}
+TOLD = record(
+    {
+        "format": whole,
+        "holdfast": text,
+        "kept": whole,
+        "kinds": table(text),
+        "looks": record(LOOKS_SHAPES, ("step", "epoch", "examples_seen", "phase")),
+        "known": record(KNOWN_SHAPES, ("task", "findings")),
+    },
+    ("format", "holdfast", "kept", "kinds", "looks", "known"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +134,16 @@ def write_looks(
         path.unlink(missing_ok=True)
         return False
     kinds = {name: str(array.dtype) for name, array in arrays.items()}
-    told = json.dumps({
-        "format": FORMAT, "holdfast": version, "kept": kept, "looks": plain, "known": facts,
-        "kinds": kinds,
-    })  # fmt: skip
+    told = json.dumps(
+        {
+            "format": FORMAT,
+            "holdfast": version,
+            "kept": kept,
+            "looks": plain,
+            "known": facts,
+            "kinds": kinds,
+        }
+    )
     small = {name: _shortened(array) for name, array in arrays.items()}
 
     def write(beside: Path) -> None:
@@ -139,8 +169,8 @@ def read_looks(path: Path) -> Looks:
     except Exception as error:
         # A file that anyone may have touched: whatever it makes fail, the way out is the same.
         raise RunError(
-            str(path), f"cannot be read as the looks of a run ({reason(error)})", None, WITHOUT,
-        ) from error  # fmt: skip
+            str(path), f"cannot be read as the looks of a run ({reason(error)})", None, WITHOUT
+        ) from error
 
 
 def _check_size(path: Path) -> None:
@@ -201,8 +231,10 @@ def _check(history: Sequence[Snapshot]) -> None:
 
 def _check_known(known: Mapping[str, Any], history: Sequence[Snapshot]) -> None:
     """Raise ``ValueError`` where what is known of single rows is of other rows."""
-    sizes = {"probe_valid_losses": len(history[0].valid_losses),
-             "first_seen": len(history[0].train_losses)}  # fmt: skip
+    sizes = {
+        "probe_valid_losses": len(history[0].valid_losses),
+        "first_seen": len(history[0].train_losses),
+    }
     for name, size in sizes.items():
         if known.get(name) is not None and known[name].shape != (size,):
             raise ValueError(f"{name} is of other rows")

@@ -155,11 +155,15 @@ def _judge(run: Run) -> None:
 def verdict_line(verdict: Verdict) -> dict[str, Any]:
     """What ``events.jsonl`` keeps of a verdict."""
     return {
-        "label": verdict.label, "because": verdict.because, "confidence": verdict.confidence,
-        "since_step": verdict.since_step, "cause": verdict.cause,
-        "evidence": list(verdict.evidence), "remedies": list(verdict.remedies),
+        "label": verdict.label,
+        "because": verdict.because,
+        "confidence": verdict.confidence,
+        "since_step": verdict.since_step,
+        "cause": verdict.cause,
+        "evidence": list(verdict.evidence),
+        "remedies": list(verdict.remedies),
         "harm": verdict.harm,
-    }  # fmt: skip
+    }
 
 
 def _check_clock(run: Run) -> None:
@@ -186,9 +190,11 @@ def _stop_if_asked(run: Run, signals: StopSignals) -> None:
 
 def _interrupted(run: Run) -> Interrupted:
     return Interrupted(
-        "the run", f"was interrupted at step {run.step}; a checkpoint is written", None,
+        "the run",
+        f"was interrupted at step {run.step}; a checkpoint is written",
+        None,
         "Continue it with the same command and --resume.",
-    )  # fmt: skip
+    )
 
 
 def _save(run: Run) -> None:
@@ -215,17 +221,25 @@ def memory_errors(what: str) -> Iterator[None]:
         if not lacks_memory(error):
             raise
         raise MachineError(
-            what, "needs more memory than there is", None,
+            what,
+            "needs more memory than there is",
+            None,
             "Halve train.batch_size and double train.accumulate, or lower model.max_length.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _fitted(run: Run) -> Fitted:
     assert run.verdict is not None
     return Fitted(
-        history=tuple(run.history), verdict=run.verdict, actions=tuple(run.actions),
-        best_step=run.best.step, last_step=run.step,
+        history=tuple(run.history),
+        verdict=run.verdict,
+        actions=tuple(run.actions),
+        best_step=run.best.step,
+        last_step=run.step,
         stopped_because=run.stop_because or f"all {run.plan.steps} planned steps were taken",
-        examples_seen=run.examples_seen, train_s=run.seconds,
-        evaluate_s=run.evaluate_s, guard_s=run.guard_s, start=run.start,
-    )  # fmt: skip
+        examples_seen=run.examples_seen,
+        train_s=run.seconds,
+        evaluate_s=run.evaluate_s,
+        guard_s=run.guard_s,
+        start=run.start,
+    )

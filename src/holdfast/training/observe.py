@@ -38,9 +38,13 @@ class Observer:
     """
 
     def __init__(
-        self, accelerator: Accelerator, task: Task, tokens: int | None = None, alone: bool = False,
+        self,
+        accelerator: Accelerator,
+        task: Task,
+        tokens: int | None = None,
+        alone: bool = False,
         cache: PrefixCache | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._accelerator = accelerator
         self._rank = 0 if alone else accelerator.process_index
         self._world = 1 if alone else accelerator.num_processes

@@ -155,6 +155,8 @@ def check_phase(phase: Phase) -> None:
         raise RecipeError(f"phase {phase.name}", "needs at least one step", phase.steps)
     if phase.sampler == "classes" and phase.batch_size < 4:
         raise RecipeError(
-            "methods.contrast.batch_size", "must hold two rows of two classes", phase.batch_size,
+            "methods.contrast.batch_size",
+            "must hold two rows of two classes",
+            phase.batch_size,
             "Use 4 or more; 32 is the default.",
-        )  # fmt: skip
+        )

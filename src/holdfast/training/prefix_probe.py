@@ -82,9 +82,10 @@ def _ask(prefix: Prefix, network: Any, task: Task, examples: Any, device: str) -
     sizes = sizes_of(examples, rows, states)
     kept = _without_padding(states, sizes[rows]).cpu()
     why_not = (
-        _difference(losses, half_way) or _company(states[0], output(batch_of(rows[:1]))[0])
+        _difference(losses, half_way)
+        or _company(states[0], output(batch_of(rows[:1]))[0])
         or _draws(network, states, lambda: output(batch))
-    )  # fmt: skip
+    )
     if why_not is not None:
         return Entry(why_not)
     saved = (_seconds(losses) - _seconds(half_way)) / len(rows)

@@ -173,9 +173,20 @@ class Run:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resume needs, in types that the weights-only loader reads."""
-        names = ("step", "phase_index", "step_in_phase", "examples_seen", "running_loss",
-                 "learning_rate", "gradient_norms", "evaluate_s", "guard_s", "stop_because",
-                 "finished", "halvings")  # fmt: skip
+        names = (
+            "step",
+            "phase_index",
+            "step_in_phase",
+            "examples_seen",
+            "running_loss",
+            "learning_rate",
+            "gradient_norms",
+            "evaluate_s",
+            "guard_s",
+            "stop_because",
+            "finished",
+            "halvings",
+        )
         return {
             **{name: getattr(self, name) for name in names},
             "seconds": self.seconds,
@@ -205,9 +216,20 @@ class Run:
 
     def load_state_dict(self, state: dict[str, Any], begin_phase: Callable[[Run], None]) -> None:
         """Continue from ``state_dict``; ``begin_phase`` makes the optimizer of its phase."""
-        for name in ("step", "phase_index", "step_in_phase", "examples_seen", "running_loss",
-                     "learning_rate", "gradient_norms", "evaluate_s", "guard_s", "stop_because",
-                     "finished", "halvings"):  # fmt: skip
+        for name in (
+            "step",
+            "phase_index",
+            "step_in_phase",
+            "examples_seen",
+            "running_loss",
+            "learning_rate",
+            "gradient_norms",
+            "evaluate_s",
+            "guard_s",
+            "stop_because",
+            "finished",
+            "halvings",
+        ):
             setattr(self, name, state[name])
         if abs(state["frozen"] - self._frozen_sum) > 1e-6 * max(1.0, abs(state["frozen"])):
             raise Defect("the frozen weights", "are not those of the checkpoint")

@@ -32,18 +32,26 @@ def take_snapshot(run: Run) -> Snapshot:
     run.previous = now
     norms, run.gradient_norms = run.gradient_norms, []
     return Snapshot(
-        step=run.step, epoch=round(run.epoch, 6), examples_seen=run.examples_seen,
+        step=run.step,
+        epoch=round(run.epoch, 6),
+        examples_seen=run.examples_seen,
         phase=run.phase.name if run.step else "start",
-        train_losses=probe.losses, valid_losses=valid.losses,
+        train_losses=probe.losses,
+        valid_losses=valid.losses,
         train_metrics={**probe.metrics, **written.metrics["train"]},
         valid_metrics={**valid.metrics, **written.metrics["valid"]},
-        refined_loss=valid.refined_loss, temperature=valid.temperature,
+        refined_loss=valid.refined_loss,
+        temperature=valid.temperature,
         learning_rate=run.learning_rate,
         gradient_norm=float(np.mean(norms)) if norms else None,
-        relative_update=moved if run.step else None, distance=distance, seconds=run.seconds,
-        train_correct=probe.correct, valid_correct=valid.correct, valid_logits=valid.logits,
+        relative_update=moved if run.step else None,
+        distance=distance,
+        seconds=run.seconds,
+        train_correct=probe.correct,
+        valid_correct=valid.correct,
+        valid_logits=valid.logits,
         outputs=written.shares or None,
-    )  # fmt: skip
+    )
 
 
 def measure(run: Run, examples: Any, positions: Ints) -> Measured:

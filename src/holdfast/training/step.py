@@ -161,10 +161,12 @@ def _combine(run: Run, total: float, average: bool) -> float:
 
 def _not_a_number(run: Run, loss: float) -> TrainingError:
     return TrainingError(
-        f"step {run.step + 1}", "gave a training loss that is not a finite number", loss,
+        f"step {run.step + 1}",
+        "gave a training loss that is not a finite number",
+        loss,
         f"Lower train.learning_rate (now {run.phase.learning_rate:.2g}) or set "
         "train.precision=float32.",
-    )  # fmt: skip
+    )
 
 
 def _epoch(run: Run, epoch: int) -> list[Ints]:

@@ -103,9 +103,7 @@ def make_tracker(which: str, project: str, name: str, run: Path, known: Mapping[
     if which == "mlflow":
         return MLflowTracker(project, run_id=known.get("mlflow"), run_name=name)
     (run / FOLDER).mkdir(exist_ok=True)
-    return WandBTracker(
-        project, name=name, id=known["id"], resume="allow", dir=str(run / FOLDER)
-    )  # fmt: skip
+    return WandBTracker(project, name=name, id=known["id"], resume="allow", dir=str(run / FOLDER))
 
 
 def check_trackers(to: Sequence[str]) -> None:
@@ -113,22 +111,29 @@ def check_trackers(to: Sequence[str]) -> None:
     for which in to:
         if importlib.util.find_spec(which) is None:
             raise MachineError(
-                "track.to", f"needs the package {which}", which,
+                "track.to",
+                f"needs the package {which}",
+                which,
                 f"pip install {INSTALLED_BY[which]}, or leave it out of track.to.",
-            )  # fmt: skip
+            )
 
 
 def numbers(snapshot: Snapshot) -> dict[str, float | str]:
     """The scalars of a snapshot by the names that trackers group: ``train/…``, ``valid/…``."""
     values: dict[str, float | None] = {
-        "train/loss": snapshot.train_loss, "valid/loss": snapshot.valid_loss,
-        "valid/refined_loss": snapshot.refined_loss, "valid/temperature": snapshot.temperature,
+        "train/loss": snapshot.train_loss,
+        "valid/loss": snapshot.valid_loss,
+        "valid/refined_loss": snapshot.refined_loss,
+        "valid/temperature": snapshot.temperature,
         **{f"train/{name}": value for name, value in snapshot.train_metrics.items()},
         **{f"valid/{name}": value for name, value in snapshot.valid_metrics.items()},
-        "run/epoch": snapshot.epoch, "run/examples_seen": float(snapshot.examples_seen),
-        "run/learning_rate": snapshot.learning_rate, "run/gradient_norm": snapshot.gradient_norm,
-        "run/relative_update": snapshot.relative_update, "run/distance": snapshot.distance,
-    }  # fmt: skip
+        "run/epoch": snapshot.epoch,
+        "run/examples_seen": float(snapshot.examples_seen),
+        "run/learning_rate": snapshot.learning_rate,
+        "run/gradient_norm": snapshot.gradient_norm,
+        "run/relative_update": snapshot.relative_update,
+        "run/distance": snapshot.distance,
+    }
     return {name: float(value) for name, value in values.items() if value is not None}
 
 
@@ -136,10 +141,11 @@ def verdict_values(verdict: Verdict) -> dict[str, float | str]:
     """The verdict as words, and as numbers for trackers that draw only those: ``number`` is the
     place of the label in the contract's list, from 0."""
     return {
-        "verdict/label": verdict.label, "verdict/because": verdict.because,
+        "verdict/label": verdict.label,
+        "verdict/because": verdict.because,
         "verdict/number": float(LABELS.index(verdict.label)),
         "verdict/confidence": float(verdict.confidence),
-    }  # fmt: skip
+    }
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

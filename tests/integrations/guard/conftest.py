@@ -18,11 +18,19 @@ def tiny_classifier(seed: int = 0, dropout: float = 0.1) -> Any:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BertForSequenceClassification(BertConfig(
-            vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-            intermediate_size=24, max_position_embeddings=32, num_labels=2,
-            hidden_dropout_prob=dropout, initializer_range=0.2,
-        ))  # fmt: skip
+        return BertForSequenceClassification(
+            BertConfig(
+                vocab_size=50,
+                hidden_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=24,
+                max_position_embeddings=32,
+                num_labels=2,
+                hidden_dropout_prob=dropout,
+                initializer_range=0.2,
+            )
+        )
 
 
 def marked(n: int, seed: int = 0, noise: float = 0.1) -> Any:
@@ -46,16 +54,25 @@ def trainer(tmp_path: Path) -> Callable[..., Any]:
 
     def make(*callbacks: Any, kind: type = Trainer, out: str = "out", **changes: Any) -> Any:
         given: dict[str, Any] = {
-            "model": tiny_classifier(), "train_dataset": marked(32), "eval_dataset": marked(24, 1),
-        }  # fmt: skip
+            "model": tiny_classifier(),
+            "train_dataset": marked(32),
+            "eval_dataset": marked(24, 1),
+        }
         given |= {name: changes.pop(name) for name in list(changes) if name in given}
         own = {n: changes.pop(n) for n in ("data_collator", "compute_loss_func") if n in changes}
         settings: dict[str, Any] = {
-            "num_train_epochs": 3, "per_device_train_batch_size": 8, "learning_rate": 5e-3,
-            "eval_strategy": "epoch", "save_strategy": "no", "logging_steps": 5, "seed": 3,
-            "lr_scheduler_type": "constant", "use_cpu": True, "disable_tqdm": True,
+            "num_train_epochs": 3,
+            "per_device_train_batch_size": 8,
+            "learning_rate": 5e-3,
+            "eval_strategy": "epoch",
+            "save_strategy": "no",
+            "logging_steps": 5,
+            "seed": 3,
+            "lr_scheduler_type": "constant",
+            "use_cpu": True,
+            "disable_tqdm": True,
             "report_to": [],
-        }  # fmt: skip
+        }
         arguments = TrainingArguments(output_dir=str(tmp_path / out), **(settings | changes))
         made = kind(args=arguments, callbacks=list(callbacks), **given, **own)
         made.pop_callback(_printer())

@@ -28,6 +28,9 @@ def test_the_example_runs(tmp_path: Path, monkeypatch: Any, capfd: Any) -> None:
 
 def test_the_table_names_every_setting() -> None:
     table = GUIDE.read_text("utf-8").split("## Settings", 1)[1]
-    named = {name for cell in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
-             for name in re.findall(r"`(\w+)`", cell)}  # fmt: skip
+    named = {
+        name
+        for cell in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", cell)
+    }
     assert named == set(inspect.signature(Guard).parameters)

@@ -19,18 +19,29 @@ def tiny(kind: str) -> tuple[Any, dict[str, torch.Tensor]]:
     """A model of each kind with random weights, and a batch of five rows of unequal length."""
     import transformers as hf
 
-    small: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-                             "intermediate_size": 24, "vocab_size": 30}  # fmt: skip
+    small: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "vocab_size": 30,
+    }
     torch.manual_seed(0)
     tokens = torch.randint(3, 30, (5, 8))
     mask = (torch.arange(8)[None] < torch.tensor([8, 3, 5, 8, 2])[:, None]).long()
     batch = {"input_ids": tokens, "attention_mask": mask}
     words = torch.where(mask.bool(), tokens, IGNORED)
-    problems = {"classes": "single_label_classification", "number": "regression",
-                "several": "multi_label_classification"}  # fmt: skip
+    problems = {
+        "classes": "single_label_classification",
+        "number": "regression",
+        "several": "multi_label_classification",
+    }
     if kind in problems:
-        labels = {"classes": torch.tensor([0, 2, 1, 1, 0]), "number": torch.randn(5),
-                  "several": torch.randint(0, 2, (5, 3)).float()}[kind]  # fmt: skip
+        labels = {
+            "classes": torch.tensor([0, 2, 1, 1, 0]),
+            "number": torch.randn(5),
+            "several": torch.randint(0, 2, (5, 3)).float(),
+        }[kind]
         config = hf.BertConfig(
             num_labels=1 if kind == "number" else 3, problem_type=problems[kind], **small
         )
@@ -42,16 +53,24 @@ def tiny(kind: str) -> tuple[Any, dict[str, torch.Tensor]]:
         marks = torch.where(mask.bool(), tokens % 3, IGNORED)
         tagger = hf.BertForTokenClassification(hf.BertConfig(num_labels=3, **small))
         return tagger.eval(), {**batch, "labels": marks}
-    config = hf.T5Config(vocab_size=30, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2,
-                         decoder_start_token_id=0)  # fmt: skip
+    config = hf.T5Config(
+        vocab_size=30,
+        d_model=16,
+        d_kv=8,
+        d_ff=24,
+        num_layers=1,
+        num_heads=2,
+        decoder_start_token_id=0,
+    )
     return hf.T5ForConditionalGeneration(config).eval(), {
         **batch,
         "labels": words[:, :6].contiguous(),
     }
 
 
-@pytest.mark.parametrize("kind", ["classes", "number", "several", "next tokens",
-                                  "tokens of a tagger", "tokens of a T5"])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind", ["classes", "number", "several", "next tokens", "tokens of a tagger", "tokens of a T5"]
+)
 def test_a_rows_loss_is_the_models_own_loss_of_that_row_alone(kind: str) -> None:
     model, batch = tiny(kind)
     with torch.no_grad():
@@ -83,14 +102,17 @@ def test_half_precision_may_differ_by_its_rounding() -> None:
     assert found.name == "classes"
 
 
-@pytest.mark.parametrize(("logits", "labels", "name"), [
-    (torch.randn(4, 3), torch.tensor([0, 1, 2, 0]), "classes"),
-    (torch.randn(4, 3), torch.randint(0, 2, (4, 3)).float(), "several"),
-    (torch.randn(4, 3), torch.randint(0, 2, (4, 3)), "several"),
-    (torch.randn(4, 3), torch.randn(4, 3), "number"),
-    (torch.randn(4, 1), torch.randn(4), "number"),
-    (torch.randn(4, 6, 9), torch.randint(0, 9, (4, 6)), "tokens"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("logits", "labels", "name"),
+    [
+        (torch.randn(4, 3), torch.tensor([0, 1, 2, 0]), "classes"),
+        (torch.randn(4, 3), torch.randint(0, 2, (4, 3)).float(), "several"),
+        (torch.randn(4, 3), torch.randint(0, 2, (4, 3)), "several"),
+        (torch.randn(4, 3), torch.randn(4, 3), "number"),
+        (torch.randn(4, 1), torch.randn(4), "number"),
+        (torch.randn(4, 6, 9), torch.randint(0, 9, (4, 6)), "tokens"),
+    ],
+)
 def test_without_the_models_own_loss_the_shapes_decide(
     logits: torch.Tensor, labels: torch.Tensor, name: str
 ) -> None:

@@ -49,20 +49,32 @@ def test_sft_trainer_with_an_adapter(tiny_llama: Path, tmp_path: Path, lines: li
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    rows = [{"prompt": f"say {i % 4}: ", "completion": "abcd"[i % 4] * (2 + i % 3)}
-            for i in range(20)]  # fmt: skip
+    rows = [
+        {"prompt": f"say {i % 4}: ", "completion": "abcd"[i % 4] * (2 + i % 3)} for i in range(20)
+    ]
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)
     guard = Guard(choose=FIRST, say=lines.append)
     made = SFTTrainer(
-        model=model, processing_class=AutoTokenizer.from_pretrained(tiny_llama),
-        args=SFTConfig(output_dir=str(tmp_path), max_steps=4, per_device_train_batch_size=4,
-                       eval_strategy="steps", eval_steps=2, use_cpu=True, bf16=False,
-                       report_to=[], disable_tqdm=True, learning_rate=1e-2,
-                       gradient_checkpointing=False),
-        train_dataset=Dataset.from_list(rows[:12]), eval_dataset=Dataset.from_list(rows[12:]),
+        model=model,
+        processing_class=AutoTokenizer.from_pretrained(tiny_llama),
+        args=SFTConfig(
+            output_dir=str(tmp_path),
+            max_steps=4,
+            per_device_train_batch_size=4,
+            eval_strategy="steps",
+            eval_steps=2,
+            use_cpu=True,
+            bf16=False,
+            report_to=[],
+            disable_tqdm=True,
+            learning_rate=1e-2,
+            gradient_checkpointing=False,
+        ),
+        train_dataset=Dataset.from_list(rows[:12]),
+        eval_dataset=Dataset.from_list(rows[12:]),
         peft_config=LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"),
         callbacks=[guard.callback()],
-    )  # fmt: skip
+    )
     adapter = [p for p in made.model.parameters() if p.requires_grad]
     made.train()
     size = sum(p.numel() * p.element_size() for p in adapter) / 1e6
@@ -90,20 +102,33 @@ def test_masks_are_the_same_at_every_look_and_training_draws_its_own(
 
     def model() -> Any:
         torch.manual_seed(0)
-        return BertForMaskedLM(BertConfig(
-            vocab_size=48, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-            intermediate_size=24, max_position_embeddings=32,
-        ))  # fmt: skip
+        return BertForMaskedLM(
+            BertConfig(
+                vocab_size=48,
+                hidden_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=24,
+                max_position_embeddings=32,
+            )
+        )
 
     words = AutoTokenizer.from_pretrained(tiny_model)
 
     def make(out: str, *callbacks: Any, rate: float = 1e-2, seed: int | None = None) -> Any:
         plain = rows_of(16).remove_columns("labels")
         return trainer(
-            *callbacks, out=out, model=model(), train_dataset=plain, eval_dataset=plain,
-            data_collator=DataCollatorForLanguageModeling(words, seed=seed), learning_rate=rate,
-            eval_strategy="no", max_steps=4, remove_unused_columns=False,
-        )  # fmt: skip
+            *callbacks,
+            out=out,
+            model=model(),
+            train_dataset=plain,
+            eval_dataset=plain,
+            data_collator=DataCollatorForLanguageModeling(words, seed=seed),
+            learning_rate=rate,
+            eval_strategy="no",
+            max_steps=4,
+            remove_unused_columns=False,
+        )
 
     still = Guard(policy="off", looks=2, say=lines.append)
     make("still", still.callback(), rate=0.0).train()
@@ -134,11 +159,20 @@ def test_setfit_trains_with_a_head_fitted_at_each_look(
         model=SetFitModel(
             model_body=encoder, model_head=LogisticRegression(), labels=["no", "yes"]
         ),
-        args=TrainingArguments(output_dir=str(tmp_path), max_steps=4, batch_size=8, use_amp=False,
-                               report_to="none", show_progress_bar=False, eval_strategy="no",
-                               save_strategy="no"),
-        train_dataset=train, eval_dataset=other, callbacks=[guard.callback()],
-    )  # fmt: skip
+        args=TrainingArguments(
+            output_dir=str(tmp_path),
+            max_steps=4,
+            batch_size=8,
+            use_amp=False,
+            report_to="none",
+            show_progress_bar=False,
+            eval_strategy="no",
+            save_strategy="no",
+        ),
+        train_dataset=train,
+        eval_dataset=other,
+        callbacks=[guard.callback()],
+    )
     before = encoder.encode(rows[0]["text"])
     made.train()
     assert [s.step for s in guard.history] == [0, 2, 4]
@@ -187,10 +221,15 @@ class TestLightning:
             DataLoader(TensorDataset(inputs[32:], labels[32:]), batch_size=8),
         )
         made = Trainer(
-            default_root_dir=tmp_path, max_epochs=epochs, accelerator="cpu", logger=False,
-            enable_progress_bar=False, enable_model_summary=False, callbacks=list(callbacks),
+            default_root_dir=tmp_path,
+            max_epochs=epochs,
+            accelerator="cpu",
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=list(callbacks),
             **{"enable_checkpointing": False, **more},
-        )  # fmt: skip
+        )
         return made, Line(), loaders
 
     def fit(self, made: Any, **more: Any) -> Any:
@@ -231,9 +270,8 @@ class TestLightning:
             guard = Guard(advisor=StopAt(5), choose=FIRST, say=lines.append)
             keeper = ModelCheckpoint(folder, save_last=True, every_n_epochs=1)
             return guard, self.pieces(
-                folder, guard.lightning_callback(), keeper, epochs=epochs,
-                enable_checkpointing=True,
-            )  # fmt: skip
+                folder, guard.lightning_callback(), keeper, epochs=epochs, enable_checkpointing=True
+            )
 
         whole, first = make(tmp_path / "a", 9)
         start = weights(first[1])

@@ -100,10 +100,14 @@ def test_a_guard_that_only_observes_leaves_no_trace(
     assert seen.training == unseen.training
     assert sum(seen.training) > 0
     assert seen.generators == unseen.generators
-    told = [{k: v for k, v in line.items() if "runtime" not in k and "per_second" not in k}
-            for line in watched.state.log_history]  # fmt: skip
-    assert told == [{k: v for k, v in line.items() if "runtime" not in k and "per_second" not in k}
-                    for line in plain.state.log_history]  # fmt: skip
+    told = [
+        {k: v for k, v in line.items() if "runtime" not in k and "per_second" not in k}
+        for line in watched.state.log_history
+    ]
+    assert told == [
+        {k: v for k, v in line.items() if "runtime" not in k and "per_second" not in k}
+        for line in plain.state.log_history
+    ]
 
 
 def test_it_stops_and_restores_the_best_state_without_a_checkpoint(
@@ -112,9 +116,12 @@ def test_it_stops_and_restores_the_best_state_without_a_checkpoint(
     choose = lowest(lambda snapshot: snapshot.valid_loss)
     guard = Guard(patience=2, choose=choose, say=lines.append)
     made = trainer(
-        guard.callback(), train_dataset=rows_of(32, noise=0.5), num_train_epochs=30,
-        eval_dataset=rows_of(80, 1), learning_rate=2e-2,
-    )  # fmt: skip
+        guard.callback(),
+        train_dataset=rows_of(32, noise=0.5),
+        num_train_epochs=30,
+        eval_dataset=rows_of(80, 1),
+        learning_rate=2e-2,
+    )
     made.train()
     assert made.state.global_step < 30 * 4
     assert guard.stopped_because is not None
@@ -134,9 +141,12 @@ def test_without_patience_it_stops_on_a_verdict_and_never_for_want_of_gain(
 ) -> None:
     guard = Guard(patience=None, say=lines.append)
     made = trainer(
-        guard.callback(), train_dataset=rows_of(32, noise=0.5), num_train_epochs=5,
-        eval_dataset=rows_of(40, 1), learning_rate=1e-7,
-    )  # fmt: skip
+        guard.callback(),
+        train_dataset=rows_of(32, noise=0.5),
+        num_train_epochs=5,
+        eval_dataset=rows_of(40, 1),
+        learning_rate=1e-7,
+    )
     made.train()
     assert made.state.global_step == 5 * 4
     advisor = guard._fresh_advisor()
@@ -157,8 +167,9 @@ def numbers(snapshot: Snapshot) -> Any:
 
 def told(guard: Guard) -> list[dict[str, Any]]:
     text = (guard.folder / "events.jsonl").read_text("utf-8")  # type: ignore[operator]
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"}
-            for line in text.splitlines()]  # fmt: skip
+    return [
+        {k: v for k, v in json.loads(line).items() if k != "seconds"} for line in text.splitlines()
+    ]
 
 
 class KillAt(TrainerCallback):
@@ -181,10 +192,17 @@ def test_a_resumed_run_is_the_undisturbed_one(
     def make(out: str, *more: Any) -> tuple[Guard, Any]:
         guard = Guard(patience=2, looks=9, say=lines.append)
         return guard, trainer(
-            guard.callback(), *more, out=out, train_dataset=rows_of(32, noise=0.5),
-            learning_rate=1e-2, num_train_epochs=9, save_strategy="steps", save_steps=save,
-            eval_strategy=strategy, save_total_limit=2,
-        )  # fmt: skip
+            guard.callback(),
+            *more,
+            out=out,
+            train_dataset=rows_of(32, noise=0.5),
+            learning_rate=1e-2,
+            num_train_epochs=9,
+            save_strategy="steps",
+            save_steps=save,
+            eval_strategy=strategy,
+            save_total_limit=2,
+        )
 
     whole, undisturbed = make("whole")
     undisturbed.train()
@@ -327,9 +345,13 @@ def test_weighted_classes_inside_a_model_are_not_taken_for_plain_ones(
     model.forward = weighted
     guard = Guard(policy="off", looks=1, say=lines.append)
     made = trainer(
-        guard.callback(), model=model, eval_dataset=by_class(rows_of(24, 1)), max_steps=2,
-        eval_strategy="no", remove_unused_columns=False,
-    )  # fmt: skip
+        guard.callback(),
+        model=model,
+        eval_dataset=by_class(rows_of(24, 1)),
+        max_steps=2,
+        eval_strategy="no",
+        remove_unused_columns=False,
+    )
     made.train()
     assert any("no known formula" in line for line in lines)
     assert guard.history[-1].valid_losses == pytest.approx(alone(made, made.eval_dataset), abs=1e-5)
@@ -370,8 +392,10 @@ def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:
     assert to_json(found) == result["verdict"]
 
 
-@pytest.mark.parametrize("wrong", [{"policy": "adapt"}, {"hold_out": 1.0}, {"patience": 0},
-                                   {"looks": 0}, {"probe_rows": 0}])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [{"policy": "adapt"}, {"hold_out": 1.0}, {"patience": 0}, {"looks": 0}, {"probe_rows": 0}],
+)
 def test_settings_are_checked_when_the_guard_is_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         Guard(**wrong)

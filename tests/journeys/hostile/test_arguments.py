@@ -17,8 +17,23 @@ from holdfast.cli.net import fault_of
 
 LOG = "epoch,loss,val_loss\n" + "".join(f"{i},{2 - i / 10},{2.1 - i / 11}\n" for i in range(12))
 ROWS = "text,label\n" + "".join(f"words {i},{'ab'[i % 2]}\n" for i in range(40))
-STRANGE = ["a\0b", "\x1b[2Jx", "\x1b]0;title\x07", "x" * 5000, "\udcff", "a\nb", "\u202egnp.csv",
-           "%s%n", "~nobody/x", "/dev/null", "-", "--", "''", "{}", "é" * 300]  # fmt: skip
+STRANGE = [
+    "a\0b",
+    "\x1b[2Jx",
+    "\x1b]0;title\x07",
+    "x" * 5000,
+    "\udcff",
+    "a\nb",
+    "\u202egnp.csv",
+    "%s%n",
+    "~nobody/x",
+    "/dev/null",
+    "-",
+    "--",
+    "''",
+    "{}",
+    "é" * 300,
+]
 
 
 def _clean(text: str) -> None:
@@ -36,12 +51,19 @@ def files(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("value", STRANGE, ids=lambda value: ascii(value)[:20])
 def test_no_argument_is_a_defect(files: Path, holdfast: Callable[..., Any], value: str) -> None:
     for line in (
-        [value], ["train", value, "--dry-run"], ["diagnose", value], ["report", value],
-        ["evaluate", value, "rows.csv"], ["predict", value, "rows.csv"], ["diagnose", f"--{value}"],
-        ["train", "rows.csv", "--task", value, "--dry-run"], ["train", "rows.csv", "--seed", value],
+        [value],
+        ["train", value, "--dry-run"],
+        ["diagnose", value],
+        ["report", value],
+        ["evaluate", value, "rows.csv"],
+        ["predict", value, "rows.csv"],
+        ["diagnose", f"--{value}"],
+        ["train", "rows.csv", "--task", value, "--dry-run"],
+        ["train", "rows.csv", "--seed", value],
         ["train", "rows.csv", "--set", value],
-        ["diagnose", "log.csv", "--set", f"train={value}"], ["train", "--fail-on", value, value],
-    ):  # fmt: skip
+        ["diagnose", "log.csv", "--set", f"train={value}"],
+        ["train", "--fail-on", value, value],
+    ):
         done = holdfast(*line)
         assert done.code == 2, (line[:3], done.code, done.err[:300])
         assert len(done.err) < 9000
@@ -71,9 +93,15 @@ def script(text: str, where: Path, **env: str) -> subprocess.CompletedProcess[st
     """A shell's line in a process of its own, ``holdfast`` the installed one."""
     path = f"{Path(os.sys.executable).parent}:{os.environ['PATH']}"  # type: ignore[attr-defined]
     return subprocess.run(
-        ["bash", "-c", text], cwd=where, capture_output=True, text=True, timeout=60, check=False,
-        env=os.environ | {"PATH": path} | env, errors="surrogateescape",
-    )  # fmt: skip
+        ["bash", "-c", text],
+        cwd=where,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"PATH": path} | env,
+        errors="surrogateescape",
+    )
 
 
 def test_surroundings_of_nobody(files: Path) -> None:
@@ -102,14 +130,24 @@ def test_json_is_json_in_every_encoding(files: Path) -> None:
     assert json.loads(done.stdout)["series"]["train"] == "loss é"
 
 
-@pytest.mark.parametrize(("error", "code"), [
-    (PermissionError(errno.EACCES, "x", "a.csv"), 2), (OSError(errno.ENAMETOOLONG, "x", "a"), 2),
-    (OSError(errno.ENOSPC, "x"), 2), (MemoryError(), 2), (OSError(errno.EMFILE, "x"), 2),
-    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 2),
-    (OSError("of a library, about nothing"), None), (OSError(errno.ENOENT, "x"), None),
-    (ValueError("x"), None), (RuntimeError("x"), None), (RecursionError(), None),
-    (KeyError(1), None),
-], ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PermissionError(errno.EACCES, "x", "a.csv"), 2),
+        (OSError(errno.ENAMETOOLONG, "x", "a"), 2),
+        (OSError(errno.ENOSPC, "x"), 2),
+        (MemoryError(), 2),
+        (OSError(errno.EMFILE, "x"), 2),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 2),
+        (OSError("of a library, about nothing"), None),
+        (OSError(errno.ENOENT, "x"), None),
+        (ValueError("x"), None),
+        (RuntimeError("x"), None),
+        (RecursionError(), None),
+        (KeyError(1), None),
+    ],
+    ids=repr,
+)
 def test_what_can_be_nobody_else_s_fault(error: Exception, code: int | None) -> None:
     found = fault_of(error)
     assert (found.exit_code if found else None) == code

@@ -17,8 +17,17 @@ import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 # The doors in turn; those that a worker does in a few milliseconds the most.
-COUNTS = {"recipes": 60, "logs": 45, "rows": 8, "models": 4, "pictures": 2, "arguments": 6,
-          "reports": 3, "evaluate": 2, "predict": 2}  # fmt: skip
+COUNTS = {
+    "recipes": 60,
+    "logs": 45,
+    "rows": 8,
+    "models": 4,
+    "pictures": 2,
+    "arguments": 6,
+    "reports": 3,
+    "evaluate": 2,
+    "predict": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +70,23 @@ def test_a_case_is_the_same_each_time(fuzz: ModuleType, fuzzer: Any, tmp_path: P
         assert made[0] == made[1]
 
 
-@pytest.mark.parametrize(("answer", "said", "fault"), [
-    ({"code": 0}, "", ""), ({"code": 2}, "holdfast: no", ""), ({"code": 1}, "x", "exit 1"),
-    ({"code": 3}, "x", "exit 3"), ({"code": 2}, " ", "refuses without a word"),
-    ({"code": 2}, "Traceback (most recent call last)", "a traceback"),
-    ({"code": 2}, "thread '<unnamed>' panicked at x", "a traceback"),
-    ({"code": 0}, "\x1b[2J", "an escape sequence"),
-    ({"code": 0}, "x.py:3: RuntimeWarning: overflow", "a library's warning"),
-    ({"code": 0, "seconds": 11.0}, "", "takes 11 s"),
-    ({"code": 0, "mb": 1200.0}, "", "takes 1200 MB"), ({"code": -9, "broke": "hangs"}, "", "hangs"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("answer", "said", "fault"),
+    [
+        ({"code": 0}, "", ""),
+        ({"code": 2}, "holdfast: no", ""),
+        ({"code": 1}, "x", "exit 1"),
+        ({"code": 3}, "x", "exit 3"),
+        ({"code": 2}, " ", "refuses without a word"),
+        ({"code": 2}, "Traceback (most recent call last)", "a traceback"),
+        ({"code": 2}, "thread '<unnamed>' panicked at x", "a traceback"),
+        ({"code": 0}, "\x1b[2J", "an escape sequence"),
+        ({"code": 0}, "x.py:3: RuntimeWarning: overflow", "a library's warning"),
+        ({"code": 0, "seconds": 11.0}, "", "takes 11 s"),
+        ({"code": 0, "mb": 1200.0}, "", "takes 1200 MB"),
+        ({"code": -9, "broke": "hangs"}, "", "hangs"),
+    ],
+)
 def test_what_counts_as_a_failure(
     fuzz: ModuleType, answer: dict[str, Any], said: str, fault: str
 ) -> None:
@@ -78,17 +94,26 @@ def test_what_counts_as_a_failure(
     assert fuzz._fault(whole, said) == fault
 
 
-@pytest.mark.parametrize(("way", "argument", "fault"), [
-    ("import time; time.sleep(60)", "", "hangs"), ("x = bytearray(3 * 10**9)", "", "takes memory"),
-    ("import os; os._exit(1)", "", "killed itself"),
-    ("open('../canary/new', 'w')", "", "writes outside"),
-    ("open('../canary/a.txt', 'a').write('x')", "", "writes outside"),
-    ("open('new', 'w')", "", "writes"), ("raise KeyError(3)", "", "KeyError"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("way", "argument", "fault"),
+    [
+        ("import time; time.sleep(60)", "", "hangs"),
+        ("x = bytearray(3 * 10**9)", "", "takes memory"),
+        ("import os; os._exit(1)", "", "killed itself"),
+        ("open('../canary/new', 'w')", "", "writes outside"),
+        ("open('../canary/a.txt', 'a').write('x')", "", "writes outside"),
+        ("open('new', 'w')", "", "writes"),
+        ("raise KeyError(3)", "", "KeyError"),
+    ],
+)
 def test_the_watch_sees_what_it_is_for(
-    fuzz: ModuleType, fuzzer: Any, monkeypatch: pytest.MonkeyPatch, way: str, argument: str,
+    fuzz: ModuleType,
+    fuzzer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+    argument: str,
     fault: str,
-) -> None:  # fmt: skip
+) -> None:
     """Planted faults, done by the worker in the place of a door."""
     monkeypatch.setattr(fuzz, "MOST_S", 0.5)
     monkeypatch.setattr(fuzz, "MOST_MB", 600.0)

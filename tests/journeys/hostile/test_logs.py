@@ -48,40 +48,62 @@ REFUSED: dict[str, bytes] = {
     "picture.csv": b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 50,
     "picture.json": b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 50,
     "program.log": b"\x7fELF\x02\x01\x01" + bytes(500),
-    "zip.csv": zipped(), "zip.jsonl": zipped(), "log.csv.gz": gzip.compress(GOOD.encode()),
-    "pickle.csv": pickle.dumps({"loss": [1, 2]}), "pickle.json": pickle.dumps([1.0] * 9),
+    "zip.csv": zipped(),
+    "zip.jsonl": zipped(),
+    "log.csv.gz": gzip.compress(GOOD.encode()),
+    "pickle.csv": pickle.dumps({"loss": [1, 2]}),
+    "pickle.json": pickle.dumps([1.0] * 9),
     "history.pkl": pickle.dumps({"loss": [1, 2], "val_loss": [1, 2]}),
-    "utf16.csv": GOOD.encode("utf-16"), "latin.csv": "\xe9poch,loss\n1,\xff\n".encode("latin-1"),
+    "utf16.csv": GOOD.encode("utf-16"),
+    "latin.csv": "\xe9poch,loss\n1,\xff\n".encode("latin-1"),
     "nul.csv": HEAD.encode() + b"1,\0,2\n",
-    "list.json": b"[1, 2, 3]", "null.json": b"null", "number.json": b"3", "word.json": b'"loss"',
-    "empty_object.json": b"{}", "empty_list.json": b"[]", "mixed.json": b'[{"loss": 1}, 2]',
-    "open.json": b'{"loss": [1, 2', "nan.json": b"NaN",
+    "list.json": b"[1, 2, 3]",
+    "null.json": b"null",
+    "number.json": b"3",
+    "word.json": b'"loss"',
+    "empty_object.json": b"{}",
+    "empty_list.json": b"[]",
+    "mixed.json": b'[{"loss": 1}, 2]',
+    "open.json": b'{"loss": [1, 2',
+    "nan.json": b"NaN",
     "lists_of_lists.json": b'{"loss": [[1], [2]]}',
-    "state_null.json": b'{"log_history": null}', "state_list.json": b'[{"log_history": []}]',
-    "state_empty.json": b'{"log_history": []}', "state_of_numbers.json": b'{"log_history": [1, 2]}',
-    "state_number.json": b'{"log_history": 3}', "state_digits.json":
-        b'{"log_history": [{"step": ' + b"9" * 5000 + b', "loss": 1}]}',
+    "state_null.json": b'{"log_history": null}',
+    "state_list.json": b'[{"log_history": []}]',
+    "state_empty.json": b'{"log_history": []}',
+    "state_of_numbers.json": b'{"log_history": [1, 2]}',
+    "state_number.json": b'{"log_history": 3}',
+    "state_digits.json": b'{"log_history": [{"step": ' + b"9" * 5000 + b', "loss": 1}]}',
     "digits.jsonl": b'{"loss": ' + b"9" * 5000 + b"}\n",
-    "words.jsonl": b'{"loss": "high"}\n{"loss": "low"}\n', "numbers.jsonl": b"1\n2\n",
+    "words.jsonl": b'{"loss": "high"}\n{"loss": "low"}\n',
+    "numbers.jsonl": b"1\n2\n",
     "torn.jsonl": b'{"loss": 1}\n{"lo\n{"loss": 2}\n',
-    "boosting.json": b'{"train": {"logloss": [null]}}', "boosting2.json": b'{"a": {"b": ["x"]}}',
-    "only_header.csv": HEAD.encode(), "no_numbers.csv": HEAD.encode() + b"a,b,c\n" * 5,
-    "no_names.csv": b"1,2,3\n4,5,6\n", "one_line.csv": b"x" * 5_000_000,
+    "boosting.json": b'{"train": {"logloss": [null]}}',
+    "boosting2.json": b'{"a": {"b": ["x"]}}',
+    "only_header.csv": HEAD.encode(),
+    "no_numbers.csv": HEAD.encode() + b"a,b,c\n" * 5,
+    "no_names.csv": b"1,2,3\n4,5,6\n",
+    "one_line.csv": b"x" * 5_000_000,
     "wide_cell.csv": HEAD.encode() + b"1," + b"9" * 200_000 + b",3\n",
     "huge_step.csv": csv_of((1.7e308, 1, 1) for _ in range(5)),
     "negative_huge.csv": csv_of((-1.7e308 + i, 1, 1) for i in range(5)),
     "far_step.csv": csv_of((10**300 + i, 1, 1) for i in range(5)),
     "long_name.jsonl": json.dumps({"loss" + "x" * 3000: 1}).encode() + b"\n",
-    "empty.csv": b"", "spaces.csv": b"   \n\n  \n", "html.csv": b"<html><body>404</body></html>",
-    "events.out.tfevents.1": b"nonsense", "events.out.tfevents.2": b"",
+    "empty.csv": b"",
+    "spaces.csv": b"   \n\n  \n",
+    "html.csv": b"<html><body>404</body></html>",
+    "events.out.tfevents.1": b"nonsense",
+    "events.out.tfevents.2": b"",
     "events.out.tfevents.3": struct.pack("<Q", 2**60) + bytes(40),
-    "events.out.tfevents.4": bytes(100_000), "run.wandb": b"nonsense" * 10,
+    "events.out.tfevents.4": bytes(100_000),
+    "run.wandb": b"nonsense" * 10,
     "events.jsonl": b'{"event": "snapshot", "step": "x"}\n',
     "own_list.jsonl": b'{"event": "snapshot", "step": 1, "train_metrics": [1]}\n',
-    "own_words.jsonl": b'{"event": 3}\n', "yolo.csv": b"epoch,train/a_loss,val/a_loss\n1,x,y\n",
-    "sk.json": b'{"loss_curve_": "x"}', "sk2.json": b'{"loss_curve_": {"a": 1}}',
+    "own_words.jsonl": b'{"event": 3}\n',
+    "yolo.csv": b"epoch,train/a_loss,val/a_loss\n1,x,y\n",
+    "sk.json": b'{"loss_curve_": "x"}',
+    "sk2.json": b'{"loss_curve_": {"a": 1}}',
     "trainer_log.jsonl": b'{"current_steps": [1], "loss": {}}\n',
-}  # fmt: skip
+}
 
 READ: dict[str, bytes] = {
     "nan_steps.csv": csv_of((["nan", i][i % 2], 2 / i, 2 / i) for i in range(1, 13)),
@@ -89,29 +111,41 @@ READ: dict[str, bytes] = {
     "huge_values.csv": csv_of((i, 1.7e308 / i, -1.7e308) for i in range(1, 13)),
     "tiny_values.csv": csv_of((i, 1e-310 * i, 5e-324) for i in range(1, 13)),
     "all_nan.csv": csv_of((i, "nan", "nan") for i in range(1, 13)),
-    "no_finite_loss.csv": b"epoch,train_loss,valid_loss,accuracy\n" + b"".join(
-        b"%d,%.3f,nan,%.3f\n" % (i, 2 / i, 1 - 0.5 / i) for i in range(1, 13)),
+    "no_finite_loss.csv": b"epoch,train_loss,valid_loss,accuracy\n"
+    + b"".join(b"%d,%.3f,nan,%.3f\n" % (i, 2 / i, 1 - 0.5 / i) for i in range(1, 13)),
     "nan_epochs.jsonl": b"".join(
         b'{"step": %d, "epoch": NaN, "loss": %.3f, "eval_loss": %.3f}\n' % (i, 2 / i, 1 + i / 9)
-        for i in range(1, 13)),
+        for i in range(1, 13)
+    ),
     "infinite.csv": csv_of((i, "inf", "-inf") for i in range(1, 13)),
     "all_zero.csv": csv_of((i, 0, 0) for i in range(1, 13)),
     "constant.csv": csv_of((5, 2 / i, 2 / i) for i in range(1, 13)),
-    "one_point.csv": csv_of([(1, 1, 1)]), "negative.csv": csv_of((i, -i, -i) for i in range(9)),
+    "one_point.csv": csv_of([(1, 1, 1)]),
+    "negative.csv": csv_of((i, -i, -i) for i in range(9)),
     "short_rows.csv": HEAD.encode() + b"1\n2,3\n4,5,6\n7,8,9,10,11\n" * 3,
     "quoted.csv": b'epoch,"loss","val\nloss"\n1,"2",3\n',
     "mac.csv": GOOD.replace("\n", "\r").encode(),
-    "bars.csv": GOOD.replace(",", "|").encode(), "bom.csv": b"\xef\xbb\xbf" + GOOD.encode(),
+    "bars.csv": GOOD.replace(",", "|").encode(),
+    "bom.csv": b"\xef\xbb\xbf" + GOOD.encode(),
     "escapes.csv": GOOD.replace("loss", "loss\x1b[2J\x1b]0;x\x07").encode(),
     "escapes.jsonl": b'{"epoch": 1, "loss \\u001b[31m": 1, "val_loss \\u001b[31m": 2}\n',
     "numbers_in_words.jsonl": b'{"step": 1, "loss": "1_0", "eval_loss": "12 %"}\n',
     "torn_end.jsonl": b'{"step": 1, "loss": 1, "eval_loss": 1}\n{"st',
     "surrogate.jsonl": b'{"step": 1, "loss \\ud800": 1, "val_loss": 2}\n',
     "state.json": json.dumps(STATE).encode(),
-    "state_odd.json": json.dumps(STATE | {"max_steps": "x", "log_history": [
-        {"step": [1], "loss": {}}, *STATE["log_history"], {"train_runtime": [1]}]}).encode(),
+    "state_odd.json": json.dumps(
+        STATE
+        | {
+            "max_steps": "x",
+            "log_history": [
+                {"step": [1], "loss": {}},
+                *STATE["log_history"],
+                {"train_runtime": [1]},
+            ],
+        }
+    ).encode(),
     "state_steps.json": json.dumps(STATE | {"max_steps": 1e308}).encode(),
-}  # fmt: skip
+}
 
 
 def _clean(text: str) -> None:
@@ -161,8 +195,22 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, holdfast: Callable[..
     (tmp_path / "around").mkdir()
     (tmp_path / "around" / "again").symlink_to(tmp_path / "around")
     (tmp_path / "void").mkdir()
-    names = ["pipe.csv", "loop.csv", "run", "state", "around", "void", "/dev/null", "/dev/zero",
-             "absent.csv", "x" * 5000, "log.csv/below", "a\0b", "\udcff", ""]  # fmt: skip
+    names = [
+        "pipe.csv",
+        "loop.csv",
+        "run",
+        "state",
+        "around",
+        "void",
+        "/dev/null",
+        "/dev/zero",
+        "absent.csv",
+        "x" * 5000,
+        "log.csv/below",
+        "a\0b",
+        "\udcff",
+        "",
+    ]
     for name in names:
         done = holdfast("diagnose", name)
         assert done.code == 2, (name[:30], done.err, done.out)

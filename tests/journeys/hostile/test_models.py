@@ -28,40 +28,95 @@ from holdfast.tasks.chat_tokens import render
 
 CLASSES = ["a", "b"]
 BROKEN: dict[str, bytes] = {
-    "a list": b"[]", "nothing": b"", "null": b"null", "a number": b"3", "a word": b'"x"',
-    "torn": b'{"a": ', "NaN": b"NaN", "deep": b'{"a":' * 5000 + b"1" + b"}" * 5000,
-    "deep lists": b"[" * 100_000, "deep enough": b'{"a":' * 100 + b"1" + b"}" * 100,
-    "bytes": bytes(range(256)), "UTF-16": '{"a": 1}'.encode("utf-16"),
+    "a list": b"[]",
+    "nothing": b"",
+    "null": b"null",
+    "a number": b"3",
+    "a word": b'"x"',
+    "torn": b'{"a": ',
+    "NaN": b"NaN",
+    "deep": b'{"a":' * 5000 + b"1" + b"}" * 5000,
+    "deep lists": b"[" * 100_000,
+    "deep enough": b'{"a":' * 100 + b"1" + b"}" * 100,
+    "bytes": bytes(range(256)),
+    "UTF-16": '{"a": 1}'.encode("utf-16"),
     "digits": b'{"a": ' + b"9" * 5000 + b"}",
-}  # fmt: skip
-FILES = ["config.json", "tokenizer_config.json", "special_tokens_map.json",
-         "generation_config.json", "preprocessor_config.json", "sentence_bert_config.json",
-         "model.safetensors.index.json"]  # fmt: skip
+}
+FILES = [
+    "config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "sentence_bert_config.json",
+    "model.safetensors.index.json",
+]
 CLAIMS: list[dict[str, Any]] = [
-    {"num_labels": 10**9}, {"num_labels": -5}, {"num_labels": "2"}, {"vocab_size": 10**9},
-    {"vocab_size": -1}, {"vocab_size": "x"}, {"vocab_size": None}, {"vocab_size": 1e300},
-    {"vocab_size": True}, {"hidden_size": 10**9}, {"hidden_size": -32}, {"hidden_size": "32"},
-    {"hidden_size": 0}, {"hidden_size": [32]}, {"hidden_size": 31}, {"hidden_size": 64},
-    {"num_hidden_layers": 10**9}, {"num_hidden_layers": "two"}, {"num_hidden_layers": 100},
-    {"num_hidden_layers": 1e9}, {"num_hidden_layers": {}}, {"num_attention_heads": 0},
-    {"num_attention_heads": 10**9}, {"num_attention_heads": "x"}, {"intermediate_size": 10**12},
-    {"intermediate_size": -1}, {"max_position_embeddings": 10**10},
-    {"max_position_embeddings": "x"}, {"max_position_embeddings": None},
-    {"type_vocab_size": 10**9}, {"hidden_act": "no_such"}, {"hidden_act": ["x"]},
-    {"model_type": "no_such"}, {"model_type": None}, {"model_type": ["bert"]}, {"model_type": {}},
-    {"model_type": 3}, {"id2label": 3}, {"id2label": "x"}, {"label2id": [1]},
-    {"architectures": {"a": 1}, "model_type": "gpt9"}, {"hidden_dropout_prob": "x"},
-    {"hidden_dropout_prob": 7}, {"layer_norm_eps": "x"}, {"initializer_range": "x"},
-    {"quantization_config": 3}, {"quantization_config": {"quant_method": "x"}},
-    {"auto_map": {"AutoModel": "evil.Model"}}, {"auto_map": ["evil"]}, {"auto_map": "evil"},
-    {"text_config": {"num_labels": 10**9}}, {"torch_dtype": "no_such"}, {"dtype": ["x"]},
-    {"pad_token_id": 10**12}, {"pad_token_id": "x"}, {"chunk_size_feed_forward": "x"},
-]  # fmt: skip
+    {"num_labels": 10**9},
+    {"num_labels": -5},
+    {"num_labels": "2"},
+    {"vocab_size": 10**9},
+    {"vocab_size": -1},
+    {"vocab_size": "x"},
+    {"vocab_size": None},
+    {"vocab_size": 1e300},
+    {"vocab_size": True},
+    {"hidden_size": 10**9},
+    {"hidden_size": -32},
+    {"hidden_size": "32"},
+    {"hidden_size": 0},
+    {"hidden_size": [32]},
+    {"hidden_size": 31},
+    {"hidden_size": 64},
+    {"num_hidden_layers": 10**9},
+    {"num_hidden_layers": "two"},
+    {"num_hidden_layers": 100},
+    {"num_hidden_layers": 1e9},
+    {"num_hidden_layers": {}},
+    {"num_attention_heads": 0},
+    {"num_attention_heads": 10**9},
+    {"num_attention_heads": "x"},
+    {"intermediate_size": 10**12},
+    {"intermediate_size": -1},
+    {"max_position_embeddings": 10**10},
+    {"max_position_embeddings": "x"},
+    {"max_position_embeddings": None},
+    {"type_vocab_size": 10**9},
+    {"hidden_act": "no_such"},
+    {"hidden_act": ["x"]},
+    {"model_type": "no_such"},
+    {"model_type": None},
+    {"model_type": ["bert"]},
+    {"model_type": {}},
+    {"model_type": 3},
+    {"id2label": 3},
+    {"id2label": "x"},
+    {"label2id": [1]},
+    {"architectures": {"a": 1}, "model_type": "gpt9"},
+    {"hidden_dropout_prob": "x"},
+    {"hidden_dropout_prob": 7},
+    {"layer_norm_eps": "x"},
+    {"initializer_range": "x"},
+    {"quantization_config": 3},
+    {"quantization_config": {"quant_method": "x"}},
+    {"auto_map": {"AutoModel": "evil.Model"}},
+    {"auto_map": ["evil"]},
+    {"auto_map": "evil"},
+    {"text_config": {"num_labels": 10**9}},
+    {"torch_dtype": "no_such"},
+    {"dtype": ["x"]},
+    {"pad_token_id": 10**12},
+    {"pad_token_id": "x"},
+    {"chunk_size_feed_forward": "x"},
+]
 # What a plain library takes with a shrug, and what is not used: loaded all the same.
 HARMLESS: tuple[dict[str, Any], ...] = (
-    {"num_labels": -5}, {"num_labels": "2"}, {"id2label": 3}, {"label2id": [1]},
+    {"num_labels": -5},
+    {"num_labels": "2"},
+    {"id2label": 3},
+    {"label2id": [1]},
     {"torch_dtype": "no_such"},
-)  # fmt: skip
+)
 TOKENIZERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no model": lambda t: {k: v for k, v in t.items() if k != "model"},
     "model is a list": lambda t: t | {"model": []},
@@ -71,12 +126,21 @@ TOKENIZERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "ids of 2^60": lambda t: t | {"model": t["model"] | {"vocab": {"a": 2**60}}},
     "version 9": lambda t: t | {"version": "9.9"},
     "normaliser of nobody": lambda t: t | {"normalizer": {"type": "Evil"}},
-    "a terrible pattern": lambda t: t | {
-        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(("}, "behavior": "Isolated",
-                          "invert": False}},
+    "a terrible pattern": lambda t: (
+        t
+        | {
+            "pre_tokenizer": {
+                "type": "Split",
+                "pattern": {"Regex": "(("},
+                "behavior": "Isolated",
+                "invert": False,
+            }
+        }
+    ),
     "added tokens are words": lambda t: t | {"added_tokens": ["x"]},
-    "a list": lambda t: [t], "null": lambda t: None,
-}  # fmt: skip
+    "a list": lambda t: [t],
+    "null": lambda t: None,
+}
 
 
 @pytest.fixture
@@ -140,8 +204,22 @@ def test_a_configuration_that_claims_what_is_not_there(folder: Path, claim: dict
 def test_no_usual_configuration_claims_too_much() -> None:
     from transformers import CONFIG_MAPPING
 
-    kinds = [*FAMILIES, *VISION_FAMILIES, "gpt2", "llama", "qwen2", "gemma2", "phi3", "mistral",
-             "t5", "bart", "marian", "pegasus", "mimi_encoder", "sam2_video"]  # fmt: skip
+    kinds = [
+        *FAMILIES,
+        *VISION_FAMILIES,
+        "gpt2",
+        "llama",
+        "qwen2",
+        "gemma2",
+        "phi3",
+        "mistral",
+        "t5",
+        "bart",
+        "marian",
+        "pegasus",
+        "mimi_encoder",
+        "sam2_video",
+    ]
     for kind in kinds:
         if kind in CONFIG_MAPPING:
             settings = json.loads(json.dumps(CONFIG_MAPPING[kind]().to_dict(), default=str))
@@ -168,21 +246,31 @@ def header(value: Any) -> bytes:
 
 
 WEIGHTS: dict[str, bytes] = {
-    "empty": b"", "seven bytes": bytes(7), "no header": bytes(8), "noise": os.urandom(5000),
-    "2^60": struct.pack("<Q", 2**60) + b"{}", "2^63": struct.pack("<Q", 2**63) + bytes(99),
-    "no JSON": struct.pack("<Q", 4) + b"{{{{", "a list": header([]), "no tensors": header({}),
+    "empty": b"",
+    "seven bytes": bytes(7),
+    "no header": bytes(8),
+    "noise": os.urandom(5000),
+    "2^60": struct.pack("<Q", 2**60) + b"{}",
+    "2^63": struct.pack("<Q", 2**63) + bytes(99),
+    "no JSON": struct.pack("<Q", 4) + b"{{{{",
+    "a list": header([]),
+    "no tensors": header({}),
     "deep": struct.pack("<Q", 50_000) + b'{"a":' * 10_000,
     "beyond the end": header({"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}),
-    "overlapping": header({
-        "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
-        "b": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}}) + bytes(12),
+    "overlapping": header(
+        {
+            "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+            "b": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]},
+        }
+    )
+    + bytes(12),
     "a shape of 2^62": header({"a": {"dtype": "F32", "shape": [2**62], "data_offsets": [0, 4]}})
     + bytes(4),
     "negative": header({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}) + bytes(4),
     "a type of nobody": header({"a": {"dtype": "X", "shape": [1], "data_offsets": [0, 4]}})
     + bytes(4),
     "a pickle": b"\x80\x04cposix\nsystem\n(S'id'\ntR.",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
@@ -277,14 +365,22 @@ class Template:
         return str(rendered[0][0])
 
 
-@pytest.mark.parametrize("template", [
-    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-    "{{ 'a' * 10000000000 }}", "{{ '%9999999999d' % 1 }}", "{{ 'a'.ljust(9999999999) }}",
-    "{% set n = namespace(x='aaaaaaaa') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}"
-    "{% endfor %}{{ n.x }}",
-    "{{ ''.__class__.__mro__[1].__subclasses__() }}", "{% include '/etc/passwd' %}", "{% for %}",
-    "{{ messages[0].nothing.at_all }}", "{{ raise_exception('no') }}",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ 'a' * 10000000000 }}",
+        "{{ '%9999999999d' % 1 }}",
+        "{{ 'a'.ljust(9999999999) }}",
+        "{% set n = namespace(x='aaaaaaaa') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}"
+        "{% endfor %}{{ n.x }}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{% include '/etc/passwd' %}",
+        "{% for %}",
+        "{{ messages[0].nothing.at_all }}",
+        "{{ raise_exception('no') }}",
+    ],
+)
 def test_a_chat_template_without_end(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holdfast.tasks.chat_tokens.LONGEST_S", 0.5)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -25,8 +25,12 @@ CASES = 5
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
-    return (struct.pack(">I", len(content)) + name + content
-            + struct.pack(">I", zlib.crc32(name + content)))  # fmt: skip
+    return (
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+    )
 
 
 def png(width: int, height: int, *, bits: int = 1, beside: bytes = b"", cut: int = 0) -> bytes:
@@ -35,8 +39,13 @@ def png(width: int, height: int, *, bits: int = 1, beside: bytes = b"", cut: int
     line = bytes(1 + (width * bits + 7) // 8)
     body = b"".join(packer.compress(line) for _ in range(cut or height)) + packer.flush()
     header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + beside + chunk(b"IDAT", body)
-            + chunk(b"IEND", b""))  # fmt: skip
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + beside
+        + chunk(b"IDAT", body)
+        + chunk(b"IEND", b"")
+    )
 
 
 def saved(format: str, mode: str = "RGB", size: tuple[int, int] = (16, 16), **how: Any) -> bytes:
@@ -47,17 +56,23 @@ def saved(format: str, mode: str = "RGB", size: tuple[int, int] = (16, 16), **ho
 
 TEXT = zlib.compress(bytes(60_000_000))
 UNREADABLE = {
-    "large": png(50_000, 50_000, cut=1), "larger": png(200_000, 200_000, cut=1),
-    "a little too large": png(7_000, 7_000), "no width": png(0, 5, cut=1),
-    "a thread": png(1, 60_000), "cut short": png(300, 300, bits=8)[:-60],
-    "no picture": b"<svg xmlns='http://www.w3.org/2000/svg'/>", "html": b"<!doctype html>404",
+    "large": png(50_000, 50_000, cut=1),
+    "larger": png(200_000, 200_000, cut=1),
+    "a little too large": png(7_000, 7_000),
+    "no width": png(0, 5, cut=1),
+    "a thread": png(1, 60_000),
+    "cut short": png(300, 300, bits=8)[:-60],
+    "no picture": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "html": b"<!doctype html>404",
     "a program": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(x) run\n",
-    "empty": b"", "a chunk without end": png(9, 9, beside=struct.pack(">I", 2**31 - 1) + b"tEXt"),
-    "a bitmap of lies": b"BM" + struct.pack("<IHHI", 100, 0, 0, 54) + struct.pack(
-        "<IiiHHIIiiII", 40, 40_000, 40_000, 1, 24, 0, 0, 0, 0, 0, 0),
+    "empty": b"",
+    "a chunk without end": png(9, 9, beside=struct.pack(">I", 2**31 - 1) + b"tEXt"),
+    "a bitmap of lies": b"BM"
+    + struct.pack("<IHHI", 100, 0, 0, 54)
+    + struct.pack("<IiiHHIIiiII", 40, 40_000, 40_000, 1, 24, 0, 0, 0, 0, 0, 0),
     "a map of lies": b"P6 99999999999999999999 9400 255\n",
     "text of 60 MB": png(9, 9, beside=chunk(b"zTXt", b"k\0\0" + TEXT)),
-}  # fmt: skip
+}
 
 
 def fill(folder: Path, hostile: dict[str, bytes]) -> Path:
@@ -120,10 +135,20 @@ def test_what_is_no_file_is_not_opened(kind: str, tmp_path: Path) -> None:
         read_picture(path)
 
 
-@pytest.mark.parametrize(("mode", "format"), [
-    ("RGB", "PNG"), ("RGBA", "PNG"), ("L", "PNG"), ("LA", "PNG"), ("P", "GIF"), ("CMYK", "JPEG"),
-    ("I;16", "PNG"), ("F", "TIFF"), ("1", "PNG"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("mode", "format"),
+    [
+        ("RGB", "PNG"),
+        ("RGBA", "PNG"),
+        ("L", "PNG"),
+        ("LA", "PNG"),
+        ("P", "GIF"),
+        ("CMYK", "JPEG"),
+        ("I;16", "PNG"),
+        ("F", "TIFF"),
+        ("1", "PNG"),
+    ],
+)
 def test_strips_make_the_picture_that_the_whole_makes(
     mode: str, format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

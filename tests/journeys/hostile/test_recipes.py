@@ -37,11 +37,14 @@ FILES: dict[str, bytes] = {
     "deep by lines": b"".join(b" " * i + b"a:\n" for i in range(1000)),
     "deep JSON": b'{"a":' * 5000 + b"1" + b"}" * 5000,
     "a bomb": bomb().encode(),
-    "a bomb in a key that is known": b"x: &x [1,1,1,1,1,1,1,1,1,1]\n" + b"".join(
+    "a bomb in a key that is known": b"x: &x [1,1,1,1,1,1,1,1,1,1]\n"
+    + b"".join(
         b"%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n" % ((a + 1, a + 1) + (a,) * 9)
         for a in range(ord("x"), ord("x") + 1)
-    ) + bomb().replace("a8:", "methods:").encode(),
-    "a bomb of merges": b"a: &a {k: v}\nb: &b {<<: [*a, *a, *a]}\n" + b"".join(
+    )
+    + bomb().replace("a8:", "methods:").encode(),
+    "a bomb of merges": b"a: &a {k: v}\nb: &b {<<: [*a, *a, *a]}\n"
+    + b"".join(
         b"c%d: &c%d {<<: [%s]}\n" % (i, i, b", ".join([b"*c%d" % (i - 1) if i else b"*b"] * 9))
         for i in range(8)
     ),
@@ -80,7 +83,7 @@ FILES: dict[str, bytes] = {
     "a key of 100,000 characters": b"x" * 100_000 + b": 1\n",
     "5,000 unknown keys": b"".join(b"k%d: 1\n" % i for i in range(5_000)),
     "30,000 settings": b"methods: {" + b"".join(b"k%d: {}, " % i for i in range(30_000)) + b"}\n",
-    "NUL": b"data: {path: \"a\\0b.csv\"}\n",
+    "NUL": b'data: {path: "a\\0b.csv"}\n',
     "NUL in a folder's name": b'model: {name: "/a\\0b"}\n',
     "half a character": b'data: {path: "\\uD800.csv"}\n',
     "NUL as a byte": b"seed: 1\0\n",
@@ -95,33 +98,91 @@ FILES: dict[str, bytes] = {
     "a path of 5,000 characters": b"data: {path: " + b"x" * 5000 + b".csv}\n",
     "methods that are not finite": b"methods: {contrast: {tau: .inf}}\n",
     "methods deep in lists": b"methods: {contrast: " + b"[" * 100 + b"]" * 100 + b"}\n",
-}  # fmt: skip
+}
 
 NUMBERS = [
-    "seed=-1", "seed=1.5", "seed=true", "seed=10**9", "seed=9223372036854775808", "seed=.inf",
-    "seed=1e400", "train.epochs=0", "train.epochs=-3", "train.epochs=1e9", "train.epochs=.inf",
-    "train.epochs=.nan", "train.epochs=-.inf", "train.epochs=inf", "train.epochs=true",
-    "train.epochs=1:30", "train.epochs=010", "train.epochs=off", "train.epochs=null:",
-    "train.learning_rate=.inf", "train.learning_rate=nan", "train.learning_rate=1e39",
-    "train.learning_rate=-1e-4", "train.learning_rate=0x1p3", "train.batch_size=1000000000",
-    "train.batch_size=-1", "train.batch_size=1.5", "train.batch_size=false",
-    "train.max_steps=1e30", "train.max_minutes=.inf", "train.max_minutes=1e300",
-    "train.accumulate=1000000000000", "train.weight_decay=.nan", "train.warmup=.nan",
-    "train.warmup=1", "train.clip=.inf", "train.huber=.inf", "train.layer_decay=0",
-    "train.patience=1000000000000000", "train.evaluations=1000000000", "train.pack=2",
-    "train.label_smoothing=.nan", "model.max_length=1000000000000", "model.max_length=-8",
-    "model.max_target_length=10000000000000", "model.dropout=.nan", "model.freeze=true",
-    "model.freeze=.inf", "model.freeze=.nan", "model.adapter.rank=1000000000",
-    "model.adapter.alpha=.inf", "model.adapter.dropout=.nan", "data.split.train=.nan",
-    "data.split.test=true", "generate.rows=-1", "generate.beams=1000000000",
-    "generate.max_new_tokens=1000000000000", "generate.code_seconds=.inf",
-    "generate.code_memory_mb=1000000000000000", "control.worth=.nan", "control.chance=true",
-    "methods.contrast.tau=.nan", "methods.contrast=2024-01-31x: [", "=5", "train.=5", ".=5",
-    "a.b.c.d.e.f.g=1", "\x1b[2Jtrain.epochs=1", "train=5", "data=x", "train.epochs.x=1",
-    "methods" + ".a" * 500 + "=1", "k" * 100_000 + "=1", "train.epochs=" + "9" * 5000,
-    "train.epochs=" + "[" * 5000, "methods.x=" + "[" * 5000 + "]" * 5000, "methods.x=\ud800",
-    "data.path=a\0b", "data.label=\udcff", "train.epochs", "",
-]  # fmt: skip
+    "seed=-1",
+    "seed=1.5",
+    "seed=true",
+    "seed=10**9",
+    "seed=9223372036854775808",
+    "seed=.inf",
+    "seed=1e400",
+    "train.epochs=0",
+    "train.epochs=-3",
+    "train.epochs=1e9",
+    "train.epochs=.inf",
+    "train.epochs=.nan",
+    "train.epochs=-.inf",
+    "train.epochs=inf",
+    "train.epochs=true",
+    "train.epochs=1:30",
+    "train.epochs=010",
+    "train.epochs=off",
+    "train.epochs=null:",
+    "train.learning_rate=.inf",
+    "train.learning_rate=nan",
+    "train.learning_rate=1e39",
+    "train.learning_rate=-1e-4",
+    "train.learning_rate=0x1p3",
+    "train.batch_size=1000000000",
+    "train.batch_size=-1",
+    "train.batch_size=1.5",
+    "train.batch_size=false",
+    "train.max_steps=1e30",
+    "train.max_minutes=.inf",
+    "train.max_minutes=1e300",
+    "train.accumulate=1000000000000",
+    "train.weight_decay=.nan",
+    "train.warmup=.nan",
+    "train.warmup=1",
+    "train.clip=.inf",
+    "train.huber=.inf",
+    "train.layer_decay=0",
+    "train.patience=1000000000000000",
+    "train.evaluations=1000000000",
+    "train.pack=2",
+    "train.label_smoothing=.nan",
+    "model.max_length=1000000000000",
+    "model.max_length=-8",
+    "model.max_target_length=10000000000000",
+    "model.dropout=.nan",
+    "model.freeze=true",
+    "model.freeze=.inf",
+    "model.freeze=.nan",
+    "model.adapter.rank=1000000000",
+    "model.adapter.alpha=.inf",
+    "model.adapter.dropout=.nan",
+    "data.split.train=.nan",
+    "data.split.test=true",
+    "generate.rows=-1",
+    "generate.beams=1000000000",
+    "generate.max_new_tokens=1000000000000",
+    "generate.code_seconds=.inf",
+    "generate.code_memory_mb=1000000000000000",
+    "control.worth=.nan",
+    "control.chance=true",
+    "methods.contrast.tau=.nan",
+    "methods.contrast=2024-01-31x: [",
+    "=5",
+    "train.=5",
+    ".=5",
+    "a.b.c.d.e.f.g=1",
+    "\x1b[2Jtrain.epochs=1",
+    "train=5",
+    "data=x",
+    "train.epochs.x=1",
+    "methods" + ".a" * 500 + "=1",
+    "k" * 100_000 + "=1",
+    "train.epochs=" + "9" * 5000,
+    "train.epochs=" + "[" * 5000,
+    "methods.x=" + "[" * 5000 + "]" * 5000,
+    "methods.x=\ud800",
+    "data.path=a\0b",
+    "data.label=\udcff",
+    "train.epochs",
+    "",
+]
 
 
 @contextlib.contextmanager
@@ -164,33 +225,61 @@ def test_three_thousand_settings_are_read_once_each() -> None:
         assert override(Recipe(), settings).train.epochs == 3_000
 
 
-@pytest.mark.parametrize(("setting", "key", "value"), [
-    ("data.label=2024", "label", "2024"), ("data.label=yes", "label", "yes"),
-    ("data.label=2024-01-31", "label", "2024-01-31"), ("data.label=1:30", "label", "1:30"),
-    ("data.group=null", "group", None), ("data.label=[a]", "label", "[a]"),
-    ("data.text=[a, b]", "text", ("a", "b")), ("data.label='3'", "label", "3"),
-    ("data.template={q} and {c}", "template", "{q} and {c}"), ("data.label=on", "label", "on"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("setting", "key", "value"),
+    [
+        ("data.label=2024", "label", "2024"),
+        ("data.label=yes", "label", "yes"),
+        ("data.label=2024-01-31", "label", "2024-01-31"),
+        ("data.label=1:30", "label", "1:30"),
+        ("data.group=null", "group", None),
+        ("data.label=[a]", "label", "[a]"),
+        ("data.text=[a, b]", "text", ("a", "b")),
+        ("data.label='3'", "label", "3"),
+        ("data.template={q} and {c}", "template", "{q} and {c}"),
+        ("data.label=on", "label", "on"),
+    ],
+)
 def test_words_stay_the_words_that_were_typed(setting: str, key: str, value: object) -> None:
     assert getattr(override(Recipe(), [setting]).data, key) == value
 
 
-@pytest.mark.parametrize(("text", "value"), [
-    ("yes", True), ("off", False), ("TRUE", True), ("'no'", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "value"), [("yes", True), ("off", False), ("TRUE", True), ("'no'", False)]
+)
 def test_a_truth_may_be_said_in_words(text: str, value: bool) -> None:
     assert override(Recipe(), [f"train.pack={text}"]).train.pack is value
 
 
-@pytest.mark.parametrize("given", [
-    {"train.epochs": math.nan}, {"train.epochs": math.inf}, {"train.epochs": np.float32("nan")},
-    {"train.epochs": np.array([1.0, 2.0])}, {"train.epochs": object()}, {"train.epochs": 10**5000},
-    {"train.epochs": True}, {"train.epochs": np.bool_(True)}, {"train.epochs": b"3"},
-    {"train.epochs": {1, 2}}, {"train.epochs": 1j}, {"train.pack": 1}, {"train.pack": np.int64(1)},
-    {"data.label": None, "seed": None}, {3: 4}, {"": 1},
-    {"methods.contrast": {"tau": object()}}, {"methods.contrast.tau": math.inf}, [3], [None],
-    [("train.epochs", 3)], "train.epochs=3", {"train.epochs": lambda: 3},
-], ids=lambda given: shown(given, 40))  # fmt: skip
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"train.epochs": math.nan},
+        {"train.epochs": math.inf},
+        {"train.epochs": np.float32("nan")},
+        {"train.epochs": np.array([1.0, 2.0])},
+        {"train.epochs": object()},
+        {"train.epochs": 10**5000},
+        {"train.epochs": True},
+        {"train.epochs": np.bool_(True)},
+        {"train.epochs": b"3"},
+        {"train.epochs": {1, 2}},
+        {"train.epochs": 1j},
+        {"train.pack": 1},
+        {"train.pack": np.int64(1)},
+        {"data.label": None, "seed": None},
+        {3: 4},
+        {"": 1},
+        {"methods.contrast": {"tau": object()}},
+        {"methods.contrast.tau": math.inf},
+        [3],
+        [None],
+        [("train.epochs", 3)],
+        "train.epochs=3",
+        {"train.epochs": lambda: 3},
+    ],
+    ids=lambda given: shown(given, 40),
+)
 def test_the_python_door_refuses_the_same(
     given: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,8 +313,18 @@ def test_what_is_no_regular_file_is_refused_without_waiting(
     (tmp_path / "loop.yaml").symlink_to("loop.yaml")
     (tmp_path / "gone.yaml").symlink_to("nowhere.yaml")
     (tmp_path / "zero.yaml").symlink_to("/dev/zero")
-    names = ["folder.yaml", "pipe.yaml", "loop.yaml", "gone.yaml", "zero.yaml", "absent.yaml",
-             "x" * 5000 + ".yaml", "folder.yaml/r.yaml", "a\0b.yaml", "\udcff.yaml"]  # fmt: skip
+    names = [
+        "folder.yaml",
+        "pipe.yaml",
+        "loop.yaml",
+        "gone.yaml",
+        "zero.yaml",
+        "absent.yaml",
+        "x" * 5000 + ".yaml",
+        "folder.yaml/r.yaml",
+        "a\0b.yaml",
+        "\udcff.yaml",
+    ]
     for name in names:
         done = holdfast("train", name, "--dry-run")
         assert done.code == 2, (name[:40], done.err)

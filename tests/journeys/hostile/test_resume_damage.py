@@ -122,8 +122,11 @@ def test_a_newest_checkpoint_a_journal_and_a_beginning_that_were_damaged(
     noted = {line.get("what"): line.get("because") for line in journal(tmp_path / "run")}
     assert noted["checkpoint"] == told["checkpoint"].because
     assert noted["journal"] == told["journal"].because
-    lines = [x["event"] for x in journal(tmp_path / "run")
-             if x.get("what") not in ("journal", "checkpoint")]  # fmt: skip
+    lines = [
+        x["event"]
+        for x in journal(tmp_path / "run")
+        if x.get("what") not in ("journal", "checkpoint")
+    ]
     assert lines == [line["event"] for line in journal(alone)]
 
 
@@ -151,7 +154,7 @@ BEGINNINGS = {
     "odd": lambda path: path.write_text('{"rows": 3, "findings": {}, "decisions": null}'),
     "deep": lambda path: path.write_text("[" * 100_000),
     "changed": lambda path: path.write_text(path.read_text().replace('s": "', 's": "0')),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("damage", sorted(BEGINNINGS))
@@ -188,10 +191,13 @@ def test_another_runs_checkpoint_is_not_used(again: Any, tmp_path: Path) -> None
 
 
 RECIPES = {
-    "empty": lambda text: "", "torn": lambda text: text[: len(text) // 2],
+    "empty": lambda text: "",
+    "torn": lambda text: text[: len(text) // 2],
     "a value": lambda text: text.replace("max_steps: 8", "max_steps: 9"),
-    "a list": lambda text: "- 1\n", "deep": lambda text: "[" * 20_000, "bytes": lambda text: "\0",
-}  # fmt: skip
+    "a list": lambda text: "- 1\n",
+    "deep": lambda text: "[" * 20_000,
+    "bytes": lambda text: "\0",
+}
 
 
 @pytest.mark.parametrize("damage", sorted(RECIPES))
@@ -209,9 +215,13 @@ def test_a_broken_recipe_is_refused(again: Any, tmp_path: Path, damage: str) -> 
 
 
 def test_rows_may_move_and_a_result_that_is_broken_before_the_report_is_made_again(
-    cut: Path, alone: Path, marked_csv: Path, tmp_path: Path, killed: Any,
+    cut: Path,
+    alone: Path,
+    marked_csv: Path,
+    tmp_path: Path,
+    killed: Any,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     import holdfast.pipeline.main as main
 
     def die(_: Path) -> None:

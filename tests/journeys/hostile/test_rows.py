@@ -27,8 +27,9 @@ from holdfast.data.labelled import load_labelled
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 
-ROWS = [(f"text number {i} on thing {i * 7 % 31}, said so", ("no", "yes")[i % 2])
-        for i in range(60)]  # fmt: skip
+ROWS = [
+    (f"text number {i} on thing {i * 7 % 31}, said so", ("no", "yes")[i % 2]) for i in range(60)
+]
 TEXTS, LABELS = [text for text, _ in ROWS], [label for _, label in ROWS]
 
 
@@ -134,11 +135,13 @@ def deep(levels: int, begin: str = "[", end: str = "]") -> str:
 
 N = len(ROWS)
 NESTED = {
-    "struct": pa.array([{"a": 1}] * N), "list": pa.array([[1, 2]] * N),
+    "struct": pa.array([{"a": 1}] * N),
+    "list": pa.array([[1, 2]] * N),
     "map": pa.array([[("a", 1)]] * N, pa.map_(pa.string(), pa.int64())),
-    "binary": pa.array([b"\xff"] * N), "fixed": pa.array([b"abcd"] * N, pa.binary(4)),
+    "binary": pa.array([b"\xff"] * N),
+    "fixed": pa.array([b"abcd"] * N, pa.binary(4)),
     "inner": pa.array([[{"a": [datetime.date(2020, 1, 1)]}]] * N),
-}  # fmt: skip
+}
 RUINED = pa.Array.from_buffers(pa.string(), N, pa.array([b"\xff\xfe"] * N).buffers())
 GOOD = pa.table({"text": TEXTS, "label": LABELS})
 RUBBISH = random.Random(0).randbytes(4_000)
@@ -146,34 +149,61 @@ MILLION = b"a" * 1_000_000
 
 # (what stands in the message, how it is made)
 REFUSED: dict[str, tuple[str, Make]] = {
-    **{f"only {kind} in Parquet": ("plain values", columns("n.parquet", pa.table({"a": held})))
-       for kind, held in NESTED.items()},
+    **{
+        f"only {kind} in Parquet": ("plain values", columns("n.parquet", pa.table({"a": held})))
+        for kind, held in NESTED.items()
+    },
     "no plain column at all": ("plain values", columns("n.parquet", pa.table(NESTED))),
     "Parquet without columns": ("no columns", columns("n.parquet", pa.table({}))),
-    "Parquet of bad bytes": ("column 'label'", columns("n.parquet", pa.table({
-        "text": TEXTS, "label": RUINED}))),
-    "a footer that lies": ("Parquet", columns("n.parquet", GOOD, lambda b: (
-        b[:-8] + struct.pack("<I", 2**31 - 1) + b"PAR1"))),
+    "Parquet of bad bytes": (
+        "column 'label'",
+        columns("n.parquet", pa.table({"text": TEXTS, "label": RUINED})),
+    ),
+    "a footer that lies": (
+        "Parquet",
+        columns("n.parquet", GOOD, lambda b: b[:-8] + struct.pack("<I", 2**31 - 1) + b"PAR1"),
+    ),
     "half of a Parquet file": ("Parquet", columns("n.parquet", GOOD, lambda b: b[: len(b) // 2])),
-    "an encrypted Parquet file": ("encrypted", columns("n.parquet", GOOD, lambda b: (
-        b[:-4] + b"PARE"))),
-    "two columns of one name": ("same name", columns("n.parquet", pa.table(
-        [pa.array(TEXTS), pa.array(LABELS)], names=["text", "text"]))),
-    **{f"rubbish as {ending}": ("rows", file(f"rows{ending}", RUBBISH)) for ending in (
-        ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx", ".csv.gz", ".parquet.gz",
-        ".xlsx.gz")},
+    "an encrypted Parquet file": (
+        "encrypted",
+        columns("n.parquet", GOOD, lambda b: b[:-4] + b"PARE"),
+    ),
+    "two columns of one name": (
+        "same name",
+        columns("n.parquet", pa.table([pa.array(TEXTS), pa.array(LABELS)], names=["text", "text"])),
+    ),
+    **{
+        f"rubbish as {ending}": ("rows", file(f"rows{ending}", RUBBISH))
+        for ending in (
+            ".csv",
+            ".tsv",
+            ".json",
+            ".jsonl",
+            ".parquet",
+            ".xlsx",
+            ".csv.gz",
+            ".parquet.gz",
+            ".xlsx.gz",
+        )
+    },
     "gzip of gzip": ("gzip", file("r.csv.gz", gzip.compress(gzip.compress(csv().encode())))),
     "gzip with more behind it": ("gzip", file("r.csv.gz", gzip.compress(csv().encode()) + b"more")),
     "gzip cut short": ("cut short", file("r.csv.gz", gzip.compress(csv().encode())[:-20])),
     "a sheet that is missing": ("empty", workbook("b.xlsx", without("sheet1.xml"))),
     "no book in the book": ("workbook", workbook("b.xlsx", without("xl/workbook.xml"))),
-    "a sheet cut short": ("cannot be read", workbook("b.xlsx", within(
-        "sheet1", b"</sheetData>", b""))),
+    "a sheet cut short": (
+        "cannot be read",
+        workbook("b.xlsx", within("sheet1", b"</sheetData>", b"")),
+    ),
     "styles that are no XML": ("workbook", workbook("b.xlsx", within("styles", b'"', b"<"))),
-    "a cell beyond all columns": ("cannot be read", workbook("b.xlsx", within(
-        "sheet1", b'r="A3"', b'r="ZZZZZZ99999"'))),
-    "a row below the last": ("below row", workbook("b.xlsx", within(
-        "sheet1", b'<row r="9"', b'<row r="999999999"'))),
+    "a cell beyond all columns": (
+        "cannot be read",
+        workbook("b.xlsx", within("sheet1", b'r="A3"', b'r="ZZZZZZ99999"')),
+    ),
+    "a row below the last": (
+        "below row",
+        workbook("b.xlsx", within("sheet1", b'<row r="9"', b'<row r="999999999"')),
+    ),
     "a protected workbook": ("password", file("b.xlsx", b"\xd0\xcf\x11\xe0" + bytes(600))),
     "JSON lines 100,000 deep": ("line 1", file("r.jsonl", jsonl(x=deep(100_000)))),
     "JSON lines 500 deep": ("100 levels", file("r.jsonl", jsonl(x=deep(500)))),
@@ -181,45 +211,90 @@ REFUSED: dict[str, tuple[str, Make]] = {
     "a JSON object 500 deep": ("plain values", file("r.json", '{\n"a": ' + deep(50) + "}")),
     "half of a surrogate pair": ("surrogate", file("r.jsonl", jsonl(x='"\\ud800"'))),
     "a number of 5,000 digits": ("4,300 digits", file("r.jsonl", jsonl(x="7" * 5_000))),
-    "a label of 5,000 digits": ("texts, not classes", file("r.csv", csv(
-        [(text, ("7" if label == "no" else "8") * 5_000) for text, label in ROWS]))),
+    "a label of 5,000 digits": (
+        "texts, not classes",
+        file(
+            "r.csv", csv([(text, ("7" if label == "no" else "8") * 5_000) for text, label in ROWS])
+        ),
+    ),
     "a NUL in a text": ("NUL", file("r.csv", csv().replace("thing", "th\0ng"))),
     "UTF-16 without a mark": ("NUL", file("r.csv", csv().encode("utf-16-le"))),
     "a name of a million characters": ("column 1", file("r.csv", csv(header="t" * 10**6 + ",l"))),
     "a header alone": ("no rows", file("r.csv", "text,label\n")),
     "a million commas": ("2,000 columns", file("r.csv", "," * 10**6 + "a\n")),
     "columns of one name, by thousands": ("columns", file("r.csv", ",".join("ab" * 50_000))),
-    "one new column a row": ("2,000 columns", file("r.jsonl", "".join(
-        f'{{"c{n}": 1, "text": "a b"}}\n' for n in range(5_000)))),
+    "one new column a row": (
+        "2,000 columns",
+        file("r.jsonl", "".join(f'{{"c{n}": 1, "text": "a b"}}\n' for n in range(5_000))),
+    ),
     "one key 100,000 times": ("twice", file("r.jsonl", "{" + '"a": 1,' * 10**5 + '"a": 1}\n')),
     "objects without keys": ("empty", file("r.json", "[" + "{}," * 10**5 + "{}]")),
-    "a class a row": ("identifiers", file("r.csv", csv(
-        [(f"text {n} of many words", f"class {n}") for n in range(12_000)]))),
-    "too many classes": ("10,000 classes", file("r.csv", csv(
-        [(f"text {n} of many words {n * 7}", f"class {n // 3}") for n in range(33_000)]))),
-    **{f"one cell of 40 MB in {ending}.gz": ("8 million", packed(
-        f"r.{ending}.gz", (head, 1), (MILLION, 40), (tail, 1)))
-       for ending, head, tail in (
-           ("csv", b"text,label\n", b",yes\n"), ("tsv", b"text\tlabel\n", b"\tyes\n"),
-           ("jsonl", b'{"text": "', b'"}'), ("json", b'[{"text": "', b'"}]'))},
-    "a quotation mark that never closes": ("line 2", packed(
-        "r.csv.gz", (b'text,label\n"', 1), (b"some words, and\n" * 1_000, 1_500))),
+    "a class a row": (
+        "identifiers",
+        file("r.csv", csv([(f"text {n} of many words", f"class {n}") for n in range(12_000)])),
+    ),
+    "too many classes": (
+        "10,000 classes",
+        file(
+            "r.csv",
+            csv([(f"text {n} of many words {n * 7}", f"class {n // 3}") for n in range(33_000)]),
+        ),
+    ),
+    **{
+        f"one cell of 40 MB in {ending}.gz": (
+            "8 million",
+            packed(f"r.{ending}.gz", (head, 1), (MILLION, 40), (tail, 1)),
+        )
+        for ending, head, tail in (
+            ("csv", b"text,label\n", b",yes\n"),
+            ("tsv", b"text\tlabel\n", b"\tyes\n"),
+            ("jsonl", b'{"text": "', b'"}'),
+            ("json", b'[{"text": "', b'"}]'),
+        )
+    },
+    "a quotation mark that never closes": (
+        "line 2",
+        packed("r.csv.gz", (b'text,label\n"', 1), (b"some words, and\n" * 1_000, 1_500)),
+    ),
     "gzip of 90 MB of nothing": ("100 times", packed("r.parquet.gz", (bytes(10**6), 90))),
-    "a workbook of 90 MB": ("100 times", workbook("b.xlsx", within(
-        "sheet1", b"</sheetData>", b"<row></row>" * 8_500_000 + b"</sheetData>"))),
-    "a Parquet cell of 90 MB": ("8 million", columns("n.parquet", pa.table(
-        {"text": ["a" * 90_000_000, "b"], "label": ["x", "y"]}))),
-    "a Parquet dictionary of 90 MB": ("100 times", columns("n.parquet", pa.table(
-        {"text": TEXTS * 30, "label": LABELS * 30, "x": ["ab" * 25_000] * 1_800}))),
-    "a column of two million lists": ("2,000,000 lists", packed(
-        "r.json.gz", (b'{"text": [[]', 1), (b",[]" * 1_000, 2_100), (b"]}", 1))),
-    "a column of 600,000 ones": ("more of them than bytes", packed(
-        "r.json.gz", (b'{"text": [1', 1), (b",1" * 1_000, 600), (b"]}", 1))),
-    "ten million rows of nothing": ("more of them than bytes", columns("n.parquet", pa.table(
-        {"text": pa.nulls(10**7, pa.string()), "label": pa.nulls(10**7, pa.string())}))),
-    **{f"a {kind} in place of a file": ("", special(kind)) for kind in (
-        "fifo", "socket", "loop", "dangling", "device")},
-}  # fmt: skip
+    "a workbook of 90 MB": (
+        "100 times",
+        workbook(
+            "b.xlsx",
+            within("sheet1", b"</sheetData>", b"<row></row>" * 8_500_000 + b"</sheetData>"),
+        ),
+    ),
+    "a Parquet cell of 90 MB": (
+        "8 million",
+        columns("n.parquet", pa.table({"text": ["a" * 90_000_000, "b"], "label": ["x", "y"]})),
+    ),
+    "a Parquet dictionary of 90 MB": (
+        "100 times",
+        columns(
+            "n.parquet",
+            pa.table({"text": TEXTS * 30, "label": LABELS * 30, "x": ["ab" * 25_000] * 1_800}),
+        ),
+    ),
+    "a column of two million lists": (
+        "2,000,000 lists",
+        packed("r.json.gz", (b'{"text": [[]', 1), (b",[]" * 1_000, 2_100), (b"]}", 1)),
+    ),
+    "a column of 600,000 ones": (
+        "more of them than bytes",
+        packed("r.json.gz", (b'{"text": [1', 1), (b",1" * 1_000, 600), (b"]}", 1)),
+    ),
+    "ten million rows of nothing": (
+        "more of them than bytes",
+        columns(
+            "n.parquet",
+            pa.table({"text": pa.nulls(10**7, pa.string()), "label": pa.nulls(10**7, pa.string())}),
+        ),
+    ),
+    **{
+        f"a {kind} in place of a file": ("", special(kind))
+        for kind in ("fifo", "socket", "loop", "dangling", "device")
+    },
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -236,10 +311,23 @@ def test_a_hostile_file_is_refused_by_name(case: str, tmp_path: Path, holdfast: 
 
 
 NAMES = (
-    "a\0b.csv", "a\0b/c.csv", "x" * 5_000 + ".csv", "/".join("a" * 2_500) + ".csv", "~nobody/x.csv",
-    "a\nb.csv", "a\x1b[31mred.csv", "a\udcff.csv", "", " ", ":::@@@", "a/b/c", "%00", "http://a/b.csv",
-    "/dev/zero", "/proc/self/mem",
-)  # fmt: skip
+    "a\0b.csv",
+    "a\0b/c.csv",
+    "x" * 5_000 + ".csv",
+    "/".join("a" * 2_500) + ".csv",
+    "~nobody/x.csv",
+    "a\nb.csv",
+    "a\x1b[31mred.csv",
+    "a\udcff.csv",
+    "",
+    " ",
+    ":::@@@",
+    "a/b/c",
+    "%00",
+    "http://a/b.csv",
+    "/dev/zero",
+    "/proc/self/mem",
+)
 
 
 @pytest.mark.parametrize("name", NAMES, ids=[ascii(name)[:20] for name in NAMES])
@@ -257,9 +345,20 @@ def test_a_name_that_can_be_no_file_is_refused(
 
 
 ENCODINGS = (
-    "undefined", "idna", "punycode", "base64", "hex", "rot13", "zlib", "unicode_escape",
-    "utf\0-8", "x" * 5_000, "\udcff", "", "__init__",
-)  # fmt: skip
+    "undefined",
+    "idna",
+    "punycode",
+    "base64",
+    "hex",
+    "rot13",
+    "zlib",
+    "unicode_escape",
+    "utf\0-8",
+    "x" * 5_000,
+    "\udcff",
+    "",
+    "__init__",
+)
 
 
 @pytest.mark.parametrize("name", ENCODINGS, ids=[ascii(name)[:20] for name in ENCODINGS])
@@ -294,23 +393,36 @@ def test_what_may_not_be_read_is_refused(closed: str, tmp_path: Path) -> None:
 
 READ = {
     "nested beside": columns("n.parquet", pa.table({"text": TEXTS, "label": LABELS, **NESTED})),
-    "several members": file("r.csv.gz", gzip.compress(csv(ROWS[:30]).encode()) + gzip.compress(
-        "\n".join(f'"{a}","{b}"' for a, b in ROWS[30:]).encode())),
+    "several members": file(
+        "r.csv.gz",
+        gzip.compress(csv(ROWS[:30]).encode())
+        + gzip.compress("\n".join(f'"{a}","{b}"' for a, b in ROWS[30:]).encode()),
+    ),
     "a mark in the middle": file("r.csv", csv().replace("thing", "\ufeffthing")),
-    "names that are ours": file("r.csv", csv(
-        [("1", "2", "3", "4", *row) for row in ROWS],
-        "row,prediction,confidence,__index_level_0__,text,label")),
+    "names that are ours": file(
+        "r.csv",
+        csv(
+            [("1", "2", "3", "4", *row) for row in ROWS],
+            "row,prediction,confidence,__index_level_0__,text,label",
+        ),
+    ),
     "numbers beyond all numbers": file("r.jsonl", jsonl(x="1e400", y="[1e400, NaN]", z="NaN")),
     "100 deep": file("r.jsonl", jsonl(x=deep(100))),
-    "a cell of lists that is a text": file("r.csv", csv(
-        [(text, label, deep(50_000)) for text, label in ROWS[:40]], "text,label,x")),
-    "a sheet that claims to be wide": workbook("b.xlsx", within(
-        "sheet1", b'"A1:B61"', b'"A1:XFD99999"')),
-    "one line of JSON": file("r.json", json.dumps([dict(zip(("text", "label"), row, strict=True))
-                                                   for row in ROWS])),
-    "one sentence, packed a thousandfold": packed("r.csv.gz", (csv().encode(), 1), (
-        b'"the same words again and again, in every row of it","yes"\n' * 1_000, 100)),
-}  # fmt: skip
+    "a cell of lists that is a text": file(
+        "r.csv", csv([(text, label, deep(50_000)) for text, label in ROWS[:40]], "text,label,x")
+    ),
+    "a sheet that claims to be wide": workbook(
+        "b.xlsx", within("sheet1", b'"A1:B61"', b'"A1:XFD99999"')
+    ),
+    "one line of JSON": file(
+        "r.json", json.dumps([dict(zip(("text", "label"), row, strict=True)) for row in ROWS])
+    ),
+    "one sentence, packed a thousandfold": packed(
+        "r.csv.gz",
+        (csv().encode(), 1),
+        (b'"the same words again and again, in every row of it","yes"\n' * 1_000, 100),
+    ),
+}
 
 
 @pytest.mark.parametrize("case", READ)
@@ -321,8 +433,9 @@ def test_an_odd_file_that_is_right_is_read(case: str, tmp_path: Path) -> None:
 
 
 def test_a_bound_is_a_setting(tmp_path: Path, holdfast: Any, quick: list[str]) -> None:
-    path = file("r.csv", csv([(text, label, "x" * 30_000) for text, label in ROWS],
-                             "text,label,beside"))(tmp_path)  # fmt: skip
+    path = file(
+        "r.csv", csv([(text, label, "x" * 30_000) for text, label in ROWS], "text,label,beside")
+    )(tmp_path)
     sets = [part for setting in quick for part in ("--set", setting)]
     tight = holdfast("train", path, "--dry-run", *sets, "--set", "data.limits.cell_mb=0.02")
     assert tight.code == 2
@@ -363,10 +476,15 @@ def test_what_is_predicted_is_json(tmp_path: Path, holdfast: Any, finished_run: 
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
-@pytest.mark.parametrize("case", [
-    "one cell of 40 MB in csv.gz", "a quotation mark that never closes", "no plain column at all",
-    "gzip cut short",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "case",
+    [
+        "one cell of 40 MB in csv.gz",
+        "a quotation mark that never closes",
+        "no plain column at all",
+        "gzip cut short",
+    ],
+)
 def test_other_commands_refuse_the_same(
     command: str, case: str, tmp_path: Path, holdfast: Any, finished_run: Path
 ) -> None:
@@ -378,10 +496,15 @@ def test_other_commands_refuse_the_same(
     assert all(rest.startswith("data.limits.") for rest in done.err.split("--set ")[1:])
 
 
-@pytest.mark.parametrize(("given", "words"), [
-    (b"one\ntwo\0\n", "line 2"), (b"\xff\xfe\n", "UTF-8"), (b"", "empty"),
-    (b"a" * 17_000_000, "8 million"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (b"one\ntwo\0\n", "line 2"),
+        (b"\xff\xfe\n", "UTF-8"),
+        (b"", "empty"),
+        (b"a" * 17_000_000, "8 million"),
+    ],
+)
 def test_standard_input_is_bounded_too(
     given: bytes, words: str, holdfast: Any, finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,9 +533,13 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 def test_the_worst_take_little_memory(tmp_path: Path) -> None:
-    cases = ("a quotation mark that never closes", "one cell of 40 MB in csv.gz",
-             "one cell of 40 MB in json.gz", "ten million rows of nothing",
-             "a column of 600,000 ones")  # fmt: skip
+    cases = (
+        "a quotation mark that never closes",
+        "one cell of 40 MB in csv.gz",
+        "one cell of 40 MB in json.gz",
+        "ten million rows of nothing",
+        "a column of 600,000 ones",
+    )
     paths = []
     for number, case in enumerate(cases):
         (tmp_path / str(number)).mkdir()
@@ -447,8 +574,12 @@ def test_digits_are_ordered_by_value_however_many() -> None:
 
     long = "9" * 5_000
     assert sort_classes([f"q{long}", "q10", f"q1{long}", "q9", "q09"]) == (
-        "q09", "q9", "q10", f"q{long}", f"q1{long}"
-    )  # fmt: skip
+        "q09",
+        "q9",
+        "q10",
+        f"q{long}",
+        f"q1{long}",
+    )
 
 
 def test_chats_without_an_end_take_linear_time() -> None:
@@ -492,12 +623,16 @@ def test_half_a_character_inside_a_cell_is_refused(
     """A cell's JSON may write out what no text can hold; in a cell of its own it is refused too."""
     half = "\ud83d"
     rows: list[dict[str, Any]] = [
-        {"messages": [{"role": "user", "content": f"{n}{half}"},
-                      {"role": "assistant", "content": f"to {n}"}]}
+        {
+            "messages": [
+                {"role": "user", "content": f"{n}{half}"},
+                {"role": "assistant", "content": f"to {n}"},
+            ]
+        }
         if kind == "messages"
         else {"text": f"the text {n}", "label": ["a", f"b{half}"][: 1 + n % 2]}
         for n in range(60)
-    ]  # fmt: skip
+    ]
     lines = "\n".join(map(json.dumps, rows))
     (tmp_path / "r.jsonl").write_text(lines)
     task = "causal-lm" if kind == "messages" else "text-classification"

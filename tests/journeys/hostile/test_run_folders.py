@@ -58,21 +58,35 @@ def refused(done: Any, name: str) -> None:
 
 MODELS: dict[str, tuple[str, Damage]] = {
     "no tokenizer": ("tokenizer.json", lambda m: (m / "tokenizer.json").unlink()),
-    "another tokenizer": ("tokenizer.json", lambda m: (m / "tokenizer.json").write_text(
-        (m / "tokenizer.json").read_text().replace("w11", "w12").replace("w13", "w11"))),
+    "another tokenizer": (
+        "tokenizer.json",
+        lambda m: (m / "tokenizer.json").write_text(
+            (m / "tokenizer.json").read_text().replace("w11", "w12").replace("w13", "w11")
+        ),
+    ),
     "no settings of it": (
-        "tokenizer_config.json", lambda m: (m / "tokenizer_config.json").unlink()),
+        "tokenizer_config.json",
+        lambda m: (m / "tokenizer_config.json").unlink(),
+    ),
     "a bit of the weights": ("model.safetensors", lambda m: flip(m / "model.safetensors", -9)),
     "cut weights": ("model.safetensors", lambda m: cut(m / "model.safetensors")),
-    "classes swapped": ("config.json", lambda m: (m / "config.json").write_text(
-        (m / "config.json").read_text().replace('"0": "no"', '"0": "yes"'))),
+    "classes swapped": (
+        "config.json",
+        lambda m: (m / "config.json").write_text(
+            (m / "config.json").read_text().replace('"0": "no"', '"0": "yes"')
+        ),
+    ),
     "a vocabulary": ("vocab.txt", lambda m: (m / "vocab.txt").write_text("a\nb\n")),
     "an adapter": ("adapter_config.json", lambda m: (m / "adapter_config.json").write_text("{}")),
-    "a folder": ("config.json", lambda m: ((m / "config.json").unlink(),
-                                           (m / "config.json").mkdir())),
-    "a loop": ("config.json", lambda m: ((m / "config.json").unlink(),
-                                         (m / "config.json").symlink_to("config.json"))),
-}  # fmt: skip
+    "a folder": (
+        "config.json",
+        lambda m: ((m / "config.json").unlink(), (m / "config.json").mkdir()),
+    ),
+    "a loop": (
+        "config.json",
+        lambda m: ((m / "config.json").unlink(), (m / "config.json").symlink_to("config.json")),
+    ),
+}
 
 
 def flip(path: Path, place: int, bit: int = 5) -> None:
@@ -93,8 +107,12 @@ def test_a_changed_model_answers_nothing(holdfast: Any, run: Path, rows: Path, d
     refused(holdfast("evaluate", run, rows), f"model/{name}")
     refused(holdfast("predict", run, rows), f"model/{name}")
     opened = TrainedRun(run)
-    for use in (lambda: opened.model, lambda: opened.predict("w1 good"),
-                lambda: opened.predict_proba(["w1"]), lambda: opened.evaluate(rows)):  # fmt: skip
+    for use in (
+        lambda: opened.model,
+        lambda: opened.predict("w1 good"),
+        lambda: opened.predict_proba(["w1"]),
+        lambda: opened.evaluate(rows),
+    ):
         with pytest.raises(RunError, match=name):
             use()
 
@@ -137,23 +155,28 @@ def test_an_older_run_says_that_it_is_not_checked(holdfast: Any, run: Path, rows
 
 
 FILES: dict[str, Damage] = {
-    "cut": cut, "cut early": lambda p: cut(p, 0.02), "flipped": lambda p: flip(p, len(
-        p.read_bytes()) // 3), "empty": lambda p: p.write_bytes(b""),
+    "cut": cut,
+    "cut early": lambda p: cut(p, 0.02),
+    "flipped": lambda p: flip(p, len(p.read_bytes()) // 3),
+    "empty": lambda p: p.write_bytes(b""),
     "a folder": lambda p: (p.unlink(), p.mkdir()),
     "a loop": lambda p: (p.unlink(), p.symlink_to(p.name)),
-    "null": lambda p: p.write_text("null"), "a number": lambda p: p.write_text("1" + "0" * 400),
+    "null": lambda p: p.write_text("null"),
+    "a number": lambda p: p.write_text("1" + "0" * 400),
     "deep": lambda p: p.write_text("[" * 100_000 + "]" * 100_000),
     "a pipe": lambda p: (p.unlink(), os.mkfifo(p)),
-}  # fmt: skip
+}
 # Where nothing says what the file should be, these are refused by the same lines as the others.
 SAME = ("cut early", "empty", "null")
 READ = {
     "result.json": ("report", "diagnose", "evaluate", "predict"),
     "recipe.yaml": ("report", "evaluate", "predict"),
-    "events.jsonl": ("report", "diagnose"), "looks.npz": ("diagnose",),
-    "predictions.parquet": ("report",), "splits.parquet": ("report", "evaluate"),
+    "events.jsonl": ("report", "diagnose"),
+    "looks.npz": ("diagnose",),
+    "predictions.parquet": ("report",),
+    "splits.parquet": ("report", "evaluate"),
     "examples.parquet": ("report",),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", sorted(READ))
@@ -194,8 +217,13 @@ def dumps(value: Any) -> str:
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     found = [at]
-    items = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(
-        value, list) else ()  # fmt: skip
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value[:2])
+        if isinstance(value, list)
+        else ()
+    )
     for name, inner in items:
         found += places(inner, (*at, name))
     return found
@@ -232,8 +260,12 @@ def test_values_of_other_types_in_the_events(holdfast: Any, run: Path) -> None:
     lines, random = (older(run) / "events.jsonl").read_text().splitlines(), np.random.default_rng(2)
     (run / "looks.npz").unlink()
     (run / "result.json").rename(run / "aside.json")
-    every = [(i, at, odd) for i, line in enumerate(lines) for at in places(json.loads(line))
-             for odd in ODD]  # fmt: skip
+    every = [
+        (i, at, odd)
+        for i, line in enumerate(lines)
+        for at in places(json.loads(line))
+        for odd in ODD
+    ]
     for case in random.permutation(len(every))[:25]:
         i, at, odd = every[case]
         changed = dumps(put(json.loads(lines[i]), at, odd))
@@ -312,10 +344,21 @@ def test_whatever_uses_a_runs_model_asks_for_it_by_its_seal() -> None:
 MARKUP = '"><img src=x onerror=alert(1)>\n\n```\n\n<script>alert(2)<script> [a](b) `c'
 
 
-@pytest.mark.parametrize("places", [
-    ["seed"], ["verdict", "label"], ["verdict", "because"], ["settings", "data", "path"],
-    ["settings", "model", "quant_type"], ["model"], ["classes", 0], ["holdfast"], ["created"],
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "places",
+    [
+        ["seed"],
+        ["verdict", "label"],
+        ["verdict", "because"],
+        ["settings", "data", "path"],
+        ["settings", "model", "quant_type"],
+        ["model"],
+        ["classes", 0],
+        ["holdfast"],
+        ["created"],
+    ],
+    ids=str,
+)
 def test_no_word_of_a_forged_run_is_markup(run: Path, places: list[Any]) -> None:
     path = older(run) / "result.json"
     told = json.loads(path.read_text("utf-8"))

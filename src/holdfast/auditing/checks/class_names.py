@@ -30,10 +30,14 @@ def label_variants(table: Table) -> Finding | None:
     count = sum(int(counts[n]) for n, name in enumerate(table.classes) if name in same)
     shown = "; ".join(" = ".join(map(repr, names)) for names in twice[:5])
     return Finding(
-        "label_variants", "warn", len(same) / len(table.classes), count, (),
+        "label_variants",
+        "warn",
+        len(same) / len(table.classes),
+        count,
+        (),
         f"classes that seem to be one written in several ways: {shown}",
         "Write each class in one way.",
-    )  # fmt: skip
+    )
 
 
 def missing_as_class(table: Table) -> Finding | None:
@@ -46,10 +50,14 @@ def missing_as_class(table: Table) -> Finding | None:
     count = int(counts[found].sum())
     shown = ", ".join(repr(table.classes[n]) for n in found)
     return Finding(
-        "missing_as_class", "warn", count / len(table), count, (),
+        "missing_as_class",
+        "warn",
+        count / len(table),
+        count,
+        (),
         f"{counted(count, 'row')} {have(count)} a class named like a missing value: {shown}",
         "Leave the cell empty where the label is not known.",
-    )  # fmt: skip
+    )
 
 
 CHECKS.add("label_variants", label_variants)

@@ -26,11 +26,14 @@ def conflicting_labels(table: Table) -> Finding | None:
     example = ", ".join(f"row {rows[p]} {table.classes[labels[p]]!r}" for p in first[:4])
     plural = "s have" if len(groups) > 1 else " has"
     return Finding(
-        "conflicting_labels", "warn", len(positions) / len(table), len(positions),
+        "conflicting_labels",
+        "warn",
+        len(positions) / len(table),
+        len(positions),
         tuple(int(rows[position]) for position in positions),
         f"{len(groups)} text{plural} different labels in {len(positions)} rows, e.g. {example}",
         "Correct the labels of these rows, or take the doubtful ones out.",
-    )  # fmt: skip
+    )
 
 
 def _candidates(table: Table) -> npt.NDArray[np.int64]:

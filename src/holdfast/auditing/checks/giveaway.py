@@ -94,10 +94,16 @@ def _mark(
 
 def _inside(table: Table, labels: np.ndarray, texts: list[str]) -> Finding | None:
     rows = np.bincount(labels[labels >= 0], minlength=len(table.classes))
-    common = {c: _in_all(texts, np.flatnonzero(labels == c)) for c in range(len(table.classes))
-              if rows[c] >= _LEAST_ROWS and rows[c] < rows.sum()}  # fmt: skip
-    found = {c: marks for c, kept in common.items()
-             if (marks := _own(kept, table.classes[c], texts, labels, c))}  # fmt: skip
+    common = {
+        c: _in_all(texts, np.flatnonzero(labels == c))
+        for c in range(len(table.classes))
+        if rows[c] >= _LEAST_ROWS and rows[c] < rows.sum()
+    }
+    found = {
+        c: marks
+        for c, kept in common.items()
+        if (marks := _own(kept, table.classes[c], texts, labels, c))
+    }
     if not found:
         return None
     count = int(sum(rows[c] for c in found))
@@ -151,9 +157,14 @@ def _things(text: str) -> set[str]:
 
 def _finding(share: float, count: int, because: str) -> Finding:
     return Finding(
-        "label_giveaway", "error", share, count, (), because,
+        "label_giveaway",
+        "error",
+        share,
+        count,
+        (),
+        because,
         "Take that word out of the texts: real ones will not have it.",
-    )  # fmt: skip
+    )
 
 
 CHECKS.add("label_giveaway", label_giveaway)

@@ -26,11 +26,15 @@ def class_imbalance(table: Table) -> Finding | None:
         return None
     rarest = table.classes[counts.tolist().index(smallest)]
     return Finding(
-        "class_imbalance", "warn", share, int(counts.max()), (),
+        "class_imbalance",
+        "warn",
+        share,
+        int(counts.max()),
+        (),
         f"{table.classes[largest]!r} has {counts.max()} of {counts.sum()} rows, {rarest!r} has "
         f"{smallest}: always answering {table.classes[largest]!r} is right {share:.0%} of the time",
         "Read macro F1 and the scores by class beside the accuracy.",
-    )  # fmt: skip
+    )
 
 
 CHECKS.add("class_imbalance", class_imbalance)

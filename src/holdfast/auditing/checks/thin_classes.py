@@ -24,10 +24,14 @@ def thin_classes(table: Table) -> Finding | None:
     shown = ", ".join(f"{table.classes[c]!r} {counts[c]}" for c in thin[:5])
     more = f" and {len(thin) - 5} more" if len(thin) > 5 else ""
     return Finding(
-        "thin_classes", "info", len(thin) / len(table.classes), int(counts[thin].sum()), (),
+        "thin_classes",
+        "info",
+        len(thin) / len(table.classes),
+        int(counts[thin].sum()),
+        (),
         f"classes with fewer than {_FEW} rows: {shown}{more}",
         "Do not trust the scores of these classes by themselves; add rows of them.",
-    )  # fmt: skip
+    )
 
 
 CHECKS.add("thin_classes", thin_classes)

@@ -27,11 +27,14 @@ def wordless_texts(table: Table) -> Finding | None:
     example = table.rows[found[0]]["text"].strip()
     plural = "s have" if len(found) > 1 else " has"
     return Finding(
-        "wordless_texts", "info", len(found) / len(table), len(found),
+        "wordless_texts",
+        "info",
+        len(found) / len(table),
+        len(found),
         tuple(int(rows[position]) for position in found),
         f"{len(found)} text{plural} neither a letter nor a digit, e.g. {example[:40]!r}",
         "Take them out, unless such signs carry the label.",
-    )  # fmt: skip
+    )
 
 
 CHECKS.add("wordless_texts", wordless_texts)

@@ -158,10 +158,11 @@ def _batch(names: list[str], cells: list[list[str]]) -> Batch:
 
 def _ragged(path: Path, line: int, record: list[str], width: int) -> DataError:
     return DataError(
-        f"{path}, line {line}", f"has {len(record)} cells where the header names {width}",
+        f"{path}, line {line}",
+        f"has {len(record)} cells where the header names {width}",
         record[-1] if len(record) > width else record[0],
         "Put a cell that holds the delimiter in quotation marks; give every row the same cells.",
-    )  # fmt: skip
+    )
 
 
 @contextlib.contextmanager

@@ -15,25 +15,26 @@ CONTEXT = 15
 
 
 def refuse_encoding(
-    path: Path,
-    open_bytes: Callable[[Path], BinaryIO],
-    encoding: str | None,
-    error: UnicodeError,
+    path: Path, open_bytes: Callable[[Path], BinaryIO], encoding: str | None, error: UnicodeError
 ) -> NoReturn:
     """Raise what the user needs: the first bad line, and the encoding that would read it."""
     if encoding is not None:
         raise DataError(
-            str(path), f"is not in {encoding}: {getattr(error, 'reason', error)}", _refused(error),
+            str(path),
+            f"is not in {encoding}: {getattr(error, 'reason', error)}",
+            _refused(error),
             "Leave data.encoding out to have the encoding named.",
-        ) from error  # fmt: skip
+        ) from error
     number, line, before, sample = _odd_lines(path, open_bytes)
     likely = likely_encodings(sample)
     hint = _hint(line, likely) if likely else "Save it as UTF-8, or name its encoding"
     example = likely[0] if likely else "…"
     raise DataError(
-        f"{path}, line {number}", f"is not UTF-8: {_odd_bytes(line, before)}",
-        _around(line), f"{hint}. If that is right, add --set data.encoding={example}",
-    ) from error  # fmt: skip
+        f"{path}, line {number}",
+        f"is not UTF-8: {_odd_bytes(line, before)}",
+        _around(line),
+        f"{hint}. If that is right, add --set data.encoding={example}",
+    ) from error
 
 
 def _refused(error: UnicodeError) -> bytes | None:
@@ -48,8 +49,10 @@ def _odd_bytes(line: bytes, before: int) -> str:
     start, end = _first_odd(line)
     shown = " ".join(f"0x{byte:02X}" for byte in line[start:end])
     plural = "s" if end - start > 1 else ""
-    return (f"byte{plural} {shown} at position {start + 1} of the line, "
-            f"{before + start + 1} of the file")  # fmt: skip
+    return (
+        f"byte{plural} {shown} at position {start + 1} of the line, "
+        f"{before + start + 1} of the file"
+    )
 
 
 def _around(line: bytes) -> bytes:

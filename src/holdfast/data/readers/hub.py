@@ -67,9 +67,11 @@ def _check_kind(hub: HubName) -> None:
 
     if hub.name in getattr(packaged_modules, "_PACKAGED_DATASETS_MODULES", ()):
         raise DataError(
-            hub.name, "is a kind of file, not a data set", None,
+            hub.name,
+            "is a kind of file, not a data set",
+            None,
             "Name a file, a folder of pictures, or a data set of the hub (owner/name).",
-        )  # fmt: skip
+        )
 
 
 def batches(rows: Any) -> Iterator[Batch]:
@@ -102,9 +104,11 @@ def _split(hub: HubName) -> tuple[str, tuple[Decision, ...]]:
     if len(names) == 1:
         return names[0], (Decision("split", names[0], "the data set has no other"),)
     raise DataError(
-        hub.name, "has several splits and none is called train", ", ".join(names),
+        hub.name,
+        "has several splits and none is called train",
+        ", ".join(names),
         f"Name one: {hub.name}@{names[0] if names else 'split'}.",
-    )  # fmt: skip
+    )
 
 
 @contextlib.contextmanager
@@ -164,25 +168,33 @@ def refusal(hub: HubName, error: Exception) -> DataError:
     chain = " ".join(f"{type(e).__name__} {e}" for e in _causes(error))
     if "gated" in chain.lower():
         return DataError(
-            hub.name, "is gated: its owner gives access by licence", None,
+            hub.name,
+            "is gated: its owner gives access by licence",
+            None,
             f"Accept the licence on the data set's page on the hub ({hub.name}), make an access "
             "token with read permission in your settings there, and put it into HF_TOKEN.",
-        )  # fmt: skip
+        )
     if re.search(r"Offline|Connection|Timeout|resolve|Network|LocalEntryNotFound", chain):
         return DataError(
-            hub.name, "is no file here, and the hub cannot be reached", None,
+            hub.name,
+            "is no file here, and the hub cannot be reached",
+            None,
             "Check the path; or connect to the network (HF_HUB_OFFLINE unset) and fetch it once.",
-        )  # fmt: skip
+        )
     if "DatasetNotFound" in chain or "RepositoryNotFound" in chain:
         return DataError(
-            hub.name, "is neither a file here nor a data set on the hub", None,
+            hub.name,
+            "is neither a file here nor a data set on the hub",
+            None,
             "Check the spelling; a private data set needs an access token in HF_TOKEN.",
-        )  # fmt: skip
+        )
     if "script" in message.lower():
         return DataError(
-            hub.name, "is made by a script, and remote code is not run", None,
+            hub.name,
+            "is made by a script, and remote code is not run",
+            None,
             "Look on the hub for a version in Parquet, or save it to a file yourself.",
-        )  # fmt: skip
+        )
     remedy = f"The form is name[:config][@split], e.g. {hub.name}:config@train."
     return DataError(hub.name, f"cannot be loaded: {message.splitlines()[0][:300]}", None, remedy)
 

@@ -158,9 +158,11 @@ def _lines_or_one(path: Path, first: str, lines: Iterator[str]) -> Iterator[Batc
 def _whole(path: Path, text: str) -> Iterator[Batch]:
     if text.count("[") + text.count("{") > DOCUMENT_VALUES:
         raise DataError(
-            str(path), f"holds more than {DOCUMENT_VALUES:,} lists and objects in one document",
-            None, "Write its rows as JSON lines, or as one list, which are read row by row.",
-        )  # fmt: skip
+            str(path),
+            f"holds more than {DOCUMENT_VALUES:,} lists and objects in one document",
+            None,
+            "Write its rows as JSON lines, or as one list, which are read row by row.",
+        )
     try:
         value = json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:

@@ -48,9 +48,11 @@ def parse_object(where: str, line: str) -> dict[str, Any]:
         value = _DECODER.decode(line)
     except (ValueError, RecursionError) as error:
         raise DataError(
-            where, f"is not JSON: {why(error)}", line.strip()[:SHOWN],
+            where,
+            f"is not JSON: {why(error)}",
+            line.strip()[:SHOWN],
             "Write one JSON object a line.",
-        ) from error  # fmt: skip
+        ) from error
     return check_object(where, value)
 
 
@@ -108,9 +110,11 @@ def _refuse_surrogates(where: str, name: str, cell: str) -> None:
         cell.encode("utf-8")
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{where}, column {name!r}", "holds half of a surrogate pair, which is no character",
-            ascii(cell[error.start : error.end]), "Write the whole character, or leave it out.",
-        ) from error  # fmt: skip
+            f"{where}, column {name!r}",
+            "holds half of a surrogate pair, which is no character",
+            ascii(cell[error.start : error.end]),
+            "Write the whole character, or leave it out.",
+        ) from error
 
 
 # Made once: ``json.loads`` would make one a line.

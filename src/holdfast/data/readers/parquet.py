@@ -32,9 +32,11 @@ def read_parquet(path: Path, encoding: str | None) -> Iterator[Batch]:
         except pa.ArrowException as error:
             reason = str(error).splitlines()[0]
             raise DataError(
-                str(path), f"is not a readable Parquet file: {reason}", None,
+                str(path),
+                f"is not a readable Parquet file: {reason}",
+                None,
                 "Write it again, or give it the ending of what it is.",
-            ) from error  # fmt: skip
+            ) from error
 
 
 def typed_batch(table: pa.Table, source: str = "the table") -> Batch:
@@ -53,9 +55,11 @@ def typed_batch(table: pa.Table, source: str = "the table") -> Batch:
         except (pa.ArrowException, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise DataError(
-                f"{source}, column {name!r}", f"holds values that cannot be read: {reason}", None,
+                f"{source}, column {name!r}",
+                f"holds values that cannot be read: {reason}",
+                None,
                 "Write the column again, as texts or numbers, or leave it out.",
-            ) from error  # fmt: skip
+            ) from error
     return Batch(columns, kinds)
 
 
@@ -69,9 +73,11 @@ def _kind(type: pa.DataType) -> Kind:
     if pa.types.is_floating(type) or pa.types.is_decimal(type):
         return "float"
     nested = (
-        pa.types.is_nested(type) or pa.types.is_binary(type) or pa.types.is_large_binary(type)
+        pa.types.is_nested(type)
+        or pa.types.is_binary(type)
+        or pa.types.is_large_binary(type)
         or pa.types.is_fixed_size_binary(type)
-    )  # fmt: skip
+    )
     return "nested" if nested else "text"
 
 

@@ -74,9 +74,10 @@ def _repeating(file: Any) -> list[str]:
     found = {
         chunk.path_in_schema.split(".")[0]
         for chunk in _chunks(file)
-        if chunk.physical_type == "BYTE_ARRAY" and chunk.has_dictionary_page
+        if chunk.physical_type == "BYTE_ARRAY"
+        and chunk.has_dictionary_page
         and chunk.num_values * chunk.total_uncompressed_size > BATCH_BYTES
-    }  # fmt: skip
+    }
     return [field.name for field in file.schema_arrow if field.name.split(".")[0] in found]
 
 
@@ -135,6 +136,8 @@ def _measured(values: pa.Array) -> tuple[int, int]:
 
 def _is_bytes(type_: pa.DataType) -> bool:
     return bool(
-        pa.types.is_string(type_) or pa.types.is_large_string(type_)
-        or pa.types.is_binary(type_) or pa.types.is_large_binary(type_)
-    )  # fmt: skip
+        pa.types.is_string(type_)
+        or pa.types.is_large_string(type_)
+        or pa.types.is_binary(type_)
+        or pa.types.is_large_binary(type_)
+    )

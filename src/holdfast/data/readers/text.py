@@ -19,9 +19,11 @@ from holdfast.data.readers.encodings import refuse_encoding
 from holdfast.data.scratch import scratch_file
 
 _MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
-)  # fmt: skip
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 _FOREIGN = (
     (b"\x1f\x8b", "gzip-compressed", "Name it with .gz at the end."),
     (
@@ -119,8 +121,9 @@ def open_text(path: Path, encoding: str | None) -> Iterator[TextIO]:
         _refuse_foreign(path, head)
         _refuse_marks(path, head, encoding)
         stream.seek(0)
-        yield io.TextIOWrapper(io.BufferedReader(cast(io.RawIOBase, stream), 1 << 20), codec,
-                               newline="")  # fmt: skip
+        yield io.TextIOWrapper(
+            io.BufferedReader(cast(io.RawIOBase, stream), 1 << 20), codec, newline=""
+        )
 
 
 def find_codec(encoding: str | None) -> str:
@@ -137,9 +140,11 @@ def find_codec(encoding: str | None) -> str:
         known = name not in _NO_CHARSETS
     if not known:
         raise DataError(
-            "data.encoding", "is not an encoding of text files that Python knows", encoding,
+            "data.encoding",
+            "is not an encoding of text files that Python knows",
+            encoding,
             "Try utf-8, utf-16, cp1252, latin-1, cp1251, gb18030, shift_jis or big5.",
-        )  # fmt: skip
+        )
     return "utf-8-sig" if name in ("utf-8", "utf-8-sig") else encoding
 
 
@@ -155,9 +160,11 @@ def _refuse_marks(path: Path, head: bytes, encoding: str | None) -> None:
     for mark, name in _MARKS:
         if head.startswith(mark):
             raise DataError(
-                str(path), f"begins with the byte-order mark of {name.upper()}", None,
+                str(path),
+                f"begins with the byte-order mark of {name.upper()}",
+                None,
                 f"If that is right, add --set data.encoding={name}.",
-            )  # fmt: skip
+            )
 
 
 def whole_lines(path: Path, pieces: Iterator[str]) -> Iterator[str]:
@@ -197,6 +204,8 @@ def refuse_nul(where: str, text: str) -> None:
     """Refuse a text that holds the one character that none has."""
     if "\0" in text:
         raise DataError(
-            where, "holds a NUL byte, which no text has", None,
+            where,
+            "holds a NUL byte, which no text has",
+            None,
             "The file is damaged or not text; if it is UTF-16, add --set data.encoding=utf-16.",
-        )  # fmt: skip
+        )

@@ -33,10 +33,11 @@ def _nested(source: str, name: str, value: Any) -> str:
         return write_json_cell(value)
     except ValueError as error:
         raise DataError(
-            f"{source}, column {name!r}", f"holds a list or an object that is not kept: {error}",
+            f"{source}, column {name!r}",
+            f"holds a list or an object that is not kept: {error}",
             None,
             "Leave the column out, or write plain values into it.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def batch_of_objects(objects: list[dict[str, Any]], source: str) -> Batch:

@@ -64,9 +64,11 @@ def _opened(path: Path) -> Iterator[Any]:
         import openpyxl
     except ImportError:
         raise MachineError(
-            str(path), "is an Excel workbook, and openpyxl, which reads them, is not installed",
-            None, "pip install 'holdfast[excel]', or save the sheet as CSV.",
-        ) from None  # fmt: skip
+            str(path),
+            "is an Excel workbook, and openpyxl, which reads them, is not installed",
+            None,
+            "pip install 'holdfast[excel]', or save the sheet as CSV.",
+        ) from None
     with unpacked(path, ".xlsx").open("rb") as stream, warnings.catch_warnings():
         # It warns of what it does not read: charts, validation, styles.
         warnings.simplefilter("ignore")
@@ -127,9 +129,11 @@ def _header(path: Path, sheet: str, row: Sequence[Any]) -> list[str]:
         names.pop()
     if "" in names:
         raise DataError(
-            f"{path}, sheet {sheet!r}", "has a column without a name in its first row",
-            f"column {names.index('') + 1}", "Give every column of the header a name.",
-        )  # fmt: skip
+            f"{path}, sheet {sheet!r}",
+            "has a column without a name in its first row",
+            f"column {names.index('') + 1}",
+            "Give every column of the header a name.",
+        )
     check_columns(f"{path}, sheet {sheet!r}", names)
     refuse_repeated(
         f"{path}, sheet {sheet!r}", names, "Give each column of the header a name of its own."
@@ -140,18 +144,22 @@ def _header(path: Path, sheet: str, row: Sequence[Any]) -> list[str]:
 def _refuse_below(path: Path, sheet: str, row: int) -> None:
     if row > _LAST_ROW:
         raise DataError(
-            f"{path}, sheet {sheet!r}", f"goes on below row {_LAST_ROW:,}, the last of a sheet",
-            None, _AGAIN,
-        )  # fmt: skip
+            f"{path}, sheet {sheet!r}",
+            f"goes on below row {_LAST_ROW:,}, the last of a sheet",
+            None,
+            _AGAIN,
+        )
 
 
 def _refuse_beyond(path: Path, sheet: str, row: int, cells: Sequence[Any]) -> None:
     extra = next((value for value in cells if not _is_blank(value)), None)
     if extra is not None:
         raise DataError(
-            f"{path}, sheet {sheet!r}, row {row}", "has a cell beyond the columns of the header",
-            extra, "Give its column a name in the first row, or delete it.",
-        )  # fmt: skip
+            f"{path}, sheet {sheet!r}, row {row}",
+            "has a cell beyond the columns of the header",
+            extra,
+            "Give its column a name in the first row, or delete it.",
+        )
 
 
 def _batch(names: list[str], cells: list[list[Any]]) -> Batch:

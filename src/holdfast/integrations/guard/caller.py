@@ -31,9 +31,11 @@ def calling_trainer(callback: Any) -> tuple[Any, str | None]:
         frame = frame.f_back
     if trainer is None:
         raise RunError(
-            "the guard's callback", "was called by something that is no transformers.Trainer",
-            None, "Put guard.callback() into callbacks=[…] of a Trainer.",
-        )  # fmt: skip
+            "the guard's callback",
+            "was called by something that is no transformers.Trainer",
+            None,
+            "Put guard.callback() into callbacks=[…] of a Trainer.",
+        )
     return trainer, checkpoint
 
 

@@ -88,12 +88,19 @@ class Guard:
     """
 
     def __init__(
-        self, *, policy: Literal["stop", "off"] = "stop", patience: int | None = PATIENCE,
-        hold_out: float | None = None, probe_rows: int | None = None, looks: int = LOOKS,
-        folder: str | Path | None = None, seed: int = 0, advisor: Advisor | None = None,
+        self,
+        *,
+        policy: Literal["stop", "off"] = "stop",
+        patience: int | None = PATIENCE,
+        hold_out: float | None = None,
+        probe_rows: int | None = None,
+        looks: int = LOOKS,
+        folder: str | Path | None = None,
+        seed: int = 0,
+        advisor: Advisor | None = None,
         choose: Callable[[Sequence[Snapshot]], int] = newest_unless_worse,
         say: Callable[[str], None] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         _check(policy, patience, probe_rows, looks)
         self.policy = policy
         self.hold_out = checked_share(hold_out)
@@ -179,9 +186,15 @@ class Guard:
 
         name = state["folder"] if state is not None else None
         watch = self._watch = Watch(
-            self._place(course.output, name), course.model, course.measure, course.circumstances,
-            self._fresh_advisor(), self._choose, self.seed, self._say,
-        )  # fmt: skip
+            self._place(course.output, name),
+            course.model,
+            course.measure,
+            course.circumstances,
+            self._fresh_advisor(),
+            self._choose,
+            self.seed,
+            self._say,
+        )
         self._course = course
         promised, self._promised = self._promised, []
         if state is not None:

@@ -28,9 +28,11 @@ def make_callback(guard: Guard, logits: Logits | None) -> Any:
         from lightning.pytorch import Callback
     except ImportError as error:
         raise MachineError(
-            "Guard.lightning_callback", "needs the package lightning", None,
+            "Guard.lightning_callback",
+            "needs the package lightning",
+            None,
             "pip install 'holdfast[trainers]'",
-        ) from error  # fmt: skip
+        ) from error
 
     return type("GuardCallback", (_Hooks, Callback), {})(guard, logits)
 
@@ -99,32 +101,43 @@ def _course(trainer: Any, module: Any, rows: ModuleRows) -> Course:
     trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
     writes = rows.formula is not None and rows.formula.writes
     return Course(
-        model=module, measure=rows, output=Path(trainer.default_root_dir),
-        trainer="Lightning Trainer", name=type(module).__name__,
+        model=module,
+        measure=rows,
+        output=Path(trainer.default_root_dir),
+        trainer="Lightning Trainer",
+        name=type(module).__name__,
         classes=tuple(map(str, range(rows.classes))),
         circumstances=Circumstances(
-            task="causal-lm" if writes else "text-classification", classes=rows.classes or None,
+            task="causal-lm" if writes else "text-classification",
+            classes=rows.classes or None,
             planned_steps=int(steps) if math.isfinite(steps) else None,
-            train_rows=rows.train_rows, trainable=trainable,
+            train_rows=rows.train_rows,
+            trainable=trainable,
         ),
-    )  # fmt: skip
+    )
 
 
 def _refuse(trainer: Any, guard: Guard, resumed: bool) -> None:
     """What the guard cannot do right, it does not do."""
     if trainer.world_size > 1:
         raise MachineError(
-            "the guard", "watches trainers of one process only", f"{trainer.world_size} processes",
+            "the guard",
+            "watches trainers of one process only",
+            f"{trainer.world_size} processes",
             "Train in one process, or without the guard's callback.",
-        )  # fmt: skip
+        )
     if guard.hold_out is not None:
         raise RecipeError(
-            "Guard(hold_out=…)", "cannot divide the loaders of a Lightning Trainer", guard.hold_out,
+            "Guard(hold_out=…)",
+            "cannot divide the loaders of a Lightning Trainer",
+            guard.hold_out,
             "Give it val_dataloaders=…; `torch.utils.data.random_split` divides.",
-        )  # fmt: skip
+        )
     if trainer.global_step and not resumed:
         raise RunError(
-            "the Lightning Trainer", f"goes on at step {trainer.global_step}, and its checkpoint "
-            "holds no state of the guard", None,
+            "the Lightning Trainer",
+            f"goes on at step {trainer.global_step}, and its checkpoint "
+            "holds no state of the guard",
+            None,
             "Resume from a checkpoint that was written with the guard's callback, or train anew.",
-        )  # fmt: skip
+        )

@@ -71,11 +71,12 @@ class ModuleRows:
         loss = found.get("loss") if isinstance(found, Mapping) else found
         if not torch.is_tensor(loss) or loss.numel() != 1:
             raise DataError(
-                f"{type(self._module).__name__}.training_step", "gives no loss to watch",
+                f"{type(self._module).__name__}.training_step",
+                "gives no loss to watch",
                 type(found).__name__,
                 "Return the loss, or say how the outputs come about: "
                 "guard.lightning_callback(logits=…).",
-            )  # fmt: skip
+            )
         return float(loss)
 
     def _sent(self, batch: Any) -> Any:
@@ -125,7 +126,9 @@ def _validation(trainer: Any) -> Any:
     found = found[0] if isinstance(found, (list, tuple)) and found else found
     if not found:
         raise DataError(
-            "the Lightning Trainer", "has no validation rows, so nobody can say whether it "
-            "overfits", None, "Give it val_dataloaders=…; `torch.utils.data.random_split` divides.",
-        )  # fmt: skip
+            "the Lightning Trainer",
+            "has no validation rows, so nobody can say whether it overfits",
+            None,
+            "Give it val_dataloaders=…; `torch.utils.data.random_split` divides.",
+        )
     return found

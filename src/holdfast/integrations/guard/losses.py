@@ -158,10 +158,11 @@ def aligned_formula(logits: torch.Tensor, labels: torch.Tensor) -> Formula:
     if logits.shape == labels.shape:
         return Formula("several")
     raise DataError(
-        "logits and labels", "fit no loss that the guard knows",
+        "logits and labels",
+        "fit no loss that the guard knows",
         (tuple(logits.shape), tuple(labels.shape)),
         "Logits are [n, classes] or [n, T, classes], labels [n] or [n, T]; numbers have one shape.",
-    )  # fmt: skip
+    )
 
 
 def _marks(labels: torch.Tensor) -> bool:

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 # What the remedies of the monitor are called in ``transformers.TrainingArguments``.
 THEIRS = {
-    "train.epochs": "num_train_epochs", "train.learning_rate": "learning_rate",
-    "train.weight_decay": "weight_decay", "train.label_smoothing": "label_smoothing_factor",
-    "train.clip": "max_grad_norm", "train.warmup": "warmup_steps",
-}  # fmt: skip
+    "train.epochs": "num_train_epochs",
+    "train.learning_rate": "learning_rate",
+    "train.weight_decay": "weight_decay",
+    "train.label_smoothing": "label_smoothing_factor",
+    "train.clip": "max_grad_norm",
+    "train.warmup": "warmup_steps",
+}
 NO_TEST = "the guard sees no test rows; score the restored model on rows of your own"
 
 
@@ -44,26 +47,41 @@ def write_result(watch: Watch, course: Course, policy: str, seed: int) -> None:
     verdict = replace(watch.verdict, remedies=tuple(map(_theirs, watch.verdict.remedies)))
     valid = scores(best, course.classes, seed)
     probe = Scores(best.train_losses.size, _plain(best.train_losses, best.train_metrics, seed))
-    write_json(watch.folder / "result.json", {
-        "schema": 1, "holdfast": __version__, "task": facts.task, "model": course.name,
-        "trainer": course.trainer, "policy": policy, "seed": seed,
-        "classes": list(course.classes) or None,
-        "data": {
-            "rows": None, "train": facts.train_rows, "valid": best.valid_losses.size, "test": 0,
-            "used": (facts.train_rows or 0) + best.valid_losses.size, "findings": [],
+    write_json(
+        watch.folder / "result.json",
+        {
+            "schema": 1,
+            "holdfast": __version__,
+            "task": facts.task,
+            "model": course.name,
+            "trainer": course.trainer,
+            "policy": policy,
+            "seed": seed,
+            "classes": list(course.classes) or None,
+            "data": {
+                "rows": None,
+                "train": facts.train_rows,
+                "valid": best.valid_losses.size,
+                "test": 0,
+                "used": (facts.train_rows or 0) + best.valid_losses.size,
+                "findings": [],
+            },
+            "test": {"n": 0, "metrics": _undefined(valid)},
+            "valid": valid.to_json(),
+            "train_probe": probe.to_json(),
+            "baseline": {"what": None, "test": None},
+            "verdict": to_json(verdict),
+            "best_step": watch.best_step,
+            "last_step": watch.history[-1].step,
+            "stopped_because": watch.stop_because or "the trainer ended the run",
+            "actions": [{"step": s, "action": a, "because": b} for s, a, b, _ in watch.actions],
+            "probes": {"memorization": None, "forgetting": None},
+            "timing": _timing(watch),
+            "peak_memory_mb": outcome.peak_memory_mb(),
+            "decisions": to_json(watch.decisions),
+            **outcome.surroundings(*_machine(watch)),
         },
-        "test": {"n": 0, "metrics": _undefined(valid)},
-        "valid": valid.to_json(), "train_probe": probe.to_json(),
-        "baseline": {"what": None, "test": None},
-        "verdict": to_json(verdict), "best_step": watch.best_step,
-        "last_step": watch.history[-1].step,
-        "stopped_because": watch.stop_because or "the trainer ended the run",
-        "actions": [{"step": s, "action": a, "because": b} for s, a, b, _ in watch.actions],
-        "probes": {"memorization": None, "forgetting": None},
-        "timing": _timing(watch), "peak_memory_mb": outcome.peak_memory_mb(),
-        "decisions": to_json(watch.decisions),
-        **outcome.surroundings(*_machine(watch)),
-    })  # fmt: skip
+    )
 
 
 def scores(best: Snapshot, classes: tuple[str, ...], seed: int) -> Scores:
@@ -97,8 +115,11 @@ def _undefined(valid: Scores) -> dict[str, Any]:
 
 
 def _theirs(remedy: Remedy) -> Remedy:
-    names = [f"{THEIRS[key]}={value}" for key, _, value in (s.partition("=") for s in remedy.set)
-             if key in THEIRS]  # fmt: skip
+    names = [
+        f"{THEIRS[key]}={value}"
+        for key, _, value in (s.partition("=") for s in remedy.set)
+        if key in THEIRS
+    ]
     do = re.sub(r"\.$", "", remedy.do)
     return Remedy(f"{do} ({', '.join(names)})" if names else do)
 
@@ -106,10 +127,12 @@ def _theirs(remedy: Remedy) -> Remedy:
 def _timing(watch: Watch) -> dict[str, float]:
     total, last = watch.seconds, watch.history[-1]
     return {
-        "total_s": round(total, 3), "train_s": round(total, 3),
-        "evaluate_s": round(watch.evaluate_s, 3), "guard_s": round(watch.guard_s, 4),
+        "total_s": round(total, 3),
+        "train_s": round(total, 3),
+        "evaluate_s": round(watch.evaluate_s, 3),
+        "guard_s": round(watch.guard_s, 4),
         "examples_per_s": round(last.examples_seen / total, 3) if total else 0.0,
-    }  # fmt: skip
+    }
 
 
 def _machine(watch: Watch) -> tuple[int, str]:

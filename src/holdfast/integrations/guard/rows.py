@@ -37,10 +37,11 @@ def counted(dataset: Any, what: str) -> int:
     """
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise DataError(
-            what, "stream, so that no fixed sample of them can be measured again",
+            what,
+            "stream, so that no fixed sample of them can be measured again",
             type(dataset).__name__,
             "Give rows that have a length and are read by position, e.g. a `datasets.Dataset`.",
-        )  # fmt: skip
+        )
     return len(dataset)
 
 
@@ -57,10 +58,12 @@ def hold_out(dataset: Any, share: float, seed: int) -> tuple[Any, Any]:
     kept = np.setdiff1d(np.arange(count), held)
     if min(len(held), len(kept)) < LEAST_ROWS:
         raise DataError(
-            "the training rows", f"leave fewer than {LEAST_ROWS} rows on a side when {share:g} of "
-            "them are held out by whole groups of copies", count,
+            "the training rows",
+            f"leave fewer than {LEAST_ROWS} rows on a side when {share:g} of "
+            "them are held out by whole groups of copies",
+            count,
             "Give evaluation rows (`eval_dataset=`), or more training rows.",
-        )  # fmt: skip
+        )
     return _chosen(dataset, kept), _chosen(dataset, held)
 
 

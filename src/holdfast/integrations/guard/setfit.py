@@ -44,19 +44,29 @@ def setfit_course(guard: Guard, owner: Any, steps: int, pairs: int) -> Course:
     """A run of SetFit's ``Trainer``; ``pairs`` are its rows of an epoch."""
     rows = EmbeddedRows(guard, owner)
     body = owner.model.model_body
-    guard.promise(Decision(
-        "losses of rows", f"a {type(rows.head).__name__} on the embeddings",
-        "SetFit fits its head after its encoder; the guard fits one at each look",
-    ))  # fmt: skip
+    guard.promise(
+        Decision(
+            "losses of rows",
+            f"a {type(rows.head).__name__} on the embeddings",
+            "SetFit fits its head after its encoder; the guard fits one at each look",
+        )
+    )
     trainable = sum(p.numel() for p in body.parameters() if p.requires_grad)
     return Course(
-        model=body, measure=rows, output=Path(owner.args.output_dir), trainer="SetFit Trainer",
-        name=type(body).__name__, classes=rows.classes, rows_per_epoch=pairs,
+        model=body,
+        measure=rows,
+        output=Path(owner.args.output_dir),
+        trainer="SetFit Trainer",
+        name=type(body).__name__,
+        classes=rows.classes,
+        rows_per_epoch=pairs,
         circumstances=Circumstances(
-            classes=len(rows.classes), planned_steps=steps, train_rows=len(rows.texts),
+            classes=len(rows.classes),
+            planned_steps=steps,
+            train_rows=len(rows.texts),
             trainable=trainable,
         ),
-    )  # fmt: skip
+    )
 
 
 class EmbeddedRows:
@@ -72,9 +82,11 @@ class EmbeddedRows:
         strange = sorted(set(other_labels) - set(self._values.tolist()))
         if strange or not len(other_labels):
             raise DataError(
-                "the evaluation rows", "hold no row, or a label that no training row has",
-                strange or None, "Give evaluation rows of the classes that are trained.",
-            )  # fmt: skip
+                "the evaluation rows",
+                "hold no row, or a label that no training row has",
+                strange or None,
+                "Give evaluation rows of the classes that are trained.",
+            )
         self._other_labels = np.searchsorted(self._values, other_labels)
         self._probe = probe_rows(len(labels), len(other_labels), guard.probe_rows, guard.seed)
         self.head = _head(self._model)
@@ -91,9 +103,12 @@ class EmbeddedRows:
 
     def _embed(self, texts: list[str]) -> Floats:
         embedded = self._model.model_body.encode(
-            texts, batch_size=self._batch, convert_to_numpy=True, show_progress_bar=False,
+            texts,
+            batch_size=self._batch,
+            convert_to_numpy=True,
+            show_progress_bar=False,
             normalize_embeddings=self._model.normalize_embeddings,
-        )  # fmt: skip
+        )
         return np.asarray(embedded, dtype=np.float64)
 
 
@@ -104,9 +119,11 @@ def _head(model: Any) -> Any:
 
     if model.multi_target_strategy is not None:
         raise DataError(
-            "the SetFit model", "has several labels a row, which the guard cannot measure yet",
-            model.multi_target_strategy, "Train it without the guard's callback.",
-        )  # fmt: skip
+            "the SetFit model",
+            "has several labels a row, which the guard cannot measure yet",
+            model.multi_target_strategy,
+            "Train it without the guard's callback.",
+        )
     own = model.model_head
     usable = is_classifier(own) and hasattr(own, "predict_proba")
     return own if usable else LogisticRegression()

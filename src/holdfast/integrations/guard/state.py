@@ -30,10 +30,12 @@ def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
     path = checkpoint / NAME
     if not path.exists():
         raise RunError(
-            str(checkpoint), "holds no state of the guard, so what it knew would be lost", None,
+            str(checkpoint),
+            "holds no state of the guard, so what it knew would be lost",
+            None,
             "Resume from a checkpoint that was written with the guard's callback, train anew, or "
             "resume without the callback.",
-        )  # fmt: skip
+        )
     try:
         state = read_sealed(path, MARK)
     except Unsealed:
@@ -42,9 +44,11 @@ def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
         raise RunError(str(path), str(error), None, "Train anew.") from error
     if state["step"] != step:
         raise RunError(
-            str(path), f"is of step {state['step']}, the checkpoint of step {step}", None,
+            str(path),
+            f"is of step {state['step']}, the checkpoint of step {step}",
+            None,
             "Resume from a checkpoint whose files belong together.",
-        )  # fmt: skip
+        )
     return state
 
 

@@ -157,10 +157,13 @@ def circumstances(trainer: Any, rows: TrainerRows, steps: int) -> Circumstances:
     task = _task(model, rows)
     whole = trainable >= LEAST_SHARE_OF_FULL * sum(size for size, _ in sizes)
     return Circumstances(
-        task=task, classes=model.config.num_labels if rows.formula_classifies else None,
-        planned_steps=steps, train_rows=rows.train_rows, trainable=trainable,
+        task=task,
+        classes=model.config.num_labels if rows.formula_classifies else None,
+        planned_steps=steps,
+        train_rows=rows.train_rows,
+        trainable=trainable,
         usual_rates=_usual_rates(task, trainable) if whole else None,
-    )  # fmt: skip
+    )
 
 
 def class_names(model: Any) -> tuple[str, ...]:
@@ -178,8 +181,12 @@ def _task(model: Any, rows: TrainerRows) -> str:
 
 def _usual_rates(task: str, parameters: int) -> tuple[float, float] | None:
     size = kind_of(parameters)
-    name = {"text-classification": size, "seq2seq": "seq2seq", "causal-lm": f"{size} decoder",
-            "image-classification": "vision"}[task]  # fmt: skip
+    name = {
+        "text-classification": size,
+        "seq2seq": "seq2seq",
+        "causal-lm": f"{size} decoder",
+        "image-classification": "vision",
+    }[task]
     return REGIONS.get(name)
 
 

@@ -123,38 +123,47 @@ def held_out(guard: Guard, owner: Any) -> None:
     assert guard.hold_out is not None
     if owner.eval_dataset is not None:
         raise RecipeError(
-            "Guard(hold_out=…)", "is for a trainer without evaluation rows, and this one has some",
-            guard.hold_out, "Leave hold_out out, or eval_dataset.",
-        )  # fmt: skip
+            "Guard(hold_out=…)",
+            "is for a trainer without evaluation rows, and this one has some",
+            guard.hold_out,
+            "Leave hold_out out, or eval_dataset.",
+        )
     kept, held = hold_out(owner.train_dataset, guard.hold_out, guard.seed)
     owner.train_dataset, owner.eval_dataset = kept, held
-    guard.promise(Decision(
-        "evaluation rows", f"{len(held)} of {len(kept) + len(held)} training rows held out",
-        f"the trainer had none (hold_out={guard.hold_out:g}); exact copies stay on one side",
-    ))  # fmt: skip
+    guard.promise(
+        Decision(
+            "evaluation rows",
+            f"{len(held)} of {len(kept) + len(held)} training rows held out",
+            f"the trainer had none (hold_out={guard.hold_out:g}); exact copies stay on one side",
+        )
+    )
 
 
 def _course(guard: Guard, trainer: Any, train_loader: Any, steps: int) -> Course:
     owner = data_owner(trainer)
     if owner.eval_dataset is None:
         raise DataError(
-            f"the {type(owner).__name__}", "has no evaluation rows, so nobody can say whether it "
-            "overfits", None,
+            f"the {type(owner).__name__}",
+            "has no evaluation rows, so nobody can say whether it overfits",
+            None,
             "Give it eval_dataset=…, or let the guard hold some of its training rows out: "
             "holdfast.Guard(hold_out=0.15), its callback in callbacks=[…] of the trainer.",
-        )  # fmt: skip
+        )
     if owner is not trainer:
         from holdfast.integrations.guard.setfit import setfit_course
 
         return setfit_course(guard, owner, steps, len(train_loader.dataset))
     rows = trainer_rows(guard, trainer, train_loader)
     return Course(
-        model=trainer.model, measure=rows, circumstances=circumstances(trainer, rows, steps),
-        output=Path(trainer.args.output_dir), trainer=type(trainer).__name__,
+        model=trainer.model,
+        measure=rows,
+        circumstances=circumstances(trainer, rows, steps),
+        output=Path(trainer.args.output_dir),
+        trainer=type(trainer).__name__,
         name=_name(trainer.model),
         classes=class_names(trainer.model) if rows.formula_classifies else (),
         rows_per_epoch=rows.train_rows,
-    )  # fmt: skip
+    )
 
 
 def _strategy(args: Any) -> str:
@@ -171,16 +180,22 @@ def _refuse(trainer: Any, policy: str) -> None:
     """What the guard cannot do right, it does not do."""
     if trainer.args.world_size > 1 or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise MachineError(
-            "the guard", "watches trainers of one process only", f"{trainer.args.world_size} "
-            "processes", "Train in one process, or without the guard's callback.",
-        )  # fmt: skip
+            "the guard",
+            "watches trainers of one process only",
+            f"{trainer.args.world_size} processes",
+            "Train in one process, or without the guard's callback.",
+        )
     if trainer.state.is_hyper_param_search:
         raise RunError(
-            "the guard", "watches one run, not the trials of a search", None,
+            "the guard",
+            "watches one run, not the trials of a search",
+            None,
             "Search without its callback, then train with it.",
-        )  # fmt: skip
+        )
     if policy != "off" and trainer.args.load_best_model_at_end:
         raise RecipeError(
-            "load_best_model_at_end", "and the guard would both choose the final weights", True,
+            "load_best_model_at_end",
+            "and the guard would both choose the final weights",
+            True,
             "Leave it out: the guard restores the best state. Or observe: Guard(policy='off').",
-        )  # fmt: skip
+        )

@@ -45,11 +45,16 @@ class Watch:
     """
 
     def __init__(
-        self, folder: Path, model: torch.nn.Module,
+        self,
+        folder: Path,
+        model: torch.nn.Module,
         measure: Callable[[], tuple[Measured, Measured]],
-        circumstances: Circumstances, advisor: Advisor | None,
-        choose: Callable[[Sequence[Snapshot]], int], seed: int, say: Callable[[str], None],
-    ) -> None:  # fmt: skip
+        circumstances: Circumstances,
+        advisor: Advisor | None,
+        choose: Callable[[Sequence[Snapshot]], int],
+        seed: int,
+        say: Callable[[str], None],
+    ) -> None:
         self.folder = folder
         self.circumstances = circumstances
         self.history: list[Snapshot] = []
@@ -118,22 +123,29 @@ class Watch:
         last = self.history[-1].step
         if self.best_step != last:
             self._weights.load(self._best)
-        self._act(step, Action(
-            "RollBack" if self.best_step != last else "Continue",
-            f"the state of step {self.best_step} is kept", {"to_step": self.best_step},
-        ))  # fmt: skip
+        self._act(
+            step,
+            Action(
+                "RollBack" if self.best_step != last else "Continue",
+                f"the state of step {self.best_step} is kept",
+                {"to_step": self.best_step},
+            ),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resume needs, in types that the weights-only loader reads."""
         return {
             **{name: getattr(self, name) for name in KEPT},
-            "seconds": self.seconds, "journal": self._journal.text,
-            "folder": self.folder.name, "norms": self._norms, "best": self._best,
+            "seconds": self.seconds,
+            "journal": self._journal.text,
+            "folder": self.folder.name,
+            "norms": self._norms,
+            "best": self._best,
             "history": [pack(snapshot) for snapshot in self.history],
             "decisions": [(d.what, d.chosen, d.because) for d in self.decisions],
             "advisor": self._advisor.state_dict() if self._advisor else None,
             "weights": self._weights.state_dict(),
-        }  # fmt: skip
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where ``state_dict`` was taken; later lines of the journal are forgotten."""
@@ -173,17 +185,27 @@ class Watch:
         update, distance = self._weights.moved()
         norms, self._norms = self._norms, []
         return Snapshot(
-            step=step, epoch=round(epoch, 6), examples_seen=seen,
+            step=step,
+            epoch=round(epoch, 6),
+            examples_seen=seen,
             phase="train" if step else "start",
-            train_losses=probe.losses, valid_losses=valid.losses,
-            train_metrics=probe.metrics, valid_metrics=valid.metrics,
-            refined_loss=valid.refined_loss, temperature=valid.temperature, learning_rate=rate,
-            gradient_norm=sum(norms) / len(norms) if norms else None, relative_update=update,
-            distance=distance, seconds=self.seconds, train_correct=probe.correct,
-            valid_correct=valid.correct, valid_logits=valid.logits,
+            train_losses=probe.losses,
+            valid_losses=valid.losses,
+            train_metrics=probe.metrics,
+            valid_metrics=valid.metrics,
+            refined_loss=valid.refined_loss,
+            temperature=valid.temperature,
+            learning_rate=rate,
+            gradient_norm=sum(norms) / len(norms) if norms else None,
+            relative_update=update,
+            distance=distance,
+            seconds=self.seconds,
+            train_correct=probe.correct,
+            valid_correct=valid.correct,
+            valid_logits=valid.logits,
             # A resumed trainer may be given more steps; what earlier looks saw stays as it was.
             planned_steps=self.circumstances.planned_steps,
-        )  # fmt: skip
+        )
 
     def _remember(self) -> None:
         """Keep a copy of the present state if it is the one to keep."""
@@ -209,17 +231,21 @@ class Watch:
         elif action.action not in ("Continue", "RollBack"):
             raise Defect("control", "advised what a guard cannot do in another's trainer", action)
         self.actions.append((step, action.action, action.because, dict(action.settings)))
-        self._journal.write("action", step, action=action.action, because=action.because,
-                            settings=action.settings)  # fmt: skip
+        self._journal.write(
+            "action", step, action=action.action, because=action.because, settings=action.settings
+        )
 
     def _memory(self) -> list[Decision]:
         size = f"{self._weights.megabytes:,.1f} MB"
         told = []
         if self._advisor is not None:
-            told.append(Decision(
-                "best state", f"a copy of {size} in host memory",
-                f"{self._weights.count:,} trainable parameters; it is put back at the end",
-            ))  # fmt: skip
+            told.append(
+                Decision(
+                    "best state",
+                    f"a copy of {size} in host memory",
+                    f"{self._weights.count:,} trainable parameters; it is put back at the end",
+                )
+            )
         else:
             because = "the guard observes: it neither stops nor restores (policy='off')"
             told.append(Decision("best state", "no copy", because))

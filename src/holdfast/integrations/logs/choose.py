@@ -39,14 +39,23 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
     metrics = _metrics(known)
     rows = valid_rows(log, _take(log, valid), _share_right(log, metrics[1]))
     told = [*_told(known, train, valid, settings), *_told_metrics(*metrics)]
-    return _fewer(Curves(
-        source=log.source, axis=log.axis, train=_take(log, train), valid=_take(log, valid),
-        train_metric=_share_right(log, metrics[0]), valid_metric=_share_right(log, metrics[1]),
-        comparable=train is not None and valid is not None and train.base == valid.base,
-        clean=log.clean, planned=log.planned, epochs=log.epochs, seconds=log.seconds,
-        valid_rows=None if rows is None else rows[0],
-        decisions=(*log.decisions, *told, *([] if rows is None else [rows[1]])),
-    ))  # fmt: skip
+    return _fewer(
+        Curves(
+            source=log.source,
+            axis=log.axis,
+            train=_take(log, train),
+            valid=_take(log, valid),
+            train_metric=_share_right(log, metrics[0]),
+            valid_metric=_share_right(log, metrics[1]),
+            comparable=train is not None and valid is not None and train.base == valid.base,
+            clean=log.clean,
+            planned=log.planned,
+            epochs=log.epochs,
+            seconds=log.seconds,
+            valid_rows=None if rows is None else rows[0],
+            decisions=(*log.decisions, *told, *([] if rows is None else [rows[1]])),
+        )
+    )
 
 
 def _fewer(curves: Curves) -> Curves:
@@ -67,9 +76,13 @@ def _fewer(curves: Curves) -> Curves:
     if not told:
         return curves
     return replace(
-        curves, train=series["train"], valid=series["valid"], train_metric=series["train_metric"],
-        valid_metric=series["valid_metric"], decisions=(*curves.decisions, *told),
-    )  # fmt: skip
+        curves,
+        train=series["train"],
+        valid=series["valid"],
+        train_metric=series["train_metric"],
+        valid_metric=series["valid_metric"],
+        decisions=(*curves.decisions, *told),
+    )
 
 
 def _sided(log: Log) -> list[Meaning]:
@@ -109,9 +122,11 @@ def _asked(log: Log, settings: Mapping[str, str], side: str, what: str) -> Meani
     name = settings[side]
     if name not in log.columns:
         raise DataError(
-            f"--set {side}={name}", f"is no numeric column of {what}", name,
+            f"--set {side}={name}",
+            f"is no numeric column of {what}",
+            name,
             nearest(name, list(log.columns)),
-        )  # fmt: skip
+        )
     return meaning(name) or Meaning(name, None, False, 0, False, False, (), name)
 
 
@@ -175,9 +190,11 @@ def _take(log: Log, chosen: Meaning | None) -> Series | None:
 
 
 def _told(
-    known: Iterable[Meaning], train: Meaning | None, valid: Meaning | None,
+    known: Iterable[Meaning],
+    train: Meaning | None,
+    valid: Meaning | None,
     settings: Mapping[str, str],
-) -> Iterable[Decision]:  # fmt: skip
+) -> Iterable[Decision]:
     known = list(known)
     for side, chosen in (("train", train), ("valid", valid)):
         if chosen is None:

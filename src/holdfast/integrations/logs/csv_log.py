@@ -14,8 +14,9 @@ def read(path: Path) -> Log:
     """Commas, semicolons, tabs or bars, whichever the header has most."""
     names = header(path)
     if not any(meaning(name) for name in names):
-        raise not_a_log(str(path), "has no column that is named like a loss or a metric",
-                        ", ".join(names[:12]))  # fmt: skip
+        raise not_a_log(
+            str(path), "has no column that is named like a loss or a metric", ", ".join(names[:12])
+        )
     return from_rows(table(path), "csv", str(path))
 
 

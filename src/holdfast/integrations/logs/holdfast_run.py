@@ -93,9 +93,11 @@ def own_verdict(path: Path) -> OwnVerdict | None:
     except Exception as error:
         # Files of a run that somebody changed: each can fail in its own way.
         raise RunError(
-            str(folder), f"holds no verdict that can be read ({type(error).__name__})", None,
+            str(folder),
+            f"holds no verdict that can be read ({type(error).__name__})",
+            None,
             "Name a series, e.g. --set valid=valid_loss, to judge its log as any other.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _own(folder: Path) -> OwnVerdict | None:
@@ -121,13 +123,17 @@ def _verdict(told: Mapping[str, Any]) -> Verdict:
     if told["label"] not in get_args(Label):
         raise ValueError(f"no label {told['label']!r}")
     return Verdict(
-        label=told["label"], because=told["because"], confidence=told["confidence"],
-        since_step=told.get("since_step"), cause=told.get("cause"), harm=told.get("harm"),
+        label=told["label"],
+        because=told["because"],
+        confidence=told["confidence"],
+        since_step=told.get("since_step"),
+        cause=told.get("cause"),
+        harm=told.get("harm"),
         evidence=tuple(Evidence(**one) for one in told.get("evidence", ())),
         remedies=tuple(
             Remedy(one["do"], tuple(one.get("set", ()))) for one in told.get("remedies", ())
         ),
-    )  # fmt: skip
+    )
 
 
 LOGS.add("holdfast", LogReader(accepts, read, "Holdfast's run folder or events.jsonl", 6))

@@ -32,9 +32,13 @@ def read(path: Path) -> Log:
     if not rows:
         raise not_a_log(str(file), "has an empty log_history")
     return from_rows(
-        rows, TRANSFORMERS, str(file), planned=_planned(state, rows), decisions=chosen,
+        rows,
+        TRANSFORMERS,
+        str(file),
+        planned=_planned(state, rows),
+        decisions=chosen,
         seconds=next((number(e["train_runtime"]) for e in entries if "train_runtime" in e), None),
-    )  # fmt: skip
+    )
 
 
 def accepts(path: Path) -> bool:

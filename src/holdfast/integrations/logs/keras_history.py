@@ -11,10 +11,13 @@ from holdfast.integrations.logs.table import Log, from_rows
 from holdfast.integrations.logs.text import document, head
 
 SKLEARN = {
-    "loss_curve_": "train_loss_curve", "loss_curve": "train_loss_curve",
-    "validation_scores_": "validation_score", "validation_scores": "validation_score",
-    "train_score_": "train_loss", "oob_scores_": "oob_score",
-}  # fmt: skip
+    "loss_curve_": "train_loss_curve",
+    "loss_curve": "train_loss_curve",
+    "validation_scores_": "validation_score",
+    "validation_scores": "validation_score",
+    "train_score_": "train_loss",
+    "oob_scores_": "oob_score",
+}
 
 
 def lists(value: Any) -> dict[str, list[Any]]:

@@ -10,24 +10,78 @@ VALID = ("val", "valid", "validation", "eval", "evaluation", "dev", "holdout", "
 TRAIN = ("train", "training", "tr", "learn")
 # In order of what best stands for the loss that was minimised.
 LOSSES = (
-    ("loss",), ("nll", "logloss", "mlogloss", "crossentropy", "xent", "ce", "deviance"),
-    ("mse", "rmse", "mae", "mape", "rmsle", "l1", "l2", "huber"), ("perplexity", "ppl"),
+    ("loss",),
+    ("nll", "logloss", "mlogloss", "crossentropy", "xent", "ce", "deviance"),
+    ("mse", "rmse", "mae", "mape", "rmsle", "l1", "l2", "huber"),
+    ("perplexity", "ppl"),
     ("error", "err", "merror", "wer", "cer"),
-)  # fmt: skip
+)
 METRICS = (
-    "accuracy", "acc", "f1", "auc", "auroc", "aucpr", "map", "mcc", "matthews", "bleu", "sacrebleu",
-    "rouge", "meteor", "chrf", "bertscore", "em", "match", "r2", "iou", "miou", "dice", "kappa",
-    "pearson", "spearman", "spearmanr", "ndcg", "precision", "recall", "accuracies", "psnr", "ssim",
-    "score", "scores", "reward", "rewards",
-)  # fmt: skip
+    "accuracy",
+    "acc",
+    "f1",
+    "auc",
+    "auroc",
+    "aucpr",
+    "map",
+    "mcc",
+    "matthews",
+    "bleu",
+    "sacrebleu",
+    "rouge",
+    "meteor",
+    "chrf",
+    "bertscore",
+    "em",
+    "match",
+    "r2",
+    "iou",
+    "miou",
+    "dice",
+    "kappa",
+    "pearson",
+    "spearman",
+    "spearmanr",
+    "ndcg",
+    "precision",
+    "recall",
+    "accuracies",
+    "psnr",
+    "ssim",
+    "score",
+    "scores",
+    "reward",
+    "rewards",
+)
 # Two spellings of one metric: ``accuracy`` beside ``val_acc`` is the same on both sets.
-SAME = {"acc": "accuracy", "accuracies": "accuracy", "auroc": "auc", "matthews": "mcc",
-        "spearmanr": "spearman", "rewards": "reward", "scores": "score"}  # fmt: skip
+SAME = {
+    "acc": "accuracy",
+    "accuracies": "accuracy",
+    "auroc": "auc",
+    "matthews": "mcc",
+    "spearmanr": "spearman",
+    "rewards": "reward",
+    "scores": "score",
+}
 STEMS = re.compile(r"(rouge|bleu|map|top|f1|auc|ndcg|acc)(\w?\d*\w*)$")
 JOINED = re.compile(r"^(train|val|valid|test|eval|dev|v|t)(loss|acc|accuracy)$")
 SHORT = {"v": "val", "t": "train"}
-NEITHER = {"scale", "scaler", "weight", "lr", "rate", "norm", "time", "runtime", "second",
-           "seconds", "std", "stderr", "count", "num"}  # fmt: skip
+NEITHER = {
+    "scale",
+    "scaler",
+    "weight",
+    "lr",
+    "rate",
+    "norm",
+    "time",
+    "runtime",
+    "second",
+    "seconds",
+    "std",
+    "stderr",
+    "count",
+    "num",
+}
 PLAIN = {"epoch", "total", "step", "mean", "avg", "average", "metrics", "history", "running"}
 
 
@@ -57,9 +111,15 @@ def meaning(name: str) -> Meaning | None:
     (rises, rank), named = min(kinds)
     extra = tuple(w for w in words if w not in (*VALID, *TRAIN, *PLAIN, named))
     return Meaning(
-        name, _side(words), rises, rank, "test" in words, "step" in words, extra,
+        name,
+        _side(words),
+        rises,
+        rank,
+        "test" in words,
+        "step" in words,
+        extra,
         " ".join([SAME.get(named, named), *extra]),
-    )  # fmt: skip
+    )
 
 
 def _plain_rate(words: tuple[str, ...]) -> bool:

@@ -15,8 +15,17 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Floats
 from holdfast.core.shown import printable
 
-STEPS = ("step", "global_step", "_step", "trainer/global_step", "steps", "current_steps",
-         "iteration", "iter", "iterations")  # fmt: skip
+STEPS = (
+    "step",
+    "global_step",
+    "_step",
+    "trainer/global_step",
+    "steps",
+    "current_steps",
+    "iteration",
+    "iter",
+    "iterations",
+)
 EPOCHS = ("epoch", "epochs", "current_epoch")
 FARTHEST = 2.0**53  # beyond it two neighbouring steps are one number
 HUGE = 1e100
@@ -141,9 +150,11 @@ def _numbers(rows: Iterable[Mapping[str, Any]], what: str) -> tuple[dict[str, _C
         count += 1
         if held > MOST_NUMBERS or len(cells) > MOST_COLUMNS:
             raise not_a_log(
-                what, f"holds more than {MOST_NUMBERS:,} numbers or {MOST_COLUMNS:,} columns; "
-                "keep every tenth line, or the columns of losses and metrics", None,
-            )  # fmt: skip
+                what,
+                f"holds more than {MOST_NUMBERS:,} numbers or {MOST_COLUMNS:,} columns; "
+                "keep every tenth line, or the columns of losses and metrics",
+                None,
+            )
     return cells, count
 
 
@@ -186,9 +197,11 @@ def _positions(one: _Cells, count: int, what: str, name: str) -> Floats:
     beyond = values[np.isfinite(values) & (np.abs(values) > FARTHEST)]
     if len(beyond):
         raise DataError(
-            what, f"has a {name.strip()} that no run can reach", float(beyond[0]),
+            what,
+            f"has a {name.strip()} that no run can reach",
+            float(beyond[0]),
             "Mend that line, or take the column out: rows are then counted.",
-        )  # fmt: skip
+        )
     at = np.full(count, np.nan)
     at[np.frombuffer(one.rows, dtype=np.int64)] = values
     at[np.isinf(at)] = np.nan
@@ -244,17 +257,19 @@ def _last(values: Sequence[float]) -> float:
 def _resumed(count: int) -> Iterable[Decision]:
     if count:
         yield Decision(
-            "rows written twice", f"the later ones, {count} values replaced",
+            "rows written twice",
+            f"the later ones, {count} values replaced",
             "positions go back, so the run was resumed or begun again there",
-        )  # fmt: skip
+        )
 
 
 def _huge(count: int) -> Iterable[Decision]:
     if count:
         yield Decision(
-            "values beyond 1e100", f"{count} taken as infinite",
+            "values beyond 1e100",
+            f"{count} taken as infinite",
             "no loss and no metric is that large: the training came apart there",
-        )  # fmt: skip
+        )
 
 
 def _epochs(series: dict[str, Series], axis: str) -> Series | None:

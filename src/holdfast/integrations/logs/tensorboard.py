@@ -30,8 +30,7 @@ def read(path: Path) -> Log:
     if not rows:
         raise not_a_log(str(path), "holds event files without a scalar")
     seconds = max(times) - min(times)
-    return from_rows(rows, "tensorboard", str(path), seconds=seconds or None,
-                     decisions=_told(path))  # fmt: skip
+    return from_rows(rows, "tensorboard", str(path), seconds=seconds or None, decisions=_told(path))
 
 
 def accepts(path: Path) -> bool:
@@ -78,18 +77,26 @@ def _scalars(file: Path) -> dict[str, list[tuple[float, int, float]]]:
         raise MachineError(
             str(file), "needs TensorBoard to be read", None, "pip install 'holdfast[logs]'"
         ) from error
-    sizes = {"scalars": ALL_POINTS, "tensors": ALL_POINTS, "images": 1, "audio": 1,
-             "histograms": 1, "compressedHistograms": 1}  # fmt: skip
+    sizes = {
+        "scalars": ALL_POINTS,
+        "tensors": ALL_POINTS,
+        "images": 1,
+        "audio": 1,
+        "histograms": 1,
+        "compressedHistograms": 1,
+    }
     found = EventAccumulator(str(file), size_guidance=sizes)
     found.Reload()
     tags = found.Tags()
-    scalars = {t: [(e.wall_time, e.step, e.value) for e in found.Scalars(t)]
-               for t in tags["scalars"]}  # fmt: skip
+    scalars = {
+        t: [(e.wall_time, e.step, e.value) for e in found.Scalars(t)] for t in tags["scalars"]
+    }
     for tag in tags["tensors"]:
         events = [e for e in found.Tensors(tag) if _is_one(e.tensor_proto)]
         values = [(e.wall_time, e.step, make_ndarray(e.tensor_proto)) for e in events]
-        single = [(t, s, float(v.flat[0])) for t, s, v in values
-                  if v.size == 1 and v.dtype.kind == "f"]  # fmt: skip
+        single = [
+            (t, s, float(v.flat[0])) for t, s, v in values if v.size == 1 and v.dtype.kind == "f"
+        ]
         if single:
             scalars[tag] = single
     return scalars

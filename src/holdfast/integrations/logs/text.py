@@ -97,9 +97,11 @@ def document(path: Path) -> Any:
     size = path.stat().st_size
     if size > LARGEST_DOCUMENT:
         raise not_a_log(
-            str(path), f"is one JSON document of more than {LARGEST_DOCUMENT // 10**6} MB, which "
-            "is read whole; as CSV or as JSONL (an object a line) it may be of any size", size,
-        )  # fmt: skip
+            str(path),
+            f"is one JSON document of more than {LARGEST_DOCUMENT // 10**6} MB, which "
+            "is read whole; as CSV or as JSONL (an object a line) it may be of any size",
+            size,
+        )
     try:
         with _open(path) as file:
             return json.loads(file.read())
@@ -145,9 +147,11 @@ def files_below(folder: Path, pattern: str) -> list[Path]:
                 seen += 1
                 if seen > MOST_FILES:
                     raise DataError(
-                        str(folder), f"holds more than {MOST_FILES:,} files", None,
+                        str(folder),
+                        f"holds more than {MOST_FILES:,} files",
+                        None,
                         "Name the log itself, or the folder of one run.",
-                    )  # fmt: skip
+                    )
                 if entry.is_dir(follow_symlinks=False):
                     if down < MOST_FOLDERS_DOWN:
                         waiting.append((entry.path, down + 1))

@@ -66,17 +66,21 @@ def _binary(file: Path) -> Iterator[dict[str, Any]]:
         from wandb.sdk.internal.datastore import DataStore
     except ImportError as error:
         raise MachineError(
-            str(file), "is the binary form of a run, which only wandb decodes", None,
+            str(file),
+            "is the binary form of a run, which only wandb decodes",
+            None,
             "pip install wandb, or give the run's history as CSV.",
-        ) from error  # fmt: skip
+        ) from error
     store = DataStore()
     store.open_for_scan(str(file))
     while data := _next(store):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         if record.WhichOneof("record_type") == "history":
-            yield {i.key or "/".join(i.nested_key): json.loads(i.value_json)
-                   for i in record.history.item}  # fmt: skip
+            yield {
+                i.key or "/".join(i.nested_key): json.loads(i.value_json)
+                for i in record.history.item
+            }
 
 
 def _next(store: Any) -> bytes | None:

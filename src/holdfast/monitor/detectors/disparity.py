@@ -27,7 +27,7 @@ def disparity(case: Case) -> Sign | None:
         because=f"{train.mean():.1%} of the train probe is right and {valid.mean():.1%} of "
         "validation",
         evidence=(item("accuracy_train_probe_above_valid", gap, low, high, case.now),),
-    )  # fmt: skip
+    )
 
 
 DETECTORS.add("disparity", disparity)

@@ -10,9 +10,7 @@ from holdfast.monitor.remedies import for_few_rows
 from holdfast.monitor.sign import Sign, item
 
 CAUSE = "too few rows"
-EXPLAINS: tuple[Label, ...] = (
-    "overfit", "memorizing", "miscalibrated", "underfit", "inconclusive",
-)  # fmt: skip
+EXPLAINS: tuple[Label, ...] = ("overfit", "memorizing", "miscalibrated", "underfit", "inconclusive")
 
 
 def few_rows(case: Case) -> Sign | None:
@@ -32,10 +30,12 @@ def few_rows(case: Case) -> Sign | None:
         return None
     return Sign(
         because=f"going from {rows} to {full} rows took {gain:.0%} off the loss of a linear probe",
-        cause=CAUSE, blame=min(0.9, 4 * gain), explains=EXPLAINS,
+        cause=CAUSE,
+        blame=min(0.9, 4 * gain),
+        explains=EXPLAINS,
         evidence=(item("probe_loss_gain_of_the_last_doubling", gain), item("train_rows", full)),
         remedies=for_few_rows(),
-    )  # fmt: skip
+    )
 
 
 DETECTORS.add("few_rows", few_rows)

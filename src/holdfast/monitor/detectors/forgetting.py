@@ -34,10 +34,13 @@ def forgetting(case: Case) -> Sign | None:
     rise = known[-1][1] - first
     return Sign(
         because=f"the loss on the general probe is {rise:.3f} above the {first:.3f} it began with",
-        strength=0.9, label="forgetting", cause=CAUSE, since_step=since,
+        strength=0.9,
+        label="forgetting",
+        cause=CAUSE,
+        since_step=since,
         evidence=(item("general_loss_above_first", rise, step=case.now),),
         remedies=for_forgetting(case.history),
-    )  # fmt: skip
+    )
 
 
 DETECTORS.add("forgetting", forgetting)

@@ -52,9 +52,14 @@ def _copied_targets(case: Case) -> Sign | None:
     rate = item("share_of_targets_that_are_their_source", float(found.score))
     return Sign(
         because=f"{found.score:.0%} of the targets are their source, so that copying it is all "
-        "that is learned", strength=0.99, label="leaking", cause=COPIED_TARGETS,
-        since_step=case.steps[0], evidence=(rate,), remedies=for_copied_targets(),
-    )  # fmt: skip
+        "that is learned",
+        strength=0.99,
+        label="leaking",
+        cause=COPIED_TARGETS,
+        since_step=case.steps[0],
+        evidence=(rate,),
+        remedies=for_copied_targets(),
+    )
 
 
 def _giveaway(case: Case) -> Sign | None:
@@ -65,14 +70,22 @@ def _giveaway(case: Case) -> Sign | None:
     if right < 0.9:
         return None
     return Sign(
-        because=f"{found.because}, and {right:.0%} of validation is right", strength=0.9,
-        label="leaking", cause=GIVEAWAY, since_step=case.steps[0], remedies=for_giveaway(),
+        because=f"{found.because}, and {right:.0%} of validation is right",
+        strength=0.9,
+        label="leaking",
+        cause=GIVEAWAY,
+        since_step=case.steps[0],
+        remedies=for_giveaway(),
         evidence=(
             item("share_of_texts_that_give_their_label_away", float(found.score)),
-            item("valid_accuracy", right, *wilson(float(case.valid_hits[:, -1].sum()),
-                                                  len(case.valid_hits)), step=case.now),
+            item(
+                "valid_accuracy",
+                right,
+                *wilson(float(case.valid_hits[:, -1].sum()), len(case.valid_hits)),
+                step=case.now,
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
 def _better_than_train(case: Case) -> Sign | None:
@@ -83,10 +96,14 @@ def _better_than_train(case: Case) -> Sign | None:
         return None
     return Sign(
         because=f"the validation loss is {-gaps[-1].value:.3f} below that of the train probe, both "
-        "in evaluation mode", strength=sure(1 - gaps[-1].above), label="leaking", cause=COPIES,
-        since_step=case.steps[-2], remedies=for_leaks(),
+        "in evaluation mode",
+        strength=sure(1 - gaps[-1].above),
+        label="leaking",
+        cause=COPIES,
+        since_step=case.steps[-2],
+        remedies=for_leaks(),
         evidence=(shown("valid_loss_above_train_probe", gaps[-1], case.now),),
-    )  # fmt: skip
+    )
 
 
 def _fewer_right(case: Case) -> bool:
@@ -103,10 +120,14 @@ def _twins(case: Case) -> Sign | None:
         return None
     return Sign(
         because=f"{twins} of {n} validation rows are the same to the untouched model as a training "
-        "row", strength=0.99, label="leaking", cause=COPIES, since_step=case.steps[0],
+        "row",
+        strength=0.99,
+        label="leaking",
+        cause=COPIES,
+        since_step=case.steps[0],
         evidence=(item("share_of_valid_rows_with_a_training_twin", twins / n, *wilson(twins, n)),),
         remedies=for_leaks(),
-    )  # fmt: skip
+    )
 
 
 def _repaired(case: Case) -> Sign | None:
@@ -126,10 +147,14 @@ def _repaired(case: Case) -> Sign | None:
     return Sign(
         because=f"of the {n} validation rows that were wrong at step {step}, when "
         f"{right[early]:.0%} of the train probe was right, {mended / n:.0%} are now answered with "
-        "90 % or more, as if they were learned by heart too", strength=0.95, label="leaking",
-        cause=COPIES, since_step=step, remedies=for_leaks(),
+        "90 % or more, as if they were learned by heart too",
+        strength=0.95,
+        label="leaking",
+        cause=COPIES,
+        since_step=step,
+        remedies=for_leaks(),
         evidence=(item("share_of_hard_valid_rows_fitted", mended / n, low, high, case.now),),
-    )  # fmt: skip
+    )
 
 
 DETECTORS.add("leaking", leaking)

@@ -16,13 +16,15 @@ def learning(case: Case) -> Sign | None:
     return Sign(
         because=f"{case.loss_name} fell by {-case.recent.value:.3f} since step "
         f"{case.steps[case.before]}",
-        strength=sure(1 - case.recent.above), label="learning", since_step=case.steps[0],
+        strength=sure(1 - case.recent.above),
+        label="learning",
+        since_step=case.steps[0],
         evidence=(
             shown("valid_recent_change", case.recent, case.now),
             shown("valid_best_against_first", case.learned, case.now),
         ),
         remedies=for_learning(case.history),
-    )  # fmt: skip
+    )
 
 
 DETECTORS.add("learning", learning)

@@ -40,16 +40,20 @@ def memorizing(case: Case) -> Sign | None:
     idle = since <= case.before
     remedies = for_overfit(case.history, since, case.kept_look)
     return Sign(
-        because=because, strength=limits.USUAL, label="memorizing",
-        cause=TOO_LONG if idle else FEW_ROWS, explains=("miscalibrated",) if idle else (),
+        because=because,
+        strength=limits.USUAL,
+        label="memorizing",
+        cause=TOO_LONG if idle else FEW_ROWS,
+        explains=("miscalibrated",) if idle else (),
         blame=min(0.9, 1 - case.steps[since] / max(1, case.now)) if idle else 0.3,
         since_step=case.steps[_since(case, since)],
         remedies=remedies if idle else (Remedy("label more rows"), *for_memory()),
         evidence=(
-            *evidence, item("train_probe_loss", float(case.probe_means[-1]), step=case.now),
+            *evidence,
+            item("train_probe_loss", float(case.probe_means[-1]), step=case.now),
             shown("valid_above_best", case.above_best, case.now),
         ),
-    )  # fmt: skip
+    )
 
 
 def _answers(case: Case) -> tuple[str, tuple[Evidence, ...]] | None:
@@ -82,10 +86,16 @@ def _fitted(case: Case) -> tuple[str, tuple[Evidence, ...]] | None:
         f"{fitted.mean():.0%} of the train probe is fitted against {known.mean():.0%} of "
         f"validation, and since step {case.steps[since]} the train probe fell to {ratio:.0%} of "
         "its loss while validation gained nothing",
-        (item("share_fitted_beyond_valid", float(fitted.mean() - known.mean()), *beyond,
-              step=case.now),
-         item("train_probe_loss_ratio", ratio, step=case.steps[since])),
-    )  # fmt: skip
+        (
+            item(
+                "share_fitted_beyond_valid",
+                float(fitted.mean() - known.mean()),
+                *beyond,
+                step=case.now,
+            ),
+            item("train_probe_loss_ratio", ratio, step=case.steps[since]),
+        ),
+    )
 
 
 def as_good_as_now(case: Case) -> int:

@@ -32,10 +32,14 @@ def miscalibrated(case: Case) -> Sign | None:
     return Sign(
         because=f"{rise_words(case)}, but its answers hold, and at its best temperature "
         f"({temperature:.2f}) so does its loss: it generalises and is too sure",
-        strength=sure(1 - case.raw_rise.p_value), label="miscalibrated", cause=CAUSE,
-        blame=0.5, since_step=case.steps[case.raw_best + 1], evidence=rise_evidence(case),
+        strength=sure(1 - case.raw_rise.p_value),
+        label="miscalibrated",
+        cause=CAUSE,
+        blame=0.5,
+        since_step=case.steps[case.raw_best + 1],
+        evidence=rise_evidence(case),
         remedies=for_miscalibrated(),
-    )  # fmt: skip
+    )
 
 
 DETECTORS.add("miscalibrated", miscalibrated)

@@ -49,7 +49,10 @@ def noisy_labels(case: Case) -> Sign | None:
         because=f"about {noise.rate:.0%} of the labels ({noise.low:.0%} to {noise.high:.0%}) "
         f"contradict what {whose} answers, which is right about {noise.right:.0%} of {noise.n:,} "
         f"rows it was not fitted on (the commonest class is {noise.base:.0%} of them)",
-        strength=0.5 + limits.WRONG_LEVEL / 2, label="noisy_labels", cause=CAUSE, blame=0.9,
+        strength=0.5 + limits.WRONG_LEVEL / 2,
+        label="noisy_labels",
+        cause=CAUSE,
+        blame=0.9,
         explains=("overfit", "memorizing"),
         evidence=(
             item("share_of_wrong_labels", noise.rate, noise.low, noise.high),
@@ -57,7 +60,7 @@ def noisy_labels(case: Case) -> Sign | None:
             item("share_of_the_commonest_class", noise.base),
         ),
         remedies=for_noisy_labels(),
-    )  # fmt: skip
+    )
 
 
 def telling(noise: LabelNoise) -> bool:

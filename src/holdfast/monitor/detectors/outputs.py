@@ -18,8 +18,12 @@ LOOPING = "its texts repeat themselves"
 COLLAPSE = "its texts collapse to one answer"
 EXPLAINS: tuple[Label, ...] = ("underfit", "overfit", "memorizing", "diverging", "inconclusive")
 # What is counted, in the order in which it is named when several are frequent.
-FAULTS = (("wrong_training_answer", BY_HEART), ("collapsed", COLLAPSE), ("repetition", LOOPING),
-          ("source_copied", COPYING))  # fmt: skip
+FAULTS = (
+    ("wrong_training_answer", BY_HEART),
+    ("collapsed", COLLAPSE),
+    ("repetition", LOOPING),
+    ("source_copied", COPYING),
+)
 
 
 def outputs(case: Case) -> Sign | None:
@@ -63,14 +67,17 @@ def _sign(
     by_heart = name == "wrong_training_answer"
     return Sign(
         because=f"{unseen[name]:.0%} of the texts written for {side} rows: {cause}",
-        strength=0.9 if by_heart else 0.0, label="memorizing" if by_heart else None, cause=cause,
-        blame=0.85, explains=EXPLAINS,
+        strength=0.9 if by_heart else 0.0,
+        label="memorizing" if by_heart else None,
+        cause=cause,
+        blame=0.85,
+        explains=EXPLAINS,
         evidence=(
             item(f"{side}_share_{name}", unseen[name], low, high, case.now),
             *((item(f"train_share_{name}", train[name], step=case.now),) if name in train else ()),
         ),
         remedies=for_copying() if name != "repetition" else for_repeating(),
-    )  # fmt: skip
+    )
 
 
 DETECTORS.add("outputs", outputs)

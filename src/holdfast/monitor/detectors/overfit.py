@@ -43,14 +43,17 @@ def overfit(case: Case) -> Sign | None:
     meanwhile = " while the train probe did not get worse" if case.probe.size else ""
     return Sign(
         because=f"{rise_words(case)}{meanwhile}: {HARMS[case.harm]}",
-        strength=sure(1 - rise_p(case)), label="overfit", cause=TOO_LONG,
-        blame=min(0.9, beyond), since_step=case.steps[best + 1],
+        strength=sure(1 - rise_p(case)),
+        label="overfit",
+        cause=TOO_LONG,
+        blame=min(0.9, beyond),
+        since_step=case.steps[best + 1],
         evidence=(
             *rise_evidence(case),
             item("share_of_the_run_beyond_the_best", beyond, step=case.steps[best]),
         ),
         remedies=for_overfit(case.history, best, case.kept_look),
-    )  # fmt: skip
+    )
 
 
 def _is_overfit(case: Case) -> bool:
@@ -81,8 +84,10 @@ def rise_p(case: Case) -> float:
 def rise_evidence(case: Case) -> tuple[Evidence, ...]:
     """Both losses above their best, what the train probe did, and the metric."""
     wrong = case.error_rise
-    found = [shown("valid_loss_above_best", case.raw_above_best, case.now),
-             item("p_value_above_best", rise_p(case), step=case.now)]  # fmt: skip
+    found = [
+        shown("valid_loss_above_best", case.raw_above_best, case.now),
+        item("p_value_above_best", rise_p(case), step=case.now),
+    ]
     if case.refined:
         found.append(shown("valid_refined_loss_above_best", case.above_best, case.now))
         found.append(item("best_temperature", float(case.history[-1].temperature), step=case.now))

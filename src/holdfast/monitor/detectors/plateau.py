@@ -43,12 +43,14 @@ def plateau(case: Case) -> Sign | None:
     return Sign(
         because=f"{case.loss_name} has stopped falling and is within {small:.3f} of its best at "
         f"step {case.best_step}",
-        strength=limits.USUAL, label="healthy", since_step=case.steps[as_good_as_now(case)],
+        strength=limits.USUAL,
+        label="healthy",
+        since_step=case.steps[as_good_as_now(case)],
         evidence=(
             shown("valid_above_best", case.above_best, case.now),
             shown("valid_recent_change", case.recent, case.now),
         ),
-    )  # fmt: skip
+    )
 
 
 def enough_rows(case: Case) -> bool:

@@ -36,10 +36,14 @@ def primacy(case: Case) -> Sign | None:
     if rho < limits.PRIMACY or not low > 0:
         return None
     return Sign(
-        because=CAUSE, cause=CAUSE, blame=0.5, explains=EXPLAINS, since_step=case.steps[0],
+        because=CAUSE,
+        cause=CAUSE,
+        blame=0.5,
+        explains=EXPLAINS,
+        since_step=case.steps[0],
         evidence=(item("rank_correlation_first_seen_with_loss_left", rho, low, high, case.now),),
         remedies=for_primacy(case.history),
-    )  # fmt: skip
+    )
 
 
 def spearman(x: Floats, y: Floats, level: float = limits.RARE) -> tuple[float, float, float]:

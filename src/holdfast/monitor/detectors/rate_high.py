@@ -41,28 +41,38 @@ def rate_high(case: Case) -> Sign | None:
         gap, than, since = climbed
         return Sign(
             because=f"the loss of the train probe is {gap.value:.3f} above {than}",
-            strength=sure(gap.above), label="diverging", cause=CAUSE, explains=EXPLAINS,
-            since_step=since, remedies=for_diverging(case.history),
+            strength=sure(gap.above),
+            label="diverging",
+            cause=CAUSE,
+            explains=EXPLAINS,
+            since_step=since,
+            remedies=for_diverging(case.history),
             evidence=(shown("train_probe_rise", gap, case.now), *symptoms),
-        )  # fmt: skip
+        )
     if not symptoms:
         return None
     return Sign(
         because="the course shows a learning rate that is too high",
-        cause=CAUSE, blame=0.95, explains=EXPLAINS,
-        evidence=symptoms, remedies=for_diverging(case.history),
-    )  # fmt: skip
+        cause=CAUSE,
+        blame=0.95,
+        explains=EXPLAINS,
+        evidence=symptoms,
+        remedies=for_diverging(case.history),
+    )
 
 
 def _broken(case: Case) -> Sign:
     assert case.broken is not None
     step = case.broken.step
     return Sign(
-        because=f"a loss at step {step} is not a number", strength=1.0, label="diverging",
-        cause=f"{CAUSE}, or the precision too low", since_step=step,
+        because=f"a loss at step {step} is not a number",
+        strength=1.0,
+        label="diverging",
+        cause=f"{CAUSE}, or the precision too low",
+        since_step=step,
         evidence=(item("loss_not_a_number", 1.0, step=step),),
         remedies=for_diverging(case.history),
-    )  # fmt: skip
+    )
 
 
 def _climbed(case: Case) -> tuple[Difference, str, int] | None:
@@ -80,9 +90,11 @@ def _climbed(case: Case) -> tuple[Difference, str, int] | None:
     if best.low > 0 and _stays(means, lowest + back):
         return best, "its lowest", since
     if case.enough and case.rising and case.probe_since_best.low > 0:
-        return case.probe_since_best, "that of the best step, and validation got worse too", (
-            case.steps[case.best + 1]
-        )  # fmt: skip
+        return (
+            case.probe_since_best,
+            "that of the best step, and validation got worse too",
+            (case.steps[case.best + 1]),
+        )
     return None
 
 
@@ -125,8 +137,9 @@ def _jump(norms: list[float]) -> float:
     """The largest ratio of a gradient norm to the median of those before it, three at least."""
     ratios = [
         norms[i] / max(float(np.median(norms[:i])), 1e-12)
-        for i in range(3, len(norms)) if math.isfinite(norms[i])
-    ]  # fmt: skip
+        for i in range(3, len(norms))
+        if math.isfinite(norms[i])
+    ]
     return max(ratios, default=0.0)
 
 

@@ -33,9 +33,13 @@ def rate_low(case: Case) -> Sign | None:
     if distance is not None:
         found.append(item("distance_of_the_weights", distance, step=case.now))
     return Sign(
-        because="the loss falls slowly and straight", cause=CAUSE, blame=blame,
-        explains=EXPLAINS, evidence=tuple(found), remedies=for_slow(case.history),
-    )  # fmt: skip
+        because="the loss falls slowly and straight",
+        cause=CAUSE,
+        blame=blame,
+        explains=EXPLAINS,
+        evidence=tuple(found),
+        remedies=for_slow(case.history),
+    )
 
 
 def straight(case: Case) -> bool:

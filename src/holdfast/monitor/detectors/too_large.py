@@ -24,10 +24,12 @@ def too_large(case: Case) -> Sign | None:
         return None
     return Sign(
         because=f"{a_row:,.0f} parameters learn for each training row",
-        cause=CAUSE, blame=min(0.9, 0.5 + 0.1 * a_row / limits.MOST_A_ROW), explains=EXPLAINS,
+        cause=CAUSE,
+        blame=min(0.9, 0.5 + 0.1 * a_row / limits.MOST_A_ROW),
+        explains=EXPLAINS,
         evidence=(item("learning_parameters_a_row", a_row, None, float(limits.MOST_A_ROW)),),
         remedies=for_too_large(),
-    )  # fmt: skip
+    )
 
 
 DETECTORS.add("too_large", too_large)

@@ -45,10 +45,12 @@ def _chance(case: Case) -> Sign | None:
         return None
     loss, chance = float(case.probe_means[-1]), case.chance
     return _sign(
-        case, f"the train probe ends at {loss:.3f}, {NO_BETTER}", 0.95,
+        case,
+        f"the train probe ends at {loss:.3f}, {NO_BETTER}",
+        0.95,
         item("train_probe_loss", loss, step=case.now),
         item("loss_of_the_class_frequencies", chance, step=case.now),
-    )  # fmt: skip
+    )
 
 
 def _worse_than_probe(case: Case) -> Sign | None:
@@ -97,9 +99,15 @@ def last_quarter(case: Case) -> Difference:
 
 def _sign(case: Case, because: str, strength: float, *evidence: Evidence) -> Sign:
     return Sign(
-        because=because, strength=strength, label="underfit", cause=TOO_SHORT, blame=0.3,
-        since_step=case.steps[0], evidence=evidence, remedies=for_learning(case.history),
-    )  # fmt: skip
+        because=because,
+        strength=strength,
+        label="underfit",
+        cause=TOO_SHORT,
+        blame=0.3,
+        since_step=case.steps[0],
+        evidence=evidence,
+        remedies=for_learning(case.history),
+    )
 
 
 DETECTORS.add("underfit", underfit)

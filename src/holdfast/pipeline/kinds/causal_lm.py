@@ -13,25 +13,15 @@ from holdfast.core.records import Decision, Finding
 from holdfast.data.chat import form_of, load_chats, same_form
 from holdfast.data.chat_templates import choose_template
 from holdfast.data.table import Splits, Table
-from holdfast.evaluate.causal import (
-    answer_length,
-    closing,
-    stop_tokens,
-)
+from holdfast.evaluate.causal import answer_length, closing, stop_tokens
 from holdfast.models.adapter import PROMPT_VECTORS
-from holdfast.models.causal import (
-    LoadedCausal,
-    keeps_apart,
-    load_causal,
-)
+from holdfast.models.causal import LoadedCausal, keeps_apart, load_causal
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.adapters import quantize_spec
 from holdfast.pipeline.defaults import kind_of
 from holdfast.pipeline.kinds.causal_score import answers_of, sample_of, score_rows, watched
 from holdfast.pipeline.kinds.causal_use import EVERY_TOKEN, LOSS, JudgedTokens, TokensPredictor
-from holdfast.pipeline.kinds.generating import (
-    find_text_metric,
-)
+from holdfast.pipeline.kinds.generating import find_text_metric
 from holdfast.pipeline.kinds.watching import Watch, text_metric_of, watched_positions, watches
 from holdfast.pipeline.ready import Kind, Ready
 from holdfast.recipe import DataPart, Recipe
@@ -53,13 +43,25 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
     label = data.label or data.target
     if like is None:
         return load_chats(
-            source, messages=data.messages, text=data.text, label=label, group=data.group,
-            template=data.template, encoding=data.encoding, config=data.config,
-        )  # fmt: skip
+            source,
+            messages=data.messages,
+            text=data.text,
+            label=label,
+            group=data.group,
+            template=data.template,
+            encoding=data.encoding,
+            config=data.config,
+        )
     table = load_chats(
-        source, messages=data.messages, text=like.columns.text, label=like.columns.label,
-        group=data.group, template=data.template, encoding=data.encoding, config=data.config,
-    )  # fmt: skip
+        source,
+        messages=data.messages,
+        text=like.columns.text,
+        label=like.columns.label,
+        group=data.group,
+        template=data.template,
+        encoding=data.encoding,
+        config=data.config,
+    )
     return same_form(table, like)
 
 
@@ -68,17 +70,25 @@ def load(recipe: Recipe, table: Table) -> Loaded:
     _check(recipe)
     model = recipe.model
     loaded = load_causal(
-        model.name, revision=model.revision, trust_remote_code=model.trust_remote_code,
-        max_length=model.max_length, dropout=model.dropout, seed=recipe.seed,
+        model.name,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        max_length=model.max_length,
+        dropout=model.dropout,
+        seed=recipe.seed,
         taken=(model.adapter.rank or PROMPT_VECTORS) if model.adapter.kind == "prompt" else 0,
         quantize=quantize_spec(recipe),
-    )  # fmt: skip
+    )
     reasons = (*loaded.decisions, *_template(loaded, table, recipe), *_packing(loaded, recipe))
     total, _ = count_parameters(loaded.network)
     return Loaded(
-        loaded.network, loaded.tokenizer, loaded.max_length, reasons, loaded.facts,
+        loaded.network,
+        loaded.tokenizer,
+        loaded.max_length,
+        reasons,
+        loaded.facts,
         line=f"{kind_of(total)} decoder",
-    )  # fmt: skip
+    )
 
 
 def _check(recipe: Recipe) -> None:
@@ -111,14 +121,19 @@ def _packing(loaded: LoadedCausal, recipe: Recipe) -> tuple[Decision, ...]:
         return ()
     if recipe.model.adapter.kind == "prompt":
         raise RecipeError(
-            "train.pack", "cannot be used with a learnt prompt, which stands before every line",
-            True, "Leave it out, or choose model.adapter.kind=lora.",
-        )  # fmt: skip
+            "train.pack",
+            "cannot be used with a learnt prompt, which stands before every line",
+            True,
+            "Leave it out, or choose model.adapter.kind=lora.",
+        )
     if not keeps_apart(loaded.network):
         raise RecipeError(
-            "train.pack", f"cannot be used with {loaded.facts['architecture']}: examples on one "
-            "line would read each other", True, "Leave it out.",
-        )  # fmt: skip
+            "train.pack",
+            f"cannot be used with {loaded.facts['architecture']}: examples on one "
+            "line would read each other",
+            True,
+            "Leave it out.",
+        )
     because = "set by you; asked of the model: an example on a shared line sees itself alone"
     return (Decision("packing", "on", because),)
 
@@ -128,32 +143,42 @@ def encode_rows(table: Table, loaded: LoadedCausal, recipe: Recipe) -> EncodedTo
     examples = encode(table, loaded.tokenizer, loaded.max_length)
     if len(table) and not len(examples):
         raise DataError(
-            table.source, f"has no row with an answer within {loaded.max_length} tokens", None,
+            table.source,
+            f"has no row with an answer within {loaded.max_length} tokens",
+            None,
             "Raise model.max_length.",
-        )  # fmt: skip
+        )
     return examples
 
 
 def watch(
-    loaded: LoadedCausal, splits: Splits, train: EncodedTokens, valid: EncodedTokens,
-    recipe: Recipe, probe_rows: int,
-) -> Watch | None:  # fmt: skip
+    loaded: LoadedCausal,
+    splits: Splits,
+    train: EncodedTokens,
+    valid: EncodedTokens,
+    recipe: Recipe,
+    probe_rows: int,
+) -> Watch | None:
     """What is written at the evaluation points, where the recipe asks for it."""
     if not watches(recipe):
         return None
     if recipe.model.adapter.kind == "prompt":
         raise RecipeError(
-            "train.metric", "is of written texts, which a learnt prompt cannot write before it is "
-            "saved", recipe.train.metric, "Leave it out, or choose model.adapter.kind=lora.",
-        )  # fmt: skip
+            "train.metric",
+            "is of written texts, which a learnt prompt cannot write before it is saved",
+            recipe.train.metric,
+            "Leave it out, or choose model.adapter.kind=lora.",
+        )
     at = watched_positions(train, valid, probe_rows, recipe)
     sides = {"train": (splits.train.table, train), "valid": (splits.valid.table, valid)}
     asked = {
         side: sample_of(table, np.unique(examples.positions[at[side]]), loaded.tokenizer)
         for side, (table, examples) in sides.items()
     }
-    new = max(answer_length(one.prompts, loaded.tokenizer, recipe.generate.max_new_tokens)
-              for one in asked.values())  # fmt: skip
+    new = max(
+        answer_length(one.prompts, loaded.tokenizer, recipe.generate.max_new_tokens)
+        for one in asked.values()
+    )
     samples = {side: watched(one, loaded.tokenizer, new, recipe) for side, one in asked.items()}
     return Watch(samples, answers_of(splits.train.table), text_metric_of(recipe), new)
 
@@ -170,20 +195,33 @@ def notices(examples: EncodedTokens, loaded: Any) -> tuple[Finding, ...]:
     total = max(1, examples.of_rows)
     if examples.truncated:
         share = examples.truncated / total
-        found.append(Finding(
-            "truncated_texts", "warn" if share > 0.05 else "info", share, examples.truncated, (),
-            f"{examples.truncated} training chats ({share:.1%}) are longer than "
-            f"{loaded.max_length} tokens; their ends are not learned",
-            "Raise model.max_length if the model allows it, or shorten the chats.",
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                "truncated_texts",
+                "warn" if share > 0.05 else "info",
+                share,
+                examples.truncated,
+                (),
+                f"{examples.truncated} training chats ({share:.1%}) are longer than "
+                f"{loaded.max_length} tokens; their ends are not learned",
+                "Raise model.max_length if the model allows it, or shorten the chats.",
+            )
+        )
     if examples.left_out:
         count = len(examples.left_out)
-        found.append(Finding(
-            "answer_cut_off", "warn", count / total, count, examples.left_out[:100],
-            f"{count} training rows ({count / total:.1%}) have no token of an answer within "
-            f"{loaded.max_length} tokens: left out",
-            "Raise model.max_length, or shorten the questions.", True,
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                "answer_cut_off",
+                "warn",
+                count / total,
+                count,
+                examples.left_out[:100],
+                f"{count} training rows ({count / total:.1%}) have no token of an answer within "
+                f"{loaded.max_length} tokens: left out",
+                "Raise model.max_length, or shorten the questions.",
+                True,
+            )
+        )
     return tuple(found)
 
 
@@ -203,7 +241,18 @@ def save(folder: Path, ready: Ready, fitted: Fitted) -> dict[str, Any]:
 
 
 KIND = Kind(
-    name="causal-lm", read=read, load=load, encode=encode_rows, make_task=make_task,
-    notices=notices, listeners=no_listeners, terms=no_terms, save=save, score=score_rows,
-    judge=JudgedTokens, predictor=TokensPredictor, find_metric=find_text_metric, watch=watch,
-)  # fmt: skip
+    name="causal-lm",
+    read=read,
+    load=load,
+    encode=encode_rows,
+    make_task=make_task,
+    notices=notices,
+    listeners=no_listeners,
+    terms=no_terms,
+    save=save,
+    score=score_rows,
+    judge=JudgedTokens,
+    predictor=TokensPredictor,
+    find_metric=find_text_metric,
+    watch=watch,
+)

@@ -66,8 +66,10 @@ def score_rows(finish: Finish) -> Scored:
     outputs = token_outputs(losses, kept, examples, groups)
     test = score_tokens(outputs)
     score_s = time.perf_counter() - start
-    samples = {side: _sample(ready, tokenizer, t) for side, t in
-               (("train", finish.splits.train.table), ("test", table))}  # fmt: skip
+    samples = {
+        side: _sample(ready, tokenizer, t)
+        for side, t in (("train", finish.splits.train.table), ("test", table))
+    }
     tuned = {side: _answers(ready, saved, tokenizer, s) for side, s in samples.items()}
     saved.cpu()
     valid, probe = _other_rows(finish)
@@ -79,12 +81,15 @@ def score_rows(finish: Finish) -> Scored:
         first.update({side: _answers(ready, untuned, tokenizer, s) for side, s in samples.items()})
     generated = {side: _generated(samples[side], tuned[side], first[side]) for side in samples}
     blocks = {
-        "classes": None, "test": scores_block(test, finish.opened_at),
+        "classes": None,
+        "test": scores_block(test, finish.opened_at),
         "valid": scores_block(score_tokens(valid)),
         "train_probe": scores_block(score_tokens(probe)),
-        "baseline": _baseline(outputs, before), "generations": _texts(finish, generated),
-        "model_facts": _facts(ready), "careless": None,
-    }  # fmt: skip
+        "baseline": _baseline(outputs, before),
+        "generations": _texts(finish, generated),
+        "model_facts": _facts(ready),
+        "careless": None,
+    }
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
     predictions = _predictions(table, examples, losses, samples["test"], tuned["test"])
     return Scored(blocks, _left_out(examples), seconds, predictions=predictions)
@@ -97,8 +102,12 @@ def _other_rows(finish: Finish) -> tuple[TokenOutputs, TokenOutputs]:
     valid = _measured(finish, network, ready.valid, None)
     chosen = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
     losses, kept = _observer(finish).measure(network, ready.train, chosen)
-    probe = TokenOutputs(ready.train.rows[chosen], losses, kept[:, 0].round().astype(np.int64),
-                         kept[:, 1].astype(np.float64))  # fmt: skip
+    probe = TokenOutputs(
+        ready.train.rows[chosen],
+        losses,
+        kept[:, 0].round().astype(np.int64),
+        kept[:, 1].astype(np.float64),
+    )
     return valid, probe
 
 
@@ -131,9 +140,11 @@ def _baseline(outputs: TokenOutputs, before: TokenOutputs) -> dict[str, Any]:
     scores = score_tokens(before)
     test = {"n": scores.n, "metrics": scores.to_json()["metrics"]}
     return {
-        "what": BASELINE, "test": test, "all": [{"what": BASELINE, "test": test}],
+        "what": BASELINE,
+        "test": test,
+        "all": [{"what": BASELINE, "test": test}],
         "comparison": to_json(compare_tokens(outputs, before)),
-    }  # fmt: skip
+    }
 
 
 def _sample(ready: Ready, tokenizer: Any, table: Table) -> _Sample:
@@ -152,9 +163,13 @@ def watched(one: _Sample, tokenizer: Any, new: int, recipe: Recipe) -> Sample:
 
     def write(network: Any, device: Any) -> list[str]:
         return write_answers(
-            network, tokenizer, one.prompts.ids, new_tokens=new, chat=one.prompts.chat,
+            network,
+            tokenizer,
+            one.prompts.ids,
+            new_tokens=new,
+            chat=one.prompts.chat,
             beams=recipe.generate.beams,
-        )[0]  # fmt: skip
+        )[0]
 
     return Sample(one.prompts.sources, one.prompts.references, one.tables, write)
 
@@ -169,9 +184,13 @@ def _answers(ready: Ready, network: CausalNetwork, tokenizer: Any, sample: _Samp
     settings = ready.recipe.generate
     new = answer_length(sample.prompts, tokenizer, settings.max_new_tokens)
     texts, _ = write_answers(
-        network, tokenizer, sample.prompts.ids, new_tokens=new, chat=sample.prompts.chat,
+        network,
+        tokenizer,
+        sample.prompts.ids,
+        new_tokens=new,
+        chat=sample.prompts.chat,
         beams=settings.beams,
-    )  # fmt: skip
+    )
     return texts
 
 
@@ -201,10 +220,13 @@ def _texts(finish: Finish, generated: dict[str, Generated]) -> dict[str, Any]:
 def _facts(ready: Ready) -> dict[str, Any]:
     total, trainable = count_parameters(ready.loaded.network)
     return {
-        **ready.loaded.facts, "parameters": total, "trainable": trainable,
-        "precision": ready.recipe.train.precision, "temperature": None,
+        **ready.loaded.facts,
+        "parameters": total,
+        "trainable": trainable,
+        "precision": ready.recipe.train.precision,
+        "temperature": None,
         "max_length": ready.loaded.max_length,
-    }  # fmt: skip
+    }
 
 
 def _predictions(
@@ -224,9 +246,11 @@ def _predictions(
     pairs = zip(turns_of(table), table.column("text"), strict=True)
     answers = [turns[-1]["content"] if turns else text for turns, text in pairs]
     return {
-        "row": pa.array(table.column("row"), pa.int64()), "label": pa.array(answers, pa.string()),
-        "prediction": pa.array(written, pa.string()), "loss": pa.array(mean, pa.float64()),
-    }  # fmt: skip
+        "row": pa.array(table.column("row"), pa.int64()),
+        "label": pa.array(answers, pa.string()),
+        "prediction": pa.array(written, pa.string()),
+        "loss": pa.array(mean, pa.float64()),
+    }
 
 
 def _left_out(examples: EncodedTokens) -> tuple[Decision, ...]:

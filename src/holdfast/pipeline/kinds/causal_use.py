@@ -25,15 +25,7 @@ from holdfast.evaluate.tokens import score_tokens
 from holdfast.models.causal import load_saved_causal
 from holdfast.pipeline.folder import model_of, open_run
 from holdfast.pipeline.kinds.generating import best_device, the_run, written_answers
-from holdfast.pipeline.using import (
-    Answered,
-    Answers,
-    Asked,
-    Data,
-    Options,
-    encoding_for,
-    group_for,
-)
+from holdfast.pipeline.using import Answered, Answers, Asked, Data, Options, encoding_for, group_for
 from holdfast.recipe import Recipe
 from holdfast.tasks.causal_lm import CausalLM, encode
 
@@ -76,21 +68,28 @@ class TokensPredictor:
             table, raw, decisions = _rows(self._recipe, data, options, need_answer=False)
             return Asked(raw, table, decisions=(*decisions, *table.decisions))
         raw = raw_of_texts(data)
-        table = chats_from_prompts([str(text or "") for text in data],
-                                   "text" if self._of_text else "prompt")  # fmt: skip
+        table = chats_from_prompts(
+            [str(text or "") for text in data], "text" if self._of_text else "prompt"
+        )
         given = [row for row, text in enumerate(data) if str(text or "").strip()]
         return Asked(raw, table.take(given))
 
     def answer(self, table: Table) -> Answers:
         tokenizer, generate = self._tokenizer, self._recipe.generate
         plain = form_of(table) == "text"
-        ids = whole_prompts(table.column("text"), tokenizer) if plain else prompts_of(
-            table, tokenizer
-        ).ids  # fmt: skip
+        ids = (
+            whole_prompts(table.column("text"), tokenizer)
+            if plain
+            else prompts_of(table, tokenizer).ids
+        )
         texts, sure = write_answers(
-            self._network, tokenizer, ids, new_tokens=generate.max_new_tokens or LONGEST_ANSWER,
-            chat=not plain, beams=generate.beams,
-        )  # fmt: skip
+            self._network,
+            tokenizer,
+            ids,
+            new_tokens=generate.max_new_tokens or LONGEST_ANSWER,
+            chat=not plain,
+            beams=generate.beams,
+        )
         return written_answers(texts, sure)
 
 
@@ -118,8 +117,14 @@ def _rows(
         return renamed(raw, names, options.text)
 
     table = load_chats(
-        data, messages=part.messages, text=part.text, group=group, template=part.template,
-        label=options.label or part.label or part.target, encoding=encoding,
-        need_answer=need_answer, view=view,
-    )  # fmt: skip
+        data,
+        messages=part.messages,
+        text=part.text,
+        group=group,
+        template=part.template,
+        label=options.label or part.label or part.target,
+        encoding=encoding,
+        need_answer=need_answer,
+        view=view,
+    )
     return table, seen[0], (*decisions, *dropped)

@@ -103,13 +103,21 @@ def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored
         "classes": list(ready.task.classes),
         "test": scores_block(test, finish.opened_at),
         "valid": scores_block(_score(ready, valid)),
-        "train_probe": scores_block(_score(ready, probe)), "baseline": baseline,
+        "train_probe": scores_block(_score(ready, probe)),
+        "baseline": baseline,
         "hardest": hardest(outputs, texts_of(table), ready.task.classes),
-        "model_facts": _facts(ready, temperature), "careless": None,
-    }  # fmt: skip
+        "model_facts": _facts(ready, temperature),
+        "careless": None,
+    }
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
-    decisions = (chosen, Decision("temperature", f"{temperature:.3f}",
-                 "fitted on the validation rows and folded into the last layer"))  # fmt: skip
+    decisions = (
+        chosen,
+        Decision(
+            "temperature",
+            f"{temperature:.3f}",
+            "fitted on the validation rows and folded into the last layer",
+        ),
+    )
     return Scored(blocks, decisions, seconds, outputs=outputs)
 
 
@@ -128,8 +136,9 @@ def _baseline(
     block = {
         "what": chosen.chosen,
         "test": next(entry["test"] for entry in shown if entry["what"] == chosen.chosen),
-        "all": shown, "comparison": to_json(comparison),
-    }  # fmt: skip
+        "all": shown,
+        "comparison": to_json(comparison),
+    }
     return block, chosen
 
 
@@ -208,10 +217,13 @@ def texts_of(table: Table) -> list[str]:
 def _facts(ready: Ready, temperature: float) -> dict[str, Any]:
     total, trainable = count_parameters(ready.loaded.network)
     return {
-        **ready.loaded.facts, "parameters": total, "trainable": trainable,
-        "precision": ready.recipe.train.precision, "temperature": temperature,
+        **ready.loaded.facts,
+        "parameters": total,
+        "trainable": trainable,
+        "precision": ready.recipe.train.precision,
+        "temperature": temperature,
         "max_length": ready.loaded.max_length,
-    }  # fmt: skip
+    }
 
 
 def class_answers(
@@ -234,8 +246,9 @@ def mean_outputs(
     same_classes(saved, "evaluate")
     logits = np.log(np.maximum(average(saved, answer, table)[1], np.finfo(np.float64).tiny))
     labels = table.column("label")
-    return Outputs(table.column("row"), labels, logits, losses_at(logits, labels, 1.0),
-                   groups_of(table))  # fmt: skip
+    return Outputs(
+        table.column("row"), labels, logits, losses_at(logits, labels, 1.0), groups_of(table)
+    )
 
 
 def score_some(outputs: Outputs, classes: tuple[str, ...], positions: Ints | None) -> Scores:
@@ -270,10 +283,11 @@ def same_classes(saved: Sequence[Any], command: str) -> None:
     for one in saved:
         if set(one.classes) != set(saved[0].classes):
             raise RecipeError(
-                f"holdfast {command}", "averages only runs of the same classes",
+                f"holdfast {command}",
+                "averages only runs of the same classes",
                 sorted(set(one.classes) ^ set(saved[0].classes)),
                 "Give runs that were trained alike.",
-            )  # fmt: skip
+            )
 
 
 def _unknown(table: Table) -> Table:
@@ -288,9 +302,15 @@ def truncation(examples: Any, loaded: Any) -> tuple[Finding, ...]:
     share = examples.truncated / max(1, len(examples))
     if not examples.truncated:
         return ()
-    return (Finding(
-        "truncated_texts", "warn" if share > 0.05 else "info", min(1.0, share), examples.truncated,
-        (), f"{examples.truncated} training texts ({share:.1%}) are longer than "
-        f"{loaded.max_length} tokens; their ends are not read",
-        "Raise model.max_length if the model allows it, or shorten the texts.",
-    ),)  # fmt: skip
+    return (
+        Finding(
+            "truncated_texts",
+            "warn" if share > 0.05 else "info",
+            min(1.0, share),
+            examples.truncated,
+            (),
+            f"{examples.truncated} training texts ({share:.1%}) are longer than "
+            f"{loaded.max_length} tokens; their ends are not read",
+            "Raise model.max_length if the model allows it, or shorten the texts.",
+        ),
+    )

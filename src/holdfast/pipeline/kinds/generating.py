@@ -35,9 +35,11 @@ def find_text_metric(name: str) -> Metric:
         found = find_written(name)
         return _criterion(found.name, found.higher_is_better, found.high)
     raise RecipeError(
-        "train.metric", "is not measured at the snapshots of a task that writes text", name,
+        "train.metric",
+        "is not measured at the snapshots of a task that writes text",
+        name,
         nearest(name, ["loss", "refined_loss", *WATCHED, *TEXT_METRICS]),
-    )  # fmt: skip
+    )
 
 
 def _criterion(name: str, higher: bool, high: float) -> Metric:
@@ -97,9 +99,11 @@ def the_run(runs: Sequence[Path], command: str) -> tuple[Path, Recipe]:
         need_run(run)
     if len(runs) > 1:
         raise RecipeError(
-            f"holdfast {command}", "cannot average the texts of several runs", len(runs),
+            f"holdfast {command}",
+            "cannot average the texts of several runs",
+            len(runs),
             "Name one run.",
-        )  # fmt: skip
+        )
     return runs[0], read_recipe(runs[0] / RECIPE)
 
 

@@ -35,11 +35,7 @@ from holdfast.pipeline.using import (
     label_for,
 )
 from holdfast.recipe import DataPart, Recipe
-from holdfast.tasks.image_classification import (
-    EncodedImages,
-    ImageClassification,
-    encode_images,
-)
+from holdfast.tasks.image_classification import EncodedImages, ImageClassification, encode_images
 from holdfast.tasks.metrics import Metric
 from holdfast.training.machine import device_kind
 
@@ -48,16 +44,29 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
     """The pictures of a source; ``like`` another table, with its classes."""
     if like is not None:
         return load_images(
-            source, path=like.columns.text[0], label=like.columns.label, group=data.group,
-            encoding=data.encoding, config=data.config, classes=like.classes,
-            labels=data.labels, links=data.links,
-        )  # fmt: skip
+            source,
+            path=like.columns.text[0],
+            label=like.columns.label,
+            group=data.group,
+            encoding=data.encoding,
+            config=data.config,
+            classes=like.classes,
+            labels=data.labels,
+            links=data.links,
+        )
     given = len({name for name in ("test", "valid") if getattr(data, name)} | {*sides(data)[0]})
     table = load_images(
-        source, path=_path(data), label=data.label, group=data.group, encoding=data.encoding,
-        config=data.config, rare=data.rare, rare_below=max(2, 3 - given), labels=data.labels,
+        source,
+        path=_path(data),
+        label=data.label,
+        group=data.group,
+        encoding=data.encoding,
+        config=data.config,
+        rare=data.rare,
+        rare_below=max(2, 3 - given),
+        labels=data.labels,
         links=data.links,
-    )  # fmt: skip
+    )
     return replace(table, decisions=(*_what(source, table), *table.decisions))
 
 
@@ -71,9 +80,13 @@ def load(recipe: Recipe, table: Table) -> LoadedVision:
     is quick there."""
     model = recipe.model
     loaded = load_vision(
-        model.name, table.classes, dropout=model.dropout, revision=model.revision,
-        trust_remote_code=model.trust_remote_code, seed=recipe.seed,
-    )  # fmt: skip
+        model.name,
+        table.classes,
+        dropout=model.dropout,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        seed=recipe.seed,
+    )
     layout = channels_together(loaded.network) if device_kind() == "cpu" else None
     return replace(loaded, decisions=(*loaded.decisions, layout)) if layout else loaded
 
@@ -93,14 +106,21 @@ def notices(examples: EncodedImages, loaded: LoadedVision) -> tuple[Finding, ...
     if examples.pixels.cached or not len(examples):
         return ()
     why = (
-        "they are too many to be kept decoded" if examples.pixels.affine
+        "they are too many to be kept decoded"
+        if examples.pixels.affine
         else "the model's processor does more than resize, crop and normalise"
-    )  # fmt: skip
-    return (Finding(
-        "decoded_each_time", "info", 0.0, len(examples), (),
-        f"the pictures are decoded for every batch: {why}",
-        "Free space in the temporary folder (TMPDIR), or make the files smaller.",
-    ),)  # fmt: skip
+    )
+    return (
+        Finding(
+            "decoded_each_time",
+            "info",
+            0.0,
+            len(examples),
+            (),
+            f"the pictures are decoded for every batch: {why}",
+            "Free space in the temporary folder (TMPDIR), or make the files smaller.",
+        ),
+    )
 
 
 def score_rows(finish: Finish) -> Scored:
@@ -126,10 +146,15 @@ class JudgedImages:
         folder = source_path(data).is_dir()
         group, dropped = (part.group, ()) if folder else group_for(part, data, encoding)
         self.table = load_images(
-            data, path=_path(part, options), label=label_for(part, options), group=group,
-            encoding=encoding, classes=saved[0].classes, labels=part.labels,
+            data,
+            path=_path(part, options),
+            label=label_for(part, options),
+            group=group,
+            encoding=encoding,
+            classes=saved[0].classes,
+            labels=part.labels,
             links=part.links,
-        )  # fmt: skip
+        )
         self.decisions = (*decisions, *dropped)
         self._classes = saved[0].classes
         self._outputs = shared.mean_outputs(saved, answer_images, self.table)
@@ -163,9 +188,12 @@ class ImagesPredictor:
             return paths_raw([os.path.relpath(path) for path in paths]), images_at(paths), ()
         encoding, decisions = encoding_for(self._part, data, options)
         table = load_images(
-            data, path=_path(self._part, options), encoding=encoding, need_label=False,
+            data,
+            path=_path(self._part, options),
+            encoding=encoding,
+            need_label=False,
             links=self._part.links,
-        )  # fmt: skip
+        )
         folder = source_path(data)
         if folder.is_dir():
             return paths_raw(list_pictures(folder, False, self._part.links).names), table, decisions
@@ -179,10 +207,13 @@ def _what(source: str, table: Table) -> tuple[Decision, ...]:
     """What the source was taken for."""
     if table.columns.label != CLASS or not source_path(source).is_dir():
         return ()
-    return (Decision(
-        "source", f"pictures of {len(table.classes)} classes",
-        f"{table.source} is a folder with one sub-folder of pictures a class",
-    ),)  # fmt: skip
+    return (
+        Decision(
+            "source",
+            f"pictures of {len(table.classes)} classes",
+            f"{table.source} is a folder with one sub-folder of pictures a class",
+        ),
+    )
 
 
 def _shown(entry: Mapping[str, Any], table: Table) -> dict[str, Any]:
@@ -209,7 +240,17 @@ def _forward(network: Callable[..., Any], ready: Ready, table: Table) -> Outputs
 
 
 KIND = Kind(
-    name="image-classification", read=read, load=load, encode=encode_rows, make_task=make_task,
-    notices=notices, listeners=shared.listeners, terms=shared.terms, save=shared.save,
-    score=score_rows, judge=JudgedImages, predictor=ImagesPredictor, sides=sides,
-)  # fmt: skip
+    name="image-classification",
+    read=read,
+    load=load,
+    encode=encode_rows,
+    make_task=make_task,
+    notices=notices,
+    listeners=shared.listeners,
+    terms=shared.terms,
+    save=shared.save,
+    score=score_rows,
+    judge=JudgedImages,
+    predictor=ImagesPredictor,
+    sides=sides,
+)

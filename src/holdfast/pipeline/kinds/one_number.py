@@ -41,9 +41,11 @@ class OneNumber:
         std = float(values.std())
         if not std > 0:
             raise DataError(
-                table.source, "has training rows of one number only, so there is nothing to learn",
-                float(values[0]), "Choose another column with --label.",
-            )  # fmt: skip
+                table.source,
+                "has training rows of one number only, so there is nothing to learn",
+                float(values[0]),
+                "Choose another column with --label.",
+            )
         return Scale(float(values.mean()), std)
 
     def labels(self, table: Table, scale: Scale) -> npt.NDArray[Any]:
@@ -51,9 +53,11 @@ class OneNumber:
 
     def task(self, loaded: LoadedText, table: Table, recipe: Recipe) -> Numbers:
         return Numbers(
-            loaded.tokenizer.pad_token_id, self.outputs(table), scale=loaded.scale,
+            loaded.tokenizer.pad_token_id,
+            self.outputs(table),
+            scale=loaded.scale,
             huber=recipe.train.huber,
-        )  # fmt: skip
+        )
 
     def fit(self, features: Floats, labels: Floats, seed: int) -> Probe:
         return fit_ridge(features, labels, seed=seed)
@@ -82,9 +86,12 @@ class OneNumber:
         raw = answers.raw[:, 0].astype(np.float64)
         labels = answers.labels.astype(np.float64).reshape(len(raw))
         return NumberOutputs(
-            answers.rows, scale.outside(labels), scale.outside(raw),
-            number_losses(raw - labels, recipe.train.huber), answers.groups,
-        )  # fmt: skip
+            answers.rows,
+            scale.outside(labels),
+            scale.outside(raw),
+            number_losses(raw - labels, recipe.train.huber),
+            answers.groups,
+        )
 
     def score(self, made: NumberOutputs, names: tuple[str, ...]) -> Scores:
         return score_numbers(made)
@@ -98,12 +105,20 @@ class OneNumber:
     ) -> dict[str, list[dict[str, Any]]]:
         """The largest errors; a number has no confidence."""
         places = np.lexsort((made.rows, -made.losses))[:SHOWN]
-        return {"loss": [
-            {"row": int(made.rows[i]), "text": texts[i], "label": shown(made.labels[i], 10),
-             "prediction": shown(made.answers[i]), "confidence": None,
-             "loss": float(made.losses[i])}
-            for i in places
-        ], "confidently_wrong": []}  # fmt: skip
+        return {
+            "loss": [
+                {
+                    "row": int(made.rows[i]),
+                    "text": texts[i],
+                    "label": shown(made.labels[i], 10),
+                    "prediction": shown(made.answers[i]),
+                    "confidence": None,
+                    "loss": float(made.losses[i]),
+                }
+                for i in places
+            ],
+            "confidently_wrong": [],
+        }
 
     def predictions(self, made: NumberOutputs, names: tuple[str, ...]) -> dict[str, Any]:
         import pyarrow as pa
@@ -114,7 +129,7 @@ class OneNumber:
             "prediction": pa.array([shown(v) for v in made.answers], pa.string()),
             "loss": pa.array(made.losses, pa.float64()),
             "error": pa.array(made.answers - made.labels, pa.float64()),
-        }  # fmt: skip
+        }
 
     def told(self, scale: Scale) -> tuple[Decision, ...]:
         because = (

@@ -107,21 +107,31 @@ def load(recipe: Recipe, table: Table, problem: Problem) -> LoadedText:
     _refuse(recipe, problem)
     model = recipe.model
     loaded = load_classifier(
-        model.name, problem.outputs(table), pooling=model.pooling, dropout=model.dropout,
-        revision=model.revision, trust_remote_code=model.trust_remote_code,
-        max_length=model.max_length, seed=recipe.seed, adapter=adapter_spec(recipe),
+        model.name,
+        problem.outputs(table),
+        pooling=model.pooling,
+        dropout=model.dropout,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        max_length=model.max_length,
+        seed=recipe.seed,
+        adapter=adapter_spec(recipe),
         problem=problem.problem,
-    )  # fmt: skip
+    )
     scale = problem.scale(table)
     total, _ = count_parameters(loaded.network)
     # As for classes: the words of an encoder stay as pretrained, unless an adapter freezes more.
     words = model.freeze is None and model.adapter.kind is None
     return LoadedText(
-        loaded.network, loaded.tokenizer, loaded.max_length,
-        (*loaded.decisions, *problem.told(scale)), loaded.facts,
-        line=f"{kind_of(total)} encoder", scale=scale,
+        loaded.network,
+        loaded.tokenizer,
+        loaded.max_length,
+        (*loaded.decisions, *problem.told(scale)),
+        loaded.facts,
+        line=f"{kind_of(total)} encoder",
+        scale=scale,
         settings={"freeze": "words"} if words else {},
-    )  # fmt: skip
+    )
 
 
 def _refuse(recipe: Recipe, problem: Problem) -> None:
@@ -135,9 +145,11 @@ def _refuse(recipe: Recipe, problem: Problem) -> None:
     for key, value in given.items():
         if value:
             raise RecipeError(
-                key, f"does not exist where data.label_kind is {problem.kind}", value,
+                key,
+                f"does not exist where data.label_kind is {problem.kind}",
+                value,
                 "Leave it out.",
-            )  # fmt: skip
+            )
 
 
 def find_metric(name: str) -> Metric:
@@ -157,9 +169,11 @@ def check_metric(metric: Metric | None, kind: str) -> None:
     if not fits:
         known = list(WATCHED.get(kind, {"accuracy": True, "f1_macro": True}))
         raise RecipeError(
-            "train.metric", f"is not measured where data.label_kind is {kind}", metric.name,
+            "train.metric",
+            f"is not measured where data.label_kind is {kind}",
+            metric.name,
             nearest(metric.name, ["loss", "refined_loss", *known]),
-        )  # fmt: skip
+        )
 
 
 def listeners(ready: Ready, problem: Problem) -> tuple[HeadRefit, ...]:
@@ -197,11 +211,15 @@ def score_rows(finish: Finish, problem: Problem) -> Scored:
     others = _other_rows(finish, problem)
     baseline, chosen = _baseline(finish, problem, made)
     blocks = {
-        "problem": problem.problem, "classes": list(names) if problem.kind == "several" else None,
-        "test": {**test.to_json(), "opened_at": finish.opened_at}, **others, "baseline": baseline,
-        "hardest": problem.hardest(made, texts_of(table), names), "model_facts": _facts(ready),
+        "problem": problem.problem,
+        "classes": list(names) if problem.kind == "several" else None,
+        "test": {**test.to_json(), "opened_at": finish.opened_at},
+        **others,
+        "baseline": baseline,
+        "hardest": problem.hardest(made, texts_of(table), names),
+        "model_facts": _facts(ready),
         "careless": None,
-    }  # fmt: skip
+    }
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
     return Scored(blocks, (chosen,), seconds, predictions=problem.predictions(made, names))
 
@@ -234,13 +252,17 @@ def _baseline(finish: Finish, problem: Problem, made: Any) -> tuple[dict[str, An
     }
     losses = {name: float(np.mean(found["valid"][name].losses)) for name in found["valid"]}
     what = min(losses, key=lambda name: losses[name])
-    shown = [{"what": name, "test": _brief(problem.score(one, names))}
-             for name, one in found["test"].items()]  # fmt: skip
+    shown = [
+        {"what": name, "test": _brief(problem.score(one, names))}
+        for name, one in found["test"].items()
+    ]
     because = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
     block = {
-        "what": what, "test": next(b["test"] for b in shown if b["what"] == what), "all": shown,
+        "what": what,
+        "test": next(b["test"] for b in shown if b["what"] == what),
+        "all": shown,
         "comparison": to_json(problem.compare(made, found["test"][PROBE])),
-    }  # fmt: skip
+    }
     return block, Decision("baseline", what, f"smallest validation loss: {because}")
 
 
@@ -253,8 +275,10 @@ def _two(
     labels, groups = problem.labels(table, scale), groups_of(table)
     probe = Answers(examples.rows, labels, raw, groups)
     plain = replace(probe, raw=problem.constant(ready.train.labels, len(table)))
-    return {problem.plain: problem.make(plain, ready.recipe, scale),
-            PROBE: problem.make(probe, ready.recipe, scale)}  # fmt: skip
+    return {
+        problem.plain: problem.make(plain, ready.recipe, scale),
+        PROBE: problem.make(probe, ready.recipe, scale),
+    }
 
 
 def _brief(scores: Scores) -> dict[str, Any]:
@@ -265,10 +289,14 @@ def _facts(ready: Ready) -> dict[str, Any]:
     loaded = ready.loaded
     total, trainable = count_parameters(loaded.network)
     return {
-        **loaded.facts, "parameters": total, "trainable": trainable,
-        "precision": ready.recipe.train.precision, "max_length": loaded.max_length,
-        "target_mean": loaded.scale.mean, "target_std": loaded.scale.std,
-    }  # fmt: skip
+        **loaded.facts,
+        "parameters": total,
+        "trainable": trainable,
+        "precision": ready.recipe.train.precision,
+        "max_length": loaded.max_length,
+        "target_mean": loaded.scale.mean,
+        "target_std": loaded.scale.std,
+    }
 
 
 def average(
@@ -283,9 +311,11 @@ def average(
     for one in saved:
         if sets and set(one.classes) != set(names):
             raise RecipeError(
-                "holdfast predict", "averages only runs of the same labels",
-                sorted(set(one.classes) ^ set(names)), "Give runs that were trained alike.",
-            )  # fmt: skip
+                "holdfast predict",
+                "averages only runs of the same labels",
+                sorted(set(one.classes) ^ set(names)),
+                "Give runs that were trained alike.",
+            )
         _, raw = run_texts(one.network, one.tokenizer, one.max_length, len(one.classes), table)
         order = [one.classes.index(name) for name in names] if sets else [0]
         wide = raw.astype(np.float64)

@@ -18,10 +18,7 @@ from holdfast.data.pairs import given_target, load_pairs
 from holdfast.data.source import read_source
 from holdfast.data.table import Splits, Table
 from holdfast.data.unlabelled import renamed, unlabelled
-from holdfast.evaluate.generation import (
-    need_packages,
-    sample_positions,
-)
+from holdfast.evaluate.generation import need_packages, sample_positions
 from holdfast.evaluate.seq2seq import read_pairs, write_texts
 from holdfast.methods.token_smoothing import TokenSmoothing
 from holdfast.models.seq2seq import LoadedSeq2Seq, end_token, load_seq2seq
@@ -75,32 +72,49 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
     columns = like.columns if like is not None else None
     template = data.template or (columns.template if columns else None)
     return load_pairs(
-        source, text=None if template else (columns.text if columns else data.text),
+        source,
+        text=None if template else (columns.text if columns else data.text),
         target=columns.label if columns else given_target(data.label, data.target),
-        group=data.group, template=template, encoding=data.encoding, config=data.config,
-    )  # fmt: skip
+        group=data.group,
+        template=template,
+        encoding=data.encoding,
+        config=data.config,
+    )
 
 
 def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
     """The recipe's model, with limits from the table's targets."""
     if recipe.methods.get("contrast"):
-        raise RecipeError("methods.contrast", "compares classes, which this task has not",
-                          recipe.task, "Leave it out.")  # fmt: skip
+        raise RecipeError(
+            "methods.contrast",
+            "compares classes, which this task has not",
+            recipe.task,
+            "Leave it out.",
+        )
     if recipe.generate.rows:
         need_packages()
     model = recipe.model
     return load_seq2seq(
-        model.name, table.column("target"), dropout=model.dropout, revision=model.revision,
-        trust_remote_code=model.trust_remote_code, max_length=model.max_length,
-        max_target_length=model.max_target_length, seed=recipe.seed,
+        model.name,
+        table.column("target"),
+        dropout=model.dropout,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        max_length=model.max_length,
+        max_target_length=model.max_target_length,
+        seed=recipe.seed,
         quantize=quantize_spec(recipe),
-    )  # fmt: skip
+    )
 
 
 def watch(
-    loaded: LoadedSeq2Seq, splits: Splits, train: EncodedPairs, valid: EncodedPairs,
-    recipe: Recipe, probe_rows: int,
-) -> Watch | None:  # fmt: skip
+    loaded: LoadedSeq2Seq,
+    splits: Splits,
+    train: EncodedPairs,
+    valid: EncodedPairs,
+    recipe: Recipe,
+    probe_rows: int,
+) -> Watch | None:
     """What is written at the evaluation points, where the recipe asks for it."""
     if not watches(recipe):
         return None
@@ -134,25 +148,42 @@ def notices(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Finding, ...
     n = max(1, len(examples))
     sides = (
         ("truncated_sources", examples.source_cut, "sources", loaded.max_length, "max_length"),
-        ("truncated_targets", examples.target_cut, "targets", loaded.max_target_length,
-         "max_target_length"),
-    )  # fmt: skip
+        (
+            "truncated_targets",
+            examples.target_cut,
+            "targets",
+            loaded.max_target_length,
+            "max_target_length",
+        ),
+    )
     found = [
         Finding(
-            check, "warn" if count > 0.05 * n else "info", count / n, count, (),
+            check,
+            "warn" if count > 0.05 * n else "info",
+            count / n,
+            count,
+            (),
             f"{count} training {what} ({count / n:.1%}) are longer than {limit} tokens; their ends "
             "are not read",
             f"Raise model.{key} if the model and the memory allow it.",
         )
-        for check, count, what, limit, key in sides if count
-    ]  # fmt: skip
+        for check, count, what, limit, key in sides
+        if count
+    ]
     if examples.left_out:
         count = len(examples.left_out)
-        found.append(Finding(
-            "targets_without_tokens", "warn", count / (n + count), count, examples.left_out[:100],
-            f"{count} training rows have a target of which no token is left: left out",
-            "Their letters are unknown to the tokenizer, or the limit is too small.", True,
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                "targets_without_tokens",
+                "warn",
+                count / (n + count),
+                count,
+                examples.left_out[:100],
+                f"{count} training rows have a target of which no token is left: left out",
+                "Their letters are unknown to the tokenizer, or the limit is too small.",
+                True,
+            )
+        )
     return tuple(found)
 
 
@@ -182,11 +213,14 @@ class JudgedPairs:
         group, dropped = group_for(part, data, encoding)
         names = read_columns(part)
         table = load_pairs(
-            data, text=None if part.template else (part.text or options.text), group=group,
-            target=options.label or given_target(part.label, part.target), encoding=encoding,
+            data,
+            text=None if part.template else (part.text or options.text),
+            group=group,
+            target=options.label or given_target(part.label, part.target),
+            encoding=encoding,
             template=part.template,
             view=partial(renamed, expected=names, given=options.text) if names else None,
-        )  # fmt: skip
+        )
         self.table = with_tables(table, self._recipe)
         self.decisions = (*decisions, *dropped, *check_own_metric(run, self._recipe))
         self._network, self._tokenizer = load_saved_seq2seq(model_of(run))
@@ -231,9 +265,13 @@ class PairsPredictor:
             view = renamed(raw, names, options.text)
             view = replace(view, table=view.table.select(list(names)))
         columns, _ = choose_pair(
-            view, text=None if part.template else (names or options.text), target=None,
-            group=None, template=part.template, need_target=False,
-        )  # fmt: skip
+            view,
+            text=None if part.template else (names or options.text),
+            target=None,
+            group=None,
+            template=part.template,
+            need_target=False,
+        )
         table = unlabelled(view, columns, label=0, target=True)
         return Asked(raw, table, decisions=(*decisions, *raw.decisions))
 
@@ -252,13 +290,28 @@ def _encode_saved(table: Table, tokenizer: Any, recipe: Recipe, need_target: boo
     assert model.max_length is not None
     assert model.max_target_length is not None
     return encode_pairs(
-        table, tokenizer, model.max_length, model.max_target_length, end_token(tokenizer),
+        table,
+        tokenizer,
+        model.max_length,
+        model.max_target_length,
+        end_token(tokenizer),
         need_target=need_target,
-    )  # fmt: skip
+    )
 
 
 KIND = Kind(
-    name="seq2seq", read=read, load=load, encode=encode_rows, make_task=make_task,
-    notices=notices, listeners=listeners, terms=terms, save=save, score=score_rows,
-    judge=JudgedPairs, predictor=PairsPredictor, find_metric=find_text_metric, watch=watch,
-)  # fmt: skip
+    name="seq2seq",
+    read=read,
+    load=load,
+    encode=encode_rows,
+    make_task=make_task,
+    notices=notices,
+    listeners=listeners,
+    terms=terms,
+    save=save,
+    score=score_rows,
+    judge=JudgedPairs,
+    predictor=PairsPredictor,
+    find_metric=find_text_metric,
+    watch=watch,
+)

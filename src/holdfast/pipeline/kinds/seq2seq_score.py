@@ -34,9 +34,12 @@ from holdfast.tasks.seq2seq import EncodedPairs, encode_pairs
 def encode_rows(table: Table, loaded: LoadedSeq2Seq, recipe: Recipe) -> EncodedPairs:
     """Source and target tokens of every row of which something is left to learn."""
     return encode_pairs(
-        table, loaded.tokenizer, loaded.max_length, loaded.max_target_length,
+        table,
+        loaded.tokenizer,
+        loaded.max_length,
+        loaded.max_target_length,
         end_token(loaded.tokenizer),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,14 @@ class Side:
 
     def generated(self, texts: list[str], untuned: list[str]) -> Generated:
         return Generated(
-            self.examples.rows[self.sample], self.texts("text"), self.texts("target"), texts,
-            untuned, self.texts("group") if self.table.has_groups else None, self.tables,
-        )  # fmt: skip
+            self.examples.rows[self.sample],
+            self.texts("text"),
+            self.texts("target"),
+            texts,
+            untuned,
+            self.texts("group") if self.table.has_groups else None,
+            self.tables,
+        )
 
     @property
     def tables(self) -> list[str] | None:
@@ -71,25 +79,34 @@ def score_rows(finish: Finish) -> Scored:
     network, tokenizer = load_saved_seq2seq(finish.run / MODEL)
     outputs = read_pairs(network, pad, test.examples, test.table, device)
     writing = writing_of(recipe, ready.loaded.max_target_length)
-    written = [write_texts(network, tokenizer, side.examples, side.sample, writing, device)[0]
-               for side in (train, test)]  # fmt: skip
+    written = [
+        write_texts(network, tokenizer, side.examples, side.sample, writing, device)[0]
+        for side in (train, test)
+    ]
     del network
     score_s = time.perf_counter() - start
     others = other_rows(finish)
     with before_training(finish) as untuned:
         before = read_pairs(untuned, pad, test.examples, test.table, device)
-        plain = [write_texts(untuned, tokenizer, side.examples, side.sample, writing, device)[0]
-                 for side in (train, test)]  # fmt: skip
-    made = [side.generated(*texts) for side, *texts in zip((train, test), written, plain,
-                                                           strict=True)]  # fmt: skip
+        plain = [
+            write_texts(untuned, tokenizer, side.examples, side.sample, writing, device)[0]
+            for side in (train, test)
+        ]
+    made = [
+        side.generated(*texts) for side, *texts in zip((train, test), written, plain, strict=True)
+    ]
     extra = extra_metrics(recipe)
     tested = scores_of(outputs, made[1], recipe.seed, extra=extra)
     blocks = {
-        "classes": None, "test": {**tested.to_json(), "opened_at": finish.opened_at}, **others,
+        "classes": None,
+        "test": {**tested.to_json(), "opened_at": finish.opened_at},
+        **others,
         "baseline": _baseline(outputs, before, made[1], recipe.seed, extra),
         "generations": _generations(finish, writing, made[0], made[1], extra),
-        "hardest": None, "model_facts": _facts(ready), "careless": None,
-    }  # fmt: skip
+        "hardest": None,
+        "model_facts": _facts(ready),
+        "careless": None,
+    }
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
     return Scored(blocks, (), seconds, predictions=_predictions(test, outputs, written[1]))
 
@@ -98,10 +115,13 @@ def _sides(finish: Finish) -> tuple[Side, Side]:
     ready, seed, rows = finish.ready, finish.ready.recipe.seed, finish.ready.recipe.generate.rows
     examples = encode_rows(finish.table, ready.loaded, ready.recipe)
     return (
-        Side(finish.splits.train.table, ready.train,
-              sample_positions(len(ready.train), rows, seed, "train")),
+        Side(
+            finish.splits.train.table,
+            ready.train,
+            sample_positions(len(ready.train), rows, seed, "train"),
+        ),
         Side(finish.table, examples, sample_positions(len(examples), rows, seed, "test")),
-    )  # fmt: skip
+    )
 
 
 def writing_of(recipe: Recipe, longest_target: int) -> Writing:
@@ -111,9 +131,12 @@ def writing_of(recipe: Recipe, longest_target: int) -> Writing:
 
 
 def scores_of(
-    outputs: TokenOutputs, made: Generated, seed: int, untuned: bool = False,
+    outputs: TokenOutputs,
+    made: Generated,
+    seed: int,
+    untuned: bool = False,
     extra: Sequence[TextMetric] = (),
-) -> Scores:  # fmt: skip
+) -> Scores:
     """The losses of all rows, and the overlaps of the generated sample, which say so."""
     scores = score_tokens(outputs, seed=seed)
     overlaps = score_generated(made, seed=seed, untuned=untuned, extra=extra) if len(made) else {}
@@ -122,24 +145,33 @@ def scores_of(
 
 
 def _baseline(
-    outputs: TokenOutputs, before: TokenOutputs, made: Generated, seed: int,
+    outputs: TokenOutputs,
+    before: TokenOutputs,
+    made: Generated,
+    seed: int,
     extra: Sequence[TextMetric],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     test = scores_of(before, made, seed, untuned=True, extra=extra).to_json()
     what = "untuned model"
     comparison = to_json(compare_tokens(outputs, before, seed=seed))
-    return {"what": what, "test": test, "all": [{"what": what, "test": test}],
-            "comparison": comparison}  # fmt: skip
+    return {
+        "what": what,
+        "test": test,
+        "all": [{"what": what, "test": test}],
+        "comparison": comparison,
+    }
 
 
 def _generations(
-    finish: Finish, writing: Writing, train: Generated, test: Generated,
-    extra: Sequence[TextMetric],
-) -> dict[str, Any]:  # fmt: skip
+    finish: Finish, writing: Writing, train: Generated, test: Generated, extra: Sequence[TextMetric]
+) -> dict[str, Any]:
     """Texts side by side, what they repeat, and their overlap with the references."""
     recipe, table = finish.ready.recipe, finish.splits.train.table
-    settings = {"beams": writing.beams, "max_new_tokens": writing.max_new_tokens,
-                "rows": recipe.generate.rows}  # fmt: skip
+    settings = {
+        "beams": writing.beams,
+        "max_new_tokens": writing.max_new_tokens,
+        "rows": recipe.generate.rows,
+    }
     answers = texts_column(finish.ready.train, table, "target")
     scores = {
         "test": score_generated(test, seed=recipe.seed, extra=extra),
@@ -152,10 +184,13 @@ def _generations(
 def _facts(ready: Ready) -> dict[str, Any]:
     total, trainable = count_parameters(ready.loaded.network)
     return {
-        **ready.loaded.facts, "parameters": total, "trainable": trainable,
-        "precision": ready.recipe.train.precision, "max_length": ready.loaded.max_length,
+        **ready.loaded.facts,
+        "parameters": total,
+        "trainable": trainable,
+        "precision": ready.recipe.train.precision,
+        "max_length": ready.loaded.max_length,
         "max_target_length": ready.loaded.max_target_length,
-    }  # fmt: skip
+    }
 
 
 def _predictions(side: Side, outputs: TokenOutputs, texts: list[str]) -> dict[str, Any]:
@@ -180,5 +215,6 @@ def texts_column_block(
     return {
         "row": pa.array(np.asarray(table.column("row")), pa.int64()),
         "label": pa.array(table.column("target"), pa.string()),
-        "prediction": pa.array(written, pa.string()), "loss": pa.array(losses, pa.float64()),
-    }  # fmt: skip
+        "prediction": pa.array(written, pa.string()),
+        "loss": pa.array(losses, pa.float64()),
+    }

@@ -61,9 +61,7 @@ class SeveralLabels:
 
     def make(self, answers: ProblemAnswers, recipe: Recipe, scale: Scale) -> SetOutputs:
         losses = set_losses(answers.raw, answers.labels)
-        return SetOutputs(
-            answers.rows, answers.labels > 0.5, answers.raw, losses, answers.groups
-        )  # fmt: skip
+        return SetOutputs(answers.rows, answers.labels > 0.5, answers.raw, losses, answers.groups)
 
     def score(self, made: SetOutputs, names: tuple[str, ...]) -> Scores:
         return score_sets(made, names)
@@ -83,13 +81,18 @@ class SeveralLabels:
         answered = [", ".join(labels) or "none" for labels in named(made.answers, names)]
         return {
             name: [
-                {"row": int(made.rows[i]), "text": texts[i], "label": shown[i],
-                 "prediction": answered[i], "confidence": float(made.confidence[i]),
-                 "loss": float(made.losses[i])}
+                {
+                    "row": int(made.rows[i]),
+                    "text": texts[i],
+                    "label": shown[i],
+                    "prediction": answered[i],
+                    "confidence": float(made.confidence[i]),
+                    "loss": float(made.losses[i]),
+                }
                 for i in places
             ]
             for name, places in lists.items()
-        }  # fmt: skip
+        }
 
     def predictions(self, made: SetOutputs, names: tuple[str, ...]) -> dict[str, Any]:
         import pyarrow as pa
@@ -100,7 +103,7 @@ class SeveralLabels:
             "prediction": pa.array(named(made.answers, names), pa.list_(pa.string())),
             "loss": pa.array(made.losses, pa.float64()),
             "probabilities": pa.array(made.probabilities.tolist(), pa.list_(pa.float64())),
-        }  # fmt: skip
+        }
 
     def told(self, scale: Scale) -> tuple[Decision, ...]:
         because = "every label is its own yes or no; the loss makes its probability an honest one"
@@ -121,8 +124,9 @@ def answers(probabilities: Floats, names: Sequence[str]) -> Answers:
 def logits(probabilities: Floats) -> Floats:
     """The logit of each probability, for a mean of probabilities that is scored like one model."""
     tiny = np.finfo(np.float64).tiny
-    return np.asarray(np.log(np.maximum(probabilities, tiny))
-                      - np.log(np.maximum(1 - probabilities, tiny)))  # fmt: skip
+    return np.asarray(
+        np.log(np.maximum(probabilities, tiny)) - np.log(np.maximum(1 - probabilities, tiny))
+    )
 
 
 PROBLEM = SeveralLabels()

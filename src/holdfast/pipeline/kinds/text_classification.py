@@ -36,18 +36,34 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
         columns = like.columns
         classes = like.classes if columns.label_kind == "class" else like.names
         return load_labelled(
-            source, text=None if data.template else columns.text, label=columns.label,
-            group=data.group, template=data.template, encoding=data.encoding, config=data.config,
-            kind=columns.label_kind, separator=columns.label_separator, names=classes, like=like,
+            source,
+            text=None if data.template else columns.text,
+            label=columns.label,
+            group=data.group,
+            template=data.template,
+            encoding=data.encoding,
+            config=data.config,
+            kind=columns.label_kind,
+            separator=columns.label_separator,
+            names=classes,
+            like=like,
             labels=data.labels,
-        )  # fmt: skip
+        )
     given = bool(data.test) + bool(data.valid)
     return load_labelled(
-        source, text=data.text, label=data.label, group=data.group, template=data.template,
-        encoding=data.encoding, config=data.config, kind=data.label_kind,
-        separator=data.label_separator, rare=data.rare, rare_below=max(2, 3 - given),
+        source,
+        text=data.text,
+        label=data.label,
+        group=data.group,
+        template=data.template,
+        encoding=data.encoding,
+        config=data.config,
+        kind=data.label_kind,
+        separator=data.label_separator,
+        rare=data.rare,
+        rare_below=max(2, 3 - given),
         labels=data.labels,
-    )  # fmt: skip
+    )
 
 
 def problem_of(kind: str | None) -> Problem | None:
@@ -62,14 +78,22 @@ def load(recipe: Recipe, table: Table) -> LoadedClassifier:
         return problems.load(recipe, table, problem)
     if recipe.train.huber:
         raise RecipeError(
-            "train.huber", "does not exist for classes", recipe.train.huber,
+            "train.huber",
+            "does not exist for classes",
+            recipe.train.huber,
             "Leave it out, or learn numbers: --set data.label_kind=number.",
-        )  # fmt: skip
+        )
     return load_classifier(
-        model.name, table.classes, pooling=model.pooling, dropout=model.dropout,
-        revision=model.revision, trust_remote_code=model.trust_remote_code,
-        max_length=model.max_length, seed=recipe.seed, adapter=adapter_spec(recipe),
-    )  # fmt: skip
+        model.name,
+        table.classes,
+        pooling=model.pooling,
+        dropout=model.dropout,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        max_length=model.max_length,
+        seed=recipe.seed,
+        adapter=adapter_spec(recipe),
+    )
 
 
 def encode_rows(table: Table, loaded: LoadedClassifier, recipe: Recipe) -> EncodedTexts:
@@ -139,7 +163,17 @@ def _kind(ready: Ready) -> str:
 PROBLEM_KINDS = {one.problem: one.kind for one in PROBLEMS.values()}
 
 KIND = Kind(
-    name="text-classification", read=read, load=load, encode=encode_rows, make_task=make_task,
-    notices=notices, listeners=listeners, terms=shared.terms, save=save, score=score_rows,
-    judge=JudgedTexts, predictor=TextPredictor, find_metric=problems.find_metric,
-)  # fmt: skip
+    name="text-classification",
+    read=read,
+    load=load,
+    encode=encode_rows,
+    make_task=make_task,
+    notices=notices,
+    listeners=listeners,
+    terms=shared.terms,
+    save=save,
+    score=score_rows,
+    judge=JudgedTexts,
+    predictor=TextPredictor,
+    find_metric=problems.find_metric,
+)

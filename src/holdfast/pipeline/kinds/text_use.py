@@ -124,9 +124,11 @@ def kind_of_labels(runs: Sequence[Path], command: str) -> str:
     for what, found in (("kind of label", kinds), ("columns or template", shapes)):
         if len(found) > 1:
             raise RecipeError(
-                f"holdfast {command}", f"averages only runs of the same {what}", sorted(found),
+                f"holdfast {command}",
+                f"averages only runs of the same {what}",
+                sorted(found),
                 "Give runs that were trained alike.",
-            )  # fmt: skip
+            )
     return kinds.pop()
 
 
@@ -143,11 +145,18 @@ def _labelled(
     names, text = read_columns(part), options.text
     group, dropped = group_for(part, data, encoding)
     table = load_labelled(
-        data, text=(part.text or text) if not part.template else None,
-        label=label_for(part, options), group=group, template=part.template, encoding=encoding,
-        kind=kind, separator=part.label_separator, names=saved.classes, labels=part.labels,
+        data,
+        text=(part.text or text) if not part.template else None,
+        label=label_for(part, options),
+        group=group,
+        template=part.template,
+        encoding=encoding,
+        kind=kind,
+        separator=part.label_separator,
+        names=saved.classes,
+        labels=part.labels,
         view=partial(renamed, expected=names, given=text) if names else None,
-    )  # fmt: skip
+    )
     return table, (*decisions, *dropped)
 
 
@@ -166,9 +175,13 @@ def _problem_answers(
 
 
 def _score_problem(
-    problem: Problem, answers: ProblemAnswers, recipe: Recipe, run: Path, names: tuple[str, ...],
+    problem: Problem,
+    answers: ProblemAnswers,
+    recipe: Recipe,
+    run: Path,
+    names: tuple[str, ...],
     positions: Ints | None,
-) -> Scores:  # fmt: skip
+) -> Scores:
     made = problem.make(shared.take_rows(answers, positions), recipe, _scale(run))
     return problem.score(made, names)
 

@@ -65,9 +65,11 @@ def text_metric_of(recipe: Recipe) -> TextMetric | None:
         return None
     if not recipe.generate.rows:
         raise RecipeError(
-            "train.metric", f"{name} is of written texts, and generate.rows writes none", 0,
+            "train.metric",
+            f"{name} is of written texts, and generate.rows writes none",
+            0,
             "Raise generate.rows, or choose the state by loss.",
-        )  # fmt: skip
+        )
     return execution_of(recipe, needed=True) if name == EXECUTION else find_text_metric(name)
 
 
@@ -78,14 +80,17 @@ def execution_of(recipe: Recipe, needed: bool = False) -> TextMetric | None:
         return None
     if part.execute is None or part.table is None:
         raise RecipeError(
-            "generate.execute", "and generate.table say together how written code is run",
+            "generate.execute",
+            "and generate.table say together how written code is run",
             f"{part.execute}, {part.table}",
             "E.g. --set generate.execute=sql --set generate.table=COLUMN.",
-        )  # fmt: skip
+        )
     return execution_metric(
-        part.execute, seconds=part.code_seconds, memory_mb=part.code_memory_mb,
+        part.execute,
+        seconds=part.code_seconds,
+        memory_mb=part.code_memory_mb,
         unsafe=part.execute_unsafe,
-    )  # fmt: skip
+    )
 
 
 def extra_metrics(recipe: Recipe) -> tuple[TextMetric, ...]:
@@ -106,10 +111,12 @@ def check_own_metric(run: Path, recipe: Recipe) -> tuple[Decision, ...]:
     path = Path(f"{spec.rpartition('.py:')[0]}.py")
     if path.resolve().is_relative_to(run.resolve()):
         raise RunError(
-            str(path), "is a metric that came with the run's folder, and is not run", None,
+            str(path),
+            "is a metric that came with the run's folder, and is not run",
+            None,
             "Read it first; then move it out, name its new place in the run's recipe.yaml and take "
             '"seal" out of result.json.',
-        )  # fmt: skip
+        )
     because = "the run's recipe names this Python file, and it is run with your rights"
     return (Decision("metric", spec, because),)
 
@@ -124,8 +131,9 @@ def with_tables(table: Table, recipe: Recipe) -> Table:
 
 def watches(recipe: Recipe) -> bool:
     """Whether texts are written at the evaluation points."""
-    return text_metric_of(recipe) is not None or (recipe.generate.watch and
-                                                  recipe.generate.rows > 0)  # fmt: skip
+    return text_metric_of(recipe) is not None or (
+        recipe.generate.watch and recipe.generate.rows > 0
+    )
 
 
 def watched_positions(train: Any, valid: Any, probe_rows: int, recipe: Recipe) -> dict[str, Ints]:

@@ -21,6 +21,10 @@ def stacked(parts: Sequence[tuple[str, int]], whole: int) -> Markup:
             boxes.append(element("rect", x=at, y=0, width=width, height=10, class_=style))
         at += width
     return element(
-        "svg", *boxes, class_="stack", viewBox="0 0 100 10", preserveAspectRatio="none",
+        "svg",
+        *boxes,
+        class_="stack",
+        viewBox="0 0 100 10",
+        preserveAspectRatio="none",
         aria_hidden="true",
-    )  # fmt: skip
+    )

@@ -112,9 +112,13 @@ def _best(chart: Curves, x: Scale, y: Scale) -> Markup:
     late = at > (x.start + x.end) / 2
     line = element("line", x1=at, x2=at, y1=y.end - 8, y2=y.start, class_="best-line")
     text = element(
-        "text", f"{chart.mark}: {chart.axis} {count(chart.best)}", x=at + (-6 if late else 6),
-        y=y.end - 10, text_anchor="end" if late else "start", class_="best-text",
-    )  # fmt: skip
+        "text",
+        f"{chart.mark}: {chart.axis} {count(chart.best)}",
+        x=at + (-6 if late else 6),
+        y=y.end - 10,
+        text_anchor="end" if late else "start",
+        class_="best-text",
+    )
     return element("g", line, text, aria_hidden="true")
 
 
@@ -150,10 +154,16 @@ def _band(
     words = _words(chart, index)
     parts = [
         element("title", words),
-        element("rect", x=edges[0], y=y.end, width=max(edges[1] - edges[0], 1),
-                height=y.start - y.end, class_="catch"),
+        element(
+            "rect",
+            x=edges[0],
+            y=y.end,
+            width=max(edges[1] - edges[0], 1),
+            height=y.start - y.end,
+            class_="catch",
+        ),
         element("line", x1=at, x2=at, y1=y.end, y2=y.start, class_="cross"),
-    ]  # fmt: skip
+    ]
     for series in chart.series:
         value = series.values[index]
         if value is not None and _finite(value):
@@ -161,9 +171,15 @@ def _band(
     shown = " kept" if chart.steps[index] == chart.best else ""
     shown += " few" if len(chart.steps) <= FEW else ""
     return element(
-        "g", *parts, class_=f"hit band{shown}", role="img", tabindex="0" if focusable else "-1",
-        aria_label=words.replace("\n", ", "), data_x=at, data_y=y.end,
-    )  # fmt: skip
+        "g",
+        *parts,
+        class_=f"hit band{shown}",
+        role="img",
+        tabindex="0" if focusable else "-1",
+        aria_label=words.replace("\n", ", "),
+        data_x=at,
+        data_y=y.end,
+    )
 
 
 def _dot(style: str, x: float, y: float) -> Markup:
@@ -171,8 +187,9 @@ def _dot(style: str, x: float, y: float) -> Markup:
         return element("circle", cx=x, cy=y, r=3.5, class_=f"dot {style}")
     if style == "valid":
         return element("rect", x=x - 3.2, y=y - 3.2, width=6.4, height=6.4, class_=f"dot {style}")
-    return element("path", d=f"M{x:.1f} {y - 4.5:.1f}l4.5 4.5l-4.5 4.5l-4.5-4.5z",
-                   class_=f"dot {style}")  # fmt: skip
+    return element(
+        "path", d=f"M{x:.1f} {y - 4.5:.1f}l4.5 4.5l-4.5 4.5l-4.5-4.5z", class_=f"dot {style}"
+    )
 
 
 def _words(chart: Curves, index: int) -> str:

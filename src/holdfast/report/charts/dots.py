@@ -99,17 +99,25 @@ def _mark(line: Dot, scale: Scale, y: float, metric: str) -> Markup:
     parts = [element("title", words)]
     if line.estimate.low is not None and line.estimate.high is not None:
         low, high = scale(line.estimate.low), scale(line.estimate.high)
-        parts.append(element("rect", x=low, y=y - 12, width=max(high - low, 1), height=24,
-                             class_="catch"))  # fmt: skip
+        parts.append(
+            element("rect", x=low, y=y - 12, width=max(high - low, 1), height=24, class_="catch")
+        )
         parts.append(element("line", x1=low, x2=high, y1=y, y2=y, class_="whisker"))
-        parts += [element("line", x1=e, x2=e, y1=y - 5, y2=y + 5, class_="whisker")
-                  for e in (low, high)]  # fmt: skip
+        parts += [
+            element("line", x1=e, x2=e, y1=y - 5, y2=y + 5, class_="whisker") for e in (low, high)
+        ]
     shape = {"main": _circle, "warn": _diamond}.get(line.kind, _square)
     parts.append(shape(x, y))
     return element(
-        "g", *parts, class_=f"hit mark {line.kind}", role="img", tabindex="0",
-        aria_label=words.replace("\n", ": "), data_x=x, data_y=y,
-    )  # fmt: skip
+        "g",
+        *parts,
+        class_=f"hit mark {line.kind}",
+        role="img",
+        tabindex="0",
+        aria_label=words.replace("\n", ": "),
+        data_x=x,
+        data_y=y,
+    )
 
 
 def _circle(x: float, y: float) -> Markup:

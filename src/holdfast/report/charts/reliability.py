@@ -53,13 +53,22 @@ def _grid(x: Scale, y: Scale) -> Markup:
         parts += [
             element("line", x1=x(mark), x2=x(mark), y1=y.start, y2=y.end, class_="grid"),
             element("line", x1=x.start, x2=x.end, y1=y(mark), y2=y(mark), class_="grid"),
-            element("text", text, x=x(mark), y=y.start + 17, class_="tick",
-                    text_anchor="end" if mark == 1 else "middle"),
+            element(
+                "text",
+                text,
+                x=x(mark),
+                y=y.start + 17,
+                class_="tick",
+                text_anchor="end" if mark == 1 else "middle",
+            ),
             element("text", text, x=x.start - 7, y=y(mark) + 4, class_="tick", text_anchor="end"),
-        ]  # fmt: skip
+        ]
     middle = (x.start + x.end) / 2
-    parts.append(element("text", "confidence → ", x=middle, y=y.start + 36, class_="tick",
-                         text_anchor="middle"))  # fmt: skip
+    parts.append(
+        element(
+            "text", "confidence → ", x=middle, y=y.start + 36, class_="tick", text_anchor="middle"
+        )
+    )
     parts.append(element("text", "↑ right", x=x.start + 6, y=y.end + 14, class_="tick"))
     return element("g", *parts, aria_hidden="true")
 
@@ -69,12 +78,17 @@ def _mark(b: Bin, x: Scale, y: Scale, rows: int) -> Markup:
     radius = 3 + 9 * (b.n / rows) ** 0.5
     words = _words(b)
     return element(
-        "g", element("title", words),
+        "g",
+        element("title", words),
         element("line", x1=at, x2=at, y1=y(b.confidence), y2=over, class_="miss"),
         element("circle", cx=at, cy=over, r=radius, class_="dot bubble"),
-        class_="hit mark", role="img", tabindex="0", aria_label=words.replace("\n", ", "),
-        data_x=at, data_y=over,
-    )  # fmt: skip
+        class_="hit mark",
+        role="img",
+        tabindex="0",
+        aria_label=words.replace("\n", ", "),
+        data_x=at,
+        data_y=over,
+    )
 
 
 def _words(b: Bin) -> str:

@@ -46,10 +46,12 @@ def _axes(x: Scale, y: Scale) -> Markup:
             element("text", label, x=x.start - 7, y=y(mark) + 4, class_="tick", text_anchor="end"),
         ]
     for mark, label in zip(ticks(0, MOST), tick_labels(ticks(0, MOST)), strict=True):
-        parts.append(element("text", label, x=x(mark), y=y.start + 18, class_="tick",
-                             text_anchor="middle"))  # fmt: skip
-    parts.append(element("text", "variability →", x=x.end, y=y.start + 38, class_="tick",
-                         text_anchor="end"))  # fmt: skip
+        parts.append(
+            element("text", label, x=x(mark), y=y.start + 18, class_="tick", text_anchor="middle")
+        )
+    parts.append(
+        element("text", "variability →", x=x.end, y=y.start + 38, class_="tick", text_anchor="end")
+    )
     parts.append(element("text", "↑ confidence", x=x.start, y=y.end - 16, class_="tick"))
     return element("g", *parts, aria_hidden="true")
 
@@ -57,8 +59,12 @@ def _axes(x: Scale, y: Scale) -> Markup:
 def _mark(mark: Mark, x: Scale, y: Scale) -> Markup:
     at, over = x(min(mark.variability, MOST)), y(mark.confidence)
     return element(
-        "g", element("title", mark.words),
+        "g",
+        element("title", mark.words),
         element("circle", cx=at, cy=over, r=3.2, class_=f"dot map {mark.style}"),
-        class_="hit mark", role="img", aria_label=mark.words.replace("\n", ", "),
-        data_x=at, data_y=over,
-    )  # fmt: skip
+        class_="hit mark",
+        role="img",
+        aria_label=mark.words.replace("\n", ", "),
+        data_x=at,
+        data_y=over,
+    )

@@ -32,10 +32,18 @@ def drawing(
     """The SVG root: a named, described group that scales down but never up."""
     name, text = f"{key}-{size}-title", f"{key}-{size}-desc"
     return element(
-        "svg", element("title", title, id=name), element("desc", about, id=text), *children,
-        class_=f"chart {size}", viewBox=f"0 0 {_number(width)} {_number(height)}",
-        role="group", aria_labelledby=name, aria_describedby=text, width=width, height=height,
-    )  # fmt: skip
+        "svg",
+        element("title", title, id=name),
+        element("desc", about, id=text),
+        *children,
+        class_=f"chart {size}",
+        viewBox=f"0 0 {_number(width)} {_number(height)}",
+        role="group",
+        aria_labelledby=name,
+        aria_describedby=text,
+        width=width,
+        height=height,
+    )
 
 
 @dataclass(frozen=True, slots=True)

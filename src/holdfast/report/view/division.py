@@ -68,7 +68,7 @@ def division(run: RunFiles) -> Division:
         classes=_classes(run.table("division", "per_class")),
         noted=tuple(_noted(group) for group in run.noted),
         noted_left_out=plural(run.noted_left_out, "more note") if run.noted_left_out else "",
-    )  # fmt: skip
+    )
 
 
 def _sentence(run: RunFiles, sizes: Mapping[str, int]) -> str:
@@ -104,10 +104,14 @@ def _classes(raw: Mapping[str, Any]) -> tuple[ClassLine, ...]:
     sizes = {name: [int(row.get(part) or 0) for part in PARTS[:3]] for name, row in raw.items()}
     largest = max((sum(row) for row in sizes.values()), default=0)
     return tuple(
-        ClassLine(name, tuple(map(count, row)), count(sum(row)),
-                  stacked(list(zip(PARTS[:3], row, strict=True)), largest))
+        ClassLine(
+            name,
+            tuple(map(count, row)),
+            count(sum(row)),
+            stacked(list(zip(PARTS[:3], row, strict=True)), largest),
+        )
         for name, row in sizes.items()
-    )  # fmt: skip
+    )
 
 
 def _noted(group: NotedRows) -> Noted:

@@ -62,15 +62,17 @@ def data_map(run: RunFiles) -> DataMapView | None:
     seen = [line for line in seen if line["kind"] != "unclear"]
     unclear = tally.pop("unclear", 0)
     shown = _sample(seen)
-    kinds = tuple((kind, kind, words, count(tally[kind])) for kind, words in WORDS.items()
-                  if tally[kind])  # fmt: skip
+    kinds = tuple(
+        (kind, kind, words, count(tally[kind])) for kind, words in WORDS.items() if tally[kind]
+    )
     left = len(seen) - len(shown)
     return DataMapView(
         sentence=_sentence(tally, len(seen)) + _left_out(unclear),
         chart=scatter([_mark(line) for line in shown], _about(tally)),
-        kinds=kinds, rows=tuple(_line(x) for x in _suspects(seen)),
+        kinds=kinds,
+        rows=tuple(_line(x) for x in _suspects(seen)),
         left_out=f"{plural(left, 'row')} more are not drawn." if left else "",
-    )  # fmt: skip
+    )
 
 
 def _too_seldom(seen: Sequence[Mapping[str, Any]], unclear: int) -> str:
@@ -104,24 +106,36 @@ def _sample(seen: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
 def _suspects(seen: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The rows that most deserve a look: the lowest margin, or the least sure where none is."""
     odd = [line for line in seen if line["kind"] in SUSPECT]
-    return sorted(odd, key=lambda x: (x["aum"] if x["aum"] is not None else x["confidence"],
-                                      x["confidence"], x["row"]))[:LISTED]  # fmt: skip
+    return sorted(
+        odd,
+        key=lambda x: (
+            x["aum"] if x["aum"] is not None else x["confidence"],
+            x["confidence"],
+            x["row"],
+        ),
+    )[:LISTED]
 
 
 def _mark(line: Mapping[str, Any]) -> Mark:
     words = (
-        f"Row {line['row']}" + (f", {line['label']}" if line["label"] is not None else "")
+        f"Row {line['row']}"
+        + (f", {line['label']}" if line["label"] is not None else "")
         + f"\n{line['kind']}: {WORDS[str(line['kind'])]}"
         f"\nconfidence {number(line['confidence'], 'confidence')}"
         f"\nvariability {number(line['variability'], '')}"
-    )  # fmt: skip
+    )
     return Mark(line["variability"], line["confidence"], str(line["kind"]), words)
 
 
 def _line(line: Mapping[str, Any]) -> RowLine:
     label = "–" if line["label"] is None else str(line["label"])
-    return RowLine(count(line["row"]), label, f"{line['kind']}: {WORDS[str(line['kind'])]}",
-                   number(line["confidence"], "confidence"), number(line["aum"], ""))  # fmt: skip
+    return RowLine(
+        count(line["row"]),
+        label,
+        f"{line['kind']}: {WORDS[str(line['kind'])]}",
+        number(line["confidence"], "confidence"),
+        number(line["aum"], ""),
+    )
 
 
 def _sentence(tally: Mapping[str, int], rows: int) -> str:

@@ -11,8 +11,12 @@ from holdfast.report.numbers import count, estimate, metric_name, plural
 from holdfast.report.read import RunFiles
 from holdfast.report.view.honest import Cell, cell
 
-COLUMNS = {"test": "Test rows", "test_untuned": "Test rows, untuned model",
-           "train": "Training rows", "train_untuned": "Training rows, untuned model"}  # fmt: skip
+COLUMNS = {
+    "test": "Test rows",
+    "test_untuned": "Test rows, untuned model",
+    "train": "Training rows",
+    "train_untuned": "Training rows, untuned model",
+}
 SOURCE_LIMIT = 900
 
 
@@ -45,9 +49,7 @@ def generations(run: RunFiles) -> Generations | None:
     """From ``generations`` of result.json; ``None`` where the task writes no text or nothing was
     generated."""
     raw = run.part("generations")
-    sides = (
-        ("Test rows", _texts(run, "test")), ("Training rows", _texts(run, "train")),
-    )  # fmt: skip
+    sides = (("Test rows", _texts(run, "test")), ("Training rows", _texts(run, "train")))
     if not raw or not any(texts for _, texts in sides):
         return None
     scores = {k: v for k, v in run.table("generations", "scores").items() if k in COLUMNS}
@@ -61,7 +63,7 @@ def generations(run: RunFiles) -> Generations | None:
         count_columns=tuple(f"{COLUMNS[key]} ({count(counts[key].get('n'))})" for key in counted),
         counts=_counts([counts[key] for key in counted], run.part("generations", "meaning")),
         sides=tuple(side for side in sides if side[1]),
-    )  # fmt: skip
+    )
 
 
 def writes_text(run: RunFiles) -> bool:
@@ -72,13 +74,15 @@ def writes_text(run: RunFiles) -> bool:
 def _texts(run: RunFiles, side: str) -> tuple[Text, ...]:
     return tuple(
         Text(
-            row=str(raw.get("row", "–")), source=_cut(str(raw.get("source") or "")),
-            reference=str(raw.get("reference") or ""), generated=str(raw.get("generated") or ""),
+            row=str(raw.get("row", "–")),
+            source=_cut(str(raw.get("source") or "")),
+            reference=str(raw.get("reference") or ""),
+            generated=str(raw.get("generated") or ""),
             untuned=None if raw.get("untuned") is None else str(raw["untuned"]),
             same=str(raw.get("reference")).split() == str(raw.get("generated")).split(),
         )
         for raw in run.records("generations", side)
-    )  # fmt: skip
+    )
 
 
 def _sentence(settings: Mapping[str, Any], counts: Mapping[str, Mapping[str, Any]]) -> str:
@@ -92,16 +96,16 @@ def _sentence(settings: Mapping[str, Any], counts: Mapping[str, Mapping[str, Any
     return f"The same fixed sample for both models, written {how}: {rows}."
 
 
-def _scores(
-    columns: list[Mapping[str, Any]],
-) -> tuple[tuple[str, tuple[Cell, ...]], ...]:
+def _scores(columns: list[Mapping[str, Any]]) -> tuple[tuple[str, tuple[Cell, ...]], ...]:
     names = dict.fromkeys(name for column in columns for name in column)
     unknown = Estimate(None, why="not recorded")
     return tuple(
-        (metric_name(name),
-         tuple(cell(estimate(c[name]) if name in c else unknown, name) for c in columns))
+        (
+            metric_name(name),
+            tuple(cell(estimate(c[name]) if name in c else unknown, name) for c in columns),
+        )
         for name in names
-    )  # fmt: skip
+    )
 
 
 def _counts(
@@ -109,10 +113,12 @@ def _counts(
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
     names = dict.fromkeys(name for column in columns for name in column if name != "n")
     return tuple(
-        (str(meaning.get(name) or name.replace("_", " ")),
-         tuple(count(column.get(name)) for column in columns))
+        (
+            str(meaning.get(name) or name.replace("_", " ")),
+            tuple(count(column.get(name)) for column in columns),
+        )
         for name in names
-    )  # fmt: skip
+    )
 
 
 def _cut(text: str) -> str:

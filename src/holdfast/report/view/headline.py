@@ -35,8 +35,12 @@ PLAIN: Mapping[str, tuple[str, str]] = {
 NO_FAULT = "The training shows no fault of its own; what it came to stands above."
 HARMS = {"answers": "answers", "certainty": "certainty alone", "both": "answers and certainty"}
 TONES = {"good": "Good", "warn": "Caution", "bad": "Bad", "unsure": "Unclear"}
-USE_TONES: Mapping[Use, str] = {"yes": "good", "unsettled": "unsure", "no": "bad",
-                                "unknown": "unsure"}  # fmt: skip
+USE_TONES: Mapping[Use, str] = {
+    "yes": "good",
+    "unsettled": "unsure",
+    "no": "bad",
+    "unknown": "unsure",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +97,20 @@ def headline(run: RunFiles) -> Headline:
     tone, word = (tone, TONES[tone]) if watched else _tone(tone, found)
     said = ("", "", "") if watched else (found.headline, found.advice, USE_TONES[found.use])
     return Headline(
-        title=title(run), answer=said[0], advice=said[1], use_tone=said[2],
-        tone=tone, tone_word=word, label=label.replace("_", " "), sentence=sentence,
+        title=title(run),
+        answer=said[0],
+        advice=said[1],
+        use_tone=said[2],
+        tone=tone,
+        tone_word=word,
+        label=label.replace("_", " "),
+        sentence=sentence,
         because=str(verdict.get("because") or "The run gave no reason."),
-        facts=_facts(run, verdict), cause=str(verdict.get("cause") or ""),
+        facts=_facts(run, verdict),
+        cause=str(verdict.get("cause") or ""),
         evidence=tuple(_evidence(e) for e in run.records("verdict", "evidence")),
         remedies=tuple(_remedy(r) for r in run.records("verdict", "remedies")),
-    )  # fmt: skip
+    )
 
 
 def title(run: RunFiles) -> str:
@@ -139,10 +150,11 @@ def _evidence(raw: Mapping[str, Any]) -> EvidenceLine:
     low, high = raw.get("low"), raw.get("high")
     known = low is not None and high is not None
     return EvidenceLine(
-        name=str(raw.get("name", "")).replace("_", " "), value=evidence_value(raw.get("value")),
+        name=str(raw.get("name", "")).replace("_", " "),
+        value=evidence_value(raw.get("value")),
         span=f"{compact(low)}\u00a0–\u00a0{compact(high)}" if known else "",
         step=count(raw.get("at_step")) if raw.get("at_step") is not None else "",
-    )  # fmt: skip
+    )
 
 
 def evidence_value(value: float | None) -> str:

@@ -83,7 +83,9 @@ def honest(run: RunFiles) -> Honest:
     value = scores.get(name) or Estimate(None, why="there were no test rows")
     others = baselines(run)
     return Honest(
-        name=metric_name(name), cell=cell(value, name), level=f"{100 * value.level:.0f}\u00a0%",
+        name=metric_name(name),
+        cell=cell(value, name),
+        level=f"{100 * value.level:.0f}\u00a0%",
         sentence=_sentence(run, value, name, others),
         opened=moment(str(run.part("test").get("opened_at") or "")),
         chart=dots("score", _lines(name, value, others), name, f"{metric_name(name)} on test rows"),
@@ -91,7 +93,7 @@ def honest(run: RunFiles) -> Honest:
         table=_table(scores, others),
         paired=_paired(run.part("baseline", "comparison"), name, _compared(run)),
         careless=_careless(run.part("careless"), name),
-    )  # fmt: skip
+    )
 
 
 def headline_metric(scores: Mapping[str, Estimate]) -> str:
@@ -115,8 +117,10 @@ def cell(value: Estimate, name: str) -> Cell:
 
 
 def _lines(name: str, value: Estimate, others: list[tuple[str, dict[str, Estimate]]]) -> list[Dot]:
-    rest = [Dot(_capital(what), found.get(name) or Estimate(None, why="not recorded"))
-            for what, found in others]  # fmt: skip
+    rest = [
+        Dot(_capital(what), found.get(name) or Estimate(None, why="not recorded"))
+        for what, found in others
+    ]
     return [Dot("This model", value, "main"), *rest]
 
 
@@ -125,10 +129,12 @@ def _table(
 ) -> tuple[tuple[str, tuple[Cell, ...]], ...]:
     unknown = Estimate(None, why="not recorded")
     return tuple(
-        (metric_name(name),
-         (cell(value, name), *(cell(found.get(name, unknown), name) for _, found in others)))
+        (
+            metric_name(name),
+            (cell(value, name), *(cell(found.get(name, unknown), name) for _, found in others)),
+        )
         for name, value in scores.items()
-    )  # fmt: skip
+    )
 
 
 def _sentence(
@@ -153,8 +159,10 @@ def _sentence(
 
 def _overlap(run: RunFiles) -> str:
     """ROUGE-L of the generated sample in a sentence; empty where nothing was generated."""
-    found = {side: estimate(run.part("generations", "scores", side).get("rouge_l"))
-             for side in ("test", "test_untuned")}  # fmt: skip
+    found = {
+        side: estimate(run.part("generations", "scores", side).get("rouge_l"))
+        for side in ("test", "test_untuned")
+    }
     if found["test"].value is None:
         return ""
     told = f" ROUGE-L of its texts is {number(found['test'].value, 'rouge_l')}"
@@ -176,13 +184,14 @@ def _paired(raw: Mapping[str, Any], name: str, other: str) -> Paired | None:
     show = points if rate else compact
     known = difference.low is not None and difference.high is not None
     return Paired(
-        verdict=_paired_words(difference, raw.get("p_value"), other,
-                              str(raw.get("metric")) in LOSSES),
+        verdict=_paired_words(
+            difference, raw.get("p_value"), other, str(raw.get("metric")) in LOSSES
+        ),
         difference=f"{show(difference.value)}{' points' if rate else ''}",
         span=f"{show(difference.low)} to {show(difference.high)}" if known else "",
         p=p_value(raw.get("p_value")),
         because=str(raw.get("because") or difference.why or ""),
-    )  # fmt: skip
+    )
 
 
 def _paired_words(difference: Estimate, p: float | None, other: str, loss: bool) -> str:
@@ -210,9 +219,10 @@ def _careless(raw: Mapping[str, Any], name: str) -> Careless | None:
     return Careless(
         what=str(raw.get("what") or "linear probe"),
         chart=dots("careless", lines, name, "Honest against careless division"),
-        random_split=cell(random_split, name), honest=cell(truth, name),
+        random_split=cell(random_split, name),
+        honest=cell(truth, name),
         because=str(raw.get("because") or ""),
-    )  # fmt: skip
+    )
 
 
 def _capital(text: str) -> str:

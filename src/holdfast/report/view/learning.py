@@ -73,13 +73,19 @@ def learning(run: RunFiles) -> Learning:
     return Learning(
         loss=_chart("loss", "Loss over the run", looks, losses if refined else losses[:2], best),
         accuracy=_chart(rate, f"{metric_name(rate)} over the run", looks, rates, best),
-        legend=tuple((s.style, s.name) for s in (losses if refined else losses[:2])
-                     if any(v is not None for v in s.values)),
+        legend=tuple(
+            (s.style, s.name)
+            for s in (losses if refined else losses[:2])
+            if any(v is not None for v in s.values)
+        ),
         looks=tuple(_look(look, [*losses, *rates], i, best) for i, look in enumerate(looks)),
-        best=count(best), stopped=sentence(str(run.result.get("stopped_because") or "")),
-        phases=_phases(looks), missing=_missing(looks, losses[1]), rate=metric_name(rate),
+        best=count(best),
+        stopped=sentence(str(run.result.get("stopped_because") or "")),
+        phases=_phases(looks),
+        missing=_missing(looks, losses[1]),
+        rate=metric_name(rate),
         refined=refined,
-    )  # fmt: skip
+    )
 
 
 def gap(run: RunFiles) -> Gap:
@@ -93,8 +99,10 @@ def gap(run: RunFiles) -> Gap:
     names = list(dict.fromkeys(name for _, scores in found for name in scores))
     main = headline_metric(found[2][1] or found[1][1])
     unknown = Estimate(None, why="no rows, or not recorded")
-    lines = [Dot(what, scores.get(main, unknown), "main" if what == "Test" else "other")
-             for what, scores in found]  # fmt: skip
+    lines = [
+        Dot(what, scores.get(main, unknown), "main" if what == "Test" else "other")
+        for what, scores in found
+    ]
     return Gap(
         sentence=_gap_sentence(found[0][1].get(main), found[1][1].get(main), main),
         chart=dots("gap", lines, main, f"{metric_name(main)} on the three sets"),
@@ -103,7 +111,7 @@ def gap(run: RunFiles) -> Gap:
             (metric_name(name), tuple(cell(scores.get(name, unknown), name) for _, scores in found))
             for name in names
         ),
-    )  # fmt: skip
+    )
 
 
 def _rate(looks: list[Mapping[str, Any]]) -> str:
@@ -125,11 +133,17 @@ def _chart(
     if not looks:
         return Markup("")
     shown = tuple(s for s in series if any(v is not None for v in s.values))
-    return curves(Curves(
-        key=f"curve-{metric}", title=title, metric=metric, steps=tuple(map(_step, looks)),
-        epochs=tuple(_finite(look.get("epoch")) for look in looks), series=shown,
-        best=best if isinstance(best, int) else None,
-    ))  # fmt: skip
+    return curves(
+        Curves(
+            key=f"curve-{metric}",
+            title=title,
+            metric=metric,
+            steps=tuple(map(_step, looks)),
+            epochs=tuple(_finite(look.get("epoch")) for look in looks),
+            series=shown,
+            best=best if isinstance(best, int) else None,
+        )
+    )
 
 
 def _column(looks: list[Mapping[str, Any]], *keys: str) -> tuple[float | None, ...]:
@@ -152,9 +166,11 @@ def _look(look: Mapping[str, Any], series: list[Series], index: int, best: objec
     epoch = _finite(look.get("epoch"))
     shown = [number(s.values[index], "" if i < 3 else "accuracy") for i, s in enumerate(series)]
     return Look(
-        step=count(look["step"]), epoch="–" if epoch is None else f"{epoch:.2f}",
-        numbers=tuple(shown), kept=look["step"] == best,
-    )  # fmt: skip
+        step=count(look["step"]),
+        epoch="–" if epoch is None else f"{epoch:.2f}",
+        numbers=tuple(shown),
+        kept=look["step"] == best,
+    )
 
 
 def _phases(looks: list[Mapping[str, Any]]) -> tuple[str, ...]:

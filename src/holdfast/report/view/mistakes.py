@@ -98,28 +98,35 @@ def matrix(run: RunFiles) -> Matrix | None:
     drawn = len(classes) <= DRAWN_UP_TO
     small = len(classes) >= COMPACT_FROM
     return Matrix(
-        classes=tuple(classes), compact=small, drawn=drawn,
+        classes=tuple(classes),
+        compact=small,
+        drawn=drawn,
         numbered=small or max(map(len, classes)) > LONG_NAME,
         lines=tuple(_line(name, i, counts[i]) for i, name in enumerate(classes)) if drawn else (),
         top=_top(classes, counts),
-    )  # fmt: skip
+    )
 
 
 def _check_square(counts: Sequence[Any], classes: int) -> None:
     rows = [row for row in counts if isinstance(row, list) and len(row) == classes]
     if len(rows) != classes or not all(isinstance(n, int) for row in rows for n in row):
         raise RunError(
-            "result.json: test.confusion", "must have one count for each pair of classes", None,
+            "result.json: test.confusion",
+            "must have one count for each pair of classes",
+            None,
             "The file was changed by hand or by another tool; restore it.",
-        )  # fmt: skip
+        )
 
 
 def class_scores(run: RunFiles) -> tuple[ClassScore, ...]:
     return tuple(
-        ClassScore(str(name), count(raw.get("n")),
-                   tuple(cell(estimate(raw.get(key)), key) for key in PER_CLASS))
+        ClassScore(
+            str(name),
+            count(raw.get("n")),
+            tuple(cell(estimate(raw.get(key)), key) for key in PER_CLASS),
+        )
         for name, raw in run.table("test", "per_class").items()
-    )  # fmt: skip
+    )
 
 
 def calibration(run: RunFiles) -> Calibration | None:
@@ -136,8 +143,9 @@ def calibration(run: RunFiles) -> Calibration | None:
             (told, count(b.n), number(b.confidence, "confidence"), number(b.accuracy, "accuracy"))
             for told, b in zip(ranges([(b.low, b.high) for b in filled]), filled, strict=True)
         ),
-        ece=cell(ece, "ece"), temperature=compact(temperature) if temperature else "",
-    )  # fmt: skip
+        ece=cell(ece, "ece"),
+        temperature=compact(temperature) if temperature else "",
+    )
 
 
 def ranges(ends: Sequence[tuple[float, float]]) -> list[str]:
@@ -148,11 +156,13 @@ def ranges(ends: Sequence[tuple[float, float]]) -> list[str]:
         return [(f"{100 * low:.{decimals}f}", f"{100 * high:.{decimals}f}") for low, high in ends]
 
     def tells_apart(pairs: list[tuple[str, str]]) -> bool:
-        return all((a != b) == (low != high)
-                   for (a, b), (low, high) in zip(pairs, ends, strict=True))  # fmt: skip
+        return all(
+            (a != b) == (low != high) for (a, b), (low, high) in zip(pairs, ends, strict=True)
+        )
 
-    pairs = next((p for p in map(shown, range(MOST_DECIMALS)) if tells_apart(p)),
-                 shown(MOST_DECIMALS))  # fmt: skip
+    pairs = next(
+        (p for p in map(shown, range(MOST_DECIMALS)) if tells_apart(p)), shown(MOST_DECIMALS)
+    )
     return [f"{a}\u00a0%" if a == b else f"{a} – {b}\u00a0%" for a, b in pairs]
 
 
@@ -196,8 +206,9 @@ def _line(
     name: str, index: int, counts: Sequence[int]
 ) -> tuple[str, tuple[tuple[str, int, bool], ...]]:
     whole = sum(counts)
-    cells = tuple((count(n) if n else "", _shade(n, whole), i == index)
-                  for i, n in enumerate(counts))  # fmt: skip
+    cells = tuple(
+        (count(n) if n else "", _shade(n, whole), i == index) for i, n in enumerate(counts)
+    )
     return name, cells
 
 
@@ -225,11 +236,15 @@ def _bin(raw: Mapping[str, Any]) -> Bin | None:
 def _row(raw: Mapping[str, Any]) -> Row:
     label, prediction = str(raw.get("label", "")), str(raw.get("prediction", ""))
     return Row(
-        row=str(raw.get("row", "–")), text=_cut(str(raw.get("text") or "")),
-        label=label, prediction=prediction, confidence=number(raw.get("confidence"), "confidence"),
-        loss=compact(raw.get("loss")), right=label == prediction,
+        row=str(raw.get("row", "–")),
+        text=_cut(str(raw.get("text") or "")),
+        label=label,
+        prediction=prediction,
+        confidence=number(raw.get("confidence"), "confidence"),
+        loss=compact(raw.get("loss")),
+        right=label == prediction,
         image=_picture(raw.get("image")),
-    )  # fmt: skip
+    )
 
 
 def _picture(address: object) -> str:
@@ -244,7 +259,14 @@ def _cut(text: str) -> str:
 
 def _plain(rows: Sequence[Prediction]) -> tuple[Row, ...]:
     return tuple(
-        Row(str(p.row), "", p.label, p.prediction, number(p.confidence, "confidence"),
-            compact(p.loss), p.label == p.prediction)
+        Row(
+            str(p.row),
+            "",
+            p.label,
+            p.prediction,
+            number(p.confidence, "confidence"),
+            compact(p.loss),
+            p.label == p.prediction,
+        )
         for p in rows[:HARDEST]
-    )  # fmt: skip
+    )

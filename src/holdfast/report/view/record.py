@@ -92,9 +92,10 @@ def settings(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ..
     recipe = _without_command(run.part("settings") or run.recipe)
     top = tuple((k, _plain(v)) for k, v in recipe.items() if not isinstance(v, Mapping))
     rest = tuple(
-        (str(key), tuple(_flat(value))) for key, value in recipe.items()
+        (str(key), tuple(_flat(value)))
+        for key, value in recipe.items()
         if isinstance(value, Mapping) and value
-    )  # fmt: skip
+    )
     return ((("run", top), *rest)) if top else rest
 
 
@@ -115,9 +116,12 @@ def facts(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
         ("Time and memory", [*_timing(run)]),
         ("Versions", [(k, _plain(v)) for k, v in versions.items()]),
         ("Machine", [(k, _plain(v)) for k, v in run.part("machine").items()]),
-        *((f"Probe: {key}", list(_flat(value))) for key, value in run.part("probes").items()
-          if isinstance(value, Mapping)),
-    ]  # fmt: skip
+        *(
+            (f"Probe: {key}", list(_flat(value)))
+            for key, value in run.part("probes").items()
+            if isinstance(value, Mapping)
+        ),
+    ]
     return tuple((name, tuple(lines)) for name, lines in blocks if lines)
 
 
@@ -166,8 +170,10 @@ def _bits(model: Mapping[str, Any]) -> str:
         return "load_in_8bit=True"
     # As a literal: these lines are there to be copied, and the run may be a stranger's.
     kind = json.dumps(str(model.get("quant_type")))
-    return (f"load_in_4bit=True, bnb_4bit_quant_type={kind},\n        "
-            f"bnb_4bit_use_double_quant={bool(model.get('double_quant'))}")  # fmt: skip
+    return (
+        f"load_in_4bit=True, bnb_4bit_quant_type={kind},\n        "
+        f"bnb_4bit_use_double_quant={bool(model.get('double_quant'))}"
+    )
 
 
 def _finding(raw: Mapping[str, Any]) -> FindingLine:
@@ -175,27 +181,35 @@ def _finding(raw: Mapping[str, Any]) -> FindingLine:
     rows = [str(row) for row in (raw.get("rows") or ())[:8]]
     more = "…" if len(raw.get("rows") or ()) > len(rows) else ""
     return FindingLine(
-        tone=SEVERITIES.get(severity, "info"), severity=severity,
+        tone=SEVERITIES.get(severity, "info"),
+        severity=severity,
         check=str(raw.get("check", "")).replace("_", " "),
         rows=plural(raw.get("count", 0), "row") if raw.get("count") else "",
         examples=", ".join([*rows, more] if more else rows),
-        because=str(raw.get("because", "")), remedy=str(raw.get("remedy", "")),
+        because=str(raw.get("because", "")),
+        remedy=str(raw.get("remedy", "")),
         fixed=bool(raw.get("fixed")),
-    )  # fmt: skip
+    )
 
 
 def _moment(event: Mapping[str, Any]) -> Moment:
     verdict = event.get("event") == "verdict"
     what = str(event.get("label", "")).replace("_", " ") if verdict else event.get("action", "")
     return Moment(
-        step=count(event.get("step")), kind="verdict" if verdict else "action", what=str(what),
+        step=count(event.get("step")),
+        kind="verdict" if verdict else "action",
+        what=str(what),
         because=str(event.get("because", "")),
-    )  # fmt: skip
+    )
 
 
 def _timing(run: RunFiles) -> Iterator[tuple[str, str]]:
-    names = {"total_s": "whole run", "train_s": "training", "evaluate_s": "evaluation in it",
-             "guard_s": "guard in it"}  # fmt: skip
+    names = {
+        "total_s": "whole run",
+        "train_s": "training",
+        "evaluate_s": "evaluation in it",
+        "guard_s": "guard in it",
+    }
     timing = run.part("timing")
     yield from ((name, duration(timing[key])) for key, name in names.items() if key in timing)
     if isinstance(timing.get("examples_per_s"), (int, float)):

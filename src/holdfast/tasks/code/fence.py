@@ -43,22 +43,61 @@ CAPABILITY_VERSION = 0x20080522
 # but because Python, NumPy or pandas make it.
 CALLS: dict[str, dict[str, int]] = {
     "x86_64": {
-        "read": 0, "close": 3, "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14,
-        "rt_sigreturn": 15, "sched_yield": 24, "mremap": 25, "madvise": 28, "nanosleep": 35,
-        "getpid": 39, "exit": 60, "gettimeofday": 96, "getrusage": 98, "sigaltstack": 131,
-        "gettid": 186, "time": 201, "futex": 202, "sched_getaffinity": 204,
-        "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229,
-        "clock_nanosleep": 230, "exit_group": 231, "getrandom": 318,
+        "read": 0,
+        "close": 3,
+        "munmap": 11,
+        "brk": 12,
+        "rt_sigaction": 13,
+        "rt_sigprocmask": 14,
+        "rt_sigreturn": 15,
+        "sched_yield": 24,
+        "mremap": 25,
+        "madvise": 28,
+        "nanosleep": 35,
+        "getpid": 39,
+        "exit": 60,
+        "gettimeofday": 96,
+        "getrusage": 98,
+        "sigaltstack": 131,
+        "gettid": 186,
+        "time": 201,
+        "futex": 202,
+        "sched_getaffinity": 204,
+        "restart_syscall": 219,
+        "clock_gettime": 228,
+        "clock_getres": 229,
+        "clock_nanosleep": 230,
+        "exit_group": 231,
+        "getrandom": 318,
     },
     "aarch64": {
-        "read": 63, "close": 57, "munmap": 215, "brk": 214, "rt_sigaction": 134,
-        "rt_sigprocmask": 135, "rt_sigreturn": 139, "sched_yield": 124, "mremap": 216,
-        "madvise": 233, "nanosleep": 101, "getpid": 172, "exit": 93, "gettimeofday": 169,
-        "getrusage": 165, "sigaltstack": 132, "gettid": 178, "futex": 98,
-        "sched_getaffinity": 123, "restart_syscall": 128, "clock_gettime": 113,
-        "clock_getres": 114, "clock_nanosleep": 115, "exit_group": 94, "getrandom": 278,
+        "read": 63,
+        "close": 57,
+        "munmap": 215,
+        "brk": 214,
+        "rt_sigaction": 134,
+        "rt_sigprocmask": 135,
+        "rt_sigreturn": 139,
+        "sched_yield": 124,
+        "mremap": 216,
+        "madvise": 233,
+        "nanosleep": 101,
+        "getpid": 172,
+        "exit": 93,
+        "gettimeofday": 169,
+        "getrusage": 165,
+        "sigaltstack": 132,
+        "gettid": 178,
+        "futex": 98,
+        "sched_getaffinity": 123,
+        "restart_syscall": 128,
+        "clock_gettime": 113,
+        "clock_getres": 114,
+        "clock_nanosleep": 115,
+        "exit_group": 94,
+        "getrandom": 278,
     },
-}  # fmt: skip
+}
 # Calls whose arguments are looked at.
 WRITE = {"x86_64": 1, "aarch64": 64}
 MAPPING = {"x86_64": (9, 10), "aarch64": (222, 226)}
@@ -152,11 +191,21 @@ def filter_of(machine: str, answer: int) -> bytes:
     if machine == "x86_64":
         # The same calls by other numbers, which would pass for ones that are not listed.
         lines += [(BIT, 0, 1, X32), (RETURN, 0, 0, KILL)]
-    lines += [(EQUAL, 0, 4, WRITE[machine]), (LOAD, 0, 0, FIRST), (EQUAL, 0, 1, answer),
-              (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, DENY)]  # fmt: skip
+    lines += [
+        (EQUAL, 0, 4, WRITE[machine]),
+        (LOAD, 0, 0, FIRST),
+        (EQUAL, 0, 1, answer),
+        (RETURN, 0, 0, ALLOW),
+        (RETURN, 0, 0, DENY),
+    ]
     for number in MAPPING[machine]:
-        lines += [(EQUAL, 0, 4, number), (LOAD, 0, 0, THIRD), (BIT, 0, 1, EXECUTABLE),
-                  (RETURN, 0, 0, DENY), (RETURN, 0, 0, ALLOW)]  # fmt: skip
+        lines += [
+            (EQUAL, 0, 4, number),
+            (LOAD, 0, 0, THIRD),
+            (BIT, 0, 1, EXECUTABLE),
+            (RETURN, 0, 0, DENY),
+            (RETURN, 0, 0, ALLOW),
+        ]
     for number in CALLS[machine].values():
         lines += [(EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW)]
     lines += [(RETURN, 0, 0, DENY)]

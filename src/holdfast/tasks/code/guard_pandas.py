@@ -50,11 +50,15 @@ class Guard:
         self.known: dict[type, bool] = {}
         held = (self.builtins, self.pd.held, self.np.held)
         # By identity: an object that says it equals a function of the list is not one.
-        self.functions = {id(one): name for space in held for name, one in space.items()
-                          if callable(one)}  # fmt: skip
+        self.functions = {
+            id(one): name for space in held for name, one in space.items() if callable(one)
+        }
         self.classes = [str, pd.Series, pd.DataFrame]
-        found = (getattr_static(kind, name, None) for kind in self.classes
-                 for name in words.ATTRIBUTES - self.guarded)  # fmt: skip
+        found = (
+            getattr_static(kind, name, None)
+            for kind in self.classes
+            for name in words.ATTRIBUTES - self.guarded
+        )
         self.in_class = {id(one) for one in found if isinstance(one, METHODS)}
         self.values = words.ATTRIBUTES - self.guarded
         self.pandas = {id(one): name for name, one in self.pd.held.items()}
@@ -69,10 +73,16 @@ class Guard:
         """The globals of a program on these tables."""
         # The names of the tables come first: they are a stranger's, and must not cover the others.
         self.space = {
-            "df": next(iter(frames.values())), **frames, "__builtins__": self.builtins,
-            "pd": self.pd, "np": self.np, "_attribute": self.attribute, "_method": self.method,
-            "_call": self.call, "_table": self.table,
-        }  # fmt: skip
+            "df": next(iter(frames.values())),
+            **frames,
+            "__builtins__": self.builtins,
+            "pd": self.pd,
+            "np": self.np,
+            "_attribute": self.attribute,
+            "_method": self.method,
+            "_call": self.call,
+            "_table": self.table,
+        }
         return self.space
 
     def attribute(self, held: Any, name: str, /) -> Any:
@@ -240,12 +250,31 @@ def _data_kinds() -> tuple[type, ...]:
     )
     return (
         *(kind for kind in (str, bool, int, float, complex, list, tuple, dict, set, frozenset)),
-        range, slice, zip, enumerate, type(None), type(...), *views, *iterators, map, filter,
+        range,
+        slice,
+        zip,
+        enumerate,
+        type(None),
+        type(...),
+        *views,
+        *iterators,
+        map,
+        filter,
         types.GeneratorType,
-        datetime.date, datetime.time, datetime.timedelta, np.generic, np.dtype,
-        pd.api.extensions.ExtensionArray, pd.api.extensions.ExtensionDtype,
-        type(pd.NaT), type(pd.NA), pd.Timestamp, pd.Timedelta, pd.Period, pd.Interval,
-    )  # fmt: skip
+        datetime.date,
+        datetime.time,
+        datetime.timedelta,
+        np.generic,
+        np.dtype,
+        pd.api.extensions.ExtensionArray,
+        pd.api.extensions.ExtensionDtype,
+        type(pd.NaT),
+        type(pd.NA),
+        pd.Timestamp,
+        pd.Timedelta,
+        pd.Period,
+        pd.Interval,
+    )
 
 
 def _accessors() -> tuple[type, ...]:

@@ -13,20 +13,62 @@ from typing import Any
 
 LONGEST_PROGRAM = 10_000
 NODES = (
-    ast.Module, ast.Expr, ast.Assign, ast.Name, ast.Load, ast.Store, ast.Attribute, ast.Subscript,
-    ast.Slice, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.Constant, ast.Call, ast.keyword,
-    ast.BinOp, ast.operator, ast.UnaryOp, ast.unaryop, ast.BoolOp, ast.boolop, ast.Compare,
-    ast.cmpop, ast.IfExp, ast.Lambda, ast.arguments, ast.arg, ast.ListComp, ast.SetComp,
-    ast.DictComp, ast.GeneratorExp, ast.comprehension, ast.JoinedStr, ast.FormattedValue,
-)  # fmt: skip
+    ast.Module,
+    ast.Expr,
+    ast.Assign,
+    ast.Name,
+    ast.Load,
+    ast.Store,
+    ast.Attribute,
+    ast.Subscript,
+    ast.Slice,
+    ast.Tuple,
+    ast.List,
+    ast.Dict,
+    ast.Set,
+    ast.Constant,
+    ast.Call,
+    ast.keyword,
+    ast.BinOp,
+    ast.operator,
+    ast.UnaryOp,
+    ast.unaryop,
+    ast.BoolOp,
+    ast.boolop,
+    ast.Compare,
+    ast.cmpop,
+    ast.IfExp,
+    ast.Lambda,
+    ast.arguments,
+    ast.arg,
+    ast.ListComp,
+    ast.SetComp,
+    ast.DictComp,
+    ast.GeneratorExp,
+    ast.comprehension,
+    ast.JoinedStr,
+    ast.FormattedValue,
+)
 IMPORTS = (("pandas", "pd"), ("numpy", "np"))
 # What a program cannot name, since it begins with an underscore.
 ATTRIBUTE, METHOD, CALL, TABLE = "_attribute", "_method", "_call", "_table"
 # What a query compares: columns, constants and their sums; nothing is called or reached into.
 QUERY = (
-    ast.Expression, ast.BoolOp, ast.boolop, ast.UnaryOp, ast.unaryop, ast.BinOp, ast.operator,
-    ast.Compare, ast.cmpop, ast.Name, ast.Load, ast.Constant, ast.List, ast.Tuple,
-)  # fmt: skip
+    ast.Expression,
+    ast.BoolOp,
+    ast.boolop,
+    ast.UnaryOp,
+    ast.unaryop,
+    ast.BinOp,
+    ast.operator,
+    ast.Compare,
+    ast.cmpop,
+    ast.Name,
+    ast.Load,
+    ast.Constant,
+    ast.List,
+    ast.Tuple,
+)
 
 
 class Refused(Exception):
@@ -34,9 +76,12 @@ class Refused(Exception):
 
 
 def read(
-    program: str, words: Any, columns: Iterable[str], is_method: Callable[[str], bool],
+    program: str,
+    words: Any,
+    columns: Iterable[str],
+    is_method: Callable[[str], bool],
     tables: Iterable[str] = ("df",),
-) -> ast.Module:  # fmt: skip
+) -> ast.Module:
     """The program's tree without its imports of pandas and NumPy; ``columns`` may be named as
     ``df.column`` where no object of pandas has a method of that name. Raises ``Refused``."""
     if len(program) > LONGEST_PROGRAM:
@@ -105,8 +150,11 @@ def _without_backticks(text: str) -> str | None:
 def _made_columns(tree: ast.Module) -> list[str]:
     """``df['name'] = …`` and ``agg(name=…)``."""
     keywords = [node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)]
-    places = [node.slice for node in ast.walk(tree)
-              if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)]  # fmt: skip
+    places = [
+        node.slice
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+    ]
     stored = [place.value for place in places if isinstance(place, ast.Constant)]
     return [name for name in (*keywords, *stored) if isinstance(name, str)]
 

@@ -19,9 +19,7 @@ MOST_CELLS = 100_000
 RESULT = "result"
 # What pandas loads late, by the word of a program that makes it: a fenced process loads nothing.
 NOT_LOADED = ("numba_", "_numba", "style", "style_render")
-LATE = {
-    "kendall": "scipy.stats", "spearman": "scipy.stats", "win_type": "scipy.signal.windows",
-}  # fmt: skip
+LATE = {"kendall": "scipy.stats", "spearman": "scipy.stats", "win_type": "scipy.signal.windows"}
 
 _BESIDE: dict[str, Any] = {}
 

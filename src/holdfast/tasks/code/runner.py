@@ -42,9 +42,13 @@ TOO_MUCH = Outcome(error="ValueError: the results of all programs together are t
 
 
 def run_programs(
-    programs: Sequence[tuple[str, str]], language: str, *, seconds: float, memory_mb: int,
+    programs: Sequence[tuple[str, str]],
+    language: str,
+    *,
+    seconds: float,
+    memory_mb: int,
     unsafe: bool = False,
-) -> list[Outcome]:  # fmt: skip
+) -> list[Outcome]:
     """Run each (code, tables as JSON) alone, ``language`` ``sql`` or ``pandas``, [n].
 
     A program has ``seconds`` of time and ``memory_mb`` of memory, and nothing else: the kernel
@@ -86,9 +90,11 @@ def check_machine(language: str, unsafe: bool = False) -> None:
     absent."""
     if not sys.platform.startswith(("linux", "darwin")):
         raise MachineError(
-            "generate.execute", "needs processes with limits, which this system has not",
-            sys.platform, "Leave it out, or run on Linux.",
-        )  # fmt: skip
+            "generate.execute",
+            "needs processes with limits, which this system has not",
+            sys.platform,
+            "Leave it out, or run on Linux.",
+        )
     missing = {part: why for part, why in fence_here().items() if why is not None}
     if missing and not unsafe:
         raise MachineError(
@@ -112,9 +118,13 @@ def fence_here() -> dict[str, str | None]:
     does. A process of its own puts it up and tries it out, once."""
     try:
         told = subprocess.run(
-            [sys.executable, "-I", "-S", "-B", str(FENCE)], capture_output=True, env=ENVIRONMENT,
-            stdin=subprocess.DEVNULL, timeout=START_SECONDS, check=False,
-        ).stdout  # fmt: skip
+            [sys.executable, "-I", "-S", "-B", str(FENCE)],
+            capture_output=True,
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            timeout=START_SECONDS,
+            check=False,
+        ).stdout
         held = json.loads(told)
         return {part: held[part] for part in NEEDED}
     except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError):
@@ -140,22 +150,30 @@ class _Process:
 def _process(language: str, seconds: float, memory_mb: int) -> Iterator[_Process]:
     with tempfile.TemporaryDirectory(prefix="holdfast-code-") as empty:
         inner = subprocess.Popen(
-            [sys.executable, "-I", "-B", str(CHILD)], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=empty, env=ENVIRONMENT,
+            [sys.executable, "-I", "-B", str(CHILD)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=empty,
+            env=ENVIRONMENT,
             start_new_session=True,
-        )  # fmt: skip
+        )
         try:
             settings = {
-                "language": language, "seconds": seconds, "memory_mb": memory_mb,
+                "language": language,
+                "seconds": seconds,
+                "memory_mb": memory_mb,
                 "fence": [part for part, why in fence_here().items() if why is None],
-            }  # fmt: skip
+            }
             process = _Process(inner, False)
             told = _ask(process, settings, START_SECONDS)
             if told is None or "error" in told:
                 raise MachineError(
-                    "generate.execute", "could not start its process", language,
+                    "generate.execute",
+                    "could not start its process",
+                    language,
                     "Leave generate.execute out.",
-                )  # fmt: skip
+                )
             process.network = bool(told["result"]["network"])
             yield process
         finally:

@@ -6,6 +6,17 @@ from holdfast.tasks.metrics.custom import find_metric, find_text_metric
 from holdfast.tasks.metrics.texts import TEXT_METRICS, TextMetric, Texts
 
 __all__ = [
-    "METRICS", "TEXT_METRICS", "Metric", "TextMetric", "Texts", "accuracy", "calibration",
-    "counts", "find_metric", "find_text_metric", "likelihood", "overlap", "ranking",
-]  # fmt: skip
+    "METRICS",
+    "TEXT_METRICS",
+    "Metric",
+    "TextMetric",
+    "Texts",
+    "accuracy",
+    "calibration",
+    "counts",
+    "find_metric",
+    "find_text_metric",
+    "likelihood",
+    "overlap",
+    "ranking",
+]

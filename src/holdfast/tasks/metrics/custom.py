@@ -76,9 +76,11 @@ def _bounds(function: Callable[..., Any]) -> tuple[float, float]:
 def _load_function(path: Path, name: str, spec: str) -> Callable[..., Any]:
     if not path.is_file():
         raise RecipeError(
-            SETTING, "names a file that is not there", str(path),
+            SETTING,
+            "names a file that is not there",
+            str(path),
             "Give the metric as path.py:function; a relative path starts at the current folder.",
-        )  # fmt: skip
+        )
     module = _import(path, spec)
     function = getattr(module, name, None)
     if not callable(function):
@@ -86,9 +88,11 @@ def _load_function(path: Path, name: str, spec: str) -> Callable[..., Any]:
             key for key, thing in vars(module).items() if callable(thing) and key[0] != "_"
         )
         raise RecipeError(
-            SETTING, f"names a function that {path.name} does not define", name,
+            SETTING,
+            f"names a function that {path.name} does not define",
+            name,
             f"It defines: {', '.join(known) or 'none'}.",
-        )  # fmt: skip
+        )
     return function  # type: ignore[no-any-return]
 
 
@@ -101,9 +105,11 @@ def _import(path: Path, spec: str) -> Any:
         found.loader.exec_module(module)
     except Exception as error:
         raise RecipeError(
-            SETTING, f"names a file that fails on import with {type(error).__name__}: {error}",
-            str(path), "Run it with python alone to see the line.",
-        ) from error  # fmt: skip
+            SETTING,
+            f"names a file that fails on import with {type(error).__name__}: {error}",
+            str(path),
+            "Run it with python alone to see the line.",
+        ) from error
     return module
 
 
@@ -113,10 +119,12 @@ def _direction(function: Callable[..., Any], suffix: str, spec: str) -> bool:
     given = getattr(function, "higher_is_better", None)
     if suffix or not isinstance(given, bool):
         raise RecipeError(
-            SETTING, "does not say whether higher is better", spec,
+            SETTING,
+            "does not say whether higher is better",
+            spec,
             f"Append :higher or :lower, or set {spec.split(':')[1]}.higher_is_better = True or"
             " False below the function.",
-        )  # fmt: skip
+        )
     return given
 
 
@@ -137,9 +145,11 @@ def _called(
         value = function(*arguments)
     except Exception as error:
         raise RecipeError(
-            SETTING, f"failed with {type(error).__name__}: {error}", spec,
+            SETTING,
+            f"failed with {type(error).__name__}: {error}",
+            spec,
             f"It is called with {told}.",
-        ) from error  # fmt: skip
+        ) from error
     if value is None:
         return None
     if not isinstance(value, numbers.Real) and getattr(value, "shape", None) != ():

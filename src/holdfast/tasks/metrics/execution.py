@@ -34,12 +34,17 @@ def execution_metric(
 
     def rows(made: Texts) -> Floats:
         tables = made.tables or [None] * len(made)
-        asked = [(code, table) for code, table in zip(made.references, tables, strict=True)
-                 if table is not None]  # fmt: skip
+        asked = [
+            (code, table)
+            for code, table in zip(made.references, tables, strict=True)
+            if table is not None
+        ]
         new = [pair for pair in dict.fromkeys(asked) if pair not in known]
         known.update(zip(new, _run(new), strict=True))
-        wanted = [None if t is None else known[code, t]
-                  for code, t in zip(made.references, tables, strict=True)]  # fmt: skip
+        wanted = [
+            None if t is None else known[code, t]
+            for code, t in zip(made.references, tables, strict=True)
+        ]
         return _compared(made, wanted)
 
     def _run(pairs: list[tuple[str, str]]) -> list[Outcome]:
@@ -61,7 +66,14 @@ def execution_metric(
     return replace(EXECUTION, of_rows=rows)
 
 
-EXECUTION = add_text_metric(TextMetric(
-    NAME, True, 0.0, 1.0, of_rows=lambda made: np.full(len(made), np.nan), rate=True,
-    undefined="there is no table beside them, or the reference's code does not run on it",
-))  # fmt: skip
+EXECUTION = add_text_metric(
+    TextMetric(
+        NAME,
+        True,
+        0.0,
+        1.0,
+        of_rows=lambda made: np.full(len(made), np.nan),
+        rate=True,
+        undefined="there is no table beside them, or the reference's code does not run on it",
+    )
+)

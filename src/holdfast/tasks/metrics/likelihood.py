@@ -35,8 +35,12 @@ LOSS = add_metric(
 )
 REFINED_LOSS = add_metric(
     Metric(
-        "refined_loss", False, 0.0, math.inf, refined_loss,
+        "refined_loss",
+        False,
+        0.0,
+        math.inf,
+        refined_loss,
         "there are no rows, or a logit is not finite",
     )
-)  # fmt: skip
+)
 BRIER = add_metric(Metric("brier", False, 0.0, 2.0, brier))

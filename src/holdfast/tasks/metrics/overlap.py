@@ -40,9 +40,11 @@ def need_packages() -> None:
     for package in ("rouge_score", "sacrebleu"):
         if importlib.util.find_spec(package) is None:
             raise MachineError(
-                "the scores of generated texts", f"need the package {package}", None,
+                "the scores of generated texts",
+                f"need the package {package}",
+                None,
                 "pip install 'holdfast[text]', or generate nothing: --set generate.rows=0.",
-            )  # fmt: skip
+            )
 
 
 def rouge_rows(
@@ -107,7 +109,13 @@ def _corpus(name: str) -> TextMetric:
 
 ROUGE1, ROUGE2, ROUGE_L, ROUGE_LSUM = (_rouge(kind, name) for kind, name in ROUGES.items())
 BLEU, CHRF = _corpus("bleu"), _corpus("chrf")
-EXACT_MATCH = add_text_metric(TextMetric(
-    "exact_match", True, 0.0, 1.0, of_rows=lambda made: same_rows(made.references, made.texts),
-    rate=True,
-))  # fmt: skip
+EXACT_MATCH = add_text_metric(
+    TextMetric(
+        "exact_match",
+        True,
+        0.0,
+        1.0,
+        of_rows=lambda made: same_rows(made.references, made.texts),
+        rate=True,
+    )
+)

@@ -29,10 +29,12 @@ class Texts:
         """These rows, in this order."""
         tables = None if self.tables is None else [self.tables[i] for i in rows]
         return replace(
-            self, references=[self.references[i] for i in rows],
+            self,
+            references=[self.references[i] for i in rows],
             texts=[self.texts[i] for i in rows],
-            sources=[self.sources[i] for i in rows] if self.sources else (), tables=tables,
-        )  # fmt: skip
+            sources=[self.sources[i] for i in rows] if self.sources else (),
+            tables=tables,
+        )
 
 
 @dataclass(frozen=True, slots=True)
