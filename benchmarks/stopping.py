@@ -36,9 +36,9 @@ from recorded import plans
 from recorded.store import Recording, path_of, read
 
 from holdfast.control.choice import newest_unless_worse
-from holdfast.control.guard import Costs, Guard, planned_learning
-from holdfast.core.circumstances import Circumstances
+from holdfast.control.stopping import Costs, StoppingRule, planned_learning
 from holdfast.core.records import Snapshot
+from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.judge import judge
 from holdfast.stats.paired import Difference
 
@@ -119,14 +119,14 @@ def waited(
 def guarded(recording: Recording) -> tuple[int, int]:
     """The look at which the guard stops, and the state that it keeps."""
     history, facts = recording.history, recording.facts
-    known = Circumstances(
+    known = RunFacts(
         classes=facts["classes"],
         planned_steps=facts["planned_steps"],
         planned_looks=len(facts["looks_at"]),
         train_rows=facts["train_rows"],
         trainable=facts["trainable"],
     )
-    guard = Guard(learning_of(recording), Costs(), None, lambda s: s.refined_loss)
+    guard = StoppingRule(learning_of(recording), Costs(), None, lambda s: s.refined_loss)
     for count in range(1, len(history)):
         seen = history[:count]
         if guard.decide(judge(seen, known), seen):

@@ -25,13 +25,13 @@ from peers.rows import clean_set, draw, labelled_counts
 from recorded.features import table_of
 from torch import nn
 
-from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import Snapshot
+from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
 from holdfast.models.probe import fit_probe
 from holdfast.models.probe_curve import out_of_fold
-from holdfast.monitor.case import Case
 from holdfast.monitor.detectors.noisy_labels import noisy_labels, telling
+from holdfast.monitor.history import History
 from holdfast.pipeline.label_noise import label_noise
 from holdfast.stats.intervals import wilson
 from holdfast.stats.temperature import best_temperature, losses_at
@@ -99,10 +99,10 @@ def networks(cell: Cell) -> Result:
         history = trained(x, y, held, held_y, classes, seed)
         probe = fit_probe(x, y, classes=classes, seed=seed)
         noise = label_noise(*out_of_fold(probe, y, held, held_y))
-        known = Circumstances(classes=classes, planned_steps=history[-1].step)
-        alone += noisy_labels(Case(history, known)) is not None
-        told = Circumstances(classes=classes, planned_steps=history[-1].step, label_noise=noise)
-        with_probe += noisy_labels(Case(history, told)) is not None
+        known = RunFacts(classes=classes, planned_steps=history[-1].step)
+        alone += noisy_labels(History(history, known)) is not None
+        told = RunFacts(classes=classes, planned_steps=history[-1].step, label_noise=noise)
+        with_probe += noisy_labels(History(history, told)) is not None
         right.append(history[-1].valid_metrics["accuracy"])
     return {"with_probe": with_probe, "alone": alone, "accuracy": float(np.mean(right))}
 

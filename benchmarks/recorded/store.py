@@ -40,7 +40,7 @@ Cell = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Recording:
-    """``facts`` are plain values; ``arrays`` what the circumstances can be made of; ``pool_losses``
+    """``facts`` are plain values; ``arrays`` what the run_facts can be made of; ``pool_losses``
     [looks, pool]; ``pool_logits`` [looks, pool, classes] for classifiers."""
 
     cell: dict[str, Any]

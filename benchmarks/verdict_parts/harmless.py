@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cells import Cell, Result, grid, publish, run_cells
 from scipy.special import ndtri
 
-from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import OVERFITTED, Snapshot
+from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
 from holdfast.monitor.judge import judge
 from holdfast.stats.intervals import clopper_pearson
@@ -68,8 +68,8 @@ def simulate(cell: Cell) -> Result:
     return found
 
 
-def known() -> Circumstances:
-    return Circumstances(classes=2, planned_steps=STEP * (LOOKS - 1), planned_looks=LOOKS)
+def known() -> RunFacts:
+    return RunFacts(classes=2, planned_steps=STEP * (LOOKS - 1), planned_looks=LOOKS)
 
 
 def plant(rng: np.random.Generator, rows: int, right: float) -> tuple[Snapshot, ...]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from holdfast.core.curves import Curves, Series
 from holdfast.monitor.curve_rise import GIVEN_BACK, MARGIN
-from holdfast.monitor.curve_shape import Shape, shape_of
+from holdfast.monitor.curve_shape import CurveShape, shape_of
 from holdfast.monitor.curves import judge_curves
 
 DATA = Path(
@@ -40,7 +40,7 @@ class History:
     name: str
     overfit: bool
     curves: Curves
-    shape: Shape
+    shape: CurveShape
     beyond: bool
     rise: float
     back: float

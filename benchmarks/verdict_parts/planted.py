@@ -32,8 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cells import Cell, Result, grid, publish, run_cells
 
-from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import Snapshot
+from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
 from holdfast.monitor.judge import judge
 from holdfast.stats.intervals import clopper_pearson, wilson
@@ -175,7 +175,7 @@ def first_alarm(history: Sequence[Snapshot], course: str) -> int | None:
     """The first look at which the guard names a fault. A course that falls to the end *is* underfit
     there, which is no reason to stop."""
     quiet = (*QUIET, "underfit") if course == "falling" else QUIET
-    known = Circumstances(planned_looks=len(history), planned_steps=history[-1].step)
+    known = RunFacts(planned_looks=len(history), planned_steps=history[-1].step)
     for look in range(1, len(history)):
         if judge(history[: look + 1], known).label not in quiet:
             return look

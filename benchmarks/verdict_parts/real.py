@@ -17,9 +17,9 @@ from peers.tables import markdown
 from recorded import plans
 from recorded.store import Recording, path_of, read
 
-from holdfast.control.guard import Costs, Guard, planned_learning
-from holdfast.core.circumstances import Circumstances
+from holdfast.control.stopping import Costs, StoppingRule, planned_learning
 from holdfast.core.records import Verdict
+from holdfast.core.run_facts import RunFacts
 from holdfast.models.probe import fit_probe
 from holdfast.models.probe_curve import count_twins, out_of_fold, probe_curve
 from holdfast.monitor.judge import judge
@@ -103,7 +103,7 @@ def there(group: str) -> list[dict[str, Any]]:
 
 def judged(cell: Mapping[str, Any]) -> Judged:
     recording = read(cell)
-    verdict = judge(recording.history, circumstances(recording))
+    verdict = judge(recording.history, run_facts(recording))
     return Judged(
         cell,
         verdict,
@@ -118,9 +118,9 @@ def judged(cell: Mapping[str, Any]) -> Judged:
 def stop_of(recording: Recording) -> tuple[int, int] | None:
     """The look at which the guard, watching live, would have stopped this run, and how many looks
     that is after the verdict first said overfit or memorizing; ``None`` where it would not."""
-    history, known = recording.history, circumstances(recording)
+    history, known = recording.history, run_facts(recording)
     steps = [snapshot.step for snapshot in history]
-    guard = Guard(
+    guard = StoppingRule(
         planned_learning(steps, np.ones(steps[-1])), Costs(), None, lambda s: s.refined_loss
     )
     first: int | None = None
@@ -152,7 +152,7 @@ def plain_words(runs: Sequence[Judged]) -> str:
     )
 
 
-def circumstances(recording: Recording) -> Circumstances:
+def run_facts(recording: Recording) -> RunFacts:
     """What the pipeline would have told the judge of this run."""
     facts, held = recording.facts, recording.arrays
     family = recording.cell["family"]
@@ -171,7 +171,7 @@ def circumstances(recording: Recording) -> Circumstances:
             "label_noise": label_noise(*out_of_fold(fitted, labels, valid, held["valid_labels"])),
         }
     first = np.where(held["first_seen"] >= 0, held["first_seen"] + 1, -1)
-    return Circumstances(
+    return RunFacts(
         task=facts["task"],
         classes=facts["classes"],
         planned_steps=facts["planned_steps"],

@@ -45,9 +45,9 @@ def test_why_rows_are_dropped_and_labels_merged_is_said_without_being_asked(caps
 
     part = replace(ROWS, dropped=10, why_dropped="missing text or label")
     assert "10 dropped (missing text or label)" in " ".join(" ".join(rows_lines(part, 80)).split())
-    tell = Teller(quiet=False, verbose=False)
-    tell(Decision("labels", "merged into 2 classes", "'Yes' and 'yes ' differ in case or space"))
-    tell(Decision("labels", "whole numbers", "because"))
+    notify = Teller(quiet=False, verbose=False)
+    notify(Decision("labels", "merged into 2 classes", "'Yes' and 'yes ' differ in case or space"))
+    notify(Decision("labels", "whole numbers", "because"))
     said = capsys.readouterr().err
     assert "'yes '" in said
     assert "whole numbers" not in said
@@ -75,21 +75,21 @@ def test_findings_take_two_lines_at_most_and_none_is_unnamed(count: int) -> None
 def test_a_brief_teller_keeps_what_needs_a_person_and_speaks_up_once_the_run_is_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    tell = Teller(quiet=False, verbose=False)
-    tell(Decision("text column", "text", "a column has this name"))
-    tell(finding("near_duplicates", fixed=True))
-    tell(finding("odd_rows", severity="info"))
-    tell(finding("label_giveaway"))
+    notify = Teller(quiet=False, verbose=False)
+    notify(Decision("text column", "text", "a column has this name"))
+    notify(finding("near_duplicates", fixed=True))
+    notify(finding("odd_rows", severity="info"))
+    notify(finding("label_giveaway"))
     assert capsys.readouterr().err == ""
-    tell(Decision("resumed", "runs/a", "every setting is that of its recipe.yaml"))
+    notify(Decision("resumed", "runs/a", "every setting is that of its recipe.yaml"))
     assert "resumed: runs/a" in capsys.readouterr().err
-    tell.outline(ROWS)
-    tell.outline(MODEL)
+    notify.outline(ROWS)
+    notify.outline(MODEL)
     said = capsys.readouterr().err
     assert "label_giveaway: " in said
     assert "near_duplicates" not in said
     assert "odd_rows" not in said
-    tell(Decision("alert", "failed", "the command left with 1"))
+    notify(Decision("alert", "failed", "the command left with 1"))
     assert "alert: failed" in capsys.readouterr().err
 
 
@@ -97,10 +97,10 @@ def test_a_verbose_teller_says_everything_and_a_quiet_one_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for quiet, expected in ((False, True), (True, False)):
-        tell = Teller(quiet=quiet, verbose=True)
-        tell(Decision("text column", "text", "a column has this name"))
-        tell(finding("odd_rows", severity="info"))
-        tell.outline(ROWS)
+        notify = Teller(quiet=quiet, verbose=True)
+        notify(Decision("text column", "text", "a column has this name"))
+        notify(finding("odd_rows", severity="info"))
+        notify.outline(ROWS)
         said = capsys.readouterr().err
         assert ("text column" in said, "odd_rows" in said) == (expected, expected)
 

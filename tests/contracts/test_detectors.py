@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import holdfast.monitor.detectors as room
-from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import Finding, Label, Snapshot, to_json
-from holdfast.monitor.case import Case
+from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.detectors import all_detectors
+from holdfast.monitor.history import History
 from holdfast.monitor.precedence import CAUSES, ORDER
 from holdfast.recipe import Recipe, override
 
@@ -44,7 +44,7 @@ def snapshot(step: int, train: np.ndarray, valid: np.ndarray, **more: Any) -> Sn
     return Snapshot(**(plain | more))
 
 
-def course(train: np.ndarray, valid: np.ndarray, n: int, seed: int = 0, **more: Any) -> Case:
+def course(train: np.ndarray, valid: np.ndarray, n: int, seed: int = 0, **more: Any) -> History:
     """Mean losses a look to a case of ``n`` rows a side."""
     rng = np.random.default_rng(seed)
     rows = [
@@ -61,7 +61,7 @@ def course(train: np.ndarray, valid: np.ndarray, n: int, seed: int = 0, **more: 
         )
         for k in range(len(train))
     )
-    known = Circumstances(
+    known = RunFacts(
         classes=2,
         planned_steps=100 * (len(train) - 1),
         planned_looks=len(train),
@@ -72,11 +72,11 @@ def course(train: np.ndarray, valid: np.ndarray, n: int, seed: int = 0, **more: 
         probe_curve=((n // 2, 0.41), (n, 0.4)),
         first_seen=rng.integers(1, 9, n),
     )
-    return Case(history, dataclasses.replace(known, **more))
+    return History(history, dataclasses.replace(known, **more))
 
 
 @functools.cache
-def good(n: int = 200) -> Case:
+def good(n: int = 200) -> History:
     """A run with nothing to report: it learned, has stopped, and the gap is small."""
     return course(
         np.array([0.69, 0.5, 0.38, 0.35, 0.34, 0.34, 0.34, 0.34]),
@@ -86,7 +86,7 @@ def good(n: int = 200) -> Case:
 
 
 @functools.cache
-def shape(kind: str, n: int) -> Case:
+def shape(kind: str, n: int) -> History:
     """Histories of every kind of fault, to be survived and, by some, reported."""
     up, down = np.linspace(0.3, 2.0, STEPS), np.linspace(0.7, 0.01, STEPS)
     flat = np.full(STEPS, 0.69)
@@ -121,7 +121,7 @@ def shape(kind: str, n: int) -> Case:
     last = dataclasses.replace(
         made.history[-1], outputs={"train": shares, "valid": shares}, general_loss=9.0
     )
-    return Case((*made.history[:-1], last), made.circumstances)
+    return History((*made.history[:-1], last), made.run_facts)
 
 
 SHAPES = ("overfit", "diverging", "nothing", "better", "slow", "fast", "copied", "few")
@@ -149,7 +149,7 @@ def test_it_blames_nothing_on_a_run_that_went_well(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("looks", [0, 1])
 def test_it_claims_no_label_from_less_than_two_looks(name: str, looks: int) -> None:
-    case = Case(good().history[:looks], good().circumstances)
+    case = History(good().history[:looks], good().run_facts)
     sign = all_detectors()[name](case)
     assert sign is None or sign.label is None
 
@@ -178,7 +178,7 @@ def test_what_it_sees_is_whole(name: str, kind: str, n: int) -> None:
 def test_a_loss_that_is_no_number_is_the_rates_business_alone(name: str, value: float) -> None:
     case = good(20)
     broken = dataclasses.replace(case.history[-1], valid_losses=np.full(20, value))
-    sign = all_detectors()[name](Case((*case.history[:-1], broken), case.circumstances))
+    sign = all_detectors()[name](History((*case.history[:-1], broken), case.run_facts))
     assert sign is None or sign.label is None or name == "rate_high"
 
 
@@ -195,7 +195,7 @@ def test_every_remedy_is_a_setting_of_the_recipe(name: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", SHAPES)
 def test_twice_is_the_same(name: str, kind: str) -> None:
     detect, case = all_detectors()[name], shape(kind, 40)
-    again = Case(case.history, case.circumstances)
+    again = History(case.history, case.run_facts)
     assert to_json(detect(case)) == to_json(detect(again))
 
 
@@ -204,7 +204,7 @@ def test_without_circumstances_it_is_no_surer(name: str) -> None:
     detect = all_detectors()[name]
     for kind in SHAPES:
         case = shape(kind, 40)
-        sign, bare = detect(case), detect(Case(case.history))
+        sign, bare = detect(case), detect(History(case.history))
         if bare is not None and bare.label is not None:
             assert sign is not None
             assert sign.label == bare.label

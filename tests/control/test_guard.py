@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy.stats import linregress
 
-from holdfast.control.guard import Costs, Guard, planned_learning
 from holdfast.control.outlook import outlook
+from holdfast.control.stopping import Costs, StoppingRule, planned_learning
 from holdfast.core.records import Snapshot, Verdict
 
 QUIET = Verdict("learning", "a test says so", 0.5)
@@ -64,10 +64,10 @@ def make(
     patience: int | None = None,
     start: int = 0,
     rates: Any = None,
-) -> Guard:
+) -> StoppingRule:
     steps = [10 * i for i in range(looks)]
     rates = np.ones(10 * (looks - 1)) if rates is None else rates
-    return Guard(
+    return StoppingRule(
         planned_learning(steps, rates), costs or Costs(), patience, lambda s: s.refined_loss, start
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.data.shape import Shape, shape_of
+from holdfast.data.shape import RowsShape, shape_of
 from holdfast.data.source import read_first
 
 WORDS = ["red", "blue", "green", "small", "large", "old", "new", "fine"]
@@ -20,7 +20,7 @@ def text(n: int, words: int = 8) -> str:
     return " ".join([f"no{n}", *(WORDS[(n * 7 + i * 3) % 8] for i in range(words - 1))])
 
 
-def shape(tmp_path: Path, columns: dict[str, Any], n: int = 60, **named: Any) -> Shape:
+def shape(tmp_path: Path, columns: dict[str, Any], n: int = 60, **named: Any) -> RowsShape:
     path = tmp_path / "rows.jsonl"
     rows = [{name: make(i) for name, make in columns.items()} for i in range(n)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -98,7 +98,7 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(
     newest = sorted((run / "checkpoints").glob("step-*.pt"))[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
     told: list[str] = []
-    train(Recipe(), run, resume=True, tell=lambda item: told.append(f"{item}"))
+    train(Recipe(), run, resume=True, notify=lambda item: told.append(f"{item}"))
     assert any(f"{newest.name} is damaged" in line for line in told)
 
 
@@ -108,7 +108,7 @@ def test_settings_are_those_that_the_run_began_with(
     run = start(rows(tmp_path, marked_rows, write_csv))
     told: list[Any] = []
     other = override(Recipe(), ["train.epochs=50", "seed=9"])
-    result = train(other, run, resume=True, tell=told.append)
+    result = train(other, run, resume=True, notify=told.append)
     assert result["seed"] == 0
     assert result["settings"]["train"]["epochs"] == 3
     assert [item.because for item in told if getattr(item, "what", "") == "resumed"] == [

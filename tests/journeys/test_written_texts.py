@@ -161,7 +161,7 @@ def test_the_number_of_a_look_is_that_of_the_texts_it_wrote(
     """Against rouge-score alone, of the texts that the watched model wrote."""
     from rouge_score.rouge_scorer import RougeScorer
 
-    import holdfast.pipeline.kinds.watching as watching
+    import holdfast.pipeline.kinds.written_samples as watching
     from holdfast.tasks.metrics import TextMetric, Texts
 
     seen: list[Texts] = []
@@ -229,7 +229,7 @@ def test_evaluate_runs_no_metric_of_a_sent_folder_and_tells_another(
         named = re.sub(r"( metric:) .*", rf"\1 {path}:share", recipe)
         (folder / "recipe.yaml").write_text(named)
         heard: list[Any] = []
-        evaluate(folder, str(questions), tell=heard.append)
+        evaluate(folder, str(questions), notify=heard.append)
         return heard
 
     with pytest.raises(RunError, match=r"mine\.py.*came with the run's folder"):

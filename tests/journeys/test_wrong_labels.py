@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.core.circumstances import LabelNoise
 from holdfast.core.records import to_json
+from holdfast.core.run_facts import LabelNoise
 from holdfast.integrations.logs.holdfast_run import own_verdict
 
 

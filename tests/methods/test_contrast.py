@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from holdfast.methods.contrast import Contrast, contrast
-from holdfast.tasks.classification import Output
+from holdfast.tasks.classification import ClassifierOutput
 
 
 def brute_force(features: np.ndarray, labels: np.ndarray, temperature: float) -> list[float]:
@@ -81,7 +81,7 @@ def test_identical_texts_have_a_finite_loss_and_gradient() -> None:
 
 def test_the_term_replaces_the_losses() -> None:
     features, labels = torch.randn(4, 3), torch.tensor([0, 0, 1, 1])
-    output = Output(torch.zeros(4, 2), features)
+    output = ClassifierOutput(torch.zeros(4, 2), features)
     term = Contrast(0.3)
     told = term({"labels": labels}, output, torch.full((4,), 99.0))
     assert torch.equal(told, contrast(features, labels, 0.3))

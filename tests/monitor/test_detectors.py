@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import Finding
+from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.detectors.primacy import spearman
 from holdfast.monitor.judge import judge
 
@@ -16,10 +16,10 @@ CHANCE = float(np.log(2))
 FALLING = [CHANCE, 0.55, 0.45, 0.38, 0.33, 0.28]
 FLAT = [CHANCE, 0.5, 0.42, 0.40, 0.40, 0.40]
 RISING = [CHANCE, 0.45, 0.40, 0.44, 0.52, 0.60]
-PLAN = Circumstances(planned_steps=500, planned_looks=6, classes=2)
+PLAN = RunFacts(planned_steps=500, planned_looks=6, classes=2)
 
 
-def known(**more: object) -> Circumstances:
+def known(**more: object) -> RunFacts:
     return dataclasses.replace(PLAN, **more)
 
 

@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import Verdict
-from holdfast.monitor.case import Case
+from holdfast.core.run_facts import RunFacts
+from holdfast.monitor.history import History
 from holdfast.monitor.inconclusive import rows_needed
 from holdfast.monitor.judge import judge
 from holdfast.monitor.limits import RAW_ROSE
@@ -31,8 +31,8 @@ TABLE = [
 ]
 
 
-def planned(looks: int) -> Circumstances:
-    return Circumstances(planned_looks=looks)
+def planned(looks: int) -> RunFacts:
+    return RunFacts(planned_looks=looks)
 
 
 @pytest.mark.parametrize(("label", "train", "valid"), TABLE)
@@ -263,7 +263,7 @@ def test_being_as_good_as_a_probe_that_knows_nothing_is_not_healthy(classified, 
         )
         for look, (loss, right) in enumerate([(1.56, 17), (1.5, 30), (1.4, 35), (1.2, 51)])
     ]
-    probe = Circumstances(probe_valid_losses=losses_at(logits * 0.9, labels, 1.0))
+    probe = RunFacts(probe_valid_losses=losses_at(logits * 0.9, labels, 1.0))
     verdict = judge(made, probe)
     assert verdict.label == "inconclusive"
     assert "how often each class occurs" in verdict.because
@@ -379,23 +379,23 @@ def _looked(history, steps: list[int], plans: list[int | None]):
 def test_a_run_whose_steps_are_planned_spends_its_error_by_them(history) -> None:
     """A foreign trainer knows its steps and not its looks."""
     looked = _looked(history, [0, 100, 200, 300, 400], [None] * 5)
-    by_steps = Case(looked, Circumstances(planned_steps=400)).rise
-    evenly = Case(looked, Circumstances(planned_looks=5)).rise
+    by_steps = History(looked, RunFacts(planned_steps=400)).rise
+    evenly = History(looked, RunFacts(planned_looks=5)).rise
     assert by_steps.spent == evenly.spent == pytest.approx(RAW_ROSE)
-    assert Case(looked[:3], Circumstances(planned_steps=400)).rise.spent == pytest.approx(
+    assert History(looked[:3], RunFacts(planned_steps=400)).rise.spent == pytest.approx(
         RAW_ROSE * 0.5**5
     )
 
 
 @pytest.mark.parametrize(
-    "known", [Circumstances(planned_steps=400), Circumstances(planned_looks=5), Circumstances()]
+    "known", [RunFacts(planned_steps=400), RunFacts(planned_looks=5), RunFacts()]
 )
 def test_a_look_that_nobody_planned_changes_no_earlier_one(history, known) -> None:
     looked = _looked(history, [100 * k for k in range(9)], [None] * 9)
-    spent = [Case(looked[:k], known).rise.spent for k in range(2, 10)]
-    whole = Case(looked, known)
+    spent = [History(looked[:k], known).rise.spent for k in range(2, 10)]
+    whole = History(looked, known)
     assert np.all(np.diff(spent) >= 0)
-    _, times = spent_times(whole.history, known)
+    _, times = spent_times(whole.snapshots, known)
     for k in range(2, 9):
         assert spent_times(looked[:k], known)[1].tolist() == times[:k].tolist()
 
@@ -408,8 +408,8 @@ def test_an_alarm_outlives_a_longer_plan(history) -> None:
     looked = tuple(
         dataclasses.replace(one, planned_steps=plan) for one, plan in zip(made, plans, strict=True)
     )
-    first = Case(looked[:6], Circumstances(planned_steps=500)).rise.alarm
+    first = History(looked[:6], RunFacts(planned_steps=500)).rise.alarm
     assert first is not None
-    after = Case(looked, Circumstances(planned_steps=1500))
+    after = History(looked, RunFacts(planned_steps=1500))
     assert after.rise.alarm == first
     assert after.rise.spent > RAW_ROSE

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy import special
 
-from holdfast.core.circumstances import Circumstances, LabelNoise
 from holdfast.core.records import Snapshot
-from holdfast.monitor.case import Case
+from holdfast.core.run_facts import LabelNoise, RunFacts
 from holdfast.monitor.detectors.noisy_labels import noisy_labels
+from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
 from holdfast.stats.temperature import best_temperature, losses_at
 
-PLAN = Circumstances(classes=2, planned_steps=500)
+PLAN = RunFacts(classes=2, planned_steps=500)
 NOISY = LabelNoise(rate=0.1, low=0.05, high=0.15, right=0.82, base=0.5, n=400)
 
 
@@ -83,16 +83,16 @@ def test_a_run_that_is_sure_and_wrong_from_ignorance_is_not_called_noisy(snapsho
     assert accuracy < 0.65
     assert sure - accuracy > 0.05
     # An interval of 95 % lies wholly above a true rate of nought in one of forty.
-    assert sum(noisy_labels(Case(tuple(run), PLAN)) is not None for run in runs) <= 1
+    assert sum(noisy_labels(History(tuple(run), PLAN)) is not None for run in runs) <= 1
 
 
 def test_the_probes_word_is_reported_with_its_interval(snapshot, classified) -> None:
     run = classified([1] * 6, [0.0, 1.5, 2, 2, 2, 2])
-    sign = noisy_labels(Case(tuple(run), dataclasses.replace(PLAN, label_noise=NOISY)))
-    assert sign is not None
-    assert "10% of the labels (5% to 15%)" in sign.because
-    assert "a linear probe" in sign.because
-    evidence = {one.name: one for one in sign.evidence}
+    symptom = noisy_labels(History(tuple(run), dataclasses.replace(PLAN, label_noise=NOISY)))
+    assert symptom is not None
+    assert "10% of the labels (5% to 15%)" in symptom.because
+    assert "a linear probe" in symptom.because
+    evidence = {one.name: one for one in symptom.evidence}
     rate = evidence["share_of_wrong_labels"]
     assert (rate.value, rate.low, rate.high) == (0.1, 0.05, 0.15)
     assert evidence["labels_answered_right"].value == 0.82
@@ -105,20 +105,20 @@ def test_it_is_silent_where_nothing_is_sure_or_nothing_is_known(snapshot, change
     """Both 2 and 10 % in the interval; a probe that answers no better than the commonest class."""
     noise = dataclasses.replace(NOISY, **change)
     run = knowing(snapshot, 0.0)
-    assert noisy_labels(Case(tuple(run), dataclasses.replace(PLAN, label_noise=noise))) is None
+    assert noisy_labels(History(tuple(run), dataclasses.replace(PLAN, label_noise=noise))) is None
 
 
 def test_a_run_that_still_gets_better_is_left_alone(classified) -> None:
     run = tuple(classified([1] * 5, [0.0, 1.0, 1.5, 2.0, 2.5]))
-    known = Circumstances(classes=2, planned_steps=5000, label_noise=NOISY)
-    assert noisy_labels(Case(run, known)) is None
+    known = RunFacts(classes=2, planned_steps=5000, label_noise=NOISY)
+    assert noisy_labels(History(run, known)) is None
     ended = dataclasses.replace(known, planned_steps=400)
-    assert noisy_labels(Case(run, ended)) is not None
+    assert noisy_labels(History(run, ended)) is not None
 
 
 def test_few_rows_and_losses_without_logits_say_nothing(snapshot, raw) -> None:
-    assert noisy_labels(Case(tuple(knowing(snapshot, 0.3, n=39)), PLAN)) is None
-    assert noisy_labels(Case(tuple(raw(knowing(snapshot, 0.3))), PLAN)) is None
+    assert noisy_labels(History(tuple(knowing(snapshot, 0.3, n=39)), PLAN)) is None
+    assert noisy_labels(History(tuple(raw(knowing(snapshot, 0.3))), PLAN)) is None
 
 
 @pytest.mark.parametrize(

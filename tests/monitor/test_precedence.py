@@ -8,10 +8,10 @@ from typing import get_args
 import pytest
 
 from holdfast.core.records import Label
-from holdfast.monitor.case import Case
+from holdfast.monitor.history import History
 from holdfast.monitor.judge import settle
 from holdfast.monitor.precedence import CAUSES, ORDER, likeliest_cause, winner
-from holdfast.monitor.sign import Sign
+from holdfast.monitor.symptom import Symptom
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "verdicts.md").read_text("utf-8")
@@ -36,35 +36,35 @@ def test_every_label_can_be_given_and_is_explained() -> None:
 
 @pytest.mark.parametrize("place", range(len(ORDER)))
 def test_each_line_wins_over_all_that_follow(place: int) -> None:
-    signs = {name: Sign("x", 0.5, label) for name, label, _ in ORDER[place:]}
-    assert winner(signs) == ORDER[place][0]
+    symptoms = {name: Symptom("x", 0.5, label) for name, label, _ in ORDER[place:]}
+    assert winner(symptoms) == ORDER[place][0]
 
 
 def test_a_sign_without_a_label_never_wins() -> None:
-    assert winner({"rate_high": Sign("x", cause="c"), "disparity": Sign("y")}) is None
+    assert winner({"rate_high": Symptom("x", cause="c"), "disparity": Symptom("y")}) is None
 
 
 def test_the_most_blamed_cause_that_explains_the_label_is_named() -> None:
-    signs = {
-        "overfit": Sign("x", 0.9, "overfit", cause="too long", blame=0.4),
-        "few_rows": Sign("y", cause="few", blame=0.6, explains=("overfit",)),
-        "rate_low": Sign("z", cause="slow", blame=1.0, explains=("underfit",)),
+    symptoms = {
+        "overfit": Symptom("x", 0.9, "overfit", cause="too long", blame=0.4),
+        "few_rows": Symptom("y", cause="few", blame=0.6, explains=("overfit",)),
+        "rate_low": Symptom("z", cause="slow", blame=1.0, explains=("underfit",)),
     }
-    assert likeliest_cause(signs, "overfit") == "few_rows"
-    assert likeliest_cause(signs, "underfit") == "rate_low"
-    assert likeliest_cause(signs, "healthy") is None
+    assert likeliest_cause(symptoms, "overfit") == "few_rows"
+    assert likeliest_cause(symptoms, "underfit") == "rate_low"
+    assert likeliest_cause(symptoms, "healthy") is None
 
 
 def test_on_a_tie_the_earlier_cause_of_the_table_is_named() -> None:
-    signs = {name: Sign("x", cause=name, blame=0.5, explains=("overfit",)) for name in CAUSES}
-    assert likeliest_cause(signs, "overfit") == CAUSES[0]
+    symptoms = {name: Symptom("x", cause=name, blame=0.5, explains=("overfit",)) for name in CAUSES}
+    assert likeliest_cause(symptoms, "overfit") == CAUSES[0]
 
 
 def test_the_remedies_against_the_cause_come_first_and_evidence_has_each_name_once(history) -> None:
     from holdfast.core.records import Evidence, Remedy
 
-    signs = {
-        "overfit": Sign(
+    symptoms = {
+        "overfit": Symptom(
             "the loss rose",
             0.9,
             "overfit",
@@ -73,7 +73,7 @@ def test_the_remedies_against_the_cause_come_first_and_evidence_has_each_name_on
             evidence=(Evidence("a", 1.0),),
             remedies=(Remedy("one"), Remedy("two")),
         ),
-        "few_rows": Sign(
+        "few_rows": Symptom(
             "few",
             cause="few",
             blame=0.6,
@@ -82,7 +82,7 @@ def test_the_remedies_against_the_cause_come_first_and_evidence_has_each_name_on
             remedies=(Remedy("two"),),
         ),
     }
-    verdict = settle(Case(tuple(history([1.0, 0.5], [1.0, 0.5]))), signs)
+    verdict = settle(History(tuple(history([1.0, 0.5], [1.0, 0.5]))), symptoms)
     assert verdict.cause == "few"
     assert [remedy.do for remedy in verdict.remedies] == ["two", "one"]
     assert [(e.name, e.value) for e in verdict.evidence] == [("a", 1.0), ("b", 3.0)]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.core.circumstances import Circumstances, LabelNoise
 from holdfast.core.records import Verdict
+from holdfast.core.run_facts import LabelNoise, RunFacts
 from holdfast.models.probe_curve import ProbeCurve
-from holdfast.pipeline.circumstances import shares_of, with_probe, with_texts
+from holdfast.pipeline.run_facts import shares_of, with_probe, with_texts
 from holdfast.training.loop import Fitted
 
 
@@ -25,7 +25,7 @@ def test_counts_become_shares_of_the_texts() -> None:
 
 
 def test_what_a_refitted_head_measured_is_added_once_it_is_there() -> None:
-    known, listener = Circumstances(train_rows=3), SimpleNamespace(curve=None)
+    known, listener = RunFacts(train_rows=3), SimpleNamespace(curve=None)
     assert with_probe(known, [listener]) is known
     noise = LabelNoise(0.1, 0.05, 0.2, 0.8, 0.5, 7)
     listener.curve = ProbeCurve(np.ones(4), ((2, 0.5), (3, 0.4)), (1, 4), noise)

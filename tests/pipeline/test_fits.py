@@ -146,11 +146,11 @@ def test_far_too_much_is_an_error_that_names_changes(make: Make) -> None:
 
 
 def test_where_weights_are_the_trouble_an_adapter_is_the_change() -> None:
-    from holdfast.pipeline.fits import Change, _remedy, _with_lora
+    from holdfast.pipeline.fits import Reduction, _remedy, _with_lora
 
     need = Need(weights=100, gradients=100, optimizer=200, activations=10, copies=300, rest=0)
-    less = Change(("train.batch_size=1",), lambda n: n)
-    lora = Change(("model.adapter.kind=lora",), _with_lora)
+    less = Reduction(("train.batch_size=1",), lambda n: n)
+    lora = Reduction(("model.adapter.kind=lora",), _with_lora)
     assert "model.adapter.kind=lora" in _remedy(need, 200, iter([less, lora]))
 
 

@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from holdfast.core.records import Estimate
 from holdfast.report.charts.bars import stacked
-from holdfast.report.charts.curves import Curves, Series, curves
+from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
 from holdfast.report.charts.dots import Dot, dots
 from holdfast.report.charts.reliability import Bin, reliability
-from holdfast.report.charts.svg import Scale, element, tick_labels, ticks
+from holdfast.report.charts.svg import AxisScale, element, tick_labels, ticks
 
 
 def parse(markup: Markup) -> ET.Element:
@@ -47,7 +47,7 @@ def test_an_element_escapes_what_it_is_given() -> None:
 
 
 def test_a_scale_is_straight() -> None:
-    scale = Scale(0, 10, 100, 200)
+    scale = AxisScale(0, 10, 100, 200)
     assert [scale(0), scale(5), scale(10)] == [100, 150, 200]
 
 
@@ -72,15 +72,15 @@ def test_a_dot_without_value_has_no_mark_but_its_reason() -> None:
     assert dots("k", [Dot("b", Estimate(None))], "accuracy", "t") == ""
 
 
-def chart(values: tuple[float | None, ...], best: int | None = 10) -> Curves:
+def chart(values: tuple[float | None, ...], best: int | None = 10) -> CurvesChart:
     steps = tuple(10 * i for i in range(len(values)))
-    return Curves(
+    return CurvesChart(
         "k",
         "t",
         "loss",
         steps,
         tuple(None for _ in steps),
-        (Series("Validation", "valid", values),),
+        (ChartSeries("Validation", "valid", values),),
         best,
     )
 

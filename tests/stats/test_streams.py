@@ -8,7 +8,7 @@ from scipy import integrate, stats
 
 from holdfast.core.errors import Defect
 from holdfast.stats.streams import (
-    Limits,
+    StreamLimits,
     bernstein_limits,
     betting_limits,
     mean_evidence,
@@ -20,7 +20,7 @@ MOST = stats.binom.ppf(0.99, RUNS, 0.05)
 SEQUENCES = [functools.partial(betting_limits, grid=100), bernstein_limits]
 
 
-def _missed(limits: Limits, truth: float) -> bool:
+def _missed(limits: StreamLimits, truth: float) -> bool:
     return bool(np.any((limits.low > truth + 1e-9) | (limits.high < truth - 1e-9)))
 
 

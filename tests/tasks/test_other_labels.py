@@ -15,7 +15,7 @@ from holdfast.evaluate.label_sets import SetOutputs, score_sets
 from holdfast.evaluate.numbers import NumberOutputs, _pearson, _ranked, score_numbers
 from holdfast.evaluate.paired_losses import compare_losses
 from holdfast.models.linear import fit_labels, fit_ridge, frequency_logits
-from holdfast.tasks.classification import Output
+from holdfast.tasks.classification import ClassifierOutput
 from holdfast.tasks.label_sets import LabelSets, set_losses
 from holdfast.tasks.numbers import Numbers, Scale, number_losses, number_metrics
 from holdfast.tasks.text_classification import EncodedTexts
@@ -41,7 +41,7 @@ def test_the_loss_of_a_set_is_torchs_mean_binary_cross_entropy_and_so_is_its_gra
     theirs = torch.tensor(logits, requires_grad=True)
     target = torch.tensor(truth, dtype=torch.float32)
     batch = {"labels": target}
-    losses = LabelSets(0, NAMES).losses(Output(ours, ours), batch)
+    losses = LabelSets(0, NAMES).losses(ClassifierOutput(ours, ours), batch)
     losses.mean().backward()
     torch.nn.BCEWithLogitsLoss()(theirs, target).backward()
     assert torch.allclose(ours.grad, theirs.grad, atol=1e-8)
@@ -54,7 +54,7 @@ def test_the_loss_of_a_number_is_torchs(huber: float | None) -> None:
     answers, truth = rng.normal(size=(30, 1)) * 2, rng.normal(size=30)
     output = torch.tensor(answers)
     task = Numbers(0, ("x",), huber=huber)
-    losses = task.losses(Output(output, output), {"labels": torch.tensor(truth)})
+    losses = task.losses(ClassifierOutput(output, output), {"labels": torch.tensor(truth)})
     criterion = torch.nn.MSELoss() if huber is None else torch.nn.HuberLoss(delta=huber)
     expected = float(criterion(output[:, 0], torch.tensor(truth)))
     assert float(losses.mean()) == pytest.approx(expected, rel=1e-6)

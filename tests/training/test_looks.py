@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.core.circumstances import Circumstances, LabelNoise
 from holdfast.core.errors import RunError
 from holdfast.core.records import Finding, Snapshot
+from holdfast.core.run_facts import LabelNoise, RunFacts
 from holdfast.training import looks
 from holdfast.training.looks import read_looks, write_looks
 
@@ -45,10 +45,10 @@ def history(rows: int = 30, kept_logits: bool = True) -> list[Snapshot]:
     ]
 
 
-def known() -> Circumstances:
+def known() -> RunFacts:
     """Every field is set: one that cannot be read back must show."""
     finding = Finding("near_duplicates", "warn", 0.5, 2, (3, 4), "alike", "look")
-    return Circumstances(
+    return RunFacts(
         task="seq2seq",
         classes=3,
         planned_steps=30,
@@ -86,10 +86,8 @@ def test_every_field_comes_back_to_the_bit(tmp_path: Path, kept_logits: bool) ->
     for before, after in zip(seen, again.history, strict=True):
         for field in dataclasses.fields(Snapshot):
             assert same(getattr(before, field.name), getattr(after, field.name)), field.name
-    for field in dataclasses.fields(Circumstances):
-        assert same(getattr(known(), field.name), getattr(again.circumstances, field.name)), (
-            field.name
-        )
+    for field in dataclasses.fields(RunFacts):
+        assert same(getattr(known(), field.name), getattr(again.run_facts, field.name)), field.name
 
 
 def test_rows_of_a_few_hundred_looks_stay_small(tmp_path: Path) -> None:

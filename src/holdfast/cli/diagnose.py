@@ -16,7 +16,7 @@ from holdfast.core.machine import refuse_too_little
 
 if TYPE_CHECKING:
     from holdfast.core.curves import Curves
-    from holdfast.core.outputs import Output
+    from holdfast.core.outputs import OutputFile
     from holdfast.core.records import Verdict
 
 JOINT = "\x1f"
@@ -49,9 +49,9 @@ def command(
     page = None if html is None else _target(html, log, force)
     curves, verdict = read_verdict(log, parse_settings(settings or []))
     found = document(curves, verdict)
-    tell = Teller(quiet=False)
+    notify = Teller(quiet=False)
     for decision in curves.decisions:
-        tell(decision)
+        notify(decision)
     if page is not None:
         _write(page, curves, found, log)
     if as_json:
@@ -111,10 +111,10 @@ def _head(curves: Curves, verdict: Verdict, columns: int) -> str:
     since = "" if verdict.since_step is None else f" since {curves.axis} {verdict.since_step:g}"
     sure = f"  (confidence {verdict.confidence:.2f})" if verdict.confidence else ""
     lines = [f"{verdict.label}{since}{sure}", "", *_wrap(verdict.because, columns, "  "), ""]
-    return "\n".join([*lines, *_facts(curves, verdict, columns)]).rstrip()
+    return "\n".join([*lines, *_fact_lines(curves, verdict, columns)]).rstrip()
 
 
-def _facts(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
+def _fact_lines(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
     from holdfast.core.curves import position
 
     if curves.best is not None and curves.valid is not None:
@@ -177,7 +177,7 @@ def _wrap(text: str, columns: int, indent: str, first: str | None = None) -> lis
     )
 
 
-def _target(html: Path, log: Path, force: bool) -> Output:
+def _target(html: Path, log: Path, force: bool) -> OutputFile:
     """Where the page goes. The log is never written over, nor a file of a run or of a folder of
     logs; only an earlier page there is, with ``force``."""
     from holdfast.core.outputs import checked_output
@@ -187,7 +187,7 @@ def _target(html: Path, log: Path, force: bool) -> Output:
     return checked_output(html, inputs if log.is_dir() else [log], force=force)
 
 
-def _write(page: Output, curves: Curves, found: dict[str, Any], log: Path) -> None:
+def _write(page: OutputFile, curves: Curves, found: dict[str, Any], log: Path) -> None:
     from holdfast.core.output_stream import writing
     from holdfast.report.diagnosis import render_diagnosis
 

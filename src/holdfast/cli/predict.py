@@ -70,7 +70,7 @@ def command(
     options = Options(tuple(text) if text else None, None, encoding, limits)
     with advising(), within_limits(DataPart(), limits):
         rows: Data = _stdin(encoding) if data == "-" else data
-    predicted = predict(runs, rows, options, probabilities=probabilities, tell=Teller(quiet))
+    predicted = predict(runs, rows, options, probabilities=probabilities, notify=Teller(quiet))
     if target is None:
         write_lines(predicted, sys.stdout)
     else:

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from holdfast.cli.live import glance, verdict_lines
 from holdfast.cli.looks import heading, metric_of, row, share
 from holdfast.cli.say import clock, entry, width
-from holdfast.cli.streams import Lasting, tell
+from holdfast.cli.streams import Lasting, notify
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -81,14 +81,14 @@ class Show:
             self._print(heading(run.history[0]))
             self._headed = True
         line = row(run.history, run.plan.steps, run.best.step == run.step, self._left(run))
-        tell(line + "\n")
+        notify(line + "\n")
 
     def run_end(self, run: Any) -> None:
         drawn = self._live is not None
         self.close()
         if drawn:
             # The bar goes; the curves stay above what the run has to say at its end.
-            tell("\n".join(glance(run.history, None, width())) + "\n")
+            notify("\n".join(glance(run.history, None, width())) + "\n")
 
     def close(self) -> None:
         """Take the bar off the terminal; also after an error."""
@@ -126,7 +126,7 @@ class Show:
                 "\n".join(lines), highlight=False, markup=False, soft_wrap=True
             )
         else:
-            tell("\n".join(lines) + "\n")
+            notify("\n".join(lines) + "\n")
 
     def _show_curves(self, run: Any) -> None:
         from rich.console import Group

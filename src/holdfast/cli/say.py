@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from holdfast.cli.streams import tell
+from holdfast.cli.streams import notify
 from holdfast.core.records import Decision, Finding
 from holdfast.core.shown import printable
 from holdfast.core.wording import counted, have
@@ -63,21 +63,21 @@ class Teller:
         else:
             lines = [*model_lines(part, width()), *finding_lines(self._open, width())]
             self._begun = True
-        tell(printable("\n".join(lines)) + "\n")
+        notify(printable("\n".join(lines)) + "\n")
 
     def line(self, head: str, because: str = "") -> None:
         """One entry, wrapped, its reason indented."""
         if self._quiet:
             return
         text = printable(f"  {head} — {because}" if because else f"  {head}")
-        tell(
+        notify(
             textwrap.fill(text, width(), subsequent_indent="      ", break_on_hyphens=False) + "\n"
         )
 
     def title(self, text: str) -> None:
         """The first line of a command."""
         if not self._quiet:
-            tell(f"{printable(text)}\n")
+            notify(f"{printable(text)}\n")
 
 
 def is_merge(item: Decision) -> bool:
@@ -89,7 +89,7 @@ def tell_empty(empty: int, rows: int, quiet: bool) -> None:
     """How many rows have no prediction, if any: one line."""
     if empty and not quiet:
         told = f"{empty:,} of {counted(rows, 'row')} {have(empty)} nothing to read"
-        tell(f"  {told}: no prediction there\n")
+        notify(f"  {told}: no prediction there\n")
 
 
 def needs_person(finding: Finding) -> bool:

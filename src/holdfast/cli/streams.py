@@ -51,7 +51,7 @@ def drop() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def tell(text: str, stream: TextIO | None = None) -> None:
+def notify(text: str, stream: TextIO | None = None) -> None:
     """Write on standard error. Where nobody reads there any more (a closed terminal, a pipe), the
     words go nowhere: a run ends for its own reasons, not for those of its words."""
     stream = sys.stderr if stream is None else stream
@@ -64,7 +64,7 @@ def tell(text: str, stream: TextIO | None = None) -> None:
 
 
 class Lasting(io.TextIOBase):
-    """A stream that is written with ``tell``, for libraries that want a file."""
+    """A stream that is written with ``notify``, for libraries that want a file."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -74,7 +74,7 @@ class Lasting(io.TextIOBase):
         return self._stream.encoding
 
     def write(self, text: str) -> int:
-        tell(text, self._stream)
+        notify(text, self._stream)
         return len(text)
 
     def fileno(self) -> int:

@@ -153,17 +153,17 @@ def execute(
     from holdfast.pipeline.main import train
 
     quiet = quiet or not is_main_process()
-    tell, show = Teller(quiet, verbose), Show(quiet, verbose)
+    notify, show = Teller(quiet, verbose), Show(quiet, verbose)
     with chosen_folder(source, out, resume) as folder:
-        tell.title(f"holdfast train → {folder}")
+        notify.title(f"holdfast train → {folder}")
         try:
             result = train(
                 recipe,
                 folder,
                 resume=resume,
                 listeners=(show,),
-                tell=tell,
-                outline=tell.outline,
+                notify=notify,
+                outline=notify.outline,
                 held=held or {},
             )
             return result, folder

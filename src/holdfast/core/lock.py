@@ -34,13 +34,13 @@ _HELD: set[int] = set()
 
 
 @contextlib.contextmanager
-def locked(folder: Path, tell: Callable[[Decision], None] = lambda _: None) -> Iterator[None]:
+def locked(folder: Path, notify: Callable[[Decision], None] = lambda _: None) -> Iterator[None]:
     """Hold ``folder`` until the block ends; other processes, and other threads, are refused.
 
     It is ``flock`` on ``folder/.lock``, so the system lets it go when the process ends, however it
     ends: a file that a killed process left holds nobody off. The file names the holder, and goes
     with the lock. A process that was forked inside does not hold it, and may outlive us. Where the
-    file system knows no such locks, ``tell`` hears that nothing is held.
+    file system knows no such locks, ``notify`` hears that nothing is held.
 
     Raises ``RunError`` where another holds it, ``MachineError`` where no file can be made there.
     """
@@ -49,7 +49,7 @@ def locked(folder: Path, tell: Callable[[Decision], None] = lambda _: None) -> I
         descriptor = _take(path)
     if descriptor is None:
         because = "the file system knows no locks: give no two processes this folder"
-        tell(Decision("lock", f"{folder} is not locked", because))
+        notify(Decision("lock", f"{folder} is not locked", because))
         yield
         return
     _HELD.add(descriptor)

@@ -13,13 +13,13 @@ from typing import Any
 
 from holdfast.core.errors import RunError
 from holdfast.core.files import disk_errors, sync
-from holdfast.core.outputs import ANOTHER, Output, new_beside
+from holdfast.core.outputs import ANOTHER, OutputFile, new_beside
 
 NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 @contextlib.contextmanager
-def writing(output: Output) -> Iterator[io.RawIOBase]:
+def writing(output: OutputFile) -> Iterator[io.RawIOBase]:
     """A binary stream into ``output``: a regular file is there whole or not at all.
 
     A new file gets the mode that the umask gives; one that is replaced keeps its mode, and its
@@ -73,7 +73,7 @@ class _Target(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def _replacing(output: Output, place: Path) -> Iterator[io.RawIOBase]:
+def _replacing(output: OutputFile, place: Path) -> Iterator[io.RawIOBase]:
     with disk_errors(output.path, ANOTHER):
         opened, beside = new_beside(place.parent)
     try:
@@ -99,7 +99,7 @@ def _like(opened: int, place: Path) -> None:
         os.fchmod(opened, found.st_mode & 0o777)
 
 
-def _put(beside: Path, place: Path, output: Output) -> None:
+def _put(beside: Path, place: Path, output: OutputFile) -> None:
     if output.force:
         beside.replace(place)
         return

@@ -28,7 +28,7 @@ ANOTHER = "Name another file, or make room where this one is."
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class OutputFile:
     """A file that may be written: ``path`` as the user named it.
 
     ``place`` is the regular file that is replaced whole once everything is written; ``None`` where
@@ -41,7 +41,9 @@ class Output:
     force: bool = False
 
 
-def checked_output(path: Path, inputs: Sequence[Path | int] = (), *, force: bool = False) -> Output:
+def checked_output(
+    path: Path, inputs: Sequence[Path | int] = (), *, force: bool = False
+) -> OutputFile:
     """Refuse, before any work is done, an output that cannot or must not be written.
 
     Parameters
@@ -93,17 +95,17 @@ def _own(path: Path) -> bool:
     return path.parts[1] == "dev" or path.parts[2] in ("self", "thread-self", str(os.getpid()))
 
 
-def _open_already(path: Path, number: int) -> Output:
+def _open_already(path: Path, number: int) -> OutputFile:
     try:
         access = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
     except OSError:
         raise RunError(str(path), "is not open", None, ANOTHER) from None
     if access == os.O_RDONLY:
         raise RunError(str(path), "is open for reading only", None, ANOTHER)
-    return Output(path, descriptor=number)
+    return OutputFile(path, descriptor=number)
 
 
-def _new(path: Path, end: Path) -> Output:
+def _new(path: Path, end: Path) -> OutputFile:
     if path.is_symlink():
         raise RunError(
             str(path),
@@ -119,19 +121,19 @@ def _new(path: Path, end: Path) -> Output:
             "Name a file in a folder that is there.",
         )
     _try(end.parent)
-    return Output(path, end)
+    return OutputFile(path, end)
 
 
 def _existing(
     path: Path, end: Path, found: os.stat_result, inputs: Sequence[Path | int], force: bool
-) -> Output:
+) -> OutputFile:
     kind = _refused_kind(found.st_mode)
     if kind is not None:
         raise RunError(str(path), f"is {kind}", None, "Name a file in a folder that is there.")
     if not stat.S_ISREG(found.st_mode):
         if not os.access(end, os.W_OK):
             raise RunError(str(path), "may not be written to", None, ANOTHER)
-        return Output(path)
+        return OutputFile(path)
     read = _read_here(end, found, inputs)
     if read is not None:
         told = "" if isinstance(read, int) or str(read) == str(path) else f" {read}"
@@ -150,7 +152,7 @@ def _existing(
         )
     _refuse_sticky(path, end, found)
     _try(end.parent)
-    return Output(path, end, force=True)
+    return OutputFile(path, end, force=True)
 
 
 def _refused_kind(mode: int) -> str | None:

@@ -53,7 +53,7 @@ LONGER = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class RowsShape:
     """The ``form`` of the rows and the reason; ``text`` and ``target`` are its columns where the
     form has them."""
 
@@ -63,7 +63,7 @@ class Shape:
     target: str | None = None
 
 
-def shape_of(raw: Raw, *, text: Sequence[str] | None = None, label: str | None = None) -> Shape:
+def shape_of(raw: Raw, *, text: Sequence[str] | None = None, label: str | None = None) -> RowsShape:
     """The form of these rows; ``text`` and ``label`` are the columns that a user named.
 
     In doubt it is ``classes``: an error that asks for a column costs less than a wrong guess.
@@ -76,7 +76,7 @@ def shape_of(raw: Raw, *, text: Sequence[str] | None = None, label: str | None =
     for found in (_chat(raw, seen), _instructed(raw, seen), _pair(raw, seen), _plain(raw, seen)):
         if found is not None:
             return found
-    return Shape("classes", _classes(seen))
+    return RowsShape("classes", _classes(seen))
 
 
 def is_free(column: Profile) -> bool:
@@ -84,32 +84,32 @@ def is_free(column: Profile) -> bool:
     return column.words >= FREE_WORDS and column.distinct >= FREE_SHARE * column.filled
 
 
-def _labelled(seen: Mapping[str, Profile], text: tuple[str, ...], label: str) -> Shape:
+def _labelled(seen: Mapping[str, Profile], text: tuple[str, ...], label: str) -> RowsShape:
     """A column that the user calls the label holds classes, or is a text to be written."""
     column = seen.get(label)
     if column is None or not column.filled or column.numeric:
-        return Shape("classes", f"the column {label!r} is named as the label")
+        return RowsShape("classes", f"the column {label!r} is named as the label")
     beside = [name.lower() for name in (text or seen)]
     named = any((name, label.lower()) in SURE for name in beside)
     if not is_free(column) and not (named and column.wordy):
-        return Shape("classes", f"the column {label!r} holds labels: {_told(column)}")
+        return RowsShape("classes", f"the column {label!r} holds labels: {_told(column)}")
     form: Form = "instruction" if text and text[0].lower() in INSTRUCTION else "pair"
-    return Shape(form, f"the column {label!r} holds texts: {_told(column)}", text, label)
+    return RowsShape(form, f"the column {label!r} holds texts: {_told(column)}", text, label)
 
 
-def _unlabelled(raw: Raw, seen: Mapping[str, Profile], text: tuple[str, ...]) -> Shape:
+def _unlabelled(raw: Raw, seen: Mapping[str, Profile], text: tuple[str, ...]) -> RowsShape:
     """The user named texts alone: plain text where nothing else is left."""
     if len(text) == 1:
         found = _pair(raw, seen) or _chat(raw, seen) or _plain(raw, seen)
         if found is not None and found.text == text:
             return found
-    return Shape("classes", _classes(seen))
+    return RowsShape("classes", _classes(seen))
 
 
-def _chat(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
+def _chat(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
     for name in raw.names:
         if name.lower() in MESSAGES and _holds_turns(raw, name) and not _class_names(seen):
-            return Shape("chat", f"the column {name!r} holds chats: lists of turns", (name,))
+            return RowsShape("chat", f"the column {name!r} holds chats: lists of turns", (name,))
     return None
 
 
@@ -127,7 +127,7 @@ def _holds_turns(raw: Raw, name: str) -> bool:
     )
 
 
-def _instructed(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
+def _instructed(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
     """An instruction or a prompt with its answer. A column of kinds of task may stand beside
     them, one that is called the label may not."""
     lower = {name.lower(): name for name in raw.names}
@@ -137,15 +137,15 @@ def _instructed(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
     answer = next((lower[name] for name in ANSWERS if name in lower), None)
     if asked is not None and answer is not None:
         because = f"{asked} and {answer} are usual names of an instruction and its answer"
-        return Shape("instruction", because, (asked,), answer)
+        return RowsShape("instruction", because, (asked,), answer)
     for first, second in PROMPTS:
         if first in lower and second in lower:
             because = f"{first} and {second} are usual names of a prompt and its answer"
-            return Shape("prompt", because, (lower[first],), lower[second])
+            return RowsShape("prompt", because, (lower[first],), lower[second])
     return None
 
 
-def _pair(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
+def _pair(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
     """A source and its target, by their names; or the only two columns of texts."""
     lower = {name.lower(): name for name in seen}
     for first, second in PAIRS:
@@ -162,11 +162,11 @@ def _pair(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
                 f"{source.name} and {target.name} are a usual pair of names, and "
                 f"{target.name} holds texts: {_told(target)}"
             )
-            return Shape("pair", because, (source.name,), target.name)
+            return RowsShape("pair", because, (source.name,), target.name)
     return _two_texts(raw, seen)
 
 
-def _two_texts(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
+def _two_texts(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
     free = sorted((p for p in seen.values() if is_free(p)), key=lambda p: -p.words)
     rest = [name for name in raw.names if name not in {p.name for p in free}]
     if len(free) != 2 or any(name.lower() not in IDS for name in rest):
@@ -177,10 +177,10 @@ def _two_texts(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
     because = (
         f"its columns are two of texts that nearly all differ, of which {longer.name} is the longer"
     )
-    return Shape("pair", because, (longer.name,), shorter.name)
+    return RowsShape("pair", because, (longer.name,), shorter.name)
 
 
-def _plain(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
+def _plain(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
     """One column of texts and nothing that could be its class; or chats that are written out."""
     wordy = [name for name, column in seen.items() if column.wordy]
     if len(wordy) != 1:
@@ -189,10 +189,10 @@ def _plain(raw: Raw, seen: Mapping[str, Profile]) -> Shape | None:
     cells = [cell or "" for cell in raw.table[name].slice(0, SAMPLE).to_pylist()]
     template = rendered_as(cells)
     if template is not None and not _class_names(seen):
-        return Shape("text", f"the column {name!r} holds chats written as {template}", (name,))
+        return RowsShape("text", f"the column {name!r} holds chats written as {template}", (name,))
     if any(other.lower() not in IDS for other in raw.names if other != name):
         return None
-    return Shape("text", f"the column {name!r} of texts has no label beside it", (name,))
+    return RowsShape("text", f"the column {name!r} of texts has no label beside it", (name,))
 
 
 def _class_like(seen: Mapping[str, Profile]) -> list[str]:

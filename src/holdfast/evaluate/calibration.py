@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.core.records import Estimate, Outputs
 from holdfast.core.seeds import generator
-from holdfast.evaluate.resample import RELIABLE_FROM, Units, undefined
+from holdfast.evaluate.resample import RELIABLE_FROM, ResampledUnits, undefined
 from holdfast.stats.bootstrap import group_codes, sums
 from holdfast.stats.calibration_curve import calibration_error_interval
 from holdfast.stats.temperature import best_temperature, cross_fitted_losses
@@ -80,7 +80,7 @@ def reliability(outputs: Outputs) -> dict[str, Any]:
     }
 
 
-def ece_estimate(outputs: Outputs, units: Units, seed: int, level: float) -> Estimate:
+def ece_estimate(outputs: Outputs, units: ResampledUnits, seed: int, level: float) -> Estimate:
     """ECE with an interval from a smooth calibration curve (``stats.calibration_curve``).
 
     A bootstrap will not do: a resample's ECE is biased upwards once more, and in samples of 100
@@ -111,7 +111,7 @@ def ece_estimate(outputs: Outputs, units: Units, seed: int, level: float) -> Est
     )
 
 
-def _design_effect(bins: Bins, units: Units) -> float:
+def _design_effect(bins: Bins, units: ResampledUnits) -> float:
     """How many times less grouped rows say than single ones: the variance of the groups' summed
     residuals over that of the rows', at least 1."""
     if not units.grouped:

@@ -9,7 +9,7 @@ import numpy as np
 from holdfast.core.errors import Defect
 from holdfast.core.records import Estimate, Outputs
 from holdfast.core.seeds import generator
-from holdfast.evaluate.resample import Units, bootstrap_notes, too_few, undefined
+from holdfast.evaluate.resample import ResampledUnits, bootstrap_notes, too_few, undefined
 from holdfast.stats.paired import Bools, mcnemar, newcombe, paired_bootstrap
 
 
@@ -35,7 +35,7 @@ def compare(
         nothing = undefined("there are no rows")
         return {"difference": nothing, "p_value": None, "because": "There are no rows to compare."}
     right_1, right_2 = first.predictions == first.labels, second.predictions == second.labels
-    units = Units.of(first)
+    units = ResampledUnits.of(first)
     difference, p_value = (_by_groups if units.grouped else _by_rows)(
         right_1, right_2, units, seed, level
     )
@@ -44,7 +44,7 @@ def compare(
 
 
 def _by_rows(
-    right_1: Bools, right_2: Bools, units: Units, seed: int, level: float
+    right_1: Bools, right_2: Bools, units: ResampledUnits, seed: int, level: float
 ) -> tuple[Estimate, float | None]:
     value = float(np.mean(right_1) - np.mean(right_2))
     low, high = newcombe(right_1, right_2, level)
@@ -53,7 +53,7 @@ def _by_rows(
 
 
 def _by_groups(
-    right_1: Bools, right_2: Bools, units: Units, seed: int, level: float
+    right_1: Bools, right_2: Bools, units: ResampledUnits, seed: int, level: float
 ) -> tuple[Estimate, float | None]:
     few = too_few(units)
     if few is not None:

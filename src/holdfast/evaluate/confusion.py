@@ -14,7 +14,7 @@ import numpy.typing as npt
 from holdfast.core.records import Estimate, Floats, Ints, Outputs
 from holdfast.core.seeds import generator
 from holdfast.evaluate.rare import joined_averages
-from holdfast.evaluate.resample import Units, to_estimate, undefined
+from holdfast.evaluate.resample import ResampledUnits, to_estimate, undefined
 from holdfast.stats.bootstrap import bootstrap, sums
 from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.stats.macro import f1_limits
@@ -35,7 +35,7 @@ def confusion_counts(outputs: Outputs, classes: tuple[str, ...]) -> dict[str, An
 def confusion_scores(
     outputs: Outputs,
     classes: tuple[str, ...],
-    units: Units,
+    units: ResampledUnits,
     seed: int,
     level: float,
     resamples: int,
@@ -75,7 +75,7 @@ def confusion_scores(
     return averages, per_class
 
 
-def _atoms(outputs: Outputs, units: Units, size: int) -> tuple[Ints, Floats]:
+def _atoms(outputs: Outputs, units: ResampledUnits, size: int) -> tuple[Ints, Floats]:
     """Multiplicity [atoms] and summed indicators [atoms, 3·classes] of cells, or of groups."""
     if units.grouped:
         rows = of.indicators(outputs.labels, outputs.predictions, size)
@@ -99,7 +99,7 @@ def _values(table: Floats) -> Floats:
     return np.concatenate([np.stack(averages, axis=1), f1], axis=1)
 
 
-def _of_class(outputs: Outputs, index: int, units: Units, level: float) -> dict[str, Any]:
+def _of_class(outputs: Outputs, index: int, units: ResampledUnits, level: float) -> dict[str, Any]:
     labelled, predicted = outputs.labels == index, outputs.predictions == index
     return {
         "n": int(labelled.sum()),
@@ -117,7 +117,7 @@ def _f1_of_class(outputs: Outputs, index: int, level: float) -> Estimate:
     return Estimate(2 * right / (right + either), float(low[0]), float(high[0]), level)
 
 
-def _share(hits: Bools, among: Bools, units: Units, level: float, empty: str) -> Estimate:
+def _share(hits: Bools, among: Bools, units: ResampledUnits, level: float, empty: str) -> Estimate:
     if not among.any():
         return undefined(empty)
     kept = hits[among]

@@ -11,7 +11,14 @@ import numpy.typing as npt
 
 from holdfast.core.records import Estimate, Floats, Ints, Scores
 from holdfast.core.seeds import generator
-from holdfast.evaluate.resample import POSITIVE, RATE, RESAMPLES, Units, to_estimate, undefined
+from holdfast.evaluate.resample import (
+    POSITIVE,
+    RATE,
+    RESAMPLES,
+    ResampledUnits,
+    to_estimate,
+    undefined,
+)
 from holdfast.evaluate.score import rate_estimate
 from holdfast.stats.bootstrap import bootstrap, folded, sums
 from holdfast.tasks.label_sets import f1_of
@@ -49,8 +56,8 @@ class SetOutputs:
         return np.asarray(np.maximum(chances, 1 - chances).min(axis=1))
 
     @property
-    def units(self) -> Units:
-        return Units.by(self.groups, len(self.rows))
+    def units(self) -> ResampledUnits:
+        return ResampledUnits.by(self.groups, len(self.rows))
 
 
 def score_sets(

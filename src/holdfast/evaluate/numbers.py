@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Estimate, Floats, Ints, Scores
 from holdfast.core.seeds import generator
-from holdfast.evaluate.resample import POSITIVE, RESAMPLES, Units, to_estimate, undefined
+from holdfast.evaluate.resample import POSITIVE, RESAMPLES, ResampledUnits, to_estimate, undefined
 from holdfast.stats.bootstrap import bootstrap, folded, sums
 
 METRICS = ("mae", "rmse", "r2", "spearman", "loss")
@@ -32,8 +32,8 @@ class NumberOutputs:
     groups: npt.NDArray[Any] | None = None
 
     @property
-    def units(self) -> Units:
-        return Units.by(self.groups, len(self.rows))
+    def units(self) -> ResampledUnits:
+        return ResampledUnits.by(self.groups, len(self.rows))
 
 
 def score_numbers(
@@ -88,7 +88,7 @@ def _values(totals: Floats) -> Floats:
 
 
 def _spearman(
-    outputs: NumberOutputs, units: Units, seed: int, level: float, resamples: int
+    outputs: NumberOutputs, units: ResampledUnits, seed: int, level: float, resamples: int
 ) -> Estimate:
     for values, what in ((outputs.labels, "numbers"), (outputs.answers, "answers")):
         if values.min() == values.max():

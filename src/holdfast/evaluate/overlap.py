@@ -14,7 +14,7 @@ import numpy as np
 
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.evaluate.resample import Units, to_estimate, undefined
+from holdfast.evaluate.resample import ResampledUnits, to_estimate, undefined
 from holdfast.evaluate.score import CALLS_FOR_OWN, rate_estimate
 from holdfast.stats.bootstrap import bootstrap, group_codes
 from holdfast.tasks.metrics.overlap import (
@@ -113,15 +113,15 @@ def _resampled(metric: TextMetric, made: Texts, counts: Ints) -> float:
     return math.nan if value is None else value
 
 
-def _units(groups: object, n: int) -> Units:
+def _units(groups: object, n: int) -> ResampledUnits:
     codes = group_codes(groups, n)
-    return Units(codes, int(codes.max()) + 1, groups is not None)
+    return ResampledUnits(codes, int(codes.max()) + 1, groups is not None)
 
 
 def _rouge(
     references: Sequence[str],
     generated: Sequence[str],
-    units: Units,
+    units: ResampledUnits,
     seed: int,
     level: float,
     resamples: int,
@@ -150,7 +150,7 @@ def _corpus(
     name: str,
     references: Sequence[str],
     generated: Sequence[str],
-    units: Units,
+    units: ResampledUnits,
     seed: int,
     level: float,
     resamples: int,

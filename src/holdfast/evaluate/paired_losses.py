@@ -9,14 +9,14 @@ import numpy as np
 
 from holdfast.core.records import Estimate, Floats
 from holdfast.core.seeds import generator
-from holdfast.evaluate.resample import Units, bootstrap_notes, too_few, undefined
+from holdfast.evaluate.resample import ResampledUnits, bootstrap_notes, too_few, undefined
 from holdfast.stats.paired import paired_bootstrap
 
 
 def compare_losses(
     first: Floats,
     second: Floats,
-    units: Units,
+    units: ResampledUnits,
     *,
     metric: str,
     what: str,

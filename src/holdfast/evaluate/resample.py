@@ -21,7 +21,7 @@ POSITIVE = (0.0, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
-class Units:
+class ResampledUnits:
     """The units of a resample: rows, or groups of rows. ``codes`` [n] is each row's unit."""
 
     codes: Ints
@@ -29,11 +29,11 @@ class Units:
     grouped: bool
 
     @classmethod
-    def of(cls, outputs: Outputs) -> Units:
+    def of(cls, outputs: Outputs) -> ResampledUnits:
         return cls.by(outputs.groups, len(outputs.labels))
 
     @classmethod
-    def by(cls, groups: npt.NDArray[Any] | None, rows: int) -> Units:
+    def by(cls, groups: npt.NDArray[Any] | None, rows: int) -> ResampledUnits:
         """The units of so many rows: the rows themselves, or the ``groups`` [rows] they are in."""
         codes = group_codes(groups, rows)
         atoms = int(codes.max()) + 1 if len(codes) else 0
@@ -48,7 +48,7 @@ class Units:
         return weights[:, self.codes] if self.grouped else weights
 
 
-def too_few(units: Units) -> str | None:
+def too_few(units: ResampledUnits) -> str | None:
     """Why there is no interval from these groups: how groups differ cannot be seen from one or two,
     whatever the number of rows. ``None`` where there are enough, or none."""
     if not units.grouped or units.atoms >= FEWEST_GROUPS:
@@ -64,7 +64,7 @@ def undefined(why: str) -> Estimate:
     return Estimate(None, why=why)
 
 
-def bootstrap_notes(units: Units) -> list[str]:
+def bootstrap_notes(units: ResampledUnits) -> list[str]:
     """What qualifies every resampled interval of these units."""
     notes = []
     if len(units.codes) < RELIABLE_FROM:
@@ -78,7 +78,7 @@ def to_estimate(
     result: Bootstrapped,
     column: int,
     level: float,
-    units: Units,
+    units: ResampledUnits,
     *more: str,
     within: tuple[float, float] = RATE,
 ) -> Estimate:
@@ -107,7 +107,7 @@ def to_estimate(
     return Estimate(value, low, high, level, note=_joined([*notes, *said]))
 
 
-def _why_none(result: Bootstrapped, defined: float, units: Units) -> str:
+def _why_none(result: Bootstrapped, defined: float, units: ResampledUnits) -> str:
     if not len(result.draws):
         return "no interval: there is one unit to resample"
     if units.grouped:

@@ -19,7 +19,7 @@ from holdfast.core.records import Estimate, Floats, Ints, Outputs, Scores
 from holdfast.core.seeds import generator
 from holdfast.evaluate.calibration import ece_estimate, reliability
 from holdfast.evaluate.confusion import confusion_counts, confusion_scores
-from holdfast.evaluate.resample import POSITIVE, RESAMPLES, Units, to_estimate, undefined
+from holdfast.evaluate.resample import POSITIVE, RESAMPLES, ResampledUnits, to_estimate, undefined
 from holdfast.stats.bootstrap import bootstrap, folded, sums
 from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.tasks.metrics import METRICS, Metric
@@ -55,7 +55,7 @@ def score(
     """
     if not len(outputs.labels):
         return _empty(classes, extra_metrics)
-    units = Units.of(outputs)
+    units = ResampledUnits.of(outputs)
     averages, per_class = confusion_scores(outputs, classes, units, seed, level, resamples)
     metrics = {"accuracy": accuracy_estimate(outputs, level), **averages}
     if len(classes) == 2:
@@ -75,10 +75,10 @@ def score(
 def accuracy_estimate(outputs: Outputs, level: float = 0.95) -> Estimate:
     """Accuracy with Wilson's interval, or with groups Wilson's at n ÷ design effect rows."""
     right = outputs.predictions == outputs.labels
-    return rate_estimate(right, Units.of(outputs), level)
+    return rate_estimate(right, ResampledUnits.of(outputs), level)
 
 
-def rate_estimate(hits: Bools, units: Units, level: float) -> Estimate:
+def rate_estimate(hits: Bools, units: ResampledUnits, level: float) -> Estimate:
     """A share of rows with its Wilson interval."""
     value = float(np.mean(hits))
     if not units.grouped:
@@ -93,7 +93,7 @@ def rate_estimate(hits: Bools, units: Units, level: float) -> Estimate:
 
 def _rankings(
     outputs: Outputs,
-    units: Units,
+    units: ResampledUnits,
     classes: tuple[str, ...],
     seed: int,
     level: float,
@@ -121,7 +121,9 @@ def _rankings(
     return {name: to_estimate(result, i, level, units, *notes) for i, name in enumerate(RANKINGS)}
 
 
-def _loss(outputs: Outputs, units: Units, seed: int, level: float, resamples: int) -> Estimate:
+def _loss(
+    outputs: Outputs, units: ResampledUnits, seed: int, level: float, resamples: int
+) -> Estimate:
     if not np.isfinite(outputs.losses).all():
         return undefined("a loss is not finite")
     pair = np.column_stack([outputs.losses.astype(np.float64), np.ones(len(outputs.losses))])
@@ -147,7 +149,7 @@ def _own(
     metric: Metric,
     outputs: Outputs,
     classes: tuple[str, ...],
-    units: Units,
+    units: ResampledUnits,
     seed: int,
     level: float,
 ) -> Estimate:

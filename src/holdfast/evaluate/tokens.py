@@ -16,7 +16,7 @@ from holdfast.evaluate.resample import (
     POSITIVE,
     RATE,
     RESAMPLES,
-    Units,
+    ResampledUnits,
     bootstrap_notes,
     to_estimate,
     too_few,
@@ -41,8 +41,8 @@ class TokenOutputs:
     groups: npt.NDArray[Any] | None = None
 
     @property
-    def units(self) -> Units:
-        return Units.by(self.groups, len(self.rows))
+    def units(self) -> ResampledUnits:
+        return ResampledUnits.by(self.groups, len(self.rows))
 
 
 def score_tokens(

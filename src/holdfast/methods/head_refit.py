@@ -84,7 +84,7 @@ class HeadRefit:
         return {"baseline": self.baseline, "because": self.because, "curve": curve}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        from holdfast.core.circumstances import LabelNoise
+        from holdfast.core.run_facts import LabelNoise
         from holdfast.models.probe_curve import ProbeCurve
 
         self.baseline, self.because = state["baseline"], state["because"]

@@ -167,7 +167,7 @@ def load_causal(
         tokenizer,
         length,
         (*source.decisions, *packed, reason, *pad),
-        _facts(source, network),
+        _model_facts(source, network),
     )
 
 
@@ -302,7 +302,7 @@ def has_prompt(network: CausalNetwork) -> bool:
     return adapter is not None and adapter.spec.kind == "prompt"
 
 
-def _facts(source: Source, network: CausalNetwork) -> dict[str, Any]:
+def _model_facts(source: Source, network: CausalNetwork) -> dict[str, Any]:
     total, trainable = count_parameters(network)
     config = network.config
     return {

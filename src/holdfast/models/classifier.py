@@ -118,7 +118,7 @@ def load_classifier(
     if source.name != "embedded":
         check_computes(source.name, network, tokenizer)
     decisions = (*source.decisions, pooling_reason, length_reason, *added)
-    facts = _facts(source, network)
+    facts = _model_facts(source, network)
     return LoadedClassifier(network, tokenizer, length, decisions, facts)
 
 
@@ -286,7 +286,7 @@ def _check_complete(source: Source, family: Family, info: dict[str, Any]) -> Non
         )
 
 
-def _facts(source: Source, network: EncoderClassifier) -> dict[str, Any]:
+def _model_facts(source: Source, network: EncoderClassifier) -> dict[str, Any]:
     total, trainable = count_parameters(network)
     return {
         "name": source.name,

@@ -82,14 +82,14 @@ def fit_probe(
     if len(present) == 1:
         empty = np.zeros((1, x.shape[1]))
         return _spread(Probe(empty, np.zeros(1), c or UNTESTED_C, "one class"), present, classes, y)
-    chosen = Choice(c, "set by you") if c else choose_c(x, y, seed)
+    chosen = PenaltyChoice(c, "set by you") if c else choose_c(x, y, seed)
     weight, bias = _fit(x, y, chosen.c)
     raw = weight / scale
     own = Probe(raw, bias - raw @ centre, chosen.c, chosen.because, chosen.losses, chosen.held_out)
     return _spread(own, present, classes, y)
 
 
-class Choice(NamedTuple):
+class PenaltyChoice(NamedTuple):
     """A C, why, the losses seen on the way, and the out-of-fold logits [n, C] at it."""
 
     c: float
@@ -98,12 +98,12 @@ class Choice(NamedTuple):
     held_out: Array | None = None
 
 
-def choose_c(x: Array, y: Ints, seed: int, grid: Sequence[float] = GRID) -> Choice:
+def choose_c(x: Array, y: Ints, seed: int, grid: Sequence[float] = GRID) -> PenaltyChoice:
     """The C of the smallest cross-validated log loss."""
     folds = stratified_folds(y, FOLDS, seed)
     places = [folds == fold for fold in range(FOLDS) if (folds == fold).any()]
     if not places:
-        return Choice(UNTESTED_C, "too few rows to choose it by cross-validation")
+        return PenaltyChoice(UNTESTED_C, "too few rows to choose it by cross-validation")
     parts = [_divided(x, y, held) for held in places]
     tables = [first_softmax(rows, labels) for rows, labels, _, _ in parts]
     seen: list[tuple[float, float]] = []
@@ -121,7 +121,7 @@ def choose_c(x: Array, y: Ints, seed: int, grid: Sequence[float] = GRID) -> Choi
         if len(seen) - 1 - best >= WORSE_IN_A_ROW:
             break
     because = f"log loss {seen[best][1]:.4f} in {len(parts)}-fold cross-validation"
-    return Choice(seen[best][0], because, tuple(seen), kept)
+    return PenaltyChoice(seen[best][0], because, tuple(seen), kept)
 
 
 def _divided(x: Array, y: Ints, held: npt.NDArray[np.bool_]) -> tuple[Array, Ints, Array, Ints]:

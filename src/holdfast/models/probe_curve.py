@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.core.circumstances import LabelNoise
 from holdfast.core.records import Floats, Ints
+from holdfast.core.run_facts import LabelNoise
 from holdfast.core.seeds import generator
 from holdfast.models.probe import Probe, fit_probe
 

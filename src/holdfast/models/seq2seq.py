@@ -104,7 +104,7 @@ def load_seq2seq(
         int(lengths[0].chosen),
         int(lengths[1].chosen),
         (*source.decisions, *packed, *lengths, *tokens),
-        _facts(source, network),
+        _model_facts(source, network),
     )
 
 
@@ -269,7 +269,7 @@ def _weights(source: Source, config: Any, seed: int, quantize: QuantizeSpec | No
     return plain
 
 
-def _facts(source: Source, network: Seq2SeqNetwork) -> dict[str, Any]:
+def _model_facts(source: Source, network: Seq2SeqNetwork) -> dict[str, Any]:
     total, trainable = count_parameters(network)
     return {
         "name": source.name,

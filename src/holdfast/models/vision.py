@@ -191,7 +191,7 @@ def load_vision(
     channels = int(getattr(network.config, "num_channels", 3))
     if channels not in (1, 3):
         raise ModelError(name, "reads pictures of other than 1 or 3 channels", channels)
-    return LoadedVision(network, processor, None, source.decisions, _facts(source, network))
+    return LoadedVision(network, processor, None, source.decisions, _model_facts(source, network))
 
 
 def load_processor(folder: Path) -> Any:
@@ -274,7 +274,7 @@ def _name_classes(config: Any, classes: tuple[str, ...]) -> None:
     config.dtype = torch.float32
 
 
-def _facts(source: Source, network: VisionClassifier) -> dict[str, Any]:
+def _model_facts(source: Source, network: VisionClassifier) -> dict[str, Any]:
     total, trainable = count_parameters(network)
     return {
         "name": source.name,

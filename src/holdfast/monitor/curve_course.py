@@ -8,7 +8,7 @@ from holdfast.core.records import Verdict
 from holdfast.monitor import curve_remedies as remedies
 from holdfast.monitor.curve_facts import QUARTER, CurveFacts
 from holdfast.monitor.curve_gap import gap_at_end, parted_since, training_fitted
-from holdfast.monitor.curve_shape import ENOUGH, RECOVERED, Shape
+from holdfast.monitor.curve_shape import ENOUGH, RECOVERED, CurveShape
 from holdfast.monitor.curve_words import (
     FEWEST,
     GIVEN_BACK,
@@ -132,7 +132,7 @@ def learning(facts: CurveFacts) -> Verdict | None:
     )
 
 
-def _no_trend(valid: Shape) -> float:
+def _no_trend(valid: CurveShape) -> float:
     """A fall that noise, or the way down from the top of a cycle, may show."""
     return max(ENOUGH * valid.noise, RECOVERED * valid.recovered)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from holdfast.core.curves import WHOLE, Curves, Series, in_percent
 from holdfast.monitor.curve_scale import Rescaled, one_scale
-from holdfast.monitor.curve_shape import Shape, shape_of
+from holdfast.monitor.curve_shape import CurveShape, shape_of
 
 QUARTER = 0.25
 
@@ -20,10 +20,10 @@ class CurveFacts:
     ``rescaled`` is what was taken out where both losses change their scale."""
 
     curves: Curves
-    valid: Shape | None
-    train: Shape | None
-    metric: Shape | None
-    train_metric: Shape | None
+    valid: CurveShape | None
+    train: CurveShape | None
+    metric: CurveShape | None
+    train_metric: CurveShape | None
     rescaled: Rescaled | None = None
 
     @property

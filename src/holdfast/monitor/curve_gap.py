@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.monitor.curve_facts import CurveFacts, as_share
-from holdfast.monitor.curve_shape import ENOUGH, Shape
+from holdfast.monitor.curve_shape import ENOUGH, CurveShape
 from holdfast.monitor.limits import GAP
 from holdfast.stats.intervals import wilson
 
@@ -38,7 +38,7 @@ NO_SHARE = re.compile(r"psnr|reward", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class CurveGap:
     """The metric of the ``train``ing rows (``None`` where it is not logged) and of ``valid``ation
     as shares of 1, and the interval [``low``, ``high``] of their difference. ``fitted`` says that
     the training rows are at their floor, ``least`` what they have at least."""
@@ -74,12 +74,12 @@ class Gap:
         return self.least >= FITTED
 
 
-def gap_at_end(facts: CurveFacts) -> Gap | None:
+def gap_at_end(facts: CurveFacts) -> CurveGap | None:
     """The gap of the last look; ``None`` without a validation metric that is a share."""
     return None if facts.metric is None else _gap(facts, float(facts.metric.at[-1]))
 
 
-def gap_at_best(facts: CurveFacts) -> Gap | None:
+def gap_at_best(facts: CurveFacts) -> CurveGap | None:
     """The gap of the best evaluation, of the validation loss where there is one."""
     return _gap(facts, facts.best)
 
@@ -105,7 +105,7 @@ def training_fitted(facts: CurveFacts) -> bool:
     return gap.fitted if gap is not None else _loss_at_floor(facts)
 
 
-def _gap(facts: CurveFacts, place: float) -> Gap | None:
+def _gap(facts: CurveFacts, place: float) -> CurveGap | None:
     series = facts.curves.valid_metric
     if facts.metric is None or (facts.train is None and facts.train_metric is None):
         return None
@@ -116,13 +116,13 @@ def _gap(facts: CurveFacts, place: float) -> Gap | None:
     if facts.train_metric is not None:
         train = 1 - _trained(facts.train_metric, facts.metric, place)
         wobble = ENOUGH * facts.train_metric.wobble
-        return Gap(train, valid, train, train - wobble - high, train + wobble - low)
+        return CurveGap(train, valid, train, train - wobble - high, train + wobble - low)
     loss = None if facts.train is None else facts.train.value_at(place)
     least = _least(facts, series.name, loss)
-    return Gap(None, valid, least, least - high, 1 - low)
+    return CurveGap(None, valid, least, least - high, 1 - low)
 
 
-def _trained(train: Shape, valid: Shape, place: float) -> float:
+def _trained(train: CurveShape, valid: CurveShape, place: float) -> float:
     """The training metric at a look; smoothed where it is logged more often than looks are made,
     as single batches are."""
     often = len(train.cost) > 2 * len(valid.cost)

@@ -9,8 +9,8 @@ from holdfast.core.curves import WHOLE
 from holdfast.core.records import Label, Verdict
 from holdfast.monitor import curve_remedies as remedies
 from holdfast.monitor.curve_facts import CurveFacts
-from holdfast.monitor.curve_gap import Gap, gap_at_end
-from holdfast.monitor.curve_shape import ENOUGH, RECOVERED, Shape
+from holdfast.monitor.curve_gap import CurveGap, gap_at_end
+from holdfast.monitor.curve_shape import ENOUGH, RECOVERED, CurveShape
 from holdfast.monitor.curve_words import (
     FEWEST,
     GIVEN_BACK,
@@ -39,7 +39,7 @@ class Harm:
     worse: Literal["answers", "certainty", "both"] | None = None
 
 
-def counts(shape: Shape, margin: float = MARGIN, given_back: float = GIVEN_BACK) -> bool:
+def counts(shape: CurveShape, margin: float = MARGIN, given_back: float = GIVEN_BACK) -> bool:
     """Whether a rise is large enough to matter: against the level reached, or half of that against
     it and a good part of what had been learned (a loss that hardly fell has little to give back).
     """
@@ -140,7 +140,7 @@ def _harm(facts: CurveFacts) -> Harm:
     return _by_gap(facts, gap, f"{held}{known}")
 
 
-def _by_gap(facts: CurveFacts, gap: Gap | None, words: str) -> Harm:
+def _by_gap(facts: CurveFacts, gap: CurveGap | None, words: str) -> Harm:
     """The answers hold: overfit with a wide gap, confidence with a narrow one, else by the loss."""
     if gap is not None and gap.wide:
         return Harm("overfit", words, "certainty")

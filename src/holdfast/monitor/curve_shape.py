@@ -43,7 +43,7 @@ STEP_SHARE = 0.6  # of the rise: in one step
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class CurveShape:
     """What was measured on a curve of ``cost`` [points], less is better, at ``at`` [points].
 
     ``smooth`` are running medians over ``window`` points, ``noise`` the standard deviation of one
@@ -137,7 +137,7 @@ class Shape:
         return float(self.smooth[max(0, before)] - self.end)
 
 
-def shape_of(series: Series, shifts: bool = True) -> Shape | None:
+def shape_of(series: Series, shifts: bool = True) -> CurveShape | None:
     """The shape of the finite points of a series; ``None`` with fewer than two. Of a curve with a
     level shift, that of the points from the shift on, where there are at least two (``shifts``:
     false for a metric, whose scale no resume changes)."""
@@ -151,7 +151,7 @@ def shape_of(series: Series, shifts: bool = True) -> Shape | None:
     return replace(_shape(known.at[cut:], cost[cut:]), shifted_at=float(known.at[cut]))
 
 
-def _shape(at: Floats, cost: Floats) -> Shape:
+def _shape(at: Floats, cost: Floats) -> CurveShape:
     window = window_for(len(cost))
     smooth = running_median(cost, window)
     low = int(np.argmin(smooth))
@@ -167,7 +167,7 @@ def _shape(at: Floats, cost: Floats) -> Shape:
     noise = noise_of(_tail(cost, low)) * min(1.0, math.sqrt(math.pi / (2 * window)))
     start = float(cost[:3].max())
     recovered = largest_recovered(smooth, (start + floor) / 2)
-    return Shape(at, cost, smooth, window, noise, low, best, start, floor, recovered)
+    return CurveShape(at, cost, smooth, window, noise, low, best, start, floor, recovered)
 
 
 def _tail(cost: Floats, low: int) -> Floats:

@@ -10,8 +10,8 @@ from holdfast.core.records import Label, Remedy, Verdict
 from holdfast.monitor.curve_arguments import in_their_words
 from holdfast.monitor.curve_evidence import evidence_of
 from holdfast.monitor.curve_facts import CurveFacts
-from holdfast.monitor.curve_gap import Gap, gap_at_best, gap_at_end
-from holdfast.monitor.curve_shape import ENOUGH, Shape
+from holdfast.monitor.curve_gap import CurveGap, gap_at_best, gap_at_end
+from holdfast.monitor.curve_shape import ENOUGH, CurveShape
 
 MARGIN = 0.05
 GIVEN_BACK = 0.125
@@ -20,7 +20,7 @@ SETTLED = 6
 RUNNING = "the running training loss (measured with dropout on a moving model)"
 
 
-def sureness(facts: CurveFacts, shape: Shape) -> float:
+def sureness(facts: CurveFacts, shape: CurveShape) -> float:
     """The normal share below the rise, the choice of the lowest taken off, with its limit."""
     most = 0.9 if facts.train is not None and facts.evaluations >= SETTLED else 0.8
     if shape.noise <= 0:
@@ -74,7 +74,7 @@ def needed(facts: CurveFacts, times: float) -> str:
     return f"about {math.ceil(wanted)} evaluations of this noise would tell"
 
 
-def gap_words(facts: CurveFacts, gap: Gap) -> str:
+def gap_words(facts: CurveFacts, gap: CurveGap) -> str:
     """The gap of the last look in a sentence, and that of the best state."""
     series = facts.curves.valid_metric
     name = series.name if series is not None else "the metric"
@@ -107,7 +107,7 @@ def gap_named(facts: CurveFacts) -> str:
     return f"; {gap_words(facts, gap)}" if gap is not None and gap.wide else ""
 
 
-def shape(facts: CurveFacts) -> Shape:
+def shape(facts: CurveFacts) -> CurveShape:
     """The shape of the validation series, which every later rule has."""
     assert facts.valid is not None  # `_too_little` came before
     return facts.valid

@@ -14,7 +14,7 @@ import numpy as np
 
 from holdfast.core.records import Evidence, Floats, Snapshot
 from holdfast.monitor import limits
-from holdfast.monitor.sign import item
+from holdfast.monitor.symptom import item
 from holdfast.stats.rate_gap import rate_gap
 
 Harm = Literal["answers", "certainty", "both"]

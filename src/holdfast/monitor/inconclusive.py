@@ -8,9 +8,9 @@ import numpy as np
 
 from holdfast.core.records import Floats, Remedy
 from holdfast.monitor import limits
-from holdfast.monitor.case import Case
 from holdfast.monitor.detectors.overfit import rise_evidence, rise_words
 from holdfast.monitor.detectors.plateau import better_than_chance
+from holdfast.monitor.history import History
 from holdfast.monitor.remedies import (
     for_few_rows,
     for_learning,
@@ -18,7 +18,7 @@ from holdfast.monitor.remedies import (
     for_no_progress,
     for_no_rows,
 )
-from holdfast.monitor.sign import Sign, item, shown
+from holdfast.monitor.symptom import Symptom, item, shown
 from holdfast.stats.settle import rows_to_settle
 
 Remedies = tuple[Remedy, ...]
@@ -26,89 +26,89 @@ POWER, SURE = 0.8, 0.8
 MOST_SPREADS = 1e5  # of what matters: beyond it no number of rows is worth naming
 
 
-def inconclusive(case: Case) -> Sign:
+def inconclusive(history: History) -> Symptom:
     """``inconclusive``, with the number of looks or of validation rows that would tell.
 
     Its confidence is 0: it claims nothing.
     """
-    if len(case.history) < 2:
-        looked = "one look is" if case.history else "no looks are"
+    if len(history.snapshots) < 2:
+        looked = "one look is" if history.snapshots else "no looks are"
         because = f"{looked} too few to compare: 2 looks are needed"
-        return Sign(because, label="inconclusive", remedies=for_learning(case.history))
-    if not case.history[-1].valid_losses.size:
+        return Symptom(because, label="inconclusive", remedies=for_learning(history.snapshots))
+    if not history.snapshots[-1].valid_losses.size:
         because = "there are no validation rows, so nothing can be said about unseen data"
-        return Sign(because, label="inconclusive", remedies=for_no_rows())
-    if case.rose and case.accuracy_gap is None:
+        return Symptom(because, label="inconclusive", remedies=for_no_rows())
+    if history.rose and history.accuracy_gap is None:
         because = (
-            f"{rise_words(case)}, and without right or wrong answers on both sides nothing tells "
-            "whether its answers suffer or only its certainty"
+            f"{rise_words(history)}, and without right or wrong answers on both sides nothing "
+            "tells whether its answers suffer or only its certainty"
         )
-        return Sign(
+        return Symptom(
             because,
             label="inconclusive",
-            evidence=rise_evidence(case),
+            evidence=rise_evidence(history),
             remedies=(*for_few_rows(), *for_miscalibrated()),
         )
-    if case.rose:
+    if history.rose:
         question = "its answers suffer or only its certainty"
-        return _open_gap(case, f"{rise_words(case)}, and", question, *for_miscalibrated())
-    if case.at_floor and case.accuracy_gap and case.accuracy_gap.value > limits.GAP:
+        return _open_gap(history, f"{rise_words(history)}, and", question, *for_miscalibrated())
+    if history.at_floor and history.accuracy_gap and history.accuracy_gap.value > limits.GAP:
         return _open_gap(
-            case,
+            history,
             "nearly all training rows are right, and",
             f"unseen rows are more than {100 * limits.GAP:.0f} points behind",
         )
-    if case.labels is not None and not better_than_chance(case):
-        return _open_chance(case)
-    if not case.learned.high < 0:
-        because = f"{case.loss_name} at its best is not clearly below that of the first snapshot"
-        seen = max(case.margin, abs(case.learned.value))
-        gap = case.valid[:, case.best] - case.valid[:, 0]
-        return _open(case, because, gap, seen, for_no_progress(case.history))
-    falling = case.above_best.high <= case.margin
+    if history.labels is not None and not better_than_chance(history):
+        return _open_chance(history)
+    if not history.learned.high < 0:
+        because = f"{history.loss_name} at its best is not clearly below that of the first snapshot"
+        seen = max(history.margin, abs(history.learned.value))
+        gap = history.valid[:, history.best] - history.valid[:, 0]
+        return _open(history, because, gap, seen, for_no_progress(history.snapshots))
+    falling = history.above_best.high <= history.margin
     question = (
         "whether it is still falling"
         if falling
-        else f"whether the last state is worse than the best at step {case.best_step}"
+        else f"whether the last state is worse than the best at step {history.best_step}"
     )
-    gap = case.valid[:, -1] - case.valid[:, case.before if falling else case.best]
+    gap = history.valid[:, -1] - history.valid[:, history.before if falling else history.best]
     because = f"{len(gap)} validation rows cannot tell {question}"
     if len(gap) < limits.FEWEST_ROWS:
         because += f": what does not show in fewer than {limits.FEWEST_ROWS} is not excluded"
-    return _open(case, because, gap, case.margin, for_few_rows())
+    return _open(history, because, gap, history.margin, for_few_rows())
 
 
-def _open_chance(case: Case) -> Sign:
+def _open_chance(history: History) -> Symptom:
     """Nothing shows that the last state knows more than the class frequencies."""
-    assert case.labels is not None
-    shares = np.bincount(case.labels) / len(case.labels)
-    gap = case.valid[:, -1] + np.log(shares[case.labels])
+    assert history.labels is not None
+    shares = np.bincount(history.labels) / len(history.labels)
+    gap = history.valid[:, -1] + np.log(shares[history.labels])
     because = (
         f"{len(gap)} validation rows do not show that the last state knows more than how often "
-        f"each class occurs: {case.loss_name} is {case.valid[:, -1].mean():.3f}, and "
-        f"{case.chance:.3f} without reading a row"
+        f"each class occurs: {history.loss_name} is {history.valid[:, -1].mean():.3f}, and "
+        f"{history.chance:.3f} without reading a row"
     )
     remedies = (
         Remedy("check that the labels belong to these rows"),
-        *for_no_progress(case.history),
+        *for_no_progress(history.snapshots),
     )
-    return _open(case, because, gap, case.margin, remedies)
+    return _open(history, because, gap, history.margin, remedies)
 
 
-def _open_gap(case: Case, before: str, question: str, *more: Remedy) -> Sign:
+def _open_gap(history: History, before: str, question: str, *more: Remedy) -> Symptom:
     """The interval of the gap of right answers holds the line between two labels."""
-    gap = case.accuracy_gap
+    gap = history.accuracy_gap
     assert gap is not None
-    n = len(case.raw)
+    n = len(history.raw)
     needed = rows_to_clear(n, (gap.high - gap.low) / 2, abs(gap.value - limits.GAP))
     told = f"; about {needed:,.0f} validation rows would settle it" if needed else ""
     rows = (item("validation_rows_needed", float(needed)),) if needed else ()
     seen = (
-        rise_evidence(case)
-        if case.rose
-        else (shown("valid_above_best", case.above_best, case.now),)
+        rise_evidence(history)
+        if history.rose
+        else (shown("valid_above_best", history.above_best, history.now),)
     )
-    return Sign(
+    return Symptom(
         f"{before} {n} validation rows cannot tell whether {question}{told}",
         label="inconclusive",
         remedies=(*for_few_rows(), *more),
@@ -144,18 +144,18 @@ def rows_to_clear(n: int, half: float, short: float) -> int | None:
     return int(float(f"{math.ceil(n * (errors * half / short) ** 2):.2g}"))
 
 
-def _open(case: Case, because: str, gap: Floats, small: float, remedies: Remedies) -> Sign:
+def _open(history: History, because: str, gap: Floats, small: float, remedies: Remedies) -> Symptom:
     needed = rows_needed(gap, small)
     told = f"; about {needed:,} validation rows would settle it" if needed else ""
     rows = (item("validation_rows_needed", float(needed)),) if needed else ()
-    return Sign(
+    return Symptom(
         because + told,
         label="inconclusive",
         remedies=remedies,
         evidence=(
-            shown("valid_above_best", case.above_best, case.now),
-            shown("valid_recent_change", case.recent, case.now),
-            shown("valid_best_against_first", case.learned, case.now),
+            shown("valid_above_best", history.above_best, history.now),
+            shown("valid_recent_change", history.recent, history.now),
+            shown("valid_best_against_first", history.learned, history.now),
             *rows,
         ),
     )

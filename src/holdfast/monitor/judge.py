@@ -1,29 +1,29 @@
 """The one door of the room: a history of snapshots to a verdict.
 
-    history, circumstances → case → each detector's sign → the winner and its cause → verdict
+    snapshots, run facts → history → each detector's symptom → the winner and its cause → verdict
 
-Where no sign has a label the answer is ``inconclusive``, and says what would be needed.
+Where no symptom has a label the answer is ``inconclusive``, and says what would be needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import Evidence, Remedy, Snapshot, Verdict
-from holdfast.monitor.case import Case
+from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.detectors import all_detectors
+from holdfast.monitor.history import History
 from holdfast.monitor.inconclusive import inconclusive
 from holdfast.monitor.precedence import likeliest_cause, winner
 from holdfast.monitor.remedies import pushes_on
-from holdfast.monitor.sign import Sign, sure
+from holdfast.monitor.symptom import Symptom, sure
 from holdfast.monitor.words import sentence
 
 MOST_REMEDIES = 5
 
 
 def judge(
-    history: Sequence[Snapshot], circumstances: Circumstances | None = None, kept: int | None = None
+    history: Sequence[Snapshot], run_facts: RunFacts | None = None, kept: int | None = None
 ) -> Verdict:
     """The verdict on a history, oldest snapshot first: a pure function of what it is given.
 
@@ -32,51 +32,55 @@ def judge(
     the sentence adds its gap, and begins with its score where that is no better than a baseline.
     No label depends on it.
 
-    ``circumstances`` add what no history shows: the end of the plan, the usual learning rates, a
+    ``run_facts`` add what no history shows: the end of the plan, the usual learning rates, a
     linear probe on the same rows, findings on the data. Without them the labels that rest on these
     (``underfit``, ``leaking`` by a finding) are not given, fewer causes are known, and no label is
     surer.
     """
-    case = Case(tuple(history), circumstances or Circumstances(), kept)
-    return settle(case, signs_of(case))
+    seen = History(tuple(history), run_facts or RunFacts(), kept)
+    return settle(seen, symptoms_of(seen))
 
 
-def signs_of(case: Case) -> dict[str, Sign]:
+def symptoms_of(history: History) -> dict[str, Symptom]:
     """What each detector sees, by its name."""
-    found = {name: detect(case) for name, detect in all_detectors().items()}
-    return {name: sign for name, sign in found.items() if sign is not None}
+    found = {name: detect(history) for name, detect in all_detectors().items()}
+    return {name: symptom for name, symptom in found.items() if symptom is not None}
 
 
-def settle(case: Case, signs: Mapping[str, Sign]) -> Verdict:
-    """One verdict from all signs, by the tables of ``precedence``."""
-    name = winner(signs)
-    own = inconclusive(case) if name is None else signs[name]
+def settle(history: History, symptoms: Mapping[str, Symptom]) -> Verdict:
+    """One verdict from all symptoms, by the tables of ``precedence``."""
+    name = winner(symptoms)
+    own = inconclusive(history) if name is None else symptoms[name]
     assert own.label is not None
-    blamed = likeliest_cause(signs, own.label)
-    behind = signs[blamed] if blamed is not None else None
-    beside = [sign for sign in (behind, signs.get("disparity")) if sign and sign is not own]
+    blamed = likeliest_cause(symptoms, own.label)
+    behind = symptoms[blamed] if blamed is not None else None
+    beside = [
+        symptom for symptom in (behind, symptoms.get("disparity")) if symptom and symptom is not own
+    ]
     return Verdict(
         label=own.label,
-        because=sentence(case, own),
+        because=sentence(history, own),
         confidence=sure(own.strength),
-        harm=case.harm,
+        harm=history.harm,
         since_step=own.since_step,
         cause=behind.cause if behind else own.cause,
         evidence=_joined(own, beside),
-        remedies=tuple(r for r in _remedies(own, behind) if not pushes_on(case, r))[:MOST_REMEDIES],
+        remedies=tuple(r for r in _remedies(own, behind) if not pushes_on(history, r))[
+            :MOST_REMEDIES
+        ],
     )
 
 
-def _joined(own: Sign, beside: Sequence[Sign]) -> tuple[Evidence, ...]:
+def _joined(own: Symptom, beside: Sequence[Symptom]) -> tuple[Evidence, ...]:
     """Each name once, the label's own first."""
     known: dict[str, Evidence] = {}
-    for sign in (own, *beside):
-        for evidence in sign.evidence:
+    for symptom in (own, *beside):
+        for evidence in symptom.evidence:
             known.setdefault(evidence.name, evidence)
     return tuple(known.values())
 
 
-def _remedies(own: Sign, behind: Sign | None) -> tuple[Remedy, ...]:
+def _remedies(own: Symptom, behind: Symptom | None) -> tuple[Remedy, ...]:
     """Against the cause first, then against the label; each once."""
     known: dict[str, Remedy] = {}
     for remedy in (*(behind.remedies if behind else ()), *own.remedies):

@@ -1,6 +1,6 @@
-"""Which sign becomes the verdict where several fit, and which cause is named: two tables.
+"""Which symptom becomes the verdict where several fit, and which cause is named: two tables.
 
-A detector never looks at another's sign to decide about itself; what wins over what is decided
+A detector never looks at another's symptom to decide about itself; what wins over what is decided
 here and nowhere else. ``docs/verdicts.md`` shows the first table, and a test holds it against this
 one.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from holdfast.core.records import Label
-from holdfast.monitor.sign import Sign
+from holdfast.monitor.symptom import Symptom
 
 # Detector, the label it may give, why it stands above those that follow.
 ORDER: tuple[tuple[str, Label, str], ...] = (
@@ -64,22 +64,22 @@ CAUSES: tuple[str, ...] = (
 )
 
 
-def winner(signs: Mapping[str, Sign]) -> str | None:
-    """The detector whose label becomes the verdict; ``None`` where no sign has one."""
+def winner(symptoms: Mapping[str, Symptom]) -> str | None:
+    """The detector whose label becomes the verdict; ``None`` where no symptom has one."""
     for name, label, _ in ORDER:
-        if name in signs and signs[name].label == label:
+        if name in symptoms and symptoms[name].label == label:
             return name
     return None
 
 
-def likeliest_cause(signs: Mapping[str, Sign], label: Label) -> str | None:
+def likeliest_cause(symptoms: Mapping[str, Symptom], label: Label) -> str | None:
     """The detector whose cause explains ``label`` best: of its own and of those that say they
     explain it, the most blamed; the earlier in ``CAUSES`` on a tie."""
     fitting = [
         name
         for name in CAUSES
-        if name in signs
-        and signs[name].cause
-        and (signs[name].label == label or label in signs[name].explains)
+        if name in symptoms
+        and symptoms[name].cause
+        and (symptoms[name].label == label or label in symptoms[name].explains)
     ]
-    return max(fitting, key=lambda name: signs[name].blame, default=None)
+    return max(fitting, key=lambda name: symptoms[name].blame, default=None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from holdfast.core.records import Remedy, Snapshot
 
 if TYPE_CHECKING:
-    from holdfast.monitor.case import Case
+    from holdfast.monitor.history import History
 
 Remedies = tuple[Remedy, ...]
 
@@ -156,18 +156,18 @@ def _peak(history: Sequence[Snapshot]) -> float:
     return max((s.learning_rate for s in history if math.isfinite(s.learning_rate)), default=0.0)
 
 
-def pushes_on(case: Case, remedy: Remedy) -> bool:
+def pushes_on(history: History, remedy: Remedy) -> bool:
     """Whether a remedy asks for more steps or a higher rate of a run whose training rows are at
     their floor: there is nothing left for these to teach, and only memory to gain."""
-    if not case.at_floor:
+    if not history.at_floor:
         return False
     if not remedy.set and remedy.do.startswith("train longer"):
         return True
-    last = case.history[-1]
+    last = history.snapshots[-1]
     for setting in remedy.set:
         key, _, value = setting.partition("=")
         if key == "train.epochs" and float(value) > last.epoch:
             return True
-        if key == "train.learning_rate" and float(value) > _peak(case.history):
+        if key == "train.learning_rate" and float(value) > _peak(history.snapshots):
             return True
     return False

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import Floats, Snapshot
+from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
 from holdfast.stats.looks import Look, look
 from holdfast.stats.spending import POWER, times_by_plan, times_without_plan
@@ -15,7 +15,7 @@ from holdfast.stats.spending import POWER, times_by_plan, times_without_plan
 RESAMPLES = 2000
 
 
-def look_of(history: Sequence[Snapshot], known: Circumstances, table: Floats, alpha: float) -> Look:
+def look_of(history: Sequence[Snapshot], known: RunFacts, table: Floats, alpha: float) -> Look:
     """What ``table`` [rows, snapshots] says of a rise of its last column above its best, at the
     error ``alpha`` over the whole run."""
     power, times = spent_times(history, known)
@@ -30,7 +30,7 @@ def look_of(history: Sequence[Snapshot], known: Circumstances, table: Floats, al
     )
 
 
-def spent_times(history: Sequence[Snapshot], known: Circumstances) -> tuple[float, Floats]:
+def spent_times(history: Sequence[Snapshot], known: RunFacts) -> tuple[float, Floats]:
     """How late the error is spent, and when each look was taken: by the steps of the plan as it
     stood then, else by the number of looks, else without an end in sight."""
     plans = [snapshot.planned_steps or known.planned_steps for snapshot in history]

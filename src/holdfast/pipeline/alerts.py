@@ -39,7 +39,7 @@ class Alerts:
     The verdict of step 0 is no alert: nothing has been learned yet, and the data's own faults are
     findings. What still holds at the first look after it is told then. The label that was told last
     is part of a checkpoint, so a resumed run does not say it again.
-    ``tell`` hears what could not be delivered, once the run is over.
+    ``notify`` hears what could not be delivered, once the run is over.
     """
 
     name = "alerts"
@@ -50,7 +50,7 @@ class Alerts:
         command: str | None,
         webhook: str | None,
         run: str,
-        tell: Callable[[Decision], None] = lambda _: None,
+        notify: Callable[[Decision], None] = lambda _: None,
     ) -> None:
         self._on = frozenset(on)
         self._senders = [
@@ -62,7 +62,7 @@ class Alerts:
             if sender
         ]
         self._run = run
-        self._tell = tell
+        self._notify = notify
         self._last: str | None = None
         self._threads: list[threading.Thread] = []
         self._failed: list[Decision] = []
@@ -95,7 +95,7 @@ class Alerts:
             self._failed.append(Decision("alert", "not delivered", f"{late} took too long"))
         for failure in self._failed:
             run.journal.note(run.step, failure.what, failure.because, chosen=failure.chosen)
-            self._tell(failure)
+            self._notify(failure)
 
     def state_dict(self) -> dict[str, Any]:
         return {"last": self._last}

@@ -15,7 +15,7 @@ from holdfast.core.files import write_json, write_text
 from holdfast.core.records import Decision, to_json
 from holdfast.pipeline.folder import BEGUN, CHECKPOINTS, RECIPE
 from holdfast.pipeline.ready import Ready
-from holdfast.pipeline.rows import Divided, Tell
+from holdfast.pipeline.rows import Divided, Notify
 from holdfast.recipe.plain import from_yaml, read_yaml
 from holdfast.training.checkpoint import CheckpointStore
 
@@ -26,7 +26,9 @@ OTHER = "Restore it; to train with other settings, start a new run with another 
 NEEDED = {"rows": str, "findings": list, "decisions": list}
 
 
-def remember(run: Path, ready: Ready, divided: Divided, again: bool, tell: Tell) -> dict[str, Any]:
+def remember(
+    run: Path, ready: Ready, divided: Divided, again: bool, notify: Notify
+) -> dict[str, Any]:
     """What the run began with: marks of its rows and settings, its findings and decisions.
 
     It is written once, before the recipe. A run that is continued reads it; where that cannot be
@@ -49,7 +51,7 @@ def remember(run: Path, ready: Ready, divided: Divided, again: bool, tell: Tell)
     begun["settings"] = _settings_of(run)
     before, wrong = _read(path)
     if wrong is not None:
-        before = _again(path, wrong, begun, tell)
+        before = _again(path, wrong, begun, notify)
     if before["rows"] != begun["rows"]:
         raise RunError(
             str(run),
@@ -77,7 +79,7 @@ def check_recipe(run: Path) -> None:
         raise RunError(str(run / RECIPE), "is not the recipe that the run began with", None, OTHER)
 
 
-def _again(path: Path, wrong: str, begun: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+def _again(path: Path, wrong: str, begun: Mapping[str, Any], notify: Notify) -> dict[str, Any]:
     """What the run began with where its file ``wrong``: from a checkpoint, else as of now."""
     kept = CheckpointStore(path.parent, mark=_mark(begun)).beside()
     if kept is None:
@@ -86,9 +88,9 @@ def _again(path: Path, wrong: str, begun: Mapping[str, Any], tell: Tell) -> dict
             "cannot be checked, and what was chosen then counts as set by you"
         )
         kept = dict(begun)
-        tell(Decision(BEGUN, "made anew", because))
+        notify(Decision(BEGUN, "made anew", because))
     else:
-        tell(Decision(BEGUN, "taken from a checkpoint", f"it {wrong}"))
+        notify(Decision(BEGUN, "taken from a checkpoint", f"it {wrong}"))
     if path.is_dir():
         raise RunError(str(path), "is a folder, and a file belongs there", None, "Take it away.")
     path.parent.mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from holdfast.control.guard import Costs, Guard, planned_learning
+from holdfast.control.stopping import Costs, StoppingRule, planned_learning
 from holdfast.core.door import door
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.records import Decision, Finding
@@ -23,16 +23,16 @@ from holdfast.models.quantize import compute_in
 from holdfast.pipeline.adapters import adapter_settings, settle_quantize, with_adapter
 from holdfast.pipeline.alerts import Alerts
 from holdfast.pipeline.attention import choose_attention
-from holdfast.pipeline.circumstances import make_monitor
 from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual, usual_rates
 from holdfast.pipeline.fits import check_fit, refuse_clearly_too_large
 from holdfast.pipeline.folder import CHECKPOINTS
 from holdfast.pipeline.frozen import keep_prefix
 from holdfast.pipeline.keep import choice, criterion, planned_rates
 from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.kinds.watching import Watch, told, writer
+from holdfast.pipeline.kinds.written_samples import WrittenSamples, told, writer
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.ready import Kind, Ready
+from holdfast.pipeline.run_facts import make_monitor
 from holdfast.pipeline.size import model_size
 from holdfast.pipeline.task import with_task
 from holdfast.recipe import Recipe
@@ -148,7 +148,9 @@ def _planned(
     return plan, Decision("evaluation points", f"{len(at)}", because)
 
 
-def _told(recipe: Recipe, watch: Watch | None, train: Any, plan: Plan) -> tuple[Decision, ...]:
+def _told(
+    recipe: Recipe, watch: WrittenSamples | None, train: Any, plan: Plan
+) -> tuple[Decision, ...]:
     work = sum(phase.steps * phase.rows_per_step for phase in plan.phases)
     return told(recipe, watch, train, len(plan.evaluate_at), work)
 
@@ -159,7 +161,7 @@ def make_job(
     run: Path | None,
     listeners: Sequence[Any],
     checkpoint_every_s: float = LEAST_SECONDS,
-    tell: Callable[[Decision], None] = lambda _: None,
+    notify: Callable[[Decision], None] = lambda _: None,
     decisions: Sequence[Decision] = (),
     findings: Sequence[Finding] = (),
     mark: str = "",
@@ -189,16 +191,16 @@ def make_job(
         listeners=(
             *own,
             *_histories(ready, accelerator),
-            *_alerts(ready, run if writes else None, tell),
+            *_alerts(ready, run if writes else None, notify),
             *listeners,
         ),
         decisions=decisions,
         journal=Journal(run if writes else None),
         store=CheckpointStore(
-            run / CHECKPOINTS if run else None, checkpoint_every_s, tell, mark, begun
+            run / CHECKPOINTS if run else None, checkpoint_every_s, notify, mark, begun
         ),
         cache=_cache(ready, run),
-        tell=tell,
+        notify=notify,
     )
     return job, own
 
@@ -210,11 +212,13 @@ def _histories(ready: Ready, accelerator: Accelerator) -> tuple[ExampleHistory, 
     return (ExampleHistory(ready.train.rows, accelerator.num_processes),)
 
 
-def _alerts(ready: Ready, run: Path | None, tell: Callable[[Decision], None]) -> tuple[Alerts, ...]:
+def _alerts(
+    ready: Ready, run: Path | None, notify: Callable[[Decision], None]
+) -> tuple[Alerts, ...]:
     wanted = ready.recipe.alert
     if run is None or not (wanted.command or wanted.webhook):
         return ()
-    return (Alerts(wanted.on, wanted.command, wanted.webhook, run.name, tell),)
+    return (Alerts(wanted.on, wanted.command, wanted.webhook, run.name, notify),)
 
 
 def _cache(ready: Ready, run: Path | None) -> PrefixCache | None:
@@ -287,7 +291,7 @@ def _groups(network: Any, phase: Phase) -> list[dict[str, Any]]:
     return [group for group in groups if not group["name"].startswith("head")]
 
 
-def _advisor(ready: Ready) -> Guard | None:
+def _advisor(ready: Ready) -> StoppingRule | None:
     wanted = ready.recipe.control
     if wanted.policy == "off":
         return None
@@ -297,7 +301,7 @@ def _advisor(ready: Ready) -> Guard | None:
     start = first.steps if first.loss == "contrast" else 0
     learning = planned_learning(ready.plan.evaluate_at, planned_rates(ready.plan.phases))
     costs = Costs(wanted.worth, wanted.chance)
-    return Guard(learning, costs, ready.recipe.train.patience, criterion(ready), start)
+    return StoppingRule(learning, costs, ready.recipe.train.patience, criterion(ready), start)
 
 
 def _metric(recipe: Recipe, kind: Kind, classes: int) -> Metric | None:

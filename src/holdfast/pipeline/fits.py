@@ -70,7 +70,7 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Reduction:
     """Something that makes a run smaller: its ``--set`` strings, and the need with it."""
 
     settings: tuple[str, ...]
@@ -194,13 +194,13 @@ def activations_mb(network: Any, task: Any, examples: Any, precision: str) -> fl
 
 def changes(
     network: Any, task: Any, examples: Any, phases: tuple[Phase, ...], precision: str, need: Need
-) -> Iterator[Change]:
+) -> Iterator[Reduction]:
     """What could be done, the least costly first, each with its effect."""
     size, together = _at_once(phases[-1]), phases[-1].rows_per_step
     for times in (2**k for k in range(1, size.bit_length() + 1)):
         piece = -(-size // times)
         if piece < -(-size // (times // 2)):
-            yield Change(
+            yield Reduction(
                 (f"train.batch_size={piece}", f"train.accumulate={-(-together // piece)}"),
                 partial(_less, share=piece / size),
             )
@@ -208,15 +208,15 @@ def changes(
         network, task, examples, precision, need.activations / _held(phases)
     )
     if share < 1:
-        yield Change(("train.checkpoint_activations=true",), partial(_less, share=share))
+        yield Reduction(("train.checkpoint_activations=true",), partial(_less, share=share))
     if precision != "bfloat16":
-        yield Change(("train.precision=bfloat16",), partial(_less, share=HALF))
+        yield Reduction(("train.precision=bfloat16",), partial(_less, share=HALF))
     alone = adapter_of(network) is None
     lora = ("model.adapter.kind=lora",) if alone else ()
     if alone:
-        yield Change(lora, _with_lora)
+        yield Reduction(lora, _with_lora)
     if saved := quantizable_mb(network):
-        yield Change((*lora, f"{QUANTIZE}=4bit"), partial(_in_4_bits, saved=saved, alone=alone))
+        yield Reduction((*lora, f"{QUANTIZE}=4bit"), partial(_in_4_bits, saved=saved, alone=alone))
 
 
 def _less(need: Need, share: float) -> Need:
@@ -249,7 +249,7 @@ def quantizable_mb(network: Any) -> float:
     return float(sum(w.numel() * (w.element_size() - BYTES[4]) for w in held) / MB)
 
 
-def _remedy(need: Need, limit: float, offered: Iterator[Change]) -> str:
+def _remedy(need: Need, limit: float, offered: Iterator[Reduction]) -> str:
     """The fewest changes that fit; of as many, the least costly."""
     known = list(offered)
     for count in range(1, len(known) + 1):

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from holdfast.core.circumstances import LabelNoise
 from holdfast.core.records import Floats, Ints
+from holdfast.core.run_facts import LabelNoise
 from holdfast.models.probe import Probe
 from holdfast.models.probe_curve import ProbeCurve, out_of_fold, probe_curve
 from holdfast.monitor.limits import WRONG_LEVEL

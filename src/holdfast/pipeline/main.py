@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import Any
 
 from holdfast._version import __version__
-from holdfast.core.circumstances import Circumstances
 from holdfast.core.errors import Interrupted, RunError
 from holdfast.core.files import disk_errors, write_json
 from holdfast.core.records import Decision, to_json
+from holdfast.core.run_facts import RunFacts
 from holdfast.core.run_files import (
     SEALED,
     check_files,
@@ -31,7 +31,6 @@ from holdfast.models.adapter_save import base_folder
 from holdfast.models.quick_dropout import quick_dropout
 from holdfast.pipeline import outcome
 from holdfast.pipeline.begun import check_recipe, mark_of, remember
-from holdfast.pipeline.circumstances import circumstances_of, with_probe, with_texts
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
 from holdfast.pipeline.examples import EXAMPLES, write_examples
 from holdfast.pipeline.folder import (
@@ -49,7 +48,8 @@ from holdfast.pipeline.keep import kept_state
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.outline import Outline, outline_model, outline_rows
 from holdfast.pipeline.ready import Ready, Scored
-from holdfast.pipeline.rows import Divided, Tell, load_and_divide, tell_all
+from holdfast.pipeline.rows import Divided, Notify, load_and_divide, notify_all
+from holdfast.pipeline.run_facts import run_facts_of, with_probe, with_texts
 from holdfast.pipeline.scoring import opened_before, save_model, score_once
 from holdfast.pipeline.tracking import send_score, tracked
 from holdfast.recipe import Recipe, anchored, read_recipe
@@ -69,14 +69,14 @@ def train(
     *,
     resume: bool = False,
     listeners: Sequence[Any] = (),
-    tell: Tell = lambda _: None,
+    notify: Notify = lambda _: None,
     checkpoint_every_s: float = LEAST_SECONDS,
     held: Mapping[str, Any] = MappingProxyType({}),
     outline: Callable[[Outline], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Do the whole job into the folder ``run`` and return what ``result.json`` holds.
 
-    ``listeners`` join the loop's own (a progress bar, say); ``tell`` hears every automatic
+    ``listeners`` join the loop's own (a progress bar, say); ``notify`` hears every automatic
     decision and every finding as it is made; ``outline`` hears what was made of the rows, then
     what was made of the model, as soon as each stands. ``checkpoint_every_s`` is the least time
     between two checkpoints. On a finished run ``resume`` changes nothing. ``held`` are rows that
@@ -91,21 +91,21 @@ def train(
         done = read_result(run)
         rows = done.get("settings", {}).get("data", {}).get("path")
         because = f"it had come to its end, on {rows}; nothing that is given now was used"
-        tell(Decision("resumed", str(run), because))
+        notify(Decision("resumed", str(run), because))
         return done
     if not resume:
         # Before the folder is made and rows in memory are stored in it.
         check_names(recipe)
     with (
         terminate_like_interrupt(),
-        claimed(run, resume, tell),
+        claimed(run, resume, notify),
         stored(held, run) as paths,
         flushed_subnormals(),
         quick_dropout(),
     ):
         recipe = recipe.changed(data=paths)
         try:
-            return _train(recipe, run, resume, listeners, tell, checkpoint_every_s, outline)
+            return _train(recipe, run, resume, listeners, notify, checkpoint_every_s, outline)
         except KeyboardInterrupt:
             raise _interrupted(run) from None
 
@@ -115,35 +115,44 @@ def _train(
     run: Path,
     resume: bool,
     listeners: Sequence[Any],
-    tell: Tell,
+    notify: Notify,
     every_s: float,
     outline: Callable[[Outline], None],
 ) -> dict[str, Any]:
     start = time.perf_counter()
     again = resume and (run / RECIPE).exists()
-    if again and (run / RESULT).exists() and _stands(run, tell):
+    if again and (run / RESULT).exists() and _stands(run, notify):
         return _report(run) if is_main_process() else read_result(run)
     if again:
         check_recipe(run)
         recipe = read_recipe(run / RECIPE)
         because = f"every setting is that of its {RECIPE}; what is given now is not used"
-        tell(Decision("resumed", str(run), because))
-    divided = load_and_divide(recipe, tell)
+        notify(Decision("resumed", str(run), because))
+    divided = load_and_divide(recipe, notify)
     outline(outline_rows(divided))
     ready = make_ready(absolute(divided.recipe, divided.table), divided.splits, run)
-    tell_all(tell, ready.decisions, ready.findings)
+    notify_all(notify, ready.decisions, ready.findings)
     outline(outline_model(ready))
     accelerator = make_accelerator(str(ready.recipe.train.precision))
     begun: dict[str, Any] = {}
     if accelerator.is_main_process:
-        begun = remember(run, ready, divided, again, tell)
+        begun = remember(run, ready, divided, again, notify)
     accelerator.wait_for_everyone()
     mark = mark_of(run, divided, begun)
     decisions = [Decision(**decision) for decision in begun.get("decisions", ())]
     with tracked(run, ready.recipe, accelerator.is_main_process) as track:
         heard = (*listeners, *track)
         job, own = make_job(
-            ready, accelerator, run, heard, every_s, tell, decisions, divided.findings, mark, begun
+            ready,
+            accelerator,
+            run,
+            heard,
+            every_s,
+            notify,
+            decisions,
+            divided.findings,
+            mark,
+            begun,
         )
         before = opened_before(job.journal)
         train_s = time.perf_counter() - ready.loaded_at
@@ -151,14 +160,14 @@ def _train(
         train_s += fitted.train_s
         kept = kept_state(ready, own, fitted)
         job.journal.note(fitted.last_step, kept.what, kept.because, chosen=kept.chosen)
-        tell(kept)
+        notify(kept)
         if accelerator.is_main_process:
             with memory_errors("scoring the test rows"):
                 saved = save_model(run, ready, fitted)
                 model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
                 scored = score_once(run, ready, divided.splits, fitted, job, own, saved, before)
             fitted = with_texts(fitted, scored.blocks.get("generations"), job)
-            known = with_probe(circumstances_of(ready, divided.findings), own)
+            known = with_probe(run_facts_of(ready, divided.findings), own)
             _keep_looks(run, fitted, known, job)
             _write(
                 run, begun, divided, ready, fitted, scored, job, train_s, start, kept, model, base
@@ -234,7 +243,7 @@ def _write(
     write_json(run / RESULT, sealed(run, result, model, base))
 
 
-def _keep_looks(run: Path, fitted: Fitted, known: Circumstances, job: Job) -> None:
+def _keep_looks(run: Path, fitted: Fitted, known: RunFacts, job: Job) -> None:
     """What the verdict was made of, so that ``diagnose`` can make it again."""
     if not write_looks(run / LOOKS, fitted.history, known, fitted.best_step, __version__):
         job.journal.note(
@@ -245,7 +254,7 @@ def _keep_looks(run: Path, fitted: Fitted, known: Circumstances, job: Job) -> No
         )
 
 
-def _stands(run: Path, tell: Tell) -> bool:
+def _stands(run: Path, notify: Notify) -> bool:
     """Whether what a killed run had come to is whole, so that only its report is missing. Where it
     is not, the last checkpoint gives it again; without one the error is raised."""
     try:
@@ -255,7 +264,7 @@ def _stands(run: Path, tell: Tell) -> bool:
     except RunError as error:
         if not (run / CHECKPOINTS).exists():
             raise
-        tell(Decision(RESULT, "made again", f"{error.what} {error.rule}"))
+        notify(Decision(RESULT, "made again", f"{error.what} {error.rule}"))
         return False
     return True
 

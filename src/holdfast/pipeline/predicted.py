@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.output_stream import writing
-from holdfast.core.outputs import Output, checked_output
+from holdfast.core.outputs import OutputFile, checked_output
 from holdfast.core.records import Decision, Floats
 from holdfast.core.shown import printable_json
 from holdfast.data.cells import write_json_cell
@@ -33,7 +33,7 @@ TYPES = {"text": pa.string(), "number": pa.float64(), "list": pa.list_(pa.string
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PredictedPart:
     """Some consecutive rows: the first is row ``start`` of the source; ``columns`` are those of the
     input in their own types; ``probabilities`` [rows, names], NaN where a row has no answer."""
 
@@ -78,7 +78,7 @@ class Predicted:
     def __len__(self) -> int:
         return len(self._asked.raw)
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[PredictedPart]:
         """The rows, at most ``input_columns.ROWS`` at a time."""
         table, rows = self._asked.table, self._asked.table.column("row")
         start = 0
@@ -92,7 +92,9 @@ class Predicted:
             yield self._part(start, columns, rows[chosen] - start, answers)
             start = stop
 
-    def _part(self, start: int, columns: pa.Table, places: Any, answers: Answers | None) -> Part:
+    def _part(
+        self, start: int, columns: pa.Table, places: Any, answers: Answers | None
+    ) -> PredictedPart:
         count = columns.num_rows
         self.without_text += count - len(places)
         because = [self._asked.because.get(start + row) for row in range(count)]
@@ -108,10 +110,10 @@ class Predicted:
                 confidence[place] = None if sure is None else round(sure, DIGITS)
             if chances is not None and answers.probabilities is not None:
                 chances[places] = answers.probabilities
-        return Part(start, columns, predictions, confidence, chances, because)
+        return PredictedPart(start, columns, predictions, confidence, chances, because)
 
 
-def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> Output:
+def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> OutputFile:
     """Refuse a file that cannot be written as asked, before anything is predicted. The data and the
     runs' own files are never written over."""
     if out.suffix.lower() not in ENDINGS:
@@ -126,7 +128,7 @@ def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> Out
     return checked_output(out, inputs, force=force)
 
 
-def write_predictions(predicted: Predicted, out: Output) -> None:
+def write_predictions(predicted: Predicted, out: OutputFile) -> None:
     """The table as JSON lines, CSV or Parquet, by the ending of ``out``; whole or not at all."""
     write = {".jsonl": _write_lines, ".csv": _write_csv, ".parquet": _write_parquet}
     with writing(out) as stream:
@@ -143,7 +145,7 @@ def write_lines(predicted: Predicted, stream: IO[str]) -> None:
         stream.flush()
 
 
-def json_object(predicted: Predicted, part: Part) -> Iterator[dict[str, Any]]:
+def json_object(predicted: Predicted, part: PredictedPart) -> Iterator[dict[str, Any]]:
     """``row``, ``prediction``, ``confidence``, probabilities where they are asked for, then every
     column of the input."""
     nested = predicted_nested(predicted)
@@ -212,7 +214,7 @@ def _write_parquet(predicted: Predicted, stream: io.RawIOBase) -> None:
             sink.write_table(table)
 
 
-def _whole(predicted: Predicted, part: Part) -> pa.Table:
+def _whole(predicted: Predicted, part: PredictedPart) -> pa.Table:
     """The columns of the input, then the prediction and what goes with it."""
     columns = {name: part.columns[name] for name in part.columns.column_names}
     columns["prediction"] = pa.array(part.predictions, TYPES[predicted.answered])

@@ -15,7 +15,7 @@ from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
 from holdfast.pipeline.fits import Need
 from holdfast.pipeline.outcome import peak_memory_mb
 from holdfast.pipeline.ready import Ready
-from holdfast.pipeline.rows import Tell, load_and_divide, tell_all
+from holdfast.pipeline.rows import Notify, load_and_divide, notify_all
 from holdfast.recipe import Recipe
 from holdfast.training.plan import FORWARD_SHARE
 from holdfast.training.run import Run
@@ -24,15 +24,15 @@ from holdfast.training.step import begin_phase, train_step
 TIMED_STEPS = 3
 
 
-def preview(recipe: Recipe, tell: Tell = lambda _: None) -> dict[str, Any]:
+def preview(recipe: Recipe, notify: Notify = lambda _: None) -> dict[str, Any]:
     """The plan: division, findings, decisions, phases, parameters, memory and time.
 
     Memory and time come from a few real steps on the longest rows, on a model that is thrown away.
     Nothing is written.
     """
-    divided = load_and_divide(recipe, tell)
+    divided = load_and_divide(recipe, notify)
     ready = make_ready(divided.recipe, divided.splits)
-    tell_all(tell, ready.decisions, ready.findings)
+    notify_all(notify, ready.decisions, ready.findings)
     splits = divided.splits
     decisions: tuple[Decision, ...] = (*divided.decisions, *ready.decisions)
     findings: tuple[Finding, ...] = (*divided.findings, *ready.findings)

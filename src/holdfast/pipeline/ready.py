@@ -17,7 +17,7 @@ from holdfast.tasks.metrics import Metric, find_metric
 from holdfast.training.plan import Phase, Plan
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.kinds.watching import Watch
+    from holdfast.pipeline.kinds.written_samples import WrittenSamples
     from holdfast.pipeline.using import Judged, Options, Predictor
     from holdfast.tasks.base import Examples, Task
     from holdfast.training.loop import Fitted
@@ -47,7 +47,7 @@ class Ready:
     loaded_at: float
     need: Need
     prefix: Prefix | None = None
-    watch: Watch | None = None
+    watch: WrittenSamples | None = None
     usual_rates: tuple[float, float] | None = None
 
     @property
@@ -129,4 +129,4 @@ class Kind:
     predictor: Callable[[Sequence[Path]], Predictor]
     sides: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides
     find_metric: Callable[[str], Metric] = find_metric
-    watch: Callable[[Any, Splits, Any, Any, Recipe, int], Watch | None] = no_watch
+    watch: Callable[[Any, Splits, Any, Any, Recipe, int], WrittenSamples | None] = no_watch

@@ -13,7 +13,7 @@ from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
 from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.kinds.watching import execution_of, with_tables
+from holdfast.pipeline.kinds.written_samples import execution_of, with_tables
 from holdfast.pipeline.names import check_names, code_to_run
 from holdfast.pipeline.ready import Kind
 from holdfast.pipeline.task import with_task
@@ -21,7 +21,7 @@ from holdfast.pipeline.using import within_limits
 from holdfast.recipe import DataPart, Recipe
 from holdfast.split.divide import divide
 
-Tell = Callable[[Decision | Finding], None]
+Notify = Callable[[Decision | Finding], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class Divided:
     decisions: tuple[Decision, ...]
 
 
-def load_and_divide(recipe: Recipe, tell: Tell = lambda _: None) -> Divided:
+def load_and_divide(recipe: Recipe, notify: Notify = lambda _: None) -> Divided:
     """Load, audit and divide the rows that the recipe names."""
     with within_limits(recipe.data):
-        return _load_and_divide(recipe, tell)
+        return _load_and_divide(recipe, notify)
 
 
-def _load_and_divide(recipe: Recipe, tell: Tell) -> Divided:
+def _load_and_divide(recipe: Recipe, notify: Notify) -> Divided:
     if recipe.data.path is None:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
     check_names(recipe)
@@ -55,9 +55,9 @@ def _load_and_divide(recipe: Recipe, tell: Tell) -> Divided:
     # So is a machine that cannot keep written code in.
     execution_of(recipe)
     code = code_to_run(recipe)
-    tell_all(tell, code, ())
+    notify_all(notify, code, ())
     recipe, worked_out = with_task(recipe)
-    tell_all(tell, worked_out, ())
+    notify_all(notify, worked_out, ())
     data, kind = recipe.data, kind_of(recipe.task)
     check_names(recipe, kind.find_metric)
 
@@ -65,11 +65,11 @@ def _load_and_divide(recipe: Recipe, tell: Tell) -> Divided:
         return with_tables(kind.read(source, data, like), recipe)
 
     table = read(str(data.path), None)
-    tell_all(tell, table.decisions, table.findings)
+    notify_all(notify, table.decisions, table.findings)
     audited = audit_table(table)
-    tell_all(tell, (), audited)
+    notify_all(notify, (), audited)
     sides, companions = _sides(data, kind)
-    tell_all(tell, companions, ())
+    notify_all(notify, companions, ())
     given = {name: read(source, table) for name, source in sides.items()}
     if not data.split.test and "test" not in given:
         raise RecipeError(
@@ -80,18 +80,18 @@ def _load_and_divide(recipe: Recipe, tell: Tell) -> Divided:
         )
     shares = (data.split.train, data.split.valid, data.split.test)
     splits = divide(table, seed=recipe.seed, fractions=shares, **given)
-    tell_all(tell, splits.decisions, splits.findings)
+    notify_all(notify, splits.decisions, splits.findings)
     findings = (*table.findings, *audited, *splits.findings)
     decisions = (*code, *worked_out, *table.decisions, *companions, *splits.decisions)
     return Divided(recipe, table, tuple(given.values()), splits, findings, decisions)
 
 
-def tell_all(tell: Tell, decisions: Sequence[Decision], findings: Sequence[Finding]) -> None:
-    """Let ``tell`` hear each of them, in order."""
+def notify_all(notify: Notify, decisions: Sequence[Decision], findings: Sequence[Finding]) -> None:
+    """Let ``notify`` hear each of them, in order."""
     for decision in decisions:
-        tell(decision)
+        notify(decision)
     for finding in findings:
-        tell(finding)
+        notify(finding)
 
 
 def _sides(data: DataPart, kind: Kind) -> tuple[dict[str, str], tuple[Decision, ...]]:

@@ -37,7 +37,7 @@ MOST_ROWS = 2**32
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenRows:
     """``rows`` of the source and, for each, the first side [n] that holds it or a copy of it: an
     index into ``SIDES``, or ``NONE``; ``same`` [n] whether it is the very row. ``why``: what could
     not be compared."""
@@ -69,22 +69,22 @@ class Seen:
         return {**found, "why": self.why}
 
 
-def seen_rows(runs: Sequence[Path], table: Table) -> Seen:
+def seen_rows(runs: Sequence[Path], table: Table) -> SeenRows:
     """The rows of ``table`` that any of the runs had among its own."""
     found = [_seen_by(run, table) for run in runs]
     side = np.min([one.side for one in found], axis=0) if len(table) else found[0].side
     same = np.any([one.same & (one.side == side) for one in found], axis=0)
     whys = list(dict.fromkeys(one.why for one in found if one.why))
-    return Seen(table.column("row"), side, np.asarray(same), "; ".join(whys) or None)
+    return SeenRows(table.column("row"), side, np.asarray(same), "; ".join(whys) or None)
 
 
-def _seen_by(run: Path, table: Table) -> Seen:
+def _seen_by(run: Path, table: Table) -> SeenRows:
     path = run / "splits.parquet"
     rows = table.column("row")
     nothing = np.full(len(table), NONE, dtype=np.int8)
     never = np.zeros(len(table), dtype=bool)
     if not os.path.lexists(path):
-        return Seen(rows, nothing, never, f"{path} is missing")
+        return SeenRows(rows, nothing, never, f"{path} is missing")
     check_files(run, read_result(run), [path.name])
     records = _records(path)
     sides = _side_numbers(records["split"].to_pylist())
@@ -98,7 +98,7 @@ def _seen_by(run: Path, table: Table) -> Seen:
     # The very row says which side it was on; a copy on another side counts where it is worse.
     side = np.minimum(side, exact)
     same &= exact == side
-    return Seen(rows, side, same, why)
+    return SeenRows(rows, side, same, why)
 
 
 def _records(path: Path) -> Any:

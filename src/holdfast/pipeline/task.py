@@ -9,7 +9,7 @@ from holdfast.core.records import Decision
 from holdfast.data.chat_templates import is_template
 from holdfast.data.folders import is_image_folder
 from holdfast.data.passages import is_text_file
-from holdfast.data.shape import Shape, shape_of
+from holdfast.data.shape import RowsShape, shape_of
 from holdfast.data.source import read_first
 from holdfast.models.purpose import Purpose, purpose_of
 from holdfast.recipe import DataPart, Recipe
@@ -46,25 +46,25 @@ def with_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
     return _decided(_named(recipe, shape, task), task, because)
 
 
-def _shape(data: DataPart) -> Shape:
+def _shape(data: DataPart) -> RowsShape:
     """What the rows, and the columns that the recipe names, say."""
     if data.label_kind is not None:
-        return Shape("classes", f"data.label_kind is {data.label_kind}")
+        return RowsShape("classes", f"data.label_kind is {data.label_kind}")
     if data.template is not None and is_template(data.template):
-        return Shape("chat", "data.template is a template of chats")
+        return RowsShape("chat", "data.template is a template of chats")
     if data.messages is not None:
-        return Shape("chat", f"data.messages names a column of chats: {data.messages}")
+        return RowsShape("chat", f"data.messages names a column of chats: {data.messages}")
     if is_text_file(str(data.path)):
-        return Shape("text", f"{Path(str(data.path)).name} is a file of plain text")
+        return RowsShape("text", f"{Path(str(data.path)).name} is a file of plain text")
     if data.target is not None:
-        return Shape("pair", f"data.target names a column of texts to write: {data.target}")
+        return RowsShape("pair", f"data.target names a column of texts to write: {data.target}")
     raw = read_first(str(data.path), data.encoding, data.config)
     if data.template is not None and data.label is None:
-        return Shape("classes", "a template alone does not say what is to be learned")
+        return RowsShape("classes", "a template alone does not say what is to be learned")
     return shape_of(raw, text=data.text, label=data.label)
 
 
-def _task(shape: Shape, purpose: Purpose | None) -> tuple[str, str]:
+def _task(shape: RowsShape, purpose: Purpose | None) -> tuple[str, str]:
     task, because = OF_FORM.get(shape.form, WRITING), shape.because
     if task == PAIRS and purpose == "decoder":
         return WRITING, f"{because}; the model is a decoder, which reads them as prompt and answer"
@@ -75,7 +75,7 @@ def _task(shape: Shape, purpose: Purpose | None) -> tuple[str, str]:
     return task, because
 
 
-def _named(recipe: Recipe, shape: Shape, task: str) -> Recipe:
+def _named(recipe: Recipe, shape: RowsShape, task: str) -> Recipe:
     """A decoder's reader knows other usual names than those of pairs, so it is told the columns."""
     data = recipe.data
     if task != WRITING or shape.form != "pair" or data.text or data.template or data.target:

@@ -12,7 +12,7 @@ from holdfast.core.errors import InputError, RecipeError, RunError
 from holdfast.pipeline.folder import RECIPE, open_run, unsealed
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.predicted import Predicted, json_object
-from holdfast.pipeline.rows import Tell, tell_all
+from holdfast.pipeline.rows import Notify, notify_all
 from holdfast.pipeline.seen import seen_rows
 from holdfast.pipeline.using import Data, Options, Predictor, data_part, within_limits
 from holdfast.recipe import read_recipe
@@ -23,7 +23,7 @@ def evaluate(
     runs: Path | Sequence[Path],
     data: str,
     options: Options | None = None,
-    tell: Tell = lambda _: None,
+    notify: Notify = lambda _: None,
 ) -> dict[str, Any]:
     """A ``test`` block for the labelled rows of ``data``, scored by the saved model of a run, or by
     the average of several.
@@ -36,7 +36,7 @@ def evaluate(
     limited = within_limits(data_part(paths[0]), options.limits)
     with flushed_subnormals(), advising(), limited:
         judged = kind_of(task).judge(paths, data, options)
-        tell_all(tell, (*unsealed(paths), *judged.decisions), judged.table.findings)
+        notify_all(notify, (*unsealed(paths), *judged.decisions), judged.table.findings)
         block = judged.score().to_json()
         seen = seen_rows(paths, judged.table)
         block["seen"] = seen.to_json()
@@ -58,14 +58,14 @@ def predict(
     options: Options | None = None,
     *,
     probabilities: bool = False,
-    tell: Tell = lambda _: None,
+    notify: Notify = lambda _: None,
 ) -> Predicted:
     """The predictions for a file as ``train`` reads them, or a list of texts: one a row, made part
     by part as they are read off."""
     answering, options = predictor(runs), options or Options()
     with advising(), within_limits(data_part(runs[0]), options.limits):
         predicted = Predicted(answering, data, options, probabilities)
-    tell_all(tell, (*unsealed(runs), *predicted.decisions), ())
+    notify_all(notify, (*unsealed(runs), *predicted.decisions), ())
     return predicted
 
 

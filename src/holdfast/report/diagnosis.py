@@ -10,10 +10,8 @@ import numpy as np
 from markupsafe import Markup
 
 from holdfast._version import __version__
-from holdfast.core.curves import TRANSFORMERS, Curves, position
-from holdfast.core.curves import Series as Logged
-from holdfast.report.charts.curves import Curves as Chart
-from holdfast.report.charts.curves import Series, curves
+from holdfast.core.curves import TRANSFORMERS, Curves, Series, position
+from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import compact, duration
 from holdfast.report.page import UNPRINTABLE, Section, asset, environment, policy
@@ -111,14 +109,14 @@ def _top(log: Curves, document: Mapping[str, Any], name: str) -> Headline:
         label=verdict["label"].replace("_", " "),
         sentence=SENTENCES.get(verdict["label"], sentence),
         because=verdict["because"],
-        facts=_facts(log, document),
+        facts=_fact_lines(log, document),
         cause=verdict["cause"] or "",
         evidence=tuple(_evidence(e) for e in verdict["evidence"]),
         remedies=tuple(_remedy(r, log.source) for r in verdict["remedies"]),
     )
 
 
-def _facts(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _fact_lines(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     verdict, best = document["verdict"], document["best_step"]
     facts = [("Verdict’s confidence", f"{100 * verdict['confidence']:.0f}\u00a0%")]
     if verdict["since_step"] is not None:
@@ -163,16 +161,16 @@ def _places(log: Curves) -> tuple[np.ndarray[Any, Any], str]:
 
 
 def _lines(
-    log: Curves, places: np.ndarray[Any, Any], found: Sequence[tuple[str, Logged | None]]
-) -> list[Series]:
+    log: Curves, places: np.ndarray[Any, Any], found: Sequence[tuple[str, Series | None]]
+) -> list[ChartSeries]:
     return [
-        Series(logged.name, style, _values(logged, places, mean=logged is log.train))
+        ChartSeries(logged.name, style, _values(logged, places, mean=logged is log.train))
         for style, logged in found
         if logged is not None
     ]
 
 
-def _values(logged: Logged, places: np.ndarray[Any, Any], mean: bool) -> tuple[float | None, ...]:
+def _values(logged: Series, places: np.ndarray[Any, Any], mean: bool) -> tuple[float | None, ...]:
     """What a series says at each place; a training loss the mean since the place before."""
     ends = np.searchsorted(logged.at, places, side="right")
     begins = np.concatenate([[0], ends[:-1]])
@@ -185,7 +183,7 @@ def _values(logged: Logged, places: np.ndarray[Any, Any], mean: bool) -> tuple[f
 
 
 def _chart(
-    log: Curves, key: str, title: str, places: np.ndarray[Any, Any], lines: Sequence[Series]
+    log: Curves, key: str, title: str, places: np.ndarray[Any, Any], lines: Sequence[ChartSeries]
 ) -> Markup:
     if not lines:
         return Markup("")
@@ -195,4 +193,4 @@ def _chart(
     best = None if log.best is None else round(scale * log.best)
     axis = log.axis if scale == 1 else f"{log.axis} × 1000"
     nothing = (None,) * len(steps)
-    return curves(Chart(key, title, "loss", steps, nothing, tuple(lines), best, axis, "best"))
+    return curves(CurvesChart(key, title, "loss", steps, nothing, tuple(lines), best, axis, "best"))

@@ -22,8 +22,8 @@ from holdfast.split.assign import assign
 from holdfast.split.crossing import Crossing, find_crossing
 from holdfast.split.division import (
     SIDES,
+    AllRows,
     Drops,
-    Gathered,
     crossing_notes,
     drop_notes,
     dropped,
@@ -104,7 +104,7 @@ def divide(
 
 
 def _divide_source(
-    gathered: Gathered, drops: tuple[Drops, ...], fractions: tuple[float, ...], seed: int
+    gathered: AllRows, drops: tuple[Drops, ...], fractions: tuple[float, ...], seed: int
 ) -> _Divided:
     table = gathered.tables["source"]
     kept = np.flatnonzero(~dropped(drops, "source", len(table)))
@@ -132,7 +132,7 @@ def _divide_source(
     return _Divided(kept[left], names, shares, units.where(left), side[left], plain[left], crossing)
 
 
-def _wrap(gathered: Gathered, drops: tuple[Drops, ...], divided: _Divided, seed: int) -> Splits:
+def _wrap(gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided, seed: int) -> Splits:
     source = gathered.tables["source"]
     tables = {
         name: source.take(divided.kept[divided.side == number])
@@ -159,7 +159,7 @@ def _wrap(gathered: Gathered, drops: tuple[Drops, ...], divided: _Divided, seed:
     )
 
 
-def _records(gathered: Gathered, drops: tuple[Drops, ...], divided: _Divided) -> object:
+def _records(gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided) -> object:
     source = gathered.tables["source"]
     split = np.full(len(source), "dropped", dtype=object)
     split[divided.kept] = np.array(divided.names, dtype=object)[divided.side]
@@ -181,7 +181,7 @@ def _records(gathered: Gathered, drops: tuple[Drops, ...], divided: _Divided) ->
 
 
 def _findings(
-    gathered: Gathered, drops: tuple[Drops, ...], divided: _Divided
+    gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided
 ) -> tuple[Finding, ...]:
     source = gathered.tables["source"].take(divided.kept)
     sizes = np.bincount(divided.side, minlength=len(divided.names))
@@ -201,7 +201,7 @@ def _findings(
 
 
 def _decisions(
-    gathered: Gathered, divided: _Divided, tables: dict[str, Table], seed: int
+    gathered: AllRows, divided: _Divided, tables: dict[str, Table], seed: int
 ) -> tuple[Decision, ...]:
     chosen = ", ".join(f"{name} {len(tables[name])}" for name in SIDES)
     percent = "/".join(f"{share:.0%}".rstrip("%") for share in divided.fractions)
@@ -225,12 +225,12 @@ def _decisions(
     )
 
 
-def _by(gathered: Gathered) -> str:
+def _by(gathered: AllRows) -> str:
     kind = gathered.tables["source"].columns.label_kind
     return {"several": "set of labels", "number": "range of numbers"}.get(kind or "", "class")
 
 
-def _all_sides(gathered: Gathered, drops: tuple[Drops, ...], divided: _Divided) -> Sides:
+def _all_sides(gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided) -> Sides:
     side = np.full(len(gathered.copies), -1, dtype=np.int8)
     numbers = np.array([SIDES.index(name) for name in divided.names], dtype=np.int8)
     side[divided.kept] = numbers[divided.side]
@@ -296,7 +296,7 @@ def _check_train(
         )
 
 
-def _check_left(table: Table, labels: npt.NDArray[np.int64], gathered: Gathered) -> None:
+def _check_left(table: Table, labels: npt.NDArray[np.int64], gathered: AllRows) -> None:
     before = np.bincount(table.column("label"), minlength=len(table.classes))
     after = np.bincount(labels, minlength=len(table.classes))
     for number in np.flatnonzero((before > 0) & (after == 0)):

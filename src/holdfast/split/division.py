@@ -20,7 +20,7 @@ SIDES = ("train", "valid", "test")
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class AllRows:
     """The source and the given tables, in one row of positions: ``tables`` by name, the source
     first, ``starts`` where each begins, ``copies`` among all their texts."""
 
@@ -66,15 +66,15 @@ class Drops:
         return np.asarray((self.of >= 0) | self.group)
 
 
-def gather(table: Table, given: Mapping[str, Table], seed: int) -> Gathered:
+def gather(table: Table, given: Mapping[str, Table], seed: int) -> AllRows:
     """Find the copies among the source and the given tables together."""
     tables = {"source": table, **given}
     lengths = [len(each) for each in tables.values()]
     starts = dict(zip(tables, np.cumsum([0, *lengths[:-1]]).tolist(), strict=True))
-    return Gathered(tables, starts, find_copies(RowTexts(*tables.values()), seed=seed))
+    return AllRows(tables, starts, find_copies(RowTexts(*tables.values()), seed=seed))
 
 
-def find_drops(gathered: Gathered) -> tuple[Drops, ...]:
+def find_drops(gathered: AllRows) -> tuple[Drops, ...]:
     """Source rows that copy a given table's, and rows of a given validation table that copy the
     test table's. The test table is never touched."""
     pairs = [
@@ -90,7 +90,7 @@ def find_drops(gathered: Gathered) -> tuple[Drops, ...]:
     return tuple(_drops(gathered, name, protected, nearest[protected]) for name, protected in pairs)
 
 
-def _drops(gathered: Gathered, name: str, protected: str, nearest: Protected) -> Drops:
+def _drops(gathered: AllRows, name: str, protected: str, nearest: Protected) -> Drops:
     span = gathered.span(name)
     mine, theirs = gathered.tables[name], gathered.tables[protected]
     group = np.zeros(len(mine), dtype=bool)
@@ -106,7 +106,7 @@ def dropped(drops: tuple[Drops, ...], name: str, rows: int) -> npt.NDArray[np.bo
     return np.asarray(np.logical_or.reduce([np.zeros(rows, dtype=bool), *masks]))
 
 
-def drop_notes(gathered: Gathered, drops: tuple[Drops, ...], name: str) -> list[str | None]:
+def drop_notes(gathered: AllRows, drops: tuple[Drops, ...], name: str) -> list[str | None]:
     """Why each row of a table was dropped; ``None`` where it was not."""
     notes: list[str | None] = [None] * len(gathered.tables[name])
     for drop in drops:
@@ -117,7 +117,7 @@ def drop_notes(gathered: Gathered, drops: tuple[Drops, ...], name: str) -> list[
     return notes
 
 
-def crossing_notes(gathered: Gathered, crossing: Crossing, names: tuple[str, ...]) -> list[str]:
+def crossing_notes(gathered: AllRows, crossing: Crossing, names: tuple[str, ...]) -> list[str]:
     """Why each row was dropped that copies a row of another group."""
     return [
         f"copies or nearly copies {gathered.place(of)} ({names[side]}), which is of another group"
@@ -125,7 +125,7 @@ def crossing_notes(gathered: Gathered, crossing: Crossing, names: tuple[str, ...
     ]
 
 
-def _drop_note(gathered: Gathered, drop: Drops, at: int) -> str:
+def _drop_note(gathered: AllRows, drop: Drops, at: int) -> str:
     if drop.of[at] < 0:
         return f"shares its group with the {drop.protected} rows"
     place = gathered.place(int(drop.of[at]))
@@ -134,6 +134,6 @@ def _drop_note(gathered: Gathered, drop: Drops, at: int) -> str:
     return f"nearly copies {place} ({drop.protected}, similarity {drop.similarity[at]:.2f})"
 
 
-def _same_form(gathered: Gathered, drop: Drops, at: int) -> bool:
+def _same_form(gathered: AllRows, drop: Drops, at: int) -> bool:
     exact = gathered.copies.exact
     return bool(exact[gathered.starts[drop.name] + at] == exact[drop.of[at]])

@@ -11,7 +11,7 @@ from holdfast.core.records import Finding, Severity
 from holdfast.data.table import Table
 from holdfast.split.chains import SHARE, SMALLEST
 from holdfast.split.crossing import Crossing
-from holdfast.split.division import Drops, Gathered
+from holdfast.split.division import AllRows, Drops
 from holdfast.split.duplicates import Copies
 from holdfast.split.words import I64
 
@@ -20,7 +20,7 @@ SERIOUS = 0.01
 UNEVEN = 0.2
 
 
-def copy_findings(gathered: Gathered) -> list[Finding]:
+def copy_findings(gathered: AllRows) -> list[Finding]:
     """Exact and near-copies within the source, and within a test table that is used as it is."""
     found = []
     for name in ("source", "test"):
@@ -31,7 +31,7 @@ def copy_findings(gathered: Gathered) -> list[Finding]:
 
 
 def copied_rows(
-    gathered: Gathered, name: str
+    gathered: AllRows, name: str
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Which rows of a table have an exact copy, and which a near-copy, in the same table."""
     copies = gathered.copies
@@ -44,7 +44,7 @@ def copied_rows(
     return held[forms] > 1, near[forms]
 
 
-def _exact(gathered: Gathered, name: str, rows: npt.NDArray[np.bool_]) -> Finding | None:
+def _exact(gathered: AllRows, name: str, rows: npt.NDArray[np.bool_]) -> Finding | None:
     table, count = gathered.tables[name], int(rows.sum())
     if not count:
         return None
@@ -59,7 +59,7 @@ def _exact(gathered: Gathered, name: str, rows: npt.NDArray[np.bool_]) -> Findin
     )
 
 
-def _near(gathered: Gathered, name: str, rows: npt.NDArray[np.bool_]) -> Finding | None:
+def _near(gathered: AllRows, name: str, rows: npt.NDArray[np.bool_]) -> Finding | None:
     table, count = gathered.tables[name], int(rows.sum())
     if not count:
         return None
@@ -78,12 +78,12 @@ def _handled(name: str) -> str:
     return "copies always fall on one side" if name == "source" else "the test rows are used as is"
 
 
-def _but_for_cuts(gathered: Gathered, name: str) -> str:
+def _but_for_cuts(gathered: AllRows, name: str) -> str:
     cut = name == "source" and gathered.copies.cuts
     return ", but for those that the cut of a long chain parted (copy_chains)" if cut else ""
 
 
-def leak_findings(gathered: Gathered, drops: Sequence[Drops]) -> list[Finding]:
+def leak_findings(gathered: AllRows, drops: Sequence[Drops]) -> list[Finding]:
     """Rows that were dropped because a protected table holds them too."""
     found = []
     for drop in drops:
@@ -117,7 +117,7 @@ def leak_findings(gathered: Gathered, drops: Sequence[Drops]) -> list[Finding]:
     return found
 
 
-def cut_findings(gathered: Gathered, side: npt.NDArray[np.int8]) -> list[Finding]:
+def cut_findings(gathered: AllRows, side: npt.NDArray[np.int8]) -> list[Finding]:
     """Chains of near-copies that were cut, and buckets that were not compared in full. ``side``
     [n] is the side of each text of the copies, -1 for none."""
     copies = gathered.copies

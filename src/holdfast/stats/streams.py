@@ -27,7 +27,7 @@ CHUNK = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class StreamLimits:
     """A confidence sequence: ``value`` is the running mean, and ``low`` and ``high`` hold the true
     mean at all rows at once; each [rows], in the unit of the values. They never widen."""
 
@@ -48,7 +48,7 @@ class StreamEvidence:
 
 def betting_limits(
     values: Floats, low: float = 0.0, high: float = 1.0, *, alpha: float = 0.05, grid: int = 1000
-) -> Limits:
+) -> StreamLimits:
     """The hedged capital confidence sequence (Waudby-Smith and Ramdas, 2010.09686, theorem 3).
 
     Whoever bets at fair odds that the mean is not m grows rich only if it is not. For each m of a
@@ -85,7 +85,7 @@ def betting_limits(
 
 def bernstein_limits(
     values: Floats, low: float = 0.0, high: float = 1.0, *, alpha: float = 0.05
-) -> Limits:
+) -> StreamLimits:
     """The predictable plug-in empirical Bernstein confidence sequence (2010.09686, theorem 2; after
     Howard and others, 1810.08240).
 
@@ -201,9 +201,9 @@ def _stakes(x: Floats, alpha: float) -> Floats:
     return np.asarray(np.sqrt(2 * math.log(2 / alpha) / (earlier * n * np.log1p(n))))
 
 
-def _limits(x: Floats, under: Floats, over: Floats, low: float, high: float) -> Limits:
+def _limits(x: Floats, under: Floats, over: Floats, low: float, high: float) -> StreamLimits:
     width = high - low
     mean = np.cumsum(x) / np.arange(1, len(x) + 1)
     lower = np.maximum.accumulate(np.clip(under, 0.0, 1.0))
     upper = np.minimum.accumulate(np.clip(over, 0.0, 1.0))
-    return Limits(low + width * mean, low + width * lower, low + width * upper)
+    return StreamLimits(low + width * mean, low + width * lower, low + width * upper)

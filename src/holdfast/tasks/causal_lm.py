@@ -98,7 +98,7 @@ def _flat(
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class TokenOutput:
     """``logits`` [targets, vocabulary] at the places that predict a target, of all examples one
     after the other."""
 
@@ -148,10 +148,10 @@ class CausalLM:
             batch["position_ids"] = at
         return {name: torch.from_numpy(value) for name, value in batch.items()}
 
-    def forward(self, network: Any, batch: Batch) -> Output:
+    def forward(self, network: Any, batch: Batch) -> TokenOutput:
         """Logits where a target is predicted, in the network's present mode."""
         inputs = {n: batch[n] for n in ("input_ids", "position_ids") if n in batch}
-        return Output(network.logits_at(batch["where"], **inputs))
+        return TokenOutput(network.logits_at(batch["where"], **inputs))
 
     def losses(self, output: Any, batch: Batch) -> torch.Tensor:
         """Mean cross-entropy over each example's targets [batch], in nats, in float32."""

@@ -20,7 +20,7 @@ Metrics = Mapping[str, Callable[[Outputs], float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class ClassifierOutput:
     """What the network says of a batch: ``logits`` [batch, classes], and the ``features``
     [batch, width] that its last layer reads."""
 
@@ -49,7 +49,7 @@ class Classification(ABC):
     def collate(self, examples: Any, positions: Sequence[int] | Ints) -> Batch:
         """A padded batch of these rows, ``labels`` among its tensors."""
 
-    def forward(self, network: Any, batch: Batch) -> Output:
+    def forward(self, network: Any, batch: Batch) -> ClassifierOutput:
         """Logits and features; see ``classify``."""
         return classify(network, batch)
 
@@ -61,7 +61,9 @@ class Classification(ABC):
         """Every row weighs the same."""
         return np.ones(len(positions))
 
-    def join(self, outputs: Sequence[Any], batches: Sequence[Batch]) -> tuple[Output, Batch]:
+    def join(
+        self, outputs: Sequence[Any], batches: Sequence[Batch]
+    ) -> tuple[ClassifierOutput, Batch]:
         """See ``join_outputs``."""
         return join_outputs(outputs, batches)
 
@@ -84,7 +86,7 @@ def features_of(network: Any, batch: Batch) -> torch.Tensor:
     return features.float()
 
 
-def classify(network: Any, batch: Batch) -> Output:
+def classify(network: Any, batch: Batch) -> ClassifierOutput:
     """Logits and features of a batch, in the network's present mode.
 
     The last layer is computed in float32 whatever the precision: it costs nothing, and bfloat16
@@ -93,16 +95,16 @@ def classify(network: Any, batch: Batch) -> Output:
     return classify_features(network, features_of(network, batch))
 
 
-def classify_features(network: Any, features: torch.Tensor) -> Output:
+def classify_features(network: Any, features: torch.Tensor) -> ClassifierOutput:
     """Logits of rows whose ``features`` [batch, width] are known already."""
     import torch
 
     with torch.autocast(features.device.type, enabled=False):
         logits = network.head(network.dropout(features))
-    return Output(logits, features)
+    return ClassifierOutput(logits, features)
 
 
-def class_losses(output: Output, batch: Batch) -> torch.Tensor:
+def class_losses(output: ClassifierOutput, batch: Batch) -> torch.Tensor:
     """Cross-entropy per row [batch], in nats, computed in float32."""
     import torch
 
@@ -111,11 +113,13 @@ def class_losses(output: Output, batch: Batch) -> torch.Tensor:
     )
 
 
-def join_outputs(outputs: Sequence[Output], batches: Sequence[Batch]) -> tuple[Output, Batch]:
+def join_outputs(
+    outputs: Sequence[ClassifierOutput], batches: Sequence[Batch]
+) -> tuple[ClassifierOutput, Batch]:
     """Logits, features and labels of several parts, one after the other."""
     import torch
 
-    output = Output(
+    output = ClassifierOutput(
         torch.cat([o.logits for o in outputs]), torch.cat([o.features for o in outputs])
     )
     return output, {"labels": torch.cat([batch["labels"] for batch in batches])}

@@ -41,23 +41,24 @@ class CheckpointStore:
     """The ``checkpoints`` folder of one run.
 
     ``folder`` may be ``None``: nothing is kept. ``every_s`` is the least time between two; 0 writes
-    one after every step. ``tell`` hears when a checkpoint cannot be read and an older one is used,
-    which ``said`` then holds too. ``mark`` says which run this is: what was written under another
-    is not read. ``beside`` is kept in each state as ``beside``: what the run began with.
+    one after every step. ``notify`` hears when a checkpoint cannot be read and an older one is
+    used, which ``said`` then holds too. ``mark`` says which run this is: what was written
+    under another is not read. ``beside`` is kept in each state as ``beside``: what the run began
+    with.
     """
 
     def __init__(
         self,
         folder: Path | None,
         every_s: float = LEAST_SECONDS,
-        tell: Callable[[Decision], None] = lambda _: None,
+        notify: Callable[[Decision], None] = lambda _: None,
         mark: str = "",
         beside: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._folder = folder
         self._every_s = every_s
         self._share = COST_SHARE if every_s else float("inf")
-        self._tell = tell
+        self._notify = notify
         self._mark = mark
         self._beside = dict(beside)
         self._passed_over: list[Path] = []
@@ -131,7 +132,7 @@ class CheckpointStore:
         if refused:
             because = f"{'; '.join(refused)}: the one before is used, and the next replaces it"
             self.said = (Decision("checkpoint", used.name, because),)
-            self._tell(self.said[0])
+            self._notify(self.said[0])
 
     def _path(self, step: int) -> Path:
         assert self._folder is not None

@@ -28,7 +28,7 @@ LEAST_PASSES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class BatchLosses:
     """What one forward pass of a training step said: ``rows`` [batch] positions among the training
     rows, their ``losses`` [batch] before any loss term, ``logits`` [batch, classes] and ``labels``
     [batch] where the task is one of classes."""
@@ -84,7 +84,9 @@ class DataMap:
     kind: tuple[str, ...]
 
 
-def seen_of(rows: Ints, losses: torch.Tensor, output: Any, batch: dict[str, torch.Tensor]) -> Seen:
+def batch_losses_of(
+    rows: Ints, losses: torch.Tensor, output: Any, batch: dict[str, torch.Tensor]
+) -> BatchLosses:
     """What a forward pass said; logits only where each row has one class."""
     logits, labels = getattr(output, "logits", None), batch.get("labels")
     one_class = (
@@ -94,7 +96,7 @@ def seen_of(rows: Ints, losses: torch.Tensor, output: Any, batch: dict[str, torc
         and not labels.is_floating_point()
         and logits.ndim == 2
     )
-    return Seen(rows, losses.detach(), *((logits, labels) if one_class else (None, None)))
+    return BatchLosses(rows, losses.detach(), *((logits, labels) if one_class else (None, None)))
 
 
 class ExampleHistory:
@@ -198,7 +200,7 @@ def map_of_looks(rows: Ints, history: Sequence[Snapshot]) -> DataMap | None:
     kept = ExampleHistory(rows)
     for snapshot in looks if len(rows) else ():
         losses = torch.from_numpy(np.ascontiguousarray(snapshot.valid_losses))
-        values = _measured(Seen(np.arange(len(rows)), losses, None, None)).numpy()
+        values = _measured(BatchLosses(np.arange(len(rows)), losses, None, None)).numpy()
         if snapshot.valid_correct is not None:
             values[:, 2] = snapshot.valid_correct
         kept._add(np.arange(len(rows)), values)
@@ -206,7 +208,7 @@ def map_of_looks(rows: Ints, history: Sequence[Snapshot]) -> DataMap | None:
     return kept.data_map()
 
 
-def _measured(seen: Seen) -> torch.Tensor:
+def _measured(seen: BatchLosses) -> torch.Tensor:
     """Probability of the label, margin and right or wrong of each row [batch, 3]."""
     import torch
 

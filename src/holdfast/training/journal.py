@@ -86,7 +86,7 @@ def restore(
     text: str,
     step: int,
     said: Sequence[Decision],
-    tell: Callable[[Decision], None],
+    notify: Callable[[Decision], None],
 ) -> None:
     """The journal as it was at the checkpoint of ``step``; what had to be done for it is told, and
     noted with what was ``said`` of the checkpoint."""
@@ -98,7 +98,7 @@ def restore(
             "and what a killed run noted after it is lost"
         )
         made.append(Decision("journal", "written again", because))
-        tell(made[-1])
+        notify(made[-1])
     for decision in made:
         journal.note(step, decision.what, decision.because, chosen=decision.chosen)
 

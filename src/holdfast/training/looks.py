@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.circumstances import Circumstances, LabelNoise
 from holdfast.core.door import reason
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Finding, Snapshot
+from holdfast.core.run_facts import LabelNoise, RunFacts
 from holdfast.core.shapes import (
     Shape,
     any_number,
@@ -106,13 +106,13 @@ class Looks:
     state that was kept; and the version of Holdfast that wrote them."""
 
     history: tuple[Snapshot, ...]
-    circumstances: Circumstances
+    run_facts: RunFacts
     kept: int
     holdfast: str
 
 
 def write_looks(
-    path: Path, history: Sequence[Snapshot], known: Circumstances, kept: int, version: str
+    path: Path, history: Sequence[Snapshot], known: RunFacts, kept: int, version: str
 ) -> bool:
     """Write them compressed; gives ``False``, and writes nothing, where they are above 64 MB."""
     arrays: dict[str, Any] = {}
@@ -124,7 +124,7 @@ def write_looks(
         else:
             plain[field.name] = values
     facts = {}
-    for field in dataclasses.fields(Circumstances):
+    for field in dataclasses.fields(RunFacts):
         value = getattr(known, field.name)
         if isinstance(value, np.ndarray):
             arrays[f"known_{field.name}"] = value
@@ -211,7 +211,7 @@ def _looks(told: Mapping[str, Any], arrays: Mapping[str, Any]) -> Looks:
     facts["label_noise"] = None if noise is None else LabelNoise(**noise)
     _check(history)
     _check_known(known, history)
-    return Looks(history, Circumstances(**facts, **known), told["kept"], told["holdfast"])
+    return Looks(history, RunFacts(**facts, **known), told["kept"], told["holdfast"])
 
 
 def _check(history: Sequence[Snapshot]) -> None:

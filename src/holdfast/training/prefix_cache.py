@@ -67,7 +67,7 @@ class PrefixCache:
         self._prefix = prefix
         self._folder = folder
         self._sets: list[_Kept] = []
-        self.tell: Callable[[str], None] = lambda _: None
+        self.notify: Callable[[str], None] = lambda _: None
 
     def fill(self, passes: Passes, sets: Mapping[str, Any], tokens: int) -> None:
         """Compute what is not there yet of the rows of ``sets`` (name: examples), in evaluation
@@ -92,7 +92,7 @@ class PrefixCache:
             return contextlib.nullcontext()
         if not self._prefix.is_unchanged:
             self.remove()
-            self.tell("the frozen layers learn now, or their weights were changed")
+            self.notify("the frozen layers learn now, or their weights were changed")
             return contextlib.nullcontext()
         if _marks(examples, positions, batch) != [kept.marks[row] for row in positions]:
             return contextlib.nullcontext()

@@ -17,7 +17,7 @@ from holdfast.core.records import Action, Decision, Ints, Snapshot, Verdict
 from holdfast.models.quantize import frozen_tensors
 from holdfast.training.batches import probe_positions
 from holdfast.training.checkpoint import CheckpointStore
-from holdfast.training.examples import Seen
+from holdfast.training.examples import BatchLosses
 from holdfast.training.journal import Journal, restore
 from holdfast.training.observe import EVALUATION_TOKENS, Observer
 from holdfast.training.plan import Phase, Plan
@@ -39,7 +39,7 @@ class Job:
     ``groups`` turns a phase into parameter groups (``params``, ``lr``, ``weight_decay``), or none
     where nothing learns; ``choose`` gives the place in the history of the state to keep, which is
     the newest or the one kept before; ``write`` lets the network write texts at every evaluation
-    point, where that is asked for. ``cache`` keeps the outputs of frozen first layers. ``tell``
+    point, where that is asked for. ``cache`` keeps the outputs of frozen first layers. ``notify``
     hears what had to be decided to continue a run whose files were damaged.
     """
 
@@ -62,7 +62,7 @@ class Job:
     journal: Journal = field(default_factory=lambda: Journal(None))
     store: CheckpointStore = field(default_factory=lambda: CheckpointStore(None))
     cache: PrefixCache | None = None
-    tell: Callable[[Decision], None] = lambda _: None
+    notify: Callable[[Decision], None] = lambda _: None
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class Run:
         self.best = Best()
         self.stop_because: str | None = None
         self.running_loss = float("nan")
-        self.seen: Seen | None = None
+        self.seen: BatchLosses | None = None
         self.gradient_norms: list[float] = []
         self.learning_rate = 0.0
         self.evaluate_s = 0.0
@@ -159,7 +159,7 @@ class Run:
         """Compute the outputs of the frozen first layers, once a row, where they are to be kept."""
         job = self.job
         if job.cache is not None:
-            job.cache.tell = lambda why: self.journal.note(self.step, "kept outputs dropped", why)
+            job.cache.notify = lambda why: self.journal.note(self.step, "kept outputs dropped", why)
             sets = {"train": job.train, "valid": job.valid}
             job.cache.fill(Passes(self.network, job.task, job.accelerator), sets, tokens_of(job))
 
@@ -251,7 +251,7 @@ class Run:
                 keeper.load_state_dict(state["listeners"][name])
         self.verdict = self.job.monitor(self.history, self.best.step)
         said = self.job.store.said
-        restore(self.journal, state["journal"], self.step, said, self.job.tell)
+        restore(self.journal, state["journal"], self.step, said, self.job.notify)
         set_random_state(state["random"])
 
     @cached_property

@@ -11,7 +11,7 @@ from holdfast.core.errors import TrainingError
 from holdfast.core.records import Ints
 from holdfast.models.prefix import train_mode
 from holdfast.training.batches import class_batch, epoch_batches, parts_by_length, shard
-from holdfast.training.examples import seen_of
+from holdfast.training.examples import batch_losses_of
 from holdfast.training.memory import in_less_memory, pieces
 from holdfast.training.prefix_cache import entered
 
@@ -110,7 +110,7 @@ def _losses(run: Run, rows: Ints) -> torch.Tensor:
     joined = len(parts) > 1
     output, batch = task.join(outputs, batches) if joined else (outputs[0], batches[0])
     losses = task.losses(output, batch)
-    run.seen = seen_of(rows, losses, output, batch)
+    run.seen = batch_losses_of(rows, losses, output, batch)
     for term in run.job.terms.get(run.phase.name, ()):
         losses = term(batch, output, losses)
     run.emit("loss_ready")

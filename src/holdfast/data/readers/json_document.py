@@ -17,7 +17,7 @@ from holdfast.core.records import Decision
 from holdfast.data.limits import DOCUMENT_VALUES, check_row, limits
 from holdfast.data.raw import Batch
 from holdfast.data.readers import READERS, Reader
-from holdfast.data.readers.jsonl import Names, batches, check_object, unique_keys, why
+from holdfast.data.readers.jsonl import KeyNames, batches, check_object, unique_keys, why
 from holdfast.data.readers.text import open_lines, whole_lines
 from holdfast.data.readers.values import batch_of_objects
 
@@ -56,7 +56,7 @@ def _first_line(first: str, pieces: Iterator[str]) -> str:
 def _list(path: Path, cursor: _Cursor) -> Iterator[Batch]:
     cursor.expect("[")
     objects: list[dict[str, Any]] = []
-    seen, columns = 0, Names(path)
+    seen, columns = 0, KeyNames(path)
     while not cursor.closes("]", first=seen == 0):
         objects.append(columns.of(check_object(f"{path}, item {seen}", cursor.value())))
         seen += 1
@@ -168,7 +168,7 @@ def _whole(path: Path, text: str) -> Iterator[Batch]:
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise DataError(f"{path}{line}", f"is not JSON: {why(error)}", None, _SHAPES) from error
-    columns = Names(path)
+    columns = KeyNames(path)
     # Lazily: a column of numbers is two bytes a row, and a row as an object two hundred.
     objects = (columns.of(item) for item in _objects(path, value))
     while batch := list(itertools.islice(objects, columns.rows)):

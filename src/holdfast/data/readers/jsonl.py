@@ -27,7 +27,7 @@ def read_jsonl(path: Path, encoding: str | None) -> Iterator[Batch]:
 def batches(path: Path, lines: Iterator[str]) -> Iterator[Batch]:
     """Objects, one a line, gathered into batches; an error names its line."""
     objects: list[dict[str, Any]] = []
-    characters, seen, columns = 0, False, Names(path)
+    characters, seen, columns = 0, False, KeyNames(path)
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -66,7 +66,7 @@ def why(error: Exception) -> str:
     return "a whole number has more than 4,300 digits; write it as a text" if long else told
 
 
-class Names:
+class KeyNames:
     """The columns seen so far; more than may be are refused where the first of them stands."""
 
     def __init__(self, path: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from holdfast.control import guard as stopping
+from holdfast.control import stopping as stopping
 from holdfast.control.choice import newest_unless_worse
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.events import Advisor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import Callback
     from transformers import TrainerCallback
 
-    from holdfast.core.circumstances import Circumstances
+    from holdfast.core.run_facts import RunFacts
     from holdfast.integrations.guard.watch import Watch
     from holdfast.tasks.base import Measured
 
@@ -31,13 +31,13 @@ FOLDER = "holdfast"
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class ForeignRun:
     """A run as its adapter describes it to the guard: the module that learns, how its rows are
     measured, what is known of it, where the trainer writes, names for the report."""
 
     model: torch.nn.Module
     measure: Callable[[], tuple[Measured, Measured]]
-    circumstances: Circumstances
+    run_facts: RunFacts
     output: Path
     trainer: str
     name: str
@@ -113,7 +113,7 @@ class Guard:
         self._choose = choose
         self._say = say or _to_standard_error
         self._watch: Watch | None = None
-        self._course: Course | None = None
+        self._foreign_run: ForeignRun | None = None
         self._promised: list[Decision] = []
         self._fresh = copy.deepcopy(advisor.state_dict()) if advisor is not None else {}
 
@@ -169,33 +169,33 @@ class Guard:
         from holdfast.integrations.guard.result import write_result
         from holdfast.report.page import write_report
 
-        if self._watch is None or self._course is None or not self._watch.history:
+        if self._watch is None or self._foreign_run is None or not self._watch.history:
             raise RunError(
                 "the guard", "has seen no run yet", None, "Train with its callback, then ask again."
             )
-        write_result(self._watch, self._course, self.policy, self.seed)
+        write_result(self._watch, self._foreign_run, self.policy, self.seed)
         return write_report(self._watch.folder)
 
     def promise(self, decision: Decision) -> None:
         """A choice made before the run has a folder; written when it begins."""
         self._promised.append(decision)
 
-    def begin(self, course: Course, state: dict[str, Any] | None) -> Watch:
+    def begin(self, foreign_run: ForeignRun, state: dict[str, Any] | None) -> Watch:
         """Watch a new run, or go on with the one whose ``state`` a checkpoint kept."""
         from holdfast.integrations.guard.watch import Watch
 
         name = state["folder"] if state is not None else None
         watch = self._watch = Watch(
-            self._place(course.output, name),
-            course.model,
-            course.measure,
-            course.circumstances,
+            self._place(foreign_run.output, name),
+            foreign_run.model,
+            foreign_run.measure,
+            foreign_run.run_facts,
             self._fresh_advisor(),
             self._choose,
             self.seed,
             self._say,
         )
-        self._course = course
+        self._foreign_run = foreign_run
         promised, self._promised = self._promised, []
         if state is not None:
             watch.load_state_dict(state)
@@ -219,7 +219,7 @@ class Guard:
         if self._advisor is None:
             # Foreign trainers begin with random heads and warm-ups: what their first looks say of
             # the gain to come was never measured, so no run is stopped for want of it.
-            return stopping.Guard(
+            return stopping.StoppingRule(
                 {}, None, self._patience, lambda s: s.refined_loss + 1e-6 * s.valid_loss
             )
         self._advisor.load_state_dict(copy.deepcopy(self._fresh))

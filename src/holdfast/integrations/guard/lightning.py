@@ -11,9 +11,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.core.circumstances import Circumstances
 from holdfast.core.errors import MachineError, RecipeError, RunError
-from holdfast.integrations.guard.guard import Course
+from holdfast.core.run_facts import RunFacts
+from holdfast.integrations.guard.guard import ForeignRun
 from holdfast.integrations.guard.lightning_rows import Logits, ModuleRows, module_rows
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class _Hooks:
         _refuse(trainer, self._guard, bool(state))
         rows = module_rows(self._guard, trainer, pl_module, self._logits)
         self._rows = rows.train_rows
-        self._watch = self._guard.begin(_course(trainer, pl_module, rows), state or None)
+        self._watch = self._guard.begin(_foreign_run(trainer, pl_module, rows), state or None)
         self._watching = True
         if not state:
             self._look(trainer)
@@ -96,18 +96,18 @@ class _Hooks:
         )
 
 
-def _course(trainer: Any, module: Any, rows: ModuleRows) -> Course:
+def _foreign_run(trainer: Any, module: Any, rows: ModuleRows) -> ForeignRun:
     steps = trainer.estimated_stepping_batches
     trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
     writes = rows.formula is not None and rows.formula.writes
-    return Course(
+    return ForeignRun(
         model=module,
         measure=rows,
         output=Path(trainer.default_root_dir),
         trainer="Lightning Trainer",
         name=type(module).__name__,
         classes=tuple(map(str, range(rows.classes))),
-        circumstances=Circumstances(
+        run_facts=RunFacts(
             task="causal-lm" if writes else "text-classification",
             classes=rows.classes or None,
             planned_steps=int(steps) if math.isfinite(steps) else None,

@@ -15,7 +15,7 @@ from holdfast.core.records import Decision
 from holdfast.integrations.guard.losses import Formula, aligned_formula, plain
 from holdfast.integrations.guard.rows import counted, probe_rows
 from holdfast.integrations.guard.still import undisturbed
-from holdfast.integrations.guard.trainer_rows import Part
+from holdfast.integrations.guard.trainer_rows import RowSet
 from holdfast.tasks.base import Measured
 
 if TYPE_CHECKING:
@@ -34,7 +34,13 @@ class ModuleRows:
     """
 
     def __init__(
-        self, trainer: Any, module: Any, probe: Part, valid: Part, logits: Logits | None, size: int
+        self,
+        trainer: Any,
+        module: Any,
+        probe: RowSet,
+        valid: RowSet,
+        logits: Logits | None,
+        size: int,
     ) -> None:
         self.train_rows = len(probe.dataset)
         self.classes = 0
@@ -56,7 +62,7 @@ class ModuleRows:
         self.formula = aligned_formula(logits, labels)
         self.classes = logits.shape[1] if self.formula.classifies else 0
 
-    def _measure(self, part: Part) -> Measured:
+    def _measure(self, part: RowSet) -> Measured:
         if self.formula is None:
             return plain(np.array([self._alone(batch) for _, batch in part.batches(1)]))
         answers = (self._call(batch) for _, batch in part.batches(self._size))
@@ -93,7 +99,7 @@ def module_rows(guard: Guard, trainer: Any, module: Any, logits: Logits | None) 
     because = "given to lightning_callback" if logits else "a LightningModule's loss lies in there"
     guard.promise(Decision("losses of rows", how, because))
     size = int(getattr(valid, "batch_size", None) or 1)
-    found = ModuleRows(trainer, module, Part(train, chosen), Part(valid), logits, size)
+    found = ModuleRows(trainer, module, RowSet(train, chosen), RowSet(valid), logits, size)
     with undisturbed(module, guard.seed):
         found.find()
     return found

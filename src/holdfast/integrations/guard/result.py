@@ -19,7 +19,7 @@ from holdfast.stats.temperature import recover_labels
 from holdfast.training.looks import LOOKS, write_looks
 
 if TYPE_CHECKING:
-    from holdfast.integrations.guard.guard import Course
+    from holdfast.integrations.guard.guard import ForeignRun
     from holdfast.integrations.guard.watch import Watch
 
 # What the remedies of the monitor are called in ``transformers.TrainingArguments``.
@@ -34,18 +34,18 @@ THEIRS = {
 NO_TEST = "the guard sees no test rows; score the restored model on rows of your own"
 
 
-def write_result(watch: Watch, course: Course, policy: str, seed: int) -> None:
+def write_result(watch: Watch, foreign_run: ForeignRun, policy: str, seed: int) -> None:
     """Write ``result.json``, schema 1, of what was seen so far.
 
     The rows on which the best state was chosen flatter it, so nothing stands under ``test``.
     """
     best = next((s for s in watch.history if s.step == watch.best_step), watch.history[-1])
     assert watch.verdict is not None
-    facts = watch.circumstances
+    facts = watch.run_facts
     write_looks(watch.folder / LOOKS, watch.history, facts, watch.best_step, __version__)
     # A remedy names settings of the trainer, which Holdfast does not set.
     verdict = replace(watch.verdict, remedies=tuple(map(_theirs, watch.verdict.remedies)))
-    valid = scores(best, course.classes, seed)
+    valid = scores(best, foreign_run.classes, seed)
     probe = Scores(best.train_losses.size, _plain(best.train_losses, best.train_metrics, seed))
     write_json(
         watch.folder / "result.json",
@@ -53,11 +53,11 @@ def write_result(watch: Watch, course: Course, policy: str, seed: int) -> None:
             "schema": 1,
             "holdfast": __version__,
             "task": facts.task,
-            "model": course.name,
-            "trainer": course.trainer,
+            "model": foreign_run.name,
+            "trainer": foreign_run.trainer,
             "policy": policy,
             "seed": seed,
-            "classes": list(course.classes) or None,
+            "classes": list(foreign_run.classes) or None,
             "data": {
                 "rows": None,
                 "train": facts.train_rows,

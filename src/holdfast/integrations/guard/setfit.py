@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.core.circumstances import Circumstances
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Floats
-from holdfast.integrations.guard.guard import Course
+from holdfast.core.run_facts import RunFacts
+from holdfast.integrations.guard.guard import ForeignRun
 from holdfast.integrations.guard.losses import Formula
 from holdfast.integrations.guard.rows import probe_rows
 from holdfast.tasks.base import Measured
@@ -40,7 +40,7 @@ def outer_trainer(trainer: Any) -> Any:
     return outer_self(setfit.Trainer)
 
 
-def setfit_course(guard: Guard, owner: Any, steps: int, pairs: int) -> Course:
+def setfit_course(guard: Guard, owner: Any, steps: int, pairs: int) -> ForeignRun:
     """A run of SetFit's ``Trainer``; ``pairs`` are its rows of an epoch."""
     rows = EmbeddedRows(guard, owner)
     body = owner.model.model_body
@@ -52,7 +52,7 @@ def setfit_course(guard: Guard, owner: Any, steps: int, pairs: int) -> Course:
         )
     )
     trainable = sum(p.numel() for p in body.parameters() if p.requires_grad)
-    return Course(
+    return ForeignRun(
         model=body,
         measure=rows,
         output=Path(owner.args.output_dir),
@@ -60,7 +60,7 @@ def setfit_course(guard: Guard, owner: Any, steps: int, pairs: int) -> Course:
         name=type(body).__name__,
         classes=rows.classes,
         rows_per_epoch=pairs,
-        circumstances=Circumstances(
+        run_facts=RunFacts(
             classes=len(rows.classes),
             planned_steps=steps,
             train_rows=len(rows.texts),

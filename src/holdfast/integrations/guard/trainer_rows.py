@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from transformers import Trainer
 
-from holdfast.core.circumstances import Circumstances
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Ints
+from holdfast.core.run_facts import RunFacts
 from holdfast.integrations.guard.losses import Formula, find_formula, plain
 from holdfast.integrations.guard.rows import counted, probe_rows
 from holdfast.integrations.guard.still import generators_apart, undisturbed
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LEAST_SHARE_OF_FULL = 0.5
 
 
-class Part:
+class RowSet:
     """One set of rows of a trainer and the collator that makes its batches."""
 
     def __init__(self, loader: Any, positions: Ints | None = None) -> None:
@@ -54,7 +54,7 @@ class TrainerRows:
     row goes alone through ``trainer.compute_loss``; ``formula`` is then ``None``.
     """
 
-    def __init__(self, trainer: Any, probe: Part, valid: Part) -> None:
+    def __init__(self, trainer: Any, probe: RowSet, valid: RowSet) -> None:
         self.trainer = trainer
         self.train_rows = len(probe.dataset)
         self._probe, self._valid = probe, valid
@@ -91,7 +91,7 @@ class TrainerRows:
             self.because = "no known formula gives the model's own loss, so each row goes alone"
             self.because += " through compute_loss"
 
-    def _measure(self, part: Part) -> Measured:
+    def _measure(self, part: RowSet) -> Measured:
         if self.formula is None:
             return plain(np.array([self._alone(batch) for _, batch in part.batches(1)]))
         answers = (self._answer(batch) for _, batch in part.batches(self._size))
@@ -124,13 +124,13 @@ def trainer_rows(guard: Guard, trainer: Any, train_loader: Any) -> TrainerRows:
     """The rows that ``guard`` will look at; says how their losses are computed."""
     counted(trainer.train_dataset, "the training rows")
     loader = trainer.get_eval_dataloader(_first_set(guard, trainer))
-    valid = Part(loader, np.arange(counted(loader.dataset, "the evaluation rows")))
+    valid = RowSet(loader, np.arange(counted(loader.dataset, "the evaluation rows")))
     if not len(valid.positions):
         raise DataError("the evaluation rows", "are none", 0, "Give eval_dataset=… some rows.")
     chosen = probe_rows(
         len(train_loader.dataset), len(valid.positions), guard.probe_rows, guard.seed
     )
-    rows = TrainerRows(trainer, Part(train_loader, chosen), valid)
+    rows = TrainerRows(trainer, RowSet(train_loader, chosen), valid)
     with undisturbed(trainer.model, guard.seed), generators_apart(loader.collate_fn):
         rows.find()
     name = f"the formula for {rows.formula.name}" if rows.formula else "the trainer's own"
@@ -149,14 +149,14 @@ def own_loss(trainer: Any) -> str:
     return "" if owner is Trainer else f"{owner.__name__} has a compute_loss of its own"
 
 
-def circumstances(trainer: Any, rows: TrainerRows, steps: int) -> Circumstances:
+def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
     """What the trainer knows of its run."""
     model = trainer.model
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     trainable = sum(size for size, learns in sizes if learns)
     task = _task(model, rows)
     whole = trainable >= LEAST_SHARE_OF_FULL * sum(size for size, _ in sizes)
-    return Circumstances(
+    return RunFacts(
         task=task,
         classes=model.config.num_labels if rows.formula_classifies else None,
         planned_steps=steps,

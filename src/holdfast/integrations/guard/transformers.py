@@ -21,10 +21,10 @@ from transformers import TrainerCallback
 from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Decision
 from holdfast.integrations.guard.caller import calling_trainer
-from holdfast.integrations.guard.guard import Course
+from holdfast.integrations.guard.guard import ForeignRun
 from holdfast.integrations.guard.rows import hold_out, looks_at
 from holdfast.integrations.guard.state import read_state, write_state
-from holdfast.integrations.guard.trainer_rows import circumstances, class_names, trainer_rows
+from holdfast.integrations.guard.trainer_rows import class_names, run_facts, trainer_rows
 
 if TYPE_CHECKING:
     from holdfast.integrations.guard.guard import Guard
@@ -50,13 +50,13 @@ class GuardCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **told: Any) -> None:
         trainer, checkpoint = calling_trainer(self)
         _refuse(trainer, self._guard.policy)
-        course = _course(self._guard, trainer, told["train_dataloader"], state.max_steps)
-        self._rows = course.rows_per_epoch
+        foreign_run = _foreign_run(self._guard, trainer, told["train_dataloader"], state.max_steps)
+        self._rows = foreign_run.rows_per_epoch
         alone = _strategy(args) == "no"
         self._own_looks = looks_at(state.max_steps, self._guard.looks) if alone else frozenset()
         resumed = checkpoint is not None and state.global_step > 0
         before = read_state(Path(str(checkpoint)), state.global_step) if resumed else None
-        self._watch = self._guard.begin(course, before)
+        self._watch = self._guard.begin(foreign_run, before)
         # An epoch's evaluation comes after the checkpoint of its last step, and a trainer that
         # resumes there leaves it out.
         missed = _strategy(args) == "epoch" and float(state.epoch or 0).is_integer()
@@ -139,7 +139,7 @@ def held_out(guard: Guard, owner: Any) -> None:
     )
 
 
-def _course(guard: Guard, trainer: Any, train_loader: Any, steps: int) -> Course:
+def _foreign_run(guard: Guard, trainer: Any, train_loader: Any, steps: int) -> ForeignRun:
     owner = data_owner(trainer)
     if owner.eval_dataset is None:
         raise DataError(
@@ -154,10 +154,10 @@ def _course(guard: Guard, trainer: Any, train_loader: Any, steps: int) -> Course
 
         return setfit_course(guard, owner, steps, len(train_loader.dataset))
     rows = trainer_rows(guard, trainer, train_loader)
-    return Course(
+    return ForeignRun(
         model=trainer.model,
         measure=rows,
-        circumstances=circumstances(trainer, rows, steps),
+        run_facts=run_facts(trainer, rows, steps),
         output=Path(trainer.args.output_dir),
         trainer=type(trainer).__name__,
         name=_name(trainer.model),

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from holdfast.core.circumstances import Circumstances
 from holdfast.core.errors import Defect
 from holdfast.core.events import Advisor
 from holdfast.core.records import Action, Decision, Snapshot, Verdict
+from holdfast.core.run_facts import RunFacts
 from holdfast.integrations.guard.still import undisturbed
 from holdfast.integrations.guard.weights import Weights
 from holdfast.monitor.judge import judge
@@ -49,14 +49,14 @@ class Watch:
         folder: Path,
         model: torch.nn.Module,
         measure: Callable[[], tuple[Measured, Measured]],
-        circumstances: Circumstances,
+        run_facts: RunFacts,
         advisor: Advisor | None,
         choose: Callable[[Sequence[Snapshot]], int],
         seed: int,
         say: Callable[[str], None],
     ) -> None:
         self.folder = folder
-        self.circumstances = circumstances
+        self.run_facts = run_facts
         self.history: list[Snapshot] = []
         self.verdict: Verdict | None = None
         self.actions: list[tuple[int, str, str, dict[str, Any]]] = []
@@ -159,9 +159,7 @@ class Watch:
         self._weights.load_state_dict(state["weights"])
         if self._advisor is not None and state["advisor"] is not None:
             self._advisor.load_state_dict(state["advisor"])
-        self.verdict = (
-            judge(self.history, self.circumstances, self.best_step) if self.history else None
-        )
+        self.verdict = judge(self.history, self.run_facts, self.best_step) if self.history else None
         self.folder.mkdir(parents=True, exist_ok=True)
         if "journal" in state:
             self._journal.restore(state["journal"])
@@ -204,7 +202,7 @@ class Watch:
             valid_correct=valid.correct,
             valid_logits=valid.logits,
             # A resumed trainer may be given more steps; what earlier looks saw stays as it was.
-            planned_steps=self.circumstances.planned_steps,
+            planned_steps=self.run_facts.planned_steps,
         )
 
     def _remember(self) -> None:
@@ -216,7 +214,7 @@ class Watch:
 
     def _judge(self, step: int) -> None:
         before = self.verdict
-        self.verdict = judge(self.history, self.circumstances, self.best_step)
+        self.verdict = judge(self.history, self.run_facts, self.best_step)
         found = self.verdict
         if before is None or before.label != found.label:
             self._journal.write("verdict", step, **verdict_line(found))

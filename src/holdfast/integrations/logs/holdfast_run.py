@@ -104,7 +104,7 @@ def _own(folder: Path) -> OwnVerdict | None:
     result = _whole(folder) or {}
     if os.path.lexists(folder / LOOKS) and "trainer" not in result:
         looks = read_looks(folder / LOOKS)
-        return OwnVerdict(judge(looks.history, looks.circumstances, looks.kept), looks.kept)
+        return OwnVerdict(judge(looks.history, looks.run_facts, looks.kept), looks.kept)
     if result:
         return OwnVerdict(_verdict(result["verdict"]), int(result["best_step"]))
     events = read_events(folder / FILE, torn=True)

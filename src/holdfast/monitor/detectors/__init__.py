@@ -1,9 +1,9 @@
 """The detectors, one per file, found by discovery.
 
-A detector is a function ``Case -> Sign | None``: silent unless a difference is beyond chance *and*
-large enough to matter. It is pure, and silent where the history is too short, broken, or lacks
-what it reads. Which of several signs becomes the verdict is no detector's business: that is
-``monitor/precedence.py``.
+A detector is a function ``History -> Symptom | None``: silent unless a difference is beyond chance
+*and* large enough to matter. It is pure, and silent where the history is too short, broken, or
+lacks what it reads. Which of several symptoms becomes the verdict is no detector's business: that
+is ``monitor/precedence.py``.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import pkgutil
 from collections.abc import Callable
 
 from holdfast.core.discovery import Registry
-from holdfast.monitor.case import Case
-from holdfast.monitor.sign import Sign
+from holdfast.monitor.history import History
+from holdfast.monitor.symptom import Symptom
 
-Detector = Callable[[Case], Sign | None]
+Detector = Callable[[History], Symptom | None]
 
 DETECTORS: Registry[Detector] = Registry("detector", "monitor")
 

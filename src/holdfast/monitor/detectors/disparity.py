@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from holdfast.monitor import limits
-from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
-from holdfast.monitor.sign import Sign, item
+from holdfast.monitor.history import History
+from holdfast.monitor.symptom import Symptom, item
 from holdfast.stats.rate_gap import rate_gap
 
 
-def disparity(case: Case) -> Sign | None:
+def disparity(history: History) -> Symptom | None:
     """Says by how much more often the train probe is answered rightly than validation, with
     Newcombe's interval, where even its lower limit is 5 points or more.
 
     A gap alone is no fault, since every model that learns has one; so this only speaks as evidence
     beside the label of another, and never of a cause.
     """
-    if not case.enough or case.valid_hits is None or case.probe_hits is None:
+    if not history.enough or history.valid_hits is None or history.probe_hits is None:
         return None
-    train, valid = case.probe_hits[:, -1], case.valid_hits[:, -1]
+    train, valid = history.probe_hits[:, -1], history.valid_hits[:, -1]
     low, high = rate_gap(int(train.sum()), len(train), int(valid.sum()), len(valid))
     if low < limits.DISPARITY:
         return None
     gap = float(train.mean() - valid.mean())
-    return Sign(
+    return Symptom(
         because=f"{train.mean():.1%} of the train probe is right and {valid.mean():.1%} of "
         "validation",
-        evidence=(item("accuracy_train_probe_above_valid", gap, low, high, case.now),),
+        evidence=(item("accuracy_train_probe_above_valid", gap, low, high, history.now),),
     )
 
 

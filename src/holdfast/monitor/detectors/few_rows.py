@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from holdfast.core.records import Label
 from holdfast.monitor import limits
-from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_few_rows
-from holdfast.monitor.sign import Sign, item
+from holdfast.monitor.symptom import Symptom, item
 
 CAUSE = "too few rows"
 EXPLAINS: tuple[Label, ...] = ("overfit", "memorizing", "miscalibrated", "underfit", "inconclusive")
 
 
-def few_rows(case: Case) -> Sign | None:
+def few_rows(history: History) -> Symptom | None:
     """Speaks as a cause where the last doubling of its rows took 5 % or more off the validation
     loss of a linear probe on the untouched model: then more rows would go on helping.
 
     The stronger, the more it took. It measures the rows and not the run, so it needs no step.
     """
-    curve = case.circumstances.probe_curve
-    if len(curve) < 2 or not case.history:
+    curve = history.run_facts.probe_curve
+    if len(curve) < 2 or not history.snapshots:
         return None
     (rows, before), (full, after) = curve[-2], curve[-1]
     if not before > 0 or full <= rows:
@@ -28,7 +28,7 @@ def few_rows(case: Case) -> Sign | None:
     gain = 1 - after / before
     if gain < limits.FEW_ROWS_GAIN:
         return None
-    return Sign(
+    return Symptom(
         because=f"going from {rows} to {full} rows took {gain:.0%} off the loss of a linear probe",
         cause=CAUSE,
         blame=min(0.9, 4 * gain),

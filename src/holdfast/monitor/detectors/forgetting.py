@@ -5,24 +5,24 @@ from __future__ import annotations
 import math
 
 from holdfast.monitor import limits
-from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_forgetting
-from holdfast.monitor.sign import Sign, item
+from holdfast.monitor.symptom import Symptom, item
 
 CAUSE = "the new rows overwrite what the model knew"
 
 
-def forgetting(case: Case) -> Sign | None:
+def forgetting(history: History) -> Symptom | None:
     """``forgetting`` where the mean loss on the general probe is above its first by 5 % of it and
     by the margin of 0.02, at the last two looks alike.
 
     The snapshots keep the mean and not the rows, so there is no interval: the rule stands on the
     size of the rise and on its standing twice, and its confidence is never above 0.9.
     """
-    if not case.comparable:
+    if not history.comparable:
         return None
-    losses = [(s.step, s.general_loss) for s in case.history if s.general_loss is not None]
+    losses = [(s.step, s.general_loss) for s in history.snapshots if s.general_loss is not None]
     known = [(step, loss) for step, loss in losses if math.isfinite(loss)]
     if len(known) < 3:
         return None
@@ -32,14 +32,14 @@ def forgetting(case: Case) -> Sign | None:
         return None
     since = next(step for i, (step, _) in enumerate(known) if all(x > line for _, x in known[i:]))
     rise = known[-1][1] - first
-    return Sign(
+    return Symptom(
         because=f"the loss on the general probe is {rise:.3f} above the {first:.3f} it began with",
         strength=0.9,
         label="forgetting",
         cause=CAUSE,
         since_step=since,
-        evidence=(item("general_loss_above_first", rise, step=case.now),),
-        remedies=for_forgetting(case.history),
+        evidence=(item("general_loss_above_first", rise, step=history.now),),
+        remedies=for_forgetting(history.snapshots),
     )
 
 

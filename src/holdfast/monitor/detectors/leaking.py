@@ -6,10 +6,10 @@ import numpy as np
 
 from holdfast.core.records import Finding
 from holdfast.monitor import limits
-from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_copied_targets, for_giveaway, for_leaks
-from holdfast.monitor.sign import Sign, item, shown, sure
+from holdfast.monitor.symptom import Symptom, item, shown, sure
 from holdfast.stats.intervals import wilson
 from holdfast.stats.student import welch
 
@@ -18,7 +18,7 @@ GIVEAWAY = "the label stands in the text"
 COPIES = "copies or leaks: validation rows are known from training"
 
 
-def leaking(case: Case) -> Sign | None:
+def leaking(history: History) -> Symptom | None:
     """``leaking`` where one of these holds:
 
     - a finding says that half of the targets or more are their source (``target_is_source``), so
@@ -34,117 +34,126 @@ def leaking(case: Case) -> Sign | None:
       holds training rows; honest runs mended up to 43 % of them.
     """
     for rule in (_copied_targets, _giveaway, _twins, _better_than_train, _repaired):
-        sign = rule(case)
-        if sign is not None:
-            return sign
+        symptom = rule(history)
+        if symptom is not None:
+            return symptom
     return None
 
 
-def _finding(case: Case, check: str) -> Finding | None:
-    found = (one for one in case.circumstances.findings if one.check == check)
+def _finding(history: History, check: str) -> Finding | None:
+    found = (one for one in history.run_facts.findings if one.check == check)
     return next(found, None)
 
 
-def _copied_targets(case: Case) -> Sign | None:
-    found = _finding(case, "target_is_source")
-    if found is None or found.score < limits.COPIED or not case.history:
+def _copied_targets(history: History) -> Symptom | None:
+    found = _finding(history, "target_is_source")
+    if found is None or found.score < limits.COPIED or not history.snapshots:
         return None
     rate = item("share_of_targets_that_are_their_source", float(found.score))
-    return Sign(
+    return Symptom(
         because=f"{found.score:.0%} of the targets are their source, so that copying it is all "
         "that is learned",
         strength=0.99,
         label="leaking",
         cause=COPIED_TARGETS,
-        since_step=case.steps[0],
+        since_step=history.steps[0],
         evidence=(rate,),
         remedies=for_copied_targets(),
     )
 
 
-def _giveaway(case: Case) -> Sign | None:
-    found = _finding(case, "label_giveaway")
-    if found is None or found.severity != "error" or case.valid_hits is None or not case.enough:
+def _giveaway(history: History) -> Symptom | None:
+    found = _finding(history, "label_giveaway")
+    if (
+        found is None
+        or found.severity != "error"
+        or history.valid_hits is None
+        or not history.enough
+    ):
         return None
-    right = float(case.valid_hits[:, -1].mean())
+    right = float(history.valid_hits[:, -1].mean())
     if right < 0.9:
         return None
-    return Sign(
+    return Symptom(
         because=f"{found.because}, and {right:.0%} of validation is right",
         strength=0.9,
         label="leaking",
         cause=GIVEAWAY,
-        since_step=case.steps[0],
+        since_step=history.steps[0],
         remedies=for_giveaway(),
         evidence=(
             item("share_of_texts_that_give_their_label_away", float(found.score)),
             item(
                 "valid_accuracy",
                 right,
-                *wilson(float(case.valid_hits[:, -1].sum()), len(case.valid_hits)),
-                step=case.now,
+                *wilson(float(history.valid_hits[:, -1].sum()), len(history.valid_hits)),
+                step=history.now,
             ),
         ),
     )
 
 
-def _better_than_train(case: Case) -> Sign | None:
-    if not case.enough or not case.probe.size:
+def _better_than_train(history: History) -> Symptom | None:
+    if not history.enough or not history.probe.size:
         return None
-    gaps = [welch(case.raw[:, k], case.probe[:, k], limits.RARE) for k in (-2, -1)]
-    if not all(gap.high < 0 and -gap.value > case.margin for gap in gaps) or _fewer_right(case):
+    gaps = [welch(history.raw[:, k], history.probe[:, k], limits.RARE) for k in (-2, -1)]
+    if not all(gap.high < 0 and -gap.value > history.margin for gap in gaps) or _fewer_right(
+        history
+    ):
         return None
-    return Sign(
+    return Symptom(
         because=f"the validation loss is {-gaps[-1].value:.3f} below that of the train probe, both "
         "in evaluation mode",
         strength=sure(1 - gaps[-1].above),
         label="leaking",
         cause=COPIES,
-        since_step=case.steps[-2],
+        since_step=history.steps[-2],
         remedies=for_leaks(),
-        evidence=(shown("valid_loss_above_train_probe", gaps[-1], case.now),),
+        evidence=(shown("valid_loss_above_train_probe", gaps[-1], history.now),),
     )
 
 
-def _fewer_right(case: Case) -> bool:
-    if case.valid_hits is None or case.probe_hits is None:
+def _fewer_right(history: History) -> bool:
+    if history.valid_hits is None or history.probe_hits is None:
         return False
-    return bool(case.valid_hits[:, -1].mean() < case.probe_hits[:, -1].mean())
+    return bool(history.valid_hits[:, -1].mean() < history.probe_hits[:, -1].mean())
 
 
-def _twins(case: Case) -> Sign | None:
-    if case.circumstances.copied_valid is None or not case.history:
+def _twins(history: History) -> Symptom | None:
+    if history.run_facts.copied_valid is None or not history.snapshots:
         return None
-    twins, n = case.circumstances.copied_valid
+    twins, n = history.run_facts.copied_valid
     if twins < max(2, limits.TWINS * n):
         return None
-    return Sign(
+    return Symptom(
         because=f"{twins} of {n} validation rows are the same to the untouched model as a training "
         "row",
         strength=0.99,
         label="leaking",
         cause=COPIES,
-        since_step=case.steps[0],
+        since_step=history.steps[0],
         evidence=(item("share_of_valid_rows_with_a_training_twin", twins / n, *wilson(twins, n)),),
         remedies=for_leaks(),
     )
 
 
-def _repaired(case: Case) -> Sign | None:
+def _repaired(history: History) -> Symptom | None:
     """Rows that are wrong once most of the training rows are right are mended by memory alone."""
-    if not case.enough or case.valid_hits is None or case.probe_hits is None:
+    if not history.enough or history.valid_hits is None or history.probe_hits is None:
         return None
-    right = case.probe_hits.mean(axis=0) if case.probe.size else np.zeros(len(case.history))
+    right = (
+        history.probe_hits.mean(axis=0) if history.probe.size else np.zeros(len(history.snapshots))
+    )
     early = next((look for look, share in enumerate(right) if share >= limits.EARLY), None)
-    if early is None or early == len(case.history) - 1:
+    if early is None or early == len(history.snapshots) - 1:
         return None
-    wrong = ~case.valid_hits[:, early]
-    n, mended = int(wrong.sum()), int((case.raw[wrong, -1] < limits.FITTED).sum())
+    wrong = ~history.valid_hits[:, early]
+    n, mended = int(wrong.sum()), int((history.raw[wrong, -1] < limits.FITTED).sum())
     low, high = wilson(mended, n)
     if n < limits.REPAIRED_ROWS or low < limits.REPAIRED:
         return None
-    step = case.steps[early]
-    return Sign(
+    step = history.steps[early]
+    return Symptom(
         because=f"of the {n} validation rows that were wrong at step {step}, when "
         f"{right[early]:.0%} of the train probe was right, {mended / n:.0%} are now answered with "
         "90 % or more, as if they were learned by heart too",
@@ -153,7 +162,7 @@ def _repaired(case: Case) -> Sign | None:
         cause=COPIES,
         since_step=step,
         remedies=for_leaks(),
-        evidence=(item("share_of_hard_valid_rows_fitted", mended / n, low, high, case.now),),
+        evidence=(item("share_of_hard_valid_rows_fitted", mended / n, low, high, history.now),),
     )
 
 

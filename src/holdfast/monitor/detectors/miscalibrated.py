@@ -6,38 +6,38 @@ second part goes wrong first, and a rising raw loss is the commonest false alarm
 
 from __future__ import annotations
 
-from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.detectors.overfit import rise_evidence, rise_words
+from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_miscalibrated
-from holdfast.monitor.sign import Sign, sure
+from holdfast.monitor.symptom import Symptom, sure
 
 CAUSE = "confidence grew without knowledge: the answers are surer than they are right"
 
 
-def miscalibrated(case: Case) -> Sign | None:
-    """``miscalibrated`` where the raw loss rose (``Case.raw_rose``), the answers did not get worse,
-    and the gap of right answers between train probe and validation is below 10 points by its whole
-    interval: the model holds on unseen rows and is only too sure.
+def miscalibrated(history: History) -> Symptom | None:
+    """``miscalibrated`` where the raw loss rose (``History.raw_rose``), the answers did not get
+    worse, and the gap of right answers between train probe and validation is below 10 points
+    by its whole interval: the model holds on unseen rows and is only too sure.
 
     Needs answers that are right or wrong, and the logits of every snapshot. Where the interval of
     the gap holds 10 points, the rows cannot tell this from ``overfit``.
     """
-    if not case.raw_rose or case.answers_worse or not case.refined:
+    if not history.raw_rose or history.answers_worse or not history.refined:
         return None
-    gap = case.accuracy_gap
+    gap = history.accuracy_gap
     if gap is None or not gap.small:
         return None
-    temperature = float(case.history[-1].temperature)
-    return Sign(
-        because=f"{rise_words(case)}, but its answers hold, and at its best temperature "
+    temperature = float(history.snapshots[-1].temperature)
+    return Symptom(
+        because=f"{rise_words(history)}, but its answers hold, and at its best temperature "
         f"({temperature:.2f}) so does its loss: it generalises and is too sure",
-        strength=sure(1 - case.raw_rise.p_value),
+        strength=sure(1 - history.raw_rise.p_value),
         label="miscalibrated",
         cause=CAUSE,
         blame=0.5,
-        since_step=case.steps[case.raw_best + 1],
-        evidence=rise_evidence(case),
+        since_step=history.steps[history.raw_best + 1],
+        evidence=rise_evidence(history),
         remedies=for_miscalibrated(),
     )
 

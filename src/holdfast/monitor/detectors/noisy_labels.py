@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.circumstances import LabelNoise
 from holdfast.core.records import Floats
+from holdfast.core.run_facts import LabelNoise
 from holdfast.monitor import limits
-from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_noisy_labels
-from holdfast.monitor.sign import Sign, item
+from holdfast.monitor.symptom import Symptom, item
 from holdfast.stats.intervals import wilson
 from holdfast.stats.lapse import lapse_rate
 
@@ -22,7 +22,7 @@ CAUSE = "wrong labels"
 LEAST = 40
 
 
-def noisy_labels(case: Case) -> Sign | None:
+def noisy_labels(history: History) -> Symptom | None:
     """``noisy_labels`` where the whole 90 % interval of the share of wrong labels lies above 2 %,
     by answers that are right about more rows than the commonest class is.
 
@@ -39,13 +39,13 @@ def noisy_labels(case: Case) -> Sign | None:
     An interval that holds both 2 and 10 % tells nothing and stays silent; a run that still gets
     better is left alone, as are fewer than 40 rows.
     """
-    if not case.enough or _improving(case):
+    if not history.enough or _improving(history):
         return None
-    probe = case.circumstances.label_noise
-    noise, whose = (probe, "a linear probe") if probe else (_own(case), "the run")
+    probe = history.run_facts.label_noise
+    noise, whose = (probe, "a linear probe") if probe else (_own(history), "the run")
     if noise is None or not telling(noise):
         return None
-    return Sign(
+    return Symptom(
         because=f"about {noise.rate:.0%} of the labels ({noise.low:.0%} to {noise.high:.0%}) "
         f"contradict what {whose} answers, which is right about {noise.right:.0%} of {noise.n:,} "
         f"rows it was not fitted on (the commonest class is {noise.base:.0%} of them)",
@@ -72,38 +72,38 @@ def telling(noise: LabelNoise) -> bool:
     return beyond_chance and knows and noise.low > limits.WRONG_LABELS
 
 
-def _improving(case: Case) -> bool:
-    return not case.final and case.best > len(case.history) - 3
+def _improving(history: History) -> bool:
+    return not history.final and history.best > len(history.snapshots) - 3
 
 
-def _own(case: Case) -> LabelNoise | None:
+def _own(history: History) -> LabelNoise | None:
     """What the run's own answers on the validation rows say; ``None`` without logits of classes, or
     where validation was never better than the class frequencies."""
-    if case.labels is None or len(case.labels) < LEAST or not case.refined:
+    if history.labels is None or len(history.labels) < LEAST or not history.refined:
         return None
-    looks = _looks(case)
+    looks = _looks(history)
     if not looks:
         return None
-    mean = np.mean([_probabilities(case, k) for k in looks], axis=0)
-    base = float(np.bincount(case.labels).max() / len(case.labels))
-    right = float((mean.argmax(axis=1) == case.labels).mean())
+    mean = np.mean([_probabilities(history, k) for k in looks], axis=0)
+    base = float(np.bincount(history.labels).max() / len(history.labels))
+    right = float((mean.argmax(axis=1) == history.labels).mean())
     if right <= base:
         return None
-    found = lapse_rate(np.log(np.maximum(mean, 1e-12)), case.labels, level=limits.WRONG_LEVEL)
+    found = lapse_rate(np.log(np.maximum(mean, 1e-12)), history.labels, level=limits.WRONG_LEVEL)
     return LabelNoise(found.rate, found.low, found.high, right, base, found.n)
 
 
-def _looks(case: Case) -> list[int]:
+def _looks(history: History) -> list[int]:
     """The later half of the looks up to the best, without the first of all and those at which
     validation was no better than the class frequencies."""
-    means, chance = case.valid.mean(axis=0), case.chance or 0.0
-    first = max(1, (case.best + 1) // 2)
-    return [k for k in range(first, case.best + 1) if means[k] < limits.LEARNED * chance]
+    means, chance = history.valid.mean(axis=0), history.chance or 0.0
+    first = max(1, (history.best + 1) // 2)
+    return [k for k in range(first, history.best + 1) if means[k] < limits.LEARNED * chance]
 
 
-def _probabilities(case: Case, look: int) -> Floats:
+def _probabilities(history: History, look: int) -> Floats:
     """After the best temperature, [n, classes]."""
-    snapshot = case.history[look]
+    snapshot = history.snapshots[look]
     temperature = snapshot.temperature if snapshot.temperature > 0 else 1.0
     scores = np.asarray(snapshot.valid_logits, dtype=np.float64) / temperature
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))

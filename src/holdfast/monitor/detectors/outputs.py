@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from holdfast.core.records import Label
 from holdfast.monitor import limits
-from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_copying, for_repeating
-from holdfast.monitor.sign import Sign, item
+from holdfast.monitor.symptom import Symptom, item
 from holdfast.stats.intervals import wilson
 
 BY_HEART = "answers of training rows are written word for word"
@@ -26,7 +26,7 @@ FAULTS = (
 )
 
 
-def outputs(case: Case) -> Sign | None:
+def outputs(history: History) -> Symptom | None:
     """Reads the shares of the last snapshot that has any, of validation and train rows alike; after
     the run the shares of the scored test rows may stand in for validation.
 
@@ -37,13 +37,13 @@ def outputs(case: Case) -> Sign | None:
     With the number of texts (``n``) the share has an interval, whose lower limit must then lie
     above half of the line.
     """
-    shares = next((s.outputs for s in reversed(case.history) if s.outputs), None) or {}
+    shares = next((s.outputs for s in reversed(history.snapshots) if s.outputs), None) or {}
     side = "valid" if shares.get("valid") else "test"
     if not shares.get(side):
         return None
     for name, cause in FAULTS:
         if frequent(shares[side], name):
-            return _sign(case, name, cause, shares, side)
+            return _sign(history, name, cause, shares, side)
     return None
 
 
@@ -59,13 +59,13 @@ def limits_of(value: float, n: int) -> tuple[float, float]:
 
 
 def _sign(
-    case: Case, name: str, cause: str, shares: Mapping[str, Mapping[str, float]], side: str
-) -> Sign:
+    history: History, name: str, cause: str, shares: Mapping[str, Mapping[str, float]], side: str
+) -> Symptom:
     unseen, train = shares[side], shares.get("train", {})
     n = int(unseen.get("n", 0))
     low, high = limits_of(unseen[name], n) if n else (None, None)
     by_heart = name == "wrong_training_answer"
-    return Sign(
+    return Symptom(
         because=f"{unseen[name]:.0%} of the texts written for {side} rows: {cause}",
         strength=0.9 if by_heart else 0.0,
         label="memorizing" if by_heart else None,
@@ -73,8 +73,12 @@ def _sign(
         blame=0.85,
         explains=EXPLAINS,
         evidence=(
-            item(f"{side}_share_{name}", unseen[name], low, high, case.now),
-            *((item(f"train_share_{name}", train[name], step=case.now),) if name in train else ()),
+            item(f"{side}_share_{name}", unseen[name], low, high, history.now),
+            *(
+                (item(f"train_share_{name}", train[name], step=history.now),)
+                if name in train
+                else ()
+            ),
         ),
         remedies=for_copying() if name != "repetition" else for_repeating(),
     )

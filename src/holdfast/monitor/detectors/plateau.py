@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from holdfast.monitor import limits
-from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.detectors.memorizing import as_good_as_now
 from holdfast.monitor.evidence import beats_chance
-from holdfast.monitor.sign import Sign, shown
+from holdfast.monitor.history import History
+from holdfast.monitor.symptom import Symptom, shown
 from holdfast.stats.paired import newcombe
 from holdfast.stats.student import paired_t
 
 
-def plateau(case: Case) -> Sign | None:
+def plateau(history: History) -> Symptom | None:
     """``healthy`` where all of this holds:
 
     - nothing rose;
@@ -30,53 +30,53 @@ def plateau(case: Case) -> Sign | None:
 
     Since the first look that was as good as the last.
     """
-    if not case.enough or case.rose or not _learned(case) or not enough_rows(case):
+    if not history.enough or history.rose or not _learned(history) or not enough_rows(history):
         return None
-    if case.useless(len(case.history) - 1) or not better_than_chance(case):
+    if history.useless(len(history.snapshots) - 1) or not better_than_chance(history):
         return None
-    gap = case.accuracy_gap
-    if case.at_floor and gap is not None and gap.value > limits.GAP:
+    gap = history.accuracy_gap
+    if history.at_floor and gap is not None and gap.value > limits.GAP:
         return None
-    small = case.margin
-    if not (case.above_best.high <= small and case.recent.low >= -small):
+    small = history.margin
+    if not (history.above_best.high <= small and history.recent.low >= -small):
         return None
-    return Sign(
-        because=f"{case.loss_name} has stopped falling and is within {small:.3f} of its best at "
-        f"step {case.best_step}",
+    return Symptom(
+        because=f"{history.loss_name} has stopped falling and is within {small:.3f} of its best at "
+        f"step {history.best_step}",
         strength=limits.USUAL,
         label="healthy",
-        since_step=case.steps[as_good_as_now(case)],
+        since_step=history.steps[as_good_as_now(history)],
         evidence=(
-            shown("valid_above_best", case.above_best, case.now),
-            shown("valid_recent_change", case.recent, case.now),
+            shown("valid_above_best", history.above_best, history.now),
+            shown("valid_recent_change", history.recent, history.now),
         ),
     )
 
 
-def enough_rows(case: Case) -> bool:
+def enough_rows(history: History) -> bool:
     """Whether a fall of the answers by 10 points would have shown in so many rows."""
-    hits = case.valid_hits
-    if len(case.raw) < limits.FEWEST_ROWS:
+    hits = history.valid_hits
+    if len(history.raw) < limits.FEWEST_ROWS:
         return False
-    return hits is None or newcombe(hits[:, -1], hits[:, case.best])[0] > -limits.GAP
+    return hits is None or newcombe(hits[:, -1], hits[:, history.best])[0] > -limits.GAP
 
 
-def better_than_chance(case: Case) -> bool:
+def better_than_chance(history: History) -> bool:
     """Whether the last look is shown to know more than the class frequencies; true where answers
     are not classes. A linear probe of the same rows knows no more where there is nothing to know,
     so being as good as one proves nothing by itself."""
-    if case.valid_hits is None or case.labels is None:
+    if history.valid_hits is None or history.labels is None:
         return True
-    return beats_chance(case.valid_hits[:, -1], case.valid[:, -1], case.labels)
+    return beats_chance(history.valid_hits[:, -1], history.valid[:, -1], history.labels)
 
 
-def _learned(case: Case) -> bool:
-    if case.learned.high < 0:
+def _learned(history: History) -> bool:
+    if history.learned.high < 0:
         return True
-    reference = case.circumstances.probe_valid_losses
-    if reference is None or len(reference) != len(case.raw):
+    reference = history.run_facts.probe_valid_losses
+    if reference is None or len(reference) != len(history.raw):
         return False
-    return paired_t(case.valid[:, case.best], reference).high <= case.margin
+    return paired_t(history.valid[:, history.best], reference).high <= history.margin
 
 
 DETECTORS.add("plateau", plateau)

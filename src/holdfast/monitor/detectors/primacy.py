@@ -8,10 +8,10 @@ import numpy as np
 
 from holdfast.core.records import Floats, Label
 from holdfast.monitor import limits
-from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_primacy
-from holdfast.monitor.sign import Sign, item
+from holdfast.monitor.symptom import Symptom, item
 from holdfast.stats.ranks import average_ranks
 
 CAUSE = "the rows seen first are fitted more than those seen later"
@@ -19,30 +19,30 @@ EXPLAINS: tuple[Label, ...] = ("overfit", "memorizing", "underfit", "inconclusiv
 LEAST = 30
 
 
-def primacy(case: Case) -> Sign | None:
+def primacy(history: History) -> Symptom | None:
     """Speaks as a cause where the fall of each row's loss goes with how early the row was first
     used: Spearman's ρ of the first update against (loss now − loss at the start) at 0.2 or more,
     and its 99.9 % interval (Fisher's z, with the variance 1.06 ÷ (n − 3) of Fieller, Hartley and
     Pearson 1957) above 0. Only rows of the train probe that were used count, 30 at least.
     """
-    seen = case.circumstances.first_seen
-    if not case.comparable or seen is None or len(seen) != len(case.probe):
+    seen = history.run_facts.first_seen
+    if not history.comparable or seen is None or len(seen) != len(history.probe):
         return None
     used = np.asarray(seen) >= 0
     if used.sum() < LEAST or np.ptp(np.asarray(seen)[used]) == 0:
         return None
-    left = case.probe[used, -1] - case.probe[used, 0]
+    left = history.probe[used, -1] - history.probe[used, 0]
     rho, low, high = spearman(np.asarray(seen, dtype=np.float64)[used], left)
     if rho < limits.PRIMACY or not low > 0:
         return None
-    return Sign(
+    return Symptom(
         because=CAUSE,
         cause=CAUSE,
         blame=0.5,
         explains=EXPLAINS,
-        since_step=case.steps[0],
-        evidence=(item("rank_correlation_first_seen_with_loss_left", rho, low, high, case.now),),
-        remedies=for_primacy(case.history),
+        since_step=history.steps[0],
+        evidence=(item("rank_correlation_first_seen_with_loss_left", rho, low, high, history.now),),
+        remedies=for_primacy(history.snapshots),
     )
 
 

@@ -8,17 +8,17 @@ import numpy as np
 
 from holdfast.core.records import Evidence, Floats, Label
 from holdfast.monitor import limits
-from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_diverging
-from holdfast.monitor.sign import Sign, item, shown, sure
+from holdfast.monitor.symptom import Symptom, item, shown, sure
 from holdfast.stats.paired import Difference
 
 CAUSE = "the learning rate is too high"
 EXPLAINS: tuple[Label, ...] = ("underfit", "overfit", "memorizing", "miscalibrated", "inconclusive")
 
 
-def rate_high(case: Case) -> Sign | None:
+def rate_high(history: History) -> Symptom | None:
     """``diverging``, or else the cause of another label.
 
     ``diverging``: a loss is no number; or the train probe is significantly above where it started
@@ -31,69 +31,69 @@ def rate_high(case: Case) -> Sign | None:
     times its median so far; or the raw validation loss is 3.5 times that of the class frequencies,
     which takes logits out of all proportion.
     """
-    if case.broken is not None:
-        return _broken(case)
-    if not case.comparable:
+    if history.broken is not None:
+        return _broken(history)
+    if not history.comparable:
         return None
-    climbed = _climbed(case)
-    symptoms = _symptoms(case)
+    climbed = _climbed(history)
+    symptoms = _symptoms(history)
     if climbed is not None:
         gap, than, since = climbed
-        return Sign(
+        return Symptom(
             because=f"the loss of the train probe is {gap.value:.3f} above {than}",
             strength=sure(gap.above),
             label="diverging",
             cause=CAUSE,
             explains=EXPLAINS,
             since_step=since,
-            remedies=for_diverging(case.history),
-            evidence=(shown("train_probe_rise", gap, case.now), *symptoms),
+            remedies=for_diverging(history.snapshots),
+            evidence=(shown("train_probe_rise", gap, history.now), *symptoms),
         )
     if not symptoms:
         return None
-    return Sign(
+    return Symptom(
         because="the course shows a learning rate that is too high",
         cause=CAUSE,
         blame=0.95,
         explains=EXPLAINS,
         evidence=symptoms,
-        remedies=for_diverging(case.history),
+        remedies=for_diverging(history.snapshots),
     )
 
 
-def _broken(case: Case) -> Sign:
-    assert case.broken is not None
-    step = case.broken.step
-    return Sign(
+def _broken(history: History) -> Symptom:
+    assert history.broken is not None
+    step = history.broken.step
+    return Symptom(
         because=f"a loss at step {step} is not a number",
         strength=1.0,
         label="diverging",
         cause=f"{CAUSE}, or the precision too low",
         since_step=step,
         evidence=(item("loss_not_a_number", 1.0, step=step),),
-        remedies=for_diverging(case.history),
+        remedies=for_diverging(history.snapshots),
     )
 
 
-def _climbed(case: Case) -> tuple[Difference, str, int] | None:
-    means = case.probe_means
+def _climbed(history: History) -> tuple[Difference, str, int] | None:
+    means = history.probe_means
     if len(means) < 2 or not np.isfinite(means).all():
         return None
     first, lowest = float(means[0]), float(means.min())
     small = max(limits.MARGIN, limits.MARGIN_SHARE * lowest)
-    since = case.steps[-2]
-    start = case.gap(case.probe, -1, 0, limits.RARE)
+    since = history.steps[-2]
+    start = history.gap(history.probe, -1, 0, limits.RARE)
     if start.low > 0 and _stays(means, first + max(small, limits.ABOVE_START * first)):
         return start, "where it started", since
-    best = case.gap(case.probe, -1, int(means.argmin()), limits.RARE)
+    best = history.gap(history.probe, -1, int(means.argmin()), limits.RARE)
     back = max(small, limits.GAVE_BACK * (first - lowest))
     if best.low > 0 and _stays(means, lowest + back):
         return best, "its lowest", since
-    if case.enough and case.rising and case.probe_since_best.low > 0:
+    if history.enough and history.rising and history.probe_since_best.low > 0:
         return (
-            case.probe_since_best,
+            history.probe_since_best,
             "that of the best step, and validation got worse too",
-            (case.steps[case.best + 1]),
+            (history.steps[history.best + 1]),
         )
     return None
 
@@ -103,32 +103,36 @@ def _stays(means: Floats, level: float) -> bool:
     return len(means) > 2 and bool(np.all(means[-2:] > level))
 
 
-def _symptoms(case: Case) -> tuple[Evidence, ...]:
+def _symptoms(history: History) -> tuple[Evidence, ...]:
     found = []
-    usual = case.circumstances.usual_rates
-    if usual is not None and case.peak_rate > usual[1]:
-        found.append(item("learning_rate", case.peak_rate, usual[0], usual[1]))
-    bumps = _bumps(case)
+    usual = history.run_facts.usual_rates
+    if usual is not None and history.peak_rate > usual[1]:
+        found.append(item("learning_rate", history.peak_rate, usual[0], usual[1]))
+    bumps = _bumps(history)
     if len(bumps) > 1 or any(size > limits.BIG_BUMP for size in bumps):
-        found.append(item("rises_of_the_train_probe", float(len(bumps)), step=case.now))
-        found.append(item("largest_rise_of_the_train_probe", max(bumps), step=case.now))
-    jump = _jump([s.gradient_norm for s in case.history if s.gradient_norm is not None])
+        found.append(item("rises_of_the_train_probe", float(len(bumps)), step=history.now))
+        found.append(item("largest_rise_of_the_train_probe", max(bumps), step=history.now))
+    jump = _jump([s.gradient_norm for s in history.snapshots if s.gradient_norm is not None])
     if jump > limits.JUMP:
-        found.append(item("gradient_norm_jump", jump, step=case.now))
-    if case.enough and case.chance and case.raw[:, -1].mean() > limits.BLOWN * case.chance:
-        times = float(case.raw[:, -1].mean()) / case.chance
-        found.append(item("valid_loss_times_that_of_class_frequencies", times, step=case.now))
+        found.append(item("gradient_norm_jump", jump, step=history.now))
+    if (
+        history.enough
+        and history.chance
+        and history.raw[:, -1].mean() > limits.BLOWN * history.chance
+    ):
+        times = float(history.raw[:, -1].mean()) / history.chance
+        found.append(item("valid_loss_times_that_of_class_frequencies", times, step=history.now))
     return tuple(found)
 
 
-def _bumps(case: Case) -> list[float]:
+def _bumps(history: History) -> list[float]:
     """The rises of the train probe between two looks, beyond chance and by a tenth or more, each
     in parts of the look before."""
-    means, found = case.probe_means, []
+    means, found = history.probe_means, []
     for look in range(1, len(means)):
         rise, before = float(means[look] - means[look - 1]), float(means[look - 1])
         large = rise > limits.BUMP * before + limits.MARGIN
-        if large and case.gap(case.probe, look, look - 1, limits.RARE).low > 0:
+        if large and history.gap(history.probe, look, look - 1, limits.RARE).low > 0:
             found.append(rise / max(before, 1e-9))
     return found
 
@@ -143,10 +147,10 @@ def _jump(norms: list[float]) -> float:
     return max(ratios, default=0.0)
 
 
-def nothing_learned(case: Case) -> bool:
+def nothing_learned(history: History) -> bool:
     """Whether the last train probe is no better than always giving the class frequencies."""
-    chance = case.chance
-    return chance is not None and bool(case.probe_means[-1] > limits.NOTHING_LEARNED * chance)
+    chance = history.chance
+    return chance is not None and bool(history.probe_means[-1] > limits.NOTHING_LEARNED * chance)
 
 
 DETECTORS.add("rate_high", rate_high)

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from holdfast.core.records import Label
 from holdfast.monitor import limits
-from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
+from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_too_large
-from holdfast.monitor.sign import Sign, item
+from holdfast.monitor.symptom import Symptom, item
 
 CAUSE = "too large a model for these rows"
 EXPLAINS: tuple[Label, ...] = ("overfit", "memorizing", "diverging", "inconclusive")
 
 
-def too_large(case: Case) -> Sign | None:
+def too_large(history: History) -> Symptom | None:
     """Speaks as a cause where more than 40 million parameters learn, and more than 150,000 for each
     training row: the line above which full fine-tuning ends badly by chance (2006.04884)."""
-    known = case.circumstances
-    if not known.trainable or not known.train_rows or not case.history:
+    known = history.run_facts
+    if not known.trainable or not known.train_rows or not history.snapshots:
         return None
     a_row = known.trainable / known.train_rows
     if known.trainable <= limits.SMALL or a_row <= limits.MOST_A_ROW:
         return None
-    return Sign(
+    return Symptom(
         because=f"{a_row:,.0f} parameters learn for each training row",
         cause=CAUSE,
         blame=min(0.9, 0.5 + 0.1 * a_row / limits.MOST_A_ROW),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from holdfast.core.records import Evidence
 from holdfast.monitor import limits
-from holdfast.monitor.case import Case
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.detectors.rate_high import nothing_learned
 from holdfast.monitor.detectors.rate_low import left_over, rate_low
+from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_learning
-from holdfast.monitor.sign import Sign, item, shown
+from holdfast.monitor.symptom import Symptom, item, shown
 from holdfast.stats.paired import Difference
 from holdfast.stats.student import paired_t
 
@@ -17,7 +17,7 @@ TOO_SHORT = "too few steps"
 NO_BETTER = "no better than always giving the class frequencies"
 
 
-def underfit(case: Case) -> Sign | None:
+def underfit(history: History) -> Symptom | None:
     """``underfit`` at the end of the plan, where one of these holds:
 
     - the train probe is no better than always giving the class frequencies;
@@ -31,82 +31,82 @@ def underfit(case: Case) -> Sign | None:
     Before the end a falling loss is ``learning``; where the plan is not known, always. Never where
     the training rows are at their floor: they have nothing left to teach.
     """
-    if not case.enough or not case.final or not case.probe.size or case.at_floor:
+    if not history.enough or not history.final or not history.probe.size or history.at_floor:
         return None
     for rule in (_chance, _worse_than_probe, _steep, _slow):
-        sign = rule(case)
-        if sign is not None:
-            return sign
+        symptom = rule(history)
+        if symptom is not None:
+            return symptom
     return None
 
 
-def _chance(case: Case) -> Sign | None:
-    if not nothing_learned(case):
+def _chance(history: History) -> Symptom | None:
+    if not nothing_learned(history):
         return None
-    loss, chance = float(case.probe_means[-1]), case.chance
+    loss, chance = float(history.probe_means[-1]), history.chance
     return _sign(
-        case,
+        history,
         f"the train probe ends at {loss:.3f}, {NO_BETTER}",
         0.95,
-        item("train_probe_loss", loss, step=case.now),
-        item("loss_of_the_class_frequencies", chance, step=case.now),
+        item("train_probe_loss", loss, step=history.now),
+        item("loss_of_the_class_frequencies", chance, step=history.now),
     )
 
 
-def _worse_than_probe(case: Case) -> Sign | None:
-    reference = case.circumstances.probe_valid_losses
-    if reference is None or len(reference) != len(case.valid):
+def _worse_than_probe(history: History) -> Symptom | None:
+    reference = history.run_facts.probe_valid_losses
+    if reference is None or len(reference) != len(history.valid):
         return None
-    gap = paired_t(case.valid[:, -1], reference, limits.RARE)
-    if not (gap.low > 0 and gap.value > case.margin) or case.probe_since_best.high < 0:
+    gap = paired_t(history.valid[:, -1], reference, limits.RARE)
+    if not (gap.low > 0 and gap.value > history.margin) or history.probe_since_best.high < 0:
         return None
-    because = f"{case.loss_name} ends {gap.value:.3f} above that of a linear probe"
-    return _sign(case, because, gap.above, shown("valid_above_linear_probe", gap, case.now))
+    because = f"{history.loss_name} ends {gap.value:.3f} above that of a linear probe"
+    return _sign(history, because, gap.above, shown("valid_above_linear_probe", gap, history.now))
 
 
-def _steep(case: Case) -> Sign | None:
-    gap = last_quarter(case)
-    level = float(case.valid[:, -1].mean())
-    lowest = case.best == len(case.history) - 1
+def _steep(history: History) -> Symptom | None:
+    gap = last_quarter(history)
+    level = float(history.valid[:, -1].mean())
+    lowest = history.best == len(history.snapshots) - 1
     if not lowest or not gap.high < 0 or -gap.value < limits.STEEP * level:
         return None
     because = (
-        f"{case.loss_name} still fell by {-gap.value:.3f} to {level:.3f} over the last quarter of "
-        "the steps"
+        f"{history.loss_name} still fell by {-gap.value:.3f} to {level:.3f} over the last quarter "
+        "of the steps"
     )
-    return _sign(case, because, 1 - gap.above, shown("valid_last_quarter", gap, case.now))
+    return _sign(history, because, 1 - gap.above, shown("valid_last_quarter", gap, history.now))
 
 
-def _slow(case: Case) -> Sign | None:
-    slow = rate_low(case)
-    gained = case.gap(case.valid, -1, 0)
-    short = left_over(case) > limits.SLOW or -gained.value < 2 * case.margin
-    if slow is None or not short or case.above_best.low > 0:
+def _slow(history: History) -> Symptom | None:
+    slow = rate_low(history)
+    gained = history.gap(history.valid, -1, 0)
+    short = left_over(history) > limits.SLOW or -gained.value < 2 * history.margin
+    if slow is None or not short or history.above_best.low > 0:
         return None
     because = (
-        f"{case.loss_name} changed by {gained.value:+.3f} over the whole run and the train probe "
-        f"by {case.probe_means[-1] - case.probe_means[0]:+.3f}"
+        f"{history.loss_name} changed by {gained.value:+.3f} over the whole run and the train "
+        f"probe by {history.probe_means[-1] - history.probe_means[0]:+.3f}"
     )
-    return _sign(case, because, slow.blame, shown("valid_against_first", gained, case.now))
+    return _sign(history, because, slow.blame, shown("valid_against_first", gained, history.now))
 
 
-def last_quarter(case: Case) -> Difference:
+def last_quarter(history: History) -> Difference:
     """The last state against the newest one that lies a quarter of the steps back."""
-    line = case.now - (case.now - case.steps[0]) / 4
-    look = max(i for i, step in enumerate(case.steps) if step <= line)
-    return case.gap(case.valid, -1, look, limits.RARE)
+    line = history.now - (history.now - history.steps[0]) / 4
+    look = max(i for i, step in enumerate(history.steps) if step <= line)
+    return history.gap(history.valid, -1, look, limits.RARE)
 
 
-def _sign(case: Case, because: str, strength: float, *evidence: Evidence) -> Sign:
-    return Sign(
+def _sign(history: History, because: str, strength: float, *evidence: Evidence) -> Symptom:
+    return Symptom(
         because=because,
         strength=strength,
         label="underfit",
         cause=TOO_SHORT,
         blame=0.3,
-        since_step=case.steps[0],
+        since_step=history.steps[0],
         evidence=evidence,
-        remedies=for_learning(case.history),
+        remedies=for_learning(history.snapshots),
     )
 
 

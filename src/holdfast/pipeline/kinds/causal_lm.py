@@ -22,7 +22,12 @@ from holdfast.pipeline.defaults import kind_of
 from holdfast.pipeline.kinds.causal_score import answers_of, sample_of, score_rows, watched
 from holdfast.pipeline.kinds.causal_use import EVERY_TOKEN, LOSS, JudgedTokens, TokensPredictor
 from holdfast.pipeline.kinds.generating import find_text_metric
-from holdfast.pipeline.kinds.watching import Watch, text_metric_of, watched_positions, watches
+from holdfast.pipeline.kinds.written_samples import (
+    WrittenSamples,
+    text_metric_of,
+    watched_positions,
+    watches,
+)
 from holdfast.pipeline.ready import Kind, Ready
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.causal_lm import CausalLM, EncodedTokens, encode
@@ -158,7 +163,7 @@ def watch(
     valid: EncodedTokens,
     recipe: Recipe,
     probe_rows: int,
-) -> Watch | None:
+) -> WrittenSamples | None:
     """What is written at the evaluation points, where the recipe asks for it."""
     if not watches(recipe):
         return None
@@ -180,7 +185,7 @@ def watch(
         for one in asked.values()
     )
     samples = {side: watched(one, loaded.tokenizer, new, recipe) for side, one in asked.items()}
-    return Watch(samples, answers_of(splits.train.table), text_metric_of(recipe), new)
+    return WrittenSamples(samples, answers_of(splits.train.table), text_metric_of(recipe), new)
 
 
 def make_task(

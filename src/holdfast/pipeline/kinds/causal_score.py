@@ -29,7 +29,7 @@ from holdfast.evaluate.tokens import TokenOutputs, compare_tokens, score_tokens
 from holdfast.models.causal import CausalNetwork, has_prompt, load_saved_causal
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.folder import MODEL
-from holdfast.pipeline.kinds.watching import TABLES, Sample, extra_metrics
+from holdfast.pipeline.kinds.written_samples import TABLES, Sample, extra_metrics
 from holdfast.pipeline.outcome import scores_block
 from holdfast.pipeline.ready import Finish, Ready, Scored
 from holdfast.recipe import Recipe
@@ -87,7 +87,7 @@ def score_rows(finish: Finish) -> Scored:
         "train_probe": scores_block(score_tokens(probe)),
         "baseline": _baseline(outputs, before),
         "generations": _texts(finish, generated),
-        "model_facts": _facts(ready),
+        "model_facts": _scored_model_facts(ready),
         "careless": None,
     }
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
@@ -217,7 +217,7 @@ def _texts(finish: Finish, generated: dict[str, Generated]) -> dict[str, Any]:
     return {**block, "scores": to_json(scores)}
 
 
-def _facts(ready: Ready) -> dict[str, Any]:
+def _scored_model_facts(ready: Ready) -> dict[str, Any]:
     total, trainable = count_parameters(ready.loaded.network)
     return {
         **ready.loaded.facts,

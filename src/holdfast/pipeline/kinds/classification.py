@@ -106,7 +106,7 @@ def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored
         "train_probe": scores_block(_score(ready, probe)),
         "baseline": baseline,
         "hardest": hardest(outputs, texts_of(table), ready.task.classes),
-        "model_facts": _facts(ready, temperature),
+        "model_facts": _scored_model_facts(ready, temperature),
         "careless": None,
     }
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
@@ -214,7 +214,7 @@ def texts_of(table: Table) -> list[str]:
     return [f"{one} ⟂ {two}" for one, two in zip(texts, table.column("text_pair"), strict=True)]
 
 
-def _facts(ready: Ready, temperature: float) -> dict[str, Any]:
+def _scored_model_facts(ready: Ready, temperature: float) -> dict[str, Any]:
     total, trainable = count_parameters(ready.loaded.network)
     return {
         **ready.loaded.facts,

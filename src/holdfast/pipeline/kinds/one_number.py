@@ -16,8 +16,7 @@ from holdfast.evaluate.paired_losses import compare_losses
 from holdfast.models.linear import fit_ridge
 from holdfast.models.network import REGRESSION
 from holdfast.models.probe import Probe
-from holdfast.pipeline.kinds.problems import Answers as ProblemAnswers
-from holdfast.pipeline.kinds.problems import LoadedText
+from holdfast.pipeline.kinds.problems import LoadedText, ProblemAnswers
 from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.using import Answers
 from holdfast.recipe import Recipe

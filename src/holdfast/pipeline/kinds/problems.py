@@ -52,7 +52,7 @@ class LoadedText(LoadedClassifier):
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ProblemAnswers:
     """Rows, their labels (in the form that the loop learns) and the network's output for them."""
 
     rows: Ints
@@ -89,7 +89,7 @@ class Problem(Protocol):
     def constant(self, labels: npt.NDArray[Any], n: int) -> Floats:
         """The output for n rows of who knows the training labels only."""
 
-    def make(self, answers: Answers, recipe: Recipe, scale: Scale) -> Any: ...
+    def make(self, answers: ProblemAnswers, recipe: Recipe, scale: Scale) -> Any: ...
 
     def score(self, made: Any, names: tuple[str, ...]) -> Scores: ...
 
@@ -187,13 +187,13 @@ def listeners(ready: Ready, problem: Problem) -> tuple[HeadRefit, ...]:
     return (HeadRefit(fit, first=first),)
 
 
-def ask(problem: Problem, saved: SavedClassifier, table: Table, scale: Scale) -> Answers:
+def ask(problem: Problem, saved: SavedClassifier, table: Table, scale: Scale) -> ProblemAnswers:
     """The saved model's answers, in the form of the loop; labels are zeros where none are given."""
     outputs = len(saved.classes)
     examples, raw = run_texts(saved.network, saved.tokenizer, saved.max_length, outputs, table)
     known = {"labels", "value"} & set(table.rows.column_names)
     labels = problem.labels(table, scale) if known else np.zeros(raw.shape)
-    return Answers(examples.rows, labels, problem.from_saved(raw, scale), groups_of(table))
+    return ProblemAnswers(examples.rows, labels, problem.from_saved(raw, scale), groups_of(table))
 
 
 def score_rows(finish: Finish, problem: Problem) -> Scored:
@@ -217,7 +217,7 @@ def score_rows(finish: Finish, problem: Problem) -> Scored:
         **others,
         "baseline": baseline,
         "hardest": problem.hardest(made, texts_of(table), names),
-        "model_facts": _facts(ready),
+        "model_facts": _scored_model_facts(ready),
         "careless": None,
     }
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
@@ -233,7 +233,7 @@ def _other_rows(finish: Finish, problem: Problem) -> dict[str, Any]:
 
     def block(examples: EncodedTexts, positions: Ints) -> dict[str, Any]:
         _, raw = observer.measure(network, examples, positions)
-        answers = Answers(examples.rows[positions], examples.labels[positions], raw)
+        answers = ProblemAnswers(examples.rows[positions], examples.labels[positions], raw)
         made = problem.make(answers, ready.recipe, ready.loaded.scale)
         return problem.score(made, ready.task.classes).to_json()
 
@@ -273,7 +273,7 @@ def _two(
     outputs = len(ready.task.classes)
     examples, raw = run_texts(network, loaded.tokenizer, loaded.max_length, outputs, table)
     labels, groups = problem.labels(table, scale), groups_of(table)
-    probe = Answers(examples.rows, labels, raw, groups)
+    probe = ProblemAnswers(examples.rows, labels, raw, groups)
     plain = replace(probe, raw=problem.constant(ready.train.labels, len(table)))
     return {
         problem.plain: problem.make(plain, ready.recipe, scale),
@@ -285,7 +285,7 @@ def _brief(scores: Scores) -> dict[str, Any]:
     return {"n": scores.n, "metrics": scores.to_json()["metrics"]}
 
 
-def _facts(ready: Ready) -> dict[str, Any]:
+def _scored_model_facts(ready: Ready) -> dict[str, Any]:
     loaded = ready.loaded
     total, trainable = count_parameters(loaded.network)
     return {

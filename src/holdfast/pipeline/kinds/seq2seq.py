@@ -39,9 +39,9 @@ from holdfast.pipeline.kinds.seq2seq_score import (
     scores_of,
     writing_of,
 )
-from holdfast.pipeline.kinds.watching import (
+from holdfast.pipeline.kinds.written_samples import (
     Sample,
-    Watch,
+    WrittenSamples,
     check_own_metric,
     extra_metrics,
     text_metric_of,
@@ -114,7 +114,7 @@ def watch(
     valid: EncodedPairs,
     recipe: Recipe,
     probe_rows: int,
-) -> Watch | None:
+) -> WrittenSamples | None:
     """What is written at the evaluation points, where the recipe asks for it."""
     if not watches(recipe):
         return None
@@ -134,7 +134,7 @@ def watch(
         "valid": sample(Side(splits.valid.table, valid, at["valid"])),
     }
     answers = texts_column(train, splits.train.table, "target")
-    return Watch(samples, answers, text_metric_of(recipe), writing.max_new_tokens)
+    return WrittenSamples(samples, answers, text_metric_of(recipe), writing.max_new_tokens)
 
 
 def make_task(

@@ -24,7 +24,7 @@ from holdfast.models.seq2seq import LoadedSeq2Seq, end_token
 from holdfast.models.seq2seq_network import load_saved_seq2seq
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.kinds.generating import before_training, noted, other_rows, texts_column
-from holdfast.pipeline.kinds.watching import TABLES, extra_metrics
+from holdfast.pipeline.kinds.written_samples import TABLES, extra_metrics
 from holdfast.pipeline.ready import Finish, Ready, Scored
 from holdfast.recipe import Recipe
 from holdfast.tasks.metrics import TextMetric
@@ -104,7 +104,7 @@ def score_rows(finish: Finish) -> Scored:
         "baseline": _baseline(outputs, before, made[1], recipe.seed, extra),
         "generations": _generations(finish, writing, made[0], made[1], extra),
         "hardest": None,
-        "model_facts": _facts(ready),
+        "model_facts": _scored_model_facts(ready),
         "careless": None,
     }
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
@@ -181,7 +181,7 @@ def _generations(
     return {**generations_block(train, test, answers, settings), "scores": to_json(scores)}
 
 
-def _facts(ready: Ready) -> dict[str, Any]:
+def _scored_model_facts(ready: Ready) -> dict[str, Any]:
     total, trainable = count_parameters(ready.loaded.network)
     return {
         **ready.loaded.facts,

@@ -25,8 +25,7 @@ from holdfast.models.saved import SavedClassifier, load_saved
 from holdfast.pipeline.folder import RECIPE, model_of, need_run, open_run
 from holdfast.pipeline.kinds import classification as shared
 from holdfast.pipeline.kinds import one_number, problems, several_labels
-from holdfast.pipeline.kinds.problems import Answers as ProblemAnswers
-from holdfast.pipeline.kinds.problems import Problem
+from holdfast.pipeline.kinds.problems import Problem, ProblemAnswers
 from holdfast.pipeline.using import (
     Answered,
     Answers,

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from holdfast.report.charts.svg import (
     SIZES,
     WIDE,
-    Scale,
+    AxisScale,
     drawing,
     element,
     tick_labels,
@@ -27,7 +27,7 @@ FEW = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class ChartSeries:
     """One line; ``style`` (``train``, ``valid`` or ``refined``) gives colour, dash and mark.
     A value that is ``None`` or not finite leaves a gap."""
 
@@ -37,7 +37,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Curves:
+class CurvesChart:
     """A chart: ``metric`` says how its numbers are written, ``best`` is the step that was kept.
     ``axis`` is what the positions count, ``mark`` what the best one is called."""
 
@@ -46,7 +46,7 @@ class Curves:
     metric: str
     steps: tuple[int, ...]
     epochs: tuple[float | None, ...]
-    series: tuple[Series, ...]
+    series: tuple[ChartSeries, ...]
     best: int | None
     axis: str = "step"
     mark: str = "kept"
@@ -56,7 +56,7 @@ class Curves:
         return self.metric == "accuracy"
 
 
-def curves(chart: Curves) -> Markup:
+def curves(chart: CurvesChart) -> Markup:
     """Both sizes of the chart; empty where no series has a finite value."""
     found = [v for s in chart.series for v in s.values if _finite(v)]
     if not found:
@@ -64,11 +64,11 @@ def curves(chart: Curves) -> Markup:
     return Markup("").join(_draw(chart, size, width) for size, width in SIZES)
 
 
-def _draw(chart: Curves, size: str, width: float) -> Markup:
+def _draw(chart: CurvesChart, size: str, width: float) -> Markup:
     height = 300.0 if size == "wide" else 250.0
     low, high = _reach(chart)
-    x = Scale(min(chart.steps), max(chart.steps), 50.0, width - 14.0)
-    y = Scale(low, high, height - BOTTOM, TOP)
+    x = AxisScale(min(chart.steps), max(chart.steps), 50.0, width - 14.0)
+    y = AxisScale(low, high, height - BOTTOM, TOP)
     marks = [m for m in round_ticks(low, high, 5 if size == "wide" else 4) if low <= m <= high]
     parts = [
         _axes(chart, marks, x, y, width),
@@ -79,7 +79,7 @@ def _draw(chart: Curves, size: str, width: float) -> Markup:
     return drawing(chart.key, size, width, height, chart.title, _about(chart), *parts)
 
 
-def _reach(chart: Curves) -> tuple[float, float]:
+def _reach(chart: CurvesChart) -> tuple[float, float]:
     found = [v for s in chart.series for v in s.values if v is not None and _finite(v)]
     low, high = min(found), max(found)
     pad = 0.05 * (high - low) or 0.1 * (abs(high) or 1.0)
@@ -89,7 +89,9 @@ def _reach(chart: Curves) -> tuple[float, float]:
     return (low - pad if low > 0.5 * high else min(0.0, low)), high + pad
 
 
-def _axes(chart: Curves, marks: Sequence[float], x: Scale, y: Scale, width: float) -> Markup:
+def _axes(
+    chart: CurvesChart, marks: Sequence[float], x: AxisScale, y: AxisScale, width: float
+) -> Markup:
     parts = []
     for mark, label in zip(marks, tick_labels(marks, chart.percent), strict=True):
         parts.append(element("line", x1=x.start, x2=x.end, y1=y(mark), y2=y(mark), class_="grid"))
@@ -105,7 +107,7 @@ def _axes(chart: Curves, marks: Sequence[float], x: Scale, y: Scale, width: floa
     return element("g", *parts, end, aria_hidden="true")
 
 
-def _best(chart: Curves, x: Scale, y: Scale) -> Markup:
+def _best(chart: CurvesChart, x: AxisScale, y: AxisScale) -> Markup:
     if chart.best is None or not chart.steps[0] <= chart.best <= chart.steps[-1]:
         return Markup("")
     at = x(chart.best)
@@ -122,7 +124,7 @@ def _best(chart: Curves, x: Scale, y: Scale) -> Markup:
     return element("g", line, text, aria_hidden="true")
 
 
-def _path(chart: Curves, series: Series, x: Scale, y: Scale) -> Markup:
+def _path(chart: CurvesChart, series: ChartSeries, x: AxisScale, y: AxisScale) -> Markup:
     commands, pen_down = [], False
     for step, value in zip(chart.steps, series.values, strict=True):
         if value is None or not _finite(value):
@@ -133,7 +135,7 @@ def _path(chart: Curves, series: Series, x: Scale, y: Scale) -> Markup:
     return element("path", d="".join(commands), class_=f"curve {series.style}", aria_hidden="true")
 
 
-def _bands(chart: Curves, x: Scale, y: Scale) -> list[Markup]:
+def _bands(chart: CurvesChart, x: AxisScale, y: AxisScale) -> list[Markup]:
     chosen = chart.best if chart.best in chart.steps else chart.steps[-1]
     edges = _edges([x(step) for step in chart.steps], x)
     first = chart.steps.index(chosen)
@@ -143,13 +145,13 @@ def _bands(chart: Curves, x: Scale, y: Scale) -> list[Markup]:
     ]
 
 
-def _edges(centres: Sequence[float], x: Scale) -> list[float]:
+def _edges(centres: Sequence[float], x: AxisScale) -> list[float]:
     between = [(a + b) / 2 for a, b in itertools.pairwise(centres)]
     return [x.start, *between, x.end]
 
 
 def _band(
-    chart: Curves, index: int, edges: Sequence[float], at: float, y: Scale, focusable: bool
+    chart: CurvesChart, index: int, edges: Sequence[float], at: float, y: AxisScale, focusable: bool
 ) -> Markup:
     words = _words(chart, index)
     parts = [
@@ -192,7 +194,7 @@ def _dot(style: str, x: float, y: float) -> Markup:
     )
 
 
-def _words(chart: Curves, index: int) -> str:
+def _words(chart: CurvesChart, index: int) -> str:
     epoch = chart.epochs[index]
     head = f"{chart.axis.capitalize()} {count(chart.steps[index])}" + (
         f", epoch {epoch:.2f}" if epoch else ""
@@ -206,7 +208,7 @@ def _words(chart: Curves, index: int) -> str:
     return "\n".join([head, *told, *kept])
 
 
-def _about(chart: Curves) -> str:
+def _about(chart: CurvesChart) -> str:
     ends = []
     for series in chart.series:
         known = [v for v in series.values if v is not None and _finite(v)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
-from holdfast.report.charts.svg import NARROW, SIZES, WIDE, Scale, drawing, element, tick_labels
+from holdfast.report.charts.svg import NARROW, SIZES, WIDE, AxisScale, drawing, element, tick_labels
 from holdfast.report.charts.svg import ticks as round_ticks
 from holdfast.report.numbers import interval, is_rate, number
 
@@ -48,7 +48,7 @@ def _draw(key: str, size: str, lines: Sequence[Dot], metric: str, title: str, ab
     letters = LABEL_LIMIT if wide else min(LABEL_LIMIT, int((width - words) / LETTER))
     height = (LINE if wide else 58.0) * len(lines)
     marks = _ticks(lines, metric, 6 if wide else 4)
-    scale = Scale(marks[0], marks[-1], left, right)
+    scale = AxisScale(marks[0], marks[-1], left, right)
     parts = [_grid(marks, scale, height, is_rate(metric))]
     for index, line in enumerate(lines):
         parts.append(_line(line, index, scale, metric, width, wide, max(letters, 8)))
@@ -69,7 +69,7 @@ def _ends(value: Estimate) -> list[float]:
     return [v for v in (value.value, value.low, value.high) if v is not None]
 
 
-def _grid(marks: Sequence[float], scale: Scale, height: float, percent: bool) -> Markup:
+def _grid(marks: Sequence[float], scale: AxisScale, height: float, percent: bool) -> Markup:
     parts = []
     for mark, label in zip(marks, tick_labels(marks, percent), strict=True):
         x = scale(mark)
@@ -80,7 +80,7 @@ def _grid(marks: Sequence[float], scale: Scale, height: float, percent: bool) ->
 
 
 def _line(
-    line: Dot, index: int, scale: Scale, metric: str, width: float, wide: bool, letters: int
+    line: Dot, index: int, scale: AxisScale, metric: str, width: float, wide: bool, letters: int
 ) -> Markup:
     middle = LINE * index + LINE / 2 if wide else 58.0 * index + 42
     text_y = middle + 4.5 if wide else middle - 20
@@ -91,7 +91,7 @@ def _line(
     return element("g", label, value, _mark(line, scale, middle, metric))
 
 
-def _mark(line: Dot, scale: Scale, y: float, metric: str) -> Markup:
+def _mark(line: Dot, scale: AxisScale, y: float, metric: str) -> Markup:
     if line.estimate.value is None:
         return Markup("")
     words = f"{line.label}\n{_words(line, metric)}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from holdfast.report.charts.svg import SIZES, Scale, drawing, element
+from holdfast.report.charts.svg import SIZES, AxisScale, drawing, element
 from holdfast.report.numbers import number, plural
 
 MARKS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -34,8 +34,8 @@ def reliability(bins: Sequence[Bin]) -> Markup:
 
 def _draw(size: str, bins: Sequence[Bin]) -> Markup:
     side = 400.0 if size == "wide" else 340.0
-    x = Scale(0, 1, 52.0, side - 14)
-    y = Scale(0, 1, side - 46, 12.0)
+    x = AxisScale(0, 1, 52.0, side - 14)
+    y = AxisScale(0, 1, side - 46, 12.0)
     rows = sum(b.n for b in bins)
     parts = [
         _grid(x, y),
@@ -46,7 +46,7 @@ def _draw(size: str, bins: Sequence[Bin]) -> Markup:
     return drawing("reliability", size, side, side, "Reliability diagram", about, *parts)
 
 
-def _grid(x: Scale, y: Scale) -> Markup:
+def _grid(x: AxisScale, y: AxisScale) -> Markup:
     parts = []
     for mark in MARKS:
         text = f"{100 * mark:.0f}\u00a0%"
@@ -73,7 +73,7 @@ def _grid(x: Scale, y: Scale) -> Markup:
     return element("g", *parts, aria_hidden="true")
 
 
-def _mark(b: Bin, x: Scale, y: Scale, rows: int) -> Markup:
+def _mark(b: Bin, x: AxisScale, y: AxisScale, rows: int) -> Markup:
     at, over = x(b.confidence), y(b.accuracy)
     radius = 3 + 9 * (b.n / rows) ** 0.5
     words = _words(b)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from holdfast.report.charts.svg import SIZES, Scale, drawing, element, tick_labels, ticks
+from holdfast.report.charts.svg import SIZES, AxisScale, drawing, element, tick_labels, ticks
 
 # Half the range of a probability: no standard deviation of one is larger.
 MOST = 0.5
@@ -32,13 +32,13 @@ def scatter(marks: Sequence[Mark], about: str) -> Markup:
 
 def _draw(size: str, width: float, marks: Sequence[Mark], about: str) -> Markup:
     height = 380.0 if size == "wide" else 320.0
-    x = Scale(0.0, MOST, 56.0, width - 14.0)
-    y = Scale(0.0, 1.0, height - 44.0, 34.0)
+    x = AxisScale(0.0, MOST, 56.0, width - 14.0)
+    y = AxisScale(0.0, 1.0, height - 44.0, 34.0)
     parts = [_axes(x, y), *(_mark(mark, x, y) for mark in marks)]
     return drawing("data-map", size, width, height, "Data map", about, *parts)
 
 
-def _axes(x: Scale, y: Scale) -> Markup:
+def _axes(x: AxisScale, y: AxisScale) -> Markup:
     parts = []
     for mark, label in zip(ticks(0, 1), tick_labels(ticks(0, 1), True), strict=True):
         parts += [
@@ -56,7 +56,7 @@ def _axes(x: Scale, y: Scale) -> Markup:
     return element("g", *parts, aria_hidden="true")
 
 
-def _mark(mark: Mark, x: Scale, y: Scale) -> Markup:
+def _mark(mark: Mark, x: AxisScale, y: AxisScale) -> Markup:
     at, over = x(min(mark.variability, MOST)), y(mark.confidence)
     return element(
         "g",

@@ -47,7 +47,7 @@ def drawing(
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class AxisScale:
     """A straight map from values [low, high] to pixels [start, end]."""
 
     low: float

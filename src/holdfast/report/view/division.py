@@ -63,7 +63,7 @@ def division(run: RunFiles) -> Division:
             for part, n in sizes.items()
             if whole and (n or part != "dropped")
         ),
-        facts=_facts(run.part("division")),
+        facts=_fact_lines(run.part("division")),
         notes=tuple(str(note) for note in run.part("division").get("notes") or ()),
         classes=_classes(run.table("division", "per_class")),
         noted=tuple(_noted(group) for group in run.noted),
@@ -87,7 +87,7 @@ def _sentence(run: RunFiles, sizes: Mapping[str, int]) -> str:
     return f"{plural(data['rows'], 'row')} read, {count(used)} used: {kept}"
 
 
-def _facts(told: Mapping[str, Any]) -> tuple[str, ...]:
+def _fact_lines(told: Mapping[str, Any]) -> tuple[str, ...]:
     facts = []
     if told.get("copy_groups") is not None:
         groups = plural(told["copy_groups"], "group")

@@ -106,7 +106,7 @@ def headline(run: RunFiles) -> Headline:
         label=label.replace("_", " "),
         sentence=sentence,
         because=str(verdict.get("because") or "The run gave no reason."),
-        facts=_facts(run, verdict),
+        facts=_fact_lines(run, verdict),
         cause=str(verdict.get("cause") or ""),
         evidence=tuple(_evidence(e) for e in run.records("verdict", "evidence")),
         remedies=tuple(_remedy(r) for r in run.records("verdict", "remedies")),
@@ -132,7 +132,7 @@ def data_name(run: RunFiles) -> str:
     return str(run.result.get("task") or "Fine-tuning run")
 
 
-def _facts(run: RunFiles, verdict: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _fact_lines(run: RunFiles, verdict: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     # "0 % sure" of having no verdict would say nothing.
     confidence = None if verdict.get("label") == "inconclusive" else verdict.get("confidence")
     facts = [

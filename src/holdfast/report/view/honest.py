@@ -39,7 +39,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Paired:
+class PairedView:
     """The paired test of the fine-tune against the probe, on the same test rows."""
 
     verdict: str
@@ -72,7 +72,7 @@ class Honest:
     chart: Markup
     columns: tuple[str, ...]
     table: tuple[tuple[str, tuple[Cell, ...]], ...]
-    paired: Paired | None
+    paired: PairedView | None
     careless: Careless | None
 
 
@@ -176,14 +176,14 @@ def _compared(run: RunFiles) -> str:
     return "untuned model" if untuned else "linear probe"
 
 
-def _paired(raw: Mapping[str, Any], name: str, other: str) -> Paired | None:
+def _paired(raw: Mapping[str, Any], name: str, other: str) -> PairedView | None:
     if not raw:
         return None
     rate = is_rate(str(raw.get("metric") or name))
     difference = estimate(raw.get("difference"))
     show = points if rate else compact
     known = difference.low is not None and difference.high is not None
-    return Paired(
+    return PairedView(
         verdict=_paired_words(
             difference, raw.get("p_value"), other, str(raw.get("metric")) in LOSSES
         ),

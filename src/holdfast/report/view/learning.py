@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
-from holdfast.report.charts.curves import Curves, Series, curves
+from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
 from holdfast.report.charts.dots import Dot, dots
 from holdfast.report.numbers import count, is_rate, metric_name, metrics, number, points, sentence
 from holdfast.report.read import RunFiles
@@ -20,7 +20,7 @@ PROBE, VALID, REFINED = "Train probe", "Validation", "Validation, refined"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class LookView:
     """One line of the table behind the curves, as text."""
 
     step: str
@@ -36,7 +36,7 @@ class Learning:
     loss: Markup
     accuracy: Markup
     legend: tuple[tuple[str, str], ...]
-    looks: tuple[Look, ...]
+    looks: tuple[LookView, ...]
     best: str
     stopped: str
     phases: tuple[str, ...]
@@ -46,7 +46,7 @@ class Learning:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class GapView:
     """Train probe, validation and test of the kept state beside each other."""
 
     sentence: str
@@ -59,14 +59,14 @@ def learning(run: RunFiles) -> Learning:
     """Without looks, or without validation rows, says so in ``missing``."""
     looks = sorted((s for s in run.snapshots if isinstance(s.get("step"), int)), key=_step)
     losses = [
-        Series(PROBE, "train", _column(looks, "train_loss")),
-        Series(VALID, "valid", _column(looks, "valid_loss")),
-        Series(REFINED, "refined", _column(looks, "refined_loss")),
+        ChartSeries(PROBE, "train", _column(looks, "train_loss")),
+        ChartSeries(VALID, "valid", _column(looks, "valid_loss")),
+        ChartSeries(REFINED, "refined", _column(looks, "refined_loss")),
     ]
     rate = _rate(looks)
     rates = [
-        Series(PROBE, "train", _column(looks, "train_metrics", rate)),
-        Series(VALID, "valid", _column(looks, "valid_metrics", rate)),
+        ChartSeries(PROBE, "train", _column(looks, "train_metrics", rate)),
+        ChartSeries(VALID, "valid", _column(looks, "valid_metrics", rate)),
     ]
     refined = losses[2].values != losses[1].values or not looks
     best = run.result.get("best_step")
@@ -88,7 +88,7 @@ def learning(run: RunFiles) -> Learning:
     )
 
 
-def gap(run: RunFiles) -> Gap:
+def gap(run: RunFiles) -> GapView:
     """A set without rows keeps its column, and each number there says why it is missing."""
     sets = [
         (PROBE, run.part("train_probe")),
@@ -103,7 +103,7 @@ def gap(run: RunFiles) -> Gap:
         Dot(what, scores.get(main, unknown), "main" if what == "Test" else "other")
         for what, scores in found
     ]
-    return Gap(
+    return GapView(
         sentence=_gap_sentence(found[0][1].get(main), found[1][1].get(main), main),
         chart=dots("gap", lines, main, f"{metric_name(main)} on the three sets"),
         columns=tuple(f"{what} ({count(block.get('n', 0))})" for what, block in sets),
@@ -128,13 +128,13 @@ def _step(look: Mapping[str, Any]) -> int:
 
 
 def _chart(
-    metric: str, title: str, looks: list[Mapping[str, Any]], series: list[Series], best: object
+    metric: str, title: str, looks: list[Mapping[str, Any]], series: list[ChartSeries], best: object
 ) -> Markup:
     if not looks:
         return Markup("")
     shown = tuple(s for s in series if any(v is not None for v in s.values))
     return curves(
-        Curves(
+        CurvesChart(
             key=f"curve-{metric}",
             title=title,
             metric=metric,
@@ -162,10 +162,10 @@ def _finite(value: object) -> float | None:
     return float(value)
 
 
-def _look(look: Mapping[str, Any], series: list[Series], index: int, best: object) -> Look:
+def _look(look: Mapping[str, Any], series: list[ChartSeries], index: int, best: object) -> LookView:
     epoch = _finite(look.get("epoch"))
     shown = [number(s.values[index], "" if i < 3 else "accuracy") for i, s in enumerate(series)]
-    return Look(
+    return LookView(
         step=count(look["step"]),
         epoch="–" if epoch is None else f"{epoch:.2f}",
         numbers=tuple(shown),
@@ -183,7 +183,7 @@ def _phases(looks: list[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(told) if len(told) > 1 else ()
 
 
-def _missing(looks: list[Mapping[str, Any]], valid: Series) -> str:
+def _missing(looks: list[Mapping[str, Any]], valid: ChartSeries) -> str:
     if not looks:
         return "This run recorded no looks, so there are no curves."
     if all(value is None for value in valid.values):

@@ -51,7 +51,7 @@ class ClassScore:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class CalibrationView:
     """The diagram, its table (range, rows, confidence, accuracy) and the two numbers beside it."""
 
     chart: Markup
@@ -129,7 +129,7 @@ def class_scores(run: RunFiles) -> tuple[ClassScore, ...]:
     )
 
 
-def calibration(run: RunFiles) -> Calibration | None:
+def calibration(run: RunFiles) -> CalibrationView | None:
     """From ``test.reliability``; ``None`` when the run has none."""
     bins = [_bin(raw) for raw in run.records("test", "reliability", "bins")]
     filled = [b for b in bins if b is not None]
@@ -137,7 +137,7 @@ def calibration(run: RunFiles) -> Calibration | None:
         return None
     temperature = run.part("model_facts").get("temperature")
     ece = metrics(run.part("test")).get("ece") or estimate(None)
-    return Calibration(
+    return CalibrationView(
         chart=reliability(filled),
         lines=tuple(
             (told, count(b.n), number(b.confidence, "confidence"), number(b.accuracy, "accuracy"))

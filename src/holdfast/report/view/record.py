@@ -31,7 +31,7 @@ class FindingLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChoiceView:
     """An automatic decision."""
 
     what: str
@@ -58,13 +58,15 @@ def findings(run: RunFiles) -> tuple[FindingLine, ...]:
     return tuple(_finding(raw) for raw in found)
 
 
-def decisions(run: RunFiles) -> tuple[Choice, ...]:
+def decisions(run: RunFiles) -> tuple[ChoiceView, ...]:
     """Those of result.json, then the notes of events.jsonl that say something else."""
     told = [
-        Choice(str(raw.get("what", "")), _plain(raw.get("chosen", "")), str(raw.get("because", "")))
+        ChoiceView(
+            str(raw.get("what", "")), _plain(raw.get("chosen", "")), str(raw.get("because", ""))
+        )
         for raw in [*run.records("decisions"), *run.notes]
     ]
-    known: dict[tuple[str, str], Choice] = {}
+    known: dict[tuple[str, str], ChoiceView] = {}
     for choice in told:
         known.setdefault((choice.what, choice.because), choice)
     return tuple(known.values())

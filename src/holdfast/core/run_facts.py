@@ -22,7 +22,7 @@ class LabelNoise:
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
+class RunFacts:
     """The facts of one run that no step changes; ``None`` and empty where nobody knows them.
 
     ``planned_steps`` the updates that the run would take if nothing stopped it, ``planned_looks``

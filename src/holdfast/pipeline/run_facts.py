@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.circumstances import Circumstances
 from holdfast.core.events import Monitor
 from holdfast.core.records import Finding, Ints, Snapshot, Verdict
+from holdfast.core.run_facts import RunFacts
 from holdfast.models.layers import count_parameters
 from holdfast.monitor.judge import judge
 from holdfast.pipeline.ready import Ready
@@ -26,7 +26,7 @@ from holdfast.training.run import Job
 def make_monitor(ready: Ready, listeners: Sequence[Any], findings: Sequence[Finding]) -> Monitor:
     """The judge with the circumstances of this run; ``findings`` are those of the audit and the
     division, ``listeners`` the kind's own: one of them may measure a linear probe."""
-    known = circumstances_of(ready, findings)
+    known = run_facts_of(ready, findings)
 
     def monitor(history: Sequence[Snapshot], kept: int | None = None) -> Verdict:
         return judge(history, with_probe(known, listeners), kept)
@@ -34,10 +34,10 @@ def make_monitor(ready: Ready, listeners: Sequence[Any], findings: Sequence[Find
     return monitor
 
 
-def circumstances_of(ready: Ready, findings: Sequence[Finding]) -> Circumstances:
+def run_facts_of(ready: Ready, findings: Sequence[Finding]) -> RunFacts:
     """What is known before the model is looked at."""
     classes = getattr(ready.task, "classes", None) if _has_classes(ready) else None
-    return Circumstances(
+    return RunFacts(
         task=ready.kind.name,
         classes=len(classes) if classes else None,
         planned_steps=ready.plan.steps,
@@ -51,7 +51,7 @@ def circumstances_of(ready: Ready, findings: Sequence[Finding]) -> Circumstances
     )
 
 
-def with_probe(known: Circumstances, listeners: Sequence[Any]) -> Circumstances:
+def with_probe(known: RunFacts, listeners: Sequence[Any]) -> RunFacts:
     """The same with what a refitted head measured of the linear probe at step 0, which is part of
     a checkpoint."""
     curves = [getattr(listener, "curve", None) for listener in listeners]

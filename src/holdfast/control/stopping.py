@@ -57,7 +57,7 @@ class Costs:
     ahead: float = 0.5
 
 
-class Guard:
+class StoppingRule:
     """The advisor of ``control.policy=stop``. Deterministic; its only state is that of its
     patience, since everything else is a function of the history.
 

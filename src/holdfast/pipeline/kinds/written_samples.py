@@ -45,7 +45,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class WrittenSamples:
     """What is written at every evaluation point: the samples by side, the training answers that a
     text may copy, and the metric that is read off, if one is."""
 
@@ -146,7 +146,7 @@ def watched_positions(train: Any, valid: Any, probe_rows: int, recipe: Recipe) -
     }
 
 
-def writer(watch: Watch, accelerator: Accelerator) -> Callable[[Any], Written]:
+def writer(watch: WrittenSamples, accelerator: Accelerator) -> Callable[[Any], Written]:
     """What the loop calls. Every process writes the whole sample, so that all choose alike;
     nothing is drawn at random."""
 
@@ -180,7 +180,9 @@ def _shares(sample: Sample, texts: list[str], answers: Sequence[str]) -> dict[st
     return {"n": float(n), **{name: counts[name] / n if n else float("nan") for name in COUNTS}}
 
 
-def told(recipe: Recipe, watch: Watch | None, train: Any, looks: int, work: int) -> Decisions:
+def told(
+    recipe: Recipe, watch: WrittenSamples | None, train: Any, looks: int, work: int
+) -> Decisions:
     """How written code is run, and what is written at the evaluation points."""
     decisions = (_written_at_looks(watch, train, looks, work),) if watch else ()
     language = recipe.generate.execute
@@ -193,7 +195,7 @@ def told(recipe: Recipe, watch: Watch | None, train: Any, looks: int, work: int)
     return (*decisions, Decision("written code", f"{language} in a process of its own", because))
 
 
-def _written_at_looks(watch: Watch, train: Any, looks: int, work: int) -> Decision:
+def _written_at_looks(watch: WrittenSamples, train: Any, looks: int, work: int) -> Decision:
     """What the texts at the evaluation points are for, and what they cost beside the training.
 
     ``work`` is how many rows the training passes. A written token counts as a token of a forward

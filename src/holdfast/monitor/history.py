@@ -1,5 +1,5 @@
-"""The case that the detectors look at: a history and its circumstances, with the numbers that
-several of them read, each computed once and only when asked for."""
+"""The history that the detectors look at: snapshots and the facts of their run, with the numbers
+that several of them read, each computed once and only when asked for."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from holdfast.core.circumstances import Circumstances
 from holdfast.core.records import Floats, Ints, Snapshot
+from holdfast.core.run_facts import RunFacts
 from holdfast.monitor import limits
 from holdfast.monitor.evidence import Bools, stacked_hits, validation_labels, validation_losses
 from holdfast.monitor.generalisation import Gap, Harm, at_floor, gap_of
@@ -19,11 +19,11 @@ from holdfast.stats.looks import Look
 from holdfast.stats.paired import Difference
 from holdfast.stats.student import paired_t
 
-NOTHING_KNOWN = Circumstances()
+NOTHING_KNOWN = RunFacts()
 
 
 @dataclass(frozen=True)
-class Case:
+class History:
     """A history, oldest snapshot first, and what is known beside it.
 
     Tables are [rows, snapshots]. ``valid`` are the validation losses after each snapshot's best
@@ -33,14 +33,14 @@ class Case:
     the step of the state that the run would keep now, where that is known.
     """
 
-    history: tuple[Snapshot, ...]
-    circumstances: Circumstances = NOTHING_KNOWN
+    snapshots: tuple[Snapshot, ...]
+    run_facts: RunFacts = NOTHING_KNOWN
     kept: int | None = None
 
     @cached_property
     def broken(self) -> Snapshot | None:
         """The first snapshot with a loss that is not a number."""
-        for snapshot in self.history:
+        for snapshot in self.snapshots:
             for losses in (snapshot.train_losses, snapshot.valid_losses):
                 if not np.isfinite(losses).all():
                     return snapshot
@@ -49,16 +49,16 @@ class Case:
     @property
     def comparable(self) -> bool:
         """Two snapshots or more, all of numbers."""
-        return len(self.history) > 1 and self.broken is None
+        return len(self.snapshots) > 1 and self.broken is None
 
     @property
     def enough(self) -> bool:
         """Comparable, with validation rows."""
-        return self.comparable and self.history[-1].valid_losses.size > 0
+        return self.comparable and self.snapshots[-1].valid_losses.size > 0
 
     @cached_property
     def steps(self) -> tuple[int, ...]:
-        return tuple(snapshot.step for snapshot in self.history)
+        return tuple(snapshot.step for snapshot in self.snapshots)
 
     @property
     def now(self) -> int:
@@ -66,17 +66,17 @@ class Case:
 
     @property
     def before(self) -> int:
-        return max(0, len(self.history) - 1 - limits.WINDOW)
+        return max(0, len(self.snapshots) - 1 - limits.WINDOW)
 
     @property
     def final(self) -> bool:
         """Whether the run stands at the end of its plan; never where the plan is not known."""
-        planned = self.circumstances.planned_steps
+        planned = self.run_facts.planned_steps
         return planned is not None and self.now >= limits.END * planned
 
     @cached_property
     def _validation(self) -> tuple[Floats, bool]:
-        return validation_losses(self.history)
+        return validation_losses(self.snapshots)
 
     @property
     def valid(self) -> Floats:
@@ -88,11 +88,11 @@ class Case:
 
     @cached_property
     def raw(self) -> Floats:
-        return np.stack([snapshot.valid_losses for snapshot in self.history], axis=1)
+        return np.stack([snapshot.valid_losses for snapshot in self.snapshots], axis=1)
 
     @cached_property
     def probe(self) -> Floats:
-        return np.stack([snapshot.train_losses for snapshot in self.history], axis=1)
+        return np.stack([snapshot.train_losses for snapshot in self.snapshots], axis=1)
 
     @cached_property
     def probe_means(self) -> Floats:
@@ -122,12 +122,12 @@ class Case:
         its share of the error of a whole run; the raw rise where there are no logits."""
         if not self.refined:
             return self.raw_rise
-        return look_of(self.history, self.circumstances, self.valid, limits.REFINED_ROSE)
+        return look_of(self.snapshots, self.run_facts, self.valid, limits.REFINED_ROSE)
 
     @cached_property
     def raw_rise(self) -> Look:
         """The same of the raw losses, which take most of the error."""
-        return look_of(self.history, self.circumstances, self.raw, limits.RAW_ROSE)
+        return look_of(self.snapshots, self.run_facts, self.raw, limits.RAW_ROSE)
 
     @cached_property
     def raw_margin(self) -> float:
@@ -171,7 +171,7 @@ class Case:
         """The rise of the share of wrong answers above its lowest, corrected for that choice."""
         if self.valid_hits is None:
             return None
-        return look_of(self.history, self.circumstances, 1.0 - self.valid_hits, limits.REFINED_ROSE)
+        return look_of(self.snapshots, self.run_facts, 1.0 - self.valid_hits, limits.REFINED_ROSE)
 
     @cached_property
     def answers_worse(self) -> bool:
@@ -205,7 +205,7 @@ class Case:
     @cached_property
     def accuracy_gap(self) -> Gap | None:
         """The gap of right answers at the last look."""
-        return gap_of(self.history[-1]) if self.history else None
+        return gap_of(self.snapshots[-1]) if self.snapshots else None
 
     @cached_property
     def kept_look(self) -> int | None:
@@ -232,7 +232,7 @@ class Case:
     @property
     def at_floor(self) -> bool:
         """Whether the training rows have next to nothing left to teach."""
-        return bool(self.history) and at_floor(self.history[-1])
+        return bool(self.snapshots) and at_floor(self.snapshots[-1])
 
     @cached_property
     def above_best(self) -> Difference:
@@ -260,17 +260,17 @@ class Case:
     @cached_property
     def valid_hits(self) -> Bools | None:
         """Which validation rows were right [n, snapshots], where the task says so."""
-        return stacked_hits([snapshot.valid_correct for snapshot in self.history])
+        return stacked_hits([snapshot.valid_correct for snapshot in self.snapshots])
 
     @cached_property
     def probe_hits(self) -> Bools | None:
-        return stacked_hits([snapshot.train_correct for snapshot in self.history])
+        return stacked_hits([snapshot.train_correct for snapshot in self.snapshots])
 
     @cached_property
     def labels(self) -> Ints | None:
         """The classes of the validation rows, where the logits tell them."""
         # A head that begins with zeros gives every class the same loss: the first look tells none.
-        return validation_labels(self.history[-1]) if self.enough else None
+        return validation_labels(self.snapshots[-1]) if self.enough else None
 
     @cached_property
     def chance(self) -> float | None:
@@ -280,13 +280,13 @@ class Case:
             shares = np.bincount(self.labels) / len(self.labels)
             shares = shares[shares > 0]
             return float(-(shares * np.log(shares)).sum())
-        classes = self.circumstances.classes
+        classes = self.run_facts.classes
         return math.log(classes) if classes and self.probe_hits is not None else None
 
     @cached_property
     def peak_rate(self) -> float:
         """The highest learning rate seen; NaN where none was."""
-        rates = [s.learning_rate for s in self.history if math.isfinite(s.learning_rate)]
+        rates = [s.learning_rate for s in self.snapshots if math.isfinite(s.learning_rate)]
         return max(rates, default=math.nan) or math.nan
 
     @property

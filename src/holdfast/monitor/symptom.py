@@ -1,4 +1,4 @@
-"""What one detector sees: a label, a cause, or both, with its evidence."""
+"""What one detector sees, a symptom: a label, a cause, or both, with its evidence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from holdfast.stats.paired import Difference
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class Symptom:
     """One detector's word on a history.
 
     ``because`` is one sentence without its full stop. ``label`` is what the detector would call
