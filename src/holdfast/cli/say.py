@@ -21,9 +21,6 @@ MARKS = {"error": "!!", "warn": "! "}
 COLUMN = 12
 # Of a terminal that is narrower, or says that it is: neither a chart nor a table fits into less.
 NARROWEST = 40
-# Decisions that a person waits for, or must know: what an interrupted run goes on from, and that
-# code which nobody has read is run.
-ALWAYS = ("resumed", "checkpoint", "written code", "code that runs")
 
 
 class Teller:
@@ -44,7 +41,7 @@ class Teller:
             if isinstance(item, Finding):
                 self._open += [item] if needs_person(item) else []
                 return
-            if item.what not in ALWAYS and not is_merge(item):
+            if not item.prominent:
                 return
         if isinstance(item, Decision):
             self.line(f"{item.what}: {item.chosen}", item.because)
@@ -78,11 +75,6 @@ class Teller:
         """The first line of a command."""
         if not self._quiet:
             notify(f"{printable(text)}\n")
-
-
-def is_merge(item: Decision) -> bool:
-    """Whether labels that were written differently became one class."""
-    return item.what == "labels" and item.chosen.startswith("merged")
 
 
 def tell_empty(empty: int, rows: int, quiet: bool) -> None:
@@ -130,11 +122,10 @@ def model_lines(part: ModelOutline, columns: int) -> list[str]:
 
 def _of(part: int, whole: int) -> str:
     """``10.8 of 22.6 million``, ``all 22.6 million``."""
-    some, total = millions(part), millions(whole)
     if part == whole:
-        return f"all {total}"
-    some_in, total_in = some.partition(" ")[2], total.partition(" ")[2]
-    return f"{some.partition(' ')[0] if some_in == total_in else some} of {total}"
+        return f"all {millions(whole)}"
+    (some, some_unit), (_, unit) = in_unit(part), in_unit(whole)
+    return f"{some if some_unit == unit else millions(part)} of {millions(whole)}"
 
 
 def finding_lines(findings: Sequence[Finding], columns: int) -> list[str]:
@@ -178,10 +169,15 @@ def entry(name: str, text: str, columns: int) -> list[str]:
 
 def millions(count: int) -> str:
     """``10.8 million``, ``7.2 billion``, ``912,345``."""
+    return " ".join(filter(None, in_unit(count)))
+
+
+def in_unit(count: int) -> tuple[str, str]:
+    """A count as a number and the unit that it is in, which is empty below a million."""
     for size, name in ((10**9, "billion"), (10**6, "million")):
         if count >= size:
-            return f"{count / size:.1f} {name}"
-    return f"{count:,}"
+            return f"{count / size:.1f}", name
+    return f"{count:,}", ""
 
 
 def number(value: float) -> str:

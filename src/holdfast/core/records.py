@@ -105,11 +105,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A choice made without being asked: what was chosen, and why. Printed and reported."""
+    """A choice made without being asked: what was chosen, and why. Reported always; printed where
+    everything is, and where only the outline of a run is if it is ``prominent``: somebody waits for
+    it, or must know."""
 
     what: str
     chosen: str
     because: str
+    prominent: bool = field(default=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"what": self.what, "chosen": self.chosen, "because": self.because}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +131,18 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """Something to try, with the ``--set`` strings that try it."""
+    """Something to try, with the ``--set`` strings that try it.
+
+    ``aim`` is what the words in ``do`` ask for, where something else depends on it: more training,
+    or to end at the best state and keep it.
+    """
 
     do: str
     set: tuple[str, ...] = ()
+    aim: Literal["longer", "best"] | None = field(default=None, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"do": self.do, "set": list(self.set)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,9 @@ def merge_spellings(counts: Mapping[str, int]) -> tuple[dict[str, str], tuple[De
         f"{len(counts)} labels as written differ in case or space alone: {'; '.join(shown)}{more} "
         "(data.labels=exact keeps them apart)"
     )
-    return spelled, (Decision("labels", f"merged into {len(groups)} classes", because),)
+    return spelled, (
+        Decision("labels", f"merged into {len(groups)} classes", because, prominent=True),
+    )
 
 
 def _merged(names: Sequence[str], counts: Mapping[str, int]) -> str:

@@ -127,7 +127,8 @@ class HeldOut:
 class Splits:
     """One division. ``records`` is an Arrow table for ``splits.parquet``, one line per source row:
     ``file`` string, ``row`` int64, ``split`` (train|valid|test|dropped), ``group`` string or null,
-    ``note`` string or null (why it was moved or dropped)."""
+    ``note`` string or null (why it was moved or dropped). ``moved`` rows stand on another side than
+    they would if every row were divided by itself."""
 
     train: TrainSplit
     valid: ValidSplit
@@ -135,3 +136,4 @@ class Splits:
     records: pa.Table
     findings: tuple[Finding, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    moved: int = 0

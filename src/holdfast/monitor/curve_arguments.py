@@ -49,7 +49,7 @@ def arguments(remedy: Remedy, log: Curves) -> tuple[str, ...]:
         key, _, value = setting.partition("=")
         if key in THEIRS:
             found += THEIRS[key](value, log)
-    keeps = remedy.do.startswith("stop at") and log.valid is not None
+    keeps = remedy.aim == "best" and log.valid is not None
     if keeps and log.valid is not None and any(map(BEST.match, remedy.set)):
         found += _best_by(log.valid.name.removeprefix("eval_"), log.valid.rises)
     return tuple(found)

@@ -10,10 +10,15 @@ from holdfast.core.curves import Curves
 from holdfast.core.records import Remedy
 
 
+def _keep_best(curves: Curves) -> Remedy:
+    do = "stop at the best evaluation and keep that state"
+    return Remedy(do, _until_best(curves), aim="best")
+
+
 def for_rise(curves: Curves) -> tuple[Remedy, ...]:
     """Against overfitting and memorizing."""
     return (
-        Remedy("stop at the best evaluation and keep that state", _until_best(curves)),
+        _keep_best(curves),
         Remedy("regularise more", ("train.weight_decay=0.1", "train.label_smoothing=0.1")),
         Remedy("move the lower layers less", ("train.layer_decay=0.9",)),
         Remedy("give it more training rows"),
@@ -31,7 +36,7 @@ def for_gap(curves: Curves) -> tuple[Remedy, ...]:
     )
     if curves.best is None or curves.best == curves.last:
         return tried
-    return (*tried, Remedy("stop at the best evaluation and keep that state", _until_best(curves)))
+    return (*tried, _keep_best(curves))
 
 
 def for_fitted() -> tuple[Remedy, ...]:

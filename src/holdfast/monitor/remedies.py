@@ -50,7 +50,7 @@ def for_slow(history: Sequence[Snapshot]) -> Remedies:
 
 def for_learning(history: Sequence[Snapshot]) -> Remedies:
     longer = _epochs(2 * history[-1].epoch if history else 10.0)
-    return (Remedy("train longer", longer),)
+    return (Remedy("train longer", longer, aim="longer"),)
 
 
 def _epochs(passes: float) -> tuple[str, ...]:
@@ -132,7 +132,7 @@ def for_copying() -> Remedies:
 def for_repeating() -> Remedies:
     return (
         Remedy("search for texts with beams", ("generate.beams=4",)),
-        Remedy("train longer: a model that has learned little repeats itself"),
+        Remedy("train longer: a model that has learned little repeats itself", aim="longer"),
     )
 
 
@@ -161,7 +161,7 @@ def pushes_on(history: History, remedy: Remedy) -> bool:
     their floor: there is nothing left for these to teach, and only memory to gain."""
     if not history.at_floor:
         return False
-    if not remedy.set and remedy.do.startswith("train longer"):
+    if not remedy.set and remedy.aim == "longer":
         return True
     last = history.snapshots[-1]
     for setting in remedy.set:

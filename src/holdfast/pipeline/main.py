@@ -91,7 +91,7 @@ def train(
         done = read_result(run)
         rows = done.get("settings", {}).get("data", {}).get("path")
         because = f"it had come to its end, on {rows}; nothing that is given now was used"
-        notify(Decision("resumed", str(run), because))
+        notify(Decision("resumed", str(run), because, prominent=True))
         return done
     if not resume:
         # Before the folder is made and rows in memory are stored in it.
@@ -127,7 +127,7 @@ def _train(
         check_recipe(run)
         recipe = read_recipe(run / RECIPE)
         because = f"every setting is that of its {RECIPE}; what is given now is not used"
-        notify(Decision("resumed", str(run), because))
+        notify(Decision("resumed", str(run), because, prominent=True))
     divided = load_and_divide(recipe, notify)
     outline(outline_rows(divided))
     ready = make_ready(absolute(divided.recipe, divided.table), divided.splits, run)

@@ -26,10 +26,10 @@ def code_to_run(recipe: Recipe) -> tuple[Decision, ...]:
     metric = recipe.train.metric
     if metric and ".py:" in metric:
         because = "train.metric names this Python file, and it is run with your rights"
-        told.append(Decision(CODE, metric, because))
+        told.append(Decision(CODE, metric, because, prominent=True))
     if recipe.alert.command:
         because = "the recipe names a shell command, run with your rights when the verdict changes"
-        told.append(Decision(CODE, "alert.command", because))
+        told.append(Decision(CODE, "alert.command", because, prominent=True))
     return tuple(told)
 
 

@@ -54,7 +54,6 @@ def division_block(splits: Splits, scored: Scored, classes: Sequence[str]) -> di
     if scored.outputs is not None:
         sides["test"] = scored.outputs.labels
     counts = {side: Counter(np.asarray(labels).tolist()) for side, labels in sides.items()}
-    notes = [note for note in splits.records["note"].to_pylist() if note]
     by_check = {finding.check: finding for finding in splits.findings}
     copies = [
         by_check[name].count for name in ("exact_duplicates", "near_duplicates") if name in by_check
@@ -64,7 +63,7 @@ def division_block(splits: Splits, scored: Scored, classes: Sequence[str]) -> di
         "valid": len(splits.valid),
         "test": len(splits.test),
         "dropped": splits.records["split"].to_pylist().count("dropped"),
-        "moved": sum(note.startswith("moved") for note in notes),
+        "moved": splits.moved,
         "rows_in_copies": sum(copies),
         "per_class": {
             name: {side: counts[side].get(index, 0) for side in sides}

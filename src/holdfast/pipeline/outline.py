@@ -55,7 +55,6 @@ Outline = RowsOutline | ModelOutline
 def outline_rows(divided: Divided) -> RowsOutline:
     """Of rows that were loaded and divided."""
     table, splits = divided.table, divided.splits
-    notes = [note for note in splits.records["note"].to_pylist() if note]
     gone = Counter(
         note or ""
         for note, split in zip(
@@ -73,7 +72,7 @@ def outline_rows(divided: Divided) -> RowsOutline:
         train=len(splits.train),
         valid=len(splits.valid),
         test=len(splits.test),
-        moved=sum(note.startswith("moved") for note in notes),
+        moved=splits.moved,
         dropped=sum(gone.values()),
         why_dropped=max(gone, key=lambda note: gone[note], default=""),
     )

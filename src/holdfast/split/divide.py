@@ -156,6 +156,7 @@ def _wrap(gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided, seed: 
         _records(gathered, drops, divided),
         _findings(gathered, drops, divided),
         _decisions(gathered, divided, tables, seed),
+        moved=int(divided.moved.sum()),
     )
 
 

@@ -131,7 +131,7 @@ class CheckpointStore:
     def _say(self, used: Path, refused: list[str]) -> None:
         if refused:
             because = f"{'; '.join(refused)}: the one before is used, and the next replaces it"
-            self.said = (Decision("checkpoint", used.name, because),)
+            self.said = (Decision("checkpoint", used.name, because, prominent=True),)
             self._notify(self.said[0])
 
     def _path(self, step: int) -> Path:

@@ -192,7 +192,10 @@ def told(
         "nobody has read it, and the answers of the rows are run as code too: "
         f"{isolation(language, recipe.generate.execute_unsafe)}"
     )
-    return (*decisions, Decision("written code", f"{language} in a process of its own", because))
+    return (
+        *decisions,
+        Decision("written code", f"{language} in a process of its own", because, prominent=True),
+    )
 
 
 def _written_at_looks(watch: WrittenSamples, train: Any, looks: int, work: int) -> Decision:
