@@ -46,7 +46,8 @@ def test_why_rows_are_dropped_and_labels_merged_is_said_without_being_asked(caps
     part = replace(ROWS, dropped=10, why_dropped="missing text or label")
     assert "10 dropped (missing text or label)" in " ".join(" ".join(rows_lines(part, 80)).split())
     notify = Teller(quiet=False, verbose=False)
-    notify(Decision("labels", "merged into 2 classes", "'Yes' and 'yes ' differ in case or space"))
+    for decision in merge_spellings({"Yes": 2, "yes ": 1, "no": 3})[1]:
+        notify(decision)
     notify(Decision("labels", "whole numbers", "because"))
     said = capsys.readouterr().err
     assert "'yes '" in said
