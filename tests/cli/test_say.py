@@ -42,6 +42,7 @@ def test_the_outline_is_four_lines_of_eighty_columns() -> None:
 def test_why_rows_are_dropped_and_labels_merged_is_said_without_being_asked(capsys: Any) -> None:
     from holdfast.cli.say import Teller
     from holdfast.core.records import Decision
+    from holdfast.data.spelling import merge_spellings
 
     part = replace(ROWS, dropped=10, why_dropped="missing text or label")
     assert "10 dropped (missing text or label)" in " ".join(" ".join(rows_lines(part, 80)).split())
