@@ -83,7 +83,7 @@ def test_a_brief_teller_keeps_what_needs_a_person_and_speaks_up_once_the_run_is_
     notify(finding("odd_rows", severity="info"))
     notify(finding("label_giveaway"))
     assert capsys.readouterr().err == ""
-    notify(Decision("resumed", "runs/a", "every setting is that of its recipe.yaml"))
+    notify(Decision("resumed", "runs/a", "every setting is its own", prominent=True))
     assert "resumed: runs/a" in capsys.readouterr().err
     notify.outline(ROWS)
     notify.outline(MODEL)
