@@ -152,7 +152,9 @@ def record_features(cell: dict[str, Any]) -> None:
 def encoded(rows: Any, where: dict[str, int], classes: tuple[str, ...]) -> EncodedTexts:
     ids = np.array([where[text] for text in rows.texts], dtype=np.int32)
     labels = np.array([classes.index(label) for label in rows.labels])
-    return EncodedTexts(ids, None, np.arange(len(ids) + 1), np.arange(len(ids)), labels, 0)
+    return EncodedTexts(
+        ids, None, np.arange(len(ids) + 1), np.arange(len(ids)), labels, np.zeros(len(ids), bool)
+    )
 
 
 def job_of(

@@ -148,4 +148,6 @@ def job_of(cell: Mapping[str, Any], parts: Parts, held: Any) -> Job:
 def _encoded(labels: tuple[str, ...], start: int, classes: tuple[str, ...]) -> EncodedTexts:
     ids = (start + np.arange(len(labels))).astype(np.int32)
     found = np.array([classes.index(label) for label in labels])
-    return EncodedTexts(ids, None, np.arange(len(ids) + 1), np.arange(len(ids)), found, 0)
+    return EncodedTexts(
+        ids, None, np.arange(len(ids) + 1), np.arange(len(ids)), found, np.zeros(len(ids), bool)
+    )

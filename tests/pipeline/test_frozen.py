@@ -37,7 +37,7 @@ def rows(n: int) -> EncodedTexts:
     rng = np.random.default_rng(n)
     offsets = np.concatenate([[0], np.cumsum(rng.integers(4, 12, n))])
     ids = rng.integers(5, 40, offsets[-1]).astype(np.int32)
-    return EncodedTexts(ids, None, offsets, np.arange(n), np.arange(n) % 2, 0)
+    return EncodedTexts(ids, None, offsets, np.arange(n), np.arange(n) % 2, np.zeros(n, bool))
 
 
 def asked(tiny_model: Path, wanted: str, what: Any = 2, plan: Plan = PLAN, **more: Any) -> Any:
@@ -107,7 +107,9 @@ def test_rows_that_share_lines_are_declined(tiny_llama: Path) -> None:
     targets = np.ones(len(texts.ids), dtype=bool)
     targets[texts.offsets[:-1]] = False
     place = np.arange(20)
-    examples = EncodedTokens(texts.ids, targets, texts.offsets, place, place, 0, (), 20)
+    examples = EncodedTokens(
+        texts.ids, targets, texts.offsets, place, place, np.zeros(20, bool), np.arange(20)
+    )
     for pack, why in ((True, "rows share a line"), (False, "s are saved")):
         kept = keep_prefix(
             "auto", network, CausalLM(pack=pack), examples, examples, PLAN, "float32"

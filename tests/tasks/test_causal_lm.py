@@ -92,7 +92,9 @@ def examples() -> EncodedTokens:
     targets = rng.random(offsets[-1]) < 0.5
     targets[offsets[1:] - 1], targets[offsets[:-1]] = True, False
     ids = rng.integers(3, WORDS, offsets[-1]).astype(np.int32)
-    return EncodedTokens(ids, targets, offsets, np.arange(6), np.arange(6), 0, (), 6)
+    return EncodedTokens(
+        ids, targets, offsets, np.arange(6), np.arange(6), np.zeros(6, bool), np.arange(6)
+    )
 
 
 def loss_of(task: CausalLM, network: CausalNetwork, examples: EncodedTokens, rows: Any) -> Any:
@@ -262,7 +264,7 @@ def test_a_row_whose_answer_is_cut_off_is_left_out_and_counted(
     made = encode(load_chats(path), tokenizer, 70)
     assert made.left_out == (1,)
     assert made.rows.tolist() == [0, 2]
-    assert made.truncated == 1
+    assert made.cut.sum() == 1
     assert made.target_counts.tolist() == [4, 4]
 
 

@@ -32,7 +32,9 @@ def drawn(n: int = 60, seed: int = 0) -> tuple[Any, Any]:
 
 def examples(labels: Any) -> EncodedTexts:
     n = len(labels)
-    return EncodedTexts(np.zeros(n, int), None, np.arange(n + 1), np.arange(n), labels, 0)
+    return EncodedTexts(
+        np.zeros(n, int), None, np.arange(n + 1), np.arange(n), labels, np.zeros(n, bool)
+    )
 
 
 def test_the_loss_of_a_set_is_torchs_mean_binary_cross_entropy_and_so_is_its_gradient() -> None:

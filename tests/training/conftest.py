@@ -57,7 +57,9 @@ def make_examples(n: int = 40, classes: int = 2, seed: int = 0) -> EncodedTexts:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ids = rng.integers(5, VOCABULARY, offsets[-1])
     ids[offsets[:-1]] = 1 + labels
-    return EncodedTexts(ids.astype(np.int32), None, offsets, np.arange(n), labels, 0)
+    return EncodedTexts(
+        ids.astype(np.int32), None, offsets, np.arange(n), labels, np.zeros(n, bool)
+    )
 
 
 def make_phase(**changes: Any) -> Phase:

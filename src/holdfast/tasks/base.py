@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy.typing as npt
 
@@ -18,7 +18,10 @@ Batch = dict[str, "torch.Tensor"]
 
 class Examples(Protocol):
     """Encoded rows: their source positions, and how long each is in the unit that costs time
-    (tokens, patches), both [n]."""
+    (tokens, patches), both [n].
+
+    A row of the table gives one example, or none, or several.
+    """
 
     @property
     def rows(self) -> Ints: ...
@@ -27,6 +30,9 @@ class Examples(Protocol):
     def lengths(self) -> Ints: ...
 
     def __len__(self) -> int: ...
+
+    def take(self, positions: Ints) -> Self:
+        """What encoding the rows at these positions of the table, in this order, would give."""
 
 
 @dataclass(frozen=True, slots=True)

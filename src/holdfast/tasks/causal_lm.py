@@ -14,6 +14,7 @@ from holdfast.core.records import Floats, Ints
 from holdfast.data.chat import turns_of
 from holdfast.tasks.base import Batch, Measured
 from holdfast.tasks.chat_tokens import Mask, blocks_of, chat_tokens, text_tokens
+from holdfast.tasks.flat import examples_at, joined, offsets_of, take_lines
 from holdfast.tasks.token_losses import mean_of_each, measure_tokens, right_tokens, token_losses
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ class EncodedTokens:
     its tokens the loss is read (never the first: nothing stands before it).
 
     ``rows`` [n] is each example's source row; a long plain text has several. ``positions`` [n] is
-    its place in the table. ``truncated`` counts the rows whose end was cut; ``left_out`` are the
-    source rows of which no target is left.
+    its place in the table, ascending. Of the table's rows, ``cut`` says whose end was cut, and
+    ``table_rows`` where they stand in the source, both [rows of the table].
     """
 
     ids: Ints
@@ -37,12 +38,16 @@ class EncodedTokens:
     offsets: Ints
     rows: Ints
     positions: Ints
-    truncated: int
-    left_out: tuple[int, ...]
-    of_rows: int
+    cut: Mask
+    table_rows: Ints
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """The source rows of which no target is left."""
+        return tuple(np.delete(self.table_rows, self.positions).tolist())
 
     @property
     def lengths(self) -> Ints:
@@ -54,12 +59,24 @@ class EncodedTokens:
         running = np.concatenate([[0], np.cumsum(self.targets, dtype=np.int64)])
         return np.asarray(running[self.offsets[1:]] - running[self.offsets[:-1]])
 
+    def take(self, positions: Ints) -> EncodedTokens:
+        chosen, places = examples_at(self.positions, positions)
+        return EncodedTokens(
+            ids=take_lines(self.ids, self.offsets, chosen),
+            targets=take_lines(self.targets, self.offsets, chosen),
+            offsets=offsets_of(self.lengths[chosen]),
+            rows=self.rows[chosen],
+            positions=places,
+            cut=self.cut[positions],
+            table_rows=self.table_rows[positions],
+        )
+
 
 def encode(table: Table, tokenizer: Any, max_length: int) -> EncodedTokens:
     """Tokenise every row. A chat is cut at ``max_length`` tokens, and left out where no token of an
     answer remains; a plain text becomes blocks of that length, with no token lost."""
     examples: list[tuple[Ints, Mask, int]] = []
-    cut, left_out = 0, []
+    cut = np.zeros(len(table), dtype=bool)
     rows = np.asarray(table.column("row"), dtype=np.int64)
     texts, chats = table.column("text"), turns_of(table)
     for at in range(len(table)):
@@ -68,33 +85,18 @@ def encode(table: Table, tokenizer: Any, max_length: int) -> EncodedTokens:
             made = [(ids, np.ones(len(ids), bool)) for ids in blocks]
         else:
             ids, inside = chat_tokens(tokenizer, chats[at])
-            cut += len(ids) > max_length
+            cut[at] = len(ids) > max_length
             made = [(ids[:max_length], inside[:max_length])]
-        kept = [(ids, inside, at) for ids, inside in made if inside[1:].any()]
-        examples += kept
-        left_out += [] if kept else [int(rows[at])]
-    return _flat(examples, rows, cut, tuple(left_out))
+        examples += [(ids, inside, at) for ids, inside in made if inside[1:].any()]
+    return _flat(examples, rows, cut)
 
 
-def _flat(
-    examples: list[tuple[Ints, Mask, int]], rows: Ints, cut: int, left_out: tuple[int, ...]
-) -> EncodedTokens:
-    lengths = [len(ids) for ids, _, _ in examples]
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+def _flat(examples: list[tuple[Ints, Mask, int]], rows: Ints, cut: Mask) -> EncodedTokens:
+    ids, offsets = joined([ids for ids, _, _ in examples])
     targets = np.concatenate([inside for _, inside, _ in examples] or [np.zeros(0, bool)])
     targets[offsets[:-1]] = False
     positions = np.asarray([at for _, _, at in examples], dtype=np.int64)
-    ids = np.concatenate([ids for ids, _, _ in examples] or [np.zeros(0, np.int32)])
-    return EncodedTokens(
-        ids.astype(np.int32),
-        targets,
-        offsets,
-        rows[positions],
-        positions,
-        int(cut),
-        left_out,
-        len(rows),
-    )
+    return EncodedTokens(ids, targets, offsets, rows[positions], positions, cut, rows)
 
 
 @dataclass(frozen=True, slots=True)

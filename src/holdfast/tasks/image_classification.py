@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class EncodedImages:
     """Pictures with a class index each. Every picture has the same size, so ``lengths`` [n] are all
-    the cost of one, in units of 16 × 16 pixels."""
+    the cost of one, in units of 16 × 16 pixels. ``places`` [n] are theirs among the ``pixels``,
+    which sides of one table share."""
 
     pixels: Pixels
+    places: Ints
     rows: Ints
     labels: Ints
 
@@ -33,11 +35,17 @@ class EncodedImages:
     def lengths(self) -> Ints:
         return np.full(len(self.rows), self.pixels.cost, dtype=np.int64)
 
+    def take(self, positions: Ints) -> EncodedImages:
+        return EncodedImages(
+            self.pixels, self.places[positions], self.rows[positions], self.labels[positions]
+        )
+
 
 def encode_images(table: Table, processor: Any, channels: int) -> EncodedImages:
     """Decode every picture of ``table`` through the model's processor, once where they fit."""
     return EncodedImages(
         Pixels(table.column("path"), processor, channels),
+        np.arange(len(table), dtype=np.int64),
         np.asarray(table.column("row"), dtype=np.int64),
         np.asarray(table.column("label"), dtype=np.int64),
     )
@@ -57,4 +65,4 @@ class ImageClassification(Classification):
 
         chosen = np.asarray(positions, dtype=np.int64)
         labels = torch.from_numpy(examples.labels[chosen])
-        return {"pixel_values": examples.pixels(chosen), "labels": labels}
+        return {"pixel_values": examples.pixels(examples.places[chosen]), "labels": labels}

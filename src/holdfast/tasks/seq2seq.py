@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
 from holdfast.models.beginnings import beginnings
 from holdfast.tasks.base import Batch, Measured
+from holdfast.tasks.flat import examples_at, joined, offsets_of, take_lines
 from holdfast.tasks.token_losses import (
     IGNORED,
     mean_of_each,
@@ -32,9 +34,10 @@ class EncodedPairs:
     """Token ids of all rows that are used, flat: the source of row i is
     ``source_ids[source_offsets[i]:source_offsets[i + 1]]``, its target likewise.
 
-    ``rows`` [n] source positions; ``kept`` [n] their positions in the table; ``left_out`` the
-    source positions of rows of whose target not one token is left; ``source_cut`` and
-    ``target_cut`` count the rows that were longer than the limits.
+    ``rows`` [n] source positions; ``kept`` [n] their positions in the table, ascending;
+    ``whole`` [n] tokens of the target before it was cut, its end among them. Of the table's rows,
+    ``table_rows`` are where they stand in the source, ``source_cut`` says whose source was cut,
+    ``target_sizes`` is how many tokens the tokenizer makes of the target, all [rows of the table].
     """
 
     source_ids: Ints
@@ -43,12 +46,23 @@ class EncodedPairs:
     target_offsets: Ints
     rows: Ints
     kept: Ints
-    left_out: tuple[int, ...]
-    source_cut: int
-    target_cut: int
+    whole: Ints
+    table_rows: Ints
+    source_cut: npt.NDArray[np.bool_]
+    target_sizes: Ints
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """The source positions of rows of whose target not one token is left."""
+        return tuple(np.delete(self.table_rows, self.kept).tolist())
+
+    @property
+    def target_cut(self) -> npt.NDArray[np.bool_]:
+        """Whose target was cut [n]."""
+        return np.asarray(self.whole > self.target_lengths)
 
     @property
     def lengths(self) -> Ints:
@@ -59,6 +73,35 @@ class EncodedPairs:
     def target_lengths(self) -> Ints:
         """Target tokens [n], the one that ends the text among them."""
         return np.diff(self.target_offsets)
+
+    def take(self, positions: Ints) -> EncodedPairs:
+        chosen, places = examples_at(self.kept, positions)
+        return EncodedPairs(
+            source_ids=take_lines(self.source_ids, self.source_offsets, chosen),
+            source_offsets=offsets_of(np.diff(self.source_offsets)[chosen]),
+            target_ids=take_lines(self.target_ids, self.target_offsets, chosen),
+            target_offsets=offsets_of(self.target_lengths[chosen]),
+            rows=self.rows[chosen],
+            kept=places,
+            whole=self.whole[chosen],
+            table_rows=self.table_rows[positions],
+            source_cut=self.source_cut[positions],
+            target_sizes=self.target_sizes[positions],
+        )
+
+    def limited(self, limit: int, ending: int) -> EncodedPairs:
+        """What encoding with this smaller limit of target tokens would give; the last ``ending``
+        tokens of a target end it, and stay."""
+        lengths = self.target_lengths
+        if not (lengths > limit).any():
+            return self
+        lines = np.split(self.target_ids, self.target_offsets[1:-1])
+        short = [
+            line if len(line) <= limit else np.append(line[: limit - ending], line[-ending:])
+            for line in lines
+        ]
+        ids, offsets = joined(short)
+        return replace(self, target_ids=ids, target_offsets=offsets)
 
 
 def encode_pairs(
@@ -75,8 +118,9 @@ def encode_pairs(
     sources: list[Ints] = []
     targets: list[Ints] = []
     kept: list[int] = []
-    left_out: list[int] = []
-    cut = [0, 0]
+    lengths: list[int] = []
+    sizes: list[int] = []
+    cut: list[bool] = []
     view = table.rows.with_format("arrow")
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     for start in range(0, len(table), ENCODE_ROWS):
@@ -86,20 +130,27 @@ def encode_pairs(
         read = _ids(tokenizer(texts, truncation=True, max_length=max_length))
         whole = _ids(tokenizer(text_target=wanted))
         written = _ids(tokenizer(text_target=wanted, truncation=True, max_length=max_target_length))
-        cut[0] += _longer(tokenizer, texts, read, max_length)
-        for i, row in enumerate(block["row"].to_pylist()):
-            target, was_cut = _ended(written[i], whole[i], end, max_target_length)
+        cut += _longer(tokenizer, texts, read, max_length)
+        sizes += [len(ids) for ids in whole]
+        for i in range(len(texts)):
+            target = _ended(written[i], end, max_target_length)
             if need_target and not set(target) - special:
-                left_out.append(int(row))
                 continue
-            cut[1] += was_cut
+            lengths.append(len(whole[i]) + (written[i][-1:] != [end]))
             sources.append(np.asarray(read[i], dtype=np.int32))
             targets.append(np.asarray(target, dtype=np.int32))
             kept.append(start + i)
     positions = np.asarray(kept, dtype=np.int64)
-    rows = np.asarray(table.column("row"), dtype=np.int64)[positions]
+    rows = np.asarray(table.column("row"), dtype=np.int64)
     return EncodedPairs(
-        *_flat(sources), *_flat(targets), rows, positions, tuple(left_out), cut[0], cut[1]
+        *joined(sources),
+        *joined(targets),
+        rows=rows[positions],
+        kept=positions,
+        whole=np.asarray(lengths, dtype=np.int64),
+        table_rows=rows,
+        source_cut=np.asarray(cut, dtype=bool),
+        target_sizes=np.asarray(sizes, dtype=np.int64),
     )
 
 
@@ -108,24 +159,17 @@ def _ids(encoded: Any) -> list[list[int]]:
     return ids
 
 
-def _longer(tokenizer: Any, texts: list[str], read: list[list[int]], limit: int) -> int:
-    """How many texts have more tokens than were read."""
-    full = [text for text, ids in zip(texts, read, strict=True) if len(ids) >= limit]
-    return sum(len(ids) > limit for ids in _ids(tokenizer(full))) if full else 0
+def _longer(tokenizer: Any, texts: list[str], read: list[list[int]], limit: int) -> list[bool]:
+    """Which texts have more tokens than were read."""
+    full = [i for i, ids in enumerate(read) if len(ids) >= limit]
+    whole = _ids(tokenizer([texts[i] for i in full])) if full else []
+    long = {i for i, ids in zip(full, whole, strict=True) if len(ids) > limit}
+    return [i in long for i in range(len(texts))]
 
 
-def _ended(target: list[int], whole: list[int], end: int, limit: int) -> tuple[list[int], bool]:
-    """A target with its end token, and whether it had to be cut."""
-    cut = len(whole) > len(target)
-    if target and target[-1] == end:
-        return target, cut
-    return [*target[: limit - 1], end], cut or len(target) >= limit
-
-
-def _flat(lines: list[Ints]) -> tuple[Ints, Ints]:
-    lengths = [len(line) for line in lines]
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
-    return (np.concatenate(lines) if lines else np.zeros(0, dtype=np.int32)), offsets
+def _ended(target: list[int], end: int, limit: int) -> list[int]:
+    """A target with its end token."""
+    return target if target and target[-1] == end else [*target[: limit - 1], end]
 
 
 @dataclass(frozen=True)

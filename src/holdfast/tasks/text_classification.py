@@ -13,6 +13,7 @@ from holdfast.core.records import Ints
 from holdfast.models.beginnings import beginnings
 from holdfast.tasks.base import Batch
 from holdfast.tasks.classification import Classification, Metrics
+from holdfast.tasks.flat import offsets_of, take_lines
 
 if TYPE_CHECKING:
     from holdfast.data.table import Table
@@ -24,7 +25,7 @@ ENCODE_ROWS = 4096
 class EncodedTexts:
     """Token ids of all rows, flat: row i is ``ids[offsets[i]:offsets[i + 1]]``.
 
-    ``truncated`` counts the rows that were longer than the limit; ``lengths`` [n] in tokens.
+    ``cut`` [n] says which rows were longer than the limit; ``lengths`` [n] in tokens.
     """
 
     ids: Ints
@@ -32,7 +33,7 @@ class EncodedTexts:
     offsets: Ints
     rows: Ints
     labels: npt.NDArray[Any]
-    truncated: int
+    cut: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -40,6 +41,17 @@ class EncodedTexts:
     @property
     def lengths(self) -> Ints:
         return np.diff(self.offsets)
+
+    def take(self, positions: Ints) -> EncodedTexts:
+        types = self.types
+        return EncodedTexts(
+            ids=take_lines(self.ids, self.offsets, positions),
+            types=None if types is None else take_lines(types, self.offsets, positions),
+            offsets=offsets_of(self.lengths[positions]),
+            rows=self.rows[positions],
+            labels=self.labels[positions],
+            cut=self.cut[positions],
+        )
 
 
 def encode(
@@ -52,7 +64,7 @@ def encode(
     ids: list[Ints] = []
     types: list[Ints] = []
     lengths: list[int] = []
-    truncated = 0
+    cut: list[bool] = []
     for start in range(0, len(table), ENCODE_ROWS):
         stop = min(start + ENCODE_ROWS, len(table))
         block = table.rows.with_format("arrow")[start:stop]
@@ -64,23 +76,26 @@ def encode(
         encoded = tokenizer(
             *texts, truncation="longest_first", max_length=max_length, padding=False
         )
-        truncated += _count_truncated(encoded)
+        cut += _were_cut(encoded)
         ids += [np.asarray(line, dtype=np.int32) for line in encoded["input_ids"]]
         types += [np.asarray(line, dtype=np.int8) for line in encoded.get("token_type_ids", [])]
         lengths += [len(line) for line in encoded["input_ids"]]
     return EncodedTexts(
         ids=np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32),
         types=np.concatenate(types) if types else None,
-        offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        offsets=offsets_of(lengths),
         rows=np.asarray(table.column("row"), dtype=np.int64),
         labels=np.asarray(table.column("label"), dtype=np.int64) if labels is None else labels,
-        truncated=truncated,
+        cut=np.asarray(cut, dtype=bool),
     )
 
 
-def _count_truncated(encoded: Any) -> int:
-    encodings = getattr(encoded, "encodings", None) or []
-    return sum(1 for encoding in encodings if encoding.overflowing)
+def _were_cut(encoded: Any) -> list[bool]:
+    """Which texts lost their end; a tokenizer in plain Python does not say."""
+    encodings = getattr(encoded, "encodings", None)
+    if not encodings:
+        return [False] * len(encoded["input_ids"])
+    return [bool(encoding.overflowing) for encoding in encodings]
 
 
 @dataclass(frozen=True)

@@ -197,17 +197,17 @@ def make_task(
 def notices(examples: EncodedTokens, loaded: Any) -> tuple[Finding, ...]:
     """Training rows that were cut, or of which no answer is left."""
     found = []
-    total = max(1, examples.of_rows)
-    if examples.truncated:
-        share = examples.truncated / total
+    total, cut = max(1, len(examples.table_rows)), int(examples.cut.sum())
+    if cut:
+        share = cut / total
         found.append(
             Finding(
                 "truncated_texts",
                 "warn" if share > 0.05 else "info",
                 share,
-                examples.truncated,
+                cut,
                 (),
-                f"{examples.truncated} training chats ({share:.1%}) are longer than "
+                f"{cut} training chats ({share:.1%}) are longer than "
                 f"{loaded.max_length} tokens; their ends are not learned",
                 "Raise model.max_length if the model allows it, or shorten the chats.",
             )

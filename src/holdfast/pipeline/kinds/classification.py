@@ -299,17 +299,18 @@ def _unknown(table: Table) -> Table:
 
 
 def truncation(examples: Any, loaded: Any) -> tuple[Finding, ...]:
-    share = examples.truncated / max(1, len(examples))
-    if not examples.truncated:
+    count = int(examples.cut.sum())
+    share = count / max(1, len(examples))
+    if not count:
         return ()
     return (
         Finding(
             "truncated_texts",
             "warn" if share > 0.05 else "info",
             min(1.0, share),
-            examples.truncated,
+            count,
             (),
-            f"{examples.truncated} training texts ({share:.1%}) are longer than "
+            f"{count} training texts ({share:.1%}) are longer than "
             f"{loaded.max_length} tokens; their ends are not read",
             "Raise model.max_length if the model allows it, or shorten the texts.",
         ),

@@ -147,10 +147,16 @@ def notices(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Finding, ...
     """Sources and targets that were cut, and rows without anything to learn, all counted."""
     n = max(1, len(examples))
     sides = (
-        ("truncated_sources", examples.source_cut, "sources", loaded.max_length, "max_length"),
+        (
+            "truncated_sources",
+            int(examples.source_cut.sum()),
+            "sources",
+            loaded.max_length,
+            "max_length",
+        ),
         (
             "truncated_targets",
-            examples.target_cut,
+            int(examples.target_cut.sum()),
             "targets",
             loaded.max_target_length,
             "max_target_length",

@@ -1,0 +1,49 @@
+"""Lines of unlike length in one array: line i is ``values[offsets[i]:offsets[i + 1]]``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import Ints
+
+Item = TypeVar("Item", bound=np.generic)
+
+
+def offsets_of(lengths: Sequence[int] | Ints) -> Ints:
+    """Where lines of these lengths [n] begin and end, [n + 1]."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+
+
+def joined(lines: Sequence[Any]) -> tuple[Ints, Ints]:
+    """The lines as one int32 array, and its offsets."""
+    flat = np.concatenate(lines) if len(lines) else np.zeros(0)
+    return flat.astype(np.int32), offsets_of([len(line) for line in lines])
+
+
+def take_lines(values: npt.NDArray[Item], offsets: Ints, lines: Ints) -> npt.NDArray[Item]:
+    """These lines one after the other.
+
+    Lines that lie side by side are a view: the two sides of an ordinary run share the memory of
+    what was encoded.
+    """
+    if len(lines) and (np.diff(lines) == 1).all():
+        return values[offsets[lines[0]] : offsets[lines[-1] + 1]]
+    lengths = np.diff(offsets)[lines]
+    begins = offsets_of(lengths)[:-1]
+    return values[np.repeat(offsets[lines] - begins, lengths) + np.arange(int(lengths.sum()))]
+
+
+def examples_at(held: Ints, positions: Ints) -> tuple[Ints, Ints]:
+    """The examples of the rows at ``positions``, in that order, and each one's place among them.
+
+    ``held`` [n] is each example's row, ascending; a row may have none or several.
+    """
+    first, last = (np.searchsorted(held, positions, side) for side in ("left", "right"))
+    counts = last - first
+    places = np.repeat(np.arange(len(positions)), counts)
+    chosen = np.repeat(first - offsets_of(counts)[:-1], counts) + np.arange(int(counts.sum()))
+    return chosen, places
