@@ -83,10 +83,10 @@ def test_a_group_s_limit_is_more_by_the_files_that_it_gives_back(
 
     monkeypatch.setattr(available, "resident_mb", lambda: 400.0)
     monkeypatch.setattr(available, "file_pages_mb", lambda: 150.0)
-    assert told().told == "what the machine has free"
+    assert told().words == "what the machine has free"
     group = told(Limit(300.0, "memory.max", 500.0))
     assert group.left_mb == 650.0
-    assert group.told == "memory.max, beside 150 MB of program files"
+    assert group.words == "memory.max, beside 150 MB of program files"
     assert told(Limit(50.0, "memory.max", 500.0)).left_mb == 450.0
     assert told(Limit(300.0, "ulimit -v", 600.0, addresses=True)).left_mb == 600.0
 

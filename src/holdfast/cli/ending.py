@@ -26,11 +26,11 @@ def summary(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     """The lines: the answer first, whatever the verdict says."""
     from holdfast.report.answer import answer
 
-    told = answer(result)
+    summary = answer(result)
     return [
         "",
-        *_wrapped(told.headline, columns),
-        *_wrapped(told.advice, columns),
+        *_wrapped(summary.headline, columns),
+        *_wrapped(summary.advice, columns),
         "",
         *_verdict(result["verdict"], columns),
         "",
@@ -76,14 +76,14 @@ def _scores(result: Mapping[str, Any], columns: int) -> Iterator[str]:
     found = {
         title: (estimate(metrics[name]), name) for name, title in SCORES.items() if name in metrics
     }
-    told = [
+    shown = [
         f"{title} {number(value.value, name)}"
         + (f" ({span})" if (span := interval(value, name)) else "")
         for title, (value, name) in found.items()
         if value.value is not None
     ]
-    if told:
-        yield from entry("Also", "; ".join(told).replace("\u00a0", " "), columns)
+    if shown:
+        yield from entry("Also", "; ".join(shown).replace("\u00a0", " "), columns)
 
 
 def _wrapped(text: str, columns: int) -> list[str]:

@@ -92,11 +92,11 @@ def _warning(block: dict[str, Any], data: str) -> list[str]:
         parts = [f"{learned['n']} were trained on"] if learned["n"] else []
         parts += [f"{chosen['n']} chose its state (validation rows)"] if chosen["n"] else []
         copies = learned["copies"] + chosen["copies"]
-        told = f" ({copies} of them as copies)" if copies else ""
+        copied = f" ({copies} of them as copies)" if copies else ""
         left = block["without_seen"]["n"]
         rest = f"only the other {left} say what it does on new ones"
         rest = rest if left else "no row is left that it had not seen"
-        said.append(f"!! Of {block['n']} rows of {data}, {' and '.join(parts)}{told}: {rest}.")
+        said.append(f"!! Of {block['n']} rows of {data}, {' and '.join(parts)}{copied}: {rest}.")
     if seen["why"]:
         said.append(f"!  Which rows it was trained on is not known in full: {seen['why']}.")
     wrapped = [textwrap.fill(line, width(), subsequent_indent="   ") for line in said]

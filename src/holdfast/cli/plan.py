@@ -62,9 +62,9 @@ def _findings(findings: list[dict[str, Any]]) -> str:
     if not findings:
         return "none"
     counts = Counter(finding["severity"] for finding in findings)
-    told = [
+    found = [
         counted(counts[name], word)
         for name, word in (("error", "error"), ("warn", "warning"), ("info", "remark"))
         if counts[name]
     ]
-    return f"{', '.join(told)}, told above with what to do"
+    return f"{', '.join(found)}, told above with what to do"

@@ -21,6 +21,6 @@ def command(run: Annotated[Path, typer.Argument(help="The folder of a finished r
     need_run(run)
     with locked(run):
         report = write_report(run)
-    for told in unsealed([run]):
-        Teller(False)(told)
+    for decision in unsealed([run]):
+        Teller(False)(decision)
     typer.echo(report)

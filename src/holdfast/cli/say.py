@@ -80,8 +80,8 @@ class Teller:
 def tell_empty(empty: int, rows: int, quiet: bool) -> None:
     """How many rows have no prediction, if any: one line."""
     if empty and not quiet:
-        told = f"{empty:,} of {counted(rows, 'row')} {have(empty)} nothing to read"
-        notify(f"  {told}: no prediction there\n")
+        share = f"{empty:,} of {counted(rows, 'row')} {have(empty)} nothing to read"
+        notify(f"  {share}: no prediction there\n")
 
 
 def needs_person(finding: Finding) -> bool:
@@ -94,8 +94,8 @@ def rows_lines(part: RowsOutline, columns: int) -> list[str]:
     read = ", ".join(f'"{name}"' for name in part.text)
     if part.label and read:
         read += f' → "{part.label}"'
-    told = ": ".join(filter(None, [f"{part.rows:,} of {part.source}", read]))
-    rows = f"{told} ({part.answers})" if part.answers else told
+    rows_read = ": ".join(filter(None, [f"{part.rows:,} of {part.source}", read]))
+    rows = f"{rows_read} ({part.answers})" if part.answers else rows_read
     rows += f" by {part.group}" if part.group else ""
     aside = [f"{part.moved:,} moved to their copies"] if part.moved else []
     if part.moved and part.group:

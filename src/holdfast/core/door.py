@@ -52,6 +52,6 @@ def reason(error: BaseException) -> str:
         return os.strerror(error.errno).lower()
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     name = type(error).__name__
-    told = f"{name}: {first}" if first else name
-    shown = "".join(c if c.isprintable() else "\ufffd" for c in told[:LONGEST_REASON])
-    return shown if len(told) <= LONGEST_REASON else shown[: LONGEST_REASON - 1] + "…"
+    message = f"{name}: {first}" if first else name
+    shown = "".join(c if c.isprintable() else "\ufffd" for c in message[:LONGEST_REASON])
+    return shown if len(message) <= LONGEST_REASON else shown[: LONGEST_REASON - 1] + "…"

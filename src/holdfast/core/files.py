@@ -126,8 +126,8 @@ def _number(error: Exception) -> int | None:
     """The operating system's error number; safetensors gives it in its sentence only."""
     if isinstance(error, OSError):
         return error.errno
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    return int(told[1]) if told else None
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return int(number[1]) if number else None
 
 
 def _translate(path: Path, number: int | None, remedy: str | None) -> MachineError | None:

@@ -29,8 +29,8 @@ def lacking(error: BaseException) -> MachineError | None:
     if not found:
         return None
     # The first cause says it without what libraries put round it.
-    what, told = found[-1]
-    limits = [limit.told for limit in memory_limits()]
+    what, message = found[-1]
+    limits = [limit.words for limit in memory_limits()]
     most = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     if what == "thread" and most != resource.RLIM_INFINITY:
         limits.append(f"ulimit -u of {most:,} processes and threads")
@@ -40,7 +40,7 @@ def lacking(error: BaseException) -> MachineError | None:
         else "Close other programs, or take a smaller model or a larger machine."
     )
     thing = "no further thread" if what == "thread" else "no more memory"
-    return MachineError("this process", f"was given {thing} ({told})", None, remedy)
+    return MachineError("this process", f"was given {thing} ({message})", None, remedy)
 
 
 def _what(error: BaseException) -> tuple[str, str] | None:

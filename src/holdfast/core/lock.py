@@ -151,9 +151,9 @@ def _taken(path: Path, descriptor: int) -> RunError:
 def _holder(descriptor: int) -> dict[str, Any] | None:
     """What the file says of its holder; it may be half written, or a stranger's."""
     try:
-        told = json.loads(os.pread(descriptor, 1_000, 0))
-        since = datetime.fromisoformat(told["since"])
-        return {"pid": int(told["pid"]), "host": str(told["host"]), "since": since}
+        record = json.loads(os.pread(descriptor, 1_000, 0))
+        since = datetime.fromisoformat(record["since"])
+        return {"pid": int(record["pid"]), "host": str(record["host"]), "since": since}
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 

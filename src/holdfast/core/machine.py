@@ -39,7 +39,7 @@ class Limit:
     is the limit itself; ``addresses``: it counts what is mapped, not what is used."""
 
     left_mb: float
-    told: str
+    words: str
     whole_mb: float = math.inf
     addresses: bool = False
 
@@ -81,7 +81,7 @@ def refuse_too_little(library: str, root: Path = ROOT) -> None:
         if limit.left_mb < least:
             raise MachineError(
                 "this process",
-                f"may take {limit.left_mb:,.0f} MB more ({limit.told}), and what "
+                f"may take {limit.left_mb:,.0f} MB more ({limit.words}), and what "
                 f"goes with {library} takes {least:,} MB alone",
                 None,
                 "Raise that limit.",
@@ -132,8 +132,8 @@ def _process_limits(root: Path) -> Iterator[Limit]:
         held = _status(root).get(used)
         if allowed != resource.RLIM_INFINITY and held is not None:
             left = max(0.0, (allowed - 1024 * held) / MB)
-            told = f"ulimit {option} of {allowed / MB:,.0f} MB"
-            yield Limit(left, told, allowed / MB, addresses=limit == resource.RLIMIT_AS)
+            words = f"ulimit {option} of {allowed / MB:,.0f} MB"
+            yield Limit(left, words, allowed / MB, addresses=limit == resource.RLIMIT_AS)
 
 
 def _status(root: Path) -> dict[str, int]:
@@ -151,8 +151,8 @@ def _group_limits(root: Path) -> Iterator[Limit]:
             if allowed is None or used is None or allowed >= UNLIMITED:
                 continue
             left = max(0.0, (allowed - used + _reclaimable(folder)) / MB)
-            told = f"{name} of {allowed / MB:,.0f} MB of the control group {group}"
-            yield Limit(left, told, allowed / MB)
+            words = f"{name} of {allowed / MB:,.0f} MB of the control group {group}"
+            yield Limit(left, words, allowed / MB)
 
 
 def _reclaimable(folder: Path) -> int:
@@ -167,9 +167,9 @@ def _reclaimable(folder: Path) -> int:
 def _quotas(root: Path) -> Iterator[float]:
     for folder, _, version in _groups("cpu", root):
         if version == 2:
-            told = (_read(folder / "cpu.max") or "max").split()
-            if len(told) == 2 and all(part.isdigit() for part in told) and int(told[1]):
-                yield int(told[0]) / int(told[1])
+            limits = (_read(folder / "cpu.max") or "max").split()
+            if len(limits) == 2 and all(part.isdigit() for part in limits) and int(limits[1]):
+                yield int(limits[0]) / int(limits[1])
         else:
             quota, period = (_number(folder / f"cpu.cfs_{n}_us") for n in ("quota", "period"))
             if quota is not None and period and quota > 0:

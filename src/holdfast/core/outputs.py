@@ -136,10 +136,10 @@ def _existing(
         return OutputFile(path)
     read = _read_here(end, found, inputs)
     if read is not None:
-        told = "" if isinstance(read, int) or str(read) == str(path) else f" {read}"
+        where = "" if isinstance(read, int) or str(read) == str(path) else f" {read}"
         raise RunError(
             str(path),
-            f"is the input{told}",
+            f"is the input{where}",
             None,
             "Choose another file: what is being read is not written over, even with --force.",
         )

@@ -25,8 +25,8 @@ class Misshapen(ValueError):
     """A value of another type than belongs there, as one sentence."""
 
     def __init__(self, where: str, wanted: str, found: object) -> None:
-        told = json.dumps(found)[:60] if isinstance(found, (str, float, bool)) else _kind(found)
-        super().__init__(f"{where or 'it'} must be {wanted}, and is {told}")
+        value = json.dumps(found)[:60] if isinstance(found, (str, float, bool)) else _kind(found)
+        super().__init__(f"{where or 'it'} must be {wanted}, and is {value}")
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:

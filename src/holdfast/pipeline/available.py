@@ -30,8 +30,8 @@ def tightest() -> Limit:
         return replace(least, left_mb=left)
     # The pages of programs and libraries are resident, and a group can give them back.
     files = 0.0 if least.addresses else file_pages_mb()
-    told = f"{least.told}, beside {files:,.0f} MB of program files" if files else least.told
-    return replace(least, left_mb=min(left, least.whole_mb + files), told=told)
+    words = f"{least.words}, beside {files:,.0f} MB of program files" if files else least.words
+    return replace(least, left_mb=min(left, least.whole_mb + files), words=words)
 
 
 def resident_mb() -> float:

@@ -99,14 +99,14 @@ def check_fit(
         "memory",
         said,
         f"{need} MB; activations of {_held(phases)} of the "
-        f"longest rows, measured; the limit: {least.told}",
+        f"longest rows, measured; the limit: {least.words}",
     )
     if need.total <= limit:
         return need, decision, ()
     remedy = _remedy(need, limit, changes(network, task, examples, phases, precision, need))
     rule = (
         f"needs about {need.total:,.0f} MB of memory ({need}), and {limit:,.0f} MB are there "
-        f"({least.told})"
+        f"({least.words})"
     )
     if need.total > CLEARLY * limit:
         raise MachineError("the run", rule, None, remedy)
@@ -127,7 +127,7 @@ def refuse_clearly_too_large(
     if need.total > CLEARLY * least.left_mb:
         rule = (
             f"needs about {need.total:,.0f} MB of memory before any activation ({need}), and "
-            f"{least.left_mb:,.0f} MB are there ({least.told})"
+            f"{least.left_mb:,.0f} MB are there ({least.words})"
         )
         remedy = "Take a smaller model, --set model.adapter.kind=lora, or raise that limit."
         raise MachineError("the run", rule, None, remedy)

@@ -52,7 +52,7 @@ def preview(recipe: Recipe, notify: Notify = lambda _: None) -> dict[str, Any]:
         "evaluate_at": list(ready.plan.evaluate_at),
         "parameters": {"total": total, "trainable": trainable, "share": trainable / total},
         "memory_mb": _memory(ready.need),
-        "memory_limit": tightest().told,
+        "memory_limit": tightest().words,
         "time_s": _time(ready, seconds, len(splits.test)),
         "settings": ready.recipe.shown(),
     }

@@ -111,8 +111,8 @@ def _advice(result: Mapping[str, Any], score: Score, worse: Sequence[str]) -> tu
         )
     if not paired.apart:
         instead = f"; until more do, the {other} is cheaper" if worse else ""
-        told = f"Not settled: {rows_of(result)} cannot tell it from the {other}"
-        return f"{told} ({gap_words(paired)}){instead}.", "unsettled"
+        words = f"Not settled: {rows_of(result)} cannot tell it from the {other}"
+        return f"{words} ({gap_words(paired)}){instead}.", "unsettled"
     guess = next((what for what in score.others if what in GUESSES), None)
     if guess and _may_be(score, score.others[guess]):
         return (

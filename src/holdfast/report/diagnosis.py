@@ -75,7 +75,7 @@ def render_diagnosis(log: Curves, document: Mapping[str, Any], name: str) -> str
 
 def drawn(log: Curves) -> Drawn:
     """Both losses over the log's axis, and both metrics where there are some beside a loss."""
-    places, told = _places(log)
+    places, note = _places(log)
     losses = _lines(log, places, (("train", log.train), ("valid", log.valid)))
     beside = log.valid is not None and not log.valid.rises and log.valid_metric is not None
     metrics = (("train", log.train_metric), ("valid", log.valid_metric)) if beside else ()
@@ -86,7 +86,7 @@ def drawn(log: Curves) -> Drawn:
         metric_chart=_chart(log, "metric", "The metric over the run", places, rates),
         legend=tuple((s.style, s.name) for s in losses),
         axis=log.axis,
-        thinned=told,
+        thinned=note,
         metric=log.valid_metric.name if beside and log.valid_metric else "",
         columns=tuple(s.name for s in every),
         lines=tuple(

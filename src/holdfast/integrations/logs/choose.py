@@ -38,7 +38,7 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
         raise not_a_log(what, "has no column that is named like a loss or a metric", names)
     metrics = _metrics(known)
     rows = valid_rows(log, _take(log, valid), _share_right(log, metrics[1]))
-    told = [*_told(known, train, valid, settings), *_told_metrics(*metrics)]
+    decisions = [*_told(known, train, valid, settings), *_told_metrics(*metrics)]
     return _fewer(
         Curves(
             source=log.source,
@@ -53,7 +53,7 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
             epochs=log.epochs,
             seconds=log.seconds,
             valid_rows=None if rows is None else rows[0],
-            decisions=(*log.decisions, *told, *([] if rows is None else [rows[1]])),
+            decisions=(*log.decisions, *decisions, *([] if rows is None else [rows[1]])),
         )
     )
 
@@ -62,7 +62,7 @@ def _fewer(curves: Curves) -> Curves:
     """The curves with at most ``MOST_POINTS`` a series: every second, third … point, counted from
     the last, so that series of one length keep the same positions. The time of a verdict grows with
     the square of the points, and a course of 20,000 has told all that it can."""
-    told = []
+    decisions = []
     series: dict[str, Series | None] = {}
     for part in ("train", "valid", "train_metric", "valid_metric"):
         one: Series | None = getattr(curves, part)
@@ -72,8 +72,8 @@ def _fewer(curves: Curves) -> Curves:
             kept = slice((len(one) - 1) % every, None, every)
             series[part] = replace(one, at=one.at[kept], values=one.values[kept])
             because = f"{len(one):,} points; more than {MOST_POINTS:,} tell nothing further"
-            told.append(Decision(f"points of {one.name}", f"every {every}th", because))
-    if not told:
+            decisions.append(Decision(f"points of {one.name}", f"every {every}th", because))
+    if not decisions:
         return curves
     return replace(
         curves,
@@ -81,7 +81,7 @@ def _fewer(curves: Curves) -> Curves:
         valid=series["valid"],
         train_metric=series["train_metric"],
         valid_metric=series["valid_metric"],
-        decisions=(*curves.decisions, *told),
+        decisions=(*curves.decisions, *decisions),
     )
 
 

@@ -108,30 +108,30 @@ def _own(folder: Path) -> OwnVerdict | None:
     if result:
         return OwnVerdict(_verdict(result["verdict"]), int(result["best_step"]))
     events = read_events(folder / FILE, torn=True)
-    told = [event for event in events if event["event"] == "verdict"]
-    if not told:
+    verdicts = [event for event in events if event["event"] == "verdict"]
+    if not verdicts:
         return None
-    found, looked = _verdict(told[-1]), [e["step"] for e in events if e["event"] == "snapshot"]
-    if looked and looked[-1] > told[-1]["step"]:
+    found, looked = _verdict(verdicts[-1]), [e["step"] for e in events if e["event"] == "snapshot"]
+    if looked and looked[-1] > verdicts[-1]["step"]:
         # The journal has a line for each change: the label still holds, its numbers are of then.
-        before = f"Said at step {told[-1]['step']} and the same since: "
+        before = f"Said at step {verdicts[-1]['step']} and the same since: "
         found = replace(found, because=before + found.because)
     return OwnVerdict(found, None)
 
 
-def _verdict(told: Mapping[str, Any]) -> Verdict:
-    if told["label"] not in get_args(Label):
-        raise ValueError(f"no label {told['label']!r}")
+def _verdict(event: Mapping[str, Any]) -> Verdict:
+    if event["label"] not in get_args(Label):
+        raise ValueError(f"no label {event['label']!r}")
     return Verdict(
-        label=told["label"],
-        because=told["because"],
-        confidence=told["confidence"],
-        since_step=told.get("since_step"),
-        cause=told.get("cause"),
-        harm=told.get("harm"),
-        evidence=tuple(Evidence(**one) for one in told.get("evidence", ())),
+        label=event["label"],
+        because=event["because"],
+        confidence=event["confidence"],
+        since_step=event.get("since_step"),
+        cause=event.get("cause"),
+        harm=event.get("harm"),
+        evidence=tuple(Evidence(**one) for one in event.get("evidence", ())),
         remedies=tuple(
-            Remedy(one["do"], tuple(one.get("set", ()))) for one in told.get("remedies", ())
+            Remedy(one["do"], tuple(one.get("set", ()))) for one in event.get("remedies", ())
         ),
     )
 

@@ -31,10 +31,10 @@ def valid_rows(
 ) -> tuple[int, Decision] | None:
     """The number with where it was found: a column that says so; the Trainer's rows a second times
     its seconds; an accuracy whose values are all fractions of one number. ``None`` without."""
-    told = _column(log) or _by_speed(log, valid) or _by_fractions(metric)
-    if told is None:
+    counted = _column(log) or _by_speed(log, valid) or _by_fractions(metric)
+    if counted is None:
         return None
-    rows, because = told
+    rows, because = counted
     return rows, Decision("validation rows", str(rows), because)
 
 

@@ -168,8 +168,8 @@ def _named(column: str, taken: Mapping[str, Series]) -> str:
     return shown
 
 
-def _printable(told: Decision) -> Decision:
-    return replace(told, chosen=printable(told.chosen, 2 * LONGEST_SHOWN))
+def _printable(decision: Decision) -> Decision:
+    return replace(decision, chosen=printable(decision.chosen, 2 * LONGEST_SHOWN))
 
 
 def not_a_log(what: str, rule: str, value: object = None) -> DataError:
@@ -276,5 +276,5 @@ def _epochs(series: dict[str, Series], axis: str) -> Series | None:
     if axis == "epoch":
         return None
     named = [c for c in series if c.strip().lower() in EPOCHS]
-    told = series.pop(named[0]).finite if named else None
-    return told if told is not None and len(told) else None
+    numbers = series.pop(named[0]).finite if named else None
+    return numbers if numbers is not None and len(numbers) else None

@@ -200,12 +200,12 @@ def _words(chart: CurvesChart, index: int) -> str:
         f", epoch {epoch:.2f}" if epoch else ""
     )
     kept = [f"the state that was {chart.mark}"] if chart.steps[index] == chart.best else []
-    told = [
+    values = [
         f"{series.name}: {number(value if _finite(value) else None, chart.metric)}"
         for series in chart.series
         for value in (series.values[index],)
     ]
-    return "\n".join([head, *told, *kept])
+    return "\n".join([head, *values, *kept])
 
 
 def _about(chart: CurvesChart) -> str:

@@ -52,8 +52,8 @@ class Division:
 
 def division(run: RunFiles) -> Division:
     """From ``division`` of result.json; an older run falls back to ``data`` and the split file."""
-    told = {**run.split_counts, **run.part("data"), **run.part("division")}
-    sizes = {part: int(told.get(part) or 0) for part in PARTS}
+    counts = {**run.split_counts, **run.part("data"), **run.part("division")}
+    sizes = {part: int(counts.get(part) or 0) for part in PARTS}
     whole = sum(sizes.values())
     return Division(
         sentence=_sentence(run, sizes),
@@ -82,21 +82,21 @@ def _sentence(run: RunFiles, sizes: Mapping[str, int]) -> str:
     used = data.get("used") or sum(sizes[part] for part in PARTS[:3])
     if used > data["rows"] or run.part("settings", "data").get("test"):
         # The test rows came from a file of their own, which ``rows`` does not count.
-        told = f"{plural(data['rows'], 'row')} read, beside {count(sizes['test'])} test rows"
-        return f"{told} that came apart: {kept}"
+        words = f"{plural(data['rows'], 'row')} read, beside {count(sizes['test'])} test rows"
+        return f"{words} that came apart: {kept}"
     return f"{plural(data['rows'], 'row')} read, {count(used)} used: {kept}"
 
 
-def _fact_lines(told: Mapping[str, Any]) -> tuple[str, ...]:
+def _fact_lines(counts: Mapping[str, Any]) -> tuple[str, ...]:
     facts = []
-    if told.get("copy_groups") is not None:
-        groups = plural(told["copy_groups"], "group")
-        rows = plural(told.get("rows_in_copies", 0), "row")
+    if counts.get("copy_groups") is not None:
+        groups = plural(counts["copy_groups"], "group")
+        rows = plural(counts.get("rows_in_copies", 0), "row")
         facts.append(f"{groups} of copies and near-copies, {rows} in all, kept on one side each.")
-    if told.get("moved"):
-        facts.append(f"{plural(told['moved'], 'row')} moved to stay with their copies or group.")
-    if told.get("dropped"):
-        facts.append(f"{plural(told['dropped'], 'row')} dropped.")
+    if counts.get("moved"):
+        facts.append(f"{plural(counts['moved'], 'row')} moved to stay with their copies or group.")
+    if counts.get("dropped"):
+        facts.append(f"{plural(counts['dropped'], 'row')} dropped.")
     return tuple(facts)
 
 

@@ -139,8 +139,8 @@ def _line(line: Mapping[str, Any]) -> RowLine:
 
 
 def _sentence(tally: Mapping[str, int], rows: int) -> str:
-    told = [f"{count(tally[kind])} {kind}" for kind in SUSPECT if tally.get(kind)]
-    odd = ", ".join(told) if told else "none that was memorized, forgotten or never learnt"
+    suspects = [f"{count(tally[kind])} {kind}" for kind in SUSPECT if tally.get(kind)]
+    odd = ", ".join(suspects) if suspects else "none that was memorized, forgotten or never learnt"
     return f"Of {plural(rows, 'training row')}: {odd}."
 
 

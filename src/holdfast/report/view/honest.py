@@ -165,9 +165,9 @@ def _overlap(run: RunFiles) -> str:
     }
     if found["test"].value is None:
         return ""
-    told = f" ROUGE-L of its texts is {number(found['test'].value, 'rouge_l')}"
+    rouge = f" ROUGE-L of its texts is {number(found['test'].value, 'rouge_l')}"
     before = found["test_untuned"].value
-    return f"{told}." if before is None else f"{told}, before {number(before, 'rouge_l')}."
+    return f"{rouge}." if before is None else f"{rouge}, before {number(before, 'rouge_l')}."
 
 
 def _compared(run: RunFiles) -> str:

@@ -175,12 +175,12 @@ def _look(look: Mapping[str, Any], series: list[ChartSeries], index: int, best: 
 
 def _phases(looks: list[Mapping[str, Any]]) -> tuple[str, ...]:
     names = [str(look["phase"]) for look in looks if look.get("phase")]
-    told = []
+    ranges = []
     for name in dict.fromkeys(names):
         steps = [_step(look) for look in looks if look.get("phase") == name]
         first, last = count(min(steps)), count(max(steps))
-        told.append(f"{name}: " + (f"step {first}" if first == last else f"steps {first}–{last}"))
-    return tuple(told) if len(told) > 1 else ()
+        ranges.append(f"{name}: " + (f"step {first}" if first == last else f"steps {first}–{last}"))
+    return tuple(ranges) if len(ranges) > 1 else ()
 
 
 def _missing(looks: list[Mapping[str, Any]], valid: ChartSeries) -> str:
@@ -195,10 +195,8 @@ def _gap_sentence(probe: Estimate | None, valid: Estimate | None, name: str) -> 
     if probe is None or valid is None or probe.value is None or valid.value is None:
         return "The gap is undefined: it needs both a train probe and validation rows."
     difference = probe.value - valid.value
-    told = (
-        f"{points(difference).lstrip('+±')} points" if is_rate(name) else number(difference, name)
-    )
+    gap = f"{points(difference).lstrip('+±')} points" if is_rate(name) else number(difference, name)
     return (
         f"In the kept state, {metric_name(name).lower()} is {number(probe.value, name)} on the "
-        f"train probe and {number(valid.value, name)} on validation: a gap of {told}."
+        f"train probe and {number(valid.value, name)} on validation: a gap of {gap}."
     )

@@ -140,8 +140,8 @@ def calibration(run: RunFiles) -> CalibrationView | None:
     return CalibrationView(
         chart=reliability(filled),
         lines=tuple(
-            (told, count(b.n), number(b.confidence, "confidence"), number(b.accuracy, "accuracy"))
-            for told, b in zip(ranges([(b.low, b.high) for b in filled]), filled, strict=True)
+            (words, count(b.n), number(b.confidence, "confidence"), number(b.accuracy, "accuracy"))
+            for words, b in zip(ranges([(b.low, b.high) for b in filled]), filled, strict=True)
         ),
         ece=cell(ece, "ece"),
         temperature=compact(temperature) if temperature else "",

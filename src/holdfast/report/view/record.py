@@ -60,33 +60,33 @@ def findings(run: RunFiles) -> tuple[FindingLine, ...]:
 
 def decisions(run: RunFiles) -> tuple[ChoiceView, ...]:
     """Those of result.json, then the notes of events.jsonl that say something else."""
-    told = [
+    choices = [
         ChoiceView(
             str(raw.get("what", "")), _plain(raw.get("chosen", "")), str(raw.get("because", ""))
         )
         for raw in [*run.records("decisions"), *run.notes]
     ]
     known: dict[tuple[str, str], ChoiceView] = {}
-    for choice in told:
+    for choice in choices:
         known.setdefault((choice.what, choice.because), choice)
     return tuple(known.values())
 
 
 def moments(run: RunFiles) -> tuple[Moment, ...]:
     """Changes of verdict and actions in order, and why the run ended."""
-    told, label = [], None
+    lines, label = [], None
     for event in run.timeline or run.records("actions"):
         if event.get("event") == "verdict":
             if event.get("label") == label:
                 continue
             label = event.get("label")
-        told.append(_moment(event))
+        lines.append(_moment(event))
     if run.result.get("stopped_because"):
         last = count(run.result.get("last_step"))
-        told.append(
+        lines.append(
             Moment(last, "end", "Training ended", sentence(str(run.result["stopped_because"])))
         )
-    return tuple(told)
+    return tuple(lines)
 
 
 def settings(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:

@@ -17,15 +17,15 @@ DEEPEST = 32
 LARGEST = 10**308
 
 
-def parse(told: bytes, most: int = MOST_BYTES) -> dict[str, Any]:
+def parse(raw: bytes, most: int = MOST_BYTES) -> dict[str, Any]:
     """``{"result": …}`` or ``{"error": text}``, whatever ``told`` is, and its ``number``; ``most``
     bytes."""
-    if not told:
+    if not raw:
         return {"error": "the process was killed by its limits"}
-    if len(told) > most:
+    if len(raw) > most:
         return {"error": "ValueError: the result is too large"}
     try:
-        held = json.loads(told)
+        held = json.loads(raw)
     except RecursionError:
         return {"error": "ValueError: the result is nested too deeply"}
     except (ValueError, MemoryError):

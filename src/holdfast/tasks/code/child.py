@@ -54,12 +54,12 @@ class Worker:
         if process == 0:
             self._in_the_fork(job, writing)
         os.close(writing)
-        told = self._read(reading)
+        reply = self._read(reading)
         os.close(reading)
         _kill(process)
-        if told is None:
+        if reply is None:
             return {"error": f"TimeoutError: longer than {self.seconds:g} s"}
-        return dict(self.answers.parse(told))
+        return dict(self.answers.parse(reply))
 
     def _in_the_fork(self, job: dict[str, Any], writing: int) -> None:
         """Never returns."""
@@ -87,17 +87,17 @@ class Worker:
 
     def _read(self, reading: int) -> bytes | None:
         """Until the fork has said all or too much; ``None`` where its time is over first."""
-        told = bytearray()
+        reply = bytearray()
         deadline = time.monotonic() + self.seconds
-        while len(told) <= self.answers.MOST_BYTES:
+        while len(reply) <= self.answers.MOST_BYTES:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([reading], [], [], left)[0]:
                 return None
             part = os.read(reading, 65536)
             if not part:
                 break
-            told += part
-        return bytes(told)
+            reply += part
+        return bytes(reply)
 
 
 def _kill(process: int) -> None:

@@ -117,7 +117,7 @@ def fence_here() -> dict[str, str | None]:
     """Why a part of the kernel's fence does not hold on this machine, by part; ``None`` where it
     does. A process of its own puts it up and tries it out, once."""
     try:
-        told = subprocess.run(
+        printed = subprocess.run(
             [sys.executable, "-I", "-S", "-B", str(FENCE)],
             capture_output=True,
             env=ENVIRONMENT,
@@ -125,7 +125,7 @@ def fence_here() -> dict[str, str | None]:
             timeout=START_SECONDS,
             check=False,
         ).stdout
-        held = json.loads(told)
+        held = json.loads(printed)
         return {part: held[part] for part in NEEDED}
     except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError):
         return dict.fromkeys(NEEDED, "it could not be tried out")
@@ -166,15 +166,15 @@ def _process(language: str, seconds: float, memory_mb: int) -> Iterator[_Process
                 "fence": [part for part, why in fence_here().items() if why is None],
             }
             process = _Process(inner, False)
-            told = _ask(process, settings, START_SECONDS)
-            if told is None or "error" in told:
+            reply = _ask(process, settings, START_SECONDS)
+            if reply is None or "error" in reply:
                 raise MachineError(
                     "generate.execute",
                     "could not start its process",
                     language,
                     "Leave generate.execute out.",
                 )
-            process.network = bool(told["result"]["network"])
+            process.network = bool(reply["result"]["network"])
             yield process
         finally:
             inner.kill()
@@ -189,11 +189,11 @@ def _answers(
 ) -> Iterator[Outcome]:
     """Outcomes up to the first program that takes the whole process with it, that one too."""
     for code, tables in programs:
-        told = _ask(process, {"code": code, "tables": tables}, seconds + GRACE_SECONDS)
-        if told is None:
+        reply = _ask(process, {"code": code, "tables": tables}, seconds + GRACE_SECONDS)
+        if reply is None:
             yield Outcome(error="the process that runs code ended")
             return
-        yield Outcome(told.get("result"), told.get("error"))
+        yield Outcome(reply.get("result"), reply.get("error"))
 
 
 def _ask(process: _Process, question: dict[str, Any], seconds: float) -> dict[str, Any] | None:
@@ -210,10 +210,10 @@ def _ask(process: _Process, question: dict[str, Any], seconds: float) -> dict[st
         return None
     deadline = time.monotonic() + seconds
     while (line := _line(process, deadline)) is not None:
-        told = parse(line, LONGEST_LINE)
-        if told.get("number") == number:
-            return told
-        if not isinstance(told.get("number"), int) or told["number"] > number:
+        reply = parse(line, LONGEST_LINE)
+        if reply.get("number") == number:
+            return reply
+        if not isinstance(reply.get("number"), int) or reply["number"] > number:
             return None
         # An answer to an earlier question that came late is nobody's any more.
     return None

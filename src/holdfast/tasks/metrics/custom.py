@@ -131,14 +131,14 @@ def _direction(function: Callable[..., Any], suffix: str, spec: str) -> bool:
 def _wrap(function: Callable[..., Any], spec: str) -> Callable[..., float | None]:
     def compute(outputs: Outputs, classes: tuple[str, ...]) -> float | None:
         arguments = (outputs.labels, outputs.predictions, outputs.probabilities)
-        told = "labels [n], predictions [n] and probabilities [n, classes]"
-        return _called(function, arguments, spec, told)
+        takes = "labels [n], predictions [n] and probabilities [n, classes]"
+        return _called(function, arguments, spec, takes)
 
     return compute
 
 
 def _called(
-    function: Callable[..., Any], arguments: tuple[Any, ...], spec: str, told: str
+    function: Callable[..., Any], arguments: tuple[Any, ...], spec: str, takes: str
 ) -> float | None:
     """What the user's function says of these arguments, which ``told`` describes."""
     try:
@@ -148,7 +148,7 @@ def _called(
             SETTING,
             f"failed with {type(error).__name__}: {error}",
             spec,
-            f"It is called with {told}.",
+            f"It is called with {takes}.",
         ) from error
     if value is None:
         return None
