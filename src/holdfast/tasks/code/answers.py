@@ -18,7 +18,7 @@ LARGEST = 10**308
 
 
 def parse(raw: bytes, most: int = MOST_BYTES) -> dict[str, Any]:
-    """``{"result": …}`` or ``{"error": text}``, whatever ``told`` is, and its ``number``; ``most``
+    """``{"result": …}`` or ``{"error": text}``, whatever ``raw`` is, and its ``number``; ``most``
     bytes."""
     if not raw:
         return {"error": "the process was killed by its limits"}
