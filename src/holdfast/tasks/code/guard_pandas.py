@@ -28,7 +28,7 @@ class Names:
         self.held = held
 
 
-class CheckedProgram:
+class ProgramGuard:
     """The kinds of values and functions that are allowed, and the four checks.
 
     ``words`` are the lists of ``pandas_words.py``, ``query`` checks the text of a query.

@@ -30,7 +30,7 @@ def prepare(beside: Callable[[str], Any]) -> None:
     import pandas as pd
 
     reader, words = beside("read_pandas"), beside("pandas_words")
-    guard = beside("guard_pandas").Guard(words, reader.check_query)
+    guard = beside("guard_pandas").ProgramGuard(words, reader.check_query)
     _BESIDE.update(reader=reader, words=words, guard=guard)
     frame = pd.DataFrame({"a": ["x", "y", "x"], "b": [1, 2, 3]})
     frame.groupby("a").agg({"b": "sum"}).sort_values("b").reset_index()
