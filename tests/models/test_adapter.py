@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from holdfast.core.errors import ModelError, RecipeError
-from holdfast.models.adapter import KINDS, AdapterSpec, resolve_spec
+from holdfast.models.adapter import KINDS, resolve_spec
+from holdfast.models.base import AdapterSpec
 from holdfast.models.classifier import load_classifier
 from holdfast.models.layers import freeze, parameter_groups
 from holdfast.models.saved import load_saved

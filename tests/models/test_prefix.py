@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from holdfast.models.base import Layer
 from holdfast.models.classifier import load_classifier
-from holdfast.models.layers import Layer, freeze
+from holdfast.models.layers import freeze
 from holdfast.models.prefix import Prefix, frozen_prefix, train_mode
 
 CLASSES = ("a", "b", "c")

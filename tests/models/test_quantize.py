@@ -13,7 +13,8 @@ import torch
 import transformers as hf
 
 from holdfast.core.errors import MachineError, ModelError
-from holdfast.models.adapter import AdapterSpec, attach
+from holdfast.models.adapter import attach
+from holdfast.models.base import AdapterSpec
 from holdfast.models.causal import load_causal, load_saved_causal
 from holdfast.models.layers import count_parameters
 from holdfast.models.quantize import (

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from holdfast.core.errors import ModelError
-from holdfast.models.adapter import AdapterSpec, attach
+from holdfast.models.adapter import attach
+from holdfast.models.base import AdapterSpec
 from holdfast.models.vision import load_vision
 from holdfast.models.vision_saved import load_saved_vision
 

@@ -223,7 +223,7 @@ class Mixing(nn.Module):
         self.loose, self.dropout, self.head = nn.Dropout(0.5), nn.Dropout(0.0), nn.Linear(8, 2)
 
     def layers(self) -> list[Any]:
-        from holdfast.models.layers import Layer
+        from holdfast.models.base import Layer
 
         return [
             Layer("embeddings", (self.words,)),

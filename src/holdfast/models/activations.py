@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Decision
+from holdfast.models.base import Weights
 
 SETTING = "train.checkpoint_activations"
 
 
-def checkpoint_activations(network: nn.Module, wanted: bool) -> tuple[Decision, ...]:
+def checkpoint_activations(network: Weights, wanted: bool) -> tuple[Decision, ...]:
     """Switch it on in the network's Transformers model, if ``wanted``.
 
     Dropout draws the same again in the second pass. Evaluation is not touched.
@@ -37,18 +36,9 @@ def checkpoint_activations(network: nn.Module, wanted: bool) -> tuple[Decision, 
         )
     if getattr(model.config, "use_cache", False):
         model.config.use_cache = False
-    _switch_on(model)
+    switch(model, on=True)
     because = "set by you: each block is computed twice, and only its input is kept"
     return (Decision(SETTING, "true", because),)
-
-
-def _switch_on(model: Any) -> None:
-    """By the name that this version of Transformers has for it."""
-    settings = {"use_reentrant": False}
-    if hasattr(model, "activation_checkpointing_enable"):
-        model.activation_checkpointing_enable(settings)
-    else:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
 
 
 def switch(model: Any, on: bool) -> None:

@@ -13,8 +13,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,49 +24,17 @@ from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
 from holdfast.models.adapter_prompt import add_prompt
 from holdfast.models.adapter_targets import Targets, find_targets
+from holdfast.models.base import Adapter, AdapterSpec, Network, Weights
 from holdfast.models.quantize import size_of
 from holdfast.models.quiet import quiet_transformers
-
-if TYPE_CHECKING:
-    from peft import PeftConfig
 
 KINDS = ("lora", "rslora", "dora", "lora+", "ia3", "prompt")
 LOW_RANK = ("lora", "rslora", "dora", "lora+")
 RANK, PROMPT_VECTORS, DROPOUT, RATE_RATIO = 8, 20, 0.05, 16.0
 
 
-@dataclass(frozen=True, slots=True)
-class AdapterSpec:
-    """What is asked for; ``None`` is worked out. ``rank`` is the number of vectors for
-    ``prompt``; ``rate_ratio`` is LoRA+'s; with ``merge`` the saved model is a plain one."""
-
-    kind: str
-    rank: int | None = None
-    alpha: float | None = None
-    dropout: float | None = None
-    targets: tuple[str, ...] | None = None
-    merge: bool = False
-    rate_ratio: float | None = None
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """An adapter in a network. ``home`` is the Transformers model that carries it; ``config`` is
-    PEFT's, ``spec`` has no open value left; ``held`` are the pretrained weights' ids, ``fast``
-    those of LoRA+'s second matrices. ``base`` is what the pretrained model is called, ``commit``
-    the hub's."""
-
-    spec: AdapterSpec
-    home: Any
-    config: PeftConfig
-    held: frozenset[int]
-    fast: frozenset[int]
-    base: str
-    commit: str | None
-
-
 def attach(
-    network: Any, spec: AdapterSpec, *, base: str, commit: str | None = None, seed: int = 0
+    network: Network, spec: AdapterSpec, *, base: str, commit: str | None = None, seed: int = 0
 ) -> tuple[Decision, ...]:
     """Put an adapter into ``network.plain``, or ``network.backbone`` where there is none, and keep
     it as ``network.adapter``. The pretrained weights stop learning; what is outside (a head)
@@ -145,7 +113,7 @@ def resolve_spec(spec: AdapterSpec) -> tuple[AdapterSpec, str]:
     return spec, ", ".join([spec.kind, *shown])
 
 
-def task_type(network: Any, home: Any) -> str | None:
+def task_type(network: Network, home: Any) -> str | None:
     """PEFT's name for what the plain model does; ``None`` where it has none (images)."""
     if type(home).__name__.endswith("ForImageClassification"):
         return None
@@ -154,12 +122,6 @@ def task_type(network: Any, home: Any) -> str | None:
     if home.config.is_encoder_decoder:
         return "SEQ_2_SEQ_LM"
     return "CAUSAL_LM" if type(home).__name__.endswith(("ForCausalLM", "LMHeadModel")) else None
-
-
-def adapter_of(network: Any) -> Adapter | None:
-    """The network's adapter, if it has one."""
-    adapter: Adapter | None = getattr(network, "adapter", None)
-    return adapter
 
 
 def layers_with_adapter(home: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -268,7 +230,7 @@ def _targets(spec: AdapterSpec) -> tuple[str, ...]:
     return spec.targets or (("keys, values, feed-forward",) if spec.kind == "ia3" else ("linear",))
 
 
-def _sizes(network: nn.Module) -> tuple[int, int]:
+def _sizes(network: Weights) -> tuple[int, int]:
     sizes = [(size_of(p), p.requires_grad) for p in network.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
 

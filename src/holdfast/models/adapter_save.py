@@ -15,8 +15,9 @@ from holdfast.core.door import door
 from holdfast.core.errors import ModelError
 from holdfast.core.files import disk_errors
 from holdfast.core.shapes import anything, each, maybe, parse_object, record, table, text
-from holdfast.models.adapter import Adapter, adapter_of, layers_with_adapter
+from holdfast.models.adapter import layers_with_adapter
 from holdfast.models.adapter_prompt import NAME
+from holdfast.models.base import Adapter, Network
 from holdfast.models.embedded import embedded_folder
 from holdfast.models.quantize import (
     config_of,
@@ -85,16 +86,15 @@ def save_adapter(
         (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
 
 
-def save_network(network: Any, folder: Path, tokenizer: Any) -> None:
-    """Write a network that holds a whole plain model (``network.plain``) as its adapter asks: a
-    plain PEFT folder, or a plain model with the adapter, if any, merged in."""
-    adapter = adapter_of(network)
+def save_whole(plain: Any, adapter: Adapter | None, folder: Path, tokenizer: Any) -> None:
+    """Write a whole plain model as its adapter asks: a plain PEFT folder, or a plain model with
+    the adapter, if any, merged in."""
     if adapter is not None and not adapter.spec.merge:
         save_adapter(adapter, folder, tokenizer)
         return
     with disk_errors(folder), quiet_transformers():
         folder.mkdir(parents=True, exist_ok=True)
-        _whole(network.plain, adapter).save_pretrained(folder)
+        _whole(plain, adapter).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 
@@ -177,9 +177,9 @@ def _unpacked(home: Any, layer: Any, base: Any) -> Any:
     return twin
 
 
-def merges(network: Any) -> bool:
+def merges(network: Network) -> bool:
     """Whether the network is saved as a plain model: it has no adapter, or merges it."""
-    adapter = adapter_of(network)
+    adapter = network.adapter
     return adapter is None or adapter.spec.merge
 
 

@@ -7,7 +7,7 @@ import re
 from torch import nn
 
 from holdfast.core.errors import ModelError
-from holdfast.models.layers import Layer
+from holdfast.models.base import Layer
 
 _LAST = re.compile(r"^(norm|ln_f|final_.*|last_.*|.*_f|project_out)$")
 

@@ -13,10 +13,10 @@ from holdfast.core.door import door
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
-from holdfast.models.adapter import adapter_of
-from holdfast.models.adapter_save import is_adapter_folder, load_adapted, save_network
+from holdfast.models.adapter_save import is_adapter_folder, load_adapted, save_whole
+from holdfast.models.base import Adapter, Layer
 from holdfast.models.blocks import blocks_in_order
-from holdfast.models.layers import Layer, count_parameters
+from holdfast.models.layers import count_parameters
 from holdfast.models.limits import choose_max_length
 from holdfast.models.loading import architectures, check_size, loading
 from holdfast.models.quantize import QuantizeSpec, load_settings, settle
@@ -39,10 +39,12 @@ SPARE_PADS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<|PAD_T
 class CausalNetwork(nn.Module):
     """A plain causal language model of Transformers, with what the loop asks of a network.
 
-    ``plain`` is the model itself; adapters may change its modules in place. ``new_head`` says that
-    the last layer is pretrained like the rest.
+    ``plain`` is the model itself; adapters may change its modules in place. The last layer is
+    pretrained like the rest.
     """
 
+    adapter: Adapter | None = None
+    fixed: frozenset[int] = frozenset()
     new_head = False
 
     def __init__(self, plain: Any) -> None:
@@ -109,7 +111,7 @@ class CausalNetwork(nn.Module):
         forget_limits(tokenizer)
         if getattr(self.config, "auto_map", None):
             del self.config.auto_map
-        save_network(self, folder, tokenizer)
+        save_whole(self.plain, self.adapter, folder, tokenizer)
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,11 @@ class LoadedCausal:
     max_length: int
     decisions: tuple[Decision, ...]
     facts: dict[str, Any]
+    defaults: str | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {}
 
 
 def load_causal(
@@ -298,7 +305,7 @@ def keeps_apart(network: CausalNetwork) -> bool:
 
 def has_prompt(network: CausalNetwork) -> bool:
     """Whether a learnt prompt stands before every text: only the whole model reads it."""
-    adapter = adapter_of(network)
+    adapter = network.adapter
     return adapter is not None and adapter.spec.kind == "prompt"
 
 

@@ -12,7 +12,8 @@ from torch import nn
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
-from holdfast.models.adapter import PROMPT_VECTORS, AdapterSpec, attach
+from holdfast.models.adapter import PROMPT_VECTORS, attach
+from holdfast.models.base import AdapterSpec
 from holdfast.models.carry import MARK, strip_carrier, why_not_mean
 from holdfast.models.families import Family, family_of
 from holdfast.models.layers import count_parameters
@@ -45,7 +46,8 @@ class LoadedClassifier:
     """What ``load_classifier`` gives.
 
     ``max_length`` is the number of tokens a text is cut to; ``decisions`` are the choices made
-    unasked, with reasons; ``facts`` are the model's name, architecture, pooling and sizes.
+    unasked, with reasons; ``facts`` are the model's name, architecture, pooling and sizes. See
+    ``models.base.Loaded``.
     """
 
     network: EncoderClassifier
@@ -53,6 +55,8 @@ class LoadedClassifier:
     max_length: int
     decisions: tuple[Decision, ...]
     facts: dict[str, Any]
+    settings: dict[str, Any]
+    defaults: str | None = None
 
 
 def load_classifier(
@@ -119,7 +123,8 @@ def load_classifier(
         check_computes(source.name, network, tokenizer)
     decisions = (*source.decisions, pooling_reason, length_reason, *added)
     facts = _model_facts(source, network)
-    return LoadedClassifier(network, tokenizer, length, decisions, facts)
+    settings = {"pooling": network.pooling}
+    return LoadedClassifier(network, tokenizer, length, decisions, facts, settings)
 
 
 def assemble(

@@ -3,55 +3,21 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.models.adapter import adapter_of
-from holdfast.models.adapter_prompt import NAME as PROMPT
+from holdfast.models.base import Layer, Network, Weights
 from holdfast.models.quantize import size_of
-
-if TYPE_CHECKING:
-    from holdfast.models.network import EncoderClassifier
 
 SETTING = "model.freeze"
 # Suffix of a group's name; whether LoRA+'s rate is meant; whether weights decay.
 GROUPS = (("", False, True), (" (no decay)", False, False), (" (lora_B)", True, True))
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One step of the computation: a name, and the modules whose weights belong to it."""
-
-    name: str
-    modules: tuple[nn.Module, ...]
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        for module in self.modules:
-            yield from module.parameters()
-
-
-def layers_of(network: EncoderClassifier) -> list[Layer]:
-    """Embeddings (with a learnt prompt), then each block, then the architecture's own pooling
-    layers if used, then the head. Every weight is in exactly one layer. ALBERT's shared blocks
-    are one layer a group."""
-    family = network.family
-    blocks = list(network.backbone.get_submodule(family.blocks).children())
-    tail = _present(network.backbone, family.tail)
-    layers = [Layer("embeddings", _present(network.backbone, (*family.embeddings, PROMPT)))]
-    for index, block in enumerate(blocks):
-        after = tail if index == len(blocks) - 1 else ()
-        layers.append(Layer(f"block.{index}", (block, *after)))
-    if any(True for _ in network.pool.parameters()):
-        layers.append(Layer("pooler", (network.pool,)))
-    return [*layers, Layer("head", (network.head,))]
-
-
-def freeze(network: EncoderClassifier, what: int | float | str | None) -> Decision | None:
+def freeze(network: Network, what: int | float | str | None) -> Decision | None:
     """Stop training the first layers, or whatever a pattern names. All else is trained.
 
     Parameters
@@ -66,8 +32,8 @@ def freeze(network: EncoderClassifier, what: int | float | str | None) -> Decisi
     ------
     RecipeError : nothing is named by it, or nothing would be left to train.
     """
-    adapter = adapter_of(network)
-    held = (adapter.held if adapter else frozenset()) | getattr(network, "fixed", frozenset())
+    adapter = network.adapter
+    held = (adapter.held if adapter else frozenset()) | network.fixed
     for parameter in network.parameters():
         parameter.requires_grad_(id(parameter) not in held)
     if what is None:
@@ -76,10 +42,7 @@ def freeze(network: EncoderClassifier, what: int | float | str | None) -> Decisi
     for parameter in frozen:
         parameter.requires_grad_(False)
     total, trainable = count_parameters(network)
-    if getattr(network, "new_head", True):
-        must_learn = network.head.parameters()
-    else:
-        must_learn = network.parameters()
+    must_learn = (network.head if network.new_head else network).parameters()
     if not any(parameter.requires_grad for parameter in must_learn):
         raise RecipeError(
             SETTING,
@@ -91,14 +54,14 @@ def freeze(network: EncoderClassifier, what: int | float | str | None) -> Decisi
     return Decision("frozen layers", str(what), because)
 
 
-def count_parameters(network: nn.Module) -> tuple[int, int]:
+def count_parameters(network: Weights) -> tuple[int, int]:
     """All parameters, and those that are trained; quantised ones as many as they were."""
     sizes = [(size_of(p), p.requires_grad) for p in network.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
 
 def parameter_groups(
-    network: EncoderClassifier,
+    network: Network,
     learning_rate: float,
     *,
     weight_decay: float = 0.0,
@@ -114,7 +77,7 @@ def parameter_groups(
     ``params``, ``lr``, ``weight_decay``, ``name`` and ``depth``.
     """
     groups: list[dict[str, Any]] = []
-    adapter = adapter_of(network)
+    adapter = network.adapter
     fast, ratio = (adapter.fast, adapter.spec.rate_ratio or 1.0) if adapter else (frozenset(), 1.0)
     for layer, depth in _depths(network):
         rate = learning_rate * layer_decay**depth
@@ -136,7 +99,7 @@ def parameter_groups(
     return groups
 
 
-def _depths(network: EncoderClassifier) -> list[tuple[Layer, int]]:
+def _depths(network: Network) -> list[tuple[Layer, int]]:
     layers = network.layers()
     last = sum(layer.name not in ("pooler", "head") for layer in layers)
     return [(layer, max(0, last - index)) for index, layer in enumerate(layers)]
@@ -151,7 +114,7 @@ def _number(what: int | float | str) -> int | float | str:
     return what
 
 
-def _named(network: EncoderClassifier, what: int | float | str) -> list[nn.Parameter]:
+def _named(network: Network, what: int | float | str) -> list[nn.Parameter]:
     below = [layer for layer in network.layers() if layer.name != "head"]
     if isinstance(what, str):
         return _matching(network, what)
@@ -167,7 +130,7 @@ def _named(network: EncoderClassifier, what: int | float | str) -> list[nn.Param
     return [parameter for layer in below[:count] for parameter in layer.parameters()]
 
 
-def _matching(network: EncoderClassifier, text: str) -> list[nn.Parameter]:
+def _matching(network: Network, text: str) -> list[nn.Parameter]:
     found: list[nn.Parameter] = []
     for pattern in (part.strip() for part in text.split(",")):
         matched = _match(network, pattern)
@@ -179,8 +142,8 @@ def _matching(network: EncoderClassifier, text: str) -> list[nn.Parameter]:
     return found
 
 
-def _match(network: EncoderClassifier, pattern: str) -> list[nn.Parameter]:
-    if pattern == "backbone" and hasattr(network, "backbone"):
+def _match(network: Network, pattern: str) -> list[nn.Parameter]:
+    if pattern == "backbone":
         return list(network.backbone.parameters())
     by_layer = [
         parameter
@@ -196,16 +159,5 @@ def _match(network: EncoderClassifier, pattern: str) -> list[nn.Parameter]:
     return by_layer + by_name
 
 
-def _names(network: EncoderClassifier) -> str:
+def _names(network: Network) -> str:
     return ", ".join(layer.name for layer in network.layers())
-
-
-def _present(backbone: nn.Module, paths: tuple[str, ...]) -> tuple[nn.Module, ...]:
-    found = []
-    for path in paths:
-        module: Any = backbone
-        for part in path.split("."):
-            module = getattr(module, part, None)
-        if isinstance(module, nn.Module):
-            found.append(module)
-    return tuple(found)

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from holdfast.models.base import Weights
+
 # AMD's processors gain twice the speed and Intel's none: a gain in between is a busy machine.
 FASTER_BY = 1.5
 PROBE_SECONDS = 0.1
@@ -87,7 +89,7 @@ class OneDnnLinear(nn.Linear):
         return result
 
 
-def use_onednn(network: nn.Module) -> int:
+def use_onednn(network: Weights) -> int:
     """Turn every plain ``nn.Linear`` of ``network`` into a ``OneDnnLinear``, in place, and return
     how many; subclasses (adapters, quantised layers) are left alone."""
     layers = [module for module in network.modules() if type(module) is nn.Linear]

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from holdfast.models.layers import Layer
+from holdfast.models.base import Layer
 
 OTHERS = ("embeddings", "pooler", "head")
 

@@ -12,9 +12,9 @@ from holdfast.core.door import door
 from holdfast.core.errors import ModelError
 from holdfast.models.adapter_save import is_adapter_folder, load_adapted, read_facts
 from holdfast.models.limits import stated_limit
-from holdfast.models.network import accepted_inputs
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import read_config
+from holdfast.models.tokens import accepted_inputs
 from holdfast.models.whole import SAVED, check_tokenizer, read_saved
 
 

@@ -49,8 +49,8 @@ class LoadedSeq2Seq:
         return {"max_target_length": self.max_target_length}
 
     @property
-    def line(self) -> str:
-        """The line of the table of defaults: T5's family learns at higher rates than the rest."""
+    def defaults(self) -> str:
+        """T5's family learns at higher rates than the rest."""
         return "t5" if "t5" in str(self.facts["architecture"]) else "seq2seq"
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from holdfast.core.door import door
 from holdfast.core.errors import ModelError
 from holdfast.core.files import disk_errors
-from holdfast.models.adapter_save import is_adapter_folder, load_adapted, merges, save_network
-from holdfast.models.layers import Layer
+from holdfast.models.adapter_save import is_adapter_folder, load_adapted, merges, save_whole
+from holdfast.models.base import Adapter, Layer
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.tokens import forget_limits
 from holdfast.models.whole import SAVED, check_tokenizer, read_saved
@@ -29,10 +29,11 @@ class Seq2SeqNetwork(nn.Module):
     """``forward`` gives the logits of every target token, [B, T, vocabulary].
 
     Inputs that the model's own ``forward`` does not take are left out, so that any tokenizer fits
-    any architecture. ``new_head`` says that the last layer is pretrained like the rest; an adapter
-    changes ``plain`` in place.
+    any architecture. The last layer is pretrained like the rest; an adapter changes ``plain`` in
+    place.
     """
 
+    adapter: Adapter | None = None
     new_head = False
 
     def __init__(self, plain: Any) -> None:
@@ -113,7 +114,7 @@ class Seq2SeqNetwork(nn.Module):
         forget_limits(tokenizer)
         if getattr(self.config, "auto_map", None):
             del self.config.auto_map
-        save_network(self, folder, tokenizer)
+        save_whole(self.plain, self.adapter, folder, tokenizer)
         if not merges(self):
             with disk_errors(folder), quiet_transformers():
                 self.plain.generation_config.save_pretrained(folder)

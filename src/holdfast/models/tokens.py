@@ -6,7 +6,6 @@ from typing import Any
 
 from holdfast.core.errors import ModelError
 from holdfast.models.loading import loading
-from holdfast.models.network import accepted_inputs
 from holdfast.models.source import Source
 
 PIECES = "If it is a SentencePiece one: pip install 'holdfast[sentencepiece]'."
@@ -36,6 +35,12 @@ def forget_limits(tokenizer: Any) -> None:
     if backend is not None:
         backend.no_truncation()
         backend.no_padding()
+
+
+def accepted_inputs(config: Any) -> tuple[str, ...]:
+    """The tokenizer's outputs that a backbone with this configuration can take."""
+    segments = int(getattr(config, "type_vocab_size", 0) or 0)
+    return ("input_ids", "attention_mask") + (("token_type_ids",) if segments > 1 else ())
 
 
 def limit_inputs(tokenizer: Any, config: Any) -> None:

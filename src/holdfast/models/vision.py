@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +16,12 @@ from holdfast.core.errors import Defect, ModelError, RecipeError
 from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
-from holdfast.models.adapter import adapter_of
-from holdfast.models.adapter_save import merges
-from holdfast.models.layers import Layer, count_parameters
+from holdfast.models.adapter_save import merged_state, merges, save_adapter
+from holdfast.models.base import Adapter, Layer
+from holdfast.models.layers import count_parameters
 from holdfast.models.loading import check_size, loading
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import Source, find_model
-from holdfast.models.vision_adapter import merged_vision, save_vision_adapter
 from holdfast.models.vision_families import VisionFamily, image_layers, vision_family
 from holdfast.models.whole import COMPUTED, check_finite
 
@@ -39,6 +39,9 @@ class VisionClassifier(nn.Module):
     """
 
     config: Any
+    adapter: Adapter | None = None
+    fixed: frozenset[int] = frozenset()
+    new_head = True
     layout: torch.memory_format = torch.contiguous_format
 
     def __init__(
@@ -109,7 +112,7 @@ class VisionClassifier(nn.Module):
         if not (math.isfinite(temperature) and temperature > 0):
             raise Defect("temperature", "must be a positive number", temperature)
         if not merges(self):
-            save_vision_adapter(self, folder, processor, temperature)
+            _save_adapter(self, folder, processor, temperature)
             return
         last = nn.Linear(self.head.in_features, self.head.out_features)
         with torch.no_grad():
@@ -121,12 +124,45 @@ class VisionClassifier(nn.Module):
         try:
             with disk_errors(folder), quiet_transformers():
                 folder.mkdir(parents=True, exist_ok=True)
-                adapted = adapter_of(self) is not None
-                whole = merged_vision(self, self.config, temperature) if adapted else plain
+                adapted = self.adapter is not None
+                whole = _merged(self, self.config, temperature) if adapted else plain
                 whole.save_pretrained(folder)
                 processor.save_pretrained(folder)
         finally:
             plain.set_submodule(self.family.last, nn.Identity())
+
+
+def _save_adapter(
+    network: VisionClassifier, folder: Path, processor: Any, temperature: float
+) -> None:
+    """The adapter and the last layer ÷ ``temperature``, with the processor beside them."""
+    adapter = network.adapter
+    assert adapter is not None
+    save_adapter(
+        adapter,
+        folder,
+        processor,
+        extra=_last(network, temperature),
+        modules=[network.family.last],
+        classes=network.classes,
+    )
+
+
+def _merged(network: VisionClassifier, config: Any, temperature: float) -> Any:
+    """A plain image classifier with the adapter merged in and the last layer ÷ ``temperature``."""
+    with torch.device("meta"):
+        plain = type(network.backbone)(copy.deepcopy(config))
+    state = merged_state(network.backbone) | _last(network, temperature)
+    plain.load_state_dict(state, strict=False, assign=True)
+    return plain
+
+
+def _last(network: VisionClassifier, temperature: float) -> dict[str, Tensor]:
+    head, name = network.head, network.family.last
+    return {
+        f"{name}.weight": (head.weight / temperature).detach().float().cpu(),
+        f"{name}.bias": (head.bias / temperature).detach().float().cpu(),
+    }
 
 
 @dataclass(frozen=True)
@@ -141,8 +177,12 @@ class LoadedVision:
     facts: dict[str, Any]
 
     @property
-    def line(self) -> str:
-        """Which lines of the table of defaults are for it: batch norms bear a higher rate."""
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def defaults(self) -> str:
+        """Batch norms bear a higher rate."""
         return "resnet" if self.network.family.name == "ResNet" else "vision"
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from holdfast.core.errors import ModelError
-from holdfast.models.layers import Layer
+from holdfast.models.base import Layer
 
 
 @dataclass(frozen=True, slots=True)

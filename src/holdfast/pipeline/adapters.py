@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from holdfast.core.errors import RecipeError
-from holdfast.models.adapter import AdapterSpec, adapter_of, attach
+from holdfast.models.adapter import attach
+from holdfast.models.base import AdapterSpec, Loaded, Network
 from holdfast.models.quantize import SETTING, QuantizeSpec
 from holdfast.recipe import Recipe
 
@@ -16,6 +17,8 @@ from holdfast.recipe import Recipe
 # at 3e-3 (2205.05638) and more (2104.08691).
 RATES = {"lora": 10.0, "rslora": 10.0, "dora": 10.0, "lora+": 3.0, "ia3": 50.0, "prompt": 100.0}
 QUANTIZES = ("causal-lm", "seq2seq")
+
+L = TypeVar("L", bound=Loaded)
 
 
 def adapter_spec(recipe: Recipe) -> AdapterSpec | None:
@@ -70,22 +73,23 @@ def quantize_spec(recipe: Recipe) -> QuantizeSpec | None:
     return QuantizeSpec(4, model.quant_type or "nf4", model.double_quant is not False)
 
 
-def with_adapter(loaded: Any, recipe: Recipe) -> Any:
+def with_adapter(loaded: L, recipe: Recipe) -> L:
     """What a loader gave, with the recipe's adapter in its network if it is not there yet."""
     spec = adapter_spec(recipe)
-    if spec is None or adapter_of(loaded.network) is not None:
+    if spec is None or loaded.network.adapter is not None:
         return loaded
     facts = loaded.facts
     added = attach(
         loaded.network, spec, base=facts["name"], commit=facts.get("commit"), seed=recipe.seed
     )
     loaded.network.eval()
-    return replace(loaded, decisions=(*loaded.decisions, *added))
+    decisions = (*loaded.decisions, *added)
+    return replace(loaded, decisions=decisions)  # type: ignore[type-var]
 
 
-def adapter_settings(network: Any) -> dict[str, Any]:
+def adapter_settings(network: Network) -> dict[str, Any]:
     """The adapter's settings with nothing left open, for the recipe that repeats the run."""
-    adapter = adapter_of(network)
+    adapter = network.adapter
     if adapter is None:
         return {}
     names = ("kind", "rank", "alpha", "dropout", "targets", "merge", "rate_ratio")

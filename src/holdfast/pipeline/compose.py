@@ -17,6 +17,7 @@ from holdfast.data.table import Splits
 from holdfast.methods.optimizers import build_optimizer
 from holdfast.methods.schedules import build_schedule
 from holdfast.models.activations import checkpoint_activations
+from holdfast.models.base import Loaded, Network
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
 from holdfast.models.onednn import use_onednn
 from holdfast.models.quantize import compute_in
@@ -80,7 +81,7 @@ def make_ready(recipe: Recipe, splits: Splits, run: Path | None = None) -> Ready
         _cache_folder(run),
     )
     recipe = recipe.changed(train={"cache_frozen": kept.setting})
-    line = getattr(loaded, "line", None)
+    line = loaded.defaults
     return Ready(
         kind=kind,
         recipe=recipe,
@@ -117,10 +118,10 @@ def _machine(recipe: Recipe) -> MachineChoice:
 
 
 def _resolved(
-    recipe: Recipe, loaded: Any, machine: MachineChoice, parameters: int, rows: int
+    recipe: Recipe, loaded: Loaded, machine: MachineChoice, parameters: int, rows: int
 ) -> tuple[Recipe, tuple[Decision, ...]]:
     """The recipe with nothing left open, and why."""
-    recipe, chosen = resolve(recipe, parameters, rows, getattr(loaded, "line", None))
+    recipe, chosen = resolve(recipe, parameters, rows, loaded.defaults)
     decided = {"threads": machine.threads, "precision": machine.precision, "matmul": machine.matmul}
     model = {"max_length": loaded.max_length, **kind_settings(loaded)}
     recipe = recipe.changed(train=decided, model=model)
@@ -128,7 +129,7 @@ def _resolved(
     return recipe, chosen
 
 
-def _prepared(network: Any, recipe: Recipe, machine: MachineChoice) -> tuple[Decision, ...]:
+def _prepared(network: Network, recipe: Recipe, machine: MachineChoice) -> tuple[Decision, ...]:
     """Freeze what does not learn, and change how the network computes, not what."""
     frozen = freeze_part(network, recipe.model.freeze)
     if machine.matmul == "onednn":
@@ -137,10 +138,10 @@ def _prepared(network: Any, recipe: Recipe, machine: MachineChoice) -> tuple[Dec
 
 
 def _planned(
-    recipe: Recipe, loaded: Any, parameters: int, train: Any, valid: Any
+    recipe: Recipe, loaded: Loaded, parameters: int, train: Any, valid: Any
 ) -> tuple[Plan, Decision]:
     """The phases, and where the run looks at itself."""
-    phases = phases_of(recipe, parameters, len(train), getattr(loaded, "line", None))
+    phases = phases_of(recipe, parameters, len(train), loaded.defaults)
     for phase in phases:
         check_phase(phase)
     at, probe, because = evaluation_points(phases, len(train), len(valid), recipe.train.evaluations)
@@ -232,11 +233,9 @@ def _cache_folder(run: Path | None) -> Path | None:
     return run / CHECKPOINTS if run else None
 
 
-def kind_settings(loaded: Any) -> dict[str, Any]:
+def kind_settings(loaded: Loaded) -> dict[str, Any]:
     """What the loader chose that the recipe must keep."""
-    pooling = getattr(loaded.network, "pooling", None)
-    own = {"pooling": pooling} if pooling else {}
-    return {**own, **getattr(loaded, "settings", {}), **adapter_settings(loaded.network)}
+    return {**loaded.settings, **adapter_settings(loaded.network)}
 
 
 def make_accelerator(precision: str) -> Accelerator:
@@ -258,7 +257,7 @@ def make_accelerator(precision: str) -> Accelerator:
         return Accelerator(mixed_precision=mixed, cpu=several_on_processor())
 
 
-def freeze_part(network: Any, what: int | float | str | None) -> tuple[Decision, ...]:
+def freeze_part(network: Network, what: int | float | str | None) -> tuple[Decision, ...]:
     """Freeze as the recipe says: ``words`` is the word-embedding table, ``none`` nothing."""
     if what not in ("words", "none"):
         decision = freeze(network, what)
@@ -278,7 +277,7 @@ def freeze_part(network: Any, what: int | float | str | None) -> tuple[Decision,
     )
 
 
-def _groups(network: Any, phase: Phase) -> list[dict[str, Any]]:
+def _groups(network: Network, phase: Phase) -> list[dict[str, Any]]:
     groups = parameter_groups(
         network,
         phase.learning_rate,

@@ -20,7 +20,6 @@ from holdfast.core.errors import MachineError
 from holdfast.core.machine import MB, Limit
 from holdfast.core.records import Decision, Finding
 from holdfast.models.activations import can_checkpoint, switch
-from holdfast.models.adapter import adapter_of
 from holdfast.models.quantize import BYTES, is_quantized, quantizable, weight_bytes
 from holdfast.models.quantize import SETTING as QUANTIZE
 from holdfast.pipeline.available import on_gpu, resident_mb, tightest
@@ -211,7 +210,7 @@ def changes(
         yield Reduction(("train.checkpoint_activations=true",), partial(_less, share=share))
     if precision != "bfloat16":
         yield Reduction(("train.precision=bfloat16",), partial(_less, share=HALF))
-    alone = adapter_of(network) is None
+    alone = network.adapter is None
     lora = ("model.adapter.kind=lora",) if alone else ()
     if alone:
         yield Reduction(lora, _with_lora)
@@ -240,7 +239,7 @@ def _in_4_bits(need: Need, saved: float, alone: bool) -> Need:
 
 def quantizable_mb(network: Any) -> float:
     """MB that 4-bit loading would take off the weights; 0 where it is not possible, or done."""
-    plain, adapter = getattr(network, "plain", None), adapter_of(network)
+    plain, adapter = getattr(network, "plain", None), network.adapter
     there = importlib.util.find_spec("bitsandbytes") is not None
     if plain is None or is_quantized(network) or not there:
         return 0.0

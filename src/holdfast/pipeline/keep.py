@@ -59,8 +59,7 @@ def must_prove(ready: Ready, own: Sequence[Any]) -> bool:
     if not begins_as_probe(own):
         return False
     total, _ = count_parameters(ready.loaded.network)
-    line = getattr(ready.loaded, "line", None)
-    usual = measured_phases(ready.recipe, total, len(ready.train), line)
+    usual = measured_phases(ready.recipe, total, len(ready.train), ready.loaded.defaults)
     if usual is None:
         return True
     learning = [float(planned_rates(phases).sum()) for phases in (ready.plan.phases, usual)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from holdfast.core.records import Decision, Finding
-from holdfast.models.adapter import adapter_of
+from holdfast.models.base import Network
 from holdfast.models.layers import count_parameters
 
 CHECK = "model_size"
@@ -17,7 +17,7 @@ MOST_A_ROW = 150_000
 SMALL = 40_000_000
 
 
-def model_size(network: Any, examples: Any) -> tuple[Decision, tuple[Finding, ...]]:
+def model_size(network: Network, examples: Any) -> tuple[Decision, tuple[Finding, ...]]:
     """Learning parameters for each training row, and a warning where that is far too many.
 
     More than 150,000 a row in a model of which more than 40 million learn is oversized: an adapter,
@@ -37,10 +37,10 @@ def model_size(network: Any, examples: Any) -> tuple[Decision, tuple[Finding, ..
     return decision, (_finding(size, a_row, rows, learns),) if oversized else ()
 
 
-def _why(network: Any, learns: int, oversized: bool) -> str:
+def _why(network: Network, learns: int, oversized: bool) -> str:
     if oversized:
         return f"above {MOST_A_ROW:,} a row a run may end badly by chance"
-    if adapter_of(network) is not None:
+    if network.adapter is not None:
         return "the adapter keeps what learns small"
     if learns <= SMALL:
         return f"up to {SMALL // 10**6} million no number of rows was too few"

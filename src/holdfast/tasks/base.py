@@ -13,6 +13,8 @@ from holdfast.core.records import Floats, Ints
 if TYPE_CHECKING:
     import torch
 
+    from holdfast.models.base import Network
+
 Batch = dict[str, "torch.Tensor"]
 
 
@@ -20,7 +22,8 @@ class Examples(Protocol):
     """Encoded rows: their source positions, and how long each is in the unit that costs time
     (tokens, patches), both [n].
 
-    A row of the table gives one example, or none, or several.
+    A row of the table gives one example; none where nothing of it can be learned; several where
+    it is a long text that is read in parts. Examples stand in the order of their rows.
     """
 
     @property
@@ -67,7 +70,7 @@ class Task(Protocol):
     def collate(self, examples: Any, positions: Sequence[int] | Ints) -> Batch:
         """A padded batch of these rows: the model's inputs and what the losses need."""
 
-    def forward(self, network: Any, batch: Batch) -> Any:
+    def forward(self, network: Network, batch: Batch) -> Any:
         """The network's output for a batch, in its present mode."""
 
     def losses(self, output: Any, batch: Batch) -> torch.Tensor:

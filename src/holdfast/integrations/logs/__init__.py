@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
+from holdfast.core.curves import Series
 from holdfast.core.discovery import Registry
+from holdfast.core.errors import DataError
+from holdfast.core.records import Decision
 
-if TYPE_CHECKING:
-    from holdfast.integrations.logs.table import Log
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Everything numeric that a log holds, before anyone chose from it.
+
+    ``columns`` are series by their name in the log. A metric whose name has no set is of the set
+    ``unsided``: Keras writes ``accuracy`` for training, fastai for validation. Others as in
+    ``Curves``.
+    """
+
+    source: str
+    axis: str
+    columns: Mapping[str, Series]
+    unsided: Literal["train", "valid"] = "train"
+    clean: bool = False
+    planned: float | None = None
+    epochs: Series | None = None
+    seconds: float | None = None
+    decisions: tuple[Decision, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +59,11 @@ def all_log_readers() -> Registry[LogReader]:
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     return LOGS
+
+
+def not_a_log(what: str, rule: str, value: object = None) -> DataError:
+    """The refusal of something that is no log, which says what one looks like."""
+    known = "; ".join(dict.fromkeys(reader.looks for reader in all_log_readers().values()))
+    return DataError(
+        what, rule, value, f"A log holds a loss over steps or epochs, for example: {known}."
+    )

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.records import Decision
-from holdfast.integrations.logs import LOGS, LogReader
+from holdfast.integrations.logs import LOGS, Log, LogReader
 from holdfast.integrations.logs.keras_history import rows_of
 from holdfast.integrations.logs.names import TRAIN
-from holdfast.integrations.logs.table import Log, from_rows
+from holdfast.integrations.logs.table import from_rows
 from holdfast.integrations.logs.text import document, head
 
 

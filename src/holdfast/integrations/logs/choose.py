@@ -10,9 +10,9 @@ from holdfast.core.curves import WHOLE, Curves, Series
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision
+from holdfast.integrations.logs import Log, not_a_log
 from holdfast.integrations.logs.names import LOSSES, Meaning, meaning
 from holdfast.integrations.logs.rows import valid_rows
-from holdfast.integrations.logs.table import Log, not_a_log
 
 MOST_POINTS = 20_000
 SETTINGS = ("train", "valid")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from holdfast.integrations.logs import LOGS, LogReader
+from holdfast.integrations.logs import LOGS, Log, LogReader, not_a_log
 from holdfast.integrations.logs.names import meaning
-from holdfast.integrations.logs.table import Log, from_rows, not_a_log
+from holdfast.integrations.logs.table import from_rows
 from holdfast.integrations.logs.text import header, table
 
 

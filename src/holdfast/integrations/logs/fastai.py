@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from holdfast.integrations.logs import LOGS, LogReader
-from holdfast.integrations.logs.table import Log, from_rows
+from holdfast.integrations.logs import LOGS, Log, LogReader
+from holdfast.integrations.logs.table import from_rows
 from holdfast.integrations.logs.text import header, table
 
 

@@ -12,8 +12,8 @@ from typing import Any, get_args
 from holdfast.core.errors import RunError
 from holdfast.core.records import Evidence, Label, Remedy, Verdict
 from holdfast.core.run_files import check_files, read_events, read_result
-from holdfast.integrations.logs import LOGS, LogReader
-from holdfast.integrations.logs.table import Log, from_rows, not_a_log
+from holdfast.integrations.logs import LOGS, Log, LogReader, not_a_log
+from holdfast.integrations.logs.table import from_rows
 from holdfast.integrations.logs.text import head
 from holdfast.monitor.judge import judge
 from holdfast.pipeline.folder import RESULT

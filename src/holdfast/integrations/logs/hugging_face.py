@@ -9,8 +9,8 @@ from typing import Any
 
 from holdfast.core.curves import TRANSFORMERS
 from holdfast.core.records import Decision
-from holdfast.integrations.logs import LOGS, LogReader
-from holdfast.integrations.logs.table import Log, from_rows, not_a_log, number
+from holdfast.integrations.logs import LOGS, Log, LogReader, not_a_log
+from holdfast.integrations.logs.table import from_rows, number
 from holdfast.integrations.logs.text import LARGEST_DOCUMENT, document, head
 
 STATE = "trainer_state.json"

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from holdfast.integrations.logs import LOGS, LogReader
-from holdfast.integrations.logs.table import Log, from_rows, not_a_log
+from holdfast.integrations.logs import LOGS, Log, LogReader, not_a_log
+from holdfast.integrations.logs.table import from_rows
 from holdfast.integrations.logs.text import document, flat, head, objects
 
 

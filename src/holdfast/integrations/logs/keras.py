@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from holdfast.integrations.logs import LOGS, LogReader
-from holdfast.integrations.logs.table import Log, from_rows
+from holdfast.integrations.logs import LOGS, Log, LogReader
+from holdfast.integrations.logs.table import from_rows
 from holdfast.integrations.logs.text import header, table
 
 RATES = ("lr", "learning_rate")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from holdfast.integrations.logs import LOGS, LogReader
+from holdfast.integrations.logs import LOGS, Log, LogReader
 from holdfast.integrations.logs.names import meaning
-from holdfast.integrations.logs.table import Log, from_rows
+from holdfast.integrations.logs.table import from_rows
 from holdfast.integrations.logs.text import document, head
 
 SKLEARN = {

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
-from holdfast.integrations.logs import LOGS, LogReader
-from holdfast.integrations.logs.table import Log, from_rows
+from holdfast.integrations.logs import LOGS, Log, LogReader
+from holdfast.integrations.logs.table import from_rows
 from holdfast.integrations.logs.text import header, table
 
 FILE = "metrics.csv"

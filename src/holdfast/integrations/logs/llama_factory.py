@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from holdfast.integrations.logs import LOGS, LogReader
+from holdfast.integrations.logs import LOGS, Log, LogReader
 from holdfast.integrations.logs.fastai import clock
-from holdfast.integrations.logs.table import Log, from_rows, number
+from holdfast.integrations.logs.table import from_rows, number
 from holdfast.integrations.logs.text import head, objects
 
 FILE = "trainer_log.jsonl"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import DataError
-from holdfast.integrations.logs import LOGS, LogReader
-from holdfast.integrations.logs.table import Log, from_rows, not_a_log, number
+from holdfast.integrations.logs import LOGS, Log, LogReader, not_a_log
+from holdfast.integrations.logs.table import from_rows, number
 from holdfast.integrations.logs.text import files_below
 
 

@@ -11,10 +11,9 @@ from holdfast.core.door import door
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.missing import missing_remedy
 from holdfast.core.records import Verdict
-from holdfast.integrations.logs import all_log_readers
+from holdfast.integrations.logs import Log, all_log_readers, not_a_log
 from holdfast.integrations.logs.choose import choose
 from holdfast.integrations.logs.holdfast_run import own_verdict
-from holdfast.integrations.logs.table import Log, not_a_log
 from holdfast.monitor.curves import judge_curves
 
 REMEDY = "Name a training log; docs/diagnose.md lists the programs whose logs are read."

@@ -8,7 +8,7 @@ import numpy as np
 
 from holdfast.core.curves import WHOLE, Series
 from holdfast.core.records import Decision
-from holdfast.integrations.logs.table import Log
+from holdfast.integrations.logs import Log
 
 NAMES = (
     "eval_samples",
@@ -97,3 +97,6 @@ def _decimals(values: Iterable[float]) -> int:
 def _positive(values: object) -> bool:
     array = np.asarray(values, dtype=np.float64)
     return bool(array.size and np.isfinite(array).all() and array.min() >= 1)
+
+
+# TODOLog

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from holdfast.core.records import Decision
-from holdfast.integrations.logs import LOGS, LogReader
+from holdfast.integrations.logs import LOGS, Log, LogReader
 from holdfast.integrations.logs.keras_history import lists, rows_of
-from holdfast.integrations.logs.table import Log, from_rows
+from holdfast.integrations.logs.table import from_rows
 from holdfast.integrations.logs.text import document, head
 
 TRAIN = ("loss_curve_", "train_score_")

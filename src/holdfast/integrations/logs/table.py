@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from holdfast.core.curves import Series
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Floats
 from holdfast.core.shown import printable
+from holdfast.integrations.logs import Log, not_a_log
 
 STEPS = (
     "step",
@@ -35,26 +36,6 @@ MOST_COLUMNS = 200_000
 LONGEST_SHOWN = 300
 NOTHING = {"", "none", "null", "-", "--", "n/a", "na"}
 TENSOR = re.compile(r"tensor\(\s*([^,)\s]+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """Everything numeric that a log holds, before anyone chose from it.
-
-    ``columns`` are series by their name in the log. A metric whose name has no set is of the set
-    ``unsided``: Keras writes ``accuracy`` for training, fastai for validation. Others as in
-    ``Curves``.
-    """
-
-    source: str
-    axis: str
-    columns: Mapping[str, Series]
-    unsided: Literal["train", "valid"] = "train"
-    clean: bool = False
-    planned: float | None = None
-    epochs: Series | None = None
-    seconds: float | None = None
-    decisions: tuple[Decision, ...] = field(default=())
 
 
 def number(value: Any) -> float | None:
@@ -170,16 +151,6 @@ def _named(column: str, taken: Mapping[str, Series]) -> str:
 
 def _printable(decision: Decision) -> Decision:
     return replace(decision, chosen=printable(decision.chosen, 2 * LONGEST_SHOWN))
-
-
-def not_a_log(what: str, rule: str, value: object = None) -> DataError:
-    """The refusal of something that is no log, which says what one looks like."""
-    from holdfast.integrations.logs import all_log_readers
-
-    known = "; ".join(dict.fromkeys(reader.looks for reader in all_log_readers().values()))
-    return DataError(
-        what, rule, value, f"A log holds a loss over steps or epochs, for example: {known}."
-    )
 
 
 def _axis(cells: Mapping[str, _Cells], count: int) -> tuple[str, str | None]:

@@ -7,9 +7,9 @@ from typing import Any
 
 from holdfast.core.errors import DataError, MachineError
 from holdfast.core.records import Decision
-from holdfast.integrations.logs import LOGS, LogReader
+from holdfast.integrations.logs import LOGS, Log, LogReader, not_a_log
 from holdfast.integrations.logs.names import TRAIN, VALID
-from holdfast.integrations.logs.table import Log, from_rows, not_a_log
+from holdfast.integrations.logs.table import from_rows
 from holdfast.integrations.logs.text import files_below
 
 PATTERN = "*tfevents*"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from holdfast.core.errors import DataError
-from holdfast.integrations.logs.table import not_a_log
+from holdfast.integrations.logs import not_a_log
 
 HEAD_BYTES = 65_536
 # A million characters hold 50,000 columns; csv itself refuses a cell of more than 131,072.
@@ -185,3 +185,6 @@ def _lines(path: Path, file: IO[str]) -> Iterator[str]:
 
 def _delimiter(line: str) -> str:
     return max(",;\t|", key=line.count) if any(mark in line for mark in ",;\t|") else ","
+
+
+# TODOnot_a_log

@@ -9,8 +9,8 @@ import numpy as np
 
 from holdfast.core.curves import Series
 from holdfast.core.records import Decision
-from holdfast.integrations.logs import LOGS, LogReader
-from holdfast.integrations.logs.table import Log, from_rows
+from holdfast.integrations.logs import LOGS, Log, LogReader
+from holdfast.integrations.logs.table import from_rows
 from holdfast.integrations.logs.text import header, table
 
 

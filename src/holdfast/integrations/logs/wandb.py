@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import DataError, MachineError
-from holdfast.integrations.logs import LOGS, LogReader
-from holdfast.integrations.logs.table import Log, from_rows, number
+from holdfast.integrations.logs import LOGS, Log, LogReader
+from holdfast.integrations.logs.table import from_rows, number
 from holdfast.integrations.logs.text import files_below, flat, objects
 
 HISTORY = "wandb-history.jsonl"

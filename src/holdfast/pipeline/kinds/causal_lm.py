@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,6 @@ from holdfast.training.loop import Fitted
 from holdfast.training.plan import Phase
 
 
-@dataclass(frozen=True)
-class Loaded(LoadedCausal):
-    """A loaded model with the chat template of its rows, and its line in the table of defaults."""
-
-    line: str = "small decoder"
-
-
 def read(source: str, data: DataPart, like: Table | None) -> Table:
     """The rows of a source; ``like`` another table, with its columns and form."""
     label = data.label or data.target
@@ -70,7 +63,7 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
     return same_form(table, like)
 
 
-def load(recipe: Recipe, table: Table) -> Loaded:
+def load(recipe: Recipe, table: Table) -> LoadedCausal:
     """The recipe's model, its tokenizer with the chat template that the rows are written in."""
     _check(recipe)
     model = recipe.model
@@ -86,14 +79,7 @@ def load(recipe: Recipe, table: Table) -> Loaded:
     )
     reasons = (*loaded.decisions, *_template(loaded, table, recipe), *_packing(loaded, recipe))
     total, _ = count_parameters(loaded.network)
-    return Loaded(
-        loaded.network,
-        loaded.tokenizer,
-        loaded.max_length,
-        reasons,
-        loaded.facts,
-        line=f"{kind_of(total)} decoder",
-    )
+    return replace(loaded, decisions=reasons, defaults=f"{kind_of(total)} decoder")
 
 
 def _check(recipe: Recipe) -> None:

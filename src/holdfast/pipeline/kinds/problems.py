@@ -44,11 +44,9 @@ WATCHED = {"several": label_sets.WATCHED, "number": numbers.WATCHED}
 
 @dataclass(frozen=True)
 class LoadedText(LoadedClassifier):
-    """A loaded model, the line of the table of defaults for it, and the unit of its numbers."""
+    """A loaded model and the unit of its numbers."""
 
-    line: str = "small encoder"
     scale: Scale = field(default_factory=Scale)
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +126,9 @@ def load(recipe: Recipe, table: Table, problem: Problem) -> LoadedText:
         loaded.max_length,
         (*loaded.decisions, *problem.told(scale)),
         loaded.facts,
-        line=f"{kind_of(total)} encoder",
+        settings={**loaded.settings, "freeze": "words"} if words else loaded.settings,
+        defaults=f"{kind_of(total)} encoder",
         scale=scale,
-        settings={"freeze": "words"} if words else {},
     )
 
 

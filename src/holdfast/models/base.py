@@ -1,0 +1,177 @@
+"""What the rest of the house asks of a model: the network, and what its loader gives.
+
+Protocols only: no network inherits from another, and each architecture keeps its own file. The kits
+in ``tests/contracts/test_networks.py`` and ``test_loaded.py`` find the implementations and hold
+them to what is written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from torch import Tensor, nn
+
+from holdfast.core.records import Decision
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One step of the computation: a name, and the modules whose weights belong to it."""
+
+    name: str
+    modules: tuple[nn.Module, ...]
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        for module in self.modules:
+            yield from module.parameters()
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSpec:
+    """What is asked for; ``None`` is worked out. ``rank`` is the number of vectors for
+    ``prompt``; ``rate_ratio`` is LoRA+'s; with ``merge`` the saved model is a plain one."""
+
+    kind: str
+    rank: int | None = None
+    alpha: float | None = None
+    dropout: float | None = None
+    targets: tuple[str, ...] | None = None
+    merge: bool = False
+    rate_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter in a network. ``home`` is the Transformers model that carries it; ``config`` is
+    PEFT's, ``spec`` has no open value left; ``held`` are the pretrained weights' ids, ``fast``
+    those of LoRA+'s second matrices. ``base`` is what the pretrained model is called, ``commit``
+    the hub's."""
+
+    spec: AdapterSpec
+    home: Any
+    config: PeftConfig
+    held: frozenset[int]
+    fast: frozenset[int]
+    base: str
+    commit: str | None
+
+
+class Weights(Protocol):
+    """The part of ``torch.nn.Module`` that is about its weights; any module is one.
+
+    A protocol cannot ask for a class, so what is used of ``nn.Module`` stands here by name.
+    """
+
+    training: bool
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]: ...
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]: ...
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]: ...
+
+    def state_dict(self, *, prefix: str = ..., keep_vars: bool = ...) -> dict[str, Any]: ...
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any: ...
+
+    def train(self, mode: bool = True) -> Self: ...
+
+    def eval(self) -> Self: ...
+
+    def cpu(self) -> Self: ...
+
+    def to(self, *where: Any) -> Self: ...
+
+
+class Network(Weights, Protocol):
+    """A model that can be trained: a backbone and a head, in layers.
+
+    ``adapter`` is what ``attach`` put in; ``fixed`` are the ids of parameters that are computed,
+    not learned, and never learn; ``new_head`` says that the head was drawn anew, so that freezing
+    it would leave noise.
+    """
+
+    adapter: Adapter | None
+
+    @property
+    def fixed(self) -> frozenset[int]: ...
+
+    @property
+    def new_head(self) -> bool: ...
+
+    @property
+    def config(self) -> Any:
+        """Transformers' configuration of the backbone."""
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The pretrained part. Where the head is pretrained too, it may be the whole model."""
+
+    @property
+    def head(self) -> nn.Module:
+        """The last layer: features to outputs."""
+
+    @property
+    def word_embeddings(self) -> nn.Module:
+        """The table of word embeddings, with ``weight`` [vocabulary, E]. Raises ``RecipeError``
+        where the inputs are no words."""
+
+    def __call__(self, **inputs: Any) -> Tensor:
+        """A batch of the tokenizer's (or processor's) outputs → the head's outputs."""
+
+    def layers(self) -> list[Layer]:
+        """The layers in the order of the computation, ``embeddings`` first and ``head`` last;
+        every weight is in exactly one."""
+
+    def save(self, folder: Path, tokenizer: Any) -> None:
+        """Write a folder that plain libraries load and that gives these outputs."""
+
+
+class Loaded(Protocol):
+    """What a loader gives: a network in float32 and evaluation mode, and how it came about.
+
+    ``tokenizer`` turns rows into the network's inputs (for pictures it is the image processor);
+    ``max_length`` is the number of tokens that a row is cut to, ``None`` where rows have no
+    length; ``decisions`` are the choices made unasked, with reasons; ``facts`` name the model (at
+    least ``name``, ``architecture``, ``parameters``, ``trainable``, ``weights``, ``commit`` and
+    ``layers``); ``settings`` are those of the choices that a recipe must keep to repeat them,
+    by their names in ``model``; ``defaults`` names the row of the table of defaults, where the
+    model's size alone does not.
+    """
+
+    @property
+    def network(self) -> Network: ...
+
+    @property
+    def tokenizer(self) -> Any: ...
+
+    @property
+    def max_length(self) -> int | None: ...
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]: ...
+
+    @property
+    def facts(self) -> dict[str, Any]: ...
+
+    @property
+    def settings(self) -> dict[str, Any]: ...
+
+    @property
+    def defaults(self) -> str | None: ...
