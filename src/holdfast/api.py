@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.records import Verdict
     from holdfast.pipeline.predicted import Predicted
-    from holdfast.pipeline.using import Predictor
+    from holdfast.pipeline.predictor import Predictor
 
 Settings = Mapping[str, Any] | Sequence[str]
 
@@ -51,14 +51,15 @@ class TrainedRun:
     @property
     def classes(self) -> list[str] | None:
         """The classes (or labels), in the order of ``predict_proba``; ``None`` for other tasks."""
-        return list(self._predictor.names) or None
+        return list(self.predictor.names) or None
 
     @cached_property
-    def _predictor(self) -> Predictor:
-        from holdfast.pipeline.use import predictor
+    def predictor(self) -> Predictor:
+        """What answers for the run: its model, loaded at the first use and kept."""
+        from holdfast.pipeline.predictor import Predictor
 
         self._warn_unsealed()
-        return predictor([self.folder])
+        return Predictor.load(self.folder)
 
     @property
     def model(self) -> Any:
@@ -146,20 +147,19 @@ class TrainedRun:
         """
         from holdfast.data.frames import frame_file, is_frame, series_values
         from holdfast.data.given import labelled_rows, named
-        from holdfast.pipeline.use import evaluate
+        from holdfast.pipeline.use import scored_block
 
-        self._warn_unsealed()
-        part = self._part
+        part = self.predictor.part
         options = _options(text, label, encoding)
         if labels is not None:
             names = part.text or ("text",)
             rows = labelled_rows(series_values(data), labels, None, names, part.label or "label")
             data = rows
         if not is_frame(data):
-            return evaluate(self.folder, str(data), options)
+            return scored_block(self.predictor, str(data), options)
         path = frame_file(data)
         with named(path):
-            return evaluate(self.folder, str(path), options)
+            return scored_block(self.predictor, str(path), options)
 
     def _predicted(
         self,
@@ -170,49 +170,38 @@ class TrainedRun:
     ) -> Predicted:
         from holdfast.data.frames import frame_file, frame_table, is_frame, series_values
         from holdfast.data.given import named
-        from holdfast.pipeline.predicted import Predicted
-        from holdfast.pipeline.use import advising
 
-        with advising():
-            options = _options(text, None, encoding)
-            if isinstance(data, str):
-                data = [data]
-            elif isinstance(data, Path):
-                data = str(data)
-            elif is_frame(data):
-                table = frame_table(data)
+        options = _options(text, None, encoding)
+        if isinstance(data, str):
+            data = [data]
+        elif isinstance(data, Path):
+            data = str(data)
+        elif is_frame(data):
+            table = frame_table(data)
+            if self.result["task"] == "image-classification":
+                # Paths in a frame are relative to the current folder, as those of a list are.
+                data, options = self._paths(table, options.text), _options(None, None, None)
+            else:
                 options = _options(text or self._column_of(table), None, encoding)
-                if self.result["task"] == "image-classification":
-                    return self._pictures(table, options.text, probabilities)
                 path = frame_file(table)
                 with named(path):
-                    return Predicted(self._predictor, str(path), options, probabilities)
-            else:
-                data = series_values(data)
-            return Predicted(self._predictor, data, options, probabilities)
+                    return self.predictor.predict(str(path), options, probabilities=probabilities)
+        else:
+            data = series_values(data)
+        return self.predictor.predict(data, options, probabilities=probabilities)
 
-    def _pictures(
-        self, table: pa.Table, text: tuple[str, ...] | None, probabilities: bool
-    ) -> Predicted:
-        """Of a frame of paths, which are relative to the current folder as those of a list."""
+    def _paths(self, table: pa.Table, text: tuple[str, ...] | None) -> list[Any]:
         from holdfast.data.images import PATH
-        from holdfast.pipeline.predicted import Predicted
 
-        named = text or self._part.text or (PATH,)
-        paths = table[named[0]].to_pylist()
-        return Predicted(self._predictor, paths, _options(None, None, None), probabilities)
-
-    @property
-    def _part(self) -> Any:
-        from holdfast.pipeline.using import data_part
-
-        return data_part(self.folder)
+        names = text or self.predictor.part.text or (PATH,)
+        paths: list[Any] = table[names[0]].to_pylist()
+        return paths
 
     def _column_of(self, table: pa.Table) -> tuple[str, ...] | None:
         """The only column of a frame, where the run reads one that is called otherwise."""
         from holdfast.pipeline.using import read_columns
 
-        read = read_columns(self._part)
+        read = read_columns(self.predictor.part)
         names = tuple(table.column_names)
         return names if len(names) == 1 and (not read or len(read) == 1) else None
 

@@ -165,7 +165,7 @@ def test_it_predicts_answers_and_scores_other_rows(
     assert json.loads(done.out)["n"] == 3
     done = holdfast("predict", run, run, few)
     assert done.code == 2
-    assert "cannot average the texts" in done.err
+    assert "the texts of several runs: cannot be averaged" in done.err
 
 
 def test_plain_text_of_the_corpus_is_learned_whole_and_packed(

@@ -229,7 +229,7 @@ def test_the_python_door_gives_the_plain_model_and_its_texts(done: Path) -> None
 def test_texts_of_several_runs_have_no_average(done: Path, pairs: Path, holdfast: Any) -> None:
     refused = holdfast("predict", done, done, pairs)
     assert refused.code == 2
-    assert "cannot average" in refused.err
+    assert "the texts of several runs: cannot be averaged" in refused.err
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.machine import refuse_too_little
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.using import Data
+    from holdfast.pipeline.using import Data, Options
 
 PROBABILITIES = "predict.probabilities"
 LIMITS = "data.limits."
@@ -59,17 +59,15 @@ def command(
     from holdfast.cli.say import Teller, tell_empty
     from holdfast.pipeline.folder import need_run
     from holdfast.pipeline.predicted import check_target, write_lines, write_predictions
-    from holdfast.pipeline.use import advising, predict
-    from holdfast.pipeline.using import Options, within_limits
-    from holdfast.recipe import DataPart
+    from holdfast.pipeline.use import predict
+    from holdfast.pipeline.using import Options
 
     target = None if out is None else check_target(out, runs, data, force)
     for run in runs:
         # Before all that is piped in is read.
         need_run(run)
     options = Options(tuple(text) if text else None, None, encoding, limits)
-    with advising(), within_limits(DataPart(), limits):
-        rows: Data = _stdin(encoding) if data == "-" else data
+    rows: Data = _piped(runs[0], options) if data == "-" else data
     predicted = predict(runs, rows, options, probabilities=probabilities, notify=Teller(quiet))
     if target is None:
         write_lines(predicted, sys.stdout)
@@ -95,6 +93,15 @@ def _settings(settings: Sequence[str]) -> tuple[bool, tuple[str, ...]]:
             raise RecipeError(f"--set: {PROBABILITIES}", "must be true or false", value, "")
         asked = value.strip().lower() == "true"
     return asked, tuple(limits)
+
+
+def _piped(run: Path, options: Options) -> list[str]:
+    """One text a line, within the limits of the run as a file would be read."""
+    from holdfast.pipeline.advice import advising
+    from holdfast.pipeline.using import data_part, within_limits
+
+    with advising(), within_limits(data_part(run), options.limits):
+        return _stdin(options.encoding)
 
 
 def _stdin(encoding: str | None) -> list[str]:

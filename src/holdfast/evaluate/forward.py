@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,28 @@ if TYPE_CHECKING:
     import torch
 
     from holdfast.data.table import Table
-    from holdfast.models.saved import SavedClassifier
 
 TOKENS = 1024
 
 
-def answer(classifier: SavedClassifier, table: Table) -> Outputs:
+class TextModel(Protocol):
+    """A text classifier that is asked: ``network`` maps a tokenizer's batch to outputs
+    [batch, classes], a text is cut to ``max_length`` tokens."""
+
+    @property
+    def network(self) -> Callable[..., torch.Tensor]: ...
+
+    @property
+    def tokenizer(self) -> Any: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def max_length(self) -> int: ...
+
+
+def answer(classifier: TextModel, table: Table) -> Outputs:
     """The saved model's logits for every row of ``table``, float32, in the table's order.
 
     A row without a known label (-1) has a NaN loss.

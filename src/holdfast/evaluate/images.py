@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,15 +16,30 @@ if TYPE_CHECKING:
     import torch
 
     from holdfast.data.table import Table
-    from holdfast.models.vision_saved import SavedVision
 
 TOKENS = 4096
 
 
-def answer_images(saved: SavedVision, table: Table) -> Outputs:
-    """The saved model's logits for every picture of ``table``, float32, in the table's order. A row
+class VisionModel(Protocol):
+    """An image classifier that is asked: ``network`` maps ``pixel_values`` to logits."""
+
+    @property
+    def network(self) -> Callable[..., torch.Tensor]: ...
+
+    @property
+    def processor(self) -> Any: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def channels(self) -> int: ...
+
+
+def answer_images(model: VisionModel, table: Table) -> Outputs:
+    """The model's logits for every picture of ``table``, float32, in the table's order. A row
     without a known label (-1) has a NaN loss."""
-    return forward_images(saved.network, saved.processor, saved.channels, saved.classes, table)
+    return forward_images(model.network, model.processor, model.channels, model.classes, table)
 
 
 def forward_images(

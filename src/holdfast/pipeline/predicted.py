@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -22,14 +22,28 @@ from holdfast.core.records import Decision, Floats
 from holdfast.core.shown import printable_json
 from holdfast.data.cells import write_json_cell
 from holdfast.data.paths import source_path
+from holdfast.data.table import Table
 from holdfast.pipeline.folder import own_files
 from holdfast.pipeline.input_columns import is_parquet, typed_parts
-from holdfast.pipeline.using import Answers, Data, Options, Predictor
-from holdfast.training.machine import flushed_subnormals
+from holdfast.pipeline.using import Answered, Answers, Asked
 
 ENDINGS = (".jsonl", ".csv", ".parquet")
 DIGITS = 6
 TYPES = {"text": pa.string(), "number": pa.float64(), "list": pa.list_(pa.string())}
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What is said of one row: ``row`` is its place in the source; ``prediction`` a class or a
+    text, a number, or a list of labels, as the task has it, and empty for a row without text;
+    ``probabilities`` by name, where they were asked for; ``because`` why there is no answer, where
+    there is more to say than that the row has no text."""
+
+    row: int
+    prediction: object
+    confidence: float | None
+    probabilities: Mapping[str, float] | None
+    because: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +67,21 @@ class Predicted:
     """
 
     def __init__(
-        self, predictor: Predictor, data: Data, options: Options, probabilities: bool = False
+        self,
+        asked: Asked,
+        answer: Callable[[Table], Answers],
+        answered: Answered,
+        names: tuple[str, ...],
+        file: Path | None,
     ) -> None:
-        if probabilities and not predictor.names:
-            raise RecipeError(
-                "predict.probabilities",
-                "does not exist for this run: its predictions are no classes",
-                True,
-                "Leave it out.",
-            )
-        self._predictor = predictor
-        self._asked = predictor.ask(data, options)
-        self._file = source_path(data) if isinstance(data, str) else None
-        self.answered = predictor.answered
-        self.names = predictor.names if probabilities else ()
+        self._asked = asked
+        self._answer = answer
+        self._file = file
+        self.answered = answered
+        self.names = names
         self.without_text = 0
-        self.called, renaming = _called(self._asked.raw.names, self._added)
-        self.decisions: tuple[Decision, ...] = (*self._asked.decisions, *renaming)
+        self.called, renaming = _called(asked.raw.names, self._added)
+        self.decisions: tuple[Decision, ...] = (*asked.decisions, *renaming)
 
     @property
     def _added(self) -> tuple[str, ...]:
@@ -77,6 +89,24 @@ class Predicted:
 
     def __len__(self) -> int:
         return len(self._asked.raw)
+
+    def __iter__(self) -> Iterator[Prediction]:
+        """One record a row, each part as it is made."""
+        for part in self.parts():
+            for place in range(part.columns.num_rows):
+                yield self._record(part, place)
+
+    def _record(self, part: PredictedPart, place: int) -> Prediction:
+        chances: Mapping[str, float] | None = None
+        if part.probabilities is not None and part.confidence[place] is not None:
+            chances = dict(zip(self.names, part.probabilities[place].tolist(), strict=True))
+        return Prediction(
+            part.start + place,
+            part.predictions[place],
+            part.confidence[place],
+            chances,
+            part.because[place],
+        )
 
     def parts(self) -> Iterator[PredictedPart]:
         """The rows, at most ``input_columns.ROWS`` at a time."""
@@ -86,8 +116,7 @@ class Predicted:
             stop = start + columns.num_rows
             first, last = np.searchsorted(rows, [start, stop])
             chosen = np.arange(first, last)
-            with flushed_subnormals():
-                answers = self._predictor.answer(table.take(chosen)) if len(chosen) else None
+            answers = self._answer(table.take(chosen)) if len(chosen) else None
             columns = columns.rename_columns([self.called[name] for name in columns.column_names])
             yield self._part(start, columns, rows[chosen] - start, answers)
             start = stop

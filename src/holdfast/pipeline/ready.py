@@ -18,7 +18,7 @@ from holdfast.training.plan import Phase, Plan
 
 if TYPE_CHECKING:
     from holdfast.pipeline.kinds.written_samples import WrittenSamples
-    from holdfast.pipeline.using import Judged, Options, Predictor
+    from holdfast.pipeline.using import Answering
     from holdfast.tasks.base import Examples, Task
     from holdfast.training.loop import Fitted
     from holdfast.training.run import Job
@@ -108,8 +108,8 @@ class Kind:
     a table; ``encode`` a table; ``make_task`` the loop's side; ``notices`` findings on the encoded
     training rows; ``listeners`` the loop's own for this kind; ``terms`` the loss terms of a phase;
     ``save`` the network into a folder, returning facts; ``score`` the opened test rows;
-    ``judge`` other labelled rows, and ``predictor`` answers, by one finished run or the average of
-    several.
+    ``use_runs`` and ``use_fitted`` what answers and scores other rows, by finished runs (one, or
+    the average of several) and by a fit.
     ``sides`` names the validation and test rows that a source itself brings, with the reason.
     ``find_metric`` a criterion of ``train.metric`` by its name; ``watch`` what texts are written at
     the evaluation points.
@@ -125,8 +125,8 @@ class Kind:
     terms: Callable[[Phase], list[Any]]
     save: Callable[[Path, Ready, Fitted], dict[str, Any]]
     score: Callable[[Finish], Scored]
-    judge: Callable[[Sequence[Path], str, Options], Judged]
-    predictor: Callable[[Sequence[Path]], Predictor]
+    use_runs: Callable[[Sequence[Path]], Answering]
+    use_fitted: Callable[[Ready, Fitted], Answering]
     sides: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides
     find_metric: Callable[[str], Metric] = find_metric
     watch: Callable[[Any, Splits, Any, Any, Recipe, int], WrittenSamples | None] = no_watch

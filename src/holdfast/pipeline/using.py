@@ -50,37 +50,60 @@ class Asked:
     decisions: tuple[Decision, ...] = ()
 
 
+class Answers(Protocol):
+    """What a model says of some rows, in their order; each kind of answer is a frozen record of its
+    own in ``answers.py``.
+
+    ``predictions`` [n] are classes, texts, numbers or lists; ``confidence`` [n] in [0, 1], ``None``
+    where the model cannot tell; ``probabilities`` [n, names], ``None`` where there are none.
+    """
+
+    @property
+    def predictions(self) -> Sequence[object]: ...
+
+    @property
+    def confidence(self) -> Sequence[float | None]: ...
+
+    @property
+    def probabilities(self) -> Floats | None: ...
+
+
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What a run says of some rows: a class, a text, a number or a list of labels each; how sure
-    it is (``None``: it cannot tell); and probabilities [n, names] where it has them."""
+class Labelled:
+    """Labelled rows as a model's own classes and columns read them, and what was decided."""
 
-    predictions: Sequence[object]
-    confidence: Sequence[float | None]
-    probabilities: Floats | None = None
+    table: Table
+    decisions: tuple[Decision, ...] = ()
 
 
-class Predictor(Protocol):
-    """One run, or the average of several, loaded once. ``answered`` is the type of a prediction,
-    ``names`` what there are probabilities of (none where it is empty)."""
+class Score(Protocol):
+    """The score of all labelled rows that a model was asked, or of those at ``positions``."""
 
-    answered: Answered
-    names: tuple[str, ...]
+    def __call__(self, positions: Ints | None = None) -> Scores: ...
+
+
+class Answering(Protocol):
+    """What a kind of task brings so that its trained models can be used: one, or the average of
+    several. ``answered`` is the type of a prediction, ``names`` what there are probabilities of
+    (none where it is empty). ``pipeline.predictor.Predictor`` is the one that calls it."""
+
+    @property
+    def answered(self) -> Answered: ...
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
 
     def ask(self, data: Data, options: Options) -> Asked:
-        """Read a file or a list."""
+        """Read the rows of a file or a list, without labels."""
+
+    def labelled(self, data: str, options: Options) -> Labelled:
+        """Read the labelled rows of a file."""
 
     def answer(self, table: Table) -> Answers:
         """Answer these rows, in their order."""
 
-
-class Judged(Protocol):
-    """Labelled rows with the model's answers: ``score`` all of them, or some by position."""
-
-    table: Table
-    decisions: tuple[Decision, ...]
-
-    def score(self, positions: Ints | None = None) -> Scores: ...
+    def judge(self, table: Table) -> Score:
+        """Answer these labelled rows, and hand on what scores the answers."""
 
 
 def within_limits(part: DataPart, settings: Sequence[str] = ()) -> AbstractContextManager[None]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from holdfast.core.records import Decision, Ints, Scores
 from holdfast.data.chat import chats_from_prompts, form_of, load_chats
@@ -22,60 +24,58 @@ from holdfast.evaluate.causal import (
     write_answers,
 )
 from holdfast.evaluate.tokens import score_tokens
-from holdfast.models.causal import load_saved_causal
+from holdfast.models.causal import CausalNetwork, load_saved_causal
+from holdfast.pipeline.answers import WrittenAnswers
 from holdfast.pipeline.folder import model_of, open_run
-from holdfast.pipeline.kinds.generating import best_device, the_run, written_answers
-from holdfast.pipeline.using import Answered, Answers, Asked, Data, Options, encoding_for, group_for
+from holdfast.pipeline.kinds.generating import best_device, the_run
+from holdfast.pipeline.ready import Ready
+from holdfast.pipeline.using import (
+    Answered,
+    Asked,
+    Data,
+    Labelled,
+    Options,
+    Score,
+    encoding_for,
+    group_for,
+)
 from holdfast.recipe import Recipe
 from holdfast.tasks.causal_lm import CausalLM, encode
+from holdfast.training.loop import Fitted
 
 LOSS, EVERY_TOKEN = "loss", "every token"
 
 
-class JudgedTokens:
-    """Rows with answers (or plain text), scored by the saved model of one run."""
+@dataclass(frozen=True)
+class TokenUse:
+    """A model that answers the last question, or goes on with a text (``of_text``); scored by the
+    losses of the tokens that it should have written."""
 
-    def __init__(self, runs: Sequence[Path], data: str, options: Options) -> None:
-        run, self._recipe = the_run(runs, "evaluate")
-        self._network, self._tokenizer = load_saved_causal(model_of(run))
-        self.table, _, self.decisions = _rows(self._recipe, data, options, need_answer=True)
-
-    def score(self, positions: Ints | None = None) -> Scores:
-        table = self.table if positions is None else self.table.take(positions)
-        recipe, tokenizer = self._recipe, self._tokenizer
-        examples = encode(table, tokenizer, recipe.model.max_length or LONGEST_ANSWER)
-        task = CausalLM(tokenizer.pad_token_id or 0, recipe.train.pack)
-        losses, kept = measure_saved(self._network, task, examples, best_device())
-        groups = table.column("group") if table.has_groups else None
-        return score_tokens(token_outputs(losses, kept, examples, groups))
-
-
-class TokensPredictor:
-    """What one run answers to the last question, or how it goes on with a text, with the geometric
-    mean of its tokens' probabilities."""
-
+    network: CausalNetwork
+    tokenizer: Any
+    recipe: Recipe
+    of_text: bool
     answered: Answered = "text"
     names: tuple[str, ...] = ()
 
-    def __init__(self, runs: Sequence[Path]) -> None:
-        run, self._recipe = the_run(runs, "predict")
-        self._network, self._tokenizer = load_saved_causal(model_of(run))
-        self._network.to(best_device())
-        self._of_text = _of_plain_text(run) or not self._tokenizer.chat_template
-
     def ask(self, data: Data, options: Options) -> Asked:
         if isinstance(data, str):
-            table, raw, decisions = _rows(self._recipe, data, options, need_answer=False)
+            table, raw, decisions = _rows(self.recipe, data, options, need_answer=False)
             return Asked(raw, table, decisions=(*decisions, *table.decisions))
         raw = raw_of_texts(data)
         table = chats_from_prompts(
-            [str(text or "") for text in data], "text" if self._of_text else "prompt"
+            [str(text or "") for text in data], "text" if self.of_text else "prompt"
         )
         given = [row for row, text in enumerate(data) if str(text or "").strip()]
         return Asked(raw, table.take(given))
 
-    def answer(self, table: Table) -> Answers:
-        tokenizer, generate = self._tokenizer, self._recipe.generate
+    def labelled(self, data: str, options: Options) -> Labelled:
+        table, _, decisions = _rows(self.recipe, data, options, need_answer=True)
+        return Labelled(table, decisions)
+
+    def answer(self, table: Table) -> WrittenAnswers:
+        """What it writes, with the geometric mean of its tokens' probabilities."""
+        tokenizer, generate = self.tokenizer, self.recipe.generate
         plain = form_of(table) == "text"
         ids = (
             whole_prompts(table.column("text"), tokenizer)
@@ -83,18 +83,49 @@ class TokensPredictor:
             else prompts_of(table, tokenizer).ids
         )
         texts, sure = write_answers(
-            self._network,
+            self.network.to(best_device()),
             tokenizer,
             ids,
             new_tokens=generate.max_new_tokens or LONGEST_ANSWER,
             chat=not plain,
             beams=generate.beams,
         )
-        return written_answers(texts, sure)
+        return WrittenAnswers(texts, sure)
+
+    def judge(self, table: Table) -> Score:
+        def score_some(positions: Ints | None = None) -> Scores:
+            return self._score(table if positions is None else table.take(positions))
+
+        return score_some
+
+    def _score(self, table: Table) -> Scores:
+        recipe, tokenizer = self.recipe, self.tokenizer
+        examples = encode(table, tokenizer, recipe.model.max_length or LONGEST_ANSWER)
+        task = CausalLM(tokenizer.pad_token_id or 0, recipe.train.pack)
+        losses, kept = measure_saved(self.network, task, examples, best_device())
+        groups = table.column("group") if table.has_groups else None
+        return score_tokens(token_outputs(losses, kept, examples, groups))
+
+
+def use_runs(runs: Sequence[Path]) -> TokenUse:
+    """One finished run."""
+    run, recipe = the_run(runs)
+    network, tokenizer = load_saved_causal(model_of(run))
+    # A run of plain text may have a tokenizer with a chat template all the same.
+    of_text = _of_plain_text(run) or not tokenizer.chat_template
+    return TokenUse(network, tokenizer, recipe, of_text)
+
+
+def use_fitted(ready: Ready, fitted: Fitted) -> TokenUse:
+    """The kept state of a fit."""
+    loaded = ready.loaded
+    of_text = any(d.what == LOSS and d.chosen == EVERY_TOKEN for d in ready.decisions)
+    of_text = of_text or not loaded.tokenizer.chat_template
+    return TokenUse(loaded.network.eval(), loaded.tokenizer, ready.recipe, of_text)
 
 
 def _of_plain_text(run: Path) -> bool:
-    """Whether the run learned plain text; its tokenizer may have a chat template all the same."""
+    """Whether the run learned plain text."""
     decisions = open_run(run).get("decisions") or ()
     return any(d["what"] == LOSS and d.get("chosen") == EVERY_TOKEN for d in decisions)
 

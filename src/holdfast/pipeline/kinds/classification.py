@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,10 +24,11 @@ from holdfast.methods.head_refit import HeadRefit
 from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.models.layers import count_parameters
 from holdfast.models.probe import fit_probe
+from holdfast.pipeline.answers import ClassAnswers
 from holdfast.pipeline.label_noise import measured_probe
 from holdfast.pipeline.outcome import scores_block
 from holdfast.pipeline.ready import Finish, Ready, Scored
-from holdfast.pipeline.using import Answers
+from holdfast.pipeline.using import Score
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.tasks.metrics import Metric
 from holdfast.training.batches import probe_positions
@@ -76,17 +77,31 @@ def watched(
 
 
 def save(folder: Path, ready: Ready, fitted: Fitted) -> dict[str, Any]:
-    """Write the plain model with the temperature folded into its last layer.
-
-    The temperature is fitted on the validation rows of the best state, with one pseudo-row, so
-    that a perfectly separated handful of rows does not make the model certain of everything.
-    """
-    best = next(s for s in fitted.history if s.step == fitted.best_step)
-    assert best.valid_logits is not None
-    temperature, _ = best_temperature(best.valid_logits, ready.valid.labels, smoothing=1)
+    """Write the plain model with the temperature folded into its last layer."""
+    temperature = kept_temperature(ready, fitted)
     ready.loaded.network.cpu()
     ready.loaded.network.save(folder, ready.loaded.tokenizer, temperature=temperature)
     return {"temperature": temperature}
+
+
+def kept_temperature(ready: Ready, fitted: Fitted) -> float:
+    """The temperature of the best state, fitted on the validation rows with one pseudo-row, so that
+    a perfectly separated handful of rows does not make the model certain of everything."""
+    best = next(s for s in fitted.history if s.step == fitted.best_step)
+    assert best.valid_logits is not None
+    return best_temperature(best.valid_logits, ready.valid.labels, smoothing=1)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Tempered:
+    """A network whose outputs are divided by a temperature; for the rest of the house one like
+    any other."""
+
+    network: Callable[..., Any]
+    temperature: float = 1.0
+
+    def __call__(self, **batch: Any) -> Any:
+        return self.network(**batch) / self.temperature
 
 
 def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored:
@@ -227,33 +242,28 @@ def _scored_model_facts(ready: Ready, temperature: float) -> dict[str, Any]:
 
 
 def class_answers(
-    saved: Sequence[Any], answer: Callable[[Any, Table], Outputs], table: Table
-) -> Answers:
-    """The most probable class of each row by the mean of the models, and its probability."""
-    classes, probabilities = average(saved, answer, _unknown(table))
-    best = probabilities.argmax(axis=1)
-    sure = probabilities[np.arange(len(best)), best]
-    return Answers([classes[int(k)] for k in best], sure.tolist(), probabilities)
+    models: Sequence[Any], answer: Callable[[Any, Table], Outputs], table: Table
+) -> ClassAnswers:
+    """What one model, or the mean of the probabilities of several, says of rows. The logits of a
+    mean are its logarithms: their softmax is the mean."""
+    if len(models) == 1:
+        outputs = answer(models[0], table)
+        return ClassAnswers(models[0].classes, outputs.probabilities, outputs)
+    classes, mean = average(models, answer, table)
+    logits = np.log(np.maximum(mean, np.finfo(np.float64).tiny))
+    labels = np.asarray(table.column("label"))
+    losses = np.where(labels >= 0, losses_at(logits, np.maximum(labels, 0), 1.0), np.nan)
+    outputs = Outputs(table.column("row"), labels, logits, losses, groups_of(table))
+    return ClassAnswers(classes, mean, outputs)
 
 
-def mean_outputs(
-    saved: Sequence[Any], answer: Callable[[Any, Table], Outputs], table: Table
-) -> Outputs:
-    """What one model, or the mean of the probabilities of several, gives for labelled rows. The
-    logits of a mean are its logarithms: their softmax is the mean."""
-    if len(saved) == 1:
-        return answer(saved[0], table)
-    same_classes(saved, "evaluate")
-    logits = np.log(np.maximum(average(saved, answer, table)[1], np.finfo(np.float64).tiny))
-    labels = table.column("label")
-    return Outputs(
-        table.column("row"), labels, logits, losses_at(logits, labels, 1.0), groups_of(table)
-    )
+def scorer(answers: ClassAnswers) -> Score:
+    """What scores the answers to labelled rows: all, or some by their positions."""
 
+    def score_some(positions: Ints | None = None) -> Scores:
+        return score(take_rows(answers.outputs, positions), answers.names)
 
-def score_some(outputs: Outputs, classes: tuple[str, ...], positions: Ints | None) -> Scores:
-    """The score of all rows, or of those at ``positions``."""
-    return score(take_rows(outputs, positions), classes)
+    return score_some
 
 
 def take_rows(record: Record, positions: Ints | None) -> Record:
@@ -278,13 +288,13 @@ def average(
     return classes, total / len(saved)
 
 
-def same_classes(saved: Sequence[Any], command: str) -> None:
+def same_classes(saved: Sequence[Any]) -> None:
     """Raise ``RecipeError`` when the models' classes differ."""
     for one in saved:
         if set(one.classes) != set(saved[0].classes):
             raise RecipeError(
-                f"holdfast {command}",
-                "averages only runs of the same classes",
+                "several runs",
+                "can be averaged only where their classes are the same",
                 sorted(set(one.classes) ^ set(saved[0].classes)),
                 "Give runs that were trained alike.",
             )

@@ -12,12 +12,11 @@ import numpy as np
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.core.records import Estimate, Ints
 from holdfast.data.table import Table
 from holdfast.evaluate.tokens import TokenOutputs, score_tokens
 from holdfast.pipeline.folder import RECIPE, need_run
 from holdfast.pipeline.ready import Finish
-from holdfast.pipeline.using import Answers
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.tasks.metrics import TEXT_METRICS, Metric
 from holdfast.tasks.metrics import find_text_metric as find_written
@@ -93,23 +92,15 @@ def texts_column(examples: Any, table: Table, name: str) -> list[str]:
     return column
 
 
-def the_run(runs: Sequence[Path], command: str) -> tuple[Path, Recipe]:
+def the_run(runs: Sequence[Path]) -> tuple[Path, Recipe]:
     """The one finished run that writes, and its recipe. Texts have no average."""
     for run in runs:
         need_run(run)
     if len(runs) > 1:
         raise RecipeError(
-            f"holdfast {command}",
-            "cannot average the texts of several runs",
-            len(runs),
-            "Name one run.",
+            "several runs", "cannot be averaged where they write texts", len(runs), "Name one run."
         )
     return runs[0], read_recipe(runs[0] / RECIPE)
-
-
-def written_answers(texts: Sequence[str], sure: Floats) -> Answers:
-    """The texts, and how sure each is (``None`` for an empty one)."""
-    return Answers(list(texts), [float(p) if p == p else None for p in sure])
 
 
 def best_device() -> Any:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.records import Decision, Finding, Ints, Outputs, Scores
+from holdfast.core.records import Decision, Finding, Outputs
 from holdfast.data.folders import given_sides, list_pictures
 from holdfast.data.images import CLASS, images_at, left_out, load_images, paths_raw
 from holdfast.data.paths import source_path
@@ -16,19 +16,21 @@ from holdfast.data.pictures import thumbnail
 from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
-from holdfast.evaluate.images import answer_images, forward_images
+from holdfast.evaluate.images import VisionModel, answer_images, forward_images
 from holdfast.models.memory_layout import channels_together
 from holdfast.models.vision import LoadedVision, load_vision
 from holdfast.models.vision_saved import load_saved_vision
+from holdfast.pipeline.answers import ClassAnswers
 from holdfast.pipeline.folder import MODEL, model_of, need_run
 from holdfast.pipeline.kinds import classification as shared
 from holdfast.pipeline.ready import Finish, Kind, Ready, Scored
 from holdfast.pipeline.using import (
     Answered,
-    Answers,
     Asked,
     Data,
+    Labelled,
     Options,
+    Score,
     data_part,
     encoding_for,
     group_for,
@@ -37,6 +39,7 @@ from holdfast.pipeline.using import (
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.image_classification import EncodedImages, ImageClassification, encode_images
 from holdfast.tasks.metrics import Metric
+from holdfast.training.loop import Fitted
 from holdfast.training.machine import device_kind
 
 
@@ -134,48 +137,29 @@ def score_rows(finish: Finish) -> Scored:
     return replace(scored, blocks={**scored.blocks, "hardest": hardest})
 
 
-class JudgedImages:
-    """Labelled pictures with the answers of a run, or of the average of several."""
+@dataclass(frozen=True)
+class FittedVision:
+    """An image classifier that was not saved."""
 
-    def __init__(self, runs: Sequence[Path], data: str, options: Options) -> None:
-        for run in runs:
-            need_run(run)
-        saved = [load_saved_vision(model_of(run)) for run in runs]
-        part = data_part(runs[0])
-        encoding, decisions = encoding_for(part, data, options)
-        folder = source_path(data).is_dir()
-        group, dropped = (part.group, ()) if folder else group_for(part, data, encoding)
-        self.table = load_images(
-            data,
-            path=_path(part, options),
-            label=label_for(part, options),
-            group=group,
-            encoding=encoding,
-            classes=saved[0].classes,
-            labels=part.labels,
-            links=part.links,
-        )
-        self.decisions = (*decisions, *dropped)
-        self._classes = saved[0].classes
-        self._outputs = shared.mean_outputs(saved, answer_images, self.table)
-
-    def score(self, positions: Ints | None = None) -> Scores:
-        return shared.score_some(self._outputs, self._classes, positions)
+    network: Callable[..., Any]
+    processor: Any
+    classes: tuple[str, ...]
+    channels: int
 
 
-class ImagesPredictor:
-    """Classes for a folder or a table of pictures, or a list of paths, each with its ``path``; a
-    picture that cannot be read has no prediction, and ``because`` says so."""
+@dataclass(frozen=True)
+class ImageUse:
+    """Image classifiers, averaged: classes for a folder or a table of pictures, or a list of paths,
+    each with its ``path``; a picture that cannot be read has no prediction, and ``because`` says
+    so. ``part`` is what the first says of its data."""
 
+    models: Sequence[VisionModel]
+    part: DataPart
     answered: Answered = "text"
 
-    def __init__(self, runs: Sequence[Path]) -> None:
-        for run in runs:
-            need_run(run)
-        self._part = data_part(runs[0])
-        self._saved = [load_saved_vision(model_of(run)) for run in runs]
-        shared.same_classes(self._saved, "predict")
-        self.names = self._saved[0].classes
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.models[0].classes
 
     def ask(self, data: Data, options: Options) -> Asked:
         raw, table, decisions = self._read(data, options)
@@ -186,21 +170,59 @@ class ImagesPredictor:
         if not isinstance(data, str):
             paths = [str(path) for path in data]
             return paths_raw([os.path.relpath(path) for path in paths]), images_at(paths), ()
-        encoding, decisions = encoding_for(self._part, data, options)
+        encoding, decisions = encoding_for(self.part, data, options)
         table = load_images(
             data,
-            path=_path(self._part, options),
+            path=_path(self.part, options),
             encoding=encoding,
             need_label=False,
-            links=self._part.links,
+            links=self.part.links,
         )
         folder = source_path(data)
         if folder.is_dir():
-            return paths_raw(list_pictures(folder, False, self._part.links).names), table, decisions
+            return paths_raw(list_pictures(folder, False, self.part.links).names), table, decisions
         return read_source(data, encoding, None), table, decisions
 
-    def answer(self, table: Table) -> Answers:
-        return shared.class_answers(self._saved, answer_images, table)
+    def labelled(self, data: str, options: Options) -> Labelled:
+        part = self.part
+        encoding, decisions = encoding_for(part, data, options)
+        folder = source_path(data).is_dir()
+        group, dropped = (part.group, ()) if folder else group_for(part, data, encoding)
+        table = load_images(
+            data,
+            path=_path(part, options),
+            label=label_for(part, options),
+            group=group,
+            encoding=encoding,
+            classes=self.names,
+            labels=part.labels,
+            links=part.links,
+        )
+        return Labelled(table, (*decisions, *dropped))
+
+    def answer(self, table: Table) -> ClassAnswers:
+        return shared.class_answers(self.models, answer_images, table)
+
+    def judge(self, table: Table) -> Score:
+        return shared.scorer(self.answer(table))
+
+
+def use_runs(runs: Sequence[Path]) -> ImageUse:
+    """Finished runs, one or the average of several."""
+    for run in runs:
+        need_run(run)
+    models = [load_saved_vision(model_of(run)) for run in runs]
+    shared.same_classes(models)
+    return ImageUse(models, data_part(runs[0]))
+
+
+def use_fitted(ready: Ready, fitted: Fitted) -> ImageUse:
+    """The kept state of a fit, calibrated as its saved folder would be."""
+    loaded = ready.loaded
+    temperature = shared.kept_temperature(ready, fitted)
+    network = shared.Tempered(loaded.network.cpu().eval(), temperature)
+    model = FittedVision(network, loaded.tokenizer, ready.task.classes, loaded.channels)
+    return ImageUse([model], ready.recipe.data)
 
 
 def _what(source: str, table: Table) -> tuple[Decision, ...]:
@@ -250,7 +272,7 @@ KIND = Kind(
     terms=shared.terms,
     save=shared.save,
     score=score_rows,
-    judge=JudgedImages,
-    predictor=ImagesPredictor,
+    use_runs=use_runs,
+    use_fitted=use_fitted,
     sides=sides,
 )

@@ -16,9 +16,9 @@ from holdfast.evaluate.paired_losses import compare_losses
 from holdfast.models.linear import fit_ridge
 from holdfast.models.network import REGRESSION
 from holdfast.models.probe import Probe
+from holdfast.pipeline.answers import shown_number
 from holdfast.pipeline.kinds.problems import LoadedText, ProblemAnswers
 from holdfast.pipeline.ready import Ready
-from holdfast.pipeline.using import Answers
 from holdfast.recipe import Recipe
 from holdfast.tasks.numbers import Numbers, Scale, number_losses
 
@@ -109,8 +109,8 @@ class OneNumber:
                 {
                     "row": int(made.rows[i]),
                     "text": texts[i],
-                    "label": shown(made.labels[i], 10),
-                    "prediction": shown(made.answers[i]),
+                    "label": shown_number(made.labels[i], 10),
+                    "prediction": shown_number(made.answers[i]),
                     "confidence": None,
                     "loss": float(made.losses[i]),
                 }
@@ -124,8 +124,8 @@ class OneNumber:
 
         return {
             "row": pa.array(made.rows, pa.int64()),
-            "label": pa.array([shown(v, 10) for v in made.labels], pa.string()),
-            "prediction": pa.array([shown(v) for v in made.answers], pa.string()),
+            "label": pa.array([shown_number(v, 10) for v in made.labels], pa.string()),
+            "prediction": pa.array([shown_number(v) for v in made.answers], pa.string()),
             "loss": pa.array(made.losses, pa.float64()),
             "error": pa.array(made.answers - made.labels, pa.float64()),
         }
@@ -137,16 +137,6 @@ class OneNumber:
             "in your unit"
         )
         return (Decision("unit of the numbers", f"{scale.std:.6g}", because),)
-
-
-def shown(value: float, digits: int = 7) -> str:
-    """Seven digits: what a float32 model can tell."""
-    return f"{float(value):.{digits}g}"
-
-
-def answers(numbers: Floats) -> Answers:
-    """Each number as far as a float32 model can tell it; it has no confidence."""
-    return Answers([float(shown(value)) for value in numbers], [None] * len(numbers))
 
 
 PROBLEM = OneNumber()

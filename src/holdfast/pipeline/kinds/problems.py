@@ -16,7 +16,7 @@ from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Scores, to_json
 from holdfast.data.table import Table
-from holdfast.evaluate.forward import groups_of, run_texts
+from holdfast.evaluate.forward import TextModel, groups_of, run_texts
 from holdfast.methods.head_refit import HeadRefit
 from holdfast.models.classifier import LoadedClassifier, load_classifier
 from holdfast.models.layers import count_parameters
@@ -24,6 +24,7 @@ from holdfast.models.onednn import use_onednn
 from holdfast.models.probe import Probe
 from holdfast.models.saved import SavedClassifier, load_saved
 from holdfast.pipeline.adapters import adapter_spec
+from holdfast.pipeline.answers import LabelSetAnswers, NumberAnswers
 from holdfast.pipeline.defaults import kind_of
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.kinds.classification import probe_network, texts_of
@@ -297,28 +298,38 @@ def _scored_model_facts(ready: Ready) -> dict[str, Any]:
     }
 
 
-def average(
-    saved: Sequence[SavedClassifier], table: Table, *, sets: bool
-) -> tuple[tuple[str, ...], Floats]:
-    """The mean over models of the labels' probabilities, or of the numbers, [n, outputs].
+def answers(
+    models: Sequence[TextModel], table: Table, *, sets: bool
+) -> LabelSetAnswers | NumberAnswers:
+    """What one model says of rows, or the mean over several of the labels' probabilities (``sets``)
+    or of the numbers.
 
     Raises ``RecipeError`` when their labels differ; their order may.
     """
-    names = saved[0].classes
-    total: Floats = np.zeros((len(table), len(names)))
-    for one in saved:
+    names, outputs = models[0].classes, []
+    for one in models:
         if sets and set(one.classes) != set(names):
             raise RecipeError(
-                "holdfast predict",
-                "averages only runs of the same labels",
+                "several runs",
+                "can be averaged only where their labels are the same",
                 sorted(set(one.classes) ^ set(names)),
                 "Give runs that were trained alike.",
             )
         _, raw = run_texts(one.network, one.tokenizer, one.max_length, len(one.classes), table)
-        order = [one.classes.index(name) for name in names] if sets else [0]
-        wide = raw.astype(np.float64)
-        total = total + (1 / (1 + np.exp(-wide)) if sets else wide)[:, order]
-    return names, total / len(saved)
+        outputs.append(raw[:, [one.classes.index(name) for name in names]] if sets else raw[:, :1])
+    wide = [raw.astype(np.float64) for raw in outputs]
+    if not sets:
+        return NumberAnswers(np.asarray(sum(wide) / len(models)))
+    mean = np.asarray(sum(1 / (1 + np.exp(-raw)) for raw in wide) / len(models))
+    # The output of one model is scored as it is; of a mean of probabilities, their logits.
+    return LabelSetAnswers(names, mean, outputs[0] if len(models) == 1 else _logits(mean))
+
+
+def _logits(probabilities: Floats) -> Floats:
+    tiny = np.finfo(np.float64).tiny
+    return np.asarray(
+        np.log(np.maximum(probabilities, tiny)) - np.log(np.maximum(1 - probabilities, tiny))
+    )
 
 
 def scale_of(result: Mapping[str, Any]) -> Scale:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,11 @@ from holdfast.evaluate.generation import need_packages, sample_positions
 from holdfast.evaluate.seq2seq import read_pairs, write_texts
 from holdfast.methods.token_smoothing import TokenSmoothing
 from holdfast.models.seq2seq import LoadedSeq2Seq, end_token, load_seq2seq
-from holdfast.models.seq2seq_network import load_saved_seq2seq
+from holdfast.models.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.pipeline.adapters import quantize_spec
+from holdfast.pipeline.answers import WrittenAnswers
 from holdfast.pipeline.folder import model_of
-from holdfast.pipeline.kinds.generating import (
-    best_device,
-    find_text_metric,
-    texts_column,
-    the_run,
-    written_answers,
-)
+from holdfast.pipeline.kinds.generating import best_device, find_text_metric, texts_column, the_run
 from holdfast.pipeline.kinds.seq2seq_score import (
     Side,
     encode_rows,
@@ -52,10 +47,11 @@ from holdfast.pipeline.kinds.written_samples import (
 from holdfast.pipeline.ready import Kind, Ready
 from holdfast.pipeline.using import (
     Answered,
-    Answers,
     Asked,
     Data,
+    Labelled,
     Options,
+    Score,
     encoding_for,
     group_for,
     read_columns,
@@ -209,56 +205,20 @@ def save(folder: Path, ready: Ready, fitted: Fitted) -> dict[str, Any]:
     return {}
 
 
-class JudgedPairs:
-    """Rows with targets, scored by the saved model of one run."""
+@dataclass(frozen=True)
+class PairUse:
+    """A model that writes a text for each source; scored by its targets' losses and by the texts
+    that it writes. ``folder`` is the run's, where there is one."""
 
-    def __init__(self, runs: Sequence[Path], data: str, options: Options) -> None:
-        run, self._recipe = the_run(runs, "evaluate")
-        part = self._recipe.data
-        encoding, decisions = encoding_for(part, data, options)
-        group, dropped = group_for(part, data, encoding)
-        names = read_columns(part)
-        table = load_pairs(
-            data,
-            text=None if part.template else (part.text or options.text),
-            group=group,
-            target=options.label or given_target(part.label, part.target),
-            encoding=encoding,
-            template=part.template,
-            view=partial(renamed, expected=names, given=options.text) if names else None,
-        )
-        self.table = with_tables(table, self._recipe)
-        self.decisions = (*decisions, *dropped, *check_own_metric(run, self._recipe))
-        self._network, self._tokenizer = load_saved_seq2seq(model_of(run))
-
-    def score(self, positions: Ints | None = None) -> Scores:
-        """The losses of the targets, and the scores of the texts of a fixed sample of the rows."""
-        table = self.table if positions is None else self.table.take(positions)
-        recipe, network, tokenizer = self._recipe, self._network, self._tokenizer
-        device = best_device()
-        examples = _encode_saved(table, tokenizer, recipe, need_target=True)
-        outputs = read_pairs(network, int(tokenizer.pad_token_id), examples, table, device)
-        chosen = sample_positions(len(examples), recipe.generate.rows, recipe.seed, "test")
-        side = Side(table, examples, chosen)
-        writing = writing_of(recipe, recipe.model.max_target_length or 0)
-        texts, _ = write_texts(network, tokenizer, examples, side.sample, writing, device)
-        made = side.generated(texts, [])
-        return scores_of(outputs, made, recipe.seed, extra=extra_metrics(recipe))
-
-
-class PairsPredictor:
-    """The texts that one run writes for its sources, with the geometric mean probability of their
-    tokens."""
-
+    network: Seq2SeqNetwork
+    tokenizer: Any
+    recipe: Recipe
+    folder: Path | None = None
     answered: Answered = "text"
     names: tuple[str, ...] = ()
 
-    def __init__(self, runs: Sequence[Path]) -> None:
-        run, self._recipe = the_run(runs, "predict")
-        self._network, self._tokenizer = load_saved_seq2seq(model_of(run))
-
     def ask(self, data: Data, options: Options) -> Asked:
-        part = self._recipe.data
+        part = self.recipe.data
         decisions: tuple[Decision, ...] = ()
         names = read_columns(part)
         if isinstance(data, str):
@@ -281,14 +241,63 @@ class PairsPredictor:
         table = unlabelled(view, columns, label=0, target=True)
         return Asked(raw, table, decisions=(*decisions, *raw.decisions))
 
-    def answer(self, table: Table) -> Answers:
-        recipe, tokenizer = self._recipe, self._tokenizer
+    def labelled(self, data: str, options: Options) -> Labelled:
+        part = self.recipe.data
+        encoding, decisions = encoding_for(part, data, options)
+        group, dropped = group_for(part, data, encoding)
+        names = read_columns(part)
+        table = load_pairs(
+            data,
+            text=None if part.template else (part.text or options.text),
+            group=group,
+            target=options.label or given_target(part.label, part.target),
+            encoding=encoding,
+            template=part.template,
+            view=partial(renamed, expected=names, given=options.text) if names else None,
+        )
+        metric = check_own_metric(self.folder, self.recipe) if self.folder else ()
+        return Labelled(with_tables(table, self.recipe), (*decisions, *dropped, *metric))
+
+    def answer(self, table: Table) -> WrittenAnswers:
+        """The texts for the sources, with the geometric mean probability of their tokens."""
+        recipe, tokenizer = self.recipe, self.tokenizer
         examples = _encode_saved(table, tokenizer, recipe, need_target=False)
         writing = writing_of(recipe, recipe.model.max_target_length or 0)
         texts, sure = write_texts(
-            self._network, tokenizer, examples, np.arange(len(examples)), writing, best_device()
+            self.network, tokenizer, examples, np.arange(len(examples)), writing, best_device()
         )
-        return written_answers(texts, sure)
+        return WrittenAnswers(texts, sure)
+
+    def judge(self, table: Table) -> Score:
+        def score_some(positions: Ints | None = None) -> Scores:
+            return self._score(table if positions is None else table.take(positions))
+
+        return score_some
+
+    def _score(self, table: Table) -> Scores:
+        """The losses of the targets, and the scores of the texts of a fixed sample of the rows."""
+        recipe, network, tokenizer = self.recipe, self.network, self.tokenizer
+        device = best_device()
+        examples = _encode_saved(table, tokenizer, recipe, need_target=True)
+        outputs = read_pairs(network, int(tokenizer.pad_token_id), examples, table, device)
+        chosen = sample_positions(len(examples), recipe.generate.rows, recipe.seed, "test")
+        side = Side(table, examples, chosen)
+        writing = writing_of(recipe, recipe.model.max_target_length or 0)
+        texts, _ = write_texts(network, tokenizer, examples, side.sample, writing, device)
+        made = side.generated(texts, [])
+        return scores_of(outputs, made, recipe.seed, extra=extra_metrics(recipe))
+
+
+def use_runs(runs: Sequence[Path]) -> PairUse:
+    """One finished run."""
+    run, recipe = the_run(runs)
+    return PairUse(*load_saved_seq2seq(model_of(run)), recipe, run)
+
+
+def use_fitted(ready: Ready, fitted: Fitted) -> PairUse:
+    """The kept state of a fit."""
+    loaded = ready.loaded
+    return PairUse(loaded.network.eval(), loaded.tokenizer, ready.recipe)
 
 
 def _encode_saved(table: Table, tokenizer: Any, recipe: Recipe, need_target: bool) -> EncodedPairs:
@@ -316,8 +325,8 @@ KIND = Kind(
     terms=terms,
     save=save,
     score=score_rows,
-    judge=JudgedPairs,
-    predictor=PairsPredictor,
+    use_runs=use_runs,
+    use_fitted=use_fitted,
     find_metric=find_text_metric,
     watch=watch,
 )

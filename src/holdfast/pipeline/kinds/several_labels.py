@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from holdfast.evaluate.paired_losses import compare_losses
 from holdfast.models.linear import fit_labels, frequency_logits
 from holdfast.models.network import MULTI_LABEL
 from holdfast.models.probe import Probe
+from holdfast.pipeline.answers import named
 from holdfast.pipeline.kinds.problems import LoadedText, ProblemAnswers
 from holdfast.pipeline.ready import Ready
-from holdfast.pipeline.using import Answers
 from holdfast.recipe import Recipe
 from holdfast.tasks.label_sets import LabelSets, label_matrix, set_losses
 from holdfast.tasks.numbers import Scale
@@ -107,25 +106,6 @@ class SeveralLabels:
     def told(self, scale: Scale) -> tuple[Decision, ...]:
         because = "every label is its own yes or no; the loss makes its probability an honest one"
         return (Decision("threshold", "0.5", because),)
-
-
-def named(held: npt.NDArray[np.bool_], names: Sequence[str]) -> list[list[str]]:
-    """The names of the labels of each row."""
-    return [[names[int(i)] for i in np.flatnonzero(line)] for line in held]
-
-
-def answers(probabilities: Floats, names: Sequence[str]) -> Answers:
-    """The labels above 0.5, and how sure the least sure yes or no of a row is."""
-    sure = np.maximum(probabilities, 1 - probabilities).min(axis=1)
-    return Answers(named(probabilities > 0.5, names), sure.tolist(), probabilities)
-
-
-def logits(probabilities: Floats) -> Floats:
-    """The logit of each probability, for a mean of probabilities that is scored like one model."""
-    tiny = np.finfo(np.float64).tiny
-    return np.asarray(
-        np.log(np.maximum(probabilities, tiny)) - np.log(np.maximum(1 - probabilities, tiny))
-    )
 
 
 PROBLEM = SeveralLabels()

@@ -21,7 +21,7 @@ from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.kinds import classification as shared
 from holdfast.pipeline.kinds import problems
 from holdfast.pipeline.kinds.problems import LoadedText, Problem
-from holdfast.pipeline.kinds.text_use import PROBLEMS, JudgedTexts, TextPredictor
+from holdfast.pipeline.kinds.text_use import PROBLEMS, labels_of, use_fitted, use_runs
 from holdfast.pipeline.ready import Finish, Kind, Ready, Scored
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.base import Task
@@ -142,25 +142,19 @@ def notices(examples: Any, loaded: Any) -> tuple[Finding, ...]:
 
 def listeners(ready: Ready) -> tuple[Any, ...]:
     """The refitted head of the problem."""
-    problem = problem_of(_kind(ready))
+    problem = problem_of(labels_of(ready))
     return problems.listeners(ready, problem) if problem else shared.listeners(ready)
 
 
 def save(folder: Path, ready: Ready, fitted: Fitted) -> dict[str, Any]:
     """Write the plain model."""
-    problem = problem_of(_kind(ready))
+    problem = problem_of(labels_of(ready))
     if problem is None:
         return shared.save(folder, ready, fitted)
     ready.loaded.network.cpu()
     problem.save(folder, ready)
     return {}
 
-
-def _kind(ready: Ready) -> str:
-    return PROBLEM_KINDS.get(ready.loaded.network.problem, "class")
-
-
-PROBLEM_KINDS = {one.problem: one.kind for one in PROBLEMS.values()}
 
 KIND = Kind(
     name="text-classification",
@@ -173,7 +167,7 @@ KIND = Kind(
     terms=shared.terms,
     save=save,
     score=score_rows,
-    judge=JudgedTexts,
-    predictor=TextPredictor,
+    use_runs=use_runs,
+    use_fitted=use_fitted,
     find_metric=problems.find_metric,
 )

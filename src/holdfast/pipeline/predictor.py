@@ -1,0 +1,164 @@
+"""``Predictor``: the one way to use a trained model, or the average of several.
+
+Loaded once, asked as often as one likes, by several threads: reading rows goes on side by side, and
+the models are asked by one thread at a time, since a forward pass has the whole machine already and
+a tokenizer keeps its padding as a state.
+
+    Predictor.load(runs)          finished runs, from their folders
+    Predictor.of(ready, fitted)   what a fit gave, without a folder
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.records import Decision, Ints, Scores
+from holdfast.data.paths import source_path
+from holdfast.data.table import Table
+from holdfast.pipeline.advice import advising
+from holdfast.pipeline.folder import RECIPE, open_run, unsealed
+from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.predicted import Predicted
+from holdfast.pipeline.using import (
+    Answered,
+    Answering,
+    Answers,
+    Asked,
+    Data,
+    Labelled,
+    Options,
+    Score,
+    within_limits,
+)
+from holdfast.recipe import DataPart, read_recipe
+from holdfast.training.machine import flushed_subnormals
+
+if TYPE_CHECKING:
+    from holdfast.pipeline.ready import Ready
+    from holdfast.training.loop import Fitted
+
+
+class Predictor:
+    """Answers for rows, and scores for labelled ones, by models that are held in memory.
+
+    ``runs`` are the folders that the models came from (none for a fit), ``part`` is what the first
+    of them says of its data, ``decisions`` what must be said of them (that a folder bears no sums).
+    """
+
+    def __init__(
+        self,
+        model: Answering,
+        part: DataPart,
+        runs: Sequence[Path] = (),
+        decisions: tuple[Decision, ...] = (),
+    ) -> None:
+        self._model = model
+        self._lock = threading.Lock()
+        self.part = part
+        self.runs = tuple(runs)
+        self.decisions = decisions
+
+    @classmethod
+    def load(cls, runs: Path | Sequence[Path]) -> Predictor:
+        """The predictor of a finished run, or of the average of several of the same task.
+
+        Raises ``RunError`` where one is no finished run or was changed since, ``RecipeError`` where
+        they cannot be averaged.
+        """
+        paths = [runs] if isinstance(runs, Path) else list(runs)
+        task = _same_task(paths)
+        with flushed_subnormals():
+            model = kind_of(task).use_runs(paths)
+        return cls(model, read_recipe(paths[0] / RECIPE).data, paths, unsealed(paths))
+
+    @classmethod
+    def of(cls, ready: Ready, fitted: Fitted) -> Predictor:
+        """The predictor of a fit's kept state, calibrated as its saved folder would be."""
+        return cls(ready.kind.use_fitted(ready, fitted), ready.recipe.data)
+
+    @property
+    def answered(self) -> Answered:
+        """The type of a prediction: ``text`` (a class too), ``number`` or ``list``."""
+        return self._model.answered
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What there are probabilities of, in their order; empty where there are none."""
+        return self._model.names
+
+    def ask(self, data: Data, options: Options | None = None) -> Asked:
+        """The rows of a file as ``train`` reads them, or of a list, with the run's limits."""
+        options = options or Options()
+        with advising(), within_limits(self.part, options.limits):
+            return self._model.ask(data, options)
+
+    def answer(self, table: Table) -> Answers:
+        """The answers to these rows, in their order, in one go."""
+        with self._lock, flushed_subnormals():
+            return self._model.answer(table)
+
+    def predict(
+        self, data: Data, options: Options | None = None, *, probabilities: bool = False
+    ) -> Predicted:
+        """Every row of a file or a list with its prediction, made part by part as it is read off.
+
+        Raises ``RecipeError`` for ``probabilities`` where the answers are no classes.
+        """
+        if probabilities and not self.names:
+            raise RecipeError(
+                "predict.probabilities",
+                "does not exist for this run: its predictions are no classes",
+                True,
+                "Leave it out.",
+            )
+        file = source_path(data) if isinstance(data, str) else None
+        names = self.names if probabilities else ()
+        return Predicted(self.ask(data, options), self.answer, self.answered, names, file)
+
+    def labelled(self, data: str, options: Options | None = None) -> Labelled:
+        """The labelled rows of a file, with the run's limits, columns and classes."""
+        options = options or Options()
+        with advising(), within_limits(self.part, options.limits):
+            return self._model.labelled(data, options)
+
+    def judge(self, table: Table) -> Score:
+        """The answers to labelled rows, as what scores them: all, or some by their positions."""
+        with self._lock, flushed_subnormals():
+            score = self._model.judge(table)
+
+        def alone(positions: Ints | None = None) -> Scores:
+            # A model that writes texts is asked again here, for a sample of these rows.
+            with self._lock, flushed_subnormals():
+                return score(positions)
+
+        return alone
+
+
+def _same_task(runs: Sequence[Path]) -> str:
+    for run in runs:
+        open_run(run)
+    tasks = sorted({_task_of(run) for run in runs})
+    if len(tasks) > 1:
+        raise RecipeError(
+            "several runs",
+            "can be averaged only where their task is the same",
+            tasks,
+            "Give runs that were trained alike.",
+        )
+    return tasks[0]
+
+
+def _task_of(run: Path) -> str:
+    task = read_recipe(run / RECIPE).task
+    if task is None:
+        raise RunError(
+            str(run / RECIPE),
+            "names no task, which a run's recipe does",
+            None,
+            "The file is damaged; restore it from a copy.",
+        )
+    return task
