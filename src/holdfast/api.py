@@ -245,9 +245,10 @@ def train(
     Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
     command would exit with 2. May be called as often as you like in one process.
     """
-    from holdfast.cli.train import build_recipe, execute
     from holdfast.data.given import name_of, rows_in_memory
+    from holdfast.pipeline.request import Request
     from holdfast.recipe import as_settings
+    from holdfast.terminal.watch import train_watched
 
     columns = [text] if isinstance(text, str) else list(text or [])
     held: dict[str, pa.Table] = {}
@@ -261,9 +262,8 @@ def train(
     tested = rows_in_memory(test, None, None) if test is not None else None
     if tested is not None:
         held["test"] = tested
-    name = name_of(source, labels) if rows is not None else str(source)
-    recipe = build_recipe(
-        name,
+    request = Request(
+        name_of(source, labels) if rows is not None else str(source),
         model=model,
         task=task,
         text=columns or None,
@@ -272,8 +272,11 @@ def train(
         test=None if test is None or tested is not None else str(test),
         seed=seed,
         settings=as_settings(settings),
+        out=Path(out) if out else None,
+        resume=resume,
+        held=held,
     )
-    _, folder = execute(recipe, name, Path(out) if out else None, resume, quiet, held=held)
+    _, folder = train_watched(request, request.recipe(), quiet=quiet)
     return TrainedRun(folder)
 
 

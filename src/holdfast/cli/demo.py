@@ -25,12 +25,13 @@ def command(
     """
     refuse_too_little("torch")
     from holdfast.cli.ending import summary
-    from holdfast.cli.say import width
-    from holdfast.cli.train import execute
+    from holdfast.pipeline.request import Request
     from holdfast.recipe import read_recipe
+    from holdfast.terminal.say import width
+    from holdfast.terminal.watch import train_watched
 
     recipe = read_recipe(Path(__file__).parents[1] / "demo" / "recipe.yaml")
-    result, run = execute(recipe, "demo", out, resume=resume, quiet=False)
+    result, run = train_watched(Request("demo", out=out, resume=resume), recipe)
     typer.echo("\n".join(summary(result, run, width())))
     result = _carelessly(run)
     typer.echo("\n".join(beside(result, run, width())))
@@ -38,9 +39,9 @@ def command(
 
 def _carelessly(run: Path) -> dict[str, Any]:
     """The careless run, shown as it goes on."""
-    from holdfast.cli.progress import Show
-    from holdfast.cli.say import Teller
     from holdfast.pipeline.careless import add_careless
+    from holdfast.terminal.progress import Show
+    from holdfast.terminal.say import Teller
 
     show = Show(quiet=False)
     Teller(quiet=False).title(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.streams import json_text
 from holdfast.core.machine import refuse_too_little
+from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.core.curves import Curves
@@ -43,8 +43,8 @@ def command(
 ) -> None:
     """Say whether the run in LOG learned, overfits or came apart, since when, and what to do."""
     refuse_too_little("numpy")
-    from holdfast.cli.say import Teller, width
     from holdfast.integrations.logs.read import parse_settings, read_verdict
+    from holdfast.terminal.say import Teller, width
 
     page = None if html is None else _target(html, log, force)
     curves, verdict = read_verdict(log, parse_settings(settings or []))

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast.cli.say import COLUMN, clock, entry
 from holdfast.core.wording import counted
+from holdfast.terminal.say import COLUMN, clock, entry
 
 # Scores beside the one of the headline, by their names in result.json.
 SCORES = {

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.streams import json_text
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable
+from holdfast.terminal.streams import json_text
 
 LIMITS = "data.limits."
 TEXTS = ("token_loss", "perplexity", "rouge1", "rouge2", "rouge_l", "rouge_lsum", "bleu", "chrf")
@@ -49,9 +49,9 @@ def command(
     """
     refuse_too_little("torch")
     from holdfast.cli.runs import runs_and_data
-    from holdfast.cli.say import Teller
     from holdfast.pipeline.use import evaluate
     from holdfast.pipeline.using import Options
+    from holdfast.terminal.say import Teller
 
     runs, data = runs_and_data("evaluate", given)
     for setting in set_ or []:
@@ -84,7 +84,7 @@ def show(block: dict[str, Any], data: str) -> str:
 
 def _warning(block: dict[str, Any], data: str) -> list[str]:
     """What was seen before, or could not be compared."""
-    from holdfast.cli.say import width
+    from holdfast.terminal.say import width
 
     seen, said = block["seen"], []
     learned, chosen = seen["train"], seen["valid"]
@@ -104,7 +104,7 @@ def _warning(block: dict[str, Any], data: str) -> list[str]:
 
 
 def _metrics(block: dict[str, Any]) -> list[str]:
-    from holdfast.cli.say import interval, plain_interval
+    from holdfast.terminal.say import interval, plain_interval
 
     return [
         f"  {name:18} {plain_interval(e) if name in UNITS else interval(e)}"

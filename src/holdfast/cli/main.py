@@ -13,7 +13,6 @@ import typer
 from holdfast._version import __version__
 from holdfast.cli import demo, diagnose, evaluate, predict, report, train
 from holdfast.cli.net import check_arguments, check_folder, fault_of
-from holdfast.cli.streams import drop, flush, prepare
 from holdfast.cli.words import Command, Group
 from holdfast.core.door import PANIC
 from holdfast.core.errors import DataError, HoldfastError, ModelError, RunError
@@ -21,6 +20,7 @@ from holdfast.core.lacking import lacking
 from holdfast.core.machine import refuse_threads
 from holdfast.core.processes import check_launch
 from holdfast.core.shown import printable
+from holdfast.terminal.streams import drop, flush, prepare
 from holdfast.training.signals import terminate_like_interrupt
 
 # Whose message would send a person to mend a file that is whole.
@@ -189,7 +189,7 @@ def _fitted(text: str) -> str:
         return text
     import textwrap
 
-    from holdfast.cli.say import width
+    from holdfast.terminal.say import width
 
     return "\n".join(
         textwrap.fill(

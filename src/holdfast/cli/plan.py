@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.cli.say import clock, entry, millions, width
 from holdfast.core.wording import counted
+from holdfast.terminal.say import clock, entry, millions, width
 
 
 def show_plan(plan: dict[str, Any]) -> str:

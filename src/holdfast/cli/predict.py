@@ -56,11 +56,11 @@ def command(
 
     runs, data = runs_and_data("predict", given)
     probabilities, limits = _settings(set_ or [])
-    from holdfast.cli.say import Teller, tell_empty
     from holdfast.pipeline.folder import need_run
     from holdfast.pipeline.predicted import check_target, write_lines, write_predictions
     from holdfast.pipeline.use import predict
     from holdfast.pipeline.using import Options
+    from holdfast.terminal.say import Teller, tell_empty
 
     target = None if out is None else check_target(out, runs, data, force)
     for run in runs:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.streams import json_text
 from holdfast.cli.words import TASKS, VERDICTS, complete_tasks, complete_verdicts
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable
+from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.recipe import Recipe
-
-RECIPES = (".yaml", ".yml")
 
 
 def command(
@@ -79,7 +77,9 @@ def command(
         raise RecipeError("--quiet and --verbose", "exclude each other", None, "Leave one out.")
     feared = _check(fail_on or [], "--fail-on", "verdict", VERDICTS)
     _check([task] if task else [], "--task", "task", TASKS)
-    recipe = build_recipe(
+    from holdfast.pipeline.request import Request
+
+    request = Request(
         source,
         model=model,
         task=task,
@@ -89,14 +89,18 @@ def command(
         test=test,
         seed=seed,
         settings=set_ or [],
+        out=out,
+        resume=resume,
     )
+    recipe = request.recipe()
     if dry_run:
         _dry_run(recipe, as_json, quiet)
         return
     from holdfast.core.records import is_asked
     from holdfast.pipeline.folder import is_main_process
+    from holdfast.terminal.watch import train_watched
 
-    result, run = execute(recipe, source, out, resume, quiet, verbose)
+    result, run = train_watched(request, recipe, quiet=quiet, verbose=verbose)
     if is_main_process():
         _print(result, run, as_json)
     found = result["verdict"]["label"]
@@ -108,83 +112,20 @@ def command(
         raise typer.Exit(3)
 
 
-def build_recipe(
-    source: str,
-    *,
-    model: str | None,
-    task: str | None,
-    text: list[str] | None,
-    label: str | None,
-    group: str | None,
-    test: str | None,
-    seed: int | None,
-    settings: list[str],
-) -> Recipe:
-    """The recipe that SOURCE and the options say; an option wins over the recipe file, and
-    ``--set`` over both."""
-    from holdfast.recipe import Recipe, override, read_recipe
-
-    is_recipe = Path(source).suffix.lower() in RECIPES
-    recipe = read_recipe(Path(source)) if is_recipe else Recipe().changed(data={"path": source})
-    data = {"label": label, "group": group, "test": test, "text": tuple(text) if text else None}
-    recipe = recipe.changed(
-        data={key: value for key, value in data.items() if value is not None},
-        model={"name": model} if model else {},
-    )
-    extra = [f"seed={seed}"] if seed is not None else []
-    extra += [f"task={task}"] if task else []
-    return override(recipe, [*extra, *settings])
-
-
-def execute(
-    recipe: Recipe,
-    source: str,
-    out: Path | None,
-    resume: bool,
-    quiet: bool,
-    verbose: bool = False,
-    held: Mapping[str, Any] | None = None,
-) -> tuple[dict[str, Any], Path]:
-    """Run the job with a person watching; returns the result and the run's folder. ``held`` are
-    rows in memory, see ``pipeline.held``."""
-    from holdfast.cli.progress import Show
-    from holdfast.cli.say import Teller
-    from holdfast.pipeline.folder import chosen_folder, is_main_process
-    from holdfast.pipeline.main import train
-
-    quiet = quiet or not is_main_process()
-    notify, show = Teller(quiet, verbose), Show(quiet, verbose)
-    with chosen_folder(source, out, resume) as folder:
-        notify.title(f"holdfast train → {folder}")
-        try:
-            result = train(
-                recipe,
-                folder,
-                resume=resume,
-                listeners=(show,),
-                notify=notify,
-                outline=notify.outline,
-                held=held or {},
-            )
-            return result, folder
-        finally:
-            show.close()
-
-
 def _print(result: dict[str, Any], run: Path, as_json: bool) -> None:
     if as_json:
         typer.echo(json_text(result))
     else:
         from holdfast.cli.ending import summary
-        from holdfast.cli.say import width
+        from holdfast.terminal.say import width
 
         typer.echo(printable("\n".join(summary(result, run, width()))))
 
 
 def _dry_run(recipe: Recipe, as_json: bool, quiet: bool) -> None:
     from holdfast.cli.plan import show_plan
-    from holdfast.cli.say import Teller
     from holdfast.pipeline.preview import preview
+    from holdfast.terminal.say import Teller
 
     plan = preview(recipe, Teller(quiet))
     typer.echo(json_text(plan) if as_json else printable(show_plan(plan)))

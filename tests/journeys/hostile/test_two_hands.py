@@ -24,7 +24,7 @@ from holdfast.core.lock import NAME
 CODE = """
 import sys
 import holdfast.pipeline.main as main
-from holdfast.cli.progress import Show
+from holdfast.terminal.progress import Show
 from holdfast.core.errors import Interrupted
 from holdfast.recipe import Recipe, override
 

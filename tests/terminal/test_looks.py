@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.cli.looks import best, heading, row
-from holdfast.cli.progress import expected_seconds
 from holdfast.core.records import Snapshot
+from holdfast.terminal.looks import best, heading, row
+from holdfast.terminal.progress import expected_seconds
 
 LOOK = Snapshot(
     step=0,

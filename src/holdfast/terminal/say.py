@@ -8,10 +8,10 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from holdfast.cli.streams import notify
 from holdfast.core.records import Decision, Finding
 from holdfast.core.shown import printable
 from holdfast.core.wording import counted, have
+from holdfast.terminal.streams import notify
 
 if TYPE_CHECKING:
     from holdfast.pipeline.outline import ModelOutline, Outline, RowsOutline

@@ -6,9 +6,9 @@ import math
 import textwrap
 from collections.abc import Sequence
 
-from holdfast.cli.looks import metric_of, share
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.shown import printable
+from holdfast.terminal.looks import metric_of, share
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 MISSING = "×"

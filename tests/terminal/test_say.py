@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from holdfast.cli.say import Teller, clock, finding_lines, millions, model_lines, rows_lines
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import counted, have
 from holdfast.pipeline.outline import ModelOutline, RowsOutline
+from holdfast.terminal.say import Teller, clock, finding_lines, millions, model_lines, rows_lines
 
 ROWS = RowsOutline("reviews.csv", 200, ("text",), "label", "2 classes", None, 140, 30, 30, 0, 0)
 MODEL = ModelOutline("embedded", "text-classification", 22_566_146, 10_845_698, 75, 1, 16, 8.57, 3)
@@ -40,9 +40,9 @@ def test_the_outline_is_four_lines_of_eighty_columns() -> None:
 
 
 def test_why_rows_are_dropped_and_labels_merged_is_said_without_being_asked(capsys: Any) -> None:
-    from holdfast.cli.say import Teller
     from holdfast.core.records import Decision
     from holdfast.data.spelling import merge_spellings
+    from holdfast.terminal.say import Teller
 
     part = replace(ROWS, dropped=10, why_dropped="missing text or label")
     assert "10 dropped (missing text or label)" in " ".join(" ".join(rows_lines(part, 80)).split())

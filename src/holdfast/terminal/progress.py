@@ -7,10 +7,10 @@ import sys
 import time
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from holdfast.cli.live import glance, verdict_lines
-from holdfast.cli.looks import heading, metric_of, row, share
-from holdfast.cli.say import clock, entry, width
-from holdfast.cli.streams import Lasting, notify
+from holdfast.terminal.live import glance, verdict_lines
+from holdfast.terminal.looks import heading, metric_of, row, share
+from holdfast.terminal.say import clock, entry, width
+from holdfast.terminal.streams import Lasting, notify
 
 if TYPE_CHECKING:
     from rich.live import Live

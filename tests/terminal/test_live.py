@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from holdfast.cli.live import BLOCKS, MISSING, blocks, glance
 from holdfast.core.records import Snapshot, Verdict
+from holdfast.terminal.live import BLOCKS, MISSING, blocks, glance
 
 LOOK = Snapshot(
     step=0,

@@ -1,0 +1,54 @@
+"""What a person asks to be trained, at whichever door: a source, and what is said beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from holdfast.recipe import Recipe, override, read_recipe
+
+RECIPES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """``source`` is a recipe or data, by its name; what is ``None`` was not said. ``settings`` are
+    ``key=value`` strings. ``out`` is the run's folder; with ``resume`` it is continued. ``held``
+    are rows in memory, see ``pipeline.held``."""
+
+    source: str
+    model: str | None = None
+    task: str | None = None
+    text: Sequence[str] | None = None
+    label: str | None = None
+    group: str | None = None
+    test: str | None = None
+    seed: int | None = None
+    settings: Sequence[str] = ()
+    out: Path | None = None
+    resume: bool = False
+    held: Mapping[str, Any] = field(default_factory=dict)
+
+    def recipe(self) -> Recipe:
+        """The recipe that all this says; what is said beside a recipe file wins over it, and
+        ``settings`` over both."""
+        is_recipe = Path(self.source).suffix.lower() in RECIPES
+        if is_recipe:
+            recipe = read_recipe(Path(self.source))
+        else:
+            recipe = Recipe().changed(data={"path": self.source})
+        data = {
+            "label": self.label,
+            "group": self.group,
+            "test": self.test,
+            "text": tuple(self.text) if self.text else None,
+        }
+        recipe = recipe.changed(
+            data={key: value for key, value in data.items() if value is not None},
+            model={"name": self.model} if self.model else {},
+        )
+        extra = [f"seed={self.seed}"] if self.seed is not None else []
+        extra += [f"task={self.task}"] if self.task else []
+        return override(recipe, [*extra, *self.settings])

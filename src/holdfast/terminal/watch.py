@@ -1,0 +1,37 @@
+"""A run with a person watching: what was chosen and found, a bar, the verdict as it changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from holdfast.pipeline.folder import chosen_folder, is_main_process
+from holdfast.pipeline.main import train
+from holdfast.pipeline.request import Request
+from holdfast.recipe import Recipe
+from holdfast.terminal.progress import Show
+from holdfast.terminal.say import Teller
+
+
+def train_watched(
+    request: Request, recipe: Recipe, *, quiet: bool = False, verbose: bool = False
+) -> tuple[dict[str, Any], Path]:
+    """Do the job that ``request`` asks for, of which ``recipe`` was made; the result and the run's
+    folder."""
+    quiet = quiet or not is_main_process()
+    notify, show = Teller(quiet, verbose), Show(quiet, verbose)
+    with chosen_folder(request.source, request.out, request.resume) as folder:
+        notify.title(f"holdfast train → {folder}")
+        try:
+            result = train(
+                recipe,
+                folder,
+                resume=request.resume,
+                listeners=(show,),
+                notify=notify,
+                outline=notify.outline,
+                held=request.held,
+            )
+            return result, folder
+        finally:
+            show.close()
