@@ -208,7 +208,7 @@ class TrainedRun:
     def _repr_html_(self) -> str:
         from holdfast.report.snippet import run_snippet
 
-        return run_snippet(self.result, self.folder)
+        return run_snippet(self.folder)
 
 
 def train(

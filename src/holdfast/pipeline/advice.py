@@ -1,12 +1,27 @@
-"""Advice in the words of the door that it is given at: an option of ``train`` may be called
-otherwise where a finished run is used."""
+"""Advice in the words of the door that it is given at: what a remedy calls an option of ``train`` is
+called otherwise where a finished run is used, and is a parameter in a Python program."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 from collections.abc import Iterator
 
 from holdfast.core.errors import InputError
+
+# What a person types is left as it is: a whole command, in backticks or beginning with its name.
+_COMMAND = re.compile(r"(`[^`]*`|\bholdfast [a-z]+ [^.;]*)")
+_SETTINGS = re.compile(r"--set [\w.]+=\S+(?: --set [\w.]+=\S+)*")
+_SETTING = re.compile(r"--set (?P<key>[\w.]+)=(?P<value>'[^']*'|\S+?)(?P<end>[.,;:?)]*)(?=\s|$)")
+_NAMED = re.compile(
+    r"--(?P<name>text|label|group|test|task|model|encoding|out|seed)"
+    r"(?: (?P<value>'[^']*'|(?!(?:and|or|once|to|if|in|with|says|elsewhere)\b)[\w./~…-]*[\w/~…-]))?"
+    r"(?![\w-])"
+)
+_SWITCH = re.compile(r"--(resume|quiet)\b")
+# Series of a log, which ``diagnose`` takes by these names.
+_SERIES = ("train", "valid")
 
 
 @contextlib.contextmanager
@@ -17,8 +32,62 @@ def advising() -> Iterator[None]:
         yield
     except InputError as error:
         remedy = error.remedy.replace("--set data.encoding=", "--encoding ")
-        what = "--encoding" if error.what == "data.encoding" else error.what
         remedy = remedy.replace("Leave data.encoding out", "Leave --encoding out")
-        if (what, remedy) == (error.what, error.remedy):
-            raise
-        raise type(error)(what, error.rule, error.value, remedy) from error
+        what = "--encoding" if error.what == "data.encoding" else error.what
+        _raise_as(error, what, error.rule, remedy)
+
+
+@contextlib.contextmanager
+def in_python() -> Iterator[None]:
+    """An error that advises an option of the command line names the parameter here."""
+    try:
+        yield
+    except InputError as error:
+        what = {"--set": "settings"}.get(error.what, error.what.removeprefix("--"))
+        _raise_as(error, what, parameters(error.rule), parameters(error.remedy))
+
+
+def parameters(advice: str) -> str:
+    """Advice on options as advice on parameters: ``--label COLUMN`` is ``label="COLUMN"``,
+    ``--set train.epochs=5`` is ``settings={"train.epochs": 5}``."""
+    parts = _COMMAND.split(advice)
+    parts[::2] = [_SWITCH.sub(r"\1=True", _NAMED.sub(_named, _settings(p))) for p in parts[::2]]
+    return "".join(parts).replace("the same command", "the same call")
+
+
+def _settings(text: str) -> str:
+    def together(found: re.Match[str]) -> str:
+        each = list(_SETTING.finditer(found[0]))
+        pairs = {one["key"]: _literal(one["value"]) for one in each}
+        if pairs.keys() <= set(_SERIES):
+            said = ", ".join(f"{key}={value}" for key, value in pairs.items())
+        else:
+            inside = ", ".join(f'"{key}": {value}' for key, value in pairs.items())
+            said = f"settings={{{inside}}}"
+        return said + each[-1]["end"]
+
+    return _SETTINGS.sub(together, text)
+
+
+def _named(found: re.Match[str]) -> str:
+    value = found["value"]
+    return f"{found['name']}={'…' if value is None else _literal(value)}"
+
+
+def _literal(value: str) -> str:
+    """A value as Python writes it."""
+    if value in ("true", "false"):
+        return value.capitalize()
+    try:
+        float(value)
+    except ValueError:
+        bare = value.strip("'")
+        return value if value == "…" else json.dumps(bare, ensure_ascii=False)
+    return value
+
+
+def _raise_as(error: InputError, what: str, rule: str, remedy: str) -> None:
+    """The error in other words; the very one where they are the same."""
+    if (what, rule, remedy) == (error.what, error.rule, error.remedy):
+        raise error
+    raise type(error)(what, rule, error.value, remedy) from error

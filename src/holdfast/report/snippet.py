@@ -1,54 +1,97 @@
-"""What a run shows of itself in a notebook: a small piece of HTML, nothing from outside."""
+"""What a run shows of itself in a notebook: the answer, its verdict, the scores and the curves, as
+one piece of HTML that needs nothing but itself and holds no script."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from holdfast.report.answer import answer
+from holdfast.core.errors import InputError
+from holdfast.report.charts.svg import SIZES
+from holdfast.report.glossary import Glossary
+from holdfast.report.numbers import interval, metric_name, metrics, number
+from holdfast.report.page import UNPRINTABLE, asset, environment
+from holdfast.report.read import RunFiles, read_run
+from holdfast.report.view.headline import headline
+from holdfast.report.view.learning import Learning, learning
 
-RATES = ("accuracy", "f1_macro", "f1_micro", "exact_match", "rouge_l")
-PLAIN = ("perplexity", "mae", "r2", "spearman", "loss")
+# The first of them that a run has are shown.
+SCORES = (
+    "accuracy",
+    "entity_f1",
+    "f1_macro",
+    "f1_micro",
+    "exact_match",
+    "rouge_l",
+    "mae",
+    "r2",
+    "spearman",
+    "perplexity",
+    "token_accuracy",
+    "loss",
+)
 SHOWN = 4
 
 
-def run_snippet(result: Mapping[str, Any], folder: Path) -> str:
-    """The answer, whether to use it, the verdict, the first scores on the test rows with the
-    baseline's beside them, and where the report is."""
-    verdict, test, baseline = result["verdict"], result["test"], result["baseline"]
-    names = [name for name in (*RATES, *PLAIN) if name in test["metrics"]][:SHOWN]
-    beside = baseline["test"]["metrics"]
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td><b>{_value(name, test['metrics'][name])}</b></td>"
-        f"<td>{_range(name, test['metrics'][name])}</td>"
-        f"<td>{_value(name, beside.get(name, {}))}</td></tr>"
+@dataclass(frozen=True, slots=True)
+class ScoreLine:
+    """One score on the test rows, its interval (or why there is none), and the baseline's."""
+
+    name: str
+    value: str
+    interval: str
+    baseline: str
+
+
+def run_snippet(folder: Path) -> str:
+    """The HTML for the run in ``folder``; for a folder that cannot be read, what is wrong with it.
+
+    Everything is escaped. The colours follow the notebook's theme where it states one, else the
+    system's.
+    """
+    try:
+        run = read_run(folder)
+    except InputError as error:
+        return _rendered(problem=str(error), run=None, folder=folder)
+    return _rendered(problem="", run=run, folder=folder)
+
+
+def _rendered(problem: str, run: RunFiles | None, folder: Path) -> str:
+    made = environment(Glossary()).get_template("snippet.html.j2")
+    page = made.render(
+        style=asset("snippet.css"),
+        problem=problem,
+        top=None if run is None else headline(run),
+        scores=() if run is None else score_lines(run.result),
+        rows=0 if run is None else run.part("test").get("n", 0),
+        baseline="" if run is None else run.part("baseline").get("what", "baseline"),
+        curves=None if run is None else _curves(run, folder),
+        report=str(folder / "report.html"),
+    )
+    return page.translate(UNPRINTABLE)
+
+
+def _curves(run: RunFiles, folder: Path) -> Learning:
+    # A notebook shows many runs on one page, where two elements must not have one id.
+    mark = hashlib.sha256(str(folder.resolve()).encode("utf-8", "replace")).hexdigest()[:8]
+    narrow = tuple(size for size in SIZES if size[0] == "narrow")
+    return learning(run, key=f"run-{mark}", sizes=narrow, scripted=False)
+
+
+def score_lines(result: Mapping[str, Any]) -> tuple[ScoreLine, ...]:
+    """The first scores on the test rows with the baseline's beside them."""
+    found = metrics(result.get("test") or {})
+    beside = metrics((result.get("baseline") or {}).get("test") or {})
+    names = [name for name in SCORES if name in found][:SHOWN]
+    return tuple(
+        ScoreLine(
+            metric_name(name),
+            number(found[name].value, name),
+            interval(found[name], name) or found[name].why or found[name].note or "–",
+            number(beside[name].value, name) if name in beside else "–",
+        )
         for name in names
     )
-    report, said = folder / "report.html", answer(result)
-    return (
-        '<div style="font-family:sans-serif;max-width:46em">'
-        f"<p><b>{escape(said.headline)}</b><br>{escape(said.advice)}</p>"
-        f"<p><b>{escape(verdict['label'])}</b>: {escape(verdict['because'])}</p>"
-        f"<table><tr><th>on {test['n']} test rows</th><th></th><th>95 % interval</th>"
-        f"<th>{escape(baseline['what'])}</th></tr>{rows}</table>"
-        f"<p>{escape(str(result['model']))}, best state at step {result['best_step']} of "
-        f"{result['last_step']}. Report: <code>{escape(str(report))}</code></p></div>"
-    )
-
-
-def _value(name: str, estimate: Mapping[str, Any]) -> str:
-    return _shown(name, estimate.get("value"))
-
-
-def _range(name: str, estimate: Mapping[str, Any]) -> str:
-    if estimate.get("low") is None:
-        return escape(str(estimate.get("why") or estimate.get("note") or "–"))
-    return f"{_shown(name, estimate['low'])} to {_shown(name, estimate['high'])}"
-
-
-def _shown(name: str, value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{100 * value:.1f} %" if name in RATES else f"{value:.3f}"

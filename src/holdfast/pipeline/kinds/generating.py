@@ -98,7 +98,7 @@ def the_run(runs: Sequence[Path]) -> tuple[Path, Recipe]:
         need_run(run)
     if len(runs) > 1:
         raise RecipeError(
-            "several runs", "cannot be averaged where they write texts", len(runs), "Name one run."
+            "the texts of several runs", "cannot be averaged", len(runs), "Name one run."
         )
     return runs[0], read_recipe(runs[0] / RECIPE)
 

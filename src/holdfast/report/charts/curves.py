@@ -39,7 +39,9 @@ class ChartSeries:
 @dataclass(frozen=True, slots=True)
 class CurvesChart:
     """A chart: ``metric`` says how its numbers are written, ``best`` is the step that was kept.
-    ``axis`` is what the positions count, ``mark`` what the best one is called."""
+    ``axis`` is what the positions count, ``mark`` what the best one is called. It is drawn once in
+    each of ``sizes``, of which the page shows the one that fits; ``scripted`` says whether
+    the page answers to keys."""
 
     key: str
     title: str
@@ -50,6 +52,8 @@ class CurvesChart:
     best: int | None
     axis: str = "step"
     mark: str = "kept"
+    sizes: tuple[tuple[str, float], ...] = SIZES
+    scripted: bool = True
 
     @property
     def percent(self) -> bool:
@@ -57,11 +61,11 @@ class CurvesChart:
 
 
 def curves(chart: CurvesChart) -> Markup:
-    """Both sizes of the chart; empty where no series has a finite value."""
+    """The chart in its sizes; empty where no series has a finite value."""
     found = [v for s in chart.series for v in s.values if _finite(v)]
     if not found:
         return Markup("")
-    return Markup("").join(_draw(chart, size, width) for size, width in SIZES)
+    return Markup("").join(_draw(chart, size, width) for size, width in chart.sizes)
 
 
 def _draw(chart: CurvesChart, size: str, width: float) -> Markup:
@@ -221,7 +225,8 @@ def _about(chart: CurvesChart) -> str:
         else ""
     )
     looks = f"{len(chart.steps)} looks, {chart.axis}s {chart.steps[0]} to {chart.steps[-1]}. "
-    return looks + "; ".join(ends) + "." + best + " Arrow keys move between the looks."
+    keys = " Arrow keys move between the looks." if chart.scripted else ""
+    return looks + "; ".join(ends) + "." + best + keys
 
 
 def _finite(value: float | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
@@ -12,6 +12,7 @@ from markupsafe import Markup
 from holdfast.core.records import Estimate
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
 from holdfast.report.charts.dots import Dot, dots
+from holdfast.report.charts.svg import SIZES
 from holdfast.report.numbers import count, is_rate, metric_name, metrics, number, points, sentence
 from holdfast.report.read import RunFiles
 from holdfast.report.view.honest import Cell, cell, headline_metric
@@ -55,8 +56,14 @@ class GapView:
     table: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
-def learning(run: RunFiles) -> Learning:
-    """Without looks, or without validation rows, says so in ``missing``."""
+def learning(
+    run: RunFiles,
+    key: str = "curve",
+    sizes: tuple[tuple[str, float], ...] = SIZES,
+    scripted: bool = True,
+) -> Learning:
+    """Without looks, or without validation rows, says so in ``missing``. ``key`` begins the ids of
+    the charts, which are drawn in ``sizes``."""
     looks = sorted((s for s in run.snapshots if isinstance(s.get("step"), int)), key=_step)
     losses = [
         ChartSeries(PROBE, "train", _column(looks, "train_loss")),
@@ -70,9 +77,27 @@ def learning(run: RunFiles) -> Learning:
     ]
     refined = losses[2].values != losses[1].values or not looks
     best = run.result.get("best_step")
+    loss = CurvesChart(
+        f"{key}-loss",
+        "Loss over the run",
+        "loss",
+        tuple(map(_step, looks)),
+        tuple(_finite(look.get("epoch")) for look in looks),
+        _shown(losses if refined else losses[:2]),
+        best if isinstance(best, int) else None,
+        sizes=sizes,
+        scripted=scripted,
+    )
+    accuracy = replace(
+        loss,
+        key=f"{key}-{rate}",
+        title=f"{metric_name(rate)} over the run",
+        metric=rate,
+        series=_shown(rates),
+    )
     return Learning(
-        loss=_chart("loss", "Loss over the run", looks, losses if refined else losses[:2], best),
-        accuracy=_chart(rate, f"{metric_name(rate)} over the run", looks, rates, best),
+        loss=curves(loss),
+        accuracy=curves(accuracy),
         legend=tuple(
             (s.style, s.name)
             for s in (losses if refined else losses[:2])
@@ -127,23 +152,9 @@ def _step(look: Mapping[str, Any]) -> int:
     return int(look["step"])
 
 
-def _chart(
-    metric: str, title: str, looks: list[Mapping[str, Any]], series: list[ChartSeries], best: object
-) -> Markup:
-    if not looks:
-        return Markup("")
-    shown = tuple(s for s in series if any(v is not None for v in s.values))
-    return curves(
-        CurvesChart(
-            key=f"curve-{metric}",
-            title=title,
-            metric=metric,
-            steps=tuple(map(_step, looks)),
-            epochs=tuple(_finite(look.get("epoch")) for look in looks),
-            series=shown,
-            best=best if isinstance(best, int) else None,
-        )
-    )
+def _shown(series: list[ChartSeries]) -> tuple[ChartSeries, ...]:
+    """The lines that have values."""
+    return tuple(s for s in series if any(v is not None for v in s.values))
 
 
 def _column(looks: list[Mapping[str, Any]], *keys: str) -> tuple[float | None, ...]:
