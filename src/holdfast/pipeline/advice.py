@@ -1,5 +1,5 @@
-"""Advice in the words of the door that it is given at: what a remedy calls an option of ``train`` is
-called otherwise where a finished run is used, and is a parameter in a Python program."""
+"""Advice in the words of the door that it is given at: an option of ``train`` may be called
+otherwise where a finished run is used, and is a parameter in a Python program."""
 
 from __future__ import annotations
 
