@@ -114,9 +114,6 @@ def record_features(cell: dict[str, Any]) -> None:
     steps, rate = steps_for(epochs, cell["train"], BATCH), RATE * times
     phase = Phase(
         name="finetune",
-        loss="task",
-        head="train",
-        sampler="windows",
         steps=steps,
         batch_size=BATCH,
         learning_rate=rate,

@@ -103,14 +103,7 @@ def job_of(cell: Mapping[str, Any], parts: Parts, held: Any) -> Job:
     epochs, rate = COURSES[cell["recipe"]]
     steps = steps_for(epochs, len(parts.train), BATCH)
     phase = Phase(
-        name="finetune",
-        loss="task",
-        head="train",
-        sampler="windows",
-        steps=steps,
-        batch_size=BATCH,
-        learning_rate=rate,
-        head_learning_rate=rate,
+        name="finetune", steps=steps, batch_size=BATCH, learning_rate=rate, head_learning_rate=rate
     )
     # Each look costs nothing here: as many as a long run has.
     looks = sorted({round(steps * i / LOOKS) for i in range(LOOKS + 1)})

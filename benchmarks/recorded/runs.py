@@ -38,9 +38,9 @@ class Pool:
         self.looks.append((losses, kept if self._classifies else None))
 
     def batch_ready(self, run: Any) -> None:
-        from holdfast.training.step import rows_of_step
+        from holdfast.training.step import draw_of_step
 
-        for row in rows_of_step(run):
+        for row in draw_of_step(run).rows:
             self.first_seen.setdefault(int(row), run.step)
 
 

@@ -7,8 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from holdfast.methods.contrast import Contrast, contrast
+from holdfast.core.updates import Passed
+from holdfast.methods.contrast import ContrastTerm, class_batch, contrast
 from holdfast.tasks.classification import ClassifierOutput
 
 
@@ -82,6 +85,38 @@ def test_identical_texts_have_a_finite_loss_and_gradient() -> None:
 def test_the_term_replaces_the_losses() -> None:
     features, labels = torch.randn(4, 3), torch.tensor([0, 0, 1, 1])
     output = ClassifierOutput(torch.zeros(4, 2), features)
-    term = Contrast(0.3)
-    told = term({"labels": labels}, output, torch.full((4,), 99.0))
+    passed = Passed(np.arange(4), {"labels": labels}, output)
+    told = ContrastTerm(0.3)(passed, torch.full((4,), 99.0))
     assert torch.equal(told, contrast(features, labels, 0.3))
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.integers(0, 6), min_size=2, max_size=200),
+    st.integers(4, 40),
+    st.integers(2, 8),
+    st.integers(0, 50),
+)
+def test_a_class_batch_has_distinct_rows_of_chosen_classes(labels, batch, most, step) -> None:
+    labels = np.array(labels)
+    rows = class_batch(labels, batch, most, 0, step)
+    assert len(set(rows.tolist())) == len(rows) <= batch
+    classes = set(labels[rows].tolist())
+    assert len(classes) <= most
+    if len(set(labels.tolist())) > 1:
+        assert len(classes) >= 2
+    pool = np.isin(labels, list(classes)).sum()
+    assert len(rows) == min(batch, pool)
+    assert class_batch(labels, batch, most, 0, step).tolist() == rows.tolist()
+
+
+def test_a_class_batch_is_balanced_where_it_can_be() -> None:
+    labels = np.array([0] * 500 + [1] * 500 + [2] * 500)
+    counts = np.bincount(labels[class_batch(labels, 30, 8, 0, 3)])
+    assert counts.tolist() == [10, 10, 10]
+
+
+def test_every_row_comes_up_over_the_steps() -> None:
+    labels = np.arange(60) % 3
+    seen = {int(row) for step in range(40) for row in class_batch(labels, 16, 8, 0, step)}
+    assert seen == set(range(60))

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import pytest
 
+from holdfast.core.updates import BatchSource
+from holdfast.methods.contrast import ClassBatches
 from holdfast.pipeline.outline import _passes
+from holdfast.training.ordinary import EveryRow
 from holdfast.training.plan import Phase
 
 
 @pytest.mark.parametrize(
-    ("sampler", "steps", "size", "rows", "passes"),
+    ("source", "steps", "size", "rows", "passes"),
     [
-        ("windows", 240, 16, 56, 60.0),
-        ("shuffled", 240, 16, 56, 60.0),
-        ("windows", 10, 8, 80, 1.0),
-        ("classes", 75, 32, 140, 75 * 32 / 140),
+        (EveryRow(), 240, 16, 56, 60.0),
+        (EveryRow(1), 240, 16, 56, 60.0),
+        (EveryRow(), 10, 8, 80, 1.0),
+        (ClassBatches(), 75, 32, 140, 75 * 32 / 140),
     ],
 )
 def test_a_partial_batch_ends_a_pass(
-    sampler: str, steps: int, size: int, rows: int, passes: float
+    source: BatchSource, steps: int, size: int, rows: int, passes: float
 ) -> None:
     phase = Phase(
         name="p",
-        loss="task",
-        head="train",
-        sampler=sampler,  # type: ignore[arg-type]
+        source=source,
         steps=steps,
         batch_size=size,
         learning_rate=1.0,

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from holdfast.core.updates import Passed
 from holdfast.data.pairs import pairs_from_texts
 from holdfast.data.table import Table
-from holdfast.methods.token_smoothing import TokenSmoothing
+from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.tasks.seq2seq import EncodedPairs, SequenceToSequence, encode_pairs
 from holdfast.tasks.token_losses import measure_tokens
 
@@ -128,7 +129,9 @@ def test_smoothing_is_torchs_own_per_token() -> None:
     logits, labels = torch.randn(2, 3, 7), torch.tensor([[1, 2, 3], [4, 5, -100]])
     rows = laid_out(labels)
     wanted = logits.flatten(0, 1)[rows["where"]]
-    smoothed = TokenSmoothing(0.1)(rows, wanted, SequenceToSequence(0).losses(wanted, rows))
+    smoothed = LabelSmoothing(0.1)(
+        Passed(np.arange(2), rows, wanted), SequenceToSequence(0).losses(wanted, rows)
+    )
     oracle = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), labels.flatten(), label_smoothing=0.1, reduction="none"
     ).view(2, 3)

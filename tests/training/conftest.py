@@ -14,6 +14,7 @@ from torch import nn
 
 from holdfast.control.choice import lowest
 from holdfast.core.records import Snapshot, Verdict
+from holdfast.methods.contrast import ClassBatches, ContrastTerm
 from holdfast.methods.optimizers import build_optimizer
 from holdfast.methods.schedules import build_schedule
 from holdfast.pipeline.compose import make_accelerator
@@ -65,9 +66,6 @@ def make_examples(n: int = 40, classes: int = 2, seed: int = 0) -> EncodedTexts:
 def make_phase(**changes: Any) -> Phase:
     plain = Phase(
         name="finetune",
-        loss="task",
-        head="train",
-        sampler="windows",
         steps=10,
         batch_size=8,
         learning_rate=0.05,
@@ -76,6 +74,12 @@ def make_phase(**changes: Any) -> Phase:
         weight_decay=0.0,
     )
     return replace(plain, **changes)
+
+
+def make_contrast(**changes: Any) -> Phase:
+    """A phase that compares rows, and leaves the head to be refitted."""
+    shape = {"source": ClassBatches(), "terms": (ContrastTerm(0.1),), "head": "refit"}
+    return make_phase(name="contrast", **{**shape, **changes})
 
 
 def learning(history: Any, kept: int | None = None) -> Verdict:
@@ -141,6 +145,11 @@ def job() -> Callable[..., Job]:
 @pytest.fixture(scope="session")
 def phase() -> Callable[..., Phase]:
     return make_phase
+
+
+@pytest.fixture(scope="session")
+def contrast_phase() -> Callable[..., Phase]:
+    return make_contrast
 
 
 @pytest.fixture(scope="session")

@@ -29,8 +29,9 @@ class Watch:
         self.forwards = 0
 
     def loss_ready(self, run: Any) -> None:
-        self.forwards += len(run.seen.rows)
-        for row, line in zip(run.seen.rows, run.seen.logits.detach().numpy(), strict=True):
+        passed = run.batch_losses
+        self.forwards += len(passed.rows)
+        for row, line in zip(passed.rows, passed.logits.detach().numpy(), strict=True):
             self.logits.setdefault(int(row), []).append(line)
 
 
@@ -106,8 +107,8 @@ def test_a_run_killed_inside_a_pass_ends_with_the_same_map(
     assert one.kind == other.kind
 
 
-def test_contrast_says_nothing_of_single_rows(job: Build, phase: Build) -> None:
-    made = job(phases=(phase(name="contrast", loss="contrast", head="refit", sampler="classes"),))
+def test_contrast_says_nothing_of_single_rows(job: Build, contrast_phase: Build) -> None:
+    made = job(phases=(contrast_phase(),))
     _, kept = run_with(made)
     assert kept.data_map() is None
 

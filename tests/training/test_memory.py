@@ -88,9 +88,8 @@ def test_a_row_that_does_not_fit_alone_is_an_error_that_helps(job: Any) -> None:
         fit(tight)
 
 
-def test_rows_that_are_compared_stay_together(job: Any, phase: Any) -> None:
-    contrast = phase(loss="contrast", head="refit", sampler="classes")
-    tight = job(phases=(contrast,))
+def test_rows_that_are_compared_stay_together(job: Any, contrast_phase: Any) -> None:
+    tight = job(phases=(contrast_phase(),))
     allocator = Allocator(tight.task, 0, CPU)
     object.__setattr__(tight, "task", allocator)
     with pytest.raises(MachineError):

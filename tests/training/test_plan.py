@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.core.errors import RecipeError
-from holdfast.training.plan import EVALUATION_BUDGET, FORWARD_SHARE, check_phase, evaluation_points
+from holdfast.core.updates import Pool
+from holdfast.methods.contrast import ClassBatches
+from holdfast.training.ordinary import EveryRow
+from holdfast.training.plan import (
+    EVALUATION_BUDGET,
+    FORWARD_SHARE,
+    check_phase,
+    evaluation_points,
+    first_seen,
+)
 from holdfast.training.plan import steps_for as steps_for_epochs
 
 
@@ -60,7 +70,9 @@ def test_the_probe_shrinks_before_looks_go(phase) -> None:
 
 
 PHASES = st.lists(
-    st.tuples(st.sampled_from(["windows", "classes"]), st.integers(1, 400), st.integers(1, 64)),
+    st.tuples(
+        st.sampled_from([EveryRow(), ClassBatches()]), st.integers(1, 400), st.integers(1, 64)
+    ),
     min_size=1,
     max_size=3,
 )
@@ -76,15 +88,14 @@ def test_a_look_an_epoch_as_far_as_wanted_at_every_end_and_within_the_budget(
     phases = tuple(
         Phase(
             name=str(i),
-            loss="task",
-            head="refit" if sampler == "classes" else "train",
-            sampler=sampler,
+            head="train" if source.has_epochs else "refit",
+            source=source,
             steps=steps,
             batch_size=batch,
             learning_rate=1.0,
             head_learning_rate=1.0,
         )
-        for i, (sampler, steps, batch) in enumerate(drawn)
+        for i, (source, steps, batch) in enumerate(drawn)
     )
     at, probe, _ = evaluation_points(phases, rows, valid, wanted)
     total = sum(phase.steps for phase in phases)
@@ -93,13 +104,13 @@ def test_a_look_an_epoch_as_far_as_wanted_at_every_end_and_within_the_budget(
     assert at[-1] == total
     assert min(rows, 50) <= probe <= min(rows, 500)
     epochs = sum(
-        1 if p.sampler == "classes" else math.ceil(p.steps / math.ceil(rows / p.batch_size))
+        1 if not p.source.has_epochs else math.ceil(p.steps / math.ceil(rows / p.batch_size))
         for p in phases
     )
     start = needed = 0
     for phase in phases:
         assert start + phase.steps in at
-        per = phase.steps if phase.sampler == "classes" else math.ceil(rows / phase.batch_size)
+        per = math.ceil(rows / phase.batch_size) if phase.source.has_epochs else phase.steps
         for epoch in range(start, start + phase.steps, per):
             stop = min(epoch + per, start + phase.steps)
             seen = any(epoch < step <= stop for step in at)
@@ -125,12 +136,31 @@ def test_a_long_run_on_few_rows_looks_as_often_as_is_wanted_and_its_probe_can_sh
     assert evaluation_points((phase(steps=4 * 6, batch_size=16),), 200, 11, 20)[1] == 50
 
 
-@pytest.mark.parametrize("changes", [{"steps": 0}, {"sampler": "classes", "batch_size": 3}])
-def test_a_phase_that_cannot_be_is_refused(phase, changes) -> None:
+def test_a_phase_without_a_step_is_refused(phase) -> None:
     with pytest.raises(RecipeError):
-        check_phase(phase(**changes))
+        check_phase(phase(steps=0))
 
 
 def test_warm_up_is_rounded_up(phase) -> None:
     assert phase(steps=15, warmup=0.1).warmup_steps == 2
     assert phase(steps=15, warmup=0.0).warmup_steps == 0
+
+
+def test_first_seen_is_what_walking_the_steps_finds(phase, contrast_phase, examples) -> None:
+    """Over a phase by class, which draws some rows again, and one by epochs."""
+    rows = examples(90, 3)
+    phases = (contrast_phase(steps=4, batch_size=8), phase(steps=30, batch_size=8))
+    expected, step = np.full(90, -1), 0
+    for one in phases:
+        pool = Pool(rows, 8, 0, one.name)
+        for k in range(one.steps):
+            step += 1
+            for row in one.source.draw(pool, k).rows:
+                expected[row] = step if expected[row] < 0 else expected[row]
+    places = np.random.default_rng(0).permutation(90)[:40]
+    assert first_seen(phases, rows, 0, places).tolist() == expected[places].tolist()
+
+
+def test_a_row_that_a_short_run_never_uses_is_first_seen_at_minus_one(phase, examples) -> None:
+    seen = first_seen((phase(steps=2, batch_size=8),), examples(50), 0, np.arange(50))
+    assert sorted(seen.tolist()) == [-1] * 34 + [1] * 8 + [2] * 8

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from holdfast.methods.contrast import Contrast
 from holdfast.methods.head_refit import HeadRefit
 from holdfast.models.classifier import load_classifier
 from holdfast.models.layers import freeze, parameter_groups
@@ -35,7 +34,7 @@ def groups(network: Any, phase: Any) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def made(job: Any, phase: Any, tiny_model: Path) -> Any:
+def made(job: Any, phase: Any, contrast_phase: Any, tiny_model: Path) -> Any:
     """Builds a job of contrast, then fine-tuning, with dropout, on a BERT whose first block is
     frozen; with ``cache`` its outputs are kept in that folder."""
 
@@ -48,17 +47,9 @@ def made(job: Any, phase: Any, tiny_model: Path) -> Any:
             "groups": groups,
             "evaluate_at": (0, 2, 3, 9),
             "phases": (
-                phase(
-                    name="contrast",
-                    loss="contrast",
-                    head="refit",
-                    sampler="classes",
-                    steps=3,
-                    learning_rate=1e-3,
-                ),
+                contrast_phase(steps=3, learning_rate=1e-3),
                 phase(name="finetune", steps=6, accumulate=2, learning_rate=1e-3),
             ),
-            "terms": {"contrast": [Contrast()]},
             "listeners": (refit, *more),
         } | changes
         if cache is not None:

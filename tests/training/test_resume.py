@@ -12,7 +12,7 @@ import torch
 from holdfast.control.patience import Patience
 from holdfast.core.events import EVENTS
 from holdfast.core.records import Snapshot
-from holdfast.methods.contrast import Contrast
+from holdfast.methods.contrast import ClassBatches, ContrastTerm
 from holdfast.methods.head_refit import HeadRefit
 from holdfast.models.probe import fit_probe
 from holdfast.training.loop import Fitted, fit
@@ -22,8 +22,9 @@ from holdfast.training.run import Job
 def two_phases(build: Any, phase: Any, folder: Path, *more: Any, **changes: Any) -> Job:
     """Contrast with a refitted head, then fine-tuning with dropout and a plateau: all there is
     to remember."""
+    contrast = {"source": ClassBatches(), "terms": (ContrastTerm(),), "head": "refit"}
     phases = (
-        phase(name="contrast", loss="contrast", head="refit", sampler="classes", steps=4),
+        phase(name="contrast", steps=4, **contrast),
         phase(name="finetune", steps=8, schedule="plateau", warmup=0.2, accumulate=2),
     )
     refit = HeadRefit(lambda x, y: fit_probe(x, y, classes=2, seed=0, c=0.1), first=True)
@@ -31,7 +32,6 @@ def two_phases(build: Any, phase: Any, folder: Path, *more: Any, **changes: Any)
         "phases": phases,
         "dropout": 0.2,
         "evaluate_at": (0, 2, 4, 7, 9, 12),
-        "terms": {"contrast": [Contrast()]},
         "listeners": (refit, *more),
         "advisor": Patience(None, lambda snapshot: snapshot.refined_loss),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from holdfast.methods.contrast import Contrast
+from holdfast.core.updates import Draw
 from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.training.loop import fit
 from holdfast.training.run import Run
-from holdfast.training.step import begin_phase, rows_of_step, steps_per_epoch, train_step
+from holdfast.training.step import begin_phase, draw_of_step, steps_per_epoch, train_step
 
 
 def one_step(made: Any, rows: np.ndarray | None = None) -> tuple[Run, np.ndarray, dict[str, Any]]:
@@ -33,9 +34,9 @@ def one_step(made: Any, rows: np.ndarray | None = None) -> tuple[Run, np.ndarray
     made.listeners = (Keep(),)
     run = Run(made)
     begin_phase(run)
-    rows = rows_of_step(run) if rows is None else rows
-    train_step(run, rows)
-    return run, rows, seen
+    draw = draw_of_step(run) if rows is None else Draw(rows)
+    train_step(run, draw)
+    return run, draw.rows, seen
 
 
 def whole_batch(made: Any, rows: np.ndarray, loss: Any) -> dict[str, torch.Tensor]:
@@ -74,8 +75,8 @@ def pairs(features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) ->
 @pytest.mark.parametrize("loss", [mean_loss, smoothed])
 def test_micro_batches_have_the_gradient_of_the_batch(job, phase, accumulate: int, loss) -> None:
     shape = phase(batch_size=6, accumulate=accumulate, clip=None)
-    terms = {"finetune": [LabelSmoothing(0.2)]} if loss is smoothed else {}
-    made = job(phases=(shape,), terms=terms)
+    terms = (LabelSmoothing(0.2),) if loss is smoothed else ()
+    made = job(phases=(replace(shape, terms=terms),))
     expected_of = job(phases=(shape,))
     _, rows, seen = one_step(made, np.arange(3, 3 + 6 * accumulate))
     expected = whole_batch(expected_of, rows, loss)
@@ -93,18 +94,12 @@ def test_a_smaller_last_batch_is_averaged_over_its_own_rows(job, phase) -> None:
 
 
 @pytest.mark.parametrize("size", [8, 16, 30])
-def test_a_class_batch_in_length_parts_has_the_gradient_of_all_its_pairs(job, phase, size) -> None:
+def test_a_class_batch_in_length_parts_has_the_gradient_of_all_its_pairs(
+    job, contrast_phase, size
+) -> None:
     """The parts only save padding: every pair of rows is in the loss."""
-    shape = phase(
-        name="contrast",
-        loss="contrast",
-        head="refit",
-        sampler="classes",
-        batch_size=size,
-        clip=None,
-    )
-    terms = {"contrast": [Contrast(0.1)]}
-    _, rows, seen = one_step(job(phases=(shape,), terms=terms))
+    shape = contrast_phase(batch_size=size, clip=None)
+    _, rows, seen = one_step(job(phases=(shape,)))
     assert len(rows) == size
     expected = whole_batch(job(phases=(shape,)), rows, pairs)
     for name in ("body.weight", "body.bias"):
@@ -112,9 +107,8 @@ def test_a_class_batch_in_length_parts_has_the_gradient_of_all_its_pairs(job, ph
     assert seen["head.weight"] is None or not seen["head.weight"].any()
 
 
-def test_the_head_does_not_move_by_gradient_while_it_is_refitted(job, phase) -> None:
-    shape = phase(name="contrast", loss="contrast", head="refit", sampler="classes")
-    made = job(phases=(shape,), terms={"contrast": [Contrast(0.1)]})
+def test_the_head_does_not_move_by_gradient_while_it_is_refitted(job, contrast_phase) -> None:
+    made = job(phases=(contrast_phase(),))
     before = made.network.head.weight.detach().clone()
     one_step(made)
     assert torch.equal(made.network.head.weight, before)
@@ -166,7 +160,7 @@ def test_every_row_is_passed_once_an_epoch(job, phase) -> None:
         rows = []
         for index in range(7):
             run.step_in_phase = 7 * epoch + index
-            rows += rows_of_step(run).tolist()
+            rows += draw_of_step(run).rows.tolist()
         assert sorted(rows) == list(range(40))
 
 
@@ -175,10 +169,10 @@ def test_the_rows_of_a_step_depend_on_its_place_alone(job, phase) -> None:
     forward = []
     for step in range(14):
         run.step_in_phase = step
-        forward.append(rows_of_step(run).tolist())
+        forward.append(draw_of_step(run).rows.tolist())
     for step in (13, 2, 7, 0):
         run.step_in_phase = step
-        assert rows_of_step(run).tolist() == forward[step]
+        assert draw_of_step(run).rows.tolist() == forward[step]
 
 
 def test_dropout_is_on_in_training_and_off_in_measuring(job, recorder) -> None:

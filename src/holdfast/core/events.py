@@ -1,4 +1,5 @@
-"""The hinges of the loop: what may listen, add a loss, judge or advise.
+"""The hinges of the loop: what may listen, judge or advise; ``core/updates.py`` has those of an
+update: what draws its rows, makes its gradient, adds to its losses.
 
 The loop knows only these Protocols, so ``training`` never imports ``methods``, ``monitor`` or
 ``control``. ``EVENTS`` is the whole vocabulary, in the order of the drawing in
@@ -7,13 +8,11 @@ The loop knows only these Protocols, so ``training`` never imports ``methods``, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
+from holdfast.core.errors import Defect
 from holdfast.core.records import Action, Snapshot, Verdict
-
-if TYPE_CHECKING:
-    import torch
 
 EVENTS = (
     "run_start",
@@ -30,6 +29,12 @@ EVENTS = (
 )
 
 
+Place = Literal["change", "note", "tell"]
+# Change the run (a refitted head, an average of weights), note what it is (a data map), tell others
+# (a bar, an alert, a tracker).
+PLACES: tuple[Place, ...] = get_args(Place)
+
+
 @runtime_checkable
 class Stateful(Protocol):
     """Something that a checkpoint must keep."""
@@ -41,23 +46,34 @@ class Stateful(Protocol):
 
 class Listener(Protocol):
     """An object with one method per event that it cares about, each named as in ``EVENTS`` and
-    taking the run's state. A listener with state is also ``Stateful``."""
+    taking the run's state. A listener with state is also ``Stateful``, and its state is kept under
+    its ``name``, which is its own in a run. ``place`` says when it hears an event: ``in_order``."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def place(self) -> Place: ...
 
 
-class LossTerm(Protocol):
-    """Adds to the loss of a batch, per example.
+def in_order(listeners: Iterable[Any]) -> tuple[Any, ...]:
+    """The listeners as they hear an event, however they were given: by ``place``, in the order of
+    ``PLACES``, and inside a place by name. One that names no place only tells.
 
-    Called with the batch, the model's output and the per-example losses so far [batch], returns
-    the losses [batch] to use instead.
+    So whatever changes the run has done so before anybody notes what it is now, and what is told
+    has been noted. Raises ``Defect`` for two of one name: one would get the other's state.
     """
+    ordered = sorted(listeners, key=lambda one: (PLACES.index(_place(one)), one.name))
+    names = [one.name for one in ordered]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise Defect("the loop", "was given two listeners of one name", twice)
+    return tuple(ordered)
 
-    name: str
 
-    def __call__(
-        self, batch: dict[str, torch.Tensor], output: Any, losses: torch.Tensor
-    ) -> torch.Tensor: ...
+def _place(listener: Any) -> Place:
+    place: Place = getattr(listener, "place", "tell")
+    return place
 
 
 class Monitor(Protocol):

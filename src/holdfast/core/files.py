@@ -31,7 +31,6 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             write(beside)
             sync(beside)
             beside.replace(path)
-            # The rename stands in the folder's own data: unsynced, a power cut may take it back.
             sync(path.parent)
         finally:
             beside.unlink(missing_ok=True)
@@ -60,7 +59,6 @@ def replace_folder(beside: Path, folder: Path) -> None:
                 path.chmod(mode)
                 sync(path)
         sync(beside)
-        # A folder cannot be renamed over one that holds files: for a moment there is none.
         if folder.exists():
             shutil.rmtree(folder)
         beside.replace(folder)
@@ -88,8 +86,6 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def dump_json(value: Any) -> str:
-    # ``to_json`` made NaN null. Python would write any that is left as a bare NaN, which is no
-    # JSON.
     return json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
@@ -177,7 +173,6 @@ def sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some file systems cannot sync a folder, and one that is read-only has nothing to sync.
         if error.errno not in (errno.EINVAL, errno.EROFS):
             raise
     finally:

@@ -12,10 +12,20 @@ of n rows gives n·(n − 1) pairs for n forward passes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from holdfast.core.records import Ints
+from holdfast.core.seeds import generator
+from holdfast.core.updates import Draw, Passed, Pool
+from holdfast.methods.registry import METHODS, Known, Method, Parts, Stage, setting
 
 if TYPE_CHECKING:
     import torch
+
+USUAL_BATCH = 32
 
 
 def contrast(
@@ -39,15 +49,85 @@ def contrast(
     return -(log_share * positives).sum(dim=1) / count.clamp(min=1)
 
 
+@dataclass(frozen=True, slots=True)
+class ContrastTerm:
+    """The loss term that replaces the losses of an update by their contrast."""
+
+    temperature: float = 0.1
+    name: ClassVar[str] = "contrast"
+    compares_rows: ClassVar[bool] = True
+
+    def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
+        return contrast(passed.output.features, passed.batch["labels"], self.temperature)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassBatches:
+    """Several rows of several classes in each update, at most ``classes`` of them; there are no
+    epochs, since no update waits for a row to come up again."""
+
+    classes: int = 8
+    name: ClassVar[str] = "classes"
+    has_epochs: ClassVar[bool] = False
+
+    def steps_per_epoch(self, pool: Pool) -> int:
+        return pool.steps_per_pass
+
+    def draw(self, pool: Pool, step: int) -> Draw:
+        assert pool.labels is not None
+        return Draw(class_batch(pool.labels, pool.batch, self.classes, pool.seed, step))
+
+
+def class_batch(labels: Ints, batch: int, most_classes: int, seed: int, step: int) -> Ints:
+    """A batch for contrast: up to ``most_classes`` classes, as many rows of each as fit.
+
+    Classes are drawn without replacement, in proportion to the square root of their size; at
+    least two where there are two. Rows are drawn without replacement inside a class; a class with
+    fewer rows than its place gives what it has, and the rest is filled from the others.
+    """
+    rng = generator(seed, "contrast", step)
+    present, sizes = np.unique(labels, return_counts=True)
+    weight = np.sqrt(sizes)
+    count = min(len(present), most_classes, max(2, batch // 2))
+    chosen = rng.choice(len(present), size=count, replace=False, p=weight / weight.sum())
+    pools = [rng.permutation(np.flatnonzero(labels == present[c])) for c in chosen]
+    rows = [pool[: batch // count] for pool in pools]
+    rest = np.concatenate([pool[batch // count :] for pool in pools])
+    missing = batch - sum(len(part) for part in rows)
+    return np.concatenate([*rows, rng.permutation(rest)[:missing]])
+
+
+@dataclass(frozen=True, slots=True)
 class Contrast:
-    """The loss term that replaces the losses of a batch by their contrast."""
+    """A stage before the fine-tuning that moves the features, and leaves the head to be refitted to
+    them at each evaluation point. Fewer than four rows hold no two of two classes."""
 
-    name = "contrast"
+    steps: int = setting(50, above=0, whole=True)
+    learning_rate: float = setting(above=0)
+    batch_size: int = setting(least=4, whole=True)
+    temperature: float = setting(0.1, above=0)
+    classes: int = setting(8, least=1, whole=True)
 
-    def __init__(self, temperature: float = 0.1) -> None:
-        self.temperature = temperature
 
-    def __call__(
-        self, batch: dict[str, torch.Tensor], output: Any, losses: torch.Tensor
-    ) -> torch.Tensor:
-        return contrast(output.features, batch["labels"], self.temperature)
+def _worked_out(known: Known) -> dict[str, Any]:
+    """Its rate is half the fine-tuning's, as it was measured."""
+    return {
+        "learning_rate": known.learning_rate / 2,
+        "batch_size": min(USUAL_BATCH, known.train_rows),
+    }
+
+
+def _parts(asked: Contrast) -> Parts:
+    stage = Stage(
+        "contrast",
+        asked.steps,
+        asked.batch_size,
+        asked.learning_rate,
+        ClassBatches(asked.classes),
+        (ContrastTerm(asked.temperature),),
+        head="refit",
+    )
+    return Parts(stages=(stage,))
+
+
+METHODS.add("contrast", Method(Contrast, _parts, _worked_out, needs_classes=True))

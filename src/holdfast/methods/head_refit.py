@@ -9,10 +9,12 @@ moves the features, it turns each snapshot into a whole classifier.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from holdfast.methods.registry import METHODS, Method, Parts
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +35,7 @@ class HeadRefit:
     found stays with the baseline in ``curve``.
     """
 
-    name = "head_refit"
+    name, place = "head_refit", "change"
 
     def __init__(
         self, fit: Callable[[Floats, Ints], Probe], first: bool, held_out: HeldOut | None = None
@@ -94,3 +96,12 @@ class HeadRefit:
             pairs = tuple((int(n), float(loss)) for n, loss in points)
             noise = LabelNoise(*more[0]) if more and more[0] is not None else None
             self.curve = ProbeCurve(losses.numpy(), pairs, (int(twins), int(of)), noise)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFirst:
+    """Whether the fine-tuning starts from the probe; it has no settings, and the listener is the
+    task's, which knows how its head is fitted and keeps the baseline either way."""
+
+
+METHODS.add("probe_first", Method(ProbeFirst, lambda asked: Parts()))

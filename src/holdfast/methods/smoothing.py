@@ -2,34 +2,50 @@
 
     ℓ = (1 − ε) · CE(y) + ε · mean_k CE(k)
 
-Damps over-confident logits. Only the training loss is smoothed; every loss that is shown or
-decided on is plain cross-entropy.
+of a row's class, or averaged over a row's target tokens, whose classes are the vocabulary. Damps
+over-confident logits. Only the training loss is smoothed; every loss that is shown or decided on is
+plain cross-entropy.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from holdfast.core.updates import Passed
+from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
     import torch
 
 
-def smooth(losses: torch.Tensor, logits: torch.Tensor, share: float) -> torch.Tensor:
-    """Smoothed per-example losses [batch] from plain ones and ``logits`` [batch, classes];
-    ``share`` in [0, 1)."""
-    uniform = -logits.float().log_softmax(dim=1).mean(dim=1)
-    return (1 - share) * losses + share * uniform
+def uniform_loss(logits: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+    """The mean cross-entropy over all classes of each row [batch], in nats.
+
+    ``logits`` [batch, classes]; with ``targets`` [batch], how many target tokens each row has, they
+    are [all target tokens, vocabulary], row by row, and the answer is a mean over a row's.
+    """
+    import torch
+
+    each = -logits.float().log_softmax(dim=-1).mean(dim=-1)
+    return each if targets is None else torch.segment_reduce(each, "mean", lengths=targets)
 
 
+@dataclass(frozen=True, slots=True)
 class LabelSmoothing:
-    """The loss term that smooths the targets of a batch."""
+    """The loss term, and its setting: ``share`` is ε."""
 
-    name = "label_smoothing"
+    share: float = setting(0.1, above=0, most=1)
+    name: ClassVar[str] = "label_smoothing"
+    compares_rows: ClassVar[bool] = False
 
-    def __init__(self, share: float) -> None:
-        self.share = share
+    def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
+        logits = getattr(passed.output, "logits", passed.output)
+        uniform = uniform_loss(logits, passed.batch.get("counts"))
+        return (1 - self.share) * losses + self.share * uniform
 
-    def __call__(
-        self, batch: dict[str, torch.Tensor], output: Any, losses: torch.Tensor
-    ) -> torch.Tensor:
-        return smooth(losses, output.logits, self.share)
+
+METHODS.add(
+    "label_smoothing",
+    Method(LabelSmoothing, lambda asked: Parts(terms=(asked,)), key="train.label_smoothing"),
+)

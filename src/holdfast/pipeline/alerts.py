@@ -42,7 +42,7 @@ class Alerts:
     ``notify`` hears what could not be delivered, once the run is over.
     """
 
-    name = "alerts"
+    name, place = "alerts", "tell"
 
     def __init__(
         self,

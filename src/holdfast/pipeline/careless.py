@@ -89,7 +89,7 @@ def carelessly(recipe: Recipe) -> Recipe:
             "weight_decay": 0.0,
         },
         control={"policy": "off"},
-        methods={"contrast": False, "probe_first": False},
+        methods=dict.fromkeys(recipe.methods, False),
     )
 
 

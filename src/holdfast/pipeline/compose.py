@@ -24,7 +24,15 @@ from holdfast.models.quantize import compute_in
 from holdfast.pipeline.adapters import adapter_settings, settle_quantize, with_adapter
 from holdfast.pipeline.alerts import Alerts
 from holdfast.pipeline.attention import choose_attention
-from holdfast.pipeline.defaults import filled, phases_of, resolve, unusual, usual_rates
+from holdfast.pipeline.defaults import (
+    filled,
+    method_parts,
+    phases_of,
+    resolve,
+    unused,
+    unusual,
+    usual_rates,
+)
 from holdfast.pipeline.fits import check_fit, refuse_clearly_too_large
 from holdfast.pipeline.folder import CHECKPOINTS
 from holdfast.pipeline.frozen import keep_prefix
@@ -108,7 +116,13 @@ def make_ready(recipe: Recipe, splits: Splits, run: Path | None = None) -> Ready
             points,
             *_told(recipe, watch, train, plan),
         ),
-        findings=(*unusual(recipe, total, line), *oversized, *tight, *kind.notices(train, loaded)),
+        findings=(
+            *unusual(recipe, total, line),
+            *unused(recipe, plan.phases),
+            *oversized,
+            *tight,
+            *kind.notices(train, loaded),
+        ),
     )
 
 
@@ -188,9 +202,9 @@ def make_job(
         monitor=make_monitor(ready, own, findings),
         advisor=_advisor(ready),
         write=writer(ready.watch, accelerator) if ready.watch else None,
-        terms={p.name: ready.kind.terms(p) for p in ready.plan.phases},
         listeners=(
             *own,
+            *method_parts(ready.recipe).listeners(),
             *_histories(ready, accelerator),
             *_alerts(ready, run if writes else None, notify),
             *listeners,
@@ -295,9 +309,9 @@ def _advisor(ready: Ready) -> StoppingRule | None:
     if wanted.policy == "off":
         return None
     first = ready.plan.phases[0]
-    # Contrast moves the features for the head that follows; it is short, and 18 validation rows of
-    # a hundred labelled ones are too few to cut it shorter.
-    start = first.steps if first.loss == "contrast" else 0
+    # Such a phase moves the features for the head that follows; it is short, and 18 validation
+    # rows of a hundred labelled ones are too few to cut it shorter.
+    start = first.steps if first.head == "refit" else 0
     learning = planned_learning(ready.plan.evaluate_at, planned_rates(ready.plan.phases))
     costs = Costs(wanted.worth, wanted.chance)
     return StoppingRule(learning, costs, ready.recipe.train.patience, criterion(ready), start)

@@ -7,18 +7,26 @@ outside its region is a finding, never a silent change.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from holdfast.core.discovery import nearest
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.records import Decision, Finding
+from holdfast.methods.registry import (
+    Known,
+    Parts,
+    Stage,
+    all_methods,
+    check_methods,
+    parts_of,
+    settle,
+)
 from holdfast.pipeline.adapters import rate_factor
 from holdfast.recipe import Recipe
+from holdfast.training.ordinary import EveryRow, OnePass
 from holdfast.training.plan import Phase, steps_for
 
-METHODS = ("contrast", "probe_first")
 SMALL_PARAMETERS = 40_000_000
 LARGE_PARAMETERS = 200_000_000
 
@@ -92,17 +100,16 @@ REGIONS = {
     "base decoder": (5e-6, 1e-3),
     "large decoder": (1e-6, 2e-4),
 }
-CONTRAST_STEPS = 50
 # Tasks whose updates are means over tokens.
 WRITING = ("seq2seq", "causal-lm")
+OF_CLASSES = (None, "text-classification", "image-classification")
+FINETUNE = "finetune"
 # None where a model writes: Adam's first steps are its largest, and a short run needs them. After
 # 76 steps on summaries a tenth of them ended 0.020 nats higher, three steps 0.017: all of the gap
 # to a trainer without one. Classifiers are unstable on few rows without (2006.04884).
 WARMUP, WARMUP_WRITING = 0.1, 0.0
 PART_ROWS = 4
 EPOCHS_WITHOUT_CONTRAST = 20.0
-CONTRAST = {"batch_size": 32, "temperature": 0.1, "classes": 8}
-CONTRAST_SETTINGS = ("steps", "learning_rate", *CONTRAST)
 
 
 T = TypeVar("T")
@@ -178,53 +185,58 @@ def _keep(recipe: Recipe) -> str:
     return "lowest"
 
 
-def _epochs(line: Default, methods: dict[str, Any], rows: int) -> float:
-    """Passes over the training rows in both phases together."""
-    contrast = methods["contrast"]
-    if not contrast:
+def _epochs(line: Default, methods: Mapping[str, Any], rows: int) -> float:
+    """Passes over the training rows in all phases together."""
+    stages = parts_of(_switched_on(methods)).stages
+    if not stages:
         return line.epochs or EPOCHS_WITHOUT_CONTRAST
-    drawn = int(contrast["steps"]) * int(contrast["batch_size"])
+    drawn = sum(stage.steps * stage.batch_size for stage in stages)
     return math.ceil(1000 * drawn / rows) / 1000 + line.epochs
 
 
-def check_methods(methods: Mapping[str, Any]) -> None:
-    """Refuse a method that does not exist, and a setting that contrast does not have."""
-    for name in methods:
-        if name not in METHODS:
-            raise RecipeError(
-                "methods", "names an unknown method", name, nearest(name, list(METHODS))
-            )
-    given = methods.get("contrast")
-    for key, value in given.items() if isinstance(given, dict) else ():
-        if key not in CONTRAST_SETTINGS:
-            raise RecipeError(
-                f"methods.contrast.{key}",
-                "is not a setting of contrast",
-                None,
-                nearest(key, list(CONTRAST_SETTINGS)),
-            )
-        if type(value) not in (int, float) or not 0 < value <= 1_000_000:
-            rule = "must be a number above 0 and at most 1,000,000"
-            raise RecipeError(f"methods.contrast.{key}", rule, value, "Leave it out.")
-
-
 def _methods(recipe: Recipe, line: Default, rows: int) -> dict[str, dict[str, Any] | bool]:
+    """Every method that is asked for or usual, with all its settings, or ``False``; ``True`` for
+    one without settings."""
     check_methods(recipe.methods)
-    contrast = recipe.methods.get("contrast", bool(line.contrast_steps))
-    if contrast is not False:
-        given = contrast if isinstance(contrast, dict) else {}
-        contrast = _contrast(given, recipe, line, rows)
-    first = recipe.methods.get("probe_first", True)
-    return {"contrast": contrast, "probe_first": bool(first)}
+    known = Known(rows, recipe.train.learning_rate or line.learning_rate)
+    by_table = {"contrast": {"steps": line.contrast_steps}} if line.contrast_steps else {}
+    usual = {"contrast": bool(by_table), "probe_first": True}
+    settled: dict[str, dict[str, Any] | bool] = {}
+    for name, asked in {**usual, **recipe.methods}.items():
+        if asked is False:
+            settled[name] = False
+            continue
+        _refuse_without_classes(recipe, name)
+        given = asked if isinstance(asked, Mapping) else {}
+        settled[name] = settle(name, {**by_table.get(name, {}), **given}, known) or True
+    return settled
 
 
-def _contrast(given: dict[str, Any], recipe: Recipe, line: Default, rows: int) -> dict[str, Any]:
-    """The settings of contrast; its rate is half the fine-tuning's, as it was measured."""
-    rate = (recipe.train.learning_rate or line.learning_rate) / 2
-    steps = line.contrast_steps or CONTRAST_STEPS
-    known = {"steps": steps, "learning_rate": rate, **CONTRAST}
-    known["batch_size"] = min(known["batch_size"], rows)
-    return {**known, **given}
+def _refuse_without_classes(recipe: Recipe, name: str) -> None:
+    one_class = recipe.data.label_kind in (None, "class")
+    if not all_methods()[name].needs_classes or (recipe.task in OF_CLASSES and one_class):
+        return
+    of = recipe.task if one_class else f"data.label_kind={recipe.data.label_kind}"
+    raise RecipeError(
+        f"methods.{name}", f"does not exist for {of}: it needs a class a row", None, "Leave it out."
+    )
+
+
+def _switched_on(methods: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings of those methods of a resolved recipe that are on."""
+    return {
+        name: asked if isinstance(asked, dict) else {}
+        for name, asked in methods.items()
+        if asked is not False
+    }
+
+
+def method_parts(recipe: Recipe) -> Parts:
+    """What the methods of a resolved recipe bring; those with keys of their own among them."""
+    asked = _switched_on(recipe.methods)
+    if recipe.train.label_smoothing:
+        asked["label_smoothing"] = {"share": recipe.train.label_smoothing}
+    return parts_of(asked)
 
 
 def phases_of(
@@ -233,20 +245,24 @@ def phases_of(
     """The phases of a resolved recipe for ``rows`` training rows.
 
     ``train.epochs`` bounds the passes over the training rows in all phases together, and
-    ``train.max_steps`` their updates. Contrast comes first; where fine-tuning is to follow, it
-    takes at most half of either.
+    ``train.max_steps`` their updates. The stages of methods come first; where fine-tuning is to
+    follow, they take at most half of either.
     """
+    parts = method_parts(recipe)
     per_step = filled(recipe.train.batch_size) * recipe.train.accumulate
     row_budget = filled(recipe.train.epochs) * rows
     alone = not line_for(parameters, rows, model).epochs
-    contrast = _contrast_phase(recipe, row_budget, 1.0 if alone else 0.5)
-    left = row_budget - (contrast.steps * contrast.batch_size if contrast else 0)
+    share = (1.0 if alone else 0.5) / max(1, len(parts.stages))
+    planned = [_stage_phase(recipe, stage, row_budget, share) for stage in parts.stages]
+    before = [phase for phase in planned if phase is not None]
+    left = row_budget - sum(phase.steps * phase.batch_size for phase in before)
     # Less than a pass is the rounding of a budget, not a phase.
-    steps = steps_for(left / rows, rows, per_step) if not contrast or left >= rows else 0
+    steps = steps_for(left / rows, rows, per_step) if not before or left >= rows else 0
     if recipe.train.max_steps is not None:
-        steps = min(steps, recipe.train.max_steps - (contrast.steps if contrast else 0))
-    finetune = _finetune_phase(recipe, steps) if steps > 0 else None
-    return tuple(phase for phase in (contrast, finetune) if phase is not None)
+        steps = min(steps, recipe.train.max_steps - sum(phase.steps for phase in before))
+    after = [_finetune_phase(recipe, steps, parts)] if steps > 0 else []
+    stepper = parts.stepper or OnePass()
+    return tuple(replace(phase, stepper=stepper) for phase in (*before, *after))
 
 
 def measured_phases(
@@ -275,59 +291,67 @@ def measured_phases(
     return phases_of(resolved, parameters, rows, model)
 
 
-def _contrast_phase(recipe: Recipe, row_budget: float, share: float) -> Phase | None:
-    settings = recipe.methods.get("contrast")
-    if not isinstance(settings, dict):
-        return None
-    batch = int(settings["batch_size"])
-    steps = min(int(settings["steps"]), int(share * row_budget / batch + 1e-6))
+def _stage_phase(recipe: Recipe, stage: Stage, row_budget: float, share: float) -> Phase | None:
+    """A method's stage as a phase, as far as its share of the budget goes; ``None`` for no step."""
+    steps = min(stage.steps, int(share * row_budget / stage.batch_size + 1e-6))
     if recipe.train.max_steps is not None:
         steps = min(steps, max(1, int(share * recipe.train.max_steps)))
     if steps < 1:
         return None
-    rate = float(settings["learning_rate"])
     return Phase(
-        name="contrast",
-        loss="contrast",
-        head="refit",
-        sampler="classes",
+        name=stage.name,
+        head=stage.head,
+        source=stage.source,
+        terms=stage.terms,
         steps=steps,
-        batch_size=batch,
-        learning_rate=rate,
-        head_learning_rate=rate,
-        optimizer=filled(recipe.train.optimizer),
-        schedule=filled(recipe.train.schedule),
-        warmup=recipe.train.warmup or 0.0,
-        weight_decay=recipe.train.weight_decay or 0.0,
-        layer_decay=recipe.train.layer_decay or 1.0,
-        clip=recipe.train.clip,
-        temperature=float(settings["temperature"]),
-        classes_per_batch=int(settings["classes"]),
+        batch_size=stage.batch_size,
+        learning_rate=stage.learning_rate,
+        head_learning_rate=stage.learning_rate,
+        **_shared(recipe),
     )
 
 
-def _finetune_phase(recipe: Recipe, steps: int) -> Phase:
+def _finetune_phase(recipe: Recipe, steps: int, parts: Parts) -> Phase:
     train, writes = recipe.train, recipe.task in WRITING
     rate = filled(train.learning_rate)
     return Phase(
-        name="finetune",
-        loss="task",
-        head="train",
+        name=FINETUNE,
         steps=steps,
-        sampler="shuffled" if writes else "windows",
+        source=parts.source or (EveryRow(window=1) if writes else EveryRow()),
+        terms=parts.terms,
         part_rows=PART_ROWS if writes and not train.pack else None,
         batch_size=filled(train.batch_size),
         accumulate=train.accumulate,
         learning_rate=rate,
         head_learning_rate=rate,
-        optimizer=filled(train.optimizer),
-        schedule=filled(train.schedule),
-        warmup=train.warmup or 0.0,
-        weight_decay=train.weight_decay or 0.0,
-        layer_decay=train.layer_decay or 1.0,
-        clip=train.clip,
-        label_smoothing=train.label_smoothing or 0.0,
+        **_shared(recipe),
     )
+
+
+def _shared(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says of every phase."""
+    train = recipe.train
+    return {
+        "optimizer": filled(train.optimizer),
+        "schedule": filled(train.schedule),
+        "warmup": train.warmup or 0.0,
+        "weight_decay": train.weight_decay or 0.0,
+        "layer_decay": train.layer_decay or 1.0,
+        "clip": train.clip,
+    }
+
+
+def unused(recipe: Recipe, phases: Sequence[Phase]) -> tuple[Finding, ...]:
+    """A finding for methods of the fine-tuning where the plan has none."""
+    asked = _switched_on(recipe.methods)
+    idle = [f"methods.{name}" for name in asked if parts_of({name: asked[name]}).changes_finetuning]
+    idle += ["train.label_smoothing"] if recipe.train.label_smoothing else []
+    stages = [phase.name for phase in phases]
+    if not idle or FINETUNE in stages:
+        return ()
+    because = f"{' and '.join(idle)} changes the fine-tuning, and this plan has only {stages[0]}"
+    remedy = f"Set methods.{stages[0]}=false."
+    return (Finding("unused_setting", "warn", 0.5, len(idle), (), because, remedy),)
 
 
 def usual_rates(

@@ -8,9 +8,9 @@ from typing import Any
 from holdfast.core.machine import refuse_too_many
 from holdfast.core.records import Decision
 from holdfast.methods.optimizers import OPTIMIZERS
+from holdfast.methods.registry import check_methods
 from holdfast.methods.schedules import SCHEDULES
 from holdfast.pipeline.alerts import address_of
-from holdfast.pipeline.defaults import check_methods
 from holdfast.recipe import Recipe
 from holdfast.training.track import check_trackers
 

@@ -97,9 +97,9 @@ def outline_model(ready: Ready) -> ModelOutline:
 
 
 def _passes(phase: Phase, rows: int) -> float:
-    """Passes over the training rows: the last batch of one is partial, but where rows are drawn by
-    class there is none."""
-    if phase.sampler == "classes":
+    """Passes over the training rows: the last batch of one is partial, but a source without
+    epochs has none."""
+    if not phase.source.has_epochs:
         return phase.steps * phase.rows_per_step / max(1, rows)
     return phase.steps / max(1, math.ceil(rows / phase.rows_per_step))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from holdfast.core.machine import MB
 from holdfast.core.records import Decision, Finding, to_json
+from holdfast.core.updates import Draw
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.available import available_mb, tightest
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
@@ -67,11 +68,11 @@ def _seconds_a_row(ready: Ready) -> float:
     size = min(run.phase.rows_per_step, len(ready.train))
     order = np.argsort(ready.train.lengths, kind="stable")
     middle = max(0, len(order) // 2 - size // 2)
-    train_step(run, order[-size:])
+    train_step(run, Draw(order[-size:]))
     timed = []
     for _ in range(TIMED_STEPS):
         start = time.perf_counter()
-        train_step(run, order[middle : middle + size])
+        train_step(run, Draw(order[middle : middle + size]))
         timed.append(time.perf_counter() - start)
     return float(np.median(timed)) / size
 

@@ -14,7 +14,7 @@ from holdfast.pipeline.defaults import filled
 from holdfast.pipeline.fits import Need
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.metrics import Metric, find_metric
-from holdfast.training.plan import Phase, Plan
+from holdfast.training.plan import Plan
 
 if TYPE_CHECKING:
     from holdfast.pipeline.kinds.written_samples import WrittenSamples
@@ -106,7 +106,7 @@ class Kind:
 
     ``read`` a source into a table (like another one, where that is given); ``load`` the model for
     a table; ``encode`` a table; ``make_task`` the loop's side; ``notices`` findings on the encoded
-    training rows; ``listeners`` the loop's own for this kind; ``terms`` the loss terms of a phase;
+    training rows; ``listeners`` the loop's own for this kind;
     ``save`` the network into a folder, returning facts; ``score`` the opened test rows;
     ``use_runs`` and ``use_fitted`` what answers and scores other rows, by finished runs (one, or
     the average of several) and by a fit.
@@ -122,7 +122,6 @@ class Kind:
     make_task: Callable[[Any, Table, Recipe, Metric | None], Task]
     notices: Callable[[Any, Any], tuple[Finding, ...]]
     listeners: Callable[[Ready], tuple[Any, ...]]
-    terms: Callable[[Phase], list[Any]]
     save: Callable[[Path, Ready, Fitted], dict[str, Any]]
     score: Callable[[Finish], Scored]
     use_runs: Callable[[Sequence[Path]], Answering]

@@ -18,8 +18,9 @@ from holdfast.core.run_facts import RunFacts
 from holdfast.models.layers import count_parameters
 from holdfast.monitor.judge import judge
 from holdfast.pipeline.ready import Ready
-from holdfast.training.batches import first_seen, probe_positions
+from holdfast.training.batches import probe_positions
 from holdfast.training.loop import Fitted, verdict_line
+from holdfast.training.plan import first_seen
 from holdfast.training.run import Job
 
 
@@ -102,4 +103,4 @@ def _has_classes(ready: Ready) -> bool:
 def _first_seen(ready: Ready) -> Ints:
     plan, rows = ready.plan, ready.train
     probe = probe_positions(rows.rows, plan.probe_rows, plan.seed)
-    return first_seen(plan.phases, rows.lengths, getattr(rows, "labels", None), plan.seed, probe)
+    return first_seen(plan.phases, rows, plan.seed, probe)

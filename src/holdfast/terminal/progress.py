@@ -24,7 +24,7 @@ CALM = ("learning", "healthy", "inconclusive")
 class Show:
     """Losses, speed and time left, on standard error."""
 
-    name = "show"
+    name, place = "show", "tell"
 
     def __init__(self, quiet: bool, verbose: bool = False) -> None:
         self._quiet = quiet

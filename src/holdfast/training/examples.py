@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.records import Floats, Ints, Snapshot
+from holdfast.training.batch_losses import BatchLosses
 
 if TYPE_CHECKING:
     import torch
@@ -25,18 +26,6 @@ LEARNT = 0.5
 # Below this mean probability of its label a row was hard all along.
 HARD = 0.5
 LEAST_PASSES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLosses:
-    """What one forward pass of a training step said: ``rows`` [batch] positions among the training
-    rows, their ``losses`` [batch] before any loss term, ``logits`` [batch, classes] and ``labels``
-    [batch] where the task is one of classes."""
-
-    rows: Ints
-    losses: torch.Tensor
-    logits: torch.Tensor | None
-    labels: torch.Tensor | None
 
 
 @dataclass(slots=True)
@@ -84,21 +73,6 @@ class DataMap:
     kind: tuple[str, ...]
 
 
-def batch_losses_of(
-    rows: Ints, losses: torch.Tensor, output: Any, batch: dict[str, torch.Tensor]
-) -> BatchLosses:
-    """What a forward pass said; logits only where each row has one class."""
-    logits, labels = getattr(output, "logits", None), batch.get("labels")
-    one_class = (
-        logits is not None
-        and labels is not None
-        and labels.ndim == 1
-        and not labels.is_floating_point()
-        and logits.ndim == 2
-    )
-    return BatchLosses(rows, losses.detach(), *((logits, labels) if one_class else (None, None)))
-
-
 class ExampleHistory:
     """A listener that keeps the data map of a run; its state is part of a checkpoint.
 
@@ -106,7 +80,7 @@ class ExampleHistory:
     several processes each row is seen by one of them a pass; they tell each other when it ends.
     """
 
-    name = "example_history"
+    name, place = "example_history", "note"
 
     def __init__(self, rows: Ints, world: int = 1) -> None:
         self._rows = np.asarray(rows, dtype=np.int64)
@@ -118,16 +92,16 @@ class ExampleHistory:
         self._pass = 0
 
     def loss_ready(self, run: Run) -> None:
-        seen = run.seen
-        if seen is None or run.phase.loss != "task":
+        passed = run.batch_losses
+        if passed is None or run.phase.compares_rows:
             return
-        self._pending.append((np.asarray(seen.rows), _measured(seen)))
+        self._pending.append((np.asarray(passed.rows), _measured(passed)))
 
     def epoch_end(self, run: Run) -> None:
         for rows, values in self._gathered():
             self._add(rows, values)
         self._pending = []
-        self._pass += run.phase.loss == "task"
+        self._pass += not run.phase.compares_rows
 
     def state_dict(self) -> dict[str, Any]:
         import torch
@@ -176,7 +150,14 @@ class ExampleHistory:
         return everyone
 
     def _add(self, rows: Ints, values: Floats) -> None:
-        """``values`` [rows, 3]: probability of the label, margin, right or wrong."""
+        """``values`` [rows, 3]: probability of the label, margin, right or wrong. A row that was
+        drawn twice counts twice, in the order of its draws."""
+        while len(rows):
+            distinct, first = np.unique(rows, return_index=True)
+            self._add_distinct(distinct, values[first])
+            rows, values = np.delete(rows, first), np.delete(values, first, axis=0)
+
+    def _add_distinct(self, rows: Ints, values: Floats) -> None:
         sums, (sure, margin, right) = self._sums, values.astype(np.float64).T
         sums.passes[rows] += 1
         sums.confidence[rows] += sure
@@ -208,15 +189,15 @@ def map_of_looks(rows: Ints, history: Sequence[Snapshot]) -> DataMap | None:
     return kept.data_map()
 
 
-def _measured(seen: BatchLosses) -> torch.Tensor:
+def _measured(passed: BatchLosses) -> torch.Tensor:
     """Probability of the label, margin and right or wrong of each row [batch, 3]."""
     import torch
 
-    sure = torch.exp(-seen.losses.detach().float())
-    if seen.logits is None or seen.labels is None:
+    sure = torch.exp(-passed.losses.detach().float())
+    if passed.logits is None or passed.labels is None:
         margin = torch.full_like(sure, float("nan"))
         return torch.stack([sure, margin, (sure > LEARNT).float()], dim=1)
-    logits, labels = seen.logits.detach().float(), seen.labels[:, None]
+    logits, labels = passed.logits.detach().float(), passed.labels[:, None]
     own = logits.gather(1, labels)[:, 0]
     others = logits.scatter(1, labels, float("-inf")).amax(dim=1)
     return torch.stack([sure, own - others, (own > others).float()], dim=1)

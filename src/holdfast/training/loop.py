@@ -22,6 +22,11 @@
      ├─ restore the best state
      └─ run_end
 
+At each event those listeners come first that change the run, then those that note what it is, then
+those that tell others, each by name (``core/events.py``). How the rows of a batch are drawn, how
+its gradient comes about and which terms its losses pass are strategies of the phase
+(``core/updates.py``): the drawing is that of one pass an update.
+
 Evaluation points come from step counts, so they may fall inside an epoch. A checkpoint may be
 written after any step, since a resumed run is bit-identical wherever it continues.
 """
@@ -44,7 +49,7 @@ from holdfast.training.memory import lacks_memory
 from holdfast.training.run import Job, Run
 from holdfast.training.signals import StopSignals
 from holdfast.training.snapshot import take_snapshot
-from holdfast.training.step import begin_phase, rows_of_step, steps_per_epoch, train_step
+from holdfast.training.step import begin_phase, draw_of_step, steps_per_epoch, train_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,7 @@ def _steps(run: Run, signals: StopSignals) -> None:
         if run.step_in_phase % per_epoch == 0:
             run.emit("epoch_start")
         run.emit("batch_ready")
-        train_step(run, rows_of_step(run))
+        train_step(run, draw_of_step(run))
         if run.step_in_phase % per_epoch == 0 or run.step_in_phase == run.phase.steps:
             run.emit("epoch_end")
         _check_clock(run)

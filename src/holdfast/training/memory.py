@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from holdfast.core.records import Action
 from holdfast.training.act import act
-from holdfast.training.run import random_state, set_random_state
+from holdfast.training.run import set_random_state
 
 if TYPE_CHECKING:
     from holdfast.training.run import Run
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 HALVE = "HalveBatch"
 
 
-def in_less_memory(run: Run, gradients: Callable[[], float]) -> float:
-    """``gradients()``, again in twice as many pieces for as long as memory runs out.
+def in_less_memory(run: Run, before: dict[str, Any], gradients: Callable[[], float]) -> float:
+    """``gradients()``, again in twice as many pieces for as long as memory runs out; ``before`` is
+    where the generators are.
 
     Only the gradients are computed again: optimizer, schedule and counters have not moved, and
     dropout draws from where it did. The gradient of an update does not depend on its pieces, so
     the run goes on as it was meant, but for rounding (and for batch norm's statistics, which see
     smaller batches). More pieces stay for the rest of the run, and for its resume. A step that
-    compares rows (contrast) needs them together, and one row cannot be cut: both raise.
+    compares rows needs them together, and one row cannot be cut: both raise.
     """
     while True:
-        before = random_state()
         try:
             return gradients()
         except (RuntimeError, MemoryError) as error:
@@ -56,7 +56,7 @@ def pieces(run: Run) -> int:
 
 def _can_halve(run: Run) -> bool:
     rows = math.ceil(run.phase.rows_per_step / run.job.accelerator.num_processes)
-    return run.phase.loss != "contrast" and pieces(run) < rows
+    return not run.phase.compares_rows and pieces(run) < rows
 
 
 def _halve(run: Run) -> None:

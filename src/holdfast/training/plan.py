@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+import numpy as np
 
 from holdfast.core.errors import RecipeError
+from holdfast.core.records import Ints
+from holdfast.core.updates import BatchSource, LossTerm, Pool, Stepper
+from holdfast.training.ordinary import EveryRow, OnePass
 
 FORWARD_SHARE = 1 / 3
 EVALUATION_BUDGET = 0.10
@@ -23,21 +29,21 @@ class Phase:
 
     ``steps`` updates of ``batch_size × accumulate`` rows. ``head`` says whether the last layer
     learns by gradient (``train``) or is refitted to the features at each evaluation point
-    (``refit``). ``sampler`` is ``windows`` (each row once an epoch, like lengths together),
-    ``shuffled`` (each row once an epoch, any lengths together) or ``classes`` (several rows of
-    several classes, for contrast; ``classes_per_batch`` at most). ``part_rows``: a processor
-    computes a step in pieces of at most so many rows of like length.
+    (``refit``). ``source`` says which rows an update uses, ``stepper`` how its gradient comes
+    about, ``terms`` what is made of the task's losses, one after the other. ``part_rows``: a
+    processor computes a step in pieces of at most so many rows of like length.
     ``learning_rate`` is the backbone's, ``head_learning_rate`` the head's.
     """
 
     name: str
-    loss: Literal["task", "contrast"]
-    head: Literal["train", "refit"]
-    sampler: Literal["windows", "shuffled", "classes"]
     steps: int
     batch_size: int
     learning_rate: float
     head_learning_rate: float
+    head: Literal["train", "refit"] = "train"
+    source: BatchSource = field(default_factory=EveryRow)
+    stepper: Stepper = field(default_factory=OnePass)
+    terms: tuple[LossTerm, ...] = ()
     optimizer: str = "adamw"
     schedule: str = "linear"
     warmup: float = 0.1
@@ -45,9 +51,6 @@ class Phase:
     layer_decay: float = 1.0
     clip: float | None = 1.0
     accumulate: int = 1
-    label_smoothing: float = 0.0
-    temperature: float = 0.1
-    classes_per_batch: int = 8
     part_rows: int | None = None
 
     @property
@@ -57,6 +60,21 @@ class Phase:
     @property
     def warmup_steps(self) -> int:
         return math.ceil(self.warmup * self.steps)
+
+    @property
+    def compares_rows(self) -> bool:
+        """Whether the rows of an update must pass together."""
+        return any(term.compares_rows for term in self.terms)
+
+    def pool(self, examples: Any, seed: int) -> Pool:
+        """These rows as this phase draws from them."""
+        return Pool(examples, self.rows_per_step, seed, self.name)
+
+    def to_json(self) -> dict[str, Any]:
+        """The strategies by their names, which is all that the outside knows of them."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        named = {"source": self.source.name, "stepper": self.stepper.name}
+        return {**plain, **named, "terms": [term.name for term in self.terms]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +112,8 @@ def evaluation_points(
     (a forward row counts as a third of a training row): first the train probe shrinks, not below
     100 rows or the size of the validation set; then points go, not below one per epoch plus
     step 0, as far as that is no more than were wanted. A phase that refits its head counts the
-    features of all training rows too; one that draws rows by class has no epochs, so its end alone
+    features of all training rows too; one whose source has no epochs needs no
+    look an epoch, so its end alone
     is required. A probe of fewer than 50 rows is then filled up to 50 where there are as many,
     whatever that costs: it is little, and a smaller one shows no gap.
     """
@@ -129,7 +148,7 @@ def evaluation_points(
 
 def _least_points(phase: Phase, train_rows: int) -> int:
     """One per epoch; one in all for a phase without epochs."""
-    if phase.sampler == "classes":
+    if not phase.source.has_epochs:
         return 1
     return math.ceil(phase.steps / math.ceil(train_rows / phase.rows_per_step))
 
@@ -153,10 +172,20 @@ def check_phase(phase: Phase) -> None:
     """Settings that contradict each other are refused before anything runs."""
     if phase.steps < 1:
         raise RecipeError(f"phase {phase.name}", "needs at least one step", phase.steps)
-    if phase.sampler == "classes" and phase.batch_size < 4:
-        raise RecipeError(
-            "methods.contrast.batch_size",
-            "must hold two rows of two classes",
-            phase.batch_size,
-            "Use 4 or more; 32 is the default.",
-        )
+
+
+def first_seen(phases: Sequence[Phase], examples: Any, seed: int, positions: Ints) -> Ints:
+    """The update, counted from 1, that uses each of ``positions`` [k] first in a run of these
+    phases over these rows; −1 for a row that none uses."""
+    seen = np.full(len(examples), -1, dtype=np.int64)
+    done, left = 0, len(seen)
+    for phase in phases:
+        pool = phase.pool(examples, seed)
+        for step in range(phase.steps):
+            if not left:
+                return seen[positions]
+            rows = phase.source.draw(pool, step).rows
+            new = np.unique(rows[seen[rows] < 0])
+            seen[new], left = done + step + 1, left - len(new)
+        done += phase.steps
+    return seen[positions]

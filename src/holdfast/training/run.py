@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from holdfast.core.errors import Defect
-from holdfast.core.events import EVENTS, Advisor, LossTerm, Monitor, Stateful
+from holdfast.core.events import EVENTS, Advisor, Monitor, Stateful, in_order
 from holdfast.core.records import Action, Decision, Ints, Snapshot, Verdict
+from holdfast.core.updates import Pool
 from holdfast.models.quantize import frozen_tensors
+from holdfast.training.batch_losses import BatchLosses
 from holdfast.training.batches import probe_positions
 from holdfast.training.checkpoint import CheckpointStore
-from holdfast.training.examples import BatchLosses
 from holdfast.training.journal import Journal, restore
 from holdfast.training.observe import EVALUATION_TOKENS, Observer
 from holdfast.training.plan import Phase, Plan
@@ -56,7 +57,6 @@ class Job:
     monitor: Monitor
     advisor: Advisor | None = None
     write: Callable[[Any], Written] | None = None
-    terms: Mapping[str, Sequence[LossTerm]] = field(default_factory=dict)
     listeners: Sequence[Any] = ()
     decisions: Sequence[Decision] = ()
     journal: Journal = field(default_factory=lambda: Journal(None))
@@ -92,13 +92,13 @@ class Run:
         self.best = Best()
         self.stop_because: str | None = None
         self.running_loss = float("nan")
-        self.seen: BatchLosses | None = None
+        self.batch_losses: BatchLosses | None = None
         self.gradient_norms: list[float] = []
         self.learning_rate = 0.0
         self.evaluate_s = 0.0
         self.guard_s = 0.0
         self.finished = False
-        self.epoch_batches: tuple[tuple[int, int], list[Ints]] | None = None
+        self.pool: Pool | None = None
         self.optimizer: torch.optim.Optimizer | None = None
         self.schedule: Any = None
         self.probe: Ints = probe_positions(job.train.rows, job.plan.probe_rows, job.plan.seed)
@@ -107,7 +107,7 @@ class Run:
         self.previous: dict[str, torch.Tensor] = {}
         self._clock = time.perf_counter()
         self._seconds_before = 0.0
-        self._handlers = {event: _handlers(event, job.listeners) for event in EVENTS}
+        self._handlers = {event: _handlers(event, in_order(job.listeners)) for event in EVENTS}
 
     @property
     def phase(self) -> Phase:

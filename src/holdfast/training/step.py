@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 
 from holdfast.core.errors import TrainingError
-from holdfast.core.records import Ints
+from holdfast.core.updates import Draw, Passed, Pool
 from holdfast.models.prefix import train_mode
-from holdfast.training.batches import class_batch, epoch_batches, parts_by_length, shard
-from holdfast.training.examples import batch_losses_of
+from holdfast.training.batch_losses import batch_losses_of
+from holdfast.training.batches import parts_by_length
 from holdfast.training.memory import in_less_memory, pieces
 from holdfast.training.prefix_cache import entered
-
-if TYPE_CHECKING:
-    from holdfast.training.run import Run
+from holdfast.training.run import Run, random_state, running_statistics, set_random_state
 
 PART_ROWS = 8
 
@@ -32,96 +32,138 @@ def begin_phase(run: Run) -> None:
 
 
 def steps_per_epoch(run: Run) -> int:
-    """Updates that pass every training row once, in the present phase."""
-    return max(1, math.ceil(len(run.job.train) / run.phase.rows_per_step))
+    """Updates of an epoch of the present phase."""
+    return run.phase.source.steps_per_epoch(_pool(run))
 
 
-def rows_of_step(run: Run) -> Ints:
-    """Positions of the training rows of the next update: a function of seed, phase and step."""
-    phase, seed = run.phase, run.plan.seed
-    if phase.sampler == "classes":
-        return class_batch(
-            run.job.train.labels, phase.batch_size, phase.classes_per_batch, seed, run.step_in_phase
-        )
-    epoch, index = divmod(run.step_in_phase, steps_per_epoch(run))
-    return _epoch(run, epoch)[index]
+def draw_of_step(run: Run) -> Draw:
+    """The rows of the next update: a function of seed, phase and step."""
+    return run.phase.source.draw(_pool(run), run.step_in_phase)
 
 
-def train_step(run: Run, rows: Ints) -> None:
-    """Forward, losses, backward, clip, update; the run's counters move on.
+def _pool(run: Run) -> Pool:
+    """The training rows as the present phase draws from them."""
+    if run.pool is None or run.pool.phase != run.phase.name:
+        run.pool = run.phase.pool(run.job.train, run.plan.seed)
+    return run.pool
 
-    The gradient is that of Σ weight · loss ÷ Σ weight over the whole update (each row weighs 1, or
-    its target tokens), whatever the pieces it is computed in: micro-batches, parts, processes.
-    """
+
+def train_step(run: Run, draw: Draw) -> None:
+    """The gradient, by the phase's stepper; clip, update; the run's counters move on."""
     if not run.network.training:
         train_mode(run.network)
-    whole = run.phase.loss == "contrast"
-    rank, world = run.job.accelerator.process_index, run.job.accelerator.num_processes
-    mine = rows if whole else shard(rows, rank, world)
-    weight = float(run.job.task.weights(run.job.train, rows).sum())
-    total = in_less_memory(run, lambda: _gradients(run, mine, weight))
-    total = _combine(run, total, average=whole)
-    if not math.isfinite(total):
-        raise _not_a_number(run, total)
-    run.running_loss = total
+    run.running_loss = run.phase.stepper(Passes(run), draw)
     _update(run)
-    run.examples_seen += len(rows)
+    run.examples_seen += len(draw)
     run.step, run.step_in_phase = run.step + 1, run.step_in_phase + 1
     run.emit("step_done")
 
 
-def _gradients(run: Run, rows: Ints, weight: float) -> float:
+class Passes:
+    """An update in the making: the ``Update`` of ``core/updates.py``."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._before: dict[str, Any] = {}
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return parameters_of(self._run)
+
+    def gradients(self, draw: Draw, again: bool = False) -> float:
+        run, rank = self._run, self._run.job.accelerator.process_index
+        together = run.phase.compares_rows
+        every = slice(rank, None, run.job.accelerator.num_processes)
+        mine = draw if together else draw.take(every)
+        weight = float(run.job.task.weights(examples_of(run, draw), draw.positions).sum())
+        if again:
+            # Two passes of other dropout would be gradients of two functions.
+            set_random_state(self._before)
+        else:
+            self._before = random_state()
+        with _still(run, again):
+            total = in_less_memory(run, self._before, lambda: _gradients(run, mine, weight, again))
+        total = _combine(run, total, average=together)
+        if not math.isfinite(total):
+            raise _not_a_number(run, total)
+        return total
+
+
+def examples_of(run: Run, draw: Draw) -> Any:
+    """The encoded rows that are passed for a draw."""
+    return run.job.train if draw.examples is None else draw.examples
+
+
+@contextlib.contextmanager
+def _still(run: Run, again: bool) -> Iterator[None]:
+    """Where rows pass again, the running statistics of batch norms stay as the first pass left
+    them."""
+    kept = {n: b.clone() for n, b in running_statistics(run.network).items()} if again else {}
+    yield
+    for name, buffer in running_statistics(run.network).items() if kept else ():
+        buffer.copy_(kept[name])
+
+
+def _gradients(run: Run, draw: Draw, weight: float, again: bool) -> float:
     """Gradients of these rows' share of the update, from nothing; returns its loss."""
     assert run.optimizer is not None
     run.optimizer.zero_grad(set_to_none=True)
-    task, examples, total = run.job.task, run.job.train, 0.0
-    for piece in [rows] if run.phase.loss == "contrast" else _micro_batches(run, rows):
-        share = torch.as_tensor(task.weights(examples, piece) / weight, dtype=torch.float32)
-        losses = _losses(run, piece)
-        loss = (losses * share.to(losses.device)).sum()
+    task, examples, total = run.job.task, examples_of(run, draw), 0.0
+    for piece in _micro_batches(run, draw):
+        share = task.weights(examples, piece.positions) / weight
+        losses = _losses(run, piece, again)
+        loss = (losses * torch.as_tensor(share, dtype=torch.float32).to(losses.device)).sum()
         run.job.accelerator.backward(loss)
         total += float(loss.detach())
     return total
 
 
-def _micro_batches(run: Run, rows: Ints) -> list[Ints]:
+def _micro_batches(run: Run, draw: Draw) -> list[Draw]:
     """The pieces that a step's rows are computed in. A processor takes hardly longer for many small
     batches than for a large one, so there padding is what costs; a GPU is the other way round."""
     count, most = pieces(run), run.phase.part_rows
+    if run.phase.compares_rows:
+        count, most = 1, None
     if most is not None and run.job.accelerator.device.type == "cpu":
-        count = max(count, math.ceil(len(rows) / most))
-    return parts_by_length(rows, run.job.train.lengths, count) if len(rows) else []
+        count = max(count, math.ceil(len(draw) / most))
+    return parts_by_length(draw, examples_of(run, draw).lengths, count) if len(draw) else []
 
 
-def _losses(run: Run, rows: Ints) -> torch.Tensor:
-    """Per-example losses of these rows, in their order, after every loss term."""
-    parts = [rows]
-    if run.phase.sampler == "classes":
-        count = math.ceil(len(rows) / PART_ROWS)
-        parts = parts_by_length(rows, run.job.train.lengths, count)
+def _losses(run: Run, draw: Draw, again: bool) -> torch.Tensor:
+    """Per-example losses of these rows, in their order, after every loss term. Rows that are
+    compared pass in small parts, whose outputs are joined before the loss."""
+    parts, examples = [draw], examples_of(run, draw)
+    if run.phase.compares_rows:
+        parts = parts_by_length(draw, examples.lengths, math.ceil(len(draw) / PART_ROWS))
     task, batches, outputs = run.job.task, [], []
     with run.job.accelerator.autocast():
         for part in parts:
-            batch = task.collate(run.job.train, part)
+            batch = task.collate(examples, part.positions)
             batch = {name: value.to(run.job.accelerator.device) for name, value in batch.items()}
             batches.append(batch)
-            with entered(run.job.cache, run.job.train, part, batch):
+            with entered(run.job.cache, examples, part.positions, batch):
                 outputs.append(task.forward(run.network, batch))
     joined = len(parts) > 1
     output, batch = task.join(outputs, batches) if joined else (outputs[0], batches[0])
-    losses = task.losses(output, batch)
-    run.seen = batch_losses_of(rows, losses, output, batch)
-    for term in run.job.terms.get(run.phase.name, ()):
-        losses = term(batch, output, losses)
-    run.emit("loss_ready")
-    run.seen = None
+    losses, passed = task.losses(output, batch), Passed(draw.rows, batch, output)
+    run.batch_losses = batch_losses_of(passed, losses)
+    for term in run.phase.terms:
+        losses = term(passed, losses)
+    if not again:
+        run.emit("loss_ready")
+    run.batch_losses = None
     return losses
+
+
+def parameters_of(run: Run) -> list[torch.nn.Parameter]:
+    """What the present phase changes by gradient."""
+    assert run.optimizer is not None
+    return [p for group in run.optimizer.param_groups for p in group["params"]]
 
 
 def _update(run: Run) -> None:
     assert run.optimizer is not None
-    parameters = [p for g in run.optimizer.param_groups for p in g["params"]]
-    run.gradient_norms.append(_clip(parameters, run.phase.clip))
+    run.gradient_norms.append(_clip(parameters_of(run), run.phase.clip))
     run.emit("gradients_ready")
     scale = run.schedule.scale(run.step_in_phase)
     for group in run.optimizer.param_groups:
@@ -145,8 +187,7 @@ def _combine(run: Run, total: float, average: bool) -> float:
     accelerator = run.job.accelerator
     if accelerator.num_processes == 1:
         return total
-    assert run.optimizer is not None
-    parameters = [p for g in run.optimizer.param_groups for p in g["params"]]
+    parameters = parameters_of(run)
     grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
     flat = torch.cat(
         [*[g.reshape(-1) for g in grads], torch.tensor([total], device=grads[0].device)]
@@ -167,12 +208,3 @@ def _not_a_number(run: Run, loss: float) -> TrainingError:
         f"Lower train.learning_rate (now {run.phase.learning_rate:.2g}) or set "
         "train.precision=float32.",
     )
-
-
-def _epoch(run: Run, epoch: int) -> list[Ints]:
-    """The batches of an epoch of the present phase; the last one asked for is kept."""
-    key = (run.phase_index, epoch)
-    if run.epoch_batches is None or run.epoch_batches[0] != key:
-        batches = epoch_batches(run.job.train.lengths, run.phase, run.plan.seed, epoch)
-        run.epoch_batches = (key, batches)
-    return run.epoch_batches[1]

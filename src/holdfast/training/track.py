@@ -40,7 +40,7 @@ class Track:
     tracker, and none is ever there twice.
     """
 
-    name = "track"
+    name, place = "track", "tell"
 
     def __init__(self, trackers: Sequence[Any], mark: Path, settings: Mapping[str, Any]) -> None:
         self._trackers = trackers

@@ -33,7 +33,6 @@ from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.causal_lm import CausalLM, EncodedTokens, encode
 from holdfast.tasks.metrics import Metric
 from holdfast.training.loop import Fitted
-from holdfast.training.plan import Phase
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
@@ -84,13 +83,11 @@ def load(recipe: Recipe, table: Table) -> LoadedCausal:
 
 def _check(recipe: Recipe) -> None:
     """Settings that mean nothing here are refused, not passed over."""
-    refused = {
-        "train.label_smoothing": recipe.train.label_smoothing,
-        "methods.contrast": recipe.methods.get("contrast"),
-    }
-    for key, value in refused.items():
-        if value:
-            raise RecipeError(key, "does not exist for causal-lm", value, "Leave it out.")
+    smoothing = recipe.train.label_smoothing
+    if smoothing:
+        raise RecipeError(
+            "train.label_smoothing", "does not exist for causal-lm", smoothing, "Leave it out."
+        )
 
 
 def _template(loaded: LoadedCausal, table: Table, recipe: Recipe) -> tuple[Decision, ...]:
@@ -220,10 +217,6 @@ def no_listeners(ready: Ready) -> tuple[Any, ...]:
     return ()
 
 
-def no_terms(phase: Phase) -> list[Any]:
-    return []
-
-
 def save(folder: Path, ready: Ready, fitted: Fitted) -> dict[str, Any]:
     """Write the plain model (or adapter) with its tokenizer."""
     ready.loaded.network.cpu()
@@ -239,7 +232,6 @@ KIND = Kind(
     make_task=make_task,
     notices=notices,
     listeners=no_listeners,
-    terms=no_terms,
     save=save,
     score=score_rows,
     use_runs=use_runs,

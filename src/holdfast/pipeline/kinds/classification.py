@@ -19,9 +19,7 @@ from holdfast.evaluate.compare import compare
 from holdfast.evaluate.forward import groups_of
 from holdfast.evaluate.hardest import hardest
 from holdfast.evaluate.score import score
-from holdfast.methods.contrast import Contrast
 from holdfast.methods.head_refit import HeadRefit
-from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.models.layers import count_parameters
 from holdfast.models.probe import fit_probe
 from holdfast.pipeline.answers import ClassAnswers
@@ -34,7 +32,6 @@ from holdfast.tasks.metrics import Metric
 from holdfast.training.batches import probe_positions
 from holdfast.training.loop import Fitted
 from holdfast.training.observe import Observer
-from holdfast.training.plan import Phase
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -53,13 +50,6 @@ def listeners(ready: Ready) -> tuple[HeadRefit, ...]:
         held_out=partial(measured_probe, classes=classes, seed=seed),
     )
     return (refit,)
-
-
-def terms(phase: Phase) -> list[Any]:
-    """Contrast in its phase, label smoothing where it is asked for."""
-    if phase.loss == "contrast":
-        return [Contrast(phase.temperature)]
-    return [LabelSmoothing(phase.label_smoothing)] if phase.label_smoothing else []
 
 
 def watched(

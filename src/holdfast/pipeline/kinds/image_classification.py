@@ -269,7 +269,6 @@ KIND = Kind(
     make_task=make_task,
     notices=notices,
     listeners=shared.listeners,
-    terms=shared.terms,
     save=shared.save,
     score=score_rows,
     use_runs=use_runs,

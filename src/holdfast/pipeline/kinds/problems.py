@@ -135,10 +135,7 @@ def load(recipe: Recipe, table: Table, problem: Problem) -> LoadedText:
 
 def _refuse(recipe: Recipe, problem: Problem) -> None:
     """Settings that mean nothing here are refused, not passed over."""
-    given: dict[str, Any] = {
-        "train.label_smoothing": recipe.train.label_smoothing,
-        "methods.contrast": recipe.methods.get("contrast"),
-    }
+    given: dict[str, Any] = {"train.label_smoothing": recipe.train.label_smoothing}
     if problem.kind != "number":
         given["train.huber"] = recipe.train.huber
     for key, value in given.items():

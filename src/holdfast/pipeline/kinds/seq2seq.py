@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints, Scores
 from holdfast.data.memory import raw_of_texts
 from holdfast.data.pair_columns import choose_pair
@@ -20,7 +19,6 @@ from holdfast.data.table import Splits, Table
 from holdfast.data.unlabelled import renamed, unlabelled
 from holdfast.evaluate.generation import need_packages, sample_positions
 from holdfast.evaluate.seq2seq import read_pairs, write_texts
-from holdfast.methods.token_smoothing import TokenSmoothing
 from holdfast.models.seq2seq import LoadedSeq2Seq, end_token, load_seq2seq
 from holdfast.models.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.pipeline.adapters import quantize_spec
@@ -60,7 +58,6 @@ from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.metrics import Metric
 from holdfast.tasks.seq2seq import EncodedPairs, SequenceToSequence, encode_pairs
 from holdfast.training.loop import Fitted
-from holdfast.training.plan import Phase
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
@@ -80,13 +77,6 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
 
 def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
     """The recipe's model, with limits from the table's targets."""
-    if recipe.methods.get("contrast"):
-        raise RecipeError(
-            "methods.contrast",
-            "compares classes, which this task has not",
-            recipe.task,
-            "Leave it out.",
-        )
     if recipe.generate.rows:
         need_packages()
     model = recipe.model
@@ -191,11 +181,6 @@ def notices(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Finding, ...
 
 def listeners(ready: Ready) -> tuple[Any, ...]:
     return ()
-
-
-def terms(phase: Phase) -> list[Any]:
-    """Label smoothing where it is asked for."""
-    return [TokenSmoothing(phase.label_smoothing)] if phase.label_smoothing else []
 
 
 def save(folder: Path, ready: Ready, fitted: Fitted) -> dict[str, Any]:
@@ -322,7 +307,6 @@ KIND = Kind(
     make_task=make_task,
     notices=notices,
     listeners=listeners,
-    terms=terms,
     save=save,
     score=score_rows,
     use_runs=use_runs,

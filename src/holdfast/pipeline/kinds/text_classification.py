@@ -164,7 +164,6 @@ KIND = Kind(
     make_task=make_task,
     notices=notices,
     listeners=listeners,
-    terms=shared.terms,
     save=save,
     score=score_rows,
     use_runs=use_runs,

@@ -1,0 +1,179 @@
+"""What one update is made of, for the methods that make it another way: which rows are drawn, how
+their gradients come about, what is added to their losses.
+
+``training`` knows these protocols and an ordinary implementation (``training/ordinary.py``);
+``methods`` implements others. Sources, steppers and loss terms are frozen values without a state:
+a fit may be repeated, and a resumed run needs its position alone. What must remember something from
+update to update is a listener (``core/events.py``), whose state a checkpoint keeps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from holdfast.core.records import Ints
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draw:
+    """The rows of one update. ``rows`` [n] are positions among the training rows: by them the data
+    map, the probes and the order of first use know each row, whatever its form.
+
+    ``examples`` are other encoded rows that are passed in their stead (augmented, mixed), row k
+    being the one at ``places[k]`` [n]; without them the training rows themselves are passed.
+    A row may be drawn twice.
+    """
+
+    rows: Ints
+    examples: Any = None
+    places: Ints | None = None
+
+    @property
+    def positions(self) -> Ints:
+        """Where the rows stand among the examples that are passed [n]."""
+        return self.rows if self.places is None else self.places
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, chosen: Ints | slice) -> Draw:
+        """Some of them."""
+        places = None if self.places is None else self.places[chosen]
+        return dataclasses.replace(self, rows=self.rows[chosen], places=places)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """The training rows as a source draws from them in one phase: ``examples``, the rows of an
+    update (``batch``), and the ``seed`` and name of the ``phase``, from which its chance comes."""
+
+    examples: Any
+    batch: int
+    seed: int
+    phase: str
+    _kept: dict[int, Any] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @property
+    def lengths(self) -> Ints:
+        """How long each row is in what costs time [n]."""
+        lengths: Ints = self.examples.lengths
+        return lengths
+
+    @property
+    def labels(self) -> Ints | None:
+        """The class of each row [n], where a row has one."""
+        return getattr(self.examples, "labels", None)
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Updates that draw as many rows as there are; at least one."""
+        return max(1, -(-len(self) // self.batch))
+
+    def once(self, epoch: int, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives for this epoch, made once and kept until another is asked for."""
+        if epoch not in self._kept:
+            self._kept.clear()
+            self._kept[epoch] = make()
+        return self._kept[epoch]
+
+
+class BatchSource(Protocol):
+    """Which rows an update uses, and in which form."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether ``steps_per_epoch`` updates make a pass, after which a look is due at least."""
+
+    def steps_per_epoch(self, pool: Pool) -> int:
+        """How many updates an epoch has; the same for every epoch."""
+
+    def draw(self, pool: Pool, step: int) -> Draw:
+        """The rows of an update, counted from 0 in its phase: a function of the pool and the step
+        alone, never of what was drawn before."""
+
+
+class Update(Protocol):
+    """One update in the making, as a stepper is given it."""
+
+    @property
+    def parameters(self) -> Sequence[torch.nn.Parameter]:
+        """Those that the phase changes by gradient."""
+
+    def gradients(self, draw: Draw, again: bool = False) -> float:
+        """Put the gradient of Σ weight · loss ÷ Σ weight over these rows into the parameters, in
+        place of what was there, and return that loss.
+
+        It is that of all processes together and of the whole draw, whatever the pieces it is
+        computed in, and it is computed in smaller ones where memory runs out. ``again``: the rows
+        of this update pass once more; the dropout is that of the first pass, nobody hears of their
+        losses, and the running statistics of batch norms stay. Raises ``TrainingError`` for a loss
+        that is not a finite number.
+        """
+
+
+class Stepper(Protocol):
+    """How the gradient of an update comes about. The loop clips it, moves the rate and takes the
+    optimizer's step; a stepper may change weights on the way if it puts them back to the bit."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def passes(self) -> int:
+        """How often each row passes the network in an update: what it costs, beside one."""
+
+    def __call__(self, update: Update, draw: Draw) -> float:
+        """Leave the gradient in the parameters; return the loss of the rows at the weights that
+        the update began with."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Passed:
+    """A forward pass of a training step: positions ``rows`` [batch] among the training rows, the
+    ``batch`` as the task made it, the network's ``output``."""
+
+    rows: Ints
+    batch: dict[str, torch.Tensor]
+    output: Any
+
+
+class LossTerm(Protocol):
+    """Adds to the losses of a pass, or puts others in their place, row by row."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def compares_rows(self) -> bool:
+        """Whether the loss of a row depends on the others of its update. These then pass together,
+        in every process, and are not cut into pieces."""
+
+    def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
+        """The losses [batch] to use instead of ``losses`` [batch]."""
+
+
+def like_lengths(
+    order: Ints, lengths: Ints, batch: int, window: int, rng: np.random.Generator
+) -> list[Ints]:
+    """Rows in ``order`` cut into batches: each ``window`` of them sorted by length (of all rows)
+    first, the batches then shuffled. One batch may be smaller."""
+    batches: list[Ints] = []
+    for start in range(0, len(order), window):
+        rows = order[start : start + window]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        batches += [rows[i : i + batch] for i in range(0, len(rows), batch)]
+    return [batches[i] for i in rng.permutation(len(batches))]

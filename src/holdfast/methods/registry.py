@@ -1,0 +1,197 @@
+"""Methods by name: what ``methods: {NAME: {SETTING: …}}`` of a recipe switches on.
+
+A method is one file: a frozen dataclass whose fields are its settings (``setting``), what it brings
+to a run (``Parts``), and one line that adds it to ``METHODS``. Steppers, sources and loss terms are
+frozen values; a listener has a state and is made anew for every run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from holdfast.core.discovery import Registry, nearest
+from holdfast.core.errors import RecipeError
+from holdfast.core.events import Listener
+from holdfast.core.updates import BatchSource, LossTerm, Stepper
+
+MOST = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a setting may be: a number above ``above`` or at least ``least``, at most ``most``, a
+    ``whole`` one if so."""
+
+    above: float | None = None
+    least: float | None = None
+    most: float = MOST
+    whole: bool = False
+
+    def __str__(self) -> str:
+        low = f"above {self.above:g}" if self.above is not None else f"at least {self.least or 0:g}"
+        number = "a whole number" if self.whole else "a number"
+        return f"must be {number} {low} and at most {self.most:,g}"
+
+    def hold(self, value: object) -> bool:
+        """Whether ``value`` is within them; true and false are no numbers."""
+        if type(value) not in (int, float):
+            return False
+        number = float(value)  # type: ignore[arg-type]
+        low = number > self.above if self.above is not None else number >= (self.least or 0)
+        return low and number <= self.most and (not self.whole or number.is_integer())
+
+
+def setting(default: float | None = None, **bounds: Any) -> Any:
+    """A field of a method's settings with its ``Bounds``; without a ``default`` it is worked out
+    from the run (``Method.worked_out``)."""
+    return field(default=default, metadata={"bounds": Bounds(**bounds)})
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a run when the settings that its recipe leaves open are worked out."""
+
+    train_rows: int
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A phase of its own before the fine-tuning, which it leaves its network to."""
+
+    name: str
+    steps: int
+    batch_size: int
+    learning_rate: float
+    source: BatchSource
+    terms: tuple[LossTerm, ...]
+    head: Literal["train", "refit"] = "train"
+
+
+def no_listeners() -> tuple[Listener, ...]:
+    """Of a method without a state."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What methods bring to a run.
+
+    ``stages`` come before the fine-tuning. ``stepper`` makes the gradient of every update, in all
+    phases. ``source`` draws the rows of the fine-tuning and ``terms`` change its losses.
+    ``listeners`` makes what must remember something, anew for every run.
+    """
+
+    stages: tuple[Stage, ...] = ()
+    stepper: Stepper | None = None
+    source: BatchSource | None = None
+    terms: tuple[LossTerm, ...] = ()
+    listeners: Callable[[], Sequence[Listener]] = no_listeners
+
+    @property
+    def changes_finetuning(self) -> bool:
+        """Whether any of it is for the fine-tuning alone."""
+        return bool(self.terms) or self.source is not None
+
+
+def nothing_to_work_out(known: Known) -> dict[str, Any]:
+    """Of a method whose settings have defaults."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One entry: ``parts`` of the ``settings``, a frozen dataclass; ``worked_out`` those of its
+    settings whose default depends on the run. ``needs_classes``: it means nothing where a row has
+    no class. ``key`` is the setting of a recipe that switches it on, where that is not
+    ``methods.NAME``."""
+
+    settings: type[Any]
+    parts: Callable[[Any], Parts]
+    worked_out: Callable[[Known], dict[str, Any]] = nothing_to_work_out
+    needs_classes: bool = False
+    key: str | None = None
+
+
+METHODS: Registry[Method] = Registry("method", "methods")
+
+
+def all_methods() -> Registry[Method]:
+    """The registry after every file of this room has been imported."""
+    package = __name__.rpartition(".")[0]
+    for module in sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)])):
+        importlib.import_module(f"{package}.{module}")
+    return METHODS
+
+
+def check_methods(asked: Mapping[str, Any]) -> None:
+    """Refuse a method that does not exist, one that has a key of its own, and a setting that a
+    method does not have or that is out of its bounds."""
+    known = all_methods()
+    own = {name: entry.key for name, entry in known.items() if entry.key is not None}
+    for name, given in asked.items():
+        if name not in known:
+            free = [one for one in known if one not in own]
+            raise RecipeError("methods", "names an unknown method", name, nearest(name, free))
+        if name in own:
+            rule = "is switched on by a key of its own"
+            raise RecipeError(f"methods.{name}", rule, None, f"Set {own[name]}.")
+        if isinstance(given, Mapping):
+            _check_settings(f"methods.{name}", known[name], given)
+
+
+def _check_settings(where: str, method: Method, given: Mapping[str, Any]) -> None:
+    bounds = {one.name: one.metadata["bounds"] for one in fields(method.settings)}
+    for key, value in given.items():
+        if key not in bounds:
+            rule = f"is not a setting of {where.rpartition('.')[2]}"
+            remedy = nearest(key, list(bounds)) if bounds else "It has none: set it to true."
+            raise RecipeError(f"{where}.{key}", rule, None, remedy)
+        if not bounds[key].hold(value):
+            raise RecipeError(f"{where}.{key}", str(bounds[key]), value, "Leave it out.")
+
+
+def settle(name: str, given: Mapping[str, Any], known: Known) -> dict[str, Any]:
+    """Every setting of a method, in their order: as given, worked out, or by default; checked."""
+    method = all_methods()[name]
+    worked_out = method.worked_out(known)
+    settled = {}
+    for one in fields(method.settings):
+        default = None if one.default is MISSING else one.default
+        settled[one.name] = given.get(one.name, worked_out.get(one.name, default))
+    _check_settings(f"methods.{name}", method, settled)
+    return settled
+
+
+def parts_of(asked: Mapping[str, Mapping[str, Any]]) -> Parts:
+    """What all these methods (name: settings) bring together, in the order of their names.
+
+    Raises ``RecipeError`` where two of them would both draw the rows, or both make the gradient.
+    """
+    each: dict[str, Parts] = {}
+    for name in sorted(asked):
+        method = all_methods()[name]
+        whole = {f.name for f in fields(method.settings) if f.metadata["bounds"].whole}
+        values = {key: int(v) if key in whole else v for key, v in asked[name].items()}
+        each[name] = method.parts(method.settings(**values))
+    for part, does in (("stepper", "makes the gradient"), ("source", "draws the rows")):
+        names = [name for name, parts in each.items() if getattr(parts, part) is not None]
+        if len(names) > 1:
+            raise RecipeError(
+                f"methods.{names[0]} and methods.{names[1]}",
+                f"exclude each other: each {does} of an update its own way",
+                None,
+                "Leave one of them out.",
+            )
+    return Parts(
+        tuple(stage for parts in each.values() for stage in parts.stages),
+        next((parts.stepper for parts in each.values() if parts.stepper), None),
+        next((parts.source for parts in each.values() if parts.source), None),
+        tuple(term for parts in each.values() for term in parts.terms),
+        lambda: tuple(listener for parts in each.values() for listener in parts.listeners()),
+    )

@@ -1,0 +1,62 @@
+"""Sharpness-aware minimisation: descend by the gradient of the worst point nearby (2010.01412).
+
+    g = ∇L(w),  ε = ρ · g ÷ ‖g‖₂,  the update's gradient = ∇L(w + ε)
+
+with one norm over all weights that learn (equation 2 of the paper, its second-order term left out).
+An update costs two passes. Unlike weight decay, which pulls weights to zero wherever they are, it
+avoids narrow valleys of the loss, and unlike averaging of weights it acts during the descent. Both
+passes see the whole update, on however many processes (the paper's m-sharpness would perturb each
+process by its own gradient), and the same dropout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from holdfast.core.updates import Draw, Update
+from holdfast.methods.registry import METHODS, Method, Parts, setting
+
+if TYPE_CHECKING:
+    import torch
+
+
+def ascend(parameters: list[torch.nn.Parameter], rho: float) -> None:
+    """Move the parameters by ``rho`` along their gradients, together; nowhere where these are 0."""
+    import torch
+
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if not norm > 0:
+        return
+    with torch.no_grad():
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.add_(parameter.grad * (rho / norm).to(parameter.grad.device))
+
+
+@dataclass(frozen=True, slots=True)
+class Sam:
+    """The stepper, and its setting: ``rho``, how far it looks; 0.05 suits most (0.01 to 0.5)."""
+
+    rho: float = setting(0.05, above=0, most=100)
+    name: ClassVar[str] = "sam"
+    passes: ClassVar[int] = 2
+
+    def __call__(self, update: Update, draw: Draw) -> float:
+        import torch
+
+        loss = update.gradients(draw)
+        learning = [p for p in update.parameters if p.grad is not None]
+        # A copy, since adding ε and taking it off again would round.
+        before = [p.detach().clone() for p in learning]
+        try:
+            ascend(learning, self.rho)
+            update.gradients(draw, again=True)
+        finally:
+            with torch.no_grad():
+                for parameter, value in zip(learning, before, strict=True):
+                    parameter.copy_(value)
+        return loss
+
+
+METHODS.add("sam", Method(Sam, lambda asked: Parts(stepper=asked)))

@@ -1,0 +1,180 @@
+"""A method as a user has it: one key of a recipe; and as who writes one has it: one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+
+from holdfast.core.errors import Interrupted, RecipeError
+from holdfast.core.updates import Passed
+from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.pipeline.main import train
+from holdfast.recipe import Recipe, override
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """A loss that is not let below a level: |ℓ − b| + b (2002.08709, here row by row)."""
+
+    level: float = setting(0.1, above=0, most=10)
+    name: ClassVar[str] = "flood"
+    compares_rows: ClassVar[bool] = False
+
+    def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
+        return (losses - self.level).abs() + self.level
+
+
+class Lowest:
+    """The lowest loss of an update so far."""
+
+    name, place = "flood", "note"
+    made: ClassVar[list[Any]] = []
+
+    def __init__(self) -> None:
+        self.loss = float("inf")
+        self.made.append(self)
+
+    def step_done(self, run: Any) -> None:
+        self.loss = min(self.loss, run.running_loss)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"loss": self.loss}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.loss = state["loss"]
+
+
+@pytest.fixture
+def flood() -> Iterator[None]:
+    METHODS.add("flood", Method(Flood, lambda asked: Parts(terms=(asked,), listeners=lowest)))
+    yield
+    del METHODS._things["flood"]
+    Lowest.made.clear()
+
+
+def lowest() -> tuple[Lowest]:
+    return (Lowest(),)
+
+
+def go(data: Path, quick: list[str], folder: Path, *settings: str, **more: Any) -> dict[str, Any]:
+    settings = ("methods.contrast=false", *settings)
+    return train(override(Recipe(), [f"data.path={data}", *quick, *settings]), folder, **more)
+
+
+def test_a_method_of_one_file_runs_from_a_recipe(
+    marked_csv: Path, quick: list[str], tmp_path: Path, flood: None
+) -> None:
+    go(marked_csv, quick[:-1], tmp_path / "run", "methods.flood.level=0.9")
+    kept = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text("utf-8"))
+    assert kept["methods"] == {"contrast": False, "probe_first": True, "flood": {"level": 0.9}}
+    (listener,) = Lowest.made
+    assert 0.9 <= listener.loss < 2
+    go(marked_csv, quick[:-1], tmp_path / "again", "methods.flood=true")
+    assert 0.1 <= Lowest.made[1].loss < 0.9
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what", "remedy"),
+    [
+        ("methods.flod=true", "methods", "Did you mean 'flood'"),
+        ("methods.flood.levl=1", "methods.flood.levl", "Did you mean 'level'"),
+        ("methods.flood.level=0", "methods.flood.level", "Leave it out"),
+        ("methods.flood.level=word", "methods.flood.level", "Leave it out"),
+    ],
+)
+def test_what_it_cannot_be_is_refused_before_anything_is_written(
+    marked_csv: Path,
+    quick: list[str],
+    tmp_path: Path,
+    flood: None,
+    wrong: str,
+    what: str,
+    remedy: str,
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        go(marked_csv, quick[:-1], tmp_path / "run", wrong)
+    assert caught.value.what == what
+    assert remedy in caught.value.remedy
+    assert not (tmp_path / "run").exists()
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+class Kill:
+    name = "kill"
+
+    def step_done(self, run: Any) -> None:
+        if run.step == 5:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def rare_csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: Any) -> Path:
+    """100 rows, a fifth of them of the second class."""
+    rows = marked_rows()
+    label = rows[0][1]
+    common, other = ([r for r in rows if (r[1] == label) is same] for same in (True, False))
+    path: Path = write_csv(
+        tmp_path_factory.mktemp("rare") / "rare.csv", [*common[:80], *other[:20]]
+    )
+    return path
+
+
+def test_a_killed_run_of_two_methods_ends_to_the_bit_as_it_would_have(
+    rare_csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    both = ("methods.sam.rho=0.1", "methods.balance=true")
+    go(rare_csv, quick[:-1], tmp_path / "whole", *both)
+    with pytest.raises(Interrupted):
+        go(
+            rare_csv,
+            quick[:-1],
+            tmp_path / "killed",
+            *both,
+            listeners=(Kill(),),
+            checkpoint_every_s=0.0,
+        )
+    go(rare_csv, quick[:-1], tmp_path / "killed", *both, resume=True)
+    assert weights(tmp_path / "whole") == weights(tmp_path / "killed")
+    go(rare_csv, quick[:-1], tmp_path / "plain")
+    assert weights(tmp_path / "whole") != weights(tmp_path / "plain")
+
+
+def test_balanced_classes_stand_in_the_data_map_by_their_own_rows(
+    rare_csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    """Both classes come alike often, so a rare row passes about four times as often."""
+    go(rare_csv, quick[:-1], tmp_path / "run", "methods.balance=true", "control.policy=off")
+    lines = pq.read_table(tmp_path / "run" / "examples.parquet").to_pylist()
+    trained = [line for line in lines if line["split"] == "train"]
+    passes: dict[str, list[int]] = {}
+    for line in trained:
+        passes.setdefault(line["label"], []).append(line["passes"])
+    rare, common = sorted(passes.values(), key=len)
+    assert sum(rare) == pytest.approx(sum(common), abs=4)
+    assert min(rare) > max(common)
+
+
+def test_a_method_of_the_fine_tuning_where_there_is_none_is_a_finding(
+    marked_csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    """The smallest plan is contrast alone."""
+    sets = [f"data.path={marked_csv}", *quick, "methods.balance=true", "train.label_smoothing=0.1"]
+    train(
+        override(Recipe(), [*sets, "methods.contrast.steps=50", "train.epochs=null"]),
+        tmp_path / "r",
+    )
+    found = json.loads((tmp_path / "r" / "result.json").read_text("utf-8"))["data"]["findings"]
+    (idle,) = [one for one in found if one["check"] == "unused_setting"]
+    assert "methods.balance and train.label_smoothing" in idle["because"]
+    assert "methods.contrast=false" in idle["remedy"]
