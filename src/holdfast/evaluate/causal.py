@@ -94,6 +94,7 @@ def prompts_of(table: Table, tokenizer: Any) -> Prompts:
 
 def whole_prompts(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
     """Plain texts to be continued, without the end token."""
+    # The end token of a text says that nothing follows.
     ended = [text_tokens(tokenizer, text).tolist() for text in texts]
     end = tokenizer.eos_token_id
     return [ids[:-1] if len(ids) > 1 and ids[-1] == end else ids for ids in ended]
@@ -123,8 +124,8 @@ def stop_tokens(tokenizer: Any, end: str, also: Any = ()) -> list[int]:
     given."""
     given = [also] if isinstance(also, int) else list(also or ())
     marks = tokenizer(end, add_special_tokens=False)["input_ids"]
-    own = marks if len(marks) == 1 else []
-    return sorted({i for i in (*given, tokenizer.eos_token_id, *own) if i is not None})
+    closing_ids = marks if len(marks) == 1 else []
+    return sorted({i for i in (*given, tokenizer.eos_token_id, *closing_ids) if i is not None})
 
 
 def write_answers(
@@ -144,12 +145,15 @@ def write_answers(
     """
     texts = [""] * len(ids)
     confidences = np.full(len(ids), np.nan)
+    # Prompts of like length together: every padded place costs as much as a word.
     order = sorted(range(len(ids)), key=lambda n: -len(ids[n]))
     end = closing(tokenizer) if chat else ""
     room = position_limit(network.config)
+    # However long an answer may be, half of the model's places are left to the prompt.
     new = min(new_tokens, max(1, room // 2))
     for start in range(0, len(order), TOGETHER):
         chosen = order[start : start + TOGETHER]
+        # The end of a prompt is kept: there stands what is asked.
         prompts = [list(ids[n])[-(room - new) :] for n in chosen]
         made = _generate(network, tokenizer, prompts, new, beams, end)
         for n, (text, confidence) in zip(chosen, made, strict=True):
@@ -165,7 +169,9 @@ def _generate(
     plain = network.plain
     device: Any = network.word_embeddings.weight.device
     longest = max(map(len, prompts))
+    # Its places are masked, so that any token does.
     pad = tokenizer.pad_token_id or 0
+    # Padded on the left: what is written follows the last word of every prompt.
     ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
     stops = stop_tokens(tokenizer, end, getattr(plain.generation_config, "eos_token_id", None))
@@ -180,6 +186,8 @@ def _generate(
             eos_token_id=stops or None,
             return_dict_in_generate=True,
             output_scores=True,
+            # A model's own settings of sampling, which ``generate`` warns of where it does not
+            # sample.
             temperature=None,
             top_p=None,
             top_k=None,

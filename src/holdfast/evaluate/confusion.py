@@ -63,8 +63,10 @@ def confusion_scores(
         else undefined("the class is neither labelled nor predicted here")
         for column in range(len(result.value))
     ]
+    # The averages stand first; the classes that follow are read below.
     averages = dict(zip(AVERAGES, estimates, strict=False))
     f1 = estimates[len(AVERAGES) :]
+    # Score intervals read rows as independent, which rows of a group are not.
     if not units.grouped:
         averages |= joined_averages(outputs, size, level, result)
         f1 = [_f1_of_class(outputs, index, level) for index in range(size)]

@@ -40,8 +40,8 @@ def count_copies(
     count what the reference itself copies of the source.
     """
     answers = {normal(answer) for answer in training_answers}
-    own, texts = [normal(r) for r in references], [normal(text) for text in generated]
-    wrong = [a != b for a, b in zip(own, texts, strict=True)]
+    wanted, texts = [normal(r) for r in references], [normal(text) for text in generated]
+    wrong = [a != b for a, b in zip(wanted, texts, strict=True)]
     known = [bool(text) and text in answers for text in texts]
     lines = zip(sources, references, generated, strict=True)
     return {
@@ -51,7 +51,7 @@ def count_copies(
         "source_copied": sum(copies_source(*line) for line in lines),
         "repetition": sum(loops(text) for text in texts),
         "empty": sum(not text for text in texts),
-        "collapsed": _collapsed(own, texts),
+        "collapsed": _collapsed(wanted, texts),
     }
 
 
@@ -62,6 +62,7 @@ def copies_source(source: str, reference: str, text: str) -> bool:
         return False
     if plain == normal(source):
         return True
+    # A good summary quotes its source as its reference does.
     runs = _runs(plain, COPIED_WORDS) - _runs(normal(reference), COPIED_WORDS)
     return bool(runs & _runs(normal(source), COPIED_WORDS))
 

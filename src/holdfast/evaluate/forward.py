@@ -89,8 +89,10 @@ def groups_of(table: Table) -> npt.NDArray[Any] | None:
 
 
 def _losses(logits: Floats, labels: Any) -> Floats:
+    # In float32 the loss of a row that is sure to eight digits is exactly 0.
     wide = logits.astype(np.float64)
     top = wide.max(axis=1, keepdims=True)
     log_total = np.log(np.exp(wide - top).sum(axis=1)) + top[:, 0]
-    own = wide[np.arange(len(wide)), np.maximum(labels, 0)]
-    return np.where(labels >= 0, log_total - own, np.nan)
+    # A row without a label (−1) would read the last class; its loss is NaN below.
+    of_label = wide[np.arange(len(wide)), np.maximum(labels, 0)]
+    return np.where(labels >= 0, log_total - of_label, np.nan)

@@ -24,6 +24,7 @@ def hardest(
     if not len(outputs.labels):
         return {"loss": [], "confidently_wrong": []}
     confidence = outputs.probabilities.max(axis=1)
+    # What is no number must be looked at first, not sorted to the end.
     losses = np.nan_to_num(outputs.losses.astype(np.float64), nan=np.inf)
     wrong = outputs.predictions != outputs.labels
     by_loss = np.lexsort((outputs.rows, -losses))[:count]

@@ -79,6 +79,7 @@ def score_sets(
         nothing = undefined("there are no rows")
         return Scores(0, dict.fromkeys(order, nothing), {"per_class": {}})
     units, k = outputs.units, len(names)
+    # Of many rows blocks are drawn: the cost no longer grows with them (``folded``).
     codes, atoms = folded(units.codes, units.atoms)
     table = sums(_table(outputs), codes, atoms)
     result = bootstrap(

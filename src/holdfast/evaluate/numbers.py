@@ -83,6 +83,7 @@ def _values(totals: Floats) -> Floats:
     errors, squares, level, spread, losses, n = totals.T
     with np.errstate(divide="ignore", invalid="ignore"):
         around = spread - level**2 / n
+        # The spread of equal numbers is rounding, and an R² by it anything.
         r2 = np.where(around > 1e-12 * np.maximum(spread, 1e-300), 1 - squares / around, np.nan)
         return np.stack([errors / n, np.sqrt(squares / n), r2, losses / n], axis=1)
 
@@ -100,6 +101,7 @@ def _spearman(
         first, second = (ranks.under(rows) for ranks in ranked)
         return _pearson(first, second, rows)
 
+    # A resample takes as many steps as there are rows.
     count = min(resamples, max(400, RANKED_ROWS // len(outputs.rows)))
     result = bootstrap(
         correlation,
@@ -124,8 +126,8 @@ class _Ranked:
 
     def under(self, weights: Floats) -> Floats:
         """Average ranks [r, n] where each row stands ``weights`` [r, n] times."""
-        held = np.add.reduceat(weights[:, self.order], self.starts, axis=1)
-        middle = np.cumsum(held, axis=1) - held / 2 + 0.5
+        times = np.add.reduceat(weights[:, self.order], self.starts, axis=1)
+        middle = np.cumsum(times, axis=1) - times / 2 + 0.5
         return np.asarray(middle[:, self.place])
 
 
@@ -138,6 +140,8 @@ def _ranked(values: Floats) -> _Ranked:
 def _pearson(first: Floats, second: Floats, weights: Floats) -> Floats:
     n = weights.sum(axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
+        # Pearson's correlation of the ranks: every resample has ties, under which the shorter
+        # formula with squared differences of ranks is wrong.
         one = first - (weights * first).sum(axis=1, keepdims=True) / n
         two = second - (weights * second).sum(axis=1, keepdims=True) / n
         joint = (weights * one * two).sum(axis=1)

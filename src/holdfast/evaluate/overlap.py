@@ -15,7 +15,7 @@ import numpy as np
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.evaluate.resample import ResampledUnits, to_estimate, undefined
-from holdfast.evaluate.score import CALLS_FOR_OWN, rate_estimate
+from holdfast.evaluate.score import USER_METRIC_RESAMPLES, rate_estimate
 from holdfast.stats.bootstrap import bootstrap, group_codes
 from holdfast.tasks.metrics.overlap import (
     ROUGES,
@@ -76,6 +76,7 @@ def estimate(
         return undefined(metric.undefined)
 
     def one_by_one(weights: Floats) -> Floats:
+        # A function of texts takes texts, not weights: a row that was drawn twice is given twice.
         counts = units.spread(weights).astype(np.int64)
         return np.array([_resampled(metric, made, line) for line in counts])
 
@@ -84,7 +85,7 @@ def estimate(
         units.multiplicity,
         seed=generator(seed, "bootstrap", metric.name),
         level=level,
-        resamples=CALLS_FOR_OWN,
+        resamples=USER_METRIC_RESAMPLES,
         blocks=100,
     )
     return to_estimate(result, 0, level, units, within=(metric.low, metric.high))
@@ -162,6 +163,7 @@ def _corpus(
 
     def scores(weights: Floats) -> Floats:
         totals = (units.spread(weights) @ counts).round().astype(int)
+        # Private for the same reason. Scores are up to 100 there.
         made = [metric._compute_score_from_stats(line.tolist()).score / 100 for line in totals]
         return np.asarray(made, dtype=np.float64)
 

@@ -58,10 +58,12 @@ def _limits(
     right, labelled, predicted = (
         part[occurs].astype(np.int64) for part in (counts.right, counts.labelled, counts.predicted)
     )
+    # Precisions of two classes read different rows, and so do recalls: no correlation.
     alone = np.eye(len(right))
     cells = np.zeros((len(occurs), len(occurs)))
     np.add.at(cells, (outputs.labels, outputs.predictions), 1)
     f1 = of.f1(counts)[occurs]
+    # F1 alone: a precision or a recall of few rows is unbiased.
     bias = _bias(result.draws[:, FIRST_CLASS_COLUMN:][:, occurs], f1)
     together = f1_correlation(cells[np.ix_(occurs, occurs)])
     precision, recall = of.precision(counts)[occurs], of.recall(counts)[occurs]
@@ -76,6 +78,6 @@ def _limits(
 def _bias(draws: Floats, f1: Floats) -> float:
     """The mean over classes of how far F1 in the resamples that hold the class lies from F1 in
     the sample: F1 of few rows is biased downwards."""
-    held = np.isfinite(draws)
-    mean = np.where(held, draws, 0.0).sum(axis=0) / np.maximum(held.sum(axis=0), 1)
-    return float(np.where(held.any(axis=0), mean - f1, 0.0).mean())
+    defined = np.isfinite(draws)
+    mean = np.where(defined, draws, 0.0).sum(axis=0) / np.maximum(defined.sum(axis=0), 1)
+    return float(np.where(defined.any(axis=0), mean - f1, 0.0).mean())

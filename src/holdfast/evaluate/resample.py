@@ -93,18 +93,19 @@ def to_estimate(
     if few is not None and not np.isnan(value):
         return Estimate(value, level=level, why=few, note=_joined([*more]))
     defined = float(result.defined[column]) if len(result.draws) else 0.0
-    said = [f"undefined in {1 - defined:.1%} of resamples"] if defined < 1 else []
+    remarks = [f"undefined in {1 - defined:.1%} of resamples"] if defined < 1 else []
     if units.grouped:
         lows, highs = result.student(units.atoms, level)
         low, high = max(float(lows[column]), within[0]), min(float(highs[column]), within[1])
-        said = []
+        # That share is of draws, which the limits of groups do not come from.
+        remarks = []
     if np.isnan(low):
         why = _why_none(result, defined, units)
         return Estimate(value, level=level, why=why, note=_joined(notes))
-    said += (
+    remarks += (
         ["no width: every resample gives the same value, which is too sure"] if low == high else []
     )
-    return Estimate(value, low, high, level, note=_joined([*notes, *said]))
+    return Estimate(value, low, high, level, note=_joined([*notes, *remarks]))
 
 
 def _why_none(result: Bootstrapped, defined: float, units: ResampledUnits) -> str:

@@ -26,7 +26,7 @@ from holdfast.tasks.metrics import METRICS, Metric
 from holdfast.tasks.metrics.ranking import rank
 
 RANKINGS = ("roc_auc", "average_precision")
-CALLS_FOR_OWN = 300
+USER_METRIC_RESAMPLES = 300
 # Rows times resamples that a ranking may read: 2,000 resamples up to 10,000 rows.
 RANKED_ROWS = 20_000_000
 
@@ -63,7 +63,7 @@ def score(
     metrics["loss"] = _loss(outputs, units, seed, level, resamples)
     metrics["ece"] = ece_estimate(outputs, units, seed, level)
     for metric in extra_metrics:
-        metrics[metric.name] = _own(metric, outputs, classes, units, seed, level)
+        metrics[metric.name] = _user_metric(metric, outputs, classes, units, seed, level)
     extra = {
         "confusion": confusion_counts(outputs, classes),
         "reliability": reliability(outputs),
@@ -99,6 +99,7 @@ def _rankings(
     level: float,
     resamples: int,
 ) -> dict[str, Estimate]:
+    # A ranking needs a row of either class.
     if len(np.unique(outputs.labels)) < 2:
         return {name: undefined(METRICS[name].undefined) for name in RANKINGS}
     ranking = rank(outputs)
@@ -145,7 +146,7 @@ def _loss(
     return to_estimate(result, 0, level, units, within=POSITIVE)
 
 
-def _own(
+def _user_metric(
     metric: Metric,
     outputs: Outputs,
     classes: tuple[str, ...],
@@ -153,6 +154,7 @@ def _own(
     seed: int,
     level: float,
 ) -> Estimate:
+    # Once on all rows first: what is undefined there needs no resamples.
     value = metric.compute(outputs, classes)
     if value is None:
         return undefined(metric.undefined)
@@ -166,7 +168,7 @@ def _own(
         units.multiplicity,
         seed=generator(seed, "bootstrap", metric.name),
         level=level,
-        resamples=CALLS_FOR_OWN,
+        resamples=USER_METRIC_RESAMPLES,
         blocks=100,
     )
     return to_estimate(result, 0, level, units, within=(metric.low, metric.high))

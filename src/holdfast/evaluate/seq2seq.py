@@ -76,6 +76,7 @@ def write_texts(
     network = network.to(device).eval()
     with torch.inference_mode(), quiet_transformers():
         every = np.arange(len(positions))
+        # Each beam holds a copy of the row.
         for chosen in by_length(lengths, every, max(1, TOKENS // writing.beams)):
             batch = task.collate(examples, positions[chosen])
             inputs = {name: batch[name].to(device) for name in PLAIN_INPUTS}
@@ -95,10 +96,13 @@ def _generate(network: Any, inputs: dict[str, torch.Tensor], writing: Writing) -
         num_beams=writing.beams,
         do_sample=False,
         max_new_tokens=writing.max_new_tokens,
+        # A summariser's saved settings often hold its training task's lengths, which would stretch
+        # or cut these answers.
         min_new_tokens=None,
         max_length=None,
         min_length=0,
     )
+    # The first one starts every answer: it is no choice of the model's.
     return ids[:, 1:]
 
 
@@ -110,6 +114,7 @@ def _certainty(
 
     ends = network.plain.generation_config.eos_token_id
     ended = torch.isin(ids, torch.as_tensor(ends, device=ids.device).flatten())
+    # The first end token counts, for the model chose it; what fills the row up behind it does not.
     after = ended.cumsum(dim=1) - ended.long()
     labels = torch.where(after > 0, IGNORED, ids)
     given = labels != IGNORED

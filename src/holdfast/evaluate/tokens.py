@@ -130,10 +130,12 @@ def compare_tokens(
 def _table(outputs: TokenOutputs) -> Floats:
     losses, tokens = outputs.losses.astype(np.float64), outputs.tokens.astype(np.float64)
     ones = np.ones(len(losses))
+    # Both means in one table: of rows, and of tokens (a row's mean times its tokens is their sum).
     return np.column_stack([losses, ones, losses * tokens, tokens, outputs.correct])
 
 
 def _numbers(table: Floats) -> Floats:
+    # A perplexity that float64 cannot hold is infinite, and no error.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         loss, token_loss = table[:, 0] / table[:, 1], table[:, 2] / table[:, 3]
         return np.stack([loss, token_loss, np.exp(token_loss), table[:, 4] / table[:, 3]], axis=1)

@@ -36,9 +36,9 @@ def in_their_words(remedies: tuple[Remedy, ...], log: Curves) -> tuple[Remedy, .
     Hugging Face Trainer, else as they are; ``set`` stays."""
     if log.source != TRANSFORMERS:
         return remedies
-    told = [(remedy, arguments(remedy, log)) for remedy in remedies]
+    pairs = [(remedy, arguments(remedy, log)) for remedy in remedies]
     return tuple(
-        replace(r, do=f"{r.do}: {CALL}({', '.join(names)})") if names else r for r, names in told
+        replace(r, do=f"{r.do}: {CALL}({', '.join(names)})") if names else r for r, names in pairs
     )
 
 

@@ -30,13 +30,13 @@ def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
     if train is not None:
         listed += [_item("train_start", train.start, position(float(train.at[0])))]
         listed += [_item("train_end", train.end, last, 2 * train.noise)]
-    told = {
+    optional = {
         "train_change_since_valid_lowest": facts.train_change,
         "train_as_share_of_valid": facts.level_ratio,
         "valid_metric_gain_since_valid_lowest": facts.metric_change,
         "metric_gap_train_less_valid": facts.metric_gap,
     }
-    listed += [_item(name, value, last) for name, value in told.items() if value is not None]
+    listed += [_item(name, value, last) for name, value in optional.items() if value is not None]
     # 1 where both losses come from the same code in evaluation mode, 0 for a running mean.
     if train is not None:
         listed.append(Evidence("train_measured_in_evaluation_mode", float(curves.clean)))

@@ -125,6 +125,7 @@ def _gap(facts: CurveFacts, place: float) -> CurveGap | None:
 def _trained(train: CurveShape, valid: CurveShape, place: float) -> float:
     """The training metric at a look; smoothed where it is logged more often than looks are made,
     as single batches are."""
+    # A metric of one batch of 32 rows wobbles by some 5 points.
     often = len(train.cost) > 2 * len(valid.cost)
     return train.value_at(place) if often else train.near(place)
 
@@ -143,6 +144,7 @@ def _least(facts: CurveFacts, metric: str, loss: float | None) -> float:
     name = "" if facts.curves.train is None else facts.curves.train.name
     named = ACCURACY.search(metric) and not OTHER_LOSS.search(name)
     if loss is not None and named and _obeys(facts):
+        # By Markov's inequality: a row costs ln 2 or more where it is wrong, and never less than 0.
         return max(0.0, 1 - max(0.0, loss) / math.log(2))
     return FITTED if _loss_at_floor(facts) else 0.0
 

@@ -155,6 +155,7 @@ def _epochs_at(curves: Curves, place: float | None) -> int | None:
         return None
     if curves.axis == "epoch":
         first = min(s.at[0] for s in (curves.train, curves.valid) if s is not None and len(s))
+        # A setting counts epochs that are done.
         return max(1, math.ceil(place) + (1 if first == 0 else 0))
     if curves.epochs is None or not len(curves.epochs):
         return None

@@ -54,8 +54,10 @@ def _place(log: Curves) -> Rescaled | None:
     valid, train = log.valid.finite, log.train.finite
     if min(len(valid), len(train)) < FEWEST or min(valid.values.min(), train.values.min()) <= 0:
         return None
+    # A factor is a step of the logarithm, as high at any level of the loss.
     logs = np.log(valid.values)
     steps = np.diff(logs)
+    # Against its neighbours: the steep first steps of every run are large and no step of the scale.
     around = [np.median(steps[max(0, i - AROUND) : i + AROUND + 1]) for i in range(len(steps))]
     for step in np.argsort(-np.abs(steps - around))[:CANDIDATES]:
         at = int(step) + 1
@@ -79,6 +81,7 @@ def _same(valid: Series, train: Series, logs: Floats, at: int) -> Rescaled | Non
         return None
     their_logs = np.log(train.values)
     ours, theirs = _factor(logs, at), _factor(their_logs, other)
+    # A step is the difference of two points.
     noise = math.sqrt(2) * max(noise_of(logs), noise_of(their_logs))
     if abs(ours) <= max(LEAST, STEP * noise) or abs(ours - theirs) > max(SLACK, ALIKE * abs(ours)):
         return None

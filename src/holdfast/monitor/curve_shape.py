@@ -128,6 +128,7 @@ class CurveShape:
     @property
     def wobble(self) -> float:
         """The standard deviation of a single point."""
+        # ``noise`` is that of a median over the window; this undoes its gain.
         return self.noise / min(1.0, math.sqrt(math.pi / (2 * self.window)))
 
     def fall_over(self, share: float) -> float:
@@ -159,6 +160,7 @@ def _shape(at: Floats, cost: Floats) -> CurveShape:
     best = around.start + int(np.argmin(cost[around]))
     single = int(np.argmin(cost))
     chance = math.sqrt(2 * math.log(max(1, len(cost))))
+    # The least of many noisy points lies below the curve by luck: that much is added back.
     raised = float(cost[single]) + chance * noise_of(_tail(cost, single))
     floor = float(smooth[low])
     if raised < floor:
@@ -230,6 +232,7 @@ def costs(series: Series) -> Floats:
         return np.asarray(100 - values)
     if series.rises or values.min() < 0:
         worse = -values if series.rises else values
+        # One range above 0, so that shares of the floor mean shares of what the curve moved.
         return np.asarray(worse - worse.min() + np.ptp(values))
     return values
 
@@ -244,6 +247,7 @@ def window_for(points: int) -> int:
 def running_median(values: Floats, window: int) -> Floats:
     """The median of the ``window`` points around each, fewer at the ends."""
     half, last = window // 2, len(values) - 1
+    # No window fits in whole: each is cut short.
     if last < window:
         return np.array(
             [np.median(values[max(0, i - half) : i + half + 1]) for i in range(last + 1)]

@@ -26,6 +26,7 @@ def broken(facts: CurveFacts) -> Verdict | None:
     none = "" if len(series.finite) else ", and no value of it is finite"
     cause = "the learning rate is too high, or the precision too low"
     tried = remedies.for_diverging()
+    # Every evaluation is broken while training goes on: not the run, the evaluation is at fault.
     if series is facts.curves.valid and facts.train is not None and none:
         cause = "evaluation overflows in low precision, or its rows have no answer to predict"
         tried = remedies.for_broken_evaluation()

@@ -50,6 +50,7 @@ def beats_chance(hits: Bools, losses: Floats, labels: Ints) -> bool:
 def _refined(snapshot: Snapshot) -> Floats:
     logits = np.asarray(snapshot.valid_logits)
     labels = recover_labels(logits, snapshot.valid_losses)
+    # The snapshot's own where it has one, so that nothing is fitted twice at every look.
     temperature = snapshot.temperature
     if not np.isfinite(temperature) or temperature <= 0:
         temperature = best_temperature(logits, labels)[0]

@@ -101,7 +101,7 @@ def _open_gap(history: History, before: str, question: str, *more: Remedy) -> Sy
     assert gap is not None
     n = len(history.raw)
     needed = rows_to_clear(n, (gap.high - gap.low) / 2, abs(gap.value - limits.GAP))
-    told = f"; about {needed:,.0f} validation rows would settle it" if needed else ""
+    settles = f"; about {needed:,.0f} validation rows would settle it" if needed else ""
     rows = (item("validation_rows_needed", float(needed)),) if needed else ()
     seen = (
         rise_evidence(history)
@@ -109,7 +109,7 @@ def _open_gap(history: History, before: str, question: str, *more: Remedy) -> Sy
         else (shown("valid_above_best", history.above_best, history.now),)
     )
     return Symptom(
-        f"{before} {n} validation rows cannot tell whether {question}{told}",
+        f"{before} {n} validation rows cannot tell whether {question}{settles}",
         label="inconclusive",
         remedies=(*for_few_rows(), *more),
         evidence=(*seen, *rows),
@@ -128,6 +128,7 @@ def rows_needed(gap: Floats, small: float) -> int | None:
     needed = rows_to_settle(gap, small, sides=2, alpha=1 - limits.USUAL, power=POWER, sure=SURE)
     if needed is None or needed <= len(gap):
         return None
+    # Two digits: the spread that it stands on is known no better.
     return int(float(f"{needed:.2g}"))
 
 
@@ -146,10 +147,10 @@ def rows_to_clear(n: int, half: float, short: float) -> int | None:
 
 def _open(history: History, because: str, gap: Floats, small: float, remedies: Remedies) -> Symptom:
     needed = rows_needed(gap, small)
-    told = f"; about {needed:,} validation rows would settle it" if needed else ""
+    settles = f"; about {needed:,} validation rows would settle it" if needed else ""
     rows = (item("validation_rows_needed", float(needed)),) if needed else ()
     return Symptom(
-        because + told,
+        because + settles,
         label="inconclusive",
         remedies=remedies,
         evidence=(

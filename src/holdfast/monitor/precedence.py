@@ -82,4 +82,5 @@ def likeliest_cause(symptoms: Mapping[str, Symptom], label: Label) -> str | None
         and symptoms[name].cause
         and (symptoms[name].label == label or label in symptoms[name].explains)
     ]
+    # ``max`` takes the first of equals, which is the order of ``CAUSES``.
     return max(fitting, key=lambda name: symptoms[name].blame, default=None)

@@ -22,6 +22,7 @@ def look_of(history: Sequence[Snapshot], known: RunFacts, table: Floats, alpha: 
     return look(
         table,
         table.shape[1],
+        # One seed in every run and at every look: the boundaries of earlier looks must not move.
         seed=generator(0, "guard", "looks"),
         alpha=alpha,
         times=times,

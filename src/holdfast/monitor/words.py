@@ -7,12 +7,12 @@ from holdfast.monitor.history import History
 from holdfast.monitor.symptom import Symptom
 
 
-def sentence(history: History, own: Symptom) -> str:
+def sentence(history: History, symptom: Symptom) -> str:
     """One sentence: a score no better than its baseline, the reason of the label, the gap of the
     last look, and that of the state that is kept."""
-    parts = [_useless(history), own.because, _gap(history), _kept_gap(history)]
-    told = "; ".join(part for part in parts if part)
-    return told[:1].upper() + told[1:] + "."
+    parts = [_useless(history), symptom.because, _gap(history), _kept_gap(history)]
+    text = "; ".join(part for part in parts if part)
+    return text[:1].upper() + text[1:] + "."
 
 
 def _useless(history: History) -> str:

@@ -49,9 +49,14 @@ class Part(BaseModel):
     number is infinite or NaN."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+        # pydantic keeps names that begin with ``model_`` to itself unless told not to.
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        allow_inf_nan=False,
     )
 
+    # Before pydantic's own reading, which takes true for 1 and "5" for 5.
     @field_validator("*", mode="before")
     @classmethod
     def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
@@ -73,6 +78,7 @@ class SplitShares(Part):
 
     @model_validator(mode="after")
     def _add_to_one(self) -> SplitShares:
+        # 0.6 + 0.3 + 0.1 is 0.9999999999999999 in floating point.
         if abs(self.train + self.valid + self.test - 1) > 1e-6:
             raise ValueError("train, valid and test must add to 1")
         return self

@@ -49,6 +49,7 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
+                # PyYAML keeps the last of two and says nothing.
                 if key.value in seen:
                     raise TooMuchError(f"{_at(key)}: the key {key.value[:80]!r} stands twice")
                 seen.add(key.value)
@@ -90,6 +91,7 @@ def read_yaml(path: Path) -> Any:
     with door(what, RecipeError, "cannot be read", "Name a recipe: a YAML file of settings."):
         if not path.exists():
             raise RecipeError(what, "does not exist", None, missing_remedy(path))
+        # Opening a pipe would wait for ever for somebody to write.
         if not path.is_file():
             kind = "a folder" if path.is_dir() else "a pipe or a device"
             raise RecipeError(what, f"is {kind}, not a file", None, "Name the recipe file.")
@@ -103,6 +105,7 @@ def read_yaml(path: Path) -> Any:
             )
         content = path.read_bytes()
     try:
+        # Editors on Windows put a mark before the first letter.
         return from_yaml(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise RecipeError(what, "cannot be read", str(error), "Save it as UTF-8.") from None

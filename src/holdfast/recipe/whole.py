@@ -102,7 +102,10 @@ def read_recipe(path: Path) -> Recipe:
     """Read a YAML recipe; relative paths in it are relative to its folder."""
     plain = read_yaml(path)
     return anchored(
-        parse(plain if plain is not None else {}, str(path)), Path(os.path.realpath(path)).parent
+        # A link to a recipe is followed: the paths in it were written for the folder that it lies
+        # in.
+        parse(plain if plain is not None else {}, str(path)),
+        Path(os.path.realpath(path)).parent,
     )
 
 
@@ -151,6 +154,7 @@ def _written(key: str, value: Any) -> str:
     """A value as YAML reads it back, on one line."""
     plain = _plain(key, value)
     if isinstance(plain, float) and not math.isfinite(plain):
+        # YAML writes ``.inf``, ``-.inf`` and ``.nan``; JSON has none of them.
         return f".{plain}".replace(".-", "-.")
     try:
         return json.dumps(plain, ensure_ascii=False)

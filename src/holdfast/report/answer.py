@@ -75,11 +75,12 @@ def answer(result: Mapping[str, Any]) -> Answer:
         return Answer(
             f"Not measured: {metric_name(score.name)} is undefined ({why}).", NOTHING, "unknown"
         )
-    worse, said = score.beaten_by(), score.say()
+    worse, headline = score.beaten_by(), score.say()
     if worse:
-        said = f"No better than {PHRASES.get(worse[0], worse[0])}: {said[:1].lower()}{said[1:]}"
+        simpler = PHRASES.get(worse[0], worse[0])
+        headline = f"No better than {simpler}: {headline[:1].lower()}{headline[1:]}"
     advice, use = _advice(result, score, worse)
-    return Answer(said, advice, use)
+    return Answer(headline, advice, use)
 
 
 def _advice(result: Mapping[str, Any], score: Score, worse: Sequence[str]) -> tuple[str, Use]:

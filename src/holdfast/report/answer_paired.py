@@ -48,10 +48,10 @@ def by_words(paired: Paired) -> str:
 
 def gap_words(paired: Paired) -> str:
     """The difference, signed, with its interval."""
-    said = _signed(paired.gain, paired)
+    words = _signed(paired.gain, paired)
     if paired.low is None or paired.high is None:
-        return said
-    return f"{said}, {_signed(paired.low, paired, True)} to {_signed(paired.high, paired, True)}"
+        return words
+    return f"{words}, {_signed(paired.low, paired, True)} to {_signed(paired.high, paired, True)}"
 
 
 def _amount(value: float, paired: Paired, bare: bool = False) -> str:

@@ -123,6 +123,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # HTML's escapes would be read as they stand; the filters below escape for Markdown.
         autoescape=False,
         keep_trailing_newline=True,
     )

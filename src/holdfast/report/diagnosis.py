@@ -63,6 +63,7 @@ def render_diagnosis(log: Curves, document: Mapping[str, Any], name: str) -> str
             style=style,
             script=script,
             policy=policy(style, script),
+            # No time of day: the same log gives the same page.
             created="",
             version=__version__,
             absent=(),
@@ -188,6 +189,7 @@ def _chart(
     if not lines:
         return Markup("")
     whole = [float(place).is_integer() for place in places]
+    # The chart knows whole steps alone, and an epoch may be logged in parts.
     scale = 1 if all(whole) else 1000
     steps = tuple(round(scale * float(place)) for place in places)
     best = None if log.best is None else round(scale * log.best)

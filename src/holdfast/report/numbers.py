@@ -124,6 +124,7 @@ def compact(value: float | None) -> str:
     much."""
     if value is None:
         return "–"
+    # Each bound is where rounding would show the next form: 0.000, 100.0, 1,000.0.
     if value != 0 and (abs(value) < 0.0005 or abs(value) >= 1e6):
         return f"{value:.2e}".replace("-", MINUS)
     if abs(value) >= 99.95:
@@ -183,6 +184,7 @@ def duration(seconds: object) -> str:
 
 def _signless(text: str, signed: bool = False) -> str:
     """Typographic minus, and no sign before a zero."""
+    # Of the rounded text: −0.04 is written 0.0.
     if float(text.replace(",", "")) == 0:
         text = text.lstrip("+-") if not signed else f"±{text.lstrip('+-')}"
     return text.replace("-", MINUS)

@@ -63,6 +63,7 @@ def without_paths(run: RunFiles) -> RunFiles:
             *_files(run),
             *_paths(run.result.get("model")),
         },
+        # The longest first: a path may be the beginning of another.
         key=len,
         reverse=True,
     )

@@ -151,6 +151,7 @@ def _splits(path: Path) -> tuple[dict[str, int], tuple[NotedRows, ...], int]:
     found = [
         NotedRows(g["split"], g["note"], g["row_count"], g["row_min"]) for g in groups.to_pylist()
     ]
+    # Ties in a fixed order: the same files give the same page.
     found.sort(key=lambda group: (-group.count, group.split, group.first, group.note))
     return counts, tuple(found[:NOTES_KEPT]), max(0, len(found) - NOTES_KEPT)
 

@@ -97,6 +97,3 @@ def _decimals(values: Iterable[float]) -> int:
 def _positive(values: object) -> bool:
     array = np.asarray(values, dtype=np.float64)
     return bool(array.size and np.isfinite(array).all() and array.min() >= 1)
-
-
-# TODOLog

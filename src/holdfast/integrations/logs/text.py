@@ -185,6 +185,3 @@ def _lines(path: Path, file: IO[str]) -> Iterator[str]:
 
 def _delimiter(line: str) -> str:
     return max(",;\t|", key=line.count) if any(mark in line for mark in ",;\t|") else ","
-
-
-# TODOnot_a_log

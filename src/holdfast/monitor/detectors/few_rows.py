@@ -23,6 +23,7 @@ def few_rows(history: History) -> Symptom | None:
     if len(curve) < 2 or not history.snapshots:
         return None
     (rows, before), (full, after) = curve[-2], curve[-1]
+    # Two parts of one size, where there are very few rows, say nothing of more.
     if not before > 0 or full <= rows:
         return None
     gain = 1 - after / before

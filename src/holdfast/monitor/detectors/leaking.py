@@ -96,6 +96,7 @@ def _giveaway(history: History) -> Symptom | None:
 def _better_than_train(history: History) -> Symptom | None:
     if not history.enough or not history.probe.size:
         return None
+    # Twice in a row: one look may be better by luck. The rows differ, so nothing is paired.
     gaps = [welch(history.raw[:, k], history.probe[:, k], limits.RARE) for k in (-2, -1)]
     if not all(gap.high < 0 and -gap.value > history.margin for gap in gaps) or _fewer_right(
         history
@@ -123,6 +124,7 @@ def _twins(history: History) -> Symptom | None:
     if history.run_facts.copied_valid is None or not history.snapshots:
         return None
     twins, n = history.run_facts.copied_valid
+    # A single twin is a coincidence, however few the rows.
     if twins < max(2, limits.TWINS * n):
         return None
     return Symptom(

@@ -79,6 +79,7 @@ def _fitted(history: History) -> tuple[str, tuple[Evidence, ...]] | None:
     if history.probe_means[-1] > limits.FLOOR_OF_VALID * float(history.raw[:, -1].mean()):
         return None
     since = as_good_as_now(history)
+    # A training loss of exactly 0 in float32.
     ratio = float(history.probe_means[-1] / max(history.probe_means[since], 1e-12))
     if beyond[0] < limits.BEYOND or since > history.before or ratio > limits.SPENT:
         return None

@@ -42,7 +42,7 @@ def noisy_labels(history: History) -> Symptom | None:
     if not history.enough or _improving(history):
         return None
     probe = history.run_facts.label_noise
-    noise, whose = (probe, "a linear probe") if probe else (_own(history), "the run")
+    noise, whose = (probe, "a linear probe") if probe else (_by_own_answers(history), "the run")
     if noise is None or not telling(noise):
         return None
     return Symptom(
@@ -76,11 +76,12 @@ def _improving(history: History) -> bool:
     return not history.final and history.best > len(history.snapshots) - 3
 
 
-def _own(history: History) -> LabelNoise | None:
+def _by_own_answers(history: History) -> LabelNoise | None:
     """What the run's own answers on the validation rows say; ``None`` without logits of classes, or
     where validation was never better than the class frequencies."""
     if history.labels is None or len(history.labels) < LEAST or not history.refined:
         return None
+    # Several states, averaged: one state's sureness is partly its own noise.
     looks = _looks(history)
     if not looks:
         return None
@@ -89,6 +90,7 @@ def _own(history: History) -> LabelNoise | None:
     right = float((mean.argmax(axis=1) == history.labels).mean())
     if right <= base:
         return None
+    # A float32 softmax may give exactly 0, which has no logarithm.
     found = lapse_rate(np.log(np.maximum(mean, 1e-12)), history.labels, level=limits.WRONG_LEVEL)
     return LabelNoise(found.rate, found.low, found.high, right, base, found.n)
 

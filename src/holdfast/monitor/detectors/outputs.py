@@ -43,7 +43,7 @@ def outputs(history: History) -> Symptom | None:
         return None
     for name, cause in FAULTS:
         if frequent(shares[side], name):
-            return _sign(history, name, cause, shares, side)
+            return _fault(history, name, cause, shares, side)
     return None
 
 
@@ -58,7 +58,7 @@ def limits_of(value: float, n: int) -> tuple[float, float]:
     return wilson(value * n, n)
 
 
-def _sign(
+def _fault(
     history: History, name: str, cause: str, shares: Mapping[str, Mapping[str, float]], side: str
 ) -> Symptom:
     unseen, train = shares[side], shares.get("train", {})

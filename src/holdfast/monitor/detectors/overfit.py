@@ -38,6 +38,7 @@ def overfit(history: History) -> Symptom | None:
     if not history.rose or not _is_overfit(history):
         return None
     best = history.raw_best if history.raw_rose else history.best
+    # By steps: looks need not be evenly spaced.
     beyond = 1 - history.steps[best] / max(1, history.now)
     assert history.harm is not None
     meanwhile = " while the train probe did not get worse" if history.probe.size else ""

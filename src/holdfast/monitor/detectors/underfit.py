@@ -44,7 +44,7 @@ def _chance(history: History) -> Symptom | None:
     if not nothing_learned(history):
         return None
     loss, chance = float(history.probe_means[-1]), history.chance
-    return _sign(
+    return _underfit(
         history,
         f"the train probe ends at {loss:.3f}, {NO_BETTER}",
         0.95,
@@ -61,7 +61,9 @@ def _worse_than_probe(history: History) -> Symptom | None:
     if not (gap.low > 0 and gap.value > history.margin) or history.probe_since_best.high < 0:
         return None
     because = f"{history.loss_name} ends {gap.value:.3f} above that of a linear probe"
-    return _sign(history, because, gap.above, shown("valid_above_linear_probe", gap, history.now))
+    return _underfit(
+        history, because, gap.above, shown("valid_above_linear_probe", gap, history.now)
+    )
 
 
 def _steep(history: History) -> Symptom | None:
@@ -74,7 +76,7 @@ def _steep(history: History) -> Symptom | None:
         f"{history.loss_name} still fell by {-gap.value:.3f} to {level:.3f} over the last quarter "
         "of the steps"
     )
-    return _sign(history, because, 1 - gap.above, shown("valid_last_quarter", gap, history.now))
+    return _underfit(history, because, 1 - gap.above, shown("valid_last_quarter", gap, history.now))
 
 
 def _slow(history: History) -> Symptom | None:
@@ -87,7 +89,9 @@ def _slow(history: History) -> Symptom | None:
         f"{history.loss_name} changed by {gained.value:+.3f} over the whole run and the train "
         f"probe by {history.probe_means[-1] - history.probe_means[0]:+.3f}"
     )
-    return _sign(history, because, slow.blame, shown("valid_against_first", gained, history.now))
+    return _underfit(
+        history, because, slow.blame, shown("valid_against_first", gained, history.now)
+    )
 
 
 def last_quarter(history: History) -> Difference:
@@ -97,7 +101,7 @@ def last_quarter(history: History) -> Difference:
     return history.gap(history.valid, -1, look, limits.RARE)
 
 
-def _sign(history: History, because: str, strength: float, *evidence: Evidence) -> Symptom:
+def _underfit(history: History, because: str, strength: float, *evidence: Evidence) -> Symptom:
     return Symptom(
         because=because,
         strength=strength,

@@ -36,8 +36,11 @@ def confidence_bins(outputs: Outputs) -> Bins:
     probabilities = outputs.probabilities
     confidence = probabilities.max(axis=1)
     wanted = max(1, min(BINS, len(confidence) // ROWS_PER_BIN))
+    # An edge is a confidence that occurs: one between two of them could part equal ones by
+    # rounding.
     inner = np.quantile(confidence, np.arange(1, wanted) / wanted, method="higher")
     lowest, highest = float(confidence.min()), float(confidence.max())
+    # An edge at the lowest confidence would leave an empty bin below it.
     inner = np.unique(inner[inner > lowest])
     edges = np.concatenate([[lowest], inner, [highest]])
     member = np.searchsorted(inner, confidence, side="right")

@@ -76,6 +76,7 @@ def macro(per_class: Floats) -> Floats:
 
 def weighted(per_class: Floats, counts: Counts) -> Floats:
     """The mean over classes weighted by their labels, [...]; NaN where there are none."""
+    # A class that does not occur has no labels: its NaN must not reach the sum.
     total = (np.nan_to_num(per_class) * counts.labelled).sum(-1)
     return _share(total, counts.labelled.sum(-1), empty=np.nan)
 

@@ -97,6 +97,8 @@ def _load_function(path: Path, name: str, spec: str) -> Callable[..., Any]:
 
 
 def _import(path: Path, spec: str) -> Any:
+    # Under a name of its own and not in ``sys.modules``: a user's file may be called like a
+    # library.
     found = importlib.util.spec_from_file_location(f"holdfast_metric_{path.stem}", path)
     if found is None or found.loader is None:
         raise RecipeError(SETTING, "names a file that Python cannot import", spec)
@@ -140,7 +142,7 @@ def _wrap(function: Callable[..., Any], spec: str) -> Callable[..., float | None
 def _called(
     function: Callable[..., Any], arguments: tuple[Any, ...], spec: str, takes: str
 ) -> float | None:
-    """What the user's function says of these arguments, which ``told`` describes."""
+    """What the user's function says of these arguments, which ``takes`` describes."""
     try:
         value = function(*arguments)
     except Exception as error:
@@ -152,6 +154,7 @@ def _called(
         ) from error
     if value is None:
         return None
+    # A tensor's or an array's single number is one too.
     if not isinstance(value, numbers.Real) and getattr(value, "shape", None) != ():
         raise RecipeError(SETTING, "must return one number", value, f"See {spec}.")
     return float(value)

@@ -39,6 +39,7 @@ def execution_metric(
             for code, table in zip(made.references, tables, strict=True)
             if table is not None
         ]
+        # A process for each: equal questions about one table are asked once.
         new = [pair for pair in dict.fromkeys(asked) if pair not in known]
         known.update(zip(new, _run(new), strict=True))
         wanted = [

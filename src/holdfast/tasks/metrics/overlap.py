@@ -54,6 +54,7 @@ def rouge_rows(
     read, without stemming (where over 2 % of the references' letters are not ASCII)."""
     rouge: Any = importlib.import_module("rouge_score.rouge_scorer")
     foreign = not _mostly_ascii(references)
+    # The stemmer knows English endings alone.
     scorer = rouge.RougeScorer(
         list(names), use_stemmer=not foreign, tokenizer=_AnyScript() if foreign else None
     )
@@ -73,6 +74,7 @@ def same_rows(references: Sequence[str], generated: Sequence[str]) -> Floats:
 def sacrebleu_metric(name: str) -> Any:
     """sacrebleu's ``bleu`` or ``chrf``, whose scores are up to 100."""
     metrics: Any = importlib.import_module("sacrebleu.metrics")
+    # ``force`` keeps sacrebleu from printing that the texts look tokenised.
     return metrics.BLEU(force=True) if name == "bleu" else metrics.CHRF()
 
 
@@ -83,6 +85,7 @@ def _mostly_ascii(texts: Sequence[str]) -> bool:
 
 
 def _sentences(text: str) -> str:
+    # rouge-score takes lines for sentences.
     return _SENTENCE_END.sub("\n", text.strip())
 
 

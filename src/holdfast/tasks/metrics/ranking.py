@@ -22,6 +22,7 @@ class Ranking:
     """
 
     def __init__(self, scores: Floats, positive: npt.NDArray[np.bool_]) -> None:
+        # Sorted once: a resample changes weights, never the order.
         self._order = np.argsort(scores, kind="stable")
         ordered = np.asarray(scores)[self._order]
         self._starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
@@ -47,6 +48,7 @@ class Ranking:
     def _by_score(self, weights: Floats) -> tuple[Floats, Floats]:
         ordered = weights[:, self._order]
         positive = ordered * self._positive
+        # Without ties every row is a step of its own, and nothing needs adding up.
         if len(self._starts) == len(self._order):
             return positive, ordered - positive
         positive = np.add.reduceat(positive, self._starts, axis=1)
