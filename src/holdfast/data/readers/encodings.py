@@ -116,6 +116,7 @@ def _odd_lines(path: Path, open_bytes: Callable[[Path], BinaryIO]) -> tuple[int,
     first: tuple[int, bytes, int] = (1, b"", 0)
     sample, before = b"", 0
     with open_bytes(path) as stream:
+        # Bounded: a file without a line end would be one line.
         lines = iter(lambda: stream.readline(limits().cell), b"")
         for number, line in enumerate(lines, 1):
             if _decode(line, "utf-8") is None:

@@ -90,6 +90,7 @@ def with_class_names(rows: Any, part: Any) -> Any:
 
     for position, (name, feature) in enumerate(rows.features.items()):
         if isinstance(feature, datasets.ClassLabel) and feature.names:
+            # −1 is how data sets of the hub mark rows without a label.
             known = pc.if_else(pc.greater_equal(part[name], 0), part[name], None)
             part = part.set_column(position, name, pc.take(pa.array(feature.names), known))
     return part
@@ -123,6 +124,7 @@ def _offline_if_unreachable() -> Iterator[None]:
         yield
         return
     before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    # Both libraries read the variable when they are imported: setting it now would change nothing.
     constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     try:
         yield

@@ -60,10 +60,10 @@ def why(error: Exception) -> str:
     """What the parser has against a text, in a few words."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    told: str = getattr(error, "msg", None) or str(error)
+    message: str = getattr(error, "msg", None) or str(error)
     # Python's own sentence advises to change the interpreter.
-    long = "integer string conversion" in told
-    return "a whole number has more than 4,300 digits; write it as a text" if long else told
+    long = "integer string conversion" in message
+    return "a whole number has more than 4,300 digits; write it as a text" if long else message
 
 
 class KeyNames:

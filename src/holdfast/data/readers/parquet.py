@@ -51,6 +51,8 @@ def typed_batch(table: pa.Table, source: str = "the table") -> Batch:
         kinds[name] = {kind}
         try:
             columns[name] = _spelled(values, kind)
+            # A damaged file may hold offsets beyond its data, which end the process when they are
+            # read.
             columns[name].validate(full=True)
         except (pa.ArrowException, ValueError) as error:
             reason = str(error).splitlines()[0]
@@ -89,6 +91,7 @@ def _spelled(values: pa.Array, kind: Kind) -> pa.Array:
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if pa.types.is_floating(values.type):
+        # NaN is how pandas writes a missing number.
         values = pc.if_else(pc.is_nan(values), None, values)
     return values.cast(pa.string())
 

@@ -36,9 +36,9 @@ def check_footer(path: Path, file: Any) -> None:
         raise DataError(
             str(path), "has no columns", None, "It needs a column of texts and one of labels."
         )
-    told, size = file.metadata, path.stat().st_size
-    check_rows(str(path), size, told.num_rows)
-    parts = [told.row_group(at) for at in range(told.num_row_groups)]
+    metadata, size = file.metadata, path.stat().st_size
+    check_rows(str(path), size, metadata.num_rows)
+    parts = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
     check_unpacked(str(path), size, sum(part.total_byte_size for part in parts))
     for part in parts:
         for at in range(part.num_columns):
@@ -57,14 +57,14 @@ def rows_at_once(path: Path, plain: Path, file: Any) -> int:
     risky = _repeating(file)
     if not risky:
         return usual
-    held, worst = 0, 0.0
+    total, worst = 0, 0.0
     for batch in _dictionaries(plain, file, risky, usual):
         bytes_ = _bytes_of(path, batch)
-        held += bytes_
+        total += bytes_
         worst = max(worst, bytes_ / max(1, batch.num_rows))
-        check_unpacked(str(path), path.stat().st_size, held)
+        check_unpacked(str(path), path.stat().st_size, total)
     stored = sum(chunk.total_uncompressed_size for chunk in _chunks(file))
-    if held <= REPEATED * stored:
+    if total <= REPEATED * stored:
         return usual
     return max(1, min(usual, int(BATCH_BYTES / max(1.0, worst))))
 
@@ -82,9 +82,9 @@ def _repeating(file: Any) -> list[str]:
 
 
 def _chunks(file: Any) -> Iterator[Any]:
-    told = file.metadata
-    for group in range(told.num_row_groups):
-        part = told.row_group(group)
+    metadata = file.metadata
+    for group in range(metadata.num_row_groups):
+        part = metadata.row_group(group)
         for at in range(part.num_columns):
             yield part.column(at)
 
@@ -106,9 +106,9 @@ def _bytes_of(path: Path, batch: pa.RecordBatch) -> int:
     """What the batch takes once it is written out; refuses a cell that is too long."""
     total = 0
     for name, values in zip(batch.schema.names, batch.columns, strict=True):
-        longest, held = _measured(values)
+        longest, size = _measured(values)
         check_row(f"{path}, column {name!r}", longest)
-        total += held
+        total += size
     return total
 
 

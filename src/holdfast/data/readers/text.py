@@ -61,6 +61,7 @@ class _Unpacked(io.RawIOBase):
         return count
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        # What is read again from there must not be counted twice.
         self._read = 0
         return self._stream.seek(offset, whence)
 
@@ -117,12 +118,16 @@ def open_text(path: Path, encoding: str | None) -> Iterator[TextIO]:
     """The file as a stream of characters, line ends untouched."""
     codec = find_codec(encoding)
     with open_bytes(path) as stream:
+        # The longest mark that is looked for.
         head = stream.read(4)
         _refuse_foreign(path, head)
         _refuse_marks(path, head, encoding)
         stream.seek(0)
         yield io.TextIOWrapper(
-            io.BufferedReader(cast(io.RawIOBase, stream), 1 << 20), codec, newline=""
+            # Line ends as they are: inside a quoted cell they belong to the text.
+            io.BufferedReader(cast(io.RawIOBase, stream), 1 << 20),
+            codec,
+            newline="",
         )
 
 
@@ -169,15 +174,15 @@ def _refuse_marks(path: Path, head: bytes, encoding: str | None) -> None:
 
 def whole_lines(path: Path, pieces: Iterator[str]) -> Iterator[str]:
     """Lines of their pieces."""
-    held: list[str] = []
+    parts: list[str] = []
     for piece in pieces:
-        held.append(piece)
-        check_row(str(path), sum(map(len, held)))
+        parts.append(piece)
+        check_row(str(path), sum(map(len, parts)))
         if piece.endswith(("\n", "\r")):
-            yield "".join(held)
-            held = []
-    if held:
-        yield "".join(held)
+            yield "".join(parts)
+            parts = []
+    if parts:
+        yield "".join(parts)
 
 
 def _lines(path: Path, stream: TextIO) -> Iterator[str]:

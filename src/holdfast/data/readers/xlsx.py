@@ -48,9 +48,9 @@ def read_xlsx(path: Path, encoding: str | None) -> Iterator[Batch]:
             if all(_is_blank(value) for value in values):
                 continue
             cells.append(values)
-            held = sum(len(value) for value in values if isinstance(value, str))
-            check_row(f"{path}, sheet {sheet!r}, row {number}", held)
-            characters += held
+            length = sum(len(value) for value in values if isinstance(value, str))
+            check_row(f"{path}, sheet {sheet!r}, row {number}", length)
+            characters += length
             if len(cells) == batch_rows(len(names)) or characters > BATCH_CHARACTERS:
                 yield _batch(names, cells)
                 cells, characters = [], 0
@@ -74,6 +74,7 @@ def _opened(path: Path) -> Iterator[Any]:
         warnings.simplefilter("ignore")
         _check_zip(path, stream)
         with door(str(path), DataError, "is not a readable Excel workbook", _AGAIN):
+            # Values as saved: nothing here computes a formula.
             book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
         try:
             yield book
@@ -113,8 +114,8 @@ def _first_sheet(
             if not all(_is_blank(value) for value in row):
                 others = [name for name in book.sheetnames if name != sheet.title]
                 because = f"it is the first with cells; not read: {', '.join(others)}"
-                told = (Decision("sheet", sheet.title, because),) if others else ()
-                return sheet.title, _after(row, rows), told
+                decisions = (Decision("sheet", sheet.title, because),) if others else ()
+                return sheet.title, _after(row, rows), decisions
     raise DataError(str(path), "is empty", None, "It needs a header row and rows below it.")
 
 

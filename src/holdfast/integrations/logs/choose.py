@@ -33,12 +33,13 @@ def choose(log: Log, settings: Mapping[str, str], what: str) -> Curves:
     known = _sided(log)
     train = _asked(log, settings, "train", what) or _best(known, "train", rises=False)
     valid = _asked(log, settings, "valid", what) or _valid(known)
+    # Neither is an error alone: the verdict says what cannot be judged without it.
     if train is None and valid is None:
         names = ", ".join(log.columns)
         raise not_a_log(what, "has no column that is named like a loss or a metric", names)
     metrics = _metrics(known)
     rows = valid_rows(log, _take(log, valid), _share_right(log, metrics[1]))
-    decisions = [*_told(known, train, valid, settings), *_told_metrics(*metrics)]
+    decisions = [*_series_decisions(known, train, valid, settings), *_metric_decision(*metrics)]
     return _fewer(
         Curves(
             source=log.source,
@@ -65,14 +66,15 @@ def _fewer(curves: Curves) -> Curves:
     decisions = []
     series: dict[str, Series | None] = {}
     for part in ("train", "valid", "train_metric", "valid_metric"):
-        one: Series | None = getattr(curves, part)
-        every = 1 if one is None else -(-len(one) // MOST_POINTS)
-        series[part] = one
-        if one is not None and every > 1:
-            kept = slice((len(one) - 1) % every, None, every)
-            series[part] = replace(one, at=one.at[kept], values=one.values[kept])
-            because = f"{len(one):,} points; more than {MOST_POINTS:,} tell nothing further"
-            decisions.append(Decision(f"points of {one.name}", f"every {every}th", because))
+        chosen: Series | None = getattr(curves, part)
+        # Rounded up: one point in two where there is one too many.
+        every = 1 if chosen is None else -(-len(chosen) // MOST_POINTS)
+        series[part] = chosen
+        if chosen is not None and every > 1:
+            kept = slice((len(chosen) - 1) % every, None, every)
+            series[part] = replace(chosen, at=chosen.at[kept], values=chosen.values[kept])
+            because = f"{len(chosen):,} points; more than {MOST_POINTS:,} tell nothing further"
+            decisions.append(Decision(f"points of {chosen.name}", f"every {every}th", because))
     if not decisions:
         return curves
     return replace(
@@ -175,7 +177,7 @@ def _share_right(log: Log, chosen: Meaning | None) -> Series | None:
     )
 
 
-def _told_metrics(train: Meaning | None, valid: Meaning | None) -> Iterable[Decision]:
+def _metric_decision(train: Meaning | None, valid: Meaning | None) -> Iterable[Decision]:
     if valid is None:
         return
     beside = "no training metric" if train is None else f"{train.name} on the training rows"
@@ -189,7 +191,7 @@ def _take(log: Log, chosen: Meaning | None) -> Series | None:
     return replace(log.columns[chosen.name], rises=chosen.rises)
 
 
-def _told(
+def _series_decisions(
     known: Iterable[Meaning],
     train: Meaning | None,
     valid: Meaning | None,

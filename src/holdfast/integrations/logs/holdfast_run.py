@@ -36,7 +36,7 @@ def read(path: Path) -> Log:
     writes a loss that is not a number as ``null``; it is one again here if there were rows."""
     folder, file = (path, path / FILE) if path.is_dir() else (path.parent, path)
     if file.name == FILE:
-        _whole(folder)
+        _finished_result(folder)
     rows = [_row(event) for event in read_events(file, torn=True) if event["event"] == "snapshot"]
     if not rows:
         raise not_a_log(str(file), "holds no snapshot")
@@ -51,7 +51,7 @@ def accepts(path: Path) -> bool:
     return bool(start) and '"event"' in str(start).splitlines()[0]
 
 
-def _whole(folder: Path) -> dict[str, Any] | None:
+def _finished_result(folder: Path) -> dict[str, Any] | None:
     """``result.json`` of a finished run whose files are those that it ended with, ``None`` of
     another; raises ``RunError`` where one was changed."""
     if not os.path.lexists(folder / RESULT):
@@ -87,7 +87,7 @@ def own_verdict(path: Path) -> OwnVerdict | None:
     if path.is_file() and path.name != FILE:
         return None
     try:
-        return _own(folder)
+        return _read_verdict(folder)
     except RunError:
         raise
     except Exception as error:
@@ -100,8 +100,8 @@ def own_verdict(path: Path) -> OwnVerdict | None:
         ) from error
 
 
-def _own(folder: Path) -> OwnVerdict | None:
-    result = _whole(folder) or {}
+def _read_verdict(folder: Path) -> OwnVerdict | None:
+    result = _finished_result(folder) or {}
     if os.path.lexists(folder / LOOKS) and "trainer" not in result:
         looks = read_looks(folder / LOOKS)
         return OwnVerdict(judge(looks.history, looks.run_facts, looks.kept), looks.kept)

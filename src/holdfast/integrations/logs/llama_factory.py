@@ -14,7 +14,7 @@ from holdfast.integrations.logs.table import from_rows, number
 from holdfast.integrations.logs.text import head, objects
 
 FILE = "trainer_log.jsonl"
-TOLD = ("percentage", "total_steps", "elapsed_time", "remaining_time")
+PROGRESS = ("percentage", "total_steps", "elapsed_time", "remaining_time")
 
 
 def read(path: Path) -> Log:
@@ -29,7 +29,7 @@ def read(path: Path) -> Log:
             planned = number(row.get("total_steps")) or planned
             if "elapsed_time" in row:
                 elapsed = clock(str(row["elapsed_time"]))
-            yield {k: v for k, v in row.items() if k not in TOLD}
+            yield {k: v for k, v in row.items() if k not in PROGRESS}
 
     log = from_rows(logged(), "llama_factory", str(file))
     return replace(log, planned=planned, seconds=elapsed)

@@ -63,6 +63,7 @@ def _point(where: str, name: str, cells: list[str], place: int) -> tuple[float, 
         raise DataError(
             where, "is not `timestamp value step`", " ".join(cells), "Give a folder MLflow wrote."
         )
+    # Early versions wrote no step.
     step = values[2] if len(values) > 2 else float(place)
     return values[0], {"step": step, name: values[1]}
 

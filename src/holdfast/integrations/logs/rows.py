@@ -55,6 +55,7 @@ def _by_speed(log: Log, valid: Series | None) -> tuple[int, str] | None:
         time = log.columns.get(f"{stem}_runtime")
         speed = log.columns.get(f"{stem}_samples_per_second")
         if time is not None and speed is not None and len(time) == len(speed):
+            # Both are logged rounded, to three or four decimals: the median takes most of that out.
             rows = float(np.median(time.values * speed.values))
             named = f"{stem}_runtime times {stem}_samples_per_second"
             return (round(rows), named) if np.isfinite(rows) and rows >= 1 else None
@@ -80,6 +81,7 @@ def _by_fractions(metric: Series | None) -> tuple[int, str] | None:
     slack = 10.0 ** -_decimals(values) / scale
     accident = 0.0
     for rows in range(2, MOST):
+        # Added up over all numbers tried: the search itself makes a fit by accident likelier.
         accident += min(1.0, rows * slack) ** len(values)
         if accident > CHANCE:
             return None

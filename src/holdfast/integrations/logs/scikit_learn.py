@@ -22,8 +22,8 @@ def read(path: Path) -> Log:
     columns = {}
     for name, values in lists(document(path)).items():
         ended = name if name.endswith("_") else f"{name}_"
-        said = "train loss" if ended in TRAIN else "valid score" if ended in VALID else ""
-        columns[f"{said}: {name}" if said else name] = values
+        prefix = "train loss" if ended in TRAIN else "valid score" if ended in VALID else ""
+        columns[f"{prefix}: {name}" if prefix else name] = values
     log = from_rows(rows_of(columns), "sklearn", str(path))
     because = "the attributes of an estimator are not named after a set"
     renamed = Decision("names", ", ".join(columns), because)

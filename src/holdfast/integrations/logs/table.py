@@ -29,6 +29,7 @@ STEPS = (
 )
 EPOCHS = ("epoch", "epochs", "current_epoch")
 FARTHEST = 2.0**53  # beyond it two neighbouring steps are one number
+# Below it sums of squares are still numbers.
 HUGE = 1e100
 # 160 MB. A million rows of ten columns take some ten seconds.
 MOST_NUMBERS = 10_000_000
@@ -76,6 +77,7 @@ class _Cells:
     __slots__ = ("rows", "values")
 
     def __init__(self) -> None:
+        # Eight bytes a number; in a list of Python's it takes 32.
         self.rows = array("q")
         self.values = array("d")
 
@@ -116,7 +118,7 @@ def from_rows(rows: Iterable[Mapping[str, Any]], source: str, what: str, **facts
 def _numbers(rows: Iterable[Mapping[str, Any]], what: str) -> tuple[dict[str, _Cells], int]:
     """The numbers of every column, in the order in which the columns first stand."""
     cells: dict[str, _Cells] = {}
-    count = held = 0
+    count = numbers = 0
     for row in rows:
         for column, cell in row.items():
             value = number(cell)
@@ -127,9 +129,9 @@ def _numbers(rows: Iterable[Mapping[str, Any]], what: str) -> tuple[dict[str, _C
             one = cells[column]
             one.rows.append(count)
             one.values.append(value)
-            held += 1
+            numbers += 1
         count += 1
-        if held > MOST_NUMBERS or len(cells) > MOST_COLUMNS:
+        if numbers > MOST_NUMBERS or len(cells) > MOST_COLUMNS:
             raise not_a_log(
                 what,
                 f"holds more than {MOST_NUMBERS:,} numbers or {MOST_COLUMNS:,} columns; "
@@ -175,6 +177,7 @@ def _positions(one: _Cells, count: int, what: str, name: str) -> Floats:
         )
     at = np.full(count, np.nan)
     at[np.frombuffer(one.rows, dtype=np.int64)] = values
+    # A step of infinity is no place on an axis.
     at[np.isinf(at)] = np.nan
     return at
 
@@ -183,6 +186,7 @@ def _series(name: str, one: _Cells, at: Floats | None, axis: str) -> tuple[Serie
     """A column as a series, how many of its points were replaced by later ones, and how many of its
     values are beyond all bounds."""
     rows = np.frombuffer(one.rows, dtype=np.int64)
+    # Written to below, which the log's own numbers must not be.
     values = np.frombuffer(one.values, dtype=np.float64).copy()
     places = rows.astype(np.float64) if at is None else at[rows]
     known = np.isfinite(places)
@@ -200,24 +204,24 @@ def _in_order(name: str, places: Floats, values: Floats, axis: str) -> tuple[Ser
     """One value a position, positions rising: where they go back, what stands from there on is
     forgotten. How many positions that were."""
     at: list[float] = []
-    held: list[list[float]] = []
+    values_at: list[list[float]] = []
     forgotten = 0
     for place, value in zip(places.tolist(), values.tolist(), strict=True):
         before = len(at)
         while at and at[-1] > place:
             at.pop()
-            held.pop()
+            values_at.pop()
         if len(at) < before and at and at[-1] == place:
             at.pop()
-            held.pop()
+            values_at.pop()
         forgotten += before - len(at)
         if at and at[-1] == place:
-            held[-1].append(value)
+            values_at[-1].append(value)
         else:
             at.append(place)
-            held.append([value])
+            values_at.append([value])
     pick = np.mean if axis == "epoch" else _last
-    picked = np.array([pick(one) for one in held], dtype=np.float64)
+    picked = np.array([pick(one) for one in values_at], dtype=np.float64)
     return Series(name, np.array(at, dtype=np.float64), picked), forgotten
 
 

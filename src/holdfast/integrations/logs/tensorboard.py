@@ -13,6 +13,8 @@ from holdfast.integrations.logs.table import from_rows
 from holdfast.integrations.logs.text import files_below
 
 PATTERN = "*tfevents*"
+# What TensorBoard takes for "keep all"; by itself it keeps a sample of 10,000 scalars and of 10
+# tensors.
 ALL_POINTS = 0
 
 
@@ -30,7 +32,13 @@ def read(path: Path) -> Log:
     if not rows:
         raise not_a_log(str(path), "holds event files without a scalar")
     seconds = max(times) - min(times)
-    return from_rows(rows, "tensorboard", str(path), seconds=seconds or None, decisions=_told(path))
+    return from_rows(
+        rows,
+        "tensorboard",
+        str(path),
+        seconds=seconds or None,
+        decisions=_event_file_decisions(path),
+    )
 
 
 def accepts(path: Path) -> bool:
@@ -60,7 +68,7 @@ def _names_a_set(name: str) -> bool:
     return name.lower() in (*TRAIN, *VALID)
 
 
-def _told(path: Path) -> tuple[Decision, ...]:
+def _event_file_decisions(path: Path) -> tuple[Decision, ...]:
     if path.is_file():
         return ()
     count = len(files_below(path, PATTERN))
@@ -80,6 +88,7 @@ def _scalars(file: Path) -> dict[str, list[tuple[float, int, float]]]:
     sizes = {
         "scalars": ALL_POINTS,
         "tensors": ALL_POINTS,
+        # 0 would keep all; one of each is the least.
         "images": 1,
         "audio": 1,
         "histograms": 1,

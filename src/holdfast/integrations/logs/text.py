@@ -36,6 +36,7 @@ def head(path: Path, suffixes: tuple[str, ...] = ()) -> str | None:
         return None
     with path.open("rb") as file:
         start = file.read(HEAD_BYTES)
+    # Text in UTF-16 too is refused here: no trainer writes it.
     if b"\0" in start:
         return None
     return start.decode("utf-8-sig", errors="replace").lstrip()
@@ -76,19 +77,19 @@ def objects(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file with one a line; what a kill left of the last line is not one."""
     with _open(path, "\n") as file:
         lines = ((place, line) for place, line in enumerate(_lines(path, file), 1) if line.strip())
-        begun = False
+        any_read = False
         for place, line in lines:
             try:
                 value = json.loads(line)
             except ValueError as error:
-                if begun and next(lines, None) is None:
+                if any_read and next(lines, None) is None:
                     return
                 raise DataError(
                     f"{path}, line {place}", "is not JSON", line[:80], "Write an object a line."
                 ) from error
             if not isinstance(value, dict):
                 raise not_a_log(f"{path}, line {place}", "is not an object", value)
-            begun = True
+            any_read = True
             yield value
 
 

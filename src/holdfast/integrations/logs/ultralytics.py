@@ -18,15 +18,17 @@ def read(path: Path) -> Log:
     """The parts of a set's loss are added up to ``train/loss`` and ``val/loss``, as the trainer
     itself minimises their weighted sum (the logged parts already carry their weights)."""
     log = from_rows(table(path), "ultralytics", str(path), unsided="valid")
-    columns, told = dict(log.columns), list(log.decisions)
+    columns, decisions = dict(log.columns), list(log.decisions)
     for side in ("train", "val"):
         parts = [s for name, s in columns.items() if _is_part(name, side)]
         if not parts or f"{side}/loss" in columns:
             continue
         columns[f"{side}/loss"] = _sum(f"{side}/loss", parts)
         names = " + ".join(part.name for part in parts)
-        told.append(Decision(f"{side}/loss", names, "the file has parts of a loss and no total"))
-    return replace(log, columns=columns, decisions=tuple(told))
+        decisions.append(
+            Decision(f"{side}/loss", names, "the file has parts of a loss and no total")
+        )
+    return replace(log, columns=columns, decisions=tuple(decisions))
 
 
 def accepts(path: Path) -> bool:

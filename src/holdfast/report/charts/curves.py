@@ -164,6 +164,7 @@ def _band(
             "rect",
             x=edges[0],
             y=y.end,
+            # Looks that share a step would leave nothing to point at.
             width=max(edges[1] - edges[0], 1),
             height=y.start - y.end,
             class_="catch",

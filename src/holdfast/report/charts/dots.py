@@ -61,6 +61,7 @@ def _ticks(lines: Sequence[Dot], metric: str, wanted: int) -> list[float]:
     pad = 0.08 * (high - low) or 0.05 * (abs(high) or 1.0)
     low, high = low - pad, high + pad
     if is_rate(metric):
+        # A rate ends at 100 %, unless a stranger's run says otherwise.
         low, high = max(0.0, low), max(min(1.0, high), *found)
     return round_ticks(low, high, wanted)
 

@@ -75,6 +75,7 @@ def _grid(x: AxisScale, y: AxisScale) -> Markup:
 
 def _mark(b: Bin, x: AxisScale, y: AxisScale, rows: int) -> Markup:
     at, over = x(b.confidence), y(b.accuracy)
+    # The eye compares areas, not radii.
     radius = 3 + 9 * (b.n / rows) ** 0.5
     words = _words(b)
     return element(

@@ -66,6 +66,7 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
         return [low] if math.isfinite(low) else [0.0]
     rough = (high - low) / max(wanted, 1)
     power = 10.0 ** math.floor(math.log10(rough))
+    # 0.3 ÷ 0.1 is 2.9999999999999996: a hair must not cost a tick.
     step = next(f * power for f in (1, 2, 5, 10) if f * power >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]
@@ -96,4 +97,5 @@ def _number(value: str | float) -> str:
     if isinstance(value, str):
         return value
     text = f"{value:.2f}".rstrip("0").rstrip(".")
+    # Of −0.001, which two decimals round to −0.
     return "0" if text == "-0" else text

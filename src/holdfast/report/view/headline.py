@@ -95,12 +95,12 @@ def headline(run: RunFiles) -> Headline:
     # The guard never sees the test rows of another trainer: its verdict is what the page is about.
     watched = bool(run.result.get("trainer"))
     tone, word = (tone, TONES[tone]) if watched else _tone(tone, found)
-    said = ("", "", "") if watched else (found.headline, found.advice, USE_TONES[found.use])
+    texts = ("", "", "") if watched else (found.headline, found.advice, USE_TONES[found.use])
     return Headline(
         title=title(run),
-        answer=said[0],
-        advice=said[1],
-        use_tone=said[2],
+        answer=texts[0],
+        advice=texts[1],
+        use_tone=texts[2],
         tone=tone,
         tone_word=word,
         label=label.replace("_", " "),

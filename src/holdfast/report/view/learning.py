@@ -75,6 +75,7 @@ def learning(
         ChartSeries(PROBE, "train", _column(looks, "train_metrics", rate)),
         ChartSeries(VALID, "valid", _column(looks, "valid_metrics", rate)),
     ]
+    # Tasks without logits of classes write the raw loss in both places.
     refined = losses[2].values != losses[1].values or not looks
     best = run.result.get("best_step")
     loss = CurvesChart(

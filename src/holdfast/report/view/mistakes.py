@@ -220,6 +220,7 @@ def _top(
     classes: Sequence[str], counts: Sequence[Sequence[int]]
 ) -> tuple[tuple[str, str, str, str], ...]:
     pairs = [(n, i, j) for i, row in enumerate(counts) for j, n in enumerate(row) if n and i != j]
+    # Ties in the order of the classes: the same run gives the same page.
     pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
     return tuple(
         (classes[i], classes[j], count(n), number(n / sum(counts[i]), "error"))

@@ -142,11 +142,11 @@ def loading(run: RunFiles, folder: str = "model") -> str:
         bits = _bits(run.part("settings").get("model") or {})
         more = ", BitsAndBytesConfig" if bits else ""
         config = f"quantization_config=BitsAndBytesConfig({bits})"
-        own = f',\n    dtype="float32", {config}' if bits else ""
+        arguments = f',\n    dtype="float32", {config}' if bits else ""
         return (
             f"from transformers import {writes}, AutoTokenizer{more}\n"
             f'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n'
-            f'model = {writes}.from_pretrained("{folder}"{own})\n'
+            f'model = {writes}.from_pretrained("{folder}"{arguments})\n'
             'inputs = tokenizer("A text to begin with.", return_tensors="pt")\n'
             "ids = model.generate(**inputs, max_new_tokens=100)\n"
             "print(tokenizer.decode(ids[0], skip_special_tokens=True))"

@@ -25,18 +25,18 @@ def parse(raw: bytes, most: int = MOST_BYTES) -> dict[str, Any]:
     if len(raw) > most:
         return {"error": "ValueError: the result is too large"}
     try:
-        held = json.loads(raw)
+        answer = json.loads(raw)
     except RecursionError:
         return {"error": "ValueError: the result is nested too deeply"}
     except (ValueError, MemoryError):
         return {"error": "ValueError: the answer is damaged"}
-    if not isinstance(held, dict) or ("result" in held) == ("error" in held):
+    if not isinstance(answer, dict) or ("result" in answer) == ("error" in answer):
         return {"error": "ValueError: the answer has no result"}
-    number = {"number": held.get("number")}
-    if "error" in held:
-        return {**number, "error": str(held["error"])[:300]}
-    wrong = problem(held["result"])
-    return {**number, "error": f"ValueError: {wrong}"} if wrong else {**number, **held}
+    number = {"number": answer.get("number")}
+    if "error" in answer:
+        return {**number, "error": str(answer["error"])[:300]}
+    wrong = problem(answer["result"])
+    return {**number, "error": f"ValueError: {wrong}"} if wrong else {**number, **answer}
 
 
 def problem(result: Any) -> str | None:

@@ -48,6 +48,7 @@ class Worker:
 
     def answer(self, job: dict[str, Any]) -> dict[str, Any]:
         """What the program gave, run in a fork that is dead when this returns."""
+        # Before the fork: behind the fence no file can be opened, not even a module's.
         self.runner.load_for(job["code"])
         reading, writing = os.pipe()
         process = os.fork()
@@ -64,20 +65,24 @@ class Worker:
     def _in_the_fork(self, job: dict[str, Any], writing: int) -> None:
         """Never returns."""
         try:
-            held = self._outcome(job, writing)
-            while held:
-                held = held[os.write(writing, held) :]
+            left = self._outcome(job, writing)
+            while left:
+                left = left[os.write(writing, left) :]
         finally:
+            # Past every handler of the parent's that the fork inherited, and never back into its
+            # loop.
             os._exit(0)
 
     def _outcome(self, job: dict[str, Any], writing: int) -> bytes:
         try:
+            # A group of its own, so that where no fence forbids it what it starts dies with it.
             os.setpgid(0, 0)
             self.limits.enter(self.fence, self.parts, self.seconds, self.memory_mb, writing)
         except (OSError, ValueError) as error:
             return json.dumps({"error": f"the fence does not hold, not run: {error}"}).encode()
         try:
             return json.dumps({"result": self._run(job)}, allow_nan=True).encode()
+        # ``exit()`` and an interrupt too are answers of the program's.
         except BaseException as error:
             return json.dumps({"error": f"{type(error).__name__}: {error}"[:300]}).encode()
 
@@ -101,6 +106,7 @@ class Worker:
 
 
 def _kill(process: int) -> None:
+    # The fork may not have come to make its group.
     for kill in (os.killpg, os.kill):
         try:
             kill(process, signal.SIGKILL)

@@ -120,6 +120,7 @@ def keep_one_descriptor(kept: int) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
+    # Whatever was open before the fence stays open behind it.
     os.closerange(3, kept)
     os.closerange(kept + 1, _most_descriptors())
 
@@ -152,12 +153,14 @@ def landlock() -> int:
     """Take every right on files for good; the version of Landlock that did. Raises ``NotFenced``
     where the kernel has none, or a file can still be opened."""
     library = _library()
+    # Sizes by their type: a bare int goes as 32 bits where no signature is known.
     version = library.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), ASK_VERSION)
     if version < 1:
         raise NotFenced(ctypes.get_errno(), "the kernel offers no Landlock")
     files = (1 << FILE_RIGHTS[min(version, max(FILE_RIGHTS))]) - 1
     network = NETWORK_RIGHTS if version >= FIRST_WITH_NETWORK else 0
     scopes = SCOPES if version >= FIRST_WITH_SCOPES else 0
+    # As long as the structure was in that version: an older kernel knows no later fields.
     size = 24 if scopes else 16 if network else 8
     rules = struct.pack("QQQ", files, network, scopes)
     made = library.syscall(CREATE_RULESET, rules, ctypes.c_size_t(size), 0)
@@ -177,15 +180,17 @@ def seccomp(answer: int) -> None:
     """Allow the calls of ``CALLS`` and writing to the descriptor ``answer``; refuse the rest, for
     good. Raises ``NotFenced`` where the kernel or the architecture has no filter."""
     program = filter_of(architecture(), answer)
-    held = ctypes.create_string_buffer(program)
-    described = struct.pack("HP", len(program) // 8, ctypes.addressof(held))
+    buffer = ctypes.create_string_buffer(program)
+    described = struct.pack("HP", len(program) // 8, ctypes.addressof(buffer))
     _prctl(NO_NEW_PRIVILEGES, 1)
     _prctl(SECCOMP, FILTER, described)
+    # Signal 0 does nothing, but is a call that is not on the list.
     _must_fail("seccomp", lambda: os.kill(0, 0))
 
 
 def filter_of(machine: str, answer: int) -> bytes:
     """The BPF program as bytes, 8 an instruction."""
+    # Calls have other numbers on other architectures: under a foreign one the list allows anything.
     lines = [(LOAD, 0, 0, ARCH), (EQUAL, 1, 0, ARCHITECTURE[machine]), (RETURN, 0, 0, KILL)]
     lines += [(LOAD, 0, 0, NUMBER)]
     if machine == "x86_64":
@@ -244,6 +249,7 @@ def _library() -> Any:
 
 
 def _prctl(option: int, *values: Any) -> None:
+    # The kernel reads five longs, and refuses where those that are not used are not 0.
     whole = [ctypes.c_ulong(v) if isinstance(v, int) else v for v in (*values, 0, 0, 0, 0)[:4]]
     if _library().prctl(option, *whole) != 0:
         raise NotFenced(ctypes.get_errno(), f"prctl {option}")

@@ -24,8 +24,8 @@ class Refused(Exception):
 class Names:
     """What ``pd`` and ``np`` are to a program: the listed functions, nothing of the modules."""
 
-    def __init__(self, held: dict[str, Any]) -> None:
-        self.held = held
+    def __init__(self, listed: dict[str, Any]) -> None:
+        self.listed = listed
 
 
 class ProgramGuard:
@@ -48,10 +48,10 @@ class ProgramGuard:
         self.kinds = (*self.tables, *_data_kinds(), *_accessors())
         # A program makes no classes, so that what a class is is asked once.
         self.known: dict[type, bool] = {}
-        held = (self.builtins, self.pd.held, self.np.held)
+        spaces = (self.builtins, self.pd.listed, self.np.listed)
         # By identity: an object that says it equals a function of the list is not one.
         self.functions = {
-            id(one): name for space in held for name, one in space.items() if callable(one)
+            id(one): name for space in spaces for name, one in space.items() if callable(one)
         }
         self.classes = [str, pd.Series, pd.DataFrame]
         found = (
@@ -61,7 +61,7 @@ class ProgramGuard:
         )
         self.in_class = {id(one) for one in found if isinstance(one, METHODS)}
         self.values = words.ATTRIBUTES - self.guarded
-        self.pandas = {id(one): name for name, one in self.pd.held.items()}
+        self.pandas = {id(one): name for name, one in self.pd.listed.items()}
         self.space: dict[str, Any] = {}
 
     @property
@@ -85,21 +85,21 @@ class ProgramGuard:
         }
         return self.space
 
-    def attribute(self, held: Any, name: str, /) -> Any:
-        """``held.name``: data, or a listed function that a call may be given.
+    def attribute(self, owner: Any, name: str, /) -> Any:
+        """``owner.name``: data, or a listed function that a call may be given.
 
         One that calls by a name in text is no value: pandas would call it past the checks
         (``df.apply(pd.pivot_table, args=(…, 'to_csv'))``).
         """
-        if name in self.guarded and isinstance(held, Names):
+        if name in self.guarded and isinstance(owner, Names):
             raise Refused(f"{name} is called or not named at all")
-        return self.checked(self._looked_up(held, name), name)
+        return self.checked(self._looked_up(owner, name), name)
 
-    def method(self, held: Any, name: str, /, *given: Any, **named: Any) -> Any:
-        """``held.name(…)``."""
-        if isinstance(held, Names):
-            return self.call(self._looked_up(held, name), *given, **named)
-        found = self._looked_up(held, name)
+    def method(self, owner: Any, name: str, /, *given: Any, **named: Any) -> Any:
+        """``owner.name(…)``."""
+        if isinstance(owner, Names):
+            return self.call(self._looked_up(owner, name), *given, **named)
+        found = self._looked_up(owner, name)
         self._check_arguments(name, given, named, name in self.words.BY_NAME, 0)
         if name == "query":
             if len(given) != 1 or named:
@@ -109,19 +109,19 @@ class ProgramGuard:
             named = {"engine": "python"}
         return self.checked(found(*given, **named), name)
 
-    def call(self, held: Any, /, *given: Any, **named: Any) -> Any:
-        """``held(…)``."""
-        if not self._may_be_called(held):
-            raise Refused(f"calling a {type(held).__name__} is refused")
-        name = self.pandas.get(id(held), "")
+    def call(self, owner: Any, /, *given: Any, **named: Any) -> Any:
+        """``owner(…)``."""
+        if not self._may_be_called(owner):
+            raise Refused(f"calling a {type(owner).__name__} is refused")
+        name = self.pandas.get(id(owner), "")
         self._check_arguments(name, given, named, name in self.words.BY_NAME, 1)
-        return self.checked(held(*given, **named), name)
+        return self.checked(owner(*given, **named), name)
 
-    def table(self, held: Any, /) -> Any:
+    def table(self, owner: Any, /) -> Any:
         """What the name of a table is given: an object of pandas or NumPy."""
-        if not isinstance(held, self.tables):
+        if not isinstance(owner, self.tables):
             raise Refused("the name of a table keeps its meaning")
-        return held
+        return owner
 
     def checked(self, value: Any, name: str) -> Any:
         """``value``, where it is of an allowed kind."""
@@ -129,26 +129,28 @@ class ProgramGuard:
             raise Refused(f"{name} gives a {type(value).__name__}, which is refused")
         return value
 
-    def _looked_up(self, held: Any, name: str) -> Any:
+    def _looked_up(self, owner: Any, name: str) -> Any:
         """The attribute, found where it is known to be: on the class, or as a column."""
-        if isinstance(held, Names):
-            if name not in held.held:
+        if isinstance(owner, Names):
+            if name not in owner.listed:
                 raise Refused(f"{name} is refused")
-            return held.held[name]
-        if any(held is kind for kind in self.classes):
-            found = getattr_static(held, name, None)
+            return owner.listed[name]
+        if any(owner is kind for kind in self.classes):
+            # Static: looking an attribute up runs properties and descriptors.
+            found = getattr_static(owner, name, None)
             if id(found) not in self.in_class:
                 raise Refused(f"{name} is refused")
             return found
-        if name.startswith("_") or not self._is_data(held):
-            raise Refused(f"{name} of a {type(held).__name__} is refused")
-        if name not in self.words.ATTRIBUTES and hasattr(type(held), name):
+        if name.startswith("_") or not self._is_data(owner):
+            raise Refused(f"{name} of a {type(owner).__name__} is refused")
+        if name not in self.words.ATTRIBUTES and hasattr(type(owner), name):
             raise Refused(f"the attribute {name} is refused")
-        return getattr(held, name)
+        return getattr(owner, name)
 
     def _is_data(self, value: Any) -> bool:
         kind = type(value)
         if kind not in self.known:
+            # By the type, never by ``isinstance``: an object may say that its class is another.
             self.known[kind] = issubclass(kind, self.kinds)
         return self.known[kind]
 
@@ -156,6 +158,7 @@ class ProgramGuard:
         if id(value) in self.functions or id(value) in self.in_class:
             return True
         if type(value) is types.FunctionType:
+            # A lambda of the program's own: only these have its globals.
             return value.__globals__ is self.space
         if type(value) in (types.MethodType, types.BuiltinMethodType):
             name = value.__name__

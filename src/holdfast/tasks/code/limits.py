@@ -78,14 +78,18 @@ def enter(fence: Any, parts: list[str], seconds: float, memory_mb: int, answer: 
     import resource
 
     space = _mapped_bytes() + memory_mb * MB
+    # While files can still be opened, for it opens ``/dev/null``.
     fence.keep_one_descriptor(answer)
+    # Before the capabilities go: changing the user takes one.
     _leave_superuser()
     if sys.platform.startswith("linux"):
         fence.drop_capabilities()
         fence.keep_from_debuggers()
     if "landlock" in parts:
         fence.landlock()
+    # The limit knows whole seconds.
     cpu = max(1, int(seconds + 0.999))
+    # A program can catch the signal of the first limit, not that of the second.
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
     for none in (
         resource.RLIMIT_FSIZE,
@@ -96,6 +100,7 @@ def enter(fence: Any, parts: list[str], seconds: float, memory_mb: int, answer: 
         resource.setrlimit(none, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (space, space))
     if "seccomp" in parts:
+        # Last: what comes above needs calls that the filter refuses.
         fence.seccomp(answer)
     sys.addaudithook(refuse)
 

@@ -124,6 +124,7 @@ def _scalar(value: Any) -> Any:
         return None
     if isinstance(value, np.generic):
         value = value.item()
+    # NaN, the only number that is not itself.
     if isinstance(value, float) and value != value:
         return None
     return value if isinstance(value, (bool, int, float, str)) else str(value)

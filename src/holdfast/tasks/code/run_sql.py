@@ -31,9 +31,12 @@ def run(query: str, tables: dict[str, Table], seconds: float) -> list[list[Any]]
     connection = sqlite3.connect(":memory:")
     for name, (columns, rows) in tables.items():
         _fill(connection, name, columns, rows)
+    # Sorting and grouping would else open a temporary file, which the fence refuses.
     connection.execute("PRAGMA temp_store=MEMORY")
     connection.commit()
+    # The tables are filled: from here on nothing may write.
     _close(connection, time.monotonic() + seconds)
+    # One more than may be: so it shows that there are more.
     found = connection.execute(query).fetchmany(MOST_ROWS + 1)
     if len(found) > MOST_ROWS:
         raise sqlite3.Error("too many rows")

@@ -125,8 +125,8 @@ def fence_here() -> dict[str, str | None]:
             timeout=START_SECONDS,
             check=False,
         ).stdout
-        held = json.loads(printed)
-        return {part: held[part] for part in NEEDED}
+        parts = json.loads(printed)
+        return {part: parts[part] for part in NEEDED}
     except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError):
         return dict.fromkeys(NEEDED, "it could not be tried out")
 
@@ -150,12 +150,15 @@ class _Process:
 def _process(language: str, seconds: float, memory_mb: int) -> Iterator[_Process]:
     with tempfile.TemporaryDirectory(prefix="holdfast-code-") as empty:
         inner = subprocess.Popen(
+            # Alone (-I): neither the user's variables nor the current folder add a module. No
+            # bytecode (-B).
             [sys.executable, "-I", "-B", str(CHILD)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=empty,
             env=ENVIRONMENT,
+            # Out of the terminal's group: Ctrl-C reaches Holdfast alone, which then ends it.
             start_new_session=True,
         )
         try:
@@ -210,6 +213,7 @@ def _ask(process: _Process, question: dict[str, Any], seconds: float) -> dict[st
         return None
     deadline = time.monotonic() + seconds
     while (line := _line(process, deadline)) is not None:
+        # The process that answers has run a stranger's code: it is trusted no further than a file.
         reply = parse(line, LONGEST_LINE)
         if reply.get("number") == number:
             return reply
@@ -221,16 +225,16 @@ def _ask(process: _Process, question: dict[str, Any], seconds: float) -> dict[st
 
 def _line(process: _Process, deadline: float) -> bytes | None:
     """One line; ``None`` where none came by the deadline and within bounds."""
-    stream, held = _open(process.inner.stdout), process.rest
-    while b"\n" not in held:
+    stream, buffer = _open(process.inner.stdout), process.rest
+    while b"\n" not in buffer:
         left = deadline - time.monotonic()
-        if len(held) > LONGEST_LINE or left <= 0 or not select.select([stream], [], [], left)[0]:
+        if len(buffer) > LONGEST_LINE or left <= 0 or not select.select([stream], [], [], left)[0]:
             return None
         part = stream.read1(1 << 16)  # type: ignore[attr-defined]
         if not part:
             return None
-        held += part
-    line, _, process.rest = held.partition(b"\n")
+        buffer += part
+    line, _, process.rest = buffer.partition(b"\n")
     return bytes(line)
 
 

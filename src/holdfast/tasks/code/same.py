@@ -39,6 +39,7 @@ def _same(first: Any, second: Any, ordered: bool) -> bool:
         # The cells of a row have an order, whatever the rows have.
         return all(_same(a, b, True) for a, b in zip(first, second, strict=True))
     if _is_number(first) and _is_number(second):
+        # Sums in another order differ in the last digits, and SQL counts where pandas has floats.
         return math.isclose(first, second, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
     return type(first) is type(second) and bool(first == second)
 

@@ -15,24 +15,24 @@ ALONE = "t"
 
 def tables_of(cell: str) -> dict[str, Table]:
     """The tables of a cell by name; one alone is called ``t``. Raises ``ValueError``."""
-    held = json.loads(cell)
-    if isinstance(held, dict) and isinstance(held.get("tables"), dict):
-        return {str(name): _table(table) for name, table in held["tables"].items()}
-    return {ALONE: _table(held)}
+    parsed = json.loads(cell)
+    if isinstance(parsed, dict) and isinstance(parsed.get("tables"), dict):
+        return {str(name): _table(table) for name, table in parsed["tables"].items()}
+    return {ALONE: _table(parsed)}
 
 
-def _table(held: Any) -> Table:
-    if isinstance(held, list):
-        return _of_objects(held)
-    if not isinstance(held, dict):
+def _table(value: Any) -> Table:
+    if isinstance(value, list):
+        return _of_objects(value)
+    if not isinstance(value, dict):
         raise ValueError("a table is a list of objects, or an object")
-    columns = held.get("columns", held.get("header"))
-    if isinstance(columns, list) and isinstance(held.get("rows"), list):
-        return _checked([str(c) for c in columns], [list(row) for row in held["rows"]])
-    values = [list(column) for column in held.values()]
+    columns = value.get("columns", value.get("header"))
+    if isinstance(columns, list) and isinstance(value.get("rows"), list):
+        return _checked([str(c) for c in columns], [list(row) for row in value["rows"]])
+    values = [list(column) for column in value.values()]
     if len({len(column) for column in values}) > 1:
         raise ValueError("the columns of a table are of one length")
-    return [str(c) for c in held], [list(row) for row in zip(*values, strict=True)]
+    return [str(c) for c in value], [list(row) for row in zip(*values, strict=True)]
 
 
 def _of_objects(rows: list[Any]) -> Table:

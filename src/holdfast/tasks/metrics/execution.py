@@ -53,7 +53,9 @@ def execution_metric(
 
     def _compared(made: Texts, wanted: list[Outcome | None]) -> Floats:
         values = np.full(len(made), np.nan)
-        runs = [i for i, one in enumerate(wanted) if one is not None and one.error is None]
+        runs = [
+            i for i, outcome in enumerate(wanted) if outcome is not None and outcome.error is None
+        ]
         found = _run([(made.texts[i], str((made.tables or [])[i])) for i in runs])
         for i, outcome in zip(runs, found, strict=True):
             reference = wanted[i]
