@@ -86,7 +86,7 @@ class Curves:
 
     @property
     def last(self) -> float | None:
-        """The largest position of the log."""
+        """The largest position that either loss has; ``None`` without any."""
         ends = [s.at[-1] for s in (self.train, self.valid) if s is not None and len(s)]
         return float(max(ends)) if ends else None
 

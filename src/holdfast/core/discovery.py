@@ -24,6 +24,8 @@ class Registry(Mapping[str, T], Generic[T]):
         FAMILIES[family] = self  # type: ignore[assignment]
 
     def add(self, name: str, thing: T) -> T:
+        """Register ``thing`` as ``name``, in the place of an earlier one; it is given back, so that
+        a module can keep it under a name of its own."""
         self._things[name] = thing
         return thing
 

@@ -77,6 +77,7 @@ def usual_mode(folder: Path) -> int:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, whole or not at all (``write_atomically``)."""
     write_atomically(path, lambda beside: _write(beside, text))
 
 
@@ -86,6 +87,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def dump_json(value: Any) -> str:
+    """One JSON document, two-space indented, keys in the order given, NaN and infinities as
+    ``null``. Raises ``ValueError`` for a number that ``to_json`` left as none."""
     return json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
@@ -169,6 +172,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
+    """Have the system write a file, or a folder's names, to the disk before it goes on; nothing on
+    file systems that cannot."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -92,11 +92,13 @@ def count(value: Any, where: str) -> None:
 
 
 def text(value: Any, where: str) -> None:
+    """A text of any length."""
     if not isinstance(value, str):
         raise Misshapen(where, "a text", value)
 
 
 def flag(value: Any, where: str) -> None:
+    """A truth value; no 0 and no 1."""
     if not isinstance(value, bool):
         raise Misshapen(where, "true or false", value)
 
@@ -134,7 +136,7 @@ def either(first: Shape, second: Shape) -> Shape:
 
 
 def each(shape: Shape) -> Shape:
-    """A list of them."""
+    """A list of any length whose items have this shape."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, list):
@@ -146,7 +148,7 @@ def each(shape: Shape) -> Shape:
 
 
 def pair(shape: Shape) -> Shape:
-    """A list of two of them."""
+    """A list of exactly two items of this shape."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, list) or len(value) != 2:
@@ -158,7 +160,7 @@ def pair(shape: Shape) -> Shape:
 
 
 def table(shape: Shape) -> Shape:
-    """An object with names of any kind."""
+    """An object with any names, whose values have this shape."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, dict):

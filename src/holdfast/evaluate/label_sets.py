@@ -40,6 +40,7 @@ class SetOutputs:
 
     @property
     def answers(self) -> npt.NDArray[np.bool_]:
+        """Which labels each row is given, [n, labels]."""
         return np.asarray(self.logits > 0)
 
     @property
@@ -57,6 +58,7 @@ class SetOutputs:
 
     @property
     def units(self) -> ResampledUnits:
+        """What is drawn in a resample: rows, or the groups they are in."""
         return ResampledUnits.by(self.groups, len(self.rows))
 
 

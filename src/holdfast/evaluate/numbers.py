@@ -33,6 +33,7 @@ class NumberOutputs:
 
     @property
     def units(self) -> ResampledUnits:
+        """What is drawn in a resample: rows, or the groups they are in."""
         return ResampledUnits.by(self.groups, len(self.rows))
 
 

@@ -30,6 +30,7 @@ class ResampledUnits:
 
     @classmethod
     def of(cls, outputs: Outputs) -> ResampledUnits:
+        """The units of a classifier's outputs."""
         return cls.by(outputs.groups, len(outputs.labels))
 
     @classmethod
@@ -41,6 +42,7 @@ class ResampledUnits:
 
     @property
     def multiplicity(self) -> Ints:
+        """How often each unit stands in the sample: once, [atoms]."""
         return np.ones(self.atoms, dtype=np.int64)
 
     def spread(self, weights: Floats) -> Floats:
@@ -61,6 +63,7 @@ def too_few(units: ResampledUnits) -> str | None:
 
 
 def undefined(why: str) -> Estimate:
+    """An estimate without a value, and why."""
     return Estimate(None, why=why)
 
 

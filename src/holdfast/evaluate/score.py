@@ -79,7 +79,9 @@ def accuracy_estimate(outputs: Outputs, level: float = 0.95) -> Estimate:
 
 
 def rate_estimate(hits: Bools, units: ResampledUnits, level: float) -> Estimate:
-    """A share of rows with its Wilson interval."""
+    """A share of rows with Wilson's interval; of grouped rows at the effective number of rows
+    (``intervals.wilson_by_groups``), which all rows of one group do not have. ``hits`` [n], one row
+    at least."""
     value = float(np.mean(hits))
     if not units.grouped:
         low, high = wilson(float(np.sum(hits)), len(hits), level)

@@ -42,6 +42,7 @@ class TokenOutputs:
 
     @property
     def units(self) -> ResampledUnits:
+        """What is drawn in a resample: rows, or the groups they are in."""
         return ResampledUnits.by(self.groups, len(self.rows))
 
 

@@ -76,6 +76,7 @@ class CurveFacts:
 
     @property
     def valid_is_metric(self) -> bool:
+        """Whether the validation series is a metric that rises."""
         return self.curves.valid is not None and self.curves.valid.rises
 
     @property

@@ -71,6 +71,7 @@ class CurveGap:
 
     @property
     def fitted(self) -> bool:
+        """Whether 95 % of the training rows or more are right: their floor."""
         return self.least >= FITTED
 
 

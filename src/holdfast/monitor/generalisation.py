@@ -33,6 +33,7 @@ class Gap:
 
     @property
     def value(self) -> float:
+        """Training less validation, from −1 to 1."""
         return self.train - self.valid
 
     @property
@@ -54,6 +55,7 @@ class Gap:
         )
 
     def evidence(self, name: str = "accuracy_train_probe_above_valid") -> Evidence:
+        """The gap with its interval as evidence."""
         return item(name, self.value, self.low, self.high, self.step)
 
 

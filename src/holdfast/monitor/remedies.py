@@ -35,6 +35,7 @@ def for_memory() -> Remedies:
 
 
 def for_diverging(history: Sequence[Snapshot]) -> Remedies:
+    """A third of the peak rate first, then a gentler start, then full precision."""
     peak = _peak(history)
     lower = f"{peak / 3:.2g}" if peak > 0 else "2e-05"
     return (
@@ -45,10 +46,12 @@ def for_diverging(history: Sequence[Snapshot]) -> Remedies:
 
 
 def for_slow(history: Sequence[Snapshot]) -> Remedies:
+    """Where the rate is too low: three times as much, or more steps."""
     return (_faster(history), *for_learning(history))
 
 
 def for_learning(history: Sequence[Snapshot]) -> Remedies:
+    """Twice as many passes as so far; ten where there was no look yet."""
     longer = _epochs(2 * history[-1].epoch if history else 10.0)
     return (Remedy("train longer", longer, aim="longer"),)
 
@@ -59,6 +62,7 @@ def _epochs(passes: float) -> tuple[str, ...]:
 
 
 def for_no_progress(history: Sequence[Snapshot]) -> Remedies:
+    """Where nothing shows that the best state beats the first."""
     return (*for_learning(history), _faster(history), *for_few_rows())
 
 
@@ -72,6 +76,7 @@ def for_miscalibrated() -> Remedies:
 
 
 def for_noisy_labels() -> Remedies:
+    """Correct what can be seen, and trust the rest less."""
     return (
         Remedy("look at the rows with the largest losses in the report, and correct their labels"),
         Remedy("fit labels less closely", ("train.label_smoothing=0.1", "train.epochs=3")),
@@ -79,6 +84,7 @@ def for_noisy_labels() -> Remedies:
 
 
 def for_leaks() -> Remedies:
+    """Where validation rows are known from training."""
     return (
         Remedy("look for validation rows that training knows: copies, rows of one source"),
         Remedy("keep rows of one source together: name the source column", ("data.group=COLUMN",)),
@@ -86,6 +92,7 @@ def for_leaks() -> Remedies:
 
 
 def for_copied_targets() -> Remedies:
+    """Where most targets are their own source."""
     return (
         Remedy("name the column that holds the targets", ("data.target=COLUMN",)),
         Remedy("take out the rows whose target is their source"),
@@ -93,10 +100,12 @@ def for_copied_targets() -> Remedies:
 
 
 def for_giveaway() -> Remedies:
+    """Where the label can be read off the text."""
     return (Remedy("take the word that gives the label away out of the texts"),)
 
 
 def for_forgetting(history: Sequence[Snapshot]) -> Remedies:
+    """Where the general probe got worse."""
     peak = _peak(history)
     lower = f"{peak / 3:.2g}" if peak > 0 else "1e-05"
     return (
@@ -107,6 +116,7 @@ def for_forgetting(history: Sequence[Snapshot]) -> Remedies:
 
 
 def for_primacy(history: Sequence[Snapshot]) -> Remedies:
+    """Where the rows seen first are fitted more than later ones."""
     return (
         Remedy("warm up longer", ("train.warmup=0.2",)),
         Remedy("move the lower layers less", ("train.layer_decay=0.9",)),
@@ -115,6 +125,7 @@ def for_primacy(history: Sequence[Snapshot]) -> Remedies:
 
 
 def for_too_large() -> Remedies:
+    """Where far more parameters learn than there are rows for."""
     return (
         Remedy("let fewer weights learn", ("model.adapter.kind=lora",)),
         Remedy("freeze the first layers", ("model.freeze=0.75",)),
@@ -122,6 +133,7 @@ def for_too_large() -> Remedies:
 
 
 def for_copying() -> Remedies:
+    """Where written texts copy: their source, or a training answer."""
     return (
         Remedy("look at the texts in the report beside their sources and references"),
         Remedy("lower the learning rate and train less", ("train.epochs=2",)),
@@ -130,6 +142,7 @@ def for_copying() -> Remedies:
 
 
 def for_repeating() -> Remedies:
+    """Where written texts repeat themselves."""
     return (
         Remedy("search for texts with beams", ("generate.beams=4",)),
         Remedy("train longer: a model that has learned little repeats itself", aim="longer"),
@@ -137,11 +150,13 @@ def for_repeating() -> Remedies:
 
 
 def for_few_rows() -> Remedies:
+    """Where more rows would tell, or teach."""
     shares = ("data.split.train=0.6", "data.split.valid=0.25", "data.split.test=0.15")
     return (Remedy("label more rows"), Remedy("give validation more rows", shares))
 
 
 def for_no_rows() -> Remedies:
+    """Where no row was kept for validation."""
     shares = ("data.split.train=0.7", "data.split.valid=0.15", "data.split.test=0.15")
     return (Remedy("keep rows for validation", shares),)
 

@@ -68,6 +68,7 @@ class Recipe(Part):
         return value
 
     def to_yaml(self) -> str:
+        """Every setting as YAML; reading it gives this recipe again."""
         plain = self.model_dump(mode="json")
         plain["control"]["policy"] = str(plain["control"]["policy"])
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

@@ -19,6 +19,7 @@ class Word:
 
     @property
     def key(self) -> str:
+        """The id of its entry on the page."""
         return "word-" + re.sub(r"\W+", "-", self.name.lower()).strip("-")
 
 

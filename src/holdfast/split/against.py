@@ -25,6 +25,7 @@ class Protected:
 
     @property
     def copies(self) -> npt.NDArray[np.bool_]:
+        """Whether each text copies a protected one, [n]."""
         return np.asarray(self.of >= 0)
 
 

@@ -34,6 +34,7 @@ class Links:
         return len(self.first)
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Links:
+        """The links that ``mask`` [m] keeps."""
         return Links(self.first[mask], self.second[mask], self.similarity[mask])
 
 

@@ -54,6 +54,7 @@ class Bags:
 
     @property
     def counts(self) -> I64:
+        """Words of each row, repeats included, [rows]."""
         return np.diff(self.starts)
 
     def __len__(self) -> int:

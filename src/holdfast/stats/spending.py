@@ -83,6 +83,7 @@ class Paths:
         return np.minimum(near, self.far(FAR * alpha * np.diff(self.path, prepend=0.0)))
 
     def alarm(self, alpha: float) -> int | None:
+        """The first look above its boundary, where there is one."""
         crossed = np.flatnonzero(self.observed > self.boundary(alpha))
         return int(crossed[0]) if len(crossed) else None
 

@@ -39,7 +39,8 @@ def parse_hub_name(source: str) -> HubName | None:
 
 
 def split_names(hub: HubName) -> list[str]:
-    """The splits that the data set has."""
+    """The splits that the data set has, by the hub or by the cache. Raises ``DataError`` as
+    ``read_hub`` does."""
     import datasets
 
     _check_kind(hub)

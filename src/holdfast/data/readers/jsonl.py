@@ -75,6 +75,8 @@ class KeyNames:
         self.rows = BATCH_ROWS
 
     def of(self, value: dict[str, Any]) -> dict[str, Any]:
+        """``value`` itself, its names counted among the columns; raises ``DataError`` where they
+        become more than ``data.limits.columns``."""
         if not value.keys() <= self._names.keys():
             self._names |= dict.fromkeys(value)
             check_columns(str(self._path), tuple(self._names))

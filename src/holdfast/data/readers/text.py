@@ -81,6 +81,7 @@ def open_bytes(path: Path) -> BinaryIO:
 
 
 def is_packed(path: Path) -> bool:
+    """Whether the name says that the file is compressed with gzip (``.gz``)."""
     return path.suffix.lower() == ".gz"
 
 
@@ -173,7 +174,8 @@ def _refuse_marks(path: Path, head: bytes, encoding: str | None) -> None:
 
 
 def whole_lines(path: Path, pieces: Iterator[str]) -> Iterator[str]:
-    """Lines of their pieces."""
+    """Lines from the pieces that ``open_lines`` hands out; raises ``DataError`` for one longer than
+    ``data.limits.cell_mb``."""
     parts: list[str] = []
     for piece in pieces:
         parts.append(piece)

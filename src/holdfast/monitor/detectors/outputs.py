@@ -55,6 +55,7 @@ def frequent(shares: Mapping[str, float], name: str) -> bool:
 
 
 def limits_of(value: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % limits of a share of ``n`` texts."""
     return wilson(value * n, n)
 
 

@@ -79,6 +79,7 @@ def rise_words(history: History) -> str:
 
 
 def rise_p(history: History) -> float:
+    """The p-value of the rise that ``rise_words`` names."""
     return history.raw_rise.p_value if history.raw_rose else history.rise.p_value
 
 

@@ -57,6 +57,7 @@ class CurvesChart:
 
     @property
     def percent(self) -> bool:
+        """Whether the numbers are shares, drawn from 0 to 100 %."""
         return self.metric == "accuracy"
 
 

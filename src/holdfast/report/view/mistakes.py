@@ -119,6 +119,7 @@ def _check_square(counts: Sequence[Any], classes: int) -> None:
 
 
 def class_scores(run: RunFiles) -> tuple[ClassScore, ...]:
+    """The scores of each class in the run's order; none where there are no classes."""
     return tuple(
         ClassScore(
             str(name),

@@ -49,4 +49,5 @@ METRICS: Registry[Metric] = Registry("metric", "train.metric")
 
 
 def add_metric(metric: Metric) -> Metric:
+    """Register a metric of classes under its name."""
     return METRICS.add(metric.name, metric)

@@ -25,6 +25,7 @@ class Bins:
 
     @property
     def count(self) -> int:
+        """How many bins there are, 15 at most."""
         return len(self.edges) - 1
 
 

@@ -80,4 +80,5 @@ TEXT_METRICS: Registry[TextMetric] = Registry("text metric", "train.metric")
 
 
 def add_text_metric(metric: TextMetric) -> TextMetric:
+    """Register a metric of written texts under its name."""
     return TEXT_METRICS.add(metric.name, metric)
