@@ -158,15 +158,16 @@ class Held:
 def record(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """A run of MiniLM."""
     from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
+    from holdfast.pipeline.prepared import prepare_divided
     from holdfast.pipeline.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
 
     recipe = override(read_recipe(place / "recipe.yaml"), job["settings"])
     splits = load_and_divide(recipe).splits
-    ready = make_ready(recipe, splits)
+    ready = make_ready(*prepare_divided(recipe, splits))
     tested = ready.kind.encode(splits.test.open(), ready.loaded, ready.recipe)
     held = Held(tested, averages=job["averages"])
-    work, _ = make_job(ready, make_accelerator(str(ready.recipe.train.precision)), None, [held])
+    work, _ = make_job(ready, make_accelerator(ready.recipe.train.precision), listeners=[held])
     return recorded(work, held)
 
 

@@ -96,19 +96,20 @@ class Watcher:
 def child(folder: Path, every: bool) -> None:
     """One run, in a process of its own: ``answer.json`` gets the picks and the course."""
     from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
-    from holdfast.pipeline.main import load_and_divide
+    from holdfast.pipeline.prepared import prepare_divided
+    from holdfast.pipeline.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
     from holdfast.training.loop import fit
 
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     recipe = override(read_recipe(folder / "recipe.yaml"), job["settings"])
     splits = load_and_divide(recipe).splits
-    ready = make_ready(recipe, splits)
+    ready = make_ready(*prepare_divided(recipe, splits))
     counts = {"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test)}
     measure = tester(ready, splits.test.open())
     watcher = Watcher(rules(ready), measure if every else None)
     accelerator = make_accelerator(str(ready.recipe.train.precision))
-    work, _ = make_job(ready, accelerator, None, [watcher])
+    work, _ = make_job(ready, accelerator, listeners=[watcher])
     start = time.perf_counter()
     fitted = fit(work)
     answer = {

@@ -29,7 +29,8 @@ JOBS = ("texts", "pictures")
 # What is timed: a title, and where the function is, "module:name" or "module:Class.method".
 STRETCHES = (
     ("rows: read, audit, divide", "holdfast.pipeline.main:load_and_divide"),
-    ("model, tokens, plan", "holdfast.pipeline.main:make_ready"),
+    ("model, tokens", "holdfast.pipeline.main:prepare_divided"),
+    ("plan", "holdfast.pipeline.fit:make_ready"),
     ("linear probe: features of all rows", "holdfast.training.observe:Observer.features"),
     ("linear probe: its fit", "holdfast.pipeline.kinds.classification:fit_probe"),
     ("linear probe: its learning curve", "holdfast.models.probe_curve:fit_probe"),
@@ -44,7 +45,7 @@ STRETCHES = (
     ("step: clip", "torch.nn.utils:clip_grad_norm_"),
     ("step: update", "torch.optim:AdamW.step"),
     ("step: the rest", "holdfast.training.loop:train_step"),
-    ("the rest of the training", "holdfast.pipeline.main:fit"),
+    ("the rest of the training", "holdfast.pipeline.fit:train"),
     ("save the model", "holdfast.pipeline.main:save_model"),
     ("score the test rows, baselines", "holdfast.pipeline.main:score_once"),
     ("report", "holdfast.pipeline.main:_report"),

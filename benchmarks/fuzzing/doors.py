@@ -64,7 +64,7 @@ def model(arguments: Sequence[str]) -> int:
     loads: dict[str, Callable[[], object]] = {
         "model": lambda: load_classifier(name, ["a", "b"]),
         "causal": lambda: load_causal(name),
-        "seq2seq": lambda: load_seq2seq(name, ["w1 w2"]),
+        "seq2seq": lambda: load_seq2seq(name),
         "vision": lambda: load_vision(name, ["a", "b"]),
     }
     return _netted(loads[name])

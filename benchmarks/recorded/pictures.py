@@ -39,6 +39,7 @@ def record_pictures(cell: dict[str, Any], pool_rows: int) -> None:
 def record_rows(cell: dict[str, Any], model: Path, rows: Any, settings: list[str]) -> None:
     """A run on these rows of each side, with the cell's fault planted after the division."""
     from holdfast.pipeline.compose import make_ready
+    from holdfast.pipeline.prepared import prepare_divided
     from holdfast.pipeline.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
 
@@ -60,10 +61,11 @@ def record_rows(cell: dict[str, Any], model: Path, rows: Any, settings: list[str
         path.write_text(yaml.safe_dump(plain), encoding="utf-8")
         recipe = override(read_recipe(path), settings)
         splits = load_and_divide(recipe).splits
-        ready = make_ready(recipe, splits)
+        ready = make_ready(*prepare_divided(recipe, splits))
         pool = ready.kind.encode(splits.test.open(), ready.loaded, ready.recipe)
         train, valid = planted(ready.train, ready.valid, cell)
-        record(cell, replace(ready, train=train, valid=valid), pool, classifies=True)
+        sides = replace(ready.sides, train=train, valid=valid)
+        record(cell, replace(ready, sides=sides), pool, classifies=True)
 
 
 def _table(path: Path, rows: Any) -> str:

@@ -48,16 +48,18 @@ def record_texts(cell: Cell, parts: Parts, settings: list[str]) -> None:
     """A run of the embedded encoder on rows of a text set, with the cell's fault planted after the
     division."""
     from holdfast.pipeline.compose import make_ready
+    from holdfast.pipeline.prepared import prepare_divided
     from holdfast.pipeline.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
 
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         recipe = override(read_recipe(write_recipe(parts, Path(name), cell["seed"])), settings)
         splits = load_and_divide(recipe).splits
-        ready = make_ready(recipe, splits)
+        ready = make_ready(*prepare_divided(recipe, splits))
         pool = ready.kind.encode(splits.test.open(), ready.loaded, ready.recipe)
     train, valid = planted(ready.train, ready.valid, cell)
-    record(cell, replace(ready, train=train, valid=valid), pool, classifies=True)
+    sides = replace(ready.sides, train=train, valid=valid)
+    record(cell, replace(ready, sides=sides), pool, classifies=True)
 
 
 def planted(train: Any, valid: Any, cell: Cell) -> tuple[Any, Any]:
@@ -116,7 +118,7 @@ def record(cell: Cell, ready: Any, pool: Any, classifies: bool) -> None:
     torch.set_num_threads(1)
     watch = Pool(pool, classifies)
     accelerator = make_accelerator(str(ready.recipe.train.precision))
-    job, own = make_job(ready, accelerator, None, (watch,))
+    job, own = make_job(ready, accelerator, listeners=(watch,))
     job = replace(job, advisor=None)
     total, trainable = count_parameters(ready.loaded.network)
     arrays = features_of(job, ready) if classifies else {}

@@ -11,7 +11,7 @@ import torch
 
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.models.layers import freeze, parameter_groups
-from holdfast.models.seq2seq import end_token, load_seq2seq
+from holdfast.models.seq2seq import end_token, for_targets, load_seq2seq
 from holdfast.models.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.tasks.seq2seq import SequenceToSequence
 
@@ -95,7 +95,7 @@ def family(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def loaded(family: str, tmp_path: Path) -> Any:
-    return load_seq2seq(str(write_model(tmp_path / family, family)), ["a b c", "d"])
+    return load_seq2seq(str(write_model(tmp_path / family, family)))
 
 
 def batch() -> dict[str, torch.Tensor]:
@@ -196,7 +196,7 @@ def test_freezing_the_encoder_leaves_the_decoder_to_learn(loaded: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["pegasus", "marian"])
 def test_sinusoidal_positions_never_learn(kind: str, tmp_path: Path) -> None:
-    network = load_seq2seq(str(write_model(tmp_path / kind, kind)), ["a"]).network
+    network = load_seq2seq(str(write_model(tmp_path / kind, kind))).network
     freeze(network, None)
     learns = {n for n, p in network.named_parameters() if p.requires_grad}
     assert learns
@@ -224,29 +224,31 @@ def test_the_saved_folder_is_the_same_model_in_plain_transformers(
 
 def test_the_target_limit_is_the_longest_training_target(tmp_path: Path) -> None:
     folder = str(write_model(tmp_path / "t5", "t5"))
-    assert load_seq2seq(folder, ["a b c d e f g h i"] * 3).max_target_length == 16
-    assert load_seq2seq(folder, ["a " * 900]).max_target_length == 256
-    assert load_seq2seq(folder, ["a"], max_target_length=5).settings == {"max_target_length": 5}
+    loaded = load_seq2seq(folder)
+    assert for_targets(loaded, np.array([10, 3, 10])).max_target_length == 16
+    assert for_targets(loaded, np.array([901])).max_target_length == loaded.max_target_length == 256
+    asked = load_seq2seq(folder, max_target_length=5)
+    assert for_targets(asked, np.array([10])).settings == {"max_target_length": 5}
 
 
 def test_a_model_without_relative_positions_has_its_limit(tmp_path: Path) -> None:
     folder = str(write_model(tmp_path / "bart", "bart"))
-    assert load_seq2seq(folder, ["a"]).max_length == 40
+    assert load_seq2seq(folder).max_length == 40
     with pytest.raises(RecipeError, match="40 positions"):
-        load_seq2seq(folder, ["a"], max_length=41)
+        load_seq2seq(folder, max_length=41)
 
 
 def test_a_tokenizer_of_another_kind_sets_the_end_of_a_text(tmp_path: Path) -> None:
     """As BERT's: its texts end with another token than the configuration says."""
     folder = write_model(tmp_path / "t5", "t5", eos_token_id=9, decoder_start_token_id=None)
-    loaded = load_seq2seq(str(folder), ["a"])
+    loaded = load_seq2seq(str(folder))
     assert loaded.network.plain.generation_config.eos_token_id == 1
     assert loaded.network.config.decoder_start_token_id == 0
     assert {"eos token", "decoder start token"} <= {d.what for d in loaded.decisions}
 
 
 def test_inputs_that_the_model_does_not_take_are_dropped(tmp_path: Path) -> None:
-    network = load_seq2seq(str(write_model(tmp_path / "t5", "t5")), ["a"]).network
+    network = load_seq2seq(str(write_model(tmp_path / "t5", "t5"))).network
     rows = batch()
     with torch.inference_mode():
         extra = network(**rows, token_type_ids=torch.ones_like(rows["input_ids"]))
@@ -263,9 +265,9 @@ def test_a_tokenizer_that_adds_no_end_has_one_all_the_same() -> None:
 
 def test_an_encoder_is_refused(tiny_model: Path) -> None:
     with pytest.raises(ModelError, match="no encoder-decoder"):
-        load_seq2seq(str(tiny_model), ["a"])
+        load_seq2seq(str(tiny_model))
     with pytest.raises(ModelError, match="encoder, which writes no text"):
-        load_seq2seq("embedded", ["a"])
+        load_seq2seq("embedded")
 
 
 def test_unlike_texts_give_unlike_logits(loaded: Any) -> None:

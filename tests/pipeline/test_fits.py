@@ -18,6 +18,7 @@ from holdfast.pipeline.fits import (
     estimate,
     refuse_clearly_too_large,
 )
+from holdfast.pipeline.prepared import prepare_divided
 from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.rows import load_and_divide
 from holdfast.pipeline.size import model_size
@@ -33,7 +34,7 @@ def make(marked_csv: Path, quick: list[str]) -> Make:
     def build(*settings: str) -> Ready:
         base = [f"data.path={marked_csv}", *quick, "methods.contrast=false", "model.freeze=none"]
         recipe = override(Recipe(), [*base, *settings])
-        return make_ready(recipe, load_and_divide(recipe).splits)
+        return make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
 
     return build
 

@@ -12,6 +12,7 @@ import pytest
 from holdfast.pipeline.compose import make_ready
 from holdfast.pipeline.keep import must_prove
 from holdfast.pipeline.main import train
+from holdfast.pipeline.prepared import prepare_divided
 from holdfast.pipeline.rows import load_and_divide
 from holdfast.recipe import Recipe, override
 
@@ -36,7 +37,7 @@ def test_a_plan_that_learns_more_than_the_measured_recipe_must_prove_its_gain(
     recipe = override(
         Recipe(), [f"data.path={marked_csv}", f"model.name={tiny_model}", *FAST, *settings]
     )
-    ready = make_ready(recipe, load_and_divide(recipe).splits)
+    ready = make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
     assert must_prove(ready, ready.kind.listeners(ready)) is expected
 
 

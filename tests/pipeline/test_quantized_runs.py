@@ -19,6 +19,7 @@ from holdfast.models.quiet import quiet_transformers
 from holdfast.pipeline.compose import make_ready
 from holdfast.pipeline.fits import _remedy, changes, estimate, quantizable_mb
 from holdfast.pipeline.main import train
+from holdfast.pipeline.prepared import prepare_divided
 from holdfast.pipeline.rows import load_and_divide
 from holdfast.recipe import Recipe, override
 
@@ -203,20 +204,20 @@ def test_what_cannot_be_quantised_is_refused_with_the_key_and_the_remedy(
 ) -> None:
     recipe = make(base, *settings)
     with pytest.raises(RecipeError, match=key) as raised:
-        make_ready(recipe, load_and_divide(recipe).splits)
+        make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
     assert remedy in raised.value.remedy
 
 
 def test_a_task_that_is_not_quantised_is_refused(marked_csv: Path, quick: list[str]) -> None:
     recipe = override(Recipe(), [f"data.path={marked_csv}", *quick, *FOUR])
     with pytest.raises(RecipeError, match="not built for text-classification"):
-        make_ready(recipe, load_and_divide(recipe).splits)
+        make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
 
 
 def test_the_estimate_counts_packed_bytes_and_foretells_them(base: list[str]) -> None:
     def ready(*settings: str) -> Any:
         recipe = make(base, *settings)
-        return make_ready(recipe, load_and_divide(recipe).splits)
+        return make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
 
     whole, small = ready("model.freeze=none"), ready(*FOUR)
     need = estimate(whole.loaded.network, whole.task, whole.train, whole.plan.phases, "float32")

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.core.records import Verdict
+from holdfast.core.records import Decision, Verdict
 from holdfast.core.run_facts import LabelNoise, RunFacts
 from holdfast.models.probe_curve import ProbeCurve
+from holdfast.pipeline.ready import Fitted
 from holdfast.pipeline.run_facts import shares_of, with_probe, with_texts
-from holdfast.training.loop import Fitted
+from holdfast.training.loop import Trained
 
 
 def test_counts_become_shares_of_the_texts() -> None:
@@ -35,15 +36,17 @@ def test_what_a_refitted_head_measured_is_added_once_it_is_there() -> None:
     assert told.label_noise == noise
 
 
-def fitted(history: tuple[Any, ...]) -> Fitted:
+def fitted(history: tuple[Any, ...], job: Any = None) -> Fitted:
     before = Verdict("healthy", "It was.", 0.9)
-    return Fitted(history, before, (), 0, 1, "", 1, 0.0, 0.0, 0.0, {})
+    trained = Trained(history, before, (), 0, 1, "", 1, 0.0, 0.0, 0.0, {})
+    nothing: Any = None
+    return Fitted(nothing, job, (), trained, Decision("kept state", "step 0", "it is"), 0.0)
 
 
 @pytest.mark.parametrize("generations", [None, {}, {"counts": {"test": {"n": 0}}}])
 def test_without_texts_the_verdict_stays(generations: Any) -> None:
     run = fitted((1,))
-    assert with_texts(run, generations, SimpleNamespace()) is run  # type: ignore[arg-type]
+    assert with_texts(run, generations) is run
 
 
 def test_a_verdict_that_the_texts_change_is_told_to_the_journal(tiny_snapshot: Any) -> None:
@@ -60,7 +63,7 @@ def test_a_verdict_that_the_texts_change_is_told_to_the_journal(tiny_snapshot: A
         journal=SimpleNamespace(write=lambda *a, **k: lines.append((*a, k["label"]))),
     )
     counts = {"counts": {"test": {"n": 4, "empty": 2}, "test_untuned": {"n": 4, "empty": 4}}}
-    told = with_texts(fitted((tiny_snapshot,)), counts, job)  # type: ignore[arg-type]
+    told = with_texts(fitted((tiny_snapshot,), job), counts).trained
     assert told.verdict == after
     assert told.history[-1].outputs == {"test": {"n": 4.0, "empty": 0.5}}
     assert lines == [("verdict", 1, "memorizing")]

@@ -128,7 +128,8 @@ class Splits:
     """One division. ``records`` is an Arrow table for ``splits.parquet``, one line per source row:
     ``file`` string, ``row`` int64, ``split`` (train|valid|test|dropped), ``group`` string or null,
     ``note`` string or null (why it was moved or dropped). ``moved`` rows stand on another side than
-    they would if every row were divided by itself."""
+    they would if every row were divided by itself. ``units`` [train + valid] are equal for rows
+    that copies or a group hold together."""
 
     train: TrainSplit
     valid: ValidSplit
@@ -137,3 +138,4 @@ class Splits:
     findings: tuple[Finding, ...] = ()
     decisions: tuple[Decision, ...] = ()
     moved: int = 0
+    units: Ints | None = None

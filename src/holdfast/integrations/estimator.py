@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from sklearn.utils import Tags
 
     from holdfast.data.table import Splits
-    from holdfast.pipeline.ready import Ready
-    from holdfast.training.loop import Fitted
+    from holdfast.pipeline.ready import Fitted
 
 TRAIN_SHARE = 0.82
 
@@ -82,19 +81,15 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises ``DataError`` (a ``ValueError`` as well) where ``holdfast train`` would exit with 2.
         """
-        from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
-        from holdfast.training.loop import fit
+        from holdfast.pipeline.fit import fit
+        from holdfast.pipeline.prepared import prepare_divided
 
         self.text_columns_ = _text_columns(X)
         texts = _texts(X, self.text_columns_)
         labels = column_or_1d(np.asarray(y))
         self.classes_ = np.unique(labels)
         splits = self._divide(texts, labels, groups)
-        ready = make_ready(self._recipe(), splits)
-        accelerator = make_accelerator(str(ready.recipe.train.precision))
-        job, _ = make_job(ready, accelerator, None, ())
-        fitted = fit(job)
-        self._keep(ready, fitted)
+        self._keep(fit(*prepare_divided(self._recipe(), splits)))
         return self
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
@@ -207,16 +202,16 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         return divide(table, seed=self.random_state, fractions=(TRAIN_SHARE, 1 - TRAIN_SHARE, 0))
 
-    def _keep(self, ready: Ready, fitted: Fitted) -> None:
+    def _keep(self, fitted: Fitted) -> None:
         from holdfast.stats.temperature import best_temperature
 
-        best = next(s for s in fitted.history if s.step == fitted.best_step)
-        assert best.valid_logits is not None
-        self.temperature_, _ = best_temperature(best.valid_logits, ready.valid.labels, smoothing=1)
-        self.network_ = ready.loaded.network.cpu().eval()
+        ready, logits = fitted.ready, fitted.kept_look.valid_logits
+        assert logits is not None
+        self.temperature_, _ = best_temperature(logits, ready.valid.labels, smoothing=1)
+        self.network_ = fitted.network.cpu().eval()
         self.tokenizer_ = ready.loaded.tokenizer
         self.max_length_ = ready.loaded.max_length
-        self.verdict_, self.history_ = fitted.verdict, fitted.history
+        self.verdict_, self.history_ = fitted.trained.verdict, fitted.trained.history
         # The table sorts its labels as texts of numbers; classes_ are in the order of the labels.
         self._order = np.argsort([int(name) for name in ready.task.classes])
 

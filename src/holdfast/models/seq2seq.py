@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from holdfast.core.errors import ModelError, RecipeError
-from holdfast.core.records import Decision
+from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.models.layers import count_parameters
 from holdfast.models.limits import stated_limit
@@ -30,12 +30,15 @@ DROPOUTS = (
 SOURCE_UNASKED, TARGET_UNASKED = 512, 256
 LOOKED_AT = 2000
 NO_LIMIT = 1_000_000
+TARGET_LENGTH = "model.max_target_length"
 
 
 @dataclass(frozen=True)
 class LoadedSeq2Seq:
     """What ``load_seq2seq`` gives. ``max_length`` and ``max_target_length`` are the tokens that
-    sources and targets are cut to; ``settings`` are what the recipe must keep of the choices."""
+    sources and targets are cut to; ``settings`` are what the recipe must keep of the choices.
+    ``ending`` tokens end a target; ``by_targets`` says that training targets have still to decide
+    how long one may be."""
 
     network: Seq2SeqNetwork
     tokenizer: Any
@@ -43,6 +46,8 @@ class LoadedSeq2Seq:
     max_target_length: int
     decisions: tuple[Decision, ...]
     facts: dict[str, Any]
+    ending: int = 1
+    by_targets: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -56,7 +61,6 @@ class LoadedSeq2Seq:
 
 def load_seq2seq(
     name: str,
-    targets: Sequence[str],
     *,
     revision: str | None = None,
     trust_remote_code: bool = False,
@@ -69,9 +73,9 @@ def load_seq2seq(
     """Load an encoder-decoder (T5, Flan-T5, mT5, BART, Pegasus, Marian …) in float32 and
     evaluation mode.
 
-    The vocabulary is never resized. ``targets`` are the training targets: without
-    ``max_target_length`` the longest of them, up to 256 tokens, decides. What
-    ``quantize`` asks for needs an adapter later.
+    The vocabulary is never resized. Without ``max_target_length`` a target may have 256 tokens,
+    until ``for_targets`` knows how long those of a fit are. What ``quantize`` asks for needs an
+    adapter later.
 
     Raises
     ------
@@ -92,7 +96,7 @@ def load_seq2seq(
     tokenizer.model_input_names = list(PLAIN_INPUTS)
     tokenizer.init_kwargs["model_input_names"] = list(PLAIN_INPUTS)
     with loading(source.name, "states no length that can be used"):
-        lengths = _lengths(config, tokenizer, targets, max_length, max_target_length)
+        lengths = _lengths(config, tokenizer, max_length, max_target_length)
     plain = _weights(source, config, seed, quantize)
     packed = settle(plain, quantize, source.name) if quantize else ()
     tokens = settle_tokens(plain, tokenizer)
@@ -105,7 +109,28 @@ def load_seq2seq(
         int(lengths[1].chosen),
         (*source.decisions, *packed, *lengths, *tokens),
         _model_facts(source, network),
+        ending=_ending(tokenizer),
+        by_targets=max_target_length is None,
     )
+
+
+def for_targets(loaded: LoadedSeq2Seq, sizes: Ints) -> LoadedSeq2Seq:
+    """The same with the limit that training targets of these ``sizes`` [rows] in tokens ask for:
+    the longest, up to what was loaded for. A limit that was asked for stays."""
+    if not loaded.by_targets:
+        return loaded
+    most, step = loaded.max_target_length, max(1, len(sizes) // LOOKED_AT)
+    looked = sizes[::step]
+    longest = int(looked.max()) if len(looked) else most
+    length = min(most, -(-(longest + 1) // 8) * 8)
+    share = float((looked > length).mean()) if len(looked) else 0.0
+    # Of a text far beyond the limit only the beginning was turned into tokens.
+    size = f"{longest}" if longest <= most else f"more than {most}"
+    because = f"the longest of {len(looked)} training targets has {size} tokens"
+    because += f"; {share:.1%} of them are longer than this" if share else ""
+    chosen = Decision(TARGET_LENGTH, str(length), because)
+    decisions = tuple(chosen if d.what == TARGET_LENGTH else d for d in loaded.decisions)
+    return replace(loaded, max_target_length=length, decisions=decisions, by_targets=False)
 
 
 def settle_tokens(plain: Any, tokenizer: Any) -> tuple[Decision, ...]:
@@ -151,6 +176,16 @@ def end_token(tokenizer: Any) -> int:
             "Use a tokenizer with an eos_token.",
         )
     return end
+
+
+def _ending(tokenizer: Any) -> int:
+    """How many tokens end a target: those that the tokenizer adds, else the one that is added for
+    it (see ``end_token``)."""
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    added = itertools.takewhile(
+        special.__contains__, reversed(tokenizer(text_target="a")["input_ids"])
+    )
+    return max(1, len(list(added)))
 
 
 def position_limit(config: Any) -> int | None:
@@ -200,7 +235,7 @@ def _config(source: Source, dropout: float | None) -> Any:
 
 
 def _lengths(
-    config: Any, tokenizer: Any, targets: Sequence[str], asked: int | None, asked_target: int | None
+    config: Any, tokenizer: Any, asked: int | None, asked_target: int | None
 ) -> tuple[Decision, Decision]:
     """The limits of source and target, in tokens, special ones included."""
     positions = position_limit(config)
@@ -224,20 +259,9 @@ def _lengths(
             because = because if stated < NO_LIMIT else because.partition(" takes")[0] + " sets it"
             first = Decision("model.max_length", str(SOURCE_UNASKED), because)
     if asked_target is not None:
-        return first, Decision("model.max_target_length", str(asked_target), "set by you")
-    return first, _target_length(tokenizer, targets, min(room, TARGET_UNASKED))
-
-
-def _target_length(tokenizer: Any, targets: Sequence[str], most: int) -> Decision:
-    step = max(1, len(targets) // LOOKED_AT)
-    looked = [target for target in targets[::step] if target]
-    sizes = [len(ids) for ids in tokenizer(text_target=looked)["input_ids"]] if looked else [most]
-    longest = max(sizes)
-    length = min(most, -(-(longest + 1) // 8) * 8)
-    share = sum(size > length for size in sizes) / len(sizes)
-    because = f"the longest of {len(sizes)} training targets has {longest} tokens"
-    because += f"; {share:.1%} of them are longer than this" if share else ""
-    return Decision("model.max_target_length", str(length), because)
+        return first, Decision(TARGET_LENGTH, str(asked_target), "set by you")
+    most = str(min(room, TARGET_UNASKED))
+    return first, Decision(TARGET_LENGTH, most, "at most, until training targets are known")
 
 
 def _weights(source: Source, config: Any, seed: int, quantize: QuantizeSpec | None) -> Any:

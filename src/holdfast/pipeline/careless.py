@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,15 @@ from holdfast.core.lock import locked
 from holdfast.core.records import Estimate, Ints, Outputs, Snapshot, to_json
 from holdfast.core.run_files import read_result, sealed_again
 from holdfast.core.seeds import generator
-from holdfast.data.table import HeldOut, Splits, Table, TrainSplit
+from holdfast.data.table import Table
 from holdfast.evaluate.score import accuracy_estimate
-from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
+from holdfast.pipeline.fit import fit
 from holdfast.pipeline.folder import RECIPE, RESULT
+from holdfast.pipeline.prepared import pooled, prepare
+from holdfast.pipeline.ready import Fitted
 from holdfast.pipeline.rows import load_and_divide
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.report.page import write_report
-from holdfast.training.loop import Fitted, fit
-from holdfast.training.observe import Observer
-from holdfast.training.run import Job
 
 LOG = "careless.csv"
 TEST_SHARE = 0.15
@@ -57,18 +55,16 @@ def _add(run: Path, listeners: Sequence[Any]) -> dict[str, Any]:
     recipe = read_recipe(run / RECIPE)
     splits = load_and_divide(recipe).splits
     unseen = splits.test.open()
-    careless, own = _random_division(splits, recipe.seed)
-    ready = make_ready(carelessly(recipe), careless)
-    accelerator = make_accelerator(str(ready.recipe.train.precision))
-    job, _ = make_job(ready, accelerator, None, listeners)
-    job = replace(job, choose=lambda history: len(history) - 1)
-    fitted = fit(job)
-    promise = _accuracy(job, ready.kind.encode(own, ready.loaded, ready.recipe), None)
+    rows, (train, valid, test) = pooled(splits.train.table, splits.valid.table, unseen)
+    kept, own = _random_division(splits.train.table, recipe.seed)
+    prepared = prepare(carelessly(recipe), rows)
+    fitted = fit(prepared, train[kept], valid, listeners=listeners)
+    promise = _accuracy(fitted, train[own], None)
     groups = np.asarray(unseen.column("group")) if unseen.has_groups else None
-    truth = _accuracy(job, ready.kind.encode(unseen, ready.loaded, ready.recipe), groups)
+    truth = _accuracy(fitted, test, groups)
     result = read_result(run)
-    result["careless"] = _block(promise, truth, fitted, ready.recipe)
-    write_text(run / LOG, _log(fitted.history))
+    result["careless"] = _block(promise, truth, fitted)
+    write_text(run / LOG, _log(fitted.trained.history))
     write_json(run / RESULT, sealed_again(to_json(result)))
     write_report(run)
     return result
@@ -87,18 +83,18 @@ def carelessly(recipe: Recipe) -> Recipe:
             "schedule": "constant",
             "warmup": 0.0,
             "weight_decay": 0.0,
+            "keep": "last",
         },
         control={"policy": "off"},
         methods=dict.fromkeys(recipe.methods, False),
     )
 
 
-def _random_division(splits: Splits, seed: int) -> tuple[Splits, Table]:
+def _random_division(table: Table, seed: int) -> tuple[Ints, Ints]:
     """The guarded run's training rows without some single rows at random, stratified by class, and
     these: the careless run's own test rows."""
     from sklearn.model_selection import train_test_split
 
-    table = splits.train.table
     state = int(generator(seed, "careless").integers(2**31))
     train, own = train_test_split(
         np.arange(len(table)),
@@ -106,31 +102,27 @@ def _random_division(splits: Splits, seed: int) -> tuple[Splits, Table]:
         stratify=np.asarray(table.column("label")),
         random_state=state,
     )
-    kept = TrainSplit(table.take(np.sort(train)))
-    careless = Splits(kept, splits.valid, HeldOut(table.take([])), splits.records)
-    return careless, table.take(np.sort(own))
+    return np.sort(train), np.sort(own)
 
 
-def _accuracy(job: Job, examples: Any, groups: Any) -> Estimate:
-    """Of the trained network on encoded rows."""
-    observer = Observer(job.accelerator, job.task, alone=True)
-    network = job.network.to(job.accelerator.device)
-    everything: Ints = np.arange(len(examples))
-    losses, logits = observer.measure(network, examples, everything)
+def _accuracy(fitted: Fitted, positions: Ints, groups: Any) -> Estimate:
+    """Of the trained network on rows that were prepared."""
+    examples: Any = fitted.ready.prepared.examples.take(positions)
+    losses, logits = fitted.measure(examples)
     return accuracy_estimate(
         Outputs(examples.rows, examples.labels, logits.astype(np.float32), losses, groups)
     )
 
 
-def _block(promise: Estimate, truth: Estimate, fitted: Fitted, recipe: Recipe) -> dict[str, Any]:
+def _block(promise: Estimate, truth: Estimate, fitted: Fitted) -> dict[str, Any]:
     return {
         "what": "careless fine-tune",
         "random_split": promise.to_json(),
         "honest": truth.to_json(),
         "because": _sentence(promise, truth),
-        "verdict": to_json(fitted.verdict),
-        "last_step": fitted.last_step,
-        "learning_rate": recipe.train.learning_rate,
+        "verdict": to_json(fitted.trained.verdict),
+        "last_step": fitted.trained.last_step,
+        "learning_rate": fitted.recipe.train.learning_rate,
         "log": LOG,
     }
 

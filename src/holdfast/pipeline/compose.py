@@ -1,31 +1,28 @@
-"""From a resolved recipe to a job for the loop: the parts are chosen here and nowhere else."""
+"""From what was prepared to a job for the loop: the parts are chosen here and nowhere else."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from holdfast.control.stopping import Costs, StoppingRule, planned_learning
 from holdfast.core.door import door
 from holdfast.core.errors import MachineError, RecipeError
-from holdfast.core.records import Decision, Finding
+from holdfast.core.records import Decision, Ints
 from holdfast.data.scratch import scratch_file
-from holdfast.data.table import Splits
+from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.methods.optimizers import build_optimizer
 from holdfast.methods.schedules import build_schedule
 from holdfast.models.activations import checkpoint_activations
 from holdfast.models.base import Loaded, Network
+from holdfast.models.fresh import fresh, own_weights, tensors_of
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
 from holdfast.models.onednn import use_onednn
-from holdfast.models.quantize import compute_in
-from holdfast.pipeline.adapters import adapter_settings, settle_quantize, with_adapter
-from holdfast.pipeline.alerts import Alerts
+from holdfast.pipeline.adapters import adapter_settings
 from holdfast.pipeline.attention import choose_attention
 from holdfast.pipeline.defaults import (
-    filled,
     method_parts,
     phases_of,
     resolve,
@@ -34,22 +31,21 @@ from holdfast.pipeline.defaults import (
     usual_rates,
 )
 from holdfast.pipeline.fits import check_fit, refuse_clearly_too_large
-from holdfast.pipeline.folder import CHECKPOINTS
 from holdfast.pipeline.frozen import keep_prefix
 from holdfast.pipeline.keep import choice, criterion, planned_rates
-from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.kinds.written_samples import WrittenSamples, told, writer
 from holdfast.pipeline.names import check_names
-from holdfast.pipeline.ready import Kind, Ready
+from holdfast.pipeline.ready import Kind, Prepared, Ready, Sides
 from holdfast.pipeline.run_facts import make_monitor
 from holdfast.pipeline.size import model_size
-from holdfast.pipeline.task import with_task
 from holdfast.recipe import Recipe
+from holdfast.recipe.resolved import ResolvedRecipe
+from holdfast.recipe.resolved import resolved as resolve_all
 from holdfast.tasks.metrics import Metric
-from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
+from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.examples import ExampleHistory
 from holdfast.training.journal import Journal
-from holdfast.training.machine import MachineChoice, choose_machine, several_on_processor
+from holdfast.training.machine import several_on_processor
 from holdfast.training.plan import Phase, Plan, check_phase, evaluation_points
 from holdfast.training.prefix_cache import PrefixCache
 from holdfast.training.run import Job
@@ -58,55 +54,57 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def make_ready(recipe: Recipe, splits: Splits, run: Path | None = None) -> Ready:
-    """Load the model, let the machine and the table of defaults decide, encode, and plan."""
-    recipe, _ = with_task(recipe)
-    kind, machine = kind_of(recipe.task), _machine(recipe)
-    recipe = settle_quantize(recipe)
-    loaded = with_adapter(kind.load(recipe, splits.train.table), recipe)
-    compute_in(loaded.network, machine.precision)
-    loaded_at = time.perf_counter()
+def make_ready(
+    prepared: Prepared,
+    train: Ints,
+    valid: Ints,
+    settings: Mapping[str, Any] | Sequence[str] = (),
+    kept_in: Path | None = None,
+) -> Ready:
+    """A fit up to its first step: a network of its own, the table of defaults, the plan.
+
+    ``kept_in`` is the folder where the outputs of frozen layers are kept.
+    """
+    recipe, kind = prepared.with_settings(settings), prepared.kind
+    loaded = replace(prepared.loaded, network=fresh(prepared.loaded.network))
+    loaded, sides = _sides(prepared, loaded, train, valid)
     total, _ = count_parameters(loaded.network)
-    recipe, chosen = _resolved(recipe, loaded, machine, total, len(splits.train))
-    changed = _prepared(loaded.network, recipe, machine)
-    train, valid = (kind.encode(s.table, loaded, recipe) for s in (splits.train, splits.valid))
-    plan, points = _planned(recipe, loaded, total, train, valid)
+    resolved, chosen = _resolved(recipe, loaded, total, len(train))
+    changed = _changed(loaded.network, resolved)
+    plan, points = _planned(resolved, loaded, total, sides)
     refuse_clearly_too_large(loaded.network, plan.phases)
-    attention = choose_attention(loaded.network, train, recipe.train.pack)
-    metric = _metric(recipe, kind, len(splits.train.table.classes))
-    watch = kind.watch(loaded, splits, train, valid, recipe, plan.probe_rows)
-    size, oversized = model_size(loaded.network, train)
-    task = kind.make_task(loaded, splits.train.table, recipe, metric)
-    need, memory, tight = check_fit(loaded.network, task, train, plan.phases, machine.precision)
+    attention = choose_attention(loaded.network, sides.train, resolved.train.pack)
+    metric = _metric(resolved, kind, len(prepared.rows.classes))
+    watch = kind.watch(loaded, sides, resolved, plan.probe_rows)
+    size, oversized = model_size(loaded.network, sides.train)
+    task = kind.make_task(loaded, sides.train_rows.table, resolved, metric)
+    precision = resolved.train.precision
+    need, memory, tight = check_fit(loaded.network, task, sides.train, plan.phases, precision)
     kept = keep_prefix(
-        recipe.train.cache_frozen,
+        resolved.train.cache_frozen,
         loaded.network,
         task,
-        train,
-        valid,
+        sides.train,
+        sides.valid,
         plan,
-        machine.precision,
-        _cache_folder(run),
+        precision,
+        kept_in,
     )
-    recipe = recipe.changed(train={"cache_frozen": kept.setting})
-    line = loaded.defaults
     return Ready(
-        kind=kind,
-        recipe=recipe,
+        prepared=prepared,
+        recipe=resolve_all(resolved, train={"cache_frozen": kept.setting}),
         loaded=loaded,
         task=task,
-        train=train,
-        valid=valid,
+        sides=sides,
         need=need,
         plan=plan,
         metric=metric,
-        loaded_at=loaded_at,
         watch=watch,
         prefix=kept.prefix,
-        usual_rates=usual_rates(recipe, total, line),
+        usual_rates=usual_rates(resolved, total, loaded.defaults),
         decisions=(
             *loaded.decisions,
-            *machine.decisions,
+            *prepared.machine.decisions,
             *chosen,
             *changed,
             *kept.decisions,
@@ -114,51 +112,63 @@ def make_ready(recipe: Recipe, splits: Splits, run: Path | None = None) -> Ready
             size,
             memory,
             points,
-            *_told(recipe, watch, train, plan),
+            *_told(resolved, watch, sides.train, plan),
         ),
         findings=(
-            *unusual(recipe, total, line),
-            *unused(recipe, plan.phases),
+            *unusual(resolved, total, loaded.defaults),
+            *unused(resolved, plan.phases),
             *oversized,
             *tight,
-            *kind.notices(train, loaded),
+            *kind.notices(sides.train, loaded),
         ),
     )
 
 
-def _machine(recipe: Recipe) -> MachineChoice:
-    wanted, pictures = recipe.train, recipe.task == "image-classification"
-    return choose_machine(wanted.threads, wanted.precision, wanted.matmul, one_size=pictures)
+def _sides(prepared: Prepared, loaded: Any, train: Ints, valid: Ints) -> tuple[Any, Sides]:
+    """The rows of both sides, and what was loaded with the unit and limits of the first."""
+    kind, examples = prepared.kind, prepared.examples
+    learnt, judging = (prepared.rows.take(side) for side in (train, valid))
+    of_train, of_valid = (examples.take(side) for side in (train, valid))
+    loaded = kind.settle(loaded, learnt, of_train)
+    return loaded, Sides(
+        kind.side(of_train, loaded, learnt),
+        kind.side(of_valid, loaded, judging),
+        TrainSplit(learnt),
+        ValidSplit(judging),
+    )
 
 
 def _resolved(
-    recipe: Recipe, loaded: Loaded, machine: MachineChoice, parameters: int, rows: int
-) -> tuple[Recipe, tuple[Decision, ...]]:
+    recipe: Recipe, loaded: Loaded, parameters: int, rows: int
+) -> tuple[ResolvedRecipe, tuple[Decision, ...]]:
     """The recipe with nothing left open, and why."""
+    settings = {"max_length": loaded.max_length, **kind_settings(loaded)}
+    if recipe.model.freeze is not None:
+        # A fit may freeze otherwise than the loader would.
+        settings.pop("freeze", None)
     recipe, chosen = resolve(recipe, parameters, rows, loaded.defaults)
-    decided = {"threads": machine.threads, "precision": machine.precision, "matmul": machine.matmul}
-    model = {"max_length": loaded.max_length, **kind_settings(loaded)}
-    recipe = recipe.changed(train=decided, model=model)
-    check_names(recipe)
-    return recipe, chosen
+    resolved = resolve_all(recipe, model=settings)
+    check_names(resolved)
+    return resolved, chosen
 
 
-def _prepared(network: Network, recipe: Recipe, machine: MachineChoice) -> tuple[Decision, ...]:
+def _changed(network: Network, recipe: ResolvedRecipe) -> tuple[Decision, ...]:
     """Freeze what does not learn, and change how the network computes, not what."""
     frozen = freeze_part(network, recipe.model.freeze)
-    if machine.matmul == "onednn":
+    if recipe.train.matmul == "onednn":
         use_onednn(network)
     return (*frozen, *checkpoint_activations(network, recipe.train.checkpoint_activations))
 
 
 def _planned(
-    recipe: Recipe, loaded: Loaded, parameters: int, train: Any, valid: Any
+    recipe: ResolvedRecipe, loaded: Loaded, parameters: int, sides: Sides
 ) -> tuple[Plan, Decision]:
     """The phases, and where the run looks at itself."""
-    phases = phases_of(recipe, parameters, len(train), loaded.defaults)
+    rows = len(sides.train)
+    phases = phases_of(recipe, parameters, rows, loaded.defaults)
     for phase in phases:
         check_phase(phase)
-    at, probe, because = evaluation_points(phases, len(train), len(valid), recipe.train.evaluations)
+    at, probe, because = evaluation_points(phases, rows, len(sides.valid), recipe.train.evaluations)
     plan = Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes)
     return plan, Decision("evaluation points", f"{len(at)}", because)
 
@@ -170,26 +180,39 @@ def _told(
     return told(recipe, watch, train, len(plan.evaluate_at), work)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a fit is written while it runs: nowhere, unless a run's folder is given.
+
+    ``decisions`` are what the journal begins with; with ``resume`` the newest state in ``store`` is
+    continued. ``listeners`` join the loop's own (alerts, trackers). ``begun`` is what the folder
+    keeps of the run's beginning.
+    """
+
+    journal: Journal = field(default_factory=lambda: Journal(None))
+    store: CheckpointStore = field(default_factory=lambda: CheckpointStore(None))
+    kept_in: Path | None = None
+    resume: bool = False
+    decisions: Sequence[Decision] = ()
+    listeners: Sequence[Any] = ()
+    begun: Mapping[str, Any] = field(default_factory=dict)
+
+
 def make_job(
     ready: Ready,
     accelerator: Accelerator,
-    run: Path | None,
-    listeners: Sequence[Any],
-    checkpoint_every_s: float = LEAST_SECONDS,
+    place: Place | None = None,
+    listeners: Sequence[Any] = (),
     notify: Callable[[Decision], None] = lambda _: None,
-    decisions: Sequence[Decision] = (),
-    findings: Sequence[Finding] = (),
-    mark: str = "",
-    begun: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Job, tuple[Any, ...]]:
-    """The loop's job, and the listeners that its kind of task brought; ``decisions`` are what the
-    journal begins with, ``findings`` those of the audit and the division, ``mark`` and ``begun``
-    what checkpoints carry of the run (see ``pipeline.begun``)."""
-    own = ready.kind.listeners(ready)
-    writes = accelerator.is_main_process
-    ready.loaded.network.to(accelerator.device)
+    """The loop's job, on a network that may learn now; and the listeners that its kind of task
+    brought."""
+    place = place or Place()
+    own, network = ready.kind.listeners(ready), ready.loaded.network
+    network.to(accelerator.device)
+    own_weights(network, ready.prepared.loaded.network)
     job = Job(
-        network=ready.loaded.network,
+        network=network,
         task=ready.task,
         train=ready.train,
         valid=ready.valid,
@@ -199,23 +222,22 @@ def make_job(
         optimizer=build_optimizer,
         schedule=build_schedule,
         choose=choice(ready, own),
-        monitor=make_monitor(ready, own, findings),
+        monitor=make_monitor(ready, own),
         advisor=_advisor(ready),
         write=writer(ready.watch, accelerator) if ready.watch else None,
         listeners=(
             *own,
             *method_parts(ready.recipe).listeners(),
             *_histories(ready, accelerator),
-            *_alerts(ready, run if writes else None, notify),
+            *place.listeners,
             *listeners,
         ),
-        decisions=decisions,
-        journal=Journal(run if writes else None),
-        store=CheckpointStore(
-            run / CHECKPOINTS if run else None, checkpoint_every_s, notify, mark, begun
-        ),
-        cache=_cache(ready, run),
+        decisions=place.decisions,
+        journal=place.journal,
+        store=place.store,
+        cache=_cache(ready, place.kept_in),
         notify=notify,
+        pretrained=tensors_of(ready.prepared.loaded.network),
     )
     return job, own
 
@@ -227,24 +249,11 @@ def _histories(ready: Ready, accelerator: Accelerator) -> tuple[ExampleHistory, 
     return (ExampleHistory(ready.train.rows, accelerator.num_processes),)
 
 
-def _alerts(
-    ready: Ready, run: Path | None, notify: Callable[[Decision], None]
-) -> tuple[Alerts, ...]:
-    wanted = ready.recipe.alert
-    if run is None or not (wanted.command or wanted.webhook):
-        return ()
-    return (Alerts(wanted.on, wanted.command, wanted.webhook, run.name, notify),)
-
-
-def _cache(ready: Ready, run: Path | None) -> PrefixCache | None:
+def _cache(ready: Ready, folder: Path | None) -> PrefixCache | None:
     """Where the outputs of frozen layers are kept: beside the checkpoints, which go at the end."""
     if ready.prefix is None:
         return None
-    return PrefixCache(ready.prefix, _cache_folder(run) or scratch_file("prefix", ""))
-
-
-def _cache_folder(run: Path | None) -> Path | None:
-    return run / CHECKPOINTS if run else None
+    return PrefixCache(ready.prefix, folder or scratch_file("prefix", ""))
 
 
 def kind_settings(loaded: Loaded) -> dict[str, Any]:
@@ -317,8 +326,8 @@ def _advisor(ready: Ready) -> StoppingRule | None:
     return StoppingRule(learning, costs, ready.recipe.train.patience, criterion(ready), start)
 
 
-def _metric(recipe: Recipe, kind: Kind, classes: int) -> Metric | None:
-    name = filled(recipe.train.metric)
+def _metric(recipe: ResolvedRecipe, kind: Kind, classes: int) -> Metric | None:
+    name = recipe.train.metric
     if name in ("refined_loss", "loss"):
         return None
     metric = kind.find_metric(name)

@@ -11,21 +11,22 @@ from holdfast.pipeline.outcome import write_parquet
 from holdfast.training.examples import DataMap, ExampleHistory, map_of_looks
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.ready import Ready
-    from holdfast.training.loop import Fitted
-    from holdfast.training.run import Job
+    from holdfast.pipeline.ready import Fitted
 
 EXAMPLES = "examples.parquet"
 
 
-def write_examples(path: Path, ready: Ready, fitted: Fitted, job: Job) -> None:
+def write_examples(path: Path, fitted: Fitted) -> None:
     """One line a row: ``row``, ``split``, ``label`` (a class, else null) and the columns of
     ``DataMap``. No file where nothing was learnt row by row."""
     import pyarrow as pa
 
-    kept = [x for x in job.listeners if isinstance(x, ExampleHistory)]
+    ready = fitted.ready
+    kept = [x for x in fitted.job.listeners if isinstance(x, ExampleHistory)]
     maps = [("train", ready.train, x.data_map()) for x in kept]
-    maps += [("valid", ready.valid, map_of_looks(ready.valid.rows, fitted.history)) for _ in kept]
+    maps += [
+        ("valid", ready.valid, map_of_looks(ready.valid.rows, fitted.trained.history)) for _ in kept
+    ]
     tables = [_table(s, rows, m, ready.task.classes) for s, rows, m in maps if m is not None]
     if tables:
         write_parquet(path, pa.concat_tables(tables))

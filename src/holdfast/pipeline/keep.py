@@ -13,9 +13,9 @@ from holdfast.core.records import Decision, Floats, Snapshot
 from holdfast.methods.head_refit import HeadRefit
 from holdfast.methods.schedules import build_schedule
 from holdfast.models.layers import count_parameters
-from holdfast.pipeline.defaults import filled, measured_phases
+from holdfast.pipeline.defaults import measured_phases
 from holdfast.pipeline.ready import Ready
-from holdfast.training.loop import Fitted
+from holdfast.training.loop import Trained
 from holdfast.training.plan import Phase
 
 # Of the learning of the measured recipe: rounding to whole steps is no other recipe.
@@ -25,21 +25,21 @@ SLACK = 1.05
 def choice(ready: Ready, own: Sequence[Any]) -> Choose:
     """Which state the run keeps, by ``train.keep``; ``own`` are the listeners of its kind of
     task."""
-    keep = filled(ready.recipe.train.keep)
+    keep = ready.recipe.train.keep
     if keep == "newest_unless_worse":
         return partial(newest_unless_worse, prove=must_prove(ready, own))
     return last if keep == "last" else lowest(criterion(ready))
 
 
-def kept_state(ready: Ready, own: Sequence[Any], fitted: Fitted) -> Decision:
+def kept_state(ready: Ready, own: Sequence[Any], trained: Trained) -> Decision:
     """Which state the run keeps, in words, and why."""
-    at = next(i for i, s in enumerate(fitted.history) if s.step == fitted.best_step)
-    chosen = f"step {fitted.best_step} of {fitted.last_step}"
+    at = next(i for i, s in enumerate(trained.history) if s.step == trained.best_step)
+    chosen = f"step {trained.best_step} of {trained.last_step}"
     if at == 0 and begins_as_probe(own):
         chosen += ", the linear probe"
-    keep = filled(ready.recipe.train.keep)
+    keep = ready.recipe.train.keep
     if keep == "newest_unless_worse":
-        because = reason(fitted.history, at, prove=must_prove(ready, own))
+        because = reason(trained.history, at, prove=must_prove(ready, own))
     elif keep == "last":
         because = "train.keep=last keeps the last state, whatever it is worth"
     else:
@@ -72,7 +72,7 @@ def criterion(ready: Ready) -> Callable[[Snapshot], float]:
     ``refined_loss`` and ``loss`` are as they are; a metric that rises is negated. Where the metric
     ties (accuracy often does on few rows) or is undefined, the refined loss decides.
     """
-    name = filled(ready.recipe.train.metric)
+    name = ready.recipe.train.metric
     if name == "refined_loss":
         return lambda snapshot: snapshot.refined_loss + 1e-6 * snapshot.valid_loss
     if name == "loss":

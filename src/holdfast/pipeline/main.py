@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +17,6 @@ from holdfast._version import __version__
 from holdfast.core.errors import Interrupted, RunError
 from holdfast.core.files import disk_errors, write_json
 from holdfast.core.records import Decision, to_json
-from holdfast.core.run_facts import RunFacts
 from holdfast.core.run_files import (
     SEALED,
     check_files,
@@ -30,9 +30,9 @@ from holdfast.data.table import Table
 from holdfast.models.adapter_save import base_folder
 from holdfast.models.quick_dropout import quick_dropout
 from holdfast.pipeline import outcome
-from holdfast.pipeline.begun import check_recipe, mark_of, remember
-from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
+from holdfast.pipeline.begun import check_recipe
 from holdfast.pipeline.examples import EXAMPLES, write_examples
+from holdfast.pipeline.fit import fit
 from holdfast.pipeline.folder import (
     CHECKPOINTS,
     MODEL,
@@ -44,22 +44,21 @@ from holdfast.pipeline.folder import (
     remove_checkpoints,
 )
 from holdfast.pipeline.held import stored
-from holdfast.pipeline.keep import kept_state
 from holdfast.pipeline.names import check_names
-from holdfast.pipeline.outline import Outline, outline_model, outline_rows
-from holdfast.pipeline.ready import Ready, Scored
-from holdfast.pipeline.rows import Divided, Notify, load_and_divide, notify_all
+from holdfast.pipeline.outline import Outline, outline_rows
+from holdfast.pipeline.prepared import prepare_divided
+from holdfast.pipeline.ready import Fitted, Scored
+from holdfast.pipeline.rows import Divided, Notify, load_and_divide
 from holdfast.pipeline.run_facts import run_facts_of, with_probe, with_texts
-from holdfast.pipeline.scoring import opened_before, save_model, score_once
-from holdfast.pipeline.tracking import send_score, tracked
+from holdfast.pipeline.run_folder import RunFolder
+from holdfast.pipeline.scoring import save_model, score_once
 from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
 from holdfast.training.checkpoint import LEAST_SECONDS
 from holdfast.training.looks import LOOKS, write_looks
-from holdfast.training.loop import Fitted, fit, memory_errors
+from holdfast.training.loop import memory_errors
 from holdfast.training.machine import flushed_subnormals
-from holdfast.training.run import Job
 from holdfast.training.signals import terminate_like_interrupt
 
 
@@ -127,52 +126,28 @@ def _train(
         check_recipe(run)
         recipe = read_recipe(run / RECIPE)
         because = f"every setting is that of its {RECIPE}; what is given now is not used"
-        notify(Decision("resumed", str(run), because, prominent=True))
+        notify(Decision("resumed", str(run), because))
     divided = load_and_divide(recipe, notify)
     outline(outline_rows(divided))
-    ready = make_ready(absolute(divided.recipe, divided.table), divided.splits, run)
-    notify_all(notify, ready.decisions, ready.findings)
-    outline(outline_model(ready))
-    accelerator = make_accelerator(str(ready.recipe.train.precision))
-    begun: dict[str, Any] = {}
-    if accelerator.is_main_process:
-        begun = remember(run, ready, divided, again, notify)
-    accelerator.wait_for_everyone()
-    mark = mark_of(run, divided, begun)
-    decisions = [Decision(**decision) for decision in begun.get("decisions", ())]
-    with tracked(run, ready.recipe, accelerator.is_main_process) as track:
-        heard = (*listeners, *track)
-        job, own = make_job(
-            ready,
-            accelerator,
-            run,
-            heard,
-            every_s,
-            notify,
-            decisions,
-            divided.findings,
-            mark,
-            begun,
+    recipe = absolute(divided.recipe, divided.table)
+    prepared, train_rows, valid_rows = prepare_divided(recipe, divided.splits, divided.findings)
+    with RunFolder(
+        run, divided, resume=again, every_s=every_s, notify=notify, outline=outline
+    ) as folder:
+        fitted = fit(
+            prepared, train_rows, valid_rows, into=folder, listeners=listeners, notify=notify
         )
-        before = opened_before(job.journal)
-        train_s = time.perf_counter() - ready.loaded_at
-        fitted = fit(job, again)
-        train_s += fitted.train_s
-        kept = kept_state(ready, own, fitted)
-        job.journal.note(fitted.last_step, kept.what, kept.because, chosen=kept.chosen)
-        notify(kept)
+        accelerator = fitted.job.accelerator
         if accelerator.is_main_process:
             with memory_errors("scoring the test rows"):
-                saved = save_model(run, ready, fitted)
+                saved = save_model(run, fitted)
                 model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
-                scored = score_once(run, ready, divided.splits, fitted, job, own, saved, before)
-            fitted = with_texts(fitted, scored.blocks.get("generations"), job)
-            known = with_probe(run_facts_of(ready, divided.findings), own)
-            _keep_looks(run, fitted, known, job)
-            _write(
-                run, begun, divided, ready, fitted, scored, job, train_s, start, kept, model, base
-            )
-            send_score(track, fitted, scored)
+                scored = score_once(run, fitted, divided.splits.test, saved, folder.opened_before)
+            fitted = with_texts(fitted, scored.blocks.get("generations"))
+            _keep_looks(run, fitted)
+            seconds = time.perf_counter() - start
+            _write(Finished(run, divided, fitted, scored, seconds, model, base))
+            folder.send_score(fitted, scored)
     if accelerator.is_main_process:
         _report(run)
     accelerator.wait_for_everyone()
@@ -198,27 +173,31 @@ def absolute(recipe: Recipe, table: Table) -> Recipe:
     return anchored(recipe, Path()).changed(data=data)
 
 
-def _write(
-    run: Path,
-    begun: dict[str, Any],
-    divided: Divided,
-    ready: Ready,
-    fitted: Fitted,
-    scored: Scored,
-    job: Job,
-    train_s: float,
-    start: float,
-    kept: Decision,
-    model: Mapping[str, Any],
-    base: Mapping[str, Any] | None,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run that is trained and scored: what its tables and its result are written from.
+    ``seconds`` is how long all of it took; ``model`` and ``base`` say what the files of its model
+    must be."""
+
+    run: Path
+    divided: Divided
+    fitted: Fitted
+    scored: Scored
+    seconds: float
+    model: Mapping[str, Any]
+    base: Mapping[str, Any] | None
+
+
+def _write(done: Finished) -> None:
     """The tables, then the result, which says what every file before it must be."""
-    recipe = ready.recipe
+    run, divided, fitted, scored = done.run, done.divided, done.fitted, done.scored
+    recipe, trained, begun = fitted.recipe, fitted.trained, fitted.begun
     tables = (divided.table, *divided.given)
     outcome.write_splits(run / "splits.parquet", divided.splits.records, tables)
     outcome.write_predictions(run / "predictions.parquet", scored, divided.table.classes)
-    write_examples(run / EXAMPLES, ready, fitted, job)
-    timing = outcome.timing_block(fitted, time.perf_counter() - start, train_s, scored.seconds)
+    write_examples(run / EXAMPLES, fitted)
+    train_s = fitted.ready.prepared.seconds + fitted.seconds
+    timing = outcome.timing_block(trained, done.seconds, train_s, scored.seconds)
     result = to_json(
         {
             "schema": 1,
@@ -231,23 +210,25 @@ def _write(
                 divided.table, divided.given, divided.splits, begun["findings"]
             ),
             **scored.blocks,
-            **outcome.run_block(fitted),
+            **outcome.run_block(trained),
             "timing": timing,
             "peak_memory_mb": outcome.peak_memory_mb(),
-            "decisions": [*begun["decisions"], *to_json([kept, *scored.decisions])],
+            "decisions": [*begun["decisions"], *to_json([fitted.kept, *scored.decisions])],
             "division": outcome.division_block(divided.splits, scored, divided.table.classes),
             "settings": recipe.shown(),
-            **outcome.surroundings(recipe.train.threads or 0, str(job.accelerator.device)),
+            **outcome.surroundings(recipe.train.threads, str(fitted.job.accelerator.device)),
         }
     )
-    write_json(run / RESULT, sealed(run, result, model, base))
+    write_json(run / RESULT, sealed(run, result, done.model, done.base))
 
 
-def _keep_looks(run: Path, fitted: Fitted, known: RunFacts, job: Job) -> None:
+def _keep_looks(run: Path, fitted: Fitted) -> None:
     """What the verdict was made of, so that ``diagnose`` can make it again."""
-    if not write_looks(run / LOOKS, fitted.history, known, fitted.best_step, __version__):
-        job.journal.note(
-            fitted.last_step,
+    trained = fitted.trained
+    known = with_probe(run_facts_of(fitted.ready), fitted.listeners)
+    if not write_looks(run / LOOKS, trained.history, known, trained.best_step, __version__):
+        fitted.job.journal.note(
+            trained.last_step,
             "looks not kept",
             "their rows and classes are above 64 MB; the verdict stands in result.json",
             chosen=LOOKS,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from holdfast.data.table import Splits, Table
     from holdfast.pipeline.ready import Scored
-    from holdfast.training.loop import Fitted
+    from holdfast.training.loop import Trained
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "scikit-learn", "scipy", "numpy")
 
@@ -75,15 +75,15 @@ def division_block(splits: Splits, scored: Scored, classes: Sequence[str]) -> di
 
 
 def timing_block(
-    fitted: Fitted, total_s: float, train_s: float, scoring: Mapping[str, float]
+    trained: Trained, total_s: float, train_s: float, scoring: Mapping[str, float]
 ) -> dict[str, float]:
     """``timing`` of the contract; ``train_s`` is from the loaded model to the restored best."""
     return {
         "total_s": round(total_s, 3),
         "train_s": round(train_s, 3),
-        "evaluate_s": round(fitted.evaluate_s, 3),
-        "guard_s": round(fitted.guard_s, 4),
-        "examples_per_s": round(fitted.examples_seen / train_s, 3) if train_s else 0.0,
+        "evaluate_s": round(trained.evaluate_s, 3),
+        "guard_s": round(trained.guard_s, 4),
+        "examples_per_s": round(trained.examples_seen / train_s, 3) if train_s else 0.0,
         **{name: round(seconds, 3) for name, seconds in scoring.items()},
     }
 
@@ -93,16 +93,16 @@ def scores_block(scores: Scores, opened_at: str | None = None) -> dict[str, Any]
     return {**block, "opened_at": opened_at} if opened_at else block
 
 
-def run_block(fitted: Fitted) -> dict[str, Any]:
+def run_block(trained: Trained) -> dict[str, Any]:
     """What the loop did: verdict, steps, actions."""
     return {
-        "verdict": to_json(fitted.verdict),
-        "best_step": fitted.best_step,
-        "last_step": fitted.last_step,
-        "stopped_because": fitted.stopped_because,
+        "verdict": to_json(trained.verdict),
+        "best_step": trained.best_step,
+        "last_step": trained.last_step,
+        "stopped_because": trained.stopped_because,
         "actions": [
             {"step": step, "action": action.action, "because": action.because}
-            for step, action in fitted.actions
+            for step, action in trained.actions
         ],
         "probes": {"memorization": None, "forgetting": None},
     }

@@ -5,7 +5,7 @@ the models are asked by one thread at a time, since a forward pass has the whole
 a tokenizer keeps its padding as a state.
 
     Predictor.load(runs)          finished runs, from their folders
-    Predictor.of(ready, fitted)   what a fit gave, without a folder
+    Predictor.of(fitted)   what a fit gave, without a folder
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ from holdfast.recipe import DataPart, read_recipe
 from holdfast.training.machine import flushed_subnormals
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.ready import Ready
-    from holdfast.training.loop import Fitted
+    from holdfast.pipeline.ready import Fitted
 
 
 class Predictor:
@@ -76,9 +75,9 @@ class Predictor:
         return cls(model, read_recipe(paths[0] / RECIPE).data, paths, unsealed(paths))
 
     @classmethod
-    def of(cls, ready: Ready, fitted: Fitted) -> Predictor:
+    def of(cls, fitted: Fitted) -> Predictor:
         """The predictor of a fit's kept state, calibrated as its saved folder would be."""
-        return cls(ready.kind.use_fitted(ready, fitted), ready.recipe.data)
+        return cls(fitted.ready.kind.use_fitted(fitted), fitted.recipe.data)
 
     @property
     def answered(self) -> Answered:

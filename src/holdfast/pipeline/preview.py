@@ -15,6 +15,7 @@ from holdfast.pipeline.available import available_mb, tightest
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
 from holdfast.pipeline.fits import Need
 from holdfast.pipeline.outcome import peak_memory_mb
+from holdfast.pipeline.prepared import prepare_divided
 from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.rows import Notify, load_and_divide, notify_all
 from holdfast.recipe import Recipe
@@ -32,7 +33,8 @@ def preview(recipe: Recipe, notify: Notify = lambda _: None) -> dict[str, Any]:
     Nothing is written.
     """
     divided = load_and_divide(recipe, notify)
-    ready = make_ready(divided.recipe, divided.splits)
+    prepared, train, valid = prepare_divided(divided.recipe, divided.splits, divided.findings)
+    ready = make_ready(prepared, train, valid)
     notify_all(notify, ready.decisions, ready.findings)
     splits = divided.splits
     decisions: tuple[Decision, ...] = (*divided.decisions, *ready.decisions)
@@ -61,7 +63,7 @@ def preview(recipe: Recipe, notify: Notify = lambda _: None) -> dict[str, Any]:
 
 def _seconds_a_row(ready: Ready) -> float:
     """Median time of a training row over a few steps of rows of median length."""
-    job, _ = make_job(ready, make_accelerator(str(ready.recipe.train.precision)), None, ())
+    job, _ = make_job(ready, make_accelerator(ready.recipe.train.precision))
     run = Run(job)
     run.phase_index = len(ready.plan.phases) - 1
     begin_phase(run)

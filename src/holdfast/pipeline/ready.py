@@ -2,76 +2,216 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from holdfast.core.records import Decision, Finding, Outputs
-from holdfast.data.table import Splits, Table
+import numpy as np
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snapshot
+from holdfast.data.table import Table, TrainSplit, ValidSplit
+from holdfast.models.fresh import fresh
 from holdfast.models.prefix import Prefix
-from holdfast.pipeline.defaults import filled
 from holdfast.pipeline.fits import Need
-from holdfast.recipe import DataPart, Recipe
+from holdfast.recipe import DataPart, Recipe, as_settings, override
+from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.tasks.metrics import Metric, find_metric
+from holdfast.training.observe import Observer
 from holdfast.training.plan import Plan
 
 if TYPE_CHECKING:
     from holdfast.pipeline.kinds.written_samples import WrittenSamples
     from holdfast.pipeline.using import Answering
     from holdfast.tasks.base import Examples, Task
-    from holdfast.training.loop import Fitted
+    from holdfast.training.loop import Trained
+    from holdfast.training.machine import MachineChoice
     from holdfast.training.run import Job
+
+
+# What a fit may set for itself; all else was decided with the rows, the model and the machine.
+OWN = ("train", "methods", "control", "generate", "alert", "track")
+MACHINE = ("threads", "precision", "matmul", "pack")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Rows and a model from which any number of fits begin, each as in a process of its own.
+
+    Nothing here depends on a division: a fit says by position which of the ``rows`` it learns from
+    and which judge it. Test rows are not among them.
+
+    ``recipe`` names the task, and holds what the machine decided; the rest may be open.
+    ``examples`` are all rows, encoded. ``loaded`` is what the kind's loader gave: its network is
+    never trained, a fit works on a copy (``models/fresh.py``). ``units`` [n] are equal for rows
+    that must not be parted, because they are copies or of one group. ``findings`` are those of the
+    rows; ``seconds`` is how long it took from the loaded model on.
+    """
+
+    recipe: Recipe
+    kind: Kind
+    rows: Table
+    examples: Examples
+    loaded: Any
+    machine: MachineChoice
+    units: Ints
+    findings: tuple[Finding, ...]
+    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def with_settings(self, settings: Mapping[str, Any] | Sequence[str]) -> Recipe:
+        """The recipe with a fit's own settings, as ``holdfast.train`` takes them: keys to values,
+        or ``["train.epochs=5"]``.
+
+        Raises ``RecipeError`` for one that rows, model or machine were prepared with.
+        """
+        recipe = override(self.recipe, as_settings(settings))
+        for part, values in _prepared_with(recipe).items():
+            if values != _prepared_with(self.recipe)[part]:
+                raise RecipeError(
+                    part,
+                    "was settled when the rows and the model were prepared",
+                    values,
+                    "Prepare them anew with this setting; a fit has its own train, methods, "
+                    "control and model.freeze.",
+                )
+        return recipe
+
+
+def _prepared_with(recipe: Recipe) -> dict[str, Any]:
+    plain = recipe.model_dump(exclude=set(OWN))
+    plain["model"].pop("freeze")
+    return {**plain, **{f"train.{key}": getattr(recipe.train, key) for key in MACHINE}}
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The rows that a fit learns from and those that judge it, encoded and as they were read."""
+
+    train: Any
+    valid: Any
+    train_rows: TrainSplit
+    valid_rows: ValidSplit
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Everything before the first step: the resolved recipe, the model, the encoded rows.
+    """Everything of a fit before its first step: the resolved recipe, the model, its rows.
 
-    ``loaded`` is what the kind's loader gave: ``network``, ``tokenizer`` (or processor),
-    ``max_length``, ``decisions`` and ``facts``; ``need`` is the estimate of its memory;
-    ``prefix`` are the frozen first layers whose outputs are kept, if they are; ``watch`` what is
-    written at the evaluation points; ``usual_rates`` the learning rates that are known to work.
+    ``prepared`` is what it shares with other fits, ``loaded`` what is its own of that: a network
+    that the fit may change, and limits and units that come from its training rows. ``need`` is
+    the estimate of its memory; ``prefix`` are the frozen first layers whose outputs are kept, if
+    they are; ``watch`` what is written at the evaluation points; ``usual_rates`` the learning
+    rates that are known to work.
     """
 
-    kind: Kind
-    recipe: Recipe
+    prepared: Prepared
+    recipe: ResolvedRecipe
     loaded: Any
     task: Any
-    train: Any
-    valid: Any
+    sides: Sides
     plan: Plan
     decisions: tuple[Decision, ...]
     findings: tuple[Finding, ...]
     metric: Metric | None
-    loaded_at: float
     need: Need
     prefix: Prefix | None = None
     watch: WrittenSamples | None = None
     usual_rates: tuple[float, float] | None = None
 
     @property
+    def kind(self) -> Kind:
+        return self.prepared.kind
+
+    @property
+    def train(self) -> Any:
+        """The encoded training rows."""
+        return self.sides.train
+
+    @property
+    def valid(self) -> Any:
+        """The encoded validation rows."""
+        return self.sides.valid
+
+    @property
     def own_metric(self) -> bool:
         """Whether the metric is a user's function, to be scored beside the built-in ones."""
-        return ".py:" in filled(self.recipe.train.metric)
+        return ".py:" in self.recipe.train.metric
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A fit that has come to its end, as a value: the next fit takes nothing from it.
+
+    ``trained`` is what the loop hands on: history, verdict, actions. ``network`` is in the state
+    that is kept, for which ``kept`` gives the reason. ``listeners`` are the kind's own, one of
+    which may hold a linear probe; ``seconds`` is the wall time from the first line of ``fit``;
+    ``begun`` what the run's folder keeps of its beginning.
+    """
+
+    ready: Ready
+    job: Job
+    listeners: tuple[Any, ...]
+    trained: Trained
+    kept: Decision
+    seconds: float
+    begun: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def network(self) -> Any:
+        return self.ready.loaded.network
+
+    @property
+    def recipe(self) -> ResolvedRecipe:
+        return self.ready.recipe
+
+    @property
+    def kept_look(self) -> Snapshot:
+        """The look at the state that is kept."""
+        return next(s for s in self.trained.history if s.step == self.trained.best_step)
+
+    def encode(self, rows: Table) -> Any:
+        """Other rows as this fit reads them: in its units, within its limits."""
+        kind, loaded = self.ready.kind, self.ready.loaded
+        return kind.side(kind.encode(rows, loaded, self.recipe), loaded, rows)
+
+    def measure(self, examples: Any, positions: Ints | None = None) -> tuple[Floats, Floats]:
+        """Losses [n] of encoded rows, and what the task keeps of each output [n, …], by the state
+        that is kept and in the precision of the training."""
+        job = self.job
+        observer = Observer(job.accelerator, job.task, alone=True)
+        network = self.network.to(job.accelerator.device)
+        everything = np.arange(len(examples)) if positions is None else positions
+        return observer.measure(network, examples, everything)
+
+    def untuned(self, head: Mapping[str, Any] = MappingProxyType({})) -> Any:
+        """The network as it was before the first step, or with another ``head`` (``weight`` and
+        ``bias``), made of the weights that are in memory anyway."""
+        # A GPU holds one of the two at a time.
+        tensors = {**self.trained.start, **{f"head.{name}": value for name, value in head.items()}}
+        return fresh(self.network.cpu(), tensors).to(self.job.accelerator.device).eval()
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
     """A fitted run whose model is saved, and the opened test rows: what scoring works on.
 
-    ``saved`` is what the kind's ``save`` returned; ``listeners`` are the kind's own.
+    ``saved`` is what the kind's ``save`` returned.
     """
 
     run: Path
-    ready: Ready
-    splits: Splits
     fitted: Fitted
-    job: Job
-    listeners: tuple[Any, ...]
     saved: dict[str, Any]
     table: Table
     opened_at: str
+
+    @property
+    def ready(self) -> Ready:
+        return self.fitted.ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +233,19 @@ def no_sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
     return {}, ()
 
 
-def no_watch(
-    loaded: Any, splits: Splits, train: Any, valid: Any, recipe: Recipe, probe_rows: int
-) -> None:
+def no_watch(loaded: Any, sides: Sides, recipe: Recipe, probe_rows: int) -> None:
     """A task that writes no text."""
     return
+
+
+def as_loaded(loaded: Any, rows: Table, examples: Any) -> Any:
+    """A task that works nothing out from its training rows."""
+    return loaded
+
+
+def as_encoded(examples: Any, loaded: Any, rows: Table) -> Any:
+    """A task whose rows are read as they were encoded."""
+    return examples
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +261,8 @@ class Kind:
     ``sides`` names the validation and test rows that a source itself brings, with the reason.
     ``find_metric`` a criterion of ``train.metric`` by its name; ``watch`` what texts are written at
     the evaluation points.
+    ``settle`` what was loaded, by a fit's training rows (as read and encoded): their unit, the
+    length of their targets. ``side`` gives one side's examples in that unit and within that length.
     """
 
     name: str
@@ -122,10 +272,12 @@ class Kind:
     make_task: Callable[[Any, Table, Recipe, Metric | None], Task]
     notices: Callable[[Any, Any], tuple[Finding, ...]]
     listeners: Callable[[Ready], tuple[Any, ...]]
-    save: Callable[[Path, Ready, Fitted], dict[str, Any]]
+    save: Callable[[Path, Fitted], dict[str, Any]]
     score: Callable[[Finish], Scored]
     use_runs: Callable[[Sequence[Path]], Answering]
-    use_fitted: Callable[[Ready, Fitted], Answering]
+    use_fitted: Callable[[Fitted], Answering]
     sides: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides
     find_metric: Callable[[str], Metric] = find_metric
-    watch: Callable[[Any, Splits, Any, Any, Recipe, int], WrittenSamples | None] = no_watch
+    watch: Callable[[Any, Sides, Recipe, int], WrittenSamples | None] = no_watch
+    settle: Callable[[Any, Table, Any], Any] = as_loaded
+    side: Callable[[Any, Any, Table], Any] = as_encoded

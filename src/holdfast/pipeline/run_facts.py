@@ -13,21 +13,20 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.events import Monitor
-from holdfast.core.records import Finding, Ints, Snapshot, Verdict
+from holdfast.core.records import Ints, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.models.layers import count_parameters
 from holdfast.monitor.judge import judge
-from holdfast.pipeline.ready import Ready
+from holdfast.pipeline.ready import Fitted, Ready
 from holdfast.training.batches import probe_positions
-from holdfast.training.loop import Fitted, verdict_line
+from holdfast.training.loop import verdict_line
 from holdfast.training.plan import first_seen
-from holdfast.training.run import Job
 
 
-def make_monitor(ready: Ready, listeners: Sequence[Any], findings: Sequence[Finding]) -> Monitor:
-    """The judge with the circumstances of this run; ``findings`` are those of the audit and the
-    division, ``listeners`` the kind's own: one of them may measure a linear probe."""
-    known = run_facts_of(ready, findings)
+def make_monitor(ready: Ready, listeners: Sequence[Any]) -> Monitor:
+    """The judge with the circumstances of this run; ``listeners`` are the kind's own: one of them
+    may measure a linear probe."""
+    known = run_facts_of(ready)
 
     def monitor(history: Sequence[Snapshot], kept: int | None = None) -> Verdict:
         return judge(history, with_probe(known, listeners), kept)
@@ -35,7 +34,7 @@ def make_monitor(ready: Ready, listeners: Sequence[Any], findings: Sequence[Find
     return monitor
 
 
-def run_facts_of(ready: Ready, findings: Sequence[Finding]) -> RunFacts:
+def run_facts_of(ready: Ready) -> RunFacts:
     """What is known before the model is looked at."""
     classes = getattr(ready.task, "classes", None) if _has_classes(ready) else None
     return RunFacts(
@@ -47,7 +46,7 @@ def run_facts_of(ready: Ready, findings: Sequence[Finding]) -> RunFacts:
         train_tokens=int(ready.train.lengths.sum()),
         trainable=count_parameters(ready.loaded.network)[1],
         usual_rates=ready.usual_rates,
-        findings=(*findings, *ready.findings),
+        findings=(*ready.prepared.findings, *ready.findings),
         first_seen=_first_seen(ready),
     )
 
@@ -68,7 +67,7 @@ def with_probe(known: RunFacts, listeners: Sequence[Any]) -> RunFacts:
     )
 
 
-def with_texts(fitted: Fitted, generations: Mapping[str, Any] | None, job: Job) -> Fitted:
+def with_texts(fitted: Fitted, generations: Mapping[str, Any] | None) -> Fitted:
     """The fitted run with a verdict that has also read what the finished model writes.
 
     ``generations`` is the block of ``result.json``; its counts on the generated training and test
@@ -79,12 +78,13 @@ def with_texts(fitted: Fitted, generations: Mapping[str, Any] | None, job: Job) 
     sides = {side: shares_of(counts[side]) for side in ("train", "test") if side in counts}
     if not any(sides.values()):
         return fitted
-    last = replace(fitted.history[-1], outputs=sides)
-    history = (*fitted.history[:-1], last)
-    verdict = job.monitor(history, fitted.best_step)
-    if verdict.label != fitted.verdict.label:
-        job.journal.write("verdict", fitted.last_step, **verdict_line(verdict))
-    return replace(fitted, verdict=verdict, history=history)
+    trained = fitted.trained
+    last = replace(trained.history[-1], outputs=sides)
+    history = (*trained.history[:-1], last)
+    verdict = fitted.job.monitor(history, trained.best_step)
+    if verdict.label != trained.verdict.label:
+        fitted.job.journal.write("verdict", trained.last_step, **verdict_line(verdict))
+    return replace(fitted, trained=replace(trained, verdict=verdict, history=history))
 
 
 def shares_of(counts: Mapping[str, int]) -> dict[str, float]:

@@ -11,9 +11,7 @@ from holdfast.pipeline.folder import CHECKPOINTS
 from holdfast.training.track import MARK, Track, open_track
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.ready import Scored
     from holdfast.recipe import Recipe
-    from holdfast.training.loop import Fitted
 
 
 @contextlib.contextmanager
@@ -35,9 +33,3 @@ def tracked(run: Path, recipe: Recipe, main_process: bool) -> Iterator[tuple[Tra
         yield (track,)
     finally:
         track.close()
-
-
-def send_score(track: tuple[Track, ...], fitted: Fitted, scored: Scored) -> None:
-    """The honest score, beside the curves that led to it."""
-    for listener in track:
-        listener.score(fitted.last_step, scored.blocks["test"]["metrics"])

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.errors import RecipeError, SplitError
-from holdfast.core.records import Decision, Finding
+from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
 from holdfast.split.assign import assign
@@ -157,7 +157,22 @@ def _wrap(gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided, seed: 
         _findings(gathered, drops, divided),
         _decisions(gathered, divided, tables, seed),
         moved=int(divided.moved.sum()),
+        units=_units(gathered, drops, divided),
     )
+
+
+def _units(gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided) -> Ints:
+    """The unit of each training row, then of each validation row."""
+    own = {
+        name: divided.units.of_row[divided.side == number]
+        for number, name in enumerate(divided.names)
+    }
+    if "valid" in gathered.tables:
+        # Given rows share no copy and no group with the source: what does was dropped.
+        kept = ~dropped(drops, "valid", len(gathered.tables["valid"]))
+        copies = gathered.copies.groups[gathered.span("valid")][kept]
+        own["valid"] = len(divided.units.sizes) + copies
+    return np.concatenate([own["train"], own["valid"]])
 
 
 def _records(gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided) -> object:

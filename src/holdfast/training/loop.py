@@ -53,7 +53,7 @@ from holdfast.training.step import begin_phase, draw_of_step, steps_per_epoch, t
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class Trained:
     """What a finished run hands on; the network holds the best state, ``start`` the tensors that
     learned as they were before the first step."""
 
@@ -70,7 +70,7 @@ class Fitted:
     start: Mapping[str, torch.Tensor]
 
 
-def fit(job: Job, resume: bool = False) -> Fitted:
+def fit(job: Job, resume: bool = False) -> Trained:
     """Train ``job.network`` in place and leave it in its best state.
 
     Raises ``Interrupted`` when the user asked to stop (a checkpoint was written), ``TrainingError``
@@ -233,9 +233,9 @@ def memory_errors(what: str) -> Iterator[None]:
         ) from error
 
 
-def _fitted(run: Run) -> Fitted:
+def _fitted(run: Run) -> Trained:
     assert run.verdict is not None
-    return Fitted(
+    return Trained(
         history=tuple(run.history),
         verdict=run.verdict,
         actions=tuple(run.actions),

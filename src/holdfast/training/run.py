@@ -15,6 +15,7 @@ from holdfast.core.errors import Defect
 from holdfast.core.events import EVENTS, Advisor, Monitor, Stateful, in_order
 from holdfast.core.records import Action, Decision, Ints, Snapshot, Verdict
 from holdfast.core.updates import Pool
+from holdfast.models.fresh import same_memory
 from holdfast.models.quantize import frozen_tensors
 from holdfast.training.batch_losses import BatchLosses
 from holdfast.training.batches import probe_positions
@@ -40,8 +41,9 @@ class Job:
     ``groups`` turns a phase into parameter groups (``params``, ``lr``, ``weight_decay``), or none
     where nothing learns; ``choose`` gives the place in the history of the state to keep, which is
     the newest or the one kept before; ``write`` lets the network write texts at every evaluation
-    point, where that is asked for. ``cache`` keeps the outputs of frozen first layers. ``notify``
-    hears what had to be decided to continue a run whose files were damaged.
+    point, where that is asked for. ``cache`` keeps the outputs of frozen first layers.
+    ``pretrained`` are the weights as they were loaded, which lie in memory anyway. ``notify`` hears
+    what had to be decided to continue a run whose files were damaged.
     """
 
     network: Any
@@ -62,6 +64,7 @@ class Job:
     journal: Journal = field(default_factory=lambda: Journal(None))
     store: CheckpointStore = field(default_factory=lambda: CheckpointStore(None))
     cache: PrefixCache | None = None
+    pretrained: Mapping[str, torch.Tensor] = field(default_factory=dict)
     notify: Callable[[Decision], None] = lambda _: None
 
 
@@ -235,7 +238,8 @@ class Run:
             raise Defect("the frozen weights", "are not those of the checkpoint")
         self._seconds_before = state["seconds"]
         self.load_tensors(state["tensors"])
-        self.start, self.previous = state["start"], state["previous"]
+        self.start = same_memory(state["start"], self.job.pretrained)
+        self.previous = state["previous"]
         self.best = Best(*state["best"])
         self.history = [unpack(packed) for packed in state["history"]]
         self.actions = [(s, Action(a, b, settings)) for s, a, b, settings in state["actions"]]

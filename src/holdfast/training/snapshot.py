@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from holdfast.core.records import Ints, Snapshot
+from holdfast.models.fresh import same_memory
 from holdfast.tasks.base import Measured, Written
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def take_snapshot(run: Run) -> Snapshot:
     now = run.learning_tensors()
     if not run.history:
         # Copies of the weights are the largest thing beside the model, so one serves both.
-        run.start = run.previous = now
+        run.start = run.previous = now = same_memory(now, run.job.pretrained)
     weights = run.learning_parameters()
     moved, distance = (moved_share(weights, now, before) for before in (run.previous, run.start))
     run.previous = now

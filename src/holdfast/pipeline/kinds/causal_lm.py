@@ -12,7 +12,7 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.chat import form_of, load_chats, same_form
 from holdfast.data.chat_templates import choose_template
-from holdfast.data.table import Splits, Table
+from holdfast.data.table import Table
 from holdfast.evaluate.causal import answer_length, closing, stop_tokens
 from holdfast.models.adapter import PROMPT_VECTORS
 from holdfast.models.causal import LoadedCausal, keeps_apart, load_causal
@@ -28,11 +28,10 @@ from holdfast.pipeline.kinds.written_samples import (
     watched_positions,
     watches,
 )
-from holdfast.pipeline.ready import Kind, Ready
+from holdfast.pipeline.ready import Fitted, Kind, Ready, Sides
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.causal_lm import CausalLM, EncodedTokens, encode
 from holdfast.tasks.metrics import Metric
-from holdfast.training.loop import Fitted
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
@@ -127,11 +126,15 @@ def _packing(loaded: LoadedCausal, recipe: Recipe) -> tuple[Decision, ...]:
 
 
 def encode_rows(table: Table, loaded: LoadedCausal, recipe: Recipe) -> EncodedTokens:
-    """Token ids of the rows; raises ``DataError`` where nothing is left to learn from."""
-    examples = encode(table, loaded.tokenizer, loaded.max_length)
-    if len(table) and not len(examples):
+    """Token ids of the rows."""
+    return encode(table, loaded.tokenizer, loaded.max_length)
+
+
+def side(examples: EncodedTokens, loaded: LoadedCausal, rows: Table) -> EncodedTokens:
+    """Raises ``DataError`` where nothing is left to learn from."""
+    if len(rows) and not len(examples):
         raise DataError(
-            table.source,
+            rows.source,
             f"has no row with an answer within {loaded.max_length} tokens",
             None,
             "Raise model.max_length.",
@@ -140,12 +143,7 @@ def encode_rows(table: Table, loaded: LoadedCausal, recipe: Recipe) -> EncodedTo
 
 
 def watch(
-    loaded: LoadedCausal,
-    splits: Splits,
-    train: EncodedTokens,
-    valid: EncodedTokens,
-    recipe: Recipe,
-    probe_rows: int,
+    loaded: LoadedCausal, sides: Sides, recipe: Recipe, probe_rows: int
 ) -> WrittenSamples | None:
     """What is written at the evaluation points, where the recipe asks for it."""
     if not watches(recipe):
@@ -157,18 +155,21 @@ def watch(
             recipe.train.metric,
             "Leave it out, or choose model.adapter.kind=lora.",
         )
-    at = watched_positions(train, valid, probe_rows, recipe)
-    sides = {"train": (splits.train.table, train), "valid": (splits.valid.table, valid)}
+    at = watched_positions(sides.train, sides.valid, probe_rows, recipe)
+    of_both = {
+        "train": (sides.train_rows.table, sides.train),
+        "valid": (sides.valid_rows.table, sides.valid),
+    }
     asked = {
         side: sample_of(table, np.unique(examples.positions[at[side]]), loaded.tokenizer)
-        for side, (table, examples) in sides.items()
+        for side, (table, examples) in of_both.items()
     }
     new = max(
         answer_length(one.prompts, loaded.tokenizer, recipe.generate.max_new_tokens)
         for one in asked.values()
     )
     samples = {side: watched(one, loaded.tokenizer, new, recipe) for side, one in asked.items()}
-    return WrittenSamples(samples, answers_of(splits.train.table), text_metric_of(recipe), new)
+    return WrittenSamples(samples, answers_of(sides.train_rows.table), text_metric_of(recipe), new)
 
 
 def make_task(
@@ -217,10 +218,9 @@ def no_listeners(ready: Ready) -> tuple[Any, ...]:
     return ()
 
 
-def save(folder: Path, ready: Ready, fitted: Fitted) -> dict[str, Any]:
+def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
     """Write the plain model (or adapter) with its tokenizer."""
-    ready.loaded.network.cpu()
-    ready.loaded.network.save(folder, ready.loaded.tokenizer)
+    fitted.network.cpu().save(folder, fitted.ready.loaded.tokenizer)
     return {}
 
 
@@ -238,4 +238,5 @@ KIND = Kind(
     use_fitted=use_fitted,
     find_metric=find_text_metric,
     watch=watch,
+    side=side,
 )

@@ -58,7 +58,7 @@ class _Sample:
 def score_rows(finish: Finish) -> Scored:
     """Score the saved folder, reloaded in plain Transformers, and the untuned model beside it."""
     start = time.perf_counter()
-    ready, table, device = finish.ready, finish.table, finish.job.accelerator.device
+    ready, table, device = finish.ready, finish.table, finish.fitted.job.accelerator.device
     saved, tokenizer = load_saved_causal(finish.run / MODEL)
     examples = encode(table, tokenizer, ready.loaded.max_length)
     groups = table.column("group") if table.has_groups else None
@@ -68,12 +68,12 @@ def score_rows(finish: Finish) -> Scored:
     score_s = time.perf_counter() - start
     samples = {
         side: _sample(ready, tokenizer, t)
-        for side, t in (("train", finish.splits.train.table), ("test", table))
+        for side, t in (("train", ready.sides.train_rows.table), ("test", table))
     }
     tuned = {side: _answers(ready, saved, tokenizer, s) for side, s in samples.items()}
     saved.cpu()
     valid, probe = _other_rows(finish)
-    untuned = _untuned(finish)
+    untuned = finish.fitted.untuned()
     before = _measured(finish, untuned, examples, groups)
     first: dict[str, list[str] | None] = dict.fromkeys(samples)
     # A learnt prompt stands before every call of the model, and generation calls it for each token.
@@ -97,10 +97,10 @@ def score_rows(finish: Finish) -> Scored:
 
 def _other_rows(finish: Finish) -> tuple[TokenOutputs, TokenOutputs]:
     """Validation rows and train probe, through the restored best state."""
-    ready, job = finish.ready, finish.job
+    ready, job = finish.ready, finish.fitted.job
     network = job.network.to(job.accelerator.device)
     valid = _measured(finish, network, ready.valid, None)
-    chosen = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
+    chosen = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
     losses, kept = _observer(finish).measure(network, ready.train, chosen)
     probe = TokenOutputs(
         ready.train.rows[chosen],
@@ -112,7 +112,8 @@ def _other_rows(finish: Finish) -> tuple[TokenOutputs, TokenOutputs]:
 
 
 def _observer(finish: Finish) -> Observer:
-    return Observer(finish.job.accelerator, finish.job.task, 4096, alone=True)
+    job = finish.fitted.job
+    return Observer(job.accelerator, job.task, 4096, alone=True)
 
 
 def _measured(
@@ -121,19 +122,6 @@ def _measured(
     losses, kept = _observer(finish).measure(network, examples, np.arange(len(examples)))
     kept = kept.astype(np.float64) if len(losses) else np.zeros((0, 2))
     return token_outputs(losses, kept, examples, groups)
-
-
-def _untuned(finish: Finish) -> Any:
-    """The network as it was before the first step. The trained state is on disk by now: a second
-    copy of a model is the largest thing that a run could still ask memory for."""
-    import torch
-
-    network = finish.ready.loaded.network.to(finish.job.accelerator.device).eval()
-    held = network.state_dict(keep_vars=True)
-    with torch.no_grad():
-        for name, tensor in finish.fitted.start.items():
-            held[name].copy_(tensor)
-    return network
 
 
 def _baseline(outputs: TokenOutputs, before: TokenOutputs) -> dict[str, Any]:
@@ -205,7 +193,7 @@ def _generated(sample: _Sample, tuned: list[str], untuned: list[str] | None) -> 
 
 def _texts(finish: Finish, generated: dict[str, Generated]) -> dict[str, Any]:
     """Texts side by side, what they copy, and their overlap with the references."""
-    answers = answers_of(finish.splits.train.table)
+    answers = answers_of(finish.ready.sides.train_rows.table)
     settings = finish.ready.recipe.generate.model_dump()
     block = generations_block(generated["train"], generated["test"], answers, settings)
     extra = extra_metrics(finish.ready.recipe)

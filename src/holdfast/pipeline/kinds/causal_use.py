@@ -28,7 +28,7 @@ from holdfast.models.causal import CausalNetwork, load_saved_causal
 from holdfast.pipeline.answers import WrittenAnswers
 from holdfast.pipeline.folder import model_of, open_run
 from holdfast.pipeline.kinds.generating import best_device, the_run
-from holdfast.pipeline.ready import Ready
+from holdfast.pipeline.ready import Fitted
 from holdfast.pipeline.using import (
     Answered,
     Asked,
@@ -41,7 +41,6 @@ from holdfast.pipeline.using import (
 )
 from holdfast.recipe import Recipe
 from holdfast.tasks.causal_lm import CausalLM, encode
-from holdfast.training.loop import Fitted
 
 LOSS, EVERY_TOKEN = "loss", "every token"
 
@@ -116,9 +115,9 @@ def use_runs(runs: Sequence[Path]) -> TokenUse:
     return TokenUse(network, tokenizer, recipe, of_text)
 
 
-def use_fitted(ready: Ready, fitted: Fitted) -> TokenUse:
+def use_fitted(fitted: Fitted) -> TokenUse:
     """The kept state of a fit."""
-    loaded = ready.loaded
+    ready, loaded = fitted.ready, fitted.ready.loaded
     of_text = any(d.what == LOSS and d.chosen == EVERY_TOKEN for d in ready.decisions)
     of_text = of_text or not loaded.tokenizer.chat_template
     return TokenUse(loaded.network.eval(), loaded.tokenizer, ready.recipe, of_text)

@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Scores, to_json
-from holdfast.data.table import Splits, Table
+from holdfast.data.table import Table
 from holdfast.evaluate.baseline import MAJORITY, PROBE, choose_baseline, majority_outputs
 from holdfast.evaluate.compare import compare
 from holdfast.evaluate.forward import groups_of
@@ -25,15 +25,14 @@ from holdfast.models.probe import fit_probe
 from holdfast.pipeline.answers import ClassAnswers
 from holdfast.pipeline.label_noise import measured_probe
 from holdfast.pipeline.outcome import scores_block
-from holdfast.pipeline.ready import Finish, Ready, Scored
+from holdfast.pipeline.ready import Finish, Fitted, Ready, Scored
 from holdfast.pipeline.using import Score
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.tasks.metrics import Metric
 from holdfast.training.batches import probe_positions
-from holdfast.training.loop import Fitted
-from holdfast.training.observe import Observer
 
 if TYPE_CHECKING:
+    import torch
     from _typeshed import DataclassInstance
 
 Record = TypeVar("Record", bound="DataclassInstance")
@@ -66,20 +65,20 @@ def watched(
     return {metric.name: compute}
 
 
-def save(folder: Path, ready: Ready, fitted: Fitted) -> dict[str, Any]:
+def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
     """Write the plain model with the temperature folded into its last layer."""
-    temperature = kept_temperature(ready, fitted)
-    ready.loaded.network.cpu()
-    ready.loaded.network.save(folder, ready.loaded.tokenizer, temperature=temperature)
+    temperature = kept_temperature(fitted)
+    tokenizer = fitted.ready.loaded.tokenizer
+    fitted.network.cpu().save(folder, tokenizer, temperature=temperature)
     return {"temperature": temperature}
 
 
-def kept_temperature(ready: Ready, fitted: Fitted) -> float:
+def kept_temperature(fitted: Fitted) -> float:
     """The temperature of the best state, fitted on the validation rows with one pseudo-row, so that
     a perfectly separated handful of rows does not make the model certain of everything."""
-    best = next(s for s in fitted.history if s.step == fitted.best_step)
-    assert best.valid_logits is not None
-    return best_temperature(best.valid_logits, ready.valid.labels, smoothing=1)[0]
+    logits = fitted.kept_look.valid_logits
+    assert logits is not None
+    return best_temperature(logits, fitted.ready.valid.labels, smoothing=1)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored
     test = _score(ready, outputs)
     score_s = time.perf_counter() - start
     valid, probe = _other_rows(finish, temperature)
-    baseline, chosen = _baseline(ready, finish.splits, _probe(finish, forward), table, outputs)
+    baseline, chosen = _baseline(ready, _probe(finish, forward), table, outputs)
     blocks = {
         "classes": list(ready.task.classes),
         "test": scores_block(test, finish.opened_at),
@@ -127,11 +126,11 @@ def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored
 
 
 def _baseline(
-    ready: Ready, splits: Splits, probe: Answer, table: Table, outputs: Outputs
+    ready: Ready, probe: Answer, table: Table, outputs: Outputs
 ) -> tuple[dict[str, Any], Decision]:
     labels, classes = ready.train.labels, ready.task.classes
     on_test = {MAJORITY: majority_outputs(labels, len(classes), outputs)}
-    valid = splits.valid.table
+    valid = ready.sides.valid_rows.table
     on_test[PROBE] = replace(probe(table), groups=outputs.groups)
     valid_probe = probe(valid)
     on_valid = {PROBE: valid_probe, MAJORITY: majority_outputs(labels, len(classes), valid_probe)}
@@ -156,21 +155,13 @@ def probe_network(finish: Finish) -> Callable[..., Any]:
     """The untouched backbone with the linear probe on it, in the precision of the training: from a
     tokenizer's batch to outputs [batch, …].
 
-    It is put back into the network, whose trained state is on disk by now: a second copy of a
-    model is the largest thing that a run could still ask memory for.
+    A second copy of a model is the largest thing that a run could still ask memory for, so this one
+    is made of the weights that are there.
     """
-    import torch
-
-    ready, fitted, job = finish.ready, finish.fitted, finish.job
-    (refit,) = finish.listeners
+    job = finish.fitted.job
+    (refit,) = finish.fitted.listeners
     assert refit.baseline is not None
-    network = ready.loaded.network.to(job.accelerator.device).eval()
-    held = network.state_dict(keep_vars=True)
-    with torch.no_grad():
-        for name, tensor in fitted.start.items():
-            held[name].copy_(tensor)
-        network.head.weight.copy_(refit.baseline["weight"])
-        network.head.bias.copy_(refit.baseline["bias"])
+    network = finish.fitted.untuned(head=refit.baseline)
 
     def logits(**batch: torch.Tensor) -> torch.Tensor:
         batch = {name: value.to(job.accelerator.device) for name, value in batch.items()}
@@ -184,13 +175,10 @@ def probe_network(finish: Finish) -> Callable[..., Any]:
 
 def _other_rows(finish: Finish, temperature: float) -> tuple[Outputs, Outputs]:
     """Validation rows and train probe, through the restored best state."""
-    ready, job = finish.ready, finish.job
-    network = job.network.to(job.accelerator.device)
-    observer = Observer(job.accelerator, job.task, alone=True)
-    everything = np.arange(len(ready.valid))
-    probe = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
-    _, valid_logits = observer.measure(network, ready.valid, everything)
-    _, probe_logits = observer.measure(network, ready.train, probe)
+    ready = finish.ready
+    probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
+    _, valid_logits = finish.fitted.measure(ready.valid)
+    _, probe_logits = finish.fitted.measure(ready.train, probe)
     valid = _outputs(ready.valid.rows, ready.valid.labels, valid_logits / temperature)
     train = _outputs(ready.train.rows[probe], ready.train.labels[probe], probe_logits / temperature)
     return valid, train

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from holdfast.tasks.metrics import TEXT_METRICS, Metric
 from holdfast.tasks.metrics import find_text_metric as find_written
 from holdfast.tasks.token_losses import WATCHED
 from holdfast.training.batches import probe_positions
-from holdfast.training.observe import Observer
 
 
 def find_text_metric(name: str) -> Metric:
@@ -47,34 +45,18 @@ def _criterion(name: str, higher: bool, high: float) -> Metric:
 
 def other_rows(finish: Finish) -> dict[str, Any]:
     """``valid`` and ``train_probe``: the restored best state, in the precision of the training."""
-    ready, job = finish.ready, finish.job
-    network = job.network.to(job.accelerator.device)
-    observer = Observer(job.accelerator, job.task, alone=True)
+    ready = finish.ready
     everything = np.arange(len(ready.valid))
-    probe = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
+    probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
 
     def block(examples: Any, positions: Ints) -> dict[str, Any]:
-        losses, kept = observer.measure(network, examples, positions)
+        losses, kept = finish.fitted.measure(examples, positions)
         outputs = TokenOutputs(
             examples.rows[positions], losses, kept[:, 0].astype(np.int64), kept[:, 1]
         )
         return score_tokens(outputs, seed=ready.recipe.seed).to_json()
 
     return {"valid": block(ready.valid, everything), "train_probe": block(ready.train, probe)}
-
-
-@contextlib.contextmanager
-def before_training(finish: Finish) -> Iterator[Any]:
-    """The network as it was before the first step; its trained state is on disk by now, so the
-    same memory serves."""
-    import torch
-
-    network = finish.ready.loaded.network
-    held = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    with torch.no_grad():
-        for name, tensor in finish.fitted.start.items():
-            held[name].copy_(tensor)
-    yield network.eval()
 
 
 def noted(scores: Mapping[str, Estimate], n: int, rows: int) -> dict[str, Estimate]:

@@ -23,7 +23,7 @@ from holdfast.models.vision_saved import load_saved_vision
 from holdfast.pipeline.answers import ClassAnswers
 from holdfast.pipeline.folder import MODEL, model_of, need_run
 from holdfast.pipeline.kinds import classification as shared
-from holdfast.pipeline.ready import Finish, Kind, Ready, Scored
+from holdfast.pipeline.ready import Finish, Fitted, Kind, Ready, Scored
 from holdfast.pipeline.using import (
     Answered,
     Asked,
@@ -39,7 +39,6 @@ from holdfast.pipeline.using import (
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.image_classification import EncodedImages, ImageClassification, encode_images
 from holdfast.tasks.metrics import Metric
-from holdfast.training.loop import Fitted
 from holdfast.training.machine import device_kind
 
 
@@ -216,10 +215,10 @@ def use_runs(runs: Sequence[Path]) -> ImageUse:
     return ImageUse(models, data_part(runs[0]))
 
 
-def use_fitted(ready: Ready, fitted: Fitted) -> ImageUse:
+def use_fitted(fitted: Fitted) -> ImageUse:
     """The kept state of a fit, calibrated as its saved folder would be."""
-    loaded = ready.loaded
-    temperature = shared.kept_temperature(ready, fitted)
+    ready, loaded = fitted.ready, fitted.ready.loaded
+    temperature = shared.kept_temperature(fitted)
     network = shared.Tempered(loaded.network.cpu().eval(), temperature)
     model = FittedVision(network, loaded.tokenizer, ready.task.classes, loaded.channels)
     return ImageUse([model], ready.recipe.data)

@@ -18,7 +18,7 @@ from holdfast.models.network import REGRESSION
 from holdfast.models.probe import Probe
 from holdfast.pipeline.answers import shown_number
 from holdfast.pipeline.kinds.problems import LoadedText, ProblemAnswers
-from holdfast.pipeline.ready import Ready
+from holdfast.pipeline.ready import Fitted
 from holdfast.recipe import Recipe
 from holdfast.tasks.numbers import Numbers, Scale, number_losses
 
@@ -61,16 +61,17 @@ class OneNumber:
     def fit(self, features: Floats, labels: Floats, seed: int) -> Probe:
         return fit_ridge(features, labels, seed=seed)
 
-    def save(self, folder: Path, ready: Ready) -> None:
+    def save(self, folder: Path, fitted: Fitted) -> None:
         """Write the plain model with the scale folded into its last layer."""
         import torch
 
-        head, scale = ready.loaded.network.head, ready.loaded.scale
+        network, loaded = fitted.network, fitted.ready.loaded
+        head, scale = network.head, loaded.scale
         weight, bias = head.weight.detach().clone(), head.bias.detach().clone()
         with torch.no_grad():
             head.weight.copy_(weight.double() * scale.std)
             head.bias.copy_(bias.double() * scale.std + scale.mean)
-            ready.loaded.network.save(folder, ready.loaded.tokenizer)
+            network.save(folder, loaded.tokenizer)
             head.weight.copy_(weight)
             head.bias.copy_(bias)
 

@@ -28,7 +28,7 @@ from holdfast.pipeline.answers import LabelSetAnswers, NumberAnswers
 from holdfast.pipeline.defaults import kind_of
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.kinds.classification import probe_network, texts_of
-from holdfast.pipeline.ready import Finish, Ready, Scored
+from holdfast.pipeline.ready import Finish, Fitted, Ready, Scored
 from holdfast.recipe import Recipe
 from holdfast.tasks import label_sets, numbers
 from holdfast.tasks.base import Task
@@ -37,7 +37,6 @@ from holdfast.tasks.metrics import find_metric as find_class_metric
 from holdfast.tasks.numbers import Scale
 from holdfast.tasks.text_classification import EncodedTexts
 from holdfast.training.batches import probe_positions
-from holdfast.training.observe import Observer
 
 PROBE = "linear probe"
 WATCHED = {"several": label_sets.WATCHED, "number": numbers.WATCHED}
@@ -80,7 +79,7 @@ class Problem(Protocol):
 
     def fit(self, features: Floats, labels: Floats, seed: int) -> Probe: ...
 
-    def save(self, folder: Path, ready: Ready) -> None: ...
+    def save(self, folder: Path, fitted: Fitted) -> None: ...
 
     def from_saved(self, raw: Floats, scale: Scale) -> Floats:
         """The saved model's output as the loop has it."""
@@ -117,7 +116,6 @@ def load(recipe: Recipe, table: Table, problem: Problem) -> LoadedText:
         adapter=adapter_spec(recipe),
         problem=problem.problem,
     )
-    scale = problem.scale(table)
     total, _ = count_parameters(loaded.network)
     # As for classes: the words of an encoder stay as pretrained, unless an adapter freezes more.
     words = model.freeze is None and model.adapter.kind is None
@@ -125,12 +123,22 @@ def load(recipe: Recipe, table: Table, problem: Problem) -> LoadedText:
         loaded.network,
         loaded.tokenizer,
         loaded.max_length,
-        (*loaded.decisions, *problem.told(scale)),
+        loaded.decisions,
         loaded.facts,
         settings={**loaded.settings, "freeze": "words"} if words else loaded.settings,
         defaults=f"{kind_of(total)} encoder",
-        scale=scale,
     )
+
+
+def settle(loaded: LoadedText, rows: Table, problem: Problem) -> LoadedText:
+    """The model with the unit of a fit's training rows."""
+    scale = problem.scale(rows)
+    return replace(loaded, scale=scale, decisions=(*loaded.decisions, *problem.told(scale)))
+
+
+def in_unit(examples: EncodedTexts, loaded: LoadedText) -> EncodedTexts:
+    """Labels as the loop learns them."""
+    return replace(examples, labels=loaded.scale.inside(examples.labels).astype(np.float32))
 
 
 def _refuse(recipe: Recipe, problem: Problem) -> None:
@@ -222,13 +230,11 @@ def score_rows(finish: Finish, problem: Problem) -> Scored:
 
 def _other_rows(finish: Finish, problem: Problem) -> dict[str, Any]:
     """``valid`` and ``train_probe``: the restored best state, in the precision of the training."""
-    ready, job = finish.ready, finish.job
-    network = job.network.to(job.accelerator.device)
-    observer = Observer(job.accelerator, job.task, alone=True)
-    probe = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
+    ready = finish.ready
+    probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
 
     def block(examples: EncodedTexts, positions: Ints) -> dict[str, Any]:
-        _, raw = observer.measure(network, examples, positions)
+        _, raw = finish.fitted.measure(examples, positions)
         answers = ProblemAnswers(examples.rows[positions], examples.labels[positions], raw)
         made = problem.make(answers, ready.recipe, ready.loaded.scale)
         return problem.score(made, ready.task.classes).to_json()
@@ -244,7 +250,7 @@ def _baseline(finish: Finish, problem: Problem, made: Any) -> tuple[dict[str, An
     network = probe_network(finish)
     found = {
         side: _two(problem, ready, table, network)
-        for side, table in (("test", finish.table), ("valid", finish.splits.valid.table))
+        for side, table in (("test", finish.table), ("valid", ready.sides.valid_rows.table))
     }
     losses = {name: float(np.mean(found["valid"][name].losses)) for name in found["valid"]}
     what = min(losses, key=lambda name: losses[name])

@@ -15,11 +15,11 @@ from holdfast.data.memory import raw_of_texts
 from holdfast.data.pair_columns import choose_pair
 from holdfast.data.pairs import given_target, load_pairs
 from holdfast.data.source import read_source
-from holdfast.data.table import Splits, Table
+from holdfast.data.table import Table
 from holdfast.data.unlabelled import renamed, unlabelled
 from holdfast.evaluate.generation import need_packages, sample_positions
 from holdfast.evaluate.seq2seq import read_pairs, write_texts
-from holdfast.models.seq2seq import LoadedSeq2Seq, end_token, load_seq2seq
+from holdfast.models.seq2seq import LoadedSeq2Seq, end_token, for_targets, load_seq2seq
 from holdfast.models.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.pipeline.adapters import quantize_spec
 from holdfast.pipeline.answers import WrittenAnswers
@@ -42,7 +42,7 @@ from holdfast.pipeline.kinds.written_samples import (
     watches,
     with_tables,
 )
-from holdfast.pipeline.ready import Kind, Ready
+from holdfast.pipeline.ready import Fitted, Kind, Ready, Sides
 from holdfast.pipeline.using import (
     Answered,
     Asked,
@@ -57,7 +57,6 @@ from holdfast.pipeline.using import (
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.metrics import Metric
 from holdfast.tasks.seq2seq import EncodedPairs, SequenceToSequence, encode_pairs
-from holdfast.training.loop import Fitted
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
@@ -76,13 +75,12 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
 
 
 def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
-    """The recipe's model, with limits from the table's targets."""
+    """The recipe's model."""
     if recipe.generate.rows:
         need_packages()
     model = recipe.model
     return load_seq2seq(
         model.name,
-        table.column("target"),
         dropout=model.dropout,
         revision=model.revision,
         trust_remote_code=model.trust_remote_code,
@@ -93,18 +91,24 @@ def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
     )
 
 
+def settle(loaded: LoadedSeq2Seq, rows: Table, examples: EncodedPairs) -> LoadedSeq2Seq:
+    """The model with the length that the training targets ask for."""
+    return for_targets(loaded, examples.target_sizes)
+
+
+def side(examples: EncodedPairs, loaded: LoadedSeq2Seq, rows: Table) -> EncodedPairs:
+    """Rows with their targets cut at that length."""
+    return examples.limited(loaded.max_target_length, loaded.ending)
+
+
 def watch(
-    loaded: LoadedSeq2Seq,
-    splits: Splits,
-    train: EncodedPairs,
-    valid: EncodedPairs,
-    recipe: Recipe,
-    probe_rows: int,
+    loaded: LoadedSeq2Seq, sides: Sides, recipe: Recipe, probe_rows: int
 ) -> WrittenSamples | None:
     """What is written at the evaluation points, where the recipe asks for it."""
     if not watches(recipe):
         return None
     writing = writing_of(recipe, loaded.max_target_length)
+    train, valid = sides.train, sides.valid
     at = watched_positions(train, valid, probe_rows, recipe)
 
     def sample(side: Side) -> Sample:
@@ -116,10 +120,10 @@ def watch(
         return Sample(side.texts("text"), side.texts("target"), side.tables, write)
 
     samples = {
-        "train": sample(Side(splits.train.table, train, at["train"])),
-        "valid": sample(Side(splits.valid.table, valid, at["valid"])),
+        "train": sample(Side(sides.train_rows.table, train, at["train"])),
+        "valid": sample(Side(sides.valid_rows.table, valid, at["valid"])),
     }
-    answers = texts_column(train, splits.train.table, "target")
+    answers = texts_column(train, sides.train_rows.table, "target")
     return WrittenSamples(samples, answers, text_metric_of(recipe), writing.max_new_tokens)
 
 
@@ -183,10 +187,9 @@ def listeners(ready: Ready) -> tuple[Any, ...]:
     return ()
 
 
-def save(folder: Path, ready: Ready, fitted: Fitted) -> dict[str, Any]:
+def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
     """Write the plain model."""
-    ready.loaded.network.cpu()
-    ready.loaded.network.save(folder, ready.loaded.tokenizer)
+    fitted.network.cpu().save(folder, fitted.ready.loaded.tokenizer)
     return {}
 
 
@@ -279,10 +282,9 @@ def use_runs(runs: Sequence[Path]) -> PairUse:
     return PairUse(*load_saved_seq2seq(model_of(run)), recipe, run)
 
 
-def use_fitted(ready: Ready, fitted: Fitted) -> PairUse:
+def use_fitted(fitted: Fitted) -> PairUse:
     """The kept state of a fit."""
-    loaded = ready.loaded
-    return PairUse(loaded.network.eval(), loaded.tokenizer, ready.recipe)
+    return PairUse(fitted.network.eval(), fitted.ready.loaded.tokenizer, fitted.recipe)
 
 
 def _encode_saved(table: Table, tokenizer: Any, recipe: Recipe, need_target: bool) -> EncodedPairs:
@@ -313,4 +315,6 @@ KIND = Kind(
     use_fitted=use_fitted,
     find_metric=find_text_metric,
     watch=watch,
+    settle=settle,
+    side=side,
 )

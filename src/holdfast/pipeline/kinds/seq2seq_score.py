@@ -23,7 +23,7 @@ from holdfast.models.layers import count_parameters
 from holdfast.models.seq2seq import LoadedSeq2Seq, end_token
 from holdfast.models.seq2seq_network import load_saved_seq2seq
 from holdfast.pipeline.folder import MODEL
-from holdfast.pipeline.kinds.generating import before_training, noted, other_rows, texts_column
+from holdfast.pipeline.kinds.generating import noted, other_rows, texts_column
 from holdfast.pipeline.kinds.written_samples import TABLES, extra_metrics
 from holdfast.pipeline.ready import Finish, Ready, Scored
 from holdfast.recipe import Recipe
@@ -74,7 +74,7 @@ def score_rows(finish: Finish) -> Scored:
     """Score the saved folder, reloaded in plain Transformers, beside the untuned model."""
     start = time.perf_counter()
     ready, recipe = finish.ready, finish.ready.recipe
-    device, pad = finish.job.accelerator.device, ready.task.pad_id
+    device, pad = finish.fitted.job.accelerator.device, ready.task.pad_id
     train, test = _sides(finish)
     network, tokenizer = load_saved_seq2seq(finish.run / MODEL)
     outputs = read_pairs(network, pad, test.examples, test.table, device)
@@ -86,12 +86,12 @@ def score_rows(finish: Finish) -> Scored:
     del network
     score_s = time.perf_counter() - start
     others = other_rows(finish)
-    with before_training(finish) as untuned:
-        before = read_pairs(untuned, pad, test.examples, test.table, device)
-        plain = [
-            write_texts(untuned, tokenizer, side.examples, side.sample, writing, device)[0]
-            for side in (train, test)
-        ]
+    untuned = finish.fitted.untuned()
+    before = read_pairs(untuned, pad, test.examples, test.table, device)
+    plain = [
+        write_texts(untuned, tokenizer, side.examples, side.sample, writing, device)[0]
+        for side in (train, test)
+    ]
     made = [
         side.generated(*texts) for side, *texts in zip((train, test), written, plain, strict=True)
     ]
@@ -113,10 +113,10 @@ def score_rows(finish: Finish) -> Scored:
 
 def _sides(finish: Finish) -> tuple[Side, Side]:
     ready, seed, rows = finish.ready, finish.ready.recipe.seed, finish.ready.recipe.generate.rows
-    examples = encode_rows(finish.table, ready.loaded, ready.recipe)
+    examples = finish.fitted.encode(finish.table)
     return (
         Side(
-            finish.splits.train.table,
+            ready.sides.train_rows.table,
             ready.train,
             sample_positions(len(ready.train), rows, seed, "train"),
         ),
@@ -166,7 +166,7 @@ def _generations(
     finish: Finish, writing: Writing, train: Generated, test: Generated, extra: Sequence[TextMetric]
 ) -> dict[str, Any]:
     """Texts side by side, what they repeat, and their overlap with the references."""
-    recipe, table = finish.ready.recipe, finish.splits.train.table
+    recipe, table = finish.ready.recipe, finish.ready.sides.train_rows.table
     settings = {
         "beams": writing.beams,
         "max_new_tokens": writing.max_new_tokens,

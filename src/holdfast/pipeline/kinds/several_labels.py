@@ -17,7 +17,7 @@ from holdfast.models.network import MULTI_LABEL
 from holdfast.models.probe import Probe
 from holdfast.pipeline.answers import named
 from holdfast.pipeline.kinds.problems import LoadedText, ProblemAnswers
-from holdfast.pipeline.ready import Ready
+from holdfast.pipeline.ready import Fitted
 from holdfast.recipe import Recipe
 from holdfast.tasks.label_sets import LabelSets, label_matrix, set_losses
 from holdfast.tasks.numbers import Scale
@@ -47,8 +47,8 @@ class SeveralLabels:
     def fit(self, features: Floats, labels: Floats, seed: int) -> Probe:
         return fit_labels(features, labels, seed=seed)
 
-    def save(self, folder: Path, ready: Ready) -> None:
-        ready.loaded.network.save(folder, ready.loaded.tokenizer)
+    def save(self, folder: Path, fitted: Fitted) -> None:
+        fitted.network.save(folder, fitted.ready.loaded.tokenizer)
 
     def from_saved(self, raw: Floats, scale: Scale) -> Floats:
         return raw

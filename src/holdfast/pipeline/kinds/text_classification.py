@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Finding, Outputs
 from holdfast.data.labelled import load_labelled
@@ -22,12 +20,12 @@ from holdfast.pipeline.kinds import classification as shared
 from holdfast.pipeline.kinds import problems
 from holdfast.pipeline.kinds.problems import LoadedText, Problem
 from holdfast.pipeline.kinds.text_use import PROBLEMS, labels_of, use_fitted, use_runs
-from holdfast.pipeline.ready import Finish, Kind, Ready, Scored
+from holdfast.pipeline.ready import Finish, Fitted, Kind, Ready, Scored
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.base import Task
 from holdfast.tasks.metrics import Metric
+from holdfast.tasks.numbers import Scale
 from holdfast.tasks.text_classification import EncodedTexts, TextClassification, encode
-from holdfast.training.loop import Fitted
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
@@ -100,8 +98,22 @@ def encode_rows(table: Table, loaded: LoadedClassifier, recipe: Recipe) -> Encod
     problem = problem_of(table.columns.label_kind)
     if problem is None or not isinstance(loaded, LoadedText):
         return encode(table, loaded.tokenizer, loaded.max_length)
-    labels = problem.labels(table, loaded.scale).astype(np.float32)
+    # In the user's unit; ``side`` turns them into that of a fit's training rows.
+    labels = problem.labels(table, Scale())
     return encode(table, loaded.tokenizer, loaded.max_length, labels)
+
+
+def settle(loaded: LoadedClassifier, rows: Table, examples: EncodedTexts) -> LoadedClassifier:
+    """The model with the unit of the training rows' numbers."""
+    problem = problem_of(rows.columns.label_kind)
+    if problem is None or not isinstance(loaded, LoadedText):
+        return loaded
+    return problems.settle(loaded, rows, problem)
+
+
+def side(examples: EncodedTexts, loaded: LoadedClassifier, rows: Table) -> EncodedTexts:
+    """Rows with their labels as the loop learns them."""
+    return problems.in_unit(examples, loaded) if isinstance(loaded, LoadedText) else examples
 
 
 def make_task(
@@ -146,13 +158,13 @@ def listeners(ready: Ready) -> tuple[Any, ...]:
     return problems.listeners(ready, problem) if problem else shared.listeners(ready)
 
 
-def save(folder: Path, ready: Ready, fitted: Fitted) -> dict[str, Any]:
+def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
     """Write the plain model."""
-    problem = problem_of(labels_of(ready))
+    problem = problem_of(labels_of(fitted.ready))
     if problem is None:
-        return shared.save(folder, ready, fitted)
-    ready.loaded.network.cpu()
-    problem.save(folder, ready)
+        return shared.save(folder, fitted)
+    fitted.network.cpu()
+    problem.save(folder, fitted)
     return {}
 
 
@@ -169,4 +181,6 @@ KIND = Kind(
     use_runs=use_runs,
     use_fitted=use_fitted,
     find_metric=problems.find_metric,
+    settle=settle,
+    side=side,
 )

@@ -26,7 +26,7 @@ from holdfast.pipeline.folder import RECIPE, model_of, need_run, open_run
 from holdfast.pipeline.kinds import classification as shared
 from holdfast.pipeline.kinds import one_number, problems, several_labels
 from holdfast.pipeline.kinds.problems import LoadedText, Problem, ProblemAnswers
-from holdfast.pipeline.ready import Ready
+from holdfast.pipeline.ready import Fitted, Ready
 from holdfast.pipeline.using import (
     Answered,
     Answers,
@@ -43,7 +43,6 @@ from holdfast.pipeline.using import (
 )
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.tasks.numbers import Scale
-from holdfast.training.loop import Fitted
 
 PROBLEMS: dict[str, Problem] = {
     one.kind: one for one in (several_labels.PROBLEM, one_number.PROBLEM)
@@ -142,14 +141,14 @@ def use_runs(runs: Sequence[Path]) -> TextUse:
     return TextUse(models, labels, read_recipe(runs[0] / RECIPE), scale)
 
 
-def use_fitted(ready: Ready, fitted: Fitted) -> TextUse:
+def use_fitted(fitted: Fitted) -> TextUse:
     """The kept state of a fit, in the user's unit and calibrated as its saved folder would be."""
-    loaded, network = ready.loaded, ready.loaded.network.cpu().eval()
+    ready, loaded, network = fitted.ready, fitted.ready.loaded, fitted.network.cpu().eval()
     labels = labels_of(ready)
     scale = loaded.scale if isinstance(loaded, LoadedText) else Scale()
     plain: Callable[..., Any] = network
     if labels == "class":
-        plain = shared.Tempered(network, shared.kept_temperature(ready, fitted))
+        plain = shared.Tempered(network, shared.kept_temperature(fitted))
     elif labels == "number":
         plain = partial(_outside, network, scale)
     model = FittedText(plain, loaded.tokenizer, ready.task.classes, loaded.max_length)

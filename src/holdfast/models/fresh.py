@@ -1,0 +1,82 @@
+"""A network of its own with another one's weights: what each fit begins with.
+
+A fit changes more than weights: what learns, how attention is computed, whether activations are
+kept, dropout, the mode, the device. So a fit works on a copy of every module, and a module that
+was loaded is never changed. The weights themselves are shared until one learns: a frozen backbone
+lies in memory once, however many fits there are.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.models.quantize import quantized_layers
+
+N = TypeVar("N", bound=nn.Module)
+
+
+def fresh(network: N, tensors: Mapping[str, Tensor] = MappingProxyType({})) -> N:
+    """A copy of ``network`` whose parameters share its memory, except those that ``tensors`` holds
+    by name; buffers are its own. ``own_weights`` must be called before anything learns."""
+    memo: dict[int, Any] = {}
+    for _, layer in quantized_layers(network):
+        # Nothing of it ever learns, and it holds its levels in more places than one.
+        memo[id(layer)] = layer
+    for parameter in network.parameters():
+        if type(parameter) is nn.Parameter:
+            # .data and not .detach(): a copy counts its own changes.
+            memo[id(parameter)] = nn.Parameter(parameter.data, parameter.requires_grad)
+        else:
+            memo[id(parameter)] = parameter
+    numbers = {old: id(memo[old]) for old in map(id, network.parameters())}
+    made = copy.deepcopy(network, memo)
+    _renumber(made, numbers)
+    held = {**dict(made.named_parameters()), **dict(made.named_buffers())}
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            held[name].data = tensor.detach()
+    return made
+
+
+def own_weights(network: nn.Module, shared: nn.Module) -> None:
+    """Give ``network``, which ``fresh`` made of ``shared``, memory of its own for what learns."""
+    theirs = {parameter.data_ptr() for parameter in shared.parameters()}
+    for parameter in network.parameters():
+        # On another device it has its own already.
+        if parameter.requires_grad and parameter.data_ptr() in theirs:
+            parameter.data = parameter.data.clone()
+
+
+def tensors_of(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, as they lie in memory."""
+    held = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    return {name: tensor.detach() for name, tensor in held.items()}
+
+
+def same_memory(copies: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``copies`` with the tensor of ``known`` wherever that is equal, so that it lies in memory
+    once."""
+    return {
+        name: known[name] if name in known and torch.equal(known[name], tensor) else tensor
+        for name, tensor in copies.items()
+    }
+
+
+def _renumber(network: Any, numbers: Mapping[int, int]) -> None:
+    """An adapter, and a network with fixed tables, know parameters by their ``id``."""
+
+    def moved(ids: frozenset[int]) -> frozenset[int]:
+        return frozenset(numbers.get(number, number) for number in ids)
+
+    adapter = getattr(network, "adapter", None)
+    if adapter is not None:
+        network.adapter = replace(adapter, held=moved(adapter.held), fast=moved(adapter.fast))
+    if getattr(network, "fixed", None):
+        network.fixed = moved(network.fixed)

@@ -1,0 +1,78 @@
+"""What every fit on the same rows and the same model shares, made once: rows, encoded examples, the
+network as it was loaded, and what the machine decided."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from holdfast.core.records import Finding, Ints
+from holdfast.data.table import Splits, Table
+from holdfast.models.quantize import compute_in
+from holdfast.pipeline.adapters import settle_quantize, with_adapter
+from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.ready import Prepared
+from holdfast.pipeline.task import with_task
+from holdfast.recipe import Recipe
+from holdfast.training.machine import choose_machine
+
+
+def prepare(
+    recipe: Recipe, rows: Table, *, units: Ints | None = None, findings: Sequence[Finding] = ()
+) -> Prepared:
+    """Let the machine decide, load the model, and encode the rows.
+
+    ``rows`` are all that a fit may learn from or be judged by. Without ``units`` each row stands
+    for itself. Raises ``ModelError`` and ``RecipeError`` where the model does not fit the task.
+    """
+    recipe, _ = with_task(recipe)
+    kind, pictures = kind_of(recipe.task), recipe.task == "image-classification"
+    wanted = recipe.train
+    machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul, one_size=pictures)
+    recipe = settle_quantize(recipe)
+    loaded = with_adapter(kind.load(recipe, rows), recipe)
+    compute_in(loaded.network, machine.precision)
+    start = time.perf_counter()
+    decided = {"threads": machine.threads, "precision": machine.precision, "matmul": machine.matmul}
+    recipe = recipe.changed(train=decided)
+    return Prepared(
+        recipe=recipe,
+        kind=kind,
+        rows=rows,
+        examples=kind.encode(rows, loaded, recipe),
+        loaded=loaded,
+        machine=machine,
+        units=np.arange(len(rows)) if units is None else units,
+        findings=tuple(findings),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def pooled(*tables: Table) -> tuple[Table, tuple[Ints, ...]]:
+    """The rows of several tables of one shape as one, and where each table's rows are in it."""
+    import datasets
+
+    filled = [table for table in tables if len(table)] or [tables[0]]
+    ends = np.cumsum([0, *map(len, tables)])
+    places = tuple(np.arange(ends[i], ends[i + 1]) for i in range(len(tables)))
+    if len(filled) == 1:
+        return filled[0], places
+    # A file of validation rows may lack what only a division reads, such as the groups.
+    shared = [
+        name
+        for name in filled[0].rows.column_names
+        if all(name in table.rows.column_names for table in filled)
+    ]
+    rows = datasets.concatenate_datasets([table.rows.select_columns(shared) for table in filled])
+    return replace(tables[0], rows=rows), places
+
+
+def prepare_divided(
+    recipe: Recipe, splits: Splits, findings: Sequence[Finding] = ()
+) -> tuple[Prepared, Ints, Ints]:
+    """The training and validation rows of a division, prepared; and where each of them are."""
+    rows, (train, valid) = pooled(splits.train.table, splits.valid.table)
+    return prepare(recipe, rows, units=splits.units, findings=findings), train, valid

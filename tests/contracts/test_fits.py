@@ -1,0 +1,253 @@
+"""A fit is a value: in one process after others, and in a process of its own, to the bit."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import importlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import to_json
+from holdfast.models.activations import can_checkpoint
+from holdfast.pipeline.fit import fit
+from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.prepared import prepare
+from holdfast.pipeline.ready import Fitted, Prepared
+from holdfast.recipe import Recipe, override, parse
+
+SMALL = [
+    "train.max_steps=4",
+    "train.batch_size=4",
+    "train.threads=1",
+    "train.precision=float32",
+    "train.matmul=default",
+    "train.cache_frozen=off",
+    "train.evaluations=2",
+    "generate.rows=0",
+]
+# What is imported once for all processes; importing is no part of a fit.
+HEAVY = [
+    "accelerate",
+    "peft",
+    "scipy.stats",
+    "sklearn.linear_model",
+    *[f"transformers.models.{name}" for name in ("bert.modeling_bert", "t5.modeling_t5")],
+    *[f"transformers.models.{name}" for name in ("llama.modeling_llama", "vit.modeling_vit")],
+    "transformers.models.resnet.modeling_resnet",
+    "transformers.generation.utils",
+]
+# Two divisions of unlike rows and sizes. The second fit changes all that could stay behind: what
+# learns, what is kept of the activations, the rate, the phases, the kept state.
+FITS: dict[str, tuple[list[int], list[int], dict[str, Any]]] = {
+    "A": ([0, 1, 3, 4, 5, 6, 7, 8], [9, 10, 11, 12, 13], {}),
+    "B": (
+        [13, 12, 11, 10, 9, 8, 6, 5, 4, 1],
+        [0, 3, 7],
+        {
+            "model.freeze": 1,
+            "train.checkpoint_activations": True,
+            "train.learning_rate": 0.01,
+            "train.keep": "last",
+        },
+    ),
+}
+
+
+def fit_of(prepared: Prepared, name: str) -> Fitted:
+    train, valid, settings = FITS[name]
+    network, impossible = prepared.loaded.network, set()
+    if network.adapter is not None:
+        impossible.add("model.freeze")
+    if not any(can_checkpoint(module) for module in network.modules()):
+        impossible.add("train.checkpoint_activations")
+    settings = {key: value for key, value in settings.items() if key not in impossible}
+    return fit(prepared, np.array(train), np.array(valid), settings)
+
+
+def digest(fitted: Fitted) -> dict[str, str]:
+    """What a fit gave, and what the run would store of its settings, as hashes."""
+    weights = hashlib.blake2b()
+    for name, tensor in sorted(fitted.network.state_dict().items()):
+        weights.update(name.encode())
+        weights.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+    history = [
+        (
+            look.step,
+            look.train_losses.tolist(),
+            look.valid_losses.tolist(),
+            look.distance,
+            look.gradient_norm,
+        )
+        for look in fitted.trained.history
+    ]
+    learns = sorted(n for n, p in fitted.network.named_parameters() if p.requires_grad)
+    return {
+        "weights": weights.hexdigest(),
+        "history": hashlib.blake2b(json.dumps(history).encode()).hexdigest(),
+        "verdict": json.dumps(to_json(fitted.trained.verdict), sort_keys=True),
+        "recipe": fitted.recipe.to_yaml(),
+        "learns": " ".join(learns),
+    }
+
+
+def prepared_of(plain: dict[str, Any]) -> Prepared:
+    recipe = parse(plain, "recipe")
+    return prepare(recipe, kind_of(recipe.task).read(str(recipe.data.path), recipe.data, None))
+
+
+@pytest.fixture(scope="session")
+def recipe_for(make_sample: Callable[[str], Any]) -> Callable[[str], Recipe]:
+    return lambda name: override(make_sample(name).recipe, SMALL)
+
+
+@pytest.fixture(scope="session")
+def alone(
+    samples: list[str], recipe_for: Any, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """What each fit of each sample gives in a process in which nothing was fitted before."""
+    jobs = [[f"{s}: {fit}", recipe_for(s).model_dump(), fit] for s in samples for fit in FITS]
+    place = tmp_path_factory.mktemp("alone")
+    (place / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
+    code = "import runpy, sys; runpy.run_path(sys.argv[1])['fit_alone'](sys.argv[2])"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, __file__, str(place)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {
+        name: json.loads((place / f"{i}.json").read_text()) for i, (name, *_) in enumerate(jobs)
+    }
+
+
+def fit_alone(place: str) -> None:
+    """Every job in a process of its own, forked from one that has imported all and done nothing."""
+    jobs = json.loads(Path(place, "jobs.json").read_text())
+    for module in HEAVY:
+        importlib.import_module(module)
+    for _, plain, _ in jobs:
+        kind_of(plain["task"])
+    for i, (name, plain, which) in enumerate(jobs):
+        child = os.fork()
+        if child == 0:
+            try:
+                found = digest(fit_of(prepared_of(plain), which))
+                Path(place, f"{i}.json").write_text(json.dumps(found))
+                os._exit(0)
+            except BaseException as error:
+                print(name, repr(error), file=sys.stderr, flush=True)
+                os._exit(1)
+        if os.waitpid(child, 0)[1] != 0:
+            sys.exit(1)
+
+
+def test_no_fit_sees_another(
+    sample: Any, request: pytest.FixtureRequest, recipe_for: Any, alone: dict[str, Any]
+) -> None:
+    """A, B and A again in one process are A and B, each in a process of its own."""
+    name = request.node.callspec.params["sample"]
+    prepared = prepared_of(recipe_for(name).model_dump())
+    before = {n: t.clone() for n, t in prepared.loaded.network.state_dict().items()}
+    first = fit_of(prepared, "A")
+    given = digest(first)
+    other = digest(fit_of(prepared, "B"))
+    again = digest(fit_of(prepared, "A"))
+    assert given == alone[f"{name}: A"]
+    assert other == alone[f"{name}: B"]
+    assert again == given
+    assert other["weights"] != given["weights"]
+    # What a fit gave stays its own, and what was prepared stays as it was.
+    assert digest(first) == given
+    after = prepared.loaded.network.state_dict()
+    assert all(torch.equal(after[n], tensor) for n, tensor in before.items())
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter:
+    """Every opened file, loaded model and call of a tokenizer or an image processor."""
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.image_processing_utils import BaseImageProcessor
+
+    counter = Counter()
+
+    def count(what: str, real: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            counter.calls.append(f"{what} {str(args[:1])[:80]}")
+            return real(*args, **kwargs)
+
+        return call
+
+    for module in (builtins, io):
+        monkeypatch.setattr(module, "open", count("open", open))
+    loads = count("from_pretrained", PreTrainedModel.from_pretrained.__func__)
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(loads))
+    for maker in (PreTrainedTokenizerBase, BaseImageProcessor):
+        monkeypatch.setattr(maker, "__call__", count("encode", maker.__call__))
+    return counter
+
+
+def test_a_fit_reads_no_file_loads_no_model_and_encodes_nothing(
+    sample: Any, request: pytest.FixtureRequest, recipe_for: Any, counted: Counter
+) -> None:
+    prepared = prepared_of(recipe_for(request.node.callspec.params["sample"]).model_dump())
+    assert any(call.startswith("open") for call in counted.calls)
+    assert any(call.startswith("encode") for call in counted.calls)
+    # The first fit imports modules and asks what the machine is.
+    fit_of(prepared, "A")
+    counted.calls.clear()
+    fit_of(prepared, "B")
+    # What memory there is, is asked of the machine.
+    system = ("'/proc/", "'/sys/")
+    assert [call for call in counted.calls if not any(s in call for s in system)] == []
+
+
+def test_frozen_weights_lie_in_memory_once(
+    make_sample: Callable[[str], Any], recipe_for: Any
+) -> None:
+    prepared = prepared_of(recipe_for("classes, adapter").model_dump())
+    fitted = fit_of(prepared, "A")
+    start = dict(prepared.loaded.network.named_parameters())
+    for name, parameter in fitted.network.named_parameters():
+        shared = parameter.data_ptr() == start[name].data_ptr()
+        assert shared is not parameter.requires_grad, name
+    same = [n for n, t in fitted.trained.start.items() if t.data_ptr() == start[n].data_ptr()]
+    # Only the head was changed before the first step: it was fitted to the features.
+    assert {n for n in fitted.trained.start if n not in same} <= {"head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model.name": "embedded"},
+        {"seed": 3},
+        {"data.label": "x"},
+        {"train.precision": "bfloat16"},
+        {"model.dropout": 0.3},
+    ],
+)
+def test_a_fit_cannot_set_what_was_prepared(
+    make_sample: Callable[[str], Any], recipe_for: Any, settings: dict[str, Any]
+) -> None:
+    prepared = prepared_of(recipe_for("classes").model_dump())
+    with pytest.raises(RecipeError, match="prepared") as raised:
+        fit(prepared, np.arange(8), np.arange(8, 14), settings)
+    assert "anew" in raised.value.remedy
