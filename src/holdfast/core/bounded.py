@@ -45,6 +45,7 @@ def _time(seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
+        # There is one such timer in a process, and the program round us may have set it.
         signal.setitimer(signal.ITIMER_REAL, left, every)
         signal.signal(signal.SIGALRM, before)
 
@@ -54,6 +55,8 @@ def _memory(more: int) -> Iterator[None]:
     try:
         import resource
 
+        # The first field is what is mapped, which is what the limit counts; what is used is far
+        # less.
         used = int(STATM.read_text().split()[0]) * PAGE
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     except (ImportError, OSError, ValueError):

@@ -81,6 +81,7 @@ class Curves:
         if self.valid is None or not len(self.valid.finite):
             return None
         known = self.valid.finite
+        # Both take the first of equals, so the earliest state.
         chosen = np.argmax(known.values) if known.rises else np.argmin(known.values)
         return float(known.at[chosen])
 

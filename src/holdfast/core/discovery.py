@@ -75,4 +75,5 @@ def _likeness(name: str, known: str) -> float:
         return 0.9
     # The order of SequenceMatcher's arguments is that of difflib.get_close_matches.
     ratios = [difflib.SequenceMatcher(None, one, name).ratio() for one in (whole, last)]
+    # Of two keys that end alike the one that is like the whole name comes first.
     return max(ratios[0], 0.99 * ratios[1])

@@ -31,6 +31,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             write(beside)
             sync(beside)
             beside.replace(path)
+            # The rename stands in the folder's own data: unsynced, a power cut may take it back.
             sync(path.parent)
         finally:
             beside.unlink(missing_ok=True)
@@ -59,6 +60,7 @@ def replace_folder(beside: Path, folder: Path) -> None:
                 path.chmod(mode)
                 sync(path)
         sync(beside)
+        # A folder cannot be renamed over one that holds files: for a moment there is none.
         if folder.exists():
             shutil.rmtree(folder)
         beside.replace(folder)
@@ -89,6 +91,8 @@ def write_json(path: Path, value: Any) -> None:
 def dump_json(value: Any) -> str:
     """One JSON document, two-space indented, keys in the order given, NaN and infinities as
     ``null``. Raises ``ValueError`` for a number that ``to_json`` left as none."""
+    # ``to_json`` made NaN null. Python would write any that is left as a bare NaN, which is no
+    # JSON.
     return json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
@@ -178,6 +182,7 @@ def sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
+        # Some file systems cannot sync a folder, and one that is read-only has nothing to sync.
         if error.errno not in (errno.EINVAL, errno.EROFS):
             raise
     finally:

@@ -74,6 +74,7 @@ def refuse_held(folder: Path) -> None:
     except FileNotFoundError:
         return
     try:
+        # A shared lock: two who only ask do not refuse each other.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         raise _taken(path, descriptor) from None
@@ -145,12 +146,15 @@ def _taken(path: Path, descriptor: int) -> RunError:
     while holder is None and time.monotonic() < until:
         time.sleep(0.02)
         holder = _holder(descriptor)
-    return RunError(str(path.parent), f"is being written by {_told(holder)}", None, REMEDY)
+    return RunError(
+        str(path.parent), f"is being written by {_holder_in_words(holder)}", None, REMEDY
+    )
 
 
 def _holder(descriptor: int) -> dict[str, Any] | None:
     """What the file says of its holder; it may be half written, or a stranger's."""
     try:
+        # A stranger's file may be of any size.
         record = json.loads(os.pread(descriptor, 1_000, 0))
         since = datetime.fromisoformat(record["since"])
         return {"pid": int(record["pid"]), "host": str(record["host"]), "since": since}
@@ -158,7 +162,7 @@ def _holder(descriptor: int) -> dict[str, Any] | None:
         return None
 
 
-def _told(holder: dict[str, Any] | None) -> str:
+def _holder_in_words(holder: dict[str, Any] | None) -> str:
     if holder is None:
         return "another process"
     here = holder["host"] == socket.gethostname()

@@ -36,6 +36,7 @@ def writing(output: OutputFile) -> Iterator[io.RawIOBase]:
         sys.stderr.flush()
     with disk_errors(output.path, ANOTHER):
         if output.descriptor is not None:
+            # A copy: closing the stream must leave the user's standard output open.
             opened = os.dup(output.descriptor)
         else:
             opened = os.open(output.path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
@@ -61,6 +62,7 @@ class _Target(io.RawIOBase):
         size = len(left)
         with disk_errors(self._path, ANOTHER):
             while left:
+                # Into a pipe the system may take less than it is given.
                 left = left[os.write(self._descriptor, left) :]
         return size
 

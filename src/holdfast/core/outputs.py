@@ -85,13 +85,13 @@ def _end_of_links(path: Path) -> Path:
 def _descriptor(path: Path) -> int | None:
     """The number of the open file that a path such as ``/dev/stdout`` stands for."""
     found = DESCRIPTOR.fullmatch(str(path))
-    if found is None or not _own(path):
+    if found is None or not _of_this_process(path):
         return None
     given = found[1] or found[2]
     return int(given) if given else (1 if path.name == "stdout" else 2)
 
 
-def _own(path: Path) -> bool:
+def _of_this_process(path: Path) -> bool:
     return path.parts[1] == "dev" or path.parts[2] in ("self", "thread-self", str(os.getpid()))
 
 
@@ -162,17 +162,18 @@ def _refused_kind(mode: int) -> str | None:
 
 def _read_here(end: Path, found: os.stat_result, inputs: Sequence[Path | int]) -> Path | int | None:
     """The input that the file is, or that holds it."""
-    for one in inputs:
+    for given in inputs:
         try:
-            its = os.fstat(one) if isinstance(one, int) else one.stat()
+            status = os.fstat(given) if isinstance(given, int) else given.stat()
+        # An input that is missing, or has no possible name, is refused by whoever reads it.
         except (OSError, ValueError):
             continue
-        if (its.st_dev, its.st_ino) == (found.st_dev, found.st_ino):
-            return one
-        if isinstance(one, int) or not stat.S_ISDIR(its.st_mode):
+        if (status.st_dev, status.st_ino) == (found.st_dev, found.st_ino):
+            return given
+        if isinstance(given, int) or not stat.S_ISDIR(status.st_mode):
             continue
-        if end.resolve().is_relative_to(one.resolve()):
-            return one
+        if end.resolve().is_relative_to(given.resolve()):
+            return given
     return None
 
 

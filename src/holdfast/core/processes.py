@@ -11,7 +11,7 @@ MEETING = ("MASTER_ADDR", "MASTER_PORT")
 
 def processes() -> int:
     """How many train together: ``WORLD_SIZE``, 1 where no launcher set it. Raises as ``rank``."""
-    return _told()[1]
+    return _launched()[1]
 
 
 def rank() -> int:
@@ -20,13 +20,13 @@ def rank() -> int:
     Raises ``MachineError`` where the environment holds no such pair: a process that is taken for a
     second one leaves the writing, and the lock of its folder, to a first that is not there.
     """
-    return _told()[0]
+    return _launched()[0]
 
 
 def check_launch() -> None:
     """Raise ``MachineError`` where the environment speaks of several processes that could not find
     each other, or of no such pair as ``rank`` needs."""
-    _, count = _told()
+    _, count = _launched()
     missing = [name for name in MEETING if not os.environ.get(name)]
     if count > 1 and missing:
         raise MachineError(
@@ -38,7 +38,7 @@ def check_launch() -> None:
         )
 
 
-def _told() -> tuple[int, int]:
+def _launched() -> tuple[int, int]:
     number, count = _whole("RANK", 0), _whole("WORLD_SIZE", 1)
     if count < 1 or number >= count:
         raise MachineError(
@@ -55,6 +55,7 @@ def _whole(name: str, default: int) -> int:
     given = os.environ.get(name, "").strip()
     if not given:
         return default
+    # Bounded, as Python refuses to convert thousands of digits with an error of its own.
     if given.isdecimal() and len(given) <= len(str(2**31)):
         return int(given)
     raise MachineError(

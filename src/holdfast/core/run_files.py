@@ -101,6 +101,7 @@ def read_events(path: Path, torn: bool = False) -> list[dict[str, Any]]:
         try:
             with _reading(what, RESTORE):
                 event = parse_object(line.decode())
+        # Only the last line can be half written; one that is broken before it was changed.
         except RunError:
             if torn and place == len(lines):
                 break
@@ -141,6 +142,7 @@ def _bytes(path: Path) -> bytes:
 def result_mark(result: Mapping[str, Any]) -> str:
     """The SHA-256 of what ``result.json`` says beside its seal."""
     plain = {name: value for name, value in result.items() if name != SEAL}
+    # Of the values, not of the bytes: fields that an editor put in another order say the same.
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
@@ -184,8 +186,8 @@ def sealed(
 ) -> dict[str, Any]:
     """``result`` (plain JSON) with its seal: the marks of the ``model`` and of its ``base``, and of
     the other files as they are now."""
-    own = {name: file_mark(run / name) for name in SEALED if (run / name).is_file()}
-    seal = {"files": {**model, **own}, "base": base, "result": result_mark(result)}
+    others = {name: file_mark(run / name) for name in SEALED if (run / name).is_file()}
+    seal = {"files": {**model, **others}, "base": base, "result": result_mark(result)}
     return {**result, SEAL: seal}
 
 
@@ -255,6 +257,7 @@ def _check_file(
     with door(str(path), RunError, remedy=remedy):
         if not path.exists() and not path.is_symlink():
             raise RunError(str(path), "is missing", None, remedy)
+        # The size first: most changes of a file of gigabytes show without reading it.
         size = path.stat().st_size
         found = file_mark(path) if size == wanted["bytes"] else {"bytes": size}
     if found != {"sha256": wanted["sha256"], "bytes": wanted["bytes"]}:

@@ -16,6 +16,7 @@ def derive_seed(seed: int, *names: str | int) -> int:
     False
     """
     text = "/".join([str(seed), *map(str, names)])
+    # Python's own hash of a text differs from one process to the next.
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
 
 

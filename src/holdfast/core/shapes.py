@@ -35,6 +35,7 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except RecursionError:
+        # What the first shape said: the second is the rarer form.
         raise ValueError("is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"is not JSON: {error}") from None
@@ -49,6 +50,7 @@ def check_size(value: Any) -> None:
     million values, those that stand in several places (a YAML alias) counted at each."""
     left = MOST_VALUES
     level: list[Any] = [value]
+    # Level by level: a recursion is what a value nested too deeply would break.
     for _ in range(DEEPEST):
         inside = [one.values() if isinstance(one, dict) else one for one in level]
         left -= sum(map(len, inside))

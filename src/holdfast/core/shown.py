@@ -66,7 +66,7 @@ def _pieces(value: object, limit: int, depth: int) -> Iterator[str]:
     if depth > DEEPEST:
         yield "…"
     elif type(value) in AROUND:
-        yield from _held(value, limit, depth)
+        yield from _items_in(value, limit, depth)
     elif isinstance(value, (str, bytes)):
         yield repr(value[: limit + 1])
     elif type(value) is int and value.bit_length() > LONGEST_NUMBER / DIGITS_A_BIT:
@@ -75,7 +75,7 @@ def _pieces(value: object, limit: int, depth: int) -> Iterator[str]:
         yield _repr(value)
 
 
-def _held(value: Any, limit: int, depth: int) -> Iterator[str]:
+def _items_in(value: Any, limit: int, depth: int) -> Iterator[str]:
     """A container, one item after the other."""
     kind = type(value)
     if not value and kind in (set, frozenset):

@@ -77,10 +77,13 @@ def class_targets(totals: I64, fractions: tuple[float, ...]) -> I64:
     for number, total in enumerate(totals.tolist()):
         owed += wanted[number] - targets[number]
         rest = wanted[number] - targets[number]
+        # A share without a remainder is rounded up last; before it the side that earlier classes
+        # have left short the most, so that totals come out right over many small classes.
         order = sorted(range(len(fractions)), key=lambda s: (rest[s] <= 1e-9, -owed[s], -rest[s]))
         for side in order[: total - int(targets[number].sum())]:
             targets[number, side] += 1
             owed[side] -= 1
+        # A side without a class cannot be scored on it.
         while total >= len(fractions) and targets[number].min() == 0:
             targets[number, targets[number].argmin()] += 1
             targets[number, targets[number].argmax()] -= 1
@@ -113,9 +116,12 @@ def _check_classes(board: _Board, names: tuple[str, ...], sides: int) -> None:
 
 def _place_large(board: _Board) -> None:
     large = np.flatnonzero(board.sizes > 1)
+    # Largest first, as in packing: small units can still even out what large ones left.
     order = large[np.lexsort((board.keys[large], -board.sizes[large]))]
     starts = board.starts
     labels, counts = board.label.tolist(), board.count.tolist()
+    # Lists: the loop reads single numbers, at which they are several times faster than arrays. A
+    # target of 0 would divide by 0.
     placed, targets = board.placed.tolist(), np.maximum(board.targets, 0.5).tolist()
     sides = range(board.targets.shape[1])
     for unit in order.tolist():
@@ -140,6 +146,8 @@ def _place_single(board: _Board) -> None:
     for label in range(len(board.targets)):
         mine = units[edges[label] : edges[label + 1]]
         room = np.maximum(board.targets[label] - board.placed[label], 0)
+        # Large units may have filled a side beyond its target; the rest is shared by what room is
+        # left.
         quota = _apportion(len(mine), room)
         board.side[mine] = np.repeat(np.arange(len(quota)), quota)
         board.placed[label] += quota
@@ -150,6 +158,7 @@ def _apportion(total: int, weights: Floats) -> I64:
     if total == 0:
         return np.zeros(len(weights), dtype=np.int64)
     exact = total * weights / weights.sum()
+    # 0.29 · 100 comes out as 28.999999999999996.
     parts = np.floor(exact + 1e-9).astype(np.int64)
     order = np.argsort(-(exact - parts), kind="stable")
     parts[order[: total - int(parts.sum())]] += 1
@@ -158,7 +167,9 @@ def _apportion(total: int, weights: Floats) -> I64:
 
 def _fill_gaps(board: _Board, names: tuple[str, ...]) -> None:
     present = board.targets.sum(axis=1) > 0
+    # A class of which a given table alone has rows is missing from no side here.
     for label, side in np.argwhere((board.placed == 0) & present[:, None]).tolist():
+        # An earlier move may have brought it along.
         if board.placed[label, side] > 0:
             continue
         unit = _spare(board, label)

@@ -92,6 +92,8 @@ def rare_pairs(bags: Bags) -> tuple[U64, I64]:
             rarest = bags.bag[bags.starts[deep] + first].astype(np.uint64)
             # A word that occurs once cannot be common to two rows.
             common = rarest >= bags.once
+            # Numbers of words fit 32 bits (``words.py``), so that a pair is one key without a
+            # collision.
             keys.append((rarest[common] << np.uint64(32)) | rarer[common])
             owners.append(deep[common])
     return np.concatenate(keys), np.concatenate(owners)
@@ -100,11 +102,14 @@ def rare_pairs(bags: Bags) -> tuple[U64, I64]:
 def sketches(bags: Bags, seed: int) -> tuple[U64, I64]:
     """The ``SKETCH`` smallest hashes of the word runs of each long row, and the row."""
     rows = eligible(bags)
+    # The two searches overlap: two copies may stand on either side of ``LONG``, as they may differ
+    # in an eighth of their words.
     rows = rows[bags.lengths[rows] >= LONG - OVERLAP]
     keys: list[U64] = [np.empty(0, np.uint64)]
     owners: list[I64] = [np.empty(0, np.int64)]
     for block in _blocks(rows, bags.counts[rows]):
         hashes, local = _run_hashes(bags, block, seed)
+        # A run counts once in a row: one that is repeated would fill the sketch.
         order = np.lexsort((hashes, local))
         hashes, local = hashes[order], local[order]
         new = np.ones(len(hashes), dtype=bool)
@@ -132,12 +137,14 @@ def _run_hashes(bags: Bags, rows: I64, seed: int) -> tuple[U64, I64]:
     last = len(bags.sequence) - 1
     for step in range(RUN):
         word = bags.sequence[np.minimum(at + step, last)].astype(np.uint64)
+        # SplitMix64's own step, the golden ratio in 64 bits; + 1, since word 0 would add nothing.
         hashes = mix(hashes + (word + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
     return hashes, np.repeat(np.arange(len(rows)), runs)
 
 
 def _shared(keys: U64, rows: I64) -> tuple[U64, I64, I64]:
     """Sorted by key, then row, without repeats and lone keys; with the size of each bucket."""
+    # By content-numbered rows within a key, so that windows do not depend on the file's order.
     order = np.lexsort((rows, keys))
     keys, rows = keys[order], rows[order]
     new = np.ones(len(keys), dtype=bool)
@@ -162,6 +169,8 @@ def _third_words(bags: Bags, keys: U64, rows: I64) -> tuple[U64, I64]:
     low = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
     for third in range(2, int(depth.max(initial=0))):
         word = bags.bag[bags.starts[rows] + np.minimum(third, depth - 1)].astype(np.int64)
+        # ``low`` is the key's second word. The third must not come before it, or each triple would
+        # be met from three pairs.
         later = (depth > third) & (word >= low)
         finer.append(mix(keys[later] ^ mix(word[later].astype(np.uint64) + np.uint64(1))))
         owners.append(rows[later])

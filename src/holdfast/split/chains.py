@@ -59,6 +59,7 @@ def group_and_cut(texts: int, links: Links) -> tuple[I64, tuple[Cut, ...]]:
         parts = np.unique(centres[members], return_counts=True)[1]
         if len(parts) > 1:
             crossing = centres[links.first[mask]] != centres[links.second[mask]]
+            # Beyond all numbers in use: no other group is met.
             groups[members] = len(sizes) + centres[members]
             cuts.append(Cut(len(members), len(parts), int(parts.max()), int(crossing.sum())))
     return _by_first(groups), tuple(cuts)
@@ -72,6 +73,7 @@ def stars(texts: int, first: I64, second: I64) -> I64:
     """
     one, other = np.concatenate([first, second]), np.concatenate([second, first])
     place = np.empty(texts, dtype=np.int64)
+    # Texts are numbered by content, so ties do not depend on the file's order.
     place[np.lexsort((np.arange(texts), -np.bincount(one, minlength=texts)))] = np.arange(texts)
     centre, undecided = np.zeros(texts, dtype=bool), np.ones(texts, dtype=bool)
     a, b = one, other

@@ -66,6 +66,7 @@ def _home(copies: I64, groups: I64, members: I64) -> I64:
     home = groups.copy()
     alone = members[groups] == 1
     first: dict[int, int] = {}
+    # Rows of real groups first, so that a row alone finds one if there is any.
     for real in (True, False):
         for at in np.flatnonzero(alone != real).tolist():
             first.setdefault(int(copies[at]), int(groups[at]))
@@ -92,14 +93,15 @@ def find_crossing(
     rows: list[I64] = []
     of: list[I64] = []
     left = np.ones(len(kept), dtype=bool)
-    for number, one in enumerate(order):
-        mine = np.flatnonzero(left & (side == one))
+    for number, chosen in enumerate(order):
+        mine = np.flatnonzero(left & (side == chosen))
         if number:
             nearest = _nearest(holder, links.first, links.second)[forms[mine]]
             gone = nearest != NONE
             rows.append(mine[gone])
             of.append(nearest[gone])
             mine = mine[~gone]
+        # Backwards, so that the first row of a form is the one that is named.
         fresh = mine[::-1][holder[forms[mine[::-1]]] == NONE]
         holder[forms[fresh]] = fresh
     nothing = np.empty(0, np.int64)

@@ -94,9 +94,11 @@ def divide(
     _check_fractions(fractions)
     given = {n: t for n, t in (("valid", valid), ("test", test)) if t is not None}
     _check_tables(table, given)
+    # One search over all files: copies between them are found with the same rule as within.
     gathered = gather(table, given, derive_seed(seed, "copies"))
     drops = find_drops(gathered)
     divided = _divide_source(gathered, drops, fractions, seed)
+    # Not trusted but checked again: a leak here would make every later number wrong.
     refuse_shared_copies(gathered.copies, _all_sides(gathered, drops, divided), list(SIDES))
     splits = _wrap(gathered, drops, divided, seed)
     refuse_leaks(splits)
@@ -124,7 +126,10 @@ def _divide_source(
     )
     side = assign(units.of_row, labels, units.keys, shares, table.classes)[units.of_row]
     alone = np.arange(len(kept), dtype=np.int64)
+    # What would have been without copies and groups: it says which rows they moved.
     plain = assign(alone, labels, units.row_keys, shares, table.classes)
+    # ``names`` goes from train to test, the least to the most protected. Without a parted block no
+    # copy can cross, and nothing is searched.
     order = tuple(reversed(range(len(names)))) if units.block else ()
     crossing = find_crossing(copies, kept, side, order)
     left = ~np.isin(kept, crossing.rows)
@@ -263,6 +268,7 @@ def _shares(fractions: tuple[float, ...], names: Sequence[str]) -> tuple[float, 
     if len(names) == 1:
         return (1.0,)
     first, second = (fractions[SIDES.index(name)] for name in names)
+    # To a whole per cent, so that the plan names the numbers that are used: 82/18, not 82.35/17.65.
     share = min(max(round(first / (first + second), 2), 0.01), 0.99)
     return share, 1 - share
 

@@ -79,6 +79,7 @@ def find_drops(gathered: AllRows) -> tuple[Drops, ...]:
     test table's. The test table is never touched."""
     pairs = [
         (name, protected)
+        # The test rows first: a row that copies both is noted as a copy of a test row.
         for protected in ("test", "valid")
         for name in ("source", "valid")
         if protected in gathered.tables and name in gathered.tables and name != protected
@@ -129,6 +130,7 @@ def _drop_note(gathered: AllRows, drop: Drops, at: int) -> str:
     if drop.of[at] < 0:
         return f"shares its group with the {drop.protected} rows"
     place = gathered.place(int(drop.of[at]))
+    # A near-copy may have a similarity of 1 too: the same words in another order.
     if drop.similarity[at] >= 1 and _same_form(gathered, drop, at):
         return f"copies {place} ({drop.protected})"
     return f"nearly copies {place} ({drop.protected}, similarity {drop.similarity[at]:.2f})"

@@ -88,6 +88,7 @@ def find_copies(texts: Sequence[str], *, seed: int = 0) -> Copies:
     bags = make_bags(read, chosen)
     search = Search(bags, seed)
     contents = read.contents
+    # Words of all texts: the largest table of the search, of which only the bags are needed now.
     del read
     links = verify(bags, search.pairs())
     groups, cuts = group_and_cut(len(bags), links)
@@ -97,6 +98,7 @@ def find_copies(texts: Sequence[str], *, seed: int = 0) -> Copies:
 def _exact(read: Read) -> tuple[I64, I64]:
     """The number of each text's normal form, by hash [n], and a text for each: the one of the
     most words, then of the lowest content hash."""
+    # By content and never by position: the division must not change when a file is sorted.
     order = np.lexsort((read.contents, -read.lengths.astype(np.int64), read.keys))
     keys = read.keys[order]
     new = np.ones(len(keys), dtype=bool)

@@ -36,12 +36,12 @@ def copied_rows(
     """Which rows of a table have an exact copy, and which a near-copy, in the same table."""
     copies = gathered.copies
     forms = copies.exact[gathered.span(name)]
-    held = np.bincount(forms, minlength=int(copies.exact.max(initial=-1)) + 1)
-    inside = (held[copies.links.first] > 0) & (held[copies.links.second] > 0)
-    near = np.zeros(len(held), dtype=bool)
+    rows_of_form = np.bincount(forms, minlength=int(copies.exact.max(initial=-1)) + 1)
+    inside = (rows_of_form[copies.links.first] > 0) & (rows_of_form[copies.links.second] > 0)
+    near = np.zeros(len(rows_of_form), dtype=bool)
     near[copies.links.first[inside]] = True
     near[copies.links.second[inside]] = True
-    return held[forms] > 1, near[forms]
+    return rows_of_form[forms] > 1, near[forms]
 
 
 def _exact(gathered: AllRows, name: str, rows: npt.NDArray[np.bool_]) -> Finding | None:
@@ -185,12 +185,12 @@ def crossing_findings(table: Table, crossing: Crossing, block: int) -> list[Find
 def parted_pairs(copies: Copies, side: npt.NDArray[np.int8]) -> int:
     """How many pairs of near-copies across a cut stand on different sides; ``side`` [n] of each
     text, -1 for none."""
-    held = np.zeros(int(copies.exact.max(initial=-1)) + 1, dtype=np.int64)
+    sides_of_form = np.zeros(int(copies.exact.max(initial=-1)) + 1, dtype=np.int64)
     used = side >= 0
     # A bit a side: the exact copies of a text may stand on several.
-    np.bitwise_or.at(held, copies.exact[used], 1 << side[used].astype(np.int64))
+    np.bitwise_or.at(sides_of_form, copies.exact[used], 1 << side[used].astype(np.int64))
     links = copies.links.where(copies.permitted)
-    one, other = held[links.first], held[links.second]
+    one, other = sides_of_form[links.first], sides_of_form[links.second]
     both = one | other
     return int(np.sum((one > 0) & (other > 0) & ((both & (both - 1)) > 0)))
 

@@ -64,12 +64,12 @@ def refuse_shared_copies(copies: Copies, side: npt.NDArray[np.int8], names: list
 
     ``side`` [n] is the side of each text of ``copies``, an index into ``names``; -1 for dropped.
     """
-    held = np.zeros((int(copies.exact.max(initial=-1)) + 1, len(names)), dtype=bool)
-    held[copies.exact[side >= 0], side[side >= 0]] = True
+    stands_on = np.zeros((int(copies.exact.max(initial=-1)) + 1, len(names)), dtype=bool)
+    stands_on[copies.exact[side >= 0], side[side >= 0]] = True
     links = copies.links.where(~copies.permitted)
     for one, other in combinations(range(len(names)), 2):
-        crossing = (held[links.first, one] & held[links.second, other]) | (
-            held[links.first, other] & held[links.second, one]
+        crossing = (stands_on[links.first, one] & stands_on[links.second, other]) | (
+            stands_on[links.first, other] & stands_on[links.second, one]
         )
         if crossing.any():
             raise SplitError(

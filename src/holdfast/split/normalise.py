@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 PAIR_MARK = "␟"
 """Stands between the two texts of a pair: a symbol that the normal form keeps."""
 
+# A character of Unicode's private use area, which none of the steps removes.
 _BETWEEN_DIGITS = "\ue000"
 _PUNCTUATION = r"\p{P}\p{Cc}\p{Cf}$+<=>^`|~\x{FE00}-\x{FE0F}"
 _SPACES = r"\s\p{Z}\x{0085}"
@@ -67,6 +68,7 @@ def spaced_words(fold: Any) -> Any:
     # A control character that separates (tab, newline) must not glue its neighbours together.
     plain = pc.replace_substring_regex(kept, rf"[{_SPACES}]+", " ")
     bare = pc.replace_substring_regex(plain, rf"[{_PUNCTUATION}]+", "")
+    # The scripts concerned are never ASCII: a cheap test spares the expression. ``None``: no texts.
     if pc.all(pc.string_is_ascii(bare)).as_py() in (True, None):
         return bare
     return pc.replace_substring_regex(bare, _NO_SPACES, r" \1 ")
@@ -76,8 +78,10 @@ def normal_forms(texts: Any, fold: Any = None, words: Any = None) -> Any:
     """The normal forms of an Arrow array of strings, as an Arrow array of strings."""
     fold = folded(texts) if fold is None else fold
     words = spaced_words(fold) if words is None else words
+    # Twice for the same reason as in ``spaced_words``.
     marked = _between_digits(_between_digits(words, " +"), " +")
     form = pc.replace_substring(marked, " ", "")
+    # For texts of punctuation alone, which have no other form.
     alone = pc.replace_substring_regex(fold, rf"[{_SPACES}]+", "")
     return pc.if_else(pc.equal(pc.binary_length(form), 0), alone, form)
 

@@ -42,6 +42,7 @@ def odd_words(bags: Bags, first: I64, second: I64) -> Odd:
     gap = plain[a] - plain[b]
     longer = counts[a] - counts[b]
     swapped = longer == 0
+    # Where one word stands for another the gap is never 0.
     both = (squares[a] - squares[b]) // np.where(swapped & (gap != 0), gap, 1)
     left = np.where(swapped, (both + gap) // 2, np.where(longer > 0, gap, NONE))
     right = np.where(swapped, (both - gap) // 2, np.where(longer < 0, -gap, NONE))

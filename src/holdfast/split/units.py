@@ -58,6 +58,7 @@ def make_units(
     of_row = np.unique(of_row, return_inverse=True)[1].astype(np.int64)
     row_keys = _row_keys(contents, labels, seed)
     keys = np.full(int(of_row.max(initial=-1)) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
+    # The smallest key of its rows: it does not depend on their order either.
     np.minimum.at(keys, of_row, row_keys)
     return Units(of_row, np.bincount(of_row, minlength=len(keys)), row_keys, keys, block)
 
@@ -78,6 +79,7 @@ def _joined(copies: I64, groups: I64) -> I64:
 
     first = int(copies.max(initial=-1)) + 1
     nodes = first + int(groups.max(initial=-1)) + 1
+    # Both kinds of node in one graph: a copy joins its groups, and those all of their copies.
     edges = (np.ones(len(copies), np.int8), (copies, first + groups))
     labels = connected_components(coo_array(edges, shape=(nodes, nodes)), directed=False)[1]
     return np.asarray(labels[copies], dtype=np.int64)
@@ -92,5 +94,6 @@ def _row_keys(contents: U64, labels: npt.NDArray[Any], seed: int) -> U64:
     first = np.flatnonzero(new)[np.cumsum(new) - 1] if len(ordered) else order
     number = np.empty(len(ordered), dtype=np.uint64)
     number[order] = (np.arange(len(ordered)) - first).astype(np.uint64)
+    # An array of one: NumPy warns where a single number wraps, and not in an array.
     salt = np.full(1, derive_seed(seed, "division"), dtype=np.uint64)
     return mix(mix(contents ^ mix(salt)) + number * _STEP)

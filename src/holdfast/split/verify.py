@@ -42,6 +42,8 @@ def verify(bags: Bags, candidates: Iterable[Candidates]) -> Links:
     """The near-copies among the candidates, each once, in order."""
     signatures = _signatures(bags)
     found = [np.empty(0, np.int64)]
+    # How many likely copies each row has met: in a bucket of thousands of near-equal texts a row
+    # that knows some is reached by links, without being compared with the rest.
     met = np.zeros(len(bags), dtype=np.int64)
     for chunk in candidates:
         first, second = chunk.first, chunk.second
@@ -51,6 +53,7 @@ def verify(bags: Bags, candidates: Iterable[Candidates]) -> Links:
             met += np.bincount(first[likely], minlength=len(met))
             met += np.bincount(second[likely], minlength=len(met))
         if likely.any():
+            # Unique at once: one pair comes from many buckets, and chunks would pile them up.
             found.append(np.unique((first[likely] << 32) | second[likely]))
     pairs = np.unique(np.concatenate(found))
     first, second = pairs >> 32, pairs & 0xFFFFFFFF
@@ -72,6 +75,7 @@ def _likely(bags: Bags, signatures: U64, first: I64, second: I64) -> npt.NDArray
     limit = allowed(np.minimum(bags.lengths[first], bags.lengths[second]))
     flipped = np.bitwise_count(signatures[first] ^ signatures[second])
     sizes = np.abs(bags.counts[first] - bags.counts[second])
+    # Twice: up to d words on either side.
     return np.asarray((flipped <= 2 * limit) & (sizes <= limit))
 
 
@@ -121,6 +125,7 @@ def _shared_words(bags: Bags, first: I64, second: I64) -> I64:
 def _codes(bags: Bags, rows: I64) -> U64:
     words, starts = take_rows(bags.bag, bags.starts, rows)
     pair = np.repeat(np.arange(len(rows), dtype=np.uint64), np.diff(starts))
+    # Twenty bits are left for it, a million repeats of one word in one text.
     number: U64 = np.minimum(_occurrences(words, pair), np.uint64((1 << 20) - 1))
     return np.asarray((pair << np.uint64(52)) | (words.astype(np.uint64) << np.uint64(20)) | number)
 

@@ -83,6 +83,7 @@ def make_bags(read: Read, rows: I64) -> Bags:
     totals = np.bincount(sequence, minlength=len(read.vocabulary))
     ties = content_keys(pa.array(read.vocabulary, pa.large_string()))
     order = np.lexsort((ties, totals))
+    # The vocabulary is that of all texts; words of exact copies alone may be gone.
     order = order[totals[order] > 0]
     rank = np.full(len(read.vocabulary), -1, dtype=np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
@@ -108,6 +109,7 @@ def row_blocks(starts: I64) -> Iterator[slice]:
     row = 0
     while row < len(starts) - 1:
         end = int(np.searchsorted(starts, starts[row] + WORDS, "right")) - 1
+        # A row larger than a block is a block of its own.
         end = max(row + 1, end)
         yield slice(row, end)
         row = end
@@ -148,9 +150,11 @@ def _read_block(texts: Any, numbers: dict[str, int]) -> tuple[U64, U64, I32, I32
         dtype=np.int32,
     )
     flat = local[encoded.indices.to_numpy()]
+    # Splitting at space gives an empty word at either end of a text.
     real = flat != numbers.setdefault("", len(numbers))
     rows = np.repeat(np.arange(len(texts)), pc.list_value_length(split).to_numpy())
     counts = np.bincount(rows[real], minlength=len(texts)).astype(np.int32)
+    # A script without spaces is one written word and many words here.
     lengths = np.maximum(_written_words(fold), counts).astype(np.int32)
     keys = content_keys(normal_forms(texts, fold, bare))
     return keys, content_keys(texts), lengths, flat[real], counts
@@ -167,5 +171,6 @@ def _sorted_rows(flat: I32, starts: I64) -> I32:
         counts = np.diff(starts[block.start : block.stop + 1])
         rows = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         part = slice(int(starts[block.start]), int(starts[block.stop]))
+        # Row and word in one number: one sort of a block does for all of its rows.
         bag[part] = (np.sort((rows << 32) | flat[part]) & 0xFFFFFFFF).astype(np.int32)
     return bag

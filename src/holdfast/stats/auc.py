@@ -92,6 +92,8 @@ def delong_difference(
 def _difference(value: float, variance: float, same: bool, level: float) -> AreaDifference:
     from scipy.special import ndtr
 
+    # Two parts of a variance that cancel leave rounding of about 1e-17, whose root would pass for a
+    # tiny error.
     if variance <= 1e-16:
         return (
             AreaDifference(0.0, 0.0, 0.0, 1.0)
@@ -109,16 +111,19 @@ def _placements(labels: Bools, scores: Floats) -> tuple[Floats, Floats]:
     positives [scores, n₊] and negatives [scores, n₋]."""
     from scipy.stats import rankdata
 
+    # A row's rank among all less its rank in its own class is the number of rows of the other
+    # class below it: no pair is ever compared.
     joint = rankdata(scores, axis=1)
-    own = rankdata(scores[:, labels], axis=1), rankdata(scores[:, ~labels], axis=1)
-    positive, negative = own[0].shape[1], own[1].shape[1]
-    above = (joint[:, labels] - own[0]) / negative
-    below = 1 - (joint[:, ~labels] - own[1]) / positive
+    within = rankdata(scores[:, labels], axis=1), rankdata(scores[:, ~labels], axis=1)
+    positive, negative = within[0].shape[1], within[1].shape[1]
+    above = (joint[:, labels] - within[0]) / negative
+    below = 1 - (joint[:, ~labels] - within[1]) / positive
     return np.asarray(above), np.asarray(below)
 
 
 def _covariance(above: Floats, below: Floats) -> Floats:
     covariance = np.cov(above) / above.shape[1] + np.cov(below) / below.shape[1]
+    # Of a single score ``np.cov`` gives a bare number.
     return np.asarray(covariance).reshape(len(above), len(above))
 
 
@@ -126,9 +131,11 @@ def _limits(value: float, error: float, pairs: int, level: float) -> tuple[float
     if value in (0.0, 1.0):
         return clopper_pearson(round(value * pairs), pairs, level)
     logit = math.log(value / (1 - value))
+    # The delta method: the logit's derivative is 1 ÷ (p (1 − p)).
     half = normal_quantile(level) * error / (value * (1 - value))
     return _expit(logit - half), _expit(logit + half)
 
 
 def _expit(x: float) -> float:
+    # ``math.exp`` raises an OverflowError above 709.
     return 1 / (1 + math.exp(-x)) if x > -700 else 0.0

@@ -112,6 +112,7 @@ def interval_of_draws(
         shares = tails
         if acceleration is not None:
             shares = _bca_shares(kept, value[column], acceleration[column], tails)
+        # What ``np.quantile`` computes, for draws that are sorted once.
         limits[:, column] = np.interp(shares * (len(kept) - 1), np.arange(len(kept)), kept)
     return limits[0], limits[1]
 
@@ -156,6 +157,8 @@ def _draws(weights: Floats, resamples: int, seed: np.random.Generator) -> Iterat
     rows = max(1, CHUNK // max(atoms, 1))
     for start in range(0, resamples, rows):
         count = min(rows, resamples - start)
+        # A draw by index costs by the unit, a multinomial by the atom: with one unit an atom the
+        # first took a third of the time, with four and more it is the slower one.
         if units <= 2 * atoms:
             yield _drawn_by_index(weights, units, count, seed)
         else:
@@ -166,6 +169,7 @@ def _drawn_by_index(weights: Floats, units: int, count: int, seed: np.random.Gen
     atoms = len(weights)
     owner = np.repeat(np.arange(atoms), weights.astype(np.int64))
     drawn = owner[seed.integers(0, units, size=(count, units))]
+    # Each resample gets a range of numbers of its own, so that one count serves them all.
     drawn += np.arange(count)[:, None] * atoms
     flat = np.bincount(drawn.reshape(-1), minlength=count * atoms)
     return flat.reshape(count, atoms).astype(np.float64)
@@ -181,6 +185,8 @@ def _left_out(statistic: Statistic, weights: Floats, blocks: int) -> tuple[Float
     value, count = np.concatenate(values), np.concatenate(counts)[:, None]
     whole = np.isfinite(value).all(axis=0)
     count = np.where(np.isfinite(value), count, 0.0)
+    # An atom of no units was given a weight of −1, which is no sample; it counts 0 times, but 0
+    # times NaN is NaN.
     value = np.where(count > 0, value, 0.0)
     mean = (count * value).sum(0) / np.maximum(count.sum(0), 1e-300)
     gap = mean - value
@@ -188,6 +194,7 @@ def _left_out(statistic: Statistic, weights: Floats, blocks: int) -> tuple[Float
     units = count.sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.where(whole, np.sqrt((units - 1) / units * second), np.nan)
+        # Below that the values differ by rounding alone, and the quotient would be noise.
         return np.where(second > 1e-24, third / (6 * second**1.5), 0.0), error
 
 
@@ -203,8 +210,11 @@ def _jackknife(weights: Floats, blocks: int) -> Iterator[tuple[Floats, Floats]]:
         left = np.repeat(weights[None], len(lines), axis=0)
         if single:
             left[np.arange(len(lines)), lines] -= 1
+            # Its units are alike: leaving out any one of them gives the same value.
             yield left, weights[lines]
         else:
+            # Every so-manieth atom: rows that stand together in a sorted file fall into different
+            # blocks.
             left[np.arange(atoms)[None] % blocks == lines[:, None]] = 0
             yield left, np.ones(len(lines))
 

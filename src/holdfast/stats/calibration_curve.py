@@ -71,6 +71,7 @@ def calibration_error_interval(
     0.0
     """
     cells = _cells(np.asarray(confidence, np.float64), np.asarray(right, np.float64), effect)
+    # A confidence of exactly 0 or 1 has no logit.
     offset = _logit(np.clip(cells.confidence, 1e-5, 1 - 1e-5))
     slope = offset - np.average(offset, weights=cells.weight)
     base = np.column_stack([np.ones_like(slope), slope])
@@ -86,6 +87,7 @@ def _cells(confidence: Floats, right: Floats, effect: float) -> _Cells:
     count = min(n, CELLS)
     cell = np.arange(n) * count // n
     size = np.bincount(cell, minlength=count).astype(np.float64)
+    # The middle of each cell's ranks, so that neither end is 0 or 1.
     place = (np.cumsum(size) - 0.5 * size) / n
     return _Cells(
         np.bincount(cell, confidence[order], count) / size,
@@ -108,9 +110,11 @@ def _errors(
         precision = 1 / np.asarray(scales) ** 2
         mean, curvature, height = _fit(features, cells, offset, precision)
         fits.append((features, mean, curvature))
+        # Laplace's evidence. The powers of 2π of the prior and of the posterior cancel.
         evidence.append(
             height + 0.5 * np.log(precision).sum() - 0.5 * np.linalg.slogdet(curvature)[1]
         )
+    # The largest becomes 1: a log evidence of thousands of rows underflows by itself.
     weight = np.exp(np.asarray(evidence) - max(evidence))
     counts = seed.multinomial(draws, weight / weight.sum())
     member = np.minimum((cells.place * BINS).astype(np.int64), BINS - 1)
@@ -164,6 +168,7 @@ def _may_be_right(cells: _Cells, base: Floats, level: float) -> bool:
 
     score = base.T @ (cells.weight * (cells.right - cells.confidence))
     spread = cells.weight * cells.confidence * (1 - cells.confidence)
+    # Where all confidences are alike there is no slope, and its line of the matrix is 0.
     variance = (base.T * spread) @ base + 1e-9 * np.eye(2)
     statistic = float(score @ np.linalg.solve(variance, score))
     return float(chdtrc(2, statistic)) > 1 - level

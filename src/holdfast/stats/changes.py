@@ -53,6 +53,7 @@ def strongest_change(y: Floats, *, seed: np.random.Generator, resamples: int = 9
     if n < 2 or np.ptp(kept) == 0:
         return Change(None, 0.0, 1.0, n)
     strength = _cusum(kept[None])[0]
+    # The first of equals up to rounding.
     cut = int(np.argmax(strength >= strength.max() * (1 - 1e-9))) + 1
     size = float(kept[cut:].mean() - kept[:cut].mean())
     if n < FEWEST:
@@ -108,9 +109,13 @@ def _cusum(rows: Floats) -> Floats:
 
 
 def _noise(kept: Floats) -> float:
+    # From steps, not from levels: a change of level makes one large step, which a median passes
+    # over, where a standard deviation of the whole series would take it for noise.
     steps = np.abs(np.diff(kept))
     if not len(steps):
         return 0.0
+    # A step is the difference of two points and has √2 of their noise. Of a rounded series more
+    # than half of the steps may be 0.
     middle = float(np.median(steps)) / MEDIAN_OF_NORMAL
     return (middle if middle > 0 else float(np.sqrt(np.mean(steps**2)))) / math.sqrt(2)
 
@@ -123,12 +128,14 @@ def _costs(y: Floats) -> Floats:
     sizes = np.arange(n + 1) - np.arange(n)[:, None]
     total = sums - sums[:n, None]
     costs = squares - squares[:n, None] - total**2 / np.maximum(sizes, 1)
+    # A difference of large sums: rounding may take it below 0.
     return np.where(sizes > 0, np.maximum(costs, 0.0), 0.0)
 
 
 def _best_cuts(costs: Floats, price: float, least: int) -> list[int]:
     n = len(costs)
     best = np.full(n + 1, np.inf)
+    # The first segment begins without a change.
     best[0] = -price
     came: Ints = np.zeros(n + 1, dtype=np.int64)
     for end in range(least, n + 1):

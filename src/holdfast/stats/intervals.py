@@ -40,6 +40,7 @@ def wilson(
     rate, z2n = successes / n, z * z / n
     centre = (rate + z2n / 2) / (1 + z2n)
     half = z * math.sqrt(rate * (1 - rate) / n + z2n / (4 * n)) / (1 + z2n)
+    # Exactly 0 and 1 there by algebra; in floating point 1e-17 would be left.
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == n else min(1.0, centre + half)
     return low, high
@@ -55,6 +56,7 @@ def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float,
 
     _check_rate(successes, n)
     tail = (1 - level) / 2
+    # The beta law with a parameter of 0 has no quantile.
     low = 0.0 if successes == 0 else float(betaincinv(successes, n - successes + 1, tail))
     high = 1.0 if successes == n else float(betaincinv(successes + 1, n - successes, 1 - tail))
     return low, high
@@ -69,6 +71,7 @@ def design_effect(hits: npt.NDArray[np.bool_], groups: Ints) -> float:
     are taken as copies of each other, Σ m_g² ÷ n. One group: NaN.
     """
     sizes = np.bincount(groups)
+    # A number that no row bears is no group.
     sizes, n = sizes[sizes > 0], len(groups)
     if len(sizes) < 2:
         return math.nan
@@ -101,5 +104,6 @@ def wilson_by_groups(
 
 
 def _check_rate(successes: float, n: float) -> None:
+    # An effective count of successes is rate × n, which may round to a hair above n.
     if n < 0 or successes < 0 or successes > n * (1 + 1e-12):
         raise Defect("a rate", "needs 0 ≤ successes ≤ n", (successes, n))

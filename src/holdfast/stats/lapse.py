@@ -67,11 +67,15 @@ def lapse_rate(logits: Floats, labels: Ints, *, level: float = 0.95) -> Lapse:
         return Lapse(math.nan, 0.0, top, math.nan, 0)
     stride = math.ceil(len(scores) / MOST_ROWS)
     scores, marks, n = scores[::stride], marks[::stride], len(scores)
+    # Temperatures are tried in units of the logits' own spread, so that their scale is no matter;
+    # where all are alike any unit does.
     spread = float((scores - scores.mean(axis=1, keepdims=True)).std()) or 1.0
+    # Once for all rates: each then costs one sum over this table.
     right = _right(scores, marks, spread * np.exp(STEPS))
     other = (1 - right) / (classes - 1)
 
     def profile(rate: float) -> tuple[float, float]:
+        # A row that is held impossible at a rate of 0 makes that rate impossible: −∞ is meant.
         with np.errstate(divide="ignore"):
             sums = np.log(right + rate * (other - right)).sum(axis=1)
         value, step = _peak(sums)
@@ -86,6 +90,7 @@ def _right(scores: Floats, labels: Ints, temperatures: Floats) -> Floats:
     """softmax(scores ÷ T)[label], [temperatures and ∞, n]."""
     gaps = scores - scores[np.arange(len(scores)), labels][:, None]
     found = np.full((len(temperatures) + 1, len(scores)), 1 / scores.shape[1])
+    # What overflows is a label beyond any chance: 1 ÷ ∞ is the right answer.
     with np.errstate(over="ignore"):
         for i, temperature in enumerate(temperatures):
             found[i] = 1.0 / np.exp(gaps / temperature).sum(axis=1)
@@ -126,8 +131,9 @@ def _limits(profile: Profile, rate: float, line: float, top: float) -> tuple[flo
     """Where the profile crosses ``line`` on either side of its top, or the ends of the range."""
     from scipy.optimize import brentq
 
-    def above(one: float) -> float:
-        return max(profile(one)[0], line - 1e6) - line
+    def above(tried: float) -> float:
+        # The search for a root needs finite ends, and a rate of 0 may have a likelihood of 0.
+        return max(profile(tried)[0], line - 1e6) - line
 
     low = 0.0 if rate <= 0 or above(0.0) >= 0 else brentq(above, 0.0, rate, xtol=1e-5)
     high = top if rate >= top or above(top) >= 0 else brentq(above, rate, top, xtol=1e-5)

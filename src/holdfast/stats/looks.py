@@ -121,6 +121,7 @@ def look(
     means = atoms.mean(axis=0) if n else np.full(looks, math.nan)
     best = int(np.argmin(means)) if looks and finite and n else 0
     if n < 2 or looks < 2 or not finite:
+        # The value needs no spread, so it is given where the test cannot be.
         value = float(means[-1] - means[best]) if looks else math.nan
         nothing = (math.nan,) * 4
         return Look(
@@ -196,12 +197,14 @@ def _scales(errors: Floats) -> Floats:
 
 def _skews(atoms: Floats) -> Floats:
     """The skewness [k, i] of the differences (look k − look i) of the rows; 0 without spread."""
+    # As in ``_roots``: only differences of looks matter, and cubes lose digits fastest.
     gaps = atoms - atoms[:, :1]
     gaps = gaps - gaps.mean(axis=0)
     cubes, mixed = (gaps**3).mean(axis=0), (gaps**2).T @ gaps / len(gaps)
     third = cubes[:, None] - 3 * mixed + 3 * mixed.T - cubes
     squares = gaps.T @ gaps / len(gaps)
     spread = np.diag(squares)[:, None] - 2 * squares + np.diag(squares)
+    # A difference of large squares is rounding below that.
     enough = spread > 1e-12 * max(float(squares.max(initial=0.0)), 1e-300)
     return np.asarray(np.where(enough, third / np.where(enough, spread, 1.0) ** 1.5, 0.0))
 
@@ -212,6 +215,8 @@ def _draws(
     """T_k of flat paths, [looks, resamples]; −∞ at the first look. ``inverse`` [k, i] is what a
     rise is multiplied with, 0 where look i does not compete."""
     size, looks = roots.shape
+    # The scale is drawn before the means, and the means one row of the root after the other: a
+    # further look only appends rows, so what was drawn for earlier ones stays.
     scale = np.sqrt((n - 1) / seed.chisquare(n - 1, resamples)) / math.sqrt(n * (n - 1.0))
     normal = np.stack([seed.standard_normal(resamples) for _ in range(size)])
     # Half the memory and time: the draws need no more than three digits.
@@ -224,6 +229,7 @@ def _draws(
             rises *= inverse[k, rivals, None].astype(np.float32)
             law[k] = rises.max(axis=0)
         else:
+            # Every row moved alike, so no rise is left to chance.
             law[k] = 0.0
     return law
 
@@ -237,6 +243,7 @@ def _observed(means: Floats, errors: Floats, scales: Floats, skews: Floats, n: i
     """The rises of look k above look i ÷ their scales [k, i]: where every row moved alike, ±∞ by
     the sign of the move, 0 without one."""
     rises = means[:, None] - means[None]
+    # Means of equal rows may differ by rounding.
     sure = (errors == 0) & (np.abs(rises) > 1e-12 * np.abs(means).max())
     t = np.where(sure, np.copysign(np.inf, rises), 0.0)
     plain = unskewed(rises * _inverse(errors), skews, n)

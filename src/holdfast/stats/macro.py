@@ -41,6 +41,7 @@ def mean_limits(
     """
     size = len(value)
     below, above = (value - low) / size, (high - value) / size
+    # Rounding alone: second moments of rows are positive semidefinite.
     down = math.sqrt(max(0.0, float(below @ correlation @ below)))
     up = math.sqrt(max(0.0, float(above @ correlation @ above)))
     centre = float(value.mean())
@@ -58,6 +59,7 @@ def f1_correlation(confusion: Floats) -> Floats:
     would otherwise have no influence to correlate.
     """
     size = len(confusion)
+    # Half a row in all, spread over the wrong answers of a class.
     off = (1 - np.eye(size)) / max(1, size - 1)
     counts = confusion + 0.5 * np.eye(size) + 0.5 * off
     diagonal = np.diag(counts)

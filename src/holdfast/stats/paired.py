@@ -66,6 +66,7 @@ def paired_bootstrap(
         return Difference(math.nan, math.nan, math.nan, math.nan, 0)
     codes = np.arange(len(gap)) if groups is None else groups
     codes, atoms = folded(codes, int(codes.max()) + 1)
+    # A ratio of sums, not a mean of means: groups are of different sizes.
     table = sums(np.column_stack([gap, np.ones(len(gap))]), codes, atoms)
     result = bootstrap(
         lambda weights: _ratio(weights @ table),
@@ -89,6 +90,7 @@ def _by_groups(result: Bootstrapped, groups: int, level: float, n: int) -> Diffe
 
     (low,), (high,) = result.student(groups, level)
     value, error = float(result.value[0]), float(result.error[0])
+    # Without spread the sign of the value is all there is.
     sure = 0.5 if value == 0 else float(value > 0)
     above = sure if error == 0 else float(stdtr(groups - 1, value / error))
     return Difference(value, float(low), float(high), above, n)
@@ -111,7 +113,9 @@ def mcnemar(first: Bools, second: Bools, *, mid: bool = True) -> float:
     exact = min(1.0, 2 * float(bdtr(least, total, 0.5)))
     if not mid:
         return exact
+    # Exact in whole numbers, which for thousands of rows have thousands of bits.
     point = math.comb(total, least) / 2**total if total < 1000 else _point(least, total)
+    # Both tails meet in the middle: twice the lower one counts its point twice.
     if only_first == only_second:
         return 1 - point
     return max(0.0, 2 * float(bdtr(least, total, 0.5)) - point)
@@ -156,10 +160,12 @@ def _phi(first: Bools, second: Bools) -> float:
     both, neither = int(np.sum(first & second)), int(np.sum(~first & ~second))
     only_1, only_2 = int(np.sum(first & ~second)), int(np.sum(second & ~first))
     margins = (both + only_1) * (only_2 + neither) * (both + only_2) * (only_1 + neither)
+    # Newcombe's rule where φ is undefined.
     if margins == 0:
         return 0.0
     numerator = float(both * neither - only_1 * only_2)
     if numerator > 0:
+        # The correction may weaken a correlation, not turn it round.
         numerator = max(numerator - len(first) / 2, 0.0)
     return numerator / math.sqrt(margins)
 

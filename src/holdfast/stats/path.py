@@ -58,6 +58,7 @@ def rise_from_best(
     centred = table - table.mean(axis=0)
     t = _studentised(value, float(_errors(centred, looks - 1)[best]))
     maxima = _null_maxima(centred, seed, resamples)
+    # The sample counts as one of the draws: no p-value of a resampling test is 0.
     p_value = (1 + int(np.sum(maxima >= t))) / (1 + resamples)
     return Rise(best, value, t, p_value)
 
@@ -91,9 +92,11 @@ def _resampled_means(centred: Floats, seed: np.random.Generator, resamples: int)
     the sample's covariance, to which they tend: the cost no longer grows with the rows."""
     atoms = len(centred)
     if atoms > MANY:
+        # Not Cholesky's root: looks at one and the same state make the covariance singular.
         values, vectors = np.linalg.eigh(centred.T @ centred / atoms**2)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         return np.asarray(seed.standard_normal((resamples, len(values))) @ root.T)
+    # One resample at a time: all of them at once would hold rows × resamples numbers.
     drawn = (seed.integers(0, atoms, size=atoms) for _ in range(resamples))
     return np.stack([np.bincount(rows, minlength=atoms) @ centred for rows in drawn]) / atoms
 

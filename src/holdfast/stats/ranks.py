@@ -16,6 +16,7 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 from holdfast.stats.intervals import normal_quantile
 
+# Up to where ``scipy.stats.wilcoxon`` takes the exact law by itself.
 EXACT = 50
 
 
@@ -72,6 +73,8 @@ def signed_rank(first: Floats, second: Floats, level: float = 0.95) -> Shift:
 def _walsh_limits(gap: Floats, level: float) -> tuple[float, float, float]:
     n = len(gap)
     total = n * (n + 1) // 2
+    # There are n² ÷ 2 Walsh averages; counting those below a value takes no more than a search in
+    # the sorted differences, so none of them is ever made.
     middle = (_walsh(gap, (total + 1) // 2) + _walsh(gap, total // 2 + 1)) / 2
     cut = _cut(n, level)
     if cut < 1:
@@ -102,6 +105,8 @@ def _counts(n: int) -> Floats:
 def _walsh(gap: Floats, k: int) -> float:
     """The k-th smallest mean of two differences, by bisection on its value; ``gap`` sorted."""
     low, high = float(gap[0]), float(gap[-1])
+    # Neighbouring float64 are reached in some 60 halvings, near 0 only in a thousand: 2⁻²⁰⁰ of the
+    # range is near enough.
     for _ in range(200):
         middle = low + (high - low) / 2
         if not low < middle < high:

@@ -36,6 +36,7 @@ def times_by_plan(steps: Sequence[int], plans: Sequence[int], power: float = POW
             left = math.floor(spent) + 1 - spent
         done = min(1.0, max(0, step - began) / max(1, plan - began))
         path[k] = spent + left * done**power
+    # The reader raises it to ``power`` again, so that its spent share is ``path``.
     return np.asarray(np.maximum.accumulate(path) ** (1 / power))
 
 
@@ -106,6 +107,7 @@ def boundary_of(draws: Floats, spent: Floats) -> Floats:
     crossed one up to each look; ∞ where less than one draw may cross."""
     looks, resamples = draws.shape
     # The observed path counts as one more draw, which makes the level exact for any number.
+    # A product that should be a whole number may come out a hair below it.
     allowed = np.floor(spent * (resamples + 1) + 1e-9).astype(np.int64)
     alive = np.arange(resamples)
     boundary = np.full(looks, np.inf)

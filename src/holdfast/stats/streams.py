@@ -123,6 +123,7 @@ def mean_evidence(gap: Floats, bound: float) -> StreamEvidence:
     stakes = 0.7 * 0.5 ** np.arange(12.0)
     price = -np.log1p(-stakes) - stakes
     logs = np.cumsum(scaled)[:, None] * stakes - spread * price
+    # The usual shift before exponentials, which overflow in long streams.
     top = logs.max(axis=1, initial=0.0)
     return _evidence(top + np.log(np.mean(np.exp(logs - top[:, None]), axis=1)))
 
@@ -154,6 +155,7 @@ def mixture_sprt(
     total = np.cumsum(found)
     spread = np.full(len(found), variance or 0.0)
     if variance is None:
+        # A variance from squares loses its digits where the mean is large beside the spread.
         shifted = found - (found[0] if len(found) else 0.0)
         sums, squares = np.cumsum(shifted), np.cumsum(shifted**2)
         spread = np.maximum(squares - sums**2 / n, 0.0) / np.maximum(n - 1, 1)
@@ -196,7 +198,10 @@ def _earlier_mean(x: Floats, prior: float) -> Floats:
 def _stakes(x: Floats, alpha: float) -> Floats:
     n = np.arange(1, len(x) + 1)
     mean = (0.5 + np.cumsum(x)) / (n + 1)
+    # A first row of variance ¼, the largest on [0, 1], and of mean ½: without it the first stakes
+    # would be infinite.
     variance = (0.25 + np.cumsum((x - mean) ** 2)) / (n + 1)
+    # A stake may look at earlier values alone: that makes the bet fair.
     earlier = np.concatenate([[0.25], variance[:-1]])[: len(x)]
     return np.asarray(np.sqrt(2 * math.log(2 / alpha) / (earlier * n * np.log1p(n))))
 
@@ -204,6 +209,7 @@ def _stakes(x: Floats, alpha: float) -> Floats:
 def _limits(x: Floats, under: Floats, over: Floats, low: float, high: float) -> StreamLimits:
     width = high - low
     mean = np.cumsum(x) / np.arange(1, len(x) + 1)
+    # A mean that was refused once stays refused, so limits only close in.
     lower = np.maximum.accumulate(np.clip(under, 0.0, 1.0))
     upper = np.minimum.accumulate(np.clip(over, 0.0, 1.0))
     return StreamLimits(low + width * mean, low + width * lower, low + width * upper)

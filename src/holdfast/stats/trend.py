@@ -49,11 +49,14 @@ def trend(x: Floats, y: Floats, level: float = 0.95, *, correlated: bool = False
     x, y = x[kept], y[kept]
     if len(x) < 3 or np.ptp(x) == 0:
         return Trend(math.nan, math.nan, math.nan, 1.0, len(x))
+    # Kendall's test is undefined on ties alone (NaN), and a flat line has no trend.
     if np.ptp(y) == 0:
         return Trend(0.0, 0.0, 0.0, 1.0, len(x))
     slope = theilslopes(y, x, alpha=level)
     p_value = float(kendalltau(x, y).pvalue)
     if correlated:
+        # The factor is at least 1 in theory, but the asymptotic law may give a smaller value than
+        # the exact one.
         p_value = max(p_value, _corrected(x, y, float(slope[0])))
     return Trend(float(slope[0]), float(slope[2]), float(slope[3]), p_value, len(x))
 
@@ -65,6 +68,7 @@ def _corrected(x: Floats, y: Floats, slope: float) -> float:
     n = len(x)
     if n < FEWEST:
         return 1.0
+    # The correction stretches a variance, which only the normal law has.
     plain = kendalltau(x, y, method="asymptotic").pvalue
     order = np.argsort(x, kind="stable")
     rest = (y - slope * x)[order]

@@ -44,6 +44,7 @@ def _candidates(table: Table) -> npt.NDArray[np.int64]:
     labels = table.column("label")
     known = np.flatnonzero(labels >= 0)
     _, group = np.unique(hashes[known], return_inverse=True)
+    # A hash has several labels where its lowest and its highest differ: two passes, no groups.
     lowest = np.full(len(known), len(table.classes), dtype=np.int64)
     highest = np.full(len(known), -1, dtype=np.int64)
     np.minimum.at(lowest, group, labels[known])

@@ -14,7 +14,7 @@ from holdfast.data.table import Table
 
 _SAMPLE = 20_000
 _LEAST_ROWS = 20
-_OWN, _OTHERS = 0.5, 0.02
+_IN_CLASS, _ELSEWHERE = 0.5, 0.02
 _MARKED = 0.95
 _INSIDE_OTHERS = 0.002
 _SURE_ROWS = 50
@@ -44,6 +44,7 @@ def label_giveaway(table: Table) -> Finding | None:
 
 
 def _sample(table: Table) -> tuple[np.ndarray, list[str]]:
+    # Spread over the table, as files are often sorted by class.
     step = max(1, len(table) // _SAMPLE)
     part = table.take(np.arange(0, len(table), step))
     return part.column("label"), part.column("text")
@@ -59,15 +60,16 @@ def _name(
 ) -> Finding | None:
     for index, name in enumerate(table.classes):
         wanted = _words(name)
-        own = labels == index
-        if own.sum() < _LEAST_ROWS or not wanted or (name.isascii() and len(name) < 2):
+        in_class = labels == index
+        # A class named "a" or "1" opens texts by chance; a single Chinese character is a word.
+        if in_class.sum() < _LEAST_ROWS or not wanted or (name.isascii() and len(name) < 2):
             continue
         span = slice(None, len(wanted)) if end == 0 else slice(-len(wanted), None)
         has = np.array([row[span] == wanted for row in words])
-        share, others = has[own].mean(), has[~own].mean() if (~own).any() else 0.0
-        if share >= _OWN and others <= _OTHERS:
+        share, others = has[in_class].mean(), has[~in_class].mean() if (~in_class).any() else 0.0
+        if share >= _IN_CLASS and others <= _ELSEWHERE:
             because = f"{share:.0%} of the texts of class {name!r} {place[:-1]} with its name"
-            return _finding(float(share), int(has[own].sum()), because)
+            return _finding(float(share), int(has[in_class].sum()), because)
     return None
 
 
@@ -78,10 +80,11 @@ def _mark(
     marks: dict[str, float] = {}
     hits = 0
     for index in present:
-        own = [words[n] for n in np.flatnonzero(labels == index)]
-        word, count = Counter(row[end] if row else "" for row in own).most_common(1)[0]
-        share = count / len(own)
-        if len(own) < _LEAST_ROWS or share < _MARKED or not word or word in marks:
+        in_class = [words[n] for n in np.flatnonzero(labels == index)]
+        word, count = Counter(row[end] if row else "" for row in in_class).most_common(1)[0]
+        share = count / len(in_class)
+        # One class without such a word is enough: openings are then no code for labels.
+        if len(in_class) < _LEAST_ROWS or share < _MARKED or not word or word in marks:
             return None
         marks[word] = share
         hits += count
@@ -102,7 +105,7 @@ def _inside(table: Table, labels: np.ndarray, texts: list[str]) -> Finding | Non
     found = {
         c: marks
         for c, kept in common.items()
-        if (marks := _own(kept, table.classes[c], texts, labels, c))
+        if (marks := _rare_elsewhere(kept, table.classes[c], texts, labels, c))
     }
     if not found:
         return None
@@ -119,7 +122,9 @@ def _inside(table: Table, labels: np.ndarray, texts: list[str]) -> Finding | Non
     return finding if serious else replace(finding, severity="warn")
 
 
-def _own(kept: set[str], name: str, texts: list[str], labels: np.ndarray, index: int) -> list[str]:
+def _rare_elsewhere(
+    kept: set[str], name: str, texts: list[str], labels: np.ndarray, index: int
+) -> list[str]:
     """Of what all texts of a class hold, what next to no other text does; words before characters,
     the longest first."""
     others = np.flatnonzero((labels != index) & (labels >= 0))
