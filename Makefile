@@ -10,7 +10,7 @@ STAMP := $(VENV)/.ready-$(STATE)
 LIGHT := $(VENV)/.light-$(STATE)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo check test bench recipes lint format types imports tests wheel clean
+.PHONY: help setup demo quick check test bench recipes lint format types imports tests wheel clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -29,6 +29,9 @@ $(STAMP) $(LIGHT):
 
 demo: $(if $(wildcard $(STAMP)),,$(LIGHT))  ## the main job on real data that ships with the project
 	$(BIN)/holdfast demo
+
+quick: setup  ## one room's work within a minute: its tests, the house, types (ROOM=stats)
+	$(BIN)/python scripts/quick.py $(ROOM) --jobs $(JOBS)
 
 check: lint types imports tests  ## lint, types, import contract, tests
 

@@ -221,3 +221,21 @@ def test_the_reason_names_the_rows_and_both_losses() -> None:
     assert "lowest" in reason(course(1.0, 0.5), 1)
     assert "not above the lowest" in reason(course(1.0, 0.50, 0.60), 2)
     assert "no validation rows" in reason([snapshot(0, np.zeros(0))], 0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ground_that_is_lost_in_steps_too_small_to_tell_is_lost_all_the_same(seed: int) -> None:
+    """Every state is like the one before it; the comparison with the lowest is the oracle's."""
+    rng = np.random.default_rng(seed)
+    rows = rng.exponential(1.0, 200)
+    means = [0.9, *(0.5 + 0.01 * i for i in range(40))]
+    history = [
+        snapshot(i, rows + mean + 0.1 * rng.standard_normal(200)) for i, mean in enumerate(means)
+    ]
+    losses = np.stack([s.valid_losses for s in history], axis=1)
+    kept = 0
+    for at in range(1, len(history)):
+        best = int(losses[:, : at + 1].mean(axis=0).argmin())
+        p = stats.ttest_rel(losses[:, at], losses[:, best], alternative="greater").pvalue
+        kept = at if at == best or not p < WORSE else kept
+    assert newest_unless_worse(history) == kept < 10

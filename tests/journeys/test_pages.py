@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import importlib.resources
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +32,8 @@ pages = load()
 RUN = ("shell", "python", "yaml", "setup")
 # What stands in the user's folder on each page beside `reviews.csv`: the columns of that file.
 COLUMNS = {"tasks.md": ("review", "stars", "author")}
+# The page that is run with the embedded model itself, which takes a quarter of a minute.
+REAL = ("python.md",)
 RUNS = [
     page
     for page in pages.PAGES
@@ -70,6 +74,51 @@ def folder(request: Any, tmp_path: Path, rows: list[tuple[str, str, str]], write
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model of the embedded one's tokenizer and architecture, two narrow blocks
+    drawn at random: what a page shows does not depend on what the model knows."""
+    import torch
+    from transformers import AutoConfig, AutoTokenizer, BertModel
+    from transformers.utils import logging
+
+    from holdfast.models.embedded import embedded_folder
+
+    real, folder = embedded_folder(), tmp_path_factory.mktemp("embedded") / "model"
+    small = {
+        "hidden_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
+    config = AutoConfig.from_pretrained(real, **small)
+    logging.disable_progress_bar()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(folder)
+    logging.enable_progress_bar()
+    AutoTokenizer.from_pretrained(real).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def embedded(page: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """On every page but one the stand-in comes along in the embedded model's place."""
+    from holdfast.models import embedded
+
+    if page.name in REAL:
+        yield
+        return
+    digest = hashlib.sha256((stand_in / embedded.WEIGHTS).read_bytes()).hexdigest()
+    monkeypatch.setattr(embedded, "_installed_folder", lambda: stand_in)
+    monkeypatch.setattr(embedded, "WEIGHTS_SHA256", digest)
+    embedded.embedded_folder.cache_clear()
+    yield
+    monkeypatch.undo()
+    embedded.embedded_folder.cache_clear()
+
+
+@pytest.mark.usefixtures("embedded")
 @pytest.mark.timeout(900)  # seconds of one core for each page; minutes where others have the cores
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # pages for people: `open` without `with`
 @pytest.mark.parametrize(

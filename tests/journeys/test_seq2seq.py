@@ -369,3 +369,63 @@ def test_a_run_whose_targets_are_its_sources_is_leaking(
     assert (verdict["label"], verdict["cause"]) == ("leaking", "the targets copy the source")
     rate = {e["name"]: e["value"] for e in verdict["evidence"]}
     assert rate["share_of_targets_that_are_their_source"] == 1.0
+
+
+def test_a_run_ends_in_the_weights_of_a_loop_written_by_hand(
+    pairs: Path, t5: Path, tmp_path: Path
+) -> None:
+    """All training rows in each update, no dropout: PyTorch and nothing else must come to the same
+    weights, so each step's gradients begin at nothing and weigh every token alike."""
+    import holdfast
+
+    settings = {
+        "model.name": str(t5),
+        "model.dropout": 0.0,
+        "train.max_steps": 4,
+        "train.epochs": 10,
+        "train.batch_size": 200,
+        "train.learning_rate": 2e-3,
+        "train.schedule": "constant",
+        "train.warmup": 0.0,
+        "train.weight_decay": 0.0,
+        "train.clip": 1e6,
+        "train.keep": "last",
+        "train.precision": "float32",
+        "train.threads": 1,
+        "train.matmul": "default",
+        "control.policy": "off",
+        "generate.rows": 2,
+        "generate.max_new_tokens": 4,
+    }
+    run = tmp_path / "run"
+    holdfast.train(str(pairs), task="seq2seq", out=run, settings=settings, quiet=True)
+    split = parquet.read_table(run / "splits.parquet").to_pylist()
+    rows = [json.loads(line) for line in pairs.read_text("utf-8").splitlines()]
+    used = [rows[row["row"]] for row in split if row["split"] == "train"]
+    assert result_of(run)["last_step"] == 4
+    by_hand = trained_by_hand(t5, used, steps=4, rate=2e-3)
+    from transformers import AutoModelForSeq2SeqLM
+
+    saved = AutoModelForSeq2SeqLM.from_pretrained(run / "model").state_dict()
+    for name, tensor in by_hand.items():
+        torch.testing.assert_close(saved[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def trained_by_hand(
+    model: Path, rows: list[dict[str, str]], steps: int, rate: float
+) -> dict[str, torch.Tensor]:
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    network = AutoModelForSeq2SeqLM.from_pretrained(model, dropout_rate=0.0)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    batch = tokenizer([row["dialogue"] for row in rows], padding=True, return_tensors="pt")
+    wanted = tokenizer([row["summary"] for row in rows], padding=True, return_tensors="pt")
+    labels = wanted.input_ids.masked_fill(wanted.attention_mask == 0, -100)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.0)
+    network.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        taken = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        network(**taken, labels=labels).loss.backward()
+        optimizer.step()
+    return dict(network.state_dict())

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from holdfast.core.files import write_text
 from holdfast.core.records import Estimate
+from holdfast.report.compiled import Compiled
 from holdfast.report.numbers import interval, metric_name, metrics
 from holdfast.report.page import TEMPLATES, UNPRINTABLE
 from holdfast.report.public import hub_name, licence, public_name, without_paths
@@ -35,6 +36,7 @@ SHOWN = (
     "chrf",
     "exact_match",
 )
+COMPILED = Compiled()
 TAGS = {"seq2seq": "text2text-generation", "causal-lm": "text-generation"}
 SPECIAL = str.maketrans({c: f"\\{c}" for c in r"\`*_[]<>|#$~"})
 
@@ -120,6 +122,7 @@ def _metric(name: str, value: Estimate) -> dict[str, Any]:
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
+        bytecode_cache=COMPILED,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from markupsafe import Markup
 
 from holdfast.core.files import write_text
+from holdfast.report.compiled import Compiled
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import moment
 from holdfast.report.public import without_paths
@@ -28,6 +29,7 @@ from holdfast.report.view import (
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
+COMPILED = Compiled()
 # Characters that HTML cannot hold; a lone surrogate cannot even be written.
 UNPRINTABLE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(55296, 57344)), "�")
 
@@ -117,6 +119,7 @@ def environment(words: Glossary) -> Environment:
     marks what ``words`` explains; a page has a glossary of its own."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
+        bytecode_cache=COMPILED,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,0 +1,267 @@
+"""What comes out of whole small runs, where the parts meet: each test reads a run's folder and
+computes again, by other means, what the run must have done with its rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+from scipy import optimize, special, stats
+
+import holdfast
+from holdfast.core.errors import SplitError
+from holdfast.training.looks import read_looks
+
+WORDS = [f"w{i}" for i in range(40)]
+MARKS = ["bad", "good", "odd"]
+CLASSES = ("no", "yes", "perhaps")
+
+
+def marked(n: int, noise: float, seed: int, classes: int = 2) -> list[tuple[str, str]]:
+    """Random words with the mark of a class, the wrong one in ``noise`` of the rows."""
+    rng, rows = np.random.default_rng(seed), []
+    for index in range(n):
+        right = index % classes
+        shown = right if rng.random() >= noise else (right + 1) % classes
+        words = [WORDS[i] for i in rng.integers(0, len(WORDS), rng.integers(6, 14))]
+        words.insert(int(rng.integers(0, len(words))), MARKS[shown])
+        rows.append((" ".join(words), CLASSES[right]))
+    return rows
+
+
+def write(path: Path, rows: Sequence[Sequence[str]], header: Sequence[str]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
+) -> Callable[..., tuple[Path, dict[str, Any]]]:
+    """``trained(rows, …)``: a run's folder and its result. Plain fine-tuning by default: no
+    contrast, no probe, nothing that stops it."""
+
+    def make(
+        rows: Sequence[Sequence[str]],
+        header: Sequence[str] = ("text", "label"),
+        *,
+        seed: int = 0,
+        valid: Any = None,
+        test: Any = None,
+        **settings: Any,
+    ) -> tuple[Path, dict[str, Any]]:
+        folder = tmp_path_factory.mktemp("whole")
+        plain: dict[str, Any] = {
+            "model.name": str(tiny_model),
+            "train.precision": "float32",
+            "train.threads": 1,
+            "train.matmul": "default",
+            "control.policy": "off",
+            "methods.contrast": False,
+            "methods.probe_first": False,
+        }
+        if valid is not None:
+            plain["data.valid"] = str(write(folder / "valid.csv", valid, header))
+        if test is not None:
+            plain["data.test"] = str(write(folder / "test.csv", test, header))
+        source = write(folder / "rows.csv", rows, header)
+        given = {name.replace("__", "."): value for name, value in settings.items()}
+        run = holdfast.train(
+            str(source), out=folder / "run", seed=seed, settings=plain | given, quiet=True
+        )
+        return folder / "run", run.result
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def learned_by_heart(trained: Any) -> tuple[Path, dict[str, Any]]:
+    """A run of many looks on 60 rows with wrong labels, which loses ground little by little."""
+    found: tuple[Path, dict[str, Any]] = trained(
+        marked(60, 0.35, 1),
+        valid=marked(150, 0.1, 2),
+        seed=1,
+        train__epochs=30,
+        train__evaluations=30,
+        train__learning_rate=4e-3,
+        train__schedule="constant",
+    )
+    return found
+
+
+def refined(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Cross-entropy of each row at the temperature that suits all of them best, by SciPy."""
+
+    def losses(log_t: float) -> np.ndarray:
+        scaled = logits.astype(float) / np.exp(log_t)
+        rows = special.logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]
+        return np.asarray(rows)
+
+    found = optimize.minimize_scalar(
+        lambda t: losses(t).mean(),
+        bounds=(np.log(0.01), np.log(100)),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    return losses(float(found.x))
+
+
+def kept_by(losses: np.ndarray, against_lowest: bool) -> int:
+    """The newest look not worse (p < 0.2, one-sided, paired) than the lowest one, or than the one
+    that was kept so far."""
+    kept = lowest = 0
+    for look in range(1, losses.shape[1]):
+        lowest = look if losses[:, look].mean() < losses[:, lowest].mean() else lowest
+        against = lowest if against_lowest else kept
+        if look != against:
+            p = stats.ttest_rel(losses[:, look], losses[:, against], alternative="greater").pvalue
+            if p < 0.2:
+                continue
+        kept = look
+    return kept
+
+
+def test_the_kept_state_is_held_against_the_lowest_so_that_lost_ground_does_not_add_up(
+    learned_by_heart: Any,
+) -> None:
+    run, result = learned_by_heart
+    history = read_looks(run / "looks.npz").history
+    valid = parquet.read_table(run / "splits.parquet").to_pylist()
+    names = [label for _, label in marked(150, 0.1, 2)]
+    used = [row["row"] for row in valid if row["split"] == "valid" and "valid" in row["file"]]
+    labels = np.array([result["classes"].index(names[row]) for row in used])
+    losses = np.stack([refined(np.asarray(s.valid_logits), labels) for s in history], axis=1)
+    kept, drifted = kept_by(losses, True), kept_by(losses, False)
+    assert kept < drifted, "the run must be one that tells the two rules apart"
+    assert result["best_step"] == history[kept].step < result["last_step"]
+
+
+def test_the_saved_temperature_is_that_of_the_best_state(learned_by_heart: Any) -> None:
+    """Fitted here by SciPy to the logits of every look: the last look's would be far hotter."""
+    run, result = learned_by_heart
+    looks = read_looks(run / "looks.npz")
+
+    def fitted(snapshot: Any) -> float:
+        logits = np.asarray(snapshot.valid_logits, dtype=float)
+        chances = special.log_softmax(logits, axis=1)
+        labels = np.abs(-chances - snapshot.valid_losses[:, None]).argmin(axis=1)
+        # One pseudo-row whose label is uniform, spread over the rows.
+        share = np.full_like(logits, 1 / logits.shape[1] / len(labels))
+        share[np.arange(len(labels)), labels] += 1
+
+        def loss(log_t: float) -> float:
+            return float(-(share * special.log_softmax(logits / np.exp(log_t), axis=1)).sum())
+
+        found = optimize.minimize_scalar(
+            loss, bounds=(np.log(0.01), np.log(100)), method="bounded", options={"xatol": 1e-9}
+        )
+        return float(np.exp(found.x))
+
+    best = next(s for s in looks.history if s.step == result["best_step"])
+    saved = result["model_facts"]["temperature"]
+    assert saved == pytest.approx(fitted(best), rel=1e-3)
+    assert fitted(looks.history[-1]) > 1.5 * saved
+    told = [d["chosen"] for d in result["decisions"] if d["what"] == "temperature"]
+    assert told == [f"{saved:.3f}"]
+
+
+def test_the_baseline_is_chosen_on_the_validation_rows_and_not_on_the_test_rows(
+    trained: Any,
+) -> None:
+    """On the validation rows every mark is a lie, so that the majority class beats the probe; on
+    the test rows the probe is nearly always right."""
+    honest, lies = marked(80, 0.0, 3), marked(40, 1.0, 4)
+    _, result = trained(
+        honest, valid=lies, test=marked(60, 0.0, 5), train__max_steps=2, methods__probe_first=True
+    )
+    scores = {
+        entry["what"]: entry["test"]["metrics"]["accuracy"]["value"]
+        for entry in result["baseline"]["all"]
+    }
+    assert scores["linear probe"] > scores["majority class"] + 0.1
+    assert result["baseline"]["what"] == "majority class"
+    chosen = result["baseline"]["test"]["metrics"]["accuracy"]["value"]
+    assert chosen == scores["majority class"]
+    (told,) = [d for d in result["decisions"] if d["what"] == "baseline"]
+    assert told["chosen"] == "majority class"
+
+
+def test_a_file_that_is_read_in_many_parts_keeps_its_row_numbers(
+    trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read a few rows at a time; every row that a table of the run names must be the row of the
+    file that it came from."""
+    monkeypatch.setattr("holdfast.data.raw.BATCH_CELLS", 60)
+    rows = marked(100, 0.1, 6)
+    run, _ = trained(rows, train__max_steps=1)
+    table = parquet.read_table(run / "splits.parquet").to_pylist()
+    assert sorted(row["row"] for row in table) == list(range(len(rows)))
+    answers = parquet.read_table(run / "predictions.parquet").to_pylist()
+    assert {row["row"] for row in answers} == {r["row"] for r in table if r["split"] == "test"}
+    assert [row["label"] for row in answers] == [rows[row["row"]][1] for row in answers]
+    shown = parquet.read_table(run / "examples.parquet").to_pylist()
+    assert shown
+    for example in shown:
+        assert rows[example["row"]][1] == example["label"]
+
+
+def sides_of(run: Path, rows: Sequence[Sequence[str]]) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = {}
+    for row in parquet.read_table(run / "splits.parquet").to_pylist():
+        found.setdefault(row["split"], Counter())[rows[row["row"]][1]] += 1
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_class_vanishes_from_a_side_where_units_are_moved_to_fill_another(
+    seed: int, tmp_path: Path
+) -> None:
+    """Groups of mixed classes, few of each: the division must move some of them, and what it takes
+    from one side that side must be able to spare."""
+    from holdfast.split.assign import assign
+
+    rng = np.random.default_rng(seed)
+    moved = 0
+    for _ in range(60):
+        classes, units = 4, int(rng.integers(8, 16))
+        sizes = rng.integers(1, 6, units)
+        of_row = np.repeat(np.arange(units), sizes)
+        labels = rng.choice(classes, len(of_row), p=[0.7, 0.1, 0.1, 0.1])
+        keys = rng.permutation(units).astype(np.uint64)
+        try:
+            side = assign(of_row, labels, keys, (0.7, 0.15, 0.15), tuple("abcd"))
+        except SplitError:
+            continue
+        moved += 1
+        for label in np.unique(labels):
+            assert set(side[of_row[labels == label]]) == {0, 1, 2}, (label, seed)
+    assert moved > 3
+
+
+def test_a_leak_is_called_one_only_when_two_looks_in_a_row_say_so(trained: Any) -> None:
+    """Validation rows that are much easier than the training rows: one such look may be chance."""
+    run, _ = trained(
+        marked(400, 0.3, 7),
+        valid=marked(200, 0.0, 8),
+        train__epochs=6,
+        train__evaluations=24,
+        train__learning_rate=3e-3,
+    )
+    lines = [json.loads(x) for x in (run / "events.jsonl").read_text("utf-8").splitlines()]
+    said = [x["step"] for x in lines if x["event"] == "verdict" and x["label"] == "leaking"]
+    assert said, "the run must be one that is called leaking"
+    history = list(read_looks(run / "looks.npz").history)
+    at = [snapshot.step for snapshot in history].index(said[0])
+    for snapshot in history[at - 1 : at + 1]:
+        found = stats.ttest_ind(
+            snapshot.valid_losses, snapshot.train_losses, equal_var=False, alternative="less"
+        )
+        assert found.pvalue < 0.01, (snapshot.step, said)
