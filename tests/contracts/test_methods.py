@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from holdfast import training
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import EVENTS, PLACES
 from holdfast.core.updates import Draw, Passed, Pool
@@ -204,6 +207,19 @@ def test_a_term_compares_rows_where_it_says_so_and_nowhere_else(name: str) -> No
     half = TERMS[name](*passed(np.arange(4)))
     alone = torch.allclose(half, whole[:4], atol=1e-6)
     assert alone != TERMS[name].compares_rows
+
+
+def test_the_loop_names_no_method() -> None:
+    """Neither in a name nor in a value of its code; docstrings may."""
+    known = {*ALL, *STEPPERS, *SOURCES, *TERMS} | {type(one).__name__ for one in STEPPERS.values()}
+    said: dict[str, set[str]] = {}
+    for path in sorted(Path(training.__path__[0]).glob("*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+        names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        names |= {str(node.value) for node in nodes if isinstance(node, ast.Constant)}
+        said[path.name] = names & known
+    assert {name: found for name, found in said.items() if found} == {}
 
 
 def test_an_unknown_method_is_refused_with_the_nearest() -> None:

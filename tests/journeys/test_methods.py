@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from holdfast.core.errors import Interrupted, RecipeError
+from holdfast.core.records import Decision
 from holdfast.core.updates import Passed
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 from holdfast.pipeline.main import train
@@ -134,7 +135,13 @@ def test_a_killed_run_of_two_methods_ends_to_the_bit_as_it_would_have(
     rare_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
     both = ("methods.sam.rho=0.1", "methods.balance=true")
-    go(rare_csv, quick[:-1], tmp_path / "whole", *both)
+    told: list[Decision] = []
+    go(rare_csv, quick[:-1], tmp_path / "whole", *both, notify=told.append)
+    lines = {one.chosen: one.because for one in told if getattr(one, "what", "") == "method"}
+    assert lines == {
+        "sam (rho 0.1)": "set by you; each update passes its rows 2 times",
+        "balance (strength 1)": "set by you; it draws the rows of the fine-tuning",
+    }
     with pytest.raises(Interrupted):
         go(
             rare_csv,

@@ -61,6 +61,12 @@ def test_weights_gradients_optimizer_and_copies_are_counted(make: Make) -> None:
     assert need_of(sgd).optimizer == pytest.approx(mb)
 
 
+def test_a_step_that_holds_a_copy_of_the_weights_needs_as_much_again(make: Make) -> None:
+    plain, held = need_of(make()), need_of(make("methods.sam=true"))
+    assert held.gradients == pytest.approx(2 * plain.gradients)
+    assert (held.weights, held.optimizer) == (plain.weights, plain.optimizer)
+
+
 def test_a_run_that_cannot_fit_is_refused_before_anything_passes_the_network(make: Make) -> None:
     ready = make()
     network, phases = ready.loaded.network, ready.plan.phases

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from holdfast.methods.head_refit import HeadRefit
+from holdfast.methods.sam import Sam
 from holdfast.models.classifier import load_classifier
 from holdfast.models.layers import freeze, parameter_groups
 from holdfast.models.prefix import Prefix, frozen_prefix
@@ -90,6 +91,18 @@ def test_losses_gradients_and_snapshots_are_those_without_it(made: Any, tmp_path
         np.testing.assert_allclose(one.valid_losses, other.valid_losses, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(one.train_losses, other.train_losses, rtol=1e-4, atol=1e-6)
     assert list(tmp_path.iterdir()) == [], "removed at the end"
+
+
+def test_two_passes_a_step_read_it_both_times(made: Any, phase: Any, tmp_path: Path) -> None:
+    shape = {"phases": (phase(steps=6, learning_rate=1e-3, stepper=Sam(0.05)),)}
+    shape["evaluate_at"] = (0, 3, 6)
+    plain, kept = Steps(), Steps()
+    fit(made(None, None, plain, **shape))
+    work = made(tmp_path, None, kept, **shape)
+    counter = Counter(work)
+    fit(work)
+    assert counter.rows == len(work.train) + len(work.valid)
+    np.testing.assert_allclose(kept.losses, plain.losses, rtol=1e-4)
 
 
 class Counter:

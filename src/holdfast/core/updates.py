@@ -134,7 +134,11 @@ class Stepper(Protocol):
 
     @property
     def passes(self) -> int:
-        """How often each row passes the network in an update: what it costs, beside one."""
+        """How often each row passes the network, forward and back, in an update."""
+
+    @property
+    def copies(self) -> int:
+        """How many copies of the weights that learn it holds meanwhile."""
 
     def __call__(self, update: Update, draw: Draw) -> float:
         """Leave the gradient in the parameters; return the loss of the rows at the weights that

@@ -31,7 +31,7 @@ def ascend(parameters: list[torch.nn.Parameter], rho: float) -> None:
     with torch.no_grad():
         for parameter in parameters:
             if parameter.grad is not None:
-                parameter.add_(parameter.grad * (rho / norm).to(parameter.grad.device))
+                parameter.add_(parameter.grad, alpha=rho / float(norm))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Sam:
     rho: float = setting(0.05, above=0, most=100)
     name: ClassVar[str] = "sam"
     passes: ClassVar[int] = 2
+    copies: ClassVar[int] = 1
 
     def __call__(self, update: Update, draw: Draw) -> float:
         import torch

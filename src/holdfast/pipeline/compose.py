@@ -176,7 +176,7 @@ def _planned(
 def _told(
     recipe: Recipe, watch: WrittenSamples | None, train: Any, plan: Plan
 ) -> tuple[Decision, ...]:
-    work = sum(phase.steps * phase.rows_per_step for phase in plan.phases)
+    work = sum(phase.rows_passed for phase in plan.phases)
     return told(recipe, watch, train, len(plan.evaluate_at), work)
 
 

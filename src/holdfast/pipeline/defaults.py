@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.records import Decision, Finding
+from holdfast.core.wording import counted
 from holdfast.methods.registry import (
     Known,
     Parts,
@@ -104,6 +105,8 @@ REGIONS = {
 WRITING = ("seq2seq", "causal-lm")
 OF_CLASSES = (None, "text-classification", "image-classification")
 FINETUNE = "finetune"
+# Methods that a plan may have without being asked.
+USUAL = ("contrast", "probe_first")
 # None where a model writes: Adam's first steps are its largest, and a short run needs them. After
 # 76 steps on summaries a tenth of them ended 0.020 nats higher, three steps 0.017: all of the gap
 # to a trainer without one. Classifiers are unstable on few rows without (2006.04884).
@@ -175,7 +178,27 @@ def resolve(
         for key, value in filled.items()
     )
     because = f"{rows} training rows, a {line.kind} model: {line.because}"
-    return resolved, (Decision("default recipe", shown or "nothing left open", because),)
+    filled_in = Decision("default recipe", shown or "nothing left open", because)
+    return resolved, (filled_in, *_asked_for(methods))
+
+
+def _asked_for(methods: Mapping[str, Any]) -> tuple[Decision, ...]:
+    """A line for each method that no plan has by itself, with its settings and what it does."""
+    lines = []
+    for name, settings in _switched_on(methods).items():
+        if name in USUAL:
+            continue
+        parts = parts_of({name: settings})
+        shown = ", ".join(f"{key} {value:g}" for key, value in settings.items())
+        does = [
+            f"each update passes its rows {parts.stepper.passes} times" if parts.stepper else "",
+            "it draws the rows of the fine-tuning" if parts.source else "",
+            "it changes the losses of the fine-tuning" if parts.terms else "",
+            f"{counted(len(parts.stages), 'phase')} before the fine-tuning" if parts.stages else "",
+        ]
+        because = "; ".join(["set by you", *filter(None, does)])
+        lines.append(Decision("method", f"{name} ({shown})" if shown else name, because))
+    return tuple(lines)
 
 
 def _keep(recipe: Recipe) -> str:
@@ -200,7 +223,7 @@ def _methods(recipe: Recipe, line: Default, rows: int) -> dict[str, dict[str, An
     check_methods(recipe.methods)
     known = Known(rows, recipe.train.learning_rate or line.learning_rate)
     by_table = {"contrast": {"steps": line.contrast_steps}} if line.contrast_steps else {}
-    usual = {"contrast": bool(by_table), "probe_first": True}
+    usual = dict(zip(USUAL, (bool(by_table), True), strict=True))
     settled: dict[str, dict[str, Any] | bool] = {}
     for name, asked in {**usual, **recipe.methods}.items():
         if asked is False:

@@ -144,9 +144,10 @@ def _without_activations(network: Any, phases: tuple[Phase, ...]) -> Need:
     weights = weight_bytes(network) / MB
     learns = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad) / MB
     gpu = on_gpu()
+    held = 1 + max(phase.stepper.copies for phase in phases)
     return Need(
         weights,
-        learns,
+        held * learns,
         STATES.get(phases[-1].optimizer, 2) * learns,
         0.0,
         0.0 if gpu else COPIES * learns,

@@ -85,7 +85,7 @@ def passes_of(plan: Plan, train_rows: int, valid_rows: int) -> int:
     start = 0
     for phase in plan.phases:
         end = start + phase.steps
-        rows += phase.steps * phase.rows_per_step
+        rows += phase.rows_passed
         if phase.head == "refit":
             rows += train_rows * sum(start < at <= end for at in plan.evaluate_at)
         start = end

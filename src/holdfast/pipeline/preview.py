@@ -62,7 +62,7 @@ def preview(recipe: Recipe, notify: Notify = lambda _: None) -> dict[str, Any]:
 
 
 def _seconds_a_row(ready: Ready) -> float:
-    """Median time of a training row over a few steps of rows of median length."""
+    """Median time of a pass of a training row over a few steps of rows of median length."""
     job, _ = make_job(ready, make_accelerator(ready.recipe.train.precision))
     run = Run(job)
     run.phase_index = len(ready.plan.phases) - 1
@@ -76,7 +76,7 @@ def _seconds_a_row(ready: Ready) -> float:
         start = time.perf_counter()
         train_step(run, Draw(order[middle : middle + size]))
         timed.append(time.perf_counter() - start)
-    return float(np.median(timed)) / size
+    return float(np.median(timed)) / (size * run.phase.stepper.passes)
 
 
 def _peak_mb() -> float:
@@ -97,7 +97,7 @@ def _memory(need: Need) -> dict[str, float]:
 
 
 def _time(ready: Ready, seconds_a_row: float, test_rows: int) -> dict[str, float]:
-    rows = sum(phase.steps * phase.rows_per_step for phase in ready.plan.phases)
+    rows = sum(phase.rows_passed for phase in ready.plan.phases)
     looks = len(ready.plan.evaluate_at) * (ready.plan.probe_rows + len(ready.valid))
     train = rows * seconds_a_row
     evaluate = looks * seconds_a_row * FORWARD_SHARE

@@ -48,6 +48,7 @@ class OnePass:
 
     name: ClassVar[str] = "one_pass"
     passes: ClassVar[int] = 1
+    copies: ClassVar[int] = 0
 
     def __call__(self, update: Update, draw: Draw) -> float:
         return update.gradients(draw)

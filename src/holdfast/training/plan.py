@@ -58,6 +58,11 @@ class Phase:
         return self.batch_size * self.accumulate
 
     @property
+    def rows_passed(self) -> int:
+        """Rows that pass forward and back in all its steps: its work."""
+        return self.steps * self.rows_per_step * self.stepper.passes
+
+    @property
     def warmup_steps(self) -> int:
         return math.ceil(self.warmup * self.steps)
 
@@ -118,7 +123,7 @@ def evaluation_points(
     whatever that costs: it is little, and a smaller one shows no gap.
     """
     steps = sum(phase.steps for phase in phases)
-    work = sum(phase.steps * phase.rows_per_step for phase in phases)
+    work = sum(phase.rows_passed for phase in phases)
     probe = min(train_rows, max(valid_rows, 1), MOST_PROBE_ROWS)
     refit_rows = train_rows if any(phase.head == "refit" for phase in phases) else 0
     least = [_least_points(phase, train_rows) for phase in phases]
