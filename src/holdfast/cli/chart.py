@@ -55,6 +55,7 @@ def _columns(series: Series, first: float, last: float, width: int) -> Floats:
     for place in np.unique(places):
         line[place] = np.median(series.values[places == place])
     known = np.flatnonzero(np.isfinite(line))
+    # Only between known columns: before the first and after the last nothing is drawn.
     inside = np.arange(known[0], known[-1] + 1)
     line[inside] = np.interp(inside, known, line[known])
     return line

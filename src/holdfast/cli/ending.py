@@ -59,6 +59,7 @@ def _ended(result: Mapping[str, Any], columns: int) -> Iterator[str]:
     """Why it ended, in one line where that fits, and the state that is kept."""
     best, last = result["best_step"], result["last_step"]
     label, because = result["verdict"]["label"], str(result["stopped_because"])
+    # The reason of a stop by the guard begins with the verdict's label.
     if because.startswith(label):
         # The verdict's own sentence stands above.
         because = because.partition(": ")[0]

@@ -29,6 +29,7 @@ ESTIMATE = record(
     }
 )
 # A bare number is an estimate without an interval.
+# Null where the metric was not worked out at all.
 METRIC = maybe(either(ESTIMATE, number))
 METRICS = table(METRIC)
 SCORES = record(

@@ -16,6 +16,7 @@ _OBEYED = re.compile(
 DEEPEST = 12  # levels of a value that are shown
 # Digits beyond which a whole number is told by its length: Python itself refuses to write 4,300.
 LONGEST_NUMBER = 100
+# The decimal logarithm of 2.
 DIGITS_A_BIT = 0.30103
 AROUND: dict[type, tuple[str, str]] = {
     list: ("[", "]"),

@@ -47,4 +47,5 @@ def choose_baseline(validation: Mapping[str, Outputs]) -> Decision:
 
 def _merit(outputs: Outputs) -> tuple[float, float]:
     accuracy = float(np.mean(outputs.predictions == outputs.labels))
+    # Sorted rising: the highest accuracy, then the lowest loss.
     return -accuracy, float(np.mean(outputs.losses))

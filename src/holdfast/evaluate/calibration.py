@@ -46,6 +46,7 @@ def calibrate(validation: Outputs, *, seed: int = 0) -> Calibration:
                 validation.labels,
                 seed=generator(seed, "calibrate"),
                 groups=groups,
+                # One pseudo-row: rows that are perfectly parted would ask for a temperature of 0.
                 smoothing=1.0,
             )
         )
@@ -118,6 +119,7 @@ def _design_effect(bins: Bins, units: ResampledUnits) -> float:
         return 1.0
     n = np.bincount(bins.member, minlength=bins.count)
     gap = np.bincount(bins.member, bins.right - bins.confidence, bins.count) / n
+    # Less the gap of its bin, which is what is measured and no noise.
     residual = bins.right - bins.confidence - gap[bins.member]
     total = float((residual**2).sum())
     by_group = sums(residual[:, None], units.codes, units.atoms)[:, 0]

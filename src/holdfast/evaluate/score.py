@@ -171,6 +171,7 @@ def _user_metric(
         seed=generator(seed, "bootstrap", metric.name),
         level=level,
         resamples=USER_METRIC_RESAMPLES,
+        # Each block that is left out is one more call of the function.
         blocks=100,
     )
     return to_estimate(result, 0, level, units, within=(metric.low, metric.high))

@@ -93,6 +93,7 @@ class CurveFacts:
 
 def curve_facts(curves: Curves) -> CurveFacts:
     """The facts of a log, whatever it holds."""
+    # First of all: to everything below another scale of the loss looks like a rise, or hides one.
     curves, rescaled = one_scale(curves)
     valid, train = (None if s is None else shape_of(s) for s in (curves.valid, curves.train))
     metric, train_metric = (

@@ -32,6 +32,7 @@ from holdfast.stats.intervals import wilson
 FITTED = 0.95  # of the metric: the training rows are at their floor
 FLOOR_SHARE = 0.02  # of its start, and of the validation loss: a training loss at its floor
 ACCURACY = re.compile(r"acc|match", re.IGNORECASE)
+# Losses of which a wrong row costs no certain amount.
 OTHER_LOSS = re.compile(r"mse|mae|mape|huber|hinge|err|l1|l2|ppl|perplexity", re.IGNORECASE)
 SLACK = 1e-3  # logs round their values
 NO_SHARE = re.compile(r"psnr|reward", re.IGNORECASE)
@@ -112,6 +113,7 @@ def _gap(facts: CurveFacts, place: float) -> CurveGap | None:
         return None
     if series is None or NO_SHARE.search(series.name) or not facts.metric_is_share:
         return None
+    # Shapes hold costs, which of a share is 1 − it.
     valid = 1 - facts.metric.near(place)
     low, high = _valid_bounds(facts, valid)
     if facts.train_metric is not None:

@@ -83,6 +83,7 @@ def for_confidence(curves: Curves) -> tuple[Remedy, ...]:
 def for_diverging() -> tuple[Remedy, ...]:
     """Against a run that came apart."""
     return (
+        # A usual rate for fine-tuning: the curves hold none to take a part of.
         Remedy("use a smaller learning rate", ("train.learning_rate=2e-05",)),
         Remedy("warm up longer and clip", ("train.warmup=0.1", "train.clip=1.0")),
         Remedy("compute in full precision", ("train.precision=float32",)),

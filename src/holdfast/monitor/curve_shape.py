@@ -227,6 +227,7 @@ def costs(series: Series) -> Floats:
     are shifted so that the best lies one range of the curve above 0."""
     values = series.values
     if series.rises and values.min() >= 0 and values.max() <= WHOLE:
+        # A mean of float32 may be a hair above 1.
         return np.maximum(1 - values, 0.0)
     if series.rises and values.min() >= 0 and values.max() <= 100:
         return np.asarray(100 - values)

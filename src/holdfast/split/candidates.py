@@ -27,6 +27,8 @@ import numpy as np
 from holdfast.split.criterion import SHORTEST, allowed
 from holdfast.split.words import I64, U64, Bags, spans
 
+# Below 50 words a row has at most 28 pairs of rare words; beyond, they become more than a sketch
+# has hashes.
 LONG = 50
 OVERLAP = 8
 RUN = 4
@@ -34,6 +36,7 @@ SKETCH = 24
 WINDOW = 64
 FEW = 16
 ENOUGH = 16
+# Of 64-bit numbers: 16 MB a temporary array.
 CHUNK = 1 << 21
 
 

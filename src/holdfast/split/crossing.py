@@ -55,6 +55,7 @@ def part_large(of_row: I64, copies: I64, groups: I64) -> tuple[I64, int]:
 
 def _groups_in(of_row: I64, groups: I64, members: I64) -> I64:
     """How many groups of several rows each unit holds."""
+    # A group of one row adds nothing to a block.
     real = members[groups] > 1
     pairs = np.unique(np.column_stack([of_row[real], groups[real]]), axis=0)
     return np.bincount(pairs[:, 0], minlength=int(of_row.max()) + 1)

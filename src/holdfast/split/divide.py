@@ -182,6 +182,7 @@ def _units(gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided) -> In
 
 def _records(gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided) -> object:
     source = gathered.tables["source"]
+    # Dropped until something says otherwise: a row that no rule names must not seem divided.
     split = np.full(len(source), "dropped", dtype=object)
     split[divided.kept] = np.array(divided.names, dtype=object)[divided.side]
     notes = np.array(drop_notes(gathered, drops, "source"), dtype=object)

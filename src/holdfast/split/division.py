@@ -40,6 +40,7 @@ class AllRows:
 
     def owner(self, position: int) -> str:
         """The table of a position."""
+        # The last table that begins at the position or before it.
         return next(n for n in reversed(self.tables) if position >= self.starts[n])
 
     def place(self, position: int) -> str:

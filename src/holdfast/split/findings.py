@@ -15,6 +15,7 @@ from holdfast.split.division import AllRows, Drops
 from holdfast.split.duplicates import Copies
 from holdfast.split.words import I64
 
+# As many as a finding is written with.
 KEPT_ROWS = 100
 SERIOUS = 0.01
 UNEVEN = 0.2

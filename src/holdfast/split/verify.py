@@ -19,6 +19,7 @@ from holdfast.split.order import reordered
 from holdfast.split.words import I32, I64, U64, Bags, row_blocks, spans, take_rows
 
 WORDS_AT_ONCE = 1 << 22
+# Twelve bits number the pair within one sort (``_codes``).
 PAIRS_AT_ONCE = 1 << 12
 
 

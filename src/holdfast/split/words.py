@@ -144,6 +144,7 @@ def _read_block(texts: Any, numbers: dict[str, int]) -> tuple[U64, U64, I32, I32
     bare = spaced_words(fold)
     split = pc.utf8_split_whitespace(bare)
     words = split.flatten()
+    # Python then meets each different word of a block once, not each of its places.
     encoded = words.dictionary_encode()
     local = np.array(
         [numbers.setdefault(word, len(numbers)) for word in encoded.dictionary.to_pylist()],

@@ -21,6 +21,7 @@ Method = Literal["bca", "percentile"]
 
 # Elements of a weight matrix held at once: 32 MB of float64.
 CHUNK = 4_000_000
+# Atoms beyond which they are drawn in blocks: the law then errs by about one part in so many.
 MANY = 5000
 
 

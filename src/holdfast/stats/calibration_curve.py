@@ -14,7 +14,9 @@ import numpy as np
 
 from holdfast.core.records import Floats
 
+# As ``tasks/metrics/calibration.py``, whose number gets this interval.
 BINS = 15
+# A fit costs by the cell: more rows than this are joined to neighbours of nearly their confidence.
 CELLS = 600
 BUMPS = 8
 SPREADS = (0.0, 0.15, 0.3, 0.6, 1.2)

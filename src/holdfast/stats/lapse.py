@@ -115,6 +115,7 @@ def _highest(profile: Profile, top: float) -> tuple[float, float]:
     from scipy.optimize import minimize_scalar
 
     # Denser near 0, where clean sets lie.
+    # A grid before the search: a profile may have more than one peak.
     rates = top * np.linspace(0.0, 1.0, RATES) ** 2
     values = [profile(rate)[0] for rate in rates]
     i = int(np.argmax(values))

@@ -15,6 +15,7 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 from holdfast.stats.bootstrap import sums
 
+# Atoms beyond which resampled means are drawn from the normal law, to which they tend.
 MANY = 1000
 
 

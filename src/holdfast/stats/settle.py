@@ -15,6 +15,7 @@ from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
 from holdfast.stats.path import atoms_by_look
 
+# Doubling must end somewhere, and no set has more rows.
 MOST = 10**12
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
 
+# Elements of a table held at once: 8 MB of float64.
 CHUNK = 1_000_000
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from holdfast.core.records import Floats
 
+# In shorter series (n ρ̂ + 2) ÷ (n − 4) is hardly more than noise.
 FEWEST = 8
 
 

@@ -59,6 +59,7 @@ class Show:
 
     def step_done(self, run: Any) -> None:
         if self._first is None:
+            # Timed from the end of the first step, which also lays out memory and chooses kernels.
             self._first = (time.perf_counter(), run.step, run.examples_seen)
         if self._bar is not None:
             text = ", ".join(

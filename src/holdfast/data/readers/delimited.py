@@ -67,9 +67,11 @@ def _read(
 ) -> Iterator[Batch]:
     with open_lines(path, encoding) as lines, _long_cells():
         counted = _Counted(path, lines)
+        # Not strict, it reads ``"a"b`` as ``ab`` and says nothing.
         rows = csv.reader(counted, delimiter=delimiter, quoting=quoting, strict=True)
         records = _records(path, rows, counted)
         names = _header(path, next(records, None))
+        # So that the columns of a file without rows are known too.
         yield Batch({name: pa.array([], pa.string()) for name in names}, {}, decisions)
         yield from _batches(path, rows, records, names)
 

@@ -98,6 +98,7 @@ def likely_encodings(sample: bytes) -> list[str]:
 
 
 def _few_and_single(sample: bytes) -> bool:
+    # In western text letters with accents stand alone; other scripts are runs of such bytes.
     odd = [position for position, byte in enumerate(sample) if byte > 127]
     runs = sum(1 for a, b in itertools.pairwise(odd) if b == a + 1)
     return len(odd) < 20 and runs * 4 <= len(odd)

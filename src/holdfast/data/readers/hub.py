@@ -66,6 +66,7 @@ def _check_kind(hub: HubName) -> None:
     current folder."""
     from datasets import packaged_modules
 
+    # A private name of the library's, which may go.
     if hub.name in getattr(packaged_modules, "_PACKAGED_DATASETS_MODULES", ()):
         raise DataError(
             hub.name,

@@ -22,6 +22,7 @@ from holdfast.data.readers.text import open_lines, whole_lines
 from holdfast.data.readers.values import batch_of_objects
 
 _SHAPES = 'Write a list of objects: [{"text": "…", "label": "…"}, …], or columns: {"text": […], …}.'
+# JSON's own white space, narrower than Python's.
 _SPACE = " \t\r\n"
 
 

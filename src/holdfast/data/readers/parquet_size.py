@@ -43,6 +43,8 @@ def check_footer(path: Path, file: Any) -> None:
     for part in parts:
         for at in range(part.num_columns):
             column = part.column(at)
+            # The mean is all that the footer tells; the longest cell is measured below, or as it is
+            # read.
             mean = column.total_uncompressed_size // max(1, part.num_rows)
             check_row(f"{path}, column {column.path_in_schema!r}", mean)
 

@@ -18,6 +18,7 @@ from holdfast.data.raw import reading
 from holdfast.data.readers.encodings import refuse_encoding
 from holdfast.data.scratch import scratch_file
 
+# UTF-32's little-endian mark begins with UTF-16's, so it is looked for first.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -189,6 +190,7 @@ def whole_lines(path: Path, pieces: Iterator[str]) -> Iterator[str]:
 
 def _lines(path: Path, stream: TextIO) -> Iterator[str]:
     longest, number = limits().cell, 0
+    # One more than may be: so a line shows that it is too long, and is never held whole.
     while line := stream.readline(longest + 1):
         number += 1
         if len(line) > longest:

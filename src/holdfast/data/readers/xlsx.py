@@ -43,6 +43,7 @@ def read_xlsx(path: Path, encoding: str | None) -> Iterator[Batch]:
         characters = 0
         for number, row in enumerate(rows, 2):
             _refuse_below(path, sheet, number)
+            # openpyxl leaves empty cells at the end of a row out.
             values = list(row[: len(names)]) + [None] * (len(names) - len(row))
             _refuse_beyond(path, sheet, number, row[len(names) :])
             if all(_is_blank(value) for value in values):
@@ -126,6 +127,7 @@ def _after(first: Sequence[Any], rows: Iterator[Sequence[Any]]) -> Iterator[Sequ
 
 def _header(path: Path, sheet: str, row: Sequence[Any]) -> list[str]:
     names = [str(value).strip() if not _is_blank(value) else "" for value in row]
+    # Cells that were emptied or only formatted still count as cells of the sheet.
     while names and not names[-1]:
         names.pop()
     if "" in names:

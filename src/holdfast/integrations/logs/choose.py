@@ -136,6 +136,7 @@ def _best(known: Iterable[Meaning], side: str, rises: bool) -> Meaning | None:
     """The plainest name of a set: the loss itself before its parts, epochs before single steps."""
     fitting = [m for m in known if m.side == side and m.rises == rises]
     if side == "train":
+        # Rates of errors are no loss: training minimises something smooth.
         fitting = [m for m in fitting if m.rank < 4]
     order = {m.name: place for place, m in enumerate(fitting)}
     return min(fitting, key=lambda m: (*_cost(m), order[m.name]), default=None)

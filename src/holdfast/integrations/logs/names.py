@@ -64,6 +64,7 @@ SAME = {
     "scores": "score",
 }
 STEMS = re.compile(r"(rouge|bleu|map|top|f1|auc|ndcg|acc)(\w?\d*\w*)$")
+# Set and kind in one word: ``valloss``, ``vacc``.
 JOINED = re.compile(r"^(train|val|valid|test|eval|dev|v|t)(loss|acc|accuracy)$")
 SHORT = {"v": "val", "t": "train"}
 NEITHER = {

@@ -93,6 +93,7 @@ def _by_fractions(metric: Series | None) -> tuple[int, str] | None:
 
 def _decimals(values: Iterable[float]) -> int:
     """The most decimals with which the values were written."""
+    # Twelve: further ones of a float64 are its own rounding.
     return max(len(f"{v:.12f}".rstrip("0").partition(".")[2]) for v in values)
 
 

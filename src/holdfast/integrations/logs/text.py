@@ -39,6 +39,7 @@ def head(path: Path, suffixes: tuple[str, ...] = ()) -> str | None:
     # Text in UTF-16 too is refused here: no trainer writes it.
     if b"\0" in start:
         return None
+    # The cut may fall inside a character.
     return start.decode("utf-8-sig", errors="replace").lstrip()
 
 

@@ -55,6 +55,7 @@ def spearman(x: Floats, y: Floats, level: float = limits.RARE) -> tuple[float, f
         return math.nan, math.nan, math.nan
     rho = float(np.corrcoef(*ranks)[0, 1])
     half = float(ndtri(0.5 + level / 2)) * math.sqrt(1.06 / (len(x) - 3))
+    # Fisher's z of ±1 is infinite.
     middle = math.atanh(max(-0.999999, min(0.999999, rho)))
     return rho, math.tanh(middle - half), math.tanh(middle + half)
 

@@ -131,6 +131,7 @@ def _bumps(history: History) -> list[float]:
     means, found = history.probe_means, []
     for look in range(1, len(means)):
         rise, before = float(means[look] - means[look - 1]), float(means[look - 1])
+        # Beside the tenth a fixed margin: of a loss near 0 any tenth is noise.
         large = rise > limits.BUMP * before + limits.MARGIN
         if large and history.gap(history.probe, look, look - 1, limits.RARE).low > 0:
             found.append(rise / max(before, 1e-9))

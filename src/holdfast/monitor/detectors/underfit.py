@@ -97,6 +97,7 @@ def _slow(history: History) -> Symptom | None:
 def last_quarter(history: History) -> Difference:
     """The last state against the newest one that lies a quarter of the steps back."""
     line = history.now - (history.now - history.steps[0]) / 4
+    # The first look always qualifies.
     look = max(i for i, step in enumerate(history.steps) if step <= line)
     return history.gap(history.valid, -1, look, limits.RARE)
 

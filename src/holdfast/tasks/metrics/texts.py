@@ -61,6 +61,7 @@ class TextMetric:
             return None
         if self.of_rows is not None:
             rows = self.of_rows(made)
+            # A row that has no number (a reference that does not run) is no row of this metric.
             kept = rows[np.isfinite(rows)]
             return float(kept.mean()) if len(kept) else None
         value = self.of_all(made) if self.of_all is not None else None
