@@ -32,6 +32,7 @@ def choose_edges(values: Floats, units: Ints) -> Floats:
         return np.zeros(0)
     shares = np.arange(1, wanted) / wanted
     edges = np.unique(np.quantile(values, shares, method="inverted_cdf"))
+    # An edge at the largest value would leave nothing above it.
     edges = edges[edges < values.max()]
     while len(edges):
         sizes = _units_of(place(values, edges), units, len(edges) + 1)
@@ -53,6 +54,7 @@ def range_names(edges: Floats) -> tuple[str, ...]:
     if not len(edges):
         return ("all",)
     shown = [f"{edge:.6g}" for edge in edges]
+    # Two edges that six digits do not tell apart would share a name.
     if len(set(shown)) < len(shown):
         shown = [repr(float(edge)) for edge in edges]
     between = [f"{low} to {high}" for low, high in itertools.pairwise(shown)]
@@ -91,8 +93,8 @@ def _rarest(labels: tuple[str, ...], rows: Counter[str]) -> str:
 
 def _join(names: list[str], units: Ints, instead: Sequence[str]) -> list[str]:
     """The names, those of too few independent texts replaced."""
-    held: dict[str, set[int]] = {}
+    units_of: dict[str, set[int]] = {}
     for name, unit in zip(names, units.tolist(), strict=True):
-        held.setdefault(name, set()).add(unit)
-    small = {name for name, found in held.items() if len(found) < LEAST}
+        units_of.setdefault(name, set()).add(unit)
+    small = {name for name, found in units_of.items() if len(found) < LEAST}
     return [other if name in small else name for name, other in zip(names, instead, strict=True)]

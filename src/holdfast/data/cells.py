@@ -18,6 +18,7 @@ def read_json_cell(text: str) -> Any:
     pair, which no file can hold as text."""
     try:
         value = json.loads(text)
+        # Only an escape can make half of a pair; other cells are spared the second look.
         if ESCAPED in text.lower():
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
@@ -38,6 +39,7 @@ def write_json_cell(value: Any) -> str:
         raise too_deep() from None
     except ValueError:
         written = json.dumps(_finite(value, DEPTH), allow_nan=False)
+    # Every level costs a bracket: a cell of few cannot be nested too deeply.
     if written.count("[") + written.count("{") > DEPTH:
         _finite(value, DEPTH)
     return written

@@ -71,6 +71,7 @@ def choose_template(tokenizer: Any, form: str, given: str | None) -> tuple[str, 
         shown = given if given in NAMED else "a template of yours"
         return NAMED.get(given, given), Decision(WHAT, shown, f"set by you: {SETTING}")
     own = tokenizer.chat_template
+    # Some tokenizers have several templates by name.
     if isinstance(own, dict):
         own = own.get("default")
     if own:

@@ -106,8 +106,8 @@ def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> Listed
             if left
             else "Put each picture into the folder of its class.",
         )
-    held = set(within)
-    stray = [told_name(name) for name in files if name not in held]
+    in_classes = set(within)
+    stray = [told_name(name) for name in files if name not in in_classes]
     findings = (*left, *_stray(stray), *_empty(folder, set(classes)), *_one_name(within))
     return Listed(folder, within, classes, findings)
 
@@ -249,10 +249,12 @@ class _Walk:
                     folders.append(entry)
                 elif entry.is_file():
                     yield entry
+            # The last of the list is taken next: reversed, they come in the order of their names.
             waiting += reversed(folders)
 
 
 def _hidden(name: str) -> bool:
+    # ``__MACOSX`` of archives, and what Windows puts beside pictures.
     return name.startswith((".", "__")) or name.lower() in ("thumbs.db", "desktop.ini")
 
 

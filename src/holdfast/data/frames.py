@@ -66,6 +66,7 @@ def frame_table(frame: Any, what: str = "the data frame") -> pa.Table:
         return _of_arrow(pa.Table.from_batches([frame]), what)
     if isinstance(frame, pa.Table):
         return _of_arrow(frame, what)
+    # A lazy frame has no rows yet.
     frame = frame.collect() if hasattr(frame, "collect") else frame
     if _library(frame) == "polars":
         return _of_arrow(_of_polars(frame, what), what)

@@ -50,6 +50,7 @@ def gather_labels(raw: Raw, columns: Columns) -> Gathered:
         written += batch.column("label").to_pylist()
         rows += batch.column("row").to_pylist()
         by = batch.column("group" if columns.group else "text").to_pylist()
+        # Another number in each process, as Python salts it: only equality is asked.
         marks += [hash(value if columns.group else normal_text(value)) for value in by]
     units = np.unique(np.array(marks, dtype=np.int64), return_inverse=True)[1].reshape(-1)
     return Gathered(written, units, np.array(rows, dtype=np.int64), tuple(findings))

@@ -123,6 +123,7 @@ def rivals(raw: Raw, profiles: Mapping[str, Profile], label: str) -> list[str]:
 
 def says_the_same(raw: Raw, one: str, other: str) -> bool:
     """Whether each value of one column goes with one value of the other, and the other way."""
+    # As many pairs as values on either side: then each value has one partner.
     part = pa.table({"a": raw.table[one], "b": raw.table[other]}).slice(0, SAMPLE)
     pairs = part.group_by(["a", "b"]).aggregate([]).num_rows
     return bool(
@@ -134,10 +135,10 @@ def says_the_same(raw: Raw, one: str, other: str) -> bool:
 
 def told_values(raw: Raw, names: Sequence[str]) -> str:
     """``'rating' (5 values: '1', '2', '3', …); 'recommended' (2 values: 'no', 'yes')``."""
-    return "; ".join(_told(raw, name) for name in names)
+    return "; ".join(_values_in_words(raw, name) for name in names)
 
 
-def _told(raw: Raw, name: str) -> str:
+def _values_in_words(raw: Raw, name: str) -> str:
     values = pc.drop_null(pc.unique(raw.table[name].slice(0, SAMPLE))).to_pylist()
     shown = ", ".join(repr(value[:20]) for value in sorted(values)[:3])
     more = ", …" if len(values) > 3 else ""

@@ -65,12 +65,14 @@ def table_of_sets(
     if like is not None:
         return _in_strata_of(like, table, classes)
     several = sum(len(labels) > 1 for labels in sets)
-    told = Decision(
+    decision = Decision(
         "strata of the division",
         f"{len(classes)} sets of labels",
         f"{len(known)} labels, {several} of {len(sets)} rows have more than one; rare sets joined",
     )
-    return replace(table, findings=(*table.findings, *_few(sets, known)), decisions=(*merged, told))
+    return replace(
+        table, findings=(*table.findings, *_few(sets, known)), decisions=(*merged, decision)
+    )
 
 
 def _with_missing(raw: Raw, columns: Columns, names: Sequence[str] | None) -> Columns:
@@ -89,18 +91,18 @@ def _merged(sets: Sets, names: tuple[str, ...] | None) -> tuple[Sets, tuple[Deci
     counts = Counter(label for labels in sets for label in labels)
     gone = {*missing_labels(counts, names or ())}
     counts = Counter({name: rows for name, rows in counts.items() if name not in gone})
-    spelled, told = merge_spellings(counts)
+    spelled, decisions = merge_spellings(counts)
     if names is not None:
-        spelled, told = {**spelled, **match_spellings(counts, names)}, ()
+        spelled, decisions = {**spelled, **match_spellings(counts, names)}, ()
         spelled |= {name: name for name in names}
     if gone:
         rows = sum(not gone.isdisjoint(labels) for labels in sets)
         because = f"{written(sorted(gone))} beside other labels is none, in {rows} rows"
-        told = (*told, Decision("labels", "left out", because))
+        decisions = (*decisions, Decision("labels", "left out", because))
     made = [
         tuple(sorted({spelled[label] for label in labels if label not in gone})) for labels in sets
     ]
-    return made, told
+    return made, decisions
 
 
 def _in_strata_of(like: Table, table: Table, own: tuple[str, ...]) -> Table:
@@ -114,6 +116,7 @@ def _in_strata_of(like: Table, table: Table, own: tuple[str, ...]) -> Table:
 
 
 def _sets(where: str, found: Gathered, separator: str | None) -> Sets:
+    # Few sets stand in many rows: each is taken apart once.
     made: dict[str, tuple[str, ...]] = {}
     for row, cell in zip(found.rows.tolist(), found.written, strict=True):
         if cell not in made:

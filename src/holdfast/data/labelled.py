@@ -62,7 +62,7 @@ def load_labelled(
     counts = label_counts(opened, columns.label)
     missing = missing_labels(counts, names or ()) if labels == "merged" else ()
     counts = {cell: count for cell, count in counts.items() if cell not in missing}
-    found, mark, told = decide_kind(counts, kind, separator)
+    found, mark, why_kind = decide_kind(counts, kind, separator)
     if separator and found != "several":
         raise RecipeError(
             "data.label_separator",
@@ -84,18 +84,18 @@ def load_labelled(
             rare_below=rare_below,
             labels=labels,
         )
-        return _with(table, replace(table.columns, label_kind="class"), told)
+        return _with(table, replace(table.columns, label_kind="class"), why_kind)
     _refuse_rare(rare, found)
     if found == "number":
         table = table_of_numbers(opened, columns, like, fresh=names is None)
     else:
         table = table_of_sets(opened, columns, names, like, labels)
     table = replace(table, findings=(*table.findings, *noticed))
-    return _with(table, columns, (*raw.decisions, *chosen, *told))
+    return _with(table, columns, (*raw.decisions, *chosen, *why_kind))
 
 
-def _with(table: Table, columns: Columns, told: tuple[Decision, ...]) -> Table:
-    return replace(table, columns=columns, decisions=(*told, *table.decisions))
+def _with(table: Table, columns: Columns, decisions: tuple[Decision, ...]) -> Table:
+    return replace(table, columns=columns, decisions=(*decisions, *table.decisions))
 
 
 def _refuse_rare(rare: Rare, kind: str) -> None:

@@ -26,6 +26,7 @@ def sort_classes(classes: Iterable[str]) -> tuple[str, ...]:
     """
     unique = set(classes)
     if all(_NUMBER.fullmatch(name) for name in unique):
+        # By value, then as written: ``1`` and ``01`` are two classes in a fixed order.
         return tuple(sorted(unique, key=lambda name: (float(name), name)))
     return tuple(sorted(unique, key=_natural))
 

@@ -68,6 +68,7 @@ class Limits:
 
 
 _DEFAULT = Limits()
+# A context of its own in every thread and task: two runs in one process have their own limits.
 _IN_FORCE: ContextVar[Limits | None] = ContextVar("limits", default=None)
 
 

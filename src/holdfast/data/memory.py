@@ -116,6 +116,7 @@ def _is_text(cell: object) -> bool:
     if not isinstance(cell, str):
         return cell is None
     try:
+        # ASCII is known without a copy; only other texts can hold half of a surrogate pair.
         return cell.isascii() or bool(cell.encode("utf-8"))
     except UnicodeEncodeError:
         return False

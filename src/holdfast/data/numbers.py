@@ -53,8 +53,8 @@ def table_of_numbers(
     if like is not None:
         return table
     because = "so that every side has small and large numbers alike"
-    told = Decision("ranges of the division", f"{len(classes)}, between quantiles", because)
-    return replace(table, decisions=(told,))
+    decision = Decision("ranges of the division", f"{len(classes)}, between quantiles", because)
+    return replace(table, decisions=(decision,))
 
 
 def edges_of(table: Table) -> Floats:

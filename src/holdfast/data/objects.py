@@ -54,6 +54,7 @@ def check_depth(values: Sequence[Any]) -> None:
     for _ in range(DEPTH):
         if not level:
             return
+        # By identity: a list that stands a million times is looked at once a level.
         inner = {
             id(item): item
             for value in level
@@ -74,6 +75,7 @@ def _writable(found: pa.Array) -> bool:
     import pyarrow.parquet as parquet
 
     try:
+        # Tried, as no list of types says what the installed version can write.
         parquet.write_table(pa.table({"x": found}), pa.BufferOutputStream())
     except (pa.ArrowException, OSError, ValueError, TypeError):
         return False
@@ -98,7 +100,7 @@ def _text(value: Any) -> str | None:
             return write_json_cell(dict(value) if isinstance(value, Mapping) else value)
         except TypeError:
             return str(value)
-    told = spell(value)
-    if told is not None:
-        told.encode("utf-8")
-    return None if type(value).__name__ in ("NAType", "NaTType") else told
+    text = spell(value)
+    if text is not None:
+        text.encode("utf-8")
+    return None if type(value).__name__ in ("NAType", "NaTType") else text

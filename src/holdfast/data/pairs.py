@@ -170,6 +170,7 @@ def pair_findings(table: Table) -> tuple[Finding, ...]:
         for row, text, target in zip(rows, texts, targets, strict=True):
             if not target:
                 continue
+            # A copy that changes case or punctuation is learned as one.
             plain, wanted = normal_text(text), normal_text(target)
             counts[wanted] = counts.get(wanted, 0) + 1
             if plain == wanted:

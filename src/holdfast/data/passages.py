@@ -43,18 +43,18 @@ def _batches(path: Path, encoding: str | None) -> Iterator[Batch]:
 
 
 def _passages(path: Path, lines: Iterator[str]) -> Iterator[str]:
-    held: list[str] = []
+    passage: list[str] = []
     size = 0
     for line in lines:
         size += len(line)
         if line.strip():
             check_row(str(path), size, "Part its passages by blank lines.")
-            held.append(line)
-        elif held:
-            yield "".join(held).rstrip("\r\n")
-            held, size = [], 0
-    if held:
-        yield "".join(held).rstrip("\r\n")
+            passage.append(line)
+        elif passage:
+            yield "".join(passage).rstrip("\r\n")
+            passage, size = [], 0
+    if passage:
+        yield "".join(passage).rstrip("\r\n")
 
 
 def _batch(passages: list[str]) -> Batch:

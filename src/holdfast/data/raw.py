@@ -126,6 +126,7 @@ class _Parts:
         tables = [_mapped(path) for path in self._paths]
         if not tables:
             return pa.table({})
+        # Parts without a later column get it as nulls.
         return pa.concat_tables(tables, promote_options="default")
 
     def close(self) -> None:
@@ -144,6 +145,7 @@ class _Parts:
 
 
 def _mapped(path: Path) -> pa.Table:
+    # Mapped, not read: pages come from the disk as they are asked for.
     table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
     # Where the system allows it the name goes at once: the space is freed with the table, even
     # when the process is killed.

@@ -87,6 +87,7 @@ def _asked_and_told(text: str) -> Iterator[tuple[str, str]]:
 def _blocks(text: str, pattern: re.Pattern[str]) -> list[Turn] | None:
     turns = []
     for role, content in pattern.findall(text):
+        # A role that nobody knows: the marks belong to something else.
         known = ROLES.get(role.lower())
         if known is None:
             return None

@@ -76,6 +76,7 @@ def _made(base: Path, process: int) -> Path:
             # A file system without locks: then nobody else can lock it either, and it is not swept.
             os.close(opened)
             return folder
+        # A sweep may have removed it before the lock was there.
         if folder.exists():
             _LOCKS.append(opened)
             return folder

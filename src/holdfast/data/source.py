@@ -66,6 +66,7 @@ def _read_file(path: Path, encoding: str | None, first: bool = False) -> Raw:
         raise DataError(str(path), "is not a regular file", None, "Save the data to a file first.")
     reader = find_reader(path)
     with reading(path):
+        # Others name their columns beside the rows; only here a first row may be taken for names.
         headed = reader.suffix in (".csv", ".tsv")
         rows = _through(str(path), _checked(path, reader, encoding))
         return store(_until_rows(rows) if first else rows, str(path), headed=headed)
@@ -129,13 +130,13 @@ def _looks_like_file(path: Path) -> bool:
 
 
 def _missing(path: Path) -> DataError:
-    if told := _told_where(path):
-        remedy = f"Put {path.name} into the folder {path.parent}, as {told} says."
+    if readme := _readme_naming(path):
+        remedy = f"Put {path.name} into the folder {path.parent}, as {readme} says."
         return DataError(str(path), "does not exist", None, remedy)
     return DataError(str(path), "does not exist", None, missing_remedy(path))
 
 
-def _told_where(path: Path) -> Path | None:
+def _readme_naming(path: Path) -> Path | None:
     """A README.md beside the missing file, or in one of the two folders above, that names it: rows
     that a user must bring."""
     for folder in list(path.absolute().parents)[:3]:

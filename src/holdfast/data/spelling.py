@@ -65,6 +65,7 @@ def missing_labels(names: Iterable[str], classes: Sequence[str] = ()) -> tuple[s
     known = {label_key(name) for name in classes}
     keys = {name: label_key(name) for name in names}
     codes = {key for key in keys.values() if key != CODE and len(key) == 2 and key.isalpha()}
+    # ``NA`` beside ``EU`` and ``AS`` is North America.
     marks = MISSING if len(codes) >= CODES else MISSING | {CODE}
     unknown = {name for name, key in keys.items() if key in marks and key not in known}
     # What is written in characters that cannot be seen is an empty cell to whoever reads it.
@@ -74,6 +75,7 @@ def missing_labels(names: Iterable[str], classes: Sequence[str] = ()) -> tuple[s
 def merge_spellings(counts: Mapping[str, int]) -> tuple[dict[str, str], tuple[Decision, ...]]:
     """The class of each label as written, and what was merged. ``counts`` are rows by label."""
     groups: dict[str, list[str]] = {}
+    # The most frequent spelling first: it names the class.
     for name in sorted(counts, key=lambda name: (-counts[name], name)):
         groups.setdefault(label_key(name), []).append(name)
     spelled = {name: names[0] for names in groups.values() for name in names}
@@ -98,8 +100,8 @@ def _merged(names: Sequence[str], counts: Mapping[str, int]) -> str:
 
 def match_spellings(names: Iterable[str], classes: Sequence[str]) -> dict[str, str]:
     """The known class of each label that is the same as one class but for case and space."""
-    held = Counter(label_key(name) for name in classes)
-    by_key = {label_key(name): name for name in classes if held[label_key(name)] == 1}
+    counts = Counter(label_key(name) for name in classes)
+    by_key = {label_key(name): name for name in classes if counts[label_key(name)] == 1}
     return {name: by_key[label_key(name)] for name in names if label_key(name) in by_key}
 
 

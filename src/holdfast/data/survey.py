@@ -63,6 +63,8 @@ def _texts_per_label(seen: Survey, batch: pa.RecordBatch) -> None:
     # Beyond the classes that may be, the labels are refused: their texts are of no use.
     if not seen.enough or len(seen.counts) > limits().classes:
         return
+    # Classes that have shown enough texts are skipped, so that a large file costs little more than
+    # reading it.
     done = [label for label, texts in seen.texts.items() if len(texts) >= seen.enough]
     labels = batch.column("label")
     skip = pc.or_(pc.is_in(labels, pa.array(done, pa.string())), pc.is_null(labels))

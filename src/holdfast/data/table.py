@@ -71,6 +71,7 @@ class Table:
 
     def column(self, name: str) -> Any:
         """One column as a NumPy array (numbers) or a list (strings)."""
+        # Through Arrow, whole: row by row ``datasets`` makes an object of each.
         values = self.rows.with_format("arrow")[:][name]
         return values.to_numpy() if name in ("row", "label", "value") else values.to_pylist()
 

@@ -35,6 +35,7 @@ def checkpoint_activations(network: Weights, wanted: bool) -> tuple[Decision, ..
             "Leave it out, and double train.accumulate instead.",
         )
     if getattr(model.config, "use_cache", False):
+        # Keys and values kept for generation cannot be computed again block by block.
         model.config.use_cache = False
     switch(model, on=True)
     because = "set by you: each block is computed twice, and only its input is kept"
@@ -45,6 +46,7 @@ def switch(model: Any, on: bool) -> None:
     """Switch it, under the method's old name and its new one (Transformers 5.20 and later)."""
     new = hasattr(model, "activation_checkpointing_enable")
     name = f"{'activation' if new else 'gradient'}_checkpointing_{'enable' if on else 'disable'}"
+    # The older way needs an input that asks for a gradient, which frozen embeddings give none.
     settings = {"use_reentrant": False}
     key = f"{'activation' if new else 'gradient'}_checkpointing_kwargs"
     getattr(model, name)(**({key: settings} if on else {}))

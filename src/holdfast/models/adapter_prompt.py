@@ -23,6 +23,7 @@ def add_prompt(module: nn.Module, count: int, seed: int) -> nn.Embedding:
     generator = torch.Generator().manual_seed(derive_seed(seed, "adapter"))
     drawn = torch.randint(0, words.num_embeddings, (count,), generator=generator)
     make: Any = nn.utils.skip_init
+    # Without drawing: the global generator stays as it is.
     vectors: nn.Embedding = make(nn.Embedding, count, words.embedding_dim)
     with torch.no_grad():
         vectors.weight.copy_(words.weight[drawn])
@@ -43,6 +44,7 @@ def _read_first(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, di
     ids = kwargs["input_ids"]
     vectors = getattr(module, NAME).weight
     mask = kwargs.get("attention_mask")
+    # A prompt that is only now put before the text needs a mask over its places.
     if mask is not None or not _written(kwargs):
         kwargs["attention_mask"] = extended(
             torch.ones_like(ids) if mask is None else mask, len(vectors)

@@ -108,6 +108,7 @@ def _blocks(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...], tuple[
     linear: dict[str, None] = {}
     stacks: dict[str, None] = {}
     for path, part in module.named_modules():
+        # Lists within blocks (experts) belong to their block.
         inside = any(path.startswith(f"{outer}.") for outer in lists)
         if not isinstance(part, nn.ModuleList) or inside:
             continue

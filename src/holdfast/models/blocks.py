@@ -30,6 +30,7 @@ def _find(body: nn.Module, count: int) -> tuple[nn.ModuleList, list[nn.Module], 
     """The list of blocks, and the modules with weights (or dropout) before and after it."""
     children = list(body.named_children())
     for at, (_, child) in enumerate(children):
+        # By its length alone: names of this list differ from one architecture to the next.
         if isinstance(child, nn.ModuleList) and len(child) == count:
             before = [m for name, m in children[:at] if not _LAST.match(name)]
             after = [m for name, m in children[:at] if _LAST.match(name)]

@@ -66,6 +66,7 @@ def carry_mean(state: State, family: Family, config: Any, head: nn.Linear) -> No
     blocks = f"{family.base}.{family.blocks}"
     before, added = f"{blocks}.{count - 1}.", f"{blocks}.{count}."
     for key in [key for key in state if key.startswith(before)]:
+        # Every part of it 0 first: what is not set below then adds nothing.
         state[added + key.removeprefix(before)] = torch.zeros_like(state[key])
     _fill_block(state, added, family.block)
     for key in _last_norm_keys(state, family, before, count):

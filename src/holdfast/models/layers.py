@@ -33,9 +33,9 @@ def freeze(network: Network, what: int | float | str | None) -> Decision | None:
     RecipeError : nothing is named by it, or nothing would be left to train.
     """
     adapter = network.adapter
-    held = (adapter.held if adapter else frozenset()) | network.fixed
+    never_learn = (adapter.held if adapter else frozenset()) | network.fixed
     for parameter in network.parameters():
-        parameter.requires_grad_(id(parameter) not in held)
+        parameter.requires_grad_(id(parameter) not in never_learn)
     if what is None:
         return None
     frozen = _named(network, _number(what))
@@ -106,6 +106,7 @@ def _depths(network: Network) -> list[tuple[Layer, int]]:
 
 
 def _number(what: int | float | str) -> int | float | str:
+    # ``--set`` hands words on: "3" is three layers, "0.5" a share.
     for kind in (int, float):
         try:
             return kind(what) if isinstance(what, str) else what
@@ -126,6 +127,7 @@ def _named(network: Network, what: int | float | str) -> list[nn.Parameter]:
             what,
             f"Layers: {_names(network)}.",
         )
+    # Rounded down: a share never freezes more than was asked for.
     count = int(what * len(below)) if share else int(what)
     return [parameter for layer in below[:count] for parameter in layer.parameters()]
 

@@ -38,6 +38,7 @@ def choose_max_length(
         "its sentence-transformers configuration states this limit": _trained(folder),
         f"longer texts cost much memory; {SETTING} takes up to {positions}": LONGEST_UNASKED,
     }
+    # Of equal limits the first, which is the model's own, gives the reason.
     because = min(limits, key=lambda reason: limits[reason])
     return limits[because], Decision(SETTING, str(limits[because]), because)
 

@@ -28,6 +28,7 @@ def fit_ridge(features: Floats, targets: Floats, *, seed: int) -> Probe:
     c, because, seen = _choose_ridge(x, y, seed)
     inside = x - x.mean(axis=0)
     weight = _solve(inside.T @ inside, inside.T @ (y - y.mean()), [c])[0] / scale
+    # In the features' own unit, so that nothing of the scaling has to be kept.
     bias = float(y.mean() - (features.astype(np.float64).mean(axis=0) @ weight))
     return Probe(weight[None], np.array([bias]), c, because, seen)
 
@@ -56,6 +57,8 @@ def _solve(gram: Array, moment: Array, cs: tuple[float, ...] | list[float]) -> A
     """Ridge weights for each C, [C, D], from one eigendecomposition."""
     values, vectors = np.linalg.eigh(gram)
     turned = vectors.T @ moment
+    # One eigendecomposition for all penalties: only the diagonal differs. Rounding may leave an
+    # eigenvalue below 0.
     return np.array([vectors @ (turned / (np.maximum(values, 0) + 1 / c)) for c in cs])
 
 

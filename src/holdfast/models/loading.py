@@ -155,13 +155,13 @@ def check_size(name: str, folder: Path, make: Any, config: Any) -> None:
     with loading(name, rule), torch.random.fork_rng(devices=[]), torch.device("meta"):
         plain = make.from_config(config, trust_remote_code=False)
     claimed = sum(t.numel() for t in itertools.chain(plain.parameters(), plain.buffers()))
-    held = sum(f.stat().st_size for f in folder.iterdir() if f.suffix in (".safetensors", ".bin"))
-    if claimed > held + SPARE:
+    stored = sum(f.stat().st_size for f in folder.iterdir() if f.suffix in (".safetensors", ".bin"))
+    if claimed > stored + SPARE:
         raise ModelError(
             name,
             f"describes a model of {claimed:,} numbers in its config.json, more than its "
             "weights files have bytes",
-            held,
+            stored,
             "Use a complete copy of the model.",
         )
 

@@ -77,6 +77,7 @@ def fit_sigmoids(
 
 def first_softmax(x: Array, y: Ints) -> Array:
     """A table [C, D + 1] that answers with the smoothed frequencies of the classes."""
+    # Half a row more of each class: none has a frequency of 0.
     counts = np.bincount(y) + 0.5
     table = np.zeros((len(counts), x.shape[1] + 1))
     table[:, -1] = np.log(counts) - np.log(counts).mean()
@@ -105,6 +106,7 @@ def _log_sums(logits: Array) -> Array:
 
 
 def _sigmoid_losses(logits: Array, y: Array) -> Array:
+    # log(1 + e^z) without overflow.
     return np.asarray(np.logaddexp(0, logits) - y * logits)
 
 

@@ -94,6 +94,8 @@ def use_onednn(network: Weights) -> int:
     how many; subclasses (adapters, quantised layers) are left alone."""
     layers = [module for module in network.modules() if type(module) is nn.Linear]
     for layer in layers:
+        # The class alone is exchanged: weights, hooks and names stay what they are, in optimizers
+        # too.
         layer.__class__ = OneDnnLinear
     return len(layers)
 

@@ -73,9 +73,9 @@ class Prefix:
         left out."""
         if any(isinstance(block, nn.ParameterList) for block in self.blocks):
             return "an encoder-decoder is not entered half-way"
-        heard: list[tuple[int, Any]] = []
+        answers: list[tuple[int, Any]] = []
         hooks = [
-            block.register_forward_hook(lambda _m, _i, out, at=at: heard.append((at, out)))
+            block.register_forward_hook(lambda _m, _i, out, at=at: answers.append((at, out)))
             for at, block in enumerate(self.blocks)
         ]
         try:
@@ -83,9 +83,9 @@ class Prefix:
         finally:
             for hook in hooks:
                 hook.remove()
-        if [at for at, _ in heard] != list(range(len(self.blocks))):
+        if [at for at, _ in answers] != list(range(len(self.blocks))):
             return "its blocks are not each called once and in order"
-        forms = [_form(out) for _, out in heard]
+        forms = [_form(out) for _, out in answers]
         if any(form is False for form in forms):
             return "its blocks hand on more than their hidden states"
         self.forms = tuple(form for form in forms if form is not False)
@@ -93,10 +93,11 @@ class Prefix:
 
     def output(self, forward: Callable[[], Any]) -> Tensor:
         """What the last frozen block gives in this pass [batch, …]; the pass ends there."""
-        heard: list[Tensor] = []
+        outputs: list[Tensor] = []
 
         def stop(_module: nn.Module, _inputs: Any, out: Any) -> None:
-            heard.append(out if isinstance(out, Tensor) else out[0])
+            outputs.append(out if isinstance(out, Tensor) else out[0])
+            # Nothing behind this block is wanted: the pass is left from inside.
             raise _Reached
 
         hook = self.blocks[-1].register_forward_hook(stop)
@@ -105,12 +106,14 @@ class Prefix:
                 forward()
         finally:
             hook.remove()
-        return heard[0]
+        return outputs[0]
 
     @contextlib.contextmanager
     def entered(self, states: Tensor) -> Iterator[None]:
         """Passes in this block begin behind the frozen blocks, which are not computed: the last of
         them gives ``states`` [batch, …]."""
+        # Other libraries wrap ``forward`` on the object too (Accelerate): theirs comes back
+        # afterwards.
         before = [block.__dict__.get("forward") for block in self.blocks]
         last = len(self.blocks) - 1
         for at, (block, form) in enumerate(zip(self.blocks, self.forms, strict=True)):
@@ -118,13 +121,14 @@ class Prefix:
         try:
             yield
         finally:
-            for block, own in zip(self.blocks, before, strict=True):
-                if own is None:
+            for block, original in zip(self.blocks, before, strict=True):
+                if original is None:
                     del block.__dict__["forward"]
                 else:
-                    block.__dict__["forward"] = own
+                    block.__dict__["forward"] = original
 
     def _mark(self) -> list[tuple[int, int, bool]]:
+        # PyTorch counts every write in place; a weight that was exchanged lies elsewhere.
         return [(p.data_ptr(), p._version, p.requires_grad) for p in self.parameters()]
 
 

@@ -85,8 +85,10 @@ def fit_probe(
     chosen = PenaltyChoice(c, "set by you") if c else choose_c(x, y, seed)
     weight, bias = _fit(x, y, chosen.c)
     raw = weight / scale
-    own = Probe(raw, bias - raw @ centre, chosen.c, chosen.because, chosen.losses, chosen.held_out)
-    return _spread(own, present, classes, y)
+    fitted = Probe(
+        raw, bias - raw @ centre, chosen.c, chosen.because, chosen.losses, chosen.held_out
+    )
+    return _spread(fitted, present, classes, y)
 
 
 class PenaltyChoice(NamedTuple):
@@ -111,6 +113,8 @@ def choose_c(x: Array, y: Ints, seed: int, grid: Sequence[float] = GRID) -> Pena
     for c in grid:
         answers, total = np.full_like(kept, np.nan), 0.0
         for place, (rows, labels, held, wanted) in enumerate(parts):
+            # From the fit at the last penalty, and loosely: only the order of the losses matters
+            # here.
             tables[place] = fit_softmax(rows, labels, c, tables[place], tolerance=1e-3, steps=300)
             answers[places[place]] = logits = logits_of(tables[place], held)
             total += softmax_losses(logits, wanted).sum()
@@ -149,6 +153,7 @@ def _fit(x: Array, y: Ints, c: float) -> tuple[Array, Array]:
 def _spread(probe: Probe, present: Ints, classes: int, y: Ints) -> Probe:
     """From the classes present to all."""
     weight = np.zeros((classes, probe.weight.shape[1]))
+    # Below all others, as if half a row of n had been seen.
     bias = np.full(classes, probe.bias.min() - np.log(2 * len(y)))
     weight[present], bias[present] = probe.weight, probe.bias
     held = probe.held_out

@@ -80,6 +80,7 @@ def count_twins(features: Floats, held: Floats) -> tuple[int, int]:
     gaps = np.full(len(rows), np.inf)
     for start in range(0, len(known), TWIN_BLOCK):
         block = slice(start, start + TWIN_BLOCK)
+        # ‖a − b‖² from products: no table of differences is ever held.
         apart = sizes[:, None] + norms[block] - 2 * rows @ known[block].T
         gaps = np.minimum(gaps, np.where(np.isfinite(apart), apart, np.inf).min(axis=1))
     return int((gaps < TWIN**2 * sizes).sum()), len(rows)
@@ -104,8 +105,8 @@ def nested_order(labels: Ints, seed: int) -> Ints:
     random = generator(seed, "probe curve").permutation(len(labels))
     place = np.empty(len(labels))
     for label in np.unique(labels):
-        own = random[labels[random] == label]
-        place[own] = (np.arange(len(own)) + 0.5) / len(own)
+        members = random[labels[random] == label]
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
     return np.asarray(random[np.argsort(place[random], kind="stable")])
 
 

@@ -51,6 +51,7 @@ def _config(name: str, revision: str | None) -> dict[str, Any] | None:
     path = Path(os.path.expanduser(name))  # noqa: PTH111 - raises for no name of a home
     if lies_there(path) and path.is_dir():
         return _read(path / "config.json")
+    # Only a path can look so; the hub is not asked.
     if name.count("/") > 1 or name.startswith((".", "~", "/")):
         return None
     from huggingface_hub import HfApi, try_to_load_from_cache

@@ -51,6 +51,7 @@ def scaled_mask(x: Tensor, p: float) -> Tensor:
     rounded to 65,536ths, and otherwise 1 ÷ (1 − that)."""
     dropped = min(LEVELS - 1, max(1, round(p * LEVELS)))
     places = x.numel()
+    # Every bit of a 64-bit draw is random only over the whole signed range.
     bits = torch.empty(-(-places // LANES), dtype=torch.int64).random_(-(1 << 63), None)
     mask = torch.empty(x.shape, dtype=x.dtype)
     # Compared into numbers of the kind that is multiplied: truth values would take longer to turn

@@ -105,7 +105,7 @@ class Seq2SeqNetwork(nn.Module):
         found: dict[str, list[nn.Parameter]] = {n: [] for n in ("embeddings", *names, "head")}
         for name, parameter in self.plain.named_parameters():
             found[_layer_of(name, sides)].append(parameter)
-        return [Layer(name, (nn.ParameterList(held),)) for name, held in found.items()]
+        return [Layer(name, (nn.ParameterList(parameters),)) for name, parameters in found.items()]
 
     def save(self, folder: Path, tokenizer: Any) -> None:
         """Write a folder that plain ``AutoModelForSeq2SeqLM`` loads without remote code (or, with
@@ -133,6 +133,8 @@ def load_saved_seq2seq(folder: Path) -> tuple[Seq2SeqNetwork, Any]:
         if is_adapter_folder(folder):
             model = load_adapted(folder, AutoModelForSeq2SeqLM).get_base_model()
             model.generation_config = GenerationConfig.from_pretrained(folder)
+            # An adapter's folder has no configuration of the model; its generation settings name
+            # these tokens.
             for key in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
                 setattr(model.config, key, getattr(model.generation_config, key))
         else:
@@ -150,13 +152,14 @@ def _is_direct(network: Seq2SeqNetwork) -> bool:
     table = network.word_embeddings.weight
     ids = torch.arange(1, 9, device=table.device)[None] % int(table.shape[0])
     where = torch.tensor([1, 3], device=table.device)
-    told = {"labels": ids[:, :4], "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    inputs = {"labels": ids[:, :4], "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    # On trial: ``logits_at`` takes the short way that is being asked about.
     was_training, network.direct = network.training, True
     network.eval()
     with torch.inference_mode():
-        whole = network(**told).flatten(0, 1)[where]
+        whole = network(**inputs).flatten(0, 1)[where]
         try:
-            picked = network.logits_at(where, **told)
+            picked = network.logits_at(where, **inputs)
         except (RuntimeError, IndexError):
             return False
         finally:
@@ -187,4 +190,5 @@ def _layer_of(name: str, sides: dict[str, int]) -> str:
         return f"{found.group(1)}.{found.group(2)}"
     if (found := _LAST.search(name)) and sides[found.group(1)]:
         return f"{found.group(1)}.{sides[found.group(1)] - 1}"
+    # What is in no block stands before them: tables, positions, their norms.
     return "head" if "lm_head" in name else "embeddings"

@@ -22,6 +22,7 @@ def load_tokenizer(source: Source, trust: bool = False, need_pad: bool = True) -
     ModelError : it cannot be read, has no padding token, or knows more tokens than the model.
     """
     tokenizer = _read(source, trust)
+    # Saved as it is, it would need the code that it came from.
     if not type(tokenizer).__module__.startswith("transformers."):
         tokenizer = _as_plain(source, tokenizer)
     forget_limits(tokenizer)

@@ -124,9 +124,9 @@ def check_adapter(folder: Path, weights: Path, model: Any) -> None:
         door(str(weights), ModelError, remedy="Use a complete copy."),
         safe_open(weights, framework="pt") as file,
     ):
-        held = set(file.keys())
+        stored = set(file.keys())
     wanted = set(get_peft_model_state_dict(model, save_embedding_layers=False))
-    for rule, names in (("lacks", wanted - held), ("holds", held - wanted)):
+    for rule, names in (("lacks", wanted - stored), ("holds", stored - wanted)):
         if names:
             tail = " that its adapter_config.json " + (
                 "asks for" if rule == "lacks" else "has no place for"

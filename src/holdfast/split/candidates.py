@@ -27,8 +27,8 @@ import numpy as np
 from holdfast.split.criterion import SHORTEST, allowed
 from holdfast.split.words import I64, U64, Bags, spans
 
-# Below 50 words a row has at most 28 pairs of rare words; beyond, they become more than a sketch
-# has hashes.
+# A row of 49 words has 28 pairs of its rarest ones (k = 6). Their number grows with the square of
+# k, that of a sketch's hashes does not.
 LONG = 50
 OVERLAP = 8
 RUN = 4

@@ -32,6 +32,7 @@ PAIR_MARK = "␟"
 # A character of Unicode's private use area, which none of the steps removes.
 _BETWEEN_DIGITS = "\ue000"
 _PUNCTUATION = r"\p{P}\p{Cc}\p{Cf}$+<=>^`|~\x{FE00}-\x{FE0F}"
+# RE2's ``\s`` is that of ASCII alone.
 _SPACES = r"\s\p{Z}\x{0085}"
 _NO_SPACES = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
 

@@ -18,6 +18,7 @@ def by_length(lengths: Ints, positions: Ints, tokens: int) -> Iterator[Ints]:
     start = 0
     while start < len(order):
         longest = max(1, int(lengths[order[start]]))
+        # A row longer than a batch is one by itself.
         size = max(1, tokens // longest)
         yield order[start : start + size]
         start += size

@@ -94,6 +94,7 @@ def encode(table: Table, tokenizer: Any, max_length: int) -> EncodedTokens:
 def _flat(examples: list[tuple[Ints, Mask, int]], rows: Ints, cut: Mask) -> EncodedTokens:
     ids, offsets = joined([ids for ids, _, _ in examples])
     targets = np.concatenate([inside for _, inside, _ in examples] or [np.zeros(0, bool)])
+    # Blocks of a text mark every token; the first has nothing before it to be predicted from.
     targets[offsets[:-1]] = False
     positions = np.asarray([at for _, _, at in examples], dtype=np.int64)
     return EncodedTokens(ids, targets, offsets, rows[positions], positions, cut, rows)
@@ -134,11 +135,12 @@ class CausalLM:
         at = np.zeros(shape, dtype=np.int64)
         where, expected, counts = [], [], []
         for start, size, i, j in zip(starts, sizes, line, column, strict=True):
-            own = examples.ids[start : start + size]
-            ids[i, j : j + size], at[i, j : j + size] = own, np.arange(size)
+            tokens = examples.ids[start : start + size]
+            ids[i, j : j + size], at[i, j : j + size] = tokens, np.arange(size)
             wanted = np.flatnonzero(examples.targets[start : start + size])
+            # A token is predicted at the place before its own.
             where.append(i * shape[1] + j + wanted - 1)
-            expected.append(own[wanted])
+            expected.append(tokens[wanted])
             counts.append(len(wanted))
         batch = {
             "input_ids": ids,

@@ -99,6 +99,7 @@ def classify_features(network: Any, features: torch.Tensor) -> ClassifierOutput:
     """Logits of rows whose ``features`` [batch, width] are known already."""
     import torch
 
+    # Autocast would compute the last layer in bfloat16 too.
     with torch.autocast(features.device.type, enabled=False):
         logits = network.head(network.dropout(features))
     return ClassifierOutput(logits, features)

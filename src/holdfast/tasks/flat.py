@@ -30,6 +30,7 @@ def take_lines(values: npt.NDArray[Item], offsets: Ints, lines: Ints) -> npt.NDA
     Lines that lie side by side are a view: the two sides of an ordinary run share the memory of
     what was encoded.
     """
+    # A slice is a view; an index array would copy the tokens.
     if len(lines) and (np.diff(lines) == 1).all():
         return values[offsets[lines[0]] : offsets[lines[-1] + 1]]
     lengths = np.diff(offsets)[lines]
@@ -37,12 +38,12 @@ def take_lines(values: npt.NDArray[Item], offsets: Ints, lines: Ints) -> npt.NDA
     return values[np.repeat(offsets[lines] - begins, lengths) + np.arange(int(lengths.sum()))]
 
 
-def examples_at(held: Ints, positions: Ints) -> tuple[Ints, Ints]:
+def examples_at(row_of_example: Ints, positions: Ints) -> tuple[Ints, Ints]:
     """The examples of the rows at ``positions``, in that order, and each one's place among them.
 
-    ``held`` [n] is each example's row, ascending; a row may have none or several.
+    ``row_of_example`` [n] is each example's row, ascending; a row may have none or several.
     """
-    first, last = (np.searchsorted(held, positions, side) for side in ("left", "right"))
+    first, last = (np.searchsorted(row_of_example, positions, side) for side in ("left", "right"))
     counts = last - first
     places = np.repeat(np.arange(len(positions)), counts)
     chosen = np.repeat(first - offsets_of(counts)[:-1], counts) + np.arange(int(counts.sum()))

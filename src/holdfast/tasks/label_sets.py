@@ -34,6 +34,7 @@ def set_losses(logits: Floats, labels: Floats) -> Floats:
     """Mean over the labels of −[y log p + (1 − y) log(1 − p)], p = 1 ÷ (1 + e^−logit): [n], in
     nats; computed in float64."""
     wide = logits.astype(np.float64)
+    # The same sum without an exponential that could overflow.
     each = np.maximum(wide, 0) - wide * labels + np.log1p(np.exp(-np.abs(wide)))
     return np.asarray(each.mean(axis=1))
 

@@ -63,6 +63,7 @@ def number_metrics(truth: Floats, answers: Floats) -> dict[str, float]:
 
 def rank_correlation(truth: Floats, answers: Floats) -> float:
     """Spearman's ρ of two lists [n]; NaN where either does not vary."""
+    # Average ranks, since labels such as stars are full of ties.
     first, second = average_ranks(truth), average_ranks(answers)
     first, second = first - first.mean(), second - second.mean()
     size = float(np.sqrt((first**2).sum() * (second**2).sum()))

@@ -97,6 +97,7 @@ class Pixels:
         file = scratch_file("pixels", ".u8")
         if size > min(limit, FREE_SHARE * shutil.disk_usage(file.parent).free):
             return
+        # Bytes, a quarter of the floats, and pages that the system may drop.
         kept = np.memmap(file, np.uint8, "w+", shape=(len(self._paths), *self.shape))
         for position in range(len(self._paths)):
             kept[position] = self._part(position)
@@ -107,6 +108,8 @@ class Pixels:
         part = self._run(0, do_rescale=False, do_normalize=False)
         if part.dtype != np.uint8 or self.affine is None:
             return False
+        # Asked of the processor itself on the first picture: settings alone do not say what its
+        # code does.
         return bool(np.abs(self.affine(part[None]).numpy()[0] - whole).max() <= TOLERANCE)
 
     def _whole(self, position: int) -> Any:

@@ -122,6 +122,7 @@ def encode_pairs(
     sizes: list[int] = []
     cut: list[bool] = []
     view = table.rows.with_format("arrow")
+    # An unknown word is a word: such a target is not empty.
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     for start in range(0, len(table), ENCODE_ROWS):
         block = view[start : start + ENCODE_ROWS]
@@ -133,6 +134,7 @@ def encode_pairs(
         cut += _longer(tokenizer, texts, read, max_length)
         sizes += [len(ids) for ids in whole]
         for i in range(len(texts)):
+            # A target that was cut ends all the same: the model must not learn to go on for ever.
             target = _ended(written[i], end, max_target_length)
             if need_target and not set(target) - special:
                 continue

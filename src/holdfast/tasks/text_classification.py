@@ -78,6 +78,7 @@ def encode(
         )
         cut += _were_cut(encoded)
         ids += [np.asarray(line, dtype=np.int32) for line in encoded["input_ids"]]
+        # Segments are 0 and 1: one byte each.
         types += [np.asarray(line, dtype=np.int8) for line in encoded.get("token_type_ids", [])]
         lengths += [len(line) for line in encoded["input_ids"]]
     return EncodedTexts(
@@ -116,6 +117,8 @@ class TextClassification(Classification):
         starts, stops = examples.offsets[chosen], examples.offsets[chosen + 1]
         longest = int((stops - starts).max())
         inside = np.arange(longest)[None, :] < (stops - starts)[:, None]
+        # Places beyond a row's end are masked below; beyond the table's end there must still be
+        # one.
         source = np.minimum(starts[:, None] + np.arange(longest)[None, :], len(examples.ids) - 1)
         ids = np.where(inside, examples.ids[source], self.pad_id).astype(np.int64)
         batch = {

@@ -39,6 +39,7 @@ def right_tokens(
     """How many target tokens each row has, and how many of them were the likeliest: [batch, 2]."""
     import torch
 
+    # A mean times its count: ``segment_reduce`` has one fixed order of summing, also on a GPU.
     right = mean_of_each((logits.argmax(dim=-1) == expected).float(), counts) * counts
     return torch.stack([counts.float(), right], dim=1)
 
