@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 
 from holdfast.core.errors import HoldfastError, InputError, MachineError
+from holdfast.core.shown import printable
 
 LONGEST_REASON = 200
 # What a library in Rust raises where it gives up. It is no ``Exception``, and its class cannot be
@@ -45,13 +46,16 @@ def door(
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, in one line of at most 200 printable characters."""
+    """What went wrong, in one short line of printable characters."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, OSError) and error.errno is not None:
         return os.strerror(error.errno).lower()
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    name = type(error).__name__
-    message = f"{name}: {first}" if first else name
-    shown = "".join(c if c.isprintable() else "\ufffd" for c in message[:LONGEST_REASON])
-    return shown if len(message) <= LONGEST_REASON else shown[: LONGEST_REASON - 1] + "…"
+    name, first = type(error).__name__, first_line(error)
+    return printable(name if first == name else f"{name}: {first}", LONGEST_REASON)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says anything, else its class's name."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)

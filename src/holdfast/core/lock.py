@@ -18,6 +18,7 @@ from typing import Any
 from holdfast.core.errors import RunError
 from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision
+from holdfast.core.shown import printable
 
 NAME = ".lock"
 # A lock that was let go between opening the file and asking for it is asked for again.
@@ -168,7 +169,7 @@ def _holder_in_words(holder: dict[str, Any] | None) -> str:
     here = holder["host"] == socket.gethostname()
     if here and holder["pid"] == os.getpid():
         return "this process already, in another thread"
-    host = "" if here else f" on {''.join(c for c in holder['host'] if c.isprintable())[:80]}"
+    host = "" if here else f" on {printable(holder['host'], 80)}"
     return f"process {holder['pid']}{host} since {holder['since']:%Y-%m-%d %H:%M:%S}"
 
 

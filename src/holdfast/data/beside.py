@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError
+from holdfast.data.roles import check_present
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 
@@ -21,8 +21,7 @@ def with_column(
     Raises ``DataError`` where the source has no such column.
     """
     raw = read_source(table.source, encoding, config)
-    if column not in raw.names:
-        raise DataError(table.source, f"has no column {column!r}", None, nearest(column, raw.names))
+    check_present(raw, column)
     if len(raw) != table.source_rows:
         raise DataError(
             table.source,

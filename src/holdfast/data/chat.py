@@ -25,6 +25,7 @@ from holdfast.data.passages import is_text_file, read_passages
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw
 from holdfast.data.rendered import SAMPLE, parse_rendered, rendered_as
+from holdfast.data.roles import check_present
 from holdfast.data.scratch import scratch_file
 from holdfast.data.source import read_source
 from holdfast.data.table import Columns, Table
@@ -84,8 +85,8 @@ def load_chats(
     columns, decisions = choose_chat_columns(
         raw, messages=messages, text=text, label=label, template=template, need_answer=need_answer
     )
-    if group is not None and group not in raw.names:
-        raise DataError(raw.source, f"has no column {group!r}", None, "Check --group.")
+    if group is not None:
+        check_present(raw, group)
     reader = _Reader(raw, columns, group, need_answer)
     rows = reader.write()
     if not len(rows):

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.chat_templates import is_template
 from holdfast.data.profile import profile
 from holdfast.data.raw import Raw
+from holdfast.data.roles import check_present, usual_names
 from holdfast.data.template import template_columns
 
 MESSAGES = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
@@ -58,11 +58,11 @@ def choose_chat_columns(
     Raises ``DataError`` where a named column is absent or none can be told.
     """
     for name in (*(text or ()), *((label,) if label and need_answer else ())):
-        _check(raw, name)
+        check_present(raw, name)
     if label is not None and label not in raw.names:
         label = None
     if messages is not None:
-        _check(raw, messages)
+        check_present(raw, messages)
         return ChatColumns("messages", (messages,)), ()
     system = "system" if "system" in raw.names else None
     if template is not None and not is_template(template):
@@ -70,11 +70,6 @@ def choose_chat_columns(
     if text:
         return _given(raw, tuple(text), label, system, need_answer), ()
     return _found(raw, label, system, need_answer)
-
-
-def _check(raw: Raw, name: str) -> None:
-    if name not in raw.names:
-        raise DataError(raw.source, f"has no column {name!r}", None, nearest(name, raw.names))
 
 
 def _made(raw: Raw, template: str, label: str | None, need_answer: bool) -> ChatColumns:
@@ -147,5 +142,4 @@ def _say(columns: ChatColumns, because: str) -> tuple[ChatColumns, tuple[Decisio
 
 
 def _first(raw: Raw, names: Sequence[str]) -> str | None:
-    lower = {name.lower(): name for name in raw.names}
-    return next((lower[name] for name in names if name in lower), None)
+    return next(iter(usual_names(raw.names, names)), None)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.data.headers import (
@@ -24,8 +23,18 @@ from holdfast.data.headers import (
 )
 from holdfast.data.profile import Profile, profile
 from holdfast.data.raw import Raw
+from holdfast.data.roles import (
+    LABEL,
+    TEXT,
+    check_column,
+    guess,
+    reads_as_text,
+    refuse_twice,
+    templated,
+    usual_pair,
+)
 from holdfast.data.table import Columns
-from holdfast.data.template import template_columns
+from holdfast.data.template import template_of
 
 PAIRS = (
     ("premise", "hypothesis"),
@@ -44,55 +53,6 @@ PAIRS = (
     ("query", "passage"),
     ("claim", "evidence"),
     ("headline", "body"),
-)
-TEXTS = (
-    "text",
-    "texts",
-    "sentence",
-    "review",
-    "review_text",
-    "reviewtext",
-    "content",
-    "comment",
-    "comment_text",
-    "message",
-    "tweet",
-    "utterance",
-    "document",
-    "body",
-    "description",
-    "abstract",
-    "article",
-    "post",
-    "question",
-    "query",
-    "title",
-    "headline",
-    "summary",
-    "synopsis",
-)
-LABELS = (
-    "label",
-    "labels",
-    "class",
-    "category",
-    "target",
-    "sentiment",
-    "intent",
-    "topic",
-    "polarity",
-    "stance",
-    "emotion",
-    "genre",
-    "section",
-    "tag",
-    "y",
-    "rating",
-    "stars",
-    "coarse_label",
-    "label_text",
-    "gold_label",
-    "is_duplicate",
 )
 GROUPS = (
     "group",
@@ -142,43 +102,20 @@ def choose_columns(
     taken = {label, group} - {None}
     decisions: list[Decision] = []
     if template is not None:
-        texts = _template_texts(raw, text, template)
+        texts = templated(raw, template, text)
+        for name in texts:
+            check_column(raw, name)
     elif text:
         texts = tuple(text)
     else:
         texts, decisions = _find_texts(raw, profiles, taken)
     template = template or _joined(texts, decisions)
     found = _label(raw, profiles, label, {*texts, group}, need_label, decisions)
-    _refuse_twice(texts, found, group)
+    refuse_twice((*texts, found), "--text and --label")
+    if group in texts:
+        raise RecipeError(f"column {group!r}", "is both text and group", None, "Choose another.")
     columns = Columns(texts, found, group, template)
     return columns, tuple(decisions), _possible_groups(profiles, columns)
-
-
-def check_column(raw: Raw, name: str) -> None:
-    """Refuse a column that is not there, or whose cells are not plain values."""
-    if name not in raw.names:
-        raise DataError(raw.source, f"has no column {name!r}", None, nearest(name, raw.names))
-    if "nested" in raw.kinds.get(name, set()):
-        raise DataError(
-            f"{raw.source}, column {name!r}",
-            "holds lists, objects or bytes, not plain values",
-            None,
-            "Write one plain value a cell, or choose another column.",
-        )
-
-
-def _template_texts(raw: Raw, text: Sequence[str] | None, template: str) -> tuple[str, ...]:
-    names = template_columns(template, raw.names)
-    for name in names:
-        check_column(raw, name)
-    if text and set(text) != set(names):
-        raise RecipeError(
-            "data.template",
-            f"and data.text name different columns: {', '.join(text)}",
-            template,
-            "Give the template alone: it names its columns.",
-        )
-    return names
 
 
 def _find_texts(
@@ -186,11 +123,11 @@ def _find_texts(
 ) -> tuple[tuple[str, ...], list[Decision]]:
     free = {name: p for name, p in profiles.items() if name not in taken}
     lower = by_key(free)
-    for first, second in PAIRS:
-        if first in lower and second in lower and "text" not in lower:
-            because = f"{first} and {second} are a usual pair of names"
-            pair = (lower[first], lower[second])
-            return pair, [Decision("text columns", " and ".join(pair), because)]
+    pair = usual_pair(PAIRS, free, free)
+    if pair is not None and "text" not in lower:
+        names = (lower[pair[0]], lower[pair[1]])
+        because = f"{pair[0]} and {pair[1]} are a usual pair of names"
+        return names, [Decision("text columns", " and ".join(names), because)]
     name, because = _find_text(raw, free, lower)
     return (name,), [Decision("text column", name, because + _beside(free, name, "text"))]
 
@@ -198,24 +135,16 @@ def _find_texts(
 def _find_text(raw: Raw, free: dict[str, Profile], lower: dict[str, str]) -> tuple[str, str]:
     if "text" in lower:
         return lower["text"], "a column has this name"
-    named = [lower[name] for name in TEXTS if name in lower and not free[lower[name]].numeric]
-    if len(named) == 1:
-        return named[0], "it alone has a usual name of texts"
-    wordy = named or [name for name, p in free.items() if p.wordy]
-    if len(wordy) > 1:
-        return _longest(raw, free, wordy)
-    if wordy:
-        return wordy[0], f"it alone holds texts ({free[wordy[0]].words:.0f} words on average)"
-    plain = [name for name, p in free.items() if column_key(name) not in LABELS]
-    if len(plain) == 1:
-        return plain[0], "no other column could be the text"
-    words = [name for name in plain if not free[name].numeric and not free[name].repeats]
-    if len(words) == 1:
-        return words[0], "it alone holds words that mostly differ"
-    raise _ask(raw, "text", words or plain or list(free), "it cannot be told which is the text")
+    found = guess(TEXT, free)
+    if found.name is not None:
+        return found.name, found.because
+    several = [name for name in found.among if reads_as_text(free[name])]
+    if len(several) > 1:
+        return _longest(raw, free, several)
+    raise _ask(raw, "text", found.among, "it cannot be told which is the text")
 
 
-def _longest(raw: Raw, free: dict[str, Profile], names: list[str]) -> tuple[str, str]:
+def _longest(raw: Raw, free: dict[str, Profile], names: Sequence[str]) -> tuple[str, str]:
     ranked = sorted(names, key=lambda name: -free[name].words)
     first, second = free[ranked[0]].words, free[ranked[1]].words
     if first < 3 * second:
@@ -229,7 +158,7 @@ def _longest(raw: Raw, free: dict[str, Profile], names: list[str]) -> tuple[str,
 def _joined(texts: tuple[str, ...], decisions: list[Decision]) -> str | None:
     if len(texts) < 3:
         return None
-    template = "\n".join("{" + name.replace("{", "{{").replace("}", "}}") + "}" for name in texts)
+    template = template_of(texts)
     decisions.append(Decision("data.template", repr(template), "three texts or more are joined"))
     return template
 
@@ -264,17 +193,14 @@ def _find_label(raw: Raw, free: dict[str, Profile]) -> tuple[str, str]:
         name, because = lower["label"], "a column has this name"
         _ask_of_twins(raw, free, name)
         return name, because + _beside(free, name, "label")
-    named = [lower[name] for name in LABELS if name in lower]
-    if len(named) == 1:
-        name, because = named[0], "it alone has a usual name of labels"
-        if column_key(name) not in SETTLED:
-            _ask_of_rivals(raw, name, rivals(raw, free, name))
-        _ask_of_twins(raw, free, name)
-        return name, because + _beside(free, name, "label")
-    repeating = [name for name in named or free if free[name].repeats]
-    if len(repeating) == 1:
-        distinct = free[repeating[0]].distinct
-        return repeating[0], f"it alone holds few values that repeat ({distinct})"
+    found = guess(LABEL, free)
+    if found.name is not None and column_key(found.name) in LABEL.usual:
+        if column_key(found.name) not in SETTLED:
+            _ask_of_rivals(raw, found.name, rivals(raw, free, found.name))
+        _ask_of_twins(raw, free, found.name)
+        return found.name, found.because + _beside(free, found.name, "label")
+    if found.name is not None:
+        return found.name, found.because
     if len(free) == 1:
         return next(iter(free)), "it is the only other column"
     if not free:
@@ -284,6 +210,7 @@ def _find_label(raw: Raw, free: dict[str, Profile]) -> tuple[str, str]:
             ", ".join(raw.names),
             "Add a column with the class of each text, or choose the columns: --text, --label.",
         )
+    repeating = [name for name in found.among if free[name].repeats]
     raise _ask(raw, "label", repeating or list(free), "it cannot be told which is the label")
 
 
@@ -345,20 +272,6 @@ def _ask(raw: Raw, role: str, names: Sequence[str], rule: str) -> DataError:
     extra = " (several --text make a pair)" if len(names) > 1 else ""
     example = f"--{role} {shlex.quote(names[0])}"
     return DataError(raw.source, rule, ", ".join(names), f"Choose one, e.g. {example}{extra}.")
-
-
-def _refuse_twice(texts: tuple[str, ...], label: str | None, group: str | None) -> None:
-    used = [*texts, *filter(None, (label,))]
-    for name in used:
-        if used.count(name) > 1:
-            raise RecipeError(
-                f"column {name!r}",
-                "is asked to be two things at once",
-                None,
-                "Choose different columns with --text and --label.",
-            )
-    if group in texts:
-        raise RecipeError(f"column {group!r}", "is both text and group", None, "Choose another.")
 
 
 def _possible_groups(profiles: dict[str, Profile], columns: Columns) -> tuple[Finding, ...]:

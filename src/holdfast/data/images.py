@@ -22,8 +22,10 @@ from holdfast.data.folders import FOLLOW, Links, Listed, list_pictures
 from holdfast.data.load import table_from_raw
 from holdfast.data.paths import source_path
 from holdfast.data.pictures import NOTES, Unreadable, content_mark, is_picture_name, read_picture
+from holdfast.data.profile import profile
 from holdfast.data.rare import RARE_BELOW, Rare
 from holdfast.data.raw import Batch, Raw, store
+from holdfast.data.roles import Question, Role, check_present, guess
 from holdfast.data.scratch import scratch_file
 from holdfast.data.source import read_source
 from holdfast.data.spelling import Labels
@@ -163,17 +165,18 @@ def _path_column(raw: Raw, given: str | None) -> tuple[str, tuple[Decision, ...]
     """The column of paths: as given, by its name, or by what it holds."""
     if given is not None and (given in raw.names or given != PATH):
         return given, ()
-    named = [name for name in raw.names if name.lower() in PATHS]
-    likely = [name for name in named or raw.names if _holds_paths(raw, name)]
-    if len(likely) != 1:
+    question = Question(
+        "likely", lambda column: _holds_paths(raw, column.name), "its values end like picture files"
+    )
+    found = guess(Role(PATHS, (question,)), profile(raw))
+    if found.name is None:
         raise DataError(
             raw.source,
             "has no column that is clearly the pictures' paths",
-            likely or raw.names,
+            list(found.among) or raw.names,
             "Name it with --text.",
         )
-    because = "its values end like picture files"
-    return likely[0], (Decision("data.text", likely[0], because),)
+    return found.name, (Decision("data.text", found.name, found.because),)
 
 
 def _holds_paths(raw: Raw, name: str) -> bool:
@@ -184,8 +187,7 @@ def _holds_paths(raw: Raw, name: str) -> bool:
 def _inside(raw: Raw, column: str, folder: Path, links: Links) -> list[str | None]:
     """The absolute paths; one that leaves the table's folder, by its name or through links that
     are not followed, is refused."""
-    if column not in raw.names:
-        raise DataError(raw.source, f"has no column {column!r}", None, f"It has {raw.names}.")
+    check_present(raw, column)
     found: list[str | None] = []
     real = _real(folder)
     for row, name in enumerate(raw.table[column].to_pylist()):

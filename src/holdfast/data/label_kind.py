@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 
 from holdfast.core.records import Decision
 from holdfast.data.cells import read_json_cell
-from holdfast.data.columns import LABELS
 from holdfast.data.limits import LABELS_CHARACTERS
 from holdfast.data.profile import is_missing
 from holdfast.data.raw import Raw
+from holdfast.data.roles import LABEL
 from holdfast.data.spelling import label_key
 
 LabelKind = Literal["class", "several", "number"]
@@ -37,7 +37,7 @@ def open_lists(raw: Raw, label: str | None) -> Raw:
 
     Only ``label``, or without it columns with a usual name of labels; other nested columns stay.
     """
-    usual = {*LABELS, *PLURALS}
+    usual = {*LABEL.usual, *PLURALS}
     opened = {
         name
         for name, kinds in raw.kinds.items()

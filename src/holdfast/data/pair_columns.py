@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
-from holdfast.data.columns import check_column
+from holdfast.data.headers import by_key, column_key
 from holdfast.data.profile import Profile, profile
 from holdfast.data.raw import Raw
+from holdfast.data.roles import (
+    SOURCE,
+    TARGET,
+    check_column,
+    guess,
+    refuse_twice,
+    templated,
+    usual_pair,
+)
 from holdfast.data.table import Columns
-from holdfast.data.template import template_columns
+from holdfast.data.template import template_of
 
 PAIRS = (
     ("dialogue", "summary"),
@@ -46,43 +55,6 @@ PAIRS = (
     ("question", "pandas"),
     ("question", "code"),
 )
-SOURCES = (
-    "source",
-    "src",
-    "input",
-    "input_text",
-    "dialogue",
-    "dialog",
-    "conversation",
-    "article",
-    "document",
-    "question",
-    "text",
-    "prompt",
-    "instruction",
-    "content",
-    "body",
-    "context",
-)
-TARGETS = (
-    "target",
-    "tgt",
-    "output",
-    "target_text",
-    "summary",
-    "highlights",
-    "answer",
-    "abstract",
-    "completion",
-    "response",
-    "translation",
-    "headline",
-    "title",
-    "sql",
-    "pandas",
-    "code",
-    "label",
-)
 
 
 def choose_pair(
@@ -104,78 +76,56 @@ def choose_pair(
         target = None
     decisions: list[Decision] = []
     free = {name: p for name, p in profile(raw).items() if name != group and not p.numeric}
-    texts = _given(raw, text, template)
-    if texts is None:
-        source = _source(raw, free, target, decisions)
-        texts = (source,)
+    if template is not None:
+        # Lists and objects are read as JSON, which a template may hold.
+        texts = templated(raw, template, text)
+    else:
+        texts = tuple(text) if text else (_source(raw, free, target, decisions),)
     found = target or _target(raw, free, texts, need_target, decisions)
-    _refuse_twice(texts, found, group)
+    refuse_twice((*texts, found, group), "--text, --label and --group")
     if len(texts) > 1 and template is None:
-        template = "\n".join("{" + _braced(name) + "}" for name in texts)
+        template = template_of(texts)
         because = "several source columns are joined by line breaks"
         decisions.append(Decision("data.template", repr(template), because))
     return Columns(texts, found, group, template), tuple(decisions)
 
 
-def _given(raw: Raw, text: Sequence[str] | None, template: str | None) -> tuple[str, ...] | None:
-    if template is None:
-        return tuple(text) if text else None
-    # Lists and objects are read as JSON, which a template may hold.
-    names = template_columns(template, raw.names)
-    if text and set(text) != set(names):
-        raise RecipeError(
-            "data.template",
-            f"and data.text name different columns: {', '.join(text)}",
-            template,
-            "Give the template alone: it names its columns.",
-        )
-    return names
-
-
 def _source(
     raw: Raw, free: dict[str, Profile], target: str | None, decisions: list[Decision]
 ) -> str:
-    lower = {name.lower(): name for name in free if name != target}
-    for first, second in PAIRS:
-        known = target is None or second == target.lower()
-        if first in lower and known and (target is not None or second in lower):
-            because = f"{first} and {second} are a usual pair of names"
-            return _decided("source column", lower[first], because, decisions)
-    named = [lower[name] for name in SOURCES if name in lower]
-    if len(named) == 1:
-        return _decided(
-            "source column", named[0], "it alone has a usual name of sources", decisions
-        )
-    wordy = [name for name in named or lower.values() if free[name].wordy]
-    if len(wordy) == 1:
-        return _decided("source column", wordy[0], "it alone holds texts", decisions)
-    if len(wordy) == 2 and not named:
-        longer, shorter = sorted(wordy, key=lambda name: -free[name].words)
-        if free[longer].words >= 1.5 * free[shorter].words:
+    left = {name: column for name, column in free.items() if name != target}
+    pair = usual_pair(PAIRS, left, left if target is None else (target,))
+    if pair is not None:
+        return _decided("source column", by_key(left)[pair[0]], _usual(pair), decisions)
+    found = guess(SOURCE, left)
+    if found.name is not None:
+        return _decided("source column", found.name, found.because, decisions)
+    usual = any(column_key(name) in SOURCE.usual for name in left)
+    if len(found.among) == 2 and not usual and all(left[name].wordy for name in found.among):
+        longer, shorter = sorted(found.among, key=lambda name: -left[name].words)
+        if left[longer].words >= 1.5 * left[shorter].words:
             because = f"its texts are longer than those of {shorter}"
             return _decided("source column", longer, because, decisions)
-    raise _ask(raw, "text", wordy or named or list(lower.values()))
+    raise _ask(raw, "text", found.among)
 
 
 def _target(
     raw: Raw, free: dict[str, Profile], texts: Sequence[str], need: bool, decisions: list[Decision]
 ) -> str | None:
-    lower = {name.lower(): name for name in free if name not in texts}
-    for first, second in PAIRS:
-        if first in {name.lower() for name in texts} and second in lower:
-            because = f"{first} and {second} are a usual pair of names"
-            return _decided("target column", lower[second], because, decisions)
-    named = [lower[name] for name in TARGETS if name in lower]
-    if len(named) == 1:
-        return _decided(
-            "target column", named[0], "it alone has a usual name of targets", decisions
-        )
-    wordy = [name for name in named or lower.values() if free[name].wordy]
-    if len(wordy) == 1:
-        return _decided("target column", wordy[0], "it alone is left that holds texts", decisions)
+    left = {name: column for name, column in free.items() if name not in texts}
+    pair = usual_pair(PAIRS, texts, left)
+    if pair is not None:
+        return _decided("target column", by_key(left)[pair[1]], _usual(pair), decisions)
+    found = guess(TARGET, left)
+    if found.name is not None:
+        return _decided("target column", found.name, found.because, decisions)
     if not need:
         return None
-    raise _ask(raw, "label", wordy or named or list(lower.values()))
+    raise _ask(raw, "label", found.among)
+
+
+def _usual(pair: tuple[str, str]) -> str:
+    return f"{pair[0]} and {pair[1]} are a usual pair of names"
 
 
 def _decided(what: str, name: str, because: str, decisions: list[Decision]) -> str:
@@ -198,19 +148,3 @@ def _ask(raw: Raw, role: str, names: Sequence[str]) -> DataError:
         ", ".join(names),
         f"Choose one, e.g. --{role} {names[0]}.",
     )
-
-
-def _refuse_twice(texts: Sequence[str], target: str | None, group: str | None) -> None:
-    names = [*texts, *filter(None, (target, group))]
-    for name in names:
-        if names.count(name) > 1:
-            raise RecipeError(
-                f"column {name!r}",
-                "is asked to be two things at once",
-                None,
-                "Choose different columns with --text, --label and --group.",
-            )
-
-
-def _braced(name: str) -> str:
-    return name.replace("{", "{{").replace("}", "}}")

@@ -35,9 +35,4 @@ def source_path(source: str | Path) -> Path:
 
 
 def _refused(source: str, rule: str, value: object) -> DataError:
-    shown = "".join(c if c.isprintable() else "\ufffd" for c in source)
-    what = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"
-    return DataError(what, rule, value, "Check the name, and who may read it.")
-
-
-SHOWN = 200
+    return DataError(source, rule, value, "Check the name, and who may read it.")

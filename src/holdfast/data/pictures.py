@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.core.door import first_line
 from holdfast.core.errors import MachineError
 from holdfast.data.limits import ASPECT, limits
 
@@ -194,7 +195,7 @@ def _first(path: str | Path, error: BaseException) -> str:
     """The decoder's sentence without the path, which is this machine's."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    line = (str(error).splitlines() or [""])[0].replace(str(path), "").replace("''", "the file")
+    line = first_line(error).replace(str(path), "").replace("''", "the file")
     return " ".join(line.split()) or type(error).__name__
 
 

@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 
 from holdfast.data.cells import read_json_cell
 from holdfast.data.chat_columns import ANSWERS, INSTRUCTION, MESSAGES
-from holdfast.data.columns import LABELS
 from holdfast.data.headers import column_key
 from holdfast.data.pair_columns import PAIRS
 from holdfast.data.profile import Profile, is_missing, profile
 from holdfast.data.raw import Raw
 from holdfast.data.rendered import SAMPLE, rendered_as
+from holdfast.data.roles import LABEL
 
 Form = Literal["chat", "instruction", "prompt", "text", "pair", "classes"]
 
@@ -155,7 +155,7 @@ def _pair(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
         # A target that is empty throughout is for the reader of pairs to refuse.
         varied = target.distinct >= VARIED * target.filled and not target.numeric
         others = [n for n in _class_like(seen) if n not in (source.name, target.name)]
-        named = [n for n in others if column_key(n) in LABELS and seen[n].repeats]
+        named = [n for n in others if column_key(n) in LABEL.usual and seen[n].repeats]
         sure = (first, second) in SURE and varied and not named
         if sure or (is_free(target) and not others):
             because = (
@@ -197,12 +197,12 @@ def _plain(raw: Raw, seen: Mapping[str, Profile]) -> RowsShape | None:
 
 def _class_like(seen: Mapping[str, Profile]) -> list[str]:
     """Columns that could hold classes: by their name or by values that repeat."""
-    return [name for name, p in seen.items() if column_key(name) in LABELS or p.repeats]
+    return [name for name, p in seen.items() if column_key(name) in LABEL.usual or p.repeats]
 
 
 def _class_names(seen: Mapping[str, Profile]) -> list[str]:
     """Columns with a usual name of labels that do not hold texts."""
-    return [name for name, p in seen.items() if column_key(name) in LABELS and not is_free(p)]
+    return [name for name, p in seen.items() if column_key(name) in LABEL.usual and not is_free(p)]
 
 
 def _classes(seen: Mapping[str, Profile]) -> str:

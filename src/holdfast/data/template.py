@@ -40,6 +40,12 @@ def named_columns(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(field for _, field in _pieces(template) if field is not None))
 
 
+def template_of(names: Sequence[str]) -> str:
+    """The template that joins these columns by line breaks."""
+    braced = [name.replace("{", "{{").replace("}", "}}") for name in names]
+    return "\n".join("{" + name + "}" for name in braced)
+
+
 def fill_template(template: str, columns: dict[str, pa.Array]) -> pa.Array:
     """One text a row; null where one of its columns is null."""
     parts: list[object] = []

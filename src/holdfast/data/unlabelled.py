@@ -16,8 +16,8 @@ from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
 from holdfast.data.clean import complete, meant
-from holdfast.data.columns import check_column
 from holdfast.data.raw import Raw
+from holdfast.data.roles import check_column
 from holdfast.data.scratch import scratch_file
 from holdfast.data.table import Columns, Table
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from holdfast.core.door import door
+from holdfast.core.door import door, first_line
 from holdfast.core.errors import ModelError
 from holdfast.core.files import disk_errors
 from holdfast.core.shapes import anything, each, maybe, parse_object, record, table, text
@@ -220,11 +220,10 @@ def load_adapted(folder: Path, make: Any, **settings: Any) -> Any:
             keep_fitting_kernels(model)
             adapted: Any = PeftModel.from_pretrained(model, str(folder)).eval()
     except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
             str(folder),
             "holds an adapter that cannot be put on its model",
-            first,
+            first_line(error),
             "The model that it was trained on must be where adapter_config.json says.",
         ) from error
     check_adapter(folder, folder / WEIGHTS, adapted)

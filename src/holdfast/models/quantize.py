@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from holdfast.core.door import first_line
 from holdfast.core.errors import MachineError, ModelError
 from holdfast.core.records import Decision
 from holdfast.models.quiet import quiet_transformers
@@ -94,7 +95,7 @@ def check_machine(bits: int) -> None:
         raise MachineError(
             SETTING,
             f"cannot be {bits}bit on this machine ({_device()}): bitsandbytes refuses",
-            (str(error).splitlines() or [type(error).__name__])[0],
+            first_line(error),
             f"Leave {SETTING} out, or choose {'8bit' if bits == 4 else '4bit'}.",
         ) from error
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from holdfast.core.door import reason
+from holdfast.core.door import first_line, reason
 from holdfast.core.errors import ModelError
 from holdfast.core.missing import lies_there
 from holdfast.core.records import Decision
@@ -188,7 +188,7 @@ def _explain(name: str, revision: str | None, error: Exception) -> ModelError:
         return ModelError(
             name,
             f"is no folder, and cannot be fetched: {UNREACHABLE}",
-            _first(error),
+            first_line(error)[:120],
             "Connect to the network (unset HF_HUB_OFFLINE), name a local folder, or use "
             "--model embedded.",
         )
@@ -198,10 +198,6 @@ def _explain(name: str, revision: str | None, error: Exception) -> ModelError:
         reason(error),
         "Try again later, name a local folder, or use --model embedded.",
     )
-
-
-def _first(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 def _remote_code(name: str, folder: Path, config: dict[str, Any], trust: bool) -> list[Decision]:

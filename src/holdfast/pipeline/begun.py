@@ -12,11 +12,11 @@ from typing import Any
 from holdfast.core.door import door
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_json, write_text
+from holdfast.core.plain import from_yaml, read_yaml
 from holdfast.core.records import Decision, to_json
 from holdfast.pipeline.folder import BEGUN, CHECKPOINTS, RECIPE
 from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.rows import Divided, Notify
-from holdfast.recipe.plain import from_yaml, read_yaml
 from holdfast.training.checkpoint import CheckpointStore
 
 # What may change while a run is not finished: where its files lie (the rows themselves are

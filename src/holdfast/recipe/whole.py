@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.missing import lies_there
+from holdfast.core.plain import DEEPEST, TooMuchError, from_yaml, read_yaml
 from holdfast.core.wording import HIDDEN
 from holdfast.recipe.parts import (
     EMBEDDED,
@@ -31,7 +32,6 @@ from holdfast.recipe.parts import (
     TrainPart,
     takes,
 )
-from holdfast.recipe.plain import DEEPEST, TooMuchError, from_yaml, read_yaml
 from holdfast.recipe.values import NUMBER, check_free
 
 # Of files of rows: no name on the hub ends so.

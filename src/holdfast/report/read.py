@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.core.door import door
 from holdfast.core.errors import RunError
+from holdfast.core.plain import from_yaml
 from holdfast.core.run_files import REPEAT, check_files, read_events, read_result
-from holdfast.core.shapes import check_size
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -129,10 +129,8 @@ def _optional(path: Path, read: Callable[[Path], Any], default: Any) -> Any:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    check_size(value)
+    # The same reading as that of a recipe: to YAML 1.1, which PyYAML reads, ``off`` is no word.
+    value = from_yaml(path.read_text(encoding="utf-8"))
     if not isinstance(value, dict):
         raise ValueError("a recipe is a mapping of keys to values")
     return value

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.bounded import bounded
+from holdfast.core.door import first_line
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints
 from holdfast.data.turns import Turn
@@ -32,10 +33,9 @@ def render(tokenizer: Any, turns: Sequence[Turn], *, answer_next: bool) -> str:
                 list(turns), tokenize=False, add_generation_prompt=answer_next
             )
     except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise RecipeError(
             "the chat template",
-            f"refuses a row: {first}",
+            f"refuses a row: {first_line(error)}",
             [t["role"] for t in turns],
             "State another with --set data.template=…, or leave the rows out that it refuses.",
         ) from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from holdfast.core.door import reason
 from holdfast.core.records import Ints
 from holdfast.models.prefix import Prefix, train_mode
 from holdfast.training.machine import device_kind
@@ -116,8 +117,7 @@ def _difference(
     try:
         found = half_way()
     except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
-        return f"the model cannot be entered half-way ({type(error).__name__}: {first})"
+        return f"the model cannot be entered half-way ({reason(error)})"
     if found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
         return None
     return "the model's losses are others when it is entered half-way"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from holdfast.core.door import first_line
 from holdfast.core.errors import DataError, HoldfastError
 from holdfast.core.records import Decision
 from holdfast.data.raw import BATCH_ROWS, Batch
@@ -168,7 +169,6 @@ def _refusals(hub: HubName) -> Iterator[None]:
 
 def refusal(hub: HubName, error: Exception) -> DataError:
     """What the hub's error means for the user."""
-    message = str(error)
     chain = " ".join(f"{type(e).__name__} {e}" for e in _causes(error))
     if "gated" in chain.lower():
         return DataError(
@@ -192,7 +192,7 @@ def refusal(hub: HubName, error: Exception) -> DataError:
             None,
             "Check the spelling; a private data set needs an access token in HF_TOKEN.",
         )
-    if "script" in message.lower():
+    if "script" in str(error).lower():
         return DataError(
             hub.name,
             "is made by a script, and remote code is not run",
@@ -200,7 +200,7 @@ def refusal(hub: HubName, error: Exception) -> DataError:
             "Look on the hub for a version in Parquet, or save it to a file yourself.",
         )
     remedy = f"The form is name[:config][@split], e.g. {hub.name}:config@train."
-    return DataError(hub.name, f"cannot be loaded: {message.splitlines()[0][:300]}", None, remedy)
+    return DataError(hub.name, f"cannot be loaded: {first_line(error)[:300]}", None, remedy)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from holdfast.core.door import first_line
 from holdfast.core.errors import DataError
 from holdfast.data.cells import write_json_cell
 from holdfast.data.raw import Batch, Kind, reading
@@ -30,7 +31,7 @@ def read_parquet(path: Path, encoding: str | None) -> Iterator[Batch]:
                 for batch in file.iter_batches(batch_size=rows):
                     yield typed_batch(pa.Table.from_batches([batch]), str(path))
         except pa.ArrowException as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise DataError(
                 str(path),
                 f"is not a readable Parquet file: {reason}",
@@ -55,7 +56,7 @@ def typed_batch(table: pa.Table, source: str = "the table") -> Batch:
             # read.
             columns[name].validate(full=True)
         except (pa.ArrowException, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise DataError(
                 f"{source}, column {name!r}",
                 f"holds values that cannot be read: {reason}",

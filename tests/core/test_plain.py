@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from holdfast.core.errors import RecipeError
+from holdfast.core.plain import MOST_VALUES, from_yaml
 from holdfast.recipe import Recipe, known_keys, override, parse
-from holdfast.recipe.plain import MOST_VALUES, from_yaml
 
 PLAIN = some.recursive(
     some.none()

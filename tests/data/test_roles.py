@@ -1,0 +1,64 @@
+"""The table of roles: which column plays a part, by its name or by what it holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.data.headers import column_key
+from holdfast.data.profile import Profile
+from holdfast.data.roles import LABEL, SOURCE, TARGET, TEXT, Role, guess, usual_names, usual_pair
+
+ROLES = [TEXT, LABEL, SOURCE, TARGET]
+
+
+def column(name: str, words: float = 1.0, distinct: int = 90, numeric: bool = False) -> Profile:
+    return Profile(name, 100, 100, distinct, words, numeric, frozenset({"text"}))
+
+
+CASES = [
+    (TEXT, [column("review"), column("x")], "review", "it alone has a usual name of texts"),
+    (TEXT, [column("a", 12), column("b")], "a", "it alone holds texts (12 words on average)"),
+    (TEXT, [column("a", 12), column("b", 11)], None, "a b"),
+    # Of two usual names neither is settled by another that holds more words.
+    (TEXT, [column("title"), column("body"), column("x", 12)], None, "body title"),
+    (TEXT, [column("summary", numeric=True), column("x", 5)], "x", "it alone holds texts"),
+    (TEXT, [column("a"), column("label")], "a", "no other column could be the text"),
+    (TEXT, [column("a"), column("b", distinct=3)], "a", "it alone holds words that mostly differ"),
+    (LABEL, [column("topic"), column("x", distinct=3)], "topic", "a usual name of labels"),
+    (LABEL, [column("a"), column("x", distinct=3)], "x", "few values that repeat (3)"),
+    (LABEL, [column("topic", distinct=4), column("genre", 5)], "topic", "that repeat (4)"),
+    (LABEL, [column("a"), column("b")], None, "a b"),
+    (SOURCE, [column("Source "), column("x", 20)], "Source ", "a usual name of sources"),
+    (SOURCE, [column("article"), column("prompt", 9)], "prompt", "it alone holds texts"),
+    (TARGET, [column("tgt"), column("x", 20)], "tgt", "a usual name of targets"),
+    (TARGET, [column("x", 20), column("z")], "x", "it alone is left that holds texts"),
+    (TARGET, [], None, ""),
+]
+
+
+@pytest.mark.parametrize(("role", "columns", "name", "because"), CASES)
+def test_a_role_is_told_or_asked_for(
+    role: Role, columns: list[Profile], name: str | None, because: str
+) -> None:
+    found = guess(role, {one.name: one for one in columns})
+    assert found.name == name
+    assert because in (found.because if name else " ".join(found.among))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_usual_names_are_keys_and_stand_once(role: Role) -> None:
+    assert [column_key(name) for name in role.usual] == list(role.usual)
+    assert len(set(role.usual)) == len(role.usual)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_column_alone_with_a_usual_name_is_chosen(role: Role) -> None:
+    for name in role.usual:
+        assert guess(role, {"qq": column("qq"), name: column(name)}).name == name
+
+
+def test_pairs_and_names_are_found_whatever_their_spelling() -> None:
+    pairs = [("a_b", "c"), ("d", "e")]
+    assert usual_pair(pairs, ["D", "A B"], ["E", "C"]) == ("a_b", "c")
+    assert usual_pair(pairs, ["D"], ["C"]) is None
+    assert usual_names(["Tags", "NER tags"], ["ner_tags", "tags"]) == ["NER tags", "Tags"]
