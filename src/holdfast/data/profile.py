@@ -13,7 +13,6 @@ from holdfast.data.raw import Kind, Raw
 _SAMPLE_PARTS = 20
 _PART_ROWS = 1_000
 NUMBER = r"^\s*[-+]?(\d+([.,]\d+)*|[.,]\d+)([eE][-+]?\d+)?\s*%?\s*$"
-BLANK = r"^\s*$"
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,11 +54,6 @@ class Copies:
         return np.bincount(self.groups, minlength=self.count)
 
     @property
-    def in_copies(self) -> npt.NDArray[np.bool_]:
-        """Whether each text shares its group with another, [n]."""
-        return np.asarray(self.sizes[self.groups] > 1)
-
-    @property
     def permitted(self) -> npt.NDArray[np.bool_]:
         """Whether each link crosses a cut, and so may cross sides, [links]."""
         group = np.empty(int(self.exact.max(initial=-1)) + 1, dtype=np.int64)

@@ -66,11 +66,6 @@ def generations(run: RunFiles) -> Generations | None:
     )
 
 
-def writes_text(run: RunFiles) -> bool:
-    """Whether the task of this run writes text, so that nothing about classes applies."""
-    return bool(run.part("generations"))
-
-
 def _texts(run: RunFiles, side: str) -> tuple[Text, ...]:
     return tuple(
         Text(
