@@ -187,7 +187,7 @@ def test_a_holder_that_says_nothing_or_nonsense_is_told_without_it(
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(text)
         file.flush()
-        with pytest.raises(RunError, match=r"another process|process 7 on \[31mx"):
+        with pytest.raises(RunError, match=r"another process|process 7 on \\x1b\[31mx"):
             refuse_held(tmp_path)
 
 

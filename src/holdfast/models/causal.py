@@ -12,18 +12,17 @@ from torch import Tensor, nn
 from holdfast.core.door import door
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Decision
-from holdfast.core.seeds import derive_seed
 from holdfast.models.adapter_save import is_adapter_folder, load_adapted, save_whole
 from holdfast.models.base import Adapter, Layer
 from holdfast.models.blocks import blocks_in_order
-from holdfast.models.layers import count_parameters
 from holdfast.models.limits import choose_max_length
-from holdfast.models.loading import architectures, check_size, loading
+from holdfast.models.loading import architectures, loading
+from holdfast.models.pretrained import check_writes, configuration, describe, pretrained
 from holdfast.models.quantize import QuantizeSpec, load_settings, settle
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import Source, find_model, read_config
 from holdfast.models.tokens import forget_limits, load_tokenizer
-from holdfast.models.whole import SAVED, check_finite, check_tokenizer, read_saved
+from holdfast.models.whole import SAVED, check_tokenizer, read_saved
 
 DROPOUTS = (
     "attention_dropout",
@@ -152,19 +151,22 @@ def load_causal(
     ------
     ModelError : the model cannot be found or read, or is no causal language model.
     """
-    if name == "embedded":
-        raise ModelError(
-            "model.name",
-            "is an encoder, which writes no text",
-            name,
-            "Name a causal language model: --model HuggingFaceTB/SmolLM2-135M, or a folder.",
-        )
+    from transformers import AutoModelForCausalLM
+
+    check_writes(name, "a causal language model", "HuggingFaceTB/SmolLM2-135M")
     source = find_model(name, revision=revision, trust=trust_remote_code)
     config = _config(source, dropout)
     tokenizer = load_tokenizer(source, trust_remote_code, need_pad=False)
     with loading(source.name, "states no length that can be used"):
         length, reason = choose_max_length(source.folder, config, tokenizer, max_length, taken)
-    plain = _weights(source, config, seed, quantize)
+    plain = pretrained(
+        AutoModelForCausalLM,
+        source,
+        config,
+        "a causal language model",
+        seed=seed,
+        **load_settings(quantize.config if quantize else None),
+    )
     packed = settle(plain, quantize, source.name) if quantize else ()
     pad = _give_pad(plain, tokenizer)
     with loading(source.name, "cannot compute: its config.json does not fit it"):
@@ -174,7 +176,14 @@ def load_causal(
         tokenizer,
         length,
         (*source.decisions, *packed, reason, *pad),
-        _model_facts(source, network),
+        describe(
+            source,
+            network,
+            read_config(source.name, source.folder)["model_type"],
+            pooling=None,
+            hidden_size=int(config.hidden_size),
+            vocabulary=int(config.vocab_size),
+        ),
     )
 
 
@@ -202,10 +211,9 @@ def _saved_model(folder: Path) -> Any:
 
 
 def _config(source: Source, dropout: float | None) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    with loading(source.name, "has a config.json that cannot be used"):
-        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
+    config = configuration(source, dropout, DROPOUTS)
     named = architectures(source.config)
     decoder = not named or any(n.endswith(("ForCausalLM", "LMHeadModel")) for n in named)
     if not decoder or type(config) not in AutoModelForCausalLM._model_mapping:
@@ -216,40 +224,7 @@ def _config(source: Source, dropout: float | None) -> Any:
             "Choose a decoder (Llama, Mistral, Qwen, Gemma, Phi, GPT-2, SmolLM, DeepSeek …), or "
             "another task.",
         )
-    for key in DROPOUTS if dropout is not None else ():
-        if hasattr(config, key):
-            setattr(config, key, dropout)
     return config
-
-
-def _weights(source: Source, config: Any, seed: int, quantize: QuantizeSpec | None) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    own = load_settings(quantize.config if quantize else None)
-    check_size(source.name, source.folder, AutoModelForCausalLM, config)
-    with loading(source.name), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "new weights"))
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source.folder,
-            config=config,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            use_safetensors=source.weights == "safetensors",
-            weights_only=True,
-            output_loading_info=True,
-            **own,
-        )
-    plain, info = loaded
-    absent = sorted([*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])])
-    if absent:
-        raise ModelError(
-            source.name,
-            f"lacks {len(absent)} of the weights of a causal language model",
-            absent[0],
-            "Its config.json does not describe its weights file; use a complete copy.",
-        )
-    check_finite(source.name, plain)
-    return plain
 
 
 def _give_pad(plain: Any, tokenizer: Any) -> tuple[Decision, ...]:
@@ -307,20 +282,3 @@ def has_prompt(network: CausalNetwork) -> bool:
     """Whether a learnt prompt stands before every text: only the whole model reads it."""
     adapter = network.adapter
     return adapter is not None and adapter.spec.kind == "prompt"
-
-
-def _model_facts(source: Source, network: CausalNetwork) -> dict[str, Any]:
-    total, trainable = count_parameters(network)
-    config = network.config
-    return {
-        "name": source.name,
-        "architecture": read_config(source.name, source.folder)["model_type"],
-        "pooling": None,
-        "parameters": total,
-        "trainable": trainable,
-        "weights": source.weights,
-        "commit": source.commit,
-        "hidden_size": int(config.hidden_size),
-        "layers": len(network.layers()),
-        "vocabulary": int(config.vocab_size),
-    }

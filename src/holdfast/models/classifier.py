@@ -11,19 +11,23 @@ from torch import nn
 
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision
-from holdfast.core.seeds import derive_seed
 from holdfast.models.adapter import PROMPT_VECTORS, attach
 from holdfast.models.base import AdapterSpec
 from holdfast.models.carry import MARK, strip_carrier, why_not_mean
 from holdfast.models.families import Family, family_of
-from holdfast.models.layers import count_parameters
 from holdfast.models.limits import choose_max_length
-from holdfast.models.loading import check_computes, check_size, loading
+from holdfast.models.loading import check_computes, loading
 from holdfast.models.network import REGRESSION, SINGLE_LABEL, EncoderClassifier
 from holdfast.models.pooling import MeanPool, OwnPool
+from holdfast.models.pretrained import (
+    check_dropout,
+    configuration,
+    describe,
+    name_classes,
+    pretrained,
+)
 from holdfast.models.source import Source, find_model
 from holdfast.models.tokens import limit_inputs, load_tokenizer
-from holdfast.models.whole import check_finite
 
 POOLINGS = ("auto", "mean", "own")
 DROPOUTS = (
@@ -100,7 +104,8 @@ def load_classifier(
     _check(classes, pooling, dropout, problem)
     source = find_model(name, revision=revision, trust=trust_remote_code)
     family = family_of(str(source.config.get("model_type")), name)
-    config = _config(source, classes, dropout)
+    config = configuration(source, dropout, DROPOUTS)
+    name_classes(config, classes)
     config.problem_type = problem
     tokenizer = load_tokenizer(source, trust_remote_code)
     _check_base(source, adapter)
@@ -122,7 +127,13 @@ def load_classifier(
     if source.name != "embedded":
         check_computes(source.name, network, tokenizer)
     decisions = (*source.decisions, pooling_reason, length_reason, *added)
-    facts = _model_facts(source, network)
+    facts = describe(
+        source,
+        network,
+        family.name,
+        pooling=network.pooling,
+        hidden_size=int(network.config.hidden_size),
+    )
     settings = {"pooling": network.pooling}
     return LoadedClassifier(network, tokenizer, length, decisions, facts, settings)
 
@@ -182,23 +193,7 @@ def _check(
         raise RecipeError(
             "model.pooling", "is unknown", pooling, f"Choose one of: {', '.join(POOLINGS)}."
         )
-    if dropout is not None and not 0 <= dropout < 1:
-        raise RecipeError(
-            "model.dropout", "must be at least 0 and below 1", dropout, "Usual is 0.1."
-        )
-
-
-def _config(source: Source, classes: Sequence[str], dropout: float | None) -> Any:
-    from transformers import AutoConfig
-
-    with loading(source.name, "has a config.json that cannot be used"):
-        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
-    names = dict(enumerate(classes))
-    config.id2label, config.label2id = names, {name: index for index, name in names.items()}
-    for key in DROPOUTS if dropout is not None else ():
-        if hasattr(config, key):
-            setattr(config, key, dropout)
-    return config
+    check_dropout(dropout)
 
 
 def _vectors(adapter: AdapterSpec | None) -> int:
@@ -250,57 +245,17 @@ def _choose_pooling(
 
 
 def _load_weights(source: Source, family: Family, config: Any, seed: int) -> nn.Module:
+    """The backbone must come from the file; only what is new by design may be drawn."""
     from transformers import AutoModelForSequenceClassification
 
-    if source.name != "embedded":
-        check_size(source.name, source.folder, AutoModelForSequenceClassification, config)
-    with loading(source.name), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "new weights"))
-        plain, info = AutoModelForSequenceClassification.from_pretrained(
-            source.folder,
-            config=config,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            use_safetensors=source.weights == "safetensors",
-            weights_only=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-    _check_complete(source, family, info)
-    check_finite(source.name, plain)
-    strip_carrier(plain, family)
-    return plain  # type: ignore[no-any-return]
-
-
-def _check_complete(source: Source, family: Family, info: dict[str, Any]) -> None:
-    """The backbone must come from the file; only what is new by design may be drawn."""
-    prefix = f"{family.base}."
-    mismatched = [entry[0] for entry in info["mismatched_keys"]]
-    absent = sorted(
-        key
-        for key in [*info["missing_keys"], *mismatched]
-        if key.startswith(prefix) and not key.startswith(f"{prefix}pooler.")
+    base = f"{family.base}."
+    plain: nn.Module = pretrained(
+        AutoModelForSequenceClassification,
+        source,
+        config,
+        f"a {family.name}",
+        seed=seed,
+        new=lambda key: not key.startswith(base) or key.startswith(f"{base}pooler."),
     )
-    if absent:
-        raise ModelError(
-            source.name,
-            f"does not hold the weights of a {family.name}: "
-            f"{len(absent)} of its tensors are absent or of another size",
-            absent[0],
-            "Its config.json does not describe its weights file; use a complete copy.",
-        )
-
-
-def _model_facts(source: Source, network: EncoderClassifier) -> dict[str, Any]:
-    total, trainable = count_parameters(network)
-    return {
-        "name": source.name,
-        "architecture": network.family.name,
-        "pooling": network.pooling,
-        "parameters": total,
-        "trainable": trainable,
-        "weights": source.weights,
-        "commit": source.commit,
-        "hidden_size": int(network.config.hidden_size),
-        "layers": len(network.layers()),
-    }
+    strip_carrier(plain, family)
+    return plain

@@ -12,19 +12,18 @@ from torch import Tensor, nn
 
 from holdfast.core.errors import Defect
 from holdfast.core.files import disk_errors
-from holdfast.core.seeds import derive_seed
 from holdfast.models.adapter_prompt import NAME as PROMPT
 from holdfast.models.adapter_prompt import extended
 from holdfast.models.adapter_save import merged_state, merges, save_adapter
 from holdfast.models.base import Adapter, Layer
 from holdfast.models.carry import carry_mean
 from holdfast.models.families import Family
+from holdfast.models.head import new_head
 from holdfast.models.pooling import MeanPool, OwnPool, masked_mean
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.tokens import accepted_inputs, forget_limits
 
 Pooling = Literal["mean", "own"]
-HEAD_STD = 0.02
 SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"
 REGRESSION = "regression"
@@ -66,10 +65,7 @@ class EncoderClassifier(nn.Module):
         self.classes = classes
         self.config = backbone.config
         self.accepts = accepted_inputs(self.config)
-        # skip_init: the head is drawn by reset_head, and the global generator stays as it is.
-        make: Any = nn.utils.skip_init
-        self.head: nn.Linear = make(nn.Linear, int(self.config.hidden_size), len(classes))
-        self.reset_head(seed)
+        self.head = new_head(int(self.config.hidden_size), len(classes), seed)
 
     @property
     def pooling(self) -> Pooling:
@@ -123,14 +119,6 @@ class EncoderClassifier(nn.Module):
         """The table of word embeddings, [vocabulary, E]."""
         table: nn.Embedding = self.backbone.get_input_embeddings()  # type: ignore[operator]
         return table
-
-    def reset_head(self, seed: int) -> None:
-        """Draw the head anew: weights normal with deviation 0.02, bias zero."""
-        generator = torch.Generator().manual_seed(derive_seed(seed, "head"))
-        drawn = torch.randn(self.head.weight.shape, generator=generator) * HEAD_STD
-        with torch.no_grad():
-            self.head.weight.copy_(drawn)
-            self.head.bias.zero_()
 
     def save(self, folder: Path, tokenizer: Any, temperature: float = 1.0) -> None:
         """Write configuration, float32 safetensors and tokenizer into ``folder``.

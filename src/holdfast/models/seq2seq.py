@@ -6,19 +6,15 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
-from holdfast.core.seeds import derive_seed
-from holdfast.models.layers import count_parameters
 from holdfast.models.limits import stated_limit
-from holdfast.models.loading import architectures, check_size, loading
+from holdfast.models.loading import architectures, loading
+from holdfast.models.pretrained import check_writes, configuration, describe, pretrained
 from holdfast.models.quantize import QuantizeSpec, load_settings, settle
 from holdfast.models.seq2seq_network import PLAIN_INPUTS, Seq2SeqNetwork
 from holdfast.models.source import Source, find_model
 from holdfast.models.tokens import load_tokenizer
-from holdfast.models.whole import check_finite
 
 DROPOUTS = (
     "dropout_rate",
@@ -82,13 +78,9 @@ def load_seq2seq(
     ModelError : the model cannot be found or read, or is no encoder-decoder.
     RecipeError : more tokens are asked for than the model has positions.
     """
-    if name == "embedded":
-        raise ModelError(
-            "model.name",
-            "is an encoder, which writes no text",
-            name,
-            "Name an encoder-decoder: --model google/flan-t5-small, or a folder.",
-        )
+    from transformers import AutoModelForSeq2SeqLM
+
+    check_writes(name, "an encoder-decoder", "google/flan-t5-small")
     source = find_model(name, revision=revision, trust=trust_remote_code)
     config = _config(source, dropout)
     tokenizer = load_tokenizer(source, trust_remote_code)
@@ -97,7 +89,14 @@ def load_seq2seq(
     tokenizer.init_kwargs["model_input_names"] = list(PLAIN_INPUTS)
     with loading(source.name, "states no length that can be used"):
         lengths = _lengths(config, tokenizer, max_length, max_target_length)
-    plain = _weights(source, config, seed, quantize)
+    plain = pretrained(
+        AutoModelForSeq2SeqLM,
+        source,
+        config,
+        "an encoder-decoder",
+        seed=seed,
+        **load_settings(quantize.config if quantize else None),
+    )
     packed = settle(plain, quantize, source.name) if quantize else ()
     tokens = settle_tokens(plain, tokenizer)
     network = Seq2SeqNetwork(plain)
@@ -108,7 +107,13 @@ def load_seq2seq(
         int(lengths[0].chosen),
         int(lengths[1].chosen),
         (*source.decisions, *packed, *lengths, *tokens),
-        _model_facts(source, network),
+        describe(
+            source,
+            network,
+            str(source.config.get("model_type")),
+            pooling=None,
+            vocabulary=int(network.config.vocab_size),
+        ),
         ending=_ending(tokenizer),
         by_targets=max_target_length is None,
     )
@@ -212,10 +217,7 @@ def _set(config: Any, generation: Any, key: str, token: int | None) -> None:
 
 
 def _config(source: Source, dropout: float | None) -> Any:
-    from transformers import AutoConfig
-
-    with loading(source.name, "has a config.json that cannot be used"):
-        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
+    config = configuration(source, dropout, DROPOUTS)
     named = architectures(source.config)
     headless = bool(named) and not any(
         n.endswith(("Generation", "LMHeadModel", "MTModel")) for n in named
@@ -228,9 +230,6 @@ def _config(source: Source, dropout: float | None) -> Any:
             "Choose a sequence-to-sequence model (T5, Flan-T5, mT5, BART, Pegasus, Marian …), or "
             "another task.",
         )
-    for key in DROPOUTS if dropout is not None else ():
-        if hasattr(config, key):
-            setattr(config, key, dropout)
     return config
 
 
@@ -262,47 +261,3 @@ def _lengths(
         return first, Decision(TARGET_LENGTH, str(asked_target), "set by you")
     most = str(min(room, TARGET_UNASKED))
     return first, Decision(TARGET_LENGTH, most, "at most, until training targets are known")
-
-
-def _weights(source: Source, config: Any, seed: int, quantize: QuantizeSpec | None) -> Any:
-    from transformers import AutoModelForSeq2SeqLM
-
-    own = load_settings(quantize.config if quantize else None)
-    check_size(source.name, source.folder, AutoModelForSeq2SeqLM, config)
-    with loading(source.name), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "new weights"))
-        plain, info = AutoModelForSeq2SeqLM.from_pretrained(
-            source.folder,
-            config=config,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            use_safetensors=source.weights == "safetensors",
-            weights_only=True,
-            output_loading_info=True,
-            **own,
-        )
-    absent = sorted([*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])])
-    if absent:
-        raise ModelError(
-            source.name,
-            f"lacks {len(absent)} of the weights of an encoder-decoder",
-            absent[0],
-            "Its config.json does not describe its weights file; use a complete copy.",
-        )
-    check_finite(source.name, plain)
-    return plain
-
-
-def _model_facts(source: Source, network: Seq2SeqNetwork) -> dict[str, Any]:
-    total, trainable = count_parameters(network)
-    return {
-        "name": source.name,
-        "architecture": str(source.config.get("model_type")),
-        "pooling": None,
-        "parameters": total,
-        "trainable": trainable,
-        "weights": source.weights,
-        "commit": source.commit,
-        "layers": len(network.layers()),
-        "vocabulary": int(network.config.vocab_size),
-    }

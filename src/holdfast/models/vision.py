@@ -15,18 +15,23 @@ from torch import Tensor, nn
 from holdfast.core.errors import Defect, ModelError, RecipeError
 from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision
-from holdfast.core.seeds import derive_seed
 from holdfast.models.adapter_save import merged_state, merges, save_adapter
 from holdfast.models.base import Adapter, Layer
-from holdfast.models.layers import count_parameters
-from holdfast.models.loading import check_size, loading
+from holdfast.models.head import new_head
+from holdfast.models.loading import loading
+from holdfast.models.pretrained import (
+    check_dropout,
+    configuration,
+    describe,
+    name_classes,
+    pretrained,
+)
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import Source, find_model
 from holdfast.models.vision_families import VisionFamily, image_layers, vision_family
-from holdfast.models.whole import COMPUTED, check_finite
+from holdfast.models.whole import COMPUTED
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-HEAD_STD = 0.02
 
 
 class VisionClassifier(nn.Module):
@@ -60,9 +65,7 @@ class VisionClassifier(nn.Module):
         self.family = family
         self.classes = classes
         self.config = plain.config
-        make: Any = nn.utils.skip_init
-        self.head: nn.Linear = make(nn.Linear, last.in_features, len(classes))
-        self.reset_head(seed)
+        self.head = new_head(last.in_features, len(classes), seed)
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Pixels [B, channels, H, W] → logits [B, C]."""
@@ -97,14 +100,6 @@ class VisionClassifier(nn.Module):
             f"Layers: {', '.join(layer.name for layer in self.layers())}.",
         )
 
-    def reset_head(self, seed: int) -> None:
-        """Draw the head anew: weights normal with deviation 0.02, bias zero."""
-        generator = torch.Generator().manual_seed(derive_seed(seed, "head"))
-        drawn = torch.randn(self.head.weight.shape, generator=generator) * HEAD_STD
-        with torch.no_grad():
-            self.head.weight.copy_(drawn)
-            self.head.bias.zero_()
-
     def save(self, folder: Path, processor: Any, temperature: float = 1.0) -> None:
         """Write a folder that plain ``AutoModelForImageClassification`` loads, giving these logits
         ÷ ``temperature``, with the processor beside it. Raises ``Defect`` for a temperature that is
@@ -118,7 +113,7 @@ class VisionClassifier(nn.Module):
         with torch.no_grad():
             last.weight.copy_(self.head.weight / temperature)
             last.bias.copy_(self.head.bias / temperature)
-        _name_classes(self.config, self.classes)
+        _set_classes(self.config, self.classes)
         plain: Any = self.backbone
         plain.set_submodule(self.family.last, last)
         try:
@@ -231,7 +226,8 @@ def load_vision(
     channels = int(getattr(network.config, "num_channels", 3))
     if channels not in (1, 3):
         raise ModelError(name, "reads pictures of other than 1 or 3 channels", channels)
-    return LoadedVision(network, processor, None, source.decisions, _model_facts(source, network))
+    facts = describe(source, network, family.name, hidden_size=network.head.in_features)
+    return LoadedVision(network, processor, None, source.decisions, facts)
 
 
 def load_processor(folder: Path) -> Any:
@@ -260,69 +256,25 @@ def _check(name: str, classes: Sequence[str], dropout: float | None) -> None:
             list(classes),
             "Check the folders: a classifier needs something to tell apart.",
         )
-    if dropout is not None and not 0 <= dropout < 1:
-        raise RecipeError(
-            "model.dropout", "must be at least 0 and below 1", dropout, "Usual is 0.1."
-        )
+    check_dropout(dropout)
 
 
 def _load_weights(source: Source, family: VisionFamily, classes: tuple[str, ...]) -> Any:
-    from transformers import AutoConfig, AutoModelForImageClassification
-
-    with loading(source.name), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
-        _name_classes(config, classes)
-        check_size(source.name, source.folder, AutoModelForImageClassification, config)
-        plain, info = AutoModelForImageClassification.from_pretrained(
-            source.folder,
-            config=config,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            use_safetensors=source.weights == "safetensors",
-            weights_only=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-    _check_complete(source, family, info)
-    check_finite(source.name, plain)
-    return plain
-
-
-def _check_complete(source: Source, family: VisionFamily, info: dict[str, Any]) -> None:
     """All but the last layer must come from the file."""
-    mismatched = [entry[0] for entry in info["mismatched_keys"]]
-    absent = sorted(
-        key
-        for key in [*info["missing_keys"], *mismatched]
-        if not key.startswith(family.last) and not key.endswith(COMPUTED)
+    from transformers import AutoModelForImageClassification
+
+    config = configuration(source)
+    _set_classes(config, classes)
+    return pretrained(
+        AutoModelForImageClassification,
+        source,
+        config,
+        f"a {family.name}",
+        new=lambda key: key.startswith(family.last) or key.endswith(COMPUTED),
     )
-    if absent:
-        raise ModelError(
-            source.name,
-            f"does not hold the weights of a {family.name}: "
-            f"{len(absent)} of its tensors are absent or of another size",
-            absent[0],
-            "Its config.json does not describe its weights file; use a complete copy.",
-        )
 
 
-def _name_classes(config: Any, classes: tuple[str, ...]) -> None:
-    names = dict(enumerate(classes))
-    config.id2label, config.label2id = names, {name: index for index, name in names.items()}
+def _set_classes(config: Any, classes: tuple[str, ...]) -> None:
+    name_classes(config, classes)
     config.problem_type = "single_label_classification"
     config.dtype = torch.float32
-
-
-def _model_facts(source: Source, network: VisionClassifier) -> dict[str, Any]:
-    total, trainable = count_parameters(network)
-    return {
-        "name": source.name,
-        "architecture": network.family.name,
-        "parameters": total,
-        "trainable": trainable,
-        "weights": source.weights,
-        "commit": source.commit,
-        "hidden_size": network.head.in_features,
-        "layers": len(network.layers()),
-    }

@@ -1,0 +1,31 @@
+"""The linear layer that a classifier is given in the place of the pretrained last one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from holdfast.core.seeds import derive_seed
+
+HEAD_STD = 0.02
+
+
+def new_head(features: int, outputs: int, seed: int) -> nn.Linear:
+    """A linear layer [outputs, features] as ``reset_head`` draws it."""
+    # skip_init leaves the global generator as it is: a run's other draws do not depend on the
+    # number of classes.
+    make: Any = nn.utils.skip_init
+    head: nn.Linear = make(nn.Linear, features, outputs)
+    reset_head(head, seed)
+    return head
+
+
+def reset_head(head: nn.Linear, seed: int) -> None:
+    """Draw the layer anew, in place: weights normal with deviation 0.02, bias zero."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "head"))
+    drawn = torch.randn(head.weight.shape, generator=generator) * HEAD_STD
+    with torch.no_grad():
+        head.weight.copy_(drawn)
+        head.bias.zero_()
