@@ -250,4 +250,5 @@ def test_a_fit_cannot_set_what_was_prepared(
     prepared = prepared_of(recipe_for("classes").model_dump())
     with pytest.raises(RecipeError, match="prepared") as raised:
         fit(prepared, np.arange(8), np.arange(8, 14), settings)
+    assert raised.value.what == next(iter(settings))
     assert "anew" in raised.value.remedy

@@ -21,6 +21,7 @@ import transformers.models.bert.modeling_bert  # noqa: F401
 import holdfast.pipeline.kinds.seq2seq_score as seq2seq
 import holdfast.pipeline.kinds.text_classification as text_classification
 import holdfast.pipeline.main as main
+import holdfast.pipeline.run_folder as run_folder
 import holdfast.pipeline.scoring as scoring
 import holdfast.training.checkpoint as checkpoint
 from holdfast.recipe import Recipe, override
@@ -63,7 +64,7 @@ def patched(module: Any, name: str) -> Callable[[], None]:
 
 
 KILLS: dict[str, tuple[list[Any], Callable[[], None]]] = {
-    "before-recipe": ([], patched(main, "remember")),
+    "before-recipe": ([], patched(run_folder, "remember")),
     "step": ([At("gradients_ready", 6)], lambda: None),
     "checkpoint": ([], half_a_checkpoint),
     "model": ([], patched(scoring, "replace_folder")),

@@ -53,6 +53,8 @@ def test_killed_and_resumed_it_is_bit_identical(
     marked_csv: Path, quick: list[str], tmp_path: Path, killed: type[BaseException]
 ) -> None:
     class Kill:
+        name = "kill"
+
         def step_done(self, run: Any) -> None:
             if run.step == 7:
                 raise killed
@@ -97,6 +99,8 @@ def test_the_adapter_is_all_that_a_checkpoint_holds_of_the_model(
     marked_csv: Path, quick: list[str], tmp_path: Path, killed: type[BaseException]
 ) -> None:
     class Kill:
+        name = "kill"
+
         def step_done(self, run: Any) -> None:
             if run.step == 5:
                 raise killed

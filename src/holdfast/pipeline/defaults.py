@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
-from holdfast.core.errors import Defect, RecipeError
+from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import counted
 from holdfast.methods.registry import (
@@ -25,6 +25,7 @@ from holdfast.methods.registry import (
 )
 from holdfast.pipeline.adapters import rate_factor
 from holdfast.recipe import Recipe
+from holdfast.recipe.resolved import ResolvedRecipe, resolved
 from holdfast.training.ordinary import EveryRow, OnePass
 from holdfast.training.plan import Phase, steps_for
 
@@ -115,16 +116,6 @@ PART_ROWS = 4
 EPOCHS_WITHOUT_CONTRAST = 20.0
 
 
-T = TypeVar("T")
-
-
-def filled(value: T | None) -> T:
-    """A setting that ``resolve`` must have filled in."""
-    if value is None:
-        raise Defect("a resolved recipe", "has a setting left open")
-    return value
-
-
 def kind_of(parameters: int) -> str:
     """``small``, ``base`` or ``large``."""
     if parameters < SMALL_PARAMETERS:
@@ -164,7 +155,7 @@ def resolve(
     filled = {key: value for key, value in wanted.items() if given[key] is None}
     freeze = recipe.model.freeze or ("none" if recipe.model.adapter.kind else None)
     unasked = "none" if model else "words"
-    resolved = recipe.model_copy(
+    complete = recipe.model_copy(
         update={
             "train": recipe.train.model_copy(update=filled),
             "methods": methods,
@@ -179,7 +170,7 @@ def resolve(
     )
     because = f"{rows} training rows, a {line.kind} model: {line.because}"
     filled_in = Decision("default recipe", shown or "nothing left open", because)
-    return resolved, (filled_in, *_asked_for(methods))
+    return complete, (filled_in, *_asked_for(methods))
 
 
 def _asked_for(methods: Mapping[str, Any]) -> tuple[Decision, ...]:
@@ -254,7 +245,7 @@ def _switched_on(methods: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def method_parts(recipe: Recipe) -> Parts:
+def method_parts(recipe: ResolvedRecipe) -> Parts:
     """What the methods of a resolved recipe bring; those with keys of their own among them."""
     asked = _switched_on(recipe.methods)
     if recipe.train.label_smoothing:
@@ -263,7 +254,7 @@ def method_parts(recipe: Recipe) -> Parts:
 
 
 def phases_of(
-    recipe: Recipe, parameters: int, rows: int, model: str | None = None
+    recipe: ResolvedRecipe, parameters: int, rows: int, model: str | None = None
 ) -> tuple[Phase, ...]:
     """The phases of a resolved recipe for ``rows`` training rows.
 
@@ -272,8 +263,8 @@ def phases_of(
     follow, they take at most half of either.
     """
     parts = method_parts(recipe)
-    per_step = filled(recipe.train.batch_size) * recipe.train.accumulate
-    row_budget = filled(recipe.train.epochs) * rows
+    per_step = recipe.train.batch_size * recipe.train.accumulate
+    row_budget = recipe.train.epochs * rows
     alone = not line_for(parameters, rows, model).epochs
     share = (1.0 if alone else 0.5) / max(1, len(parts.stages))
     planned = [_stage_phase(recipe, stage, row_budget, share) for stage in parts.stages]
@@ -289,7 +280,7 @@ def phases_of(
 
 
 def measured_phases(
-    recipe: Recipe, parameters: int, rows: int, model: str | None = None
+    recipe: ResolvedRecipe, parameters: int, rows: int, model: str | None = None
 ) -> tuple[Phase, ...] | None:
     """What a recipe that leaves everything open would do, where a benchmark has measured that;
     ``None`` where none has."""
@@ -310,11 +301,13 @@ def measured_phases(
     )
     train = recipe.train.model_copy(update={**unset, "accumulate": 1})
     bare = recipe.model_copy(update={"train": train, "methods": {}})
-    resolved, _ = resolve(bare, parameters, rows, model)
-    return phases_of(resolved, parameters, rows, model)
+    usual, _ = resolve(bare, parameters, rows, model)
+    return phases_of(resolved(usual), parameters, rows, model)
 
 
-def _stage_phase(recipe: Recipe, stage: Stage, row_budget: float, share: float) -> Phase | None:
+def _stage_phase(
+    recipe: ResolvedRecipe, stage: Stage, row_budget: float, share: float
+) -> Phase | None:
     """A method's stage as a phase, as far as its share of the budget goes; ``None`` for no step."""
     steps = min(stage.steps, int(share * row_budget / stage.batch_size + 1e-6))
     if recipe.train.max_steps is not None:
@@ -334,16 +327,16 @@ def _stage_phase(recipe: Recipe, stage: Stage, row_budget: float, share: float) 
     )
 
 
-def _finetune_phase(recipe: Recipe, steps: int, parts: Parts) -> Phase:
+def _finetune_phase(recipe: ResolvedRecipe, steps: int, parts: Parts) -> Phase:
     train, writes = recipe.train, recipe.task in WRITING
-    rate = filled(train.learning_rate)
+    rate = train.learning_rate
     return Phase(
         name=FINETUNE,
         steps=steps,
         source=parts.source or (EveryRow(window=1) if writes else EveryRow()),
         terms=parts.terms,
         part_rows=PART_ROWS if writes and not train.pack else None,
-        batch_size=filled(train.batch_size),
+        batch_size=train.batch_size,
         accumulate=train.accumulate,
         learning_rate=rate,
         head_learning_rate=rate,
@@ -351,20 +344,20 @@ def _finetune_phase(recipe: Recipe, steps: int, parts: Parts) -> Phase:
     )
 
 
-def _shared(recipe: Recipe) -> dict[str, Any]:
+def _shared(recipe: ResolvedRecipe) -> dict[str, Any]:
     """What a recipe says of every phase."""
     train = recipe.train
     return {
-        "optimizer": filled(train.optimizer),
-        "schedule": filled(train.schedule),
-        "warmup": train.warmup or 0.0,
-        "weight_decay": train.weight_decay or 0.0,
-        "layer_decay": train.layer_decay or 1.0,
+        "optimizer": train.optimizer,
+        "schedule": train.schedule,
+        "warmup": train.warmup,
+        "weight_decay": train.weight_decay,
+        "layer_decay": train.layer_decay,
         "clip": train.clip,
     }
 
 
-def unused(recipe: Recipe, phases: Sequence[Phase]) -> tuple[Finding, ...]:
+def unused(recipe: ResolvedRecipe, phases: Sequence[Phase]) -> tuple[Finding, ...]:
     """A finding for methods of the fine-tuning where the plan has none."""
     asked = _switched_on(recipe.methods)
     idle = [f"methods.{name}" for name in asked if parts_of({name: asked[name]}).changes_finetuning]
@@ -378,7 +371,7 @@ def unused(recipe: Recipe, phases: Sequence[Phase]) -> tuple[Finding, ...]:
 
 
 def usual_rates(
-    recipe: Recipe, parameters: int, model: str | None = None
+    recipe: ResolvedRecipe, parameters: int, model: str | None = None
 ) -> tuple[float, float] | None:
     """The least and the largest learning rate that are known to work for such a model; ``None``
     for SGD, whose rates depend on much else."""
@@ -388,13 +381,15 @@ def usual_rates(
     return low * rate_factor(recipe), high * rate_factor(recipe)
 
 
-def unusual(recipe: Recipe, parameters: int, model: str | None = None) -> tuple[Finding, ...]:
+def unusual(
+    recipe: ResolvedRecipe, parameters: int, model: str | None = None
+) -> tuple[Finding, ...]:
     """Findings for settings far outside the region that is known to work."""
     kind, usual = model or kind_of(parameters), usual_rates(recipe, parameters, model)
     if usual is None:
         return ()
     low, high = usual
-    rate = recipe.train.learning_rate or low
+    rate = recipe.train.learning_rate
     if low <= rate <= high:
         return ()
     side = "above" if rate > high else "below"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from holdfast.data.table import Table, TrainSplit, ValidSplit
 from holdfast.models.fresh import fresh
 from holdfast.models.prefix import Prefix
 from holdfast.pipeline.fits import Need
-from holdfast.recipe import DataPart, Recipe, as_settings, override
+from holdfast.recipe import DataPart, Recipe, as_settings, known_keys, override
 from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.tasks.metrics import Metric, find_metric
 from holdfast.training.observe import Observer
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 
 # What a fit may set for itself; all else was decided with the rows, the model and the machine.
-OWN = ("train", "methods", "control", "generate", "alert", "track")
-MACHINE = ("threads", "precision", "matmul", "pack")
+OF_A_FIT = ("train.", "methods", "control.", "generate.", "alert.", "track.", "model.freeze")
+PREPARED_WITH = ("train.threads", "train.precision", "train.matmul", "train.pack")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +71,18 @@ class Prepared:
         Raises ``RecipeError`` for one that rows, model or machine were prepared with.
         """
         recipe = override(self.recipe, as_settings(settings))
-        for part, values in _prepared_with(recipe).items():
-            if values != _prepared_with(self.recipe)[part]:
+        for key in known_keys():
+            of_a_fit = key.startswith(OF_A_FIT) and key not in PREPARED_WITH
+            value = attrgetter(key)(recipe)
+            if not of_a_fit and value != attrgetter(key)(self.recipe):
                 raise RecipeError(
-                    part,
+                    key,
                     "was settled when the rows and the model were prepared",
-                    values,
+                    value,
                     "Prepare them anew with this setting; a fit has its own train, methods, "
                     "control and model.freeze.",
                 )
         return recipe
-
-
-def _prepared_with(recipe: Recipe) -> dict[str, Any]:
-    plain = recipe.model_dump(exclude=set(OWN))
-    plain["model"].pop("freeze")
-    return {**plain, **{f"train.{key}": getattr(recipe.train, key) for key in MACHINE}}
 
 
 @dataclass(frozen=True, slots=True)
