@@ -33,4 +33,5 @@ def normal_pair(text: str) -> str:
 def class_counts(table: Table) -> Ints:
     """Rows of each class, [classes]; rows without a known label are not counted."""
     labels = table.column("label")
+    # −1 is a row whose label is not known.
     return np.bincount(labels[labels >= 0], minlength=len(table.classes))

@@ -63,6 +63,7 @@ def _memory(more: int) -> Iterator[None]:
         yield
         return
     least = [limit for limit in (soft, hard, used + more) if limit != resource.RLIM_INFINITY]
+    # The soft limit alone: a process cannot raise a hard one again.
     resource.setrlimit(resource.RLIMIT_AS, (min(least), hard))
     try:
         yield

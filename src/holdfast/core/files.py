@@ -29,6 +29,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         beside.unlink(missing_ok=True)
         try:
             write(beside)
+            # Before the rename: a power cut may else leave the new name with none of its bytes.
             sync(beside)
             beside.replace(path)
             # The rename stands in the folder's own data: unsynced, a power cut may take it back.
@@ -98,6 +99,7 @@ def dump_json(value: Any) -> str:
 
 # The folders of temporary files that ``data/scratch.py`` makes.
 SCRATCH = re.compile(r"holdfast-\d+-[0-9a-f]{6}-\w+")
+# EFBIG too: a limit on the size of files (``ulimit -f``) leaves as little room.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (
     errno.EACCES,

@@ -129,9 +129,9 @@ def _process_limits(root: Path) -> Iterator[Limit]:
         (resource.RLIMIT_DATA, "VmData", "-d"),
     ):
         allowed = resource.getrlimit(limit)[0]
-        held = _status(root).get(used)
-        if allowed != resource.RLIM_INFINITY and held is not None:
-            left = max(0.0, (allowed - 1024 * held) / MB)
+        used_kb = _status(root).get(used)
+        if allowed != resource.RLIM_INFINITY and used_kb is not None:
+            left = max(0.0, (allowed - 1024 * used_kb) / MB)
             words = f"ulimit {option} of {allowed / MB:,.0f} MB"
             yield Limit(left, words, allowed / MB, addresses=limit == resource.RLIMIT_AS)
 

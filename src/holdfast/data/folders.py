@@ -263,4 +263,5 @@ def _has_pictures(folder: Path) -> bool:
 
 
 def _holds_pictures(folder: Path) -> bool:
+    # Links count here, so that a folder of them is taken for what it is and they are named.
     return any(is_picture_name(path.name) for path in _Walk(follow=True).files(folder))

@@ -142,6 +142,7 @@ def _of_polars(frame: Any, what: str) -> pa.Table:
 
 
 def _of_series(series: Any) -> pa.Array:
+    # Only objects can be lists in lists.
     cells = series_values(series) if series.dtype == object else ()
     check_depth(cells)
     try:

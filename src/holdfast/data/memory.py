@@ -83,10 +83,10 @@ def text_columns(
     if not len(texts) and names:
         return {name: [] for name in names}
     if names and len(names) != len(columns):
-        held = "one text" if len(columns) == 1 else "two texts"
+        given = "one text" if len(columns) == 1 else "two texts"
         raise DataError(
             source,
-            f"holds {held} a row, and the run reads {len(names)} columns",
+            f"holds {given} a row, and the run reads {len(names)} columns",
             ", ".join(names),
             "Give pairs of texts, or a table with these columns.",
         )
@@ -155,6 +155,7 @@ def _unlabelled(
     if groups is not None:
         arrays["group"] = pa.array([_spelled(group) or "" for group in groups], pa.string())
     meaning = Columns(tuple(columns), None, "group" if groups is not None else None)
+    # On disk like the rows of a file: everything behind knows one kind of table.
     return Table(_mapped(pa.table(arrays)), classes, meaning, source, rows)
 
 

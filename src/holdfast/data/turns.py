@@ -69,6 +69,7 @@ def _turn(item: Any) -> Turn | None:
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         texts = [part for part in parts if isinstance(part, str)]
+        # A list of parts, as chat services write it; one that is no text leaves the turn unusable.
         content = "".join(texts) if len(texts) == len(content) else []
     known = ROLES.get(str(role).strip().lower())
     if known is None or not isinstance(content, (str, type(None))):

@@ -73,6 +73,7 @@ def _encode(labels: pa.Array, written: pa.Array, values: pa.Array) -> pa.Array:
 
 def _keep(batch: pa.RecordBatch, index: pa.Array, need_label: bool) -> pa.RecordBatch:
     position = batch.schema.get_field_index("label")
+    # ``GONE`` is below both.
     lowest = 0 if need_label else UNKNOWN
     return batch.set_column(position, "label", index).filter(pc.greater_equal(index, lowest))
 

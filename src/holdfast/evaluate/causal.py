@@ -85,6 +85,7 @@ def prompts_of(table: Table, tokenizer: Any) -> Prompts:
             references.append(turns[-1]["content"] if len(before) < len(turns) else "")
         else:
             whole = text_tokens(tokenizer, text)
+            # Of a short text half is kept, to compare what is written with.
             end = min(BEGINNING, max(1, len(whole) // 2))
             ids.append(whole[:end].tolist())
             sources.append(_decode(tokenizer, whole[:end]))
@@ -124,6 +125,7 @@ def stop_tokens(tokenizer: Any, end: str, also: Any = ()) -> list[int]:
     given."""
     given = [also] if isinstance(also, int) else list(also or ())
     marks = tokenizer(end, add_special_tokens=False)["input_ids"]
+    # An end of several tokens stops nothing; the text is cut there when it is decoded.
     closing_ids = marks if len(marks) == 1 else []
     return sorted({i for i in (*given, tokenizer.eos_token_id, *closing_ids) if i is not None})
 

@@ -112,7 +112,7 @@ def score_sets(
 
 
 def _table(outputs: SetOutputs) -> Floats:
-    """What is summed over rows: hits, held and answered of each label, the loss, and one."""
+    """Summed over rows: hits, labelled and answered of each label, the loss, and one."""
     hits = outputs.labels & outputs.answers
     parts = [hits, outputs.labels, outputs.answers]
     counts = np.concatenate([part.astype(np.float64) for part in parts], axis=1)
@@ -121,21 +121,21 @@ def _table(outputs: SetOutputs) -> Floats:
 
 def _values(totals: Floats, k: int) -> Floats:
     """[resamples, 5 averages + 3 × labels] of sums [resamples, 3 × labels + 2]."""
-    hits, held, answered = (totals[:, i * k : (i + 1) * k] for i in range(3))
-    each = f1_of(hits, held, answered)
+    hits, labelled, answered = (totals[:, i * k : (i + 1) * k] for i in range(3))
+    each = f1_of(hits, labelled, answered)
     some, known = np.isfinite(each), np.isfinite(each).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         macro = np.where(some, each, 0).sum(axis=1) / known
         all_hits = hits.sum(axis=1)
         averages = [
-            f1_of(all_hits, held.sum(axis=1), answered.sum(axis=1)),
+            f1_of(all_hits, labelled.sum(axis=1), answered.sum(axis=1)),
             macro,
             all_hits / answered.sum(axis=1),
-            all_hits / held.sum(axis=1),
+            all_hits / labelled.sum(axis=1),
             totals[:, -2] / totals[:, -1],
         ]
         return np.concatenate(
-            [np.stack(averages, axis=1), hits / answered, hits / held, each], axis=1
+            [np.stack(averages, axis=1), hits / answered, hits / labelled, each], axis=1
         )
 
 

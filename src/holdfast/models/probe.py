@@ -113,8 +113,7 @@ def choose_c(x: Array, y: Ints, seed: int, grid: Sequence[float] = GRID) -> Pena
     for c in grid:
         answers, total = np.full_like(kept, np.nan), 0.0
         for place, (rows, labels, held, wanted) in enumerate(parts):
-            # From the fit at the last penalty, and loosely: only the order of the losses matters
-            # here.
+            # From the fit at the last penalty, and loosely: the fit at the chosen one is tight.
             tables[place] = fit_softmax(rows, labels, c, tables[place], tolerance=1e-3, steps=300)
             answers[places[place]] = logits = logits_of(tables[place], held)
             total += softmax_losses(logits, wanted).sum()

@@ -136,8 +136,8 @@ def _harm(facts: CurveFacts) -> Harm:
     if answers < 0:
         fell = f"{_metric(facts)} fell by {-answers:.1f} points, so the harm is to answers and "
         return Harm("overfit", f"{fell}certainty both{known}", "both")
-    held = f"{_metric(facts)} holds ({answers:+.1f} points), so the harm is to certainty alone"
-    return _by_gap(facts, gap, f"{held}{known}")
+    holds = f"{_metric(facts)} holds ({answers:+.1f} points), so the harm is to certainty alone"
+    return _by_gap(facts, gap, f"{holds}{known}")
 
 
 def _by_gap(facts: CurveFacts, gap: CurveGap | None, words: str) -> Harm:

@@ -43,6 +43,7 @@ from holdfast.core.records import Verdict
 from holdfast.monitor import curve_course, curve_rise, curve_trouble
 from holdfast.monitor.curve_facts import curve_facts
 
+# The first that has an answer gives the verdict: each takes what came before it for excluded.
 RULES = (
     curve_trouble.broken,
     curve_trouble.exploded,

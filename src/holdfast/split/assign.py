@@ -118,6 +118,7 @@ def _place_large(board: _Board) -> None:
     large = np.flatnonzero(board.sizes > 1)
     # Largest first, as in packing: small units can still even out what large ones left.
     order = large[np.lexsort((board.keys[large], -board.sizes[large]))]
+    # Asked once: the property searches all units anew.
     starts = board.starts
     labels, counts = board.label.tolist(), board.count.tolist()
     # Lists: the loop reads single numbers, at which they are several times faster than arrays. A
@@ -144,12 +145,12 @@ def _place_single(board: _Board) -> None:
     units, labels = units[order], labels[order]
     edges = np.searchsorted(labels, np.arange(len(board.targets) + 1))
     for label in range(len(board.targets)):
-        mine = units[edges[label] : edges[label + 1]]
+        units_here = units[edges[label] : edges[label + 1]]
         room = np.maximum(board.targets[label] - board.placed[label], 0)
         # Large units may have filled a side beyond its target; the rest is shared by what room is
         # left.
-        quota = _apportion(len(mine), room)
-        board.side[mine] = np.repeat(np.arange(len(quota)), quota)
+        quota = _apportion(len(units_here), room)
+        board.side[units_here] = np.repeat(np.arange(len(quota)), quota)
         board.placed[label] += quota
 
 

@@ -95,15 +95,15 @@ def find_crossing(
     of: list[I64] = []
     left = np.ones(len(kept), dtype=bool)
     for number, chosen in enumerate(order):
-        mine = np.flatnonzero(left & (side == chosen))
+        rows_here = np.flatnonzero(left & (side == chosen))
         if number:
-            nearest = _nearest(holder, links.first, links.second)[forms[mine]]
+            nearest = _nearest(holder, links.first, links.second)[forms[rows_here]]
             gone = nearest != NONE
-            rows.append(mine[gone])
+            rows.append(rows_here[gone])
             of.append(nearest[gone])
-            mine = mine[~gone]
+            rows_here = rows_here[~gone]
         # Backwards, so that the first row of a form is the one that is named.
-        fresh = mine[::-1][holder[forms[mine[::-1]]] == NONE]
+        fresh = rows_here[::-1][holder[forms[rows_here[::-1]]] == NONE]
         holder[forms[fresh]] = fresh
     nothing = np.empty(0, np.int64)
     at, other = np.concatenate([nothing, *rows]), np.concatenate([nothing, *of])

@@ -94,11 +94,11 @@ def find_drops(gathered: AllRows) -> tuple[Drops, ...]:
 
 def _drops(gathered: AllRows, name: str, protected: str, nearest: Protected) -> Drops:
     span = gathered.span(name)
-    mine, theirs = gathered.tables[name], gathered.tables[protected]
-    group = np.zeros(len(mine), dtype=bool)
-    if mine.has_groups and theirs.has_groups:
+    table, theirs = gathered.tables[name], gathered.tables[protected]
+    group = np.zeros(len(table), dtype=bool)
+    if table.has_groups and theirs.has_groups:
         taken = set(theirs.column("group"))
-        group = np.array([value in taken for value in mine.column("group")], dtype=bool)
+        group = np.array([value in taken for value in table.column("group")], dtype=bool)
     return Drops(name, protected, nearest.of[span], nearest.similarity[span], group)
 
 

@@ -191,6 +191,8 @@ def _scales(errors: Floats) -> Floats:
         pairs = errors[: k + 1, : k + 1][np.tri(k + 1, k=-1, dtype=bool)]
         pairs = pairs[pairs > 0]
         if len(pairs):
+            # The median of the looks so far, not of the run: no boundary may depend on what comes
+            # later.
             scales[k, :k] = np.sqrt(errors[k, :k] * np.median(pairs))
     return scales
 

@@ -72,6 +72,7 @@ def cross_fitted_losses(
     about 1/2n nats. ``groups`` [n] (whole numbers from 0) stay within one fold. Fewer than two
     rows or groups: the raw losses, for there is nothing to fit on.
     """
+    # Whole groups in one fold: a row of a group tells of the others.
     unit = np.arange(len(labels)) if groups is None else np.asarray(groups)
     count = int(unit.max()) + 1 if len(unit) else 0
     if count < 2:

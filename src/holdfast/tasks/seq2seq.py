@@ -138,6 +138,7 @@ def encode_pairs(
             target = _ended(written[i], end, max_target_length)
             if need_target and not set(target) - special:
                 continue
+            # The end token counts where it is added here.
             lengths.append(len(whole[i]) + (written[i][-1:] != [end]))
             sources.append(np.asarray(read[i], dtype=np.int32))
             targets.append(np.asarray(target, dtype=np.int32))
@@ -163,6 +164,7 @@ def _ids(encoded: Any) -> list[list[int]]:
 
 def _longer(tokenizer: Any, texts: list[str], read: list[list[int]], limit: int) -> list[bool]:
     """Which texts have more tokens than were read."""
+    # Only rows that fill the limit can have been cut: the others are not tokenised twice.
     full = [i for i, ids in enumerate(read) if len(ids) >= limit]
     whole = _ids(tokenizer([texts[i] for i in full])) if full else []
     long = {i for i, ids in zip(full, whole, strict=True) if len(ids) > limit}

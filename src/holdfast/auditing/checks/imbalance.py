@@ -24,6 +24,7 @@ def class_imbalance(table: Table) -> Finding | None:
     share = float(counts.max() / counts.sum())
     if share < _SHARE and counts.max() < _RATIO * smallest:
         return None
+    # The first of equally rare ones; classes without a row are not among them.
     rarest = table.classes[counts.tolist().index(smallest)]
     return Finding(
         "class_imbalance",

@@ -32,10 +32,10 @@ def read_verdict(path: Path, settings: Mapping[str, str] | None = None) -> tuple
     """The curves of the log at ``path`` and what they show. Of a run of Holdfast's own it is the
     run's own verdict, unless ``settings`` name series: then these are judged as any log's."""
     curves = read_curves(path, settings)
-    own = own_verdict(path) if curves.source == "holdfast" and not settings else None
-    if own is None:
+    of_the_run = own_verdict(path) if curves.source == "holdfast" and not settings else None
+    if of_the_run is None:
         return curves, judge_curves(curves)
-    return replace(curves, kept=own.kept), own.verdict
+    return replace(curves, kept=of_the_run.kept), of_the_run.verdict
 
 
 def read_log(path: Path) -> Log:

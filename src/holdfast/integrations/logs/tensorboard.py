@@ -101,6 +101,7 @@ def _scalars(file: Path) -> dict[str, list[tuple[float, int, float]]]:
         t: [(e.wall_time, e.step, e.value) for e in found.Scalars(t)] for t in tags["scalars"]
     }
     for tag in tags["tensors"]:
+        # Texts and histograms are tensors too.
         events = [e for e in found.Tensors(tag) if _is_one(e.tensor_proto)]
         values = [(e.wall_time, e.step, make_ndarray(e.tensor_proto)) for e in events]
         single = [

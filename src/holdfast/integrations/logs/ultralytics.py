@@ -42,6 +42,7 @@ def _is_part(name: str, side: str) -> bool:
 
 
 def _sum(name: str, parts: list[Series]) -> Series:
+    # Only where every part was logged: a sum without one is another number.
     shared = parts[0].at
     for part in parts[1:]:
         shared = np.intersect1d(shared, part.at)

@@ -266,8 +266,8 @@ def _why_not(part: Any) -> str | None:
         part()
     except OSError as error:
         # The number's text stands where the kernel answered; else the sentence alone.
-        said = os.strerror(error.errno) if error.errno else ""
-        return f"{error.strerror} ({said})" if said else str(error.strerror)
+        meaning = os.strerror(error.errno) if error.errno else ""
+        return f"{error.strerror} ({meaning})" if meaning else str(error.strerror)
     return None
 
 

@@ -63,8 +63,8 @@ HARMLESS = ("os.listdir", "os.scandir")
 
 def leave_network() -> bool:
     """Move this process, and those it starts, into a network without a device, where it may."""
-    own = NEW_NETWORK | NEW_IPC
-    flags = own if os.geteuid() == 0 else own | NEW_USER
+    namespaces = NEW_NETWORK | NEW_IPC
+    flags = namespaces if os.geteuid() == 0 else namespaces | NEW_USER
     try:
         return bool(ctypes.CDLL(None, use_errno=True).unshare(flags) == 0)
     except (OSError, AttributeError):
