@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+# Bytes of a page on x86 and most ARM kernels, in which ``statm`` counts.
 PAGE = 4096
 STATM = Path("/proc/self/statm")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 ALIKE = 0.7
 MOST = 2000  # names that are compared with the one that is missing
+# Bytes that a name may have on most file systems.
 LONGEST = 255
 
 

@@ -16,6 +16,7 @@ from holdfast.core.records import Finding
 
 Rare = Literal["refuse", "drop", "merge"]
 OTHER = "other"
+# One text for each side of a division.
 RARE_BELOW = 3
 
 

@@ -27,6 +27,7 @@ from holdfast.tasks.metrics.overlap import (
 from holdfast.tasks.metrics.texts import TextMetric, Texts
 
 OVERLAPS = (*ROUGES.values(), "bleu", "chrf", "exact_match")
+# Half of the usual: sacrebleu works out each resample by itself.
 RESAMPLES = 1000
 
 __all__ = ["OVERLAPS", "estimate", "need_packages", "overlap_scores", "rouge_rows"]

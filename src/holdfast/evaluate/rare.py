@@ -18,6 +18,7 @@ from holdfast.stats.macro import f1_correlation, f1_limits, mean_limits, rate_li
 from holdfast.tasks.metrics import counts as of
 
 RARE = 10
+# The averages stand before the classes (``confusion._values``).
 FIRST_CLASS_COLUMN = 4
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from holdfast.core.records import Estimate, Floats, Ints, Outputs
 from holdfast.stats.bootstrap import Bootstrapped, group_codes
 
+# Fifty draws lie beyond either limit of a 95 % interval.
 RESAMPLES = 2000
 RELIABLE_FROM = 100
 # From two groups Student's t has one degree of freedom: wider than the scale, which says nothing.

@@ -26,6 +26,7 @@ from holdfast.tasks.metrics import METRICS, Metric
 from holdfast.tasks.metrics.ranking import rank
 
 RANKINGS = ("roc_auc", "average_precision")
+# Each resample is a call of somebody's function.
 USER_METRIC_RESAMPLES = 300
 # Rows times resamples that a ranking may read: 2,000 resamples up to 10,000 rows.
 RANKED_ROWS = 20_000_000

@@ -9,6 +9,7 @@ from typing import Any
 LONG = 1_000_000
 # Of tokens wanted, so that what is cut off cannot reach back to those that are read.
 SPARE = 2
+# Far above the mean of any language; English has some four.
 CHARACTERS_A_TOKEN = 25
 
 

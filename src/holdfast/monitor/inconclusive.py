@@ -22,6 +22,7 @@ from holdfast.monitor.symptom import Symptom, item, shown
 from holdfast.stats.settle import rows_to_settle
 
 Remedies = tuple[Remedy, ...]
+# The usual power of a planned experiment (Cohen 1988), and as sure that the spread is not larger.
 POWER, SURE = 0.8, 0.8
 MOST_SPREADS = 1e5  # of what matters: beyond it no number of rows is worth naming
 

@@ -292,9 +292,11 @@ def _first_fault(error: ValidationError, where: str) -> RecipeError:
         known = sorted({*Recipe.model_fields, *known_keys()}) if "." not in key else known_keys()
         return RecipeError(where, "names an unknown key", key, nearest(key, known))
     if fault["type"] == "literal_error":
+        # pydantic hands the choices on as one sentence.
         choices = re.findall(r"'([^']*)'", fault.get("ctx", {}).get("expected", ""))
         given, rule = fault["input"], "is not one of the known values"
         return RecipeError(f"{where}: {key}", rule, given, nearest(str(given), choices))
+    # pydantic puts this before a validator's own sentence.
     message = fault["msg"].removeprefix("Value error, ")
     value = None if fault["type"] == "missing" else fault.get("input")
     rule = message[0].lower() + message[1:]

@@ -84,6 +84,7 @@ def answer(result: Mapping[str, Any]) -> Answer:
 
 
 def _advice(result: Mapping[str, Any], score: Score, worse: Sequence[str]) -> tuple[str, Use]:
+    # First of all: texts that repeat themselves may still score above a baseline.
     broken = _broken(result)
     if broken:
         return f"Do not use it: {broken}.", "no"
@@ -103,6 +104,7 @@ def _advice(result: Mapping[str, Any], score: Score, worse: Sequence[str]) -> tu
     by = by_words(paired)
     if paired.apart and paired.gain < 0:
         return f"Do not use it: the {other} is better {by}.", "no"
+    # After what is bad in any case: a leak makes a number too good, never too bad.
     if (result.get("verdict") or {}).get("label") == "leaking":
         return "Do not rely on this number before the leak below is settled.", "unsettled"
     if worse and paired.apart:

@@ -28,9 +28,11 @@ def paired_of(result: Mapping[str, Any]) -> Paired | None:
     if found.value is None or (p is None and found.low is None):
         return None
     metric = str(raw.get("metric") or "accuracy")
+    # The loss of a row that is written is a mean over its tokens: its unit is nats a token.
     metric = "token_loss" if metric == "loss" and is_written(result) else metric
     sign = -1.0 if metric in FALLING else 1.0
     ends = [None if end is None else sign * end for end in (found.low, found.high)]
+    # Turning the sign turns the ends round.
     low, high = ends if sign > 0 else ends[::-1]
     holds_zero = low is None or high is None or low <= 0 <= high
     apart = p < 1 - found.level if p is not None else not holds_zero

@@ -17,6 +17,7 @@ from holdfast.split.candidates import mix
 from holdfast.split.crossing import part_large
 from holdfast.split.words import I64, U64
 
+# SplitMix64's step: the golden ratio in 64 bits.
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 

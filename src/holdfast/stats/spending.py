@@ -16,6 +16,7 @@ from holdfast.core.records import Floats
 
 POWER = 5.0
 FAR = 0.02  # of the error goes to the tail that draws do not reach
+# Each is 18 % above the one before: as fine as a p-value from 2,000 draws is worth.
 LEVELS = np.geomspace(0.0005, 1.0, 48)
 
 

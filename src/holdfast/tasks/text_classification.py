@@ -18,6 +18,7 @@ from holdfast.tasks.flat import offsets_of, take_lines
 if TYPE_CHECKING:
     from holdfast.data.table import Table
 
+# A tokenizer gives lists of Python numbers, 28 bytes and more each, until a block is packed.
 ENCODE_ROWS = 4096
 
 

@@ -12,6 +12,7 @@ from holdfast.tasks.base import Measured
 if TYPE_CHECKING:
     import torch
 
+# What PyTorch's cross-entropy passes over unasked.
 IGNORED = -100
 # What a snapshot of a generating task measures, and whether more of it is better.
 WATCHED = {"token_loss": False, "perplexity": False, "token_accuracy": True}

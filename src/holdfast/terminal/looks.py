@@ -82,4 +82,5 @@ def loss(value: float) -> str:
 
 
 def _low(value: float) -> float:
+    # So that of every number that is compared the larger is the better one.
     return -value

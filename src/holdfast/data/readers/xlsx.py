@@ -26,7 +26,9 @@ from holdfast.data.readers import READERS, Reader
 from holdfast.data.readers.text import unpacked
 from holdfast.data.readers.values import spell
 
+# Of the format: what goes on below was never written by a spreadsheet.
 _LAST_ROW = 1_048_576
+# The container of ``.xls`` files, and of workbooks that a password protects.
 _OLE = b"\xd0\xcf\x11\xe0"
 _AGAIN = "Save it again as .xlsx, without a password, or export the sheet as CSV."
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")

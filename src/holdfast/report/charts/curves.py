@@ -23,6 +23,7 @@ from holdfast.report.numbers import count, number
 
 TOP = 26.0
 BOTTOM = 40.0
+# So few looks that each gets a mark of its own.
 FEW = 8
 
 

@@ -214,6 +214,7 @@ def _line(
 
 
 def _shade(n: int, whole: int) -> int:
+    # What is there at all is never blank.
     return 0 if not n else max(1, min(SHADES, round(SHADES * n / whole)))
 
 

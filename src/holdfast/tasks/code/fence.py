@@ -100,9 +100,11 @@ CALLS: dict[str, dict[str, int]] = {
 }
 # Calls whose arguments are looked at.
 WRITE = {"x86_64": 1, "aarch64": 64}
+# ``mmap`` and ``mprotect``.
 MAPPING = {"x86_64": (9, 10), "aarch64": (222, 226)}
 ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 X32 = 0x40000000
+# PROT_EXEC: memory that was written must never run.
 EXECUTABLE = 4
 
 # BPF: load a word of the call, jump if equal, jump if a bit is set, return.

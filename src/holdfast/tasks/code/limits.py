@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# CLONE_NEWNET, CLONE_NEWIPC and CLONE_NEWUSER, which Python has names for from 3.12 on.
 NEW_NETWORK, NEW_IPC, NEW_USER = 0x40000000, 0x08000000, 0x10000000
 NOBODY = 65534
 MB = 1_000_000

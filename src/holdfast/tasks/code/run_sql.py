@@ -9,7 +9,9 @@ from typing import Any
 Table = tuple[list[str], list[list[Any]]]
 
 MOST_ROWS = 10_000
+# SQLite's own bounds are a gigabyte: ``zeroblob`` in a query of a line would fill memory.
 LONGEST_VALUE, LONGEST_QUERY = 1_000_000, 100_000
+# Instructions of SQLite's machine between two looks at the clock.
 CHECK_EVERY = 10_000
 READING = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE)
 FUNCTIONS_REFUSED = ("load_extension", "fts3_tokenizer", "readfile", "writefile", "edit")

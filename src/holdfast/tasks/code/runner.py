@@ -22,6 +22,7 @@ from holdfast.tasks.code.fence import NEEDED
 
 CHILD, FENCE = Path(__file__).with_name("child.py"), Path(__file__).with_name("fence.py")
 START_SECONDS = 120.0
+# The child ends a program by itself; this is for one that took the child with it.
 GRACE_SECONDS = 5.0
 # What a process may say, and the number of its answer.
 LONGEST_LINE = MOST_BYTES + 1000

@@ -9,6 +9,7 @@ import numpy as np
 from holdfast.core.records import Floats, Ints, Outputs
 from holdfast.tasks.metrics.base import Metric, add_metric
 
+# As many as Guo et al. (1706.04599) had.
 BINS = 15
 ROWS_PER_BIN = 10
 
