@@ -192,7 +192,7 @@ def test_the_reason_and_its_numbers_are_told() -> None:
     actions = next(a for n in range(1, 21) if (a := guard.decide(QUIET, history[:n])))
     (action,) = actions
     assert "in validation loss is unlikely: " in action.because
-    assert action.settings["chance"] < 0.3
+    assert action.chance < 0.3
 
 
 def test_the_outlook_is_the_line_of_least_squares() -> None:

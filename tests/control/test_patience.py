@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from holdfast.control.patience import Patience
+from holdfast.core.actions import Stop
 from holdfast.core.records import Snapshot, Verdict
 
 CALM = Verdict("learning", "calm", 0.5)
@@ -39,7 +40,7 @@ def stop_step(advisor: Patience, values: list[float], start: int = 0) -> int | N
     for index, value in enumerate(values, start):
         advice = advisor.decide(CALM, [snapshot(10 * index, value)])
         if advice:
-            assert [action.action for action in advice] == ["Stop"]
+            assert [type(action) for action in advice] == [Stop]
             return 10 * index
     return None
 
@@ -103,7 +104,7 @@ def test_the_reason_names_the_best_step_and_the_count() -> None:
 def test_a_diverging_run_stops_at_once(patience) -> None:
     verdict = Verdict("diverging", "the loss exploded", 1.0)
     (action,) = make(patience).decide(verdict, [snapshot(10, 1.0)])
-    assert action.action == "Stop"
+    assert isinstance(action, Stop)
     assert "the loss exploded" in action.because
 
 

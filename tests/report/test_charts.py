@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import xml.etree.ElementTree as ET
 from types import ModuleType
@@ -13,7 +14,7 @@ from markupsafe import Markup
 
 from holdfast.core.records import Estimate
 from holdfast.report.charts.bars import stacked
-from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
+from holdfast.report.charts.curves import ChartSeries, CurvesChart, LeftCurve, curves
 from holdfast.report.charts.dots import Dot, dots
 from holdfast.report.charts.reliability import Bin, reliability
 from holdfast.report.charts.svg import AxisScale, element, tick_labels, ticks
@@ -175,3 +176,30 @@ def test_a_curve_far_from_zero_is_not_pressed_into_a_strip() -> None:
         path = next(e for e in svg.iter("path") if "curve" in e.attrib["class"])
         heights = [float(part.split()[1]) for part in path.attrib["d"][1:].split("L")]
         assert max(heights) - min(heights) > 0.6 * (float(svg.attrib["height"]) - 66)
+
+
+def test_what_a_run_left_is_drawn_faint_and_is_part_of_the_axes() -> None:
+    plain = CurvesChart(
+        key="k",
+        title="t",
+        metric="loss",
+        steps=(0, 2, 4),
+        epochs=(None, None, None),
+        series=(ChartSeries("Validation", "valid", (1.0, 0.8, 0.7)),),
+        best=4,
+    )
+    left = LeftCurve("valid", (2, 4, 6), (0.8, 1.4, 2.0))
+    for root in map(parse, (curves(plain), curves(dataclasses.replace(plain, left=(left,))))):
+        for svg in root.findall("svg"):
+            drawn = [p.attrib["d"] for p in svg.iter("path") if "left" in p.attrib["class"]]
+            lines = [p.attrib["d"] for p in svg.iter("path") if p.attrib["class"] == "curve valid"]
+            assert len(lines) == 1
+            if not drawn:
+                continue
+            (faint,) = drawn
+            # Both begin a stretch at step 2; the left one ends the widest and the highest.
+            points = [tuple(map(float, p.split())) for p in faint.replace("L", "M").split("M")[1:]]
+            kept = [tuple(map(float, p.split())) for p in lines[0].replace("L", "M").split("M")[1:]]
+            assert points[0] == kept[1]
+            assert points[-1][0] > kept[-1][0]
+            assert points[-1][1] < min(y for _, y in kept)

@@ -11,7 +11,7 @@ import torch
 
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.records import Decision
-from holdfast.training.checkpoint import COMMENT, CheckpointStore
+from holdfast.training.checkpoint import COMMENT, CheckpointStore, write_sealed
 
 
 def state(step: int) -> dict[str, object]:
@@ -232,3 +232,11 @@ def test_tensors_large_and_small_are_hashed_as_they_are_written(tmp_path: Path) 
     data = path.read_bytes()
     path.write_bytes(flipped(data, len(data) // 2, 3))
     assert "is damaged" in refused(path, "")
+
+
+def test_a_checkpoint_of_an_older_form_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, 0)
+    write_sealed(tmp_path / "step-00000003.pt", {"step": 3}, "", b"holdfast checkpoint 2")
+    with pytest.raises(RunError, match="of another version of Holdfast") as caught:
+        store.load()
+    assert "delete the step-*.pt: --resume then starts the run anew" in caught.value.remedy

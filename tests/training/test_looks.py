@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import RunError
-from holdfast.core.records import Finding, Snapshot
+from holdfast.core.records import Branch, Finding, Snapshot
 from holdfast.core.run_facts import LabelNoise, RunFacts
 from holdfast.training import looks
 from holdfast.training.looks import read_looks, write_looks
@@ -40,6 +41,7 @@ def history(rows: int = 30, kept_logits: bool = True) -> list[Snapshot]:
             valid_correct=rng.random(rows) < 0.5,
             valid_logits=rng.normal(size=(rows, 3)).astype(np.float32) if kept_logits else None,
             outputs={"valid": {"n": 3.0}} if i == 2 else None,
+            branch=Branch(2, 0, 10) if i == 2 else Branch(),
         )
         for i in range(3)
     ]
@@ -131,3 +133,14 @@ def test_a_pickle_inside_is_never_run(tmp_path: Path) -> None:
     np.savez(path, told=np.array([{"a": 1}], dtype=object))
     with pytest.raises(RunError):
         read_looks(path)
+
+
+def test_looks_of_a_version_that_knew_no_branches_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "looks.npz"
+    write_looks(path, history(), known(), 20, "0")
+    with np.load(path) as kept:
+        held = dict(kept)
+    told = json.loads(str(held["told"]))
+    del told["looks"]["branch"]
+    np.savez(path, **{**held, "told": np.array(json.dumps(told))})
+    assert [s.branch for s in read_looks(path).history] == [Branch()] * 3

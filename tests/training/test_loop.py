@@ -14,9 +14,10 @@ import pytest
 import torch
 
 import holdfast.training.loop as loop
-from holdfast.core.errors import Defect, Interrupted, MachineError, TrainingError
+from holdfast.core.actions import Action, Continue, RollBack, Stop
+from holdfast.core.errors import Defect, Interrupted, MachineError, RunError, TrainingError
 from holdfast.core.events import EVENTS
-from holdfast.core.records import Action, Snapshot, Verdict
+from holdfast.core.records import Snapshot, Verdict
 from holdfast.training.loop import fit
 
 LOOK = ["snapshot_due", "snapshot_taken"]
@@ -126,14 +127,17 @@ def test_the_same_job_twice_gives_the_same_weights(job) -> None:
         assert torch.equal(a, b)
 
 
+WANTED = "a test wants it"
+
+
 class Advice:
     """Advises an action at one step."""
 
-    def __init__(self, step: int, action: str) -> None:
+    def __init__(self, step: int, action: Action) -> None:
         self.step, self.action = step, action
 
     def decide(self, verdict: Verdict, history: list[Snapshot]) -> tuple[Action, ...]:
-        return (Action(self.action, "a test wants it"),) if history[-1].step == self.step else ()
+        return (self.action,) if history[-1].step == self.step else ()
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -143,7 +147,7 @@ class Advice:
 
 
 def test_an_advised_stop_ends_the_run_at_that_look(job, tmp_path: Path) -> None:
-    fitted = fit(job(tmp_path, evaluate_at=(0, 4, 10), advisor=Advice(4, "Stop")))
+    fitted = fit(job(tmp_path, evaluate_at=(0, 4, 10), advisor=Advice(4, Stop(WANTED))))
     assert (fitted.last_step, fitted.stopped_because) == (4, "a test wants it")
     lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     acted = [line for line in lines if line["event"] == "action"]
@@ -151,12 +155,22 @@ def test_an_advised_stop_ends_the_run_at_that_look(job, tmp_path: Path) -> None:
 
 
 def test_continue_changes_nothing(job) -> None:
-    assert fit(job(evaluate_at=(0, 4, 10), advisor=Advice(4, "Continue"))).last_step == 10
+    assert fit(job(evaluate_at=(0, 4, 10), advisor=Advice(4, Continue(WANTED)))).last_step == 10
 
 
-def test_an_action_that_nobody_knows_is_a_defect(job) -> None:
-    with pytest.raises(Defect, match="cannot apply"):
-        fit(job(evaluate_at=(0, 4, 10), advisor=Advice(4, "Explode")))
+def test_what_the_loop_cannot_apply_is_refused_and_named(job) -> None:
+    class Explode:
+        because = "a test wants it"
+
+    with pytest.raises(RunError, match=r"cannot apply.*Explode") as caught:
+        fit(job(evaluate_at=(0, 4, 10), advisor=Advice(4, Explode())))
+    assert "Continue" in caught.value.remedy
+
+
+def test_a_rollback_without_a_restore_point_is_refused(job) -> None:
+    with pytest.raises(RunError, match=r"no restore point is kept.*4") as caught:
+        fit(job(evaluate_at=(0, 4, 10), advisor=Advice(10, RollBack(WANTED, 4))))
+    assert "kept now: none" in caught.value.remedy
 
 
 def test_the_limit_in_minutes_ends_cleanly_with_a_look(job) -> None:
@@ -168,7 +182,7 @@ def test_the_limit_in_minutes_ends_cleanly_with_a_look(job) -> None:
 
 def test_a_stop_in_the_first_phase_ends_the_run(job, phase) -> None:
     phases = (phase(name="one", steps=5), phase(name="two", steps=5))
-    fitted = fit(job(phases=phases, evaluate_at=(0, 3, 5, 10), advisor=Advice(3, "Stop")))
+    fitted = fit(job(phases=phases, evaluate_at=(0, 3, 5, 10), advisor=Advice(3, Stop(WANTED))))
     assert fitted.last_step == 3
 
 

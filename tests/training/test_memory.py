@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from holdfast.core.actions import to_record
 from holdfast.core.errors import MachineError
 from holdfast.training.loop import fit
 from holdfast.training.memory import lacks_memory, pieces
@@ -47,9 +48,10 @@ def test_the_run_ends_where_it_would_have_with_enough_memory(job: Any, said: Exc
     for name, value in weights(roomy).items():
         torch.testing.assert_close(weights(tight)[name], value, rtol=1e-4, atol=1e-6)
     assert allocator.refused == 2  # 8 rows, then 4; never again after that
-    assert [action.action for _, action in fitted.actions] == ["HalveBatch", "HalveBatch"]
-    assert "2 pieces of 4" in fitted.actions[0][1].because
-    assert fitted.actions[1][1].settings == {"train.batch_size": 2, "train.accumulate": 4}
+    (_, one), (_, two) = fitted.actions
+    assert "2 pieces of 4" in one.because
+    assert to_record(two)["action"] == "HalveBatch"
+    assert to_record(two)["settings"] == {"train.batch_size": 2, "train.accumulate": 4}
 
 
 def test_it_stands_in_the_journal(job: Any, tmp_path: Path) -> None:
@@ -106,13 +108,12 @@ def test_other_errors_pass_through(job: Any) -> None:
 
 
 def test_a_resume_keeps_the_pieces(job: Any) -> None:
-    from holdfast.training.run import Run
-    from holdfast.training.step import begin_phase
+    from holdfast.training.adjust import start_phase
+    from holdfast.training.guarded import begin_run, resume_from, state_of
 
-    first = Run(job())
-    begin_phase(first)
+    first = begin_run(job())
+    start_phase(first)
     first.halvings = 2
-    first.history, first.journal = [], first.journal
-    again = Run(job())
-    again.load_state_dict(first.state_dict(), begin_phase)
+    again = begin_run(job())
+    resume_from(again, state_of(first))
     assert pieces(again) == 4

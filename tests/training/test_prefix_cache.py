@@ -16,6 +16,7 @@ from holdfast.models.classifier import load_classifier
 from holdfast.models.layers import freeze, parameter_groups
 from holdfast.models.prefix import Prefix, frozen_prefix
 from holdfast.models.probe import fit_probe
+from holdfast.training.guarded import begin_run
 from holdfast.training.loop import fit
 from holdfast.training.prefix_cache import PrefixCache
 from holdfast.training.prefix_probe import ask_model
@@ -157,7 +158,7 @@ def test_killed_and_resumed_it_ends_bit_identical(
 
 
 def started(work: Job) -> Run:
-    run = Run(work)
+    run = begin_run(work)
     run.keep_prefix()
     return run
 
@@ -211,7 +212,7 @@ def test_files_of_other_weights_or_rows_are_not_read(made: Any, examples: Any, t
     assert losses(started(other), other.valid) != pytest.approx(expected, rel=1e-4)
     rows = examples(16, seed=9)
     third = started(made(tmp_path, valid=rows))
-    third_plain = Run(made(valid=rows))
+    third_plain = begin_run(made(valid=rows))
     assert losses(third, rows) == pytest.approx(losses(third_plain, rows), rel=1e-4, abs=1e-6)
 
 

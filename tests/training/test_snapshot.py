@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from holdfast.training.guarded import begin_run
 from holdfast.training.loop import fit
-from holdfast.training.run import Run
 from holdfast.training.snapshot import take_snapshot
 
 
@@ -29,7 +29,7 @@ def plain_losses(network: Any, task: Any, examples: Any, positions: Any) -> list
 
 def test_losses_are_those_of_each_row_alone_in_the_order_of_the_rows(job) -> None:
     made = job(dropout=0.5)
-    run = Run(made)
+    run = begin_run(made)
     made.network.train()
     snapshot = take_snapshot(run)
     assert made.network.training, "the mode is put back"
@@ -44,7 +44,7 @@ def test_losses_are_those_of_each_row_alone_in_the_order_of_the_rows(job) -> Non
 def test_features_that_are_known_are_not_computed_again_and_give_the_same_losses(job) -> None:
     """The linear probe has just passed every row through the network."""
     made = job()
-    run = Run(made)
+    run = begin_run(made)
     for examples in (made.train, made.valid):
         everything = np.arange(len(examples))
         known = run.observer.features(made.network, examples, everything)

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from holdfast.core.updates import Draw
 from holdfast.methods.smoothing import LabelSmoothing
+from holdfast.training.guarded import begin_run
 from holdfast.training.loop import fit
 from holdfast.training.run import Run
 from holdfast.training.step import begin_phase, draw_of_step, steps_per_epoch, train_step
@@ -32,7 +33,7 @@ def one_step(made: Any, rows: np.ndarray | None = None) -> tuple[Run, np.ndarray
 
     made = SimpleNamespace(**{f: getattr(made, f) for f in made.__slots__})
     made.listeners = (Keep(),)
-    run = Run(made)
+    run = begin_run(made)
     begin_phase(run)
     draw = draw_of_step(run) if rows is None else Draw(rows)
     train_step(run, draw)
@@ -153,7 +154,7 @@ def test_each_group_s_rate_follows_the_schedule(job, phase, recorder) -> None:
 
 
 def test_every_row_is_passed_once_an_epoch(job, phase) -> None:
-    run = Run(job(phases=(phase(batch_size=6),), rows=40))
+    run = begin_run(job(phases=(phase(batch_size=6),), rows=40))
     begin_phase(run)
     assert steps_per_epoch(run) == 7
     for epoch in range(3):
@@ -165,7 +166,7 @@ def test_every_row_is_passed_once_an_epoch(job, phase) -> None:
 
 
 def test_the_rows_of_a_step_depend_on_its_place_alone(job, phase) -> None:
-    run = Run(job(phases=(phase(batch_size=6),)))
+    run = begin_run(job(phases=(phase(batch_size=6),)))
     forward = []
     for step in range(14):
         run.step_in_phase = step

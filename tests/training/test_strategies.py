@@ -22,6 +22,7 @@ from holdfast.core.updates import Draw, Pool
 from holdfast.methods.balance import Balance
 from holdfast.methods.sam import Sam
 from holdfast.training.examples import ExampleHistory
+from holdfast.training.guarded import begin_run
 from holdfast.training.loop import fit
 from holdfast.training.run import Run
 from holdfast.training.step import begin_phase, train_step
@@ -51,7 +52,7 @@ def one_step(made: Any, rows: np.ndarray) -> Keep:
     """What is heard of a step with these rows."""
     keep = Keep()
     torch.manual_seed(0)
-    run = Run(replace(made, listeners=(keep,)))
+    run = begin_run(replace(made, listeners=(keep,)))
     begin_phase(run)
     train_step(run, Draw(rows))
     return keep

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from holdfast.core.records import Action, Snapshot, Verdict
+from holdfast.core.actions import Action, Stop
+from holdfast.core.records import Snapshot, Verdict
 
 
 class Patience:
-    """The advisor of ``control.policy=stop`` until the guard comes.
+    """The part of ``StoppingRule`` that counts looks and asks nothing about their noise; an advisor
+    of its own, too.
 
     Parameters
     ----------
@@ -34,10 +36,10 @@ class Patience:
 
     def decide(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[Action, ...]:
         if verdict.label == "diverging":
-            return (Action("Stop", f"the run diverges: {verdict.because}"),)
+            return (Stop(f"the run diverges: {verdict.because}"),)
         self._count(history[-1])
         if self._patience is not None and self._waited >= self._patience:
-            return (Action("Stop", self._reason()),)
+            return (Stop(self._reason()),)
         return ()
 
     def state_dict(self) -> dict[str, Any]:

@@ -31,7 +31,8 @@ import numpy as np
 
 from holdfast.control.outlook import outlook
 from holdfast.control.patience import Patience
-from holdfast.core.records import Action, Floats, Snapshot, Verdict
+from holdfast.core.actions import Action, Stop
+from holdfast.core.records import Floats, Snapshot, Verdict
 from holdfast.monitor.evidence import validation_losses
 from holdfast.monitor.generalisation import at_floor, last_gain
 from holdfast.monitor.limits import WAIT
@@ -86,7 +87,7 @@ class StoppingRule:
     def decide(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[Action, ...]:
         reason = self._reason(verdict, history)
         if reason:
-            return (Action("Stop", reason),)
+            return (Stop(reason),)
         waited = self._patience.decide(verdict, history)
         return waited or self._nothing_to_gain(history)
 
@@ -131,11 +132,12 @@ class StoppingRule:
         if whole <= learnt[-1] or not seen.chance < costs.chance or self._still_settling(history):
             return ()
         return (
-            Action(
-                "Stop",
+            Stop(
                 f"a further gain of {worth:.2g} in validation loss is unlikely: "
                 f"{seen.chance:.0%}, below {costs.chance:.0%}",
-                {"gain": seen.gain, "error": seen.error, "chance": seen.chance},
+                gain=seen.gain,
+                error=seen.error,
+                chance=seen.chance,
             ),
         )
 

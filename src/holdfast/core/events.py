@@ -8,11 +8,12 @@ The loop knows only these Protocols, so ``training`` never imports ``methods``, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
+from holdfast.core.actions import Action
 from holdfast.core.errors import Defect
-from holdfast.core.records import Action, Snapshot, Verdict
+from holdfast.core.records import Snapshot, Verdict
 
 EVENTS = (
     "run_start",
@@ -77,8 +78,9 @@ def _place(listener: Any) -> Place:
 
 
 class Monitor(Protocol):
-    """Judges a history of snapshots; a pure function of it. ``kept`` is the step of the state that
-    the run keeps: it is named in the sentence, and no label depends on it."""
+    """Judges a history of snapshots, those of the branch that is alive; a pure function of it.
+    ``kept`` is the step of the state that the run keeps: it is named in the sentence, and no label
+    depends on it."""
 
     def __call__(self, history: Sequence[Snapshot], kept: int | None = None) -> Verdict: ...
 
@@ -87,3 +89,23 @@ class Advisor(Stateful, Protocol):
     """Turns a verdict into actions; deterministic, and its state survives a resume."""
 
     def decide(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[Action, ...]: ...
+
+
+@runtime_checkable
+class RollsBack(Protocol):
+    """What an advisor that may advise ``RollBack`` has beside.
+
+    A restore point takes as much memory as the optimizer (and as the weights, where its look is
+    not the best one), so a run keeps none that its advisor does not ask for.
+    """
+
+    def restore_points(self, history: Sequence[Snapshot]) -> Collection[int]:
+        """The looks' steps to which it may yet go back: asked after ``decide``, before the actions
+        are applied. The present one is then kept, and of those kept before, the ones named."""
+        ...
+
+    def rolled_back(self, state: dict[str, Any]) -> None:
+        """The run went back to a look at which the advisor's state was ``state``. What it counts
+        of looks goes back too; what it knows of actions that it has tried should not, or it takes
+        the same one for ever."""
+        ...

@@ -174,12 +174,16 @@ def is_asked(label: Label, wanted: Container[str]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
-    """Something done to the run (``Stop``, ``Continue``, ``RollBack`` …), with its reason."""
+class Branch:
+    """A stretch of a run between two rollbacks. The first has the number 0 and no parent; a later
+    one goes on from the look at ``from_step`` of its ``parent``, another branch's number."""
 
-    action: str
-    because: str
-    settings: dict[str, Any] = field(default_factory=dict)
+    number: int = 0
+    parent: int | None = None
+    from_step: int = 0
+
+
+FIRST_BRANCH = Branch()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,8 @@ class Snapshot:
     probe, where one is given: what the model may forget. ``outputs`` are shares of what it writes
     (copies of the source, of training answers, repetition …) by set: ``train``
     and ``valid``, of a scored run ``test``. ``planned_steps`` are the updates that the run was to
-    take as this was seen, where that may change later.
+    take as this was seen, where that may change later. ``branch`` is the stretch of the run in
+    which it was seen; two snapshots of one step are of two branches.
     """
 
     step: int
@@ -219,6 +224,7 @@ class Snapshot:
     general_loss: float | None = None
     outputs: dict[str, dict[str, float]] | None = None
     planned_steps: int | None = None
+    branch: Branch = FIRST_BRANCH
 
     @property
     def train_loss(self) -> float:
@@ -253,6 +259,7 @@ class Snapshot:
                 "valid_rows": int(self.valid_losses.size),
                 **({"outputs": self.outputs} if self.outputs else {}),
                 **({"planned_steps": self.planned_steps} if self.planned_steps else {}),
+                **({"branch": self.branch} if self.branch.number else {}),
             }
         )
         return record

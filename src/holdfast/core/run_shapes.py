@@ -203,6 +203,9 @@ RESULT_SHAPE = record(
 )
 
 NUMBERS = maybe(table(maybe(number)))
+BRANCH = record(
+    {"number": count, "parent": maybe(count), "from_step": whole}, ("number", "parent", "from_step")
+)
 EVENT_SHAPES: dict[str, Shape] = {
     "snapshot": record(
         {
@@ -211,6 +214,7 @@ EVENT_SHAPES: dict[str, Shape] = {
             "valid_metrics": NUMBERS,
             "phase": maybe(text),
             "outputs": maybe(table(NUMBERS)),
+            "branch": maybe(BRANCH),
             **dict.fromkeys(("train_rows", "valid_rows", "planned_steps"), maybe(count)),
             **dict.fromkeys(
                 (
@@ -233,6 +237,9 @@ EVENT_SHAPES: dict[str, Shape] = {
     "verdict": record(
         {"step": whole, **VERDICT_FIELDS}, ("step", "label", "because", "confidence")
     ),
-    "action": record({"step": whole, "action": text, "because": text}, ("step", "action")),
+    "action": record(
+        {"step": whole, "action": text, "because": text, "branch": maybe(BRANCH)},
+        ("step", "action"),
+    ),
     "note": record({"step": whole, "what": text, "because": text}),
 }

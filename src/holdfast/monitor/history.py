@@ -24,7 +24,8 @@ NOTHING_KNOWN = RunFacts()
 
 @dataclass(frozen=True)
 class History:
-    """A history, oldest snapshot first, and what is known beside it.
+    """A history, oldest snapshot first, and what is known beside it. Of a run that went back it is
+    that of the branch that is alive, so that its steps rise.
 
     Tables are [rows, snapshots]. ``valid`` are the validation losses after each snapshot's best
     temperature where the logits are at hand (``refined``), else the raw ones, which ``raw`` always

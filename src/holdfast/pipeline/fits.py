@@ -162,7 +162,7 @@ def activations_mb(network: Any, task: Any, examples: Any, precision: str) -> fl
     """
     import torch
 
-    from holdfast.training.run import random_state, set_random_state
+    from holdfast.training.restore import random_state, set_random_state
 
     order = np.argsort(-np.asarray(examples.lengths), kind="stable")
     rows = order[: 1 if int(examples.lengths.max()) > LONG else 2]

@@ -21,6 +21,7 @@ from holdfast.split.leaks import text_keys
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from holdfast.core.actions import Action
     from holdfast.data.table import Splits, Table
     from holdfast.pipeline.ready import Scored
     from holdfast.training.loop import Trained
@@ -100,12 +101,17 @@ def run_block(trained: Trained) -> dict[str, Any]:
         "best_step": trained.best_step,
         "last_step": trained.last_step,
         "stopped_because": trained.stopped_because,
-        "actions": [
-            {"step": step, "action": action.action, "because": action.because}
-            for step, action in trained.actions
-        ],
+        "actions": actions_block(trained.actions),
         "probes": {"memorization": None, "forgetting": None},
     }
+
+
+def actions_block(actions: Sequence[tuple[int, Action]]) -> list[dict[str, Any]]:
+    """What was done, at which step and why; ``events.jsonl`` has the settings too."""
+    return [
+        {"step": step, "action": type(action).__name__, "because": action.because}
+        for step, action in actions
+    ]
 
 
 def surroundings(threads: int, device: str) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from holdfast.pipeline.prepared import prepare_divided
 from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.rows import Notify, load_and_divide, notify_all
 from holdfast.recipe import Recipe
+from holdfast.training.guarded import begin_run
 from holdfast.training.plan import FORWARD_SHARE
-from holdfast.training.run import Run
 from holdfast.training.step import begin_phase, train_step
 
 TIMED_STEPS = 3
@@ -64,7 +64,7 @@ def preview(recipe: Recipe, notify: Notify = lambda _: None) -> dict[str, Any]:
 def _seconds_a_row(ready: Ready) -> float:
     """Median time of a pass of a training row over a few steps of rows of median length."""
     job, _ = make_job(ready, make_accelerator(ready.recipe.train.precision))
-    run = Run(job)
+    run = begin_run(job)
     run.phase_index = len(ready.plan.phases) - 1
     begin_phase(run)
     size = min(run.phase.rows_per_step, len(ready.train))

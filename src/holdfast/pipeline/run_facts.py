@@ -19,7 +19,7 @@ from holdfast.models.layers import count_parameters
 from holdfast.monitor.judge import judge
 from holdfast.pipeline.ready import Fitted, Ready
 from holdfast.training.batches import probe_positions
-from holdfast.training.loop import verdict_line
+from holdfast.training.engine import verdict_line
 from holdfast.training.plan import first_seen
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from holdfast.core.branches import living_events
 from holdfast.core.door import door
 from holdfast.core.errors import RunError
 from holdfast.core.plain import from_yaml
@@ -49,7 +50,8 @@ class Prediction:
 @dataclass(frozen=True, slots=True)
 class RunFiles:
     """What a run folder says. ``noted`` and ``predictions`` are empty where their file is absent;
-    ``absent`` names such files, so that the page can say so."""
+    ``absent`` names such files, so that the page can say so. ``snapshots`` are those of the branch
+    that was alive at the end, ``left`` those of a run that went back which are of another."""
 
     result: Mapping[str, Any]
     snapshots: tuple[Mapping[str, Any], ...]
@@ -64,6 +66,7 @@ class RunFiles:
     predictions: tuple[Prediction, ...]
     absent: tuple[str, ...]
     examples: tuple[Mapping[str, Any], ...] = ()
+    left: tuple[Mapping[str, Any], ...] = ()
 
     def part(self, *keys: str) -> Mapping[str, Any]:
         """The object at ``keys`` of result.json, empty where it is absent or null."""
@@ -97,9 +100,11 @@ def read_run(run: Path) -> RunFiles:
     counts, noted, left_out = _optional(run / "splits.parquet", _splits, ({}, (), 0))
     predictions = _optional(run / "predictions.parquet", _predictions, ())
     by_kind = {kind: tuple(e for e in events if e.get("event") == kind) for kind in KINDS}
+    alive = living_events(events)
     return RunFiles(
         result=MappingProxyType(result),
-        snapshots=by_kind["snapshot"],
+        snapshots=tuple(alive),
+        left=tuple(look for look in by_kind["snapshot"] if look not in alive),
         verdicts=by_kind["verdict"],
         actions=by_kind["action"],
         notes=by_kind["note"],

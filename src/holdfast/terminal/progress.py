@@ -7,6 +7,7 @@ import sys
 import time
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from holdfast.core.actions import Continue, Stop, to_record
 from holdfast.terminal.live import glance, verdict_lines
 from holdfast.terminal.looks import heading, metric_of, row, share
 from holdfast.terminal.say import clock, entry, width
@@ -36,6 +37,7 @@ class Show:
         self._first: tuple[float, int, int] | None = None
         self._headed = False
         self._label = ""
+        self._said = 0
 
     def run_start(self, run: Any) -> None:
         if self._quiet or not sys.stderr.isatty():
@@ -65,7 +67,8 @@ class Show:
             text = ", ".join(
                 filter(None, [f"loss {run.running_loss:.3f}", self._label, self._speed(run)])
             )
-            self._bar.update(self._task, completed=run.step, description=text)
+            # The plan grows where an action extends the run.
+            self._bar.update(self._task, completed=run.step, total=run.plan.steps, description=text)
 
     def snapshot_taken(self, run: Any) -> None:
         found = metric_of(run.history[-1])
@@ -76,13 +79,17 @@ class Show:
             self._say_time(run)
         self._say_verdict(run)
         if self._live is not None:
+            self._say_actions(run)
             self._show_curves(run)
             return
         if not self._headed:
             self._print(heading(run.history[0]))
             self._headed = True
-        line = row(run.history, run.plan.steps, run.best.step == run.step, self._left(run))
+        # Of a look from which the run went back, which is no part of its history any more.
+        looks = (*(s for s in run.history if s.step < run.looked.step), run.looked)
+        line = row(looks, run.plan.steps, run.best.step == run.looked.step, self._left(run))
         notify(line + "\n")
+        self._say_actions(run)
 
     def run_end(self, run: Any) -> None:
         drawn = self._live is not None
@@ -119,6 +126,15 @@ class Show:
             return
         at = [f"  step {run.step}"] if self._live is not None else []
         self._print([*at, *verdict_lines(verdict, width())])
+
+    def _say_actions(self, run: Any) -> None:
+        """What was done at this look to the run itself; why it ends is said at its end."""
+        for step, action in run.guard.actions[self._said :]:
+            if step >= run.looked.step and not isinstance(action, (Stop, Continue)):
+                record = to_record(action)
+                what = ", ".join(f"{k} {v}" for k, v in record["settings"].items())
+                self._print(entry(record["action"], f"{what}: {action.because}", width()))
+        self._said = len(run.guard.actions)
 
     def _print(self, lines: list[str]) -> None:
         """Above the bar where there is one."""

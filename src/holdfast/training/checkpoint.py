@@ -29,7 +29,7 @@ COST_SHARE = 0.02
 KEPT = 2
 NAMES = "step-*.pt"
 # To be raised when the fields of a state change: a state of another format is never loaded.
-FORMAT = b"holdfast checkpoint 2"
+FORMAT = b"holdfast checkpoint 3"
 DIGITS = 64
 COMMENT = len(FORMAT) + 2 + 2 * DIGITS
 # A zip archive ends with the length of its comment, in two bytes, and the comment.
@@ -196,8 +196,9 @@ class _Hashing:
         self._file.flush()
 
 
-def write_sealed(path: Path, state: dict[str, Any], mark: str) -> None:
-    """A file of ``torch.save`` that says of what it is and what its bytes must be.
+def write_sealed(path: Path, state: dict[str, Any], mark: str, form: bytes = FORMAT) -> None:
+    """A file of ``torch.save`` that says of what it is, in which ``form`` (as long as ``FORMAT``),
+    and what its bytes must be.
 
     Through a Python file, so that a full disk shows as the operating system's error: PyTorch's
     own writer has a sentence of its own for it.
@@ -212,24 +213,24 @@ def write_sealed(path: Path, state: dict[str, Any], mark: str) -> None:
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from error
             raise
-        told = _told(mark)
+        told = _told(mark, form)
         hashing.digest.update(told)
         file.seek(-len(LENGTH), 2)
         file.write(told + hashing.digest.hexdigest().encode())
 
 
-def _told(mark: str) -> bytes:
+def _told(mark: str, form: bytes) -> bytes:
     """The length of the comment and the comment itself, but for the SHA-256."""
-    return LENGTH + FORMAT + b" " + hashlib.sha256(mark.encode()).hexdigest().encode() + b" "
+    return LENGTH + form + b" " + hashlib.sha256(mark.encode()).hexdigest().encode() + b" "
 
 
-def read_sealed(path: Path, mark: str) -> dict[str, Any]:
-    """The state in a whole file that ``write_sealed`` wrote with this mark. Raises ``Unfit``, or
-    ``Unsealed``, for any other, ``MachineError`` where memory runs out."""
+def read_sealed(path: Path, mark: str, form: bytes = FORMAT) -> dict[str, Any]:
+    """The state in a whole file that ``write_sealed`` wrote with this mark and form. Raises
+    ``Unfit``, or ``Unsealed``, for any other, ``MachineError`` where memory runs out."""
     import torch
 
     try:
-        _check(path, mark)
+        _check(path, mark, form)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError as error:
         raise MachineError(
@@ -245,7 +246,7 @@ def read_sealed(path: Path, mark: str) -> dict[str, Any]:
     return state
 
 
-def _check(path: Path, mark: str) -> None:
+def _check(path: Path, mark: str, form: bytes) -> None:
     """Raise ``Unfit`` unless every byte is as it was written, and for this run."""
     if not path.is_file():
         raise Unfit("is not a file")
@@ -254,7 +255,7 @@ def _check(path: Path, mark: str) -> None:
         start = size - COMMENT - len(LENGTH)
         file.seek(max(0, start))
         told = file.read()
-        if start < 0 or not told.startswith(LENGTH + FORMAT):
+        if start < 0 or not told.startswith(LENGTH + form):
             raise Unsealed("is damaged, or of another version of Holdfast")
         file.seek(0)
         digest, left, block = hashlib.sha256(), start, memoryview(bytearray(BLOCK))
@@ -264,5 +265,5 @@ def _check(path: Path, mark: str) -> None:
         digest.update(told[:-DIGITS])
     if told[-DIGITS:] != digest.hexdigest().encode():
         raise Unfit("is damaged: its SHA-256 is not the one that it was written with")
-    if not told.startswith(_told(mark)):
+    if not told.startswith(_told(mark, form)):
         raise Unfit("is of another run, or of other rows or settings")

@@ -1,6 +1,8 @@
 """``looks.npz``: what a run saw at its evaluation points, row by row, to be judged again.
 
 ``events.jsonl`` keeps means; a verdict compares rows. Numbers come back as they were, to the bit.
+Of a run that went back, these are the looks of the branch that was alive at its end: the verdict
+was made of them.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ import numpy as np
 from holdfast.core.door import reason
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_atomically
-from holdfast.core.records import Finding, Snapshot
+from holdfast.core.records import Branch, Finding, Snapshot
 from holdfast.core.run_facts import LabelNoise, RunFacts
+from holdfast.core.run_shapes import BRANCH
 from holdfast.core.shapes import (
     Shape,
     any_number,
@@ -57,6 +60,7 @@ LOOKS_SHAPES: dict[str, Shape] = {
     **dict.fromkeys(("train_correct", "valid_correct", "valid_logits"), each(maybe(nothing))),
     "outputs": each(maybe(table(table(any_number)))),
     "planned_steps": each(maybe(count)),
+    "branch": each(BRANCH),
 }
 KNOWN_SHAPES: dict[str, Shape] = {
     "task": text,
@@ -122,7 +126,7 @@ def write_looks(
         if all(isinstance(value, np.ndarray) for value in values):
             arrays[f"look_{field.name}"] = np.stack(values)
         else:
-            plain[field.name] = values
+            plain[field.name] = [_plain(value) for value in values]
     facts = {}
     for field in dataclasses.fields(RunFacts):
         value = getattr(known, field.name)
@@ -195,9 +199,12 @@ def _array(found: Any, kind: str) -> Any:
 def _looks(told: Mapping[str, Any], arrays: Mapping[str, Any]) -> Looks:
     count = len(told["looks"]["step"])
     rows = {name[5:]: array for name, array in arrays.items() if name.startswith("look_")}
+    looks = dict(told["looks"])
+    if "branch" in looks:
+        looks["branch"] = [Branch(**one) for one in looks["branch"]]
     history = tuple(
         Snapshot(
-            **{name: values[i] for name, values in told["looks"].items()},
+            **{name: values[i] for name, values in looks.items()},
             **{name: array[i] for name, array in rows.items()},
         )
         for i in range(count)

@@ -34,28 +34,28 @@ written after any step, since a resumed run is bit-identical wherever it continu
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
+from holdfast.core.actions import Action, Stop
 from holdfast.core.errors import Interrupted, MachineError
-from holdfast.core.records import Action, Snapshot, Verdict
+from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.seeds import derive_seed
-from holdfast.training.act import act
+from holdfast.training.adjust import start_phase
+from holdfast.training.guarded import begin_run, end_run, resume_from, state_of
 from holdfast.training.memory import lacks_memory
 from holdfast.training.run import Job, Run
 from holdfast.training.signals import StopSignals
-from holdfast.training.snapshot import take_snapshot
-from holdfast.training.step import begin_phase, draw_of_step, steps_per_epoch, train_step
+from holdfast.training.step import draw_of_step, steps_per_epoch, train_step
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
     """What a finished run hands on; the network holds the best state, ``start`` the tensors that
-    learned as they were before the first step."""
+    learned as they were before the first step. ``history`` is that of the branch that was alive at
+    the end; ``examples_seen`` are all rows that were learnt from, those of other branches too."""
 
     history: Sequence[Snapshot]
     verdict: Verdict
@@ -77,7 +77,7 @@ def fit(job: Job, resume: bool = False) -> Trained:
     when a loss is not a number, ``MachineError`` when memory runs out.
     """
     torch.manual_seed(derive_seed(job.plan.seed, "dropout", job.accelerator.process_index))
-    run = Run(job)
+    run = begin_run(job)
     run.emit("run_start")
     with StopSignals() as signals, memory_errors("the training step"):
         _begin(run, resume)
@@ -87,8 +87,7 @@ def fit(job: Job, resume: bool = False) -> Trained:
             run.load_tensors(run.best.tensors)
             _save(run)
             _stop_if_asked(run, signals)
-        run.load_tensors(run.best.tensors)
-        run.let_go()
+        end_run(run)
     run.emit("run_end")
     return _fitted(run)
 
@@ -97,7 +96,7 @@ def _begin(run: Run, resume: bool) -> None:
     """Continue from the newest checkpoint, or look at the model before any step."""
     state = run.job.store.load() if resume else None
     if state is not None:
-        run.load_state_dict(state, begin_phase)
+        resume_from(run, state)
     if not run.finished:
         run.keep_prefix()
     if state is None:
@@ -110,71 +109,40 @@ def _begin(run: Run, resume: bool) -> None:
 def _phases(run: Run, signals: StopSignals) -> None:
     while run.phase_index < len(run.plan.phases) and run.stop_because is None:
         if run.step_in_phase == 0:
-            begin_phase(run)
+            start_phase(run)
             run.emit("phase_start")
         _steps(run, signals)
-        run.phase_index, run.step_in_phase = run.phase_index + 1, 0
+        if run.step_in_phase >= run.phase.steps:
+            run.phase_index, run.step_in_phase = run.phase_index + 1, 0
 
 
 def _steps(run: Run, signals: StopSignals) -> None:
-    per_epoch = steps_per_epoch(run)
+    """The steps of the present phase, until its end or until the run went back to a phase's
+    beginning. A rollback may lead into an earlier phase, so nothing of a phase is remembered."""
     while run.step_in_phase < run.phase.steps and run.stop_because is None:
-        if run.step_in_phase % per_epoch == 0:
+        if run.step_in_phase % steps_per_epoch(run) == 0:
             run.emit("epoch_start")
         run.emit("batch_ready")
         train_step(run, draw_of_step(run))
-        if run.step_in_phase % per_epoch == 0 or run.step_in_phase == run.phase.steps:
+        if run.step_in_phase % steps_per_epoch(run) == 0 or run.step_in_phase == run.phase.steps:
             run.emit("epoch_end")
         _check_clock(run)
         if run.step in run.plan.evaluate_at or run.stop_because is not None:
             _evaluation_point(run)
         _checkpoint_if_due(run, signals)
+        if run.step_in_phase == 0:
+            return
 
 
 def _evaluation_point(run: Run) -> None:
-    start = time.perf_counter()
-    run.emit("snapshot_due")
-    snapshot = take_snapshot(run)
-    run.history.append(snapshot)
-    run.evaluate_s += time.perf_counter() - start
-    run.journal.write("snapshot", **snapshot.summary())
-    run.remember_best()
-    _judge(run)
+    run.guard.look()
     run.emit("snapshot_taken")
-
-
-def _judge(run: Run) -> None:
-    start = time.perf_counter()
-    before = run.verdict
-    run.verdict = run.job.monitor(run.history, run.best.step)
-    if before is None or before.label != run.verdict.label:
-        run.journal.write("verdict", run.step, **verdict_line(run.verdict))
-    advice = run.job.advisor.decide(run.verdict, run.history) if run.job.advisor else ()
-    for action in advice:
-        act(run, action)
-    if run.schedule is not None:
-        run.schedule.observe(run.history[-1].valid_loss)
-    run.guard_s += time.perf_counter() - start
-
-
-def verdict_line(verdict: Verdict) -> dict[str, Any]:
-    """What ``events.jsonl`` keeps of a verdict."""
-    return {
-        "label": verdict.label,
-        "because": verdict.because,
-        "confidence": verdict.confidence,
-        "since_step": verdict.since_step,
-        "cause": verdict.cause,
-        "evidence": list(verdict.evidence),
-        "remedies": list(verdict.remedies),
-        "harm": verdict.harm,
-    }
 
 
 def _check_clock(run: Run) -> None:
     limit = run.plan.max_minutes
     if limit is not None and run.stop_because is None and _any(run, run.seconds >= limit * 60):
-        act(run, Action("Stop", f"the limit of {limit:g} minutes (train.max_minutes) is reached"))
+        run.guard.act(Stop(f"the limit of {limit:g} minutes (train.max_minutes) is reached"))
 
 
 def _checkpoint_if_due(run: Run, signals: StopSignals) -> None:
@@ -204,7 +172,7 @@ def _interrupted(run: Run) -> Interrupted:
 
 def _save(run: Run) -> None:
     if run.job.accelerator.is_main_process:
-        run.job.store.save(run.step, run.state_dict())
+        run.job.store.save(run.step, state_of(run))
     run.job.accelerator.wait_for_everyone()
 
 
@@ -238,13 +206,13 @@ def _fitted(run: Run) -> Trained:
     return Trained(
         history=tuple(run.history),
         verdict=run.verdict,
-        actions=tuple(run.actions),
+        actions=tuple(run.guard.actions),
         best_step=run.best.step,
         last_step=run.step,
         stopped_because=run.stop_because or f"all {run.plan.steps} planned steps were taken",
-        examples_seen=run.examples_seen,
+        examples_seen=run.examples_seen + run.examples_undone,
         train_s=run.seconds,
-        evaluate_s=run.evaluate_s,
-        guard_s=run.guard_s,
+        evaluate_s=run.guard.evaluate_s,
+        guard_s=run.guard.guard_s,
         start=run.start,
     )

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from holdfast.core.records import Action
-from holdfast.training.act import act
-from holdfast.training.run import set_random_state
+from holdfast.core.actions import HalveBatch
+from holdfast.training.restore import set_random_state
 
 if TYPE_CHECKING:
     from holdfast.training.run import Run
-
-HALVE = "HalveBatch"
 
 
 def in_less_memory(run: Run, before: dict[str, Any], gradients: Callable[[], float]) -> float:
@@ -33,10 +30,10 @@ def in_less_memory(run: Run, before: dict[str, Any], gradients: Callable[[], flo
         try:
             return gradients()
         except (RuntimeError, MemoryError) as error:
-            if not lacks_memory(error) or not _can_halve(run):
+            if not lacks_memory(error) or not can_halve(run):
                 raise
         # Outside of the except clause, where the error no longer holds the step's tensors.
-        _halve(run)
+        run.guard.act(_halved(run))
         set_random_state(before)
 
 
@@ -54,22 +51,26 @@ def pieces(run: Run) -> int:
     return run.phase.accumulate << run.halvings
 
 
-def _can_halve(run: Run) -> bool:
+def can_halve(run: Run) -> bool:
+    """Whether an update's rows can be cut into twice as many pieces."""
     rows = math.ceil(run.phase.rows_per_step / run.job.accelerator.num_processes)
     return not run.phase.compares_rows and pieces(run) < rows
 
 
-def _halve(run: Run) -> None:
-    run.halvings += 1
-    assert run.optimizer is not None
-    run.optimizer.zero_grad(set_to_none=True)
+def free_memory(run: Run) -> None:
+    """Let go of what a step has left behind, the gradients with it."""
+    if run.optimizer is not None:
+        run.optimizer.zero_grad(set_to_none=True)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    count = pieces(run)
+
+
+def _halved(run: Run) -> HalveBatch:
+    count = 2 * pieces(run)
     size = math.ceil(run.phase.rows_per_step / count)
     because = (
         f"memory ran out in step {run.step + 1}: its {run.phase.rows_per_step} rows are computed "
         f"in {count} pieces of {size} from here on; the gradient is the same"
     )
-    act(run, Action(HALVE, because, {"train.batch_size": size, "train.accumulate": count}))
+    return HalveBatch(because, size, count)

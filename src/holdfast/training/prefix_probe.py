@@ -16,7 +16,7 @@ from holdfast.core.records import Ints
 from holdfast.models.prefix import Prefix, train_mode
 from holdfast.training.machine import device_kind
 from holdfast.training.prefix_cache import sizes_of
-from holdfast.training.run import random_state, set_random_state
+from holdfast.training.restore import random_state, set_random_state
 
 if TYPE_CHECKING:
     from holdfast.tasks.base import Batch, Task

@@ -8,22 +8,23 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from holdfast.core.errors import Defect
 from holdfast.core.events import EVENTS, Advisor, Monitor, Stateful, in_order
-from holdfast.core.records import Action, Decision, Ints, Snapshot, Verdict
+from holdfast.core.records import Decision, Ints, Snapshot, Verdict
 from holdfast.core.updates import Pool
-from holdfast.models.fresh import same_memory
 from holdfast.models.quantize import frozen_tensors
+from holdfast.training.adjustments import NONE
 from holdfast.training.batch_losses import BatchLosses
 from holdfast.training.batches import probe_positions
 from holdfast.training.checkpoint import CheckpointStore
-from holdfast.training.journal import Journal, restore
+from holdfast.training.engine import GuardEngine
+from holdfast.training.journal import Journal
 from holdfast.training.observe import EVALUATION_TOKENS, Observer
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.prefix_cache import Passes, PrefixCache
+from holdfast.training.restore import SavedWeights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -68,16 +69,9 @@ class Job:
     notify: Callable[[Decision], None] = lambda _: None
 
 
-@dataclass(slots=True)
-class Best:
-    """The best state so far: the tensors that learn, on the processor's memory."""
-
-    step: int = -1
-    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
-
-
 class Run:
-    """A run in motion. Public attributes are what listeners may read."""
+    """A run in motion. Public attributes are what listeners may read. ``guarded.begin_run`` makes
+    one, with its ``guard``."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -88,18 +82,12 @@ class Run:
         self.phase_index = 0
         self.step_in_phase = 0
         self.examples_seen = 0
+        self.examples_undone = 0
         self.halvings = 0
-        self.history: list[Snapshot] = []
-        self.verdict: Verdict | None = None
-        self.actions: list[tuple[int, Action]] = []
-        self.best = Best()
-        self.stop_because: str | None = None
         self.running_loss = float("nan")
         self.batch_losses: BatchLosses | None = None
         self.gradient_norms: list[float] = []
         self.learning_rate = 0.0
-        self.evaluate_s = 0.0
-        self.guard_s = 0.0
         self.finished = False
         self.pool: Pool | None = None
         self.optimizer: torch.optim.Optimizer | None = None
@@ -107,10 +95,16 @@ class Run:
         self.probe: Ints = probe_positions(job.train.rows, job.plan.probe_rows, job.plan.seed)
         self.observer = Observer(job.accelerator, job.task, tokens_of(job), cache=job.cache)
         self.start: dict[str, torch.Tensor] = {}
-        self.previous: dict[str, torch.Tensor] = {}
+        self.previous: Mapping[str, torch.Tensor] = {}
         self._clock = time.perf_counter()
         self._seconds_before = 0.0
         self._handlers = {event: _handlers(event, in_order(job.listeners)) for event in EVENTS}
+        # Fixed here: what an action freezes is still part of the state.
+        self._learning = {n: p for n, p in job.network.named_parameters() if p.requires_grad}
+        self._changing = {**self._learning, **running_statistics(job.network)}
+        self.dropouts = dropouts_of(job.network)
+        self.adjustments = NONE
+        self.guard: GuardEngine
 
     @property
     def phase(self) -> Phase:
@@ -122,9 +116,38 @@ class Run:
         return self.examples_seen / max(1, len(self.job.train))
 
     @property
+    def history(self) -> tuple[Snapshot, ...]:
+        """The snapshots of the branch that is alive, oldest first."""
+        return self.guard.history
+
+    @property
+    def looked(self) -> Snapshot:
+        """The last snapshot that was taken, from which the run may have gone back."""
+        return self.guard.snapshots[-1]
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What they show; ``None`` before the first."""
+        return self.guard.verdict
+
+    @property
+    def best(self) -> SavedWeights:
+        """The state to keep so far."""
+        return self.guard.best
+
+    @property
+    def stop_because(self) -> str | None:
+        """Why the run ends before its plan does; ``None`` where it does not."""
+        return self.guard.stop_because
+
+    @property
     def seconds(self) -> float:
         """Wall time of the run, over all its processes in time."""
         return self._seconds_before + time.perf_counter() - self._clock
+
+    def continue_clock(self, seconds: float) -> None:
+        """Count on from what the run had taken in earlier processes."""
+        self._seconds_before, self._clock = seconds, time.perf_counter()
 
     def emit(self, event: str) -> None:
         """Tell every listener that has a method of this name."""
@@ -134,29 +157,24 @@ class Run:
             handler(self)
 
     def learning_parameters(self) -> dict[str, torch.nn.Parameter]:
-        """The parameters that any phase may change, by name."""
-        return {n: p for n, p in self.network.named_parameters() if p.requires_grad}
+        """The parameters that any phase may change, by name; those that are frozen for a while
+        with them."""
+        return self._learning
 
     def changing(self) -> dict[str, torch.Tensor]:
         """Everything that training changes, by name: these, and the running statistics of batch
         norms."""
-        return {**self.learning_parameters(), **running_statistics(self.network)}
+        return self._changing
 
     def learning_tensors(self) -> dict[str, torch.Tensor]:
         """A copy of them in the processor's memory."""
-        return {n: t.detach().cpu().clone() for n, t in self.changing().items()}
+        return {n: t.detach().cpu().clone() for n, t in self._changing.items()}
 
     def load_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put such a copy back."""
-        held = self.changing()
         with torch.no_grad():
             for name, tensor in tensors.items():
-                held[name].copy_(tensor)
-
-    def remember_best(self) -> None:
-        """Keep the present state, which ``take_snapshot`` has just copied, if it is chosen."""
-        if self.job.choose(self.history) == len(self.history) - 1:
-            self.best = Best(self.step, self.previous)
+                self._changing[name].copy_(tensor)
 
     def keep_prefix(self) -> None:
         """Compute the outputs of the frozen first layers, once a row, where they are to be kept."""
@@ -174,92 +192,12 @@ class Run:
         for parameter in self.network.parameters():
             parameter.grad = None
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything a resume needs, in types that the weights-only loader reads."""
-        names = (
-            "step",
-            "phase_index",
-            "step_in_phase",
-            "examples_seen",
-            "running_loss",
-            "learning_rate",
-            "gradient_norms",
-            "evaluate_s",
-            "guard_s",
-            "stop_because",
-            "finished",
-            "halvings",
-        )
-        return {
-            **{name: getattr(self, name) for name in names},
-            "seconds": self.seconds,
-            "journal": self.journal.text,
-            "tensors": {n: t.detach() for n, t in self.changing().items()},
-            "frozen": self._frozen_sum,
-            "start": self.start,
-            "previous": self.previous,
-            "best": [self.best.step, self.best.tensors],
-            **self._optimizer_state(),
-            "random": random_state(),
-            "history": [pack(snapshot) for snapshot in self.history],
-            "actions": [(s, a.action, a.because, dict(a.settings)) for s, a in self.actions],
-            "advisor": self.job.advisor.state_dict() if self.job.advisor else None,
-            "listeners": {n: kept.state_dict() for n, kept in self._keepers().items()},
-        }
-
-    def _keepers(self) -> dict[str, Stateful]:
+    def keepers(self) -> dict[str, Stateful]:
         """The listeners with a state, by name."""
         return {x.name: x for x in self.job.listeners if hasattr(x, "state_dict")}
 
-    def _optimizer_state(self) -> dict[str, Any]:
-        """Nothing of a finished run: its phase is over, and no step follows."""
-        if self.optimizer is None or self.finished:
-            return {"optimizer": None, "schedule": None}
-        return {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any], begin_phase: Callable[[Run], None]) -> None:
-        """Continue from ``state_dict``; ``begin_phase`` makes the optimizer of its phase."""
-        for name in (
-            "step",
-            "phase_index",
-            "step_in_phase",
-            "examples_seen",
-            "running_loss",
-            "learning_rate",
-            "gradient_norms",
-            "evaluate_s",
-            "guard_s",
-            "stop_because",
-            "finished",
-            "halvings",
-        ):
-            setattr(self, name, state[name])
-        if abs(state["frozen"] - self._frozen_sum) > 1e-6 * max(1.0, abs(state["frozen"])):
-            raise Defect("the frozen weights", "are not those of the checkpoint")
-        self._seconds_before = state["seconds"]
-        self.load_tensors(state["tensors"])
-        self.start = same_memory(state["start"], self.job.pretrained)
-        self.previous = state["previous"]
-        self.best = Best(*state["best"])
-        self.history = [unpack(packed) for packed in state["history"]]
-        self.actions = [(s, Action(a, b, settings)) for s, a, b, settings in state["actions"]]
-        if state["optimizer"] is not None:
-            begin_phase(self)
-            assert self.optimizer is not None
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.schedule.load_state_dict(state["schedule"])
-        if self.job.advisor:
-            self.job.advisor.load_state_dict(state["advisor"])
-        for name, keeper in self._keepers().items():
-            if name in state["listeners"]:  # an alert may be set while a run is not finished
-                keeper.load_state_dict(state["listeners"][name])
-        self.verdict = self.job.monitor(self.history, self.best.step)
-        said = self.job.store.said
-        restore(self.journal, state["journal"], self.step, said, self.job.notify)
-        set_random_state(state["random"])
-
     @cached_property
-    def _frozen_sum(self) -> float:
+    def frozen_sum(self) -> float:
         """A mark of the weights that never change: Σ |w|, of quantised ones their levels and
         scales. Layer by layer and row by row, since the word embeddings in float64 would be the
         largest thing in memory."""
@@ -292,35 +230,16 @@ def _handlers(event: str, listeners: Sequence[Any]) -> list[Callable[[Run], None
     return [getattr(listener, event) for listener in listeners if hasattr(listener, event)]
 
 
-def random_state() -> dict[str, Any]:
-    """Where PyTorch's generators are."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"torch": torch.get_rng_state(), "cuda": cuda}
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Put them back there."""
-    torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
-
-
-_ARRAYS = ("train_losses", "valid_losses", "train_correct", "valid_correct", "valid_logits")
-
-
-def pack(snapshot: Snapshot) -> dict[str, Any]:
-    """A snapshot in types that the weights-only loader reads."""
-    fields = {name: getattr(snapshot, name) for name in Snapshot.__slots__}
-    for name in _ARRAYS:
-        if fields[name] is not None:
-            fields[name] = torch.from_numpy(np.ascontiguousarray(fields[name]))
-    return fields
-
-
-def unpack(packed: dict[str, Any]) -> Snapshot:
-    """A snapshot from ``pack``."""
-    fields = dict(packed)
-    for name in _ARRAYS:
-        if fields[name] is not None:
-            fields[name] = fields[name].numpy()
-    return Snapshot(**fields)
+def dropouts_of(network: torch.nn.Module) -> tuple[tuple[torch.nn.Module, str, float], ...]:
+    """Every dropout of a network that is on: the module, the attribute that holds its rate, and the
+    rate. Attention keeps its own as a plain number."""
+    found: list[tuple[torch.nn.Module, str, float]] = []
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
+            found.append((module, "p", module.p))
+        found += [
+            (module, name, value)
+            for name, value in vars(module).items()
+            if "dropout" in name and isinstance(value, float)
+        ]
+    return tuple(one for one in found if one[2] > 0)

@@ -25,7 +25,7 @@ def take_snapshot(run: Run) -> Snapshot:
     run.observer.forget()
     written = run.job.write(run.network) if run.job.write else NOTHING
     now = run.learning_tensors()
-    if not run.history:
+    if not run.guard.snapshots:
         # Copies of the weights are the largest thing beside the model, so one serves both.
         run.start = run.previous = now = same_memory(now, run.job.pretrained)
     weights = run.learning_parameters()
@@ -52,6 +52,9 @@ def take_snapshot(run: Run) -> Snapshot:
         valid_correct=valid.correct,
         valid_logits=valid.logits,
         outputs=written.shares or None,
+        # Where a run takes more steps than it was to take, what earlier looks saw stays as it was.
+        planned_steps=run.plan.steps if run.adjustments.more_steps else None,
+        branch=run.guard.branch,
     )
 
 

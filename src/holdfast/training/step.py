@@ -16,7 +16,8 @@ from holdfast.training.batch_losses import batch_losses_of
 from holdfast.training.batches import parts_by_length
 from holdfast.training.memory import in_less_memory, pieces
 from holdfast.training.prefix_cache import entered
-from holdfast.training.run import Run, random_state, running_statistics, set_random_state
+from holdfast.training.restore import random_state, set_random_state
+from holdfast.training.run import Run, running_statistics
 
 PART_ROWS = 8
 
@@ -156,9 +157,11 @@ def _losses(run: Run, draw: Draw, again: bool) -> torch.Tensor:
 
 
 def parameters_of(run: Run) -> list[torch.nn.Parameter]:
-    """What the present phase changes by gradient."""
+    """What the present phase changes by gradient. What an action has frozen must stay without one,
+    or the optimizer would decay it."""
     assert run.optimizer is not None
-    return [p for group in run.optimizer.param_groups for p in group["params"]]
+    learning = (p for group in run.optimizer.param_groups for p in group["params"])
+    return [p for p in learning if p.requires_grad]
 
 
 def _update(run: Run) -> None:

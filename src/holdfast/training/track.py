@@ -35,6 +35,8 @@ LABELS = get_args(Label)
 class Track:
     """Sends every snapshot once, whatever the number of resumes.
 
+    A tracker's steps rise, so a run that went back sends nothing until it is past where it was.
+
     ``mark`` is a file that holds the last step sent and what a tracker needs to go on with the
     same run. It is written before a step is sent: a run killed in between loses that step from its
     tracker, and none is ever there twice.

@@ -11,8 +11,8 @@ import torch
 
 from holdfast import Guard
 from holdfast.control.choice import lowest
+from holdfast.core.actions import Action, Stop
 from holdfast.core.errors import DataError, RecipeError, RunError
-from holdfast.core.records import Action
 
 FIRST = lowest(lambda snapshot: float(snapshot.step))
 
@@ -25,7 +25,7 @@ class StopAt:
 
     def decide(self, verdict: Any, history: Any) -> tuple[Action, ...]:
         self.left -= 1
-        return (Action("Stop", "that was asked for"),) if self.left <= 0 else ()
+        return (Stop("that was asked for"),) if self.left <= 0 else ()
 
     def state_dict(self) -> dict[str, Any]:
         return {"left": self.left}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,11 @@ from transformers import TrainerCallback
 import holdfast
 from holdfast import Guard
 from holdfast.control.choice import lowest
+from holdfast.core.actions import Action, RollBack, ScaleLearningRate, Stop
 from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
-from holdfast.core.records import Action, Snapshot, to_json
+from holdfast.core.records import Snapshot, to_json
+from holdfast.integrations.guard.state import MARK, NAME, read_state
+from holdfast.training.checkpoint import write_sealed
 
 
 def weights(model: Any) -> list[torch.Tensor]:
@@ -63,7 +67,7 @@ class StopAt:
 
     def decide(self, verdict: Any, history: Any) -> tuple[Action, ...]:
         self.left -= 1
-        return (Action("Stop", "that was asked for"),) if self.left <= 0 else ()
+        return (Stop("that was asked for"),) if self.left <= 0 else ()
 
     def state_dict(self) -> dict[str, Any]:
         return {"left": self.left}
@@ -156,7 +160,7 @@ def test_without_patience_it_stops_on_a_verdict_and_never_for_want_of_gain(
     for label, harm in (("overfit", "answers"), ("diverging", None)):
         verdict = replace(guard.verdict, label=label, harm=harm)  # type: ignore[arg-type]
         (stop,) = advisor.decide(verdict, guard.history)
-        assert stop.action == "Stop"
+        assert isinstance(stop, Stop)
         assert stop.because.startswith(f"{label}: ")
 
 
@@ -221,6 +225,44 @@ def test_a_resumed_run_is_the_undisturbed_one(
     assert same(weights(resumed.model), weights(undisturbed.model))
     assert told(again) == told(whole)
     assert again.folder.parent.name == "broken"  # type: ignore[union-attr]
+
+
+def test_a_state_of_an_older_version_is_resumed(
+    trainer: Any, killed: Any, lines: list[str]
+) -> None:
+    """It knew neither branches nor restore points, and its seal is the one of then."""
+    settings: dict[str, Any] = {"save_strategy": "steps", "save_steps": 4, "max_steps": 8}
+    settings |= {"eval_strategy": "steps", "eval_steps": 2}
+    whole = Guard(say=lines.append)
+    trainer(whole.callback(), out="whole", **settings).train()
+    with pytest.raises(killed):
+        trainer(Guard(say=lines.append).callback(), KillAt(6, killed), **settings).train()
+    guard = Guard(say=lines.append)
+    made = trainer(guard.callback(), **settings)
+    checkpoint = Path(made.args.output_dir) / "checkpoint-4"
+    state = read_state(checkpoint, 4)
+    for snapshot in state["history"]:
+        assert snapshot.pop("branch") == [0, None, 0]
+    for name in ("branch", "points"):
+        del state[name]
+    write_sealed(checkpoint / NAME, state, MARK, b"holdfast checkpoint 2")
+    made.train(resume_from_checkpoint=True)
+    assert [numbers(s) for s in guard.history] == [numbers(s) for s in whole.history]
+    assert (guard.verdict, guard.best_step) == (whole.verdict, whole.best_step)
+    assert told(guard) == told(whole)
+
+
+@pytest.mark.parametrize("action", [RollBack("a test wants it", 0), ScaleLearningRate("why", 0.5)])
+def test_what_cannot_be_done_in_anothers_trainer_is_refused(
+    trainer: Any, lines: list[str], action: Action
+) -> None:
+    class Advice(StopAt):
+        def decide(self, verdict: Any, history: Any) -> tuple[Action, ...]:
+            return (action,) if len(history) == 2 else ()
+
+    made = trainer(Guard(advisor=Advice(9), say=lines.append).callback())
+    with pytest.raises(RunError, match="the advisor"):
+        made.train()
 
 
 def test_the_look_that_a_resuming_trainer_leaves_out_is_taken(

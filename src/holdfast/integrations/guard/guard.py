@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,28 +20,12 @@ if TYPE_CHECKING:
     from lightning.pytorch import Callback
     from transformers import TrainerCallback
 
-    from holdfast.core.run_facts import RunFacts
+    from holdfast.integrations.guard.foreign import ForeignRun
     from holdfast.integrations.guard.watch import Watch
-    from holdfast.tasks.base import Measured
 
 PATIENCE = 10
 LOOKS = 20
 FOLDER = "holdfast"
-
-
-@dataclass(frozen=True, slots=True)
-class ForeignRun:
-    """A run as its adapter describes it to the guard: the module that learns, how its rows are
-    measured, what is known of it, where the trainer writes, names for the report."""
-
-    model: torch.nn.Module
-    measure: Callable[[], tuple[Measured, Measured]]
-    run_facts: RunFacts
-    output: Path
-    trainer: str
-    name: str
-    classes: tuple[str, ...] = ()
-    rows_per_epoch: int = 0
 
 
 class Guard:
@@ -113,7 +96,6 @@ class Guard:
         self._choose = choose
         self._say = say or _to_standard_error
         self._watch: Watch | None = None
-        self._foreign_run: ForeignRun | None = None
         self._promised: list[Decision] = []
         self._fresh = copy.deepcopy(advisor.state_dict()) if advisor is not None else {}
 
@@ -141,17 +123,18 @@ class Guard:
     @property
     def history(self) -> tuple[Snapshot, ...]:
         """The snapshots so far, oldest first."""
-        return tuple(self._watch.history) if self._watch else ()
+        return self._watch.engine.history if self._watch else ()
 
     @property
     def verdict(self) -> Verdict | None:
         """What they show; ``None`` before the first look."""
-        return self._watch.verdict if self._watch else None
+        return self._watch.engine.verdict if self._watch else None
 
     @property
     def best_step(self) -> int | None:
         """The step of the state to keep; ``None`` before the first look."""
-        return self._watch.best_step if self._watch and self._watch.history else None
+        looked = self._watch is not None and self._watch.engine.snapshots
+        return self._watch.engine.best.step if self._watch and looked else None
 
     @property
     def folder(self) -> Path | None:
@@ -161,7 +144,7 @@ class Guard:
     @property
     def stopped_because(self) -> str | None:
         """Why the guard ended the run; ``None`` where it did not."""
-        return self._watch.stop_because if self._watch else None
+        return self._watch.engine.stop_because if self._watch else None
 
     def report(self) -> Path:
         """Write ``result.json`` and ``report.html`` from what was seen so far, and give the path
@@ -169,11 +152,11 @@ class Guard:
         from holdfast.integrations.guard.result import write_result
         from holdfast.report.page import write_report
 
-        if self._watch is None or self._foreign_run is None or not self._watch.history:
+        if self._watch is None or not self._watch.engine.snapshots:
             raise RunError(
                 "the guard", "has seen no run yet", None, "Train with its callback, then ask again."
             )
-        write_result(self._watch, self._foreign_run, self.policy, self.seed)
+        write_result(self._watch, self.policy, self.seed)
         return write_report(self._watch.folder)
 
     def promise(self, decision: Decision) -> None:
@@ -187,15 +170,12 @@ class Guard:
         name = state["folder"] if state is not None else None
         watch = self._watch = Watch(
             self._place(foreign_run.output, name),
-            foreign_run.model,
-            foreign_run.measure,
-            foreign_run.run_facts,
-            self._fresh_advisor(),
+            foreign_run,
             self._choose,
+            self._fresh_advisor(),
             self.seed,
             self._say,
         )
-        self._foreign_run = foreign_run
         promised, self._promised = self._promised, []
         if state is not None:
             watch.load_state_dict(state)
@@ -207,10 +187,10 @@ class Guard:
         """The run is over: write its report and say where it is."""
         watch = self._watch
         assert watch is not None
-        assert watch.verdict is not None
+        assert watch.engine.verdict is not None
         path = self.report()
-        kept = f"the state of step {watch.best_step} is the best"
-        self._say(f"{watch.verdict.label.replace('_', ' ')}; {kept}; report: {path}")
+        kept = f"the state of step {watch.engine.best.step} is the best"
+        self._say(f"{watch.engine.verdict.label.replace('_', ' ')}; {kept}; report: {path}")
 
     def _fresh_advisor(self) -> Advisor | None:
         """A run begins with an advisor that remembers nothing of the one before."""

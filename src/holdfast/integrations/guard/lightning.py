@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from holdfast.core.errors import MachineError, RecipeError, RunError
 from holdfast.core.run_facts import RunFacts
-from holdfast.integrations.guard.guard import ForeignRun
+from holdfast.integrations.guard.foreign import ForeignRun
 from holdfast.integrations.guard.lightning_rows import Logits, ModuleRows, module_rows
-
-if TYPE_CHECKING:
-    from holdfast.integrations.guard.guard import Guard
-    from holdfast.integrations.guard.watch import Watch
+from holdfast.integrations.guard.watch import GuardHandle, Watch
 
 
-def make_callback(guard: Guard, logits: Logits | None) -> Any:
+def make_callback(guard: GuardHandle, logits: Logits | None) -> Any:
     """The callback. Its class is made here, since Lightning goes by two names (``lightning`` and
     ``pytorch_lightning``) whose classes are strangers to each other, and may be absent."""
     try:
@@ -40,7 +37,7 @@ def make_callback(guard: Guard, logits: Logits | None) -> Any:
 class _Hooks:
     """Lightning's events to the guard's."""
 
-    def __init__(self, guard: Guard, logits: Logits | None) -> None:
+    def __init__(self, guard: GuardHandle, logits: Logits | None) -> None:
         self._guard = guard
         self._logits = logits
         self._watch: Watch | None = None
@@ -70,7 +67,7 @@ class _Hooks:
         if not self._watching or self._watch is None:
             return
         self._look(trainer)
-        if self._watch.stop_because is not None:
+        if self._watch.engine.stop_because is not None:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
@@ -117,7 +114,7 @@ def _foreign_run(trainer: Any, module: Any, rows: ModuleRows) -> ForeignRun:
     )
 
 
-def _refuse(trainer: Any, guard: Guard, resumed: bool) -> None:
+def _refuse(trainer: Any, guard: GuardHandle, resumed: bool) -> None:
     """What the guard cannot do right, it does not do."""
     if trainer.world_size > 1:
         raise MachineError(

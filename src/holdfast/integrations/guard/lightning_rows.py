@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +16,8 @@ from holdfast.integrations.guard.losses import Formula, aligned_formula, plain
 from holdfast.integrations.guard.rows import counted, probe_rows
 from holdfast.integrations.guard.still import undisturbed
 from holdfast.integrations.guard.trainer_rows import RowSet
+from holdfast.integrations.guard.watch import GuardHandle
 from holdfast.tasks.base import Measured
-
-if TYPE_CHECKING:
-    from holdfast.integrations.guard.guard import Guard
 
 Logits = Callable[[Any, Any], tuple[torch.Tensor, torch.Tensor]]
 # What a torchmetrics metric remembers beside the states that it declares.
@@ -89,7 +87,7 @@ class ModuleRows:
         return self._trainer.strategy.batch_to_device(batch)
 
 
-def module_rows(guard: Guard, trainer: Any, module: Any, logits: Logits | None) -> ModuleRows:
+def module_rows(guard: GuardHandle, trainer: Any, module: Any, logits: Logits | None) -> ModuleRows:
     """The rows of a run, from the trainer's own loaders; says how their losses are computed."""
     train, valid = trainer.train_dataloader, _validation(trainer)
     rows = counted(getattr(train, "dataset", None), "the training rows")

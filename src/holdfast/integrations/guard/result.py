@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from holdfast._version import __version__
+from holdfast.core.curves import Curves
 from holdfast.core.files import write_json
 from holdfast.core.records import Estimate, Floats, Outputs, Remedy, Scores, Snapshot, to_json
 from holdfast.core.seeds import generator
 from holdfast.evaluate.score import score
+from holdfast.integrations.guard.foreign import ForeignRun
+from holdfast.integrations.guard.watch import Watch
+from holdfast.monitor.curve_arguments import in_their_words
 from holdfast.pipeline import outcome
 from holdfast.stats.paired import paired_bootstrap
 from holdfast.stats.temperature import recover_labels
 from holdfast.training.looks import LOOKS, write_looks
 
-if TYPE_CHECKING:
-    from holdfast.integrations.guard.guard import ForeignRun
-    from holdfast.integrations.guard.watch import Watch
-
-# What the remedies of the monitor are called in ``transformers.TrainingArguments``.
-THEIRS = {
-    "train.epochs": "num_train_epochs",
-    "train.learning_rate": "learning_rate",
-    "train.weight_decay": "weight_decay",
-    "train.label_smoothing": "label_smoothing_factor",
-    "train.clip": "max_grad_norm",
-    "train.warmup": "warmup_steps",
-}
 NO_TEST = "the guard sees no test rows; score the restored model on rows of your own"
 
 
-def write_result(watch: Watch, foreign_run: ForeignRun, policy: str, seed: int) -> None:
+def write_result(watch: Watch, policy: str, seed: int) -> None:
     """Write ``result.json``, schema 1, of what was seen so far.
 
     The rows on which the best state was chosen flatter it, so nothing stands under ``test``.
     """
-    best = next((s for s in watch.history if s.step == watch.best_step), watch.history[-1])
-    assert watch.verdict is not None
-    facts = watch.run_facts
-    write_looks(watch.folder / LOOKS, watch.history, facts, watch.best_step, __version__)
-    # A remedy names settings of the trainer, which Holdfast does not set.
-    verdict = replace(watch.verdict, remedies=tuple(map(_theirs, watch.verdict.remedies)))
+    engine, foreign_run, facts = watch.engine, watch.foreign_run, watch.foreign_run.run_facts
+    history, kept = engine.history, engine.best.step
+    best = next((s for s in history if s.step == kept), history[-1])
+    assert engine.verdict is not None
+    write_looks(watch.folder / LOOKS, history, facts, kept, __version__)
+    verdict = replace(engine.verdict, remedies=_theirs(engine.verdict.remedies, foreign_run))
     valid = scores(best, foreign_run.classes, seed)
     probe = Scores(best.train_losses.size, _plain(best.train_losses, best.train_metrics, seed))
     write_json(
@@ -71,10 +61,10 @@ def write_result(watch: Watch, foreign_run: ForeignRun, policy: str, seed: int) 
             "train_probe": probe.to_json(),
             "baseline": {"what": None, "test": None},
             "verdict": to_json(verdict),
-            "best_step": watch.best_step,
-            "last_step": watch.history[-1].step,
-            "stopped_because": watch.stop_because or "the trainer ended the run",
-            "actions": [{"step": s, "action": a, "because": b} for s, a, b, _ in watch.actions],
+            "best_step": kept,
+            "last_step": history[-1].step,
+            "stopped_because": engine.stop_because or "the trainer ended the run",
+            "actions": outcome.actions_block(engine.actions),
             "probes": {"memorization": None, "forgetting": None},
             "timing": _timing(watch),
             "peak_memory_mb": outcome.peak_memory_mb(),
@@ -114,23 +104,20 @@ def _undefined(valid: Scores) -> dict[str, Any]:
     return {name: Estimate(None, why=NO_TEST).to_json() for name in valid.metrics}
 
 
-def _theirs(remedy: Remedy) -> Remedy:
-    names = [
-        f"{THEIRS[key]}={value}"
-        for key, _, value in (s.partition("=") for s in remedy.set)
-        if key in THEIRS
-    ]
-    do = re.sub(r"\.$", "", remedy.do)
-    return Remedy(f"{do} ({', '.join(names)})" if names else do)
+def _theirs(remedies: tuple[Remedy, ...], foreign_run: ForeignRun) -> tuple[Remedy, ...]:
+    """The remedies in the words of the trainer; without what to set, since Holdfast sets nothing
+    of it."""
+    log = Curves(foreign_run.log, "step", planned=foreign_run.run_facts.planned_steps)
+    return tuple(Remedy(one.do) for one in in_their_words(remedies, log))
 
 
 def _timing(watch: Watch) -> dict[str, float]:
-    total, last = watch.seconds, watch.history[-1]
+    total, last = watch.seconds, watch.engine.history[-1]
     return {
         "total_s": round(total, 3),
         "train_s": round(total, 3),
-        "evaluate_s": round(watch.evaluate_s, 3),
-        "guard_s": round(watch.guard_s, 4),
+        "evaluate_s": round(watch.engine.evaluate_s, 3),
+        "guard_s": round(watch.engine.guard_s, 4),
         "examples_per_s": round(last.examples_seen / total, 3) if total else 0.0,
     }
 

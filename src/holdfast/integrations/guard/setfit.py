@@ -10,20 +10,18 @@ SetFit fits the head that stays.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Floats
 from holdfast.core.run_facts import RunFacts
-from holdfast.integrations.guard.guard import ForeignRun
+from holdfast.integrations.guard.foreign import ForeignRun
 from holdfast.integrations.guard.losses import Formula
 from holdfast.integrations.guard.rows import probe_rows
+from holdfast.integrations.guard.watch import GuardHandle
 from holdfast.tasks.base import Measured
-
-if TYPE_CHECKING:
-    from holdfast.integrations.guard.guard import Guard
 
 CLASSES = Formula("classes")
 LEAST_PROBABILITY = 1e-12
@@ -40,7 +38,7 @@ def outer_trainer(trainer: Any) -> Any:
     return outer_self(setfit.Trainer)
 
 
-def setfit_course(guard: Guard, owner: Any, steps: int, pairs: int) -> ForeignRun:
+def setfit_course(guard: GuardHandle, owner: Any, steps: int, pairs: int) -> ForeignRun:
     """A run of SetFit's ``Trainer``; ``pairs`` are its rows of an epoch."""
     rows = EmbeddedRows(guard, owner)
     body = owner.model.model_body
@@ -72,7 +70,7 @@ def setfit_course(guard: Guard, owner: Any, steps: int, pairs: int) -> ForeignRu
 class EmbeddedRows:
     """The texts of SetFit's trainer, measured by a head fitted on their present embeddings."""
 
-    def __init__(self, guard: Guard, owner: Any) -> None:
+    def __init__(self, guard: GuardHandle, owner: Any) -> None:
         self._model = owner.model
         self._batch = int(owner.args.embedding_batch_size)
         self.texts, labels = _texts(owner.train_dataset)

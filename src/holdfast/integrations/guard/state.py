@@ -13,12 +13,14 @@ from holdfast.training.checkpoint import Unfit, Unsealed, read_sealed, write_sea
 
 NAME = "holdfast_guard.pt"
 MARK = "guard"
+# Its own, so that a checkpoint of another's trainer stays readable when that of our loop changes.
+FORMAT = b"holdfast checkpoint 2"
 
 
 def write_state(checkpoint: Path, step: int, state: dict[str, Any]) -> None:
     """Into the folder of the checkpoint of ``step``, which the trainer has just written."""
     held = {"step": step, **state}
-    write_atomically(checkpoint / NAME, lambda path: write_sealed(path, held, MARK))
+    write_atomically(checkpoint / NAME, lambda path: write_sealed(path, held, MARK, FORMAT))
 
 
 def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
             "resume without the callback.",
         )
     try:
-        state = read_sealed(path, MARK)
+        state = read_sealed(path, MARK, FORMAT)
     except Unsealed:
         state = _unsealed(path)
     except Unfit as error:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from holdfast.core.seeds import derive_seed
-from holdfast.training.run import random_state, set_random_state
+from holdfast.training.restore import random_state, set_random_state
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +16,9 @@ from holdfast.core.run_facts import RunFacts
 from holdfast.integrations.guard.losses import Formula, find_formula, plain
 from holdfast.integrations.guard.rows import counted, probe_rows
 from holdfast.integrations.guard.still import generators_apart, undisturbed
+from holdfast.integrations.guard.watch import GuardHandle
 from holdfast.pipeline.defaults import REGIONS, kind_of
 from holdfast.tasks.base import Measured
-
-if TYPE_CHECKING:
-    from holdfast.integrations.guard.guard import Guard
 
 LEAST_SHARE_OF_FULL = 0.5
 
@@ -120,7 +118,7 @@ class TrainerRows:
         return sent
 
 
-def trainer_rows(guard: Guard, trainer: Any, train_loader: Any) -> TrainerRows:
+def trainer_rows(guard: GuardHandle, trainer: Any, train_loader: Any) -> TrainerRows:
     """The rows that ``guard`` will look at; says how their losses are computed."""
     counted(trainer.train_dataset, "the training rows")
     loader = trainer.get_eval_dataloader(_first_set(guard, trainer))
@@ -190,7 +188,7 @@ def _usual_rates(task: str, parameters: int) -> tuple[float, float] | None:
     return REGIONS.get(name)
 
 
-def _first_set(guard: Guard, trainer: Any) -> Any:
+def _first_set(guard: GuardHandle, trainer: Any) -> Any:
     """The evaluation rows; of several sets by name the first."""
     found = trainer.eval_dataset
     if not isinstance(found, dict):

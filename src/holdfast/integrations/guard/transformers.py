@@ -14,28 +14,26 @@ Trainer.train
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import TrainerCallback
 
+from holdfast.core.curves import TRANSFORMERS
 from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Decision
 from holdfast.integrations.guard.caller import calling_trainer
-from holdfast.integrations.guard.guard import ForeignRun
+from holdfast.integrations.guard.foreign import ForeignRun
 from holdfast.integrations.guard.rows import hold_out, looks_at
 from holdfast.integrations.guard.state import read_state, write_state
 from holdfast.integrations.guard.trainer_rows import class_names, run_facts, trainer_rows
-
-if TYPE_CHECKING:
-    from holdfast.integrations.guard.guard import Guard
-    from holdfast.integrations.guard.watch import Watch
+from holdfast.integrations.guard.watch import GuardHandle, Watch
 
 
 class GuardCallback(TrainerCallback):
     """What ``Guard.callback()`` gives. A callback is not told which trainer calls it, so it looks
     for the trainer among its callers (``caller.py``)."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: GuardHandle) -> None:
         self._guard = guard
         self._watch: Watch | None = None
         self._rows = 0
@@ -106,7 +104,7 @@ class GuardCallback(TrainerCallback):
         return epoch, round(epoch * self._rows), float(max(rates))
 
     def _told_to_stop(self, control: Any) -> Any:
-        if self._watch is not None and self._watch.stop_because is not None:
+        if self._watch is not None and self._watch.engine.stop_because is not None:
             control.should_training_stop = True
         return control
 
@@ -118,7 +116,7 @@ def data_owner(trainer: Any) -> Any:
     return outer_trainer(trainer) or trainer
 
 
-def held_out(guard: Guard, owner: Any) -> None:
+def held_out(guard: GuardHandle, owner: Any) -> None:
     """Divide the training rows of a trainer that has no evaluation rows."""
     assert guard.hold_out is not None
     if owner.eval_dataset is not None:
@@ -139,7 +137,7 @@ def held_out(guard: Guard, owner: Any) -> None:
     )
 
 
-def _foreign_run(guard: Guard, trainer: Any, train_loader: Any, steps: int) -> ForeignRun:
+def _foreign_run(guard: GuardHandle, trainer: Any, train_loader: Any, steps: int) -> ForeignRun:
     owner = data_owner(trainer)
     if owner.eval_dataset is None:
         raise DataError(
@@ -163,6 +161,7 @@ def _foreign_run(guard: Guard, trainer: Any, train_loader: Any, steps: int) -> F
         name=_name(trainer.model),
         classes=class_names(trainer.model) if rows.formula_classifies else (),
         rows_per_epoch=rows.train_rows,
+        log=TRANSFORMERS,
     )
 
 

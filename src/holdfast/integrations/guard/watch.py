@@ -1,8 +1,7 @@
-"""One watched run of a foreign trainer: observe, diagnose, decide, remember the best.
+"""One watched run of a foreign trainer, as the guard's engine sees it.
 
-The same four verbs as in ``training/loop.py``, with the same journal; what differs is who drives.
-An adapter calls ``look`` at each evaluation point, reads ``stop_because``, and calls ``restore`` at
-the end. Nothing in here knows a library.
+An adapter calls ``look`` at each evaluation point, reads ``engine.stop_because``, and calls
+``restore`` at the end. Nothing in here knows a library.
 """
 
 from __future__ import annotations
@@ -10,71 +9,83 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
-import torch
-
+from holdfast.core.actions import Continue, RollBack, to_record
 from holdfast.core.errors import Defect
 from holdfast.core.events import Advisor
-from holdfast.core.records import Action, Decision, Snapshot, Verdict
-from holdfast.core.run_facts import RunFacts
+from holdfast.core.records import Decision, Snapshot, Verdict
+from holdfast.integrations.guard.foreign import ForeignRun
 from holdfast.integrations.guard.still import undisturbed
 from holdfast.integrations.guard.weights import Weights
 from holdfast.monitor.judge import judge
-from holdfast.tasks.base import Measured
+from holdfast.training.engine import Appliers, GuardEngine, Rules
 from holdfast.training.journal import Journal
-from holdfast.training.loop import verdict_line
-from holdfast.training.run import pack, unpack
+from holdfast.training.restore import RestorePoint, SavedWeights
 
-KEPT = ("actions", "stop_because", "evaluate_s", "guard_s", "best_step")
+
+class GuardHandle(Protocol):
+    """The guard, as an adapter needs it; see ``guard.Guard``."""
+
+    policy: Literal["stop", "off"]
+    hold_out: float | None
+    probe_rows: int | None
+    looks: int
+    seed: int
+
+    def promise(self, decision: Decision) -> None: ...
+
+    def begin(self, foreign_run: ForeignRun, state: dict[str, Any] | None) -> Watch: ...
+
+    def finish(self) -> None: ...
 
 
 class Watch:
-    """What the guard knows of one run.
+    """``training.engine.Guarded`` of a run whose trainer is somebody else's: its rows are measured
+    as its adapter says, its weights can be copied, and it can be stopped; nothing else of it can be
+    changed, and what its training depends on is out of reach.
 
     Parameters
     ----------
     folder : where ``events.jsonl`` goes; made at the first look.
-    model : the module that learns, as the trainer holds it.
-    measure : gives the train probe and the evaluation rows, measured; called in evaluation mode.
-    circumstances : what the trainer knows of the run.
+    foreign_run : the module that learns, how its rows are measured, what is known of it.
+    choose : the place in a history of the state to keep.
     advisor : decides about stopping, or ``None``: the guard then only observes, keeps no copy of
         the weights and changes nothing.
-    choose : the place in a history of the state to keep.
-    say : hears each change of verdict, as one line.
+    say : hears each change of verdict and each decision, as one line.
     """
 
     def __init__(
         self,
         folder: Path,
-        model: torch.nn.Module,
-        measure: Callable[[], tuple[Measured, Measured]],
-        run_facts: RunFacts,
-        advisor: Advisor | None,
+        foreign_run: ForeignRun,
         choose: Callable[[Sequence[Snapshot]], int],
+        advisor: Advisor | None,
         seed: int,
         say: Callable[[str], None],
     ) -> None:
         self.folder = folder
-        self.run_facts = run_facts
-        self.history: list[Snapshot] = []
-        self.verdict: Verdict | None = None
-        self.actions: list[tuple[int, str, str, dict[str, Any]]] = []
+        self.foreign_run = foreign_run
         self.decisions: list[Decision] = []
-        self.stop_because: str | None = None
-        self.evaluate_s = self.guard_s = 0.0
-        self.best_step = -1
-        self._best: dict[str, torch.Tensor] = {}
-        self._model = model
-        self._weights = Weights(model)
-        self._measure = measure
+        self._weights = Weights(foreign_run.model)
         self._advisor = advisor
-        self._choose = choose
         self._seed = seed
         self._say = say
         self._journal = Journal(folder)
         self._norms: list[float] = []
+        self._at: tuple[int, float, int, float] = (0, 0.0, 0, 0.0)
         self._clock, self._before = time.perf_counter(), 0.0
+        self.engine = GuardEngine(self, Rules(self._judge, choose, advisor), self._journal, say)
+
+    @property
+    def appliers(self) -> Appliers:
+        """Nothing: what can be done is to stop, and to put the best state back at the end."""
+        return {}
+
+    @property
+    def step(self) -> int:
+        """Of the present or last look."""
+        return self._at[0]
 
     @property
     def seconds(self) -> float:
@@ -84,7 +95,7 @@ class Watch:
     @property
     def device(self) -> str:
         """Where the model is."""
-        return str(next(self._model.parameters()).device)
+        return str(next(self.foreign_run.model.parameters()).device)
 
     def begin(self, decisions: Sequence[Decision]) -> None:
         """Write what was decided on the way here; once, at the beginning of a run."""
@@ -103,83 +114,30 @@ class Watch:
         self._norms.append(norm)
 
     def look(self, step: int, epoch: float, seen: int, rate: float) -> None:
-        """One evaluation point: snapshot, verdict, advice. A second look at a step does nothing."""
-        if self.history and self.history[-1].step >= step:
+        """One evaluation point. A second look at a step does nothing."""
+        looked = self.engine.snapshots
+        if looked and looked[-1].step >= step:
             return
-        start = time.perf_counter()
-        snapshot = self._snapshot(step, epoch, seen, rate)
-        self.history.append(snapshot)
-        self._journal.write("snapshot", **snapshot.summary())
-        self.evaluate_s += time.perf_counter() - start
-        start = time.perf_counter()
-        self._remember()
-        self._judge(step)
-        self.guard_s += time.perf_counter() - start
+        self._at = (step, epoch, seen, rate)
+        self.engine.look()
 
     def restore(self, step: int) -> None:
         """Put the best state back into the model, where the guard may act."""
-        if self._advisor is None or not self._best:
+        best = self.engine.best
+        if self._advisor is None or not best.tensors:
             return
-        last = self.history[-1].step
-        if self.best_step != last:
-            self._weights.load(self._best)
-        self._act(
-            step,
-            Action(
-                "RollBack" if self.best_step != last else "Continue",
-                f"the state of step {self.best_step} is kept",
-                {"to_step": self.best_step},
-            ),
-        )
+        because = f"the state of step {best.step} is kept"
+        if best.step == self.engine.snapshots[-1].step:
+            self.engine.record(step, Continue(because, best.step))
+            return
+        self._weights.load(best.tensors)
+        # The run is over: this opens no branch, and every look stays part of its history.
+        self.engine.record(step, RollBack(because, best.step))
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything a resume needs, in types that the weights-only loader reads."""
-        return {
-            **{name: getattr(self, name) for name in KEPT},
-            "seconds": self.seconds,
-            "journal": self._journal.text,
-            "folder": self.folder.name,
-            "norms": self._norms,
-            "best": self._best,
-            "history": [pack(snapshot) for snapshot in self.history],
-            "decisions": [(d.what, d.chosen, d.because) for d in self.decisions],
-            "advisor": self._advisor.state_dict() if self._advisor else None,
-            "weights": self._weights.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where ``state_dict`` was taken; later lines of the journal are forgotten."""
-        for name in KEPT:
-            setattr(self, name, state[name])
-        self.actions = [(s, a, b, dict(c)) for s, a, b, c in state["actions"]]
-        self.history = [unpack(packed) for packed in state["history"]]
-        self.decisions = [Decision(*told) for told in state["decisions"]]
-        self._before, self._clock = state["seconds"], time.perf_counter()
-        self._norms, self._best = list(state["norms"]), state["best"]
-        self._weights.load_state_dict(state["weights"])
-        if self._advisor is not None and state["advisor"] is not None:
-            self._advisor.load_state_dict(state["advisor"])
-        self.verdict = judge(self.history, self.run_facts, self.best_step) if self.history else None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if "journal" in state:
-            self._journal.restore(state["journal"])
-        else:
-            self._write_again()
-
-    def _write_again(self) -> None:
-        """The journal of a run that an older version began, whose state holds none: its looks and
-        actions. Earlier verdicts are not kept apart, and are left out."""
-        self._journal.restore("")
-        for what in self.decisions:
-            self._journal.note(0, what.what, what.because, chosen=what.chosen)
-        for snapshot in self.history:
-            self._journal.write("snapshot", **snapshot.summary())
-        for step, action, because, settings in self.actions:
-            self._journal.write("action", step, action=action, because=because, settings=settings)
-
-    def _snapshot(self, step: int, epoch: float, seen: int, rate: float) -> Snapshot:
-        with undisturbed(self._model, self._seed):
-            probe, valid = self._measure()
+    def observe(self) -> Snapshot:
+        step, epoch, seen, rate = self._at
+        with undisturbed(self.foreign_run.model, self._seed):
+            probe, valid = self.foreign_run.measure()
         update, distance = self._weights.moved()
         norms, self._norms = self._norms, []
         return Snapshot(
@@ -202,36 +160,63 @@ class Watch:
             valid_correct=valid.correct,
             valid_logits=valid.logits,
             # A resumed trainer may be given more steps; what earlier looks saw stays as it was.
-            planned_steps=self.run_facts.planned_steps,
+            planned_steps=self.foreign_run.run_facts.planned_steps,
         )
 
-    def _remember(self) -> None:
-        """Keep a copy of the present state if it is the one to keep."""
-        chosen = self._choose(self.history)
-        if chosen == len(self.history) - 1:
-            self.best_step = self.history[-1].step
-            self._best = self._weights.copy() if self._advisor is not None else {}
+    def save_weights(self) -> SavedWeights:
+        return SavedWeights(self.step, self._weights.copy() if self._advisor is not None else {})
 
-    def _judge(self, step: int) -> None:
-        before = self.verdict
-        self.verdict = judge(self.history, self.run_facts, self.best_step)
-        found = self.verdict
-        if before is None or before.label != found.label:
-            self._journal.write("verdict", step, **verdict_line(found))
-            self._say(f"step {step}: {found.label.replace('_', ' ')}. {found.because}")
-        for action in self._advisor.decide(found, self.history) if self._advisor else ():
-            self._act(step, action)
+    def restore_point(self) -> None:
+        """None: optimizer, schedule and rows are the trainer's."""
 
-    def _act(self, step: int, action: Action) -> None:
-        if action.action == "Stop":
-            self.stop_because = action.because
-            self._say(f"step {step}: stops, {action.because}")
-        elif action.action not in ("Continue", "RollBack"):
-            raise Defect("control", "advised what a guard cannot do in another's trainer", action)
-        self.actions.append((step, action.action, action.because, dict(action.settings)))
-        self._journal.write(
-            "action", step, action=action.action, because=action.because, settings=action.settings
-        )
+    def put_back(self, point: RestorePoint) -> None:
+        raise Defect("the guard", "has no restore point of another's trainer", point.weights.step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resume needs, in types that the weights-only loader reads."""
+        best = self.engine.best
+        return {
+            **self.engine.state_dict(),
+            "best_step": best.step,
+            "best": dict(best.tensors),
+            "seconds": self.seconds,
+            "folder": self.folder.name,
+            "norms": self._norms,
+            "decisions": [(d.what, d.chosen, d.because) for d in self.decisions],
+            "advisor": self._advisor.state_dict() if self._advisor else None,
+            "weights": self._weights.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where ``state_dict`` was taken; later lines of the journal are forgotten."""
+        self.engine.load_state_dict(state)
+        self.engine.best = SavedWeights(state["best_step"], state["best"])
+        self.decisions = [Decision(*told) for told in state["decisions"]]
+        self._before, self._clock = state["seconds"], time.perf_counter()
+        self._norms = list(state["norms"])
+        self._weights.load_state_dict(state["weights"])
+        if self._advisor is not None and state["advisor"] is not None:
+            self._advisor.load_state_dict(state["advisor"])
+        self.engine.judge_again()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if "journal" in state:
+            self._journal.restore(state["journal"])
+        else:
+            self._write_again()
+
+    def _write_again(self) -> None:
+        """The journal of a run that an older version began, whose state holds none: its looks and
+        actions. Earlier verdicts are not kept apart, and are left out."""
+        self._journal.restore("")
+        for what in self.decisions:
+            self._journal.note(0, what.what, what.because, chosen=what.chosen)
+        for snapshot in self.engine.snapshots:
+            self._journal.write("snapshot", **snapshot.summary())
+        for step, action in self.engine.actions:
+            self._journal.write("action", step, **to_record(action))
+
+    def _judge(self, history: Sequence[Snapshot], kept: int | None = None) -> Verdict:
+        return judge(history, self.foreign_run.run_facts, kept)
 
     def _memory(self) -> list[Decision]:
         size = f"{self._weights.megabytes:,.1f} MB"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from holdfast.core.branches import living_events
 from holdfast.core.errors import RunError
 from holdfast.core.records import Evidence, Label, Remedy, Verdict
 from holdfast.core.run_files import check_files, read_events, read_result
@@ -37,7 +38,7 @@ def read(path: Path) -> Log:
     folder, file = (path, path / FILE) if path.is_dir() else (path.parent, path)
     if file.name == FILE:
         _finished_result(folder)
-    rows = [_row(event) for event in read_events(file, torn=True) if event["event"] == "snapshot"]
+    rows = [_row(event) for event in living_events(read_events(file, torn=True))]
     if not rows:
         raise not_a_log(str(file), "holds no snapshot")
     return from_rows(rows, "holdfast", str(file), clean=True, seconds=rows[-1].get("seconds"))
@@ -111,7 +112,7 @@ def _read_verdict(folder: Path) -> OwnVerdict | None:
     verdicts = [event for event in events if event["event"] == "verdict"]
     if not verdicts:
         return None
-    found, looked = _verdict(verdicts[-1]), [e["step"] for e in events if e["event"] == "snapshot"]
+    found, looked = _verdict(verdicts[-1]), [event["step"] for event in living_events(events)]
     if looked and looked[-1] > verdicts[-1]["step"]:
         # The journal has a line for each change: the label still holds, its numbers are of then.
         before = f"Said at step {verdicts[-1]['step']} and the same since: "

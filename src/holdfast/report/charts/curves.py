@@ -38,11 +38,20 @@ class ChartSeries:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftCurve:
+    """A stretch of a line that the run went back from, drawn faint beside it."""
+
+    style: str
+    steps: tuple[int, ...]
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CurvesChart:
     """A chart: ``metric`` says how its numbers are written, ``best`` is the step that was kept.
-    ``axis`` is what the positions count, ``mark`` what the best one is called. It is drawn once in
-    each of ``sizes``, of which the page shows the one that fits; ``scripted`` says whether
-    the page answers to keys."""
+    ``axis`` is what the positions count, ``mark`` what the best one is called, ``left`` what a
+    rollback took out of the run. It is drawn once in each of ``sizes``, of which the page shows the
+    one that fits; ``scripted`` says whether the page answers to keys."""
 
     key: str
     title: str
@@ -55,6 +64,7 @@ class CurvesChart:
     mark: str = "kept"
     sizes: tuple[tuple[str, float], ...] = SIZES
     scripted: bool = True
+    left: tuple[LeftCurve, ...] = ()
 
     @property
     def percent(self) -> bool:
@@ -73,20 +83,23 @@ def curves(chart: CurvesChart) -> Markup:
 def _draw(chart: CurvesChart, size: str, width: float) -> Markup:
     height = 300.0 if size == "wide" else 250.0
     low, high = _reach(chart)
-    x = AxisScale(min(chart.steps), max(chart.steps), 50.0, width - 14.0)
+    steps = [*chart.steps, *(step for one in chart.left for step in one.steps)]
+    x = AxisScale(min(steps), max(steps), 50.0, width - 14.0)
     y = AxisScale(low, high, height - BOTTOM, TOP)
     marks = [m for m in round_ticks(low, high, 5 if size == "wide" else 4) if low <= m <= high]
     parts = [
         _axes(chart, marks, x, y, width),
         _best(chart, x, y),
-        *(_path(chart, series, x, y) for series in chart.series),
+        *(_path(one.steps, one.values, f"{one.style} left", x, y) for one in chart.left),
+        *(_path(chart.steps, one.values, one.style, x, y) for one in chart.series),
         *_bands(chart, x, y),
     ]
     return drawing(chart.key, size, width, height, chart.title, _about(chart), *parts)
 
 
 def _reach(chart: CurvesChart) -> tuple[float, float]:
-    found = [v for s in chart.series for v in s.values if v is not None and _finite(v)]
+    drawn = [one.values for one in chart.series] + [one.values for one in chart.left]
+    found = [v for values in drawn for v in values if v is not None and _finite(v)]
     low, high = min(found), max(found)
     pad = 0.05 * (high - low) or 0.1 * (abs(high) or 1.0)
     if chart.percent:
@@ -130,15 +143,17 @@ def _best(chart: CurvesChart, x: AxisScale, y: AxisScale) -> Markup:
     return element("g", line, text, aria_hidden="true")
 
 
-def _path(chart: CurvesChart, series: ChartSeries, x: AxisScale, y: AxisScale) -> Markup:
+def _path(
+    steps: Sequence[int], values: Sequence[float | None], style: str, x: AxisScale, y: AxisScale
+) -> Markup:
     commands, pen_down = [], False
-    for step, value in zip(chart.steps, series.values, strict=True):
+    for step, value in zip(steps, values, strict=True):
         if value is None or not _finite(value):
             pen_down = False
             continue
         commands.append(f"{'L' if pen_down else 'M'}{x(step):.1f} {y(value):.1f}")
         pen_down = True
-    return element("path", d="".join(commands), class_=f"curve {series.style}", aria_hidden="true")
+    return element("path", d="".join(commands), class_=f"curve {style}", aria_hidden="true")
 
 
 def _bands(chart: CurvesChart, x: AxisScale, y: AxisScale) -> list[Markup]:

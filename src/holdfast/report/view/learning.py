@@ -9,8 +9,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from holdfast.core.branches import alive, branch_of
 from holdfast.core.records import Estimate
-from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
+from holdfast.report.charts.curves import ChartSeries, CurvesChart, LeftCurve, curves
 from holdfast.report.charts.dots import Dot, dots
 from holdfast.report.charts.svg import SIZES
 from holdfast.report.numbers import count, is_rate, metric_name, metrics, number, points, sentence
@@ -18,6 +19,7 @@ from holdfast.report.read import RunFiles
 from holdfast.report.view.honest import Cell, cell, headline_metric
 
 PROBE, VALID, REFINED = "Train probe", "Validation", "Validation, refined"
+LOSS_KEYS = {"train": ("train_loss",), "valid": ("valid_loss",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class LookView:
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """Two charts and their table; ``legend`` lists (style, name) of the lines that have values."""
+    """Two charts and their table; ``legend`` lists (style, name) of the lines that have values.
+    ``went_back`` tells of the looks that a rollback took out of the run, empty where none did."""
 
     loss: Markup
     accuracy: Markup
@@ -44,6 +47,7 @@ class Learning:
     missing: str
     rate: str
     refined: bool
+    went_back: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +82,19 @@ def learning(
     # Tasks without logits of classes write the raw loss in both places.
     refined = losses[2].values != losses[1].values or not looks
     best = run.result.get("best_step")
+    shown = losses if refined else losses[:2]
+    stretches = _stretches(run)
     loss = CurvesChart(
         f"{key}-loss",
         "Loss over the run",
         "loss",
         tuple(map(_step, looks)),
         tuple(_finite(look.get("epoch")) for look in looks),
-        _shown(losses if refined else losses[:2]),
+        _shown(shown),
         best if isinstance(best, int) else None,
         sizes=sizes,
         scripted=scripted,
+        left=_left(stretches, LOSS_KEYS),
     )
     accuracy = replace(
         loss,
@@ -95,15 +102,12 @@ def learning(
         title=f"{metric_name(rate)} over the run",
         metric=rate,
         series=_shown(rates),
+        left=_left(stretches, {"train": ("train_metrics", rate), "valid": ("valid_metrics", rate)}),
     )
     return Learning(
         loss=curves(loss),
         accuracy=curves(accuracy),
-        legend=tuple(
-            (s.style, s.name)
-            for s in (losses if refined else losses[:2])
-            if any(v is not None for v in s.values)
-        ),
+        legend=tuple((s.style, s.name) for s in shown if any(v is not None for v in s.values)),
         looks=tuple(_look(look, [*losses, *rates], i, best) for i, look in enumerate(looks)),
         best=count(best),
         stopped=sentence(str(run.result.get("stopped_because") or "")),
@@ -111,6 +115,7 @@ def learning(
         missing=_missing(looks, losses[1]),
         rate=metric_name(rate),
         refined=refined,
+        went_back=_went_back(run),
     )
 
 
@@ -156,6 +161,39 @@ def _step(look: Mapping[str, Any]) -> int:
 def _shown(series: list[ChartSeries]) -> tuple[ChartSeries, ...]:
     """The lines that have values."""
     return tuple(s for s in series if any(v is not None for v in s.values))
+
+
+def _stretches(run: RunFiles) -> list[list[Mapping[str, Any]]]:
+    """The looks that are no part of the run any more, by the branch they were of, each with the
+    look before it, from which its line is drawn."""
+    every = (*run.snapshots, *run.left)
+    found = []
+    for branch in dict.fromkeys(map(branch_of, run.left)):
+        looks = [look for look in run.left if branch_of(look) == branch]
+        way = alive(every, branch, lambda look: (branch_of(look), _step(look)))
+        before = [look for look in way if _step(look) < min(map(_step, looks))]
+        found.append([*sorted(before, key=_step)[-1:], *sorted(looks, key=_step)])
+    return found
+
+
+def _left(
+    stretches: list[list[Mapping[str, Any]]], keys: Mapping[str, tuple[str, ...]]
+) -> tuple[LeftCurve, ...]:
+    return tuple(
+        LeftCurve(style, tuple(map(_step, looks)), _column(looks, *path))
+        for looks in stretches
+        for style, path in keys.items()
+    )
+
+
+def _went_back(run: RunFiles) -> str:
+    if not run.left:
+        return ""
+    looks = f"{len(run.left)} look{'s' * (len(run.left) != 1)}"
+    return (
+        f"The run went back: {looks} of what it left {'are' if len(run.left) != 1 else 'is'} drawn "
+        "faint. Nothing was judged or chosen by them."
+    )
 
 
 def _column(looks: list[Mapping[str, Any]], *keys: str) -> tuple[float | None, ...]:

@@ -1,0 +1,200 @@
+"""What may be done to a run that is under guard: a frozen class an action, each with its reason.
+
+| action | what it changes | until |
+|---|---|---|
+| ``Stop`` | the run ends after this evaluation point | – |
+| ``Continue`` | nothing; says that something was looked at | – |
+| ``RollBack`` | everything that training depends on, to what it was at an earlier look | – |
+| ``ScaleLearningRate`` | the rate of every group and step, times a factor | rolled back |
+| ``SetWeightDecay`` | the decay of the weights that decay | rolled back |
+| ``SetDropout`` | the rate of the dropouts that are on | rolled back |
+| ``Freeze``, ``Unfreeze`` | which of the layers that learn take part | rolled back |
+| ``Extend`` | the planned steps of the last phase | rolled back |
+| ``HalveBatch`` | in how many pieces an update is computed, not the update | the end |
+
+An advisor makes them, and whoever trains applies them: each by a table from class to function, so
+that a class without an entry is refused, never skipped. ``to_record`` is what ``events.jsonl``
+holds of one and ``revive`` reads it back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from holdfast.core.errors import RecipeError
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The run ends here. ``gain``, ``error`` and ``chance`` are those of the outlook that it was
+    stopped for (see ``control.outlook``), where it was."""
+
+    because: str
+    gain: float | None = None
+    error: float | None = None
+    chance: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Nothing is changed. ``to_step`` is the state that is kept, where that was the question."""
+
+    because: str
+    to_step: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    """Back to the look at ``to_step``, before whatever was done there: weights, optimizer,
+    schedule, generators, position among the rows, listeners, and the settings that actions have
+    changed since. So it also undoes an action: go back to the look at which it was taken."""
+
+    because: str
+    to_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleLearningRate:
+    """Every learning rate times ``factor``, a positive number, on top of earlier ones and of the
+    schedule."""
+
+    because: str
+    factor: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.factor) and self.factor > 0):
+            raise RecipeError("ScaleLearningRate(factor=…)", "must be above 0", self.factor)
+
+
+@dataclass(frozen=True, slots=True)
+class SetWeightDecay:
+    """The decay of the weights, at least 0; biases and norms stay without."""
+
+    because: str
+    weight_decay: float = field(metadata={"setting": "train.weight_decay"})
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise RecipeError(
+                "SetWeightDecay(weight_decay=…)", "must be at least 0", self.weight_decay
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class SetDropout:
+    """The rate of every dropout, in [0, 1)."""
+
+    because: str
+    dropout: float = field(metadata={"setting": "model.dropout"})
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise RecipeError(
+                "SetDropout(dropout=…)", "must be at least 0 and below 1", self.dropout
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """The weights of these ``layers`` (names, or shell patterns of layers' or parameters' names)
+    stay as they are from here on."""
+
+    because: str
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unfreeze:
+    """Layers that ``Freeze`` has frozen learn again; those that never learned in this run do not
+    begin to."""
+
+    because: str
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """The last phase takes more: ``steps`` updates, or ``epochs`` passes over the rows. Its
+    schedule is then the one of the longer phase."""
+
+    because: str
+    steps: int | None = None
+    epochs: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.steps, self.epochs) if value is not None]
+        if len(given) != 1 or not given[0] > 0:
+            raise RecipeError(
+                "Extend(steps=…) or Extend(epochs=…)",
+                "takes one of the two, and above 0",
+                (self.steps, self.epochs),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class HalveBatch:
+    """An update's rows are computed in twice as many pieces: ``batch_size`` rows in each of
+    ``accumulate``."""
+
+    because: str
+    batch_size: int = field(metadata={"setting": "train.batch_size"})
+    accumulate: int = field(metadata={"setting": "train.accumulate"})
+
+
+Action = (
+    Stop
+    | Continue
+    | RollBack
+    | ScaleLearningRate
+    | SetWeightDecay
+    | SetDropout
+    | Freeze
+    | Unfreeze
+    | Extend
+    | HalveBatch
+)
+ACTIONS: Mapping[str, type[Action]] = {
+    kind.__name__: kind
+    for kind in (
+        Stop,
+        Continue,
+        RollBack,
+        ScaleLearningRate,
+        SetWeightDecay,
+        SetDropout,
+        Freeze,
+        Unfreeze,
+        Extend,
+        HalveBatch,
+    )
+}
+
+
+def to_record(action: Action) -> dict[str, Any]:
+    """``action`` (its class's name), ``because``, and ``settings``: what else it holds, a setting
+    of a recipe by that setting's name."""
+    values = ((_setting(f), getattr(action, f.name)) for f in fields(action))
+    settings = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values
+        if name != "because" and value is not None
+    }
+    return {"action": type(action).__name__, "because": action.because, "settings": settings}
+
+
+def revive(action: str, because: str, settings: Mapping[str, Any]) -> Action:
+    """The action of such a record. Raises ``KeyError`` for a name that is none."""
+    kind: Any = ACTIONS[action]
+    held = {
+        f.name: tuple(value) if isinstance(value, list) else value
+        for f in fields(kind)
+        if (value := settings.get(_setting(f))) is not None
+    }
+    return kind(because=because, **held)  # type: ignore[no-any-return]
+
+
+def _setting(one: Any) -> str:
+    return str(one.metadata.get("setting", one.name))

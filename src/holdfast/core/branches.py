@@ -1,0 +1,58 @@
+"""Which part of a run that went back is alive: the branch of now, and its ancestors up to where
+each was left. Statistics read that part; the rest is shown, never judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from holdfast.core.records import FIRST_BRANCH, Branch, Snapshot
+
+T = TypeVar("T")
+
+
+def living(history: Sequence[Snapshot], now: Branch) -> tuple[Snapshot, ...]:
+    """The snapshots of ``history``, all of a run in the order of time, that are alive while it is
+    in the branch ``now``; their steps rise."""
+    return tuple(alive(history, now, lambda snapshot: (snapshot.branch, snapshot.step)))
+
+
+def alive(items: Sequence[T], now: Branch, place: Callable[[T], tuple[Branch, int]]) -> list[T]:
+    """Of ``items``, whose branch and step ``place`` tells, those in ``now`` or before a fork that
+    leads to it.
+
+    >>> first, second = Branch(), Branch(1, 0, 2)
+    >>> looks = [(first, 0), (first, 2), (first, 4), (second, 4)]
+    >>> [step for _, step in alive(looks, second, lambda look: look)]
+    [0, 2, 4]
+    """
+    known = {branch.number: branch for branch, _ in map(place, items)}
+    until: dict[int, float] = {now.number: math.inf}
+    branch, last = now, math.inf
+    # A parent's number is the smaller one; in a file that says otherwise the walk ends too.
+    while branch.parent is not None and branch.parent in known and branch.parent < branch.number:
+        last = min(last, branch.from_step)
+        branch = known[branch.parent]
+        until[branch.number] = last
+    places = [place(item) for item in items]
+    return [
+        item
+        for item, (branch, step) in zip(items, places, strict=True)
+        if step <= until.get(branch.number, -math.inf)
+    ]
+
+
+def living_events(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The ``snapshot`` lines of ``events``, the lines of an ``events.jsonl`` in their order, that
+    are alive at its end. The line of a rollback names the branch that it opens."""
+    looks = [event for event in events if event["event"] == "snapshot"]
+    marks = [event for event in events if event["event"] == "snapshot" or event.get("branch")]
+    now = branch_of(marks[-1]) if marks else FIRST_BRANCH
+    return alive(looks, now, lambda event: (branch_of(event), event["step"]))
+
+
+def branch_of(event: Mapping[str, Any]) -> Branch:
+    """The branch that a line names; a line of the first branch, and of a run of an older version,
+    names none."""
+    return Branch(**event["branch"]) if event.get("branch") else FIRST_BRANCH

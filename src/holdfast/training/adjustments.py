@@ -1,0 +1,64 @@
+"""What actions have changed of the settings that a run began with: a value, so that a checkpoint
+keeps it, and a rollback puts back the one of then.
+
+The job is never written to: ``plan_of`` gives the plan that follows from it, and
+``training/adjust.py`` makes the optimizer, the schedule and the network follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from holdfast.training.plan import Phase, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustments:
+    """``rate`` is a factor on every learning rate; ``weight_decay`` and ``dropout`` stand in the
+    place of the recipe's where they are not ``None``; ``frozen`` are names of parameters that would
+    learn; ``more_steps`` are those that the last phase takes beyond its plan."""
+
+    rate: float = 1.0
+    weight_decay: float | None = None
+    dropout: float | None = None
+    frozen: tuple[str, ...] = ()
+    more_steps: int = 0
+
+    def to_state(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Adjustments:
+        return cls(**{**state, "frozen": tuple(state["frozen"])})
+
+
+NONE = Adjustments()
+
+
+def plan_of(plan: Plan, made: Adjustments) -> Plan:
+    """The plan with what was changed of its rates, decay and length; itself without a change."""
+    if (made.rate, made.weight_decay, made.more_steps) == (1.0, None, 0):
+        return plan
+    phases = tuple(_phase_of(phase, made) for phase in plan.phases)
+    if not made.more_steps:
+        return replace(plan, phases=phases)
+    last, before = phases[-1], plan.evaluate_at
+    # A longer warm-up would begin anew behind its end: it keeps its steps, of which the share is
+    # rounded up.
+    warmup = max(0.0, last.warmup_steps - 0.5) / (last.steps + made.more_steps)
+    longer = replace(last, steps=last.steps + made.more_steps, warmup=warmup)
+    end, apart = plan.steps + made.more_steps, before[-1] - before[-2] if len(before) > 1 else 1
+    looks = (*range(before[-1] + apart, end, apart), end)
+    return replace(plan, phases=(*phases[:-1], longer), evaluate_at=(*before, *looks))
+
+
+def _phase_of(phase: Phase, made: Adjustments) -> Phase:
+    decay = phase.weight_decay if made.weight_decay is None else made.weight_decay
+    return replace(
+        phase,
+        learning_rate=phase.learning_rate * made.rate,
+        head_learning_rate=phase.head_learning_rate * made.rate,
+        weight_decay=decay,
+    )

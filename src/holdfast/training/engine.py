@@ -1,0 +1,283 @@
+"""The guard's engine: observe → diagnose → decide → act, and remember, whoever trains.
+
+    look
+     ├─ observe                 a snapshot, by whoever trains
+     ├─ choose                  is this the state to keep? then its weights are
+     ├─ diagnose                the snapshots of the branch that is alive → a verdict
+     ├─ decide                  verdict and history → actions, by the advisor, if there is one
+     ├─ restore points          where the advisor may yet go back to this look
+     └─ act                     each action, by a table from its class
+
+Our loop (``training/run.py``) and somebody else's trainer (``integrations/guard``) differ in who
+measures, whose weights are copied, and what can be changed while training goes on: that is
+``Guarded``, and all that differs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from holdfast.core.actions import Action, Continue, RollBack, Stop, revive, to_record
+from holdfast.core.branches import living
+from holdfast.core.errors import RunError
+from holdfast.core.events import Advisor, Monitor, RollsBack
+from holdfast.core.records import FIRST_BRANCH, Branch, Snapshot, Verdict
+from holdfast.training.journal import Journal
+from holdfast.training.restore import RestorePoint, SavedWeights
+
+Appliers = Mapping[type[Any], Callable[[Any], None]]
+_ARRAYS = ("train_losses", "valid_losses", "train_correct", "valid_correct", "valid_logits")
+
+
+class Guarded(Protocol):
+    """A run under guard, as the engine sees whoever trains it."""
+
+    @property
+    def step(self) -> int:
+        """Updates taken so far."""
+        ...
+
+    @property
+    def appliers(self) -> Appliers:
+        """What can be changed while it trains: an action's class to what applies one. ``Stop``,
+        ``Continue`` and ``RollBack`` are the engine's."""
+        ...
+
+    def observe(self) -> Snapshot:
+        """Measure the train probe and the validation rows."""
+        ...
+
+    def save_weights(self) -> SavedWeights:
+        """The weights that were just measured."""
+        ...
+
+    def restore_point(self) -> RestorePoint | None:
+        """The moment of the look that was just taken; ``None`` where what training depends on is
+        out of reach."""
+        ...
+
+    def put_back(self, point: RestorePoint) -> None:
+        """Go on from there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a run is judged: ``choose`` gives the place in a history of the state to keep, which is
+    the newest or the one kept before; without an ``advisor`` a run is only watched."""
+
+    monitor: Monitor
+    choose: Callable[[Sequence[Snapshot]], int]
+    advisor: Advisor | None = None
+
+
+class GuardEngine:
+    """What the guard knows of one run, and what it does at each evaluation point.
+
+    ``snapshots`` are all that were taken, ``history`` those of the branch that is alive, on which
+    everything is decided. ``best`` is the state to end with. ``say`` hears each change of verdict
+    and the end of the run, a line each.
+    """
+
+    def __init__(
+        self,
+        guarded: Guarded,
+        rules: Rules,
+        journal: Journal,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.rules = rules
+        self.journal = journal
+        self.snapshots: list[Snapshot] = []
+        self.branch = FIRST_BRANCH
+        self.best = SavedWeights()
+        self.points: dict[int, RestorePoint] = {}
+        self.verdict: Verdict | None = None
+        self.actions: list[tuple[int, Action]] = []
+        self.stop_because: str | None = None
+        self.evaluate_s = self.guard_s = 0.0
+        self._guarded = guarded
+        self._say = say
+        self._appliers: Appliers = {
+            Stop: self._stop,
+            Continue: lambda _: None,
+            RollBack: self._roll_back,
+            **guarded.appliers,
+        }
+
+    @property
+    def history(self) -> tuple[Snapshot, ...]:
+        """The snapshots that are alive, oldest first; their steps rise."""
+        return living(self.snapshots, self.branch)
+
+    def look(self) -> None:
+        """One evaluation point."""
+        start = time.perf_counter()
+        snapshot = self._guarded.observe()
+        self.snapshots.append(snapshot)
+        self.journal.write("snapshot", **snapshot.summary())
+        looked = time.perf_counter()
+        self.evaluate_s += looked - start
+        self._choose()
+        self._diagnose()
+        advice = self._decide()
+        self._keep_points()
+        for action in advice:
+            self.act(action)
+        self.guard_s += time.perf_counter() - looked
+
+    def act(self, action: Action) -> None:
+        """Apply one action and write it down with its reason.
+
+        Raises ``RunError`` for one that whoever trains cannot apply.
+        """
+        apply = self._appliers.get(type(action))
+        if apply is None:
+            raise RunError(
+                "the advisor",
+                "advised an action that this trainer cannot apply",
+                type(action).__name__,
+                f"It can: {', '.join(sorted(kind.__name__ for kind in self._appliers))}.",
+            )
+        step = self._guarded.step
+        apply(action)
+        if isinstance(action, RollBack):
+            self.record(step, action, branch=self.branch)
+            self._diagnose()
+        else:
+            self.record(step, action)
+
+    def record(self, step: int, action: Action, **more: Any) -> None:
+        """Write down what was done at ``step``."""
+        self.actions.append((step, action))
+        self.journal.write("action", step, **to_record(action), **more)
+
+    def judge_again(self) -> None:
+        """The verdict on the history as it is, of which it is a function: no state keeps it."""
+        history = self.history
+        self.verdict = self.rules.monitor(history, self.best.step) if history else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resume needs, in types that the weights-only loader reads; ``best`` and the
+        advisor's state are part of a restore point."""
+        records = [(step, to_record(action)) for step, action in self.actions]
+        return {
+            "stop_because": self.stop_because,
+            "evaluate_s": self.evaluate_s,
+            "guard_s": self.guard_s,
+            "journal": self.journal.text,
+            "history": [pack(snapshot) for snapshot in self.snapshots],
+            "branch": _plain(self.branch),
+            "actions": [(s, r["action"], r["because"], r["settings"]) for s, r in records],
+            "points": {step: point.to_state() for step, point in self.points.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there; the journal is restored by whoever owns it. A state of a guard in
+        another trainer may be of an older version, which knew neither branches nor points."""
+        for name in ("stop_because", "evaluate_s", "guard_s"):
+            setattr(self, name, state[name])
+        self.snapshots = [unpack(packed) for packed in state["history"]]
+        self.branch = Branch(*state.get("branch", ()))
+        self.actions = [(step, revive(*record)) for step, *record in state["actions"]]
+        points = state.get("points", {})
+        self.points = {step: RestorePoint.from_state(point) for step, point in points.items()}
+
+    def _choose(self) -> None:
+        history = self.history
+        if self.rules.choose(history) == len(history) - 1:
+            self.best = self._guarded.save_weights()
+
+    def _diagnose(self) -> None:
+        before = self.verdict
+        self.judge_again()
+        found = self.verdict
+        assert found is not None
+        if before is None or before.label != found.label:
+            step = self._guarded.step
+            self.journal.write("verdict", step, **verdict_line(found))
+            self._say(f"step {step}: {found.label.replace('_', ' ')}. {found.because}")
+
+    def _decide(self) -> tuple[Action, ...]:
+        advisor = self.rules.advisor
+        if advisor is None:
+            return ()
+        assert self.verdict is not None
+        return advisor.decide(self.verdict, self.history)
+
+    def _keep_points(self) -> None:
+        advisor = self.rules.advisor
+        if not isinstance(advisor, RollsBack):
+            return
+        wanted, now = set(advisor.restore_points(self.history)), self._guarded.step
+        self.points = {step: point for step, point in self.points.items() if step in wanted}
+        point = self._guarded.restore_point() if now in wanted else None
+        if point is not None:
+            self.points[now] = point.copied()
+
+    def _stop(self, action: Stop) -> None:
+        self.stop_because = action.because
+        self._say(f"step {self._guarded.step}: stops, {action.because}")
+
+    def _roll_back(self, action: RollBack) -> None:
+        """Open a branch at the look ``to_step``. What was kept of later looks goes."""
+        point = self.points.get(action.to_step)
+        if point is None:
+            raise RunError(
+                "the advisor",
+                "rolls back to a look of which no restore point is kept",
+                action.to_step,
+                "Its restore_points(history) must name the step at the look itself and at every "
+                f"one since; kept now: {sorted(self.points) or 'none'}.",
+            )
+        parent = next(s.branch for s in self.history if s.step == action.to_step)
+        number = 1 + max(self.branch.number, *(s.branch.number for s in self.snapshots))
+        self.branch = Branch(number, parent.number, action.to_step)
+        self.points = {step: kept for step, kept in self.points.items() if step <= action.to_step}
+        point = point.copied()
+        self.best = point.best
+        self._guarded.put_back(point)
+        if isinstance(self.rules.advisor, RollsBack) and point.advisor is not None:
+            self.rules.advisor.rolled_back(point.advisor)
+
+
+def verdict_line(verdict: Verdict) -> dict[str, Any]:
+    """What ``events.jsonl`` keeps of a verdict."""
+    return {
+        "label": verdict.label,
+        "because": verdict.because,
+        "confidence": verdict.confidence,
+        "since_step": verdict.since_step,
+        "cause": verdict.cause,
+        "evidence": list(verdict.evidence),
+        "remedies": list(verdict.remedies),
+        "harm": verdict.harm,
+    }
+
+
+def pack(snapshot: Snapshot) -> dict[str, Any]:
+    """A snapshot in types that the weights-only loader reads."""
+    fields = {name: getattr(snapshot, name) for name in Snapshot.__slots__}
+    for name in _ARRAYS:
+        if fields[name] is not None:
+            fields[name] = torch.from_numpy(np.ascontiguousarray(fields[name]))
+    return {**fields, "branch": _plain(snapshot.branch)}
+
+
+def unpack(packed: Mapping[str, Any]) -> Snapshot:
+    """A snapshot from ``pack``; an older version's had no branch."""
+    fields = {**packed, "branch": Branch(*packed.get("branch", ()))}
+    for name in _ARRAYS:
+        if fields[name] is not None:
+            fields[name] = fields[name].numpy()
+    return Snapshot(**fields)
+
+
+def _plain(branch: Branch) -> list[int | None]:
+    return [branch.number, branch.parent, branch.from_step]

@@ -1,0 +1,436 @@
+"""Actions in a run: each does what it says, survives a kill, and is undone by going back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from holdfast.core.actions import (
+    ACTIONS,
+    Action,
+    Extend,
+    Freeze,
+    RollBack,
+    ScaleLearningRate,
+    SetDropout,
+    SetWeightDecay,
+    Stop,
+    Unfreeze,
+    revive,
+    to_record,
+)
+from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.events import RollsBack
+from holdfast.core.records import Branch, Snapshot, Verdict
+from holdfast.training.guarded import begin_run
+from holdfast.training.loop import Trained, fit
+from holdfast.training.run import Job
+
+WHY = "a test wants it"
+LOOKS = (0, 2, 4, 6, 8, 10)
+
+
+class Script:
+    """Takes each action at the n-th look of its life, whatever it sees. ``keep`` are the steps to
+    which it may go back; how many looks it has lived through is what it knows for good."""
+
+    def __init__(self, actions: dict[int, tuple[Action, ...]], keep: Sequence[int] = ()) -> None:
+        self.actions, self.keep, self.looks, self.returned = actions, tuple(keep), 0, 0
+
+    def decide(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[Action, ...]:
+        self.looks += 1
+        return self.actions.get(self.looks, ())
+
+    def restore_points(self, history: Sequence[Snapshot]) -> tuple[int, ...]:
+        return self.keep
+
+    def rolled_back(self, state: dict[str, Any]) -> None:
+        self.returned += 1
+        assert state["looks"] < self.looks
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"looks": self.looks, "returned": self.returned}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.looks, self.returned = state["looks"], state["returned"]
+
+
+def weights(made: Job) -> dict[str, torch.Tensor]:
+    return {name: t.detach().clone() for name, t in made.network.named_parameters()}
+
+
+def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[name], two[name]) for name in one)
+
+
+def last(history: Sequence[Snapshot]) -> int:
+    return len(history) - 1
+
+
+@pytest.fixture
+def build(job: Any, phase: Any) -> Any:
+    """A run of ten steps with dropout and decay, whose last state is the one that is kept."""
+
+    def make(folder: Path | None = None, **changes: Any) -> Job:
+        plain = phase(weight_decay=0.1, schedule="plateau", warmup=0.2)
+        settings = {"phases": (plain,), "dropout": 0.3, "evaluate_at": LOOKS, "choose": last}
+        made: Job = job(folder, **(settings | changes))
+        return made
+
+    return make
+
+
+class At:
+    """Hears one event, and does something at its n-th time."""
+
+    name = "at"
+
+    def __init__(self, event: str, count: int, what: Any) -> None:
+        self.left, self.what = count, what
+        setattr(self, event, self.hear)
+
+    def hear(self, run: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.what(run)
+
+
+def seen_at(step: int, build: Any, action: Action, **changes: Any) -> dict[str, Any]:
+    """What a run looks like right after the step ``step``, where ``action`` was taken at the look
+    of step 4."""
+    found: dict[str, Any] = {}
+
+    def look(run: Any) -> None:
+        found.update(
+            rate=run.learning_rate,
+            decay=[group["weight_decay"] for group in run.optimizer.param_groups],
+            dropout=run.network.dropout.p,
+            weights={n: p.detach().clone() for n, p in run.network.named_parameters()},
+        )
+
+    listener = At("step_done", step, look)
+    made = build(advisor=Script({3: (action,)}), listeners=(listener,), **changes)
+    found["fitted"], found["job"] = fit(made), made
+    return found
+
+
+def test_the_rate_is_scaled_for_every_step_after_it(build: Any, phase: Any) -> None:
+    steady = (phase(schedule="constant"),)
+    halved = ScaleLearningRate(WHY, 0.5)
+    assert seen_at(4, build, halved, phases=steady)["rate"] == 0.05
+    assert seen_at(5, build, halved, phases=steady)["rate"] == 0.025
+    assert seen_at(10, build, halved, phases=steady)["rate"] == 0.025
+
+
+def test_a_scaled_rate_moves_weights_as_far_as_such_a_rate_does(build: Any, phase: Any) -> None:
+    """Plain gradient descent moves in proportion to its rate, by what PyTorch does itself."""
+    plain = (phase(schedule="constant", optimizer="sgd"),)
+    before = seen_at(4, build, Stop(WHY), phases=plain, dropout=0.0)["weights"]
+    whole = seen_at(5, build, ScaleLearningRate(WHY, 1.0), phases=plain, dropout=0.0)["weights"]
+    third = seen_at(5, build, ScaleLearningRate(WHY, 1 / 3), phases=plain, dropout=0.0)["weights"]
+    for name in ("body.weight", "head.weight"):
+        moved = (whole[name] - before[name]) / 3
+        torch.testing.assert_close(third[name] - before[name], moved, rtol=1e-3, atol=1e-7)
+
+
+def test_decay_is_set(build: Any) -> None:
+    assert seen_at(4, build, SetWeightDecay(WHY, 0.7))["decay"] == [0.1, 0.1]
+    assert seen_at(5, build, SetWeightDecay(WHY, 0.7))["decay"] == [0.7, 0.7]
+
+
+def test_dropout_is_set_and_the_network_leaves_with_its_own(build: Any) -> None:
+    found = seen_at(5, build, SetDropout(WHY, 0.9))
+    assert found["dropout"] == 0.9
+    assert found["job"].network.dropout.p == 0.3
+    with pytest.raises(RunError, match="none of the network's dropouts is on"):
+        seen_at(5, build, SetDropout(WHY, 0.9), dropout=0.0)
+
+
+def test_what_is_frozen_does_not_move_and_the_rest_does(build: Any) -> None:
+    """Neither by its gradient nor by the weight decay or the momentum that an optimizer keeps."""
+    at, end = (
+        seen_at(step, build, Freeze(WHY, ("body.*",)), choose=last)["weights"] for step in (4, 10)
+    )
+    assert torch.equal(at["body.weight"], end["body.weight"])
+    assert torch.equal(at["body.bias"], end["body.bias"])
+    assert not torch.equal(at["head.weight"], end["head.weight"])
+
+
+def test_what_was_frozen_learns_again(build: Any) -> None:
+    script = Script({2: (Freeze(WHY, ("body.*",)),), 4: (Unfreeze(WHY, ("body.weight",)),)})
+    seen: list[dict[str, torch.Tensor]] = []
+    keep = At("step_done", 6, lambda run: seen.append(weights(run.job)))
+    made = build(advisor=script, listeners=(keep,))
+    fit(made)
+    end = weights(made)
+    assert not torch.equal(seen[0]["body.weight"], end["body.weight"])
+    assert torch.equal(seen[0]["body.bias"], end["body.bias"])
+    assert all(p.requires_grad for n, p in made.network.named_parameters() if "words" not in n)
+
+
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [
+        (Freeze(WHY, ("nowhere",)), "no layer that learns is named so"),
+        (Freeze(WHY, ("words.*",)), "no layer that learns is named so"),
+        (Freeze(WHY, ("*",)), "nothing would be left to learn"),
+        (Unfreeze(WHY, ("body.*",)), "no action has frozen these"),
+    ],
+)
+def test_what_cannot_be_frozen_is_refused(build: Any, action: Action, told: str) -> None:
+    with pytest.raises(RunError, match=told):
+        seen_at(5, build, action)
+
+
+@pytest.mark.parametrize("more", [Extend(WHY, steps=5), Extend(WHY, epochs=1)])
+@pytest.mark.parametrize("look", [2, 6])
+def test_a_run_is_extended_and_looked_at_as_often_to_its_new_end(
+    build: Any, more: Extend, look: int
+) -> None:
+    """At the last look too, where the run would have been over."""
+    fitted = fit(build(advisor=Script({look: (more,)})))
+    assert fitted.last_step == 15
+    assert [s.step for s in fitted.history] == [*LOOKS, 12, 14, 15]
+    planned = {s.step: s.planned_steps for s in fitted.history}
+    assert planned[LOOKS[look - 1]] is None
+    assert planned[15] == 15
+    assert "all 15 planned steps" in fitted.stopped_because
+
+
+def test_an_extended_schedule_is_that_of_the_longer_phase(build: Any, phase: Any) -> None:
+    """Beside a run that was planned so from its beginning; the warm-up keeps its steps."""
+    short = (phase(schedule="linear", warmup=0.2),)
+    long = (phase(schedule="linear", warmup=2 / 15, steps=15),)
+    rates = [
+        [snapshot.learning_rate for snapshot in fitted.history[3:]]
+        for fitted in (
+            fit(build(phases=short, advisor=Script({2: (Extend(WHY, 5),)}))),
+            fit(build(phases=long, evaluate_at=(*LOOKS, 12, 14, 15))),
+        )
+    ]
+    assert rates[0] == pytest.approx(rates[1])
+
+
+def back(to: int, *more: Action) -> tuple[Action, ...]:
+    return (RollBack(WHY, to), *more)
+
+
+def test_going_back_and_on_gives_what_was_there_the_first_time(build: Any, tmp_path: Path) -> None:
+    """Weights, optimizer, plateau, generators and rows: the second way from step 4 is the first."""
+    undisturbed, turned = build(tmp_path / "a"), build(tmp_path / "b")
+    for made in (undisturbed, turned):
+        made.journal._path.parent.mkdir()
+    object.__setattr__(turned, "advisor", Script({5: back(4)}, keep=[4]))
+    plain, twice = fit(undisturbed), fit(turned)
+    assert equal(weights(undisturbed), weights(turned))
+    assert [s.step for s in twice.history] == list(LOOKS)
+    for one, two in zip(plain.history, twice.history, strict=True):
+        assert (one.step, one.valid_losses.tolist()) == (two.step, two.valid_losses.tolist())
+        assert one.learning_rate == two.learning_rate
+    # Three looks more were taken, and their rows were learnt from.
+    lines = journal(tmp_path / "b")
+    looks = [(e["step"], e.get("branch", {}).get("number", 0)) for e in lines if "epoch" in e]
+    assert looks == [*((s, 0) for s in (0, 2, 4, 6, 8)), *((s, 1) for s in (6, 8, 10))]
+    (action,) = [line for line in lines if line["event"] == "action"]
+    assert action["settings"] == {"to_step": 4}
+    assert action["branch"] == {"number": 1, "parent": 0, "from_step": 4}
+    assert twice.examples_seen == plain.examples_seen + 4 * 8
+
+
+def test_going_back_to_before_the_first_step_is_beginning_again(build: Any, phase: Any) -> None:
+    """Over the end of a phase, too: the first one begins anew, with its own optimizer."""
+    phases = (phase(name="one", steps=4, weight_decay=0.1), phase(name="two", steps=6))
+    undisturbed = build(phases=phases)
+    again = build(phases=phases, advisor=Script({5: back(0)}, keep=[0]))
+    plain, twice = fit(undisturbed), fit(again)
+    assert equal(weights(undisturbed), weights(again))
+    assert [(s.step, s.phase) for s in twice.history] == [(s.step, s.phase) for s in plain.history]
+
+
+def test_going_back_undoes_an_action(build: Any) -> None:
+    """Every kind of them, taken at the look to which the run returns."""
+    everything = (
+        ScaleLearningRate(WHY, 5.0),
+        SetWeightDecay(WHY, 0.9),
+        SetDropout(WHY, 0.0),
+        Freeze(WHY, ("head.bias",)),
+        Extend(WHY, steps=7),
+    )
+    undisturbed = build()
+    changed = build(advisor=Script({3: everything, 5: back(4)}, keep=[4]))
+    plain, undone = fit(undisturbed), fit(changed)
+    assert equal(weights(undisturbed), weights(changed))
+    assert undone.last_step == 10
+    assert [s.planned_steps for s in undone.history] == [None] * len(plain.history)
+
+
+def test_going_back_with_another_rate_is_another_way(build: Any) -> None:
+    script = Script({5: back(4, ScaleLearningRate(WHY, 0.1))}, keep=[4])
+    undisturbed, turned = build(), build(advisor=script)
+    fit(undisturbed)
+    fitted = fit(turned)
+    assert not equal(weights(undisturbed), weights(turned))
+    assert [s.branch.number for s in fitted.history] == [0, 0, 0, 1, 1, 1]
+    assert script.returned == 1
+
+
+def test_a_branch_may_be_left_from_a_branch(build: Any) -> None:
+    """Back to 2 from 6, on to 6, back to 4 of the second branch, back to 2 of the first."""
+    script = Script({4: back(2), 6: back(4), 8: back(2)}, keep=[2, 4])
+    fitted = fit(build(advisor=script))
+    branches = {s.step: s.branch for s in fitted.history}
+    assert list(branches) == list(LOOKS)
+    assert branches[2] == Branch()
+    assert branches[4] == branches[10] == Branch(3, 0, 2)
+
+
+def test_the_best_state_is_one_of_the_branch_that_is_alive(build: Any) -> None:
+    """The state of step 6 was the best; going back to 4 leaves nothing of it, and the second one of
+    step 6 is better than what is left."""
+    wanted = {4: 1.0, 6: 0.0}
+    found: list[tuple[int, int]] = []
+
+    def choose(history: Sequence[Snapshot]) -> int:
+        values = [wanted.get(s.step, 9.0) + s.branch.number / 2 for s in history]
+        return values.index(min(values))
+
+    class Note:
+        name = "note"
+
+        def snapshot_taken(self, run: Any) -> None:
+            found.append((run.step, run.best.step))
+
+    advisor = Script({4: back(4)}, keep=[4])
+    made = build(advisor=advisor, choose=choose, listeners=(Note(),))
+    fitted = fit(made)
+    assert found[3:5] == [(4, 4), (6, 6)]
+    assert fitted.best_step == 6
+    assert next(s for s in fitted.history if s.step == 6).branch.number == 1
+
+
+def test_an_ordinary_run_keeps_no_restore_point(build: Any) -> None:
+    """One costs as much as the optimizer; an advisor that cannot go back has none."""
+    kept: list[Any] = []
+    note = At("snapshot_taken", 3, lambda run: kept.append(dict(run.guard.points)))
+
+    class Silent(Script):
+        restore_points = None  # type: ignore[assignment]
+
+    assert not isinstance(object(), RollsBack)
+    fit(build(advisor=Script({}), listeners=(note,)))
+    assert kept == [{}]
+
+
+KILLS = [("step_done", count) for count in (3, 5, 7, 9, 11, 13, 16)]
+SCRIPT: dict[int, tuple[Action, ...]] = {
+    2: (Freeze(WHY, ("body.bias",)), SetDropout(WHY, 0.6)),
+    3: (SetWeightDecay(WHY, 0.4), Extend(WHY, steps=3)),
+    5: back(4, ScaleLearningRate(WHY, 0.5), Unfreeze(WHY, ("body.bias",))),
+    7: back(6, Extend(WHY, epochs=1)),
+}
+
+
+def scripted(build: Any, folder: Path, *more: Any) -> Job:
+    made: Job = build(folder, advisor=Script(SCRIPT, keep=[4, 6]), listeners=more)
+    return made
+
+
+def journal(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize(("event", "count"), [*KILLS, ("snapshot_taken", 5), ("snapshot_due", 8)])
+def test_a_run_full_of_actions_is_resumed_bit_for_bit(
+    build: Any, tmp_path: Path, killed: Any, event: str, count: int
+) -> None:
+    def kill(run: Any) -> None:
+        raise killed
+
+    undisturbed, torn = tmp_path / "whole", tmp_path / "torn"
+    for folder in (undisturbed, torn):
+        folder.mkdir()
+    whole = scripted(build, undisturbed)
+    wanted: Trained = fit(whole)
+    with pytest.raises(killed):
+        fit(scripted(build, torn, At(event, count, kill)))
+    again = scripted(build, torn)
+    found = fit(again, resume=True)
+    assert equal(weights(whole), weights(again))
+    assert found.actions == wanted.actions
+    assert len(found.actions) == 9
+    assert (found.last_step, found.best_step) == (wanted.last_step, wanted.best_step) == (15, 15)
+    assert found.examples_seen == wanted.examples_seen
+    assert journal(torn) == journal(undisturbed)
+    assert [s.branch for s in found.history] == [s.branch for s in wanted.history]
+
+
+def test_every_action_can_be_applied_by_our_loop(build: Any) -> None:
+    """By the engine or by the run: an action that a table forgot would be refused in the middle."""
+    run = begin_run(build())
+    assert set(run.guard._appliers) == set(ACTIONS.values())
+
+
+EACH: list[Action] = [
+    Stop(WHY),
+    Stop(WHY, gain=0.1, error=0.2, chance=0.3),
+    RollBack(WHY, 3),
+    ScaleLearningRate(WHY, 0.5),
+    SetWeightDecay(WHY, 0.0),
+    SetDropout(WHY, 0.2),
+    Freeze(WHY, ("block.0", "block.1")),
+    Extend(WHY, epochs=0.5),
+]
+
+
+@pytest.mark.parametrize("action", EACH, ids=lambda action: type(action).__name__)
+def test_a_record_is_read_back_as_the_action(action: Action) -> None:
+    record = json.loads(json.dumps(to_record(action)))
+    assert ACTIONS[record["action"]] is type(action)
+    assert revive(**record) == action
+
+
+def test_settings_have_the_names_of_a_recipe() -> None:
+    assert to_record(SetWeightDecay(WHY, 0.1))["settings"] == {"train.weight_decay": 0.1}
+    assert to_record(Stop(WHY))["settings"] == {}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ScaleLearningRate(WHY, 0.0),
+        lambda: ScaleLearningRate(WHY, float("nan")),
+        lambda: SetWeightDecay(WHY, -0.1),
+        lambda: SetDropout(WHY, 1.0),
+        lambda: Extend(WHY),
+        lambda: Extend(WHY, steps=1, epochs=1),
+        lambda: Extend(WHY, steps=0),
+    ],
+)
+def test_an_action_out_of_its_range_is_refused_where_it_is_made(make: Any) -> None:
+    with pytest.raises(RecipeError):
+        make()
+
+
+def test_its_files_hold_the_branch_that_is_alive(build: Any, tmp_path: Path) -> None:
+    """The looks are read back as they were, and the log of the run is the one of that branch."""
+    from holdfast.core.run_facts import RunFacts
+    from holdfast.integrations.logs.holdfast_run import read
+    from holdfast.training.looks import read_looks, write_looks
+
+    script = Script({5: back(4, ScaleLearningRate(WHY, 0.1))}, keep=[4])
+    fitted = fit(build(tmp_path, advisor=script))
+    write_looks(tmp_path / "looks.npz", fitted.history, RunFacts(), fitted.best_step, "0")
+    kept = read_looks(tmp_path / "looks.npz")
+    assert [(s.step, s.branch) for s in kept.history] == [
+        (s.step, s.branch) for s in fitted.history
+    ]
+    log = read(tmp_path / "events.jsonl")
+    losses = log.columns["valid_loss"]
+    assert losses.at.tolist() == list(LOOKS)
+    assert losses.values.tolist() == pytest.approx([s.valid_loss for s in fitted.history])
