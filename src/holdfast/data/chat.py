@@ -218,7 +218,7 @@ class _Reader:
                 tally.count / total,
                 tally.count,
                 tuple(tally.rows),
-                f"{tally.count} rows {_told(fault)}: left out",
+                f"{tally.count} rows {_fault_in_words(fault)}: left out",
                 "Correct them in the source, if they matter.",
                 True,
             )
@@ -261,6 +261,7 @@ def _asked_and_answered(
 
 
 def _as_turns(text: str, role: str) -> list[Turn]:
+    # Nearly all are plain texts, which need no parser.
     if text.startswith(("[{", '{"')):
         inner = read_turns(text)
         if inner is not None:
@@ -268,7 +269,7 @@ def _as_turns(text: str, role: str) -> list[Turn]:
     return [{"role": role, "content": text}]
 
 
-def _told(fault: str) -> str:
+def _fault_in_words(fault: str) -> str:
     return FAULTS.get(fault, "hold no text")
 
 
@@ -286,7 +287,7 @@ def _nothing(raw: Raw, reader: _Reader) -> DataError:
     fault, tally = max(reader.faults.items(), key=lambda item: item[1].count)
     return DataError(
         f"{raw.source}, column {', '.join(map(repr, reader.columns.text))}",
-        f"has no row that can be learned from: {tally.count} rows {_told(fault)}",
+        f"has no row that can be learned from: {tally.count} rows {_fault_in_words(fault)}",
         f"row {tally.rows[0]}",
         'Write chats as [{"role": "user", "content": …}, {"role": "assistant", …}], or '
         "name other columns with --text and --label.",

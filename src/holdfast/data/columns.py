@@ -124,6 +124,7 @@ def _find_texts(
     free = {name: p for name, p in profiles.items() if name not in taken}
     lower = by_key(free)
     pair = usual_pair(PAIRS, free, free)
+    # A column called text settles it, whatever stands beside it.
     if pair is not None and "text" not in lower:
         names = (lower[pair[0]], lower[pair[1]])
         because = f"{pair[0]} and {pair[1]} are a usual pair of names"
@@ -147,6 +148,7 @@ def _find_text(raw: Raw, free: dict[str, Profile], lower: dict[str, str]) -> tup
 def _longest(raw: Raw, free: dict[str, Profile], names: Sequence[str]) -> tuple[str, str]:
     ranked = sorted(names, key=lambda name: -free[name].words)
     first, second = free[ranked[0]].words, free[ranked[1]].words
+    # To ask costs a line, a wrong guess a run.
     if first < 3 * second:
         raise _ask(raw, "text", ranked, "several columns hold texts")
     because = (
@@ -290,5 +292,6 @@ def _possible_groups(profiles: dict[str, Profile], columns: Columns) -> tuple[Fi
             f"If rows that share it are related, add --group {name}.",
         )
         for name, p in profiles.items()
+        # One value, or nearly one a row, groups nothing.
         if name not in used and column_key(name) in GROUPS and 1 < p.distinct < 0.9 * p.filled
     )

@@ -76,8 +76,8 @@ def decide_kind(
     found = _separator(counts, SHARE_OF_SEVERAL)
     if found:
         share = _share(counts, found)
-        told = f"{share:.0%} of its cells hold several labels with {found!r} between them"
-        return "several", found, (_several(told),)
+        because = f"{share:.0%} of its cells hold several labels with {found!r} between them"
+        return "several", found, (_several(because),)
     if _measured(counts):
         because = (
             f"{len(counts)} different numbers with decimals in {sum(counts.values())} rows "
@@ -145,8 +145,8 @@ def _parts_are_fewer(counts: Mapping[str, int], mark: str) -> bool:
 
 
 def _share(counts: Mapping[str, int], mark: str) -> float:
-    held = sum(count for cell, count in counts.items() if mark in cell)
-    return held / max(1, sum(counts.values()))
+    rows_with_mark = sum(count for cell, count in counts.items() if mark in cell)
+    return rows_with_mark / max(1, sum(counts.values()))
 
 
 def _measured(counts: Mapping[str, int]) -> bool:

@@ -15,22 +15,22 @@ def source_path(source: str | Path) -> Path:
     Raises ``DataError`` for what no system takes as a path (a NUL, too many characters, half of a
     surrogate pair), and for a place that may not be looked at.
     """
-    told = str(source)
-    if not told.strip():
-        raise DataError("the source", "has an empty name", told, "Name a file or a folder.")
+    name = str(source)
+    if not name.strip():
+        raise DataError("the source", "has an empty name", name, "Name a file or a folder.")
     try:
         path = Path(source).expanduser()
         path.stat()
     except FileNotFoundError:
         return path
     except RuntimeError:
-        raise _refused(told, "begins with the home of a user who is not known", told) from None
+        raise _refused(name, "begins with the home of a user who is not known", name) from None
     except NotADirectoryError:
         return path
     except OSError as error:
-        raise _refused(told, f"cannot be looked at: {reason(error)}", None) from error
+        raise _refused(name, f"cannot be looked at: {reason(error)}", None) from error
     except ValueError as error:
-        raise _refused(told, "is no path: it holds what no path can", told) from error
+        raise _refused(name, "is no path: it holds what no path can", name) from error
     return path
 
 

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+# EXIF's number of the tag; 1 is upright, and 0 no value of it.
 ORIENTATION = 0x0112
 UPRIGHT = (None, 0, 1)
 TINY_SIDE = 4
 STRIP_PIXELS = 1 << 20
 # By content, not by name; an MPO is read as the JPEG that it begins with.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+# A report holds some dozens of them, as text.
 THUMBNAIL_SIDE = 48
 # A phone's JPEG may hold a second, smaller picture; that does not make it an animation.
 STILL = ("MPO",)
@@ -102,6 +104,7 @@ def _refuse_large(width: int, height: int) -> None:
 
 def content_mark(image: Image) -> str:
     """One word that is equal for equal pixels and sizes, whatever the files are called."""
+    # Equal bytes of another shape are another picture.
     digest = hashlib.blake2b(f"{image.mode} {image.size}".encode(), digest_size=16)
     for strip in _strips(image):
         digest.update(strip.tobytes())

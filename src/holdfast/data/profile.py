@@ -49,6 +49,7 @@ def profile(raw: Raw) -> dict[str, Profile]:
 
 def _sample(raw: Raw) -> Iterator[pa.RecordBatch]:
     batches = [batch for batch in raw.table.to_batches() if batch.num_rows]
+    # Spread over the source, which may be sorted.
     step = max(1, len(batches) // _SAMPLE_PARTS)
     for batch in batches[::step]:
         yield batch.slice(0, max(_PART_ROWS, 1 + 20_000 // max(1, len(batches))))

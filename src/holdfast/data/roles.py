@@ -72,6 +72,7 @@ def guess(role: Role, free: Mapping[str, Profile]) -> Guess:
 
 def usual_names(names: Iterable[str], usual: Sequence[str]) -> list[str]:
     """The columns with usual names, the more usual first; of twins the first."""
+    # Backwards, so that of twins the first stays.
     keys = {column_key(name): name for name in reversed([*names])}
     return [keys[name] for name in usual if name in keys]
 

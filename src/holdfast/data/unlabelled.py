@@ -48,6 +48,7 @@ def renamed(raw: Raw, expected: Sequence[str], given: Sequence[str] | None) -> R
     if names == tuple(expected):
         return raw
     called = dict(zip(names, expected, strict=True))
+    # A column that happens to have an expected name gives way to the one that is meant.
     kept = [name for name in raw.names if name in called or name not in expected]
     table = raw.table.select(kept).rename_columns([called.get(name, name) for name in kept])
     kinds = {called.get(name, name): raw.kinds[name] for name in kept if name in raw.kinds}

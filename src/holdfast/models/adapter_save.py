@@ -143,12 +143,13 @@ def merged_state(home: nn.Module) -> dict[str, Tensor]:
         if any(name.startswith(f"{outer}.") for outer in done):
             continue
         done.append(name)
-        mine = [key for key in state if key.startswith(f"{name}.")]
-        for key in mine:
+        replaced = [key for key in state if key.startswith(f"{name}.")]
+        for key in replaced:
             del state[key]
         base = packed.pop(f"{name}.base_layer", None)
         alone = copy.deepcopy(layer).cpu() if base is None else _unpacked(home, layer, base)
         for _, inner in layers_with_adapter(alone):
+            # In a copy first, and refused where the sum is no finite number.
             inner.merge(safe_merge=True)
         merged = alone.get_base_layer()
         found = merged.state_dict() if base is None else plain_tensors(base, merged)
@@ -172,8 +173,8 @@ def _unpacked(home: Any, layer: Any, base: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
         inject_adapter_in_model(config, alone)
     twin: Any = alone["layer"]
-    own = {n: v for n, v in layer.state_dict().items() if not n.startswith("base_layer.")}
-    twin.load_state_dict(own, strict=False)
+    learned = {n: v for n, v in layer.state_dict().items() if not n.startswith("base_layer.")}
+    twin.load_state_dict(learned, strict=False)
     return twin
 
 

@@ -77,6 +77,7 @@ class CausalNetwork(nn.Module):
     def forward(self, **inputs: Tensor) -> Tensor:
         """Token ids [B, T] → logits [B, T, vocabulary]."""
         logits: Tensor = self.plain(**inputs, use_cache=False).logits
+        # A learnt prompt's own places come first.
         return logits[:, -inputs["input_ids"].shape[1] :]
 
     def logits_at(self, where: Tensor, **inputs: Tensor) -> Tensor:
@@ -98,8 +99,8 @@ class CausalNetwork(nn.Module):
         one. A head that shares the embeddings' weights has none of its own."""
         body, head = self.backbone, self.head
         first, *blocks = blocks_in_order(body, int(self.config.num_hidden_layers))
-        own = {id(body), id(head), *map(id, first.modules)}
-        beside = tuple(module for module in self.plain.children() if id(module) not in own)
+        placed = {id(body), id(head), *map(id, first.modules)}
+        beside = tuple(module for module in self.plain.children() if id(module) not in placed)
         shared = head.weight is self.word_embeddings.weight
         last = Layer("head", () if shared else (head,))
         return [Layer(first.name, (*beside, *first.modules)), *blocks, last]
@@ -216,6 +217,7 @@ def _config(source: Source, dropout: float | None) -> Any:
     config = configuration(source, dropout, DROPOUTS)
     named = architectures(source.config)
     decoder = not named or any(n.endswith(("ForCausalLM", "LMHeadModel")) for n in named)
+    # The private table alone says which configurations have such a class.
     if not decoder or type(config) not in AutoModelForCausalLM._model_mapping:
         raise ModelError(
             source.name,

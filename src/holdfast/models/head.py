@@ -9,6 +9,7 @@ from torch import nn
 
 from holdfast.core.seeds import derive_seed
 
+# As BERT and ViT draw new weights (``initializer_range``).
 HEAD_STD = 0.02
 
 

@@ -89,7 +89,9 @@ def pretrained(
             dtype=torch.float32,
             trust_remote_code=False,
             use_safetensors=source.weights == "safetensors",
+            # Of a file that is no safetensors numbers are read, and nothing that could run.
             weights_only=True,
+            # A head of other classes is replaced; whatever else does not fit is found below.
             ignore_mismatched_sizes=new is not None,
             output_loading_info=True,
             **settings,

@@ -154,6 +154,7 @@ def settle_tokens(plain: Any, tokenizer: Any) -> tuple[Decision, ...]:
             decisions.append(
                 Decision(key.removesuffix("_id").replace("_", " "), str(token), because)
             )
+            # BART's family forces this one at the end, whatever the other says.
             if key == "eos_token_id" and generation.forced_eos_token_id is not None:
                 generation.forced_eos_token_id = token
     if _setting(config, "decoder_start_token_id") is None:

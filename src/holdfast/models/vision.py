@@ -124,6 +124,7 @@ class VisionClassifier(nn.Module):
                 whole.save_pretrained(folder)
                 processor.save_pretrained(folder)
         finally:
+            # The network goes on without the plain model's last layer.
             plain.set_submodule(self.family.last, nn.Identity())
 
 

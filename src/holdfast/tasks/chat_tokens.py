@@ -95,8 +95,8 @@ def text_tokens(tokenizer: Any, text: str) -> Ints:
     """Ids of a plain text, with the start token that the tokenizer adds by itself (once: a text
     that begins with it keeps its own) and the end token it has."""
     start, end = tokenizer.bos_token, tokenizer.eos_token_id
-    own_start = bool(start) and text.startswith(start)
-    ids: list[int] = tokenizer(text, add_special_tokens=not own_start, verbose=False)["input_ids"]
+    has_start = bool(start) and text.startswith(start)
+    ids: list[int] = tokenizer(text, add_special_tokens=not has_start, verbose=False)["input_ids"]
     if end is not None and (not ids or ids[-1] != end):
         ids = [*ids, end]
     return np.asarray(ids, dtype=np.int32)
