@@ -34,6 +34,7 @@ def bounded(seconds: float, memory: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _time(seconds: float) -> Iterator[None]:
+    # Only the main thread may set a signal's handler.
     if threading.current_thread() is not threading.main_thread():
         yield
         return

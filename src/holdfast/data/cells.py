@@ -22,6 +22,7 @@ def read_json_cell(text: str) -> Any:
         if ESCAPED in text.lower():
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
+        # One error for whatever cannot be used: who reads a cell takes it for no JSON.
         raise ValueError("it is nested too deeply") from None
     return value
 

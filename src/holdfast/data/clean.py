@@ -42,6 +42,7 @@ def meant(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
     written), ``group``; null where missing. Batch by batch, from the mapped file."""
     offset = 0
     for batch in raw.table.to_batches():
+        # Counted before anything is left out: a row keeps its number in the source.
         rows = pa.array(np.arange(offset, offset + batch.num_rows, dtype=np.int64))
         offset += batch.num_rows
         arrays = {"row": rows, **_texts(raw, batch, columns, rows)}

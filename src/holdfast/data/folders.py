@@ -96,6 +96,7 @@ def list_pictures(folder: Path, by_class: bool, links: Links = "skip") -> Listed
     if not by_class:
         return Listed(folder, names, None, left)
     within = tuple(name for name in names if "/" in name)
+    # macOS stores accents apart from their letters: one class would be two.
     classes = tuple(unicodedata.normalize("NFC", name.partition("/")[0]) for name in within)
     if len(set(classes)) < 2:
         raise DataError(

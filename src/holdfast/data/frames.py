@@ -96,6 +96,7 @@ def series_values(values: Any) -> list[Any]:
             None if missing else value
             for value, missing in zip(values.tolist(), values.isna(), strict=True)
         ]
+    # NumPy and pandas say ``tolist``, Polars ``to_list``.
     found = values.tolist() if hasattr(values, "tolist") else values
     found = found.to_list() if hasattr(found, "to_list") else found
     if isinstance(found, str) or not isinstance(found, Iterable):

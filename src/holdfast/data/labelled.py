@@ -54,6 +54,7 @@ def load_labelled(
     raw = read_source(source, encoding, config)
     raw = view(raw) if view is not None else raw
     refuse_empty(raw)
+    # Where somebody said that a cell is one class, one that looks like a list is one too.
     opened = raw if kind == "class" else open_lists(raw, label)
     columns, chosen, noticed = choose_columns(
         opened, text=text, label=label, group=group, template=template

@@ -33,6 +33,7 @@ def sort_classes(classes: Iterable[str]) -> tuple[str, ...]:
 
 def _natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     pieces = _DIGITS.split(name)
+    # Digits sort before words.
     key = tuple(_by_value(p) if p.isdecimal() else (1, 0, p) for p in pieces if p)
     return key, name
 

@@ -94,6 +94,7 @@ def table_from_raw(
         raw, text=text, label=label, group=group, template=template, need_label=need_label
     )
     if columns.label is not None and labels == "merged":
+        # Before the survey: what stands for no label must not count as a class.
         missing = missing_labels(label_counts(raw, columns.label), classes or ())
         columns = replace(columns, label_missing=missing)
     fresh = classes is None and need_label

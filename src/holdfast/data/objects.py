@@ -34,6 +34,7 @@ def kept_or_spelled(found: pa.Array | pa.ChunkedArray) -> pa.Array:
     intervals, and the like)."""
     if isinstance(found, pa.ChunkedArray):
         found = found.combine_chunks()
+    # Texts of more than two gigabytes stay in chunks.
     if isinstance(found, pa.ChunkedArray) or _is_plain(found.type):
         return found
     odd = isinstance(found.type, pa.BaseExtensionType) or not _writable(found)

@@ -62,7 +62,7 @@ def parse_rendered(text: str, template: str) -> list[Turn] | None:
 
 def _llama2(text: str) -> list[Turn] | None:
     turns: list[Turn] = []
-    for index, (question, answer) in enumerate(_asked_and_told(text)):
+    for index, (question, answer) in enumerate(_exchanges(text)):
         system = _SYSTEM.match(question) if index == 0 else None
         if system:
             turns.append({"role": "system", "content": system.group(1).strip()})
@@ -73,7 +73,7 @@ def _llama2(text: str) -> list[Turn] | None:
     return turns or None
 
 
-def _asked_and_told(text: str) -> Iterator[tuple[str, str]]:
+def _exchanges(text: str) -> Iterator[tuple[str, str]]:
     """What stands between ``[INST]`` and ``[/INST]``, and after it. Mark by mark, since one pattern
     for both would search to the end of the text again from every mark that is not closed."""
     at = text.find("[INST]")

@@ -127,6 +127,7 @@ def _share(hits: Bools, among: Bools, units: ResampledUnits, level: float, empty
     if not units.grouped:
         low, high = wilson(float(kept.sum()), len(kept), level)
         return Estimate(value, low, high, level)
+    # A group without a row of this class is no group of it.
     codes = np.unique(units.codes[among], return_inverse=True)[1].reshape(-1)
     low, high = wilson_by_groups(kept, codes, level)
     if np.isnan(low):

@@ -105,6 +105,7 @@ def _seconds(*calls: Callable[[], Tensor]) -> list[float]:
     They take turns, so that whoever else uses the core slows them all; the time in which another
     process had it is not theirs."""
     best = [float("inf")] * len(calls)
+    # Once unmeasured: oneDNN compiles its kernel at the first call.
     for call in calls:
         call()
     start = time.perf_counter()

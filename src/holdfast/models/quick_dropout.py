@@ -49,6 +49,7 @@ def _is_worth_it(x: Tensor) -> bool:
 def scaled_mask(x: Tensor, p: float) -> Tensor:
     """A mask of the shape and kind of ``x``: each place is by itself 0 with probability ``p``,
     rounded to 65,536ths, and otherwise 1 ÷ (1 − that)."""
+    # Neither none nor all: what stays is divided by its share.
     dropped = min(LEVELS - 1, max(1, round(p * LEVELS)))
     places = x.numel()
     # Every bit of a 64-bit draw is random only over the whole signed range.
@@ -57,5 +58,6 @@ def scaled_mask(x: Tensor, p: float) -> Tensor:
     # Compared into numbers of the kind that is multiplied: truth values would take longer to turn
     # into such than all the rest.
     lanes = bits.view(torch.int16)[:places].view(x.shape)
+    # Sixteen bits of PyTorch are signed: half of the levels lie below 0.
     torch.ge(lanes, dropped - LEVELS // 2, out=mask)
     return mask.mul_(LEVELS / (LEVELS - dropped))

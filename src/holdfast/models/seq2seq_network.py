@@ -87,6 +87,7 @@ class Seq2SeqNetwork(nn.Module):
         if not self.direct:
             whole: Tensor = self(labels, **inputs)
             return whole.flatten(0, 1)[where]
+        # On the last layer, so that the model's own forward with its scaling stays what it is.
         hook = self.head.register_forward_pre_hook(
             lambda _, given: (given[0].flatten(0, 1)[where][None],)
         )

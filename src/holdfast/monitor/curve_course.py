@@ -89,6 +89,7 @@ def underfit(facts: CurveFacts) -> Verdict | None:
     if training_fitted(facts) or valid.shifted_at is not None:
         return None
     learned = valid.start - min(valid.floor, valid.end)
+    # Without a training loss it cannot say that nothing was learned.
     train_fell = 1.0 if facts.train is None else 1 - facts.train.end / (facts.train.start or 1.0)
     if learned < MARGIN * valid.start and train_fell < 2 * MARGIN:
         because = f"{valid_name(facts)} fell by {learned / valid.start:.0%} in the whole run"
@@ -121,6 +122,7 @@ def learning(facts: CurveFacts) -> Verdict | None:
     """Validation still falls."""
     valid = shape(facts)
     recent, learned = valid.fall_over(QUARTER), valid.start - valid.floor
+    # Nothing beside what was learned, beside the level, or beside the noise.
     least = max(MARGIN * learned, 0.01 * valid.end, _no_trend(valid))
     if recent <= least and not (valid.falls_throughout and recent > MARGIN * learned):
         return None

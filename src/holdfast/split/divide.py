@@ -153,6 +153,7 @@ def _wrap(gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided, seed: 
                 None,
                 "Give other validation rows, or none: they are then taken from the source.",
             )
+    # Empty, not absent: there are three sides, whatever was asked for.
     tables.setdefault("test", gathered.tables.get("test", source.take([])))
     return Splits(
         TrainSplit(tables["train"]),

@@ -82,6 +82,7 @@ def bootstrap(
     blocks : above this many atoms the jackknife leaves out blocks of atoms instead of single
         units, which estimates the same acceleration.
     """
+    # Statistics are matrix products with the weights, which are quicker in floating point.
     weights = np.asarray(multiplicity, dtype=np.float64)
     value = _columns(statistic(weights[None]))[0]
     if weights.sum() <= 1:

@@ -97,6 +97,7 @@ def wilson_by_groups(
     effect = design_effect(hits, groups)
     if math.isnan(effect):
         return math.nan, math.nan
+    # Groups that have rows here; numbers may be those of a larger table.
     freedom = len(np.unique(groups)) - 1
     effective = len(hits) / effect
     quantile = float(stdtrit(freedom, 0.5 + level / 2))

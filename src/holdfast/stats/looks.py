@@ -134,6 +134,7 @@ def look(
     observed = np.where(rivals, _observed(means, errors, scales, _skews(atoms), n), -np.inf)
     paths = Paths(observed.max(axis=1), draws, _far(errors, scales, rivals, n), times**power)
     boundary = paths.boundary(alpha)
+    # At any look so far, not the last one alone: an alarm that was raised stays.
     alarm = paths.alarm(alpha)
     low, high = _interval(means, errors[-1], scales[-1], rivals[-1], draws[-1], n, level)
     return Look(

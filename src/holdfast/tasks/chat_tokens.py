@@ -55,6 +55,7 @@ def answers_in(tokenizer: Any, turns: Sequence[Turn]) -> tuple[str, list[Span]]:
         if turn["role"] != "assistant":
             continue
         before = render(tokenizer, turns[:at], answer_next=True)
+        # Some templates open an answer that is still to come in another way.
         if not whole.startswith(before):
             before = render(tokenizer, turns[:at], answer_next=False)
         last = at == len(turns) - 1

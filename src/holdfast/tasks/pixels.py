@@ -102,6 +102,7 @@ class Pixels:
         for position in range(len(self._paths)):
             kept[position] = self._part(position)
         kept.flush()
+        # Read-only from here on: a batch that wrote into it would change the data.
         self._bytes = np.memmap(file, np.uint8, "r", shape=kept.shape)
 
     def _affine_holds(self, whole: Any) -> bool:

@@ -20,6 +20,7 @@ def label_variants(table: Table) -> Finding | None:
     letters. Numbers are left alone. Score: their share of the classes."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in table.classes:
+        # ``1`` and ``-1`` are two classes.
         if any(character.isalpha() for character in name):
             groups[_BETWEEN.sub(" ", name.casefold()).strip()].append(name)
     twice = [names for names in groups.values() if len(names) > 1]

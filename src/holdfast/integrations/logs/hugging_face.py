@@ -86,6 +86,7 @@ def _sums_up(entry: Mapping[str, Any]) -> bool:
 
 def _planned(state: Mapping[str, Any], rows: list[dict[str, Any]]) -> float | None:
     planned = number(state.get("max_steps"))
+    # The plan counts steps; entries of old versions have epochs alone.
     return planned if planned and planned > 0 and "step" in rows[-1] else None
 
 
