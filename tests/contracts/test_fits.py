@@ -39,7 +39,9 @@ SMALL = [
 ]
 # What is imported once for all processes; importing is no part of a fit.
 HEAVY = [
+    "PIL.PngImagePlugin",
     "accelerate",
+    "datasets",
     "peft",
     "scipy.stats",
     "sklearn.linear_model",
@@ -174,6 +176,21 @@ def test_no_fit_sees_another(
     assert digest(first) == given
     after = prepared.loaded.network.state_dict()
     assert all(torch.equal(after[n], tensor) for n, tensor in before.items())
+
+
+def test_what_is_prepared_otherwise_in_between_leaves_no_trace(recipe_for: Any) -> None:
+    """Accelerate has one precision a process, and PyTorch one number of threads."""
+    recipe = recipe_for("classes")
+    prepared = prepared_of(recipe.model_dump())
+    before = digest(fit_of(prepared, "A"))
+    try:
+        other = override(recipe, ["train.precision=bfloat16", "train.threads=2", "seed=5"])
+        assert digest(fit_of(prepared_of(other.model_dump()), "A")) != before
+        assert torch.get_num_threads() == 2
+        assert digest(fit_of(prepared, "A")) == before
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(1)
 
 
 class Counter:

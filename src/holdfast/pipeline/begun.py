@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from holdfast.core.files import write_json, write_text
 from holdfast.core.plain import from_yaml, read_yaml
 from holdfast.core.records import Decision, to_json
 from holdfast.pipeline.folder import BEGUN, CHECKPOINTS, RECIPE
-from holdfast.pipeline.ready import Ready
+from holdfast.pipeline.outline import Outline
+from holdfast.pipeline.ready import Begun, Ready
 from holdfast.pipeline.rows import Divided, Notify
-from holdfast.training.checkpoint import CheckpointStore
+from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
 
 # What may change while a run is not finished: where its files lie (the rows themselves are
 # compared), who is told of it.
@@ -26,48 +28,58 @@ OTHER = "Restore it; to train with other settings, start a new run with another 
 NEEDED = {"rows": str, "findings": list, "decisions": list}
 
 
-def remember(
-    run: Path, ready: Ready, divided: Divided, again: bool, notify: Notify
-) -> dict[str, Any]:
-    """What the run began with: marks of its rows and settings, its findings and decisions.
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a run is written, and who is told of it on the way.
+
+    With ``resume`` the run that is there is continued. ``every_s`` is the least time between two
+    checkpoints; ``notify`` hears every decision and finding, ``outline`` what was made of the rows,
+    then of the model.
+    """
+
+    run: Path
+    resume: bool = False
+    every_s: float = LEAST_SECONDS
+    notify: Notify = lambda _: None
+    outline: Callable[[Outline], None] = lambda _: None
+
+
+def remember(to: Destination, ready: Ready, divided: Divided) -> Begun:
+    """What the run began with.
 
     It is written once, before the recipe. A run that is continued reads it; where that cannot be
     done, each checkpoint has a copy. Raises ``RunError`` where the run began with other rows, or
     with another recipe.
     """
-    begun: dict[str, Any] = {
-        "rows": _fingerprint(divided),
-        "findings": to_json([*divided.findings, *ready.findings]),
-        "decisions": to_json([*divided.decisions, *ready.decisions]),
-    }
+    run, again, text = to.run, to.resume, ready.recipe.to_yaml()
+    begun = Begun(
+        _fingerprint(divided),
+        _settings_of(run) if again else _settings_mark(from_yaml(text)),
+        to_json([*divided.findings, *ready.findings]),
+        to_json([*divided.decisions, *ready.decisions]),
+    )
     path = run / CHECKPOINTS / BEGUN
     if not again:
-        text = ready.recipe.to_yaml()
-        begun["settings"] = _settings_mark(from_yaml(text))
         path.parent.mkdir(exist_ok=True)
-        write_json(path, {**begun, "digest": _digest(begun)})
+        _write(path, asdict(begun))
         write_text(run / RECIPE, text)
         return begun
-    begun["settings"] = _settings_of(run)
     before, wrong = _read(path)
     if wrong is not None:
-        before = _again(path, wrong, begun, notify)
-    if before["rows"] != begun["rows"]:
+        before = _again(path, wrong, begun, to.notify)
+    if before["rows"] != begun.rows:
         raise RunError(
             str(run),
             "began with other rows than its source has now",
             None,
             "Restore the source file, or start a new run.",
         )
-    return {**before, "settings": begun["settings"]}
+    return replace(begun, findings=before["findings"], decisions=before["decisions"])
 
 
-def mark_of(run: Path, divided: Divided, begun: Mapping[str, Any]) -> str:
-    """The mark that the run's checkpoints carry, of its rows and settings; a process that is not
-    the first has nothing that it ``begun`` with, and finds it by itself."""
-    if begun:
-        return _mark(begun)
-    return _mark({"rows": _fingerprint(divided), "settings": _settings_of(run)})
+def begun_elsewhere(run: Path, divided: Divided) -> Begun:
+    """For a process that is not the first, which writes nothing and gives no reasons."""
+    return Begun(_fingerprint(divided), _settings_of(run), (), ())
 
 
 def check_recipe(run: Path) -> None:
@@ -79,23 +91,27 @@ def check_recipe(run: Path) -> None:
         raise RunError(str(run / RECIPE), "is not the recipe that the run began with", None, OTHER)
 
 
-def _again(path: Path, wrong: str, begun: Mapping[str, Any], notify: Notify) -> dict[str, Any]:
+def _again(path: Path, wrong: str, begun: Begun, notify: Notify) -> dict[str, Any]:
     """What the run began with where its file ``wrong``: from a checkpoint, else as of now."""
-    kept = CheckpointStore(path.parent, mark=_mark(begun)).beside()
+    kept = CheckpointStore(path.parent, mark=begun.mark).beside()
     if kept is None:
         because = (
             f"it {wrong}, and no checkpoint holds a copy: that the rows are the first ones "
             "cannot be checked, and what was chosen then counts as set by you"
         )
-        kept = dict(begun)
+        kept = asdict(begun)
         notify(Decision(BEGUN, "made anew", because))
     else:
         notify(Decision(BEGUN, "taken from a checkpoint", f"it {wrong}"))
     if path.is_dir():
         raise RunError(str(path), "is a folder, and a file belongs there", None, "Take it away.")
     path.parent.mkdir(exist_ok=True)
-    write_json(path, {**kept, "digest": _digest(kept)})
+    _write(path, kept)
     return kept
+
+
+def _write(path: Path, kept: Mapping[str, Any]) -> None:
+    write_json(path, {**kept, "digest": _digest(kept)})
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str | None]:
@@ -126,11 +142,6 @@ def _read(path: Path) -> tuple[dict[str, Any], str | None]:
 def _digest(begun: Mapping[str, Any]) -> str:
     plain = json.dumps(begun, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(plain.encode()).hexdigest()
-
-
-def _mark(begun: Mapping[str, Any]) -> str:
-    """Which run a checkpoint is of: its rows and its settings."""
-    return f"{begun['rows']} {begun['settings']}"
 
 
 def _settings_of(run: Path) -> str:

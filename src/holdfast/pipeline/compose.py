@@ -35,7 +35,7 @@ from holdfast.pipeline.frozen import keep_prefix
 from holdfast.pipeline.keep import choice, criterion, planned_rates
 from holdfast.pipeline.kinds.written_samples import WrittenSamples, told, writer
 from holdfast.pipeline.names import check_names
-from holdfast.pipeline.ready import Kind, Prepared, Ready, Sides
+from holdfast.pipeline.ready import Begun, Kind, Prepared, Ready, Sides
 from holdfast.pipeline.run_facts import make_monitor
 from holdfast.pipeline.size import model_size
 from holdfast.recipe import Recipe
@@ -45,7 +45,7 @@ from holdfast.tasks.metrics import Metric
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.examples import ExampleHistory
 from holdfast.training.journal import Journal
-from holdfast.training.machine import several_on_processor
+from holdfast.training.machine import several_on_processor, use_threads
 from holdfast.training.plan import Phase, Plan, check_phase, evaluation_points
 from holdfast.training.prefix_cache import PrefixCache
 from holdfast.training.run import Job
@@ -66,6 +66,8 @@ def make_ready(
     ``kept_in`` is the folder where the outputs of frozen layers are kept.
     """
     recipe, kind = prepared.with_settings(settings), prepared.kind
+    # What was prepared since may have set other threads, and sums depend on how many add them up.
+    use_threads(prepared.machine.threads)
     loaded = replace(prepared.loaded, network=fresh(prepared.loaded.network))
     loaded, sides = _sides(prepared, loaded, train, valid)
     total, _ = count_parameters(loaded.network)
@@ -195,7 +197,7 @@ class Place:
     resume: bool = False
     decisions: Sequence[Decision] = ()
     listeners: Sequence[Any] = ()
-    begun: Mapping[str, Any] = field(default_factory=dict)
+    begun: Begun | None = None
 
 
 def make_job(

@@ -30,7 +30,7 @@ from holdfast.data.table import Table
 from holdfast.models.adapter_save import base_folder
 from holdfast.models.quick_dropout import quick_dropout
 from holdfast.pipeline import outcome
-from holdfast.pipeline.begun import check_recipe
+from holdfast.pipeline.begun import Destination, check_recipe
 from holdfast.pipeline.examples import EXAMPLES, write_examples
 from holdfast.pipeline.fit import fit
 from holdfast.pipeline.folder import (
@@ -103,37 +103,34 @@ def train(
         quick_dropout(),
     ):
         recipe = recipe.changed(data=paths)
+        to = Destination(
+            run, resume and (run / RECIPE).exists(), checkpoint_every_s, notify, outline
+        )
         try:
-            return _train(recipe, run, resume, listeners, notify, checkpoint_every_s, outline)
+            return _continue(to, listeners) if to.resume else _train(recipe, to, listeners)
         except KeyboardInterrupt:
             raise _interrupted(run) from None
 
 
-def _train(
-    recipe: Recipe,
-    run: Path,
-    resume: bool,
-    listeners: Sequence[Any],
-    notify: Notify,
-    every_s: float,
-    outline: Callable[[Outline], None],
-) -> dict[str, Any]:
-    start = time.perf_counter()
-    again = resume and (run / RECIPE).exists()
-    if again and (run / RESULT).exists() and _stands(run, notify):
+def _continue(to: Destination, listeners: Sequence[Any]) -> dict[str, Any]:
+    """Finish what a run has come to, by the recipe that it began with."""
+    run = to.run
+    if (run / RESULT).exists() and _stands(run, to.notify):
         return _report(run) if is_main_process() else read_result(run)
-    if again:
-        check_recipe(run)
-        recipe = read_recipe(run / RECIPE)
-        because = f"every setting is that of its {RECIPE}; what is given now is not used"
-        notify(Decision("resumed", str(run), because))
+    check_recipe(run)
+    because = f"every setting is that of its {RECIPE}; what is given now is not used"
+    to.notify(Decision("resumed", str(run), because))
+    return _train(read_recipe(run / RECIPE), to, listeners)
+
+
+def _train(recipe: Recipe, to: Destination, listeners: Sequence[Any]) -> dict[str, Any]:
+    """The sentence above, from the rows on."""
+    start, run, notify = time.perf_counter(), to.run, to.notify
     divided = load_and_divide(recipe, notify)
-    outline(outline_rows(divided))
+    to.outline(outline_rows(divided))
     recipe = absolute(divided.recipe, divided.table)
     prepared, train_rows, valid_rows = prepare_divided(recipe, divided.splits, divided.findings)
-    with RunFolder(
-        run, divided, resume=again, every_s=every_s, notify=notify, outline=outline
-    ) as folder:
+    with RunFolder(to, divided) as folder:
         fitted = fit(
             prepared, train_rows, valid_rows, into=folder, listeners=listeners, notify=notify
         )
@@ -192,6 +189,7 @@ def _write(done: Finished) -> None:
     """The tables, then the result, which says what every file before it must be."""
     run, divided, fitted, scored = done.run, done.divided, done.fitted, done.scored
     recipe, trained, begun = fitted.recipe, fitted.trained, fitted.begun
+    assert begun is not None
     tables = (divided.table, *divided.given)
     outcome.write_splits(run / "splits.parquet", divided.splits.records, tables)
     outcome.write_predictions(run / "predictions.parquet", scored, divided.table.classes)
@@ -207,13 +205,13 @@ def _write(done: Finished) -> None:
             "classes": None,
             "seed": recipe.seed,
             "data": outcome.data_block(
-                divided.table, divided.given, divided.splits, begun["findings"]
+                divided.table, divided.given, divided.splits, begun.findings
             ),
             **scored.blocks,
             **outcome.run_block(trained),
             "timing": timing,
             "peak_memory_mb": outcome.peak_memory_mb(),
-            "decisions": [*begun["decisions"], *to_json([fitted.kept, *scored.decisions])],
+            "decisions": [*begun.decisions, *to_json([fitted.kept, *scored.decisions])],
             "division": outcome.division_block(divided.splits, scored, divided.table.classes),
             "settings": recipe.shown(),
             **outcome.surroundings(recipe.train.threads, str(fitted.job.accelerator.device)),

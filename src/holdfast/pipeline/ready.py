@@ -141,6 +141,22 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """What a run began with: marks of its rows and settings, its findings and decisions as JSON
+    has them."""
+
+    rows: str
+    settings: str
+    findings: Sequence[Any]
+    decisions: Sequence[Mapping[str, Any]]
+
+    @property
+    def mark(self) -> str:
+        """Which run a checkpoint is of: its rows and its settings."""
+        return f"{self.rows} {self.settings}"
+
+
+@dataclass(frozen=True, slots=True)
 class Fitted:
     """A fit that has come to its end, as a value: the next fit takes nothing from it.
 
@@ -156,7 +172,7 @@ class Fitted:
     trained: Trained
     kept: Decision
     seconds: float
-    begun: Mapping[str, Any] = field(default_factory=dict)
+    begun: Begun | None = None
 
     @property
     def network(self) -> Any:

@@ -65,12 +65,10 @@ def choose_machine(
 ) -> MachineChoice:
     """Fill in what the recipe leaves open. Sets PyTorch's thread count. ``one_size`` says that all
     batches have the same shape."""
-    import torch
-
     for name in KERNEL_CACHES if not one_size else ():
         os.environ.setdefault(name, KERNELS_KEPT)
     count, threads_because = _choose_threads(threads)
-    torch.set_num_threads(count)
+    use_threads(count)
     chosen, precision_because = _choose_precision(precision)
     products, products_because = _choose_matmul(matmul)
     decisions = (
@@ -80,6 +78,13 @@ def choose_machine(
         *_subnormals(),
     )
     return MachineChoice(count, chosen, products, decisions)
+
+
+def use_threads(count: int) -> None:
+    """How many threads PyTorch computes with from here on, in the whole process."""
+    import torch
+
+    torch.set_num_threads(count)
 
 
 def has_bfloat16(device: str) -> tuple[bool, str]:
