@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -194,6 +195,17 @@ def finished_run(
 
     folder = tmp_path_factory.mktemp("runs") / "finished"
     train(override(Recipe(), [f"data.path={marked_csv}", *quick]), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def old_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Finished runs of an older version under ``runs/``, one of each task, their rows under
+    ``rows/``, and what its commands said of each under ``said/``."""
+    folder = tmp_path_factory.mktemp("old")
+    archive = Path(__file__).parent / "journeys" / "old_runs" / "runs.tar.xz"
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder, filter="data")
     return folder
 
 

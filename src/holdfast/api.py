@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from holdfast.core.records import Verdict
-    from holdfast.pipeline.predicted import Predicted
+    from holdfast.pipeline.predicted import Predicted, Prediction
     from holdfast.pipeline.predictor import Predictor
+    from holdfast.pipeline.request import Request
+    from holdfast.pipeline.using import Options
 
 Settings = Mapping[str, Any] | Sequence[str]
 
@@ -94,7 +96,12 @@ class TrainedRun:
             warnings.warn(f"{told.what} {told.chosen}: {told.because}", stacklevel=3)
 
     def predict(
-        self, data: Any, *, text: str | Sequence[str] | None = None, encoding: str | None = None
+        self,
+        data: Any,
+        *,
+        text: str | Sequence[str] | None = None,
+        encoding: str | None = None,
+        settings: Settings = (),
     ) -> list[Any]:
         """One answer a row: the most probable class, a number, a list of labels, or the text that
         a model writes; of a row without text ``""`` (of a number or list ``None``).
@@ -104,27 +111,53 @@ class TrainedRun:
         data : a text; a list, array or series of texts (or of pairs of texts); a data frame; or a
             file, as a ``Path``. For pictures a path, a list of paths, or a folder as a ``Path``.
         text, encoding : of a data frame or file, as the options of the command.
+        settings : ``{"data.limits.cell_mb": 50}``: how large the data may be, where that is not
+            as the run was trained.
 
-        A single text gives a list of one answer. Several runs are averaged by ``holdfast
-        predict``.
+        A single text gives a list of one answer. ``predictions`` gives more than the answer.
+        Several runs are averaged by ``holdfast predict``.
         """
-        return [
-            answer
-            for part in self._predicted(data, text, encoding).parts()
-            for answer in part.predictions
-        ]
+        from holdfast.pipeline.advice import in_python
+
+        with in_python():
+            predicted = self._predicted(data, text, encoding, settings)
+            return [answer for part in predicted.parts() for answer in part.predictions]
+
+    def predictions(
+        self,
+        data: Any,
+        *,
+        text: str | Sequence[str] | None = None,
+        encoding: str | None = None,
+        settings: Settings = (),
+    ) -> list[Prediction]:
+        """One record a row: ``row``, ``prediction``, ``confidence``, ``probabilities`` by name
+        (``None`` where the task has none) and ``because``. Parameters as for ``predict``."""
+        from holdfast.pipeline.advice import in_python
+
+        with in_python():
+            several = bool(self.predictor.names)
+            return list(self._predicted(data, text, encoding, settings, several))
 
     def predict_proba(
-        self, data: Any, *, text: str | Sequence[str] | None = None, encoding: str | None = None
+        self,
+        data: Any,
+        *,
+        text: str | Sequence[str] | None = None,
+        encoding: str | None = None,
+        settings: Settings = (),
     ) -> npt.NDArray[np.float64]:
         """The probabilities [n, classes] in the order of ``classes``; NaN for a row without text.
 
-        ``data`` as for ``predict``. Raises ``RecipeError`` where the run has no classes.
+        Parameters as for ``predict``. Raises ``RecipeError`` where the run has no classes.
         """
         import numpy as np
 
-        predicted = self._predicted(data, text, encoding, probabilities=True)
-        found = [part.probabilities for part in predicted.parts()]
+        from holdfast.pipeline.advice import in_python
+
+        with in_python():
+            predicted = self._predicted(data, text, encoding, settings, probabilities=True)
+            found = [part.probabilities for part in predicted.parts()]
         kept = [one for one in found if one is not None]
         return np.concatenate(kept) if kept else np.empty((0, len(predicted.names)))
 
@@ -136,6 +169,7 @@ class TrainedRun:
         text: str | Sequence[str] | None = None,
         label: str | None = None,
         encoding: str | None = None,
+        settings: Settings = (),
     ) -> dict[str, Any]:
         """What ``holdfast evaluate --json`` prints: ``n`` and ``metrics`` with intervals for these
         labelled rows, and which of them the run had seen.
@@ -144,13 +178,19 @@ class TrainedRun:
         ----------
         data : a file or hub data set (by its name), a data frame, or texts with their ``labels``.
         text, label, encoding : as the options of the command.
+        settings : as for ``predict``.
         """
+        from holdfast.pipeline.advice import in_python
+
+        with in_python():
+            return self._evaluated(data, labels, _options(text, label, encoding, settings))
+
+    def _evaluated(self, data: Any, labels: Any, options: Options) -> dict[str, Any]:
         from holdfast.data.frames import frame_file, is_frame, series_values
         from holdfast.data.given import labelled_rows, named
         from holdfast.pipeline.use import scored_block
 
         part = self.predictor.part
-        options = _options(text, label, encoding)
         if labels is not None:
             names = part.text or ("text",)
             rows = labelled_rows(series_values(data), labels, None, names, part.label or "label")
@@ -166,12 +206,13 @@ class TrainedRun:
         data: Any,
         text: str | Sequence[str] | None,
         encoding: str | None,
+        settings: Settings,
         probabilities: bool = False,
     ) -> Predicted:
         from holdfast.data.frames import frame_file, frame_table, is_frame, series_values
         from holdfast.data.given import named
 
-        options = _options(text, None, encoding)
+        options = _options(text, None, encoding, settings)
         if isinstance(data, str):
             data = [data]
         elif isinstance(data, Path):
@@ -180,9 +221,9 @@ class TrainedRun:
             table = frame_table(data)
             if self.result["task"] == "image-classification":
                 # Paths in a frame are relative to the current folder, as those of a list are.
-                data, options = self._paths(table, options.text), _options(None, None, None)
+                data, options = self._paths(table, options.text), replace(options, text=None)
             else:
-                options = _options(text or self._column_of(table), None, encoding)
+                options = replace(options, text=options.text or self._column_of(table))
                 path = frame_file(table)
                 with named(path):
                     return self.predictor.predict(str(path), options, probabilities=probabilities)
@@ -245,39 +286,58 @@ def train(
     Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
     command would exit with 2. May be called as often as you like in one process.
     """
-    from holdfast.data.given import name_of, rows_in_memory
-    from holdfast.pipeline.request import Request
+    from holdfast.pipeline.advice import in_python
     from holdfast.recipe import as_settings
     from holdfast.terminal.watch import train_watched
 
-    columns = [text] if isinstance(text, str) else list(text or [])
+    with in_python():
+        columns = [text] if isinstance(text, str) else list(text or [])
+        request = _request(source, labels, groups, test, columns, label, group)
+        request = replace(
+            request,
+            model=model,
+            task=task,
+            seed=seed,
+            settings=as_settings(settings),
+            out=Path(out) if out else None,
+            resume=resume,
+        )
+        _, folder = train_watched(request, request.recipe(), quiet=quiet)
+    return TrainedRun(folder)
+
+
+def _request(
+    source: Any,
+    labels: Any,
+    groups: Any,
+    test: Any,
+    text: list[str],
+    label: str | None,
+    group: str | None,
+) -> Request:
+    """What is asked for, with the rows that are given in memory and the names of their columns."""
+    from holdfast.data.given import name_of, rows_in_memory
+    from holdfast.pipeline.request import Request
+
     held: dict[str, pa.Table] = {}
     rows = rows_in_memory(source, labels, groups)
     if rows is not None:
         held["data"] = rows
         if labels is not None:
-            columns = columns or [n for n in ("text", "text_pair") if n in rows.column_names]
+            text = text or [n for n in ("text", "text_pair") if n in rows.column_names]
             label = label or "label"
             group = group or ("group" if groups is not None else None)
     tested = rows_in_memory(test, None, None) if test is not None else None
     if tested is not None:
         held["test"] = tested
-    request = Request(
+    return Request(
         name_of(source, labels) if rows is not None else str(source),
-        model=model,
-        task=task,
-        text=columns or None,
+        text=text or None,
         label=label,
         group=group,
         test=None if test is None or tested is not None else str(test),
-        seed=seed,
-        settings=as_settings(settings),
-        out=Path(out) if out else None,
-        resume=resume,
         held=held,
     )
-    _, folder = train_watched(request, request.recipe(), quiet=quiet)
-    return TrainedRun(folder)
 
 
 def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = None) -> Verdict:
@@ -291,13 +351,18 @@ def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = 
     Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
     from holdfast.integrations.logs.read import read_verdict
+    from holdfast.pipeline.advice import in_python
 
     named = {"train": train, "valid": valid}
-    return read_verdict(Path(path), {k: v for k, v in named.items() if v is not None})[1]
+    with in_python():
+        return read_verdict(Path(path), {k: v for k, v in named.items() if v is not None})[1]
 
 
-def _options(text: str | Sequence[str] | None, label: str | None, encoding: str | None) -> Any:
-    from holdfast.pipeline.using import Options
+def _options(
+    text: str | Sequence[str] | None, label: str | None, encoding: str | None, settings: Settings
+) -> Options:
+    from holdfast.pipeline.using import Options, check_limits
+    from holdfast.recipe import as_settings
 
     names = (text,) if isinstance(text, str) else tuple(text or ()) or None
-    return Options(names, label, encoding)
+    return Options(names, label, encoding, check_limits(as_settings(settings)))

@@ -4,7 +4,6 @@ them (``old_runs/make.py`` made them)."""
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,14 @@ import pytest
 
 import holdfast
 
-ARCHIVE = Path(__file__).parent / "old_runs" / "runs.tar.xz"
 TASKS = ("classes", "several", "number", "seq2seq", "causal", "pictures")
 # Of one probability between two processors; what was kept has six digits.
 CLOSE = 1e-4
 
 
 @pytest.fixture(scope="module")
-def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("old")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
+def old(old_runs: Path) -> Path:
+    return old_runs
 
 
 def new_rows(old: Path, task: str) -> Path:
@@ -123,7 +118,10 @@ def test_an_old_recipe_trains(
     given = ["--set", f"model.name={tiny_model}", "--set", f"data.path={old}/rows/classes.jsonl"]
     done = holdfast("train", old / recipe, "--out", tmp_path / "r", "--json", "--quiet", *given)
     assert done.code == 0, done.err
-    found, before = json.loads(done.out), json.loads((old / "runs/classes/result.json").read_text())
+    found, before = (
+        json.loads(done.out),
+        json.loads((old / "runs/classes/result.json").read_text()),
+    )
     assert found["classes"] == before["classes"] == ["no", "yes"]
     for side in ("train", "valid", "test"):
         assert found["data"][side] == before["data"][side]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -277,3 +278,25 @@ def test_a_workbook_is_trained_on_and_predicted(
     written = parquet.read_table(tmp_path / "p.parquet")
     assert written["n"].to_pylist() == [7] * 80
     assert written["n"].type == pa.int64()
+
+
+def test_a_pipe_is_read_within_the_run_s_limits(
+    holdfast: Any, old_runs: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = old_runs / "rows" / "classes.jsonl"
+    given = ["--set", "data.limits.cell_mb=0.0005", "--set", f"model.name={tiny_model}"]
+    recipe = old_runs / "classes.yaml"
+    done = holdfast(
+        "train", recipe, "--out", "r", "--quiet", *given, "--set", f"data.path={source}"
+    )
+    assert done.code == 0, done.err
+
+    def pipe(*more: str) -> Any:
+        text = io.TextIOWrapper(io.BytesIO(b"good " * 200), encoding="utf-8")
+        monkeypatch.setattr("sys.stdin", text)
+        return holdfast("predict", "r", "-", *more)
+
+    refused = pipe()
+    assert refused.code == 2
+    assert "standard input, line 1: holds more than 0.0005 million characters" in refused.err
+    assert pipe("--set", "data.limits.cell_mb=1").code == 0

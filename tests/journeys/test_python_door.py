@@ -171,18 +171,20 @@ def test_evaluate_takes_rows_in_memory(run: holdfast.TrainedRun, marked_rows: An
     assert by_lists["metrics"] == by_frame["metrics"]
     right = np.mean([a == b for a, b in zip(run.predict(texts), labels, strict=True)])
     assert by_lists["metrics"]["accuracy"]["value"] == pytest.approx(right)
-    with pytest.raises(DataError, match=r"the data frame: has no column 'text'.*\n.*--text"):
+    with pytest.raises(DataError, match=r"the data frame: has no column 'text'.*\n.*text=…"):
         run.evaluate(pd.DataFrame({"words": texts, "y": labels}))
 
 
 def test_a_run_shows_itself_in_a_notebook(run: holdfast.TrainedRun) -> None:
     shown = run._repr_html_()
     accuracy = run.result["test"]["metrics"]["accuracy"]["value"]
-    assert f"{100 * accuracy:.1f} %" in shown
+    assert f"{100 * accuracy:.1f}\u00a0%" in shown
     assert run.verdict["label"] in shown
     assert answer(run.result).headline in html.unescape(shown)
     assert "<script" not in shown
-    assert shown.count("<div") == shown.count("</div>")
+    assert shown.count("<figure") == 2
+    missing = holdfast.TrainedRun(run.folder / "nothing")._repr_html_()
+    assert "result.json" in missing
 
 
 def test_a_finished_run_is_opened_by_its_name(run: holdfast.TrainedRun, tmp_path: Path) -> None:

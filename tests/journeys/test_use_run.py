@@ -185,3 +185,45 @@ def test_resume_of_a_finished_run_changes_nothing(
     assert json.loads(done.out)["schema"] == 1
     after = {p: (p.stat().st_mtime_ns, digest(p)) for p in finished_run.rglob("*") if p.is_file()}
     assert after == before
+
+
+def test_a_plan_for_a_place_that_is_refused_is_refused(
+    holdfast: Any, finished_run: Path, marked_csv: Path, sets: list[str], tmp_path: Path
+) -> None:
+    taken = tmp_path / "notes.txt"
+    taken.write_text("mine")
+    for out, rule in ((taken, "is a file, not a folder"), (finished_run, "never overwritten")):
+        done = holdfast("train", marked_csv, "--dry-run", "--out", out, *sets)
+        assert done.code == 2, done.out
+        assert rule in done.err
+        assert done.out == ""
+    assert taken.read_text() == "mine"
+    assert holdfast("train", marked_csv, "--dry-run", "--out", "new", *sets).code == 0
+    assert not (tmp_path / "new").exists()
+
+
+def test_diagnose_says_that_a_run_bears_no_sums(
+    holdfast: Any, finished_run: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    whole = holdfast("diagnose", finished_run)
+    assert "not checked" not in whole.err
+    copy = tmp_path / "copy"
+    shutil.copytree(finished_run, copy)
+    told = json.loads((copy / "result.json").read_text("utf-8"))
+    del told["seal"]
+    (copy / "result.json").write_text(json.dumps(told), "utf-8")
+    done = holdfast("diagnose", copy)
+    assert (done.code, done.out) == (0, whole.out)
+    assert "the run's files: not checked" in done.err
+
+
+def test_a_run_that_is_named_as_a_model_says_where_its_model_is(
+    holdfast: Any, finished_run: Path, marked_csv: Path
+) -> None:
+    done = holdfast("train", marked_csv, "--model", finished_run, "--out", "r")
+    assert done.code == 2
+    assert f"Did you mean {finished_run / 'model'}?" in done.err
+    named = holdfast("train", marked_csv, "--model", finished_run / "model", "--dry-run", "--json")
+    assert named.code == 0, named.err

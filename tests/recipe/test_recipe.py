@@ -202,3 +202,9 @@ def test_embedded_is_never_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("template", ["summarize: {dialogue}", "{a} {b}", "{a}"])
 def test_a_template_on_the_command_line_is_text_whatever_yaml_makes_of_it(template: str) -> None:
     assert override(Recipe(), [f"data.template={template}"]).data.template == template
+
+
+@pytest.mark.parametrize("mark", ["|", ">", ";", " / "])
+def test_what_stands_between_labels_is_what_was_typed(mark: str) -> None:
+    found = override(Recipe(), [f"data.label_separator={mark}"]).data.label_separator
+    assert found == mark.strip()

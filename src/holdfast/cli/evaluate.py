@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
@@ -50,19 +49,11 @@ def command(
     refuse_too_little("torch")
     from holdfast.cli.runs import runs_and_data
     from holdfast.pipeline.use import evaluate
-    from holdfast.pipeline.using import Options
+    from holdfast.pipeline.using import Options, check_limits
     from holdfast.terminal.say import Teller
 
     runs, data = runs_and_data("evaluate", given)
-    for setting in set_ or []:
-        if not setting.strip().startswith(LIMITS):
-            raise RecipeError(
-                "--set",
-                "names a key that evaluate does not have",
-                setting,
-                f"There is {LIMITS}KEY=VALUE; all others belong to the run.",
-            )
-    options = Options(tuple(text) if text else None, label, encoding, tuple(set_ or ()))
+    options = Options(tuple(text) if text else None, label, encoding, check_limits(set_ or []))
     block = evaluate(runs, data, options, Teller(quiet))
     if as_json:
         typer.echo(json_text(block))

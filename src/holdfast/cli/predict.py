@@ -78,21 +78,18 @@ def command(
 
 def _settings(settings: Sequence[str]) -> tuple[bool, tuple[str, ...]]:
     """The settings of this command: whether probabilities are asked for, and limits."""
-    asked, limits = False, [one for one in settings if one.strip().startswith(LIMITS)]
-    for setting in [one for one in settings if one not in limits]:
-        key, equals, value = setting.partition("=")
-        if not equals or key.strip() != PROBABILITIES:
-            raise RecipeError(
-                "--set",
-                "names a key that predict does not have",
-                setting,
-                f"There are {PROBABILITIES}=true and {LIMITS}KEY=VALUE; all others belong to the "
-                "run.",
-            )
+    from holdfast.pipeline.using import check_limits
+
+    asked, others = False, []
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key.strip() != PROBABILITIES:
+            others.append(setting)
+            continue
         if value.strip().lower() not in ("true", "false"):
             raise RecipeError(f"--set: {PROBABILITIES}", "must be true or false", value, "")
         asked = value.strip().lower() == "true"
-    return asked, tuple(limits)
+    return asked, check_limits(others, f"{PROBABILITIES}=true and ")
 
 
 def _piped(run: Path, options: Options) -> list[str]:

@@ -15,6 +15,7 @@ from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
+    from holdfast.pipeline.request import Request
     from holdfast.recipe import Recipe
 
 
@@ -94,7 +95,7 @@ def command(
     )
     recipe = request.recipe()
     if dry_run:
-        _dry_run(recipe, as_json, quiet)
+        _dry_run(request, recipe, as_json, quiet)
         return
     from holdfast.core.records import is_asked
     from holdfast.pipeline.folder import is_main_process
@@ -122,11 +123,15 @@ def _print(result: dict[str, Any], run: Path, as_json: bool) -> None:
         typer.echo(printable("\n".join(summary(result, run, width()))))
 
 
-def _dry_run(recipe: Recipe, as_json: bool, quiet: bool) -> None:
+def _dry_run(request: Request, recipe: Recipe, as_json: bool, quiet: bool) -> None:
     from holdfast.cli.plan import show_plan
+    from holdfast.pipeline.folder import check_place
     from holdfast.pipeline.preview import preview
     from holdfast.terminal.say import Teller
 
+    if request.out is not None:
+        # A plan for a folder that the run would be refused is no plan.
+        check_place(request.out, request.resume)
     plan = preview(recipe, Teller(quiet))
     typer.echo(json_text(plan) if as_json else printable(show_plan(plan)))
 

@@ -95,11 +95,12 @@ def read_config(name: str, folder: Path) -> dict[str, Any]:
     try:
         return read_object(name, path)
     except ModelError as error:
+        remedy = "Name a folder written by save_pretrained, or a model of the Hugging Face hub."
+        # A run holds its model in a folder of its own.
+        if lies_there(folder / "model" / "config.json"):
+            remedy = f"Did you mean {Path(name) / 'model'}? {remedy}"
         raise ModelError(
-            name,
-            "is no model folder: it has no readable config.json",
-            error.rule,
-            "Name a folder written by save_pretrained, or a model of the Hugging Face hub.",
+            name, "is no model folder: it has no readable config.json", error.rule, remedy
         ) from error
 
 

@@ -145,9 +145,8 @@ def claimed(
     if not is_main_process():
         yield
         return
+    check_place(run, resume)
     with disk_errors(run):
-        refuse_place(run)
-        _check(run, resume)
         made = _missing(run)
         # A file system such as /proc refuses in ways of its own.
         with door(str(run), MachineError, "could not be written", ELSEWHERE):
@@ -162,6 +161,13 @@ def claimed(
 def is_main_process() -> bool:
     """Whether this process is the only one, or the first of those that a launcher started."""
     return rank() == 0
+
+
+def check_place(run: Path, resume: bool) -> None:
+    """Refuse a folder that a run cannot be written into, or with ``resume`` continued in."""
+    with disk_errors(run):
+        refuse_place(run)
+        _check(run, resume)
 
 
 def refuse_place(run: Path) -> None:
@@ -273,14 +279,18 @@ def model_of(run: Path) -> Path:
 
 def unsealed(runs: Sequence[Path]) -> tuple[Decision, ...]:
     """That the files of runs without sums cannot be checked."""
-    bare = [str(run) for run in runs if not is_sealed(open_run(run))]
-    if not bare:
+    return not_checked([run for run in runs if not is_sealed(open_run(run))], "model files")
+
+
+def not_checked(runs: Sequence[Path], what: str) -> tuple[Decision, ...]:
+    """That ``what`` of these runs bears no sums; nothing where there is none of them."""
+    if not runs:
         return ()
-    names = ", ".join(bare)
+    names = ", ".join(map(str, runs))
     because = (
         f"{RESULT} of {names} holds no SHA-256: an older version wrote it, or it was taken out"
     )
-    return (Decision("model files", "not checked", because),)
+    return (Decision(what, "not checked", because),)
 
 
 def _number(path: Path, stem: str) -> int | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Scores
 from holdfast.data.limits import Limits, within
 from holdfast.data.paths import source_path
@@ -21,6 +22,7 @@ from holdfast.recipe import DataPart, Recipe, override, read_recipe
 Data = str | Sequence[object]
 Answered = Literal["text", "number", "list"]
 
+LIMITS = "data.limits."
 NOT_TEXT = (".parquet", ".xlsx")
 
 _BLOCK = 1 << 20
@@ -104,6 +106,20 @@ class Answering(Protocol):
 
     def judge(self, table: Table) -> Score:
         """Answer these labelled rows, and hand on what scores the answers."""
+
+
+def check_limits(settings: Sequence[str], others: str = "") -> tuple[str, ...]:
+    """The settings that reading other rows has: those below ``data.limits``. Raises ``RecipeError``
+    for any other; ``others`` are what else the command has."""
+    for setting in settings:
+        if not setting.strip().startswith(LIMITS):
+            raise RecipeError(
+                "--set",
+                "names a key that using a run does not have",
+                setting,
+                f"There is {others}{LIMITS}KEY=VALUE; all others belong to the run.",
+            )
+    return tuple(settings)
 
 
 def within_limits(part: DataPart, settings: Sequence[str] = ()) -> AbstractContextManager[None]:

@@ -36,6 +36,8 @@ from holdfast.recipe.values import NUMBER, check_free
 
 # Of files of rows: no name on the hub ends so.
 LISTS = ("data.text", "model.adapter.targets", "alert.on", "track.to")
+# Alone, YAML takes each for the beginning of a block of text, which is empty then.
+BLOCKS = ("|", ">")
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt", ".gz")
 
 
@@ -221,6 +223,8 @@ def _words(text: str, key: str) -> Any:
     """What was typed, without its quotes; ``null`` and, where several are taken, a list as YAML has
     them."""
     value = _value(text, key)
+    if text.strip() in BLOCKS:
+        return text.strip()
     if value is None or isinstance(value, str):
         return value
     return value if isinstance(value, list) and key in LISTS else text

@@ -11,13 +11,13 @@ from typing import Any, get_args
 
 from holdfast.core.branches import living_events
 from holdfast.core.errors import RunError
-from holdfast.core.records import Evidence, Label, Remedy, Verdict
-from holdfast.core.run_files import check_files, read_events, read_result
+from holdfast.core.records import Decision, Evidence, Label, Remedy, Verdict
+from holdfast.core.run_files import check_files, is_sealed, read_events, read_result
 from holdfast.integrations.logs import LOGS, Log, LogReader, not_a_log
 from holdfast.integrations.logs.table import from_rows
 from holdfast.integrations.logs.text import head
 from holdfast.monitor.judge import judge
-from holdfast.pipeline.folder import RESULT
+from holdfast.pipeline.folder import RESULT, not_checked
 from holdfast.training.looks import LOOKS, WITHOUT, read_looks
 
 FILE = "events.jsonl"
@@ -36,12 +36,17 @@ def read(path: Path) -> Log:
     """The snapshots. Losses of both sets are means over fixed rows in evaluation mode. A snapshot
     writes a loss that is not a number as ``null``; it is one again here if there were rows."""
     folder, file = (path, path / FILE) if path.is_dir() else (path.parent, path)
+    decisions: tuple[Decision, ...] = ()
     if file.name == FILE:
-        _finished_result(folder)
+        result = _finished_result(folder)
+        # The folder of another trainer's run never has sums: nothing is loaded from it.
+        if result is not None and not is_sealed(result) and "trainer" not in result:
+            decisions = not_checked([folder], "the run's files")
     rows = [_row(event) for event in living_events(read_events(file, torn=True))]
     if not rows:
         raise not_a_log(str(file), "holds no snapshot")
-    return from_rows(rows, "holdfast", str(file), clean=True, seconds=rows[-1].get("seconds"))
+    seconds = rows[-1].get("seconds")
+    return from_rows(rows, "holdfast", str(file), clean=True, seconds=seconds, decisions=decisions)
 
 
 def accepts(path: Path) -> bool:

@@ -1,0 +1,168 @@
+"""The one way to use a trained model: loaded once, asked often, by whom you like."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import holdfast
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.pipeline import answers
+from holdfast.pipeline.kinds import text_use
+from holdfast.pipeline.predictor import Predictor
+from holdfast.pipeline.using import Options
+
+RECORDS = {
+    "classes": (answers.ClassAnswers, str),
+    "several": (answers.LabelSetAnswers, list),
+    "number": (answers.NumberAnswers, float),
+    "seq2seq": (answers.WrittenAnswers, str),
+    "causal": (answers.WrittenAnswers, str),
+    "pictures": (answers.ClassAnswers, str),
+}
+
+
+def new_rows(old_runs: Path, task: str) -> str:
+    return str(old_runs / "rows" / ("pictures-new" if task == "pictures" else f"{task}-new.jsonl"))
+
+
+@pytest.mark.parametrize("task", RECORDS)
+def test_each_kind_of_task_has_a_record_of_its_answers(old_runs: Path, task: str) -> None:
+    predictor = Predictor.load(old_runs / "runs" / task)
+    table = predictor.ask(new_rows(old_runs, task)).table
+    found = predictor.answer(table)
+    record, kind = RECORDS[task]
+    assert type(found) is record
+    assert len(found.predictions) == len(found.confidence) == len(table) == 12
+    assert {type(one) for one in found.predictions} == {kind}
+    chances = found.probabilities
+    assert (chances is None) == (not predictor.names)
+    if chances is not None:
+        assert chances.shape == (12, len(predictor.names))
+        assert ((chances >= 0) & (chances <= 1)).all()
+
+
+@pytest.mark.parametrize("task", RECORDS)
+def test_a_record_a_row_says_what_the_table_says(old_runs: Path, task: str) -> None:
+    predictor = Predictor.load(old_runs / "runs" / task)
+    asked = bool(predictor.names)
+    found = list(predictor.predict(new_rows(old_runs, task), probabilities=asked))
+    said = (old_runs / "said" / task / "predict.jsonl").read_text("utf-8").splitlines()
+    for one, row in zip(found, map(json.loads, said), strict=True):
+        assert one.row == row["row"]
+        if task == "number":
+            assert one.prediction == pytest.approx(row["prediction"], rel=1e-4)
+            assert one.confidence is None
+            continue
+        assert one.prediction == row["prediction"]
+        assert one.confidence == pytest.approx(row["confidence"], abs=1e-4)
+        if task in ("classes", "pictures"):
+            assert one.probabilities is not None
+            assert max(one.probabilities, key=one.probabilities.__getitem__) == one.prediction
+            assert sum(one.probabilities.values()) == pytest.approx(1)
+
+
+def test_a_row_without_an_answer_says_why(old_runs: Path, tmp_path: Path) -> None:
+    run = holdfast.TrainedRun(old_runs / "runs" / "pictures")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    good = next((old_runs / "rows" / "pictures-new" / "dark").iterdir())
+    found = run.predictions([str(good), str(tmp_path / "broken.png")])
+    assert found[0].because is None
+    assert found[0].probabilities is not None
+    assert found[1].because == "the picture cannot be read"
+    assert (found[1].prediction, found[1].confidence, found[1].probabilities) == (None, None, None)
+
+
+def test_it_is_loaded_once_and_threads_may_ask_it_together(
+    old_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = []
+    load = text_use.load_saved
+    monkeypatch.setattr(text_use, "load_saved", lambda *a: loads.append(a) or load(*a))
+    predictor = Predictor.load(old_runs / "runs" / "classes")
+    rng = np.random.default_rng(0)
+    # Of very different lengths: a tokenizer keeps its padding as a state.
+    asked = [[" ".join(["w1", "good", *["w2"] * int(n)])] * 3 for n in rng.integers(1, 50, 24)]
+    alone = [[p.confidence for p in predictor.predict(texts)] for texts in asked]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(
+            pool.map(lambda texts: [p.confidence for p in predictor.predict(texts)], asked)
+        )
+    assert together == alone
+    assert len(loads) == 1
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_missing_file_is_told_before_a_model_is_loaded(
+    old_runs: Path, command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from holdfast.pipeline import use
+
+    def never(*arguments: Any) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(text_use, "load_saved", never)
+    runs = [old_runs / "runs" / "classes"]
+    with pytest.raises(DataError, match="does not exist"):
+        getattr(use, command)(runs, str(tmp_path / "missing.csv"))
+
+
+def test_labelled_rows_are_scored_by_the_same_answers(old_runs: Path) -> None:
+    """The accuracy of evaluate is the share of rows that predict gets right, and of the average of
+    two runs the mean probability decides."""
+    runs = [old_runs / "runs" / "classes"] * 2
+    for given in (runs[:1], runs):
+        predictor = Predictor.load(given)
+        table = predictor.labelled(new_rows(old_runs, "classes")).table
+        score = predictor.judge(table)
+        labels = [predictor.names[k] for k in table.column("label")]
+        right = np.array(predictor.answer(table).predictions) == np.array(labels)
+        assert score().metrics["accuracy"].value == pytest.approx(right.mean())
+        some = np.array([0, 3, 5])
+        assert score(some).metrics["accuracy"].value == pytest.approx(right[some].mean())
+        assert score(some).n == 3
+
+
+def test_python_reads_within_the_run_s_limits_or_those_that_are_given(
+    old_runs: Path, tmp_path: Path
+) -> None:
+    run = holdfast.TrainedRun(old_runs / "runs" / "classes")
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"text": "good " * 900, "label": "yes"}) + "\n", "utf-8")
+    small = {"data.limits.cell_mb": 0.001}
+    assert run.predict(path) == ["yes"]
+    for use in (run.predict, run.predict_proba, run.predictions, run.evaluate):
+        with pytest.raises(DataError, match=r'settings=\{"data.limits.cell_mb": …\}'):
+            use(path, settings=small)
+    assert run.evaluate(path, settings=["data.limits.cell_mb=9"])["n"] == 1
+    with pytest.raises(RecipeError, match="settings: names a key that using a run does not have"):
+        run.predict(path, settings={"train.epochs": 3})
+
+
+def test_errors_in_python_name_parameters(old_runs: Path, tmp_path: Path) -> None:
+    run = holdfast.TrainedRun(old_runs / "runs" / "classes")
+    path = tmp_path / "rows.csv"
+    path.write_bytes("words,y\ncafé,no\n".encode("cp1252"))
+    with pytest.raises(DataError) as told:
+        run.predict(path)
+    assert "--" not in str(told.value)
+    assert 'encoding="' in told.value.remedy
+    with pytest.raises(DataError, match="text=…"):
+        run.predict(path, encoding="cp1252")
+    assert run.predict(path, encoding="cp1252", text="words")
+    with pytest.raises(DataError, match="label=…"):
+        holdfast.train({"text": ["a b"] * 9, "label": [1] * 9}, out=tmp_path / "r", quiet=True)
+
+
+def test_a_predictor_reads_as_it_is_told(old_runs: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(old_runs / "runs" / "classes")
+    path = tmp_path / "rows.csv"
+    path.write_text("words\ngood w1\n\n", "utf-8")
+    with pytest.raises(DataError, match="--text"):
+        predictor.ask(str(path))
+    assert len(predictor.ask(str(path), Options(text=("words",))).table) == 1
