@@ -97,7 +97,7 @@ def texts() -> Iterator[Text]:
             each = node.elts if isinstance(node, (ast.Tuple, ast.List)) else [node]
             words = [words_of(one, known[name]) for one in each]
             if words and None not in words:
-                yield Text(f"{name}:{node.lineno}", " ".join(map(str, words)))
+                yield Text(f"{name}:{node.lineno}", " · ".join(map(str, words)))
 
 
 def words_of(node: ast.AST, known: dict[str, str]) -> str | None:
@@ -178,6 +178,8 @@ def test_every_setting_that_is_advised_is_taken(said: list[Text]) -> None:
         settings = []
         for found in re.finditer(KEY + "=" + VALUE, text.words):
             key, value = found["key"], found["value"].strip("'\"").rstrip(".?:")
+            # The end of a list that a Python example shows.
+            value = value if "[" in value else value.rstrip("]'\"")
             asked += 1
             if key in OTHERS:
                 continue

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sklearn.utils import Tags
 
     from holdfast.data.table import Splits
+    from holdfast.pipeline.predictor import Predictor
     from holdfast.pipeline.ready import Fitted
 
 TRAIN_SHARE = 0.82
@@ -96,17 +97,26 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Probabilities [n, classes], in the order of ``classes_``, of texts or of the rows of a
         data frame."""
         from holdfast.data.memory import table_from_texts
-        from holdfast.evaluate.forward import forward
 
         check_is_fitted(self, "network_")
-        outputs = forward(
-            self._scaled,
-            self.tokenizer_,
-            self.max_length_,
-            tuple(str(name) for name in self.classes_),
-            table_from_texts(_texts([X] if isinstance(X, str) else X, self.text_columns_)),
-        )
-        return np.asarray(outputs.probabilities[:, self._order], dtype=np.float64)
+        texts = _texts([X] if isinstance(X, str) else X, self.text_columns_)
+        found = self._predictor.answer(table_from_texts(texts)).probabilities
+        assert found is not None
+        return np.asarray(found[:, self._order], dtype=np.float64)
+
+    @property
+    def _predictor(self) -> Predictor:
+        """Made at each call: a copy or a pickle of the estimator holds nothing of it."""
+        from holdfast.pipeline.kinds.classification import Tempered
+        from holdfast.pipeline.kinds.text_use import FittedText, TextUse
+        from holdfast.pipeline.predictor import Predictor
+        from holdfast.tasks.numbers import Scale
+
+        names = tuple(str(name) for name in self.classes_)
+        network = Tempered(self.network_, self.temperature_)
+        model = FittedText(network, self.tokenizer_, names, self.max_length_)
+        recipe = Recipe(task="text-classification")
+        return Predictor(TextUse([model], "class", recipe, Scale()), recipe.data)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """The most probable label of each text, or of each row of a data frame."""
@@ -214,9 +224,6 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.verdict_, self.history_ = fitted.trained.verdict, fitted.trained.history
         # The table sorts its labels as texts of numbers; classes_ are in the order of the labels.
         self._order = np.argsort([int(name) for name in ready.task.classes])
-
-    def _scaled(self, **batch: Any) -> Any:
-        return self.network_(**batch) / self.temperature_
 
 
 def _text_columns(X: Any) -> tuple[str, ...] | None:
