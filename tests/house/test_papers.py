@@ -139,3 +139,17 @@ def test_the_recipe_reference_has_every_key_and_no_other(root: Path) -> None:
     text = (root / "docs" / "recipe.md").read_text("utf-8")
     described = re.findall(r"^\| `([\w.]+)` \|", text, re.MULTILINE)
     assert sorted(described) == sorted(recipe.known_keys())
+
+
+def test_every_class_of_the_glossary_exists_and_has_one_meaning(root: Path, source: Path) -> None:
+    glossary = (root / "docs/design.md").read_text("utf-8").partition("## Glossary")[2]
+    named = set(re.findall(r"`([A-Z]\w+)`", glossary))
+    assert {"Prepared", "Fitted", "Predictor", "Snapshot", "Verdict"} <= named
+    trees = [ast.parse(path.read_text("utf-8")) for path in source.rglob("*.py")]
+    public = [
+        node.name
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name in named
+    ]
+    assert sorted(public) == sorted(named)

@@ -119,7 +119,7 @@ def _continue(to: Destination, listeners: Sequence[Any]) -> dict[str, Any]:
         return _report(run) if is_main_process() else read_result(run)
     check_recipe(run)
     because = f"every setting is that of its {RECIPE}; what is given now is not used"
-    to.notify(Decision("resumed", str(run), because))
+    to.notify(Decision("resumed", str(run), because, prominent=True))
     return _train(read_recipe(run / RECIPE), to, listeners)
 
 
