@@ -33,6 +33,7 @@ classifier = holdfast.TextClassifier(model, settings).fit(texts, labels)
 three = holdfast.train(texts, labels, out=out + "/3", settings=settings, quiet=True)
 verdict = holdfast.diagnose(one.folder)
 assert isinstance(holdfast.Guard(), holdfast.Guard)
+assert not [name for name in sys.modules if name.startswith("holdfast.cli")]
 print(json.dumps([len(one.predict(texts[:3])), two.result["seed"], len(classifier.predict(texts)),
                   one.result["test"]["metrics"] == three.result["test"]["metrics"],
                   isinstance(verdict.label, str)]))

@@ -82,15 +82,17 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises ``DataError`` (a ``ValueError`` as well) where ``holdfast train`` would exit with 2.
         """
+        from holdfast.pipeline.advice import in_python
         from holdfast.pipeline.fit import fit
         from holdfast.pipeline.prepared import prepare_divided
 
-        self.text_columns_ = _text_columns(X)
-        texts = _texts(X, self.text_columns_)
-        labels = column_or_1d(np.asarray(y))
-        self.classes_ = np.unique(labels)
-        splits = self._divide(texts, labels, groups)
-        self._keep(fit(*prepare_divided(self._recipe(), splits)))
+        with in_python():
+            self.text_columns_ = _text_columns(X)
+            texts = _texts(X, self.text_columns_)
+            labels = column_or_1d(np.asarray(y))
+            self.classes_ = np.unique(labels)
+            splits = self._divide(texts, labels, groups)
+            self._keep(fit(*prepare_divided(self._recipe(), splits)))
         return self
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:

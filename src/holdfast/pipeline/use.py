@@ -36,7 +36,8 @@ def scored_block(
     """``n`` and ``metrics`` of the labelled rows of ``data``.
 
     ``seen`` says how many of the rows the runs were trained on or chosen by (the same rows, or
-    copies of them); where there are any, ``without_seen`` is the score of the others.
+    copies of them; a fit without a folder does not say); where there are any, ``without_seen`` is
+    the score of the others.
     """
     options = options or Options()
     labelled = predictor.labelled(data, options)
@@ -44,6 +45,8 @@ def scored_block(
     notify_all(notify, (*predictor.decisions, *labelled.decisions), table.findings)
     score = predictor.judge(table)
     block = score().to_json()
+    if not predictor.runs:
+        return block
     # The runs' own sources are read again, for the copies.
     with advising(), within_limits(predictor.part, options.limits):
         seen = seen_rows(predictor.runs, table)

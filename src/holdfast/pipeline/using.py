@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Scores
 from holdfast.data.limits import Limits, within
+from holdfast.data.memory import raw_of_texts
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw
-from holdfast.data.source import find_reader, read_first
+from holdfast.data.source import find_reader, read_first, read_source
 from holdfast.data.table import Table
 from holdfast.data.template import named_columns
+from holdfast.data.unlabelled import renamed
 from holdfast.pipeline.folder import RECIPE
 from holdfast.recipe import DataPart, Recipe, override, read_recipe
 
@@ -165,6 +167,24 @@ def _is_utf8(path: Path) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def rows_to_answer(
+    part: DataPart, data: Data, options: Options, column: str | None = None
+) -> tuple[Raw, tuple[Decision, ...]]:
+    """Every value of a file, or of a list under the names of the columns that the run reads
+    (``column``: where its recipe does not say)."""
+    if not isinstance(data, str):
+        return raw_of_texts(data, read_columns(part) or ((column,) if column else ())), ()
+    encoding, decisions = encoding_for(part, data, options)
+    raw = read_source(data, encoding, None)
+    return raw, (*decisions, *raw.decisions)
+
+
+def read_alone(raw: Raw, names: Sequence[str], options: Options) -> Raw:
+    """The columns that the run reads, under its names for them, and nothing else."""
+    view = renamed(raw, names, options.text)
+    return replace(view, table=view.table.select(list(names)))
 
 
 def label_for(part: DataPart, options: Options) -> str | None:

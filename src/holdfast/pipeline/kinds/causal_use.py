@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.records import Decision, Ints, Scores
+from holdfast.core.records import Decision, Scores
 from holdfast.data.chat import chats_from_prompts, form_of, load_chats
 from holdfast.data.chat_templates import is_template
 from holdfast.data.memory import raw_of_texts
@@ -27,7 +27,7 @@ from holdfast.evaluate.tokens import score_tokens
 from holdfast.models.causal import CausalNetwork, load_saved_causal
 from holdfast.pipeline.answers import WrittenAnswers
 from holdfast.pipeline.folder import model_of, open_run
-from holdfast.pipeline.kinds.generating import best_device, the_run
+from holdfast.pipeline.kinds.generating import asked_again, best_device, the_run
 from holdfast.pipeline.ready import Fitted
 from holdfast.pipeline.using import (
     Answered,
@@ -92,10 +92,7 @@ class TokenUse:
         return WrittenAnswers(texts, sure)
 
     def judge(self, table: Table) -> Score:
-        def score_some(positions: Ints | None = None) -> Scores:
-            return self._score(table if positions is None else table.take(positions))
-
-        return score_some
+        return asked_again(self._score, table)
 
     def _score(self, table: Table) -> Scores:
         recipe, tokenizer = self.recipe, self.tokenizer

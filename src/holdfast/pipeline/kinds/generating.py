@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import numpy as np
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Estimate, Ints
+from holdfast.core.records import Estimate, Ints, Scores
 from holdfast.data.table import Table
 from holdfast.evaluate.tokens import TokenOutputs, score_tokens
 from holdfast.pipeline.folder import RECIPE, need_run
 from holdfast.pipeline.ready import Finish
+from holdfast.pipeline.using import Score
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.tasks.metrics import TEXT_METRICS, Metric
 from holdfast.tasks.metrics import find_text_metric as find_written
@@ -83,6 +84,16 @@ def the_run(runs: Sequence[Path]) -> tuple[Path, Recipe]:
             "the texts of several runs", "cannot be averaged", len(runs), "Name one run."
         )
     return runs[0], read_recipe(runs[0] / RECIPE)
+
+
+def asked_again(score: Callable[[Table], Scores], table: Table) -> Score:
+    """What scores labelled rows by asking the model anew: a sample of some rows is other rows than
+    some rows of a sample."""
+
+    def score_some(positions: Ints | None = None) -> Scores:
+        return score(table if positions is None else table.take(positions))
+
+    return score_some
 
 
 def best_device() -> Any:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from holdfast.core.records import Decision, Finding, Ints, Scores
-from holdfast.data.memory import raw_of_texts
+from holdfast.core.records import Finding, Scores
 from holdfast.data.pair_columns import choose_pair
 from holdfast.data.pairs import given_target, load_pairs
-from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.data.unlabelled import renamed, unlabelled
 from holdfast.evaluate.generation import need_packages, sample_positions
@@ -24,7 +22,13 @@ from holdfast.models.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.pipeline.adapters import quantize_spec
 from holdfast.pipeline.answers import WrittenAnswers
 from holdfast.pipeline.folder import model_of
-from holdfast.pipeline.kinds.generating import best_device, find_text_metric, texts_column, the_run
+from holdfast.pipeline.kinds.generating import (
+    asked_again,
+    best_device,
+    find_text_metric,
+    texts_column,
+    the_run,
+)
 from holdfast.pipeline.kinds.seq2seq_score import (
     Side,
     encode_rows,
@@ -52,7 +56,9 @@ from holdfast.pipeline.using import (
     Score,
     encoding_for,
     group_for,
+    read_alone,
     read_columns,
+    rows_to_answer,
 )
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.metrics import Metric
@@ -207,17 +213,9 @@ class PairUse:
 
     def ask(self, data: Data, options: Options) -> Asked:
         part = self.recipe.data
-        decisions: tuple[Decision, ...] = ()
+        raw, decisions = rows_to_answer(part, data, options, "text")
         names = read_columns(part)
-        if isinstance(data, str):
-            encoding, decisions = encoding_for(part, data, options)
-            raw = read_source(data, encoding, None)
-        else:
-            raw = raw_of_texts(data, names or ("text",))
-        view = raw
-        if names is not None:
-            view = renamed(raw, names, options.text)
-            view = replace(view, table=view.table.select(list(names)))
+        view = raw if names is None else read_alone(raw, names, options)
         columns, _ = choose_pair(
             view,
             text=None if part.template else (names or options.text),
@@ -227,7 +225,7 @@ class PairUse:
             need_target=False,
         )
         table = unlabelled(view, columns, label=0, target=True)
-        return Asked(raw, table, decisions=(*decisions, *raw.decisions))
+        return Asked(raw, table, decisions=decisions)
 
     def labelled(self, data: str, options: Options) -> Labelled:
         part = self.recipe.data
@@ -257,10 +255,7 @@ class PairUse:
         return WrittenAnswers(texts, sure)
 
     def judge(self, table: Table) -> Score:
-        def score_some(positions: Ints | None = None) -> Scores:
-            return self._score(table if positions is None else table.take(positions))
-
-        return score_some
+        return asked_again(self._score, table)
 
     def _score(self, table: Table) -> Scores:
         """The losses of the targets, and the scores of the texts of a fixed sample of the rows."""

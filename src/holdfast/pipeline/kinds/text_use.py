@@ -6,18 +6,15 @@ One class a text, several labels or a number: the run says which.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Ints, Scores
+from holdfast.core.records import Ints, Scores
 from holdfast.data.columns import choose_columns
 from holdfast.data.labelled import load_labelled
-from holdfast.data.memory import raw_of_texts
-from holdfast.data.raw import Raw
-from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.data.unlabelled import renamed, unlabelled
 from holdfast.evaluate.forward import TextModel, answer, groups_of
@@ -39,7 +36,9 @@ from holdfast.pipeline.using import (
     encoding_for,
     group_for,
     label_for,
+    read_alone,
     read_columns,
+    rows_to_answer,
 )
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.tasks.numbers import Scale
@@ -70,26 +69,16 @@ class TextUse:
         return () if self.labels == "number" else self.models[0].classes
 
     def ask(self, data: Data, options: Options) -> Asked:
-        raw, decisions = self._raw(data, options)
         part = self.recipe.data
+        raw, decisions = rows_to_answer(part, data, options)
         names = read_columns(part)
         if names is None:
             columns, chosen, _ = choose_columns(raw, text=options.text, need_label=False)
             decisions = (*decisions, *(d for d in chosen if d.what != "label column"))
             return Asked(raw, unlabelled(raw, columns), decisions=decisions)
-        view = renamed(raw, names, options.text)
-        view = replace(view, table=view.table.select(list(names)))
-        text = None if part.template else names
+        view, text = read_alone(raw, names, options), None if part.template else names
         columns, _, _ = choose_columns(view, text=text, template=part.template, need_label=False)
         return Asked(raw, unlabelled(view, columns), decisions=decisions)
-
-    def _raw(self, data: Data, options: Options) -> tuple[Raw, tuple[Decision, ...]]:
-        part = self.recipe.data
-        if not isinstance(data, str):
-            return raw_of_texts(data, read_columns(part) or ()), ()
-        encoding, decisions = encoding_for(part, data, options)
-        raw = read_source(data, encoding, None)
-        return raw, (*decisions, *raw.decisions)
 
     def labelled(self, data: str, options: Options) -> Labelled:
         part, text = self.recipe.data, options.text
