@@ -107,6 +107,7 @@ def _is_proven(history: Sequence[Snapshot], losses: Floats, state: int) -> bool:
 
 def _is_above(high: Floats, low: Floats, level: float) -> bool:
     difference = high - low
+    # Without a spread there is no t-test: the sign decides.
     if len(difference) < 2 or np.ptp(difference) == 0:
         return bool(difference.mean() > 0)
     return paired_t(high, low).above > 1 - level

@@ -188,12 +188,12 @@ def to_record(action: Action) -> dict[str, Any]:
 def revive(action: str, because: str, settings: Mapping[str, Any]) -> Action:
     """The action of such a record. Raises ``KeyError`` for a name that is none."""
     kind: Any = ACTIONS[action]
-    held = {
+    values = {
         f.name: tuple(value) if isinstance(value, list) else value
         for f in fields(kind)
         if (value := settings.get(_setting(f))) is not None
     }
-    return kind(because=because, **held)  # type: ignore[no-any-return]
+    return kind(because=because, **values)  # type: ignore[no-any-return]
 
 
 def _setting(one: Any) -> str:

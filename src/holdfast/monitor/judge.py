@@ -50,39 +50,41 @@ def symptoms_of(history: History) -> dict[str, Symptom]:
 def settle(history: History, symptoms: Mapping[str, Symptom]) -> Verdict:
     """One verdict from all symptoms, by the tables of ``precedence``."""
     name = winner(symptoms)
-    own = inconclusive(history) if name is None else symptoms[name]
-    assert own.label is not None
-    blamed = likeliest_cause(symptoms, own.label)
+    leading = inconclusive(history) if name is None else symptoms[name]
+    assert leading.label is not None
+    blamed = likeliest_cause(symptoms, leading.label)
     behind = symptoms[blamed] if blamed is not None else None
     beside = [
-        symptom for symptom in (behind, symptoms.get("disparity")) if symptom and symptom is not own
+        symptom
+        for symptom in (behind, symptoms.get("disparity"))
+        if symptom and symptom is not leading
     ]
     return Verdict(
-        label=own.label,
-        because=sentence(history, own),
-        confidence=sure(own.strength),
+        label=leading.label,
+        because=sentence(history, leading),
+        confidence=sure(leading.strength),
         harm=history.harm,
-        since_step=own.since_step,
-        cause=behind.cause if behind else own.cause,
-        evidence=_joined(own, beside),
-        remedies=tuple(r for r in _remedies(own, behind) if not pushes_on(history, r))[
+        since_step=leading.since_step,
+        cause=behind.cause if behind else leading.cause,
+        evidence=_joined(leading, beside),
+        remedies=tuple(r for r in _remedies(leading, behind) if not pushes_on(history, r))[
             :MOST_REMEDIES
         ],
     )
 
 
-def _joined(own: Symptom, beside: Sequence[Symptom]) -> tuple[Evidence, ...]:
+def _joined(leading: Symptom, beside: Sequence[Symptom]) -> tuple[Evidence, ...]:
     """Each name once, the label's own first."""
     known: dict[str, Evidence] = {}
-    for symptom in (own, *beside):
+    for symptom in (leading, *beside):
         for evidence in symptom.evidence:
             known.setdefault(evidence.name, evidence)
     return tuple(known.values())
 
 
-def _remedies(own: Symptom, behind: Symptom | None) -> tuple[Remedy, ...]:
+def _remedies(leading: Symptom, behind: Symptom | None) -> tuple[Remedy, ...]:
     """Against the cause first, then against the label; each once."""
     known: dict[str, Remedy] = {}
-    for remedy in (*(behind.remedies if behind else ()), *own.remedies):
+    for remedy in (*(behind.remedies if behind else ()), *leading.remedies):
         known.setdefault(remedy.do, remedy)
     return tuple(known.values())

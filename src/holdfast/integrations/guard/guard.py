@@ -200,7 +200,11 @@ class Guard:
             # Foreign trainers begin with random heads and warm-ups: what their first looks say of
             # the gain to come was never measured, so no run is stopped for want of it.
             return stopping.StoppingRule(
-                {}, None, self._patience, lambda s: s.refined_loss + 1e-6 * s.valid_loss
+                # Where refined losses tie, the plain loss decides.
+                {},
+                None,
+                self._patience,
+                lambda s: s.refined_loss + 1e-6 * s.valid_loss,
             )
         self._advisor.load_state_dict(copy.deepcopy(self._fresh))
         return self._advisor

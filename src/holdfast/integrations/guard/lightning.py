@@ -81,11 +81,13 @@ class _Hooks:
         return self._watch.state_dict() if self._watch is not None else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        # Lightning restores its callbacks before training begins, when there is no watch yet.
         self._state = state
 
     def _look(self, trainer: Any) -> None:
         assert self._watch is not None
         rates = [group["lr"] for o in trainer.optimizers for group in o.param_groups]
+        # Batches, since an update may take several; counted over all epochs.
         batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         epoch = batches / max(1, trainer.num_training_batches)
         self._watch.look(

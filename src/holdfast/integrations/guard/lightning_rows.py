@@ -109,6 +109,7 @@ def silent(module: Any) -> Iterator[None]:
     look does must not stand in the user's logs."""
     metrics = [m for m in module.modules() if hasattr(m, "_defaults") and hasattr(m, "compute")]
     kept = [(metric, _counts(metric)) for metric in metrics]
+    # Attributes of the instance hide the methods of its class until they are deleted.
     module.log = module.log_dict = lambda *_, **__: None
     try:
         yield

@@ -134,17 +134,19 @@ def plain(losses: Floats) -> Measured:
     return Measured(losses, {}, mean, 1.0)
 
 
-def find_formula(logits: Any, labels: Any, own: float) -> Formula | None:
-    """The formula whose mean over this batch is the model's ``own`` loss; ``None`` where none is.
+def find_formula(logits: Any, labels: Any, model_loss: float) -> Formula | None:
+    """The formula whose mean over this batch is the model's own, ``model_loss``; ``None`` where
+    none is.
 
     Within 2·10⁻⁵ of it (a fiftieth where the logits are of half precision, in which some models
     add up the loss). Rows of one class alone cannot tell weighted classes from plain ones.
     """
-    if not (torch.is_tensor(logits) and torch.is_tensor(labels)) or not np.isfinite(own):
+    if not (torch.is_tensor(logits) and torch.is_tensor(labels)) or not np.isfinite(model_loss):
         return None
+    # Near 0 the rounding of a loss is no share of it, so there the bound is an absolute one.
     near = AGREES.get(logits.dtype, AGREES_IN_HALF)
     for formula in _fitting(logits, labels):
-        if abs(formula.mean(logits, labels) - own) <= near * max(abs(own), 1e-3):
+        if abs(formula.mean(logits, labels) - model_loss) <= near * max(abs(model_loss), 1e-3):
             return formula
     return None
 
@@ -152,6 +154,8 @@ def find_formula(logits: Any, labels: Any, own: float) -> Formula | None:
 def aligned_formula(logits: torch.Tensor, labels: torch.Tensor) -> Formula:
     """The formula that the shapes allow, where nobody knows the model's own loss; tokens stand at
     their labels, and several labels are 0 or 1. Raises ``DataError`` where none fits."""
+    # Backwards: with no loss to decide, ``tokens`` comes before ``next tokens``, and ``number``
+    # before ``several``.
     for formula in reversed(_fitting(logits, labels)):
         if formula.name != "number" or labels.dim() < 2 or not _marks(labels):
             return formula
@@ -173,6 +177,7 @@ def _fitting(logits: torch.Tensor, labels: torch.Tensor) -> list[Formula]:
     """Those whose shapes fit, the likelier first."""
     whole = not labels.is_floating_point()
     if logits.dim() == 3 and whole and labels.shape == logits.shape[:2]:
+        # A text of one token has no next one.
         return [Formula(SHIFTED), Formula("tokens")] if logits.shape[1] > 1 else [Formula("tokens")]
     if logits.dim() == 2 and whole and labels.dim() == 1 and logits.shape[1] > 1:
         return [Formula("classes")]

@@ -86,12 +86,13 @@ def scores(best: Snapshot, classes: tuple[str, ...], seed: int) -> Scores:
 
 def _plain(losses: Floats, metrics: dict[str, float], seed: int) -> dict[str, Estimate]:
     """The mean loss with its interval over rows, and metrics as they were measured."""
+    # The difference to zero in each row is the loss itself.
     gap = paired_bootstrap(losses, np.zeros_like(losses), seed=generator(seed, "guard", "loss"))
-    told = {name: _estimate(value, "no interval") for name, value in metrics.items()}
+    measured = {name: _estimate(value, "no interval") for name, value in metrics.items()}
     mean = _estimate(gap.value, "BCa over rows")
     if mean.value is not None and np.isfinite(gap.low) and np.isfinite(gap.high):
         mean = replace(mean, low=gap.low, high=gap.high)
-    return {**told, "loss": mean}
+    return {**measured, "loss": mean}
 
 
 def _estimate(value: float, note: str) -> Estimate:

@@ -26,6 +26,7 @@ def probe_rows(train: int, valid: int, wanted: int | None, seed: int) -> Ints:
 
 def looks_at(steps: int, wanted: int) -> frozenset[int]:
     """About ``wanted`` steps, evenly over ``steps``, the last among them."""
+    # Of more looks than steps some round to 0, where the baseline look is.
     return frozenset(round((i + 1) * steps / wanted) for i in range(wanted)) - {0}
 
 
@@ -95,6 +96,7 @@ def _parts(row: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(row, Mapping):
         inputs = [(str(k), v) for k, v in row.items() if k not in LABELS]
         return sorted(inputs, key=lambda item: item[0]) or list(row.items())
+    # By the custom of PyTorch's data sets the label comes last.
     if isinstance(row, (tuple, list)) and len(row) > 1:
         return [(str(i), value) for i, value in enumerate(row[:-1])]
     return [("row", row)]

@@ -38,7 +38,7 @@ def outer_trainer(trainer: Any) -> Any:
     return outer_self(setfit.Trainer)
 
 
-def setfit_course(guard: GuardHandle, owner: Any, steps: int, pairs: int) -> ForeignRun:
+def setfit_run(guard: GuardHandle, owner: Any, steps: int, pairs: int) -> ForeignRun:
     """A run of SetFit's ``Trainer``; ``pairs`` are its rows of an epoch."""
     rows = EmbeddedRows(guard, owner)
     body = owner.model.model_body
@@ -122,12 +122,14 @@ def _head(model: Any) -> Any:
             model.multi_target_strategy,
             "Train it without the guard's callback.",
         )
-    own = model.model_head
-    usable = is_classifier(own) and hasattr(own, "predict_proba")
-    return own if usable else LogisticRegression()
+    head = model.model_head
+    usable = is_classifier(head) and hasattr(head, "predict_proba")
+    return head if usable else LogisticRegression()
 
 
 def _measured(head: Any, embedded: Floats, labels: Any) -> Measured:
+    # Nearest neighbours and trees give probabilities of 0. The softmax of log-probabilities is the
+    # probabilities again, so they stand for logits.
     logits = np.log(np.maximum(head.predict_proba(embedded), LEAST_PROBABILITY))
     losses = -logits[np.arange(len(labels)), labels]
     return CLASSES.measure(losses, logits)

@@ -19,8 +19,8 @@ FORMAT = b"holdfast checkpoint 2"
 
 def write_state(checkpoint: Path, step: int, state: dict[str, Any]) -> None:
     """Into the folder of the checkpoint of ``step``, which the trainer has just written."""
-    held = {"step": step, **state}
-    write_atomically(checkpoint / NAME, lambda path: write_sealed(path, held, MARK, FORMAT))
+    stamped = {"step": step, **state}
+    write_atomically(checkpoint / NAME, lambda path: write_sealed(path, stamped, MARK, FORMAT))
 
 
 def read_state(checkpoint: Path, step: int) -> dict[str, Any]:

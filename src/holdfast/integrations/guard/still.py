@@ -42,14 +42,18 @@ def undisturbed(model: torch.nn.Module, seed: int) -> Iterator[None]:
 def generators_apart(*collators: Any) -> Iterator[None]:
     """A block in which a collator with a generator of its own (one that was given a seed) draws
     from a new one, so that the masks of training are those of a run without looks."""
+    # Transformers wraps a collator in one that drops the columns that the model does not take.
     inner = [getattr(collator, "data_collator", collator) for collator in collators]
-    held = [(c, c.generator) for c in {id(c): c for c in inner}.values() if hasattr(c, "generator")]
-    for collator, _ in held:
+    seeded = [
+        (c, c.generator) for c in {id(c): c for c in inner}.values() if hasattr(c, "generator")
+    ]
+    for collator, _ in seeded:
+        # Without one it makes one from its seed at the next batch: the same draws at every look.
         collator.generator = None
     try:
         yield
     finally:
-        for collator, kept in held:
+        for collator, kept in seeded:
             collator.generator = kept
 
 

@@ -71,8 +71,8 @@ class TrainerRows:
     def find(self) -> None:
         """Decide how losses are computed, by one batch of evaluation rows; the model in evaluation
         mode. ``because`` says why."""
-        if own := own_loss(self.trainer):
-            self.because = f"{own}, so each row goes alone through compute_loss"
+        if reason := own_loss(self.trainer):
+            self.because = f"{reason}, so each row goes alone through compute_loss"
             return
         count, batch = self._valid.spread(self._size)
         if not _one_line_a_row(batch, count):
@@ -142,6 +142,8 @@ def own_loss(trainer: Any) -> str:
         return "the trainer has a compute_loss_func"
     owner = next(k for k in type(trainer).__mro__ if "compute_loss" in vars(k))
     kind = str(getattr(trainer.args, "loss_type", "nll"))
+    # Under ``nll`` TRL's own method gives the mean cross-entropy of the tokens and collects figures
+    # for its log.
     if owner.__module__ == "trl.trainer.sft_trainer":
         return "" if kind == "nll" else f"the trainer's loss_type is {kind}"
     return "" if owner is Trainer else f"{owner.__name__} has a compute_loss of its own"
@@ -153,6 +155,7 @@ def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     trainable = sum(size for size, learns in sizes if learns)
     task = _task(model, rows)
+    # An adapter, or a head alone, takes other rates than the whole network.
     whole = trainable >= LEAST_SHARE_OF_FULL * sum(size for size, _ in sizes)
     return RunFacts(
         task=task,

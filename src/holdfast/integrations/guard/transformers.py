@@ -39,16 +39,18 @@ class GuardCallback(TrainerCallback):
         self._rows = 0
         self._own_looks: frozenset[int] = frozenset()
 
-    def on_init_end(self, args: Any, state: Any, control: Any, **told: Any) -> None:
+    def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._guard.hold_out is None:
             return
         trainer, _ = calling_trainer(self)
         held_out(self._guard, data_owner(trainer))
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **told: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer, checkpoint = calling_trainer(self)
         _refuse(trainer, self._guard.policy)
-        foreign_run = _foreign_run(self._guard, trainer, told["train_dataloader"], state.max_steps)
+        foreign_run = _foreign_run(
+            self._guard, trainer, kwargs["train_dataloader"], state.max_steps
+        )
         self._rows = foreign_run.rows_per_epoch
         alone = _strategy(args) == "no"
         self._own_looks = looks_at(state.max_steps, self._guard.looks) if alone else frozenset()
@@ -59,51 +61,52 @@ class GuardCallback(TrainerCallback):
         # resumes there leaves it out.
         missed = _strategy(args) == "epoch" and float(state.epoch or 0).is_integer()
         if before is None or missed:
-            self._look(state, told)
+            self._look(state, kwargs)
 
-    def on_log(self, args: Any, state: Any, control: Any, **told: Any) -> None:
-        norm = (told.get("logs") or {}).get("grad_norm")
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        norm = (kwargs.get("logs") or {}).get("grad_norm")
         if self._watch is not None and norm is not None:
             self._watch.note_gradient(float(norm))
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **told: Any) -> Any:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         if self._watch is not None and state.global_step in self._own_looks:
-            self._look(state, told)
-        return self._told_to_stop(control)
+            self._look(state, kwargs)
+        return self._stop_if_asked(control)
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **told: Any) -> Any:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         # Evaluations before and after training are the user's own.
         if self._watch is not None and not self._own_looks:
-            self._look(state, told)
-        return self._told_to_stop(control)
+            self._look(state, kwargs)
+        return self._stop_if_asked(control)
 
-    def on_save(self, args: Any, state: Any, control: Any, **told: Any) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._watch is not None:
+            # Only the trials of a search are written elsewhere, and a search is refused.
             place = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_state(place, state.global_step, self._watch.state_dict())
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **told: Any) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         watch, self._watch = self._watch, None
         if watch is None:
             return
         # With load_best_model_at_end (allowed where the guard only observes) the weights are no
         # longer those of the last step.
         if not getattr(args, "load_best_model_at_end", False):
-            watch.look(state.global_step, *self._facts(state, told))
+            watch.look(state.global_step, *self._progress(state, kwargs))
         watch.restore(state.global_step)
         self._guard.finish()
 
-    def _look(self, state: Any, told: dict[str, Any]) -> None:
+    def _look(self, state: Any, kwargs: dict[str, Any]) -> None:
         assert self._watch is not None
-        self._watch.look(state.global_step, *self._facts(state, told))
+        self._watch.look(state.global_step, *self._progress(state, kwargs))
 
-    def _facts(self, state: Any, told: dict[str, Any]) -> tuple[float, int, float]:
+    def _progress(self, state: Any, kwargs: dict[str, Any]) -> tuple[float, int, float]:
         """Epoch, training rows seen, and the largest learning rate of the next update."""
         epoch = float(state.epoch or 0.0)
-        rates = [group["lr"] for group in told["optimizer"].param_groups]
+        rates = [group["lr"] for group in kwargs["optimizer"].param_groups]
         return epoch, round(epoch * self._rows), float(max(rates))
 
-    def _told_to_stop(self, control: Any) -> Any:
+    def _stop_if_asked(self, control: Any) -> Any:
         if self._watch is not None and self._watch.engine.stop_because is not None:
             control.should_training_stop = True
         return control
@@ -148,9 +151,9 @@ def _foreign_run(guard: GuardHandle, trainer: Any, train_loader: Any, steps: int
             "holdfast.Guard(hold_out=0.15), its callback in callbacks=[…] of the trainer.",
         )
     if owner is not trainer:
-        from holdfast.integrations.guard.setfit import setfit_course
+        from holdfast.integrations.guard.setfit import setfit_run
 
-        return setfit_course(guard, owner, steps, len(train_loader.dataset))
+        return setfit_run(guard, owner, steps, len(train_loader.dataset))
     rows = trainer_rows(guard, trainer, train_loader)
     return ForeignRun(
         model=trainer.model,

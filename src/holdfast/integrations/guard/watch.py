@@ -116,6 +116,7 @@ class Watch:
     def look(self, step: int, epoch: float, seen: int, rate: float) -> None:
         """One evaluation point. A second look at a step does nothing."""
         looked = self.engine.snapshots
+        # A trainer evaluates each of several sets of evaluation rows, and says so each time.
         if looked and looked[-1].step >= step:
             return
         self._at = (step, epoch, seen, rate)
@@ -191,7 +192,7 @@ class Watch:
         """Continue where ``state_dict`` was taken; later lines of the journal are forgotten."""
         self.engine.load_state_dict(state)
         self.engine.best = SavedWeights(state["best_step"], state["best"])
-        self.decisions = [Decision(*told) for told in state["decisions"]]
+        self.decisions = [Decision(*parts) for parts in state["decisions"]]
         self._before, self._clock = state["seconds"], time.perf_counter()
         self._norms = list(state["norms"])
         self._weights.load_state_dict(state["weights"])
@@ -220,9 +221,9 @@ class Watch:
 
     def _memory(self) -> list[Decision]:
         size = f"{self._weights.megabytes:,.1f} MB"
-        told = []
+        decisions = []
         if self._advisor is not None:
-            told.append(
+            decisions.append(
                 Decision(
                     "best state",
                     f"a copy of {size} in host memory",
@@ -231,8 +232,8 @@ class Watch:
             )
         else:
             because = "the guard observes: it neither stops nor restores (policy='off')"
-            told.append(Decision("best state", "no copy", because))
+            decisions.append(Decision("best state", "no copy", because))
         if not self._weights.tracked:
             because = f"two further copies of {size} would be needed"
-            told.append(Decision("distances of the weights", "not measured", because))
-        return told
+            decisions.append(Decision("distances of the weights", "not measured", because))
+        return decisions

@@ -43,14 +43,15 @@ class Weights:
         return sum(p.numel() for p in self._learning().values())
 
     def copy(self) -> dict[str, torch.Tensor]:
+        # Of a tensor that is in host memory ``cpu`` makes no copy.
         return {name: t.detach().cpu().clone() for name, t in self._changing().items()}
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put a copy back into the model, in place: the optimizer's references stay valid."""
-        held = self._changing()
+        live = self._changing()
         with torch.no_grad():
             for name, tensor in tensors.items():
-                held[name].copy_(tensor)
+                live[name].copy_(tensor)
 
     def moved(self) -> tuple[float | None, float | None]:
         """The relative update since the last call (``None`` at the first) and the distance."""
