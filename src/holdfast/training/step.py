@@ -53,14 +53,14 @@ def train_step(run: Run, draw: Draw) -> None:
     """The gradient, by the phase's stepper; clip, update; the run's counters move on."""
     if not run.network.training:
         train_mode(run.network)
-    run.running_loss = run.phase.stepper(Passes(run), draw)
+    run.running_loss = run.phase.stepper(RunUpdate(run), draw)
     _update(run)
     run.examples_seen += len(draw)
     run.step, run.step_in_phase = run.step + 1, run.step_in_phase + 1
     run.emit("step_done")
 
 
-class Passes:
+class RunUpdate:
     """An update in the making: the ``Update`` of ``core/updates.py``."""
 
     def __init__(self, run: Run) -> None:
