@@ -62,7 +62,8 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A phase of its own before the fine-tuning, which it leaves its network to."""
+    """A phase of its own before the fine-tuning, which it leaves its network to; its ``name`` is
+    that of its method."""
 
     name: str
     steps: int
