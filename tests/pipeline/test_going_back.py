@@ -18,8 +18,8 @@ from holdfast.recipe import Recipe, override
 
 
 class Once:
-    """Goes back from its fourth look to its second, once, and on with a third of the rate, without
-    dropout, its first block frozen."""
+    """Goes back from its fourth look to its second, once, and on with a third of the rate, more
+    dropout and its first layers frozen."""
 
     def __init__(self) -> None:
         self.looks, self.back_to = 0, -1
@@ -33,8 +33,9 @@ class Once:
         return (
             RollBack("a test wants it", self.back_to),
             ScaleLearningRate("a test wants it", 1 / 3),
-            SetDropout("a test wants it", 0.0),
-            Freeze("a test wants it", ("block.0",)),
+            SetDropout("a test wants it", 0.3),
+            # A network that is frozen from its front on draws no dropout there.
+            Freeze("a test wants it", ("embeddings", "block.0")),
         )
 
     def restore_points(self, history: Sequence[Snapshot]) -> tuple[int, ...]:

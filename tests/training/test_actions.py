@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,10 @@ from holdfast.core.actions import (
     revive,
     to_record,
 )
-from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.errors import Interrupted, RecipeError, RunError
 from holdfast.core.events import RollsBack
 from holdfast.core.records import Branch, Snapshot, Verdict
+from holdfast.terminal.progress import Show
 from holdfast.training.guarded import begin_run
 from holdfast.training.loop import Trained, fit
 from holdfast.training.run import Job
@@ -242,6 +245,23 @@ def test_going_back_and_on_gives_what_was_there_the_first_time(build: Any, tmp_p
     assert twice.examples_seen == plain.examples_seen + 4 * 8
 
 
+def test_going_back_twice_to_one_look_is_going_back_to_the_same(build: Any) -> None:
+    """What was learnt on the first way from it has not been written into it."""
+    undisturbed = build()
+    twice = build(advisor=Script({5: back(4), 7: back(4)}, keep=[4]))
+    fit(undisturbed)
+    fitted = fit(twice)
+    assert equal(weights(undisturbed), weights(twice))
+    assert [s.branch.number for s in fitted.history] == [0, 0, 0, 2, 2, 2]
+
+
+def test_what_lies_behind_a_rollback_cannot_be_gone_to(build: Any) -> None:
+    script = Script({5: back(2), 6: back(6)}, keep=[2, 6])
+    with pytest.raises(RunError, match=r"no restore point is kept.*6") as caught:
+        fit(build(advisor=script))
+    assert "kept now: [2]" in caught.value.remedy
+
+
 def test_going_back_to_before_the_first_step_is_beginning_again(build: Any, phase: Any) -> None:
     """Over the end of a phase, too: the first one begins anew, with its own optimizer."""
     phases = (phase(name="one", steps=4, weight_decay=0.1), phase(name="two", steps=6))
@@ -313,6 +333,17 @@ def test_the_best_state_is_one_of_the_branch_that_is_alive(build: Any) -> None:
     assert next(s for s in fitted.history if s.step == 6).branch.number == 1
 
 
+def test_who_watches_is_told_what_was_done_and_what_was_left(build: Any, capsys: Any) -> None:
+    script = Script({5: back(4, ScaleLearningRate(WHY, 0.1))}, keep=[4])
+    fit(build(advisor=script, listeners=(Show(False),)))
+    text = capsys.readouterr().err
+    lines = text.splitlines()
+    steps = [line.split()[0] for line in lines if "/10 " in line]
+    assert steps == [f"{step}/10" for step in (0, 2, 4, 6, 8, 6, 8, 10)]
+    assert f"Action    RollBack (to_step 4): {WHY}" in text
+    assert f"Action    ScaleLearningRate (factor 0.1): {WHY}" in text
+
+
 def test_an_ordinary_run_keeps_no_restore_point(build: Any) -> None:
     """One costs as much as the optimizer; an advisor that cannot go back has none."""
     kept: list[Any] = []
@@ -368,6 +399,23 @@ def test_a_run_full_of_actions_is_resumed_bit_for_bit(
     assert found.examples_seen == wanted.examples_seen
     assert journal(torn) == journal(undisturbed)
     assert [s.branch for s in found.history] == [s.branch for s in wanted.history]
+
+
+def test_the_first_checkpoint_may_be_one_of_a_run_with_a_frozen_layer(
+    build: Any, tmp_path: Path
+) -> None:
+    """The mark of the weights that never change does not hold those that are frozen for a while."""
+    script = {3: (Freeze(WHY, ("body.*",)),)}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole = build(tmp_path / "a", advisor=Script(script))
+    fit(whole)
+    stop = At("batch_ready", 6, lambda run: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(Interrupted):
+        fit(build(tmp_path / "b", advisor=Script(script), listeners=(stop,), every_s=1e9))
+    again = build(tmp_path / "b", advisor=Script(script), every_s=1e9)
+    fit(again, resume=True)
+    assert equal(weights(whole), weights(again))
 
 
 def test_every_action_can_be_applied_by_our_loop(build: Any) -> None:

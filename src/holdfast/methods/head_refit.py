@@ -91,10 +91,9 @@ class HeadRefit:
 
         self.baseline, self.because = state["baseline"], state["because"]
         if state["curve"] is not None:
-            # A checkpoint of an earlier version ends with the twins.
-            losses, points, (twins, of), *more = state["curve"]
+            losses, points, (twins, of), labels = state["curve"]
             pairs = tuple((int(n), float(loss)) for n, loss in points)
-            noise = LabelNoise(*more[0]) if more and more[0] is not None else None
+            noise = None if labels is None else LabelNoise(*labels)
             self.curve = ProbeCurve(losses.numpy(), pairs, (int(twins), int(of)), noise)
 
 

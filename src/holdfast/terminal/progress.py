@@ -59,6 +59,11 @@ class Show:
         self._live.start()
         self._task = self._bar.add_task("measuring the model before any step", total=run.plan.steps)
 
+    def batch_ready(self, run: Any) -> None:
+        if self._first is None:
+            # Those of a run that is resumed were told when they were done.
+            self._said = len(run.guard.actions)
+
     def step_done(self, run: Any) -> None:
         if self._first is None:
             # Timed from the end of the first step, which also lays out memory and chooses kernels.
@@ -129,11 +134,12 @@ class Show:
 
     def _say_actions(self, run: Any) -> None:
         """What was done at this look to the run itself; why it ends is said at its end."""
-        for step, action in run.guard.actions[self._said :]:
-            if step >= run.looked.step and not isinstance(action, (Stop, Continue)):
+        for _, action in run.guard.actions[self._said :]:
+            if not isinstance(action, (Stop, Continue)):
                 record = to_record(action)
                 what = ", ".join(f"{k} {v}" for k, v in record["settings"].items())
-                self._print(entry(record["action"], f"{what}: {action.because}", width()))
+                told = f"{record['action']} ({what}): {action.because}"
+                self._print(entry("Action", told, width()))
         self._said = len(run.guard.actions)
 
     def _print(self, lines: list[str]) -> None:
