@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import RecipeError
+from holdfast.methods.sam import Sam
 from holdfast.models.causal import load_causal
 from holdfast.models.classifier import load_classifier
 from holdfast.models.layers import freeze
@@ -24,7 +25,9 @@ from holdfast.tasks.text_classification import EncodedTexts, TextClassification
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.prefix_probe import Entry
 
-FINETUNE = Phase("finetune", "task", "train", "windows", 50, 8, 1e-3, 1e-3)
+FINETUNE = Phase(
+    name="finetune", steps=50, batch_size=8, learning_rate=1e-3, head_learning_rate=1e-3
+)
 PLAN = Plan((FINETUNE,), (0, 25, 50), 12, 0)
 
 
@@ -127,6 +130,8 @@ def test_passes_are_counted_over_steps_looks_and_refits() -> None:
     contrast = replace(FINETUNE, name="contrast", head="refit", steps=6, batch_size=4)
     plan = Plan((contrast, FINETUNE), (0, 3, 6, 30, 56), 10, 0)
     assert passes_of(plan, 40, 16) == 6 * 4 + 50 * 8 + 5 * (10 + 16) + 2 * 40
+    twice = Plan((contrast, replace(FINETUNE, stepper=Sam())), plan.evaluate_at, 10, 0)
+    assert passes_of(twice, 40, 16) == passes_of(plan, 40, 16) + 50 * 8
 
 
 def test_what_is_kept_is_counted_by_tokens_or_by_pictures() -> None:

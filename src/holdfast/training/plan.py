@@ -23,7 +23,7 @@ MOST_PROBE_ROWS = 500
 TELLING_PROBE_ROWS = 50
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
     """A stretch of the run with one loss and one optimizer.
 
