@@ -15,7 +15,7 @@ from holdfast.core.door import first_line
 from holdfast.core.errors import DataError, HoldfastError
 from holdfast.core.records import Decision
 from holdfast.data.raw import BATCH_ROWS, Batch
-from holdfast.data.readers.parquet import typed_batch
+from holdfast.data.readers.parquet import typed_batch, with_list_names
 
 _NAME = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)(:(?P<config>[\w.+-]+))?(@(?P<split>[^@\s]+))?")
 
@@ -96,6 +96,9 @@ def with_class_names(rows: Any, part: Any) -> Any:
             # −1 is how data sets of the hub mark rows without a label.
             known = pc.if_else(pc.greater_equal(part[name], 0), part[name], None)
             part = part.set_column(position, name, pc.take(pa.array(feature.names), known))
+        inner = getattr(feature, "feature", None)
+        if isinstance(inner, datasets.ClassLabel) and inner.names:
+            part = with_list_names(part, {name: inner.names})
     return part
 
 

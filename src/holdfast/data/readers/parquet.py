@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,8 +29,10 @@ def read_parquet(path: Path, encoding: str | None) -> Iterator[Batch]:
                 check_footer(path, file)
                 rows = rows_at_once(path, plain, file)
                 yield typed_batch(file.schema_arrow.empty_table(), str(path))
+                names = _list_names(file.schema_arrow)
                 for batch in file.iter_batches(batch_size=rows):
-                    yield typed_batch(pa.Table.from_batches([batch]), str(path))
+                    part = with_list_names(pa.Table.from_batches([batch]), names)
+                    yield typed_batch(part, str(path))
         except pa.ArrowException as error:
             reason = first_line(error)
             raise DataError(
@@ -64,6 +67,40 @@ def typed_batch(table: pa.Table, source: str = "the table") -> Batch:
                 "Write the column again, as texts or numbers, or leave it out.",
             ) from error
     return Batch(columns, kinds)
+
+
+def with_list_names(table: pa.Table, names: Mapping[str, Sequence[str]]) -> pa.Table:
+    """The table with the numbers in its columns of lists as the ``names`` of the column; a number
+    that has none becomes null."""
+    for column, known in names.items():
+        spelled = dict(enumerate(known))
+        cells = [
+            None if cell is None else [spelled.get(number) for number in cell]
+            for cell in table[column].to_pylist()
+        ]
+        made = pa.array(cells, pa.list_(pa.string()))
+        table = table.set_column(table.column_names.index(column), column, made)
+    return table
+
+
+def _list_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """The names of the numbers in columns of lists, where ``datasets`` wrote the file: it keeps
+    them beside the columns."""
+    try:
+        told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = told["info"]["features"]
+        inner = {
+            column: feature["feature"]
+            for column, feature in features.items()
+            if column in schema.names and isinstance(feature, dict) and "feature" in feature
+        }
+        return {
+            column: list(map(str, one["names"]))
+            for column, one in inner.items()
+            if isinstance(one, dict) and one.get("_type") == "ClassLabel" and one.get("names")
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _kind(type: pa.DataType) -> Kind:
