@@ -31,6 +31,8 @@ from holdfast.models.quiet import quiet_transformers
 KINDS = ("lora", "rslora", "dora", "lora+", "ia3", "prompt")
 LOW_RANK = ("lora", "rslora", "dora", "lora+")
 RANK, PROMPT_VECTORS, DROPOUT, RATE_RATIO = 8, 20, 0.05, 16.0
+# PEFT's names of what an encoder's outputs mean, where it is not one answer a text.
+PEFT_TASKS = {"token_classification": "TOKEN_CLS"}
 
 
 def attach(
@@ -118,7 +120,7 @@ def task_type(network: Network, home: Any) -> str | None:
     if type(home).__name__.endswith("ForImageClassification"):
         return None
     if hasattr(network, "family"):
-        return "SEQ_CLS"
+        return PEFT_TASKS.get(getattr(network, "problem", ""), "SEQ_CLS")
     if home.config.is_encoder_decoder:
         return "SEQ_2_SEQ_LM"
     return "CAUSAL_LM" if type(home).__name__.endswith(("ForCausalLM", "LMHeadModel")) else None

@@ -108,10 +108,10 @@ def load_classifier(
     name_classes(config, classes)
     config.problem_type = problem
     tokenizer = load_tokenizer(source, trust_remote_code)
-    _check_base(source, adapter)
+    check_base(source, adapter)
     with loading(source.name, "states no length that can be used"):
         length, length_reason = choose_max_length(
-            source.folder, config, tokenizer, max_length, _vectors(adapter)
+            source.folder, config, tokenizer, max_length, prompt_vectors(adapter)
         )
     tokenizer.model_max_length = length
     limit_inputs(tokenizer, config)
@@ -196,13 +196,14 @@ def _check(
     check_dropout(dropout)
 
 
-def _vectors(adapter: AdapterSpec | None) -> int:
+def prompt_vectors(adapter: AdapterSpec | None) -> int:
     """Places that a learnt prompt takes from the text."""
     prompt = adapter is not None and adapter.kind == "prompt"
     return (adapter.rank or PROMPT_VECTORS) if adapter and prompt else 0
 
 
-def _check_base(source: Source, adapter: AdapterSpec | None) -> None:
+def check_base(source: Source, adapter: AdapterSpec | None) -> None:
+    """Refuse an adapter folder for a model that is changed before it is trained."""
     if adapter and not adapter.merge and source.config.get(MARK):
         raise ModelError(
             source.name,

@@ -19,7 +19,7 @@ from holdfast.models.base import Adapter, Layer
 from holdfast.models.carry import carry_mean
 from holdfast.models.families import Family
 from holdfast.models.head import new_head
-from holdfast.models.pooling import MeanPool, OwnPool, masked_mean
+from holdfast.models.pooling import EachToken, MeanPool, OwnPool, masked_mean
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.tokens import accepted_inputs, forget_limits
 
@@ -27,6 +27,10 @@ Pooling = Literal["mean", "own"]
 SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"
 REGRESSION = "regression"
+TOKENS = "token_classification"
+# Transformers' classes of plain models, by what the outputs mean.
+PLAIN = {TOKENS: "AutoModelForTokenClassification"}
+WHOLE_TEXTS = "AutoModelForSequenceClassification"
 
 
 class EncoderClassifier(nn.Module):
@@ -36,7 +40,8 @@ class EncoderClassifier(nn.Module):
     pooling it is the layer-normed mean of the last hidden states, otherwise the output of the
     architecture's own pooling layers. ``save`` writes the same function as a plain folder.
 
-    ``problem`` says what the outputs mean: one class of several, several labels, or one number.
+    ``problem`` says what the outputs mean: one class of several, several labels, one number, or a
+    tag for each token; then features are [B, T, D] and logits [B, T, C].
 
     Inputs that the architecture does not take (``token_type_ids`` for most) are left out, so
     that one tokenizer call serves all.
@@ -51,7 +56,7 @@ class EncoderClassifier(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        pool: MeanPool | OwnPool,
+        pool: MeanPool | OwnPool | EachToken,
         family: Family,
         classes: tuple[str, ...],
         dropout: float,
@@ -123,7 +128,8 @@ class EncoderClassifier(nn.Module):
     def save(self, folder: Path, tokenizer: Any, temperature: float = 1.0) -> None:
         """Write configuration, float32 safetensors and tokenizer into ``folder``.
 
-        Plain ``AutoModelForSequenceClassification.from_pretrained(folder)``, without remote code,
+        Plain ``AutoModelForSequenceClassification.from_pretrained(folder)`` (or
+        ``AutoModelForTokenClassification``), without remote code,
         then gives the network's logits in evaluation mode ÷ ``temperature``, to 1e-4 of the
         largest. The class names stand in the configuration. Files of the same name are replaced.
         A network with an adapter that is not to be merged becomes a plain PEFT folder instead.
@@ -183,9 +189,9 @@ def _owners(names: dict[str, Tensor]) -> list[str]:
 
 def _plain_model(network: EncoderClassifier, temperature: float) -> Any:
     """The plain model, its weights filled in. On the meta device, so that none are drawn."""
-    from transformers import AutoModelForSequenceClassification
+    import transformers
 
-    make: Any = AutoModelForSequenceClassification.from_config
+    make: Any = getattr(transformers, PLAIN.get(network.problem, WHOLE_TEXTS)).from_config
     config = _config(network)
     state = plain_state(network, config, temperature)
     with quiet_transformers(), torch.device("meta"):
@@ -210,6 +216,9 @@ def plain_state(network: EncoderClassifier, config: Any, temperature: float) -> 
 def _tail_state(network: EncoderClassifier, temperature: float) -> dict[str, Tensor]:
     """The architecture's own pooling and the last layer ÷ temperature, under their plain names."""
     family, pool = network.family, network.pool
+    if isinstance(pool, EachToken):
+        last = {n: value / temperature for n, value in _under("classifier", network.head).items()}
+        return (_under("head", pool.between) if pool.between is not None else {}) | last
     assert isinstance(pool, OwnPool)
     last = {name: value / temperature for name, value in _under(family.last, network.head).items()}
     return _own_pool(pool, family.dense, family.norm) | last
@@ -233,7 +242,8 @@ def _config(network: EncoderClassifier) -> Any:
     config = copy.deepcopy(network.config)
     names = dict(enumerate(network.classes))
     config.id2label, config.label2id = names, {name: index for index, name in names.items()}
-    config.problem_type = network.problem
+    # Transformers names the problem of whole texts alone.
+    config.problem_type = None if network.problem == TOKENS else network.problem
     config.dtype = torch.float32
     if getattr(config, "auto_map", None):
         del config.auto_map

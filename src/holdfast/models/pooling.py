@@ -1,4 +1,5 @@
-"""From the last hidden states of all tokens [B, T, H] to one row of features [B, D] per text."""
+"""From the last hidden states of all tokens [B, T, H] to the features that the last layer reads:
+one row of them [B, D] a text, or one a token [B, T, D]."""
 
 from __future__ import annotations
 
@@ -62,3 +63,18 @@ class OwnPool(nn.Module):
         token = hidden[:, 0] if self.over == "first" else masked_mean(hidden, mask)
         features: Tensor = self.activation(self.dense(self.dropout(token)))
         return features if self.norm is None else self.norm(features)
+
+
+class EachToken(nn.Module):
+    """The last hidden states of all tokens [B, T, H], as they are or through the layers that an
+    architecture has ``between`` them and its last one (ModernBERT alone). Differs from ``MeanPool``
+    and ``OwnPool`` in that it keeps every token."""
+
+    over: Literal["each"] = "each"
+
+    def __init__(self, between: nn.Module | None = None) -> None:
+        super().__init__()
+        self.between = between
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        return hidden if self.between is None else self.between(hidden)

@@ -44,23 +44,25 @@ class SavedClassifier:
     max_length: int
 
 
-def load_saved(folder: Path, least: int = 2) -> SavedClassifier:
+def load_saved(
+    folder: Path, least: int = 2, purpose: str = "AutoModelForSequenceClassification"
+) -> SavedClassifier:
     """Load a folder that ``EncoderClassifier.save`` wrote, in float32 and evaluation mode.
 
-    Only ``AutoModelForSequenceClassification`` and ``AutoTokenizer`` read it, without remote
-    code and from safetensors, so that what is scored is what anybody loads.
+    Only Transformers' ``AutoTokenizer`` and the class that ``purpose`` names read it, without
+    remote code and from safetensors, so that what is scored is what anybody loads.
 
     Raises
     ------
     ModelError : the folder is absent, incomplete, or not a classifier.
     """
     if is_adapter_folder(folder):
-        return _load_adapter(folder, least)
+        return _load_adapter(folder, least, purpose)
     config = read_config(str(folder), folder)
     named = config.get("id2label")
     if not isinstance(named, dict) or len(named) < least:
         raise ModelError(str(folder), "is not a saved classifier: it names no classes", None, SAVED)
-    model, tokenizer = _read(folder)
+    model, tokenizer = _read(folder, purpose)
     with door(str(folder), ModelError, "does not name its classes from 0 on"):
         names = model.config.id2label
         classes = tuple(str(names[index]) for index in range(len(names)))
@@ -76,9 +78,10 @@ def save_plain(network: PlainClassifier, folder: Path, tokenizer: Any) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def _load_adapter(folder: Path, least: int) -> SavedClassifier:
+def _load_adapter(folder: Path, least: int, purpose: str) -> SavedClassifier:
     """A PEFT folder: the pretrained model, the adapter and the head, through plain PEFT."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    import transformers
+    from transformers import AutoTokenizer
 
     classes = tuple(map(str, read_facts(folder).get("classes") or ()))
     if len(classes) < least:
@@ -86,7 +89,7 @@ def _load_adapter(folder: Path, least: int) -> SavedClassifier:
     names = dict(enumerate(classes))
     model = load_adapted(
         folder,
-        AutoModelForSequenceClassification,
+        getattr(transformers, purpose),
         num_labels=len(classes),
         id2label=names,
         label2id={name: index for index, name in names.items()},
@@ -100,12 +103,13 @@ def _load_adapter(folder: Path, least: int) -> SavedClassifier:
     )
 
 
-def _read(folder: Path) -> tuple[Any, Any]:
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+def _read(folder: Path, purpose: str) -> tuple[Any, Any]:
+    import transformers
+    from transformers import AutoTokenizer
 
     rule = "cannot be loaded as a classifier"
     with door(str(folder), ModelError, rule, SAVED), quiet_transformers():
-        model = read_saved(AutoModelForSequenceClassification, folder)
+        model = read_saved(getattr(transformers, purpose), folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     check_tokenizer(str(folder), tokenizer, model.config)
     return model, tokenizer
