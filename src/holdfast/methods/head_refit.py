@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from holdfast.models.probe_curve import ProbeCurve
 
     HeldOut = Callable[[Probe, Floats, Ints, Floats, Ints], ProbeCurve]
+    Read = Callable[[Any, Any], tuple[Floats, Any]]
+
+
+def rows_read(run: Any, examples: Any) -> tuple[Floats, Any]:
+    """The features [n, width] and labels [n] of all rows; the observer need not pass them again."""
+    features = run.observer.features(run.network, examples, np.arange(len(examples)))
+    run.observer.remember(examples, features)
+    return features, examples.labels
 
 
 class HeadRefit:
@@ -32,15 +40,21 @@ class HeadRefit:
     ``fit`` maps features [n, width] and labels [n] to a ``Probe``. Keeps the first probe: it is
     the linear-probe baseline. ``held_out``, where given, measures that one on the validation rows
     (probe, training features and labels, validation features and labels), before any step; what it
-    found stays with the baseline in ``curve``.
+    found stays with the baseline in ``curve``. ``read`` gives the features and labels of some
+    examples: a task whose labels are not of whole rows brings its own.
     """
 
     name, place = "head_refit", "change"
 
     def __init__(
-        self, fit: Callable[[Floats, Ints], Probe], first: bool, held_out: HeldOut | None = None
+        self,
+        fit: Callable[[Floats, Ints], Probe],
+        first: bool,
+        held_out: HeldOut | None = None,
+        read: Read = rows_read,
     ) -> None:
         self._fit = fit
+        self._read = read
         self.first = first
         self._held_out = held_out
         self.baseline: dict[str, torch.Tensor] | None = None
@@ -53,28 +67,24 @@ class HeadRefit:
         before_any_step = run.step == 0
         if not before_any_step and run.phase.head != "refit":
             return
-        everything = np.arange(len(run.job.train))
-        features = run.observer.features(run.network, run.job.train, everything)
-        run.observer.remember(run.job.train, features)
-        probe = self._fit(features, run.job.train.labels)
+        features, labels = self._read(run, run.job.train)
+        probe = self._fit(features, labels)
         weight = torch.as_tensor(np.asarray(probe.weight), dtype=torch.float32)
         bias = torch.as_tensor(np.asarray(probe.bias), dtype=torch.float32)
         if before_any_step:
             self.baseline = {"weight": weight, "bias": bias}
             self.because = probe.because
-            self._measure(run, probe, features)
+            self._measure(run, probe, features, labels)
         if not before_any_step or self.first:
             with torch.no_grad():
                 run.network.head.weight.copy_(weight)
                 run.network.head.bias.copy_(bias)
 
-    def _measure(self, run: Any, probe: Probe, features: Floats) -> None:
+    def _measure(self, run: Any, probe: Probe, features: Floats, labels: Ints) -> None:
         if self._held_out is None:
             return
-        valid = run.job.valid
-        held = run.observer.features(run.network, valid, np.arange(len(valid)))
-        run.observer.remember(valid, held)
-        self.curve = self._held_out(probe, features, run.job.train.labels, held, valid.labels)
+        held, marks = self._read(run, run.job.valid)
+        self.curve = self._held_out(probe, features, labels, held, marks)
 
     def state_dict(self) -> dict[str, Any]:
         import torch
