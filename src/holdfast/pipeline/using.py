@@ -14,7 +14,7 @@ from holdfast.data.limits import Limits, within
 from holdfast.data.memory import raw_of_texts
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw
-from holdfast.data.source import find_reader, read_first, read_source
+from holdfast.data.source import read_first, read_source
 from holdfast.data.table import Table
 from holdfast.data.template import named_columns
 from holdfast.data.unlabelled import renamed
@@ -144,8 +144,7 @@ def encoding_for(
     path = source_path(data)
     if options.encoding or not part.encoding or not path.is_file():
         return options.encoding, ()
-    bare = path.suffix.lower() != ".txt" and find_reader(path).suffix in NOT_TEXT
-    if bare or _is_utf8(path):
+    if path.name.lower().removesuffix(".gz").endswith(NOT_TEXT) or _is_utf8(path):
         return None, ()
     because = f"{path.name} is not UTF-8, and the run's own data were in {part.encoding}"
     return part.encoding, (Decision("encoding", part.encoding, because),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,32 +12,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from holdfast.core.files import write_text
 from holdfast.core.records import Estimate
 from holdfast.report.compiled import Compiled
-from holdfast.report.numbers import interval, metric_name, metrics
+from holdfast.report.numbers import ON_CARD, interval, metric_name, metrics
 from holdfast.report.page import TEMPLATES, UNPRINTABLE
 from holdfast.report.public import hub_name, licence, public_name, without_paths
+from holdfast.report.purposes import Purpose, purpose_of
 from holdfast.report.read import RunFiles, read_run
 from holdfast.report.view import division, headline, honest, learning, record
 
-SHOWN = (
-    "accuracy",
-    "f1_micro",
-    "f1_macro",
-    "mae",
-    "rmse",
-    "r2",
-    "spearman",
-    "roc_auc",
-    "average_precision",
-    "loss",
-    "ece",
-    "perplexity",
-    "token_accuracy",
-    "rouge_l",
-    "bleu",
-    "chrf",
-    "exact_match",
-)
 COMPILED = Compiled()
+# More classes than these are counted, not named.
+NAMED = 30
 TAGS = {"seq2seq": "text2text-generation", "causal-lm": "text-generation"}
 SPECIAL = str.maketrans({c: f"\\{c}" for c in r"\`*_[]<>|#$~"})
 
@@ -61,7 +46,7 @@ def render(run: RunFiles) -> str:
 
     meta = yaml.safe_dump(metadata(run), sort_keys=False, allow_unicode=True)
     base = str(run.result.get("model") or "")
-    run = without_paths(run)
+    run, purpose = without_paths(run), purpose_of(run.result)
     template = _environment().get_template("card.md.j2")
     body = template.render(
         top=headline.headline(run),
@@ -75,13 +60,26 @@ def render(run: RunFiles) -> str:
         licence=licence(base) if base else "unknown: see the source",
         data=headline.data_name(run),
         version=str(run.result.get("holdfast") or ""),
-        things="pictures" if run.result.get("task") == "image-classification" else "texts",
-        writes=str(run.result.get("task")) in TAGS,
-        problem=str(run.result.get("problem") or ""),
+        things=purpose.things,
+        use=_use(run, purpose),
+        limits=purpose.limits,
         seed=run.result.get("seed"),
         created=str(run.result.get("created") or ""),
     )
     return f"---\n{meta}---\n\n{body}".translate(UNPRINTABLE)
+
+
+def _use(run: RunFiles, purpose: Purpose) -> str:
+    """What the model is for, as Markdown; few classes by their names."""
+    classes = run.result.get("classes") or ()
+    names = ": " + ", ".join(map(_markdown, classes)) if 0 < len(classes) <= NAMED else ""
+    told = {
+        "THINGS": purpose.things,
+        "COUNT": str(len(classes) or "its"),
+        "DATA": f"`{_code(headline.data_name(run))}`",
+        "NAMES": names,
+    }
+    return re.sub("|".join(told), lambda found: told[found[0]], purpose.use)
 
 
 def metadata(run: RunFiles) -> dict[str, Any]:
@@ -93,7 +91,7 @@ def metadata(run: RunFiles) -> dict[str, Any]:
         meta["base_model"] = published
     scores = {k: v for k, v in metrics(run.part("test")).items() if v.value is not None}
     meta["tags"] = [task, "holdfast"]
-    meta["metrics"] = [name for name in SHOWN if name in scores]
+    meta["metrics"] = [name for name in ON_CARD if name in scores]
     if scores:
         meta["model-index"] = [_index(run, task, scores)]
     return meta
@@ -107,7 +105,7 @@ def _index(run: RunFiles, task: str, scores: Mapping[str, Estimate]) -> dict[str
             {
                 "task": {"type": task},
                 "dataset": {"name": data, "type": data, "split": "test"},
-                "metrics": [_metric(name, scores[name]) for name in SHOWN if name in scores],
+                "metrics": [_metric(name, scores[name]) for name in ON_CARD if name in scores],
             }
         ],
     }

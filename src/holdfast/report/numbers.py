@@ -63,6 +63,34 @@ NAMES = {
     "r2": "R²",
     "spearman": "Rank correlation (Spearman)",
 }
+# The first of a run's scores that a page speaks of; those that a model card lists; and, of what a
+# snapshot measures, the first that a person looks at: its short heading, whether it is a share.
+FIRST = ("accuracy", "f1_micro", "f1_macro", "mae", "balanced_accuracy", "perplexity", "loss")
+ON_CARD = (
+    "accuracy",
+    "f1_micro",
+    "f1_macro",
+    "mae",
+    "rmse",
+    "r2",
+    "spearman",
+    "roc_auc",
+    "average_precision",
+    "loss",
+    "ece",
+    "perplexity",
+    "token_accuracy",
+    "rouge_l",
+    "bleu",
+    "chrf",
+    "exact_match",
+)
+AT_LOOKS = {
+    "accuracy": ("right", True),
+    "token_accuracy": ("right", True),
+    "f1_micro": ("F1", False),
+    "r2": ("R²", False),
+}
 
 
 def estimate(raw: object) -> Estimate:

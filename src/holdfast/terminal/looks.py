@@ -6,14 +6,7 @@ import math
 from collections.abc import Sequence
 
 from holdfast.core.records import Snapshot
-
-# The first of a snapshot's numbers that a person looks at: its heading, whether it is a share.
-METRICS = {
-    "accuracy": ("right", True),
-    "token_accuracy": ("right", True),
-    "f1_micro": ("F1", False),
-    "r2": ("R²", False),
-}
+from holdfast.report.numbers import AT_LOOKS
 
 
 def heading(first: Snapshot) -> list[str]:
@@ -64,7 +57,7 @@ def best(history: Sequence[Snapshot]) -> str:
 
 def metric_of(snapshot: Snapshot) -> tuple[str, float, bool] | None:
     """Heading, value and whether it is a share; ``None`` where it is not a number."""
-    for name, (title, is_share) in METRICS.items():
+    for name, (title, is_share) in AT_LOOKS.items():
         if name in snapshot.valid_metrics:
             value = snapshot.valid_metrics[name]
             return (title, value, is_share) if math.isfinite(value) else None

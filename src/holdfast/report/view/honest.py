@@ -11,6 +11,7 @@ from markupsafe import Markup
 from holdfast.core.records import Estimate
 from holdfast.report.charts.dots import Dot, dots
 from holdfast.report.numbers import (
+    FIRST,
     compact,
     estimate,
     interval,
@@ -25,7 +26,6 @@ from holdfast.report.numbers import (
 )
 from holdfast.report.read import RunFiles
 
-FIRST = ("accuracy", "f1_micro", "f1_macro", "mae", "balanced_accuracy", "perplexity", "loss")
 LOSSES = ("loss", "token_loss", "perplexity", "mae")
 
 

@@ -14,7 +14,16 @@ from holdfast.core.records import Estimate
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, LeftCurve, curves
 from holdfast.report.charts.dots import Dot, dots
 from holdfast.report.charts.svg import SIZES
-from holdfast.report.numbers import count, is_rate, metric_name, metrics, number, points, sentence
+from holdfast.report.numbers import (
+    AT_LOOKS,
+    count,
+    is_rate,
+    metric_name,
+    metrics,
+    number,
+    points,
+    sentence,
+)
 from holdfast.report.read import RunFiles
 from holdfast.report.view.honest import Cell, cell, headline_metric
 
@@ -148,10 +157,8 @@ def gap(run: RunFiles) -> GapView:
 def _rate(looks: list[Mapping[str, Any]]) -> str:
     """What share of answers, or of target tokens, is right; for numbers R²."""
     measured = [look.get("valid_metrics") or look.get("train_metrics") or {} for look in looks]
-    for name in ("token_accuracy", "f1_micro", "r2"):
-        if any(name in found for found in measured):
-            return name
-    return "accuracy"
+    found = {name for one in measured for name in one}
+    return next((name for name in AT_LOOKS if name in found), "accuracy")
 
 
 def _step(look: Mapping[str, Any]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from holdfast.core.wording import HIDDEN
 from holdfast.report.numbers import compact, count, duration, plural, sentence
+from holdfast.report.purposes import purpose_of
 from holdfast.report.read import RunFiles
 
 SEVERITIES = {"error": "bad", "warn": "warn", "info": "info"}
@@ -132,12 +133,6 @@ def loading(run: RunFiles, folder: str = "model") -> str:
     trainer, which saves its model where it likes."""
     if run.result.get("trainer"):
         return ""
-    if run.result.get("task") == "image-classification":
-        return (
-            "from transformers import pipeline\n"
-            f'classify = pipeline("image-classification", model="{folder}")\n'
-            'classify("picture.png")'
-        )
     if writes := WRITERS.get(str(run.result.get("task"))):
         bits = _bits(run.part("settings").get("model") or {})
         more = ", BitsAndBytesConfig" if bits else ""
@@ -156,11 +151,10 @@ def loading(run: RunFiles, folder: str = "model") -> str:
     how = ", top_k=None" if problem == "multi_label_classification" else how
     length = run.part("model_facts").get("max_length")
     cut = f", truncation=True, max_length={length}" if isinstance(length, int) else ""
-    return (
-        "from transformers import pipeline\n"
-        f'classify = pipeline("text-classification", model="{folder}"{how})\n'
-        f'classify(["A text to classify."]{cut})'
-    )
+    example = purpose_of(run.result).example
+    for mark, text in (("FOLDER", folder), ("HOW", how), ("CUT", cut)):
+        example = example.replace(mark, text)
+    return f"from transformers import pipeline\n{example}"
 
 
 def _bits(model: Mapping[str, Any]) -> str:
