@@ -25,6 +25,7 @@ SCRIPTS = (
     "frozen_prefix.py",
     "make_base_models.py",
     "vs_trainer_tasks.py",
+    "entities.py",
     "end_to_end.py",
     "looks.py",
     "streams.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import os
 import shutil
@@ -28,6 +29,18 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the real data sets: set HOLDFAST_DATA to their folder ({folder})")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tagged() -> Any:
+    """``tests/sentences.py``: sentences with tags, and files of them."""
+    place = Path(__file__).parent / "sentences.py"
+    spec = importlib.util.spec_from_file_location("tagged_sentences", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -82,6 +82,10 @@ class TrainedRun:
             from holdfast.models.causal import load_saved_causal
 
             return load_saved_causal(folder)[0].plain
+        if task == "token-classification":
+            from holdfast.models.tagger import load_saved_tagger
+
+            return load_saved_tagger(folder).network.model
         from holdfast.models.saved import load_saved
 
         return load_saved(folder, least=1).network.model

@@ -71,6 +71,18 @@ def _numbers(folder: Path) -> str:
     return _rows(folder, lambda rng, i: {"text": _text(rng), "label": round(3.5 * i, 1) + 0.25})
 
 
+def _tags(folder: Path) -> str:
+    # The third sentence is longer than the model reads.
+    def row(rng: np.random.Generator, i: int) -> dict[str, Any]:
+        words = _text(rng, 60 if i == 2 else 12).split()
+        return {
+            "tokens": words,
+            "tags": rng.choice(["O", "B-X", "I-X", "B-Y"], len(words)).tolist(),
+        }
+
+    return _rows(folder, row)
+
+
 def _pairs(folder: Path) -> str:
     # The third target has no known letter, so that a row is left out.
     def row(rng: np.random.Generator, i: int) -> dict[str, Any]:
@@ -105,6 +117,7 @@ def _pictures(folder: Path) -> str:
     return str(folder / "pictures")
 
 
+SHORT = ["model.max_length=24"]
 LORA = ["model.adapter.kind=lora", "model.adapter.rank=2"]
 # name: task, the model's fixture, how its source is made, settings.
 SAMPLES: dict[str, tuple[str, str, Callable[[Path], str], list[str]]] = {
@@ -123,6 +136,13 @@ SAMPLES: dict[str, tuple[str, str, Callable[[Path], str], list[str]]] = {
     ),
     "several labels": ("text-classification", "tiny_model", _several, ["data.label_kind=several"]),
     "numbers": ("text-classification", "tiny_model", _numbers, ["data.label_kind=number"]),
+    "tags": ("token-classification", "tiny_model", _tags, ["data.labels=exact", *SHORT]),
+    "tags, adapter": (
+        "token-classification",
+        "tiny_model",
+        _tags,
+        ["data.labels=exact", *LORA, "model.adapter.merge=true"],
+    ),
     "seq2seq": (
         "seq2seq",
         "tiny_t5",

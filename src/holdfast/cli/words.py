@@ -13,7 +13,13 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.missing import lies_there
 from holdfast.core.shown import printable
 
-TASKS = ("text-classification", "seq2seq", "causal-lm", "image-classification")
+TASKS = (
+    "text-classification",
+    "token-classification",
+    "seq2seq",
+    "causal-lm",
+    "image-classification",
+)
 # As core/records.py has them; importing it would cost every `--help` the time of NumPy.
 VERDICTS = (
     "learning",

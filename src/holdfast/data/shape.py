@@ -1,5 +1,5 @@
-"""What rows look like before anybody says what they are for: chats, pairs of texts, plain text, or
-texts with a class.
+"""What rows look like before anybody says what they are for: chats, pairs of texts, plain text,
+words with tags, or texts with a class.
 
 A first part of the source is looked at. Whatever could be a text with a class is one; the other
 forms need a name that says so, or a file in which no column could hold classes.
@@ -21,8 +21,9 @@ from holdfast.data.profile import Profile, is_missing, profile
 from holdfast.data.raw import Raw
 from holdfast.data.rendered import SAMPLE, rendered_as
 from holdfast.data.roles import LABEL
+from holdfast.data.tagged import tagged_shape
 
-Form = Literal["chat", "instruction", "prompt", "text", "pair", "classes"]
+Form = Literal["chat", "instruction", "prompt", "text", "pair", "tags", "classes"]
 
 # Pairs that are never a text and its class; the rest of ``PAIRS`` also occur beside a class.
 SURE = {
@@ -68,6 +69,8 @@ def shape_of(raw: Raw, *, text: Sequence[str] | None = None, label: str | None =
 
     In doubt it is ``classes``: an error that asks for a column costs less than a wrong guess.
     """
+    if (because := tagged_shape(raw, text, label)) is not None:
+        return RowsShape("tags", because)
     seen = profile(raw)
     if label is not None:
         return _labelled(seen, tuple(text or ()), label)

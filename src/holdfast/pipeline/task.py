@@ -7,6 +7,7 @@ from pathlib import Path
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.chat_templates import is_template
+from holdfast.data.conll import is_conll_file, looks_like_conll
 from holdfast.data.folders import is_image_folder
 from holdfast.data.passages import is_text_file
 from holdfast.data.shape import RowsShape, shape_of
@@ -16,7 +17,8 @@ from holdfast.recipe import DataPart, Recipe
 
 CLASSES, PAIRS, WRITING = "text-classification", "seq2seq", "causal-lm"
 PICTURES = "image-classification"
-OF_FORM = {"classes": CLASSES, "pair": PAIRS}
+TAGS = "token-classification"
+OF_FORM = {"classes": CLASSES, "pair": PAIRS, "tags": TAGS}
 WRITES: dict[Purpose, str] = {"encoder-decoder": PAIRS, "decoder": WRITING}
 SUITABLE = {
     PAIRS: "--model google/flan-t5-small (or t5-small, facebook/bart-base, a folder)",
@@ -41,7 +43,7 @@ def with_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
         return _decided(recipe, PICTURES, f"{recipe.model.name} is a model of pictures")
     shape = _shape(recipe.data)
     task, because = _task(shape, purpose)
-    if task != CLASSES and purpose == "encoder":
+    if task not in (CLASSES, TAGS) and purpose == "encoder":
         raise _writes_nothing(recipe.model.name, task, because)
     return _decided(_named(recipe, shape, task), task, because)
 
@@ -54,6 +56,8 @@ def _shape(data: DataPart) -> RowsShape:
         return RowsShape("chat", "data.template is a template of chats")
     if data.messages is not None:
         return RowsShape("chat", f"data.messages names a column of chats: {data.messages}")
+    if is_conll_file(str(data.path)) or looks_like_conll(str(data.path), data.encoding):
+        return RowsShape("tags", f"{Path(str(data.path)).name} holds a word and its tag a line")
     if is_text_file(str(data.path)):
         return RowsShape("text", f"{Path(str(data.path)).name} is a file of plain text")
     if data.target is not None:

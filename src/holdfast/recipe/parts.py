@@ -19,7 +19,9 @@ from holdfast.core.discovery import nearest
 from holdfast.core.records import Label
 from holdfast.recipe.values import checked, kinds
 
-Task = Literal["text-classification", "seq2seq", "causal-lm", "image-classification"]
+Task = Literal[
+    "text-classification", "token-classification", "seq2seq", "causal-lm", "image-classification"
+]
 EMBEDDED = "embedded"
 
 # The largest of each kind of number. Beyond them no run would end, no plan could be held, or the

@@ -42,6 +42,8 @@ class Score:
 def score_of(result: Mapping[str, Any]) -> Score | None:
     """The number of the task's kind; ``None`` where the test rows have no metric at all."""
     found = metrics(result.get("test") or {})
+    if "entity_f1" in found:
+        return _entities(result, found)
     if "accuracy" in found:
         return _right(result, "accuracy", found, "Right on")
     if "f1_micro" in found:
@@ -80,6 +82,26 @@ def _label_sets(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Sco
         )
     whole = _right(result, "exact_match", found, "All labels right on", parts)
     return Score("f1_micro", found["f1_micro"], _others(result, "f1_micro"), whole.say)
+
+
+def _entities(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Score:
+    """Judged by entity F1, told by what it is made of."""
+    value, others = found["entity_f1"], _others(result, "entity_f1")
+    shown = _of_100(value, others.values())
+    given, seen = found.get("entity_precision"), found.get("entity_recall")
+
+    def say() -> str:
+        assert value.value is not None
+        end = "."
+        if given and seen and given.value is not None and seen.value is not None:
+            end = (
+                f". Of 100 entities that it names {_of_100(given, ())(given.value)} are right; "
+                f"of 100 that are there it finds {_of_100(seen, ())(seen.value)}."
+            )
+        of = f"Entity F1 {shown(value.value)} of 100 on new {_things(result)}"
+        return f"{of}{_span(value, shown, result)}{_list(others, shown)}{end}"
+
+    return Score("entity_f1", value, others, say)
 
 
 def _error(result: Mapping[str, Any], found: Mapping[str, Estimate]) -> Score:

@@ -16,6 +16,7 @@ NBSP = "\u00a0"
 MINUS = "\u2212"
 RATES = (
     "accuracy",
+    "entity",
     "token_accuracy",
     "exact_match",
     "balanced_accuracy",
@@ -55,6 +56,9 @@ NAMES = {
     "bleu": "BLEU",
     "chrf": "chrF",
     "exact_match": "Exact match",
+    "entity_f1": "Entity F1",
+    "entity_precision": "Entity precision",
+    "entity_recall": "Entity recall",
     "f1_micro": "F1, micro",
     "precision_micro": "Precision, micro",
     "recall_micro": "Recall, micro",
@@ -65,8 +69,18 @@ NAMES = {
 }
 # The first of a run's scores that a page speaks of; those that a model card lists; and, of what a
 # snapshot measures, the first that a person looks at: its short heading, whether it is a share.
-FIRST = ("accuracy", "f1_micro", "f1_macro", "mae", "balanced_accuracy", "perplexity", "loss")
+FIRST = (
+    "entity_f1",
+    "accuracy",
+    "f1_micro",
+    "f1_macro",
+    "mae",
+    "balanced_accuracy",
+    "perplexity",
+    "loss",
+)
 ON_CARD = (
+    "entity_f1",
     "accuracy",
     "f1_micro",
     "f1_macro",
@@ -86,6 +100,7 @@ ON_CARD = (
     "exact_match",
 )
 AT_LOOKS = {
+    "entity_f1": ("F1", False),
     "accuracy": ("right", True),
     "token_accuracy": ("right", True),
     "f1_micro": ("F1", False),

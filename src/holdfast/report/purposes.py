@@ -54,6 +54,15 @@ PURPOSES = {
             "0.5.",
         ),
     ),
+    "token-classification": Purpose(
+        "Tagging the words of THINGS like those of DATANAMES.",
+        (
+            "A type of entity that is not among these is never found.",
+            "A word beyond the model's length gets the tag O without being read.",
+        ),
+        'tag = pipeline("token-classification", model="FOLDER", aggregation_strategy="first")\n'
+        'tag("Anna lives in Oslo .")',
+    ),
     "image-classification": Purpose(
         CLASSES.use,
         SORTED,

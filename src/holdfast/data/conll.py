@@ -1,0 +1,176 @@
+"""CoNLL: one word a line with its tag in the last column, a blank line after each sentence.
+
+The columns are parted by tabs where the first line of words has one, else by white space. A line
+whose first column is ``-DOCSTART-`` begins a document. A line at the beginning of a sentence that
+starts with ``#`` and has not as many columns as the words is a comment. Nothing is repaired: a line
+with more or fewer columns is refused by its number.
+
+Source: Tjong Kim Sang and De Meulder 2003, cs/0306050; the file format of CoNLL-2000 to 2003.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from holdfast.core.errors import DataError
+from holdfast.data.cells import write_json_cell
+from holdfast.data.limits import check_row
+from holdfast.data.paths import source_path
+from holdfast.data.raw import BATCH_CHARACTERS, BATCH_ROWS, Batch, Kind, Raw, reading, store
+from holdfast.data.readers.text import is_packed, open_lines
+
+TOKENS, TAGS, LINE, DOCUMENT = "tokens", "tags", "line", "document"
+DOCSTART = "-DOCSTART-"
+SUFFIX = ".conll"
+MAYBE = (".txt", ".tsv")
+PREFIXED = re.compile(r"[BIESLU]-\S+")
+# Lines of a text or a table that are looked at before it is taken for CoNLL.
+LOOKED_AT = 2000
+
+
+@dataclass(slots=True)
+class _Sentence:
+    """The lines of one sentence; ``line`` is that of its first word, counted from 1."""
+
+    line: int
+    words: list[list[str]] = field(default_factory=list)
+    size: int = 0
+
+
+def is_conll_file(source: str | Path) -> bool:
+    """Whether the source is a file that ends in ``.conll``, also packed."""
+    path = source_path(source)
+    return path.is_file() and _bare_name(path).endswith(SUFFIX)
+
+
+def may_be_conll(source: str | Path) -> bool:
+    """Whether the source is a file of an ending that CoNLL shares with other formats."""
+    path = source_path(source)
+    return path.is_file() and _bare_name(path).endswith(MAYBE)
+
+
+def looks_like_conll(source: str | Path, encoding: str | None = None) -> bool:
+    """Whether a ``.txt`` or ``.tsv`` begins with words and tags such as ``B-PER`` beside ``O``, in
+    as many columns each. Prose, a table with a header and tags without prefixes are none."""
+    if not may_be_conll(source):
+        return False
+    tags: set[str] = set()
+    widths: set[int] = set()
+    try:
+        with open_lines(source_path(source), encoding) as lines:
+            for _, line in zip(range(LOOKED_AT), lines, strict=False):
+                cells = line.split()
+                if not cells or cells[0] == DOCSTART or cells[0] == "#":
+                    continue
+                widths.add(len(cells))
+                tags.add(cells[-1])
+                if len(widths) > 1 or widths == {1}:
+                    return False
+    except DataError:
+        return False
+    return any(map(PREFIXED.fullmatch, tags)) and all(
+        tag == "O" or PREFIXED.fullmatch(tag) for tag in tags
+    )
+
+
+def read_conll(source: str | Path, encoding: str | None) -> Raw:
+    """The sentences as rows: ``tokens`` and ``tags`` (the first and the last column, JSON lists),
+    ``column_2`` … for those between, ``line`` of the first word, and ``document`` where the file
+    has ``-DOCSTART-``. A file of one column has no ``tags``."""
+    path = source_path(source)
+    with reading(path):
+        return store(_batches(path, encoding), str(path))
+
+
+def _bare_name(path: Path) -> str:
+    name = path.name.lower()
+    return name.removesuffix(".gz") if is_packed(path) else name
+
+
+def _batches(path: Path, encoding: str | None) -> Iterator[Batch]:
+    with open_lines(path, encoding) as lines:
+        held: list[tuple[_Sentence, int]] = []
+        size = read = 0
+        for sentence, document in _sentences(path, lines):
+            held.append((sentence, document))
+            size, read = size + sentence.size, read + 1
+            if len(held) >= BATCH_ROWS or size >= BATCH_CHARACTERS:
+                yield _batch(held)
+                held, size = [], 0
+        if not read:
+            raise DataError(
+                str(path), "holds no words", None, "It needs a word and its tag a line."
+            )
+        if held:
+            yield _batch(held)
+
+
+def _sentences(path: Path, lines: Iterator[str]) -> Iterator[tuple[_Sentence, int]]:
+    """Each sentence with the number of its document, 0 before the first ``-DOCSTART-``."""
+    sentence: _Sentence | None = None
+    tabs: bool | None = None
+    width, first, document = 0, 0, 0
+    for number, line in enumerate(lines, 1):
+        content = line.rstrip("\r\n")
+        blank = not content.strip()
+        start = content.startswith(DOCSTART)
+        if blank or start:
+            document += start
+            if sentence is not None:
+                yield sentence, document - start
+            sentence = None
+            continue
+        if tabs is None or not width:
+            tabs = "\t" in content
+        cells = content.split("\t") if tabs else content.split()
+        comment = sentence is None and content.startswith("#")
+        if comment and len(cells) != width:
+            # The first line with words is not known yet, or it has other columns than this one.
+            continue
+        if not width:
+            width, first = len(cells), number
+        if len(cells) != width:
+            raise _ragged(path, number, len(cells), first, width, content)
+        sentence = sentence or _Sentence(number)
+        sentence.words.append(cells)
+        sentence.size += len(content)
+        check_row(f"{path}, line {number}", sentence.size, "Part its sentences by blank lines.")
+    if sentence is not None:
+        yield sentence, document
+
+
+def _ragged(path: Path, line: int, found: int, first: int, width: int, content: str) -> DataError:
+    return DataError(
+        f"{path}, line {line}",
+        f"has {found} column{'s' if found != 1 else ''} where line {first} has {width}",
+        content[:80],
+        "Give every word the same columns, its tag in the last, and part sentences by blank lines.",
+    )
+
+
+def _batch(held: list[tuple[_Sentence, int]]) -> Batch:
+    width = len(held[0][0].words[0])
+    columns: dict[str, pa.Array] = {}
+    kinds: dict[str, set[Kind]] = {}
+    for place, name in _names(width):
+        cells = [write_json_cell([word[place] for word in s.words]) for s, _ in held]
+        columns[name], kinds[name] = pa.array(cells, pa.string()), {"nested"}
+    columns[LINE] = pa.array([str(sentence.line) for sentence, _ in held], pa.string())
+    kinds[LINE] = {"integer"}
+    if any(document for _, document in held):
+        columns[DOCUMENT] = pa.array([str(document) for _, document in held], pa.string())
+        kinds[DOCUMENT] = {"integer"}
+    return Batch(columns, kinds)
+
+
+def _names(width: int) -> list[tuple[int, str]]:
+    """The place of each column and what it is called."""
+    if width == 1:
+        return [(0, TOKENS)]
+    between = [(place, f"column_{place + 1}") for place in range(1, width - 1)]
+    return [(0, TOKENS), (width - 1, TAGS), *between]

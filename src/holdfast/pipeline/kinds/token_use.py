@@ -1,0 +1,243 @@
+"""Using trained taggers: tags for other sentences, and their score where tags are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.records import Decision, Floats, Ints, Scores
+from holdfast.data.cells import write_json_cell
+from holdfast.data.conll import TOKENS
+from holdfast.data.raw import Batch, Raw, store
+from holdfast.data.table import Columns, Table
+from holdfast.data.tag_scheme import OUTSIDE
+from holdfast.data.tagged import choose_tagged, load_tagged, read_tagged, untagged
+from holdfast.evaluate.forward import TextModel
+from holdfast.evaluate.tagged import (
+    TagOutputs,
+    score_tags,
+    tag_outputs,
+    take_sentences,
+    word_outputs,
+)
+from holdfast.models.tagger import load_saved_tagger
+from holdfast.pipeline.folder import RECIPE, model_of, need_run, open_run
+from holdfast.pipeline.kinds.classification import Tempered
+from holdfast.pipeline.kinds.text_use import FittedText
+from holdfast.pipeline.ready import Fitted, Ready
+from holdfast.pipeline.using import (
+    Answered,
+    Asked,
+    Data,
+    Labelled,
+    Options,
+    Score,
+    encoding_for,
+    label_for,
+)
+from holdfast.recipe import Recipe, read_recipe
+from holdfast.stats.temperature import best_temperature
+from holdfast.tasks.token_classification import EncodedWords, TokenClassification, encode_words
+
+
+@dataclass(frozen=True, slots=True)
+class TagAnswers:
+    """A tag for each word of a row. ``sure`` [n] is the probability of the least sure word's tag,
+    since a sentence is right where each of its words is; NaN where no word is read."""
+
+    predictions: Sequence[list[str]]
+    sure: Floats
+
+    @property
+    def confidence(self) -> list[float | None]:
+        return [float(p) if p == p else None for p in self.sure]
+
+    @property
+    def probabilities(self) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class TagUse:
+    """Taggers of the same tags, averaged. ``recipe`` (of the first) says how rows are read;
+    ``unread`` is the tag of a word that no model reads."""
+
+    models: Sequence[TextModel]
+    recipe: Recipe
+    unread: int
+    answered: Answered = "list"
+    names: tuple[str, ...] = ()
+
+    def ask(self, data: Data, options: Options) -> Asked:
+        """A file as training reads it, with tags or without; or a list of lists of words, in which
+        a text stands for its words between white space."""
+        part = self.recipe.data
+        told: tuple[Decision, ...] = ()
+        if isinstance(data, str):
+            encoding, told = encoding_for(part, data, options)
+            raw = read_tagged(data, encoding)
+        else:
+            raw = raw_of_sentences(data)
+        columns, chosen = choose_tagged(
+            raw, text=self._words(raw, options), label=None, group=None, need_tags=False
+        )
+        chosen = tuple(made for made in chosen if made.what == "words column")
+        table = untagged(raw, Columns(columns.text, None))
+        return Asked(raw, table, decisions=(*told, *raw.decisions, *chosen))
+
+    def _words(self, raw: Raw, options: Options) -> Sequence[str] | None:
+        """The column of words: the one that is asked for, else the run's where it is there; else
+        it is found by its name."""
+        own = self.recipe.data.text
+        return options.text or (own if own and own[0] in raw.names else None)
+
+    def labelled(self, data: str, options: Options) -> Labelled:
+        part = self.recipe.data
+        encoding, told = encoding_for(part, data, options)
+        raw = read_tagged(data, encoding, first=True)
+        group = part.group
+        if group is not None and group not in raw.names:
+            because = f"there is no column {group!r} here: the intervals take every row for itself"
+            group, told = None, (*told, Decision("groups", "none", because))
+        tags = label_for(part, options)
+        table = load_tagged(
+            data,
+            text=self._words(raw, options),
+            label=tags if options.label or tags in raw.names else None,
+            group=group,
+            encoding=encoding,
+            names=self.models[0].classes,
+        )
+        return Labelled(table, told)
+
+    def answer(self, table: Table) -> TagAnswers:
+        outputs = self._outputs(table)
+        tags = np.asarray(self.models[0].classes, dtype=object)[outputs.answers]
+        return TagAnswers(outputs.by_sentence(tags), outputs.confidence)
+
+    def judge(self, table: Table) -> Score:
+        outputs, names = self._outputs(table), self.models[0].classes
+
+        def score_some(positions: Ints | None = None) -> Scores:
+            some = outputs if positions is None else take_sentences(outputs, positions)
+            return score_tags(some, names)
+
+        return score_some
+
+    def _outputs(self, table: Table) -> TagOutputs:
+        """The mean of the models' probabilities. Models of other tokenizers or lengths read other
+        words: what one of them does not read, none does."""
+        found = [self._of(model, table) for model in self.models]
+        examples, logits = found[0]
+        if len(found) > 1:
+            keys = [_word_keys(one) for one, _ in found]
+            common = keys[0]
+            for other in keys[1:]:
+                common = np.intersect1d(common, other)
+            total = np.zeros((len(common), logits.shape[1]))
+            for key, (_, raw) in zip(keys, found, strict=True):
+                total += _probabilities(raw[np.isin(key, common)])
+            examples = _with_words(examples, np.isin(keys[0], common))
+            logits = np.log(np.maximum(total / len(found), np.finfo(np.float64).tiny))
+        return tag_outputs(examples, logits, table, self.unread)
+
+    def _of(self, model: TextModel, table: Table) -> tuple[EncodedWords, Floats]:
+        task = TokenClassification(int(model.tokenizer.pad_token_id), model.classes)
+        examples = encode_words(table, model.tokenizer, model.max_length, need_words=False)
+        order = [model.classes.index(name) for name in self.models[0].classes]
+        return examples, word_outputs(model.network, examples, task)[:, order]
+
+
+def use_runs(runs: Sequence[Path]) -> TagUse:
+    """Finished runs, one or the average of several."""
+    for run in runs:
+        need_run(run)
+    models = [load_saved_tagger(model_of(run)) for run in runs]
+    names = models[0].classes
+    for one in models:
+        if set(one.classes) != set(names):
+            raise RecipeError(
+                "several runs",
+                "can be averaged only where their tags are the same",
+                sorted(set(one.classes) ^ set(names)),
+                "Give runs that were trained alike.",
+            )
+    unread = str(open_run(runs[0]).get("model_facts", {}).get("unread_tag"))
+    place = names.index(unread) if unread in names else 0
+    return TagUse(models, read_recipe(runs[0] / RECIPE), place)
+
+
+def use_fitted(fitted: Fitted) -> TagUse:
+    """The kept state of a fit, calibrated as its saved folder would be."""
+    ready, loaded = fitted.ready, fitted.ready.loaded
+    network = Tempered(fitted.network.cpu().eval(), kept_temperature(fitted))
+    model = FittedText(network, loaded.tokenizer, ready.task.classes, loaded.max_length)
+    return TagUse([model], ready.recipe, unread_tag(ready))
+
+
+def kept_temperature(fitted: Fitted) -> float:
+    """The temperature of the kept state, fitted on the words of the validation sentences with one
+    pseudo-row."""
+    ready = fitted.ready
+    logits = word_outputs(fitted.network.cpu().eval(), ready.valid, ready.task)
+    return best_temperature(logits, ready.valid.tags, smoothing=1)[0]
+
+
+def unread_tag(ready: Ready) -> int:
+    """The tag of a word that is not read: ``O``, or the commonest of the training words."""
+    names = ready.task.classes
+    return names.index(OUTSIDE) if OUTSIDE in names else int(np.bincount(ready.train.tags).argmax())
+
+
+def raw_of_sentences(data: Sequence[object]) -> Raw:
+    """A list of lists of words, or of texts, whose words stand between white space."""
+    batch = Batch(
+        {TOKENS: pa.array([_cell(one) for one in data], pa.string())}, {TOKENS: {"nested"}}
+    )
+    return store(iter([batch]), "the list")
+
+
+def _cell(sentence: object) -> str | None:
+    if sentence is None:
+        return None
+    words = sentence.split() if isinstance(sentence, str) else sentence
+    found = words.tolist() if hasattr(words, "tolist") else words
+    if not isinstance(found, (list, tuple)):
+        raise DataError(
+            "the list",
+            "must hold a text or a list of words a sentence",
+            type(sentence).__name__,
+            'Give [["Anna", "lives", "here"], …] or ["Anna lives here", …].',
+        )
+    return write_json_cell(list(found))
+
+
+def _word_keys(examples: EncodedWords) -> Ints:
+    """Each read word by its sentence and its place in it, as one number."""
+    sentence = np.repeat(np.arange(len(examples)), examples.read)
+    return np.asarray(sentence * (int(examples.counts.max(initial=0)) + 1) + examples.words)
+
+
+def _with_words(examples: EncodedWords, kept: Any) -> EncodedWords:
+    """The same with some of the words that are read."""
+    sentence = np.repeat(np.arange(len(examples)), examples.read)[kept]
+    read = np.bincount(sentence, minlength=len(examples))
+    return replace(
+        examples,
+        places=examples.places[kept],
+        words=examples.words[kept],
+        tags=examples.tags[kept],
+        starts=np.concatenate([[0], np.cumsum(read)]).astype(np.int64),
+    )
+
+
+def _probabilities(logits: Floats) -> Floats:
+    wide = logits.astype(np.float64)
+    shifted = np.exp(wide - wide.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

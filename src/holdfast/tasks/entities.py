@@ -1,0 +1,100 @@
+"""Entities in tags, and how many of them are found: the counts behind entity F1.
+
+An entity is a stretch of words with a type; it is found where a predicted one has the same first
+word, last word and type. Tags are read as conlleval and seqeval's default mode read them, whatever
+the scheme: an ``I-`` that follows another type or ``O`` begins an entity. ``L-`` and ``U-`` are
+read as ``E-`` and ``S-``, which seqeval's default mode does not; tags without prefixes make an
+entity of each run of one tag.
+
+Source: the CoNLL-2000 evaluation script; Nakayama 2018, seqeval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from holdfast.core.records import Floats, Ints
+from holdfast.data.tag_scheme import entity_types, mark_of
+
+OUTSIDE, BEGIN, INSIDE, END, SINGLE = range(5)
+_CODES = {"B": BEGIN, "I": INSIDE, "E": END, "S": SINGLE}
+
+
+@dataclass(frozen=True, slots=True)
+class TagTable:
+    """What each tag says, by its index: ``marks`` [tags] and ``kinds`` [tags], an index into
+    ``entities`` or −1 outside."""
+
+    names: tuple[str, ...]
+    entities: tuple[str, ...]
+    marks: Ints
+    kinds: Ints
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> TagTable:
+        entities = entity_types(names)
+        place = {entity: number for number, entity in enumerate(entities)}
+        marks = [mark_of(name) for name in names]
+        # A tag without a prefix goes on for as long as it stands.
+        codes = [_CODES.get(m.letter, INSIDE) if m.entity else OUTSIDE for m in marks]
+        kinds = [place.get(mark.entity, -1) for mark in marks]
+        return cls(tuple(names), entities, np.array(codes), np.array(kinds))
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Entities in the order of their words, each [entities]: the places of their first and last
+    word among all words, and their types."""
+
+    first: Ints
+    last: Ints
+    kind: Ints
+
+
+def spans_of(tags: Ints, counts: Ints, table: TagTable) -> Spans:
+    """The entities of the words ``tags`` [words] of consecutive sentences of ``counts`` [n] words.
+    No entity reaches over the end of a sentence."""
+    marks, kinds = table.marks[tags], table.kinds[tags]
+    # The words before each, with nothing before the first of a sentence; one more stands behind.
+    ends = np.cumsum(counts)
+    cut = np.zeros(len(tags) + 1, dtype=bool)
+    cut[np.concatenate([[0], ends])] = True
+    before, mark = np.append(OUTSIDE, marks), np.append(marks, OUTSIDE)
+    kind_before, kind = np.append(-1, kinds), np.append(kinds, -1)
+    other = cut | (kind_before != kind)
+    over = np.isin(before, (END, SINGLE)) | np.isin(mark, (BEGIN, SINGLE, OUTSIDE))
+    closes = (before != OUTSIDE) & (other | over)
+    opens = (mark != OUTSIDE) & (
+        other | np.isin(mark, (BEGIN, SINGLE)) | np.isin(before, (END, SINGLE, OUTSIDE))
+    )
+    first = np.flatnonzero(opens)
+    return Spans(first, np.flatnonzero(closes) - 1, kinds[first])
+
+
+def entity_counts(truth: Ints, answers: Ints, counts: Ints, table: TagTable) -> Floats:
+    """Entities of each sentence and type that are found, predicted and labelled,
+    [n, 3 · entities]: all found, then all predicted, then all labelled.
+
+    ``truth`` and ``answers`` [words] are tags of consecutive sentences of ``counts`` [n] words.
+    """
+    types = len(table.entities)
+    made = np.zeros((len(counts), 3, types))
+    sentence = np.repeat(np.arange(len(counts)), counts)
+    real, said = spans_of(truth, counts, table), spans_of(answers, counts, table)
+    np.add.at(made[:, 1], (sentence[said.first], said.kind), 1)
+    np.add.at(made[:, 2], (sentence[real.first], real.kind), 1)
+    # An entity is known by its first word alone, so that the ends and types settle the rest.
+    _, one, two = np.intersect1d(real.first, said.first, return_indices=True)
+    same = (real.last[one] == said.last[two]) & (real.kind[one] == said.kind[two])
+    hits = one[same]
+    np.add.at(made[:, 0], (sentence[real.first[hits]], real.kind[hits]), 1)
+    return made.reshape(len(counts), 3 * types)
+
+
+def f1_from(found: Floats, predicted: Floats, labelled: Floats) -> Floats:
+    """2 · found ÷ (predicted + labelled); NaN where there is no entity at all."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(2 * found / (predicted + labelled))
