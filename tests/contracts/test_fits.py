@@ -157,25 +157,26 @@ def fit_alone(place: str) -> None:
             sys.exit(1)
 
 
-def test_no_fit_sees_another(
-    sample: Any, request: pytest.FixtureRequest, recipe_for: Any, alone: dict[str, Any]
-) -> None:
-    """A, B and A again in one process are A and B, each in a process of its own."""
-    name = request.node.callspec.params["sample"]
-    prepared = prepared_of(recipe_for(name).model_dump())
-    before = {n: t.clone() for n, t in prepared.loaded.network.state_dict().items()}
-    first = fit_of(prepared, "A")
-    given = digest(first)
-    other = digest(fit_of(prepared, "B"))
-    again = digest(fit_of(prepared, "A"))
-    assert given == alone[f"{name}: A"]
-    assert other == alone[f"{name}: B"]
-    assert again == given
-    assert other["weights"] != given["weights"]
-    # What a fit gave stays its own, and what was prepared stays as it was.
-    assert digest(first) == given
-    after = prepared.loaded.network.state_dict()
-    assert all(torch.equal(after[n], tensor) for n, tensor in before.items())
+def test_no_fit_sees_another(samples: list[str], recipe_for: Any, alone: dict[str, Any]) -> None:
+    """A, B and A again in one process are A and B, each in a process of its own.
+
+    One test for all samples, so that the processes are started once whatever the number of workers.
+    """
+    for name in samples:
+        prepared = prepared_of(recipe_for(name).model_dump())
+        before = {n: t.clone() for n, t in prepared.loaded.network.state_dict().items()}
+        first = fit_of(prepared, "A")
+        given = digest(first)
+        other = digest(fit_of(prepared, "B"))
+        again = digest(fit_of(prepared, "A"))
+        assert given == alone[f"{name}: A"], name
+        assert other == alone[f"{name}: B"], name
+        assert again == given, name
+        assert other["weights"] != given["weights"], name
+        # What a fit gave stays its own, and what was prepared stays as it was.
+        assert digest(first) == given, name
+        after = prepared.loaded.network.state_dict()
+        assert all(torch.equal(after[n], tensor) for n, tensor in before.items()), name
 
 
 def test_what_is_prepared_otherwise_in_between_leaves_no_trace(recipe_for: Any) -> None:

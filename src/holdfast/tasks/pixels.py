@@ -23,7 +23,8 @@ from holdfast.data.scratch import scratch_file
 if TYPE_CHECKING:
     import torch
 
-CACHE_BYTES = 4_000_000_000
+# The training and validation rows of a run lie in one file.
+CACHE_BYTES = 5_000_000_000
 FREE_SHARE = 0.5
 TOLERANCE = 1e-5
 PATCH = 256
