@@ -55,4 +55,9 @@ def living_events(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
 def branch_of(event: Mapping[str, Any]) -> Branch:
     """The branch that a line names; a line of the first branch, and of a run of an older version,
     names none."""
-    return Branch(**event["branch"]) if event.get("branch") else FIRST_BRANCH
+    return branch_from(event["branch"]) if event.get("branch") else FIRST_BRANCH
+
+
+def branch_from(record: Mapping[str, Any]) -> Branch:
+    """A branch as a file holds it, whatever fields a later version adds."""
+    return Branch(record["number"], record["parent"], record["from_step"])

@@ -101,10 +101,11 @@ def read_run(run: Path) -> RunFiles:
     predictions = _optional(run / "predictions.parquet", _predictions, ())
     by_kind = {kind: tuple(e for e in events if e.get("event") == kind) for kind in KINDS}
     alive = living_events(events)
+    living = set(map(id, alive))
     return RunFiles(
         result=MappingProxyType(result),
         snapshots=tuple(alive),
-        left=tuple(look for look in by_kind["snapshot"] if look not in alive),
+        left=tuple(look for look in by_kind["snapshot"] if id(look) not in living),
         verdicts=by_kind["verdict"],
         actions=by_kind["action"],
         notes=by_kind["note"],

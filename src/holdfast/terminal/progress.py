@@ -133,7 +133,7 @@ class Show:
         self._print([*at, *verdict_lines(verdict, width())])
 
     def _say_actions(self, run: Any) -> None:
-        """What was done at this look to the run itself; why it ends is said at its end."""
+        """What was done to the run itself since the last look; why it ends is said at its end."""
         for _, action in run.guard.actions[self._said :]:
             if not isinstance(action, (Stop, Continue)):
                 record = to_record(action)

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.core.branches import branch_from
 from holdfast.core.door import reason
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_atomically
-from holdfast.core.records import Branch, Finding, Snapshot
+from holdfast.core.records import Finding, Snapshot
 from holdfast.core.run_facts import LabelNoise, RunFacts
 from holdfast.core.run_shapes import BRANCH
 from holdfast.core.shapes import (
@@ -201,7 +202,7 @@ def _looks(told: Mapping[str, Any], arrays: Mapping[str, Any]) -> Looks:
     rows = {name[5:]: array for name, array in arrays.items() if name.startswith("look_")}
     looks = dict(told["looks"])
     if "branch" in looks:
-        looks["branch"] = [Branch(**one) for one in looks["branch"]]
+        looks["branch"] = [branch_from(one) for one in looks["branch"]]
     history = tuple(
         Snapshot(
             **{name: values[i] for name, values in looks.items()},
