@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,14 @@ import pytest
 
 import holdfast
 from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.records import Outputs
+from holdfast.data.memory import table_from_texts
 from holdfast.pipeline import answers
 from holdfast.pipeline.kinds import text_use
+from holdfast.pipeline.kinds.classification import class_answers
 from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.using import Options
+from holdfast.recipe import DataPart
 
 RECORDS = {
     "classes": (answers.ClassAnswers, str),
@@ -99,6 +105,61 @@ def test_it_is_loaded_once_and_threads_may_ask_it_together(
         )
     assert together == alone
     assert len(loads) == 1
+
+
+class Busy:
+    """A model that notes how many ask it at once."""
+
+    answered, names = "number", ()
+
+    def __init__(self) -> None:
+        self.asking, self.most = 0, 0
+
+    def answer(self, table: Any) -> answers.NumberAnswers:
+        self.asking += 1
+        self.most = max(self.most, self.asking)
+        time.sleep(0.01)
+        self.asking -= 1
+        return answers.NumberAnswers(np.zeros((1, 1)))
+
+    def judge(self, table: Any) -> Any:
+        self.answer(table)
+        return lambda positions=None: self.answer(table)
+
+
+def test_a_model_is_asked_by_one_thread_at_a_time() -> None:
+    model: Any = Busy()
+    predictor = Predictor(model, DataPart())
+    table: Any = None
+    score = predictor.judge(table)
+    ask = [lambda: predictor.answer(table), lambda: predictor.judge(table), score] * 5
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda one: one(), ask))
+    assert model.most == 1
+
+
+def test_models_are_averaged_class_by_class_in_whatever_order_they_have_them() -> None:
+    """Against the mean of the probabilities by name."""
+    chances = {"one": {"a": 0.7, "b": 0.2, "c": 0.1}, "two": {"a": 0.1, "b": 0.3, "c": 0.6}}
+    orders = {"one": ("a", "b", "c"), "two": ("c", "a", "b")}
+
+    @dataclass(frozen=True)
+    class Model:
+        name: str
+        classes: tuple[str, ...]
+
+    def answer(model: Model, table: Any) -> Outputs:
+        row = np.log([[chances[model.name][c] for c in model.classes]])
+        logits = np.repeat(row, len(table), axis=0)
+        return Outputs(np.arange(len(table)), np.full(len(table), -1), logits, np.zeros(len(table)))
+
+    models = [Model(name, order) for name, order in orders.items()]
+    table = table_from_texts(["w1", "w2"])
+    found = class_answers(models, answer, table)
+    assert found.names == ("a", "b", "c")
+    np.testing.assert_allclose(found.probabilities, [[0.4, 0.25, 0.35]] * 2)
+    np.testing.assert_allclose(found.outputs.probabilities, found.probabilities)
+    assert found.predictions == ["a", "a"]
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
