@@ -67,28 +67,11 @@ class TrainedRun:
     def model(self) -> Any:
         """The saved model, a plain ``transformers`` model in evaluation mode."""
         from holdfast.pipeline.folder import model_of
+        from holdfast.pipeline.kinds import kind_of
 
-        task, folder = self.result["task"], model_of(self.folder)
+        folder = model_of(self.folder)
         self._warn_unsealed()
-        if task == "image-classification":
-            from holdfast.models.vision_saved import load_saved_vision
-
-            return load_saved_vision(folder).network.model
-        if task == "seq2seq":
-            from holdfast.models.seq2seq_network import load_saved_seq2seq
-
-            return load_saved_seq2seq(folder)[0].plain
-        if task == "causal-lm":
-            from holdfast.models.causal import load_saved_causal
-
-            return load_saved_causal(folder)[0].plain
-        if task == "token-classification":
-            from holdfast.models.tagger import load_saved_tagger
-
-            return load_saved_tagger(folder).network.model
-        from holdfast.models.saved import load_saved
-
-        return load_saved(folder, least=1).network.model
+        return kind_of(self.result["task"]).plain(folder)
 
     def _warn_unsealed(self) -> None:
         """A function has no other way to say what a command prints."""

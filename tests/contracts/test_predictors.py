@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from holdfast.pipeline.fit import fit
-from holdfast.pipeline.kinds import MODULES
 from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.prepared import prepare
 from holdfast.pipeline.ready import Fitted
 from holdfast.recipe import Recipe, override
+from holdfast.recipe.parts import Task
 
 SMALL = [
     "train.max_steps=4",
@@ -40,7 +40,7 @@ CLOSE = 1e-4
 
 
 def test_every_task_is_reloaded_here() -> None:
-    assert set(MODULES) <= set(SAVED)
+    assert set(get_args(Task)) <= set(SAVED)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,8 @@ def test_a_fit_answers_and_scores_as_its_saved_folder_does(
     sample, fitted = fitted_of(request.node.callspec.params["sample"])
     predictor = Predictor.of(fitted)
     plain = Predictor(reloaded(fitted, tmp_path / "model"), fitted.recipe.data)
+    maker = type(fitted.ready.kind.plain(tmp_path / "model")).__module__
+    assert maker.split(".")[0] in ("transformers", "peft")
     table = sample.table
     here, there = predictor.answer(table), plain.answer(table)
     same(here.predictions, there.predictions)

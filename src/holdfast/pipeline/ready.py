@@ -269,7 +269,8 @@ class Kind:
     a table; ``encode`` a table; ``make_task`` the loop's side; ``notices`` findings on the encoded
     training rows; ``listeners`` the loop's own for this kind;
     ``save`` the network into a folder, returning facts; ``score`` the opened test rows;
-    ``use_runs`` and ``use_fitted`` what answers and scores other rows, by finished runs (one, or
+    ``plain`` is what that folder holds, as plain libraries load it; ``use_runs`` and
+    ``use_fitted`` what answers and scores other rows, by finished runs (one, or
     the average of several) and by a fit.
     ``sides`` names the validation and test rows that a source itself brings, with the reason.
     ``find_metric`` a criterion of ``train.metric`` by its name; ``watch`` what texts are written at
@@ -287,6 +288,7 @@ class Kind:
     listeners: Callable[[Ready], tuple[Any, ...]]
     save: Callable[[Path, Fitted], dict[str, Any]]
     score: Callable[[Finish], Scored]
+    plain: Callable[[Path], Any]
     use_runs: Callable[[Sequence[Path]], Answering]
     use_fitted: Callable[[Fitted], Answering]
     sides: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides

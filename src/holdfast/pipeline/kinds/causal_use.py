@@ -103,6 +103,11 @@ class TokenUse:
         return score_tokens(token_outputs(losses, kept, examples, groups))
 
 
+def plain(folder: Path) -> Any:
+    """The model of a saved folder."""
+    return load_saved_causal(folder)[0].plain
+
+
 def use_runs(runs: Sequence[Path]) -> TokenUse:
     """One finished run."""
     run, recipe = the_run(runs)

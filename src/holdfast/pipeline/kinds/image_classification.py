@@ -206,6 +206,11 @@ class ImageUse:
         return shared.scorer(self.answer(table))
 
 
+def plain(folder: Path) -> Any:
+    """The model of a saved folder."""
+    return load_saved_vision(folder).network.model
+
+
 def use_runs(runs: Sequence[Path]) -> ImageUse:
     """Finished runs, one or the average of several."""
     for run in runs:
@@ -270,6 +275,7 @@ KIND = Kind(
     listeners=shared.listeners,
     save=shared.save,
     score=score_rows,
+    plain=plain,
     use_runs=use_runs,
     use_fitted=use_fitted,
     sides=sides,

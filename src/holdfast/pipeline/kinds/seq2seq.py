@@ -271,6 +271,11 @@ class PairUse:
         return scores_of(outputs, made, recipe.seed, extra=extra_metrics(recipe))
 
 
+def plain(folder: Path) -> Any:
+    """The model of a saved folder."""
+    return load_saved_seq2seq(folder)[0].plain
+
+
 def use_runs(runs: Sequence[Path]) -> PairUse:
     """One finished run."""
     run, recipe = the_run(runs)
@@ -306,6 +311,7 @@ KIND = Kind(
     listeners=listeners,
     save=save,
     score=score_rows,
+    plain=plain,
     use_runs=use_runs,
     use_fitted=use_fitted,
     find_metric=find_text_metric,

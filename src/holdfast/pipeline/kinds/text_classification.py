@@ -19,7 +19,7 @@ from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.kinds import classification as shared
 from holdfast.pipeline.kinds import problems
 from holdfast.pipeline.kinds.problems import LoadedText, Problem
-from holdfast.pipeline.kinds.text_use import PROBLEMS, labels_of, use_fitted, use_runs
+from holdfast.pipeline.kinds.text_use import PROBLEMS, labels_of, plain, use_fitted, use_runs
 from holdfast.pipeline.ready import Finish, Fitted, Kind, Ready, Scored
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.base import Task
@@ -178,6 +178,7 @@ KIND = Kind(
     listeners=listeners,
     save=save,
     score=score_rows,
+    plain=plain,
     use_runs=use_runs,
     use_fitted=use_fitted,
     find_metric=problems.find_metric,

@@ -120,6 +120,11 @@ class TextUse:
         return score_some
 
 
+def plain(folder: Path) -> Any:
+    """The model of a saved folder."""
+    return load_saved(folder, least=1).network.model
+
+
 def use_runs(runs: Sequence[Path]) -> TextUse:
     """Finished runs, one or the average of several."""
     labels = kind_of_labels(runs)
@@ -135,12 +140,12 @@ def use_fitted(fitted: Fitted) -> TextUse:
     ready, loaded, network = fitted.ready, fitted.ready.loaded, fitted.network.cpu().eval()
     labels = labels_of(ready)
     scale = loaded.scale if isinstance(loaded, LoadedText) else Scale()
-    plain: Callable[..., Any] = network
+    calibrated: Callable[..., Any] = network
     if labels == "class":
-        plain = shared.Tempered(network, shared.kept_temperature(fitted))
+        calibrated = shared.Tempered(network, shared.kept_temperature(fitted))
     elif labels == "number":
-        plain = partial(_outside, network, scale)
-    model = FittedText(plain, loaded.tokenizer, ready.task.classes, loaded.max_length)
+        calibrated = partial(_outside, network, scale)
+    model = FittedText(calibrated, loaded.tokenizer, ready.task.classes, loaded.max_length)
     return TextUse([model], labels, ready.recipe, scale)
 
 

@@ -34,7 +34,13 @@ from holdfast.pipeline.adapters import adapter_spec
 from holdfast.pipeline.defaults import kind_of
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.kinds.classification import probe_network
-from holdfast.pipeline.kinds.token_use import kept_temperature, unread_tag, use_fitted, use_runs
+from holdfast.pipeline.kinds.token_use import (
+    kept_temperature,
+    plain,
+    unread_tag,
+    use_fitted,
+    use_runs,
+)
 from holdfast.pipeline.ready import Finish, Fitted, Kind, Ready, Scored
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.batching import by_length
@@ -373,6 +379,7 @@ KIND = Kind(
     listeners=listeners,
     save=save,
     score=score_rows,
+    plain=plain,
     use_runs=use_runs,
     use_fitted=use_fitted,
     find_metric=find_metric,

@@ -154,6 +154,11 @@ class TagUse:
         return examples, word_outputs(model.network, examples, task)[:, order]
 
 
+def plain(folder: Path) -> Any:
+    """The model of a saved folder."""
+    return load_saved_tagger(folder).network.model
+
+
 def use_runs(runs: Sequence[Path]) -> TagUse:
     """Finished runs, one or the average of several."""
     for run in runs:
