@@ -234,7 +234,8 @@ def test_going_back_and_on_gives_what_was_there_the_first_time(build: Any, tmp_p
     assert [s.step for s in twice.history] == list(LOOKS)
     for one, two in zip(plain.history, twice.history, strict=True):
         assert (one.step, one.valid_losses.tolist()) == (two.step, two.valid_losses.tolist())
-        assert one.learning_rate == two.learning_rate
+        for name in ("learning_rate", "gradient_norm", "relative_update", "distance"):
+            assert getattr(one, name) == getattr(two, name), (one.step, name)
     # Three looks more were taken, and their rows were learnt from.
     lines = journal(tmp_path / "b")
     looks = [(e["step"], e.get("branch", {}).get("number", 0)) for e in lines if "epoch" in e]
@@ -243,6 +244,40 @@ def test_going_back_and_on_gives_what_was_there_the_first_time(build: Any, tmp_p
     assert action["settings"] == {"to_step": 4}
     assert action["branch"] == {"number": 1, "parent": 0, "from_step": 4}
     assert twice.examples_seen == plain.examples_seen + 4 * 8
+
+
+def test_what_listeners_count_goes_back_too(build: Any) -> None:
+    class Count:
+        name = "count"
+
+        def __init__(self) -> None:
+            self.heard, self.steps = 0, 0
+
+        def step_done(self, run: Any) -> None:
+            self.heard, self.steps = self.heard + 1, self.steps + 1
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"steps": self.steps}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            self.steps = state["steps"]
+
+    count = Count()
+    fit(build(advisor=Script({5: back(4)}, keep=[4]), listeners=(count,)))
+    assert (count.heard, count.steps) == (14, 10)
+
+
+def test_the_verdict_is_again_the_one_of_the_look_that_it_went_back_to(
+    build: Any, tmp_path: Path
+) -> None:
+    def monitor(history: Sequence[Snapshot], kept: int | None = None) -> Verdict:
+        late = history[-1].step >= 8 and not history[-1].branch.number
+        return Verdict("overfit" if late else "learning", "a test says so", 0.5)
+
+    fitted = fit(build(tmp_path, advisor=Script({5: back(4)}, keep=[4]), monitor=monitor))
+    told = [(e["step"], e["label"]) for e in journal(tmp_path) if e["event"] == "verdict"]
+    assert told == [(0, "learning"), (8, "overfit"), (4, "learning")]
+    assert fitted.verdict.label == "learning"
 
 
 def test_going_back_twice_to_one_look_is_going_back_to_the_same(build: Any) -> None:
