@@ -90,13 +90,15 @@ class TrainedRun:
         encoding: str | None = None,
         settings: Settings = (),
     ) -> list[Any]:
-        """One answer a row: the most probable class, a number, a list of labels, or the text that
-        a model writes; of a row without text ``""`` (of a number or list ``None``).
+        """One answer a row: the most probable class, a number, a list of labels, a list of tags
+        (one a word), or the text that a model writes; of a row without text ``""`` (of a number or
+        list ``None``).
 
         Parameters
         ----------
         data : a text; a list, array or series of texts (or of pairs of texts); a data frame; or a
-            file, as a ``Path``. For pictures a path, a list of paths, or a folder as a ``Path``.
+            file, as a ``Path``. For tags also lists of words; for pictures a path, a list of paths,
+            or a folder as a ``Path``.
         text, encoding : of a data frame or file, as the options of the command.
         settings : ``{"data.limits.cell_mb": 50}``: how large the data may be, where that is not
             as the run was trained.

@@ -204,6 +204,14 @@ def test_a_row_is_refused_by_its_number(tmp_path: Path, row: dict[str, object], 
     assert "row 1" in caught.value.what
 
 
+def test_a_column_called_line_is_no_line_of_a_file(tmp_path: Path) -> None:
+    rows = [{"tokens": ["a", "b"], "tags": ["O", "B-X"], "line": 70}]
+    rows.append({"tokens": ["a"], "tags": [3], "line": 90})
+    with pytest.raises(DataError) as caught:
+        load_tagged(str(jsonl(tmp_path / "a.jsonl", rows)))
+    assert "row 1" in caught.value.what
+
+
 def test_rows_without_words_or_tags_are_left_out_and_counted(tmp_path: Path) -> None:
     rows = [
         {"tokens": ["a", "b"], "tags": ["O", "B-X"]},

@@ -355,6 +355,10 @@ def test_settings_that_mean_nothing_here_are_refused(
         train(override(Recipe(), [*given, setting]), tmp_path / "run")
 
 
+def test_diagnose_gives_the_run_its_own_verdict(run: Path, own_verdict: Any) -> None:
+    own_verdict(run)
+
+
 def test_one_tag_only_is_refused_before_anything_is_written(tmp_path: Path, holdfast: Any) -> None:
     path = tmp_path / "a.conll"
     path.write_text("a O\nb O\n\nc O\n", encoding="utf-8")
@@ -377,3 +381,49 @@ def test_the_python_door_takes_lists(settings: list[str], rows: Any, tmp_path: P
     assert made.result["task"] == "token-classification"
     with pytest.raises(DataError, match="must hold a text or a list of words"):
         made.predict([3])
+
+
+def test_the_saved_temperature_is_that_of_the_validation_words(run: Path, rows: Any) -> None:
+    """Fitted anew on the logits of the saved folder it is 1: what was to be divided was."""
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+    from holdfast.stats.temperature import best_temperature
+
+    model = AutoModelForTokenClassification.from_pretrained(run / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    divided = pq.read_table(run / "splits.parquet").to_pydict()
+    valid = [r for r, side in zip(divided["row"], divided["split"], strict=True) if side == "valid"]
+    logits, labels = [], []
+    for row in valid:
+        words, tags = rows[row]
+        encoded = tokenizer(words, is_split_into_words=True, return_tensors="pt")
+        owner = encoded.word_ids(0)
+        with torch.inference_mode():
+            found = model(**encoded).logits[0].numpy()
+        logits += [found[owner.index(word)] for word in range(len(words))]
+        labels += [TAGS.index(tag) for tag in tags]
+    again, _ = best_temperature(np.array(logits), np.array(labels), smoothing=1)
+    assert again == pytest.approx(1, abs=0.01)
+    assert result_of(run)["model_facts"]["temperature"] != pytest.approx(1, abs=0.01)
+
+
+def test_the_baseline_is_chosen_on_validation_rows(
+    run: Path, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from holdfast.pipeline.kinds import token_classification as kind
+
+    chosen: list[list[int]] = []
+    merit = kind.score_tags
+
+    def spy(outputs: Any, names: Any, **more: Any) -> Any:
+        if more.get("resamples") == 1:
+            chosen.append(outputs.rows.tolist())
+        return merit(outputs, names, **more)
+
+    monkeypatch.setattr(kind, "score_tags", spy)
+    given = [f"data.path={run.parent / 'rows.jsonl'}", *settings, "train.epochs=1"]
+    train(override(Recipe(), given), tmp_path / "run")
+    divided = pq.read_table(tmp_path / "run" / "splits.parquet").to_pydict()
+    sides = dict(zip(divided["row"], divided["split"], strict=True))
+    assert len(chosen) == 2
+    assert {sides[row] for rows in chosen for row in rows} == {"valid"}

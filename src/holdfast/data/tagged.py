@@ -252,7 +252,11 @@ def _list_or_none(cell: str | None) -> list[Any] | None:
 
 def _place(raw: Raw, row: int, name: str, word: int | None = None) -> str:
     """Where a word is: by the line of a CoNLL file, else by its row."""
-    if LINE in raw.names and word is not None:
+    # A table may have a column of this name too.
+    from_conll = raw.kinds.get(LINE) == {"integer"} and (
+        is_conll_file(raw.source) or may_be_conll(raw.source)
+    )
+    if from_conll and word is not None:
         return f"{raw.source}, line {int(raw.table[LINE][row].as_py()) + word}"
     at = f", word {word + 1}" if word is not None else ""
     return f"{raw.source}, row {row}, column {name!r}{at}"
