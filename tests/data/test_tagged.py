@@ -87,6 +87,10 @@ def test_documents_comments_and_lines_are_kept_apart(tmp_path: Path) -> None:
     assert raw.table["line"].to_pylist() == ["4", "8"]
     table = load_tagged(str(path), group="document")
     assert table.column("group") == ["1", "2"]
+    assert not [one for one in table.findings if one.check == "documents"]
+    found = {one.check: one for one in load_tagged(str(path)).findings}
+    assert found["documents"].count == 2
+    assert "--group document" in found["documents"].remedy
 
 
 def test_lists_are_read_from_jsonl_and_parquet(tmp_path: Path) -> None:

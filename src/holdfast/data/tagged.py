@@ -20,7 +20,14 @@ from holdfast.core.records import Decision, Finding
 from holdfast.data.bins import strata
 from holdfast.data.cells import read_json_cell
 from holdfast.data.clean import Tally, has_no_group
-from holdfast.data.conll import LINE, is_conll_file, looks_like_conll, may_be_conll, read_conll
+from holdfast.data.conll import (
+    DOCUMENT,
+    LINE,
+    is_conll_file,
+    looks_like_conll,
+    may_be_conll,
+    read_conll,
+)
 from holdfast.data.labels import refuse_unknown
 from holdfast.data.limits import check_classes
 from holdfast.data.normal import normal_text
@@ -188,7 +195,10 @@ def load_tagged(
         columns,
         raw.source,
         len(raw),
-        findings=_findings(columns, found, len(raw), known if given is None else ()),
+        findings=(
+            *_findings(columns, found, len(raw), known if given is None else ()),
+            *(_documents(raw, columns) if given is None else ()),
+        ),
         decisions=(*raw.decisions, *chosen, *told),
         names=known,
     )
@@ -452,6 +462,25 @@ def _findings(
         if tally.count
     ]
     return (*made, *_few(found, names))
+
+
+def _documents(raw: Raw, columns: Columns) -> tuple[Finding, ...]:
+    """Documents that a division by sentences takes apart. Groups are never taken unasked."""
+    if columns.group is not None or DOCUMENT not in raw.names or LINE not in raw.names:
+        return ()
+    count = len(raw.table[DOCUMENT].unique())
+    return (
+        Finding(
+            "documents",
+            "info",
+            0.0,
+            count,
+            (),
+            f"the sentences are of {count} documents, whose names and topics recur on every side "
+            "of the division: a score on new documents may be lower",
+            f"Add --group {DOCUMENT} to keep each document on one side.",
+        ),
+    )
 
 
 def _few(found: _Gathered, names: Sequence[str]) -> tuple[Finding, ...]:
