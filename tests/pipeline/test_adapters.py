@@ -109,4 +109,4 @@ def test_the_adapter_is_all_that_a_checkpoint_holds_of_the_model(
         go(marked_csv, quick, tmp_path / "r", checkpoint_every_s=0.0, listeners=(Kill(),))
     newest = max((tmp_path / "r" / "checkpoints").glob("step-*.pt"))
     state = torch.load(newest, weights_only=True)
-    assert all("lora_" in n or n.startswith(("head.", "pool.")) for n in state["tensors"])
+    assert all("lora_" in n or n.startswith(("head.", "pool.")) for n in state["now"]["weights"][1])

@@ -131,8 +131,8 @@ def check_kill_and_resume(
         train(recipe, folder / "cut", listeners=[Kill()], checkpoint_every_s=0.0)
     newest = max((folder / "cut" / "checkpoints").glob("step-*.pt"))
     state = torch.load(newest, weights_only=True)
-    assert state["tensors"]
-    assert all("lora_" in name for name in state["tensors"])
+    assert state["now"]["weights"][1]
+    assert all("lora_" in name for name in state["now"]["weights"][1])
     train(recipe, folder / "cut", resume=True)
     for name in files:
         one, two = ((folder / run / name).read_bytes() for run in ("whole", "cut"))
