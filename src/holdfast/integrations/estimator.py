@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from sklearn.utils import Tags
 
     from holdfast.data.table import Splits
+    from holdfast.models.network import EncoderClassifier
+    from holdfast.models.saved import PlainClassifier
     from holdfast.pipeline.predictor import Predictor
     from holdfast.pipeline.ready import Fitted
 
@@ -215,14 +217,18 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return divide(table, seed=self.random_state, fractions=(TRAIN_SHARE, 1 - TRAIN_SHARE, 0))
 
     def _keep(self, fitted: Fitted) -> None:
+        from holdfast.models.network import EncoderClassifier
         from holdfast.stats.temperature import best_temperature
+        from holdfast.tasks.base import labels_of
 
         ready, logits = fitted.ready, fitted.kept_look.valid_logits
         assert logits is not None
-        self.temperature_, _ = best_temperature(logits, ready.valid.labels, smoothing=1)
-        self.network_ = fitted.network.cpu().eval()
-        self.tokenizer_ = ready.loaded.tokenizer
-        self.max_length_ = ready.loaded.max_length
+        self.temperature_, _ = best_temperature(logits, labels_of(ready.valid), smoothing=1)
+        network, loaded = fitted.network.cpu().eval(), ready.loaded
+        assert isinstance(network, EncoderClassifier)
+        assert loaded.max_length is not None
+        self.network_: EncoderClassifier | PlainClassifier = network
+        self.tokenizer_, self.max_length_ = loaded.tokenizer, loaded.max_length
         self.verdict_, self.history_ = fitted.trained.verdict, fitted.trained.history
         # The table sorts its labels as texts of numbers; classes_ are in the order of the labels.
         self._order = np.argsort([int(name) for name in ready.task.classes])

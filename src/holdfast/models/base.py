@@ -78,6 +78,10 @@ class Weights(Protocol):
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]: ...
 
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]: ...
+
     def modules(self) -> Iterator[nn.Module]: ...
 
     def named_modules(

@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from holdfast.models.base import Weights
 from holdfast.models.quantize import quantized_layers
 
-N = TypeVar("N", bound=nn.Module)
+N = TypeVar("N", bound=Weights)
 
 
 def fresh(network: N, tensors: Mapping[str, Tensor] = MappingProxyType({})) -> N:
@@ -45,7 +46,7 @@ def fresh(network: N, tensors: Mapping[str, Tensor] = MappingProxyType({})) -> N
     return made
 
 
-def own_weights(network: nn.Module, shared: nn.Module) -> None:
+def own_weights(network: Weights, shared: Weights) -> None:
     """Give ``network``, which ``fresh`` made of ``shared``, memory of its own for what learns."""
     theirs = {parameter.data_ptr() for parameter in shared.parameters()}
     for parameter in network.parameters():
@@ -54,7 +55,7 @@ def own_weights(network: nn.Module, shared: nn.Module) -> None:
             parameter.data = parameter.data.clone()
 
 
-def tensors_of(network: nn.Module) -> dict[str, Tensor]:
+def tensors_of(network: Weights) -> dict[str, Tensor]:
     """Parameters and buffers by name, as they lie in memory."""
     held = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     return {name: tensor.detach() for name, tensor in held.items()}

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from holdfast.models.base import Layer
+from holdfast.models.base import Layer, Network
 
 OTHERS = ("embeddings", "pooler", "head")
 
@@ -27,7 +27,7 @@ class _Reached(BaseException):
     model's own handling takes it for an error."""
 
 
-def frozen_prefix(network: Any) -> list[Layer]:
+def frozen_prefix(network: Network) -> list[Layer]:
     """The layers before the first that learns, if a block is among them, else none.
 
     Embeddings alone are no prefix: adapters leave them frozen, and their dropout is wanted.
@@ -36,7 +36,7 @@ def frozen_prefix(network: Any) -> list[Layer]:
     return frozen if any(layer.name not in OTHERS for layer in frozen) else []
 
 
-def train_mode(network: nn.Module) -> None:
+def train_mode(network: Network) -> None:
     """Training mode for what learns, evaluation mode for the frozen prefix: it draws no dropout,
     whether its outputs are kept or computed anew."""
     network.train()

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from holdfast.core.door import first_line
 from holdfast.core.errors import MachineError, ModelError
 from holdfast.core.records import Decision
+from holdfast.models.base import Weights
 from holdfast.models.quiet import quiet_transformers
 
 SETTING = "model.quantize"
@@ -139,14 +140,14 @@ def keep_fitting_kernels(model: nn.Module) -> None:
             layer.support_avx512bf16_for_cpu = False
 
 
-def compute_in(network: nn.Module, precision: str) -> None:
+def compute_in(network: Weights, precision: str) -> None:
     """Let the products of 4-bit layers run in ``float32`` or ``bfloat16``; those of 8-bit layers
     have a precision of their own."""
     for _, layer in quantized_layers(network):
         layer.compute_dtype = getattr(torch, precision)
 
 
-def quantized_layers(network: nn.Module) -> Iterator[tuple[str, Any]]:
+def quantized_layers(network: Weights) -> Iterator[tuple[str, Any]]:
     """Every layer of bitsandbytes' own, with its name; PEFT's around them have the same names."""
     for name, module in network.named_modules():
         if type(module).__name__ in CLASSES and type(module).__module__.startswith("bitsandbytes."):
@@ -167,7 +168,7 @@ def quantizable(plain: Any) -> list[Tensor]:
     ]
 
 
-def is_quantized(network: nn.Module) -> bool:
+def is_quantized(network: Weights) -> bool:
     """Whether any layer is."""
     return next(quantized_layers(network), None) is not None
 
@@ -178,7 +179,7 @@ def size_of(parameter: Tensor) -> int:
     return int(parameter.numel() if state is None else state.shape.numel())
 
 
-def weight_bytes(network: nn.Module) -> int:
+def weight_bytes(network: Weights) -> int:
     """Bytes of all weights as they are held, the scales of quantised ones included."""
     scales = [scale for _, layer in quantized_layers(network) for scale in scales_of(layer)]
     return sum(t.numel() * t.element_size() for t in [*network.parameters(), *scales])
@@ -194,7 +195,7 @@ def scales_of(layer: Any) -> list[Tensor]:
     return [state.absmax, state.code, *inner]
 
 
-def frozen_tensors(network: nn.Module) -> Iterator[Tensor]:
+def frozen_tensors(network: Weights) -> Iterator[Tensor]:
     """Every tensor that training must not change: weights that do not learn, and scales. Biases of
     quantised layers are left out: bitsandbytes turns them to the precision of what it reads."""
     layers = [layer for _, layer in quantized_layers(network)]

@@ -41,6 +41,7 @@ from holdfast.pipeline.size import model_size
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.recipe.resolved import resolved as resolve_all
+from holdfast.tasks.base import Examples
 from holdfast.tasks.metrics import Metric
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.examples import ExampleHistory
@@ -68,7 +69,9 @@ def make_ready(
     recipe, kind = prepared.with_settings(settings), prepared.kind
     # What was prepared since may have set other threads, and sums depend on how many add them up.
     use_threads(prepared.machine.threads)
-    loaded = replace(prepared.loaded, network=fresh(prepared.loaded.network))
+    # Every kind's ``Loaded`` is a dataclass, which a protocol cannot say.
+    own: Any = prepared.loaded
+    loaded: Loaded = replace(own, network=fresh(prepared.loaded.network))
     loaded, sides = _sides(prepared, loaded, train, valid)
     total, _ = count_parameters(loaded.network)
     resolved, chosen = _resolved(recipe, loaded, total, len(train))
@@ -328,7 +331,7 @@ def _advisor(ready: Ready) -> StoppingRule | None:
     return StoppingRule(learning, costs, ready.recipe.train.patience, criterion(ready), start)
 
 
-def _metric(recipe: ResolvedRecipe, kind: Kind, classes: int) -> Metric | None:
+def _metric(recipe: ResolvedRecipe, kind: Kind[Loaded, Examples], classes: int) -> Metric | None:
     name = recipe.train.metric
     if name in ("refined_loss", "loss"):
         return None

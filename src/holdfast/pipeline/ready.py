@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from holdfast.training.observe import Observer
 from holdfast.training.plan import Plan
 
 if TYPE_CHECKING:
+    from holdfast.models.base import Loaded, Network
     from holdfast.pipeline.kinds.written_samples import WrittenSamples
     from holdfast.pipeline.using import Answering
     from holdfast.tasks.base import Examples, Task
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from holdfast.training.machine import MachineChoice
     from holdfast.training.run import Job
 
+
+# What a kind of task makes of its own: a model, and encoded rows.
+L = TypeVar("L", bound="Loaded")
+E = TypeVar("E", bound="Examples")
 
 # What a fit may set for itself; all else was decided with the rows, the model and the machine.
 OF_A_FIT = ("train.", "methods", "control.", "generate.", "alert.", "track.", "model.freeze")
@@ -52,10 +57,10 @@ class Prepared:
     """
 
     recipe: Recipe
-    kind: Kind
+    kind: Kind[Loaded, Examples]
     rows: Table
     examples: Examples
-    loaded: Any
+    loaded: Loaded
     machine: MachineChoice
     units: Ints
     findings: tuple[Finding, ...]
@@ -89,8 +94,8 @@ class Prepared:
 class Sides:
     """The rows that a fit learns from and those that judge it, encoded and as they were read."""
 
-    train: Any
-    valid: Any
+    train: Examples
+    valid: Examples
     train_rows: TrainSplit
     valid_rows: ValidSplit
 
@@ -108,8 +113,8 @@ class Ready:
 
     prepared: Prepared
     recipe: ResolvedRecipe
-    loaded: Any
-    task: Any
+    loaded: Loaded
+    task: Task
     sides: Sides
     plan: Plan
     decisions: tuple[Decision, ...]
@@ -121,16 +126,16 @@ class Ready:
     usual_rates: tuple[float, float] | None = None
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> Kind[Loaded, Examples]:
         return self.prepared.kind
 
     @property
-    def train(self) -> Any:
+    def train(self) -> Examples:
         """The encoded training rows."""
         return self.sides.train
 
     @property
-    def valid(self) -> Any:
+    def valid(self) -> Examples:
         """The encoded validation rows."""
         return self.sides.valid
 
@@ -175,7 +180,7 @@ class Fitted:
     begun: Begun | None = None
 
     @property
-    def network(self) -> Any:
+    def network(self) -> Network:
         return self.ready.loaded.network
 
     @property
@@ -187,12 +192,12 @@ class Fitted:
         """The look at the state that is kept."""
         return next(s for s in self.trained.history if s.step == self.trained.best_step)
 
-    def encode(self, rows: Table) -> Any:
+    def encode(self, rows: Table) -> Examples:
         """Other rows as this fit reads them: in its units, within its limits."""
         kind, loaded = self.ready.kind, self.ready.loaded
         return kind.side(kind.encode(rows, loaded, self.recipe), loaded, rows)
 
-    def measure(self, examples: Any, positions: Ints | None = None) -> tuple[Floats, Floats]:
+    def measure(self, examples: Examples, positions: Ints | None = None) -> tuple[Floats, Floats]:
         """Losses [n] of encoded rows, and what the task keeps of each output [n, …], by the state
         that is kept and in the precision of the training."""
         job = self.job
@@ -201,7 +206,7 @@ class Fitted:
         everything = np.arange(len(examples)) if positions is None else positions
         return observer.measure(network, examples, everything)
 
-    def untuned(self, head: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    def untuned(self, head: Mapping[str, Any] = MappingProxyType({})) -> Network:
         """The network as it was before the first step, or with another ``head`` (``weight`` and
         ``bias``), made of the weights that are in memory anyway."""
         # A GPU holds one of the two at a time.
@@ -246,23 +251,23 @@ def no_sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
     return {}, ()
 
 
-def no_watch(loaded: Any, sides: Sides, recipe: Recipe, probe_rows: int) -> None:
+def no_watch(loaded: Loaded, sides: Sides, recipe: Recipe, probe_rows: int) -> None:
     """A task that writes no text."""
     return
 
 
-def as_loaded(loaded: Any, rows: Table, examples: Any) -> Any:
+def as_loaded(loaded: L, rows: Table, examples: Examples) -> L:
     """A task that works nothing out from its training rows."""
     return loaded
 
 
-def as_encoded(examples: Any, loaded: Any, rows: Table) -> Any:
+def as_encoded(examples: E, loaded: Loaded, rows: Table) -> E:
     """A task whose rows are read as they were encoded."""
     return examples
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Generic[L, E]):
     """What differs between tasks when the parts are put together: functions, no inheritance.
 
     ``read`` a source into a table (like another one, where that is given); ``load`` the model for
@@ -281,10 +286,10 @@ class Kind:
 
     name: str
     read: Callable[[str, DataPart, Table | None], Table]
-    load: Callable[[Recipe, Table], Any]
-    encode: Callable[[Table, Any, Recipe], Examples]
-    make_task: Callable[[Any, Table, Recipe, Metric | None], Task]
-    notices: Callable[[Any, Any], tuple[Finding, ...]]
+    load: Callable[[Recipe, Table], L]
+    encode: Callable[[Table, L, Recipe], E]
+    make_task: Callable[[L, Table, Recipe, Metric | None], Task]
+    notices: Callable[[E, L], tuple[Finding, ...]]
     listeners: Callable[[Ready], tuple[Any, ...]]
     save: Callable[[Path, Fitted], dict[str, Any]]
     score: Callable[[Finish], Scored]
@@ -293,6 +298,6 @@ class Kind:
     use_fitted: Callable[[Fitted], Answering]
     sides: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides
     find_metric: Callable[[str], Metric] = find_metric
-    watch: Callable[[Any, Sides, Recipe, int], WrittenSamples | None] = no_watch
-    settle: Callable[[Any, Table, Any], Any] = as_loaded
-    side: Callable[[Any, Any, Table], Any] = as_encoded
+    watch: Callable[[L, Sides, Recipe, int], WrittenSamples | None] = no_watch
+    settle: Callable[[L, Table, E], L] = as_loaded
+    side: Callable[[E, L, Table], E] = as_encoded

@@ -12,6 +12,7 @@ from holdfast.core.records import Decision, Finding
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
+from holdfast.models.base import Loaded
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.kinds.written_samples import execution_of, with_tables
 from holdfast.pipeline.names import check_names, code_to_run
@@ -20,6 +21,7 @@ from holdfast.pipeline.task import with_task
 from holdfast.pipeline.using import within_limits
 from holdfast.recipe import DataPart, Recipe
 from holdfast.split.divide import divide
+from holdfast.tasks.base import Examples
 
 Notify = Callable[[Decision | Finding], None]
 
@@ -94,7 +96,9 @@ def notify_all(notify: Notify, decisions: Sequence[Decision], findings: Sequence
         notify(finding)
 
 
-def _sides(data: DataPart, kind: Kind) -> tuple[dict[str, str], tuple[Decision, ...]]:
+def _sides(
+    data: DataPart, kind: Kind[Loaded, Examples]
+) -> tuple[dict[str, str], tuple[Decision, ...]]:
     """Which validation and test rows are given: by the recipe, else by the source itself or the
     hub data set."""
     given = {name: path for name, path in (("valid", data.valid), ("test", data.test)) if path}

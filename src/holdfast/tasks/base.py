@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy.typing as npt
 
@@ -38,6 +38,20 @@ class Examples(Protocol):
         """What encoding the rows at these positions of the table, in this order, would give."""
 
 
+@runtime_checkable
+class Labelled(Examples, Protocol):
+    """Examples with a label each, ``labels`` [n, …] in the form that the loop learns."""
+
+    @property
+    def labels(self) -> npt.NDArray[Any]: ...
+
+
+def labels_of(examples: Examples) -> npt.NDArray[Any]:
+    """The labels of a task's examples, where it has some."""
+    assert isinstance(examples, Labelled)
+    return examples.labels
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One set of rows, measured in evaluation mode. ``losses`` [n] in nats; ``metrics`` plain
@@ -66,6 +80,10 @@ class Task(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the outputs, in their order, where they have names."""
 
     def collate(self, examples: Any, positions: Sequence[int] | Ints) -> Batch:
         """A padded batch of these rows: the model's inputs and what the losses need."""

@@ -29,7 +29,8 @@ from holdfast.training.restore import SavedWeights
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from holdfast.tasks.base import Task, Written
+    from holdfast.models.base import Network, Weights
+    from holdfast.tasks.base import Examples, Task, Written
 
 MARK_CHUNK = 1 << 20
 
@@ -47,10 +48,10 @@ class Job:
     what had to be decided to continue a run whose files were damaged.
     """
 
-    network: Any
+    network: Network
     task: Task
-    train: Any
-    valid: Any
+    train: Examples
+    valid: Examples
     plan: Plan
     accelerator: Accelerator
     groups: Callable[[Any, Phase], list[dict[str, Any]]]
@@ -206,7 +207,7 @@ class Run:
         return float(sum(row.abs().sum(dtype=torch.float64).item() for row in rows))
 
 
-def running_statistics(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+def running_statistics(network: Weights) -> dict[str, torch.Tensor]:
     """The buffers that batch norms change while they train, by name; none of those of a frozen
     one, which stays in evaluation mode."""
     return {

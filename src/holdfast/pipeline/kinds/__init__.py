@@ -10,10 +10,12 @@ from holdfast.core.errors import Defect, RecipeError
 from holdfast.recipe.parts import Task
 
 if TYPE_CHECKING:
+    from holdfast.models.base import Loaded
     from holdfast.pipeline.ready import Kind
+    from holdfast.tasks.base import Examples
 
 
-def kind_of(task: str | None) -> Kind:
+def kind_of(task: str | None) -> Kind[Loaded, Examples]:
     """The kind that a recipe's ``task`` names, in the file of that name; its libraries are imported
     now."""
     if task is None:
@@ -21,5 +23,6 @@ def kind_of(task: str | None) -> Kind:
     known = get_args(Task)
     if task not in known:
         raise RecipeError("task", "is not known", task, nearest(task, list(known)))
-    kind: Kind = importlib.import_module(f"{__name__}.{task.replace('-', '_')}").KIND
+    module = importlib.import_module(f"{__name__}.{task.replace('-', '_')}")
+    kind: Kind[Loaded, Examples] = module.KIND
     return kind

@@ -155,11 +155,11 @@ def watch(
             recipe.train.metric,
             "Leave it out, or choose model.adapter.kind=lora.",
         )
-    at = watched_positions(sides.train, sides.valid, probe_rows, recipe)
-    of_both = {
-        "train": (sides.train_rows.table, sides.train),
-        "valid": (sides.valid_rows.table, sides.valid),
-    }
+    train, valid = sides.train, sides.valid
+    assert isinstance(train, EncodedTokens)
+    assert isinstance(valid, EncodedTokens)
+    at = watched_positions(train, valid, probe_rows, recipe)
+    of_both = {"train": (sides.train_rows.table, train), "valid": (sides.valid_rows.table, valid)}
     asked = {
         side: sample_of(table, np.unique(examples.positions[at[side]]), loaded.tokenizer)
         for side, (table, examples) in of_both.items()

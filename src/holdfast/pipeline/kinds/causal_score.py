@@ -33,7 +33,7 @@ from holdfast.pipeline.kinds.written_samples import TABLES, Sample, extra_metric
 from holdfast.pipeline.outcome import scores_block
 from holdfast.pipeline.ready import Finish, Ready, Scored
 from holdfast.recipe import Recipe
-from holdfast.tasks.causal_lm import EncodedTokens, encode
+from holdfast.tasks.causal_lm import CausalLM, EncodedTokens, encode
 from holdfast.training.batches import probe_positions
 from holdfast.training.observe import Observer
 
@@ -60,9 +60,12 @@ def score_rows(finish: Finish) -> Scored:
     start = time.perf_counter()
     ready, table, device = finish.ready, finish.table, finish.fitted.job.accelerator.device
     saved, tokenizer = load_saved_causal(finish.run / MODEL)
-    examples = encode(table, tokenizer, ready.loaded.max_length)
+    length, task = ready.loaded.max_length, ready.task
+    assert length is not None
+    assert isinstance(task, CausalLM)
+    examples = encode(table, tokenizer, length)
     groups = table.column("group") if table.has_groups else None
-    losses, kept = measure_saved(saved, ready.task, examples, device)
+    losses, kept = measure_saved(saved, task, examples, device)
     outputs = token_outputs(losses, kept, examples, groups)
     test = score_tokens(outputs)
     score_s = time.perf_counter() - start
@@ -74,6 +77,7 @@ def score_rows(finish: Finish) -> Scored:
     saved.cpu()
     valid, probe = _other_rows(finish)
     untuned = finish.fitted.untuned()
+    assert isinstance(untuned, CausalNetwork)
     before = _measured(finish, untuned, examples, groups)
     first: dict[str, list[str] | None] = dict.fromkeys(samples)
     # A learnt prompt stands before every call of the model, and generation calls it for each token.
@@ -99,6 +103,7 @@ def _other_rows(finish: Finish) -> tuple[TokenOutputs, TokenOutputs]:
     """Validation rows and train probe, through the restored best state."""
     ready, job = finish.ready, finish.fitted.job
     network = job.network.to(job.accelerator.device)
+    assert isinstance(ready.valid, EncodedTokens)
     valid = _measured(finish, network, ready.valid, None)
     chosen = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
     losses, kept = _observer(finish).measure(network, ready.train, chosen)

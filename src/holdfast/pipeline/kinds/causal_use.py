@@ -122,7 +122,9 @@ def use_fitted(fitted: Fitted) -> TokenUse:
     ready, loaded = fitted.ready, fitted.ready.loaded
     of_text = any(d.what == LOSS and d.chosen == EVERY_TOKEN for d in ready.decisions)
     of_text = of_text or not loaded.tokenizer.chat_template
-    return TokenUse(loaded.network.eval(), loaded.tokenizer, ready.recipe, of_text)
+    network = fitted.network.eval()
+    assert isinstance(network, CausalNetwork)
+    return TokenUse(network, loaded.tokenizer, ready.recipe, of_text)
 
 
 def _of_plain_text(run: Path) -> bool:

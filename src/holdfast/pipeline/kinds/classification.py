@@ -20,14 +20,18 @@ from holdfast.evaluate.forward import groups_of
 from holdfast.evaluate.hardest import hardest
 from holdfast.evaluate.score import score
 from holdfast.methods.head_refit import HeadRefit
+from holdfast.models.base import Network
 from holdfast.models.layers import count_parameters
+from holdfast.models.network import EncoderClassifier
 from holdfast.models.probe import fit_probe
+from holdfast.models.vision import VisionClassifier
 from holdfast.pipeline.answers import ClassAnswers
 from holdfast.pipeline.label_noise import measured_probe
 from holdfast.pipeline.outcome import scores_block
 from holdfast.pipeline.ready import Finish, Fitted, Ready, Scored
 from holdfast.pipeline.using import Score
 from holdfast.stats.temperature import best_temperature, losses_at
+from holdfast.tasks.base import labels_of
 from holdfast.tasks.metrics import Metric
 from holdfast.training.batches import probe_positions
 
@@ -69,8 +73,14 @@ def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
     """Write the plain model with the temperature folded into its last layer."""
     temperature = kept_temperature(fitted)
     tokenizer = fitted.ready.loaded.tokenizer
-    fitted.network.cpu().save(folder, tokenizer, temperature=temperature)
+    classifier(fitted.network).cpu().save(folder, tokenizer, temperature=temperature)
     return {"temperature": temperature}
+
+
+def classifier(network: Network) -> EncoderClassifier | VisionClassifier:
+    """The network of a classifier: with features, and a temperature when it is saved."""
+    assert isinstance(network, EncoderClassifier | VisionClassifier)
+    return network
 
 
 def kept_temperature(fitted: Fitted) -> float:
@@ -78,7 +88,7 @@ def kept_temperature(fitted: Fitted) -> float:
     a perfectly separated handful of rows does not make the model certain of everything."""
     logits = fitted.kept_look.valid_logits
     assert logits is not None
-    return best_temperature(logits, fitted.ready.valid.labels, smoothing=1)[0]
+    return best_temperature(logits, labels_of(fitted.ready.valid), smoothing=1)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +138,7 @@ def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored
 def _baseline(
     ready: Ready, probe: Answer, table: Table, outputs: Outputs
 ) -> tuple[dict[str, Any], Decision]:
-    labels, classes = ready.train.labels, ready.task.classes
+    labels, classes = labels_of(ready.train), ready.task.classes
     on_test = {MAJORITY: majority_outputs(labels, len(classes), outputs)}
     valid = ready.sides.valid_rows.table
     on_test[PROBE] = replace(probe(table), groups=outputs.groups)
@@ -161,7 +171,7 @@ def probe_network(finish: Finish) -> Callable[..., Any]:
     job = finish.fitted.job
     (refit,) = finish.fitted.listeners
     assert refit.baseline is not None
-    network = finish.fitted.untuned(head=refit.baseline)
+    network = classifier(finish.fitted.untuned(head=refit.baseline))
 
     def logits(**batch: torch.Tensor) -> torch.Tensor:
         batch = {name: value.to(job.accelerator.device) for name, value in batch.items()}
@@ -179,8 +189,9 @@ def _other_rows(finish: Finish, temperature: float) -> tuple[Outputs, Outputs]:
     probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
     _, valid_logits = finish.fitted.measure(ready.valid)
     _, probe_logits = finish.fitted.measure(ready.train, probe)
-    valid = _outputs(ready.valid.rows, ready.valid.labels, valid_logits / temperature)
-    train = _outputs(ready.train.rows[probe], ready.train.labels[probe], probe_logits / temperature)
+    valid = _outputs(ready.valid.rows, labels_of(ready.valid), valid_logits / temperature)
+    labels = labels_of(ready.train)[probe]
+    train = _outputs(ready.train.rows[probe], labels, probe_logits / temperature)
     return valid, train
 
 

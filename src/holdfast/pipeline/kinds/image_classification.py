@@ -224,6 +224,7 @@ def use_fitted(fitted: Fitted) -> ImageUse:
     """The kept state of a fit, calibrated as its saved folder would be."""
     ready, loaded = fitted.ready, fitted.ready.loaded
     temperature = shared.kept_temperature(fitted)
+    assert isinstance(loaded, LoadedVision)
     network = shared.Tempered(loaded.network.cpu().eval(), temperature)
     model = FittedVision(network, loaded.tokenizer, ready.task.classes, loaded.channels)
     return ImageUse([model], ready.recipe.data)
@@ -262,6 +263,7 @@ def _path(part: DataPart, options: Options | None = None) -> str | None:
 
 def _forward(network: Callable[..., Any], ready: Ready, table: Table) -> Outputs:
     loaded = ready.loaded
+    assert isinstance(loaded, LoadedVision)
     return forward_images(network, loaded.tokenizer, loaded.channels, ready.task.classes, table)
 
 

@@ -17,7 +17,7 @@ from holdfast.models.linear import fit_ridge
 from holdfast.models.network import REGRESSION
 from holdfast.models.probe import Probe
 from holdfast.pipeline.answers import shown_number
-from holdfast.pipeline.kinds.problems import LoadedText, ProblemAnswers
+from holdfast.pipeline.kinds.problems import LoadedText, ProblemAnswers, loaded_text
 from holdfast.pipeline.ready import Fitted
 from holdfast.recipe import Recipe
 from holdfast.tasks.numbers import Numbers, Scale, number_losses
@@ -65,8 +65,8 @@ class OneNumber:
         """Write the plain model with the scale folded into its last layer."""
         import torch
 
-        network, loaded = fitted.network, fitted.ready.loaded
-        head, scale = network.head, loaded.scale
+        loaded = loaded_text(fitted.ready)
+        network, head, scale = loaded.network, loaded.network.head, loaded.scale
         weight, bias = head.weight.detach().clone(), head.bias.detach().clone()
         with torch.no_grad():
             head.weight.copy_(weight.double() * scale.std)

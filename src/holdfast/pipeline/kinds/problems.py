@@ -31,7 +31,7 @@ from holdfast.pipeline.kinds.classification import probe_network, texts_of
 from holdfast.pipeline.ready import Finish, Fitted, Ready, Scored
 from holdfast.recipe import Recipe
 from holdfast.tasks import label_sets, numbers
-from holdfast.tasks.base import Task
+from holdfast.tasks.base import Examples, Task, labels_of
 from holdfast.tasks.metrics import Metric
 from holdfast.tasks.metrics import find_metric as find_class_metric
 from holdfast.tasks.numbers import Scale
@@ -200,12 +200,18 @@ def ask(problem: Problem, saved: SavedClassifier, table: Table, scale: Scale) ->
     return ProblemAnswers(examples.rows, labels, problem.from_saved(raw, scale), groups_of(table))
 
 
+def loaded_text(ready: Ready) -> LoadedText:
+    """What was loaded for a label that is no class."""
+    assert isinstance(ready.loaded, LoadedText)
+    return ready.loaded
+
+
 def score_rows(finish: Finish, problem: Problem) -> Scored:
     """Score the saved folder, reloaded in plain Transformers, beside the baselines fitted on
     training rows."""
     start = time.perf_counter()
     ready, table = finish.ready, finish.table
-    names, scale = ready.task.classes, ready.loaded.scale
+    names, scale = ready.task.classes, loaded_text(ready).scale
     saved = load_saved(finish.run / MODEL, least=1)
     if ready.recipe.train.matmul == "onednn":
         use_onednn(saved.network)
@@ -233,10 +239,11 @@ def _other_rows(finish: Finish, problem: Problem) -> dict[str, Any]:
     ready = finish.ready
     probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
 
-    def block(examples: EncodedTexts, positions: Ints) -> dict[str, Any]:
+    def block(examples: Examples, positions: Ints) -> dict[str, Any]:
         _, raw = finish.fitted.measure(examples, positions)
-        answers = ProblemAnswers(examples.rows[positions], examples.labels[positions], raw)
-        made = problem.make(answers, ready.recipe, ready.loaded.scale)
+        labels = labels_of(examples)[positions]
+        answers = ProblemAnswers(examples.rows[positions], labels, raw)
+        made = problem.make(answers, ready.recipe, loaded_text(ready).scale)
         return problem.score(made, ready.task.classes).to_json()
 
     everything = np.arange(len(ready.valid))
@@ -271,12 +278,12 @@ def _baseline(finish: Finish, problem: Problem, made: Any) -> tuple[dict[str, An
 def _two(
     problem: Problem, ready: Ready, table: Table, network: Callable[..., Any]
 ) -> dict[str, Any]:
-    loaded, scale = ready.loaded, ready.loaded.scale
-    outputs = len(ready.task.classes)
+    loaded = loaded_text(ready)
+    scale, outputs = loaded.scale, len(ready.task.classes)
     examples, raw = run_texts(network, loaded.tokenizer, loaded.max_length, outputs, table)
     labels, groups = problem.labels(table, scale), groups_of(table)
     probe = ProblemAnswers(examples.rows, labels, raw, groups)
-    plain = replace(probe, raw=problem.constant(ready.train.labels, len(table)))
+    plain = replace(probe, raw=problem.constant(labels_of(ready.train), len(table)))
     return {
         problem.plain: problem.make(plain, ready.recipe, scale),
         PROBE: problem.make(probe, ready.recipe, scale),
@@ -288,7 +295,7 @@ def _brief(scores: Scores) -> dict[str, Any]:
 
 
 def _scored_model_facts(ready: Ready) -> dict[str, Any]:
-    loaded = ready.loaded
+    loaded = loaded_text(ready)
     total, trainable = count_parameters(loaded.network)
     return {
         **loaded.facts,

@@ -115,6 +115,8 @@ def watch(
         return None
     writing = writing_of(recipe, loaded.max_target_length)
     train, valid = sides.train, sides.valid
+    assert isinstance(train, EncodedPairs)
+    assert isinstance(valid, EncodedPairs)
     at = watched_positions(train, valid, probe_rows, recipe)
 
     def sample(side: Side) -> Sample:
@@ -284,7 +286,9 @@ def use_runs(runs: Sequence[Path]) -> PairUse:
 
 def use_fitted(fitted: Fitted) -> PairUse:
     """The kept state of a fit."""
-    return PairUse(fitted.network.eval(), fitted.ready.loaded.tokenizer, fitted.recipe)
+    network = fitted.network.eval()
+    assert isinstance(network, Seq2SeqNetwork)
+    return PairUse(network, fitted.ready.loaded.tokenizer, fitted.recipe)
 
 
 def _encode_saved(table: Table, tokenizer: Any, recipe: Recipe, need_target: bool) -> EncodedPairs:

@@ -28,7 +28,7 @@ from holdfast.pipeline.kinds.written_samples import TABLES, extra_metrics
 from holdfast.pipeline.ready import Finish, Ready, Scored
 from holdfast.recipe import Recipe
 from holdfast.tasks.metrics import TextMetric
-from holdfast.tasks.seq2seq import EncodedPairs, encode_pairs
+from holdfast.tasks.seq2seq import EncodedPairs, SequenceToSequence, encode_pairs
 
 
 def encode_rows(table: Table, loaded: LoadedSeq2Seq, recipe: Recipe) -> EncodedPairs:
@@ -74,11 +74,14 @@ def score_rows(finish: Finish) -> Scored:
     """Score the saved folder, reloaded in plain Transformers, beside the untuned model."""
     start = time.perf_counter()
     ready, recipe = finish.ready, finish.ready.recipe
-    device, pad = finish.fitted.job.accelerator.device, ready.task.pad_id
+    loaded, task, device = ready.loaded, ready.task, finish.fitted.job.accelerator.device
+    assert isinstance(loaded, LoadedSeq2Seq)
+    assert isinstance(task, SequenceToSequence)
+    pad = task.pad_id
     train, test = _sides(finish)
     network, tokenizer = load_saved_seq2seq(finish.run / MODEL)
     outputs = read_pairs(network, pad, test.examples, test.table, device)
-    writing = writing_of(recipe, ready.loaded.max_target_length)
+    writing = writing_of(recipe, loaded.max_target_length)
     written = [
         write_texts(network, tokenizer, side.examples, side.sample, writing, device)[0]
         for side in (train, test)
@@ -113,12 +116,12 @@ def score_rows(finish: Finish) -> Scored:
 
 def _sides(finish: Finish) -> tuple[Side, Side]:
     ready, seed, rows = finish.ready, finish.ready.recipe.seed, finish.ready.recipe.generate.rows
-    examples = finish.fitted.encode(finish.table)
+    examples, train = finish.fitted.encode(finish.table), ready.train
+    assert isinstance(examples, EncodedPairs)
+    assert isinstance(train, EncodedPairs)
     return (
         Side(
-            ready.sides.train_rows.table,
-            ready.train,
-            sample_positions(len(ready.train), rows, seed, "train"),
+            ready.sides.train_rows.table, train, sample_positions(len(train), rows, seed, "train")
         ),
         Side(finish.table, examples, sample_positions(len(examples), rows, seed, "test")),
     )
@@ -182,14 +185,16 @@ def _generations(
 
 
 def _scored_model_facts(ready: Ready) -> dict[str, Any]:
-    total, trainable = count_parameters(ready.loaded.network)
+    loaded = ready.loaded
+    assert isinstance(loaded, LoadedSeq2Seq)
+    total, trainable = count_parameters(loaded.network)
     return {
-        **ready.loaded.facts,
+        **loaded.facts,
         "parameters": total,
         "trainable": trainable,
         "precision": ready.recipe.train.precision,
-        "max_length": ready.loaded.max_length,
-        "max_target_length": ready.loaded.max_target_length,
+        "max_length": loaded.max_length,
+        "max_target_length": loaded.max_target_length,
     }
 
 

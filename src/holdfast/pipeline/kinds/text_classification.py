@@ -145,10 +145,11 @@ def score_rows(finish: Finish) -> Scored:
 
 def _forward(network: Callable[..., Any], ready: Ready, table: Table) -> Outputs:
     loaded = ready.loaded
+    assert isinstance(loaded, LoadedClassifier)
     return forward(network, loaded.tokenizer, loaded.max_length, ready.task.classes, table)
 
 
-def notices(examples: Any, loaded: Any) -> tuple[Finding, ...]:
+def notices(examples: EncodedTexts, loaded: LoadedClassifier) -> tuple[Finding, ...]:
     return shared.truncation(examples, loaded)
 
 

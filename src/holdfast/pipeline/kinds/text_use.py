@@ -18,6 +18,8 @@ from holdfast.data.labelled import load_labelled
 from holdfast.data.table import Table
 from holdfast.data.unlabelled import renamed, unlabelled
 from holdfast.evaluate.forward import TextModel, answer, groups_of
+from holdfast.models.classifier import LoadedClassifier
+from holdfast.models.network import EncoderClassifier
 from holdfast.models.saved import load_saved
 from holdfast.pipeline.folder import RECIPE, model_of, need_run, open_run
 from holdfast.pipeline.kinds import classification as shared
@@ -138,6 +140,7 @@ def use_runs(runs: Sequence[Path]) -> TextUse:
 def use_fitted(fitted: Fitted) -> TextUse:
     """The kept state of a fit, in the user's unit and calibrated as its saved folder would be."""
     ready, loaded, network = fitted.ready, fitted.ready.loaded, fitted.network.cpu().eval()
+    assert isinstance(loaded, LoadedClassifier)
     labels = labels_of(ready)
     scale = loaded.scale if isinstance(loaded, LoadedText) else Scale()
     calibrated: Callable[..., Any] = network
@@ -165,7 +168,9 @@ def _outside(network: Callable[..., Any], scale: Scale, **batch: Any) -> Any:
 
 def labels_of(ready: Ready) -> str:
     """The kind of label that a loaded network is made for: ``class``, ``several`` or ``number``."""
-    return LABELS.get(ready.loaded.network.problem, "class")
+    network = ready.loaded.network
+    assert isinstance(network, EncoderClassifier)
+    return LABELS.get(network.problem, "class")
 
 
 def kind_of_labels(runs: Sequence[Path]) -> str:
