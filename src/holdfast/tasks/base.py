@@ -39,7 +39,7 @@ class Examples(Protocol):
 
 
 @runtime_checkable
-class Labelled(Examples, Protocol):
+class LabelledExamples(Examples, Protocol):
     """Examples with a label each, ``labels`` [n, …] in the form that the loop learns."""
 
     @property
@@ -48,7 +48,7 @@ class Labelled(Examples, Protocol):
 
 def labels_of(examples: Examples) -> npt.NDArray[Any]:
     """The labels of a task's examples, where it has some."""
-    assert isinstance(examples, Labelled)
+    assert isinstance(examples, LabelledExamples)
     return examples.labels
 
 

@@ -231,7 +231,7 @@ def _handlers(event: str, listeners: Sequence[Any]) -> list[Callable[[Run], None
     return [getattr(listener, event) for listener in listeners if hasattr(listener, event)]
 
 
-def dropouts_of(network: torch.nn.Module) -> tuple[tuple[torch.nn.Module, str, float], ...]:
+def dropouts_of(network: Weights) -> tuple[tuple[torch.nn.Module, str, float], ...]:
     """Every dropout of a network that is on: the module, the attribute that holds its rate, and the
     rate. Attention keeps its own as a plain number."""
     found: list[tuple[torch.nn.Module, str, float]] = []

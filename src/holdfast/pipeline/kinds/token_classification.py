@@ -33,13 +33,15 @@ from holdfast.models.tagger import load_saved_tagger, load_tagger
 from holdfast.pipeline.adapters import adapter_spec
 from holdfast.pipeline.defaults import kind_of
 from holdfast.pipeline.folder import MODEL
-from holdfast.pipeline.kinds.classification import probe_network
+from holdfast.pipeline.kinds.classification import classifier, probe_network
 from holdfast.pipeline.kinds.token_use import (
     kept_temperature,
     plain,
+    task_of,
     unread_tag,
     use_fitted,
     use_runs,
+    words_in,
 )
 from holdfast.pipeline.ready import Finish, Fitted, Kind, Ready, Scored
 from holdfast.recipe import DataPart, Recipe
@@ -227,7 +229,7 @@ def words_read(run: Any, examples: EncodedWords) -> tuple[Floats, Ints]:
 def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
     """Write the plain model with the temperature folded into its last layer."""
     temperature = kept_temperature(fitted)
-    fitted.network.cpu().save(folder, fitted.ready.loaded.tokenizer, temperature)
+    classifier(fitted.network.cpu()).save(folder, fitted.ready.loaded.tokenizer, temperature)
     return {"temperature": temperature}
 
 
@@ -267,8 +269,9 @@ def score_rows(finish: Finish) -> Scored:
 
 def _answered(ready: Ready, network: Any, table: Table, unread: int) -> TagOutputs:
     loaded = ready.loaded
+    assert isinstance(loaded, LoadedClassifier)
     examples = encode_words(table, loaded.tokenizer, loaded.max_length, need_words=False)
-    logits = word_outputs(network, examples, ready.task)
+    logits = word_outputs(network, examples, task_of(ready))
     return tag_outputs(examples, logits, table, unread)
 
 
@@ -277,14 +280,15 @@ def _other_rows(finish: Finish, temperature: float, unread: int) -> dict[str, An
     ready, sides = finish.ready, finish.ready.sides
     network = finish.fitted.network.cpu().eval()
     probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
-    places = ready.train.kept[probe]
+    train = words_in(ready.train)
+    places = train.kept[probe]
     found = {
-        "valid": (ready.valid, sides.valid_rows.table),
-        "train_probe": (ready.train.take(places), sides.train_rows.table.take(places)),
+        "valid": (words_in(ready.valid), sides.valid_rows.table),
+        "train_probe": (train.take(places), sides.train_rows.table.take(places)),
     }
 
     def scored(examples: EncodedWords, table: Table) -> Scores:
-        logits = word_outputs(network, examples, ready.task) / temperature
+        logits = word_outputs(network, examples, task_of(ready)) / temperature
         return score_tags(tag_outputs(examples, logits, table, unread), ready.task.classes)
 
     return {name: scored(*side).to_json() for name, side in found.items()}
@@ -295,15 +299,16 @@ def _baseline(finish: Finish, outputs: TagOutputs, unread: int) -> tuple[dict[st
     rows is the baseline, by the smaller loss where they tie."""
     ready, names = finish.ready, finish.ready.task.classes
     network = probe_network(finish)
-    counts = np.bincount(ready.train.tags, minlength=len(names)).astype(np.float64)
+    counts = np.bincount(words_in(ready.train).tags, minlength=len(names)).astype(np.float64)
     shares = np.log((counts + 1) / (counts.sum() + len(names))).astype(np.float32)
 
     def both(table: Table) -> dict[str, TagOutputs]:
         loaded = ready.loaded
+        assert isinstance(loaded, LoadedClassifier)
         examples = encode_words(table, loaded.tokenizer, loaded.max_length, need_words=False)
         made = {
             MAJORITY: np.tile(shares, (len(examples.tags), 1)),
-            PROBE: word_outputs(network, examples, ready.task),
+            PROBE: word_outputs(network, examples, task_of(ready)),
         }
         return {what: tag_outputs(examples, x, table, unread) for what, x in made.items()}
 

@@ -26,6 +26,7 @@ from holdfast.evaluate.tagged import (
     take_sentences,
     word_outputs,
 )
+from holdfast.models.classifier import LoadedClassifier
 from holdfast.models.tagger import load_saved_tagger
 from holdfast.pipeline.folder import RECIPE, model_of, need_run, open_run
 from holdfast.pipeline.kinds.classification import Tempered
@@ -43,6 +44,7 @@ from holdfast.pipeline.using import (
 )
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.stats.temperature import best_temperature
+from holdfast.tasks.base import Examples
 from holdfast.tasks.token_classification import EncodedWords, TokenClassification, encode_words
 
 
@@ -178,10 +180,23 @@ def use_runs(runs: Sequence[Path]) -> TagUse:
     return TagUse(models, read_recipe(runs[0] / RECIPE), place)
 
 
+def words_in(examples: Examples) -> EncodedWords:
+    """A side of a fit as this task encoded it."""
+    assert isinstance(examples, EncodedWords)
+    return examples
+
+
+def task_of(ready: Ready) -> TokenClassification:
+    """The task's side of the loop."""
+    assert isinstance(ready.task, TokenClassification)
+    return ready.task
+
+
 def use_fitted(fitted: Fitted) -> TagUse:
     """The kept state of a fit, calibrated as its saved folder would be."""
     ready, loaded = fitted.ready, fitted.ready.loaded
     network = Tempered(fitted.network.cpu().eval(), kept_temperature(fitted))
+    assert isinstance(loaded, LoadedClassifier)
     model = FittedText(network, loaded.tokenizer, ready.task.classes, loaded.max_length)
     return TagUse([model], ready.recipe, unread_tag(ready))
 
@@ -189,15 +204,17 @@ def use_fitted(fitted: Fitted) -> TagUse:
 def kept_temperature(fitted: Fitted) -> float:
     """The temperature of the kept state, fitted on the words of the validation sentences with one
     pseudo-row."""
-    ready = fitted.ready
-    logits = word_outputs(fitted.network.cpu().eval(), ready.valid, ready.task)
-    return best_temperature(logits, ready.valid.tags, smoothing=1)[0]
+    valid = words_in(fitted.ready.valid)
+    logits = word_outputs(fitted.network.cpu().eval(), valid, task_of(fitted.ready))
+    return best_temperature(logits, valid.tags, smoothing=1)[0]
 
 
 def unread_tag(ready: Ready) -> int:
     """The tag of a word that is not read: ``O``, or the commonest of the training words."""
     names = ready.task.classes
-    return names.index(OUTSIDE) if OUTSIDE in names else int(np.bincount(ready.train.tags).argmax())
+    if OUTSIDE in names:
+        return names.index(OUTSIDE)
+    return int(np.bincount(words_in(ready.train).tags).argmax())
 
 
 def raw_of_sentences(data: Sequence[object]) -> Raw:
