@@ -108,34 +108,57 @@ def load_classifier(
     name_classes(config, classes)
     config.problem_type = problem
     tokenizer = load_tokenizer(source, trust_remote_code)
-    check_base(source, adapter)
-    with loading(source.name, "states no length that can be used"):
-        length, length_reason = choose_max_length(
-            source.folder, config, tokenizer, max_length, prompt_vectors(adapter)
-        )
-    tokenizer.model_max_length = length
-    limit_inputs(tokenizer, config)
+    length, length_reason = settle_length(source, config, tokenizer, max_length, adapter)
     with loading(source.name, "has a config.json that cannot be used"):
         chosen, pooling_reason = _choose_pooling(pooling, family, config, len(classes), adapter)
     plain = _load_weights(source, family, config, seed)
     network = assemble(plain, family, tuple(classes), chosen, seed)
     network.problem = problem
+    added = finish(source, network, tokenizer, adapter, seed)
+    decisions = (*source.decisions, pooling_reason, length_reason, *added)
+    settings = {"pooling": network.pooling}
+    return LoadedClassifier(
+        network, tokenizer, length, decisions, facts_of(source, network), settings
+    )
+
+
+def settle_length(
+    source: Source, config: Any, tokenizer: Any, asked: int | None, adapter: AdapterSpec | None
+) -> tuple[int, Decision]:
+    """How many tokens a text is cut to, and why; the tokenizer, and any saved copy of it, then cuts
+    there and yields what the model takes."""
+    _check_base(source, adapter)
+    with loading(source.name, "states no length that can be used"):
+        length, because = choose_max_length(
+            source.folder, config, tokenizer, asked, _vectors(adapter)
+        )
+    tokenizer.model_max_length = length
+    limit_inputs(tokenizer, config)
+    return length, because
+
+
+def finish(
+    source: Source,
+    network: EncoderClassifier,
+    tokenizer: Any,
+    adapter: AdapterSpec | None,
+    seed: int,
+) -> tuple[Decision, ...]:
+    """Put the adapter on, where one is asked for, and have the network compute once."""
     added: tuple[Decision, ...] = ()
     if adapter:
         added = attach(network, adapter, base=source.name, commit=source.commit, seed=seed)
     network.eval()
     if source.name != "embedded":
         check_computes(source.name, network, tokenizer)
-    decisions = (*source.decisions, pooling_reason, length_reason, *added)
-    facts = describe(
-        source,
-        network,
-        family.name,
-        pooling=network.pooling,
-        hidden_size=int(network.config.hidden_size),
-    )
-    settings = {"pooling": network.pooling}
-    return LoadedClassifier(network, tokenizer, length, decisions, facts, settings)
+    return added
+
+
+def facts_of(source: Source, network: EncoderClassifier) -> dict[str, Any]:
+    """The facts of a loaded encoder."""
+    width = int(network.config.hidden_size)
+    name = network.family.name
+    return describe(source, network, name, pooling=network.pooling, hidden_size=width)
 
 
 def assemble(
@@ -196,14 +219,13 @@ def _check(
     check_dropout(dropout)
 
 
-def prompt_vectors(adapter: AdapterSpec | None) -> int:
+def _vectors(adapter: AdapterSpec | None) -> int:
     """Places that a learnt prompt takes from the text."""
     prompt = adapter is not None and adapter.kind == "prompt"
     return (adapter.rank or PROMPT_VECTORS) if adapter and prompt else 0
 
 
-def check_base(source: Source, adapter: AdapterSpec | None) -> None:
-    """Refuse an adapter folder for a model that is changed before it is trained."""
+def _check_base(source: Source, adapter: AdapterSpec | None) -> None:
     if adapter and not adapter.merge and source.config.get(MARK):
         raise ModelError(
             source.name,

@@ -9,26 +9,17 @@ from typing import Any
 from torch import nn
 
 from holdfast.core.errors import ModelError
-from holdfast.core.records import Decision
-from holdfast.models.adapter import attach
 from holdfast.models.base import AdapterSpec
 from holdfast.models.carry import strip_carrier
-from holdfast.models.classifier import DROPOUTS, LoadedClassifier, check_base, prompt_vectors
+from holdfast.models.classifier import DROPOUTS, LoadedClassifier, facts_of, finish, settle_length
 from holdfast.models.families import Family, family_of
-from holdfast.models.limits import choose_max_length
-from holdfast.models.loading import check_computes, loading
+from holdfast.models.loading import loading
 from holdfast.models.network import PLAIN, TOKENS, EncoderClassifier
 from holdfast.models.pooling import EachToken
-from holdfast.models.pretrained import (
-    check_dropout,
-    configuration,
-    describe,
-    name_classes,
-    pretrained,
-)
+from holdfast.models.pretrained import check_dropout, configuration, name_classes, pretrained
 from holdfast.models.saved import SavedClassifier, load_saved
 from holdfast.models.source import Source, find_model
-from holdfast.models.tokens import forget_limits, limit_inputs, load_tokenizer
+from holdfast.models.tokens import forget_limits, load_tokenizer
 
 
 def load_tagger(
@@ -56,29 +47,10 @@ def load_tagger(
     config = configuration(source, dropout, DROPOUTS)
     name_classes(config, tags)
     tokenizer = _by_words(source, load_tokenizer(source, trust_remote_code))
-    check_base(source, adapter)
-    with loading(source.name, "states no length that can be used"):
-        length, because = choose_max_length(
-            source.folder, config, tokenizer, max_length, prompt_vectors(adapter)
-        )
-    tokenizer.model_max_length = length
-    limit_inputs(tokenizer, config)
+    length, because = settle_length(source, config, tokenizer, max_length, adapter)
     network = _assemble(_load_weights(source, family, config, seed), family, tuple(tags), seed)
-    added: tuple[Decision, ...] = ()
-    if adapter:
-        added = attach(network, adapter, base=source.name, commit=source.commit, seed=seed)
-    network.eval()
-    if source.name != "embedded":
-        check_computes(source.name, network, tokenizer)
-    decisions = (*source.decisions, because, *added)
-    facts = describe(
-        source,
-        network,
-        family.name,
-        pooling=network.pooling,
-        hidden_size=int(network.config.hidden_size),
-    )
-    return LoadedClassifier(network, tokenizer, length, decisions, facts, {})
+    decisions = (*source.decisions, because, *finish(source, network, tokenizer, adapter, seed))
+    return LoadedClassifier(network, tokenizer, length, decisions, facts_of(source, network), {})
 
 
 def load_saved_tagger(folder: Path) -> SavedClassifier:
