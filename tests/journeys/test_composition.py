@@ -265,3 +265,190 @@ def test_a_leak_is_called_one_only_when_two_looks_in_a_row_say_so(trained: Any) 
             snapshot.valid_losses, snapshot.train_losses, equal_var=False, alternative="less"
         )
         assert found.pvalue < 0.01, (snapshot.step, said)
+
+
+def test_the_saved_model_is_the_kept_state_and_scores_as_it_was_seen(
+    learned_by_heart: Any, tiny_model: Path
+) -> None:
+    """The validation rows through plain Transformers give the kept look's logits at the saved
+    temperature: the right state was put back, rows are measured without dropout, padding is no
+    word. The result's validation block is made of the same numbers."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    run, result = learned_by_heart
+    kept = next(s for s in read_looks(run / "looks.npz").history if s.step == result["best_step"])
+    rows = marked(150, 0.1, 2)
+    split = parquet.read_table(run / "splits.parquet").to_pylist()
+    used = [r["row"] for r in split if r["split"] == "valid" and "valid" in r["file"]]
+    model = AutoModelForSequenceClassification.from_pretrained(run / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    batch = tokenizer([rows[row][0] for row in used], return_tensors="pt", padding=True)
+    with torch.inference_mode():
+        logits = model(**batch).logits.numpy()
+    temperature = result["model_facts"]["temperature"]
+    np.testing.assert_allclose(logits, kept.valid_logits / temperature, atol=2e-3)
+    labels = np.array([result["classes"].index(rows[row][1]) for row in used])
+    right = float((logits.argmax(axis=1) == labels).mean())
+    losses = special.logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]
+    block = result["valid"]["metrics"]
+    assert block["accuracy"]["value"] == pytest.approx(right)
+    # The loss is flat where its temperature is the best: only so close does it tell them apart.
+    assert block["loss"]["value"] == pytest.approx(float(losses.mean()), rel=2e-5)
+    assert kept.valid_metrics["accuracy"] == pytest.approx(right)
+    lines = [json.loads(x) for x in (run / "events.jsonl").read_text("utf-8").splitlines()]
+    seen = {x["step"]: x["valid_metrics"]["accuracy"] for x in lines if x["event"] == "snapshot"}
+    assert seen[result["best_step"]] == pytest.approx(right)
+
+
+def test_the_result_says_which_state_is_kept_and_why(learned_by_heart: Any) -> None:
+    _, result = learned_by_heart
+    (told,) = [d for d in result["decisions"] if d["what"] == "kept state"]
+    assert told["chosen"].startswith(f"step {result['best_step']} of {result['last_step']}")
+    assert "validation loss" in told["because"]
+
+
+def test_a_metric_of_the_users_choice_keeps_its_highest_look(trained: Any) -> None:
+    run, result = trained(
+        marked(80, 0.3, 9),
+        valid=marked(60, 0.1, 2),
+        train__metric="accuracy",
+        train__epochs=8,
+        train__learning_rate=4e-3,
+    )
+    history = read_looks(run / "looks.npz").history
+    seen = {s.step: s.valid_metrics["accuracy"] for s in history}
+    assert len(set(seen.values())) > 1, "the run must be one whose looks differ"
+    assert seen[result["best_step"]] == max(seen.values())
+
+
+def test_what_the_rows_hold_stands_among_the_findings(trained: Any) -> None:
+    """Found by the audit, by the division, and when the texts were encoded."""
+    rows = marked(80, 0.1, 10)
+    twisted = [(f"{rows[0][0]} w1", "no"), (f"{rows[0][0]} w1", "yes")]
+    long = [(" ".join(["w3 w5 w7 good"] * 40), "yes"), (" ".join(["w2 w4 w6 bad"] * 40), "no")]
+    rows = [*rows, *twisted, *long, *long, *long, *long]
+    _, result = trained(rows, train__max_steps=1)
+    checks = {finding["check"] for finding in result["data"]["findings"]}
+    assert {"conflicting_labels", "truncated_texts", "exact_duplicates"} <= checks, checks
+
+
+def test_the_linear_probe_beside_the_model_does_not_depend_on_the_training(trained: Any) -> None:
+    rows = marked(100, 0.1, 11)
+    said = []
+    for steps in (1, 12):
+        _, result = trained(
+            rows, train__max_steps=steps, train__learning_rate=1e-2, methods__probe_first=True
+        )
+        probes = [b for b in result["baseline"]["all"] if b["what"] == "linear probe"]
+        said.append(probes[0]["test"]["metrics"]["loss"]["value"])
+    assert said[0] == pytest.approx(said[1], rel=1e-6)
+
+
+def moved(run: Path, start: Path) -> dict[str, bool]:
+    """Which tensors of the backbone the run has changed."""
+    from safetensors.numpy import load_file
+
+    before = load_file(start / "model.safetensors")
+    after = load_file(run / "model" / "model.safetensors")
+    names = {name: name.removeprefix("bert.") for name in after}
+    return {
+        short: not np.array_equal(after[name], before[short])
+        for name, short in names.items()
+        if short in before
+    }
+
+
+def test_what_is_frozen_stays_and_all_else_learns(trained: Any, tiny_model: Path) -> None:
+    """By default the words; with ``model.freeze=2`` the embeddings and the first block."""
+    rows = marked(60, 0.1, 12)
+    given = {"train__max_steps": 3, "train__learning_rate": 1e-3, "train__keep": "last"}
+    words, _ = trained(rows, **given)
+    changed = moved(words, tiny_model)
+    assert not changed["embeddings.word_embeddings.weight"]
+    assert changed["encoder.layer.0.output.dense.weight"]
+    first, _ = trained(rows, **given, model__freeze=2)
+    changed = moved(first, tiny_model)
+    held = ("embeddings.", "encoder.layer.0.")
+    assert [name for name, now in changed.items() if now and name.startswith(held)] == []
+    assert changed["encoder.layer.1.output.dense.weight"]
+
+
+def test_lower_layers_move_less_where_their_rate_decays(trained: Any, tiny_model: Path) -> None:
+    """Adam's first update has the size of the rate: one update, a tenth of the rate a layer."""
+    from safetensors.numpy import load_file
+
+    run, _ = trained(
+        marked(60, 0.1, 13),
+        train__max_steps=1,
+        train__learning_rate=1e-3,
+        train__layer_decay=0.1,
+        train__warmup=0.0,
+        train__weight_decay=0.0,
+        train__schedule="constant",
+        train__keep="last",
+    )
+    before, after = (
+        load_file(tiny_model / "model.safetensors"),
+        load_file(run / "model" / "model.safetensors"),
+    )
+
+    def update(name: str) -> float:
+        return float(np.median(np.abs(after[f"bert.{name}"] - before[name])))
+
+    name = "encoder.layer.{}.intermediate.dense.weight"
+    assert update(name.format(0)) == pytest.approx(0.1 * update(name.format(1)), rel=0.05)
+
+
+def test_each_phase_has_a_schedule_of_its_own(trained: Any) -> None:
+    """Linear to nothing: the last update of a phase of n has 1 ÷ n of its rate."""
+    run, _ = trained(
+        marked(100, 0.1, 14),
+        train__epochs=4,
+        train__learning_rate=1e-3,
+        train__warmup=0.0,
+        methods__contrast__steps=4,
+        methods__probe_first=True,
+    )
+    history = read_looks(run / "looks.npz").history
+    ends: dict[str, Any] = {}
+    for look in history[1:]:
+        ends[look.phase] = look
+    assert list(ends) == ["contrast", "finetune"]
+    steps = ends["finetune"].step - ends["contrast"].step
+    assert ends["contrast"].learning_rate == pytest.approx(5e-4 / ends["contrast"].step)
+    assert ends["finetune"].learning_rate == pytest.approx(1e-3 / steps)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"train__max_minutes": 1e-4, "train__epochs": 400}, "train.max_minutes"),
+        (
+            {
+                "control__policy": "stop",
+                "control__chance": 0.98,
+                "control__worth": 0.5,
+                "train__epochs": 40,
+            },
+            "below 98%",
+        ),
+        (
+            {
+                "control__policy": "stop",
+                "control__chance": 0.0,
+                "train__patience": 1,
+                "train__epochs": 40,
+                "train__learning_rate": 1e-2,
+            },
+            "no improvement of the validation criterion at 1 evaluation points",
+        ),
+    ],
+    ids=["minutes", "costs", "patience"],
+)
+def test_a_run_stops_by_the_setting_that_was_given(
+    trained: Any, settings: dict[str, Any], why: str
+) -> None:
+    _, result = trained(marked(80, 0.1, 15), **settings)
+    assert why in result["stopped_because"]
+    assert [action["action"] for action in result["actions"]][-1] == "Stop"

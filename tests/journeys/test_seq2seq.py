@@ -371,8 +371,17 @@ def test_a_run_whose_targets_are_its_sources_is_leaking(
     assert rate["share_of_targets_that_are_their_source"] == 1.0
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"train.weight_decay": 0.5, "train.clip": 0.05, "train.schedule": "linear"},
+        {"train.label_smoothing": 0.3, "train.batch_size": 25, "train.accumulate": 8},
+    ],
+    ids=["plain", "decay and clip", "smoothing and accumulation"],
+)
 def test_a_run_ends_in_the_weights_of_a_loop_written_by_hand(
-    pairs: Path, t5: Path, tmp_path: Path
+    pairs: Path, t5: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     """All training rows in each update, no dropout: PyTorch and nothing else must come to the same
     weights, so each step's gradients begin at nothing and weigh every token alike."""
@@ -396,6 +405,7 @@ def test_a_run_ends_in_the_weights_of_a_loop_written_by_hand(
         "control.policy": "off",
         "generate.rows": 2,
         "generate.max_new_tokens": 4,
+        **changes,
     }
     run = tmp_path / "run"
     holdfast.train(str(pairs), task="seq2seq", out=run, settings=settings, quiet=True)
@@ -403,7 +413,7 @@ def test_a_run_ends_in_the_weights_of_a_loop_written_by_hand(
     rows = [json.loads(line) for line in pairs.read_text("utf-8").splitlines()]
     used = [rows[row["row"]] for row in split if row["split"] == "train"]
     assert result_of(run)["last_step"] == 4
-    by_hand = trained_by_hand(t5, used, steps=4, rate=2e-3)
+    by_hand = trained_by_hand(t5, used, steps=4, rate=2e-3, settings=settings)
     from transformers import AutoModelForSeq2SeqLM
 
     saved = AutoModelForSeq2SeqLM.from_pretrained(run / "model").state_dict()
@@ -412,7 +422,7 @@ def test_a_run_ends_in_the_weights_of_a_loop_written_by_hand(
 
 
 def trained_by_hand(
-    model: Path, rows: list[dict[str, str]], steps: int, rate: float
+    model: Path, rows: list[dict[str, str]], steps: int, rate: float, settings: dict[str, Any]
 ) -> dict[str, torch.Tensor]:
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -421,11 +431,93 @@ def trained_by_hand(
     batch = tokenizer([row["dialogue"] for row in rows], padding=True, return_tensors="pt")
     wanted = tokenizer([row["summary"] for row in rows], padding=True, return_tensors="pt")
     labels = wanted.input_ids.masked_fill(wanted.attention_mask == 0, -100)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.0)
+    decay = settings["train.weight_decay"]
+    groups = [
+        {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in network.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=rate)
+    smoothing = settings.get("train.label_smoothing", 0.0)
     network.train()
-    for _ in range(steps):
+    for step in range(steps):
         optimizer.zero_grad()
         taken = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        network(**taken, labels=labels).loss.backward()
+        logits = network(**taken, labels=labels).logits
+        torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), label_smoothing=smoothing
+        ).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), settings["train.clip"])
+        if settings["train.schedule"] == "linear":
+            for group in optimizer.param_groups:
+                group["lr"] = rate * (1 - step / steps)
         optimizer.step()
     return dict(network.state_dict())
+
+
+def test_another_seed_draws_the_rows_of_its_updates_in_another_order(
+    pairs: Path, t5: Path, tmp_path: Path
+) -> None:
+    """Without dropout and with validation and test rows that are given, the order of the rows is
+    all that a seed decides of a model without a new head."""
+    from safetensors.numpy import load_file
+
+    import holdfast
+
+    lines = pairs.read_text("utf-8").splitlines()
+    for name, part in (("train", lines[:60]), ("valid", lines[60:80]), ("test", lines[80:100])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(part), "utf-8")
+    ends = []
+    for seed in (0, 1):
+        settings = {
+            "data.valid": str(tmp_path / "valid.jsonl"),
+            "model.name": str(t5),
+            "model.dropout": 0.0,
+            "train.max_steps": 3,
+            "train.batch_size": 4,
+            "train.learning_rate": 2e-3,
+            "train.keep": "last",
+            "train.precision": "float32",
+            "train.threads": 1,
+            "train.matmul": "default",
+            "generate.rows": 2,
+            "generate.max_new_tokens": 4,
+        }
+        run = tmp_path / f"run-{seed}"
+        holdfast.train(
+            str(tmp_path / "train.jsonl"),
+            test=str(tmp_path / "test.jsonl"),
+            task="seq2seq",
+            out=run,
+            seed=seed,
+            settings=settings,
+            quiet=True,
+        )
+        ends.append(load_file(run / "model" / "model.safetensors"))
+    assert any(not np.allclose(ends[0][name], ends[1][name], atol=1e-6) for name in ends[0])
+
+
+def test_the_untuned_model_and_the_samples_of_each_side_are_what_they_are_called(
+    done: Path, t5: Path, pairs: Path
+) -> None:
+    """The baseline's loss on the test rows is that of the model as it was downloaded, row by row
+    through plain Transformers; the test block's texts are scored against the test rows."""
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    network = AutoModelForSeq2SeqLM.from_pretrained(t5).eval()
+    tokenizer = AutoTokenizer.from_pretrained(t5)
+    rows = [json.loads(line) for line in pairs.read_text("utf-8").splitlines()]
+    split = parquet.read_table(done / "splits.parquet").to_pylist()
+    test = [rows[row["row"]] for row in split if row["split"] == "test"]
+    losses = []
+    for row in test:
+        batch = tokenizer(row["dialogue"], return_tensors="pt")
+        labels = tokenizer(row["summary"], return_tensors="pt").input_ids
+        with torch.no_grad():
+            losses.append(float(network(**batch, labels=labels).loss))
+    result = result_of(done)
+    before = result["baseline"]["test"]["metrics"]["loss"]["value"]
+    assert before == pytest.approx(float(np.mean(losses)), rel=1e-3)
+    shown = {sample["reference"] for sample in result["generations"]["test"]}
+    assert shown <= {row["summary"] for row in test}
+    exact = [sample["generated"] == sample["reference"] for sample in result["generations"]["test"]]
+    assert result["test"]["metrics"]["exact_match"]["value"] == pytest.approx(np.mean(exact))

@@ -291,10 +291,10 @@ def chats(data: Path, folder: Path) -> dict[str, str]:
 def articles(data: Path, folder: Path) -> dict[str, str]:
     """Paragraphs of WikiText-2 with its headings and blank lines, as the hub has them."""
     found = {}
-    for key, name, count in (("path", "valid", 80), ("valid", "valid", 16), ("test", "test", 16)):
+    for key, name, count in (("path", "valid", 40), ("valid", "valid", 10), ("test", "test", 10)):
         source = data / "corpus" / f"wikitext2_{name}.txt.gz"
         with gzip.open(source, "rt", encoding="utf-8") as file:
-            start = 80 if key == "valid" else 0
+            start = 40 if key == "valid" else 0
             rows = [{"text": line} for line in itertools.islice(file, start, start + count)]
         found[key] = _write(folder / f"articles-{key}.jsonl", rows)
     return found
