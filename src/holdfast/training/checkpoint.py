@@ -81,7 +81,9 @@ class CheckpointStore:
         whole = {**state, "beside": self._beside}
         write_atomically(self._path(step), lambda path: write_sealed(path, whole, self._mark))
         passed_over, self._passed_over = self._passed_over, []
+        # One that was passed over may be of this step, and is by now the one just written.
         for old in {*self._all()[:-KEPT], *passed_over} - {self._path(step)}:
+            # A folder of such a name was not made here.
             with contextlib.suppress(IsADirectoryError):
                 old.unlink(missing_ok=True)
         self._last = time.perf_counter()
@@ -213,13 +215,13 @@ def write_sealed(path: Path, state: dict[str, Any], mark: str, form: bytes = FOR
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from error
             raise
-        told = _told(mark, form)
-        hashing.digest.update(told)
+        comment = _comment(mark, form)
+        hashing.digest.update(comment)
         file.seek(-len(LENGTH), 2)
-        file.write(told + hashing.digest.hexdigest().encode())
+        file.write(comment + hashing.digest.hexdigest().encode())
 
 
-def _told(mark: str, form: bytes) -> bytes:
+def _comment(mark: str, form: bytes) -> bytes:
     """The length of the comment and the comment itself, but for the SHA-256."""
     return LENGTH + form + b" " + hashlib.sha256(mark.encode()).hexdigest().encode() + b" "
 
@@ -254,16 +256,16 @@ def _check(path: Path, mark: str, form: bytes) -> None:
         size = file.seek(0, 2)
         start = size - COMMENT - len(LENGTH)
         file.seek(max(0, start))
-        told = file.read()
-        if start < 0 or not told.startswith(LENGTH + form):
+        comment = file.read()
+        if start < 0 or not comment.startswith(LENGTH + form):
             raise Unsealed("is damaged, or of another version of Holdfast")
         file.seek(0)
         digest, left, block = hashlib.sha256(), start, memoryview(bytearray(BLOCK))
         while left and (size := file.readinto(block[: min(BLOCK, left)])):
             digest.update(block[:size])
             left -= size
-        digest.update(told[:-DIGITS])
-    if told[-DIGITS:] != digest.hexdigest().encode():
+        digest.update(comment[:-DIGITS])
+    if comment[-DIGITS:] != digest.hexdigest().encode():
         raise Unfit("is damaged: its SHA-256 is not the one that it was written with")
-    if not told.startswith(_told(mark, form)):
+    if not comment.startswith(_comment(mark, form)):
         raise Unfit("is of another run, or of other rows or settings")

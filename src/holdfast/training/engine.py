@@ -124,9 +124,11 @@ class GuardEngine:
         self.journal.write("snapshot", **snapshot.summary())
         looked = time.perf_counter()
         self.evaluate_s += looked - start
+        # First, since the verdict speaks of the state that is kept.
         self._choose()
         self._diagnose()
         advice = self._decide()
+        # Before anything is done here, so that it can be undone.
         self._keep_points()
         for action in advice:
             self.act(action)
@@ -145,10 +147,12 @@ class GuardEngine:
                 type(action).__name__,
                 f"It can: {', '.join(sorted(kind.__name__ for kind in self._appliers))}.",
             )
+        # Read before it is applied: going back changes it.
         step = self._guarded.step
         apply(action)
         if isinstance(action, RollBack):
             self.record(step, action, branch=self.branch)
+            # The history that is alive is another one now, and so may be the verdict.
             self._diagnose()
         else:
             self.record(step, action)
@@ -237,9 +241,12 @@ class GuardEngine:
                 f"one since; kept now: {sorted(self.points) or 'none'}.",
             )
         parent = next(s.branch for s in self.history if s.step == action.to_step)
+        # The number of a branch that was left is not given again.
         number = 1 + max(self.branch.number, *(s.branch.number for s in self.snapshots))
         self.branch = Branch(number, parent.number, action.to_step)
         self.points = {step: kept for step, kept in self.points.items() if step <= action.to_step}
+        # The point is kept as it is: the run may come back to it, and training writes into these
+        # states.
         point = point.copied()
         self.best = point.best
         self._guarded.put_back(point)

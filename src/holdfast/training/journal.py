@@ -91,15 +91,15 @@ def restore(
     """The journal as it was at the checkpoint of ``step``; what had to be done for it is told, and
     noted with what was ``said`` of the checkpoint."""
     wrong = journal.restore(text)
-    made = list(said)
+    decisions = list(said)
     if wrong is not None:
         because = (
             f"{NAME} {wrong}; what stood there up to step {step} comes from the checkpoint, "
             "and what a killed run noted after it is lost"
         )
-        made.append(Decision("journal", "written again", because))
-        notify(made[-1])
-    for decision in made:
+        decisions.append(Decision("journal", "written again", because))
+        notify(decisions[-1])
+    for decision in decisions:
         journal.note(step, decision.what, decision.because, chosen=decision.chosen)
 
 

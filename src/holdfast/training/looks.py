@@ -92,7 +92,7 @@ KNOWN_SHAPES: dict[str, Shape] = {
         record({**dict.fromkeys(("rate", "low", "high", "right", "base"), any_number), "n": count})
     ),
 }
-TOLD = record(
+HEADER = record(
     {
         "format": whole,
         "holdfast": text,
@@ -139,7 +139,7 @@ def write_looks(
         path.unlink(missing_ok=True)
         return False
     kinds = {name: str(array.dtype) for name, array in arrays.items()}
-    told = json.dumps(
+    header = json.dumps(
         {
             "format": FORMAT,
             "holdfast": version,
@@ -153,7 +153,7 @@ def write_looks(
 
     def write(beside: Path) -> None:
         with beside.open("wb") as file:
-            np.savez_compressed(file, told=np.array(told), **small)
+            np.savez_compressed(file, told=np.array(header), **small)
 
     write_atomically(path, write)
     return True
@@ -165,12 +165,12 @@ def read_looks(path: Path) -> Looks:
         _check_size(path)
         # NumPy leaves a file open that it opened itself and could not read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            told = json.loads(str(kept["told"]))
-            TOLD(told, "")
-            if told["format"] != FORMAT:
-                raise ValueError(f"format {told['format']} is not known")
-            arrays = {name: _array(kept[name], kind) for name, kind in told["kinds"].items()}
-        return _looks(told, arrays)
+            header = json.loads(str(kept["told"]))
+            HEADER(header, "")
+            if header["format"] != FORMAT:
+                raise ValueError(f"format {header['format']} is not known")
+            arrays = {name: _array(kept[name], kind) for name, kind in header["kinds"].items()}
+        return _looks(header, arrays)
     except Exception as error:
         # A file that anyone may have touched: whatever it makes fail, the way out is the same.
         raise RunError(
@@ -197,10 +197,10 @@ def _array(found: Any, kind: str) -> Any:
     return found.astype(kind)
 
 
-def _looks(told: Mapping[str, Any], arrays: Mapping[str, Any]) -> Looks:
-    count = len(told["looks"]["step"])
+def _looks(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> Looks:
+    count = len(header["looks"]["step"])
     rows = {name[5:]: array for name, array in arrays.items() if name.startswith("look_")}
-    looks = dict(told["looks"])
+    looks = dict(header["looks"])
     if "branch" in looks:
         looks["branch"] = [branch_from(one) for one in looks["branch"]]
     history = tuple(
@@ -211,15 +211,15 @@ def _looks(told: Mapping[str, Any], arrays: Mapping[str, Any]) -> Looks:
         for i in range(count)
     )
     known = {name[6:]: array for name, array in arrays.items() if name.startswith("known_")}
-    facts = {name: _tuples(value) for name, value in told["known"].items()}
+    facts = {name: _tuples(value) for name, value in header["known"].items()}
     facts["findings"] = tuple(
-        Finding(**{**one, "rows": tuple(one["rows"])}) for one in told["known"]["findings"]
+        Finding(**{**one, "rows": tuple(one["rows"])}) for one in header["known"]["findings"]
     )
-    noise = told["known"].get("label_noise")
+    noise = header["known"].get("label_noise")
     facts["label_noise"] = None if noise is None else LabelNoise(**noise)
     _check(history)
     _check_known(known, history)
-    return Looks(history, RunFacts(**facts, **known), told["kept"], told["holdfast"])
+    return Looks(history, RunFacts(**facts, **known), header["kept"], header["holdfast"])
 
 
 def _check(history: Sequence[Snapshot]) -> None:

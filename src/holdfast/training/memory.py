@@ -42,8 +42,10 @@ def lacks_memory(error: Exception) -> bool:
     processor."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    told = str(error).lower()
-    return any(said in told for said in ("out of memory", "not enough memory", "allocate memory"))
+    message = str(error).lower()
+    return any(
+        phrase in message for phrase in ("out of memory", "not enough memory", "allocate memory")
+    )
 
 
 def pieces(run: Run) -> int:

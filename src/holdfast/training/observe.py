@@ -104,17 +104,18 @@ class Observer:
     ) -> Floats:
         was_training, start = network.training, time.perf_counter()
         network.eval()
-        mine = shard(np.arange(len(positions)), self._rank, self._world)
+        positions_here = shard(np.arange(len(positions)), self._rank, self._world)
         index: list[Ints] = []
         lines: list[torch.Tensor] = []
         with torch.inference_mode(), self._accelerator.autocast():
-            for chosen in by_length(examples.lengths[positions], mine, self._tokens):
+            for chosen in by_length(examples.lengths[positions], positions_here, self._tokens):
                 batch = self._task.collate(examples, positions[chosen])
                 batch = {k: v.to(self._accelerator.device) for k, v in batch.items()}
                 with entered(self._cache, examples, positions[chosen], batch):
+                    # NumPy has no bfloat16.
                     lines.append(one(batch).float().cpu())
                 index.append(chosen)
-        self.rows_passed += len(mine)
+        self.rows_passed += len(positions_here)
         self.seconds += time.perf_counter() - start
         if was_training:
             train_mode(network)
@@ -124,6 +125,7 @@ class Observer:
         order = np.concatenate(index) if index else np.zeros(0, dtype=np.int64)
         values = torch.cat(lines).numpy() if lines else np.zeros((0, 1), dtype=np.float32)
         parts = _gather([(order, values)], self._world)
+        # A process that has no rows does not know the width.
         width = max(part[1].shape[1] for part in parts)
         table = np.zeros((count, width), dtype=np.float32)
         for part_order, part_values in parts:
@@ -132,10 +134,10 @@ class Observer:
         return table
 
 
-def _gather(mine: list[Any], world: int) -> list[Any]:
+def _gather(parts: list[Any], world: int) -> list[Any]:
     if world == 1:
-        return mine
+        return parts
     from accelerate.utils import gather_object
 
-    gathered: list[Any] = gather_object(mine)
+    gathered: list[Any] = gather_object(parts)
     return gathered

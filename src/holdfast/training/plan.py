@@ -14,6 +14,7 @@ from holdfast.core.records import Ints
 from holdfast.core.updates import BatchSource, LossTerm, Pool, Stepper
 from holdfast.training.ordinary import EveryRow, OnePass
 
+# Of a training pass: the way back takes about as much as two ways forward.
 FORWARD_SHARE = 1 / 3
 EVALUATION_BUDGET = 0.10
 LEAST_PROBE_ROWS = 100

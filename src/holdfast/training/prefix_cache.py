@@ -118,6 +118,7 @@ class PrefixCache:
         key = _key(weights, marks, passes.accelerator.mixed_precision, tokens)
         file: RowFile | None = None
         for chosen in batches:
+            # The first batch is passed even where the file is whole: it tells the shape of a state.
             states = self._states(passes, examples, chosen)
             if file is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -184,7 +185,7 @@ def _marks(examples: Any, positions: Ints, batch: Batch) -> list[bytes]:
     for row, length in enumerate(lengths):
         digest = hashlib.blake2b(digest_size=8)
         for values in inputs:
-            own = values[row, :length] if values.shape[1] == longest else values[row]
-            digest.update(np.ascontiguousarray(own).data)
+            part = values[row, :length] if values.shape[1] == longest else values[row]
+            digest.update(np.ascontiguousarray(part).data)
         marks.append(digest.digest())
     return marks

@@ -61,9 +61,9 @@ class RestorePoint:
 
     def to_state(self) -> dict[str, Any]:
         """In types that the weights-only loader reads."""
-        held = {one.name: getattr(self, one.name) for one in fields(self)}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
         return {
-            **held,
+            **values,
             "weights": [self.weights.step, dict(self.weights.tensors)],
             "best": [self.best.step, dict(self.best.tensors)],
             "previous": dict(self.previous),

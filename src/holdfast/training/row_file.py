@@ -51,9 +51,9 @@ class RowFile:
         """Whether every row has been written, by this process or one before it, and is as it was
         written."""
         try:
-            told = json.loads(self._note.read_text("utf-8"))
+            written = json.loads(self._note.read_text("utf-8"))
             right = self.path.is_file() and self.path.stat().st_size == self.bytes
-            self._whole = right and (self._whole or told == self._description())
+            self._whole = right and (self._whole or written == self._description())
         except (OSError, ValueError, RecursionError):
             return False
         return self._whole
@@ -66,16 +66,18 @@ class RowFile:
 
         Raises ``MachineError`` on a full disk.
         """
-        own = values[: int(self._sizes[row])].detach().cpu().contiguous()
-        left = memoryview(own.view(torch.uint8).numpy().reshape(-1).data)
+        wanted = values[: int(self._sizes[row])].detach().cpu().contiguous()
+        left = memoryview(wanted.view(torch.uint8).numpy().reshape(-1).data)
         try:
             with disk_errors(self.path):
                 if self._file is None:
                     self._whole = False
+                    # A file that is half written again must not count as whole.
                     self._note.unlink(missing_ok=True)
                     self._file = self.path.open("wb", buffering=0)
                 self._file.seek(int(self._offsets[row]) * self._width * self.dtype.itemsize)
                 while left:
+                    # Without a buffer a write may take a part alone.
                     left = left[self._file.write(left) :]
         except BaseException:
             self._close()
@@ -87,6 +89,7 @@ class RowFile:
             return
         with disk_errors(self.path):
             if self._file is not None:
+                # The rows are on the disk before the note says so.
                 os.fsync(self._file.fileno())
             self._close()
             write_json(self._note, self._description())
