@@ -105,6 +105,7 @@ class Alerts:
 
     def _send(self, message: dict[str, Any]) -> None:
         for sender in self._senders:
+            # A daemon: an address that never answers does not keep the process at its end.
             thread = threading.Thread(target=self._one, args=(sender, message), daemon=True)
             thread.start()
             self._threads.append(thread)

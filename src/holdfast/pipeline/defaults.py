@@ -205,6 +205,7 @@ def _epochs(line: Default, methods: Mapping[str, Any], rows: int) -> float:
     if not stages:
         return line.epochs or EPOCHS_WITHOUT_CONTRAST
     drawn = sum(stage.steps * stage.batch_size for stage in stages)
+    # Rounded up, so that the number as it is written still pays for every row drawn.
     return math.ceil(1000 * drawn / rows) / 1000 + line.epochs
 
 
@@ -309,6 +310,7 @@ def _stage_phase(
     recipe: ResolvedRecipe, stage: Stage, row_budget: float, share: float
 ) -> Phase | None:
     """A method's stage as a phase, as far as its share of the budget goes; ``None`` for no step."""
+    # The sliver is for products that miss a whole number from below.
     steps = min(stage.steps, int(share * row_budget / stage.batch_size + 1e-6))
     if recipe.train.max_steps is not None:
         steps = min(steps, max(1, int(share * recipe.train.max_steps)))

@@ -93,10 +93,10 @@ def check_fit(
     least = tightest() if available is None else Limit(available, "what was said to be there")
     limit = least.left_mb
     need = estimate(network, task, examples, phases, precision)
-    said = f"about {need.total:,.0f} MB of {limit:,.0f}"
+    size = f"about {need.total:,.0f} MB of {limit:,.0f}"
     decision = Decision(
         "memory",
-        said,
+        size,
         f"{need} MB; activations of {_held(phases)} of the "
         f"longest rows, measured; the limit: {least.words}",
     )
@@ -144,10 +144,10 @@ def _without_activations(network: Any, phases: tuple[Phase, ...]) -> Need:
     weights = weight_bytes(network) / MB
     learns = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad) / MB
     gpu = on_gpu()
-    held = 1 + max(phase.stepper.copies for phase in phases)
+    gradients = 1 + max(phase.stepper.copies for phase in phases)
     return Need(
         weights,
-        held * learns,
+        gradients * learns,
         STATES.get(phases[-1].optimizer, 2) * learns,
         0.0,
         0.0 if gpu else COPIES * learns,
@@ -170,12 +170,14 @@ def activations_mb(network: Any, task: Any, examples: Any, precision: str) -> fl
     mode, state = network.training, random_state()
     device = next(network.parameters()).device
     batch = {k: v.to(device) for k, v in task.collate(examples, rows).items()}
-    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    # Autograd keeps the weights too, and they are counted already. By storage: of what it keeps,
+    # several tensors may be views of one.
+    weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
     kept: dict[int, int] = {}
 
     def keep(tensor: Any) -> Any:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
@@ -245,8 +247,8 @@ def quantizable_mb(network: Any) -> float:
     if plain is None or is_quantized(network) or not there:
         return 0.0
     layers = quantizable(plain)
-    held = [w for w in layers if adapter is None or id(w) in adapter.held]
-    return float(sum(w.numel() * (w.element_size() - BYTES[4]) for w in held) / MB)
+    weights = [w for w in layers if adapter is None or id(w) in adapter.held]
+    return float(sum(w.numel() * (w.element_size() - BYTES[4]) for w in weights) / MB)
 
 
 def _remedy(need: Need, limit: float, offered: Iterator[Reduction]) -> str:
@@ -255,6 +257,7 @@ def _remedy(need: Need, limit: float, offered: Iterator[Reduction]) -> str:
     for count in range(1, len(known) + 1):
         for chosen in itertools.combinations(known, count):
             names = [s.partition("=")[0] for change in chosen for s in change.settings]
+            # Two values of one setting.
             if len(set(names)) < len(names):
                 continue
             smaller = need

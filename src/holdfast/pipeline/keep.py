@@ -22,24 +22,24 @@ from holdfast.training.plan import Phase
 SLACK = 1.05
 
 
-def choice(ready: Ready, own: Sequence[Any]) -> Choose:
-    """Which state the run keeps, by ``train.keep``; ``own`` are the listeners of its kind of
+def choice(ready: Ready, listeners: Sequence[Any]) -> Choose:
+    """Which state the run keeps, by ``train.keep``; ``listeners`` are those of its kind of
     task."""
     keep = ready.recipe.train.keep
     if keep == "newest_unless_worse":
-        return partial(newest_unless_worse, prove=must_prove(ready, own))
+        return partial(newest_unless_worse, prove=must_prove(ready, listeners))
     return last if keep == "last" else lowest(criterion(ready))
 
 
-def kept_state(ready: Ready, own: Sequence[Any], trained: Trained) -> Decision:
+def kept_state(ready: Ready, listeners: Sequence[Any], trained: Trained) -> Decision:
     """Which state the run keeps, in words, and why."""
     at = next(i for i, s in enumerate(trained.history) if s.step == trained.best_step)
     chosen = f"step {trained.best_step} of {trained.last_step}"
-    if at == 0 and begins_as_probe(own):
+    if at == 0 and begins_as_probe(listeners):
         chosen += ", the linear probe"
     keep = ready.recipe.train.keep
     if keep == "newest_unless_worse":
-        because = reason(trained.history, at, prove=must_prove(ready, own))
+        because = reason(trained.history, at, prove=must_prove(ready, listeners))
     elif keep == "last":
         because = "train.keep=last keeps the last state, whatever it is worth"
     else:
@@ -47,16 +47,16 @@ def kept_state(ready: Ready, own: Sequence[Any], trained: Trained) -> Decision:
     return Decision("kept state", chosen, because)
 
 
-def begins_as_probe(own: Sequence[Any]) -> bool:
+def begins_as_probe(listeners: Sequence[Any]) -> bool:
     """Whether the head is fitted to the training rows before the first step."""
-    return any(isinstance(listener, HeadRefit) and listener.first for listener in own)
+    return any(isinstance(listener, HeadRefit) and listener.first for listener in listeners)
 
 
-def must_prove(ready: Ready, own: Sequence[Any]) -> bool:
+def must_prove(ready: Ready, listeners: Sequence[Any]) -> bool:
     """Whether a later state must prove itself against the linear probe that the run begins as: not
     where the plan learns no more (Σ rate over steps) than the default recipe of this kind of model
     and so many rows, which has been measured to gain over its probe."""
-    if not begins_as_probe(own):
+    if not begins_as_probe(listeners):
         return False
     total, _ = count_parameters(ready.loaded.network)
     usual = measured_phases(ready.recipe, total, len(ready.train), ready.loaded.defaults)

@@ -136,6 +136,7 @@ def peak_memory_mb() -> float:
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # In bytes on macOS, in KiB elsewhere.
     return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
 
 
@@ -172,6 +173,7 @@ def write_splits(path: Path, records: pa.Table, tables: Sequence[Table]) -> None
     import pyarrow as pa
 
     records = records.append_column("text_key", _text_keys(records, tables))
+    # Each path is resolved once, not once a row.
     coded = records["file"].combine_chunks().dictionary_encode()
     names = pa.array([_absolute(name) for name in coded.dictionary.to_pylist()], pa.string())
     column = pa.DictionaryArray.from_arrays(coded.indices, names).cast(pa.string())

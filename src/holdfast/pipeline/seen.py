@@ -142,6 +142,7 @@ def _by_row(records: Any, sides: npt.NDArray[np.int8], table: Table) -> npt.NDAr
     known = at >= 0
     if KEY in records.column_names:
         keys, given = _keys(records)
+        # Where a row has no place, −1 reads the last record; ``known`` is false there already.
         known &= given[at] & (keys[at] == text_keys(table))
     return np.where(known, sides[at], NONE).astype(np.int8)
 
@@ -163,13 +164,13 @@ def _by_keys(
 ) -> npt.NDArray[np.int8]:
     """By the normal form of the text: the lowest side that holds it."""
     known = known & (sides < NONE)
-    held = keys[known]
-    order = np.lexsort((sides[known], held))
-    held, at = held[order], sides[known][order]
-    if not len(held):
+    sorted_keys = keys[known]
+    order = np.lexsort((sides[known], sorted_keys))
+    sorted_keys, at = sorted_keys[order], sides[known][order]
+    if not len(sorted_keys):
         return np.full(len(wanted), NONE, dtype=np.int8)
-    places = np.minimum(np.searchsorted(held, wanted), len(held) - 1)
-    return np.where(held[places] == wanted, at[places], NONE).astype(np.int8)
+    places = np.minimum(np.searchsorted(sorted_keys, wanted), len(sorted_keys) - 1)
+    return np.where(sorted_keys[places] == wanted, at[places], NONE).astype(np.int8)
 
 
 def _by_source(
@@ -183,31 +184,32 @@ def _by_source(
         return found, None
     exact = "copies are told by their normal form alone" if keyed else "copies cannot be told"
     try:
-        own = _own_tables(recipe)
+        run_tables = _run_tables(recipe)
     except HoldfastError as error:
         return found, f"{exact}: the run's own rows cannot be read ({error.what} {error.rule})"
-    side = [_by_row(records, sides, one) for one in own]
-    if keyed and not all(_unchanged(one, records) for one in own):
+    side = [_by_row(records, sides, one) for one in run_tables]
+    if keyed and not all(_unchanged(one, records) for one in run_tables):
         return found, f"{exact}: the run's own rows have changed since"
-    copies = find_copies(RowTexts(*own, table), seed=recipe.seed)
+    copies = find_copies(RowTexts(*run_tables, table), seed=recipe.seed)
     all_sides = np.concatenate([*side, found])
     lowest = np.full(int(copies.exact.max(initial=-1)) + 1, NONE, dtype=np.int8)
     np.minimum.at(lowest, copies.exact, all_sides)
+    # One link far, since what is like a near-copy of a row need not be like the row.
     reached = lowest.copy()
     np.minimum.at(reached, copies.links.first, lowest[copies.links.second])
     np.minimum.at(reached, copies.links.second, lowest[copies.links.first])
     return np.asarray(reached[copies.exact[-len(table) :]] if len(table) else found), None
 
 
-def _own_tables(recipe: Recipe) -> list[Table]:
+def _run_tables(recipe: Recipe) -> list[Table]:
     data, kind = recipe.data, kind_of(recipe.task)
     main = kind.read(str(data.path), data, None)
     given = [path for path in (data.valid, data.test) if path]
     return [main, *(kind.read(path, data, main) for path in given)]
 
 
-def _unchanged(own: Table, records: Any) -> bool:
+def _unchanged(run_table: Table, records: Any) -> bool:
     """Whether the texts of the rows are those that were divided."""
     keys, known = _keys(records)
-    held = set(keys[known].tolist())
-    return all(key in held for key in text_keys(own).tolist())
+    run_keys = set(keys[known].tolist())
+    return all(key in run_keys for key in text_keys(run_table).tolist())
