@@ -42,6 +42,7 @@ def contrast(
     similarity = unit @ unit.T / temperature
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     positives = (labels[:, None] == labels[None, :]) & ~itself
+    # A row itself is masked in the sum alone: −∞ · 0 would be NaN below.
     log_share = similarity - torch.logsumexp(
         similarity.masked_fill(itself, float("-inf")), dim=1, keepdim=True
     )
@@ -88,6 +89,7 @@ def class_batch(labels: Ints, batch: int, most_classes: int, seed: int, step: in
     rng = generator(seed, "contrast", step)
     present, sizes = np.unique(labels, return_counts=True)
     weight = np.sqrt(sizes)
+    # Of each class two rows at least: one alone has no positive.
     count = min(len(present), most_classes, max(2, batch // 2))
     chosen = rng.choice(len(present), size=count, replace=False, p=weight / weight.sum())
     pools = [rng.permutation(np.flatnonzero(labels == present[c])) for c in chosen]

@@ -51,6 +51,7 @@ def _adam(groups: Groups) -> torch.optim.Optimizer:
 def _rmsprop(groups: Groups) -> torch.optim.Optimizer:
     import torch
 
+    # Of this one PyTorch has no fused kernel.
     return torch.optim.RMSprop(groups, alpha=0.99)
 
 

@@ -106,15 +106,17 @@ class ExampleHistory:
     def state_dict(self) -> dict[str, Any]:
         import torch
 
-        held = {f.name: torch.from_numpy(getattr(self._sums, f.name)) for f in fields(_Sums)}
+        sums = {f.name: torch.from_numpy(getattr(self._sums, f.name)) for f in fields(_Sums)}
         return {
-            "sums": held,
+            "sums": sums,
             "pass": self._pass,
             "pending": [(torch.from_numpy(rows), values) for rows, values in self._pending],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._sums = _Sums(**{name: held.numpy().copy() for name, held in state["sums"].items()})
+        self._sums = _Sums(
+            **{name: values.numpy().copy() for name, values in state["sums"].items()}
+        )
         self._pass = state["pass"]
         self._pending = [(rows.numpy(), values) for rows, values in state["pending"]]
 
@@ -125,6 +127,7 @@ class ExampleHistory:
             return None
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = sums.confidence / sums.passes
+            # Rounding may leave a variance of 0 just below it.
             spread = np.sqrt(np.maximum(sums.squares / sums.passes - mean**2, 0.0))
             aum = sums.margin / sums.passes
         unseen = sums.passes == 0
@@ -141,12 +144,12 @@ class ExampleHistory:
         )
 
     def _gathered(self) -> list[tuple[Ints, Floats]]:
-        mine = [(rows, values.float().cpu().numpy()) for rows, values in self._pending]
+        here = [(rows, values.float().cpu().numpy()) for rows, values in self._pending]
         if self._world == 1:
-            return mine
+            return here
         from accelerate.utils import gather_object
 
-        everyone: list[tuple[Ints, Floats]] = gather_object(mine)
+        everyone: list[tuple[Ints, Floats]] = gather_object(here)
         return everyone
 
     def _add(self, rows: Ints, values: Floats) -> None:
@@ -198,9 +201,9 @@ def _measured(passed: BatchLosses) -> torch.Tensor:
         margin = torch.full_like(sure, float("nan"))
         return torch.stack([sure, margin, (sure > LEARNT).float()], dim=1)
     logits, labels = passed.logits.detach().float(), passed.labels[:, None]
-    own = logits.gather(1, labels)[:, 0]
+    of_label = logits.gather(1, labels)[:, 0]
     others = logits.scatter(1, labels, float("-inf")).amax(dim=1)
-    return torch.stack([sure, own - others, (own > others).float()], dim=1)
+    return torch.stack([sure, of_label - others, (of_label > others).float()], dim=1)
 
 
 def _kinds(sums: _Sums, mean: Floats) -> tuple[str, ...]:

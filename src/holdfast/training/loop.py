@@ -100,6 +100,7 @@ def _begin(run: Run, resume: bool) -> None:
     if not run.finished:
         run.keep_prefix()
     if state is None:
+        # What a run left here that was killed before its first checkpoint is no part of this one.
         run.journal.restore("")
         for decision in run.job.decisions:
             run.journal.note(0, decision.what, decision.because, chosen=decision.chosen)
@@ -176,11 +177,11 @@ def _save(run: Run) -> None:
     run.job.accelerator.wait_for_everyone()
 
 
-def _any(run: Run, mine: bool) -> bool:
+def _any(run: Run, here: bool) -> bool:
     """Whether any process says yes: all must leave the loop at the same step."""
     if run.job.accelerator.num_processes == 1:
-        return mine
-    flag = torch.tensor([float(mine)], device=run.job.accelerator.device)
+        return here
+    flag = torch.tensor([float(here)], device=run.job.accelerator.device)
     total = run.job.accelerator.reduce(flag, reduction="sum")
     return bool(total.item() > 0)
 

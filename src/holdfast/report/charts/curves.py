@@ -101,6 +101,7 @@ def _reach(chart: CurvesChart) -> tuple[float, float]:
     drawn = [one.values for one in chart.series] + [one.values for one in chart.left]
     found = [v for values in drawn for v in values if v is not None and _finite(v)]
     low, high = min(found), max(found)
+    # A flat curve has no height of its own.
     pad = 0.05 * (high - low) or 0.1 * (abs(high) or 1.0)
     if chart.percent:
         return max(0.0, low - pad), min(1.0, high + pad)
@@ -199,6 +200,7 @@ def _band(
         *parts,
         class_=f"hit band{shown}",
         role="img",
+        # One stop of the Tab key a chart; the arrow keys go on from there.
         tabindex="0" if focusable else "-1",
         aria_label=words.replace("\n", ", "),
         data_x=at,
