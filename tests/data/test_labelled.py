@@ -11,10 +11,10 @@ import pytest
 
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.data.bins import LEAST, choose_edges, place, strata
+from holdfast.data.classes import ClassRules
+from holdfast.data.columns import NamedColumns
 from holdfast.data.labelled import load_labelled
 from holdfast.data.table import Table
-
-NONE: dict[str, Any] = dict.fromkeys(("text", "label", "group", "template", "encoding"))
 
 
 def load(path: Path, rows: list[Any], **settings: Any) -> Table:
@@ -25,7 +25,11 @@ def load(path: Path, rows: list[Any], **settings: Any) -> Table:
         ),
         encoding="utf-8",
     )
-    return load_labelled(str(path), **{**NONE, "label": "tags", **settings})
+    named = {n: settings.pop(n) for n in ("text", "group", "template") if n in settings}
+    rules = {"classes": settings.pop("names", None)}
+    rules |= {n: settings.pop(n) for n in ("rare", "labels") if n in settings}
+    columns = NamedColumns(label=settings.pop("label", "tags"), **named)
+    return load_labelled(str(path), columns, ClassRules(**rules), **settings)
 
 
 @pytest.mark.parametrize(

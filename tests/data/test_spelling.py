@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import DataError
+from holdfast.data.classes import ClassRules
+from holdfast.data.columns import NamedColumns
 from holdfast.data.labelled import load_labelled
 from holdfast.data.labels import match_classes
 from holdfast.data.spelling import merge_spellings, missing_labels
@@ -17,8 +19,9 @@ from holdfast.data.table import Table
 def load(path: Path, column: list[str], **more: Any) -> Table:
     rows = [f'words of row number {n},"{label}"' for n, label in enumerate(column)]
     path.write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    given: Any = dict.fromkeys(("text", "label", "group", "template", "encoding"))
-    return load_labelled(str(path), **given, **more)
+    rules = {"classes": more.pop("names", None)}
+    rules |= {n: more.pop(n) for n in ("rare", "rare_below", "labels") if n in more}
+    return load_labelled(str(path), NamedColumns(), ClassRules(**rules), **more)
 
 
 def named(table: Table) -> list[str]:

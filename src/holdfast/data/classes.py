@@ -18,7 +18,7 @@ from holdfast.data.labels import (
     sort_classes,
     spellings,
 )
-from holdfast.data.rare import Rare, treat_rare
+from holdfast.data.rare import RARE_BELOW, Rare, treat_rare
 from holdfast.data.raw import Raw
 from holdfast.data.spelling import Labels
 from holdfast.data.survey import Survey
@@ -41,49 +41,55 @@ class Classes:
     decisions: tuple[Decision, ...] = ()
 
 
-def make_classes(
-    raw: Raw,
-    columns: Columns,
-    seen: Survey,
-    *,
-    classes: Sequence[str] | None,
-    need_label: bool,
-    rare: Rare,
-    below: int,
-    labels: Labels = "merged",
-) -> Classes:
+@dataclass(frozen=True, slots=True)
+class ClassRules:
+    """How labels become classes.
+
+    ``classes`` are those of a run: other labels are refused; without them, all labels found. With
+    ``needed`` false the label column may be absent, and a row whose label is missing or unknown
+    stays, with label -1. ``rare`` says what to do with a class of fewer than ``rare_below``
+    distinct texts (see ``rare.py``); it is not asked where classes are given or not needed.
+    ``labels`` is ``merged`` or ``exact`` (see ``spelling.py``).
+    """
+
+    classes: Sequence[str] | None = None
+    needed: bool = True
+    rare: Rare = "refuse"
+    rare_below: int = RARE_BELOW
+    labels: Labels = "merged"
+
+
+def make_classes(raw: Raw, columns: Columns, seen: Survey, rules: ClassRules) -> Classes:
     """The classes of the source, or its labels in terms of the given ``classes``."""
     where = f"{raw.source}, column {columns.label!r}"
-    if classes is not None:
-        return _known(where, raw, columns, seen, tuple(classes), need_label, labels)
+    if rules.classes is not None:
+        return _known(where, raw, columns, seen, tuple(rules.classes), rules.needed, rules.labels)
     if columns.label is None:
         return Classes((), {}, seen.counts)
-    if need_label:
+    if rules.needed:
         header = columns.label if raw.headed else None
         check_labels(where, seen.counts, header, columns.label_missing)
-    return _found(where, seen, need_label=need_label, rare=rare, below=below, labels=labels)
+    return _found(where, seen, rules)
 
 
-def _found(
-    where: str, seen: Survey, *, need_label: bool, rare: Rare, below: int, labels: Labels
-) -> Classes:
-    spelled, decisions = spellings(seen.counts, labels)
+def _found(where: str, seen: Survey, rules: ClassRules) -> Classes:
+    spelled, decisions = spellings(seen.counts, rules.labels)
     counts: Counter[str] = Counter()
     texts: dict[str, set[str]] = {}
     for written, name in spelled.items():
         counts[name] += seen.counts[written]
         texts.setdefault(name, set()).update(seen.texts.get(written, ()))
-    if need_label and len(counts) == 1 < len(seen.counts):
+    if rules.needed and len(counts) == 1 < len(seen.counts):
         raise one_spelling(where, tuple(seen.counts))
     fates: dict[str, str | None] = {name: name for name in counts}
     small: tuple[str, ...] = ()
-    if need_label:
-        fates, small = treat_rare(where, counts, texts, rare=rare, below=below)
+    if rules.needed:
+        fates, small = treat_rare(where, counts, texts, rare=rules.rare, below=rules.rare_below)
     names = sort_classes(fate for fate in fates.values() if fate is not None)
     index: dict[str | None, int] = {name: n for n, name in enumerate(names)}
     indices = {written: index.get(fates[name], GONE) for written, name in spelled.items()}
     rare_as_written = tuple(written for written, name in spelled.items() if name in small)
-    return Classes(names, indices, seen.counts, rare_as_written, rare, decisions)
+    return Classes(names, indices, seen.counts, rare_as_written, rules.rare, decisions)
 
 
 def _known(

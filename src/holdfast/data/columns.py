@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
@@ -79,6 +80,17 @@ GROUPS = (
     "product_id",
     "package",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class NamedColumns:
+    """The columns that somebody named; ``None`` is worked out. Two texts are a pair, three or more
+    are joined."""
+
+    text: Sequence[str] | None = None
+    label: str | None = None
+    group: str | None = None
+    template: str | None = None
 
 
 def choose_columns(

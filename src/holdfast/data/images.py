@@ -18,6 +18,8 @@ import pyarrow as pa
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision, Finding
+from holdfast.data.classes import ClassRules
+from holdfast.data.columns import NamedColumns
 from holdfast.data.folders import FOLLOW, Links, Listed, list_pictures
 from holdfast.data.load import table_from_raw
 from holdfast.data.paths import source_path
@@ -111,15 +113,8 @@ def load_images(
     _refuse_mostly_broken(raw, seen, paths, base)
     table = table_from_raw(
         _without(raw, path, seen),
-        text=[path],
-        label=label,
-        group=group,
-        template=None,
-        classes=classes,
-        need_label=need_label,
-        rare=rare,
-        rare_below=rare_below,
-        labels=labels,
+        NamedColumns([path], label, group),
+        ClassRules(classes, need_label, rare, rare_below, labels),
     )
     findings = [f for f in table.findings if f.check != "missing_text"]
     groups = table.column("group") if table.has_groups else None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.data.columns import choose_columns
+from holdfast.data.classes import ClassRules
+from holdfast.data.columns import NamedColumns, choose_columns
 from holdfast.data.label_kind import decide_kind, label_counts, open_lists
 from holdfast.data.label_sets import table_of_sets
 from holdfast.data.load import refuse_empty, table_from_raw
@@ -15,38 +16,33 @@ from holdfast.data.numbers import table_of_numbers
 from holdfast.data.rare import Rare
 from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
-from holdfast.data.spelling import Labels, missing_labels
+from holdfast.data.spelling import missing_labels
 from holdfast.data.table import Columns, Table
 
 
 def load_labelled(
     source: str,
+    named: NamedColumns,
+    rules: ClassRules,
     *,
-    text: Sequence[str] | None,
-    label: str | None,
-    group: str | None,
-    template: str | None,
-    encoding: str | None,
+    encoding: str | None = None,
     config: str | None = None,
     kind: str | None = None,
     separator: str | None = None,
-    rare: Rare = "refuse",
-    rare_below: int = 3,
-    names: Sequence[str] | None = None,
     like: Table | None = None,
-    labels: Labels = "merged",
     view: Callable[[Raw], Raw] | None = None,
 ) -> Table:
-    """The rows of a source whose labels are of any kind; arguments as in ``load_table``.
+    """The rows of a source whose labels are of any kind.
 
     Parameters
     ----------
+    rules : how labels become classes; its ``classes`` are the labels of a run where a text has
+        several.
+    encoding, config : as in ``load_table``.
     kind : ``class``, ``several`` or ``number``; without it the labels decide, with a reason.
     separator : between the labels of a cell; without it cells are JSON lists, or ``|`` or ``;``
         is found.
-    names : the classes, or the labels where a text has several, of a run; others are refused.
     like : the table that these rows are divided or scored with: its kind and its ranges.
-    labels : ``merged`` or ``exact`` (see ``data/spelling.py``).
     view : what is made of the source before anything looks at it: other names for its columns.
 
     Raises ``DataError`` where the labels are not of the kind that is asked for.
@@ -55,13 +51,13 @@ def load_labelled(
     raw = view(raw) if view is not None else raw
     refuse_empty(raw)
     # Where somebody said that a cell is one class, one that looks like a list is one too.
-    opened = raw if kind == "class" else open_lists(raw, label)
+    opened = raw if kind == "class" else open_lists(raw, named.label)
     columns, chosen, noticed = choose_columns(
-        opened, text=text, label=label, group=group, template=template
+        opened, text=named.text, label=named.label, group=named.group, template=named.template
     )
     assert columns.label is not None
     counts = label_counts(opened, columns.label)
-    missing = missing_labels(counts, names or ()) if labels == "merged" else ()
+    missing = missing_labels(counts, rules.classes or ()) if rules.labels == "merged" else ()
     counts = {cell: count for cell, count in counts.items() if cell not in missing}
     found, mark, why_kind = decide_kind(counts, kind, separator)
     if separator and found != "several":
@@ -73,24 +69,13 @@ def load_labelled(
         )
     columns = replace(columns, label_kind=found, label_separator=mark, label_missing=missing)
     if found == "class":
-        table = table_from_raw(
-            raw,
-            text=text,
-            label=label,
-            group=group,
-            template=template,
-            classes=names,
-            need_label=True,
-            rare=rare,
-            rare_below=rare_below,
-            labels=labels,
-        )
+        table = table_from_raw(raw, named, rules)
         return _with(table, replace(table.columns, label_kind="class"), why_kind)
-    _refuse_rare(rare, found)
+    _refuse_rare(rules.rare, found)
     if found == "number":
-        table = table_of_numbers(opened, columns, like, fresh=names is None)
+        table = table_of_numbers(opened, columns, like, fresh=rules.classes is None)
     else:
-        table = table_of_sets(opened, columns, names, like, labels)
+        table = table_of_sets(opened, columns, rules.classes, like, rules.labels)
     table = replace(table, findings=(*table.findings, *noticed))
     return _with(table, columns, (*raw.decisions, *chosen, *why_kind))
 

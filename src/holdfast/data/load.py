@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from holdfast.core.errors import DataError
-from holdfast.data.classes import make_classes
+from holdfast.data.classes import ClassRules, make_classes
 from holdfast.data.clean import missing_findings
-from holdfast.data.columns import choose_columns
+from holdfast.data.columns import NamedColumns, choose_columns
 from holdfast.data.label_kind import label_counts
 from holdfast.data.rare import RARE_BELOW, Rare
 from holdfast.data.raw import Raw
@@ -63,58 +63,35 @@ def load_table(
     text = [text] if isinstance(text, str) else text
     return table_from_raw(
         raw,
-        text=text,
-        label=label,
-        group=group,
-        template=template,
-        classes=classes,
-        need_label=need_label,
-        rare=rare,
-        rare_below=rare_below,
-        labels=labels,
+        NamedColumns(text, label, group, template),
+        ClassRules(classes, need_label, rare, rare_below, labels),
     )
 
 
-def table_from_raw(
-    raw: Raw,
-    *,
-    text: Sequence[str] | None,
-    label: str | None,
-    group: str | None,
-    template: str | None,
-    classes: Sequence[str] | None,
-    need_label: bool,
-    rare: Rare,
-    rare_below: int,
-    labels: Labels = "merged",
-) -> Table:
-    """The table of a source that was read; arguments as in ``load_table``."""
+def table_from_raw(raw: Raw, named: NamedColumns, rules: ClassRules) -> Table:
+    """The table of a source that was read."""
     refuse_empty(raw)
     columns, chosen, noticed = choose_columns(
-        raw, text=text, label=label, group=group, template=template, need_label=need_label
-    )
-    if columns.label is not None and labels == "merged":
-        # Before the survey: what stands for no label must not count as a class.
-        missing = missing_labels(label_counts(raw, columns.label), classes or ())
-        columns = replace(columns, label_missing=missing)
-    fresh = classes is None and need_label
-    seen = survey(raw, columns, enough=rare_below if fresh else 0)
-    made = make_classes(
         raw,
-        columns,
-        seen,
-        classes=classes,
-        need_label=need_label,
-        rare=rare,
-        below=rare_below,
-        labels=labels,
+        text=named.text,
+        label=named.label,
+        group=named.group,
+        template=named.template,
+        need_label=rules.needed,
     )
+    if columns.label is not None and rules.labels == "merged":
+        # Before the survey: what stands for no label must not count as a class.
+        missing = missing_labels(label_counts(raw, columns.label), rules.classes or ())
+        columns = replace(columns, label_missing=missing)
+    fresh = rules.classes is None and rules.needed
+    seen = survey(raw, columns, enough=rules.rare_below if fresh else 0)
+    made = make_classes(raw, columns, seen, rules)
     lacking = missing_findings(
         columns, len(raw), text=seen.no_text, label=seen.no_label, group=seen.no_group
     )
-    if not need_label:
+    if not rules.needed:
         lacking = [finding for finding in lacking if finding.check != "missing_label"]
-    rows, treated = write_rows(raw, columns, made, need_label=need_label)
+    rows, treated = write_rows(raw, columns, made, need_label=rules.needed)
     table = Table(rows, made.classes, columns, raw.source, len(raw))
     return replace(
         table,

@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
+from holdfast.data.classes import ClassRules
+from holdfast.data.columns import NamedColumns
 from holdfast.data.load import table_from_raw
 from holdfast.data.rare import RARE_BELOW, Rare
 from holdfast.data.raw import BATCH_ROWS, Batch, Raw, store
@@ -52,14 +54,8 @@ def table_from_texts(
         named["group"] = groups
     return table_from_raw(
         store(_batches(named), source),
-        text=list(columns),
-        label="label",
-        group="group" if groups is not None else None,
-        template=None,
-        classes=classes,
-        need_label=True,
-        rare=rare,
-        rare_below=rare_below,
+        NamedColumns(list(columns), "label", "group" if groups is not None else None),
+        ClassRules(classes, rare=rare, rare_below=rare_below),
     )
 
 

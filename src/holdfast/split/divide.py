@@ -47,11 +47,14 @@ FRACTIONS = (0.7, 0.15, 0.15)
 
 
 @dataclass(frozen=True, slots=True)
-class _Divided:
-    """The rows that were left to divide: ``kept`` [m] positions in the source; ``side`` [m] into
+class _Division:
+    """``rows`` of all files, those that are dropped as copies of given rows (``drops``), and where
+    the others go: ``kept`` [m] positions in the source; ``side`` [m] into
     ``names``; ``plain`` [m] the side in a plain stratified division of single rows. ``crossing``
     are rows that were dropped after all, as copies of a row of another group on another side."""
 
+    rows: AllRows
+    drops: tuple[Drops, ...]
     kept: npt.NDArray[np.int64]
     names: tuple[str, ...]
     fractions: tuple[float, ...]
@@ -96,18 +99,17 @@ def divide(
     _check_tables(table, given)
     # One search over all files: copies between them are found with the same rule as within.
     gathered = gather(table, given, derive_seed(seed, "copies"))
-    drops = find_drops(gathered)
-    divided = _divide_source(gathered, drops, fractions, seed)
+    divided = _divide_source(gathered, find_drops(gathered), fractions, seed)
     # Not trusted but checked again: a leak here would make every later number wrong.
-    refuse_shared_copies(gathered.copies, _all_sides(gathered, drops, divided), list(SIDES))
-    splits = _wrap(gathered, drops, divided, seed)
+    refuse_shared_copies(gathered.copies, _all_sides(divided), list(SIDES))
+    splits = _wrap(divided, seed)
     refuse_leaks(splits)
     return splits
 
 
 def _divide_source(
     gathered: AllRows, drops: tuple[Drops, ...], fractions: tuple[float, ...], seed: int
-) -> _Divided:
+) -> _Division:
     table = gathered.tables["source"]
     kept = np.flatnonzero(~dropped(drops, "source", len(table)))
     labels = table.column("label")[kept]
@@ -134,18 +136,28 @@ def _divide_source(
     crossing = find_crossing(copies, kept, side, order)
     left = ~np.isin(kept, crossing.rows)
     _check_train(table, labels, side == names.index("train"), left)
-    return _Divided(kept[left], names, shares, units.where(left), side[left], plain[left], crossing)
+    return _Division(
+        gathered,
+        drops,
+        kept[left],
+        names,
+        shares,
+        units.where(left),
+        side[left],
+        plain[left],
+        crossing,
+    )
 
 
-def _wrap(gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided, seed: int) -> Splits:
-    source = gathered.tables["source"]
+def _wrap(divided: _Division, seed: int) -> Splits:
+    source = divided.rows.tables["source"]
     tables = {
         name: source.take(divided.kept[divided.side == number])
         for number, name in enumerate(divided.names)
     }
-    if "valid" in gathered.tables:
-        valid = gathered.tables["valid"]
-        tables["valid"] = valid.take(np.flatnonzero(~dropped(drops, "valid", len(valid))))
+    if "valid" in divided.rows.tables:
+        valid = divided.rows.tables["valid"]
+        tables["valid"] = valid.take(np.flatnonzero(~dropped(divided.drops, "valid", len(valid))))
         if not len(tables["valid"]):
             raise SplitError(
                 valid.source,
@@ -154,59 +166,57 @@ def _wrap(gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided, seed: 
                 "Give other validation rows, or none: they are then taken from the source.",
             )
     # Empty, not absent: there are three sides, whatever was asked for.
-    tables.setdefault("test", gathered.tables.get("test", source.take([])))
+    tables.setdefault("test", divided.rows.tables.get("test", source.take([])))
     return Splits(
         TrainSplit(tables["train"]),
         ValidSplit(tables["valid"]),
         HeldOut(tables["test"]),
-        _records(gathered, drops, divided),
-        _findings(gathered, drops, divided),
-        _decisions(gathered, divided, tables, seed),
+        _records(divided),
+        _findings(divided),
+        _decisions(divided, tables, seed),
         moved=int(divided.moved.sum()),
-        units=_units(gathered, drops, divided),
+        units=_units(divided),
     )
 
 
-def _units(gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided) -> Ints:
+def _units(divided: _Division) -> Ints:
     """The unit of each training row, then of each validation row."""
     own = {
         name: divided.units.of_row[divided.side == number]
         for number, name in enumerate(divided.names)
     }
-    if "valid" in gathered.tables:
+    if "valid" in divided.rows.tables:
         # Given rows share no copy and no group with the source: what does was dropped.
-        kept = ~dropped(drops, "valid", len(gathered.tables["valid"]))
-        copies = gathered.copies.groups[gathered.span("valid")][kept]
+        kept = ~dropped(divided.drops, "valid", len(divided.rows.tables["valid"]))
+        copies = divided.rows.copies.groups[divided.rows.span("valid")][kept]
         own["valid"] = len(divided.units.sizes) + copies
     return np.concatenate([own["train"], own["valid"]])
 
 
-def _records(gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided) -> object:
-    source = gathered.tables["source"]
+def _records(divided: _Division) -> object:
+    source = divided.rows.tables["source"]
     # Dropped until something says otherwise: a row that no rule names must not seem divided.
     split = np.full(len(source), "dropped", dtype=object)
     split[divided.kept] = np.array(divided.names, dtype=object)[divided.side]
-    notes = np.array(drop_notes(gathered, drops, "source"), dtype=object)
+    notes = np.array(drop_notes(divided.rows, divided.drops, "source"), dtype=object)
     moved = moved_notes(
         source.take(divided.kept), divided.units, divided.side, divided.plain, divided.names
     )
     notes[divided.kept] = np.array(moved, dtype=object)
     notes[divided.crossing.rows] = np.array(
-        crossing_notes(gathered, divided.crossing, divided.names), dtype=object
+        crossing_notes(divided.rows, divided.crossing, divided.names), dtype=object
     )
     parts = [source_records(source, list(split), list(notes))]
     for name in ("valid", "test"):
-        if name in gathered.tables:
-            reasons = drop_notes(gathered, drops, name)
+        if name in divided.rows.tables:
+            reasons = drop_notes(divided.rows, divided.drops, name)
             sides = ["dropped" if reason else name for reason in reasons]
-            parts.append(source_records(gathered.tables[name], sides, reasons))
+            parts.append(source_records(divided.rows.tables[name], sides, reasons))
     return records_table(parts)
 
 
-def _findings(
-    gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided
-) -> tuple[Finding, ...]:
-    source = gathered.tables["source"].take(divided.kept)
+def _findings(divided: _Division) -> tuple[Finding, ...]:
+    source = divided.rows.tables["source"].take(divided.kept)
     sizes = np.bincount(divided.side, minlength=len(divided.names))
     single = [
         group_finding(source, divided.moved, divided.units.shared),
@@ -215,20 +225,18 @@ def _findings(
         ),
     ]
     return (
-        *copy_findings(gathered),
-        *leak_findings(gathered, drops),
-        *cut_findings(gathered, _all_sides(gathered, drops, divided)),
-        *crossing_findings(gathered.tables["source"], divided.crossing, divided.units.block),
+        *copy_findings(divided.rows),
+        *leak_findings(divided.rows, divided.drops),
+        *cut_findings(divided.rows, _all_sides(divided)),
+        *crossing_findings(divided.rows.tables["source"], divided.crossing, divided.units.block),
         *(finding for finding in single if finding is not None),
     )
 
 
-def _decisions(
-    gathered: AllRows, divided: _Divided, tables: dict[str, Table], seed: int
-) -> tuple[Decision, ...]:
+def _decisions(divided: _Division, tables: dict[str, Table], seed: int) -> tuple[Decision, ...]:
     chosen = ", ".join(f"{name} {len(tables[name])}" for name in SIDES)
     percent = "/".join(f"{share:.0%}".rstrip("%") for share in divided.fractions)
-    given = [f"the {n} rows are given" for n in SIDES if n in gathered.tables]
+    given = [f"the {n} rows are given" for n in SIDES if n in divided.rows.tables]
     how = f"the source is divided {percent} into {', '.join(divided.names)}"
     units = divided.units
     return (
@@ -238,7 +246,7 @@ def _decisions(
             "; ".join(
                 [
                     *given,
-                    f"{how}, stratified by {_by(gathered)}, seed {seed}",
+                    f"{how}, stratified by {_by(divided.rows)}, seed {seed}",
                     f"{int(units.shared.sum())} rows stay beside their copies or group in "
                     f"{int((units.sizes > 1).sum())} units, for which "
                     f"{int(divided.moved.sum())} moved",
@@ -253,14 +261,14 @@ def _by(gathered: AllRows) -> str:
     return {"several": "set of labels", "number": "range of numbers"}.get(kind or "", "class")
 
 
-def _all_sides(gathered: AllRows, drops: tuple[Drops, ...], divided: _Divided) -> Sides:
-    side = np.full(len(gathered.copies), -1, dtype=np.int8)
+def _all_sides(divided: _Division) -> Sides:
+    side = np.full(len(divided.rows.copies), -1, dtype=np.int8)
     numbers = np.array([SIDES.index(name) for name in divided.names], dtype=np.int8)
     side[divided.kept] = numbers[divided.side]
     for name in ("valid", "test"):
-        if name in gathered.tables:
-            out = dropped(drops, name, len(gathered.tables[name]))
-            side[gathered.span(name)] = np.where(out, -1, SIDES.index(name))
+        if name in divided.rows.tables:
+            out = dropped(divided.drops, name, len(divided.rows.tables[name]))
+            side[divided.rows.span(name)] = np.where(out, -1, SIDES.index(name))
     return side
 
 

@@ -23,6 +23,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from holdfast.core.errors import DataError
+from holdfast.data.classes import ClassRules
+from holdfast.data.columns import NamedColumns
 from holdfast.data.labelled import load_labelled
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
@@ -46,8 +48,9 @@ def jsonl(**beside: str) -> str:
 
 
 def load(path: Path, **asked: Any) -> Table:
-    given = {"text": None, "label": None, "group": None, "template": None, "encoding": None}
-    return load_labelled(str(path), **{**given, **asked})
+    named = {name: asked.pop(name, None) for name in ("text", "label", "group", "template")}
+    rules = {name: asked.pop(name) for name in ("rare", "rare_below", "labels") if name in asked}
+    return load_labelled(str(path), NamedColumns(**named), ClassRules(**rules), **asked)
 
 
 Make = Callable[[Path], Path]

@@ -8,6 +8,8 @@ from typing import Any
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Finding, Outputs
+from holdfast.data.classes import ClassRules
+from holdfast.data.columns import NamedColumns
 from holdfast.data.labelled import load_labelled
 from holdfast.data.table import Table
 from holdfast.evaluate.forward import answer, forward
@@ -35,32 +37,25 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
         classes = like.classes if columns.label_kind == "class" else like.names
         return load_labelled(
             source,
-            text=None if data.template else columns.text,
-            label=columns.label,
-            group=data.group,
-            template=data.template,
+            NamedColumns(
+                None if data.template else columns.text, columns.label, data.group, data.template
+            ),
+            ClassRules(classes, labels=data.labels),
             encoding=data.encoding,
             config=data.config,
             kind=columns.label_kind,
             separator=columns.label_separator,
-            names=classes,
             like=like,
-            labels=data.labels,
         )
     given = bool(data.test) + bool(data.valid)
     return load_labelled(
         source,
-        text=data.text,
-        label=data.label,
-        group=data.group,
-        template=data.template,
+        NamedColumns(data.text, data.label, data.group, data.template),
+        ClassRules(rare=data.rare, rare_below=max(2, 3 - given), labels=data.labels),
         encoding=data.encoding,
         config=data.config,
         kind=data.label_kind,
         separator=data.label_separator,
-        rare=data.rare,
-        rare_below=max(2, 3 - given),
-        labels=data.labels,
     )
 
 

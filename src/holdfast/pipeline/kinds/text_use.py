@@ -13,7 +13,8 @@ from typing import Any
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints, Scores
-from holdfast.data.columns import choose_columns
+from holdfast.data.classes import ClassRules
+from holdfast.data.columns import NamedColumns, choose_columns
 from holdfast.data.labelled import load_labelled
 from holdfast.data.table import Table
 from holdfast.data.unlabelled import renamed, unlabelled
@@ -89,15 +90,16 @@ class TextUse:
         group, dropped = group_for(part, data, encoding)
         table = load_labelled(
             data,
-            text=(part.text or text) if not part.template else None,
-            label=label_for(part, options),
-            group=group,
-            template=part.template,
+            NamedColumns(
+                (part.text or text) if not part.template else None,
+                label_for(part, options),
+                group,
+                part.template,
+            ),
+            ClassRules(self.models[0].classes, labels=part.labels),
             encoding=encoding,
             kind=self.labels,
             separator=part.label_separator,
-            names=self.models[0].classes,
-            labels=part.labels,
             view=partial(renamed, expected=names, given=text) if names else None,
         )
         return Labelled(table, (*decisions, *dropped))
