@@ -39,10 +39,10 @@ def fresh(network: N, tensors: Mapping[str, Tensor] = MappingProxyType({})) -> N
     numbers = {old: id(memo[old]) for old in map(id, network.parameters())}
     made = copy.deepcopy(network, memo)
     _renumber(made, numbers)
-    held = {**dict(made.named_parameters()), **dict(made.named_buffers())}
+    by_name = {**dict(made.named_parameters()), **dict(made.named_buffers())}
     with torch.no_grad():
         for name, tensor in tensors.items():
-            held[name].data = tensor.detach()
+            by_name[name].data = tensor.detach()
     return made
 
 
@@ -57,8 +57,8 @@ def own_weights(network: Weights, shared: Weights) -> None:
 
 def tensors_of(network: Weights) -> dict[str, Tensor]:
     """Parameters and buffers by name, as they lie in memory."""
-    held = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    return {name: tensor.detach() for name, tensor in held.items()}
+    by_name = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    return {name: tensor.detach() for name, tensor in by_name.items()}
 
 
 def same_memory(copies: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> dict[str, Tensor]:

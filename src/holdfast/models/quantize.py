@@ -31,6 +31,8 @@ from holdfast.models.quiet import quiet_transformers
 
 SETTING = "model.quantize"
 CLASSES = ("Linear4bit", "Linear8bitLt")
+# Of 4 bits with ``double``: half a byte, a byte of scale for each block of 64, and four for each
+# 256 of these.
 BYTES = {4: 0.5 + 1 / 64 + 4 / (64 * 256), 8: 1.0}
 # What bitsandbytes' bfloat16 kernel for processors takes: [rows, columns] in these multiples.
 KERNEL_ROWS, KERNEL_COLUMNS = 32, 64
@@ -87,10 +89,11 @@ def check_machine(bits: int) -> None:
     # Each product in 8 bits would say again that it is computed in float16.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     make = bnb.nn.Linear4bit if bits == 4 else bnb.nn.Linear8bitLt
-    own: dict[str, Any] = {} if bits == 4 else {"has_fp16_weights": False}
+    kwargs: dict[str, Any] = {} if bits == 4 else {"has_fp16_weights": False}
     try:
+        # A new layer draws its weights; the run's own draws must not depend on this check.
         with torch.random.fork_rng(devices=[]):
-            layer = make(64, 64, bias=False, **own).to(_device())
+            layer = make(64, 64, bias=False, **kwargs).to(_device())
         layer(torch.ones(2, 64, device=_device(), requires_grad=True)).sum().backward()
     except Exception as error:
         raise MachineError(
@@ -215,6 +218,7 @@ def plain_layer(layer: Any) -> nn.Linear:
         value = packed.dequantize_4bit(weight.data, weight.quant_state)
     else:
         value = packed.int8_vectorwise_dequant(weight.data, scales_of(layer)[0])
+    # The weights are copied in below, so none are drawn.
     make: Any = nn.utils.skip_init
     plain: nn.Linear = make(
         nn.Linear, layer.in_features, layer.out_features, bias=layer.bias is not None
@@ -238,10 +242,10 @@ def plain_tensors(layer: Any, plain: nn.Linear) -> dict[str, Tensor]:
 def config_of(config: Any) -> dict[str, Any] | None:
     """How a model of this configuration is quantised, as ``BitsAndBytesConfig`` takes it; ``None``
     where it is not."""
-    told = getattr(config, "quantization_config", None)
-    if told is None:
+    quantization = getattr(config, "quantization_config", None)
+    if quantization is None:
         return None
-    plain = told.to_dict()
+    plain = quantization.to_dict()
     names = (
         ["load_in_8bit"]
         if plain.get("load_in_8bit")
