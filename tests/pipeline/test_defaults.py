@@ -7,8 +7,15 @@ from typing import Any
 
 import pytest
 
+from holdfast.core.errors import RecipeError
+from holdfast.methods.balance import Balance
+from holdfast.methods.contrast import ClassBatches, ContrastTerm
+from holdfast.methods.sam import Sam
+from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.pipeline.defaults import phases_of, resolve
 from holdfast.recipe import Recipe
+from holdfast.training.ordinary import EveryRow, OnePass
+from holdfast.training.plan import Phase
 
 
 @pytest.mark.parametrize(
@@ -29,3 +36,36 @@ def test_a_model_that_writes_has_no_warm_up_unless_it_is_asked_for(
     (phase,) = [p for p in phases_of(resolved, 5_000_000, 600) if p.name == "finetune"]
     assert phase.warmup == share
     assert phase.warmup_steps == math.ceil(share * phase.steps)
+
+
+def planned(rows: int, **methods: Any) -> dict[str, Phase]:
+    """The phases of a small classifier by name, with label smoothing and these methods."""
+    recipe = Recipe(task="text-classification", methods=methods)
+    recipe = recipe.changed(train={"label_smoothing": 0.2, "epochs": 8})
+    complete, _ = resolve(recipe, 5_000_000, rows)
+    return {phase.name: phase for phase in phases_of(complete, 5_000_000, rows)}
+
+
+def test_what_methods_bring_stands_in_the_phases_that_it_is_for() -> None:
+    """A way to step in all of them, rows and losses in the fine-tuning, a stage before it."""
+    phases = planned(150, sam={"rho": 0.3}, balance=True, contrast={"steps": 9, "classes": 3})
+    before, after = phases["contrast"], phases["finetune"]
+    assert before.stepper == after.stepper == Sam(0.3)
+    assert (before.source, before.terms) == (ClassBatches(3), (ContrastTerm(0.1),))
+    assert (after.source, after.terms) == (Balance(1.0), (LabelSmoothing(0.2),))
+    assert (before.head, after.head) == ("refit", "train")
+    assert before.steps == 9
+
+
+def test_without_methods_the_phases_are_the_ordinary_ones() -> None:
+    phases = planned(600, contrast=False)
+    assert list(phases) == ["finetune"]
+    assert phases["finetune"].stepper == OnePass()
+    assert phases["finetune"].source == EveryRow()
+
+
+@pytest.mark.parametrize("task", ["seq2seq", "causal-lm", "token-classification"])
+@pytest.mark.parametrize("name", ["balance", "contrast"])
+def test_what_needs_classes_is_refused_where_a_row_has_none(task: Any, name: str) -> None:
+    with pytest.raises(RecipeError, match=f"does not exist for {task}"):
+        resolve(Recipe(task=task, methods={name: True}), 5_000_000, 600, "small decoder")

@@ -122,3 +122,10 @@ def test_shuffled_batches_have_the_lengths_of_chance() -> None:
     assert tokens.std() == pytest.approx(4 * lengths.std(), rel=0.15)
     alike = np.array([lengths[rows].sum() for rows in epoch_of(lengths)])
     assert alike.std() > 3 * tokens.std()
+
+
+def test_an_epoch_is_made_once_and_the_last_one_alone_is_held() -> None:
+    pool, made = Pool(Rows(np.arange(4)), 2, 0, "p"), []
+    for epoch in (0, 0, 1, 1, 0):
+        assert pool.once(epoch, lambda epoch=epoch: made.append(epoch) or epoch) == epoch
+    assert made == [0, 1, 0]
