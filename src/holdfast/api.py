@@ -66,12 +66,11 @@ class TrainedRun:
     @property
     def model(self) -> Any:
         """The saved model, a plain ``transformers`` model in evaluation mode."""
-        from holdfast.pipeline.folder import model_of
         from holdfast.pipeline.kinds import kind_of
 
-        folder = model_of(self.folder)
+        found = kind_of(self.result["task"]).plain(self.folder)
         self._warn_unsealed()
-        return kind_of(self.result["task"]).plain(folder)
+        return found
 
     def _warn_unsealed(self) -> None:
         """A function has no other way to say what a command prints."""

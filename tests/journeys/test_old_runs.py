@@ -91,6 +91,7 @@ def test_a_python_program_uses_an_old_run(old: Path, task: str) -> None:
     for found, expected in zip(run.predict(new_rows(old, task)), answers, strict=True):
         same_numbers(found, expected)
     assert run.model.training is False
+    assert type(run.model).__module__.startswith("transformers.")
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -274,7 +274,7 @@ class Kind(Generic[L, E]):
     a table; ``encode`` a table; ``make_task`` the loop's side; ``notices`` findings on the encoded
     training rows; ``listeners`` the loop's own for this kind;
     ``save`` the network into a folder, returning facts; ``score`` the opened test rows;
-    ``plain`` is what that folder holds, as plain libraries load it; ``use_runs`` and
+    ``plain`` is the model of a finished run, as plain libraries load it; ``use_runs`` and
     ``use_fitted`` what answers and scores other rows, by finished runs (one, or
     the average of several) and by a fit.
     ``sides`` names the validation and test rows that a source itself brings, with the reason.

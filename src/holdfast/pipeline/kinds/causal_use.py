@@ -103,9 +103,9 @@ class TokenUse:
         return score_tokens(token_outputs(losses, kept, examples, groups))
 
 
-def plain(folder: Path) -> Any:
-    """The model of a saved folder."""
-    return load_saved_causal(folder)[0].plain
+def plain(run: Path) -> Any:
+    """The model of a finished run."""
+    return load_saved_causal(model_of(run))[0].plain
 
 
 def use_runs(runs: Sequence[Path]) -> TokenUse:

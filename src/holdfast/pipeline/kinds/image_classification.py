@@ -206,9 +206,9 @@ class ImageUse:
         return shared.scorer(self.answer(table))
 
 
-def plain(folder: Path) -> Any:
-    """The model of a saved folder."""
-    return load_saved_vision(folder).network.model
+def plain(run: Path) -> Any:
+    """The model of a finished run."""
+    return load_saved_vision(model_of(run)).network.model
 
 
 def use_runs(runs: Sequence[Path]) -> ImageUse:

@@ -273,9 +273,9 @@ class PairUse:
         return scores_of(outputs, made, recipe.seed, extra=extra_metrics(recipe))
 
 
-def plain(folder: Path) -> Any:
-    """The model of a saved folder."""
-    return load_saved_seq2seq(folder)[0].plain
+def plain(run: Path) -> Any:
+    """The model of a finished run."""
+    return load_saved_seq2seq(model_of(run))[0].plain
 
 
 def use_runs(runs: Sequence[Path]) -> PairUse:

@@ -124,9 +124,9 @@ class TextUse:
         return score_some
 
 
-def plain(folder: Path) -> Any:
-    """The model of a saved folder."""
-    return load_saved(folder, least=1).network.model
+def plain(run: Path) -> Any:
+    """The model of a finished run."""
+    return load_saved(model_of(run), 1).network.model
 
 
 def use_runs(runs: Sequence[Path]) -> TextUse:

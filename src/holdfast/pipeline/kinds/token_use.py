@@ -156,9 +156,9 @@ class TagUse:
         return examples, word_outputs(model.network, examples, task)[:, order]
 
 
-def plain(folder: Path) -> Any:
-    """The model of a saved folder."""
-    return load_saved_tagger(folder).network.model
+def plain(run: Path) -> Any:
+    """The model of a finished run."""
+    return load_saved_tagger(model_of(run)).network.model
 
 
 def use_runs(runs: Sequence[Path]) -> TagUse:
