@@ -56,14 +56,13 @@ def test_classes_keep_the_labels_type_and_order(fitted: TextClassifier) -> None:
 
 
 def test_a_column_of_probabilities_is_that_of_its_class(tiny_model: Path) -> None:
-    """Of more than ten classes, which a table sorts as texts: 10 before 2."""
+    """Of more than ten classes, whose names as texts would stand otherwise: 10 before 2."""
     texts, _ = texts_and_labels(66)
     labels = np.arange(66) % 11
     some = TextClassifier(str(tiny_model), {**SHORT, "train.max_steps": 2}).fit(texts, labels)
     batch = some.tokenizer_(texts[:4], return_tensors="pt", padding=True)
     with torch.inference_mode():
         chances = (some.network_(**batch) / some.temperature_).double().softmax(1).numpy()
-    assert some.network_.classes.index("10") == 2
     for column, label in enumerate(some.classes_):
         place = some.network_.classes.index(str(label))
         np.testing.assert_allclose(
