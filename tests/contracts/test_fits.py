@@ -179,6 +179,25 @@ def test_no_fit_sees_another(samples: list[str], recipe_for: Any, alone: dict[st
         assert all(torch.equal(after[n], tensor) for n, tensor in before.items()), name
 
 
+def test_the_length_of_targets_is_that_of_the_rows_that_are_learned(recipe_for: Any) -> None:
+    prepared = prepared_of(recipe_for("seq2seq").model_dump())
+    examples: Any = prepared.examples
+    known = set(examples.kept.tolist())
+    short = [i for i, size in enumerate(examples.target_sizes) if size < 8 and i in known]
+    long = [i for i, size in enumerate(examples.target_sizes) if size > 8]
+    assert len(short) > 3
+    assert long
+    for train, valid, limit in ((short, long, 8), (long, short, 16)):
+        fitted = fit(prepared, np.array(train), np.array(valid))
+        assert fitted.recipe.model.max_target_length == limit
+        sides: Any = fitted.ready.sides
+        assert sides.valid.target_lengths.max() <= limit
+        assert sides.valid.target_cut.all() == (valid is long)
+        decided = [d for d in fitted.ready.decisions if d.what == "model.max_target_length"]
+        assert [d.chosen for d in decided] == [str(limit)]
+        assert f"of {len(train)} training targets" in decided[0].because
+
+
 def test_what_is_prepared_otherwise_in_between_leaves_no_trace(recipe_for: Any) -> None:
     """Accelerate has one precision a process, and PyTorch one number of threads."""
     recipe = recipe_for("classes")
