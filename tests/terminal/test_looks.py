@@ -99,8 +99,8 @@ def test_the_first_look_is_not_called_the_best() -> None:
 
 def run_of(*, write: Any = None, passed: int = 60, probe: int = 30, valid: int = 30) -> Any:
     phases = [
-        SimpleNamespace(steps=10, rows_per_step=16),
-        SimpleNamespace(steps=5, rows_per_step=8),
+        SimpleNamespace(rows_passed=2 * 80),  # a two-pass step passes its rows twice
+        SimpleNamespace(rows_passed=40),
     ]
     plan = SimpleNamespace(phases=phases, evaluate_at=(0, 5, 10, 15), probe_rows=probe)
     observer = SimpleNamespace(rows_passed=passed, seconds=0.01 * passed)

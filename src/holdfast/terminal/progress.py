@@ -191,7 +191,7 @@ def expected_seconds(run: Any) -> float | None:
     if run.job.write is not None or not run.observer.rows_passed:
         return None
     a_row = run.observer.seconds / run.observer.rows_passed
-    passed = sum(phase.steps * phase.rows_per_step for phase in run.plan.phases)
+    passed = sum(phase.rows_passed for phase in run.plan.phases)
     looks = len(run.plan.evaluate_at) - 1
     looked = looks * (run.plan.probe_rows + len(run.job.valid))
     return float(a_row * (passed / FORWARD_SHARE + looked))
