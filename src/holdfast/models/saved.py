@@ -56,18 +56,46 @@ def load_saved(
     ------
     ModelError : the folder is absent, incomplete, or not a classifier.
     """
-    if is_adapter_folder(folder):
-        return _load_adapter(folder, least, purpose)
-    config = read_config(str(folder), folder)
-    named = config.get("id2label")
-    if not isinstance(named, dict) or len(named) < least:
-        raise ModelError(str(folder), "is not a saved classifier: it names no classes", None, SAVED)
-    model, tokenizer = _read(folder, purpose)
-    with door(str(folder), ModelError, "does not name its classes from 0 on"):
-        names = model.config.id2label
-        classes = tuple(str(names[index]) for index in range(len(names)))
+    import transformers
+    from transformers import AutoTokenizer
+
+    make, rule = getattr(transformers, purpose), "cannot be loaded as a classifier"
+    model, classes = saved_model(folder, make, rule, least)
+    with quiet_transformers(), door(str(folder), ModelError, "has no readable tokenizer", SAVED):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    check_tokenizer(str(folder), tokenizer, model.config)
     length = stated_limit(tokenizer.model_max_length)
     return SavedClassifier(PlainClassifier(model).eval(), tokenizer, classes, length)
+
+
+def saved_model(folder: Path, make: Any, rule: str, least: int = 0) -> tuple[Any, tuple[str, ...]]:
+    """The classifier of Transformers' class ``make`` in a saved folder, or the pretrained one with
+    the folder's adapter on it through plain PEFT; and its classes in the order of the logits.
+
+    Raises ``ModelError`` with ``rule`` where it cannot be read, or names fewer than ``least``.
+    """
+    adapted = is_adapter_folder(folder)
+    if adapted:
+        named: Any = dict(enumerate(map(str, read_facts(folder).get("classes") or ())))
+    else:
+        named = read_config(str(folder), folder).get("id2label")
+    if least and (not isinstance(named, dict) or len(named) < least):
+        raise ModelError(str(folder), "is not a saved classifier: it names no classes", None, SAVED)
+    if adapted:
+        model = load_adapted(
+            folder,
+            make,
+            num_labels=len(named),
+            id2label=named,
+            label2id={name: index for index, name in named.items()},
+            ignore_mismatched_sizes=True,
+        )
+        return model, tuple(named.values())
+    with door(str(folder), ModelError, rule, SAVED), quiet_transformers():
+        model = read_saved(make, folder)
+    with door(str(folder), ModelError, "does not name its classes from 0 on"):
+        names = model.config.id2label
+        return model, tuple(str(names[index]) for index in range(len(names)))
 
 
 def save_plain(network: PlainClassifier, folder: Path, tokenizer: Any) -> None:
@@ -76,40 +104,3 @@ def save_plain(network: PlainClassifier, folder: Path, tokenizer: Any) -> None:
     with quiet_transformers():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-
-
-def _load_adapter(folder: Path, least: int, purpose: str) -> SavedClassifier:
-    """A PEFT folder: the pretrained model, the adapter and the head, through plain PEFT."""
-    import transformers
-    from transformers import AutoTokenizer
-
-    classes = tuple(map(str, read_facts(folder).get("classes") or ()))
-    if len(classes) < least:
-        raise ModelError(str(folder), "is not a saved classifier: it names no classes", None, SAVED)
-    names = dict(enumerate(classes))
-    model = load_adapted(
-        folder,
-        getattr(transformers, purpose),
-        num_labels=len(classes),
-        id2label=names,
-        label2id={name: index for index, name in names.items()},
-        ignore_mismatched_sizes=True,
-    )
-    with quiet_transformers(), door(str(folder), ModelError, "has no readable tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    check_tokenizer(str(folder), tokenizer, model.config)
-    return SavedClassifier(
-        PlainClassifier(model), tokenizer, classes, stated_limit(tokenizer.model_max_length)
-    )
-
-
-def _read(folder: Path, purpose: str) -> tuple[Any, Any]:
-    import transformers
-    from transformers import AutoTokenizer
-
-    rule = "cannot be loaded as a classifier"
-    with door(str(folder), ModelError, rule, SAVED), quiet_transformers():
-        model = read_saved(getattr(transformers, purpose), folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    check_tokenizer(str(folder), tokenizer, model.config)
-    return model, tokenizer
