@@ -53,7 +53,9 @@ def command(
     from holdfast.terminal.say import Teller
 
     runs, data = runs_and_data("evaluate", given)
-    options = Options(tuple(text) if text else None, label, encoding, check_limits(set_ or []))
+    options = Options(
+        tuple(text) if text else None, label, encoding, check_limits(set_ or [], "evaluate")
+    )
     block = evaluate(runs, data, options, Teller(quiet))
     if as_json:
         typer.echo(json_text(block))

@@ -89,7 +89,7 @@ def _settings(settings: Sequence[str]) -> tuple[bool, tuple[str, ...]]:
         if value.strip().lower() not in ("true", "false"):
             raise RecipeError(f"--set: {PROBABILITIES}", "must be true or false", value, "")
         asked = value.strip().lower() == "true"
-    return asked, check_limits(others, f"{PROBABILITIES}=true and ")
+    return asked, check_limits(others, "predict", f"{PROBABILITIES}=true and ")
 
 
 def _piped(run: Path, options: Options) -> list[str]:

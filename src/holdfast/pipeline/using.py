@@ -110,14 +110,16 @@ class Answering(Protocol):
         """Answer these labelled rows, and hand on what scores the answers."""
 
 
-def check_limits(settings: Sequence[str], others: str = "") -> tuple[str, ...]:
+def check_limits(
+    settings: Sequence[str], who: str = "using a run", others: str = ""
+) -> tuple[str, ...]:
     """The settings that reading other rows has: those below ``data.limits``. Raises ``RecipeError``
-    for any other; ``others`` are what else the command has."""
+    for any other; ``others`` are what else the command ``who`` has."""
     for setting in settings:
         if not setting.strip().startswith(LIMITS):
             raise RecipeError(
                 "--set",
-                "names a key that using a run does not have",
+                f"names a key that {who} does not have",
                 setting,
                 f"There is {others}{LIMITS}KEY=VALUE; all others belong to the run.",
             )
