@@ -125,6 +125,7 @@ def _sentences(path: Path, lines: Iterator[str]) -> Iterator[tuple[_Sentence, in
                 yield sentence, document - start
             sentence = None
             continue
+        # One separator a file: a word may hold a space where tabs part the columns.
         if tabs is None or not width:
             tabs = "\t" in content
         cells = content.split("\t") if tabs else content.split()
@@ -132,6 +133,7 @@ def _sentences(path: Path, lines: Iterator[str]) -> Iterator[tuple[_Sentence, in
         if comment and len(cells) != width:
             # The first line with words is not known yet, or it has other columns than this one.
             continue
+        # The first line of words says how many columns all have.
         if not width:
             width, first = len(cells), number
         if len(cells) != width:
@@ -160,6 +162,7 @@ def _batch(held: list[tuple[_Sentence, int]]) -> Batch:
     for place, name in _names(width):
         cells = [write_json_cell([word[place] for word in s.words]) for s, _ in held]
         columns[name], kinds[name] = pa.array(cells, pa.string()), {"nested"}
+    # Tags are judged once all are known; the line is needed to say where one is wrong.
     columns[LINE] = pa.array([str(sentence.line) for sentence, _ in held], pa.string())
     kinds[LINE] = {"integer"}
     if any(document for _, document in held):
@@ -170,6 +173,7 @@ def _batch(held: list[tuple[_Sentence, int]]) -> Batch:
 
 def _names(width: int) -> list[tuple[int, str]]:
     """The place of each column and what it is called."""
+    # Words alone: what ``predict`` may be given.
     if width == 1:
         return [(0, TOKENS)]
     between = [(place, f"column_{place + 1}") for place in range(1, width - 1)]

@@ -90,10 +90,12 @@ def find_scheme(sentences: Sequence[Sequence[str]]) -> FoundScheme:
     scheme; where IOB1 and IOB2 are both broken, the one with fewer breaks is meant."""
     kinds = {tag: mark_of(tag) for sentence in sentences for tag in sentence}
     letters = {mark.letter for tag, mark in kinds.items() if tag != OUTSIDE}
+    # Without a single mark no tag can break a scheme.
     if letters <= {""}:
         return FoundScheme("plain")
     schemes: tuple[Scheme, ...] = ("BIOES",) if letters & {"E", "S"} else ("IOB2", "IOB1")
     found = [FoundScheme(one, tuple(_breaks(sentences, kinds, one))) for one in schemes]
+    # A wrong tag breaks the scheme that is meant once, the other one nearly everywhere.
     return min(found, key=lambda one: len(one.breaks))
 
 

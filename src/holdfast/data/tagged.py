@@ -81,6 +81,7 @@ def read_tagged(
         return read_conll(source, encoding)
     if may_be_conll(source):
         bare = source.lower().removesuffix(".gz")
+        # A .tsv may be a table with a header; its first lines tell, then its names.
         if bare.endswith(".txt") or looks_like_conll(source, encoding):
             return read_conll(source, encoding)
         if not usual_names(read_first(source, encoding, None).names, TOKEN_NAMES):
@@ -294,6 +295,7 @@ def _gather(raw: Raw, columns: Columns) -> _Gathered:
     for start, cells, marks, groups in _blocks(raw, columns):
         for row, (cell, mark, group) in enumerate(zip(cells, marks, groups, strict=True), start):
             words = words_of(raw, columns.text[0], row, cell)
+            # White space has no piece: there would be nothing to read.
             if words is None or not any(map(str.strip, words)):
                 _note(found.no_words, row)
                 continue
@@ -356,6 +358,7 @@ def _names(
             next(iter(counts)),
             "Choose another column of tags with --label.",
         )
+    # Each tag is an output of the network: a column of texts would make millions.
     check_classes(where, len(counts))
     scheme = find_scheme(found.tags)
     if scheme.breaks and labels != "exact":
@@ -402,6 +405,7 @@ def _write(
     import datasets
 
     index = {name: number for number, name in enumerate(names)}
+    # Read a second time: the words of a large file are not held in memory.
     kept = dict(zip(found.rows, range(len(found.rows)), strict=True))
     schema = _schema(columns)
     path = scratch_file("tagged")

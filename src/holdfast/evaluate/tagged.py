@@ -124,6 +124,7 @@ def tag_outputs(examples: EncodedWords, logits: Floats, table: Table, unread: in
     known = examples.tags >= 0
     each = losses_at(logits, np.maximum(examples.tags, 0), 1.0) if len(logits) else np.zeros(0)
     groups = groups_of(table)
+    # ECE is of words, its interval of sentences.
     units = sentence.astype(str).astype(object) if groups is None else groups[sentence]
     read = Outputs(table.column("row")[sentence], examples.tags, logits, each, units)
     answers[places] = read.predictions
@@ -178,6 +179,7 @@ def score_tags(
         return Scores(0, dict.fromkeys((*METRICS, "ece"), nothing), {"per_class": {}})
     table, units = TagTable.of(names), outputs.units
     types = len(table.entities)
+    # Sentences are drawn, never words: those of one sentence are right or wrong together.
     codes, atoms = folded(units.codes, units.atoms)
     counted = sums(_counted(outputs, table), codes, atoms)
     result = bootstrap(
@@ -269,6 +271,7 @@ def hardest_sentences(
     table = TagTable.of(names)
     right = outputs.labels == outputs.answers
     wrong = np.bincount(outputs.sentences, ~right, len(outputs.rows)) > 0
+    # A sentence of which nothing is read has no loss to be hard by.
     losses = np.nan_to_num(outputs.losses, nan=-np.inf)
     sure = np.nan_to_num(outputs.confidence, nan=-np.inf)
     by_loss = np.lexsort((outputs.rows, -losses))[:count]

@@ -66,6 +66,7 @@ def _by_words(source: Source, tokenizer: Any) -> Any:
     each of them."""
     _check_fast(source.name, tokenizer)
     with loading(source.name, "has a tokenizer that reads no lists of words"):
+        # A word alone begins a text to such a tokenizer, and gets other pieces than inside one.
         if getattr(tokenizer, "add_prefix_space", True):
             return tokenizer
         from transformers import AutoTokenizer

@@ -74,5 +74,6 @@ PURPOSES = {
 
 def purpose_of(result: Mapping[str, Any]) -> Purpose:
     """By the problem in ``result.json`` where it names one, else by its task."""
+    # A problem says more than its task: text classification has three.
     problem, task = (str(result.get(name) or "") for name in ("problem", "task"))
     return PURPOSES.get(problem) or PURPOSES.get(task) or CLASSES

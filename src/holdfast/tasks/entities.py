@@ -62,6 +62,7 @@ def spans_of(tags: Ints, counts: Ints, table: TagTable) -> Spans:
     ends = np.cumsum(counts)
     cut = np.zeros(len(tags) + 1, dtype=bool)
     cut[np.concatenate([[0], ends])] = True
+    # Whether an entity begins or ends is settled by each pair of neighbours alone.
     before, mark = np.append(OUTSIDE, marks), np.append(marks, OUTSIDE)
     kind_before, kind = np.append(-1, kinds), np.append(kinds, -1)
     other = cut | (kind_before != kind)

@@ -145,6 +145,7 @@ def _encoded(
     encoded: Any, i: int, words: list[str], tags: list[int], at: int, max_length: int
 ) -> _Sentence:
     owner = np.array([UNKNOWN if word is None else word for word in encoded.word_ids(i)])
+    # The first place of a word is its first piece.
     read, first = np.unique(owner, return_index=True)
     first, read = first[read >= 0], read[read >= 0]
     known = tags or [UNKNOWN] * len(words)
@@ -226,6 +227,7 @@ class TokenClassification:
 
         truth, answers = batch["tags"].cpu().numpy(), output.argmax(dim=-1).cpu().numpy()
         counts = batch["counts"].cpu().numpy()
+        # Counted here, while the words are at hand: a snapshot keeps one line a sentence.
         right = np.add.reduceat(truth == answers, np.cumsum(counts) - counts)
         entities = entity_counts(truth, answers, counts, self.table)
         sums = entities.reshape(len(counts), 3, -1).sum(axis=2)

@@ -239,6 +239,7 @@ def score_rows(finish: Finish) -> Scored:
     start = time.perf_counter()
     ready, table, names = finish.ready, finish.table, finish.ready.task.classes
     unread = unread_tag(ready)
+    # What is scored is what anybody loads: the folder, not the network in memory.
     saved = load_saved_tagger(finish.run / MODEL)
     outputs = _answered(ready, saved.network, table, unread)
     test = score_tags(outputs, names)
@@ -300,6 +301,7 @@ def _baseline(finish: Finish, outputs: TagOutputs, unread: int) -> tuple[dict[st
     ready, names = finish.ready, finish.ready.task.classes
     network = probe_network(finish)
     counts = np.bincount(words_in(ready.train).tags, minlength=len(names)).astype(np.float64)
+    # One word more of each tag, so that a tag that no training word has costs no infinite loss.
     shares = np.log((counts + 1) / (counts.sum() + len(names))).astype(np.float32)
 
     def both(table: Table) -> dict[str, TagOutputs]:
@@ -322,6 +324,7 @@ def _baseline(finish: Finish, outputs: TagOutputs, unread: int) -> tuple[dict[st
         {"what": name, "test": {"n": s.n, "metrics": s.to_json()["metrics"]}}
         for name, s in ((name, score_tags(o, names)) for name, o in on_test.items())
     ]
+    # Sentences of which nothing is read differ by nothing.
     known = np.isfinite(outputs.losses)
     comparison = compare_losses(
         np.where(known, outputs.losses, 0.0),

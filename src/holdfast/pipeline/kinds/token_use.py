@@ -137,6 +137,7 @@ class TagUse:
         words: what one of them does not read, none does."""
         found = [self._of(model, table) for model in self.models]
         examples, logits = found[0]
+        # A mean of probabilities, as for classes; its logarithm is scored like logits.
         if len(found) > 1:
             keys = [_word_keys(one) for one, _ in found]
             common = keys[0]
@@ -176,6 +177,7 @@ def use_runs(runs: Sequence[Path]) -> TagUse:
                 "Give runs that were trained alike.",
             )
     unread = str(open_run(runs[0]).get("model_facts", {}).get("unread_tag"))
+    # A folder of another version may not say it; ``O`` stands first.
     place = names.index(unread) if unread in names else 0
     return TagUse(models, read_recipe(runs[0] / RECIPE), place)
 
