@@ -317,7 +317,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
         "pipeline/run_facts.py",
         "planned_looks=len(ready.plan.evaluate_at),",
         "planned_looks=None,",
-        ("tests/pipeline/test_run_facts.py",),
+        (WHOLE,),
     ),
     (
         "unit-of-all-rows",

@@ -207,7 +207,8 @@ def run(chosen: Sequence[Fault], minutes: float | None, aloud: bool) -> int:
         cells: list[tuple[str, Fault | None, tuple[str, ...]]] = []
         cells += [(fault.name, fault, fault.tests) for fault in chosen]
         cells += [(f"as it is: {path}", None, (path,)) for path in files]
-        for name, fault, tests in cells:
+        # What was never run comes first: a call may end before all is done.
+        for name, fault, tests in sorted(cells, key=lambda cell: cell[0] in done):
             sign = mark(fault, tests)
             if not aloud and done.get(name, {}).get("mark") == sign:
                 continue
@@ -242,8 +243,9 @@ def table() -> str:
     done, rows = known(), ["| Room | Fault | Caught by |", "|---|---|---|"]
     for fault in sorted(faults(), key=lambda f: f.room):
         by = done.get(fault.name, {}).get("by")
-        name = str(by or "").rsplit("/", 1)[-1].split("[")[0].replace("::", " · ").replace("_", " ")
-        caught = f"`{name}`" if by else "**nothing**"
+        file, _, test = str(by or "").rsplit("/", 1)[-1].partition("::")
+        told = f"`{file}`: {test.split('[')[0].removeprefix('test_').replace('_', ' ')}"
+        caught = told if by else "**nothing**" if fault.name in done else "not run yet"
         rows.append(f"| `{fault.room}` | {fault.what} | {caught} |")
     return "\n".join(rows)
 

@@ -301,6 +301,12 @@ def test_the_saved_model_is_the_kept_state_and_scores_as_it_was_seen(
     assert seen[result["best_step"]] == pytest.approx(right)
 
 
+def test_the_judge_knows_how_many_looks_are_planned(learned_by_heart: Any) -> None:
+    looks = read_looks(learned_by_heart[0] / "looks.npz")
+    assert looks.run_facts.planned_looks == len(looks.history)
+    assert looks.run_facts.planned_steps == looks.history[-1].step
+
+
 def test_the_result_says_which_state_is_kept_and_why(learned_by_heart: Any) -> None:
     _, result = learned_by_heart
     (told,) = [d for d in result["decisions"] if d["what"] == "kept state"]
@@ -338,7 +344,7 @@ def test_the_linear_probe_beside_the_model_does_not_depend_on_the_training(train
     said = []
     for steps in (1, 12):
         _, result = trained(
-            rows, train__max_steps=steps, train__learning_rate=1e-2, methods__probe_first=True
+            rows, train__max_steps=steps, train__learning_rate=1e-2, train__keep="last"
         )
         probes = [b for b in result["baseline"]["all"] if b["what"] == "linear probe"]
         said.append(probes[0]["test"]["metrics"]["loss"]["value"])

@@ -97,3 +97,38 @@ def test_both_stand_side_by_side_within_eighty_columns(
     assert promised.count(f"{100 * value:.1f} %") >= 1
     assert f"{100 * result['careless']['honest']['value']:.1f} %" in kept
     assert result["careless"]["verdict"]["label"].replace("_", " ") in curves
+
+
+class Rows:
+    """Sees which rows a run learns from."""
+
+    name = "rows"
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+
+    def run_start(self, run: Any) -> None:
+        self.seen = set(run.job.train.rows.tolist())
+
+
+def test_the_careless_run_does_not_learn_from_its_own_test_rows_and_groups_widen_the_truth(
+    leaky_run: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """A seventh of the guarded run's training rows are put aside; the interval on unseen groups is
+    wider than Wilson's of as many independent rows."""
+    import shutil
+
+    import pyarrow.parquet as parquet
+    from scipy.stats import binomtest
+
+    run, rows = tmp_path / "run", Rows()
+    shutil.copytree(leaky_run[0], run)
+    block = add_careless(run, (rows,))["careless"]
+    split = parquet.read_table(run / "splits.parquet").to_pylist()
+    guarded = {row["row"] for row in split if row["split"] == "train"}
+    assert rows.seen < guarded
+    assert len(guarded) - len(rows.seen) == pytest.approx(0.15 * len(guarded), abs=1)
+    n = sum(row["split"] == "test" for row in split)
+    honest = block["honest"]
+    plain = binomtest(round(honest["value"] * n), n).proportion_ci(0.95, "wilson")
+    assert honest["high"] - honest["low"] > 1.2 * (plain.high - plain.low)

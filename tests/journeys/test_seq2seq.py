@@ -519,5 +519,10 @@ def test_the_untuned_model_and_the_samples_of_each_side_are_what_they_are_called
     assert before == pytest.approx(float(np.mean(losses)), rel=1e-3)
     shown = {sample["reference"] for sample in result["generations"]["test"]}
     assert shown <= {row["summary"] for row in test}
-    exact = [sample["generated"] == sample["reference"] for sample in result["generations"]["test"]]
+    samples = result["generations"]["test"]
+    exact = [sample["generated"] == sample["reference"] for sample in samples]
     assert result["test"]["metrics"]["exact_match"]["value"] == pytest.approx(np.mean(exact))
+    chrf = pytest.importorskip("sacrebleu").corpus_chrf(
+        [sample["generated"] for sample in samples], [[s["reference"] for s in samples]]
+    )
+    assert result["test"]["metrics"]["chrf"]["value"] == pytest.approx(chrf.score / 100, rel=1e-3)
