@@ -15,6 +15,9 @@ import holdfast
 TASKS = ("classes", "several", "number", "seq2seq", "causal", "pictures")
 # Of one probability between two processors; what was kept has six digits.
 CLOSE = 1e-4
+# A written text is a chain of choices, and one near-tie that another processor's last digits tip
+# makes it another; most stay.
+WRITTEN, MOST_STAY = ("seq2seq", "causal"), 9
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,10 @@ def test_an_old_run_answers_as_it_did(old: Path, task: str, holdfast: Callable[.
     found = [json.loads(row) for row in done.out.splitlines()]
     expected = said(old, task, "predict.jsonl")
     assert len(found) == len(expected) == 12
+    if task in WRITTEN:
+        texts = [[row["prediction"] for row in rows] for rows in (found, expected)]
+        assert sum(map(str.__eq__, *texts)) >= MOST_STAY
+        return
     for one, other in zip(found, expected, strict=True):
         same_numbers(one, other)
 
@@ -59,7 +66,10 @@ def test_an_old_run_is_scored_as_it_was(old: Path, task: str, holdfast: Callable
     done = holdfast("evaluate", old / "runs" / task, new_rows(old, task), "--json", "--quiet")
     assert done.code == 0, done.err
     found, expected = json.loads(done.out), said(old, task, "evaluate.json")
-    same_numbers(found["metrics"], expected["metrics"])
+    assert found["metrics"].keys() == expected["metrics"].keys()
+    measured = ("loss",) if task in WRITTEN else tuple(expected["metrics"])
+    for name in measured:
+        same_numbers(found["metrics"][name], expected["metrics"][name], name)
     assert found["n"] == expected["n"] == 12
     assert found["seen"]["train"]["n"] == expected["seen"]["train"]["n"]
 
@@ -88,8 +98,12 @@ def test_an_old_run_is_reported(old: Path, task: str, holdfast: Callable[..., An
 def test_a_python_program_uses_an_old_run(old: Path, task: str) -> None:
     run = holdfast.TrainedRun(old / "runs" / task)
     answers = [row["prediction"] for row in said(old, task, "predict.jsonl")]
-    for found, expected in zip(run.predict(new_rows(old, task)), answers, strict=True):
-        same_numbers(found, expected)
+    found = run.predict(new_rows(old, task))
+    if task in WRITTEN:
+        assert sum(map(str.__eq__, found, answers)) >= MOST_STAY
+    else:
+        for one, expected in zip(found, answers, strict=True):
+            same_numbers(one, expected)
     assert run.model.training is False
     assert type(run.model).__module__.startswith("transformers.")
 
