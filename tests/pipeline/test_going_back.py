@@ -13,8 +13,10 @@ import holdfast.pipeline.compose as compose
 from holdfast.core.actions import Action, Freeze, RollBack, ScaleLearningRate, SetDropout
 from holdfast.core.records import Snapshot, Verdict, to_json
 from holdfast.integrations.logs.holdfast_run import own_verdict
+from holdfast.models.prefix import train_mode
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
+from holdfast.report.read import read_run
 
 
 class Once:
@@ -49,6 +51,22 @@ class Once:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.looks, self.back_to = state["looks"], state["back_to"]
+
+
+class ModesOf:
+    """Which modules train, right after the actions, and what a resumed run would say of it."""
+
+    name = "modes"
+
+    def __init__(self) -> None:
+        self.found: tuple[list[bool], list[bool]] | None = None
+        self.looks = 0
+
+    def batch_ready(self, run: Any) -> None:
+        if run.adjustments.frozen and self.found is None and run.network.training:
+            as_it_is = [module.training for module in run.network.modules()]
+            train_mode(run.network)
+            self.found = (as_it_is, [module.training for module in run.network.modules()])
 
 
 class KillAt:
@@ -104,12 +122,28 @@ def test_the_result_names_what_was_done_and_the_looks_of_both_ways_are_written(
     assert looks[4]["relative_update"] < looks[2]["relative_update"]
 
 
+def test_what_is_frozen_from_the_front_on_draws_no_dropout_from_then_on(
+    setting: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compose, "_advisor", lambda ready: Once())
+    modes = ModesOf()
+    train(setting, tmp_path / "run", listeners=[modes])
+    assert modes.found is not None
+    as_it_is, as_resumed = modes.found
+    assert as_it_is == as_resumed
+    assert not all(as_it_is)
+
+
 def test_the_page_draws_what_the_run_left_and_the_log_is_judged_as_it_ended(
     went_back: Path,
 ) -> None:
     page = (went_back / "report.html").read_text("utf-8")
     assert "The run went back: 2 looks of what it left are drawn faint" in page
     assert 'class="curve valid left"' in page
+    shown = read_run(went_back)
+    ended = [look["step"] for look in shown.snapshots]
+    assert ended == sorted(set(ended)), "the solid curves are those of one way"
+    assert [look["step"] for look in shown.left] == ended[2:4]
     result = json.loads((went_back / "result.json").read_text())
     found = own_verdict(went_back)
     assert found is not None

@@ -103,6 +103,12 @@ class At:
             self.what(run)
 
 
+class After(At):
+    """A second one beside it."""
+
+    name = "after"
+
+
 def seen_at(step: int, build: Any, action: Action, **changes: Any) -> dict[str, Any]:
     """What a run looks like right after the step ``step``, where ``action`` was taken at the look
     of step 4."""
@@ -128,6 +134,35 @@ def test_the_rate_is_scaled_for_every_step_after_it(build: Any, phase: Any) -> N
     assert seen_at(4, build, halved, phases=steady)["rate"] == 0.05
     assert seen_at(5, build, halved, phases=steady)["rate"] == 0.025
     assert seen_at(10, build, halved, phases=steady)["rate"] == 0.025
+
+
+def test_two_scalings_multiply(build: Any, phase: Any) -> None:
+    found: list[float] = []
+    listener = At("step_done", 7, lambda run: found.append(run.learning_rate))
+    halved = (ScaleLearningRate(WHY, 0.5),)
+    steady = (phase(schedule="constant"),)
+    fit(build(advisor=Script({2: halved, 3: halved}), listeners=(listener,), phases=steady))
+    assert found == [0.05 * 0.25]
+
+
+def test_a_schedule_that_has_halved_the_rate_keeps_it_so_after_an_action(build: Any) -> None:
+    """A plateau's rate is its own state, which no plan knows."""
+    found: list[float] = []
+
+    def worsen(run: Any) -> None:
+        before = run.schedule.scale(run.step_in_phase)
+        for _ in range(50):
+            run.schedule.observe(1e9)
+        found.extend((before, run.schedule.scale(run.step_in_phase)))
+
+    def compare(run: Any) -> None:
+        found.append(run.schedule.scale(run.step_in_phase))
+
+    listeners = (At("step_done", 4, worsen), After("step_done", 5, compare))
+    fit(build(advisor=Script({3: (SetWeightDecay(WHY, 0.2),)}), listeners=listeners))
+    before, halved, after = found
+    assert halved < before
+    assert after == halved
 
 
 def test_a_scaled_rate_moves_weights_as_far_as_such_a_rate_does(build: Any, phase: Any) -> None:
