@@ -33,7 +33,11 @@ KITS = {
     "auditing": ("tests/contracts/test_audit_checks.py",),
     "data": ("tests/contracts/test_readers.py",),
     "integrations": ("tests/contracts/test_log_readers.py",),
-    "methods": ("tests/contracts/test_optimizers.py", "tests/contracts/test_schedules.py"),
+    "methods": (
+        "tests/contracts/test_methods.py",
+        "tests/contracts/test_optimizers.py",
+        "tests/contracts/test_schedules.py",
+    ),
     "monitor": ("tests/contracts/test_detectors.py",),
     "tasks": ("tests/contracts/test_metrics.py", "tests/contracts/test_text_metrics.py"),
 }

@@ -22,6 +22,21 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
         read_source(str(tmp_path / "review.csv"), None, None)
 
 
+def test_a_missing_conll_file_is_no_name_of_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "entities.conll").write_text("Anna\tB-PER\n")
+    with pytest.raises(DataError, match=r"(?s)does not exist.*Did you mean .*entities\.conll"):
+        read_source(str(tmp_path / "entitis.conll"), None, None)
+    with pytest.raises(DataError, match="does not exist"):
+        read_source("entitis.conll", None, None)
+
+
+def test_a_conll_file_that_another_task_reads_names_the_task(tmp_path: Path) -> None:
+    (tmp_path / "entities.conll").write_text("Anna\tB-PER\n")
+    with pytest.raises(DataError, match="token-classification alone") as caught:
+        read_source(str(tmp_path / "entities.conll"), None, None)
+    assert "--task token-classification" in caught.value.remedy
+
+
 def test_a_missing_file_that_a_readme_names_is_to_be_brought(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("Put essays.csv into data/.\n")

@@ -122,9 +122,19 @@ def test_numbers_that_a_feature_names_come_as_their_names(tmp_path: Path) -> Non
     check(frame_file(made))
 
 
+def test_a_file_of_words_alone_is_told_where_a_tag_stands(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("Anna\nlives\n")
+    with pytest.raises(DataError, match="words without tags") as caught:
+        load_tagged(str(tmp_path / "a.conll"))
+    assert "behind it" in caught.value.remedy
+
+
 def test_rows_with_lists_are_known_by_their_names_and_lengths(tmp_path: Path) -> None:
     good = read_source(jsonl(tmp_path / "a.jsonl", [{"tokens": ["a"], "tags": ["O"]}]), None, None)
     assert "as many tags" in str(tagged_shape(good))
+    # One row that differs is refused by its place, and does not make a table of classes of it.
+    torn = [{"tokens": ["a"], "tags": ["O"]}, {"tokens": ["a", "b"], "tags": ["O"]}]
+    assert tagged_shape(read_source(jsonl(tmp_path / "d.jsonl", torn), None, None)) is not None
     unlike = [{"tokens": ["a", "b"], "tags": ["news"]}]
     assert tagged_shape(read_source(jsonl(tmp_path / "b.jsonl", unlike), None, None)) is None
     plain = [{"text": "a b", "label": "x"}]

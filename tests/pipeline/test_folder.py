@@ -16,6 +16,8 @@ from holdfast.pipeline.folder import claimed, default_folder, is_finished, need_
         ("reviews.csv", "reviews-1"),
         ("/a/b/reviews.tsv.gz", "reviews-1"),
         ("r.jsonl", "r-1"),
+        ("entities.conll", "entities-1"),
+        ("entities.conll.gz", "entities-1"),
         ("imdb", "imdb-1"),
         ("org/set:config@train[:10%]", "set-config-1"),
         ("recipe.yaml", "recipe-1"),
@@ -85,6 +87,12 @@ def test_another_process_of_the_launch_claims_nothing(
     with claimed(tmp_path / "r", False):
         pass
     assert not (tmp_path / "r").exists()
+
+
+def test_a_folder_that_is_no_run_is_not_to_be_continued(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not a run") as caught:
+        need_run(tmp_path)
+    assert "--resume" not in caught.value.remedy
 
 
 def test_states_of_a_run(tmp_path: Path) -> None:

@@ -181,6 +181,8 @@ def test_paths_in_a_recipe_are_relative_to_its_folder(tmp_path: Path, monkeypatc
         ("./pictures", True),
         ("rows.csv.gz", True),
         ("data/rows.CSV", True),
+        ("entities.conll", True),
+        ("rows.xlsx", True),
         ("~/rows.csv", False),
         ("stanfordnlp/imdb", False),
         ("name:config@train[:10%]", False),

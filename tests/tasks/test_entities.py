@@ -77,7 +77,7 @@ def test_tags_without_prefixes_make_an_entity_of_each_run() -> None:
     tags = [["PER", "PER", "LOC", "O", "PER"], ["PER", "O"]]
     names = ["O", "LOC", "PER"]
     spans = spans_of(flat(tags, names), np.array([5, 2]), TagTable.of(names))
-    assert list(zip(spans.first, spans.last, spans.kind, strict=True)) == [
+    assert list(zip(spans.first, spans.last, spans.types, strict=True)) == [
         (0, 1, 1),
         (2, 2, 0),
         (4, 4, 1),

@@ -9,6 +9,7 @@ from pathlib import Path
 from holdfast.core.door import door
 from holdfast.core.errors import DataError
 from holdfast.core.missing import missing_remedy
+from holdfast.data.conll import SUFFIX as CONLL
 from holdfast.data.limits import check_rows
 from holdfast.data.paths import source_path
 from holdfast.data.raw import Batch, Raw, reading, store
@@ -111,6 +112,13 @@ def find_reader(path: Path) -> Reader:
     for reader in all_readers().values():
         if name.endswith(reader.suffix):
             return reader
+    if name.endswith(CONLL):
+        raise DataError(
+            str(path),
+            "holds words with a tag each, which token-classification alone reads",
+            None,
+            f"Train with --task token-classification; the other tasks read {_endings()}.",
+        )
     raise DataError(
         str(path),
         "has an ending that no reader knows",
@@ -125,7 +133,7 @@ def _endings() -> str:
 
 def _looks_like_file(path: Path) -> bool:
     name = path.name.lower().removesuffix(".gz")
-    known = (*(reader.suffix for reader in all_readers().values()), ".txt", ".xlsx", ".xls")
+    known = (*(reader.suffix for reader in all_readers().values()), CONLL, ".txt", ".xlsx", ".xls")
     return name.endswith(known) or path.name.endswith(".gz")
 
 

@@ -17,6 +17,7 @@ from holdfast.core.discovery import nearest
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision, Finding
+from holdfast.core.wording import counted
 from holdfast.data.bins import strata
 from holdfast.data.cells import read_json_cell
 from holdfast.data.clean import Tally, has_no_group
@@ -93,7 +94,8 @@ def tagged_shape(
     raw: Raw, text: Sequence[str] | None = None, label: str | None = None
 ) -> str | None:
     """Why these rows are sentences of tagged words; ``None`` where nothing says so: a column of
-    lists of words and one of lists of as many tags, which have usual names or are named."""
+    lists of words and one of lists of as many tags in most rows, which have usual names or are
+    named."""
     words = list(text or usual_names(raw.names, TOKEN_NAMES))[:1]
     tags = [label] if label else usual_names(raw.names, TAG_NAMES)
     nested = {name for name in raw.names if "nested" in raw.kinds.get(name, ())}
@@ -103,7 +105,8 @@ def tagged_shape(
         first = raw.table.slice(0, LOOKED_AT)
         lists = [list(map(_list_or_none, first[c].to_pylist())) for c in (words[0], name)]
         full = [(one, two) for one, two in zip(*lists, strict=True) if one and two]
-        if full and all(len(one) == len(two) for one, two in full):
+        # Most rows say what all are meant to be; one that differs is then refused by its place.
+        if full and 2 * sum(len(one) == len(two) for one, two in full) >= len(full):
             return f"each row has a list of words ({words[0]!r}) and as many tags ({name!r})"
     return None
 
@@ -263,14 +266,17 @@ def _list_or_none(cell: str | None) -> list[Any] | None:
 
 def _place(raw: Raw, row: int, name: str, word: int | None = None) -> str:
     """Where a word is: by the line of a CoNLL file, else by its row."""
-    # A table may have a column of this name too.
-    from_conll = raw.kinds.get(LINE) == {"integer"} and (
-        is_conll_file(raw.source) or may_be_conll(raw.source)
-    )
-    if from_conll and word is not None:
+    if word is not None and _from_conll(raw):
         return f"{raw.source}, line {int(raw.table[LINE][row].as_py()) + word}"
     at = f", word {word + 1}" if word is not None else ""
     return f"{raw.source}, row {row}, column {name!r}{at}"
+
+
+def _from_conll(raw: Raw) -> bool:
+    # A table may have a column of this name too.
+    return raw.kinds.get(LINE) == {"integer"} and (
+        is_conll_file(raw.source) or may_be_conll(raw.source)
+    )
 
 
 def _blocks(raw: Raw, columns: Columns) -> Iterator[tuple[int, list[Any], list[Any], list[Any]]]:
@@ -441,7 +447,7 @@ def _findings(
     columns: Columns, found: _Gathered, rows: int, names: Sequence[str]
 ) -> tuple[Finding, ...]:
     words, tags = columns.text[0], columns.label
-    counted = [
+    tallies = [
         ("missing_text", found.no_words, f"without words in {words!r}: left out", True),
         ("missing_label", found.no_tags, f"without tags in {tags!r}: left out", True),
         (
@@ -462,7 +468,7 @@ def _findings(
             "Fill them in the source, if they matter.",
             fixed,
         )
-        for check, tally, what, fixed in counted
+        for check, tally, what, fixed in tallies
         if tally.count
     ]
     return (*made, *_few(found, names))
@@ -503,8 +509,8 @@ def _few(found: _Gathered, names: Sequence[str]) -> tuple[Finding, ...]:
             len(few) / len(held),
             len(few),
             (),
-            f"{len(few)} types of entity are in fewer than {FEW} sentences: {shown}; what is "
-            "learnt or scored of them says little",
+            f"fewer than {FEW} sentences hold {counted(len(few), 'type')} of entity: {shown}; what "
+            "is learnt or scored there says little",
             "Add sentences that hold them, or give them the tag of another type.",
         ),
     )
@@ -513,6 +519,13 @@ def _few(found: _Gathered, names: Sequence[str]) -> tuple[Finding, ...]:
 def _chosen(raw: Raw, role: str, usual: Sequence[str], decisions: list[Decision]) -> str:
     found = usual_names(raw.names, usual)
     what = "words" if role == "text" else "tags"
+    if not found and what == "tags" and _from_conll(raw):
+        raise DataError(
+            raw.source,
+            "has one column: words without tags",
+            None,
+            "Put each word's tag behind it, parted by a tab or a space.",
+        )
     if not found:
         raise DataError(
             raw.source,

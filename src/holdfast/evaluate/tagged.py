@@ -242,7 +242,7 @@ def _by_type(
 ) -> dict[str, dict[str, Any]]:
     types = len(table.entities)
     real = spans_of(outputs.labels, outputs.counts, table)
-    n = np.bincount(real.kind, minlength=types)
+    n = np.bincount(real.types, minlength=types)
     return {
         entity: {
             "n": int(n[i]),
@@ -257,7 +257,7 @@ def _by_type(
 def confusion_of(outputs: TagOutputs, table: TagTable) -> dict[str, Any]:
     """Words by the type of their label (lines) and of their answer, whatever the prefix."""
     classes = [*table.entities, NO_ENTITY]
-    pairs = table.kinds[outputs.labels] % len(classes), table.kinds[outputs.answers] % len(classes)
+    pairs = table.types[outputs.labels] % len(classes), table.types[outputs.answers] % len(classes)
     counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(counts, pairs, 1)
     return {"classes": classes, "counts": counts.tolist()}
@@ -305,7 +305,7 @@ def _spelled(tags: Ints, counts: Ints, table: TagTable, sentences: list[list[str
     sentence = np.repeat(np.arange(len(counts)), counts)
     begins = np.cumsum(counts) - counts
     told: list[list[str]] = [[] for _ in counts]
-    for first, last, kind in zip(spans.first, spans.last, spans.kind, strict=True):
+    for first, last, kind in zip(spans.first, spans.last, spans.types, strict=True):
         at = int(sentence[first])
         words = sentences[at][first - begins[at] : last - begins[at] + 1]
         told[at].append(f"{' '.join(words)} ({table.entities[kind]})")

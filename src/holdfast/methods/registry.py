@@ -24,8 +24,8 @@ MOST = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a setting may be: a number above ``above`` or at least ``least``, at most ``most``, a
-    ``whole`` one if so."""
+    """What a setting may be: a number above ``above``, or where that is ``None`` at least ``least``
+    (0 without one), and at most ``most``; with ``whole`` a whole number."""
 
     above: float | None = None
     least: float | None = None
@@ -62,8 +62,12 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A phase of its own before the fine-tuning, which it leaves its network to; its ``name`` is
-    that of its method."""
+    """A phase of its own before the fine-tuning, which goes on with the network as it leaves it;
+    its ``name`` is that of its method.
+
+    ``head`` says how the last layer follows: ``train`` by gradient like the others, ``refit`` in
+    closed form at each evaluation point (``methods/head_refit.py``).
+    """
 
     name: str
     steps: int

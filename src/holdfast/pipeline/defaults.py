@@ -53,11 +53,6 @@ class Default:
     source: str
     measured: bool = False
 
-    @property
-    def because(self) -> str:
-        """Where the line comes from, in words."""
-        return self.source if self.measured else f"{self.source}"
-
 
 TABLE = (
     Default("small", 200, 75, 0, 16, 1e-4, "benchmarks/small_data.py at 100 rows", True),
@@ -67,7 +62,7 @@ TABLE = (
     Default("base", None, 0, 4, 32, 3e-5, "the usual region, 1810.04805"),
     Default("large", 1000, 0, 12, 16, 1e-5, "many passes, 2006.04884"),
     Default("large", None, 0, 3, 32, 1e-5, "the usual region, 1810.04805"),
-    # Several labels or a number: no contrast, which needs classes.
+    # Several labels, a number, or tags of words: no contrast, which needs a class a row.
     Default("small encoder", 800, 0, 10, 16, 1e-4, "as for classes, longer"),
     Default("small encoder", None, 0, 4, 16, 1e-4, "as for classes, longer"),
     Default("base encoder", 1000, 0, 12, 16, 3e-5, "many passes, 2006.04884"),
@@ -116,7 +111,7 @@ PART_ROWS = 4
 EPOCHS_WITHOUT_CONTRAST = 20.0
 
 
-def kind_of(parameters: int) -> str:
+def size_of(parameters: int) -> str:
     """``small``, ``base`` or ``large``."""
     if parameters < SMALL_PARAMETERS:
         return "small"
@@ -126,7 +121,7 @@ def kind_of(parameters: int) -> str:
 def line_for(parameters: int, rows: int, line: str | None = None) -> Default:
     """The line of the table for a model of this size, or of the kind that ``line`` names, and this
     many training rows."""
-    kind = line or kind_of(parameters)
+    kind = line or size_of(parameters)
     return next(d for d in TABLE if d.kind == kind and (d.rows is None or rows <= d.rows))
 
 
@@ -168,7 +163,7 @@ def resolve(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in filled.items()
     )
-    because = f"{rows} training rows, a {line.kind} model: {line.because}"
+    because = f"{rows} training rows, a {line.kind} model: {line.source}"
     filled_in = Decision("default recipe", shown or "nothing left open", because)
     return complete, (filled_in, *_asked_for(methods))
 
@@ -379,7 +374,7 @@ def usual_rates(
     for SGD, whose rates depend on much else."""
     if recipe.train.optimizer == "sgd":
         return None
-    low, high = REGIONS[model or kind_of(parameters)]
+    low, high = REGIONS[model or size_of(parameters)]
     return low * rate_factor(recipe), high * rate_factor(recipe)
 
 
@@ -387,7 +382,7 @@ def unusual(
     recipe: ResolvedRecipe, parameters: int, model: str | None = None
 ) -> tuple[Finding, ...]:
     """Findings for settings far outside the region that is known to work."""
-    kind, usual = model or kind_of(parameters), usual_rates(recipe, parameters, model)
+    kind, usual = model or size_of(parameters), usual_rates(recipe, parameters, model)
     if usual is None:
         return ()
     low, high = usual

@@ -48,10 +48,10 @@ def fit(
     notify_all(notify, ready.decisions, ready.findings)
     accelerator = make_accelerator(ready.recipe.train.precision)
     place = into.begin(ready, accelerator) if into else Place()
-    job, own = make_job(ready, accelerator, place, listeners, notify)
+    job, of_kind = make_job(ready, accelerator, place, listeners, notify)
     until_the_loop = time.perf_counter() - start
     trained = train(job, place.resume)
-    kept = kept_state(ready, own, trained)
+    kept = kept_state(ready, of_kind, trained)
     job.journal.note(trained.last_step, kept.what, kept.because, chosen=kept.chosen)
     notify(kept)
-    return Fitted(ready, job, own, trained, kept, until_the_loop + trained.train_s, place.begun)
+    return Fitted(ready, job, of_kind, trained, kept, until_the_loop + trained.train_s, place.begun)

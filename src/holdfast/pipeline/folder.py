@@ -53,7 +53,7 @@ OWN = (
 
 def default_folder(source: str, resume: bool, root: Path = Path("runs")) -> Path:
     """``runs/<source>-<n>``: the next free number, or with ``resume`` the newest that is there."""
-    stem = re.sub(r"(\.(csv|tsv|jsonl|json|parquet|yaml|yml|gz))+$", "", Path(source).name)
+    stem = re.sub(r"(\.(csv|tsv|jsonl|json|parquet|conll|yaml|yml|gz))+$", "", Path(source).name)
     stem = re.sub(r"[^\w.-]+", "-", stem.split("@")[0]) or "run"
     stem = stem.encode("utf-8", "replace")[:LONGEST_STEM].decode("utf-8", "ignore")
     taken = [_number(path, stem) for path in root.glob(f"{stem}-*")] if root.is_dir() else []
@@ -246,10 +246,11 @@ def need_run(run: Path) -> None:
         if os.path.lexists(run / RESULT) and os.path.lexists(run / MODEL):
             return
         refuse_held(run)
-        state = "is not finished" if (run / RECIPE).exists() else "is not a run"
+        if not (run / RECIPE).exists():
+            raise RunError(str(run), "is not a run", None, "Name the folder of a finished run.")
         raise RunError(
             str(run),
-            state,
+            "is not finished",
             None,
             "Name a finished run; continue this one with `holdfast train … --resume`.",
         )

@@ -4,8 +4,8 @@ Loaded once, asked as often as one likes, by several threads: reading rows goes 
 the models are asked by one thread at a time, since a forward pass has the whole machine already and
 a tokenizer keeps its padding as a state.
 
-    Predictor.load(runs)          finished runs, from their folders
-    Predictor.of(fitted)   what a fit gave, without a folder
+    Predictor.load(runs)    finished runs, from their folders
+    Predictor.of(fitted)    what a fit gave, without a folder
 """
 
 from __future__ import annotations

@@ -25,8 +25,10 @@ def prepare(
 ) -> Prepared:
     """Let the machine decide, load the model, and encode the rows.
 
-    ``rows`` are all that a fit may learn from or be judged by. Without ``units`` each row stands
-    for itself. Raises ``ModelError`` and ``RecipeError`` where the model does not fit the task.
+    ``rows`` are all that a fit may learn from or be judged by, as the kind of task reads them
+    (``kind_of(recipe.task).read``). ``units`` [n] are equal for copies and rows of one group, as a
+    division found them; without them each row stands for itself. ``findings`` are those of the
+    rows so far. Raises ``ModelError`` and ``RecipeError`` where the model does not fit the task.
     """
     recipe, _ = with_task(recipe)
     kind, pictures = kind_of(recipe.task), recipe.task == "image-classification"

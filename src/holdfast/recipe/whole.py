@@ -34,11 +34,11 @@ from holdfast.recipe.parts import (
 )
 from holdfast.recipe.values import NUMBER, check_free
 
-# Of files of rows: no name on the hub ends so.
 LISTS = ("data.text", "model.adapter.targets", "alert.on", "track.to")
 # Alone, YAML takes each for the beginning of a block of text, which is empty then.
 BLOCKS = ("|", ">")
-ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt", ".gz")
+# Of files of rows: no name on the hub ends so.
+ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".conll", ".txt", ".xlsx", ".gz")
 
 
 class Recipe(Part):

@@ -25,13 +25,13 @@ _CODES = {"B": BEGIN, "I": INSIDE, "E": END, "S": SINGLE}
 
 @dataclass(frozen=True, slots=True)
 class TagTable:
-    """What each tag says, by its index: ``marks`` [tags] and ``kinds`` [tags], an index into
+    """What each tag says, by its index: ``marks`` [tags] and ``types`` [tags], an index into
     ``entities`` or −1 outside."""
 
     names: tuple[str, ...]
     entities: tuple[str, ...]
     marks: Ints
-    kinds: Ints
+    types: Ints
 
     @classmethod
     def of(cls, names: Sequence[str]) -> TagTable:
@@ -40,8 +40,8 @@ class TagTable:
         marks = [mark_of(name) for name in names]
         # A tag without a prefix goes on for as long as it stands.
         codes = [_CODES.get(m.letter, INSIDE) if m.entity else OUTSIDE for m in marks]
-        kinds = [place.get(mark.entity, -1) for mark in marks]
-        return cls(tuple(names), entities, np.array(codes), np.array(kinds))
+        types = [place.get(mark.entity, -1) for mark in marks]
+        return cls(tuple(names), entities, np.array(codes), np.array(types))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +51,28 @@ class Spans:
 
     first: Ints
     last: Ints
-    kind: Ints
+    types: Ints
 
 
 def spans_of(tags: Ints, counts: Ints, table: TagTable) -> Spans:
     """The entities of the words ``tags`` [words] of consecutive sentences of ``counts`` [n] words.
     No entity reaches over the end of a sentence."""
-    marks, kinds = table.marks[tags], table.kinds[tags]
+    marks, types = table.marks[tags], table.types[tags]
     # The words before each, with nothing before the first of a sentence; one more stands behind.
     ends = np.cumsum(counts)
     cut = np.zeros(len(tags) + 1, dtype=bool)
     cut[np.concatenate([[0], ends])] = True
     # Whether an entity begins or ends is settled by each pair of neighbours alone.
     before, mark = np.append(OUTSIDE, marks), np.append(marks, OUTSIDE)
-    kind_before, kind = np.append(-1, kinds), np.append(kinds, -1)
-    other = cut | (kind_before != kind)
+    type_before, type_here = np.append(-1, types), np.append(types, -1)
+    other = cut | (type_before != type_here)
     over = np.isin(before, (END, SINGLE)) | np.isin(mark, (BEGIN, SINGLE, OUTSIDE))
     closes = (before != OUTSIDE) & (other | over)
     opens = (mark != OUTSIDE) & (
         other | np.isin(mark, (BEGIN, SINGLE)) | np.isin(before, (END, SINGLE, OUTSIDE))
     )
     first = np.flatnonzero(opens)
-    return Spans(first, np.flatnonzero(closes) - 1, kinds[first])
+    return Spans(first, np.flatnonzero(closes) - 1, types[first])
 
 
 def entity_counts(truth: Ints, answers: Ints, counts: Ints, table: TagTable) -> Floats:
@@ -81,18 +81,18 @@ def entity_counts(truth: Ints, answers: Ints, counts: Ints, table: TagTable) -> 
 
     ``truth`` and ``answers`` [words] are tags of consecutive sentences of ``counts`` [n] words.
     """
-    types = len(table.entities)
-    made = np.zeros((len(counts), 3, types))
+    entities = len(table.entities)
+    made = np.zeros((len(counts), 3, entities))
     sentence = np.repeat(np.arange(len(counts)), counts)
     real, said = spans_of(truth, counts, table), spans_of(answers, counts, table)
-    np.add.at(made[:, 1], (sentence[said.first], said.kind), 1)
-    np.add.at(made[:, 2], (sentence[real.first], real.kind), 1)
+    np.add.at(made[:, 1], (sentence[said.first], said.types), 1)
+    np.add.at(made[:, 2], (sentence[real.first], real.types), 1)
     # An entity is known by its first word alone, so that the ends and types settle the rest.
     _, one, two = np.intersect1d(real.first, said.first, return_indices=True)
-    same = (real.last[one] == said.last[two]) & (real.kind[one] == said.kind[two])
+    same = (real.last[one] == said.last[two]) & (real.types[one] == said.types[two])
     hits = one[same]
-    np.add.at(made[:, 0], (sentence[real.first[hits]], real.kind[hits]), 1)
-    return made.reshape(len(counts), 3 * types)
+    np.add.at(made[:, 0], (sentence[real.first[hits]], real.types[hits]), 1)
+    return made.reshape(len(counts), 3 * entities)
 
 
 def f1_from(found: Floats, predicted: Floats, labelled: Floats) -> Floats:

@@ -2,7 +2,8 @@
 
 A word is read in pieces; its first piece carries the tag, the others are ignored, as in the fine-
 tuning of 1810.04805. Words beyond the model's length, and those that the tokenizer has no piece
-for, are not read: they take part in no loss, and are answered with the tag ``O``.
+for, are not read: they take part in no loss, and are answered with the tag ``O``, or the commonest
+where there is none.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Guarded(Protocol):
         ...
 
     def put_back(self, point: RestorePoint) -> None:
-        """Go on from there."""
+        """Go on from ``point`` as if nothing had come after it."""
         ...
 
 
@@ -183,8 +183,9 @@ class GuardEngine:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there; the journal is restored by whoever owns it. A state of a guard in
-        another trainer may be of an older version, which knew neither branches nor points."""
+        """Continue from a ``state_dict``; the journal is restored by whoever owns it. A state of a
+        guard in another trainer may be of an older version, which knew neither branches nor points.
+        """
         for name in ("stop_because", "evaluate_s", "guard_s"):
             setattr(self, name, state[name])
         self.snapshots = [unpack(packed) for packed in state["history"]]

@@ -89,7 +89,7 @@ def fit(job: Job, resume: bool = False) -> Trained:
             _stop_if_asked(run, signals)
         end_run(run)
     run.emit("run_end")
-    return _fitted(run)
+    return _trained(run)
 
 
 def _begin(run: Run, resume: bool) -> None:
@@ -202,7 +202,7 @@ def memory_errors(what: str) -> Iterator[None]:
         ) from error
 
 
-def _fitted(run: Run) -> Trained:
+def _trained(run: Run) -> Trained:
     assert run.verdict is not None
     return Trained(
         history=tuple(run.history),

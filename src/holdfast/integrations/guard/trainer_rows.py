@@ -17,7 +17,7 @@ from holdfast.integrations.guard.losses import Formula, find_formula, plain
 from holdfast.integrations.guard.rows import counted, probe_rows
 from holdfast.integrations.guard.still import generators_apart, undisturbed
 from holdfast.integrations.guard.watch import GuardHandle
-from holdfast.pipeline.defaults import REGIONS, kind_of
+from holdfast.pipeline.defaults import REGIONS, size_of
 from holdfast.tasks.base import Measured
 
 LEAST_SHARE_OF_FULL = 0.5
@@ -181,7 +181,7 @@ def _task(model: Any, rows: TrainerRows) -> str:
 
 
 def _usual_rates(task: str, parameters: int) -> tuple[float, float] | None:
-    size = kind_of(parameters)
+    size = size_of(parameters)
     name = {
         "text-classification": size,
         "seq2seq": "seq2seq",

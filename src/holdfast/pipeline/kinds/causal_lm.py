@@ -18,7 +18,7 @@ from holdfast.models.adapter import PROMPT_VECTORS
 from holdfast.models.causal import LoadedCausal, keeps_apart, load_causal
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.adapters import quantize_spec
-from holdfast.pipeline.defaults import kind_of
+from holdfast.pipeline.defaults import size_of
 from holdfast.pipeline.kinds.causal_score import answers_of, sample_of, score_rows, watched
 from holdfast.pipeline.kinds.causal_use import EVERY_TOKEN, LOSS, plain, use_fitted, use_runs
 from holdfast.pipeline.kinds.generating import find_text_metric
@@ -77,7 +77,7 @@ def load(recipe: Recipe, table: Table) -> LoadedCausal:
     )
     reasons = (*loaded.decisions, *_template(loaded, table, recipe), *_packing(loaded, recipe))
     total, _ = count_parameters(loaded.network)
-    return replace(loaded, decisions=reasons, defaults=f"{kind_of(total)} decoder")
+    return replace(loaded, decisions=reasons, defaults=f"{size_of(total)} decoder")
 
 
 def _check(recipe: Recipe) -> None:

@@ -25,7 +25,7 @@ from holdfast.models.probe import Probe
 from holdfast.models.saved import SavedClassifier, load_saved
 from holdfast.pipeline.adapters import adapter_spec
 from holdfast.pipeline.answers import LabelSetAnswers, NumberAnswers
-from holdfast.pipeline.defaults import kind_of
+from holdfast.pipeline.defaults import size_of
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.kinds.classification import probe_network, texts_of
 from holdfast.pipeline.ready import Finish, Fitted, Ready, Scored
@@ -126,7 +126,7 @@ def load(recipe: Recipe, table: Table, problem: Problem) -> LoadedText:
         loaded.decisions,
         loaded.facts,
         settings={**loaded.settings, "freeze": "words"} if words else loaded.settings,
-        defaults=f"{kind_of(total)} encoder",
+        defaults=f"{size_of(total)} encoder",
     )
 
 

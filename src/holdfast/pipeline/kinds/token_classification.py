@@ -14,7 +14,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Scores, to_json
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.data.tag_scheme import OUTSIDE
+from holdfast.data.tag_scheme import entity_types
 from holdfast.data.tagged import load_tagged
 from holdfast.evaluate.baseline import MAJORITY, PROBE
 from holdfast.evaluate.paired_losses import compare_losses
@@ -31,7 +31,7 @@ from holdfast.models.layers import count_parameters
 from holdfast.models.probe import Probe, fit_probe
 from holdfast.models.tagger import load_saved_tagger, load_tagger
 from holdfast.pipeline.adapters import adapter_spec
-from holdfast.pipeline.defaults import kind_of
+from holdfast.pipeline.defaults import size_of
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.kinds.classification import classifier, probe_network
 from holdfast.pipeline.kinds.token_use import (
@@ -102,7 +102,7 @@ def load(recipe: Recipe, table: Table) -> LoadedClassifier:
     # As for classes: the words of an encoder stay as pretrained, unless an adapter freezes more.
     words = model.freeze is None and model.adapter.kind is None
     settings = {"freeze": "words"} if words else {}
-    return replace(loaded, settings=settings, defaults=f"{kind_of(total)} encoder")
+    return replace(loaded, settings=settings, defaults=f"{size_of(total)} encoder")
 
 
 def _refuse(recipe: Recipe) -> None:
@@ -146,6 +146,7 @@ def find_metric(name: str) -> Metric:
 def notices(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Finding, ...]:
     """Words of training sentences that are not read, and tags that no training word has."""
     found: list[Finding] = []
+    names = loaded.network.classes
     total = max(1, int(examples.counts.sum()))
     long = examples.rows[examples.cut > 0]
     if len(long):
@@ -160,22 +161,25 @@ def notices(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Finding, 
                 tuple(int(row) for row in long[:LISTED]),
                 f"{len(long)} training sentences have {words:,} words ({share:.1%}) beyond "
                 f"{loaded.max_length} pieces: they are not read; when predicted, such words get "
-                f"the tag {OUTSIDE} unseen, and count so in every score",
+                f"the tag {names[unread_tag(names, examples)]} unseen, and count so in every score",
                 "Part long sentences, or raise model.max_length if the model allows it.",
             )
         )
-    without = np.setdiff1d(np.arange(len(loaded.network.classes)), examples.tags)
+    without = np.setdiff1d(np.arange(len(names)), examples.tags)
     if len(without):
-        names = ", ".join(loaded.network.classes[tag] for tag in without[:12])
+        known = entity_types(names[tag] for tag in np.unique(examples.tags))
+        missing = [names[tag] for tag in without]
         found.append(
             Finding(
                 "tags_without_training_words",
-                "warn",
-                len(without) / len(loaded.network.classes),
+                # A mark that a learnt type never has (of amounts that are one word) costs nothing.
+                "info" if set(entity_types(missing)) <= set(known) else "warn",
+                len(without) / len(names),
                 len(without),
                 (),
-                f"no training word has the tag {names}: it will never be predicted",
-                "Add sentences that hold it.",
+                f"no training word has the tag {', '.join(missing[:12])}: it will never be "
+                "predicted",
+                "Add sentences that hold it, if it matters.",
             )
         )
     return tuple(found)
@@ -238,7 +242,7 @@ def score_rows(finish: Finish) -> Scored:
     training words."""
     start = time.perf_counter()
     ready, table, names = finish.ready, finish.table, finish.ready.task.classes
-    unread = unread_tag(ready)
+    unread = unread_tag(names, words_in(ready.train))
     # What is scored is what anybody loads: the folder, not the network in memory.
     saved = load_saved_tagger(finish.run / MODEL)
     outputs = _answered(ready, saved.network, table, unread)

@@ -200,7 +200,7 @@ def use_fitted(fitted: Fitted) -> TagUse:
     network = Tempered(fitted.network.cpu().eval(), kept_temperature(fitted))
     assert isinstance(loaded, LoadedClassifier)
     model = FittedText(network, loaded.tokenizer, ready.task.classes, loaded.max_length)
-    return TagUse([model], ready.recipe, unread_tag(ready))
+    return TagUse([model], ready.recipe, unread_tag(ready.task.classes, words_in(ready.train)))
 
 
 def kept_temperature(fitted: Fitted) -> float:
@@ -211,12 +211,12 @@ def kept_temperature(fitted: Fitted) -> float:
     return best_temperature(logits, valid.tags, smoothing=1)[0]
 
 
-def unread_tag(ready: Ready) -> int:
-    """The tag of a word that is not read: ``O``, or the commonest of the training words."""
-    names = ready.task.classes
+def unread_tag(names: tuple[str, ...], learnt: EncodedWords) -> int:
+    """The tag of a word that is not read, as its place in ``names``: ``O``, or the commonest of
+    the training words."""
     if OUTSIDE in names:
         return names.index(OUTSIDE)
-    return int(np.bincount(words_in(ready.train).tags).argmax())
+    return int(np.bincount(learnt.tags).argmax())
 
 
 def raw_of_sentences(data: Sequence[object]) -> Raw:
