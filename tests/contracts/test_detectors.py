@@ -177,8 +177,8 @@ def test_what_it_sees_is_whole(name: str, kind: str, n: int) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_loss_that_is_no_number_is_the_rates_business_alone(name: str, value: float) -> None:
     case = good(20)
-    broken = dataclasses.replace(case.history[-1], valid_losses=np.full(20, value))
-    sign = all_detectors()[name](History((*case.history[:-1], broken), case.run_facts))
+    broken = dataclasses.replace(case.snapshots[-1], valid_losses=np.full(20, value))
+    sign = all_detectors()[name](History((*case.snapshots[:-1], broken), case.run_facts))
     assert sign is None or sign.label is None or name == "rate_high"
 
 
@@ -195,7 +195,7 @@ def test_every_remedy_is_a_setting_of_the_recipe(name: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", SHAPES)
 def test_twice_is_the_same(name: str, kind: str) -> None:
     detect, case = all_detectors()[name], shape(kind, 40)
-    again = History(case.history, case.run_facts)
+    again = History(case.snapshots, case.run_facts)
     assert to_json(detect(case)) == to_json(detect(again))
 
 
@@ -204,7 +204,7 @@ def test_without_circumstances_it_is_no_surer(name: str) -> None:
     detect = all_detectors()[name]
     for kind in SHAPES:
         case = shape(kind, 40)
-        sign, bare = detect(case), detect(History(case.history))
+        sign, bare = detect(case), detect(History(case.snapshots))
         if bare is not None and bare.label is not None:
             assert sign is not None
             assert sign.label == bare.label
