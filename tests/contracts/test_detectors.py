@@ -119,9 +119,9 @@ def shape(kind: str, n: int) -> History:
         return made
     shares = {"n": 50, "wrong_training_answer": 0.5, "repetition": 0.9, "source_copied": 0.9}
     last = dataclasses.replace(
-        made.history[-1], outputs={"train": shares, "valid": shares}, general_loss=9.0
+        made.snapshots[-1], outputs={"train": shares, "valid": shares}, general_loss=9.0
     )
-    return History((*made.history[:-1], last), made.run_facts)
+    return History((*made.snapshots[:-1], last), made.run_facts)
 
 
 SHAPES = ("overfit", "diverging", "nothing", "better", "slow", "fast", "copied", "few")
@@ -149,7 +149,7 @@ def test_it_blames_nothing_on_a_run_that_went_well(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("looks", [0, 1])
 def test_it_claims_no_label_from_less_than_two_looks(name: str, looks: int) -> None:
-    case = History(good().history[:looks], good().run_facts)
+    case = History(good().snapshots[:looks], good().run_facts)
     sign = all_detectors()[name](case)
     assert sign is None or sign.label is None
 
