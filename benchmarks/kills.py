@@ -60,6 +60,8 @@ def train(settings: Sequence[str], folder: Path, resume: bool) -> None:
 
 def warm_up() -> None:
     """Everything that a run imports, so that a fork begins with its work."""
+    from typing import get_args
+
     import datasets  # noqa: F401
     import sklearn.linear_model  # noqa: F401
     import transformers.models.bert.modeling_bert
@@ -68,9 +70,10 @@ def warm_up() -> None:
     import transformers.models.vit.modeling_vit  # noqa: F401
 
     import holdfast.pipeline.main  # noqa: F401
-    from holdfast.pipeline.kinds import MODULES, kind_of
+    from holdfast.pipeline.kinds import kind_of
+    from holdfast.recipe.parts import Task
 
-    for task in MODULES:
+    for task in get_args(Task):
         kind_of(task)
 
 
