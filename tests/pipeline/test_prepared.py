@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from holdfast.core.errors import Defect
 from holdfast.data.memory import table_from_texts
 from holdfast.pipeline.fit import fit
 from holdfast.pipeline.kinds import kind_of
@@ -124,6 +125,25 @@ def test_the_unit_of_numbers_is_that_of_the_rows_that_are_learned(
         # Other rows are read in the same unit.
         other: Any = fitted.encode(prepared.rows.take([6]))
         assert other.labels[0] == pytest.approx((400 - values[train].mean()) / values[train].std())
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "rule"),
+    [
+        ([0, 1, 2, 3], [3, 4], r"both to learn from and to be judged by \(found: 3\)"),
+        ([0, 1, 24], [2], r"not among the 24 prepared ones \(found: 24\)"),
+        ([0, 1, 2], [-1], r"validation rows that are not among .* \(found: -1\)"),
+    ],
+)
+def test_positions_that_are_no_division_are_refused(
+    rows_of: Callable[..., str], tiny_model: Path, train: list[int], valid: list[int], rule: str
+) -> None:
+    source = rows_of([{"text": f"w{i} w{i + 1}", "label": "xy"[i % 2]} for i in range(24)])
+    settings = [f"data.path={source}", f"model.name={tiny_model}", *SMALL]
+    recipe = override(Recipe(task="text-classification"), settings)
+    prepared = prepare(recipe, kind_of(recipe.task).read(source, recipe.data, None))
+    with pytest.raises(Defect, match=rule):
+        fit(prepared, np.array(train), np.array(valid))
 
 
 def test_a_fit_measures_rows_that_it_has_not_learned(

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from holdfast.control.stopping import Costs, StoppingRule, planned_learning
 from holdfast.core.door import door
-from holdfast.core.errors import MachineError, RecipeError
+from holdfast.core.errors import Defect, MachineError, RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.data.scratch import scratch_file
 from holdfast.data.table import TrainSplit, ValidSplit
@@ -66,12 +68,13 @@ def make_ready(
 
     ``kept_in`` is the folder where the outputs of frozen layers are kept.
     """
+    _check_positions(len(prepared), train, valid)
     recipe, kind = prepared.with_settings(settings), prepared.kind
     # What was prepared since may have set other threads, and sums depend on how many add them up.
     use_threads(prepared.machine.threads)
     # Every kind's ``Loaded`` is a dataclass, which a protocol cannot say.
-    own: Any = prepared.loaded
-    loaded: Loaded = replace(own, network=fresh(prepared.loaded.network))
+    shared: Any = prepared.loaded
+    loaded: Loaded = replace(shared, network=fresh(prepared.loaded.network))
     loaded, sides = _sides(prepared, loaded, train, valid)
     total, _ = count_parameters(loaded.network)
     resolved, chosen = _resolved(recipe, loaded, total, len(train))
@@ -127,6 +130,20 @@ def make_ready(
             *kind.notices(sides.train, loaded),
         ),
     )
+
+
+def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
+    """Refuse a division that no splitter gives: a row that judges what was learnt from it would
+    look like a good model, and nothing later would show it."""
+    for name, side in (("training", train), ("validation", valid)):
+        outside = side[(side < 0) | (side >= rows)]
+        if len(outside):
+            rule = f"was given {name} rows that are not among the {rows:,} prepared ones"
+            raise Defect("a fit", rule, int(outside[0]))
+    shared = np.intersect1d(train, valid)
+    if len(shared):
+        rule = "was given a row both to learn from and to be judged by"
+        raise Defect("a fit", rule, int(shared[0]))
 
 
 def _sides(prepared: Prepared, loaded: Any, train: Ints, valid: Ints) -> tuple[Any, Sides]:
@@ -213,7 +230,7 @@ def make_job(
     """The loop's job, on a network that may learn now; and the listeners that its kind of task
     brought."""
     place = place or Place()
-    own, network = ready.kind.listeners(ready), ready.loaded.network
+    of_kind, network = ready.kind.listeners(ready), ready.loaded.network
     network.to(accelerator.device)
     own_weights(network, ready.prepared.loaded.network)
     job = Job(
@@ -226,12 +243,12 @@ def make_job(
         groups=_groups,
         optimizer=build_optimizer,
         schedule=build_schedule,
-        choose=choice(ready, own),
-        monitor=make_monitor(ready, own),
+        choose=choice(ready, of_kind),
+        monitor=make_monitor(ready, of_kind),
         advisor=_advisor(ready),
         write=writer(ready.watch, accelerator) if ready.watch else None,
         listeners=(
-            *own,
+            *of_kind,
             *method_parts(ready.recipe).listeners(),
             *_histories(ready, accelerator),
             *place.listeners,
@@ -244,7 +261,7 @@ def make_job(
         notify=notify,
         pretrained=tensors_of(ready.prepared.loaded.network),
     )
-    return job, own
+    return job, of_kind
 
 
 def _histories(ready: Ready, accelerator: Accelerator) -> tuple[ExampleHistory, ...]:

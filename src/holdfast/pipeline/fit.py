@@ -40,7 +40,9 @@ def fit(
     it is made.
 
     Raises ``RecipeError`` for settings that cannot be followed, ``MachineError`` where memory does
-    not suffice, ``TrainingError`` where a loss is no number, ``Interrupted`` where the user stops.
+    not suffice, ``TrainingError`` where a loss is no number, ``Interrupted`` where the user stops,
+    ``Defect`` for positions that are no division: of rows that are not there, or on both sides.
+    Which rows must not be parted (``prepared.units``) is the caller's to respect.
     """
     start = time.perf_counter()
     kept_in = into.kept_in if into else None
