@@ -11,6 +11,14 @@ NB = "\u00a0"
 
 
 @pytest.mark.parametrize(
+    ("name", "words"),
+    [("accuracy", "accuracy"), ("entity_f1", "entity F1"), ("r2", "R²"), ("rouge1", "ROUGE-1")],
+)
+def test_a_metric_keeps_its_capitals_inside_a_sentence(name: str, words: str) -> None:
+    assert numbers.metric_words(name) == words
+
+
+@pytest.mark.parametrize(
     ("value", "name", "text"),
     [
         (0.9125, "accuracy", f"91.2{NB}%"),

@@ -10,6 +10,7 @@ import numpy as np
 
 from holdfast.core.records import Estimate, Outputs
 from holdfast.core.seeds import generator
+from holdfast.core.wording import counted
 from holdfast.evaluate.resample import RELIABLE_FROM, ResampledUnits, undefined
 from holdfast.stats.bootstrap import group_codes, sums
 from holdfast.stats.calibration_curve import calibration_error_interval
@@ -102,7 +103,7 @@ def ece_estimate(outputs: Outputs, units: ResampledUnits, seed: int, level: floa
         effect=_design_effect(bins, units),
     )
     n = len(outputs.labels)
-    notes = [f"{bins.count} bins of equal mass; the value is biased upwards at small n"]
+    notes = [f"{counted(bins.count, 'bin')} of equal mass; the value is biased upwards at small n"]
     notes += [f"unreliable below n = {RELIABLE_FROM}"] if n < RELIABLE_FROM else []
     notes += [
         f"interval at the effective number of rows of {units.atoms} groups" if units.grouped else ""

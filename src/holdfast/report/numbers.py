@@ -137,6 +137,12 @@ def metric_name(name: str) -> str:
     return NAMES.get(name, name.replace("_", " ").capitalize())
 
 
+def metric_words(name: str) -> str:
+    """The metric's name inside a sentence: "entity F1", "accuracy"; "ROUGE-1" and "R²" stay."""
+    heading = metric_name(name)
+    return heading[:1].lower() + heading[1:] if heading[1:2].islower() else heading
+
+
 def number(value: float | None, name: str = "") -> str:
     """One number of the metric ``name``: ``91.2 %`` for a rate, ``0.312`` otherwise."""
     if value is None:

@@ -19,6 +19,7 @@ from holdfast.report.numbers import (
     count,
     is_rate,
     metric_name,
+    metric_words,
     metrics,
     number,
     points,
@@ -254,6 +255,6 @@ def _gap_sentence(probe: Estimate | None, valid: Estimate | None, name: str) -> 
     difference = probe.value - valid.value
     gap = f"{points(difference).lstrip('+±')} points" if is_rate(name) else number(difference, name)
     return (
-        f"In the kept state, {metric_name(name).lower()} is {number(probe.value, name)} on the "
+        f"In the kept state, {metric_words(name)} is {number(probe.value, name)} on the "
         f"train probe and {number(valid.value, name)} on validation: a gap of {gap}."
     )
