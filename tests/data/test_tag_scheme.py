@@ -17,6 +17,12 @@ from holdfast.data.tag_scheme import entity_types, find_scheme, order_of_tags
         ("U-A O B-A I-A L-A", "BIOES"),
         ("NOUN VERB O", "plain"),
         ("B-A O", "IOB2"),
+        ("B I O | B B", "IOB2"),
+        ("I O | I B", "IOB1"),
+        ("S O | B I E", "BIOES"),
+        # Upper and lower case, or parts of speech: no marks.
+        ("U L O | L U", "plain"),
+        ("E S V | B O", "plain"),
     ],
 )
 def test_the_scheme_is_found_without_a_break(sentences: str, scheme: str) -> None:
@@ -35,6 +41,8 @@ def test_the_scheme_is_found_without_a_break(sentences: str, scheme: str) -> Non
         ("S-A O | E-A O", "BIOES", 1, 0, "S-A"),
         ("S-A O | B-A I-A", "BIOES", 1, 2, "an E-A before it"),
         ("S-A O | B-A S-A", "BIOES", 1, 1, "an E-A before it"),
+        ("B I O | O I", "IOB2", 1, 1, "B"),
+        ("S O | B O", "BIOES", 1, 1, "an E before it"),
         ("B-A O | B-A 0", "IOB2", 1, 1, "B-0, I-0 or O"),
     ],
 )

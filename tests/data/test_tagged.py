@@ -53,6 +53,27 @@ def test_conll_is_read_with_tabs_or_spaces(tmp_path: Path, mark: str, end: str) 
     check(conll(tmp_path / "a.conll", mark, end=end))
 
 
+def test_a_space_that_does_not_break_belongs_to_its_word(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("10\u00a0000 B-NUM\nships O\n", encoding="utf-8")
+    table = load_tagged(str(tmp_path / "a.txt"))
+    assert table.column("tokens") == [["10\u00a0000", "ships"]]
+
+
+def test_tags_without_a_type_are_one_type(tmp_path: Path) -> None:
+    tags = ["B", "I", "O", "B"]
+    rows: list[dict[str, object]] = [
+        {"tokens": ["deep", "learning", "of", word], "tags": tags} for word in "abcdef"
+    ]
+    table = load_tagged(str(jsonl(tmp_path / "a.jsonl", rows)))
+    assert table.names == ("O", "B", "I")
+    assert table.classes == ("_",)
+    (told,) = [made for made in table.decisions if made.what == "scheme of the tags"]
+    assert (told.chosen, told.because) == (
+        "IOB2",
+        "one type of entity, without a name, in 24 words",
+    )
+
+
 @pytest.mark.parametrize("name", ["a.txt", "a.tsv", "a.conll"])
 def test_the_ending_does_not_matter_where_the_lines_say_what_they_are(
     tmp_path: Path, name: str
@@ -137,6 +158,10 @@ def test_rows_with_lists_are_known_by_their_names_and_lengths(tmp_path: Path) ->
     assert tagged_shape(read_source(jsonl(tmp_path / "d.jsonl", torn), None, None)) is not None
     unlike = [{"tokens": ["a", "b"], "tags": ["news"]}]
     assert tagged_shape(read_source(jsonl(tmp_path / "b.jsonl", unlike), None, None)) is None
+    (tmp_path / "e.csv").write_text('tokens,tags\n"[""a"", ""b""]","[""O"", ""B-X""]"\n', "utf-8")
+    assert "as many tags" in str(tagged_shape(read_source(tmp_path / "e.csv", None, None)))
+    (tmp_path / "f.csv").write_text("tokens,tags\na b,O B-X\nnull,null\n[],[]\n", "utf-8")
+    assert tagged_shape(read_source(tmp_path / "f.csv", None, None)) is None
     plain = [{"text": "a b", "label": "x"}]
     assert tagged_shape(read_source(jsonl(tmp_path / "c.jsonl", plain), None, None)) is None
 

@@ -12,6 +12,7 @@ from holdfast.tasks.entities import TagTable, entity_counts, f1_from, spans_of
 
 IOB = ["O", "B-A", "I-A", "B-BB", "I-BB"]
 BIOES = [*IOB, "E-A", "S-A", "E-BB", "S-BB"]
+BARE = ["O", "B", "I"]
 
 
 def flat(sentences: list[list[str]], names: list[str]) -> np.ndarray:
@@ -30,14 +31,14 @@ def random_sentences(names: list[str], seed: int) -> tuple[list[list[str]], list
     return truth, answers
 
 
-@pytest.mark.parametrize("names", [IOB, BIOES])
+@pytest.mark.parametrize("names", [IOB, BIOES, BARE, [*BARE, "E", "S"]])
 @pytest.mark.parametrize("seed", range(25))
 def test_counts_are_seqevals_on_any_order_of_tags(names: list[str], seed: int) -> None:
     truth, answers = random_sentences(names, seed)
     table = TagTable.of(names)
     sizes = np.array([len(line) for line in truth])
     counts = entity_counts(flat(truth, names), flat(answers, names), sizes, table)
-    found, said, real = counts.reshape(len(truth), 3, 2).sum(axis=0)
+    found, said, real = counts.reshape(len(truth), 3, -1).sum(axis=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         report = classification_report(truth, answers, output_dict=True)

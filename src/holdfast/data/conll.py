@@ -1,6 +1,6 @@
 """CoNLL: one word a line with its tag in the last column, a blank line after each sentence.
 
-The columns are parted by tabs where the first line of words has one, else by white space. A line
+The columns are parted by tabs where the first line of words has one, else by spaces. A line
 whose first column is ``-DOCSTART-`` begins a document. A line at the beginning of a sentence that
 starts with ``#`` and has not as many columns as the words is a comment. Nothing is repaired: a line
 with more or fewer columns is refused by its number.
@@ -29,6 +29,7 @@ DOCSTART = "-DOCSTART-"
 SUFFIX = ".conll"
 MAYBE = (".txt", ".tsv")
 PREFIXED = re.compile(r"[BIESLU]-\S+")
+SPACES = re.compile(r"[ \t]+")
 # Lines of a text or a table that are looked at before it is taken for CoNLL.
 LOOKED_AT = 2000
 
@@ -64,7 +65,7 @@ def looks_like_conll(source: str | Path, encoding: str | None = None) -> bool:
     try:
         with open_lines(source_path(source), encoding) as lines:
             for _, line in zip(range(LOOKED_AT), lines, strict=False):
-                cells = line.split()
+                cells = _parted(line)
                 if not cells or cells[0] == DOCSTART or cells[0] == "#":
                     continue
                 widths.add(len(cells))
@@ -128,7 +129,7 @@ def _sentences(path: Path, lines: Iterator[str]) -> Iterator[tuple[_Sentence, in
         # One separator a file: a word may hold a space where tabs part the columns.
         if tabs is None or not width:
             tabs = "\t" in content
-        cells = content.split("\t") if tabs else content.split()
+        cells = content.split("\t") if tabs else _parted(content)
         comment = sentence is None and content.startswith("#")
         if comment and len(cells) != width:
             # The first line with words is not known yet, or it has other columns than this one.
@@ -144,6 +145,11 @@ def _sentences(path: Path, lines: Iterator[str]) -> Iterator[tuple[_Sentence, in
         check_row(f"{path}, line {number}", sentence.size, "Part its sentences by blank lines.")
     if sentence is not None:
         yield sentence, document
+
+
+def _parted(line: str) -> list[str]:
+    """The columns between tabs and spaces; a space that does not break belongs to its word."""
+    return [cell for cell in SPACES.split(line.rstrip("\r\n")) if cell]
 
 
 def _ragged(path: Path, line: int, found: int, first: int, width: int, content: str) -> DataError:

@@ -7,13 +7,14 @@
 | ``BIOES`` | as IOB2, its last word is ``E-``, a single one ``S-`` | B I E S |
 | ``plain`` | a run of one tag | none |
 
-A word outside of every entity is ``O``; BILOU writes ``L-`` for ``E-`` and ``U-`` for ``S-``.
+A word outside of every entity is ``O``; BILOU writes ``L-`` for ``E-`` and ``U-`` for ``S-``. Where
+there is one type only, its name may be missing: ``B``, ``I`` and ``O`` (see ``are_bare``).
 Source: Ramshaw and Marcus 1995 (cmp-lg/9505040), Ratinov and Roth 2009 for BILOU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -22,6 +23,8 @@ OUTSIDE = "O"
 MARKS = "BIESLU"
 # Of two names, the one that the rules below are written in.
 SAME = {"L": "E", "U": "S"}
+# The type of entities whose tags name none, as seqeval calls it.
+NAMELESS = "_"
 
 
 class Mark(NamedTuple):
@@ -52,8 +55,19 @@ class FoundScheme:
     breaks: tuple[Break, ...] = ()
 
 
-def mark_of(tag: str) -> Mark:
-    """The parts of a tag.
+def are_bare(tags: Collection[str]) -> bool:
+    """Whether these, all tags of a set, are marks of one type that has no name. ``B`` and ``O`` are
+    among them then: ``U`` and ``L`` may as well be of upper and lower case, ``S`` a noun.
+
+    >>> are_bare(["O", "B", "I"]), are_bare(["O", "U", "L"]), are_bare(["O", "B", "V"])
+    (True, False, False)
+    """
+    found = set(tags)
+    return {OUTSIDE, "B"} <= found <= {OUTSIDE, *MARKS}
+
+
+def mark_of(tag: str, bare: bool = False) -> Mark:
+    """The parts of a tag; ``bare`` says that a letter alone is a mark.
 
     >>> mark_of("B-PER"), mark_of("L-LOC"), mark_of("O"), mark_of("NOUN")
     (Mark(letter='B', entity='PER'), Mark(letter='E', entity='LOC'), Mark(letter='', entity=''), \
@@ -61,20 +75,24 @@ Mark(letter='', entity='NOUN'))
     """
     if tag == OUTSIDE:
         return Mark("", "")
+    if bare and tag in set(MARKS):
+        return Mark(SAME.get(tag, tag), NAMELESS)
     if len(tag) > 2 and tag[1] == "-" and tag[0] in MARKS:
         return Mark(SAME.get(tag[0], tag[0]), tag[2:])
     return Mark("", tag)
 
 
-def entity_types(tags: Iterable[str]) -> tuple[str, ...]:
+def entity_types(tags: Iterable[str], bare: bool = False) -> tuple[str, ...]:
     """The types of entities that tags name, sorted."""
-    return tuple(sorted({mark_of(tag).entity for tag in tags} - {""}))
+    return tuple(sorted({mark_of(tag, bare).entity for tag in tags} - {""}))
 
 
 def order_of_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """The tags as classes: ``O`` first, then type by type, B, I, E, S. A type has every mark that
     any type has: a scheme is whole, and other rows may hold what these do not."""
     found = set(tags)
+    if are_bare(found):
+        return tuple(sorted(found, key=(OUTSIDE + MARKS).index))
     marks = {tag[0] for tag in found if mark_of(tag).letter}
     plain = {tag for tag in found if tag != OUTSIDE and not mark_of(tag).letter}
     made = [OUTSIDE] if OUTSIDE in found else []
@@ -88,7 +106,9 @@ def order_of_tags(tags: Iterable[str]) -> tuple[str, ...]:
 def find_scheme(sentences: Sequence[Sequence[str]]) -> FoundScheme:
     """The scheme of sentences of tags. Marks beside tags without any are breaks of the marked
     scheme; where IOB1 and IOB2 are both broken, the one with fewer breaks is meant."""
-    kinds = {tag: mark_of(tag) for sentence in sentences for tag in sentence}
+    tags = {tag for sentence in sentences for tag in sentence}
+    bare = are_bare(tags)
+    kinds = {tag: mark_of(tag, bare) for tag in tags}
     letters = {mark.letter for tag, mark in kinds.items() if tag != OUTSIDE}
     # Without a single mark no tag can break a scheme.
     if letters <= {""}:
@@ -122,14 +142,18 @@ def _better(now: Mark, last: Mark, tag: str, scheme: Scheme) -> str | None:
         return _closing(last) if scheme == "BIOES" and last.letter in ("B", "I") else None
     same = now.entity == last.entity
     if scheme == "IOB2":
-        return f"B-{now.entity}" if now.letter == "I" and not same else None
+        return _tag("B", now) if now.letter == "I" and not same else None
     if scheme == "IOB1":
-        return f"I-{now.entity}" if now.letter == "B" and not same else None
+        return _tag("I", now) if now.letter == "B" and not same else None
     is_open = last.letter in ("B", "I")
     if now.letter in ("I", "E"):
-        return None if is_open and same else f"{'B' if now.letter == 'I' else 'S'}-{now.entity}"
+        return None if is_open and same else _tag("B" if now.letter == "I" else "S", now)
     return _closing(last) if is_open else None
 
 
 def _closing(last: Mark) -> str:
-    return f"an E-{last.entity} before it"
+    return f"an {_tag('E', last)} before it"
+
+
+def _tag(letter: str, mark: Mark) -> str:
+    return letter if mark.entity == NAMELESS else f"{letter}-{mark.entity}"

@@ -38,7 +38,15 @@ from holdfast.data.scratch import scratch_file
 from holdfast.data.source import read_first, read_source
 from holdfast.data.spelling import Labels
 from holdfast.data.table import Columns, Table
-from holdfast.data.tag_scheme import Break, FoundScheme, entity_types, find_scheme, order_of_tags
+from holdfast.data.tag_scheme import (
+    NAMELESS,
+    Break,
+    FoundScheme,
+    are_bare,
+    entity_types,
+    find_scheme,
+    order_of_tags,
+)
 
 if TYPE_CHECKING:
     import datasets
@@ -98,15 +106,17 @@ def tagged_shape(
     named."""
     words = list(text or usual_names(raw.names, TOKEN_NAMES))[:1]
     tags = [label] if label else usual_names(raw.names, TAG_NAMES)
-    nested = {name for name in raw.names if "nested" in raw.kinds.get(name, ())}
-    if not nested.issuperset(words) or not words:
+    if not set(raw.names).issuperset(words) or not words:
         return None
-    for name in (name for name in tags if name in nested):
-        first = raw.table.slice(0, LOOKED_AT)
-        lists = [list(map(_list_or_none, first[c].to_pylist())) for c in (words[0], name)]
-        full = [(one, two) for one, two in zip(*lists, strict=True) if one and two]
+    first = raw.table.slice(0, LOOKED_AT)
+    for name in (name for name in tags if name in raw.names and name != words[0]):
+        cells = zip(*(first[column].to_pylist() for column in (words[0], name)), strict=True)
+        # A CSV file holds its lists as texts.
+        full = [(_list_or_none(one), _list_or_none(two)) for one, two in cells if one and two]
+        full = [(one, two) for one, two in full if one != [] and two != []]
+        alike = sum(bool(one and two and len(one) == len(two)) for one, two in full)
         # Most rows say what all are meant to be; one that differs is then refused by its place.
-        if full and 2 * sum(len(one) == len(two) for one, two in full) >= len(full):
+        if alike and 2 * alike >= len(full):
             return f"each row has a list of words ({words[0]!r}) and as many tags ({name!r})"
     return None
 
@@ -185,7 +195,7 @@ def load_tagged(
         )
     given = tuple(names) if names else like.names if like else None
     known, told = _names(raw, columns, found, given, labels)
-    types = [entity_types(tags) for tags in found.tags]
+    types = [entity_types(tags, are_bare(known)) for tags in found.tags]
     classes, places = strata(types, np.unique(found.units, return_inverse=True)[1])
     if like is not None:
         # Both sides of a division must have the same strata; given rows are not divided.
@@ -393,12 +403,14 @@ def _broken(raw: Raw, columns: Columns, found: _Gathered, scheme: FoundScheme) -
 
 
 def _told(scheme: FoundScheme, counts: Counter[str]) -> Decision:
-    types = entity_types(counts)
+    types = entity_types(counts, are_bare(counts))
     words = sum(counts.values())
     if scheme.scheme == "plain":
         because = f"{len(counts)} tags without a prefix: a run of one tag counts as one entity"
     else:
         because = f"{len(types)} types of entity in {words:,} words: {', '.join(types[:12])}"
+        if types == (NAMELESS,):
+            because = f"one type of entity, without a name, in {words:,} words"
     if scheme.breaks:
         because += f"; {len(scheme.breaks)} tags break the scheme and are read as conlleval does"
     return Decision("scheme of the tags", scheme.scheme, because)
@@ -497,8 +509,9 @@ def _few(found: _Gathered, names: Sequence[str]) -> tuple[Finding, ...]:
     """Types of entity that hardly any sentence holds: they cannot stand on every side."""
     if not names:
         return ()
-    held = Counter(entity for tags in found.tags for entity in entity_types(tags))
-    few = {entity: held[entity] for entity in entity_types(names) if held[entity] < FEW}
+    bare = are_bare(names)
+    held = Counter(entity for tags in found.tags for entity in entity_types(tags, bare))
+    few = {entity: held[entity] for entity in entity_types(names, bare) if held[entity] < FEW}
     if not few:
         return ()
     shown = ", ".join(f"{entity} ({count})" for entity, count in list(few.items())[:8])

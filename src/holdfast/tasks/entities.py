@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.data.tag_scheme import entity_types, mark_of
+from holdfast.data.tag_scheme import are_bare, entity_types, mark_of
 
 OUTSIDE, BEGIN, INSIDE, END, SINGLE = range(5)
 _CODES = {"B": BEGIN, "I": INSIDE, "E": END, "S": SINGLE}
@@ -35,9 +35,10 @@ class TagTable:
 
     @classmethod
     def of(cls, names: Sequence[str]) -> TagTable:
-        entities = entity_types(names)
+        bare = are_bare(names)
+        entities = entity_types(names, bare)
         place = {entity: number for number, entity in enumerate(entities)}
-        marks = [mark_of(name) for name in names]
+        marks = [mark_of(name, bare) for name in names]
         # A tag without a prefix goes on for as long as it stands.
         codes = [_CODES.get(m.letter, INSIDE) if m.entity else OUTSIDE for m in marks]
         types = [place.get(mark.entity, -1) for mark in marks]

@@ -14,7 +14,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Scores, to_json
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.data.tag_scheme import entity_types
+from holdfast.data.tag_scheme import are_bare, entity_types
 from holdfast.data.tagged import load_tagged
 from holdfast.evaluate.baseline import MAJORITY, PROBE
 from holdfast.evaluate.paired_losses import compare_losses
@@ -167,13 +167,14 @@ def notices(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Finding, 
         )
     without = np.setdiff1d(np.arange(len(names)), examples.tags)
     if len(without):
-        known = entity_types(names[tag] for tag in np.unique(examples.tags))
+        bare = are_bare(names)
+        known = entity_types((names[tag] for tag in np.unique(examples.tags)), bare)
         missing = [names[tag] for tag in without]
         found.append(
             Finding(
                 "tags_without_training_words",
                 # A mark that a learnt type never has (of amounts that are one word) costs nothing.
-                "info" if set(entity_types(missing)) <= set(known) else "warn",
+                "info" if set(entity_types(missing, bare)) <= set(known) else "warn",
                 len(without) / len(names),
                 len(without),
                 (),
