@@ -94,6 +94,15 @@ def test_a_class_with_fewer_units_than_sides_is_refused_by_name() -> None:
         assign(of_row, labels, keys(52), THREE, NAMES)
 
 
+def test_fewer_units_than_sides_are_no_matter_of_classes() -> None:
+    """Leaving a class out, or merging some, would mend nothing."""
+    with pytest.raises(SplitError, match="the rows: are 2 independent units") as raised:
+        assign(np.array([0, 0, 1]), np.array([0, 1, 0]), keys(2), THREE, NAMES)
+    assert "data.rare" not in raised.value.remedy
+    with pytest.raises(SplitError, match="the rows: are 1 independent unit "):
+        assign(np.zeros(5, np.int64), np.zeros(5, np.int64), keys(1), THREE, NAMES)
+
+
 def test_groups_that_hold_every_class_stand_one_on_each_side() -> None:
     of_row = np.repeat(np.arange(3), 2)
     side = assign(of_row, np.array([0, 1] * 3), keys(3), THREE, NAMES)

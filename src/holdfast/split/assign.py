@@ -102,6 +102,16 @@ def _set_up(of_row: I64, labels: I64, keys: U64, fractions: tuple[float, ...]) -
 
 
 def _check_classes(board: _Board, names: tuple[str, ...], sides: int) -> None:
+    if len(board.keys) < sides:
+        # No class could be left out or merged to mend that.
+        raise SplitError(
+            "the rows",
+            f"are {len(board.keys)} independent unit{'s' if len(board.keys) > 1 else ''} (copies "
+            f"and groups count once) where each of {sides} sides needs one",
+            None,
+            "Add rows (sentences of tagged words are parted by blank lines); with --group, choose "
+            "a finer group.",
+        )
     units = np.bincount(board.label, minlength=len(board.targets))
     for number in np.flatnonzero((units > 0) & (units < sides)):
         raise SplitError(
