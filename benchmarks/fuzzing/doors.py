@@ -75,7 +75,7 @@ def _train_until(arguments: Sequence[str], work: Callable[[object], object]) -> 
     from holdfast.cli import train
 
     kept = train._dry_run
-    train._dry_run = lambda recipe, *_: work(recipe)  # type: ignore[assignment]
+    train._dry_run = lambda _, recipe, *__: work(recipe)  # type: ignore[assignment]
     try:
         return command(["train", *arguments, "--dry-run"])
     finally:
