@@ -227,7 +227,7 @@ def test_broken_tags_are_read_as_they_are_where_it_is_asked_for(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("row", "rule"),
     [
-        ({"tokens": ["a", "b"], "tags": ["O"]}, "has 1 tags for the 2 words"),
+        ({"tokens": ["a", "b"], "tags": ["O"]}, "has 1 tag for the 2 words"),
         ({"tokens": ["a"], "tags": [3]}, "is a number without a name"),
         ({"tokens": ["a"], "tags": [""]}, "is no tag"),
         ({"tokens": ["a", 5], "tags": ["O", "O"]}, "is no text"),

@@ -335,7 +335,8 @@ def _tags(raw: Raw, columns: Columns, row: int, words: list[str], tags: list[Any
     if len(tags) != len(words):
         raise DataError(
             _place(raw, row, name),
-            f"has {len(tags)} tags for the {len(words)} words of {columns.text[0]!r}",
+            f"has {counted(len(tags), 'tag')} for the {counted(len(words), 'word')} of "
+            f"{columns.text[0]!r}",
             None,
             "Give each word one tag.",
         )

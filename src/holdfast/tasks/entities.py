@@ -35,6 +35,7 @@ class TagTable:
 
     @classmethod
     def of(cls, names: Sequence[str]) -> TagTable:
+        """The table of the tags ``names``, in the order of a model's outputs."""
         bare = are_bare(names)
         entities = entity_types(names, bare)
         place = {entity: number for number, entity in enumerate(entities)}

@@ -261,7 +261,7 @@ def score_rows(finish: Finish) -> Scored:
         "model_facts": _scored_model_facts(ready, temperature, names[unread]),
         "careless": None,
     }
-    told = (
+    decisions = (
         chosen,
         Decision(
             "temperature",
@@ -270,7 +270,7 @@ def score_rows(finish: Finish) -> Scored:
         ),
     )
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
-    return Scored(blocks, told, seconds, predictions=_predictions(outputs, names))
+    return Scored(blocks, decisions, seconds, predictions=_predictions(outputs, names))
 
 
 def _answered(ready: Ready, network: Any, table: Table, unread: int) -> TagOutputs:
@@ -323,7 +323,7 @@ def _baseline(finish: Finish, outputs: TagOutputs, unread: int) -> tuple[dict[st
     valid = both(ready.sides.valid_rows.table)
     on_valid = {what: score_tags(made, names, resamples=1) for what, made in valid.items()}
     what = max(on_valid, key=lambda name: _merit(on_valid[name]))
-    told = ", ".join(f"{name} {_merit(scores)[0]:.3f}" for name, scores in on_valid.items())
+    shown_f1 = ", ".join(f"{name} {_merit(scores)[0]:.3f}" for name, scores in on_valid.items())
     on_test = both(finish.table)
     shown = [
         {"what": name, "test": {"n": s.n, "metrics": s.to_json()["metrics"]}}
@@ -344,7 +344,7 @@ def _baseline(finish: Finish, outputs: TagOutputs, unread: int) -> tuple[dict[st
         "all": shown,
         "comparison": to_json(comparison),
     }
-    return block, Decision("baseline", what, f"entity F1 on the validation rows: {told}")
+    return block, Decision("baseline", what, f"entity F1 on the validation rows: {shown_f1}")
 
 
 def _merit(scores: Scores) -> tuple[float, float]:

@@ -80,9 +80,9 @@ class TagUse:
         """A file as training reads it, with tags or without; or a list of lists of words, in which
         a text stands for its words between white space."""
         part = self.recipe.data
-        told: tuple[Decision, ...] = ()
+        decisions: tuple[Decision, ...] = ()
         if isinstance(data, str):
-            encoding, told = encoding_for(part, data, options)
+            encoding, decisions = encoding_for(part, data, options)
             raw = read_tagged(data, encoding)
         else:
             raw = raw_of_sentences(data)
@@ -91,7 +91,7 @@ class TagUse:
         )
         chosen = tuple(made for made in chosen if made.what == "words column")
         table = untagged(raw, Columns(columns.text, None))
-        return Asked(raw, table, decisions=(*told, *raw.decisions, *chosen))
+        return Asked(raw, table, decisions=(*decisions, *raw.decisions, *chosen))
 
     def _words(self, raw: Raw, options: Options) -> Sequence[str] | None:
         """The column of words: the one that is asked for, else the run's where it is there; else
@@ -101,12 +101,12 @@ class TagUse:
 
     def labelled(self, data: str, options: Options) -> Labelled:
         part = self.recipe.data
-        encoding, told = encoding_for(part, data, options)
+        encoding, decisions = encoding_for(part, data, options)
         raw = read_tagged(data, encoding, first=True)
         group = part.group
         if group is not None and group not in raw.names:
             because = f"there is no column {group!r} here: the intervals take every row for itself"
-            group, told = None, (*told, Decision("groups", "none", because))
+            group, decisions = None, (*decisions, Decision("groups", "none", because))
         tags = label_for(part, options)
         table = load_tagged(
             data,
@@ -116,7 +116,7 @@ class TagUse:
             encoding=encoding,
             names=self.models[0].classes,
         )
-        return Labelled(table, told)
+        return Labelled(table, decisions)
 
     def answer(self, table: Table) -> TagAnswers:
         outputs = self._outputs(table)
