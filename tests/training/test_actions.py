@@ -225,6 +225,17 @@ def test_what_cannot_be_frozen_is_refused(build: Any, action: Action, told: str)
         seen_at(5, build, action)
 
 
+def test_what_a_phase_leaves_alone_is_not_counted_as_left_to_learn(
+    build: Any, phase: Any, contrast_phase: Any
+) -> None:
+    """A contrast phase refits its head and learns the body alone. At its last look it is over."""
+    phases = (contrast_phase(steps=4), phase(steps=6))
+    frozen = {"phases": phases, "evaluate_at": LOOKS}
+    with pytest.raises(RunError, match="nothing would be left to learn in the phase 'contrast'"):
+        fit(build(advisor=Script({2: (Freeze(WHY, ("body.*",)),)}), **frozen))
+    assert fit(build(advisor=Script({3: (Freeze(WHY, ("body.*",)),)}), **frozen)).last_step == 10
+
+
 @pytest.mark.parametrize("more", [Extend(WHY, steps=5), Extend(WHY, epochs=1)])
 @pytest.mark.parametrize("look", [2, 6])
 def test_a_run_is_extended_and_looked_at_as_often_to_its_new_end(

@@ -21,9 +21,9 @@ from holdfast.core.actions import (
     Unfreeze,
 )
 from holdfast.core.errors import RunError
-from holdfast.training.adjust import adjust
+from holdfast.training.adjust import adjust, all_learning
 from holdfast.training.memory import can_halve, free_memory, pieces
-from holdfast.training.plan import steps_for
+from holdfast.training.plan import Phase, steps_for
 
 if TYPE_CHECKING:
     from holdfast.training.run import Run
@@ -64,9 +64,27 @@ def _set_dropout(run: Run, action: SetDropout) -> None:
 
 def _freeze(run: Run, action: Freeze) -> None:
     frozen = {*run.adjustments.frozen, *_named(run, action.layers)}
-    if len(frozen) == len(run.learning_parameters()):
-        raise _impossible("Freeze", "nothing would be left to learn", action.layers, "Name fewer.")
+    for phase in _phases_to_come(run):
+        if _learnt_in(run, phase) <= frozen:
+            rule = f"nothing would be left to learn in the phase {phase.name!r}"
+            raise _impossible("Freeze", rule, action.layers, "Name fewer.")
     adjust(run, replace(run.adjustments, frozen=tuple(sorted(frozen))))
+
+
+def _phases_to_come(run: Run) -> tuple[Phase, ...]:
+    """Those that take a step yet; at the end of the run the last, which may be extended."""
+    phases = run.plan.phases[run.phase_index :]
+    if len(phases) > 1 and run.step_in_phase >= phases[0].steps:
+        phases = phases[1:]
+    return phases or run.plan.phases[-1:]
+
+
+def _learnt_in(run: Run, phase: Phase) -> set[str]:
+    """The names of what this phase learns: a phase may leave the head alone."""
+    with all_learning(run):
+        groups = run.job.groups(run.network, phase)
+    inside = {id(parameter) for group in groups for parameter in group["params"]}
+    return {name for name, p in run.learning_parameters().items() if id(p) in inside}
 
 
 def _unfreeze(run: Run, action: Unfreeze) -> None:
