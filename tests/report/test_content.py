@@ -87,6 +87,19 @@ def test_every_decision_finding_and_action_stands_with_its_reason(
         assert finding["remedy"] in text
 
 
+def test_a_finding_that_names_no_rows_counts_none(
+    read_page: Any, runs: ModuleType, tmp_path: Path
+) -> None:
+    def edit(result: dict[str, Any]) -> None:
+        one = {**result["data"]["findings"][0], "score": 1.0, "fixed": False, "severity": "warn"}
+        found = [{**one, "count": 7, "rows": []}, {**one, "count": 9, "rows": [3, 4]}]
+        result["data"]["findings"] = found
+
+    text = read_page(write_report(runs.make_run(tmp_path / "run", edit=edit))).text
+    assert "warn · 9 rows" in text
+    assert "warn · 7 rows" not in text
+
+
 def test_every_look_is_in_the_table_behind_the_curves(runs: ModuleType, tmp_path: Path) -> None:
     run = runs.make_run(tmp_path / "run")
     source = write_report(run).read_text()

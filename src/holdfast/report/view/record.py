@@ -180,7 +180,8 @@ def _finding(raw: Mapping[str, Any]) -> FindingLine:
         tone=SEVERITIES.get(severity, "info"),
         severity=severity,
         check=str(raw.get("check", "")).replace("_", " "),
-        rows=plural(raw.get("count", 0), "row") if raw.get("count") else "",
+        # Without rows it counts something else: settings, documents, types of entity.
+        rows=plural(raw["count"], "row") if raw.get("rows") and raw.get("count") else "",
         examples=", ".join([*rows, more] if more else rows),
         because=str(raw.get("because", "")),
         remedy=str(raw.get("remedy", "")),
