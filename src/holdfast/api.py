@@ -35,6 +35,10 @@ class TrainedRun:
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", Path(self.folder))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy, in another process say, loads what it needs: a model that is in use has a lock.
+        return type(self), (self.folder,)
+
     @cached_property
     def result(self) -> dict[str, Any]:
         """``result.json``. Raises ``RunError`` where the folder is no finished run."""
@@ -186,8 +190,11 @@ class TrainedRun:
         if not is_frame(data):
             return scored_block(self.predictor, str(data), options)
         path = frame_file(data)
-        with named(path):
-            return scored_block(self.predictor, str(path), options)
+        try:
+            with named(path):
+                return scored_block(self.predictor, str(path), options)
+        finally:
+            path.unlink(missing_ok=True)
 
     def _predicted(
         self,
@@ -199,25 +206,35 @@ class TrainedRun:
     ) -> Predicted:
         from holdfast.data.frames import frame_file, frame_table, is_frame, series_values
         from holdfast.data.given import named
+        from holdfast.data.pictures import is_picture_name
+        from holdfast.data.scratch import goes_with
 
         options = _options(text, None, encoding, settings)
         if isinstance(data, str):
             data = [data]
         elif isinstance(data, Path):
-            data = str(data)
+            # A picture is a row, and a folder or a file of any other ending holds rows.
+            data = [str(data)] if is_picture_name(data.name) and self._reads_pictures else str(data)
         elif is_frame(data):
             table = frame_table(data)
-            if self.result["task"] == "image-classification":
+            if self._reads_pictures:
                 # Paths in a frame are relative to the current folder, as those of a list are.
                 data, options = self._paths(table, options.text), replace(options, text=None)
             else:
                 options = replace(options, text=options.text or self._column_of(table))
                 path = frame_file(table)
                 with named(path):
-                    return self.predictor.predict(str(path), options, probabilities=probabilities)
+                    asked = self.predictor.predict(str(path), options, probabilities=probabilities)
+                # Its parts are read from there, one after the other.
+                goes_with(asked, path)
+                return asked
         else:
             data = series_values(data)
         return self.predictor.predict(data, options, probabilities=probabilities)
+
+    @property
+    def _reads_pictures(self) -> bool:
+        return bool(self.result["task"] == "image-classification")
 
     def _paths(self, table: pa.Table, text: tuple[str, ...] | None) -> list[Any]:
         from holdfast.data.images import PATH
@@ -245,7 +262,7 @@ def train(
     labels: Any = None,
     *,
     out: str | Path | None = None,
-    model: str | None = None,
+    model: str | Path | None = None,
     task: str | None = None,
     text: str | Sequence[str] | None = None,
     label: str | None = None,
@@ -283,7 +300,7 @@ def train(
         request = _request(source, labels, groups, test, columns, label, group)
         request = replace(
             request,
-            model=model,
+            model=None if model is None else str(model),
             task=task,
             seed=seed,
             settings=as_settings(settings),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import hashlib
 import importlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,8 +20,9 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.core.errors import RecipeError
+from holdfast.core.errors import Defect, Interrupted, RecipeError
 from holdfast.core.records import to_json
+from holdfast.data.scratch import scratch_file
 from holdfast.models.activations import can_checkpoint
 from holdfast.pipeline.fit import fit
 from holdfast.pipeline.kinds import kind_of
@@ -289,3 +292,74 @@ def test_a_fit_cannot_set_what_was_prepared(
         fit(prepared, np.arange(8), np.arange(8, 14), settings)
     assert raised.value.what == next(iter(settings))
     assert "anew" in raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "rule", "value"),
+    [
+        (np.arange(14) < 9, np.arange(9, 14), "whole numbers", "bool of shape (14,)"),
+        (np.arange(9), np.arange(14) >= 9, "whole numbers", "bool of shape (14,)"),
+        ([0.0, 1.5, 2.0], [9, 10], "whole numbers", "float64 of shape (3,)"),
+        ([[0, 1], [2, 3]], [9, 10], "whole numbers", "int64 of shape (2, 2)"),
+        ([], [9, 10], "whole numbers", "no row"),
+        (range(9), [], "whole numbers", "no row"),
+        ([0, 1, -1], [9, 10], "not among the 14", -1),
+        (range(9), [8, 9, 10], "to be judged by", 8),
+    ],
+)
+def test_positions_that_are_none_are_refused(
+    recipe_for: Any, train: Any, valid: Any, rule: str, value: Any
+) -> None:
+    """A mask would be read as the rows 0 and 1, and −1 as the last row."""
+    prepared = prepared_of(recipe_for("classes").model_dump())
+    with pytest.raises(Defect, match=rule) as raised:
+        fit(prepared, train, valid)
+    assert raised.value.value == value
+
+
+def test_rows_may_repeat_and_stand_in_any_order(recipe_for: Any) -> None:
+    prepared = prepared_of(recipe_for("classes").model_dump())
+    fitted = fit(prepared, np.array([5, 3, 3, 8, 0, 5], dtype=np.uint8), [12, 9, 12])
+    rows = prepared.rows.column("row")
+    assert fitted.ready.train.rows.tolist() == rows[[5, 3, 3, 8, 0, 5]].tolist()
+    assert fitted.ready.valid.rows.tolist() == rows[[12, 9, 12]].tolist()
+
+
+@pytest.mark.parametrize("rows", [[0], [0, 1], [0, 1, 2]])
+def test_a_handful_of_rows_is_learned_without_settings(recipe_for: Any, rows: list[int]) -> None:
+    """They hold no pairs to contrast, which nobody asked for."""
+    prepared = prepared_of(recipe_for("classes").model_dump())
+    fitted = fit(prepared, rows, range(9, 14))
+    assert fitted.recipe.methods["contrast"] is False
+    with pytest.raises(RecipeError, match="at least 4"):
+        fit(prepared, rows, range(9, 14), {"methods.contrast": True})
+
+
+def test_an_interrupted_fit_promises_no_checkpoint_and_disturbs_no_other(
+    recipe_for: Any, tmp_path: Path
+) -> None:
+    class Asks:
+        name = "asks"
+
+        def step_done(self, run: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    prepared = prepared_of(recipe_for("classes").model_dump())
+    before = digest(fit_of(prepared, "A"))
+    with pytest.raises(Interrupted, match="interrupted at step 1") as raised:
+        fit(prepared, range(9), range(9, 14), listeners=[Asks()])
+    assert "checkpoint" not in str(raised.value)
+    assert "resume" not in str(raised.value)
+    assert digest(fit_of(prepared, "A")) == before
+
+
+def test_kept_outputs_go_with_their_fit(recipe_for: Any) -> None:
+    prepared = prepared_of(recipe_for("classes").model_dump())
+    place = scratch_file("any").parent
+    before = set(place.iterdir())
+    settings = {"train.cache_frozen": "on", "model.freeze": 2, "methods.contrast": False}
+    fitted = fit(prepared, range(9), range(9, 14), settings)
+    assert [path.name.partition("-")[0] for path in set(place.iterdir()) - before] == ["prefix"]
+    del fitted
+    gc.collect()
+    assert set(place.iterdir()) == before

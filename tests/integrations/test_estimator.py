@@ -6,6 +6,7 @@ import json
 import pickle
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -198,3 +199,14 @@ def test_a_saved_estimator_that_was_damaged_is_refused(
     facts.write_text(json.dumps(bare))
     with pytest.warns(UserWarning, match="was not checked"):
         TextClassifier.load(tmp_path / "kept")
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan")])
+def test_missing_labels_are_no_class(tiny_model: Path, missing: Any) -> None:
+    with pytest.raises(DataError, match="lacks 2 of 6 labels, the first in row 1"):
+        TextClassifier(str(tiny_model)).fit(list("abcdef"), ["x", missing, "y", "x", missing, "y"])
+
+
+def test_a_model_may_be_a_path(tiny_model: Path) -> None:
+    recipe = TextClassifier(tiny_model)._recipe()  # type: ignore[arg-type]
+    assert recipe.model.name == str(tiny_model)

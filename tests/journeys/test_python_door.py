@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import html
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
 import holdfast
-from holdfast.core.errors import DataError, RecipeError, RunError
+from holdfast.core.errors import DataError, InputError, RecipeError, RunError
+from holdfast.data.scratch import scratch_file
 from holdfast.report.answer import answer
 
 pd = pytest.importorskip("pandas")
@@ -193,3 +198,56 @@ def test_a_finished_run_is_opened_by_its_name(run: holdfast.TrainedRun, tmp_path
     assert opened.result == run.result
     with pytest.raises(RunError, match="is not a folder"):
         _ = holdfast.TrainedRun(tmp_path / "nothing").result
+
+
+def test_asking_again_and_again_fills_no_disk(run: holdfast.TrainedRun, frame: Any) -> None:
+    """A program that asks for days has the files of what it is reading now, and no others."""
+    texts = frame["text"].to_list()[:4]
+
+    def ask() -> int:
+        run.predict(texts)
+        run.predict_proba(frame.head(4))
+        run.evaluate(frame.head(30))
+        gc.collect()
+        return len(list(scratch_file("any").parent.iterdir()))
+
+    first = ask()
+    assert [ask() for _ in range(3)] == [first] * 3
+
+
+def test_a_run_is_copied_and_sent_to_another_process(run: holdfast.TrainedRun, frame: Any) -> None:
+    texts = frame["text"].to_list()[:4]
+    answers = run.predict(texts)
+    for other in (pickle.loads(pickle.dumps(run)), copy.deepcopy(run)):
+        assert other == run
+        assert other.predict(texts) == answers
+
+
+def test_one_record_is_not_taken_for_its_names(run: holdfast.TrainedRun) -> None:
+    """The keys of a dictionary would be answered as if they were texts."""
+    for one in ({"text": "good"}, datasets.DatasetDict({"train": datasets.Dataset.from_list([])})):
+        with pytest.raises(DataError, match="dictionary"):
+            run.predict(one)
+    assert len(run.predict([{"text": "good"}])) == 1
+
+
+def test_what_is_no_table_is_refused_in_the_words_of_python(tmp_path: Path) -> None:
+    rows = datasets.Dataset.from_dict({"text": ["a", "b"] * 20, "label": ["x", "y"] * 20})
+    cases: list[tuple[Any, dict[str, Any], str]] = [
+        (rows.to_iterable_dataset(), {}, "cannot be divided"),
+        (datasets.DatasetDict({"train": rows}), {}, "several tables"),
+        (rows, {"settings": 5}, "neither a dict nor a list"),
+        (rows, {"settings": {"train.epochs": "x"}}, "^settings: train.epochs"),
+        (rows, {"seed": -1}, "^settings: seed"),
+    ]
+    for source, more, rule in cases:
+        with pytest.raises(InputError, match=rule):
+            holdfast.train(source, out=tmp_path / "run", quiet=True, **more)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_model_may_be_named_by_a_path(frame: Any, quick: list[str], tmp_path: Path) -> None:
+    settings = settings_of(quick)
+    model = Path(settings.pop("model.name"))
+    run = holdfast.train(frame, model=model, out=tmp_path / "run", settings=settings, quiet=True)
+    assert (run.folder / "model").is_dir()

@@ -255,6 +255,7 @@ def test_a_list_of_paths_is_predicted_in_its_order(run: Path, pictures: Path) ->
     assert [Path(line["path"]).name for line in lines] == ["03.png", "01.png", "02.png"]
     done = TrainedRun(run)
     assert done.predict(paths) == [line["prediction"] for line in lines]
+    assert done.predict(Path(paths[0])) == [lines[0]["prediction"]]
     assert type(done.model).__name__.endswith("ForImageClassification")
 
 

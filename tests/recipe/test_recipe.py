@@ -210,3 +210,11 @@ def test_a_template_on_the_command_line_is_text_whatever_yaml_makes_of_it(templa
 def test_what_stands_between_labels_is_what_was_typed(mark: str) -> None:
     found = override(Recipe(), [f"data.label_separator={mark}"]).data.label_separator
     assert found == mark.strip()
+
+
+@pytest.mark.parametrize("value", ["5", "null", "[1]", "word"])
+def test_what_a_method_cannot_be_set_to_is_named_in_the_users_words(value: str) -> None:
+    with pytest.raises(RecipeError, match="neither true nor false") as raised:
+        override(Recipe(), [f"methods.sam={value}"])
+    assert "methods.sam: " in str(raised.value)
+    assert "methods.sam=true" in raised.value.remedy

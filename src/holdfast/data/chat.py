@@ -26,7 +26,7 @@ from holdfast.data.paths import source_path
 from holdfast.data.raw import Raw
 from holdfast.data.rendered import SAMPLE, parse_rendered, rendered_as
 from holdfast.data.roles import check_present
-from holdfast.data.scratch import scratch_file
+from holdfast.data.scratch import scratch_file, stored_rows
 from holdfast.data.source import read_source
 from holdfast.data.table import Columns, Table
 from holdfast.data.template import fill_template
@@ -274,13 +274,12 @@ def _fault_in_words(fault: str) -> str:
 
 
 def _stored(batches: Iterator[list[dict[str, Any]]], schema: pa.Schema) -> Any:
-    import datasets
 
     path = scratch_file("chats")
     with disk_errors(path), pa.ipc.new_stream(str(path), schema) as target:
         for rows in batches:
             target.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
-    return datasets.Dataset.from_file(str(path))
+    return stored_rows(path)
 
 
 def _nothing(raw: Raw, reader: _Reader) -> DataError:

@@ -34,8 +34,10 @@ def is_frame(value: object) -> bool:
 
 
 def is_dataset(value: object) -> bool:
-    """Whether ``value`` is a ``datasets.Dataset`` (told without importing the library)."""
-    return _library(value) == "datasets" and hasattr(value, "column_names")
+    """Whether ``value`` is a ``datasets.Dataset``, or one that is read as it is asked for (told
+    without importing the library). A ``DatasetDict`` is a dictionary of several."""
+    several = isinstance(value, Mapping)
+    return _library(value) == "datasets" and hasattr(value, "column_names") and not several
 
 
 def frame_table(frame: Any, what: str = "the data frame") -> pa.Table:
@@ -61,7 +63,7 @@ def frame_table(frame: Any, what: str = "the data frame") -> pa.Table:
     if isinstance(frame, (list, tuple)):
         return _of_records(frame, what)
     if is_dataset(frame):
-        return _of_arrow(_of_dataset(frame), what)
+        return _of_arrow(_of_dataset(frame, what), what)
     if isinstance(frame, pa.RecordBatch):
         return _of_arrow(pa.Table.from_batches([frame]), what)
     if isinstance(frame, pa.Table):
@@ -99,6 +101,14 @@ def series_values(values: Any) -> list[Any]:
     # NumPy and pandas say ``tolist``, Polars ``to_list``.
     found = values.tolist() if hasattr(values, "tolist") else values
     found = found.to_list() if hasattr(found, "to_list") else found
+    if isinstance(found, Mapping):
+        # Its names would be taken for the values.
+        raise DataError(
+            "the values",
+            "are a dictionary, not one of columns",
+            sorted(map(str, found))[:5],
+            "Give a list of such rows, [{…}], or of one column each, {'text': […]}.",
+        )
     if isinstance(found, str) or not isinstance(found, Iterable):
         raise DataError(
             "the values", "are no list, array or column", type(values).__name__, "Give one a row."
@@ -156,9 +166,16 @@ def _of_series(series: Any) -> pa.Array:
     return kept_or_spelled(found)
 
 
-def _of_dataset(rows: Any) -> pa.Table:
+def _of_dataset(rows: Any, what: str) -> pa.Table:
     from holdfast.data.readers.hub import with_class_names
 
+    if not hasattr(rows, "__len__"):
+        raise DataError(
+            what,
+            "is read as it is asked for, so its rows cannot be divided",
+            type(rows).__name__,
+            "Give them all: datasets.Dataset.from_list(list(rows)).",
+        )
     return with_class_names(rows, rows.with_format("arrow")[:])
 
 

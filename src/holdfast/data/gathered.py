@@ -16,7 +16,7 @@ from holdfast.core.records import Finding, Ints
 from holdfast.data.clean import complete, meant, missing_findings
 from holdfast.data.normal import normal_text
 from holdfast.data.raw import Raw
-from holdfast.data.scratch import scratch_file
+from holdfast.data.scratch import scratch_file, stored_rows
 from holdfast.data.survey import survey
 from holdfast.data.table import Columns
 
@@ -66,7 +66,6 @@ def write_gathered(
 ) -> datasets.Dataset:
     """The rows on disk: ``label`` is the stratum, and ``name`` the column that ``made(start,
     stop)`` gives of these gathered rows."""
-    import datasets
 
     path = scratch_file("rows")
     schema = _schema(columns, pa.field(name, type_))
@@ -79,7 +78,7 @@ def write_gathered(
             arrays[name] = made(start, stop)
             target.write_batch(pa.record_batch([arrays[f] for f in schema.names], schema=schema))
             start = stop
-    return datasets.Dataset.from_file(str(path))
+    return stored_rows(path)
 
 
 def _used(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:

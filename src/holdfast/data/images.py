@@ -28,7 +28,7 @@ from holdfast.data.profile import profile
 from holdfast.data.rare import RARE_BELOW, Rare
 from holdfast.data.raw import Batch, Raw, store
 from holdfast.data.roles import Question, Role, check_present, guess
-from holdfast.data.scratch import scratch_file
+from holdfast.data.scratch import scratch_file, stored_rows
 from holdfast.data.source import read_source
 from holdfast.data.spelling import Labels
 from holdfast.data.table import Columns, Table
@@ -261,7 +261,6 @@ def _rows(
     seen: _Seen,
 ) -> Any:
     """A data set on disk of these rows, with the content's mark as the text."""
-    import datasets
 
     columns = {
         "row": pa.array(rows, pa.int64()),
@@ -274,7 +273,7 @@ def _rows(
     file, made = scratch_file("images"), pa.table(columns)
     with disk_errors(file), pa.ipc.new_stream(str(file), made.schema) as target:
         target.write_table(made, max_chunksize=10_000)
-    return datasets.Dataset.from_file(str(file))
+    return stored_rows(file)
 
 
 def _named(seen: _Seen, paths: Sequence[str | None], folder: Path) -> str:

@@ -16,7 +16,7 @@ from holdfast.data.load import table_from_raw
 from holdfast.data.rare import RARE_BELOW, Rare
 from holdfast.data.raw import BATCH_ROWS, Batch, Raw, store
 from holdfast.data.readers.values import spell
-from holdfast.data.scratch import scratch_file
+from holdfast.data.scratch import scratch_file, stored_rows
 from holdfast.data.table import Columns, Table
 
 if TYPE_CHECKING:
@@ -156,9 +156,8 @@ def _unlabelled(
 
 
 def _mapped(table: pa.Table) -> datasets.Dataset:
-    import datasets
 
     path = scratch_file("rows")
     with disk_errors(path), pa.ipc.new_stream(str(path), table.schema) as target:
         target.write_table(table, max_chunksize=BATCH_ROWS)
-    return datasets.Dataset.from_file(str(path))
+    return stored_rows(path)

@@ -21,7 +21,7 @@ from holdfast.data.clean import Tally, complete, meant, missing_findings
 from holdfast.data.normal import normal_text
 from holdfast.data.pair_columns import choose_pair
 from holdfast.data.raw import BATCH_ROWS, Raw
-from holdfast.data.scratch import scratch_file
+from holdfast.data.scratch import scratch_file, stored_rows
 from holdfast.data.source import read_source
 from holdfast.data.table import Columns, Table
 from holdfast.data.template import fill_template, named_columns
@@ -149,13 +149,12 @@ def _batch(
 
 
 def _mapped(batches: Sequence[pa.RecordBatch]) -> datasets.Dataset:
-    import datasets
 
     path = scratch_file("pairs")
     with disk_errors(path), pa.ipc.new_stream(str(path), batches[0].schema) as sink:
         for batch in batches:
             sink.write_batch(batch)
-    return datasets.Dataset.from_file(str(path))
+    return stored_rows(path)
 
 
 def pair_findings(table: Table) -> tuple[Finding, ...]:

@@ -1,5 +1,5 @@
-"""A temporary folder for Arrow files, removed when the process ends. What a killed process left is
-removed by the next one that needs such a folder."""
+"""A temporary folder for Arrow files, removed when the process ends; a file in it goes with what is
+read from it. What a killed process left is removed by the next one that needs such a folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ import os
 import shutil
 import socket
 import tempfile
+import weakref
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from holdfast.core.door import reason
 from holdfast.core.errors import MachineError
 from holdfast.core.files import SCRATCH, disk_errors
+
+if TYPE_CHECKING:
+    import datasets
 
 _NUMBERS = itertools.count()
 # Held for as long as the process lives, so that nobody takes its folder for a dead one's.
@@ -33,6 +38,34 @@ def scratch_file(stem: str, suffix: str = ".arrow") -> Path:
     not taken in its stead.
     """
     return _folder(os.getpid()) / f"{stem}-{next(_NUMBERS)}{suffix}"
+
+
+def stored_rows(path: Path) -> datasets.Dataset:
+    """The rows of the Arrow stream in a scratch file, which goes with them.
+
+    A program that asks a model again and again would else fill the disk until it ends.
+    """
+    import datasets
+
+    rows = datasets.Dataset.from_file(str(path))
+    goes_with(rows, path)
+    return rows
+
+
+def goes_with(owner: object, path: Path) -> None:
+    """Remove a scratch file, or a folder of them, when ``owner`` is gone. Whoever has mapped one
+    keeps its pages."""
+    weakref.finalize(owner, _remove_file, path, os.getpid())
+
+
+def _remove_file(path: Path, process: int) -> None:
+    if os.getpid() != process:
+        return
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 @cache

@@ -34,7 +34,7 @@ from holdfast.data.limits import check_classes
 from holdfast.data.normal import normal_text
 from holdfast.data.raw import BATCH_ROWS, Raw
 from holdfast.data.roles import check_column, check_present, refuse_twice, usual_names
-from holdfast.data.scratch import scratch_file
+from holdfast.data.scratch import scratch_file, stored_rows
 from holdfast.data.source import read_first, read_source
 from holdfast.data.spelling import Labels
 from holdfast.data.table import Columns, Table
@@ -421,7 +421,6 @@ def _write(
     raw: Raw, columns: Columns, found: _Gathered, names: Sequence[str], places: Any
 ) -> datasets.Dataset:
     """The sentences on disk, block by block."""
-    import datasets
 
     index = {name: number for number, name in enumerate(names)}
     # Read a second time: the words of a large file are not held in memory.
@@ -442,7 +441,7 @@ def _write(
             }
             arrays = [pa.array(made[name], schema.field(name).type) for name in schema.names]
             sink.write_batch(pa.record_batch(arrays, schema=schema))
-    return datasets.Dataset.from_file(str(path))
+    return stored_rows(path)
 
 
 def _schema(columns: Columns) -> pa.Schema:

@@ -18,7 +18,7 @@ from holdfast.core.files import disk_errors
 from holdfast.data.clean import complete, meant
 from holdfast.data.raw import Raw
 from holdfast.data.roles import check_column
-from holdfast.data.scratch import scratch_file
+from holdfast.data.scratch import scratch_file, stored_rows
 from holdfast.data.table import Columns, Table
 
 
@@ -61,7 +61,6 @@ def unlabelled(raw: Raw, columns: Columns, *, label: int = -1, target: bool = Fa
     A row without text is not among them: ``row`` says which are. Streams from the mapped source to
     disk, so that memory holds one batch.
     """
-    import datasets
 
     for name in columns.text:
         if columns.template is None:
@@ -77,7 +76,7 @@ def unlabelled(raw: Raw, columns: Columns, *, label: int = -1, target: bool = Fa
             if target:
                 batch = batch.append_column("target", pa.array([""] * rows, pa.string()))
             sink.write_batch(batch.select(schema.names))
-    rows_ = datasets.Dataset.from_file(str(path))
+    rows_ = stored_rows(path)
     return Table(rows_, (), plain, raw.source, len(raw))
 
 

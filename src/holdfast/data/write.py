@@ -15,7 +15,7 @@ from holdfast.data.classes import UNKNOWN, Classes
 from holdfast.data.clean import Tally, complete, meant
 from holdfast.data.rare import rare_finding
 from holdfast.data.raw import Raw
-from holdfast.data.scratch import scratch_file
+from holdfast.data.scratch import scratch_file, stored_rows
 from holdfast.data.table import Columns
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ def write_rows(
     raw: Raw, columns: Columns, made: Classes, *, need_label: bool
 ) -> tuple[datasets.Dataset, tuple[Finding, ...]]:
     """The rows as a data set on disk, and what was done to rows on the way."""
-    import datasets
 
     path, schema = scratch_file("rows"), _schema(columns)
     written, values = _lookup(made)
@@ -48,7 +47,7 @@ def write_rows(
             else:
                 batch = _unlabelled(batch)
             target.write_batch(batch.select(schema.names))
-    rows = datasets.Dataset.from_file(str(path))
+    rows = stored_rows(path)
     return rows, _findings(made, small, unknown)
 
 

@@ -91,6 +91,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with in_python():
             self.text_columns_ = _text_columns(X)
             texts = _texts(X, self.text_columns_)
+            _refuse_missing(y)
             labels = column_or_1d(np.asarray(y))
             self.classes_ = np.unique(labels)
             splits = self._divide(texts, labels, groups)
@@ -200,7 +201,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _recipe(self) -> Recipe:
         given = as_settings(self.settings or {})
-        recipe = Recipe(task="text-classification").changed(model={"name": self.model})
+        recipe = Recipe(task="text-classification").changed(model={"name": str(self.model)})
         return override(recipe, [f"seed={self.random_state}", *given])
 
     def _divide(self, texts: list[Any], labels: Any, groups: Sequence[Any] | None) -> Splits:
@@ -232,6 +233,25 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.verdict_, self.history_ = fitted.trained.verdict, fitted.trained.history
         # The table sorts its labels as texts of numbers; classes_ are in the order of the labels.
         self._order = np.argsort([int(name) for name in ready.task.classes])
+
+
+def _refuse_missing(y: Any) -> None:
+    """NumPy would make a class ``nan`` of them."""
+    values = np.asarray(y, dtype=object).ravel()
+    missing = [i for i, label in enumerate(values) if _is_missing(label)]
+    if missing:
+        raise DataError(
+            "y",
+            f"lacks {len(missing)} of {len(values)} labels, the first in row {missing[0]}",
+            values[missing[0]],
+            "Leave these rows out of X and y.",
+        )
+
+
+def _is_missing(label: Any) -> bool:
+    if isinstance(label, (float, np.floating)):
+        return bool(np.isnan(label))
+    return label is None or type(label).__name__ in ("NAType", "NaTType")
 
 
 def _text_columns(X: Any) -> tuple[str, ...] | None:

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from holdfast.core.errors import InputError
+from holdfast.core.errors import InputError, Interrupted
 
 # What a person types is left as it is: a whole command, in backticks or beginning with its name.
 _COMMAND = re.compile(r"(`[^`]*`|\bholdfast [a-z]+ [^.;]*)")
@@ -42,8 +42,8 @@ def in_python() -> Iterator[None]:
     """An error that advises an option of the command line names the parameter here."""
     try:
         yield
-    except InputError as error:
-        what = {"--set": "settings"}.get(error.what, error.what.removeprefix("--"))
+    except (InputError, Interrupted) as error:
+        what = re.sub(r"^--set(?=$|: )", "settings", error.what).removeprefix("--")
         _raise_as(error, what, parameters(error.rule), parameters(error.remedy))
 
 
@@ -86,7 +86,7 @@ def _literal(value: str) -> str:
     return value
 
 
-def _raise_as(error: InputError, what: str, rule: str, remedy: str) -> None:
+def _raise_as(error: InputError | Interrupted, what: str, rule: str, remedy: str) -> None:
     """The error in other words; the very one where they are the same."""
     if (what, rule, remedy) == (error.what, error.rule, error.remedy):
         raise error

@@ -13,7 +13,7 @@ from holdfast.control.stopping import Costs, StoppingRule, planned_learning
 from holdfast.core.door import door
 from holdfast.core.errors import Defect, MachineError, RecipeError
 from holdfast.core.records import Decision, Ints
-from holdfast.data.scratch import scratch_file
+from holdfast.data.scratch import goes_with, scratch_file
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.methods.optimizers import build_optimizer
 from holdfast.methods.schedules import build_schedule
@@ -275,7 +275,12 @@ def _cache(ready: Ready, folder: Path | None) -> PrefixCache | None:
     """Where the outputs of frozen layers are kept: beside the checkpoints, which go at the end."""
     if ready.prefix is None:
         return None
-    return PrefixCache(ready.prefix, folder or scratch_file("prefix", ""))
+    if folder is not None:
+        return PrefixCache(ready.prefix, folder)
+    place = scratch_file("prefix", "")
+    cache = PrefixCache(ready.prefix, place)
+    goes_with(cache, place)
+    return cache
 
 
 def kind_settings(loaded: Loaded) -> dict[str, Any]:

@@ -103,6 +103,8 @@ OF_CLASSES = (None, "text-classification", "image-classification")
 FINETUNE = "finetune"
 # Methods that a plan may have without being asked.
 USUAL = ("contrast", "probe_first")
+# Fewer rows hold no two of two classes; a run that asked for it nevertheless is refused.
+LEAST_FOR_CONTRAST = 4
 # None where a model writes: Adam's first steps are its largest, and a short run needs them. After
 # 76 steps on summaries a tenth of them ended 0.020 nats higher, three steps 0.017: all of the gap
 # to a trainer without one. Classifiers are unstable on few rows without (2006.04884).
@@ -209,7 +211,8 @@ def _methods(recipe: Recipe, line: Default, rows: int) -> dict[str, dict[str, An
     one without settings."""
     check_methods(recipe.methods)
     known = Known(rows, recipe.train.learning_rate or line.learning_rate)
-    by_table = {"contrast": {"steps": line.contrast_steps}} if line.contrast_steps else {}
+    contrasted = line.contrast_steps > 0 and rows >= LEAST_FOR_CONTRAST
+    by_table = {"contrast": {"steps": line.contrast_steps}} if contrasted else {}
     usual = dict(zip(USUAL, (bool(by_table), True), strict=True))
     settled: dict[str, dict[str, Any] | bool] = {}
     for name, asked in {**usual, **recipe.methods}.items():

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.pipeline.compose import Place, make_accelerator, make_job, make_ready
 from holdfast.pipeline.keep import kept_state
@@ -19,8 +22,8 @@ if TYPE_CHECKING:
 
 def fit(
     prepared: Prepared,
-    train_positions: Ints,
-    valid_positions: Ints,
+    train_positions: Ints | Sequence[int],
+    valid_positions: Ints | Sequence[int],
     settings: Mapping[str, Any] | Sequence[str] = (),
     *,
     into: RunFolder | None = None,
@@ -41,12 +44,17 @@ def fit(
 
     Raises ``RecipeError`` for settings that cannot be followed, ``MachineError`` where memory does
     not suffice, ``TrainingError`` where a loss is no number, ``Interrupted`` where the user stops,
-    ``Defect`` for positions that are no division: of rows that are not there, or on both sides.
+    ``Defect`` for positions that are no division: a mask, none at all, of rows that are not there,
+    or on both sides.
     Which rows must not be parted (``prepared.units``) is the caller's to respect.
     """
     start = time.perf_counter()
     kept_in = into.kept_in if into else None
-    ready = make_ready(prepared, train_positions, valid_positions, settings, kept_in)
+    train_rows, valid_rows = (
+        _whole("training", train_positions),
+        _whole("validation", valid_positions),
+    )
+    ready = make_ready(prepared, train_rows, valid_rows, settings, kept_in)
     notify_all(notify, ready.decisions, ready.findings)
     accelerator = make_accelerator(ready.recipe.train.precision)
     place = into.begin(ready, accelerator) if into else Place()
@@ -57,3 +65,17 @@ def fit(
     job.journal.note(trained.last_step, kept.what, kept.because, chosen=kept.chosen)
     notify(kept)
     return Fitted(ready, job, of_kind, trained, kept, until_the_loop + trained.train_s, place.begun)
+
+
+def _whole(name: str, given: Ints | Sequence[int]) -> Ints:
+    """Positions as whole numbers: a mask would be read as the rows 0 and 1, and what stands after a
+    point cut off."""
+    found = np.asarray(given)
+    if found.ndim != 1 or not len(found) or found.dtype.kind not in "iu":
+        raise Defect(
+            "a fit",
+            f"was given {name} rows that are no list of whole numbers, the first row being 0",
+            "no row" if not found.size else f"{found.dtype.name} of shape {found.shape}",
+            "Of a mask give numpy.flatnonzero(mask)." if found.dtype.kind == "b" else "",
+        )
+    return found.astype(np.int64)

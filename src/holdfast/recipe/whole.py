@@ -35,6 +35,8 @@ from holdfast.recipe.parts import (
 from holdfast.recipe.values import NUMBER, check_free
 
 LISTS = ("data.text", "model.adapter.targets", "alert.on", "track.to")
+# What a method may be set to, as pydantic names these in the place of a fault.
+METHOD_FORMS = ("dict[str,any]", "bool")
 # Alone, YAML takes each for the beginning of a block of text, which is empty then.
 BLOCKS = ("|", ">")
 # Of files of rows: no name on the hub ends so.
@@ -139,6 +141,10 @@ def as_settings(settings: Mapping[str, Any] | Iterable[str]) -> list[str]:
             "is one string",
             settings,
             "Give a dict, {'train.epochs': 5}, or a list, ['train.epochs=5'].",
+        )
+    if not isinstance(settings, (Mapping, Iterable)):
+        raise RecipeError(
+            "settings", "are neither a dict nor a list", settings, "Give {'train.epochs': 5}."
         )
     if not isinstance(settings, Mapping):
         return [_setting(one) for one in settings]
@@ -291,7 +297,11 @@ def _is_path(value: str) -> bool:
 
 def _first_fault(error: ValidationError, where: str) -> RecipeError:
     fault = error.errors()[0]
-    key = ".".join(str(step) for step in fault["loc"])
+    key = ".".join(str(step) for step in fault["loc"] if step not in METHOD_FORMS)
+    if fault["loc"][-1:] and fault["loc"][-1] in METHOD_FORMS:
+        rule = "is neither true nor false nor a table of settings"
+        remedy = f"Set {key}=true, or one of its settings: docs/recipe.md."
+        return RecipeError(f"{where}: {key}", rule, fault.get("input"), remedy)
     if fault["type"] == "extra_forbidden":
         known = sorted({*Recipe.model_fields, *known_keys()}) if "." not in key else known_keys()
         return RecipeError(where, "names an unknown key", key, nearest(key, known))

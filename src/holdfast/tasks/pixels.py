@@ -18,7 +18,7 @@ import numpy as np
 from holdfast.core.errors import DataError, ModelError
 from holdfast.core.records import Ints
 from holdfast.data.pictures import Unreadable, read_picture
-from holdfast.data.scratch import scratch_file
+from holdfast.data.scratch import goes_with, scratch_file
 
 if TYPE_CHECKING:
     import torch
@@ -105,6 +105,7 @@ class Pixels:
         kept.flush()
         # Read-only from here on: a batch that wrote into it would change the data.
         self._bytes = np.memmap(file, np.uint8, "r", shape=kept.shape)
+        goes_with(self, file)
 
     def _affine_holds(self, whole: Any) -> bool:
         part = self._run(0, do_rescale=False, do_normalize=False)

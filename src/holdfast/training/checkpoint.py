@@ -67,6 +67,11 @@ class CheckpointStore:
         self._cost = 0.0
 
     @property
+    def keeps(self) -> bool:
+        """Whether anything is written at all."""
+        return self._folder is not None
+
+    @property
     def due(self) -> bool:
         """Whether enough time has passed for the next one to cost at most a fiftieth of it."""
         waited = time.perf_counter() - self._last

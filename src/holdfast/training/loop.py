@@ -163,6 +163,8 @@ def _stop_if_asked(run: Run, signals: StopSignals) -> None:
 
 
 def _interrupted(run: Run) -> Interrupted:
+    if not run.job.store.keeps:
+        return Interrupted("the fit", f"was interrupted at step {run.step}", None, "Fit it again.")
     return Interrupted(
         "the run",
         f"was interrupted at step {run.step}; a checkpoint is written",
