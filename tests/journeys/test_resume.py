@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,21 @@ def test_settings_are_those_that_the_run_began_with(
     assert [item.because for item in told if getattr(item, "what", "") == "resumed"] == [
         "every setting is that of its recipe.yaml; what is given now is not used"
     ]
+
+
+def test_a_run_named_in_place_of_its_rows_is_told_how_it_goes_on(
+    start: Any, tmp_path: Path, marked_rows: Any, write_csv: Any, holdfast: Any
+) -> None:
+    run = start(rows(tmp_path, marked_rows, write_csv))
+    (tmp_path / "my runs").mkdir()
+    run = run.rename(tmp_path / "my runs" / "one")
+    refused = holdfast("train", "--resume", run)
+    assert refused.code == 2
+    assert "is the folder of a run" in refused.err
+    (command,) = [line for line in refused.err.splitlines() if "Continue it with: " in line]
+    words = shlex.split(command.partition("Continue it with: holdfast ")[2])
+    assert holdfast(*words).code == 0
+    assert (run / "result.json").exists()
 
 
 def test_a_folder_that_is_no_run_is_not_continued(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -92,6 +93,8 @@ def _agreed(chosen: Path | None) -> Path:
 
 def _reserved(source: str, resume: bool) -> tuple[Path, list[Path]]:
     """A default folder that no other process has, and the folders that were made for it."""
+    if resume:
+        _refuse_run(source)
     root = Path("runs")
     with disk_errors(root), door(str(root), MachineError, "could not be written", ELSEWHERE):
         while True:
@@ -106,6 +109,18 @@ def _reserved(source: str, resume: bool) -> tuple[Path, list[Path]]:
                 # Another process was quicker: the next number.
                 continue
             return folder, made
+
+
+def _refuse_run(source: str) -> None:
+    """Where the run itself is named in place of what it learns from, as ``--resume RUN`` reads."""
+    if source and "\0" not in source and (Path(source) / RECIPE).is_file():
+        raise RunError(
+            source,
+            "is the folder of a run, where its rows or its recipe are named",
+            None,
+            f"Continue it with: holdfast train {shlex.quote(str(Path(source) / RECIPE))} "
+            f"--out {shlex.quote(source)} --resume",
+        )
 
 
 def _missing(folder: Path) -> list[Path]:
