@@ -179,7 +179,9 @@ def activations_mb(network: Any, task: Any, examples: Any, precision: str) -> fl
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        # Not the tensor itself: what an operation keeps of its own output would hold that operation
+        # for ever, and with it the graph and the weights of every fit.
+        return tensor.detach()
 
     network.train()
     half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
