@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.copies.duplicates import find_copies
 from holdfast.core.seeds import generator
-from holdfast.split.duplicates import find_copies
 from peers.rows import data_folder
 
 SIDES = ("train", "valid", "test")

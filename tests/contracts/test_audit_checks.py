@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 
 import holdfast.auditing.checks as room
+from holdfast.auditing.check import Found
 from holdfast.auditing.checks import all_checks
+from holdfast.auditing.views import Rows
 from holdfast.data.memory import table_from_texts
 
-ALL = list(all_checks())
+ALL = [name for name, check in all_checks().items() if check.sees is Rows]
+
+
+def seen(name: str, table) -> Found | None:
+    check = all_checks()[name]
+    return check(Rows(table)) if check.holds_for(table) else None
 
 
 def clean(n: int = 300):
@@ -41,13 +48,13 @@ def messy():
 
 def test_every_file_of_the_room_registers_a_check() -> None:
     files = {path.stem for path in Path(room.__file__).parent.glob("*.py")} - {"__init__"}
-    used = {check.__module__.rsplit(".", 1)[1] for check in all_checks().values()}
+    used = {check.run.__module__.rsplit(".", 1)[1] for check in all_checks().values()}
     assert files == used
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_it_is_silent_on_clean_rows(name: str) -> None:
-    assert all_checks()[name](clean()) is None
+    assert seen(name, clean()) is None
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -55,16 +62,19 @@ def test_it_is_silent_on_clean_rows(name: str) -> None:
 def test_it_survives_a_handful_of_rows(name: str, n: int) -> None:
     texts = [f"text number {i} stands here" for i in range(n)]
     table = table_from_texts(texts, [("no", "yes")[i % 2] for i in range(n)], rare_below=1)
-    finding = all_checks()[name](table)
-    assert finding is None or finding.count <= n
+    found = seen(name, table)
+    assert found is None or found.finding.count <= n
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_what_it_finds_is_whole(name: str) -> None:
     table = messy()
-    finding = all_checks()[name](table)
-    if finding is None:
+    found = seen(name, table)
+    if found is None:
         return
+    finding = found.finding
+    assert finding.check == name
+    assert all(example.note for example in found.examples)
     assert finding.severity in ("info", "warn", "error")
     assert 0 <= finding.score <= 1
     assert finding.count >= 1
@@ -76,13 +86,20 @@ def test_what_it_finds_is_whole(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_twice_is_the_same(name: str) -> None:
-    check = all_checks()[name]
-    assert check(messy()) == check(messy())
+    assert seen(name, messy()) == seen(name, messy())
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_table_is_left_as_it_was(name: str) -> None:
     table = messy()
     before = table.rows.to_list()
-    all_checks()[name](table)
+    seen(name, table)
     assert table.rows.to_list() == before
+
+
+@pytest.mark.parametrize("name", list(all_checks()))
+def test_it_says_what_it_cannot_see_and_how_often_it_is_wrong(name: str) -> None:
+    check = all_checks()[name]
+    assert check.name == name
+    assert check.cannot_see.endswith(".")
+    assert check.error_rate.endswith(".")

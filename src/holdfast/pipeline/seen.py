@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.copies.duplicates import find_copies
+from holdfast.copies.texts import RowTexts
 from holdfast.core.door import door
 from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.records import Ints
@@ -23,9 +25,7 @@ from holdfast.data.table import Table
 from holdfast.pipeline.folder import RECIPE
 from holdfast.pipeline.kinds import kind_of
 from holdfast.recipe import Recipe, read_recipe
-from holdfast.split.duplicates import find_copies
 from holdfast.split.leaks import text_keys
-from holdfast.split.texts import RowTexts
 
 Side = Literal["train", "valid", "test"]
 SIDES: tuple[Side, ...] = ("train", "valid", "test")

@@ -14,22 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.copies.gather import AllRows, gather
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
 from holdfast.split.assign import assign
 from holdfast.split.crossing import Crossing, find_crossing
-from holdfast.split.division import (
-    SIDES,
-    AllRows,
-    Drops,
-    crossing_notes,
-    drop_notes,
-    dropped,
-    find_drops,
-    gather,
-)
+from holdfast.split.division import SIDES, Drops, crossing_notes, drop_notes, dropped, find_drops
 from holdfast.split.findings import (
     copy_findings,
     crossing_findings,

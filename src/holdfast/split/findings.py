@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.copies.chains import SHARE, SMALLEST
+from holdfast.copies.duplicates import Copies
+from holdfast.copies.gather import AllRows
+from holdfast.copies.words import I64
 from holdfast.core.records import Finding, Severity
 from holdfast.data.table import Table
-from holdfast.split.chains import SHARE, SMALLEST
 from holdfast.split.crossing import Crossing
-from holdfast.split.division import AllRows, Drops
-from holdfast.split.duplicates import Copies
-from holdfast.split.words import I64
+from holdfast.split.division import Drops
 
 # As many as a finding is written with.
 KEPT_ROWS = 100

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.copies.candidates import mix
+from holdfast.copies.words import I64, U64
 from holdfast.core.seeds import derive_seed
-from holdfast.split.candidates import mix
 from holdfast.split.crossing import part_large
-from holdfast.split.words import I64, U64
 
 # SplitMix64's step: the golden ratio in 64 bits.
 _STEP = np.uint64(0x9E3779B97F4A7C15)

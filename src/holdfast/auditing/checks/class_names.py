@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
-from holdfast.auditing.checks import CHECKS
+from holdfast.auditing.check import Check, add, with_classes
 from holdfast.auditing.rows import class_counts
+from holdfast.auditing.views import Rows
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted, have
-from holdfast.data.table import Table
 
 _BETWEEN = re.compile(r"[\s_-]+")
 _MISSING = {"nan", "null", "n/a", "#n/a", "<na>", "undefined"}
 
 
-def label_variants(table: Table) -> Finding | None:
+def label_variants(rows: Rows) -> Finding | None:
     """Reports classes that differ only in case or in spaces, hyphens and underscores between
     letters. Numbers are left alone. Score: their share of the classes."""
+    table = rows.table
     groups: dict[str, list[str]] = defaultdict(list)
     for name in table.classes:
         # ``1`` and ``-1`` are two classes.
@@ -41,9 +42,10 @@ def label_variants(table: Table) -> Finding | None:
     )
 
 
-def missing_as_class(table: Table) -> Finding | None:
+def missing_as_class(rows: Rows) -> Finding | None:
     """Reports classes named like a missing value (``nan``, ``null``, ``n/a``, ``<na>`` …). ``none``
     and ``NA`` are left alone, as they are often meant. Score: their share of the rows."""
+    table = rows.table
     counts = class_counts(table)
     found = [n for n, name in enumerate(table.classes) if name.casefold() in _MISSING and counts[n]]
     if not found:
@@ -61,5 +63,23 @@ def missing_as_class(table: Table) -> Finding | None:
     )
 
 
-CHECKS.add("label_variants", label_variants)
-CHECKS.add("missing_as_class", missing_as_class)
+add(
+    Check(
+        "label_variants",
+        Rows,
+        label_variants,
+        cannot_see="Classes that mean the same in other words.",
+        error_rate="Accuses two classes that only case parts; none on CR, MR, TREC, BANKING77.",
+        holds_for=with_classes,
+    )
+)
+add(
+    Check(
+        "missing_as_class",
+        Rows,
+        missing_as_class,
+        cannot_see="Names of its own for an unknown label, such as 'other'.",
+        error_rate="Accuses a class that is really called so; none on CR, MR, TREC, BANKING77.",
+        holds_for=with_classes,
+    )
+)

@@ -8,29 +8,31 @@ from collections import defaultdict
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.auditing.checks import CHECKS
+from holdfast.auditing.check import Check, add, with_classes
 from holdfast.auditing.rows import normal_pair, texts
+from holdfast.auditing.views import Rows
 from holdfast.core.records import Finding
 from holdfast.data.table import Table
 
 
-def conflicting_labels(table: Table) -> Finding | None:
+def conflicting_labels(rows: Rows) -> Finding | None:
     """Lists the rows whose text, but for case, space and punctuation, stands elsewhere with another
     label. Exact: hashes only choose the candidates. Score: their share of the labelled rows."""
+    table = rows.table
     groups = _conflicts(table, _candidates(table))
     if not groups:
         return None
     positions = sorted(position for group in groups for position in group)
-    rows, labels = table.column("row"), table.column("label")
+    ids, labels = rows.ids, rows.labels
     first = sorted(groups[0])
-    example = ", ".join(f"row {rows[p]} {table.classes[labels[p]]!r}" for p in first[:4])
+    example = ", ".join(f"row {ids[p]} {table.classes[labels[p]]!r}" for p in first[:4])
     plural = "s have" if len(groups) > 1 else " has"
     return Finding(
         "conflicting_labels",
         "warn",
         len(positions) / len(table),
         len(positions),
-        tuple(int(rows[position]) for position in positions),
+        tuple(int(ids[position]) for position in positions),
         f"{len(groups)} text{plural} different labels in {len(positions)} rows, e.g. {example}",
         "Correct the labels of these rows, or take the doubtful ones out.",
     )
@@ -72,4 +74,13 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-CHECKS.add("conflicting_labels", conflicting_labels)
+add(
+    Check(
+        "conflicting_labels",
+        Rows,
+        conflicting_labels,
+        cannot_see="Conflicts between texts that differ by more than case, space and punctuation.",
+        error_rate="Exact: the texts are the same; which of the labels is wrong it cannot tell.",
+        holds_for=with_classes,
+    )
+)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from holdfast.auditing.checks import CHECKS
+from holdfast.auditing.check import Check, add, with_classes
 from holdfast.auditing.rows import class_counts
+from holdfast.auditing.views import Rows
 from holdfast.core.records import Finding
-from holdfast.data.table import Table
 
 _SHARE = 0.8
 _RATIO = 20
 
 
-def class_imbalance(table: Table) -> Finding | None:
+def class_imbalance(rows: Rows) -> Finding | None:
     """Warns where one class holds 80 % of the rows or more, or 20 times those of another.
 
     Silent with fewer than two classes present. Score: the share of the largest class.
     """
+    table = rows.table
     counts = class_counts(table)
     present = counts[counts > 0]
     if len(present) < 2:
@@ -38,4 +39,13 @@ def class_imbalance(table: Table) -> Finding | None:
     )
 
 
-CHECKS.add("class_imbalance", class_imbalance)
+add(
+    Check(
+        "class_imbalance",
+        Rows,
+        class_imbalance,
+        cannot_see="Whether the skew is that of the world.",
+        error_rate="Counts: never wrong about the rows.",
+        holds_for=with_classes,
+    )
+)

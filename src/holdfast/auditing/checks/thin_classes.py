@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.auditing.checks import CHECKS
+from holdfast.auditing.check import Check, add, with_classes
 from holdfast.auditing.rows import class_counts
+from holdfast.auditing.views import Rows
 from holdfast.core.records import Finding
-from holdfast.data.table import Table
 
 _FEW = 20
 
 
-def thin_classes(table: Table) -> Finding | None:
+def thin_classes(rows: Rows) -> Finding | None:
     """Says which classes have fewer than 20 rows: at 15 % for the test, at most three of them.
 
     Silent where no class is so small. Score: the share of the classes that are.
     """
+    table = rows.table
     counts = class_counts(table)
     thin = np.flatnonzero((counts > 0) & (counts < _FEW))
     if not len(thin):
@@ -34,4 +35,13 @@ def thin_classes(table: Table) -> Finding | None:
     )
 
 
-CHECKS.add("thin_classes", thin_classes)
+add(
+    Check(
+        "thin_classes",
+        Rows,
+        thin_classes,
+        cannot_see="Whether the few rows are typical.",
+        error_rate="Counts: never wrong about the rows.",
+        holds_for=with_classes,
+    )
+)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 
-from holdfast.auditing.checks import CHECKS
+from holdfast.auditing.check import Check, add, anything
 from holdfast.auditing.rows import texts
+from holdfast.auditing.views import Rows
 from holdfast.core.records import Finding
-from holdfast.data.table import Table
 
 _WORD = re.compile(r"[^\W_]")
 
 
-def wordless_texts(table: Table) -> Finding | None:
+def wordless_texts(rows: Rows) -> Finding | None:
     """Lists the rows whose text has no letter and no digit of any script. They may mean something
     (an emoji), so this is for information. Score: their share of the rows."""
+    table = rows.table
     found = [
         start + n
         for start, batch in texts(table)
@@ -23,7 +24,7 @@ def wordless_texts(table: Table) -> Finding | None:
     ]
     if not found:
         return None
-    rows = table.column("row")
+    ids = rows.ids
     example = table.rows[found[0]]["text"].strip()
     plural = "s have" if len(found) > 1 else " has"
     return Finding(
@@ -31,10 +32,19 @@ def wordless_texts(table: Table) -> Finding | None:
         "info",
         len(found) / len(table),
         len(found),
-        tuple(int(rows[position]) for position in found),
+        tuple(int(ids[position]) for position in found),
         f"{len(found)} text{plural} neither a letter nor a digit, e.g. {example[:40]!r}",
         "Take them out, unless such signs carry the label.",
     )
 
 
-CHECKS.add("wordless_texts", wordless_texts)
+add(
+    Check(
+        "wordless_texts",
+        Rows,
+        wordless_texts,
+        cannot_see="Words without meaning.",
+        error_rate="Exact; signs that carry a meaning are listed too.",
+        holds_for=anything,
+    )
+)

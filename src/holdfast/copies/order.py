@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.split.words import I64, Bags, take_rows
+from holdfast.copies.words import I64, Bags, take_rows
 
 
 def reordered(

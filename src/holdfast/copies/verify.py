@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.split.candidates import ENOUGH, Candidates, mix
-from holdfast.split.criterion import MOVES, ONE_WORD_IN, allowed
-from holdfast.split.odd import refused
-from holdfast.split.order import reordered
-from holdfast.split.words import I32, I64, U64, Bags, row_blocks, spans, take_rows
+from holdfast.copies.candidates import ENOUGH, Candidates, mix
+from holdfast.copies.criterion import MOVES, ONE_WORD_IN, allowed
+from holdfast.copies.odd import refused
+from holdfast.copies.order import reordered
+from holdfast.copies.words import I32, I64, U64, Bags, row_blocks, spans, take_rows
 
 WORDS_AT_ONCE = 1 << 22
 # Twelve bits number the pair within one sort (``_codes``).

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.split.normalise import content_keys, folded, normal_forms, spaced_words, to_arrow
+from holdfast.copies.normalise import content_keys, folded, normal_forms, spaced_words, to_arrow
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]

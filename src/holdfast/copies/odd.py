@@ -12,9 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.split.candidates import mix
-from holdfast.split.criterion import LONG_ENOUGH, ONE_WORD_IN, TEMPLATE, has_digit, one_typing_error
-from holdfast.split.words import I32, I64, U64, Bags, take_rows
+from holdfast.copies.candidates import mix
+from holdfast.copies.criterion import (
+    LONG_ENOUGH,
+    ONE_WORD_IN,
+    TEMPLATE,
+    has_digit,
+    one_typing_error,
+)
+from holdfast.copies.words import I32, I64, U64, Bags, take_rows
 
 NONE = -1
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import overload
 
+from holdfast.copies.normalise import PAIR_MARK
 from holdfast.data.table import Table
-from holdfast.split.normalise import PAIR_MARK
 
 
 class RowTexts(Sequence[str]):

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.split.verify import Links
-from holdfast.split.words import I64
+from holdfast.copies.verify import Links
+from holdfast.copies.words import I64
 
 SMALLEST = 50
 SHARE = 0.05

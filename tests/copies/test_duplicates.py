@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.split.duplicates import Copies, find_copies
+from holdfast.copies.duplicates import Copies, find_copies
 
 Read = Callable[[str], tuple[list[str], list[str]]]
 Alter = Callable[[str, Sequence[str], random.Random], str]

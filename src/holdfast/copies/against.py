@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.split.duplicates import Copies
-from holdfast.split.words import I64
+from holdfast.copies.duplicates import Copies
+from holdfast.copies.words import I64
 
 
 @dataclass(frozen=True, slots=True)

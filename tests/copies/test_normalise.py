@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.split.normalise import normalise
+from holdfast.copies.normalise import normalise
 
 
 @pytest.mark.parametrize(

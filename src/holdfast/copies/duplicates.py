@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.split.candidates import Search
-from holdfast.split.chains import Cut, group_and_cut
-from holdfast.split.verify import Links, verify
-from holdfast.split.words import I64, U64, Read, make_bags, read_texts
+from holdfast.copies.candidates import Search
+from holdfast.copies.chains import Cut, group_and_cut
+from holdfast.copies.verify import Links, verify
+from holdfast.copies.words import I64, U64, Read, make_bags, read_texts
 
 
 @dataclass(frozen=True, slots=True)

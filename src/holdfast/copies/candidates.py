@@ -24,8 +24,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.split.criterion import SHORTEST, allowed
-from holdfast.split.words import I64, U64, Bags, spans
+from holdfast.copies.criterion import SHORTEST, allowed
+from holdfast.copies.words import I64, U64, Bags, spans
 
 # A row of 49 words has 28 pairs of its rarest ones (k = 6). Their number grows with the square of
 # k, that of a sketch's hashes does not.

@@ -1,0 +1,114 @@
+"""What a check may look at, each a type: rows alone, what copies what, embeddings, tokens, a run.
+
+A view is made once and shared by all checks that see it; whoever makes it (``pipeline/audit.py``)
+decides whether it can be made at all, and the audit says which checks had nothing to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import Floats, Ints
+from holdfast.data.table import Table
+
+if TYPE_CHECKING:
+    from holdfast.copies.gather import AllRows
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The table alone."""
+
+    table: Table
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The text of each row [n]; of a pair both, with a line break between."""
+        found = list(self.table.column("text"))
+        if not self.table.has_pairs:
+            return found
+        pairs = zip(found, self.table.column("text_pair"), strict=True)
+        return [f"{first}\n{second}" for first, second in pairs]
+
+    @cached_property
+    def labels(self) -> Ints:
+        """The class of each row [n]; −1 where it is not known."""
+        labels: Ints = self.table.column("label")
+        return labels
+
+    @cached_property
+    def ids(self) -> Ints:
+        """The row of the source that each row is [n]: what findings name."""
+        ids: Ints = self.table.column("row")
+        return ids
+
+
+@dataclass(frozen=True)
+class Copied:
+    """The table and what copies what in it and in the tables it is held against (``--against``):
+    ``gathered`` has the table as ``source``, and the others by their names."""
+
+    rows: Rows
+    gathered: AllRows
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The table in the geometry of a model.
+
+    ``vectors`` [n, d] unit length, the mean-pooled frozen ``encoder``; ``embed`` gives those of
+    other texts. ``others`` are the vectors of the tables it is held against, by name. ``tuned``
+    [n, classes] are out-of-fold log-probabilities of each row by features tuned on the other folds,
+    where somebody has paid for them. ``general`` [m, d] are vectors of a general sample.
+    """
+
+    rows: Rows
+    vectors: Vectors
+    encoder: str
+    embed: Callable[[Sequence[str]], Vectors]
+    others: Mapping[str, tuple[Table, Vectors]] = field(default_factory=dict)
+    tuned: Floats | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """The table as the model reads it: ``lengths`` [n] tokens before anything is cut, ``unknown``
+    [n] how many of them are the unknown token, ``words`` [n] words; ``limit`` the model's tokens.
+    """
+
+    rows: Rows
+    lengths: Ints
+    unknown: Ints
+    words: Ints
+    limit: int
+    model: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A table of pictures; ``open`` gives the picture of a position as the library Pillow has it,
+    ``paths`` its files."""
+
+    rows: Rows
+    paths: Sequence[str]
+    open: Callable[[int], Any]
+    vectors: Vectors | None = None
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The training rows of a finished run: ``losses`` [looks, n] of each row, nats, and whether its
+    answer was ``right`` [looks, n]."""
+
+    rows: Rows
+    losses: Floats
+    right: npt.NDArray[np.bool_]

@@ -1,0 +1,1 @@
+"""Which rows are copies of each other, within a table and between tables."""
