@@ -3,6 +3,7 @@
 >>> import holdfast
 >>> run = holdfast.train("reviews.csv")                     # doctest: +SKIP
 >>> run.result["test"]["metrics"]["accuracy"]               # doctest: +SKIP
+>>> holdfast.audit("reviews.csv").findings                   # doctest: +SKIP
 >>> holdfast.diagnose("trainer_state.json").label            # doctest: +SKIP
 >>> holdfast.TextClassifier().fit(texts, labels)            # doctest: +SKIP
 >>> holdfast.Guard().callback()                             # doctest: +SKIP
@@ -15,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 from holdfast._version import __version__
 
 if TYPE_CHECKING:
-    from holdfast.api import TrainedRun, diagnose, train
+    from holdfast.api import TrainedRun, audit, diagnose, train
     from holdfast.integrations.estimator import TextClassifier
     from holdfast.integrations.guard.guard import Guard
 
-__all__ = ["Guard", "TextClassifier", "TrainedRun", "__version__", "diagnose", "train"]
+__all__ = ["Guard", "TextClassifier", "TrainedRun", "__version__", "audit", "diagnose", "train"]
 
 _HOMES = {
     "train": "holdfast.api",
+    "audit": "holdfast.api",
     "diagnose": "holdfast.api",
     "TrainedRun": "holdfast.api",
     "TextClassifier": "holdfast.integrations.estimator",

@@ -1,4 +1,4 @@
-"""``holdfast.train`` and ``holdfast.diagnose``: the commands as functions."""
+"""``holdfast.train``, ``audit`` and ``diagnose``: the commands as functions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from holdfast.core.records import Verdict
+    from holdfast.pipeline.audited import Audit
     from holdfast.pipeline.predicted import Predicted, Prediction
     from holdfast.pipeline.predictor import Predictor
     from holdfast.pipeline.request import Request
@@ -343,6 +344,84 @@ def _request(
         test=None if test is None or tested is not None else str(test),
         held=held,
     )
+
+
+def audit(
+    data: Any,
+    labels: Any = None,
+    *,
+    against: Any = (),
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    groups: Any = None,
+    settings: Settings = (),
+    quiet: bool = True,
+) -> Audit:
+    """Do what ``holdfast audit`` does, and return what was found; in a notebook it shows itself.
+
+    Parameters
+    ----------
+    data : a data file, a folder of pictures, a hub data set, a recipe or a run, by its name; or
+        rows in memory, as for ``train``. Texts may come without ``labels``.
+    labels, groups : of texts in memory, one each.
+    against : rows that ``data`` must not hold: a file, rows in memory like ``data``, or a list of
+        such.
+    settings : recipe keys to values, ``{"audit.rows": 0}``, or ``["audit.rows=0"]``.
+    quiet : no progress on standard error.
+
+    Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
+    command would exit with 2.
+    """
+    from holdfast.pipeline.advice import in_python
+    from holdfast.pipeline.audit_request import AuditRequest
+    from holdfast.recipe import as_settings
+    from holdfast.terminal.audit import audit_watched
+
+    with in_python():
+        columns = [text] if isinstance(text, str) else list(text or [])
+        names: dict[str, str] = {}
+        if labels is not None:
+            columns = columns or ["text"]
+            label = label or "label"
+            group = group or ("group" if groups is not None else None)
+        source = _as_file(data, labels, groups, "the rows", names)
+        # A list of dictionaries is a table.
+        listed = isinstance(against, (list, tuple)) and not any(
+            isinstance(one, Mapping) for one in against
+        )
+        several = list(against) if listed else [against]
+        others = [
+            _as_file(one, None, None, f"against {place}", names)
+            for place, one in enumerate(several, 1)
+        ]
+        request = AuditRequest(
+            source,
+            tuple(others),
+            columns or None,
+            label,
+            group,
+            tuple(as_settings(settings)),
+            names,
+        )
+        return audit_watched(request, quiet=quiet)
+
+
+def _as_file(rows: Any, labels: Any, groups: Any, name: str, names: dict[str, str]) -> str:
+    """The name of a file; rows in memory are put into one, which ``names`` then holds."""
+    from holdfast.data.frames import frame_file, is_frame, series_values
+    from holdfast.data.given import labelled_rows, rows_in_memory
+
+    if isinstance(rows, (str, Path)):
+        rows_in_memory(rows, labels, groups)
+        return str(rows)
+    if labels is None and not is_frame(rows) and not isinstance(rows, Mapping):
+        found = labelled_rows(series_values(rows), None, groups, (), "label")
+    else:
+        found = rows_in_memory(rows, labels, groups)
+    path = frame_file(found)
+    names[str(path)] = name
+    return str(path)
 
 
 def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = None) -> Verdict:

@@ -23,11 +23,38 @@ if TYPE_CHECKING:
 Vectors = npt.NDArray[np.float32]
 
 
+def _no_column(name: str) -> list[str | None]:
+    raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The columns of a source that are neither text nor label, as the source writes them.
+
+    ``names`` are theirs; ``beside[name]`` gives the values [n] in the order of the table's rows,
+    ``None`` where a cell is empty. There are none while a run is trained.
+    """
+
+    names: tuple[str, ...] = ()
+    read: Callable[[str], list[str | None]] = _no_column
+    _known: dict[str, list[str | None]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __getitem__(self, name: str) -> list[str | None]:
+        if name not in self._known:
+            self._known[name] = self.read(name)
+        return self._known[name]
+
+    def take(self, positions: Ints) -> Beside:
+        """Those of some rows, by their positions."""
+        return Beside(self.names, lambda name: [self[name][at] for at in positions.tolist()])
+
+
 @dataclass(frozen=True)
 class Rows:
-    """The table alone."""
+    """The table alone, and the other columns of its source (``beside``), where they are read."""
 
     table: Table
+    beside: Beside = field(default_factory=Beside)
 
     @cached_property
     def texts(self) -> list[str]:
@@ -53,11 +80,20 @@ class Rows:
 
 @dataclass(frozen=True)
 class Copied:
-    """The table and what copies what in it and in the tables it is held against (``--against``):
-    ``gathered`` has the table as ``source``, and the others by their names."""
+    """The table and what copies what in it and in the tables it is held against: ``gathered`` has
+    the table as ``source``, and the others by their names. ``sides`` are those names that are the
+    validation and test rows of this source; the rest was given with ``--against``. ``beside`` are
+    the other columns of the other tables, by name."""
 
     rows: Rows
     gathered: AllRows
+    sides: tuple[str, ...] = ()
+    beside: Mapping[str, Beside] = field(default_factory=dict)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The names of all tables but the source."""
+        return tuple(name for name in self.gathered.tables if name != "source")
 
 
 @dataclass(frozen=True)
@@ -67,7 +103,8 @@ class Embedded:
     ``vectors`` [n, d] unit length, the mean-pooled frozen ``encoder``; ``embed`` gives those of
     other texts. ``others`` are the vectors of the tables it is held against, by name. ``tuned``
     [n, classes] are out-of-fold log-probabilities of each row by features tuned on the other folds,
-    where somebody has paid for them. ``general`` [m, d] are vectors of a general sample.
+    where somebody has paid for them. ``general`` [m, d] are vectors of a general sample. Of a
+    large table all this is a sample: ``rows`` are those that were embedded.
     """
 
     rows: Rows

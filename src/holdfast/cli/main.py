@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from holdfast._version import __version__
-from holdfast.cli import demo, diagnose, evaluate, predict, report, train
+from holdfast.cli import audit, demo, diagnose, evaluate, predict, report, train
 from holdfast.cli.net import check_arguments, check_folder, fault_of
 from holdfast.cli.words import Command, Group
 from holdfast.core.door import PANIC
@@ -67,6 +67,14 @@ _add(
     "holdfast train reviews.csv --dry-run",
     "holdfast train pictures/ --model microsoft/resnet-50 --set train.epochs=5",
     "holdfast train runs/reviews-1/recipe.yaml --seed 1 --fail-on overfit",
+)
+_add(
+    "audit",
+    audit.command,
+    "What in the data would spoil a training.",
+    "holdfast audit reviews.csv",
+    "holdfast audit reviews.csv --against test.csv --html audit.html",
+    "holdfast audit reviews.csv --label stars --group author --json",
 )
 _add(
     "diagnose",

@@ -70,7 +70,7 @@ def _load_and_divide(recipe: Recipe, notify: Notify) -> Divided:
     notify_all(notify, table.decisions, table.findings)
     audited = audit_table(table)
     notify_all(notify, (), audited)
-    sides, companions = _sides(data, kind)
+    sides, companions = given_rows(data, kind)
     notify_all(notify, companions, ())
     given = {name: read(source, table) for name, source in sides.items()}
     if not data.split.test and "test" not in given:
@@ -96,7 +96,7 @@ def notify_all(notify: Notify, decisions: Sequence[Decision], findings: Sequence
         notify(finding)
 
 
-def _sides(
+def given_rows(
     data: DataPart, kind: Kind[Loaded, Examples]
 ) -> tuple[dict[str, str], tuple[Decision, ...]]:
     """Which validation and test rows are given: by the recipe, else by the source itself or the

@@ -48,6 +48,18 @@ def with_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
     return _decided(_named(recipe, shape, task), task, because)
 
 
+def rows_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
+    """As ``with_task``, where no model is asked to do the task: what the rows are is enough, and a
+    default model that could not write their answers is no fault of theirs."""
+    if recipe.task is not None or is_image_folder(str(recipe.data.path)):
+        return with_task(recipe)
+    if purpose_of(recipe.model.name, recipe.model.revision) != "encoder":
+        return with_task(recipe)
+    shape = _shape(recipe.data)
+    task, because = _task(shape, None)
+    return _decided(_named(recipe, shape, task), task, because)
+
+
 def _shape(data: DataPart) -> RowsShape:
     """What the rows, and the columns that the recipe names, say."""
     if data.label_kind is not None:

@@ -213,6 +213,13 @@ class ControlPart(Part):
         return value
 
 
+class AuditPart(Part):
+    """How far ``audit`` goes: ``rows`` are the most that the model reads, 0 asks no model; copies
+    and checks of single rows see every row."""
+
+    rows: int = Field(default=20_000, ge=0, le=STEPS)
+
+
 class AlertPart(Part):
     """Whom to tell when the verdict changes; ``on`` names the verdicts, all by default."""
 

@@ -22,6 +22,7 @@ from holdfast.core.wording import HIDDEN
 from holdfast.recipe.parts import (
     EMBEDDED,
     AlertPart,
+    AuditPart,
     ControlPart,
     DataPart,
     GeneratePart,
@@ -53,6 +54,7 @@ class Recipe(Part):
     train: TrainPart = TrainPart()
     generate: GeneratePart = GeneratePart()
     control: ControlPart = ControlPart()
+    audit: AuditPart = AuditPart()
     alert: AlertPart = AlertPart()
     track: TrackPart = TrackPart()
     methods: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)

@@ -1,0 +1,85 @@
+"""``holdfast audit``: what in the data would spoil a training, before an hour is spent on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from holdfast.core.machine import refuse_too_little
+from holdfast.terminal.streams import json_text
+
+if TYPE_CHECKING:
+    from holdfast.core.outputs import OutputFile
+    from holdfast.pipeline.audit_request import AuditRequest
+    from holdfast.pipeline.audited import Audit
+
+
+def command(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A data file, a folder of pictures, a hub data set, a recipe, or a finished run.",
+        ),
+    ],
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="Rows that DATA must not hold, e.g. the test rows; once each."
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="The text column; twice for pairs.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="The label column.")] = None,
+    group: Annotated[str | None, typer.Option(help="Rows of one group belong together.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. audit.rows=0."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with examples to this file.")] = (
+        None
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+) -> None:
+    """Look for what would spoil a training on DATA: copies, leaks, wrong labels, damage, bias.
+
+    Nothing is changed and nothing is sent anywhere.
+    """
+    refuse_too_little("torch")
+    from holdfast.pipeline.audit_request import AuditRequest
+    from holdfast.terminal.audit import audit_watched
+    from holdfast.terminal.say import width
+
+    asked = AuditRequest(data, tuple(against or ()), text, label, group, tuple(set_ or ()))
+    page = None if html is None else _target(html, asked, force)
+    found = audit_watched(asked, quiet=quiet)
+    if page is not None:
+        _write(page, found)
+    if as_json:
+        typer.echo(json_text(found.to_json()))
+        return
+    from holdfast.cli.audited import summary
+
+    typer.echo("\n".join(summary(found, min(80, width()))))
+    if page is not None and not quiet:
+        typer.echo(f"\nPage with examples: {page.path}")
+
+
+def _target(path: Path, asked: AuditRequest, force: bool) -> OutputFile:
+    from holdfast.core.outputs import checked_output
+
+    return checked_output(path, asked.inputs, force=force)
+
+
+def _write(page: OutputFile, found: Audit) -> None:
+    from holdfast.core.output_stream import writing
+    from holdfast.report.audit import render_audit
+
+    text = render_audit(found.to_json(), found.shown())
+    with writing(page) as stream:
+        stream.write(text.encode("utf-8"))

@@ -1,0 +1,186 @@
+"""From a source to an ``Audit``: read → copies → views → every check → what was found, and what was
+not looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from holdfast.auditing.check import Example, Found
+from holdfast.auditing.checks import all_checks
+from holdfast.auditing.leaks import duplicate_groups, leaks_with
+from holdfast.auditing.run import ORDER, look
+from holdfast.auditing.views import Rows
+from holdfast.copies.gather import AllRows
+from holdfast.core.records import Decision
+from holdfast.data.table import Table
+from holdfast.pipeline.audit_rows import AuditRows, Tell, read_rows
+from holdfast.pipeline.audit_views import Progress, Views, make_views
+from holdfast.pipeline.audited import Audit, Leak, Shown
+from holdfast.pipeline.names import check_names
+from holdfast.pipeline.using import within_limits
+from holdfast.recipe import Recipe
+
+# Examples of a finding that are kept to be shown.
+SHOWN = 8
+
+
+def audit(
+    recipe: Recipe,
+    against: Sequence[str] = (),
+    *,
+    tell: Tell = lambda _: None,
+    progress: Progress = lambda *_: None,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> Audit:
+    """Look at the rows that the recipe names, and at what they are held ``against``.
+
+    ``tell`` hears every automatic decision, ``progress`` what is going on. ``names`` are what the
+    user calls files that stand for rows in memory.
+
+    Raises ``DataError`` where rows cannot be read, ``ModelError`` where the model cannot be.
+    """
+    told: list[Decision] = []
+
+    def hear(decision: Decision) -> None:
+        told.append(decision)
+        tell(decision)
+
+    check_names(recipe)
+    with within_limits(recipe.data):
+        progress("reading", None, None)
+        found = read_rows(recipe, against, names, hear)
+        views = make_views(found, hear, progress)
+        return _audited(found, views, tuple(told), progress, hear)
+
+
+def _audited(
+    found: AuditRows, views: Views, decisions: tuple[Decision, ...], progress: Progress, tell: Tell
+) -> Audit:
+    table, gathered = found.table, views.gathered
+    assert gathered is not None
+    looked = look(table, views.made, lambda name: progress(f"checking {name}", None, None))
+    reading = tuple(Found(finding) for finding in table.findings)
+    ranked = sorted(
+        (*looked.found, *reading), key=lambda one: (ORDER[one.finding.severity], -one.finding.score)
+    )
+    columns = table.columns
+    return Audit(
+        source=table.source,
+        task=str(found.recipe.task),
+        rows=table.source_rows,
+        columns={
+            "text": columns.text[0] if len(columns.text) == 1 else list(columns.text),
+            "label": columns.label,
+            "group": columns.group,
+        },
+        label_counts=_label_counts(table),
+        findings=tuple(one.finding for one in ranked),
+        examples={
+            place: _shown(one.examples[:SHOWN], found)
+            for place, one in enumerate(ranked)
+            if one.examples
+        },
+        duplicate_groups=_groups(table, gathered),
+        leaks=_leaks(table, gathered),
+        seconds=looked.seconds,
+        blind=looked.blind,
+        idle=looked.idle,
+        unseen=_unseen(looked.blind, views.without),
+        decisions=decisions,
+        against=tuple(table.source for table in found.given.values()),
+    )
+
+
+def _label_counts(table: Table) -> dict[str, int]:
+    """Rows of each class, or of each label where a text has several; none where they are
+    numbers."""
+    if table.columns.label is None or table.columns.label_kind == "number":
+        return {}
+    if table.columns.label_kind == "several":
+        counts = np.zeros(len(table.names), dtype=np.int64)
+        for labels in table.column("labels"):
+            counts[labels] += 1
+        return dict(zip(table.names, counts.tolist(), strict=True))
+    if len(table.classes) < 2:
+        return {}
+    labels = table.column("label")
+    counts = np.bincount(labels[labels >= 0], minlength=len(table.classes))
+    return dict(zip(table.classes, counts.tolist(), strict=True))
+
+
+def _groups(table: Table, gathered: AllRows) -> tuple[tuple[int, ...], ...]:
+    ids = table.column("row")
+    return tuple(tuple(ids[part].tolist()) for part in duplicate_groups(gathered))
+
+
+def _leaks(table: Table, gathered: AllRows) -> tuple[Leak, ...]:
+    ids, found = table.column("row"), []
+    for name, other in gathered.tables.items():
+        if name == "source":
+            continue
+        pairs, theirs = leaks_with(gathered, name), other.column("row")
+        found += [
+            Leak(int(ids[a]), other.source, int(theirs[b]), round(float(s), 4))
+            for a, b, s in zip(pairs.source, pairs.other, pairs.similarity, strict=True)
+        ]
+    return tuple(found)
+
+
+def _unseen(blind: tuple[str, ...], without: Mapping[str, str]) -> dict[str, str]:
+    """Why each check that had no view did not look."""
+    checks = all_checks()
+    return {
+        name: without.get(checks[name].sees.__name__, _NO_VIEW.get(checks[name].sees.__name__, ""))
+        or f"there is no view of kind {checks[name].sees.__name__} here"
+        for name in blind
+    }
+
+
+_NO_VIEW = {
+    "Watched": "DATA is no run, whose training history it reads",
+    "Pictures": "these are texts",
+}
+
+
+def _shown(examples: Sequence[Example], found: AuditRows) -> tuple[Shown, ...]:
+    """The rows of examples with their texts."""
+    tables: dict[str | None, Table] = {t.source: t for t in found.given.values()}
+    tables[None] = found.table
+    wanted: dict[str | None, set[int]] = {}
+    for one in examples:
+        wanted.setdefault(None, set()).add(one.row)
+        if one.other_row is not None:
+            wanted.setdefault(one.other_file, set()).add(one.other_row)
+    texts = {name: _texts(tables[name], rows) for name, rows in wanted.items() if name in tables}
+    nothing = ("", "")
+    return tuple(
+        Shown(
+            one.row,
+            one.masked if one.masked is not None else texts[None].get(one.row, nothing)[0],
+            texts[None].get(one.row, nothing)[1],
+            one.note,
+            one.other_row,
+            one.other_file,
+            *(
+                texts.get(one.other_file, {}).get(one.other_row, nothing)
+                if one.other_row is not None
+                else nothing
+            ),
+        )
+        for one in examples
+    )
+
+
+def _texts(table: Table, rows: set[int]) -> dict[int, tuple[str, str]]:
+    """The text and the label of some rows of the source, by their row."""
+    at = np.flatnonzero(np.isin(table.column("row"), list(rows)))
+    part = Rows(table.take(at))
+    picture = "path" in table.rows.column_names
+    texts = [Path(path).name for path in part.table.column("path")] if picture else part.texts
+    named = table.columns.label_kind in (None, "class") and len(table.classes) > 1
+    labels = [table.classes[k] if named and k >= 0 else "" for k in part.labels.tolist()]
+    return dict(zip(part.ids.tolist(), zip(texts, labels, strict=True), strict=True))

@@ -1,0 +1,166 @@
+"""The views that an audit's checks see, each made once, and why one could not be made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.auditing.views import Copied, Embedded, Pictures, Rows, Tokenized
+from holdfast.copies.duplicates import Copies
+from holdfast.copies.gather import AllRows, gather
+from holdfast.core.errors import ModelError
+from holdfast.core.records import Decision, Ints
+from holdfast.core.seeds import derive_seed
+from holdfast.data.pictures import read_picture
+from holdfast.data.table import Table
+from holdfast.pipeline.audit_rows import AuditRows, Tell
+from holdfast.pipeline.defaults import WRITING
+
+if TYPE_CHECKING:
+    from holdfast.pipeline.embedding import Encoder, Vectors
+
+# What is going on, how much of it is done, and how much there is; nothing known is None.
+Progress = Callable[[str, int | None, int | None], None]
+
+
+@dataclass(frozen=True)
+class Views:
+    """``made`` views, ``without`` why others were not made, by the name of their type; ``gathered``
+    are all rows and their copies."""
+
+    made: tuple[Any, ...]
+    without: Mapping[str, str] = field(default_factory=dict)
+    gathered: AllRows | None = None
+
+    def of(self, kind: type) -> Any:
+        """The view of a type, or ``None``."""
+        return next((view for view in self.made if type(view) is kind), None)
+
+
+def make_views(found: AuditRows, tell: Tell, progress: Progress) -> Views:
+    """Every view of these rows that can be made."""
+    rows = Rows(found.table, found.beside["source"])
+    progress("looking for copies", None, None)
+    seed = derive_seed(found.recipe.seed, "copies")
+    gathered = gather(found.table, found.given, seed)
+    others = {name: each for name, each in found.beside.items() if name != "source"}
+    made: list[Any] = [rows, Copied(rows, gathered, tuple(found.sides), others)]
+    without = {f"columns of {name}": why for name, why in found.without.items()}
+    if found.recipe.task == "image-classification":
+        made.append(_pictures(rows))
+        without["Embedded"] = "these are pictures"
+        without["Tokenized"] = "pictures have no tokens"
+    else:
+        views, reasons = _read_by_model(found, rows, gathered.copies, tell, progress)
+        made += views
+        without |= reasons
+        without["Pictures"] = "these are texts"
+    return Views(tuple(made), without, gathered)
+
+
+def _pictures(rows: Rows) -> Pictures:
+    paths: list[str] = rows.table.column("path")
+    return Pictures(rows, paths, lambda at: read_picture(paths[at]).image)
+
+
+def _read_by_model(
+    found: AuditRows, rows: Rows, copies: Copies, tell: Tell, progress: Progress
+) -> tuple[list[Any], dict[str, str]]:
+    """The rows as the model reads them: in its geometry and as its tokens."""
+    from holdfast.pipeline.embedding import load_encoder
+
+    settings = found.recipe.audit
+    if not settings.rows:
+        why = "audit.rows is 0: no model was asked"
+        return [], {"Embedded": why, "Tokenized": why}
+    progress("loading the model", None, None)
+    encoder, told = load_encoder(found.recipe)
+    for decision in told:
+        tell(decision)
+    chosen = _sample(found.table, copies, settings.rows)
+    part = rows if chosen is None else Rows(rows.table.take(chosen), rows.beside.take(chosen))
+    if chosen is not None:
+        because = (
+            f"a sample by content, the same whatever the order, as {len(rows.table):,} would take "
+            "too long; copies and checks of single rows see every row (audit.rows)"
+        )
+        tell(Decision("rows read by the model", f"{len(chosen):,}", because, prominent=True))
+    embedded = _embedded(found, part, encoder, progress)
+    tokens, why = _tokenized(found, part, encoder)
+    return [embedded, *tokens], {"Tokenized": why} if why else {}
+
+
+def _sample(table: Table, copies: Copies, most: int) -> Ints | None:
+    """The positions of the rows with the lowest content hashes, in the table's order; ``None``
+    where all are few enough."""
+    if len(table) <= most:
+        return None
+    contents = copies.contents[: len(table)]
+    return np.sort(np.lexsort((np.arange(len(table)), contents))[:most])
+
+
+def _embedded(found: AuditRows, rows: Rows, encoder: Encoder, progress: Progress) -> Embedded:
+    most = found.recipe.audit.rows
+    tables = {name: _first(table, most) for name, table in found.given.items()}
+    texts = [rows.texts, *(Rows(table).texts for table in tables.values())]
+    total, through = sum(len({*each}) for each in texts), 0
+
+    def embed(part: list[str]) -> Vectors:
+        nonlocal through
+        start = through
+        made = encoder(part, lambda n: progress("reading the texts", start + n, total))
+        through = start + len({*part})
+        return made
+
+    vectors = [embed(part) for part in texts]
+    others = {
+        name: (table, made) for (name, table), made in zip(tables.items(), vectors[1:], strict=True)
+    }
+    return Embedded(rows, vectors[0], encoder.name, encoder, others=others, seed=found.recipe.seed)
+
+
+def _first(table: Table, most: int) -> Table:
+    """A spread of rows over a table that is too large to be embedded whole."""
+    if len(table) <= most:
+        return table
+    return table.take(np.linspace(0, len(table) - 1, most).astype(np.int64))
+
+
+def _tokenized(found: AuditRows, rows: Rows, encoder: Encoder) -> tuple[list[Tokenized], str]:
+    """Lengths and unknown tokens by the model that is to be trained, or why they are not known."""
+    model = found.recipe.model
+    tokenizer, limit, name = encoder.tokenizer, encoder.max_length, encoder.name
+    if found.recipe.task in WRITING:
+        if model.name == encoder.name:
+            return [], (
+                f"{name} is no model that writes: --set model.name=NAME names the one to be trained"
+            )
+        from holdfast.models.limits import choose_max_length
+        from holdfast.models.pretrained import configuration
+        from holdfast.models.source import find_model
+        from holdfast.models.tokens import load_tokenizer
+
+        name = model.name
+        try:
+            source = find_model(name, revision=model.revision, trust=model.trust_remote_code)
+            tokenizer = load_tokenizer(source, model.trust_remote_code, need_pad=False)
+            config = configuration(source, None, ())
+            limit = choose_max_length(source.folder, config, tokenizer, model.max_length)[0]
+        except (ModelError, AttributeError) as error:
+            return [], f"the tokens of {name} cannot be counted: {error}"
+    return [_counted(rows, tokenizer, limit, name)], ""
+
+
+def _counted(rows: Rows, tokenizer: Any, limit: int, name: str) -> Tokenized:
+    texts, unknown = rows.texts, tokenizer.unk_token_id
+    lengths, unread, words = (np.zeros(len(texts), dtype=np.int64) for _ in range(3))
+    for start in range(0, len(texts), 4096):
+        part = texts[start : start + 4096]
+        for at, ids in enumerate(tokenizer(part)["input_ids"], start):
+            lengths[at] = len(ids)
+            unread[at] = ids.count(unknown) if unknown is not None else 0
+            words[at] = len(texts[at].split())
+    return Tokenized(rows, lengths, unread, words, limit, name)

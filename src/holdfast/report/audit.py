@@ -1,0 +1,248 @@
+"""The page of an audit, and what it shows of itself in a notebook. Both are made of the JSON that
+``holdfast audit --json`` prints and the texts of the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from holdfast._version import __version__
+from holdfast.report.differences import marked
+from holdfast.report.glossary import Glossary
+from holdfast.report.numbers import sentence
+from holdfast.report.page import UNPRINTABLE, Section, asset, environment, policy
+from holdfast.report.view.headline import TONES, Headline
+from holdfast.report.view.record import SEVERITIES, ChoiceView
+
+Examples = Mapping[int, Sequence[Mapping[str, Any]]]
+
+LEVELS = {
+    "error": "Would spoil a training, or the number that it ends with",
+    "warn": "Worth a look before a training",
+    "info": "For information",
+}
+# Of a list that nobody reads to its end.
+LISTED = 50
+SNIPPET = 6
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleView:
+    """A row, and the one beside it, where there is one; differing words are marked."""
+
+    note: str
+    place: str
+    label: str
+    text: Markup
+    other_place: str = ""
+    other_label: str = ""
+    other_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemView:
+    """A finding with its examples; ``cannot_see`` and ``error_rate`` are its check's."""
+
+    tone: str
+    severity: str
+    check: str
+    count: str
+    because: str
+    remedy: str
+    rows: str
+    fixed: bool
+    cannot_see: str
+    error_rate: str
+    examples: tuple[ExampleView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The findings of one severity."""
+
+    title: str
+    problems: tuple[ProblemView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LookedView:
+    """What was looked at without a finding, and what was not looked at, with reasons."""
+
+    fine: tuple[str, ...]
+    blind: tuple[tuple[str, str], ...]
+
+
+def answer(document: Mapping[str, Any]) -> str:
+    """The whole audit in a sentence."""
+    counts = {level: _of(document, level) for level in LEVELS}
+    bad, doubtful = len(counts["error"]), len(counts["warn"])
+    if bad:
+        more = f" {_things(doubtful)} more {_are(doubtful)} worth a look." if doubtful else ""
+        return f"{_things(bad)} would spoil a training on these rows.{more}"
+    if doubtful:
+        first = "Nothing was found that would spoil a training on these rows."
+        return f"{first} {_things(doubtful)} {_are(doubtful)} worth a look."
+    return "Nothing was found that would spoil a training on these rows."
+
+
+def render_audit(document: Mapping[str, Any], examples: Examples) -> str:
+    """A self-contained page: ``document`` is what ``audit --json`` prints, ``examples`` the texts
+    of each finding's examples by its place. The same audit gives the same bytes."""
+    style, script, words = asset("report.css"), asset("report.js"), Glossary()
+    levels = _levels(document, examples)
+    looked = LookedView(_fine(document), tuple(document["not_looked_at"].items()))
+    choices = [
+        ChoiceView(str(d["what"]), str(d["chosen"]), str(d["because"]))
+        for d in document["decisions"]
+    ]
+    sections = [
+        *([Section("problems", "What was found", levels)] if levels else []),
+        Section("looked", "What was looked at", looked),
+        *([Section("choices", "What was decided, and why", choices)] if choices else []),
+        Section("words", "Words", words),
+    ]
+    page = (
+        environment(words)
+        .get_template("page.html.j2")
+        .render(
+            top=_top(document),
+            sections=sections,
+            style=style,
+            script=script,
+            policy=policy(style, script),
+            created="",
+            version=__version__,
+            absent=(),
+            seed=None,
+            task=str(document["task"]),
+        )
+    )
+    return page.translate(UNPRINTABLE)
+
+
+def audit_snippet(document: Mapping[str, Any], examples: Examples) -> str:
+    """What an audit shows of itself in a notebook: the answer and the first findings."""
+    problems = [p for level in _levels(document, examples) for p in level.problems]
+    page = (
+        environment(Glossary())
+        .get_template("audit_snippet.html.j2")
+        .render(
+            style=asset("snippet.css"),
+            title=document["source"],
+            answer=answer(document),
+            tone=_tone(document),
+            problems=problems[:SNIPPET],
+            more=max(0, len(problems) - SNIPPET),
+            about=_about(document),
+        )
+    )
+    return page.translate(UNPRINTABLE)
+
+
+def _of(document: Mapping[str, Any], severity: str) -> list[tuple[int, Mapping[str, Any]]]:
+    found = enumerate(document["findings"])
+    return [(place, finding) for place, finding in found if finding["severity"] == severity]
+
+
+def _things(count: int) -> str:
+    return "One thing" if count == 1 else f"{count} things"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _tone(document: Mapping[str, Any]) -> str:
+    worst = document["findings"][0]["severity"] if document["findings"] else ""
+    return {"error": "bad", "warn": "warn"}.get(worst, "good")
+
+
+def _top(document: Mapping[str, Any]) -> Headline:
+    tone = _tone(document)
+    counted = {level: len(_of(document, level)) for level in LEVELS}
+    label = ", ".join(f"{n} {level}" for level, n in counted.items() if n) or "no findings"
+    facts = [("Rows", f"{document['rows']:,}"), ("Task", str(document["task"]))]
+    if document["label_counts"]:
+        facts.append(("Classes", f"{len(document['label_counts']):,}"))
+    if document["against"]:
+        facts.append(("Held against", ", ".join(document["against"])))
+    return Headline(
+        title=str(document["source"]),
+        answer="",
+        advice="",
+        use_tone="",
+        tone=tone,
+        tone_word=TONES[tone],
+        label=label,
+        sentence=answer(document),
+        because=_about(document),
+        facts=tuple(facts),
+        cause="",
+        evidence=(),
+        remedies=(),
+    )
+
+
+def _about(document: Mapping[str, Any]) -> str:
+    looked, blind = len(document["looked_at"]), len(document["not_looked_at"])
+    rest = f"; {blind} had nothing to see here" if blind else ""
+    return f"{looked} checks looked at {document['rows']:,} rows{rest}. Nothing was changed."
+
+
+def _fine(document: Mapping[str, Any]) -> tuple[str, ...]:
+    found = {finding["check"] for finding in document["findings"]}
+    return tuple(name for name in document["looked_at"] if name not in found)
+
+
+def _levels(document: Mapping[str, Any], examples: Examples) -> list[Level]:
+    made = [
+        Level(
+            title,
+            tuple(_problem(f, examples.get(place, ())) for place, f in _of(document, severity)),
+        )
+        for severity, title in LEVELS.items()
+    ]
+    return [level for level in made if level.problems]
+
+
+def _problem(finding: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> ProblemView:
+    rows = finding["rows"]
+    more = f" and {finding['count'] - LISTED:,} more" if finding["count"] > LISTED else ""
+    listed = ", ".join(str(row) for row in rows[:LISTED])
+    return ProblemView(
+        SEVERITIES[finding["severity"]],
+        finding["severity"],
+        finding["check"].replace("_", " "),
+        f"{finding['count']:,}",
+        sentence(finding["because"]),
+        sentence(finding["remedy"]),
+        f"{listed}{more}" if rows else "",
+        finding["fixed"],
+        finding["cannot_see"],
+        finding["error_rate"],
+        tuple(_example(one) for one in shown),
+    )
+
+
+def _example(one: Mapping[str, Any]) -> ExampleView:
+    place = f"row {one['row']}"
+    if one["other_row"] is None:
+        return ExampleView(one["note"], place, one["label"], escape(_shortened(one["text"])))
+    text, other = marked(one["text"], one["other_text"])
+    file = f" of {one['other_file']}" if one["other_file"] else ""
+    return ExampleView(
+        one["note"],
+        place,
+        one["label"],
+        text,
+        f"row {one['other_row']}{file}",
+        one["other_label"],
+        other,
+    )
+
+
+def _shortened(text: str, most: int = 1200) -> str:
+    return text if len(text) <= most else f"{text[:most]} …"

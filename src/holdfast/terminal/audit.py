@@ -1,0 +1,25 @@
+"""An audit with a person watching: what was decided, and what goes on."""
+
+from __future__ import annotations
+
+from holdfast.core.records import Decision
+from holdfast.pipeline.audit import audit
+from holdfast.pipeline.audit_request import AuditRequest
+from holdfast.pipeline.audited import Audit
+from holdfast.terminal.progress_line import ProgressLine
+from holdfast.terminal.say import Teller
+
+
+def audit_watched(asked: AuditRequest, *, quiet: bool = False) -> Audit:
+    """Do what ``asked`` says."""
+    teller, line = Teller(quiet), ProgressLine(quiet)
+    teller.title(f"holdfast audit {asked.names.get(asked.data, asked.data)}")
+
+    def tell(decision: Decision) -> None:
+        line.close()
+        teller(decision)
+
+    try:
+        return audit(asked.recipe(), asked.against, tell=tell, progress=line, names=asked.names)
+    finally:
+        line.close()

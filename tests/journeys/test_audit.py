@@ -1,0 +1,131 @@
+"""``holdfast audit`` from a file to what a person, a script and a browser get."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from holdfast.api import audit
+from holdfast.core.errors import DataError, RecipeError
+
+WORDS = ["river", "stone", "window", "garden", "paper", "mountain", "candle", "station", "letter"]
+WORDS += ["winter", "bridge", "music"]
+
+
+def sentence(n: int) -> str:
+    return " ".join(WORDS[(n * k + n // 7) % len(WORDS)] for k in (1, 5, 7, 11, 3)) + f" no {n}"
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    rows = [{"text": sentence(n), "label": ("good", "bad")[n % 2]} for n in range(60)]
+    rows.append({"text": sentence(4).upper(), "label": "good"})
+    test = [{"text": f"{sentence(n)}!", "label": ("good", "bad")[n % 2]} for n in (8, 13)]
+    test += [{"text": f"another matter {sentence(n)}", "label": "bad"} for n in range(70, 80)]
+    return write(tmp_path / "train.csv", rows), write(tmp_path / "test.csv", test)
+
+
+def test_the_whole_command(files, tmp_path: Path, holdfast) -> None:
+    train, test = files
+    page = tmp_path / "audit.html"
+    done = holdfast("audit", train, "--against", test, "--json", "--html", page)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["schema"] == 1
+    assert found["rows"] == 61
+    assert found["columns"] == {"text": "text", "label": "label", "group": None}
+    assert found["label_counts"] == {"bad": 30, "good": 31}
+    assert found["duplicate_groups"] == [[4, 60]]
+    assert [(k["row"], k["other_file"], k["other_row"]) for k in found["leaks"]] == [
+        (8, str(test), 0),
+        (13, str(test), 1),
+    ]
+    assert {"exact_duplicates", "leaks"} <= {f["check"] for f in found["findings"]}
+    for finding in found["findings"]:
+        assert finding["check"] in found["looked_at"] or finding["fixed"]
+        assert finding["cannot_see"].endswith(".")
+        assert finding["error_rate"].endswith(".")
+    html = page.read_text("utf-8")
+    assert "<mark>" in html
+    assert str(tmp_path) not in html.replace(str(train), "").replace(str(test), "")
+    assert "src=" not in html
+    assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org", "")
+    again = holdfast("audit", train, "--html", page)
+    assert again.code == 2
+    assert "exists already" in again.err
+
+
+def test_a_person_reads_the_answer_first_in_80_columns(files, holdfast) -> None:
+    train, test = files
+    done = holdfast("audit", train, "--against", test, "--set", "audit.rows=0")
+    assert done.code == 0, done.err
+    lines = done.out.strip().splitlines()
+    assert lines[0].startswith("One thing would spoil a training on these rows.")
+    assert max(map(len, lines)) <= 80
+    assert "Looked at, nothing found:" in done.out
+
+
+def test_outputs_and_inputs_are_not_confused(files, holdfast) -> None:
+    train, _ = files
+    before = train.read_bytes()
+    for arguments in (("--html", train, "--force"), ("--against", train)):
+        done = holdfast("audit", train, *arguments)
+        assert done.code == 2, done.out
+    assert train.read_bytes() == before
+
+
+def test_rows_in_memory_without_labels_and_with(files) -> None:
+    texts = [sentence(n) for n in range(40)]
+    bare = audit(texts, against=[{"text": [texts[3]]}], settings={"audit.rows": 0})
+    assert [(k.row, k.other_file, k.other_row) for k in bare.leaks] == [(3, "against 1", 0)]
+    assert bare.source == "the rows"
+    assert bare.label_counts == {}
+    labels = ["a", "b"] * 20 + ["b"]
+    labelled = audit([*texts, texts[0]], labels, settings=["audit.rows=0"])
+    assert labelled.label_counts == {"a": 20, "b": 21}
+    assert labelled.duplicate_groups == ((0, 40),)
+    shown = labelled._repr_html_()
+    assert "exact duplicates" in shown.lower()
+    assert "<script" not in shown
+
+
+def test_pairs_chats_and_rare_classes_are_looked_at(tmp_path: Path) -> None:
+    pairs = [{"document": sentence(n) * 3, "summary": sentence(n)} for n in range(30)]
+    found = audit(write(tmp_path / "pairs.csv", pairs), settings={"audit.rows": 0})
+    assert found.task == "seq2seq"
+    chats = tmp_path / "chats.jsonl"
+    turns = [
+        {
+            "messages": [
+                {"role": "user", "content": sentence(n)},
+                {"role": "assistant", "content": "Yes."},
+            ]
+        }
+        for n in [*range(20), 3]
+    ]
+    chats.write_text("\n".join(map(json.dumps, turns)), "utf-8")
+    found = audit(chats, settings={"audit.rows": 0})
+    assert found.task == "causal-lm"
+    assert found.duplicate_groups == ((3, 20),)
+    rare = [{"text": sentence(n), "label": "once" if n == 5 else "often"} for n in range(30)]
+    found = audit(write(tmp_path / "rare.csv", rare), settings={"audit.rows": 0})
+    assert found.label_counts == {"often": 29, "once": 1}
+
+
+def test_what_cannot_be_read_is_told_in_pythons_words(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        audit(tmp_path / "none.csv")
+    rows = write(tmp_path / "rows.csv", [{"text": sentence(n), "label": n % 2} for n in range(9)])
+    with pytest.raises(RecipeError, match="against: names the file that is audited"):
+        audit(rows, against=rows)
