@@ -30,7 +30,7 @@ def run(step: int, head: str) -> SimpleNamespace:
     return SimpleNamespace(
         step=step,
         phase=SimpleNamespace(head=head),
-        job=SimpleNamespace(train=Rows()),
+        job=SimpleNamespace(train=Rows(), added=None),
         network=SimpleNamespace(head=torch.nn.Linear(3, 2)),
         observer=Observer(),
     )

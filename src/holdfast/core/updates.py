@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draw:
-    """The rows of one update. ``rows`` [n] are positions among the training rows: by them the data
-    map, the probes and the order of first use know each row, whatever its form.
+    """The rows of one update. ``rows`` [n] are positions among the training rows, then among what
+    was added to them: by them the data map, the probes and the order of first use know each
+    training row, whatever its form.
 
     ``examples`` are other encoded rows that are passed in their stead (augmented, mixed), row k
     being the one at ``places[k]`` [n]; without them the training rows themselves are passed.
@@ -52,8 +53,9 @@ class Draw:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
-    """The training rows as a source draws from them in one phase: ``examples``, the rows of an
-    update (``batch``), and the ``seed`` and name of the ``phase``, from which its chance comes."""
+    """The training rows, and behind them those that were added, as a source draws from them in one
+    phase: ``examples``, the rows of an update (``batch``), and the ``seed`` and name of the
+    ``phase``, from which its chance comes."""
 
     examples: Any
     batch: int

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.methods.registry import METHODS, Method, Parts
+from holdfast.models.probe import Beside
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from holdfast.models.probe import Probe
     from holdfast.models.probe_curve import ProbeCurve
 
+    Fit = Callable[..., Probe]
     HeldOut = Callable[[Probe, Floats, Ints, Floats, Ints], ProbeCurve]
     Read = Callable[[Any, Any], tuple[Floats, Any]]
 
@@ -38,20 +40,18 @@ class HeadRefit:
     """Refits the head at snapshot 0, if ``first``, and in every phase whose head is refitted.
 
     ``fit`` maps features [n, width] and labels [n] to a ``Probe``. Keeps the first probe: it is
-    the linear-probe baseline. ``held_out``, where given, measures that one on the validation rows
-    (probe, training features and labels, validation features and labels), before any step; what it
-    found stays with the baseline in ``curve``. ``read`` gives the features and labels of some
-    examples: a task whose labels are not of whole rows brings its own.
+    the linear-probe baseline. Where rows were added to those of the table, the head is fitted to
+    them too (``fit`` is then given a third argument, ``Beside``), and the baseline is not.
+    ``held_out``, where given, measures the baseline on the validation rows (probe, training
+    features and labels, validation features and labels), before any step; what it found stays
+    with the baseline in ``curve``. ``read`` gives the features and labels of some examples: a task
+    whose labels are not of whole rows brings its own.
     """
 
     name, place = "head_refit", "change"
 
     def __init__(
-        self,
-        fit: Callable[[Floats, Ints], Probe],
-        first: bool,
-        held_out: HeldOut | None = None,
-        read: Read = rows_read,
+        self, fit: Fit, first: bool, held_out: HeldOut | None = None, read: Read = rows_read
     ) -> None:
         self._fit = fit
         self._read = read
@@ -68,17 +68,21 @@ class HeadRefit:
         if not before_any_step and run.phase.head != "refit":
             return
         features, labels = self._read(run, run.job.train)
-        probe = self._fit(features, labels)
-        weight = torch.as_tensor(np.asarray(probe.weight), dtype=torch.float32)
-        bias = torch.as_tensor(np.asarray(probe.bias), dtype=torch.float32)
-        if before_any_step:
-            self.baseline = {"weight": weight, "bias": bias}
+        added, used = run.job.added, self.first or not before_any_step
+        probe: Probe | None = None
+        if before_any_step or added is None:
+            probe = self._fit(features, labels)
+        if before_any_step and probe is not None:
+            self.baseline = _tensors(probe)
             self.because = probe.because
             self._measure(run, probe, features, labels)
-        if not before_any_step or self.first:
+        if added is not None and used:
+            others, marks = self._read(run, added)
+            probe = self._fit(features, labels, Beside(others, marks, added.weights))
+        if used and probe is not None:
             with torch.no_grad():
-                run.network.head.weight.copy_(weight)
-                run.network.head.bias.copy_(bias)
+                for name, value in _tensors(probe).items():
+                    getattr(run.network.head, name).copy_(value)
 
     def _measure(self, run: Any, probe: Probe, features: Floats, labels: Ints) -> None:
         if self._held_out is None:
@@ -105,6 +109,13 @@ class HeadRefit:
             pairs = tuple((int(n), float(loss)) for n, loss in points)
             noise = None if labels is None else LabelNoise(*labels)
             self.curve = ProbeCurve(losses.numpy(), pairs, (int(twins), int(of)), noise)
+
+
+def _tensors(probe: Probe) -> dict[str, torch.Tensor]:
+    import torch
+
+    parts = {"weight": probe.weight, "bias": probe.bias}
+    return {n: torch.as_tensor(np.asarray(v), dtype=torch.float32) for n, v in parts.items()}
 
 
 @dataclass(frozen=True, slots=True)

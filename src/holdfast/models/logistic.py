@@ -27,28 +27,43 @@ ONE_THREAD = 1 << 22
 
 
 def fit_softmax(
-    x: Array, y: Ints, c: float, first: Array, *, tolerance: float, steps: int
+    x: Array,
+    y: Ints,
+    c: float,
+    first: Array,
+    *,
+    tolerance: float,
+    steps: int,
+    weights: Array | None = None,
 ) -> Array:
     """The table [C, D + 1] that minimises the mean over the rows of −log softmax(x·w + b)[y] plus
     ‖w‖² ÷ (2 C n), from the table ``first`` on, until no component of the gradient exceeds
     ``tolerance``.
 
     x [n, D]; y [n], indices of classes. Of two classes w is the difference of their weights. A fit
-    at a weak penalty may end at ``steps``: it is then near enough for comparing losses.
+    at a weak penalty may end at ``steps``: it is then near enough for comparing losses. With
+    ``weights`` [n], at least 0, each row's loss counts so often, and n is their sum: a row of
+    weight 2 is the row twice.
     """
     if len(first) == 2:
-        halves = first[1:] - first[:1]
-        single = fit_sigmoids(x, (y == 1)[:, None], c, halves, tolerance=tolerance, steps=steps)
+        halves, ones = first[1:] - first[:1], (y == 1)[:, None]
+        single = fit_sigmoids(x, ones, c, halves, tolerance=tolerance, steps=steps, weights=weights)
         return np.concatenate([-single, single]) / 2
-    n, rows = len(y), np.arange(len(y))
+    rows = np.arange(len(y))
+    n = len(y) if weights is None else float(weights.sum())
 
     def value(flat: Array) -> tuple[float, Array]:
         table = flat.reshape(first.shape)
         weight, logits = table[:, :-1], logits_of(table, x)
         sums = _log_sums(logits)
-        loss = sums.sum() - logits[rows, y].sum() + (weight**2).sum() / (2 * c)
         gap = np.exp(logits - sums[:, None])
         gap[rows, y] -= 1
+        if weights is None:
+            loss = sums.sum() - logits[rows, y].sum()
+        else:
+            loss = ((sums - logits[rows, y]) * weights).sum()
+            gap *= weights[:, None]
+        loss += (weight**2).sum() / (2 * c)
         slope = np.column_stack([gap.T @ x + weight / c, gap.sum(axis=0)])
         return float(loss) / n, slope.reshape(-1) / n
 
@@ -56,19 +71,30 @@ def fit_softmax(
 
 
 def fit_sigmoids(
-    x: Array, y: Floats, c: float, first: Array, *, tolerance: float, steps: int
+    x: Array,
+    y: Floats,
+    c: float,
+    first: Array,
+    *,
+    tolerance: float,
+    steps: int,
+    weights: Array | None = None,
 ) -> Array:
     """The table [L, D + 1] that minimises the sum over labels of the mean of −log p over the rows
-    plus ‖w‖² ÷ (2 C n), p the sigmoid of x·w + b or 1 less it. y [n, L] holds 0 and 1."""
+    plus ‖w‖² ÷ (2 C n), p the sigmoid of x·w + b or 1 less it. y [n, L] holds 0 and 1; ``weights``
+    [n] as in ``fit_softmax``."""
     from scipy.special import expit
 
-    n, wanted = len(y), np.asarray(y, dtype=np.float64)
+    wanted = np.asarray(y, dtype=np.float64)
+    n = len(y) if weights is None else float(weights.sum())
 
     def value(flat: Array) -> tuple[float, Array]:
         table = flat.reshape(first.shape)
         weight, logits = table[:, :-1], logits_of(table, x)
-        loss = _sigmoid_losses(logits, wanted).sum() + (weight**2).sum() / (2 * c)
-        gap = expit(logits) - wanted
+        losses, gap = _sigmoid_losses(logits, wanted), expit(logits) - wanted
+        if weights is not None:
+            losses, gap = losses * weights[:, None], gap * weights[:, None]
+        loss = losses.sum() + (weight**2).sum() / (2 * c)
         slope = np.column_stack([gap.T @ x + weight / c, gap.sum(axis=0)])
         return float(loss) / n, slope.reshape(-1) / n
 

@@ -44,8 +44,25 @@ class Probe:
         return np.asarray(features @ self.weight.T + self.bias, dtype=np.float64)
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Rows that a probe learns from and is never judged by: ``features`` [m, D], ``labels`` [m]
+    class indices, ``weights`` [m] at least 0, a row of the others counting 1. They stand in the
+    training part of every fold, and in none that is held out."""
+
+    features: Floats
+    labels: Ints
+    weights: Floats
+
+
 def fit_probe(
-    features: Floats, labels: Ints, *, classes: int, seed: int, c: float | None = None
+    features: Floats,
+    labels: Ints,
+    *,
+    classes: int,
+    seed: int,
+    c: float | None = None,
+    beside: Beside | None = None,
 ) -> Probe:
     """Fit L2-regularised multinomial logistic regression: the mean of −log p(label) over the rows
     plus ‖w‖² ÷ (2 C n), the biases free, by L-BFGS. With two classes w is the difference of their
@@ -64,6 +81,8 @@ def fit_probe(
     classes : the number of classes, of which some may have no row.
     seed : of the folds.
     c : the inverse penalty, to skip the choice.
+    beside : weighted rows that are learned from too; C, the folds, the centre and the scale are
+        those of the rows alone, and so is ``held_out``.
 
     A class with a single row stays in the training part of every fold. A class without rows gets
     zero weights and a bias below all others by log(2 n). With one class present the weights are
@@ -76,6 +95,8 @@ def fit_probe(
     rows = np.asarray(features, dtype=np.float64)
     marks = np.asarray(labels)
     _check(rows, marks, classes)
+    if beside is not None and beside.weights.any():
+        return _fit_beside(rows, marks, beside, classes=classes, seed=seed, c=c)
     present, y = np.unique(marks, return_inverse=True)
     centre, scale = rows.mean(axis=0), float(np.sqrt(rows.var(axis=0).mean())) or 1.0
     x = (rows - centre) / scale
@@ -91,6 +112,35 @@ def fit_probe(
     return _spread(fitted, present, classes, y)
 
 
+def _fit_beside(
+    rows: Array, marks: Ints, beside: Beside, *, classes: int, seed: int, c: float | None
+) -> Probe:
+    """The same with rows beside them."""
+    counted = beside.weights > 0
+    others = np.asarray(beside.features, dtype=np.float64)[counted]
+    theirs = np.asarray(beside.labels)[counted]
+    _check(others, theirs, classes)
+    present, y = np.unique(np.concatenate([marks, theirs]), return_inverse=True)
+    if len(present) == 1:
+        return fit_probe(rows, marks, classes=classes, seed=seed, c=c)
+    centre, scale = rows.mean(axis=0), float(np.sqrt(rows.var(axis=0).mean())) or 1.0
+    x, extra = (rows - centre) / scale, (others - centre) / scale
+    n, weights = len(x), np.asarray(beside.weights, dtype=np.float64)[counted]
+    chosen = (
+        PenaltyChoice(c, "set by you")
+        if c
+        else choose_c(x, y[:n], seed, beside=Beside(extra, y[n:], weights))
+    )
+    both, w = np.concatenate([x, extra]), np.concatenate([np.ones(n), weights])
+    first = first_softmax(both, y)
+    table = fit_softmax(both, y, chosen.c, first, tolerance=1e-5, steps=1000, weights=w)
+    raw = table[:, :-1] / scale
+    fitted = Probe(
+        raw, table[:, -1] - raw @ centre, chosen.c, chosen.because, chosen.losses, chosen.held_out
+    )
+    return _spread(fitted, present, classes, y)
+
+
 class PenaltyChoice(NamedTuple):
     """A C, why, the losses seen on the way, and the out-of-fold logits [n, C] at it."""
 
@@ -100,21 +150,35 @@ class PenaltyChoice(NamedTuple):
     held_out: Array | None = None
 
 
-def choose_c(x: Array, y: Ints, seed: int, grid: Sequence[float] = GRID) -> PenaltyChoice:
-    """The C of the smallest cross-validated log loss."""
+def choose_c(
+    x: Array, y: Ints, seed: int, grid: Sequence[float] = GRID, beside: Beside | None = None
+) -> PenaltyChoice:
+    """The C of the smallest cross-validated log loss; rows ``beside``, in the same units, are
+    learned from in every fold."""
     folds = stratified_folds(y, FOLDS, seed)
     places = [folds == fold for fold in range(FOLDS) if (folds == fold).any()]
     if not places:
         return PenaltyChoice(UNTESTED_C, "too few rows to choose it by cross-validation")
     parts = [_divided(x, y, held) for held in places]
+    weights: list[Array | None] = [None] * len(parts)
+    most = int(y.max()) + 1
+    if beside is not None:
+        most = max(most, int(beside.labels.max()) + 1)
+        weights = [np.concatenate([np.ones(len(ys)), beside.weights]) for _, ys, _, _ in parts]
+        parts = [
+            (np.concatenate([xs, beside.features]), np.concatenate([ys, beside.labels]), hs, hys)
+            for xs, ys, hs, hys in parts
+        ]
     tables = [first_softmax(rows, labels) for rows, labels, _, _ in parts]
     seen: list[tuple[float, float]] = []
-    kept = np.full((len(y), int(y.max()) + 1), np.nan)
+    kept = np.full((len(y), most), np.nan)
     for c in grid:
         answers, total = np.full_like(kept, np.nan), 0.0
         for place, (rows, labels, held, wanted) in enumerate(parts):
             # From the fit at the last penalty, and loosely: the fit at the chosen one is tight.
-            tables[place] = fit_softmax(rows, labels, c, tables[place], tolerance=1e-3, steps=300)
+            tables[place] = fit_softmax(
+                rows, labels, c, tables[place], tolerance=1e-3, steps=300, weights=weights[place]
+            )
             answers[places[place]] = logits = logits_of(tables[place], held)
             total += softmax_losses(logits, wanted).sum()
         seen.append((c, total / int((folds >= 0).sum())))

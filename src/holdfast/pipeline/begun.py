@@ -23,7 +23,11 @@ from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
 
 # What may change while a run is not finished: where its files lie (the rows themselves are
 # compared), who is told of it.
-MOVABLE = {"data": ("path", "valid", "test", "unlabelled"), "alert": None, "track": None}
+MOVABLE = {
+    "data": ("path", "valid", "test", "descriptions", "unlabelled"),
+    "alert": None,
+    "track": None,
+}
 OTHER = "Restore it; to train with other settings, start a new run with another --out."
 NEEDED = {"rows": str, "findings": list, "decisions": list}
 
@@ -53,7 +57,7 @@ def remember(to: Destination, ready: Ready, divided: Divided) -> Begun:
     """
     run, again, text = to.run, to.resume, ready.recipe.to_yaml()
     begun = Begun(
-        _fingerprint(divided),
+        _fingerprint(divided, ready),
         _settings_of(run) if again else _settings_mark(from_yaml(text)),
         to_json([*divided.findings, *ready.findings]),
         to_json([*divided.decisions, *ready.decisions]),
@@ -77,9 +81,9 @@ def remember(to: Destination, ready: Ready, divided: Divided) -> Begun:
     return replace(begun, findings=before["findings"], decisions=before["decisions"])
 
 
-def begun_elsewhere(run: Path, divided: Divided) -> Begun:
+def begun_elsewhere(run: Path, ready: Ready, divided: Divided) -> Begun:
     """For a process that is not the first, which writes nothing and gives no reasons."""
-    return Begun(_fingerprint(divided), _settings_of(run), (), ())
+    return Begun(_fingerprint(divided, ready), _settings_of(run), (), ())
 
 
 def check_recipe(run: Path) -> None:
@@ -163,9 +167,9 @@ def _settings_mark(plain: Any) -> str:
     return hashlib.sha256(told.encode()).hexdigest()
 
 
-def _fingerprint(divided: Divided) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for table in (divided.table, *divided.given):
+def _fingerprint(divided: Divided, ready: Ready) -> str:
+    digest, lot = hashlib.blake2b(digest_size=16), ready.prepared.added
+    for table in (divided.table, *divided.given, *((lot.table,) if lot else ())):
         for name in sorted(table.rows.column_names):
             for value in table.column(name):
                 digest.update(str(value).encode("utf-8", "surrogatepass") + b"\0")

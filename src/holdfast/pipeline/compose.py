@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,7 +44,7 @@ from holdfast.pipeline.size import model_size
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.recipe.resolved import resolved as resolve_all
-from holdfast.tasks.base import Examples
+from holdfast.tasks.base import Examples, ExtendableExamples
 from holdfast.tasks.metrics import Metric
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.examples import ExampleHistory
@@ -75,24 +76,24 @@ def make_ready(
     # Every kind's ``Loaded`` is a dataclass, which a protocol cannot say.
     shared: Any = prepared.loaded
     loaded: Loaded = replace(shared, network=fresh(prepared.loaded.network))
-    loaded, sides = _sides(prepared, loaded, train, valid)
+    loaded, sides = _sides(prepared, loaded, train, valid, recipe.train.added)
     total, _ = count_parameters(loaded.network)
     resolved, chosen = _resolved(recipe, loaded, total, len(train))
     changed = _changed(loaded.network, resolved)
     plan, points = _planned(resolved, loaded, total, sides)
     refuse_clearly_too_large(loaded.network, plan.phases)
-    attention = choose_attention(loaded.network, sides.train, resolved.train.pack)
+    attention = choose_attention(loaded.network, sides.learnt, resolved.train.pack)
     metric = _metric(resolved, kind, len(prepared.rows.classes))
     watch = kind.watch(loaded, sides, resolved, plan.probe_rows)
     size, oversized = model_size(loaded.network, sides.train)
     task = kind.make_task(loaded, sides.train_rows.table, resolved, metric)
     precision = resolved.train.precision
-    need, memory, tight = check_fit(loaded.network, task, sides.train, plan.phases, precision)
+    need, memory, tight = check_fit(loaded.network, task, sides.learnt, plan.phases, precision)
     kept = keep_prefix(
         resolved.train.cache_frozen,
         loaded.network,
         task,
-        sides.train,
+        sides.learnt,
         sides.valid,
         plan,
         precision,
@@ -113,6 +114,7 @@ def make_ready(
         decisions=(
             *loaded.decisions,
             *prepared.machine.decisions,
+            *prepared.decisions,
             *chosen,
             *changed,
             *kept.decisions,
@@ -120,6 +122,7 @@ def make_ready(
             size,
             memory,
             points,
+            *_added_rows(prepared, resolved),
             *_told(resolved, watch, sides.train, plan),
         ),
         findings=(
@@ -146,18 +149,38 @@ def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
         raise Defect("a fit", rule, int(shared[0]))
 
 
-def _sides(prepared: Prepared, loaded: Any, train: Ints, valid: Ints) -> tuple[Any, Sides]:
-    """The rows of both sides, and what was loaded with the unit and limits of the first."""
+def _sides(
+    prepared: Prepared, loaded: Any, train: Ints, valid: Ints, origins: Sequence[str] | None
+) -> tuple[Any, Sides]:
+    """The rows of both sides, and what was loaded with the unit and limits of the first; of the
+    added rows those of these ``origins``."""
     kind, examples = prepared.kind, prepared.examples
     learnt, judging = (prepared.rows.take(side) for side in (train, valid))
     of_train, of_valid = (examples.take(side) for side in (train, valid))
     loaded = kind.settle(loaded, learnt, of_train)
+    inside = kind.side(of_train, loaded, learnt)
+    added, with_added = _added(prepared, inside, origins)
     return loaded, Sides(
-        kind.side(of_train, loaded, learnt),
+        inside,
         kind.side(of_valid, loaded, judging),
         TrainSplit(learnt),
         ValidSplit(judging),
+        added,
+        with_added,
     )
+
+
+def _added(
+    prepared: Prepared, train: Examples, origins: Sequence[str] | None
+) -> tuple[Examples | None, Examples | None]:
+    """The added rows that this fit learns from, with their weights; and they behind ``train``."""
+    lot, examples = prepared.added, prepared.added_examples
+    chosen = lot.of(origins) if lot is not None else np.zeros(0, dtype=np.int64)
+    if lot is None or examples is None or not len(chosen):
+        return None, None
+    assert isinstance(train, ExtendableExamples)
+    both = train.extended(examples.take(chosen), np.asarray(lot.weights)[chosen])
+    return both.take(np.arange(len(train), len(both))), both
 
 
 def _resolved(
@@ -193,6 +216,23 @@ def _planned(
     at, probe, because = evaluation_points(phases, rows, len(sides.valid), recipe.train.evaluations)
     plan = Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes)
     return plan, Decision("evaluation points", f"{len(at)}", because)
+
+
+def _added_rows(prepared: Prepared, recipe: ResolvedRecipe) -> tuple[Decision, ...]:
+    """What this fit learns from beside the rows of the table."""
+    lot = prepared.added
+    if lot is None:
+        return ()
+    chosen = lot.of(recipe.train.added)
+    if not len(chosen):
+        return (Decision("added rows", "none", "train.added leaves all of them out"),)
+    counts: dict[str, int] = Counter(lot.origins[i] for i in chosen)
+    shown = ", ".join(f"{count:,} of origin {name}" for name, count in counts.items())
+    because = (
+        f"they weigh {float(np.asarray(lot.weights)[chosen].sum()):,.4g} rows together; updates "
+        "and the head learn from them, and nothing is measured on them"
+    )
+    return (Decision("added rows", shown, because),)
 
 
 def _told(
@@ -260,6 +300,8 @@ def make_job(
         cache=_cache(ready, place.kept_in),
         notify=notify,
         pretrained=tensors_of(ready.prepared.loaded.network),
+        added=ready.sides.added,
+        with_added=ready.sides.with_added,
     )
     return job, of_kind
 

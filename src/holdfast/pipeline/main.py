@@ -205,7 +205,7 @@ def _write(done: Finished) -> None:
             "classes": None,
             "seed": recipe.seed,
             "data": outcome.data_block(
-                divided.table, divided.given, divided.splits, begun.findings
+                divided.table, divided.given, divided.splits, begun.findings, fitted.ready.added
             ),
             **scored.blocks,
             **outcome.run_block(trained),

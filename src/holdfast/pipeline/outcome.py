@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,10 +31,15 @@ PACKAGES = ("torch", "transformers", "accelerate", "datasets", "scikit-learn", "
 
 
 def data_block(
-    table: Table, given: Sequence[Table], splits: Splits, findings: Sequence[Any]
+    table: Table,
+    given: Sequence[Table],
+    splits: Splits,
+    findings: Sequence[Any],
+    added: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """``data`` of the contract: how many rows, how they were used, what was found; and the files
-    as they were named, which sentences repeat and a report or a card must not."""
+    as they were named, which sentences repeat and a report or a card must not. ``added`` counts the
+    rows that were learned from beside those of the table, by origin."""
     named = dict.fromkeys(one.source for one in (table, *given))
     return {
         "files": [source for source in named if Path(source).expanduser().exists()],
@@ -42,6 +48,7 @@ def data_block(
         "train": len(splits.train),
         "valid": len(splits.valid),
         "test": len(splits.test),
+        "added": dict(added),
         "findings": list(findings),
     }
 

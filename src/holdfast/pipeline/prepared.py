@@ -10,25 +10,33 @@ from dataclasses import replace
 import numpy as np
 
 from holdfast.core.records import Finding, Ints
+from holdfast.data.added import Added
 from holdfast.data.table import Splits, Table
 from holdfast.models.quantize import compute_in
 from holdfast.pipeline.adapters import settle_quantize, with_adapter
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.ready import Prepared
+from holdfast.pipeline.signals import with_signals
 from holdfast.pipeline.task import with_task
 from holdfast.recipe import Recipe
 from holdfast.training.machine import choose_machine
 
 
 def prepare(
-    recipe: Recipe, rows: Table, *, units: Ints | None = None, findings: Sequence[Finding] = ()
+    recipe: Recipe,
+    rows: Table,
+    *,
+    units: Ints | None = None,
+    findings: Sequence[Finding] = (),
+    added: Added | None = None,
 ) -> Prepared:
     """Let the machine decide, load the model, and encode the rows.
 
     ``rows`` are all that a fit may learn from or be judged by, as the kind of task reads them
     (``kind_of(recipe.task).read``). ``units`` [n] are equal for copies and rows of one group, as a
     division found them; without them each row stands for itself. ``findings`` are those of the
-    rows so far. Raises ``ModelError`` and ``RecipeError`` where the model does not fit the task.
+    rows so far. ``added`` are learned from beside them (``Prepared.extended``). Raises
+    ``ModelError`` and ``RecipeError`` where the model does not fit the task.
     """
     recipe, _ = with_task(recipe)
     kind, pictures = kind_of(recipe.task), recipe.task == "image-classification"
@@ -40,7 +48,7 @@ def prepare(
     start = time.perf_counter()
     decided = {"threads": machine.threads, "precision": machine.precision, "matmul": machine.matmul}
     recipe = recipe.changed(train=decided)
-    return Prepared(
+    prepared = Prepared(
         recipe=recipe,
         kind=kind,
         rows=rows,
@@ -51,6 +59,7 @@ def prepare(
         findings=tuple(findings),
         seconds=time.perf_counter() - start,
     )
+    return prepared if added is None else prepared.extended(added)
 
 
 def pooled(*tables: Table) -> tuple[Table, tuple[Ints, ...]]:
@@ -75,6 +84,8 @@ def pooled(*tables: Table) -> tuple[Table, tuple[Ints, ...]]:
 def prepare_divided(
     recipe: Recipe, splits: Splits, findings: Sequence[Finding] = ()
 ) -> tuple[Prepared, Ints, Ints]:
-    """The training and validation rows of a division, prepared; and where each of them are."""
+    """The training and validation rows of a division, prepared, with what the names of their
+    classes add to them; and where each of them are."""
     rows, (train, valid) = pooled(splits.train.table, splits.valid.table)
-    return prepare(recipe, rows, units=splits.units, findings=findings), train, valid
+    prepared = prepare(recipe, rows, units=splits.units, findings=findings)
+    return with_signals(prepared, train), train, valid

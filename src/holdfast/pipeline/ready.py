@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
@@ -13,12 +15,14 @@ import numpy as np
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snapshot
+from holdfast.data.added import Added, join_added
 from holdfast.data.table import Table, TrainSplit, ValidSplit
 from holdfast.models.fresh import fresh
 from holdfast.models.prefix import Prefix
 from holdfast.pipeline.fits import Need
 from holdfast.recipe import DataPart, Recipe, as_settings, known_keys, override
 from holdfast.recipe.resolved import ResolvedRecipe
+from holdfast.tasks.base import ExtendableExamples
 from holdfast.tasks.metrics import Metric, find_metric
 from holdfast.training.observe import Observer
 from holdfast.training.plan import Plan
@@ -53,7 +57,10 @@ class Prepared:
     ``examples`` are all rows, encoded. ``loaded`` is what the kind's loader gave: its network is
     never trained, a fit works on a copy (``models/fresh.py``). ``units`` [n] are equal for rows
     that must not be parted, because they are copies or of one group. ``findings`` are those of the
-    rows; ``seconds`` is how long it took from the loaded model on.
+    rows; ``seconds`` is how long it took from the loaded model on. ``added`` are rows that every
+    fit learns from beside its training rows, with their ``added_examples`` [m]; a fit's
+    ``train.added`` says which, ``weighed`` gives them other weights. ``decisions`` were made on
+    the rows as they lie here.
     """
 
     recipe: Recipe
@@ -65,9 +72,52 @@ class Prepared:
     units: Ints
     findings: tuple[Finding, ...]
     seconds: float
+    added: Added | None = None
+    added_examples: Examples | None = None
+    decisions: tuple[Decision, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def extended(self, added: Added) -> Prepared:
+        """The same with rows that every fit learns from beside its own: encoded here, once.
+
+        They are of the training side in every fit, whatever its division; validation, the train
+        probe, the data map and every count of rows stay those of the table. Raises ``RecipeError``
+        for a task whose rows have no class each.
+        """
+        one_class = self.rows.columns.label_kind in (None, "class")
+        start, both = time.perf_counter(), added
+        fresh = self.kind.encode(added.table, self.loaded, self.recipe)
+        if not (one_class and isinstance(fresh, ExtendableExamples)):
+            raise RecipeError(
+                "added rows",
+                "can be learned beside texts with one class each, and by no other task yet",
+                self.recipe.task,
+                "Leave them out.",
+            )
+        if self.added is not None:
+            before = self.added_examples
+            assert isinstance(before, ExtendableExamples)
+            both = join_added(self.added, added)
+            fresh = before.extended(fresh, np.asarray(added.weights))
+        seconds = self.seconds + time.perf_counter() - start
+        return replace(self, added=both, added_examples=fresh, seconds=seconds)
+
+    def weighed(self, weights: Floats, labels: Ints | None = None) -> Prepared:
+        """The same added rows with other ``weights`` [m] (0 leaves a row out) and ``labels`` [m];
+        nothing is encoded again. So what was worked out from the training rows of one fit never
+        reaches another."""
+        assert self.added is not None
+        added, examples = replace(self.added, weights=np.asarray(weights)), self.added_examples
+        if labels is not None:
+            rows = added.table.rows.remove_columns("label")
+            marks = np.asarray(labels, dtype=np.int64)
+            rows = rows.add_column("label", marks.tolist())
+            added = replace(added, table=replace(added.table, rows=rows))
+            assert isinstance(examples, ExtendableExamples)
+            examples = examples.relabelled(marks)
+        return replace(self, added=added, added_examples=examples)
 
     def with_settings(self, settings: Mapping[str, Any] | Sequence[str]) -> Recipe:
         """The recipe with a fit's own settings, as ``holdfast.train`` takes them: keys to values,
@@ -92,12 +142,20 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """The rows that a fit learns from and those that judge it, encoded and as they were read."""
+    """The rows that a fit learns from and those that judge it, encoded and as they were read;
+    ``added`` are those that it learns from beside them, ``with_added`` both."""
 
     train: Examples
     valid: Examples
     train_rows: TrainSplit
     valid_rows: ValidSplit
+    added: Examples | None = None
+    with_added: Examples | None = None
+
+    @property
+    def learnt(self) -> Examples:
+        """Everything that updates draw from: the training rows, and behind them what was added."""
+        return self.train if self.with_added is None else self.with_added
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +196,15 @@ class Ready:
     def valid(self) -> Examples:
         """The encoded validation rows."""
         return self.sides.valid
+
+    @property
+    def added(self) -> dict[str, int]:
+        """How many rows are learned from beside those of the table, by origin."""
+        lot = self.prepared.added
+        if lot is None:
+            return {}
+        chosen = lot.of(self.recipe.train.added)
+        return dict(Counter(lot.origins[i] for i in chosen))
 
     @property
     def own_metric(self) -> bool:

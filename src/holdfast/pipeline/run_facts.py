@@ -103,4 +103,4 @@ def _has_classes(ready: Ready) -> bool:
 def _first_seen(ready: Ready) -> Ints:
     plan, rows = ready.plan, ready.train
     probe = probe_positions(rows.rows, plan.probe_rows, plan.seed)
-    return first_seen(plan.phases, rows, plan.seed, probe)
+    return first_seen(plan.phases, ready.sides.learnt, plan.seed, probe)

@@ -54,7 +54,7 @@ class RunFolder:
         to.outline(outline_model(ready))
         first = remember(to, ready, self._divided) if writes else None
         accelerator.wait_for_everyone()
-        begun = first or begun_elsewhere(to.run, self._divided)
+        begun = first or begun_elsewhere(to.run, ready, self._divided)
         self._tracks = self._open.enter_context(tracked(to.run, ready.recipe, writes))
         journal = Journal(to.run if writes else None)
         # The loop takes the journal back to its last checkpoint, which may be before that.

@@ -22,6 +22,7 @@ from holdfast.recipe.values import checked, kinds
 Task = Literal[
     "text-classification", "token-classification", "seq2seq", "causal-lm", "image-classification"
 ]
+Origin = Literal["name", "description", "unlabelled", "synthetic", "mixed"]
 EMBEDDED = "embedded"
 
 # The largest of each kind of number. Beyond them no run would end, no plan could be held, or the
@@ -40,6 +41,15 @@ RANK = 4096  # of an update of matrices with at most some 16,000 rows; 8 to 256 
 def _word(value: Any) -> Any:
     """YAML reads ``on`` and ``off`` as true and false."""
     return ("off", "on")[value] if isinstance(value, bool) else value
+
+
+def _written(value: Any) -> Any:
+    """Labels as they are written: YAML reads ``0`` as a number."""
+    if not isinstance(value, dict):
+        return value
+    if not all(isinstance(name, str) and name.strip() for name in value.values()):
+        raise ValueError("must give words for each label")
+    return {str(label): name.strip() for label, name in value.items()}
 
 
 _tupled = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
@@ -115,6 +125,8 @@ class DataPart(Part):
     links: Literal["skip", "follow"] = "skip"
     encoding: str | None = None
     rare: Literal["refuse", "drop", "merge"] = "refuse"
+    names: Annotated[bool | dict[str, str] | None, BeforeValidator(_written)] = None
+    descriptions: str | None = None
     split: SplitShares = SplitShares()
     limits: LimitsPart = LimitsPart()
 
@@ -181,6 +193,7 @@ class TrainPart(Part):
     keep: Literal["newest_unless_worse", "lowest", "last"] | None = None
     evaluations: int = Field(default=20, ge=1, le=LOOKS)
     pack: bool = False
+    added: Annotated[tuple[Origin, ...] | None, _tupled] = None
     cache_frozen: Annotated[Literal["auto", "on", "off"], BeforeValidator(_word)] = "auto"
 
 

@@ -35,7 +35,7 @@ from holdfast.recipe.parts import (
 )
 from holdfast.recipe.values import NUMBER, check_free
 
-LISTS = ("data.text", "model.adapter.targets", "alert.on", "track.to")
+LISTS = ("data.text", "model.adapter.targets", "train.added", "alert.on", "track.to")
 # What a method may be set to, as pydantic names these in the place of a fault.
 METHOD_FORMS = ("dict[str,any]", "bool")
 # Alone, YAML takes each for the beginning of a block of text, which is empty then.
@@ -282,7 +282,9 @@ def anchored(recipe: Recipe, folder: Path) -> Recipe:
             return os.path.realpath(folder / value)
         return value
 
-    data = {key: anchor(getattr(recipe.data, key)) for key in ("path", "valid", "test")}
+    data = {
+        key: anchor(getattr(recipe.data, key)) for key in ("path", "valid", "test", "descriptions")
+    }
     metric = recipe.train.metric
     if metric and ".py:" in metric:
         path, _, function = metric.rpartition(".py:")

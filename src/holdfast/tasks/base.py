@@ -46,6 +46,17 @@ class LabelledExamples(Examples, Protocol):
     def labels(self) -> npt.NDArray[Any]: ...
 
 
+@runtime_checkable
+class ExtendableExamples(LabelledExamples, Protocol):
+    """Examples that others can be learned beside, with a weight each."""
+
+    def extended(self, others: Any, weights: Floats) -> Self:
+        """These, each of weight 1, and after them ``others`` [m] of ``weights`` [m]."""
+
+    def relabelled(self, labels: npt.NDArray[Any]) -> Self:
+        """The same with other labels [n, …]."""
+
+
 def labels_of(examples: Examples) -> npt.NDArray[Any]:
     """The labels of a task's examples, where it has some."""
     assert isinstance(examples, LabelledExamples)

@@ -58,8 +58,9 @@ class Classification(ABC):
         return class_losses(output, batch)
 
     def weights(self, examples: Any, positions: Sequence[int] | Ints) -> Floats:
-        """Every row weighs the same."""
-        return np.ones(len(positions))
+        """Every row weighs the same, but for added rows that came with a weight."""
+        weights: Floats | None = getattr(examples, "weights", None)
+        return np.ones(len(positions)) if weights is None else weights[positions]
 
     def join(
         self, outputs: Sequence[Any], batches: Sequence[Batch]

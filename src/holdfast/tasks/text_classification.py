@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.records import Ints
+from holdfast.core.records import Floats, Ints
 from holdfast.models.beginnings import beginnings
 from holdfast.tasks.base import Batch
 from holdfast.tasks.classification import Classification, Metrics
@@ -26,7 +26,8 @@ ENCODE_ROWS = 4096
 class EncodedTexts:
     """Token ids of all rows, flat: row i is ``ids[offsets[i]:offsets[i + 1]]``.
 
-    ``cut`` [n] says which rows were longer than the limit; ``lengths`` [n] in tokens.
+    ``cut`` [n] says which rows were longer than the limit; ``lengths`` [n] in tokens. ``weights``
+    [n] are how much each counts in the training loss, where not all count 1.
     """
 
     ids: Ints
@@ -35,6 +36,7 @@ class EncodedTexts:
     rows: Ints
     labels: npt.NDArray[Any]
     cut: npt.NDArray[np.bool_]
+    weights: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -52,7 +54,28 @@ class EncodedTexts:
             rows=self.rows[positions],
             labels=self.labels[positions],
             cut=self.cut[positions],
+            weights=None if self.weights is None else self.weights[positions],
         )
+
+    def extended(self, others: EncodedTexts, weights: Floats) -> EncodedTexts:
+        """These, each of weight 1, and after them ``others`` of ``weights``; their own weights
+        are not read."""
+        types = None
+        if self.types is not None and others.types is not None:
+            types = np.concatenate([self.types, others.types])
+        return EncodedTexts(
+            ids=np.concatenate([self.ids, others.ids]),
+            types=types,
+            offsets=offsets_of(np.concatenate([self.lengths, others.lengths])),
+            rows=np.concatenate([self.rows, others.rows]),
+            labels=np.concatenate([self.labels, others.labels]),
+            cut=np.concatenate([self.cut, others.cut]),
+            weights=np.concatenate([np.ones(len(self)), weights]),
+        )
+
+    def relabelled(self, labels: npt.NDArray[Any]) -> EncodedTexts:
+        """The same texts with other labels."""
+        return replace(self, labels=labels)
 
 
 def encode(

@@ -95,7 +95,12 @@ class ExampleHistory:
         passed = run.batch_losses
         if passed is None or run.phase.compares_rows:
             return
-        self._pending.append((np.asarray(passed.rows), _measured(passed)))
+        rows, values = np.asarray(passed.rows), _measured(passed)
+        # What was added stands behind the training rows and is no part of the map.
+        own = rows < len(self._rows)
+        if not own.all():
+            rows, values = rows[own], values[np.flatnonzero(own)]
+        self._pending.append((rows, values))
 
     def epoch_end(self, run: Run) -> None:
         for rows, values in self._gathered():

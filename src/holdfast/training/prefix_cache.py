@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,9 +70,16 @@ class PrefixCache:
         self._sets: list[_Kept] = []
         self.notify: Callable[[str], None] = lambda _: None
 
-    def fill(self, passes: Passes, sets: Mapping[str, Any], tokens: int) -> None:
+    def fill(
+        self,
+        passes: Passes,
+        sets: Mapping[str, Any],
+        tokens: int,
+        beginnings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         """Compute what is not there yet of the rows of ``sets`` (name: examples), in evaluation
-        mode, ``tokens`` padded tokens a batch. Raises ``MachineError`` when the disk is full."""
+        mode, ``tokens`` padded tokens a batch; ``beginnings`` are examples that a set of this name
+        begins with. Raises ``MachineError`` when the disk is full."""
         was_training = passes.network.training
         passes.network.eval()
         self._prefix.remember()
@@ -79,7 +87,11 @@ class PrefixCache:
             weights = self._weights()
             for name, examples in sets.items():
                 if len(examples):
-                    self._sets.append(self._filled(passes, name, examples, tokens, weights))
+                    kept = self._filled(passes, name, examples, tokens, weights)
+                    self._sets.append(kept)
+                    begins = beginnings.get(name, examples)
+                    if begins is not examples:
+                        self._sets.append(replace(kept, examples=begins))
         passes.network.train(was_training)
 
     def entered(

@@ -39,6 +39,8 @@ MARK_CHUNK = 1 << 20
 class Job:
     """Everything a run is made of, ready to go.
 
+    ``added`` are examples that are learned from beside ``train``; ``with_added`` are both, in this
+    order, with their weights. Nothing but updates and a refitted head reads them.
     ``decisions`` were made on the way here; the journal begins with them.
     ``groups`` turns a phase into parameter groups (``params``, ``lr``, ``weight_decay``), or none
     where nothing learns; ``choose`` gives the place in the history of the state to keep, which is
@@ -67,7 +69,14 @@ class Job:
     store: CheckpointStore = field(default_factory=lambda: CheckpointStore(None))
     cache: PrefixCache | None = None
     pretrained: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    added: Examples | None = None
+    with_added: Examples | None = None
     notify: Callable[[Decision], None] = lambda _: None
+
+    @property
+    def learnt(self) -> Examples:
+        """Everything that updates draw from."""
+        return self.train if self.with_added is None else self.with_added
 
 
 class Run:
@@ -182,8 +191,9 @@ class Run:
         job = self.job
         if job.cache is not None:
             job.cache.notify = lambda why: self.journal.note(self.step, "kept outputs dropped", why)
-            sets = {"train": job.train, "valid": job.valid}
-            job.cache.fill(Passes(self.network, job.task, job.accelerator), sets, tokens_of(job))
+            sets = {"train": job.learnt, "valid": job.valid}
+            passes = Passes(self.network, job.task, job.accelerator)
+            job.cache.fill(passes, sets, tokens_of(job), beginnings={"train": job.train})
 
     def let_go(self) -> None:
         """Give the optimizer's and the gradients' memory back, and the disk: scoring needs it."""
@@ -221,7 +231,7 @@ def running_statistics(network: Weights) -> dict[str, torch.Tensor]:
 
 def tokens_of(job: Job) -> int:
     """Padded tokens of an evaluation batch."""
-    longest = int(max([1, *job.train.lengths.tolist(), *job.valid.lengths.tolist()]))
+    longest = int(max([1, *job.learnt.lengths.tolist(), *job.valid.lengths.tolist()]))
     largest = max(phase.batch_size for phase in job.plan.phases) * longest
     suits = EVALUATION_TOKENS.get(job.accelerator.device.type, EVALUATION_TOKENS["cpu"])
     return max(longest, min(suits, largest))

@@ -45,7 +45,7 @@ def draw_of_step(run: Run) -> Draw:
 def _pool(run: Run) -> Pool:
     """The training rows as the present phase draws from them."""
     if run.pool is None or run.pool.phase != run.phase.name:
-        run.pool = run.phase.pool(run.job.train, run.plan.seed)
+        run.pool = run.phase.pool(run.job.learnt, run.plan.seed)
     return run.pool
 
 
@@ -92,7 +92,7 @@ class RunUpdate:
 
 def examples_of(run: Run, draw: Draw) -> Any:
     """The encoded rows that are passed for a draw."""
-    return run.job.train if draw.examples is None else draw.examples
+    return run.job.learnt if draw.examples is None else draw.examples
 
 
 @contextlib.contextmanager

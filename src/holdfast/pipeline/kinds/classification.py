@@ -23,7 +23,7 @@ from holdfast.methods.head_refit import HeadRefit
 from holdfast.models.base import Network
 from holdfast.models.layers import count_parameters
 from holdfast.models.network import EncoderClassifier
-from holdfast.models.probe import fit_probe
+from holdfast.models.probe import Beside, Probe, fit_probe
 from holdfast.models.vision import VisionClassifier
 from holdfast.pipeline.answers import ClassAnswers
 from holdfast.pipeline.label_noise import measured_probe
@@ -47,8 +47,12 @@ Forward = Callable[[Callable[..., Any], Ready, Table], Outputs]
 def listeners(ready: Ready) -> tuple[HeadRefit, ...]:
     """The refitted head, which also keeps the linear-probe baseline."""
     seed, classes = ready.recipe.seed, len(ready.task.classes)
+
+    def fit(features: Floats, labels: Ints, beside: Beside | None = None) -> Probe:
+        return fit_probe(features, labels, classes=classes, seed=seed, beside=beside)
+
     refit = HeadRefit(
-        lambda features, labels: fit_probe(features, labels, classes=classes, seed=seed),
+        fit,
         first=bool(ready.recipe.methods["probe_first"]),
         held_out=partial(measured_probe, classes=classes, seed=seed),
     )
