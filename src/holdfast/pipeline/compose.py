@@ -14,8 +14,10 @@ from holdfast.control.stopping import Costs, StoppingRule, planned_learning
 from holdfast.core.door import door
 from holdfast.core.errors import Defect, MachineError, RecipeError
 from holdfast.core.records import Decision, Ints
+from holdfast.core.updates import OfRows
 from holdfast.data.scratch import goes_with, scratch_file
 from holdfast.data.table import TrainSplit, ValidSplit
+from holdfast.methods.balance import check_target
 from holdfast.methods.optimizers import build_optimizer
 from holdfast.methods.schedules import build_schedule
 from holdfast.models.activations import checkpoint_activations
@@ -44,7 +46,7 @@ from holdfast.pipeline.size import model_size
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.recipe.resolved import resolved as resolve_all
-from holdfast.tasks.base import Examples, ExtendableExamples
+from holdfast.tasks.base import Examples, ExtendableExamples, labels_of
 from holdfast.tasks.metrics import Metric
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.examples import ExampleHistory
@@ -80,7 +82,8 @@ def make_ready(
     total, _ = count_parameters(loaded.network)
     resolved, chosen = _resolved(recipe, loaded, total, len(train))
     changed = _changed(loaded.network, resolved)
-    plan, points = _planned(resolved, loaded, total, sides)
+    check_target(resolved.methods, prepared.rows.classes)
+    plan, points = _planned(resolved, loaded, total, sides, prepared.rows.classes)
     refuse_clearly_too_large(loaded.network, plan.phases)
     attention = choose_attention(loaded.network, sides.learnt, resolved.train.pack)
     metric = _metric(resolved, kind, len(prepared.rows.classes))
@@ -206,11 +209,12 @@ def _changed(network: Network, recipe: ResolvedRecipe) -> tuple[Decision, ...]:
 
 
 def _planned(
-    recipe: ResolvedRecipe, loaded: Loaded, parameters: int, sides: Sides
+    recipe: ResolvedRecipe, loaded: Loaded, parameters: int, sides: Sides, classes: Sequence[str]
 ) -> tuple[Plan, Decision]:
     """The phases, and where the run looks at itself."""
     rows = len(sides.train)
-    phases = phases_of(recipe, parameters, rows, loaded.defaults)
+    planned = phases_of(recipe, parameters, rows, loaded.defaults)
+    phases = tuple(_for_rows(phase, sides.train, classes) for phase in planned)
     for phase in phases:
         check_phase(phase)
     at, probe, because = evaluation_points(phases, rows, len(sides.valid), recipe.train.evaluations)
@@ -233,6 +237,15 @@ def _added_rows(prepared: Prepared, recipe: ResolvedRecipe) -> tuple[Decision, .
         "and the head learn from them, and nothing is measured on them"
     )
     return (Decision("added rows", shown, because),)
+
+
+def _for_rows(phase: Phase, rows: Examples, classes: Sequence[str]) -> Phase:
+    """The phase with those of its loss terms that depend on the training rows made for them."""
+    if not any(isinstance(term, OfRows) for term in phase.terms):
+        return phase
+    labels = labels_of(rows)
+    made = [t.of_rows(labels, classes) if isinstance(t, OfRows) else t for t in phase.terms]
+    return replace(phase, terms=tuple(made))
 
 
 def _told(

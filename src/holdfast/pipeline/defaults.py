@@ -177,7 +177,13 @@ def _asked_for(methods: Mapping[str, Any]) -> tuple[Decision, ...]:
         if name in USUAL:
             continue
         parts = parts_of({name: settings})
-        shown = ", ".join(f"{key} {value:g}" for key, value in settings.items())
+        usual = all_methods()[name].settings()
+        shown = ", ".join(
+            f"{key} {value:g}" if isinstance(value, (int, float)) else f"{key} {_named(value)}"
+            for key, value in settings.items()
+            # Words that stand as they usually do would make the line longer, not clearer.
+            if isinstance(value, (int, float)) or value != getattr(usual, key)
+        )
         does = [
             f"each update passes its rows {parts.stepper.passes} times" if parts.stepper else "",
             "it draws the rows of the fine-tuning" if parts.source else "",
@@ -187,6 +193,13 @@ def _asked_for(methods: Mapping[str, Any]) -> tuple[Decision, ...]:
         because = "; ".join(["set by you", *filter(None, does)])
         lines.append(Decision("method", f"{name} ({shown})" if shown else name, because))
     return tuple(lines)
+
+
+def _named(value: Any) -> str:
+    """A word, or a table of classes with a share each."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return ", ".join(f"{name}: {share:g}" for name, share in value.items())
 
 
 def _keep(recipe: Recipe) -> str:
