@@ -180,6 +180,13 @@ class OfRows(Protocol):
         """The term for training rows of these ``labels`` [n], indices into ``classes``."""
 
 
+def rows_drawn(source: BatchSource, pool: Pool, step: int) -> Ints:
+    """Which rows an update uses [n], whatever their form, which is not made: a source that passes
+    on the rows of another in other forms names that one as its ``inner``."""
+    inner: BatchSource | None = getattr(source, "inner", None)
+    return source.draw(pool, step).rows if inner is None else rows_drawn(inner, pool, step)
+
+
 def like_lengths(
     order: Ints, lengths: Ints, batch: int, window: int, rng: np.random.Generator
 ) -> list[Ints]:

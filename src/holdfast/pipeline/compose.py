@@ -35,6 +35,7 @@ from holdfast.pipeline.defaults import (
     unusual,
     usual_rates,
 )
+from holdfast.pipeline.enriched import enriched
 from holdfast.pipeline.fits import check_fit, refuse_clearly_too_large
 from holdfast.pipeline.frozen import keep_prefix
 from holdfast.pipeline.keep import choice, criterion, planned_rates
@@ -84,6 +85,8 @@ def make_ready(
     changed = _changed(loaded.network, resolved)
     check_target(resolved.methods, prepared.rows.classes)
     plan, points = _planned(resolved, loaded, total, sides, prepared.rows.classes)
+    forms = enriched(plan, kind, loaded, sides, resolved)
+    plan = forms.plan
     refuse_clearly_too_large(loaded.network, plan.phases)
     attention = choose_attention(loaded.network, sides.learnt, resolved.train.pack)
     metric = _metric(resolved, kind, len(prepared.rows.classes))
@@ -101,6 +104,7 @@ def make_ready(
         plan,
         precision,
         kept_in,
+        enriched=forms.on,
     )
     return Ready(
         prepared=prepared,
@@ -120,6 +124,7 @@ def make_ready(
             *prepared.decisions,
             *chosen,
             *changed,
+            *forms.decisions,
             *kept.decisions,
             *attention,
             size,
@@ -133,6 +138,7 @@ def make_ready(
             *unused(resolved, plan.phases),
             *oversized,
             *tight,
+            *forms.findings,
             *kind.notices(sides.train, loaded),
         ),
     )

@@ -14,6 +14,7 @@ from typing import Any
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import counted
+from holdfast.enrich.registry import check_enrich, kind_of_rows
 from holdfast.methods.registry import (
     Known,
     Parts,
@@ -156,6 +157,7 @@ def resolve(
         update={
             "train": recipe.train.model_copy(update=filled),
             "methods": methods,
+            "enrich": _enrichments(recipe),
             "model": recipe.model.model_copy(
                 update={"freeze": unasked if freeze is None else freeze}
             ),
@@ -236,6 +238,12 @@ def _methods(recipe: Recipe, line: Default, rows: int) -> dict[str, dict[str, An
         given = asked if isinstance(asked, Mapping) else {}
         settled[name] = settle(name, {**by_table.get(name, {}), **given}, known) or True
     return settled
+
+
+def _enrichments(recipe: Recipe) -> dict[str, dict[str, Any] | bool]:
+    """Every setting of the enrichments that are asked for; ``False`` for those that are not."""
+    on = check_enrich(recipe.enrich, kind_of_rows(recipe.task))
+    return {name: on.get(name, False) for name in recipe.enrich}
 
 
 def _refuse_without_classes(recipe: Recipe, name: str) -> None:

@@ -43,7 +43,16 @@ L = TypeVar("L", bound="Loaded")
 E = TypeVar("E", bound="Examples")
 
 # What a fit may set for itself; all else was decided with the rows, the model and the machine.
-OF_A_FIT = ("train.", "methods", "control.", "generate.", "alert.", "track.", "model.freeze")
+OF_A_FIT = (
+    "train.",
+    "methods",
+    "enrich",
+    "control.",
+    "generate.",
+    "alert.",
+    "track.",
+    "model.freeze",
+)
 PREPARED_WITH = ("train.threads", "train.precision", "train.matmul", "train.pack")
 
 
