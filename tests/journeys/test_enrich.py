@@ -72,7 +72,8 @@ def test_a_whole_run_learns_from_other_forms_and_judges_by_the_rows_as_they_are(
     assert len(told) == 1
     assert told[0]["chosen"].startswith(f"{name} (share 0.5")
     assert "→" in told[0]["because"]
-    assert weights(tmp_path / "run") != weights(plain)
+    # The model knows neither a word of these sentences nor a synonym of it.
+    assert (weights(tmp_path / "run") == weights(plain)) is (name == "synonyms")
     kept = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text("utf-8"))
     assert kept["enrich"][name]["share"] == 0.5
     # The first look is at the untouched model: the train probe's rows are those of the plain run.
