@@ -20,6 +20,8 @@ SCRIPTS = (
     "honest_intervals.py",
     "few_groups.py",
     "near_duplicates.py",
+    "audit.py",
+    "leak_price.py",
     "big_file.py",
     "selection.py",
     "frozen_prefix.py",
