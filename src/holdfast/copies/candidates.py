@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from holdfast.copies.criterion import SHORTEST, allowed
 from holdfast.copies.words import I64, U64, Bags, spans
@@ -78,7 +79,12 @@ class Search:
 
 def eligible(bags: Bags) -> I64:
     """The rows that can have near-copies."""
-    return np.flatnonzero((bags.lengths >= SHORTEST) & (bags.counts >= SHORTEST))
+    return np.flatnonzero(can_be_near(bags))
+
+
+def can_be_near(bags: Bags) -> npt.NDArray[np.bool_]:
+    """Whether each row has words enough for near-copies, [rows]."""
+    return np.asarray((bags.lengths >= SHORTEST) & (bags.counts >= SHORTEST))
 
 
 def rare_pairs(bags: Bags) -> tuple[U64, I64]:

@@ -17,8 +17,12 @@ import numpy.typing as npt
 
 from holdfast.copies.candidates import Search
 from holdfast.copies.chains import Cut, group_and_cut
+from holdfast.copies.screen import screen, threads_here
 from holdfast.copies.verify import Links, verify
-from holdfast.copies.words import I64, U64, Read, make_bags, read_texts
+from holdfast.copies.words import I64, U64, exact_forms, make_bags, read_texts
+
+# Below it everything in memory at once is quicker, and takes a gigabyte at most.
+MANY = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +80,31 @@ def find_copies(texts: Sequence[str], *, seed: int = 0) -> Copies:
     texts : n texts; join the two of a pair with ``normalise.PAIR_MARK``.
     seed : of the MinHash that finds candidates among texts of ``candidates.LONG`` words or more.
 
-    No texts give no groups. About 60 bytes of memory a text and 8 a word.
+    No texts give no groups. About 60 bytes of memory a text and 8 a word. From ``MANY`` texts
+    on, a first search in bounded memory finds the texts that have a near-copy at all, and the exact
+    rule is asked for these alone (``screen.py``): the links are the same.
     """
+    if len(texts) >= MANY:
+        return find_copies_of_many(texts, seed=seed, threads=threads_here())
+    return find_copies_of_few(texts, seed=seed)
+
+
+def find_copies_of_many(texts: Sequence[str], *, seed: int = 0, threads: int = 1) -> Copies:
+    """``find_copies`` in two searches: which texts can have near-copies, and the rule for these."""
+    screened = screen(texts, threads)
+    few = find_copies_of_few(screened.texts(texts), seed=seed)
+    # Forms are numbered by the hashes of their texts there as here: in the same order.
+    first, second = (screened.suspects[form] for form in (few.links.first, few.links.second))
+    links = Links(first, second, few.links.similarity)
+    groups, cuts = group_and_cut(int(screened.exact.max(initial=-1)) + 1, links)
+    exact = screened.exact
+    return Copies(groups[exact], exact, screened.contents, links, cuts, few.windowed)
+
+
+def find_copies_of_few(texts: Sequence[str], *, seed: int = 0) -> Copies:
+    """``find_copies`` with everything in memory at once."""
     read = read_texts(texts)
-    exact, chosen = _exact(read)
+    exact, chosen = exact_forms(read)
     bags = make_bags(read, chosen)
     search = Search(bags, seed)
     contents = read.contents
@@ -88,16 +113,3 @@ def find_copies(texts: Sequence[str], *, seed: int = 0) -> Copies:
     links = verify(bags, search.pairs())
     groups, cuts = group_and_cut(len(bags), links)
     return Copies(groups[exact], exact, contents, links, cuts, search.windowed)
-
-
-def _exact(read: Read) -> tuple[I64, I64]:
-    """The number of each text's normal form, by hash [n], and a text for each: the one of the
-    most words, then of the lowest content hash."""
-    # By content and never by position: the division must not change when a file is sorted.
-    order = np.lexsort((read.contents, -read.lengths.astype(np.int64), read.keys))
-    keys = read.keys[order]
-    new = np.ones(len(keys), dtype=bool)
-    new[1:] = keys[1:] != keys[:-1]
-    exact = np.empty(len(keys), dtype=np.int64)
-    exact[order] = np.cumsum(new) - 1
-    return exact, order[new]

@@ -41,14 +41,14 @@ class Links:
 
 def verify(bags: Bags, candidates: Iterable[Candidates]) -> Links:
     """The near-copies among the candidates, each once, in order."""
-    signatures = _signatures(bags)
+    marks = signatures(bags)
     found = [np.empty(0, np.int64)]
     # How many likely copies each row has met: in a bucket of thousands of near-equal texts a row
     # that knows some is reached by links, without being compared with the rest.
     met = np.zeros(len(bags), dtype=np.int64)
     for chunk in candidates:
         first, second = chunk.first, chunk.second
-        likely = _likely(bags, signatures, first, second)
+        likely = _likely(bags, marks, first, second)
         if chunk.windowed:
             likely &= (met[first] < ENOUGH) | (met[second] < ENOUGH)
             met += np.bincount(first[likely], minlength=len(met))
@@ -72,9 +72,9 @@ def differing_words(bags: Bags, first: I64, second: I64) -> I64:
     return np.maximum(bags.counts[first], bags.counts[second]) - shared
 
 
-def _likely(bags: Bags, signatures: U64, first: I64, second: I64) -> npt.NDArray[np.bool_]:
+def _likely(bags: Bags, marks: U64, first: I64, second: I64) -> npt.NDArray[np.bool_]:
     limit = allowed(np.minimum(bags.lengths[first], bags.lengths[second]))
-    flipped = np.bitwise_count(signatures[first] ^ signatures[second])
+    flipped = np.bitwise_count(marks[first] ^ marks[second])
     sizes = np.abs(bags.counts[first] - bags.counts[second])
     # Twice: up to d words on either side.
     return np.asarray((flipped <= 2 * limit) & (sizes <= limit))
@@ -95,19 +95,17 @@ def _similarity(bags: Bags, first: I64, second: I64, differing: I64) -> npt.NDAr
     return (1 - differing / np.maximum(sizes, 1)).astype(np.float32)
 
 
-def _signatures(bags: Bags) -> U64:
+def signatures(bags: Bags) -> U64:
     """64 bits a row: one bit for each of its words, by hash. 0 for a row without words."""
-    signatures = np.zeros(len(bags), dtype=np.uint64)
+    marks = np.zeros(len(bags), dtype=np.uint64)
     for block in row_blocks(bags.starts):
         starts = bags.starts[block.start : block.stop + 1]
         words = bags.bag[starts[0] : starts[-1]].astype(np.uint64)
         bits = np.uint64(1) << (mix(words + np.uint64(1)) & np.uint64(63))
         filled = np.flatnonzero(starts[1:] > starts[:-1])
         if len(filled):
-            signatures[block.start + filled] = np.bitwise_or.reduceat(
-                bits, starts[filled] - starts[0]
-            )
-    return signatures
+            marks[block.start + filled] = np.bitwise_or.reduceat(bits, starts[filled] - starts[0])
+    return marks
 
 
 def _shared_words(bags: Bags, first: I64, second: I64) -> I64:

@@ -57,6 +57,10 @@ class Bags:
         """Words of each row, repeats included, [rows]."""
         return np.diff(self.starts)
 
+    def counts_of(self, rows: I64) -> I64:
+        """Words of some rows, [len(rows)]."""
+        return np.asarray(self.starts[rows + 1] - self.starts[rows])
+
     def __len__(self) -> int:
         return len(self.lengths)
 
@@ -77,6 +81,19 @@ def read_texts(texts: Sequence[str]) -> Read:
     return Read(keys, contents, lengths, words, starts_of(counts), list(numbers))
 
 
+def exact_forms(read: Read) -> tuple[I64, I64]:
+    """The number of each text's normal form, by hash [n], and a text for each: the one of the
+    most words, then of the lowest content hash."""
+    # By content and never by position: the division must not change when a file is sorted.
+    order = np.lexsort((read.contents, -read.lengths.astype(np.int64), read.keys))
+    keys = read.keys[order]
+    new = np.ones(len(keys), dtype=bool)
+    new[1:] = keys[1:] != keys[:-1]
+    exact = np.empty(len(keys), dtype=np.int64)
+    exact[order] = np.cumsum(new) - 1
+    return exact, order[new]
+
+
 def make_bags(read: Read, rows: I64) -> Bags:
     """The bags of the chosen rows, words numbered by their rarity among these rows."""
     sequence, starts = take_rows(read.words, read.starts, rows)
@@ -90,12 +107,13 @@ def make_bags(read: Read, rows: I64) -> Bags:
     sequence = rank[sequence]
     once = int(np.count_nonzero(totals == 1))
     words = [read.vocabulary[number] for number in order]
-    return Bags(sequence, _sorted_rows(sequence, starts), starts, read.lengths[rows], once, words)
+    bag = sorted_rows(sequence, starts, np.empty_like(sequence))
+    return Bags(sequence, bag, starts, read.lengths[rows], once, words)
 
 
 def take_rows(flat: I32, starts: I64, rows: I64) -> tuple[I32, I64]:
     """The chosen rows of a ragged array, with their new starts."""
-    counts = (starts[1:] - starts[:-1])[rows]
+    counts = starts[rows + 1] - starts[rows]
     ends = starts_of(counts)
     taken = np.empty(int(ends[-1]), dtype=flat.dtype)
     for block in row_blocks(ends):
@@ -156,18 +174,19 @@ def _read_block(texts: Any, numbers: dict[str, int]) -> tuple[U64, U64, I32, I32
     rows = np.repeat(np.arange(len(texts)), pc.list_value_length(split).to_numpy())
     counts = np.bincount(rows[real], minlength=len(texts)).astype(np.int32)
     # A script without spaces is one written word and many words here.
-    lengths = np.maximum(_written_words(fold), counts).astype(np.int32)
+    lengths = np.maximum(written_words(fold), counts).astype(np.int32)
     keys = content_keys(normal_forms(texts, fold, bare))
     return keys, content_keys(texts), lengths, flat[real], counts
 
 
-def _written_words(fold: Any) -> I32:
+def written_words(fold: Any) -> I32:
+    """Words of folded texts as written, lone punctuation included, [n]."""
     lengths = pc.count_substring_regex(fold, r"[^\s\p{Z}]+").to_numpy()
     return np.asarray(lengths, dtype=np.int32)
 
 
-def _sorted_rows(flat: I32, starts: I64) -> I32:
-    bag = np.empty_like(flat)
+def sorted_rows(flat: I32, starts: I64, bag: I32) -> I32:
+    """Each row of a ragged array sorted, in ``bag``, which may be ``flat`` itself."""
     for block in row_blocks(starts):
         counts = np.diff(starts[block.start : block.stop + 1])
         rows = np.repeat(np.arange(len(counts), dtype=np.int64), counts)

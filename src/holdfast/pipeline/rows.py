@@ -19,6 +19,7 @@ from holdfast.pipeline.names import check_names, code_to_run
 from holdfast.pipeline.ready import Kind
 from holdfast.pipeline.task import with_task
 from holdfast.pipeline.using import within_limits
+from holdfast.pipeline.ways import way_of
 from holdfast.recipe import DataPart, Recipe
 from holdfast.split.divide import divide
 from holdfast.tasks.base import Examples
@@ -81,10 +82,12 @@ def _load_and_divide(recipe: Recipe, notify: Notify) -> Divided:
             "The honest number needs test rows: leave a share, or name a file with data.test.",
         )
     shares = (data.split.train, data.split.valid, data.split.test)
-    splits = divide(table, seed=recipe.seed, fractions=shares, **given)
+    way, chosen = way_of(recipe, table)
+    notify_all(notify, chosen, ())
+    splits = divide(table, seed=recipe.seed, fractions=shares, way=way, **given)
     notify_all(notify, splits.decisions, splits.findings)
     findings = (*table.findings, *audited, *splits.findings)
-    decisions = (*code, *worked_out, *table.decisions, *companions, *splits.decisions)
+    decisions = (*code, *worked_out, *table.decisions, *companions, *chosen, *splits.decisions)
     return Divided(recipe, table, tuple(given.values()), splits, findings, decisions)
 
 

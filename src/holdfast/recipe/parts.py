@@ -82,11 +82,25 @@ def takes(part: type[BaseModel], name: str) -> frozenset[type]:
 
 
 class SplitShares(Part):
-    """Shares of the rows, each above 0 (test may be 0 where a test file is given), adding to 1."""
+    """Shares of the rows, each above 0 (test may be 0 where a test file is given), adding to 1;
+    and by what they are divided (``split/ways.py``): ``held`` names the groups or sources whose
+    rows are the test rows."""
 
     train: float = Field(default=0.70, gt=0, lt=1)
     valid: float = Field(default=0.15, gt=0, lt=1)
     test: float = Field(default=0.15, ge=0, lt=1)
+    by: Literal["rows", "group", "source", "topic", "time"] = "rows"
+    held: _Names = None
+    topics: int = Field(default=20, ge=3, le=ROWS)
+    stable: bool = False
+
+    @model_validator(mode="after")
+    def _agree(self) -> SplitShares:
+        if self.held is not None and self.by not in ("group", "source"):
+            raise ValueError("held names groups or sources: set by to group or source")
+        if self.stable and self.by != "rows":
+            raise ValueError("stable divides each row by its own content: leave by at rows")
+        return self
 
     @model_validator(mode="after")
     def _add_to_one(self) -> SplitShares:
@@ -119,6 +133,8 @@ class DataPart(Part):
     messages: str | None = None
     template: str | None = None
     group: str | None = None
+    source: str | None = None
+    time: str | None = None
     label_kind: Literal["class", "several", "number"] | None = None
     label_separator: str | None = Field(default=None, min_length=1)
     labels: Literal["merged", "exact"] = "merged"
@@ -129,6 +145,13 @@ class DataPart(Part):
     descriptions: str | None = None
     split: SplitShares = SplitShares()
     limits: LimitsPart = LimitsPart()
+
+    @model_validator(mode="after")
+    def _divided_by_a_column(self) -> DataPart:
+        column = self.split.by
+        if column in ("group", "source", "time") and getattr(self, column) is None:
+            raise ValueError(f"split.by is {column}: name the column with data.{column}")
+        return self
 
 
 class AdapterPart(Part):

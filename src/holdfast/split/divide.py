@@ -13,8 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from holdfast.copies.gather import AllRows, gather
+from holdfast.copies.normalise import content_keys
+from holdfast.copies.words import U64
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import derive_seed
@@ -28,14 +31,18 @@ from holdfast.split.findings import (
     cut_findings,
     group_finding,
     leak_findings,
+    reach_finding,
     uneven_finding,
 )
-from holdfast.split.leaks import refuse_leaks, refuse_shared_copies
+from holdfast.split.leaks import refuse_leaks, refuse_shared_copies, text_keys
 from holdfast.split.notes import moved_notes, records_table, source_records
 from holdfast.split.units import Units, make_units, number_groups
+from holdfast.split.ways import PLAIN, Way, by_blocks, by_hash, by_time, whole_units
 
 Sides = npt.NDArray[np.int8]
 FRACTIONS = (0.7, 0.15, 0.15)
+# Names of blocks in the decision's line.
+SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,7 @@ class _Division:
     side: Sides
     plain: Sides
     crossing: Crossing
+    way: Way = PLAIN
 
     @property
     def moved(self) -> npt.NDArray[np.bool_]:
@@ -67,6 +75,7 @@ def divide(
     fractions: tuple[float, float, float] = FRACTIONS,
     test: Table | None = None,
     valid: Table | None = None,
+    way: Way = PLAIN,
 ) -> Splits:
     """Divide ``table``, or what a given ``test`` or ``valid`` table leaves of it.
 
@@ -82,6 +91,7 @@ def divide(
         table the other two keep their proportion, to a whole percent: 82/18 by default.
     test, valid : used as they are, with the classes of ``table``. Rows of ``table`` that copy one
         of theirs, or share a group, are dropped; so are those of ``valid`` against ``test``.
+    way : by rows, evenly by class; or by time, by whole blocks, or by hash (``ways.py``).
 
     Raises ``RecipeError`` for impossible fractions, ``SplitError`` where no row is left, or a class
     cannot be on every side.
@@ -91,7 +101,7 @@ def divide(
     _check_tables(table, given)
     # One search over all files: copies between them are found with the same rule as within.
     gathered = gather(table, given, derive_seed(seed, "copies"))
-    divided = _divide_source(gathered, find_drops(gathered), fractions, seed)
+    divided = _divide_source(gathered, find_drops(gathered), fractions, seed, way)
     # Not trusted but checked again: a leak here would make every later number wrong.
     refuse_shared_copies(gathered.copies, _all_sides(divided), list(SIDES))
     splits = _wrap(divided, seed)
@@ -100,7 +110,7 @@ def divide(
 
 
 def _divide_source(
-    gathered: AllRows, drops: tuple[Drops, ...], fractions: tuple[float, ...], seed: int
+    gathered: AllRows, drops: tuple[Drops, ...], fractions: tuple[float, ...], seed: int, way: Way
 ) -> _Division:
     table = gathered.tables["source"]
     kept = np.flatnonzero(~dropped(drops, "source", len(table)))
@@ -118,15 +128,33 @@ def _divide_source(
         None if groups is None else groups[kept],
         seed,
     )
-    side = assign(units.of_row, labels, units.keys, shares, table.classes)[units.of_row]
-    alone = np.arange(len(kept), dtype=np.int64)
-    # What would have been without copies and groups: it says which rows they moved.
-    plain = assign(alone, labels, units.row_keys, shares, table.classes)
+    plain: Sides
+    if way.stable:
+        side = by_hash(_identity(table, groups, kept), shares, seed)
+    elif way.by == "time":
+        assert way.ages is not None
+        side = by_time(units.of_row, way.ages[kept], units.keys, shares)[units.of_row]
+    elif way.by != "rows":
+        assert way.blocks is not None
+        blocks = way.blocks[kept]
+        if way.by == "topic":
+            # What a topic is, is a guess: what must stay together has one.
+            blocks = whole_units(units.of_row, blocks)
+        side = by_blocks(units.of_row, blocks, labels, units.keys, shares, table.classes, way.held)
+    else:
+        side = assign(units.of_row, labels, units.keys, shares, table.classes)[units.of_row]
+    plain = side
+    if way == PLAIN:
+        alone = np.arange(len(kept), dtype=np.int64)
+        # What would have been without copies and groups: it says which rows they moved.
+        plain = assign(alone, labels, units.row_keys, shares, table.classes)
     # ``names`` goes from train to test, the least to the most protected. Without a parted block no
-    # copy can cross, and nothing is searched.
-    order = tuple(reversed(range(len(names)))) if units.block else ()
+    # copy can cross, and nothing is searched; by hash any may.
+    order = tuple(reversed(range(len(names)))) if units.block or way.stable else ()
     crossing = find_crossing(copies, kept, side, order)
     left = ~np.isin(kept, crossing.rows)
+    if way.by == "time" or way.stable:
+        _check_sides(table, labels, side, names, way)
     _check_train(table, labels, side == names.index("train"), left)
     return _Division(
         gathered,
@@ -138,7 +166,18 @@ def _divide_source(
         side[left],
         plain[left],
         crossing,
+        way,
     )
+
+
+def _identity(
+    table: Table, groups: npt.NDArray[np.int64] | None, kept: npt.NDArray[np.int64]
+) -> U64:
+    """What a row is, as a hash [kept]: its group's name, else its normal form."""
+    if groups is None:
+        return text_keys(table)[kept]
+    names = pa.array(table.column("group"), pa.large_string()).take(pa.array(kept))
+    return content_keys(names)
 
 
 def _wrap(divided: _Division, seed: int) -> Splits:
@@ -210,17 +249,22 @@ def _records(divided: _Division) -> object:
 def _findings(divided: _Division) -> tuple[Finding, ...]:
     source = divided.rows.tables["source"].take(divided.kept)
     sizes = np.bincount(divided.side, minlength=len(divided.names))
+    way = divided.way
+    blocks = divided.units.sizes
+    if way.blocks is not None:
+        blocks = np.bincount(way.blocks[divided.kept])
     single = [
         group_finding(source, divided.moved, divided.units.shared),
-        uneven_finding(
-            sizes, divided.fractions, divided.names, int(divided.units.sizes.max(initial=0))
-        ),
+        uneven_finding(sizes, divided.fractions, divided.names, int(blocks.max(initial=0)), way),
+        reach_finding(source, divided.side, way, divided.kept, divided.names),
     ]
     return (
         *copy_findings(divided.rows),
         *leak_findings(divided.rows, divided.drops),
         *cut_findings(divided.rows, _all_sides(divided)),
-        *crossing_findings(divided.rows.tables["source"], divided.crossing, divided.units.block),
+        *crossing_findings(
+            divided.rows.tables["source"], divided.crossing, divided.units.block, way.stable
+        ),
         *(finding for finding in single if finding is not None),
     )
 
@@ -238,7 +282,7 @@ def _decisions(divided: _Division, tables: dict[str, Table], seed: int) -> tuple
             "; ".join(
                 [
                     *given,
-                    f"{how}, stratified by {_by(divided.rows)}, seed {seed}",
+                    f"{how}, {_how(divided)}, seed {seed}",
                     f"{int(units.shared.sum())} rows stay beside their copies or group in "
                     f"{int((units.sizes > 1).sum())} units, for which "
                     f"{int(divided.moved.sum())} moved",
@@ -246,6 +290,29 @@ def _decisions(divided: _Division, tables: dict[str, Table], seed: int) -> tuple
             ),
         ),
     )
+
+
+def _how(divided: _Division) -> str:
+    """By what the rows were divided, with what it came to."""
+    way, by_class = divided.way, f"stratified by {_by(divided.rows)}"
+    if way == PLAIN:
+        return by_class
+    because = way.because.replace("{side}", divided.names[-1])
+    if way.by == "time":
+        assert way.ages is not None
+        starts = []
+        for number, name in reversed(list(enumerate(divided.names[1:], 1))):
+            rows = divided.kept[divided.side == number]
+            first = way.moments[int(rows[np.argmin(way.ages[rows])])]
+            starts.append(f"{name} from {first} on")
+        return f"{because}: {', '.join(starts)}"
+    if way.blocks is not None:
+        last = divided.kept[divided.side == len(divided.names) - 1]
+        held = [way.names[number] for number in np.unique(way.blocks[last]).tolist()]
+        shown = ", ".join(map(repr, held[:SHOWN])) + (" …" if len(held) > SHOWN else "")
+        rest = f"; the others are {by_class}" if len(divided.names) > 1 else ""
+        return f"{because} ({len(held)} of {len(way.names)}: {shown}){rest}"
+    return f"{because}; no class is kept in proportion, and rows that are added move none"
 
 
 def _by(gathered: AllRows) -> str:
@@ -317,6 +384,29 @@ def _check_train(
             "has no training row that is no copy of a validation or test row of another group",
             None,
             "Add rows of this class, take the copies out, or train without --group.",
+        )
+
+
+def _check_sides(
+    table: Table, labels: npt.NDArray[np.int64], side: Sides, names: tuple[str, ...], way: Way
+) -> None:
+    """A class that is not learned, or a side without rows: chance, or the course of time, made the
+    sides and not the classes."""
+    how = "by time" if way.by == "time" else "by hash"
+    for number, name in enumerate(names):
+        if not (side == number).any():
+            raise SplitError(
+                f"the division {how}",
+                f"leaves no {name} rows",
+                f"{len(side)} rows in all",
+                "Add rows, give this side a larger share, or divide by rows.",
+            )
+    for label in np.setdiff1d(labels, labels[side == 0]):
+        raise SplitError(
+            f"the class {table.classes[label]!r}",
+            f"has no training row in the division {how}",
+            f"{int((labels == label).sum())} rows, all of them validation or test rows",
+            "Leave small classes out with --set data.rare=drop, add rows, or divide by rows.",
         )
 
 

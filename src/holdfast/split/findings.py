@@ -15,6 +15,7 @@ from holdfast.core.records import Finding, Severity
 from holdfast.data.table import Table
 from holdfast.split.crossing import Crossing
 from holdfast.split.division import Drops
+from holdfast.split.ways import PLAIN, Way
 
 # As many as a finding is written with.
 KEPT_ROWS = 100
@@ -162,13 +163,30 @@ def cut_findings(gathered: AllRows, side: npt.NDArray[np.int8]) -> list[Finding]
     return found
 
 
-def crossing_findings(table: Table, crossing: Crossing, block: int) -> list[Finding]:
-    """Rows that were dropped as copies of a row of another group on a more protected side."""
+def crossing_findings(
+    table: Table, crossing: Crossing, block: int, stable: bool = False
+) -> list[Finding]:
+    """Rows that were dropped as copies of a row of another group, or in a stable division of any
+    row, on a more protected side."""
     if not len(crossing):
         return []
     rows = np.zeros(len(table), dtype=bool)
     rows[crossing.rows] = True
     count = len(crossing)
+    if stable:
+        return [
+            _finding(
+                "copies_across_sides",
+                table,
+                rows,
+                f"{count} row{'s copy' if count > 1 else ' copies'} or nearly "
+                f"cop{'y' if count > 1 else 'ies'} a row on a more protected side, and "
+                f"{'were' if count > 1 else 'was'} dropped: in a stable division no row moves to "
+                "stand beside its copies",
+                "Nothing to do; splits.parquet names the row that each copies.",
+                True,
+            )
+        ]
     return [
         _finding(
             "copies_across_groups",
@@ -217,7 +235,7 @@ def group_finding(
 
 
 def uneven_finding(
-    sizes: I64, fractions: Sequence[float], names: Sequence[str], largest: int
+    sizes: I64, fractions: Sequence[float], names: Sequence[str], largest: int, way: Way = PLAIN
 ) -> Finding | None:
     """A side that is more than a fifth, and more than a row or two, off its fraction."""
     total = int(sizes.sum())
@@ -226,15 +244,56 @@ def uneven_finding(
     worst = int(np.argmax(off / np.maximum(wanted, 1e-9)))
     if off[worst] <= max(2.0, UNEVEN * wanted[worst]):
         return None
+    why = f"the largest group of rows that must stay together has {largest} of {total}"
+    remedy = "Choose a finer --group, or add groups."
+    if way.stable:
+        why = "chance makes the sides of a stable division"
+        remedy = "Nothing to do: the more rows, the nearer the shares."
+    elif way.by == "time":
+        why = "rows of one moment, copies and groups stay together"
+        remedy = "Give finer times, or another share."
+    elif way.held:
+        why, remedy = "data.split.held names its rows", "Nothing to do."
     return Finding(
         "uneven_division",
-        "warn",
+        "info" if way.stable or way.held else "warn",
         float(min(1.0, off[worst] / max(wanted[worst], 1e-9))),
         round(float(off[worst])),
         (),
-        f"{names[worst]} has {sizes[worst]} rows where {wanted[worst]:.0f} were asked for: the "
-        f"largest group of rows that must stay together has {largest} of {total}",
-        "Choose a finer --group, or add groups.",
+        f"{names[worst]} has {sizes[worst]} rows where {wanted[worst]:.0f} were asked for: {why}",
+        remedy,
+    )
+
+
+def reach_finding(
+    table: Table, side: npt.NDArray[np.int8], way: Way, kept: I64, names: Sequence[str]
+) -> Finding | None:
+    """Test rows that copies or a group hold on that side though they are older than a training row,
+    or of a block that is learned. ``side`` [m] of the rows ``kept`` [m], those of ``table``."""
+    if way.by in ("rows", "topic") or len(names) < 2:
+        return None
+    last, train = side == len(names) - 1, side == 0
+    if way.by == "time":
+        assert way.ages is not None
+        ages = way.ages[kept]
+        reached = last & (ages < ages[train].max(initial=-np.inf))
+        what = "older than the newest training row"
+    else:
+        assert way.blocks is not None
+        blocks = way.blocks[kept]
+        reached = last & np.isin(blocks, blocks[train])
+        what = f"of a {way.by} that the training rows have too"
+    count = int(reached.sum())
+    if not count:
+        return None
+    return _finding(
+        "blocks_reach_across",
+        table,
+        reached,
+        f"{count} {names[-1]} row{'s are' if count > 1 else ' is'} {what}: copies and groups hold "
+        "them there",
+        "Nothing to do where they are few.",
+        True,
     )
 
 

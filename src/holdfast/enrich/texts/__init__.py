@@ -1,1 +1,0 @@
-"""Other forms of texts, one way a file."""

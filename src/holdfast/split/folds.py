@@ -1,0 +1,158 @@
+"""Folds: divisions of the same rows into so many parts that each row is held out once.
+
+For scores by cross-validation (``Prepared`` rows, positions 0 … n − 1). What copies or a group hold
+together (``units``) is never parted, in no fold. A fold is a pair of positions, so that nothing is
+copied; ``nested`` gives the folds of a fold's training rows, on which what it learns may be chosen.
+
+Folds share training rows: intervals over them are those of ``stats/folds.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.copies.candidates import mix
+from holdfast.copies.words import I64, U64
+from holdfast.core.errors import Defect, SplitError
+from holdfast.core.records import Ints
+from holdfast.core.seeds import derive_seed
+from holdfast.split.assign import assign
+from holdfast.split.iterative import assign_several
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """``train`` and ``held`` positions, ascending; ``number`` of the fold in its ``repeat``. Not
+    every row is in one of the two: by time, later rows are in neither."""
+
+    train: Ints
+    held: Ints
+    number: int
+    repeat: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Folds:
+    """Folds of n rows; ``how`` says in words how they came about. ``units`` and ``labels`` [n] are
+    what they were made from."""
+
+    folds: tuple[Fold, ...]
+    units: Ints
+    labels: Ints
+    how: str
+    names: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Fold]:
+        return iter(self.folds)
+
+    def __len__(self) -> int:
+        return len(self.folds)
+
+    def nested(self, fold: Fold, folds: int, seed: int) -> Folds:
+        """Folds of a fold's training rows alone, as positions among all rows."""
+        of = fold.train
+        inner = make_folds(self.units[of], self.labels[of], folds, seed, names=self.names)
+        moved = tuple(Fold(of[f.train], of[f.held], f.number) for f in inner)
+        return Folds(moved, self.units, self.labels, f"{inner.how}, within the training rows")
+
+
+def make_folds(
+    units: Ints,
+    labels: Ints,
+    folds: int,
+    seed: int,
+    *,
+    repeats: int = 1,
+    names: tuple[str, ...] = (),
+    several: npt.NDArray[np.bool_] | None = None,
+) -> Folds:
+    """k folds, repeated: every row is held out once in each repeat.
+
+    Parameters
+    ----------
+    units : [n] equal for rows that must not be parted.
+    labels : [n] numbers of classes, or of ranges of numbers (``data/bins.py``), which every fold
+        holds in proportion; each needs as many units as there are folds.
+    folds, repeats : at least 2, at least 1; each repeat deals the units anew.
+    names : of the classes, for messages.
+    several : [n, labels] which labels each row has, to be held in proportion each by itself
+        (``iterative.py``), in place of ``labels``.
+
+    Raises ``SplitError`` where a class has fewer units than there are folds.
+    """
+    if folds < 2 or repeats < 1:
+        raise Defect("folds and repeats", "must be at least 2 and at least 1", (folds, repeats))
+    of_row = np.unique(units, return_inverse=True)[1].astype(np.int64)
+    shares = (1 / folds,) * folds
+    found = []
+    for repeat in range(repeats):
+        keys = _keys(of_row, seed, repeat)
+        if several is not None:
+            side = assign_several(of_row, several, keys, shares)
+        else:
+            side = assign(of_row, labels.astype(np.int64), keys, shares, _named(labels, names))
+        found += [_fold(side[of_row], number, repeat) for number in range(folds)]
+    kind = "each label in proportion" if several is not None else "stratified by class"
+    times = f", {repeats} times" if repeats > 1 else ""
+    how = f"{folds} folds{times}, {kind}, copies and groups together, seed {seed}"
+    return Folds(tuple(found), units, labels, how, names)
+
+
+def leave_out(units: Ints, labels: Ints, groups: Ints) -> Folds:
+    """Each group held out once. A row elsewhere that shares a unit with one of the group (a copy of
+    its text) is in neither part of that fold."""
+    found = []
+    numbers = np.unique(groups)
+    if len(numbers) < 2:
+        raise SplitError(
+            "the groups", "are too few to leave one out", len(numbers), "Choose finer groups."
+        )
+    for number, group in enumerate(numbers.tolist()):
+        held = groups == group
+        train = ~held & ~np.isin(units, units[held])
+        if not train.any():
+            raise SplitError(
+                f"group {group}",
+                "leaves no training rows when it is held out",
+                None,
+                "Its copies or groups reach into all others: choose finer groups.",
+            )
+        found.append(Fold(np.flatnonzero(train), np.flatnonzero(held), number))
+    return Folds(tuple(found), units, labels, f"each of {len(numbers)} groups held out once")
+
+
+def forward(units: Ints, labels: Ints, ages: npt.NDArray[np.float64], folds: int) -> Folds:
+    """By time: the rows in folds + 1 stretches of about the same size, each but the first held out
+    once by what lies before it. A unit is as old as its newest row; rows of one age stay together.
+
+    Raises ``SplitError`` where there are fewer different ages than stretches.
+    """
+    from holdfast.split.ways import by_time
+
+    of_row = np.unique(units, return_inverse=True)[1].astype(np.int64)
+    shares = (1 / (folds + 1),) * (folds + 1)
+    side = by_time(of_row, ages, _keys(of_row, 0, 0), shares)[of_row]
+    found = tuple(
+        Fold(np.flatnonzero(side < at), np.flatnonzero(side == at), at - 1)
+        for at in range(1, folds + 1)
+    )
+    return Folds(found, units, labels, f"{folds} folds by time, each held out by what is older")
+
+
+def _fold(of_row: npt.NDArray[np.int8], number: int, repeat: int) -> Fold:
+    held = of_row == number
+    return Fold(np.flatnonzero(~held), np.flatnonzero(held), number, repeat)
+
+
+def _keys(of_row: I64, seed: int, repeat: int) -> U64:
+    units = np.arange(int(of_row.max(initial=-1)) + 1, dtype=np.uint64)
+    salt = np.full(1, derive_seed(seed, f"folds {repeat}"), dtype=np.uint64)
+    return mix(units ^ mix(salt))
+
+
+def _named(labels: Ints, names: tuple[str, ...]) -> tuple[str, ...]:
+    return names or tuple(str(number) for number in range(int(labels.max(initial=-1)) + 1))

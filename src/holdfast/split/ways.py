@@ -1,0 +1,183 @@
+"""Ways to divide other than evenly by class: by time, by whole blocks of rows, or by hash.
+
+What must stay together, copies and groups, stays together in every one of them. A *block* is a
+group, a source or a topic; the rows of some blocks are the test rows, so that the score is one of
+blocks that the model never saw.
+
+By time (``by_time``) the newest units are the test rows, the next newest the validation rows. A
+unit is as old as its newest row, so nothing that is learned copies a later row; rows of one moment
+are not parted.
+
+By hash (``by_hash``) a row's side follows from its own content, or from the name of its group, and
+from nothing else: rows that are added move none. A near-copy that falls on another side is dropped
+from the less protected one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.copies.candidates import mix
+from holdfast.copies.words import I64, U64
+from holdfast.core.errors import SplitError
+from holdfast.core.seeds import derive_seed
+from holdfast.split.assign import assign
+
+By = Literal["rows", "group", "source", "topic", "time"]
+Sides = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a table is divided.
+
+    ``blocks`` [n] the number of each row's block into ``names``, for ``group``, ``source`` and
+    ``topic``; ``held`` the blocks whose rows are the test rows, chosen by size where there are
+    none. ``ages`` [n] numbers that grow with time, ``moments`` [n] the same as written.
+    ``stable``: by hash. ``because`` says why, with ``{side}`` in place of the last side.
+    """
+
+    by: By = "rows"
+    because: str = ""
+    blocks: I64 | None = None
+    names: tuple[str, ...] = ()
+    held: tuple[int, ...] = ()
+    ages: npt.NDArray[np.float64] | None = None
+    moments: tuple[str, ...] = ()
+    stable: bool = False
+
+
+PLAIN = Way()
+# How far beyond its share whole blocks may make a side.
+SLACK = 0.2
+
+
+def by_time(
+    of_row: I64, ages: npt.NDArray[np.float64], keys: U64, fractions: Sequence[float]
+) -> Sides:
+    """The side of each unit [units]: the oldest on the first side, the newest on the last.
+
+    ``of_row`` [n], ``ages`` [n], ``keys`` [units] as for ``assign``. The cut nearest to each
+    fraction of the rows is taken at which the age changes. Raises ``SplitError`` where there are
+    fewer different moments than sides.
+    """
+    newest = np.full(len(keys), -np.inf)
+    np.maximum.at(newest, of_row, ages)
+    order = np.lexsort((keys, newest))
+    rows = np.cumsum(np.bincount(of_row, minlength=len(keys))[order])
+    ends = np.flatnonzero(np.diff(newest[order]) > 0)
+    if len(ends) < len(fractions) - 1:
+        raise SplitError(
+            "the times of the rows",
+            f"change {len(ends)} times (copies and groups count as their newest row) where "
+            f"{len(fractions)} sides need {len(fractions) - 1} cuts between moments",
+            None,
+            "Give finer times, or divide without data.split.by: time.",
+        )
+    side = np.zeros(len(keys), dtype=np.int8)
+    first = 0
+    for number, share in enumerate(np.cumsum(fractions)[:-1].tolist(), 1):
+        # Each later side keeps a cut of its own.
+        open_ = ends[first : len(ends) - (len(fractions) - 1 - number)]
+        nearest = int(np.argmin(np.abs(rows[open_] - share * rows[-1])))
+        side[order[open_[nearest] + 1 :]] = number
+        first += nearest + 1
+    return side
+
+
+def by_hash(identity: U64, fractions: Sequence[float], seed: int) -> Sides:
+    """The side of each row [n], by ``identity`` [n], a hash of what it is."""
+    salt = np.full(1, derive_seed(seed, "stable division"), dtype=np.uint64)
+    # The upper 53 bits, which a float holds exactly: in [0, 1).
+    place = (mix(identity ^ mix(salt)) >> np.uint64(11)).astype(np.float64) / (1 << 53)
+    # The last side first: where its share stays, it stays, whatever the others' are.
+    edges = np.cumsum(list(fractions)[::-1])[:-1]
+    return (len(fractions) - 1 - np.searchsorted(edges, place, side="right")).astype(np.int8)
+
+
+def by_blocks(
+    units: I64,
+    blocks: I64,
+    labels: I64,
+    keys: U64,
+    fractions: tuple[float, ...],
+    classes: tuple[str, ...],
+    held: tuple[int, ...],
+) -> Sides:
+    """The side of each row [n]: whole blocks on the last side, the others' units divided evenly.
+
+    ``units`` [n] numbers that copies and groups share, ``keys`` [units]. A unit that reaches into a
+    block of the last side stands there with all its rows. The other sides are rows of known blocks:
+    validation rows of the training's own blocks choose as well as any others (2007.01434).
+    """
+    last = len(fractions) - 1
+    if not held:
+        seeded = np.full(int(blocks.max()) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
+        np.minimum.at(seeded, blocks, keys[units])
+        held = _chosen(blocks, labels, seeded, fractions[last])
+    reach = np.zeros(len(keys), dtype=bool)
+    reach[units[np.isin(blocks, held)]] = True
+    side = np.full(len(units), last, dtype=np.int8)
+    rest = np.flatnonzero(~reach[units])
+    missing = np.setdiff1d(labels, labels[rest])
+    if len(missing) or not len(rest):
+        name = repr(classes[int(missing[0])]) if len(missing) else "every class"
+        raise SplitError(
+            f"the class {name}" if len(missing) else name,
+            "has no row outside the blocks (groups, sources or topics) that are the test rows",
+            None,
+            "Hold other blocks out with data.split.held, or divide by rows.",
+        )
+    if last > 1:
+        shares = tuple(share / sum(fractions[:last]) for share in fractions[:last])
+        kept, numbers = np.unique(units[rest], return_inverse=True)
+        side[rest] = assign(numbers, labels[rest], keys[kept], shares, classes)[numbers]
+    else:
+        side[rest] = 0
+    return side
+
+
+def whole_units(units: I64, blocks: I64) -> I64:
+    """The block of each row [n], where every unit stands in the one that most of its rows are of
+    (the lowest number of several)."""
+    entries, counts = np.unique(np.column_stack([units, blocks]), axis=0, return_counts=True)
+    order = np.lexsort((entries[:, 1], -counts, entries[:, 0]))
+    first = order[np.unique(entries[order, 0], return_index=True)[1]]
+    home = np.zeros(int(units.max(initial=-1)) + 1, dtype=np.int64)
+    home[entries[first, 0]] = entries[first, 1]
+    return home[units]
+
+
+def _chosen(blocks: I64, labels: I64, order_of: U64, share: float) -> tuple[int, ...]:
+    """The blocks of the last side: in the order of ``order_of`` [blocks], those that still fit into
+    its share of the rows and leave every class a row elsewhere; the smallest where none fits."""
+    numbers, blocks = np.unique(blocks, return_inverse=True)
+    counts = np.zeros((len(numbers), int(labels.max()) + 1), dtype=np.int64)
+    np.add.at(counts, (blocks, labels), 1)
+    sizes, left = counts.sum(axis=1), counts.sum(axis=0)
+    present = left > 0
+    wanted, taken, chosen = share * len(blocks), 0, []
+    for at in np.argsort(order_of[numbers], kind="stable").tolist():
+        fits = taken + sizes[at] <= (1 + SLACK) * wanted
+        if fits and ((left - counts[at])[present] > 0).all():
+            chosen.append(int(numbers[at]))
+            taken, left = taken + int(sizes[at]), left - counts[at]
+        if taken >= wanted:
+            break
+    if chosen:
+        return tuple(chosen)
+    for at in np.argsort(sizes, kind="stable").tolist():
+        if ((left - counts[at])[present] > 0).all():
+            return (int(numbers[at]),)
+    raise SplitError(
+        "the blocks (groups, sources or topics)",
+        f"are {len(numbers)}, of which none can be held out whole: each holds all rows of some "
+        "class",
+        None,
+        "Divide by rows, or choose finer blocks.",
+    )
