@@ -21,6 +21,8 @@ SCRIPTS = (
     "few_groups.py",
     "near_duplicates.py",
     "many_texts.py",
+    "audit.py",
+    "leak_price.py",
     "big_file.py",
     "selection.py",
     "frozen_prefix.py",

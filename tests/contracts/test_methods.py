@@ -73,13 +73,19 @@ def test_its_settings_are_frozen_bounded_and_documented(name: str) -> None:
 def test_what_its_bounds_forbid_is_refused_with_the_rule(name: str) -> None:
     for one in dataclasses.fields(METHODS[name].settings):
         bounds = one.metadata["bounds"]
+        if bounds.words:
+            _refuses(name, one.name, ["no such word", 1, True, None, [1], {}, {"a": 0}])
+            continue
         below = bounds.above if bounds.above is not None else (bounds.least or 0) - 1
         wrong = [below, bounds.most * 2, "1", True, None, [1], float("nan")]
-        for value in [*wrong, *([1.5] if bounds.whole else [])]:
-            given = {**settle(name, {}, KNOWN), one.name: value}
-            with pytest.raises(RecipeError, match="must be") as caught:
-                settle(name, given, KNOWN)
-            assert caught.value.what == f"methods.{name}.{one.name}"
+        _refuses(name, one.name, [*wrong, *([1.5] if bounds.whole else [])])
+
+
+def _refuses(name: str, key: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(RecipeError, match="must be") as caught:
+            settle(name, {**settle(name, {}, KNOWN), key: value}, KNOWN)
+        assert caught.value.what == f"methods.{name}.{key}"
 
 
 @pytest.mark.parametrize("name", ALL)

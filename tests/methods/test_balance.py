@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.core.updates import Pool
-from holdfast.methods.balance import Balance, places_of
+from holdfast.core.updates import Passed, Pool
+from holdfast.methods.balance import (
+    Balance,
+    BalancedLoss,
+    _parts,
+    asked_target,
+    places_of,
+    weights_of,
+)
 
 
 @dataclass(frozen=True)
@@ -76,3 +84,56 @@ def test_places_add_up_and_follow_the_sizes(sizes: list[int], strength: float) -
     assert places.sum() == sum(sizes)
     share = np.array(sizes) ** (1 - strength)
     assert np.abs(places - sum(sizes) * share / share.sum()).max() < 1
+
+
+def term(asked: Balance, labels: np.ndarray = LABELS) -> BalancedLoss:
+    (made,) = _parts(asked).terms
+    assert isinstance(made, BalancedLoss)
+    return made.of_rows(labels, ("a", "b", "c"))
+
+
+def test_drawing_alone_brings_no_term_and_no_target_no_move() -> None:
+    assert _parts(Balance()).terms == ()
+    assert _parts(Balance(by="none", target="even")).terms == ()
+    assert _parts(Balance(by="none")).source is None
+    assert asked_target({"balance": {"strength": 1.0}}) is None
+    assert asked_target({"balance": {"target": "even"}}) == "even"
+
+
+def test_weights_are_those_of_scikit_learn() -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    wanted = compute_class_weight("balanced", classes=np.arange(3), y=LABELS)
+    assert weights_of(Balance(by="weights"), LABELS, 3) == pytest.approx(wanted)
+    half = weights_of(Balance(by="weights", strength=0.5), LABELS, 3)
+    assert half / half[0] == pytest.approx((wanted / wanted[0]) ** 0.5)
+    assert half[LABELS].mean() == pytest.approx(1)
+
+
+def test_effective_weights_are_a_sum_of_powers() -> None:
+    """E_n = Σ_{k < n} β^k, the paper's definition before its closed form."""
+    numbers = np.array([sum(0.999**k for k in range(n)) for n in (60, 12, 3)])
+    found = weights_of(Balance(by="effective"), LABELS, 3)
+    assert found / found[0] == pytest.approx(numbers[0] / numbers)
+    assert found[LABELS].mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("asked", [Balance(target="rows"), Balance(by="weights", target="rows")])
+def test_logits_that_know_the_rows_rates_are_right_whatever_is_drawn(asked: Balance) -> None:
+    """A model without features can learn the rates alone: the minimum of the expected loss must be
+    at the logarithms of the rows' rates, not of the drawn ones."""
+    import torch
+    from scipy.optimize import minimize
+
+    made, rates = term(asked), np.array([0.8, 0.16, 0.04])
+    drawn = np.full(3, 1 / 3) if asked.by == "draw" else rates
+    labels = torch.arange(3)
+
+    def expected(z: np.ndarray) -> float:
+        logits = torch.tensor(z, dtype=torch.float32).repeat(3, 1)
+        passed = Passed(np.arange(3), {"labels": labels}, SimpleNamespace(logits=logits))
+        plain = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+        return float(made(passed, plain).numpy() @ drawn)
+
+    best = minimize(expected, np.zeros(3), method="Nelder-Mead", options={"xatol": 1e-4}).x
+    assert np.exp(best) / np.exp(best).sum() == pytest.approx(rates, abs=2e-3)

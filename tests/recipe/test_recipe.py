@@ -145,7 +145,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         {"train": {"epochs": "many"}},
         {"control": {"policy": "adapt"}},
         {"task": "poetry"},
-        {"enrich": {"swap": {}}},
+        {"enrich": {"swap": [1]}},
         {"model": {"max_length": 2}},
     ],
 )

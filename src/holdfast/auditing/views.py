@@ -18,6 +18,7 @@ from holdfast.core.records import Floats, Ints
 from holdfast.data.table import Table
 
 if TYPE_CHECKING:
+    from holdfast.auditing.cost import Prices
     from holdfast.copies.gather import AllRows
 
 Vectors = npt.NDArray[np.float32]
@@ -83,12 +84,14 @@ class Copied:
     """The table and what copies what in it and in the tables it is held against: ``gathered`` has
     the table as ``source``, and the others by their names. ``sides`` are those names that are the
     validation and test rows of this source; the rest was given with ``--against``. ``beside`` are
-    the other columns of the other tables, by name."""
+    the other columns of the other tables, by name; ``pricing`` says what copies cost in points,
+    where a model has read the rows."""
 
     rows: Rows
     gathered: AllRows
     sides: tuple[str, ...] = ()
     beside: Mapping[str, Beside] = field(default_factory=dict)
+    pricing: Prices | None = None
 
     @property
     def others(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -170,6 +170,21 @@ class LossTerm(Protocol):
 
     def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
         """The losses [batch] to use instead of ``losses`` [batch]."""
+
+
+@runtime_checkable
+class OfRows(Protocol):
+    """A loss term that depends on the training rows, such as on how many there are of a class."""
+
+    def of_rows(self, labels: Ints, classes: Sequence[str]) -> LossTerm:
+        """The term for training rows of these ``labels`` [n], indices into ``classes``."""
+
+
+def rows_drawn(source: BatchSource, pool: Pool, step: int) -> Ints:
+    """Which rows an update uses [n], whatever their form, which is not made: a source that passes
+    on the rows of another in other forms names that one as its ``inner``."""
+    inner: BatchSource | None = getattr(source, "inner", None)
+    return source.draw(pool, step).rows if inner is None else rows_drawn(inner, pool, step)
 
 
 def like_lengths(

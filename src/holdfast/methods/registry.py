@@ -25,28 +25,42 @@ MOST = 1_000_000
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What a setting may be: a number above ``above``, or where that is ``None`` at least ``least``
-    (0 without one), and at most ``most``; with ``whole`` a whole number."""
+    (0 without one), and at most ``most``; with ``whole`` a whole number. With ``words`` one of
+    them, and with ``shares`` beside them a table of classes with a number above 0 each."""
 
     above: float | None = None
     least: float | None = None
     most: float = MOST
     whole: bool = False
+    words: tuple[str, ...] = ()
+    shares: bool = False
 
     def __str__(self) -> str:
+        if self.words:
+            table = " or a table of classes with a share above 0 each" if self.shares else ""
+            return f"must be one of {', '.join(self.words)}{table}"
         low = f"above {self.above:g}" if self.above is not None else f"at least {self.least or 0:g}"
         number = "a whole number" if self.whole else "a number"
         return f"must be {number} {low} and at most {self.most:,g}"
 
     def hold(self, value: object) -> bool:
         """Whether ``value`` is within them; true and false are no numbers."""
+        if self.shares and isinstance(value, Mapping):
+            return bool(value) and all(self._is_share(one) for one in value.values())
+        if self.words:
+            return isinstance(value, str) and value in self.words
         if type(value) not in (int, float):
             return False
         number = float(value)  # type: ignore[arg-type]
         low = number > self.above if self.above is not None else number >= (self.least or 0)
         return low and number <= self.most and (not self.whole or number.is_integer())
 
+    @staticmethod
+    def _is_share(value: object) -> bool:
+        return type(value) in (int, float) and 0 < value <= MOST  # type: ignore[operator]
 
-def setting(default: float | None = None, **bounds: Any) -> Any:
+
+def setting(default: float | str | None = None, **bounds: Any) -> Any:
     """A field of a method's settings with its ``Bounds``; without a ``default`` it is worked out
     from the run (``Method.worked_out``)."""
     return field(default=default, metadata={"bounds": Bounds(**bounds)})

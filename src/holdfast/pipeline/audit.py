@@ -84,7 +84,7 @@ def _audited(
             for place, one in enumerate(ranked)
             if one.examples
         },
-        duplicate_groups=_groups(table, gathered),
+        duplicate_groups=_groups(table, gathered, found.empty),
         leaks=_leaks(table, gathered),
         seconds=looked.seconds,
         blind=looked.blind,
@@ -112,9 +112,11 @@ def _label_counts(table: Table) -> dict[str, int]:
     return dict(zip(table.classes, counts.tolist(), strict=True))
 
 
-def _groups(table: Table, gathered: AllRows) -> tuple[tuple[int, ...], ...]:
+def _groups(table: Table, gathered: AllRows, empty: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """The groups of rows that copy each other; rows without a text are one."""
     ids = table.column("row")
-    return tuple(tuple(ids[part].tolist()) for part in duplicate_groups(gathered))
+    groups = [tuple(ids[part].tolist()) for part in duplicate_groups(gathered)]
+    return tuple(sorted([*groups, *([empty] if len(empty) > 1 else [])]))
 
 
 def _leaks(table: Table, gathered: AllRows) -> tuple[Leak, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from holdfast.auditing.views import Beside
@@ -22,6 +23,7 @@ from holdfast.data.load import load_table
 from holdfast.data.pairs import load_pairs
 from holdfast.data.passages import is_text_file
 from holdfast.data.paths import source_path
+from holdfast.data.profile import is_missing
 from holdfast.data.source import read_source, refuse_missing
 from holdfast.data.table import Table
 from holdfast.pipeline.kinds import kind_of
@@ -36,7 +38,8 @@ Tell = Callable[[Decision], None]
 class AuditRows:
     """The source, and the tables that it is held against: ``sides`` are its own validation and test
     rows by name, ``against`` others by the name that the user gave. ``beside`` are the other
-    columns of each, the source's as ``source``; ``without`` says why a table has none."""
+    columns of each, the source's as ``source``; ``without`` says why a table has none. ``empty``
+    are the rows of the source that have no text, which are in no table."""
 
     recipe: Recipe
     table: Table
@@ -44,6 +47,7 @@ class AuditRows:
     against: Mapping[str, Table]
     beside: Mapping[str, Beside]
     without: Mapping[str, str]
+    empty: tuple[int, ...] = ()
 
     @property
     def given(self) -> dict[str, Table]:
@@ -84,8 +88,9 @@ def read_rows(
         if why:
             without[name] = why
     called = {name: replace(each, source=name) for name, each in others.items()}
+    empty = _empty(table, paths["source"], recipe.data)
     table = replace(table, source=names.get(paths["source"], table.source))
-    return AuditRows(recipe, table, sides, called, beside, without)
+    return AuditRows(recipe, table, sides, called, beside, without, empty)
 
 
 def _refuse_itself(source: str, against: Sequence[str]) -> None:
@@ -217,6 +222,19 @@ def _there(path: str, data: DataPart, group: str | None) -> str | None:
     if group is None or group not in read_first(path, data.encoding, data.config).names:
         return None
     return group
+
+
+def _empty(table: Table, path: str, data: DataPart) -> tuple[int, ...]:
+    """The rows of the source without a text: they too are equal."""
+    if not any(finding.check == "missing_text" for finding in table.findings):
+        return ()
+    if source_path(path).is_dir() or table.columns.template is not None:
+        return ()
+    raw = read_source(path, data.encoding, data.config)
+    missing = np.logical_and.reduce(
+        [is_missing(raw.table[name]).to_numpy() for name in table.columns.text]
+    )
+    return tuple(np.flatnonzero(missing).tolist())
 
 
 def _beside(table: Table, path: str, data: DataPart) -> tuple[Beside, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from holdfast.auditing.price import Pricing
 from holdfast.auditing.views import Copied, Embedded, Pictures, Rows, Tokenized
 from holdfast.copies.duplicates import Copies
 from holdfast.copies.gather import AllRows, gather
@@ -47,18 +48,18 @@ def make_views(found: AuditRows, tell: Tell, progress: Progress) -> Views:
     seed = derive_seed(found.recipe.seed, "copies")
     gathered = gather(found.table, found.given, seed)
     others = {name: each for name, each in found.beside.items() if name != "source"}
-    made: list[Any] = [rows, Copied(rows, gathered, tuple(found.sides), others)]
+    copied = Copied(rows, gathered, tuple(found.sides), others)
     without = {f"columns of {name}": why for name, why in found.without.items()}
     if found.recipe.task == "image-classification":
-        made.append(_pictures(rows))
         without["Embedded"] = "these are pictures"
         without["Tokenized"] = "pictures have no tokens"
-    else:
-        views, reasons = _read_by_model(found, rows, gathered.copies, tell, progress)
-        made += views
-        without |= reasons
-        without["Pictures"] = "these are texts"
-    return Views(tuple(made), without, gathered)
+        return Views((rows, copied, _pictures(rows)), without, gathered)
+    views, reasons = _read_by_model(found, rows, gathered.copies, tell, progress)
+    embedded = next((view for view in views if isinstance(view, Embedded)), None)
+    if embedded is not None:
+        copied = replace(copied, pricing=Pricing(embedded))
+    without |= {**reasons, "Pictures": "these are texts"}
+    return Views((rows, copied, *views), without, gathered)
 
 
 def _pictures(rows: Rows) -> Pictures:

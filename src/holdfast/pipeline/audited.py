@@ -51,8 +51,9 @@ class Shown:
 @dataclass(frozen=True)
 class Audit:
     """What was found in ``source``: ``findings`` the worst first, each with ``examples`` by its
-    check; the rows that copy each other (``duplicate_groups``), those that stand in other files
-    (``leaks``), and every row by how doubtful its label is (``label_issues``).
+    place; the rows that copy each other (``duplicate_groups``, those without a text among them),
+    those that stand in other files (``leaks``), and every row by how doubtful its label is
+    (``label_issues``).
 
     ``rows`` are those of the source; ``columns`` what was read as what; ``label_counts`` rows of
     each class. ``seconds`` of each check that looked, ``idle`` those that mean nothing for such

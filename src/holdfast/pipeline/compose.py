@@ -14,8 +14,10 @@ from holdfast.control.stopping import Costs, StoppingRule, planned_learning
 from holdfast.core.door import door
 from holdfast.core.errors import Defect, MachineError, RecipeError
 from holdfast.core.records import Decision, Ints
+from holdfast.core.updates import OfRows
 from holdfast.data.scratch import goes_with, scratch_file
 from holdfast.data.table import TrainSplit, ValidSplit
+from holdfast.methods.balance import check_target
 from holdfast.methods.optimizers import build_optimizer
 from holdfast.methods.schedules import build_schedule
 from holdfast.models.activations import checkpoint_activations
@@ -33,6 +35,7 @@ from holdfast.pipeline.defaults import (
     unusual,
     usual_rates,
 )
+from holdfast.pipeline.enriched import enriched
 from holdfast.pipeline.fits import check_fit, refuse_clearly_too_large
 from holdfast.pipeline.frozen import keep_prefix
 from holdfast.pipeline.keep import choice, criterion, planned_rates
@@ -44,7 +47,7 @@ from holdfast.pipeline.size import model_size
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.recipe.resolved import resolved as resolve_all
-from holdfast.tasks.base import Examples, ExtendableExamples
+from holdfast.tasks.base import Examples, ExtendableExamples, labels_of
 from holdfast.tasks.metrics import Metric
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.examples import ExampleHistory
@@ -80,7 +83,10 @@ def make_ready(
     total, _ = count_parameters(loaded.network)
     resolved, chosen = _resolved(recipe, loaded, total, len(train))
     changed = _changed(loaded.network, resolved)
-    plan, points = _planned(resolved, loaded, total, sides)
+    check_target(resolved.methods, prepared.rows.classes)
+    plan, points = _planned(resolved, loaded, total, sides, prepared.rows.classes)
+    forms = enriched(plan, kind, loaded, sides, resolved)
+    plan = forms.plan
     refuse_clearly_too_large(loaded.network, plan.phases)
     attention = choose_attention(loaded.network, sides.learnt, resolved.train.pack)
     metric = _metric(resolved, kind, len(prepared.rows.classes))
@@ -98,6 +104,7 @@ def make_ready(
         plan,
         precision,
         kept_in,
+        enriched=forms.on,
     )
     return Ready(
         prepared=prepared,
@@ -117,6 +124,7 @@ def make_ready(
             *prepared.decisions,
             *chosen,
             *changed,
+            *forms.decisions,
             *kept.decisions,
             *attention,
             size,
@@ -130,6 +138,7 @@ def make_ready(
             *unused(resolved, plan.phases),
             *oversized,
             *tight,
+            *forms.findings,
             *kind.notices(sides.train, loaded),
         ),
     )
@@ -206,11 +215,12 @@ def _changed(network: Network, recipe: ResolvedRecipe) -> tuple[Decision, ...]:
 
 
 def _planned(
-    recipe: ResolvedRecipe, loaded: Loaded, parameters: int, sides: Sides
+    recipe: ResolvedRecipe, loaded: Loaded, parameters: int, sides: Sides, classes: Sequence[str]
 ) -> tuple[Plan, Decision]:
     """The phases, and where the run looks at itself."""
     rows = len(sides.train)
-    phases = phases_of(recipe, parameters, rows, loaded.defaults)
+    planned = phases_of(recipe, parameters, rows, loaded.defaults)
+    phases = tuple(_for_rows(phase, sides.train, classes) for phase in planned)
     for phase in phases:
         check_phase(phase)
     at, probe, because = evaluation_points(phases, rows, len(sides.valid), recipe.train.evaluations)
@@ -233,6 +243,15 @@ def _added_rows(prepared: Prepared, recipe: ResolvedRecipe) -> tuple[Decision, .
         "and the head learn from them, and nothing is measured on them"
     )
     return (Decision("added rows", shown, because),)
+
+
+def _for_rows(phase: Phase, rows: Examples, classes: Sequence[str]) -> Phase:
+    """The phase with those of its loss terms that depend on the training rows made for them."""
+    if not any(isinstance(term, OfRows) for term in phase.terms):
+        return phase
+    labels = labels_of(rows)
+    made = [t.of_rows(labels, classes) if isinstance(t, OfRows) else t for t in phase.terms]
+    return replace(phase, terms=tuple(made))
 
 
 def _told(

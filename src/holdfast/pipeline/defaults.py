@@ -14,6 +14,7 @@ from typing import Any
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import counted
+from holdfast.enrich.registry import check_enrich, kind_of_rows
 from holdfast.methods.registry import (
     Known,
     Parts,
@@ -156,6 +157,7 @@ def resolve(
         update={
             "train": recipe.train.model_copy(update=filled),
             "methods": methods,
+            "enrich": _enrichments(recipe),
             "model": recipe.model.model_copy(
                 update={"freeze": unasked if freeze is None else freeze}
             ),
@@ -177,7 +179,13 @@ def _asked_for(methods: Mapping[str, Any]) -> tuple[Decision, ...]:
         if name in USUAL:
             continue
         parts = parts_of({name: settings})
-        shown = ", ".join(f"{key} {value:g}" for key, value in settings.items())
+        usual = all_methods()[name].settings()
+        shown = ", ".join(
+            f"{key} {value:g}" if isinstance(value, (int, float)) else f"{key} {_named(value)}"
+            for key, value in settings.items()
+            # Words that stand as they usually do would make the line longer, not clearer.
+            if isinstance(value, (int, float)) or value != getattr(usual, key)
+        )
         does = [
             f"each update passes its rows {parts.stepper.passes} times" if parts.stepper else "",
             "it draws the rows of the fine-tuning" if parts.source else "",
@@ -187,6 +195,13 @@ def _asked_for(methods: Mapping[str, Any]) -> tuple[Decision, ...]:
         because = "; ".join(["set by you", *filter(None, does)])
         lines.append(Decision("method", f"{name} ({shown})" if shown else name, because))
     return tuple(lines)
+
+
+def _named(value: Any) -> str:
+    """A word, or a table of classes with a share each."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return ", ".join(f"{name}: {share:g}" for name, share in value.items())
 
 
 def _keep(recipe: Recipe) -> str:
@@ -223,6 +238,12 @@ def _methods(recipe: Recipe, line: Default, rows: int) -> dict[str, dict[str, An
         given = asked if isinstance(asked, Mapping) else {}
         settled[name] = settle(name, {**by_table.get(name, {}), **given}, known) or True
     return settled
+
+
+def _enrichments(recipe: Recipe) -> dict[str, dict[str, Any] | bool]:
+    """Every setting of the enrichments that are asked for; ``False`` for those that are not."""
+    on = check_enrich(recipe.enrich, kind_of_rows(recipe.task))
+    return {name: on.get(name, False) for name in recipe.enrich}
 
 
 def _refuse_without_classes(recipe: Recipe, name: str) -> None:

@@ -12,6 +12,7 @@ from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.pipeline.compose import Place, make_accelerator, make_job, make_ready
 from holdfast.pipeline.keep import kept_state
+from holdfast.pipeline.rates import with_rates
 from holdfast.pipeline.ready import Fitted, Prepared
 from holdfast.pipeline.rows import notify_all
 from holdfast.training.loop import fit as train
@@ -64,7 +65,13 @@ def fit(
     kept = kept_state(ready, of_kind, trained)
     job.journal.note(trained.last_step, kept.what, kept.because, chosen=kept.chosen)
     notify(kept)
-    return Fitted(ready, job, of_kind, trained, kept, until_the_loop + trained.train_s, place.begun)
+    seconds = until_the_loop + trained.train_s
+    fitted = with_rates(Fitted(ready, job, of_kind, trained, kept, seconds, place.begun))
+    if fitted.rates:
+        made = fitted.rates.decision
+        job.journal.note(trained.last_step, made.what, made.because, chosen=made.chosen)
+        notify(made)
+    return fitted
 
 
 def _whole(name: str, given: Ints | Sequence[int]) -> Ints:

@@ -41,8 +41,12 @@ def keep_prefix(
     plan: Plan,
     precision: str,
     folder: Path | None = None,
+    enriched: bool = False,
 ) -> KeptPrefix:
     """Resolve ``train.cache_frozen``, with the reason.
+
+    Where rows are ``enriched`` what is learnt from is another form each time, so that ``auto`` is
+    off; ``on`` keeps the outputs of the rows as they are, for the looks.
 
     ``auto`` is on where the passes that are saved take longer than the filling, and the files are
     small: at most 4 GB and half of the free disk at ``folder`` (the system's temporary folder where
@@ -63,6 +67,12 @@ def keep_prefix(
     if not layers or wanted == "off":
         because = "set by you: frozen layers are computed in every pass"
         return KeptPrefix(wanted, None, (Decision(SETTING, "off", because),) if layers else ())
+    if enriched and wanted == "auto":
+        because = (
+            f"{len(layers)} first layers are frozen, but rows are learnt from in other forms "
+            "(enrich), whose outputs nobody asks for twice"
+        )
+        return KeptPrefix("off", None, (Decision(SETTING, "off", because),))
     prefix = Prefix(layers)
     entry = _refusal(task) or ask_model(prefix, network, task, train, precision)
     size = entry.bytes_of(train) + entry.bytes_of(valid)

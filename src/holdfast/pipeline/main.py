@@ -211,13 +211,19 @@ def _write(done: Finished) -> None:
             **outcome.run_block(trained),
             "timing": timing,
             "peak_memory_mb": outcome.peak_memory_mb(),
-            "decisions": [*begun.decisions, *to_json([fitted.kept, *scored.decisions])],
+            "decisions": [*begun.decisions, *to_json([*_late(fitted), *scored.decisions])],
             "division": outcome.division_block(divided.splits, scored, divided.table.classes),
             "settings": recipe.shown(),
+            **({"rates": fitted.rates.to_json()} if fitted.rates else {}),
             **outcome.surroundings(recipe.train.threads, str(fitted.job.accelerator.device)),
         }
     )
     write_json(run / RESULT, sealed(run, result, done.model, done.base))
+
+
+def _late(fitted: Fitted) -> tuple[Decision, ...]:
+    """What was decided after the last step."""
+    return (fitted.kept, *([fitted.rates.decision] if fitted.rates else []))
 
 
 def _keep_looks(run: Path, fitted: Fitted) -> None:

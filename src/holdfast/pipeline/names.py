@@ -7,6 +7,7 @@ from typing import Any
 
 from holdfast.core.machine import refuse_too_many
 from holdfast.core.records import Decision
+from holdfast.enrich.registry import asked_for, check_enrich, kind_of_rows
 from holdfast.methods.optimizers import OPTIMIZERS
 from holdfast.methods.registry import check_methods
 from holdfast.methods.schedules import SCHEDULES
@@ -30,13 +31,17 @@ def code_to_run(recipe: Recipe) -> tuple[Decision, ...]:
     if recipe.alert.command:
         because = "the recipe names a shell command, run with your rights when the verdict changes"
         told.append(Decision(CODE, "alert.command", because, prominent=True))
+    own = asked_for(recipe.enrich).get("own", {}).get("function")
+    if own:
+        because = "enrich.own names this function, which is run with your rights"
+        told.append(Decision(CODE, str(own), because, prominent=True))
     return tuple(told)
 
 
 def check_names(recipe: Recipe, find_metric: Callable[[str], Any] | None = None) -> None:
-    """Refuse an unknown optimizer, schedule or method, an absent tracker, an alert without an
-    address, more threads than the machine can use, and with ``find_metric`` (of the recipe's task)
-    an unknown criterion; what a recipe leaves open is passed over.
+    """Refuse an unknown optimizer, schedule, method or enrichment, an absent tracker, an alert
+    without an address, more threads than the machine can use, and with ``find_metric`` (of the
+    recipe's task) an unknown criterion; what a recipe leaves open is passed over.
 
     Raises ``RecipeError``, or ``MachineError`` for a tracker that is not installed and for threads.
     """
@@ -46,6 +51,7 @@ def check_names(recipe: Recipe, find_metric: Callable[[str], Any] | None = None)
             registry[name]
     refuse_too_many("train.threads", recipe.train.threads or 1)
     check_methods(recipe.methods)
+    check_enrich(recipe.enrich, kind_of_rows(recipe.task))
     check_trackers(recipe.track.to)
     if recipe.alert.webhook:
         address_of(recipe.alert.webhook)

@@ -17,6 +17,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snapshot
 from holdfast.data.added import Added, join_added
 from holdfast.data.table import Table, TrainSplit, ValidSplit
+from holdfast.methods.rates import Rates
 from holdfast.models.fresh import fresh
 from holdfast.models.prefix import Prefix
 from holdfast.pipeline.fits import Need
@@ -42,7 +43,16 @@ L = TypeVar("L", bound="Loaded")
 E = TypeVar("E", bound="Examples")
 
 # What a fit may set for itself; all else was decided with the rows, the model and the machine.
-OF_A_FIT = ("train.", "methods", "control.", "generate.", "alert.", "track.", "model.freeze")
+OF_A_FIT = (
+    "train.",
+    "methods",
+    "enrich",
+    "control.",
+    "generate.",
+    "alert.",
+    "track.",
+    "model.freeze",
+)
 PREPARED_WITH = ("train.threads", "train.precision", "train.matmul", "train.pack")
 
 
@@ -235,7 +245,8 @@ class Fitted:
     ``trained`` is what the loop hands on: history, verdict, actions. ``network`` is in the state
     that is kept, for which ``kept`` gives the reason. ``listeners`` are the kind's own, one of
     which may hold a linear probe; ``seconds`` is the wall time from the first line of ``fit``;
-    ``begun`` what the run's folder keeps of its beginning.
+    ``begun`` what the run's folder keeps of its beginning; ``rates`` of the classes, where the last
+    layer was made for other ones than it learned at.
     """
 
     ready: Ready
@@ -245,6 +256,7 @@ class Fitted:
     kept: Decision
     seconds: float
     begun: Begun | None = None
+    rates: Rates | None = None
 
     @property
     def network(self) -> Network:

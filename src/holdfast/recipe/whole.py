@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -65,19 +65,12 @@ class Recipe(Part):
     alert: AlertPart = AlertPart()
     track: TrackPart = TrackPart()
     methods: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)
-    enrich: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)
+    enrich: dict[str, dict[str, Any] | bool | str] = Field(default_factory=dict)
 
     @field_validator("methods", "enrich", mode="before")
     @classmethod
     def _plain_values(cls, value: Any) -> Any:
         check_free(value)
-        return value
-
-    @field_validator("enrich")
-    @classmethod
-    def _nothing_enriches_yet(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if value:
-            raise ValueError(f"no enrichment called {next(iter(value))!r} exists yet: leave it out")
         return value
 
     def to_yaml(self) -> str:
@@ -292,13 +285,24 @@ def anchored(recipe: Recipe, folder: Path) -> Recipe:
     data = {
         key: anchor(getattr(recipe.data, key)) for key in ("path", "valid", "test", "descriptions")
     }
-    metric = recipe.train.metric
-    if metric and ".py:" in metric:
-        path, _, function = metric.rpartition(".py:")
-        metric = f"{str(anchor(path + '.py')).removesuffix('.py')}.py:{function}"
+    metric = _with_code(recipe.train.metric, anchor)
+    enrich = {name: _with_code(given, anchor) for name, given in recipe.enrich.items()}
     return recipe.changed(
-        data=data, model={"name": anchor(recipe.model.name)}, train={"metric": metric}
+        data=data,
+        model={"name": anchor(recipe.model.name)},
+        train={"metric": metric},
+        enrich=enrich,
     )
+
+
+def _with_code(given: Any, anchor: Callable[[str], str | None]) -> Any:
+    """A setting as it is, with the path of a function of the user's made absolute."""
+    if isinstance(given, dict) and isinstance(given.get("function"), str):
+        return {**given, "function": _with_code(given["function"], anchor)}
+    if not isinstance(given, str) or ".py:" not in given:
+        return given
+    path, _, function = given.rpartition(".py:")
+    return f"{str(anchor(path + '.py')).removesuffix('.py')}.py:{function}"
 
 
 def _is_path(value: str) -> bool:

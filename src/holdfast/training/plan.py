@@ -11,7 +11,7 @@ import numpy as np
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints
-from holdfast.core.updates import BatchSource, LossTerm, Pool, Stepper
+from holdfast.core.updates import BatchSource, LossTerm, Pool, Stepper, rows_drawn
 from holdfast.training.ordinary import EveryRow, OnePass
 
 # Of a training pass: the way back takes about as much as two ways forward.
@@ -190,7 +190,7 @@ def first_seen(phases: Sequence[Phase], examples: Any, seed: int, positions: Int
         for step in range(phase.steps):
             if not left:
                 return seen[positions]
-            rows = phase.source.draw(pool, step).rows
+            rows = rows_drawn(phase.source, pool, step)
             new = np.unique(rows[seen[rows] < 0])
             seen[new], left = done + step + 1, left - len(new)
         done += phase.steps

@@ -29,6 +29,8 @@ def exact_duplicates(copied: Copied) -> Found | None:
     share = extra / len(forms)
     contents = copied.gathered.copies.contents[copied.gathered.span("source")]
     to_the_letter = len(contents) - len(np.unique(contents))
+    price = copied.pricing.of_division(copied.gathered, forms) if copied.pricing else None
+    cost = f", and an accuracy measured on it would be too good by {price}" if price else ""
     finding = Finding(
         "exact_duplicates",
         "warn" if share >= SERIOUS else "info",
@@ -39,7 +41,7 @@ def exact_duplicates(copied: Copied) -> Found | None:
         f"space and punctuation, so that {counted(extra, 'row repeats', 'rows repeat')} another, "
         f"{to_the_letter} of them to the letter",
         "Keep one row of each, or leave them: train puts copies on one side of its division. "
-        "A random division would not.",
+        f"A random division would not{cost}.",
     )
     return Found(finding, _examples(copied, order, group))
 

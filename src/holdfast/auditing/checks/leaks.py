@@ -51,9 +51,15 @@ def _told(copied: Copied, name: str, pairs: Leaks, share: float) -> str:
     contents = gathered.copies.contents
     same = np.isin(contents[gathered.span(name)], contents[gathered.span("source")])
     exact = int(same[np.unique(pairs.other)].sum())
+    mine, their = gathered.tables["source"].column("label"), table.column("label")
+    one, other = mine[pairs.source], their[pairs.other]
+    odd = len(np.unique(pairs.other[(one >= 0) & (other >= 0) & (one != other)]))
+    labels = f", {odd} of them with another label" if odd else ""
+    price = copied.pricing.of_leaks(gathered, pairs) if copied.pricing else None
+    cost = f", which would lift an accuracy measured on them by {price}" if price else ""
     return (
         f"{theirs} of the {counted(len(table), 'row')} of {table.source} ({share:.1%}) stand here, "
-        f"{exact} of them to the letter"
+        f"{exact} of them to the letter{labels}{cost}"
     )
 
 

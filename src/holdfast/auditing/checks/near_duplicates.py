@@ -33,6 +33,9 @@ def near_duplicates(copied: Copied) -> Found | None:
         np.column_stack([pairs.first[order], pairs.second[order]]).ravel().tolist()
     )
     share = len(near) / len(forms)
+    groups = gathered.copies.groups[span]
+    price = copied.pricing.of_division(gathered, groups) if copied.pricing else None
+    cost = f", and an accuracy measured on it would be too good by {price}" if price else ""
     finding = Finding(
         "near_duplicates",
         "warn" if share >= SERIOUS else "info",
@@ -42,7 +45,7 @@ def near_duplicates(copied: Copied) -> Found | None:
         f"{counted(len(near), 'row differs', 'rows differ')} from another in at most one word in "
         f"eight ({counted(len(pairs), 'pair')} of texts)",
         "Look at the examples. train puts them on one side of its division; a random division "
-        "would not.",
+        f"would not{cost}.",
     )
     examples = tuple(
         Example(

@@ -1,0 +1,379 @@
+"""Skewed classes, 1 : 20: what balancing earns, and what it does to the probabilities.
+
+    python benchmarks/balance.py [--seeds 10]
+
+A linear head on MiniLM's frozen, mean-pooled vectors. Training rows are drawn so that the classes'
+sizes fall geometrically to a twentieth of the largest, in another order of the classes for each
+seed; 18 % of them are validation rows, as in a run. All other rows are the test: every class is
+scored by its own rows, and what depends on how frequent the classes are (accuracy, macro-F1, log
+loss, calibration) is weighted back to the rates of the training rows, so that few rows of a rare
+class are no noise. Classes' rates are corrected by ``methods/rates.py``, as in a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cells import Cell, Result, grid, run_cells
+from peers.rows import FILES, Rows, data_folder, without_copies
+
+from holdfast.core.seeds import generator
+from holdfast.methods.rates import choose_strength, moved
+from holdfast.models.probe import fit_probe
+from holdfast.stats.temperature import best_temperature
+
+NAME = "balance"
+LARGEST = {"cr": 400, "trec": 300, "banking77": 60}
+SKEW, VALID = 20.0, 0.18
+RUNS, TESTED = ("cr", "trec"), 1500
+SYSTEMS = (
+    "none",
+    "under-sampling",
+    "drawn alike",
+    "drawn alike, half",
+    "weights",
+    "weights, half",
+    "effective .999",
+    "logit adjustment",
+    "logit adjustment, half",
+    "focal",
+    "moved",
+    "moved, half",
+    "moved, auto",
+    "weights, moved back",
+)
+Array = np.ndarray[Any, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--runs", action="store_true", help="whole runs in place of the head")
+    args = parser.parse_args()
+    seeds = range(args.first, args.first + args.seeds)
+    if args.runs:
+        runs = grid(part=["run"], data=RUNS, seed=seeds, system=["none", "draw", "weights"])
+        results = run_cells(NAME, runs, simulate)
+        print(summary_of_runs(runs, results))
+        return
+    cells = grid(data=list(LARGEST), seed=seeds, system=SYSTEMS)
+    results = run_cells(NAME, cells, simulate)
+    print(summary(cells, results))
+
+
+def simulate(cell: Cell) -> Result:
+    torch.set_num_threads(1)
+    if cell.get("part") == "run":
+        return trained(cell)
+    parts = drawn(cell["data"], cell["seed"])
+    return scores(answered(cell["system"], parts), parts)
+
+
+@functools.lru_cache(maxsize=2)
+def drawn(data: str, seed: int) -> dict[str, Any]:
+    """Rows of a set at 1 : 20: training, validation and test vectors and labels, and the rates."""
+    x, y = vectors(data)
+    rng = generator(seed, NAME, data)
+    classes = int(y.max()) + 1
+    sizes = LARGEST[data] * SKEW ** (-np.arange(classes) / (classes - 1))
+    # Of a class that has few rows (86 of ABBR) at least four tenths are left for the test.
+    most = (0.6 * np.bincount(y)).astype(int)
+    drawn_sizes = np.round(sizes[rng.permutation(classes)]).astype(int)
+    wanted = np.clip(drawn_sizes, 3, np.maximum(most, 3))
+    train, valid, test = [], [], []
+    for label in range(classes):
+        rows = rng.permutation(np.flatnonzero(y == label))
+        held = max(1, round(VALID * wanted[label]))
+        valid.append(rows[:held])
+        train.append(rows[held : wanted[label]])
+        test.append(rows[wanted[label] :])
+    places = {
+        name: np.concatenate(rows)
+        for name, rows in (("train", train), ("valid", valid), ("test", test))
+    }
+    xt = x[places["train"]]
+    centre, scale = xt.mean(axis=0), float(np.sqrt(xt.var(axis=0).mean()))
+    made: dict[str, Any] = {f"x_{name}": (x[p] - centre) / scale for name, p in places.items()}
+    made |= {f"y_{name}": y[p] for name, p in places.items()}
+    made["rates"] = wanted / wanted.sum()
+    made["counts"] = np.bincount(made["y_train"], minlength=classes)
+    made["c"] = fit_probe(made["x_train"], made["y_train"], classes=classes, seed=seed).c
+    made["seed"], made["places"] = seed, places
+    return made
+
+
+@functools.cache
+def rows_of(data: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The texts and labels of a set without its copies."""
+    files = {**FILES, "banking77": ("train.csv", "test.csv")}[data]
+    texts, labels = [], []
+    for file in files:
+        with (data_folder() / data / file).open(encoding="utf-8", newline="") as lines:
+            for row in csv.DictReader(lines):
+                texts.append(row["text"])
+                labels.append(row["label"])
+    rows = without_copies(Rows(tuple(texts), tuple(labels)))
+    return rows.texts, rows.labels
+
+
+@functools.cache
+def vectors(data: str) -> tuple[Array, Array]:
+    """Their vectors and classes; made once, kept where BENCH_VECTORS says."""
+    texts, labels = rows_of(data)
+    folder = Path(os.environ.get("BENCH_VECTORS", Path(__file__).parent / "results"))
+    kept = folder / f"vectors-{data}.npy"
+    if not kept.exists():
+        np.save(kept, encoded(texts))
+    names = sorted(set(labels))
+    return np.load(kept).astype(np.float64), np.array([names.index(one) for one in labels])
+
+
+def encoded(texts: tuple[str, ...]) -> Array:
+    from transformers import AutoModel, AutoTokenizer
+
+    from holdfast.models.embedded import embedded_folder
+
+    tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
+    model = AutoModel.from_pretrained(embedded_folder()).eval()
+    out = np.zeros((len(texts), model.config.hidden_size), np.float32)
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    with torch.inference_mode():
+        for start in range(0, len(order), 64):
+            rows = order[start : start + 64]
+            batch = tokenizer(
+                [texts[i] for i in rows],
+                padding=True,
+                truncation=True,
+                max_length=256,
+                return_tensors="pt",
+            )
+            states = model(**batch).last_hidden_state
+            mask = batch["attention_mask"][..., None]
+            mean = (states * mask).sum(1) / mask.sum(1)
+            out[rows] = torch.nn.functional.normalize(mean, dim=1).numpy()
+    return out
+
+
+def fitted(
+    x: Array,
+    y: Array,
+    classes: int,
+    c: float,
+    weights: Array | None = None,
+    offset: Array | None = None,
+    focus: float = 0.0,
+) -> Callable[[Array], Array]:
+    """Softmax regression with a ridge: rows weigh, logits are moved by ``offset`` in the loss
+    alone, and (1 − p)^focus multiplies it."""
+    rows, marks = torch.from_numpy(x), torch.from_numpy(y)
+    weight = torch.ones(len(y), dtype=torch.float64) if weights is None else torch.tensor(weights)
+    weight = weight / weight.mean()
+    table = torch.zeros(classes, x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
+    shift = torch.zeros(classes, dtype=torch.float64) if offset is None else torch.tensor(offset)
+    best = torch.optim.LBFGS([table], max_iter=300, line_search_fn="strong_wolfe")
+
+    def value() -> torch.Tensor:
+        best.zero_grad()
+        logs = (rows @ table[:, :-1].T + table[:, -1] + shift).log_softmax(1)
+        chosen = logs.gather(1, marks[:, None])[:, 0]
+        losses = -chosen * (1 - chosen.exp()) ** focus if focus else -chosen
+        ridge = (table[:, :-1] ** 2).sum() / (2 * c * len(y))
+        loss = (weight * losses).mean() + ridge
+        loss.backward()
+        return loss
+
+    best.step(value)
+    kept = table.detach().numpy()
+    return lambda z: np.asarray(z @ kept[:, :-1].T + kept[:, -1])
+
+
+def answered(system: str, parts: dict[str, Any]) -> Array:
+    """The test rows' logits [n, classes]."""
+    x, y, c = parts["x_train"], parts["y_train"], parts["c"]
+    counts = parts["counts"].astype(np.float64)
+    rates, classes = counts / counts.sum(), len(counts)
+    even = np.full(classes, 1 / classes)
+    if system == "under-sampling":
+        rng = generator(parts["seed"], "under")
+        least = int(counts.min())
+        rows = np.concatenate(
+            [rng.permutation(np.flatnonzero(y == label))[:least] for label in range(classes)]
+        )
+        return fitted(x[rows], y[rows], classes, c)(parts["x_test"])
+    if system.startswith("drawn alike"):
+        strength = 0.5 if "half" in system else 1.0
+        share = counts ** (1 - strength)
+        rng = generator(parts["seed"], "drawn")
+        places = np.round(len(y) * share / share.sum()).astype(int)
+        rows = np.concatenate(
+            [
+                np.resize(rng.permutation(np.flatnonzero(y == label)), max(1, n))
+                for label, n in enumerate(places)
+            ]
+        )
+        return fitted(x[rows], y[rows], classes, c)(parts["x_test"])
+    weights = offset = None
+    focus = 0.0
+    if system.startswith("weights"):
+        weights = (counts ** (-0.5 if "half" in system else -1.0))[y]
+    elif system.startswith("effective"):
+        weights = (1 / (1 - 0.999**counts))[y]
+    elif system.startswith("logit adjustment"):
+        offset = (0.5 if "half" in system else 1.0) * np.log(rates)
+    elif system == "focal":
+        focus = 2.0
+    model = fitted(x, y, classes, c, weights, offset, focus)
+    logits = model(parts["x_test"])
+    if system == "moved":
+        return moved(logits, rates, even)
+    if system == "moved, half":
+        return moved(logits, rates, rates**0.5 / (rates**0.5).sum())
+    if system == "moved, auto":
+        held = model(parts["x_valid"])
+        calm = best_temperature(held, parts["y_valid"], smoothing=1)[0]
+        chosen = choose_strength(held / calm, parts["y_valid"], rates, seed=parts["seed"])
+        return moved(logits, rates, chosen.target)
+    if system == "weights, moved back":
+        return moved(logits, even, rates)
+    return logits
+
+
+def trained(cell: Cell) -> Result:
+    """A whole run on the same rows: its answers as it learned them, and moved."""
+    import tempfile
+
+    import pyarrow.parquet as parquet
+
+    from holdfast.pipeline.main import train
+    from holdfast.recipe import Recipe, override
+
+    parts = drawn(cell["data"], cell["seed"])
+    texts, labels = rows_of(cell["data"])
+    y, names = vectors(cell["data"])[1], sorted(set(labels))
+    rng = generator(cell["seed"], NAME, "test of a run")
+    chosen = {**parts["places"], "test": rng.permutation(parts["places"]["test"])[:TESTED]}
+    by = {"none": "none", "draw": "draw", "weights": "weights"}[cell["system"]]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for side, places in chosen.items():
+            with (folder / f"{side}.csv").open("w", encoding="utf-8", newline="") as file:
+                lines = [(texts[i], labels[i]) for i in places]
+                csv.writer(file).writerows([("text", "label"), *lines])
+        settings = {
+            "data.path": folder / "train.csv",
+            "data.valid": folder / "valid.csv",
+            "data.test": folder / "test.csv",
+            "methods.balance.by": by,
+            "train.threads": 1,
+            "train.precision": "float32",
+            "seed": cell["seed"],
+        }
+        given = [f"{key}={value}" for key, value in settings.items()]
+        result = train(override(Recipe(task="text-classification"), given), folder / "run")
+        found = parquet.read_table(folder / "run" / "predictions.parquet")
+    order = [result["classes"].index(name) for name in names]
+    logits = np.log(np.maximum(np.array(found["probabilities"].to_pylist()), 1e-30))[:, order]
+    scored = {**parts, "y_test": y[chosen["test"]][np.array(found["row"])]}
+    rates = parts["counts"] / parts["counts"].sum()
+    even = np.full(len(rates), 1 / len(rates))
+    learned = rates if by == "none" else even
+    half = rates**0.5 / (rates**0.5).sum()
+    result = {}
+    for target, population in (("rows", rates), ("half", half), ("even", even)):
+        one = scores(moved(logits, learned, population), scored)
+        result |= {f"{target} {key}": value for key, value in one.items()}
+    return result
+
+
+def summary_of_runs(cells: list[Cell], results: list[Result | None]) -> str:
+    """Mean ± standard deviation over the seeds, a line a way to learn and a population."""
+    lines = ["| set | by | target | runs | macro-F1 | mean recall | accuracy | log loss | ECE |"]
+    lines.append("|" + "---|" * 9)
+    names = ("f1_macro", "recall_macro", "accuracy", "loss", "ece")
+    for data in RUNS:
+        for by in ("none", "draw", "weights"):
+            got = [
+                r
+                for c, r in zip(cells, results, strict=True)
+                if r and c["data"] == data and c["system"] == by
+            ]
+            for target in ("rows", "half", "even"):
+                row = []
+                for name in names:
+                    all_ = np.array([r[f"{target} {name}"] for r in got])
+                    digits = 3 if name == "loss" else 1
+                    spread = all_.std(ddof=1) if len(all_) > 1 else 0.0
+                    row.append(
+                        f"{all_.mean():.{digits}f} ± {spread:.{digits}f}" if got else "not run"
+                    )
+                lines.append(f"| {data} | {by} | {target} | {len(got)} | " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def scores(logits: Array, parts: dict[str, Any]) -> Result:
+    """In the population of the training rows, but for the mean recall, which knows no rates."""
+    y, rates = parts["y_test"], parts["rates"]
+    found = np.bincount(y, minlength=len(rates))
+    weight = (rates / found)[y]
+    guess = logits.argmax(axis=1)
+    table = np.zeros((len(rates), len(rates)))
+    np.add.at(table, (y, guess), weight)
+    recall = table.diagonal() / table.sum(axis=1)
+    f1 = 2 * table.diagonal() / (table.sum(axis=1) + table.sum(axis=0))
+    rare = rates <= np.quantile(rates, 1 / 3)
+    logs = logits - logits.max(axis=1, keepdims=True)
+    logs = logs - np.log(np.exp(logs).sum(axis=1, keepdims=True))
+    top, right = np.exp(logs.max(axis=1)), guess == y
+    bins = np.minimum((top * 15).astype(int), 14)
+    ece = sum(abs(float((weight * (top - right))[bins == one].sum())) for one in range(15))
+    return {
+        "f1_macro": float(100 * f1.mean()),
+        "recall_macro": float(100 * recall.mean()),
+        "recall_rare": float(100 * recall[rare].mean()),
+        "accuracy": float(100 * table.trace()),
+        "loss": float(-(weight * logs[np.arange(len(y)), y]).sum()),
+        "ece": float(100 * ece),
+        "temperature": best_temperature(logits, y)[0],
+    }
+
+
+def summary(cells: list[Cell], results: list[Result | None]) -> str:
+    """Mean gain over "none" with its 95 % interval over seeds, a line a system and set."""
+    from scipy.stats import t
+
+    got = {(c["data"], c["system"], c["seed"]): r for c, r in zip(cells, results, strict=True) if r}
+    lines = [
+        "| set | system | macro-F1 | mean recall | recall of rare third | accuracy | log loss "
+        "| ECE |",
+        "|" + "---|" * 8,
+    ]
+    names = ("f1_macro", "recall_macro", "recall_rare", "accuracy", "loss", "ece")
+    for data in LARGEST:
+        for system in SYSTEMS:
+            seeds = [s for d, n, s in got if d == data and n == system]
+            row = []
+            for name in names:
+                mine = np.array([got[data, system, s][name] for s in seeds])
+                base = np.array([got[data, "none", s][name] for s in seeds])
+                digits = 3 if name == "loss" else 1
+                if system == "none" or len(mine) < 2:
+                    row.append(f"{mine.mean():.{digits}f}" if len(mine) else "not run")
+                    continue
+                gap = mine - base
+                half = t.ppf(0.975, len(gap) - 1) * gap.std(ddof=1) / len(gap) ** 0.5
+                row.append(f"{gap.mean():+.{digits}f} ± {half:.{digits}f}")
+            lines.append(f"| {data} | {system} | " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""How alike two texts are in what they mean, as a sentence encoder sees them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from holdfast.core.records import Floats
+from holdfast.models.embedded import embedded_folder
+from holdfast.models.pooling import masked_mean
+from holdfast.models.quiet import quiet_transformers
+
+BATCH = 32
+TOKENS = 256
+
+
+class Meaning:
+    """MiniLM as it comes along (English), whatever model is trained: the vectors of a model that
+    was not trained to compare sentences are all alike, and a threshold would say nothing."""
+
+    def __init__(self) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        with quiet_transformers():
+            folder = embedded_folder()
+            self._tokenizer = AutoTokenizer.from_pretrained(folder)
+            self._model = AutoModel.from_pretrained(folder).eval()
+
+    def vectors(self, texts: Sequence[str]) -> Floats:
+        """Unit vectors [n, 384]."""
+        import torch
+
+        found = np.zeros((len(texts), self._model.config.hidden_size), dtype=np.float32)
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            batch = self._tokenizer(
+                [texts[place] for place in chosen],
+                padding=True,
+                truncation=True,
+                max_length=TOKENS,
+                return_tensors="pt",
+            )
+            with torch.inference_mode():
+                hidden = self._model(**batch).last_hidden_state
+            mean = masked_mean(hidden, batch["attention_mask"])
+            found[chosen] = torch.nn.functional.normalize(mean, dim=1).numpy()
+        return found
+
+    def likeness(self, ones: Sequence[str], others: Sequence[str]) -> Floats:
+        """The cosine of each pair [n]."""
+        cosines: Floats = (self.vectors(ones) * self.vectors(others)).sum(axis=1)
+        return cosines
+
+
+@functools.cache
+def meaning() -> Meaning:
+    """The encoder, loaded once a process."""
+    return Meaning()

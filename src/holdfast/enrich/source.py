@@ -1,0 +1,147 @@
+"""The rows that a source draws, in other forms: made by a thread of its own, a block of updates
+ahead of the one that is computed."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from holdfast.core.records import Ints
+from holdfast.core.updates import BatchSource, Draw, Pool
+
+# Updates whose rows are made together: one call of a tokenizer serves them all.
+BLOCK = 8
+
+
+class Turn(NamedTuple):
+    """Which time a row comes up: the ``epoch``, and within it the how-manieth time ``again``,
+    from 0. Of a source without epochs each update is one."""
+
+    epoch: int
+    again: int
+
+
+class MakesForms(Protocol):
+    """What turns rows into other forms of them."""
+
+    @property
+    def steps(self) -> int:
+        """How many updates are made in one call, at most ``BLOCK``."""
+
+    def __call__(self, rows: Ints, turns: Sequence[Turn]) -> tuple[Any, Ints]:
+        """Encoded rows, and where among them each of ``rows`` [n] (positions among the training
+        examples) stands in its form of its turn: a function of the two alone, whatever else is
+        asked with them."""
+
+
+class Ahead:
+    """Makes things by number in a thread of its own, the next while one is used."""
+
+    def __init__(self) -> None:
+        self._worker: ThreadPoolExecutor | None = None
+        self._made: dict[int, Future[Any]] = {}
+        self._of: object = None
+        self._make: Callable[[int], Any] | None = None
+
+    def get(self, of: object, number: int, begin: Callable[[], Callable[[int], Any]]) -> Any:
+        """The thing ``number`` of ``of``, by the function that ``begin`` gives, which is asked once
+        for each ``of``."""
+        if self._of is not of or self._make is None:
+            self._of, self._make, self._made = of, begin(), {}
+        self._made = {n: one for n, one in self._made.items() if n >= number}
+        for wanted in (number, number + 1):
+            if wanted not in self._made:
+                self._made[wanted] = self._thread().submit(self._make, wanted)
+        return self._made[number].result()
+
+    def _thread(self) -> ThreadPoolExecutor:
+        if self._worker is None:
+            # One, so that nothing that is made needs to be safe against another.
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="enrich")
+            weakref.finalize(self, self._worker.shutdown, wait=False, cancel_futures=True)
+        return self._worker
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Enriched:
+    """A source that passes on the draws of ``inner`` with the rows in other forms. Draws that bring
+    rows of their own stay as they are.
+
+    What it gives depends on the pool and the step alone; that it is made beforehand is a matter of
+    time.
+    """
+
+    inner: BatchSource
+    forms: MakesForms
+    ahead: Ahead = field(default_factory=Ahead, repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.inner.name}, enriched"
+
+    @property
+    def has_epochs(self) -> bool:
+        return self.inner.has_epochs
+
+    def steps_per_epoch(self, pool: Pool) -> int:
+        return self.inner.steps_per_epoch(pool)
+
+    def draw(self, pool: Pool, step: int) -> Draw:
+        block, place = divmod(step, self.forms.steps)
+        made: list[Draw] = self.ahead.get(
+            pool, block, lambda: _Blocks(self.inner, self.forms, pool).make
+        )
+        return made[place]
+
+
+class _Blocks:
+    """The blocks of one pool, made by one thread."""
+
+    def __init__(self, inner: BatchSource, forms: MakesForms, pool: Pool) -> None:
+        self._inner, self._forms = inner, forms
+        # A pool of this thread's own: it remembers an epoch, and the loop's may be at another.
+        self._pool = Pool(pool.examples, pool.batch, pool.seed, pool.phase)
+        self._agains: tuple[int, list[Ints]] = (-1, [])
+
+    def make(self, number: int) -> list[Draw]:
+        first = number * self._forms.steps
+        steps = range(first, first + self._forms.steps)
+        draws = {step: self._inner.draw(self._pool, step) for step in steps}
+        plain = {step: draw for step, draw in draws.items() if draw.examples is None}
+        if not plain:
+            return list(draws.values())
+        turns = [turn for step, draw in plain.items() for turn in self._turns(step, draw.rows)]
+        rows = np.concatenate([draw.rows for draw in plain.values()])
+        examples, places = self._forms(rows, turns)
+        start = 0
+        for step, draw in plain.items():
+            here = places[start : start + len(draw)]
+            draws[step], start = Draw(draw.rows, examples, here), start + len(draw)
+        return list(draws.values())
+
+    def _turns(self, step: int, rows: Ints) -> list[Turn]:
+        if not self._inner.has_epochs:
+            return [Turn(step, int(again)) for again in occurrences([rows])[0]]
+        count = self._inner.steps_per_epoch(self._pool)
+        epoch, index = divmod(step, count)
+        if self._agains[0] != epoch:
+            whole = range(epoch * count, (epoch + 1) * count)
+            drawn = [self._inner.draw(self._pool, one).rows for one in whole]
+            self._agains = (epoch, occurrences(drawn))
+        return [Turn(epoch, int(again)) for again in self._agains[1][index]]
+
+
+def occurrences(draws: Sequence[Ints]) -> list[Ints]:
+    """Of each row of each draw, how often it stood in these draws before."""
+    rows = np.concatenate(draws)
+    order = np.argsort(rows, kind="stable")
+    place = np.arange(len(rows))
+    first = np.concatenate([[True], rows[order][1:] != rows[order][:-1]])
+    again = np.empty(len(rows), dtype=np.int64)
+    again[order] = place - np.maximum.accumulate(np.where(first, place, 0))
+    return np.split(again, np.cumsum([len(draw) for draw in draws])[:-1])

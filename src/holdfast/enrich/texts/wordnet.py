@@ -1,0 +1,244 @@
+"""WordNet 3 as Debian's ``wordnet-base`` lays it down, read directly: lemmas, synonyms, inflection.
+
+Only the first sense of a word is used, which is its most frequent one: what a word means in its
+sentence is not worked out.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from holdfast.core.errors import MachineError
+
+Part = Literal["noun", "verb", "adj", "adv"]
+PARTS: tuple[Part, ...] = ("noun", "verb", "adj", "adv")
+PLACES = (Path("/usr/share/wordnet"), Path("/usr/share/wordnet-3.0/dict"))
+# The kind of synset in a sense key: noun, verb, adjective, adverb, satellite adjective.
+KINDS: Mapping[str, Part] = {"1": "noun", "2": "verb", "3": "adj", "4": "adv", "5": "adj"}
+# (ending, what stands in its place in the lemma) by the form that it marks.
+ENDINGS: Mapping[Part, Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "noun": {
+        "s": (
+            ("ies", "y"),
+            ("ches", "ch"),
+            ("shes", "sh"),
+            ("sses", "ss"),
+            ("xes", "x"),
+            ("zes", "z"),
+            ("men", "man"),
+            ("s", ""),
+        )
+    },
+    "verb": {
+        "s": (("ies", "y"), ("es", "e"), ("es", ""), ("s", "")),
+        "ed": (("ied", "y"), ("ed", "e"), ("ed", "")),
+        "ing": (("ing", "e"), ("ing", "")),
+    },
+    "adj": {
+        "er": (("ier", "y"), ("er", ""), ("er", "e")),
+        "est": (("iest", "y"), ("est", ""), ("est", "e")),
+    },
+    "adv": {},
+}
+VOWELS = "aeiou"
+# The first sense of a part of speech must have so much more use than all other readings together.
+CLEAR = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A word form as a form of a lemma: ``ending`` is ``""``, ``s``, ``ed``, ``ing``, ``er`` or
+    ``est``; ``uses`` is how often the lemma's first sense was met in texts."""
+
+    lemma: str
+    part: Part
+    ending: str
+    uses: int
+
+
+class WordNet:
+    """The four indexes, and the synsets behind them, read where they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._offsets: dict[Part, dict[str, int]] = {}
+        self._data: dict[Part, bytes] = {}
+        self._irregular: dict[Part, dict[str, str]] = {}
+        self._forms: dict[Part, dict[str, list[str]]] = {}
+        for part in PARTS:
+            self._offsets[part] = dict(_first_senses(folder / f"index.{part}"))
+            self._data[part] = (folder / f"data.{part}").read_bytes()
+            self._irregular[part] = dict(_exceptions(folder / f"{part}.exc"))
+            forms: dict[str, list[str]] = {}
+            for form, lemma in self._irregular[part].items():
+                forms.setdefault(lemma, []).append(form)
+            self._forms[part] = forms
+        self._uses = _uses(folder / "cntlist.rev")
+        self._known: dict[str, tuple[str, ...]] = {}
+
+    def readings(self, form: str) -> list[Reading]:
+        """What a word form (in small letters) may be a form of."""
+        found: dict[tuple[str, Part], Reading] = {}
+        for part in PARTS:
+            for lemma, ending in self._lemmas(form, part):
+                key = (lemma, part)
+                if key not in found and lemma in self._offsets[part]:
+                    found[key] = Reading(lemma, part, ending, self._uses.get((lemma, part, 1), 0))
+        return list(found.values())
+
+    def clear_reading(self, form: str) -> Reading | None:
+        """The one reading that is used ``CLEAR`` times as often as all others together, and whose
+        first sense is used at least as often as its other senses; ``None`` where there is none."""
+        readings = sorted(self.readings(form), key=lambda one: -one.uses)
+        if not readings or not readings[0].uses:
+            return None
+        first = readings[0]
+        if first.uses < CLEAR * sum(one.uses for one in readings[1:]):
+            return None
+        others, sense = 0, 2
+        while (first.lemma, first.part, sense) in self._uses:
+            others += self._uses[first.lemma, first.part, sense]
+            sense += 1
+        return first if first.uses >= others else None
+
+    def synonyms(self, form: str) -> tuple[str, ...]:
+        """Single words of the first sense of what ``form`` clearly is, in its form; those whose own
+        first sense it is too, and that were met in texts: a "player" is no "participant"."""
+        if form not in self._known:
+            self._known[form] = self._synonyms(form)
+        return self._known[form]
+
+    def _synonyms(self, form: str) -> tuple[str, ...]:
+        reading = self.clear_reading(form)
+        if reading is None:
+            return ()
+        part, offset = reading.part, self._offsets[reading.part][reading.lemma]
+        words = [
+            word
+            for word in self._synset(part, offset)
+            if word != reading.lemma
+            and self._offsets[part].get(word) == offset
+            and self._uses.get((word, part, 1), 0)
+        ]
+        found = [self.inflected(word, reading) for word in words]
+        return tuple(word for word in found if word is not None and word != form)
+
+    def inflected(self, lemma: str, like: Reading) -> str | None:
+        """A lemma in the form that ``like`` is in; ``None`` where that cannot be told: of an
+        irregular verb with more than one past form."""
+        if not like.ending:
+            return lemma
+        irregular = self._forms[like.part].get(lemma, [])
+        if irregular:
+            fitting = [form for form in irregular if _fits(form, like.ending)]
+            return fitting[0] if len(fitting) == 1 else None
+        if like.part == "adj" and len(lemma) > 6:
+            # Long adjectives are compared with "more" and "most".
+            return None
+        return _inflected(lemma, like.ending)
+
+    def __contains__(self, form: str) -> bool:
+        return bool(self.readings(form))
+
+    def _lemmas(self, form: str, part: Part) -> Iterator[tuple[str, str]]:
+        yield form, ""
+        irregular = self._irregular[part].get(form)
+        if irregular is not None:
+            yield irregular, _ending_of(form, part)
+            return
+        for ending, ways in ENDINGS[part].items():
+            for cut, put in ways:
+                if form.endswith(cut) and len(form) > len(cut) + 1:
+                    stem = form[: -len(cut)]
+                    yield stem + put, ending
+                    doubled = len(stem) > 2 and stem[-1] == stem[-2] and stem[-1] not in VOWELS
+                    if doubled and not put and ending != "s":
+                        yield stem[:-1], ending
+
+    def _synset(self, part: Part, offset: int) -> list[str]:
+        data = self._data[part]
+        line = data[offset : data.index(b"\n", offset)].decode("ascii").split()
+        count = int(line[3], 16)
+        words = [line[4 + 2 * k].partition("(")[0] for k in range(count)]
+        return [word for word in words if word.isalpha() and word.islower()]
+
+
+def _first_senses(path: Path) -> Iterator[tuple[str, int]]:
+    with path.open(encoding="ascii") as lines:
+        for line in lines:
+            if not line.startswith(" "):
+                cells = line.split()
+                # lemma pos synset_cnt p_cnt [p_cnt symbols] sense_cnt tagsense_cnt offset …
+                yield cells[0], int(cells[6 + int(cells[3])])
+
+
+def _exceptions(path: Path) -> Iterator[tuple[str, str]]:
+    with path.open(encoding="ascii") as lines:
+        for line in lines:
+            cells = line.split()
+            if len(cells) >= 2:
+                yield cells[0], cells[1]
+
+
+def _uses(path: Path) -> dict[tuple[str, Part, int], int]:
+    """How often each sense was met: (lemma, part of speech, number of the sense) to a count."""
+    found = {}
+    with path.open(encoding="ascii") as lines:
+        for line in lines:
+            key, sense, count = line.split()
+            lemma, _, rest = key.partition("%")
+            found[lemma, KINDS[rest[0]], int(sense)] = int(count)
+    return found
+
+
+def _ending_of(form: str, part: Part) -> str:
+    if part == "noun":
+        return "s"
+    if part == "verb":
+        return "ing" if form.endswith("ing") else "s" if form.endswith("s") else "ed"
+    return "est" if form.endswith("est") else "er"
+
+
+def _fits(form: str, ending: str) -> bool:
+    """Whether an irregular form is the one of ``ending``."""
+    if ending in ("s", "ed"):
+        return not form.endswith("ing") and (ending == "ed" or form.endswith("s"))
+    return form.endswith(ending)
+
+
+def _inflected(lemma: str, ending: str) -> str:
+    """A regular lemma with an ending."""
+    last, before = lemma[-1], lemma[-2:-1]
+    if ending == "s":
+        if last == "y" and before not in VOWELS:
+            return f"{lemma[:-1]}ies"
+        return f"{lemma}es" if lemma.endswith(("s", "x", "z", "ch", "sh")) else f"{lemma}s"
+    if last == "e":
+        return (
+            lemma[:-1] + ending if not lemma.endswith("ee") or ending != "ing" else lemma + ending
+        )
+    if last == "y" and before not in VOWELS and ending != "ing":
+        return f"{lemma[:-1]}i{ending}"
+    short = sum(letter in VOWELS for letter in lemma) == 1 and len(lemma) > 2
+    closed = last not in f"{VOWELS}wxy" and before in VOWELS
+    return f"{lemma}{last}{ending}" if short and closed else lemma + ending
+
+
+@functools.cache
+def wordnet() -> WordNet:
+    """The WordNet of this machine, read once a process.
+
+    Raises ``MachineError`` where it is not installed.
+    """
+    for folder in PLACES:
+        if (folder / "index.noun").is_file():
+            return WordNet(folder)
+    raise MachineError(
+        "enrich.synonyms",
+        f"needs the files of WordNet, and there are none in {PLACES[0]}",
+        None,
+        "Install them: apt-get install wordnet-base.",
+    )

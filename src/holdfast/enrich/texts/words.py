@@ -1,0 +1,139 @@
+"""A text as its words and what stands between them, and which words may be touched."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+# An apostrophe or hyphen inside belongs to the word: don't, well-known. Sets that come cut into
+# words have "do n't", "do n 't" and "it 's".
+WORD = re.compile(r"\bn ?['’]t\b|(?<!\w)['’](?:s|re|ve|ll|d|m)\b|\w+(?:['’\-]\w+)*")
+NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+_NEGATIONS = """
+not no never none nor neither nothing nobody nowhere without cannot hardly barely scarcely unable
+lack lacks lacking few little
+"""
+NEGATIONS = frozenset(_NEGATIONS.split())
+NOT = re.compile(r"n ?['’]t$")
+# Words that carry grammar: no synonym of theirs fits, and WordNet has odd senses of them.
+_FUNCTION = """
+a about after again against all also am an and any are aren't as at be because been before being
+below between both but by can could d did do does doing done down during each else ever every few
+for from further had has have having he her here hers herself him himself his how i if in into is
+it its itself just ll m may me might more most much must my myself n't no nor not now of off on
+once one only onto or other our ours ourselves out over own re s same shall she should so some
+such t than that the their theirs them themselves then there these they this those through to too
+under until up ve very was we were what when where which while who whom whose why will with would
+yes yet you your yours yourself yourselves
+"""
+FUNCTION = frozenset(_FUNCTION.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """``gaps[0] + words[0] + gaps[1] + … + words[n − 1] + gaps[n]`` is the text."""
+
+    words: tuple[str, ...]
+    gaps: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __str__(self) -> str:
+        pieces = [self.gaps[0]]
+        for word, gap in zip(self.words, self.gaps[1:], strict=True):
+            pieces += [word, gap]
+        return "".join(pieces)
+
+    def changed(self, place: int, word: str) -> Words:
+        """With another word at ``place``."""
+        return replace(self, words=(*self.words[:place], word, *self.words[place + 1 :]))
+
+    def without(self, begin: int, end: int) -> Words:
+        """Without the words from ``begin`` up to ``end``, nor what stands between them."""
+        left, right = self.gaps[begin], self.gaps[end]
+        joint = left.rstrip() + right
+        if begin == 0 and not left.strip():
+            joint = joint.lstrip()
+        gaps = (*self.gaps[:begin], joint, *self.gaps[end + 1 :])
+        return Words((*self.words[:begin], *self.words[end:]), gaps)
+
+    def inserted(self, place: int, word: str) -> Words:
+        """With one word more before the one at ``place``, or at the end."""
+        if place == len(self.words):
+            gaps = (*self.gaps[:-1], " " if self.words else self.gaps[0], self.gaps[-1])
+            return Words((*self.words, word), gaps)
+        gaps = (*self.gaps[: place + 1], " ", *self.gaps[place + 1 :])
+        return Words((*self.words[:place], word, *self.words[place:]), gaps)
+
+
+def split(text: str) -> Words:
+    """The words of a text."""
+    words, gaps, end = [], [], 0
+    for found in WORD.finditer(text):
+        gaps.append(text[end : found.start()])
+        words.append(found.group())
+        end = found.end()
+    return Words(tuple(words), (*gaps, text[end:]))
+
+
+def is_negation(word: str) -> bool:
+    """Whether the word turns what is said into its contrary (English)."""
+    plain = word.casefold()
+    return plain in NEGATIONS or NOT.search(plain) is not None
+
+
+def is_name(words: Words, place: int) -> bool:
+    """Whether a word looks like a name: a capital that no sentence's beginning explains. A text
+    without a small letter has no names to tell."""
+    word = words.words[place]
+    if not word[:1].isupper() or word.casefold() == "i" or word.casefold()[:2] in ("i'", "i’"):
+        return False
+    if all(one.isupper() or not one.isalpha() for one in words.words):
+        return False
+    begins = place == 0 or any(mark in words.gaps[place] for mark in '.!?:\n"“(')
+    return not begins or (len(word) > 1 and word.isupper())
+
+
+def protected_places(words: Words, terms: Sequence[str]) -> set[int]:
+    """The places of words that belong to one of these terms, whatever the case."""
+    if not terms:
+        return set()
+    wanted = [[one.casefold() for one in split(term).words] for term in terms]
+    have, found = [word.casefold() for word in words.words], set()
+    for term in wanted:
+        for at in range(len(have) - len(term) + 1):
+            if term and have[at : at + len(term)] == term:
+                found |= set(range(at, at + len(term)))
+    return found
+
+
+def free_places(words: Words, protect: Sequence[str] = ()) -> list[int]:
+    """The places of words that may be replaced, moved or left out: neither numbers, negations,
+    names nor protected terms."""
+    held = protected_places(words, protect)
+    return [
+        place
+        for place, word in enumerate(words.words)
+        if place not in held
+        and not any(letter.isdigit() for letter in word)
+        and not is_negation(word)
+        and not is_name(words, place)
+    ]
+
+
+def numbers_of(text: str) -> Counter[str]:
+    """How often each number stands in a text."""
+    return Counter(NUMBER.findall(text))
+
+
+def negations_of(words: Words) -> int:
+    """How many words of a text negate."""
+    return sum(is_negation(word) for word in words.words)
+
+
+def names_of(words: Words) -> Counter[str]:
+    """How often each name stands in a text."""
+    return Counter(word for place, word in enumerate(words.words) if is_name(words, place))

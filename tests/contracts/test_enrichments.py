@@ -1,0 +1,336 @@
+"""What every registered enrichment promises, found by discovery."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.core.errors import Defect, HoldfastError, RecipeError
+from holdfast.data.table import TrainSplit, ValidSplit
+from holdfast.enrich.registry import ENRICHMENTS, all_enrichments, check_enrich, make_all
+from holdfast.enrich.rewriting import Rewriting
+from holdfast.enrich.settings import Rule
+from holdfast.enrich.source import Turn
+from holdfast.enrich.texts.survive import lost
+from holdfast.pipeline.enriched import enriched, places_of, text_forms
+from holdfast.pipeline.ready import Sides
+from holdfast.training.plan import Plan
+
+ALL = sorted(all_enrichments())
+TEXTS = [name for name in ALL if ENRICHMENTS[name].of == "text"]
+SEEDED = [name for name in TEXTS if name != "back_translation"]
+
+ROWS = [
+    {"text": "I bought two cheap movies in Berlin and watched them quickly.", "label": "good"},
+    {"text": "it does n't play 3 of the films that my children like , sadly", "label": "bad"},
+    {"text": "What terrible problem is said to follow the biggest cities ?", "label": "bad"},
+    {"text": "They never studied the music that this old computer can play.", "label": "good"},
+]
+ODD = [
+    "",
+    " ",
+    "a",
+    "!!!",
+    "…",
+    "漢字かな",
+    "🙂 🙂",
+    "x\ty\r\n z",
+    "A" * 300,
+    "NOT 3 <b>[x]</b> ^y$",
+]
+
+OWN = """
+import numpy as np
+
+def flip(row, seed):
+    words = row["text"].split()
+    np.random.default_rng(seed).shuffle(words)
+    return {**row, "text": " ".join(words)}
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("own") / "mine.py"
+    path.write_text(OWN, encoding="utf-8")
+    return f"{path}:flip"
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A masked language model of some English words, drawn at random."""
+    import torch
+    from transformers import BertConfig, BertForMaskedLM, BertTokenizer
+    from transformers.utils import logging
+
+    folder = tmp_path_factory.mktemp("masked")
+    words = sorted({word for row in ROWS for word in row["text"].lower().split()})
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    (folder / "vocab.txt").write_text("\n".join([*special, *words]), encoding="utf-8")
+    logging.disable_progress_bar()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        config = BertConfig(vocab_size=len(words) + 5, intermediate_size=16, **sizes)
+        BertForMaskedLM(config).save_pretrained(folder)
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    logging.enable_progress_bar()
+    return folder
+
+
+@pytest.fixture
+def needed(own: str, request: pytest.FixtureRequest) -> Any:
+    """An enrichment with its usual settings, and those that it cannot do without."""
+
+    def make(name: str, **more: Any) -> Any:
+        given: dict[str, Any] = dict(more)
+        if name == "own":
+            given["function"] = own
+        if name == "masked_model":
+            given["model"] = str(request.getfixturevalue("masked"))
+        one = make_all(check_enrich({name: given}))[name]
+        try:
+            one.ready()
+        except HoldfastError as error:
+            if shutil.which("apertium") is None or "wordnet" in str(error):
+                pytest.skip(str(error))
+            raise
+        return one
+
+    return make
+
+
+def test_the_kit_sees_every_form_of_enrichment() -> None:
+    assert {"aeda", "own", "back_translation", "synonyms"} <= set(TEXTS)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_its_settings_are_frozen_bounded_and_documented(name: str) -> None:
+    settings = ENRICHMENTS[name].settings
+    assert settings.__dataclass_params__.frozen
+    assert settings.__doc__
+    assert ENRICHMENTS[name].known
+    for one in dataclasses.fields(settings):
+        rule = one.metadata["rule"]
+        assert isinstance(rule, Rule), one.name
+        if one.default is not dataclasses.MISSING:
+            assert rule.hold(one.default), one.name
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_its_bounds_forbid_is_refused_with_the_rule(name: str) -> None:
+    needs = {"function": "m:f", "model": "m"}
+    for one in dataclasses.fields(ENRICHMENTS[name].settings):
+        rule = one.metadata["rule"]
+        wrong: list[Any] = [None, {"a": 1}]
+        if rule.kind in ("number", "whole"):
+            below = rule.above if rule.above is not None else rule.least - 1
+            wrong += [below, rule.most * 2 + 1, "1", True, float("nan")]
+            wrong += [rule.least + 0.5] if rule.kind == "whole" else []
+        if rule.kind == "words":
+            wrong += ["", 3, True]
+        if rule.kind == "several":
+            wrong += ["word", [1], [""]]
+        if rule.kind == "truth":
+            wrong += [1, "yes"]
+        own = {f.name for f in dataclasses.fields(ENRICHMENTS[name].settings)}
+        for value in wrong:
+            given = {k: v for k, v in needs.items() if k in own} | {one.name: value}
+            with pytest.raises(RecipeError, match="must be") as caught:
+                check_enrich({name: given})
+            assert caught.value.what == f"enrich.{name}.{one.name}"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_setting_that_it_has_not_names_the_nearest(name: str) -> None:
+    with pytest.raises(RecipeError, match="is not a setting of") as caught:
+        check_enrich({name: {"shar": 1}})
+    assert "Did you mean 'share'" in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_form_depends_on_row_and_seed_alone(name: str, needed: Any) -> None:
+    one, before = needed(name), copy.deepcopy(ROWS)
+    seeds = [11, 12, 13, 14]
+    together = one.forms(ROWS, ["text"], seeds)
+    assert before == ROWS, "the rows that it was given were changed"
+    alone = [one.forms([r], ["text"], [s])[0] for r, s in zip(ROWS, seeds, strict=True)]
+    backwards = one.forms(ROWS[::-1], ["text"], seeds[::-1])[::-1]
+    assert together == alone == backwards == one.forms(ROWS, ["text"], seeds)
+    assert [row["label"] for row in together] == [row["label"] for row in ROWS]
+    assert all(isinstance(row["text"], str) for row in together)
+
+
+@pytest.mark.parametrize("name", SEEDED)
+def test_other_seeds_give_other_forms_without_the_chance_of_the_process(
+    name: str, needed: Any
+) -> None:
+    one, state = needed(name), np.random.get_state()[1].tolist()
+    rows = ROWS * 6
+    forms = one.forms(rows, ["text"], list(range(len(rows))))
+    of_first = {forms[k]["text"] for k in range(0, len(rows), len(ROWS))}
+    changed = sum(a["text"] != b["text"] for a, b in zip(rows, forms, strict=True))
+    assert changed >= len(rows) // 4
+    assert len(of_first) > 1
+    assert np.random.get_state()[1].tolist() == state
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_odd_texts_come_out_as_texts(name: str, needed: Any) -> None:
+    found = needed(name).changes(ODD, list(range(len(ODD))))
+    assert len(found) == len(ODD)
+    assert all(isinstance(text, str) for text in found)
+    assert found[0] == ""
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if name != "own"])
+def test_most_forms_keep_numbers_negation_names_and_protected_terms(name: str, needed: Any) -> None:
+    one = needed(name, protect=["cheap movies", "Films"])
+    rows = ROWS * 10
+    forms = one.forms(rows, ["text"], list(range(len(rows))))
+    faults = [lost(a["text"], b["text"], one.protect) for a, b in zip(rows, forms, strict=True)]
+    allowed = 0.5 if name in ("back_translation", "masked_model") else 0.1
+    assert sum(fault is not None for fault in faults) <= allowed * len(rows), faults
+
+
+def test_an_unknown_enrichment_is_refused_with_the_nearest() -> None:
+    with pytest.raises(RecipeError, match="unknown enrichment") as caught:
+        check_enrich({"synonym": {}})
+    assert "Did you mean 'synonyms'" in caught.value.remedy
+
+
+def test_one_of_other_rows_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(RecipeError, match="is made for text") as caught:
+        check_enrich({"aeda": True}, "pictures")
+    assert caught.value.what == "enrich.aeda"
+
+
+@pytest.mark.parametrize("given", [3, "yes", [1]])
+def test_what_is_neither_a_switch_nor_settings_is_refused(given: Any) -> None:
+    with pytest.raises(RecipeError, match="neither true nor false"):
+        check_enrich({"aeda": given})
+
+
+OF_TEXT = ["classes", "pairs of texts", "several labels", "numbers", "seq2seq", "chats"]
+
+
+def forms_of(sample: Any, **settings: Any) -> Rewriting:
+    table = sample.table
+    sides = Sides(sample.examples, sample.examples, TrainSplit(table), ValidSplit(table))
+    ways = make_all(check_enrich({"aeda": {"share": 1, **settings}}))
+    return text_forms(ways, sample.kind, sample.loaded, sides, sample.recipe)
+
+
+def wanted(examples: Any, k: int) -> list[Any]:
+    """What is to be learned of an example."""
+    if hasattr(examples, "target_ids"):
+        at = examples.target_offsets
+        return list(examples.target_ids[at[k] : at[k + 1]])
+    if hasattr(examples, "targets"):
+        here = slice(examples.offsets[k], examples.offsets[k + 1])
+        return list(examples.ids[here][examples.targets[here]])
+    return [np.asarray(examples.labels)[k].tolist()]
+
+
+def read(examples: Any, k: int) -> list[Any]:
+    """What is read of an example."""
+    ids, at = (
+        (examples.source_ids, examples.source_offsets)
+        if hasattr(examples, "source_ids")
+        else (examples.ids, examples.offsets)
+    )
+    return list(ids[at[k] : at[k + 1]])
+
+
+@pytest.mark.parametrize("name", OF_TEXT)
+def test_rows_of_every_kind_change_and_what_is_to_be_learned_does_not(
+    name: str, make_sample: Callable[[str], Any]
+) -> None:
+    sample = make_sample(name)
+    forms, own = forms_of(sample), sample.examples
+    rows = np.array([3, 0, 3, len(own) - 1])
+    turns = [Turn(0, 0), Turn(0, 0), Turn(1, 0), Turn(5, 0)]
+    examples, places = forms(rows, turns)
+    for row, place in zip(rows, places, strict=True):
+        assert wanted(examples, place) == wanted(own, row)
+    assert any(read(examples, p) != read(own, r) for r, p in zip(rows, places, strict=True))
+    again, other = forms(rows[::-1], turns[::-1])
+    for place, same in zip(places, other[::-1], strict=True):
+        assert read(examples, place) == read(again, same)
+
+
+@pytest.mark.parametrize("name", ["tags", "plain texts, adapter"])
+def test_rows_whose_words_are_bound_are_refused(
+    name: str, make_sample: Callable[[str], Any]
+) -> None:
+    with pytest.raises(RecipeError, match="does not exist for these rows") as caught:
+        forms_of(make_sample(name))
+    assert caught.value.what == "enrich.aeda"
+
+
+def test_answers_are_rewritten_where_they_are_asked_for(make_sample: Callable[[str], Any]) -> None:
+    sample = make_sample("seq2seq")
+    forms = forms_of(sample, answers=True)
+    examples, places = forms(np.arange(6), [Turn(0, 0)] * 6)
+    assert any(wanted(examples, p) != wanted(sample.examples, r) for r, p in enumerate(places))
+
+
+def test_a_row_has_so_many_forms_as_copies(make_sample: Callable[[str], Any]) -> None:
+    sample = make_sample("classes")
+    forms = forms_of(sample, copies=2)
+    row = np.flatnonzero(sample.examples.lengths > 12)[:1]
+    seen = {
+        tuple(read(*(lambda made: (made[0], made[1][0]))(forms(row, [Turn(k, 0)]))))
+        for k in range(8)
+    }
+    assert len(seen) == 2
+
+
+def test_only_training_rows_are_taken(make_sample: Callable[[str], Any]) -> None:
+    sample = make_sample("classes")
+    forms = forms_of(sample)
+    for other in (ValidSplit(sample.table), sample.table):
+        with pytest.raises(Defect, match="training rows alone"):
+            dataclasses.replace(forms, train=other)
+
+
+def test_of_rows_that_were_left_out_the_places_are_known(make_sample: Callable[[str], Any]) -> None:
+    sample = make_sample("chats")
+    assert len(sample.examples) < len(sample.table)
+    rows = np.asarray(sample.table.column("row"))
+    assert (rows[places_of(sample.examples, len(rows))] == sample.examples.rows).all()
+
+
+def test_nothing_asked_for_leaves_the_plan_as_it_is(make_sample: Callable[[str], Any]) -> None:
+    sample, plan = make_sample("classes"), Plan((), (0,), 1, 0)
+    sides = Sides(
+        sample.examples, sample.examples, TrainSplit(sample.table), ValidSplit(sample.table)
+    )
+    for given in ({}, {"aeda": False}):
+        recipe = sample.recipe.changed(enrich=given)
+        assert enriched(plan, sample.kind, sample.loaded, sides, recipe).plan is plan
+
+
+def test_added_rows_are_passed_as_they_are_with_their_weights(
+    make_sample: Callable[[str], Any],
+) -> None:
+    sample = make_sample("classes")
+    own, count = sample.examples, len(sample.examples)
+    both = own.extended(own.take(np.arange(3)), np.array([0.5, 2.0, 3.0]))
+    added = both.take(np.arange(count, count + 3))
+    forms = dataclasses.replace(forms_of(sample), added=added)
+    rows = np.array([count + 2, 0, count, 5])
+    examples, places = forms(rows, [Turn(0, 0)] * 4)
+    assert np.asarray(examples.weights)[places].tolist() == [3.0, 1.0, 0.5, 1.0]
+    assert read(examples, places[0]) == read(added, 2)
+    assert read(examples, places[2]) == read(added, 0)
+    assert np.asarray(examples.labels)[places].tolist() == both.labels[rows].tolist()
+    alone, at = forms(np.array([count + 1]), [Turn(0, 0)])
+    assert read(alone, at[0]) == read(added, 1)
