@@ -17,6 +17,7 @@ from holdfast.auditing.checks.unnamed_groups import likeness
 from holdfast.auditing.contained import find_contained
 from holdfast.auditing.leaks import duplicate_groups, leaks_with
 from holdfast.auditing.price import Pricing
+from holdfast.auditing.run import look
 from holdfast.auditing.views import Beside, Copied, Embedded, Rows
 from holdfast.copies.gather import gather
 from holdfast.copies.normalise import normalise
@@ -331,3 +332,13 @@ def test_the_price_of_a_random_division_grows_with_the_copies() -> None:
         assert 0 <= price.low <= price.points <= price.high
         points.append(price.points)
     assert points[1] > points[0] > 1
+
+
+def test_what_has_nothing_to_be_held_against_is_not_called_fine() -> None:
+    alone = view(sentences(30))
+    looked = look(alone.rows.table, [alone])
+    assert {"leaks", "contained_rows", "time_order"} <= set(looked.blind)
+    assert looked.blind["leaks"] == "no other file is named: --against FILE"
+    assert looked.blind["shared_groups"] == "no column of groups is named: --group COL"
+    assert "leaks" not in looked.seconds
+    assert "leaks" in look(alone.rows.table, [view(sentences(30), test=["one row"])]).seconds

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from holdfast.api import audit
@@ -129,3 +131,44 @@ def test_what_cannot_be_read_is_told_in_pythons_words(tmp_path: Path) -> None:
     rows = write(tmp_path / "rows.csv", [{"text": sentence(n), "label": n % 2} for n in range(9)])
     with pytest.raises(RecipeError, match="against: names the file that is audited"):
         audit(rows, against=rows)
+
+
+def test_a_check_that_falls_over_costs_no_other_finding(files, holdfast, monkeypatch) -> None:
+    from holdfast.auditing.checks import all_checks
+
+    check = all_checks()["near_duplicates"]
+
+    def fall(_: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setitem(all_checks()._things, "near_duplicates", replace(check, run=fall))
+    train, test = files
+    done = holdfast("audit", train, "--against", test, "--set", "audit.rows=0", "--json")
+    assert done.code == 1
+    assert "near_duplicates: fell over" in done.err
+    found = json.loads(done.out)
+    assert {"leaks", "exact_duplicates"} <= {f["check"] for f in found["findings"]}
+    assert "ZeroDivisionError: planted" in found["not_looked_at"]["near_duplicates"]
+
+
+def test_a_folder_of_pictures_is_held_against_another(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for folder, numbers in (("train", [*range(12), 3]), ("test", [5, 40, 41, 42])):
+        for at, number in enumerate(numbers):
+            pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            path = tmp_path / folder / f"class{number % 2}" / f"{at}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    found = audit(tmp_path / "train", against=tmp_path / "test")
+    assert found.task == "image-classification"
+    assert found.rows == 13
+    assert len(found.duplicate_groups) == 1
+    assert len(found.leaks) == 1
+    assert "<img" not in found._repr_html_()
+
+
+def test_a_run_is_audited_by_its_recipe(finished_run: Path) -> None:
+    run = finished_run
+    found = audit(run, settings={"audit.rows": 0})
+    assert found.rows == json.loads((run / "result.json").read_text("utf-8"))["data"]["rows"]

@@ -33,6 +33,11 @@ class Found:
     examples: tuple[Example, ...] = ()
 
 
+def something(view: Any) -> str:
+    """A check that always has something to see in its view."""
+    return ""
+
+
 def anything(table: Table) -> bool:
     """A check that holds for every table."""
     return True
@@ -56,6 +61,8 @@ class Check(Generic[V]):
     cannot_see : what it misses, in a sentence for the user.
     error_rate : how often it is wrong, with the figures and where they were measured.
     holds_for : whether it means anything for a table.
+    nothing : why there is nothing to be seen in a view (no file to hold it against, say), or
+        nothing at all where there is: what was not looked at must not be called fine.
     """
 
     name: str
@@ -64,6 +71,7 @@ class Check(Generic[V]):
     cannot_see: str
     error_rate: str
     holds_for: Callable[[Table], bool] = anything
+    nothing: Callable[[V], str] = something
 
     def __call__(self, view: V) -> Found | None:
         found = self.run(view)

@@ -99,6 +99,11 @@ class Copied:
         return tuple(name for name in self.gathered.tables if name != "source")
 
 
+def alone(copied: Copied) -> str:
+    """Why nothing can be held against other rows."""
+    return "" if copied.others else "no other file is named: --against FILE"
+
+
 @dataclass(frozen=True)
 class Embedded:
     """The table in the geometry of a model.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from holdfast.core.errors import Defect
 from holdfast.core.machine import refuse_too_little
 from holdfast.terminal.streams import json_text
 
@@ -62,12 +63,20 @@ def command(
         _write(page, found)
     if as_json:
         typer.echo(json_text(found.to_json()))
-        return
-    from holdfast.cli.audited import summary
+    else:
+        from holdfast.cli.audited import summary
 
-    typer.echo("\n".join(summary(found, min(80, width()))))
-    if page is not None and not quiet:
-        typer.echo(f"\nPage with examples: {page.path}")
+        typer.echo("\n".join(summary(found, min(80, width()))))
+        if page is not None and not quiet:
+            typer.echo(f"\nPage with examples: {page.path}")
+    if found.broken:
+        names = ", ".join(found.broken)
+        raise Defect(
+            names,
+            "fell over; everything else in this audit is whole",
+            "; ".join(found.broken.values()),
+            "Set HOLDFAST_TRACEBACK=1 to see where, and please report it.",
+        )
 
 
 def _target(path: Path, asked: AuditRequest, force: bool) -> OutputFile:

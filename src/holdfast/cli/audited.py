@@ -64,12 +64,28 @@ def _finding(finding: Finding, examples: Sequence[Shown], columns: int) -> Itera
 
 
 def _example(one: Shown, columns: int) -> Iterator[str]:
-    yield from _wrapped(f"row {one.row}{_label(one.label)}: {_cut(one.text)}", columns, "     | ")
     if one.other_row is None:
+        yield from _wrapped(
+            f"row {one.row}{_label(one.label)}: {_cut(one.text)}", columns, "     | "
+        )
         return
     place = f"row {one.other_row}" + (f" of {one.other_file}" if one.other_file else "")
-    text = f"{place}{_label(one.other_label)}: {_cut(one.other_text)}"
-    yield from _wrapped(text, columns, "     | ")
+    text, other = _where_they_differ(one.text, one.other_text)
+    yield from _wrapped(f"row {one.row}{_label(one.label)}: {text}", columns, "     | ")
+    yield from _wrapped(f"{place}{_label(one.other_label)}: {other}", columns, "     | ")
+
+
+def _where_they_differ(one: str, other: str) -> tuple[str, str]:
+    """The stretch of two texts in which they begin to differ, from their beginnings where they are
+    short or the same."""
+    first, second = " ".join(one.split()), " ".join(other.split())
+    pairs = enumerate(zip(first, second, strict=False))
+    same = next((at for at, (a, b) in pairs if a != b), min(len(first), len(second)))
+    if same == len(first) == len(second) or max(len(first), len(second)) <= TEXT:
+        return _cut(first), _cut(second)
+    start = max(0, same - TEXT // 2)
+    mark = "…" if start else ""
+    return mark + _cut(first[start:]), mark + _cut(second[start:])
 
 
 def _rest(audit: Audit, columns: int) -> Iterator[str]:

@@ -3,6 +3,7 @@ not looked at."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -62,7 +63,13 @@ def _audited(
 ) -> Audit:
     table, gathered = found.table, views.gathered
     assert gathered is not None
-    looked = look(table, views.made, lambda name: progress(f"checking {name}", None, None))
+    looked = look(
+        table,
+        views.made,
+        lambda name: progress(f"checking {name}", None, None),
+        # Where somebody looks for the defect, its traceback is wanted.
+        go_on=os.environ.get("HOLDFAST_TRACEBACK") != "1",
+    )
     reading = tuple(Found(finding) for finding in table.findings)
     ranked = sorted(
         (*looked.found, *reading), key=lambda one: (ORDER[one.finding.severity], -one.finding.score)
@@ -87,9 +94,10 @@ def _audited(
         duplicate_groups=_groups(table, gathered, found.empty),
         leaks=_leaks(table, gathered),
         seconds=looked.seconds,
-        blind=looked.blind,
+        blind=tuple(looked.blind),
         idle=looked.idle,
-        unseen=_unseen(looked.blind, views.without),
+        unseen={**_unseen(looked.blind, views.without), **_fallen(looked.broken)},
+        broken=looked.broken,
         decisions=decisions,
         against=tuple(table.source for table in found.given.values()),
     )
@@ -132,14 +140,17 @@ def _leaks(table: Table, gathered: AllRows) -> tuple[Leak, ...]:
     return tuple(found)
 
 
-def _unseen(blind: tuple[str, ...], without: Mapping[str, str]) -> dict[str, str]:
-    """Why each check that had no view did not look."""
-    checks = all_checks()
-    return {
-        name: without.get(checks[name].sees.__name__, _NO_VIEW.get(checks[name].sees.__name__, ""))
-        or f"there is no view of kind {checks[name].sees.__name__} here"
-        for name in blind
-    }
+def _unseen(blind: Mapping[str, str], without: Mapping[str, str]) -> dict[str, str]:
+    """Why each check that had no view, or nothing to see in it, did not look."""
+    checks, told = all_checks(), {}
+    for name, why in blind.items():
+        kind = checks[name].sees.__name__
+        told[name] = why or without.get(kind) or _NO_VIEW.get(kind) or f"there are no {kind} here"
+    return told
+
+
+def _fallen(broken: Mapping[str, str]) -> dict[str, str]:
+    return {name: f"a defect in Holdfast: {said}" for name, said in broken.items()}
 
 
 _NO_VIEW = {

@@ -85,8 +85,8 @@ def _read_by_model(
     part = rows if chosen is None else Rows(rows.table.take(chosen), rows.beside.take(chosen))
     if chosen is not None:
         because = (
-            f"a sample by content, the same whatever the order, as {len(rows.table):,} would take "
-            "too long; copies and checks of single rows see every row (audit.rows)"
+            f"audit.rows is {settings.rows:,} of {len(rows.table):,}: a sample by content, the "
+            "same whatever the order; copies and checks of single rows see every row"
         )
         tell(Decision("rows read by the model", f"{len(chosen):,}", because, prominent=True))
     embedded = _embedded(found, part, encoder, progress)
@@ -160,7 +160,7 @@ def _counted(rows: Rows, tokenizer: Any, limit: int, name: str) -> Tokenized:
     lengths, unread, words = (np.zeros(len(texts), dtype=np.int64) for _ in range(3))
     for start in range(0, len(texts), 4096):
         part = texts[start : start + 4096]
-        for at, ids in enumerate(tokenizer(part)["input_ids"], start):
+        for at, ids in enumerate(tokenizer(part, verbose=False)["input_ids"], start):
             lengths[at] = len(ids)
             unread[at] = ids.count(unknown) if unknown is not None else 0
             words[at] = len(texts[at].split())

@@ -58,6 +58,7 @@ class Audit:
     ``rows`` are those of the source; ``columns`` what was read as what; ``label_counts`` rows of
     each class. ``seconds`` of each check that looked, ``idle`` those that mean nothing for such
     rows, ``unseen`` why a part was not looked at, by its name. ``decisions`` were made unasked.
+    ``broken`` are checks that fell over, which is a defect of Holdfast: all else is whole.
     """
 
     source: str
@@ -76,6 +77,7 @@ class Audit:
     unseen: Mapping[str, str] = field(default_factory=dict)
     decisions: tuple[Decision, ...] = ()
     against: tuple[str, ...] = ()
+    broken: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def worst(self) -> str:

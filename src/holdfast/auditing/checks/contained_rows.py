@@ -9,7 +9,7 @@ import numpy as np
 from holdfast.auditing.check import Check, Example, Found, add
 from holdfast.auditing.contained import RUN, SHARE, find_contained
 from holdfast.auditing.leaks import leaks_with
-from holdfast.auditing.views import Copied, Rows
+from holdfast.auditing.views import Copied, Rows, alone
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
@@ -92,5 +92,6 @@ add(
         error_rate="Runs are compared exactly; a long quotation that both quote by right counts "
         "too. Held against their own test rows TREC and SAMSum have none, BANKING77 one (rightly), "
         "an instruction set 25 of 400, which share the text that they ask about.",
+        nothing=alone,
     )
 )

@@ -6,7 +6,7 @@ import numpy as np
 
 from holdfast.auditing.check import Check, Example, Found, add
 from holdfast.auditing.leaks import Leaks, leaks_with
-from holdfast.auditing.views import Copied
+from holdfast.auditing.views import Copied, alone
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted
 
@@ -89,5 +89,6 @@ add(
         "changed, and what a file that was not named holds.",
         error_rate="Every pair is verified word by word. Whether a text repeated by chance (a "
         "greeting, a short answer) is a leak, it cannot tell.",
+        nothing=alone,
     )
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from holdfast.auditing.check import Check, Example, Found, add
-from holdfast.auditing.views import Copied
+from holdfast.auditing.views import Copied, alone
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted
 
@@ -73,6 +73,13 @@ def _first(groups: Sequence[str], shared: set[str]) -> list[str]:
     return [group for group in dict.fromkeys(groups) if group in shared][:EXAMPLES]
 
 
+def grouped(copied: Copied) -> str:
+    """Why there is nothing to see."""
+    if not copied.gathered.tables["source"].has_groups:
+        return "no column of groups is named: --group COL"
+    return alone(copied)
+
+
 add(
     Check(
         "shared_groups",
@@ -80,5 +87,6 @@ add(
         shared_groups,
         cannot_see="Groups without a column: --group names it, and unnamed_groups proposes one.",
         error_rate="Exact. Two files may use one name for two groups.",
+        nothing=grouped,
     )
 )

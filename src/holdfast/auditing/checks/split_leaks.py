@@ -76,6 +76,13 @@ def side_column(beside: Beside) -> str | None:
     return None
 
 
+def undivided(copied: Copied) -> str:
+    """Why there is nothing to see."""
+    if side_column(copied.rows.beside) is not None:
+        return ""
+    return f"no column names sides ({', '.join(NAMES[:3])}, with train among its values)"
+
+
 def _side(value: str | None) -> str:
     word = (value or "").strip().lower()
     if word in TRAIN:
@@ -91,5 +98,6 @@ add(
         cannot_see="Sides that a column of another name, or with other words in it, divides; "
         "copies in other words.",
         error_rate="Every pair is verified word by word; a text repeated by chance counts too.",
+        nothing=undivided,
     )
 )

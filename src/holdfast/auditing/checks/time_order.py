@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from holdfast.auditing.check import Check, Found, add
-from holdfast.auditing.views import Beside, Copied
+from holdfast.auditing.views import Beside, Copied, alone
 from holdfast.core.records import Finding, Floats
 
 # A column in which as many of the cells are dates is one of dates.
@@ -91,5 +91,6 @@ add(
         time_order,
         cannot_see="Dates in another form than 2024-01-31, and rows without dates.",
         error_rate="Exact in what it compares; whether time matters for the task it cannot tell.",
+        nothing=alone,
     )
 )

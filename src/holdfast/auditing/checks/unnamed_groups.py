@@ -72,6 +72,13 @@ def unnamed_groups(embedded: Embedded) -> Found | None:
     )
 
 
+def bare(embedded: Embedded) -> str:
+    """Why there is nothing to see."""
+    if embedded.rows.table.has_groups:
+        return "the column of groups is named"
+    return "" if embedded.rows.beside.names else "there is no column beside text and label"
+
+
 def likeness(vectors: Vectors, codes: Ints, labels: Ints, seed: int) -> Likeness:
     """How alike rows [n, d] of one code [n] are (−1: none), against exchanges within labels [n]."""
     random = generator(seed, "groups")
@@ -125,5 +132,6 @@ add(
         "columns of fewer than 8 values, and groups without a column.",
         error_rate="One column of values dealt out at random in a hundred passes the test, and "
         "fewer the least difference. A topic or a rating passes rightly, and may be no group.",
+        nothing=bare,
     )
 )
