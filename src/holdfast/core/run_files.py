@@ -31,6 +31,9 @@ SEALED = (
     "predictions.parquet",
     "examples.parquet",
     "looks.npz",
+    # The layer over side columns, where a run has one.
+    "features/features.json",
+    "features/features.safetensors",
 )
 # What the loaders of Transformers and PEFT may open beside the files that they are told of. Others
 # (a licence, a picture) may lie in ``model/`` as its owner likes.

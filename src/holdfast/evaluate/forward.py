@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -81,6 +82,11 @@ def run_texts(
             batch.pop("labels")
             logits[chosen] = network(**batch).float().numpy()
     return examples, logits
+
+
+def with_logits(outputs: Outputs, logits: Floats) -> Outputs:
+    """The same rows with other logits [n, classes]."""
+    return replace(outputs, logits=logits, losses=_losses(logits, outputs.labels))
 
 
 def groups_of(table: Table) -> npt.NDArray[Any] | None:

@@ -15,6 +15,7 @@ from holdfast.pipeline.keep import kept_state
 from holdfast.pipeline.rates import with_rates
 from holdfast.pipeline.ready import Fitted, Prepared
 from holdfast.pipeline.rows import notify_all
+from holdfast.pipeline.side import with_side
 from holdfast.training.loop import fit as train
 
 if TYPE_CHECKING:
@@ -66,12 +67,18 @@ def fit(
     job.journal.note(trained.last_step, kept.what, kept.because, chosen=kept.chosen)
     notify(kept)
     seconds = until_the_loop + trained.train_s
-    fitted = with_rates(Fitted(ready, job, of_kind, trained, kept, seconds, place.begun))
-    if fitted.rates:
-        made = fitted.rates.decision
+    fitted = with_side(with_rates(Fitted(ready, job, of_kind, trained, kept, seconds, place.begun)))
+    for made in late_decisions(fitted):
         job.journal.note(trained.last_step, made.what, made.because, chosen=made.chosen)
         notify(made)
+    notify_all(notify, (), fitted.side.findings if fitted.side else ())
     return fitted
+
+
+def late_decisions(fitted: Fitted) -> tuple[Decision, ...]:
+    """What was decided of a fit's answers after its state was chosen."""
+    late = (fitted.rates, fitted.side)
+    return tuple(one.decision for one in late if one is not None)
 
 
 def _whole(name: str, given: Ints | Sequence[int]) -> Ints:

@@ -32,7 +32,7 @@ from holdfast.models.quick_dropout import quick_dropout
 from holdfast.pipeline import outcome
 from holdfast.pipeline.begun import Destination, check_recipe
 from holdfast.pipeline.examples import EXAMPLES, write_examples
-from holdfast.pipeline.fit import fit
+from holdfast.pipeline.fit import fit, late_decisions
 from holdfast.pipeline.folder import (
     CHECKPOINTS,
     MODEL,
@@ -51,7 +51,7 @@ from holdfast.pipeline.ready import Fitted, Scored
 from holdfast.pipeline.rows import Divided, Notify, load_and_divide
 from holdfast.pipeline.run_facts import run_facts_of, with_probe, with_texts
 from holdfast.pipeline.run_folder import RunFolder
-from holdfast.pipeline.scoring import save_model, score_once
+from holdfast.pipeline.scoring import save_model, save_side, score_once
 from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
@@ -138,6 +138,7 @@ def _train(recipe: Recipe, to: Destination, listeners: Sequence[Any]) -> dict[st
         if accelerator.is_main_process:
             with memory_errors("scoring the test rows"):
                 saved = save_model(run, fitted)
+                save_side(run, fitted)
                 model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
                 scored = score_once(run, fitted, divided.splits.test, saved, folder.opened_before)
             fitted = with_texts(fitted, scored.blocks.get("generations"))
@@ -190,6 +191,7 @@ def _write(done: Finished) -> None:
     run, divided, fitted, scored = done.run, done.divided, done.fitted, done.scored
     recipe, trained, begun = fitted.recipe, fitted.trained, fitted.begun
     assert begun is not None
+    late = to_json(fitted.side.findings) if fitted.side else []
     tables = (divided.table, *divided.given)
     outcome.write_splits(run / "splits.parquet", divided.splits.records, tables)
     outcome.write_predictions(run / "predictions.parquet", scored, divided.table.classes)
@@ -205,25 +207,28 @@ def _write(done: Finished) -> None:
             "classes": None,
             "seed": recipe.seed,
             "data": outcome.data_block(
-                divided.table, divided.given, divided.splits, begun.findings, fitted.ready.added
+                divided.table,
+                divided.given,
+                divided.splits,
+                [*begun.findings, *late],
+                fitted.ready.added,
             ),
             **scored.blocks,
             **outcome.run_block(trained),
             "timing": timing,
             "peak_memory_mb": outcome.peak_memory_mb(),
-            "decisions": [*begun.decisions, *to_json([*_late(fitted), *scored.decisions])],
+            "decisions": [
+                *begun.decisions,
+                *to_json([fitted.kept, *late_decisions(fitted), *scored.decisions]),
+            ],
             "division": outcome.division_block(divided.splits, scored, divided.table.classes),
             "settings": recipe.shown(),
             **({"rates": fitted.rates.to_json()} if fitted.rates else {}),
+            **({"wrapper": fitted.side.block} if fitted.side else {}),
             **outcome.surroundings(recipe.train.threads, str(fitted.job.accelerator.device)),
         }
     )
     write_json(run / RESULT, sealed(run, result, done.model, done.base))
-
-
-def _late(fitted: Fitted) -> tuple[Decision, ...]:
-    """What was decided after the last step."""
-    return (fitted.kept, *([fitted.rates.decision] if fitted.rates else []))
 
 
 def _keep_looks(run: Path, fitted: Fitted) -> None:

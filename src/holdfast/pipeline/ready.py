@@ -25,6 +25,7 @@ from holdfast.recipe import DataPart, Recipe, as_settings, known_keys, override
 from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.tasks.base import ExtendableExamples
 from holdfast.tasks.metrics import Metric, find_metric
+from holdfast.tasks.side import SideLayer
 from holdfast.training.observe import Observer
 from holdfast.training.plan import Plan
 
@@ -239,6 +240,17 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
+class SideKept:
+    """What came of the side columns: the ``layer`` over them, or ``None`` where they did not prove
+    useful; ``block`` is ``wrapper`` of ``result.json``."""
+
+    layer: SideLayer | None
+    decision: Decision
+    block: Mapping[str, Any]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Fitted:
     """A fit that has come to its end, as a value: the next fit takes nothing from it.
 
@@ -246,7 +258,7 @@ class Fitted:
     that is kept, for which ``kept`` gives the reason. ``listeners`` are the kind's own, one of
     which may hold a linear probe; ``seconds`` is the wall time from the first line of ``fit``;
     ``begun`` what the run's folder keeps of its beginning; ``rates`` of the classes, where the last
-    layer was made for other ones than it learned at.
+    layer was made for other ones than it learned at; ``side`` the columns beside the text.
     """
 
     ready: Ready
@@ -257,6 +269,7 @@ class Fitted:
     seconds: float
     begun: Begun | None = None
     rates: Rates | None = None
+    side: SideKept | None = None
 
     @property
     def network(self) -> Network:

@@ -62,6 +62,9 @@ def _load_and_divide(recipe: Recipe, notify: Notify) -> Divided:
     recipe, worked_out = with_task(recipe)
     notify_all(notify, worked_out, ())
     data, kind = recipe.data, kind_of(recipe.task)
+    if data.features and recipe.task != "text-classification":
+        rule = f"does not exist for {recipe.task}: columns stand beside a text with a class"
+        raise RecipeError("data.features", rule, str(data.features), "Leave it out.")
     check_names(recipe, kind.find_metric)
 
     def read(source: str, like: Table | None) -> Table:

@@ -11,6 +11,7 @@ from holdfast.data.table import HeldOut
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.outcome import now
 from holdfast.pipeline.ready import Finish, Fitted, Scored
+from holdfast.tasks.side import FOLDER
 from holdfast.training.journal import Journal
 
 OPENED = "test rows opened"
@@ -24,6 +25,16 @@ def save_model(run: Path, fitted: Fitted) -> dict[str, Any]:
         saved = fitted.ready.kind.save(beside, fitted)
     replace_folder(beside, run / MODEL)
     return saved
+
+
+def save_side(run: Path, fitted: Fitted) -> None:
+    """Write the layer over the side columns whole or not at all, where there is one."""
+    if fitted.side is None or fitted.side.layer is None:
+        return
+    beside = run / f".{FOLDER}.partial"
+    shutil.rmtree(beside, ignore_errors=True)
+    fitted.side.layer.save(beside)
+    replace_folder(beside, run / FOLDER)
 
 
 def opened_before(journal: Journal) -> str | None:

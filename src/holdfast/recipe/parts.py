@@ -143,6 +143,7 @@ class DataPart(Part):
     rare: Literal["refuse", "drop", "merge"] = "refuse"
     names: Annotated[bool | dict[str, str] | None, BeforeValidator(_written)] = None
     descriptions: str | None = None
+    features: Annotated[tuple[str, ...] | bool | None, _tupled] = None
     split: SplitShares = SplitShares()
     limits: LimitsPart = LimitsPart()
 

@@ -193,10 +193,19 @@ def _other_rows(finish: Finish, temperature: float) -> tuple[Outputs, Outputs]:
     probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
     _, valid_logits = finish.fitted.measure(ready.valid)
     _, probe_logits = finish.fitted.measure(ready.train, probe)
-    valid = _outputs(ready.valid.rows, labels_of(ready.valid), valid_logits / temperature)
+    valid_both = _beside(finish.fitted, valid_logits / temperature, ready.sides.valid_rows.table)
+    valid = _outputs(ready.valid.rows, labels_of(ready.valid), valid_both)
     labels = labels_of(ready.train)[probe]
-    train = _outputs(ready.train.rows[probe], labels, probe_logits / temperature)
+    rows = ready.sides.train_rows.table.take(probe)
+    probe_both = _beside(finish.fitted, probe_logits / temperature, rows)
+    train = _outputs(ready.train.rows[probe], labels, probe_both)
     return valid, train
+
+
+def _beside(fitted: Fitted, logits: Floats, table: Table) -> Floats:
+    """The calibrated logits of these rows, with what their side columns say."""
+    layer = fitted.side.layer if fitted.side else None
+    return logits if layer is None else layer.add(logits, table, fitted.ready.task.classes)
 
 
 def _outputs(rows: Any, labels: Any, logits: Floats) -> Outputs:
@@ -207,6 +216,12 @@ def _score(ready: Ready, outputs: Outputs) -> Scores:
     own = ready.metric
     extra = (own,) if own is not None and ready.own_metric else ()
     return score(outputs, ready.task.classes, extra_metrics=extra)
+
+
+def part_block(ready: Ready, plain: Outputs, both: Outputs) -> dict[str, Any]:
+    """The score of the text part alone, and the whole's paired difference to it."""
+    part = score(plain, ready.task.classes)
+    return {"test": _brief(part), "comparison": to_json(compare(both, plain))}
 
 
 def _brief(scores: Scores) -> dict[str, Any]:

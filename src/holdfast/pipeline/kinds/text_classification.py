@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from holdfast.core.records import Finding, Outputs
 from holdfast.data.classes import ClassRules
 from holdfast.data.columns import NamedColumns
 from holdfast.data.labelled import load_labelled
+from holdfast.data.side import AUTO, with_side_cells
+from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.evaluate.forward import answer, forward
 from holdfast.models.classifier import LoadedClassifier, load_classifier
@@ -21,17 +24,48 @@ from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.kinds import classification as shared
 from holdfast.pipeline.kinds import problems
 from holdfast.pipeline.kinds.problems import LoadedText, Problem
-from holdfast.pipeline.kinds.text_use import PROBLEMS, labels_of, plain, use_fitted, use_runs
+from holdfast.pipeline.kinds.text_use import (
+    PROBLEMS,
+    beside,
+    labels_of,
+    plain,
+    use_fitted,
+    use_runs,
+)
 from holdfast.pipeline.ready import Finish, Fitted, Kind, Ready, Scored
+from holdfast.pipeline.side import proposals, wanted
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.base import Task
 from holdfast.tasks.metrics import Metric
 from holdfast.tasks.numbers import Scale
+from holdfast.tasks.side import FOLDER, load_side
 from holdfast.tasks.text_classification import EncodedTexts, TextClassification, encode
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
     """The rows of a source; ``like`` another table, with its columns and labels."""
+    return _with_side(_read(source, data, like), source, data, like)
+
+
+def _with_side(table: Table, source: str, data: DataPart, like: Table | None) -> Table:
+    """The table with the cells of the side columns that the recipe names, or with findings of the
+    columns that could be some (``auto``)."""
+    asked = wanted(data.features)
+    if not asked and data.features != (AUTO,):
+        return table
+    if table.columns.label_kind != "class":
+        rule = f"does not exist where data.label_kind is {table.columns.label_kind}"
+        raise RecipeError("data.features", rule, None, "Leave it out: it needs a class a row.")
+    raw = read_source(source, data.encoding, data.config)
+    if not asked:
+        found = proposals(table, raw) if like is None else ()
+        return replace(table, findings=(*table.findings, *found))
+    columns = table.columns
+    used = tuple(filter(None, (*columns.text, columns.label, columns.group)))
+    return with_side_cells(table, raw, asked, used)
+
+
+def _read(source: str, data: DataPart, like: Table | None) -> Table:
     if like is not None:
         columns = like.columns
         classes = like.classes if columns.label_kind == "class" else like.names
@@ -129,13 +163,23 @@ def score_rows(finish: Finish) -> Scored:
     if problem is not None:
         return problems.score_rows(finish, problem)
 
+    kept = finish.fitted.side
+    layer = load_side(finish.run / FOLDER) if kept and kept.layer else None
+    plain: list[Outputs] = []
+
     def reloaded(table: Table) -> Outputs:
         saved = load_saved(finish.run / MODEL)
         if finish.ready.recipe.train.matmul == "onednn":
             use_onednn(saved.network)
-        return answer(saved, table)
+        plain.append(answer(saved, table))
+        return plain[0] if layer is None else beside(layer, plain[0], table, saved.classes)
 
-    return shared.score_classifier(finish, reloaded, _forward)
+    scored = shared.score_classifier(finish, reloaded, _forward)
+    if layer is not None:
+        assert scored.outputs is not None
+        block = shared.part_block(finish.ready, plain[0], scored.outputs)
+        scored.blocks["plain_part"] = block
+    return scored
 
 
 def _forward(network: Callable[..., Any], ready: Ready, table: Table) -> Outputs:

@@ -6,19 +6,23 @@ One class a text, several labels or a number: the run says which.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Ints, Scores
+from holdfast.core.records import Ints, Outputs, Scores
+from holdfast.core.run_files import check_files, read_result
 from holdfast.data.classes import ClassRules
 from holdfast.data.columns import NamedColumns, choose_columns
 from holdfast.data.labelled import load_labelled
+from holdfast.data.side import Asked as SideColumn
+from holdfast.data.side import check_side, with_side_cells
+from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.data.unlabelled import renamed, unlabelled
-from holdfast.evaluate.forward import TextModel, answer, groups_of
+from holdfast.evaluate.forward import TextModel, answer, groups_of, with_logits
 from holdfast.models.classifier import LoadedClassifier
 from holdfast.models.network import EncoderClassifier
 from holdfast.models.saved import load_saved
@@ -45,6 +49,7 @@ from holdfast.pipeline.using import (
 )
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.tasks.numbers import Scale
+from holdfast.tasks.side import FOLDER, JSON, WEIGHTS, SideLayer, load_side
 
 PROBLEMS: dict[str, Problem] = {
     one.kind: one for one in (several_labels.PROBLEM, one_number.PROBLEM)
@@ -72,6 +77,17 @@ class TextUse:
         return () if self.labels == "number" else self.models[0].classes
 
     def ask(self, data: Data, options: Options) -> Asked:
+        found = self._ask(data, options)
+        asked = self._side_columns()
+        check_side(found.raw, asked)
+        return replace(found, table=with_side_cells(found.table, found.raw, asked))
+
+    def _side_columns(self) -> tuple[SideColumn, ...]:
+        """The columns beside the text that any of the models reads."""
+        layers = [one.layer for one in self.models if isinstance(one, BesideText)]
+        return tuple({a.name: a for layer in layers for a in layer.asked}.values())
+
+    def _ask(self, data: Data, options: Options) -> Asked:
         part = self.recipe.data
         raw, decisions = rows_to_answer(part, data, options)
         names = read_columns(part)
@@ -102,16 +118,20 @@ class TextUse:
             separator=part.label_separator,
             view=partial(renamed, expected=names, given=text) if names else None,
         )
+        if asked := self._side_columns():
+            raw = read_source(data, encoding, None)
+            check_side(raw, asked)
+            table = with_side_cells(table, raw, asked)
         return Labelled(table, (*decisions, *dropped))
 
     def answer(self, table: Table) -> Answers:
         if self.labels == "class":
-            return shared.class_answers(self.models, answer, table)
+            return shared.class_answers(self.models, both_parts, table)
         return problems.answers(self.models, table, sets=self.labels == "several")
 
     def judge(self, table: Table) -> Score:
         if self.labels == "class":
-            return shared.scorer(shared.class_answers(self.models, answer, table))
+            return shared.scorer(shared.class_answers(self.models, both_parts, table))
         problem, scale = PROBLEMS[self.labels], self.scale
         answers = problems.answers(self.models, table, sets=self.labels == "several")
         labels, raw = problem.labels(table, scale), problem.from_saved(answers.raw, scale)
@@ -124,6 +144,52 @@ class TextUse:
         return score_some
 
 
+@dataclass(frozen=True)
+class BesideText:
+    """A text classifier with a layer over side columns; asked as its text part is."""
+
+    text: TextModel
+    layer: SideLayer
+
+    @property
+    def network(self) -> Callable[..., Any]:
+        return self.text.network
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.text.tokenizer
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.text.classes
+
+    @property
+    def max_length(self) -> int:
+        return self.text.max_length
+
+
+def both_parts(model: TextModel, table: Table) -> Outputs:
+    """A model's answers: of the text, and of the columns beside it where it reads some."""
+    outputs = answer(model, table)
+    if not isinstance(model, BesideText):
+        return outputs
+    return beside(model.layer, outputs, table, model.classes)
+
+
+def beside(layer: SideLayer, outputs: Outputs, table: Table, classes: tuple[str, ...]) -> Outputs:
+    """The text part's outputs with what the side columns of the rows say."""
+    return with_logits(outputs, layer.add(outputs.logits, table, classes))
+
+
+def _with_layer(run: Path, model: TextModel) -> TextModel:
+    """The run's text part, with its layer over side columns where it has one."""
+    wrapper = open_run(run).get("wrapper")
+    if not wrapper or wrapper.get("kind") != FOLDER:
+        return model
+    check_files(run, read_result(run), [f"{FOLDER}/{JSON}", f"{FOLDER}/{WEIGHTS}"])
+    return BesideText(model, load_side(run / FOLDER))
+
+
 def plain(run: Path) -> Any:
     """The model of a finished run."""
     return load_saved(model_of(run), 1).network.model
@@ -132,7 +198,8 @@ def plain(run: Path) -> Any:
 def use_runs(runs: Sequence[Path]) -> TextUse:
     """Finished runs, one or the average of several."""
     labels = kind_of_labels(runs)
-    models = [load_saved(model_of(run), 2 if labels == "class" else 1) for run in runs]
+    least = 2 if labels == "class" else 1
+    models = [_with_layer(run, load_saved(model_of(run), least)) for run in runs]
     if labels == "class":
         shared.same_classes(models)
     scale = problems.scale_of(open_run(runs[0])) if labels == "number" else Scale()
@@ -150,7 +217,11 @@ def use_fitted(fitted: Fitted) -> TextUse:
         calibrated = shared.Tempered(network, shared.kept_temperature(fitted))
     elif labels == "number":
         calibrated = partial(_outside, network, scale)
-    model = FittedText(calibrated, loaded.tokenizer, ready.task.classes, loaded.max_length)
+    model: TextModel = FittedText(
+        calibrated, loaded.tokenizer, ready.task.classes, loaded.max_length
+    )
+    if fitted.side and fitted.side.layer:
+        model = BesideText(model, fitted.side.layer)
     return TextUse([model], labels, ready.recipe, scale)
 
 

@@ -1,0 +1,128 @@
+"""A linear layer over side columns, added to a text classifier's logits:
+
+    z = s · z_text + W · x + b
+
+with x the columns as ``data/side.py`` reads them. On disk it is plain: ``features/features.json``
+(the columns and how they are read, s) and ``features/features.safetensors`` (``weight``
+[classes, width], ``bias`` [classes], float64).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.door import door
+from holdfast.core.errors import DataError, RunError
+from holdfast.core.files import disk_errors, write_json
+from holdfast.core.records import Floats, Ints
+from holdfast.data.side import DERIVED, PREFIX, Asked, Column, cells_of
+from holdfast.data.table import Table
+
+FOLDER, JSON, WEIGHTS = "features", "features.json", "features.safetensors"
+
+
+@dataclass(frozen=True)
+class SideLayer:
+    """The layer. ``classes`` are those of the text part, in the order of its logits."""
+
+    columns: tuple[Column, ...]
+    classes: tuple[str, ...]
+    weight: Floats
+    bias: Floats
+    scale: float = 1.0
+
+    @property
+    def asked(self) -> tuple[Asked, ...]:
+        """The columns that rows must bring, facts of the text among them."""
+        return tuple(Asked(column.name, column.kind) for column in self.columns)
+
+    def encode(self, table: Table) -> Floats:
+        """The rows' columns as numbers [n, width]. Raises ``DataError`` where one is not there."""
+        there = {name.removeprefix(PREFIX) for name in table.rows.column_names} | set(DERIVED)
+        lacking = [column.name for column in self.columns if column.name not in there]
+        if lacking:
+            raise DataError(
+                table.source,
+                f"lacks the side columns {', '.join(map(repr, lacking))}, which the model reads",
+                None,
+                "Give a table with these columns beside the text.",
+            )
+        return encoded(self.columns, table)
+
+    def add(self, logits: Floats, table: Table, classes: Sequence[str]) -> Floats:
+        """The text part's ``logits`` [n, classes] of these rows, with what the columns say; in the
+        order ``classes``."""
+        order = [self.classes.index(name) for name in classes]
+        side = self.encode(table) @ self.weight.T + self.bias
+        return np.asarray(self.scale * np.asarray(logits, dtype=np.float64) + side[:, order])
+
+    def save(self, folder: Path) -> None:
+        """Write both files into ``folder``."""
+        from safetensors.numpy import save_file
+
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            weights = {"weight": self.weight, "bias": self.bias}
+            plain = {name: np.ascontiguousarray(value) for name, value in weights.items()}
+            save_file(plain, folder / WEIGHTS)
+            columns = [{**asdict(column), "width": column.width} for column in self.columns]
+            about = {"schema": 1, "classes": list(self.classes), "scale": self.scale}
+            write_json(folder / JSON, {**about, "columns": columns})
+
+
+def load_side(folder: Path) -> SideLayer:
+    """The layer that ``save`` wrote. Raises ``RunError`` where a file is broken."""
+    from safetensors.numpy import load_file
+
+    with door(str(folder), RunError, "cannot be read", "Restore it from a copy."):
+        about: dict[str, Any] = json.loads((folder / JSON).read_text("utf-8"))
+        weights = load_file(folder / WEIGHTS)
+        columns = tuple(Column(c["name"], c["kind"], c["facts"]) for c in about["columns"])
+        layer = SideLayer(
+            columns,
+            tuple(about["classes"]),
+            weights["weight"],
+            weights["bias"],
+            float(about["scale"]),
+        )
+        if layer.weight.shape != (len(layer.classes), sum(c.width for c in columns)):
+            raise ValueError("the weights are not of these columns")
+        return layer
+
+
+def encoded(columns: Sequence[Column], table: Table) -> Floats:
+    """Columns of a table side by side [n, Σ width]."""
+    parts = [column.encode(cells_of(table, column.name)) for column in columns]
+    return np.column_stack(parts) if parts else np.zeros((len(table), 0))
+
+
+def fit_side(x: Floats, labels: Ints, offset: Floats, c: float) -> tuple[Floats, Floats]:
+    """W [classes, width] and b [classes] that minimise the mean of −log softmax(offset + x·W + b)
+    plus ‖W‖² ÷ (2 c n): logistic regression in which the text's logits ``offset`` [n, classes] have
+    the coefficient 1."""
+    from scipy.optimize import minimize
+
+    n, classes = offset.shape
+    rows, width = np.arange(n), x.shape[1]
+
+    def value(flat: Floats) -> tuple[float, Floats]:
+        table = flat.reshape(classes, width + 1)
+        logits = offset + x @ table[:, :-1].T + table[:, -1]
+        top = logits.max(axis=1)
+        sums = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+        loss = (sums - logits[rows, labels]).sum() + (table[:, :-1] ** 2).sum() / (2 * c)
+        gap = np.exp(logits - sums[:, None])
+        gap[rows, labels] -= 1
+        slope = np.column_stack([gap.T @ x + table[:, :-1] / c, gap.sum(axis=0)])
+        return float(loss) / n, slope.reshape(-1) / n
+
+    first = np.zeros(classes * (width + 1))
+    found = minimize(value, first, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
+    table = found.reshape(classes, width + 1)
+    return np.asarray(table[:, :-1]), np.asarray(table[:, -1] - table[:, -1].mean())
