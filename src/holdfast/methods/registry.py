@@ -68,10 +68,12 @@ def setting(default: float | str | None = None, **bounds: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a run when the settings that its recipe leaves open are worked out."""
+    """What is known of a run when the settings that its recipe leaves open are worked out;
+    ``classes`` is their number, 0 where a row has none."""
 
     train_rows: int
     learning_rate: float
+    classes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ from holdfast.pipeline.frozen import keep_prefix
 from holdfast.pipeline.keep import choice, criterion, planned_rates
 from holdfast.pipeline.kinds.written_samples import WrittenSamples, told, writer
 from holdfast.pipeline.names import check_names
-from holdfast.pipeline.ready import Begun, Kind, Prepared, Ready, Sides
+from holdfast.pipeline.ready import Begun, Kind, Prepared, Ready, Sides, classes_of
 from holdfast.pipeline.run_facts import make_monitor
 from holdfast.pipeline.size import model_size
 from holdfast.recipe import Recipe
@@ -81,10 +81,11 @@ def make_ready(
     loaded: Loaded = replace(shared, network=fresh(prepared.loaded.network))
     loaded, sides = _sides(prepared, loaded, train, valid, recipe.train.added)
     total, _ = count_parameters(loaded.network)
-    resolved, chosen = _resolved(recipe, loaded, total, len(train))
+    classes = classes_of(prepared)
+    resolved, chosen = _resolved(recipe, loaded, total, len(train), classes)
     changed = _changed(loaded.network, resolved)
     check_target(resolved.methods, prepared.rows.classes)
-    plan, points = _planned(resolved, loaded, total, sides, prepared.rows.classes)
+    plan, points = _planned(resolved, loaded, total, sides, prepared.rows.classes, classes)
     forms = enriched(plan, kind, loaded, sides, resolved)
     plan = forms.plan
     refuse_clearly_too_large(loaded.network, plan.phases)
@@ -193,14 +194,14 @@ def _added(
 
 
 def _resolved(
-    recipe: Recipe, loaded: Loaded, parameters: int, rows: int
+    recipe: Recipe, loaded: Loaded, parameters: int, rows: int, classes: int
 ) -> tuple[ResolvedRecipe, tuple[Decision, ...]]:
     """The recipe with nothing left open, and why."""
     settings = {"max_length": loaded.max_length, **kind_settings(loaded)}
     if recipe.model.freeze is not None:
         # A fit may freeze otherwise than the loader would.
         settings.pop("freeze", None)
-    recipe, chosen = resolve(recipe, parameters, rows, loaded.defaults)
+    recipe, chosen = resolve(recipe, parameters, rows, loaded.defaults, classes)
     resolved = resolve_all(recipe, model=settings)
     check_names(resolved)
     return resolved, chosen
@@ -215,12 +216,18 @@ def _changed(network: Network, recipe: ResolvedRecipe) -> tuple[Decision, ...]:
 
 
 def _planned(
-    recipe: ResolvedRecipe, loaded: Loaded, parameters: int, sides: Sides, classes: Sequence[str]
+    recipe: ResolvedRecipe,
+    loaded: Loaded,
+    parameters: int,
+    sides: Sides,
+    names: Sequence[str],
+    classes: int,
 ) -> tuple[Plan, Decision]:
-    """The phases, and where the run looks at itself."""
+    """The phases, and where the run looks at itself; the ``names`` of what is told apart, and how
+    many ``classes`` a text has one of."""
     rows = len(sides.train)
-    planned = phases_of(recipe, parameters, rows, loaded.defaults)
-    phases = tuple(_for_rows(phase, sides.train, classes) for phase in planned)
+    planned = phases_of(recipe, parameters, rows, loaded.defaults, classes)
+    phases = tuple(_for_rows(phase, sides.train, names) for phase in planned)
     for phase in phases:
         check_phase(phase)
     at, probe, because = evaluation_points(phases, rows, len(sides.valid), recipe.train.evaluations)

@@ -36,7 +36,8 @@ LARGE_PARAMETERS = 200_000_000
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """One line of the table, for up to ``rows`` training rows (``None``: any).
+    """One line of the table, for up to ``rows`` training rows (``None``: any) of at least
+    ``classes`` classes.
 
     ``kind`` is by parameters: small below 40 million, base below 200 million, large from there; or
     what the kind of task says of its model (``vision``, ``resnet``).
@@ -53,6 +54,7 @@ class Default:
     learning_rate: float
     source: str
     measured: bool = False
+    classes: int = 0
 
 
 TABLE = (
@@ -121,20 +123,22 @@ def size_of(parameters: int) -> str:
     return "base" if parameters < LARGE_PARAMETERS else "large"
 
 
-def line_for(parameters: int, rows: int, line: str | None = None) -> Default:
+def line_for(parameters: int, rows: int, line: str | None = None, classes: int = 0) -> Default:
     """The line of the table for a model of this size, or of the kind that ``line`` names, and this
-    many training rows."""
+    many training rows of so many classes (0: no classes, or few)."""
     kind = line or size_of(parameters)
-    return next(d for d in TABLE if d.kind == kind and (d.rows is None or rows <= d.rows))
+    fits = (d for d in TABLE if d.kind == kind and (d.rows is None or rows <= d.rows))
+    return next(d for d in fits if classes >= d.classes)
 
 
 def resolve(
-    recipe: Recipe, parameters: int, rows: int, model: str | None = None
+    recipe: Recipe, parameters: int, rows: int, model: str | None = None, classes: int = 0
 ) -> tuple[Recipe, tuple[Decision, ...]]:
     """Fill in every training setting that the recipe leaves open, each with its reason. ``model``
-    names a kind of model in the table, where it is not chosen by size."""
-    line = line_for(parameters, rows, model)
-    methods = _methods(recipe, line, rows)
+    names a kind of model in the table, where it is not chosen by size; ``classes`` is their
+    number."""
+    line = line_for(parameters, rows, model, classes)
+    methods = _methods(recipe, line, rows, classes)
     given = recipe.train.model_dump()
     wanted: dict[str, Any] = {
         "epochs": _epochs(line, methods, rows),
@@ -167,7 +171,8 @@ def resolve(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in filled.items()
     )
-    because = f"{rows} training rows, a {line.kind} model: {line.source}"
+    many = f" of {classes} classes" if line.classes else ""
+    because = f"{rows} training rows{many}, a {line.kind} model: {line.source}"
     filled_in = Decision("default recipe", shown or "nothing left open", because)
     return complete, (filled_in, *_asked_for(methods))
 
@@ -221,11 +226,13 @@ def _epochs(line: Default, methods: Mapping[str, Any], rows: int) -> float:
     return math.ceil(1000 * drawn / rows) / 1000 + line.epochs
 
 
-def _methods(recipe: Recipe, line: Default, rows: int) -> dict[str, dict[str, Any] | bool]:
+def _methods(
+    recipe: Recipe, line: Default, rows: int, classes: int = 0
+) -> dict[str, dict[str, Any] | bool]:
     """Every method that is asked for or usual, with all its settings, or ``False``; ``True`` for
     one without settings."""
     check_methods(recipe.methods)
-    known = Known(rows, recipe.train.learning_rate or line.learning_rate)
+    known = Known(rows, recipe.train.learning_rate or line.learning_rate, classes)
     contrasted = line.contrast_steps > 0 and rows >= LEAST_FOR_CONTRAST
     by_table = {"contrast": {"steps": line.contrast_steps}} if contrasted else {}
     usual = dict(zip(USUAL, (bool(by_table), True), strict=True))
@@ -274,7 +281,7 @@ def method_parts(recipe: ResolvedRecipe) -> Parts:
 
 
 def phases_of(
-    recipe: ResolvedRecipe, parameters: int, rows: int, model: str | None = None
+    recipe: ResolvedRecipe, parameters: int, rows: int, model: str | None = None, classes: int = 0
 ) -> tuple[Phase, ...]:
     """The phases of a resolved recipe for ``rows`` training rows.
 
@@ -285,7 +292,7 @@ def phases_of(
     parts = method_parts(recipe)
     per_step = recipe.train.batch_size * recipe.train.accumulate
     row_budget = recipe.train.epochs * rows
-    alone = not line_for(parameters, rows, model).epochs
+    alone = not line_for(parameters, rows, model, classes).epochs
     share = (1.0 if alone else 0.5) / max(1, len(parts.stages))
     planned = [_stage_phase(recipe, stage, row_budget, share) for stage in parts.stages]
     before = [phase for phase in planned if phase is not None]
@@ -300,11 +307,11 @@ def phases_of(
 
 
 def measured_phases(
-    recipe: ResolvedRecipe, parameters: int, rows: int, model: str | None = None
+    recipe: ResolvedRecipe, parameters: int, rows: int, model: str | None = None, classes: int = 0
 ) -> tuple[Phase, ...] | None:
     """What a recipe that leaves everything open would do, where a benchmark has measured that;
     ``None`` where none has."""
-    if not line_for(parameters, rows, model).measured or recipe.model.adapter.kind:
+    if not line_for(parameters, rows, model, classes).measured or recipe.model.adapter.kind:
         return None
     unset = dict.fromkeys(
         (
@@ -321,8 +328,8 @@ def measured_phases(
     )
     train = recipe.train.model_copy(update={**unset, "accumulate": 1})
     bare = recipe.model_copy(update={"train": train, "methods": {}})
-    usual, _ = resolve(bare, parameters, rows, model)
-    return phases_of(resolved(usual), parameters, rows, model)
+    usual, _ = resolve(bare, parameters, rows, model, classes)
+    return phases_of(resolved(usual), parameters, rows, model, classes)
 
 
 def _stage_phase(

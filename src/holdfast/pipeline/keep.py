@@ -59,7 +59,9 @@ def must_prove(ready: Ready, listeners: Sequence[Any]) -> bool:
     if not begins_as_probe(listeners):
         return False
     total, _ = count_parameters(ready.loaded.network)
-    usual = measured_phases(ready.recipe, total, len(ready.train), ready.loaded.defaults)
+    usual = measured_phases(
+        ready.recipe, total, len(ready.train), ready.loaded.defaults, ready.classes
+    )
     if usual is None:
         return True
     learning = [float(planned_rates(phases).sum()) for phases in (ready.plan.phases, usual)]

@@ -129,7 +129,9 @@ def _train(recipe: Recipe, to: Destination, listeners: Sequence[Any]) -> dict[st
     divided = load_and_divide(recipe, notify)
     to.outline(outline_rows(divided))
     recipe = absolute(divided.recipe, divided.table)
-    prepared, train_rows, valid_rows = prepare_divided(recipe, divided.splits, divided.findings)
+    prepared, train_rows, valid_rows = prepare_divided(
+        recipe, divided.splits, divided.findings, divided.unlabelled
+    )
     with RunFolder(to, divided) as folder:
         fitted = fit(
             prepared, train_rows, valid_rows, into=folder, listeners=listeners, notify=notify

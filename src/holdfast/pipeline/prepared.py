@@ -18,6 +18,7 @@ from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.ready import Prepared
 from holdfast.pipeline.signals import with_signals
 from holdfast.pipeline.task import with_task
+from holdfast.pipeline.unlabelled import with_unlabelled
 from holdfast.recipe import Recipe
 from holdfast.training.machine import choose_machine
 
@@ -82,10 +83,11 @@ def pooled(*tables: Table) -> tuple[Table, tuple[Ints, ...]]:
 
 
 def prepare_divided(
-    recipe: Recipe, splits: Splits, findings: Sequence[Finding] = ()
+    recipe: Recipe, splits: Splits, findings: Sequence[Finding] = (), unlabelled: Sequence[str] = ()
 ) -> tuple[Prepared, Ints, Ints]:
     """The training and validation rows of a division, prepared, with what the names of their
-    classes add to them; and where each of them are."""
+    classes and ``unlabelled`` texts add to them; and where each of them are."""
     rows, (train, valid) = pooled(splits.train.table, splits.valid.table)
     prepared = prepare(recipe, rows, units=splits.units, findings=findings)
-    return with_signals(prepared, train), train, valid
+    prepared = with_unlabelled(with_signals(prepared, train), train, valid, unlabelled)
+    return prepared, train, valid

@@ -33,7 +33,9 @@ def preview(recipe: Recipe, notify: Notify = lambda _: None) -> dict[str, Any]:
     Nothing is written.
     """
     divided = load_and_divide(recipe, notify)
-    prepared, train, valid = prepare_divided(divided.recipe, divided.splits, divided.findings)
+    prepared, train, valid = prepare_divided(
+        divided.recipe, divided.splits, divided.findings, divided.unlabelled
+    )
     ready = make_ready(prepared, train, valid)
     notify_all(notify, ready.decisions, ready.findings)
     splits = divided.splits

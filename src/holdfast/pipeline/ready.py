@@ -151,6 +151,13 @@ class Prepared:
         return recipe
 
 
+def classes_of(prepared: Prepared) -> int:
+    """How many classes a text's label is one of; 0 where it is something else."""
+    one_class = prepared.rows.columns.label_kind in (None, "class")
+    of_texts = prepared.recipe.task == "text-classification"
+    return len(prepared.rows.classes) if of_texts and one_class else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Sides:
     """The rows that a fit learns from and those that judge it, encoded and as they were read;
@@ -207,6 +214,11 @@ class Ready:
     def valid(self) -> Examples:
         """The encoded validation rows."""
         return self.sides.valid
+
+    @property
+    def classes(self) -> int:
+        """See ``classes_of``."""
+        return classes_of(self.prepared)
 
     @property
     def added(self) -> dict[str, int]:

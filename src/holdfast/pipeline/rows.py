@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.auditing.run import audit_table
+from holdfast.copies.gather import gather
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
+from holdfast.data.extra_texts import Unlabelled, read_unlabelled, refuse_test_rows
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
 from holdfast.models.base import Loaded
+from holdfast.pipeline.fresh_texts import without_copies
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.kinds.written_samples import execution_of, with_tables
 from holdfast.pipeline.names import check_names, code_to_run
@@ -31,7 +34,7 @@ Notify = Callable[[Decision | Finding], None]
 class Divided:
     """The rows, divided, with everything that was found and decided on the way. ``recipe`` says of
     which task they are; ``given`` are the validation and test rows that came in files of their
-    own."""
+    own. ``unlabelled`` are the texts of ``data.unlabelled`` that copy none of them."""
 
     recipe: Recipe
     table: Table
@@ -39,6 +42,7 @@ class Divided:
     splits: Splits
     findings: tuple[Finding, ...]
     decisions: tuple[Decision, ...]
+    unlabelled: tuple[str, ...] = ()
 
 
 def load_and_divide(recipe: Recipe, notify: Notify = lambda _: None) -> Divided:
@@ -52,7 +56,8 @@ def _load_and_divide(recipe: Recipe, notify: Notify) -> Divided:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
     check_names(recipe)
     # A mistyped name is told before minutes are spent on reading and looking for copies.
-    for source in (recipe.data.path, recipe.data.valid, recipe.data.test):
+    other = (recipe.data.descriptions, recipe.data.unlabelled)
+    for source in (recipe.data.path, recipe.data.valid, recipe.data.test, *other):
         if source is not None:
             refuse_missing(source)
     # So is a machine that cannot keep written code in.
@@ -89,9 +94,23 @@ def _load_and_divide(recipe: Recipe, notify: Notify) -> Divided:
     notify_all(notify, chosen, ())
     splits = divide(table, seed=recipe.seed, fractions=shares, way=way, **given)
     notify_all(notify, splits.decisions, splits.findings)
-    findings = (*table.findings, *audited, *splits.findings)
+    beside = _unlabelled(recipe, table, given)
+    notify_all(notify, (), beside.findings)
+    findings = (*table.findings, *audited, *splits.findings, *beside.findings)
     decisions = (*code, *worked_out, *table.decisions, *companions, *chosen, *splits.decisions)
-    return Divided(recipe, table, tuple(given.values()), splits, findings, decisions)
+    every = tuple(given.values())
+    return Divided(recipe, table, every, splits, findings, decisions, beside.texts)
+
+
+def _unlabelled(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> Unlabelled:
+    """The unlabelled texts that copy no row of the source, and none that is held out."""
+    path = recipe.data.unlabelled
+    if path is None:
+        return Unlabelled()
+    refuse_test_rows(path, recipe.data.test)
+    lot = read_unlabelled(path, table, recipe.data.encoding)
+    rows = gather(table, {**given, "unlabelled": lot}, recipe.seed)
+    return without_copies(lot, rows.copies, rows.mask("unlabelled"), recipe.seed)
 
 
 def notify_all(notify: Notify, decisions: Sequence[Decision], findings: Sequence[Finding]) -> None:

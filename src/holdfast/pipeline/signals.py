@@ -15,21 +15,16 @@ import numpy as np
 from holdfast.auditing.names import NamesJudged, judge_names
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Finding, Floats, Ints
+from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
 from holdfast.data.added import Added, added_texts
 from holdfast.data.class_names import words_of
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
-from holdfast.models.fresh import fresh
-from holdfast.models.onednn import use_onednn
-from holdfast.pipeline.compose import make_accelerator
 from holdfast.pipeline.ready import Prepared
+from holdfast.pipeline.vectors import has_classes, vectors_of
 from holdfast.recipe import DataPart
-from holdfast.tasks.base import Examples
-from holdfast.training.machine import use_threads
-from holdfast.training.observe import Observer
 
 # Rows that a name counts as; 0.5 to 4 were tried and differ little (benchmarks/signals.py).
 NAME_WEIGHT = 2.0
@@ -72,12 +67,6 @@ def with_signals(prepared: Prepared, train: Ints) -> Prepared:
     )
 
 
-def has_classes(prepared: Prepared) -> bool:
-    """Whether each row is one text with one class."""
-    kind = prepared.rows.columns.label_kind in (None, "class")
-    return prepared.recipe.task == "text-classification" and kind and not prepared.rows.has_pairs
-
-
 @dataclass(frozen=True, slots=True)
 class Named:
     """The names that are used, as pairs of a class and its words; and why."""
@@ -85,19 +74,6 @@ class Named:
     names: tuple[tuple[str, str], ...] = ()
     decisions: tuple[Decision, ...] = ()
     findings: tuple[Finding, ...] = ()
-
-
-def vectors_of(prepared: Prepared, examples: Examples, positions: Ints | None = None) -> Floats:
-    """What the untouched model's last layer would read [n, width], of encoded rows."""
-    use_threads(prepared.machine.threads)
-    network = fresh(prepared.loaded.network)
-    if prepared.recipe.train.matmul == "onednn":
-        use_onednn(network)
-    accelerator = make_accelerator(prepared.machine.precision)
-    network.to(accelerator.device)
-    task = prepared.kind.make_task(prepared.loaded, prepared.rows, prepared.recipe, None)
-    everything = np.arange(len(examples)) if positions is None else positions
-    return Observer(accelerator, task, alone=True).features(network, examples, everything)
 
 
 def _named(prepared: Prepared, train: Ints) -> Named:

@@ -144,6 +144,8 @@ class DataPart(Part):
     names: Annotated[bool | dict[str, str] | None, BeforeValidator(_written)] = None
     descriptions: str | None = None
     features: Annotated[tuple[str, ...] | bool | None, _tupled] = None
+    unlabelled: str | None = None
+    unlabelled_by: Literal["propagation", "self-training", "none"] | None = None
     split: SplitShares = SplitShares()
     limits: LimitsPart = LimitsPart()
 

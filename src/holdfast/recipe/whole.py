@@ -282,9 +282,8 @@ def anchored(recipe: Recipe, folder: Path) -> Recipe:
             return os.path.realpath(folder / value)
         return value
 
-    data = {
-        key: anchor(getattr(recipe.data, key)) for key in ("path", "valid", "test", "descriptions")
-    }
+    files = ("path", "valid", "test", "descriptions", "unlabelled")
+    data = {key: anchor(getattr(recipe.data, key)) for key in files}
     metric = _with_code(recipe.train.metric, anchor)
     enrich = {name: _with_code(given, anchor) for name, given in recipe.enrich.items()}
     return recipe.changed(

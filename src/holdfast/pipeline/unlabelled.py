@@ -1,0 +1,226 @@
+"""Unlabelled texts: given labels by the rows that have some, and learned from where that is borne
+out on rows whose labels were not used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision, Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.data.added import added_texts
+from holdfast.models.logistic import softmax_losses
+from holdfast.models.probe import Beside, Probe, fit_probe
+from holdfast.models.propagation import neighbour_graph, propagate
+from holdfast.pipeline.ready import Prepared
+from holdfast.pipeline.vectors import has_classes, vectors_of
+from holdfast.stats.paired import paired_bootstrap
+
+FOLDS = 5
+# With fewer classes most neighbours are of one's own class only by halves.
+MANY_CLASSES = 15
+# What all unlabelled rows together weigh, a row of the table counting 1, is at most this many times
+# the rows of the table.
+MOST_WEIGHT = 1.0
+WHAT = "unlabelled rows"
+Label = Callable[[Ints, np.ndarray[Any, Any]], tuple[Ints, Floats]]
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """All that labels are told by: ``vectors`` of labelled rows [n], then of unlabelled texts [m],
+    then of added rows [a]; ``labels`` of the first [n] and of the last [a], whose ``weights``
+    [a]."""
+
+    vectors: Floats
+    labels: Ints
+    texts: int
+    added_labels: Ints
+    added_weights: Floats
+    classes: int
+    seed: int
+
+    @property
+    def rows(self) -> Floats:
+        return self.vectors[: len(self.labels)]
+
+    @property
+    def unlabelled(self) -> Floats:
+        return self.vectors[len(self.labels) : len(self.labels) + self.texts]
+
+    @property
+    def added(self) -> Floats:
+        return self.vectors[len(self.labels) + self.texts :]
+
+    def beside(self, labels: Ints | None = None, weights: Floats | None = None) -> Beside | None:
+        """The added rows, and the unlabelled ones with these labels and weights."""
+        if labels is None or weights is None:
+            if not len(self.added_labels):
+                return None
+            return Beside(self.added, self.added_labels, self.added_weights)
+        return Beside(
+            np.concatenate([self.added, self.unlabelled]),
+            np.concatenate([self.added_labels, labels]),
+            np.concatenate([self.added_weights, weights]),
+        )
+
+
+def with_unlabelled(prepared: Prepared, train: Ints, valid: Ints, texts: Sequence[str]) -> Prepared:
+    """What is prepared, with the unlabelled ``texts`` as added rows where they are worth it.
+
+    Labels for them are told by the rows at ``train`` (and the names of classes). Whether they are
+    used is decided on the rows at ``train`` and ``valid``, each judged by a probe to which its
+    label was unknown, directly and through the unlabelled rows. The recipe says what was chosen.
+    """
+    if prepared.recipe.data.unlabelled is None:
+        return prepared
+    if not has_classes(prepared):
+        rule = "needs single texts with one class each"
+        raise RecipeError("data.unlabelled", rule, None, "Leave it out for this task.")
+    if not len(texts):
+        return _settled(prepared, "none", "every unlabelled text is a copy of a row")
+    wanted = prepared.recipe.data.unlabelled_by
+    if wanted == "none":
+        return _settled(prepared, "none", "set by you: data.unlabelled_by=none")
+    classes = len(prepared.rows.classes)
+    way = wanted or ("propagation" if classes >= MANY_CLASSES else "self-training")
+    known = _vectors(prepared, np.concatenate([train, valid]), texts)
+    tell = _teller(way, known)
+    because = "set by you"
+    if wanted is None:
+        gain = _borne_out(known, tell, prepared.units[np.concatenate([train, valid])])
+        if not gain.kept:
+            return _settled(prepared, "none", f"{way} was tried: {gain.words}")
+        because = gain.words
+    hidden = np.zeros(len(known.labels), dtype=bool)
+    hidden[len(train) :] = True
+    labels, weights = tell(np.where(hidden, -1, known.labels), hidden)
+    lot = added_texts(prepared.rows, texts, labels, origin="unlabelled", weights=weights)
+    prepared = _settled(prepared, way, f"{len(texts):,} texts; {because}")
+    return prepared.extended(lot)
+
+
+def _settled(prepared: Prepared, way: str, because: str) -> Prepared:
+    return replace(
+        prepared,
+        recipe=prepared.recipe.changed(data={"unlabelled_by": way}),
+        decisions=(*prepared.decisions, Decision(WHAT, way, because)),
+    )
+
+
+def _vectors(prepared: Prepared, rows: Ints, texts: Sequence[str]) -> Vectors:
+    kind, loaded, recipe = prepared.kind, prepared.loaded, prepared.recipe
+    lot = added_texts(prepared.rows, texts, np.zeros(len(texts), int), origin="unlabelled")
+    encoded = kind.encode(lot.table, loaded, recipe)
+    parts = [vectors_of(prepared, prepared.examples, rows), vectors_of(prepared, encoded)]
+    marks, weights = np.zeros(0, dtype=np.int64), np.zeros(0)
+    if prepared.added is not None and prepared.added_examples is not None:
+        parts.append(vectors_of(prepared, prepared.added_examples))
+        marks = np.asarray(prepared.added.table.column("label"))
+        weights = np.asarray(prepared.added.weights)
+    return Vectors(
+        np.concatenate(parts),
+        np.asarray(prepared.rows.column("label"))[rows],
+        len(texts),
+        marks,
+        weights,
+        len(prepared.rows.classes),
+        recipe.seed,
+    )
+
+
+def _teller(way: str, known: Vectors) -> Label:
+    """What gives every unlabelled row a label and a weight, from the labels [n] of the rows (−1
+    where hidden) and which of them are ``hidden`` [n]."""
+    if way == "propagation":
+        graph = neighbour_graph(known.vectors)
+
+        def spread(labels: Ints, hidden: Any) -> tuple[Ints, Floats]:
+            none = np.full(known.texts, -1)
+            off = np.zeros(len(known.vectors), dtype=bool)
+            off[: len(hidden)] = hidden
+            every = np.concatenate([labels, none, known.added_labels])
+            shares = propagate(graph, every, classes=known.classes, without=off)
+            return _weighed(shares[len(labels) : len(labels) + known.texts], (~hidden).sum())
+
+        return spread
+
+    def taught(labels: Ints, hidden: Any) -> tuple[Ints, Floats]:
+        probe = _probe(known, ~hidden, None, known.beside())
+        logits = probe.logits(known.unlabelled)
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return _weighed(shares / shares.sum(axis=1, keepdims=True), (~hidden).sum())
+
+    return taught
+
+
+def _weighed(shares: Floats, rows: int) -> tuple[Ints, Floats]:
+    """The likeliest class of each row and its share as a weight; together they weigh at most
+    ``MOST_WEIGHT`` times the rows."""
+    sure = shares.max(axis=1)
+    most = MOST_WEIGHT * float(rows)
+    return shares.argmax(axis=1), sure * min(1.0, most / max(float(sure.sum()), 1e-12))
+
+
+def _probe(known: Vectors, rows: Any, c: float | None, beside: Beside | None) -> Probe:
+    return fit_probe(
+        known.rows[rows],
+        known.labels[rows],
+        classes=known.classes,
+        seed=known.seed,
+        c=c,
+        beside=beside,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """Whether the unlabelled rows are ``kept``, in ``words``."""
+
+    kept: bool
+    words: str
+
+
+def _borne_out(known: Vectors, tell: Label, units: Ints) -> Gain:
+    """Probes with and without the unlabelled rows on rows of folds whose labels neither saw: kept
+    where the interval of the accuracy's gain is above 0 and the loss does not rise."""
+    c = _probe(known, np.ones(len(known.labels), dtype=bool), None, known.beside()).c
+    fold = _folds(known.labels, units, known.seed)
+    right = np.zeros((len(fold), 2))
+    losses = np.zeros((len(fold), 2))
+    for held in (fold == one for one in range(FOLDS)):
+        if not held.any():
+            continue
+        labels, weights = tell(np.where(held, -1, known.labels), held)
+        for place, beside in enumerate((known.beside(), known.beside(labels, weights))):
+            logits = _probe(known, ~held, c, beside).logits(known.rows[held])
+            right[held, place] = logits.argmax(axis=1) == known.labels[held]
+            losses[held, place] = softmax_losses(logits, known.labels[held])
+    random = generator(known.seed, "unlabelled rows judged")
+    gain = paired_bootstrap(right[:, 1], right[:, 0], seed=random, groups=_dense(units))
+    loss = float(losses[:, 1].mean() - losses[:, 0].mean())
+    words = (
+        f"out of fold, a probe of the {len(fold):,} labelled rows gains "
+        f"{100 * gain.value:+.1f} points with them ({100 * gain.low:+.1f} to "
+        f"{100 * gain.high:+.1f}), its loss {loss:+.3f}"
+    )
+    return Gain(bool(gain.low > 0 and loss <= 0), words)
+
+
+def _dense(units: Ints) -> Ints:
+    return np.asarray(np.unique(units, return_inverse=True)[1])
+
+
+def _folds(labels: Ints, units: Ints, seed: int) -> Ints:
+    """A fold for each row [n]: units are dealt out whole, those of one class in turn."""
+    dense = _dense(units)
+    first = np.unique(dense, return_index=True)[1]
+    random = generator(seed, "unlabelled folds").permutation(len(first))
+    order = random[np.argsort(labels[first][random], kind="stable")]
+    of_unit = np.empty(len(first), dtype=np.int64)
+    of_unit[order] = np.arange(len(order)) % FOLDS
+    return np.asarray(of_unit[dense])
