@@ -57,7 +57,7 @@ def with_signals(prepared: Prepared, train: Ints) -> Prepared:
             _added(prepared.rows, lines, "description", DESCRIPTION_WEIGHT)
         )
         because = f"{data.descriptions} has {counted(len(lines), 'line')} for them"
-        decisions.append(Decision("class descriptions", f"{len(told)} classes", because))
+        decisions.append(Decision("class descriptions", f"{len(told)} classes", because, True))
     names = dict(chosen.names) or False
     return replace(
         prepared,
@@ -86,7 +86,7 @@ def _named(prepared: Prepared, train: Ints) -> Named:
         _check_labels("data.names", wanted, classes)
         because = "set by you: each is a row of its class in training, of weight 2"
         pairs = tuple((label, wanted[label]) for label in classes if label in wanted)
-        return Named(pairs, (Decision("class names", _shown(pairs), because),))
+        return Named(pairs, (Decision("class names", _shown(pairs), because, True),))
     words = {label: words_of(label) for label in classes}
     pairs = tuple((label, text) for label, text in words.items() if text is not None)
     if wanted is True:
@@ -95,7 +95,7 @@ def _named(prepared: Prepared, train: Ints) -> Named:
             remedy = "Give them: data.names={LABEL: its words, …}."
             raise RecipeError("data.names", rule, ", ".join(classes[:5]), remedy)
         because = "set by you: each is a row of its class in training, of weight 2"
-        return Named(pairs, (Decision("class names", _shown(pairs), because),))
+        return Named(pairs, (Decision("class names", _shown(pairs), because, True),))
     why_not = _why_not(prepared, train, pairs)
     if why_not:
         return _left_out(why_not)
@@ -138,7 +138,7 @@ def _borne_out(prepared: Prepared, train: Ints, pairs: tuple[tuple[str, str], ..
         return _left_out(f"{len(against)} of them are contradicted by their rows; {share}")
     because = f"{share}; each is a row of its class in training, of weight 2"
     found = (_contradicted(sorted(against)),) if against else ()
-    return Named(kept, (Decision("class names", _shown(kept), because),), found)
+    return Named(kept, (Decision("class names", _shown(kept), because, True),), found)
 
 
 def _judge(

@@ -108,7 +108,7 @@ def _settled(prepared: Prepared, way: str, because: str) -> Prepared:
     return replace(
         prepared,
         recipe=prepared.recipe.changed(data={"unlabelled_by": way}),
-        decisions=(*prepared.decisions, Decision(WHAT, way, because)),
+        decisions=(*prepared.decisions, Decision(WHAT, way, because, True)),
     )
 
 
