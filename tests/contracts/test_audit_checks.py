@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 import holdfast.auditing.checks as room
 from holdfast.auditing.check import Found
 from holdfast.auditing.checks import all_checks
-from holdfast.auditing.views import Copied, Rows
+from holdfast.auditing.views import Copied, Embedded, Rows
 from holdfast.copies.gather import gather
+from holdfast.core.seeds import generator
 from holdfast.data.memory import table_from_texts
 
 
@@ -24,8 +26,24 @@ def copied(table) -> Copied:
     return Copied(Rows(table), gather(table, {"other": other}, 0))
 
 
+def embedded(table) -> Embedded:
+    """In the geometry of a toy: each word a random direction, its own wherever it stands."""
+
+    def embed(texts):
+        found = np.array([sum(direction(word) for word in (*text.split(), "")) for text in texts])
+        return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+    rows = Rows(table)
+    return Embedded(rows, embed(rows.texts), "toy", embed)
+
+
+@functools.cache
+def direction(word: str):
+    return generator(0, "direction", word).standard_normal(24)
+
+
 # How a view of each kind is made of a table.
-VIEWS = {Rows: Rows, Copied: copied}
+VIEWS = {Rows: Rows, Copied: copied, Embedded: embedded}
 ALL = [name for name, check in all_checks().items() if check.sees in VIEWS]
 
 

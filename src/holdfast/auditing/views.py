@@ -19,6 +19,7 @@ from holdfast.data.table import Table
 
 if TYPE_CHECKING:
     from holdfast.auditing.cost import Prices
+    from holdfast.auditing.cross_fitted import CrossFitted
     from holdfast.copies.gather import AllRows
 
 Vectors = npt.NDArray[np.float32]
@@ -111,8 +112,9 @@ class Embedded:
     ``vectors`` [n, d] unit length, the mean-pooled frozen ``encoder``; ``embed`` gives those of
     other texts. ``others`` are the vectors of the tables it is held against, by name. ``tuned``
     [n, classes] are out-of-fold log-probabilities of each row by features tuned on the other folds,
-    where somebody has paid for them. ``general`` [m, d] are vectors of a general sample. Of a
-    large table all this is a sample: ``rows`` are those that were embedded.
+    where somebody has paid for them. ``inner`` [n, d] are the vectors of the encoder at two thirds
+    of its depth, which know more of style and wording than the last ones. Of a large table all this
+    is a sample: ``rows`` are those that were embedded.
     """
 
     rows: Rows
@@ -121,7 +123,27 @@ class Embedded:
     embed: Callable[[Sequence[str]], Vectors]
     others: Mapping[str, tuple[Table, Vectors]] = field(default_factory=dict)
     tuned: Floats | None = None
+    inner: Vectors | None = None
     seed: int = 0
+
+    @cached_property
+    def answers(self) -> CrossFitted | None:
+        """What the rows say of each other's labels, from fits that had not seen the row; ``None``
+        where there are too few, or labels are no classes."""
+        from holdfast.auditing.cross_fitted import cross_fit
+
+        table = self.rows.table
+        if table.columns.label_kind not in (None, "class") or len(table.classes) < 2:
+            return None
+        depths = () if self.inner is None else (self.inner,)
+        return cross_fit(
+            np.concatenate([self.vectors, *depths], axis=1),
+            self.rows.texts,
+            self.rows.labels,
+            classes=len(table.classes),
+            seed=self.seed,
+            tuned=self.tuned,
+        )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,6 +91,17 @@ class EncoderClassifier(nn.Module):
         """The mean of the last hidden states over the real tokens, [B, H], whatever the head;
         neither normed nor of unit length."""
         return masked_mean(*self._states(inputs))
+
+    def embed_at(self, depths: Sequence[float], **inputs: Tensor) -> Tensor:
+        """The means of the hidden states over the real tokens at these shares of the depth, 0 the
+        embeddings and 1 the last block, [B, depths, H]; neither normed nor of unit length."""
+        taken = {name: value for name, value in inputs.items() if name in self.accepts}
+        found = self.backbone(**taken, output_hidden_states=True)
+        # Some architectures norm the last states after they have listed them.
+        states = [*found.hidden_states[:-1], found.last_hidden_state]
+        mask = inputs.get("attention_mask")
+        chosen = [states[round(depth * (len(states) - 1))] for depth in depths]
+        return torch.stack([masked_mean(state, mask) for state in chosen], dim=1)
 
     def _states(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """The last hidden states and their mask, which a learnt prompt lengthens."""

@@ -12,15 +12,16 @@ import numpy as np
 
 from holdfast.auditing.check import Example, Found
 from holdfast.auditing.checks import all_checks
+from holdfast.auditing.label_ranking import rank_labels
 from holdfast.auditing.leaks import duplicate_groups, leaks_with
 from holdfast.auditing.run import ORDER, look
-from holdfast.auditing.views import Rows
+from holdfast.auditing.views import Embedded, Rows
 from holdfast.copies.gather import AllRows
 from holdfast.core.records import Decision
 from holdfast.data.table import Table
 from holdfast.pipeline.audit_rows import AuditRows, Tell, read_rows
 from holdfast.pipeline.audit_views import Progress, Views, make_views
-from holdfast.pipeline.audited import Audit, Leak, Shown
+from holdfast.pipeline.audited import Audit, LabelIssue, Leak, Shown
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.using import within_limits
 from holdfast.recipe import Recipe
@@ -93,6 +94,7 @@ def _audited(
         },
         duplicate_groups=_groups(table, gathered, found.empty),
         leaks=_leaks(table, gathered),
+        label_issues=_label_issues(views.of(Embedded)),
         seconds=looked.seconds,
         blind=tuple(looked.blind),
         idle=looked.idle,
@@ -138,6 +140,18 @@ def _leaks(table: Table, gathered: AllRows) -> tuple[Leak, ...]:
             for a, b, s in zip(pairs.source, pairs.other, pairs.similarity, strict=True)
         ]
     return tuple(found)
+
+
+def _label_issues(view: Embedded | None) -> tuple[LabelIssue, ...]:
+    """Every row that was read by the model and has a label, the most doubtful first."""
+    if view is None or view.answers is None:
+        return ()
+    ranked, ids, classes = rank_labels(view.answers), view.rows.ids, view.rows.table.classes
+    columns = (ranked.order, ranked.given, ranked.suggested, ranked.score)
+    return tuple(
+        LabelIssue(int(ids[at]), classes[given], classes[suggested], float(score))
+        for at, given, suggested, score in zip(*map(np.ndarray.tolist, columns), strict=True)
+    )
 
 
 def _unseen(blind: Mapping[str, str], without: Mapping[str, str]) -> dict[str, str]:

@@ -104,6 +104,8 @@ def _sample(table: Table, copies: Copies, most: int) -> Ints | None:
 
 
 def _embedded(found: AuditRows, rows: Rows, encoder: Encoder, progress: Progress) -> Embedded:
+    from holdfast.pipeline.embedding import MIDDLE
+
     most = found.recipe.audit.rows
     tables = {name: _first(table, most) for name, table in found.given.items()}
     texts = [rows.texts, *(Rows(table).texts for table in tables.values())]
@@ -116,11 +118,15 @@ def _embedded(found: AuditRows, rows: Rows, encoder: Encoder, progress: Progress
         through = start + len({*part})
         return made
 
-    vectors = [embed(part) for part in texts]
+    own = encoder.at((1.0, MIDDLE), texts[0], lambda n: progress("reading the texts", n, total))
+    through = len({*texts[0]})
     others = {
-        name: (table, made) for (name, table), made in zip(tables.items(), vectors[1:], strict=True)
+        name: (table, embed(part))
+        for (name, table), part in zip(tables.items(), texts[1:], strict=True)
     }
-    return Embedded(rows, vectors[0], encoder.name, encoder, others=others, seed=found.recipe.seed)
+    return Embedded(
+        rows, own[0], encoder.name, encoder, others=others, inner=own[1], seed=found.recipe.seed
+    )
 
 
 def _first(table: Table, most: int) -> Table:

@@ -22,6 +22,8 @@ EMBEDDED = "embedded"
 TOKENS = 2048
 # Texts that are tokenized at once: memory stays bounded whatever their number.
 BLOCK = 4096
+# Where an encoder's middle is read: what it knows of wording there is gone at its end.
+MIDDLE = 2 / 3
 # The head is not used; two names are the fewest that a classifier has.
 UNUSED = ("a", "b")
 
@@ -46,16 +48,30 @@ class Encoder:
         self, texts: Sequence[str], done: Callable[[int], None] = lambda _: None
     ) -> Vectors:
         """The vectors of ``texts``; ``done`` hears how many different ones are through."""
+        return self.at((1.0,), texts, done)[0]
+
+    def at(
+        self,
+        depths: Sequence[float],
+        texts: Sequence[str],
+        done: Callable[[int], None] = lambda _: None,
+    ) -> tuple[Vectors, ...]:
+        """The vectors of ``texts`` at several depths in one pass; 1 is the end, which is what the
+        encoder says by itself."""
         places = {text: at for at, text in enumerate(dict.fromkeys(texts))}
         different = list(places)
         width = int(self.loaded.network.config.hidden_size)
-        made = np.zeros((len(different), width), dtype=np.float32)
+        made = np.zeros((len(depths), len(different), width), dtype=np.float32)
         for start in range(0, len(different), BLOCK):
             part = different[start : start + BLOCK]
-            self._fill(made[start : start + BLOCK], part, lambda n, s=start: done(s + n))  # type: ignore[misc]
-        return made[[places[text] for text in texts]]
+            block = made[:, start : start + BLOCK]
+            self._fill(block, part, depths, lambda n, s=start: done(s + n))  # type: ignore[misc]
+        order = [places[text] for text in texts]
+        return tuple(one[order] for one in made)
 
-    def _fill(self, into: Vectors, texts: list[str], done: Callable[[int], None]) -> None:
+    def _fill(
+        self, into: Vectors, texts: list[str], depths: Sequence[float], done: Callable[[int], None]
+    ) -> None:
         import torch
 
         encoded = self.tokenizer(texts, truncation=True, max_length=self.max_length)
@@ -65,8 +81,12 @@ class Encoder:
             for chosen in by_length(lengths, np.arange(len(texts)), TOKENS):
                 rows = {name: [cells[at] for at in chosen] for name, cells in encoded.items()}
                 batch = self.tokenizer.pad(rows, return_tensors="pt")
-                vectors = network.embed(**batch).float()
-                into[chosen] = torch.nn.functional.normalize(vectors, dim=1).numpy()
+                last = depths == (1.0,)
+                found = (
+                    network.embed(**batch)[:, None] if last else network.embed_at(depths, **batch)
+                )
+                unit = torch.nn.functional.normalize(found.float(), dim=2)
+                into[:, chosen] = unit.transpose(0, 1).numpy()
                 through += len(chosen)
                 done(through)
 

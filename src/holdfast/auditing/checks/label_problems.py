@@ -1,0 +1,90 @@
+"""Rows whose label the other rows speak against."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from holdfast.auditing.check import Check, Example, Found, add, with_classes
+from holdfast.auditing.label_ranking import LabelRanking, rank_labels
+from holdfast.auditing.views import Embedded
+from holdfast.core.records import Finding, Severity
+from holdfast.core.wording import counted
+
+SHOWN = 12
+# A label that the other rows give less than one chance in ten, with another above one half.
+DOUBTED, LIKELIER = 0.9, 0.5
+LEAST = 0.005
+
+
+def label_problems(view: Embedded) -> Found | None:
+    """Reports the rows whose label gets less than a tenth of the probability, and another class
+    more than half, from fits that had not seen the row; where labels are contradicted more often
+    than doubt explains (the 90 % interval of the share of wrong ones lies above 0.5 %). The share
+    of those rows that is wrong is stated where the data say it (``rank_labels``), and the finding
+    is then a warning; else it is a ranking only. Score: the estimated share of wrong labels."""
+    if view.answers is None:
+        return None
+    ranking = rank_labels(view.answers)
+    likelier = np.exp(view.answers.log_p[ranking.order].max(axis=1))
+    other = ranking.suggested != ranking.given
+    if ranking.lapse.low < LEAST:
+        return None
+    named = np.flatnonzero((ranking.score >= DOUBTED) & (likelier >= LIKELIER) & other)
+    if not len(named):
+        return None
+    ids, count = view.rows.ids, len(named)
+    because, severity = _said(ranking, count)
+    finding = Finding(
+        "label_problems",
+        severity,
+        ranking.lapse.rate,
+        count,
+        tuple(int(ids[at]) for at in ranking.order[named]),
+        because,
+        "Look at them, the first ones first, and correct those that are wrong: label_issues has "
+        "every row in this order. Nothing is changed for you.",
+    )
+    return Found(finding, _examples(view, ranking, named))
+
+
+def _said(ranking: LabelRanking, count: int) -> tuple[str, Severity]:
+    rows = f"{counted(count, 'row')} whose label the other rows contradict"
+    precision = ranking.precision(count)
+    if precision is None:
+        because = (
+            f"{rows}; a ranking only: these rows do not tell what is wrong from what is hard, so "
+            "no share of wrong ones can be stated"
+        )
+        return because, "info"
+    lapse = ranking.lapse
+    because = (
+        f"{rows}, of which {precision:.0%} are expected to be wrong; of all labels "
+        f"{lapse.rate:.1%} ({lapse.low:.1%}–{lapse.high:.1%})"
+    )
+    return because, "warn"
+
+
+def _examples(view: Embedded, ranking: LabelRanking, named: np.ndarray) -> tuple[Example, ...]:
+    classes, ids = view.rows.table.classes, view.rows.ids
+    return tuple(
+        Example(
+            int(ids[ranking.order[at]]),
+            f"given {classes[ranking.given[at]]!r}, the others say "
+            f"{classes[ranking.suggested[at]]!r} (doubt {ranking.score[at]:.2f})",
+        )
+        for at in named[:SHOWN]
+    )
+
+
+add(
+    Check(
+        "label_problems",
+        Embedded,
+        label_problems,
+        cannot_see="Wrong labels that are consistent, and those of rows like no other.",
+        error_rate="With 10 % of the labels exchanged at 1,600 rows the average precision is "
+        "0.90 on TREC, 0.66 on CR and 0.46 on MR; where a share is stated it was off by 15 "
+        "points at most, mostly too low.",
+        holds_for=with_classes,
+    )
+)
