@@ -44,11 +44,13 @@ from holdfast.pipeline.names import check_names
 from holdfast.pipeline.ready import Begun, Kind, Prepared, Ready, Sides, classes_of
 from holdfast.pipeline.run_facts import make_monitor
 from holdfast.pipeline.size import model_size
+from holdfast.pipeline.sources import source_weights
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.recipe.resolved import resolved as resolve_all
 from holdfast.tasks.base import Examples, ExtendableExamples, labels_of
 from holdfast.tasks.metrics import Metric
+from holdfast.tasks.text_classification import EncodedTexts
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.examples import ExampleHistory
 from holdfast.training.journal import Journal
@@ -79,7 +81,7 @@ def make_ready(
     # Every kind's ``Loaded`` is a dataclass, which a protocol cannot say.
     shared: Any = prepared.loaded
     loaded: Loaded = replace(shared, network=fresh(prepared.loaded.network))
-    loaded, sides = _sides(prepared, loaded, train, valid, recipe.train.added)
+    loaded, sides, weighed = _sides(prepared, loaded, train, valid, recipe)
     total, _ = count_parameters(loaded.network)
     classes = classes_of(prepared)
     resolved, chosen = _resolved(recipe, loaded, total, len(train), classes)
@@ -125,6 +127,7 @@ def make_ready(
             *prepared.decisions,
             *chosen,
             *changed,
+            *weighed,
             *forms.decisions,
             *kept.decisions,
             *attention,
@@ -160,17 +163,21 @@ def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
 
 
 def _sides(
-    prepared: Prepared, loaded: Any, train: Ints, valid: Ints, origins: Sequence[str] | None
-) -> tuple[Any, Sides]:
+    prepared: Prepared, loaded: Any, train: Ints, valid: Ints, recipe: Recipe
+) -> tuple[Any, Sides, tuple[Decision, ...]]:
     """The rows of both sides, and what was loaded with the unit and limits of the first; of the
-    added rows those of these ``origins``."""
+    added rows those of the origins that ``train.added`` names. Rows weigh by their source."""
     kind, examples = prepared.kind, prepared.examples
     learnt, judging = (prepared.rows.take(side) for side in (train, valid))
     of_train, of_valid = (examples.take(side) for side in (train, valid))
     loaded = kind.settle(loaded, learnt, of_train)
     inside = kind.side(of_train, loaded, learnt)
-    added, with_added = _added(prepared, inside, origins)
-    return loaded, Sides(
+    weights, told = source_weights(learnt, recipe.data.weights, recipe.data.temperature)
+    if weights is not None:
+        assert isinstance(inside, EncodedTexts)
+        inside = replace(inside, weights=weights)
+    added, with_added = _added(prepared, inside, recipe.train.added)
+    sides = Sides(
         inside,
         kind.side(of_valid, loaded, judging),
         TrainSplit(learnt),
@@ -178,6 +185,7 @@ def _sides(
         added,
         with_added,
     )
+    return loaded, sides, told
 
 
 def _added(

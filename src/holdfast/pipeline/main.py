@@ -6,6 +6,7 @@ best → score once on the test rows → report.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ from holdfast.pipeline.folder import (
     remove_checkpoints,
 )
 from holdfast.pipeline.held import stored
+from holdfast.pipeline.mixing import with_mix
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.outline import Outline, outline_rows
 from holdfast.pipeline.prepared import prepare_divided
@@ -95,13 +97,13 @@ def train(
     if not resume:
         # Before the folder is made and rows in memory are stored in it.
         check_names(recipe)
-    with (
-        terminate_like_interrupt(),
-        claimed(run, resume, notify),
-        stored(held, run) as paths,
-        flushed_subnormals(),
-        quick_dropout(),
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(terminate_like_interrupt())
+        stack.enter_context(claimed(run, resume, notify))
+        recipe, held = with_mix(recipe, held, notify)
+        paths = stack.enter_context(stored(held, run))
+        stack.enter_context(flushed_subnormals())
+        stack.enter_context(quick_dropout())
         recipe = recipe.changed(data=paths)
         to = Destination(
             run, resume and (run / RECIPE).exists(), checkpoint_every_s, notify, outline

@@ -14,6 +14,7 @@ from holdfast.models.layers import count_parameters
 from holdfast.pipeline.available import available_mb, tightest
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
 from holdfast.pipeline.fits import Need
+from holdfast.pipeline.mixing import mixed_file
 from holdfast.pipeline.outcome import peak_memory_mb
 from holdfast.pipeline.prepared import prepare_divided
 from holdfast.pipeline.ready import Ready
@@ -32,7 +33,8 @@ def preview(recipe: Recipe, notify: Notify = lambda _: None) -> dict[str, Any]:
     Memory and time come from a few real steps on the longest rows, on a model that is thrown away.
     Nothing is written.
     """
-    divided = load_and_divide(recipe, notify)
+    with mixed_file(recipe, notify) as one_table:
+        divided = load_and_divide(one_table, notify)
     prepared, train, valid = prepare_divided(
         divided.recipe, divided.splits, divided.findings, divided.unlabelled
     )

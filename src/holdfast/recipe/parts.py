@@ -120,6 +120,18 @@ class LimitsPart(Part):
     megapixels: float = Field(default=33, gt=0, le=10_000)
 
 
+class MixPart(Part):
+    """One of several sources: its columns, what its labels are called here, how much it weighs."""
+
+    path: str
+    name: str | None = Field(default=None, min_length=1)
+    config: str | None = None
+    text: _Names = None
+    label: str | None = None
+    labels: Annotated[dict[str, str] | None, BeforeValidator(_written)] = None
+    weight: float | None = Field(default=None, gt=0, le=FACTOR)
+
+
 class DataPart(Part):
     """Where the rows are and what their columns mean."""
 
@@ -146,13 +158,35 @@ class DataPart(Part):
     features: Annotated[tuple[str, ...] | bool | None, _tupled] = None
     unlabelled: str | None = None
     unlabelled_by: Literal["propagation", "self-training", "none"] | None = None
+    mix: tuple[MixPart, ...] | None = None
+    weights: dict[str, float] | None = None
+    temperature: float | None = Field(default=None, gt=0, le=FACTOR)
     split: SplitShares = SplitShares()
     limits: LimitsPart = LimitsPart()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several_paths(cls, plain: Any) -> Any:
+        """A list of paths is a mix of them."""
+        if not isinstance(plain, dict) or not isinstance(plain.get("path"), (list, tuple)):
+            return plain
+        if plain.get("mix"):
+            raise ValueError("path is a list, and mix names sources too: give one of them")
+        return {**plain, "path": None, "mix": [{"path": one} for one in plain["path"]]}
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_above_zero(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        for name, weight in (value or {}).items():
+            if not 0 < weight <= FACTOR:
+                raise ValueError(f"must be above 0 and at most {FACTOR:g} for {name!r}")
+        return value
 
     @model_validator(mode="after")
     def _divided_by_a_column(self) -> DataPart:
         column = self.split.by
-        if column in ("group", "source", "time") and getattr(self, column) is None:
+        mixed = column == "source" and self.mix is not None
+        if column in ("group", "source", "time") and getattr(self, column) is None and not mixed:
             raise ValueError(f"split.by is {column}: name the column with data.{column}")
         return self
 

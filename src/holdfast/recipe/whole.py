@@ -36,6 +36,7 @@ from holdfast.recipe.parts import (
 from holdfast.recipe.values import NUMBER, check_free
 
 LISTS = (
+    "data.path",
     "data.text",
     "data.split.held",
     "model.adapter.targets",
@@ -283,7 +284,9 @@ def anchored(recipe: Recipe, folder: Path) -> Recipe:
         return value
 
     files = ("path", "valid", "test", "descriptions", "unlabelled")
-    data = {key: anchor(getattr(recipe.data, key)) for key in files}
+    data: dict[str, Any] = {key: anchor(getattr(recipe.data, key)) for key in files}
+    if recipe.data.mix:
+        data["mix"] = [{**one.model_dump(), "path": anchor(one.path)} for one in recipe.data.mix]
     metric = _with_code(recipe.train.metric, anchor)
     enrich = {name: _with_code(given, anchor) for name, given in recipe.enrich.items()}
     return recipe.changed(

@@ -36,6 +36,7 @@ from holdfast.split.findings import (
 )
 from holdfast.split.leaks import refuse_leaks, refuse_shared_copies, text_keys
 from holdfast.split.notes import moved_notes, records_table, source_records
+from holdfast.split.sources import by_source, source_findings
 from holdfast.split.units import Units, make_units, number_groups
 from holdfast.split.ways import PLAIN, Way, by_blocks, by_hash, by_time, whole_units
 
@@ -128,6 +129,10 @@ def _divide_source(
         None if groups is None else groups[kept],
         seed,
     )
+    strata, called = labels, table.classes
+    if way == PLAIN and "source" in table.rows.column_names:
+        sources = np.asarray(table.column("source"), dtype=object)[kept]
+        strata, called = by_source(labels, sources, units.of_row, len(shares), table.classes)
     plain: Sides
     if way.stable:
         side = by_hash(_identity(table, groups, kept), shares, seed)
@@ -142,12 +147,12 @@ def _divide_source(
             blocks = whole_units(units.of_row, blocks)
         side = by_blocks(units.of_row, blocks, labels, units.keys, shares, table.classes, way.held)
     else:
-        side = assign(units.of_row, labels, units.keys, shares, table.classes)[units.of_row]
+        side = assign(units.of_row, strata, units.keys, shares, called)[units.of_row]
     plain = side
     if way == PLAIN:
         alone = np.arange(len(kept), dtype=np.int64)
         # What would have been without copies and groups: it says which rows they moved.
-        plain = assign(alone, labels, units.row_keys, shares, table.classes)
+        plain = assign(alone, strata, units.row_keys, shares, called)
     # ``names`` goes from train to test, the least to the most protected. Without a parted block no
     # copy can cross, and nothing is searched; by hash any may.
     order = tuple(reversed(range(len(names)))) if units.block or way.stable else ()
@@ -260,6 +265,7 @@ def _findings(divided: _Division) -> tuple[Finding, ...]:
     ]
     return (
         *copy_findings(divided.rows),
+        *source_findings(divided.rows),
         *leak_findings(divided.rows, divided.drops),
         *cut_findings(divided.rows, _all_sides(divided)),
         *crossing_findings(
@@ -316,8 +322,10 @@ def _how(divided: _Division) -> str:
 
 
 def _by(gathered: AllRows) -> str:
-    kind = gathered.tables["source"].columns.label_kind
-    return {"several": "set of labels", "number": "range of numbers"}.get(kind or "", "class")
+    table = gathered.tables["source"]
+    kind = table.columns.label_kind
+    by = {"several": "set of labels", "number": "range of numbers"}.get(kind or "", "class")
+    return f"{by} and source" if "source" in table.rows.column_names else by
 
 
 def _all_sides(divided: _Division) -> Sides:

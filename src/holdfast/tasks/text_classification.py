@@ -58,9 +58,9 @@ class EncodedTexts:
         )
 
     def extended(self, others: EncodedTexts, weights: Floats) -> EncodedTexts:
-        """These, each of weight 1, and after them ``others`` of ``weights``; their own weights
-        are not read."""
-        types = None
+        """These, each of weight 1 where they have none, and after them ``others`` of ``weights``,
+        whose own weights are not read."""
+        types, own = None, np.ones(len(self)) if self.weights is None else self.weights
         if self.types is not None and others.types is not None:
             types = np.concatenate([self.types, others.types])
         return EncodedTexts(
@@ -70,7 +70,7 @@ class EncodedTexts:
             rows=np.concatenate([self.rows, others.rows]),
             labels=np.concatenate([self.labels, others.labels]),
             cut=np.concatenate([self.cut, others.cut]),
-            weights=np.concatenate([np.ones(len(self)), weights]),
+            weights=np.concatenate([own, weights]),
         )
 
     def relabelled(self, labels: npt.NDArray[Any]) -> EncodedTexts:

@@ -29,6 +29,7 @@ from holdfast.pipeline.answers import ClassAnswers
 from holdfast.pipeline.label_noise import measured_probe
 from holdfast.pipeline.outcome import scores_block
 from holdfast.pipeline.ready import Finish, Fitted, Ready, Scored
+from holdfast.pipeline.sources import scores_by_source
 from holdfast.pipeline.using import Score
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.tasks.base import labels_of
@@ -127,6 +128,8 @@ def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored
         "model_facts": _scored_model_facts(ready, temperature),
         "careless": None,
     }
+    if sources := scores_by_source(outputs, table, ready.task.classes):
+        blocks["sources"] = sources
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
     decisions = (
         chosen,

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Finding, Outputs
+from holdfast.core.records import Decision, Finding, Outputs
 from holdfast.data.classes import ClassRules
 from holdfast.data.columns import NamedColumns
 from holdfast.data.labelled import load_labelled
+from holdfast.data.mix import with_sources
 from holdfast.data.side import AUTO, with_side_cells
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
@@ -44,7 +45,18 @@ from holdfast.tasks.text_classification import EncodedTexts, TextClassification,
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
     """The rows of a source; ``like`` another table, with its columns and labels."""
-    return _with_side(_read(source, data, like), source, data, like)
+    table = _with_side(_read(source, data, like), source, data, like)
+    return table if data.source is None else _with_sources(table, source, data, like)
+
+
+def _with_sources(table: Table, source: str, data: DataPart, like: Table | None) -> Table:
+    """The table with the source of each row, where the column is there: a file of test rows may
+    lack it."""
+    raw, name = read_source(source, data.encoding, data.config), str(data.source)
+    if name not in raw.names and like is not None:
+        because = f"{source} has no column {name!r}: its rows are scored together"
+        return replace(table, decisions=(*table.decisions, Decision("sources", "none", because)))
+    return with_sources(table, raw, name)
 
 
 def _with_side(table: Table, source: str, data: DataPart, like: Table | None) -> Table:

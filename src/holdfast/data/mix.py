@@ -1,0 +1,188 @@
+"""Several small data sets as one table: the same columns, the same names for the same labels, and a
+column that says which source a row came from."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.records import Decision, Finding, Severity
+from holdfast.data.columns import choose_columns
+from holdfast.data.load import refuse_empty
+from holdfast.data.paths import source_path
+from holdfast.data.profile import present
+from holdfast.data.raw import Raw
+from holdfast.data.roles import check_column
+from holdfast.data.source import read_source
+from holdfast.data.table import Table
+
+SOURCE = "source"
+# Labels so alike that they may be one, written in two ways.
+ALIKE = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One source: its ``text`` and ``label`` columns where they are said, and ``labels``, what its
+    labels are called here."""
+
+    path: str
+    name: str | None = None
+    config: str | None = None
+    encoding: str | None = None
+    text: tuple[str, ...] | None = None
+    label: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """``rows`` with the columns ``text`` (``text_pair``), ``label``, ``source``; ``names`` of the
+    sources in their order."""
+
+    rows: pa.Table
+    names: tuple[str, ...]
+    decisions: tuple[Decision, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        return tuple(name for name in ("text", "text_pair") if name in self.rows.column_names)
+
+
+def mix(parts: Sequence[Part]) -> Mixed:
+    """Read the sources one after the other and put their rows into one table.
+
+    Raises ``RecipeError`` for fewer than two sources, two of one name, or a label that a source has
+    not; ``DataError`` where a column cannot be told, or some sources hold pairs of texts and others
+    single ones.
+    """
+    if len(parts) < 2:
+        raise RecipeError("data.mix", "needs two sources or more", len(parts), "Set data.path.")
+    names = _names(parts)
+    tables, decisions = [], []
+    for part, name in zip(parts, names, strict=True):
+        table, told = _read(part, name)
+        tables.append(table)
+        decisions.append(told)
+    widths = {tuple(table.column_names) for table in tables}
+    if len(widths) > 1:
+        raise DataError(
+            "data.mix",
+            "holds pairs of texts in some sources and single texts in others",
+            ", ".join(names),
+            "Name the text columns of each source: {path: …, text: [first, second]}.",
+        )
+    rows = pa.concat_tables(tables)
+    return Mixed(rows, names, tuple(decisions), _label_findings(tables, names))
+
+
+def with_sources(table: Table, raw: Raw, name: str) -> Table:
+    """The table with a column ``source``, the cells of the column ``name`` of its source file.
+
+    Raises ``DataError`` where the column is not there or a row lacks it.
+    """
+    check_column(raw, name)
+    cells = pc.utf8_trim_whitespace(raw.table[name]).take(pa.array(table.column("row")))
+    found = cells.to_pylist()
+    for row, cell in zip(table.column("row").tolist(), found, strict=True):
+        if not cell:
+            where = f"{raw.source}, row {row}"
+            rule = f"names no source in the column {name!r}"
+            raise DataError(where, rule, None, "Fill the cell, or leave data.source out.")
+    rows: Any = table.rows
+    return replace(table, rows=rows.add_column(SOURCE, found))
+
+
+def _names(parts: Sequence[Part]) -> tuple[str, ...]:
+    """Each source's own name, else that of its file; told apart by numbers where they are equal."""
+    given = [part.name for part in parts if part.name]
+    for name in given:
+        if given.count(name) > 1:
+            raise RecipeError("data.mix", "gives two sources one name", name, "Rename one.")
+    found: list[str] = []
+    for part in parts:
+        stem = source_path(part.path).name.split(".")[0] or part.path
+        name, count = part.name or stem, 1
+        while name in found or (part.name is None and name in given):
+            count += 1
+            name = f"{stem} {count}"
+        found.append(name)
+    return tuple(found)
+
+
+def _read(part: Part, name: str) -> tuple[pa.Table, Decision]:
+    raw = read_source(part.path, part.encoding, part.config)
+    refuse_empty(raw)
+    columns, _, _ = choose_columns(raw, text=part.text, label=part.label)
+    assert columns.label is not None
+    if len(columns.text) > 2:
+        rule = "is read by its text and at most a second one, and names more"
+        raise DataError(part.path, rule, ", ".join(columns.text), "Name one or two.")
+    cells = pc.utf8_trim_whitespace(raw.table[columns.label])
+    known = set(pc.unique(present(cells)).to_pylist())
+    for old in part.labels:
+        if old not in known:
+            rule = f"renames a label that {part.path} has not"
+            raise RecipeError("data.mix.labels", rule, old, nearest(old, sorted(known)))
+    if part.labels:
+        called = {**{one: one for one in known}, **part.labels}
+        cells = pa.chunked_array([[called.get(c, c) for c in cells.to_pylist()]], pa.string())
+    texts = [raw.table[column].cast(pa.string()) for column in columns.text]
+    made = dict(zip(("text", "text_pair"), texts, strict=False))
+    made |= {"label": cells.cast(pa.string()), SOURCE: pa.array([name] * len(raw), pa.string())}
+    renamed = f", {len(part.labels)} labels renamed" if part.labels else ""
+    because = (
+        f"{part.path}: text {' and '.join(map(repr, columns.text))}, label {columns.label!r}, "
+        f"{len(known)} labels{renamed}"
+    )
+    return pa.table(made), Decision(f"source {name}", f"{len(raw):,} rows", because)
+
+
+def _label_findings(tables: Sequence[pa.Table], names: Sequence[str]) -> tuple[Finding, ...]:
+    """Labels that one source alone has: of classes that the others do not know, or the same ones
+    under another name."""
+    of = [set(pc.unique(present(table["label"])).to_pylist()) for table in tables]
+    everywhere = set.intersection(*of)
+    partial = {
+        label: [n for n, labels in zip(names, of, strict=True) if label in labels]
+        for label in sorted(set.union(*of) - everywhere)
+    }
+    if not partial:
+        return ()
+    shown = [f"{label!r} in {', '.join(where)} alone" for label, where in partial.items()][:5]
+    more = f" and {len(partial) - 5} more" if len(partial) > 5 else ""
+    twin = _twin(partial)
+    severity: Severity = "warn" if twin or not everywhere else "info"
+    hint = f" Perhaps {twin[0]!r} and {twin[1]!r} are one." if twin else ""
+    return (
+        Finding(
+            "labels_by_source",
+            severity,
+            len(partial) / len(partial | dict.fromkeys(everywhere)),
+            len(partial),
+            (),
+            f"not every source has every label: {'; '.join(shown)}{more}; what tells the sources "
+            f"apart then tells these labels too.{hint}",
+            "Give one name to what means the same: data.mix: [{path: …, labels: {old: new}}].",
+        ),
+    )
+
+
+def _twin(partial: Mapping[str, Sequence[str]]) -> tuple[str, str] | None:
+    """Two labels of different sources that look like one."""
+    for label, where in partial.items():
+        others = [o for o, there in partial.items() if not set(where) & set(there)]
+        near = difflib.get_close_matches(label.lower(), [o.lower() for o in others], 1, ALIKE)
+        for other in others:
+            begins = other.lower().startswith(label.lower()[:3]) and len(label) >= 3
+            if other.lower() in near or begins:
+                return label, other
+    return None

@@ -1,0 +1,116 @@
+"""Several data sets in one run: a list of paths, one division a source, a score a source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from holdfast.core.errors import RecipeError
+from holdfast.pipeline.main import train
+from holdfast.pipeline.sources import source_weights
+from holdfast.recipe import Recipe, override, read_recipe
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: Any) -> Path:
+    """shop.csv: 120 rows; post.csv: 40 with other names for columns and labels, of which eight are
+    rows of shop.csv."""
+    folder: Path = tmp_path_factory.mktemp("mix")
+    rows = marked_rows(160)
+    write_csv(folder / "shop.csv", rows[:120])
+    other = {"no": "bad", "yes": "good"}
+    post = [(other[label], text) for text, label in [*rows[:8], *rows[120:152]]]
+    write_csv(folder / "post.csv", post, ("opinion", "message"))
+    return folder
+
+
+def settings(folder: Path, quick: list[str], *more: str) -> list[str]:
+    parts = [
+        {"path": str(folder / "shop.csv")},
+        {"path": str(folder / "post.csv"), "labels": {"bad": "no", "good": "yes"}, "weight": 2},
+    ]
+    return [f"data.mix={json.dumps(parts)}", *quick, "methods.contrast=false", *more]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, sources: Path, quick: list[str]) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train(override(Recipe(), settings(sources, quick)), folder)
+    return folder
+
+
+def test_each_source_is_divided_and_scored_by_itself_and_copies_stay_together(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text("utf-8"))
+    assert result["classes"] == ["no", "yes"]
+    table = pq.read_table(run / "data.parquet").to_pylist()
+    sides = {r["row"]: r["split"] for r in pq.read_table(run / "splits.parquet").to_pylist()}
+    for source, count in (("shop", 120), ("post", 40)):
+        here = [sides[i] for i, row in enumerate(table) if row["source"] == source]
+        assert len(here) == count
+        assert here.count("test") == pytest.approx(0.15 * count, abs=4)
+        assert here.count("valid") == pytest.approx(0.15 * count, abs=4)
+        assert result["sources"][source]["n"] == here.count("test")
+        assert 0 <= result["sources"][source]["metrics"]["accuracy"]["value"] <= 1
+    assert [sides[i] for i in range(8)] == [sides[120 + i] for i in range(8)]
+    (copies,) = [f for f in result["data"]["findings"] if f["check"] == "copies_across_sources"]
+    assert copies["count"] == 16
+    told = {one["what"]: one for one in result["decisions"]}
+    assert "class and source" in told["division"]["because"]
+    assert told["weights of sources"]["chosen"].startswith("post 1.6, shop 0.8")
+
+
+def test_the_runs_recipe_repeats_it_to_the_byte(run: Path, tmp_path: Path) -> None:
+    train(read_recipe(run / "recipe.yaml"), tmp_path / "again")
+    model = Path("model") / "model.safetensors"
+    assert (tmp_path / "again" / model).read_bytes() == (run / model).read_bytes()
+
+
+def test_a_list_of_paths_is_a_mix_and_its_plan_writes_nothing(
+    holdfast: Callable[..., Any], sources: Path, quick: list[str], tmp_path: Path, write_csv: Any
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"data:\n  path: [{sources}/shop.csv, {sources}/post.csv]\n", "utf-8")
+    more = [part for setting in quick for part in ("--set", setting)]
+    done = holdfast("train", recipe, "--dry-run", "--json", *more)
+    assert done.code == 0, done.err
+    plan = json.loads(done.out)
+    assert plan["rows"] == 160
+    assert plan["classes"] == ["bad", "good", "no", "yes"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.yaml"]
+
+
+def test_weights_follow_the_temperature(sources: Path) -> None:
+    import datasets
+
+    from holdfast.data.table import Columns, Table
+
+    names = ["a"] * 80 + ["b"] * 20
+    rows = datasets.Dataset.from_dict({"row": range(100), "source": names})
+    table = Table(rows, (), Columns(("text",), "label"), "memory", 100)
+    assert source_weights(table, None, None) == (None, ())
+    for temperature, share in ((1.0, 0.8), (2.0, np.sqrt(80) / (np.sqrt(80) + np.sqrt(20)))):
+        weights, _ = source_weights(table, None, temperature)
+        assert weights is not None
+        assert weights.mean() == pytest.approx(1)
+        assert weights[:80].sum() / 100 == pytest.approx(share)
+    weights, _ = source_weights(table, {"b": 4.0}, None)
+    assert weights is not None
+    assert weights[-1] / weights[0] == pytest.approx(4)
+    with pytest.raises(RecipeError, match="not there"):
+        source_weights(table, {"c": 1.0}, None)
+
+
+def test_what_says_two_things_is_refused(sources: Path, quick: list[str], tmp_path: Path) -> None:
+    for more, rule in (("data.text=text", "of one table"), ("task=seq2seq", "does not exist")):
+        with pytest.raises(RecipeError, match=rule):
+            train(override(Recipe(), settings(sources, quick, more)), tmp_path / "r")
+    both = {"path": ["a.csv"], "mix": [{"path": "b.csv"}]}
+    with pytest.raises(RecipeError, match="give one of them"):
+        Recipe().changed(data=both)
+    assert not (tmp_path / "r").exists()
