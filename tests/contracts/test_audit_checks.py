@@ -12,7 +12,7 @@ import pytest
 import holdfast.auditing.checks as room
 from holdfast.auditing.check import Found
 from holdfast.auditing.checks import all_checks
-from holdfast.auditing.views import Copied, Embedded, Rows
+from holdfast.auditing.views import Closely, Copied, Embedded, Rows, Tokenized
 from holdfast.copies.gather import gather
 from holdfast.core.seeds import generator
 from holdfast.data.memory import table_from_texts
@@ -42,8 +42,19 @@ def direction(word: str):
     return generator(0, "direction", word).standard_normal(24)
 
 
+def tokenized(table) -> Tokenized:
+    words = np.array([len(text.split()) for text in table.column("text")])
+    return Tokenized(Rows(table), words + 2, np.zeros_like(words), words, 20, "a model")
+
+
 # How a view of each kind is made of a table.
-VIEWS = {Rows: Rows, Copied: copied, Embedded: embedded}
+VIEWS = {
+    Rows: Rows,
+    Closely: lambda table: Closely(Rows(table)),
+    Copied: copied,
+    Embedded: embedded,
+    Tokenized: tokenized,
+}
 ALL = [name for name, check in all_checks().items() if check.sees in VIEWS]
 
 

@@ -172,3 +172,43 @@ def test_a_run_is_audited_by_its_recipe(finished_run: Path) -> None:
     run = finished_run
     found = audit(run, settings={"audit.rows": 0})
     assert found.rows == json.loads((run / "result.json").read_text("utf-8"))["data"]["rows"]
+
+
+def test_a_treated_copy_is_written_with_every_change(tmp_path: Path, holdfast) -> None:
+    rows = [
+        {"id": n, "text": sentence(n), "label": ("good", "bad")[n % 2], "note": f"n{n}"}
+        for n in range(40)
+    ]
+    rows[3]["text"] += " cafÃ©"
+    rows[5]["label"] = "Bad "
+    rows += [rows[7], {"id": 41, "text": "", "label": "good", "note": "empty"}]
+    source, out = write(tmp_path / "in.csv", rows), tmp_path / "out.jsonl"
+    done = holdfast("audit", source, "--fix", out, "--set", "audit.rows=0")
+    assert done.code == 0, done.err
+    assert "encoding 1, labels 1, missing 1, copies 1" in " ".join(done.out.split())
+    assert max(map(len, done.out.splitlines())) <= max(80, len(str(out)) + 20)
+    made = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    assert len(made) == 40
+    assert set(made[0]) == {"id", "text", "label", "note"}
+    assert made[3]["text"].endswith(" café")
+    assert made[5]["label"] == "bad"
+    log = (tmp_path / "out.jsonl.changes.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["treatment"] for line in log] == [
+        "encoding",
+        "labels",
+        "missing",
+        "copies",
+    ]
+    again = holdfast("audit", source, "--fix", out)
+    assert again.code == 2
+    assert "exists already" in again.err
+    mine = holdfast("audit", source, "--fix", source, "--force")
+    assert mine.code == 2
+    assert "is the input" in mine.err
+    kept = tmp_path / "kept.csv"
+    done = holdfast(
+        *("audit", source, "--fix", kept, "--set", "audit.rows=0", "--json"),
+        *("--set", "treat.copies=false", "--set", "treat.missing=false"),
+    )
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["fixed"]["left_out"] == 0

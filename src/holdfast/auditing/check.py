@@ -43,6 +43,12 @@ def anything(table: Table) -> bool:
     return True
 
 
+def with_texts(table: Table) -> bool:
+    """A check of what is written: not where a row is a picture, whose text is a mark of its
+    content."""
+    return "path" not in table.rows.column_names
+
+
 def with_classes(table: Table) -> bool:
     """A check of classes: not where a label is a number, or several, or a text, or tags."""
     return table.columns.label_kind in (None, "class") and len(table.classes) > 1

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from holdfast.core.records import Floats, Ints
 from holdfast.data.table import Table
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from holdfast.copies.gather import AllRows
 
 Vectors = npt.NDArray[np.float32]
+
+
+# Of more rows a check of single texts looks at so many, spread evenly, and says so.
+SAMPLE = 50_000
 
 
 def _no_column(name: str) -> list[str | None]:
@@ -53,10 +59,34 @@ class Beside:
 
 @dataclass(frozen=True)
 class Rows:
-    """The table alone, and the other columns of its source (``beside``), where they are read."""
+    """The table alone, and the other columns of its source (``beside``), where they are read.
+    ``sample`` and ``sampled`` are for checks that read every text."""
 
     table: Table
     beside: Beside = field(default_factory=Beside)
+
+    @cached_property
+    def sample(self) -> Ints:
+        """Positions of the rows that a check of single texts reads [≤ 50,000]: all, or every k-th,
+        the same each time."""
+        step = -(-len(self.table) // SAMPLE)
+        return np.arange(0, len(self.table), max(1, step))
+
+    @cached_property
+    def sampled(self) -> pa.ChunkedArray:
+        """The texts of ``sample`` in Arrow; of a pair both, with a line break between."""
+        chosen = self.table if len(self.sample) == len(self.table) else self.table.take(self.sample)
+        batch = chosen.rows.with_format("arrow")[:]
+        if not self.table.has_pairs:
+            return batch["text"]
+        return pc.binary_join_element_wise(batch["text"], batch["text_pair"], "\n")
+
+    @property
+    def of_sample(self) -> str:
+        """What a reason says of the rows that were looked at: nothing where they are all."""
+        if len(self.sample) == len(self.table):
+            return ""
+        return f" (of {len(self.sample):,} that were looked at, among {len(self.table):,})"
 
     @cached_property
     def texts(self) -> list[str]:
@@ -78,6 +108,14 @@ class Rows:
         """The row of the source that each row is [n]: what findings name."""
         ids: Ints = self.table.column("row")
         return ids
+
+
+@dataclass(frozen=True)
+class Closely:
+    """The table alone, for checks that take longer than a training should wait for: the audit makes
+    this view, ``train`` does not."""
+
+    rows: Rows
 
 
 @dataclass(frozen=True)

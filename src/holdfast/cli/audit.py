@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,12 +10,14 @@ import typer
 
 from holdfast.core.errors import Defect
 from holdfast.core.machine import refuse_too_little
+from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
     from holdfast.core.outputs import OutputFile
     from holdfast.pipeline.audit_request import AuditRequest
     from holdfast.pipeline.audited import Audit
+    from holdfast.pipeline.fix import Fixed
 
 
 def command(
@@ -40,6 +43,10 @@ def command(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. audit.rows=0."),
     ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT", help="Write a treated copy here, and OUT.changes.jsonl."),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with examples to this file.")] = (
         None
     ),
@@ -49,7 +56,7 @@ def command(
 ) -> None:
     """Look for what would spoil a training on DATA: copies, leaks, wrong labels, damage, bias.
 
-    Nothing is changed and nothing is sent anywhere.
+    Nothing is changed and nothing is sent anywhere; --fix writes a file of its own.
     """
     refuse_too_little("torch")
     from holdfast.pipeline.audit_request import AuditRequest
@@ -58,15 +65,28 @@ def command(
 
     asked = AuditRequest(data, tuple(against or ()), text, label, group, tuple(set_ or ()))
     page = None if html is None else _target(html, asked, force)
+    if fix is not None:
+        from holdfast.pipeline.fix import check_fix
+
+        check_fix(asked, fix, force)
     found = audit_watched(asked, quiet=quiet)
     if page is not None:
         _write(page, found)
     if as_json:
-        typer.echo(json_text(found.to_json()))
+        document = found.to_json()
+        if fix is not None:
+            document["fixed"] = _fix(asked, found, fix, force).to_json()
+        typer.echo(json_text(document))
     else:
         from holdfast.cli.audited import summary
 
-        typer.echo("\n".join(summary(found, min(80, width()))))
+        columns = min(80, width())
+        typer.echo("\n".join(summary(found, columns)))
+        if fix is not None:
+            # After the summary: what was found must not be lost where the copy cannot be written.
+            told = printable(str(_fix(asked, found, fix, force)))
+            wrapped = textwrap.wrap(told, columns, break_long_words=False, break_on_hyphens=False)
+            typer.echo("\n" + "\n".join(wrapped))
         if page is not None and not quiet:
             typer.echo(f"\nPage with examples: {page.path}")
     if found.broken:
@@ -77,6 +97,12 @@ def command(
             "; ".join(found.broken.values()),
             "Set HOLDFAST_TRACEBACK=1 to see where, and please report it.",
         )
+
+
+def _fix(asked: AuditRequest, found: Audit, out: Path, force: bool) -> Fixed:
+    from holdfast.pipeline.fix import fix_audited
+
+    return fix_audited(asked, found, out, force)
 
 
 def _target(path: Path, asked: AuditRequest, force: bool) -> OutputFile:

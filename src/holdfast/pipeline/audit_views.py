@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.auditing.price import Pricing
-from holdfast.auditing.views import Copied, Embedded, Pictures, Rows, Tokenized
+from holdfast.auditing.views import Closely, Copied, Embedded, Pictures, Rows, Tokenized
 from holdfast.copies.duplicates import Copies
 from holdfast.copies.gather import AllRows, gather
 from holdfast.core.errors import ModelError
@@ -53,13 +53,13 @@ def make_views(found: AuditRows, tell: Tell, progress: Progress) -> Views:
     if found.recipe.task == "image-classification":
         without["Embedded"] = "these are pictures"
         without["Tokenized"] = "pictures have no tokens"
-        return Views((rows, copied, _pictures(rows)), without, gathered)
+        return Views((rows, Closely(rows), copied, _pictures(rows)), without, gathered)
     views, reasons = _read_by_model(found, rows, gathered.copies, tell, progress)
     embedded = next((view for view in views if isinstance(view, Embedded)), None)
     if embedded is not None:
         copied = replace(copied, pricing=Pricing(embedded))
     without |= {**reasons, "Pictures": "these are texts"}
-    return Views((rows, copied, *views), without, gathered)
+    return Views((rows, Closely(rows), copied, *views), without, gathered)
 
 
 def _pictures(rows: Rows) -> Pictures:

@@ -1,7 +1,7 @@
 """The main job, and the only place where all rooms meet:
 
-load → audit → divide → refuse leaks → fit ⇄ (observe → diagnose → decide → act) → restore the
-best → score once on the test rows → report.
+load → audit → treat → divide → refuse leaks → fit ⇄ (observe → diagnose → decide → act) → restore
+the best → score once on the test rows → report.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from holdfast.auditing.treat.apply import choose
 from holdfast.core.machine import refuse_too_many
 from holdfast.core.records import Decision
 from holdfast.enrich.registry import asked_for, check_enrich, kind_of_rows
@@ -39,9 +40,9 @@ def code_to_run(recipe: Recipe) -> tuple[Decision, ...]:
 
 
 def check_names(recipe: Recipe, find_metric: Callable[[str], Any] | None = None) -> None:
-    """Refuse an unknown optimizer, schedule, method or enrichment, an absent tracker, an alert
-    without an address, more threads than the machine can use, and with ``find_metric`` (of the
-    recipe's task) an unknown criterion; what a recipe leaves open is passed over.
+    """Refuse an unknown optimizer, schedule, method, enrichment or treatment, an absent tracker,
+    an alert without an address, more threads than the machine can use, and with ``find_metric`` (of
+    the recipe's task) an unknown criterion; what a recipe leaves open is passed over.
 
     Raises ``RecipeError``, or ``MachineError`` for a tracker that is not installed and for threads.
     """
@@ -52,6 +53,7 @@ def check_names(recipe: Recipe, find_metric: Callable[[str], Any] | None = None)
     refuse_too_many("train.threads", recipe.train.threads or 1)
     check_methods(recipe.methods)
     check_enrich(recipe.enrich, kind_of_rows(recipe.task))
+    choose(recipe.treat)
     check_trackers(recipe.track.to)
     if recipe.alert.webhook:
         address_of(recipe.alert.webhook)

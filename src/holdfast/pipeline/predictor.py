@@ -11,7 +11,9 @@ a tokenizer keeps its padding as a state.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ from holdfast.pipeline.advice import advising
 from holdfast.pipeline.folder import RECIPE, open_run, unsealed
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.predicted import Predicted
+from holdfast.pipeline.treated import same_text
 from holdfast.pipeline.using import (
     Answered,
     Answering,
@@ -34,18 +37,24 @@ from holdfast.pipeline.using import (
     Score,
     within_limits,
 )
-from holdfast.recipe import DataPart, read_recipe
+from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.training.machine import flushed_subnormals
 
 if TYPE_CHECKING:
     from holdfast.pipeline.ready import Fitted
 
 
+def as_written(table: Table) -> Table:
+    """Rows whose texts are read as they are."""
+    return table
+
+
 class Predictor:
     """Answers for rows, and scores for labelled ones, by models that are held in memory.
 
     ``runs`` are the folders that the models came from (none for a fit), ``part`` is what the first
-    of them says of its data, ``decisions`` what must be said of them (that a folder bears no sums).
+    of them says of its data, ``decisions`` what must be said of them (that a folder bears no sums);
+    ``treated`` makes of a table's texts what the model was trained on.
     """
 
     def __init__(
@@ -54,9 +63,11 @@ class Predictor:
         part: DataPart,
         runs: Sequence[Path] = (),
         decisions: tuple[Decision, ...] = (),
+        treated: Callable[[Table], Table] = as_written,
     ) -> None:
         self._model = model
         self._lock = threading.Lock()
+        self._treated = treated
         self.part = part
         self.runs = tuple(runs)
         self.decisions = decisions
@@ -72,12 +83,15 @@ class Predictor:
         task = _same_task(paths)
         with flushed_subnormals():
             model = kind_of(task).use_runs(paths)
-        return cls(model, read_recipe(paths[0] / RECIPE).data, paths, unsealed(paths))
+        recipe = _treated_alike(paths)
+        return cls(model, recipe.data, paths, unsealed(paths), partial(same_text, recipe=recipe))
 
     @classmethod
     def of(cls, fitted: Fitted) -> Predictor:
         """The predictor of a fit's kept state, calibrated as its saved folder would be."""
-        return cls(fitted.ready.kind.use_fitted(fitted), fitted.recipe.data)
+        recipe = fitted.recipe
+        model = fitted.ready.kind.use_fitted(fitted)
+        return cls(model, recipe.data, treated=partial(same_text, recipe=recipe))
 
     @property
     def answered(self) -> Answered:
@@ -93,7 +107,8 @@ class Predictor:
         """The rows of a file as ``train`` reads them, or of a list, with the run's limits."""
         options = options or Options()
         with advising(), within_limits(self.part, options.limits):
-            return self._model.ask(data, options)
+            asked = self._model.ask(data, options)
+            return replace(asked, table=self._treated(asked.table))
 
     def answer(self, table: Table) -> Answers:
         """The answers to these rows, in their order, in one go."""
@@ -122,7 +137,8 @@ class Predictor:
         """The labelled rows of a file, with the run's limits, columns and classes."""
         options = options or Options()
         with advising(), within_limits(self.part, options.limits):
-            return self._model.labelled(data, options)
+            labelled = self._model.labelled(data, options)
+            return replace(labelled, table=self._treated(labelled.table))
 
     def judge(self, table: Table) -> Score:
         """The answers to labelled rows, as what scores them: all, or some by their positions."""
@@ -149,6 +165,19 @@ def _same_task(runs: Sequence[Path]) -> str:
             "Give runs that were trained alike.",
         )
     return tasks[0]
+
+
+def _treated_alike(runs: Sequence[Path]) -> Recipe:
+    """The recipe of the first run; the others must treat texts as it does."""
+    recipes = [read_recipe(run / RECIPE) for run in runs]
+    if any(one.treat != recipes[0].treat for one in recipes):
+        raise RecipeError(
+            "several runs",
+            "can be averaged only where their texts are treated alike",
+            "; ".join(str(one.treat) for one in recipes),
+            "Give runs with the same `treat`.",
+        )
+    return recipes[0]
 
 
 def _task_of(run: Path) -> str:

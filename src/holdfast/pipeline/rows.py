@@ -1,4 +1,4 @@
-"""From the recipe's source to divided rows: load → audit → divide → refuse leaks."""
+"""From the recipe's source to divided rows: load → audit → treat → divide → refuse leaks."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from holdfast.pipeline.kinds.written_samples import execution_of, with_tables
 from holdfast.pipeline.names import check_names, code_to_run
 from holdfast.pipeline.ready import Kind
 from holdfast.pipeline.task import with_task
+from holdfast.pipeline.treated import same_text, treat_all, treat_training, with_treatments
 from holdfast.pipeline.using import within_limits
 from holdfast.pipeline.ways import way_of
 from holdfast.recipe import DataPart, Recipe
@@ -71,6 +72,7 @@ def _load_and_divide(recipe: Recipe, notify: Notify) -> Divided:
         rule = f"does not exist for {recipe.task}: columns stand beside a text with a class"
         raise RecipeError("data.features", rule, str(data.features), "Leave it out.")
     check_names(recipe, kind.find_metric)
+    recipe, treatments = with_treatments(recipe)
 
     def read(source: str, like: Table | None) -> Table:
         return with_tables(kind.read(source, data, like), recipe)
@@ -78,10 +80,11 @@ def _load_and_divide(recipe: Recipe, notify: Notify) -> Divided:
     table = read(str(data.path), None)
     notify_all(notify, table.decisions, table.findings)
     audited = audit_table(table)
-    notify_all(notify, (), audited)
     sides, companions = given_rows(data, kind)
     notify_all(notify, companions, ())
     given = {name: read(source, table) for name, source in sides.items()}
+    table, given, audited, changed = treat_all(table, given, audited, treatments)
+    notify_all(notify, changed, audited)
     if not data.split.test and "test" not in given:
         raise RecipeError(
             "data.split.test",
@@ -93,11 +96,20 @@ def _load_and_divide(recipe: Recipe, notify: Notify) -> Divided:
     way, chosen = way_of(recipe, table)
     notify_all(notify, chosen, ())
     splits = divide(table, seed=recipe.seed, fractions=shares, way=way, **given)
+    splits = treat_training(splits, treatments)
     notify_all(notify, splits.decisions, splits.findings)
     beside = _unlabelled(recipe, table, given)
     notify_all(notify, (), beside.findings)
     findings = (*table.findings, *audited, *splits.findings, *beside.findings)
-    decisions = (*code, *worked_out, *table.decisions, *companions, *chosen, *splits.decisions)
+    decisions = (
+        *code,
+        *worked_out,
+        *table.decisions,
+        *companions,
+        *changed,
+        *chosen,
+        *splits.decisions,
+    )
     every = tuple(given.values())
     return Divided(recipe, table, every, splits, findings, decisions, beside.texts)
 
@@ -108,7 +120,7 @@ def _unlabelled(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> Unl
     if path is None:
         return Unlabelled()
     refuse_test_rows(path, recipe.data.test)
-    lot = read_unlabelled(path, table, recipe.data.encoding)
+    lot = same_text(read_unlabelled(path, table, recipe.data.encoding), recipe)
     rows = gather(table, {**given, "unlabelled": lot}, recipe.seed)
     return without_copies(lot, rows.copies, rows.mask("unlabelled"), recipe.seed)
 

@@ -24,6 +24,7 @@ from holdfast.core.run_files import RESTORE, check_files, read_result
 from holdfast.data.table import Table
 from holdfast.pipeline.folder import RECIPE
 from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.treated import same_text
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.split.leaks import text_keys
 
@@ -204,8 +205,8 @@ def _by_source(
 def _run_tables(recipe: Recipe) -> list[Table]:
     data, kind = recipe.data, kind_of(recipe.task)
     main = kind.read(str(data.path), data, None)
-    given = [path for path in (data.valid, data.test) if path]
-    return [main, *(kind.read(path, data, main) for path in given)]
+    given = [kind.read(path, data, main) for path in (data.valid, data.test) if path]
+    return [same_text(table, recipe) for table in (main, *given)]
 
 
 def _unchanged(run_table: Table, records: Any) -> bool:

@@ -48,6 +48,8 @@ LISTS = (
 METHOD_FORMS = ("dict[str,any]", "bool")
 # Alone, YAML takes each for the beginning of a block of text, which is empty then.
 BLOCKS = ("|", ">")
+# Parts whose keys are names of a registry, with settings of their own.
+FREE = ("methods", "enrich", "treat")
 # Of files of rows: no name on the hub ends so.
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".conll", ".txt", ".xlsx", ".gz")
 
@@ -67,8 +69,9 @@ class Recipe(Part):
     track: TrackPart = TrackPart()
     methods: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)
     enrich: dict[str, dict[str, Any] | bool | str] = Field(default_factory=dict)
+    treat: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)
 
-    @field_validator("methods", "enrich", mode="before")
+    @field_validator("methods", "enrich", "treat", mode="before")
     @classmethod
     def _plain_values(cls, value: Any) -> Any:
         check_free(value)
@@ -253,7 +256,7 @@ def _value(text: str, key: str) -> Any:
 
 def _assign(plain: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
-    free = path[:1] in (["methods"], ["enrich"]) or key in ("methods", "enrich")
+    free = key.partition(".")[0] in FREE
     if not free and key not in _all_keys():
         raise RecipeError("--set", "names an unknown key", key, nearest(key, _all_keys()))
     if len(path) > DEEPEST:

@@ -1,0 +1,51 @@
+"""Letters of another script in the place of Latin ones that look the same, put right.
+
+Only inside words with two Latin letters at least: a formula's Delta and a unit's mu are letters
+that no Latin one looks like, and stay.
+"""
+
+from __future__ import annotations
+
+import re
+
+from holdfast.auditing.treat.treatment import NoSettings, RowTreatment, add
+
+# The Unicode consortium's confusables (UTS 39), the letters of Cyrillic and Greek among them that
+# no reader can tell from the Latin one.
+LOOKALIKES = dict(
+    zip(
+        "АВЕЅІЈКМНОРСТУХасеһіјорѕухԁԛԝ" + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧο",
+        "ABESIJKMHOPCTYXacehijopsyxdqw" + "ABEZHIKMNOPTYXo",
+        strict=True,
+    )
+)
+_LATIN = r"[A-Za-z\u00c0-\u024f]"
+_OTHER = f"[{''.join(LOOKALIKES)}]"
+MIXED = re.compile(
+    rf"(?<!\w)(?=[\w'-]*{_LATIN}[\w'-]*{_LATIN})(?:{_LATIN}|['-](?=\w))*"
+    rf"(?:{_OTHER}+(?:{_LATIN}|['-](?=\w))*)+(?!\w)"
+)
+SEEN = _OTHER
+_TABLE = str.maketrans(LOOKALIKES)
+
+
+def in_one_script(text: str, settings: NoSettings | None = None) -> str:
+    """The text with its mixed words in Latin letters.
+
+    >>> in_one_script("p\\u0430ypal")
+    'paypal'
+    """
+    return MIXED.sub(lambda word: word[0].translate(_TABLE), text)
+
+
+add(
+    RowTreatment(
+        "homoglyphs",
+        NoSettings,
+        in_one_script,
+        seen=SEEN,
+        because="had letters of another script that look like its own",
+        order=50,
+        fixes=("mixed_scripts",),
+    )
+)

@@ -1,0 +1,208 @@
+"""Checks of single texts: what is planted is found, and healthy rows are left in peace."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from holdfast.auditing.check import Found
+from holdfast.auditing.checks import all_checks
+from holdfast.auditing.personal import bits_a_character, find_personal, iban, luhn
+from holdfast.auditing.views import Closely, Rows, Tokenized
+from holdfast.data.memory import table_from_texts
+from holdfast.data.pairs import pairs_from_texts
+
+SENTENCES = [
+    "The battery lasts two days and charges quickly enough for me.",
+    "I returned it after a week because the screen was scratched.",
+    "Their support answered on the same day, which I did not expect.",
+    "A café near the station sells it – for 12 € – in every colour.",
+    "Order 4021-88731 of 2019-04-12 arrived on 12/05/2019, 3 items at $1,299.00.",
+    "It scored 1-2 in the first half and 3:1 in the second, 90210 watched.",
+    "Section 1.2.3.4 of version 10.0.0.21 explains the 192-page manual.",
+    "They say naïve people paid £3.50 for piñatas in São Paulo.",
+]
+
+
+def texts(n: int = 300) -> list[str]:
+    rng = random.Random(0)
+    return [" ".join([*rng.sample(SENTENCES, 2), f"That was day {n}."]) for n in range(n)]
+
+
+def see(name: str, rows: list[str]) -> Found | None:
+    check = all_checks()[name]
+    view = Rows(table_from_texts(rows))
+    return check(Closely(view) if check.sees is Closely else view)
+
+
+def mojibake(text: str) -> str:
+    return text.encode().decode("cp1252", errors="replace")
+
+
+PLANTED = {
+    "encoding_damage": lambda text: mojibake(text + " Schöne Grüße aus Málaga – für “alle”"),
+    "control_characters": lambda text: text.replace(" ", " \u200b", 1) + "\ufeff",
+    "markup": lambda text: f"<p>{text} Fish &amp; chips</p>",
+    "personal_data": lambda text: f"{text} Write to anna.berg{len(text)}@mail.example.org please.",
+    "mixed_scripts": lambda text: text + " Log in to p\u0430yp\u0430l now.",
+    "text_lengths": lambda text: text * 60,
+    "repetition": lambda text: "\n".join([text] * 3),
+    "wrong_language": lambda text: (
+        "Der Akku hält zwei Tage und das Gerät lädt schnell genug, aber der Bildschirm war "
+        "zerkratzt und deshalb habe ich es nach einer Woche zurückgeschickt."
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(PLANTED))
+def test_planted_rows_are_found_and_no_others(name: str) -> None:
+    rows = texts()
+    assert see(name, rows) is None
+    planted = list(range(7, 300, 60))
+    for row in planted:
+        rows[row] = PLANTED[name](rows[row])
+    found = see(name, rows)
+    assert found is not None
+    assert sorted(found.finding.rows) == planted
+    assert found.finding.score == pytest.approx(len(planted) / 300)
+
+
+@pytest.mark.parametrize("name", ["boilerplate", "template_rows"])
+def test_what_many_rows_share_is_found(name: str) -> None:
+    rng = random.Random(2)
+    words = " ".join(SENTENCES[:3]).lower().replace(".", "").split()
+    rows = [" ".join(rng.sample(words, 9)) + "." for _ in range(300)]
+    assert see(name, rows) is None
+    for row in range(0, 300, 10):
+        ticket = f"Your ticket {row} was closed at 10:{row % 60} by agent {row * 7}."
+        rows[row] = (
+            ticket if name == "template_rows" else f"{rows[row]}\nSent from my new telephone"
+        )
+    found = see(name, rows)
+    assert found is not None
+    assert found.finding.count == 30
+    assert set(found.finding.rows) == set(range(0, 300, 10))
+
+
+def test_nothing_personal_is_shown() -> None:
+    rows = texts()
+    secrets = ["anna.berg@mail.example.org", "+44 20 7946 0958", "DE89 3704 0044 0532 0130 00"]
+    rows[5] = "Reach me: " + ", ".join(secrets)
+    found = see("personal_data", rows)
+    assert found is not None
+    shown = found.finding.because + "".join(f"{e.note} {e.masked}" for e in found.examples)
+    assert not [secret for secret in secrets if secret in shown]
+    assert "[EMAIL], [PHONE], [IBAN]" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("mail jo.doe+x@sub.example.co.uk now", "email"),
+        ("call +1 (415) 555-2671", "phone"),
+        ("my number is 0768 534251", "phone"),
+        ("Phone: (212) 736-5000", "phone"),
+        ("IBAN GB82 WEST 1234 5698 7654 32", "iban"),
+        ("card 4539 1488 0343 6467", "card"),
+        ("amex 378282246310005", "card"),
+        ("from 192.168.17.44 port 22", "ip_address"),
+        ("host 2001:0db8:85a3:0000:0000:8a2e:0370:7334", "ip_address"),
+        ("SSN 536-22-1857", "national_id"),
+        ("DNI 12345678Z", "national_id"),
+        ("CPF 529.982.247-25", "national_id"),
+        ("HETU 131052-308T", "national_id"),
+        ("CF RSSMRA85T10A562S", "national_id"),
+        ("NIR 2 55 08 14 168 025 38", "national_id"),
+        ("ID 11010519491231002X", "national_id"),
+        ("key AKIA2E0A8F3B244C9986", "secret"),
+        ("token ghp_16C7e42F292c6912E7710c838347Ae178B4a", "secret"),
+        ("password: Tr0ub4dor&3!x", "password"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----", "private_key"),
+    ],
+)
+def test_each_kind_is_known_by_its_form(text: str, kind: str) -> None:
+    assert [one.kind for one in find_personal(text)] == [kind]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "order number is 0768 534251",
+        "ISBN 978-3-16-148410-0 of 2019-04-12",
+        "12/05/2019 10:30:15",
+        "4539 1488 0343 6468",
+        "GB82 WEST 1234 5698 7654 33",
+        "version 10.20.30.40",
+        "chapter 1.2.3.4 and 300.1.1.1",
+        "std::vector and a::b::c",
+        "@user and user@",
+        "DNI 12345678A, CPF 529.982.247-26, 131052-308U",
+        "1,234,567.89 and 3.14159265358979",
+        "sk-learn and hf_transformers",
+        "the password is on the table",
+        "catalogue number of 9362482872",
+        "6-4, 6-3, 7-6 and 69-70-71-77",
+        "000-12-3456",
+    ],
+)
+def test_other_numbers_are_not_accused(text: str) -> None:
+    assert find_personal(text) == []
+
+
+def test_check_digits_agree_with_their_definition() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        digits = "".join(map(str, rng.integers(0, 10, 15)))
+        # Exactly one last digit of ten makes a number valid.
+        assert sum(luhn(digits + str(d)) for d in range(10)) == 1
+    account = "370400440532013000"
+    assert [c for c in range(2, 99) if iban(f"DE{c:02}{account}")] == [89]
+    assert bits_a_character("ab" * 8) == pytest.approx(1.0)
+
+
+def test_refusals_and_broken_answers() -> None:
+    rng = random.Random(1)
+    answers = [" ".join(rng.sample(SENTENCES, 3)) for _ in range(100)]
+    answers[3] = "As an AI language model, I cannot have opinions. Ask somebody else."
+    answers[4] = "I'm sorry, but I can't help with that request. It is not allowed."
+    answers[5] = f"{answers[5]} {answers[6]} The most important thing is that the"
+    table = pairs_from_texts([f"question {n}" for n in range(100)])
+    table = table_with_targets(table, answers)
+    found = {name: all_checks()[name](Rows(table)) for name in ("refusals", "cut_answers")}
+    refused, cut = found["refusals"], found["cut_answers"]
+    assert refused is not None
+    assert refused.finding.rows == (3, 4)
+    assert cut is not None
+    assert cut.finding.rows == (5,)
+
+
+def table_with_targets(table, answers):
+    from dataclasses import replace
+
+    rows = table.rows.remove_columns("target").add_column("target", answers)
+    return replace(table, rows=rows)
+
+
+def test_truncated_texts_are_counted_by_the_models_tokens() -> None:
+    table = table_from_texts(texts(10))
+    lengths = np.array([10, 30, 20, 50, 20, 20, 20, 20, 20, 20])
+    view = Tokenized(Rows(table), lengths, lengths * 0, lengths, 20, "tiny")
+    found = all_checks()["truncated_texts"](view)
+    assert found is not None
+    assert found.finding.rows == (3, 1)
+    # 10 + 30 tokens of 230.
+    assert "17.4% of all tokens" in found.finding.because
+
+
+def test_a_large_table_is_sampled_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from holdfast.auditing import views
+
+    monkeypatch.setattr(views, "SAMPLE", 100)
+    rows = texts(1000)
+    rows[0] = rows[0] + "\ufeff"
+    found = see("control_characters", rows)
+    assert found is not None
+    assert "(of 100 that were looked at, among 1,000)" in found.finding.because
+    assert found.finding.score == pytest.approx(0.01)

@@ -1,0 +1,163 @@
+"""What every treatment promises, found by discovery."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+import holdfast.auditing.treat as room
+from holdfast.auditing.treat import all_treatments
+from holdfast.auditing.treat.apply import choose, treat_side, treated
+from holdfast.auditing.treat.log import line, read_log, revert
+from holdfast.auditing.treat.treatment import RowTreatment, Side, TableTreatment
+from holdfast.core.errors import RecipeError
+
+ROW = [name for name, one in all_treatments().items() if isinstance(one, RowTreatment)]
+TABLE = [name for name, one in all_treatments().items() if isinstance(one, TableTreatment)]
+NOT_TREATMENTS = {"__init__", "treatment", "apply", "log", "table"}
+SETTINGS = {"rows": {"drop": [1, 5]}, "copies": {"same": "normal", "count": "copies"}}
+PIECES = [
+    "plain words",
+    "schÃ¶n â€œgutâ€\x9d",
+    "it\x92s \x96 so",
+    "zero\u200bwidth\ufeff",
+    "<p>A &amp;lt;b&amp;gt; <br/>",
+    "<<b>i>",
+    "  two\u00a0 spaces\r\n\n\n\n",
+    "p\u0430ypal",
+    "jo@example.com",
+    "call +44 20 7946 0958",
+    "teh recieve adress",
+    "\u0627\u200f\u0628 \u0e01\u200b\u0e02",
+    "Ã\u200b¶",
+    "\x01\x02",
+    "&nbsp;",
+    "<!-- a --> 4539 1488 0343 6467",
+]
+
+
+def texts(n: int = 60) -> list[str]:
+    rng = random.Random(0)
+    return [" ".join(rng.choices(PIECES, k=rng.randint(1, 4))) for _ in range(n)] + PIECES
+
+
+def side() -> Side:
+    rows = [*texts(), "", "Same words.", "same words", "Same words.", "same words"]
+    labels = ["yes", "Yes ", "no", "n/a"] * len(rows)
+    return Side(
+        range(len(rows)),
+        {"id": [str(n) for n in range(len(rows))], "text": rows, "label": labels[: len(rows)]},
+        ("text",),
+        "label",
+    )
+
+
+def everything() -> dict[str, object]:
+    return {name: SETTINGS.get(name, True) for name in all_treatments()}
+
+
+def test_every_file_of_the_folder_registers_a_treatment() -> None:
+    files = {path.stem for path in Path(room.__file__).parent.glob("*.py")} - NOT_TREATMENTS
+    used = {
+        (one.text if isinstance(one, RowTreatment) else one.edits).__module__.rsplit(".", 1)[1]
+        for one in all_treatments().values()
+    }
+    assert files == used
+
+
+def test_no_two_have_the_same_place() -> None:
+    orders = [one.order for one in all_treatments().values()]
+    assert len(set(orders)) == len(orders)
+
+
+@pytest.mark.parametrize("name", ROW)
+def test_what_was_treated_is_left_as_it_is(name: str) -> None:
+    chosen = choose({name: True})
+    changed = 0
+    for text in texts():
+        once, _ = treated(text, chosen)
+        assert treated(once, chosen) == (once, ())
+        changed += once != text
+    assert changed
+
+
+@pytest.mark.parametrize("name", ROW)
+def test_its_pattern_matches_whatever_it_changes(name: str) -> None:
+    one = all_treatments()[name]
+    settings = one.settings()
+    changed = [text for text in texts() if one.text(text, settings) != text]
+    assert changed
+    assert pc.all(pc.match_substring_regex(pa.array(changed), one.seen)).as_py()
+
+
+@pytest.mark.parametrize("name", ROW)
+def test_plain_words_stay(name: str) -> None:
+    for text in ("Plain words, 12 of them.", "Ein schöner Tag – 100 %", "日本語のテキスト", "x"):
+        assert treated(text, choose({name: True})) == (text, ())
+
+
+@pytest.mark.parametrize("name", ROW)
+def test_nothing_is_emptied(name: str) -> None:
+    for text in ("\u200b", "<br>", "&nbsp;", " "):
+        assert treated(text, choose({name: True}))[0].strip() or not text.strip()
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_side_treated_twice_is_a_side_treated_once(name: str) -> None:
+    chosen = choose({name: SETTINGS.get(name, True)})
+    once, _ = treat_side(side(), chosen)
+    twice, changes = treat_side(once, chosen)
+    assert not changes
+    assert twice == once
+
+
+def test_the_order_in_which_they_are_asked_for_does_not_matter() -> None:
+    asked = everything()
+    first = treat_side(side(), choose(asked))
+    for order in itertools.islice(itertools.permutations(asked), 0, 40_000, 9_999):
+        assert treat_side(side(), choose({name: asked[name] for name in order})) == first
+
+
+def test_all_together_are_done_once() -> None:
+    chosen = choose(everything())
+    once, changes = treat_side(side(), chosen)
+    assert {change.treatment for change in changes} >= {*ROW, "copies", "missing", "labels", "rows"}
+    assert treat_side(once, chosen)[1] == []
+
+
+@pytest.mark.parametrize("name", [*ROW, *TABLE, "everything"])
+def test_the_log_gives_back_what_it_may(name: str) -> None:
+    asked = everything() if name == "everything" else {name: SETTINGS.get(name, True)}
+    before = side()
+    after, changes = treat_side(before, choose(asked))
+    written = read_log([line(change) for change in changes])
+    assert written == changes
+    renumbered = Side(range(len(after)), after.columns, before.text, before.label)
+    back = revert(renumbered, written)
+    lost = set(back.lost)
+    assert list(back.side.rows) == list(before.rows)
+    assert back.side.columns.keys() == before.columns.keys()
+    for column, cells in before.columns.items():
+        for row, cell in enumerate(cells):
+            if (row, column) not in lost:
+                assert back.side.columns[column][row] == cell
+    assert bool(lost) == ("mask" in asked)
+
+
+def test_the_log_of_a_mask_holds_nothing_that_was_masked() -> None:
+    _, changes = treat_side(side(), choose(everything()))
+    written = "\n".join(map(line, changes))
+    for secret in ("jo@example.com", "7946", "6467"):
+        assert secret not in written
+    assert "mask" in written
+
+
+@pytest.mark.parametrize("name", list(all_treatments()))
+def test_an_unknown_setting_is_refused(name: str) -> None:
+    with pytest.raises(RecipeError, match="nonsense"):
+        choose({name: {"nonsense": 1}})

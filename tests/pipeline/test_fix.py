@@ -1,0 +1,125 @@
+"""A treated copy of a file, its log, and the way back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+from holdfast.core.errors import DataError, RecipeError, RunError
+from holdfast.data.source import read_source
+from holdfast.pipeline.fix import LOG, fix, undo
+
+ROWS = [
+    {"id": 1, "text": "cafÃ© au lait", "label": "good", "score": 0.5, "ok": True},
+    {"id": 2, "text": "plain, with a comma", "label": "bad", "score": 1.25, "ok": False},
+    {"id": 3, "text": "plain, with a comma", "label": "bad", "score": None, "ok": True},
+    {"id": 4, "text": "<b>bold</b>\nlines\ufeff", "label": "Good ", "score": 2.0, "ok": None},
+    {"id": 5, "text": "write to jo@example.com", "label": "good", "score": 3.5, "ok": True},
+    {"id": 6, "text": "", "label": "good", "score": 3.5, "ok": True},
+]
+ASKED = {"encoding": True, "control": True, "markup": True, "labels": True, "copies": True}
+
+
+def write(path: Path) -> Path:
+    if path.suffix == ".parquet":
+        parquet.write_table(pa.Table.from_pylist(ROWS), path)
+    elif path.suffix == ".csv":
+        table = pa.Table.from_pylist(ROWS).drop_columns(["ok"])
+        import csv
+
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, table.column_names, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(table.to_pylist())
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), "utf-8")
+    return path
+
+
+def cells(path: Path) -> dict[str, list[str | None]]:
+    return read_source(str(path), None, None).table.to_pydict()
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_a_file_is_treated_and_given_back(tmp_path: Path, ending: str) -> None:
+    source = write(tmp_path / f"in{ending}")
+    out, back = tmp_path / f"out{ending}", tmp_path / f"back{ending}"
+    fixed = fix(str(source), out, ASKED, text=["text"], label="label")
+    assert fixed.counts == {"encoding": 1, "control": 1, "markup": 1, "labels": 1, "copies": 1}
+    assert (fixed.rows, fixed.left_out) == (5, 1)
+    made = cells(out)
+    assert made["text"][:3] == ["café au lait", "plain, with a comma", "bold\nlines"]
+    assert made["id"] == ["1", "2", "4", "5", "6"]
+    assert made["label"][2] == "good"
+    log = [json.loads(one) for one in (tmp_path / f"out{ending}{LOG}").read_text().splitlines()]
+    assert {"row": 0, "treatment": "encoding", "column": "text"}.items() <= log[0].items()
+    assert undo(out, tmp_path / f"out{ending}{LOG}", back).rows == 6
+    assert cells(back) == cells(source)
+    if ending == ".parquet":
+        assert parquet.read_schema(back) == parquet.read_schema(source)
+    if ending == ".csv":
+        assert back.read_bytes() == source.read_bytes()
+
+
+def test_formats_may_change_and_types_stay(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl")
+    fix(str(source), tmp_path / "out.jsonl.gz", {"control": True}, text=["text"])
+    fix(str(source), tmp_path / "out.parquet", {"control": True}, text=["text"])
+    rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [row["score"] for row in rows] == [row["score"] for row in ROWS]
+    assert cells(tmp_path / "out.jsonl.gz") == cells(tmp_path / "out.parquet")
+
+
+def test_a_treated_file_has_nothing_left_to_treat(tmp_path: Path) -> None:
+    source, once = write(tmp_path / "in.csv"), tmp_path / "once.csv"
+    fix(str(source), once, ASKED, text=["text"], label="label")
+    again = fix(str(once), tmp_path / "twice.csv", ASKED, text=["text"], label="label")
+    assert not again.counts
+    assert (tmp_path / "twice.csv").read_bytes() == once.read_bytes()
+
+
+def test_copies_are_counted_where_that_is_asked(tmp_path: Path) -> None:
+    source, out = write(tmp_path / "in.csv"), tmp_path / "out.csv"
+    asked = {"copies": {"count": "stands_for"}}
+    fix(str(source), out, asked, text=["text"], label="label")
+    assert cells(out)["stands_for"] == ["1", "2", "1", "1", "1"]
+    undo(out, tmp_path / f"out.csv{LOG}", tmp_path / "back.csv")
+    assert (tmp_path / "back.csv").read_bytes() == source.read_bytes()
+
+
+def test_what_was_masked_is_written_nowhere(tmp_path: Path) -> None:
+    source, out = write(tmp_path / "in.csv"), tmp_path / "out.csv"
+    fixed = fix(str(source), out, {"mask": True, **ASKED}, text=["text"], label="label")
+    assert fixed.lost == ((4, "text"),)
+    for path in (out, tmp_path / f"out.csv{LOG}"):
+        assert "jo@example.com" not in path.read_text()
+    assert '"reversible": false' in (tmp_path / f"out.csv{LOG}").read_text()
+    back = undo(out, tmp_path / f"out.csv{LOG}", tmp_path / "back.csv")
+    assert back.lost == ((4, "text"),)
+
+
+def test_a_changed_file_is_not_given_back(tmp_path: Path) -> None:
+    source, out = write(tmp_path / "in.csv"), tmp_path / "out.csv"
+    fix(str(source), out, ASKED, text=["text"], label="label")
+    out.write_text(out.read_text().replace("café", "tea"))
+    with pytest.raises(DataError, match="log of changes"):
+        undo(out, tmp_path / f"out.csv{LOG}", tmp_path / "back.csv")
+
+
+def test_what_is_in_the_way_is_not_written_over(tmp_path: Path) -> None:
+    source, out = write(tmp_path / "in.csv"), tmp_path / "out.csv"
+    before = source.read_bytes()
+    with pytest.raises(RunError, match="is the input"):
+        fix(str(source), source, ASKED, text=["text"], force=True)
+    out.write_text("mine")
+    with pytest.raises(RunError, match="exists already"):
+        fix(str(source), out, ASKED, text=["text"])
+    assert (source.read_bytes(), out.read_text()) == (before, "mine")
+    with pytest.raises(RecipeError, match="ending"):
+        fix(str(source), tmp_path / "out.doc", ASKED, text=["text"])
+    with pytest.raises(DataError, match="no such column"):
+        fix(str(source), tmp_path / "o.csv", ASKED, text=["body"])
