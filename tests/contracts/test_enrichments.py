@@ -11,16 +11,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from holdfast.core.errors import Defect, HoldfastError, RecipeError
+from holdfast.core.errors import Defect, HoldfastError, MachineError, ModelError, RecipeError
 from holdfast.data.table import TrainSplit, ValidSplit
+from holdfast.enrich.redrawing import Redrawing
 from holdfast.enrich.registry import ENRICHMENTS, all_enrichments, check_enrich, make_all
 from holdfast.enrich.rewriting import Rewriting
 from holdfast.enrich.settings import Rule
 from holdfast.enrich.source import Turn
+from holdfast.enrich.texts.base import count_of
 from holdfast.enrich.texts.survive import lost
+from holdfast.enrich.texts.words import split
 from holdfast.pipeline.enriched import enriched, places_of, text_forms
+from holdfast.pipeline.fit import fit
+from holdfast.pipeline.prepared import prepare
 from holdfast.pipeline.ready import Sides
+from holdfast.recipe import override
 from holdfast.training.plan import Plan
 
 ALL = sorted(all_enrichments())
@@ -108,7 +115,8 @@ def needed(own: str, request: pytest.FixtureRequest) -> Any:
 
 
 def test_the_kit_sees_every_form_of_enrichment() -> None:
-    assert {"aeda", "own", "back_translation", "synonyms"} <= set(TEXTS)
+    assert {"aeda", "own", "back_translation", "masked_model", "synonyms"} <= set(TEXTS)
+    assert {"crop", "flip", "trivial_augment", "cutmix"} <= set(PICTURES)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -334,3 +342,160 @@ def test_added_rows_are_passed_as_they_are_with_their_weights(
     assert np.asarray(examples.labels)[places].tolist() == both.labels[rows].tolist()
     alone, at = forms(np.array([count + 1]), [Turn(0, 0)])
     assert read(alone, at[0]) == read(added, 1)
+
+
+PICTURES = [name for name in ALL if ENRICHMENTS[name].of == "pictures"]
+
+
+def colours(count: int = 6) -> torch.Tensor:
+    return torch.rand(count, 3, 16, 20, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_form_of_a_picture_depends_on_it_and_its_chance_alone(name: str) -> None:
+    one = make_all(check_enrich({name: {"share": 0.9}}))[name]
+    before, state = colours(), torch.get_rng_state()
+    rngs = [np.random.default_rng(k) for k in range(6)]
+    together = one.forms(colours(), rngs)
+    for k in range(6):
+        alone = one.forms(colours()[k : k + 1], [np.random.default_rng(k)])
+        assert torch.equal(alone[0], together[k])
+    assert torch.equal(colours(), before)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert together.shape == before.shape
+    assert together.dtype == torch.float32
+    assert together.min() >= 0
+    assert together.max() <= 1
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_of_any_size_and_of_one_channel_come_out(name: str) -> None:
+    one = make_all(check_enrich({name: {}}))[name]
+    for shape in ((2, 1, 8, 8), (1, 3, 3, 40), (3, 3, 31, 5)):
+        found = one.forms(
+            torch.full(shape, 0.5), [np.random.default_rng(k) for k in range(shape[0])]
+        )
+        assert found.shape == shape
+        assert torch.isfinite(found).all()
+
+
+@pytest.mark.parametrize("name", ["pictures", "pictures, batch norms"])
+def test_pictures_in_other_forms_keep_their_labels_unless_they_are_mixed(
+    name: str, make_sample: Callable[[str], Any]
+) -> None:
+    sample = make_sample(name)
+    own = sample.examples
+    rows, turns = np.array([3, 0, 3, 1]), [Turn(0, 0), Turn(0, 0), Turn(1, 0), Turn(0, 0)]
+
+    def forms(**asked: Any) -> Redrawing:
+        ways = make_all(check_enrich(asked))
+        return Redrawing(
+            TrainSplit(sample.table),
+            own,
+            ways,
+            lambda at: own.pixels.colours(own.places[at]),
+            own.pixels.from_colours,
+            0,
+        )
+
+    made, places = forms(crop=True, jitter=True)(rows, turns)
+    batch = sample.task.collate(made, places)
+    plain = sample.task.collate(own, rows)
+    assert torch.equal(batch["labels"], plain["labels"])
+    assert batch["pixel_values"].shape == plain["pixel_values"].shape
+    assert not torch.equal(batch["pixel_values"][0], batch["pixel_values"][2])
+    again, at = forms(crop=True, jitter=True)(rows[::-1].copy(), turns[::-1])
+    other = sample.task.collate(again, at)["pixel_values"].flip(0)
+    assert torch.equal(other, batch["pixel_values"])
+    mixed, places = forms(cutmix={"share": 1.0}, mixup={"share": 1.0})(rows, turns)
+    batch = sample.task.collate(mixed, places)
+    assert torch.equal(batch["labels"], plain["labels"])
+    assert set(batch) == {"pixel_values", "labels", "partners", "shares"}
+    assert (batch["shares"] < 1).any()
+    # Without a way that changes anything the model reads what it read.
+    still, places = forms(flip={"share": 1e-9})(rows, turns)
+    same = sample.task.collate(still, places)["pixel_values"]
+    assert torch.allclose(same, plain["pixel_values"], atol=1e-5)
+    with pytest.raises(Defect, match="training rows alone"):
+        dataclasses.replace(forms(crop=True), train=ValidSplit(sample.table))
+
+
+def test_the_partner_of_a_mixed_picture_is_the_class_of_what_is_mixed_in(
+    make_sample: Callable[[str], Any],
+) -> None:
+    own = make_sample("pictures").examples
+    forms = Redrawing(
+        TrainSplit(make_sample("pictures").table),
+        own,
+        make_all(check_enrich({"mixup": {"share": 1.0, "alpha": 5.0}})),
+        lambda at: own.pixels.colours(own.places[at]),
+        lambda values: values,
+        0,
+    )
+    rows, every = np.arange(8), own.pixels.colours(own.places)
+    made, places = forms(rows, [Turn(0, 0)] * 8)
+    for k, row in enumerate(rows):
+        share = float(made.shares[k])
+        other = (made.pixels(places[k : k + 1])[0] - share * every[row]) / (1 - share)
+        nearest = int((every - other).abs().amax(dim=(1, 2, 3)).argmin())
+        assert torch.allclose(every[nearest], other, atol=1e-4)
+        assert made.partners[k] == own.labels[nearest]
+
+
+def test_a_translation_model_can_be_named_for_each_way(tiny_t5: Path, tmp_path: Path) -> None:
+    back = Path(shutil.copytree(tiny_t5, tmp_path / "back"))
+    ways = {"there": str(tiny_t5), "back": str(back), "similarity": 0.0}
+    one = make_all(check_enrich({"back_translation": ways}))["back_translation"]
+    one.ready()
+    texts = ["w1 w2 w3", "w4", "w1 w2 w3"]
+    found = one.changes(texts, [0, 1, 2])
+    assert found == one.changes(texts[::-1], [2, 1, 0])[::-1]
+    assert found[0] == found[2]
+    assert all(isinstance(text, str) for text in found)
+
+
+@pytest.mark.parametrize("name", ["back_translation", "masked_model"])
+def test_a_model_that_is_not_there_is_told_before_the_run(name: str, tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    given = {"there": nowhere} if name == "back_translation" else {"model": nowhere}
+    with pytest.raises(ModelError, match="cannot be loaded") as caught:
+        make_all(check_enrich({name: given}))[name].ready()
+    assert f"enrich.{name}" in caught.value.remedy
+
+
+def test_a_pair_of_languages_that_is_not_there_is_told() -> None:
+    if shutil.which("apertium") is None:
+        pytest.skip("needs Apertium")
+    given = {"there": "apertium:xx-yy"}
+    with pytest.raises(MachineError, match="not installed") as caught:
+        make_all(check_enrich({"back_translation": given}))["back_translation"].ready()
+    assert caught.value.value == "xx-yy"
+
+
+def test_a_masked_model_fills_in_other_words_than_were_there(needed: Any) -> None:
+    one = needed("masked_model", strength=0.5)
+    for row, form in zip(ROWS, one.forms(ROWS, ["text"], [1, 2, 3, 4]), strict=True):
+        old, new = split(row["text"]), split(form["text"])
+        assert len(old) == len(new)
+        assert old.gaps == new.gaps
+        places = [k for k in range(len(old)) if old.words[k] != new.words[k]]
+        assert places
+        assert len(places) <= count_of(0.5, len(old))
+        assert all(new.words[k].casefold() != old.words[k].casefold() for k in places)
+
+
+@pytest.mark.parametrize("name", ["pairs of texts", "numbers", "seq2seq", "chats"])
+def test_a_fit_learns_from_other_forms(name: str, make_sample: Callable[[str], Any]) -> None:
+    sample = make_sample(name)
+    machine = ["train.threads=1", "train.precision=float32", "train.matmul=default"]
+    prepared = prepare(override(sample.recipe, machine), sample.table)
+    steps = {"train.max_steps": 3, "train.learning_rate": 1e-3, "train.keep": "last"}
+    train, valid = np.arange(9), np.arange(9, len(sample.table))
+
+    def learned(**more: Any) -> list[bytes]:
+        fitted = fit(prepared, train, valid, {**steps, **more})
+        return [tensor.numpy().tobytes() for tensor in fitted.network.state_dict().values()]
+
+    other = learned(**{"enrich.aeda.share": 1})
+    assert other == learned(**{"enrich.aeda.share": 1})
+    assert other != learned()

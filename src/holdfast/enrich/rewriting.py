@@ -182,11 +182,11 @@ class Survey:
     shown: Mapping[str, tuple[str, str]]
 
 
-MOST_SURVEYED, MOST_COMPARED = 500, 100
+MOST_SURVEYED, MOST_COMPARED = 500, 50
 
 
 def survey(forms: Rewriting) -> Survey:
-    """Look at forms of up to 500 rows before any is learned from; of 100 the likeness."""
+    """Look at forms of up to 500 rows before any is learned from; of 50 the likeness."""
     count = len(forms.train)
     rng = generator(forms.seed, "enrich", "survey")
     places = np.sort(rng.permutation(count)[:MOST_SURVEYED])

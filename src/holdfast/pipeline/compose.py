@@ -111,7 +111,9 @@ def make_ready(
     )
     return Ready(
         prepared=prepared,
-        recipe=resolve_all(resolved, train={"cache_frozen": kept.setting}),
+        recipe=resolve_all(
+            resolved, train={"cache_frozen": kept.setting}, enrich=dict(forms.settings)
+        ),
         loaded=loaded,
         task=task,
         sides=sides,

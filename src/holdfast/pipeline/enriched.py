@@ -12,59 +12,72 @@ import numpy as np
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
+from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
 from holdfast.data.table import Table
-from holdfast.enrich.registry import ENRICHMENTS, asked_for, check_enrich, kind_of_rows, make_all
+from holdfast.enrich.pictures.mixing import MixedLabels, Mixing
+from holdfast.enrich.pictures.orientation import Mirror, in_a_mirror
+from holdfast.enrich.redrawing import Redrawing
+from holdfast.enrich.registry import ENRICHMENTS, check_enrich, make_all
 from holdfast.enrich.rewriting import Rewriting, Survey, read_rows, survey
 from holdfast.enrich.settings import names_of
-from holdfast.enrich.source import Enriched, MakesForms
+from holdfast.enrich.source import Enriched
 from holdfast.enrich.texts.own import Own, check_function, load_function
 from holdfast.models.base import Loaded
 from holdfast.pipeline.ready import Kind, Sides
 from holdfast.recipe import Recipe
 from holdfast.tasks.base import Examples
-from holdfast.training.plan import Plan
+from holdfast.tasks.image_classification import EncodedImages
+from holdfast.training.plan import Phase, Plan
 
+PICTURES = "image-classification"
+# What pictures have by default, the mirror only where the rows bear it out.
+USUAL = ("crop", "flip")
+# Looked at in a mirror; more tell no more.
+MOST_MIRRORED = 2000
 # Below it an enrichment changes so few rows that it is not what was asked for.
 LEAST_CHANGED = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class EnrichedPlan:
-    """The plan whose phases draw rows in other forms, and what is told of it."""
+    """The plan whose phases draw rows in other forms, the ``settings`` of what makes them, and what
+    is told of it."""
 
     plan: Plan
+    settings: Mapping[str, Any]
     decisions: tuple[Decision, ...] = ()
     findings: tuple[Finding, ...] = ()
-
-    @property
-    def on(self) -> bool:
-        return bool(self.decisions)
+    on: bool = False
 
 
 def enriched(
     plan: Plan, kind: Kind[Loaded, Examples], loaded: Any, sides: Sides, recipe: Recipe
 ) -> EnrichedPlan:
-    """``plan`` with its rows in the forms that the recipe asks for.
+    """``plan`` with its rows in the forms that the recipe asks for, or that pictures have by
+    default.
 
     Raises ``RecipeError`` where an enrichment does not fit the task, ``MachineError`` where what it
     needs is missing.
     """
-    asked = check_enrich(recipe.enrich, kind_of_rows(recipe.task))
+    if recipe.task == PICTURES:
+        return _with_pictures(plan, sides, recipe)
+    asked = check_enrich(recipe.enrich, "text")
     if not asked:
-        return EnrichedPlan(plan)
+        return EnrichedPlan(plan, recipe.enrich)
     ways = make_all(asked)
     for one in ways.values():
         one.ready()
     forms = text_forms(ways, kind, loaded, sides, recipe)
     found = survey(forms)
-    return EnrichedPlan(with_forms(plan, forms), _told(ways, found, recipe), _idle(ways, found))
-
-
-def with_forms(plan: Plan, forms: MakesForms) -> Plan:
-    """The plan with every phase's rows passed in these forms."""
     phases = [replace(phase, source=Enriched(phase.source, forms)) for phase in plan.phases]
-    return replace(plan, phases=tuple(phases))
+    return EnrichedPlan(
+        replace(plan, phases=tuple(phases)),
+        recipe.enrich,
+        _told(ways, found),
+        _idle(ways, found),
+        on=True,
+    )
 
 
 def text_forms(
@@ -113,14 +126,13 @@ def places_of(examples: Any, rows: int) -> Ints:
     return found
 
 
-def _told(ways: Mapping[str, Any], found: Survey, recipe: Recipe) -> tuple[Decision, ...]:
+def _told(ways: Mapping[str, Any], found: Survey) -> tuple[Decision, ...]:
     """A line for each enrichment: what it does to rows, seen before any is learned from."""
-    by_user = set(asked_for(recipe.enrich))
     lines = []
     for name, one in ways.items():
         settings = names_of(one, ("share", "strength", "copies", "similarity"))
         told = [
-            "set by you" if name in by_user else "by default",
+            "set by you",
             f"{found.changed[name]} of {counted(found.rows, 'training row')} looked at come out "
             "otherwise",
         ]
@@ -163,3 +175,94 @@ def _idle(ways: Mapping[str, Any], found: Survey) -> tuple[Finding, ...]:
             )
         )
     return tuple(findings)
+
+
+def _with_pictures(plan: Plan, sides: Sides, recipe: Recipe) -> EnrichedPlan:
+    examples = sides.train
+    assert isinstance(examples, EncodedImages)
+    asked = check_enrich(recipe.enrich, "pictures")
+    by_default = not recipe.enrich
+    lines: list[Decision] = []
+    findings: list[Finding] = []
+    settings: dict[str, Any] = dict(recipe.enrich)
+    if by_default:
+        settings = dict(check_enrich(dict.fromkeys(USUAL, True)))
+        asked = dict(settings)
+    if "flip" in asked:
+        seen = _in_a_mirror(examples, recipe.seed)
+        if by_default and not seen.alike:
+            del asked["flip"]
+            settings["flip"] = False
+            lines.append(
+                Decision("enrich", "no flip", f"{seen.because} (enrich.flip=true to mirror)")
+            )
+        elif not seen.alike:
+            findings.append(_mirror_loses(seen))
+        elif by_default:
+            lines.append(Decision("enrich", "flip", f"by default: {seen.because}"))
+    if not asked:
+        return EnrichedPlan(plan, settings, tuple(lines))
+    ways = make_all(asked)
+    _refuse_without_colours(ways, examples)
+    for name, one in ways.items():
+        if not (by_default and name == "flip"):
+            lines.append(_line(name, one, by_default))
+    forms = Redrawing(
+        sides.train_rows,
+        examples,
+        ways,
+        lambda rows: examples.pixels.colours(examples.places[rows]),
+        examples.pixels.from_colours,
+        recipe.seed,
+    )
+    phases = tuple(_drawn_with(phase, forms) for phase in plan.phases)
+    return EnrichedPlan(replace(plan, phases=phases), settings, tuple(lines), tuple(findings), True)
+
+
+def _drawn_with(phase: Phase, forms: Redrawing) -> Phase:
+    """The phase with its pictures in other forms; where rows are compared none is of two classes,
+    and nothing is mixed."""
+    alone = {k: v for k, v in forms.enrichments.items() if not isinstance(v, Mixing)}
+    if phase.compares_rows or not forms.mixing:
+        if not alone:
+            return phase
+        return replace(phase, source=Enriched(phase.source, replace(forms, enrichments=alone)))
+    source = Enriched(phase.source, forms)
+    return replace(phase, source=source, terms=(*phase.terms, MixedLabels()))
+
+
+def _in_a_mirror(examples: EncodedImages, seed: int) -> Mirror:
+    rng = generator(seed, "enrich", "mirror rows")
+    rows = np.sort(rng.permutation(len(examples))[:MOST_MIRRORED])
+    pixels = examples.pixels.colours(examples.places[rows])
+    return in_a_mirror(pixels, examples.labels[rows], seed)
+
+
+def _mirror_loses(seen: Mirror) -> Finding:
+    return Finding(
+        "mirror_changes_meaning",
+        "warn",
+        min(1.0, max(0.0, (seen.plain - seen.mirrored) / max(1e-9, seen.plain - seen.chance))),
+        0,
+        (),
+        f"enrich.flip mirrors pictures, and {seen.because}",
+        "Set enrich.flip=false where left and right matter.",
+    )
+
+
+def _refuse_without_colours(ways: Mapping[str, Any], examples: EncodedImages) -> None:
+    wrong = [name for name, one in ways.items() if one.needs_colours]
+    if wrong and examples.pixels.affine is None:
+        raise RecipeError(
+            f"enrich.{wrong[0]}",
+            "works on colours, and this model's processor does more than scale them",
+            None,
+            "Leave it out; crop, flip, resize, rotate and erase work.",
+        )
+
+
+def _line(name: str, one: Any, by_default: bool) -> Decision:
+    settings = names_of(one, ("share", "strength", "least", "degrees", "most", "alpha"))
+    how = "by default (benchmarks/methods.md)" if by_default else "set by you"
+    because = f"{how}; another form each time a picture comes up; known: {ENRICHMENTS[name].known}"
+    return Decision("enrich", f"{name} ({settings})", because)

@@ -16,6 +16,8 @@ from holdfast.tasks.base import Batch, Measured
 if TYPE_CHECKING:
     import torch
 
+# What a batch holds for the losses, not for the network.
+TARGETS = ("labels", "partners", "shares")
 Metrics = Mapping[str, Callable[[Outputs], float]]
 
 
@@ -82,7 +84,7 @@ class Classification(ABC):
 
 def features_of(network: Any, batch: Batch) -> torch.Tensor:
     """What the last layer reads, [batch, width], float32."""
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    inputs = {name: value for name, value in batch.items() if name not in TARGETS}
     features: torch.Tensor = network.features(**inputs)
     return features.float()
 

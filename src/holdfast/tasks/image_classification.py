@@ -60,9 +60,16 @@ class ImageClassification(Classification):
     name: str = "image-classification"
 
     def collate(self, examples: EncodedImages, positions: Sequence[int] | Ints) -> Batch:
-        """``pixel_values`` [batch, channels, H, W] and ``labels`` [batch]."""
+        """``pixel_values`` [batch, channels, H, W] and ``labels`` [batch]; of mixed pictures also
+        the classes ``partners`` [batch] of what is mixed in, and the ``shares`` [batch] that are of
+        the label."""
         import torch
 
         chosen = np.asarray(positions, dtype=np.int64)
         labels = torch.from_numpy(examples.labels[chosen])
-        return {"pixel_values": examples.pixels(examples.places[chosen]), "labels": labels}
+        batch = {"pixel_values": examples.pixels(examples.places[chosen]), "labels": labels}
+        for name in ("partners", "shares"):
+            mixed = getattr(examples, name, None)
+            if mixed is not None:
+                batch[name] = torch.from_numpy(mixed[chosen])
+        return batch

@@ -48,6 +48,14 @@ class Affine:
         mean, deviation = (torch.tensor(v).view(shape) for v in (self.mean, self.deviation))
         return values.sub_(mean).div_(deviation)
 
+    def of_colours(self, values: torch.Tensor) -> torch.Tensor:
+        """The same of values in [0, 1], a byte's 255 being 1."""
+        import torch
+
+        shape = (1, -1, 1, 1)
+        mean, deviation = (torch.tensor(v).view(shape) for v in (self.mean, self.deviation))
+        return values.mul(255 * self.rescale).sub_(mean).div_(deviation)
+
 
 class Pixels:
     """The pixels of some picture files, by position.
@@ -87,6 +95,24 @@ class Pixels:
         if self._bytes is not None:
             return self.affine(self._bytes[np.asarray(positions, dtype=np.int64)])
         return self.affine(np.stack([self._part(int(i)) for i in positions]))
+
+    def colours(self, positions: Sequence[int] | Ints) -> torch.Tensor:
+        """float32 [len(positions), channels, H, W] in [0, 1], before the model's own scaling; where
+        the processor does more than scale (``affine`` is ``None``) what the model reads."""
+        import torch
+
+        if self.affine is None:
+            return self(positions)
+        chosen = np.asarray(positions, dtype=np.int64)
+        if self._bytes is not None:
+            bytes_ = self._bytes[chosen]
+        else:
+            bytes_ = np.stack([self._part(int(i)) for i in chosen])
+        return torch.from_numpy(np.ascontiguousarray(bytes_)).float().div_(255)
+
+    def from_colours(self, values: torch.Tensor) -> torch.Tensor:
+        """What the model reads of pictures as ``colours`` gives them."""
+        return values if self.affine is None else self.affine.of_colours(values)
 
     def _begin(self, limit: int) -> None:
         whole = self._whole(0)

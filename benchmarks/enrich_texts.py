@@ -1,8 +1,8 @@
 """What other forms of the training rows are worth: each enrichment of texts beside none.
 
-    python benchmarks/enrich.py                # both parts
-    python benchmarks/enrich.py --minutes 3    # start no new cell after three minutes
-    python benchmarks/enrich.py --tables       # the table of what is there
+    python benchmarks/enrich_texts.py                # both parts
+    python benchmarks/enrich_texts.py --minutes 3    # start no new cell after three minutes
+    python benchmarks/enrich_texts.py --tables       # the table of what is there
 
 CR and TREC without copies; 200 labelled rows, of which 164 are learned from, stratified; the test
 rows are 1,000 others, the same for every seed. Two parts:
@@ -33,11 +33,11 @@ from peers.rows import clean_set, draw, labelled_counts
 from peers.script import options, results_path
 from scipy.stats import t as student
 
-NAME = "enrich"
+NAME = "enrich_texts"
 BOOK = HERE / "methods.md"
 SETS, ROWS, TEST = ("cr", "trec"), 200, 1000
 OFF = "none"
-SEEDS = {"frozen": 10, "trained": 3}
+SEEDS = {"frozen": 5, "trained": 3}
 FORMS = 4
 ARMS = {
     "frozen": (
@@ -205,7 +205,7 @@ def main() -> None:
 HEAD = f"""## Enrichment of texts
 
 Differences in accuracy to the same without, in points, paired by seed, with 95 % intervals of
-Student's t; {ROWS} labelled rows, {TEST:,} test rows, MiniLM (`benchmarks/enrich.py`)."""
+Student's t; {ROWS} labelled rows, {TEST:,} test rows, MiniLM (`benchmarks/enrich_texts.py`)."""
 HEADS = {
     "frozen": f"The screen, a linear probe on frozen vectors, {SEEDS['frozen']} seeds:",
     "trained": f"Trained by the default recipe, up to {SEEDS['trained']} seeds:",

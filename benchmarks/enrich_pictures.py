@@ -1,0 +1,143 @@
+"""What other forms of pictures are worth to a small network with random weights.
+
+    python benchmarks/enrich_pictures.py               # CIFAR-10 and MNIST, two seeds
+    python benchmarks/enrich_pictures.py --minutes 3   # start no new cell after three minutes
+    python benchmarks/enrich_pictures.py --tables      # the table of what is there
+
+1,200 training, 300 validation and 1,500 test pictures; a ResNet of 0.7 million parameters, 25
+passes at a rate of 1e-3, the rest by default. Arms of a seed begin with the same rows and weights.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import tempfile
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import HERE, Cell, grid, publish, run_cells
+from enrich_texts import paired
+from peers.rows import data_folder
+from peers.script import options, results_path
+from vs_trainer_tasks import small_resnet
+
+NAME = "enrich_pictures"
+BOOK = HERE / "methods.md"
+SETS, SEEDS = ("cifar10", "mnist"), 2
+SIZES = (1200, 300, 1500)
+OFF, DEFAULT = "none", "default"
+ARMS: dict[str, dict[str, Any]] = {
+    OFF: {"enrich.crop": False},
+    DEFAULT: {},
+    "trivial_augment": {"enrich.trivial_augment": True},
+    "default, erase": {"enrich": {"crop": True, "flip": True, "erase": True}},
+    "default, cutmix": {"enrich": {"crop": True, "flip": True, "cutmix": True}},
+}
+OF = {"cifar10": tuple(ARMS), "mnist": (OFF, DEFAULT)}
+
+
+@functools.lru_cache(maxsize=1)
+def _prepared(data: str, seed: int) -> tuple[Any, Any, Any, Any]:
+    """Pictures and model, and which are training, validation and test."""
+    from holdfast.core.seeds import generator
+    from holdfast.pipeline.kinds import kind_of
+    from holdfast.pipeline.prepared import prepare
+    from holdfast.recipe import Recipe, override
+
+    folder = Path(tempfile.gettempdir()) / f"holdfast-enrich-{data}"
+    if not folder.exists():
+        with zipfile.ZipFile(data_folder() / data / f"{data}.zip") as packed:
+            for name in packed.namelist():
+                if name.endswith((".jpg", ".png")):
+                    place = folder / Path(name).parent.name / name.replace("/", "-")
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.write_bytes(packed.read(name))
+    task = "task=image-classification"
+    model = f"model.name={small_resnet()}"
+    recipe = override(Recipe(), [task, f"data.path={folder}", f"seed={seed}", model])
+    table = kind_of("image-classification").read(str(folder), recipe.data, None)
+    order = generator(0, "benchmark", "pictures").permutation(len(table))
+    train, valid, test = SIZES
+    held, rest = order[:test], order[test:]
+    rest = rest[generator(seed, "benchmark", "pictures").permutation(len(rest))]
+    used = np.concatenate([rest[: train + valid], held])
+    prepared = prepare(recipe, table.take(used))
+    return prepared, *np.split(np.arange(len(used)), [train, train + valid])
+
+
+def run_one(cell: Cell) -> dict[str, Any]:
+    """Accuracy on the test pictures, and how long the training took."""
+    from holdfast.pipeline.fit import fit
+
+    prepared, train, valid, test = _prepared(cell["data"], cell["seed"])
+    start = time.perf_counter()
+    settings = {"train.epochs": 25, "train.learning_rate": 1e-3, **ARMS[cell["arm"]]}
+    fitted = fit(prepared, train, valid, settings)
+    seconds = time.perf_counter() - start
+    losses, logits = fitted.measure(prepared.examples, test)
+    right = logits.argmax(axis=1) == np.asarray(prepared.examples.labels)[test]
+    last = fitted.trained.last_step
+    told = {"accuracy": float(right.mean()), "loss": float(losses.mean()), "seconds": seconds}
+    shown = [one.chosen for one in fitted.ready.decisions if one.what == "enrich"]
+    print(f"  {told} {last} {shown}", flush=True)
+    return {**told, "steps": last}
+
+
+def text_table(cells: Sequence[Cell], results: Sequence[Mapping[str, Any] | None]) -> str:
+    """A line a set and an arm."""
+    found = {(c["data"], c["seed"], c["arm"]): r for c, r in zip(cells, results, strict=True) if r}
+    lines = [
+        "| Pictures | Enrichment | accuracy | difference | time a step |",
+        "|---|---|---|---|---|",
+    ]
+    for data in SETS:
+        for arm in OF[data]:
+            pairs = [
+                (found[data, s, arm], found[data, s, OFF])
+                for s in range(SEEDS)
+                if (data, s, arm) in found and (data, s, OFF) in found
+            ]
+            if not pairs:
+                lines.append(f"| {data} | {arm} | not run | | |")
+                continue
+            value = f"{100 * statistics.fmean(a['accuracy'] for a, _ in pairs):.1f} %"
+            ones, others = ([pair[k]["accuracy"] for pair in pairs] for k in (0, 1))
+            mean, half = paired(ones, others)
+            gap = "" if arm == OFF else f"{mean:+.1f} ± {half:.1f} (n = {len(pairs)})"
+            times = [(a["seconds"] / a["steps"]) / (b["seconds"] / b["steps"]) for a, b in pairs]
+            lines.append(f"| {data} | {arm} | {value} | {gap} | × {statistics.median(times):.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    asked = options(__doc__ or "").parse_args()
+    cells = [
+        cell
+        for seed in range(SEEDS)
+        for data in SETS
+        for cell in grid(seed=[seed], data=[data], arm=OF[data])
+    ]
+    # What decides about the default comes first.
+    cells.sort(key=lambda cell: cell["arm"] not in (OFF, DEFAULT))
+    path = results_path(NAME, 1, False)
+    minutes = 0.0 if asked.tables else asked.minutes
+    results = run_cells(NAME, cells, run_one, path, minutes=minutes)
+    publish(NAME, HEAD + text_table(cells, results), BOOK)
+
+
+HEAD = f"""## Enrichment of pictures
+
+A ResNet of 0.7 million parameters with random weights, {SIZES[0]:,} training and {SIZES[2]:,} test
+pictures, 25 passes (`benchmarks/enrich_pictures.py`); differences in points, paired by seed, with
+95 % intervals of Student's t.
+
+"""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Other forms of pictures, one way a file."""
