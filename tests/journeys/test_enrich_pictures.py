@@ -1,4 +1,4 @@
-"""Pictures in other forms as a user has them: by default, by set, or not at all."""
+"""Pictures in other forms as a user has them: by evidence, by set, or not at all."""
 
 from __future__ import annotations
 
@@ -79,29 +79,29 @@ def told(result: dict[str, Any]) -> dict[str, str]:
     return {one["chosen"].split(" (")[0]: one["because"] for one in lines}
 
 
-def test_pictures_are_shifted_and_mirrored_only_where_a_mirror_means_the_same(
+def test_pictures_are_mirrored_only_where_a_mirror_means_the_same(
     level: Path, sided: Path, model: Path, tmp_path: Path
 ) -> None:
-    lines = told(go(level, model, tmp_path / "level"))
-    assert set(lines) == {"crop", "flip"}
-    assert "by default" in lines["crop"]
-    lines = told(go(sided, model, tmp_path / "sided"))
-    assert set(lines) == {"crop", "no flip"}
-    assert "in a mirror" in lines["no flip"]
+    lines = told(go(level, model, tmp_path / "level", "enrich.usual=true"))
+    assert set(lines) == {"usual", "pictures are mirrored"}
+    lines = told(go(sided, model, tmp_path / "sided", "enrich.usual=true"))
+    assert set(lines) == {"usual", "no picture is mirrored"}
+    assert "in a mirror" in lines["no picture is mirrored"]
     kept = read_recipe(tmp_path / "sided" / "recipe.yaml").enrich
-    assert kept["flip"] is False
-    assert kept["crop"] == {"share": 1.0, "strength": 0.125}
+    assert kept == {"usual": {"share": 1.0, "strength": 0.125, "mirror": "no"}}
     train(read_recipe(tmp_path / "sided" / "recipe.yaml"), tmp_path / "again")
     assert weights(tmp_path / "again") == weights(tmp_path / "sided")
 
 
+@pytest.mark.parametrize("setting", ["enrich.flip=true", "enrich.usual.mirror=yes"])
 def test_a_mirror_that_is_set_is_used_and_warned_of(
-    sided: Path, model: Path, tmp_path: Path
+    sided: Path, level: Path, model: Path, tmp_path: Path, setting: str
 ) -> None:
-    result = go(sided, model, tmp_path / "run", "enrich.flip=true")
-    assert set(told(result)) == {"flip"}
-    checks = [one["check"] for one in result["data"]["findings"]]
-    assert "mirror_changes_meaning" in checks
+    for data, warned in ((sided, True), (level, False)):
+        result = go(data, model, tmp_path / data.parent.name, setting)
+        assert set(told(result)) == {setting.split(".")[1].split("=")[0]}
+        checks = [one["check"] for one in result["data"]["findings"]]
+        assert ("mirror_changes_meaning" in checks) is warned
 
 
 class Kill:
@@ -132,13 +132,12 @@ def test_a_killed_run_with_mixed_pictures_ends_as_one_that_was_left_alone(
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
 
 
-def test_switched_off_the_pictures_stay_as_they_are(
-    level: Path, model: Path, tmp_path: Path
-) -> None:
-    assert told(go(level, model, tmp_path / "off", "enrich.crop=false")) == {}
-    go(level, model, tmp_path / "still", "enrich.erase.share=1e-9")
-    # No picture is changed, but each goes through [0, 1] and back.
-    assert (tmp_path / "still" / "result.json").exists()
+def test_unasked_the_pictures_stay_as_they_are(level: Path, model: Path, tmp_path: Path) -> None:
+    assert told(go(level, model, tmp_path / "plain")) == {}
+    assert told(go(level, model, tmp_path / "off", "enrich.usual=false")) == {}
+    assert weights(tmp_path / "off") == weights(tmp_path / "plain")
+    go(level, model, tmp_path / "moved", "enrich.crop=true")
+    assert weights(tmp_path / "moved") != weights(tmp_path / "plain")
 
 
 def test_ways_for_texts_are_refused_for_pictures(level: Path, model: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from holdfast.core.wording import counted
 from holdfast.data.table import Table
 from holdfast.enrich.pictures.mixing import MixedLabels, Mixing
 from holdfast.enrich.pictures.orientation import Mirror, in_a_mirror
+from holdfast.enrich.pictures.usual import BY_EVIDENCE, NO, YES
 from holdfast.enrich.redrawing import Redrawing
 from holdfast.enrich.registry import ENRICHMENTS, check_enrich, make_all
 from holdfast.enrich.rewriting import Rewriting, Survey, read_rows, survey
@@ -31,8 +32,6 @@ from holdfast.tasks.image_classification import EncodedImages
 from holdfast.training.plan import Phase, Plan
 
 PICTURES = "image-classification"
-# What pictures have by default, the mirror only where the rows bear it out.
-USUAL = ("crop", "flip")
 # Looked at in a mirror; more tell no more.
 MOST_MIRRORED = 2000
 # Below it an enrichment changes so few rows that it is not what was asked for.
@@ -54,8 +53,7 @@ class EnrichedPlan:
 def enriched(
     plan: Plan, kind: Kind[Loaded, Examples], loaded: Any, sides: Sides, recipe: Recipe
 ) -> EnrichedPlan:
-    """``plan`` with its rows in the forms that the recipe asks for, or that pictures have by
-    default.
+    """``plan`` with its rows in the forms that the recipe asks for.
 
     Raises ``RecipeError`` where an enrichment does not fit the task, ``MachineError`` where what it
     needs is missing.
@@ -181,32 +179,12 @@ def _with_pictures(plan: Plan, sides: Sides, recipe: Recipe) -> EnrichedPlan:
     examples = sides.train
     assert isinstance(examples, EncodedImages)
     asked = check_enrich(recipe.enrich, "pictures")
-    by_default = not recipe.enrich
-    lines: list[Decision] = []
-    findings: list[Finding] = []
-    settings: dict[str, Any] = dict(recipe.enrich)
-    if by_default:
-        settings = dict(check_enrich(dict.fromkeys(USUAL, True)))
-        asked = dict(settings)
-    if "flip" in asked:
-        seen = _in_a_mirror(examples, recipe.seed)
-        if by_default and not seen.alike:
-            del asked["flip"]
-            settings["flip"] = False
-            lines.append(
-                Decision("enrich", "no flip", f"{seen.because} (enrich.flip=true to mirror)")
-            )
-        elif not seen.alike:
-            findings.append(_mirror_loses(seen))
-        elif by_default:
-            lines.append(Decision("enrich", "flip", f"by default: {seen.because}"))
     if not asked:
-        return EnrichedPlan(plan, settings, tuple(lines))
+        return EnrichedPlan(plan, recipe.enrich)
+    lines, findings = _settle_mirror(asked, examples, recipe.seed)
     ways = make_all(asked)
     _refuse_without_colours(ways, examples)
-    for name, one in ways.items():
-        if not (by_default and name == "flip"):
-            lines.append(_line(name, one, by_default))
+    lines += [_line(name, one) for name, one in ways.items()]
     forms = Redrawing(
         sides.train_rows,
         examples,
@@ -216,7 +194,28 @@ def _with_pictures(plan: Plan, sides: Sides, recipe: Recipe) -> EnrichedPlan:
         recipe.seed,
     )
     phases = tuple(_drawn_with(phase, forms) for phase in plan.phases)
-    return EnrichedPlan(replace(plan, phases=phases), settings, tuple(lines), tuple(findings), True)
+    settings = {**recipe.enrich, **asked}
+    return EnrichedPlan(replace(plan, phases=phases), settings, tuple(lines), findings, True)
+
+
+def _settle_mirror(
+    asked: dict[str, dict[str, Any]], examples: EncodedImages, seed: int
+) -> tuple[list[Decision], tuple[Finding, ...]]:
+    """Whether pictures are mirrored where that is left to the rows, which settles it in ``asked``;
+    and a warning where a mirror that is set changes what they mean."""
+    usual = asked.get("usual", {})
+    open_ = usual.get("mirror") == BY_EVIDENCE
+    if not (open_ or usual.get("mirror") == YES or "flip" in asked):
+        return [], ()
+    rng = generator(seed, "enrich", "mirror rows")
+    rows = np.sort(rng.permutation(len(examples))[:MOST_MIRRORED])
+    pixels = examples.pixels.colours(examples.places[rows])
+    seen = in_a_mirror(pixels, examples.labels[rows], seed)
+    if open_:
+        usual["mirror"] = YES if seen.alike else NO
+        chosen = "pictures are mirrored" if seen.alike else "no picture is mirrored"
+        return [Decision("enrich", chosen, f"{seen.because} (enrich.usual.mirror)")], ()
+    return [], () if seen.alike else (_mirror_loses(seen),)
 
 
 def _drawn_with(phase: Phase, forms: Redrawing) -> Phase:
@@ -231,13 +230,6 @@ def _drawn_with(phase: Phase, forms: Redrawing) -> Phase:
     return replace(phase, source=source, terms=(*phase.terms, MixedLabels()))
 
 
-def _in_a_mirror(examples: EncodedImages, seed: int) -> Mirror:
-    rng = generator(seed, "enrich", "mirror rows")
-    rows = np.sort(rng.permutation(len(examples))[:MOST_MIRRORED])
-    pixels = examples.pixels.colours(examples.places[rows])
-    return in_a_mirror(pixels, examples.labels[rows], seed)
-
-
 def _mirror_loses(seen: Mirror) -> Finding:
     return Finding(
         "mirror_changes_meaning",
@@ -245,8 +237,8 @@ def _mirror_loses(seen: Mirror) -> Finding:
         min(1.0, max(0.0, (seen.plain - seen.mirrored) / max(1e-9, seen.plain - seen.chance))),
         0,
         (),
-        f"enrich.flip mirrors pictures, and {seen.because}",
-        "Set enrich.flip=false where left and right matter.",
+        f"pictures are mirrored, and {seen.because}",
+        "Set enrich.flip=false or enrich.usual.mirror=no where left and right matter.",
     )
 
 
@@ -261,8 +253,8 @@ def _refuse_without_colours(ways: Mapping[str, Any], examples: EncodedImages) ->
         )
 
 
-def _line(name: str, one: Any, by_default: bool) -> Decision:
+def _line(name: str, one: Any) -> Decision:
     settings = names_of(one, ("share", "strength", "least", "degrees", "most", "alpha"))
-    how = "by default (benchmarks/methods.md)" if by_default else "set by you"
-    because = f"{how}; another form each time a picture comes up; known: {ENRICHMENTS[name].known}"
+    known = ENRICHMENTS[name].known
+    because = f"set by you; another form each time a picture comes up; known: {known}"
     return Decision("enrich", f"{name} ({settings})", because)
