@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import functools
 import json
+import zlib
 from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import holdfast.auditing.checks as room
 from holdfast.auditing.check import Found
 from holdfast.auditing.checks import all_checks
-from holdfast.auditing.views import Closely, Copied, Embedded, Rows, Tokenized
+from holdfast.auditing.views import Closely, Copied, Embedded, Pictures, Rows, Tokenized
 from holdfast.copies.gather import gather
 from holdfast.core.seeds import generator
 from holdfast.data.memory import table_from_texts
+
+
+def pictures(table) -> Pictures:
+    """A picture of each text: equal texts, equal pictures."""
+    folder, paths = Path(mkdtemp()), []
+    for at, text in enumerate(Rows(table).texts):
+        rng = np.random.default_rng(zlib.crc32(text.encode()))
+        coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+        coarse.resize((32, 32), Image.Resampling.BICUBIC).save(folder / f"{at}.png")
+        paths.append(str(folder / f"{at}.png"))
+    return Pictures(Rows(table), paths, lambda at: Image.open(paths[at]).convert("RGB"))
 
 
 def copied(table) -> Copied:
@@ -54,6 +68,7 @@ VIEWS = {
     Copied: copied,
     Embedded: embedded,
     Tokenized: tokenized,
+    Pictures: pictures,
 }
 ALL = [name for name, check in all_checks().items() if check.sees in VIEWS]
 

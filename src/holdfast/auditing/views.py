@@ -16,6 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from holdfast.auditing.content import Expected, expect
+from holdfast.auditing.picture_facts import Look, look_at
+from holdfast.auditing.rows import normal_pair
+from holdfast.copies.pictures import Thumbnails, near_pictures, unequal
+from holdfast.copies.semantic import in_other_words, paraphrases
+from holdfast.copies.vectors import Pairs
 from holdfast.core.records import Floats, Ints
 from holdfast.data.table import Table
 
@@ -162,6 +168,7 @@ class Embedded:
     others: Mapping[str, tuple[Table, Vectors]] = field(default_factory=dict)
     tuned: Floats | None = None
     inner: Vectors | None = None
+    general: Vectors | None = None
     seed: int = 0
 
     @cached_property
@@ -183,11 +190,37 @@ class Embedded:
             tuned=self.tuned,
         )
 
+    @cached_property
+    def distinct(self) -> Ints:
+        """The positions [m] of the rows whose words no earlier row has in the same order."""
+        first: dict[str, int] = {}
+        for position, text in enumerate(self.rows.texts):
+            first.setdefault(normal_pair(text), position)
+        return np.fromiter(first.values(), dtype=np.int64, count=len(first))
+
+    @cached_property
+    def paraphrases(self) -> Pairs:
+        """The pairs of distinct rows that say the same in other words, by position; copies and
+        near-copies word for word are not among them."""
+        texts = [self.rows.texts[position] for position in self.distinct.tolist()]
+        found = paraphrases(self.vectors[self.distinct], texts)
+        first, second = self.distinct[found.first], self.distinct[found.second]
+        return Pairs(first, second, found.similarity).where(
+            in_other_words(self.rows.table, first, self.rows.table, second)
+        )
+
+    @cached_property
+    def expected(self) -> Expected | None:
+        """Probes of the classes, each fitted without a fifth of the rows; ``None`` where fewer than
+        two classes have two rows."""
+        return expect(self.vectors, self.rows.labels, len(self.rows.table.classes), self.seed)
+
 
 @dataclass(frozen=True)
 class Tokenized:
     """The table as the model reads it: ``lengths`` [n] tokens before anything is cut, ``unknown``
     [n] how many of them are the unknown token, ``words`` [n] words; ``limit`` the model's tokens.
+    Of each length ``special`` tokens are not the text's.
     """
 
     rows: Rows
@@ -196,17 +229,37 @@ class Tokenized:
     words: Ints
     limit: int
     model: str
+    special: int = 0
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """A table of pictures; ``open`` gives the picture of a position as the library Pillow has it,
-    ``paths`` its files."""
+    """A table of pictures; ``open`` gives the upright picture of a position as the library Pillow
+    has it, ``paths`` its files. ``vectors`` [n, d] unit length are those of a model, where one is
+    given; ``others`` the pictures it is held against, by name."""
 
     rows: Rows
     paths: Sequence[str]
     open: Callable[[int], Any]
     vectors: Vectors | None = None
+    others: Mapping[str, Pictures] = field(default_factory=dict)
+
+    @cached_property
+    def looks(self) -> list[Look]:
+        """What each file says beside what it shows [n], and its thumbnail. Each is decoded once."""
+        return [look_at(path, self.open(position)) for position, path in enumerate(self.paths)]
+
+    @cached_property
+    def thumbnails(self) -> Thumbnails:
+        """The pictures made small [n]."""
+        pixels = np.stack([look.pixels for look in self.looks])
+        return Thumbnails(pixels, np.array([look.shape for look in self.looks]))
+
+    @cached_property
+    def copies(self) -> Pairs:
+        """The pairs of positions whose pixels agree though they are not the same."""
+        found = near_pictures(self.thumbnails, vectors=self.vectors)
+        return found.where(unequal(self.rows.texts, self.rows.texts, found))
 
 
 @dataclass(frozen=True)

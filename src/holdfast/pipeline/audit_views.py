@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def make_views(found: AuditRows, tell: Tell, progress: Progress) -> Views:
     if found.recipe.task == "image-classification":
         without["Embedded"] = "these are pictures"
         without["Tokenized"] = "pictures have no tokens"
-        return Views((rows, Closely(rows), copied, _pictures(rows)), without, gathered)
+        return Views((rows, Closely(rows), copied, _pictures(rows, found.given)), without, gathered)
     views, reasons = _read_by_model(found, rows, gathered.copies, tell, progress)
     embedded = next((view for view in views if isinstance(view, Embedded)), None)
     if embedded is not None:
@@ -62,9 +63,10 @@ def make_views(found: AuditRows, tell: Tell, progress: Progress) -> Views:
     return Views((rows, Closely(rows), copied, *views), without, gathered)
 
 
-def _pictures(rows: Rows) -> Pictures:
+def _pictures(rows: Rows, given: Mapping[str, Table] = MappingProxyType({})) -> Pictures:
     paths: list[str] = rows.table.column("path")
-    return Pictures(rows, paths, lambda at: read_picture(paths[at]).image)
+    others = {name: _pictures(Rows(table)) for name, table in given.items()}
+    return Pictures(rows, paths, lambda at: read_picture(paths[at]).image, others=others)
 
 
 def _read_by_model(
@@ -170,4 +172,5 @@ def _counted(rows: Rows, tokenizer: Any, limit: int, name: str) -> Tokenized:
             lengths[at] = len(ids)
             unread[at] = ids.count(unknown) if unknown is not None else 0
             words[at] = len(texts[at].split())
-    return Tokenized(rows, lengths, unread, words, limit, name)
+    special = tokenizer.num_special_tokens_to_add()
+    return Tokenized(rows, lengths, unread, words, limit, name, special)

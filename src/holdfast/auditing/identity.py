@@ -1,0 +1,102 @@
+"""Words for who somebody is, and the swaps of one for its counterpart.
+
+A small list on purpose: plain English words that name a group of people and seldom anything else.
+*Black*, *white*, *straight* and *blind* are left out, for they mostly mean other things.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Bools = npt.NDArray[np.bool_]
+
+# What is asked about, and for each term the forms in which it is written.
+TERMS: dict[str, dict[str, tuple[str, ...]]] = {
+    "gender": {
+        "woman": ("woman", "women", "girl", "girls", "female", "females", "lady", "ladies"),
+        "man": ("man", "men", "boy", "boys", "male", "males", "guy", "guys"),
+        "she": ("she", "her", "hers", "herself"),
+        "he": ("he", "him", "his", "himself"),
+        "transgender": ("transgender", "transsexual", "trans"),
+    },
+    "religion": {
+        "Christian": ("christian", "christians", "catholic", "catholics", "protestant"),
+        "Muslim": ("muslim", "muslims", "islamic", "islam"),
+        "Jewish": ("jew", "jews", "jewish"),
+        "Hindu": ("hindu", "hindus"),
+        "Buddhist": ("buddhist", "buddhists"),
+        "atheist": ("atheist", "atheists"),
+    },
+    "nationality": {
+        "American": ("american", "americans"),
+        "African": ("african", "africans"),
+        "Arab": ("arab", "arabs"),
+        "Chinese": ("chinese",),
+        "French": ("french",),
+        "German": ("german", "germans"),
+        "Indian": ("indian", "indians"),
+        "Japanese": ("japanese",),
+        "Mexican": ("mexican", "mexicans"),
+        "Russian": ("russian", "russians"),
+    },
+    "age": {
+        "old people": ("elderly", "senior", "seniors", "grandmother", "grandfather"),
+        "young people": ("teen", "teens", "teenager", "teenagers", "kid", "kids"),
+    },
+    "orientation": {
+        "gay": ("gay", "gays", "homosexual", "homosexuals", "lesbian", "lesbians", "queer"),
+        "bisexual": ("bisexual", "bisexuals"),
+    },
+    "disability": {
+        "disabled": ("disabled", "disability", "disabilities", "handicapped", "wheelchair"),
+        "deaf": ("deaf",),
+        "autistic": ("autistic", "autism"),
+    },
+}
+# Each is read both ways. ``her`` is ``his`` or ``him`` by what follows, so it is not swapped.
+SWAPS: dict[str, tuple[tuple[str, str], ...]] = {
+    "he and she": (("he", "she"), ("himself", "herself")),
+    "man and woman": (("man", "woman"), ("men", "women"), ("male", "female")),
+    "boy and girl": (("boy", "girl"), ("boys", "girls")),
+    "father and mother": (("father", "mother"), ("dad", "mom"), ("husband", "wife")),
+    "son and daughter": (("son", "daughter"), ("brother", "sister")),
+    "actor and actress": (("actor", "actress"), ("actors", "actresses")),
+    "Christian and Muslim": (("christian", "muslim"), ("christians", "muslims")),
+    "American and Mexican": (("american", "mexican"), ("americans", "mexicans")),
+    "young and old": (("younger", "older"), ("teenager", "pensioner")),
+}
+
+
+def holds(texts: Sequence[str], forms: Sequence[str]) -> Bools:
+    """Which texts hold one of the forms as a word, in any case [n]."""
+    pattern = _words(forms)
+    return np.array([bool(pattern.search(text)) for text in texts], dtype=bool)
+
+
+def without(text: str, forms: Sequence[str]) -> str:
+    """The text with ``person`` in place of each form, so that what else it says stays."""
+    return _words(forms).sub("person", text)
+
+
+def swapped(text: str, pairs: Sequence[tuple[str, str]]) -> str:
+    """The text with each word of a pair in place of the other, its case kept.
+
+    >>> swapped("She saw the man.", (("he", "she"), ("man", "woman")))
+    'He saw the woman.'
+    """
+    table = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
+    return _words([*table]).sub(lambda found: _cased(table[found[0].casefold()], found[0]), text)
+
+
+def _words(forms: Sequence[str]) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w'’-])(?:{'|'.join(map(re.escape, forms))})(?![\w-])", re.IGNORECASE)
+
+
+def _cased(word: str, like: str) -> str:
+    if like.isupper() and len(like) > 1:
+        return word.upper()
+    return word.capitalize() if like[:1].isupper() else word
