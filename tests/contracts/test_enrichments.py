@@ -499,3 +499,39 @@ def test_a_fit_learns_from_other_forms(name: str, make_sample: Callable[[str], A
     other = learned(**{"enrich.aeda.share": 1})
     assert other == learned(**{"enrich.aeda.share": 1})
     assert other != learned()
+
+
+def test_a_row_is_changed_in_its_share_of_turns(make_sample: Callable[[str], Any]) -> None:
+    sample = make_sample("classes")
+    forms = forms_of(sample, share=0.5, copies=1)
+    row = int(np.flatnonzero(sample.examples.lengths > 12)[0])
+    examples, places = forms(np.full(60, row), [Turn(k, 0) for k in range(60)])
+    changed = sum(read(examples, place) != read(sample.examples, row) for place in places)
+    assert 15 <= changed <= 45
+
+
+def test_two_pictures_of_a_turn_have_chances_of_their_own(
+    make_sample: Callable[[str], Any],
+) -> None:
+    sample = make_sample("pictures")
+    own = sample.examples
+    forms = Redrawing(
+        TrainSplit(sample.table),
+        own,
+        make_all(check_enrich({"crop": True})),
+        lambda at: own.pixels.colours(own.places[at]),
+        own.pixels.from_colours,
+        0,
+    )
+    drawn = [rng.random() for rng in forms._chances("crop", np.arange(8), [Turn(0, 0)] * 8)]
+    assert len(set(drawn)) == 8
+
+
+def test_a_form_that_is_too_unlike_its_text_is_not_used(make_sample: Callable[[str], Any]) -> None:
+    sample = make_sample("classes")
+    for similarity, used in ((0.01, True), (1.0, False)):
+        forms = forms_of(sample, similarity=similarity)
+        rows = [{"text": "the film was a joy to watch", "label": "a"}] * 6
+        made = forms._made("aeda", rows, list(range(6)))
+        assert {one.kept for one in made} == ({None} if used else {"similarity"})
+        assert all((one.row != rows[0]) is used for one in made)

@@ -144,3 +144,10 @@ def test_occurrences_are_counted_over_the_draws() -> None:
         for row, again in zip(rows.tolist(), found.tolist(), strict=True):
             assert again == seen.get(row, 0)
             seen[row] = again + 1
+
+
+def test_of_another_pool_nothing_that_was_made_is_used() -> None:
+    source, other = Enriched(EveryRow(), Spoken()), Pool(Rows(LABELS), 8, 1, "finetune")
+    first = forms(source.draw(pool(), 1))
+    assert forms(source.draw(other, 1)) != first
+    assert source.draw(other, 1).rows.tolist() == EveryRow().draw(other, 1).rows.tolist()

@@ -192,3 +192,13 @@ def test_a_translation_begins_in_the_case_of_its_text() -> None:
     assert like_first("the day", "The day") == "the day"
     assert like_first("The day", "The day") == "The day"
     assert like_first("usa today", "USA today") == "USA today"
+
+
+def test_a_vector_alone_is_that_of_the_company_and_like_meanings_are_near() -> None:
+    from holdfast.enrich.meaning import meaning
+
+    texts = ["the film was a joy", "the movie was a delight", "how do I reset my password ?"]
+    together, alone = meaning().vectors(texts), [meaning().vectors([text])[0] for text in texts]
+    assert np.allclose(together, alone, atol=1e-5)
+    near, far = meaning().likeness(texts[:1] * 2, texts[1:])
+    assert near > 0.6 > 0.3 > far

@@ -28,15 +28,16 @@ class Meaning:
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
             self._model = AutoModel.from_pretrained(folder).eval()
 
-    def vectors(self, texts: Sequence[str]) -> Floats:
-        """Unit vectors [n, 384]."""
+    def vectors(self, texts: Sequence[str], batch: int = BATCH) -> Floats:
+        """Unit vectors [n, 384], ``batch`` texts at a time; of one at a time the last bits do not
+        depend on the others."""
         import torch
 
         found = np.zeros((len(texts), self._model.config.hidden_size), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-        for start in range(0, len(order), BATCH):
-            chosen = order[start : start + BATCH]
-            batch = self._tokenizer(
+        for start in range(0, len(order), batch):
+            chosen = order[start : start + batch]
+            read = self._tokenizer(
                 [texts[place] for place in chosen],
                 padding=True,
                 truncation=True,
@@ -44,8 +45,8 @@ class Meaning:
                 return_tensors="pt",
             )
             with torch.inference_mode():
-                hidden = self._model(**batch).last_hidden_state
-            mean = masked_mean(hidden, batch["attention_mask"])
+                hidden = self._model(**read).last_hidden_state
+            mean = masked_mean(hidden, read["attention_mask"])
             found[chosen] = torch.nn.functional.normalize(mean, dim=1).numpy()
         return found
 

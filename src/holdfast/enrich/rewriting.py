@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.errors import Defect
-from holdfast.core.records import Ints
+from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import derive_seed, generator
 from holdfast.data.table import Table, TrainSplit
 from holdfast.enrich.meaning import meaning
@@ -57,6 +57,7 @@ class Rewriting:
     added: Any = None
     steps: int = BLOCK
     _known: dict[tuple[str, int, int], Made] = field(default_factory=dict, repr=False)
+    _vectors: dict[str, Floats] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.train, TrainSplit):
@@ -134,19 +135,24 @@ class Rewriting:
             return []
         parts = [p for p in rows[0] if p in SOURCES or (one.answers and p in ANSWERS)]
         new = one.forms(rows, parts, seeds)
-        faults = [_fault(old, form, parts, one) for old, form in zip(rows, new, strict=True)]
+        faults = [_fault(row, form, parts, one) for row, form in zip(rows, new, strict=True)]
         asked = [k for k, fault in enumerate(faults) if fault is None]
         if one.similarity and asked:
             for part in parts:
                 pairs = [(str(rows[k][part]), str(new[k][part])) for k in asked]
-                alike = meaning().likeness([a for a, _ in pairs], [b for _, b in pairs])
-                for k, cosine in zip(asked, alike, strict=True):
-                    if cosine < one.similarity:
+                for k, (old, form) in zip(asked, pairs, strict=True):
+                    if float(self._vector(old) @ meaning().vectors([form])[0]) < one.similarity:
                         faults[k] = "similarity"
         return [
             Made(form if fault is None else old, name, fault)
             for old, form, fault in zip(rows, new, faults, strict=True)
         ]
+
+    def _vector(self, text: str) -> Floats:
+        """What the encoder makes of a row's own text, once."""
+        if text not in self._vectors:
+            self._vectors[text] = meaning().vectors([text])[0]
+        return self._vectors[text]
 
     def _block(self, places: Ints) -> pa.Table:
         return self.train.table.rows.with_format("arrow")[places.tolist()]
