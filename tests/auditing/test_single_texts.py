@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +11,10 @@ import pytest
 from holdfast.auditing.check import Found
 from holdfast.auditing.checks import all_checks
 from holdfast.auditing.personal import bits_a_character, find_personal, iban, luhn
+from holdfast.auditing.treat import spelling
+from holdfast.auditing.treat.spelling import Spelling, corrected
 from holdfast.auditing.views import Closely, Rows, Tokenized
+from holdfast.core.errors import MachineError
 from holdfast.data.memory import table_from_texts
 from holdfast.data.pairs import pairs_from_texts
 
@@ -49,6 +53,7 @@ PLANTED = {
     "mixed_scripts": lambda text: text + " Log in to p\u0430yp\u0430l now.",
     "text_lengths": lambda text: text * 60,
     "repetition": lambda text: "\n".join([text] * 3),
+    "model_phrases": lambda text: f"As an AI language model, I do not own one. {text}",
     "wrong_language": lambda text: (
         "Der Akku hält zwei Tage und das Gerät lädt schnell genug, aber der Bildschirm war "
         "zerkratzt und deshalb habe ich es nach einer Woche zurückgeschickt."
@@ -206,3 +211,36 @@ def test_a_large_table_is_sampled_and_says_so(monkeypatch: pytest.MonkeyPatch) -
     assert found is not None
     assert "(of 100 that were looked at, among 1,000)" in found.finding.because
     assert found.finding.score == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("I did not recieve the parcel", "I did not receive the parcel"),
+        ("The screen was definately good for it.", "The screen was definitely good for it."),
+        # Right elsewhere, a name, a contraction, a program, another language, no capitals.
+        ("My favorite color in the theater", None),
+        ("We saw Farrelly and couldnt leave, nothin to see", None),
+        ("if recieve(x) == 1:  # The recieve call\n    return recieve;", None),
+        ("Der Empfang der Nachricht verlief problemlos", None),
+        ("i did not recieve it", None),
+        ("Write to recieve@example.com or /usr/recieve", None),
+    ],
+)
+def test_typing_errors_are_put_right_where_they_are_sure(text: str, right: str | None) -> None:
+    pytest.importorskip("symspellpy")
+    assert corrected(text) == (right or text)
+    assert corrected(corrected(text)) == corrected(text)
+
+
+def test_protected_words_stay_and_a_missing_package_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("symspellpy")
+    text = "They recieve the parcel"
+    assert corrected(text, Spelling(("recieve",))) == text
+    spelling.dictionary.cache_clear()
+    monkeypatch.setitem(sys.modules, "symspellpy", None)
+    with pytest.raises(MachineError, match=r"holdfast\[spelling\]"):
+        corrected(text)
+    spelling.dictionary.cache_clear()

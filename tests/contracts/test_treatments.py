@@ -32,7 +32,7 @@ PIECES = [
     "p\u0430ypal",
     "jo@example.com",
     "call +44 20 7946 0958",
-    "teh recieve adress",
+    "They did not recieve the parcel",
     "\u0627\u200f\u0628 \u0e01\u200b\u0e02",
     "Ã\u200b¶",
     "\x01\x02",
