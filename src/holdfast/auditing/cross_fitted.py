@@ -17,10 +17,13 @@ import numpy.typing as npt
 
 from holdfast.auditing.word_features import word_features
 from holdfast.core.records import Floats, Ints
+from holdfast.core.seeds import generator
 from holdfast.models.logistic import first_softmax, fit_softmax, logits_of
 from holdfast.models.probe import FOLDS, choose_c, stratified_folds
 
 REPEATS = 3
+# C is the inverse variance of a prior, which does not hang on how many rows there are.
+CHOSEN_BY = 1500
 # From so many rows times classes one division is enough: what another brings is under a point.
 MANY = 200_000
 # The largest half-decades of C never won on unit-length vectors of several depths.
@@ -77,9 +80,9 @@ def cross_fit(
     """Answer every row by fits on the others: five folds, divided in three ways.
 
     Both probes are L2-regularised multinomial logistic regressions; C of the vectors' probe is
-    chosen once by cross-validated log loss, that of the words' is 3. The weights of their
-    log-probabilities minimise the out-of-fold log loss of the pool: two numbers fitted to n rows,
-    or three with ``tuned``.
+    chosen once by cross-validated log loss (of 1,500 rows at most), that of the words' is 3. The
+    weights of their log-probabilities minimise the out-of-fold log loss of the pool: two numbers
+    fitted to n rows, or three with ``tuned``.
 
     Parameters
     ----------
@@ -94,8 +97,9 @@ def cross_fit(
     present = np.bincount(marks[known], minlength=classes) >= LEAST_IN_CLASS
     if len(known) < LEAST_ROWS or present.sum() < 2:
         return None
-    x, words = _scaled(vectors), word_features(texts)
-    chosen = choose_c(x[known], _short(marks[known]), seed, GRID)
+    x, words = scaled(vectors), word_features(texts)
+    some = generator(seed, "penalty").permutation(known)[:CHOSEN_BY]
+    chosen = choose_c(x[some], _short(marks[some]), seed, GRID)
     by_vectors, by_words = [], []
     for repeat in range(REPEATS if len(known) * classes <= MANY else 1):
         folds = np.full(len(marks), -1)
@@ -113,7 +117,7 @@ def cross_fit(
     return CrossFitted(pooled, marks, runs, tuple(weights.tolist()), chosen.c)
 
 
-def _scaled(vectors: Floats) -> npt.NDArray[np.float64]:
+def scaled(vectors: Floats) -> npt.NDArray[np.float64]:
     """Centred and divided by the root of their mean variance, as a probe has them."""
     rows = np.asarray(vectors, dtype=np.float64)
     rows = rows - rows.mean(axis=0)
@@ -124,7 +128,7 @@ def _short(labels: Ints) -> Ints:
     return np.asarray(np.unique(labels, return_inverse=True)[1])
 
 
-def _fitted(x: Any, y: Ints, held: Any, classes: int, c: float) -> Floats:
+def probe_logits(x: Any, y: Ints, held: Any, classes: int, c: float) -> Floats:
     """Logits [held, C] of a probe; near enough to its minimum for comparing losses."""
     present, short = np.unique(y, return_inverse=True)
     table = fit_softmax(x, short, c, first_softmax(x, short), tolerance=3e-4, steps=100)
@@ -148,7 +152,7 @@ def _by_folds(x: Any, labels: Ints, folds: Ints, classes: int, c: float) -> Floa
             continue
         asked = np.concatenate([held, outside])
         logits = np.maximum(
-            log_softmax(_fitted(x[taught], labels[taught], x[asked], classes, c)), FLOOR
+            log_softmax(probe_logits(x[taught], labels[taught], x[asked], classes, c)), FLOOR
         )
         answers[held] = logits[: len(held)]
         answers[outside] += logits[len(held) :] / FOLDS

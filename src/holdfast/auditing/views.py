@@ -172,6 +172,12 @@ class Embedded:
     seed: int = 0
 
     @cached_property
+    def probed(self) -> Vectors:
+        """What probes read [n, d or more]: the vectors of all depths side by side."""
+        inner = () if self.inner is None else (self.inner,)
+        return np.concatenate([self.vectors, *inner], axis=1)
+
+    @cached_property
     def answers(self) -> CrossFitted | None:
         """What the rows say of each other's labels, from fits that had not seen the row; ``None``
         where there are too few, or labels are no classes."""
@@ -180,9 +186,8 @@ class Embedded:
         table = self.rows.table
         if table.columns.label_kind not in (None, "class") or len(table.classes) < 2:
             return None
-        depths = () if self.inner is None else (self.inner,)
         return cross_fit(
-            np.concatenate([self.vectors, *depths], axis=1),
+            self.probed,
             self.rows.texts,
             self.rows.labels,
             classes=len(table.classes),

@@ -1,0 +1,52 @@
+"""Whether more rows would bring more, and about how much."""
+
+from __future__ import annotations
+
+from holdfast.auditing.check import Check, add, with_classes
+from holdfast.auditing.growth import Growth, growth
+from holdfast.auditing.views import Embedded
+from holdfast.core.records import Finding
+
+# Rows times classes: beyond, the fits take longer than their answer is worth.
+MOST = 100_000
+WORTH = 0.01
+
+
+def too_few_rows(view: Embedded) -> Finding | None:
+    """Reports what twice the rows would bring to a linear probe, where even the low end of the 90 %
+    interval is a point of accuracy or more. Silent from 100,000 rows times classes on. Score: the
+    gain that is expected."""
+    answers, classes = view.answers, len(view.rows.table.classes)
+    if answers is None or len(answers.known) * classes > MOST:
+        return None
+    found = growth(view.probed, view.rows.labels, classes=classes, c=answers.c, seed=view.seed)
+    if found is None or found.low < WORTH:
+        return None
+    n = len(answers.known)
+    return Finding(
+        "too_few_rows",
+        "info",
+        min(1.0, found.gain),
+        n,
+        (),
+        f"twice the rows would bring {_points(found)} points of accuracy: a linear probe is right "
+        f"on {found.right:.1%} with the {n:,} there are",
+        "Label more rows before trying other settings; fine-tuning gains from them too.",
+    )
+
+
+def _points(found: Growth) -> str:
+    return f"{100 * found.gain:+.1f} ({100 * found.low:.1f}–{100 * found.high:.1f})"
+
+
+add(
+    Check(
+        "too_few_rows",
+        Embedded,
+        too_few_rows,
+        cannot_see="What rows of a new kind, or a tuned model, would bring; the probe is linear.",
+        error_rate="Its 90 % interval held what twice the rows brought in 61 of 64 draws of 200 to "
+        "1,600 rows of CR, MR and TREC.",
+        holds_for=with_classes,
+    )
+)
