@@ -15,7 +15,9 @@ def rings(classes: int, each: int, seed: int = 0):
     return centres[marks] + 0.45 * random.normal(size=(len(marks), 12)), marks
 
 
-def by_hand(vectors: np.ndarray, labels: np.ndarray, classes: int, alpha: float, k: int):
+def by_hand(
+    vectors: np.ndarray, labels: np.ndarray, classes: int, alpha: float, k: int, start=None
+):
     """(1 − α)(I − αS)^−1 Y on dense matrices."""
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cosine = unit @ unit.T
@@ -26,9 +28,9 @@ def by_hand(vectors: np.ndarray, labels: np.ndarray, classes: int, alpha: float,
         graph[i, near] = np.exp((line[near] - 1) / WIDTH)
     graph = np.maximum(graph, graph.T)
     root = np.diag(graph.sum(axis=1) ** -0.5)
-    start = np.zeros((len(labels), classes))
+    start = np.zeros((len(labels), classes)) if start is None else start.copy()
     known = labels >= 0
-    start[known, labels[known]] = 1
+    start[known] = np.eye(classes)[labels[known]]
     start /= start.sum(axis=0)
     found = np.linalg.solve(np.eye(len(labels)) - alpha * root @ graph @ root, (1 - alpha) * start)
     return found / found.sum(axis=1, keepdims=True)
@@ -40,6 +42,17 @@ def test_it_comes_to_the_closed_form() -> None:
     shares = propagate(neighbour_graph(vectors, 6), labels, classes=4, alpha=0.8, steps=200)
     assert shares == pytest.approx(by_hand(vectors, labels, 4, 0.8, 6), abs=1e-5)
     assert (shares.argmax(axis=1) == marks).mean() > 0.9
+
+
+def test_rows_without_a_label_may_begin_with_shares() -> None:
+    vectors, marks = rings(4, 15)
+    labels = np.where(np.arange(len(marks)) % 5 == 0, marks, -1)
+    start = np.random.default_rng(2).dirichlet(np.ones(4), len(marks))
+    graph = neighbour_graph(vectors, 6)
+    shares = propagate(graph, labels, classes=4, start=start, alpha=0.8, steps=200)
+    assert shares == pytest.approx(by_hand(vectors, labels, 4, 0.8, 6, start), abs=1e-5)
+    # What was given is not written into.
+    assert start.sum(axis=1) == pytest.approx(1)
 
 
 def test_rows_taken_off_the_graph_leave_it_as_if_they_had_not_been_there() -> None:

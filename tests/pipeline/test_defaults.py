@@ -69,3 +69,19 @@ def test_without_methods_the_phases_are_the_ordinary_ones() -> None:
 def test_what_needs_classes_is_refused_where_a_row_has_none(task: Any, name: str) -> None:
     with pytest.raises(RecipeError, match=f"does not exist for {task}"):
         resolve(Recipe(task=task, methods={name: True}), 5_000_000, 600, "small decoder")
+
+
+@pytest.mark.parametrize("rows", [80, 316, 800])
+def test_many_classes_are_contrasted_in_larger_batches_and_few_are_as_before(rows: int) -> None:
+    def planned(classes: int) -> Any:
+        complete, why = resolve(Recipe(), 5_000_000, rows, None, classes)
+        return phases_of(complete, 5_000_000, rows, None, classes), why[0].because
+
+    phases, because = planned(77)
+    (phase,) = phases
+    assert (phase.name, phase.steps, phase.head) == ("contrast", 40, "refit")
+    assert phase.batch_size == 64
+    assert phase.source.classes == 32
+    assert "of 77 classes" in because
+    for few in (2, 6, 19):
+        assert planned(few) == planned(0)

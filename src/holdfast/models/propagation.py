@@ -22,7 +22,7 @@ from holdfast.core.records import Floats, Ints
 
 NEIGHBOURS = 10
 WIDTH = 0.1
-ALPHA = 0.9
+ALPHA = 0.8
 STEPS = 30
 BLOCK = 1000
 
@@ -54,6 +54,7 @@ def propagate(
     labels: Ints,
     *,
     classes: int,
+    start: Floats | None = None,
     without: npt.NDArray[np.bool_] | None = None,
     alpha: float = ALPHA,
     steps: int = STEPS,
@@ -61,7 +62,8 @@ def propagate(
     """The share of each class [n, classes] at each row of ``graph``; each line sums to 1, or is
     even where no label came.
 
-    ``labels`` [n] are −1 where there is none. Rows ``without`` [n] are taken off the graph, so that
+    ``labels`` [n] are −1 where there is none; ``start`` [n, classes] is what such rows begin with,
+    shares that something else gave them. Rows ``without`` [n] are taken off the graph, so that
     what is said of the others is what it would be had they never been there. Every class brings
     the same mass, or the largest would cover the rest. ``alpha`` in (0, 1) says how far labels go.
     """
@@ -72,13 +74,14 @@ def propagate(
     degree = np.asarray(graph.sum(axis=1)).reshape(-1)
     root = diags(1 / np.sqrt(np.maximum(degree, 1e-12)))
     spread = (root @ graph @ root).tocsr()
-    start = np.zeros((len(labels), classes))
+    begin = np.zeros((len(labels), classes)) if start is None else start * there[:, None]
     known = np.flatnonzero((labels >= 0) & (there > 0))
-    start[known, labels[known]] = 1.0
-    start /= np.maximum(start.sum(axis=0), 1e-12)
-    found = start.copy()
+    begin[known] = 0.0
+    begin[known, labels[known]] = 1.0
+    begin = begin / np.maximum(begin.sum(axis=0), 1e-12)
+    found = begin.copy()
     for _ in range(steps):
-        found = alpha * (spread @ found) + (1 - alpha) * start
+        found = alpha * (spread @ found) + (1 - alpha) * begin
     mass = found.sum(axis=1, keepdims=True)
     return np.where(mass > 0, found / np.where(mass > 0, mass, 1.0), 1.0 / classes)
 

@@ -15,6 +15,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import counted
 from holdfast.enrich.registry import check_enrich, kind_of_rows
+from holdfast.methods.contrast import MANY_CLASSES
 from holdfast.methods.registry import (
     Known,
     Parts,
@@ -58,6 +59,18 @@ class Default:
 
 
 TABLE = (
+    # Many classes of few rows: batches of many classes, with which their names are contrasted too.
+    Default(
+        "small",
+        800,
+        40,
+        0,
+        16,
+        1e-4,
+        "benchmarks/signals.py at 385 rows of 77 classes",
+        True,
+        MANY_CLASSES,
+    ),
     Default("small", 200, 75, 0, 16, 1e-4, "benchmarks/small_data.py at 100 rows", True),
     Default("small", 800, 0, 6, 16, 1e-4, "benchmarks/small_data.py at 400 rows", True),
     Default("small", None, 0, 3, 16, 1e-4, "benchmarks/small_data.py at 1,600 rows", True),

@@ -26,6 +26,10 @@ MANY_CLASSES = 15
 # What all unlabelled rows together weigh, a row of the table counting 1, is at most this many times
 # the rows of the table.
 MOST_WEIGHT = 1.0
+# Of each class the surest ones: a head is fitted to all of them, again at every look.
+MOST_USED = 1000
+# Of the penalty's inverse: given labels are less sure than written ones.
+SHARES_OF_C = (1.0, 0.03)
 WHAT = "unlabelled rows"
 Label = Callable[[Ints, np.ndarray[Any, Any]], tuple[Ints, Floats]]
 
@@ -99,9 +103,16 @@ def with_unlabelled(prepared: Prepared, train: Ints, valid: Ints, texts: Sequenc
     hidden = np.zeros(len(known.labels), dtype=bool)
     hidden[len(train) :] = True
     labels, weights = tell(np.where(hidden, -1, known.labels), hidden)
-    lot = added_texts(prepared.rows, texts, labels, origin="unlabelled", weights=weights)
-    prepared = _settled(prepared, way, f"{len(texts):,} texts; {because}")
-    return prepared.extended(lot)
+    used = np.flatnonzero(weights > 0)
+    lot = added_texts(
+        prepared.rows,
+        [texts[int(i)] for i in used],
+        labels[used],
+        origin="unlabelled",
+        weights=weights[used],
+    )
+    because = f"the surest {len(used):,} of {len(texts):,} texts; {because}"
+    return _settled(prepared, way, because).extended(lot)
 
 
 def _settled(prepared: Prepared, way: str, because: str) -> Prepared:
@@ -136,34 +147,44 @@ def _vectors(prepared: Prepared, rows: Ints, texts: Sequence[str]) -> Vectors:
 def _teller(way: str, known: Vectors) -> Label:
     """What gives every unlabelled row a label and a weight, from the labels [n] of the rows (−1
     where hidden) and which of them are ``hidden`` [n]."""
-    if way == "propagation":
-        graph = neighbour_graph(known.vectors)
 
-        def spread(labels: Ints, hidden: Any) -> tuple[Ints, Floats]:
-            none = np.full(known.texts, -1)
-            off = np.zeros(len(known.vectors), dtype=bool)
-            off[: len(hidden)] = hidden
-            every = np.concatenate([labels, none, known.added_labels])
-            shares = propagate(graph, every, classes=known.classes, without=off)
-            return _weighed(shares[len(labels) : len(labels) + known.texts], (~hidden).sum())
-
-        return spread
-
-    def taught(labels: Ints, hidden: Any) -> tuple[Ints, Floats]:
+    def taught(hidden: Any) -> Floats:
         probe = _probe(known, ~hidden, None, known.beside())
         logits = probe.logits(known.unlabelled)
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return _weighed(shares / shares.sum(axis=1, keepdims=True), (~hidden).sum())
+        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
-    return taught
+    if way == "self-training":
+        return lambda labels, hidden: _weighed(taught(hidden), (~hidden).sum())
+    graph = neighbour_graph(known.vectors)
+
+    def spread(labels: Ints, hidden: Any) -> tuple[Ints, Floats]:
+        none = np.full(known.texts, -1)
+        off = np.zeros(len(known.vectors), dtype=bool)
+        off[: len(hidden)] = hidden
+        every = np.concatenate([labels, none, known.added_labels])
+        mine = slice(len(labels), len(labels) + known.texts)
+        # What a probe says of a text, spread to its neighbours, has fewer wrong labels than either.
+        start = np.zeros((len(known.vectors), known.classes))
+        start[mine] = taught(hidden)
+        shares = propagate(graph, every, classes=known.classes, start=start, without=off)
+        return _weighed(shares[mine], (~hidden).sum())
+
+    return spread
 
 
 def _weighed(shares: Floats, rows: int) -> tuple[Ints, Floats]:
-    """The likeliest class of each row and its share as a weight; together they weigh at most
-    ``MOST_WEIGHT`` times the rows."""
-    sure = shares.max(axis=1)
-    most = MOST_WEIGHT * float(rows)
-    return shares.argmax(axis=1), sure * min(1.0, most / max(float(sure.sum()), 1e-12))
+    """The likeliest class of each row and its share as a weight: of each class those of the surest
+    rows, 1,000 in all, together at most ``MOST_WEIGHT`` times ``rows``; of the others 0."""
+    labels, sure = shares.argmax(axis=1), shares.max(axis=1)
+    order = np.argsort(-sure, kind="stable")
+    place = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        of = order[labels[order] == label]
+        place[of] = np.arange(len(of))
+    most = max(1, MOST_USED // shares.shape[1])
+    weights = np.where(place < most, sure, 0.0)
+    return labels, weights * min(1.0, MOST_WEIGHT * rows / max(float(weights.sum()), 1e-12))
 
 
 def _probe(known: Vectors, rows: Any, c: float | None, beside: Beside | None) -> Probe:
@@ -190,19 +211,21 @@ def _borne_out(known: Vectors, tell: Label, units: Ints) -> Gain:
     where the interval of the accuracy's gain is above 0 and the loss does not rise."""
     c = _probe(known, np.ones(len(known.labels), dtype=bool), None, known.beside()).c
     fold = _folds(known.labels, units, known.seed)
-    right = np.zeros((len(fold), 2))
-    losses = np.zeros((len(fold), 2))
+    right = np.zeros((len(fold), 1 + len(SHARES_OF_C)))
+    losses = np.zeros_like(right)
     for held in (fold == one for one in range(FOLDS)):
         if not held.any():
             continue
-        labels, weights = tell(np.where(held, -1, known.labels), held)
-        for place, beside in enumerate((known.beside(), known.beside(labels, weights))):
-            logits = _probe(known, ~held, c, beside).logits(known.rows[held])
+        beside = known.beside(*tell(np.where(held, -1, known.labels), held))
+        arms = [(c, known.beside()), *((share * c, beside) for share in SHARES_OF_C)]
+        for place, (penalty, others) in enumerate(arms):
+            logits = _probe(known, ~held, penalty, others).logits(known.rows[held])
             right[held, place] = logits.argmax(axis=1) == known.labels[held]
             losses[held, place] = softmax_losses(logits, known.labels[held])
+    best = 1 + int(losses[:, 1:].mean(axis=0).argmin())
     random = generator(known.seed, "unlabelled rows judged")
-    gain = paired_bootstrap(right[:, 1], right[:, 0], seed=random, groups=_dense(units))
-    loss = float(losses[:, 1].mean() - losses[:, 0].mean())
+    gain = paired_bootstrap(right[:, best], right[:, 0], seed=random, groups=_dense(units))
+    loss = float(losses[:, best].mean() - losses[:, 0].mean())
     words = (
         f"out of fold, a probe of the {len(fold):,} labelled rows gains "
         f"{100 * gain.value:+.1f} points with them ({100 * gain.low:+.1f} to "
