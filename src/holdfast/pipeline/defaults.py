@@ -62,7 +62,7 @@ TABLE = (
     # Many classes of few rows: batches of many classes, with which their names are contrasted too.
     Default(
         "small",
-        800,
+        400,
         40,
         0,
         16,
