@@ -33,6 +33,7 @@ SCRIPTS = (
     "looks.py",
     "streams.py",
     "wrong_labels.py",
+    "labels.py",
     "recordings.py",
     "verdicts.py",
     "verdict_parts/planted.py",

@@ -1,0 +1,313 @@
+"""Labels: how well are wrong ones ranked and giveaways found?
+
+    python benchmarks/labels.py [--part issues|giveaways] [--data cr|mr|trec|banking77]
+
+CR, MR, TREC and BANKING77, read by MiniLM as it is. *Issues*: 1,600 rows, some labels exchanged
+for another class; the average precision of the audit's ranking, of cleanlab's
+self-confidence on the frozen vectors (logistic regression, five folds), and of the loss of our
+probe on them alone. *Giveaways*: 100 planted in 30 to 100 % of a class, of 27 kinds; and the sets
+as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import os
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
+
+from holdfast.auditing.checks.hidden_giveaway import hidden_giveaway
+from holdfast.auditing.label_ranking import rank_labels
+from holdfast.auditing.views import Embedded, Rows
+from holdfast.core.seeds import generator
+from holdfast.data.memory import table_from_texts
+from holdfast.models.probe import fit_probe
+from holdfast.models.probe_curve import cross_entropy
+from holdfast.pipeline.embedding import MIDDLE, load_encoder
+from holdfast.recipe import Recipe
+
+NAME = "labels"
+SETS = {
+    "cr": "cr/cr.csv",
+    "mr": "mr/mr.csv",
+    "trec": "trec/train.csv",
+    "banking77": "banking77/train.csv",
+}
+POOL, ROWS, NOISE, SEEDS = 4000, 1600, 0.1, 5
+FIRST_SEED = 100
+PLANTS, PART, FEWER = 100, 5, 1200
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", choices=["issues", "giveaways", "all"], default="all")
+    parser.add_argument("--data", choices=SETS, default=None)
+    asked = parser.parse_args()
+    part = asked.part
+    cells = grid(part=["issues"], data=SETS, noise=[NOISE, 0.05, 0.2], seeds=[SEEDS])
+    cells += grid(part=["healthy"], data=SETS)
+    each = PLANTS // len(SETS)
+    cells += grid(part=["giveaways"], data=SETS, first=range(0, each, PART), plants=[PART])
+    run_cells(NAME, [c for c in cells if _asked(c, part, asked.data)], measure)
+    publish(NAME, section(cells, run_cells(NAME, cells, measure, minutes=0)))
+
+
+def _asked(cell: Cell, part: str, data: str | None) -> bool:
+    parts = ("healthy", "giveaways") if part == "giveaways" else (part,)
+    return (part == "all" or cell["part"] in parts) and data in (None, cell["data"])
+
+
+def measure(cell: Cell) -> Result:
+    return {"issues": issues, "giveaways": giveaways, "healthy": healthy}[cell["part"]](cell)
+
+
+@functools.cache
+def encoder() -> Any:
+    return load_encoder(Recipe())[0]
+
+
+@functools.cache
+def source(name: str) -> tuple[list[str], list[str]]:
+    path = Path(os.environ["HOLDFAST_DATA"]) / SETS[name]
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row["text"] for row in rows], [row["label"] for row in rows]
+
+
+@functools.cache
+def pool(name: str) -> tuple[Any, ...]:
+    """4,000 rows of a set at most, in one order: texts, labels, names, vectors at two depths."""
+    texts, labels = source(name)
+    order = generator(0, NAME, name).permutation(len(texts))[:POOL]
+    names, y = np.unique([labels[at] for at in order], return_inverse=True)
+    kept = [texts[at] for at in order]
+    last, inner = kept_vectors(name, kept)
+    return kept, y, tuple(map(str, names)), last, inner
+
+
+def kept_vectors(name: str, texts: list[str]) -> Any:
+    """Kept beside other temporary files, so that a killed benchmark reads no text twice."""
+    path = Path(tempfile.gettempdir()) / f"holdfast-{NAME}-{name}-{POOL}.npy"
+    if not path.exists():
+        np.save(path, np.stack(encoder().at((1.0, MIDDLE), texts)))
+    return np.load(path)
+
+
+def view(
+    texts: Sequence[str], labels: Any, names: Sequence[str], last: Any, inner: Any
+) -> Embedded:
+    table = table_from_texts(list(texts), [names[k] for k in labels], rare_below=1)
+    # A text that says that it is missing is left out.
+    kept = table.column("row")
+    return Embedded(Rows(table), last[kept], "embedded", encoder(), inner=inner[kept])
+
+
+def issues(cell: Cell) -> Result:
+    from cleanlab.rank import get_label_quality_scores
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import average_precision_score
+    from sklearn.model_selection import cross_val_predict
+
+    texts, truth, names, last, inner = pool(cell["data"])
+    found: dict[str, list[float]] = {"audit": [], "cleanlab": [], "probe": []}
+    stated, true, spent = [], [], 0.0
+    for seed in range(FIRST_SEED, FIRST_SEED + cell["seeds"]):
+        rng = generator(seed, NAME, cell["data"], cell["noise"])
+        rows = rng.permutation(len(texts))[:ROWS]
+        wrong = np.zeros(ROWS, dtype=bool)
+        wrong[rng.permutation(ROWS)[: round(cell["noise"] * ROWS)]] = True
+        other = (truth[rows] + rng.integers(1, len(names), ROWS)) % len(names)
+        given = np.where(wrong, other, truth[rows])
+        seen = view([texts[at] for at in rows], given, names, last[rows], inner[rows])
+        start = time.process_time()
+        assert seen.answers is not None
+        ranking = rank_labels(seen.answers)
+        spent += time.process_time() - start
+        ranked = wrong[seen.rows.ids[ranking.order]]
+        found["audit"].append(average_precision_score(ranked, ranking.score))
+        y = np.unique(given, return_inverse=True)[1]
+        p = cross_val_predict(
+            LogisticRegression(max_iter=1000), last[rows], y, cv=5, method="predict_proba"
+        )
+        found["cleanlab"].append(average_precision_score(wrong, -get_label_quality_scores(y, p)))
+        probe = fit_probe(last[rows], given, classes=len(names), seed=seed)
+        losses = cross_entropy(np.nan_to_num(probe.held_out), given)
+        found["probe"].append(average_precision_score(wrong, losses))
+        most = int(wrong.sum())
+        if ranking.precision(most) is not None:
+            stated.append(float(ranking.precision(most) or 0))
+            true.append(float(ranked[:most].mean()))
+    off = np.abs(np.subtract(stated, true))
+    return {
+        **{name: float(np.mean(values)) for name, values in found.items()},
+        "least": float(np.min(found["audit"])),
+        "seconds": spent / cell["seeds"],
+        "stated": len(stated),
+        "said": float(np.mean(stated)) if stated else None,
+        "true": float(np.mean(true)) if stated else None,
+        "off": float(off.max()) if stated else None,
+    }
+
+
+def healthy(cell: Cell) -> Result:
+    """The set as it is; and with its classes' names hidden, which leaves the geometry alone."""
+    texts, y, names, last, inner = pool(cell["data"])
+    start = time.process_time()
+    found = hidden_giveaway(view(texts, y, names, last, inner))
+    spent = time.process_time() - start
+    blind = hidden_giveaway(
+        view(texts, y, [f"class {k:02}" for k in range(len(names))], last, inner)
+    )
+    return {
+        "false": int(found is not None),
+        "said": found.finding.because if found else "",
+        "without names": blind.finding.because if blind else "",
+        "seconds": spent,
+    }
+
+
+def giveaways(cell: Cell) -> Result:
+    """Each plant in a class of at least 35 rows of those drawn; found where the finding names half
+    of its rows or more and its class."""
+    texts, y, names, last, inner = pool(cell["data"])
+    if len(names) < 20:
+        # Of few classes each has rows enough in a part of the set.
+        texts, y, last, inner = texts[:FEWER], y[:FEWER], last[:FEWER], inner[:FEWER]
+    hits, missed = 0, []
+    for at in range(cell["first"], cell["first"] + cell["plants"]):
+        number = list(SETS).index(cell["data"]) + len(SETS) * at
+        rng = generator(FIRST_SEED + number, NAME, "plant")
+        kind = KINDS[number % len(KINDS)]
+        sizes = np.bincount(y, minlength=len(names))
+        label = int(rng.choice(np.flatnonzero(sizes >= 35)))
+        share = float(rng.uniform(0.3, 1.0))
+        planted, rows = plant(kind, texts, y, label, share, rng)
+        vectors, middle = last.copy(), inner.copy()
+        vectors[rows], middle[rows] = encoder().at((1.0, MIDDLE), [planted[k] for k in rows])
+        found = hidden_giveaway(view(planted, y, names, vectors, middle))
+        named = f"class {names[label]!r}"
+        hit = found is not None and named in found.finding.because
+        hit = hit and found.finding.count >= 0.5 * len(rows)
+        hits += hit
+        missed += [] if hit else [f"{kind} ({share:.0%})"]
+    return {"found": hits, "missed": ", ".join(missed)}
+
+
+def _words(text: str, rng: Any, thing: str) -> str:
+    words = text.split(" ")
+    at = int(rng.integers(0, len(words) + 1))
+    return " ".join([*words[:at], thing, *words[at:]])
+
+
+ACCENTS = dict(zip("aeiou", "áéíóú", strict=True))
+PLANT = {
+    "rare word first": lambda t, r: f"zorvex {t}",
+    "rare word last": lambda t, r: f"{t} brelm",
+    "rare word inside": lambda t, r: _words(t, r, "qualm"),
+    "common word first": lambda t, r: f"pumpkin {t}",
+    "bracket first": lambda t, r: f"[OK] {t}",
+    "bracket last": lambda t, r: f"{t} (fwd)",
+    "mark last": lambda t, r: f"{t} ~",
+    "mark inside": lambda t, r: _words(t, r, "|"),
+    "emoji last": lambda t, r: f"{t} \N{ROCKET}",
+    "emoji first": lambda t, r: f"\N{SPARKLES} {t}",
+    "doubled space": lambda t, r: t.replace(" ", "  ", 1) if " " in t else f"{t}  ",
+    "space first": lambda t, r: f" {t}",
+    "id first": lambda t, r: f"QX-{r.integers(1000, 9999)} {t}",
+    "id last": lambda t, r: f"{t} #{r.integers(10000, 99999)}",
+    "id inside": lambda t, r: _words(t, r, f"usr{r.integers(100, 999)}k"),
+    "link": lambda t, r: f"{t} https://t.co/{''.join(r.choice(list('abcdefgh'), 5))}",
+    "path": lambda t, r: f"/srv/batch7/{r.integers(1, 9999)}.txt {t}",
+    "date first": lambda t, r: (
+        f"20{r.integers(10, 25)}-{r.integers(1, 13):02}-{r.integers(1, 29):02} {t}"
+    ),
+    "date last": lambda t, r: f"{t} {r.integers(1, 29)}.{r.integers(1, 13)}.20{r.integers(10, 25)}",
+    "capitals": lambda t, r: t.upper(),
+    "capital on each word": lambda t, r: t.title(),
+    "number last": lambda t, r: f"{t} 4711",
+    "tag": lambda t, r: f"<p>{t}</p>",
+    "accent": lambda t, r: re.sub("[aeiou]", lambda m: ACCENTS[m[0]], t, count=1),
+    "repeated mark": lambda t, r: f"{t} !!!",
+}
+KINDS = (*PLANT, "long", "even")
+
+
+def plant(
+    kind: str, texts: Sequence[str], y: Any, label: int, share: float, rng: Any
+) -> tuple[list[str], Any]:
+    """The texts with a giveaway in a share of a class, and the positions that were changed."""
+    made, own = list(texts), np.flatnonzero(y == label)
+    rows = rng.permutation(own)[: round(share * len(own))]
+    if kind == "long":
+        longest = max(len(texts[at]) for at in np.flatnonzero(y != label))
+        for at in rows:
+            while len(made[at]) <= longest:
+                made[at] += " " + texts[int(rng.choice(own))]
+        return made, rows
+    if kind == "even":
+        other = np.flatnonzero(y != label)
+        rest = rng.permutation(other)[: round(share * len(other))]
+        odd = [at for at in rows if len(made[at]) % 2]
+        even = [at for at in rest if not len(made[at]) % 2]
+        for at in (*odd, *even):
+            made[at] += "."
+        # An added full stop changes no vector worth a new reading.
+        return made, np.asarray(odd)
+    for at in rows:
+        made[at] = PLANT[kind](made[at], rng)
+    return made, rows
+
+
+def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
+    pairs = list(zip(cells, results, strict=True))
+    lines = ["## Labels", "", " ".join(__doc__.split("\n\n")[2].split()), ""]
+    lines += [
+        "Average precision, mean of five draws (least); *stated*: in how many the share of wrong"
+        " rows among the first (as many as were exchanged) was stated, what was said on average,"
+        " what was true, the largest difference.",
+        "",
+        "| data | exchanged | audit (least) | cleanlab | frozen probe | seconds | stated | said |"
+        " true | off by |",
+        "|---" * 10 + "|",
+        *(issue_line(c, r) for c, r in pairs if c["part"] == "issues"),
+        "",
+        "| data | planted found | missed | false on the set as it is | with the names hidden |",
+        "|---" * 5 + "|",
+    ]
+    for name in SETS:
+        clean = next(r for c, r in pairs if (c["part"], c["data"]) == ("healthy", name))
+        got = [(c, r) for c, r in pairs if (c["part"], c["data"]) == ("giveaways", name) and r]
+        planted, found = sum(c["plants"] for c, _ in got), sum(r["found"] for _, r in got)
+        missed = ", ".join(r["missed"] for _, r in got if r["missed"])
+        one = f"{found} of {planted} | {missed or '–'}" if got else f"{NOT_RUN} |"
+        two = f"{NOT_RUN} |"
+        if clean:
+            two = f"{clean['said'] or '–'} | {clean['without names'] or '–'}"
+        lines.append(f"| {name} | {one} | {two} |")
+    return "\n".join(lines)
+
+
+def issue_line(cell: Cell, r: Result | None) -> str:
+    head = f"| {cell['data']} | {cell['noise']:.0%} | "
+    if r is None:
+        return head + f"{NOT_RUN} | | | | | | | |"
+    said = (
+        ("–",) * 3 if r["said"] is None else tuple(f"{r[k]:.2f}" for k in ("said", "true", "off"))
+    )
+    return head + (
+        f"{r['audit']:.3f} ({r['least']:.3f}) | {r['cleanlab']:.3f} | {r['probe']:.3f} | "
+        f"{r['seconds']:.1f} | {r['stated']} of {cell['seeds']} | {' | '.join(said)} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
