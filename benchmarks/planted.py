@@ -399,4 +399,28 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
         '("leaking", "overfit", "a validation loss',
         ("tests/monitor/test_precedence.py",),
     ),
+    (
+        "leaks-one-way",
+        "a leak names every source row, and not every row of the other file",
+        "auditing/leaks.py",
+        "rest = ~named[back.at - theirs]",
+        "rest = np.zeros(len(back.at), dtype=bool)",
+        ("tests/auditing/test_copied_checks.py",),
+    ),
+    (
+        "price-of-all-rows",
+        "copies are priced as if every scored row were one",
+        "auditing/price.py",
+        "leaked / rows, rows)",
+        "1.0, rows)",
+        ("tests/auditing/test_copied_checks.py",),
+    ),
+    (
+        "named-without-a-file",
+        "a file that is held against itself is not refused",
+        "pipeline/audit_rows.py",
+        "path.samefile(own)",
+        "False",
+        ("tests/journeys/test_audit.py",),
+    ),
 )

@@ -212,3 +212,25 @@ def test_a_treated_copy_is_written_with_every_change(tmp_path: Path, holdfast) -
     )
     assert done.code == 0, done.err
     assert json.loads(done.out)["fixed"]["left_out"] == 0
+
+
+def test_tags_several_labels_and_numbers_are_looked_at(tmp_path: Path) -> None:
+    words = [sentence(n).split() for n in range(20)]
+    tags = [["B-A", *["O"] * 5, "B-C"][: len(w)] for w in words]
+    lines = [
+        json.dumps({"tokens": w, "tags": [*t, *["O"] * (len(w) - len(t))]})
+        for w, t in zip(words, tags, strict=True)
+    ]
+    path = tmp_path / "tags.jsonl"
+    path.write_text("\n".join([*lines, lines[2]]), "utf-8")
+    found = audit(path, settings={"audit.rows": 0})
+    assert found.task == "token-classification"
+    assert found.duplicate_groups == ((2, 20),)
+    assert found.label_counts["O"] == 21
+    several = [{"text": sentence(n), "label": ("a|b", "a", "b")[n % 3]} for n in range(30)]
+    found = audit(write(tmp_path / "several.csv", several), settings={"audit.rows": 0})
+    assert found.label_counts == {"a": 20, "b": 20}
+    numbers = [{"text": sentence(n), "score": n / 7} for n in range(60)]
+    path = write(tmp_path / "numbers.csv", numbers)
+    found = audit(path, label="score", settings=["audit.rows=0", "data.label_kind=number"])
+    assert found.label_counts == {}

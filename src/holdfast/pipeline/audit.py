@@ -106,14 +106,15 @@ def _audited(
 
 
 def _label_counts(table: Table) -> dict[str, int]:
-    """Rows of each class, or of each label where a text has several; none where they are
+    """Rows of each class, or of each label or tag where a row has several; none where they are
     numbers."""
     if table.columns.label is None or table.columns.label_kind == "number":
         return {}
-    if table.columns.label_kind == "several":
+    several = next((name for name in ("labels", "tags") if name in table.rows.column_names), None)
+    if several is not None:
         counts = np.zeros(len(table.names), dtype=np.int64)
-        for labels in table.column("labels"):
-            counts[labels] += 1
+        for labels in table.column(several):
+            counts[np.unique(labels).astype(np.int64)] += 1
         return dict(zip(table.names, counts.tolist(), strict=True))
     if len(table.classes) < 2:
         return {}
