@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from holdfast._version import __version__
+from holdfast.core.wording import counted
 from holdfast.report.differences import marked
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import sentence
@@ -24,6 +25,7 @@ LEVELS = {
     "warn": "Worth a look before a training",
     "info": "For information",
 }
+WORDS = {"error": "error", "warn": "warning", "info": "note"}
 # Of a list that nobody reads to its end.
 LISTED = 50
 SNIPPET = 6
@@ -162,8 +164,8 @@ def _tone(document: Mapping[str, Any]) -> str:
 
 def _top(document: Mapping[str, Any]) -> Headline:
     tone = _tone(document)
-    counted = {level: len(_of(document, level)) for level in LEVELS}
-    label = ", ".join(f"{n} {level}" for level, n in counted.items() if n) or "no findings"
+    counts = [(len(_of(document, level)), word) for level, word in WORDS.items()]
+    label = ", ".join(counted(n, word) for n, word in counts if n) or "no findings"
     facts = [("Rows", f"{document['rows']:,}"), ("Task", str(document["task"]))]
     if document["label_counts"]:
         facts.append(("Classes", f"{len(document['label_counts']):,}"))
