@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Decision
+from holdfast.models.onednn import use_onednn
 from holdfast.models.purpose import purpose_of
 from holdfast.recipe import Recipe
 from holdfast.tasks.batching import by_length
+from holdfast.training.machine import choose_machine
 
 if TYPE_CHECKING:
     from holdfast.models.classifier import LoadedClassifier
@@ -115,4 +117,9 @@ def load_encoder(recipe: Recipe) -> tuple[Encoder, tuple[Decision, ...]]:
         seed=recipe.seed,
     )
     loaded.network.eval()
-    return Encoder(name, loaded), told
+    wanted = recipe.train
+    machine = choose_machine(wanted.threads, "float32", wanted.matmul)
+    if machine.matmul == "onednn":
+        use_onednn(loaded.network)
+    chosen = tuple(d for d in machine.decisions if d.what in ("train.threads", "train.matmul"))
+    return Encoder(name, loaded), (*told, *chosen)
