@@ -55,6 +55,14 @@ def time_order(copied: Copied) -> Found | None:
     return Found(finding)
 
 
+def undated(copied: Copied) -> str:
+    """Why there is nothing to see."""
+    shared = {name for beside in copied.beside.values() for name in beside.names}
+    if alone(copied) or shared & {*copied.rows.beside.names}:
+        return alone(copied)
+    return "no column beside the texts stands in both files"
+
+
 def dates(values: Sequence[str | None]) -> Floats | None:
     """Seconds since 1970 of a column [n], NaN where a cell is empty or none; ``None`` where it is
     no column of dates."""
@@ -91,6 +99,6 @@ add(
         time_order,
         cannot_see="Dates in another form than 2024-01-31, and rows without dates.",
         error_rate="Exact in what it compares; whether time matters for the task it cannot tell.",
-        nothing=alone,
+        nothing=undated,
     )
 )

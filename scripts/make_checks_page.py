@@ -1,0 +1,68 @@
+"""Write docs/checks.md: every check of the audit, as the registry has it.
+
+python scripts/make_checks_page.py
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+from holdfast.auditing.check import Check
+from holdfast.auditing.checks import all_checks
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "checks.md"
+HEAD = """# The checks of an audit
+
+What `holdfast audit` looks at: each check with what it lists, what it cannot see, and how often it
+is wrong. Written by `python scripts/make_checks_page.py` from the checks themselves. Those of
+single rows also look at the start of every `holdfast train`; the others need what only an audit
+makes.
+"""
+# The views in the order of a reader's interest, each with what it takes.
+VIEWS = {
+    "Rows": ("Single rows", "the rows alone"),
+    "Closely": ("Single rows, closely", "the rows alone, for longer than a training waits"),
+    "Copied": ("Copies and leaks", "which row copies which, here and in the files of `--against`"),
+    "Embedded": ("Meaning", "the rows in the geometry of the model (at most `audit.rows`)"),
+    "Tokenized": ("Tokens", "the rows as the model's tokens"),
+    "Pictures": ("Pictures", "the picture files"),
+    "Watched": ("After a run", "the losses of training rows in a finished run"),
+}
+
+
+def page() -> str:
+    """The whole page."""
+    by_view: dict[str, list[Check]] = {}
+    for check in all_checks().values():
+        by_view.setdefault(check.sees.__name__, []).append(check)
+    names = [name for name in VIEWS if name in by_view]
+    names += sorted(set(by_view) - set(names))
+    parts = [section(name, sorted(by_view[name], key=lambda c: c.name)) for name in names]
+    return "\n".join([HEAD, *parts])
+
+
+def section(view: str, checks: list[Check]) -> str:
+    title, what = VIEWS.get(view, (view, view))
+    return f"## {title}\n\nThey see {what}.\n\n" + "\n".join(map(entry, checks))
+
+
+def entry(check: Check) -> str:
+    return (
+        f"### `{check.name}`\n\n{told(check)}\n\n"
+        f"- **It cannot see:** {check.cannot_see}\n"
+        f"- **How often it is wrong:** {check.error_rate}\n"
+    )
+
+
+def told(check: Check) -> str:
+    """What its function says of itself, in Markdown."""
+    text = inspect.getdoc(check.run) or ""
+    text = " ".join(text.split("\n\n")[0].split())
+    return re.sub(r"``([^`]+)``", r"`\1`", text)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
+    print(PAGE)
