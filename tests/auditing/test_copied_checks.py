@@ -342,3 +342,14 @@ def test_what_has_nothing_to_be_held_against_is_not_called_fine() -> None:
     assert looked.blind["shared_groups"] == "no column of groups is named: --group COL"
     assert "leaks" not in looked.seconds
     assert "leaks" in look(alone.rows.table, [view(sentences(30), test=["one row"])]).seconds
+
+
+def test_answers_of_a_word_or_two_are_no_error_and_no_first_example() -> None:
+    texts = [*long_sentences(30), "None.", "None.", "none", "Not known.", "Not known."]
+    texts += [texts[5]]
+    found = seen("leaks", view(texts, test=["None.", *long_sentences(9, 3)]))
+    assert found is not None
+    assert found.finding.severity == "warn"
+    found = seen("exact_duplicates", view(texts))
+    assert found is not None
+    assert (found.examples[0].row, found.examples[0].other_row) == (5, 35)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.auditing.check import Check, Example, Found, add
-from holdfast.auditing.views import Copied
+from holdfast.auditing.views import Copied, Rows
 from holdfast.core.records import Finding, Ints
 from holdfast.core.wording import counted
 
 SERIOUS = 0.01
 EXAMPLES = 8
+# Groups of which the examples are chosen, and words from which on a text is more than an answer.
+COMPARED, TELLING = 1000, 3
 LISTED = 100
 
 
@@ -47,14 +49,19 @@ def exact_duplicates(copied: Copied) -> Found | None:
 
 
 def _examples(copied: Copied, order: Ints, group: Ints) -> tuple[Example, ...]:
-    """The first two rows of each group."""
-    ids = copied.rows.ids
+    """The first two rows of groups, those that say more than a word or two first."""
+    rows = copied.rows
     first: dict[int, int] = {}
     second: dict[int, int] = {}
     for at in order.tolist():
         (second if group[at] in first else first).setdefault(int(group[at]), at)
-    pairs = [(first[g], second[g]) for g in first if g in second][:EXAMPLES]
-    return tuple(Example(int(ids[a]), "the same text", int(ids[b])) for a, b in pairs)
+    pairs = [(first[g], second[g]) for g in list(first)[:COMPARED] if g in second]
+    texts = Rows(rows.table.take(np.array([a for a, _ in pairs], dtype=np.int64))).texts
+    ranked = sorted(range(len(pairs)), key=lambda n: len(texts[n].split()) < TELLING)
+    return tuple(
+        Example(int(rows.ids[pairs[n][0]]), "the same text", int(rows.ids[pairs[n][1]]))
+        for n in ranked[:EXAMPLES]
+    )
 
 
 add(

@@ -6,12 +6,14 @@ import numpy as np
 
 from holdfast.auditing.check import Check, Example, Found, add
 from holdfast.auditing.leaks import Leaks, leaks_with
-from holdfast.auditing.views import Copied, alone
+from holdfast.auditing.views import Copied, Rows, alone
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted
 
 # Of the other file's rows: from there on they may move its score by a point.
 SERIOUS = 0.01
+# Words from which on a text is no answer such as "None.", which many rows give by right.
+TELLING = 3
 EXAMPLES = 8
 LISTED = 100
 
@@ -29,11 +31,12 @@ def leaks(copied: Copied) -> Found | None:
         for name, pairs in found.items()
     }
     worst = max(shares.values())
+    serious = max(_telling(copied, name, pairs) for name, pairs in found.items())
     source = np.unique(np.concatenate([pairs.source for pairs in found.values()]))
     told = "; ".join(_told(copied, name, pairs, shares[name]) for name, pairs in found.items())
     finding = Finding(
         "leaks",
-        "error" if worst >= SERIOUS else "warn",
+        "error" if serious >= SERIOUS else "warn",
         worst,
         len(source),
         tuple(int(copied.rows.ids[at]) for at in source[:LISTED]),
@@ -43,6 +46,14 @@ def leaks(copied: Copied) -> Found | None:
         "part by itself, and lists them.",
     )
     return Found(finding, _examples(copied, found))
+
+
+def _telling(copied: Copied, name: str, pairs: Leaks) -> float:
+    """The share of the other table's rows that stand here and say more than a word or two: those
+    may repeat by chance."""
+    table = copied.gathered.tables[name]
+    texts = Rows(table.take(np.unique(pairs.other))).texts
+    return sum(len(text.split()) >= TELLING for text in texts) / len(table)
 
 
 def _told(copied: Copied, name: str, pairs: Leaks, share: float) -> str:
@@ -67,7 +78,9 @@ def _examples(copied: Copied, found: dict[str, Leaks]) -> tuple[Example, ...]:
     made = []
     for name, pairs in found.items():
         table = copied.gathered.tables[name]
-        theirs = table.column("row")
+        theirs, lengths = table.column("row"), np.array([len(t) for t in table.column("text")])
+        # The plainest are the most alike, and of these the longest.
+        order = np.lexsort((-lengths[pairs.other], -pairs.similarity))
         made += [
             Example(
                 int(copied.rows.ids[pairs.source[n]]),
@@ -75,7 +88,7 @@ def _examples(copied: Copied, found: dict[str, Leaks]) -> tuple[Example, ...]:
                 int(theirs[pairs.other[n]]),
                 table.source,
             )
-            for n in np.argsort(-pairs.similarity, kind="stable")[:EXAMPLES].tolist()
+            for n in order[:EXAMPLES].tolist()
         ]
     return tuple(made)
 
@@ -88,7 +101,8 @@ add(
         cannot_see="The same said in other words, texts of fewer than five words with a word "
         "changed, and what a file that was not named holds.",
         error_rate="Every pair is verified word by word. Whether a text repeated by chance (a "
-        "greeting, a short answer) is a leak, it cannot tell.",
+        "greeting, a short answer) is a leak, it cannot tell: texts of one or two words make it a "
+        "warning, no error.",
         nothing=alone,
     )
 )
