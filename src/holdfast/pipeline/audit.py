@@ -177,6 +177,8 @@ _NO_VIEW = {
 def _shown(examples: Sequence[Example], found: AuditRows) -> tuple[Shown, ...]:
     """The rows of examples with their texts."""
     tables: dict[str | None, Table] = {t.source: t for t in found.given.values()}
+    for name, table in found.given.items():
+        tables[name] = table
     tables[None] = found.table
     wanted: dict[str | None, set[int]] = {}
     for one in examples:
