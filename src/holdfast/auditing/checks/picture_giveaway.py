@@ -107,7 +107,9 @@ def _measures(view: Pictures) -> Iterator[_Cue]:
 def _found(view: Pictures, cues: list[_Cue], name: str) -> Found | None:
     if not cues:
         return None
-    cues.sort(key=lambda cue: (-len(cue.rows), cue.fact, cue.value))
+    # A PNG has no JPEG quality either: what marks the same pictures is said once.
+    once = {cue.rows.tobytes(): cue for cue in reversed(cues)}
+    cues = sorted(once.values(), key=lambda cue: (-len(cue.rows), cue.fact, cue.value))
     classes, ids = view.rows.table.classes, view.rows.ids
     rows = np.unique(np.concatenate([cue.rows for cue in cues]))
     share = len(rows) / len(view.paths)
