@@ -133,3 +133,14 @@ def test_a_bare_run_has_a_card_and_the_same_run_the_same_card(
     assert "model-index" not in meta
     first = write_card(runs.make_run(tmp_path / "a")).read_bytes()
     assert write_card(runs.make_run(tmp_path / "b")).read_bytes() == first
+
+
+def test_the_card_says_how_texts_were_treated(runs: ModuleType, tmp_path: Path) -> None:
+    def edit(result: dict[str, Any]) -> None:
+        treat = {"encoding": True, "control": False, "mask": {"only": ["email"]}, "copies": True}
+        result["settings"] = {**result.get("settings", {}), "treat": treat}
+
+    _, body = split(write_card(runs.make_run(tmp_path / "run", edit=edit)))
+    assert "before they were read: encoding, mask." in body
+    _, plain = split(write_card(runs.make_run(tmp_path / "plain")))
+    assert "before they were read" not in plain

@@ -23,6 +23,8 @@ COMPILED = Compiled()
 # More classes than these are counted, not named.
 NAMED = 30
 TAGS = {"seq2seq": "text2text-generation", "causal-lm": "text-generation"}
+# Treatments that leave training rows out.
+OF_ROWS = ("copies", "rows")
 SPECIAL = str.maketrans({c: f"\\{c}" for c in r"\`*_[]<>|#$~"})
 
 
@@ -56,6 +58,7 @@ def render(run: RunFiles) -> str:
         classes=run.result.get("classes") or (),
         facts=dict(record.facts(run)),
         loading=record.loading(run, "path/to/this/folder"),
+        treated=_treated(run),
         model=public_name(base) if base else "a pretrained model",
         licence=licence(base) if base else "unknown: see the source",
         data=headline.data_name(run),
@@ -80,6 +83,13 @@ def _use(run: RunFiles, purpose: Purpose) -> str:
         "NAMES": names,
     }
     return re.sub("|".join(told), lambda found: told[found[0]], purpose.use)
+
+
+def _treated(run: RunFiles) -> list[str]:
+    """The treatments of single texts that later rows get as well, by their names."""
+    asked = run.part("settings").get("treat") or {}
+    # Those of training rows alone are nothing that a later row could have.
+    return sorted(name for name, on in asked.items() if on is not False and name not in OF_ROWS)
 
 
 def metadata(run: RunFiles) -> dict[str, Any]:
