@@ -252,6 +252,7 @@ def test_the_recipe_names_every_setting_with_absolute_paths(
         "train.huber",
         "train.patience",
         "train.cache_frozen",
+        "train.added",
     }
     assert read_recipe(finished_run / "recipe.yaml").train.batch_size is not None
 
