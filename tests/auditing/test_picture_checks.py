@@ -180,6 +180,14 @@ def test_pictures_of_one_colour_are_blank(tmp_path: Path) -> None:
     assert blank.finding.rows == (0, 1, 60, 61)
 
 
+def test_a_picture_above_pillows_own_limit_is_looked_at(tmp_path: Path, monkeypatch) -> None:
+    """As many pixels as the user allowed to be read may be looked at too."""
+    path = folder(tmp_path / "train", 10)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    view = view_of(path)
+    assert view.looks[0].seen["size"] == "40 × 40"
+
+
 @pytest.mark.parametrize("quality", [10, 49, 50, 75, 88, 95, 100])
 def test_the_quality_is_what_pillow_wrote(quality: int, tmp_path: Path) -> None:
     scene(0).save(tmp_path / "a.jpg", quality=quality)

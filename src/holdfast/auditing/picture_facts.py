@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.copies.pictures import Bytes, thumbnail_of
+from holdfast.data.pictures import header
 
 # EXIF's numbers of the tags.
 _MAKE, _MODEL, _SOFTWARE, _DATE = 0x010F, 0x0110, 0x0131, 0x0132
@@ -42,9 +43,7 @@ def look_at(path: str, image: Any) -> Look:
     ``compression`` is a mark of the JPEG's quantisation tables, by which programs and qualities
     differ, with the quality that they stand for where they are those of the standard.
     """
-    from PIL import Image
-
-    with Image.open(path) as source:
+    with header(path) as source:
         form, mode, exif = str(source.format), source.mode, source.getexif()
         tables = getattr(source, "quantization", None) or {}
         width, height = source.size

@@ -78,6 +78,17 @@ def read_picture(path: str | Path) -> Picture:
 
 
 @contextmanager
+def header(path: str | Path) -> Iterator[Any]:
+    """A picture file as Pillow has it before a pixel is decoded: format, size, EXIF. For files that
+    ``read_picture`` has read."""
+    pillow = _pillow()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with _opened(path, pillow) as source:
+            yield source
+
+
+@contextmanager
 def _opened(path: str | Path, pillow: Any) -> Iterator[Any]:
     """The file's header. Formats are named: of the others, one starts a program to be read."""
     before = pillow.Image.MAX_IMAGE_PIXELS
