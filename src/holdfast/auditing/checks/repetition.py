@@ -86,9 +86,9 @@ add(
         Closely,
         repetition,
         cannot_see="What is said again in other words, and repetition in scripts without spaces.",
-        error_rate="Eleven real sets, 1,500 texts each: recall 0.90 to 1.00 of planted repetition; "
-        "of the sets as they are 61 rows in 56,000, half of which repeat for a reason: "
-        "songs, forms, programs.",
+        error_rate="Eleven real sets, 1,500 texts each: recall 0.90 to 1.00 of planted repetition. "
+        "Of the 61 rows in 56,000 that it names as they are 40 do repeat themselves; 21, where "
+        "question and answer were one text, have an answer that takes up its question.",
         holds_for=with_texts,
     )
 )
