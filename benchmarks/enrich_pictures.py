@@ -123,7 +123,8 @@ def text_table(cells: Sequence[Cell], results: Sequence[Mapping[str, Any] | None
             continue
         value = f"{100 * statistics.fmean(a['accuracy'] for a, _ in pairs):.1f} %"
         mean, half = paired(*([pair[k]["accuracy"] for pair in pairs] for k in (0, 1)))
-        gap = "" if arm == OFF else f"{mean:+.1f} ± {half:.1f} (n = {len(pairs)})"
+        spread = f" ± {half:.1f}" if len(pairs) > 1 else ""
+        gap = "" if arm == OFF else f"{mean:+.1f}{spread} (n = {len(pairs)})"
         steps = statistics.fmean(a["steps"] for a, _ in pairs)
         times = [(a["seconds"] / a["steps"]) / (b["seconds"] / b["steps"]) for a, b in pairs]
         lines.append(f"{begin} {value} | {gap} | {steps:.0f} | × {statistics.median(times):.2f} |")

@@ -172,7 +172,8 @@ def text_table(
             ]
             columns.append(_cell(arm, pairs))
         times = [a["seconds"] / b["seconds"] for a, b in pairs]
-        columns.append(f"× {statistics.median(times):.2f}" if times else "not run")
+        shown = f"× {statistics.median(times):.2f}" if times else "not run"
+        columns.append(shown if part == "trained" else "")
         lines.append(f"| {arm} | {' | '.join(columns)} |")
     return "\n".join(lines)
 
@@ -183,7 +184,8 @@ def _cell(arm: str, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
     if arm == OFF:
         return f"{100 * statistics.fmean(a['accuracy'] for a, _ in pairs):.1f} %"
     mean, half = paired([a["accuracy"] for a, _ in pairs], [b["accuracy"] for _, b in pairs])
-    return f"{mean:+.1f} ± {half:.1f} (n = {len(pairs)})"
+    spread = f" ± {half:.1f}" if len(pairs) > 1 else ""
+    return f"{mean:+.1f}{spread} (n = {len(pairs)})"
 
 
 def main() -> None:
@@ -207,7 +209,7 @@ HEAD = f"""## Enrichment of texts
 Differences in accuracy to the same without, in points, paired by seed, with 95 % intervals of
 Student's t; {ROWS} labelled rows, {TEST:,} test rows, MiniLM (`benchmarks/enrich_texts.py`)."""
 HEADS = {
-    "frozen": f"The screen, a linear probe on frozen vectors, {SEEDS['frozen']} seeds:",
+    "frozen": f"The screen, a linear probe on frozen vectors, up to {SEEDS['frozen']} seeds:",
     "trained": f"Trained by the default recipe, up to {SEEDS['trained']} seeds:",
 }
 
