@@ -24,6 +24,7 @@ SCRIPTS = (
     "audit.py",
     "leak_price.py",
     "big_file.py",
+    "signals.py",
     "selection.py",
     "frozen_prefix.py",
     "make_base_models.py",
