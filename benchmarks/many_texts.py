@@ -46,6 +46,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from cells import Cell, Result, publish, run_cells, table
 
+from holdfast.copies.engines import Threads
 from holdfast.copies.loose import find_loose_copies
 from holdfast.copies.texts import ArrowTexts
 
@@ -153,7 +154,7 @@ def plain_words(text: str) -> list[str]:
 
 
 def holdfast_pairs(corpus: Corpus, threads: int = 1) -> Pairs:
-    loose = find_loose_copies(corpus.texts, share=SHARE, threads=threads)
+    loose = find_loose_copies(corpus.texts, share=SHARE, engine=Threads(threads))
     links = loose.pairs()
     return np.column_stack([links.first, links.second])
 

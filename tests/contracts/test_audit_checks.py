@@ -17,6 +17,8 @@ from holdfast.auditing.check import Found
 from holdfast.auditing.checks import all_checks
 from holdfast.auditing.views import Closely, Copied, Embedded, Pictures, Rows, Tokenized
 from holdfast.copies.gather import gather
+from holdfast.copies.loose import find_loose_copies
+from holdfast.copies.texts import RowTexts
 from holdfast.core.seeds import generator
 from holdfast.data.memory import table_from_texts
 
@@ -37,7 +39,9 @@ def copied(table) -> Copied:
     other = table_from_texts(["quite another sentence stands in this file"] * 3, source="other")
     if len(table) > 310:
         other = table_from_texts([*other.column("text"), *table.column("text")[:40]])
-    return Copied(Rows(table), gather(table, {"other": other}, 0))
+    gathered = gather(table, {"other": other}, 0)
+    loose = find_loose_copies(RowTexts(*gathered.tables.values()))
+    return Copied(Rows(table), gathered, loose=loose)
 
 
 def embedded(table) -> Embedded:

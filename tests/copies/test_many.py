@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from holdfast.copies import duplicates, hashed_bags, passes, texts, words
 from holdfast.copies.duplicates import Copies, find_copies_of_few, find_copies_of_many
+from holdfast.copies.engines import Threads
 from holdfast.copies.hashed import hash_spans, word_hashes
 from holdfast.copies.loose import find_loose_copies
 from holdfast.copies.texts import ArrowTexts, RowTexts
@@ -77,7 +78,7 @@ def test_threads_blocks_and_passes_change_nothing(
     alone = find_copies_of_many(rows)
     assert len(alone.links) > 100
     assert same(find_copies_of_few(rows), alone)
-    assert same(alone, find_copies_of_many(rows, threads=3))
+    assert same(alone, find_copies_of_many(rows, engine=Threads(3)))
 
 
 def test_long_texts_and_texts_of_letters_alone_go_through_the_same_search(alter: Alter) -> None:

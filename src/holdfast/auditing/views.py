@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from holdfast.auditing.cost import Prices
     from holdfast.auditing.cross_fitted import CrossFitted
     from holdfast.copies.gather import AllRows
+    from holdfast.copies.loose import LooseCopies
 
 Vectors = npt.NDArray[np.float32]
 
@@ -130,13 +131,15 @@ class Copied:
     the table as ``source``, and the others by their names. ``sides`` are those names that are the
     validation and test rows of this source; the rest was given with ``--against``. ``beside`` are
     the other columns of the other tables, by name; ``pricing`` says what copies cost in points,
-    where a model has read the rows."""
+    where a model has read the rows; ``loose`` are the pairs of all their texts that differ in more
+    words, where they are asked for (``audit.loose``)."""
 
     rows: Rows
     gathered: AllRows
     sides: tuple[str, ...] = ()
     beside: Mapping[str, Beside] = field(default_factory=dict)
     pricing: Prices | None = None
+    loose: LooseCopies | None = None
 
     @property
     def others(self) -> tuple[str, ...]:

@@ -47,6 +47,10 @@ def command(
         Path | None,
         typer.Option(metavar="OUT", help="Write a treated copy here, and OUT.changes.jsonl."),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="local|ray", help="Where copies are looked for: here, or on Ray."),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with examples to this file.")] = (
         None
     ),
@@ -63,7 +67,8 @@ def command(
     from holdfast.terminal.audit import audit_watched
     from holdfast.terminal.say import width
 
-    asked = AuditRequest(data, tuple(against or ()), text, label, group, tuple(set_ or ()))
+    settings = (*(set_ or ()), *((f"audit.engine={engine}",) if engine else ()))
+    asked = AuditRequest(data, tuple(against or ()), text, label, group, settings)
     page = None if html is None else _target(html, asked, force)
     if fix is not None:
         from holdfast.pipeline.fix import check_fix

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from holdfast.copies.candidates import Search
 from holdfast.copies.chains import Cut, group_and_cut
-from holdfast.copies.screen import screen, threads_here
+from holdfast.copies.engines import Engine, engine_here
+from holdfast.copies.screen import screen
 from holdfast.copies.verify import Links, verify
 from holdfast.copies.words import I64, U64, exact_forms, make_bags, read_texts
 
@@ -72,7 +73,7 @@ class Copies:
         return Links(low, high, self.links.similarity)
 
 
-def find_copies(texts: Sequence[str], *, seed: int = 0) -> Copies:
+def find_copies(texts: Sequence[str], *, seed: int = 0, engine: Engine | None = None) -> Copies:
     """Group the texts that are copies of each other.
 
     Parameters
@@ -80,18 +81,22 @@ def find_copies(texts: Sequence[str], *, seed: int = 0) -> Copies:
     texts : n texts; join the two of a pair with ``normalise.PAIR_MARK``.
     seed : of the MinHash that finds candidates among texts of ``candidates.LONG`` words or more.
 
+    engine : where the first search of many texts runs; one that is named makes it run for few too.
+
     No texts give no groups. About 60 bytes of memory a text and 8 a word. From ``MANY`` texts
     on, a first search in bounded memory finds the texts that have a near-copy at all, and the exact
     rule is asked for these alone (``screen.py``): the links are the same.
     """
-    if len(texts) >= MANY:
-        return find_copies_of_many(texts, seed=seed, threads=threads_here())
+    if engine is not None or len(texts) >= MANY:
+        return find_copies_of_many(texts, seed=seed, engine=engine)
     return find_copies_of_few(texts, seed=seed)
 
 
-def find_copies_of_many(texts: Sequence[str], *, seed: int = 0, threads: int = 1) -> Copies:
+def find_copies_of_many(
+    texts: Sequence[str], *, seed: int = 0, engine: Engine | None = None
+) -> Copies:
     """``find_copies`` in two searches: which texts can have near-copies, and the rule for these."""
-    screened = screen(texts, threads)
+    screened = screen(texts, engine or engine_here())
     few = find_copies_of_few(screened.texts(texts), seed=seed)
     # Forms are numbered by the hashes of their texts there as here: in the same order.
     first, second = (screened.suspects[form] for form in (few.links.first, few.links.second))

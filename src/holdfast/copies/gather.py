@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.copies.duplicates import Copies, find_copies
+from holdfast.copies.engines import Engine
 from holdfast.copies.texts import RowTexts
 from holdfast.data.table import Table
 
@@ -44,9 +45,14 @@ class AllRows:
         return f"row {row} of {self.tables[name].source}"
 
 
-def gather(table: Table, given: Mapping[str, Table], seed: int) -> AllRows:
-    """Find the copies among the source and the given tables together."""
+def gather(
+    table: Table, given: Mapping[str, Table], seed: int, engine: Engine | None = None
+) -> AllRows:
+    """Find the copies among the source and the given tables together; ``engine`` as for
+    ``find_copies``."""
     tables = {"source": table, **given}
     lengths = [len(each) for each in tables.values()]
     starts = dict(zip(tables, np.cumsum([0, *lengths[:-1]]).tolist(), strict=True))
-    return AllRows(tables, starts, find_copies(RowTexts(*tables.values()), seed=seed))
+    return AllRows(
+        tables, starts, find_copies(RowTexts(*tables.values()), seed=seed, engine=engine)
+    )

@@ -10,14 +10,13 @@ which moves no verified pair.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.copies.engines import Engine
 from holdfast.copies.hashed import word_hashes
 from holdfast.copies.normalise import content_keys, folded, normal_forms, spaced_words
 from holdfast.copies.texts import arrow_slice
@@ -40,11 +39,8 @@ _KEPT_BITS = 31
 _MOST_SLOT_BITS = 24
 _WORDS = 1 << 25
 
-T = TypeVar("T")
-A = TypeVar("A")
 
-
-def read_hashed(texts: Sequence[str], threads: int = 1) -> Read:
+def read_hashed(texts: Sequence[str], engine: Engine) -> Read:
     """Every text, read once, in blocks: ``Read`` without a vocabulary, its ``words`` the upper
     bits of their hashes. About 30 bytes a text and 4 a word."""
     n = len(texts)
@@ -52,7 +48,7 @@ def read_hashed(texts: Sequence[str], threads: int = 1) -> Read:
     lengths, counts = np.empty(n, np.int32), np.empty(n, np.int64)
     words: list[I32] = []
     at = 0
-    for block in in_order(_read_block, blocks(texts), threads):
+    for block in engine.map(_read_block, blocks(texts)):
         here = slice(at, at + len(block[0]))
         keys[here], contents[here], lengths[here], counts[here] = block[:4]
         words.append(block[4])
@@ -85,21 +81,6 @@ def blocks(texts: Sequence[str]) -> Iterator[Any]:
         edges = np.flatnonzero(np.diff(sizes // CHARACTERS) > 0) + 1
         for low, high in zip([0, *edges.tolist()], [*edges.tolist(), len(block)], strict=True):
             yield block[low:high]
-
-
-def in_order(work: Callable[[A], T], items: Iterable[A], threads: int) -> Iterator[T]:
-    """``work`` of each item, in order, with at most two items a thread in flight."""
-    if threads == 1:
-        yield from map(work, items)
-        return
-    waiting: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _read_block(texts: Any) -> tuple[U64, U64, I32, I64, I32]:

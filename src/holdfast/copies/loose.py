@@ -8,8 +8,8 @@ questions of one form, "What is the capital of …?", which are no copies: it is
 nothing is dropped for it.
 
 Every pair is verified by its hashed words (``hashed_bags.py``). Candidates share two of their
-rarest words (``passes.py``): with two tenths of the words replaced by others 97 pairs in 100 do,
-with three tenths 90 (``benchmarks/many_texts.py``).
+rarest words (``passes.py``): of a million texts with two tenths of the words replaced by others 98
+pairs in 100 did, with three tenths 97 (``benchmarks/many_texts.py``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.copies.candidates import can_be_near
+from holdfast.copies.engines import Engine, engine_here
 from holdfast.copies.hashed_bags import hashed_bags, read_hashed
 from holdfast.copies.near import near_pairs
 from holdfast.copies.passes import depths_of
@@ -52,7 +53,7 @@ class LooseCopies:
 
 
 def find_loose_copies(
-    texts: Sequence[str], *, share: float = 0.3, threads: int = 1, depth: int = DEPTH
+    texts: Sequence[str], *, share: float = 0.3, engine: Engine | None = None, depth: int = DEPTH
 ) -> LooseCopies:
     """The pairs of texts that differ in at most ``share`` of their words.
 
@@ -60,17 +61,18 @@ def find_loose_copies(
     ----------
     texts : n texts, read in blocks (``RowTexts``, ``ArrowTexts`` without a Python string).
     share : of the words of the shorter text, in (0, 0.5].
-    threads : at work side by side; the result does not depend on it.
+    engine : where it runs, by default as ``engine_here`` says; the result is the same.
     depth : of the rarest words of a text, how many make its buckets; more find more.
     """
     if not 0 < share <= 0.5:
         raise Defect("the share of differing words", "must be above 0 and at most 0.5", share)
-    read = read_hashed(texts, threads)
+    engine = engine or engine_here()
+    read = read_hashed(texts, engine)
     exact, chosen = exact_forms(read)
     bags = hashed_bags(read, chosen)
     del read
     links, windowed = near_pairs(
-        bags, loose_limits(bags, share), depths_of(bags, _depths(bags, depth)), threads
+        bags, loose_limits(bags, share), depths_of(bags, _depths(bags, depth)), engine
     )
     return LooseCopies(exact, chosen, links, share, windowed)
 

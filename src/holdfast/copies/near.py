@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.copies.engines import Engine
 from holdfast.copies.passes import Passes
 from holdfast.copies.verify import Links, differing_words
 from holdfast.copies.words import Bags
 
 
 def near_pairs(
-    bags: Bags, limits: npt.NDArray[np.int16], depths: npt.NDArray[np.int8], threads: int
+    bags: Bags, limits: npt.NDArray[np.int16], depths: npt.NDArray[np.int8], engine: Engine
 ) -> tuple[Links, int]:
     """The candidates of ``passes.py`` whose bags differ in no more words than the smaller of their
     limits, in order; and how many rows met only some of a bucket."""
-    packed, windowed = Passes(bags, limits, depths).pairs(threads)
+    packed, windowed = Passes(bags, limits, depths).pairs(engine)
     first = (packed >> np.uint64(32)).astype(np.int64)
     second = (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
     differing = differing_words(bags, first, second)

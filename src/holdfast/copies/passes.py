@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.copies.candidates import FEW, WINDOW, eligible, mix
-from holdfast.copies.hashed_bags import in_order
+from holdfast.copies.engines import Engine
 from holdfast.copies.verify import signatures
 from holdfast.copies.words import I64, U64, Bags
 
@@ -39,7 +39,7 @@ class Passes:
     limits: npt.NDArray[np.int16]
     depths: npt.NDArray[np.int8]
 
-    def pairs(self, threads: int = 1) -> tuple[U64, int]:
+    def pairs(self, engine: Engine) -> tuple[U64, int]:
         """Pairs of rows that may be within their limits, ``first << 32 | second``, each once,
         sorted; and how many rows met only some of their bucket."""
         marks = signatures(self.bags)
@@ -48,7 +48,7 @@ class Passes:
         found = [np.empty(0, np.uint64)]
         windowed = np.zeros(len(self.bags), dtype=bool)
         work = partial(self._pass, marks, parts)
-        for pairs, rows in in_order(work, range(parts), threads):
+        for pairs, rows in engine.map(work, range(parts)):
             found.append(pairs)
             windowed[rows] = True
         return np.unique(np.concatenate(found)), int(windowed.sum())

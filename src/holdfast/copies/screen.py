@@ -12,7 +12,6 @@ alone ``duplicates.py`` asks the exact rule: typing errors, digits, forms with a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,14 +21,12 @@ import pyarrow as pa
 
 from holdfast.copies.candidates import LONG, OVERLAP, can_be_near
 from holdfast.copies.criterion import allowed
+from holdfast.copies.engines import Engine
 from holdfast.copies.hashed_bags import hashed_bags, read_hashed
 from holdfast.copies.near import near_pairs
 from holdfast.copies.passes import depths_of
 from holdfast.copies.texts import ArrowTexts, arrow_slice
 from holdfast.copies.words import BLOCK, I64, U64, exact_forms
-from holdfast.core.machine import usable_cores
-
-MOST_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +44,9 @@ class Screened:
         return taken(texts, np.sort(self.positions))
 
 
-def screen(texts: Sequence[str], threads: int) -> Screened:
+def screen(texts: Sequence[str], engine: Engine) -> Screened:
     """The texts that may have near-copies."""
-    read = read_hashed(texts, threads)
+    read = read_hashed(texts, engine)
     exact, chosen = exact_forms(read)
     contents = read.contents
     bags = hashed_bags(read, chosen)
@@ -61,7 +58,7 @@ def screen(texts: Sequence[str], threads: int) -> Screened:
     # The two searches of ``candidates.py`` overlap, so that copies may stand on either side of
     # ``LONG``; so do these.
     depths = depths_of(bags, np.where(bags.lengths < LONG, allowed(bags.lengths) + 2, 0))
-    links, _ = near_pairs(bags, limits, depths, threads)
+    links, _ = near_pairs(bags, limits, depths, engine)
     suspect = (bags.lengths >= LONG - OVERLAP) & able
     suspect[links.first] = suspect[links.second] = True
     suspects = np.flatnonzero(suspect)
@@ -77,11 +74,3 @@ def taken(texts: Sequence[str], positions: I64) -> ArrowTexts:
             block = arrow_slice(texts, begin, min(begin + BLOCK, len(texts)))
             parts.append(block.take(pa.array(positions[low:high] - begin)))
     return ArrowTexts(pa.chunked_array(parts, pa.large_string()))
-
-
-def threads_here() -> int:
-    """As many as there are processors, at most ``MOST_THREADS`` (each holds a pass in memory), and
-    no more than ``OMP_NUM_THREADS`` says."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    most = int(told) if told.isdigit() and int(told) > 0 else MOST_THREADS
-    return min(usable_cores(), most, MOST_THREADS)

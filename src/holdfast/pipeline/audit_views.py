@@ -12,7 +12,10 @@ import numpy as np
 from holdfast.auditing.price import Pricing
 from holdfast.auditing.views import Closely, Copied, Embedded, Pictures, Rows, Tokenized
 from holdfast.copies.duplicates import Copies
+from holdfast.copies.engines import OnRay
 from holdfast.copies.gather import AllRows, gather
+from holdfast.copies.loose import find_loose_copies
+from holdfast.copies.texts import RowTexts
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import derive_seed
@@ -47,9 +50,13 @@ def make_views(found: AuditRows, tell: Tell, progress: Progress) -> Views:
     rows = Rows(found.table, found.beside["source"])
     progress("looking for copies", None, None)
     seed = derive_seed(found.recipe.seed, "copies")
-    gathered = gather(found.table, found.given, seed)
+    engine = OnRay() if found.recipe.audit.engine == "ray" else None
+    gathered = gather(found.table, found.given, seed, engine)
     others = {name: each for name, each in found.beside.items() if name != "source"}
     copied = Copied(rows, gathered, tuple(found.sides), others)
+    if found.recipe.audit.loose is not None:
+        texts, share = RowTexts(*gathered.tables.values()), found.recipe.audit.loose
+        copied = replace(copied, loose=find_loose_copies(texts, share=share, engine=engine))
     without = {f"columns of {name}": why for name, why in found.without.items()}
     if found.recipe.task == "image-classification":
         without["Embedded"] = "these are pictures"

@@ -1,0 +1,116 @@
+"""Where the blocks and passes of a search run: threads of this process, or a Ray cluster.
+
+A search over millions of texts is work on many independent items whose results are taken in order,
+so where each is done changes nothing: the result is the same to the row.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from holdfast.core.errors import MachineError
+from holdfast.core.machine import usable_cores
+
+T = TypeVar("T")
+A = TypeVar("A")
+MOST_THREADS = 4
+
+
+class Engine(Protocol):
+    """Does ``work`` for each item and gives the results in the order of the items."""
+
+    def map(self, work: Callable[[A], T], items: Iterable[A]) -> Iterator[T]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """Threads of this process, with at most two items a thread in flight. Arrow and NumPy do their
+    work outside Python's lock."""
+
+    count: int = 1
+
+    def map(self, work: Callable[[A], T], items: Iterable[A]) -> Iterator[T]:
+        if self.count == 1:
+            yield from map(work, items)
+            return
+        waiting: deque[Future[T]] = deque()
+        with ThreadPoolExecutor(self.count) as pool:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) >= 2 * self.count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+
+@dataclass(frozen=True, slots=True)
+class OnRay:
+    """Ray Data, on the cluster that ``RAY_ADDRESS`` names, or one that is started on this machine.
+
+    What all items share goes to the object store once. Holdfast must be installed on every machine
+    of the cluster. Raises ``MachineError`` where Ray is not installed or cannot be reached.
+    """
+
+    def map(self, work: Callable[[A], T], items: Iterable[A]) -> Iterator[T]:
+        ray = _started()
+        shared = ray.put(work)
+        packed = [{"item": pickle.dumps(item)} for item in items]
+        if not packed:
+            return
+
+        def apply(row: dict[str, Any]) -> dict[str, Any]:
+            done = ray.get(shared)(pickle.loads(row["item"]))
+            return {"done": pickle.dumps(done)}
+
+        data = ray.data.from_items(packed, override_num_blocks=len(packed)).map(apply)
+        for row in data.iter_rows():
+            yield pickle.loads(row["done"])
+
+
+def engine_here() -> Engine:
+    """As many threads as there are processors, at most ``MOST_THREADS`` (each holds a pass in
+    memory), and no more than ``OMP_NUM_THREADS`` says."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    most = int(told) if told.isdigit() and int(told) > 0 else MOST_THREADS
+    return Threads(min(usable_cores(), most, MOST_THREADS))
+
+
+def _started() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MachineError(
+            "the engine ray",
+            "needs the package Ray, which is not installed",
+            None,
+            "Install it: pip install 'holdfast[ray]'; or use the engine local.",
+        ) from error
+    if not ray.is_initialized():
+        try:
+            ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            raise MachineError(
+                "the engine ray",
+                f"cannot be started or reached: {error}",
+                os.environ.get("RAY_ADDRESS"),
+                "Check RAY_ADDRESS; without it a cluster is started on this machine.",
+            ) from error
+    with warnings.catch_warnings():
+        # Ray warns of a setting of its own that it sets itself.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context = ray.data.DataContext.get_current()
+    # The results are of the items by their place.
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return ray
