@@ -35,7 +35,6 @@ NAME = "audit"
 FILES = {"cr": "cr/cr.csv", "trec": "trec/train.csv", "banking77": "banking77/train.csv"}
 SETS = tuple(FILES)
 PLANTED = 50
-MARK = "zxq"
 
 
 @dataclass(frozen=True)
@@ -129,15 +128,6 @@ def personal(rows: Rows, rng: random.Random) -> Rows:
     return replace(rows, texts=texts, planted=frozenset(chosen))
 
 
-def giveaway(rows: Rows, rng: random.Random) -> Rows:
-    """A word that stands in nine of ten rows of one class and in no other."""
-    label = sorted(set(rows.labels), key=rows.labels.count)[-1]
-    of_class = [at for at, name in enumerate(rows.labels) if name == label]
-    chosen = rng.sample(of_class, round(0.9 * len(of_class)))
-    texts = [f"{MARK} {t}" if at in set(chosen) else t for at, t in enumerate(rows.texts)]
-    return replace(rows, texts=texts)
-
-
 def skew(rows: Rows, rng: random.Random) -> Rows:
     """A class of which one row in thirty is left."""
     label = sorted(set(rows.labels), key=rows.labels.count)[-1]
@@ -157,10 +147,9 @@ PLANTS: dict[str, tuple[Plant, tuple[str, ...]]] = {
     "mojibake": (mojibake, ("encoding_damage",)),
     "markup": (markup, ("markup",)),
     "personal data": (personal, ("personal_data",)),
-    "giveaway": (giveaway, ("label_giveaway", "giveaways", "giveaway")),
     "skew": (skew, ("class_imbalance", "thin_classes", "rare_classes")),
 }
-BY_FINDING = ("giveaway", "skew")
+BY_FINDING = ("skew",)
 
 
 def main() -> None:
