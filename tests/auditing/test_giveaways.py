@@ -34,7 +34,7 @@ def embed(texts):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def texts_of(n: int = 240, seed: int = 0):
+def texts_of(n: int = 520, seed: int = 0):
     """Sentences of two topics; every third row of a topic has the topic's first word."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 2
@@ -88,11 +88,11 @@ def test_a_giveaway_is_found_and_its_rows_are_named(name, give, share) -> None:
 
 def test_a_length_of_one_class_alone_is_found() -> None:
     texts, labels = texts_of()
-    for at in np.flatnonzero(labels == 0)[:60]:
+    for at in np.flatnonzero(labels == 0)[:90]:
         texts[at] += " " + " ".join(f"word{k % 60}" for k in range(at, at + 40))
     finding = found(texts, labels).finding
     assert "characters or more" in finding.because
-    assert finding.count >= 60
+    assert finding.count >= 90
 
 
 def test_an_even_length_is_found_where_the_others_are_odd() -> None:
@@ -110,7 +110,7 @@ def test_what_stands_in_every_row_of_a_class_is_found_though_none_lacks_it() -> 
     texts = [f"{text} ]" if label else text for text, label in zip(texts, labels, strict=True)]
     finding = found(texts, labels).finding
     # That the other class ends without a mark tells it too.
-    assert finding.count == 240
+    assert finding.count == 520
     assert "']'" in finding.because
 
 
@@ -119,6 +119,14 @@ def test_the_name_of_a_class_in_its_texts_is_content() -> None:
     texts = [f"zorvex {text}" if label else text for text, label in zip(texts, labels, strict=True)]
     assert found(texts, labels, ("other", "zorvex_trade")) is None
     assert found(texts, labels) is not None
+
+
+def test_of_few_rows_a_word_is_taken_for_content_and_a_mark_is_not() -> None:
+    texts, labels = texts_of(240)
+    words = [f"zorvex {text}" if label else text for text, label in zip(texts, labels, strict=True)]
+    marks = [f"{text} ~" if label else text for text, label in zip(texts, labels, strict=True)]
+    assert found(words, labels) is None
+    assert found(marks, labels) is not None
 
 
 def test_few_rows_are_no_giveaway() -> None:

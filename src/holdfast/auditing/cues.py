@@ -72,6 +72,16 @@ class Cue:
         """Whether it may be what a text is about, so that content must be asked."""
         return self.kind in ("word", "token", "first", "last", "mark", "begins", "ends", "shape")
 
+    @property
+    def is_word(self) -> bool:
+        """Whether it is a word of letters or digits, wherever it stands."""
+        return self.kind in ("word", "token", "first", "last") and self.value.isalnum()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a word of letters alone, which is what content is made of."""
+        return self.kind in ("word", "token", "first", "last") and self.value.isalpha()
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -210,7 +220,8 @@ def _parities(lengths: Ints, labels: Ints, sizes: Ints) -> list[Candidate]:
 
 
 def _distinct(found: list[Candidate], n: int) -> list[Candidate]:
-    """One of those that stand in nearly the same rows: the broadest, then the plainest."""
+    """One of those that stand in nearly the same rows: of the broadest what is no plain word, as
+    the word inside a mark or an id says less than they do; then the plainest."""
     order = {kind: place for place, kind in enumerate(_ORDER)}
     found.sort(key=lambda c: (-c.count, order.get(c.cue.kind, len(order)), c.cue))
     kept: list[tuple[Candidate, Floats]] = []
@@ -218,9 +229,18 @@ def _distinct(found: list[Candidate], n: int) -> list[Candidate]:
         has = np.zeros(n, dtype=bool)
         has[one.rows] = True
         # What stands in a part of the rows of a broader one says nothing more of them.
-        if not any(
-            other.label == one.label and (has & mask).sum() >= 0.8 * len(one.rows)
-            for other, mask in kept
-        ):
+        inside = [
+            at
+            for at, (other, mask) in enumerate(kept)
+            if other.label == one.label
+            and (has & mask).sum() >= 0.8 * len(one.rows)
+            # Content may be explained away, and a form must not go with it.
+            and other.cue.is_content <= one.cue.is_content
+        ]
+        if not inside:
             kept.append((one, has))
+            continue
+        first = kept[inside[0]][0]
+        if first.cue.is_plain and not one.cue.is_plain and one.count >= 0.95 * first.count:
+            kept[inside[0]] = (one, has)
     return [one for one, _ in kept]

@@ -70,10 +70,12 @@ add(
         "hidden_giveaway",
         Embedded,
         hidden_giveaway,
-        cannot_see="A cue in less than a quarter of a class, one that two classes share, and one "
-        "that also looks like content.",
-        error_rate="Nothing on CR, MR, TREC and BANKING77 as they are; with the names of "
-        "BANKING77's classes hidden it takes four words of their content for giveaways.",
+        cannot_see="A cue in less than a quarter of a class, one that two classes share or wrong "
+        "labels blur, one that also looks like content; a word, of fewer than 500 rows or 20 that "
+        "have it.",
+        error_rate="Nothing on CR, MR, TREC and BANKING77 as they are, nor on 600 to 2,500 rows of "
+        "TREC and BANKING77; with the names of BANKING77's classes hidden it took four words of "
+        "their content for giveaways.",
         holds_for=with_classes,
     )
 )
