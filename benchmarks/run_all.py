@@ -22,6 +22,7 @@ SCRIPTS = (
     "near_duplicates.py",
     "many_texts.py",
     "audit.py",
+    "balance.py",
     "leak_price.py",
     "big_file.py",
     "signals.py",

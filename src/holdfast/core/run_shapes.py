@@ -129,6 +129,8 @@ RESULT_SHAPE = record(
         "test": SCORES,
         "valid": SCORES,
         "train_probe": SCORES,
+        "plain_part": maybe(record({"test": maybe(SCORES)})),
+        "sources": maybe(table(SCORES)),
         "baseline": maybe(
             record(
                 {

@@ -131,8 +131,9 @@ def _train(recipe: Recipe, to: Destination, listeners: Sequence[Any]) -> dict[st
     divided = load_and_divide(recipe, notify)
     to.outline(outline_rows(divided))
     recipe = absolute(divided.recipe, divided.table)
+    known = (divided.table, *divided.given)
     prepared, train_rows, valid_rows = prepare_divided(
-        recipe, divided.splits, divided.findings, divided.unlabelled
+        recipe, divided.splits, divided.findings, divided.unlabelled, known
     )
     with RunFolder(to, divided) as folder:
         fitted = fit(
@@ -227,6 +228,7 @@ def _write(done: Finished) -> None:
             ],
             "division": outcome.division_block(divided.splits, scored, divided.table.classes),
             "settings": recipe.shown(),
+            **({"synthetic": synthetic} if (synthetic := fitted.ready.prepared.synthetic) else {}),
             **({"rates": fitted.rates.to_json()} if fitted.rates else {}),
             **({"wrapper": fitted.side.block} if fitted.side else {}),
             **outcome.surroundings(recipe.train.threads, str(fitted.job.accelerator.device)),

@@ -17,6 +17,7 @@ from holdfast.pipeline.adapters import settle_quantize, with_adapter
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.ready import Prepared
 from holdfast.pipeline.signals import with_signals
+from holdfast.pipeline.synthetic import with_synthetic
 from holdfast.pipeline.task import with_task
 from holdfast.pipeline.unlabelled import with_unlabelled
 from holdfast.recipe import Recipe
@@ -83,11 +84,16 @@ def pooled(*tables: Table) -> tuple[Table, tuple[Ints, ...]]:
 
 
 def prepare_divided(
-    recipe: Recipe, splits: Splits, findings: Sequence[Finding] = (), unlabelled: Sequence[str] = ()
+    recipe: Recipe,
+    splits: Splits,
+    findings: Sequence[Finding] = (),
+    unlabelled: Sequence[str] = (),
+    known: Sequence[Table] = (),
 ) -> tuple[Prepared, Ints, Ints]:
     """The training and validation rows of a division, prepared, with what the names of their
-    classes and ``unlabelled`` texts add to them; and where each of them are."""
+    classes, ``unlabelled`` texts and synthetic ones add to them, none a copy of a row of the
+    ``known`` tables; and where each of them are."""
     rows, (train, valid) = pooled(splits.train.table, splits.valid.table)
     prepared = prepare(recipe, rows, units=splits.units, findings=findings)
     prepared = with_unlabelled(with_signals(prepared, train), train, valid, unlabelled)
-    return prepared, train, valid
+    return with_synthetic(prepared, train, valid, known or (rows,)), train, valid

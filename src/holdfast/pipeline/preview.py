@@ -35,8 +35,9 @@ def preview(recipe: Recipe, notify: Notify = lambda _: None) -> dict[str, Any]:
     """
     with mixed_file(recipe, notify) as one_table:
         divided = load_and_divide(one_table, notify)
+    known = (divided.table, *divided.given)
     prepared, train, valid = prepare_divided(
-        divided.recipe, divided.splits, divided.findings, divided.unlabelled
+        divided.recipe, divided.splits, divided.findings, divided.unlabelled, known
     )
     ready = make_ready(prepared, train, valid)
     notify_all(notify, ready.decisions, ready.findings)

@@ -71,7 +71,8 @@ class Prepared:
     rows; ``seconds`` is how long it took from the loaded model on. ``added`` are rows that every
     fit learns from beside its training rows, with their ``added_examples`` [m]; a fit's
     ``train.added`` says which, ``weighed`` gives them other weights. ``decisions`` were made on
-    the rows as they lie here.
+    the rows as they lie here; ``synthetic`` says what was made of new rows, where some were asked
+    for.
     """
 
     recipe: Recipe
@@ -86,6 +87,7 @@ class Prepared:
     added: Added | None = None
     added_examples: Examples | None = None
     decisions: tuple[Decision, ...] = ()
+    synthetic: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -132,6 +132,24 @@ class MixPart(Part):
     weight: float | None = Field(default=None, gt=0, le=FACTOR)
 
 
+class SynthesizePart(Part):
+    """New training rows: by which ways they are made, at most how many as a ``share`` of the
+    training rows, and what each weighs."""
+
+    templates: str | None = None
+    recombine: bool = False
+    model: str | None = None
+    share: float = Field(default=0.5, gt=0, le=10)
+    weight: float = Field(default=0.5, gt=0, le=FACTOR)
+    temperature: float = Field(default=0.9, gt=0, le=10)
+
+    @model_validator(mode="after")
+    def _some_way(self) -> SynthesizePart:
+        if self.templates is None and self.model is None and not self.recombine:
+            raise ValueError("names no way: set templates, model or recombine")
+        return self
+
+
 class DataPart(Part):
     """Where the rows are and what their columns mean."""
 
@@ -159,6 +177,7 @@ class DataPart(Part):
     unlabelled: str | None = None
     unlabelled_by: Literal["propagation", "self-training", "none"] | None = None
     mix: tuple[MixPart, ...] | None = None
+    synthesize: SynthesizePart | None = None
     weights: dict[str, float] | None = None
     temperature: float | None = Field(default=None, gt=0, le=FACTOR)
     split: SplitShares = SplitShares()

@@ -288,6 +288,9 @@ def anchored(recipe: Recipe, folder: Path) -> Recipe:
 
     files = ("path", "valid", "test", "descriptions", "unlabelled")
     data: dict[str, Any] = {key: anchor(getattr(recipe.data, key)) for key in files}
+    if synthesize := recipe.data.synthesize:
+        own = {"templates": anchor(synthesize.templates), "model": anchor(synthesize.model)}
+        data["synthesize"] = {**synthesize.model_dump(), **own}
     if recipe.data.mix:
         data["mix"] = [{**one.model_dump(), "path": anchor(one.path)} for one in recipe.data.mix]
     metric = _with_code(recipe.train.metric, anchor)

@@ -35,7 +35,8 @@ def class_imbalance(rows: Rows) -> Finding | None:
         (),
         f"{table.classes[largest]!r} has {counts.max()} of {counts.sum()} rows, {rarest!r} has "
         f"{smallest}: always answering {table.classes[largest]!r} is right {share:.0%} of the time",
-        "Read macro F1 and the scores by class beside the accuracy.",
+        "Read macro F1 and the scores by class beside the accuracy; where rare classes count as "
+        "much, answer so: --set methods.balance.by=none --set methods.balance.target=half.",
     )
 
 

@@ -82,15 +82,16 @@ def honest(run: RunFiles) -> Honest:
     name = headline_metric(scores)
     value = scores.get(name) or Estimate(None, why="there were no test rows")
     others = baselines(run)
+    beside = [*others, *parts(run)]
     return Honest(
         name=metric_name(name),
         cell=cell(value, name),
         level=f"{100 * value.level:.0f}\u00a0%",
         sentence=_sentence(run, value, name, others),
         opened=moment(str(run.part("test").get("opened_at") or "")),
-        chart=dots("score", _lines(name, value, others), name, f"{metric_name(name)} on test rows"),
-        columns=("This model", *(_capital(what) for what, _ in others)),
-        table=_table(scores, others),
+        chart=dots("score", _lines(name, value, beside), name, f"{metric_name(name)} on test rows"),
+        columns=("This model", *(_capital(what) for what, _ in beside)),
+        table=_table(scores, beside),
         paired=_paired(run.part("baseline", "comparison"), name, _compared(run)),
         careless=_careless(run.part("careless"), name),
     )
@@ -108,6 +109,19 @@ def baselines(run: RunFiles) -> list[tuple[str, dict[str, Estimate]]]:
     if chosen.get("what"):
         listed = [chosen, *(b for b in listed if b.get("what") != chosen["what"])]
     return [(str(b.get("what", "baseline")), metrics(b.get("test") or {})) for b in listed]
+
+
+def parts(run: RunFiles) -> list[tuple[str, dict[str, Estimate]]]:
+    """What else the same model's test rows were scored by: the text part alone where columns stand
+    beside it, and the rows of each source by themselves."""
+    found = []
+    if plain := run.part("plain_part", "test"):
+        found.append(("the text part alone", metrics(plain)))
+    for name in run.part("sources"):
+        block = run.part("sources", name)
+        rows = plural(int(block.get("n") or 0), "row")
+        found.append((f"source {name}, {rows}", metrics(block)))
+    return found
 
 
 def cell(value: Estimate, name: str) -> Cell:
