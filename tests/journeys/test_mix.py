@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from holdfast.core.errors import RecipeError
+from holdfast.core.errors import Interrupted, RecipeError
 from holdfast.pipeline.main import train
 from holdfast.pipeline.sources import source_weights
 from holdfast.recipe import Recipe, override, read_recipe
@@ -71,6 +72,28 @@ def test_the_runs_recipe_repeats_it_to_the_byte(run: Path, tmp_path: Path) -> No
     train(read_recipe(run / "recipe.yaml"), tmp_path / "again")
     model = Path("model") / "model.safetensors"
     assert (tmp_path / "again" / model).read_bytes() == (run / model).read_bytes()
+
+
+class Kill:
+    name = "kill"
+
+    def step_done(self, run: Any) -> None:
+        if run.step == 3:
+            raise KeyboardInterrupt
+
+
+def test_a_killed_run_is_resumed_without_its_sources(
+    run: Path, sources: Path, quick: list[str], tmp_path: Path
+) -> None:
+    copies = tmp_path / "mix"
+    shutil.copytree(sources, copies)
+    recipe, folder = override(Recipe(), settings(copies, quick)), tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(recipe, folder, listeners=(Kill(),), checkpoint_every_s=0.0)
+    shutil.rmtree(copies)
+    train(recipe, folder, resume=True)
+    model = Path("model") / "model.safetensors"
+    assert (folder / model).read_bytes() == (run / model).read_bytes()
 
 
 def test_a_list_of_paths_is_a_mix_and_its_plan_writes_nothing(

@@ -100,7 +100,9 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(terminate_like_interrupt())
         stack.enter_context(claimed(run, resume, notify))
-        recipe, held = with_mix(recipe, held, notify)
+        if not (resume and (run / RECIPE).exists()):
+            # A run that is continued has its rows; the sources may have gone or changed since.
+            recipe, held = with_mix(recipe, held, notify)
         paths = stack.enter_context(stored(held, run))
         stack.enter_context(flushed_subnormals())
         stack.enter_context(quick_dropout())
