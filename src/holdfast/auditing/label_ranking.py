@@ -13,6 +13,9 @@ from holdfast.stats.lapse import Lapse, lapse_rate
 # Below 2 % of wrong labels, or with a rate open by more than a factor of two, nothing is promised
 # of the rows at the top.
 SURE_LOW, SURE_RATIO = 0.02, 2.0
+# Of what the commonest class leaves open, the share that the answers get right: below it what is
+# hard passed for what is wrong (MR, by 30 points).
+SURE_SKILL = 0.55
 LEAST_ROWS = 200
 LEVEL = 0.90
 
@@ -47,8 +50,9 @@ def rank_labels(answers: CrossFitted) -> LabelRanking:
 
         ε (1 − p(y)) ÷ (c − 1)  ÷  [ (1 − ε) p(y) + ε (1 − p(y)) ÷ (c − 1) ]
 
-    which is stated only where the whole 90 % interval of ε lies above 2 % and its ends are within a
-    factor of two: in other data what the model does not know looks like what is wrong.
+    which is stated only where the whole 90 % interval of ε lies above 2 %, its ends are within a
+    factor of two, and the answers get 55 % right of what the commonest class leaves open: in other
+    data what the model does not know looks like what is wrong.
     """
     known = answers.known
     losses = answers.losses[known]
@@ -57,8 +61,14 @@ def rank_labels(answers: CrossFitted) -> LabelRanking:
     score = -np.expm1(log_p[np.arange(len(order)), given])
     lapse = lapse_rate(answers.log_p[known], answers.labels[known], level=LEVEL)
     sure = lapse.low >= SURE_LOW and lapse.high <= SURE_RATIO * lapse.low
-    wrong = _wrong(log_p, given, lapse) if sure and len(known) >= LEAST_ROWS else None
+    sure = sure and _skill(answers, known) >= SURE_SKILL and len(known) >= LEAST_ROWS
+    wrong = _wrong(log_p, given, lapse) if sure else None
     return LabelRanking(order, given, log_p.argmax(axis=1), np.clip(score, 0, 1), lapse, wrong)
+
+
+def _skill(answers: CrossFitted, known: Ints) -> float:
+    base = float(np.bincount(answers.labels[known]).max()) / len(known)
+    return (answers.right - base) / max(1 - base, 1e-12)
 
 
 def _wrong(log_p: Floats, given: Ints, lapse: Lapse) -> Floats:
