@@ -20,7 +20,9 @@ from holdfast.auditing.price import Pricing
 from holdfast.auditing.run import look
 from holdfast.auditing.views import Beside, Copied, Embedded, Rows
 from holdfast.copies.gather import gather
+from holdfast.copies.loose import find_loose_copies
 from holdfast.copies.normalise import normalise
+from holdfast.copies.texts import RowTexts
 from holdfast.data.chat import load_chats
 from holdfast.data.memory import table_from_texts
 
@@ -353,3 +355,20 @@ def test_answers_of_a_word_or_two_are_no_error_and_no_first_example() -> None:
     found = seen("exact_duplicates", view(texts))
     assert found is not None
     assert (found.examples[0].row, found.examples[0].other_row) == (5, 35)
+
+
+def test_loose_copies_are_listed_where_they_are_asked_for_and_are_no_near_copies() -> None:
+    words = [f"word{n}" for n in range(12)]
+    changed = [*words[:9], "other", "things", "here"]
+    near = [*words[:11], "else"]
+    others = [" ".join(f"row{n}word{k}" for k in range(12)) for n in range(20)]
+    rows = [" ".join(words), " ".join(near), *others]
+    copied = view(rows, test=[" ".join(changed)])
+    assert seen("loose_copies", copied) is None
+    loose = find_loose_copies(RowTexts(*copied.gathered.tables.values()), share=0.3)
+    found = seen("loose_copies", replace(copied, loose=loose))
+    assert found is not None
+    # The two rows that nearly copy each other are named for the changed row of the other file.
+    assert found.finding.rows == (0, 1)
+    assert "2 of them from a row of another file" in found.finding.because
+    assert {example.other_file for example in found.examples} == {"test.csv"}
