@@ -113,3 +113,19 @@ def test_named_groups_are_held_out_and_what_cannot_be_is_told_before_a_run(
         assert refused.code == 2, settings
         assert words in " ".join(refused.err.split()), (settings, refused.err)
     assert not list(tmp_path.glob("runs"))
+
+
+def test_whole_sources_are_held_out_whatever_their_column_is_called(
+    holdfast: Any, sets: list[str], marked_rows: Any, write_csv: Any, tmp_path: Path
+) -> None:
+    rows = [row[:4] for row in rows_of(marked_rows, 160)]
+    header = ("text", "label", "day", "source")
+    data = write_csv(tmp_path / "a.csv", rows, header)
+    done = holdfast(
+        *("train", data, "--text", "text", "--label", "label", "--out", "run", *sets),
+        *("--set", "data.split.by=source", "--set", "data.source=source", "--dry-run"),
+        *("--set", "data.temperature=2", "--verbose"),
+    )
+    assert done.code == 0, done.err
+    assert "test 20" in done.out  # one of the eight
+    assert "weights of sources" in done.out + done.err

@@ -144,7 +144,13 @@ def test_auto_proposes_and_changes_nothing(shops: Path, quick: list[str], tmp_pa
 
 @pytest.mark.parametrize(
     ("features", "rule"),
-    [("[shopp]", "no column"), ("[label]", "already"), ("true", "does not say which")],
+    [
+        ("[shopp]", "no column"),
+        ("[label]", "already"),
+        ("true", "does not say which"),
+        ("[text.url]", "one value only"),
+        ("['shop:number']", "no number"),
+    ],
 )
 def test_a_column_that_cannot_be_one_is_refused(
     shops: Path, quick: list[str], tmp_path: Path, features: str, rule: str
@@ -155,3 +161,4 @@ def test_a_column_that_cannot_be_one_is_refused(
             tmp_path / "r",
         )
     assert not (tmp_path / "r" / "result.json").exists()
+    assert not (tmp_path / "r" / "events.jsonl").exists()  # refused before anything was trained

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,11 @@ def test_weights_follow_the_temperature(sources: Path) -> None:
     assert weights[-1] / weights[0] == pytest.approx(4)
     with pytest.raises(RecipeError, match="not there"):
         source_weights(table, {"c": 1.0}, None)
+    # In silence they would change nothing.
+    for given in (({"a": 2.0}, None), (None, 2.0)):
+        bare = replace(table, rows=table.rows.remove_columns("source"))
+        with pytest.raises(RecipeError, match="which source each row is of is not known"):
+            source_weights(bare, *given)
 
 
 def test_what_says_two_things_is_refused(sources: Path, quick: list[str], tmp_path: Path) -> None:

@@ -135,6 +135,13 @@ def test_the_test_file_and_faults_are_refused(tmp_path: Path) -> None:
     other.write_text("words,more\na,b\n")
     with pytest.raises(RecipeError, match="no column 'text'"):
         load_and_divide(recipe_of(source, unlabelled=str(other)))
+    joined = tmp_path / "joined.csv"
+    joined.write_text(source.read_text().replace("\n", ",x\n").replace("label,x", "label,more"))
+    bare = rows_of(tmp_path / "bare.csv", PLACES[6:8], with_labels=False)
+    with pytest.raises(RecipeError, match="no column 'more'"):
+        load_and_divide(
+            recipe_of(joined, label="label", template="{text} {more}", unlabelled=str(bare))
+        )
     with pytest.raises(holdfast.core.errors.DataError):
         load_and_divide(recipe_of(source, unlabelled=str(tmp_path / "nowhere.csv")))
 

@@ -38,6 +38,7 @@ def read_unlabelled(path: str, rows: Table, encoding: str | None) -> Table:
         (wanted,) = columns.text
         if wanted not in raw.names and len(raw.names) == 1:
             raw = renamed(raw, (wanted,), raw.names)
+    for wanted in columns.text:  # of a template all that it joins
         if wanted not in raw.names:
             rule = f"has no column {wanted!r}, in which the source has its texts"
             remedy = f"Name the column so in {path}."

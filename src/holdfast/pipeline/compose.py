@@ -43,6 +43,7 @@ from holdfast.pipeline.kinds.written_samples import WrittenSamples, told, writer
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.ready import Begun, Kind, Prepared, Ready, Sides, classes_of
 from holdfast.pipeline.run_facts import make_monitor
+from holdfast.pipeline.side import fitted_columns
 from holdfast.pipeline.size import model_size
 from holdfast.pipeline.sources import source_weights
 from holdfast.recipe import Recipe
@@ -87,6 +88,8 @@ def make_ready(
     resolved, chosen = _resolved(recipe, loaded, total, len(train), classes)
     changed = _changed(loaded.network, resolved)
     check_target(resolved.methods, prepared.rows.classes)
+    # What will be refused of the columns is refused before anything is trained.
+    fitted_columns(resolved.data.features, sides.train_rows.table)
     plan, points = _planned(resolved, loaded, total, sides, prepared.rows.classes, classes)
     forms = enriched(plan, kind, loaded, sides, resolved)
     plan = forms.plan

@@ -73,15 +73,23 @@ def wanted(given: tuple[str, ...] | bool | None) -> tuple[Asked, ...]:
     return () if not given or given == (AUTO,) else asked_columns(given)
 
 
+def fitted_columns(given: tuple[str, ...] | bool | None, rows: Table) -> tuple[Column, ...]:
+    """The columns that ``data.features`` names, as the training ``rows`` say that they are read.
+
+    Raises ``DataError`` for one that cannot be read so, ``RecipeError`` where there is none."""
+    asked = wanted(given)
+    check_cells(rows, asked)
+    return tuple(fit_column(one, cells_of(rows, one.name)) for one in asked)
+
+
 def with_side(fitted: Fitted) -> Fitted:
     """The fit with the side columns that it was asked for, where they prove useful."""
-    asked = wanted(fitted.recipe.data.features)
-    if not asked:
-        return fitted
     ready, seed = fitted.ready, fitted.recipe.seed
-    rows, labels = ready.sides.train_rows.table, labels_of(ready.train)
-    check_cells(rows, asked)
-    columns = tuple(fit_column(one, cells_of(rows, one.name)) for one in asked)
+    rows = ready.sides.train_rows.table
+    columns = fitted_columns(fitted.recipe.data.features, rows)
+    if not columns:
+        return fitted
+    labels = labels_of(ready.train)
     text = _text_logits(fitted, labels)
     known = np.isfinite(text).all(axis=1)
     rows, labels, text = rows.take(np.flatnonzero(known)), labels[known], text[known]

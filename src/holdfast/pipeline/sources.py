@@ -23,9 +23,23 @@ def source_weights(
 
     ``weights`` multiply a source's rows. At the ``temperature`` T a source of n rows counts as
     n^(1/T) (1907.05019): as many as it has at 1, all sources alike as T grows.
+
+    Raises ``RecipeError`` where one of them is given and the rows' sources are not known.
     """
-    if SOURCE not in table.rows.column_names or not (weights or temperature):
+    if not (weights or temperature):
         return None, ()
+    if SOURCE not in table.rows.column_names:
+        remedy = (
+            "Name the column of sources with data.source, which is read for text-classification "
+            "and which a file of validation rows needs too; or leave this out."
+        )
+        rule = "is of sources, and which source each row is of is not known"
+        raise RecipeError(
+            "data.weights" if weights else "data.temperature",
+            rule,
+            dict(weights) if weights else temperature,
+            remedy,
+        )
     sources = np.asarray(table.column(SOURCE), dtype=object)
     names, place, counts = np.unique(sources, return_inverse=True, return_counts=True)
     for name in weights or {}:

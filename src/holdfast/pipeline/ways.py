@@ -161,6 +161,9 @@ def find_topics(
 
 
 def _column(table: Table, recipe: Recipe, key: str) -> list[str | None]:
+    if key in table.rows.column_names:  # texts with a class each are read with their sources
+        there: list[str | None] = table.column(key)
+        return there
     if Path(table.source).is_dir():
         raise RecipeError(
             f"data.{key}",
