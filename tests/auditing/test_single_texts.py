@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from holdfast.auditing.check import Found
 from holdfast.auditing.checks import all_checks
 from holdfast.auditing.personal import bits_a_character, find_personal, iban, luhn
 from holdfast.auditing.treat import spelling
+from holdfast.auditing.treat.markup import plain
 from holdfast.auditing.treat.spelling import Spelling, corrected
 from holdfast.auditing.views import Closely, Rows, Tokenized
 from holdfast.core.errors import MachineError
@@ -244,3 +246,25 @@ def test_protected_words_stay_and_a_missing_package_is_named(
     with pytest.raises(MachineError, match=r"holdfast\[spelling\]"):
         corrected(text)
     spelling.dictionary.cache_clear()
+
+
+def test_rows_that_were_sampled_are_one_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pattern is compiled for every chunk: 100,000 short rows took twelve seconds for two."""
+    monkeypatch.setattr("holdfast.auditing.views.SAMPLE", 50)
+    rows = Rows(table_from_texts([f"text number {n}" for n in range(200)], ["a", "b"] * 100))
+    assert len(rows.sampled) == 50
+    assert rows.sampled.num_chunks == 1
+
+
+@pytest.mark.parametrize("opened", ["<!--", "<script>", "<style>a"])
+def test_what_is_opened_and_never_closed_takes_no_time(opened: str) -> None:
+    text = opened * 50_000
+    start = time.perf_counter()
+    plain(text)
+    assert time.perf_counter() - start < 3
+
+
+def test_comments_programs_and_style_sheets_are_not_shown() -> None:
+    hidden = "<!-- <script> --><SCRIPT a='1'><!-- x</Script ><style>p{}</style>"
+    assert plain(f"one{hidden}two <!-- three") == "one   two <!-- three"
+    assert plain("one</style><style>two") == "one</style><style>two"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -234,3 +235,42 @@ def test_tags_several_labels_and_numbers_are_looked_at(tmp_path: Path) -> None:
     path = write(tmp_path / "numbers.csv", numbers)
     found = audit(path, label="score", settings=["audit.rows=0", "data.label_kind=number"])
     assert found.label_counts == {}
+
+
+SECRETS = {
+    "email": "jonathan.doe@example-corp.com",
+    "phone": "+49 170 1234567",
+    "key": "ghp_aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3zA5",
+    "password": "Tr0ub4dor&3xyZ",
+}
+
+
+def test_what_is_secret_is_shown_whole_by_no_check(tmp_path: Path, holdfast) -> None:
+    """Copies, conflicts, leaks, templates and markup quote rows too, not only the check that looks
+    for personal data."""
+    rows = [{"text": sentence(n), "label": ("good", "bad")[n % 2]} for n in range(60)]
+    held = []
+    for n, (kind, secret) in enumerate(SECRETS.items()):
+        given = f"password: {secret}" if kind == "password" else secret
+        copied = {"text": f"{sentence(100 + n)} {given} and so on", "label": "good"}
+        rows += [copied, {**copied, "label": "bad"}, {**copied, "text": copied["text"] + " too"}]
+        rows += [{"text": f"{given} &amp; <b>{sentence(200 + n)}</b>", "label": "good"}]
+        rows += [{"text": f"caf\u00c3\u00a9 {given} \u0007 {sentence(300 + n)}", "label": "bad"}]
+        held.append(copied)
+    rows += [
+        {"text": f"Ticket {n}: call {SECRETS['phone']} today please", "label": "good"}
+        for n in range(30)
+    ]
+    train, test = write(tmp_path / "train.csv", rows), write(tmp_path / "test.csv", held)
+    page = tmp_path / "audit.html"
+    asked = ("audit", train, "--against", test, "--set", "audit.rows=0", "--html", page)
+    told = holdfast(*asked)
+    assert told.code == 0, told.err
+    document = holdfast(*asked, "--force", "--json").out
+    checks = {f["check"] for f in json.loads(document)["findings"]}
+    assert {"leaks", "exact_duplicates", "conflicting_labels", "template_rows", "markup"} <= checks
+    assert "[EMAIL]" in told.out
+    plain = " ".join(line.strip(" |") for line in told.out.splitlines())
+    shown = (plain, document, " ".join(html.unescape(page.read_text("utf-8")).split()))
+    for secret in SECRETS.values():
+        assert all(secret not in text for text in shown), secret

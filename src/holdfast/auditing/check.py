@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
+from holdfast.auditing.treat.mask import masked
 from holdfast.core.discovery import Registry
 from holdfast.core.records import Finding
 from holdfast.data.table import Table
@@ -81,7 +82,17 @@ class Check(Generic[V]):
 
     def __call__(self, view: V) -> Found | None:
         found = self.run(view)
-        return Found(found) if isinstance(found, Finding) else found
+        return without_personal(Found(found) if isinstance(found, Finding) else found)
+
+
+def without_personal(found: Found | None) -> Found | None:
+    """What is quoted of a row shows no personal data and no secret whole, whatever was looked
+    for: a sentence of a finding ends in logs, pages and issues."""
+    if found is None:
+        return None
+    because = masked(found.finding.because)
+    examples = tuple(replace(one, note=masked(one.note)) for one in found.examples)
+    return replace(found, finding=replace(found.finding, because=because), examples=examples)
 
 
 CHECKS: Registry[Check[Any]] = Registry("audit check", "audit")

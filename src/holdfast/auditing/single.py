@@ -9,11 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from holdfast.auditing.check import Example, Found
+from holdfast.auditing.personal import find_personal
 from holdfast.auditing.views import Rows
 from holdfast.core.records import Finding
 from holdfast.core.wording import counted, have
 
 EXAMPLES, SHOWN = 20, 60
+# How far beside a stretch a secret may begin or end that reaches into it.
+_BEYOND = 300
 
 
 def matching(rows: Rows, pattern: str) -> list[tuple[int, str]]:
@@ -66,9 +69,17 @@ def single_finding(
 
 
 def around(text: str, start: int, end: int, width: int = 20) -> str:
-    """A stretch of a text with what stands around it, as Python would write it."""
+    """A stretch of a text with what stands around it, as Python would write it; personal data are
+    masked before it is cut, since a part of a secret is not known for one."""
     first, last = max(0, start - width), min(len(text), end + width)
-    shown = text[first:last]
+    begin = max(0, first - _BEYOND)
+    parts, at = [], first
+    for one in find_personal(text[begin : last + _BEYOND]):
+        opens, closes = one.start + begin, one.end + begin
+        if opens < last and closes > first:
+            parts += [text[at:opens], f"[{one.kind.upper()}]"]
+            at = closes
+    shown = "".join([*parts, text[at:last]])
     return f"{'…' * (first > 0)}{shown!a}{'…' * (last < len(text))}"
 
 

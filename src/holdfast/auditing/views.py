@@ -83,7 +83,8 @@ class Rows:
     def sampled(self) -> pa.ChunkedArray:
         """The texts of ``sample`` in Arrow; of a pair both, with a line break between."""
         chosen = self.table if len(self.sample) == len(self.table) else self.table.take(self.sample)
-        batch = chosen.rows.with_format("arrow")[:]
+        # Rows that were picked come in a chunk each, and a pattern is compiled for every chunk.
+        batch = chosen.rows.with_format("arrow")[:].combine_chunks()
         if not self.table.has_pairs:
             return batch["text"]
         return pc.binary_join_element_wise(batch["text"], batch["text_pair"], "\n")

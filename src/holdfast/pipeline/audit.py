@@ -15,6 +15,7 @@ from holdfast.auditing.checks import all_checks
 from holdfast.auditing.label_ranking import rank_labels
 from holdfast.auditing.leaks import duplicate_groups, leaks_with
 from holdfast.auditing.run import ORDER, look
+from holdfast.auditing.treat.mask import masked
 from holdfast.auditing.views import Embedded, Rows
 from holdfast.copies.gather import AllRows
 from holdfast.core.records import Decision
@@ -211,6 +212,8 @@ def _texts(table: Table, rows: set[int]) -> dict[int, tuple[str, str]]:
     part = Rows(table.take(at))
     picture = "path" in table.rows.column_names
     texts = [Path(path).name for path in part.table.column("path")] if picture else part.texts
+    # An address in two copies is as much on the screen as one that was looked for.
+    texts = [masked(text) for text in texts]
     named = table.columns.label_kind in (None, "class") and len(table.classes) > 1
     labels = [table.classes[k] if named and k >= 0 else "" for k in part.labels.tolist()]
     return dict(zip(part.ids.tolist(), zip(texts, labels, strict=True), strict=True))

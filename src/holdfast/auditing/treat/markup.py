@@ -29,7 +29,11 @@ TAG = re.compile(
     rf"</?(?:({BLOCKS})|{INLINE}|(?:{EMPTY})(?=\s+\w))(?![\w:-]){_INSIDE}\s*/?>", re.IGNORECASE
 )
 ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-_HIDDEN = re.compile(r"<(script|style)\b[^<>]*>.*?</\1\s*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
+_OPENS = re.compile(r"<(script|style)\b[^<>]*>|<!--", re.IGNORECASE)
+_CLOSES = {
+    name: re.compile(end, re.IGNORECASE)
+    for name, end in (("script", r"</script\s*>"), ("style", r"</style\s*>"), ("", "-->"))
+}
 _MARKDOWN = (
     (re.compile(r"!?\[([^\]\n]*)\]\((?:[^()\s]|\([^()\s]*\))*(?:\s\"[^\"\n]*\")?\)"), r"\1"),
     (re.compile(r"^ {0,3}#{1,6}[ \t]+", re.MULTILINE), ""),
@@ -63,7 +67,7 @@ def plain(text: str, settings: Markup | None = None) -> str:
     whole = text
     for _ in range(_MOST):
         before = text
-        text = _HIDDEN.sub(" ", text)
+        text = _shown(text)
         text = TAG.sub(lambda tag: "\n" if tag[1] else "", text)
         text = ENTITY.sub(_character, text)
         for pattern, by in _MARKDOWN if settings is not None and settings.markdown else ():
@@ -72,6 +76,23 @@ def plain(text: str, settings: Markup | None = None) -> str:
             break
     # A block at an end leaves a line break there.
     return text if text == whole else text.strip("\n")
+
+
+def _shown(text: str) -> str:
+    """The text with a space for each comment, program and style sheet. What is opened and never
+    closed stays, and is looked for once: a pattern would look as often as one is opened."""
+    parts, at, start = [], 0, 0
+    unclosed: set[str] = set()
+    while (opened := _OPENS.search(text, start)) is not None:
+        name = (opened[1] or "").lower()
+        closed = None if name in unclosed else _CLOSES[name].search(text, opened.end())
+        start = opened.end()
+        if closed is None:
+            unclosed.add(name)
+            continue
+        parts.append(text[at : opened.start()])
+        at = start = closed.end()
+    return " ".join([*parts, text[at:]])
 
 
 def _character(entity: re.Match[str]) -> str:
