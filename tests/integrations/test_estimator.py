@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
 from holdfast import TextClassifier
-from holdfast.core.errors import DataError, ModelError, RunError
+from holdfast.core.errors import DataError, ModelError, RecipeError, RunError
 
 SHORT = {"train.max_steps": 6, "train.threads": 1, "methods.contrast": False}
 
@@ -210,3 +210,37 @@ def test_missing_labels_are_no_class(tiny_model: Path, missing: Any) -> None:
 def test_a_model_may_be_a_path(tiny_model: Path) -> None:
     recipe = TextClassifier(tiny_model)._recipe()  # type: ignore[arg-type]
     assert recipe.model.name == str(tiny_model)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"data.features": ["text.length"]},
+        {"data.unlabelled": "more.csv"},
+        {"data.split.by": "topic"},
+        {"data.mix": [{"path": "a.csv"}]},
+        {"treat": {"space": True}},
+    ],
+)
+def test_what_is_for_the_rows_of_a_table_is_refused(
+    tiny_model: Path, given: dict[str, Any]
+) -> None:
+    """It was passed over in silence."""
+    texts, labels = texts_and_labels()
+    with pytest.raises(RecipeError, match="texts and labels alone"):
+        TextClassifier(str(tiny_model), {**SHORT, **given}).fit(texts, labels)
+
+
+def test_classes_are_called_by_their_labels(tiny_model: Path) -> None:
+    """Not by their places, which is what the rows inside hold."""
+    texts, numbers = texts_and_labels()
+    labels = np.where(numbers == 9, "very_good", "bad")
+    target = {"methods.balance": {"by": "none", "target": {"bad": 9, "very_good": 1}}}
+    asked = {"data.names": {"bad": "no use", "very_good": "of use"}}
+    moved = TextClassifier(str(tiny_model), {**SHORT, **asked, **target}).fit(texts, labels)
+    plain = TextClassifier(str(tiny_model), {**SHORT, **asked}).fit(texts, labels)
+    assert (moved.predict_proba(texts)[:, 0] > plain.predict_proba(texts)[:, 0]).all()
+    TextClassifier(str(tiny_model), {**SHORT, "data.names": True}).fit(texts, labels)
+    for key in ({"data.names": {"nine": "x"}}, {"methods.balance": {"target": {"nine": 1}}}):
+        with pytest.raises(RecipeError, match="no row has"):
+            TextClassifier(str(tiny_model), {**SHORT, **key}).fit(texts, labels)

@@ -23,6 +23,7 @@ from holdfast.data.frames import frame_table, is_frame, series_values
 from holdfast.data.raw import store
 from holdfast.data.readers.parquet import typed_batch
 from holdfast.integrations.estimator_facts import COPY, SAVED, read_facts
+from holdfast.integrations.estimator_settings import for_estimator
 from holdfast.recipe import Recipe, as_settings, override
 
 if TYPE_CHECKING:
@@ -94,8 +95,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             _refuse_missing(y)
             labels = column_or_1d(np.asarray(y))
             self.classes_ = np.unique(labels)
+            recipe = for_estimator(self._recipe(), self.classes_.tolist())
             splits = self._divide(texts, labels, groups)
-            self._keep(fit(*prepare_divided(self._recipe(), splits)))
+            self._keep(fit(*prepare_divided(recipe, splits)))
         return self
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
