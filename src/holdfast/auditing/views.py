@@ -161,8 +161,9 @@ class Embedded:
     other texts. ``others`` are the vectors of the tables it is held against, by name. ``tuned``
     [n, classes] are out-of-fold log-probabilities of each row by features tuned on the other folds,
     where somebody has paid for them. ``inner`` [n, d] are the vectors of the encoder at two thirds
-    of its depth, which know more of style and wording than the last ones. Of a large table all this
-    is a sample: ``rows`` are those that were embedded.
+    of its depth, which know more of style and wording than the last ones. ``unlabelled`` are texts
+    without a label, with their vectors, where there are some. Of a large table all this is a
+    sample: ``rows`` are those that were embedded.
     """
 
     rows: Rows
@@ -174,6 +175,7 @@ class Embedded:
     inner: Vectors | None = None
     general: Vectors | None = None
     seed: int = 0
+    unlabelled: tuple[Table, Vectors] | None = None
 
     @cached_property
     def probed(self) -> Vectors:

@@ -12,7 +12,7 @@ from holdfast.core.wording import counted
 
 if TYPE_CHECKING:
     from holdfast.core.records import Finding
-    from holdfast.pipeline.audited import Audit, Shown
+    from holdfast.pipeline.audited import Audit, LabelFirst, Shown
 
 MARKS = {"error": "!!", "warn": "! ", "info": "  "}
 HEADS = {
@@ -23,6 +23,8 @@ HEADS = {
 # Examples of a finding in the terminal; the page has more.
 EXAMPLES = 2
 TEXT = 160
+# Rows to label next; --json has the others.
+NEXT = 3
 
 
 def summary(audit: Audit, columns: int) -> list[str]:
@@ -38,6 +40,8 @@ def summary(audit: Audit, columns: int) -> list[str]:
             for place, finding in found:
                 examples = audit.examples.get(place, ()) if severity != "info" else ()
                 lines += _finding(finding, examples, columns)
+    if audit.label_next is not None:
+        lines += ["", *_to_label(audit.label_next, columns)]
     lines += ["", *_rest(audit, columns)]
     return [printable(line) for line in lines]
 
@@ -86,6 +90,15 @@ def _where_they_differ(one: str, other: str) -> tuple[str, str]:
     start = max(0, same - TEXT // 2)
     mark = "…" if start else ""
     return mark + _cut(first[start:]), mark + _cut(second[start:])
+
+
+def _to_label(found: LabelFirst, columns: int) -> Iterator[str]:
+    """Which rows to label next, or that any will do; the whole order stands in the JSON."""
+    rows = f"{counted(found.count, 'row')} of {found.file} without a label"
+    head = "Label these first" if found.ranked else "Label any of them, at random"
+    yield from _wrapped(f"{rows}. {head}: {_sentence(found.because)}", columns, "", "  ")
+    for row, text in zip(found.rows, found.shown[:NEXT], strict=False):
+        yield from _wrapped(f"row {row}: {_cut(text)}", columns, "     | ")
 
 
 def _rest(audit: Audit, columns: int) -> Iterator[str]:

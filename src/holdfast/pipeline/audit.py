@@ -12,6 +12,7 @@ import numpy as np
 
 from holdfast.auditing.check import Example, Found
 from holdfast.auditing.checks import all_checks
+from holdfast.auditing.label_next import label_next
 from holdfast.auditing.label_ranking import rank_labels
 from holdfast.auditing.leaks import duplicate_groups, leaks_with
 from holdfast.auditing.run import ORDER, look
@@ -22,7 +23,7 @@ from holdfast.core.records import Decision
 from holdfast.data.table import Table
 from holdfast.pipeline.audit_rows import AuditRows, Tell, read_rows
 from holdfast.pipeline.audit_views import Progress, Views, make_views
-from holdfast.pipeline.audited import Audit, LabelIssue, Leak, Shown
+from holdfast.pipeline.audited import Audit, LabelFirst, LabelIssue, Leak, Shown
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.using import within_limits
 from holdfast.recipe import Recipe
@@ -96,6 +97,7 @@ def _audited(
         duplicate_groups=_groups(table, gathered, found.empty),
         leaks=_leaks(table, gathered),
         label_issues=_label_issues(views.of(Embedded)),
+        label_next=_label_next(views.of(Embedded), found.recipe.seed),
         seconds=looked.seconds,
         blind=tuple(looked.blind),
         idle=looked.idle,
@@ -154,6 +156,21 @@ def _label_issues(view: Embedded | None) -> tuple[LabelIssue, ...]:
         LabelIssue(int(ids[at]), classes[given], classes[suggested], float(score))
         for at, given, suggested, score in zip(*map(np.ndarray.tolist, columns), strict=True)
     )
+
+
+def _label_next(view: Embedded | None, seed: int) -> LabelFirst | None:
+    """Which of the rows without a label to label first."""
+    if view is None or view.unlabelled is None:
+        return None
+    lot, vectors = view.unlabelled
+    labels = view.rows.labels
+    found = label_next(
+        view.vectors, labels, vectors, classes=len(view.rows.table.classes), seed=seed
+    )
+    ids, texts = lot.column("row"), Rows(lot).texts
+    rows = tuple(int(ids[at]) for at in found.order)
+    shown = tuple(texts[at] for at in found.order[:SHOWN])
+    return LabelFirst(lot.source, len(lot), found.ranked, found.because, rows, shown)
 
 
 def _unseen(blind: Mapping[str, str], without: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from holdfast.data.chat import load_chats
 from holdfast.data.classes import ClassRules
 from holdfast.data.columns import NamedColumns
 from holdfast.data.conll import is_conll_file, looks_like_conll
+from holdfast.data.extra_texts import read_unlabelled
 from holdfast.data.images import load_images
 from holdfast.data.labelled import load_labelled
 from holdfast.data.load import load_table
@@ -26,6 +27,7 @@ from holdfast.data.paths import source_path
 from holdfast.data.profile import is_missing
 from holdfast.data.source import read_source, refuse_missing
 from holdfast.data.table import Table
+from holdfast.data.unlabelled import unlabelled
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.rows import given_rows
 from holdfast.pipeline.task import rows_task
@@ -39,7 +41,8 @@ class AuditRows:
     """The source, and the tables that it is held against: ``sides`` are its own validation and test
     rows by name, ``against`` others by the name that the user gave. ``beside`` are the other
     columns of each, the source's as ``source``; ``without`` says why a table has none. ``empty``
-    are the rows of the source that have no text, which are in no table."""
+    are the rows of the source that have no text, which are in no table; ``unlabelled`` the texts of
+    ``data.unlabelled``, or else the rows of the source that lack a label, where there are any."""
 
     recipe: Recipe
     table: Table
@@ -48,6 +51,7 @@ class AuditRows:
     beside: Mapping[str, Beside]
     without: Mapping[str, str]
     empty: tuple[int, ...] = ()
+    unlabelled: Table | None = None
 
     @property
     def given(self) -> dict[str, Table]:
@@ -66,7 +70,8 @@ def read_rows(
     if recipe.data.path is None:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
     _refuse_itself(str(recipe.data.path), against)
-    for source in (recipe.data.path, recipe.data.valid, recipe.data.test, *against):
+    data = recipe.data
+    for source in (data.path, data.valid, data.test, data.unlabelled, *against):
         if source is not None:
             refuse_missing(source)
     recipe, worked_out = rows_task(recipe)
@@ -89,8 +94,9 @@ def read_rows(
             without[name] = why
     called = {name: replace(each, source=name) for name, each in others.items()}
     empty = _empty(table, paths["source"], recipe.data)
+    fresh = _unlabelled(recipe, table, paths["source"], names)
     table = replace(table, source=names.get(paths["source"], table.source))
-    return AuditRows(recipe, table, sides, called, beside, without, empty)
+    return AuditRows(recipe, table, sides, called, beside, without, empty, fresh)
 
 
 def _refuse_itself(source: str, against: Sequence[str]) -> None:
@@ -235,6 +241,24 @@ def _empty(table: Table, path: str, data: DataPart) -> tuple[int, ...]:
         [is_missing(raw.table[name]).to_numpy() for name in table.columns.text]
     )
     return tuple(np.flatnonzero(missing).tolist())
+
+
+def _unlabelled(recipe: Recipe, table: Table, path: str, names: Mapping[str, str]) -> Table | None:
+    """The texts that wait for a label: those of ``data.unlabelled``, else those of the source that
+    have none; ``None`` where there are none, or labels are no classes."""
+    one_class = table.columns.label_kind == "class" and len(table.classes) > 1
+    if recipe.task != "text-classification" or not one_class:
+        return None
+    encoding = recipe.data.encoding
+    if recipe.data.unlabelled is not None:
+        lot = read_unlabelled(recipe.data.unlabelled, table, encoding)
+        return lot if len(lot) else None
+    if not any(finding.check == "missing_label" for finding in table.findings):
+        return None
+    raw = read_source(path, encoding, recipe.data.config)
+    lot = unlabelled(raw, table.columns)
+    lot = lot.take(np.flatnonzero(~np.isin(lot.column("row"), table.column("row"))))
+    return replace(lot, source=names.get(path, table.source)) if len(lot) else None
 
 
 def _beside(table: Table, path: str, data: DataPart) -> tuple[Beside, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -23,6 +24,7 @@ from holdfast.data.pictures import read_picture
 from holdfast.data.table import Table
 from holdfast.pipeline.audit_rows import AuditRows, Tell
 from holdfast.pipeline.defaults import WRITING
+from holdfast.pipeline.tuned import refuse_untunable, tuned_answers
 
 if TYPE_CHECKING:
     from holdfast.pipeline.embedding import Encoder, Vectors
@@ -47,6 +49,8 @@ class Views:
 
 def make_views(found: AuditRows, tell: Tell, progress: Progress) -> Views:
     """Every view of these rows that can be made."""
+    if found.recipe.audit.tuned:
+        refuse_untunable(found.recipe, found.table)
     rows = Rows(found.table, found.beside["source"])
     progress("looking for copies", None, None)
     seed = derive_seed(found.recipe.seed, "copies")
@@ -98,7 +102,7 @@ def _read_by_model(
             "same whatever the order; copies and checks of single rows see every row"
         )
         tell(Decision("rows read by the model", f"{len(chosen):,}", because, prominent=True))
-    embedded = _embedded(found, part, encoder, progress)
+    embedded = _embedded(found, part, encoder, tell, progress)
     tokens, why = _tokenized(found, part, encoder)
     return [embedded, *tokens], {"Tokenized": why} if why else {}
 
@@ -112,12 +116,16 @@ def _sample(table: Table, copies: Copies, most: int) -> Ints | None:
     return np.sort(np.lexsort((np.arange(len(table)), contents))[:most])
 
 
-def _embedded(found: AuditRows, rows: Rows, encoder: Encoder, progress: Progress) -> Embedded:
+def _embedded(
+    found: AuditRows, rows: Rows, encoder: Encoder, tell: Tell, progress: Progress
+) -> Embedded:
     from holdfast.pipeline.embedding import MIDDLE
 
     most = found.recipe.audit.rows
     tables = {name: _first(table, most) for name, table in found.given.items()}
+    waiting = None if found.unlabelled is None else _first(found.unlabelled, most)
     texts = [rows.texts, *(Rows(table).texts for table in tables.values())]
+    texts += [] if waiting is None else [Rows(waiting).texts]
     total, through = sum(len({*each}) for each in texts), 0
 
     def embed(part: list[str]) -> Vectors:
@@ -127,14 +135,27 @@ def _embedded(found: AuditRows, rows: Rows, encoder: Encoder, progress: Progress
         through = start + len({*part})
         return made
 
+    begun = time.perf_counter()
     own = encoder.at((1.0, MIDDLE), texts[0], lambda n: progress("reading the texts", n, total))
+    seconds = time.perf_counter() - begun
     through = len({*texts[0]})
     others = {
         name: (table, embed(part))
-        for (name, table), part in zip(tables.items(), texts[1:], strict=True)
+        for (name, table), part in zip(tables.items(), texts[1:], strict=False)
     }
+    tuned = None
+    if found.recipe.audit.tuned:
+        tuned = tuned_answers(rows, found.recipe, encoder.name, seconds, tell, progress)
     return Embedded(
-        rows, own[0], encoder.name, encoder, others=others, inner=own[1], seed=found.recipe.seed
+        rows,
+        own[0],
+        encoder.name,
+        encoder,
+        others=others,
+        tuned=tuned,
+        inner=own[1],
+        seed=found.recipe.seed,
+        unlabelled=None if waiting is None else (waiting, embed(texts[-1])),
     )
 
 

@@ -34,6 +34,30 @@ class LabelIssue:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelFirst:
+    """The rows without a label in ``file``, the one to label first in front, 2,000 at most of
+    ``count``: ``ranked`` by what they would teach, else at random, with the reason; ``shown`` are
+    the texts of the first."""
+
+    file: str
+    count: int
+    ranked: bool
+    because: str
+    rows: tuple[int, ...]
+    shown: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """What stands under ``label_next``; texts are left to the file."""
+        return {
+            "file": self.file,
+            "count": self.count,
+            "ranked": self.ranked,
+            "because": self.because,
+            "rows": list(self.rows),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Shown:
     """An example of a finding as a person reads it: the row's text and label, and those of the row
     beside it, where there is one; ``note`` says what is to be seen."""
@@ -52,8 +76,8 @@ class Shown:
 class Audit:
     """What was found in ``source``: ``findings`` the worst first, each with ``examples`` by its
     place; the rows that copy each other (``duplicate_groups``, those without a text among them),
-    those that stand in other files (``leaks``), and every row by how doubtful its label is
-    (``label_issues``).
+    those that stand in other files (``leaks``), every row by how doubtful its label is
+    (``label_issues``), and which of those without one to label first (``label_next``).
 
     ``rows`` are those of the source; ``columns`` what was read as what; ``label_counts`` rows of
     each class. ``seconds`` of each check that looked, ``idle`` those that mean nothing for such
@@ -78,6 +102,7 @@ class Audit:
     decisions: tuple[Decision, ...] = ()
     against: tuple[str, ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
+    label_next: LabelFirst | None = None
 
     @property
     def worst(self) -> str:
@@ -102,6 +127,7 @@ class Audit:
             "findings": [_finding(finding) for finding in self.findings],
             "duplicate_groups": [list(group) for group in self.duplicate_groups],
             "label_issues": [to_json(issue) for issue in self.label_issues],
+            "label_next": None if self.label_next is None else self.label_next.to_json(),
             "leaks": [to_json(leak) for leak in self.leaks],
             "against": list(self.against),
             "looked_at": {name: round(seconds, 3) for name, seconds in self.seconds.items()},

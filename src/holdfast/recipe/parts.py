@@ -308,11 +308,13 @@ class ControlPart(Part):
 class AuditPart(Part):
     """How far ``audit`` goes: ``rows`` are the most that the model reads, 0 asks no model; copies
     and checks of single rows see every row. ``engine`` is where copies are looked for,
-    ``loose`` the share of words in which two rows may differ and still be listed."""
+    ``loose`` the share of words in which two rows may differ and still be listed; ``tuned`` has
+    the labels doubted by tuned features too."""
 
     rows: int = Field(default=20_000, ge=0, le=STEPS)
     engine: Literal["local", "ray"] = "local"
     loose: float | None = Field(default=None, gt=0, le=0.5)
+    tuned: bool = False
 
 
 class AlertPart(Part):
