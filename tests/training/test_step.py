@@ -31,8 +31,7 @@ def one_step(made: Any, rows: np.ndarray | None = None) -> tuple[Run, np.ndarray
             for name, parameter in run.learning_parameters().items():
                 seen[name] = None if parameter.grad is None else parameter.grad.clone()
 
-    made = SimpleNamespace(**{f: getattr(made, f) for f in made.__slots__})
-    made.listeners = (Keep(),)
+    made = replace(made, listeners=(Keep(),))
     run = begin_run(made)
     begin_phase(run)
     draw = draw_of_step(run) if rows is None else Draw(rows)
