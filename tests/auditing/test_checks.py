@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from holdfast.auditing.checks import all_checks
+from holdfast.auditing.checks.undividable_classes import undividable_classes
 from holdfast.auditing.run import audit_table
+from holdfast.auditing.views import Closely, Rows
 from holdfast.core.records import Finding
 from holdfast.data.load import load_table
 from holdfast.data.memory import table_from_texts
@@ -87,6 +89,21 @@ def test_imbalance_is_reported_from_twenty_times() -> None:
 def test_thin_classes_are_below_twenty_rows() -> None:
     labels = ["a"] * 30 + ["b"] * 20 + ["c"] * 19
     assert audit(sentences(69), labels)["thin_classes"].count == 19
+
+
+def test_classes_that_train_refuses_to_divide_are_named() -> None:
+    def see(of_c: list[str]) -> Finding | None:
+        labels = ["a"] * 30 + ["b"] * 20 + ["c"] * len(of_c)
+        table = table_from_texts(sentences(50) + of_c, labels, rare_below=1)
+        return undividable_classes(Closely(Rows(table)))
+
+    assert see(["one thing", "another thing", "a third thing"]) is None
+    one, two = see(["Only this!", "only  this"] * 2), see(["one thing", "another thing"])
+    assert one is not None
+    assert two is not None
+    assert (one.severity, one.count, one.rows) == ("error", 4, (50, 51, 52, 53))
+    assert (two.severity, two.count) == ("warn", 2)
+    assert "--test FILE" in two.because
 
 
 def test_conflicts_list_every_row_of_a_text_with_two_labels() -> None:

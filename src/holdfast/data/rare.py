@@ -69,8 +69,8 @@ def _too_small(
         where,
         f"has classes too small to divide ({shown}{more}); each needs {below} distinct texts",
         None,
-        "Add rows, or use --set data.rare=drop (leave them out) or --set data.rare=merge "
-        f"(put them into one class {OTHER!r}).",
+        "Write a label that is another one misspelt as it is meant; else add rows, or use --set "
+        f"data.rare=drop (leave them out) or --set data.rare=merge (one class {OTHER!r}).",
     )
 
 

@@ -41,8 +41,8 @@ def label_problems(view: Embedded) -> Found | None:
         count,
         tuple(int(ids[at]) for at in ranking.order[named]),
         because,
-        "Look at them, the first ones first, and correct those that are wrong: label_issues has "
-        "every row in this order. Nothing is changed for you.",
+        "Look at them, the first ones first, and correct those that are wrong: label_issues of "
+        "--json has every row in this order. Nothing is changed for you.",
     )
     return Found(finding, _examples(view, ranking, named))
 
