@@ -73,9 +73,10 @@ add(
         cannot_see="A cue in less than a quarter of a class, one that two classes share or wrong "
         "labels blur, one that also looks like content; a word, of fewer than 500 rows or 20 that "
         "have it.",
-        error_rate="Nothing on CR, MR, TREC and BANKING77 as they are, nor on 600 to 2,500 rows of "
-        "TREC and BANKING77; with the names of BANKING77's classes hidden it took four words of "
-        "their content for giveaways.",
+        error_rate="Of 100 planted in 30 to 100 % of a class, of 27 kinds, 96 were found (25 of "
+        "CR, 25 of MR, 24 of TREC, 22 of BANKING77). Nothing on these sets as they are, nor on 600 "
+        "to 2,500 rows of TREC and BANKING77; with the names of BANKING77's classes hidden it took "
+        "two words of their content for giveaways.",
         holds_for=with_classes,
     )
 )
