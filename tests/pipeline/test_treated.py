@@ -11,12 +11,13 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 import pytest
 
+from holdfast.auditing.treat.apply import choose
 from holdfast.core.errors import RecipeError
 from holdfast.data.memory import table_from_texts
 from holdfast.pipeline.main import train
 from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.rows import load_and_divide
-from holdfast.pipeline.treated import same_text
+from holdfast.pipeline.treated import same_text, treat_all
 from holdfast.recipe import Recipe, override, read_recipe
 
 DAMAGED, MEANT = "schÃ¶n \u200bgood film â€“ really", "schön good film – really"
@@ -53,6 +54,14 @@ def test_what_is_broken_for_sure_is_repaired_and_said(tmp_path: Path) -> None:
     assert finding.fixed
     assert finding.count == 10
     assert found.recipe.treat == {"control": True, "encoding": True}
+
+
+def test_a_test_file_is_read_as_the_source_is() -> None:
+    table, other = table_from_texts(["cafÃ©", "a bar"]), table_from_texts(["a pub", "the cafÃ©"])
+    source, given, _, decisions = treat_all(table, {"test": other}, (), choose({"encoding": True}))
+    assert source.column("text") == ["café", "a bar"]
+    assert given["test"].column("text") == ["a pub", "the café"]
+    assert "1 text, 1 text of the test file" in decisions[0].chosen
 
 
 def test_it_can_be_forbidden(tmp_path: Path) -> None:

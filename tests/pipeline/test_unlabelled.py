@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import pytest
 import holdfast
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints
+from holdfast.pipeline import unlabelled
 from holdfast.pipeline.rows import load_and_divide
 from holdfast.pipeline.unlabelled import FOLDS, Vectors, _borne_out, _folds, _teller
 from holdfast.recipe import parse
@@ -84,6 +88,33 @@ def test_the_label_of_a_hidden_row_changes_nothing_that_is_told(way: str) -> Non
     )
     assert np.array_equal(again(labels, hidden)[0], first[0])
     assert float(first[1].sum()) <= (~hidden).sum() + 1e-9
+
+
+@pytest.mark.parametrize("way", ["propagation", "self-training"])
+def test_no_text_is_told_a_label_by_a_validation_row(
+    monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    known = clusters(4, 10, 60, 1.0)
+    flipped = known.labels.copy()
+    flipped[30:] = (flipped[30:] + 1) % 4
+    rows = SimpleNamespace(classes=tuple("abcd"))
+    data = SimpleNamespace(unlabelled="texts.csv", unlabelled_by=way)
+    prepared: Any = SimpleNamespace(recipe=SimpleNamespace(data=data), rows=rows)
+
+    def lot(labels: Ints) -> Any:
+        monkeypatch.setattr(unlabelled, "has_classes", lambda _: True)
+        monkeypatch.setattr(unlabelled, "_vectors", lambda *_: replace(known, labels=labels))
+        monkeypatch.setattr(
+            unlabelled, "added_texts", lambda _, texts, labels, **more: (labels, more["weights"])
+        )
+        monkeypatch.setattr(
+            unlabelled, "_settled", lambda *_: SimpleNamespace(extended=lambda lot: lot)
+        )
+        texts = ["text"] * known.texts
+        return unlabelled.with_unlabelled(prepared, np.arange(30), np.arange(30, 40), texts)
+
+    for one, other in zip(lot(known.labels), lot(flipped), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_copies_stay_in_one_fold_and_folds_are_alike() -> None:
