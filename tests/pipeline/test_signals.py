@@ -138,3 +138,17 @@ def test_faults_of_names_and_descriptions_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(RecipeError, match="one class each"):
         with_signals(prepared_of(numbers, label_kind="number", names=True), np.arange(40))
+
+
+def test_a_description_that_copies_a_row_of_any_side_is_left_out(tmp_path: Path) -> None:
+    """The file of the rows itself would teach the test rows with their labels."""
+    source = rows_of(tmp_path / "rows.csv")
+    told = tmp_path / "told.csv"
+    lines = source.read_text().splitlines()[1:]
+    told.write_text("\n".join(["text,label", *lines, "a thing that is missing,lost_card"]))
+    prepared = prepared_of(source, names=False, descriptions=str(told))
+    found = with_signals(prepared, np.arange(30), (prepared.rows,))
+    assert found.added is not None
+    assert found.added.counts == {"description": 1}
+    (said,) = [one for one in found.findings if one.check == "descriptions"]
+    assert said.count == len(lines)

@@ -95,5 +95,5 @@ def prepare_divided(
     ``known`` tables; and where each of them are."""
     rows, (train, valid) = pooled(splits.train.table, splits.valid.table)
     prepared = prepare(recipe, rows, units=splits.units, findings=findings)
-    prepared = with_unlabelled(with_signals(prepared, train), train, valid, unlabelled)
+    prepared = with_unlabelled(with_signals(prepared, train, known), train, valid, unlabelled)
     return with_synthetic(prepared, train, valid, known or (rows,)), train, valid

@@ -40,10 +40,10 @@ LEAST_NAMED = 0.8
 CHECK = "class_names"
 
 
-def with_signals(prepared: Prepared, train: Ints) -> Prepared:
+def with_signals(prepared: Prepared, train: Ints, known: Sequence[Table] = ()) -> Prepared:
     """What is prepared, with the names and descriptions of its classes as added rows where the
-    recipe or the rows at ``train`` call for them; its recipe says what was chosen, so that it gives
-    the same again."""
+    recipe or the rows at ``train`` call for them, no description a copy of a row of the ``known``
+    tables; its recipe says what was chosen, so that it gives the same again."""
     data = prepared.recipe.data
     if not has_classes(prepared):
         _refuse_without_classes(prepared)
@@ -54,12 +54,17 @@ def with_signals(prepared: Prepared, train: Ints) -> Prepared:
         prepared = prepared.extended(_added(prepared.rows, chosen.names, "name", NAME_WEIGHT))
     if data.descriptions is not None:
         told = read_descriptions(data, prepared.rows)
-        lines = [(label, text) for label, texts in told.items() for text in texts]
-        prepared = prepared.extended(
-            _added(prepared.rows, lines, "description", DESCRIPTION_WEIGHT)
-        )
+        every = [(label, text) for label, texts in told.items() for text in texts]
+        lines = _no_rows(every, known)
+        if len(lines) < len(every):
+            findings.append(_rows_described(len(every) - len(lines), len(every)))
+        if lines:
+            prepared = prepared.extended(
+                _added(prepared.rows, lines, "description", DESCRIPTION_WEIGHT)
+            )
+        described = len({label for label, _ in lines})
         because = f"{data.descriptions} has {counted(len(lines), 'line')} for them"
-        decisions.append(Decision("class descriptions", f"{len(told)} classes", because, True))
+        decisions.append(Decision("class descriptions", f"{described} classes", because, True))
     names = dict(chosen.names) or False
     return replace(
         prepared,
@@ -67,6 +72,26 @@ def with_signals(prepared: Prepared, train: Ints) -> Prepared:
         decisions=(*prepared.decisions, *decisions),
         findings=(*prepared.findings, *findings),
     )
+
+
+def _no_rows(lines: list[tuple[str, str]], known: Sequence[Table]) -> list[tuple[str, str]]:
+    """The lines that copy no row, which may be held out, whatever its side."""
+    from holdfast.copies.duplicates import find_copies
+
+    texts: list[str] = [text for table in known for text in table.column("text")]
+    if not texts:
+        return lines
+    groups = find_copies([*texts, *(text for _, text in lines)]).groups
+    taken = np.isin(groups[len(texts) :], groups[: len(texts)])
+    return [line for line, copy in zip(lines, taken.tolist(), strict=True) if not copy]
+
+
+def _rows_described(copied: int, lines: int) -> Finding:
+    because = (
+        f"{copied:,} of {lines:,} descriptions are copies of rows of the source or of a test or "
+        "validation file: they are left out, for what is held out must not be learned from"
+    )
+    return Finding("descriptions", "warn", copied / lines, copied, (), because, "", True)
 
 
 @dataclass(frozen=True, slots=True)
