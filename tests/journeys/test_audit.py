@@ -206,6 +206,10 @@ def test_a_treated_copy_is_written_with_every_change(tmp_path: Path, holdfast) -
     mine = holdfast("audit", source, "--fix", source, "--force")
     assert mine.code == 2
     assert "is the input" in mine.err
+    for page in (out, tmp_path / "out.jsonl.changes.jsonl"):
+        both = holdfast("audit", source, "--fix", out, "--html", page, "--force")
+        assert both.code == 2
+        assert "names a file that --fix writes" in both.err
     kept = tmp_path / "kept.csv"
     done = holdfast(
         *("audit", source, "--fix", kept, "--set", "audit.rows=0", "--json"),

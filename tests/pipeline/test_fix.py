@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from holdfast.core.errors import DataError, RecipeError, RunError
+from holdfast.core.errors import DataError, HoldfastError, RecipeError, RunError
 from holdfast.data.source import read_source
 from holdfast.pipeline.fix import LOG, fix, undo
 
@@ -123,3 +123,16 @@ def test_what_is_in_the_way_is_not_written_over(tmp_path: Path) -> None:
         fix(str(source), tmp_path / "out.doc", ASKED, text=["text"])
     with pytest.raises(DataError, match="no such column"):
         fix(str(source), tmp_path / "o.csv", ASKED, text=["body"])
+
+
+def test_a_copy_that_cannot_be_written_leaves_no_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("holdfast.pipeline.fix._write_as", full)
+    source, out = write(tmp_path / "in.csv"), tmp_path / "out.csv"
+    with pytest.raises((OSError, HoldfastError)):
+        fix(str(source), out, ASKED, text=["text"], label="label")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.core.errors import Defect
+from holdfast.core.errors import Defect, RunError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
@@ -74,6 +74,7 @@ def command(
         from holdfast.pipeline.fix import check_fix
 
         check_fix(asked, fix, force)
+        _refuse_one_file(fix, html)
     found = audit_watched(asked, quiet=quiet)
     if page is not None:
         _write(page, found)
@@ -102,6 +103,15 @@ def command(
             "; ".join(found.broken.values()),
             "Set HOLDFAST_TRACEBACK=1 to see where, and please report it.",
         )
+
+
+def _refuse_one_file(fix: Path, html: Path | None) -> None:
+    from holdfast.pipeline.fix import LOG
+
+    if html is None or html.resolve() not in (fix.resolve(), Path(f"{fix}{LOG}").resolve()):
+        return
+    rule = "names a file that --fix writes"
+    raise RunError("--html", rule, str(html), "Give the page a name of its own.")
 
 
 def _fix(asked: AuditRequest, found: Audit, out: Path, force: bool) -> Fixed:

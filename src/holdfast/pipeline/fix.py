@@ -155,7 +155,9 @@ def fix(
     with writing(log) as stream:
         for change in changes:
             stream.write((line(change) + "\n").encode())
-    _write(table, _nested(raw, file), target)
+        # Before the log takes its name: where the copy cannot be written neither is there, or both
+        # are as they were.
+        _write(table, _nested(raw, file), target)
     counts = Counter(change.treatment for change in changes)
     lost = dict.fromkeys((c.row, str(c.column)) for c in changes if not c.reversible)
     return Fixed(
