@@ -50,6 +50,20 @@ def test_a_choice_is_the_largest_doubt_times_gap() -> None:
     assert place[found.order[:20]].mean() < place[found.order[-20:]].mean() - 30
 
 
+def test_of_rows_about_as_far_off_the_doubtful_one_comes_first() -> None:
+    x, y = clouds(480)
+    middles = unit(np.random.default_rng(9).standard_normal((CLASSES, WIDTH)))
+    # Between two classes; and a little farther off, from one of them towards no other.
+    odd = np.linalg.svd(middles)[2][-1]
+    between = unit((middles[4] + middles[9])[None])[0]
+    share = float(between @ middles[4])
+    aside = share * middles[4] + 1.4 * np.sqrt(1 - share**2) * odd
+    pool = unit(np.stack([aside, between]))
+    near = cdist(pool, x, "sqeuclidean").min(axis=1)
+    assert near[1] < near[0] < 1.2 * near[1]
+    assert label_next(x, y, pool, classes=CLASSES, seed=0).order.tolist() == [1, 0]
+
+
 def test_a_copy_of_a_labelled_row_and_a_second_copy_come_last() -> None:
     x, y = clouds(240, seed=2)
     pool = np.concatenate([x[120:140], x[:1], x[120:121]])
