@@ -11,6 +11,7 @@ import pytest
 
 import holdfast
 from holdfast.core.errors import RecipeError
+from holdfast.pipeline.compose import make_ready
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.prepared import prepare
 from holdfast.pipeline.ready import Prepared
@@ -150,5 +151,7 @@ def test_a_description_that_copies_a_row_of_any_side_is_left_out(tmp_path: Path)
     found = with_signals(prepared, np.arange(30), (prepared.rows,))
     assert found.added is not None
     assert found.added.counts == {"description": 1}
-    (said,) = [one for one in found.findings if one.check == "descriptions"]
+    (said,) = [one for one in found.noticed if one.check == "descriptions"]
     assert said.count == len(lines)
+    # What a run tells and writes are the findings of its fit.
+    assert said in make_ready(found, np.arange(30), np.arange(30, 60)).findings

@@ -143,6 +143,8 @@ def make_ready(
             *_told(resolved, watch, sides.train, plan),
         ),
         findings=(
+            # The rows' own were told when they were divided.
+            *prepared.noticed,
             *unusual(resolved, total, loaded.defaults),
             *unused(resolved, plan.phases),
             *oversized,

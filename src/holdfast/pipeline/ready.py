@@ -68,11 +68,11 @@ class Prepared:
     ``examples`` are all rows, encoded. ``loaded`` is what the kind's loader gave: its network is
     never trained, a fit works on a copy (``models/fresh.py``). ``units`` [n] are equal for rows
     that must not be parted, because they are copies or of one group. ``findings`` are those of the
-    rows; ``seconds`` is how long it took from the loaded model on. ``added`` are rows that every
-    fit learns from beside its training rows, with their ``added_examples`` [m]; a fit's
-    ``train.added`` says which, ``weighed`` gives them other weights. ``decisions`` were made on
-    the rows as they lie here; ``synthetic`` says what was made of new rows, where some were asked
-    for.
+    rows, ``noticed`` those of what was added to them; ``seconds`` is how long it took from the
+    loaded model on. ``added`` are rows that every fit learns from beside its training rows, with
+    their ``added_examples`` [m]; a fit's ``train.added`` says which, ``weighed`` gives them other
+    weights. ``decisions`` were made on the rows as they lie here; ``synthetic`` says what was made
+    of new rows, where some were asked for.
     """
 
     recipe: Recipe
@@ -87,6 +87,7 @@ class Prepared:
     added: Added | None = None
     added_examples: Examples | None = None
     decisions: tuple[Decision, ...] = ()
+    noticed: tuple[Finding, ...] = ()
     synthetic: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:

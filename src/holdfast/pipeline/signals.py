@@ -63,14 +63,16 @@ def with_signals(prepared: Prepared, train: Ints, known: Sequence[Table] = ()) -
                 _added(prepared.rows, lines, "description", DESCRIPTION_WEIGHT)
             )
         described = len({label for label, _ in lines})
-        because = f"{data.descriptions} has {counted(len(lines), 'line')} for them"
+        because = (
+            f"{data.descriptions}: {len(lines)} of {counted(len(every), 'line')} are learned from"
+        )
         decisions.append(Decision("class descriptions", f"{described} classes", because, True))
     names = dict(chosen.names) or False
     return replace(
         prepared,
         recipe=prepared.recipe.changed(data={"names": names}),
         decisions=(*prepared.decisions, *decisions),
-        findings=(*prepared.findings, *findings),
+        noticed=(*prepared.noticed, *findings),
     )
 
 
