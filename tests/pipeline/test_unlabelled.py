@@ -94,7 +94,7 @@ def test_the_label_of_a_hidden_row_changes_nothing_that_is_told(way: str) -> Non
 def test_no_text_is_told_a_label_by_a_validation_row(
     monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    known = clusters(4, 10, 60, 1.0)
+    known = clusters(4, 40, 60, 1.0)
     flipped = known.labels.copy()
     flipped[30:] = (flipped[30:] + 1) % 4
     rows = SimpleNamespace(classes=tuple("abcd"))
