@@ -1,4 +1,4 @@
-"""What a check may look at, each a type: rows alone, what copies what, embeddings, tokens, a run.
+"""What a check may look at, each a type: rows alone, what copies what, vectors, tokens, pictures.
 
 A view is made once and shared by all checks that see it; whoever makes it (``pipeline/audit.py``)
 decides whether it can be made at all, and the audit says which checks had nothing to see.
@@ -173,7 +173,6 @@ class Embedded:
     others: Mapping[str, tuple[Table, Vectors]] = field(default_factory=dict)
     tuned: Floats | None = None
     inner: Vectors | None = None
-    general: Vectors | None = None
     seed: int = 0
     unlabelled: tuple[Table, Vectors] | None = None
 
@@ -271,13 +270,3 @@ class Pictures:
         """The pairs of positions whose pixels agree though they are not the same."""
         found = near_pictures(self.thumbnails, vectors=self.vectors)
         return found.where(unequal(self.rows.texts, self.rows.texts, found))
-
-
-@dataclass(frozen=True)
-class Watched:
-    """The training rows of a finished run: ``losses`` [looks, n] of each row, nats, and whether its
-    answer was ``right`` [looks, n]."""
-
-    rows: Rows
-    losses: Floats
-    right: npt.NDArray[np.bool_]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from holdfast.core.errors import DataError
+from holdfast.data.raw import Raw
 from holdfast.data.roles import check_present
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
@@ -22,6 +23,14 @@ def with_column(
     """
     raw = read_source(table.source, encoding, config)
     check_present(raw, column)
+    refuse_changed(raw, table)
+    values = raw.table[column].take(pa.array(table.column("row"), pa.int64()))
+    return replace(table, rows=table.rows.add_column(name, values.to_pylist()))
+
+
+def refuse_changed(raw: Raw, table: Table) -> None:
+    """Refuse a source that was read once more, where its rows are no longer as many as when
+    ``table`` was made of it: they would stand beside the wrong ones."""
     if len(raw) != table.source_rows:
         raise DataError(
             table.source,
@@ -29,5 +38,3 @@ def with_column(
             f"{table.source_rows} rows, then {len(raw)}",
             "Run the command again when nothing writes into the file.",
         )
-    values = raw.table[column].take(pa.array(table.column("row"), pa.int64()))
-    return replace(table, rows=table.rows.add_column(name, values.to_pylist()))

@@ -205,12 +205,6 @@ class Column:
             parts.append((~there).astype(np.float64))
         return np.column_stack(parts)
 
-    def unreadable(self, cells: Sequence[str | float | None]) -> int:
-        """How many cells hold something that is no number or date."""
-        if self.kind == "category":
-            return 0
-        return sum(not _missing(c) and not math.isfinite(self._value(c)) for c in cells)
-
     def _value(self, cell: str | float | None) -> float:
         return number_of(cell) if self.kind == "number" else days_of(cell)
 

@@ -186,10 +186,7 @@ def _fallen(broken: Mapping[str, str]) -> dict[str, str]:
     return {name: f"a defect in Holdfast: {said}" for name, said in broken.items()}
 
 
-_NO_VIEW = {
-    "Watched": "DATA is no run, whose training history it reads",
-    "Pictures": "these are texts",
-}
+_NO_VIEW = {"Pictures": "these are texts"}
 
 
 def _shown(examples: Sequence[Example], found: AuditRows) -> tuple[Shown, ...]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from holdfast.auditing.views import Beside
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision
+from holdfast.data.beside import refuse_changed
 from holdfast.data.chat import load_chats
 from holdfast.data.classes import ClassRules
 from holdfast.data.columns import NamedColumns
@@ -269,13 +270,7 @@ def _beside(table: Table, path: str, data: DataPart) -> tuple[Beside, str]:
     if is_conll_file(path) or looks_like_conll(path, data.encoding) or is_text_file(path):
         return Beside(), f"{Path(path).name} has no columns beside its texts"
     raw = read_source(path, data.encoding, data.config)
-    if len(raw) != table.source_rows:
-        raise DataError(
-            table.source,
-            "changed while it was read",
-            f"{table.source_rows} rows, then {len(raw)}",
-            "Run the command again when nothing writes into the file.",
-        )
+    refuse_changed(raw, table)
     used = {*table.columns.text, table.columns.label, table.columns.group}
     names = tuple(name for name in raw.names if name not in used)
     if not names:

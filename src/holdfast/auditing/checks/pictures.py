@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from holdfast.auditing.check import Check, Example, Found, add, anything, with_classes
-from holdfast.auditing.views import Pictures
+from holdfast.auditing.check import Check, Found, add, anything, with_classes
+from holdfast.auditing.pairs import (
+    both_labels,
+    differently_labelled,
+    elsewhere,
+    examples_of,
+    rows_in,
+)
+from holdfast.auditing.views import Pictures, Rows
 from holdfast.copies.pictures import near_pictures, unequal
 from holdfast.copies.vectors import Pairs
-from holdfast.core.records import Finding, Ints
+from holdfast.core.records import Finding
 from holdfast.core.wording import counted, have
 
-_SHOWN = 20
+_LIKENESS = "correlation {:.3f}"
 _CANNOT_SEE = (
     "Copies that are mirrored, turned, or cropped by more than a twentieth; more than ten copies "
     "of one picture; other photographs of the same thing."
@@ -33,7 +38,7 @@ def near_images(view: Pictures) -> Found | None:
     pairs = view.copies
     if not len(pairs):
         return None
-    rows, ids = _rows(pairs), view.rows.ids
+    rows, ids = rows_in(pairs), view.rows.ids
     least = float(pairs.similarity.min())
     return Found(
         Finding(
@@ -47,24 +52,19 @@ def near_images(view: Pictures) -> Found | None:
             f"rows {ids[pairs.first[0]]} and {ids[pairs.second[0]]}",
             "Keep one of each, or give copies one group (--group), so that they stay on one side.",
         ),
-        _examples(pairs, ids, ids),
+        examples_of(pairs, ids, ids, _LIKENESS),
     )
 
 
 def image_conflicts(view: Pictures) -> Found | None:
     """Lists the pictures that are copies, exact or near, of one with another label. Score: their
     share of the pictures."""
-    labels, classes, ids = view.rows.labels, view.rows.table.classes, view.rows.ids
-    known = view.copies
-    one, other = labels[known.first], labels[known.second]
-    pairs = known.where((one >= 0) & (other >= 0) & (one != other))
+    labels, ids = view.rows.labels, view.rows.ids
+    pairs = differently_labelled(view.copies, labels)
     if not len(pairs):
         return None
-    rows = _rows(pairs)
-    notes = [
-        f"{classes[labels[a]]!r} and {classes[labels[b]]!r}"
-        for a, b in zip(pairs.first[:_SHOWN], pairs.second[:_SHOWN], strict=True)
-    ]
+    rows = rows_in(pairs)
+    notes = both_labels(pairs, view.rows)
     return Found(
         Finding(
             "image_conflicts",
@@ -76,7 +76,7 @@ def image_conflicts(view: Pictures) -> Found | None:
             f"rows {ids[pairs.first[0]]} and {ids[pairs.second[0]]} are {notes[0]}",
             "Correct the label of one of each pair.",
         ),
-        _examples(pairs, ids, ids, notes=notes),
+        examples_of(pairs, ids, ids, _LIKENESS, notes=notes),
     )
 
 
@@ -84,34 +84,25 @@ def image_leaks(view: Pictures) -> Found | None:
     """Lists the pictures that stand in another folder too but for a small change; equal pixels are
     leaks of their own. Score: the largest share of a folder's pictures that are met here."""
     ids = view.rows.ids
-    met: dict[str, Ints] = {}
-    mine: list[Ints] = []
-    examples: list[tuple[Example, ...]] = []
+    found: dict[str, tuple[Pairs, Rows]] = {}
     for name, other in view.others.items():
-        found = near_pictures(view.thumbnails, other.thumbnails)
-        pairs = found.where(unequal(view.rows.texts, other.rows.texts, found))
-        if len(pairs):
-            met[name] = np.unique(pairs.second)
-            mine.append(pairs.first)
-            examples.append(_examples(pairs, ids, other.rows.ids, name))
-    if not met:
+        pairs = near_pictures(view.thumbnails, other.thumbnails)
+        kept = pairs.where(unequal(view.rows.texts, other.rows.texts, pairs))
+        found[name] = kept, other.rows
+    met = elsewhere(found, ids, _LIKENESS)
+    if met is None:
         return None
-    positions = np.unique(np.concatenate(mine))
-    said = " and ".join(
-        f"{len(found):,} of the {len(view.others[name].paths):,} pictures of {name}"
-        for name, found in met.items()
-    )
     return Found(
         Finding(
             "image_leaks",
             "warn",
-            max(len(found) / len(view.others[name].paths) for name, found in met.items()),
-            len(positions),
-            tuple(ids[positions].tolist()),
-            f"{said} stand here too but for a small change",
+            met.share,
+            len(met.positions),
+            tuple(ids[met.positions].tolist()),
+            f"{met.said('pictures')} stand here too but for a small change",
             "Take them out of the training pictures: the score on them is remembered, not learned.",
         ),
-        tuple(example for part in examples for example in part)[:_SHOWN],
+        met.examples,
     )
 
 
@@ -130,24 +121,6 @@ def blank_images(view: Pictures) -> Finding | None:
         tuple(ids[found].tolist()),
         f"{counted(len(found), 'picture')} {have(len(found))} one colour and nothing else",
         "Take them out: nothing can be seen in them.",
-    )
-
-
-def _rows(pairs: Pairs) -> Ints:
-    return np.unique(np.concatenate([pairs.first, pairs.second]))
-
-
-def _examples(
-    pairs: Pairs, ids: Ints, others: Ints, file: str | None = None, notes: Sequence[str] = ()
-) -> tuple[Example, ...]:
-    return tuple(
-        Example(
-            int(ids[pairs.first[n]]),
-            ", ".join([*notes[n : n + 1], f"correlation {pairs.similarity[n]:.3f}"]),
-            int(others[pairs.second[n]]),
-            file,
-        )
-        for n in range(min(_SHOWN, len(pairs)))
     )
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
-from holdfast.auditing.check import Check, Example, Found, add, anything, with_classes
+from holdfast.auditing.check import Check, Found, add, anything, with_classes
+from holdfast.auditing.pairs import (
+    both_labels,
+    differently_labelled,
+    elsewhere,
+    examples_of,
+    rows_in,
+)
 from holdfast.auditing.views import Embedded, Rows
 from holdfast.copies.semantic import AGREEMENT, in_other_words, paraphrases
 from holdfast.copies.vectors import Pairs
-from holdfast.core.records import Finding, Ints
+from holdfast.core.records import Finding
 from holdfast.core.wording import counted
 
-_SHOWN = 20
+_LIKENESS = "agreement {:.2f}"
 _CUT = 60
 _CANNOT_SEE = (
     "What the encoder does not see: languages that it was not trained on, words beyond its limit. "
@@ -32,7 +35,7 @@ def semantic_copies(view: Embedded) -> Found | None:
     pairs = view.paraphrases
     if not len(pairs):
         return None
-    rows, ids, texts = _rows(pairs), view.rows.ids, view.rows.texts
+    rows, ids, texts = rows_in(pairs), view.rows.ids, view.rows.texts
     # The plainest example is one in the middle: the first differ by hardly a word.
     a, b = int(pairs.first[len(pairs) // 2]), int(pairs.second[len(pairs) // 2])
     finding = Finding(
@@ -47,23 +50,18 @@ def semantic_copies(view: Embedded) -> Found | None:
         "They count as fewer rows than they are. Where they are forms of one question, give them a "
         "group (--group), so that no side tests what another has learned.",
     )
-    return Found(finding, _examples(pairs, ids, ids))
+    return Found(finding, examples_of(pairs, ids, ids, _LIKENESS))
 
 
 def semantic_conflicts(view: Embedded) -> Found | None:
     """Lists the pairs of ``semantic_copies`` whose labels differ: one of the two may be wrong, or
     the classes overlap. Score: the share of rows in such pairs."""
-    labels, classes = view.rows.labels, view.rows.table.classes
-    ids, texts, known = view.rows.ids, view.rows.texts, view.paraphrases
-    one, other = labels[known.first], labels[known.second]
-    pairs = known.where((one >= 0) & (other >= 0) & (one != other))
+    labels, ids, texts = view.rows.labels, view.rows.ids, view.rows.texts
+    pairs = differently_labelled(view.paraphrases, labels)
     if not len(pairs):
         return None
-    rows = _rows(pairs)
-    named = [
-        f"{classes[labels[a]]!r} and {classes[labels[b]]!r}"
-        for a, b in zip(pairs.first[:_SHOWN], pairs.second[:_SHOWN], strict=True)
-    ]
+    rows = rows_in(pairs)
+    named = both_labels(pairs, view.rows)
     a, b = int(pairs.first[0]), int(pairs.second[0])
     finding = Finding(
         "semantic_conflicts",
@@ -76,61 +74,34 @@ def semantic_conflicts(view: Embedded) -> Found | None:
         f"{_cut(texts[b])}",
         "Read these pairs: correct a label, or write down what parts the two classes.",
     )
-    return Found(finding, _examples(pairs, ids, ids, notes=named))
+    return Found(finding, examples_of(pairs, ids, ids, _LIKENESS, notes=named))
 
 
 def semantic_leaks(view: Embedded) -> Found | None:
     """Lists the rows that say what a row of another file says in other words; copies word for word
     are leaks of their own. Score: the largest share of a file's rows that are met so."""
     rows, ids = view.rows, view.rows.ids
-    met: dict[str, Ints] = {}
-    mine: list[Ints] = []
-    examples: list[tuple[Example, ...]] = []
+    found: dict[str, tuple[Pairs, Rows]] = {}
     for name, (table, vectors) in view.others.items():
         theirs = Rows(table)
-        found = paraphrases(view.vectors, rows.texts, (vectors, theirs.texts))
-        pairs = found.where(in_other_words(rows.table, found.first, table, found.second))
-        if len(pairs):
-            met[name] = np.unique(pairs.second)
-            mine.append(pairs.first)
-            examples.append(_examples(pairs, ids, theirs.ids, name))
-    if not met:
+        pairs = paraphrases(view.vectors, rows.texts, (vectors, theirs.texts))
+        kept = pairs.where(in_other_words(rows.table, pairs.first, table, pairs.second))
+        found[name] = kept, theirs
+    met = elsewhere(found, ids, _LIKENESS)
+    if met is None:
         return None
-    positions = np.unique(np.concatenate(mine))
-    said = " and ".join(
-        f"{len(found):,} of the {len(view.others[name][0]):,} rows of {name}"
-        for name, found in met.items()
-    )
     finding = Finding(
         "semantic_leaks",
         "info",
-        max(len(found) / len(view.others[name][0]) for name, found in met.items()),
-        len(positions),
-        tuple(ids[positions].tolist()),
-        f"{said} stand here in other words (agreement {AGREEMENT} or more in the space of "
-        f"{view.encoder})",
+        met.share,
+        len(met.positions),
+        tuple(ids[met.positions].tolist()),
+        f"{met.said('rows')} stand here in other words (agreement {AGREEMENT} or more in the "
+        f"space of {view.encoder})",
         "Divide by what the rows are forms of (--group): a score on such rows says little about "
         "new ones.",
     )
-    return Found(finding, tuple(example for part in examples for example in part)[:_SHOWN])
-
-
-def _rows(pairs: Pairs) -> Ints:
-    return np.unique(np.concatenate([pairs.first, pairs.second]))
-
-
-def _examples(
-    pairs: Pairs, ids: Ints, others: Ints, file: str | None = None, notes: Sequence[str] = ()
-) -> tuple[Example, ...]:
-    return tuple(
-        Example(
-            int(ids[pairs.first[n]]),
-            ", ".join([*notes[n : n + 1], f"agreement {pairs.similarity[n]:.2f}"]),
-            int(others[pairs.second[n]]),
-            file,
-        )
-        for n in range(min(_SHOWN, len(pairs)))
-    )
+    return Found(finding, met.examples)
 
 
 def _cut(text: str) -> str:
