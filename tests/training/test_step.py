@@ -140,6 +140,33 @@ def test_clipping_bounds_the_norm_and_remembers_it_as_it_was(job, phase, limit) 
         assert float(direction) == pytest.approx(1, abs=1e-5)
 
 
+def test_what_a_listener_adds_after_the_passes_is_clipped_with_the_rest(job, phase) -> None:
+    seen: dict[str, float] = {}
+
+    class Penalty:
+        name, place = "penalty", "change"
+
+        def backward_done(self, run: Run) -> None:
+            for parameter in run.learning_parameters().values():
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter.detach(), alpha=10)
+            seen["norm"] = norm_of(run)
+
+        def gradients_ready(self, run: Run) -> None:
+            seen["clipped"] = norm_of(run)
+
+    def norm_of(run: Run) -> float:
+        grads = [p.grad for p in run.learning_parameters().values() if p.grad is not None]
+        return math.sqrt(sum(float(g.norm()) ** 2 for g in grads))
+
+    run = begin_run(replace(job(phases=(phase(clip=0.5),)), listeners=(Penalty(),)))
+    begin_phase(run)
+    train_step(run, draw_of_step(run))
+    assert seen["norm"] > 1
+    assert run.gradient_norms[-1] == pytest.approx(seen["norm"], rel=1e-5)
+    assert seen["clipped"] == pytest.approx(0.5, rel=1e-3)
+
+
 def test_each_group_s_rate_follows_the_schedule(job, phase, recorder) -> None:
     rates: list[tuple[float, float, float]] = []
     recorder.at["step_done"] = lambda run: rates.append(

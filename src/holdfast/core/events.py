@@ -23,6 +23,7 @@ EVENTS = (
     "epoch_start",
     "batch_ready",
     "loss_ready",
+    "backward_done",
     "gradients_ready",
     "step_done",
     "epoch_end",

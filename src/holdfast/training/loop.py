@@ -12,6 +12,7 @@
      │   │   │   ├─ forward → per-example loss
      │   │   │   ├─ loss_ready           (+ each LossTerm)
      │   │   │   ├─ backward
+     │   │   │   ├─ backward_done        (a penalty adds its gradient)
      │   │   │   ├─ gradients_ready      (clip)
      │   │   │   └─ step_done            (optimizer and schedule have moved)
      │   │   └─ epoch_end

@@ -166,6 +166,8 @@ def parameters_of(run: Run) -> list[torch.nn.Parameter]:
 
 def _update(run: Run) -> None:
     assert run.optimizer is not None
+    # After every pass and every process: what is added here is clipped with the rest.
+    run.emit("backward_done")
     run.gradient_norms.append(_clip(parameters_of(run), run.phase.clip))
     run.emit("gradients_ready")
     scale = run.schedule.scale(run.step_in_phase)
