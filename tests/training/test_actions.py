@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,16 @@ from holdfast.core.actions import (
     Action,
     Extend,
     Freeze,
+    ResetHead,
+    Reshuffle,
     RollBack,
     ScaleLearningRate,
     SetDropout,
     SetWeightDecay,
+    Shorten,
     Stop,
+    StrengthenAugmentation,
+    SwitchOn,
     Unfreeze,
     revive,
     to_record,
@@ -216,11 +222,16 @@ def test_what_was_frozen_learns_again(build: Any) -> None:
     [
         (Freeze(WHY, ("nowhere",)), "no layer that learns is named so"),
         (Freeze(WHY, ("words.*",)), "no layer that learns is named so"),
+        (Unfreeze(WHY, ("nowhere",)), "no layer that may learn is named so"),
+        (Shorten(WHY, 4), "cannot end there"),
+        (Shorten(WHY, 10), "cannot end there"),
+        (SwitchOn(WHY, "nothing"), "no phase that is still to come takes it"),
+        (StrengthenAugmentation(WHY), "no phase that is still to come takes it"),
         (Freeze(WHY, ("*",)), "nothing would be left to learn"),
-        (Unfreeze(WHY, ("body.*",)), "no action has frozen these"),
+        (Unfreeze(WHY, ("body.*",)), "all of these learn already"),
     ],
 )
-def test_what_cannot_be_frozen_is_refused(build: Any, action: Action, told: str) -> None:
+def test_what_cannot_be_done_is_refused(build: Any, action: Action, told: str) -> None:
     with pytest.raises(RunError, match=told):
         seen_at(5, build, action)
 
@@ -263,6 +274,211 @@ def test_an_extended_schedule_is_that_of_the_longer_phase(build: Any, phase: Any
         )
     ]
     assert rates[0] == pytest.approx(rates[1])
+
+
+@pytest.mark.parametrize("end", [5, 6, 7, 9])
+def test_a_shortened_run_ends_there_with_its_schedule_at_its_end(
+    build: Any, phase: Any, end: int
+) -> None:
+    """Beside a run that was planned so from its beginning; the warm-up keeps its steps."""
+    shapes = [phase(schedule="linear", warmup=2 / n, steps=n, weight_decay=0.1) for n in (10, end)]
+    looks = (*(step for step in LOOKS if step < end), end)
+    cut = fit(build(phases=shapes[:1], advisor=Script({3: (Shorten(WHY, end),)})))
+    planned = fit(build(phases=shapes[1:], evaluate_at=looks))
+    assert [s.step for s in cut.history] == list(looks)
+    assert cut.history[-1].planned_steps == cut.last_step == end
+    rates = [[s.learning_rate for s in run.history[3:]] for run in (cut, planned)]
+    assert rates[0] == pytest.approx(rates[1])
+
+
+def test_what_is_shortened_may_be_extended_again(build: Any) -> None:
+    script = Script({2: (Shorten(WHY, 6),), 4: (Extend(WHY, steps=4),)})
+    assert fit(build(advisor=script)).last_step == 10
+
+
+def with_words(network: Any, phase: Any) -> list[dict[str, Any]]:
+    """Groups of whatever learns, the words too where they do."""
+    rate, decay = phase.learning_rate, phase.weight_decay
+    layers = (network.words, network.body, network.head)
+    chosen = [[p for p in layer.parameters() if p.requires_grad] for layer in layers]
+    return [{"params": ps, "lr": rate, "weight_decay": decay} for ps in chosen if ps]
+
+
+def test_layers_that_never_learned_begin_to(build: Any) -> None:
+    """The word vectors of this network are frozen from the start."""
+    script = Script({3: (Unfreeze(WHY, ("words.*",)),)})
+    found: list[dict[str, torch.Tensor]] = []
+    listeners = (
+        At("step_done", 4, lambda run: found.append(weights(run.job))),
+        After("step_done", 10, lambda run: found.append(weights(run.job))),
+    )
+    made = build(listeners=listeners, advisor=script, groups=with_words)
+    loaded = weights(made)
+    fit(made)
+    assert torch.equal(found[0]["words.weight"], loaded["words.weight"])
+    assert not torch.equal(found[1]["words.weight"], loaded["words.weight"])
+    assert equal(found[1], weights(made))
+
+
+def test_what_began_to_learn_is_as_it_was_loaded_where_an_earlier_state_is_kept(build: Any) -> None:
+    def second(history: Sequence[Snapshot]) -> int:
+        return min(1, len(history) - 1)
+
+    thaw = Script({3: (Unfreeze(WHY, ("words.*",)),)})
+    plain, thawed = build(choose=second), build(choose=second, advisor=thaw, groups=with_words)
+    fit(plain)
+    fit(thawed)
+    assert equal(weights(plain), weights(thawed))
+
+
+def test_rows_come_in_another_order_after_a_reshuffle_and_each_once(build: Any) -> None:
+    """Five steps are an epoch of 40 rows."""
+    drawn: dict[str, list[list[int]]] = {"plain": [], "shuffled": []}
+    for name, script in (("plain", {}), ("shuffled", {1: (Reshuffle(WHY),)})):
+
+        class Note:
+            name = "note"
+
+            def __init__(self, into: list[list[int]]) -> None:
+                self.into = into
+
+            def loss_ready(self, run: Any) -> None:
+                self.into.append(run.batch_losses.rows.tolist())
+
+        fit(build(advisor=Script(script), listeners=(Note(drawn[name]),)))
+    whole = [sorted(row for rows in drawn[name][:5] for row in rows) for name in drawn]
+    assert whole == [list(range(40))] * 2
+    assert drawn["plain"] != drawn["shuffled"]
+
+
+def test_a_reset_head_is_the_first_one_without_a_memory(build: Any) -> None:
+    found: dict[str, Any] = {}
+
+    def look(run: Any) -> None:
+        head = run.network.head.weight
+        found.update(first=run.start["head.weight"], now=head.detach().clone())
+        found.update(moments=float(run.optimizer.state[head]["step"]))
+
+    # A rate of nothing leaves the head where the reset has put it.
+    still = (ResetHead(WHY), ScaleLearningRate(WHY, 1e-12))
+    made = build(advisor=Script({3: still}), listeners=(At("step_done", 5, look),))
+    start = weights(made)["head.weight"]
+    fit(made)
+    torch.testing.assert_close(found["now"], start, rtol=0, atol=1e-9)
+    assert torch.equal(found["first"], start)
+    assert found["moments"] == 1.0
+
+
+class Tilt:
+    """A loss term that is easy to see: every loss times a factor."""
+
+    name, compares_rows = "tilt", False
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, passed: Any, losses: torch.Tensor) -> torch.Tensor:
+        return self.factor * losses
+
+
+class Pull:
+    """A listener that changes the run by what it has counted, and says when it comes and goes."""
+
+    name, place = "pull", "change"
+
+    def __init__(self, heard: list[str]) -> None:
+        self.heard, self.count = heard, 0
+
+    def run_start(self, run: Any) -> None:
+        self.heard.append("start")
+
+    def run_end(self, run: Any) -> None:
+        self.heard.append("end")
+        with torch.no_grad():
+            run.network.body.bias.add_(100.0)
+
+    def step_done(self, run: Any) -> None:
+        self.count += 1
+        with torch.no_grad():
+            run.network.body.bias.add_(0.01 * self.count)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+
+
+class Pulling:
+    """Additions with one method, of a term and a listener."""
+
+    notches = 2
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def takes(self, phase: Any) -> bool:
+        return phase.name == "finetune"
+
+    def settled(self, name: str, given: Any, on: Any) -> dict[str, Any]:
+        return {"factor": 3.0, **given}
+
+    def added(self, phase: Any, methods: Any, notches: int) -> Any:
+        if not self.takes(phase):
+            return phase
+        terms = tuple(Tilt(settings["factor"]) for settings in methods.values())
+        return replace(phase, terms=(*phase.terms, *terms, *([Tilt(0.5)] * notches)))
+
+    def listeners(self, name: str, settings: Any) -> tuple[Any, ...]:
+        return (Pull(self.heard),)
+
+
+def test_a_method_that_is_switched_on_changes_every_step_after_it(build: Any) -> None:
+    additions, seen = Pulling(), []
+    note = At("step_done", 5, lambda run: seen.append([t.name for t in run.phase.terms]))
+    on = {"advisor": Script({3: (SwitchOn(WHY, "pulling"),)}), "additions": additions}
+    plain, made = build(), build(listeners=(note,), **on)
+    fit(plain)
+    fitted = fit(made)
+    assert seen == [["tilt"]]
+    assert additions.heard == ["start", "end"]
+    assert not equal(weights(plain), weights(made))
+    (action,) = [action for _, action in fitted.actions]
+    assert action == SwitchOn(WHY, "pulling")
+
+
+def test_a_method_may_be_switched_on_again_with_other_settings(build: Any) -> None:
+    additions, seen = Pulling(), []
+    note = At("step_done", 9, lambda run: seen.append([t.factor for t in run.phase.terms]))
+    twice = {3: (SwitchOn(WHY, "pulling"),), 4: (SwitchOn(WHY, "pulling", {"factor": 5.0}),)}
+    fit(build(listeners=(note,), advisor=Script(twice), additions=additions))
+    assert seen == [[5.0]]
+    assert additions.heard == ["start", "end", "start", "end"]
+
+
+def test_rows_are_enriched_as_far_as_it_goes(build: Any) -> None:
+    seen: list[int] = []
+    note = At("step_done", 9, lambda run: seen.append(len(run.phase.terms)))
+    more = (StrengthenAugmentation(WHY),)
+    fit(build(listeners=(note,), advisor=Script({2: more, 3: more}), additions=Pulling()))
+    assert seen == [2]
+    with pytest.raises(RunError, match="by 2 notches more"):
+        fit(build(advisor=Script({2: more, 3: more, 4: more}), additions=Pulling()))
+
+
+def test_a_phase_that_takes_nothing_is_left_as_it_is(build: Any, phase: Any) -> None:
+    phases = (phase(name="one", steps=4), phase(steps=6))
+    seen: list[int] = []
+
+    class Note:
+        name = "note"
+
+        def step_done(self, run: Any) -> None:
+            seen.append(len(run.phase.terms))
+
+    script = Script({1: (SwitchOn(WHY, "pulling"),)})
+    fit(build(phases=phases, advisor=script, listeners=(Note(),), additions=Pulling()))
+    assert seen == [0] * 4 + [1] * 6
 
 
 def back(to: int, *more: Action) -> tuple[Action, ...]:
@@ -361,11 +577,18 @@ def test_going_back_undoes_an_action(build: Any) -> None:
         SetDropout(WHY, 0.0),
         Freeze(WHY, ("head.bias",)),
         Extend(WHY, steps=7),
+        Unfreeze(WHY, ("words.*",)),
+        SwitchOn(WHY, "pulling"),
+        StrengthenAugmentation(WHY),
+        ResetHead(WHY),
+        Reshuffle(WHY),
     )
-    undisturbed = build()
-    changed = build(advisor=Script({3: everything, 5: back(4)}, keep=[4]))
+    undisturbed, additions = build(), Pulling()
+    script = Script({3: everything, 5: back(4)}, keep=[4])
+    changed = build(advisor=script, additions=additions, groups=with_words)
     plain, undone = fit(undisturbed), fit(changed)
     assert equal(weights(undisturbed), weights(changed))
+    assert additions.heard == ["start", "end"]
     assert undone.last_step == 10
     assert [s.planned_steps for s in undone.history] == [None] * len(plain.history)
 
@@ -442,13 +665,23 @@ KILLS = [("step_done", count) for count in (3, 5, 7, 9, 11, 13, 16)]
 SCRIPT: dict[int, tuple[Action, ...]] = {
     2: (Freeze(WHY, ("body.bias",)), SetDropout(WHY, 0.6)),
     3: (SetWeightDecay(WHY, 0.4), Extend(WHY, steps=3)),
-    5: back(4, ScaleLearningRate(WHY, 0.5), Unfreeze(WHY, ("body.bias",))),
+    5: back(
+        4,
+        ScaleLearningRate(WHY, 0.5),
+        Unfreeze(WHY, ("body.bias", "words.*")),
+        SwitchOn(WHY, "pulling"),
+        Reshuffle(WHY),
+    ),
+    6: (ResetHead(WHY), StrengthenAugmentation(WHY)),
     7: back(6, Extend(WHY, epochs=1)),
 }
 
 
 def scripted(build: Any, folder: Path, *more: Any) -> Job:
-    made: Job = build(folder, advisor=Script(SCRIPT, keep=[4, 6]), listeners=more)
+    script = Script(SCRIPT, keep=[4, 6])
+    made: Job = build(
+        folder, advisor=script, listeners=more, additions=Pulling(), groups=with_words
+    )
     return made
 
 
@@ -475,7 +708,7 @@ def test_a_run_full_of_actions_is_resumed_bit_for_bit(
     found = fit(again, resume=True)
     assert equal(weights(whole), weights(again))
     assert found.actions == wanted.actions
-    assert len(found.actions) == 9
+    assert len(found.actions) == 13
     assert (found.last_step, found.best_step) == (wanted.last_step, wanted.best_step) == (15, 15)
     assert found.examples_seen == wanted.examples_seen
     assert journal(torn) == journal(undisturbed)
@@ -514,6 +747,12 @@ EACH: list[Action] = [
     SetDropout(WHY, 0.2),
     Freeze(WHY, ("block.0", "block.1")),
     Extend(WHY, epochs=0.5),
+    Shorten(WHY, 7),
+    SwitchOn(WHY, "balance", {"target": "even", "strength": 0.5}),
+    SwitchOn(WHY, "sam"),
+    StrengthenAugmentation(WHY, 2),
+    ResetHead(WHY),
+    Reshuffle(WHY),
 ]
 
 
@@ -539,6 +778,7 @@ def test_settings_have_the_names_of_a_recipe() -> None:
         lambda: Extend(WHY),
         lambda: Extend(WHY, steps=1, epochs=1),
         lambda: Extend(WHY, steps=0),
+        lambda: StrengthenAugmentation(WHY, 0),
     ],
 )
 def test_an_action_out_of_its_range_is_refused_where_it_is_made(make: Any) -> None:

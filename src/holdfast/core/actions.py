@@ -8,8 +8,12 @@
 | ``ScaleLearningRate`` | the rate of every group and step, times a factor | rolled back |
 | ``SetWeightDecay`` | the decay of the weights that decay | rolled back |
 | ``SetDropout`` | the rate of the dropouts that are on | rolled back |
-| ``Freeze``, ``Unfreeze`` | which of the layers that learn take part | rolled back |
-| ``Extend`` | the planned steps of the last phase | rolled back |
+| ``Freeze``, ``Unfreeze`` | which layers take part | rolled back |
+| ``Extend``, ``Shorten`` | the planned steps of the last phase | rolled back |
+| ``SwitchOn`` | a method joins the fine-tuning | rolled back |
+| ``StrengthenAugmentation`` | in which forms the rows of the fine-tuning come | rolled back |
+| ``ResetHead`` | the last layer, to what it was at the first look | rolled back |
+| ``Reshuffle`` | the order of the rows that are still to come | rolled back |
 | ``HalveBatch`` | in how many pieces an update is computed, not the update | the end |
 
 An advisor makes them, and whoever trains applies them: each by a table from class to function, so
@@ -108,8 +112,9 @@ class Freeze:
 
 @dataclass(frozen=True, slots=True)
 class Unfreeze:
-    """Layers that ``Freeze`` has frozen learn again; those that never learned in this run do not
-    begin to."""
+    """Layers learn: those that ``Freeze`` has frozen again, and those that the recipe has left as
+    they were loaded (``model.freeze``) from here on. What an adapter holds, and what is fixed by
+    its network, never does."""
 
     because: str
     layers: tuple[str, ...]
@@ -135,6 +140,59 @@ class Extend:
 
 
 @dataclass(frozen=True, slots=True)
+class Shorten:
+    """The last phase, and the run with it, ends after the update ``to_step``. Its schedule is then
+    the one of the shorter phase: a rate that falls to nothing does so by there."""
+
+    because: str
+    to_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchOn:
+    """A registered ``method`` joins the fine-tuning from the next update on, with these
+    ``settings`` (those left out are worked out, as for a recipe). A second time it goes on with
+    other ones. A method that brings a phase of its own has come too late."""
+
+    because: str
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # A record that is read back holds plain values; so does one that was never written.
+        object.__setattr__(self, "settings", dict(self.settings))
+
+
+@dataclass(frozen=True, slots=True)
+class StrengthenAugmentation:
+    """The rows of the fine-tuning come in other forms, ``notches`` stronger than now: what the
+    recipe enriches with is made stronger, or what suits the rows is switched on."""
+
+    because: str
+    notches: int = 1
+
+    def __post_init__(self) -> None:
+        if type(self.notches) is not int or self.notches < 1:
+            rule = "must be a whole number of at least 1"
+            raise RecipeError("StrengthenAugmentation(notches=…)", rule, self.notches)
+
+
+@dataclass(frozen=True, slots=True)
+class ResetHead:
+    """The last layer is again what it was at the first look (random, or a linear probe), and its
+    optimizer remembers nothing of it: what was learned first loses its hold (2205.07802)."""
+
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reshuffle:
+    """The rows that are still to come are drawn in another order."""
+
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
 class HalveBatch:
     """An update's rows are computed in twice as many pieces: ``batch_size`` rows in each of
     ``accumulate``."""
@@ -154,6 +212,11 @@ Action = (
     | Freeze
     | Unfreeze
     | Extend
+    | Shorten
+    | SwitchOn
+    | StrengthenAugmentation
+    | ResetHead
+    | Reshuffle
     | HalveBatch
 )
 ACTIONS: Mapping[str, type[Action]] = {
@@ -168,6 +231,11 @@ ACTIONS: Mapping[str, type[Action]] = {
         Freeze,
         Unfreeze,
         Extend,
+        Shorten,
+        SwitchOn,
+        StrengthenAugmentation,
+        ResetHead,
+        Reshuffle,
         HalveBatch,
     )
 }

@@ -26,6 +26,7 @@ from holdfast.models.fresh import fresh, own_weights, tensors_of
 from holdfast.models.layers import count_parameters, freeze, parameter_groups
 from holdfast.models.onednn import use_onednn
 from holdfast.pipeline.adapters import adapter_settings
+from holdfast.pipeline.additions import FitAdditions
 from holdfast.pipeline.attention import choose_attention
 from holdfast.pipeline.defaults import (
     method_parts,
@@ -343,6 +344,7 @@ def make_job(
         pretrained=tensors_of(ready.prepared.loaded.network),
         added=ready.sides.added,
         with_added=ready.sides.with_added,
+        additions=FitAdditions(ready),
     )
     return job, of_kind
 

@@ -286,12 +286,18 @@ def _switched_on(methods: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def method_parts(recipe: ResolvedRecipe) -> Parts:
-    """What the methods of a resolved recipe bring; those with keys of their own among them."""
+def method_settings(recipe: ResolvedRecipe) -> dict[str, dict[str, Any]]:
+    """Those methods of a resolved recipe that are on with their settings; those with keys of their
+    own among them."""
     asked = _switched_on(recipe.methods)
     if recipe.train.label_smoothing:
         asked["label_smoothing"] = {"share": recipe.train.label_smoothing}
-    return parts_of(asked)
+    return asked
+
+
+def method_parts(recipe: ResolvedRecipe) -> Parts:
+    """What the methods of a resolved recipe bring."""
+    return parts_of(method_settings(recipe))
 
 
 def phases_of(

@@ -137,8 +137,8 @@ class Show:
         for _, action in run.guard.actions[self._said :]:
             if not isinstance(action, (Stop, Continue)):
                 record = to_record(action)
-                what = ", ".join(f"{k} {v}" for k, v in record["settings"].items())
-                told = f"{record['action']} ({what}): {action.because}"
+                what = ", ".join(f"{k} {v}" for k, v in record["settings"].items() if v != {})
+                told = f"{record['action']}{f' ({what})' if what else ''}: {action.because}"
                 self._print(entry("Action", told, width()))
         self._said = len(run.guard.actions)
 

@@ -11,13 +11,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from holdfast.core.actions import (
     Extend,
     Freeze,
     HalveBatch,
+    ResetHead,
+    Reshuffle,
     ScaleLearningRate,
     SetDropout,
     SetWeightDecay,
+    Shorten,
+    StrengthenAugmentation,
+    SwitchOn,
     Unfreeze,
 )
 from holdfast.core.errors import RunError
@@ -42,6 +49,11 @@ def appliers(run: Run) -> Mapping[type[Any], Callable[[Any], None]]:
         Freeze: of(_freeze),
         Unfreeze: of(_unfreeze),
         Extend: of(_extend),
+        Shorten: of(_shorten),
+        SwitchOn: of(_switch_on),
+        StrengthenAugmentation: of(_strengthen),
+        ResetHead: of(_reset_head),
+        Reshuffle: of(_reshuffle),
         HalveBatch: of(_halve),
     }
 
@@ -63,7 +75,8 @@ def _set_dropout(run: Run, action: SetDropout) -> None:
 
 
 def _freeze(run: Run, action: Freeze) -> None:
-    frozen = {*run.adjustments.frozen, *_named(run, action.layers)}
+    named = _named(run, action.layers, "Freeze", run.learning_parameters())
+    frozen = {*run.adjustments.frozen, *named}
     for phase in _phases_to_come(run):
         if _learnt_in(run, phase) <= frozen:
             rule = f"nothing would be left to learn in the phase {phase.name!r}"
@@ -88,19 +101,77 @@ def _learnt_in(run: Run, phase: Phase) -> set[str]:
 
 
 def _unfreeze(run: Run, action: Unfreeze) -> None:
-    named = _named(run, action.layers)
+    """The layers that an action has frozen, and those that never learned and may."""
+    named = _named(run, action.layers, "Unfreeze", run.may_learn())
     left = tuple(name for name in run.adjustments.frozen if name not in named)
-    if left == run.adjustments.frozen:
-        raise _impossible(
-            "Unfreeze", "no action has frozen these", action.layers, "What never learned stays so."
-        )
-    adjust(run, replace(run.adjustments, frozen=left))
+    new = named - run.learning_parameters().keys()
+    if left == run.adjustments.frozen and not new:
+        rule = "all of these learn already"
+        raise _impossible("Unfreeze", rule, action.layers, "Name layers that are frozen.")
+    thawed = tuple(sorted({*run.adjustments.thawed, *new}))
+    adjust(run, replace(run.adjustments, frozen=left, thawed=thawed))
 
 
 def _extend(run: Run, action: Extend) -> None:
     rows, per_step = len(run.job.train), run.plan.phases[-1].rows_per_step
     steps = action.steps or steps_for(float(action.epochs or 0), rows, per_step)
     adjust(run, replace(run.adjustments, more_steps=run.adjustments.more_steps + steps))
+
+
+def _shorten(run: Run, action: Shorten) -> None:
+    before = sum(phase.steps for phase in run.plan.phases[:-1])
+    least = max(run.step, before) + 1
+    if not least <= action.to_step < run.plan.steps:
+        raise _impossible(
+            "Shorten",
+            f"a run at step {run.step} of {run.plan.steps} cannot end there",
+            action.to_step,
+            f"Name a step from {least} to {run.plan.steps - 1}."
+            if least < run.plan.steps
+            else "It is about to end.",
+        )
+    fewer = run.plan.steps - action.to_step
+    adjust(run, replace(run.adjustments, more_steps=run.adjustments.more_steps - fewer))
+
+
+def _switch_on(run: Run, action: SwitchOn) -> None:
+    made, additions = run.adjustments, run.job.additions
+    _refuse_without_phase(run, "SwitchOn", action.method)
+    settings = additions.settled(action.method, action.settings, made.methods)
+    adjust(run, replace(made, methods={**made.methods, action.method: settings}))
+
+
+def _strengthen(run: Run, action: StrengthenAugmentation) -> None:
+    _refuse_without_phase(run, "StrengthenAugmentation", action.notches)
+    wanted, most = run.adjustments.augmentation + action.notches, run.job.additions.notches
+    if wanted > most:
+        rule = f"these rows can be enriched by {most} notches more than the recipe says, no further"
+        raise _impossible("StrengthenAugmentation", rule, wanted, "Leave them as they are.")
+    adjust(run, replace(run.adjustments, augmentation=wanted))
+
+
+def _refuse_without_phase(run: Run, action: str, value: object) -> None:
+    if not any(run.job.additions.takes(phase) for phase in _phases_to_come(run)):
+        rule = "no phase that is still to come takes it"
+        raise _impossible(action, rule, value, "It is for the fine-tuning.")
+
+
+def _reset_head(run: Run, action: ResetHead) -> None:
+    """Weights that are not learned stay; the moments of those that are go."""
+    head = {id(parameter) for parameter in run.network.head.parameters()}
+    mine = {n: p for n, p in run.learning_parameters().items() if id(p) in head}
+    if not mine:
+        rule = "the last layer does not learn"
+        raise _impossible("ResetHead", rule, None, "Unfreeze it.")
+    with torch.no_grad():
+        for name, parameter in mine.items():
+            parameter.copy_(run.start[name])
+            if run.optimizer is not None:
+                run.optimizer.state.pop(parameter, None)
+
+
+def _reshuffle(run: Run, action: Reshuffle) -> None:
+    adjust(run, replace(run.adjustments, shuffles=run.adjustments.shuffles + 1))
 
 
 def _halve(run: Run, action: HalveBatch) -> None:
@@ -115,8 +186,10 @@ def _halve(run: Run, action: HalveBatch) -> None:
     free_memory(run)
 
 
-def _named(run: Run, patterns: tuple[str, ...]) -> set[str]:
-    """The parameters that learn and that a layer's or their own name matches."""
+def _named(
+    run: Run, patterns: tuple[str, ...], action: str, among: Mapping[str, torch.nn.Parameter]
+) -> set[str]:
+    """Those ``among`` the parameters that a layer's or their own name matches."""
     layers = run.network.layers() if hasattr(run.network, "layers") else ()
     inside = {
         id(parameter)
@@ -126,14 +199,13 @@ def _named(run: Run, patterns: tuple[str, ...]) -> set[str]:
     }
     found = {
         name
-        for name, parameter in run.learning_parameters().items()
+        for name, parameter in among.items()
         if id(parameter) in inside or any(fnmatch.fnmatchcase(name, p) for p in patterns)
     }
     if not found:
         names = ", ".join(layer.name for layer in layers)
-        raise _impossible(
-            "Freeze", "no layer that learns is named so", patterns, f"Layers: {names}"
-        )
+        rule = f"no layer that {'learns' if action == 'Freeze' else 'may learn'} is named so"
+        raise _impossible(action, rule, patterns, f"Layers: {names}")
     return found
 
 

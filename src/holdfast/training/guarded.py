@@ -96,12 +96,13 @@ def resume_from(run: Run, state: Mapping[str, Any]) -> None:
     """Continue from a state of ``state_of``."""
     for name in HAPPENED:
         setattr(run, name, state[name])
+    now = RestorePoint.from_state(state["now"])
+    run.thaw(now.adjustments.thawed)
     if abs(state["frozen"] - _mark_of_frozen(run)) > 1e-6 * max(1.0, abs(state["frozen"])):
         raise Defect("the frozen weights", "are not those of the checkpoint")
     run.continue_clock(state["seconds"])
     run.start = same_memory(state["start"], run.job.pretrained)
     run.guard.load_state_dict(state["guard"])
-    now = RestorePoint.from_state(state["now"])
     go_on_from(run, now)
     run.guard.best = now.best
     if run.job.advisor is not None and now.advisor is not None:
@@ -132,12 +133,13 @@ def moment_of(run: Run, weights: SavedWeights) -> RestorePoint:
 def go_on_from(run: Run, point: RestorePoint) -> None:
     """Put a moment back; the run may write into what it is given. The guard's own part of it (the
     best state, the advisor) is the guard's to take."""
-    run.load_tensors(point.weights.tensors)
-    run.previous = point.previous
+    run.optimizer = run.schedule = None
     for name, value in point.position.items():
         setattr(run, name, value)
-    run.optimizer = run.schedule = None
+    # Listeners that leave may still change weights.
     adjust(run, point.adjustments)
+    run.load_tensors(point.weights.tensors)
+    run.previous = point.previous
     if point.optimizer is not None:
         start_phase(run)
         assert run.optimizer is not None
@@ -156,8 +158,10 @@ def end_run(run: Run) -> None:
     run.guard.points = {}
     run.let_go()
     if run.adjustments != NONE:
-        # The plan stays: that the run was extended is what happened.
-        adjust(run, replace(NONE, more_steps=run.adjustments.more_steps))
+        # The plan stays: that the run took more or fewer steps is what happened. So do the layers
+        # that learned in it.
+        made = run.adjustments
+        adjust(run, replace(NONE, more_steps=made.more_steps, thawed=made.thawed))
 
 
 def _mark_of_frozen(run: Run) -> float:

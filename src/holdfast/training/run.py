@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from holdfast.core.events import EVENTS, Advisor, Monitor, Stateful, in_order
 from holdfast.core.records import Decision, Ints, Snapshot, Verdict
 from holdfast.core.updates import Pool
 from holdfast.models.quantize import frozen_tensors
+from holdfast.training.additions import NO_ADDITIONS, Additions
 from holdfast.training.adjustments import NONE
 from holdfast.training.batch_losses import BatchLosses
 from holdfast.training.batches import probe_positions
@@ -47,7 +48,8 @@ class Job:
     the newest or the one kept before; ``write`` lets the network write texts at every evaluation
     point, where that is asked for. ``cache`` keeps the outputs of frozen first layers.
     ``pretrained`` are the weights as they were loaded, which lie in memory anyway. ``notify`` hears
-    what had to be decided to continue a run whose files were damaged.
+    what had to be decided to continue a run whose files were damaged. ``additions`` are what may
+    join the fine-tuning while it goes on.
     """
 
     network: Network
@@ -72,6 +74,7 @@ class Job:
     added: Examples | None = None
     with_added: Examples | None = None
     notify: Callable[[Decision], None] = lambda _: None
+    additions: Additions = NO_ADDITIONS
 
     @property
     def learnt(self) -> Examples:
@@ -108,10 +111,12 @@ class Run:
         self.previous: Mapping[str, torch.Tensor] = {}
         self._clock = time.perf_counter()
         self._seconds_before = 0.0
-        self._handlers = {event: _handlers(event, in_order(job.listeners)) for event in EVENTS}
+        self.switched: dict[str, Sequence[Any]] = {}
+        self.hear()
         # Fixed here: what an action freezes is still part of the state.
         self._learning = {n: p for n, p in job.network.named_parameters() if p.requires_grad}
         self._changing = {**self._learning, **running_statistics(job.network)}
+        self._asleep: dict[str, torch.Tensor] = {}
         self.dropouts = dropouts_of(job.network)
         self.adjustments = NONE
         self.guard: GuardEngine
@@ -166,6 +171,64 @@ class Run:
         for handler in self._handlers[event]:
             handler(self)
 
+    @property
+    def listeners(self) -> tuple[Any, ...]:
+        """The job's, and those of methods that were switched on."""
+        return (*self.job.listeners, *(one for made in self.switched.values() for one in made))
+
+    def hear(self) -> None:
+        """Let those who listen now hear what comes."""
+        self._handlers = {event: _handlers(event, in_order(self.listeners)) for event in EVENTS}
+
+    def may_learn(self) -> dict[str, torch.nn.Parameter]:
+        """The parameters that learn or could: all but what an adapter holds, what the network
+        itself keeps fixed, and quantised ones."""
+        adapter = getattr(self.network, "adapter", None)
+        never = (adapter.held if adapter else frozenset()) | getattr(
+            self.network, "fixed", frozenset()
+        )
+        return {
+            name: parameter
+            for name, parameter in self.network.named_parameters()
+            if type(parameter) is torch.nn.Parameter
+            and parameter.is_floating_point()
+            and id(parameter) not in never
+        }
+
+    def thaw(self, names: Collection[str]) -> None:
+        """Of the parameters that did not learn from the beginning, let those of these names learn;
+        any other that did meanwhile is again what it was. Their memory is shared with the loaded
+        network, so they learn in memory of their own."""
+        if set(names) == {name for name in self._asleep if name in self._learning}:
+            return
+        known: Mapping[str, torch.nn.Parameter] = dict(self.network.named_parameters())
+        buffers = dict(self.network.named_buffers())
+        for name in [name for name in self._asleep if name not in names]:
+            tensor = self._asleep.pop(name)
+            if name in known:
+                parameter = known[name]
+                parameter.requires_grad_(False)
+                parameter.data, parameter.grad = tensor, None
+                del self._learning[name]
+            else:
+                buffers[name].copy_(tensor)
+        for name in names:
+            if name not in self._asleep:
+                parameter = known[name]
+                self._asleep[name] = parameter.data
+                parameter.data = parameter.data.clone()
+                parameter.requires_grad_(True)
+                self._learning[name] = parameter
+        order = {name: place for place, name in enumerate(known)}
+        self._learning = dict(sorted(self._learning.items(), key=lambda one: order[one[0]]))
+        before = self._changing
+        self._changing = {**self._learning, **running_statistics(self.network)}
+        for name in self._changing.keys() - before.keys() - known.keys():
+            self._asleep[name] = buffers[name].detach().clone()
+        loaded = {n: t.detach().cpu() for n, t in self._asleep.items()}
+        self.start, self.previous = {**loaded, **self.start}, {**loaded, **self.previous}
+        self.__dict__.pop("frozen_sum", None)
+
     def learning_parameters(self) -> dict[str, torch.nn.Parameter]:
         """The parameters that any phase may change, by name; those that are frozen for a while
         with them."""
@@ -181,9 +244,9 @@ class Run:
         return {n: t.detach().cpu().clone() for n, t in self._changing.items()}
 
     def load_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Put such a copy back."""
+        """Put such a copy back; what it does not know was as it was loaded."""
         with torch.no_grad():
-            for name, tensor in tensors.items():
+            for name, tensor in ({**self._asleep, **tensors} if self._asleep else tensors).items():
                 self._changing[name].copy_(tensor)
 
     def keep_prefix(self) -> None:
@@ -205,7 +268,7 @@ class Run:
 
     def keepers(self) -> dict[str, Stateful]:
         """The listeners with a state, by name."""
-        return {x.name: x for x in self.job.listeners if hasattr(x, "state_dict")}
+        return {x.name: x for x in self.listeners if hasattr(x, "state_dict")}
 
     @cached_property
     def frozen_sum(self) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from holdfast.core.errors import TrainingError
+from holdfast.core.seeds import derive_seed
 from holdfast.core.updates import Draw, Passed, Pool
 from holdfast.models.prefix import train_mode
 from holdfast.training.batch_losses import batch_losses_of
@@ -45,8 +46,13 @@ def draw_of_step(run: Run) -> Draw:
 def _pool(run: Run) -> Pool:
     """The training rows as the present phase draws from them."""
     if run.pool is None or run.pool.phase != run.phase.name:
-        run.pool = run.phase.pool(run.job.learnt, run.plan.seed)
+        run.pool = run.phase.pool(run.job.learnt, _seed_of_rows(run))
     return run.pool
+
+
+def _seed_of_rows(run: Run) -> int:
+    shuffles = run.adjustments.shuffles
+    return derive_seed(run.plan.seed, "reshuffle", shuffles) if shuffles else run.plan.seed
 
 
 def train_step(run: Run, draw: Draw) -> None:

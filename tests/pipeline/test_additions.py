@@ -1,0 +1,177 @@
+"""What joins a run under way: each registered method and each notch of enrichment in a whole small
+fit, undone by going back to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.core.actions import Action, RollBack, StrengthenAugmentation, SwitchOn
+from holdfast.core.errors import RunError
+from holdfast.core.records import Snapshot, Verdict
+from holdfast.methods.registry import METHODS, Method
+from holdfast.pipeline import compose
+from holdfast.pipeline.additions import FitAdditions
+from holdfast.pipeline.compose import make_ready
+from holdfast.pipeline.fit import fit
+from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.prepared import prepare
+from holdfast.pipeline.ready import Fitted, Prepared
+from holdfast.recipe import Recipe, override
+
+WHY = "a test wants it"
+TRAIN, VALID = np.arange(30), np.arange(30, 44)
+PLAIN = {
+    "train.epochs": 4,
+    "train.learning_rate": 3e-3,
+    "train.keep": "last",
+    "methods.contrast": False,
+}
+
+
+class Script:
+    """Takes each action at the n-th look of its life; may go back to the third look."""
+
+    def __init__(self, actions: dict[int, tuple[Action, ...]]) -> None:
+        self.actions, self.looks = actions, 0
+
+    def decide(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[Action, ...]:
+        self.looks += 1
+        return self.actions.get(self.looks, ())
+
+    def restore_points(self, history: Sequence[Snapshot]) -> tuple[int, ...]:
+        return (history[min(2, len(history) - 1)].step,)
+
+    def rolled_back(self, state: dict[str, Any]) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"looks": self.looks}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.looks = state["looks"]
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny_model: Path, marked_rows: Any, write_csv: Any, tmp_path_factory: Any) -> Prepared:
+    path = write_csv(tmp_path_factory.mktemp("rows") / "rows.csv", marked_rows(44))
+    given = [
+        "task=text-classification",
+        f"data.path={path}",
+        f"model.name={tiny_model}",
+        "train.precision=float32",
+        "train.threads=1",
+        "train.matmul=default",
+        "train.cache_frozen=off",
+        "train.evaluations=8",
+    ]
+    recipe = override(Recipe(), given)
+    rows = kind_of(recipe.task).read(recipe.data.path, recipe.data, None)
+    return prepare(recipe, rows)
+
+
+Scripted = Callable[..., Fitted]
+
+
+@pytest.fixture
+def scripted(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> Scripted:
+    """A fit that takes these actions at its looks."""
+
+    def make(actions: dict[int, tuple[Action, ...]], **settings: Any) -> Fitted:
+        monkeypatch.setattr(compose, "_advisor", lambda *_: Script(actions))
+        return fit(prepared, TRAIN, VALID, {**PLAIN, **settings})
+
+    return make
+
+
+def same(one: Fitted, two: Fitted) -> bool:
+    first, second = one.network.state_dict(), two.network.state_dict()
+    return all(np.array_equal(first[name].numpy(), second[name].numpy()) for name in first)
+
+
+def possible(prepared: Prepared) -> list[str]:
+    return sorted(FitAdditions(make_ready(prepared, TRAIN, VALID, PLAIN)).possible)
+
+
+def test_what_can_join_is_named_with_its_settings(prepared: Prepared) -> None:
+    ready = make_ready(prepared, TRAIN, VALID, PLAIN)
+    found = FitAdditions(ready).possible
+    assert {"balance", "focal", "label_smoothing", "sam"} <= found.keys()
+    # One has a phase of its own, the other is the head's start and brings no part.
+    assert not {"contrast", "probe_first"} & found.keys()
+    assert found["label_smoothing"] == {"share": 0.1}
+
+
+def test_what_the_recipe_has_on_or_excludes_cannot_join(prepared: Prepared) -> None:
+    on = {**PLAIN, "methods": {"contrast": False, "sam": True}, "train.label_smoothing": 0.1}
+    additions = FitAdditions(make_ready(prepared, TRAIN, VALID, on))
+    assert not {"sam", "label_smoothing"} & additions.possible.keys()
+    for name, told in (
+        ("sam", "is on by the recipe"),
+        ("label_smoothing", "is on by the recipe"),
+        ("contrast", "has a phase of its own"),
+        ("smooth", "is not a known method"),
+    ):
+        with pytest.raises(RunError, match=told):
+            additions.settled(name, {}, {})
+    with pytest.raises(RunError, match="must be a number above 0"):
+        additions.settled("focal", {"gamma": 0}, {})
+
+
+def test_two_that_make_the_gradient_cannot_both_join(prepared: Prepared) -> None:
+    entry = METHODS["sam"]
+    METHODS.add("other_sam", Method(entry.settings, entry.parts))
+    try:
+        additions = FitAdditions(make_ready(prepared, TRAIN, VALID, PLAIN))
+        with pytest.raises(RunError, match="exclude each other"):
+            additions.settled("other_sam", {}, {"sam": additions.settled("sam", {}, {})})
+    finally:
+        del METHODS._things["other_sam"]
+
+
+@pytest.fixture(scope="module")
+def plain(prepared: Prepared) -> Fitted:
+    return fit(prepared, TRAIN, VALID, {**PLAIN, "control.policy": "off"})
+
+
+def test_each_method_joins_a_run_and_going_back_leaves_nothing_of_it(
+    scripted: Scripted, prepared: Prepared, plain: Fitted
+) -> None:
+    for name in possible(prepared):
+        on = SwitchOn(WHY, name)
+        changed = scripted({3: (on,)})
+        assert not same(changed, plain), name
+        assert all(np.isfinite(s.valid_losses).all() for s in changed.trained.history), name
+        step = plain.trained.history[2].step
+        undone = scripted({3: (on,), 5: (RollBack(WHY, step),)})
+        assert same(undone, plain), name
+
+
+def test_rows_are_enriched_by_a_notch_and_plain_again(
+    scripted: Scripted, prepared: Prepared, plain: Fitted
+) -> None:
+    assert FitAdditions(make_ready(prepared, TRAIN, VALID, PLAIN)).notches == 2
+    more, step = StrengthenAugmentation(WHY), plain.trained.history[2].step
+    assert not same(scripted({3: (more,)}), plain)
+    assert same(scripted({3: (more,), 5: (RollBack(WHY, step),)}), plain)
+
+
+def test_what_the_recipe_enriches_with_becomes_stronger(prepared: Prepared) -> None:
+    given = {**PLAIN, "enrich": {"delete": {"strength": 0.4, "share": 0.5}}}
+    additions = FitAdditions(make_ready(prepared, TRAIN, VALID, given))
+    assert additions.notches == 3
+    forms = additions._forms(2)[-1].source.forms.enrichments["delete"]
+    assert (forms.share, forms.strength) == pytest.approx((1.0, 0.9))
+    assert additions.told(1)
+
+
+def test_a_plan_without_fine_tuning_takes_nothing(prepared: Prepared) -> None:
+    contrast = {"methods.contrast": True, "train.epochs": 1.0, "train.learning_rate": 3e-3}
+    ready = make_ready(prepared, TRAIN, VALID, contrast)
+    assert [phase.name for phase in ready.plan.phases] == ["contrast"]
+    assert FitAdditions(ready).notches == 0
+    assert not any(FitAdditions(ready).takes(phase) for phase in ready.plan.phases)
