@@ -253,3 +253,53 @@ def test_a_run_that_beat_its_start_has_no_such_reprieve() -> None:
 
 def test_a_run_that_diverges_has_none_either() -> None:
     assert stops_at([0.4, 9.0, 9.0, 9.0], Verdict("diverging", "a test says so", 0.9)) == 0
+
+
+def answers(step: int, right: float, sure: float, rows: int = 300) -> Snapshot:
+    """A look at ten classes alike: this share of the answers right, each given a margin of ``sure``
+    over the others; the network is the surer the larger that is."""
+    labels = np.arange(rows) % 10
+    given = np.where(np.arange(rows) < right * rows, labels, (labels + 1) % 10)
+    # Noise, since a label is told by its loss: of logits that are alike it could not be.
+    logits = np.random.default_rng(step).normal(0, 0.01, (rows, 10))
+    logits[np.arange(rows), given] += sure
+    losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(rows), labels]
+    return dataclasses.replace(
+        snapshot(step, losses),
+        train_losses=losses,
+        valid_logits=logits,
+        valid_correct=given == labels,
+        temperature=math.nan,
+    )
+
+
+DIVERGING = Verdict("diverging", "a test says so", 0.99)
+
+
+def test_a_probe_over_random_features_that_is_magnified_is_no_divergence() -> None:
+    """What a network with random weights did on pictures: 40 % right, then 24 % at a loss of 3.4,
+    then 47 % in the end."""
+    history = [answers(0, 0.40, 3.0), answers(10, 0.24, 9.0), answers(20, 0.25, 9.0)]
+    guard = make(20)
+    assert not any(guard.decide(DIVERGING, history[:n]) for n in (2, 3))
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        # Its answers are chance at two looks running.
+        [answers(0, 0.40, 3.0), answers(10, 0.11, 9.0), answers(20, 0.10, 9.0)],
+        # Its best look is no longer the probe: what it had learned is lost.
+        [answers(0, 0.40, 3.0), answers(10, 0.60, 3.0), answers(20, 0.25, 9.0)],
+        # It had three fifths of its plan to come back.
+        [answers(0, 0.40, 3.0), answers(100, 0.24, 9.0), answers(120, 0.25, 9.0)],
+        # A loss is no number.
+        [
+            answers(0, 0.40, 3.0),
+            answers(10, 0.24, 9.0),
+            dataclasses.replace(answers(20, 0.25, 9.0), train_losses=np.full(3, math.nan)),
+        ],
+    ],
+)
+def test_every_other_divergence_stops_at_once(history: list[Snapshot]) -> None:
+    assert make(21).decide(DIVERGING, history)

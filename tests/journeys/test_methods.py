@@ -185,3 +185,58 @@ def test_a_method_of_the_fine_tuning_where_there_is_none_is_a_finding(
     (idle,) = [one for one in found if one["check"] == "unused_setting"]
     assert "methods.balance and train.label_smoothing" in idle["because"]
     assert "methods.contrast=false" in idle["remedy"]
+
+
+AVERAGES = (
+    "methods.ema=true",
+    "methods.swa=true",
+    "methods.soup.states=3",
+    "methods.wise.points=4",
+)
+
+
+def test_averages_are_tried_told_and_kept_as_a_plain_model(
+    marked_csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    """``train.keep=last`` keeps the newest, which is the last average that was made."""
+    heard: list[Any] = []
+    settings = (*AVERAGES, "train.keep=last", "methods.wise.lean=start", "train.max_steps=12")
+    result = go(marked_csv, quick, tmp_path / "run", *settings, notify=heard.append)
+    told = [one for one in result["decisions"] if one["what"] == "average of weights"]
+    assert [one["chosen"].split(":")[0] for one in told] == ["ema", "soup", "swa", "wise"]
+    (kept,) = [one for one in result["decisions"] if one["what"] == "kept state"]
+    assert kept["chosen"].startswith("the average wise, up to step ")
+    assert sum(getattr(one, "what", "") == "average of weights" for one in heard) == len(told)
+    lines = [json.loads(x) for x in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    (line,) = [one for one in lines if one.get("chosen", "").startswith("wise:")]
+    assert [point["share"] for point in line["curve"]] == [0, 0.25, 0.5, 0.75, 1]
+    plain = go(marked_csv, quick, tmp_path / "plain", "train.keep=last", "train.max_steps=12")
+    assert weights(tmp_path / "run") != weights(tmp_path / "plain")
+    assert (tmp_path / "run" / "report.html").exists()
+    # What is scored on validation is the average, not the state whose step it names.
+    share, loss = line["curve"][1]["share"], line["curve"][1]["valid_loss"]
+    assert share == 0.25
+    assert result["valid"]["metrics"]["loss"]["value"] == pytest.approx(loss, abs=0.05)
+    assert plain["best_step"] == result["last_step"]
+
+
+def test_a_run_with_averages_that_was_killed_ends_as_the_one_that_was_not(
+    marked_csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    settings = (*AVERAGES, "train.max_steps=12")
+    whole = go(marked_csv, quick, tmp_path / "whole", *settings)
+    with pytest.raises(Interrupted):
+        go(
+            marked_csv,
+            quick,
+            tmp_path / "killed",
+            *settings,
+            listeners=(Kill(),),
+            checkpoint_every_s=0.0,
+        )
+    again = go(marked_csv, quick, tmp_path / "killed", *settings, resume=True)
+    assert weights(tmp_path / "whole") == weights(tmp_path / "killed")
+    named = ("average of weights", "kept state")
+    assert [d for d in again["decisions"] if d["what"] in named] == [
+        d for d in whole["decisions"] if d["what"] in named
+    ]

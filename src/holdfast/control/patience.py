@@ -37,6 +37,10 @@ class Patience:
     def decide(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[Action, ...]:
         if verdict.label == "diverging":
             return (Stop(f"the run diverges: {verdict.because}"),)
+        return self.count(history)
+
+    def count(self, history: Sequence[Snapshot]) -> tuple[Action, ...]:
+        """What the looks alone say, whatever the verdict."""
         self._count(history[-1])
         if self._patience is not None and self._waited >= self._patience:
             return (Stop(self._reason()),)

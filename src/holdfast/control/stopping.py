@@ -12,7 +12,10 @@ A run that begins as a fitted linear probe may first lose ground while its rate 
 back, and more, as the rate falls. So while its best look is still its first one, neither a rise nor
 a poor outlook stops it before three fifths of its planned steps, and the outlook is that of the
 looks since; unless its training rows are at their floor at two looks running: then there is nothing
-left to win it back with.
+left to win it back with. Over features that know nothing yet (random weights) a fitted probe has
+large weights, which magnify every move of the features: the loss then climbs far above that of the
+probe, which is named ``diverging``. That stops such a run only where its answers, after the best
+temperature, are no better than chance at two looks running: those of a run that diverges are not.
 
 Naming a run and stopping it are two questions. A verdict of ``overfit`` on certainty alone stops
 nothing while the answers still gain, and answers that got worse stop a run whatever else is wrong
@@ -33,7 +36,7 @@ from holdfast.control.outlook import outlook
 from holdfast.control.patience import Patience
 from holdfast.core.actions import Action, Stop
 from holdfast.core.records import Floats, Snapshot, Verdict
-from holdfast.monitor.evidence import validation_losses
+from holdfast.monitor.evidence import beats_chance, validation_labels, validation_losses
 from holdfast.monitor.generalisation import at_floor, last_gain
 from holdfast.monitor.limits import WAIT
 
@@ -88,14 +91,16 @@ class StoppingRule:
         reason = self._reason(verdict, history)
         if reason:
             return (Stop(reason),)
-        waited = self._patience.decide(verdict, history)
+        waited = self._patience.count(history)
         return waited or self._nothing_to_gain(history)
 
     def _reason(self, verdict: Verdict, history: Sequence[Snapshot]) -> str | None:
         """Why the verdict ends the run here; ``None`` where it does not."""
+        settling = self._still_settling(history)
         if verdict.label == "diverging":
-            return f"{verdict.label}: {verdict.because}"
-        if history[-1].step <= self._start or self._still_settling(history):
+            magnified = settling and _finite(history[-1]) and any(map(_knows, history[-2:]))
+            return None if magnified else f"{verdict.label}: {verdict.because}"
+        if history[-1].step <= self._start or settling:
             return None
         if verdict.harm in ("answers", "both"):
             return f"{verdict.label}: {verdict.because}"
@@ -146,6 +151,19 @@ class StoppingRule:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._patience.load_state_dict(state)
+
+
+def _finite(look: Snapshot) -> bool:
+    return bool(np.isfinite(look.train_losses).all() and np.isfinite(look.valid_losses).all())
+
+
+def _knows(look: Snapshot) -> bool:
+    """Whether the answers of a later look are better than chance; not where none has a class."""
+    labels = validation_labels(look) if look.step and _finite(look) else None
+    if labels is None or look.valid_correct is None or not len(labels):
+        return False
+    losses, _ = validation_losses([look])
+    return beats_chance(np.asarray(look.valid_correct, dtype=bool), losses[:, 0], labels)
 
 
 def _best(losses: Floats) -> int:

@@ -8,12 +8,16 @@ The loop knows only these Protocols, so ``training`` never imports ``methods``, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 from holdfast.core.actions import Action
 from holdfast.core.errors import Defect
 from holdfast.core.records import Snapshot, Verdict
+
+if TYPE_CHECKING:
+    import torch
 
 EVENTS = (
     "run_start",
@@ -76,6 +80,45 @@ def in_order(listeners: Iterable[Any]) -> tuple[Any, ...]:
 def _place(listener: Any) -> Place:
     place: Place = getattr(listener, "place", "tell")
     return place
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Offer:
+    """Weights that a listener made of those that a run went through, for the state to keep.
+
+    ``tensors`` by name; what is not in them stays as it is. ``step`` is the look at which the run
+    had the newest weights that are in it, ``made_of`` says what it is made of, in words. ``curve``
+    are points that were tried on the way, plain numbers by name, to be read beside it.
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+    step: int
+    made_of: str
+    curve: Sequence[Mapping[str, float | None]] = field(default=())
+
+
+class Trial(Protocol):
+    """How weights that a run never had do on its validation rows. Running statistics of batch norms
+    are measured anew, on training rows, and a head that the phase refits is refitted: an average of
+    either would be that of no network."""
+
+    def __call__(self, tensors: Mapping[str, torch.Tensor]) -> Snapshot:
+        """A look at them, without the train probe."""
+        ...
+
+    def is_kept(self, look: Snapshot) -> bool:
+        """Whether the run would keep them, by its own rule and against all its looks."""
+        ...
+
+
+@runtime_checkable
+class Offers(Protocol):
+    """A listener that, at the end of a run, offers weights for the state to keep. They are kept if
+    the rule that chooses among the looks would choose them as the newest of all."""
+
+    def offer(self, run: Any, trial: Trial) -> Offer | str:
+        """The weights; or why there are none, as a clause."""
+        ...
 
 
 class Monitor(Protocol):

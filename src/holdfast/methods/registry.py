@@ -105,7 +105,8 @@ class Parts:
 
     ``stages`` come before the fine-tuning. ``stepper`` makes the gradient of every update, in all
     phases. ``source`` draws the rows of the fine-tuning and ``terms`` change its losses.
-    ``listeners`` makes what must remember something, anew for every run.
+    ``listeners`` makes what must remember something, anew for every run; together they hold
+    ``copies`` of the weights that learn.
     """
 
     stages: tuple[Stage, ...] = ()
@@ -113,6 +114,7 @@ class Parts:
     source: BatchSource | None = None
     terms: tuple[LossTerm, ...] = ()
     listeners: Callable[[], Sequence[Listener]] = no_listeners
+    copies: int = 0
 
     @property
     def changes_finetuning(self) -> bool:
@@ -215,4 +217,5 @@ def parts_of(asked: Mapping[str, Mapping[str, Any]]) -> Parts:
         next((parts.source for parts in each.values() if parts.source), None),
         tuple(term for parts in each.values() for term in parts.terms),
         lambda: tuple(listener for parts in each.values() for listener in parts.listeners()),
+        sum(parts.copies for parts in each.values()),
     )

@@ -210,6 +210,9 @@ def _asked_for(methods: Mapping[str, Any]) -> tuple[Decision, ...]:
             "it draws the rows of the fine-tuning" if parts.source else "",
             "it changes the losses of the fine-tuning" if parts.terms else "",
             f"{counted(len(parts.stages), 'phase')} before the fine-tuning" if parts.stages else "",
+            f"{counted(parts.copies, 'more copy', 'more copies')} of the weights that learn"
+            if parts.copies
+            else "",
         ]
         because = "; ".join(["set by you", *filter(None, does)])
         lines.append(Decision("method", f"{name} ({shown})" if shown else name, because))
@@ -323,7 +326,9 @@ def phases_of(
         steps = min(steps, recipe.train.max_steps - sum(phase.steps for phase in before))
     after = [_finetune_phase(recipe, steps, parts)] if steps > 0 else []
     stepper = parts.stepper or OnePass()
-    return tuple(replace(phase, stepper=stepper) for phase in (*before, *after))
+    return tuple(
+        replace(phase, stepper=stepper, copies=parts.copies) for phase in (*before, *after)
+    )
 
 
 def measured_phases(

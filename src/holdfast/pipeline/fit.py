@@ -63,6 +63,8 @@ def fit(
     job, of_kind = make_job(ready, accelerator, place, listeners, notify)
     until_the_loop = time.perf_counter() - start
     trained = train(job, place.resume)
+    for tried in trained.offers:
+        notify(tried.decision)
     kept = kept_state(ready, of_kind, trained)
     job.journal.note(trained.last_step, kept.what, kept.because, chosen=kept.chosen)
     notify(kept)
@@ -79,6 +81,11 @@ def late_decisions(fitted: Fitted) -> tuple[Decision, ...]:
     """What was decided of a fit's answers after its state was chosen."""
     late = (fitted.rates, fitted.side)
     return tuple(one.decision for one in late if one is not None)
+
+
+def averages(fitted: Fitted) -> tuple[Decision, ...]:
+    """What was decided of the averages of weights that the run tried; its journal has them."""
+    return tuple(made.decision for made in fitted.trained.offers)
 
 
 def _whole(name: str, given: Ints | Sequence[int]) -> Ints:

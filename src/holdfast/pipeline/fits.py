@@ -37,7 +37,8 @@ CLEARLY = 1.25
 @dataclass(frozen=True, slots=True)
 class Need:
     """What a run holds at its peak, in MB; ``rest`` is the process without the model. On a GPU
-    ``copies`` and ``rest`` lie in the processor's memory and are 0 here."""
+    ``rest`` and those ``copies`` that every run has lie in the processor's memory and are not here:
+    averages of weights lie where the weights do."""
 
     weights: float
     gradients: float
@@ -150,7 +151,7 @@ def _without_activations(network: Any, phases: tuple[Phase, ...]) -> Need:
         gradients * learns,
         STATES.get(phases[-1].optimizer, 2) * learns,
         0.0,
-        0.0 if gpu else COPIES * learns,
+        (max(phase.copies for phase in phases) + (0 if gpu else COPIES)) * learns,
         0.0 if gpu else max(0.0, resident_mb() - weights),
     )
 

@@ -33,6 +33,10 @@ def choice(ready: Ready, listeners: Sequence[Any]) -> Choose:
 
 def kept_state(ready: Ready, listeners: Sequence[Any], trained: Trained) -> Decision:
     """Which state the run keeps, in words, and why."""
+    if trained.average is not None:
+        last = next(made for made in reversed(trained.offers) if made.kept)
+        chosen = f"the average {last.name}, up to step {trained.best_step} of {trained.last_step}"
+        return Decision("kept state", chosen, last.decision.because)
     at = next(i for i, s in enumerate(trained.history) if s.step == trained.best_step)
     chosen = f"step {trained.best_step} of {trained.last_step}"
     if at == 0 and begins_as_probe(listeners):

@@ -33,7 +33,7 @@ from holdfast.models.quick_dropout import quick_dropout
 from holdfast.pipeline import outcome
 from holdfast.pipeline.begun import Destination, check_recipe
 from holdfast.pipeline.examples import EXAMPLES, write_examples
-from holdfast.pipeline.fit import fit, late_decisions
+from holdfast.pipeline.fit import averages, fit, late_decisions
 from holdfast.pipeline.folder import (
     CHECKPOINTS,
     MODEL,
@@ -226,7 +226,9 @@ def _write(done: Finished) -> None:
             "peak_memory_mb": outcome.peak_memory_mb(),
             "decisions": [
                 *begun.decisions,
-                *to_json([fitted.kept, *late_decisions(fitted), *scored.decisions]),
+                *to_json(
+                    [*averages(fitted), fitted.kept, *late_decisions(fitted), *scored.decisions]
+                ),
             ],
             "division": outcome.division_block(divided.splits, scored, divided.table.classes),
             "settings": recipe.shown(),

@@ -296,7 +296,9 @@ class Fitted:
 
     @property
     def kept_look(self) -> Snapshot:
-        """The look at the state that is kept."""
+        """The look at the state that is kept, be it one that the run was in or an average."""
+        if self.trained.average is not None:
+            return self.trained.average
         return next(s for s in self.trained.history if s.step == self.trained.best_step)
 
     def encode(self, rows: Table) -> Examples:

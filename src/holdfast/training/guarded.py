@@ -15,6 +15,7 @@ from holdfast.training.adjust import adjust, all_learning, start_phase
 from holdfast.training.adjustments import NONE
 from holdfast.training.engine import Appliers, GuardEngine, Rules
 from holdfast.training.journal import restore
+from holdfast.training.offers import Considered
 from holdfast.training.restore import RestorePoint, SavedWeights, random_state, set_random_state
 from holdfast.training.run import Job, Run
 from holdfast.training.snapshot import take_snapshot
@@ -89,6 +90,7 @@ def state_of(run: Run) -> dict[str, Any]:
         "start": run.start,
         "now": moment_of(run, now).to_state(),
         "guard": run.guard.state_dict(),
+        "offers": [made.to_state() for made in run.offers],
     }
 
 
@@ -105,6 +107,7 @@ def resume_from(run: Run, state: Mapping[str, Any]) -> None:
     run.guard.load_state_dict(state["guard"])
     go_on_from(run, now)
     run.guard.best = now.best
+    run.offers = [Considered.from_state(made) for made in state.get("offers", ())]
     if run.job.advisor is not None and now.advisor is not None:
         run.job.advisor.load_state_dict(now.advisor)
     run.guard.judge_again()

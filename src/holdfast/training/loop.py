@@ -20,6 +20,7 @@
      │       ├─ snapshot_due             (a refitted head)
      │       ├─ snapshot → verdict → advice → act
      │       └─ snapshot_taken           (checkpoint)
+     ├─ averages of the weights, where a listener offers some: kept by the same choice
      ├─ restore the best state
      └─ run_end
 
@@ -47,6 +48,7 @@ from holdfast.core.seeds import derive_seed
 from holdfast.training.adjust import start_phase
 from holdfast.training.guarded import begin_run, end_run, resume_from, state_of
 from holdfast.training.memory import lacks_memory
+from holdfast.training.offers import Considered, consider, kept_average
 from holdfast.training.run import Job, Run
 from holdfast.training.signals import StopSignals
 from holdfast.training.step import draw_of_step, steps_per_epoch, train_step
@@ -56,7 +58,9 @@ from holdfast.training.step import draw_of_step, steps_per_epoch, train_step
 class Trained:
     """What a finished run hands on; the network holds the best state, ``start`` the tensors that
     learned as they were before the first step. ``history`` is that of the branch that was alive at
-    the end; ``examples_seen`` are all rows that were learnt from, those of other branches too."""
+    the end; ``examples_seen`` are all rows that were learnt from, those of other branches too.
+    ``offers`` are the averages of weights that were tried; where one is kept, ``average`` is the
+    look at it, and ``best_step`` that of the newest weights in it."""
 
     history: Sequence[Snapshot]
     verdict: Verdict
@@ -69,6 +73,8 @@ class Trained:
     evaluate_s: float
     guard_s: float
     start: Mapping[str, torch.Tensor]
+    offers: Sequence[Considered] = ()
+    average: Snapshot | None = None
 
 
 def fit(job: Job, resume: bool = False) -> Trained:
@@ -84,6 +90,7 @@ def fit(job: Job, resume: bool = False) -> Trained:
         _begin(run, resume)
         if not run.finished:
             _phases(run, signals)
+            consider(run)
             run.finished = True
             run.load_tensors(run.best.tensors)
             _save(run)
@@ -219,4 +226,6 @@ def _trained(run: Run) -> Trained:
         evaluate_s=run.guard.evaluate_s,
         guard_s=run.guard.guard_s,
         start=run.start,
+        offers=tuple(run.offers),
+        average=kept_average(run),
     )

@@ -33,7 +33,8 @@ class Phase:
     (``refit``). ``source`` says which rows an update uses, ``stepper`` how its gradient comes
     about, ``terms`` what is made of the task's losses, one after the other. ``part_rows``: a
     processor computes a step in pieces of at most so many rows of like length.
-    ``learning_rate`` is the backbone's, ``head_learning_rate`` the head's.
+    ``learning_rate`` is the backbone's, ``head_learning_rate`` the head's. ``copies`` is how many
+    copies of the weights that learn are held beside those that every run has (averages).
     """
 
     name: str
@@ -53,6 +54,7 @@ class Phase:
     clip: float | None = 1.0
     accumulate: int = 1
     part_rows: int | None = None
+    copies: int = 0
 
     @property
     def rows_per_step(self) -> int:

@@ -119,6 +119,8 @@ class Run:
         self._asleep: dict[str, torch.Tensor] = {}
         self.dropouts = dropouts_of(job.network)
         self.adjustments = NONE
+        # Averages of weights that were tried after the last step (training/offers.py).
+        self.offers: list[Any] = []
         self.guard: GuardEngine
 
     @property
@@ -283,13 +285,24 @@ class Run:
 def running_statistics(network: Weights) -> dict[str, torch.Tensor]:
     """The buffers that batch norms change while they train, by name; none of those of a frozen
     one, which stays in evaluation mode."""
+    norms = {id(norm) for norm in learning_norms(network)}
     return {
         f"{name}.{key}": buffer
         for name, module in network.named_modules()
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
-        and all(p.requires_grad for p in module.parameters())
+        if id(module) in norms
         for key, buffer in module.named_buffers(recurse=False)
     }
+
+
+def learning_norms(network: Weights) -> list[torch.nn.modules.batchnorm._BatchNorm]:
+    """The batch norms that learn and keep running statistics."""
+    return [
+        module
+        for module in network.modules()
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+        and module.track_running_stats
+        and all(p.requires_grad for p in module.parameters())
+    ]
 
 
 def tokens_of(job: Job) -> int:

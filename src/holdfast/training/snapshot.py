@@ -16,22 +16,30 @@ if TYPE_CHECKING:
     from holdfast.training.run import Run
 
 NOTHING = Written({"train": {}, "valid": {}}, {})
+NOT_MEASURED = Measured(np.zeros(0), {}, float("nan"), 1.0)
 
 
 def take_snapshot(run: Run) -> Snapshot:
     """Measure the train probe and the validation rows, and how far the weights have moved."""
-    probe = measure(run, run.job.train, run.probe)
-    valid = measure(run, run.job.valid, np.arange(len(run.job.valid)))
-    run.observer.forget()
-    written = run.job.write(run.network) if run.job.write else NOTHING
     now = run.learning_tensors()
     if not run.guard.snapshots:
         # Copies of the weights are the largest thing beside the model, so one serves both.
         run.start = run.previous = now = same_memory(now, run.job.pretrained)
+    snapshot = look_at(run, now)
+    run.previous, run.gradient_norms = now, []
+    return snapshot
+
+
+def look_at(run: Run, now: Mapping[str, torch.Tensor], train: bool = True) -> Snapshot:
+    """What the present weights, of which ``now`` is a copy, give; without ``train`` on the
+    validation rows alone. Nothing of the run is changed."""
+    probe = measure(run, run.job.train, run.probe) if train else NOT_MEASURED
+    valid = measure(run, run.job.valid, np.arange(len(run.job.valid)))
+    run.observer.forget()
+    written = run.job.write(run.network) if run.job.write else NOTHING
     weights = run.learning_parameters()
     moved, distance = (moved_share(weights, now, before) for before in (run.previous, run.start))
-    run.previous = now
-    norms, run.gradient_norms = run.gradient_norms, []
+    norms = run.gradient_norms
     return Snapshot(
         step=run.step,
         epoch=round(run.epoch, 6),

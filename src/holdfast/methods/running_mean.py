@@ -1,0 +1,94 @@
+"""A mean over the weights of a run, kept while it trains: what ``ema`` and ``swa`` share.
+
+    m_0 = 0,  m_t = m_{t−1} + s_t · (w_t − m_{t−1})
+
+with w_t the weights after the t-th step that counts and s_1 = 1; a method is its s_t. Everything
+that training changes is averaged; the running statistics of batch norms are measured anew when the
+mean is tried (``core.events.Trial``), since no mean of them is that of the mean's own outputs.
+Training itself goes on from the weights as they are: the run is, to the bit, the one without.
+
+The mean is offered as it was at the look whose state is kept, since that is how far the run got
+before it stopped to gain. So it holds two copies of what learns: the mean, and the mean of then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from holdfast.core.events import Offer, Place, Trial
+
+if TYPE_CHECKING:
+    import torch
+
+COPIES = 2
+
+
+def moved_mean(
+    mean: Mapping[str, torch.Tensor], now: Mapping[str, torch.Tensor], share: float
+) -> dict[str, torch.Tensor]:
+    """``mean`` moved by ``share`` of the way to ``now``, in place where it exists; a tensor of
+    whole numbers (a count of batches) is taken as it is."""
+    import torch
+
+    moved: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        for name, tensor in now.items():
+            before = mean.get(name)
+            if before is None or share == 1 or not tensor.is_floating_point():
+                moved[name] = tensor.detach().clone()
+            else:
+                moved[name] = before.to(tensor.device).lerp_(tensor.detach(), share)
+    return moved
+
+
+class RunningMean:
+    """The listener. ``share(t)`` is s_t, t from 1; steps up to ``start``, a share of the planned
+    ones, do not count; ``made_of`` says of the number of steps what their mean is."""
+
+    place: ClassVar[Place] = "change"
+
+    def __init__(
+        self, name: str, share: Callable[[int], float], start: float, made_of: Callable[[int], str]
+    ) -> None:
+        self.name = name
+        self._share, self._start, self._made_of = share, start, made_of
+        self.mean: dict[str, torch.Tensor] = {}
+        self.count = 0
+        self._then: dict[str, torch.Tensor] = {}
+        self._then_count = self._then_step = 0
+
+    def step_done(self, run: Any) -> None:
+        if not self.count and run.step <= self._start * run.plan.steps:
+            return
+        self.count += 1
+        self.mean = moved_mean(self.mean, run.changing(), self._share(self.count))
+
+    def snapshot_taken(self, run: Any) -> None:
+        # A run that has just gone back is not at the look that it kept.
+        if self.count and run.best.step == run.step:
+            self._then = {name: tensor.clone() for name, tensor in self.mean.items()}
+            self._then_count, self._then_step = self.count, run.step
+
+    def offer(self, run: Any, trial: Trial) -> Offer | str:
+        if not self.count:
+            first = int(self._start * run.plan.steps) + 1
+            return f"the run ended at step {run.step}, before the first that counts, {first}"
+        if not self._then_count:
+            # The state that is kept is older than the mean's first step.
+            return Offer(self.mean, run.looked.step, self._made_of(self.count))
+        return Offer(self._then, self._then_step, self._made_of(self._then_count))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "mean": self.mean,
+            "count": self.count,
+            "then": self._then,
+            "then_count": self._then_count,
+            "then_step": self._then_step,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.mean, self.count = dict(state["mean"]), state["count"]
+        self._then, self._then_count = dict(state["then"]), state["then_count"]
+        self._then_step = state["then_step"]

@@ -1,0 +1,103 @@
+"""Between the start and the end of a run, the whole line of weights tried (WiSE-FT, 2109.01903).
+
+    w(a) = (1 − a) · w_start + a · w_end,  a = 0, 1/n, … , 1
+
+``w_start`` are the weights before the first step, with the head that was fitted to them where the
+run began as a linear probe, ``w_end`` those of the state that is kept. Fine-tuning gains on rows
+like the training rows and loses what the pretrained model knew of others; on the line between, the
+paper finds 4 to 6 points of the second at little or no loss of the first. Every point is measured
+on the validation rows, and the whole curve is written down: it is the trade-off of one run.
+
+Validation rows are of the rows' own kind, so they tell the gain, and cannot tell what is kept of
+the rest. ``lean`` says what to do about that: ``lowest`` offers the point of lowest validation
+loss; ``start`` the one nearest to the start that validation does not tell from the best.
+Siblings: ``ema``, ``swa`` and ``soup`` average the way, not its ends; against forgetting while it
+trains see ``l2_sp``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from holdfast.core.events import Offer, Place, Trial
+from holdfast.methods.registry import METHODS, Method, Parts, setting
+
+if TYPE_CHECKING:
+    import torch
+
+Tensors = Mapping[str, "torch.Tensor"]
+LEANS = ("lowest", "start")
+
+
+def between(start: Tensors, end: Tensors, share: float) -> dict[str, torch.Tensor]:
+    """``share`` of the way from ``start`` to ``end``; of whole numbers those of ``end``."""
+    import torch
+
+    return {
+        name: torch.lerp(start[name].to(last.device), last, share)
+        if last.is_floating_point()
+        else last
+        for name, last in end.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Wise:
+    """``points`` is n, the parts that the line is cut into: n − 1 points are tried between its ends
+    (2: the half of the way alone). ``lean`` chooses one of them."""
+
+    points: int = setting(10, least=2, most=100, whole=True)
+    lean: str = setting("lowest", words=LEANS)
+
+
+class LineSearch:
+    """The listener; it has no state, since a run keeps its start and its end anyway."""
+
+    name: ClassVar[str] = "wise"
+    place: ClassVar[Place] = "change"
+
+    def __init__(self, points: int, lean: str) -> None:
+        self._points, self._lean = points, lean
+
+    def offer(self, run: Any, trial: Trial) -> Offer | str:
+        # A run that keeps its start still went somewhere.
+        end, step = (run.best.tensors, run.best.step)
+        if not step:
+            end, step = run.previous, run.looked.step
+        shares = [at / self._points for at in range(self._points + 1)]
+        looks = [trial(between(run.start, end, share)) for share in shares]
+        losses = np.array([look.refined_loss for look in looks])
+        curve = [_point(share, look) for share, look in zip(shares, looks, strict=True)]
+        if not np.isfinite(losses).all():
+            return "the validation loss of a point between the start and the end is no number"
+        place = self._chosen(losses, [trial.is_kept(look) for look in looks[1:-1]])
+        shown = ", ".join(f"{s:.2g}: {loss:.4g}" for s, loss in zip(shares, losses, strict=True))
+        if place is None:
+            side = "the end" if losses[-1] <= losses[0] else "the start"
+            return f"of the line from the start to the end (loss by share: {shown}) {side} is best"
+        made_of = f"{shares[place]:.2g} of the way from the start to step {step} (loss by share: "
+        return Offer(between(run.start, end, shares[place]), step, f"{made_of}{shown})", curve)
+
+    def _chosen(self, losses: Any, kept: Sequence[bool]) -> int | None:
+        """The place on the line; ``kept`` says of the points between its ends whether the run
+        would keep them."""
+        if self._lean == "start":
+            return next((place for place, one in enumerate(kept, 1) if one), None)
+        best = int(losses.argmin())
+        return best if 0 < best < len(losses) - 1 else None
+
+
+def _point(share: float, look: Any) -> dict[str, float | None]:
+    right = look.valid_correct
+    rate = float(right.mean()) if right is not None and len(right) else None
+    return {"share": share, "valid_loss": float(look.refined_loss), "valid_right": rate}
+
+
+METHODS.add(
+    "wise",
+    Method(Wise, lambda asked: Parts(listeners=lambda: (LineSearch(asked.points, asked.lean),))),
+)
