@@ -17,6 +17,8 @@ HERE = Path(__file__).resolve().parent
 SCRIPTS = (
     "vs_trainer.py",
     "small_data.py",
+    "standing.py",
+    "methods.py",
     "honest_intervals.py",
     "few_groups.py",
     "near_duplicates.py",
