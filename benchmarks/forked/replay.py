@@ -1,0 +1,199 @@
+"""What a policy's advice at each fork is worth, read off the recorded continuations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from recorded.store import PLAIN, ROWS
+
+from forked.courses import course
+from forked.menu import CONTINUE, STOP, kind_of
+from holdfast.control.choice import is_better
+from holdfast.core.records import Branch, Evidence, Remedy, Snapshot, Verdict
+from holdfast.core.seeds import generator
+from holdfast.monitor.evidence import validation_losses
+
+Advise = Callable[["Forked"], str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A course from a fork to its end: which test rows its kept state has right [n], their loss
+    after the validation rows' temperature, the looks of its branch and the kept one among all."""
+
+    action: str
+    right: Any
+    loss: float
+    looks: tuple[int, ...]
+    kept: int
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.right.mean())
+
+
+@dataclass(frozen=True)
+class Forked:
+    """A look of a recorded run and every course that it can take from there; going on and stopping
+    are among them."""
+
+    run: Recorded
+    step: int
+    outcomes: Mapping[str, Outcome]
+
+    @property
+    def history(self) -> tuple[Snapshot, ...]:
+        """The run up to the fork."""
+        trunk = self.outcomes[CONTINUE].looks
+        return tuple(
+            self.run.snapshots[i] for i in trunk if self.run.snapshots[i].step <= self.step
+        )
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        trunk = self.outcomes[CONTINUE].looks
+        return tuple(self.run.verdicts[i] for i in trunk if self.run.snapshots[i].step <= self.step)
+
+    @property
+    def share(self) -> float:
+        return self.step / self.run.steps
+
+    def gain(self, action: str) -> float:
+        """Points of accuracy over going on."""
+        return 100 * (self.outcomes[action].accuracy - self.outcomes[CONTINUE].accuracy)
+
+    def regret(self, action: str) -> float:
+        """Points behind the best course, which is found on one half of the test rows and measured
+        on the other, and the other way round: the best of eight on the rows that judge them is
+        partly luck."""
+        rows = len(self.outcomes[CONTINUE].right)
+        first = np.zeros(rows, dtype=bool)
+        first[generator(0, "benchmark", "halves").permutation(rows)[: rows // 2]] = True
+        behind = []
+        for half in (first, ~first):
+            best = max(self.outcomes.values(), key=lambda one: one.right[half].mean())
+            other = self.outcomes[action].right[~half].mean()
+            behind.append(best.right[~half].mean() - other)
+        return 100 * float(np.mean(behind))
+
+    def raw_regret(self, action: str) -> float:
+        """The same against the best on the rows that judge."""
+        best = max(one.accuracy for one in self.outcomes.values())
+        return 100 * (best - self.outcomes[action].accuracy)
+
+    def steps(self, action: str) -> float:
+        """Updates of the run up to the fork and from there, ÷ those of going on."""
+        if action == STOP:
+            return self.share
+        looks, snapshots = self.outcomes[action].looks, self.run.snapshots
+        # Going back to an earlier look costs what was learned since.
+        back = max(0, self.step - max(snapshots[i].step for i in looks[:-1] if i in self._trunk))
+        return (snapshots[looks[-1]].step + back) / self.run.steps
+
+    @cached_property
+    def _trunk(self) -> frozenset[int]:
+        return frozenset(self.outcomes[CONTINUE].looks)
+
+    def better(self, action: str) -> bool:
+        """Whether the validation rows say, by the paired test, that this course's kept state is
+        better than that of going on."""
+        mine, other = (self.outcomes[name].kept for name in (action, CONTINUE))
+        if mine == other:
+            return False
+        losses, _ = validation_losses([self.run.snapshots[i] for i in (other, mine)])
+        return bool(losses.size) and is_better(losses[:, 1], losses[:, 0])
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One explored run."""
+
+    cell: Mapping[str, Any]
+    rate: float
+    steps: int
+    snapshots: tuple[Snapshot, ...]
+    verdicts: tuple[Verdict, ...]
+    found: tuple[Mapping[str, Any], ...]
+    right: Any
+
+    @cached_property
+    def forks(self) -> tuple[Forked, ...]:
+        by_step: dict[int, dict[str, Outcome]] = {}
+        for one, right in zip(self.found, self.right, strict=True):
+            name = one["action"]
+            outcome = Outcome(name, right, one["loss"], tuple(one["looks"]), one["kept"])
+            by_step.setdefault(one["fork"], {})[name] = outcome
+        trunk = by_step.pop(0)
+        return tuple(Forked(self, step, {**trunk, **by_step[step]}) for step in sorted(by_step))
+
+
+def read(path: Path) -> Recorded:
+    with np.load(path) as kept:
+        told = json.loads(str(kept["told"]))
+        held = {name: kept[name] for name in ROWS if name in kept.files}
+        right = np.unpackbits(kept["right"], axis=1)[:, : told["tested"]].astype(bool)
+    snapshots = tuple(
+        Snapshot(
+            **{name: look[name] for name in PLAIN},
+            **{name: rows[i] for name, rows in held.items()},
+            planned_steps=look["planned_steps"],
+            branch=Branch(*look["branch"]),
+        )
+        for i, look in enumerate(told["looks"])
+    )
+    return Recorded(
+        told["cell"],
+        told["rate"],
+        told["steps"],
+        snapshots,
+        tuple(_verdict(look["verdict"]) for look in told["looks"]),
+        tuple(told["found"]),
+        right,
+    )
+
+
+def _verdict(told: Mapping[str, Any]) -> Verdict:
+    return Verdict(
+        **{
+            **told,
+            "evidence": tuple(Evidence(**one) for one in told["evidence"]),
+            "remedies": tuple(Remedy(one["do"], tuple(one["set"])) for one in told["remedies"]),
+        }
+    )
+
+
+def advisor_of(policy: str, run: Recorded) -> Any:
+    """The advisor that a recipe's ``control.policy`` names, as this run would have it."""
+    from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
+
+    made = course(run.cell, tested=False)
+    ready = make_ready(made.case.prepared, made.train, made.valid, {"control.policy": policy})
+    return make_job(ready, make_accelerator("float32"))[0].advisor
+
+
+def asked(policy: str, run: Recorded) -> dict[int, str]:
+    """What a policy would do at each fork of the run as it went: at each look it is asked, and what
+    it advises at an earlier one is not done, nor remembered by it."""
+    advisor, answers = advisor_of(policy, run), {}
+    forks = {one.step: one for one in run.forks}
+    last = run.forks[-1]
+    for place, verdict in enumerate(last.verdicts):
+        history = last.history[: place + 1]
+        if advisor is None:
+            advice: Sequence[Any] = ()
+        else:
+            before = advisor.state_dict()
+            advice = advisor.decide(verdict, history)
+            if any(type(one).__name__ != "Continue" for one in advice):
+                advisor.load_state_dict(before)
+        if history[-1].step in forks:
+            name = kind_of(advice)
+            known = forks[history[-1].step].outcomes
+            answers[history[-1].step] = name if name in known else CONTINUE
+    return answers
