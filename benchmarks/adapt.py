@@ -2,8 +2,8 @@
 
     python benchmarks/adapt.py --policy adapt              # run what is missing of all arms
     python benchmarks/adapt.py --policy file.py:Name       # any policy, as a recipe names it
-    python benchmarks/adapt.py --model vectors --minutes 4 # a piece of it
-    python benchmarks/adapt.py --tables                    # the tables of what is there
+    python benchmarks/adapt.py --record --minutes 4        # a piece of it; resumable
+    python benchmarks/adapt.py --policy adapt --tables     # the tables of what is there
 
 Arms on the same rows: the good recipe under ``off`` (nothing stops it, and the best state is kept),
 a bad one under ``off``, ``stop`` and each policy that is asked for, the good one under those too,
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -73,8 +74,10 @@ def _twice(cell: Mapping[str, Any]) -> bool:
     class are the same rows whatever the size."""
     if cell["arm"] == "good" and cell["course"] not in OWN_ROWS:
         return True
+    if cell["course"] != "short":
+        return False
     first = next(rows for _, rows, data in BAD_CELLS[cell["model"]] if data == cell["data"])
-    return cell["course"] == "short" and cell["rows"] != first
+    return bool(cell["rows"] != first)
 
 
 def run_one(cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,6 +87,7 @@ def run_one(cell: Mapping[str, Any]) -> dict[str, Any]:
     from holdfast.pipeline.fit import fit
 
     torch.set_num_threads(1)
+    load = round(os.getloadavg()[0], 2)
     arm = cell["arm"]
     made = course(cell, faulty=arm != "good", remedy=arm == "remedy")
     policy = "off" if arm in ("good", "remedy") else arm
@@ -105,6 +109,7 @@ def run_one(cell: Mapping[str, Any]) -> dict[str, Any]:
         "cause": trained.verdict.cause or "",
         "actions": " ".join(kinds),
         "seconds": round(seconds, 2),
+        "load_before": load,
         "commit": commit(),
     }
 
@@ -117,7 +122,7 @@ def report(
     todo: Sequence[Mapping[str, Any]], results: Sequence[Any], policies: Sequence[str]
 ) -> str:
     done = records(todo, results)
-    parts = ["## Acting on the verdict", (__doc__ or "").partition("\n\n")[2].strip()]
+    parts = ["## Acting on the verdict", (__doc__ or "").split("\n\n", 2)[2].strip()]
     for name, seeds in (("chosen on", CHOSEN_ON), ("fresh", None)):
         of = [r for r in done if (r["seed"] in CHOSEN_ON) == (seeds is not None)]
         if of:
@@ -287,6 +292,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--minutes", type=float, help="start no new cell after this time")
+    parser.add_argument("--record", action="store_true", help="run what is missing, no tables")
     parser.add_argument("--tables", action="store_true", help="run nothing, make the tables")
     chosen = parser.parse_args(words)
     policies = [*POLICIES, *chosen.policy]
@@ -298,10 +304,11 @@ def main(words: Sequence[str]) -> None:
     ]
     minutes = 0.0 if chosen.tables else chosen.minutes
     results = run_cells(NAME, todo, run_one, RESULTS / f"{NAME}.jsonl", minutes=minutes)
+    if chosen.record:
+        return
     text = report(todo, results, policies)
     print(text)
-    if chosen.tables:
-        publish(NAME, text)
+    publish(NAME, text)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Every action from three looks of 36 runs to the end, so that any policy is scored in seconds.
 
-    python benchmarks/forks.py --record --minutes 4   # explore more runs; resumable
-    python benchmarks/forks.py                        # score policies on what is recorded
-    python benchmarks/forks.py --policy file.py:Name  # any other, as a recipe names it
-    python benchmarks/forks.py --publish
+    python benchmarks/forks.py                               # explore what is missing, and score
+    python benchmarks/forks.py --record --minutes 4          # a piece of it; resumable
+    python benchmarks/forks.py --tables --policy adapt       # score policies on what is recorded
+    python benchmarks/forks.py --tables --policy file.py:Name  # any, as a recipe names it
 
 Good and bad recipes (forked/courses.py) go to a quarter, half and three quarters of their steps;
 from each of these forks the run goes on, stops, or takes one of six actions: a lower rate (÷ 3, or
@@ -23,6 +23,7 @@ to actions are chosen on one half of the runs and measured on the other.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -87,9 +88,10 @@ def run_one(cell: Mapping[str, Any]) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    start = time.perf_counter()
+    load, start = round(os.getloadavg()[0], 2), time.perf_counter()
     told = explore(cell, course(cell), path_of(cell))
-    return {**told, "seconds": round(time.perf_counter() - start, 1), "commit": commit()}
+    seconds = round(time.perf_counter() - start, 1)
+    return {**told, "seconds": seconds, "load_before": load, "commit": commit()}
 
 
 def halves(runs: Sequence[Recorded]) -> tuple[list[Forked], list[Forked]]:
@@ -108,7 +110,7 @@ def report(runs: Sequence[Recorded], policies: Sequence[str], left: int) -> str:
     table = table_of(chosen)
     parts = [
         "## Forks: what each action is worth, and what a policy makes of it",
-        (__doc__ or "").partition("\n\n")[2].partition("\n\n")[2].strip(),
+        (__doc__ or "").split("\n\n", 2)[2].strip(),
         f"{len(runs)} runs, {len(forks)} forks, {continuations} continuations (at most {MOST})"
         + (f"; {left} runs {NOT_RUN}" if left else "")
         + ".",
@@ -256,28 +258,28 @@ def targets(fresh: Sequence[Forked], forks: Sequence[Forked], policies: Sequence
 
 def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--record", action="store_true", help="explore runs that are not there")
+    parser.add_argument("--record", action="store_true", help="explore what is missing, no tables")
+    parser.add_argument("--tables", action="store_true", help="run nothing, make the tables")
     parser.add_argument("--policy", action="append", default=[], help="beside off and stop")
     parser.add_argument("--model", choices=("vectors", "upper"), help="record these alone")
     parser.add_argument("--minutes", type=float, help="start no new run after this time")
-    parser.add_argument("--publish", action="store_true", help="put the tables into RESULTS.md")
     chosen = parser.parse_args(words)
     todo, path = cells(), RESULTS / f"{NAME}.jsonl"
-    if chosen.record:
+    if not chosen.tables:
         wanted = [cell for cell in todo if chosen.model in (None, cell["model"])]
         run_cells(NAME, wanted, run_one, path, minutes=chosen.minutes)
+    if chosen.record:
         return
     told = stored(path)
     there = [cell for cell in todo if path_of(cell).exists() and key(cell) in told]
     if not there:
-        raise SystemExit(f"{NAME}: {NOT_RUN}; --record first")
+        raise SystemExit(f"{NAME}: {NOT_RUN}")
     runs = [read(path_of(cell)) for cell in there]
     text = report(runs, ["stop", *chosen.policy], len(todo) - len(there))
     done = records(there, [told[key(cell)] for cell in there])
     text = f"{text}\n\n{foot('python benchmarks/forks.py', len(todo), done, 1)}"
     print(text)
-    if chosen.publish:
-        publish(NAME, text)
+    publish(NAME, text)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ SCRIPTS = (
     "verdict_parts/harmless.py",
     "stopping.py",
     "kept_state.py",
+    "forks.py",
+    "adapt.py",
     "kills.py",
     "fuzz.py",
 )

@@ -25,6 +25,7 @@ from holdfast.core.branches import living
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
+from holdfast.pipeline.defaults import FINETUNE
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.training.engine import verdict_line
 from holdfast.training.loop import fit
@@ -92,6 +93,7 @@ class Explorer:
             self.ready.recipe.train.learning_rate,
             self.ready.usual_rates,
             self.ready.plan.steps,
+            self.ready.plan.phases[-1].name == FINETUNE,
         )
         step = fork.now
         self.menus[step] = menu(fork)

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core import actions
-from holdfast.core.actions import Action, Extend, RollBack, ScaleLearningRate, SetDropout
+from holdfast.core.actions import Action, Extend, RollBack, ScaleLearningRate, SetDropout, SwitchOn
 from holdfast.core.records import Snapshot, Verdict
 
 # In place of the run as it is: these take no continuation of their own.
@@ -21,7 +20,8 @@ DROPOUT, SHARE, MORE = 0.3, 0.2, 0.5
 @dataclass(frozen=True)
 class Fork:
     """What the menu is made of: the history up to the look, its verdict, the state that is kept,
-    the rate that the plan peaks at with the ``usual`` ones, the planned ``steps``."""
+    the rate that the plan peaks at with the ``usual`` ones, the planned ``steps``, and whether
+    there is a fine-tuning, which alone can be joined."""
 
     history: Sequence[Snapshot]
     verdict: Verdict
@@ -29,6 +29,7 @@ class Fork:
     rate: float
     usual: tuple[float, float] | None
     steps: int
+    finetunes: bool
 
     @property
     def now(self) -> int:
@@ -63,7 +64,7 @@ def dropout(fork: Fork) -> tuple[Action, ...]:
 
 def robust(fork: Fork) -> tuple[Action, ...]:
     """Targets that a wrong label pulls less at."""
-    return (actions.SwitchOn(BECAUSE, "label_smoothing", {"share": SHARE}),)
+    return (SwitchOn(BECAUSE, "label_smoothing", {"share": SHARE}),)
 
 
 def longer(fork: Fork) -> tuple[Action, ...]:
@@ -88,12 +89,19 @@ def menu(fork: Fork) -> dict[str, tuple[Action, ...]]:
         name: make(fork)
         for name, make in MENU.items()
         if not (name == "back, lower" and fork.kept == fork.now)
+        and not (name == "robust" and not fork.finetunes)
     }
 
 
-def kind_of(taken: Sequence[Any]) -> str:
-    """The entry that advice comes nearest to: by what it changes, in the order of its weight."""
-    by_class = {type(one).__name__: one for one in taken}
+def kind_of(taken: Sequence[Any], now: int) -> str:
+    """The entry that advice at the step ``now`` comes nearest to: by what it changes, in the order
+    of its weight. Back to the present look is going on from here; a later end is cut by what a
+    run may take in all, which is no change of its own."""
+    by_class = {
+        type(one).__name__: one
+        for one in taken
+        if not (isinstance(one, RollBack) and one.to_step == now)
+    }
     if "Stop" in by_class:
         return STOP
     scale = by_class.get("ScaleLearningRate")
@@ -106,6 +114,7 @@ def kind_of(taken: Sequence[Any]) -> str:
         ("SetDropout", "dropout"),
         ("SetWeightDecay", "dropout"),
         ("Freeze", "dropout"),
+        ("Unfreeze", "higher"),
         ("StrengthenAugmentation", "dropout"),
         ("Extend", "longer"),
         ("Shorten", "lower"),

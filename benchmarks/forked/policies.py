@@ -22,7 +22,7 @@ def always(action: str) -> Advise:
 def by_validation(fork: Forked) -> str:
     """The course whose kept state the paired test on validation finds better than going on, by the
     lowest loss: what a run that tried everything could do."""
-    better = [name for name in fork.outcomes if fork.better(name)]
+    better = [name for name in fork.outcomes if fork.better(name, CONTINUE)]
     if not better:
         return CONTINUE
 
@@ -33,11 +33,12 @@ def by_validation(fork: Forked) -> str:
 
 
 def kept_if_better(advise: Advise) -> Advise:
-    """The same, undone at the end where the paired test does not find the course better."""
+    """The same, undone at the end where the paired test does not find the course better than the
+    state that was kept when it began; the run then goes on from there."""
 
     def advised(fork: Forked) -> str:
         name = advise(fork)
-        return name if name == STOP or fork.better(name) else CONTINUE
+        return name if name == STOP or fork.better(name, STOP) else CONTINUE
 
     return advised
 

@@ -100,10 +100,10 @@ class Forked:
     def _trunk(self) -> frozenset[int]:
         return frozenset(self.outcomes[CONTINUE].looks)
 
-    def better(self, action: str) -> bool:
+    def better(self, action: str, than: str) -> bool:
         """Whether the validation rows say, by the paired test, that this course's kept state is
-        better than that of going on."""
-        mine, other = (self.outcomes[name].kept for name in (action, CONTINUE))
+        better than that of another."""
+        mine, other = (self.outcomes[name].kept for name in (action, than))
         if mine == other:
             return False
         losses, _ = validation_losses([self.run.snapshots[i] for i in (other, mine)])
@@ -193,7 +193,7 @@ def asked(policy: str, run: Recorded) -> dict[int, str]:
             if any(type(one).__name__ != "Continue" for one in advice):
                 advisor.load_state_dict(before)
         if history[-1].step in forks:
-            name = kind_of(advice)
+            name = kind_of(advice, history[-1].step)
             known = forks[history[-1].step].outcomes
             answers[history[-1].step] = name if name in known else CONTINUE
     return answers
