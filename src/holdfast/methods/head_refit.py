@@ -39,9 +39,10 @@ def rows_read(run: Any, examples: Any) -> tuple[Floats, Any]:
 class HeadRefit:
     """Refits the head at snapshot 0, if ``first``, and in every phase whose head is refitted.
 
-    ``fit`` maps features [n, width] and labels [n] to a ``Probe``. Keeps the first probe: it is
-    the linear-probe baseline. Where rows were added to those of the table, the head is fitted to
-    them too (``fit`` is then given a third argument, ``Beside``), and the baseline is not.
+    ``fit`` maps features [n, width] and labels [n] to a ``Probe``; ``moved`` does so for features
+    that were moved by these labels, which some ways to fit take for easy (``models/head_fit.py``).
+    Keeps the first probe: it is the linear-probe baseline. Where rows were added to those of the
+    table, the head is fitted to them too (both are then given ``beside``), and the baseline is not.
     ``held_out``, where given, measures the baseline on the validation rows (probe, training
     features and labels, validation features and labels), before any step; what it found stays
     with the baseline in ``curve``. ``read`` gives the features and labels of some examples: a task
@@ -51,9 +52,15 @@ class HeadRefit:
     name, place = "head_refit", "change"
 
     def __init__(
-        self, fit: Fit, first: bool, held_out: HeldOut | None = None, read: Read = rows_read
+        self,
+        fit: Fit,
+        first: bool,
+        held_out: HeldOut | None = None,
+        read: Read = rows_read,
+        moved: Fit | None = None,
     ) -> None:
         self._fit = fit
+        self._moved = moved or fit
         self._read = read
         self.first = first
         self._held_out = held_out
@@ -69,16 +76,17 @@ class HeadRefit:
             return
         features, labels = self._read(run, run.job.train)
         added, used = run.job.added, self.first or not before_any_step
+        fit = self._fit if before_any_step else self._moved
         probe: Probe | None = None
         if before_any_step or added is None:
-            probe = self._fit(features, labels)
+            probe = fit(features, labels)
         if before_any_step and probe is not None:
             self.baseline = _tensors(probe)
             self.because = probe.because
             self._measure(run, probe, features, labels)
         if added is not None and used:
             others, marks = self._read(run, added)
-            probe = self._fit(features, labels, Beside(others, marks, added.weights))
+            probe = fit(features, labels, beside=Beside(others, marks, added.weights))
         if used and probe is not None:
             with torch.no_grad():
                 for name, value in _tensors(probe).items():

@@ -145,7 +145,7 @@ def _lowest(
 ) -> Array:
     from scipy.optimize import minimize
 
-    with _threads_for(size):
+    with one_thread_if_small(size):
         found = minimize(
             value,
             first.reshape(-1),
@@ -156,7 +156,7 @@ def _lowest(
     return np.asarray(found.x.reshape(first.shape))
 
 
-def _threads_for(size: int) -> AbstractContextManager[Any]:
+def one_thread_if_small(size: int) -> AbstractContextManager[Any]:
     """Inside, NumPy multiplies with as many threads as pay for ``size`` numbers."""
     if size > ONE_THREAD:
         return nullcontext()

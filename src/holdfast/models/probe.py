@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,9 +27,11 @@ class Probe:
     """A linear classifier on raw features: ``features @ weight.T + bias`` are its logits.
 
     ``weight`` [C, D] and ``bias`` [C], float64; ``c`` is the inverse strength of the penalty that
-    was used, ``losses`` the cross-validated log loss in nats of each C that was tried. ``held_out``
-    [n, C] are the logits that each of its own rows got from the fold it was not in, at ``c``: NaN
-    for a row of no fold, ``None`` where nothing was cross-validated.
+    was used (0: it is no logistic regression), ``losses`` the cross-validated log loss in nats of
+    each C that was tried. ``held_out`` [n, C] are the logits that each of its own rows got from the
+    fold it was not in, at ``c``: NaN for a row of no fold, ``None`` where nothing was
+    cross-validated. ``shrinkage`` is that of a discriminant analysis (``models/discriminant.py``),
+    ``None`` where none is part of it.
     """
 
     weight: Array
@@ -38,6 +40,7 @@ class Probe:
     because: str
     losses: tuple[tuple[float, float], ...] = ()
     held_out: Array | None = None
+    shrinkage: float | None = None
 
     def logits(self, features: Floats) -> Array:
         """Logits [n, C] of features [n, D]."""
@@ -94,7 +97,7 @@ def fit_probe(
     """
     rows = np.asarray(features, dtype=np.float64)
     marks = np.asarray(labels)
-    _check(rows, marks, classes)
+    check_rows(rows, marks, classes)
     if beside is not None and beside.weights.any():
         return _fit_beside(rows, marks, beside, classes=classes, seed=seed, c=c)
     present, y = np.unique(marks, return_inverse=True)
@@ -102,14 +105,14 @@ def fit_probe(
     x = (rows - centre) / scale
     if len(present) == 1:
         empty = np.zeros((1, x.shape[1]))
-        return _spread(Probe(empty, np.zeros(1), c or UNTESTED_C, "one class"), present, classes, y)
+        return spread(Probe(empty, np.zeros(1), c or UNTESTED_C, "one class"), present, classes, y)
     chosen = PenaltyChoice(c, "set by you") if c else choose_c(x, y, seed)
     weight, bias = _fit(x, y, chosen.c)
     raw = weight / scale
     fitted = Probe(
         raw, bias - raw @ centre, chosen.c, chosen.because, chosen.losses, chosen.held_out
     )
-    return _spread(fitted, present, classes, y)
+    return spread(fitted, present, classes, y)
 
 
 def _fit_beside(
@@ -119,7 +122,7 @@ def _fit_beside(
     counted = beside.weights > 0
     others = np.asarray(beside.features, dtype=np.float64)[counted]
     theirs = np.asarray(beside.labels)[counted]
-    _check(others, theirs, classes)
+    check_rows(others, theirs, classes)
     present, y = np.unique(np.concatenate([marks, theirs]), return_inverse=True)
     if len(present) == 1:
         return fit_probe(rows, marks, classes=classes, seed=seed, c=c)
@@ -138,7 +141,7 @@ def _fit_beside(
     fitted = Probe(
         raw, table[:, -1] - raw @ centre, chosen.c, chosen.because, chosen.losses, chosen.held_out
     )
-    return _spread(fitted, present, classes, y)
+    return spread(fitted, present, classes, y)
 
 
 class PenaltyChoice(NamedTuple):
@@ -213,8 +216,8 @@ def _fit(x: Array, y: Ints, c: float) -> tuple[Array, Array]:
     return table[:, :-1], table[:, -1]
 
 
-def _spread(probe: Probe, present: Ints, classes: int, y: Ints) -> Probe:
-    """From the classes present to all."""
+def spread(probe: Probe, present: Ints, classes: int, y: Ints) -> Probe:
+    """From the classes ``present`` [fewer] to all, for rows of these labels ``y`` [n]."""
     weight = np.zeros((classes, probe.weight.shape[1]))
     # Below all others, as if half a row of n had been seen.
     bias = np.full(classes, probe.bias.min() - np.log(2 * len(y)))
@@ -224,10 +227,11 @@ def _spread(probe: Probe, present: Ints, classes: int, y: Ints) -> Probe:
         lowest = held.min(axis=1, keepdims=True) - np.log(2 * len(y))
         held = np.repeat(lowest, classes, axis=1)
         held[:, present] = probe.held_out
-    return Probe(weight, bias, probe.c, probe.because, probe.losses, held)
+    return replace(probe, weight=weight, bias=bias, held_out=held)
 
 
-def _check(x: Array, y: Ints, classes: int) -> None:
+def check_rows(x: Array, y: Ints, classes: int) -> None:
+    """Raise ``ModelError`` for rows that no head can be fitted to."""
     if x.ndim != 2 or len(x) == 0 or len(x) != len(y):
         raise ModelError(
             "linear probe", "needs one row of features for each label", (x.shape, y.shape)

@@ -9,7 +9,8 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 from holdfast.core.run_facts import LabelNoise
 from holdfast.core.seeds import generator
-from holdfast.models.probe import Probe, fit_probe
+from holdfast.models.head_fit import fit_again
+from holdfast.models.probe import Probe
 
 SHARES = (0.25, 0.5)
 LEAST_ROWS = 20
@@ -57,7 +58,7 @@ def probe_curve(
         part = order[: int(share * len(order))]
         if len(part) < LEAST_ROWS or len(np.unique(labels[part])) < len(np.unique(labels)):
             continue
-        smaller = fit_probe(features[part], labels[part], classes=classes, seed=seed, c=probe.c)
+        smaller = fit_again(probe, features[part], labels[part], classes=classes, seed=seed)
         loss = float(cross_entropy(smaller.logits(held), held_labels).mean())
         points.append((len(part), loss))
     whole = (len(labels), float(losses.mean()))

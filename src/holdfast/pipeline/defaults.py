@@ -167,6 +167,7 @@ def resolve(
         "clip": 1.0,
         "metric": "refined_loss",
         "keep": _keep(recipe),
+        "head": _head(recipe),
     }
     filled = {key: value for key, value in wanted.items() if given[key] is None}
     freeze = recipe.model.freeze or ("none" if recipe.model.adapter.kind else None)
@@ -184,6 +185,7 @@ def resolve(
     shown = ", ".join(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in filled.items()
+        if value is not None
     )
     many = f" of {classes} classes" if line.classes else ""
     because = f"{rows} training rows{many}, a {line.kind} model: {line.source}"
@@ -231,6 +233,17 @@ def _keep(recipe: Recipe) -> str:
     if recipe.train.metric in (None, "refined_loss"):
         return "newest_unless_worse"
     return "lowest"
+
+
+def _head(recipe: Recipe) -> str | None:
+    """How the head is fitted to the untouched features; ``None`` where a row has no class."""
+    if recipe.task in OF_CLASSES and recipe.data.label_kind in (None, "class"):
+        return "both"
+    if recipe.train.head is not None:
+        of = recipe.data.label_kind or recipe.task
+        rule = f"does not exist for {of}: it needs a class a row"
+        raise RecipeError("train.head", rule, recipe.train.head, "Leave it out.")
+    return None
 
 
 def _epochs(line: Default, methods: Mapping[str, Any], rows: int) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Finding, Ints
+from holdfast.methods.head_refit import HeadRefit
 from holdfast.pipeline.compose import Place, make_accelerator, make_job, make_ready
 from holdfast.pipeline.keep import kept_state
 from holdfast.pipeline.rates import with_rates
@@ -79,8 +80,13 @@ def fit(
 
 def late_decisions(fitted: Fitted) -> tuple[Decision, ...]:
     """What was decided of a fit's answers after its state was chosen."""
+    probes = [
+        Decision("linear probe", "start and baseline" if one.first else "baseline", one.because)
+        for one in fitted.listeners
+        if isinstance(one, HeadRefit) and one.because
+    ]
     late = (fitted.rates, fitted.side)
-    return tuple(one.decision for one in late if one is not None)
+    return (*probes, *(one.decision for one in late if one is not None))
 
 
 def averages(fitted: Fitted) -> tuple[Decision, ...]:

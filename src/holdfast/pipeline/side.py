@@ -38,7 +38,8 @@ from holdfast.data.side import (
     with_side_cells,
 )
 from holdfast.data.table import Table
-from holdfast.models.probe import fit_probe, stratified_folds
+from holdfast.models.head_fit import HeadKind, fit_head
+from holdfast.models.probe import stratified_folds
 from holdfast.pipeline.kinds.classification import kept_temperature
 from holdfast.pipeline.ready import Fitted, SideKept
 from holdfast.stats.paired import Difference, paired_bootstrap
@@ -162,7 +163,9 @@ def _text_logits(fitted: Fitted, labels: Ints) -> Floats:
     observer = Observer(job.accelerator, job.task, alone=True)
     features = observer.features(network, ready.train, np.arange(len(ready.train)))
     classes = len(ready.task.classes)
-    held = fit_probe(features, labels, classes=classes, seed=fitted.recipe.seed).held_out
+    kind: HeadKind = fitted.recipe.train.head or "both"
+    probe = fit_head(features, labels, classes=classes, seed=fitted.recipe.seed, kind=kind)
+    held = probe.held_out
     return np.full((len(labels), classes), np.nan) if held is None else np.asarray(held)
 
 

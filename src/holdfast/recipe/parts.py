@@ -270,6 +270,7 @@ class TrainPart(Part):
     patience: int | None = Field(default=None, ge=1, le=LOOKS)
     metric: str | None = None
     keep: Literal["newest_unless_worse", "lowest", "last"] | None = None
+    head: Literal["both", "logistic", "discriminant"] | None = None
     evaluations: int = Field(default=20, ge=1, le=LOOKS)
     pack: bool = False
     added: Annotated[tuple[Origin, ...] | None, _tupled] = None

@@ -21,9 +21,10 @@ from holdfast.evaluate.hardest import hardest
 from holdfast.evaluate.score import score
 from holdfast.methods.head_refit import HeadRefit
 from holdfast.models.base import Network
+from holdfast.models.head_fit import HeadKind, fit_head
 from holdfast.models.layers import count_parameters
 from holdfast.models.network import EncoderClassifier
-from holdfast.models.probe import Beside, Probe, fit_probe
+from holdfast.models.probe import fit_probe
 from holdfast.models.vision import VisionClassifier
 from holdfast.pipeline.answers import ClassAnswers
 from holdfast.pipeline.label_noise import measured_probe
@@ -48,14 +49,12 @@ Forward = Callable[[Callable[..., Any], Ready, Table], Outputs]
 def listeners(ready: Ready) -> tuple[HeadRefit, ...]:
     """The refitted head, which also keeps the linear-probe baseline."""
     seed, classes = ready.recipe.seed, len(ready.task.classes)
-
-    def fit(features: Floats, labels: Ints, beside: Beside | None = None) -> Probe:
-        return fit_probe(features, labels, classes=classes, seed=seed, beside=beside)
-
+    kind: HeadKind = ready.recipe.train.head or "both"
     refit = HeadRefit(
-        fit,
+        partial(fit_head, classes=classes, seed=seed, kind=kind),
         first=bool(ready.recipe.methods["probe_first"]),
         held_out=partial(measured_probe, classes=classes, seed=seed),
+        moved=partial(fit_probe, classes=classes, seed=seed),
     )
     return (refit,)
 

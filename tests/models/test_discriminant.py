@@ -1,0 +1,161 @@
+"""Shrinkage discriminant analysis against scikit-learn, and the mean of two heads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import special
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from holdfast.core.errors import ModelError
+from holdfast.models.discriminant import SHRINKAGES, choose_shrinkage, fit_discriminant, within
+from holdfast.models.head_fit import fit_again, fit_head
+from holdfast.models.logistic import logits_of
+from holdfast.models.probe import Beside, fit_probe, stratified_folds
+from holdfast.stats.temperature import best_temperature
+
+
+def correlated(n: int, classes: int, width: int, seed: int = 0) -> tuple[Any, Any]:
+    """Classes whose means differ along directions in which the rows hardly vary."""
+    labels = np.arange(n) % classes
+    noise = np.random.default_rng(seed).normal(size=(n, width)) * np.linspace(3.0, 0.2, width)
+    means = np.random.default_rng(99).normal(size=(classes, width)) * np.linspace(0.1, 0.3, width)
+    return means[labels] + noise, labels
+
+
+@pytest.mark.parametrize("shrinkage", [0.05, 0.5, 1.0])
+@pytest.mark.parametrize(("n", "width"), [(90, 12), (30, 40)])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_table_at_a_shrinkage_is_that_of_scikit_learn(
+    shrinkage: float, n: int, width: int, classes: int
+) -> None:
+    x, y = correlated(n, classes, width)
+    oracle = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(x, y)
+    logits = logits_of(within(x, y).table(shrinkage), x)
+    found = special.softmax(logits, axis=1)
+    np.testing.assert_allclose(found, oracle.predict_proba(x), atol=1e-8)
+
+
+def test_a_row_of_weight_two_is_the_row_twice() -> None:
+    x, y = correlated(40, 3, 6)
+    weights = np.where(np.arange(40) < 15, 2.0, 1.0)
+    twice = np.concatenate([x, x[:15]]), np.concatenate([y, y[:15]])
+    table = within(x, y, weights).table(0.3)
+    np.testing.assert_allclose(table, within(*twice).table(0.3), atol=1e-10)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_shrinkage_is_the_best_of_all_folds_of_scikit_learn(seed: int) -> None:
+    x, y = correlated(80, 3, 30, seed)
+    folds = stratified_folds(y, 5, seed)
+    losses = {}
+    for shrinkage in SHRINKAGES:
+        logits = np.zeros((80, 3))
+        for fold in range(5):
+            model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
+            model.fit(x[folds != fold], y[folds != fold])
+            logits[folds == fold] = model.decision_function(x[folds == fold])
+        losses[shrinkage] = best_temperature(logits, y, smoothing=1.0)
+    chosen = choose_shrinkage(x, y, seed)
+    best = min(losses, key=lambda one: losses[one][1])
+    assert chosen.shrinkage == best
+    assert chosen.temperature == pytest.approx(losses[best][0], rel=1e-4)
+    assert chosen.loss == pytest.approx(losses[best][1], rel=1e-6)
+
+
+def test_shifting_and_scaling_the_features_changes_no_answer() -> None:
+    x, y = correlated(60, 3, 8)
+    plain = fit_discriminant(x, y, classes=3, seed=0)
+    moved = fit_discriminant(x * 1000 + 77, y, classes=3, seed=0)
+    assert plain is not None
+    assert moved is not None
+    np.testing.assert_allclose(moved.logits(x * 1000 + 77), plain.logits(x), atol=1e-6)
+
+
+def test_the_mean_of_both_is_a_mean_and_says_what_it_is_made_of() -> None:
+    x, y = correlated(80, 3, 20)
+    both, logistic, other = (
+        fit_head(x, y, classes=4, seed=1, kind=kind)
+        for kind in ("both", "logistic", "discriminant")
+    )
+    np.testing.assert_allclose(both.logits(x), (logistic.logits(x) + other.logits(x)) / 2)
+    assert both.held_out is not None
+    assert np.allclose(both.held_out, (logistic.held_out + other.held_out) / 2)
+    assert both.logits(x).argmax(axis=1).max() <= 2
+    for word in ("mean of logistic regression", "shrinkage", "out of fold"):
+        assert word in both.because
+    assert logistic.weight == pytest.approx(fit_probe(x, y, classes=4, seed=1).weight)
+
+
+def test_where_rows_vary_in_directions_that_say_nothing_it_beats_logistic_regression() -> None:
+    (x, y), (tested, truth) = correlated(150, 2, 30), correlated(3000, 2, 30, 1)
+    right = {
+        kind: (fit_head(x, y, classes=2, seed=0, kind=kind).logits(tested).argmax(1) == truth)
+        for kind in ("logistic", "discriminant")
+    }
+    assert right["discriminant"].mean() > right["logistic"].mean() + 0.01
+
+
+def test_rows_beside_are_learned_from_and_move_no_fold() -> None:
+    x, y = correlated(60, 3, 10)
+    beside = Beside(x[:9] + 0.1, y[:9], np.full(9, 2.0))
+    plain, more = (fit_discriminant(x, y, classes=3, seed=0, beside=one) for one in (None, beside))
+    nothing = fit_discriminant(x, y, classes=3, seed=0, beside=Beside(x[:2], y[:2], np.zeros(2)))
+    assert plain is not None
+    assert more is not None
+    assert nothing is not None
+    assert np.allclose(nothing.weight, plain.weight)
+    assert not np.allclose(more.weight, plain.weight)
+    assert more.held_out is not None
+    assert more.held_out.shape == (60, 3)
+    doubled = np.concatenate([x, np.repeat(beside.features, 2, axis=0)])
+    table = within(doubled, np.concatenate([y, np.repeat(y[:9], 2)])).table(more.shrinkage or 0)
+    ratio = (more.weight - more.weight[:1])[1:] / (table[:, :-1] - table[:1, :-1])[1:]
+    assert np.ptp(ratio) / abs(ratio.mean()) < 0.05
+
+
+def test_a_class_that_only_rows_beside_have_is_learned() -> None:
+    x, y = correlated(40, 2, 5)
+    beside = Beside(np.full((3, 5), 9.0), np.full(3, 2), np.ones(3))
+    probe = fit_head(x, y, classes=4, seed=0, beside=beside)
+    assert probe.logits(np.full((1, 5), 9.0)).argmax() == 2
+    assert np.isfinite(probe.bias).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (np.ones((3, 2)), np.array([1, 1, 1])),
+        (np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([0, 1])),
+    ],
+)
+def test_rows_that_cannot_say_how_to_shrink_get_logistic_regression(x: Any, y: Any) -> None:
+    assert fit_discriminant(x, y, classes=3, seed=0) is None
+    probe = fit_head(x, y, classes=3, seed=0)
+    assert probe.because.startswith("logistic regression alone")
+    assert np.array_equal(probe.weight, fit_probe(x, y, classes=3, seed=0).weight)
+    assert probe.shrinkage is None
+
+
+def test_rows_that_are_their_classes_means_give_numbers() -> None:
+    x = np.repeat(np.eye(3), 4, axis=0)
+    y = np.repeat(np.arange(3), 4)
+    probe = fit_head(x, y, classes=3, seed=0, kind="discriminant")
+    assert np.isfinite(probe.weight).all()
+    assert (probe.logits(x).argmax(axis=1) == y).all()
+
+
+@pytest.mark.parametrize("kind", ["both", "logistic", "discriminant"])
+def test_fitted_again_it_is_of_the_same_kind_and_strength(kind: Any) -> None:
+    x, y = correlated(80, 3, 10)
+    probe = fit_head(x, y, classes=3, seed=0, kind=kind)
+    again = fit_again(probe, x, y, classes=3, seed=0)
+    assert again.weight == pytest.approx(probe.weight, abs=1e-3)
+    assert (again.c, again.shrinkage) == (probe.c, probe.shrinkage)
+
+
+def test_features_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(ModelError, match="finite"):
+        fit_discriminant(np.array([[np.nan], [1.0]]), np.array([0, 1]), classes=2, seed=0)

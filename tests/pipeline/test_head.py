@@ -1,0 +1,92 @@
+"""How a run's head is fitted to the untouched features: ``train.head``."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision
+from holdfast.models.head_fit import fit_head
+from holdfast.models.probe import fit_probe
+from holdfast.pipeline.defaults import resolve
+from holdfast.pipeline.fit import fit
+from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.prepared import prepare
+from holdfast.recipe import Recipe, override
+from holdfast.training.observe import Observer
+
+WORDS = {"good": "fine lovely warm bright", "bad": "dull cold grey broken"}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("head") / "rows.csv"
+    rng = np.random.default_rng(0)
+    every = " ".join(WORDS.values()).split()
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = [("text", "label")]
+        for index in range(60):
+            label = ("good", "bad")[index % 2]
+            words = [*rng.choice(WORDS[label].split(), 2), *rng.choice(every, 3), f"n{index}"]
+            rows.append((" ".join(words), label))
+        csv.writer(file).writerows(rows)
+    recipe = override(Recipe(task="text-classification"), [f"data.path={path}", "train.threads=1"])
+    return prepare(recipe, kind_of("text-classification").read(str(path), recipe.data, None))
+
+
+def fitted(prepared: Any, told: list[Any], **settings: Any) -> Any:
+    return fit(
+        prepared,
+        np.arange(44),
+        np.arange(44, 60),
+        {f"train.{key}": value for key, value in settings.items()},
+        notify=told.append,
+    )
+
+
+@pytest.mark.parametrize("kind", ["both", "logistic", "discriminant"])
+def test_a_run_begins_with_the_head_that_its_recipe_names(prepared: Any, kind: str) -> None:
+    told: list[Any] = []
+    run = fitted(prepared, told, head=kind, max_steps=2)
+    observer = Observer(run.job.accelerator, run.job.task, alone=True)
+    x = observer.features(run.untuned(), run.ready.train, np.arange(44))
+    y = run.ready.train.labels
+    wanted: Any = fit_head(x, y, classes=2, seed=0, kind=kind)  # type: ignore[arg-type]
+    (refit,) = run.listeners
+    assert np.allclose(refit.baseline["weight"].numpy(), wanted.weight, atol=1e-5)
+    (line,) = [one for one in told if isinstance(one, Decision) and one.what == "linear probe"]
+    assert line.because == wanted.because
+    assert run.recipe.train.head == kind
+
+
+def test_features_that_contrast_has_moved_get_logistic_regression(prepared: Any) -> None:
+    run = fitted(prepared, [], max_steps=2, keep="last")
+    observer = Observer(run.job.accelerator, run.job.task, alone=True)
+    x = observer.features(run.network, run.ready.train, np.arange(44))
+    head = run.network.head.weight.detach().numpy()
+    assert run.trained.best_step == 2
+    plain = fit_probe(x, run.ready.train.labels, classes=2, seed=0)
+    assert np.allclose(head, plain.weight, atol=1e-5)
+
+
+def test_rows_without_a_class_are_refused_it_and_get_none() -> None:
+    plain, _ = resolve(Recipe(task="seq2seq"), 10_000_000, 100, "t5")
+    assert plain.train.head is None
+    recipe = override(Recipe(task="seq2seq"), ["train.head=both"])
+    with pytest.raises(RecipeError, match="needs a class a row"):
+        resolve(recipe, 10_000_000, 100, "t5")
+    number = override(
+        Recipe(task="text-classification"), ["data.label_kind=number", "train.head=logistic"]
+    )
+    with pytest.raises(RecipeError, match="does not exist for number"):
+        resolve(number, 10_000_000, 100, "small encoder")
+
+
+def test_a_head_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="head"):
+        override(Recipe(), ["train.head=svm"])
