@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -26,9 +28,29 @@ def test_the_temperature_is_the_scale_of_the_logits(scale: float) -> None:
     assert found.loss_after < found.loss_before
 
 
-def test_calibrated_few_rows_are_mostly_left_alone() -> None:
-    kept = [calibrate(make(1.0, n=60, seed=seed)).temperature == 1.0 for seed in range(20)]
-    assert np.mean(kept) > 0.5
+def test_rows_that_prove_a_temperature_harmful_keep_their_logits() -> None:
+    found = [calibrate(make(1.0, n=60, seed=seed)) for seed in range(40)]
+    left = [one for one in found if one.temperature == 1.0]
+    assert 0 < len(left) < 20
+    assert all(one.loss_after > one.loss_before for one in left)
+    assert all("does harm (p < 0.05)" in one.because for one in left)
+    assert all(one.decision.chosen == "1.000" for one in left)
+
+
+def test_few_rows_that_are_too_sure_are_made_modest_although_they_prove_nothing() -> None:
+    found = [calibrate(make(4.0, n=12, seed=seed)).temperature for seed in range(20)]
+    assert np.mean(np.array(found) > 1) > 0.8
+    assert 1.0 not in found
+
+
+def test_what_harms_is_judged_by_units_and_not_by_rows() -> None:
+    """Rows of 20 groups prove nothing, however many they are."""
+    plain = [make(1.0, n=60, seed=seed) for seed in range(40)]
+    dropped = [one for one in plain if calibrate(one).temperature == 1.0]
+    assert dropped
+    for one in dropped:
+        copies = np.repeat(np.arange(20), 3)
+        assert calibrate(replace(one, groups=copies)).temperature != 1.0
 
 
 def test_too_few_rows_are_left_alone_and_say_so() -> None:

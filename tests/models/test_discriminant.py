@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import special
+from scipy.optimize import minimize_scalar
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from holdfast.core.errors import ModelError
@@ -14,7 +15,6 @@ from holdfast.models.discriminant import SHRINKAGES, choose_shrinkage, fit_discr
 from holdfast.models.head_fit import fit_again, fit_head
 from holdfast.models.logistic import logits_of
 from holdfast.models.probe import Beside, fit_probe, stratified_folds
-from holdfast.stats.temperature import best_temperature
 
 
 def correlated(n: int, classes: int, width: int, seed: int = 0) -> tuple[Any, Any]:
@@ -33,8 +33,8 @@ def test_the_table_at_a_shrinkage_is_that_of_scikit_learn(
 ) -> None:
     x, y = correlated(n, classes, width)
     oracle = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(x, y)
-    logits = logits_of(within(x, y).table(shrinkage), x)
-    found = special.softmax(logits, axis=1)
+    fit = within(x, y)
+    found = special.softmax(fit.priors + logits_of(fit.table(shrinkage), x), axis=1)
     np.testing.assert_allclose(found, oracle.predict_proba(x), atol=1e-8)
 
 
@@ -52,17 +52,35 @@ def test_the_shrinkage_is_the_best_of_all_folds_of_scikit_learn(seed: int) -> No
     folds = stratified_folds(y, 5, seed)
     losses = {}
     for shrinkage in SHRINKAGES:
-        logits = np.zeros((80, 3))
+        said, priors = np.zeros((80, 3)), np.zeros((80, 3))
         for fold in range(5):
             model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
             model.fit(x[folds != fold], y[folds != fold])
-            logits[folds == fold] = model.decision_function(x[folds == fold])
-        losses[shrinkage] = best_temperature(logits, y, smoothing=1.0)
+            priors[folds == fold] = np.log(model.priors_)
+            said[folds == fold] = model.decision_function(x[folds == fold]) - np.log(model.priors_)
+
+        def value(inverse: float, said: Any = said, priors: Any = priors) -> float:
+            logs = special.log_softmax(priors + said * inverse, axis=1)
+            return -float(logs[np.arange(80), y].sum() + logs.mean())
+
+        inverse = minimize_scalar(value, bounds=(0.001, 10), method="bounded").x
+        logs = special.log_softmax(priors + said * inverse, axis=1)
+        losses[shrinkage] = 1 / inverse, -float(logs[np.arange(80), y].mean())
     chosen = choose_shrinkage(x, y, seed)
     best = min(losses, key=lambda one: losses[one][1])
     assert chosen.shrinkage == best
-    assert chosen.temperature == pytest.approx(losses[best][0], rel=1e-4)
-    assert chosen.loss == pytest.approx(losses[best][1], rel=1e-6)
+    assert chosen.temperature == pytest.approx(losses[best][0], rel=1e-2)
+    assert chosen.loss == pytest.approx(losses[best][1], rel=1e-4)
+
+
+def test_a_temperature_leaves_the_shares_of_the_classes() -> None:
+    """Features that say nothing: a class of one row in ten is answered with one in ten."""
+    x = np.random.default_rng(0).normal(size=(300, 20))
+    y = (np.arange(300) % 10 == 0).astype(int)
+    probe = fit_discriminant(x, y, classes=2, seed=0)
+    assert probe is not None
+    fresh = special.softmax(probe.logits(np.random.default_rng(1).normal(size=(500, 20))), axis=1)
+    assert fresh[:, 1].mean() == pytest.approx(0.1, abs=0.03)
 
 
 def test_shifting_and_scaling_the_features_changes_no_answer() -> None:

@@ -5,11 +5,13 @@ covariance S within the classes (over n), shrunk towards the sphere of the same 
 
     Σ = (1 − λ) S + λ (tr S ÷ D) I
 
-a row's logits are w_c·x + b_c with w_c = Σ⁻¹ μ_c and b_c = log π_c − ½ μ_c·Σ⁻¹ μ_c: closed form,
-one decomposition for every λ (Friedman, "Regularized discriminant analysis", JASA 1989; Ledoit and
-Wolf, JMA 2004, give a λ by a formula). λ = 1 is the nearest mean. Where ``models/probe.py`` fits
-only the border between the classes, this uses how the rows lie within them, which few rows tell
-better; it believes in its covariance far too much, so its logits are divided by a temperature.
+a row's logits are log π_c + (w_c·x + b_c) with w_c = Σ⁻¹ μ_c and b_c = −½ μ_c·Σ⁻¹ μ_c: closed
+form, one decomposition for every λ (Friedman, "Regularized discriminant analysis", JASA 1989;
+Ledoit and Wolf, JMA 2004, give a λ by a formula). λ = 1 is the nearest mean. Where
+``models/probe.py`` fits only the border between the classes, this uses how the rows lie within
+them, which few rows tell better; it believes in its covariance far too much, so what it makes of a
+row is divided by a temperature T, and the shares of the classes are not:
+log π_c + (w_c·x + b_c) ÷ T.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
-from holdfast.models.logistic import logits_of, one_thread_if_small
+from holdfast.models.logistic import logits_of, one_thread_if_small, softmax_losses
 from holdfast.models.probe import FOLDS, Beside, Probe, check_rows, spread, stratified_folds
-from holdfast.stats.temperature import best_temperature
 
 SHRINKAGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
+COLDEST, HOTTEST = 0.1, 1000.0
 Array = npt.NDArray[np.float64]
 
 
@@ -41,7 +43,8 @@ class Within:
     basis: Array
 
     def table(self, shrinkage: float) -> Array:
-        """The weights and, last, the bias of each class [C, D + 1], ``shrinkage`` in (0, 1]."""
+        """What rows add to ``priors``: the weights and, last, the bias of each class [C, D + 1];
+        ``shrinkage`` in (0, 1]."""
         width = self.means.shape[1]
         # Rows that are their class's mean say nothing of a spread: any will do.
         mean = float(self.variances.sum()) / width or 1.0
@@ -49,8 +52,7 @@ class Within:
         outside = 1 / (shrinkage * mean)
         seen = self.means @ self.basis
         weight = (seen * (1 / along - outside)) @ self.basis.T + outside * self.means
-        bias = self.priors - 0.5 * (weight * self.means).sum(axis=1)
-        return np.column_stack([weight, bias])
+        return np.column_stack([weight, -0.5 * (weight * self.means).sum(axis=1)])
 
 
 def within(x: Array, y: Ints, weights: Array | None = None) -> Within:
@@ -71,8 +73,8 @@ def within(x: Array, y: Ints, weights: Array | None = None) -> Within:
 
 
 class ShrinkageChoice(NamedTuple):
-    """A shrinkage, the temperature of its logits, the loss in nats at both, and the out-of-fold
-    logits [n, C] divided by it: NaN for a row of no fold."""
+    """A shrinkage, the temperature beside it, the loss in nats at both, and the out-of-fold logits
+    [n, C] at both: NaN for a row of no fold."""
 
     shrinkage: float
     temperature: float
@@ -95,16 +97,39 @@ def choose_shrinkage(x: Array, y: Ints, seed: int, beside: Beside | None = None)
             rows = np.concatenate([rows, beside.features])
             labels = np.concatenate([labels, beside.labels])
         fits.append((folds == fold, within(rows, labels, weights)))
+    priors, said = np.full((len(y), most), np.nan), np.full((len(y), most), np.nan)
+    for held, fit in fits:
+        priors[held] = fit.priors
     best: ShrinkageChoice | None = None
     for shrinkage in SHRINKAGES:
-        logits = np.full((len(y), most), np.nan)
         for held, fit in fits:
-            logits[held] = logits_of(fit.table(shrinkage), x[held])
-        temperature, loss = best_temperature(logits[known], y[known], smoothing=1.0)
+            said[held] = logits_of(fit.table(shrinkage), x[held])
+        temperature, loss = _tempered(priors[known], said[known], y[known])
         if best is None or loss < best.loss:
-            best = ShrinkageChoice(shrinkage, temperature, loss, logits / temperature)
+            best = ShrinkageChoice(shrinkage, temperature, loss, priors + said / temperature)
     assert best is not None
     return best
+
+
+def _tempered(priors: Array, said: Array, y: Ints) -> tuple[float, float]:
+    """The temperature T of the smallest mean loss of ``priors + said ÷ T`` [n, C] with one row more
+    that says nothing of its class, lest rows that are all told ask for T → 0; and the loss without
+    it. The loss is convex in 1 ÷ T."""
+    from scipy.optimize import minimize_scalar
+
+    rows = np.arange(len(y))
+
+    def value(log_temperature: float) -> float:
+        logits = priors + said * np.exp(-log_temperature)
+        losses = softmax_losses(logits, y)
+        # What the loss would be were the label any of the classes.
+        alike = losses + logits[rows, y] - logits.mean(axis=1)
+        return float(losses.sum() + alike.mean())
+
+    low, high = np.log(COLDEST), np.log(HOTTEST)
+    found = minimize_scalar(value, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
+    temperature = float(np.exp(found.x))
+    return temperature, float(softmax_losses(priors + said / temperature, y).mean())
 
 
 def fit_discriminant(
@@ -137,7 +162,9 @@ def fit_discriminant(
     own = None if weights is None else Beside(x[n:], y[n:], weights[n:])
     with one_thread_if_small(x.size):
         chosen = choose_shrinkage(x[:n], y[:n], seed, own)
-        table = within(x, y, weights).table(chosen.shrinkage) / chosen.temperature
+        found = within(x, y, weights)
+        table = found.table(chosen.shrinkage) / chosen.temperature
+        table[:, -1] += found.priors
     raw = table[:, :-1] / scale
     because = f"log loss {chosen.loss:.4f} out of fold"
     made = Probe(raw, table[:, -1] - raw @ centre, 0.0, because, held_out=chosen.held_out)

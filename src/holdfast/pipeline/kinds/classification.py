@@ -15,6 +15,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Scores, to_json
 from holdfast.data.table import Table
 from holdfast.evaluate.baseline import MAJORITY, PROBE, choose_baseline, majority_outputs
+from holdfast.evaluate.calibration import Calibration, calibrate
 from holdfast.evaluate.compare import compare
 from holdfast.evaluate.forward import groups_of
 from holdfast.evaluate.hardest import hardest
@@ -32,7 +33,7 @@ from holdfast.pipeline.outcome import scores_block
 from holdfast.pipeline.ready import Finish, Fitted, Ready, Scored
 from holdfast.pipeline.sources import scores_by_source
 from holdfast.pipeline.using import Score
-from holdfast.stats.temperature import best_temperature, losses_at
+from holdfast.stats.temperature import losses_at
 from holdfast.tasks.base import labels_of
 from holdfast.tasks.metrics import Metric
 from holdfast.training.batches import probe_positions
@@ -75,10 +76,11 @@ def watched(
 
 def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
     """Write the plain model with the temperature folded into its last layer."""
-    temperature = kept_temperature(fitted)
+    found = calibrated(fitted)
+    temperature = found.temperature
     tokenizer = fitted.ready.loaded.tokenizer
     classifier(fitted.network).cpu().save(folder, tokenizer, temperature=temperature)
-    return {"temperature": temperature}
+    return {"temperature": temperature, "calibration": found}
 
 
 def classifier(network: Network) -> EncoderClassifier | VisionClassifier:
@@ -87,12 +89,18 @@ def classifier(network: Network) -> EncoderClassifier | VisionClassifier:
     return network
 
 
-def kept_temperature(fitted: Fitted) -> float:
-    """The temperature of the best state, fitted on the validation rows with one pseudo-row, so that
-    a perfectly separated handful of rows does not make the model certain of everything."""
-    logits = fitted.kept_look.valid_logits
+def calibrated(fitted: Fitted) -> Calibration:
+    """The temperature of the best state, by its logits of the validation rows."""
+    ready, logits = fitted.ready, fitted.kept_look.valid_logits
     assert logits is not None
-    return best_temperature(logits, labels_of(fitted.ready.valid), smoothing=1)[0]
+    outputs = _outputs(ready.valid.rows, labels_of(ready.valid), logits)
+    grouped = replace(outputs, groups=groups_of(ready.sides.valid_rows.table))
+    return calibrate(grouped, seed=fitted.recipe.seed)
+
+
+def kept_temperature(fitted: Fitted) -> float:
+    """What the logits of the kept state are divided by, wherever they are used."""
+    return calibrated(fitted).temperature
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +138,7 @@ def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored
     if sources := scores_by_source(outputs, table, ready.task.classes):
         blocks["sources"] = sources
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
-    decisions = (
-        chosen,
-        Decision(
-            "temperature",
-            f"{temperature:.3f}",
-            "fitted on the validation rows and folded into the last layer",
-        ),
-    )
+    decisions = (chosen, finish.saved["calibration"].decision)
     return Scored(blocks, decisions, seconds, outputs=outputs)
 
 

@@ -35,7 +35,7 @@ from holdfast.pipeline.defaults import size_of
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.kinds.classification import classifier, probe_network
 from holdfast.pipeline.kinds.token_use import (
-    kept_temperature,
+    calibrated,
     plain,
     task_of,
     unread_tag,
@@ -233,9 +233,10 @@ def words_read(run: Any, examples: EncodedWords) -> tuple[Floats, Ints]:
 
 def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
     """Write the plain model with the temperature folded into its last layer."""
-    temperature = kept_temperature(fitted)
+    found = calibrated(fitted)
+    temperature = found.temperature
     classifier(fitted.network.cpu()).save(folder, fitted.ready.loaded.tokenizer, temperature)
-    return {"temperature": temperature}
+    return {"temperature": temperature, "calibration": found}
 
 
 def score_rows(finish: Finish) -> Scored:
@@ -261,14 +262,7 @@ def score_rows(finish: Finish) -> Scored:
         "model_facts": _scored_model_facts(ready, temperature, names[unread]),
         "careless": None,
     }
-    decisions = (
-        chosen,
-        Decision(
-            "temperature",
-            f"{temperature:.3f}",
-            "fitted on the words of the validation rows and folded into the last layer",
-        ),
-    )
+    decisions = (chosen, finish.saved["calibration"].decision)
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
     return Scored(blocks, decisions, seconds, predictions=_predictions(outputs, names))
 

@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.core.records import Decision, Floats, Ints, Scores
+from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores
 from holdfast.data.cells import write_json_cell
 from holdfast.data.conll import TOKENS
 from holdfast.data.raw import Batch, Raw, store
 from holdfast.data.table import Columns, Table
 from holdfast.data.tag_scheme import OUTSIDE
 from holdfast.data.tagged import choose_tagged, load_tagged, read_tagged, untagged
+from holdfast.evaluate.calibration import Calibration, calibrate
 from holdfast.evaluate.forward import TextModel
 from holdfast.evaluate.tagged import (
     TagOutputs,
@@ -43,7 +44,7 @@ from holdfast.pipeline.using import (
     label_for,
 )
 from holdfast.recipe import Recipe, read_recipe
-from holdfast.stats.temperature import best_temperature
+from holdfast.stats.temperature import losses_at
 from holdfast.tasks.base import Examples
 from holdfast.tasks.token_classification import EncodedWords, TokenClassification, encode_words
 
@@ -203,12 +204,20 @@ def use_fitted(fitted: Fitted) -> TagUse:
     return TagUse([model], ready.recipe, unread_tag(ready.task.classes, words_in(ready.train)))
 
 
-def kept_temperature(fitted: Fitted) -> float:
-    """The temperature of the kept state, fitted on the words of the validation sentences with one
-    pseudo-row."""
+def calibrated(fitted: Fitted) -> Calibration:
+    """The temperature of the kept state, by the words of the validation sentences; words of one
+    sentence stay together."""
     valid = words_in(fitted.ready.valid)
     logits = word_outputs(fitted.network.cpu().eval(), valid, task_of(fitted.ready))
-    return best_temperature(logits, valid.tags, smoothing=1)[0]
+    sentences = np.repeat(np.arange(len(valid)), valid.read)
+    losses = losses_at(logits, valid.tags, 1.0)
+    words = Outputs(valid.rows[sentences], valid.tags, logits, losses, sentences)
+    return calibrate(words, seed=fitted.recipe.seed)
+
+
+def kept_temperature(fitted: Fitted) -> float:
+    """What the logits of the kept state are divided by, wherever they are used."""
+    return calibrated(fitted).temperature
 
 
 def unread_tag(names: tuple[str, ...], learnt: EncodedWords) -> int:
