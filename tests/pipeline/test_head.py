@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
@@ -90,3 +91,70 @@ def test_rows_without_a_class_are_refused_it_and_get_none() -> None:
 def test_a_head_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="head"):
         override(Recipe(), ["train.head=svm"])
+
+
+TUNED = {"methods.contrast": False, "methods.refit_head": True, "train.max_steps": 4}
+
+
+def tuned(prepared: Any, told: list[Any], **settings: Any) -> Any:
+    given = {**TUNED, **{key.replace("__", "."): value for key, value in settings.items()}}
+    return fit(prepared, np.arange(44), np.arange(44, 60), given, notify=told.append)
+
+
+def of(told: list[Any], what: str) -> list[Decision]:
+    return [one for one in told if isinstance(one, Decision) and one.what == what]
+
+
+def test_after_fine_tuning_the_head_is_fitted_to_the_tuned_features(prepared: Any) -> None:
+    told: list[Any] = []
+    run = tuned(prepared, told, train__keep="last")
+    observer = Observer(run.job.accelerator, run.job.task, alone=True)
+    x = observer.features(run.network, run.ready.train, np.arange(44))
+    plain = fit_probe(x, run.ready.train.labels, classes=2, seed=0)
+    assert np.allclose(run.network.head.weight.detach().numpy(), plain.weight, atol=1e-5)
+    assert np.allclose(run.network.head.bias.detach().numpy(), plain.bias, atol=1e-5)
+    (tried,) = of(told, "refitted head")
+    assert tried.chosen == "refit_head: kept"
+    assert "the features of step 4 under logistic regression" in tried.because
+    (kept,) = of(told, "kept state")
+    assert kept.chosen == "step 4 of 4, refitted head"
+    without = tuned(prepared, [], train__keep="last", methods__refit_head=False)
+    start, end = (dict(one.network.named_parameters()) for one in (without, run))
+    assert all(torch.equal(start[n], end[n]) for n in start if not n.startswith("head"))
+    # What was measured is what stands in the network.
+    assert np.allclose(run.kept_look.valid_logits, run.measure(run.ready.valid)[1], atol=1e-5)
+
+
+def test_a_head_that_the_rows_find_worse_is_not_kept(
+    prepared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(x: Any, y: Any, **named: Any) -> Any:
+        return fit_probe(x, 1 - y, **named)
+
+    monkeypatch.setattr("holdfast.models.probe.fit_probe", wrong)
+    told: list[Any] = []
+    run = tuned(prepared, told)
+    (tried,) = of(told, "refitted head")
+    assert tried.chosen == "refit_head: not kept"
+    assert run.trained.average is None
+    plain = tuned(prepared, [], methods__refit_head=False)
+    assert torch.equal(run.network.head.weight, plain.network.head.weight)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"methods__contrast": True}, "refits its head at every look"),
+        ({"train__label_smoothing": 0.1}, "asks more of the head"),
+        ({"methods__balance": True}, "asks more of the head"),
+    ],
+)
+def test_no_head_is_fitted_where_training_meant_more_by_its_own(
+    prepared: Any, settings: dict[str, Any], why: str
+) -> None:
+    told: list[Any] = []
+    run = tuned(prepared, told, **{"train__keep": "last", **settings})
+    (tried,) = of(told, "refitted head")
+    assert tried.chosen == "refit_head: none"
+    assert why in tried.because
+    assert run.trained.average is None

@@ -16,6 +16,7 @@ from holdfast.models.layers import count_parameters
 from holdfast.pipeline.defaults import measured_phases
 from holdfast.pipeline.ready import Ready
 from holdfast.training.loop import Trained
+from holdfast.training.offers import AVERAGE
 from holdfast.training.plan import Phase
 
 # Of the learning of the measured recipe: rounding to whole steps is no other recipe.
@@ -35,7 +36,9 @@ def kept_state(ready: Ready, listeners: Sequence[Any], trained: Trained) -> Deci
     """Which state the run keeps, in words, and why."""
     if trained.average is not None:
         last = next(made for made in reversed(trained.offers) if made.kept)
-        chosen = f"the average {last.name}, up to step {trained.best_step} of {trained.last_step}"
+        chosen = f"step {trained.best_step} of {trained.last_step}, {last.decision.what}"
+        if last.decision.what == AVERAGE:
+            chosen = f"the average {last.name}, up to {chosen.partition(',')[0]}"
         return Decision("kept state", chosen, last.decision.because)
     at = next(i for i, s in enumerate(trained.history) if s.step == trained.best_step)
     chosen = f"step {trained.best_step} of {trained.last_step}"

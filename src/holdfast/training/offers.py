@@ -27,6 +27,7 @@ from holdfast.training.snapshot import look_at
 
 # Training rows that the running statistics of batch norms are measured on.
 STATISTICS_ROWS = 1024
+AVERAGE = "average of weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def _consider(run: Run, one: Any) -> None:
     trial = RunTrial(run)
     made = one.offer(run, trial)
     if isinstance(made, str):
-        told = Decision("average of weights", f"{one.name}: none", made)
+        told = Decision(_what(one), f"{one.name}: none", made)
         _note(run, Considered(one.name, None, False, told), ())
         return
     trial.load(made.tensors)
@@ -86,8 +87,15 @@ def _consider(run: Run, one: Any) -> None:
         f"the kept state's was {before:.4g}; "
         f"{'by' if kept else 'not by'} the rule that chooses among the looks (train.keep)"
     )
-    told = Decision("average of weights", f"{one.name}: {words}", because, prominent=True)
+    what = _what(one)
+    told = Decision(what, f"{one.name}: {words}", because, prominent=what == AVERAGE)
     _note(run, Considered(one.name, look, kept, told), made.curve)
+
+
+def _what(one: Any) -> str:
+    """What a listener offers: an average, unless it says otherwise."""
+    what: str = getattr(one, "what", AVERAGE)
+    return what
 
 
 def _note(run: Run, made: Considered, curve: Any) -> None:

@@ -91,7 +91,8 @@ def classifier(network: Network) -> EncoderClassifier | VisionClassifier:
 
 def calibrated(fitted: Fitted) -> Calibration:
     """The temperature of the best state, by its logits of the validation rows."""
-    ready, logits = fitted.ready, fitted.kept_look.valid_logits
+    ready = fitted.ready
+    logits = fitted.kept_look.valid_logits
     assert logits is not None
     outputs = _outputs(ready.valid.rows, labels_of(ready.valid), logits)
     grouped = replace(outputs, groups=groups_of(ready.sides.valid_rows.table))
