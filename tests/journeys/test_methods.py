@@ -240,3 +240,36 @@ def test_a_run_with_averages_that_was_killed_ends_as_the_one_that_was_not(
     assert [d for d in again["decisions"] if d["what"] in named] == [
         d for d in whole["decisions"] if d["what"] in named
     ]
+
+
+WHERE = (
+    ("methods.unfreeze=true",),
+    ("methods.progressive.start=0.4",),
+    ("methods.reset_head=true",),
+    ("methods.reinit.blocks=1", "model.freeze=none"),
+)
+
+
+@pytest.mark.parametrize("asked", WHERE, ids=[one[0] for one in WHERE])
+def test_where_it_learns_a_killed_run_ends_as_the_one_that_was_not(
+    marked_csv: Path, quick: list[str], tmp_path: Path, asked: tuple[str, ...]
+) -> None:
+    settings = (*asked, "train.max_steps=8", "control.policy=off", "train.keep=last")
+    go(marked_csv, quick, tmp_path / "whole", *settings)
+    more = {"listeners": (Kill(),), "checkpoint_every_s": 0.0}
+    with pytest.raises(Interrupted):
+        go(marked_csv, quick, tmp_path / "killed", *settings, **more)
+    go(marked_csv, quick, tmp_path / "killed", *settings, resume=True)
+    assert weights(tmp_path / "whole") == weights(tmp_path / "killed")
+    plain = ("train.max_steps=8", "control.policy=off", "train.keep=last", *asked[1:])
+    go(marked_csv, quick, tmp_path / "plain", *plain)
+    assert weights(tmp_path / "whole") != weights(tmp_path / "plain")
+
+
+def test_layers_that_are_not_there_are_refused_before_anything_is_written(
+    marked_csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match="must be below 2") as caught:
+        go(marked_csv, quick, tmp_path / "run", "methods.reinit.blocks=4")
+    assert caught.value.what == "methods.reinit.blocks"
+    assert not (tmp_path / "run").exists()

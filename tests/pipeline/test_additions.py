@@ -144,7 +144,8 @@ def test_each_method_joins_a_run_and_going_back_leaves_nothing_of_it(
     for name in possible(prepared):
         on = SwitchOn(WHY, name)
         changed = scripted({3: (on,)})
-        assert not same(changed, plain), name
+        # An average that is no better than its members is tried, and changes nothing.
+        assert not same(changed, plain) or changed.trained.offers, name
         assert all(np.isfinite(s.valid_losses).all() for s in changed.trained.history), name
         step = plain.trained.history[2].step
         undone = scripted({3: (on,), 5: (RollBack(WHY, step),)})

@@ -122,6 +122,10 @@ class Parts:
         return bool(self.terms) or self.source is not None
 
 
+def suits_any(asked: Any, network: Any) -> None:
+    """Of a method that works with every network."""
+
+
 def nothing_to_work_out(known: Known) -> dict[str, Any]:
     """Of a method whose settings have defaults."""
     return {}
@@ -131,14 +135,17 @@ def nothing_to_work_out(known: Known) -> dict[str, Any]:
 class Method:
     """One entry: ``parts`` of the ``settings``, a frozen dataclass; ``worked_out`` those of its
     settings whose default depends on the run. ``needs_classes``: it means nothing where a row has
-    no class. ``key`` is the setting of a recipe that switches it on, where that is not
-    ``methods.NAME``."""
+    no class. ``suits`` refuses a network, as it is before the first step, that its settings do not
+    fit (``RecipeError``). ``joins``: it may be switched on in a run under way. ``key`` is the
+    setting of a recipe that switches it on, where that is not ``methods.NAME``."""
 
     settings: type[Any]
     parts: Callable[[Any], Parts]
     worked_out: Callable[[Known], dict[str, Any]] = nothing_to_work_out
     needs_classes: bool = False
     key: str | None = None
+    suits: Callable[[Any, Any], None] = suits_any
+    joins: bool = True
 
 
 METHODS: Registry[Method] = Registry("method", "methods")
@@ -191,6 +198,19 @@ def settle(name: str, given: Mapping[str, Any], known: Known) -> dict[str, Any]:
     return settled
 
 
+def check_network(asked: Mapping[str, Mapping[str, Any]], network: Any) -> None:
+    """Refuse a network that one of these methods (name: settings) does not suit."""
+    for name in sorted(asked):
+        all_methods()[name].suits(_settings_of(name, asked[name]), network)
+
+
+def _settings_of(name: str, given: Mapping[str, Any]) -> Any:
+    """A method's own dataclass with these settings."""
+    settings = all_methods()[name].settings
+    whole = {f.name for f in fields(settings) if f.metadata["bounds"].whole}
+    return settings(**{key: int(v) if key in whole else v for key, v in given.items()})
+
+
 def parts_of(asked: Mapping[str, Mapping[str, Any]]) -> Parts:
     """What all these methods (name: settings) bring together, in the order of their names.
 
@@ -198,10 +218,7 @@ def parts_of(asked: Mapping[str, Mapping[str, Any]]) -> Parts:
     """
     each: dict[str, Parts] = {}
     for name in sorted(asked):
-        method = all_methods()[name]
-        whole = {f.name for f in fields(method.settings) if f.metadata["bounds"].whole}
-        values = {key: int(v) if key in whole else v for key, v in asked[name].items()}
-        each[name] = method.parts(method.settings(**values))
+        each[name] = all_methods()[name].parts(_settings_of(name, asked[name]))
     for part, does in (("stepper", "makes the gradient"), ("source", "draws the rows")):
         names = [name for name, parts in each.items() if getattr(parts, part) is not None]
         if len(names) > 1:

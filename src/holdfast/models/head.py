@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,6 +22,25 @@ def new_head(features: int, outputs: int, seed: int) -> nn.Linear:
     head: nn.Linear = make(nn.Linear, features, outputs)
     reset_head(head, seed)
     return head
+
+
+def put_head_back(
+    network: Any,
+    learning: Mapping[str, nn.Parameter],
+    start: Mapping[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer | None,
+) -> bool:
+    """Give those parameters of ``network.head`` that are ``learning`` (by name) the values that
+    ``start`` has of them, and let ``optimizer`` forget what it has gathered of them, moments and
+    counts. Whether there were any."""
+    head = {id(parameter) for parameter in network.head.parameters()}
+    mine = {name: p for name, p in learning.items() if id(p) in head}
+    with torch.no_grad():
+        for name, parameter in mine.items():
+            parameter.copy_(start[name])
+            if optimizer is not None:
+                optimizer.state.pop(parameter, None)
+    return bool(mine)
 
 
 def reset_head(head: nn.Linear, seed: int) -> None:

@@ -121,6 +121,8 @@ class FitAdditions:
         where = f"methods.{name}"
         if name in known:
             raise RecipeError(where, "is on by the recipe", None, "Name another.")
+        if not method.joins:
+            raise RecipeError(where, "acts at the beginning of a run, which is over", None)
         parts = parts_of({name: settings})
         if parts.stages:
             raise RecipeError(where, "has a phase of its own, which comes first", None)

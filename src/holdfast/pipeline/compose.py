@@ -19,6 +19,7 @@ from holdfast.data.scratch import goes_with, scratch_file
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.methods.balance import check_target
 from holdfast.methods.optimizers import build_optimizer
+from holdfast.methods.registry import check_network
 from holdfast.methods.schedules import build_schedule
 from holdfast.models.activations import checkpoint_activations
 from holdfast.models.base import Loaded, Network
@@ -30,6 +31,7 @@ from holdfast.pipeline.additions import FitAdditions
 from holdfast.pipeline.attention import choose_attention
 from holdfast.pipeline.defaults import (
     method_parts,
+    method_settings,
     phases_of,
     resolve,
     unused,
@@ -88,6 +90,7 @@ def make_ready(
     classes = classes_of(prepared)
     resolved, chosen = _resolved(recipe, loaded, total, len(train), classes)
     changed = _changed(loaded.network, resolved)
+    check_network(method_settings(resolved), loaded.network)
     check_target(resolved.methods, prepared.rows.classes)
     # What will be refused of the columns is refused before anything is trained.
     fitted_columns(resolved.data.features, sides.train_rows.table)

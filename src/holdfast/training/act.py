@@ -28,6 +28,7 @@ from holdfast.core.actions import (
     Unfreeze,
 )
 from holdfast.core.errors import RunError
+from holdfast.models.head import put_head_back
 from holdfast.training.adjust import adjust, all_learning
 from holdfast.training.memory import can_halve, free_memory, pieces
 from holdfast.training.plan import Phase, steps_for
@@ -158,16 +159,9 @@ def _refuse_without_phase(run: Run, action: str, value: object) -> None:
 
 def _reset_head(run: Run, action: ResetHead) -> None:
     """Weights that are not learned stay; the moments of those that are go."""
-    head = {id(parameter) for parameter in run.network.head.parameters()}
-    mine = {n: p for n, p in run.learning_parameters().items() if id(p) in head}
-    if not mine:
+    if not put_head_back(run.network, run.learning_parameters(), run.start, run.optimizer):
         rule = "the last layer does not learn"
         raise _impossible("ResetHead", rule, None, "Unfreeze it.")
-    with torch.no_grad():
-        for name, parameter in mine.items():
-            parameter.copy_(run.start[name])
-            if run.optimizer is not None:
-                run.optimizer.state.pop(parameter, None)
 
 
 def _reshuffle(run: Run, action: Reshuffle) -> None:

@@ -58,7 +58,7 @@ class Considered:
 
 def consider(run: Run) -> None:
     """Let each listener that can offer weights, by name, and keep what the run's rule keeps."""
-    offering = [one for one in in_order(run.job.listeners) if isinstance(one, Offers)]
+    offering = [one for one in in_order(run.listeners) if isinstance(one, Offers)]
     if not offering or not run.step:
         return
     start = time.perf_counter()

@@ -1,0 +1,280 @@
+"""Out of domain: what is learned on one source of rows, scored on another; averages beside plain.
+
+    python benchmarks/shift.py               # 400 labelled rows, seed by seed
+    python benchmarks/shift.py --minutes 5   # start no new cell after five minutes
+    python benchmarks/shift.py --tables      # the section of methods.md from what is there
+
+Reviews of products (CR) and of films (MR), both praise or blame: learned on one, scored on both.
+``ai_text``: people's texts and machines', learned without one generator (GPT-4), scored on pairs of
+it; pairs stay together. 400 labelled rows, of which 18 % judge; MiniLM, 1,000 test rows out of
+domain and 600 in it (300 and 400 of ``ai_text``, cut to 128 tokens), the same for every seed.
+
+Two runs a seed, by the same number of passes and the same rates. ``plain``: a head drawn at random,
+nothing stops it. ``default``: from the linear probe, guarded. Averages do not touch a run, so all
+are made beside it, each as if it were the only method: it is scored as it was made (*), and as
+what the run would have kept. Both reviews are read by one linear probe, too.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import gzip
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from cells import HERE, Cell, Result, grid, publish, run_cells
+from enrich_texts import paired
+from peers.rows import Rows, clean_set, data_folder
+from peers.script import options, results_path
+from peers.tables import markdown
+from signals import table_of
+
+NAME = "shift"
+BOOK = HERE / "methods.md"
+SHIFTS = ("cr to mr", "mr to cr", "ai_text")
+SEEDS = 3
+LABELLED, VALID = 400, 72
+TESTED = {"in": 600, "out": 1000}
+HELD_OUT, LONGEST = "gpt-4", 128
+PLAIN, DEFAULT = "plain", "default"
+RUNS: dict[str, dict[str, Any]] = {
+    PLAIN: {"methods.probe_first": False, "train.keep": "last", "control.policy": "off"},
+    DEFAULT: {},
+}
+SHARES = (0.2, 0.4, 0.6, 0.8)
+SIDES = ("in", "out")
+PEER = "plain: last"
+
+
+def cells() -> list[dict[str, Any]]:
+    reviews = grid(seed=range(SEEDS), shift=SHIFTS[:2], run=list(RUNS))
+    texts = grid(seed=range(SEEDS), shift=SHIFTS[2:], run=list(RUNS))
+    return [c for seed in range(SEEDS) for c in (*reviews, *texts) if c["seed"] == seed]
+
+
+def reviews(shift: str, seed: int) -> dict[str, Rows]:
+    """Labelled rows, and test rows of both domains, which are the same for every seed."""
+    near, _, far = shift.split()
+    sides = {}
+    for side, name in zip(SIDES, (near, far), strict=True):
+        rows = clean_set(name)
+        order = np.random.default_rng(5).permutation(len(rows))
+        sides[side] = rows.take(order[: TESTED[side]])
+        rest = order[TESTED[side] :]
+        if side == "in":
+            drawn = np.random.default_rng([seed, 5]).permutation(rest)
+            sides["labelled"] = rows.take(drawn[:LABELLED])
+    return sides
+
+
+def texts(seed: int) -> dict[str, Rows]:
+    """Pairs of a person's and a machine's text; those of one generator are only scored."""
+    with gzip.open(data_folder() / "ai_text" / "paired_texts.csv.gz", "rt", newline="") as lines:
+        read = list(csv.DictReader(lines))
+    pairs: dict[str, list[dict[str, str]]] = {}
+    for row in read:
+        pairs.setdefault(row["pair_id"], []).append(row)
+    known = sorted(pairs)
+    out = [p for p in known if any(row["model"] == HELD_OUT for row in pairs[p])]
+    others = [p for p in known if p not in set(out)]
+    fixed = np.random.default_rng(5).permutation(len(others))
+    drawn = np.random.default_rng([seed, 5]).permutation(fixed[200:])
+    chosen = {
+        "in": [others[i] for i in fixed[:200]],
+        "out": out,
+        "labelled": [others[i] for i in drawn[: LABELLED // 2]],
+    }
+    return {
+        side: Rows(
+            tuple(row["text"] for p in ids for row in pairs[p]),
+            tuple(row["label"] for p in ids for row in pairs[p]),
+        )
+        for side, ids in chosen.items()
+    }
+
+
+class Beside:
+    """Makes the averages of a run beside it, and offers none: what each method alone would have
+    made (``made``), and whether the run would have kept that (``kept``)."""
+
+    name, place = "zz_beside", "change"
+
+    def __init__(self) -> None:
+        from holdfast.methods.ema import Ema
+        from holdfast.methods.soup import SoupOfLooks
+        from holdfast.methods.swa import Swa
+
+        self.running = (*Ema().listeners(), *Swa().listeners(), SoupOfLooks(5))
+        self.made: dict[str, Mapping[str, Any]] = {}
+        self.kept: dict[str, bool] = {}
+
+    def step_done(self, run: Any) -> None:
+        for one in self.running:
+            getattr(one, "step_done", lambda _: None)(run)
+
+    def snapshot_taken(self, run: Any) -> None:
+        for one in self.running:
+            one.snapshot_taken(run)
+
+    def offer(self, run: Any, trial: Any) -> str:
+        from holdfast.methods.wise import LineSearch, between
+
+        self.made["last"], self.made["kept"] = run.previous, run.best.tensors
+        lowest = min(self.running[2]._held, key=lambda one: one[0])
+        self.made["lowest"] = lowest[2]
+        searches = [("wise", LineSearch(10, "lowest")), ("wise, start", LineSearch(10, "start"))]
+        for name, one in [(one.name, one) for one in self.running] + searches:
+            made = one.offer(run, trial)
+            if not isinstance(made, str):
+                self.made[name] = dict(made.tensors)
+                self.kept[name] = trial.is_kept(trial(made.tensors))
+        end = run.best.tensors if run.best.step else run.previous
+        self.made["start"] = run.start
+        for share in SHARES:
+            self.made[f"{share:g}"] = between(run.start, end, share)
+        return "they are made to be compared"
+
+
+@functools.lru_cache(maxsize=1)
+def _prepared(shift: str, seed: int) -> tuple[Any, dict[str, Any]]:
+    from holdfast.pipeline.prepared import prepare
+    from holdfast.recipe import parse
+
+    sides = texts(seed) if shift == "ai_text" else reviews(shift, seed)
+    order = ("labelled", *SIDES)
+    joined = Rows(
+        tuple(text for side in order for text in sides[side].texts),
+        tuple(label for side in order for label in sides[side].labels),
+    )
+    model = {"max_length": LONGEST} if shift == "ai_text" else {}
+    recipe = {"task": "text-classification", "seed": seed, "model": model}
+    parsed = parse({**recipe, "data": {"names": False}, "train": {"threads": 1}}, "benchmark")
+    prepared = prepare(parsed, table_of(joined, tuple(sorted(set(joined.labels)))))
+    places = np.split(np.arange(len(joined)), np.cumsum([len(sides[side]) for side in order])[:-1])
+    return prepared, dict(zip(order, places, strict=True))
+
+
+def run_one(cell: Cell) -> Result:
+    """Accuracy in and out of domain of the run's states and of the averages of them."""
+    import torch
+
+    from holdfast.pipeline.fit import fit
+
+    prepared, places = _prepared(cell["shift"], cell["seed"])
+    labelled, beside, start = places["labelled"], Beside(), time.process_time()
+    fitted = fit(
+        prepared, labelled[VALID:], labelled[:VALID], RUNS[cell["run"]], listeners=(beside,)
+    )
+    told: Result = {"processor_s": time.process_time() - start}
+    told["steps"] = f"{fitted.trained.best_step}/{fitted.trained.last_step}"
+    tensors = {**dict(fitted.network.named_parameters()), **dict(fitted.network.named_buffers())}
+    labels, known = np.asarray(prepared.examples.labels), {}
+    for name, made in beside.made.items():
+        with torch.no_grad():
+            for key, value in made.items():
+                tensors[key].copy_(value)
+        mark = tuple(float(value.double().sum()) for value in made.values())
+        for side in SIDES:
+            if (mark, side) not in known:
+                logits = fitted.measure(prepared.examples, places[side])[1]
+                right = logits.argmax(axis=1) == labels[places[side]]
+                known[mark, side] = float(right.mean())
+            told[f"{name}/{side}"] = known[mark, side]
+    told |= {f"{name}/taken": taken for name, taken in beside.kept.items()}
+    print(
+        "  " + ", ".join(f"{k} {100 * v:.1f}" for k, v in told.items() if "/in" in k or "/out" in k)
+    )
+    return told
+
+
+def arms(result: Mapping[str, Any], run: str) -> dict[str, dict[str, float]]:
+    """What stands in the table of a run: each arm's accuracy by side. An average that was not made
+    or not kept leaves the state that is kept."""
+    found = {}
+    kept = "last" if run == PLAIN else "kept"
+    names = ["last", "lowest"] if run == PLAIN else ["start", "kept"]
+    # The start of a plain run has a head drawn at random: nothing leads back to it.
+    averages = ("ema", "swa", "soup", "wise", *(("wise, start",) if run == DEFAULT else ()))
+    for name in names:
+        shown = {"lowest": "early stopping", "start": "probe", "kept": "kept"}.get(name, name)
+        found[f"{run}: {shown}"] = {side: result[f"{name}/{side}"] for side in SIDES}
+    for name in averages:
+        used = name if result.get(f"{name}/taken") else kept
+        found[f"{run}: {name}"] = {side: result[f"{used}/{side}"] for side in SIDES}
+    for share in SHARES if run == DEFAULT else ():
+        found[f"{run}: {share:g} of the way *"] = {
+            side: result[f"{share:g}/{side}"] for side in SIDES
+        }
+    return found
+
+
+def section(todo: Sequence[Cell], results: Sequence[Result | None]) -> str:
+    """A line an arm: differences to plain fine-tuning in and out of domain, paired by shift and
+    seed, over the seeds for which both runs are there."""
+    by: dict[tuple[str, int], dict[str, dict[str, float]]] = {}
+    for cell, result in zip(todo, results, strict=True):
+        if result is not None:
+            by.setdefault((cell["shift"], cell["seed"]), {}).update(arms(result, cell["run"]))
+    names = list(dict.fromkeys(name for found in by.values() for name in found))
+    whole = [key for key, found in by.items() if PEER in found and len(found) == len(names)]
+    lines = []
+    for name in names:
+        line = [name]
+        for shift in SHIFTS:
+            keys = [key for key in whole if key[0] == shift]
+            for side in SIDES:
+                line.append(
+                    _cell(
+                        [by[k][name][side] for k in keys], [by[k][PEER][side] for k in keys], name
+                    )
+                )
+        for side in SIDES:
+            line.append(
+                _cell([by[k][name][side] for k in whole], [by[k][PEER][side] for k in whole], name)
+            )
+        lines.append(line)
+    head = [
+        "State",
+        *(f"{shift}, {side}" for shift in SHIFTS for side in SIDES),
+        "all, in",
+        "all, out",
+    ]
+    ran = ", ".join(f"{shift}: {sum(k[0] == shift for k in whole)} seeds" for shift in SHIFTS)
+    return f"{HEAD}{markdown(head, lines)}\n\nRun of {SEEDS} seeds each: {ran}.\n"
+
+
+def _cell(ours: Sequence[float], theirs: Sequence[float], name: str) -> str:
+    if not ours:
+        return "not run"
+    if name == PEER:
+        return f"{100 * statistics.fmean(ours):.1f} %"
+    mean, half = paired(ours, theirs)
+    return f"{mean:+.1f}" + (f" ± {half:.1f}" if len(ours) > 1 else "")
+
+
+HEAD = f"""## Out of domain
+
+{LABELLED} labelled rows; the accuracy of plain fine-tuning (its last state), and of every other the
+difference to it in points, paired by shift and seed, with 95 % intervals of Student's t
+(`benchmarks/shift.py`). *: as it was made, whether or not the run would have kept it.
+
+"""
+
+
+def main(words: Sequence[str]) -> None:
+    chosen = options(__doc__ or "").parse_args(words)
+    todo = cells()
+    path = results_path(NAME, 1, False)
+    results = run_cells(NAME, todo, run_one, path, minutes=0 if chosen.tables else chosen.minutes)
+    text = section(todo, results)
+    print(f"\n{text}")
+    publish(NAME, text, BOOK)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
