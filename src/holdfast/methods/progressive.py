@@ -28,6 +28,4 @@ class Progressive:
         return (WhoLearns("progressive", below),)
 
 
-METHODS.add(
-    "progressive", Method(Progressive, lambda asked: Parts(listeners=asked.listeners), joins=False)
-)
+METHODS.add("progressive", Method(Progressive, lambda asked: Parts(listeners=asked.listeners)))

@@ -1,7 +1,7 @@
 """Which layers learn at a step: what ``unfreeze`` and ``progressive`` share.
 
-A function of the position in the fine-tuning alone, so that a resumed run, and one that went back,
-needs no state. What does not learn yet gets no gradient and no weight decay, draws no dropout where
+A function of the position in the fine-tuning, counted from where the method joined a run under way.
+What does not learn yet gets no gradient and no weight decay, draws no dropout where
 it is at the front, and costs no pass back. The optimizer knows all layers from the beginning, and
 the schedule is that of the whole phase.
 """
@@ -17,13 +17,18 @@ from holdfast.models.prefix import train_mode
 
 class WhoLearns:
     """The listener. ``below(done, layers)`` says how many of the ``layers`` below the head, counted
-    from the top, learn when the share ``done`` of the phase is over, in [0, 1)."""
+    from the top, learn when the share ``done`` of the phase is over, in [0, 1). It remembers the
+    phase and the step in it at which it joined."""
 
     place: ClassVar[Place] = "change"
 
     def __init__(self, name: str, below: Callable[[float, int], int]) -> None:
         self.name = name
         self._below = below
+        self._joined = (0, 0)
+
+    def run_start(self, run: Any) -> None:
+        self._joined = (run.phase_index, run.step_in_phase)
 
     def batch_ready(self, run: Any) -> None:
         if run.phase.head != "train":
@@ -34,6 +39,13 @@ class WhoLearns:
         """A method that is switched off mid-run leaves this way too."""
         _let_learn(run, {id(p) for p in run.learning_parameters().values()})
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"joined": list(self._joined)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        phase, since = state["joined"]
+        self._joined = (phase, since)
+
     def _learning(self, run: Any) -> set[int]:
         layers = run.network.layers()
         top = [layer for layer in layers if layer.name in ("pooler", "head")]
@@ -41,7 +53,10 @@ class WhoLearns:
         lower = [layer for layer in layers if layer not in top]
         # Layers that the recipe has frozen are no step of the way.
         lower = [layer for layer in lower if any(id(p) in mine for p in layer.parameters())]
-        count = self._below(run.step_in_phase / run.phase.steps, len(lower))
+        phase, since = self._joined
+        since = since if phase == run.phase_index else 0
+        done = (run.step_in_phase - since) / (run.phase.steps - since)
+        count = self._below(done, len(lower))
         chosen = [*lower[len(lower) - count :], *top]
         return {id(p) for layer in chosen for p in layer.parameters()}
 
