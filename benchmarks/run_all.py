@@ -21,6 +21,7 @@ SCRIPTS = (
     "methods.py",
     "honest_intervals.py",
     "few_groups.py",
+    "few_rows.py",
     "near_duplicates.py",
     "many_texts.py",
     "audit.py",

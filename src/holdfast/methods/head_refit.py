@@ -8,7 +8,7 @@ moves the features, it turns each snapshot into a whole classifier.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -95,28 +95,40 @@ class HeadRefit:
     def _measure(self, run: Any, probe: Probe, features: Floats, labels: Ints) -> None:
         if self._held_out is None:
             return
+        if run.job.out_of_fold is not None:
+            # Its own rows would be judged by what was fitted to them.
+            self.curve = run.job.out_of_fold.curve
+            return
         held, marks = self._read(run, run.job.valid)
         self.curve = self._held_out(probe, features, labels, held, marks)
 
     def state_dict(self) -> dict[str, Any]:
-        import torch
-
-        kept, curve = self.curve, None
-        if kept is not None:
-            noise = None if kept.labels is None else list(astuple(kept.labels))
-            curve = [torch.as_tensor(kept.losses), list(kept.points), kept.twins, noise]
+        curve = None if self.curve is None else curve_to_state(self.curve)
         return {"baseline": self.baseline, "because": self.because, "curve": curve}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        from holdfast.core.run_facts import LabelNoise
-        from holdfast.models.probe_curve import ProbeCurve
-
         self.baseline, self.because = state["baseline"], state["because"]
         if state["curve"] is not None:
-            losses, points, (twins, of), labels = state["curve"]
-            pairs = tuple((int(n), float(loss)) for n, loss in points)
-            noise = None if labels is None else LabelNoise(*labels)
-            self.curve = ProbeCurve(losses.numpy(), pairs, (int(twins), int(of)), noise)
+            self.curve = curve_from_state(state["curve"])
+
+
+def curve_to_state(kept: ProbeCurve) -> list[Any]:
+    """A curve in types that the weights-only loader reads."""
+    import torch
+
+    noise = None if kept.labels is None else list(astuple(kept.labels))
+    return [torch.as_tensor(kept.losses), list(kept.points), kept.twins, noise]
+
+
+def curve_from_state(state: Sequence[Any]) -> ProbeCurve:
+    """The same from ``curve_to_state``."""
+    from holdfast.core.run_facts import LabelNoise
+    from holdfast.models.probe_curve import ProbeCurve
+
+    losses, points, (twins, of), labels = state
+    pairs = tuple((int(n), float(loss)) for n, loss in points)
+    noise = None if labels is None else LabelNoise(*labels)
+    return ProbeCurve(losses.numpy(), pairs, (int(twins), int(of)), noise)
 
 
 def _tensors(probe: Probe) -> dict[str, torch.Tensor]:

@@ -73,12 +73,17 @@ def make_ready(
     valid: Ints,
     settings: Mapping[str, Any] | Sequence[str] = (),
     kept_in: Path | None = None,
+    *,
+    cross_fitted: bool = False,
+    planned_for: int | None = None,
 ) -> Ready:
     """A fit up to its first step: a network of its own, the table of defaults, the plan.
 
-    ``kept_in`` is the folder where the outputs of frozen layers are kept.
+    ``kept_in`` is the folder where the outputs of frozen layers are kept. A fit that is
+    ``cross_fitted`` learns from the rows that judge it, which other fits answer. ``planned_for`` is
+    how many training rows the plan is for, where it is that of another fit.
     """
-    _check_positions(len(prepared), train, valid)
+    _check_positions(len(prepared), train, train[:0] if cross_fitted else valid)
     recipe, kind = prepared.with_settings(settings), prepared.kind
     # What was prepared since may have set other threads, and sums depend on how many add them up.
     use_threads(prepared.machine.threads)
@@ -94,7 +99,8 @@ def make_ready(
     check_target(resolved.methods, prepared.rows.classes)
     # What will be refused of the columns is refused before anything is trained.
     fitted_columns(resolved.data.features, sides.train_rows.table)
-    plan, points = _planned(resolved, loaded, total, sides, prepared.rows.classes, classes)
+    names, rows = prepared.rows.classes, planned_for or len(train)
+    plan, points = _planned(resolved, loaded, (total, rows, classes), sides, names)
     forms = enriched(plan, kind, loaded, sides, resolved)
     plan = forms.plan
     refuse_clearly_too_large(loaded.network, plan.phases)
@@ -237,14 +243,13 @@ def _changed(network: Network, recipe: ResolvedRecipe) -> tuple[Decision, ...]:
 def _planned(
     recipe: ResolvedRecipe,
     loaded: Loaded,
-    parameters: int,
+    sizes: tuple[int, int, int],
     sides: Sides,
     names: Sequence[str],
-    classes: int,
 ) -> tuple[Plan, Decision]:
-    """The phases, and where the run looks at itself; the ``names`` of what is told apart, and how
-    many ``classes`` a text has one of."""
-    rows = len(sides.train)
+    """The phases, and where the run looks at itself; the ``names`` of what is told apart. The
+    ``sizes`` are parameters, training rows, and how many classes a text has one of."""
+    parameters, rows, classes = sizes
     planned = phases_of(recipe, parameters, rows, loaded.defaults, classes)
     phases = tuple(_for_rows(phase, sides.train, names) for phase in planned)
     for phase in phases:

@@ -25,7 +25,10 @@ def write_examples(path: Path, fitted: Fitted) -> None:
     kept = [x for x in fitted.job.listeners if isinstance(x, ExampleHistory)]
     maps = [("train", ready.train, x.data_map()) for x in kept]
     maps += [
-        ("valid", ready.valid, map_of_looks(ready.valid.rows, fitted.trained.history)) for _ in kept
+        ("valid", ready.valid, map_of_looks(ready.valid.rows, fitted.trained.history))
+        for _ in kept
+        # Cross-fitted ones are training rows, which have a line.
+        if fitted.job.out_of_fold is None
     ]
     tables = [_table(s, rows, m, ready.task.classes) for s, rows, m in maps if m is not None]
     if tables:

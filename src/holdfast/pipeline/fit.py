@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +15,16 @@ from holdfast.methods.head_refit import HeadRefit
 from holdfast.pipeline.compose import Place, make_accelerator, make_job, make_ready
 from holdfast.pipeline.keep import kept_state
 from holdfast.pipeline.rates import with_rates
-from holdfast.pipeline.ready import Fitted, Prepared
+from holdfast.pipeline.ready import Fitted, Prepared, Ready
 from holdfast.pipeline.rows import notify_all
 from holdfast.pipeline.side import with_side
 from holdfast.training.loop import fit as train
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from holdfast.pipeline.run_folder import RunFolder
+    from holdfast.training.out_of_fold import OutOfFold
 
 
 def fit(
@@ -58,10 +62,26 @@ def fit(
         _whole("validation", valid_positions),
     )
     ready = make_ready(prepared, train_rows, valid_rows, settings, kept_in)
+    return fit_ready(ready, start, into=into, listeners=listeners, notify=notify)
+
+
+def fit_ready(
+    ready: Ready,
+    start: float,
+    *,
+    into: RunFolder | None = None,
+    listeners: Sequence[Any] = (),
+    notify: Callable[[Decision | Finding], None] = lambda _: None,
+    folds: Callable[[Ready, Accelerator, Place], OutOfFold] | None = None,
+) -> Fitted:
+    """A fit from its first step on; it began at ``start`` of the clock. ``folds`` answers the rows
+    that a cross-fitted one learns from, once its folder is begun."""
     notify_all(notify, ready.decisions, ready.findings)
     accelerator = make_accelerator(ready.recipe.train.precision)
     place = into.begin(ready, accelerator) if into else Place()
+    out_of_fold = folds(ready, accelerator, place) if folds else None
     job, of_kind = make_job(ready, accelerator, place, listeners, notify)
+    job = replace(job, out_of_fold=out_of_fold)
     until_the_loop = time.perf_counter() - start
     trained = train(job, place.resume)
     for tried in trained.offers:

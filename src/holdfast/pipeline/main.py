@@ -33,7 +33,7 @@ from holdfast.models.quick_dropout import quick_dropout
 from holdfast.pipeline import outcome
 from holdfast.pipeline.begun import Destination, check_recipe
 from holdfast.pipeline.examples import EXAMPLES, write_examples
-from holdfast.pipeline.fit import averages, fit, late_decisions
+from holdfast.pipeline.fit import averages, late_decisions
 from holdfast.pipeline.folder import (
     CHECKPOINTS,
     MODEL,
@@ -45,11 +45,12 @@ from holdfast.pipeline.folder import (
     remove_checkpoints,
 )
 from holdfast.pipeline.held import stored
+from holdfast.pipeline.learning import Learning, learning_of
 from holdfast.pipeline.mixing import with_mix
 from holdfast.pipeline.names import check_names
+from holdfast.pipeline.outer_folds import answer_outer
 from holdfast.pipeline.outline import Outline, outline_rows
-from holdfast.pipeline.prepared import prepare_divided
-from holdfast.pipeline.ready import Fitted, Scored
+from holdfast.pipeline.ready import Fitted, OuterAnswers, Scored
 from holdfast.pipeline.rows import Divided, Notify, load_and_divide
 from holdfast.pipeline.run_facts import run_facts_of, with_probe, with_texts
 from holdfast.pipeline.run_folder import RunFolder
@@ -133,21 +134,20 @@ def _train(recipe: Recipe, to: Destination, listeners: Sequence[Any]) -> dict[st
     divided = load_and_divide(recipe, notify)
     to.outline(outline_rows(divided))
     recipe = absolute(divided.recipe, divided.table)
-    known = (divided.table, *divided.given)
-    prepared, train_rows, valid_rows = prepare_divided(
-        recipe, divided.splits, divided.findings, divided.unlabelled, known
-    )
+    learning = learning_of(recipe, divided)
+    divided = learning.divided
     with RunFolder(to, divided) as folder:
-        fitted = fit(
-            prepared, train_rows, valid_rows, into=folder, listeners=listeners, notify=notify
-        )
+        fitted = learning.fit(folder, listeners, notify)
         accelerator = fitted.job.accelerator
         if accelerator.is_main_process:
             with memory_errors("scoring the test rows"):
                 saved = save_model(run, fitted)
                 save_side(run, fitted)
                 model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
-                scored = score_once(run, fitted, divided.splits.test, saved, folder.opened_before)
+                outer = _answered(learning, folder, fitted, notify)
+                scored = score_once(
+                    run, fitted, divided.splits.test, saved, folder.opened_before, outer
+                )
             fitted = with_texts(fitted, scored.blocks.get("generations"))
             _keep_looks(run, fitted)
             seconds = time.perf_counter() - start
@@ -157,6 +157,16 @@ def _train(recipe: Recipe, to: Destination, listeners: Sequence[Any]) -> dict[st
         _report(run)
     accelerator.wait_for_everyone()
     return read_result(run)
+
+
+def _answered(
+    learning: Learning, folder: RunFolder, fitted: Fitted, notify: Notify
+) -> OuterAnswers | None:
+    """What the outer folds say, where there are no test rows."""
+    if not learning.outer:
+        return None
+    mark = fitted.begun.mark if fitted.begun else ""
+    return answer_outer(learning, learning.outer, folder.kept_in, mark, notify)
 
 
 def _interrupted(run: Path) -> Interrupted:

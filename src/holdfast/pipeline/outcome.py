@@ -60,7 +60,8 @@ def division_block(splits: Splits, scored: Scored, classes: Sequence[str]) -> di
         "valid": splits.valid.table.column("label"),
     }
     if scored.outputs is not None:
-        sides["test"] = scored.outputs.labels
+        # Without test rows, those that were scored stand on the other two sides.
+        sides["test"] = scored.outputs.labels if len(splits.test) else []
     counts = {side: Counter(np.asarray(labels).tolist()) for side, labels in sides.items()}
     by_check = {finding.check: finding for finding in splits.findings}
     copies = [

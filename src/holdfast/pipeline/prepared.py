@@ -89,11 +89,23 @@ def prepare_divided(
     findings: Sequence[Finding] = (),
     unlabelled: Sequence[str] = (),
     known: Sequence[Table] = (),
+    *,
+    extend: bool = True,
 ) -> tuple[Prepared, Ints, Ints]:
     """The training and validation rows of a division, prepared, with what the names of their
     classes, ``unlabelled`` texts and synthetic ones add to them, none a copy of a row of the
-    ``known`` tables; and where each of them are."""
+    ``known`` tables (none of that without ``extend``); and where each of them are."""
     rows, (train, valid) = pooled(splits.train.table, splits.valid.table)
     prepared = prepare(recipe, rows, units=splits.units, findings=findings)
+    if extend:
+        prepared = with_added(prepared, train, valid, unlabelled, known)
+    return prepared, train, valid
+
+
+def with_added(
+    prepared: Prepared, train: Ints, valid: Ints, unlabelled: Sequence[str], known: Sequence[Table]
+) -> Prepared:
+    """What is prepared, with the rows that are added to the training ones: worked out by ``train``,
+    and whether they are of use by ``valid`` too. See ``prepare_divided``."""
     prepared = with_unlabelled(with_signals(prepared, train, known), train, valid, unlabelled)
-    return with_synthetic(prepared, train, valid, known or (rows,)), train, valid
+    return with_synthetic(prepared, train, valid, known or (prepared.rows,))

@@ -14,9 +14,9 @@ from holdfast.models.layers import count_parameters
 from holdfast.pipeline.available import available_mb, tightest
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
 from holdfast.pipeline.fits import Need
+from holdfast.pipeline.learning import learning_of
 from holdfast.pipeline.mixing import mixed_file
 from holdfast.pipeline.outcome import peak_memory_mb
-from holdfast.pipeline.prepared import prepare_divided
 from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.rows import Notify, load_and_divide, notify_all
 from holdfast.recipe import Recipe
@@ -35,11 +35,9 @@ def preview(recipe: Recipe, notify: Notify = lambda _: None) -> dict[str, Any]:
     """
     with mixed_file(recipe, notify) as one_table:
         divided = load_and_divide(one_table, notify)
-    known = (divided.table, *divided.given)
-    prepared, train, valid = prepare_divided(
-        divided.recipe, divided.splits, divided.findings, divided.unlabelled, known
-    )
-    ready = make_ready(prepared, train, valid)
+    learning = learning_of(divided.recipe, divided)
+    divided, folds = learning.divided, learning.folds
+    ready = make_ready(learning.prepared, learning.train, learning.valid, cross_fitted=bool(folds))
     notify_all(notify, ready.decisions, ready.findings)
     splits = divided.splits
     decisions: tuple[Decision, ...] = (*divided.decisions, *ready.decisions)
@@ -61,7 +59,7 @@ def preview(recipe: Recipe, notify: Notify = lambda _: None) -> dict[str, Any]:
         "parameters": {"total": total, "trainable": trainable, "share": trainable / total},
         "memory_mb": _memory(ready.need),
         "memory_limit": tightest().words,
-        "time_s": _time(ready, seconds, len(splits.test)),
+        "time_s": _time(ready, seconds, len(splits.test), folds),
         "settings": ready.recipe.shown(),
     }
 
@@ -101,8 +99,9 @@ def _memory(need: Need) -> dict[str, float]:
     return {name: round(value, 1) for name, value in parts.items()}
 
 
-def _time(ready: Ready, seconds_a_row: float, test_rows: int) -> dict[str, float]:
-    rows = sum(phase.rows_passed for phase in ready.plan.phases)
+def _time(ready: Ready, seconds_a_row: float, test_rows: int, folds: int) -> dict[str, float]:
+    """``folds`` runs on all rows but a fold each take as long as so many less one on all."""
+    rows = sum(phase.rows_passed for phase in ready.plan.phases) * max(1, folds)
     looks = len(ready.plan.evaluate_at) * (ready.plan.probe_rows + len(ready.valid))
     train = rows * seconds_a_row
     evaluate = looks * seconds_a_row * FORWARD_SHARE

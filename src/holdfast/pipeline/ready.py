@@ -323,18 +323,32 @@ class Fitted:
         return fresh(self.network.cpu(), tensors).to(self.job.accelerator.device).eval()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class OuterAnswers:
+    """What the models of ``folds`` outer folds said of all rows, each of the fold that it had not
+    seen: calibrated ``logits`` [n, classes], those of their linear probes (``probe``) and of the
+    frequencies of their training rows (``majority``)."""
+
+    folds: int
+    logits: Floats
+    probe: Floats
+    majority: Floats
+
+
 @dataclass(frozen=True, slots=True)
 class Finish:
     """A fitted run whose model is saved, and the opened test rows: what scoring works on.
 
-    ``saved`` is what the kind's ``save`` returned.
+    ``saved`` is what the kind's ``save`` returned. Without test rows ``table`` are all rows, and
+    ``outer`` what models said of them that had not learned from them.
     """
 
     run: Path
     fitted: Fitted
     saved: dict[str, Any]
     table: Table
-    opened_at: str
+    opened_at: str | None
+    outer: OuterAnswers | None = None
 
     @property
     def ready(self) -> Ready:

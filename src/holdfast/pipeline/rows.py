@@ -25,6 +25,7 @@ from holdfast.pipeline.treated import same_text, treat_all, treat_training, with
 from holdfast.pipeline.using import within_limits
 from holdfast.pipeline.ways import way_of
 from holdfast.recipe import DataPart, Recipe
+from holdfast.recipe.parts import SplitShares
 from holdfast.split.divide import divide
 from holdfast.tasks.base import Examples
 
@@ -85,14 +86,14 @@ def _load_and_divide(recipe: Recipe, notify: Notify) -> Divided:
     given = {name: read(source, table) for name, source in sides.items()}
     table, given, audited, changed = treat_all(table, given, audited, treatments)
     notify_all(notify, changed, audited)
-    if not data.split.test and "test" not in given:
+    if not data.split.test and "test" not in given and recipe.task != "text-classification":
         raise RecipeError(
             "data.split.test",
-            "must be above 0 where no test rows are given",
+            f"must be above 0 for {recipe.task} where no test rows are given",
             0,
             "The honest number needs test rows: leave a share, or name a file with data.test.",
         )
-    shares = (data.split.train, data.split.valid, data.split.test)
+    shares = shares_of(data.split)
     way, chosen = way_of(recipe, table)
     notify_all(notify, chosen, ())
     splits = divide(table, seed=recipe.seed, fractions=shares, way=way, **given)
@@ -112,6 +113,15 @@ def _load_and_divide(recipe: Recipe, notify: Notify) -> Divided:
     )
     every = tuple(given.values())
     return Divided(recipe, table, every, splits, findings, decisions, beside.texts)
+
+
+def shares_of(split: SplitShares) -> tuple[float, float, float]:
+    """Of training, validation and test rows, adding to 1: where nothing is left for test rows, the
+    other two share all."""
+    if split.test:
+        return split.train, split.valid, split.test
+    both = split.train + split.valid
+    return split.train / both, split.valid / both, 0.0
 
 
 def _unlabelled(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> Unlabelled:

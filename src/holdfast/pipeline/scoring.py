@@ -10,7 +10,7 @@ from holdfast.core.files import disk_errors, replace_folder
 from holdfast.data.table import HeldOut
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.outcome import now
-from holdfast.pipeline.ready import Finish, Fitted, Scored
+from holdfast.pipeline.ready import Finish, Fitted, OuterAnswers, Scored
 from holdfast.tasks.side import FOLDER
 from holdfast.training.journal import Journal
 
@@ -44,15 +44,29 @@ def opened_before(journal: Journal) -> str | None:
 
 
 def score_once(
-    run: Path, fitted: Fitted, test: HeldOut, saved: dict[str, Any], before: str | None
+    run: Path,
+    fitted: Fitted,
+    test: HeldOut,
+    saved: dict[str, Any],
+    before: str | None,
+    outer: OuterAnswers | None = None,
 ) -> Scored:
     """Open the test rows, say so in the journal, and let the kind score them; ``before`` is when a
-    killed run had opened them."""
+    killed run had opened them. Where there are none, the rows of the ``outer`` folds are scored."""
     opened_at, job = now(), fitted.job
+    if outer is not None:
+        rows = fitted.ready.prepared.rows
+        scored = fitted.ready.kind.score(Finish(run, fitted, saved, rows, None, outer))
+        return _noted(fitted, scored)
     again = f"; a killed run had opened them at {before}" if before else ""
     because = f"the run is complete and is scored{again}"
     job.journal.note(job.plan.steps, OPENED, because, at=opened_at)
     scored = fitted.ready.kind.score(Finish(run, fitted, saved, test.open(), opened_at))
+    return _noted(fitted, scored)
+
+
+def _noted(fitted: Fitted, scored: Scored) -> Scored:
+    journal = fitted.job.journal
     for made in scored.decisions:
-        job.journal.note(fitted.trained.last_step, made.what, made.because, chosen=made.chosen)
+        journal.note(fitted.trained.last_step, made.what, made.because, chosen=made.chosen)
     return scored

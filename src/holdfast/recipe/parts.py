@@ -35,6 +35,7 @@ LOOKS = 10_000  # each scores the validation rows once and writes a line of the 
 TOKENS = 1_000_000  # a text; the longest models read so many
 RATE = 1e38  # what a float32 holds; far smaller ones explode, which the run then says
 FACTOR = 1e6
+FOLDS = 20  # each is a run of its own
 RANK = 4096  # of an update of matrices with at most some 16,000 rows; 8 to 256 are usual
 
 
@@ -82,7 +83,7 @@ def takes(part: type[BaseModel], name: str) -> frozenset[type]:
 
 
 class SplitShares(Part):
-    """Shares of the rows, each above 0 (test may be 0 where a test file is given), adding to 1;
+    """Shares of the rows, each above 0, adding to 1 (or test 0: the others then share all rows);
     and by what they are divided (``split/ways.py``): ``held`` names the groups or sources whose
     rows are the test rows."""
 
@@ -105,7 +106,9 @@ class SplitShares(Part):
     @model_validator(mode="after")
     def _add_to_one(self) -> SplitShares:
         # 0.6 + 0.3 + 0.1 is 0.9999999999999999 in floating point.
-        if abs(self.train + self.valid + self.test - 1) > 1e-6:
+        total = self.train + self.valid + self.test
+        # Without test rows the other two share all, in proportion.
+        if abs(total - 1) > 1e-6 and (self.test or total > 1):
             raise ValueError("train, valid and test must add to 1")
         return self
 
@@ -274,7 +277,15 @@ class TrainPart(Part):
     evaluations: int = Field(default=20, ge=1, le=LOOKS)
     pack: bool = False
     added: Annotated[tuple[Origin, ...] | None, _tupled] = None
+    folds: int | None = Field(default=None, ge=0, le=FOLDS)
     cache_frozen: Annotated[Literal["auto", "on", "off"], BeforeValidator(_word)] = "auto"
+
+    @field_validator("folds")
+    @classmethod
+    def _no_single_fold(cls, value: int | None) -> int | None:
+        if value == 1:
+            raise ValueError("one fold is no division: use 0 for none, or 2 and more")
+        return value
 
 
 class GeneratePart(Part):

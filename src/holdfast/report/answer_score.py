@@ -188,8 +188,11 @@ def _things(result: Mapping[str, Any]) -> str:
 
 
 def rows_of(result: Mapping[str, Any]) -> str:
-    """``30 test rows``."""
-    return plural((result.get("test") or {}).get("n") or 0, "test row")
+    """``30 test rows``; ``30 rows out of fold`` where none were set aside."""
+    test = result.get("test") or {}
+    if test.get("out_of_fold"):
+        return f"{plural(test.get('n') or 0, 'row')} out of fold"
+    return plural(test.get("n") or 0, "test row")
 
 
 def _span(value: Estimate, shown: Callable[[float], str], result: Mapping[str, Any]) -> str:

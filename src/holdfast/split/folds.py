@@ -102,6 +102,17 @@ def make_folds(
     return Folds(tuple(found), units, labels, how, names)
 
 
+def set_aside(
+    units: Ints, labels: Ints, share: float, seed: int, *, names: tuple[str, ...] = ()
+) -> tuple[Ints, Ints]:
+    """Positions of the rows that stay, and of about this ``share`` of them that are set aside, each
+    class in proportion and units whole. Raises ``SplitError`` where a class has one unit."""
+    of_row = np.unique(units, return_inverse=True)[1].astype(np.int64)
+    keys, called = _keys(of_row, seed, 0), _named(labels, names)
+    side = assign(of_row, labels.astype(np.int64), keys, (1 - share, share), called)[of_row]
+    return np.flatnonzero(side == 0), np.flatnonzero(side == 1)
+
+
 def leave_out(units: Ints, labels: Ints, groups: Ints) -> Folds:
     """Each group held out once. A row elsewhere that shares a unit with one of the group (a copy of
     its text) is in neither part of that fold."""

@@ -112,6 +112,8 @@ def _begin(run: Run, resume: bool) -> None:
         run.journal.restore("")
         for decision in run.job.decisions:
             run.journal.note(0, decision.what, decision.because, chosen=decision.chosen)
+        for line in run.job.out_of_fold.notes if run.job.out_of_fold else ():
+            run.journal.note(**line)
         _evaluation_point(run)
 
 

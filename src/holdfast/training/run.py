@@ -23,6 +23,7 @@ from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.engine import GuardEngine
 from holdfast.training.journal import Journal
 from holdfast.training.observe import EVALUATION_TOKENS, Observer
+from holdfast.training.out_of_fold import OutOfFold
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.prefix_cache import Passes, PrefixCache
 from holdfast.training.restore import SavedWeights
@@ -49,7 +50,8 @@ class Job:
     point, where that is asked for. ``cache`` keeps the outputs of frozen first layers.
     ``pretrained`` are the weights as they were loaded, which lie in memory anyway. ``notify`` hears
     what had to be decided to continue a run whose files were damaged. ``additions`` are what may
-    join the fine-tuning while it goes on.
+    join the fine-tuning while it goes on. ``out_of_fold`` stands for the validation rows where they
+    are learned from too (``valid`` are then ``train``).
     """
 
     network: Network
@@ -75,6 +77,7 @@ class Job:
     with_added: Examples | None = None
     notify: Callable[[Decision], None] = lambda _: None
     additions: Additions = NO_ADDITIONS
+    out_of_fold: OutOfFold | None = None
 
     @property
     def learnt(self) -> Examples:

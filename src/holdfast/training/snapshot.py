@@ -34,7 +34,7 @@ def look_at(run: Run, now: Mapping[str, torch.Tensor], train: bool = True) -> Sn
     """What the present weights, of which ``now`` is a copy, give; without ``train`` on the
     validation rows alone. Nothing of the run is changed."""
     probe = measure(run, run.job.train, run.probe) if train else NOT_MEASURED
-    valid = measure(run, run.job.valid, np.arange(len(run.job.valid)))
+    valid = judged(run)
     run.observer.forget()
     written = run.job.write(run.network) if run.job.write else NOTHING
     weights = run.learning_parameters()
@@ -64,6 +64,15 @@ def look_at(run: Run, now: Mapping[str, torch.Tensor], train: bool = True) -> Sn
         planned_steps=run.plan.steps if run.adjustments.more_steps else None,
         branch=run.guard.branch,
     )
+
+
+def judged(run: Run) -> Measured:
+    """The validation rows: through the present model, or as the folds' networks answered them."""
+    everything, folds = np.arange(len(run.job.valid)), run.job.out_of_fold
+    if folds is None:
+        return measure(run, run.job.valid, everything)
+    losses, kept = folds.at(run.step)
+    return run.job.task.measure(losses, kept, run.job.valid, everything)
 
 
 def measure(run: Run, examples: Any, positions: Ints) -> Measured:

@@ -19,6 +19,7 @@ from holdfast.evaluate.calibration import Calibration, calibrate
 from holdfast.evaluate.compare import compare
 from holdfast.evaluate.forward import groups_of
 from holdfast.evaluate.hardest import hardest
+from holdfast.evaluate.out_of_fold import score_out_of_fold
 from holdfast.evaluate.score import score
 from holdfast.methods.head_refit import HeadRefit
 from holdfast.models.base import Network
@@ -121,15 +122,21 @@ def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored
     training rows; ``forward`` runs rows through any function from a batch to logits."""
     start = time.perf_counter()
     ready, table, temperature = finish.ready, finish.table, finish.saved["temperature"]
-    outputs = answer(table)
-    test = _score(ready, outputs)
+    outer = finish.outer
+    if outer is None:
+        outputs = answer(table)
+        test = scores_block(_score(ready, outputs), finish.opened_at)
+    else:
+        outputs = _outputs(table.column("row"), table.column("label"), outer.logits, table)
+        found = score_out_of_fold(outputs, ready.task.classes, extra_metrics=_own(ready))
+        test = {**scores_block(found), "out_of_fold": True, "folds": outer.folds}
     score_s = time.perf_counter() - start
     valid, probe = _other_rows(finish, temperature)
-    baseline, chosen = _baseline(ready, _probe(finish, forward), table, outputs)
+    baseline, chosen = _baseline(finish, _probe(finish, forward), table, outputs)
     blocks = {
         "classes": list(ready.task.classes),
-        "test": scores_block(test, finish.opened_at),
-        "valid": scores_block(_score(ready, valid)),
+        "test": test,
+        "valid": {**scores_block(_score(ready, valid)), **_folds_block(finish.fitted)},
         "train_probe": scores_block(_score(ready, probe)),
         "baseline": baseline,
         "hardest": hardest(outputs, texts_of(table), ready.task.classes),
@@ -144,13 +151,22 @@ def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored
 
 
 def _baseline(
-    ready: Ready, probe: Answer, table: Table, outputs: Outputs
+    finish: Finish, probe: Answer, table: Table, outputs: Outputs
 ) -> tuple[dict[str, Any], Decision]:
+    ready, folds = finish.ready, finish.fitted.job.out_of_fold
     labels, classes = labels_of(ready.train), ready.task.classes
-    on_test = {MAJORITY: majority_outputs(labels, len(classes), outputs)}
-    valid = ready.sides.valid_rows.table
-    on_test[PROBE] = replace(probe(table), groups=outputs.groups)
-    valid_probe = probe(valid)
+    if finish.outer is not None:
+        on_test = {
+            name: _outputs(outputs.rows, outputs.labels, logits, table)
+            for name, logits in ((MAJORITY, finish.outer.majority), (PROBE, finish.outer.probe))
+        }
+    else:
+        on_test = {MAJORITY: majority_outputs(labels, len(classes), outputs)}
+        on_test[PROBE] = replace(probe(table), groups=outputs.groups)
+    if folds is None:
+        valid_probe = probe(ready.sides.valid_rows.table)
+    else:
+        valid_probe = _outputs(ready.valid.rows, labels_of(ready.valid), folds.probe)
     on_valid = {PROBE: valid_probe, MAJORITY: majority_outputs(labels, len(classes), valid_probe)}
     chosen = choose_baseline(on_valid)
     shown = [{"what": name, "test": _brief(score(o, classes))} for name, o in on_test.items()]
@@ -195,7 +211,7 @@ def _other_rows(finish: Finish, temperature: float) -> tuple[Outputs, Outputs]:
     """Validation rows and train probe, through the restored best state."""
     ready = finish.ready
     probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
-    _, valid_logits = finish.fitted.measure(ready.valid)
+    valid_logits = _valid_logits(finish.fitted)
     _, probe_logits = finish.fitted.measure(ready.train, probe)
     valid_both = _beside(finish.fitted, valid_logits / temperature, ready.sides.valid_rows.table)
     valid = _outputs(ready.valid.rows, labels_of(ready.valid), valid_both)
@@ -206,20 +222,33 @@ def _other_rows(finish: Finish, temperature: float) -> tuple[Outputs, Outputs]:
     return valid, train
 
 
+def _valid_logits(fitted: Fitted) -> Floats:
+    """Of the validation rows by the kept state; of cross-fitted ones as the folds answered."""
+    if fitted.job.out_of_fold is None:
+        return fitted.measure(fitted.ready.valid)[1]
+    logits = fitted.kept_look.valid_logits
+    assert logits is not None
+    return logits
+
+
 def _beside(fitted: Fitted, logits: Floats, table: Table) -> Floats:
     """The calibrated logits of these rows, with what their side columns say."""
     layer = fitted.side.layer if fitted.side else None
     return logits if layer is None else layer.add(logits, table, fitted.ready.task.classes)
 
 
-def _outputs(rows: Any, labels: Any, logits: Floats) -> Outputs:
-    return Outputs(rows, labels, logits, losses_at(logits, labels, 1.0))
+def _outputs(rows: Any, labels: Any, logits: Floats, table: Table | None = None) -> Outputs:
+    """``table`` are the rows, where their groups count."""
+    groups = None if table is None else groups_of(table)
+    return Outputs(rows, labels, logits, losses_at(logits, labels, 1.0), groups)
 
 
 def _score(ready: Ready, outputs: Outputs) -> Scores:
-    own = ready.metric
-    extra = (own,) if own is not None and ready.own_metric else ()
-    return score(outputs, ready.task.classes, extra_metrics=extra)
+    return score(outputs, ready.task.classes, extra_metrics=_own(ready))
+
+
+def _own(ready: Ready) -> tuple[Metric, ...]:
+    return (ready.metric,) if ready.metric is not None and ready.own_metric else ()
 
 
 def part_block(ready: Ready, plain: Outputs, both: Outputs) -> dict[str, Any]:
@@ -239,6 +268,12 @@ def texts_of(table: Table) -> list[str]:
     if not table.has_pairs:
         return texts
     return [f"{one} ⟂ {two}" for one, two in zip(texts, table.column("text_pair"), strict=True)]
+
+
+def _folds_block(fitted: Fitted) -> dict[str, Any]:
+    """What ``valid`` says beside its numbers where no validation row was set aside."""
+    folds = fitted.job.out_of_fold
+    return {} if folds is None else {"out_of_fold": True, "folds": folds.folds}
 
 
 def _scored_model_facts(ready: Ready, temperature: float) -> dict[str, Any]:

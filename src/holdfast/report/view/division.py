@@ -75,8 +75,7 @@ def _sentence(run: RunFiles, sizes: Mapping[str, int]) -> str:
     data = run.part("data")
     if not any(sizes.values()):
         return "This run did not record how its rows were divided."
-    kept = f"{count(sizes['train'])} for training, {count(sizes['valid'])} for every choice "
-    kept += f"(validation) and {count(sizes['test'])} for the one honest score (test)."
+    kept = _uses(run, sizes)
     if data.get("rows") is None:
         return kept
     used = data.get("used") or sum(sizes[part] for part in PARTS[:3])
@@ -85,6 +84,19 @@ def _sentence(run: RunFiles, sizes: Mapping[str, int]) -> str:
         words = f"{plural(data['rows'], 'row')} read, beside {count(sizes['test'])} test rows"
         return f"{words} that came apart: {kept}"
     return f"{plural(data['rows'], 'row')} read, {count(used)} used: {kept}"
+
+
+def _uses(run: RunFiles, sizes: Mapping[str, int]) -> str:
+    """What the rows of each side are for; of a side without rows, what is done instead."""
+    chosen = f"{count(sizes['valid'])} for every choice (validation)"
+    if run.part("valid").get("out_of_fold"):
+        folds = run.part("valid").get("folds", "several")
+        chosen = f"every choice is made on the same rows, out of {folds} folds"
+    scored = f"{count(sizes['test'])} for the one honest score (test)"
+    if run.part("test").get("out_of_fold"):
+        folds = run.part("test").get("folds", "several")
+        scored = f"the score is of all of them, out of {folds} outer folds"
+    return f"{count(sizes['train'])} for training, {chosen} and {scored}."
 
 
 def _fact_lines(counts: Mapping[str, Any]) -> tuple[str, ...]:

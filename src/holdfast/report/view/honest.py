@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
+from holdfast.report.answer_score import rows_of
 from holdfast.report.charts.dots import Dot, dots
 from holdfast.report.numbers import (
     FIRST,
@@ -74,6 +75,15 @@ class Honest:
     table: tuple[tuple[str, tuple[Cell, ...]], ...]
     paired: PairedView | None
     careless: Careless | None
+    rows: str
+    how: str
+
+
+ONCE = "Measured once, on test rows that took no part in any choice."
+OUT_OF_FOLD = (
+    "There are no test rows: each row was answered out of fold, by a model made anew from the "
+    "other rows, for which it chose nothing. The interval is for the model from all rows."
+)
 
 
 def honest(run: RunFiles) -> Honest:
@@ -83,17 +93,21 @@ def honest(run: RunFiles) -> Honest:
     value = scores.get(name) or Estimate(None, why="there were no test rows")
     others = baselines(run)
     beside = [*others, *parts(run)]
+    folds = bool(run.part("test").get("out_of_fold"))
+    rows = "rows out of fold" if folds else "test rows"
     return Honest(
         name=metric_name(name),
         cell=cell(value, name),
         level=f"{100 * value.level:.0f}\u00a0%",
         sentence=_sentence(run, value, name, others),
         opened=moment(str(run.part("test").get("opened_at") or "")),
-        chart=dots("score", _lines(name, value, beside), name, f"{metric_name(name)} on test rows"),
+        chart=dots("score", _lines(name, value, beside), name, f"{metric_name(name)} on {rows}"),
         columns=("This model", *(_capital(what) for what, _ in beside)),
         table=_table(scores, beside),
         paired=_paired(run.part("baseline", "comparison"), name, _compared(run)),
         careless=_careless(run.part("careless"), name),
+        rows=rows,
+        how=OUT_OF_FOLD if folds else ONCE,
     )
 
 
@@ -154,14 +168,17 @@ def _table(
 def _sentence(
     run: RunFiles, value: Estimate, name: str, others: list[tuple[str, dict[str, Estimate]]]
 ) -> str:
-    rows = plural(run.part("test").get("n", 0), "test row")
+    rows, which = rows_of(run.result), "that took no part in any choice"
+    if run.part("test").get("out_of_fold"):
+        which = "each by a model that had not learned from it"
+        rows += ","
     if value.value is None:
         return f"The score on {rows} is undefined: {value.why}."
     score = number(value.value, name)
     start = (
-        f"On {rows} that took no part in any choice, it gives the right answer for {score}"
+        f"On {rows} {which}, it gives the right answer for {score}"
         if name == "accuracy"
-        else f"On {rows} that took no part in any choice, its {metric_name(name)} is {score}"
+        else f"On {rows} {which}, its {metric_name(name)} is {score}"
     )
     if not others or others[0][1].get(name) is None:
         return f"{start}."

@@ -28,6 +28,7 @@ from holdfast.report.numbers import (
 from holdfast.report.read import RunFiles
 from holdfast.report.view.honest import Cell, cell, headline_metric
 
+FOLDS, TEST = "Validation, out of fold", "Test"
 PROBE, VALID, REFINED = "Train probe", "Validation", "Validation, refined"
 LOSS_KEYS = {"train": ("train_loss",), "valid": ("valid_loss",)}
 
@@ -68,6 +69,7 @@ class GapView:
     chart: Markup
     columns: tuple[str, ...]
     table: tuple[tuple[str, tuple[Cell, ...]], ...]
+    test: str
 
 
 def learning(
@@ -133,18 +135,20 @@ def gap(run: RunFiles) -> GapView:
     """A set without rows keeps its column, and each number there says why it is missing."""
     sets = [
         (PROBE, run.part("train_probe")),
-        (VALID, run.part("valid")),
-        ("Test", run.part("test")),
+        (FOLDS if run.part("valid").get("out_of_fold") else VALID, run.part("valid")),
+        (TEST, run.part("test")),
     ]
     found = [(what, metrics(block)) for what, block in sets]
     names = list(dict.fromkeys(name for _, scores in found for name in scores))
     main = headline_metric(found[2][1] or found[1][1])
     unknown = Estimate(None, why="no rows, or not recorded")
     lines = [
-        Dot(what, scores.get(main, unknown), "main" if what == "Test" else "other")
+        Dot(what, scores.get(main, unknown), "main" if what == TEST else "other")
         for what, scores in found
     ]
+    apart = "the test rows took no part in any choice"
     return GapView(
+        test="the test numbers are out of fold" if run.part("test").get("out_of_fold") else apart,
         sentence=_gap_sentence(found[0][1].get(main), found[1][1].get(main), main),
         chart=dots("gap", lines, main, f"{metric_name(main)} on the three sets"),
         columns=tuple(f"{what} ({count(block.get('n', 0))})" for what, block in sets),

@@ -1,0 +1,297 @@
+"""Cross-fitted runs: all rows are learned from, and each is judged by networks that had not seen
+it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+import torch
+
+from holdfast.core.errors import RecipeError
+from holdfast.pipeline import cross_fitted
+from holdfast.pipeline.cross_fitted import cross_fit, look_of_fold, steps_of_fold
+from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.main import train
+from holdfast.pipeline.prepared import prepare
+from holdfast.pipeline.ready import Fitted, Prepared
+from holdfast.recipe import Recipe, override
+from holdfast.split.folds import make_folds
+from holdfast.tasks.base import labels_of
+
+ROWS = 48
+PLANS = {
+    "contrast": {"methods.contrast.steps": 6, "train.epochs": 4},
+    "both": {"methods.contrast.steps": 3, "train.epochs": 3},
+    "finetune": {"methods.contrast": False, "train.epochs": 2},
+}
+USUAL = {"train.evaluations": 3, "train.learning_rate": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def prepared(
+    tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: Any, quick: list[str]
+) -> Prepared:
+    path = write_csv(tmp_path_factory.mktemp("few") / "rows.csv", marked_rows(ROWS))
+    recipe = override(Recipe(), [f"data.path={path}", *quick])
+    recipe = recipe.model_copy(update={"task": "text-classification"})
+    table = kind_of("text-classification").read(str(path), recipe.data, None)
+    # Two rows that may not be parted.
+    units = np.arange(ROWS)
+    units[2] = units[0]
+    return prepare(recipe, table, units=units)
+
+
+def losses_of(logits: Any, labels: Any) -> Any:
+    target = torch.as_tensor(np.asarray(labels, dtype=np.int64))
+    return torch.nn.functional.cross_entropy(
+        torch.as_tensor(np.asarray(logits, dtype=np.float64)), target, reduction="none"
+    ).numpy()
+
+
+@pytest.fixture(scope="module", params=sorted(PLANS))
+def fitted(request: pytest.FixtureRequest, prepared: Prepared) -> Fitted:
+    return cross_fit(prepared, np.arange(ROWS), 3, {**USUAL, **PLANS[request.param]})
+
+
+def test_it_learns_from_all_rows_and_is_judged_by_all(fitted: Fitted) -> None:
+    assert len(fitted.ready.train) == ROWS
+    history = fitted.trained.history
+    assert all(look.valid_losses.shape == (ROWS,) for look in history)
+    assert fitted.job.out_of_fold is not None
+    assert fitted.job.out_of_fold.folds == 3
+    passed = sum(phase.rows_passed for phase in fitted.ready.plan.phases)
+    # Three folds on two thirds of the rows each, and the whole.
+    assert fitted.trained.examples_seen == pytest.approx(3 * passed, rel=0.15)
+
+
+def test_every_row_is_answered_by_a_fit_that_never_saw_it(
+    prepared: Prepared, fitted: Fitted
+) -> None:
+    """The same losses from separate fits on the other folds, by the ordinary way."""
+    everything = np.arange(ROWS)
+    labels = labels_of(fitted.ready.train)
+    folds = make_folds(prepared.units, labels, 3, cross_fitted.seed_of(prepared))
+    look, whole = fitted.trained.history[-1], fitted.ready
+    for fold in folds:
+        assert not np.isin(prepared.units[fold.held], prepared.units[fold.train]).any()
+        own = replace(prepared, recipe=cross_fitted.recipe_of_fold(whole))
+        share = len(fold.train) / ROWS
+        steps = steps_of_fold(whole.plan, share)
+        alone = fit_with_steps(own, fold, steps)
+        logits = alone.measure(prepared.examples, fold.held)[1]
+        wanted = losses_of(logits, labels[fold.held])
+        np.testing.assert_allclose(look.valid_losses[fold.held], wanted, rtol=1e-4, atol=1e-5)
+    # And not by the network that learned from all.
+    own_losses, _ = fitted.measure(fitted.ready.train, everything)
+    assert not np.allclose(look.valid_losses, own_losses, rtol=1e-2)
+
+
+def fit_with_steps(prepared: Prepared, fold: Any, steps: Any) -> Fitted:
+    """An ordinary fit whose phases take so many steps."""
+    from holdfast.pipeline.compose import make_ready
+    from holdfast.pipeline.fit import fit_ready
+
+    ready = make_ready(prepared, fold.train, fold.held, planned_for=ROWS)
+    phases = [replace(p, steps=n) for p, n in zip(ready.plan.phases, steps, strict=True)]
+    looks = tuple(sorted({0, *np.cumsum(steps).tolist()}))
+    plan = replace(ready.plan, phases=tuple(phases), evaluate_at=looks)
+    return fit_ready(replace(ready, plan=plan), 0.0)
+
+
+def exchanged(prepared: Prepared, one: int, other: int) -> Prepared:
+    """The same rows with the labels of two of them exchanged."""
+    examples: Any = prepared.examples
+    marks = np.array(examples.labels)
+    marks[[one, other]] = marks[[other, one]]
+    table = prepared.rows
+    rows = table.rows.remove_columns("label").add_column("label", marks.tolist())
+    return replace(prepared, rows=replace(table, rows=rows), examples=examples.relabelled(marks))
+
+
+def test_the_labels_of_a_fold_change_no_answer_to_it(prepared: Prepared) -> None:
+    """Two rows of one fold with each other's label are answered as before, to the bit, at every
+    look; rows of the other folds are not."""
+    settings = {**USUAL, **PLANS["contrast"]}
+    first = cross_fit(prepared, np.arange(ROWS), 3, settings)
+    labels = labels_of(first.ready.train)
+
+    def folds(marks: Any) -> list[list[int]]:
+        dealt = make_folds(prepared.units, marks, 3, cross_fitted.seed_of(prepared))
+        return [fold.held.tolist() for fold in dealt]
+
+    held = folds(labels)
+    # Folds are dealt by class: a pair is needed whose exchange deals none anew.
+    pairs = (
+        (one, other)
+        for one in held[0]
+        for other in held[0]
+        if labels[one] == 0 and labels[other] == 1
+    )
+    changed = None
+    for one, other in pairs:
+        changed = exchanged(prepared, one, other)
+        if folds(changed.examples.labels) == held:
+            break
+    assert changed is not None
+    assert folds(changed.examples.labels) == held
+    second = cross_fit(changed, np.arange(ROWS), 3, settings)
+    elsewhere = np.setdiff1d(np.arange(ROWS), held[0])
+    for before, after in zip(first.trained.history, second.trained.history, strict=True):
+        np.testing.assert_array_equal(before.valid_logits[held[0]], after.valid_logits[held[0]])
+        assert not np.array_equal(before.valid_logits[elsewhere], after.valid_logits[elsewhere])
+
+
+def test_a_fold_has_its_looks_at_the_same_share_of_the_way(fitted: Fitted) -> None:
+    plan = fitted.ready.plan
+    steps = steps_of_fold(plan, 2 / 3)
+    assert look_of_fold(0, plan, steps) == 0
+    assert look_of_fold(plan.steps, plan, steps) == sum(steps)
+    at = [look_of_fold(step, plan, steps) for step in plan.evaluate_at]
+    assert at == sorted(at)
+    first = plan.phases[0].steps
+    assert look_of_fold(first, plan, steps) == steps[0]
+
+
+def test_it_is_a_value(prepared: Prepared) -> None:
+    settings = {**USUAL, **PLANS["both"]}
+    one, two = (cross_fit(prepared, np.arange(ROWS), 2, settings) for _ in range(2))
+    for name, tensor in one.network.state_dict().items():
+        assert torch.equal(tensor, two.network.state_dict()[name])
+    assert one.trained.verdict == two.trained.verdict
+
+
+def go(csv: Path, quick: list[str], run: Path, *settings: str, **more: Any) -> dict[str, Any]:
+    asked = [f"data.path={csv}", *quick, "train.evaluations=3", *settings]
+    return train(override(Recipe(), asked), run, **more)
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: Any) -> Path:
+    path: Path = write_csv(tmp_path_factory.mktemp("few") / "rows.csv", marked_rows(80))
+    return path
+
+
+def test_a_run_says_that_its_validation_is_out_of_fold(
+    csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    result = go(csv, quick, run, "train.folds=3")
+    data = result["data"]
+    assert data["valid"] == 0
+    assert result["valid"]["n"] == data["train"]
+    assert result["valid"]["out_of_fold"] is True
+    assert result["valid"]["folds"] == 3
+    assert result["test"]["n"] == data["test"] > 0
+    assert data["train"] + data["test"] == data["used"]
+    splits = parquet.read_table(run / "splits.parquet").to_pylist()
+    assert {row["split"] for row in splits} == {"train", "test"}
+    noted = [row for row in splits if row["note"] and "out of fold" in row["note"]]
+    assert 0 < len(noted) < data["train"]
+    lines = [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
+    looks = [line for line in lines if line.get("what") == "fold look"]
+    assert {line["fold"] for line in looks} == {0, 1, 2}
+    assert sum(line["valid_rows"] for line in looks if line["fold_step"] == 0) == data["train"]
+    snapshots = [line for line in lines if line["event"] == "snapshot"]
+    assert all(line["valid_rows"] == data["train"] for line in snapshots)
+    assert not (run / "checkpoints").exists()
+
+
+def test_its_recipe_repeats_it_to_the_byte(csv: Path, quick: list[str], tmp_path: Path) -> None:
+    from holdfast.recipe import read_recipe
+
+    first = go(csv, quick, tmp_path / "a", "train.folds=2")
+    again = train(read_recipe(tmp_path / "a" / "recipe.yaml"), tmp_path / "b")
+    weights = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in "ab"]
+    assert weights[0] == weights[1]
+    assert first["valid"]["metrics"] == again["valid"]["metrics"]
+    assert first["verdict"] == again["verdict"]
+
+
+class KillAt:
+    name = "kill"
+
+    def __init__(self, event: str, count: int, error: type[BaseException]) -> None:
+        self.left, self.error = count, error
+        setattr(self, event, self.hear)
+
+    def hear(self, run: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+
+
+@pytest.mark.parametrize("moment", ["second fold", "final run"])
+def test_a_killed_run_goes_on_and_repeats_no_fold(
+    moment: str,
+    csv: Path,
+    quick: list[str],
+    killed: type[BaseException],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = go(csv, quick, tmp_path / "whole", "train.folds=3")
+    real, count = cross_fitted._run_fold, []
+
+    def counted(*given: Any) -> Any:
+        count.append(given[1].number)
+        if moment == "second fold" and len(count) == 2:
+            raise killed
+        return real(*given)
+
+    monkeypatch.setattr(cross_fitted, "_run_fold", counted)
+    at_end = (KillAt("step_done", 3, killed),) if moment == "final run" else ()
+    with pytest.raises(killed):
+        go(csv, quick, tmp_path / "cut", "train.folds=3", listeners=at_end, checkpoint_every_s=0.0)
+    done = list(count) if moment == "final run" else [0]
+    count.clear()
+    monkeypatch.setattr(
+        cross_fitted, "_run_fold", lambda *given: (count.append(given[1].number), real(*given))[1]
+    )
+    result = train(Recipe(), tmp_path / "cut", resume=True)
+    assert sorted(done + count) == [0, 1, 2]
+    runs = [tmp_path / name for name in ("whole", "cut")]
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in runs]
+    assert weights[0] == weights[1]
+    for block in ("valid", "verdict", "best_step", "last_step"):
+        assert result[block] == whole[block]
+    assert events(runs[0]) == events(runs[1])
+
+
+def events(run: Path) -> list[dict[str, Any]]:
+    """Without clocks, and what the machine had free at the moment."""
+    lines = [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
+    return [
+        {k: v for k, v in line.items() if k not in ("seconds", "at")}
+        for line in lines
+        if line.get("what") != "memory"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("train.max_minutes=5", "train.max_minutes"),
+        ("data.split.stable=true", "data.split.stable"),
+        ("data.label_kind=number", "data.label_kind"),
+    ],
+)
+def test_what_cannot_be_cross_fitted_is_refused(
+    settings: str, words: str, marked_rows: Any, write_csv: Any, quick: list[str], tmp_path: Path
+) -> None:
+    rows = [(text, i % 7) for i, (text, _) in enumerate(marked_rows(80))]
+    number = "label_kind" in settings
+    path = write_csv(tmp_path / "rows.csv", rows if number else marked_rows(80))
+    with pytest.raises(RecipeError, match=words):
+        go(path, quick, tmp_path / "run", "train.folds=3", settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_fold_is_none() -> None:
+    with pytest.raises(RecipeError, match="one fold"):
+        override(Recipe(), ["train.folds=1"])

@@ -1,0 +1,179 @@
+"""``data.split.test=0``: all rows make the model, and outer folds make its score."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+
+from holdfast.core.errors import HoldfastError, RecipeError, SplitError
+from holdfast.pipeline import outer_folds
+from holdfast.pipeline.learning import Learning, learning_of
+from holdfast.pipeline.main import train
+from holdfast.pipeline.outer_folds import answer_outer
+from holdfast.pipeline.rows import load_and_divide
+from holdfast.recipe import Recipe, override, read_recipe
+from holdfast.stats.intervals import wilson
+
+ROWS = 60
+SHORT = ["train.evaluations=2", "train.max_steps=4", "data.split.test=0"]
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: Any) -> Path:
+    path: Path = write_csv(tmp_path_factory.mktemp("none") / "rows.csv", marked_rows(ROWS))
+    return path
+
+
+def recipe_of(csv: Path, quick: list[str], *settings: str) -> Recipe:
+    return override(Recipe(), [f"data.path={csv}", *quick, *SHORT, *settings])
+
+
+@pytest.fixture(scope="module")
+def run(csv: Path, quick: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "none"
+    train(recipe_of(csv, quick, "train.folds=2"), folder)
+    return folder
+
+
+def result_of(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "result.json").read_text("utf-8"))
+    return found
+
+
+def test_the_score_is_of_all_rows_out_of_fold(run: Path, csv: Path) -> None:
+    result = result_of(run)
+    test = result["test"]
+    assert test["out_of_fold"] is True
+    assert test["folds"] == outer_folds.FOLDS
+    assert test["n"] == ROWS
+    assert result["data"]["train"] == ROWS
+    assert result["data"]["test"] == 0
+    answers = parquet.read_table(run / "predictions.parquet").to_pylist()
+    assert sorted(answer["row"] for answer in answers) == list(range(ROWS))
+    right = sum(answer["label"] == answer["prediction"] for answer in answers)
+    accuracy = test["metrics"]["accuracy"]
+    assert accuracy["value"] == pytest.approx(right / ROWS)
+    low, high = wilson(right, ROWS)
+    assert accuracy["low"] < low
+    assert accuracy["high"] > high
+    assert "out of fold" in accuracy["note"]
+    assert {row["split"] for row in parquet.read_table(run / "splits.parquet").to_pylist()} == {
+        "train"
+    }
+
+
+def test_its_baselines_are_out_of_fold_too(run: Path) -> None:
+    """A probe asked of the rows that it was fitted on would be right on nearly all of them."""
+    shown = {entry["what"]: entry["test"] for entry in result_of(run)["baseline"]["all"]}
+    assert shown["linear probe"]["n"] == shown["majority class"]["n"] == ROWS
+    # The commonest of two classes alike often is, out of fold, rather the one that was held out.
+    assert shown["majority class"]["metrics"]["accuracy"]["value"] <= 0.5 + 1e-9
+
+
+def test_report_card_and_answers_say_so(run: Path) -> None:
+    for name in ("report.html", "model/README.md"):
+        assert "out of fold" in (run / name).read_text("utf-8"), name
+
+
+def test_its_recipe_repeats_it(run: Path, tmp_path: Path) -> None:
+    again = train(read_recipe(run / "recipe.yaml"), tmp_path / "again")
+    first = result_of(run)
+    assert again["test"]["metrics"] == first["test"]["metrics"]
+    assert again["valid"]["metrics"] == first["valid"]["metrics"]
+    weights = [p / "model" / "model.safetensors" for p in (run, tmp_path / "again")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def learning(csv: Path, quick: list[str], *settings: str) -> Learning:
+    divided = load_and_divide(recipe_of(csv, quick, *settings))
+    return learning_of(divided.recipe, divided)
+
+
+@pytest.mark.parametrize("folds", [0, 2])
+def test_the_labels_of_an_outer_fold_change_no_answer_to_it(
+    folds: int, csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    """All labels of one fold are exchanged: steps, state, temperature and weights of what answers
+    it stay as they were, so its answers do, to the bit."""
+    whole = learning(csv, quick, f"train.folds={folds}")
+    fold = whole.outer[1]
+    examples: Any = whole.prepared.examples
+    marks = np.array(examples.labels)
+    marks[fold.held] = 1 - marks[fold.held]
+    table = whole.prepared.rows
+    rows = table.rows.remove_columns("label").add_column("label", marks.tolist())
+    prepared = replace(
+        whole.prepared, rows=replace(table, rows=rows), examples=examples.relabelled(marks)
+    )
+    changed = replace(whole, prepared=prepared)
+    answers = [
+        answer_outer(one, [fold], tmp_path / name, "mark")
+        for one, name in ((whole, "a"), (changed, "b"))
+    ]
+    for name in ("logits", "probe", "majority"):
+        before, after = (getattr(one, name)[fold.held] for one in answers)
+        assert np.isfinite(before).all()
+        np.testing.assert_array_equal(before, after)
+
+
+def test_a_killed_run_repeats_no_outer_fold(
+    run: Path,
+    csv: Path,
+    quick: list[str],
+    killed: type[BaseException],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, done = outer_folds._answer, []
+
+    def counted(learning: Any, fold: Any) -> Any:
+        if len(done) == 2:
+            raise killed
+        done.append(fold.number)
+        return real(learning, fold)
+
+    monkeypatch.setattr(outer_folds, "_answer", counted)
+    with pytest.raises(killed):
+        train(recipe_of(csv, quick, "train.folds=2"), tmp_path / "cut")
+    again: list[int] = []
+
+    def resumed(learning: Any, fold: Any) -> Any:
+        again.append(fold.number)
+        return real(learning, fold)
+
+    monkeypatch.setattr(outer_folds, "_answer", resumed)
+    result = train(Recipe(), tmp_path / "cut", resume=True)
+    assert (done, again) == ([0, 1], [2, 3, 4])
+    assert result["test"] == result_of(run)["test"]
+    files = [p / "predictions.parquet" for p in (run, tmp_path / "cut")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_rows_too_few_for_the_folds_are_refused_before_anything_is_trained(
+    marked_rows: Any, write_csv: Any, quick: list[str], tmp_path: Path
+) -> None:
+    rows = [*marked_rows(40), *((f"w{i} w{i + 9} odd", "rare") for i in range(4))]
+    path = write_csv(tmp_path / "rows.csv", rows)
+    with pytest.raises(SplitError, match="rare"):
+        train(recipe_of(path, quick), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_has_no_such_score_is_refused(
+    marked_rows: Any, write_csv: Any, quick: list[str], tmp_path: Path
+) -> None:
+    numbers = write_csv(
+        tmp_path / "numbers.csv", [(text, i % 9) for i, (text, _) in enumerate(marked_rows(80))]
+    )
+    with pytest.raises(RecipeError, match="out-of-fold score does not exist for"):
+        train(recipe_of(numbers, quick, "data.label_kind=number"), tmp_path / "run")
+    csv = write_csv(tmp_path / "rows.csv", marked_rows(60))
+    with pytest.raises(HoldfastError, match="must be above 0 for seq2seq"):
+        train(recipe_of(csv, [], "task=seq2seq"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
