@@ -279,6 +279,7 @@ def events(run: Path) -> list[dict[str, Any]]:
         ("train.max_minutes=5", "train.max_minutes"),
         ("data.split.stable=true", "data.split.stable"),
         ("data.label_kind=number", "data.label_kind"),
+        ("methods.ema=true", "averages of weights"),
     ],
 )
 def test_what_cannot_be_cross_fitted_is_refused(

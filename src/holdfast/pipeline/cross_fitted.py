@@ -30,13 +30,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.core.errors import Interrupted
+from holdfast.core.errors import Interrupted, RecipeError
+from holdfast.core.events import Offers
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision, Finding, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
 from holdfast.methods.head_refit import curve_from_state, curve_to_state
 from holdfast.models.probe_curve import ProbeCurve
 from holdfast.pipeline.compose import Place, make_job, make_ready
+from holdfast.pipeline.defaults import method_parts
 from holdfast.pipeline.fit import fit_ready
 from holdfast.pipeline.ready import Fitted, Prepared, Ready
 from holdfast.split.folds import Fold, make_folds
@@ -107,6 +109,7 @@ def cross_fit(
     rows = np.asarray(positions, dtype=np.int64)
     kept_in = into.kept_in if into else None
     ready = make_ready(prepared, rows, rows, settings, kept_in, cross_fitted=True)
+    _refuse_averages(ready)
     parts = make_folds(
         prepared.units[rows],
         labels_of(ready.train),
@@ -138,6 +141,18 @@ def cross_fit(
     spent = {name: sum(getattr(run, name) for run in runs) for name in SPENT}
     more = {name: getattr(trained, name) + value for name, value in spent.items()}
     return replace(fitted, trained=replace(trained, **more), seconds=fitted.seconds + before)
+
+
+def _refuse_averages(ready: Ready) -> None:
+    """Averages of weights are tried on validation rows, and no fold has averages to answer with."""
+    found = [x.name for x in method_parts(ready.recipe).listeners() if isinstance(x, Offers)]
+    if found:
+        raise RecipeError(
+            "train.folds",
+            "does not go together with averages of weights, which validation rows judge",
+            f"methods.{found[0]}",
+            "Leave one of the two out.",
+        )
 
 
 def seed_of(prepared: Prepared) -> int:
