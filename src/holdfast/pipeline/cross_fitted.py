@@ -292,7 +292,7 @@ def _told(run: FoldRun, folds: int) -> Decision:
         f"{last.step} updates on the other rows; these {len(run.held)} rows, which they had not "
         f"seen: accuracy {last.valid_metrics['accuracy']:.3f}, loss {last.refined_loss:.4f}"
     )
-    return Decision(f"fold {run.number + 1} of {folds}", "done", because)
+    return Decision(f"fold {run.number + 1} of {folds}", "done", because, prominent=True)
 
 
 def _line(run: FoldRun, look: Snapshot) -> Mapping[str, Any]:

@@ -166,7 +166,7 @@ def _answered(
     if not learning.outer:
         return None
     mark = fitted.begun.mark if fitted.begun else ""
-    return answer_outer(learning, learning.outer, folder.kept_in, mark, notify)
+    return answer_outer(learning, learning.outer, fitted.recipe, folder.kept_in, mark, notify)
 
 
 def _interrupted(run: Path) -> Interrupted:

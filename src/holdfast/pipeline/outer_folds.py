@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,9 @@ from holdfast.core.seeds import derive_seed
 from holdfast.pipeline.cross_fitted import FOLDER, FORM, cross_fit, probe_logits, resumable, seed_of
 from holdfast.pipeline.fit import fit
 from holdfast.pipeline.kinds.classification import kept_temperature
-from holdfast.pipeline.ready import Fitted, OuterAnswers
+from holdfast.pipeline.ready import Fitted, OuterAnswers, Prepared
 from holdfast.pipeline.rows import Notify
+from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.split.folds import Fold, make_folds, set_aside
 from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed
 
@@ -68,12 +69,15 @@ def outer_folds(learning: Learning) -> tuple[Fold, ...]:
 def answer_outer(
     learning: Learning,
     folds: Sequence[Fold],
+    recipe: ResolvedRecipe,
     kept_in: Path,
     mark: str,
     notify: Notify = lambda _: None,
 ) -> OuterAnswers:
-    """Fit each outer fold's other rows and let that answer the fold. What was finished before the
-    run was killed is read from ``kept_in``; ``mark`` says of which run it must be."""
+    """Fit each outer fold's other rows and let that answer the fold, by the ``recipe`` of the run
+    on all rows: an open one would be worked out anew, and a resumed run has none. What was finished
+    before the run was killed is read from ``kept_in``; ``mark`` says of which run it must be.
+    """
     rows, prepared = learning.everything, learning.prepared
     classes, labels = len(prepared.rows.classes), _labels(learning)
     logits, probe, majority = (np.full((len(rows), classes), np.nan) for _ in range(3))
@@ -84,7 +88,7 @@ def answer_outer(
         if found is None:
             start = time.perf_counter()
             with resumable(f"outer fold {fold.number + 1}"):
-                found = _answer(learning, fold)
+                found = _answer(learning, fold, recipe)
             _save(path, own, found)
             seconds = time.perf_counter() - start
             right = float((found.logits.argmax(axis=1) == labels[fold.held]).mean())
@@ -92,7 +96,8 @@ def answer_outer(
                 f"{len(fold.train)} other rows made a model anew, in {seconds:.0f} s; of these "
                 f"{len(fold.held)} rows, which chose nothing of it, it answers {right:.1%} rightly"
             )
-            notify(Decision(f"outer fold {fold.number + 1} of {len(folds)}", "scored", because))
+            what = f"outer fold {fold.number + 1} of {len(folds)}"
+            notify(Decision(what, "scored", because, prominent=True))
         at = np.searchsorted(rows, found.held)
         logits[at], probe[at] = found.logits, found.probe
         counts = np.bincount(labels[fold.train], minlength=classes).astype(np.float64)
@@ -100,21 +105,24 @@ def answer_outer(
     return OuterAnswers(len(folds), logits, probe, majority)
 
 
-def _answer(learning: Learning, fold: Fold) -> Answered:
-    fitted = _fit(learning, fold.train)
+def _answer(learning: Learning, fold: Fold, recipe: ResolvedRecipe) -> Answered:
+    fitted = _fit(learning, fold.train, recipe)
     examples = learning.prepared.examples
     # Before the probe, for which the network's memory is used.
     logits = fitted.measure(examples, fold.held)[1] / kept_temperature(fitted)
     return Answered(fold.held, logits, probe_logits(fitted, examples, fold.held))
 
 
-def _fit(learning: Learning, rows: Ints) -> Fitted:
+def _fit(learning: Learning, rows: Ints, recipe: ResolvedRecipe) -> Fitted:
     """The run's own procedure, on some of its rows."""
+
+    def extended(train: Ints, valid: Ints) -> Prepared:
+        return replace(learning.extended(train, valid), recipe=recipe)
+
     if learning.folds:
-        prepared = learning.extended(rows, rows[:0])
-        return cross_fit(prepared, rows, learning.folds, extend=learning.extended)
+        return cross_fit(extended(rows, rows[:0]), rows, learning.folds, extend=extended)
     train, valid = _inner(learning, rows)
-    return fit(learning.extended(train, valid), train, valid)
+    return fit(extended(train, valid), train, valid)
 
 
 def _inner(learning: Learning, rows: Ints) -> tuple[Ints, Ints]:
