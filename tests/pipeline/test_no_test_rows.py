@@ -14,10 +14,11 @@ import pytest
 from holdfast.core.errors import HoldfastError, RecipeError, SplitError
 from holdfast.pipeline import outer_folds
 from holdfast.pipeline.compose import make_ready
-from holdfast.pipeline.learning import Learning, learning_of
+from holdfast.pipeline.learning import Learning
 from holdfast.pipeline.main import train
 from holdfast.pipeline.outer_folds import answer_outer
 from holdfast.pipeline.rows import load_and_divide
+from holdfast.pipeline.rows_used import learning_of
 from holdfast.recipe import Recipe, override, read_recipe
 from holdfast.stats.intervals import wilson
 

@@ -45,13 +45,14 @@ from holdfast.pipeline.folder import (
     remove_checkpoints,
 )
 from holdfast.pipeline.held import stored
-from holdfast.pipeline.learning import Learning, learning_of
+from holdfast.pipeline.learning import Learning
 from holdfast.pipeline.mixing import with_mix
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.outer_folds import answer_outer
 from holdfast.pipeline.outline import Outline, outline_rows
 from holdfast.pipeline.ready import Fitted, OuterAnswers, Scored
 from holdfast.pipeline.rows import Divided, Notify, load_and_divide
+from holdfast.pipeline.rows_used import learning_of
 from holdfast.pipeline.run_facts import run_facts_of, with_probe, with_texts
 from holdfast.pipeline.run_folder import RunFolder
 from holdfast.pipeline.scoring import save_model, save_side, score_once

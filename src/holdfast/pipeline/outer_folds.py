@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,14 +23,12 @@ from holdfast.core.seeds import derive_seed
 from holdfast.pipeline.cross_fitted import FOLDER, FORM, cross_fit, probe_logits, resumable, seed_of
 from holdfast.pipeline.fit import fit
 from holdfast.pipeline.kinds.classification import kept_temperature
+from holdfast.pipeline.learning import Learning
 from holdfast.pipeline.ready import Fitted, OuterAnswers, Prepared
 from holdfast.pipeline.rows import Notify
 from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.split.folds import Fold, make_folds, set_aside
 from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed
-
-if TYPE_CHECKING:
-    from holdfast.pipeline.learning import Learning
 
 FOLDS = 5
 

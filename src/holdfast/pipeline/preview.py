@@ -14,11 +14,11 @@ from holdfast.models.layers import count_parameters
 from holdfast.pipeline.available import available_mb, tightest
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
 from holdfast.pipeline.fits import Need
-from holdfast.pipeline.learning import learning_of
 from holdfast.pipeline.mixing import mixed_file
 from holdfast.pipeline.outcome import peak_memory_mb
 from holdfast.pipeline.ready import Ready
 from holdfast.pipeline.rows import Notify, load_and_divide, notify_all
+from holdfast.pipeline.rows_used import learning_of
 from holdfast.recipe import Recipe
 from holdfast.training.guarded import begin_run
 from holdfast.training.plan import FORWARD_SHARE
