@@ -35,14 +35,16 @@ NAME = "adapt"
 GOOD_CELLS: dict[str, list[tuple[str, int, str]]] = {
     "vectors": [
         *itertools.product(("probe", "new"), (100, 400), ("cr", "mr", "trec")),
-        ("probe", 400, "banking77"),
-        ("new", 400, "banking77"),
+        ("probe", 800, "banking77"),
+        ("new", 800, "banking77"),
     ],
     "upper": [*itertools.product(("probe",), (100, 400), ("trec", "cr"))],
+    "minilm": [("probe", 100, "trec"), ("probe", 100, "cr")],
 }
 BAD_CELLS: dict[str, list[tuple[str, int, str]]] = {
-    "vectors": [("new", 400, "cr"), ("new", 400, "trec"), ("new", 400, "banking77")],
+    "vectors": [("new", 400, "cr"), ("new", 400, "trec"), ("new", 800, "banking77")],
     "upper": [("probe", 100, "trec"), ("probe", 100, "cr"), ("probe", 400, "trec")],
+    "minilm": [("probe", 100, "trec")],
 }
 # Bad recipes whose good one learns from other rows.
 OWN_ROWS = ("noise", "skew", "short")

@@ -1,4 +1,4 @@
-"""Every action from three looks of 36 runs to the end, so that any policy is scored in seconds.
+"""Every action from three looks of 34 runs to the end, so that any policy is scored in seconds.
 
     python benchmarks/forks.py                               # explore what is missing, and score
     python benchmarks/forks.py --record --minutes 4          # a piece of it; resumable
@@ -6,9 +6,10 @@
     python benchmarks/forks.py --tables --policy file.py:Name  # any, as a recipe names it
 
 Good and bad recipes (forked/courses.py) go to a quarter, half and three quarters of their steps;
-from each of these forks the run goes on, stops, or takes one of six actions: a lower rate (÷ 3, or
-the middle of the usual region from above it), a higher one, back to the kept state at the lower
-one, dropout 0.3, smoothed targets, half as many steps again. Each course ends as a run does, with
+from each of these forks the run goes on, stops, or takes one of seven actions: a lower rate (÷ 3,
+or the middle of the usual region from above it), a higher one, back to the kept state at the lower
+one, dropout 0.3, smoothed targets, half as many steps again, or from the kept state the schedule to
+its end within four looks. Each course ends as a run does, with
 the state that it would keep, which is scored on 2,000 test rows that choose nothing.
 
 Regret is how many points a policy's action lies behind the best one of its fork. The best is found
@@ -36,7 +37,7 @@ from forked.courses import course
 from forked.explore import explore
 from forked.menu import CONTINUE, MENU, STOP
 from forked.policies import always, by_validation, from_table, gains, kept_if_better, table_of
-from forked.replay import Advise, Forked, Recorded, asked, read
+from forked.replay import Advise, Forked, Recorded, asked, joined, read
 from peers.process import commit
 from peers.tables import foot, markdown, points, records, target
 from recorded.store import folder
@@ -49,19 +50,22 @@ MOST = 720
 REGRET = 0.3
 DATA = ("cr", "trec", "banking77", "mr")
 COURSES = ("good", "hot", "cold", "long", "noise", "skew", "short")
-UPPER = ("good", "hot", "cold", "long")
+UPPER = ("good", "hot", "cold")
+# Explored after the others, from the same forks; an action that joins the menu is added here.
+LATER = ("brought down",)
 SEED = 20
 
 
 def cells() -> list[dict[str, Any]]:
-    """28 runs of a layer over vectors, 8 of MiniLM's last block. Each recipe and each set stands in
+    """28 runs of a layer over vectors, 6 of MiniLM's last block. Each recipe and each set stands in
     both halves, and so does each way to begin."""
     todo = []
     for c, name in enumerate(COURSES):
         for d, data in enumerate(DATA):
             half = (c + d) % 2
             start = ("new", "probe")[(c // 2 + d // 2) % 2] if name != "cold" else "new"
-            todo.append(_cell("vectors", start, 400, data, name, half))
+            rows = 800 if data == "banking77" else 400
+            todo.append(_cell("vectors", start, rows, data, name, half))
     for c, name in enumerate(UPPER):
         for d, data in enumerate(("trec", "cr")):
             todo.append(_cell("upper", "probe", (400, 100)[(c + d) % 2], data, name, (c + d) % 2))
@@ -81,7 +85,21 @@ def _cell(model: str, start: str, rows: int, data: str, name: str, half: int) ->
 
 def path_of(cell: Mapping[str, Any]) -> Path:
     name = "-".join(str(cell[name]) for name in ("model", "start", "data", "rows", "course"))
-    return folder().parent / NAME / f"{name}-{cell['seed']}.npz"
+    later = f"-{cell['later']}".replace(" ", "_") if "later" in cell else ""
+    return folder().parent / NAME / f"{name}-{cell['seed']}{later}.npz"
+
+
+def with_later(cell: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A run with the actions of the first menu, and once more with each of the later ones."""
+    return [dict(cell), *({**cell, "later": name} for name in LATER)]
+
+
+def whole(cell: Mapping[str, Any]) -> Recorded:
+    """Everything that was explored of a run."""
+    first, *later = (read(path_of(one)) for one in with_later(cell))
+    for other in later:
+        first = joined(first, other)
+    return first
 
 
 def run_one(cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,7 +107,8 @@ def run_one(cell: Mapping[str, Any]) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     load, start = round(os.getloadavg()[0], 2), time.perf_counter()
-    told = explore(cell, course(cell), path_of(cell))
+    names = [cell["later"]] if "later" in cell else [name for name in MENU if name not in LATER]
+    told = explore(cell, course(cell), path_of(cell), names)
     seconds = round(time.perf_counter() - start, 1)
     return {**told, "seconds": seconds, "load_before": load, "commit": commit()}
 
@@ -266,18 +285,29 @@ def main(words: Sequence[str]) -> None:
     chosen = parser.parse_args(words)
     todo, path = cells(), RESULTS / f"{NAME}.jsonl"
     if not chosen.tables:
-        wanted = [cell for cell in todo if chosen.model in (None, cell["model"])]
+        wanted = [
+            one
+            for cell in todo
+            if chosen.model in (None, cell["model"])
+            for one in with_later(cell)
+        ]
         run_cells(NAME, wanted, run_one, path, minutes=chosen.minutes)
     if chosen.record:
         return
     told = stored(path)
-    there = [cell for cell in todo if path_of(cell).exists() and key(cell) in told]
+    there = [
+        cell
+        for cell in todo
+        if all(path_of(one).exists() and key(one) in told for one in with_later(cell))
+    ]
     if not there:
         raise SystemExit(f"{NAME}: {NOT_RUN}")
-    runs = [read(path_of(cell)) for cell in there]
+    runs = [whole(cell) for cell in there]
     text = report(runs, ["stop", *chosen.policy], len(todo) - len(there))
-    done = records(there, [told[key(cell)] for cell in there])
-    text = f"{text}\n\n{foot('python benchmarks/forks.py', len(todo), done, 1)}"
+    parts = [one for cell in there for one in with_later(cell)]
+    done = records(parts, [told[key(one)] for one in parts])
+    cells_in_all = len(todo) * (1 + len(LATER))
+    text = f"{text}\n\n{foot('python benchmarks/forks.py', cells_in_all, done, 1)}"
     print(text)
     publish(NAME, text)
 

@@ -27,10 +27,11 @@ from holdfast.core.seeds import generator
 Cell = Mapping[str, Any]
 VALID, NOISE, SKEW, FEW = 0.18, 0.2, 20.0, 16
 # Of a layer over vectors, fine-tuning alone; of MiniLM's last block the default recipe at three
-# times the rate, since one block must learn what six would.
+# times the rate, since one block must learn what six would; of MiniLM itself just that.
 GOOD: dict[str, dict[str, Any]] = {
     "vectors": {"methods.contrast": False, "train.learning_rate": 1e-4, "train.epochs": 12},
     "upper": {"train.learning_rate": 3e-4},
+    "minilm": {"train.learning_rate": 1e-4},
 }
 LOOKS = 12
 # Settings that a course changes; of the rate, the factor.

@@ -9,7 +9,7 @@ branch, and scored on the test rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from recorded.store import PLAIN, ROWS
 
-from forked.courses import Course
-from forked.menu import CONTINUE, STOP, Fork, menu
+from forked.courses import LOOKS, Course
+from forked.menu import CONTINUE, MENU, STOP, Fork, menu
 from holdfast.core.actions import RollBack, Stop, to_record
 from holdfast.core.branches import living
 from holdfast.core.errors import TrainingError
@@ -52,8 +52,10 @@ class Explorer:
 
     name = "explorer"
 
-    def __init__(self, made: Course, ready: Any, skip: Sequence[Task]) -> None:
-        self.course, self.ready, self.skip = made, ready, set(skip)
+    def __init__(
+        self, made: Course, ready: Any, names: Collection[str], skip: Sequence[Task]
+    ) -> None:
+        self.course, self.ready, self.names, self.skip = made, ready, names, set(skip)
         self.run: Any = None
         self.now: Task | None = None
         self.verdicts: list[Verdict] = []
@@ -93,10 +95,11 @@ class Explorer:
             self.ready.recipe.train.learning_rate,
             self.ready.usual_rates,
             self.ready.plan.steps,
+            max(1, round(self.ready.plan.steps / LOOKS)),
             self.ready.plan.phases[-1].name == FINETUNE,
         )
         step = fork.now
-        self.menus[step] = menu(fork)
+        self.menus[step] = {name: made for name, made in menu(fork).items() if name in self.names}
         self.found[step, STOP] = self._score(history)
 
     def _plan(self) -> None:
@@ -145,12 +148,15 @@ class Explorer:
         pass
 
 
-def explore(cell: Mapping[str, Any], made: Course, to: Path) -> dict[str, Any]:
-    """Record every action at every fork of a run into ``to``; what breaks is left out and told."""
+def explore(
+    cell: Mapping[str, Any], made: Course, to: Path, names: Collection[str] = tuple(MENU)
+) -> dict[str, Any]:
+    """Record the actions of these ``names`` at every fork of a run into ``to``; what breaks is left
+    out and told."""
     broken: list[Task] = []
     while True:
         ready = make_ready(made.case.prepared, made.train, made.valid, {"control.policy": "off"})
-        explorer = Explorer(made, ready, broken)
+        explorer = Explorer(made, ready, names, broken)
         job, _ = make_job(ready, make_accelerator("float32"), listeners=[explorer])
         job = replace(job, advisor=explorer)
         try:

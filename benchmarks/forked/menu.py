@@ -8,20 +8,28 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.actions import Action, Extend, RollBack, ScaleLearningRate, SetDropout, SwitchOn
+from holdfast.core.actions import (
+    Action,
+    Extend,
+    RollBack,
+    ScaleLearningRate,
+    SetDropout,
+    Shorten,
+    SwitchOn,
+)
 from holdfast.core.records import Snapshot, Verdict
 
 # In place of the run as it is: these take no continuation of their own.
 CONTINUE, STOP = "continue", "stop"
 BECAUSE = "an action at a fork"
-DROPOUT, SHARE, MORE = 0.3, 0.2, 0.5
+DROPOUT, SHARE, MORE, DOWN = 0.3, 0.2, 0.5, 4
 
 
 @dataclass(frozen=True)
 class Fork:
     """What the menu is made of: the history up to the look, its verdict, the state that is kept,
-    the rate that the plan peaks at with the ``usual`` ones, the planned ``steps``, and whether
-    there is a fine-tuning, which alone can be joined."""
+    the rate that the plan peaks at with the ``usual`` ones, the planned ``steps``, how many
+    looks are ``apart``, and whether there is a fine-tuning, which alone can be joined."""
 
     history: Sequence[Snapshot]
     verdict: Verdict
@@ -29,6 +37,7 @@ class Fork:
     rate: float
     usual: tuple[float, float] | None
     steps: int
+    apart: int
     finetunes: bool
 
     @property
@@ -72,6 +81,13 @@ def longer(fork: Fork) -> tuple[Action, ...]:
     return (Extend(BECAUSE, steps=max(1, round(MORE * fork.steps))),)
 
 
+def brought_down(fork: Fork) -> tuple[Action, ...]:
+    """From the state that is kept the schedule to its end within four looks: a run that is stopped
+    early has never had its rate brought down."""
+    down = Shorten(BECAUSE, fork.kept + DOWN * fork.apart)
+    return (down,) if fork.kept == fork.now else (RollBack(BECAUSE, fork.kept), down)
+
+
 MENU: Mapping[str, Callable[[Fork], tuple[Action, ...]]] = {
     "lower": lower,
     "higher": higher,
@@ -79,24 +95,24 @@ MENU: Mapping[str, Callable[[Fork], tuple[Action, ...]]] = {
     "dropout": dropout,
     "robust": robust,
     "longer": longer,
+    "brought down": brought_down,
 }
 
 
 def menu(fork: Fork) -> dict[str, tuple[Action, ...]]:
-    """At most six continuations beside going on and stopping; back to the present look is no other
-    than a lower rate."""
-    return {
-        name: make(fork)
-        for name, make in MENU.items()
-        if not (name == "back, lower" and fork.kept == fork.now)
-        and not (name == "robust" and not fork.finetunes)
+    """At most seven continuations beside going on and stopping; back to the present look is no
+    other than a lower rate, and an end that lies behind the plan's is none."""
+    legal = {
+        "back, lower": fork.kept != fork.now,
+        "robust": fork.finetunes,
+        "brought down": fork.finetunes and fork.kept + DOWN * fork.apart < fork.steps,
     }
+    return {name: make(fork) for name, make in MENU.items() if legal.get(name, True)}
 
 
 def kind_of(taken: Sequence[Any], now: int) -> str:
     """The entry that advice at the step ``now`` comes nearest to: by what it changes, in the order
-    of its weight. Back to the present look is going on from here; a later end is cut by what a
-    run may take in all, which is no change of its own."""
+    of its weight. Back to the present look is going on from here."""
     by_class = {
         type(one).__name__: one
         for one in taken
@@ -105,10 +121,9 @@ def kind_of(taken: Sequence[Any], now: int) -> str:
     if "Stop" in by_class:
         return STOP
     scale = by_class.get("ScaleLearningRate")
-    if "RollBack" in by_class:
-        return "back, lower" if scale is None or scale.factor <= 1 else "higher"
     if scale is not None:
-        return "lower" if scale.factor < 1 else "higher"
+        lower = "back, lower" if "RollBack" in by_class else "lower"
+        return lower if scale.factor < 1 else "higher"
     for name, entry in (
         ("SwitchOn", "robust"),
         ("SetDropout", "dropout"),
@@ -117,7 +132,8 @@ def kind_of(taken: Sequence[Any], now: int) -> str:
         ("Unfreeze", "higher"),
         ("StrengthenAugmentation", "dropout"),
         ("Extend", "longer"),
-        ("Shorten", "lower"),
+        ("Shorten", "brought down"),
+        ("RollBack", "back, lower"),
     ):
         if name in by_class:
             return entry

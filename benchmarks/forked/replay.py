@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -93,12 +93,9 @@ class Forked:
             return self.share
         looks, snapshots = self.outcomes[action].looks, self.run.snapshots
         # Going back to an earlier look costs what was learned since.
-        back = max(0, self.step - max(snapshots[i].step for i in looks[:-1] if i in self._trunk))
+        shared = max(snapshots[i].step for i in looks if not snapshots[i].branch.number)
+        back = self.step - shared if action != CONTINUE else 0
         return (snapshots[looks[-1]].step + back) / self.run.steps
-
-    @cached_property
-    def _trunk(self) -> frozenset[int]:
-        return frozenset(self.outcomes[CONTINUE].looks)
 
     def better(self, action: str, than: str) -> bool:
         """Whether the validation rows say, by the paired test, that this course's kept state is
@@ -131,6 +128,36 @@ class Recorded:
             by_step.setdefault(one["fork"], {})[name] = outcome
         trunk = by_step.pop(0)
         return tuple(Forked(self, step, {**trunk, **by_step[step]}) for step in sorted(by_step))
+
+
+def joined(first: Recorded, second: Recorded) -> Recorded:
+    """Other actions of the same run, explored later."""
+    at = len(first.snapshots)
+    more = [
+        place for place, one in enumerate(second.found) if one["action"] not in (CONTINUE, STOP)
+    ]
+    found = (
+        {
+            **second.found[place],
+            "looks": [at + i for i in second.found[place]["looks"]],
+            "kept": at + second.found[place]["kept"],
+        }
+        for place in more
+    )
+    trunk = [s.step for s in second.snapshots if not s.branch.number]
+    known = [s.step for s in first.snapshots if not s.branch.number]
+    same = trunk == known and np.array_equal(
+        second.snapshots[len(trunk) - 1].valid_logits, first.snapshots[len(known) - 1].valid_logits
+    )
+    if not same:
+        raise ValueError(f"{dict(first.cell)}: what was added later is of another run")
+    return replace(
+        first,
+        snapshots=(*first.snapshots, *second.snapshots),
+        verdicts=(*first.verdicts, *second.verdicts),
+        found=(*first.found, *found),
+        right=np.concatenate([first.right, second.right[more]]),
+    )
 
 
 def read(path: Path) -> Recorded:

@@ -35,12 +35,13 @@ from holdfast.models.head import new_head
 from holdfast.models.network import EncoderClassifier
 from holdfast.models.pooling import masked_mean
 from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.prepared import prepare
 from holdfast.pipeline.ready import Prepared
 from holdfast.recipe import Recipe, as_settings, override
 from holdfast.tasks.text_classification import EncodedTexts
 from holdfast.training.machine import MachineChoice
 
-Model = Literal["vectors", "upper"]
+Model = Literal["vectors", "upper", "minilm"]
 Array = np.ndarray[Any, Any]
 BLOCKS, HIDDEN, DROPOUT, GAIN = 2, 128, 0.1, 10.0
 WORDS = 16
@@ -129,9 +130,16 @@ class Case:
 def case(
     model: Model, texts: Sequence[str], labels: Sequence[str], test: Rows, settings: Any
 ) -> Case:
-    """``settings`` are keys of a recipe, ``seed`` and ``train.…`` among them."""
+    """``settings`` are keys of a recipe, ``seed`` and ``train.…`` among them; ``minilm`` is no
+    stand-in, but the model itself."""
     rows = table_from_texts(list(texts), list(labels))
     recipe = override(Recipe(task="text-classification"), as_settings(settings))
+    if model == "minilm":
+        whole = prepare(recipe.changed(train={"threads": 1}), rows)
+        held = table_from_texts(list(test.texts), list(test.labels), classes=rows.classes)
+        encoded = whole.kind.encode(held, whole.loaded, whole.recipe)
+        assert isinstance(encoded, EncodedTexts)
+        return Case(whole, encoded)
     decided = {"threads": 1, "precision": "float32", "matmul": "default", "cache_frozen": "off"}
     table, counts = states_of(model, (*texts, *test.texts))
     network = StandIn(model, table, len(rows.classes), recipe.seed)

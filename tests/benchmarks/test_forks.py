@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.core.actions import Extend, RollBack, ScaleLearningRate, SetDropout, Stop, revive
+from holdfast.core.actions import (
+    Extend,
+    RollBack,
+    ScaleLearningRate,
+    SetDropout,
+    Shorten,
+    Stop,
+    revive,
+)
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
 from holdfast.training.loop import fit
 
@@ -48,11 +56,16 @@ def recorded(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
         from forked import explore as exploring
-        from forked.replay import read
+        from forked.menu import MENU
+        from forked.replay import joined, read
 
-        to = tmp_path_factory.mktemp("forks") / "run.npz"
-        told = exploring.explore(CELL, made(), to)
-        return told, read(to)
+        folder = tmp_path_factory.mktemp("forks")
+        names = [name for name in MENU if name != "brought down"]
+        told = exploring.explore(CELL, made(), folder / "run.npz", names)
+        more = exploring.explore(CELL, made(), folder / "more.npz", ["brought down"])
+        assert more["continuations"]
+        told["continuations"] += more["continuations"]
+        return told, joined(read(folder / "run.npz"), read(folder / "more.npz"))
 
 
 class Once:
@@ -87,7 +100,7 @@ def test_a_course_is_the_run_that_takes_the_action_at_once(recorded):
     course = made()
     checked = 0
     for fork in run.forks[:2]:
-        for name in ("lower", "back, lower", "robust", "longer", CONTINUE):
+        for name in ("lower", "back, lower", "robust", "longer", "brought down", CONTINUE):
             if name not in fork.outcomes:
                 continue
             outcome = fork.outcomes[name]
@@ -181,6 +194,7 @@ def test_advice_counts_as_the_entry_that_it_comes_nearest_to():
     assert kind_of((RollBack("", 0), higher), 9) == "higher"
     assert kind_of((lower, SetDropout("", 0.2)), 9) == "lower"
     assert kind_of((RollBack("", 9), SetDropout("", 0.2)), 9) == "dropout"
+    assert kind_of((RollBack("", 3), Shorten("", 8)), 9) == "brought down"
     assert kind_of((Extend("", steps=3),), 9) == "longer"
 
 
