@@ -48,7 +48,7 @@ BAD_CELLS: dict[str, list[tuple[str, int, str]]] = {
 }
 # Bad recipes whose good one learns from other rows.
 OWN_ROWS = ("noise", "skew", "short")
-CHOSEN_ON = range(5)
+SEEDS, CHOSEN_ON = 10, range(5)
 POLICIES = ("off", "stop")
 # Points of the gap below which there is nothing to recover.
 LEAST_GAP = 1.0
@@ -291,14 +291,13 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--policy", action="append", default=[], help="beside off and stop")
     parser.add_argument("--model", action="append", choices=sorted(GOOD_CELLS))
     parser.add_argument("--course", action="append", choices=BAD)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seed", type=int, action="append", help="these alone, of 0 to 9")
     parser.add_argument("--minutes", type=float, help="start no new cell after this time")
     parser.add_argument("--record", action="store_true", help="run what is missing, no tables")
     parser.add_argument("--tables", action="store_true", help="run nothing, make the tables")
     chosen = parser.parse_args(words)
     policies = [*POLICIES, *chosen.policy]
-    seeds = range(chosen.first, chosen.first + chosen.seeds)
+    seeds = chosen.seed or range(SEEDS)
     todo = [
         cell
         for model in chosen.model or GOOD_CELLS

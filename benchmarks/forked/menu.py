@@ -22,7 +22,7 @@ from holdfast.core.records import Snapshot, Verdict
 # In place of the run as it is: these take no continuation of their own.
 CONTINUE, STOP = "continue", "stop"
 BECAUSE = "an action at a fork"
-DROPOUT, SHARE, MORE, DOWN = 0.3, 0.2, 0.5, 4
+DROPOUT, MORE, DOWN = 0.3, 0.5, 4
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def dropout(fork: Fork) -> tuple[Action, ...]:
 
 
 def robust(fork: Fork) -> tuple[Action, ...]:
-    """Targets that a wrong label pulls less at."""
-    return (SwitchOn(BECAUSE, "label_smoothing", {"share": SHARE}),)
+    """A loss that a wrong label pulls less at."""
+    return (SwitchOn(BECAUSE, "gce"),)
 
 
 def longer(fork: Fork) -> tuple[Action, ...]:
