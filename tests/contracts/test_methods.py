@@ -6,6 +6,7 @@ import ast
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ import torch
 from holdfast import training
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import EVENTS, PLACES, Offers
+from holdfast.core.records import Decision, Finding
 from holdfast.core.updates import Draw, Passed, Pool
+from holdfast.methods.hooks import Disturbance
 from holdfast.methods.registry import (
     METHODS,
     Known,
@@ -26,6 +29,8 @@ from holdfast.methods.registry import (
     parts_of,
     settle,
 )
+from holdfast.models.fresh import fresh
+from holdfast.models.places import dropouts_by_place
 
 ALL = sorted(all_methods())
 KNOWN = Known(train_rows=90, learning_rate=1e-3)
@@ -215,9 +220,65 @@ def test_a_term_compares_rows_where_it_says_so_and_nowhere_else(name: str) -> No
     assert alone != TERMS[name].compares_rows
 
 
+@pytest.mark.parametrize("name", [name for name in ALL if METHODS[name].key is None])
+def test_it_suits_a_network_or_says_why_not(name: str, sample: Any) -> None:
+    """Of every kind of task; what it makes for a network comes off again, and is made anew."""
+    loaded = dataclasses.replace(sample.loaded, network=fresh(sample.loaded.network))
+    asked = {"head": 0.2} if name == "dropout" else {}
+    parts = parts_of({name: settle(name, asked, KNOWN)})
+    refused: RecipeError | None = None
+    told: Any = ()
+    try:
+        told = parts.prepares(loaded)
+    except RecipeError as error:
+        refused = error
+    if refused is not None:
+        assert refused.what.startswith(f"methods.{name}")
+        assert refused.remedy
+        return
+    assert all(isinstance(one, Decision | Finding) and one.because for one in told)
+    listeners = [*parts.listeners(), *parts.listeners_for(loaded)]
+    assert all(one.place in PLACES for one in listeners)
+    disturbances = [one for one in listeners if isinstance(one, Disturbance)]
+    if disturbances:
+        _disturbs_training_alone(disturbances, loaded.network, sample)
+
+
+def _disturbs_training_alone(listeners: list[Any], network: Any, sample: Any) -> None:
+    batch = sample.task.collate(sample.examples, np.arange(3))
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            # The second matrix of an adapter is 0, behind which no noise is seen.
+            parameter.data = parameter.data + 0.05 * torch.randn(parameter.shape)
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+
+    def losses(mode: bool) -> torch.Tensor:
+        for name, buffer in network.named_buffers():
+            buffer.copy_(buffers[name])
+        torch.manual_seed(3)
+        network.train(mode)
+        with torch.no_grad():
+            return sample.task.losses(sample.task.forward(network, batch), batch)
+
+    for place in dropouts_by_place(network):
+        # So that the noise alone tells the passes apart.
+        place.become(0.0)
+    run = SimpleNamespace(network=network)
+    with torch.random.fork_rng(devices=[]):
+        measured, learned = losses(False), losses(True)
+        for one in listeners:
+            one.run_start(run)
+        assert torch.equal(losses(False), measured)
+        assert not torch.equal(losses(True), learned)
+        for one in listeners:
+            one.run_end(run)
+        assert torch.equal(losses(True), learned)
+
+
 def test_the_loop_names_no_method() -> None:
-    """Neither in a name nor in a value of its code; docstrings may."""
+    """Neither in a name nor in a value of its code; docstrings may. A network has dropout too."""
     known = {*ALL, *STEPPERS, *SOURCES, *TERMS} | {type(one).__name__ for one in STEPPERS.values()}
+    known -= {"dropout"}
     said: dict[str, set[str]] = {}
     for path in sorted(Path(training.__path__[0]).glob("*.py")):
         nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))

@@ -25,9 +25,12 @@ def test_every_scale_is_between_zero_and_one(name: str, steps: int, warmup: int)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_warm_up_rises_in_equal_steps_and_the_first_update_moves(name: str) -> None:
+def test_the_warm_up_rises_to_one_and_the_first_update_moves(name: str) -> None:
     schedule = build_schedule(name, 50, 5)
-    assert [schedule.scale(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    scales = [schedule.scale(step) for step in range(5)]
+    if name != "one_cycle":
+        assert scales == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert 0 < scales[0] < scales[1] < scales[2] < scales[3] < scales[4] == 1
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -89,6 +92,34 @@ def test_after_the_warm_up_it_is_that_of_transformers(name: str, steps: int, war
         assert ours.scale(step) == pytest.approx(expected, abs=1e-12)
         optimizer.step()
         theirs.step()
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(10, 3), (40, 12), (97, 10), (60, 2)])
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
+def test_one_cycle_is_that_of_pytorch(steps: int, warmup: int) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=steps, pct_start=warmup / steps, cycle_momentum=False
+    )
+    ours = build_schedule("one_cycle", steps, warmup)
+    for step in range(steps):
+        assert ours.scale(step) == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        if step < steps - 1:
+            theirs.step()
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(40, 4), (97, 10), (50, 1)])
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
+def test_inverse_sqrt_is_that_of_transformers_one_update_on(steps: int, warmup: int) -> None:
+    """Theirs is at its highest after the warm-up, ours at its last update."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = transformers.get_inverse_sqrt_schedule(optimizer, warmup)
+    ours = build_schedule("inverse_sqrt", steps, warmup)
+    for step in range(steps):
+        optimizer.step()
+        theirs.step()
+        assert ours.scale(step) == pytest.approx(theirs.get_last_lr()[0], rel=1e-12)
 
 
 PLATEAU = [

@@ -273,3 +273,79 @@ def test_layers_that_are_not_there_are_refused_before_anything_is_written(
         go(marked_csv, quick, tmp_path / "run", "methods.reinit.blocks=4")
     assert caught.value.what == "methods.reinit.blocks"
     assert not (tmp_path / "run").exists()
+
+
+NOISE = (
+    "methods.dropout={hidden: 0.2, attention: 0}",
+    "methods.hype.scale=0.01",
+    "methods.neftune=true",
+    "methods.word_dropout=true",
+    "methods.dropconnect.rate=0.05",
+    "methods.rdrop.alpha=0.5",
+    "methods.l2_sp=true",
+    "methods.l1={strength: 300, place: head}",
+    "train.keep=last",
+    "control.policy=off",
+    "train.schedule=one_cycle",
+)
+
+
+def test_a_killed_run_of_all_noise_and_penalties_ends_to_the_bit_as_it_would_have(
+    rare_csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    told: list[Any] = []
+    go(rare_csv, quick[:-1], tmp_path / "whole", *NOISE, notify=told.append)
+    killed = {"listeners": (Kill(),), "checkpoint_every_s": 0.0}
+    with pytest.raises(Interrupted):
+        go(rare_csv, quick[:-1], tmp_path / "cut", *NOISE, **killed)
+    go(rare_csv, quick[:-1], tmp_path / "cut", *NOISE, resume=True)
+    assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
+    lines = {one.what: one for one in told if isinstance(one, Decision)}
+    assert "hidden 0.2 in place of 0.1" in lines["dropout"].chosen
+    assert lines["rdrop"].chosen == "two passes a row"
+    assert lines["what l1 left"].chosen != "0.0% of the weights are zero"
+    assert "step 0" not in lines["what l1 left"].because
+    recipe = yaml.safe_load((tmp_path / "whole" / "recipe.yaml").read_text("utf-8"))
+    assert recipe["train"]["warmup"] == 0.3
+    assert recipe["methods"]["dropout"] == {
+        "embedding": "model",
+        "attention": 0,
+        "hidden": 0.2,
+        "head": "model",
+        "adapter": "model",
+    }
+    events = (tmp_path / "whole" / "events.jsonl").read_text("utf-8").splitlines()
+    (note,) = [e for e in map(json.loads, events) if "exactly zero" in str(e.get("because"))]
+    assert note["event"] == "note"
+
+
+@pytest.mark.parametrize(
+    ("settings", "what", "rule"),
+    [
+        (
+            ["methods.l1=true", "methods.elastic_net=true"],
+            "methods.elastic_net and methods.l1",
+            "L1 in it",
+        ),
+        (["methods.rdrop=true", "model.dropout=0"], "methods.rdrop", "none that is on"),
+        (["methods.dropout.adapter=0.1"], "methods.dropout.adapter", "has no dropout"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(
+    marked_csv: Path, quick: list[str], tmp_path: Path, settings: list[str], what: str, rule: str
+) -> None:
+    with pytest.raises(RecipeError, match=rule) as caught:
+        go(marked_csv, quick[:-1], tmp_path / "run", *settings)
+    assert caught.value.what == what
+    assert caught.value.remedy
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_what_does_nothing_beside_another_is_a_finding(
+    marked_csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    sets = ("methods.l2=true", "train.weight_decay=0.1", "train.max_steps=2")
+    go(marked_csv, quick[:-1], tmp_path / "r", *sets)
+    found = json.loads((tmp_path / "r" / "result.json").read_text("utf-8"))["data"]["findings"]
+    (idle,) = [one for one in found if one["check"] == "useless_setting"]
+    assert "methods.l2 and train.weight_decay pull the same weights" in idle["because"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from holdfast.core.updates import Draw
+from holdfast.methods.rdrop import RDrop
 from holdfast.methods.smoothing import LabelSmoothing
 from holdfast.training.guarded import begin_run
 from holdfast.training.loop import fit
@@ -165,6 +167,35 @@ def test_what_a_listener_adds_after_the_passes_is_clipped_with_the_rest(job, pha
     assert seen["norm"] > 1
     assert run.gradient_norms[-1] == pytest.approx(seen["norm"], rel=1e-5)
     assert seen["clipped"] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_two_passes_of_a_row_have_the_gradient_of_their_mean_and_disagreement(job, phase) -> None:
+    """By plain autograd on two passes that draw the same dropout, one after the other."""
+    shape = phase(batch_size=6, clip=None, terms=(LabelSmoothing(0.2), RDrop(3.0)))
+    made = job(phases=(shape,), dropout=0.4)
+    assert (shape.passes, shape.rows_passed) == (2, 2 * 6 * shape.steps)
+    run, heard, seen = begin_run(made), [], {}
+    run.emit = heard.append
+    begin_phase(run)
+    rows = draw_of_step(run).rows
+    rows = rows[np.argsort(made.train.lengths[rows], kind="stable")]
+    again = copy.deepcopy(made.network)
+    torch.manual_seed(5)
+    train_step(run, Draw(rows))
+    for name, parameter in run.learning_parameters().items():
+        seen[name] = parameter.grad.clone()
+    batch = made.task.collate(made.train, rows)
+    torch.manual_seed(5)
+    one, two = (made.task.forward(again.train(), batch).logits for _ in range(2))
+    plain = [cross_entropy(z, batch["labels"], label_smoothing=0.2) for z in (one, two)]
+    p, q = (torch.distributions.Categorical(logits=z) for z in (one, two))
+    apart = torch.distributions.kl_divergence(p, q) + torch.distributions.kl_divergence(q, p)
+    (sum(plain) / 2 + 3.0 * apart.mean() / 2).backward()
+    for name, parameter in again.named_parameters():
+        if parameter.requires_grad:
+            assert torch.allclose(seen[name], parameter.grad, atol=1e-6), name
+    assert not torch.equal(one, two)
+    assert heard.count("loss_ready") == 1
 
 
 def test_each_group_s_rate_follows_the_schedule(job, phase, recorder) -> None:

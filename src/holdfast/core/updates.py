@@ -180,6 +180,18 @@ class OfRows(Protocol):
         """The term for training rows of these ``labels`` [n], indices into ``classes``."""
 
 
+@runtime_checkable
+class OfTwoPasses(Protocol):
+    """A loss term for which each row passes twice in an update, each time with dropout of its own.
+    By itself, where rows pass once, it leaves the losses as they are."""
+
+    def between(
+        self, first: Passed, second: Passed, losses: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        """The losses [batch] of the two passes, from those of each [batch] after every other
+        term."""
+
+
 def rows_drawn(source: BatchSource, pool: Pool, step: int) -> Ints:
     """Which rows an update uses [n], whatever their form, which is not made: a source that passes
     on the rows of another in other forms names that one as its ``inner``."""

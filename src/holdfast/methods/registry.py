@@ -17,6 +17,7 @@ from typing import Any, Literal
 from holdfast.core.discovery import Registry, nearest
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Listener
+from holdfast.core.records import Decision, Finding
 from holdfast.core.updates import BatchSource, LossTerm, Stepper
 
 MOST = 1_000_000
@@ -26,7 +27,8 @@ MOST = 1_000_000
 class Bounds:
     """What a setting may be: a number above ``above``, or where that is ``None`` at least ``least``
     (0 without one), and at most ``most``; with ``whole`` a whole number. With ``words`` one of
-    them, and with ``shares`` beside them a table of classes with a number above 0 each."""
+    them, with ``or_number`` also such a number, and with ``shares`` beside them a table of classes
+    with a number above 0 each."""
 
     above: float | None = None
     least: float | None = None
@@ -34,20 +36,23 @@ class Bounds:
     whole: bool = False
     words: tuple[str, ...] = ()
     shares: bool = False
+    or_number: bool = False
 
     def __str__(self) -> str:
-        if self.words:
+        words = f"must be one of {', '.join(self.words)}"
+        if self.words and not self.or_number:
             table = " or a table of classes with a share above 0 each" if self.shares else ""
-            return f"must be one of {', '.join(self.words)}{table}"
+            return f"{words}{table}"
         low = f"above {self.above:g}" if self.above is not None else f"at least {self.least or 0:g}"
         number = "a whole number" if self.whole else "a number"
-        return f"must be {number} {low} and at most {self.most:,g}"
+        within = f"{number} {low} and at most {self.most:,g}"
+        return f"{words}, or {within}" if self.words else f"must be {within}"
 
     def hold(self, value: object) -> bool:
         """Whether ``value`` is within them; true and false are no numbers."""
         if self.shares and isinstance(value, Mapping):
             return bool(value) and all(self._is_share(one) for one in value.values())
-        if self.words:
+        if self.words and (isinstance(value, str) or not self.or_number):
             return isinstance(value, str) and value in self.words
         if type(value) not in (int, float):
             return False
@@ -99,6 +104,19 @@ def no_listeners() -> tuple[Listener, ...]:
     return ()
 
 
+def none_for(loaded: Any) -> tuple[Listener, ...]:
+    """Of a method that asks nothing of the model."""
+    return ()
+
+
+Told = Sequence[Decision | Finding]
+
+
+def nothing_to_prepare(loaded: Any) -> Told:
+    """Of a method that suits every model."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What methods bring to a run.
@@ -106,7 +124,11 @@ class Parts:
     ``stages`` come before the fine-tuning. ``stepper`` makes the gradient of every update, in all
     phases. ``source`` draws the rows of the fine-tuning and ``terms`` change its losses.
     ``listeners`` makes what must remember something, anew for every run; together they hold
-    ``copies`` of the weights that learn.
+    ``copies`` of the weights that learn. ``listeners_for`` makes those that must know what was
+    loaded (``models.base.Loaded``: the network of this fit, its tokenizer).
+    ``prepares`` is asked before the first step, on a network of the fit's own, of which it may
+    change how it computes: it says what it did and what will have no effect, or raises
+    ``RecipeError`` where the network has not what the method needs.
     """
 
     stages: tuple[Stage, ...] = ()
@@ -115,6 +137,8 @@ class Parts:
     terms: tuple[LossTerm, ...] = ()
     listeners: Callable[[], Sequence[Listener]] = no_listeners
     copies: int = 0
+    listeners_for: Callable[[Any], Sequence[Listener]] = none_for
+    prepares: Callable[[Any], Told] = nothing_to_prepare
 
     @property
     def changes_finetuning(self) -> bool:
@@ -235,4 +259,6 @@ def parts_of(asked: Mapping[str, Mapping[str, Any]]) -> Parts:
         tuple(term for parts in each.values() for term in parts.terms),
         lambda: tuple(listener for parts in each.values() for listener in parts.listeners()),
         sum(parts.copies for parts in each.values()),
+        lambda loaded: tuple(one for parts in each.values() for one in parts.listeners_for(loaded)),
+        lambda loaded: tuple(one for parts in each.values() for one in parts.prepares(loaded)),
     )

@@ -1,13 +1,15 @@
 """Learning-rate schedules by name: what to multiply each group's rate with at a step.
 
-All rise linearly over the warm-up, step 0 being the first update: scale = (step + 1) ÷ warm-up.
-After it, with p in [0, 1] the share of the remaining steps that are done:
+All but ``one_cycle`` rise linearly over the warm-up, step 0 being the first update: scale =
+(step + 1) ÷ warm-up. After it, with p in [0, 1] the share of the remaining steps that are done:
 
 | name | scale after the warm-up |
 |---|---|
 | ``linear`` | 1 − p |
 | ``cosine`` | (1 + cos πp) ÷ 2 (1608.03983, without restarts) |
 | ``constant`` | 1 |
+| ``inverse_sqrt`` | √(warm-up ÷ (step + 1)), at least one update of warm-up (1706.03762) |
+| ``one_cycle`` | down to 1 ÷ 250,000 by half a cosine, up from 1 ÷ 25 by another (1708.07120) |
 | ``plateau`` | halves when the validation loss did not improve at 2 evaluation points running |
 """
 
@@ -20,6 +22,11 @@ from typing import Any, Protocol
 from holdfast.core.discovery import Registry
 
 SCHEDULES: Registry[Callable[[int, int], Schedule]] = Registry("schedule", "train.schedule")
+
+
+# The share of the steps that rise, where a schedule's shape asks for another than usual: half of
+# what one cycle is, and what an inverse root is counted in.
+WARMUPS = {"one_cycle": 0.3, "inverse_sqrt": 0.1}
 
 
 class Schedule(Protocol):
@@ -72,6 +79,44 @@ class Curve:
         """Nothing to load."""
 
 
+class InverseSqrt(Curve):
+    """Falls as the root of the updates so far, whatever the number to come: 1706.03762, equation 3,
+    with its highest rate as 1. Without a warm-up it falls from the first update, as one of one."""
+
+    def __init__(self, steps: int, warmup_steps: int) -> None:
+        super().__init__(lambda p: 1.0, steps, warmup_steps)
+
+    def scale(self, step: int) -> float:
+        warmup = max(1, self._warmup_steps)
+        return min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
+
+
+class OneCycle(Curve):
+    """The rate rises for the first part of the phase and falls for the rest: 1708.07120, with
+    PyTorch's shape (``OneCycleLR``: half cosines, from 1/25 to 1 to 1/250,000). The momentum stays.
+
+    The warm-up is the part that rises; the paper and PyTorch have 0.3 of the steps there, which is
+    what ``train.warmup`` is by default with this schedule.
+    """
+
+    first, last = 1 / 25, 1 / 25 / 1e4
+
+    def __init__(self, steps: int, warmup_steps: int) -> None:
+        super().__init__(lambda p: 1.0, steps, warmup_steps)
+
+    def scale(self, step: int) -> float:
+        top, end = max(0, self._warmup_steps - 1), self._steps - 1
+        if step < top:
+            return self.first + (1 - self.first) * _risen(step / top)
+        done = min(1.0, (step - top) / (end - top)) if end > top else 0.0
+        return 1 - (1 - self.last) * _risen(done)
+
+
+def _risen(share: float) -> float:
+    """Half a cosine from 0 to 1."""
+    return (1 - math.cos(math.pi * share)) / 2
+
+
 class Plateau:
     """Halves the rate when two evaluation points running bring no improvement."""
 
@@ -107,4 +152,6 @@ SCHEDULES.add(
     "cosine", lambda steps, warmup: Curve(lambda p: (1 + math.cos(math.pi * p)) / 2, steps, warmup)
 )
 SCHEDULES.add("constant", lambda steps, warmup: Curve(lambda p: 1.0, steps, warmup))
+SCHEDULES.add("inverse_sqrt", InverseSqrt)
+SCHEDULES.add("one_cycle", OneCycle)
 SCHEDULES.add("plateau", Plateau)

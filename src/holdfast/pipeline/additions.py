@@ -15,8 +15,9 @@ from holdfast.core.updates import LossTerm, OfRows
 from holdfast.enrich.pictures.mixing import MixedLabels
 from holdfast.enrich.registry import all_enrichments, asked_for, kind_of_rows
 from holdfast.enrich.source import Enriched
+from holdfast.methods.conflicts import refuse
 from holdfast.methods.registry import Known, Method, Parts, all_methods, parts_of, settle
-from holdfast.pipeline.defaults import FINETUNE, method_settings
+from holdfast.pipeline.defaults import FINETUNE, asked_of, method_settings
 from holdfast.pipeline.enriched import enriched
 from holdfast.pipeline.ready import Ready
 from holdfast.recipe.resolved import resolved
@@ -100,7 +101,8 @@ class FitAdditions:
         )
 
     def listeners(self, name: str, settings: Settings) -> Sequence[Listener]:
-        return parts_of({name: settings}).listeners()
+        parts = parts_of({name: settings})
+        return (*parts.listeners(), *parts.listeners_for(self._ready.loaded))
 
     def told(self, notches: int) -> tuple[Decision | Finding, ...]:
         """What is known of rows enriched by so many notches more."""
@@ -126,12 +128,15 @@ class FitAdditions:
         parts = parts_of({name: settings})
         if parts.stages:
             raise RecipeError(where, "has a phase of its own, which comes first", None)
-        joins = parts.terms or parts.source or parts.stepper or parts.listeners()
+        joins = parts.terms or parts.source or parts.stepper or self.listeners(name, settings)
         if not joins:
             raise RecipeError(where, "brings nothing that a run under way could take", None)
+        parts.prepares(self._ready.loaded)
         if method.needs_classes and not self._has_classes():
             raise RecipeError(where, "needs a class a row", None)
         parts_of({**known, **on, name: settings})
+        asked = asked_of(self._ready.recipe)
+        refuse(replace(asked, methods={**asked.methods, **on, name: settings}))
         ordinary = all(
             isinstance(_inner(phase.source), EveryRow) and isinstance(phase.stepper, OnePass)
             for phase in self._ready.plan.phases

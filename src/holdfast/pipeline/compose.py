@@ -13,7 +13,7 @@ import numpy as np
 from holdfast.control.stopping import Costs, StoppingRule, planned_learning
 from holdfast.core.door import door
 from holdfast.core.errors import Defect, MachineError, RecipeError
-from holdfast.core.records import Decision, Ints
+from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.updates import OfRows
 from holdfast.data.scratch import goes_with, scratch_file
 from holdfast.data.table import TrainSplit, ValidSplit
@@ -36,6 +36,7 @@ from holdfast.pipeline.defaults import (
     resolve,
     unused,
     unusual,
+    useless,
     usual_rates,
 )
 from holdfast.pipeline.enriched import enriched
@@ -96,6 +97,7 @@ def make_ready(
     resolved, chosen = _resolved(recipe, loaded, total, len(train), classes)
     changed = _changed(loaded.network, resolved)
     check_network(method_settings(resolved), loaded.network)
+    of_methods = method_parts(resolved).prepares(loaded)
     check_target(resolved.methods, prepared.rows.classes)
     # What will be refused of the columns is refused before anything is trained.
     fitted_columns(resolved.data.features, sides.train_rows.table)
@@ -142,6 +144,7 @@ def make_ready(
             *prepared.decisions,
             *chosen,
             *changed,
+            *(one for one in of_methods if isinstance(one, Decision)),
             *weighed,
             *forms.decisions,
             *kept.decisions,
@@ -157,6 +160,8 @@ def make_ready(
             *prepared.noticed,
             *unusual(resolved, total, loaded.defaults),
             *unused(resolved, plan.phases),
+            *(one for one in of_methods if isinstance(one, Finding)),
+            *useless(resolved, plan.phases),
             *oversized,
             *tight,
             *forms.findings,
@@ -339,7 +344,7 @@ def make_job(
         write=writer(ready.watch, accelerator) if ready.watch else None,
         listeners=(
             *of_kind,
-            *method_parts(ready.recipe).listeners(),
+            *_of_methods(ready),
             *_histories(ready, accelerator),
             *place.listeners,
             *listeners,
@@ -355,6 +360,12 @@ def make_job(
         additions=FitAdditions(ready),
     )
     return job, of_kind
+
+
+def _of_methods(ready: Ready) -> tuple[Any, ...]:
+    """The listeners that methods bring, anew."""
+    parts = method_parts(ready.recipe)
+    return (*parts.listeners(), *parts.listeners_for(ready.loaded))
 
 
 def _histories(ready: Ready, accelerator: Accelerator) -> tuple[ExampleHistory, ...]:

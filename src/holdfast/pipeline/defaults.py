@@ -14,7 +14,9 @@ from typing import Any
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import counted
-from holdfast.enrich.registry import check_enrich, kind_of_rows
+from holdfast.enrich.registry import asked_for, check_enrich, kind_of_rows
+from holdfast.methods.conflicts import Asked
+from holdfast.methods.conflicts import useless as useless_pairs
 from holdfast.methods.contrast import MANY_CLASSES
 from holdfast.methods.registry import (
     Known,
@@ -25,6 +27,7 @@ from holdfast.methods.registry import (
     parts_of,
     settle,
 )
+from holdfast.methods.schedules import WARMUPS
 from holdfast.pipeline.adapters import rate_factor
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolved import ResolvedRecipe, resolved
@@ -161,7 +164,7 @@ def resolve(
         "optimizer": "adamw",
         "schedule": "linear",
         "weight_decay": 0.01,
-        "warmup": WARMUP_WRITING if recipe.task in WRITING else WARMUP,
+        "warmup": _warmup(recipe),
         "label_smoothing": 0.0,
         "layer_decay": 1.0,
         "clip": 1.0,
@@ -219,6 +222,11 @@ def _asked_for(methods: Mapping[str, Any]) -> tuple[Decision, ...]:
         because = "; ".join(["set by you", *filter(None, does)])
         lines.append(Decision("method", f"{name} ({shown})" if shown else name, because))
     return tuple(lines)
+
+
+def _warmup(recipe: Recipe) -> float:
+    usual = WARMUP_WRITING if recipe.task in WRITING else WARMUP
+    return WARMUPS.get(recipe.train.schedule or "", usual)
 
 
 def _named(value: Any) -> str:
@@ -296,7 +304,7 @@ def _refuse_without_classes(recipe: Recipe, name: str) -> None:
 def _switched_on(methods: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The settings of those methods of a resolved recipe that are on."""
     return {
-        name: asked if isinstance(asked, dict) else {}
+        name: dict(asked) if isinstance(asked, Mapping) else {}
         for name, asked in methods.items()
         if asked is not False
     }
@@ -434,6 +442,25 @@ def unused(recipe: ResolvedRecipe, phases: Sequence[Phase]) -> tuple[Finding, ..
     because = f"{' and '.join(idle)} changes the fine-tuning, and this plan has only {stages[0]}"
     remedy = f"Set methods.{stages[0]}=false."
     return (Finding("unused_setting", "warn", 0.5, len(idle), (), because, remedy),)
+
+
+def asked_of(recipe: Recipe, phases: Sequence[Phase] = ()) -> Asked:
+    """What a recipe, in which something may be open, asks of its methods; with the ``phases`` of
+    its plan where that is made."""
+    train = recipe.train
+    return Asked(
+        methods=_switched_on(recipe.methods),
+        enrich=frozenset(asked_for(recipe.enrich)),
+        optimizer=train.optimizer or "adamw",
+        weight_decay=train.weight_decay or 0.0,
+        label_smoothing=train.label_smoothing or 0.0,
+        head_learns=not phases or any(phase.head == "train" for phase in phases),
+    )
+
+
+def useless(recipe: ResolvedRecipe, phases: Sequence[Phase]) -> tuple[Finding, ...]:
+    """Findings for methods of which one does nothing beside the other."""
+    return useless_pairs(asked_of(recipe, phases))
 
 
 def usual_rates(

@@ -296,4 +296,5 @@ def _held(phases: tuple[Phase, ...]) -> int:
 
 def _at_once(phase: Phase) -> int:
     most = None if on_gpu() else phase.part_rows
-    return phase.batch_size if most is None else min(most, phase.batch_size)
+    rows = phase.batch_size if most is None else min(most, phase.batch_size)
+    return rows * phase.at_once

@@ -9,10 +9,12 @@ from holdfast.auditing.treat.apply import choose
 from holdfast.core.machine import refuse_too_many
 from holdfast.core.records import Decision
 from holdfast.enrich.registry import asked_for, check_enrich, kind_of_rows
+from holdfast.methods.conflicts import refuse
 from holdfast.methods.optimizers import OPTIMIZERS
 from holdfast.methods.registry import check_methods
 from holdfast.methods.schedules import SCHEDULES
 from holdfast.pipeline.alerts import address_of
+from holdfast.pipeline.defaults import asked_of
 from holdfast.recipe import Recipe
 from holdfast.training.track import check_trackers
 
@@ -40,7 +42,8 @@ def code_to_run(recipe: Recipe) -> tuple[Decision, ...]:
 
 
 def check_names(recipe: Recipe, find_metric: Callable[[str], Any] | None = None) -> None:
-    """Refuse an unknown optimizer, schedule, method, enrichment or treatment, an absent tracker,
+    """Refuse an unknown optimizer, schedule, method, enrichment or treatment, methods that
+    contradict each other, an absent tracker,
     an alert without an address, more threads than the machine can use, and with ``find_metric`` (of
     the recipe's task) an unknown criterion; what a recipe leaves open is passed over.
 
@@ -52,6 +55,7 @@ def check_names(recipe: Recipe, find_metric: Callable[[str], Any] | None = None)
             registry[name]
     refuse_too_many("train.threads", recipe.train.threads or 1)
     check_methods(recipe.methods)
+    refuse(asked_of(recipe))
     check_enrich(recipe.enrich, kind_of_rows(recipe.task))
     choose(recipe.treat)
     check_trackers(recipe.track.to)

@@ -79,7 +79,7 @@ def _seconds_a_row(ready: Ready) -> float:
         start = time.perf_counter()
         train_step(run, Draw(order[middle : middle + size]))
         timed.append(time.perf_counter() - start)
-    return float(np.median(timed)) / (size * run.phase.stepper.passes)
+    return float(np.median(timed)) / (size * run.phase.passes)
 
 
 def _peak_mb() -> float:

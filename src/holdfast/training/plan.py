@@ -11,7 +11,7 @@ import numpy as np
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints
-from holdfast.core.updates import BatchSource, LossTerm, Pool, Stepper, rows_drawn
+from holdfast.core.updates import BatchSource, LossTerm, OfTwoPasses, Pool, Stepper, rows_drawn
 from holdfast.training.ordinary import EveryRow, OnePass
 
 # Of a training pass: the way back takes about as much as two ways forward.
@@ -63,7 +63,17 @@ class Phase:
     @property
     def rows_passed(self) -> int:
         """Rows that pass forward and back in all its steps: its work."""
-        return self.steps * self.rows_per_step * self.stepper.passes
+        return self.steps * self.rows_per_step * self.passes
+
+    @property
+    def passes(self) -> int:
+        """How often each row passes the network, forward and back, in an update."""
+        return self.stepper.passes * self.at_once
+
+    @property
+    def at_once(self) -> int:
+        """How many passes of a row are held for one gradient."""
+        return 2 if any(isinstance(term, OfTwoPasses) for term in self.terms) else 1
 
     @property
     def warmup_steps(self) -> int:

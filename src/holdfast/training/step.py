@@ -11,7 +11,7 @@ import torch
 
 from holdfast.core.errors import TrainingError
 from holdfast.core.seeds import derive_seed
-from holdfast.core.updates import Draw, Passed, Pool
+from holdfast.core.updates import Draw, OfTwoPasses, Passed, Pool
 from holdfast.models.prefix import train_mode
 from holdfast.training.batch_losses import batch_losses_of
 from holdfast.training.batches import parts_by_length
@@ -137,7 +137,24 @@ def _micro_batches(run: Run, draw: Draw) -> list[Draw]:
 
 
 def _losses(run: Run, draw: Draw, again: bool) -> torch.Tensor:
-    """Per-example losses of these rows, in their order, after every loss term. Rows that are
+    """Per-example losses of these rows, in their order, after every loss term; the terms that
+    compare two passes come last."""
+    first, losses = _passed(run, draw)
+    if run.phase.at_once > 1:
+        told = run.batch_losses
+        second, others = _passed(run, draw)
+        run.batch_losses = told
+        for term in run.phase.terms:
+            if isinstance(term, OfTwoPasses):
+                losses = term.between(first, second, (losses, others))
+    if not again:
+        run.emit("loss_ready")
+    run.batch_losses = None
+    return losses
+
+
+def _passed(run: Run, draw: Draw) -> tuple[Passed, torch.Tensor]:
+    """A forward pass of these rows, and their losses after the terms of one pass. Rows that are
     compared pass in small parts, whose outputs are joined before the loss."""
     parts, examples = [draw], examples_of(run, draw)
     if run.phase.compares_rows:
@@ -156,10 +173,7 @@ def _losses(run: Run, draw: Draw, again: bool) -> torch.Tensor:
     run.batch_losses = batch_losses_of(passed, losses)
     for term in run.phase.terms:
         losses = term(passed, losses)
-    if not again:
-        run.emit("loss_ready")
-    run.batch_losses = None
-    return losses
+    return passed, losses
 
 
 def parameters_of(run: Run) -> list[torch.nn.Parameter]:

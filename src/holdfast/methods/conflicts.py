@@ -1,0 +1,201 @@
+"""Methods that contradict each other, and pairs of which one does nothing: a table, a reason each.
+
+What contradicts is refused when a recipe is read; what is merely useless is a finding before the
+first step. What depends on the network alone (R-Drop without any dropout) is the method's own to
+say (``Parts.prepares``). To add a pair is to add a line to ``TABLE``: the methods that must be on,
+what else must hold, the reason, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Finding
+
+# Above it, decoupled decay pulls as much as a penalty that somebody sets on purpose.
+LARGE_DECAY = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a recipe asks for that the table reads: the ``methods`` that are on, with those of their
+    settings that are known; ``enrich`` the enrichments that are on; ``head_learns``: in some phase
+    the head learns by gradient."""
+
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    enrich: frozenset[str] = frozenset()
+    optimizer: str = "adamw"
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    head_learns: bool = True
+
+
+def always(asked: Asked) -> bool:
+    """Of a pair that clashes whatever its settings."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """``methods`` are names of methods that are all on; ``beside`` names other keys of a recipe
+    that take part, of which ``when`` tells. ``refused``: they contradict; else one is useless."""
+
+    methods: tuple[str, ...]
+    because: str
+    remedy: str
+    refused: bool = False
+    when: Callable[[Asked], bool] = always
+    beside: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """As a recipe calls them."""
+        return (*(f"methods.{name}" for name in self.methods), *self.beside)
+
+    def holds(self, asked: Asked) -> bool:
+        """Whether the recipe asks for it."""
+        return all(name in asked.methods for name in self.methods) and self.when(asked)
+
+
+def _of_head(name: str) -> Callable[[Asked], bool]:
+    """The penalty pulls the head alone, and no phase moves the head by gradient."""
+    return lambda asked: (
+        asked.methods[name].get("place", "head") == "head" and not asked.head_learns
+    )
+
+
+def _decays(asked: Asked) -> bool:
+    return asked.weight_decay >= LARGE_DECAY
+
+
+TABLE: tuple[Clash, ...] = (
+    Clash(
+        ("elastic_net", "l1"),
+        "pull the same weights by the same threshold: elastic_net has L1 in it",
+        "Leave l1 out, and set methods.elastic_net.ratio.",
+        refused=True,
+    ),
+    Clash(
+        ("elastic_net", "l2"),
+        "pull the same weights to zero twice: elastic_net has L2 in it",
+        "Leave l2 out, and set methods.elastic_net.ratio.",
+        refused=True,
+    ),
+    Clash(
+        ("l2", "l2_sp"),
+        "pull the same weights to two places, zero and the start",
+        "Leave one of them out.",
+        refused=True,
+    ),
+    Clash(
+        ("l2",),
+        "pull the same weights to zero twice, coupled and decoupled",
+        "Set train.weight_decay=0, or leave l2 out.",
+        when=_decays,
+        beside=("train.weight_decay",),
+    ),
+    Clash(
+        ("l2_sp",),
+        "pull the same weights to two places: the decay to zero, away from the start",
+        "Set train.weight_decay=0.",
+        when=_decays,
+        beside=("train.weight_decay",),
+    ),
+    Clash(
+        ("l2",),
+        "are the same thing: the decay of this optimizer is added to the gradient",
+        "Set train.weight_decay alone.",
+        when=lambda asked: asked.optimizer != "adamw" and 0 < asked.weight_decay < LARGE_DECAY,
+        beside=("train.weight_decay", "train.optimizer"),
+    ),
+    Clash(
+        ("l1",),
+        "changes nothing: the head is refitted in every phase, and learns by gradient in none",
+        "Set methods.l1.place=all, or methods.contrast=false.",
+        when=_of_head("l1"),
+    ),
+    Clash(
+        ("elastic_net",),
+        "changes nothing: the head is refitted in every phase, and learns by gradient in none",
+        "Set methods.elastic_net.place=all, or methods.contrast=false.",
+        when=_of_head("elastic_net"),
+    ),
+    Clash(
+        ("focal",),
+        "do one thing twice: each makes answers less sure than the rows are",
+        "Leave one of them out.",
+        when=lambda asked: asked.label_smoothing > 0,
+        beside=("train.label_smoothing",),
+    ),
+    Clash(
+        ("focal", "gce"),
+        "undo each other: focal listens to rows that are wrong, gce passes over them",
+        "Leave one of them out.",
+        refused=True,
+    ),
+    Clash(
+        ("gce", "mixup"),
+        "each put another loss in the place of cross-entropy, of which mixup's would be left",
+        "Leave one of them out.",
+        refused=True,
+    ),
+    Clash(
+        ("focal", "mixup"),
+        "each put another loss in the place of cross-entropy, of which mixup's would be left",
+        "Leave one of them out.",
+        refused=True,
+    ),
+    Clash(
+        ("mixup",),
+        "each make the target softer, and mixup's loss takes the place of the smoothed one",
+        "Set train.label_smoothing=0.",
+        when=lambda asked: asked.label_smoothing > 0,
+        beside=("train.label_smoothing",),
+    ),
+    Clash(
+        ("gce",),
+        "pull two ways: smoothing has every row lean to all classes, gce lets doubted rows go",
+        "Set train.label_smoothing=0.",
+        when=lambda asked: asked.label_smoothing > 0,
+        beside=("train.label_smoothing",),
+    ),
+    Clash(
+        ("mixup",),
+        "mix rows twice, as pixels and as features",
+        "Leave one of them out.",
+        when=lambda asked: bool(asked.enrich & {"mixup", "cutmix"}),
+        beside=("enrich",),
+    ),
+    Clash(
+        ("dropconnect", "dropout"),
+        "drop the same signal twice, as connections and as units",
+        "Leave one of them out.",
+        when=lambda asked: any(
+            asked.methods["dropout"].get(place) not in (None, "model", 0)
+            for place in ("hidden", "attention")
+        ),
+    ),
+)
+
+
+def refuse(asked: Asked) -> None:
+    """Raise ``RecipeError`` for what contradicts itself."""
+    for clash in TABLE:
+        if clash.refused and clash.holds(asked):
+            raise RecipeError(" and ".join(clash.keys), clash.because, None, clash.remedy)
+
+
+def useless(asked: Asked) -> tuple[Finding, ...]:
+    """A finding for each pair of which one does nothing, or that pull against each other."""
+    return tuple(
+        Finding("useless_setting", "warn", 0.4, 1, (), _because(clash), clash.remedy)
+        for clash in TABLE
+        if not clash.refused and clash.holds(asked)
+    )
+
+
+def _because(clash: Clash) -> str:
+    return f"{' and '.join(clash.keys)} {clash.because}"

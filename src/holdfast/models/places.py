@@ -1,0 +1,102 @@
+"""Where a network can be disturbed while it learns: its blocks, and its dropouts by place.
+
+Found by looking at the modules, so that nothing of an architecture is written down here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from holdfast.models.base import Network
+
+PLACES = ("embedding", "attention", "hidden", "head", "adapter")
+# What an attention module calls dropouts that are not those of its probabilities.
+OF_OUTPUTS = ("out", "resid", "proj", "ff")
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout:
+    """A dropout of a network, on or off: the module and the attribute that holds its rate."""
+
+    place: str
+    module: nn.Module
+    attribute: str
+
+    @property
+    def rate(self) -> float:
+        return float(getattr(self.module, self.attribute))
+
+    def become(self, rate: float) -> None:
+        """Take this rate from the next pass on."""
+        setattr(self.module, self.attribute, rate)
+
+
+def blocks_of(network: Network) -> list[nn.Module]:
+    """The repeated blocks, in the order of the modules: the members of the outermost lists of
+    modules in the backbone (of an encoder-decoder those of both sides)."""
+    return [block for one in _lists(network.backbone) for block in one]
+
+
+def word_tables(network: Network) -> list[nn.Module]:
+    """Every module that looks words up in the table of word embeddings: an encoder-decoder may have
+    one a side that share their weights. Raises ``RecipeError`` where the inputs are no words."""
+    table = network.word_embeddings.weight
+    return [m for m in network.modules() if isinstance(m, nn.Embedding) and m.weight is table]
+
+
+def _lists(module: nn.Module) -> list[nn.ModuleList]:
+    found: list[nn.ModuleList] = []
+    for child in module.children():
+        found += [child] if isinstance(child, nn.ModuleList) else _lists(child)
+    return found
+
+
+def dropouts_by_place(network: Network) -> list[Dropout]:
+    """Every dropout, those whose rate is 0 among them.
+
+    ``attention``: of the attention's probabilities. ``hidden``: everything else in a block.
+    ``head``: before the last layer, in the pooling too. ``adapter``: on the input of LoRA's update.
+    ``embedding``: what is in none of these, which stands before the blocks (T5 has one there that
+    also follows the last block).
+    """
+    in_blocks = {id(m) for block in blocks_of(network) for m in block.modules()}
+    last = [getattr(network, name, None) for name in ("pool", "dropout", "head")]
+    in_head = {id(m) for part in last if isinstance(part, nn.Module) for m in part.modules()}
+    modules: Any = network
+    found: list[Dropout] = []
+    for path, owner in modules.named_modules():
+        for name, child in owner.named_children():
+            if isinstance(child, nn.modules.dropout._DropoutNd):
+                place = _place(f"{path}.{name}", owner, name, id(child), in_blocks, in_head)
+                found.append(Dropout(place, child, "p"))
+        if isinstance(owner, nn.modules.dropout._DropoutNd):
+            continue
+        for name, value in vars(owner).items():
+            if "dropout" in name and type(value) in (int, float):
+                place = _place(path, owner, name, id(owner), in_blocks, in_head)
+                found.append(Dropout(place, owner, name))
+    return found
+
+
+def _place(
+    path: str, owner: nn.Module, name: str, inside: int, in_blocks: set[int], in_head: set[int]
+) -> str:
+    if "lora_dropout" in path:
+        return "adapter"
+    if inside in in_head:
+        return "head"
+    if inside not in in_blocks:
+        return "embedding"
+    return "attention" if _of_attention(owner, name) else "hidden"
+
+
+def _of_attention(owner: nn.Module, name: str) -> bool:
+    """Whether it is the attention's own: a module that is about attention and holds no other such
+    one, which would be the one."""
+    if "attention" in name or name.startswith("attn"):
+        return True
+    about = [m for m in owner.modules() if "attention" in type(m).__name__.lower()]
+    return about == [owner] and not name.startswith(OF_OUTPUTS)
