@@ -7,7 +7,7 @@ import pytest
 from sklearn.model_selection import StratifiedKFold
 
 from holdfast.core.errors import Defect, SplitError
-from holdfast.split.folds import Folds, forward, leave_out, make_folds
+from holdfast.split.folds import Folds, forward, leave_out, make_folds, set_aside
 from holdfast.split.iterative import assign_several
 
 
@@ -74,6 +74,22 @@ def test_a_class_of_fewer_units_than_folds_is_refused_by_its_name() -> None:
         make_folds(units, labels, 4, seed=0, names=("usual", "rare"))
     with pytest.raises(Defect, match="folds and repeats"):
         make_folds(units, labels, 1, seed=0)
+
+
+def test_rows_are_set_aside_in_proportion_and_units_stay_whole() -> None:
+    rng = np.random.default_rng(6)
+    labels = rng.choice(3, 300, p=[0.6, 0.3, 0.1])
+    units = np.arange(300)
+    units[200:] = units[:100]
+    stay, aside = set_aside(np.arange(300), labels, 0.18, seed=1)
+    assert sorted([*stay, *aside]) == list(range(300))
+    wanted = 0.18 * np.bincount(labels)
+    assert np.abs(np.bincount(labels[aside], minlength=3) - wanted).max() <= 1
+    stay, aside = set_aside(units, labels, 0.18, seed=1)
+    assert not set(units[stay]) & set(units[aside])
+    assert abs(len(aside) - 54) <= 4
+    with pytest.raises(SplitError, match="rare"):
+        set_aside(np.arange(5), np.array([0, 0, 0, 0, 1]), 0.2, 0, names=("common", "rare"))
 
 
 def test_each_group_is_left_out_once_and_its_copies_elsewhere_are_not_learned() -> None:

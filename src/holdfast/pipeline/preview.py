@@ -37,6 +37,8 @@ def preview(recipe: Recipe, notify: Notify = lambda _: None) -> dict[str, Any]:
         divided = load_and_divide(one_table, notify)
     learning = learning_of(divided.recipe, divided)
     divided, folds = learning.divided, learning.folds
+    # K runs on all rows but a fold each, and one on all, take as long as K on all.
+    times = max(1, folds) * max(1, len(learning.outer))
     ready = make_ready(learning.prepared, learning.train, learning.valid, cross_fitted=bool(folds))
     notify_all(notify, ready.decisions, ready.findings)
     splits = divided.splits
@@ -59,7 +61,7 @@ def preview(recipe: Recipe, notify: Notify = lambda _: None) -> dict[str, Any]:
         "parameters": {"total": total, "trainable": trainable, "share": trainable / total},
         "memory_mb": _memory(ready.need),
         "memory_limit": tightest().words,
-        "time_s": _time(ready, seconds, len(splits.test), folds),
+        "time_s": _time(ready, seconds, len(splits.test), times),
         "settings": ready.recipe.shown(),
     }
 
@@ -99,10 +101,10 @@ def _memory(need: Need) -> dict[str, float]:
     return {name: round(value, 1) for name, value in parts.items()}
 
 
-def _time(ready: Ready, seconds_a_row: float, test_rows: int, folds: int) -> dict[str, float]:
-    """``folds`` runs on all rows but a fold each take as long as so many less one on all."""
-    rows = sum(phase.rows_passed for phase in ready.plan.phases) * max(1, folds)
-    looks = len(ready.plan.evaluate_at) * (ready.plan.probe_rows + len(ready.valid))
+def _time(ready: Ready, seconds_a_row: float, test_rows: int, times: int) -> dict[str, float]:
+    """``times`` how often the run's own steps are taken, over all folds."""
+    rows = sum(phase.rows_passed for phase in ready.plan.phases) * times
+    looks = len(ready.plan.evaluate_at) * (ready.plan.probe_rows + len(ready.valid)) * times
     train = rows * seconds_a_row
     evaluate = looks * seconds_a_row * FORWARD_SHARE
     score = 3 * test_rows * seconds_a_row * FORWARD_SHARE

@@ -128,7 +128,9 @@ def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored
         test = scores_block(_score(ready, outputs), finish.opened_at)
     else:
         outputs = _outputs(table.column("row"), table.column("label"), outer.logits, table)
-        found = score_out_of_fold(outputs, ready.task.classes, extra_metrics=_own(ready))
+        found = score_out_of_fold(
+            outputs, ready.task.classes, outer.folds, extra_metrics=_own(ready)
+        )
         test = {**scores_block(found), "out_of_fold": True, "folds": outer.folds}
     score_s = time.perf_counter() - start
     valid, probe = _other_rows(finish, temperature)

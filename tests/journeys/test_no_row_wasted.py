@@ -1,0 +1,87 @@
+"""Runs that set no row aside, as a user types them: trained, resumed, asked, read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROWS = 60
+SHORT = ["--set", "train.evaluations=2", "--set", "methods.contrast.steps=4"]
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: Any) -> Path:
+    path: Path = write_csv(tmp_path_factory.mktemp("rows") / "rows.csv", marked_rows(ROWS))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (["train.folds=2"], "out of 2 folds"),
+        (["train.folds=2", "data.split.test=0"], "out of 5 outer folds"),
+        (["data.split.test=0"], "out of 5 outer folds"),
+    ],
+)
+def test_such_a_run_is_used_as_any_other(
+    asked: list[str],
+    words: str,
+    csv: Path,
+    sets: Any,
+    holdfast: Any,
+    tmp_path: Path,
+    own_verdict: Any,
+) -> None:
+    run = tmp_path / "run"
+    more = [part for one in asked for part in ("--set", one)]
+    done = holdfast("train", csv, "--out", run, *sets, *SHORT, *more, "--json", "--quiet")
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    assert result["valid"].get("out_of_fold", False) is ("train.folds=2" in asked)
+    assert result["test"].get("out_of_fold", False) is ("data.split.test=0" in asked)
+    own_verdict(run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    done = holdfast("train", csv, "--out", run, "--resume", "--quiet")
+    assert done.code == 0, done.err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    done = holdfast("report", run, "--page", tmp_path / "page.html")
+    assert done.code == 0, done.err
+    assert words in (tmp_path / "page.html").read_text("utf-8")
+    done = holdfast("evaluate", run, csv, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["n"] == ROWS
+    done = holdfast("predict", run, csv)
+    assert len(done.out.splitlines()) == ROWS
+
+
+def test_the_plan_says_how_rows_are_used(csv: Path, sets: Any, holdfast: Any) -> None:
+    asked = ["--set", "train.folds=3", "--set", "data.split.test=0", "--dry-run", "--json"]
+    done = holdfast("train", csv, *sets, *SHORT, *asked)
+    assert done.code == 0, done.err
+    plan = json.loads(done.out)
+    assert plan["division"] == {"train": ROWS, "valid": 0, "test": 0}
+    chosen = {decision["what"]: decision["chosen"] for decision in plan["decisions"]}
+    assert chosen["cross-fitting"] == "3 folds"
+    assert chosen["score"] == "5 outer folds"
+
+
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    csv: Path, sets: Any, holdfast: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    for asked, words in (
+        (["train.folds=1"], "train.folds"),
+        (["train.folds=30"], "train.folds"),
+        (["train.folds=3", "train.max_minutes=1"], "train.max_minutes"),
+        (["data.split.test=0", "train.max_minutes=1"], "data.split.test"),
+        (["data.split.test=0", "task=seq2seq"], "data.split.test"),
+    ):
+        more = [part for one in asked for part in ("--set", one)]
+        done = holdfast("train", csv, "--out", run, *sets, *more)
+        assert done.code == 2, (asked, done.err)
+        assert words in done.err
+        assert "Traceback" not in done.err
+        assert not run.exists()
