@@ -105,7 +105,7 @@ def widened(
 def _at_most(rate: float, folds: int) -> float:
     """The rate of models from all rows, on a learning curve as steep as ``SLOPE``, where models
     from all but one of so many folds have ``rate``."""
-    return 1 - (1 - rate) * ((folds - 1) / folds) ** SLOPE
+    return 1 - (1 - rate) * math.pow((folds - 1) / folds, SLOPE)
 
 
 def _note(one: Estimate) -> str:
