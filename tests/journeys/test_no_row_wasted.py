@@ -47,9 +47,9 @@ def test_such_a_run_is_used_as_any_other(
     done = holdfast("train", csv, "--out", run, "--resume", "--quiet")
     assert done.code == 0, done.err
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    done = holdfast("report", run, "--page", tmp_path / "page.html")
+    assert words in (run / "report.html").read_text("utf-8")
+    done = holdfast("report", run)
     assert done.code == 0, done.err
-    assert words in (tmp_path / "page.html").read_text("utf-8")
     done = holdfast("evaluate", run, csv, "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["n"] == ROWS
