@@ -54,7 +54,8 @@ def test_every_interval_is_wider_and_the_values_are_the_same() -> None:
         other = found.metrics[name]
         assert other.value == one.value, name
         assert other.low < one.low or one.low == 0, name
-        assert other.high > one.high or one.high == 1, name
+        # The value of ece, biased upwards, may be its own upper limit.
+        assert other.high > one.high or one.high in (1, one.value), name
     for name, lines in plain.extra["per_class"].items():
         assert found.extra["per_class"][name]["n"] == lines["n"]
         assert found.extra["per_class"][name]["f1"].low <= lines["f1"].low
