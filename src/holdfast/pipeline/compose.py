@@ -29,6 +29,7 @@ from holdfast.models.onednn import use_onednn
 from holdfast.pipeline.adapters import adapter_settings
 from holdfast.pipeline.additions import FitAdditions
 from holdfast.pipeline.attention import choose_attention
+from holdfast.pipeline.chosen_layers import AUTO, choose_layers
 from holdfast.pipeline.defaults import (
     method_parts,
     method_settings,
@@ -95,7 +96,8 @@ def make_ready(
     total, _ = count_parameters(loaded.network)
     classes = classes_of(prepared)
     resolved, chosen = _resolved(recipe, loaded, total, len(train), classes)
-    changed = _changed(loaded.network, resolved)
+    resolved, by_evidence = _layers_chosen(resolved, kind, loaded, sides)
+    changed = (*by_evidence, *_changed(loaded.network, resolved))
     check_network(method_settings(resolved), loaded.network)
     of_methods = method_parts(resolved).prepares(loaded)
     check_target(resolved.methods, prepared.rows.classes)
@@ -235,6 +237,19 @@ def _resolved(
     resolved = resolve_all(recipe, model=settings)
     check_names(resolved)
     return resolved, chosen
+
+
+def _layers_chosen(
+    recipe: ResolvedRecipe, kind: Any, loaded: Loaded, sides: Sides
+) -> tuple[ResolvedRecipe, tuple[Decision, ...]]:
+    """The recipe with the layers that training rows say, where it leaves them to these."""
+    if recipe.model.freeze != AUTO:
+        return recipe, ()
+    task = kind.make_task(loaded, sides.train_rows.table, recipe, None)
+    words = loaded.defaults is None or "encoder" in loaded.defaults
+    usual = "words" if words else "none"
+    frozen, told = choose_layers(loaded.network, task, sides.train, recipe.seed, usual)
+    return resolve_all(recipe, model={"freeze": frozen}), told
 
 
 def _changed(network: Network, recipe: ResolvedRecipe) -> tuple[Decision, ...]:
