@@ -33,6 +33,16 @@ ASKED = {
     ("methods.dropconnect", "methods.dropout"): {
         "methods": {"dropconnect": {}, "dropout": {"hidden": 0.2}}
     },
+    ("methods.progressive", "methods.unfreeze"): {"methods": {"progressive": {}, "unfreeze": {}}},
+    ("methods.reinit", "methods.reset_head"): {"methods": {"reinit": {}, "reset_head": {}}},
+    ("methods.probe_first", "methods.progressive"): {
+        "methods": {"probe_first": {}, "progressive": {}}
+    },
+    ("methods.reinit", "methods.wise"): {"methods": {"reinit": {}, "wise": {}}},
+    **{
+        (f"methods.{name}",): {"methods": {name: {}}, "head_learns": False}
+        for name in ("unfreeze", "progressive", "reset_head")
+    },
 }
 # Near to each: one thing less.
 SPARED = [
@@ -45,6 +55,8 @@ SPARED = [
     {"methods": {"dropconnect": {}, "dropout": {"hidden": "model", "head": 0.2}}},
     {"label_smoothing": 0.1, "weight_decay": 0.1},
     {"methods": {"mixup": {}}, "enrich": frozenset({"usual"})},
+    {"methods": {"progressive": {}, "reset_head": {}, "wise": {}}},
+    {"methods": {"probe_first": {}, "unfreeze": {}, "reinit": {}}},
 ]
 
 

@@ -210,7 +210,8 @@ def test_what_cannot_be_drawn_anew_is_refused(bert: Any) -> None:
     with pytest.raises(RecipeError, match="must be below 2"):
         check_reinit(Reinit(blocks=2), bert)
     network = copy.deepcopy(bert)
-    check_reinit(Reinit(blocks=1), network)
+    (told,) = check_reinit(Reinit(blocks=1), network)
+    assert told.chosen.startswith("block.1")
     block = next(layer for layer in network.layers() if layer.name == "block.1")
     next(block.parameters()).requires_grad_(False)
     with pytest.raises(RecipeError, match=r"block\.1 is frozen"):

@@ -178,6 +178,37 @@ TABLE: tuple[Clash, ...] = (
             for place in ("hidden", "attention")
         ),
     ),
+    Clash(
+        ("progressive", "unfreeze"),
+        "each say which layers learn at a step, and say different things",
+        "Leave one of them out.",
+        refused=True,
+    ),
+    Clash(
+        ("reinit", "reset_head"),
+        "undo each other: the head that is put back was fitted to layers drawn anew since",
+        "Leave one of them out.",
+        refused=True,
+    ),
+    Clash(
+        ("probe_first", "progressive"),
+        "do one thing twice: a head that was fitted has nothing to learn alone, and steps are lost",
+        "Set methods.probe_first=false, or leave progressive out.",
+    ),
+    Clash(
+        ("reinit", "wise"),
+        "do not go together: between the start and layers drawn anew there is no valley to average",
+        "Leave wise out.",
+    ),
+    *(
+        Clash(
+            (name,),
+            "changes nothing: in no phase of this plan does the head learn by gradient",
+            "Set methods.contrast=false.",
+            when=lambda asked: not asked.head_learns,
+        )
+        for name in ("unfreeze", "progressive", "reset_head")
+    ),
 )
 
 

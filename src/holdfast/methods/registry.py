@@ -146,10 +146,6 @@ class Parts:
         return bool(self.terms) or self.source is not None
 
 
-def suits_any(asked: Any, network: Any) -> None:
-    """Of a method that works with every network."""
-
-
 def nothing_to_work_out(known: Known) -> dict[str, Any]:
     """Of a method whose settings have defaults."""
     return {}
@@ -159,16 +155,14 @@ def nothing_to_work_out(known: Known) -> dict[str, Any]:
 class Method:
     """One entry: ``parts`` of the ``settings``, a frozen dataclass; ``worked_out`` those of its
     settings whose default depends on the run. ``needs_classes``: it means nothing where a row has
-    no class. ``suits`` refuses a network, as it is before the first step, that its settings do not
-    fit (``RecipeError``). ``joins``: it may be switched on in a run under way. ``key`` is the
-    setting of a recipe that switches it on, where that is not ``methods.NAME``."""
+    no class. ``key`` is the setting of a recipe that switches it on, where that is not
+    ``methods.NAME``. ``joins``: it may be switched on in a run under way."""
 
     settings: type[Any]
     parts: Callable[[Any], Parts]
     worked_out: Callable[[Known], dict[str, Any]] = nothing_to_work_out
     needs_classes: bool = False
     key: str | None = None
-    suits: Callable[[Any, Any], None] = suits_any
     joins: bool = True
 
 
@@ -220,12 +214,6 @@ def settle(name: str, given: Mapping[str, Any], known: Known) -> dict[str, Any]:
         settled[one.name] = given.get(one.name, worked_out.get(one.name, default))
     _check_settings(f"methods.{name}", method, settled)
     return settled
-
-
-def check_network(asked: Mapping[str, Mapping[str, Any]], network: Any) -> None:
-    """Refuse a network that one of these methods (name: settings) does not suit."""
-    for name in sorted(asked):
-        all_methods()[name].suits(_settings_of(name, asked[name]), network)
 
 
 def _settings_of(name: str, given: Mapping[str, Any]) -> Any:

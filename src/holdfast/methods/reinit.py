@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Place
+from holdfast.core.records import Decision
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 from holdfast.models.redraw import redraw, top_layers
 
@@ -29,9 +30,9 @@ class Reinit:
     blocks: int = setting(1, least=0, most=200, whole=True)
 
 
-def check_reinit(asked: Reinit, network: Any) -> None:
-    """Refuse what cannot be drawn anew: more blocks than there are, layers that do not learn, and
-    a model under an adapter, whose own weights are not trained."""
+def check_reinit(asked: Reinit, network: Any) -> tuple[Decision, ...]:
+    """Which layers are drawn anew. Raises ``RecipeError`` for more blocks than there are, layers
+    that do not learn, and a model under an adapter, whose own weights are not trained."""
     layers = top_layers(network, asked.blocks)
     if not layers:
         raise RecipeError(
@@ -51,6 +52,9 @@ def check_reinit(asked: Reinit, network: Any) -> None:
             asked.blocks,
             "Leave one of the two out: methods.reinit=false, or model.freeze and model.adapter.",
         )
+    names = ", ".join(layer.name for layer in layers)
+    because = "by the architecture's initializer, after the first look; the head with them"
+    return (Decision("layers drawn anew", names, because),)
 
 
 class RedrawnTop:
@@ -77,8 +81,10 @@ METHODS.add(
     "reinit",
     Method(
         Reinit,
-        lambda asked: Parts(listeners=lambda: (RedrawnTop(asked.blocks),)),
-        suits=check_reinit,
+        lambda asked: Parts(
+            listeners=lambda: (RedrawnTop(asked.blocks),),
+            prepares=lambda loaded: check_reinit(asked, loaded.network),
+        ),
         joins=False,
     ),
 )

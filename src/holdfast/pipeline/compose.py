@@ -19,7 +19,6 @@ from holdfast.data.scratch import goes_with, scratch_file
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.methods.balance import check_target
 from holdfast.methods.optimizers import build_optimizer
-from holdfast.methods.registry import check_network
 from holdfast.methods.schedules import build_schedule
 from holdfast.models.activations import checkpoint_activations
 from holdfast.models.base import Loaded, Network
@@ -32,7 +31,6 @@ from holdfast.pipeline.attention import choose_attention
 from holdfast.pipeline.chosen_layers import AUTO, choose_layers
 from holdfast.pipeline.defaults import (
     method_parts,
-    method_settings,
     phases_of,
     resolve,
     unused,
@@ -98,7 +96,6 @@ def make_ready(
     resolved, chosen = _resolved(recipe, loaded, total, len(train), classes)
     resolved, by_evidence = _layers_chosen(resolved, kind, loaded, sides)
     changed = (*by_evidence, *_changed(loaded.network, resolved))
-    check_network(method_settings(resolved), loaded.network)
     of_methods = method_parts(resolved).prepares(loaded)
     check_target(resolved.methods, prepared.rows.classes)
     # What will be refused of the columns is refused before anything is trained.
