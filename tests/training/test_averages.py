@@ -14,6 +14,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, update_bn
 
 from holdfast.control.choice import last, lowest
+from holdfast.core.actions import RollBack
 from holdfast.core.errors import RecipeError
 from holdfast.methods.ema import Ema, ema_share
 from holdfast.methods.registry import Known, parts_of, settle
@@ -342,6 +343,60 @@ def test_statistics_of_batch_norms_are_measured_as_torch_measures_them() -> None
     for parameter in found.parameters():
         parameter.requires_grad_(False)
     assert learning_norms(mine) == []
+
+
+class BackOnce:
+    """An advisor that goes back from the look at 9 to the one at 3, once."""
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def decide(self, verdict: Any, history: Any) -> tuple[Any, ...]:
+        if history[-1].step != 9 or self.done:
+            return ()
+        self.done = True
+        return (RollBack("a test", 3),)
+
+    def restore_points(self, history: Any) -> tuple[int, ...]:
+        return (3,)
+
+    def rolled_back(self, state: dict[str, Any]) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"done": self.done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.done = state["done"]
+
+
+def test_what_a_run_went_back_from_is_in_no_average(job: Any, phase: Any) -> None:
+    soup, (ema,) = SoupOfLooks(9), Ema(0.9, warmup=0.0).listeners()
+    _, fitted, keeper = trained(job, phase, soup, ema, advisor=BackOnce(), dropout=0.5)
+    held = {step: tensors for _, step, tensors in soup._held}
+    assert sorted(held) == [0, 3, 6, 9, 12] == [s.step for s in fitted.history]
+    # Those of the branch that is alive: what the keeper saw last of each step.
+    for step in (3, 6, 9, 12):
+        assert torch.equal(held[step]["body.weight"], keeper.looks[step]["body.weight"])
+    weights = 0.9 ** np.arange(12)[::-1]
+    walk = [keeper.after[step]["body.weight"].numpy() for step in range(1, 13)]
+    wanted = np.average(walk, axis=0, weights=weights)
+    assert ema.mean["body.weight"].numpy() == pytest.approx(wanted, abs=1e-5)
+    assert ema.count == 12
+
+
+def test_an_average_is_measured_under_statistics_of_its_own(job: Any, phase: Any) -> None:
+    """The running mean of a batch norm is then that of what the averaged layer below it gives."""
+    network = job().network
+    network.body = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.BatchNorm1d(8))
+    made, fitted, _ = trained(job, phase, *Swa(start=0.5).listeners(), network=network)
+    assert fitted.offers[0].kept
+    batch = made.task.collate(made.train, np.arange(len(made.train)))
+    linear, norm = network.body[0], network.body[1]
+    with torch.no_grad():
+        mask = batch["attention_mask"][..., None].float()
+        below = linear((network.words(batch["input_ids"]) * mask).sum(1) / mask.sum(1))
+    # Five batches of eight: the mean of their means is the mean of all.
+    assert torch.allclose(norm.running_mean, below.mean(0), atol=1e-5)
 
 
 def test_the_copies_that_are_held_are_counted() -> None:

@@ -67,11 +67,10 @@ class SoupOfLooks:
         self._held: list[tuple[float, int, Tensors]] = []
 
     def snapshot_taken(self, run: Any) -> None:
-        look = run.looked
-        # A run that has just gone back no longer has the weights of its last look.
-        if look.step != run.step or look.branch != run.guard.branch:
-            return
-        if math.isfinite(look.refined_loss):
+        # Where the run has just gone back, this is the look that it went back to.
+        look = run.history[-1]
+        known = any(step == look.step for _, step, _ in self._held)
+        if math.isfinite(look.refined_loss) and not known:
             self._held.append((float(look.refined_loss), look.step, run.previous))
             self._held = sorted(self._held, key=lambda one: one[:2])[: self._most]
 

@@ -11,6 +11,7 @@ on the validation rows, and the whole curve is written down: it is the trade-off
 Validation rows are of the rows' own kind, so they tell the gain, and cannot tell what is kept of
 the rest. ``lean`` says what to do about that: ``lowest`` offers the point of lowest validation
 loss; ``start`` the one nearest to the start that validation does not tell from the best.
+Under an adapter the line is that of its factors, which is one from the start to the end too.
 Siblings: ``ema``, ``swa`` and ``soup`` average the way, not its ends; against forgetting while it
 trains see ``l2_sp``.
 """
