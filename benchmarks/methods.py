@@ -61,6 +61,7 @@ CURVE = (50, 100, 200, 400, 800, 1600)
 # Those first of which the literature says that they help; what is registered and not named here
 # follows with its usual settings.
 TRIES: dict[str, dict[str, Any]] = {
+    "contrast=75": {"methods.contrast.steps": 75},
     "hype": {"methods.hype": True},
     "ema": {"methods.ema": True},
     "reinit": {"methods.reinit": True},
