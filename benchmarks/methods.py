@@ -21,6 +21,8 @@ own learning curve on the set (accuracy linear in the logarithm of the rows betw
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import os
 import statistics
@@ -32,12 +34,14 @@ from typing import Any
 import numpy as np
 from cells import HERE, NOT_RUN, RESULTS, Cell, Result, key, publish, run_cells, stored
 from peers.in_process import FOUR as ALL
-from peers.in_process import holdfast_fit
+from peers.in_process import holdfast_fit, stand_in_fit
 from peers.script import options
 from peers.tables import markdown
 from scipy.stats import t as student
 
 NAME, BASE = "methods", "standing"
+WHOLE, STAND_IN = "MiniLM", "vectors"
+Place = tuple[str, int, int]
 BOOK = HERE / "methods.md"
 DEFAULT = "default"
 # The screen in its order: what separates methods soonest comes first.
@@ -52,6 +56,8 @@ TUNED = (
     *(("trec", 400, 0), ("trec", 400, 1), ("cr", 400, 0), ("mr", 400, 0), ("cr", 400, 1)),
     *(("mr", 400, 1), ("trec", 400, 2), ("cr", 400, 2), ("mr", 400, 2)),
 )
+# The stand-in: three sets, at 100 rows too.
+QUICK = tuple((d, rows, s) for s in range(4) for rows in (400, 100) for d in ("trec", "cr", "mr"))
 EARLY = 2
 # Of those that pass: seeds that the screen has not seen, and a fourth set.
 FRESH = tuple(
@@ -95,7 +101,7 @@ def arms() -> dict[str, dict[str, Any]]:
     known = all_methods()
     found = {}
     for name, settings in TRIES.items():
-        wanted = [key.removeprefix("methods.") for key in settings if key.startswith("methods.")]
+        wanted = [key.split(".")[1] for key in settings if key.startswith("methods.")]
         schedule = settings.get("train.schedule", "linear")
         if all(one in known for one in wanted) and schedule in SCHEDULES:
             found[name] = settings
@@ -114,7 +120,7 @@ def idle_without_tuning(settings: Mapping[str, Any]) -> bool:
         if name == "train.label_smoothing":
             asked["label_smoothing"] = {"share": given}
         elif name.startswith("methods."):
-            short = name.removeprefix("methods.")
+            short = name.split(".")[1]
             known = Known(328, 1e-4, 6)
             asked[short] = settle(short, given if isinstance(given, Mapping) else {}, known)
         else:
@@ -124,59 +130,80 @@ def idle_without_tuning(settings: Mapping[str, Any]) -> bool:
     return parts.changes_finetuning and not rest
 
 
-def cell_of(place: tuple[str, int, int], arm: str) -> dict[str, Any]:
-    data, rows, seed = place
-    return {"data": data, "rows": rows, "seed": seed, "arm": arm}
-
-
 def run_one(cell: Cell) -> Result:
+    """One fit; what is refused is kept as that, with the reason."""
+    from holdfast.core.errors import InputError
+
     is_default = cell["arm"] == DEFAULT
-    found = holdfast_fit(cell, {} if is_default else arms()[cell["arm"]], probe=is_default)
+    settings = {} if is_default else arms()[cell["arm"]]
+    try:
+        if cell.get("model") == STAND_IN:
+            return stand_in_fit(cell, settings)
+        found = holdfast_fit(cell, settings, probe=is_default)
+    except InputError as refused:
+        return {"refused": str(refused)}
     print(f"  {found}", flush=True)
     return found
 
 
 class Book:
-    """What has been measured so far."""
+    """What has been measured so far with a model: ``WHOLE``, or its ``STAND_IN``."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: str = WHOLE) -> None:
+        self.model = model
         self.mine = RESULTS / f"{NAME}.jsonl"
-        self.base = RESULTS / f"{BASE}.jsonl"
-        self.commands = stored(RESULTS / "small_data.jsonl")
+        self.base = RESULTS / f"{BASE}.jsonl" if model == WHOLE else self.mine
+        commands = stored(RESULTS / "small_data.jsonl") if model == WHOLE else {}
+        self._commands = commands
         self.read()
 
     def read(self) -> None:
         self._found = {**stored(self.base), **stored(self.mine)}
 
-    def get(self, place: tuple[str, int, int], arm: str = DEFAULT) -> Result | None:
-        return self._found.get(key(cell_of(place, arm)))
+    def cell(self, place: Place, arm: str) -> dict[str, Any]:
+        data, rows, seed = place
+        found = {"data": data, "rows": rows, "seed": seed, "arm": arm}
+        return found if self.model == WHOLE else {**found, "model": self.model}
 
-    def gains(self, arm: str, places: Sequence[tuple[str, int, int]]) -> dict[Any, float]:
+    def get(self, place: Place, arm: str = DEFAULT) -> Result | None:
+        return self._found.get(key(self.cell(place, arm)))
+
+    def command(self, place: Place) -> Result | None:
+        """The default's accuracy by ``small_data.py``, which draws the same rows."""
+        return self._commands.get(key(self.cell(place, "holdfast")))
+
+    def refused(self, arm: str) -> bool:
+        return any("refused" in (self.get(p, arm) or {}) for p in self.places(arm))
+
+    def places(self, arm: str) -> tuple[Place, ...]:
+        tuned = idle_without_tuning(arms()[arm])
+        if self.model == WHOLE:
+            return TUNED if tuned else SCREEN
+        return tuple(place for place in QUICK if place[1] == 400 or not tuned)
+
+    def gains(self, arm: str, places: Sequence[Place] = ()) -> dict[Place, float]:
         """Points above the default run beside it, by place, where both are there."""
-        pairs = {p: (self.get(p, arm), self.get(p)) for p in places}
-        return {
-            p: 100 * (one["accuracy"] - base["accuracy"])
-            for p, (one, base) in pairs.items()
-            if one is not None and base is not None
-        }
+        found = {}
+        for place in places or self.places(arm):
+            one, base = self.get(place, arm), self.get(place)
+            if one and base and "accuracy" in one:
+                found[place] = 100 * (one["accuracy"] - base["accuracy"])
+        return found
 
-    def run(self, place: tuple[str, int, int], arm: str) -> None:
+    def run(self, place: Place, arm: str) -> None:
         """Run an arm and the default beside it, where they are not there."""
         for name, path in ((DEFAULT, self.base), (arm, self.mine)):
             if self.get(place, name) is None:
-                # An arm that cannot be run is told and passed over.
-                run_cells(NAME, [cell_of(place, name)], run_one, path, minutes=1e9)
+                with contextlib.redirect_stdout(io.StringIO()):
+                    run_cells(NAME, [self.cell(place, name)], run_one, path, minutes=1e9)
         self.read()
-
-
-def places_of(arm: str) -> tuple[tuple[str, int, int], ...]:
-    return TUNED if idle_without_tuning(arms()[arm]) else SCREEN
+        print(self.model, place, arm, self.gains(arm, [place]), flush=True)
 
 
 def lost(book: Book, arm: str) -> bool:
     """Whether two seeds or more are there, and every set's mean is below the default."""
-    gains = book.gains(arm, places_of(arm))
     sets: dict[str, list[float]] = {}
+    gains = book.gains(arm)
     for (data, _, _), gain in gains.items():
         sets.setdefault(data, []).append(gain)
     seeds = {seed for _, _, seed in gains}
@@ -198,11 +225,8 @@ def curve(book: Book, data: str) -> dict[int, float]:
 
 
 def runs_of(book: Book, data: str, rows: int) -> list[Result]:
-    both = [
-        book.get((data, rows, seed))
-        or book.commands.get(key(cell_of((data, rows, seed), "holdfast")))
-        for seed in range(20)
-    ]
+    places = [(data, rows, seed) for seed in range(20)]
+    both = [book.get(place) or book.command(place) for place in places]
     return [one for one in both if one is not None]
 
 
@@ -224,61 +248,69 @@ def worth(points: Mapping[int, float], rows: int, gain: float) -> float | None:
     return float(np.exp(np.interp(wanted, heights, np.log(sizes)))) - rows
 
 
-def report(book: Book) -> str:
-    """The screen, the fresh seeds of those that passed it, and what they are worth."""
-    names = arms()
-    lines = []
-    passed = []
-    for arm in names:
-        gains = book.gains(arm, places_of(arm))
-        lines.append(screen_line(book, arm, gains))
-        if passes(list(gains.values())):
-            passed.append(arm)
+def report() -> str:
+    """The quick screen, the screen with the whole model, and fresh seeds of those that passed."""
+    quick, whole = Book(STAND_IN), Book()
+    passed = [arm for arm in arms() if passes(list(whole.gains(arm).values()))]
+    parts = [
+        "## Methods against the fixed default recipe",
+        "Differences in test accuracy to the default run on the same rows with the same seed, in "
+        "points: of each set the mean (runs), over all ± one standard error over runs. *goes on*: "
+        "above by more than one standard error; *loses*: below on every set over two seeds, not "
+        "run further; *nothing there*: the default has no fine-tuning there that it could change; "
+        "*refused*: the method does not exist for that network "
+        "(`python benchmarks/methods.py`).",
+        "The whole of MiniLM:",
+        screen(whole, COLUMNS),
+        confirmed(whole, passed),
+        "A stand-in that trains in a second, two residual blocks over MiniLM's frozen vectors, "
+        "under the same recipe. Its default is hardly above a linear probe, so it shows what a "
+        "method does to the fitting of few rows, not to the features:",
+        screen(quick, QUICK_COLUMNS),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+COLUMNS = (*((data, 400) for data in ("trec", "cr", "banking77", "mr")), ("trec", 100), ("cr", 100))
+QUICK_COLUMNS = tuple((data, rows) for rows in (400, 100) for data in ("trec", "cr", "mr"))
+
+
+def screen(book: Book, columns: Sequence[tuple[str, int]]) -> str:
+    head = ["Arm", *(f"{data} {rows}" for data, rows in columns)]
+    head = [*head, "over all", "worth in rows", "processor time", "screen"]
     sizes = {data: curve(book, data) for data in ALL}
     told = "; ".join(
         f"{data} " + ", ".join(f"{rows}: {value:.1f}" for rows, value in of.items())
         for data, of in sizes.items()
         if of
     )
-    parts = [
-        "## Methods against the fixed default recipe",
-        "Differences in test accuracy to the default run on the same rows with the same seed, in "
-        "points: of each set the mean (runs), over all ± one standard error. *goes on*: above by "
-        "more than one standard error; *loses*: below on every set over two seeds, not run "
-        "further; *nothing there*: the default has no fine-tuning there that it could change "
-        "(`python benchmarks/methods.py`).",
-        markdown(HEAD, lines),
-        f"The default's own accuracy in % by labelled rows: {told}.",
-        confirmed(book, passed),
-    ]
-    return "\n\n".join(part for part in parts if part)
+    table = markdown(head, [screen_line(book, arm, columns) for arm in arms()])
+    return f"{table}\n\nThe default's own accuracy in % by labelled rows: {told}."
 
 
-COLUMNS = (*((data, 400) for data in ("trec", "cr", "banking77", "mr")), ("trec", 100), ("cr", 100))
-HEAD = ["Arm", *(f"{data} {rows}" for data, rows in COLUMNS)]
-HEAD = [*HEAD, "over all", "worth in rows", "processor time", "screen"]
-
-
-def screen_line(book: Book, arm: str, gains: Mapping[Any, float]) -> list[str]:
-    places = places_of(arm)
-    columns = []
-    for column in COLUMNS:
+def screen_line(book: Book, arm: str, columns: Sequence[tuple[str, int]]) -> list[str]:
+    places, gains = book.places(arm), book.gains(arm)
+    shown = []
+    for column in columns:
         planned = [p for p in places if p[:2] == column]
         of = [gains[p] for p in planned if p in gains]
-        empty = NOT_RUN if planned else "nothing there" if places == TUNED else ""
-        columns.append(f"{statistics.fmean(of):+.1f} ({len(of)})" if of else empty)
-    everything = list(gains.values())
+        anywhere = any(p[:2] == column for p in (*SCREEN, *TUNED, *QUICK))
+        empty = NOT_RUN if planned else "nothing there" if anywhere else ""
+        shown.append(f"{statistics.fmean(of):+.1f} ({len(of)})" if of else empty)
+    values = list(gains.values())
     return [
         arm,
-        *columns,
-        over_all(everything),
+        *shown,
+        over_all(values),
         rows_worth(book, gains),
         cost(book, arm, gains),
-        word_for(book, arm, everything, len(places)),
+        word_for(book, arm, values, len(places)),
     ]
 
 
 def word_for(book: Book, arm: str, gains: Sequence[float], planned: int) -> str:
+    if book.refused(arm):
+        return "refused"
     if not gains:
         return NOT_RUN
     if lost(book, arm) and len(gains) < planned:
@@ -391,39 +423,38 @@ def holm(each: Mapping[str, float]) -> dict[str, float]:
 def main(words: Sequence[str]) -> None:
     asked = options(__doc__ or "")
     asked.add_argument("--only", action="append", help="this arm; may be said again")
-    asked.add_argument("--depth", type=int, default=len(SCREEN), help="places of the screen")
+    asked.add_argument("--model", choices=(WHOLE, STAND_IN), help="one of the two screens")
+    asked.add_argument("--depth", type=int, help="places of the screen")
     asked.add_argument("--fresh", type=int, default=0, help="fresh places of those that passed")
     chosen = asked.parse_args(words)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    book = Book()
-    if not chosen.tables:
-        until = time.monotonic() + 60 * (chosen.minutes or math.inf)
-        names = chosen.only or list(arms())
-        for arm, place in plan(book, names, chosen.depth, chosen.fresh):
-            if time.monotonic() >= until:
-                break
-            if place in places_of(arm) and lost(book, arm):
-                continue
-            book.run(place, arm)
-    text = report(book)
+    until = time.monotonic() + (0 if chosen.tables else 60 * (chosen.minutes or math.inf))
+    for model in (STAND_IN, WHOLE):
+        if chosen.model in (None, model):
+            book = Book(model)
+            for arm, place in plan(book, chosen.only or list(arms()), chosen.depth, chosen.fresh):
+                if time.monotonic() >= until:
+                    break
+                if not book.refused(arm) and not (place in book.places(arm) and lost(book, arm)):
+                    book.run(place, arm)
+    text = report()
     print(text)
     publish(NAME, text, BOOK)
 
 
 def plan(
-    book: Book, names: Sequence[str], depth: int, fresh: int
-) -> Iterator[tuple[str, tuple[str, int, int]]]:
+    book: Book, names: Sequence[str], depth: int | None, fresh: int
+) -> Iterator[tuple[str, Place]]:
     """What is to be run, place by place, so that the arms of a place share what is prepared."""
-    for turn in range(depth):
+    for place in (QUICK if book.model == STAND_IN else tuple(dict.fromkeys((*SCREEN, *TUNED))))[
+        :depth
+    ]:
         for arm in names:
-            places = places_of(arm)
-            if turn < len(places) and book.get(places[turn], arm) is None:
-                yield arm, places[turn]
+            if place in book.places(arm) and book.get(place, arm) is None:
+                yield arm, place
     for place in FRESH[:fresh]:
         for arm in names:
-            if book.get(place, arm) is None and passes(
-                list(book.gains(arm, places_of(arm)).values())
-            ):
+            if book.get(place, arm) is None and passes(list(book.gains(arm).values())):
                 yield arm, place
 
 
