@@ -294,8 +294,8 @@ def screen_line(book: Book, arm: str, columns: Sequence[tuple[str, int]]) -> lis
     for column in columns:
         planned = [p for p in places if p[:2] == column]
         of = [gains[p] for p in planned if p in gains]
-        anywhere = any(p[:2] == column for p in (*SCREEN, *TUNED, *QUICK))
-        empty = NOT_RUN if planned else "nothing there" if anywhere else ""
+        tuned = idle_without_tuning(arms()[arm])
+        empty = NOT_RUN if planned else "nothing there" if tuned else ""
         shown.append(f"{statistics.fmean(of):+.1f} ({len(of)})" if of else empty)
     values = list(gains.values())
     return [
@@ -424,7 +424,7 @@ def main(words: Sequence[str]) -> None:
     asked = options(__doc__ or "")
     asked.add_argument("--only", action="append", help="this arm; may be said again")
     asked.add_argument("--model", choices=(WHOLE, STAND_IN), help="one of the two screens")
-    asked.add_argument("--depth", type=int, help="places of the screen")
+    asked.add_argument("--depth", type=int, help="how many places of the screen")
     asked.add_argument("--fresh", type=int, default=0, help="fresh places of those that passed")
     chosen = asked.parse_args(words)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
