@@ -446,9 +446,10 @@ def plan(
     book: Book, names: Sequence[str], depth: int | None, fresh: int
 ) -> Iterator[tuple[str, Place]]:
     """What is to be run, place by place, so that the arms of a place share what is prepared."""
-    for place in (QUICK if book.model == STAND_IN else tuple(dict.fromkeys((*SCREEN, *TUNED))))[
-        :depth
-    ]:
+    whole = tuple(dict.fromkeys((*SCREEN, *TUNED)))[:depth]
+    # For each place of the whole model a seed of the stand-in, on all sets at both sizes.
+    quick = QUICK[: None if depth is None else 6 * depth]
+    for place in quick if book.model == STAND_IN else whole:
         for arm in names:
             if place in book.places(arm) and book.get(place, arm) is None:
                 yield arm, place
