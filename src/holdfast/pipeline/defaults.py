@@ -77,7 +77,7 @@ TABLE = (
     ),
     Default("small", 200, 75, 0, 16, 1e-4, "benchmarks/small_data.py at 100 rows", True),
     Default("small", 800, 0, 6, 16, 1e-4, "benchmarks/small_data.py at 400 rows", True),
-    Default("small", None, 0, 3, 16, 1e-4, "benchmarks/small_data.py at 1,600 rows", True),
+    Default("small", None, 0, 3, 16, 1e-4, "benchmarks/standing.py at 1,600 rows", True),
     Default("base", 1000, 0, 12, 16, 3e-5, "many passes, 2006.04884"),
     Default("base", None, 0, 4, 32, 3e-5, "the usual region, 1810.04805"),
     Default("large", 1000, 0, 12, 16, 1e-5, "many passes, 2006.04884"),
