@@ -55,12 +55,14 @@ def terms() -> dict[str, Any]:
 
 STEPPERS = {name: made(name).stepper for name in ALL if made(name).stepper}
 SOURCES, TERMS = sources(), terms()
+BESIDE = {name: made(name).beside for name in ALL if made(name).beside}
 
 
 def test_the_kit_sees_every_form_of_method() -> None:
     assert {"sam"} <= STEPPERS.keys()
     assert {"balance", "contrast"} <= SOURCES.keys()
-    assert {"contrast", "label_smoothing"} <= TERMS.keys()
+    assert {"contrast", "kl_start", "label_smoothing"} <= TERMS.keys()
+    assert {"replay"} <= BESIDE.keys()
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -157,6 +159,25 @@ def test_a_source_draws_rows_that_are_there_no_more_than_fit(name: str, n: int, 
         assert len(draw.positions) == len(draw.rows)
 
 
+@pytest.mark.parametrize("name", BESIDE)
+def test_rows_beside_come_by_seed_and_step_alone_and_leave_own_rows_as_they_are(name: str) -> None:
+    from holdfast.training.ordinary import EveryRow
+
+    general, inner = pool(20).examples, EveryRow()
+    source = BESIDE[name](inner, general)
+
+    def told(draw: Draw) -> list[int]:
+        return [] if draw.beside is None else draw.beside.rows.tolist()
+
+    steps = [0, 1, 5, 13, 40, 41]
+    forward = {step: told(source.draw(one, step)) for one in [pool()] for step in steps}
+    for step in reversed(steps):
+        draw = source.draw(pool(), step)
+        assert draw.rows.tolist() == inner.draw(pool(), step).rows.tolist()
+        assert told(draw) == forward[step]
+        assert all(len(pool()) <= row < len(pool()) + 20 for row in told(draw))
+
+
 class Slope:
     """An update of a curved loss of three weights; counts its passes."""
 
@@ -200,7 +221,17 @@ def passed(rows: np.ndarray) -> tuple[Passed, torch.Tensor]:
         features: torch.Tensor
 
     losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-    return Passed(rows, {"labels": labels}, Output(logits, features)), losses
+    before = torch.randn(8, 3, generator=generator)[rows]
+    start = Output(before, features)
+    return Passed(
+        rows, {"labels": labels}, Output(logits, features), lambda at: take(start, at)
+    ), losses
+
+
+def take(output: Any, places: np.ndarray) -> Any:
+    return dataclasses.replace(
+        output, logits=output.logits[places], features=output.features[places]
+    )
 
 
 @pytest.mark.parametrize("name", TERMS)

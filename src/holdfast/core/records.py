@@ -196,11 +196,11 @@ class Snapshot:
     temperature that minimises it. ``relative_update`` is ‖Δw‖ ÷ ‖w‖ since the previous snapshot,
     ``distance`` is ‖w − w₀‖ ÷ ‖w₀‖ over the trainable backbone weights, ``gradient_norm`` the mean
     since the previous snapshot before clipping. ``general_loss`` is the mean loss on a general
-    probe, where one is given: what the model may forget. ``outputs`` are shares of what it writes
-    (copies of the source, of training answers, repetition …) by set: ``train``
-    and ``valid``, of a scored run ``test``. ``planned_steps`` are the updates that the run was to
-    take as this was seen, where that may change later. ``branch`` is the stretch of the run in
-    which it was seen; two snapshots of one step are of two branches.
+    probe, where one is given: what the model may forget; ``general_losses`` its rows'. ``outputs``
+    are shares of what it writes (copies of the source, of training answers, repetition …) by set:
+    ``train`` and ``valid``, of a scored run ``test``. ``planned_steps`` are the updates that the
+    run was to take as this was seen, where that may change later. ``branch`` is the stretch of the
+    run in which it was seen; two snapshots of one step are of two branches.
     """
 
     step: int
@@ -225,6 +225,7 @@ class Snapshot:
     outputs: dict[str, dict[str, float]] | None = None
     planned_steps: int | None = None
     branch: Branch = FIRST_BRANCH
+    general_losses: Floats | None = None
 
     @property
     def train_loss(self) -> float:
@@ -257,6 +258,7 @@ class Snapshot:
                 "seconds": round(self.seconds, 3),
                 "train_rows": int(self.train_losses.size),
                 "valid_rows": int(self.valid_losses.size),
+                **({} if self.general_loss is None else {"general_loss": self.general_loss}),
                 **({"outputs": self.outputs} if self.outputs else {}),
                 **({"planned_steps": self.planned_steps} if self.planned_steps else {}),
                 **({"branch": self.branch} if self.branch.number else {}),

@@ -30,12 +30,15 @@ class Draw:
 
     ``examples`` are other encoded rows that are passed in their stead (augmented, mixed), row k
     being the one at ``places[k]`` [n]; without them the training rows themselves are passed.
-    A row may be drawn twice.
+    A row may be drawn twice. ``beside`` are rows that pass in the same update and are no training
+    rows (replayed general ones), with ``examples`` of their own: the gradient is that of both, and
+    nothing else hears of them.
     """
 
     rows: Ints
     examples: Any = None
     places: Ints | None = None
+    beside: Draw | None = None
 
     @property
     def positions(self) -> Ints:
@@ -46,9 +49,15 @@ class Draw:
         return len(self.rows)
 
     def take(self, chosen: Ints | slice) -> Draw:
-        """Some of them."""
+        """Some of them, without those beside."""
         places = None if self.places is None else self.places[chosen]
-        return dataclasses.replace(self, rows=self.rows[chosen], places=places)
+        return dataclasses.replace(self, rows=self.rows[chosen], places=places, beside=None)
+
+    @property
+    def parts(self) -> tuple[Draw, ...]:
+        """The training rows, and those beside them where there are some."""
+        alone = dataclasses.replace(self, beside=None)
+        return (alone,) if self.beside is None else (alone, self.beside)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,11 +159,16 @@ class Stepper(Protocol):
 @dataclass(frozen=True, slots=True, eq=False)
 class Passed:
     """A forward pass of a training step: positions ``rows`` [batch] among the training rows, the
-    ``batch`` as the task made it, the network's ``output``."""
+    ``batch`` as the task made it, the network's ``output``.
+
+    ``start`` gives, for the rows at the places that it is asked for [k] among those of the pass,
+    what the network put out before the first step: in evaluation mode, without a gradient. It costs
+    a forward pass of these rows, and no second model."""
 
     rows: Ints
     batch: dict[str, torch.Tensor]
     output: Any
+    start: Callable[[Ints], Any] | None = None
 
 
 class LossTerm(Protocol):

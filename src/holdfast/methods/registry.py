@@ -128,7 +128,8 @@ class Parts:
     loaded (``models.base.Loaded``: the network of this fit, its tokenizer).
     ``prepares`` is asked before the first step, on a network of the fit's own, of which it may
     change how it computes: it says what it did and what will have no effect, or raises
-    ``RecipeError`` where the network has not what the method needs.
+    ``RecipeError`` where the network has not what the method needs. ``beside`` puts general rows
+    beside those that a source draws for the fine-tuning.
     """
 
     stages: tuple[Stage, ...] = ()
@@ -139,11 +140,12 @@ class Parts:
     copies: int = 0
     listeners_for: Callable[[Any], Sequence[Listener]] = none_for
     prepares: Callable[[Any], Told] = nothing_to_prepare
+    beside: Callable[[BatchSource, Any], BatchSource] | None = None
 
     @property
     def changes_finetuning(self) -> bool:
         """Whether any of it is for the fine-tuning alone."""
-        return bool(self.terms) or self.source is not None
+        return bool(self.terms) or self.source is not None or self.beside is not None
 
 
 def nothing_to_work_out(known: Known) -> dict[str, Any]:
@@ -155,13 +157,17 @@ def nothing_to_work_out(known: Known) -> dict[str, Any]:
 class Method:
     """One entry: ``parts`` of the ``settings``, a frozen dataclass; ``worked_out`` those of its
     settings whose default depends on the run. ``needs_classes``: it means nothing where a row has
-    no class. ``key`` is the setting of a recipe that switches it on, where that is not
-    ``methods.NAME``. ``joins``: it may be switched on in a run under way."""
+    no class, ``needs_one_answer``: nor where a row has several labels or a number.
+    ``needs_general``: it asks for rows of what the model knew before (``data.general``). ``key`` is
+    the setting of a recipe that switches it on, where that is not ``methods.NAME``. ``joins``: it
+    may be switched on in a run under way."""
 
     settings: type[Any]
     parts: Callable[[Any], Parts]
     worked_out: Callable[[Known], dict[str, Any]] = nothing_to_work_out
     needs_classes: bool = False
+    needs_one_answer: bool = False
+    needs_general: bool = False
     key: str | None = None
     joins: bool = True
 
@@ -249,4 +255,5 @@ def parts_of(asked: Mapping[str, Mapping[str, Any]]) -> Parts:
         sum(parts.copies for parts in each.values()),
         lambda loaded: tuple(one for parts in each.values() for one in parts.listeners_for(loaded)),
         lambda loaded: tuple(one for parts in each.values() for one in parts.prepares(loaded)),
+        next((parts.beside for parts in each.values() if parts.beside), None),
     )

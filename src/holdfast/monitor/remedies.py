@@ -111,7 +111,8 @@ def for_forgetting(history: Sequence[Snapshot]) -> Remedies:
     return (
         Remedy("train an adapter and leave the model as it is", ("model.adapter.kind=lora",)),
         Remedy("lower the learning rate", (f"train.learning_rate={lower}",)),
-        Remedy("mix some general rows into the training rows"),
+        Remedy("pass some general rows beside the training rows", ("methods.replay=true",)),
+        Remedy("stay near what the model answered before", ("methods.kl_start=true",)),
     )
 
 

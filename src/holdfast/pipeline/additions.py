@@ -17,7 +17,8 @@ from holdfast.enrich.registry import all_enrichments, asked_for, kind_of_rows
 from holdfast.enrich.source import Enriched
 from holdfast.methods.conflicts import refuse
 from holdfast.methods.registry import Known, Method, Parts, all_methods, parts_of, settle
-from holdfast.pipeline.defaults import FINETUNE, asked_of, method_settings
+from holdfast.methods.replay import Replayed
+from holdfast.pipeline.defaults import FINETUNE, asked_of, method_parts, method_settings
 from holdfast.pipeline.enriched import enriched
 from holdfast.pipeline.ready import Ready
 from holdfast.recipe.resolved import resolved
@@ -87,15 +88,20 @@ class FitAdditions:
     def added(self, phase: Phase, methods: Mapping[str, Settings], notches: int) -> Phase:
         if not self.takes(phase):
             return phase
+        mine = method_parts(self._ready.recipe)
         if notches:
             forms = next(one for one in self._forms(notches) if one.name == phase.name)
-            phase = replace(phase, source=forms.source, terms=forms.terms)
+            source = self._with_general(forms.source, mine)
+            phase = replace(phase, source=source, terms=forms.terms)
         if not methods:
             return phase
         parts = parts_of(methods)
+        drawn = phase
+        if parts.beside is not None or mine.beside is not None:
+            drawn = replace(phase, source=_alone(phase.source))
         return replace(
             phase,
-            source=_drawn_by(phase, parts),
+            source=self._with_general(_drawn_by(drawn, parts), parts, mine),
             stepper=parts.stepper or phase.stepper,
             terms=(*phase.terms, *self._for_rows(parts)),
         )
@@ -128,12 +134,17 @@ class FitAdditions:
         parts = parts_of({name: settings})
         if parts.stages:
             raise RecipeError(where, "has a phase of its own, which comes first", None)
-        joins = parts.terms or parts.source or parts.stepper or self.listeners(name, settings)
+        mine = self.listeners(name, settings)
+        joins = parts.terms or parts.source or parts.stepper or parts.beside or mine
         if not joins:
             raise RecipeError(where, "brings nothing that a run under way could take", None)
         parts.prepares(self._ready.loaded)
         if method.needs_classes and not self._has_classes():
             raise RecipeError(where, "needs a class a row", None)
+        if method.needs_one_answer and not self._one_class():
+            raise RecipeError(where, "compares answers, and a row has several or a number", None)
+        if method.needs_general and self._ready.sides.general_rows is None:
+            raise RecipeError(where, "needs general rows, and none were prepared", None)
         parts_of({**known, **on, name: settings})
         asked = asked_of(self._ready.recipe)
         refuse(replace(asked, methods={**asked.methods, **on, name: settings}))
@@ -146,9 +157,17 @@ class FitAdditions:
             raise RecipeError(where, "draws rows or makes gradients as another method does", None)
         self._for_rows(parts)
 
+    def _one_class(self) -> bool:
+        return self._ready.prepared.rows.columns.label_kind in (None, "class")
+
     def _has_classes(self) -> bool:
-        one_class = self._ready.prepared.rows.columns.label_kind in (None, "class")
-        return one_class and getattr(self._ready.train, "labels", None) is not None
+        return self._one_class() and getattr(self._ready.train, "labels", None) is not None
+
+    def _with_general(self, source: Any, *wanted: Parts) -> Any:
+        """The source with general rows beside, where the recipe or what joins asks for them."""
+        rows = self._ready.sides.general_rows
+        beside = next((one.beside for one in wanted if one.beside is not None), None)
+        return source if beside is None or rows is None else beside(source, rows)
 
     def _for_rows(self, parts: Parts) -> list[LossTerm]:
         rows, classes = self._ready.train, self._ready.prepared.rows.classes
@@ -187,7 +206,13 @@ def _bare(phase: Phase) -> Phase:
 
 
 def _inner(source: Any) -> Any:
+    source = _alone(source)
     return source.inner if isinstance(source, Enriched) else source
+
+
+def _alone(source: Any) -> Any:
+    """The source without general rows beside."""
+    return source.inner if isinstance(source, Replayed) else source
 
 
 def _drawn_by(phase: Phase, parts: Parts) -> Any:

@@ -24,7 +24,8 @@ from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
 # What may change while a run is not finished: where its files lie (the rows themselves are
 # compared), who is told of it.
 MOVABLE = {
-    "data": ("path", "valid", "test", "descriptions", "unlabelled"),
+    "data": ("path", "valid", "test", "descriptions", "unlabelled", "general"),
+    "probes": ("forgetting",),
     "alert": None,
     "track": None,
 }
@@ -169,7 +170,9 @@ def _settings_mark(plain: Any) -> str:
 
 def _fingerprint(divided: Divided, ready: Ready) -> str:
     digest, lot = hashlib.blake2b(digest_size=16), ready.prepared.added
-    for table in (divided.table, *divided.given, *((lot.table,) if lot else ())):
+    general = ready.prepared.general
+    beside = (*((lot.table,) if lot else ()), *(general.tables if general else ()))
+    for table in (divided.table, *divided.given, *beside):
         for name in sorted(table.rows.column_names):
             for value in table.column(name):
                 digest.update(str(value).encode("utf-8", "surrogatepass") + b"\0")

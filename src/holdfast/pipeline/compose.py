@@ -30,6 +30,7 @@ from holdfast.pipeline.additions import FitAdditions
 from holdfast.pipeline.attention import choose_attention
 from holdfast.pipeline.chosen_layers import AUTO, choose_layers
 from holdfast.pipeline.defaults import (
+    FINETUNE,
     method_parts,
     phases_of,
     resolve,
@@ -41,6 +42,7 @@ from holdfast.pipeline.defaults import (
 from holdfast.pipeline.enriched import enriched
 from holdfast.pipeline.fits import check_fit, refuse_clearly_too_large
 from holdfast.pipeline.frozen import keep_prefix
+from holdfast.pipeline.general import general_sides
 from holdfast.pipeline.keep import choice, criterion, planned_rates
 from holdfast.pipeline.kinds.written_samples import WrittenSamples, told, writer
 from holdfast.pipeline.names import check_names
@@ -91,6 +93,8 @@ def make_ready(
     shared: Any = prepared.loaded
     loaded: Loaded = replace(shared, network=fresh(prepared.loaded.network))
     loaded, sides, weighed = _sides(prepared, loaded, train, valid, recipe)
+    probe, general = general_sides(prepared, recipe, loaded)
+    sides = replace(sides, general=probe, general_rows=general)
     total, _ = count_parameters(loaded.network)
     classes = classes_of(prepared)
     resolved, chosen = _resolved(recipe, loaded, total, len(train), classes)
@@ -103,7 +107,7 @@ def make_ready(
     names, rows = prepared.rows.classes, planned_for or len(train)
     plan, points = _planned(resolved, loaded, (total, rows, classes), sides, names)
     forms = enriched(plan, kind, loaded, sides, resolved)
-    plan = forms.plan
+    plan = _with_general(forms.plan, resolved, sides)
     refuse_clearly_too_large(loaded.network, plan.phases)
     attention = choose_attention(loaded.network, sides.learnt, resolved.train.pack)
     metric = _metric(resolved, kind, len(prepared.rows.classes))
@@ -141,6 +145,7 @@ def make_ready(
             *loaded.decisions,
             *prepared.machine.decisions,
             *prepared.decisions,
+            *(prepared.general.decisions if prepared.general else ()),
             *chosen,
             *changed,
             *(one for one in of_methods if isinstance(one, Decision)),
@@ -157,6 +162,7 @@ def make_ready(
         findings=(
             # The rows' own were told when they were divided.
             *prepared.noticed,
+            *(prepared.general.findings if prepared.general else ()),
             *unusual(resolved, total, loaded.defaults),
             *unused(resolved, plan.phases),
             *(one for one in of_methods if isinstance(one, Finding)),
@@ -271,9 +277,26 @@ def _planned(
     phases = tuple(_for_rows(phase, sides.train, names) for phase in planned)
     for phase in phases:
         check_phase(phase)
-    at, probe, because = evaluation_points(phases, rows, len(sides.valid), recipe.train.evaluations)
+    beside = len(sides.general) if sides.general is not None else 0
+    at, probe, because = evaluation_points(
+        phases, rows, len(sides.valid), recipe.train.evaluations, beside
+    )
     plan = Plan(phases, at, probe, recipe.seed, recipe.train.max_minutes)
     return plan, Decision("evaluation points", f"{len(at)}", because)
+
+
+def _with_general(plan: Plan, recipe: ResolvedRecipe, sides: Sides) -> Plan:
+    """The plan whose fine-tuning passes general rows beside its own, where a method asks for it."""
+    beside = method_parts(recipe).beside
+    if beside is None or sides.general_rows is None:
+        return plan
+    phases = tuple(
+        replace(phase, source=beside(phase.source, sides.general_rows))
+        if phase.name == FINETUNE
+        else phase
+        for phase in plan.phases
+    )
+    return replace(plan, phases=phases)
 
 
 def _added_rows(prepared: Prepared, recipe: ResolvedRecipe) -> tuple[Decision, ...]:
@@ -370,6 +393,8 @@ def make_job(
         added=ready.sides.added,
         with_added=ready.sides.with_added,
         additions=FitAdditions(ready),
+        general=ready.sides.general,
+        general_rows=ready.sides.general_rows,
     )
     return job, of_kind
 

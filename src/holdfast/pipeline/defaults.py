@@ -214,6 +214,7 @@ def _asked_for(methods: Mapping[str, Any]) -> tuple[Decision, ...]:
             f"each update passes its rows {parts.stepper.passes} times" if parts.stepper else "",
             "it draws the rows of the fine-tuning" if parts.source else "",
             "it changes the losses of the fine-tuning" if parts.terms else "",
+            "general rows pass beside those of the fine-tuning" if parts.beside else "",
             f"{counted(len(parts.stages), 'phase')} before the fine-tuning" if parts.stages else "",
             f"{counted(parts.copies, 'more copy', 'more copies')} of the weights that learn"
             if parts.copies
@@ -292,8 +293,11 @@ def _enrichments(recipe: Recipe) -> dict[str, dict[str, Any] | bool]:
 
 
 def _refuse_without_classes(recipe: Recipe, name: str) -> None:
-    one_class = recipe.data.label_kind in (None, "class")
-    if not all_methods()[name].needs_classes or (recipe.task in OF_CLASSES and one_class):
+    one_class, method = recipe.data.label_kind in (None, "class"), all_methods()[name]
+    if method.needs_one_answer and not one_class:
+        rule = f"does not exist for data.label_kind={recipe.data.label_kind}: it compares answers"
+        raise RecipeError(f"methods.{name}", rule, None, "Leave it out.")
+    if not method.needs_classes or (recipe.task in OF_CLASSES and one_class):
         return
     of = recipe.task if one_class else f"data.label_kind={recipe.data.label_kind}"
     raise RecipeError(

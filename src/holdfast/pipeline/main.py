@@ -232,7 +232,7 @@ def _write(done: Finished) -> None:
                 fitted.ready.added,
             ),
             **scored.blocks,
-            **outcome.run_block(trained),
+            **outcome.run_block(trained, recipe.seed),
             "timing": timing,
             "peak_memory_mb": outcome.peak_memory_mb(),
             "decisions": [

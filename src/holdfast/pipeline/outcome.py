@@ -17,6 +17,7 @@ import numpy as np
 from holdfast._version import __version__
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Scores, to_json
+from holdfast.pipeline.forgotten import forgetting_block
 from holdfast.split.leaks import text_keys
 
 if TYPE_CHECKING:
@@ -102,15 +103,15 @@ def scores_block(scores: Scores, opened_at: str | None = None) -> dict[str, Any]
     return {**block, "opened_at": opened_at} if opened_at else block
 
 
-def run_block(trained: Trained) -> dict[str, Any]:
-    """What the loop did: verdict, steps, actions."""
+def run_block(trained: Trained, seed: int = 0) -> dict[str, Any]:
+    """What the loop did: verdict, steps, actions, what it forgot."""
     return {
         "verdict": to_json(trained.verdict),
         "best_step": trained.best_step,
         "last_step": trained.last_step,
         "stopped_because": trained.stopped_because,
         "actions": actions_block(trained.actions),
-        "probes": {"memorization": None, "forgetting": None},
+        "probes": {"memorization": None, "forgetting": forgetting_block(trained, seed)},
     }
 
 

@@ -14,6 +14,7 @@ from holdfast.data.added import Added
 from holdfast.data.table import Splits, Table
 from holdfast.models.quantize import compute_in
 from holdfast.pipeline.adapters import settle_quantize, with_adapter
+from holdfast.pipeline.general import with_general
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.ready import Prepared
 from holdfast.pipeline.signals import with_signals
@@ -93,10 +94,12 @@ def prepare_divided(
     extend: bool = True,
 ) -> tuple[Prepared, Ints, Ints]:
     """The training and validation rows of a division, prepared, with what the names of their
-    classes, ``unlabelled`` texts and synthetic ones add to them, none a copy of a row of the
-    ``known`` tables (none of that without ``extend``); and where each of them are."""
+    classes, ``unlabelled`` texts and synthetic ones add to them (none of that without ``extend``),
+    and the general rows, none a copy of a row of the ``known`` tables; and where each of them
+    are."""
     rows, (train, valid) = pooled(splits.train.table, splits.valid.table)
     prepared = prepare(recipe, rows, units=splits.units, findings=findings)
+    prepared = with_general(prepared, known or (rows,))
     if extend:
         prepared = with_added(prepared, train, valid, unlabelled, known)
     return prepared, train, valid

@@ -58,6 +58,23 @@ PREPARED_WITH = ("train.threads", "train.precision", "train.matmul", "train.pack
 
 
 @dataclass(frozen=True, slots=True)
+class General:
+    """Rows of what the model knew before, as read and encoded: those of the general ``probe``, and
+    others that methods hold on to (``rows``); with what was decided and found of them."""
+
+    probe: Table | None = None
+    probe_examples: Examples | None = None
+    rows: Table | None = None
+    rows_examples: Examples | None = None
+    decisions: tuple[Decision, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return tuple(table for table in (self.probe, self.rows) if table is not None)
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """Rows and a model from which any number of fits begin, each as in a process of its own.
 
@@ -72,7 +89,7 @@ class Prepared:
     loaded model on. ``added`` are rows that every fit learns from beside its training rows, with
     their ``added_examples`` [m]; a fit's ``train.added`` says which, ``weighed`` gives them other
     weights. ``decisions`` were made on the rows as they lie here; ``synthetic`` says what was made
-    of new rows, where some were asked for.
+    of new rows, where some were asked for. ``general`` are rows of what the model knew before.
     """
 
     recipe: Recipe
@@ -89,6 +106,7 @@ class Prepared:
     decisions: tuple[Decision, ...] = ()
     noticed: tuple[Finding, ...] = ()
     synthetic: Mapping[str, Any] | None = None
+    general: General | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -164,7 +182,8 @@ def classes_of(prepared: Prepared) -> int:
 @dataclass(frozen=True, slots=True)
 class Sides:
     """The rows that a fit learns from and those that judge it, encoded and as they were read;
-    ``added`` are those that it learns from beside them, ``with_added`` both."""
+    ``added`` are those that it learns from beside them, ``with_added`` both. ``general`` is the
+    general probe, ``general_rows`` are what methods hold on to against forgetting."""
 
     train: Examples
     valid: Examples
@@ -172,6 +191,8 @@ class Sides:
     valid_rows: ValidSplit
     added: Examples | None = None
     with_added: Examples | None = None
+    general: Examples | None = None
+    general_rows: Examples | None = None
 
     @property
     def learnt(self) -> Examples:
@@ -403,6 +424,8 @@ class Kind(Generic[L, E]):
     ``sides`` names the validation and test rows that a source itself brings, with the reason.
     ``find_metric`` a criterion of ``train.metric`` by its name; ``watch`` what texts are written at
     the evaluation points.
+    ``general`` reads rows of what a model knew before, where these may be of another form than the
+    run's.
     ``settle`` what was loaded, by a fit's training rows (as read and encoded): their unit, the
     length of their targets. ``side`` gives one side's examples in that unit and within that length.
     """
@@ -422,5 +445,11 @@ class Kind(Generic[L, E]):
     sides: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides
     find_metric: Callable[[str], Metric] = find_metric
     watch: Callable[[L, Sides, Recipe, int], WrittenSamples | None] = no_watch
+    general: Callable[[str, DataPart, Table], Table] | None = None
     settle: Callable[[L, Table, E], L] = as_loaded
     side: Callable[[E, L, Table], E] = as_encoded
+
+    def read_general(self, source: str, data: DataPart, like: Table) -> Table:
+        """Rows of what a model knew before, beside the run's own rows ``like``."""
+        read = self.general or self.read
+        return read(source, data, like)

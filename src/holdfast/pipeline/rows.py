@@ -58,7 +58,8 @@ def _load_and_divide(recipe: Recipe, notify: Notify) -> Divided:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
     check_names(recipe)
     # A mistyped name is told before minutes are spent on reading and looking for copies.
-    other = (recipe.data.descriptions, recipe.data.unlabelled)
+    general = (recipe.data.general, recipe.probes.forgetting.data)
+    other = (recipe.data.descriptions, recipe.data.unlabelled, *general)
     for source in (recipe.data.path, recipe.data.valid, recipe.data.test, *other):
         if source is not None:
             refuse_missing(source)

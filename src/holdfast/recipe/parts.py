@@ -178,6 +178,7 @@ class DataPart(Part):
     descriptions: str | None = None
     features: Annotated[tuple[str, ...] | bool | None, _tupled] = None
     unlabelled: str | None = None
+    general: str | None = None
     unlabelled_by: Literal["propagation", "self-training", "none"] | None = None
     mix: tuple[MixPart, ...] | None = None
     synthesize: SynthesizePart | None = None
@@ -314,6 +315,28 @@ class ControlPart(Part):
     def _adapt_does_not_exist_yet(cls, value: str) -> str:
         if value == "adapt":
             raise ValueError("adapt does not exist yet: use stop or off")
+        return value
+
+
+class ForgettingPart(Part):
+    """Rows of what the model knows before it is trained, measured at every look: their file, and
+    how many at most. Without ``data`` some of ``data.general`` are set aside for it."""
+
+    data: str | None = None
+    rows: int = Field(default=200, ge=10, le=ROWS)
+
+
+class ProbesPart(Part):
+    """What is measured of a run beside its own rows."""
+
+    canaries: int | None = Field(default=None, ge=0, le=ROWS)
+    forgetting: ForgettingPart = ForgettingPart()
+
+    @field_validator("canaries")
+    @classmethod
+    def _canaries_do_not_exist_yet(cls, value: int | None) -> int | None:
+        if value:
+            raise ValueError("canaries do not exist yet: leave them out")
         return value
 
 

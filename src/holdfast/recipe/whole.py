@@ -28,6 +28,7 @@ from holdfast.recipe.parts import (
     GeneratePart,
     ModelPart,
     Part,
+    ProbesPart,
     Task,
     TrackPart,
     TrainPart,
@@ -64,6 +65,7 @@ class Recipe(Part):
     train: TrainPart = TrainPart()
     generate: GeneratePart = GeneratePart()
     control: ControlPart = ControlPart()
+    probes: ProbesPart = ProbesPart()
     audit: AuditPart = AuditPart()
     alert: AlertPart = AlertPart()
     track: TrackPart = TrackPart()
@@ -286,19 +288,22 @@ def anchored(recipe: Recipe, folder: Path) -> Recipe:
             return os.path.realpath(folder / value)
         return value
 
-    files = ("path", "valid", "test", "descriptions", "unlabelled")
+    files = ("path", "valid", "test", "descriptions", "unlabelled", "general")
     data: dict[str, Any] = {key: anchor(getattr(recipe.data, key)) for key in files}
     if synthesize := recipe.data.synthesize:
         own = {"templates": anchor(synthesize.templates), "model": anchor(synthesize.model)}
         data["synthesize"] = {**synthesize.model_dump(), **own}
     if recipe.data.mix:
         data["mix"] = [{**one.model_dump(), "path": anchor(one.path)} for one in recipe.data.mix]
+    forgetting = recipe.probes.forgetting
+    probed = {**forgetting.model_dump(), "data": anchor(forgetting.data)}
     metric = _with_code(recipe.train.metric, anchor)
     enrich = {name: _with_code(given, anchor) for name, given in recipe.enrich.items()}
     return recipe.changed(
         data=data,
         model={"name": anchor(recipe.model.name)},
         train={"metric": metric},
+        probes={"forgetting": probed},
         enrich=enrich,
     )
 

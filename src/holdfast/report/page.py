@@ -20,6 +20,7 @@ from holdfast.report.read import RunFiles, read_run
 from holdfast.report.view import (
     division,
     examples,
+    forgetting,
     generations,
     headline,
     honest,
@@ -87,6 +88,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         Section("generations", "What it writes", generations.generations(run)),
         Section("learning", "How it learned", learning.learning(run)),
         Section("gap", "The gap", learning.gap(run)),
+        Section("forgetting", "What it forgot", forgetting.forgetting(run)),
         Section("examples", "Row by row", examples.data_map(run)),
         Section("division", "How the rows were divided", division.division(run)),
         Section("confusion", "What it confuses", mistakes.matrix(run)),
@@ -102,6 +104,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
     )
     optional = {
         "generations",
+        "forgetting",
         "examples",
         "confusion",
         "classes",

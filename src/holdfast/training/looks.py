@@ -58,7 +58,9 @@ LOOKS_SHAPES: dict[str, Shape] = {
         ("gradient_norm", "relative_update", "distance", "general_loss"), each(maybe(any_number))
     ),
     **dict.fromkeys(("train_metrics", "valid_metrics"), each(table(any_number))),
-    **dict.fromkeys(("train_correct", "valid_correct", "valid_logits"), each(maybe(nothing))),
+    **dict.fromkeys(
+        ("train_correct", "valid_correct", "valid_logits", "general_losses"), each(maybe(nothing))
+    ),
     "outputs": each(maybe(table(table(any_number)))),
     "planned_steps": each(maybe(count)),
     "branch": each(BRANCH),

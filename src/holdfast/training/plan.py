@@ -122,7 +122,7 @@ def steps_for(epochs: float, rows: int, rows_per_step: int) -> int:
 
 
 def evaluation_points(
-    phases: tuple[Phase, ...], train_rows: int, valid_rows: int, wanted: int
+    phases: tuple[Phase, ...], train_rows: int, valid_rows: int, wanted: int, beside: int = 0
 ) -> tuple[tuple[int, ...], int, str]:
     """Where to take snapshots, and how many rows the train probe holds; and why.
 
@@ -130,7 +130,8 @@ def evaluation_points(
     (a forward row counts as a third of a training row): first the train probe shrinks, not below
     100 rows or the size of the validation set; then points go, not below one per epoch plus
     step 0, as far as that is no more than were wanted. A phase that refits its head counts the
-    features of all training rows too; one whose source has no epochs needs no
+    features of all training rows too, and so do the rows ``beside`` that are measured at every look
+    (a general probe); one whose source has no epochs needs no
     look an epoch, so its end alone
     is required. A probe of fewer than 50 rows is then filled up to 50 where there are as many,
     whatever that costs: it is little, and a smaller one shows no gap.
@@ -138,7 +139,7 @@ def evaluation_points(
     steps = sum(phase.steps for phase in phases)
     work = sum(phase.rows_passed for phase in phases)
     probe = min(train_rows, max(valid_rows, 1), MOST_PROBE_ROWS)
-    refit_rows = train_rows if any(phase.head == "refit" for phase in phases) else 0
+    more_rows = beside + (train_rows if any(phase.head == "refit" for phase in phases) else 0)
     least = [_least_points(phase, train_rows) for phase in phases]
     # A long run on few rows needs no look an epoch: looks would cost more than learning.
     most = max(wanted, len(phases))
@@ -147,7 +148,7 @@ def evaluation_points(
     least_points = 1 + sum(least)
 
     def points_within_budget(probe_rows: int) -> int:
-        cost = (probe_rows + valid_rows + refit_rows) * FORWARD_SHARE
+        cost = (probe_rows + valid_rows + more_rows) * FORWARD_SHARE
         return math.floor(EVALUATION_BUDGET * work / max(cost, 1e-9))
 
     least_probe = min(probe, max(LEAST_PROBE_ROWS, 0), max(valid_rows, 1))
@@ -158,7 +159,7 @@ def evaluation_points(
     probe = min(train_rows, max(probe, TELLING_PROBE_ROWS))
     reason = (
         f"{len(at)} looks of {probe} training and {valid_rows} validation rows cost about "
-        f"{len(at) * (probe + valid_rows + refit_rows) * FORWARD_SHARE / max(work, 1):.0%} of the "
+        f"{len(at) * (probe + valid_rows + more_rows) * FORWARD_SHARE / max(work, 1):.0%} of the "
         f"training's work; {wanted} were wanted, at least {least_points} are taken"
     )
     return at, probe, reason

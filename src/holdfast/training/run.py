@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,8 @@ class Job:
 
     ``added`` are examples that are learned from beside ``train``; ``with_added`` are both, in this
     order, with their weights. Nothing but updates and a refitted head reads them.
+    ``general`` are examples of what the model knew before, measured at every look; nothing learns
+    from them. ``general_rows`` are others of that kind, for what holds on to it.
     ``decisions`` were made on the way here; the journal begins with them.
     ``groups`` turns a phase into parameter groups (``params``, ``lr``, ``weight_decay``), or none
     where nothing learns; ``choose`` gives the place in the history of the state to keep, which is
@@ -75,6 +78,8 @@ class Job:
     pretrained: Mapping[str, torch.Tensor] = field(default_factory=dict)
     added: Examples | None = None
     with_added: Examples | None = None
+    general: Examples | None = None
+    general_rows: Examples | None = None
     notify: Callable[[Decision], None] = lambda _: None
     additions: Additions = NO_ADDITIONS
     out_of_fold: OutOfFold | None = None
@@ -112,6 +117,7 @@ class Run:
         self.observer = Observer(job.accelerator, job.task, tokens_of(job), cache=job.cache)
         self.start: dict[str, torch.Tensor] = {}
         self.previous: Mapping[str, torch.Tensor] = {}
+        self._start_here: dict[str, torch.Tensor] = {}
         self._clock = time.perf_counter()
         self._seconds_before = 0.0
         self.switched: dict[str, Sequence[Any]] = {}
@@ -253,6 +259,27 @@ class Run:
         with torch.no_grad():
             for name, tensor in ({**self._asleep, **tensors} if self._asleep else tensors).items():
                 self._changing[name].copy_(tensor)
+
+    @contextlib.contextmanager
+    def at_start(self) -> Iterator[None]:
+        """The network as it was before the first step, for as long as this lasts.
+
+        The tensors change places and nothing is copied; a device that does not hold those of the
+        start gets them once, as many as learn. What was passed before keeps its gradient.
+        """
+        held = {name: tensor.data for name, tensor in self._changing.items()}
+        try:
+            for name, tensor in self._changing.items():
+                tensor.data = self._start_of(name, tensor.device)
+            yield
+        finally:
+            for name, tensor in self._changing.items():
+                tensor.data = held[name]
+
+    def _start_of(self, name: str, device: torch.device) -> torch.Tensor:
+        if name not in self._start_here:
+            self._start_here[name] = self.start[name].to(device)
+        return self._start_here[name]
 
     def keep_prefix(self) -> None:
         """Compute the outputs of the frozen first layers, once a row, where they are to be kept."""

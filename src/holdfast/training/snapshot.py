@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from holdfast.core.records import Ints, Snapshot
+from holdfast.core.records import Floats, Ints, Snapshot
 from holdfast.models.fresh import same_memory
 from holdfast.tasks.base import Measured, Written
 
@@ -36,6 +36,7 @@ def look_at(run: Run, now: Mapping[str, torch.Tensor], train: bool = True) -> Sn
     probe = measure(run, run.job.train, run.probe) if train else NOT_MEASURED
     valid = judged(run)
     run.observer.forget()
+    general = _general(run)
     written = run.job.write(run.network) if run.job.write else NOTHING
     weights = run.learning_parameters()
     moved, distance = (moved_share(weights, now, before) for before in (run.previous, run.start))
@@ -59,6 +60,8 @@ def look_at(run: Run, now: Mapping[str, torch.Tensor], train: bool = True) -> Sn
         train_correct=probe.correct,
         valid_correct=valid.correct,
         valid_logits=valid.logits,
+        general_loss=None if general is None else float(np.mean(general)),
+        general_losses=general,
         outputs=written.shares or None,
         # Where a run takes more steps than it was to take, what earlier looks saw stays as it was.
         planned_steps=run.plan.steps if run.adjustments.more_steps else None,
@@ -73,6 +76,12 @@ def judged(run: Run) -> Measured:
         return measure(run, run.job.valid, everything)
     losses, kept = folds.at(run.step)
     return run.job.task.measure(losses, kept, run.job.valid, everything)
+
+
+def _general(run: Run) -> Floats | None:
+    """The loss of each row of the general probe, where there is one."""
+    rows = run.job.general
+    return None if rows is None else measure(run, rows, np.arange(len(rows))).losses
 
 
 def measure(run: Run, examples: Any, positions: Ints) -> Measured:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -81,8 +81,9 @@ class RunUpdate:
         run, rank = self._run, self._run.job.accelerator.process_index
         together = run.phase.compares_rows
         every = slice(rank, None, run.job.accelerator.num_processes)
-        mine = draw if together else draw.take(every)
-        weight = float(run.job.task.weights(examples_of(run, draw), draw.positions).sum())
+        parts = draw.parts
+        mine = parts if together else tuple(part.take(every) for part in parts)
+        weight = sum(_weight(run, part) for part in parts)
         if again:
             # Two passes of other dropout would be gradients of two functions.
             set_random_state(self._before)
@@ -101,6 +102,10 @@ def examples_of(run: Run, draw: Draw) -> Any:
     return run.job.learnt if draw.examples is None else draw.examples
 
 
+def _weight(run: Run, draw: Draw) -> float:
+    return float(run.job.task.weights(examples_of(run, draw), draw.positions).sum())
+
+
 @contextlib.contextmanager
 def _still(run: Run, again: bool) -> Iterator[None]:
     """Where rows pass again, the running statistics of batch norms stay as the first pass left
@@ -111,17 +116,20 @@ def _still(run: Run, again: bool) -> Iterator[None]:
         buffer.copy_(kept[name])
 
 
-def _gradients(run: Run, draw: Draw, weight: float, again: bool) -> float:
-    """Gradients of these rows' share of the update, from nothing; returns its loss."""
+def _gradients(run: Run, draws: Sequence[Draw], weight: float, again: bool) -> float:
+    """Gradients of these rows' share of the update, from nothing; returns its loss. The first draw
+    is of training rows, and they alone are heard of."""
     assert run.optimizer is not None
     run.optimizer.zero_grad(set_to_none=True)
-    task, examples, total = run.job.task, examples_of(run, draw), 0.0
-    for piece in _micro_batches(run, draw):
-        share = task.weights(examples, piece.positions) / weight
-        losses = _losses(run, piece, again)
-        loss = (losses * torch.as_tensor(share, dtype=torch.float32).to(losses.device)).sum()
-        run.job.accelerator.backward(loss)
-        total += float(loss.detach())
+    task, total = run.job.task, 0.0
+    for draw in draws:
+        examples, unheard = examples_of(run, draw), again or draw is not draws[0]
+        for piece in _micro_batches(run, draw):
+            share = task.weights(examples, piece.positions) / weight
+            losses = _losses(run, piece, unheard)
+            loss = (losses * torch.as_tensor(share, dtype=torch.float32).to(losses.device)).sum()
+            run.job.accelerator.backward(loss)
+            total += float(loss.detach())
     return total
 
 
@@ -136,7 +144,7 @@ def _micro_batches(run: Run, draw: Draw) -> list[Draw]:
     return parts_by_length(draw, examples_of(run, draw).lengths, count) if len(draw) else []
 
 
-def _losses(run: Run, draw: Draw, again: bool) -> torch.Tensor:
+def _losses(run: Run, draw: Draw, unheard: bool) -> torch.Tensor:
     """Per-example losses of these rows, in their order, after every loss term; the terms that
     compare two passes come last."""
     first, losses = _passed(run, draw)
@@ -147,15 +155,26 @@ def _losses(run: Run, draw: Draw, again: bool) -> torch.Tensor:
         for term in run.phase.terms:
             if isinstance(term, OfTwoPasses):
                 losses = term.between(first, second, (losses, others))
-    if not again:
+    if not unheard:
         run.emit("loss_ready")
     run.batch_losses = None
     return losses
 
 
 def _passed(run: Run, draw: Draw) -> tuple[Passed, torch.Tensor]:
-    """A forward pass of these rows, and their losses after the terms of one pass. Rows that are
-    compared pass in small parts, whose outputs are joined before the loss."""
+    """A forward pass of these rows, and their losses after the terms of one pass."""
+    output, batch = _output(run, draw)
+    losses = run.job.task.losses(output, batch)
+    passed = Passed(draw.rows, batch, output, lambda chosen: _before(run, draw.take(chosen)))
+    run.batch_losses = batch_losses_of(passed, losses)
+    for term in run.phase.terms:
+        losses = term(passed, losses)
+    return passed, losses
+
+
+def _output(run: Run, draw: Draw) -> tuple[Any, dict[str, torch.Tensor]]:
+    """What the network puts out for these rows, and their batch. Rows that are compared pass in
+    small parts, whose outputs are joined."""
     parts, examples = [draw], examples_of(run, draw)
     if run.phase.compares_rows:
         parts = parts_by_length(draw, examples.lengths, math.ceil(len(draw) / PART_ROWS))
@@ -167,13 +186,17 @@ def _passed(run: Run, draw: Draw) -> tuple[Passed, torch.Tensor]:
             batches.append(batch)
             with entered(run.job.cache, examples, part.positions, batch):
                 outputs.append(task.forward(run.network, batch))
-    joined = len(parts) > 1
-    output, batch = task.join(outputs, batches) if joined else (outputs[0], batches[0])
-    losses, passed = task.losses(output, batch), Passed(draw.rows, batch, output)
-    run.batch_losses = batch_losses_of(passed, losses)
-    for term in run.phase.terms:
-        losses = term(passed, losses)
-    return passed, losses
+    return task.join(outputs, batches) if len(parts) > 1 else (outputs[0], batches[0])
+
+
+def _before(run: Run, draw: Draw) -> Any:
+    """What the network put out for these rows before the first step."""
+    with run.at_start(), torch.no_grad():
+        run.network.eval()
+        try:
+            return _output(run, draw)[0]
+        finally:
+            train_mode(run.network)
 
 
 def parameters_of(run: Run) -> list[torch.nn.Parameter]:

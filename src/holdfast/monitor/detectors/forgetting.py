@@ -8,7 +8,9 @@ from holdfast.monitor import limits
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import for_forgetting
-from holdfast.monitor.symptom import Symptom, item
+from holdfast.monitor.symptom import Symptom, item, shown
+from holdfast.stats.paired import Difference
+from holdfast.stats.student import paired_t
 
 CAUSE = "the new rows overwrite what the model knew"
 
@@ -17,8 +19,9 @@ def forgetting(history: History) -> Symptom | None:
     """``forgetting`` where the mean loss on the general probe is above its first by 5 % of it and
     by the margin of 0.02, at the last two looks alike.
 
-    The snapshots keep the mean and not the rows, so there is no interval: the rule stands on the
-    size of the rise and on its standing twice, and its confidence is never above 0.9.
+    The rule stands on the size of the rise and on its standing twice. Where the snapshots keep the
+    probe's rows, the lower end of the rise's 95 % interval over them must be above 0 too; where
+    they keep the mean alone there is no interval. The confidence is never above 0.9.
     """
     if not history.comparable:
         return None
@@ -31,16 +34,27 @@ def forgetting(history: History) -> Symptom | None:
     if not all(loss > line for _, loss in known[-2:]):
         return None
     since = next(step for i, (step, _) in enumerate(known) if all(x > line for _, x in known[i:]))
+    gap = _gap(history)
+    if gap is not None and not gap.low > 0:
+        return None
     rise = known[-1][1] - first
+    name, now = "general_loss_above_first", history.now
+    seen = item(name, rise, step=now) if gap is None else shown(name, gap, now)
     return Symptom(
         because=f"the loss on the general probe is {rise:.3f} above the {first:.3f} it began with",
         strength=0.9,
         label="forgetting",
         cause=CAUSE,
         since_step=since,
-        evidence=(item("general_loss_above_first", rise, step=history.now),),
+        evidence=(seen,),
         remedies=for_forgetting(history.snapshots),
     )
+
+
+def _gap(history: History) -> Difference | None:
+    """The rise of the probe's rows since the first look, where they are known."""
+    first, last = (history.snapshots[i].general_losses for i in (0, -1))
+    return None if first is None or last is None else paired_t(last, first)
 
 
 DETECTORS.add("forgetting", forgetting)

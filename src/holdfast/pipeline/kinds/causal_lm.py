@@ -61,6 +61,19 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
     return same_form(table, like)
 
 
+def general(source: str, data: DataPart, like: Table) -> Table:
+    """Rows of what a model knew before: plain text, or chats where the run's own rows are some."""
+    table = load_chats(source, encoding=data.encoding)
+    if form_of(table) != "text" and form_of(like) == "text":
+        raise RecipeError(
+            "data.general",
+            "holds chats, and the rows are plain text: the model has no template for them",
+            source,
+            "Give general texts.",
+        )
+    return table
+
+
 def load(recipe: Recipe, table: Table) -> LoadedCausal:
     """The recipe's model, its tokenizer with the chat template that the rows are written in."""
     _check(recipe)
@@ -239,5 +252,6 @@ KIND = Kind(
     use_fitted=use_fitted,
     find_metric=find_text_metric,
     watch=watch,
+    general=general,
     side=side,
 )

@@ -1,0 +1,249 @@
+"""What a small language model forgets when it is tuned, and what each guard keeps of it.
+
+    python benchmarks/forgetting.py --base          # the model that knows novels (some minutes)
+    python benchmarks/forgetting.py --minutes 5     # cells, as many as fit; call again to go on
+    python benchmarks/forgetting.py --tables        # the tables of what is there
+
+A Llama of 1.2 million parameters that was trained on 43 novels (``forgetting_parts/base.py``) is
+tuned on 560 rows: on instructions, or on one novelist whom it never read. Target loss: 150 rows of
+that kind that take no part. General loss: 150 paragraphs of two other authors whom nobody trains
+on; the probe that a run sees are others of theirs. Replayed rows are of novels that the base knows,
+paragraphs that it never saw; nothing of the two authors.
+
+"Removed" is the share of plain tuning's rise in general perplexity that is gone. "Compute" is
+tokens passed forward and back, a forward pass counting a third, over those of plain tuning; tokens
+that a model writes itself count as a forward pass each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cells import NOT_RUN, Cell, grid, publish, run_cells, stored
+
+from forgetting_parts import rows
+from forgetting_parts.base import base
+from holdfast.models.fresh import fresh
+from holdfast.pipeline.fit import fit
+from holdfast.pipeline.general import with_general
+from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.prepared import prepare
+from holdfast.pipeline.ready import Fitted
+from holdfast.recipe.whole import parse
+
+NAME = "forgetting"
+TASKS = ("novelist", "instructions")
+RATE = 1e-3
+FORWARD = 1 / 3
+LINE = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+LORA = {"model.adapter.kind": "lora"}
+ARMS: dict[str, Mapping[str, Any]] = {
+    "plain": {},
+    "replay 5 %": {"methods.replay.share": 0.05},
+    "replay 10 %": {"methods.replay.share": 0.10},
+    "own texts 10 %": {"methods.replay.share": 0.10, "data.general": None},
+    "kl 1": {"methods.kl_start.weight": 1.0},
+    "kl 4": {"methods.kl_start.weight": 4.0},
+    "ewc 0.01": {"methods.ewc.weight": 0.01},
+    "lora 4": {**LORA, "model.adapter.rank": 4, "train.learning_rate": 3 * RATE},
+    "lora 16": {**LORA, "model.adapter.rank": 16, "train.learning_rate": 3 * RATE},
+    "lora 64": {**LORA, "model.adapter.rank": 64, "train.learning_rate": 3 * RATE},
+}
+
+
+def run_one(cell: Cell) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as scratch:
+        return _run(cell, Path(scratch))
+
+
+def _run(cell: Cell, folder: Path) -> dict[str, Any]:
+    task, arm, seed = str(cell["task"]), str(cell["arm"]), int(cell["seed"])
+    files = rows.general(folder)
+    path, tests = rows.own(task, folder, seed)
+    plain = {
+        "task": "causal-lm",
+        "seed": seed,
+        "data.path": str(path),
+        "data.general": str(files["replay"]),
+        "probes.forgetting.data": str(files["probe"]),
+        "model.name": str(base()),
+        "model.max_length": 128,
+        "train.epochs": 3,
+        "train.learning_rate": RATE,
+        "train.evaluations": 3,
+        "train.threads": 1,
+        "train.precision": "float32",
+        "train.pack": True,
+        "control.policy": "off",
+        **ARMS[arm],
+    }
+    recipe = parse(_nested(plain), arm)
+    kind = kind_of("causal-lm")
+    table = kind.read(str(path), recipe.data, None)
+    start = time.perf_counter()
+    prepared = with_general(prepare(recipe, table), (table,))
+    wrote = time.perf_counter() - start
+    mine = len(table) - tests
+    order = np.random.default_rng(seed).permutation(mine)
+    valid = mine // 8
+    fitted = fit(prepared, np.sort(order[valid:]), np.sort(order[:valid]))
+    own = fitted.encode(table.take(np.arange(mine, len(table))))
+    general = fitted.encode(kind.read_general(str(files["test"]), recipe.data, table))
+    looks = fitted.trained.history
+    result = {
+        "target": _loss(fitted, fitted.network, own),
+        "general": _loss(fitted, fitted.network, general),
+        "target_start": _loss(fitted, fitted.untuned(), own),
+        "general_start": _loss(fitted, fitted.untuned(), general),
+        "compute": _work(fitted, arm) + (_written(prepared) if arm.startswith("own") else 0),
+        "train_s": round(fitted.trained.train_s, 1),
+        "prepare_s": round(wrote, 1),
+        "best_step": fitted.trained.best_step,
+        "verdict": fitted.trained.verdict.label,
+        "probe_rise": looks[-1].general_loss - looks[0].general_loss,
+    }
+    sides = {"valid": fitted.ready.valid, "target": own, "general": general}
+    return {**result, "line": [_along(fitted, alpha, sides) for alpha in LINE]}
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    whole: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parts, last = key.split(".")
+        place = whole
+        for part in parts:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return whole
+
+
+def _loss(fitted: Fitted, network: Any, examples: Any) -> float:
+    """The mean over target tokens, in nats."""
+    from holdfast.training.observe import Observer
+
+    job = fitted.job
+    observer = Observer(job.accelerator, job.task, alone=True)
+    losses, kept = observer.measure(network, examples, np.arange(len(examples)))
+    return float((losses * kept[:, 0]).sum() / kept[:, 0].sum())
+
+
+def _along(fitted: Fitted, alpha: float, sides: Mapping[str, Any]) -> dict[str, float]:
+    """The losses at w₀ + α (w − w₀)."""
+    start, now = fitted.trained.start, dict(fitted.network.named_parameters())
+    mixed = {name: torch.lerp(start[name], now[name].detach(), alpha) for name in start}
+    network = fresh(fitted.network, mixed).eval()
+    return {"alpha": alpha, **{n: _loss(fitted, network, rows) for n, rows in sides.items()}}
+
+
+def _work(fitted: Fitted, arm: str) -> float:
+    """Tokens passed forward and back by all updates; of what is passed forward alone a third."""
+    total, job = 0.0, fitted.job
+    phase = job.plan.phases[-1]
+    pool = phase.pool(job.learnt, job.plan.seed)
+    for step in range(fitted.trained.last_step):
+        draw = phase.source.draw(pool, step)
+        total += float(job.learnt.lengths[draw.rows].sum())
+        if draw.beside is not None:
+            total += float(draw.beside.examples.lengths[draw.beside.positions].sum())
+    if arm.startswith("kl"):
+        total *= 1 + FORWARD * 0.4
+    return total
+
+
+def _written(prepared: Any) -> float:
+    return FORWARD * float(prepared.general.rows_examples.lengths.sum())
+
+
+def cells(seeds: int) -> list[dict[str, Any]]:
+    return grid(seed=range(seeds), task=TASKS, arm=ARMS)
+
+
+def table(found: Mapping[str, Mapping[str, Any]], task: str, seeds: int) -> str:
+    from cells import key
+
+    def of(arm: str) -> list[Mapping[str, Any]]:
+        made = [found.get(key({"seed": s, "task": task, "arm": arm})) for s in range(seeds)]
+        return [one for one in made if one is not None]
+
+    plain = {one["target_start"]: one for one in of("plain")}
+    lines = [
+        f"**{task}**",
+        "",
+        "| Arm | Target loss | against plain | General perplexity | Removed | Compute | n |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for arm in ARMS:
+        made = [one for one in of(arm) if one["target_start"] in plain]
+        if not made:
+            lines.append(f"| {arm} | {NOT_RUN} | | | | | 0 |")
+            continue
+        pairs = [(one, plain[one["target_start"]]) for one in made]
+        lines.append(
+            f"| {arm} | {_mean(o['target'] for o, _ in pairs):.3f} | "
+            f"{_mean(o['target'] - p['target'] for o, p in pairs):+.3f} | "
+            f"{_mean(math.exp(o['general']) for o, _ in pairs):.1f} | "
+            f"{_mean(removed(o['general'], p) for o, p in pairs):.0%} | "
+            f"{_mean(o['compute'] / p['compute'] for o, p in pairs):.2f} | {len(pairs)} |"
+        )
+    for alpha in LINE[1:-1] if plain else ():
+        points = [(next(x for x in p["line"] if x["alpha"] == alpha), p) for p in plain.values()]
+        lines.append(
+            f"| average with the start, α {alpha} | {_mean(o['target'] for o, _ in points):.3f} | "
+            f"{_mean(o['target'] - p['target'] for o, p in points):+.3f} | "
+            f"{_mean(math.exp(o['general']) for o, _ in points):.1f} | "
+            f"{_mean(removed(o['general'], p) for o, p in points):.0%} | 1.00 | {len(points)} |"
+        )
+    if plain:
+        before = _mean(math.exp(p["general_start"]) for p in plain.values())
+        lines.append(f"\nGeneral perplexity before: {before:.1f}.")
+    return "\n".join(lines)
+
+
+def removed(general: float, plain: Mapping[str, Any]) -> float:
+    """The share of plain tuning's rise in general perplexity that is gone."""
+    before, after = math.exp(plain["general_start"]), math.exp(plain["general"])
+    return (after - math.exp(general)) / (after - before)
+
+
+def _mean(values: Any) -> float:
+    return statistics.fmean(values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--base", action="store_true", help="make the base model alone")
+    parser.add_argument("--tables", action="store_true")
+    parser.add_argument("--publish", action="store_true")
+    parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--arms", help="of these alone, by commas")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    if given.base:
+        print(base(given.minutes))
+        return
+    from cells import RESULTS
+
+    out = given.out or RESULTS / f"{NAME}.jsonl"
+    wanted = cells(given.seeds)
+    if given.arms:
+        wanted = [one for one in wanted if one["arm"] in given.arms.split(",")]
+    if not given.tables:
+        run_cells(NAME, wanted, run_one, out, minutes=given.minutes)
+    text = "\n\n".join(table(stored(out), task, given.seeds) for task in TASKS)
+    print(text)
+    if given.publish:
+        publish(NAME, text)
+
+
+if __name__ == "__main__":
+    main()

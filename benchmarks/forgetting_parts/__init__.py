@@ -1,0 +1,1 @@
+"""What ``benchmarks/forgetting.py`` is made of."""

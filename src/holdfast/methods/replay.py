@@ -1,0 +1,85 @@
+"""Replay: rows of what the model knew before, beside its own in every update (2403.08763).
+
+    updates of B training rows and b general ones,   b = share · B · (their lengths' ratio)
+
+so that of what an update passes, ``share`` is general by length (tokens, patches), which is what
+costs time. Own rows come as they would without: the same ones in the same order, so that a run
+with replay differs by what is beside. General rows come in a chance order, all of them before one
+comes again; fewer than one an update come every few updates. The loss is that of both together.
+
+The rows are those of ``data.general``. Where a model writes and no file is given, it writes them
+itself before the first step (pseudo-rehearsal, Robins 1995): what it would say is what it knew, and
+nothing must be stored. ``kl_start`` holds the answers to the training rows instead.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Ints
+from holdfast.core.seeds import generator
+from holdfast.core.updates import BatchSource, Draw, Pool
+from holdfast.methods.registry import METHODS, Method, Parts, setting
+
+SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The settings: ``share`` of an update's work that is general; ``written``, how many rows a
+    model writes itself where none are given."""
+
+    share: float = setting(SHARE, above=0, most=10)
+    written: int = setting(400, least=8, most=100_000, whole=True)
+
+    def beside(self, inner: BatchSource, general: Any) -> BatchSource:
+        return Replayed(inner, general, self.share)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replayed:
+    """A source that passes on the draws of ``inner`` with ``general`` rows beside."""
+
+    inner: BatchSource
+    general: Any
+    share: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.inner.name}, replay"
+
+    @property
+    def has_epochs(self) -> bool:
+        return self.inner.has_epochs
+
+    def steps_per_epoch(self, pool: Pool) -> int:
+        return self.inner.steps_per_epoch(pool)
+
+    def draw(self, pool: Pool, step: int) -> Draw:
+        own = self.inner.draw(pool, step)
+        rate = self.per_update(pool)
+        places = self._places(pool, math.floor(step * rate), math.floor((step + 1) * rate))
+        if not len(places):
+            return own
+        beside = Draw(len(pool) + places, self.general, places)
+        return Draw(own.rows, own.examples, own.places, beside)
+
+    def per_update(self, pool: Pool) -> float:
+        """How many general rows an update passes, on average."""
+        ratio = float(np.mean(pool.lengths)) / float(np.mean(self.general.lengths))
+        return self.share * pool.batch * ratio
+
+    def _places(self, pool: Pool, first: int, last: int) -> Ints:
+        """The general rows of these numbers, counted on from the run's first."""
+        count, found = len(self.general), []
+        for turn in range(first // count, (last - 1) // count + 1 if last > first else 0):
+            order = generator(pool.seed, "replay", pool.phase, turn).permutation(count)
+            found.append(order[max(0, first - turn * count) : last - turn * count])
+        return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+
+
+METHODS.add("replay", Method(Replay, lambda asked: Parts(beside=asked.beside), needs_general=True))

@@ -1,0 +1,48 @@
+"""What a run forgot of what its model knew before: the general probe over the looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
+from holdfast.report.numbers import count, estimate, interval, number
+from holdfast.report.read import RunFiles
+
+GENERAL = "General probe"
+
+
+@dataclass(frozen=True, slots=True)
+class ForgettingView:
+    """The curve of the probe's loss, and what it says in a sentence."""
+
+    chart: Markup
+    sentence: str
+
+
+def forgetting(run: RunFiles) -> ForgettingView | None:
+    """``None`` where no general rows were measured."""
+    found = run.part("probes").get("forgetting")
+    if not isinstance(found, dict):
+        return None
+    looks = [s for s in run.snapshots if isinstance(s.get("step"), int) and "general_loss" in s]
+    looks.sort(key=lambda look: int(look["step"]))
+    best = run.result.get("best_step")
+    chart = CurvesChart(
+        "general-loss",
+        "Loss on the general probe",
+        "loss",
+        tuple(int(look["step"]) for look in looks),
+        tuple(look.get("epoch") for look in looks),
+        (ChartSeries(GENERAL, "valid", tuple(look["general_loss"] for look in looks)),),
+        best if isinstance(best, int) else None,
+    )
+    before, after, rise = (estimate(found.get(name)) for name in ("before", "after", "rise"))
+    told = (
+        f"On {count(found.get('n'))} rows of what the model knew before, which nothing here learns "
+        f"from, the loss was {number(before.value)} before the first step and is "
+        f"{number(after.value)} in the state that was kept: a rise of {number(rise.value)}"
+    )
+    span = interval(rise)
+    return ForgettingView(curves(chart), f"{told} (95 % interval {span})." if span else f"{told}.")

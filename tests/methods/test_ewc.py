@@ -1,0 +1,84 @@
+"""The Fisher information against its closed form, and the pull towards the start."""
+
+from __future__ import annotations
+
+import contextlib
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from holdfast.methods.ewc import EWC, Consolidate, fisher
+
+X = torch.randn(12, 3, generator=torch.Generator().manual_seed(1))
+Y = torch.arange(12) % 2
+
+
+class Logistic:
+    """A task of logistic regression on ``X``."""
+
+    def collate(self, examples: Any, positions: np.ndarray) -> dict[str, torch.Tensor]:
+        return {"x": X[positions], "y": Y[positions]}
+
+    def forward(self, network: torch.nn.Linear, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return network(batch["x"])
+
+    def losses(self, output: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return cross_entropy(output, batch["y"], reduction="none")
+
+
+def run_of(network: torch.nn.Linear) -> Any:
+    accelerator = SimpleNamespace(device=torch.device("cpu"), autocast=contextlib.nullcontext)
+    job = SimpleNamespace(task=Logistic(), general_rows=range(12), accelerator=accelerator)
+    start = {name: one.detach().clone() for name, one in network.named_parameters()}
+    return SimpleNamespace(
+        job=job,
+        network=network,
+        start=start,
+        learning_parameters=lambda: dict(network.named_parameters()),
+        at_start=contextlib.nullcontext,
+    )
+
+
+def closed_form(weight: np.ndarray, bias: np.ndarray, rows: int) -> np.ndarray:
+    """mean over rows of ((p − y) xᵀ)², of softmax regression."""
+    x = np.column_stack([X.numpy(), np.ones(12)])[:rows].astype(np.float64)
+    logits = x[:, :3] @ weight.T + bias
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    p[np.arange(rows), Y.numpy()[:rows]] -= 1
+    return np.mean((p[:, :, None] * x[:, None, :]) ** 2, axis=0)
+
+
+@pytest.mark.parametrize("rows", [5, 12, 200])
+def test_the_fisher_information_is_that_of_the_formula(rows: int) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Linear(3, 2)
+    told = fisher(run_of(network), rows)
+    expected = closed_form(
+        network.weight.detach().numpy().astype(np.float64),
+        network.bias.detach().numpy().astype(np.float64),
+        min(rows, 12),
+    )
+    expected /= expected.mean()
+    assert told["weight"].numpy() == pytest.approx(expected[:, :3], rel=1e-4)
+    assert told["bias"].numpy() == pytest.approx(expected[:, 3], rel=1e-4)
+    assert network.weight.grad is None
+    assert network.training
+
+
+def test_a_weight_that_moved_is_pulled_back_by_what_it_mattered() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Linear(3, 2)
+    run, listener = run_of(network), Consolidate(EWC(weight=0.5))
+    network.weight.grad = torch.zeros_like(network.weight)
+    listener.backward_done(run)
+    assert not network.weight.grad.any()
+    with torch.no_grad():
+        network.weight += torch.tensor([[1.0, -2.0, 0.0], [0.0, 0.0, 3.0]])
+    listener.backward_done(run)
+    away = network.weight.detach() - run.start["weight"]
+    assert torch.allclose(network.weight.grad, 0.5 * listener.fisher["weight"] * away)
+    assert network.bias.grad is None
