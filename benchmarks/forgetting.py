@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 import torch
 from cells import NOT_RUN, Cell, grid, publish, run_cells, stored
-
 from forgetting_parts import rows
 from forgetting_parts.base import base
+
 from holdfast.models.fresh import fresh
 from holdfast.pipeline.fit import fit
 from holdfast.pipeline.general import with_general

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from make_base_models import cache_folder, make_tokenizer, paragraphs, tokens
 
 NAME = "novels-llama"

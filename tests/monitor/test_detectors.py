@@ -112,6 +112,21 @@ def test_a_general_probe_that_gets_worse_is_forgetting(history):
     assert verdict.since_step == 300
 
 
+def test_a_rise_that_a_few_general_rows_make_is_not_forgetting(history):
+    """The mean is high enough twice, and the interval over the rows holds 0."""
+    general = [2.0, 2.0, 2.1, 2.2, 2.3, 2.4]
+    for spread, label in ((0.1, "forgetting"), (6.0, "healthy")):
+        rows = np.random.default_rng(0).normal(0, 1, 40)
+        rows = (rows - rows.mean()) / rows.std()
+        looks = [
+            dataclasses.replace(s, general_loss=mean, general_losses=mean + spread * i * rows / 5)
+            for i, (s, mean) in enumerate(zip(history(FALLING, FLAT), general, strict=True))
+        ]
+        verdict = judge(looks, PLAN)
+        assert (verdict.label == "forgetting") == (label == "forgetting"), spread
+    assert verdict.label != "forgetting"
+
+
 def test_rows_that_were_seen_first_and_fitted_most_are_named_as_the_cause(history):
     snapshots = history(FALLING, RISING)
     fall = snapshots[-1].train_losses - snapshots[0].train_losses

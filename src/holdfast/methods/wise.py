@@ -9,11 +9,12 @@ paper finds 4 to 6 points of the second at little or no loss of the first. Every
 on the validation rows, and the whole curve is written down: it is the trade-off of one run.
 
 Validation rows are of the rows' own kind, so they tell the gain, and cannot tell what is kept of
-the rest. ``lean`` says what to do about that: ``lowest`` offers the point of lowest validation
+the rest, which a general probe (``probes.forgetting``) measures: the curve then has its loss at
+every point. ``lean`` says what to do about that: ``lowest`` offers the point of lowest validation
 loss; ``start`` the one nearest to the start that validation does not tell from the best.
 Under an adapter the line is that of its factors, which is one from the start to the end too.
 Siblings: ``ema``, ``swa`` and ``soup`` average the way, not its ends; against forgetting while it
-trains see ``l2_sp``.
+trains see ``l2_sp``, ``kl_start`` and ``replay``.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ class LineSearch:
 def _point(share: float, look: Any) -> dict[str, float | None]:
     right = look.valid_correct
     rate = float(right.mean()) if right is not None and len(right) else None
-    return {"share": share, "valid_loss": float(look.refined_loss), "valid_right": rate}
+    point = {"share": share, "valid_loss": float(look.refined_loss), "valid_right": rate}
+    return point if look.general_loss is None else {**point, "general_loss": look.general_loss}
 
 
 METHODS.add(

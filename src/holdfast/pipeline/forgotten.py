@@ -16,7 +16,8 @@ def forgetting_block(trained: Trained, seed: int) -> dict[str, Any] | None:
     """The mean loss on the probe's rows before the first step and in the state that is kept, and
     the rise with a paired interval over the rows; ``None`` without a probe."""
     first = trained.history[0].general_losses
-    kept = next(s.general_losses for s in trained.history if s.step == trained.best_step)
+    look = trained.average or next(s for s in trained.history if s.step == trained.best_step)
+    kept = look.general_losses
     if first is None or kept is None:
         return None
     rise = _estimate(kept, first, seed)

@@ -139,24 +139,10 @@ def _divided(
 def _read(prepared: Prepared, source: str, key: str, known: Sequence[Table]) -> Table:
     refuse_missing(source)
     table = prepared.kind.read_general(source, prepared.recipe.data, prepared.rows)
-    _same_answers(table, prepared.rows, source, key)
     if len(table) <= MOST_ROWS:
         return table
     rng = generator(prepared.recipe.seed, "general rows", key)
     return table.take(np.sort(rng.permutation(len(table))[:MOST_ROWS]))
-
-
-def _same_answers(table: Table, rows: Table, source: str, key: str) -> None:
-    """Refuse classes that the run does not know: no loss of theirs could be measured."""
-    if table.classes != rows.classes and table.columns.label_kind in (None, "class"):
-        new = sorted(set(table.classes) - set(rows.classes))
-        if new:
-            raise RecipeError(
-                key,
-                "has classes that the training rows do not have",
-                ", ".join(map(repr, new[:3])),
-                f"Give rows of the same classes in {source}.",
-            )
 
 
 def _without_copies(

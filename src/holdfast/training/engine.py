@@ -32,7 +32,14 @@ from holdfast.training.journal import Journal
 from holdfast.training.restore import RestorePoint, SavedWeights
 
 Appliers = Mapping[type[Any], Callable[[Any], None]]
-_ARRAYS = ("train_losses", "valid_losses", "train_correct", "valid_correct", "valid_logits")
+_ARRAYS = (
+    "train_losses",
+    "valid_losses",
+    "train_correct",
+    "valid_correct",
+    "valid_logits",
+    "general_losses",
+)
 
 
 class Guarded(Protocol):
@@ -282,7 +289,7 @@ def unpack(packed: Mapping[str, Any]) -> Snapshot:
     """A snapshot from ``pack``; an older version's had no branch."""
     fields = {**packed, "branch": Branch(*packed.get("branch", ()))}
     for name in _ARRAYS:
-        if fields[name] is not None:
+        if fields.get(name) is not None:
             fields[name] = fields[name].numpy()
     return Snapshot(**fields)
 
