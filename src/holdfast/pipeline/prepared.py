@@ -94,13 +94,13 @@ def prepare_divided(
     extend: bool = True,
 ) -> tuple[Prepared, Ints, Ints]:
     """The training and validation rows of a division, prepared, with what the names of their
-    classes, ``unlabelled`` texts and synthetic ones add to them (none of that without ``extend``),
-    and the general rows, none a copy of a row of the ``known`` tables; and where each of them
+    classes, ``unlabelled`` texts and synthetic ones add to them, and the general rows, none a copy
+    of a row of the ``known`` tables (none of that without ``extend``); and where each of them
     are."""
     rows, (train, valid) = pooled(splits.train.table, splits.valid.table)
     prepared = prepare(recipe, rows, units=splits.units, findings=findings)
-    prepared = with_general(prepared, known or (rows,))
     if extend:
+        prepared = with_general(prepared, known or (rows,))
         prepared = with_added(prepared, train, valid, unlabelled, known)
     return prepared, train, valid
 

@@ -16,6 +16,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.processes import processes
 from holdfast.core.records import Decision, Ints
 from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
+from holdfast.pipeline.general import with_general
 from holdfast.pipeline.learning import Learning, known_tables
 from holdfast.pipeline.outer_folds import outer_folds
 from holdfast.pipeline.prepared import prepare_divided, with_added
@@ -41,6 +42,7 @@ def learning_of(recipe: Recipe, divided: Divided) -> Learning:
     told = (decision,) if decision else ()
     bare = replace(bare, recipe=bare.recipe.changed(train={"folds": folds}))
     known, names = known_tables(divided), bare.recipe.data.names
+    bare = with_general(bare, known)
     if folds:
         train = valid = np.union1d(train, valid)
         prepared = with_added(bare, train, valid[:0], (), known)
