@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 L = TypeVar("L", bound="Loaded")
 E = TypeVar("E", bound="Examples")
 
+Read = Callable[[str, "DataPart", "Table | None"], "Table"]
+
 # What a fit may set for itself; all else was decided with the rows, the model and the machine.
 OF_A_FIT = (
     "train.",
@@ -400,6 +402,11 @@ def no_watch(loaded: Loaded, sides: Sides, recipe: Recipe, probe_rows: int) -> N
     return
 
 
+def as_own(read: Read, source: str, data: DataPart, like: Table) -> Table:
+    """General rows of a task that reads them as its own."""
+    return read(source, data, like)
+
+
 def as_loaded(loaded: L, rows: Table, examples: Examples) -> L:
     """A task that works nothing out from its training rows."""
     return loaded
@@ -424,8 +431,8 @@ class Kind(Generic[L, E]):
     ``sides`` names the validation and test rows that a source itself brings, with the reason.
     ``find_metric`` a criterion of ``train.metric`` by its name; ``watch`` what texts are written at
     the evaluation points.
-    ``general`` reads rows of what a model knew before, where these may be of another form than the
-    run's.
+    ``general`` reads rows of what a model knew before, beside the run's own: as these are read
+    (``read``), or otherwise where they may be of another form.
     ``settle`` what was loaded, by a fit's training rows (as read and encoded): their unit, the
     length of their targets. ``side`` gives one side's examples in that unit and within that length.
     """
@@ -445,11 +452,10 @@ class Kind(Generic[L, E]):
     sides: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides
     find_metric: Callable[[str], Metric] = find_metric
     watch: Callable[[L, Sides, Recipe, int], WrittenSamples | None] = no_watch
-    general: Callable[[str, DataPart, Table], Table] | None = None
+    general: Callable[[Read, str, DataPart, Table], Table] = as_own
     settle: Callable[[L, Table, E], L] = as_loaded
     side: Callable[[E, L, Table], E] = as_encoded
 
     def read_general(self, source: str, data: DataPart, like: Table) -> Table:
         """Rows of what a model knew before, beside the run's own rows ``like``."""
-        read = self.general or self.read
-        return read(source, data, like)
+        return self.general(self.read, source, data, like)

@@ -28,7 +28,7 @@ from holdfast.pipeline.kinds.written_samples import (
     watched_positions,
     watches,
 )
-from holdfast.pipeline.ready import Fitted, Kind, Ready, Sides
+from holdfast.pipeline.ready import Fitted, Kind, Read, Ready, Sides
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.causal_lm import CausalLM, EncodedTokens, encode
 from holdfast.tasks.metrics import Metric
@@ -61,7 +61,7 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
     return same_form(table, like)
 
 
-def general(source: str, data: DataPart, like: Table) -> Table:
+def general(read: Read, source: str, data: DataPart, like: Table) -> Table:
     """Rows of what a model knew before: plain text, or chats where the run's own rows are some."""
     table = load_chats(source, encoding=data.encoding)
     if form_of(table) != "text" and form_of(like) == "text":
