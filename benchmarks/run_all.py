@@ -26,6 +26,8 @@ SCRIPTS = (
     "many_texts.py",
     "audit.py",
     "balance.py",
+    "heads.py",
+    "tuned_heads.py",
     "leak_price.py",
     "big_file.py",
     "signals.py",
