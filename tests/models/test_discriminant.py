@@ -7,11 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import special
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from holdfast.core.errors import ModelError
-from holdfast.models.discriminant import SHRINKAGES, choose_shrinkage, fit_discriminant, within
+from holdfast.models.discriminant import (
+    DEVIATION,
+    SHRINKAGES,
+    calibration,
+    choose_shrinkage,
+    fit_discriminant,
+    within,
+)
 from holdfast.models.head_fit import fit_again, fit_head
 from holdfast.models.logistic import logits_of
 from holdfast.models.probe import Beside, fit_probe, stratified_folds
@@ -33,8 +40,8 @@ def test_the_table_at_a_shrinkage_is_that_of_scikit_learn(
 ) -> None:
     x, y = correlated(n, classes, width)
     oracle = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(x, y)
-    fit = within(x, y)
-    found = special.softmax(fit.priors + logits_of(fit.table(shrinkage), x), axis=1)
+    logits = logits_of(within(x, y).table(shrinkage), x)
+    found = special.softmax(logits, axis=1)
     np.testing.assert_allclose(found, oracle.predict_proba(x), atol=1e-8)
 
 
@@ -52,28 +59,38 @@ def test_the_shrinkage_is_the_best_of_all_folds_of_scikit_learn(seed: int) -> No
     folds = stratified_folds(y, 5, seed)
     losses = {}
     for shrinkage in SHRINKAGES:
-        said, priors = np.zeros((80, 3)), np.zeros((80, 3))
+        logits = np.zeros((80, 3))
         for fold in range(5):
             model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
             model.fit(x[folds != fold], y[folds != fold])
-            priors[folds == fold] = np.log(model.priors_)
-            said[folds == fold] = model.decision_function(x[folds == fold]) - np.log(model.priors_)
-
-        def value(inverse: float, said: Any = said, priors: Any = priors) -> float:
-            logs = special.log_softmax(priors + said * inverse, axis=1)
-            return -float(logs[np.arange(80), y].sum() + logs.mean())
-
-        inverse = minimize_scalar(value, bounds=(0.001, 10), method="bounded").x
-        logs = special.log_softmax(priors + said * inverse, axis=1)
-        losses[shrinkage] = 1 / inverse, -float(logs[np.arange(80), y].mean())
+            logits[folds == fold] = model.decision_function(x[folds == fold])
+        losses[shrinkage] = calibration(logits, y)
     chosen = choose_shrinkage(x, y, seed)
-    best = min(losses, key=lambda one: losses[one][1])
+    best = min(losses, key=lambda one: losses[one][2])
     assert chosen.shrinkage == best
-    assert chosen.temperature == pytest.approx(losses[best][0], rel=1e-2)
-    assert chosen.loss == pytest.approx(losses[best][1], rel=1e-4)
+    assert chosen.scale == pytest.approx(losses[best][0], rel=1e-4)
+    assert chosen.loss == pytest.approx(losses[best][2], rel=1e-5)
 
 
-def test_a_temperature_leaves_the_shares_of_the_classes() -> None:
+def test_the_calibration_is_the_minimum_of_what_it_says() -> None:
+    random = np.random.default_rng(4)
+    y = random.choice(4, size=70, p=[0.6, 0.2, 0.2, 0.0])
+    logits = 3 * random.normal(size=(70, 4)) + 4 * np.eye(4)[y]
+
+    def value(flat: Any) -> float:
+        logs = special.log_softmax(logits * np.exp(flat[0]) + [*flat[1:], 0.0], axis=1)
+        prior = (flat[1:] ** 2).sum() / (2 * DEVIATION**2)
+        return float(prior - logs[np.arange(70), y].sum() - logs.mean())
+
+    found = minimize(value, np.zeros(4), method="Nelder-Mead", options={"xatol": 1e-6}).x
+    scale, shift, loss = calibration(logits, y)
+    assert scale == pytest.approx(np.exp(found[0]), rel=1e-2)
+    assert shift == pytest.approx([*found[1:], 0.0], abs=1e-2)
+    logs = special.log_softmax(logits * scale + shift, axis=1)
+    assert loss == pytest.approx(-logs[np.arange(70), y].mean())
+
+
+def test_answers_have_the_shares_of_the_classes_although_they_are_tempered() -> None:
     """Features that say nothing: a class of one row in ten is answered with one in ten."""
     x = np.random.default_rng(0).normal(size=(300, 20))
     y = (np.arange(300) % 10 == 0).astype(int)

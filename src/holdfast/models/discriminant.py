@@ -5,13 +5,14 @@ covariance S within the classes (over n), shrunk towards the sphere of the same 
 
     Σ = (1 − λ) S + λ (tr S ÷ D) I
 
-a row's logits are log π_c + (w_c·x + b_c) with w_c = Σ⁻¹ μ_c and b_c = −½ μ_c·Σ⁻¹ μ_c: closed
+a row's logits are z_c = w_c·x + b_c with w_c = Σ⁻¹ μ_c and b_c = log π_c − ½ μ_c·Σ⁻¹ μ_c: closed
 form, one decomposition for every λ (Friedman, "Regularized discriminant analysis", JASA 1989;
 Ledoit and Wolf, JMA 2004, give a λ by a formula). λ = 1 is the nearest mean. Where
 ``models/probe.py`` fits only the border between the classes, this uses how the rows lie within
-them, which few rows tell better; it believes in its covariance far too much, so what it makes of a
-row is divided by a temperature T, and the shares of the classes are not:
-log π_c + (w_c·x + b_c) ÷ T.
+them, which few rows tell better. It believes in its covariance far too much, and so its logits are
+calibrated out of fold: z_c ÷ T + a_c, a temperature and a shift of each class, a_c drawn to 0 as by
+a normal prior of deviation ½. Without the shifts a temperature would flatten the classes' shares
+too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from holdfast.models.logistic import logits_of, one_thread_if_small, softmax_los
 from holdfast.models.probe import FOLDS, Beside, Probe, check_rows, spread, stratified_folds
 
 SHRINKAGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
-COLDEST, HOTTEST = 0.1, 1000.0
+# Of 1 ÷ T, as a logarithm.
+SCALES = (-7.0, 2.0)
+DEVIATION = 0.5
 Array = npt.NDArray[np.float64]
 
 
@@ -43,8 +46,7 @@ class Within:
     basis: Array
 
     def table(self, shrinkage: float) -> Array:
-        """What rows add to ``priors``: the weights and, last, the bias of each class [C, D + 1];
-        ``shrinkage`` in (0, 1]."""
+        """The weights and, last, the bias of each class [C, D + 1]; ``shrinkage`` in (0, 1]."""
         width = self.means.shape[1]
         # Rows that are their class's mean say nothing of a spread: any will do.
         mean = float(self.variances.sum()) / width or 1.0
@@ -52,7 +54,8 @@ class Within:
         outside = 1 / (shrinkage * mean)
         seen = self.means @ self.basis
         weight = (seen * (1 / along - outside)) @ self.basis.T + outside * self.means
-        return np.column_stack([weight, -0.5 * (weight * self.means).sum(axis=1)])
+        bias = self.priors - 0.5 * (weight * self.means).sum(axis=1)
+        return np.column_stack([weight, bias])
 
 
 def within(x: Array, y: Ints, weights: Array | None = None) -> Within:
@@ -73,17 +76,18 @@ def within(x: Array, y: Ints, weights: Array | None = None) -> Within:
 
 
 class ShrinkageChoice(NamedTuple):
-    """A shrinkage, the temperature beside it, the loss in nats at both, and the out-of-fold logits
-    [n, C] at both: NaN for a row of no fold."""
+    """A shrinkage, how its logits are calibrated (1 ÷ T is ``scale``, ``shift`` [C]), the loss in
+    nats then, and the out-of-fold logits [n, C]: NaN for a row of no fold."""
 
     shrinkage: float
-    temperature: float
+    scale: float
+    shift: Array
     loss: float
     held_out: Array
 
 
 def choose_shrinkage(x: Array, y: Ints, seed: int, beside: Beside | None = None) -> ShrinkageChoice:
-    """The shrinkage of ``SHRINKAGES`` and the temperature of the smallest cross-validated log loss,
+    """The shrinkage of ``SHRINKAGES`` and the calibration of the smallest cross-validated log loss,
     in the folds of ``fit_probe``; at least one row must be in one. Rows ``beside`` stand in the
     training part of every fold."""
     folds = stratified_folds(y, FOLDS, seed)
@@ -97,39 +101,51 @@ def choose_shrinkage(x: Array, y: Ints, seed: int, beside: Beside | None = None)
             rows = np.concatenate([rows, beside.features])
             labels = np.concatenate([labels, beside.labels])
         fits.append((folds == fold, within(rows, labels, weights)))
-    priors, said = np.full((len(y), most), np.nan), np.full((len(y), most), np.nan)
-    for held, fit in fits:
-        priors[held] = fit.priors
+    said = np.full((len(y), most), np.nan)
     best: ShrinkageChoice | None = None
     for shrinkage in SHRINKAGES:
         for held, fit in fits:
             said[held] = logits_of(fit.table(shrinkage), x[held])
-        temperature, loss = _tempered(priors[known], said[known], y[known])
+        scale, shift, loss = calibration(said[known], y[known])
         if best is None or loss < best.loss:
-            best = ShrinkageChoice(shrinkage, temperature, loss, priors + said / temperature)
+            best = ShrinkageChoice(shrinkage, scale, shift, loss, said * scale + shift)
     assert best is not None
     return best
 
 
-def _tempered(priors: Array, said: Array, y: Ints) -> tuple[float, float]:
-    """The temperature T of the smallest mean loss of ``priors + said ÷ T`` [n, C] with one row more
-    that says nothing of its class, lest rows that are all told ask for T → 0; and the loss without
-    it. The loss is convex in 1 ÷ T."""
-    from scipy.optimize import minimize_scalar
+def calibration(logits: Array, y: Ints) -> tuple[float, Array, float]:
+    """The scale s and the shifts a [C] of ``logits`` [n, C] that minimise
 
-    rows = np.arange(len(y))
+        Σ_i −log softmax(s z_i + a)[y_i] + ℓ + ‖a‖² ÷ (2 · deviation²)
 
-    def value(log_temperature: float) -> float:
-        logits = priors + said * np.exp(-log_temperature)
-        losses = softmax_losses(logits, y)
-        # What the loss would be were the label any of the classes.
-        alike = losses + logits[rows, y] - logits.mean(axis=1)
-        return float(losses.sum() + alike.mean())
+    where ℓ is the mean loss of the rows were their labels any class: one pseudo-row, lest rows that
+    are all told ask for s → ∞. A class that no row has keeps the shift 0. And the mean loss of the
+    rows."""
+    from scipy.optimize import minimize
 
-    low, high = np.log(COLDEST), np.log(HOTTEST)
-    found = minimize_scalar(value, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
-    temperature = float(np.exp(found.x))
-    return temperature, float(softmax_losses(priors + said / temperature, y).mean())
+    n, classes = logits.shape
+    rows, counts = np.arange(n), np.bincount(y, minlength=classes)
+    of_label, middle = logits[rows, y], logits.mean(axis=1)
+
+    def value(flat: Array) -> tuple[float, Array]:
+        scale, shift = np.exp(flat[0]), flat[1:]
+        moved = logits * scale + shift
+        losses = softmax_losses(moved, y)
+        sums = losses + moved[rows, y]
+        chances = np.exp(moved - sums[:, None])
+        expected = (chances * logits).sum(axis=1)
+        loss = losses.sum() + (sums - moved.mean(axis=1)).mean()
+        slope = (expected - of_label).sum() + (expected - middle).mean()
+        shifts = chances.sum(axis=0) - counts + chances.mean(axis=0) - 1 / classes
+        loss += (shift**2).sum() / (2 * DEVIATION**2)
+        shifts = np.where(counts > 0, shifts + shift / DEVIATION**2, 0.0)
+        return float(loss), np.concatenate([[scale * slope], shifts])
+
+    bounds = [SCALES, *[(None, None)] * classes]
+    first = np.concatenate([[-2.0], np.zeros(classes)])
+    found = minimize(value, first, jac=True, method="L-BFGS-B", bounds=bounds).x
+    scale, shift = float(np.exp(found[0])), np.asarray(found[1:])
+    return scale, shift, float(softmax_losses(logits * scale + shift, y).mean())
 
 
 def fit_discriminant(
@@ -162,9 +178,8 @@ def fit_discriminant(
     own = None if weights is None else Beside(x[n:], y[n:], weights[n:])
     with one_thread_if_small(x.size):
         chosen = choose_shrinkage(x[:n], y[:n], seed, own)
-        found = within(x, y, weights)
-        table = found.table(chosen.shrinkage) / chosen.temperature
-        table[:, -1] += found.priors
+        table = within(x, y, weights).table(chosen.shrinkage) * chosen.scale
+        table[:, -1] += chosen.shift
     raw = table[:, :-1] / scale
     because = f"log loss {chosen.loss:.4f} out of fold"
     made = Probe(raw, table[:, -1] - raw @ centre, 0.0, because, held_out=chosen.held_out)
