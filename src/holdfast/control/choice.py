@@ -82,6 +82,46 @@ def newest_unless_worse(history: Sequence[Snapshot], *, prove: bool = False) -> 
     return kept
 
 
+def of_branches(
+    history: Sequence[Snapshot], choose: Choose, reference: Floats | None = None
+) -> int:
+    """The state to keep of a run that went back and tried something: by ``choose`` of the looks of
+    its first branch; of each later one only a state that is better than the one kept before it, by
+    the one-sided paired t-test at 10 %, and not worse than the best of its branch.
+
+    ``reference`` [n] are the losses of a state that a look of the last branch must be better than
+    too: the one that was kept when the branch was begun, which may lie behind its fork.
+    """
+    numbers = [look.branch.number for look in history]
+    first = _length_of_first(numbers)
+    kept = choose(history[:first])
+    if first == len(history) or not history[-1].valid_losses.size:
+        return kept
+    losses, _ = validation_losses(history)
+    means, begun, before = np.where(np.isfinite(m := losses.mean(axis=0)), m, np.inf), 0, kept
+    for place in range(first, len(history)):
+        if numbers[place] != numbers[place - 1]:
+            begun, before = place, kept
+        now = losses[:, place]
+        bars = [losses[:, before]]
+        if reference is not None and numbers[place] == numbers[-1]:
+            bars.append(reference)
+        lowest = losses[:, begun + int(means[begun : place + 1].argmin())]
+        proven = np.isfinite(now).all() and all(_beats(now, bar) for bar in bars)
+        wanted = choose([history[before], history[place]]) == 1
+        if proven and wanted and not is_worse(now, lowest):
+            kept = place
+    return kept
+
+
+def _length_of_first(numbers: Sequence[int]) -> int:
+    return next((i for i, one in enumerate(numbers) if one != numbers[0]), len(numbers))
+
+
+def _beats(now: Floats, bar: Floats) -> bool:
+    return not np.isfinite(bar).all() or is_better(now, bar)
+
+
 def is_worse(now: Floats, before: Floats) -> bool:
     """Whether the losses ``now`` [n] are above ``before`` [n], row by row, by a one-sided paired
     t-test at 20 %."""

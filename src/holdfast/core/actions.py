@@ -54,10 +54,14 @@ class Continue:
 class RollBack:
     """Back to the look at ``to_step``, before whatever was done there: weights, optimizer,
     schedule, generators, position among the rows, listeners, and the settings that actions have
-    changed since. So it also undoes an action: go back to the look at which it was taken."""
+    changed since. So it also undoes an action: go back to the look at which it was taken.
+
+    ``branch`` names a branch that was left, of which the look is the last: the run is in it again,
+    with all that it had seen there, as if it had never left it."""
 
     because: str
     to_step: int
+    branch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,3 +153,22 @@ class RollsBack(Protocol):
         of looks goes back too; what it knows of actions that it has tried should not, or it takes
         the same one for ever."""
         ...
+
+
+@runtime_checkable
+class Returns(RollsBack, Protocol):
+    """What an advisor has beside that tries something on a branch and may undo it all."""
+
+    def returns_to(self) -> tuple[int, int] | None:
+        """The number of the branch that was left, and the step of its last look, to which it may
+        yet return; ``None``: to none. Asked before the actions of a look and after them."""
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """An advisor that says at each look what it saw and why it advises what it does."""
+
+    def told(self) -> Sequence[Mapping[str, Any]]:
+        """The fields of notes since it was asked last; ``because`` among them."""
+        ...

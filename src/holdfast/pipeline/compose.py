@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.control.stopping import Costs, StoppingRule, planned_learning
+from holdfast.control.stopping import StoppingRule
 from holdfast.core.door import door
 from holdfast.core.errors import Defect, MachineError, RecipeError
 from holdfast.core.records import Decision, Finding, Ints
@@ -43,9 +43,10 @@ from holdfast.pipeline.enriched import enriched
 from holdfast.pipeline.fits import check_fit, refuse_clearly_too_large
 from holdfast.pipeline.frozen import keep_prefix
 from holdfast.pipeline.general import general_sides
-from holdfast.pipeline.keep import choice, criterion, planned_rates
+from holdfast.pipeline.keep import choice
 from holdfast.pipeline.kinds.written_samples import WrittenSamples, told, writer
 from holdfast.pipeline.names import check_names
+from holdfast.pipeline.policies import controller, stopping_rule
 from holdfast.pipeline.ready import Begun, Kind, Prepared, Ready, Sides, classes_of
 from holdfast.pipeline.run_facts import make_monitor
 from holdfast.pipeline.side import fitted_columns
@@ -361,6 +362,8 @@ def make_job(
     brought."""
     place = place or Place()
     of_kind, network = ready.kind.listeners(ready), ready.loaded.network
+    additions, choose = FitAdditions(ready), choice(ready, of_kind)
+    acting = controller(ready, choose, additions)
     network.to(accelerator.device)
     own_weights(network, ready.prepared.loaded.network)
     job = Job(
@@ -373,9 +376,9 @@ def make_job(
         groups=_groups,
         optimizer=build_optimizer,
         schedule=build_schedule,
-        choose=choice(ready, of_kind),
+        choose=acting.choose if acting else choose,
         monitor=make_monitor(ready, of_kind),
-        advisor=_advisor(ready),
+        advisor=acting or _advisor(ready),
         write=writer(ready.watch, accelerator) if ready.watch else None,
         listeners=(
             *of_kind,
@@ -392,7 +395,7 @@ def make_job(
         pretrained=tensors_of(ready.prepared.loaded.network),
         added=ready.sides.added,
         with_added=ready.sides.with_added,
-        additions=FitAdditions(ready),
+        additions=additions,
         general=ready.sides.general,
         general_rows=ready.sides.general_rows,
     )
@@ -482,16 +485,7 @@ def _groups(network: Network, phase: Phase) -> list[dict[str, Any]]:
 
 
 def _advisor(ready: Ready) -> StoppingRule | None:
-    wanted = ready.recipe.control
-    if wanted.policy == "off":
-        return None
-    first = ready.plan.phases[0]
-    # Such a phase moves the features for the head that follows; it is short, and 18 validation
-    # rows of a hundred labelled ones are too few to cut it shorter.
-    start = first.steps if first.head == "refit" else 0
-    learning = planned_learning(ready.plan.evaluate_at, planned_rates(ready.plan.phases))
-    costs = Costs(wanted.worth, wanted.chance)
-    return StoppingRule(learning, costs, ready.recipe.train.patience, criterion(ready), start)
+    return None if ready.recipe.control.policy == "off" else stopping_rule(ready)
 
 
 def _metric(recipe: ResolvedRecipe, kind: Kind[Loaded, Examples], classes: int) -> Metric | None:

@@ -32,6 +32,7 @@ from holdfast.models.adapter_save import base_folder
 from holdfast.models.quick_dropout import quick_dropout
 from holdfast.pipeline import outcome
 from holdfast.pipeline.begun import Destination, check_recipe
+from holdfast.pipeline.control_block import control_block
 from holdfast.pipeline.examples import EXAMPLES, write_examples
 from holdfast.pipeline.fit import averages, late_decisions
 from holdfast.pipeline.folder import (
@@ -233,6 +234,7 @@ def _write(done: Finished) -> None:
             ),
             **scored.blocks,
             **outcome.run_block(trained, recipe.seed),
+            "control": control_block(fitted, scored.blocks),
             "timing": timing,
             "peak_memory_mb": outcome.peak_memory_mb(),
             "decisions": [

@@ -303,18 +303,25 @@ class GeneratePart(Part):
     execute_unsafe: bool = False
 
 
-class ControlPart(Part):
-    """Whether the run may stop by itself, and what stopping too early or too late costs."""
+POLICIES = ("off", "stop", "adapt")
 
-    policy: Annotated[Literal["off", "stop", "adapt"], BeforeValidator(_word)] = "stop"
+
+class ControlPart(Part):
+    """Whether the run may stop by itself, or be acted on; and what stopping too early or too late
+    costs. ``policy`` is ``off``, ``stop``, ``adapt``, or a policy of the user's, ``file.py:Name``.
+    """
+
+    policy: Annotated[str, BeforeValidator(_word)] = "stop"
     worth: float = Field(default=0.005, ge=0, lt=1)
     chance: float = Field(default=0.3, ge=0, le=1)
 
     @field_validator("policy")
     @classmethod
-    def _adapt_does_not_exist_yet(cls, value: str) -> str:
-        if value == "adapt":
-            raise ValueError("adapt does not exist yet: use stop or off")
+    def _known_policy(cls, value: str) -> str:
+        path, ending, name = value.rpartition(".py:")
+        if value not in POLICIES and not (path and ending and name.isidentifier()):
+            known = f"{', '.join(POLICIES)} or file.py:Name"
+            raise ValueError(f"must be one of {known}: {nearest(value, list(POLICIES))}")
         return value
 
 

@@ -305,6 +305,7 @@ def anchored(recipe: Recipe, folder: Path) -> Recipe:
         train={"metric": metric},
         probes={"forgetting": probed},
         enrich=enrich,
+        control={"policy": _with_code(recipe.control.policy, anchor)},
     )
 
 

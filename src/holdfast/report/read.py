@@ -108,7 +108,8 @@ def read_run(run: Path) -> RunFiles:
         left=tuple(look for look in by_kind["snapshot"] if id(look) not in living),
         verdicts=by_kind["verdict"],
         actions=by_kind["action"],
-        notes=by_kind["note"],
+        # What a policy saw at each look is there to be replayed, not to be read.
+        notes=tuple(note for note in by_kind["note"] if "sight" not in note),
         timeline=tuple(e for e in events if e.get("event") in ("verdict", "action")),
         recipe=recipe,
         split_counts=counts,

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from holdfast.core.actions import Continue, Stop, to_record
+from holdfast.core.actions import Stop, to_record
 from holdfast.terminal.live import glance, verdict_lines
 from holdfast.terminal.looks import heading, metric_of, row, share
 from holdfast.terminal.say import clock, entry, width
@@ -135,7 +135,7 @@ class Show:
     def _say_actions(self, run: Any) -> None:
         """What was done to the run itself since the last look; why it ends is said at its end."""
         for _, action in run.guard.actions[self._said :]:
-            if not isinstance(action, (Stop, Continue)):
+            if not isinstance(action, Stop):
                 record = to_record(action)
                 what = ", ".join(f"{k} {v}" for k, v in record["settings"].items() if v != {})
                 told = f"{record['action']}{f' ({what})' if what else ''}: {action.because}"

@@ -26,7 +26,7 @@ import torch
 from holdfast.core.actions import Action, Continue, RollBack, Stop, revive, to_record
 from holdfast.core.branches import living
 from holdfast.core.errors import RunError
-from holdfast.core.events import Advisor, Monitor, RollsBack
+from holdfast.core.events import Advisor, Explains, Monitor, Returns, RollsBack
 from holdfast.core.records import FIRST_BRANCH, Branch, Snapshot, Verdict
 from holdfast.training.journal import Journal
 from holdfast.training.restore import RestorePoint, SavedWeights
@@ -105,6 +105,7 @@ class GuardEngine:
         self.branch = FIRST_BRANCH
         self.best = SavedWeights()
         self.points: dict[int, RestorePoint] = {}
+        self.left: dict[tuple[int, int], dict[int, RestorePoint]] = {}
         self.verdict: Verdict | None = None
         self.actions: list[tuple[int, Action]] = []
         self.stop_because: str | None = None
@@ -139,6 +140,7 @@ class GuardEngine:
         self._keep_points()
         for action in advice:
             self.act(action)
+        self.left = {key: held for key, held in self.left.items() if key == self._returns_to()}
         self.guard_s += time.perf_counter() - looked
 
     def act(self, action: Action) -> None:
@@ -187,6 +189,10 @@ class GuardEngine:
             "branch": _plain(self.branch),
             "actions": [(s, r["action"], r["because"], r["settings"]) for s, r in records],
             "points": {step: point.to_state() for step, point in self.points.items()},
+            "left": [
+                (*key, {step: point.to_state() for step, point in held.items()})
+                for key, held in self.left.items()
+            ],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -200,6 +206,10 @@ class GuardEngine:
         self.actions = [(step, revive(*record)) for step, *record in state["actions"]]
         points = state.get("points", {})
         self.points = {step: RestorePoint.from_state(point) for step, point in points.items()}
+        self.left = {
+            (branch, step): {at: RestorePoint.from_state(point) for at, point in held.items()}
+            for branch, step, held in state.get("left", ())
+        }
 
     def _choose(self) -> None:
         history = self.history
@@ -221,7 +231,14 @@ class GuardEngine:
         if advisor is None:
             return ()
         assert self.verdict is not None
-        return advisor.decide(self.verdict, self.history)
+        advice = advisor.decide(self.verdict, self.history)
+        for told in advisor.told() if isinstance(advisor, Explains) else ():
+            self.journal.write("note", self._guarded.step, what="control", **told)
+        return advice
+
+    def _returns_to(self) -> tuple[int, int] | None:
+        advisor = self.rules.advisor
+        return advisor.returns_to() if isinstance(advisor, Returns) else None
 
     def _keep_points(self) -> None:
         advisor = self.rules.advisor
@@ -238,28 +255,52 @@ class GuardEngine:
         self._say(f"step {self._guarded.step}: stops, {action.because}")
 
     def _roll_back(self, action: RollBack) -> None:
-        """Open a branch at the look ``to_step``. What was kept of later looks goes."""
-        point = self.points.get(action.to_step)
-        if point is None:
-            raise RunError(
-                "the advisor",
-                "rolls back to a look of which no restore point is kept",
-                action.to_step,
-                "Its restore_points(history) must name the step at the look itself and at every "
-                f"one since; kept now: {sorted(self.points) or 'none'}.",
-            )
-        parent = next(s.branch for s in self.history if s.step == action.to_step)
-        # The number of a branch that was left is not given again.
-        number = 1 + max(self.branch.number, *(s.branch.number for s in self.snapshots))
-        self.branch = Branch(number, parent.number, action.to_step)
-        self.points = {step: kept for step, kept in self.points.items() if step <= action.to_step}
-        # The point is kept as it is: the run may come back to it, and training writes into these
-        # states.
-        point = point.copied()
+        """Open a branch at the look ``to_step``, and what was kept of later looks goes; or be in
+        the branch that was left, at its last look."""
+        if action.branch is not None:
+            point = self._return_to(action.branch, action.to_step)
+        else:
+            point = self._branch_at(action.to_step)
         self.best = point.best
         self._guarded.put_back(point)
         if isinstance(self.rules.advisor, RollsBack) and point.advisor is not None:
             self.rules.advisor.rolled_back(point.advisor)
+
+    def _branch_at(self, step: int) -> RestorePoint:
+        point, here = self.points.get(step), (self.branch.number, self._guarded.step)
+        if point is None:
+            raise RunError(
+                "the advisor",
+                "rolls back to a look of which no restore point is kept",
+                step,
+                "Its restore_points(history) must name the step at the look itself and at every "
+                f"one since; kept now: {sorted(self.points) or 'none'}.",
+            )
+        if here == self._returns_to() and here[1] in self.points:
+            self.left[here] = dict(self.points)
+        parent = next(s.branch for s in self.history if s.step == step)
+        # The number of a branch that was left is not given again.
+        number = 1 + max(self.branch.number, *(s.branch.number for s in self.snapshots))
+        self.branch = Branch(number, parent.number, step)
+        self.points = {at: kept for at, kept in self.points.items() if at <= step}
+        # The point is kept as it is: the run may come back to it, and training writes into these
+        # states.
+        return point.copied()
+
+    def _return_to(self, branch: int, step: int) -> RestorePoint:
+        held = self.left.get((branch, step), {})
+        if step not in held:
+            raise RunError(
+                "the advisor",
+                "returns to a branch of which no restore point is kept",
+                (branch, step),
+                "Its returns_to() must name it from the look at which it is left on; kept now: "
+                f"{sorted(self.left) or 'none'}.",
+            )
+        self.points = dict(held)
+        known = {look.branch.number: look.branch for look in self.snapshots}
+        self.branch = known[branch]
+        return held[step].copied()
 
 
 def verdict_line(verdict: Verdict) -> dict[str, Any]:

@@ -60,7 +60,8 @@ class Trained:
     learned as they were before the first step. ``history`` is that of the branch that was alive at
     the end; ``examples_seen`` are all rows that were learnt from, those of other branches too.
     ``offers`` are the averages of weights that were tried; where one is kept, ``average`` is the
-    look at it, and ``best_step`` that of the newest weights in it."""
+    look at it, and ``best_step`` that of the newest weights in it. ``looks`` are those of every
+    branch."""
 
     history: Sequence[Snapshot]
     verdict: Verdict
@@ -75,6 +76,7 @@ class Trained:
     start: Mapping[str, torch.Tensor]
     offers: Sequence[Considered] = ()
     average: Snapshot | None = None
+    looks: Sequence[Snapshot] = ()
 
 
 def fit(job: Job, resume: bool = False) -> Trained:
@@ -230,4 +232,5 @@ def _trained(run: Run) -> Trained:
         start=run.start,
         offers=tuple(run.offers),
         average=kept_average(run),
+        looks=tuple(run.guard.snapshots),
     )

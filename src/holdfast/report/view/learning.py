@@ -46,7 +46,9 @@ class LookView:
 @dataclass(frozen=True, slots=True)
 class Learning:
     """Two charts and their table; ``legend`` lists (style, name) of the lines that have values.
-    ``went_back`` tells of the looks that a rollback took out of the run, empty where none did."""
+    ``went_back`` tells of the looks that a rollback took out of the run, empty where none did;
+    ``tried`` of each trial and whether it was kept, ``optimism`` what choosing among the looks is
+    worth."""
 
     loss: Markup
     accuracy: Markup
@@ -59,6 +61,8 @@ class Learning:
     rate: str
     refined: bool
     went_back: str = ""
+    tried: tuple[str, ...] = ()
+    optimism: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,19 @@ def learning(
         rate=metric_name(rate),
         refined=refined,
         went_back=_went_back(run),
+        tried=_tried(run),
+        optimism=str(run.part("control", "optimism").get("because") or ""),
+    )
+
+
+def _tried(run: RunFiles) -> tuple[str, ...]:
+    """A sentence for each trial of the controller."""
+    trials = run.part("control").get("trials")
+    return tuple(
+        f"At step {count(one.get('step'))}, from step {count(one.get('from_step'))} on: "
+        f"{one.get('name', '')}. {'Kept' if one.get('kept') else 'Undone'}."
+        for one in (trials if isinstance(trials, list) else ())
+        if isinstance(one, dict)
     )
 
 

@@ -1,0 +1,313 @@
+"""The advisor of a policy that acts: looks at the run for it, holds it to its bounds, and remembers
+what was tried. Deterministic; its state survives a resume."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from holdfast.control.choice import Choose, of_branches
+from holdfast.control.policy import Policy, advise
+from holdfast.control.sight import Can, Compared, Sight, Trial, revived
+from holdfast.control.stopping import StoppingRule
+from holdfast.core.actions import Action, RollBack, Stop, to_record
+from holdfast.core.records import Floats, Snapshot, Verdict, to_json
+from holdfast.monitor.evidence import validation_labels, validation_losses
+from holdfast.monitor.generalisation import at_floor
+from holdfast.stats.student import paired_t
+
+# Each of them is a further choice on the validation rows.
+MOST_TRIALS = 3
+# Of the planned updates: what a run may take with all its trials.
+MOST_STEPS = 1.3
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a controller knows of its run before the first step: the ``looks`` of its plan, the peak
+    ``rate`` and the ``usual`` ones, the ``skew`` of the training rows' classes, what it ``can`` do,
+    and the sentences of ``findings`` that say which rows leak."""
+
+    looks: tuple[int, ...]
+    can: Can
+    rate: float | None = None
+    usual: tuple[float, float] | None = None
+    skew: float | None = None
+    findings: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        return self.looks[-1]
+
+    @property
+    def most(self) -> int:
+        return max(self.steps, math.floor(MOST_STEPS * self.steps))
+
+    @property
+    def apart(self) -> int:
+        gaps = np.diff(self.looks)
+        return int(np.median(gaps)) if len(gaps) else 1
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is remembered from look to look, whatever the run goes back to. ``reference`` are the
+    validation losses [n] of the state that was kept when the present trial began, ``before`` its
+    step."""
+
+    spent: int = 0
+    position: int = 0
+    looks: int = 0
+    kept: int = 0
+    before: int = 0
+    points: tuple[int, ...] = (0,)
+    trial: Trial | None = None
+    tried: tuple[Trial, ...] = ()
+    reference: Floats | None = None
+
+
+class Controller:
+    """The advisor of ``control.policy=adapt`` and of a policy of the user's.
+
+    Parameters
+    ----------
+    policy : decides by what it sees.
+    rule : when to stop a run that nothing is done about.
+    trial_rule : when a trial is over: no trial ends for want of gain, which would be worked out for
+        the plan as it was.
+    choose : the place in a history of the state that is kept, where nothing is on trial.
+    course : what is known of the run.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        rule: StoppingRule,
+        trial_rule: StoppingRule,
+        choose: Choose,
+        course: Course,
+    ) -> None:
+        self.policy = policy
+        self.course = course
+        self._rules = (rule, trial_rule)
+        self._plain = choose
+        self._now = Memory()
+        self._told: list[dict[str, Any]] = []
+
+    @property
+    def tried(self) -> tuple[Trial, ...]:
+        """The trials of the run, the last of which may be going on."""
+        now = self._now
+        return (*now.tried, *([now.trial] if now.trial is not None else []))
+
+    @property
+    def spent(self) -> int:
+        """Updates taken in all branches, up to the last look."""
+        return self._now.spent
+
+    def choose(self, history: Sequence[Snapshot]) -> int:
+        """The place of the state that is kept: of a trial only one that is better than what was
+        kept before it."""
+        return of_branches(history, self._plain, self._now.reference)
+
+    def decide(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[Action, ...]:
+        sight = self._look(verdict, history)
+        advice, now = advise(self.policy, sight), self._now
+        if advice.trial is not None and advice.trial != sight.trial:
+            failed = sight.trial is not None and not sight.trial.kept
+            if not failed:
+                place = next(i for i, s in enumerate(history) if s.step == now.kept)
+                losses, _ = validation_losses(history)
+                now.reference, now.before = np.array(losses[:, place]), now.kept
+        elif advice.trial is None:
+            now.reference = None
+        now.trial, now.tried = advice.trial, advice.tried
+        back = [one.to_step for one in advice.actions if isinstance(one, RollBack)]
+        now.position = back[-1] if back else now.position
+        names = ", ".join(type(one).__name__ for one in advice.actions)
+        self._told.append(
+            {
+                "because": advice.actions[0].because if advice.actions else "nothing is done",
+                "chosen": names or "go on",
+                "sight": sight.to_record(),
+                "actions": [to_record(one) for one in advice.actions],
+            }
+        )
+        return advice.actions
+
+    def told(self) -> list[dict[str, Any]]:
+        """The notes of the looks since it was asked last."""
+        found, self._told = self._told, []
+        return found
+
+    def restore_points(self, history: Sequence[Snapshot]) -> tuple[int, ...]:
+        """The first look, the state that is kept, and this look, from which a trial may begin."""
+        return self._now.points
+
+    def returns_to(self) -> tuple[int, int] | None:
+        """The branch and the step of the look at which the present trial was begun, to which the
+        run goes back where it fails."""
+        trial = self._now.trial
+        return (trial.branch, trial.step) if trial is not None else None
+
+    def rolled_back(self, state: dict[str, Any]) -> None:
+        for rule, kept in zip(self._rules, state["rules"], strict=True):
+            rule.load_state_dict(kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        now = self._now
+        held = None if now.reference is None else now.reference.tolist()
+        return {
+            "rules": [rule.state_dict() for rule in self._rules],
+            "now": [now.spent, now.position, now.looks, now.kept, now.before, list(now.points)],
+            "trials": [to_json(one) for one in (now.trial, *now.tried)],
+            "reference": held,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rolled_back(state)
+        spent, position, looks, kept, before, points = state["now"]
+        trial, *tried = (revived(Trial, one) for one in state["trials"])
+        held = None if state["reference"] is None else np.array(state["reference"])
+        self._now = Memory(
+            spent, position, looks, kept, before, tuple(points), trial, tuple(tried), held
+        )
+
+    def _look(self, verdict: Verdict, history: Sequence[Snapshot]) -> Sight:
+        now, course, last = self._now, self.course, history[-1]
+        now.spent += last.step - now.position
+        now.position, now.looks = last.step, now.looks + 1
+        kept = self.choose(history)
+        now.kept = history[kept].step
+        if now.trial is not None:
+            now.trial = replace(now.trial, kept=_is_of(now.trial, history[kept]))
+        trial, planned = now.trial, last.planned_steps or course.steps
+        # Both count every look; one of them is heard.
+        said = [rule.decide(verdict, history) for rule in self._rules][trial is not None]
+        stop = next((one for one in said if isinstance(one, Stop)), None)
+        if stop is None and last.branch.number and now.spent >= course.most and last.step < planned:
+            stop = Stop(f"no updates are left of the {course.most} that it may take in all")
+        if course.can.does("RollBack"):
+            failed = trial is not None and not trial.kept
+            here = now.points if failed else tuple(sorted({0, now.kept, last.step}))
+            now.points = here
+        else:
+            now.points = ()
+        losses, _ = validation_losses(history) if last.valid_losses.size else (None, False)
+        standing = self._standing()
+        more = sum(one.get("notches", 0) for one in standing["StrengthenAugmentation"])
+        return Sight(
+            step=last.step,
+            look=now.looks - 1,
+            branch=last.branch.number,
+            planned=planned,
+            first_planned=course.steps,
+            spent=now.spent,
+            most=course.most,
+            apart=course.apart,
+            label=verdict.label,
+            because=verdict.because,
+            confidence=verdict.confidence,
+            cause=verdict.cause,
+            harm=verdict.harm,
+            kept_step=now.kept,
+            kept_before=now.before if trial is not None else None,
+            can=replace(
+                course.can,
+                notches=max(0, course.can.notches - more),
+                frozen=course.can.frozen and not standing["Unfreeze"],
+            ),
+            over=to_record(stop) if stop is not None else None,
+            end=last.step >= planned,
+            loss=_mean(losses),
+            train_loss=_number(last.train_loss),
+            first_train=_number(history[0].train_loss),
+            at_floor=bool(last.train_losses.size) and at_floor(last),
+            against_first=_compared(losses, 0),
+            against_kept=_compared(losses, kept),
+            against_before=_against(losses, now.reference if trial is not None else None),
+            chance=_chance(last),
+            trial_looks=_looks_of(trial, history),
+            rate=_scaled(course.rate, standing["ScaleLearningRate"]),
+            usual=course.usual,
+            silent=_silent(last),
+            skew=course.skew,
+            points=now.points,
+            tried=now.tried,
+            trial=trial,
+            trials_left=max(0, MOST_TRIALS - len(self.tried)),
+            valid_rows=int(last.valid_losses.size),
+            metrics={name: _number(value) for name, value in last.valid_metrics.items()},
+            findings=course.findings,
+        )
+
+    def _standing(self) -> dict[str, list[Mapping[str, Any]]]:
+        """What was done in trials that hold at this look, by action: the settings of each."""
+        trial, found = self._now.trial, defaultdict(list)
+        held = [one for one in self._now.tried if one.kept]
+        if trial is not None:
+            # Going back to before a change has undone it.
+            held = [one for one in held if one.from_step < trial.from_step] + [trial]
+        for one in held:
+            for record in one.done:
+                found[record["action"]].append(record["settings"])
+        return found
+
+
+def _scaled(rate: float | None, scalings: Sequence[Mapping[str, Any]]) -> float | None:
+    return None if rate is None else rate * math.prod(one["factor"] for one in scalings)
+
+
+def _is_of(trial: Trial, look: Snapshot) -> bool:
+    """Whether a look is one of the trial's: of a later branch, or where the run cannot go back of a
+    later step."""
+    if look.branch.number > trial.branch:
+        return look.step > trial.from_step
+    return look.branch.number == trial.branch and look.step > trial.step
+
+
+def _looks_of(trial: Trial | None, history: Sequence[Snapshot]) -> int:
+    return sum(_is_of(trial, look) for look in history) if trial is not None else 0
+
+
+def _chance(look: Snapshot) -> float | None:
+    labels = validation_labels(look) if look.step and np.isfinite(look.valid_losses).all() else None
+    if labels is None or not len(labels):
+        return None
+    shares = np.bincount(labels) / len(labels)
+    return float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
+
+
+def _compared(losses: Floats | None, place: int) -> Compared:
+    return _against(losses, losses[:, place] if losses is not None and len(losses) else None)
+
+
+def _against(losses: Floats | None, bar: Floats | None) -> Compared:
+    if losses is None or bar is None or not len(losses):
+        return Compared()
+    found = paired_t(losses[:, -1], bar)
+    values = (found.value, found.low, found.high, found.above)
+    return Compared(*(_number(value) for value in values))
+
+
+def _mean(losses: Floats | None) -> float | None:
+    return _number(losses[:, -1].mean()) if losses is not None and len(losses) else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _silent(look: Snapshot) -> float | None:
+    """The share of the classes of the validation rows that no answer names."""
+    labels = validation_labels(look) if look.valid_losses.size and look.step else None
+    if labels is None or not np.isfinite(look.valid_losses).all():
+        return None
+    present = np.unique(labels)
+    named = np.unique(np.asarray(look.valid_logits).argmax(axis=1))
+    return float(1 - np.isin(present, named).mean())

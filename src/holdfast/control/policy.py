@@ -1,0 +1,197 @@
+"""From a sight to actions: what a policy is, and the rules that hold for every one.
+
+    sight ─ a trial goes on ──────────────────────────── nothing is done until it is over, or worse
+          ├ a trial is over and nothing of it is kept ── the policy's next trial; else it is undone
+          └ otherwise ────────────────────────────────── the policy's trial; else the run goes on,
+                                                         or stops where ``stop`` would stop it
+
+A **trial** is whatever a policy does but stopping: it begins a branch of its own, at this look or
+at an earlier one, and a state of it is kept only where a paired test on the validation rows says
+that it is better than the state kept before (``control.choice.of_branches``). A trial of which
+nothing is kept is undone: the run is again what it was at the look where the trial began. So a
+policy can cost steps, at most three tenths of those planned, and not quality, but for what choosing
+costs (``control/optimism.py``). Everything here is a function of the sight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from holdfast.control.sight import Sight, Trial
+from holdfast.core.actions import (
+    ACTIONS,
+    Action,
+    Continue,
+    Extend,
+    RollBack,
+    ScaleLearningRate,
+    Shorten,
+    Stop,
+    StrengthenAugmentation,
+    SwitchOn,
+    revive,
+    to_record,
+)
+from holdfast.core.errors import RunError
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What a policy wants to try: a ``name``, by which it knows it again in ``Sight.tried``, and
+    the actions, of which the first may be ``RollBack`` to one of ``Sight.points``."""
+
+    name: str
+    actions: tuple[Action, ...]
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Decides at each look, by what it sees alone: it remembers nothing, since ``Sight`` says what
+    was tried. So it is the same after a resume, and in a replay."""
+
+    def decide(self, sight: Sight) -> Remedy | Stop | None:
+        """What to try, or that the run ends here; ``None``: go on as planned, and stop where the
+        policy ``stop`` would. Where no trial is left (``Sight.trials_left``), none is begun."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """The ``actions`` at a look; the ``trial`` that goes on after them, and those that have ended
+    by then."""
+
+    actions: tuple[Action, ...]
+    trial: Trial | None
+    tried: tuple[Trial, ...]
+
+
+def advise(policy: Policy, sight: Sight) -> Advice:
+    """What is done at this look. Raises ``RunError`` where the policy breaks a rule."""
+    trial = sight.trial
+    if trial is not None and not (sight.finished or sight.failing):
+        return Advice((), trial, sight.tried)
+    tried = (*sight.tried, *([trial] if trial is not None else []))
+    said = (_kept(sight, trial),) if trial is not None and trial.kept else ()
+    wanted = policy.decide(sight)
+    if isinstance(wanted, Remedy) and sight.trials_left > 0:
+        actions, begins = begun(sight, wanted)
+        return Advice((*said, *actions), begins, tried)
+    if trial is not None and not trial.kept:
+        return Advice(undone(sight), None, tried)
+    if isinstance(wanted, Stop):
+        return Advice((*said, wanted), None, tried)
+    stop = (stop_of(sight),) if sight.over is not None else ()
+    return Advice((*said, *stop), None, tried)
+
+
+def _kept(sight: Sight, trial: Trial) -> Continue:
+    because = (
+        f"kept: {trial.name}. The state of step {sight.kept_step} is better than that of step "
+        f"{sight.kept_before}, by the paired test on the {sight.valid_rows} validation rows"
+    )
+    return Continue(because, sight.kept_step)
+
+
+def begun(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], Trial]:
+    """The actions that begin a trial, and the trial; it ends within the updates that are left. One
+    that follows a trial that failed begins where that one did."""
+    _check(sight, remedy)
+    first, past, far = remedy.actions[0], sight.trial, sight.can.does("RollBack")
+    failed = past if past is not None and not past.kept else None
+    changes = remedy.actions[1:] if isinstance(first, RollBack) else remedy.actions
+    at = first.to_step if isinstance(first, RollBack) else failed.step if failed else sight.step
+    end = at + sight.room
+    cut = next((one for one in changes if isinstance(one, Shorten)), None)
+    if cut is not None and cut.to_step > end:
+        raise _broken(remedy, f"would take more than the {sight.room} updates left", cut.to_step)
+    if far and cut is None and _ends(sight, changes) > end:
+        changes = (*changes, Shorten(_bound(sight), end))
+    trial = Trial(
+        remedy.name,
+        failed.step if failed else sight.step,
+        failed.branch if failed else sight.branch,
+        at,
+        tuple(map(to_record, changes)),
+        failed.over if failed else sight.finished,
+    )
+    if not far:
+        return (*(_inverse(sight, f"undone: {failed.name}") if failed else ()), *changes), trial
+    returns = (undone(sight)[0],) if failed is not None else ()
+    back = first if isinstance(first, RollBack) else RollBack(f"on trial: {remedy.name}", at)
+    return (*returns, back, *changes), trial
+
+
+def _ends(sight: Sight, changes: Sequence[Action]) -> int:
+    """Where the run ends with these changes; a plan that was shortened goes back with its run."""
+    more = sum(one.steps or 0 for one in changes if isinstance(one, Extend))
+    return max(sight.planned, sight.first_planned) + more
+
+
+def _bound(sight: Sight) -> str:
+    return f"at most {sight.most} updates may be taken in all, and {sight.spent} are"
+
+
+def undone(sight: Sight) -> tuple[Action, ...]:
+    """The end of a trial that failed: back to where it began, and on from there, or stop."""
+    trial = sight.trial
+    assert trial is not None
+    because = (
+        f"undone: {trial.name}. None of its looks is better than the state kept before, by the "
+        "paired test on the validation rows"
+    )
+    if not sight.can.does("RollBack"):
+        inverse = _inverse(sight, because)
+        return (*inverse, stop_of(sight)) if sight.over is not None else inverse
+    back = RollBack(because, trial.step, trial.branch)
+    if trial.over:
+        return (back, Stop(f"{trial.name} was tried and undone, and nothing else is left to try"))
+    left = sight.room
+    if trial.step + left >= sight.first_planned:
+        return (back,)
+    if left < max(1, sight.apart):
+        return (back, Stop(f"{trial.name} was tried and undone, and no updates are left"))
+    return (back, Shorten(_bound(sight), trial.step + left))
+
+
+def _inverse(sight: Sight, because: str) -> tuple[Action, ...]:
+    """Where a run cannot go back: what turns the changes round, as far as something does."""
+    found: list[Action] = []
+    for record in sight.trial.done if sight.trial else ():
+        if record["action"] == ScaleLearningRate.__name__:
+            found.append(ScaleLearningRate(because, 1 / record["settings"]["factor"]))
+    return tuple(found)
+
+
+def stop_of(sight: Sight) -> Action:
+    """The ``Stop`` of the policy ``stop``."""
+    assert sight.over is not None
+    return revive(**sight.over)
+
+
+def _check(sight: Sight, remedy: Remedy) -> None:
+    can, names = sight.can, [type(one).__name__ for one in remedy.actions]
+    if not names or "Stop" in names or "RollBack" in names[1:]:
+        rule = "must be of changes, of which the first may be a RollBack; Stop stands alone"
+        raise _broken(remedy, rule, ", ".join(names) or "nothing")
+    unknown = [name for name in names if name not in ACTIONS or not can.does(name)]
+    if unknown:
+        rule = "holds an action that cannot be done in this run"
+        raise _broken(remedy, rule, unknown[0], f"It can: {', '.join(sorted(can.actions))}.")
+    for one in remedy.actions:
+        if isinstance(one, RollBack) and one.to_step not in sight.points:
+            there = f"There are: {', '.join(map(str, sight.points)) or 'none'}."
+            rule = "goes back to a look that is not among Sight.points"
+            raise _broken(remedy, rule, one.to_step, there)
+        if isinstance(one, SwitchOn) and one.method not in can.methods:
+            known = ", ".join(sorted(can.methods)) or "none"
+            raise _broken(
+                remedy, "switches on a method that cannot join", one.method, f"It can: {known}."
+            )
+        if isinstance(one, StrengthenAugmentation) and one.notches > can.notches:
+            raise _broken(remedy, "enriches further than these rows allow", one.notches)
+
+
+def _broken(remedy: Remedy, rule: str, value: object, then: str = "") -> RunError:
+    return RunError(f"the policy's remedy {remedy.name!r}", rule, value, then)

@@ -1,0 +1,88 @@
+"""``control`` of ``result.json``: what was tried and kept, how often the run looked at its
+validation rows, and what choosing among those looks is worth, expected and seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from holdfast.control.controller import Controller
+from holdfast.control.optimism import Optimism, optimism_of
+from holdfast.core.records import Estimate, to_json
+from holdfast.pipeline.ready import Fitted
+from holdfast.stats.rate_gap import rate_gap
+
+
+def control_block(fitted: Fitted, blocks: Mapping[str, Any]) -> dict[str, Any]:
+    """``policy``, ``looks`` at the validation rows in all branches, the ``steps`` taken in all and
+    planned at the beginning, the ``trials``, and the ``optimism`` of choosing. ``blocks`` are those
+    of ``result.json`` with the scores of ``valid`` and ``test``."""
+    trained, advisor = fitted.trained, fitted.job.advisor
+    trials = advisor.tried if isinstance(advisor, Controller) else ()
+    taken = advisor.spent if isinstance(advisor, Controller) else trained.last_step
+    expected = optimism_of(trained.looks, fitted.recipe.seed)
+    seen = _seen(expected, blocks) if expected is not None else None
+    return {
+        "policy": fitted.recipe.control.policy,
+        "looks": len(trained.looks),
+        "steps": taken,
+        "planned_steps": fitted.ready.plan.steps,
+        "trials": [
+            {
+                "name": one.name,
+                "step": one.step,
+                "from_step": one.from_step,
+                "kept": one.kept,
+                "actions": list(one.done),
+            }
+            for one in trials
+        ],
+        "optimism": None
+        if expected is None or seen is None
+        else {
+            "metric": expected.metric,
+            "expected": Estimate(expected.value, expected.low, expected.high).to_json(),
+            "seen": seen.to_json(),
+            "because": _sentence(expected, seen),
+        },
+    }
+
+
+def _seen(expected: Optimism, blocks: Mapping[str, Any]) -> Estimate:
+    """The score on the validation rows less the one on the test rows: by it the choice looks better
+    than it is, or worse by chance."""
+    sides = [_side(blocks, name, expected.metric) for name in ("valid", "test")]
+    if any(side is None for side in sides):
+        return Estimate(None, why="there is no score of both sides")
+    (first, n_1), (second, n_2) = (side for side in sides if side is not None)
+    gap = first - second
+    if expected.metric == "loss":
+        return Estimate(-gap, why="test less validation; no interval of two means is kept")
+    low, high = rate_gap(round(first * n_1), n_1, round(second * n_2), n_2)
+    return Estimate(gap, low, high)
+
+
+def _side(blocks: Mapping[str, Any], name: str, metric: str) -> tuple[float, int] | None:
+    block = to_json(blocks.get(name)) or {}
+    score = (block.get("metrics") or {}).get(metric) or {}
+    value = score.get("value") if isinstance(score, dict) else score
+    return (float(value), int(block["n"])) if value is not None and block.get("n") else None
+
+
+def _sentence(expected: Optimism, seen: Estimate) -> str:
+    scale, unit = (
+        (100.0, " points of accuracy") if expected.metric == "accuracy" else (1.0, " nats")
+    )
+    flattered = f"{scale * expected.value:.2g}{unit}"
+    told = (
+        f"The state was chosen among {expected.looks} looks at {expected.rows} validation rows, "
+        f"which flatters its validation score by about {flattered} on average"
+    )
+    if seen.value is None:
+        return f"{told}."
+    interval = (
+        f" ({scale * seen.low:+.2g} to {scale * seen.high:+.2g})"
+        if seen.low is not None and seen.high is not None
+        else ""
+    )
+    return f"{told}; it stands {scale * seen.value:+.2g}{interval} above the test score."

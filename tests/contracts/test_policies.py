@@ -1,0 +1,259 @@
+"""What every policy promises, the built-in ones, the tutorial's and one of a user's file alike:
+deterministic, without a memory, within its bounds, and replayed from the log."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.control.ladder import Ladder
+from holdfast.control.policy import Advice, Policy, Remedy, advise
+from holdfast.control.sight import Can, Compared, Sight, Trial
+from holdfast.core.actions import (
+    ACTIONS,
+    Continue,
+    Extend,
+    RollBack,
+    ScaleLearningRate,
+    SetDropout,
+    Shorten,
+    Stop,
+    StrengthenAugmentation,
+    SwitchOn,
+    to_record,
+)
+from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.records import Label
+from holdfast.pipeline.policies import load_policy
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guard.md"
+ALL = tuple(name for name in ACTIONS if name not in ("HalveBatch", "Continue"))
+STOP = to_record(Stop("a further gain is unlikely", 0.1, 0.2, 0.1))
+WORSE, BETTER = Compared(0.2, 0.1, 0.3, 0.99), Compared(-0.2, -0.3, -0.1, 0.01)
+
+
+def sight(**changes: Any) -> Sight:
+    """A look half-way through a plan of 100 updates that goes well."""
+    plain = Sight(
+        step=50,
+        look=5,
+        branch=0,
+        planned=100,
+        first_planned=100,
+        spent=50,
+        most=130,
+        apart=10,
+        label="learning",
+        because="the loss falls",
+        confidence=0.9,
+        kept_step=50,
+        can=Can(
+            ALL, {"label_smoothing": {"share": 0.1}, "balance": {}}, 2, True, False, ("a", "b")
+        ),
+        loss=0.5,
+        train_loss=0.3,
+        first_train=1.0,
+        against_first=BETTER,
+        rate=1e-4,
+        usual=(1e-5, 1e-3),
+        points=(0, 50),
+        trials_left=3,
+        valid_rows=60,
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+def trial(**changes: Any) -> Trial:
+    done = (to_record(ScaleLearningRate("why", 3.0)),)
+    return dataclasses.replace(Trial("a trial", 50, 0, 30, done, over=True), **changes)
+
+
+def sights() -> Iterator[Sight]:
+    """Every verdict and cause at every kind of look, with and without a trial."""
+    labels = Label.__args__  # type: ignore[attr-defined]
+    causes = (None, "the learning rate is too high", "the learning rate is too low")
+    kinds = (
+        {},
+        {"over": STOP, "kept_step": 30, "points": (0, 30, 50)},
+        {"step": 100, "spent": 100, "end": True, "points": (0, 50, 100)},
+        {"step": 10, "spent": 10, "look": 1, "kept_step": 0, "points": (0, 10)},
+    )
+    trials = (None, trial(), trial(kept=True), trial(over=False))
+    for label, cause, kind, one, rate in itertools.product(
+        labels, causes, kinds, trials, (3e-6, 1e-4, 1e-3, 1e-2)
+    ):
+        before = {"branch": 1, "kept_before": 30, "points": (0, 30)} if one is not None else {}
+        worse = {"against_first": WORSE} if rate > 1e-3 else {}
+        more: dict[str, Any] = {**kind, **before, **worse}
+        yield sight(label=label, cause=cause, trial=one, rate=rate, **more)
+
+
+class Halver:
+    """Halves the rate at the third look, once."""
+
+    def decide(self, sight: Sight) -> Remedy | None:
+        if sight.look != 5 or sight.tried or sight.trial:
+            return None
+        return Remedy("half the rate", (ScaleLearningRate("the third look", 0.5),))
+
+
+def guide_policy(folder: Path) -> Policy:
+    """The class of the guide, by the name that a recipe gives."""
+    text = GUIDE.read_text(encoding="utf-8")
+    (code,) = re.findall(r"<!-- a policy -->\n```python\n(.*?)```", text, re.DOTALL)
+    path = folder / "patient.py"
+    path.write_text(code, encoding="utf-8")
+    return load_policy(f"{path}:Patient")
+
+
+@pytest.fixture(params=["adapt", "halver", "guide"])
+def policy(request: Any, tmp_path: Path) -> Policy:
+    if request.param == "guide":
+        return guide_policy(tmp_path)
+    return load_policy("adapt") if request.param == "adapt" else Halver()
+
+
+def test_it_decides_by_the_sight_alone(policy: Policy) -> None:
+    """A second one, asked in another order and after a way through a file, says the same."""
+    seen = list(sights())
+    first = [advise(policy, one) for one in seen]
+    other = type(policy)()
+    backwards = [advise(other, one) for one in reversed(seen)][::-1]
+    assert first == backwards
+    read = [Sight.from_record(json.loads(json.dumps(one.to_record()))) for one in seen]
+    assert read == seen
+    assert [advise(policy, one) for one in read] == first
+
+
+def test_it_keeps_its_bounds(policy: Policy) -> None:
+    for one in sights():
+        advice = advise(policy, one)
+        names = [type(action).__name__ for action in advice.actions]
+        assert set(names) <= {*one.can.actions, "Continue"}
+        if advice.trial is not None and advice.trial != one.trial:
+            assert _end(one, advice) <= advice.trial.from_step + one.room
+        none_left = dataclasses.replace(one, trials_left=0)
+        assert advise(policy, none_left).trial in (None, one.trial)
+
+
+def _end(one: Sight, advice: Advice) -> int:
+    cuts = [action.to_step for action in advice.actions if isinstance(action, Shorten)]
+    more = sum(action.steps or 0 for action in advice.actions if isinstance(action, Extend))
+    return min([max(one.planned, one.first_planned) + more, *cuts])
+
+
+def test_a_trial_goes_on_until_it_is_over(policy: Policy) -> None:
+    going = sight(branch=1, trial=trial(over=False), kept_before=30, step=60, look=7)
+    assert advise(policy, going) == Advice((), going.trial, ())
+
+
+def test_a_trial_of_which_nothing_is_kept_is_undone(policy: Policy) -> None:
+    failed = sight(branch=1, trial=trial(), over=STOP, kept_before=30, kept_step=30, trials_left=0)
+    advice = advise(policy, failed)
+    back, stop = advice.actions
+    assert (back.to_step, back.branch) == (50, 0)  # type: ignore[union-attr]
+    assert isinstance(stop, Stop)
+    assert advice.tried == (failed.trial,)
+    assert advice.trial is None
+
+
+def test_a_trial_that_was_begun_too_early_goes_on_as_it_was_within_what_is_left(
+    policy: Policy,
+) -> None:
+    began = trial(over=False, step=40, from_step=40)
+    failed = sight(
+        branch=1, trial=began, over=STOP, kept_before=40, kept_step=40, spent=100, trials_left=0
+    )
+    back, cut = advise(policy, failed).actions
+    assert back == RollBack(back.because, 40, 0)
+    assert cut == Shorten(cut.because, 70)
+
+
+def test_a_trial_that_is_kept_is_said_and_the_run_stops_as_it_would(policy: Policy) -> None:
+    kept = sight(
+        branch=1, trial=trial(kept=True), over=STOP, kept_before=30, kept_step=50, trials_left=0
+    )
+    said, stop = advise(policy, kept).actions
+    assert said == Continue(said.because, 50)
+    assert "better than that of step 30" in said.because
+    assert to_record(stop) == STOP
+
+
+@pytest.mark.parametrize("label", ["healthy", "learning"])
+def test_a_run_that_is_well_is_left_alone(label: Any) -> None:
+    for change in ({}, {"over": STOP}, {"end": True, "step": 100}):
+        found = advise(Ladder(), sight(label=label, **change)).actions
+        assert [to_record(one) for one in found] == ([STOP] if "over" in change else [])
+
+
+def broken(*actions: Any, **changes: Any) -> RunError:
+    class Policy:
+        def decide(self, sight: Sight) -> Remedy:
+            return Remedy("mine", actions)
+
+    with pytest.raises(RunError) as caught:
+        advise(Policy(), sight(**changes))
+    assert "mine" in caught.value.what
+    return caught.value
+
+
+def test_what_a_policy_may_not_is_refused_with_the_rule() -> None:
+    assert "must be of changes" in broken().rule
+    assert "must be of changes" in broken(Stop("x")).rule
+    assert "must be of changes" in broken(SetDropout("x", 0.1), RollBack("x", 0)).rule
+    error = broken(RollBack("x", 20))
+    assert error.value == 20
+    assert "0, 50" in error.remedy
+    error = broken(SetDropout("x", 0.1), can=Can(("Stop", "RollBack")))
+    assert error.value == "SetDropout"
+    assert "It can: RollBack, Stop" in error.remedy
+    assert "cannot join" in broken(SwitchOn("x", "nothing")).rule
+    assert "enriches further" in broken(StrengthenAugmentation("x", 3)).rule
+    assert "the 80 updates left" in broken(Shorten("x", 131)).rule
+
+
+def test_a_plan_that_would_be_too_long_is_cut_to_what_is_left() -> None:
+    class Again:
+        def decide(self, sight: Sight) -> Remedy:
+            return Remedy("again", (RollBack("x", 0), SetDropout("x", 0.1)))
+
+    actions = advise(Again(), sight()).actions
+    assert actions[-1] == Shorten("at most 130 updates may be taken in all, and 50 are", 80)
+
+
+def test_where_a_run_cannot_go_back_a_trial_begins_here_and_is_turned_round() -> None:
+    can = Can(("Stop", "ScaleLearningRate"))
+    begun = advise(Halver(), sight(can=can, points=()))
+    assert [type(one).__name__ for one in begun.actions] == ["ScaleLearningRate"]
+    failed = sight(can=can, points=(), trial=begun.trial, over=STOP, trials_left=0)
+    turned, stop = advise(Halver(), failed).actions
+    assert turned.factor == 2.0  # type: ignore[union-attr]
+    assert to_record(stop) == STOP
+
+
+def test_a_policy_is_found_by_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "class Good:\n    def decide(self, sight): return None\n"
+        "class Needs:\n    def __init__(self, x): pass\n"
+        "class Other:\n    pass\n"
+    )
+    assert isinstance(load_policy(f"{path}:Good"), Policy)
+    for spec, told in (
+        (f"{path}:Goo", "does not define"),
+        (f"{path}:Needs", "without arguments"),
+        (f"{path}:Other", "no method decide"),
+        (f"{tmp_path}/no.py:Good", "not there"),
+    ):
+        with pytest.raises(RecipeError, match=told):
+            load_policy(spec)
+    path.write_text("import nothing_of_this_name\n")
+    with pytest.raises(RecipeError, match="fails on import"):
+        load_policy(f"{path}:Good")

@@ -1,0 +1,243 @@
+"""``control.policy=adapt`` in whole small runs: what is mended, what is left alone, what a log
+gives again, and what a kill leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.control.ladder import Ladder
+from holdfast.control.optimism import optimism_of
+from holdfast.control.replay import read_events, replay
+from holdfast.core.actions import to_record
+from holdfast.pipeline import compose
+from holdfast.pipeline.fit import fit
+from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.main import train
+from holdfast.pipeline.prepared import prepare
+from holdfast.pipeline.ready import Fitted, Prepared
+from holdfast.recipe import Recipe, override
+
+TRAIN, VALID = np.arange(0, 120), np.arange(120, 200)
+PLAIN = {"methods.contrast": False, "train.learning_rate": 2e-3, "train.epochs": 8}
+GUIDE = Path(__file__).parents[2] / "docs" / "guard.md"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def suited() -> Iterator[None]:
+    """A model drawn at random needs higher rates than one that was pretrained."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compose, "usual_rates", lambda *_: (4e-4, 1e-2))
+        yield
+
+
+@pytest.fixture(scope="module")
+def settings(
+    tiny_model: Path, marked_rows: Any, write_csv: Any, tmp_path_factory: Any
+) -> list[str]:
+    path = write_csv(tmp_path_factory.mktemp("rows") / "rows.csv", marked_rows(200))
+    return [
+        "task=text-classification",
+        f"data.path={path}",
+        f"model.name={tiny_model}",
+        "train.precision=float32",
+        "train.threads=1",
+        "train.matmul=default",
+        "train.evaluations=12",
+        "methods.probe_first=false",
+    ]
+
+
+@pytest.fixture(scope="module")
+def prepared(settings: list[str]) -> Prepared:
+    recipe = override(Recipe(), settings)
+    return prepare(recipe, kind_of(recipe.task).read(recipe.data.path, recipe.data, None))
+
+
+def run_of(prepared: Prepared, **changes: Any) -> Fitted:
+    given = {name.replace("__", "."): value for name, value in changes.items()}
+    return fit(prepared, TRAIN, VALID, {**PLAIN, **given})
+
+
+def same(one: Fitted, two: Fitted) -> bool:
+    first, second = one.network.state_dict(), two.network.state_dict()
+    return all(np.array_equal(first[name].numpy(), second[name].numpy()) for name in first)
+
+
+def tried(fitted: Fitted) -> list[tuple[str, bool]]:
+    return [(one.name, one.kept) for one in fitted.job.advisor.tried]  # type: ignore[union-attr]
+
+
+def test_a_run_that_is_well_ends_as_under_stop_to_the_bit(prepared: Prepared) -> None:
+    well = {"train__learning_rate": 3e-3, "train__epochs": 12}
+    stop, adapt = (run_of(prepared, control__policy=name, **well) for name in ("stop", "adapt"))
+    assert stop.trained.verdict.label == "healthy", "as is meant"
+    assert stop.trained.last_step < stop.ready.plan.steps, "as is meant"
+    assert same(stop, adapt)
+    assert stop.trained.actions == adapt.trained.actions
+    assert stop.trained.last_step == adapt.trained.last_step
+    assert tried(adapt) == []
+
+
+def test_a_rate_far_too_low_is_found_early_and_mended(prepared: Prepared) -> None:
+    slow = {"train__learning_rate": 2e-3 / 30}
+    off = run_of(prepared, control__policy="off", **slow)
+    mended = run_of(prepared, control__policy="adapt", **slow)
+    (name, kept) = tried(mended)[0]
+    assert (name, kept) == ("the usual learning rate from here on", True)
+    began = mended.job.advisor.tried[0].step  # type: ignore[union-attr]
+    assert began <= 0.25 * mended.ready.plan.steps
+    assert mended.kept_look.valid_loss < off.kept_look.valid_loss - 0.01
+    steps = mended.job.advisor.spent  # type: ignore[union-attr]
+    assert steps <= 1.3 * mended.ready.plan.steps
+
+
+def test_a_rate_that_breaks_the_run_is_found_and_the_run_begins_again(prepared: Prepared) -> None:
+    hot = {"train__learning_rate": 0.3}
+    off = run_of(prepared, control__policy="off", **hot)
+    mended = run_of(prepared, control__policy="adapt", **hot)
+    assert tried(mended)[0] == ("the usual learning rate from the beginning", True)
+    assert mended.kept_look.valid_loss < off.kept_look.valid_loss
+    assert mended.job.advisor.spent <= 1.3 * mended.ready.plan.steps  # type: ignore[union-attr]
+
+
+class Kill:
+    name = "kill"
+
+    def __init__(self, look: int, error: type[BaseException]) -> None:
+        self.left, self.error = look, error
+
+    def snapshot_taken(self, run: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    """Without what was measured of the machine."""
+    found = read_events(run / "events.jsonl")
+    kept = [line for line in found if line["event"] != "note" or "sight" in line]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in kept]
+
+
+LONG = ["train.epochs=30", "train.learning_rate=4e-3", "methods.contrast=false"]
+
+
+@pytest.fixture(scope="module")
+def whole(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is stopped while its rate is high, and tried twice and more."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    train(override(Recipe(), [*settings, *LONG, "control.policy=adapt"]), run)
+    return run
+
+
+def test_the_log_gives_the_actions_again_without_a_model(whole: Path) -> None:
+    looks = replay(lines(whole), Ladder())
+    assert all(look.same for look in looks)
+    done = [line for line in lines(whole) if line["event"] == "action"]
+    again = [(look.step, to_record(action)) for look in looks for action in look.actions]
+    kept = [(d["step"], d["action"], d["because"], d["settings"]) for d in done]
+    # What follows a way back is done where the run then stands.
+    assert [(r["action"], r["because"], r["settings"]) for _, r in again] == [k[1:] for k in kept]
+    assert any(line["action"] == "RollBack" for line in done)
+    assert sum("sight" in line for line in lines(whole)) == sum(
+        line["event"] == "snapshot" for line in lines(whole)
+    )
+
+
+def test_another_policy_sees_the_same_looks(whole: Path) -> None:
+    class Nothing:
+        def decide(self, sight: Any) -> None:
+            return None
+
+    looks = replay(lines(whole), Nothing())
+    assert looks[0].same
+    assert not all(look.same for look in looks)
+
+
+def test_the_result_and_the_page_say_what_was_tried_and_what_choosing_is_worth(whole: Path) -> None:
+    result = json.loads((whole / "result.json").read_text())
+    block = result["control"]
+    assert block["policy"] == "adapt"
+    assert block["planned_steps"] < block["looks"] * 100
+    assert block["steps"] <= 1.3 * block["planned_steps"]
+    assert block["trials"]
+    assert len(block["trials"]) <= 3
+    found = block["optimism"]
+    assert found["metric"] == "accuracy"
+    assert 0 <= found["expected"]["value"] < 0.2
+    gap = (
+        result["valid"]["metrics"]["accuracy"]["value"]
+        - result["test"]["metrics"]["accuracy"]["value"]
+    )
+    assert found["seen"]["value"] == pytest.approx(gap)
+    assert found["seen"]["low"] < gap < found["seen"]["high"]
+    page = (whole / "report.html").read_text("utf-8")
+    assert block["trials"][0]["name"] in page
+    assert "was chosen among" in page
+    assert "sight" not in page
+
+
+def test_killed_inside_a_trial_and_resumed_it_ends_the_same(
+    whole: Path, settings: list[str], tmp_path: Path, killed: Any
+) -> None:
+    import pyarrow.parquet as parquet
+
+    looks = [line for line in lines(whole) if line["event"] == "snapshot"]
+    inside = next(i for i, look in enumerate(looks) if look.get("branch")) + 1
+    for count in (inside, inside + 1):
+        run = tmp_path / f"run{count}"
+        recipe = override(Recipe(), [*settings, *LONG, "control.policy=adapt"])
+        with pytest.raises(killed):
+            train(recipe, run, listeners=[Kill(count, killed)], checkpoint_every_s=0.0)
+        train(recipe, run, resume=True)
+        assert lines(run) == lines(whole)
+        tables = [parquet.read_table(one / "predictions.parquet") for one in (run, whole)]
+        assert tables[0].equals(tables[1])
+
+
+def test_a_policy_of_a_file_is_asked_and_its_path_is_kept(
+    settings: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from holdfast.control.policy import Remedy\n"
+        "from holdfast.core.actions import SetDropout\n"
+        "class Mine:\n"
+        "    def decide(self, sight):\n"
+        "        if sight.look == 2 and not sight.tried:\n"
+        "            return Remedy('less dropout', (SetDropout('I say so', 0.0),))\n"
+    )
+    given = [*settings, "train.epochs=3", "methods.contrast=false"]
+    policy = f"control.policy={tmp_path}/mine.py:Mine"
+    train(override(Recipe(), [*given, policy]), tmp_path / "run")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert [one["name"] for one in result["control"]["trials"]] == ["less dropout"]
+    assert "mine.py:Mine" in (tmp_path / "run" / "recipe.yaml").read_text()
+
+
+def test_the_optimism_of_noise_alone_is_what_a_simulation_says() -> None:
+    """Twenty looks that differ by chance alone: the chosen one looks better than it is by the
+    expected largest of twenty, over the root of the rows (David and Nagaraja 2003)."""
+    from types import SimpleNamespace
+
+    rng = np.random.default_rng(0)
+    n, looks, found, true = 400, 20, [], []
+    for seed in range(30):
+        losses = rng.normal(1.0, 1.0, (n, looks))
+        snapshots: list[Any] = [
+            SimpleNamespace(valid_losses=losses[:, i], valid_logits=None, valid_correct=None)
+            for i in range(looks)
+        ]
+        made = optimism_of(snapshots, seed)
+        assert made is not None
+        found.append(made.value)
+        true.append(1.0 - losses.mean(axis=0).min())
+    largest = 1.867
+    assert np.mean(true) == pytest.approx(largest / np.sqrt(n), rel=0.15)
+    # The draws choose among means that differ already: about seven tenths of it.
+    assert 0.4 * np.mean(true) < np.mean(found) < 1.1 * np.mean(true)
