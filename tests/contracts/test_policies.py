@@ -107,7 +107,7 @@ class Halver:
 def guide_policy(folder: Path) -> Policy:
     """The class of the guide, by the name that a recipe gives."""
     text = GUIDE.read_text(encoding="utf-8")
-    (code,) = re.findall(r"<!-- a policy -->\n```python\n(.*?)```", text, re.DOTALL)
+    (code,) = re.findall(r"test_policies.py -->\n```python\n(.*?)```", text, re.DOTALL)
     path = folder / "patient.py"
     path.write_text(code, encoding="utf-8")
     return load_policy(f"{path}:Patient")

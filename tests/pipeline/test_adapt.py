@@ -150,6 +150,15 @@ def test_the_log_gives_the_actions_again_without_a_model(whole: Path) -> None:
     )
 
 
+def test_the_guide_replays_a_run(whole: Path, monkeypatch: Any, capsys: Any) -> None:
+    code = GUIDE.read_text("utf-8").split("test_adapt.py -->\n```python\n", 1)[1].split("```", 1)[0]
+    monkeypatch.chdir(whole.parent)
+    exec(compile(code, "guard.md", "exec"), {})
+    told = capsys.readouterr().out
+    assert "RollBack" in told
+    assert "False" not in told
+
+
 def test_another_policy_sees_the_same_looks(whole: Path) -> None:
     class Nothing:
         def decide(self, sight: Any) -> None:

@@ -5,7 +5,7 @@
 | leaking | at once | stop, and say which rows |
 | the rate is above the usual ones, nothing is gained | first looks | anew at the usual one |
 | the rate is below the usual ones | third look | the usual one from here on, as long as was lost |
-| hardly anything is learned | a quarter of the plan | a higher rate, longer |
+| hardly anything is learned | a third of the plan | a higher rate, longer |
 | the run breaks | at once | back to the state that is kept, a third of the rate |
 | underfit at the end of the plan | end | more layers where some are frozen; longer |
 | wrong labels | end | back to the state that is kept; a robust loss, the rate brought down |
@@ -58,12 +58,12 @@ class Ladder:
     """The settings of the ladder: a rate is ``far`` from the usual one from this factor on. ``few``
     is how many looks the rate is brought down in. A run that was stopped before ``early`` of its
     plan had a high rate. One whose training rows have more than ``slow`` of the loss of knowing
-    nothing left after a quarter of it is made up to ``most_faster`` times as fast."""
+    nothing left after three tenths of it is made up to ``most_faster`` times as fast."""
 
     far: float = 5.0
     few: int = 4
     early: float = 0.6
-    slow: float = 0.6
+    slow: float = 0.75
     most_faster: float = 6.0
     name: ClassVar[str] = "adapt"
 
@@ -118,13 +118,13 @@ def too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
 
 
 def too_slow(ladder: Ladder, sight: Sight) -> Remedy | None:
-    """A higher rate where the plan will end long before the rows are learned: from a quarter of it
+    """A higher rate where the plan will end long before the rows are learned: from three tenths
     on, most is left of what knowing nothing costs, and the newest state is the best."""
     usual, name = usual_rate(sight), "a higher learning rate"
     done, left = sight.step / max(1, sight.planned), sight.left
     if usual is None or sight.rate is None or left is None or sight.trial or sight.tries(name):
         return None
-    if not 0.25 <= done < 1 or left < ladder.slow or sight.kept_step != sight.step:
+    if not 0.3 <= done < 1 or left < ladder.slow or sight.kept_step != sight.step:
         return None
     factor = min(ladder.most_faster, ladder.far * usual / sight.rate)
     if factor < 1.5 or not sight.can.does("ScaleLearningRate"):

@@ -14,6 +14,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from holdfast.core.discovery import nearest
 from holdfast.core.records import Label
@@ -306,23 +307,24 @@ class GeneratePart(Part):
 POLICIES = ("off", "stop", "adapt")
 
 
+def _policy(value: Any) -> Any:
+    """One of them, or ``file.py:Name``; YAML's ``false`` is ``off``, and so is that word."""
+    value = "off" if value is False or str(value).lower() == "false" else value
+    path, ending, name = str(value).rpartition(".py:")
+    if isinstance(value, str) and (value in POLICIES or (path and ending and name.isidentifier())):
+        return value
+    known = " or ".join(f"'{one}'" for one in (*POLICIES, "FILE.py:Name"))
+    raise PydanticCustomError("literal_error", "must be {expected}", {"expected": known})
+
+
 class ControlPart(Part):
     """Whether the run may stop by itself, or be acted on; and what stopping too early or too late
     costs. ``policy`` is ``off``, ``stop``, ``adapt``, or a policy of the user's, ``file.py:Name``.
     """
 
-    policy: Annotated[str, BeforeValidator(_word)] = "stop"
+    policy: Annotated[Literal["off", "stop", "adapt"] | str, BeforeValidator(_policy)] = "stop"
     worth: float = Field(default=0.005, ge=0, lt=1)
     chance: float = Field(default=0.3, ge=0, le=1)
-
-    @field_validator("policy")
-    @classmethod
-    def _known_policy(cls, value: str) -> str:
-        path, ending, name = value.rpartition(".py:")
-        if value not in POLICIES and not (path and ending and name.isidentifier()):
-            known = f"{', '.join(POLICIES)} or file.py:Name"
-            raise ValueError(f"must be one of {known}: {nearest(value, list(POLICIES))}")
-        return value
 
 
 class ForgettingPart(Part):
