@@ -19,6 +19,7 @@ SCRIPTS = (
     "small_data.py",
     "standing.py",
     "methods.py",
+    "rate_range.py",
     "honest_intervals.py",
     "few_groups.py",
     "few_rows.py",

@@ -16,16 +16,26 @@ from typing import TYPE_CHECKING, Any
 from holdfast._version import __version__
 
 if TYPE_CHECKING:
-    from holdfast.api import TrainedRun, audit, diagnose, train
+    from holdfast.api import TrainedRun, audit, diagnose, lr, train
     from holdfast.integrations.estimator import TextClassifier
     from holdfast.integrations.guard.guard import Guard
 
-__all__ = ["Guard", "TextClassifier", "TrainedRun", "__version__", "audit", "diagnose", "train"]
+__all__ = [
+    "Guard",
+    "TextClassifier",
+    "TrainedRun",
+    "__version__",
+    "audit",
+    "diagnose",
+    "lr",
+    "train",
+]
 
 _HOMES = {
     "train": "holdfast.api",
     "audit": "holdfast.api",
     "diagnose": "holdfast.api",
+    "lr": "holdfast.api",
     "TrainedRun": "holdfast.api",
     "TextClassifier": "holdfast.integrations.estimator",
     "Guard": "holdfast.integrations.guard.guard",

@@ -1,4 +1,4 @@
-"""``holdfast.train``, ``audit`` and ``diagnose``: the commands as functions."""
+"""``holdfast.train``, ``lr``, ``audit`` and ``diagnose``: the commands as functions."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from holdfast.pipeline.audited import Audit
     from holdfast.pipeline.predicted import Predicted, Prediction
     from holdfast.pipeline.predictor import Predictor
+    from holdfast.pipeline.rate_range import RateRange
     from holdfast.pipeline.request import Request
     from holdfast.pipeline.using import Options
 
@@ -310,6 +311,41 @@ def train(
         )
         _, folder = train_watched(request, request.recipe(), quiet=quiet)
     return TrainedRun(folder)
+
+
+def lr(
+    source: Any,
+    labels: Any = None,
+    *,
+    model: str | Path | None = None,
+    task: str | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    groups: Any = None,
+    test: Any = None,
+    seed: int | None = None,
+    settings: Settings = (),
+    quiet: bool = True,
+) -> RateRange:
+    """Do what ``holdfast lr`` does: ``suggested`` is a learning rate, or ``None`` where the curve
+    says nothing, and ``because`` says why. Parameters and errors as for ``train``; nothing is
+    written."""
+    from holdfast.pipeline.advice import in_python
+    from holdfast.pipeline.rate_range import range_test
+    from holdfast.recipe import as_settings
+    from holdfast.terminal.say import Teller
+
+    with in_python():
+        columns = [text] if isinstance(text, str) else list(text or [])
+        request = replace(
+            _request(source, labels, groups, test, columns, label, group),
+            model=None if model is None else str(model),
+            task=task,
+            seed=seed,
+            settings=as_settings(settings),
+        )
+        return range_test(request.recipe(), Teller(quiet, verbose=False), request.held)
 
 
 def _request(

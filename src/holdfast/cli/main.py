@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from holdfast._version import __version__
-from holdfast.cli import audit, demo, diagnose, evaluate, predict, report, train
+from holdfast.cli import audit, demo, diagnose, evaluate, lr, predict, report, train
 from holdfast.cli.net import check_arguments, check_folder, fault_of
 from holdfast.cli.words import Command, Group
 from holdfast.core.door import PANIC
@@ -98,6 +98,13 @@ _add(
     "holdfast predict runs/reviews-1 new.csv --out answers.csv",
     "echo 'It broke after a week.' | holdfast predict runs/reviews-1 -",
     "holdfast predict runs/seed-0 runs/seed-1 new.csv",
+)
+_add(
+    "lr",
+    lr.command,
+    "Which learning rate suits rows and model.",
+    "holdfast lr reviews.csv",
+    "holdfast lr reviews.csv --model bert-base-uncased --json",
 )
 _add("report", report.command, "Write a run's report again.", "holdfast report runs/reviews-1")
 _add(

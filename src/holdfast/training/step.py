@@ -121,16 +121,33 @@ def _gradients(run: Run, draws: Sequence[Draw], weight: float, again: bool) -> f
     is of training rows, and they alone are heard of."""
     assert run.optimizer is not None
     run.optimizer.zero_grad(set_to_none=True)
-    task, total = run.job.task, 0.0
+    total = 0.0
     for draw in draws:
-        examples, unheard = examples_of(run, draw), again or draw is not draws[0]
-        for piece in _micro_batches(run, draw):
-            share = task.weights(examples, piece.positions) / weight
-            losses = _losses(run, piece, unheard)
-            loss = (losses * torch.as_tensor(share, dtype=torch.float32).to(losses.device)).sum()
+        for loss in _shares(run, draw, weight, again or draw is not draws[0]):
             run.job.accelerator.backward(loss)
             total += float(loss.detach())
     return total
+
+
+def loss_of(run: Run, draw: Draw) -> float:
+    """The loss of an update's rows as the network is, in training mode; nothing is changed and
+    nobody hears of it. Raises ``TrainingError`` for one that is not a finite number."""
+    weight, total = sum(_weight(run, part) for part in draw.parts), 0.0
+    with torch.no_grad(), _still(run, True):
+        for part in draw.parts:
+            total += sum(float(loss) for loss in _shares(run, part, weight, unheard=True))
+    if not math.isfinite(total):
+        raise _not_a_number(run, total)
+    return total
+
+
+def _shares(run: Run, draw: Draw, weight: float, unheard: bool) -> Iterator[torch.Tensor]:
+    """What each piece of these rows adds to the loss of the update."""
+    task, examples = run.job.task, examples_of(run, draw)
+    for piece in _micro_batches(run, draw):
+        share = task.weights(examples, piece.positions) / weight
+        losses = _losses(run, piece, unheard)
+        yield (losses * torch.as_tensor(share, dtype=torch.float32).to(losses.device)).sum()
 
 
 def _micro_batches(run: Run, draw: Draw) -> list[Draw]:

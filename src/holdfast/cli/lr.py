@@ -1,0 +1,110 @@
+"""``holdfast lr``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from holdfast.cli.words import TASKS, complete_tasks
+from holdfast.core.errors import RecipeError
+from holdfast.core.machine import refuse_too_little
+from holdfast.core.shown import printable
+from holdfast.terminal.streams import json_text
+
+if TYPE_CHECKING:
+    from holdfast.pipeline.rate_range import RateRange
+
+
+def command(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A recipe (.yaml), a data file, a folder of pictures by class, or a hub data set.",
+        ),
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="A Hugging Face name or folder; else the embedded MiniLM.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK",
+            autocompletion=complete_tasks,
+            help=f"{', '.join(TASKS)}; worked out from the rows and the model where left out.",
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="The text column; twice for pairs.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="The label column.")] = None,
+    group: Annotated[str | None, typer.Option(help="Rows of one group stay together.")] = None,
+    test: Annotated[str | None, typer.Option(help="Test rows, used as they are.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. train.batch_size=8."
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="The result alone: nothing of the way to it.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Every choice and finding, with its reason.")
+    ] = False,
+) -> None:
+    """Find a learning rate for SOURCE: about a hundred updates at rates that rise. Trains nothing
+    that is kept, and writes nothing."""
+    refuse_too_little("torch")
+    if quiet and verbose:
+        raise RecipeError("--quiet and --verbose", "exclude each other", None, "Leave one out.")
+    if task is not None and task not in TASKS:
+        from holdfast.core.discovery import nearest
+
+        raise RecipeError("--task", "is not a task", task, nearest(task, list(TASKS)))
+    from holdfast.pipeline.rate_range import range_test
+    from holdfast.pipeline.request import Request
+    from holdfast.terminal.say import Teller, width
+
+    request = Request(
+        source,
+        model=model,
+        task=task,
+        text=text,
+        label=label,
+        group=group,
+        test=test,
+        seed=seed,
+        settings=set_ or [],
+    )
+    notify = Teller(quiet, verbose)
+    notify.title(f"holdfast lr {source}")
+    found = range_test(request.recipe(), notify)
+    typer.echo(json_text(found.to_json()) if as_json else printable(shown(found, width())))
+
+
+def shown(found: RateRange, columns: int) -> str:
+    """The picture, what is suggested, and why."""
+    from holdfast.cli.rate_chart import rate_chart
+    from holdfast.core.wording import counted
+    from holdfast.terminal.say import entry
+
+    swept = (
+        f"{counted(len(found.points), 'update')} of the phase {found.phase}, on "
+        f"{counted(found.rows, 'training row')}"
+    )
+    entries = [("Swept", swept)]
+    if found.suggested is None:
+        entries.append(("Suggested", "no rate"))
+    else:
+        entries.append(
+            ("Suggested", f"{found.suggested:.2g} (--set train.learning_rate={found.suggested:g})")
+        )
+        entries.append(("Region", f"{found.low:.2g} to {found.high:.2g}"))
+    entries += [("Planned", f"{found.planned:.2g}, which train takes"), ("Because", found.because)]
+    lines = [line for name, value in entries for line in entry(name, value, columns)]
+    chart = [rate_chart(found, columns)] if len(found.points) > 1 else []
+    return "\n".join([*chart, *lines])
