@@ -11,7 +11,8 @@ import torch
 
 from holdfast.core.events import Offers
 from holdfast.methods.refit_head import MOST_ROWS, RefittedHead
-from holdfast.models.probe import Beside, fit_probe
+from holdfast.models.head_fit import fit_head
+from holdfast.models.probe import Beside
 
 ROWS = np.random.default_rng(0).normal(size=(30, 4))
 LABELS = np.arange(30) % 3
@@ -48,7 +49,7 @@ def test_the_head_is_fitted_to_the_features_of_the_kept_state() -> None:
     run, one = Run(), RefittedHead()
     assert isinstance(one, Offers)
     offer: Any = one.offer(run, None)  # type: ignore[arg-type]
-    wanted = fit_probe(5 * ROWS, LABELS, classes=3, seed=0)
+    wanted = fit_head(5 * ROWS, LABELS, classes=3, seed=0)
     assert offer.tensors["head.weight"].numpy() == pytest.approx(wanted.weight, abs=1e-5)
     assert offer.tensors["head.bias"].numpy() == pytest.approx(wanted.bias, abs=1e-5)
     assert offer.tensors["scale"] == 5
@@ -60,7 +61,7 @@ def test_added_rows_are_fitted_too() -> None:
     added = Examples(ROWS[:6] + 1, LABELS[:6])
     offer: Any = RefittedHead().offer(Run(added), None)  # type: ignore[arg-type]
     beside = Beside(5 * (ROWS[:6] + 1), LABELS[:6], np.full(6, 2.0))
-    wanted = fit_probe(5 * ROWS, LABELS, classes=3, seed=0, beside=beside)
+    wanted = fit_head(5 * ROWS, LABELS, classes=3, seed=0, beside=beside)
     assert offer.tensors["head.weight"].numpy() == pytest.approx(wanted.weight, abs=1e-5)
 
 

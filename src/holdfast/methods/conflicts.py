@@ -71,6 +71,12 @@ def _decays(asked: Asked) -> bool:
     return asked.weight_decay >= LARGE_DECAY
 
 
+def _balances_losses(balance: Mapping[str, Any]) -> bool:
+    """By weights, or by moving the logits of the loss."""
+    by, target = balance.get("by", "draw"), balance.get("target", "drawn")
+    return by in ("weights", "effective") or (by == "draw" and target != "drawn")
+
+
 TABLE: tuple[Clash, ...] = (
     Clash(
         ("elastic_net", "l1"),
@@ -147,6 +153,13 @@ TABLE: tuple[Clash, ...] = (
         "each put another loss in the place of cross-entropy, of which mixup's would be left",
         "Leave one of them out.",
         refused=True,
+    ),
+    Clash(
+        ("balance", "mixup"),
+        "each put another loss in the place of cross-entropy, of which mixup's would be left",
+        "Set methods.balance.by=draw and methods.balance.target=drawn, or leave mixup out.",
+        refused=True,
+        when=lambda asked: _balances_losses(asked.methods["balance"]),
     ),
     Clash(
         ("mixup",),

@@ -4,9 +4,9 @@ discriminant analysis, or the mean of their logits.
 Both give a linear function of the features, and so does their mean. The two err on other rows: on
 MiniLM's vectors of CR, MR, TREC and BANKING77 with 70, 280 and 1,120 rows the mean gained 0.5
 points over logistic regression and lost nothing beyond chance on any of them, where choosing the
-better one out of fold gained less and lost on some (benchmarks/heads.py). That a strength is chosen
-out of fold means something only while the features do not know the labels of these rows: once they
-were tuned by them, every fold is easy, and a covariance within classes is next to nothing.
+better one out of fold gained less and lost on some (benchmarks/heads.py). To features that contrast
+has moved by the labels of these very rows it adds nothing (benchmarks/tuned_heads.py): there every
+fold is easy, and a covariance within classes says little.
 """
 
 from __future__ import annotations
