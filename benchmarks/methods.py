@@ -57,7 +57,7 @@ TUNED = (
     *(("mr", 400, 1), ("trec", 400, 2), ("cr", 400, 2), ("mr", 400, 2)),
 )
 # The stand-in: three sets, at 100 rows too.
-QUICK = tuple((d, rows, s) for s in range(4) for rows in (400, 100) for d in ("trec", "cr", "mr"))
+QUICK = tuple((d, rows, s) for rows in (400, 100) for s in range(4) for d in ("trec", "cr", "mr"))
 EARLY = 2
 # Of those that pass: seeds that the screen has not seen, and a fourth set.
 FRESH = tuple(
@@ -447,7 +447,7 @@ def plan(
 ) -> Iterator[tuple[str, Place]]:
     """What is to be run, place by place, so that the arms of a place share what is prepared."""
     whole = tuple(dict.fromkeys((*SCREEN, *TUNED)))[:depth]
-    # For each place of the whole model a seed of the stand-in, on all sets at both sizes.
+    # For each place of the whole model two seeds of the stand-in on all sets.
     quick = QUICK[: None if depth is None else 6 * depth]
     for place in quick if book.model == STAND_IN else whole:
         for arm in names:
