@@ -31,12 +31,14 @@ from holdfast.core.wording import counted
 
 NAME = "standing"
 DEFAULT, PROBE, STOPPING = "default", "probe", "early stopping"
+# The default as it was before its head began as the mean of two.
+LOGISTIC = "logistic head"
 SIZES = (1600, 400, 100)
 SEEDS = 20
 # What a longer or another plan would be, by labelled rows where it depends on them.
 ARMS: dict[str, dict[Any, Any]] = {
     DEFAULT: {},
-    "logistic head": {"train.head": "logistic"},
+    LOGISTIC: {"train.head": "logistic"},
     "2 x epochs": {1600: {"train.epochs": 6}, 400: {"train.epochs": 12}},
     "4 x epochs": {1600: {"train.epochs": 12}, 400: {"train.epochs": 24}},
     "rate 2e-4": {"train.learning_rate": 2e-4},
@@ -44,7 +46,7 @@ ARMS: dict[str, dict[Any, Any]] = {
     "contrast before 150": {"methods.contrast.steps": 150},
 }
 # Those whose probe is measured: the two heads.
-PROBED = (DEFAULT, "logistic head")
+PROBED = (DEFAULT, LOGISTIC)
 THIRD = 1 / 3
 
 
@@ -107,7 +109,7 @@ def report(done: Mapping[str, Result]) -> str:
         by_set(found),
         "Other settings minus the default, in points, on the same rows with the same seed:",
         others(found),
-        "\n".join([*above_probe(found), *spreads(found)]),
+        "\n".join([*above_probe(found), *beside_plain(found), *spreads(found)]),
         f"{len(ran)} of {len(cells())} cells were run, {full} of them in float32, the others in "
         "bfloat16.",
     ]
@@ -132,13 +134,15 @@ def by_set(found: Found) -> str:
         for data in FOUR:
             if (data, rows) == ("banking77", 100):
                 continue
-            default, probe, plain = (
-                found.get((rows, data, arm), {}) for arm in (DEFAULT, PROBE, STOPPING)
+            default, probe, plain, older, its = (
+                found.get((rows, data, arm), {})
+                for arm in (DEFAULT, PROBE, STOPPING, LOGISTIC, f"{PROBE}, {LOGISTIC}")
             )
             gaps = [difference(minus(default, other)) for other in (probe, plain)]
-            lines.append([str(rows), data, shown(default), shown(probe), shown(plain), *gaps])
-    head = ["Rows", "Set", "default", "its probe", "early stopping", "minus probe", "minus it"]
-    return markdown(head, lines)
+            each = map(shown, (default, probe, plain, older, its))
+            lines.append([str(rows), data, *each, *gaps])
+    head = ["Rows", "Set", DEFAULT, "its probe", STOPPING, LOGISTIC, "its probe"]
+    return markdown([*head, "default minus probe", f"minus {STOPPING}"], lines)
 
 
 def others(found: Found) -> str:
@@ -160,8 +164,31 @@ def above_probe(found: Found) -> list[str]:
         if (gaps := minus(found.get((rows, data, DEFAULT), {}), found.get((rows, data, PROBE), {})))
         and statistics.fmean(gaps) <= 0
     ]
-    answer = f"**no**, {', '.join(below)}" if below else "yes, of those that ran"
+    ran = sum((rows, data, PROBE) in found for rows in SIZES for data in FOUR)
+    answer = f"**no**, {', '.join(below)}" if below else f"yes, of the {counted(ran, 'cell')} run"
+    if not ran:
+        answer = NOT_RUN
     return [f"- No set left at its probe: {answer}."]
+
+
+def beside_plain(found: Found) -> list[str]:
+    """What is wanted over plain fine-tuning, by labelled rows; of the runs that have both."""
+    lines = []
+    for rows, wanted_points in ((400, 1.0), (1600, -0.3)):
+        what = f"- {rows} rows: at least {wanted_points:+.1f} points over early stopping"
+        gaps = [
+            gap
+            for data in FOUR
+            for gap in minus(*(found.get((rows, data, arm), {}) for arm in (DEFAULT, STOPPING)))
+        ]
+        if not gaps:
+            lines.append(f"{what}: {NOT_RUN}.")
+            continue
+        mean = statistics.fmean(gaps)
+        answer = "yes" if mean >= wanted_points else "**no**"
+        runs = counted(len(gaps), "run")
+        lines.append(f"{what}: {answer} ({mean:+.1f} over {runs}).")
+    return lines
 
 
 def spreads(found: Found) -> list[str]:
