@@ -112,8 +112,8 @@ def report(done: Mapping[str, Result]) -> str:
         "many); the differences are means over the seeds that both have "
         "(`python benchmarks/standing.py`).",
         by_set(found),
-        f"The default as it was before its head began as the mean of two is `{LOGISTIC}`; its cells "
-        "were run then.",
+        f"`{LOGISTIC}` is the default as it was before its head began as the mean of two; its "
+        "cells were run then.",
         "Other settings minus the default, in points, on the same rows with the same seed:",
         others(found),
         "\n".join([*above_probe(found), *beside_plain(found), *spreads(found)]),
