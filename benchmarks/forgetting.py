@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cells import NOT_RUN, Cell, grid, publish, run_cells, stored
+from cells import NOT_RUN, RESULTS, Cell, grid, key, publish, run_cells, stored
 from forgetting_parts import rows
 from forgetting_parts.base import base
 
@@ -46,8 +46,11 @@ RATE = 1e-3
 FORWARD = 1 / 3
 LINE = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 LORA = {"model.adapter.kind": "lora"}
+WITH_LINE = ("plain", "replay 10 %")
 ARMS: dict[str, Mapping[str, Any]] = {
     "plain": {},
+    "average": {"methods.wise.lean": "start"},
+    "replay 10 % + average": {"methods.replay.share": 0.10, "methods.wise.lean": "start"},
     "replay 5 %": {"methods.replay.share": 0.05},
     "replay 10 %": {"methods.replay.share": 0.10},
     "own texts 10 %": {"methods.replay.share": 0.10, "data.general": None},
@@ -102,8 +105,7 @@ def _run(cell: Cell, folder: Path) -> dict[str, Any]:
     result = {
         "target": _loss(fitted, fitted.network, own),
         "general": _loss(fitted, fitted.network, general),
-        "target_start": _loss(fitted, fitted.untuned(), own),
-        "general_start": _loss(fitted, fitted.untuned(), general),
+        "kept": [one.decision.because[:60] for one in fitted.trained.offers],
         "compute": _work(fitted, arm) + (_written(prepared) if arm.startswith("own") else 0),
         "train_s": round(fitted.trained.train_s, 1),
         "prepare_s": round(wrote, 1),
@@ -111,14 +113,21 @@ def _run(cell: Cell, folder: Path) -> dict[str, Any]:
         "verdict": fitted.trained.verdict.label,
         "probe_rise": looks[-1].general_loss - looks[0].general_loss,
     }
+    if arm == "plain":
+        # What every arm began with, since the rows and the base are the same.
+        begun = fitted.untuned()
+        result["target_start"] = _loss(fitted, begun, own)
+        result["general_start"] = _loss(fitted, begun, general)
+    if arm not in WITH_LINE:
+        return result
     sides = {"valid": fitted.ready.valid, "target": own, "general": general}
     return {**result, "line": [_along(fitted, alpha, sides) for alpha in LINE]}
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     whole: dict[str, Any] = {}
-    for key, value in flat.items():
-        *parts, last = key.split(".")
+    for name, value in flat.items():
+        *parts, last = name.split(".")
         place = whole
         for part in parts:
             place = place.setdefault(part, {})
@@ -156,7 +165,9 @@ def _work(fitted: Fitted, arm: str) -> float:
             total += float(draw.beside.examples.lengths[draw.beside.positions].sum())
     if arm.startswith("kl"):
         total *= 1 + FORWARD * 0.4
-    return total
+    # The looks at the line: its points, and the weights that are kept once more.
+    looked = sum(float(rows.lengths.sum()) for rows in (job.valid, job.general))
+    return total + (FORWARD * 12 * looked if arm.endswith("average") else 0)
 
 
 def _written(prepared: Any) -> float:
@@ -164,17 +175,15 @@ def _written(prepared: Any) -> float:
 
 
 def cells(seeds: int) -> list[dict[str, Any]]:
-    return grid(seed=range(seeds), task=TASKS, arm=ARMS)
+    return grid(seed=range(seeds), arm=ARMS, task=TASKS)
 
 
 def table(found: Mapping[str, Mapping[str, Any]], task: str, seeds: int) -> str:
-    from cells import key
+    def of(arm: str) -> dict[int, Mapping[str, Any]]:
+        made = {s: found.get(key({"seed": s, "task": task, "arm": arm})) for s in range(seeds)}
+        return {seed: one for seed, one in made.items() if one is not None}
 
-    def of(arm: str) -> list[Mapping[str, Any]]:
-        made = [found.get(key({"seed": s, "task": task, "arm": arm})) for s in range(seeds)]
-        return [one for one in made if one is not None]
-
-    plain = {one["target_start"]: one for one in of("plain")}
+    plain = of("plain")
     lines = [
         f"**{task}**",
         "",
@@ -182,11 +191,10 @@ def table(found: Mapping[str, Mapping[str, Any]], task: str, seeds: int) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for arm in ARMS:
-        made = [one for one in of(arm) if one["target_start"] in plain]
-        if not made:
+        pairs = [(one, plain[seed]) for seed, one in of(arm).items() if seed in plain]
+        if not pairs:
             lines.append(f"| {arm} | {NOT_RUN} | | | | | 0 |")
             continue
-        pairs = [(one, plain[one["target_start"]]) for one in made]
         lines.append(
             f"| {arm} | {_mean(o['target'] for o, _ in pairs):.3f} | "
             f"{_mean(o['target'] - p['target'] for o, p in pairs):+.3f} | "
@@ -194,14 +202,17 @@ def table(found: Mapping[str, Mapping[str, Any]], task: str, seeds: int) -> str:
             f"{_mean(removed(o['general'], p) for o, p in pairs):.0%} | "
             f"{_mean(o['compute'] / p['compute'] for o, p in pairs):.2f} | {len(pairs)} |"
         )
-    for alpha in LINE[1:-1] if plain else ():
-        points = [(next(x for x in p["line"] if x["alpha"] == alpha), p) for p in plain.values()]
-        lines.append(
-            f"| average with the start, α {alpha} | {_mean(o['target'] for o, _ in points):.3f} | "
-            f"{_mean(o['target'] - p['target'] for o, p in points):+.3f} | "
-            f"{_mean(math.exp(o['general']) for o, _ in points):.1f} | "
-            f"{_mean(removed(o['general'], p) for o, p in points):.0%} | 1.00 | {len(points)} |"
-        )
+    for arm in WITH_LINE:
+        made = [(one["line"], plain[seed]) for seed, one in of(arm).items() if seed in plain]
+        for alpha in LINE[:-1] if made else ():
+            points = [(next(x for x in line if x["alpha"] == alpha), p) for line, p in made]
+            lines.append(
+                f"| {arm}, {alpha} of the way from the start | "
+                f"{_mean(o['target'] for o, _ in points):.3f} | "
+                f"{_mean(o['target'] - p['target'] for o, p in points):+.3f} | "
+                f"{_mean(math.exp(o['general']) for o, _ in points):.1f} | "
+                f"{_mean(removed(o['general'], p) for o, p in points):.0%} | | {len(points)} |"
+            )
     if plain:
         before = _mean(math.exp(p["general_start"]) for p in plain.values())
         lines.append(f"\nGeneral perplexity before: {before:.1f}.")
@@ -231,8 +242,6 @@ def main() -> None:
     if given.base:
         print(base(given.minutes))
         return
-    from cells import RESULTS
-
     out = given.out or RESULTS / f"{NAME}.jsonl"
     wanted = cells(given.seeds)
     if given.arms:

@@ -50,6 +50,8 @@ SCRIPTS = (
     "kept_state.py",
     "forks.py",
     "adapt.py",
+    "forgetting.py",
+    "primacy.py",
     "kills.py",
     "fuzz.py",
 )
