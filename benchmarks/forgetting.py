@@ -46,11 +46,20 @@ RATE = 1e-3
 FORWARD = 1 / 3
 LINE = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 LORA = {"model.adapter.kind": "lora"}
+HEADING = """## What a small language model forgets
+
+A Llama of 1.2 million parameters that knows novels, tuned on 560 rows (`forgetting.py` says of
+what, and what each number is). "Against plain" is in nats a token on rows that take no part, lower
+is better; "removed" is the share of plain tuning's rise in general perplexity that is gone, above
+100 % where the model is better on general texts than before. "Average" is `methods.wise` with
+`within: 0.02`, as a run chooses it on validation rows and probe; the lines below the arms are
+points of the way from the start to the end, none of them chosen. One seed tells little of the last
+digits."""
 WITH_LINE = ("plain", "replay 10 %")
 ARMS: dict[str, Mapping[str, Any]] = {
     "plain": {},
-    "average": {"methods.wise.lean": "start"},
-    "replay 10 % + average": {"methods.replay.share": 0.10, "methods.wise.lean": "start"},
+    "average": {"methods.wise.within": 0.02},
+    "replay 10 % + average": {"methods.replay.share": 0.10, "methods.wise.within": 0.02},
     "replay 5 %": {"methods.replay.share": 0.05},
     "replay 10 %": {"methods.replay.share": 0.10},
     "own texts 10 %": {"methods.replay.share": 0.10, "data.general": None},
@@ -251,7 +260,7 @@ def main() -> None:
     text = "\n\n".join(table(stored(out), task, given.seeds) for task in TASKS)
     print(text)
     if given.publish:
-        publish(NAME, text)
+        publish(NAME, f"{HEADING}\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -45,6 +45,12 @@ from holdfast.training.plan import Phase, Plan, first_seen
 NAME = "primacy"
 TRAIN, VALID, TEST = 2400, 400, slice(0, 1500)
 FIRST, REPEATS, PASSES, BATCH, RATE, LOOKS = 1000, 12, 2, 16, 2e-3, 12
+HEADING = """## Primacy, planted
+
+TREC's questions in the order of their words; the first thousand pass twelve times before all 2,400
+pass twice (`primacy.py`). "Found": the detector speaks at one look at least; "of looks": the share
+of looks at which it does. The gap is the mean loss of late training rows less that of the first
+thousand. The last four rows turn at the look at which it speaks first."""
 ARMS = ("clean", "planted", "head reset", "reshuffled", "late rows twice", "all three")
 
 
@@ -228,7 +234,7 @@ def main() -> None:
     text = table(stored(given.out), given.seeds)
     print(text)
     if given.publish:
-        publish(NAME, text)
+        publish(NAME, f"{HEADING}\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -250,12 +250,13 @@ def test_the_line_reports_every_point_and_keeps_one_of_them(
 class Valley:
     """A trial whose loss is (w − ``at``)², and which keeps what is not above ``most``."""
 
-    def __init__(self, at: float, most: float = 0.0) -> None:
-        self.at, self.most = at, most
+    def __init__(self, at: float, most: float = 0.0, general: float | None = None) -> None:
+        self.at, self.most, self.general = at, most, general
 
     def __call__(self, tensors: Any) -> Any:
         loss = float((tensors["w"] - self.at) ** 2)
-        return SimpleNamespace(refined_loss=loss, valid_correct=None)
+        general = None if self.general is None else abs(float(tensors["w"]) - self.general)
+        return SimpleNamespace(refined_loss=loss, valid_correct=None, general_loss=general)
 
     def is_kept(self, look: Any) -> bool:
         return bool(look.refined_loss <= self.most)
@@ -276,6 +277,45 @@ def test_which_point_of_the_line_is_offered(at: float, lean: str, share: Any) ->
         return
     assert made.tensors["w"].item() == pytest.approx(share)
     assert made.step == 8
+
+
+@pytest.mark.parametrize(
+    ("within", "general", "share"),
+    [(0.17, None, 0.6), (0.17, 0.0, 0.6), (0.17, 0.78, 0.8), (0.9, None, 0.1), (1e-4, None, None)],
+)
+def test_a_stated_loss_is_given_for_what_the_model_knew(
+    within: float, general: float | None, share: float | None
+) -> None:
+    """The loss is (w − 1)²: 0.16 at 0.6, 0.81 at 0.1, 0.01 at 0.9."""
+    run = SimpleNamespace(
+        start={"w": torch.tensor(0.0)},
+        best=SimpleNamespace(step=8, tensors={"w": torch.tensor(1.0)}),
+    )
+    line = LineSearch(10, "lowest", within)
+    made = line.offer(run, Valley(1.0, general=general))  # type: ignore[arg-type]
+    if share is None:
+        assert isinstance(made, str)
+        return
+    assert not isinstance(made, str)
+    assert made.tensors["w"].item() == pytest.approx(share)
+    assert made.within == within
+    assert [("general_loss" in point) for point in made.curve] == [general is not None] * 11
+
+
+def test_what_a_recipe_gives_for_it_is_kept_though_the_looks_say_otherwise(
+    job: Any, phase: Any
+) -> None:
+    _, fitted, _ = trained(job, phase, LineSearch(4, "lowest", 9.0), choose=newest_unless_first)
+    (tried,) = fitted.offers
+    assert tried.kept
+    assert "0.25 of the way" in tried.decision.because
+    assert "within the 9 nats" in tried.decision.because
+
+
+def newest_unless_first(looks: Any) -> int:
+    """A rule that keeps the last look of the run itself."""
+    steps = [-1, *(look.step for look in looks)]
+    return len(looks) - (1 if steps[-1] > steps[-2] else 2)
 
 
 def test_a_run_that_keeps_its_start_is_searched_up_to_where_it_went() -> None:

@@ -88,13 +88,16 @@ class Offer:
 
     ``tensors`` by name; what is not in them stays as it is. ``step`` is the look at which the run
     had the newest weights that are in it, ``made_of`` says what it is made of, in words. ``curve``
-    are points that were tried on the way, plain numbers by name, to be read beside it.
+    are points that were tried on the way, plain numbers by name, to be read beside it. ``within``
+    is how much validation loss, in nats, a recipe gives for it: then it is kept as far as that
+    goes, whatever the rule among the looks says.
     """
 
     tensors: Mapping[str, torch.Tensor]
     step: int
     made_of: str
     curve: Sequence[Mapping[str, float | None]] = field(default=())
+    within: float = 0.0
 
 
 class Trial(Protocol):

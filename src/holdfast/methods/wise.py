@@ -11,7 +11,9 @@ on the validation rows, and the whole curve is written down: it is the trade-off
 Validation rows are of the rows' own kind, so they tell the gain, and cannot tell what is kept of
 the rest, which a general probe (``probes.forgetting``) measures: the curve then has its loss at
 every point. ``lean`` says what to do about that: ``lowest`` offers the point of lowest validation
-loss; ``start`` the one nearest to the start that validation does not tell from the best.
+loss; ``start`` the one nearest to the start that validation does not tell from the best. ``within``
+says how many nats of validation loss may be given up for what the model knew before: the point that
+is best on the general probe within that, or without a probe the one nearest to the start.
 Under an adapter the line is that of its factors, which is one from the start to the end too.
 Siblings: ``ema``, ``swa`` and ``soup`` average the way, not its ends; against forgetting while it
 trains see ``l2_sp``, ``kl_start`` and ``replay``.
@@ -50,10 +52,12 @@ def between(start: Tensors, end: Tensors, share: float) -> dict[str, torch.Tenso
 @dataclass(frozen=True, slots=True)
 class Wise:
     """``points`` is n, the parts that the line is cut into: n − 1 points are tried between its ends
-    (2: the half of the way alone). ``lean`` chooses one of them."""
+    (2: the half of the way alone). ``lean`` chooses one of them; ``within`` nats of validation
+    loss, where above 0, does in its place."""
 
     points: int = setting(10, least=2, most=100, whole=True)
     lean: str = setting("lowest", words=LEANS)
+    within: float = setting(0.0, most=10)
 
 
 class LineSearch:
@@ -62,8 +66,8 @@ class LineSearch:
     name: ClassVar[str] = "wise"
     place: ClassVar[Place] = "change"
 
-    def __init__(self, points: int, lean: str) -> None:
-        self._points, self._lean = points, lean
+    def __init__(self, points: int, lean: str, within: float = 0.0) -> None:
+        self._points, self._lean, self._within = points, lean, within
 
     def offer(self, run: Any, trial: Trial) -> Offer | str:
         # A run that keeps its start still went somewhere.
@@ -76,13 +80,26 @@ class LineSearch:
         curve = [_point(share, look) for share, look in zip(shares, looks, strict=True)]
         if not np.isfinite(losses).all():
             return "the validation loss of a point between the start and the end is no number"
-        place = self._chosen(losses, [trial.is_kept(look) for look in looks[1:-1]])
+        if self._within > 0:
+            place = self._allowed(losses, looks)
+        else:
+            place = self._chosen(losses, [trial.is_kept(look) for look in looks[1:-1]])
         shown = ", ".join(f"{s:.2g}: {loss:.4g}" for s, loss in zip(shares, losses, strict=True))
         if place is None:
             side = "the end" if losses[-1] <= losses[0] else "the start"
             return f"of the line from the start to the end (loss by share: {shown}) {side} is best"
         made_of = f"{shares[place]:.2g} of the way from the start to step {step} (loss by share: "
-        return Offer(between(run.start, end, shares[place]), step, f"{made_of}{shown})", curve)
+        tensors = between(run.start, end, shares[place])
+        return Offer(tensors, step, f"{made_of}{shown})", curve, self._within)
+
+    def _allowed(self, losses: Any, looks: Sequence[Any]) -> int | None:
+        """The place between the ends that is best on the general probe, or without one nearest to
+        the start, of those within the limit above the end."""
+        inner = range(1, len(losses) - 1)
+        found = [place for place in inner if losses[place] <= losses[-1] + self._within]
+        if not found or looks[0].general_loss is None:
+            return next(iter(found), None)
+        return min(found, key=lambda place: float(looks[place].general_loss))
 
     def _chosen(self, losses: Any, kept: Sequence[bool]) -> int | None:
         """The place on the line; ``kept`` says of the points between its ends whether the run
@@ -102,5 +119,10 @@ def _point(share: float, look: Any) -> dict[str, float | None]:
 
 METHODS.add(
     "wise",
-    Method(Wise, lambda asked: Parts(listeners=lambda: (LineSearch(asked.points, asked.lean),))),
+    Method(
+        Wise,
+        lambda asked: Parts(
+            listeners=lambda: (LineSearch(asked.points, asked.lean, asked.within),)
+        ),
+    ),
 )

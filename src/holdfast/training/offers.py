@@ -77,15 +77,16 @@ def _consider(run: Run, one: Any) -> None:
     trial.load(made.tensors)
     now = run.learning_tensors()
     look = look_at(run, now)
-    kept = trial.is_kept(look)
     before = _loss_before(run)
+    allowed = made.within > 0 and look.refined_loss <= before + made.within
+    kept = allowed or trial.is_kept(look)
     if kept:
         run.guard.best = SavedWeights(made.step, now)
     words = "kept" if kept else "not kept"
     because = (
         f"{made.made_of}; its validation loss at its best temperature is {look.refined_loss:.4g}, "
         f"the kept state's was {before:.4g}; "
-        f"{'by' if kept else 'not by'} the rule that chooses among the looks (train.keep)"
+        f"{_by(made.within, allowed, kept)}"
     )
     what = _what(one)
     told = Decision(what, f"{one.name}: {words}", because, prominent=what == AVERAGE)
@@ -96,6 +97,13 @@ def _what(one: Any) -> str:
     """What a listener offers: an average, unless it says otherwise."""
     what: str = getattr(one, "what", AVERAGE)
     return what
+
+
+def _by(within: float, allowed: bool, kept: bool) -> str:
+    if allowed:
+        return f"within the {within:g} nats that methods.wise.within gives for it"
+    rule = "the rule that chooses among the looks (train.keep)"
+    return f"{'by' if kept else 'not by'} {rule}"
 
 
 def _note(run: Run, made: Considered, curve: Any) -> None:
