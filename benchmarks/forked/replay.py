@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from recorded.store import PLAIN, ROWS
 
-from forked.courses import course
+from forked.courses import course, pool_of
 from forked.menu import CONTINUE, STOP, kind_of
+from forked.stand_in import rows_of
 from holdfast.control.choice import is_better
 from holdfast.core.records import Branch, Evidence, Remedy, Snapshot, Verdict
 from holdfast.core.seeds import generator
@@ -24,18 +25,26 @@ Advise = Callable[["Forked"], str]
 
 @dataclass(frozen=True)
 class Outcome:
-    """A course from a fork to its end: which test rows its kept state has right [n], their loss
-    after the validation rows' temperature, the looks of its branch and the kept one among all."""
+    """A course from a fork to its end: which test rows its kept state has right [n] and how much
+    each counts, their loss after the validation rows' temperature, the looks of its branch and the
+    kept one among all."""
 
     action: str
     right: Any
     loss: float
     looks: tuple[int, ...]
     kept: int
+    weights: Any = None
 
     @property
     def accuracy(self) -> float:
-        return float(self.right.mean())
+        """Of skewed rows the mean recall of the classes."""
+        return self.on(np.ones(len(self.right), dtype=bool))
+
+    def on(self, rows: Any) -> float:
+        """That of some of the rows [n]."""
+        weights = None if self.weights is None else self.weights[rows]
+        return float(np.average(self.right[rows], weights=weights))
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,12 @@ class Forked:
     def share(self) -> float:
         return self.step / self.run.steps
 
+    @property
+    def open(self) -> bool:
+        """Whether it matters what is done: not every course ends in the same answers."""
+        first = self.outcomes[CONTINUE].right
+        return any(not np.array_equal(one.right, first) for one in self.outcomes.values())
+
     def gain(self, action: str) -> float:
         """Points of accuracy over going on."""
         return 100 * (self.outcomes[action].accuracy - self.outcomes[CONTINUE].accuracy)
@@ -77,9 +92,8 @@ class Forked:
         first[generator(0, "benchmark", "halves").permutation(rows)[: rows // 2]] = True
         behind = []
         for half in (first, ~first):
-            best = max(self.outcomes.values(), key=lambda one: one.right[half].mean())
-            other = self.outcomes[action].right[~half].mean()
-            behind.append(best.right[~half].mean() - other)
+            best = max(self.outcomes.values(), key=lambda one: one.on(half))
+            behind.append(best.on(~half) - self.outcomes[action].on(~half))
         return 100 * float(np.mean(behind))
 
     def raw_regret(self, action: str) -> float:
@@ -122,12 +136,21 @@ class Recorded:
     @cached_property
     def forks(self) -> tuple[Forked, ...]:
         by_step: dict[int, dict[str, Outcome]] = {}
+        weights = by_class(self.cell) if self.cell["course"] == "skew" else None
         for one, right in zip(self.found, self.right, strict=True):
             name = one["action"]
-            outcome = Outcome(name, right, one["loss"], tuple(one["looks"]), one["kept"])
+            outcome = Outcome(name, right, one["loss"], tuple(one["looks"]), one["kept"], weights)
             by_step.setdefault(one["fork"], {})[name] = outcome
         trunk = by_step.pop(0)
         return tuple(Forked(self, step, {**trunk, **by_step[step]}) for step in sorted(by_step))
+
+
+def by_class(cell: Mapping[str, Any]) -> Any:
+    """How much each test row counts [n] where every class is to count the same."""
+    rows = rows_of(cell["data"])
+    labels = np.array([rows.labels[i] for i in pool_of(cell["data"])[0]])
+    _, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return 1.0 / counts[places]
 
 
 def joined(first: Recorded, second: Recorded) -> Recorded:
