@@ -28,6 +28,7 @@ from recorded.from_probe import embedded, encoder
 from recorded.store import folder
 from torch import nn
 
+from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.data.memory import table_from_texts
 from holdfast.models.base import Layer
@@ -105,6 +106,17 @@ class StandIn(EncoderClassifier):
         return self.words
 
 
+class Numbers:
+    """In the place of a tokenizer: a text is numbers of rows of the table, of which there are no
+    other forms."""
+
+    pad_token_id = 0
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        raise RecipeError("enrich", "does not exist for a stand-in", None, "Leave it out.")
+
+
 @dataclass(frozen=True)
 class LoadedStandIn:
     """``models.base.Loaded`` of it."""
@@ -154,7 +166,7 @@ def case(
         examples=_encoded(numbers[:cut], counts[: len(texts)], marks),
         loaded=LoadedStandIn(
             network,
-            SimpleNamespace(pad_token_id=0),
+            Numbers(),
             max(16, int(counts.max())),
             facts={},
             settings={"pooling": "mean"},
