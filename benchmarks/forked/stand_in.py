@@ -165,11 +165,7 @@ def case(
         rows=rows,
         examples=_encoded(numbers[:cut], counts[: len(texts)], marks),
         loaded=LoadedStandIn(
-            network,
-            Numbers(),
-            max(16, int(counts.max())),
-            facts={},
-            settings={"pooling": "mean"},
+            network, Numbers(), max(16, int(counts.max())), facts={}, settings={"pooling": "mean"}
         ),
         machine=MachineChoice(1, "float32", "default", ()),
         units=np.arange(len(marks)),
