@@ -58,13 +58,15 @@ class Ladder:
     """The settings of the ladder: a rate is ``far`` from the usual one from this factor on. ``few``
     is how many looks the rate is brought down in. A run that was stopped before ``early`` of its
     plan had a high rate. One whose training rows have more than ``slow`` of the loss of knowing
-    nothing left after three tenths of it is made up to ``most_faster`` times as fast."""
+    nothing left after three tenths of it is made up to ``most_faster`` times as fast; at a rate far
+    below the usual one ``idle`` of it is enough at the third look."""
 
     far: float = 5.0
     few: int = 4
     early: float = 0.6
     slow: float = 0.75
     most_faster: float = 6.0
+    idle: float = 0.9
     name: ClassVar[str] = "adapt"
 
     def decide(self, sight: Sight) -> Remedy | Stop | None:
@@ -93,21 +95,25 @@ def too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
     above = sight.usual is not None and sight.rate > sight.usual[1]
     if not (broken or (above and not sight.against_first.better)) or sight.tries(name):
         return None
-    if not sight.can.does("RollBack", "ScaleLearningRate") or 0 not in sight.points:
+    if not sight.can.does("ScaleLearningRate"):
         return None
     why = (
         f"{sight.rate:.2g} is {sight.rate / usual:.3g} times the usual learning rate, and "
         f"{_words(sight)}"
     )
-    return Remedy(name, (RollBack(why, 0), ScaleLearningRate(why, usual / sight.rate)))
+    # Where a run cannot go back it goes on from here.
+    back = (RollBack(why, 0),) if 0 in sight.points else ()
+    return Remedy(name, (*back, ScaleLearningRate(why, usual / sight.rate)))
 
 
 def too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
     """Go on at the usual rate, for as many updates more as were lost."""
     usual, name = usual_rate(sight), "the usual learning rate from here on"
-    if usual is None or sight.rate is None or sight.rate * ladder.far > usual or sight.look < 2:
+    early = sight.look < 2 and sight.step < 0.3 * sight.planned
+    if usual is None or sight.rate is None or sight.rate * ladder.far > usual or early:
         return None
-    slow = sight.cause == LOW or sight.label == "underfit"
+    idle = sight.left is not None and sight.left >= ladder.idle
+    slow = sight.cause == LOW or sight.label == "underfit" or idle
     if not slow or sight.at_floor or sight.tries(name) or sight.trial:
         return None
     if not sight.can.does("ScaleLearningRate") or sight.room < sight.apart:

@@ -16,7 +16,15 @@ from transformers import TrainerCallback
 import holdfast
 from holdfast import Guard
 from holdfast.control.choice import lowest
-from holdfast.core.actions import Action, RollBack, ScaleLearningRate, Stop
+from holdfast.control.policy import Remedy
+from holdfast.core.actions import (
+    Action,
+    RollBack,
+    ScaleLearningRate,
+    SetDropout,
+    SetWeightDecay,
+    Stop,
+)
 from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Snapshot, to_json
 from holdfast.integrations.guard.state import MARK, NAME, read_state
@@ -252,7 +260,7 @@ def test_a_state_of_an_older_version_is_resumed(
     assert told(guard) == told(whole)
 
 
-@pytest.mark.parametrize("action", [RollBack("a test wants it", 0), ScaleLearningRate("why", 0.5)])
+@pytest.mark.parametrize("action", [RollBack("a test wants it", 0), SetDropout("why", 0.5)])
 def test_what_cannot_be_done_in_anothers_trainer_is_refused(
     trainer: Any, lines: list[str], action: Action
 ) -> None:
@@ -412,6 +420,56 @@ def test_another_advisor_may_decide_and_a_second_run_begins_anew(
     assert (first.name, guard.folder.name) == ("holdfast", "holdfast-2")  # type: ignore[union-attr]
 
 
+class Rates(TrainerCallback):
+    """The rate of each update."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **told: Any) -> None:
+        self.rates.append(told["optimizer"].param_groups[0]["lr"])
+
+
+class Halve:
+    """Halves the rate at its second look, and asks what can be done."""
+
+    def __init__(self) -> None:
+        self.can: set[str] = set()
+
+    def decide(self, sight: Any) -> Any:
+        self.can |= set(sight.can.actions)
+        if sight.look != 1:
+            return None
+        changes = (ScaleLearningRate("half", 0.5), SetWeightDecay("less", 0.003))
+        return Remedy("half the rate", changes)
+
+
+def test_a_policy_changes_what_the_trainer_lets_it_change(trainer: Any, lines: list[str]) -> None:
+    plain, halved, policy = Rates(), Rates(), Halve()
+    for rates, chosen in ((plain, "stop"), (halved, policy)):
+        guard = Guard(policy=chosen, patience=None, say=lines.append)
+        made = trainer(guard.callback(), weight_decay=0.1)
+        made.add_callback(rates)
+        made.train()
+    assert policy.can == {"Stop", "ScaleLearningRate", "SetWeightDecay"}
+    step = guard.history[1].step
+    assert halved.rates[:step] == plain.rates[:step]
+    after = [x / 2 for x in plain.rates[step:]]
+    assert halved.rates[step : len(after) + step] == pytest.approx(after)
+    groups = made.optimizer.param_groups
+    assert {group["weight_decay"] for group in groups} <= {0.003, 0.0}
+    told = (guard.folder / "events.jsonl").read_text("utf-8")  # type: ignore[operator]
+    assert "ScaleLearningRate" in told
+
+
+def test_adapt_mends_a_rate_far_too_low(trainer: Any, lines: list[str]) -> None:
+    guard = Guard(policy="adapt", patience=None, say=lines.append)
+    made = trainer(guard.callback(), learning_rate=1e-7)
+    made.train()
+    told = (guard.folder / "events.jsonl").read_text("utf-8")  # type: ignore[operator]
+    assert "times below the usual learning rate" in told
+
+
 def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:
     guard = Guard(looks=2, say=lines.append)
     made = trainer(guard.callback(), max_steps=8, eval_strategy="no")
@@ -436,7 +494,7 @@ def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"policy": "adapt"}, {"hold_out": 1.0}, {"patience": 0}, {"looks": 0}, {"probe_rows": 0}],
+    [{"policy": "adaptt"}, {"hold_out": 1.0}, {"patience": 0}, {"looks": 0}, {"probe_rows": 0}],
 )
 def test_settings_are_checked_when_the_guard_is_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):

@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.control import stopping as stopping
 from holdfast.control.choice import newest_unless_worse
+from holdfast.control.controller import Controller, Course
+from holdfast.control.ladder import Ladder
+from holdfast.control.policy import Policy
+from holdfast.control.sight import Can
+from holdfast.core.actions import Stop
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.events import Advisor
 from holdfast.core.records import Decision, Snapshot, Verdict
 from holdfast.integrations.guard.rows import checked_share
+from holdfast.pipeline.defaults import REGIONS, size_of
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +32,8 @@ if TYPE_CHECKING:
 PATIENCE = 10
 LOOKS = 20
 FOLDER = "holdfast"
+# Of a trainer that says no last step.
+UNKNOWN_END = 2**31
 
 
 class Guard:
@@ -45,7 +53,10 @@ class Guard:
 
     Parameters
     ----------
-    policy : ``"stop"`` stops the run and restores its best state; ``"off"`` only observes.
+    policy : ``"stop"`` stops the run and restores its best state; ``"off"`` only observes;
+        ``"adapt"``, or a policy of your own (``holdfast.control.policy.Policy``), also acts as far
+        as the trainer lets it: rates and weight decay of ``transformers.Trainer`` and those built
+        on it. It cannot go back, so what fails is turned round from there on.
     patience : evaluation points without improvement of the (refined) validation loss after which
         the run stops; ``None``: it stops when it diverges or overfits and else never.
     hold_out : share of the training rows to evaluate on where the trainer has no evaluation rows,
@@ -73,7 +84,7 @@ class Guard:
     def __init__(
         self,
         *,
-        policy: Literal["stop", "off"] = "stop",
+        policy: Literal["stop", "off", "adapt"] | Policy = "stop",
         patience: int | None = PATIENCE,
         hold_out: float | None = None,
         probe_rows: int | None = None,
@@ -85,7 +96,8 @@ class Guard:
         say: Callable[[str], None] | None = None,
     ) -> None:
         _check(policy, patience, probe_rows, looks)
-        self.policy = policy
+        self.policy = policy if isinstance(policy, str) else type(policy).__name__
+        self._acting = Ladder() if policy == "adapt" else policy
         self.hold_out = checked_share(hold_out)
         self.probe_rows = probe_rows
         self.looks = looks
@@ -168,11 +180,12 @@ class Guard:
         from holdfast.integrations.guard.watch import Watch
 
         name = state["folder"] if state is not None else None
+        advisor = self._fresh_advisor(foreign_run)
         watch = self._watch = Watch(
             self._place(foreign_run.output, name),
             foreign_run,
-            self._choose,
-            self._fresh_advisor(),
+            advisor.choose if isinstance(advisor, Controller) else self._choose,
+            advisor,
             self.seed,
             self._say,
         )
@@ -192,26 +205,44 @@ class Guard:
         kept = f"the state of step {watch.engine.best.step} is the best"
         self._say(f"{watch.engine.verdict.label.replace('_', ' ')}; {kept}; report: {path}")
 
-    def _fresh_advisor(self) -> Advisor | None:
+    def _fresh_advisor(self, foreign_run: ForeignRun | None = None) -> Advisor | None:
         """A run begins with an advisor that remembers nothing of the one before."""
         if self.policy == "off":
             return None
-        if self._advisor is None:
-            # Foreign trainers begin with random heads and warm-ups: what their first looks say of
-            # the gain to come was never measured, so no run is stopped for want of it.
-            return stopping.StoppingRule(
-                # Where refined losses tie, the plain loss decides.
-                {},
-                None,
-                self._patience,
-                lambda s: s.refined_loss + 1e-6 * s.valid_loss,
-            )
-        self._advisor.load_state_dict(copy.deepcopy(self._fresh))
-        return self._advisor
+        if self._advisor is not None:
+            self._advisor.load_state_dict(copy.deepcopy(self._fresh))
+            return self._advisor
+        if foreign_run is None or isinstance(self._acting, str):
+            return self._rule()
+        course = foreign_course(foreign_run)
+        return Controller(self._acting, self._rule(), self._rule(), self._choose, course)
+
+    def _rule(self) -> stopping.StoppingRule:
+        # Foreign trainers begin with random heads and warm-ups: what their first looks say of the
+        # gain to come was never measured, so no run is stopped for want of it. Where refined losses
+        # tie, the plain loss decides.
+        return stopping.StoppingRule(
+            {}, None, self._patience, lambda s: s.refined_loss + 1e-6 * s.valid_loss
+        )
 
     def _place(self, output: Path, name: str | None) -> Path:
         wanted = self._folder or output / FOLDER
         return wanted.with_name(name) if name is not None else _free(wanted)
+
+
+def foreign_course(foreign_run: ForeignRun) -> Course:
+    """What a policy is told of somebody else's run: its plan, what its trainer lets others change,
+    and the rates that are known to work for a model of its size."""
+    parameters = sum(p.numel() for p in foreign_run.model.parameters())
+    planned = foreign_run.run_facts.planned_steps or UNKNOWN_END
+    apart = max(1, planned // LOOKS)
+    names = [Stop.__name__, *(kind.__name__ for kind in foreign_run.changes)]
+    return Course(
+        looks=(*range(0, planned, apart), planned),
+        can=Can(actions=tuple(names)),
+        rate=foreign_run.rate,
+        usual=foreign_run.run_facts.usual_rates or REGIONS[size_of(parameters)],
+    )
 
 
 def _free(folder: Path) -> Path:
@@ -223,9 +254,10 @@ def _free(folder: Path) -> Path:
     return place
 
 
-def _check(policy: str, patience: int | None, probe_rows: int | None, looks: int) -> None:
-    if policy not in ("stop", "off"):
-        raise RecipeError("Guard(policy=…)", "is not a policy", policy, "Use 'stop' or 'off'.")
+def _check(policy: Any, patience: int | None, probe_rows: int | None, looks: int) -> None:
+    if policy not in ("stop", "off", "adapt") and not isinstance(policy, Policy):
+        remedy = "Use 'stop', 'off', 'adapt' or an object with a method decide(sight)."
+        raise RecipeError("Guard(policy=…)", "is not a policy", policy, remedy)
     for name, value in (("patience", patience), ("probe_rows", probe_rows), ("looks", looks)):
         if value is not None and value < 1:
             raise RecipeError(f"Guard({name}=…)", "must be at least 1", value)

@@ -13,11 +13,14 @@ Trainer.train
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
+from holdfast.core.actions import ScaleLearningRate, SetWeightDecay
 from holdfast.core.curves import TRANSFORMERS
 from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Decision
@@ -50,6 +53,11 @@ class GuardCallback(TrainerCallback):
         _refuse(trainer, self._guard.policy)
         foreign_run = _foreign_run(
             self._guard, trainer, kwargs["train_dataloader"], state.max_steps
+        )
+        foreign_run = replace(
+            foreign_run,
+            changes=changes_of(kwargs["optimizer"], kwargs.get("lr_scheduler")),
+            rate=float(args.learning_rate),
         )
         self._rows = foreign_run.rows_per_epoch
         alone = _strategy(args) == "no"
@@ -110,6 +118,28 @@ class GuardCallback(TrainerCallback):
         if self._watch is not None and self._watch.engine.stop_because is not None:
             control.should_training_stop = True
         return control
+
+
+def changes_of(optimizer: Any, scheduler: Any) -> Mapping[type[Any], Callable[[Any], None]]:
+    """What can be changed of a run through its optimizer and schedule, which its checkpoints keep:
+    every rate times a factor, and the decay of what decays."""
+
+    def scale(action: ScaleLearningRate) -> None:
+        for group in optimizer.param_groups:
+            for name in ("lr", "initial_lr"):
+                if name in group:
+                    group[name] *= action.factor
+        # A schedule works out each rate from those that it began with.
+        inner = getattr(scheduler, "scheduler", scheduler)
+        if hasattr(inner, "base_lrs"):
+            inner.base_lrs = [rate * action.factor for rate in inner.base_lrs]
+
+    def decay(action: SetWeightDecay) -> None:
+        for group in optimizer.param_groups:
+            if group.get("weight_decay"):
+                group["weight_decay"] = action.weight_decay
+
+    return {ScaleLearningRate: scale, SetWeightDecay: decay}
 
 
 def data_owner(trainer: Any) -> Any:
@@ -178,7 +208,7 @@ def _name(model: Any) -> str:
     return str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
 
 
-def _refuse(trainer: Any, policy: str) -> None:
+def _refuse(trainer: Any, policy: Any) -> None:
     """What the guard cannot do right, it does not do."""
     if trainer.args.world_size > 1 or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise MachineError(

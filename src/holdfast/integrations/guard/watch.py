@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from holdfast.core.actions import Continue, RollBack, to_record
 from holdfast.core.errors import Defect
@@ -27,7 +27,7 @@ from holdfast.training.restore import RestorePoint, SavedWeights
 class GuardHandle(Protocol):
     """The guard, as an adapter needs it; see ``guard.Guard``."""
 
-    policy: Literal["stop", "off"]
+    policy: Any
     hold_out: float | None
     probe_rows: int | None
     looks: int
@@ -42,8 +42,9 @@ class GuardHandle(Protocol):
 
 class Watch:
     """``training.engine.Guarded`` of a run whose trainer is somebody else's: its rows are measured
-    as its adapter says, its weights can be copied, and it can be stopped; nothing else of it can be
-    changed, and what its training depends on is out of reach.
+    as its adapter says, its weights can be copied, and it can be stopped; what else of it can be
+    changed its adapter says too (``ForeignRun.changes``). All that its training depends on is out
+    of reach, so it cannot go back.
 
     Parameters
     ----------
@@ -79,8 +80,9 @@ class Watch:
 
     @property
     def appliers(self) -> Appliers:
-        """Nothing: what can be done is to stop, and to put the best state back at the end."""
-        return {}
+        """What the trainer lets others change; beside it a run can be stopped, and its best state
+        put back at the end."""
+        return self.foreign_run.changes
 
     @property
     def step(self) -> int:
