@@ -21,7 +21,7 @@ from holdfast.methods.registry import METHODS, Method, Parts, setting
 class ElasticNet:
     """``strength`` is λ, ``ratio`` ρ; ``place`` the weights that are pulled, as for L1."""
 
-    strength: float = setting(1.0, above=0)
+    strength: float = setting(0.3, above=0)
     ratio: float = setting(0.5, above=0, most=1)
     place: str = setting("head", words=PLACES)
 

@@ -5,9 +5,10 @@ zero (lasso, Tibshirani 1996; proximal steps, 0912.3522).
 
 ``strength`` is λ, in nats per unit of weight. With SGD the fixed point is that of the penalised
 loss. Adam's steps are about η whatever the gradient, so there λ is compared with 1, not with
-gradients: a weight whose mean gradient is below λ times its root mean square goes to zero. Over a
-run every weight is pulled by λ times the sum of the rates at most: 0.015 λ for 300 updates that
-fall linearly from 1e-4. Unlike L2 (``methods/l2.py``), which makes weights small, it chooses; with
+gradients: a weight whose mean gradient is below λ times its root mean square goes to zero, and from
+1 on no gradient holds any. Over a run a weight is pulled by λ times the sum of the rates at most,
+0.015 λ for 300 updates that fall linearly from 1e-4: a head that begins as a linear probe gets few
+zeros in so short a run. Unlike L2 (``methods/l2.py``), which makes weights small, it chooses; with
 correlated features it keeps one of them, where ``methods/elastic_net.py`` keeps both.
 """
 
@@ -24,7 +25,7 @@ class L1:
     """``strength`` is λ; ``place`` the weights that are pulled: ``head`` (which features the last
     layer reads) or ``all``."""
 
-    strength: float = setting(1.0, above=0)
+    strength: float = setting(0.3, above=0)
     place: str = setting("head", words=PLACES)
 
 
