@@ -19,8 +19,8 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
         "baseline-on-test",
         "the baseline is chosen on the test rows",
         CLASSES,
-        "valid_probe = probe(valid)",
-        "valid = table\n    valid_probe = probe(valid)",
+        "valid_probe = probe(ready.sides.valid_rows.table)",
+        "valid_probe = probe(table)",
         (WHOLE,),
     ),
     (

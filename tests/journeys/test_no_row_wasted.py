@@ -37,8 +37,10 @@ def test_such_a_run_is_used_as_any_other(
 ) -> None:
     run = tmp_path / "run"
     more = [part for one in asked for part in ("--set", one)]
-    done = holdfast("train", csv, "--out", run, *sets, *SHORT, *more, "--json", "--quiet")
+    done = holdfast("train", csv, "--out", run, *sets, *SHORT, *more, "--json")
     assert done.code == 0, done.err
+    assert ("fold 2 of 2" in done.err) is ("train.folds=2" in asked)
+    assert ("outer fold 5 of 5" in done.err) is ("data.split.test=0" in asked)
     result = json.loads(done.out)
     assert result["valid"].get("out_of_fold", False) is ("train.folds=2" in asked)
     assert result["test"].get("out_of_fold", False) is ("data.split.test=0" in asked)

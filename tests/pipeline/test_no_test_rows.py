@@ -103,13 +103,13 @@ def learning(csv: Path, quick: list[str], *settings: str) -> Learning:
 def test_the_labels_of_an_outer_fold_change_no_answer_to_it(
     folds: int, csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
-    """All labels of one fold are exchanged: steps, state, temperature and weights of what answers
+    """All rows of one fold get one label: steps, state, temperature and weights of what answers
     it stay as they were, so its answers do, to the bit."""
     whole = learning(csv, quick, f"train.folds={folds}")
     fold = whole.outer[1]
     examples: Any = whole.prepared.examples
     marks = np.array(examples.labels)
-    marks[fold.held] = 1 - marks[fold.held]
+    marks[fold.held] = 1
     table = whole.prepared.rows
     rows = table.rows.remove_columns("label").add_column("label", marks.tolist())
     prepared = replace(

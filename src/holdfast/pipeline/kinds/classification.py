@@ -228,9 +228,9 @@ def _valid_logits(fitted: Fitted) -> Floats:
     """Of the validation rows by the kept state; of cross-fitted ones as the folds answered."""
     if fitted.job.out_of_fold is None:
         return fitted.measure(fitted.ready.valid)[1]
-    logits = fitted.kept_look.valid_logits
-    assert logits is not None
-    return logits
+    answered = fitted.kept_look.valid_logits
+    assert answered is not None
+    return answered
 
 
 def _beside(fitted: Fitted, logits: Floats, table: Table) -> Floats:
