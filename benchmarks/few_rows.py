@@ -16,9 +16,9 @@ to tune a model that often.
 untouched MiniLM: five folds give the out-of-fold score of so many rows, with the intervals of
 ``evaluate/out_of_fold.py``; the truth is what the probe fitted on all of them does on the rest of
 3,000 rows. Classes with less than 5 % of the rows are left out, and rows drawn until each class has
-five. What corrects the intervals was chosen on CR and TREC (n ÷ 1.3), and made more careful (n ÷ 1.5)
-after ten classes of BANKING77 at 100 rows, not looked at before, were held in 92.6 % of 500
-draws, macro-F1 in 90.4; MR at 100 rows was held in 96.0 and 94.6.
+five. What corrects the intervals was chosen on CR and TREC (n ÷ 1.3), and made more careful
+(n ÷ 1.5) after ten classes of BANKING77 at 100 rows, not looked at before, were held in 92.6 % of
+500 draws, macro-F1 in 90.4; MR at 100 rows was held in 96.0 and 94.6.
 """
 
 from __future__ import annotations

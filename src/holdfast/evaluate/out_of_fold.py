@@ -13,7 +13,7 @@ interval of n ÷ ``RATE_EFFECT`` rows, and its upper limit is that of a model fr
 error falls as n^−``SLOPE``: how steep the learning curve is nobody knows from these rows, so the
 lower limit takes it for flat. The loss, and metrics of a user's, whose level hangs on the number of
 rows in either direction, have Nadeau and Bengio's rule (2003), the interval of n ÷ (1 + K/(K−1))
-rows. The two constants were chosen on some sets and measured on others (``benchmarks/few_rows.py``).
+rows. The constants were chosen on some sets and measured on others (``benchmarks/few_rows.py``).
 """
 
 from __future__ import annotations
