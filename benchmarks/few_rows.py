@@ -64,7 +64,7 @@ C, RESAMPLES = 0.3, 100
 METRICS = ("accuracy", "f1_macro", "loss")
 
 
-def runs(seeds: int = 2) -> list[dict[str, Any]]:
+def runs(seeds: int = 1) -> list[dict[str, Any]]:
     return grid(part=["runs"], rows=SIZES, seed=range(seeds), data=SETS, arm=ARMS)
 
 
