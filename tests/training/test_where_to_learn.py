@@ -100,6 +100,25 @@ def test_gradual_unfreezing_starts_at_the_top(layered: Any) -> None:
     assert not made.network.words.weight.requires_grad
 
 
+def test_under_a_head_without_weights_the_top_layer_learns_from_the_start(
+    job: Any, phase: Any
+) -> None:
+    """Of a language model whose head shares the embeddings' weights."""
+    moved = Moved()
+    listeners = (*Progressive(start=0.5).listeners(), moved)
+    made = job(listeners=listeners, phases=(phase(steps=STEPS),), evaluate_at=(0, 12))
+    network = made.network
+    network.layers = lambda: [
+        Layer("embeddings", (network.words,)),
+        Layer("block.0", (network.body,)),
+        Layer("block.1", (network.head,)),
+        Layer("head", ()),
+    ]
+    fit(made)
+    assert all("head.weight" in names for names in moved.steps.values())
+    assert lowers(moved) == list(range(7, STEPS + 1))
+
+
 @pytest.mark.parametrize("step", [3, 6, 7, 8])
 def test_killed_and_resumed_the_same_layers_learn(
     layered: Any, tmp_path: Any, killed: Any, step: int

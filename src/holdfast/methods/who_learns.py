@@ -17,8 +17,9 @@ from holdfast.models.prefix import train_mode
 
 class WhoLearns:
     """The listener. ``below(done, layers)`` says how many of the ``layers`` below the head, counted
-    from the top, learn when the share ``done`` of the phase is over, in [0, 1). It remembers the
-    phase and the step in it at which it joined."""
+    from the top, learn when the share ``done`` of the phase is over, in [0, 1); one at least where
+    the head has no weights of its own. It remembers the phase and the step in it at which it
+    joined."""
 
     place: ClassVar[Place] = "change"
 
@@ -57,6 +58,9 @@ class WhoLearns:
         since = since if phase == run.phase_index else 0
         done = (run.step_in_phase - since) / (run.phase.steps - since)
         count = self._below(done, len(lower))
+        if not any(id(p) in mine for layer in top for p in layer.parameters()):
+            # A head that shares the embeddings' weights has none: the top block stands in for it.
+            count = max(1, count)
         chosen = [*lower[len(lower) - count :], *top]
         return {id(p) for layer in chosen for p in layer.parameters()}
 

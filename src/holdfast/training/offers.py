@@ -84,13 +84,18 @@ def _consider(run: Run, one: Any) -> None:
         run.guard.best = SavedWeights(made.step, now)
     words = "kept" if kept else "not kept"
     because = (
-        f"{made.made_of}; its validation loss at its best temperature is {look.refined_loss:.4g}, "
+        f"{made.made_of}; its {_loss_name(look)} is {look.refined_loss:.4g}, "
         f"the kept state's was {before:.4g}; "
         f"{_by(made.within, allowed, kept)}"
     )
     what = _what(one)
     told = Decision(what, f"{one.name}: {words}", because, prominent=what == AVERAGE)
     _note(run, Considered(one.name, look, kept, told), made.curve)
+
+
+def _loss_name(look: Snapshot) -> str:
+    tempered = look.valid_logits is not None and np.isfinite(look.temperature)
+    return "validation loss at its best temperature" if tempered else "validation loss"
 
 
 def _what(one: Any) -> str:
