@@ -17,9 +17,10 @@ from holdfast.control.choice import (
     last,
     lowest,
     newest_unless_worse,
+    of_branches,
     reason,
 )
-from holdfast.core.records import Snapshot
+from holdfast.core.records import Branch, Snapshot
 
 
 def snapshot(step: int, losses: np.ndarray) -> Snapshot:
@@ -239,3 +240,57 @@ def test_ground_that_is_lost_in_steps_too_small_to_tell_is_lost_all_the_same(see
         p = stats.ttest_rel(losses[:, at], losses[:, best], alternative="greater").pvalue
         kept = at if at == best or not p < WORSE else kept
     assert newest_unless_worse(history) == kept < 10
+
+
+def branched(rows: list[tuple[int, int, np.ndarray]]) -> list[Snapshot]:
+    """Looks of (step, branch, losses)."""
+    forks = {0: Branch(), 1: Branch(1, 0, 2), 2: Branch(2, 1, 3)}
+    return [replace(snapshot(step, losses), branch=forks[one]) for step, one, losses in rows]
+
+
+def test_a_look_of_a_trial_is_kept_only_where_it_is_better_than_what_was_kept_before() -> None:
+    """Beside SciPy's one-sided paired test, over a hundred small differences of both signs."""
+    rng, kept = np.random.default_rng(3), []
+    for gap in np.linspace(-0.2, 0.2, 100):
+        before = rng.exponential(1.0, 40)
+        now = before + gap + 0.3 * rng.standard_normal(40)
+        history = branched([(0, 0, before + 1), (2, 0, before), (3, 1, now)])
+        p_value = stats.ttest_rel(now, before, alternative="less").pvalue
+        assert of_branches(history, newest_unless_worse) == (2 if p_value < BETTER else 1)
+        kept.append(p_value < BETTER)
+    assert 20 < sum(kept) < 60, "both happen"
+
+
+def test_the_first_branch_is_chosen_from_as_ever() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.exponential(1.0, 30)
+    history = branched([(i, 0, base + 0.02 * rng.standard_normal(30)) for i in range(6)])
+    for count in range(1, 7):
+        part = history[:count]
+        assert of_branches(part, newest_unless_worse) == newest_unless_worse(part)
+
+
+def test_a_look_must_beat_a_state_behind_the_fork_too() -> None:
+    """The run went back to its beginning; the best of what it left is the bar as well."""
+    base = np.random.default_rng(1).exponential(1.0, 50)
+    history = branched([(0, 0, base + 1.0), (3, 1, base + 0.5)])
+    assert of_branches(history, newest_unless_worse) == 1
+    assert of_branches(history, newest_unless_worse, base + 0.1) == 0
+    assert of_branches(history, newest_unless_worse, base + 0.9) == 1
+    assert of_branches(history, newest_unless_worse, np.full(50, np.nan)) == 1
+
+
+def test_a_trial_on_a_trial_is_held_to_what_that_one_won() -> None:
+    base = np.random.default_rng(2).exponential(1.0, 50)
+    noise = 0.05 * np.random.default_rng(4).standard_normal(50)
+    won = [(0, 0, base + 1.0), (2, 0, base + 0.9), (3, 1, base + 0.5)]
+    assert of_branches(branched([*won, (4, 2, base + 0.7)]), newest_unless_worse) == 2
+    assert of_branches(branched([*won, (4, 2, base + 0.5 + noise)]), newest_unless_worse) in (2, 3)
+    assert of_branches(branched([*won, (4, 2, base + 0.3)]), newest_unless_worse) == 3
+    broken = (4, 2, np.full(50, np.nan))
+    assert of_branches(branched([*won, broken]), newest_unless_worse) == 2
+
+
+def test_without_validation_rows_nothing_of_a_trial_is_kept() -> None:
+    empty = np.zeros(0)
+    assert of_branches(branched([(0, 0, empty), (2, 0, empty), (3, 1, empty)]), last) == 1

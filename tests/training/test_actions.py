@@ -32,6 +32,7 @@ from holdfast.core.actions import (
     revive,
     to_record,
 )
+from holdfast.core.branches import living_events
 from holdfast.core.errors import Interrupted, RecipeError, RunError
 from holdfast.core.events import RollsBack
 from holdfast.core.records import Branch, Snapshot, Verdict
@@ -550,6 +551,36 @@ def test_going_back_twice_to_one_look_is_going_back_to_the_same(build: Any) -> N
     fitted = fit(twice)
     assert equal(weights(undisturbed), weights(twice))
     assert [s.branch.number for s in fitted.history] == [0, 0, 0, 2, 2, 2]
+
+
+class Trying(Script):
+    """Leaves a branch for another, and may return."""
+
+    def returns_to(self) -> tuple[int, int] | None:
+        return (0, 8)
+
+
+def test_a_branch_that_was_left_is_returned_to_as_if_it_had_never_been_left(
+    build: Any, tmp_path: Path
+) -> None:
+    """From step 8 back to 4, on to 6, and back into the first branch at 8."""
+    changes = (ScaleLearningRate(WHY, 9.0), SetDropout(WHY, 0.9))
+    script = {5: back(4, *changes), 6: (RollBack(WHY, 8, 0),)}
+    undisturbed, tried = build(), build(tmp_path, advisor=Trying(script, keep=[4, 8]))
+    plain, returned = fit(undisturbed), fit(tried)
+    assert equal(weights(undisturbed), weights(tried))
+    assert [(s.step, s.branch) for s in returned.history] == [(s, Branch()) for s in LOOKS]
+    for one, two in zip(plain.history, returned.history, strict=True):
+        assert one.valid_losses.tolist() == two.valid_losses.tolist()
+    assert [s.step for s in returned.looks] == [0, 2, 4, 6, 8, 6, 10]
+    living = [line["step"] for line in living_events(journal(tmp_path))]
+    assert living == list(LOOKS)
+
+
+def test_a_branch_that_was_not_to_be_returned_to_is_refused(build: Any) -> None:
+    script = Script({5: back(4), 6: (RollBack(WHY, 8, 0),)}, keep=[4, 8])
+    with pytest.raises(RunError, match="returns to a branch of which no restore point"):
+        fit(build(advisor=script))
 
 
 def test_what_lies_behind_a_rollback_cannot_be_gone_to(build: Any) -> None:
