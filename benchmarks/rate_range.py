@@ -81,7 +81,9 @@ def table(found: dict[str, Result | None]) -> str:
             gains.append(100 * (two["accuracy"] - one["accuracy"]))
             scores[1] += f" ({gains[-1]:+.1f})"
         lines.append([str(cell["data"]), str(cell["seed"]), *_rates(sweep), *scores])
-    mean = f"{statistics.mean(gains):+.1f} over {len(gains)} pairs" if gains else NOT_RUN
+    mean = (
+        f"{statistics.mean(gains):+.1f} ({len(gains)} of {len(lines)} pairs)" if gains else NOT_RUN
+    )
     return markdown([*head], [*lines, ["mean", *[""] * 5, mean]])
 
 

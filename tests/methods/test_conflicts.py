@@ -24,6 +24,7 @@ ASKED = {
     ("methods.l1",): {"methods": {"l1": {"place": "head"}}, "head_learns": False},
     ("methods.elastic_net",): {"methods": {"elastic_net": {}}, "head_learns": False},
     ("methods.focal", "train.label_smoothing"): {"methods": {"focal": {}}, "label_smoothing": 0.1},
+    ("methods.ewc", "methods.l2_sp"): {"methods": {"ewc": {}, "l2_sp": {}}},
     ("methods.focal", "methods.gce"): {"methods": {"focal": {}, "gce": {}}},
     ("methods.gce", "methods.mixup"): {"methods": {"gce": {}, "mixup": {}}},
     ("methods.focal", "methods.mixup"): {"methods": {"focal": {}, "mixup": {}}},

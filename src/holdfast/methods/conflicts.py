@@ -137,6 +137,11 @@ TABLE: tuple[Clash, ...] = (
         beside=("train.label_smoothing",),
     ),
     Clash(
+        ("ewc", "l2_sp"),
+        "pull the same weights to the same start twice: l2_sp is ewc with every weight alike",
+        "Leave one of them out.",
+    ),
+    Clash(
         ("focal", "gce"),
         "undo each other: focal listens to rows that are wrong, gce passes over them",
         "Leave one of them out.",
