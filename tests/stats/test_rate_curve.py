@@ -39,6 +39,15 @@ def test_the_rate_of_the_steepest_fall_is_suggested(steepest: float, noise: floa
     assert "falls fastest" in found.because
 
 
+def test_a_small_fall_is_seen_between_rows_that_differ_much() -> None:
+    """Each row is compared with itself: against the mean of all, the fall is lost among them."""
+    starts = 0.7 + 0.3 * np.random.default_rng(2).normal(size=100)
+    losses = curve(1e-4, fall=0.05) - STARTS + starts
+    found = suggest(RATES, losses, starts)
+    assert found.rate == pytest.approx(1e-4, rel=0.5)
+    assert suggest(RATES, losses, np.full(100, starts.mean())).rate is None
+
+
 def test_rows_that_differ_are_no_fall_and_no_rise() -> None:
     """The losses swing by their rows alone, by a third of the mean: nothing moves them."""
     found = suggest(RATES, STARTS.copy(), STARTS)
