@@ -13,7 +13,8 @@ drawn by chance, those that are not of the first thousand twice as often; the pa
 of their own.
 
 "Gap": the mean loss of the rows that came late less that of the first thousand, of the training
-rows (each measured without dropout). Test: 1,500 questions that take no part.
+rows (each measured without dropout); over the run the mean of its looks, on the train probe. Test:
+1,500 questions that take no part.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ HEADING = """## Primacy, planted
 TREC's questions in the order of their words; the first thousand pass twelve times before all 2,400
 pass twice (`primacy.py`). "Found": the detector speaks at one look at least; "of looks": the share
 of looks at which it does. The gap is the mean loss of late training rows less that of the first
-thousand. The last four rows turn at the look at which it speaks first."""
+thousand, over the looks of the run and at its end (where the planted order has just shown the late
+ones). The last four rows turn at the look at which it speaks first."""
 ARMS = ("clean", "planted", "head reset", "reshuffled", "late rows twice", "all three")
 
 
@@ -158,12 +160,20 @@ def _trained(seed: int, arm: str, turned: int | None = None) -> dict[str, Any]:
         if primacy(History(trained.history[: i + 1], facts)) is not None
     ]
     losses, _, _ = watch.last["train"]
+    early = probe < FIRST
+    gaps = [
+        float(one.train_losses[~early].mean() - one.train_losses[early].mean())
+        for one in trained.history
+        if one.step
+    ]
     return {
         "label": trained.verdict.label,
         "cause": trained.verdict.cause,
         "early": float(losses[:FIRST].mean()),
         "late": float(losses[FIRST:].mean()),
         "gap": float(losses[FIRST:].mean() - losses[:FIRST].mean()),
+        "mean_gap": statistics.fmean(gaps),
+        "gaps": gaps,
         "accuracy": watch.accuracy,
         "test_loss": watch.loss,
         "found_at": spoke[0] if spoke else None,
@@ -201,20 +211,21 @@ class Watch:
 
 def table(found: Mapping[str, Mapping[str, Any]], seeds: int) -> str:
     lines = [
-        "| Run | found at a look | of looks | gap late − early | test accuracy | test loss | n |",
-        "|---|---|---|---|---|---|---|",
+        "| Run | found | of looks | gap, run | gap, end | test accuracy | test loss | n |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for arm in ARMS:
         made = [found[k] for s in range(seeds) if (k := key({"seed": s, "arm": arm})) in found]
         if not made:
-            lines.append(f"| {arm} | {NOT_RUN} | | | | | 0 |")
+            lines.append(f"| {arm} | {NOT_RUN} | | | | | | 0 |")
             continue
         spoke = sum(one["found_at"] is not None for one in made)
         share = statistics.fmean(one["looks_found"] / one["looks"] for one in made)
-        shown = ("gap", "accuracy", "test_loss")
+        shown = ("mean_gap", "gap", "accuracy", "test_loss")
         mean = {name: statistics.fmean(one[name] for one in made) for name in shown}
         lines.append(
-            f"| {arm} | {spoke} of {len(made)} | {share:.0%} | {mean['gap']:+.3f} | "
+            f"| {arm} | {spoke} of {len(made)} | {share:.0%} | {mean['mean_gap']:+.3f} | "
+            f"{mean['gap']:+.3f} | "
             f"{mean['accuracy']:.1%} | {mean['test_loss']:.3f} | {len(made)} |"
         )
     return "\n".join(lines)
