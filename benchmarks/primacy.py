@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -222,13 +223,18 @@ def table(found: Mapping[str, Mapping[str, Any]], seeds: int) -> str:
         spoke = sum(one["found_at"] is not None for one in made)
         share = statistics.fmean(one["looks_found"] / one["looks"] for one in made)
         shown = ("mean_gap", "gap", "accuracy", "test_loss")
-        mean = {name: statistics.fmean(one[name] for one in made) for name in shown}
+        # A line of an older file may lack one.
+        mean = {name: statistics.fmean(one.get(name, math.nan) for one in made) for name in shown}
         lines.append(
-            f"| {arm} | {spoke} of {len(made)} | {share:.0%} | {mean['mean_gap']:+.3f} | "
+            f"| {arm} | {spoke} of {len(made)} | {share:.0%} | {gap_of(mean)} | "
             f"{mean['gap']:+.3f} | "
             f"{mean['accuracy']:.1%} | {mean['test_loss']:.3f} | {len(made)} |"
         )
     return "\n".join(lines)
+
+
+def gap_of(mean: Mapping[str, float]) -> str:
+    return NOT_RUN if math.isnan(mean["mean_gap"]) else f"{mean['mean_gap']:+.3f}"
 
 
 def main() -> None:
