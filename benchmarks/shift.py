@@ -287,7 +287,8 @@ HEAD = f"""## Out of domain
 
 {LABELLED} labelled rows; the accuracy of plain fine-tuning (its last state), and of every other the
 difference to it in points, paired by shift and seed, with 95 % intervals of Student's t
-(`benchmarks/shift.py`). *: as it was made, whether or not the run would have kept it.
+(`benchmarks/shift.py`). *: as it was made, whether or not the run would have kept it. Of one or two
+seeds nothing is settled, as their intervals say.
 
 """
 
