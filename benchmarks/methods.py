@@ -449,6 +449,9 @@ def main(words: Sequence[str]) -> None:
     asked.add_argument("--fresh", type=int, default=0, help="fresh places of those that passed")
     chosen = asked.parse_args(words)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    unknown = sorted(set(chosen.only or ()) - set(arms()))
+    if unknown:
+        raise SystemExit(f"no such arm: {', '.join(unknown)}; there are {', '.join(arms())}")
     until = time.monotonic() + (0 if chosen.tables else 60 * (chosen.minutes or math.inf))
     for place in LEARNING:
         if time.monotonic() < until and Book(STAND_IN).get(place) is None:
