@@ -134,11 +134,12 @@ class FitAdditions:
         parts = parts_of({name: settings})
         if parts.stages:
             raise RecipeError(where, "has a phase of its own, which comes first", None)
+        # What a method needs of the model it says here, before it is made for it.
+        parts.prepares(self._ready.loaded)
         mine = self.listeners(name, settings)
         joins = parts.terms or parts.source or parts.stepper or parts.beside or mine
         if not joins:
             raise RecipeError(where, "brings nothing that a run under way could take", None)
-        parts.prepares(self._ready.loaded)
         if method.needs_classes and not self._has_classes():
             raise RecipeError(where, "needs a class a row", None)
         if method.needs_one_answer and not self._one_class():
