@@ -179,6 +179,6 @@ def job_of(
         optimizer=build_optimizer,
         schedule=build_schedule,
         choose=lowest(refined),
-        monitor=judge,
+        monitor=lambda history, kept=None: judge(history, kept=kept),
         listeners=(watch,),
     )

@@ -133,7 +133,7 @@ def job_of(cell: Mapping[str, Any], parts: Parts, held: Any) -> Job:
         optimizer=build_optimizer,
         schedule=build_schedule,
         choose=lowest(refined),
-        monitor=judge,
+        monitor=lambda history, kept=None: judge(history, kept=kept),
         listeners=(HeadRefit(fit, first=True), held),
     )
 
