@@ -31,6 +31,7 @@ from holdfast.core.actions import (
 )
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Label
+from holdfast.methods.registry import all_methods
 from holdfast.pipeline.policies import load_policy
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guard.md"
@@ -191,6 +192,36 @@ def test_a_run_that_is_well_is_left_alone(label: Any) -> None:
     for change in ({}, {"over": STOP}, {"end": True, "step": 100}):
         found = advise(Ladder(), sight(label=label, **change)).actions
         assert [to_record(one) for one in found] == ([STOP] if "over" in change else [])
+
+
+def test_a_rate_that_does_not_fall_is_not_said_to_be_brought_down() -> None:
+    """A constant rate, say: to end sooner lowers nothing."""
+    said = {}
+    for falls in (True, False):
+        can = Can(ALL, {"gce": {}, "kl_start": {}}, 2, True, True, ("a", "b"), falls=falls)
+        actions = [a for one in sights() for a in advise(Ladder(), _with(one, can)).actions]
+        said[falls] = {type(a).__name__ for a in actions if "brought down" in a.because}
+    assert said == {True: {"Shorten"}, False: set()}
+
+
+def _with(one: Sight, can: Can) -> Sight:
+    return dataclasses.replace(one, can=can)
+
+
+def test_the_methods_that_the_ladder_names_exist() -> None:
+    """Whatever could be switched on is on offer, so that a name that is none is never taken."""
+    asked: set[str] = set()
+
+    class Everything(dict[str, Any]):
+        def __contains__(self, name: object) -> bool:
+            asked.add(str(name))
+            return False
+
+    can = Can(ALL, Everything(), 0, True, False, ("a", "b"))
+    for one in sights():
+        advise(Ladder(), _with(dataclasses.replace(one, trial=None, skew=20.0, silent=0.5), can))
+    assert asked >= {"kl_start", "l2_sp", "label_smoothing"}
+    assert asked <= set(all_methods())
 
 
 def broken(*actions: Any, **changes: Any) -> RunError:

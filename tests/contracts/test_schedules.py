@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from holdfast.core.errors import RecipeError
-from holdfast.methods.schedules import SCHEDULES, build_schedule
+from holdfast.methods.schedules import SCHEDULES, build_schedule, ends_low
 
 ALL = list(SCHEDULES)
 SHAPES = [(1, 0), (1, 1), (10, 0), (10, 1), (10, 3), (10, 10), (97, 10), (1000, 100)]
@@ -63,6 +63,12 @@ def test_the_scale_depends_on_the_step_and_the_state_alone(name: str) -> None:
         again.observe(loss)
     for step in (0, 3, 20, 59):
         assert again.scale(step) == whole.scale(step)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_which_end_at_nothing(name: str) -> None:
+    """What the controller may promise of a shorter plan."""
+    assert ends_low(name) == (name in ("linear", "cosine", "one_cycle"))
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:

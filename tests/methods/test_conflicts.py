@@ -41,6 +41,15 @@ ASKED = {
         "methods": {"probe_first": {}, "progressive": {}}
     },
     ("methods.reinit", "methods.wise"): {"methods": {"reinit": {}, "wise": {}}},
+    ("methods.kl_start", "methods.mixup"): {"methods": {"kl_start": {}, "mixup": {}}},
+    **{
+        (f"methods.{name}", "enrich"): {"methods": {name: {}}, "enrich": frozenset({"mixup"})}
+        for name in ("focal", "gce")
+    },
+    **{
+        (f"methods.{name}", "methods.reinit"): {"methods": {name: {}, "reinit": {}}}
+        for name in ("ewc", "l2_sp")
+    },
     **{
         (f"methods.{name}",): {"methods": {name: {}}, "head_learns": False}
         for name in ("unfreeze", "progressive", "reset_head")

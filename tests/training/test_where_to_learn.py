@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from holdfast.core.actions import Action, Freeze
+from holdfast.core.actions import Action, Extend, Freeze
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.methods.progressive import Progressive
 from holdfast.methods.reinit import RedrawnTop, Reinit, check_reinit
@@ -174,6 +174,55 @@ def test_the_head_is_put_back_once_and_its_moments_are_gone(layered: Any, tmp_pa
     assert {"body.weight", "body.bias"} <= moved.known[6]
     assert "head.weight" in moved.known[7]
     assert "head put back" in (tmp_path / "events.jsonl").read_text()
+
+
+class Extends:
+    """An advisor: more steps, once."""
+
+    def decide(self, verdict: Any, history: Any) -> tuple[Action, ...]:
+        return (Extend("a test", steps=8),) if history[-1].step == 8 else ()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def put_back_at(moved: Moved) -> list[int]:
+    """The steps after which an optimizer knows nothing of the head."""
+    return [step for step, known in moved.known.items() if "head.weight" not in known]
+
+
+def test_the_head_is_put_back_once_in_a_run_that_is_extended(
+    layered: Any, tmp_path: Any, killed: Any
+) -> None:
+    """Half of 12 steps is over when half of 20 comes."""
+    _, _, moved = layered(HeadPutBack(0.5), advisor=Extends())
+    assert max(moved.steps) == STEPS + 8
+    assert put_back_at(moved) == [6]
+
+    class Kill:
+        name, place = "kill", "tell"
+
+        def step_done(self, run: Any) -> None:
+            if run.step == 9:
+                raise killed
+
+    with pytest.raises(killed):
+        layered(HeadPutBack(0.5), Kill(), folder=tmp_path, advisor=Extends())
+    _, _, moved = layered(HeadPutBack(0.5), folder=tmp_path, resume=True, advisor=Extends())
+    assert max(moved.steps) == STEPS + 8
+    assert put_back_at(moved) == []
+
+
+@pytest.mark.parametrize(("steps", "wanted"), [(1, []), (2, [1]), (8, [7]), (12, [11])])
+def test_the_head_is_never_put_back_after_the_last_update(
+    layered: Any, phase: Any, steps: int, wanted: list[int]
+) -> None:
+    """Nothing would fit it."""
+    short = {"phases": (phase(steps=steps),), "evaluate_at": (0, steps)}
+    _, _, moved = layered(HeadPutBack(0.95), **short)
+    assert put_back_at(moved) == wanted
 
 
 @pytest.fixture(scope="module")

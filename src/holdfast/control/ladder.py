@@ -198,7 +198,7 @@ def forgetting(ladder: Ladder, sight: Sight) -> Remedy | None:
     """The weights, or the answers, held near those of the start."""
     if sight.label != "forgetting":
         return None
-    settings: Settings = {"kl_start": {}, "kl_to_start": {}, "l2_sp": {}}
+    settings: Settings = {"kl_start": {}, "l2_sp": {}}
     why = f"what the model knew is getting lost: {sight.because}"
     return _with_method(ladder, sight, "held near the start", why, settings)
 
@@ -230,7 +230,7 @@ def _notch(ladder: Ladder, sight: Sight, why: str) -> Remedy | None:
     if can.pictures and can.notches and can.does("StrengthenAugmentation"):
         more = StrengthenAugmentation(why)
         return _brought_down(ladder, sight, "rows in other forms", why, more)
-    settings: Settings = {"r_drop": {}, "label_smoothing": {"share": 0.1}}
+    settings: Settings = {"label_smoothing": {"share": 0.1}}
     found = _with_method(ladder, sight, "one notch of regularisation", why, settings)
     if found is not None or not can.does("SetWeightDecay"):
         return found
@@ -257,7 +257,8 @@ def _brought_down(
     if start is None or start == sight.step:
         return None
     end = start + min(sight.room, ladder.few * sight.apart)
-    if end <= start + 1 or end >= sight.first_planned:
+    # Under a schedule that does not fall, a shorter plan brings nothing down.
+    if not sight.can.falls or end <= start + 1 or end >= sight.first_planned:
         return _from_kept(sight, name, why, *changes) if changes else None
     down = Shorten(f"the rate is brought down to nothing within {end - start} updates", end)
     return Remedy(name, (RollBack(why, start), *changes, down))

@@ -45,7 +45,8 @@ class Can:
     """What can be done in this run: ``actions`` by their class's name, ``methods`` that could be
     switched on with their usual settings, by how many ``notches`` rows could be enriched more,
     whether they are ``pictures``, the names of the ``layers`` that learn, those next to the rows
-    first, and whether others are ``frozen`` that could learn."""
+    first, whether others are ``frozen`` that could learn, and whether the schedule ``falls`` to
+    nothing by the end of the plan."""
 
     actions: tuple[str, ...] = ("Stop",)
     methods: Mapping[str, Any] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class Can:
     frozen: bool = False
     pictures: bool = False
     layers: tuple[str, ...] = ()
+    falls: bool = True
 
     def does(self, *names: str) -> bool:
         """Whether all actions of these names can be done."""

@@ -71,6 +71,10 @@ def _decays(asked: Asked) -> bool:
     return asked.weight_decay >= LARGE_DECAY
 
 
+def _mixes_pictures(asked: Asked) -> bool:
+    return bool(asked.enrich & {"mixup", "cutmix"})
+
+
 def _balances_losses(balance: Mapping[str, Any]) -> bool:
     """By weights, or by moving the logits of the loss."""
     by, target = balance.get("by", "draw"), balance.get("target", "drawn")
@@ -160,6 +164,12 @@ TABLE: tuple[Clash, ...] = (
         refused=True,
     ),
     Clash(
+        ("kl_start", "mixup"),
+        "do not add up: mixup's loss takes the place of the one that the divergence was added to",
+        "Leave one of them out.",
+        refused=True,
+    ),
+    Clash(
         ("balance", "mixup"),
         "each put another loss in the place of cross-entropy, of which mixup's would be left",
         "Set methods.balance.by=draw and methods.balance.target=drawn, or leave mixup out.",
@@ -184,8 +194,18 @@ TABLE: tuple[Clash, ...] = (
         ("mixup",),
         "mix rows twice, as pixels and as features",
         "Leave one of them out.",
-        when=lambda asked: bool(asked.enrich & {"mixup", "cutmix"}),
+        when=_mixes_pictures,
         beside=("enrich",),
+    ),
+    *(
+        Clash(
+            (name,),
+            "change half of a mixed picture: its second label is learned by plain cross-entropy",
+            "Leave one of them out.",
+            when=_mixes_pictures,
+            beside=("enrich",),
+        )
+        for name in ("focal", "gce")
     ),
     Clash(
         ("dropconnect", "dropout"),
@@ -217,6 +237,14 @@ TABLE: tuple[Clash, ...] = (
         ("reinit", "wise"),
         "do not go together: between the start and layers drawn anew there is no valley to average",
         "Leave wise out.",
+    ),
+    *(
+        Clash(
+            (name, "reinit"),
+            "undo each other: the layers drawn anew are pulled back to what they were before",
+            "Leave one of them out.",
+        )
+        for name in ("ewc", "l2_sp")
     ),
     *(
         Clash(

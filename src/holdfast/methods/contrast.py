@@ -20,7 +20,7 @@ import numpy as np
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.core.updates import Draw, Passed, Pool
-from holdfast.methods.registry import METHODS, Known, Method, Parts, Stage, setting
+from holdfast.methods.registry import METHODS, MOST, Known, Method, Parts, Stage, setting
 
 if TYPE_CHECKING:
     import torch
@@ -119,7 +119,7 @@ def _worked_out(known: Known) -> dict[str, Any]:
     many = known.classes >= MANY_CLASSES
     batch = MANY_BATCH if many else USUAL_BATCH
     return {
-        "learning_rate": known.learning_rate / 2,
+        "learning_rate": min(known.learning_rate / 2, MOST),
         "batch_size": min(batch, known.train_rows),
         "classes": MANY_CLASSES if many else USUAL_CLASSES,
     }

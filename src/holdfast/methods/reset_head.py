@@ -24,21 +24,31 @@ class ResetHeadAt:
 
 
 class HeadPutBack:
-    """The listener; it knows when by the position alone, so it has no state."""
+    """The listener. It remembers whether it is done: a plan that is extended moves the step."""
 
     name: ClassVar[str] = "reset_head"
     place: ClassVar[Place] = "change"
 
     def __init__(self, at: float) -> None:
         self._at = at
+        self._done = False
 
     def step_done(self, run: Any) -> None:
-        due = max(1, round(self._at * run.phase.steps))
-        if run.phase.head != "train" or run.step_in_phase != due:
+        if self._done or run.phase.head != "train":
             return
+        # After the last update nothing would fit what was put back; one update alone has no middle.
+        if run.step_in_phase != min(max(1, round(self._at * run.phase.steps)), run.phase.steps - 1):
+            return
+        self._done = True
         if put_head_back(run.network, run.learning_parameters(), run.start, run.optimizer):
             because = "methods.reset_head: it is again what it was at the first look (2205.07802)"
             run.journal.note(run.step, "head put back", because)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"done": self._done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._done = bool(state["done"])
 
 
 METHODS.add(

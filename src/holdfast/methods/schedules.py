@@ -46,6 +46,11 @@ def build_schedule(name: str, steps: int, warmup_steps: int) -> Schedule:
     return SCHEDULES[name](steps, warmup_steps)
 
 
+def ends_low(name: str) -> bool:
+    """Whether the schedule ``name`` falls to nothing by its last update, whatever a run shows."""
+    return build_schedule(name, 1000, 100).scale(999) < 0.01
+
+
 def warmup_scale(step: int, warmup_steps: int) -> float:
     """Linear rise to 1 at update ``warmup_steps`` − 1; 1 from there on."""
     return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0

@@ -16,6 +16,7 @@ from holdfast.control.sight import Can
 from holdfast.control.stopping import Costs, StoppingRule, planned_learning
 from holdfast.core.actions import ACTIONS, Continue, HalveBatch
 from holdfast.core.errors import RecipeError
+from holdfast.methods.schedules import ends_low
 from holdfast.pipeline.additions import FitAdditions
 from holdfast.pipeline.keep import criterion, planned_rates
 from holdfast.pipeline.ready import Ready
@@ -84,6 +85,7 @@ def what_it_can(ready: Ready, additions: FitAdditions) -> Can:
         frozen=network.adapter is None and not all(p.requires_grad for p in may),
         pictures=ready.recipe.task == "image-classification",
         layers=tuple(name for name, learning in learns.items() if learning and name != "head"),
+        falls=ends_low(ready.plan.phases[-1].schedule),
     )
 
 

@@ -70,7 +70,8 @@ def suggest(rates: Floats, losses: Floats, starts: Floats) -> Suggestion:
     fall, error = -float(line[lowest]), _error(change - line, lowest)
     if lowest == 0 or fall < max(LEAST_FALL * level, SURE * error):
         because = (
-            f"not enough evidence: at its lowest the loss is {fall:.3g} below the {level:.3g} that "
+            f"not enough evidence: at its lowest the loss is {abs(fall):.3g} "
+            f"{'below' if fall >= 0 else 'above'} the {level:.3g} that "
             f"the same rows lost at the start, give or take {error:.2g}, and no rate moves it "
             "surely; take the rate of the table of defaults"
         )
