@@ -80,3 +80,17 @@ def test_without_remedies_and_at_its_end() -> None:
     assert "  Ended     step 60: all 60 planned steps were taken" in lines
     assert "  Kept      its last state; trained for 1 min 01 s" in lines
     assert not any(line.startswith("  Try") for line in lines)
+
+
+def test_what_a_policy_tried_is_said_and_that_it_tried_nothing() -> None:
+    def tried(policy: str, *trials: dict[str, Any], steps: int = 60) -> str:
+        control = {"policy": policy, "trials": list(trials), "steps": steps, "planned_steps": 70}
+        return "\n".join(summary(result(control=control), Path("r"), 80))
+
+    good = {"name": "half the rate", "step": 40, "from_step": 20, "kept": True, "actions": []}
+    text = tried("adapt", good, {**good, "name": "longer", "kept": False}, steps=90)
+    assert "  Tried     half the rate (from step 20, at step 40): kept" in text
+    assert "  Tried     longer (from step 20, at step 40): undone, it was not proven better" in text
+    assert "  Took      90 updates in all, 70 were planned" in text
+    assert "  Tried     nothing: mine.py:Own saw no cause to act" in tried("mine.py:Own")
+    assert "Tried" not in tried("stop")

@@ -675,8 +675,23 @@ def test_who_watches_is_told_what_was_done_and_what_was_left(build: Any, capsys:
     lines = text.splitlines()
     steps = [line.split()[0] for line in lines if "/10 " in line]
     assert steps == [f"{step}/10" for step in (0, 2, 4, 6, 8, 6, 8, 10)]
-    assert f"Action    RollBack (to_step 4): {WHY}" in text
-    assert f"Action    ScaleLearningRate (factor 0.1): {WHY}" in text
+    assert f"Action    back to step 4, learning rate × 0.1: {WHY}" in text
+
+
+def test_time_is_told_once_and_counted_anew_after_going_back(build: Any, capsys: Any) -> None:
+    """To the first look too; what was left counts towards no step that is to come."""
+    show, begun = Show(False), set()
+
+    class Note:
+        name, place = "note", "note"
+
+        def snapshot_taken(self, run: Any) -> None:
+            begun.add(show._first)
+
+    script = Script({5: back(0, ScaleLearningRate(WHY, 0.1))}, keep=[0])
+    fit(build(advisor=script, listeners=(show, Note())))
+    assert capsys.readouterr().err.count("before any step") == 1
+    assert len(begun - {None}) == 2
 
 
 def test_an_ordinary_run_keeps_no_restore_point(build: Any) -> None:

@@ -35,6 +35,7 @@ def summary(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
         *_verdict(result["verdict"], columns),
         "",
         *_ended(result, columns),
+        *_tried(result, columns),
         *_scores(result, columns),
         f"  {'Model':<{COLUMN - 2}}{run / 'model'}",
         f"  {'Report':<{COLUMN - 2}}{run / 'report.html'}",
@@ -68,6 +69,24 @@ def _ended(result: Mapping[str, Any], columns: int) -> Iterator[str]:
     kept = "its last state" if best == last else f"the state of step {best}"
     time = clock(result["timing"]["train_s"])
     yield from entry("Kept", f"{kept}; trained for {time}", columns)
+
+
+def _tried(result: Mapping[str, Any], columns: int) -> Iterator[str]:
+    """What a policy that acts has tried, or that it tried nothing; nothing under ``stop`` and
+    ``off``, which try nothing."""
+    control = result.get("control") or {}
+    policy, trials = control.get("policy"), control.get("trials") or ()
+    if policy in (None, "stop", "off"):
+        return
+    for one in trials:
+        end = "kept" if one["kept"] else "undone, it was not proven better"
+        start = f"from step {one['from_step']}, at step {one['step']}"
+        yield from entry("Tried", f"{one['name']} ({start}): {end}", columns)
+    if not trials:
+        yield from entry("Tried", f"nothing: {policy} saw no cause to act", columns)
+    elif control["steps"] != result["last_step"]:
+        text = f"{control['steps']:,} updates in all, {control['planned_steps']:,} were planned"
+        yield from entry("Took", text, columns)
 
 
 def _scores(result: Mapping[str, Any], columns: int) -> Iterator[str]:

@@ -81,8 +81,9 @@ def _sentence(expected: Optimism, seen: Estimate) -> str:
     if seen.value is None:
         return f"{told}."
     interval = (
-        f" ({scale * seen.low:+.2g} to {scale * seen.high:+.2g})"
+        f" (difference {scale * seen.low:+.2g} to {scale * seen.high:+.2g})"
         if seen.low is not None and seen.high is not None
         else ""
     )
-    return f"{told}; it stands {scale * seen.value:+.2g}{interval} above the test score."
+    side = "better" if seen.value >= 0 else "worse"
+    return f"{told}; here it is {scale * abs(seen.value):.2g} {side} than the test score{interval}."

@@ -149,7 +149,7 @@ def _refuse_averages(ready: Ready) -> None:
     if found:
         raise RecipeError(
             "train.folds",
-            "does not go together with averages of weights, which validation rows judge",
+            "does not go together with weights tried at the end, which validation rows judge",
             f"methods.{found[0]}",
             "Leave one of the two out.",
         )

@@ -19,6 +19,7 @@ from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
 from holdfast.pipeline.general import with_general
 from holdfast.pipeline.learning import Learning, known_tables
 from holdfast.pipeline.outer_folds import outer_folds
+from holdfast.pipeline.policies import PASSIVE
 from holdfast.pipeline.prepared import prepare_divided, with_added
 from holdfast.pipeline.ready import Prepared
 from holdfast.pipeline.rows import Divided
@@ -118,6 +119,7 @@ def _against(prepared: Prepared, divided: Divided) -> str | None:
     given = [table.source for table in divided.given]
     if data.valid is not None or (len(given) and data.test is None):
         return "divides the training and validation rows, and validation rows are given"
+    policy = recipe.control.policy
     hindering = {
         "data.features": data.features not in (None, False),
         "data.unlabelled": data.unlabelled is not None,
@@ -125,7 +127,8 @@ def _against(prepared: Prepared, divided: Divided) -> str | None:
         "data.split.by": data.split.by != "rows",
         "data.split.stable": data.split.stable,
         "train.max_minutes": recipe.train.max_minutes is not None,
-        "control.policy=adapt": recipe.control.policy == "adapt",
+        # A policy that acts goes by the looks of its own run; the folds have looks of theirs.
+        f"control.policy={policy}": policy not in PASSIVE,
     }
     found = [name for name, there in hindering.items() if there]
     if found:
@@ -140,7 +143,11 @@ def refuse_without_test(prepared: Prepared, divided: Divided) -> None:
     against = _against(prepared, divided)
     if against:
         rule = f"leaves no test rows, and an out-of-fold score {against}"
-        remedy = "Leave a share for test rows, or name a file with data.test."
+        remedy = (
+            "Leave a share for test rows, or name a file with data.test; or leave the other out."
+            if "together" in against
+            else "Leave a share for test rows, or name a file with data.test."
+        )
         raise RecipeError("data.split.test", rule, 0, remedy)
 
 

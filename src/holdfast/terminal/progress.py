@@ -7,7 +7,8 @@ import sys
 import time
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from holdfast.core.actions import Stop, to_record
+from holdfast.core.actions import Stop
+from holdfast.terminal.acts import in_words
 from holdfast.terminal.live import glance, verdict_lines
 from holdfast.terminal.looks import heading, metric_of, row, share
 from holdfast.terminal.say import clock, entry, width
@@ -38,6 +39,7 @@ class Show:
         self._headed = False
         self._label = ""
         self._said = 0
+        self._at = 0
 
     def run_start(self, run: Any) -> None:
         if self._quiet or not sys.stderr.isatty():
@@ -68,6 +70,10 @@ class Show:
         if self._first is None:
             # Timed from the end of the first step, which also lays out memory and chooses kernels.
             self._first = (time.perf_counter(), run.step, run.examples_seen)
+        elif run.step <= self._at:
+            # It went back, and is timed anew: what it left counts towards no step that is to come.
+            self._first = (time.perf_counter(), run.step, run.examples_seen)
+        self._at = run.step
         if self._bar is not None:
             text = ", ".join(
                 filter(None, [f"loss {run.running_loss:.3f}", self._label, self._speed(run)])
@@ -80,7 +86,8 @@ class Show:
         self._label = "" if found is None else f"{found[0]} {share(found[1], found[2])}"
         if self._quiet:
             return
-        if len(run.history) == 1:
+        # Not after it went back to the first look.
+        if len(run.history) == 1 and self._first is None:
             self._say_time(run)
         self._say_verdict(run)
         if self._live is not None:
@@ -134,12 +141,9 @@ class Show:
 
     def _say_actions(self, run: Any) -> None:
         """What was done to the run itself since the last look; why it ends is said at its end."""
-        for _, action in run.guard.actions[self._said :]:
-            if not isinstance(action, Stop):
-                record = to_record(action)
-                what = ", ".join(f"{k} {v}" for k, v in record["settings"].items() if v != {})
-                told = f"{record['action']}{f' ({what})' if what else ''}: {action.because}"
-                self._print(entry("Action", told, width()))
+        new = [action for _, action in run.guard.actions[self._said :]]
+        for told in in_words([action for action in new if not isinstance(action, Stop)]):
+            self._print(entry("Action", told, width()))
         self._said = len(run.guard.actions)
 
     def _print(self, lines: list[str]) -> None:
