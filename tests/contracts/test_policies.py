@@ -90,10 +90,26 @@ def sights() -> Iterator[Sight]:
     for label, cause, kind, one, rate in itertools.product(
         labels, causes, kinds, trials, (3e-6, 1e-4, 1e-3, 1e-2)
     ):
-        before = {"branch": 1, "kept_before": 30, "points": (0, 30)} if one is not None else {}
+        before = {"branch": 1, "kept_before": 30, "points": (0, 30, 50)} if one is not None else {}
         worse = {"against_first": WORSE} if rate > 1e-3 else {}
         more: dict[str, Any] = {**kind, **before, **worse}
         yield sight(label=label, cause=cause, trial=one, rate=rate, **more)
+
+
+def ends() -> Iterator[Sight]:
+    """Ends of plans that trials have changed: a shorter one, a longer one, one without updates
+    left. A plan goes back with its run."""
+    points = {"points": (0, 50, 60), "kept_step": 50, "kept_before": 50, "branch": 1}
+    for label, one, high in itertools.product(
+        ("overfit", "underfit", "noisy_labels", "diverging"),
+        (None, trial(), trial(kept=True), trial(over=False)),
+        (1e-4, 1e-2),
+    ):
+        now: dict[str, Any] = {**points, "label": label, "trial": one, "rate": high}
+        yield sight(step=60, planned=60, spent=90, end=True, plans=(100, 60, 60), **now)
+        yield sight(step=60, planned=130, spent=90, over=STOP, plans=(100, 130, 130), **now)
+        yield sight(step=60, planned=130, spent=65, over=STOP, plans=(100, 100, 130), **now)
+        yield sight(step=60, spent=130, over=STOP, plans=(100,) * 3, trials_left=0, **now)
 
 
 class Halver:
@@ -134,20 +150,29 @@ def test_it_decides_by_the_sight_alone(policy: Policy) -> None:
 
 
 def test_it_keeps_its_bounds(policy: Policy) -> None:
-    for one in sights():
+    for one in itertools.chain(sights(), ends()):
         advice = advise(policy, one)
         names = [type(action).__name__ for action in advice.actions]
         assert set(names) <= {*one.can.actions, "Continue"}
+        end = _end(one, advice)
         if advice.trial is not None and advice.trial != one.trial:
-            assert _end(one, advice) <= advice.trial.from_step + one.room
+            assert end <= advice.trial.from_step + one.room
         none_left = dataclasses.replace(one, trials_left=0)
         assert advise(policy, none_left).trial in (None, one.trial)
 
 
 def _end(one: Sight, advice: Advice) -> int:
-    cuts = [action.to_step for action in advice.actions if isinstance(action, Shorten)]
-    more = sum(action.steps or 0 for action in advice.actions if isinstance(action, Extend))
-    return min([max(one.planned, one.first_planned) + more, *cuts])
+    """Where the run then ends, by what each action makes of its plan; it must be able to."""
+    step, plan = one.step, one.planned
+    for action in advice.actions:
+        if isinstance(action, RollBack):
+            step, plan = action.to_step, one.planned_from(action.to_step)
+        elif isinstance(action, Extend):
+            plan += action.steps or 0
+        elif isinstance(action, Shorten):
+            assert step < action.to_step < plan, "the loop would refuse it"
+            plan = action.to_step
+    return plan
 
 
 def test_a_trial_goes_on_until_it_is_over(policy: Policy) -> None:
@@ -241,6 +266,7 @@ def test_what_a_policy_may_not_is_refused_with_the_rule() -> None:
     assert "must be of changes" in broken(SetDropout("x", 0.1), RollBack("x", 0)).rule
     error = broken(RollBack("x", 20))
     assert error.value == 20
+    assert "names a branch" in broken(RollBack("x", 0, 1)).rule
     assert "0, 50" in error.remedy
     error = broken(SetDropout("x", 0.1), can=Can(("Stop", "RollBack")))
     assert error.value == "SetDropout"
@@ -248,6 +274,59 @@ def test_what_a_policy_may_not_is_refused_with_the_rule() -> None:
     assert "cannot join" in broken(SwitchOn("x", "nothing")).rule
     assert "enriches further" in broken(StrengthenAugmentation("x", 3)).rule
     assert "the 80 updates left" in broken(Shorten("x", 131)).rule
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "stop",
+        True,
+        (Stop("a tuple"),),
+        SetDropout("no remedy", 0.1),
+        Remedy("", (SetDropout("x", 0.1),)),
+        Remedy("one", SetDropout("x", 0.1)),  # type: ignore[arg-type]
+        Remedy("unsaid", (SetDropout(None, 0.1),)),  # type: ignore[arg-type]
+        Stop(None),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_answer_is_refused(given: Any) -> None:
+    class Policy:
+        def decide(self, sight: Sight) -> Any:
+            return given
+
+    with pytest.raises(RunError, match=r"must give Remedy\(name, actions\) or Stop\(because\)"):
+        advise(Policy(), sight())
+
+
+def test_a_policy_that_fails_is_named_with_its_error() -> None:
+    class Fails:
+        def decide(self, sight: Sight) -> None:
+            raise ValueError("not today")
+
+    with pytest.raises(RunError, match="policy Fails: failed at step 50: ValueError: not today"):
+        advise(Fails(), sight())
+
+
+def test_what_a_policy_writes_into_its_sight_is_nobody_elses() -> None:
+    class Writes:
+        def decide(self, sight: Sight) -> None:
+            sight.can.methods.clear()  # type: ignore[attr-defined]
+
+    seen = sight()
+    assert advise(Writes(), seen).actions == ()
+    assert seen == sight()
+
+
+def test_actions_may_come_in_a_list_and_a_longer_run_in_epochs() -> None:
+    class Longer:
+        def decide(self, sight: Sight) -> Remedy:
+            return Remedy("longer", [Extend("x", epochs=2.5)])  # type: ignore[arg-type]
+
+    back, longer, cut = advise(Longer(), sight(epoch=20)).actions
+    assert isinstance(back, RollBack)
+    assert longer == Extend("x", steps=50)
+    assert cut == Shorten(cut.because, 130)
+    assert advise(Longer(), sight(epoch=10)).actions[1:] == (Extend("x", steps=25),)
 
 
 def test_a_plan_that_would_be_too_long_is_cut_to_what_is_left() -> None:

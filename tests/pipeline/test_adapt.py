@@ -229,6 +229,25 @@ def test_a_policy_of_a_file_is_asked_and_its_path_is_kept(
     assert "mine.py:Mine" in (tmp_path / "run" / "recipe.yaml").read_text()
 
 
+def test_a_policy_that_never_has_enough_stays_within_the_updates_of_the_run(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from holdfast.control.policy import Remedy\n"
+        "from holdfast.core.actions import Extend, RollBack\n"
+        "class Greedy:\n"
+        "    def decide(self, sight):\n"
+        "        why = 'more'\n"
+        "        actions = (RollBack(why, sight.points[-1]), Extend(why, epochs=50))\n"
+        "        return Remedy('more', actions if sight.step else actions[1:])\n"
+    )
+    greedy = f"{tmp_path}/mine.py:Greedy"
+    fitted = run_of(prepared, control__policy=greedy, train__epochs=3)
+    assert tried(fitted)
+    planned, spent = fitted.ready.plan.steps, fitted.job.advisor.spent  # type: ignore[union-attr]
+    assert planned < spent <= 1.3 * planned
+
+
 def test_the_optimism_of_noise_alone_is_what_a_simulation_says() -> None:
     """Twenty looks that differ by chance alone: the chosen one looks better than it is by the
     expected largest of twenty, over the root of the rows (David and Nagaraja 2003)."""

@@ -31,7 +31,7 @@ MOST_STEPS = 1.3
 class Course:
     """What a controller knows of its run before the first step: the ``looks`` of its plan, the peak
     ``rate`` and the ``usual`` ones, the ``skew`` of the training rows' classes, what it ``can`` do,
-    and the sentences of ``findings`` that say which rows leak."""
+    the sentences of ``findings`` that say which rows leak, and the updates of an ``epoch``."""
 
     looks: tuple[int, ...]
     can: Can
@@ -39,6 +39,7 @@ class Course:
     usual: tuple[float, float] | None = None
     skew: float | None = None
     findings: tuple[str, ...] = ()
+    epoch: int | None = None
 
     @property
     def steps(self) -> int:
@@ -58,7 +59,7 @@ class Course:
 class Memory:
     """What is remembered from look to look, whatever the run goes back to. ``reference`` are the
     validation losses [n] of the state that was kept when the present trial began, ``before`` its
-    step."""
+    step; ``plans`` where the run would end from each of the ``points``."""
 
     spent: int = 0
     position: int = 0
@@ -69,6 +70,7 @@ class Memory:
     trial: Trial | None = None
     tried: tuple[Trial, ...] = ()
     reference: Floats | None = None
+    plans: tuple[int, ...] = (0,)
 
 
 class Controller:
@@ -165,6 +167,7 @@ class Controller:
         return {
             "rules": [rule.state_dict() for rule in self._rules],
             "now": [now.spent, now.position, now.looks, now.kept, now.before, list(now.points)],
+            "plans": list(now.plans),
             "trials": [to_json(one) for one in (now.trial, *now.tried)],
             "reference": held,
         }
@@ -177,6 +180,7 @@ class Controller:
         self._now = Memory(
             spent, position, looks, kept, before, tuple(points), trial, tuple(tried), held
         )
+        self._now.plans = tuple(state["plans"])
 
     def _look(self, verdict: Verdict, history: Sequence[Snapshot]) -> Sight:
         now, course, last = self._now, self.course, history[-1]
@@ -193,11 +197,12 @@ class Controller:
         if stop is None and last.branch.number and now.spent >= course.most and last.step < planned:
             stop = Stop(f"no updates are left of the {course.most} that it may take in all")
         if course.can.does("RollBack"):
-            failed = trial is not None and not trial.kept
-            here = now.points if failed else tuple(sorted({0, now.kept, last.step}))
-            now.points = here
+            if trial is None or trial.kept:
+                now.points = tuple(sorted({0, now.kept, last.step}))
+                plans = {look.step: look.planned_steps or course.steps for look in history}
+                now.plans = tuple(plans[step] for step in now.points)
         else:
-            now.points = ()
+            now.points = now.plans = ()
         losses, _ = validation_losses(history) if last.valid_losses.size else (None, False)
         standing = self._standing()
         more = sum(one.get("notches", 0) for one in standing["StrengthenAugmentation"])
@@ -238,9 +243,11 @@ class Controller:
             silent=_silent(last),
             skew=course.skew,
             points=now.points,
+            plans=now.plans,
+            epoch=course.epoch,
             tried=now.tried,
             trial=trial,
-            trials_left=max(0, MOST_TRIALS - len(self.tried)),
+            trials_left=max(0, MOST_TRIALS - len(self.tried)) if now.spent < course.most else 0,
             valid_rows=int(last.valid_losses.size),
             metrics={name: _number(value) for name, value in last.valid_metrics.items()},
             findings=course.findings,

@@ -251,7 +251,11 @@ def _brought_down(
     ladder: Ladder, sight: Sight, name: str, why: str, *changes: Action
 ) -> Remedy | None:
     """From the state that is kept, and its rate down to nothing within few looks."""
-    if not sight.finished or sight.tries(name) or not sight.can.does("RollBack", "Shorten"):
+    if (
+        not sight.finished
+        or sight.tries(name)
+        or not sight.can.does("RollBack", "Shorten", "Extend")
+    ):
         return None
     start = _start(sight)
     if start is None or start == sight.step:
@@ -260,8 +264,11 @@ def _brought_down(
     # Under a schedule that does not fall, a shorter plan brings nothing down.
     if not sight.can.falls or end <= start + 1 or end >= sight.first_planned:
         return _from_kept(sight, name, why, *changes) if changes else None
-    down = Shorten(f"the rate is brought down to nothing within {end - start} updates", end)
-    return Remedy(name, (RollBack(why, start), *changes, down))
+    said = f"the rate is brought down to nothing within {end - start} updates"
+    # A trial that was kept may have a plan of its own, which is shorter already.
+    later = end - sight.planned_from(start)
+    down = (Extend(said, steps=later),) if later > 0 else (Shorten(said, end),) if later else ()
+    return Remedy(name, (RollBack(why, start), *changes, *down))
 
 
 def _from_kept(sight: Sight, name: str, why: str, *changes: Action) -> Remedy | None:

@@ -15,9 +15,11 @@ costs (``control/optimism.py``). Everything here is a function of the sight.
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 from holdfast.control.sight import Sight, Trial
 from holdfast.core.actions import (
@@ -34,6 +36,7 @@ from holdfast.core.actions import (
     revive,
     to_record,
 )
+from holdfast.core.door import door
 from holdfast.core.errors import RunError
 
 
@@ -74,7 +77,7 @@ def advise(policy: Policy, sight: Sight) -> Advice:
         return Advice((), trial, sight.tried)
     tried = (*sight.tried, *([trial] if trial is not None else []))
     said = (_kept(sight, trial),) if trial is not None and trial.kept else ()
-    wanted = policy.decide(sight)
+    wanted = _asked(policy, sight)
     if isinstance(wanted, Remedy) and sight.trials_left > 0:
         actions, begins = begun(sight, wanted)
         return Advice((*said, *actions), begins, tried)
@@ -84,6 +87,28 @@ def advise(policy: Policy, sight: Sight) -> Advice:
         return Advice((*said, wanted), None, tried)
     stop = (stop_of(sight),) if sight.over is not None else ()
     return Advice((*said, *stop), None, tried)
+
+
+def _asked(policy: Policy, sight: Sight) -> Remedy | Stop | None:
+    """What the policy wants, in the types that it must give. It is asked about a copy: what it
+    writes into its sight is nobody else's."""
+    name = f"the policy {type(policy).__name__}"
+    remedy = "Mend it and go on with --resume, or train with control.policy=stop."
+    with door(name, RunError, f"failed at step {sight.step}", remedy):
+        wanted = policy.decide(copy.deepcopy(sight))
+    if isinstance(wanted, Stop) and isinstance(wanted.because, str):
+        return wanted
+    if isinstance(wanted, Remedy) and _is_remedy(wanted.name, wanted.actions):
+        return replace(wanted, actions=tuple(wanted.actions))
+    if wanted is None:
+        return None
+    rule = "must give Remedy(name, actions) or Stop(because), both with texts for reasons, or None"
+    raise RunError(name, rule, wanted, remedy)
+
+
+def _is_remedy(name: Any, actions: Any) -> bool:
+    named = isinstance(name, str) and name != "" and isinstance(actions, (list, tuple))
+    return named and all(isinstance(getattr(one, "because", ""), str) for one in actions)
 
 
 def _kept(sight: Sight, trial: Trial) -> Continue:
@@ -103,10 +128,12 @@ def begun(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], Trial]:
     changes = remedy.actions[1:] if isinstance(first, RollBack) else remedy.actions
     at = first.to_step if isinstance(first, RollBack) else failed.step if failed else sight.step
     end = at + sight.room
+    changes = tuple(_in_updates(sight, one) for one in changes)
     cut = next((one for one in changes if isinstance(one, Shorten)), None)
     if cut is not None and cut.to_step > end:
         raise _broken(remedy, f"would take more than the {sight.room} updates left", cut.to_step)
-    if far and cut is None and _ends(sight, changes) > end:
+    planned = sight.planned_from(at) if failed or isinstance(first, RollBack) else sight.planned
+    if far and cut is None and planned + _more(changes) > end:
         changes = (*changes, Shorten(_bound(sight), end))
     trial = Trial(
         remedy.name,
@@ -123,10 +150,16 @@ def begun(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], Trial]:
     return (*returns, back, *changes), trial
 
 
-def _ends(sight: Sight, changes: Sequence[Action]) -> int:
-    """Where the run ends with these changes; a plan that was shortened goes back with its run."""
-    more = sum(one.steps or 0 for one in changes if isinstance(one, Extend))
-    return max(sight.planned, sight.first_planned) + more
+def _in_updates(sight: Sight, change: Action) -> Action:
+    """A longer run said in updates, which are what is bounded."""
+    if not isinstance(change, Extend) or change.epochs is None or not sight.epoch:
+        return change
+    steps = max(1, math.floor(change.epochs * sight.epoch + 1e-9))
+    return Extend(change.because, steps=steps)
+
+
+def _more(changes: Sequence[Action]) -> int:
+    return sum(one.steps or 0 for one in changes if isinstance(one, Extend))
 
 
 def _bound(sight: Sight) -> str:
@@ -148,7 +181,7 @@ def undone(sight: Sight) -> tuple[Action, ...]:
     if trial.over:
         return (back, Stop(f"{trial.name} was tried and undone, and nothing else is left to try"))
     left = sight.room
-    if trial.step + left >= sight.first_planned:
+    if trial.step + left >= sight.planned_from(trial.step):
         return (back,)
     if left < max(1, sight.apart):
         return (back, Stop(f"{trial.name} was tried and undone, and no updates are left"))
@@ -180,6 +213,8 @@ def _check(sight: Sight, remedy: Remedy) -> None:
         rule = "holds an action that cannot be done in this run"
         raise _broken(remedy, rule, unknown[0], f"It can: {', '.join(sorted(can.actions))}.")
     for one in remedy.actions:
+        if isinstance(one, RollBack) and one.branch is not None:
+            raise _broken(remedy, "names a branch; going back to one is not its own", one.branch)
         if isinstance(one, RollBack) and one.to_step not in sight.points:
             there = f"There are: {', '.join(map(str, sight.points)) or 'none'}."
             rule = "goes back to a look that is not among Sight.points"

@@ -95,7 +95,8 @@ class Sight:
     ``rate`` is the peak rate of the plan as it stands, ``usual`` the least and the largest that are
     known to work. ``silent`` is the share of the classes of the validation rows that no answer
     names, ``skew`` how many times as many training rows the commonest class has as the rarest.
-    ``points`` are the steps to which the run can go back. ``tried`` are trials that have ended,
+    ``points`` are the steps to which the run can go back, ``plans`` the steps at which it would end
+    from each; ``epoch`` the updates of a pass over the rows. ``tried`` are trials that have ended,
     ``trial`` the present one, ``trials_left`` how many may yet begin. ``rows`` are training or
     validation rows that findings of leaks name.
     """
@@ -132,6 +133,8 @@ class Sight:
     silent: float | None = None
     skew: float | None = None
     points: tuple[int, ...] = ()
+    plans: tuple[int, ...] = ()
+    epoch: int | None = None
     tried: tuple[Trial, ...] = ()
     trial: Trial | None = None
     trials_left: int = 0
@@ -164,6 +167,10 @@ class Sight:
     def room(self) -> int:
         """Updates that may yet be taken."""
         return max(0, self.most - self.spent)
+
+    def planned_from(self, step: int) -> int:
+        """Where the run would end if it went back to this point: a plan goes back with its run."""
+        return dict(zip(self.points, self.plans, strict=False)).get(step, self.first_planned)
 
     def tries(self, name: str) -> int:
         """How often the remedy of this name has been tried, the present trial counted."""

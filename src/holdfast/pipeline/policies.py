@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def course_of(ready: Ready, additions: FitAdditions) -> Course:
         usual=ready.usual_rates,
         skew=_skew(ready),
         findings=tuple(_leaking_rows(ready)),
+        epoch=math.ceil(len(ready.train) / last.rows_per_step),
     )
 
 
