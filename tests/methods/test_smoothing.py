@@ -31,6 +31,19 @@ def test_it_is_that_of_pytorch(share: float, classes: int) -> None:
     assert torch.allclose(told, expected, atol=1e-5)
 
 
+def test_a_row_that_writes_pays_the_mean_of_pytorch_s_over_its_target_tokens() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = 5 * torch.randn(9, 7, generator=generator)
+    expected = torch.randint(0, 7, (9,), generator=generator)
+    counts = torch.tensor([2, 4, 3])
+    each = cross_entropy(logits, expected, reduction="none", label_smoothing=0.2).split([2, 4, 3])
+    plain = cross_entropy(logits, expected, reduction="none").split([2, 4, 3])
+    losses = torch.stack([one.mean() for one in plain])
+    passed = Passed(np.arange(3), {"counts": counts}, ClassifierOutput(logits, logits))
+    told = LabelSmoothing(0.2)(passed, losses)
+    assert torch.allclose(told, torch.stack([one.mean() for one in each]), atol=1e-5)
+
+
 def test_a_certain_answer_is_punished() -> None:
     logits = torch.tensor([[50.0, 0.0], [2.0, 0.0]])
     labels = torch.tensor([0, 0])

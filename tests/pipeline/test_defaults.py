@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import RecipeError
+from holdfast.methods import conflicts
 from holdfast.methods.balance import Balance
 from holdfast.methods.contrast import ClassBatches, ContrastTerm
 from holdfast.methods.sam import Sam
 from holdfast.methods.smoothing import LabelSmoothing
-from holdfast.pipeline.defaults import phases_of, resolve
+from holdfast.pipeline.defaults import asked_of, phases_of, resolve
 from holdfast.recipe import Recipe
 from holdfast.training.ordinary import EveryRow, OnePass
 from holdfast.training.plan import Phase
@@ -55,6 +56,17 @@ def test_what_methods_bring_stands_in_the_phases_that_it_is_for() -> None:
     assert (after.source, after.terms) == (Balance(1.0), (LabelSmoothing(0.2),))
     assert (before.head, after.head) == ("refit", "train")
     assert before.steps == 9
+
+
+@pytest.mark.parametrize(
+    ("task", "found"), [("causal-lm", 0), ("seq2seq", 0), ("text-classification", 1)]
+)
+def test_a_progressive_start_repeats_the_probe_only_where_there_is_one(
+    task: Any, found: int
+) -> None:
+    """``probe_first`` is on by default; of what writes no head is fitted."""
+    recipe = Recipe(task=task, methods={"probe_first": True, "progressive": True})
+    assert len(conflicts.useless(asked_of(recipe))) == found
 
 
 def test_without_methods_the_phases_are_the_ordinary_ones() -> None:

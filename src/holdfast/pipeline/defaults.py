@@ -451,9 +451,12 @@ def unused(recipe: ResolvedRecipe, phases: Sequence[Phase]) -> tuple[Finding, ..
 def asked_of(recipe: Recipe, phases: Sequence[Phase] = ()) -> Asked:
     """What a recipe, in which something may be open, asks of its methods; with the ``phases`` of
     its plan where that is made."""
-    train = recipe.train
+    train, methods = recipe.train, _switched_on(recipe.methods)
+    if recipe.task in WRITING:
+        # It is on by default, and of what writes no head is fitted.
+        methods.pop("probe_first", None)
     return Asked(
-        methods=_switched_on(recipe.methods),
+        methods=methods,
         enrich=frozenset(asked_for(recipe.enrich)),
         optimizer=train.optimizer or "adamw",
         weight_decay=train.weight_decay or 0.0,
