@@ -202,6 +202,18 @@ def test_a_run_says_that_its_validation_is_out_of_fold(
     assert not (run / "checkpoints").exists()
 
 
+def test_its_validation_is_for_the_class_rates_that_its_answers_are_for(
+    csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    """Where one class is next to everything, each row is answered with it, out of fold too."""
+    target = "methods.balance={target: {no: 0.000001, yes: 1}}"
+    result = go(csv, quick, tmp_path / "run", "train.folds=2", target)
+    assert result["rates"]["classes"]["yes"]["target"] > 0.999
+    for side in ("valid", "test", "train_probe"):
+        recalls = {name: one["recall"]["value"] for name, one in result[side]["per_class"].items()}
+        assert recalls == {"no": 0.0, "yes": 1.0}, side
+
+
 def test_its_recipe_repeats_it_to_the_byte(csv: Path, quick: list[str], tmp_path: Path) -> None:
     from holdfast.recipe import read_recipe
 
@@ -279,7 +291,12 @@ def events(run: Path) -> list[dict[str, Any]]:
         ("train.max_minutes=5", "train.max_minutes"),
         ("data.split.stable=true", "data.split.stable"),
         ("data.label_kind=number", "data.label_kind"),
-        ("methods.ema=true", "averages of weights"),
+        ("methods.ema=true", "weights tried at the end"),
+        ("methods.refit_head=true", "weights tried at the end"),
+        # What it changes would show in no fold.
+        ("control.policy=own.py:Own", "control.policy=.*own.py:Own"),
+        # Layers chosen by labels of the rows that a fold answers.
+        ("model.freeze=auto", "model.freeze=auto"),
     ],
 )
 def test_what_cannot_be_cross_fitted_is_refused(
@@ -287,6 +304,8 @@ def test_what_cannot_be_cross_fitted_is_refused(
 ) -> None:
     rows = [(text, i % 7) for i, (text, _) in enumerate(marked_rows(80))]
     number = "label_kind" in settings
+    (tmp_path / "own.py").write_text("class Own:\n    decide = print\n", encoding="utf-8")
+    settings = settings.replace("own.py", f"{tmp_path / 'own.py'}")
     path = write_csv(tmp_path / "rows.csv", rows if number else marked_rows(80))
     with pytest.raises(RecipeError, match=words):
         go(path, quick, tmp_path / "run", "train.folds=3", settings)

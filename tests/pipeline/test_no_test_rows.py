@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from holdfast.core.errors import HoldfastError, RecipeError, SplitError
+from holdfast.core.records import Outputs
+from holdfast.data.mix import SOURCE
 from holdfast.pipeline import outer_folds
 from holdfast.pipeline.compose import make_ready
 from holdfast.pipeline.learning import Learning
@@ -19,8 +22,10 @@ from holdfast.pipeline.main import train
 from holdfast.pipeline.outer_folds import answer_outer
 from holdfast.pipeline.rows import load_and_divide
 from holdfast.pipeline.rows_used import learning_of
+from holdfast.pipeline.sources import scores_by_source
 from holdfast.recipe import Recipe, override, read_recipe
 from holdfast.stats.intervals import wilson
+from holdfast.stats.temperature import losses_at
 
 ROWS = 60
 # Passes are left open: they come of the rows.
@@ -76,8 +81,30 @@ def test_its_baselines_are_out_of_fold_too(run: Path) -> None:
     """A probe asked of the rows that it was fitted on would be right on nearly all of them."""
     shown = {entry["what"]: entry["test"] for entry in result_of(run)["baseline"]["all"]}
     assert shown["linear probe"]["n"] == shown["majority class"]["n"] == ROWS
+    # And so are their intervals.
+    for one in shown.values():
+        accuracy = one["metrics"]["accuracy"]
+        low, high = wilson(accuracy["value"] * ROWS, ROWS)
+        assert accuracy["low"] < low
+        assert accuracy["high"] > high
     # The commonest of two classes alike often is, out of fold, rather the one that was held out.
     assert shown["majority class"]["metrics"]["accuracy"]["value"] <= 0.5 + 1e-9
+
+
+def test_each_source_has_the_wider_interval_too() -> None:
+    names = ["a"] * 30 + ["b"] * 30
+    table: Any = SimpleNamespace(
+        rows=SimpleNamespace(column_names=[SOURCE]), column=lambda _: names
+    )
+    labels, logits = np.arange(60) % 2, np.random.default_rng(0).normal(size=(60, 2))
+    outputs = Outputs(np.arange(60), labels, logits, losses_at(logits, labels, 1.0))
+    found = scores_by_source(outputs, table, ("no", "yes"), outer_folds.FOLDS)
+    assert found is not None
+    for one in found.values():
+        accuracy = one["metrics"]["accuracy"]
+        low, high = wilson(accuracy["value"] * 30, 30)
+        assert accuracy["low"] < low
+        assert accuracy["high"] > high
 
 
 def test_report_card_and_answers_say_so(run: Path) -> None:
@@ -180,6 +207,9 @@ def test_what_has_no_such_score_is_refused(
     with pytest.raises(RecipeError, match="out-of-fold score does not exist for"):
         train(recipe_of(numbers, quick, "data.label_kind=number"), tmp_path / "run")
     csv = write_csv(tmp_path / "rows.csv", marked_rows(60))
+    # Its layers would be chosen by labels of the outer folds' own rows.
+    with pytest.raises(RecipeError, match=r"does not go together with model\.freeze=auto"):
+        train(recipe_of(csv, quick, "model.freeze=auto"), tmp_path / "run")
     with pytest.raises(HoldfastError, match="must be above 0 for seq2seq"):
         train(recipe_of(csv, [], "task=seq2seq"), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -144,7 +144,8 @@ def cross_fit(
 
 
 def _refuse_averages(ready: Ready) -> None:
-    """Averages of weights are tried on validation rows, and no fold has averages to answer with."""
+    """What is tried at the end (averages of weights, a head fitted anew) is tried on validation
+    rows, and no fold has any of it to answer with."""
     found = [x.name for x in method_parts(ready.recipe).listeners() if isinstance(x, Offers)]
     if found:
         raise RecipeError(

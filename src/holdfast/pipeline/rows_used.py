@@ -16,6 +16,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.processes import processes
 from holdfast.core.records import Decision, Ints
 from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
+from holdfast.pipeline.chosen_layers import AUTO
 from holdfast.pipeline.general import with_general
 from holdfast.pipeline.learning import Learning, known_tables
 from holdfast.pipeline.outer_folds import outer_folds
@@ -129,6 +130,8 @@ def _against(prepared: Prepared, divided: Divided) -> str | None:
         "train.max_minutes": recipe.train.max_minutes is not None,
         # A policy that acts goes by the looks of its own run; the folds have looks of theirs.
         f"control.policy={policy}": policy not in PASSIVE,
+        # The layers would be chosen by labels of the rows that each fold is to answer.
+        "model.freeze=auto": recipe.model.freeze == AUTO,
     }
     found = [name for name, there in hindering.items() if there]
     if found:

@@ -12,6 +12,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Outputs
 from holdfast.data.mix import SOURCE
 from holdfast.data.table import Table
+from holdfast.evaluate.out_of_fold import score_out_of_fold
 from holdfast.evaluate.score import score
 
 
@@ -56,26 +57,24 @@ def source_weights(
 
 
 def scores_by_source(
-    outputs: Outputs, table: Table, classes: tuple[str, ...]
+    outputs: Outputs, table: Table, classes: tuple[str, ...], folds: int = 0
 ) -> dict[str, dict[str, Any]] | None:
     """Each source's rows among these, scored by themselves: ``{name: {n, metrics}}``; ``None``
-    where rows have no source."""
+    where rows have no source. ``folds``: out of how many they were answered, 0 for none."""
     if SOURCE not in table.rows.column_names:
         return None
     sources = np.asarray(table.column(SOURCE), dtype=object)
     found = {}
     for name in sorted(set(sources.tolist())):
         here = np.flatnonzero(sources == name)
-        made = score(
-            replace(
-                outputs,
-                rows=outputs.rows[here],
-                labels=outputs.labels[here],
-                logits=outputs.logits[here],
-                losses=outputs.losses[here],
-                groups=None if outputs.groups is None else outputs.groups[here],
-            ),
-            classes,
+        own = replace(
+            outputs,
+            rows=outputs.rows[here],
+            labels=outputs.labels[here],
+            logits=outputs.logits[here],
+            losses=outputs.losses[here],
+            groups=None if outputs.groups is None else outputs.groups[here],
         )
+        made = score_out_of_fold(own, classes, folds) if folds else score(own, classes)
         found[name] = {"n": made.n, "metrics": made.to_json()["metrics"]}
     return found

@@ -145,7 +145,8 @@ def score_classifier(finish: Finish, answer: Answer, forward: Forward) -> Scored
         "model_facts": _scored_model_facts(ready, temperature),
         "careless": None,
     }
-    if sources := scores_by_source(outputs, table, ready.task.classes):
+    folds = outer.folds if outer else 0
+    if sources := scores_by_source(outputs, table, ready.task.classes, folds):
         blocks["sources"] = sources
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
     decisions = (chosen, finish.saved["calibration"].decision)
@@ -171,7 +172,13 @@ def _baseline(
         valid_probe = _outputs(ready.valid.rows, labels_of(ready.valid), folds.probe)
     on_valid = {PROBE: valid_probe, MAJORITY: majority_outputs(labels, len(classes), valid_probe)}
     chosen = choose_baseline(on_valid)
-    shown = [{"what": name, "test": _brief(score(o, classes))} for name, o in on_test.items()]
+    scored = {
+        name: score(o, classes)
+        if finish.outer is None
+        else score_out_of_fold(o, classes, finish.outer.folds)
+        for name, o in on_test.items()
+    }
+    shown = [{"what": name, "test": _brief(found)} for name, found in scored.items()]
     comparison = compare(outputs, on_test[PROBE])
     block = {
         "what": chosen.chosen,
@@ -213,9 +220,9 @@ def _other_rows(finish: Finish, temperature: float) -> tuple[Outputs, Outputs]:
     """Validation rows and train probe, through the restored best state."""
     ready = finish.ready
     probe = probe_positions(ready.train.rows, ready.plan.probe_rows, ready.plan.seed)
-    valid_logits = _valid_logits(finish.fitted)
+    valid_logits = _valid_logits(finish.fitted, temperature)
     _, probe_logits = finish.fitted.measure(ready.train, probe)
-    valid_both = _beside(finish.fitted, valid_logits / temperature, ready.sides.valid_rows.table)
+    valid_both = _beside(finish.fitted, valid_logits, ready.sides.valid_rows.table)
     valid = _outputs(ready.valid.rows, labels_of(ready.valid), valid_both)
     labels = labels_of(ready.train)[probe]
     rows = ready.sides.train_rows.table.take(probe)
@@ -224,13 +231,15 @@ def _other_rows(finish: Finish, temperature: float) -> tuple[Outputs, Outputs]:
     return valid, train
 
 
-def _valid_logits(fitted: Fitted) -> Floats:
-    """Of the validation rows by the kept state; of cross-fitted ones as the folds answered."""
+def _valid_logits(fitted: Fitted, temperature: float) -> Floats:
+    """Calibrated ones of the validation rows by the kept state; of cross-fitted ones as the folds
+    answered, at the class rates that the kept network's last layer was moved to."""
     if fitted.job.out_of_fold is None:
-        return fitted.measure(fitted.ready.valid)[1]
+        return fitted.measure(fitted.ready.valid)[1] / temperature
     answered = fitted.kept_look.valid_logits
     assert answered is not None
-    return answered
+    shift = fitted.rates.shift if fitted.rates and fitted.rates.moved else 0.0
+    return np.asarray(answered / temperature + shift)
 
 
 def _beside(fitted: Fitted, logits: Floats, table: Table) -> Floats:
