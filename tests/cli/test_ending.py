@@ -88,9 +88,11 @@ def test_what_a_policy_tried_is_said_and_that_it_tried_nothing() -> None:
         return "\n".join(summary(result(control=control), Path("r"), 80))
 
     good = {"name": "half the rate", "step": 40, "from_step": 20, "kept": True, "actions": []}
-    text = tried("adapt", good, {**good, "name": "longer", "kept": False}, steps=90)
-    assert "  Tried     half the rate (from step 20, at step 40): kept" in text
-    assert "  Tried     longer (from step 20, at step 40): undone, it was not proven better" in text
+    text = tried(
+        "adapt", good, {**good, "name": "longer", "from_step": 40, "kept": False}, steps=90
+    )
+    assert "  Tried     half the rate (at step 40, from step 20 on): kept" in text
+    assert "  Tried     longer (at step 40): undone, it was not proven better" in text
     assert "  Took      90 updates in all, 70 were planned" in text
     assert "  Tried     nothing: mine.py:Own saw no cause to act" in tried("mine.py:Own")
     assert "Tried" not in tried("stop")

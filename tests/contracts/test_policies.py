@@ -219,6 +219,15 @@ def test_a_run_that_is_well_is_left_alone(label: Any) -> None:
         assert [to_record(one) for one in found] == ([STOP] if "over" in change else [])
 
 
+def test_of_runs_that_are_well_one_too_slow_to_get_anywhere_is_helped() -> None:
+    """The exception that the guide names: the plan ends long before the rows are learned."""
+    idle = {"look": 4, "step": 40, "kept_step": 40, "first_train": 0.69, "train_loss": 0.68}
+    for rate in (3e-6, 1e-4):
+        found = Ladder().decide(sight(label="learning", rate=rate, **idle))
+        assert isinstance(found, Remedy)
+        assert "learning rate" in found.name
+
+
 def test_a_rate_that_does_not_fall_is_not_said_to_be_brought_down() -> None:
     """A constant rate, say: to end sooner lowers nothing."""
     said = {}

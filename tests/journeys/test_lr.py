@@ -65,6 +65,10 @@ def test_python_gives_what_the_command_gives_and_leaves_the_generators(
     told: list[Any] = []
     assert range_test(recipe, told.append) == found
     assert any(isinstance(one, Decision) and one.what == "default recipe" for one in told)
+    # Said before the wait, where only what is prominent is printed.
+    (coming,) = [one for one in told if isinstance(one, Decision) and one.what == "range test"]
+    assert coming.prominent
+    assert coming.chosen == "up to 100 updates of 8 rows"
     import polars
 
     table = polars.read_csv(marked_csv)

@@ -80,7 +80,9 @@ def _tried(result: Mapping[str, Any], columns: int) -> Iterator[str]:
         return
     for one in trials:
         end = "kept" if one["kept"] else "undone, it was not proven better"
-        start = f"from step {one['from_step']}, at step {one['step']}"
+        start = f"at step {one['step']}"
+        if one["from_step"] != one["step"]:
+            start += f", from step {one['from_step']} on"
         yield from entry("Tried", f"{one['name']} ({start}): {end}", columns)
     if not trials:
         yield from entry("Tried", f"nothing: {policy} saw no cause to act", columns)

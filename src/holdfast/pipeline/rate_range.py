@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.core.records import Ints
+from holdfast.core.records import Decision, Ints
 from holdfast.data.frames import frame_file
 from holdfast.models.quick_dropout import quick_dropout
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
@@ -127,6 +127,7 @@ def range_of(
     share = phases[place].learning_rate / planned
     rates = [float(rate) for rate in np.geomspace(LOWEST, HIGHEST, UPDATES)]
     job, _ = make_job(ready, make_accelerator(ready.recipe.train.precision), notify=notify)
+    notify(_coming(phases[place].rows_per_step))
     with memory_errors("the range test"):
         made = sweep(job, place, [rate * share for rate in rates], exploded)
     tried = np.array(rates[: len(made)])
@@ -144,6 +145,14 @@ def range_of(
         planned,
         phases[place].name,
         len(ready.train),
+    )
+
+
+def _coming(batch_size: int) -> Decision:
+    """Said before the wait, which is a minute and more on a slow machine."""
+    because = "each with its rows compared before and after; seconds to minutes on a processor"
+    return Decision(
+        "range test", f"up to {UPDATES} updates of {batch_size} rows", because, prominent=True
     )
 
 
