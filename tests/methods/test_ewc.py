@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,13 @@ from holdfast.methods.ewc import EWC, Consolidate, fisher
 
 X = torch.randn(12, 3, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(12) % 2
+
+
+class Dropping(torch.nn.Linear):
+    """Drops half of what it puts out while it learns."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.dropout(super().forward(x), 0.5, self.training)
 
 
 class Logistic:
@@ -55,7 +63,7 @@ def closed_form(weight: np.ndarray, bias: np.ndarray, rows: int) -> np.ndarray:
 @pytest.mark.parametrize("rows", [5, 12, 200])
 def test_the_fisher_information_is_that_of_the_formula(rows: int) -> None:
     torch.manual_seed(0)
-    network = torch.nn.Linear(3, 2)
+    network = Dropping(3, 2)
     told = fisher(run_of(network), rows)
     expected = closed_form(
         network.weight.detach().numpy().astype(np.float64),
@@ -67,6 +75,30 @@ def test_the_fisher_information_is_that_of_the_formula(rows: int) -> None:
     assert told["bias"].numpy() == pytest.approx(expected[:, 3], rel=1e-4)
     assert network.weight.grad is None
     assert network.training
+
+
+def test_in_a_run_that_goes_on_it_is_that_of_the_start() -> None:
+    """It is worked out again after a resume, when the weights are elsewhere."""
+    torch.manual_seed(0)
+    network = torch.nn.Linear(3, 2)
+    run, listener = run_of(network), Consolidate(EWC())
+
+    @contextlib.contextmanager
+    def at_start() -> Iterator[None]:
+        held = {name: weight.data for name, weight in network.named_parameters()}
+        for name, weight in network.named_parameters():
+            weight.data = run.start[name]
+        yield
+        for name, weight in network.named_parameters():
+            weight.data = held[name]
+
+    run.at_start = at_start
+    wanted = fisher(run, 200)
+    with torch.no_grad():
+        network.weight.mul_(5).add_(1)
+    assert not torch.allclose(fisher(run, 200)["weight"], wanted["weight"])
+    listener.backward_done(run)
+    assert torch.allclose(listener.fisher["weight"], wanted["weight"])
 
 
 def test_a_weight_that_moved_is_pulled_back_by_what_it_mattered() -> None:

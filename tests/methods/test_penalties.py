@@ -167,6 +167,44 @@ def test_what_does_not_learn_or_is_not_stepped_stays_as_it_is() -> None:
     assert pulled(network, "head").keys() == {"head.weight"}
 
 
+def test_a_proximal_step_takes_the_present_rate_and_not_the_one_at_the_peak() -> None:
+    network = Small()
+    head = network.head.weight
+    before = head.detach().clone()
+    run = run_of(network, [head], torch.optim.SGD, lr=0.01)
+    run.optimizer.param_groups[0]["base_lr"] = 10.0
+    head.grad = torch.zeros_like(head)
+    listener = Proximal("l1", "head", 1.0)
+    listener.run_start(run)
+    listener.step_done(run)
+    assert torch.allclose(head, torch.nn.functional.softshrink(before, 0.01))
+
+
+@pytest.mark.parametrize(
+    ("asked", "body", "head"),
+    [
+        ({"l2": {"strength": 0.5, "place": "all"}}, 0.5, 0.5),
+        ({"l2": {"strength": 0.5, "place": "head"}}, None, 0.5),
+        ({"l2_sp": {"strength": 0.5, "head": 2.0}}, 0.0, 2.0),
+    ],
+)
+def test_what_a_recipe_asks_for_is_what_is_pulled(
+    asked: Any, body: float | None, head: float
+) -> None:
+    """By how many times its weight the gradient of each grew, at the start."""
+    network = Small()
+    weights = {"body.weight": network.body.weight, "head.weight": network.head.weight}
+    run = run_of(network, list(weights.values()), torch.optim.SGD, lr=0.1)
+    run.start = {name: weight.detach().clone() for name, weight in weights.items()}
+    (listener,) = parts_of(asked).listeners()
+    listener.run_start(run)
+    for weight in weights.values():
+        weight.grad = torch.zeros_like(weight)
+    listener.backward_done(run)
+    for weight, times in zip(weights.values(), (body, head), strict=True):
+        assert torch.allclose(weight.grad, (times or 0.0) * weight.detach())
+
+
 def test_what_became_zero_is_counted() -> None:
     network = Small(6, 2)
     with torch.no_grad():

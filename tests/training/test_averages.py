@@ -138,6 +138,15 @@ def test_the_mean_of_the_tail_is_what_is_kept(job: Any, phase: Any) -> None:
     assert fitted.average.valid_losses == pytest.approx(losses, abs=1e-5)
 
 
+@pytest.mark.parametrize(("warmup", "steps"), [(0.0, 12), (0.1, 11), (0.5, 6)])
+def test_the_first_steps_do_not_count_for_an_exponential_average(
+    job: Any, phase: Any, warmup: float, steps: int
+) -> None:
+    _, fitted, _ = trained(job, phase, *Ema(0.9, warmup).listeners())
+    (tried,) = fitted.offers
+    assert f"of {steps} steps" in tried.decision.because
+
+
 def test_an_average_that_is_worse_is_tried_and_not_kept(job: Any, phase: Any) -> None:
     """A small rate: the mean of the way lies far behind its end."""
     slow = {"phases": (phase(steps=12, learning_rate=0.004, head_learning_rate=0.004),)}

@@ -16,6 +16,7 @@ from holdfast.methods.progressive import Progressive
 from holdfast.methods.reinit import RedrawnTop, Reinit, check_reinit
 from holdfast.methods.reset_head import HeadPutBack
 from holdfast.methods.unfreeze import Unfreeze, thawed_layers
+from holdfast.methods.who_learns import WhoLearns
 from holdfast.models.base import Layer
 from holdfast.models.redraw import redraw, top_layers
 from holdfast.training.loop import fit
@@ -117,6 +118,33 @@ def test_under_a_head_without_weights_the_top_layer_learns_from_the_start(
     fit(made)
     assert all("head.weight" in names for names in moved.steps.values())
     assert lowers(moved) == list(range(7, STEPS + 1))
+
+
+def test_where_it_joined_a_run_under_way_is_its_beginning_and_is_remembered() -> None:
+    """The share of what was left then; of a later phase the share of all of it."""
+    asked: list[float] = []
+
+    def made() -> WhoLearns:
+        return WhoLearns("a test", lambda done, layers: int(bool(asked.append(done))))
+
+    def run(phase: int, step: int) -> Any:
+        return SimpleNamespace(
+            phase_index=phase,
+            step_in_phase=step,
+            phase=SimpleNamespace(steps=12, head="train"),
+            network=SimpleNamespace(layers=lambda: [], training=False),
+            learning_parameters=dict,
+            adjustments=SimpleNamespace(frozen=()),
+        )
+
+    one, two = made(), made()
+    one.run_start(run(0, 6))
+    two.run_start(run(0, 9))
+    two.load_state_dict(one.state_dict())
+    for listener in (one, two):
+        for place in ((0, 6), (0, 9), (1, 3)):
+            listener.batch_ready(run(*place))
+    assert asked == [0.0, 0.5, 0.25] * 2
 
 
 @pytest.mark.parametrize("step", [3, 6, 7, 8])
