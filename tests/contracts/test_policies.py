@@ -258,6 +258,20 @@ def test_the_methods_that_the_ladder_names_exist() -> None:
     assert asked <= set(all_methods())
 
 
+def test_little_learned_is_not_said_of_rows_that_got_worse() -> None:
+    slow = {"rate": 3e-6, "step": 30, "spent": 30, "first_train": 0.6, "points": (0, 30)}
+    cold = sight(**slow, train_loss=0.59, against_first=Compared())
+    for label in ("learning", "underfit"):
+        one = dataclasses.replace(cold, label=label)
+        names = [type(found).__name__ for found in advise(Ladder(), one).actions]
+        assert names[:2] == ["RollBack", "ScaleLearningRate"]
+        for train in (0.9, None):
+            lost = dataclasses.replace(one, train_loss=train)
+            assert advise(Ladder(), lost).actions == ()
+    worse = dataclasses.replace(cold, against_first=WORSE)
+    assert advise(Ladder(), worse).actions == ()
+
+
 def broken(*actions: Any, **changes: Any) -> RunError:
     class Policy:
         def decide(self, sight: Sight) -> Remedy:

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from holdfast.control.ladder import Ladder
-from holdfast.control.optimism import optimism_of
+from holdfast.control.optimism import Optimism, optimism_of
 from holdfast.control.replay import read_events, replay
 from holdfast.core.actions import to_record
+from holdfast.core.records import Estimate
 from holdfast.pipeline import compose
+from holdfast.pipeline.control_block import _sentence
 from holdfast.pipeline.fit import fit
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.main import train
@@ -190,6 +192,15 @@ def test_the_result_and_the_page_say_what_was_tried_and_what_choosing_is_worth(w
     assert block["trials"][0]["name"] in page
     assert "was chosen among" in page
     assert "sight" not in page
+
+
+def test_an_optimism_of_mere_rounding_is_not_printed_as_a_number() -> None:
+    none = Optimism("accuracy", 1e-16, 0.0, 0.0, 12, 60)
+    told = _sentence(none, Estimate(1e-16, -0.1, 0.1))
+    assert "flatters its validation score by less than 0.01 points of accuracy on average" in told
+    assert "here it is the test score (difference -10 to +10)." in told
+    some = Optimism("accuracy", 0.012, 0.0, 0.03, 12, 60)
+    assert "by about 1.2 points of accuracy on average" in _sentence(some, Estimate(0.02))
 
 
 def test_killed_inside_a_trial_and_resumed_it_ends_the_same(

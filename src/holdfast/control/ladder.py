@@ -112,8 +112,8 @@ def too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
     early = sight.look < 2 and sight.step < 0.3 * sight.planned
     if usual is None or sight.rate is None or sight.rate * ladder.far > usual or early:
         return None
-    idle = sight.left is not None and sight.left >= ladder.idle
-    slow = sight.cause == LOW or sight.label == "underfit" or idle
+    idle = sight.left is not None and sight.left >= ladder.idle and not sight.against_first.worse
+    slow = sight.cause == LOW or ((sight.label == "underfit" or idle) and not _lost(sight))
     if not slow or sight.at_floor or sight.tries(name) or sight.trial:
         return None
     if not sight.can.does("ScaleLearningRate") or sight.room < sight.apart:
@@ -132,6 +132,8 @@ def too_slow(ladder: Ladder, sight: Sight) -> Remedy | None:
         return None
     if not 0.3 <= done < 1 or left < ladder.slow or sight.kept_step != sight.step:
         return None
+    if _lost(sight):
+        return None
     factor = min(ladder.most_faster, ladder.far * usual / sight.rate)
     if factor < 1.5 or not sight.can.does("ScaleLearningRate"):
         return None
@@ -140,6 +142,13 @@ def too_slow(ladder: Ladder, sight: Sight) -> Remedy | None:
         "nothing: at this rate the run ends long before the rows are learned"
     )
     return Remedy(name, (ScaleLearningRate(why, factor), *_longer(sight, why)))
+
+
+def _lost(sight: Sight) -> bool:
+    """Whether the training rows are worse off than at the start: then what is left of their loss
+    does not say that little was learned."""
+    first, now = sight.first_train, sight.train_loss
+    return first is not None and (now is None or now > 1.02 * first)
 
 
 def _longer(sight: Sight, why: str) -> tuple[Action, ...]:

@@ -70,13 +70,20 @@ def _side(blocks: Mapping[str, Any], name: str, metric: str) -> tuple[float, int
 
 
 def _sentence(expected: Optimism, seen: Estimate) -> str:
-    scale, unit = (
-        (100.0, " points of accuracy") if expected.metric == "accuracy" else (1.0, " nats")
+    scale, unit, least = (
+        (100.0, " points of accuracy", 0.01)
+        if expected.metric == "accuracy"
+        else (1.0, " nats", 1e-4)
     )
-    flattered = f"{scale * expected.value:.2g}{unit}"
+    # Draws that all choose the same look differ by the rounding of their sums alone.
+    flattered = (
+        f"by about {scale * expected.value:.2g}{unit} on average"
+        if abs(scale * expected.value) >= least
+        else f"by less than {least:g}{unit} on average"
+    )
     told = (
         f"The state was chosen among {expected.looks} looks at {expected.rows} validation rows, "
-        f"which flatters its validation score by about {flattered} on average"
+        f"which flatters its validation score {flattered}"
     )
     if seen.value is None:
         return f"{told}."
@@ -85,5 +92,8 @@ def _sentence(expected: Optimism, seen: Estimate) -> str:
         if seen.low is not None and seen.high is not None
         else ""
     )
+    gap = scale * abs(seen.value)
+    if gap < least:
+        return f"{told}; here it is the test score{interval}."
     side = "better" if seen.value >= 0 else "worse"
-    return f"{told}; here it is {scale * abs(seen.value):.2g} {side} than the test score{interval}."
+    return f"{told}; here it is {gap:.2g} {side} than the test score{interval}."
