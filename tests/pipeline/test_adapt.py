@@ -257,6 +257,9 @@ def test_a_policy_that_never_has_enough_stays_within_the_updates_of_the_run(
     assert tried(fitted)
     planned, spent = fitted.ready.plan.steps, fitted.job.advisor.spent  # type: ignore[union-attr]
     assert planned < spent <= 1.3 * planned
+    # What it says of itself is what it did: the rows of all branches.
+    rows = fitted.ready.plan.phases[-1].rows_per_step
+    assert fitted.trained.examples_seen <= spent * rows
 
 
 def test_the_optimism_of_noise_alone_is_what_a_simulation_says() -> None:
