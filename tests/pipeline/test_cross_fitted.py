@@ -15,11 +15,18 @@ import torch
 
 from holdfast.core.errors import RecipeError
 from holdfast.pipeline import cross_fitted
-from holdfast.pipeline.cross_fitted import cross_fit, look_of_fold, steps_of_fold
+from holdfast.pipeline.compose import Place
+from holdfast.pipeline.cross_fitted import (
+    FoldRun,
+    FoldStore,
+    cross_fit,
+    look_of_fold,
+    steps_of_fold,
+)
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.main import train
 from holdfast.pipeline.prepared import prepare
-from holdfast.pipeline.ready import Fitted, Prepared
+from holdfast.pipeline.ready import Begun, Fitted, Prepared
 from holdfast.recipe import Recipe, override
 from holdfast.split.folds import make_folds
 from holdfast.tasks.base import labels_of
@@ -147,6 +154,43 @@ def test_the_labels_of_a_fold_change_no_answer_to_it(prepared: Prepared) -> None
         assert not np.array_equal(before.valid_logits[elsewhere], after.valid_logits[elsewhere])
 
 
+def test_what_is_added_in_a_fold_is_worked_out_from_its_own_rows(prepared: Prepared) -> None:
+    asked: list[tuple[Any, Any]] = []
+
+    def extend(train: Any, held: Any) -> Prepared:
+        asked.append((train, held))
+        return prepared
+
+    cross_fit(prepared, np.arange(ROWS), 3, {**USUAL, **PLANS["contrast"]}, extend=extend)
+    assert len(asked) == 3
+    for learned, held in asked:
+        assert sorted([*learned, *held]) == list(range(ROWS))
+        assert len(held) < len(learned)
+        assert not np.isin(prepared.units[held], prepared.units[learned]).any()
+
+
+def test_the_probe_is_judged_out_of_fold(fitted: Fitted) -> None:
+    """Not on the rows that it was fitted to."""
+    (refit,) = fitted.listeners
+    folds = fitted.job.out_of_fold
+    assert folds is not None
+    assert folds.curve is not None
+    assert refit.curve is folds.curve
+
+
+def test_a_fold_of_another_run_is_not_used(tmp_path: Path) -> None:
+    def store(rows: str, number: int) -> FoldStore:
+        return FoldStore(tmp_path, Place(begun=Begun(rows, "settings", (), ())), number)
+
+    one = FoldRun(0, np.arange(2), (), np.zeros((2, 2)), None, 1, 1.0, 0.0, 0.0)
+    store("rows", 0).save(one)
+    told: list[Any] = []
+    assert store("rows", 0).load(told.append) is not None
+    assert not told
+    assert store("other rows", 0).load(told.append) is None
+    assert told[0].chosen == "not used"
+
+
 def test_a_fold_has_its_looks_at_the_same_share_of_the_way(fitted: Fitted) -> None:
     plan = fitted.ready.plan
     steps = steps_of_fold(plan, 2 / 3)
@@ -199,6 +243,10 @@ def test_a_run_says_that_its_validation_is_out_of_fold(
     assert sum(line["valid_rows"] for line in looks if line["fold_step"] == 0) == data["train"]
     snapshots = [line for line in lines if line["event"] == "snapshot"]
     assert all(line["valid_rows"] == data["train"] for line in snapshots)
+    # The score is that of the looks: the network that learned from the rows is not asked of them.
+    kept = next(line for line in snapshots if line["step"] == result["best_step"])
+    told = result["valid"]["metrics"]["accuracy"]["value"]
+    assert told == pytest.approx(kept["valid_metrics"]["accuracy"])
     assert not (run / "checkpoints").exists()
 
 

@@ -155,6 +155,21 @@ def test_the_labels_of_an_outer_fold_change_no_answer_to_it(
         np.testing.assert_array_equal(before, after)
 
 
+def test_copies_stay_on_one_side_of_every_division(
+    marked_rows: Any, write_csv: Any, quick: list[str], tmp_path: Path
+) -> None:
+    rows = marked_rows(ROWS)
+    path = write_csv(tmp_path / "copies.csv", [*rows, *rows[:30]])
+    whole = learning(path, quick, "train.folds=0")
+    units = whole.prepared.units
+    assert len(np.unique(units)) <= ROWS
+    for fold in whole.outer:
+        train, valid = outer_folds._inner(whole, fold.train)
+        assert sorted([*train, *valid, *fold.held]) == whole.everything.tolist()
+        for one, other in ((fold.train, fold.held), (train, valid)):
+            assert not np.isin(units[one], units[other]).any()
+
+
 def test_a_killed_run_repeats_no_outer_fold(
     run: Path,
     csv: Path,
