@@ -374,6 +374,7 @@ def test_where_a_run_cannot_go_back_a_trial_begins_here_and_is_turned_round() ->
 def test_a_policy_is_found_by_its_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(
+        "from pathlib import Path\n"
         "class Good:\n    def decide(self, sight): return None\n"
         "class Needs:\n    def __init__(self, x): pass\n"
         "class Other:\n    pass\n"
@@ -385,8 +386,10 @@ def test_a_policy_is_found_by_its_file(tmp_path: Path) -> None:
         (f"{path}:Other", "no method decide"),
         (f"{tmp_path}/no.py:Good", "not there"),
     ):
-        with pytest.raises(RecipeError, match=told):
+        with pytest.raises(RecipeError, match=told) as caught:
             load_policy(spec)
+        if spec.endswith(":Goo"):
+            assert "It defines: Good, Needs, Other." in str(caught.value)
     path.write_text("import nothing_of_this_name\n")
     with pytest.raises(RecipeError, match="fails on import"):
         load_policy(f"{path}:Good")

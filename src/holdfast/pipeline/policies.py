@@ -122,7 +122,12 @@ def load_policy(spec: str) -> Policy:
     module = _module(Path(path + ".py"), spec)
     made = getattr(module, name, None)
     if not isinstance(made, type):
-        known = sorted(k for k, v in vars(module).items() if isinstance(v, type) and k[0] != "_")
+        known = sorted(
+            k
+            for k, v in vars(module).items()
+            # Not what it has imported.
+            if isinstance(v, type) and k[0] != "_" and v.__module__ == module.__name__
+        )
         remedy = f"It defines: {', '.join(known) or 'none'}."
         raise RecipeError(SETTING, f"names a class that {path}.py does not define", name, remedy)
     try:
