@@ -77,6 +77,18 @@ def test_the_fisher_information_is_that_of_the_formula(rows: int) -> None:
     assert network.training
 
 
+def test_layers_that_do_not_learn_yet_are_measured_and_stay_still() -> None:
+    """Under gradual unfreezing the first update moves the head alone."""
+    torch.manual_seed(0)
+    network = torch.nn.Linear(3, 2)
+    wanted = fisher(run_of(network), 200)
+    network.weight.requires_grad_(False)
+    told = fisher(run_of(network), 200)
+    assert torch.equal(told["weight"], wanted["weight"])
+    assert not network.weight.requires_grad
+    assert network.bias.requires_grad
+
+
 def test_in_a_run_that_goes_on_it_is_that_of_the_start() -> None:
     """It is worked out again after a resume, when the weights are elsewhere."""
     torch.manual_seed(0)

@@ -45,6 +45,10 @@ def fisher(run: Any, rows: int) -> dict[str, torch.Tensor]:
     job, learning = run.job, run.learning_parameters()
     sums = {name: torch.zeros_like(weight) for name, weight in learning.items()}
     was_training = run.network.training
+    # A layer whose turn has not come (unfreeze) or that an action froze mattered all the same.
+    still = [weight for weight in learning.values() if not weight.requires_grad]
+    for weight in still:
+        weight.requires_grad_(True)
     run.network.eval()
     for place in range(min(rows, len(job.general_rows))):
         batch = job.task.collate(job.general_rows, np.array([place]))
@@ -55,6 +59,8 @@ def fisher(run: Any, rows: int) -> dict[str, torch.Tensor]:
         for name, gradient in zip(learning, found, strict=True):
             if gradient is not None:
                 sums[name].addcmul_(gradient, gradient)
+    for weight in still:
+        weight.requires_grad_(False)
     if was_training:
         train_mode(run.network)
     total = sum(float(each.sum()) for each in sums.values())
