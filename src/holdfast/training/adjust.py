@@ -89,10 +89,13 @@ def _follow(run: Run, regroup: bool) -> None:
 def all_learning(run: Run) -> Iterator[None]:
     """A block in which nothing is frozen by an action: an optimizer's groups are made of what
     learns, and those of a resumed run must be those of the run that was not killed."""
-    for parameter in run.learning_parameters().values():
+    learning = [(p, p.requires_grad) for p in run.learning_parameters().values()]
+    for parameter, _ in learning:
         parameter.requires_grad_(True)
     yield
-    _freeze(run)
+    # As it was: a method may hold back layers too, and knows by it when their turn comes.
+    for parameter, learns in learning:
+        parameter.requires_grad_(learns)
 
 
 def _freeze(run: Run) -> None:
