@@ -99,8 +99,8 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
         "valid-block-untempered",
         "the validation scores are those before the saved temperature",
         CLASSES,
-        "valid_logits / temperature",
-        "valid_logits",
+        "return fitted.measure(fitted.ready.valid)[1] / temperature",
+        "return fitted.measure(fitted.ready.valid)[1]",
         (WHOLE,),
     ),
     (

@@ -206,7 +206,7 @@ def is_key(key: str) -> bool:
         try:
             check_names(override(Recipe(), [f"{key}=1" if key.count(".") > 1 else f"{key}=true"]))
         except RecipeError as error:
-            return "unknown" not in str(error) and "no method" not in str(error)
+            return "an unknown method" not in str(error) and "no method" not in str(error)
         return True
     return key in known_keys()
 
