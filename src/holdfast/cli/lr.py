@@ -6,8 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.cli.words import TASKS, complete_tasks
-from holdfast.core.errors import RecipeError
+from holdfast.cli.asked import (
+    Group,
+    Label,
+    Model,
+    Seed,
+    Source,
+    Task,
+    Test,
+    Text,
+    Verbose,
+    check_how,
+)
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
@@ -17,54 +27,30 @@ if TYPE_CHECKING:
 
 
 def command(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A recipe (.yaml), a data file, a folder of pictures by class, or a hub data set.",
-        ),
-    ],
-    model: Annotated[
-        str | None, typer.Option(help="A Hugging Face name or folder; else the embedded MiniLM.")
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TASK",
-            autocompletion=complete_tasks,
-            help=f"{', '.join(TASKS)}; worked out from the rows and the model where left out.",
-        ),
-    ] = None,
-    text: Annotated[
-        list[str] | None, typer.Option(help="The text column; twice for pairs.")
-    ] = None,
-    label: Annotated[str | None, typer.Option(help="The label column.")] = None,
-    group: Annotated[str | None, typer.Option(help="Rows of one group stay together.")] = None,
-    test: Annotated[str | None, typer.Option(help="Test rows, used as they are.")] = None,
+    source: Source,
+    model: Model = None,
+    task: Task = None,
+    text: Text = None,
+    label: Label = None,
+    group: Group = None,
+    test: Test = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. train.batch_size=8."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Seed = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="The result alone: nothing of the way to it.")
     ] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", help="Every choice and finding, with its reason.")
-    ] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Find a learning rate for SOURCE: about a hundred updates at rates that rise. Trains nothing
     that is kept, and writes nothing."""
     refuse_too_little("torch")
-    if quiet and verbose:
-        raise RecipeError("--quiet and --verbose", "exclude each other", None, "Leave one out.")
-    if task is not None and task not in TASKS:
-        from holdfast.core.discovery import nearest
-
-        raise RecipeError("--task", "is not a task", task, nearest(task, list(TASKS)))
+    check_how(quiet, verbose, task)
     from holdfast.pipeline.rate_range import range_test
     from holdfast.pipeline.request import Request
     from holdfast.terminal.say import Teller, width

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.words import TASKS, VERDICTS, complete_tasks, complete_verdicts
-from holdfast.core.errors import RecipeError
+from holdfast.cli.asked import (
+    Group,
+    Label,
+    Model,
+    Seed,
+    Source,
+    Task,
+    Test,
+    Text,
+    Verbose,
+    check_how,
+    check_known,
+)
+from holdfast.cli.words import VERDICTS, complete_verdicts
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
@@ -20,30 +31,13 @@ if TYPE_CHECKING:
 
 
 def command(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A recipe (.yaml), a data file, a folder of pictures by class, or a hub data set.",
-        ),
-    ],
-    model: Annotated[
-        str | None, typer.Option(help="A Hugging Face name or folder; else the embedded MiniLM.")
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TASK",
-            autocompletion=complete_tasks,
-            help=f"{', '.join(TASKS)}; worked out from the rows and the model where left out.",
-        ),
-    ] = None,
-    text: Annotated[
-        list[str] | None, typer.Option(help="The text column; twice for pairs.")
-    ] = None,
-    label: Annotated[str | None, typer.Option(help="The label column.")] = None,
-    group: Annotated[str | None, typer.Option(help="Rows of one group stay together.")] = None,
-    test: Annotated[str | None, typer.Option(help="Test rows, used as they are.")] = None,
+    source: Source,
+    model: Model = None,
+    task: Task = None,
+    text: Text = None,
+    label: Label = None,
+    group: Group = None,
+    test: Test = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     set_: Annotated[
         list[str] | None,
@@ -51,7 +45,7 @@ def command(
             "--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. train.epochs=5."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Seed = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, write nothing.")
@@ -68,16 +62,12 @@ def command(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="The result alone: no plan, no progress.")
     ] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", help="Every choice and finding, with its reason.")
-    ] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Fine-tune on SOURCE: audit, divide, train under watch, score once, report."""
     refuse_too_little("torch")
-    if quiet and verbose:
-        raise RecipeError("--quiet and --verbose", "exclude each other", None, "Leave one out.")
-    feared = _check(fail_on or [], "--fail-on", "verdict", VERDICTS)
-    _check([task] if task else [], "--task", "task", TASKS)
+    check_how(quiet, verbose, task)
+    feared = check_known(fail_on or [], "--fail-on", "verdict", VERDICTS)
     from holdfast.pipeline.request import Request
 
     request = Request(
@@ -134,13 +124,3 @@ def _dry_run(request: Request, recipe: Recipe, as_json: bool, quiet: bool) -> No
         check_place(request.out, request.resume)
     plan = preview(recipe, Teller(quiet))
     typer.echo(json_text(plan) if as_json else printable(show_plan(plan)))
-
-
-def _check(given: list[str], option: str, what: str, known: Sequence[str]) -> set[str]:
-    """Refuse a name that is not known, before anything is read."""
-    from holdfast.core.discovery import nearest
-
-    for name in given:
-        if name not in known:
-            raise RecipeError(option, f"is not a {what}", name, nearest(name, list(known)))
-    return set(given)
