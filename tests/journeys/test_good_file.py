@@ -159,6 +159,7 @@ def test_the_folder_holds_what_the_contract_names_and_nothing_else(finished_run:
         "model",
         "predictions.parquet",
         "splits.parquet",
+        "answers.parquet",
         "examples.parquet",
         "looks.npz",
     }

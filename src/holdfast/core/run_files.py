@@ -30,6 +30,7 @@ SEALED = (
     "splits.parquet",
     "predictions.parquet",
     "examples.parquet",
+    "answers.parquet",
     "looks.npz",
     # The layer over side columns, where a run has one.
     "features/features.json",

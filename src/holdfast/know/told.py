@@ -24,6 +24,7 @@ class Told:
     none. ``wrong`` [n] is whether the answer is not the label; ``None`` where answers are not right
     or wrong (numbers, texts). ``predictions`` [n] are as in the source, ``None`` where none were
     made; ``probabilities`` [n, names] after the temperature, ``None`` where there are none.
+    ``errors`` [n] are answer − label of numbers, in the user's unit.
     """
 
     side: Side
@@ -33,10 +34,11 @@ class Told:
     predictions: tuple[object, ...] | None = None
     probabilities: Floats | None = None
     names: tuple[str, ...] = ()
+    errors: Floats | None = None
 
     def __post_init__(self) -> None:
         n = len(self.table)
-        given = (self.losses, self.wrong, self.predictions, self.probabilities)
+        given = (self.losses, self.wrong, self.predictions, self.probabilities, self.errors)
         if any(one is not None and len(one) != n for one in given):
             raise ValueError(f"{n} rows need {n} answers")
 
@@ -60,4 +62,5 @@ class Told:
             None if said is None else tuple(said[i] for i in at),
             None if self.probabilities is None else self.probabilities[at],
             self.names,
+            None if self.errors is None else self.errors[at],
         )

@@ -40,6 +40,8 @@ OWN = (
     "predictions.parquet",
     "splits.parquet",
     "examples.parquet",
+    "answers.parquet",
+    "openings.jsonl",
     "looks.npz",
     "data.parquet",
     "test.parquet",

@@ -1,7 +1,7 @@
 """The main job, and the only place where all rooms meet:
 
 load → audit → treat → divide → refuse leaks → fit ⇄ (observe → diagnose → decide → act) → restore
-the best → score once on the test rows → report.
+the best → find what may be said of it → score once on the test rows → confirm it there → report.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from holdfast.pipeline.mixing import with_mix
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.outer_folds import answer_outer
 from holdfast.pipeline.outline import Outline, outline_rows
+from holdfast.pipeline.question import confirm_all, find_all
 from holdfast.pipeline.ready import Fitted, OuterAnswers, Scored
 from holdfast.pipeline.rows import Divided, Notify, load_and_divide
 from holdfast.pipeline.rows_used import learning_of
@@ -147,9 +148,12 @@ def _train(recipe: Recipe, to: Destination, listeners: Sequence[Any]) -> dict[st
                 save_side(run, fitted)
                 model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
                 outer = _answered(learning, folder, fitted, notify)
+                # What may be said of the test rows is fixed before they are opened.
+                found = find_all(run, fitted, saved, notify)
                 scored = score_once(
                     run, fitted, divided.splits.test, saved, folder.opened_before, outer
                 )
+                scored = confirm_all(found, scored)
             fitted = with_texts(fitted, scored.blocks.get("generations"))
             _keep_looks(run, fitted)
             seconds = time.perf_counter() - start
@@ -233,9 +237,9 @@ def _write(done: Finished) -> None:
                 fitted.ready.added,
             ),
             **scored.blocks,
-            **outcome.run_block(trained, recipe.seed),
+            **_with_probes(outcome.run_block(trained, recipe.seed), scored.answers),
             "control": control_block(fitted, scored.blocks),
-            "timing": timing,
+            "timing": {**timing, "know_s": round(scored.know_s, 3)},
             "peak_memory_mb": outcome.peak_memory_mb(),
             "decisions": [
                 *begun.decisions,
@@ -252,6 +256,12 @@ def _write(done: Finished) -> None:
         }
     )
     write_json(run / RESULT, sealed(run, result, done.model, done.base))
+
+
+def _with_probes(block: dict[str, Any], answers: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's own blocks with those of its questions, whose probes stand beside the loop's."""
+    probes = {**block["probes"], **answers.get("probes", {})}
+    return {**block, **answers, "probes": probes}
 
 
 def _keep_looks(run: Path, fitted: Fitted) -> None:

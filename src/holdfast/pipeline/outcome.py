@@ -16,7 +16,7 @@ import numpy as np
 
 from holdfast._version import __version__
 from holdfast.core.files import write_atomically
-from holdfast.core.records import Scores, to_json
+from holdfast.core.records import Outputs, Scores, to_json
 from holdfast.pipeline.forgotten import forgetting_block
 from holdfast.split.leaks import text_keys
 
@@ -161,19 +161,21 @@ def write_predictions(path: Path, scored: Scored, classes: Sequence[str]) -> Non
     if scored.outputs is None:
         write_parquet(path, pa.table(scored.predictions))
         return
-    outputs, names = scored.outputs, np.asarray(classes, dtype=object)
-    write_parquet(
-        path,
-        pa.table(
-            {
-                "row": pa.array(outputs.rows, pa.int64()),
-                "label": pa.array(names[outputs.labels].tolist(), pa.string()),
-                "prediction": pa.array(names[outputs.predictions].tolist(), pa.string()),
-                "loss": pa.array(outputs.losses, pa.float64()),
-                "probabilities": pa.array(outputs.probabilities.tolist(), pa.list_(pa.float64())),
-            }
-        ),
-    )
+    write_parquet(path, pa.table(class_columns(scored.outputs, classes)))
+
+
+def class_columns(outputs: Outputs, classes: Sequence[str]) -> dict[str, Any]:
+    """A classifier's answers as the columns of ``predictions.parquet``."""
+    import pyarrow as pa
+
+    names = np.asarray(classes, dtype=object)
+    return {
+        "row": pa.array(outputs.rows, pa.int64()),
+        "label": pa.array(names[outputs.labels].tolist(), pa.string()),
+        "prediction": pa.array(names[outputs.predictions].tolist(), pa.string()),
+        "loss": pa.array(outputs.losses, pa.float64()),
+        "probabilities": pa.array(outputs.probabilities.tolist(), pa.list_(pa.float64())),
+    }
 
 
 def write_splits(path: Path, records: pa.Table, tables: Sequence[Table]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -379,10 +379,39 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
+class AskedSide:
+    """Training or validation rows of which the kept state is asked what it says: some of the fit's
+    own (``side``), by their ``positions`` there, with their ``examples``."""
+
+    fitted: Fitted
+    saved: Mapping[str, Any]
+    side: Literal["train", "valid"]
+    positions: Ints
+
+    @property
+    def table(self) -> Table:
+        sides = self.fitted.ready.sides
+        whole = sides.train_rows.table if self.side == "train" else sides.valid_rows.table
+        return whole if len(self.positions) == len(whole) else whole.take(self.positions)
+
+    @property
+    def examples(self) -> Examples:
+        sides = self.fitted.ready.sides
+        whole, n = (
+            (sides.train, len(sides.train_rows))
+            if self.side == "train"
+            else (sides.valid, len(sides.valid_rows))
+        )
+        return whole if len(self.positions) == n else whole.take(self.positions)
+
+
+@dataclass(frozen=True, slots=True)
 class Scored:
     """The honest number and what stands beside it: ``blocks`` go into ``result.json``.
 
-    ``outputs`` are a classifier's, for ``predictions.parquet``; ``texts`` the generated ones.
+    ``outputs`` are a classifier's, for ``predictions.parquet``, ``predictions`` those of others;
+    ``table`` are the test rows, which were opened for it, ``None`` where none were set aside.
+    ``answers`` are the blocks of the run's questions (``question.py``), which took ``know_s``.
     """
 
     blocks: dict[str, Any]
@@ -390,6 +419,9 @@ class Scored:
     seconds: dict[str, float]
     outputs: Outputs | None = None
     predictions: dict[str, Any] = field(default_factory=dict)
+    table: Table | None = None
+    answers: Mapping[str, Any] = field(default_factory=dict)
+    know_s: float = 0.0
 
 
 def no_sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
@@ -425,6 +457,8 @@ class Kind(Generic[L, E]):
     a table; ``encode`` a table; ``make_task`` the loop's side; ``notices`` findings on the encoded
     training rows; ``listeners`` the loop's own for this kind;
     ``save`` the network into a folder, returning facts; ``score`` the opened test rows;
+    ``tell`` what the kept state says of some training or validation rows, in the columns of
+    ``predictions.parquet``;
     ``plain`` is the model of a finished run, as plain libraries load it; ``use_runs`` and
     ``use_fitted`` what answers and scores other rows, by finished runs (one, or
     the average of several) and by a fit.
@@ -446,6 +480,7 @@ class Kind(Generic[L, E]):
     listeners: Callable[[Ready], tuple[Any, ...]]
     save: Callable[[Path, Fitted], dict[str, Any]]
     score: Callable[[Finish], Scored]
+    tell: Callable[[AskedSide], Mapping[str, Any]]
     plain: Callable[[Path], Any]
     use_runs: Callable[[Sequence[Path]], Answering]
     use_fitted: Callable[[Fitted], Answering]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,9 @@ def score_once(
     again = f"; a killed run had opened them at {before}" if before else ""
     because = f"the run is complete and is scored{again}"
     job.journal.note(job.plan.steps, OPENED, because, at=opened_at)
-    scored = fitted.ready.kind.score(Finish(run, fitted, saved, test.open(), opened_at))
-    return _noted(fitted, scored)
+    table = test.open()
+    scored = fitted.ready.kind.score(Finish(run, fitted, saved, table, opened_at))
+    return _noted(fitted, replace(scored, table=table))
 
 
 def _noted(fitted: Fitted, scored: Scored) -> Scored:

@@ -23,9 +23,8 @@ from holdfast.core.records import Ints
 from holdfast.core.run_files import RESTORE, check_files, read_result
 from holdfast.data.table import Table
 from holdfast.pipeline.folder import RECIPE
-from holdfast.pipeline.kinds import kind_of
-from holdfast.pipeline.treated import same_text
-from holdfast.recipe import Recipe, read_recipe
+from holdfast.pipeline.run_tables import run_tables
+from holdfast.recipe import read_recipe
 from holdfast.split.leaks import text_keys
 
 Side = Literal["train", "valid", "test"]
@@ -185,13 +184,13 @@ def _by_source(
         return found, None
     exact = "copies are told by their normal form alone" if keyed else "copies cannot be told"
     try:
-        run_tables = _run_tables(recipe)
+        own = list(run_tables(recipe).values())
     except HoldfastError as error:
         return found, f"{exact}: the run's own rows cannot be read ({error.what} {error.rule})"
-    side = [_by_row(records, sides, one) for one in run_tables]
-    if keyed and not all(_unchanged(one, records) for one in run_tables):
+    side = [_by_row(records, sides, one) for one in own]
+    if keyed and not all(_unchanged(one, records) for one in own):
         return found, f"{exact}: the run's own rows have changed since"
-    copies = find_copies(RowTexts(*run_tables, table), seed=recipe.seed)
+    copies = find_copies(RowTexts(*own, table), seed=recipe.seed)
     all_sides = np.concatenate([*side, found])
     lowest = np.full(int(copies.exact.max(initial=-1)) + 1, NONE, dtype=np.int8)
     np.minimum.at(lowest, copies.exact, all_sides)
@@ -200,13 +199,6 @@ def _by_source(
     np.minimum.at(reached, copies.links.first, lowest[copies.links.second])
     np.minimum.at(reached, copies.links.second, lowest[copies.links.first])
     return np.asarray(reached[copies.exact[-len(table) :]] if len(table) else found), None
-
-
-def _run_tables(recipe: Recipe) -> list[Table]:
-    data, kind = recipe.data, kind_of(recipe.task)
-    main = kind.read(str(data.path), data, None)
-    given = [kind.read(path, data, main) for path in (data.valid, data.test) if path]
-    return [same_text(table, recipe) for table in (main, *given)]
 
 
 def _unchanged(run_table: Table, records: Any) -> bool:

@@ -19,7 +19,7 @@ from holdfast.models.causal import LoadedCausal, keeps_apart, load_causal
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.adapters import quantize_spec
 from holdfast.pipeline.defaults import size_of
-from holdfast.pipeline.kinds.causal_score import answers_of, sample_of, score_rows, watched
+from holdfast.pipeline.kinds.causal_score import answers_of, sample_of, score_rows, tell, watched
 from holdfast.pipeline.kinds.causal_use import EVERY_TOKEN, LOSS, plain, use_fitted, use_runs
 from holdfast.pipeline.kinds.generating import find_text_metric
 from holdfast.pipeline.kinds.written_samples import (
@@ -247,6 +247,7 @@ KIND = Kind(
     listeners=no_listeners,
     save=save,
     score=score_rows,
+    tell=tell,
     plain=plain,
     use_runs=use_runs,
     use_fitted=use_fitted,

@@ -31,7 +31,7 @@ from holdfast.models.layers import count_parameters
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.kinds.written_samples import TABLES, Sample, extra_metrics
 from holdfast.pipeline.outcome import scores_block
-from holdfast.pipeline.ready import Finish, Ready, Scored
+from holdfast.pipeline.ready import AskedSide, Finish, Ready, Scored
 from holdfast.recipe import Recipe
 from holdfast.tasks.causal_lm import CausalLM, EncodedTokens, encode
 from holdfast.training.batches import probe_positions
@@ -227,11 +227,25 @@ def _predictions(
 ) -> dict[str, Any]:
     """The test rows: reference, the generated text of the sample, the mean loss over the row's
     target tokens (null where none is left)."""
-    import pyarrow as pa
-
     written: list[str | None] = [None] * len(table)
     for position, text in zip(sample.positions, texts, strict=True):
         written[int(position)] = text
+    return _columns(table, examples, losses, written)
+
+
+def tell(asked: AskedSide) -> dict[str, Any]:
+    """The losses of training or validation rows by the kept state; no text is written."""
+    examples, table = asked.examples, asked.table
+    assert isinstance(examples, EncodedTokens)
+    losses, _ = asked.fitted.measure(examples)
+    return _columns(table, examples, losses, [None] * len(table))
+
+
+def _columns(
+    table: Table, examples: EncodedTokens, losses: Any, written: list[str | None]
+) -> dict[str, Any]:
+    import pyarrow as pa
+
     tokens = examples.target_counts.astype(np.float64)
     total = np.bincount(examples.positions, weights=losses * tokens, minlength=len(table))
     count = np.bincount(examples.positions, weights=tokens, minlength=len(table))

@@ -30,8 +30,8 @@ from holdfast.models.probe import fit_probe
 from holdfast.models.vision import VisionClassifier
 from holdfast.pipeline.answers import ClassAnswers
 from holdfast.pipeline.label_noise import measured_probe
-from holdfast.pipeline.outcome import scores_block
-from holdfast.pipeline.ready import Finish, Fitted, Ready, Scored
+from holdfast.pipeline.outcome import class_columns, scores_block
+from holdfast.pipeline.ready import AskedSide, Finish, Fitted, Ready, Scored
 from holdfast.pipeline.sources import scores_by_source
 from holdfast.pipeline.using import Score
 from holdfast.stats.temperature import losses_at
@@ -229,6 +229,18 @@ def _other_rows(finish: Finish, temperature: float) -> tuple[Outputs, Outputs]:
     probe_both = _beside(finish.fitted, probe_logits / temperature, rows)
     train = _outputs(ready.train.rows[probe], labels, probe_both)
     return valid, train
+
+
+def tell(asked: AskedSide) -> dict[str, Any]:
+    """What the kept state says of training or validation rows, calibrated."""
+    fitted, table, temperature = asked.fitted, asked.table, asked.saved["temperature"]
+    if asked.side == "valid":
+        logits = _valid_logits(fitted, temperature)[asked.positions]
+    else:
+        logits = fitted.measure(asked.examples)[1] / temperature
+    both = _beside(fitted, logits, table)
+    outputs = _outputs(table.column("row"), table.column("label"), both)
+    return class_columns(outputs, fitted.ready.task.classes)
 
 
 def _valid_logits(fitted: Fitted, temperature: float) -> Floats:

@@ -277,6 +277,7 @@ KIND = Kind(
     listeners=shared.listeners,
     save=shared.save,
     score=score_rows,
+    tell=shared.tell,
     plain=plain,
     use_runs=use_runs,
     use_fitted=use_fitted,

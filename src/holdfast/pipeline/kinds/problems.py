@@ -28,7 +28,7 @@ from holdfast.pipeline.answers import LabelSetAnswers, NumberAnswers
 from holdfast.pipeline.defaults import size_of
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.kinds.classification import probe_network, texts_of
-from holdfast.pipeline.ready import Finish, Fitted, Ready, Scored
+from holdfast.pipeline.ready import AskedSide, Finish, Fitted, Ready, Scored
 from holdfast.recipe import Recipe
 from holdfast.tasks import label_sets, numbers
 from holdfast.tasks.base import Examples, Task, labels_of
@@ -248,6 +248,15 @@ def _other_rows(finish: Finish, problem: Problem) -> dict[str, Any]:
 
     everything = np.arange(len(ready.valid))
     return {"valid": block(ready.valid, everything), "train_probe": block(ready.train, probe)}
+
+
+def tell(asked: AskedSide, problem: Problem) -> dict[str, Any]:
+    """What the kept state says of training or validation rows."""
+    ready, examples = asked.fitted.ready, asked.examples
+    _, raw = asked.fitted.measure(examples)
+    answers = ProblemAnswers(examples.rows, labels_of(examples), raw)
+    made = problem.make(answers, ready.recipe, loaded_text(ready).scale)
+    return problem.predictions(made, ready.task.classes)
 
 
 def _baseline(finish: Finish, problem: Problem, made: Any) -> tuple[dict[str, Any], Decision]:

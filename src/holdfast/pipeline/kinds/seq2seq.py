@@ -34,6 +34,7 @@ from holdfast.pipeline.kinds.seq2seq_score import (
     encode_rows,
     score_rows,
     scores_of,
+    tell,
     writing_of,
 )
 from holdfast.pipeline.kinds.written_samples import (
@@ -315,6 +316,7 @@ KIND = Kind(
     listeners=listeners,
     save=save,
     score=score_rows,
+    tell=tell,
     plain=plain,
     use_runs=use_runs,
     use_fitted=use_fitted,

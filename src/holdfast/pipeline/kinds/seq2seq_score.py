@@ -25,7 +25,7 @@ from holdfast.models.seq2seq_network import load_saved_seq2seq
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.kinds.generating import noted, other_rows, texts_column
 from holdfast.pipeline.kinds.written_samples import TABLES, extra_metrics
-from holdfast.pipeline.ready import Finish, Ready, Scored
+from holdfast.pipeline.ready import AskedSide, Finish, Ready, Scored
 from holdfast.recipe import Recipe
 from holdfast.tasks.metrics import TextMetric
 from holdfast.tasks.seq2seq import EncodedPairs, SequenceToSequence, encode_pairs
@@ -209,6 +209,16 @@ def _predictions(side: Side, outputs: TokenOutputs, texts: list[str]) -> dict[st
     for place, text in zip(side.examples.kept[side.sample], texts, strict=True):
         written[place] = text
     return texts_column_block(side.table, written, losses)
+
+
+def tell(asked: AskedSide) -> dict[str, Any]:
+    """The losses of training or validation rows by the kept state; no text is written."""
+    examples, table = asked.examples, asked.table
+    assert isinstance(examples, EncodedPairs)
+    losses: list[float | None] = [None] * len(table)
+    for place, loss in zip(examples.kept, asked.fitted.measure(examples)[0], strict=True):
+        losses[place] = float(loss)
+    return texts_column_block(table, [None] * len(table), losses)
 
 
 def texts_column_block(

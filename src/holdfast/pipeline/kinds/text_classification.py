@@ -33,7 +33,7 @@ from holdfast.pipeline.kinds.text_use import (
     use_fitted,
     use_runs,
 )
-from holdfast.pipeline.ready import Finish, Fitted, Kind, Ready, Scored
+from holdfast.pipeline.ready import AskedSide, Finish, Fitted, Kind, Ready, Scored
 from holdfast.pipeline.side import proposals, wanted
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.base import Task
@@ -194,6 +194,12 @@ def score_rows(finish: Finish) -> Scored:
     return scored
 
 
+def tell(asked: AskedSide) -> dict[str, Any]:
+    """What the kept state says of training or validation rows."""
+    problem = problem_of(labels_of(asked.fitted.ready))
+    return shared.tell(asked) if problem is None else problems.tell(asked, problem)
+
+
 def _forward(network: Callable[..., Any], ready: Ready, table: Table) -> Outputs:
     loaded = ready.loaded
     assert isinstance(loaded, LoadedClassifier)
@@ -230,6 +236,7 @@ KIND = Kind(
     listeners=listeners,
     save=save,
     score=score_rows,
+    tell=tell,
     plain=plain,
     use_runs=use_runs,
     use_fitted=use_fitted,

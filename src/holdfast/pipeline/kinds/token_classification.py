@@ -43,7 +43,7 @@ from holdfast.pipeline.kinds.token_use import (
     use_runs,
     words_in,
 )
-from holdfast.pipeline.ready import Finish, Fitted, Kind, Ready, Scored
+from holdfast.pipeline.ready import AskedSide, Finish, Fitted, Kind, Ready, Scored
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.batching import by_length
 from holdfast.tasks.metrics import Metric
@@ -294,6 +294,16 @@ def _other_rows(finish: Finish, temperature: float, unread: int) -> dict[str, An
     return {name: scored(*side).to_json() for name, side in found.items()}
 
 
+def tell(asked: AskedSide) -> dict[str, Any]:
+    """What the kept state says of training or validation sentences, calibrated."""
+    fitted, examples = asked.fitted, words_in(asked.examples)
+    ready, names = fitted.ready, fitted.ready.task.classes
+    network = fitted.network.cpu().eval()
+    logits = word_outputs(network, examples, task_of(ready)) / asked.saved["temperature"]
+    unread = unread_tag(names, words_in(ready.train))
+    return _predictions(tag_outputs(examples, logits, asked.table, unread), names)
+
+
 def _baseline(finish: Finish, outputs: TagOutputs, unread: int) -> tuple[dict[str, Any], Decision]:
     """The linear probe and the commonest tag; the one with the better entity F1 on the validation
     rows is the baseline, by the smaller loss where they tie."""
@@ -386,6 +396,7 @@ KIND = Kind(
     listeners=listeners,
     save=save,
     score=score_rows,
+    tell=tell,
     plain=plain,
     use_runs=use_runs,
     use_fitted=use_fitted,

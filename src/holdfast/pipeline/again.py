@@ -1,0 +1,178 @@
+"""A finished run and its own rows once more, for the commands that ask something of it.
+
+What the run stored is used first: ``predictions.parquet`` of its test rows and ``answers.parquet``
+of validation and training rows. The texts are read again from the source, and each must be the one
+that the run divided. Where a command needs another pass over the test rows it opens them for a
+fixed list of questions, chooses nothing by them, and says so: ``openings.jsonl`` counts it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.door import door
+from holdfast.core.errors import RunError
+from holdfast.core.files import disk_errors, refuse_link
+from holdfast.core.records import Ints
+from holdfast.core.run_files import RESTORE, check_files
+from holdfast.know.told import Side, Told
+from holdfast.pipeline.beside import columns_beside
+from holdfast.pipeline.folder import RECIPE, open_run
+from holdfast.pipeline.outcome import now
+from holdfast.pipeline.run_tables import run_tables
+from holdfast.pipeline.told import ANSWERS, rows_of, told_of
+from holdfast.recipe import Recipe, read_recipe
+from holdfast.split.leaks import text_keys
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from holdfast.data.table import Table
+    from holdfast.pipeline.predictor import Predictor
+
+OPENINGS = "openings.jsonl"
+PREDICTIONS, SPLITS = "predictions.parquet", "splits.parquet"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Test rows that were opened again: the rows, and how often that has happened by now (the
+    scoring of the run itself is not counted)."""
+
+    table: Table
+    count: int
+
+
+@dataclass(frozen=True)
+class Again:
+    """A finished run, from its folder. Raises ``RunError`` for any other, and wherever a file of
+    the run or a row of its sources is not as the run left it."""
+
+    run: Path
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """``result.json``, its seal checked."""
+        return open_run(self.run)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        open_run(self.run)
+        return read_recipe(self.run / RECIPE)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The saved model."""
+        from holdfast.pipeline.predictor import Predictor
+
+        return Predictor.load(self.run)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What there are probabilities of, in their order."""
+        return tuple(self.result.get("classes") or ())
+
+    def has(self, side: Side) -> bool:
+        """Whether the run stored what its model said of this side's rows."""
+        return (self.run / (PREDICTIONS if side == "test" else ANSWERS)).is_file()
+
+    def told(self, side: Side) -> Told:
+        """What the model said of the rows of a side, as the run stored it, beside their texts; of
+        training rows a sample. Of runs by older versions only the test rows are stored."""
+        columns = self._columns(side)
+        rows = columns["row"].to_numpy()
+        return told_of(side, rows_of(self.table(side), rows), columns, self.names)
+
+    def table(self, side: Side) -> Table:
+        """All rows of a side, without what the model said of them. Of the test side this shows
+        texts and labels; whoever asks a model about them calls ``reopen``."""
+        whole = self._tables.get(side, self._tables["source"])
+        wanted, keys = self._divided(side)
+        table = rows_of(whole, _present(whole, wanted, self._changed(side)))
+        if keys is not None and not np.array_equal(keys, text_keys(table)):
+            raise self._changed(side)
+        return table
+
+    def beside(self, table: Table) -> dict[str, list[str | None]]:
+        """The source's other columns for these rows, by name, as it writes them."""
+        return columns_beside(table, self.recipe.data)
+
+    def reopen(self, command: str, questions: Sequence[str]) -> Opening:
+        """The test rows for another pass, which is written down before they are handed out: which
+        command, which questions, when."""
+        table = self.table("test")
+        path = self.run / OPENINGS
+        line = {"command": command, "questions": list(questions), "rows": len(table), "at": now()}
+        with disk_errors(path):
+            refuse_link(path)
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            count = sum(1 for text in path.read_text("utf-8").splitlines() if text.strip())
+        return Opening(table, count)
+
+    @cached_property
+    def _tables(self) -> dict[str, Table]:
+        return run_tables(self.recipe)
+
+    def _columns(self, side: Side) -> pa.Table:
+        import pyarrow.compute as pc
+
+        if side == "test":
+            return self._parquet(PREDICTIONS)
+        found = self._parquet(ANSWERS)
+        return found.filter(pc.equal(found["split"], side))
+
+    def _parquet(self, name: str) -> pa.Table:
+        import pyarrow.parquet as parquet
+
+        path = self.run / name
+        check_files(self.run, self.result, [name])
+        if not os.path.lexists(path):
+            raise RunError(
+                str(path),
+                "is missing: a version of Holdfast made this run that did not keep it"
+                if name == ANSWERS
+                else "is missing",
+                None,
+                f"Train again with {self.run / RECIPE} into another folder.",
+            )
+        with door(str(path), RunError, remedy=RESTORE):
+            return parquet.read_table(path)
+
+    def _divided(self, side: Side) -> tuple[Ints, Any]:
+        """The source rows of a side, ascending, and the keys of their texts (``None`` in runs by
+        old versions)."""
+        import pyarrow.compute as pc
+
+        found = self._parquet(SPLITS)
+        found = found.filter(pc.equal(found["split"], side))
+        order = np.argsort(found["row"].to_numpy(), kind="stable")
+        keys = found["text_key"].to_numpy()[order] if "text_key" in found.column_names else None
+        return found["row"].to_numpy()[order], keys
+
+    def _changed(self, side: Side) -> RunError:
+        source = self._tables.get(side, self._tables["source"]).source
+        return RunError(
+            source,
+            f"has changed since {self.run} was made: its {side} rows are no longer there as they "
+            "were",
+            None,
+            "Restore the file as it was, or train again.",
+        )
+
+
+def _present(table: Table, wanted: Ints, error: RunError) -> Ints:
+    """``wanted``, which must all be rows of the table."""
+    if not np.isin(wanted, table.column("row")).all():
+        raise error
+    return wanted

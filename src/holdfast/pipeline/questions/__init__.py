@@ -1,0 +1,2 @@
+"""The questions that every fitted run is asked, one a file (``pipeline/question.py`` is their
+contract)."""

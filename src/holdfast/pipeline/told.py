@@ -1,0 +1,96 @@
+"""What a model said of rows, between the columns of a file and ``Told``; and the file of what the
+kept state said of training and validation rows, ``answers.parquet``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.records import Ints
+from holdfast.core.seeds import generator
+from holdfast.know.told import Side, Told
+from holdfast.pipeline.outcome import write_parquet
+from holdfast.pipeline.ready import AskedSide
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from holdfast.data.table import Table
+    from holdfast.pipeline.ready import Fitted
+
+ANSWERS = "answers.parquet"
+COLUMNS = ("row", "split", "label", "prediction", "loss", "probabilities", "error")
+# Training rows that the kept state is asked about: enough for every question that compares them
+# with others, and a pass over them costs less than one epoch in ten of a usual plan.
+ASKED_ROWS = 1000
+
+
+def ask_side(fitted: Fitted, saved: Mapping[str, Any], side: Side) -> tuple[Table, pa.Table]:
+    """All validation rows, or at most ``ASKED_ROWS`` of the training rows (a fixed random sample),
+    and what the kept state says of them in the columns of ``predictions.parquet``; rows of which
+    nothing can be read are left out."""
+    import pyarrow as pa
+
+    assert side != "test"
+    sides = fitted.ready.sides
+    n = len(sides.train_rows if side == "train" else sides.valid_rows)
+    asked = AskedSide(fitted, saved, side, sampled(n, side, fitted.recipe.seed))
+    columns = pa.table(dict(fitted.ready.kind.tell(asked)))
+    return rows_of(asked.table, columns["row"].to_numpy()), columns
+
+
+def sampled(n: int, side: Side, seed: int) -> Ints:
+    """The positions that are asked about, ascending."""
+    if side != "train" or n <= ASKED_ROWS:
+        return np.arange(n)
+    return np.sort(generator(seed, "training rows asked").permutation(n)[:ASKED_ROWS])
+
+
+def rows_of(table: Table, rows: Ints) -> Table:
+    """The rows of ``table`` at these source positions, in their order."""
+    own = np.asarray(table.column("row"), dtype=np.int64)
+    if np.array_equal(own, rows):
+        return table
+    order = np.argsort(own, kind="stable")
+    return table.take(order[np.searchsorted(own, rows, sorter=order)])
+
+
+def told_of(side: Side, table: Table, columns: pa.Table, names: Sequence[str] = ()) -> Told:
+    """What ``columns`` say of the rows of ``table``, which stand in the same order. ``names`` is
+    what there are probabilities of."""
+    held = columns.column_names
+    label, said = columns["label"].to_pylist(), columns["prediction"].to_pylist()
+    losses = np.array([np.nan if x is None else x for x in columns["loss"].to_pylist()], np.float64)
+    errors = columns["error"].to_numpy().astype(np.float64) if "error" in held else None
+    sets = bool(label) and isinstance(label[0], list)
+    chances = None
+    # A tagger's are of a sentence's words, of which sentences have more or fewer.
+    if "probabilities" in held and "tags" not in table.rows.column_names:
+        width = (len(label), len(names))
+        chances = np.array(columns["probabilities"].to_pylist(), np.float64).reshape(width)
+    judged = sets or chances is not None
+    return Told(
+        side,
+        table,
+        losses,
+        np.array([a != b for a, b in zip(label, said, strict=True)]) if judged else None,
+        None if all(one is None for one in said) and said else tuple(said),
+        chances,
+        tuple(names) if chances is not None else (),
+        errors,
+    )
+
+
+def write_answers(run: Path, sides: Mapping[Side, pa.Table]) -> None:
+    """``answers.parquet``: one line a row that was asked about, its ``split`` beside the rest."""
+    import pyarrow as pa
+
+    parts = []
+    for side, columns in sides.items():
+        split = pa.array([side] * len(columns), pa.string())
+        parts.append(columns.append_column("split", split))
+    joined = pa.concat_tables(parts)
+    write_parquet(run / ANSWERS, joined.select([c for c in COLUMNS if c in joined.column_names]))

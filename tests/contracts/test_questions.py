@@ -1,0 +1,105 @@
+"""Every question that a fitted run is asked, of every kind of task: what it finds is found before
+the test rows are opened, is plain and finite, and is the same when it is asked again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+
+from holdfast.core.records import to_json
+from holdfast.pipeline.again import ANSWERS
+from holdfast.pipeline.fit import fit
+from holdfast.pipeline.prepared import prepare
+from holdfast.pipeline.question import Found, all_questions, confirm_all, find_all
+from holdfast.pipeline.ready import Fitted, Scored
+from holdfast.recipe import Recipe, override
+
+SMALL = [
+    "train.max_steps=4",
+    "train.batch_size=4",
+    "train.threads=1",
+    "train.precision=float32",
+    "train.matmul=default",
+    "generate.rows=0",
+    "generate.max_new_tokens=4",
+]
+
+
+@pytest.fixture(scope="module")
+def asked(
+    make_sample: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[Any, Fitted, dict[str, Any], Path, Found]]:
+    """A small fit of each sample and what every question found of it."""
+    made: dict[str, Any] = {}
+
+    def make(name: str) -> Any:
+        if name not in made:
+            sample, run = make_sample(name), tmp_path_factory.mktemp("asked")
+            recipe: Recipe = override(sample.recipe, SMALL)
+            fitted = fit(prepare(recipe, sample.table), np.arange(4, 11), np.arange(4))
+            saved = fitted.ready.kind.save(run / "model", fitted)
+            found = find_all(run, fitted, saved, lambda _: None)
+            made[name] = (sample, fitted, saved, run, found)
+        return made[name]
+
+    return make
+
+
+def scored_by(sample: Any, fitted: Fitted, saved: dict[str, Any]) -> Scored:
+    """The last three rows as test rows, answered as training and validation rows are."""
+    from holdfast.pipeline.ready import AskedSide
+
+    columns = fitted.ready.kind.tell(AskedSide(fitted, saved, "train", np.array([4, 5, 6])))
+    rows = fitted.ready.sides.train_rows.table.take([4, 5, 6])
+    return Scored({}, (), {}, predictions=dict(columns), table=rows)
+
+
+def test_what_the_kept_state_says_is_what_the_fit_measured(
+    request: pytest.FixtureRequest, sample: Any, asked: Any
+) -> None:
+    _, fitted, _, run, found = asked(request.node.callspec.params["sample"])
+    ready, told = fitted.ready, found.before
+    stored = parquet.read_table(run / ANSWERS)
+    assert stored["split"].to_pylist() == ["train"] * len(told.train) + ["valid"] * len(told.valid)
+    for side, examples in ((told.train, ready.train), (told.valid, ready.valid)):
+        # A row of which nothing can be learned has no loss.
+        learnt = np.isin(side.rows, np.asarray(examples.rows))
+        np.testing.assert_array_equal(np.isfinite(side.losses), learnt)
+        if side.probabilities is not None and ready.recipe.task != "token-classification":
+            assert side.names == ready.task.classes
+            held = np.asarray(side.probabilities)
+            assert ((held >= 0) & (held <= 1)).all()
+
+
+def test_a_question_gives_plain_values_and_the_same_again(
+    request: pytest.FixtureRequest, sample: Any, asked: Any
+) -> None:
+    sample, fitted, saved, run, found = asked(request.node.callspec.params["sample"])
+    scored = confirm_all(found, scored_by(sample, fitted, saved))
+    again = find_all(run, fitted, saved, lambda _: None)
+    twice = confirm_all(again, scored_by(sample, fitted, saved))
+    text = json.dumps(to_json(dict(scored.answers)), allow_nan=False, sort_keys=True)
+    assert text == json.dumps(to_json(dict(twice.answers)), allow_nan=False, sort_keys=True)
+
+
+def test_a_question_leaves_the_fit_as_it_was(
+    request: pytest.FixtureRequest, sample: Any, asked: Any
+) -> None:
+    _, fitted, saved, run, _ = asked(request.node.callspec.params["sample"])
+    before = {name: value.clone() for name, value in fitted.network.state_dict().items()}
+    find_all(run, fitted, saved, lambda _: None)
+    for name, value in fitted.network.state_dict().items():
+        assert (value.cpu() == before[name].cpu()).all(), name
+
+
+def test_each_question_has_a_place_of_its_own() -> None:
+    places = [question.where for question in all_questions().values()]
+    assert len(set(places)) == len(places)
+    for name, question in all_questions().items():
+        assert question.name == name

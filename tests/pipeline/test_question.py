@@ -1,0 +1,141 @@
+"""When a question is asked, and what becomes of its answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.core.errors import RunError
+from holdfast.core.run_files import read_events, read_result
+from holdfast.pipeline import question
+from holdfast.pipeline.again import OPENINGS, Again
+from holdfast.pipeline.main import train
+from holdfast.pipeline.question import Question, Unasked
+from holdfast.pipeline.scoring import OPENED
+from holdfast.recipe import Recipe, override
+
+
+@pytest.fixture
+def asking(monkeypatch: pytest.MonkeyPatch) -> Callable[[Question[Any]], None]:
+    """Puts questions of a test in the place of all others."""
+    asked: dict[str, Question[Any]] = {}
+    monkeypatch.setattr(question, "all_questions", lambda: asked)
+
+    def add(one: Question[Any]) -> None:
+        asked[one.name] = one
+
+    return add
+
+
+@pytest.fixture
+def run_of(tmp_path: Path, marked_csv: Path, quick: list[str]) -> Any:
+    def make(*settings: str) -> Path:
+        train(override(Recipe(), [f"data.path={marked_csv}", *quick, *settings]), tmp_path / "run")
+        return tmp_path / "run"
+
+    return make
+
+
+def test_candidates_are_found_before_the_test_rows_open_and_confirmed_after(
+    asking: Any, run_of: Any
+) -> None:
+    opened: list[bool] = []
+    seen: dict[str, Any] = {}
+
+    def was_opened(run: Path) -> bool:
+        return any(e.get("what") == OPENED for e in read_events(run / "events.jsonl", torn=True))
+
+    def find(before: Any) -> dict[str, int]:
+        opened.append(was_opened(before.run))
+        assert not hasattr(before, "test")
+        return {"valid": len(before.valid), "train": len(before.train)}
+
+    def confirm(found: dict[str, int], after: Any) -> dict[str, Any]:
+        opened.append(was_opened(after.run))
+        seen["rows"] = after.test.rows.tolist()
+        seen["losses"] = after.test.losses
+        return {**found, "test": len(after.test)}
+
+    asking(Question("counted", ("probes", "counted"), find, confirm))
+    run = run_of()
+    result = read_result(run)
+    assert opened == [False, True]
+    sides = {name: result["data"][name] for name in ("train", "valid", "test")}
+    assert result["probes"]["counted"] == sides
+    # What stood there before stays.
+    assert "forgetting" in result["probes"]
+    assert seen["losses"].mean() == pytest.approx(result["test"]["metrics"]["loss"]["value"])
+
+
+def test_what_cannot_be_asked_says_why_and_costs_no_run(asking: Any, run_of: Any) -> None:
+    def refuse(before: Any) -> None:
+        raise RunError("the rows", "cannot be asked this", None, "Ask another.")
+
+    asking(Question("first", ("first",), lambda _: Unasked("there is no reason"), lambda *_: {}))
+    asking(Question("second", ("second",), refuse, lambda *_: {}))
+    asking(Question("third", ("third",), lambda _: None, lambda *_: {}))
+    result = read_result(run_of())
+    assert result["first"] == {"why": "there is no reason"}
+    assert "cannot be asked this" in result["second"]["why"]
+    assert "third" not in result
+
+
+def test_without_test_rows_nothing_is_confirmed(asking: Any, run_of: Any) -> None:
+    def never(*_: Any) -> dict[str, Any]:
+        raise AssertionError("there is nothing to confirm it on")
+
+    asking(Question("one", ("one",), lambda _: 1, never))
+    result = read_result(run_of("data.split.test=0"))
+    assert "no test rows" in result["one"]["why"]
+
+
+def test_a_finished_run_gives_its_rows_and_what_was_said_of_them_again(finished_run: Path) -> None:
+    again = Again(finished_run)
+    result = read_result(finished_run)
+    for side in ("train", "valid", "test"):
+        told = again.told(side)
+        assert len(told) == result["data"][side]
+        assert told.names == tuple(result["classes"])
+        # The very texts: the label is read off each of these rows' marks.
+        assert told.wrong is not None
+        said = [told.table.classes[k] for k in told.table.column("label")]
+        assert [a != b for a, b in zip(told.predictions or (), said, strict=True)] == list(
+            told.wrong
+        )
+    test, block = again.told("test"), result["test"]["metrics"]
+    assert test.losses.mean() == pytest.approx(block["loss"]["value"])
+    assert test.wrong is not None
+    assert 1 - test.wrong.mean() == pytest.approx(block["accuracy"]["value"])
+    answers = again.predictor.answer(again.table("valid"))
+    assert answers.probabilities is not None
+    np.testing.assert_allclose(answers.probabilities, again.told("valid").probabilities, atol=1e-4)
+
+
+def test_a_source_that_changed_is_refused(run_of: Any, marked_csv: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved.csv"
+    moved.write_bytes(marked_csv.read_bytes())
+    run = run_of(f"data.path={moved}")
+    lines = moved.read_text("utf-8").splitlines()
+    moved.write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n", encoding="utf-8")
+    with pytest.raises(RunError, match="has changed since"):
+        Again(run).told("valid")
+
+
+def test_each_opening_of_the_test_rows_is_written_down(finished_run: Path, tmp_path: Path) -> None:
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    again = Again(run)
+    assert again.reopen("explain", ["does the word matter?"]).count == 1
+    assert again.reopen("explain", ["does the word matter?"]).count == 2
+    lines = [json.loads(line) for line in (run / OPENINGS).read_text("utf-8").splitlines()]
+    assert [line["command"] for line in lines] == ["explain", "explain"]
+    assert lines[0]["rows"] == read_result(run)["data"]["test"]
+    # The run is still one whose files are as it left them.
+    assert again.predictor.names
