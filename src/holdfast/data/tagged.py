@@ -276,13 +276,14 @@ def _list_or_none(cell: str | None) -> list[Any] | None:
 
 def _place(raw: Raw, row: int, name: str, word: int | None = None) -> str:
     """Where a word is: by the line of a CoNLL file, else by its row."""
-    if word is not None and _from_conll(raw):
+    if word is not None and from_conll(raw):
         return f"{raw.source}, line {int(raw.table[LINE][row].as_py()) + word}"
     at = f", word {word + 1}" if word is not None else ""
     return f"{raw.source}, row {row}, column {name!r}{at}"
 
 
-def _from_conll(raw: Raw) -> bool:
+def from_conll(raw: Raw) -> bool:
+    """Whether these rows were read from a CoNLL file, whose columns have no names."""
     # A table may have a column of this name too.
     return raw.kinds.get(LINE) == {"integer"} and (
         is_conll_file(raw.source) or may_be_conll(raw.source)
@@ -532,7 +533,7 @@ def _few(found: _Gathered, names: Sequence[str]) -> tuple[Finding, ...]:
 def _chosen(raw: Raw, role: str, usual: Sequence[str], decisions: list[Decision]) -> str:
     found = usual_names(raw.names, usual)
     what = "words" if role == "text" else "tags"
-    if not found and what == "tags" and _from_conll(raw):
+    if not found and what == "tags" and from_conll(raw):
         raise DataError(
             raw.source,
             "has one column: words without tags",

@@ -6,20 +6,24 @@ from holdfast.data.beside import refuse_changed
 from holdfast.data.paths import source_path
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
+from holdfast.data.tagged import from_conll, read_tagged
 from holdfast.pipeline.using import read_columns
 from holdfast.recipe import DataPart
 
 
 def columns_beside(table: Table, part: DataPart) -> dict[str, list[str | None]]:
     """Every column of the table's source but those of its text, label and group, by name and in the
-    order of the rows; a folder has none.
+    order of the rows; a folder and a CoNLL file have none.
 
     Raises ``DataError`` where the source is gone, or has another number of rows than it had.
     """
     if source_path(table.source).is_dir():
         return {}
-    raw = read_source(table.source, part.encoding, part.config)
+    read = read_tagged if "tags" in table.rows.column_names else read_source
+    raw = read(table.source, part.encoding, part.config)
     refuse_changed(raw, table)
+    if from_conll(raw):
+        return {}
     known = {*(read_columns(part) or ()), *table.columns.text, table.columns.label, part.group}
     names = [name for name in raw.names if name not in known]
     taken = raw.table.select(names).take(table.column("row"))

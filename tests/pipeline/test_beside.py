@@ -1,0 +1,52 @@
+"""The columns of a source that stand beside rows of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from holdfast.core.errors import DataError
+from holdfast.pipeline.beside import columns_beside
+from holdfast.pipeline.kinds import kind_of
+from holdfast.recipe import DataPart
+
+
+def test_the_other_columns_of_the_very_rows_as_the_source_writes_them(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    lines = ["shop,text,label,price", "a,one,x,1.50", "b,two,y,2", ",three,x,", "d,four,y,4"]
+    lines += ["e,five,x,5", "f,six,y,6"]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    part = DataPart(path=str(path), text=("text",), label="label")
+    table = kind_of("text-classification").read(str(path), part, None)
+    found = columns_beside(table.take([3, 0, 2]), part)
+    assert found == {"shop": ["d", "a", ""], "price": ["4", "1.50", ""]}
+
+
+def test_sentences_of_words_have_columns_beside_them_too(tmp_path: Path) -> None:
+    rows = [{"tokens": ["a", "b"], "tags": ["O", "B-X"], "from": w} for w in ("p", "q", "r")]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    kind = kind_of("token-classification")
+    part = DataPart(path=str(path))
+    assert columns_beside(kind.read(str(path), part, None).take([2, 1]), part) == {
+        "from": ["r", "q"]
+    }
+    conll = tmp_path / "rows.conll"
+    conll.write_text("a O\nb B-X\n\nc O\nd B-X\n", encoding="utf-8")
+    part = DataPart(path=str(conll))
+    assert columns_beside(kind.read(str(conll), part, None), part) == {}
+
+
+def test_a_source_that_grew_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "text,label\n" + "".join(f"t{i},{'xy'[i % 2]}\n" for i in range(6)), encoding="utf-8"
+    )
+    part = DataPart(path=str(path), text=("text",), label="label")
+    table = kind_of("text-classification").read(str(path), part, None)
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write("four,y\n")
+    with pytest.raises(DataError, match="changed while it was read"):
+        columns_beside(table, part)
