@@ -37,7 +37,7 @@ C = TypeVar("C")
 @dataclass(frozen=True)
 class Before:
     """What a question may look at before the test rows are opened: the fit with its kept state, and
-    what that says of all validation rows and of training rows (1,000 at most, a fixed sample)."""
+    what that says of all validation rows and of training rows (500 at most, a fixed sample)."""
 
     run: Path
     fitted: Fitted

@@ -288,6 +288,33 @@ class SideKept:
     findings: tuple[Finding, ...]
 
 
+class Measurements:
+    """Losses and kept outputs of the rows of ``examples`` that were measured so far, by their
+    positions. It holds the examples, so that no others come to stand at their place in memory."""
+
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
+        self._place = np.full(len(examples), -1, dtype=np.int64)
+        self._losses: Floats = np.zeros(0)
+        self._kept: Floats | None = None
+
+    def missing(self, positions: Ints) -> Ints:
+        """Those that were not measured yet, in their order."""
+        return positions[self._place[positions] < 0]
+
+    def add(self, positions: Ints, losses: Floats, kept: Floats) -> None:
+        """What was measured of them."""
+        self._place[positions] = len(self._losses) + np.arange(len(positions))
+        self._losses = np.concatenate([self._losses, losses])
+        self._kept = kept if self._kept is None else np.concatenate([self._kept, kept])
+
+    def at(self, positions: Ints) -> tuple[Floats, Floats]:
+        """Losses [n] and kept outputs [n, …] of rows that were all measured."""
+        assert self._kept is not None
+        places = self._place[positions]
+        return self._losses[places], self._kept[places]
+
+
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """A fit that has come to its end, as a value: the next fit takes nothing from it.
@@ -308,6 +335,7 @@ class Fitted:
     begun: Begun | None = None
     rates: Rates | None = None
     side: SideKept | None = None
+    measured: dict[int, Measurements] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def network(self) -> Network:
@@ -332,11 +360,16 @@ class Fitted:
     def measure(self, examples: Examples, positions: Ints | None = None) -> tuple[Floats, Floats]:
         """Losses [n] of encoded rows, and what the task keeps of each output [n, …], by the state
         that is kept and in the precision of the training."""
-        job = self.job
-        observer = Observer(job.accelerator, job.task, alone=True)
-        network = self.network.to(job.accelerator.device)
-        everything = np.arange(len(examples)) if positions is None else positions
-        return observer.measure(network, examples, everything)
+        everything = np.arange(len(examples)) if positions is None else np.asarray(positions)
+        # The state that is kept changes no more: what it said of a row once it says again.
+        known = self.measured.setdefault(id(examples), Measurements(examples))
+        new = known.missing(everything)
+        if len(new) or not len(everything):
+            job = self.job
+            observer = Observer(job.accelerator, job.task, alone=True)
+            network = self.network.to(job.accelerator.device)
+            known.add(new, *observer.measure(network, examples, new))
+        return known.at(everything)
 
     def untuned(self, head: Mapping[str, Any] = MappingProxyType({})) -> Network:
         """The network as it was before the first step, or with another ``head`` (``weight`` and
@@ -389,20 +422,30 @@ class AskedSide:
     positions: Ints
 
     @property
-    def table(self) -> Table:
+    def whole(self) -> tuple[Table, Examples]:
+        """All rows of the side, and their examples."""
         sides = self.fitted.ready.sides
-        whole = sides.train_rows.table if self.side == "train" else sides.valid_rows.table
-        return whole if len(self.positions) == len(whole) else whole.take(self.positions)
+        if self.side == "train":
+            return sides.train_rows.table, sides.train
+        return sides.valid_rows.table, sides.valid
+
+    @property
+    def table(self) -> Table:
+        table, _ = self.whole
+        return table if len(self.positions) == len(table) else table.take(self.positions)
 
     @property
     def examples(self) -> Examples:
-        sides = self.fitted.ready.sides
-        whole, n = (
-            (sides.train, len(sides.train_rows))
-            if self.side == "train"
-            else (sides.valid, len(sides.valid_rows))
-        )
-        return whole if len(self.positions) == n else whole.take(self.positions)
+        table, examples = self.whole
+        return examples if len(self.positions) == len(table) else examples.take(self.positions)
+
+    def measure(self) -> tuple[Floats, Floats]:
+        """Losses and kept outputs of the ``examples``, as ``Fitted.measure`` gives them."""
+        table, examples = self.whole
+        # Where a row is an example, what was measured of it for a score is known.
+        if np.array_equal(examples.rows, table.column("row")):
+            return self.fitted.measure(examples, self.positions)
+        return self.fitted.measure(self.examples)
 
 
 @dataclass(frozen=True, slots=True)

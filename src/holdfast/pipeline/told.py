@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.records import Ints
-from holdfast.core.seeds import generator
 from holdfast.know.told import Side, Told
 from holdfast.pipeline.outcome import write_parquet
 from holdfast.pipeline.ready import AskedSide
+from holdfast.training.batches import probe_positions
+from holdfast.training.plan import MOST_PROBE_ROWS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 
 ANSWERS = "answers.parquet"
 COLUMNS = ("row", "split", "label", "prediction", "loss", "probabilities", "error")
-# Training rows that the kept state is asked about: enough for every question that compares them
-# with others, and a pass over them costs less than one epoch in ten of a usual plan.
-ASKED_ROWS = 1000
+# Training rows that the kept state is asked about: those of the largest train probe. The scores of
+# the probe come of the same pass.
+ASKED_ROWS = MOST_PROBE_ROWS
 
 
 def ask_side(fitted: Fitted, saved: Mapping[str, Any], side: Side) -> tuple[Table, pa.Table]:
@@ -36,17 +37,14 @@ def ask_side(fitted: Fitted, saved: Mapping[str, Any], side: Side) -> tuple[Tabl
 
     assert side != "test"
     sides = fitted.ready.sides
-    n = len(sides.train_rows if side == "train" else sides.valid_rows)
-    asked = AskedSide(fitted, saved, side, sampled(n, side, fitted.recipe.seed))
+    whole = sides.train_rows if side == "train" else sides.valid_rows
+    positions: Ints = np.arange(len(whole))
+    if side == "train":
+        # The train probe is the beginning of the same order.
+        positions = probe_positions(positions, ASKED_ROWS, fitted.ready.plan.seed)
+    asked = AskedSide(fitted, saved, side, positions)
     columns = pa.table(dict(fitted.ready.kind.tell(asked)))
     return rows_of(asked.table, columns["row"].to_numpy()), columns
-
-
-def sampled(n: int, side: Side, seed: int) -> Ints:
-    """The positions that are asked about, ascending."""
-    if side != "train" or n <= ASKED_ROWS:
-        return np.arange(n)
-    return np.sort(generator(seed, "training rows asked").permutation(n)[:ASKED_ROWS])
 
 
 def rows_of(table: Table, rows: Ints) -> Table:

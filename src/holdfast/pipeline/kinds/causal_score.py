@@ -237,7 +237,7 @@ def tell(asked: AskedSide) -> dict[str, Any]:
     """The losses of training or validation rows by the kept state; no text is written."""
     examples, table = asked.examples, asked.table
     assert isinstance(examples, EncodedTokens)
-    losses, _ = asked.fitted.measure(examples)
+    losses, _ = asked.measure()
     return _columns(table, examples, losses, [None] * len(table))
 
 

@@ -237,7 +237,7 @@ def tell(asked: AskedSide) -> dict[str, Any]:
     if asked.side == "valid":
         logits = _valid_logits(fitted, temperature)[asked.positions]
     else:
-        logits = fitted.measure(asked.examples)[1] / temperature
+        logits = asked.measure()[1] / temperature
     both = _beside(fitted, logits, table)
     outputs = _outputs(table.column("row"), table.column("label"), both)
     return class_columns(outputs, fitted.ready.task.classes)

@@ -253,7 +253,7 @@ def _other_rows(finish: Finish, problem: Problem) -> dict[str, Any]:
 def tell(asked: AskedSide, problem: Problem) -> dict[str, Any]:
     """What the kept state says of training or validation rows."""
     ready, examples = asked.fitted.ready, asked.examples
-    _, raw = asked.fitted.measure(examples)
+    _, raw = asked.measure()
     answers = ProblemAnswers(examples.rows, labels_of(examples), raw)
     made = problem.make(answers, ready.recipe, loaded_text(ready).scale)
     return problem.predictions(made, ready.task.classes)

@@ -216,7 +216,7 @@ def tell(asked: AskedSide) -> dict[str, Any]:
     examples, table = asked.examples, asked.table
     assert isinstance(examples, EncodedPairs)
     losses: list[float | None] = [None] * len(table)
-    for place, loss in zip(examples.kept, asked.fitted.measure(examples)[0], strict=True):
+    for place, loss in zip(examples.kept, asked.measure()[0], strict=True):
         losses[place] = float(loss)
     return texts_column_block(table, [None] * len(table), losses)
 
