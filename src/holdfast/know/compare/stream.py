@@ -1,0 +1,156 @@
+"""Two models compared on rows as they come in: when to stop, exact at every row.
+
+``PairStream`` is a value: ``add`` returns another one, so that a service may keep it as a few
+numbers (``to_json``, ``of``) and go on after a restart. Sibling: ``verdict`` for rows that are all
+there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from holdfast.core.errors import Defect
+from holdfast.core.records import Floats
+from holdfast.stats.pair_stream import below_evidence, win_evidence
+from holdfast.stats.paired import Bools
+
+Verdict = Literal["better", "worse", "equivalent", "undecided"]
+# Evidence that is never there by chance in more than 2.5 % of streams, for better and for worse, so
+# 5 % for both; and 5 % for each side of "equivalent", of which one is wrong at most.
+WIN, SIDE = 40.0, 20.0
+ROWS_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class PairStream:
+    """What is known of two models after ``rows`` rows, of which the first alone had ``wins`` right
+    and the second alone ``losses``.
+
+    ``margin`` (a share, 0.01 is one point) is the difference that does not matter. ``peaks`` are
+    the largest log e-values so far: the first is better, the second is, the first is better by less
+    than the margin, the second is. ``decided_at`` is the row after which a verdict was first there
+    (1 for the first row); evidence that was there once stays, so a verdict never goes back.
+    ``futile_at`` is the row after which it was first shown that the first is not better by the
+    margin: whoever waits for that may stop, whoever asks whether the two are alike goes on.
+    """
+
+    margin: float = 0.01
+    rows: int = 0
+    wins: int = 0
+    losses: int = 0
+    peaks: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    decided: Verdict = "undecided"
+    decided_at: int | None = None
+    futile_at: int | None = None
+
+    def add(self, first: Bools, second: Bools) -> PairStream:
+        """The stream after more rows, in their order: whether each model had them right, both
+        [n]. It equals adding them one by one."""
+        one, two = np.atleast_1d(np.asarray(first, bool)), np.atleast_1d(np.asarray(second, bool))
+        if one.shape != two.shape or one.ndim != 1:
+            raise Defect("rows of two models", "must be as many", (one.shape, two.shape))
+        found = self
+        for start in range(0, len(one), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            found = found._added(one[part], two[part])
+        return found
+
+    def _added(self, first: Bools, second: Bools) -> PairStream:
+        wins = self.wins + np.cumsum(first & ~second)
+        losses = self.losses + np.cumsum(second & ~first)
+        rows = self.rows + np.arange(1, len(first) + 1)
+        found = np.column_stack(
+            [
+                win_evidence(wins, losses),
+                win_evidence(losses, wins),
+                below_evidence(wins, losses, rows, self.margin),
+                below_evidence(losses, wins, rows, self.margin),
+            ]
+        )
+        peaks = np.maximum.accumulate(np.maximum(found, np.asarray(self.peaks)), axis=0)
+        after = replace(
+            self,
+            rows=int(rows[-1]),
+            wins=int(wins[-1]),
+            losses=int(losses[-1]),
+            peaks=tuple(peaks[-1].tolist()),
+        )
+        verdicts, futile = _verdicts(peaks)
+        if self.futile_at is None and futile.any():
+            after = replace(after, futile_at=int(rows[np.argmax(futile)]))
+        settled = verdicts != "undecided"
+        if self.decided != "undecided" or not settled.any():
+            return after
+        at = int(np.argmax(settled))
+        return replace(after, decided=verdicts[at].item(), decided_at=int(rows[at]))
+
+    @property
+    def difference(self) -> float:
+        """How much more often the first was right so far; NaN without rows."""
+        return (self.wins - self.losses) / self.rows if self.rows else math.nan
+
+    @property
+    def evidence(self) -> dict[str, float]:
+        """The largest e-value so far of each claim."""
+        names = ("better", "worse", "less_than_margin_better", "less_than_margin_worse")
+        # Beyond e⁷⁰⁰ a float64 ends.
+        return {
+            name: math.exp(min(peak, 700.0)) for name, peak in zip(names, self.peaks, strict=True)
+        }
+
+    @property
+    def because(self) -> str:
+        """What the stream shows, in a sentence."""
+        seen = f"of {self.rows} rows {self.wins} were right only by the first, {self.losses} only"
+        seen += " by the second"
+        points = f"{100 * self.margin:g} points"
+        said = {
+            "better": "the first is right more often",
+            "worse": "the second is right more often",
+            "equivalent": f"neither is {points} better than the other",
+            "undecided": "not decided yet",
+        }[self.decided]
+        if self.decided == "undecided" and self.futile_at is not None:
+            said = f"the first is not {points} better; whether they are alike is not decided yet"
+        return f"{said} ({seen})"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "verdict": self.decided,
+            "decided_at": self.decided_at,
+            "futile_at": self.futile_at,
+            "rows": self.rows,
+            "wins": self.wins,
+            "losses": self.losses,
+            "margin": self.margin,
+            "peaks": list(self.peaks),
+            "because": self.because,
+        }
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> PairStream:
+        """The stream that ``to_json`` wrote down."""
+        return cls(
+            stored["margin"],
+            stored["rows"],
+            stored["wins"],
+            stored["losses"],
+            tuple(stored["peaks"]),
+            stored["verdict"],
+            stored["decided_at"],
+            stored["futile_at"],
+        )
+
+
+def _verdicts(peaks: Floats) -> tuple[Any, Bools]:
+    """The verdict [rows] and whether it is futile to wait for a gain of the margin [rows], from the
+    peaks [rows, 4] so far."""
+    win, side = math.log(WIN), math.log(SIDE)
+    not_better, not_worse = peaks[:, 2] >= side, peaks[:, 3] >= side
+    claims = [peaks[:, 0] >= win, peaks[:, 1] >= win, not_better & not_worse]
+    return np.select(claims, ["better", "worse", "equivalent"], "undecided"), not_better
