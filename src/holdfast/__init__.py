@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast._version import __version__
 
 if TYPE_CHECKING:
-    from holdfast.api import TrainedRun, audit, diagnose, lr, train
+    from holdfast.api import TrainedRun, audit, compare, diagnose, lr, train
     from holdfast.integrations.estimator import TextClassifier
     from holdfast.integrations.guard.guard import Guard
 
@@ -26,6 +26,7 @@ __all__ = [
     "TrainedRun",
     "__version__",
     "audit",
+    "compare",
     "diagnose",
     "lr",
     "train",
@@ -34,6 +35,7 @@ __all__ = [
 _HOMES = {
     "train": "holdfast.api",
     "audit": "holdfast.api",
+    "compare": "holdfast.api",
     "diagnose": "holdfast.api",
     "lr": "holdfast.api",
     "TrainedRun": "holdfast.api",

@@ -1,4 +1,4 @@
-"""``holdfast.train``, ``lr``, ``audit`` and ``diagnose``: the commands as functions."""
+"""``holdfast.train``, ``lr``, ``audit``, ``diagnose`` and others: the commands as functions."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.records import Verdict
     from holdfast.pipeline.audited import Audit
+    from holdfast.pipeline.compared import Comparison
     from holdfast.pipeline.predicted import Predicted, Prediction
     from holdfast.pipeline.predictor import Predictor
     from holdfast.pipeline.rate_range import RateRange
@@ -458,6 +459,38 @@ def _as_file(rows: Any, labels: Any, groups: Any, name: str, names: dict[str, st
     path = frame_file(found)
     names[str(path)] = name
     return str(path)
+
+
+def compare(
+    a: Any,
+    b: Any,
+    data: str | Path | None = None,
+    *,
+    margin: float = 1.0,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    encoding: str | None = None,
+) -> Comparison:
+    """Do what ``holdfast compare`` does: is ``a`` better than ``b`` on the same rows?
+
+    Parameters
+    ----------
+    a, b : a run (its folder or a ``TrainedRun``), the folder of a plain model, or a file of
+        predictions.
+    data : labelled rows, a file; left out, the rows that were test rows of both runs.
+    margin : the difference that does not matter, in points.
+
+    Others as the options of the command. ``to_json()`` of the result is what ``--json`` prints.
+    Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
+    """
+    from holdfast.pipeline.advice import in_python
+    from holdfast.pipeline.compared import compare as compared
+
+    names = [str(one.folder if isinstance(one, TrainedRun) else one) for one in (a, b)]
+    with in_python():
+        options = _options(text, label, encoding, ())
+        rows = None if data is None else str(data)
+        return compared(names[0], names[1], rows, margin=margin, options=options)
 
 
 def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = None) -> Verdict:

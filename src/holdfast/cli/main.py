@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from holdfast._version import __version__
-from holdfast.cli import audit, demo, diagnose, evaluate, lr, predict, report, train
+from holdfast.cli import audit, compare, demo, diagnose, evaluate, lr, predict, report, train
 from holdfast.cli.net import check_arguments, check_folder, fault_of
 from holdfast.cli.words import Command, Group
 from holdfast.core.door import PANIC
@@ -98,6 +98,14 @@ _add(
     "holdfast predict runs/reviews-1 new.csv --out answers.csv",
     "echo 'It broke after a week.' | holdfast predict runs/reviews-1 -",
     "holdfast predict runs/seed-0 runs/seed-1 new.csv",
+)
+_add(
+    "compare",
+    compare.command,
+    "Is one model better than another, on the same rows?",
+    "holdfast compare runs/reviews-2 runs/reviews-1 march.csv",
+    "holdfast compare runs/small runs/large --margin 0.5",
+    "holdfast compare runs/reviews-2 old_answers.jsonl march.csv --json",
 )
 _add(
     "lr",

@@ -26,7 +26,8 @@ def rows_that_settle(gap: Floats, margin: float, codes: Ints | None = None) -> i
     beyond 1.96 standard errors or within the margin by 1.64 of them; with N = 13 v ÷ margin² one of
     the two is always so. For right and wrong answers v has one more row for each model that it
     alone has right: none seen is not none there. ``codes`` [n] are groups of rows, which count as
-    whole groups of the present mean size. Under two rows or groups: ``None``; above a billion too.
+    whole groups of the present mean size. ``None`` for no rows, under two groups or rows with other
+    numbers, without spread, and above a billion.
     """
     from scipy.special import ndtr
 
@@ -35,13 +36,16 @@ def rows_that_settle(gap: Floats, margin: float, codes: Ints | None = None) -> i
     if codes is not None:
         size = len(found) / (int(codes.max(initial=-1)) + 1)
         spread = np.bincount(codes, found - found.mean()) / size + found.mean()
-    n = len(spread)
-    if n < 2:
+    n, signs = len(spread), codes is None and np.isin(found, (-1.0, 0.0, 1.0)).all()
+    if n < 2 and not (signs and n):
         return None
-    value, variance = float(spread.mean()), float(spread.var(ddof=1))
-    if codes is None and np.isin(found, (-1.0, 0.0, 1.0)).all():
+    value = float(spread.mean())
+    if signs:
+        # At one row that one model alone has right, value² would be more than that share.
         discordant = (float((found != 0).sum()) + 2) / (n + 2)
-        variance = max(discordant - value**2, 0.0)
+        variance = max(discordant - value**2, discordant / 2)
+    else:
+        variance = float(spread.var(ddof=1))
     if not variance:
         return None
     top = (WIN + NEAR) ** 2 * variance / margin**2

@@ -60,7 +60,11 @@ class PairedVerdict:
             "difference": difference,
             "rows_to_settle": self.rows,
             "margin": self.margin,
-            "equivalence": {"low": self.near[0], "high": self.near[1], "level": 1 - 2 * EQUIVALENCE},
+            "equivalence": {
+                "low": self.near[0],
+                "high": self.near[1],
+                "level": 1 - 2 * EQUIVALENCE,
+            },
             "p_value": self.p_value,
             "n": self.n,
             "groups": self.groups,
@@ -85,13 +89,25 @@ def judge_pairs(gap: Floats, margin: float, groups: Any = None) -> PairedVerdict
     codes = None if groups is None else group_codes(groups, len(found))
     count = None if codes is None else int(codes.max(initial=-1)) + 1
     binary = bool(np.isin(found, (-1.0, 0.0, 1.0)).all())
-    signs = (int((found == 1).sum()), int((found == -1).sum())) if binary else (None, None)
+    first, second = _counts(found) if binary else (None, None)
     why = _too_few(found, count, binary)
     if why is not None:
         value = float(found.mean()) if len(found) else math.nan
-        nothing = (math.nan, math.nan)
+        nothing = math.nan, math.nan
         return PairedVerdict(
-            "undecided", value, *nothing, nothing, math.nan, margin, len(found), count, *signs, None, why
+            verdict="undecided",
+            value=value,
+            low=math.nan,
+            high=math.nan,
+            near=nothing,
+            p_value=math.nan,
+            margin=margin,
+            n=len(found),
+            groups=count,
+            only_first=first,
+            only_second=second,
+            rows=None,
+            why=why,
         )
     if binary and codes is None:
         limits, near, p_value = _of_signs(*_counts(found), len(found))
@@ -104,7 +120,18 @@ def judge_pairs(gap: Floats, margin: float, groups: Any = None) -> PairedVerdict
         verdict = "equivalent"
     rows = rows_that_settle(found, margin, codes) if verdict == "undecided" else None
     return PairedVerdict(
-        verdict, float(found.mean()), *limits, near, p_value, margin, len(found), count, *signs, rows
+        verdict=verdict,
+        value=float(found.mean()),
+        low=limits[0],
+        high=limits[1],
+        near=near,
+        p_value=p_value,
+        margin=margin,
+        n=len(found),
+        groups=count,
+        only_first=first,
+        only_second=second,
+        rows=rows,
     )
 
 

@@ -1,0 +1,141 @@
+"""``holdfast compare``: is one model better than another, on the same rows?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from holdfast.core.machine import refuse_too_little
+from holdfast.core.shown import printable
+from holdfast.terminal.streams import json_text
+
+if TYPE_CHECKING:
+    from holdfast.pipeline.compared import Comparison
+
+EXAMPLES, CELL = 3, 60
+
+
+def command(
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="A run, a plain model's folder, or a file of predictions."
+        ),
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DATA", help="Labelled rows; left out, those that were test rows of both runs."
+        ),
+    ] = None,
+    margin: Annotated[
+        float,
+        typer.Option(
+            metavar="POINTS",
+            help="The difference that does not matter, in points (of numbers: of hundredths of "
+            "their standard deviation).",
+        ),
+    ] = 1.0,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="The text column, where DATA calls it otherwise; twice for pairs."),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="The label column, where DATA calls it otherwise.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of DATA, where it is not UTF-8, e.g. cp1252.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+) -> None:
+    """Compare A with B on the same rows: better, equivalent, worse, or how many rows would settle
+    it. Rows that either had learned from are left out, and counted."""
+    refuse_too_little("torch")
+    from holdfast.pipeline.compared import compare
+    from holdfast.pipeline.using import Options
+    from holdfast.terminal.say import Teller, width
+
+    options = Options(tuple(text) if text else None, label, encoding)
+    notify = Teller(quiet)
+    notify.title(f"holdfast compare {a} {b}")
+    found = compare(a, b, data, margin=margin, options=options, notify=notify)
+    for warning in found.warnings:
+        notify.line(f"!  {warning}")
+    typer.echo(json_text(found.to_json()) if as_json else printable(shown(found, width())))
+
+
+def shown(found: Comparison, columns: int) -> str:
+    """The verdict, its numbers, what it may err, and where the two differ."""
+    from holdfast.core.wording import counted
+    from holdfast.terminal.say import entry
+
+    block = found.to_json()
+    times, unit = (100.0, " %") if found.pairs.scale == 1 else (1.0, "")
+    entries = [("Verdict", found.because)]
+    if block["n"]:
+        each = (f"{name} {_number(block[side]['value'], times)}{unit}" for name, side in _SIDES)
+        entries.append((block["metric"], "; ".join(each)))
+    rows = counted(block["n"], "row")
+    rows += f" of {counted(block['groups'], 'group')}" if block["groups"] else ""
+    rows += ", the test rows of both" if found.stored else ""
+    only = block["discordant"]
+    if only:
+        rows += f"; right only by A {only['only_a']:,}, only by B {only['only_b']:,}"
+    entries.append(("Rows", rows))
+    entries.append(
+        (
+            "Errors",
+            "two models that are alike are called better or worse in at most "
+            f"{100 * block['false_alarms']['better_or_worse']:g} % of comparisons, two that differ "
+            "by the margin equivalent in at most "
+            f"{100 * block['false_alarms']['equivalent']:g} %",
+        )
+    )
+    if block["classes"]:
+        entries.append(("Classes", _only(block["classes"])))
+    if block["with_seen"]:
+        whole = block["with_seen"]
+        gap = _number(whole["difference"]["value"], times)
+        entries.append(("With seen", f"{counted(whole['n'], 'row')}: A minus B {gap}{unit}"))
+    lines = [line for name, value in entries for line in entry(name, value, columns)]
+    return "\n".join([*lines, *_examples(block["differ"], columns)])
+
+
+_SIDES = (("A", "a"), ("B", "b"))
+
+
+def _number(value: float | None, times: float) -> str:
+    return "unknown" if value is None else f"{value * times:.4g}"
+
+
+def _only(classes: dict[str, list[str]]) -> str:
+    told = []
+    for name, key in (("A", "only_a"), ("B", "only_b")):
+        if classes[key]:
+            told.append(f"only {name} knows {', '.join(classes[key][:10])}")
+    return "; ".join(told)
+
+
+def _examples(differ: dict[str, Any], columns: int) -> list[str]:
+    """Some rows that one of the two answers better, a line of text and one of answers each."""
+    lines: list[str] = []
+    for key, head in (("a_better", "A is better"), ("b_better", "B is better")):
+        rows = differ.get(key) or []
+        lines += [f"\n{head} on"] if rows else []
+        for row in rows[:EXAMPLES]:
+            text = " ".join(str(row["text"]).split())
+            lines.append(_cut(f"  {row['row']}: {text}", columns))
+            said = ", ".join(f"{n} {_cut(_said(row[k]), CELL)}" for n, k in _SIDES)
+            lines.append(_cut(f"     label {_cut(_said(row['label']), CELL)}; {said}", columns))
+    return lines
+
+
+def _said(value: Any) -> str:
+    return "none" if value is None else " ".join(str(value).split())
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

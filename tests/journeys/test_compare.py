@@ -1,0 +1,185 @@
+"""``holdfast compare``: runs, plain models and files of predictions, of every task."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KEYS = {"schema", "verdict", "difference", "rows_to_settle"}
+
+
+def _answers(path: Path, said: list[Any]) -> Path:
+    lines = [json.dumps({"row": row, "prediction": one}) for row, one in enumerate(said)]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+def _compared(holdfast: Any, *arguments: object) -> dict[str, Any]:
+    done = holdfast("compare", *arguments, "--json")
+    assert done.code == 0, done.err
+    found: dict[str, Any] = json.loads(done.out)
+    assert set(found) >= KEYS
+    return found
+
+
+@pytest.fixture
+def fresh(marked_rows: Any, write_csv: Any, tmp_path: Path) -> Path:
+    path: Path = write_csv(tmp_path / "fresh.csv", marked_rows(400, seed=77))
+    return path
+
+
+def _labels(path: Path) -> list[str]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row["label"] for row in csv.DictReader(file)]
+
+
+def test_a_run_against_answers_that_are_wrong(
+    holdfast: Any, finished_run: Path, fresh: Path, tmp_path: Path
+) -> None:
+    labels = _labels(fresh)
+    wrong = ["yes" if one == "no" else "no" for one in labels]
+    said = [*wrong[:300], *labels[300:]]
+    found = _compared(holdfast, finished_run, _answers(tmp_path / "b.jsonl", said), fresh)
+    assert found["verdict"] == "better"
+    assert found["n"] == 400
+    assert found["b"]["value"] == 0.25
+    assert found["difference"]["value"] == pytest.approx(found["a"]["value"] - 0.25)
+    assert found["rows_to_settle"] is None
+    example = found["differ"]["a_better"][0]
+    assert example["a"] == example["label"] == labels[example["row"]]
+    assert any("is not known" in one for one in found["warnings"])
+    turned = _compared(holdfast, tmp_path / "b.jsonl", finished_run, fresh)
+    assert turned["verdict"] == "worse"
+    assert turned["difference"]["high"] == pytest.approx(-found["difference"]["low"])
+
+
+def test_predict_writes_what_compare_reads(
+    holdfast: Any, finished_run: Path, fresh: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "said.csv"
+    assert holdfast("predict", finished_run, fresh, "--out", out).code == 0
+    found = _compared(holdfast, finished_run, out, fresh, "--margin", 2)
+    assert found["difference"]["value"] == 0
+    assert found["discordant"] == {"only_a": 0, "only_b": 0}
+    assert found["verdict"] == "equivalent"
+    assert found["margin"] == 0.02
+    strict = _compared(holdfast, finished_run, out, fresh, "--margin", 0.1)
+    assert strict["verdict"] == "undecided"
+    assert strict["rows_to_settle"] > 400
+    plain = _compared(holdfast, finished_run / "model", out, fresh, "--margin", 2)
+    assert plain["difference"]["value"] == 0
+
+
+def test_rows_that_the_run_had_seen_are_left_out_and_counted(
+    holdfast: Any, finished_run: Path, marked_csv: Path, tmp_path: Path
+) -> None:
+    said = _answers(tmp_path / "b.jsonl", ["no"] * 160)
+    found = _compared(holdfast, finished_run, said, marked_csv)
+    result = json.loads((finished_run / "result.json").read_text("utf-8"))
+    assert found["n"] == result["test"]["n"]
+    assert found["a"]["value"] == pytest.approx(result["test"]["metrics"]["accuracy"]["value"])
+    assert found["with_seen"]["n"] == 160
+    assert found["seen"]["train"]["n"] == result["data"]["train"]
+    shown = holdfast("compare", finished_run, said, marked_csv)
+    assert "are left out" in " ".join(shown.err.split())
+    assert "With seen" in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 80
+
+
+def test_two_runs_without_data_are_compared_on_their_test_rows(
+    holdfast: Any, finished_run: Path, fresh: Path
+) -> None:
+    found = _compared(holdfast, finished_run, finished_run)
+    result = json.loads((finished_run / "result.json").read_text("utf-8"))
+    assert found["stored_test_rows"] is True
+    assert found["n"] == result["test"]["n"]
+    assert found["a"]["value"] == pytest.approx(result["test"]["metrics"]["accuracy"]["value"])
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "label"),
+    [
+        ("several", "f1_micro", "labels"),
+        ("number", "mae", "stars"),
+        ("seq2seq", "rouge_l", "target"),
+        ("causal", "rouge_l", "target"),
+    ],
+)
+def test_every_task_has_its_number(
+    holdfast: Any, old_runs: Path, tmp_path: Path, name: str, metric: str, label: str
+) -> None:
+    """Against the labels themselves, which no model beats."""
+    data = old_runs / "rows" / f"{name}-new.jsonl"
+    rows = [json.loads(line) for line in data.read_text("utf-8").splitlines()]
+    said = _answers(tmp_path / "right.jsonl", [row[label] for row in rows])
+    found = _compared(holdfast, old_runs / "runs" / name, said, data)
+    assert found["metric"] == metric
+    best = 0.0 if metric == "mae" else 1.0
+    assert found["b"]["value"] == pytest.approx(best)
+    gap = found["difference"]["value"]
+    assert gap == pytest.approx(found["a"]["value"] - best)
+    assert (gap > 0) == (metric == "mae")
+    assert found["verdict"] in ("worse", "undecided")
+    if name == "number":
+        judged = json.loads(holdfast("evaluate", old_runs / "runs" / name, data, "--json").out)
+        assert found["a"]["value"] == pytest.approx(judged["metrics"]["mae"]["value"], rel=1e-5)
+    if name == "several":
+        judged = json.loads(holdfast("evaluate", old_runs / "runs" / name, data, "--json").out)
+        assert found["a"]["value"] == pytest.approx(judged["metrics"]["f1_micro"]["value"])
+
+
+def test_pictures(holdfast: Any, old_runs: Path) -> None:
+    run = old_runs / "runs" / "pictures"
+    found = _compared(holdfast, run, run / "model", old_runs / "rows" / "pictures-new")
+    assert found["metric"] == "accuracy"
+    assert found["difference"]["value"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("{run}", "nowhere", "{data}"), "is neither a run, nor"),
+        (("{run}", "{empty}", "{data}"), "no config.json"),
+        (("{run}", "{answers}"), "without DATA stored test rows are compared"),
+        (("{run}", "{run}", "{data}", "--margin", "0"), "must lie between"),
+        (("{run}", "{data}", "{data}"), "has no column 'prediction'"),
+        (("{run}", "{twice}", "{data}"), "answers a row twice"),
+        (("{run}", "{far}", "{data}"), "answer none of the labelled rows"),
+        (("{run}", "{run}", "missing.csv"), "missing.csv"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    holdfast: Any,
+    finished_run: Path,
+    fresh: Path,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    said: str,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {
+        "run": finished_run,
+        "data": fresh,
+        "empty": tmp_path / "empty",
+        "answers": _answers(tmp_path / "some.jsonl", ["no"] * 400),
+        "twice": tmp_path / "twice.csv",
+        "far": tmp_path / "far.csv",
+    }
+    (tmp_path / "twice.csv").write_text("row,prediction\n0,no\n0,yes\n", "utf-8")
+    (tmp_path / "far.csv").write_text("row,prediction\n9000,no\n", "utf-8")
+    done = holdfast("compare", *(one.format(**places) for one in arguments))
+    assert done.code == 2
+    assert said in done.err
+
+
+def test_from_python(finished_run: Path, fresh: Path) -> None:
+    import holdfast
+
+    run = holdfast.TrainedRun(finished_run)
+    found = holdfast.compare(run, finished_run, fresh, margin=2)
+    assert found.found.verdict == "equivalent"
+    assert found.to_json()["difference"]["value"] == 0
