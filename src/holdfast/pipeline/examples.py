@@ -44,7 +44,7 @@ def _table(split: str, rows: Any, made: DataMap, classes: tuple[str, ...]) -> An
     label = [classes[int(k)] for k in labels] if named else [None] * count
     numbers = {
         name: pa.array(getattr(made, name), pa.float64(), from_pandas=True)
-        for name in ("confidence", "variability", "aum", "last")
+        for name in ("confidence", "variability", "aum", "last", "loss_range")
     }
     counts = {
         name: pa.array(getattr(made, name), pa.int64())

@@ -26,6 +26,9 @@ LEARNT = 0.5
 # Below this mean probability of its label a row was hard all along.
 HARD = 0.5
 LEAST_PASSES = 3
+# Losses that are kept of each row, and of all: of more passes every second is kept, then every
+# fourth. Of more rows fewer are; below eight a row there is no trace.
+MOST_KEPT, MOST_NUMBERS, LEAST_KEPT = 64, 4_000_000, 8
 
 
 @dataclass(slots=True)
@@ -49,7 +52,8 @@ class DataMap:
     ``confidence`` is the mean over passes of the probability of the row's label (of its target
     tokens: e to the minus mean loss), in [0, 1]; ``variability`` its standard deviation; ``aum``
     the mean of logit(label) − largest other logit (NaN without logits); ``last`` the probability
-    at the last pass; ``learnt_at`` the first pass from which it was right to the end (−1: never);
+    at the last pass; ``loss_range`` the inter-quartile range of the losses over the passes in nats,
+    how late and how far the row was learned (2411.05743; NaN below four passes); ``learnt_at`` the first pass from which it was right to the end (−1: never);
     ``forgotten`` how often it went from right to wrong; ``kind`` is below.
 
     | kind | what |
@@ -67,10 +71,41 @@ class DataMap:
     variability: Floats
     aum: Floats
     last: Floats
+    loss_range: Floats
     learnt_at: Ints
     forgotten: Ints
     passes: Ints
     kind: tuple[str, ...]
+
+
+class _Traces:
+    """The losses of each row over the passes [kept, n], float32, NaN where it was not passed."""
+
+    def __init__(self, count: int) -> None:
+        fit = min(MOST_KEPT, MOST_NUMBERS // max(count, 1))
+        self.losses = np.full((fit if fit >= LEAST_KEPT else 0, count), np.nan, dtype=np.float32)
+        self.stride = 1
+
+    def add(self, at: int, rows: Ints, sure: Floats) -> None:
+        """The probabilities of the labels of some rows in the pass ``at``."""
+        kept = len(self.losses)
+        if not kept:
+            return
+        while at // self.stride >= kept:
+            half = self.losses[::2].copy()
+            self.losses[: len(half)], self.losses[len(half) :] = half, np.nan
+            self.stride *= 2
+        if at % self.stride == 0:
+            self.losses[at // self.stride, rows] = -np.log(np.maximum(sure, 1e-38))
+
+    def range(self) -> Floats:
+        """The inter-quartile range of each row [n]; NaN below four losses."""
+        found = np.full(self.losses.shape[1], np.nan)
+        enough = (~np.isnan(self.losses)).sum(axis=0) >= 4
+        if enough.any():
+            high, low = np.nanquantile(self.losses[:, enough], [0.75, 0.25], axis=0)
+            found[enough] = high - low
+        return found
 
 
 class ExampleHistory:
@@ -88,6 +123,7 @@ class ExampleHistory:
         count = len(self._rows)
         self._sums = _Sums(*(np.zeros(count) for _ in fields(_Sums)))
         self._sums.learnt_at[:] = -1
+        self._traces = _Traces(count)
         self._pending: list[tuple[Ints, torch.Tensor]] = []
         self._pass = 0
 
@@ -114,6 +150,8 @@ class ExampleHistory:
         sums = {f.name: torch.from_numpy(getattr(self._sums, f.name)) for f in fields(_Sums)}
         return {
             "sums": sums,
+            "traces": torch.from_numpy(self._traces.losses.copy()),
+            "stride": self._traces.stride,
             "pass": self._pass,
             "pending": [(torch.from_numpy(rows), values) for rows, values in self._pending],
         }
@@ -122,6 +160,10 @@ class ExampleHistory:
         self._sums = _Sums(
             **{name: values.numpy().copy() for name, values in state["sums"].items()}
         )
+        # A checkpoint of an older version has none: its passes are missing in the trace.
+        if "traces" in state:
+            self._traces.losses = state["traces"].numpy().copy()
+            self._traces.stride = state["stride"]
         self._pass = state["pass"]
         self._pending = [(rows.numpy(), values) for rows, values in state["pending"]]
 
@@ -142,6 +184,7 @@ class ExampleHistory:
             spread,
             aum,
             np.where(unseen, np.nan, sums.last),
+            self._traces.range(),
             sums.learnt_at.astype(np.int64),
             sums.forgotten.astype(np.int64),
             sums.passes.astype(np.int64),
@@ -167,6 +210,7 @@ class ExampleHistory:
 
     def _add_distinct(self, rows: Ints, values: Floats) -> None:
         sums, (sure, margin, right) = self._sums, values.astype(np.float64).T
+        self._traces.add(self._pass, rows, sure)
         sums.passes[rows] += 1
         sums.confidence[rows] += sure
         sums.squares[rows] += sure**2
