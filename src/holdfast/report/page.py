@@ -25,6 +25,7 @@ from holdfast.report.view import (
     headline,
     honest,
     learning,
+    memory,
     mistakes,
     record,
 )
@@ -89,6 +90,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         Section("learning", "How it learned", learning.learning(run)),
         Section("gap", "The gap", learning.gap(run)),
         Section("forgetting", "What it forgot", forgetting.forgetting(run)),
+        Section("memory", "What it remembers", memory.memory(run)),
         Section("examples", "Row by row", examples.data_map(run)),
         Section("division", "How the rows were divided", division.division(run)),
         Section("confusion", "What it confuses", mistakes.matrix(run)),
@@ -105,6 +107,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
     optional = {
         "generations",
         "forgetting",
+        "memory",
         "examples",
         "confusion",
         "classes",

@@ -53,7 +53,8 @@ class DataMap:
     tokens: e to the minus mean loss), in [0, 1]; ``variability`` its standard deviation; ``aum``
     the mean of logit(label) − largest other logit (NaN without logits); ``last`` the probability
     at the last pass; ``loss_range`` the inter-quartile range of the losses over the passes in nats,
-    how late and how far the row was learned (2411.05743; NaN below four passes); ``learnt_at`` the first pass from which it was right to the end (−1: never);
+    how late and how far the row was learned (2411.05743; NaN below four passes); ``learnt_at``
+    the first pass from which it was right to the end (−1: never);
     ``forgotten`` how often it went from right to wrong; ``kind`` is below.
 
     | kind | what |

@@ -75,9 +75,7 @@ def _words(texts: Sequence[str]) -> Any:
     weights = np.repeat(1 / np.sqrt(counts), np.diff(ends))
     at = np.asarray(columns, dtype=np.int32)
     rarity = np.log1p(len(texts) / np.maximum(np.bincount(at, minlength=BUCKETS), 1))
-    return csr_array(
-        (weights * rarity[at], at, np.asarray(ends)), shape=(len(texts), BUCKETS)
-    )
+    return csr_array((weights * rarity[at], at, np.asarray(ends)), shape=(len(texts), BUCKETS))
 
 
 def _shape(texts: Sequence[str]) -> Floats:
@@ -122,7 +120,7 @@ def _thumbnails(paths: Sequence[str]) -> Floats:
 
     made = np.zeros((len(paths), SIDE * SIDE * 3))
     for at, path in enumerate(paths):
-        picture = read_picture(Path(path))
+        picture: Any = read_picture(Path(path))
         small = np.asarray(picture.convert("RGB").resize((SIDE, SIDE)))
         made[at] = small.reshape(-1) / 255
     return made

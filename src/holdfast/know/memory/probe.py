@@ -64,8 +64,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Risks:
-    """A ``risk`` for each of ``rows`` [n] of a ``table`` in its order, and what it was made ``by``.
-    """
+    """A ``risk`` for each of the ``rows`` [n] of a ``table``, in its order, and what made it."""
 
     table: Table
     rows: Ints
@@ -147,8 +146,12 @@ class Memory:
 
 
 def _strength(area: float) -> str:
-    return "hardly" if area < 0.55 else "slightly" if area < 0.65 else (
-        "clearly" if area < 0.8 else "strongly"
+    return (
+        "hardly"
+        if area < 0.55
+        else "slightly"
+        if area < 0.65
+        else ("clearly" if area < 0.8 else "strongly")
     )
 
 

@@ -50,8 +50,8 @@ def by_errors(texts: Sequence[Tokens]) -> Floats:
     """The error zone of each text [n] (2601.12104), in [0, 1].
 
     At the tokens that the tuned model has wrong, Δ = log p tuned − log p start; the score is the
-    upward share, Σ max(0, Δ) ÷ Σ |Δ|: the paper's ratio r of upward to downward sums as r ÷ (1 + r),
-    which orders rows alike and stays finite. NaN for a text without an error.
+    upward share, Σ max(0, Δ) ÷ Σ |Δ|: the paper's ratio r of upward to downward sums as
+    r ÷ (1 + r), which orders rows alike and stays finite. NaN for a text without an error.
     """
     found = np.full(len(texts), np.nan)
     for at, text in enumerate(texts):
@@ -89,9 +89,9 @@ def by_condition(
 
     The median and the quartiles of log(e^loss − 1) are fitted by quantile regression on the
     ``features`` ([n, d] of members, [m, d] of others) of the OTHERS alone; the score is (median −
-    own) ÷ half the quartiles' distance. Each row, member or other, is judged by a fit on four fifths
-    of the others, which is without it: drawn alike, so that where nothing was learned the two have
-    one law. ``groups`` [m]: others of one group are in one fold.
+    own) ÷ half the quartiles' distance. Each row, member or other, is judged by a fit on four
+    fifths of the others, which is without it: drawn alike, so that where nothing was learned the
+    two have one law. ``groups`` [m]: others of one group are in one fold.
     """
     x, own = normal_losses(others), normal_losses(members)
     one, other = (np.asarray(part, dtype=np.float64) for part in features)

@@ -1,0 +1,81 @@
+"""What the model remembers of its training rows: ``probes.memorization`` of ``result.json``.
+
+Members are training rows, others the test rows: validation rows chose the state. Losses that exist
+are all that is read; models that write, and what they were before training, are asked once more for
+single tokens, of a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.seeds import generator
+from holdfast.know.memory.probe import Heard, Risks, remember
+from holdfast.know.told import Told
+from holdfast.pipeline.question import After, Before, Question
+from holdfast.pipeline.token_losses import WRITES, Hear, hearing
+from holdfast.training.examples import ExampleHistory
+
+if TYPE_CHECKING:
+    from holdfast.pipeline.ready import Fitted
+
+# Rows of each side whose single tokens are asked for.
+MOST_HEARD = 500
+TRACE = "loss trace"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Members:
+    """The training rows that are compared, what the loss traces say of all of them, and how the
+    test rows will be asked, where their stored losses are not all."""
+
+    heard: Heard
+    risks: Risks | None
+    hear: Hear | None
+    seed: int
+
+
+def find(before: Before) -> Members:
+    """Which training rows are compared with the test rows, and by what."""
+    fitted, seed = before.fitted, before.fitted.recipe.seed
+    hear = hearing(fitted) if fitted.recipe.task in WRITES else None
+    return Members(heard_of(before.train, seed, hear), risks_of(fitted), hear, seed)
+
+
+def confirm(members: Members, after: After) -> Mapping[str, Any]:
+    others = heard_of(after.test, members.seed, members.hear)
+    return remember(members.heard, others, members.seed, members.risks).to_json()
+
+
+def heard_of(told: Told, seed: int, hear: Hear | None = None) -> Heard:
+    """What a model says of a side, as the attacks read it; token by token of at most 500 rows, a
+    fixed sample."""
+    if hear is None:
+        return Heard(told.table, told.losses)
+    if len(told) <= MOST_HEARD:
+        return hear(told.table)
+    order = generator(seed, "rows asked token by token", told.side).permutation(len(told))
+    return hear(told.table.take(np.sort(order[:MOST_HEARD])))
+
+
+def risks_of(fitted: Fitted) -> Risks | None:
+    """The range of each training row's losses over the passes; of a long row that was learned in
+    parts the largest. ``None`` where the run kept no traces."""
+    for listener in fitted.job.listeners:
+        made = listener.data_map() if isinstance(listener, ExampleHistory) else None
+        if made is not None and np.isfinite(made.loss_range).any():
+            table = fitted.ready.sides.train_rows.table
+            own = np.asarray(table.column("row"), dtype=np.int64)
+            order = np.argsort(own, kind="stable")
+            at = order[np.searchsorted(own, made.rows, sorter=order)]
+            risk = np.full(len(own), -np.inf)
+            np.maximum.at(risk, at, np.nan_to_num(made.loss_range, nan=-np.inf))
+            return Risks(table, own, np.where(np.isfinite(risk), risk, np.nan), TRACE)
+    return None
+
+
+QUESTION = Question("memory", ("probes", "memorization"), find, confirm)
