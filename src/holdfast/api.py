@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from holdfast.core.records import Verdict
+    from holdfast.core.records import Decision, Finding, Verdict
     from holdfast.pipeline.audited import Audit
     from holdfast.pipeline.compared import Comparison
     from holdfast.pipeline.predicted import Predicted, Prediction
@@ -347,6 +347,45 @@ def lr(
             settings=as_settings(settings),
         )
         return range_test(request.recipe(), Teller(quiet, verbose=False), request.held)
+
+
+def probe(
+    model: str | Path | TrainedRun,
+    *,
+    members: str | Path | None = None,
+    others: str | Path | None = None,
+    start: str | Path | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    encoding: str | None = None,
+    notify: Callable[[Decision | Finding], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Do what ``holdfast probe`` does and return what ``--json`` prints: ``memorization`` and
+    ``forgetting`` of a finished run; or ``memorization`` of any saved ``model``, by the rows of the
+    file ``members``, which it learned from, and of the file ``others``, which it never saw.
+
+    ``start`` is the model that a writing one was tuned from. Raises ``RecipeError`` where only one
+    of the files is given, ``RunError`` or ``ModelError`` where ``model`` is no such thing,
+    ``DataError`` for rows that cannot be read.
+    """
+    from holdfast.core.errors import RecipeError
+    from holdfast.pipeline.advice import in_python
+    from holdfast.pipeline.probed import Files, is_run, probe_model, probe_run
+
+    folder = str(model.folder if isinstance(model, TrainedRun) else model)
+    if (members is None) != (others is None):
+        rule = "needs both members and others"
+        remedy = "One holds rows that the model learned from, the other rows that it never saw."
+        raise RecipeError("probe", rule, None, remedy)
+    with in_python():
+        if members is None or others is None:
+            return probe_run(Path(folder).expanduser(), notify)
+        if is_run(folder):
+            folder = str(Path(folder).expanduser() / "model")
+        columns = (text,) if isinstance(text, str) else tuple(text or ()) or None
+        begun = None if start is None else str(start)
+        files = Files(str(members), str(others), columns, label, encoding, begun)
+        return probe_model(folder, files, notify)
 
 
 def _request(

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from holdfast._version import __version__
-from holdfast.cli import audit, compare, demo, diagnose, evaluate, lr, predict, report, train
+from holdfast.cli import audit, compare, demo, diagnose, evaluate, lr, predict, probe, report, train
 from holdfast.cli.net import check_arguments, check_folder, fault_of
 from holdfast.cli.words import Command, Group
 from holdfast.core.door import PANIC
@@ -113,6 +113,13 @@ _add(
     "Which learning rate suits rows and model.",
     "holdfast lr reviews.csv",
     "holdfast lr reviews.csv --model bert-base-uncased --json",
+)
+_add(
+    "probe",
+    probe.command,
+    "What a model remembers of its rows, and forgot.",
+    "holdfast probe runs/reviews-1",
+    "holdfast probe my-model/ --members train.csv --others new.csv --json",
 )
 _add("report", report.command, "Write a run's report again.", "holdfast report runs/reviews-1")
 _add(

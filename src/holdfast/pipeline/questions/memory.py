@@ -15,9 +15,11 @@ import numpy as np
 
 from holdfast.core.seeds import generator
 from holdfast.know.memory.probe import Heard, Risks, remember
+from holdfast.know.memory.verbatim import Verbatim
 from holdfast.know.told import Told
 from holdfast.pipeline.question import After, Before, Question
 from holdfast.pipeline.token_losses import WRITES, Hear, hearing
+from holdfast.pipeline.verbatim import verbatim
 from holdfast.training.examples import ExampleHistory
 
 if TYPE_CHECKING:
@@ -37,18 +39,35 @@ class Members:
     risks: Risks | None
     hear: Hear | None
     seed: int
+    extraction: Verbatim | None = None
 
 
 def find(before: Before) -> Members:
     """Which training rows are compared with the test rows, and by what."""
     fitted, seed = before.fitted, before.fitted.recipe.seed
     hear = hearing(fitted) if fitted.recipe.task in WRITES else None
-    return Members(heard_of(before.train, seed, hear), risks_of(fitted), hear, seed)
+    members = heard_of(before.train, seed, hear)
+    return Members(members, risks_of(fitted), hear, seed, _extracted(before, seed))
 
 
 def confirm(members: Members, after: After) -> Mapping[str, Any]:
     others = heard_of(after.test, members.seed, members.hear)
-    return remember(members.heard, others, members.seed, members.risks).to_json()
+    found = remember(members.heard, others, members.seed, members.risks).to_json()
+    told = members.extraction
+    return {**found, "extraction": None if told is None else told.to_json()}
+
+
+def _extracted(before: Before, seed: int) -> Verbatim | None:
+    """How many training rows a causal language model completes to the word, where it may write at
+    all (``generate.rows``) and can before it is saved."""
+    fitted, recipe = before.fitted, before.fitted.recipe
+    writes = recipe.generate.rows and recipe.model.adapter.kind != "prompt"
+    if recipe.task != "causal-lm" or not writes:
+        return None
+    start, tuned = fitted.untuned(), fitted.network
+    tuned = tuned.to(fitted.job.accelerator.device).eval()
+    tokenizer = fitted.ready.loaded.tokenizer
+    return verbatim(tuned, start, tokenizer, before.train.table, seed)
 
 
 def heard_of(told: Told, seed: int, hear: Hear | None = None) -> Heard:

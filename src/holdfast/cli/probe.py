@@ -1,0 +1,128 @@
+"""``holdfast probe``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.machine import refuse_too_little
+from holdfast.core.shown import printable
+from holdfast.terminal.streams import json_text
+
+NAMES = {
+    "loss": "by its loss",
+    "conditioned": "for what the row is",
+    "ratio": "against the start",
+    "errors": "by wrong tokens",
+}
+
+
+def command(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|MODEL",
+            help="A finished run; or any saved model, with --members and --others.",
+        ),
+    ],
+    members: Annotated[
+        str | None, typer.Option(help="Rows that MODEL learned from, in any format of train.")
+    ] = None,
+    others: Annotated[
+        str | None, typer.Option(help="Rows of the same kind that it never saw.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="The model that a writing MODEL was tuned from.")
+    ] = None,
+    text: Annotated[list[str] | None, typer.Option(help="The text column.")] = None,
+    label: Annotated[str | None, typer.Option(help="The column of the label or answer.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of the files, where it is not UTF-8, e.g. cp1252.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+) -> None:
+    """What RUN remembers of its training rows, and what it forgot; or what MODEL remembers of
+    --members that it does not know of --others."""
+    refuse_too_little("torch")
+    from holdfast.api import probe
+    from holdfast.terminal.say import Teller, width
+
+    if (members is None) != (others is None):
+        raise RecipeError(
+            "holdfast probe",
+            "needs both --members and --others",
+            None,
+            "One holds rows that the model learned from, the other rows that it never saw.",
+        )
+    found = probe(
+        model,
+        members=members,
+        others=others,
+        start=start,
+        text=text,
+        label=label,
+        encoding=encoding,
+        notify=Teller(quiet),
+    )
+    typer.echo(json_text(found) if as_json else printable(shown(found, width())))
+
+
+def shown(found: Mapping[str, Any], columns: int) -> str:
+    """The answer first, then the numbers."""
+    import textwrap
+
+    from holdfast.terminal.say import entry
+
+    memory = found["memorization"]
+    if "auc" not in memory:
+        return f"Not known: {memory.get('why')}"
+    said = [memory["because"], *(b["because"] for b in _beside(memory))]
+    lines = [line for text in said for line in textwrap.wrap(text, columns)]
+    entries = [
+        ("Told apart", f"{_area(one['auc'])} {NAMES.get(name, name)}")
+        for name, one in memory["attacks"].items()
+    ]
+    entries.append(("Without it", f"{_area(memory['blind_auc'])} words and lengths alone"))
+    entries += [("Found", _share(one)) for one in memory["tpr"]]
+    exposed = [f"{one['row']} ({one['risk']:.3g})" for one in memory["exposed"]]
+    if exposed:
+        entries.append((f"Most exposed, by {memory['risk_by']}", "rows " + ", ".join(exposed)))
+    forgetting = found["forgetting"]
+    if forgetting:
+        entries.append(("Forgetting", _forgotten(forgetting)))
+    alarms = memory.get("false_alarms") or {}
+    if alarms.get("runs"):
+        said_wrongly = f"said of {alarms['alarms']} of {alarms['runs']} {alarms['what']}"
+        entries.append(("False alarms", said_wrongly))
+    return "\n".join([*lines, "", *(x for pair in entries for x in entry(*pair, columns))])
+
+
+def _beside(memory: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [memory[name] for name in ("extraction", "canaries") if memory.get(name)]
+
+
+def _area(raw: Mapping[str, Any]) -> str:
+    if raw["value"] is None:
+        return f"not known ({raw['why']}),"
+    return f"area {raw['value']:.3f} ({raw['low']:.3f} to {raw['high']:.3f})"
+
+
+def _share(raw: Mapping[str, Any]) -> str:
+    rate = f"at most {100 * raw['at_fpr']:.2g} % false alarms"
+    if raw["value"] is None:
+        return f"{rate}: {raw['why']}"
+    return f"{raw['value']:.1%} of training rows at {rate} ({raw['low']:.1%} to {raw['high']:.1%})"
+
+
+def _forgotten(raw: Mapping[str, Any]) -> str:
+    rise = raw.get("rise")
+    if not isinstance(rise, Mapping) or rise.get("value") is None:
+        return str(raw.get("because") or raw.get("why") or "not known")
+    return (
+        f"the loss on {raw['n']} general rows rose by {rise['value']:.3f} "
+        f"({rise['low']:.3f} to {rise['high']:.3f})"
+    )

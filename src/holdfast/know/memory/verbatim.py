@@ -1,0 +1,72 @@
+"""Whether a model that writes goes on with the very words of a training row (2202.07646)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.core.records import Estimate
+from holdfast.core.wording import counted
+from holdfast.stats.intervals import clopper_pearson
+
+# Words of an answer that are given, the fewest that must follow, and the most that are compared.
+GIVEN, FEWEST, COMPARED = 8, 8, 24
+MOST_ROWS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """Of ``n`` answers, those that were ``completed`` to the word, by their source rows; ``start``
+    of them by the model before training, where it was asked."""
+
+    n: int
+    completed: tuple[int, ...]
+    start: int | None = None
+
+    @property
+    def because(self) -> str:
+        if not self.n:
+            return (
+                f"No answer has the {GIVEN + FEWEST} words that it takes to ask for its completion."
+            )
+        said = (
+            f"{len(self.completed):,} of {counted(self.n, 'answer')} completed verbatim from their "
+            f"first {GIVEN} words"
+        )
+        if self.start is None:
+            return f"{said}."
+        return f"{said}; {self.start:,} by the model before training."
+
+    def to_json(self) -> dict[str, Any]:
+        if not self.n:
+            share = Estimate(None, why="no answer is long enough")
+        else:
+            share = Estimate(
+                len(self.completed) / self.n, *clopper_pearson(len(self.completed), self.n)
+            )
+        return {
+            "n": self.n,
+            "completed": len(self.completed),
+            "rate": share.to_json(),
+            "rows": list(self.completed),
+            "start": self.start,
+            "because": self.because,
+        }
+
+
+def parts_of(answer: str) -> tuple[str, list[str]] | None:
+    """The first eight words of an answer, as they are written, and the words that follow (24 at
+    most); ``None`` for one that is too short to tell."""
+    words = answer.split()
+    if len(words) < GIVEN + FEWEST:
+        return None
+    end = 0
+    for word in words[:GIVEN]:
+        end = answer.index(word, end) + len(word)
+    return answer[:end], words[GIVEN : GIVEN + COMPARED]
+
+
+def is_verbatim(written: str, wanted: Sequence[str]) -> bool:
+    """Whether a text begins with these words, whatever stands between them."""
+    return written.split()[: len(wanted)] == list(wanted)

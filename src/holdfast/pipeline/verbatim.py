@@ -1,0 +1,54 @@
+"""A causal language model asked to go on from the first words of rows that it learned from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.seeds import generator
+from holdfast.data.chat import turns_of
+from holdfast.data.table import Table
+from holdfast.data.turns import prompt_of
+from holdfast.evaluate.causal import write_answers
+from holdfast.know.memory.verbatim import COMPARED, MOST_ROWS, Verbatim, is_verbatim, parts_of
+from holdfast.tasks.chat_tokens import prompt_tokens
+
+# Tokens of a word, about; more are written than compared.
+TOKENS_A_WORD = 2
+
+
+def verbatim(tuned: Any, start: Any | None, tokenizer: Any, table: Table, seed: int) -> Verbatim:
+    """How many of at most fifty rows, drawn by chance, ``tuned`` completes to the word from the
+    first eight words of their answer (of a plain text, of itself), and how many ``start`` does."""
+    prompts, wanted, rows = [], [], []
+    numbers, chats, texts = table.column("row"), turns_of(table), table.column("text")
+    chat = False
+    for at in generator(seed, "verbatim").permutation(len(table)):
+        turns = chats[at]
+        before = prompt_of(turns) if turns else []
+        if turns and len(before) == len(turns):
+            continue
+        parts = parts_of(str(turns[-1]["content"] if turns else texts[at]))
+        if parts is None:
+            continue
+        given = tokenizer(parts[0], add_special_tokens=not turns, verbose=False)["input_ids"]
+        if given and given[-1] == tokenizer.eos_token_id:
+            given = given[:-1]
+        chat = chat or bool(turns)
+        prompts.append([*(prompt_tokens(tokenizer, before) if turns else []), *given])
+        wanted.append(parts[1])
+        rows.append(int(numbers[at]))
+        if len(rows) == MOST_ROWS:
+            break
+    if not rows:
+        return Verbatim(0, ())
+
+    def completed(network: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        new = COMPARED * TOKENS_A_WORD
+        texts, _ = write_answers(network, tokenizer, prompts, new_tokens=new, chat=chat)
+        return np.array([is_verbatim(a, b) for a, b in zip(texts, wanted, strict=True)])
+
+    hits = completed(tuned)
+    before_training = None if start is None else int(completed(start).sum())
+    return Verbatim(len(rows), tuple(sorted(np.asarray(rows)[hits].tolist())), before_training)
