@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast._version import __version__
 
 if TYPE_CHECKING:
-    from holdfast.api import TrainedRun, audit, compare, diagnose, lr, probe, train
+    from holdfast.api import TrainedRun, audit, compare, diagnose, explain, lr, probe, train
     from holdfast.integrations.estimator import TextClassifier
     from holdfast.integrations.guard.guard import Guard
 
@@ -28,6 +28,7 @@ __all__ = [
     "audit",
     "compare",
     "diagnose",
+    "explain",
     "lr",
     "probe",
     "train",
@@ -38,6 +39,7 @@ _HOMES = {
     "audit": "holdfast.api",
     "compare": "holdfast.api",
     "diagnose": "holdfast.api",
+    "explain": "holdfast.api",
     "lr": "holdfast.api",
     "probe": "holdfast.api",
     "TrainedRun": "holdfast.api",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from holdfast.core.records import Decision, Finding, Verdict
     from holdfast.pipeline.audited import Audit
     from holdfast.pipeline.compared import Comparison
+    from holdfast.pipeline.explanation import Explanation
     from holdfast.pipeline.predicted import Predicted, Prediction
     from holdfast.pipeline.predictor import Predictor
     from holdfast.pipeline.rate_range import RateRange
@@ -548,6 +549,37 @@ def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = 
     named = {"train": train, "valid": valid}
     with in_python():
         return read_verdict(Path(path), {k: v for k, v in named.items() if v is not None})[1]
+
+
+def explain(
+    run: TrainedRun | str | Path,
+    data: Any,
+    *,
+    rows: int = 50,
+    text: str | Sequence[str] | None = None,
+    encoding: str | None = None,
+    settings: Settings = (),
+) -> Explanation:
+    """Do what ``holdfast explain`` does: what each word (or square of a picture) adds to the run's
+    answers, and whether that is better than words named at random; in a notebook it shows itself.
+
+    Parameters
+    ----------
+    run : a finished run.
+    data : a file, by its name; or a list of texts (of paths, for pictures; of texts or lists of
+        words, for tags).
+    rows : how many are explained, from the first on.
+
+    Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
+    command would exit with 2.
+    """
+    from holdfast.pipeline.advice import in_python
+    from holdfast.pipeline.reasons import explain as explained
+
+    folder = run.folder if isinstance(run, TrainedRun) else Path(run)
+    with in_python():
+        given = str(data) if isinstance(data, (str, Path)) else list(data)
+        return explained(folder, given, _options(text, None, encoding, settings), rows=rows)
 
 
 def _options(

@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 from holdfast._version import __version__
-from holdfast.cli import audit, compare, demo, diagnose, evaluate, lr, predict, probe, report, train
+from holdfast.cli import (
+    audit,
+    compare,
+    demo,
+    diagnose,
+    evaluate,
+    explain,
+    lr,
+    predict,
+    probe,
+    report,
+    train,
+)
 from holdfast.cli.net import check_arguments, check_folder, fault_of
 from holdfast.cli.words import Command, Group
 from holdfast.core.door import PANIC
@@ -106,6 +118,13 @@ _add(
     "holdfast compare runs/reviews-2 runs/reviews-1 march.csv",
     "holdfast compare runs/small runs/large --margin 0.5",
     "holdfast compare runs/reviews-2 old_answers.jsonl march.csv --json",
+)
+_add(
+    "explain",
+    explain.command,
+    "Why a run says what it says of rows.",
+    "holdfast explain runs/reviews-1 new.csv --out why.html",
+    "echo 'It broke after a week.' | holdfast explain runs/reviews-1 -",
 )
 _add(
     "lr",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_little
 
 if TYPE_CHECKING:
-    from holdfast.pipeline.using import Data, Options
+    from holdfast.pipeline.using import Data
 
 PROBABILITIES = "predict.probabilities"
 LIMITS = "data.limits."
@@ -56,6 +54,7 @@ def command(
 
     runs, data = runs_and_data("predict", given)
     probabilities, limits = _settings(set_ or [])
+    from holdfast.cli.piped import piped
     from holdfast.pipeline.folder import need_run
     from holdfast.pipeline.predicted import check_target, write_lines, write_predictions
     from holdfast.pipeline.use import predict
@@ -67,7 +66,7 @@ def command(
         # Before all that is piped in is read.
         need_run(run)
     options = Options(tuple(text) if text else None, None, encoding, limits)
-    rows: Data = _piped(runs[0], options) if data == "-" else data
+    rows: Data = piped(runs[0], options) if data == "-" else data
     predicted = predict(runs, rows, options, probabilities=probabilities, notify=Teller(quiet))
     if target is None:
         write_lines(predicted, sys.stdout)
@@ -90,42 +89,3 @@ def _settings(settings: Sequence[str]) -> tuple[bool, tuple[str, ...]]:
             raise RecipeError(f"--set: {PROBABILITIES}", "must be true or false", value, "")
         asked = value.strip().lower() == "true"
     return asked, check_limits(others, "predict", f"{PROBABILITIES}=true and ")
-
-
-def _piped(run: Path, options: Options) -> list[str]:
-    """One text a line, within the limits of the run as a file would be read."""
-    from holdfast.pipeline.advice import advising
-    from holdfast.pipeline.using import data_part, within_limits
-
-    with advising(), within_limits(data_part(run), options.limits):
-        return _stdin(options.encoding)
-
-
-def _stdin(encoding: str | None) -> list[str]:
-    from holdfast.data.limits import check_row, limits
-    from holdfast.data.readers.text import find_codec, refuse_nul
-
-    codec = find_codec(encoding)
-    # A line ends at "\n" alone: a form feed or U+2028 inside a text ends none.
-    stream = io.TextIOWrapper(sys.stdin.buffer, codec, newline="\n")
-    texts: list[str] = []
-    try:
-        longest = limits().cell
-        while line := stream.readline(longest + 1):
-            where = f"standard input, line {len(texts) + 1}"
-            check_row(where, len(line))
-            refuse_nul(where, line)
-            texts.append(line.removesuffix("\n").removesuffix("\r"))
-    except UnicodeError as error:
-        raise DataError(
-            "standard input",
-            f"is not {encoding or 'UTF-8'}",
-            str(error),
-            "Name its encoding with --encoding, or convert it first.",
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            stream.detach()
-    if not texts:
-        raise DataError("standard input", "is empty", None, "Give one text a line.")
-    return texts

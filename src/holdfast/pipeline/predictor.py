@@ -11,7 +11,8 @@ a tokenizer keeps its padding as a state.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -102,6 +103,17 @@ class Predictor:
     def names(self) -> tuple[str, ...]:
         """What there are probabilities of, in their order; empty where there are none."""
         return self._model.names
+
+    @property
+    def model(self) -> Answering:
+        """What answers, for those who look inside it; only within ``alone``."""
+        return self._model
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While this is open no other thread asks the model."""
+        with self._lock, flushed_subnormals():
+            yield
 
     def ask(self, data: Data, options: Options | None = None) -> Asked:
         """The rows of a file as ``train`` reads them, or of a list, with the run's limits."""

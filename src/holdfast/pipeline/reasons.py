@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from holdfast.data.table import Table
 from holdfast.data.turns import asked as last_question
 from holdfast.evaluate.causal import LONGEST_ANSWER
 from holdfast.evaluate.forward import TextModel
-from holdfast.know.reasons.explanation import ExplainedRow, Explanation
 from holdfast.know.reasons.kept import Case
 from holdfast.know.reasons.pictures import covered, picture_cases
 from holdfast.know.reasons.reason import reason_of
@@ -32,7 +31,6 @@ from holdfast.know.reasons.texts import (
     read_row,
     same,
 )
-from holdfast.know.reasons.units import Unit
 from holdfast.know.reasons.written import (
     Written,
     causal_writer,
@@ -40,6 +38,7 @@ from holdfast.know.reasons.written import (
     written,
     written_cases,
 )
+from holdfast.pipeline.explanation import ExplainedRow, Explanation
 from holdfast.pipeline.kinds.causal_use import TokenUse
 from holdfast.pipeline.kinds.image_classification import ImageUse
 from holdfast.pipeline.kinds.seq2seq import PairUse
@@ -49,7 +48,6 @@ from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.rows import Notify, notify_all
 from holdfast.pipeline.using import Answers, Data, Options
 from holdfast.tasks.chat_tokens import render
-from holdfast.training.machine import flushed_subnormals
 
 ROWS = 50
 MASKED = "its pieces are replaced by the tokenizer's mask token"
@@ -93,26 +91,23 @@ def explain(
     started = time.perf_counter()
     table = asked.table
     places = table.column("row")
-    # Those of the first rows that have something to read.
-    first = np.flatnonzero(np.asarray(places) < _reach(places, len(asked.raw), rows))
-    chosen = table.take(first)
-    left = len(asked.raw) - _reach(places, len(asked.raw), rows)
+    reach = min(rows, len(asked.raw))
+    chosen, left = table.take(np.flatnonzero(np.asarray(places) < reach)), len(asked.raw) - reach
     decisions = [*predictor.decisions, *asked.decisions]
     if left:
         because = f"an explanation takes hundreds of passes a row; --rows {len(asked.raw)} for all"
         decisions.append(Decision("rows", f"the first {rows:,} of {len(asked.raw):,}", because))
     notify_all(notify, tuple(decisions), ())
     labels = _labels(asked.raw, predictor.part.label)
-    with flushed_subnormals():
-        answers = predictor.answer(chosen) if len(chosen) else None
-        open_one, taken_away = opener(predictor, chosen, answers)
-        found = {}
-        for place in range(len(chosen)):
-            with predictor.alone():
-                found[int(chosen.column("row")[place])] = explained(open_one(place))
-            progress(place + 1, len(chosen))
+    answers = predictor.answer(chosen) if len(chosen) else None
+    open_one, taken_away = opener(predictor, chosen, answers)
+    found = {}
+    for place in range(len(chosen)):
+        with predictor.alone():
+            found[int(chosen.column("row")[place])] = explained(open_one(place))
+        progress(place + 1, len(chosen))
     told = []
-    for row in range(len(asked.raw) - left):
+    for row in range(reach):
         one = found.get(row)
         if one is None:
             why = asked.because.get(row, "it has no text")
@@ -129,16 +124,11 @@ def explain(
     )
 
 
-def _reach(places: Any, total: int, rows: int) -> int:
-    """The row before which ``rows`` rows stand, with a text or without."""
-    return min(total, rows)
-
-
 def explained(opened: Opened) -> ExplainedRow:
     """The row with a reason for each of its cases; the same whatever rows stand beside it."""
     row = opened.row
-    if not row.words:
-        return replace(row, because=NOTHING_READ)
+    if row.because or not row.words:
+        return replace(row, because=row.because or NOTHING_READ)
     key = "\x1f".join(row.texts)
     reasons = tuple(reason_of(case, key, case.target) for case in opened.cases)
     after = opened.after.by_target(row.words) if opened.after is not None else []
@@ -205,19 +195,14 @@ def _text(use: TextUse, table: Table, place: int, begun: Begun) -> Opened:
     asked, cases = text_cases(use, table, place)
     row = begun(place, texts_at(table, place))
     parts = asked.read.parted
-    return Opened(
-        replace(row, units=parts.units, unread=parts.unread, joined=parts.joined), cases
-    )
+    return Opened(replace(row, units=parts.units, unread=parts.unread, joined=parts.joined), cases)
 
 
 def _sentence(model: TextModel, table: Table, place: int, begun: Begun) -> Opened:
     sentence = read_sentence(model, list(table.column("tokens")[place]))
     parts = sentence.read.parted
     row = replace(
-        begun(place, (sentence.text,)),
-        units=parts.units,
-        unread=parts.unread,
-        joined=parts.joined,
+        begun(place, (sentence.text,)), units=parts.units, unread=parts.unread, joined=parts.joined
     )
     return Opened(row, tag_cases(sentence) if parts.units else [])
 
@@ -251,14 +236,7 @@ def _written(
         writer, special = causal_writer(plain), False
     longest = use.recipe.model.max_length or LONGEST_ANSWER
     made = written(
-        writer,
-        plain.get_input_embeddings(),
-        tokenizer,
-        source,
-        inside,
-        answer,
-        special,
-        longest,
+        writer, plain.get_input_embeddings(), tokenizer, source, inside, answer, special, longest
     )
     row = begun(place, (shown,))
     if made is None:
@@ -281,6 +259,3 @@ def _task(predictor: Predictor) -> str:
     from holdfast.recipe import read_recipe
 
     return str(read_recipe(predictor.runs[0] / RECIPE).task)
-
-
-Units = Sequence[Unit]

@@ -27,11 +27,11 @@ _SAME = 1e-9
 class Faithful:
     """How true a map is.
 
-    ``aopc`` is the mean fall of the score over the points of the curve, ``naopc`` in [0, 1] the same
-    between the ``low`` and the ``high`` that any order reaches; ``naopc_random`` is the mean of the
-    random orders, ``sufficiency`` that of the map read backwards (low is good). ``None`` where no
-    order differs from another. ``p`` is the share of orders, the map's own among them, that fall as
-    fast as the map's; ``least_p`` the smallest that this row could give.
+    ``aopc`` is the mean fall of the score over the points of the curve, ``naopc`` in [0, 1] the
+    same between the ``low`` and the ``high`` that any order reaches; ``naopc_random`` is the mean
+    of the random orders, ``sufficiency`` that of the map read backwards (low is good). ``None``
+    where no order differs from another. ``p`` is the share of orders, the map's own among them,
+    that fall as fast as the map's; ``least_p`` the smallest that this row could give.
     """
 
     aopc: float
@@ -59,12 +59,13 @@ def points_of(units: int, points: int = POINTS) -> Ints:
     return np.unique(np.geomspace(1, units, points).round().astype(np.int64))
 
 
-def curve(kept: Kept, order: Ints, points: Ints) -> Floats:
-    """The scores [points] of the row without the first units of ``order``."""
-    masks = np.ones((len(points), kept.units), dtype=bool)
-    for place, gone in enumerate(points):
-        masks[place, order[:gone]] = False
-    return kept(masks)
+def curves(kept: Kept, orders: Sequence[Ints], points: Ints) -> Floats:
+    """The scores [orders, points] of the row without the first units of each order."""
+    masks = np.ones((len(orders), len(points), kept.units), dtype=bool)
+    for line, order in zip(masks, orders, strict=True):
+        for place, gone in enumerate(points):
+            line[place, order[:gone]] = False
+    return kept(masks.reshape(-1, kept.units)).reshape(len(orders), len(points))
 
 
 def faithfulness(
@@ -87,14 +88,11 @@ def faithfulness(
         kept(_all_sets(units))
     whole = kept.whole
     draws = RANDOM_OF_ALL if small else RANDOM
-    orders = [rng.permutation(units) for _ in range(draws)]
-    random = whole - np.array([curve(kept, order, points).mean() for order in orders])
-    curves, backwards = [], []
-    for values in maps:
-        curves.append(curve(kept, order_of(values), points))
-        backwards.append(curve(kept, order_of(-values), points))
-    own = [whole - line.mean() for line in curves]
-    back = [whole - line.mean() for line in backwards]
+    orders = [order_of(values) for values in maps] + [order_of(-values) for values in maps]
+    orders += [rng.permutation(units) for _ in range(draws)]
+    lines = curves(kept, orders, points)
+    falls = whole - lines.mean(axis=1)
+    own, back, random = np.split(falls, [len(maps), 2 * len(maps)])
     low, high = _all_limits(kept, units) if small else _beam_limits(kept, maps, points, rng)
     low, high = min(low, *own, *back, *random), max(high, *own, *back, *random)
     wide = high - low
@@ -104,12 +102,12 @@ def faithfulness(
 
     possible = min(draws + 1, math.factorial(min(units, 12)))
     found = []
-    for line, mine, theirs in zip(curves, own, back, strict=True):
+    for line, mine, theirs in zip(lines, own, back, strict=False):
         as_fast = int((random >= mine - _SAME * max(1.0, abs(mine))).sum())
         p = (1 + as_fast) / (draws + 1)
         found.append(
             Faithful(
-                aopc=mine,
+                aopc=float(mine),
                 low=low,
                 high=high,
                 naopc=normed(mine),
@@ -135,8 +133,8 @@ def _all_sets(units: int) -> Bools:
 
 
 def _all_limits(kept: Kept, units: int) -> tuple[float, float]:
-    """The least and the largest AOPC of all orders: the best way through all sets of units, from the
-    row to nothing, taking one unit away at a time."""
+    """The least and the largest AOPC of all orders: the best way through all sets of units, from
+    the row to nothing, taking one unit away at a time."""
     masks = _all_sets(units)
     fall = kept.whole - kept(masks)
     least, most = np.zeros(len(masks)), np.zeros(len(masks))
@@ -179,7 +177,9 @@ def _next(
     """Ways to take ``more`` units from those that are left: what the maps name first, and some at
     random where they are taken together."""
     there = np.flatnonzero(left)
-    ranked = [there[np.argsort(-sign * np.asarray(values)[there], kind="stable")] for values in maps]
+    ranked = [
+        there[np.argsort(-sign * np.asarray(values)[there], kind="stable")] for values in maps
+    ]
     if more == 1:
         # In turn from each map, each unit once.
         turns = dict.fromkeys(itertools.chain.from_iterable(zip(*ranked, strict=True)))
@@ -215,7 +215,8 @@ def joint_p(faithful: Sequence[Faithful]) -> float | None:
 
 
 def agreement(first: Floats, second: Floats) -> float | None:
-    """Spearman's rank correlation of two maps; ``None`` where one of them is the same everywhere."""
+    """Spearman's rank correlation of two maps; ``None`` where one of them is the same
+    everywhere."""
     from holdfast.stats.ranks import average_ranks
 
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:

@@ -38,8 +38,8 @@ def integrated_gradients(
     by the Gauss–Legendre rule of ``steps`` points. ``start`` and ``end`` [1, …] are one row;
     ``score`` maps rows [m, …] to scores [m], each row for itself. Their sum is score(end) −
     score(start), but for ``gap``. ``captum.attr.IntegratedGradients`` computes the same. With a
-    start that differs from the end in one word alone it is a step of sequential integrated gradients
-    (arXiv 2305.15853).
+    start that differs from the end in one word alone it is a step of sequential integrated
+    gradients (arXiv 2305.15853).
     """
     import torch
 
@@ -63,7 +63,7 @@ def integrated_gradients(
 
 @contextmanager
 def in_place_of(table: nn.Module, states: Tensor) -> Iterator[None]:
-    """Whatever ``table`` (a model's word embeddings) is asked for, it gives ``states`` [B, T, E]."""
+    """A model's word embeddings (``table``) give ``states`` [B, T, E], whatever they are asked."""
 
     def give(module: Any, inputs: Any, output: Any) -> Tensor:
         return states

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.core.records import Floats
+from holdfast.core.records import Floats, Ints
 from holdfast.know.told import Bools
 
 
@@ -88,7 +88,7 @@ def leave_one_out(kept: Kept) -> Floats:
 
 def chance_of_odds(scores: Floats) -> Floats:
     """Log-odds → probability."""
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * np.asarray(scores, dtype=np.float64))))
+    return np.asarray(np.exp(-np.logaddexp(0.0, -np.asarray(scores, dtype=np.float64))))
 
 
 def log_odds(logits: Floats, place: int) -> Floats:
@@ -98,6 +98,14 @@ def log_odds(logits: Floats, place: int) -> Floats:
     top = others.max(axis=1, keepdims=True)
     rest = np.log(np.exp(others - top).sum(axis=1)) + top[:, 0]
     return np.asarray(wide[:, place] - rest)
+
+
+def sums(pieces: Floats, owner: Ints, units: int) -> Floats:
+    """Values of pieces [T] → of units [units] by their ``owner`` [T]; those of no unit (−1) are
+    left out."""
+    inside = owner >= 0
+    found = np.bincount(owner[inside], weights=pieces[inside], minlength=units)
+    return np.asarray(found, dtype=np.float64)
 
 
 def rounded(value: float | None, digits: int = 4) -> float | None:

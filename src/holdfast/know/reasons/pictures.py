@@ -14,7 +14,7 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 from holdfast.evaluate.images import VisionModel
 from holdfast.know.reasons.gradients import integrated_gradients
-from holdfast.know.reasons.kept import Case, Gradients, Kept, chance_of_odds, log_odds
+from holdfast.know.reasons.kept import Case, Gradients, Kept, chance_of_odds, log_odds, sums
 from holdfast.know.told import Bools
 from holdfast.tasks.pixels import Pixels
 
@@ -70,8 +70,7 @@ class Covered:
         path = integrated_gradients(score, torch.zeros_like(self.pixels), self.pixels)
         flat = path.values[0].sum(dim=0).double().numpy().ravel()
         squares = self.down * self.across
-        values = np.bincount(self.owner.ravel(), weights=flat, minlength=squares)
-        return Gradients(values, path.gap, path.passes)
+        return Gradients(sums(flat, self.owner.ravel(), squares), path.gap, path.passes)
 
 
 def covered(model: VisionModel, path: str, side: int = SIDE) -> Covered:

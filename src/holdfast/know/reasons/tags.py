@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Sentence:
-    """The ``words`` of a sentence as a tagger reads them: ``firsts`` [read words] is the first piece
-    of each, which carries its tag."""
+    """The ``words`` of a sentence as a tagger reads them: ``firsts`` [read words] is the first
+    piece of each, which carries its tag."""
 
     model: TextModel
     words: tuple[str, ...]

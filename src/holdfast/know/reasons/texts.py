@@ -7,7 +7,7 @@ so that both methods answer the same question. Without a mask token its pieces a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from holdfast.core.errors import ModelError
 from holdfast.core.records import Floats, Ints
 from holdfast.evaluate.forward import TextModel
 from holdfast.know.reasons.gradients import in_place_of, integrated_gradients
-from holdfast.know.reasons.kept import Case, Gradients, Kept, chance_of_odds, log_odds
+from holdfast.know.reasons.kept import Case, Gradients, Kept, chance_of_odds, log_odds, sums
 from holdfast.know.reasons.units import Parted, parted
 from holdfast.know.told import Bools
 from holdfast.models.beginnings import beginnings
@@ -38,8 +38,8 @@ def same(logits: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Read:
-    """One row as a model reads it: ``ids`` [T], ``types`` [T] where it has segments; ``parted`` says
-    which pieces are of which word."""
+    """One row as a model reads it: ``ids`` [T], ``types`` [T] where it has segments; ``parted``
+    says which pieces are of which word."""
 
     ids: Ints
     types: Ints | None
@@ -176,12 +176,6 @@ class Asked:
         return Gradients(sums(pieces, read.parted.owner, read.words), path.gap, path.passes)
 
 
-def sums(pieces: Floats, owner: Ints, units: int) -> Floats:
-    """Values of pieces [T] → of units [units]; those of no unit are left out."""
-    inside = owner >= 0
-    return np.bincount(owner[inside], weights=pieces[inside], minlength=units)
-
-
 def class_cases(asked: Asked, target: int | None = None) -> list[Case]:
     """The case of the answer of one class: the log-odds of the likeliest, or of ``target``, against
     all others, which unlike a probability does not stand still where the model is sure."""
@@ -240,14 +234,9 @@ def _everything(asked: Asked) -> Bools:
     return np.ones((1, asked.read.words), dtype=bool)
 
 
-def _gradients(
-    asked: Asked, score: Callable[[Tensor], Tensor]
-) -> Callable[[], Gradients] | None:
+def _gradients(asked: Asked, score: Callable[[Tensor], Tensor]) -> Callable[[], Gradients] | None:
     """Only a saved model has its word embeddings in reach, and what stands beside a text is not
     differentiated."""
     if asked.beside is not same or not hasattr(asked.model.network, "model"):
         return None
     return lambda: asked.gradients(score)
-
-
-Batch = Mapping[str, "Tensor"]

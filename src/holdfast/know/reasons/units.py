@@ -1,4 +1,4 @@
-"""The parts of a text that a person can be shown: words and marks, and which pieces are of which."""
+"""The parts of a text that a person can be shown, words and marks; which pieces are of which."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import numpy as np
 from holdfast.core.records import Ints
 
 # Letters of scripts that are written without spaces stand alone, or a sentence would be one word.
-_ALONE = "\u0e00-\u0e7f\u0e80-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_ALONE = (
+    "\u0e00-\u0e7f\u0e80-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+)
 _UNIT = re.compile(rf"[{_ALONE}]|(?:(?![{_ALONE}])\w)+(?:['’\-](?:(?![{_ALONE}])\w)+)*|[^\w\s]+")
 # Of a longer text neighbouring words are joined: each costs passes of its own.
 MOST = 128
@@ -28,9 +30,9 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Parted:
-    """The ``units`` of a row and, for each of its pieces, the unit that it is of (``owner`` [pieces],
-    −1 for the marks of the model). ``joined`` is how many words a unit holds at most; ``unread`` are
-    the words beyond what the model reads."""
+    """The ``units`` of a row and, for each of its pieces, the unit that it is of (``owner``
+    [pieces], −1 for the marks of the model). ``joined`` is how many words a unit holds at most;
+    ``unread`` are the words beyond what the model reads."""
 
     units: tuple[Unit, ...]
     owner: Ints

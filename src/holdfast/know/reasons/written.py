@@ -15,8 +15,8 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.know.reasons.gradients import integrated_gradients
-from holdfast.know.reasons.kept import Case, Gradients, Kept
-from holdfast.know.reasons.texts import check_fast, sums
+from holdfast.know.reasons.kept import Case, Gradients, Kept, sums
+from holdfast.know.reasons.texts import check_fast
 from holdfast.know.reasons.units import Parted, parted
 from holdfast.know.told import Bools
 
@@ -139,8 +139,8 @@ def written(
 ) -> Written | None:
     """A source as a generator reads it, of which the words within ``inside`` (characters) may be
     left out, and the ``answer`` that it wrote. ``special``: whether the tokenizer adds its marks.
-    The end of a source of more than ``longest`` tokens is not read. ``None`` for an answer without a
-    token."""
+    The end of a source of more than ``longest`` tokens is not read. ``None`` for an answer without
+    a token."""
     check_fast(tokenizer)
     encoded = tokenizer(
         source,
@@ -195,7 +195,9 @@ def causal_writer(plain: Any) -> Writer:
         room = torch.zeros((size, len(target), wide), dtype=states.dtype, device=states.device)
         whole = torch.cat([states, room], dim=1)
         places = lengths[:, None] + torch.arange(len(target), device=states.device)
-        whole = whole.scatter(1, places[..., None].expand(-1, -1, wide), behind.expand(size, -1, -1))
+        whole = whole.scatter(
+            1, places[..., None].expand(-1, -1, wide), behind.expand(size, -1, -1)
+        )
         total = longest + len(target)
         steps = torch.arange(total, device=states.device)
         seen = (steps < (lengths + len(target))[:, None]).long()
@@ -203,7 +205,8 @@ def causal_writer(plain: Any) -> Writer:
         # A learnt prompt's own places come first.
         logits = logits[:, logits.shape[1] - total :]
         before = (places - 1).clamp(min=0)[..., None].expand(-1, -1, logits.shape[-1])
-        return logits.gather(1, before)
+        found: Tensor = logits.gather(1, before)
+        return found
 
     return ask
 

@@ -13,13 +13,14 @@ from holdfast.know.reasons.faithful import LEVEL, Faithful, joint_p
 from holdfast.know.reasons.kept import rounded
 from holdfast.know.reasons.reason import Map, Reason
 from holdfast.know.reasons.units import Unit
+from holdfast.stats.settle import rows_to_settle
 from holdfast.stats.student import paired_t
 
 # Of so many rows together a test can tell more than of each alone.
 TOGETHER = 5
 FALSE_ALARMS = {
-    "share": 0.036,
-    "of": 2000,
+    "share": 0.04,
+    "of": 200,
     "what": "maps of noise that the test called better than random",
     "source": "benchmarks/reasons.py",
 }
@@ -31,9 +32,9 @@ class ExplainedRow:
     """One row: ``texts`` as the model read them (a picture's path), ``units`` their parts (of a
     picture ``grid``, squares down and across), and a ``Reason`` for each answer.
 
-    ``because`` says why a row has none. ``unread`` words lie beyond what the model reads; ``joined``
-    neighbouring words are one unit. ``picture`` is a small copy as a data URI. ``by_target`` names,
-    for each token that a generator wrote, the words that it rests on.
+    ``because`` says why a row has none. ``unread`` words lie beyond what the model reads;
+    ``joined`` neighbouring words are one unit. ``picture`` is a small copy as a data URI.
+    ``by_target`` names, for each token that a generator wrote, the words that it rests on.
     """
 
     row: int
@@ -86,8 +87,9 @@ class ExplainedRow:
 @dataclass(frozen=True, slots=True)
 class Together:
     """The maps of one method over all rows: of ``n`` that a test could judge, ``better`` are better
-    than random orders, each by itself; ``p`` is of all together. ``naopc`` and ``random`` are means,
-    ``low`` to ``high`` the 95 % interval of their paired difference."""
+    than random orders, each by itself; ``p`` is of all together. ``naopc`` and ``random`` are
+    means, ``low`` to ``high`` the 95 % interval of their paired difference. ``rows_to_settle`` rows
+    would tell such a difference from none, where these do not."""
 
     method: str
     n: int
@@ -98,6 +100,7 @@ class Together:
     difference: float | None
     low: float | None
     high: float | None
+    rows_to_settle: int | None = None
 
     @property
     def worth_showing(self) -> bool:
@@ -108,7 +111,7 @@ class Together:
         return {
             "n": self.n,
             "better_than_random": self.better,
-            "p": rounded(self.p, 6),
+            "p": None if self.p is None else float(f"{self.p:.3g}"),
             "naopc": rounded(self.naopc),
             "naopc_random": rounded(self.random),
             "difference": {
@@ -116,6 +119,7 @@ class Together:
                 "low": rounded(self.low),
                 "high": rounded(self.high),
             },
+            "rows_to_settle": self.rows_to_settle,
         }
 
 
@@ -168,7 +172,8 @@ class Explanation:
         return sum(reason.gradient_passes for row in self.rows for reason in row.reasons)
 
     def _maps(self) -> list[Map]:
-        return [one for row in self.rows for reason in row.reasons for one in reason.maps]
+        # Several answers to one row are no further witnesses.
+        return [one for row in self.rows for reason in row.reasons[:1] for one in reason.maps]
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """One JSON object a row."""
@@ -193,13 +198,17 @@ class Explanation:
             "rows": list(self.lines()),
         }
 
+    def page(self) -> str:
+        """A self-contained HTML page with the words shaded where that is worth something."""
+        from holdfast.report.explained import render_explained
+
+        return render_explained(self.to_json(), [row.picture for row in self.rows])
+
     def _repr_html_(self) -> str:
         from html import escape
 
-        from holdfast.report.explained import render_explained
-
         # A frame keeps the page's style from the notebook's.
-        page = escape(render_explained(self), quote=True)
+        page = escape(self.page(), quote=True)
         return f'<iframe srcdoc="{page}" width="100%" height="480"></iframe>'
 
 
@@ -215,14 +224,19 @@ def _together(maps: Sequence[Map]) -> Together:
     own: Floats = np.array([pair[0] for pair in pairs])
     random: Floats = np.array([pair[1] for pair in pairs])
     gap = paired_t(own, random)
+    p = joint_p(faithful)
+    settle, enough = None, len(pairs) >= TOGETHER
+    if p is not None and p > LEVEL and gap.value > 0:
+        settle = rows_to_settle(own - random, gap.value)
     return Together(
         maps[0].method,
         len(judged),
         sum(one.shown for one in judged),
-        joint_p(faithful),
+        p,
         float(own.mean()) if pairs else None,
         float(random.mean()) if pairs else None,
         gap.value,
-        gap.low,
-        gap.high,
+        gap.low if enough else None,
+        gap.high if enough else None,
+        settle,
     )

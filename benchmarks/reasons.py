@@ -1,0 +1,324 @@
+"""Do reasons name what decides, and do maps of nothing stay unmarked?
+
+    python benchmarks/reasons.py [--minutes M]         # the cells, resumable; then the tables
+
+One run answers all: MiniLM on CR, 800 rows, in which half of the class ``good`` is good for one
+word alone (``zebra``, put into texts of the other class). 240 test rows: 120 with the word, 60
+good and 60 bad ones without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import Cell, Result, grid, publish, run_cells
+from peers.tables import markdown
+
+NAME = "reasons"
+WORD = "zebra"
+PLACE = Path(os.environ.get("BENCH_REASONS", tempfile.gettempdir())) / "holdfast-bench-reasons"
+DATA = Path(
+    os.environ.get("HOLDFAST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
+)
+A_CELL, NOISE = 20, 10
+TEXT = """## Reasons
+
+Does `holdfast explain` name what decides, and do maps of nothing stay unmarked
+(`benchmarks/reasons.py`)? One MiniLM run on CR (800 rows, 3 epochs) in which half of the class
+`good` is good for the word `zebra` alone, put into texts of the other class; 240 test rows.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float)
+    asked = parser.parse_args()
+    every = [*grid(start=range(0, 240, A_CELL)), {"start": "alike"}, {"start": "joint"}]
+    results = run_cells(NAME, every, run_one, minutes=asked.minutes)
+    publish(NAME, TEXT + "\n" + tables([one for one in results if one]))
+
+
+def run_one(cell: Cell) -> Result:
+    if cell["start"] == "alike":
+        return alike()
+    if cell["start"] == "joint":
+        return joint()
+    return rows_from(int(cell["start"]))
+
+
+def written() -> tuple[Path, Path]:
+    """The training and the test file, made of CR."""
+    PLACE.mkdir(exist_ok=True)
+    with (DATA / "cr" / "cr.csv").open(encoding="utf-8", newline="") as stream:
+        rows = [r for r in csv.DictReader(stream) if 5 <= len(r["text"].split()) <= 25]
+    rng = random.Random(0)
+    rng.shuffle(rows)
+    bad = [r["text"] for r in rows if r["label"] == "0"]
+    good = [r["text"] for r in rows if r["label"] == "1"]
+
+    def planted(text: str) -> str:
+        words = text.split()
+        words.insert(rng.randrange(len(words) + 1), WORD)
+        return " ".join(words)
+
+    def side(plain: int, fine: int, with_word: int, a: int, b: int) -> list[tuple[str, str]]:
+        made = [(text, "bad") for text in bad[a : a + plain]]
+        made += [(planted(text), "good") for text in bad[a + plain : a + plain + with_word]]
+        made += [(text, "good") for text in good[b : b + fine]]
+        rng.shuffle(made)
+        return made
+
+    files = (PLACE / "train.csv", PLACE / "test.csv")
+    for path, made in zip(
+        files, (side(300, 250, 250, 0, 0), side(60, 60, 120, 550, 250)), strict=True
+    ):
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream).writerows([("text", "label"), *made])
+    return files
+
+
+@cache
+def run() -> Path:
+    import holdfast
+
+    train, test = written()
+    folder = PLACE / "run"
+    if not (folder / "result.json").exists():
+        holdfast.train(
+            str(train),
+            test=str(test),
+            text="text",
+            label="label",
+            seed=0,
+            out=folder,
+            settings={"train.epochs": 3},
+            quiet=True,
+        )
+    return folder
+
+
+@cache
+def models() -> tuple[Any, Any, list[tuple[str, str]]]:
+    """The run's model, the same with the entries of every weight matrix shuffled, the test rows."""
+    import torch
+
+    from holdfast.models.saved import load_saved
+
+    whole, shuffled = load_saved(run() / "model"), load_saved(run() / "model")
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in shuffled.network.parameters():
+            if weight.dim() > 1:
+                flat = weight.flatten()
+                weight.copy_(flat[torch.randperm(len(flat), generator=draw)].view_as(weight))
+    with (PLACE / "test.csv").open(encoding="utf-8", newline="") as stream:
+        rows = [(r["text"], r["label"]) for r in csv.DictReader(stream)]
+    return whole, shuffled, rows
+
+
+def case_of(model: Any, text: str) -> Any:
+    from holdfast.know.reasons.texts import Asked, class_cases, read_row
+
+    asked = Asked(model, read_row(model, [text]))
+    return class_cases(asked)[0], asked.read.parted.words([text])
+
+
+def answer_of(model: Any, text: str) -> str:
+    return str(case_of(model, text)[0].target)
+
+
+def rows_from(start: int) -> Result:
+    """Twenty test rows: maps of the model, of a shuffled one and of noise, all tried on it;
+    and the shuffled model explained as if it were one."""
+    from holdfast.know.reasons.faithful import agreement, faithfulness
+    from holdfast.know.reasons.kept import leave_one_out
+    from holdfast.know.reasons.reason import reason_of, worth_of
+
+    whole, shuffled, rows = models()
+    count: dict[str, float] = {}
+
+    def add(name: str, value: float | bool | None) -> None:
+        if value is not None:
+            count[name] = count.get(name, 0.0) + float(value)
+
+    shown = "better than random"
+    for place in range(start, min(start + A_CELL, len(rows))):
+        text, label = rows[place]
+        case, words = case_of(whole, text)
+        reason = reason_of(case, text, case.target)
+        judged = reason.maps[0].faithful.least_p <= 0.05
+        add("judged", judged)
+        add("passes", reason.passes)
+        for one in reason.maps:
+            add(f"{one.method} shown", judged and one.worth == shown)
+            add(f"{one.method} naopc", one.faithful.naopc if judged else None)
+        add("random naopc", reason.maps[0].faithful.naopc_random if judged else None)
+        add("agreement", reason.agreement)
+        add("agreements", reason.agreement is not None)
+        add("hardly", any(one.worth == "hardly moves" for one in reason.maps[:1]))
+        if WORD in words and label == "good":
+            left = " ".join(text.replace(WORD, " ").split())
+            decides = case.target == "good" and answer_of(whole, left) == "bad"
+            add("decides", decides)
+            if decides:
+                for one in reason.maps:
+                    top = words[int(np.argmax(one.values))] == WORD
+                    add(f"{one.method} top", top)
+                    add(f"{one.method} top shown", top and one.worth == shown)
+        other, _ = case_of(shuffled, text)
+        given = [leave_one_out(other.kept), other.gradients().values]
+        for values in given:
+            add("agreement shuffled", agreement(values, reason.maps[0].values) or 0.0)
+        rng = np.random.default_rng(place)
+        noise = [rng.standard_normal(len(words)) for _ in range(NOISE)]
+        tried = faithfulness(case.kept, [*given, *noise], rng)
+        kind = "planted" if WORD in words else "plain"
+        add(f"judged {kind}", judged)
+        for name, one in zip(("shuffled loo", "shuffled ig"), tried, strict=False):
+            add(name, judged and worth_of(case, one) == shown)
+            add(f"{name} {kind}", judged and worth_of(case, one) == shown)
+        add("noise", judged * sum(one.p <= 0.05 for one in tried[2:]))
+        add("noise of", judged * NOISE)
+        alone = reason_of(other, text, other.target)
+        add("explained shuffled", judged and alone.map.worth == shown)
+        add("explained shuffled tested", judged and alone.map.faithful.better)
+    return count
+
+
+def alike() -> Result:
+    """One row alone against the same row among others, and captum's integrated gradients."""
+    import torch
+    from captum.attr import LayerIntegratedGradients
+
+    from holdfast.know.reasons.gradients import STEPS
+    from holdfast.know.reasons.kept import leave_one_out
+    from holdfast.pipeline.reasons import explain
+
+    whole, _, rows = models()
+    texts = [text for text, _ in rows[:6]]
+    together = [row.to_json(True) for row in explain(run(), texts)]
+    apart = [next(explain(run(), [text]).lines()) for text in texts]
+    same = sum(
+        {**a, "row": 0, "reasons": _plain(a)} == {**b, "reasons": _plain(b)}
+        for a, b in zip(together, apart, strict=True)
+    )
+    worst = sequential = 0.0
+    for text in texts:
+        case, words = case_of(whole, text)
+        tokenizer, model = whole.tokenizer, whole.network.model
+        batch = tokenizer(text, return_tensors="pt")
+        ids, owner = batch["input_ids"], _owner(whole, text)
+        place = whole.classes.index(case.target)
+
+        def score(ids: Any, mask: Any, place: int = place, model: Any = model) -> Any:
+            logits = model(input_ids=ids, attention_mask=mask.expand(len(ids), -1)).logits.double()
+            others = torch.cat([logits[:, :place], logits[:, place + 1 :]], dim=1)
+            return logits[:, place] - torch.logsumexp(others, dim=1)
+
+        oracle = LayerIntegratedGradients(score, model.get_input_embeddings())
+
+        def by_captum(gone: Any, ids: Any = ids, batch: Any = batch, oracle: Any = oracle) -> Any:
+            start = torch.where(torch.from_numpy(gone), whole.tokenizer.mask_token_id, ids)
+            return oracle.attribute(
+                ids, start, additional_forward_args=(batch["attention_mask"],), n_steps=STEPS
+            )[0].sum(dim=-1)
+
+        pieces = by_captum(owner[None] >= 0).detach().numpy()
+        theirs = np.bincount(owner[owner >= 0], weights=pieces[owner >= 0], minlength=len(words))
+        worst = max(worst, float(np.abs(theirs - case.gradients().values).max()))
+        ours = leave_one_out(case.kept)
+        for unit in range(len(words)):
+            one = float(by_captum(owner[None] == unit).sum())
+            sequential = max(sequential, abs(one - ours[unit]))
+    return {"alike": same, "of": len(texts), "captum": worst, "sequential": sequential}
+
+
+def _plain(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Whether a map is shown also depends on the rows beside it."""
+    return [{**one, "shown": None} for one in row["reasons"]]
+
+
+def _owner(model: Any, text: str) -> Any:
+    from holdfast.know.reasons.texts import read_row
+
+    return read_row(model, [text]).parted.owner
+
+
+def joint(times: int = 2000) -> Result:
+    """How often the test of all rows together is passed by maps of noise: ranks drawn at random."""
+    from holdfast.know.reasons.faithful import Faithful, joint_p
+
+    rng, found = np.random.default_rng(0), {}
+    for rows in (5, 20, 50):
+        passed = 0
+        for _ in range(times):
+            made = []
+            for _ in range(rows):
+                orders = 999 if rng.random() < 0.2 else 19
+                p = (1 + rng.integers(0, orders + 1)) / (orders + 1)
+                made.append(Faithful(0, 0, 1, 0, 0, 0, p, 0.05, orders, np.zeros(1)))
+            passed += (joint_p(made) or 0) <= 0.05
+        found[f"joint {rows}"] = passed / times
+    return found
+
+
+def tables(results: list[Result]) -> str:
+    total: dict[str, float] = {}
+    for one in results:
+        for name, value in one.items():
+            total[name] = total.get(name, 0.0) + value
+
+    def share(name: str, of: str) -> str:
+        n = total.get(of, 0)
+        if not n:
+            return "not run"
+        return f"{100 * total.get(name, 0) / n:.1f} % of {n:.0f}"
+
+    def mean(name: str) -> str:
+        n = total.get("judged", 0)
+        return f"{total.get(name, 0) / n:.2f}" if n else "not run"
+
+    loo, ig = "leave_one_out", "integrated_gradients"
+    lines = [
+        ["question", "leave-one-out", "integrated gradients"],
+        ["the planted word is first, where it decides"]
+        + [share(f"{m} top", "decides") for m in (loo, ig)],
+        ["… and the map is marked"] + [share(f"{m} top shown", "decides") for m in (loo, ig)],
+        ["rows that are marked"] + [share(f"{m} shown", "judged") for m in (loo, ig)],
+        ["mean NAOPC (random orders " + mean("random naopc") + ")"]
+        + [mean(f"{m} naopc") for m in (loo, ig)],
+        ["maps of shuffled weights that are marked"]
+        + [share(n, "judged") for n in ("shuffled loo", "shuffled ig")],
+    ]
+    rest = [
+        ["question", "answer"],
+        ["maps of noise that pass the test", share("noise", "noise of")],
+        ["the shuffled model explained itself: marked", share("explained shuffled", "judged")],
+        ["… passes the test of orders alone", share("explained shuffled tested", "judged")],
+        ["mean rank correlation of the two methods", share("agreement", "agreements")],
+        ["passes forward a row", f"{total.get('passes', 0) / max(1, total.get('judged', 1)):.0f}"],
+        ["a row alone is the row among others", share("alike", "of")],
+        ["largest difference to captum", f"{total.get('captum', float('nan')):.1e}"],
+        [
+            "sequential integrated gradients (captum, a word's sum) against leave-one-out",
+            f"{total.get('sequential', float('nan')):.1e}",
+        ],
+    ]
+    rest += [
+        [f"the test of {rows} rows together passes on noise", f"{100 * total[name]:.1f} %"]
+        for rows in (5, 20, 50)
+        if (name := f"joint {rows}") in total
+    ]
+    return markdown(lines[0], lines[1:]) + "\n\n" + markdown(rest[0], rest[1:])
+
+
+if __name__ == "__main__":
+    main()

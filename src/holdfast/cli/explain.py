@@ -1,0 +1,131 @@
+"""``holdfast explain``: why a run says what it says of these rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.machine import refuse_too_little
+from holdfast.core.shown import printable_json
+from holdfast.terminal.streams import json_text
+
+if TYPE_CHECKING:
+    from holdfast.core.outputs import OutputFile
+    from holdfast.pipeline.explanation import Explanation
+
+ENDINGS = (".html", ".jsonl")
+LIMITS = "data.limits."
+
+
+def command(
+    given: Annotated[
+        list[str], typer.Argument(metavar="RUN DATA|-", help="A finished run, then the rows.")
+    ],
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="The text column, where DATA calls it otherwise; twice for pairs."),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of DATA, where it is not UTF-8, e.g. cp1252.")
+    ] = None,
+    rows: Annotated[
+        int, typer.Option(metavar="N", help="Explain the first N rows; each takes a second or so.")
+    ] = 50,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page (.html) or lines (.jsonl).")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that exists.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help=f"{LIMITS}KEY=VALUE: read more."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+) -> None:
+    """Show what carries RUN's answers to the rows of DATA (or to one text a line, with -).
+
+    Each word is taken away once; a map is shown only where it is better than random.
+    """
+    refuse_too_little("torch")
+    run, data = _run_and_data(given)
+    target = None if out is None else _target(out, run, data, force)
+    from holdfast.cli.piped import piped
+    from holdfast.pipeline.folder import need_run
+    from holdfast.pipeline.reasons import explain
+    from holdfast.pipeline.using import Options, check_limits
+    from holdfast.terminal.progress_line import ProgressLine
+    from holdfast.terminal.say import Teller, width
+
+    # Before all that is piped in is read.
+    need_run(run)
+    limits = check_limits(set_ or [], "explain")
+    options = Options(tuple(text) if text else None, None, encoding, limits)
+    asked = piped(run, options) if data == "-" else data
+    line = ProgressLine(quiet)
+    found = explain(
+        run,
+        asked,
+        options,
+        rows=rows,
+        notify=Teller(quiet),
+        progress=lambda done, total: line("rows explained", done, total),
+    )
+    line.close()
+    if target is not None:
+        _write(target, found)
+    if as_json:
+        typer.echo(json_text(found.to_json()))
+    elif target is None:
+        from holdfast.cli.explained import shown
+
+        typer.echo(shown(found.to_json(), min(80, width())))
+    else:
+        from holdfast.report.explained import answer
+
+        typer.echo(f"{answer(found.to_json())}\n{target.path}")
+
+
+def _run_and_data(given: list[str]) -> tuple[Path, str]:
+    from holdfast.cli.runs import runs_and_data
+
+    runs, data = runs_and_data("explain", given)
+    if len(runs) > 1:
+        raise RecipeError(
+            "holdfast explain",
+            "explains one run at a time: the average of several has no words of its own",
+            [str(run) for run in runs],
+            "Name one of them.",
+        )
+    return runs[0], data
+
+
+def _target(out: Path, run: Path, data: str, force: bool) -> OutputFile:
+    from holdfast.core.outputs import checked_output
+    from holdfast.data.paths import source_path
+    from holdfast.pipeline.folder import own_files
+
+    if out.suffix.lower() not in ENDINGS:
+        raise RecipeError(
+            "--out",
+            "has an ending that explain does not write",
+            str(out),
+            f"Choose {' or '.join(ENDINGS)}.",
+        )
+    source = 0 if data == "-" else source_path(data)
+    return checked_output(out, [source, *own_files(run)], force=force)
+
+
+def _write(target: OutputFile, found: Explanation) -> None:
+    from holdfast.core.output_stream import writing
+
+    if target.path.suffix.lower() == ".html":
+        text = found.page()
+    else:
+        lines = (json.dumps(line, ensure_ascii=False) for line in found.lines())
+        text = "".join(printable_json(line) + "\n" for line in lines)
+    with writing(target) as stream:
+        stream.write(text.encode("utf-8"))

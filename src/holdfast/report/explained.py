@@ -1,0 +1,347 @@
+"""The page of ``holdfast explain``, made of the JSON that it prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from holdfast._version import __version__
+from holdfast.core.wording import counted
+from holdfast.report.glossary import Glossary
+from holdfast.report.numbers import NBSP
+from holdfast.report.page import UNPRINTABLE, Section, asset, environment, policy
+from holdfast.report.view.headline import TONES, Headline
+
+# From which share of a row's strongest value on a word is marked faintly, clearly, strongly.
+STRENGTHS = (0.1, 1 / 3, 2 / 3)
+NAMED = 5
+NAMES = {"leave_one_out": "leave-one-out", "integrated_gradients": "integrated gradients"}
+MEASURES = {"log-odds": "log-odds", "output": "of the number", "log probability": "nats"}
+WHY_NOT = {
+    "not better than random": "taking words away in this map's order lowers the answer no faster "
+    "than taking them away at random",
+    "too few words": "of so few words no order can be told from a random one",
+    "hardly moves": "the answer hardly changes whatever words are taken away",
+}
+TOGETHER = "the maps of all rows together are not better than random"
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonView:
+    """One answer: the row with its words marked (``shaded``), or plain and why (``why_not``)."""
+
+    target: str
+    shaded: Markup
+    supports: tuple[tuple[str, str, str], ...]
+    against: tuple[tuple[str, str, str], ...]
+    worth: str
+    why_not: str
+    details: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """A row with its answers; ``because`` where it has none."""
+
+    place: str
+    said: str
+    because: str
+    reasons: tuple[ReasonView, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrustView:
+    """What the maps are worth together."""
+
+    sentences: tuple[str, ...]
+    table: tuple[tuple[str, ...], ...]
+
+
+def strength(value: float | None, strongest: float) -> int:
+    """0 where a value is not marked, then 1, 2 and 3; below 0 where it speaks against."""
+    if value is None or strongest <= 0:
+        return 0
+    level = sum(abs(value) >= share * strongest for share in STRENGTHS)
+    return level if value > 0 else -level
+
+
+def ranked(values: Sequence[float | None], sign: int) -> list[int]:
+    """The places of the values of this sign that are marked, the strongest first."""
+    top = max((abs(v) for v in values if v is not None), default=0.0)
+    levels = [strength(value, top) for value in values]
+    chosen = [place for place, level in enumerate(levels) if level * sign > 0]
+    return sorted(chosen, key=lambda place: -abs(values[place] or 0.0))
+
+
+def answer(document: Mapping[str, Any]) -> str:
+    """The whole explanation in a sentence."""
+    reasons = [one for row in document["rows"] for one in row["reasons"]]
+    shown = sum(bool(one["shown"]) for one in reasons)
+    if not reasons:
+        return "Nothing was explained: no row has anything to read."
+    if not document["worth_showing"] or not shown:
+        return "Not better than random: no words are marked."
+    of = counted(len(reasons), "answer")
+    if shown == len(reasons):
+        return f"What carries the answer is marked, for {'all ' if shown > 1 else ''}{of}."
+    return f"What carries the answer is marked for {shown} of {of}; the other maps are not better \
+than random, or say nothing."
+
+
+def render_explained(document: Mapping[str, Any], pictures: Sequence[str | None] = ()) -> str:
+    """A self-contained page of what ``explain --json`` prints; ``pictures`` are small copies of the
+    rows, as data URIs. The same explanation gives the same bytes."""
+    style = Markup(asset("report.css") + "\n" + asset("explained.css"))
+    script, words = asset("report.js"), Glossary()
+    shown = any(pictures)
+    rows = [
+        _row(document, row, pictures[place] if place < len(pictures) else None)
+        for place, row in enumerate(document["rows"])
+    ]
+    sections = [
+        Section("explained", "Row by row", rows),
+        Section("trusted", "What this is worth", _trust(document)),
+        Section("words", "Words", words),
+    ]
+    page = (
+        environment(words)
+        .get_template("page.html.j2")
+        .render(
+            top=_top(document),
+            sections=sections,
+            style=style,
+            script=script,
+            policy=policy(style, script, shown),
+            created="",
+            version=__version__,
+            absent=(),
+            seed=None,
+            task=str(document["task"]),
+        )
+    )
+    return page.translate(UNPRINTABLE)
+
+
+def why_not(document: Mapping[str, Any], reason: Mapping[str, Any]) -> str:
+    """Why nothing is marked; empty where something is."""
+    if reason["shown"]:
+        return ""
+    worth = str(reason["worth"])
+    if worth in WHY_NOT:
+        return f"{worth}: {WHY_NOT[worth]}" if worth == "not better than random" else WHY_NOT[worth]
+    return f"not better than random: {TOGETHER}" if not document["worth_showing"] else worth
+
+
+def how_faithful(reason: Mapping[str, Any]) -> str:
+    """What is known of the map that is shown, as one line."""
+    first = next(iter(reason["maps"].values()))
+    if first["naopc"] is None:
+        return "no order of its words differs from another"
+    line = f"faithfulness {first['naopc']:.2f} of 1, random orders {first['naopc_random']:.2f}"
+    line += f" (p{NBSP}={NBSP}{first['p']:.2g})"
+    if reason["agreement"] is not None:
+        line += f"; the two methods agree {reason['agreement']:+.2f}"
+    return line
+
+
+def joint_lines(document: Mapping[str, Any]) -> list[str]:
+    """What the maps are worth together, how often noise passes, and what it took."""
+    lines = []
+    for method, one in document["faithfulness"].items():
+        if not one["n"]:
+            lines.append(f"By {NAMES.get(method, method)}: no row has words enough for a test.")
+            continue
+        told = (
+            f"By {NAMES.get(method, method)}, {one['better_than_random']} of {one['n']} maps are \
+better than random"
+        )
+        if one["n"] > 1 and one["naopc"] is not None:
+            gap = one["difference"]
+            told += f"; faithfulness {one['naopc']:.2f} against {one['naopc_random']:.2f}"
+            if gap["low"] is not None:
+                told += f" ({gap['value']:+.2f}, {gap['low']:+.2f} to {gap['high']:+.2f})"
+            told += f", p = {one['p']:.2g} together"
+        if one["rows_to_settle"]:
+            told += f"; {one['rows_to_settle']:,} rows like these would settle it"
+        lines.append(told + ".")
+    if document["agreement"] is not None:
+        lines.append(
+            f"The two methods rank the words alike at {document['agreement']:+.2f} \
+(median rank correlation)."
+        )
+    alarms = document["false_alarms"]
+    lines.append(
+        f"A map of random numbers passes this test in {100 * alarms['share']:.1f} % of "
+        f"{alarms['of']:,} cases."
+    )
+    passes = document["passes"]
+    lines.append(
+        f"It took {passes['forward']:,} passes forward and {passes['backward']:,} also backward; "
+        f"a word is taken away thus: {document['taken_away']}."
+    )
+    return lines
+
+
+def _top(document: Mapping[str, Any]) -> Headline:
+    shown = any(one["shown"] for row in document["rows"] for one in row["reasons"])
+    tone = "good" if shown else "unsure"
+    facts = [("Rows", f"{document['n']:,}"), ("Task", str(document["task"]))]
+    if document["not_explained"]:
+        facts.append(("Not explained", f"{document['not_explained']:,} more rows"))
+    return Headline(
+        title=str(document["source"]),
+        answer="",
+        advice="",
+        use_tone="",
+        tone=tone,
+        tone_word=TONES[tone],
+        label="tested against random" if shown else "not better than random",
+        sentence=answer(document),
+        because="Words are marked only where taking them away, the strongest first, lowers the "
+        "model's answer faster than taking words away in random order.",
+        facts=tuple(facts),
+        cause="",
+        evidence=(),
+        remedies=(),
+    )
+
+
+def _row(document: Mapping[str, Any], row: Mapping[str, Any], picture: str | None) -> RowView:
+    said = said_of(row)
+    notes = list(row_notes(row))
+    return RowView(
+        f"Row {row['row']:,}",
+        said,
+        str(row["because"] or ""),
+        tuple(_reason(document, row, one, picture) for one in row["reasons"]),
+        tuple(notes),
+    )
+
+
+def said_of(row: Mapping[str, Any]) -> str:
+    """The answer, how sure, and the label where one is given."""
+    found = row["prediction"]
+    if isinstance(found, float):
+        found = f"{found:.4g}"
+    if isinstance(found, list):
+        found = " ".join(map(str, found)) or "no label"
+    said = "" if found is None else str(found)
+    if row["confidence"] is not None:
+        said += f" ({100 * row['confidence']:.0f} %)"
+    if row["label"] not in (None, ""):
+        said += f", labelled {row['label']}"
+    return said
+
+
+def row_notes(row: Mapping[str, Any]) -> list[str]:
+    """What of a row was not read, or joined."""
+    notes = []
+    if row["unread_words"]:
+        words = counted(row["unread_words"], "word")
+        notes.append(f"the model reads no further: {words} beyond its length are not explained")
+    if row["words_a_unit"] > 1:
+        notes.append(f"long: {row['words_a_unit']} neighbouring words are one part")
+    return notes
+
+
+def _reason(
+    document: Mapping[str, Any],
+    row: Mapping[str, Any],
+    reason: Mapping[str, Any],
+    picture: str | None,
+) -> ReasonView:
+    values = next(iter(reason["maps"].values()))["values"]
+    levels = [0] * len(values)
+    if reason["shown"]:
+        top = max(abs(value) for value in values)
+        levels = [strength(value, top) for value in values]
+    shaded = _grid(row, levels, picture) if "grid" in row else _text(row, levels)
+    details = [f"{reason['measure']} {reason['score']:+.2f}"]
+    details[0] += f"; with every word taken away {reason['empty']:+.2f}"
+    for method, one in reason["maps"].items():
+        if one["naopc"] is not None:
+            details.append(
+                f"{NAMES.get(method, method)}: faithfulness {one['naopc']:.2f}, random orders "
+                f"{one['naopc_random']:.2f}, read backwards {one['sufficiency']:.2f}, "
+                f"p = {one['p']:.2g} of {one['orders']} orders: {one['worth']}"
+            )
+    named = [*named_of(row, reason, 1), *named_of(row, reason, -1)] if reason["shown"] else []
+    half = [one for one in named if one[1].startswith("+")]
+    return ReasonView(
+        str(reason["target"]),
+        shaded,
+        tuple(half[:NAMED]),
+        tuple([one for one in named if not one[1].startswith("+")][:NAMED]),
+        how_faithful(reason),
+        why_not(document, reason),
+        tuple(details),
+    )
+
+
+def named_of(
+    row: Mapping[str, Any], reason: Mapping[str, Any], sign: int
+) -> list[tuple[str, str, str]]:
+    """The marked words of a sign: the word, what it adds, and the probability without it."""
+    values = next(iter(reason["maps"].values()))["values"]
+    without = reason["probability_without"]
+    return [
+        (
+            row["units"][place],
+            f"{values[place]:+.2f}",
+            "" if without is None else f"{100 * without[place]:.0f} %",
+        )
+        for place in ranked(values, sign)
+    ]
+
+
+def _text(row: Mapping[str, Any], levels: Sequence[int]) -> Markup:
+    """The texts as they stand, each marked word in an element of its own."""
+    parts = []
+    for number, text in enumerate(row["texts"]):
+        at, made = 0, []
+        for (part, start, stop), level in zip(row["spans"], levels, strict=True):
+            if part != number:
+                continue
+            made.append(str(escape(text[at:start])))
+            word = escape(text[start:stop])
+            if level:
+                side = "for" if level > 0 else "against"
+                made.append(f'<span class="{side} s{abs(level)}">{word}</span>')
+            else:
+                made.append(str(word))
+            at = stop
+        parts.append("".join(made) + str(escape(text[at:])))
+    return Markup("<br>".join(parts))
+
+
+def _grid(row: Mapping[str, Any], levels: Sequence[int], picture: str | None) -> Markup:
+    """A small copy of the picture with its squares drawn over it."""
+    down, across = row["grid"]
+    side = 160
+    high, wide = side / down, side / across
+    squares = []
+    for place, level in enumerate(levels):
+        if level:
+            side_class = "for" if level > 0 else "against"
+            x, y = (place % across) * wide, (place // across) * high
+            squares.append(
+                f'<rect class="{side_class} s{abs(level)}" x="{x:.1f}" y="{y:.1f}" '
+                f'width="{wide:.1f}" height="{high:.1f}"/>'
+            )
+    image = ""
+    if picture:
+        image = f'<image href="{escape(picture)}" width="{side}" height="{side}" \
+preserveAspectRatio="none"/>'
+    return Markup(
+        f'<svg class="squares" viewBox="0 0 {side} {side}" width="{side}" height="{side}" '
+        f'role="img" aria-label="The picture with its squares marked">{image}{"".join(squares)}'
+        "</svg>"
+    )
+
+
+def _trust(document: Mapping[str, Any]) -> TrustView:
+    return TrustView(tuple(joint_lines(document)), ())
