@@ -7,6 +7,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -127,10 +128,15 @@ def test_maps_that_are_no_better_than_random_are_not_marked(
     finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same run with maps turned round: no word is marked, in print or on the page."""
-    from holdfast.know.reasons import reason
+    from holdfast.know.reasons.texts import Asked
 
-    original = reason.leave_one_out
-    monkeypatch.setattr(reason, "leave_one_out", lambda kept: -original(kept))
+    original = Asked.gradients
+
+    def turned(asked: Asked, score: Any) -> Any:
+        found = original(asked, score)
+        return replace(found, values=-found.values)
+
+    monkeypatch.setattr(Asked, "gradients", turned)
     found = holdfast.explain(finished_run, ["w1 w2 good w3 w4 w5 w6 w7 w8 w9", "bad w1 w2 w3 w4"])
     document = found.to_json()
     assert not any(one["shown"] for row in document["rows"] for one in row["reasons"])
