@@ -14,6 +14,7 @@ from holdfast.data.chat import form_of, turns_of
 from holdfast.data.table import Table
 from holdfast.data.turns import asked, prompt_of
 from holdfast.evaluate.tokens import TokenOutputs
+from holdfast.evaluate.written import Written
 from holdfast.models.limits import position_limit
 from holdfast.models.quiet import quiet_transformers
 from holdfast.tasks.batching import by_length
@@ -138,15 +139,15 @@ def write_answers(
     new_tokens: int,
     chat: bool,
     beams: int = 1,
-) -> tuple[list[str], Floats]:
-    """The model's answers [n], the likeliest token at each place (or beam search), and the
-    geometric mean of its tokens' probabilities [n] (NaN for an empty answer). In a ``chat`` an
+) -> Written:
+    """The model's answers [n], the likeliest token at each place (or beam search). In a ``chat`` an
     answer ends where its template closes it.
 
     A prompt that leaves no room keeps its end.
     """
     texts = [""] * len(ids)
     confidences = np.full(len(ids), np.nan)
+    ended = np.zeros(len(ids), dtype=bool)
     # Prompts of like length together: every padded place costs as much as a word.
     order = sorted(range(len(ids)), key=lambda n: -len(ids[n]))
     end = closing(tokenizer) if chat else ""
@@ -158,14 +159,14 @@ def write_answers(
         # The end of a prompt is kept: there stands what is asked.
         prompts = [list(ids[n])[-(room - new) :] for n in chosen]
         made = _generate(network, tokenizer, prompts, new, beams, end)
-        for n, (text, confidence) in zip(chosen, made, strict=True):
-            texts[n], confidences[n] = text, confidence
-    return texts, confidences
+        for n, (text, confidence, whole) in zip(chosen, made, strict=True):
+            texts[n], confidences[n], ended[n] = text, confidence, whole
+    return Written(texts, confidences, ended)
 
 
 def _generate(
     network: CausalNetwork, tokenizer: Any, prompts: list[list[int]], new: int, beams: int, end: str
-) -> list[tuple[str, float]]:
+) -> list[tuple[str, float, bool]]:
     import torch
 
     plain = network.plain
@@ -199,7 +200,11 @@ def _generate(
         )
     written = made.sequences[:, longest:].cpu()
     return [
-        (_text(tokenizer, line, end), _confidence(line, score, stops, pad))
+        (
+            _text(tokenizer, line, end),
+            _confidence(line, score, stops, pad),
+            _ended(tokenizer, line, stops, end),
+        )
         for line, score in zip(written, scores.float().cpu(), strict=True)
     ]
 
@@ -207,6 +212,13 @@ def _generate(
 def _text(tokenizer: Any, ids: Any, end: str) -> str:
     text = _decode(tokenizer, ids)
     return (text.partition(end)[0] if end else text).strip()
+
+
+def _ended(tokenizer: Any, ids: Any, stops: Sequence[int], end: str) -> bool:
+    """Whether an end stands in the answer: a token that stops it, or its template's words."""
+    if any(token in stops for token in ids.tolist()):
+        return True
+    return bool(end) and end in _decode(tokenizer, ids)
 
 
 def _decode(tokenizer: Any, ids: Any) -> str:

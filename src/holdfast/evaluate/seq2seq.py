@@ -10,6 +10,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.evaluate.tokens import TokenOutputs
+from holdfast.evaluate.written import Written
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.seq2seq_network import PLAIN_INPUTS
 from holdfast.tasks.batching import by_length
@@ -64,14 +65,15 @@ def write_texts(
     positions: Ints,
     writing: Writing,
     device: Any,
-) -> tuple[list[str], Floats]:
-    """The texts that the model writes for the sources at ``positions``, in that order, and for
-    each the geometric mean probability of its tokens [n]. Nothing is drawn at random."""
+) -> Written:
+    """The texts that the model writes for the sources at ``positions``, in that order. Nothing is
+    drawn at random."""
     import torch
 
     task = SequenceToSequence(int(tokenizer.pad_token_id))
     texts = [""] * len(positions)
     sure = np.zeros(len(positions))
+    ended = np.zeros(len(positions), dtype=bool)
     lengths = np.diff(examples.source_offsets)[positions] + writing.max_new_tokens
     network = network.to(device).eval()
     with torch.inference_mode(), quiet_transformers():
@@ -85,7 +87,8 @@ def write_texts(
             for place, text in zip(chosen, made, strict=True):
                 texts[place] = text.strip()
             sure[chosen] = _certainty(network, task, inputs, ids)
-    return texts, sure
+            ended[chosen] = _ends(network, ids).any(dim=1).cpu().numpy()
+    return Written(texts, sure, ended)
 
 
 def _generate(network: Any, inputs: dict[str, torch.Tensor], writing: Writing) -> torch.Tensor:
@@ -112,8 +115,7 @@ def _certainty(
     """The geometric mean probability of a text's own tokens, up to the one that ends it."""
     import torch
 
-    ends = network.plain.generation_config.eos_token_id
-    ended = torch.isin(ids, torch.as_tensor(ends, device=ids.device).flatten())
+    ended = _ends(network, ids)
     # The first end token counts, for the model chose it; what fills the row up behind it does not.
     after = ended.cumsum(dim=1) - ended.long()
     labels = torch.where(after > 0, IGNORED, ids)
@@ -126,6 +128,14 @@ def _certainty(
     }
     losses = task.losses(task.forward(network, batch), batch)
     return np.asarray(torch.exp(-losses).double().cpu().numpy())
+
+
+def _ends(network: Any, ids: torch.Tensor) -> torch.Tensor:
+    """Which tokens [batch, T] end a text."""
+    import torch
+
+    ends = network.plain.generation_config.eos_token_id
+    return torch.isin(ids, torch.as_tensor(ends, device=ids.device).flatten())
 
 
 def texts_at(table: Table, positions: Ints | Sequence[int], name: str) -> list[str]:

@@ -340,6 +340,9 @@ class ProbesPart(Part):
 
     canaries: int | None = Field(default=None, ge=0, le=ROWS)
     forgetting: ForgettingPart = ForgettingPart()
+    shots: int = Field(default=3, ge=0, le=16)
+    judge: str | None = None
+    classifier: str | None = None
 
     @field_validator("canaries")
     @classmethod

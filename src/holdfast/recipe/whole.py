@@ -303,7 +303,11 @@ def anchored(recipe: Recipe, folder: Path) -> Recipe:
         data=data,
         model={"name": anchor(recipe.model.name)},
         train={"metric": metric},
-        probes={"forgetting": probed},
+        probes={
+            "forgetting": probed,
+            "judge": anchor(recipe.probes.judge),
+            "classifier": anchor(recipe.probes.classifier),
+        },
         enrich=enrich,
         control={"policy": _with_code(recipe.control.policy, anchor)},
     )

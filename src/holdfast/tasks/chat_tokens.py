@@ -66,14 +66,16 @@ def answers_in(tokenizer: Any, turns: Sequence[Turn]) -> tuple[str, list[Span]]:
     return whole, spans
 
 
-def chat_tokens(tokenizer: Any, turns: Sequence[Turn]) -> tuple[Ints, Mask]:
-    """Ids [n] of the chat, and the tokens of its answers [n], the one that ends them included.
+def chat_tokens(tokenizer: Any, turns: Sequence[Turn], given: int = 0) -> tuple[Ints, Mask]:
+    """Ids [n] of the chat, and the tokens of its answers [n], the one that ends them included; the
+    first ``given`` answers are part of what is asked.
 
     The chat is tokenised as one text, so that ids are those of ``apply_chat_template``; a token
     belongs to an answer when its last character does. No special token is added: the template has
     them.
     """
     text, spans = answers_in(tokenizer, turns)
+    spans = spans[given:]
     if not tokenizer.is_fast:
         return _piecewise(tokenizer, text, spans)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)

@@ -10,13 +10,10 @@ from holdfast.auditing.check import Check, Found, add
 from holdfast.auditing.checks.refusals import answers, with_answers
 from holdfast.auditing.single import single_finding
 from holdfast.auditing.views import Rows
+from holdfast.data.phrases import OPEN
 
 _PROSE = re.compile(r"[.!?][\"')\]\u201d\u2019]*\s+\S")
 _ENDED = re.compile(r"[.!?\u2026\u3002:;)\]}>\"'\u201d\u2019*`|]\s*\Z")
-_OPEN = re.compile(
-    r"(?:,|\b(?:and|or|but|the|a|an|of|to|in|for|with|that|which|is|are|by|from|as|on|at|because))"
-    r"\s*\Z"
-)
 _LEAST_ROWS, _USUAL, _LONG = 50, 0.8, 0.5
 
 
@@ -34,7 +31,7 @@ def cut_answers(rows: Rows) -> Found | None:
     found = {
         position: f"…{text[-60:]!r}"
         for (position, text), whole in zip(prose, ended, strict=True)
-        if not whole and len(text) >= long and _OPEN.search(text[-20:])
+        if not whole and len(text) >= long and OPEN.search(text[-20:])
     }
     return single_finding(
         rows,

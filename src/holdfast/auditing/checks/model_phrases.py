@@ -11,15 +11,8 @@ import re
 from holdfast.auditing.check import Check, Found, add, with_texts
 from holdfast.auditing.single import around, matching, single_finding
 from holdfast.auditing.views import Rows
+from holdfast.data.phrases import PHRASES
 
-# One pattern for RE2 and Python alike: all texts are searched by the first.
-PHRASES = (
-    r"(?i)\bas an? (?:ai|artificial intelligence)\b[^.\n]{0,30}"
-    r"(?:model|assistant|i (?:do|can|am)\b)|\bas a (?:large )?language model\b|"
-    r"\b(?:my|last) (?:knowledge|training) (?:update|cut-?off)\b|"
-    r"<\|(?:im_start|im_end|endoftext|assistant|user|eot_id)\|>|"
-    r"\[(?:your|recipient(?:'s)?|insert) (?:name|title|address|company|date|here)[a-z ]{0,20}\]"
-)
 _PHRASES = re.compile(PHRASES)
 
 

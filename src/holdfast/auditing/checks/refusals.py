@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 
 from holdfast.auditing.check import Check, Found, add
 from holdfast.auditing.single import single_finding
 from holdfast.auditing.views import Rows
+from holdfast.data.phrases import REFUSAL
 from holdfast.data.table import Table
 
-# What hosted models say of themselves, and how they decline; at the beginning of an answer.
-REFUSAL = re.compile(
-    r"\b(?:as an? (?:ai|artificial intelligence)(?: language)? (?:model|assistant|system)|"
-    r"as a (?:large )?language model|"
-    r"i(?:'|\u2019)?m (?:just )?an? (?:ai\b|artificial intelligence)|"
-    r"i am (?:just )?an? (?:ai|artificial intelligence) (?:language )?(?:model|assistant)|"
-    r"i(?:'|\u2019| a)m sorry,? but (?:i|as an)\b[^.\n]{0,40}"
-    r"(?:can(?:no|'|\u2019)t|unable|not able|won(?:'|\u2019)t)|"
-    r"i(?:'|\u2019| a)m (?:unable|not able) to (?:assist|help|fulfill|provide|comply)|"
-    r"i can(?:no|'|\u2019)t (?:assist|help|comply|fulfill)(?: you)? with (?:that|this|your)|"
-    r"my (?:knowledge|training) (?:cut-?off|data (?:only )?goes))",
-    re.IGNORECASE,
-)
 _BEGINNING = 250
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from functools import cache
-from typing import Any
 
 from holdfast.auditing.check import Check, Found, add, with_texts
 from holdfast.auditing.single import single_finding
 from holdfast.auditing.views import Closely
+from holdfast.data.language import language_of
 
 _MOST = 20_000
 _LEAST_ROWS, _MAIN = 50, 0.8
@@ -68,23 +67,6 @@ def _whole(text: str, language: str, main: str) -> bool:
     return all(
         language_of(" ".join(half))[0] == language for half in (words[:middle], words[middle:])
     )
-
-
-def language_of(text: str) -> tuple[str, float]:
-    """The ISO 639 code of a text's language and how probable it is, by py3langid.
-
-    >>> language_of("Der schnelle braune Fuchs springt über den faulen Hund.")[0]
-    'de'
-    """
-    code, sure = _identifier().classify(text)
-    return str(code), float(sure)
-
-
-@cache
-def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 add(

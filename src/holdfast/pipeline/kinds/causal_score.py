@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from holdfast.core.records import Decision, to_json
 from holdfast.data.chat import turns_of
 from holdfast.data.table import Table
+from holdfast.data.turns import prompt_of
 from holdfast.evaluate.causal import (
     Prompts,
     answer_length,
@@ -26,18 +28,25 @@ from holdfast.evaluate.generation import (
     score_generated,
 )
 from holdfast.evaluate.tokens import TokenOutputs, compare_tokens, score_tokens
+from holdfast.evaluate.written import Written
+from holdfast.know.worth.block import EXAMPLES, PLAIN, Way, only
+from holdfast.know.worth.general import compare_general, right_sentences
+from holdfast.know.worth.shots import encode_with_shots, fitted_shots, shots_of, table_with_shots
 from holdfast.models.causal import CausalNetwork, has_prompt, load_saved_causal
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.folder import MODEL
+from holdfast.pipeline.kinds.beside_start import FEW_SHOT_ROWS, outputs_of, worth_of
 from holdfast.pipeline.kinds.written_samples import TABLES, Sample, extra_metrics
 from holdfast.pipeline.outcome import scores_block
 from holdfast.pipeline.ready import AskedSide, Finish, Ready, Scored
 from holdfast.recipe import Recipe
 from holdfast.tasks.causal_lm import CausalLM, EncodedTokens, encode
+from holdfast.tasks.chat_tokens import prompt_tokens
 from holdfast.training.batches import probe_positions
 from holdfast.training.observe import Observer
 
 BASELINE = "untuned model"
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +82,27 @@ def score_rows(finish: Finish) -> Scored:
         side: _sample(ready, tokenizer, t)
         for side, t in (("train", ready.sides.train_rows.table), ("test", table))
     }
-    tuned = {side: _answers(ready, saved, tokenizer, s) for side, s in samples.items()}
+    written = {side: _answers(ready, saved, tokenizer, s) for side, s in samples.items()}
+    tuned = {side: list(made.texts) for side, made in written.items()}
+    after = right_sentences(saved, tokenizer, device)
     saved.cpu()
     valid, probe = _other_rows(finish)
     untuned = finish.fitted.untuned()
     assert isinstance(untuned, CausalNetwork)
     before = _measured(finish, untuned, examples, groups)
-    first: dict[str, list[str] | None] = dict.fromkeys(samples)
+    first: dict[str, Written | None] = dict.fromkeys(samples)
     # A learnt prompt stands before every call of the model, and generation calls it for each token.
     if not has_prompt(untuned):
         first.update({side: _answers(ready, untuned, tokenizer, s) for side, s in samples.items()})
-    generated = {side: _generated(samples[side], tuned[side], first[side]) for side in samples}
+    generated = {
+        side: _generated(samples[side], tuned[side], None if begun is None else list(begun.texts))
+        for side, begun in first.items()
+    }
+    few = _few_shot(finish, untuned, tokenizer, outputs, samples["test"])
+    ended = {side: _ends(samples[side], written[side], first[side]) for side in samples}
+    general = compare_general(right_sentences(untuned, tokenizer, device), after)
+    untuned.cpu()
+    ways = {PLAIN: Way(before, outputs, generated["test"].untuned), EXAMPLES: few}
     blocks = {
         "classes": None,
         "test": scores_block(test, finish.opened_at),
@@ -91,6 +110,8 @@ def score_rows(finish: Finish) -> Scored:
         "train_probe": scores_block(score_tokens(probe)),
         "baseline": _baseline(outputs, before),
         "generations": _texts(finish, generated),
+        "worth": worth_of(ready.recipe, ways, generated["test"], device, general),
+        "outputs": outputs_of(ready.recipe, generated, ended, device),
         "model_facts": _scored_model_facts(ready),
         "careless": None,
     }
@@ -155,14 +176,15 @@ def watched(one: _Sample, tokenizer: Any, new: int, recipe: Recipe) -> Sample:
     """The same for the evaluation points, of at most ``new`` tokens each."""
 
     def write(network: Any, device: Any) -> list[str]:
-        return write_answers(
+        made = write_answers(
             network,
             tokenizer,
             one.prompts.ids,
             new_tokens=new,
             chat=one.prompts.chat,
             beams=recipe.generate.beams,
-        )[0]
+        )
+        return list(made.texts)
 
     return Sample(one.prompts.sources, one.prompts.references, one.tables, write)
 
@@ -173,10 +195,10 @@ def answers_of(table: Table) -> list[str]:
     return [turn["content"] for turn in turns if turn["role"] == "assistant"]
 
 
-def _answers(ready: Ready, network: CausalNetwork, tokenizer: Any, sample: _Sample) -> list[str]:
+def _answers(ready: Ready, network: CausalNetwork, tokenizer: Any, sample: _Sample) -> Written:
     settings = ready.recipe.generate
     new = answer_length(sample.prompts, tokenizer, settings.max_new_tokens)
-    texts, _ = write_answers(
+    return write_answers(
         network,
         tokenizer,
         sample.prompts.ids,
@@ -184,7 +206,54 @@ def _answers(ready: Ready, network: CausalNetwork, tokenizer: Any, sample: _Samp
         chat=sample.prompts.chat,
         beams=settings.beams,
     )
-    return texts
+
+
+def _ends(
+    sample: _Sample, tuned: Written, begun: Written | None
+) -> tuple[Bools | None, Bools | None]:
+    """Which texts were ended by the tuned and by the start model; texts that are continued have no
+    end of their own."""
+    if not sample.prompts.chat:
+        return None, None
+    return tuned.ended, None if begun is None else begun.ended
+
+
+def _few_shot(
+    finish: Finish, untuned: CausalNetwork, tokenizer: Any, tuned: TokenOutputs, sample: _Sample
+) -> Way:
+    """The start model with training rows as examples: losses of a fixed sample of the test rows,
+    and the texts of the generated one."""
+    ready, table = finish.ready, finish.table
+    recipe, length = ready.recipe, ready.loaded.max_length
+    assert length is not None
+    if has_prompt(untuned):
+        return Way(why="its learnt prompt stands where examples would")
+    shots = shots_of(
+        ready.sides.train_rows.table, tokenizer, untuned.config, recipe.probes.shots, recipe.seed
+    )
+    if isinstance(shots, str) or not len(table):
+        return Way(why=shots if isinstance(shots, str) else "there are no test rows")
+    chosen = sample_positions(len(table), FEW_SHOT_ROWS, recipe.seed, "few shots")
+    rows = table.take(chosen)
+    alone, behind, counts = encode_with_shots(rows, tokenizer, length, shots)
+    places = np.flatnonzero(np.isin(tuned.rows, alone.rows))
+    groups = rows.column("group") if rows.has_groups else None
+    new = answer_length(sample.prompts, tokenizer, recipe.generate.max_new_tokens)
+    asked = fitted_shots(
+        turns_of(sample.table),
+        shots,
+        lambda turns: len(prompt_tokens(tokenizer, prompt_of(turns))) + new,
+    )
+    behind_examples = table_with_shots(sample.table, shots, asked)
+    prompts = prompts_of(behind_examples, tokenizer)
+    made = _answers(ready, untuned, tokenizer, replace(sample, prompts=prompts))
+    return Way(
+        outputs=_measured(finish, untuned, behind, groups),
+        tuned=only(tuned, places),
+        texts=list(made.texts),
+        shots=len(shots),
+        fewer=int(np.sum(counts < len(shots))),
+    )
 
 
 def _generated(sample: _Sample, tuned: list[str], untuned: list[str] | None) -> Generated:

@@ -81,7 +81,7 @@ class TokenUse:
             if plain
             else prompts_of(table, tokenizer).ids
         )
-        texts, sure = write_answers(
+        texts, sure, _ = write_answers(
             self.network.to(best_device()),
             tokenizer,
             ids,

@@ -22,6 +22,7 @@ from holdfast.models.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.pipeline.adapters import quantize_spec
 from holdfast.pipeline.answers import WrittenAnswers
 from holdfast.pipeline.folder import model_of
+from holdfast.pipeline.kinds.beside_start import check_probes
 from holdfast.pipeline.kinds.generating import (
     asked_again,
     best_device,
@@ -83,6 +84,7 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
 
 def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
     """The recipe's model."""
+    check_probes(recipe)
     if recipe.generate.rows:
         need_packages()
     model = recipe.model
@@ -122,9 +124,11 @@ def watch(
 
     def sample(side: Side) -> Sample:
         def write(network: Any, device: Any) -> list[str]:
-            return write_texts(
-                network, loaded.tokenizer, side.examples, side.sample, writing, device
-            )[0]
+            return list(
+                write_texts(
+                    network, loaded.tokenizer, side.examples, side.sample, writing, device
+                ).texts
+            )
 
         return Sample(side.texts("text"), side.texts("target"), side.tables, write)
 
@@ -252,7 +256,7 @@ class PairUse:
         recipe, tokenizer = self.recipe, self.tokenizer
         examples = _encode_saved(table, tokenizer, recipe, need_target=False)
         writing = writing_of(recipe, recipe.model.max_target_length or 0)
-        texts, sure = write_texts(
+        texts, sure, _ = write_texts(
             self.network, tokenizer, examples, np.arange(len(examples)), writing, best_device()
         )
         return WrittenAnswers(texts, sure)
@@ -269,8 +273,8 @@ class PairUse:
         chosen = sample_positions(len(examples), recipe.generate.rows, recipe.seed, "test")
         side = Side(table, examples, chosen)
         writing = writing_of(recipe, recipe.model.max_target_length or 0)
-        texts, _ = write_texts(network, tokenizer, examples, side.sample, writing, device)
-        made = side.generated(texts, [])
+        texts, _, _ = write_texts(network, tokenizer, examples, side.sample, writing, device)
+        made = side.generated(list(texts), [])
         return scores_of(outputs, made, recipe.seed, extra=extra_metrics(recipe))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,13 @@ from holdfast.evaluate.generation import (
 )
 from holdfast.evaluate.seq2seq import Writing, read_pairs, texts_at, write_texts
 from holdfast.evaluate.tokens import TokenOutputs, compare_tokens, score_tokens
+from holdfast.know.worth.block import EXAMPLES, PLAIN, Way, only
+from holdfast.know.worth.pairs import pairs_before
 from holdfast.models.layers import count_parameters
-from holdfast.models.seq2seq import LoadedSeq2Seq, end_token
+from holdfast.models.seq2seq import LoadedSeq2Seq, end_token, position_limit
 from holdfast.models.seq2seq_network import load_saved_seq2seq
 from holdfast.pipeline.folder import MODEL
+from holdfast.pipeline.kinds.beside_start import outputs_of, worth_of
 from holdfast.pipeline.kinds.generating import noted, other_rows, texts_column
 from holdfast.pipeline.kinds.written_samples import TABLES, extra_metrics
 from holdfast.pipeline.ready import AskedSide, Finish, Ready, Scored
@@ -40,6 +43,9 @@ def encode_rows(table: Table, loaded: LoadedSeq2Seq, recipe: Recipe) -> EncodedP
         loaded.max_target_length,
         end_token(loaded.tokenizer),
     )
+
+
+NO_SENTENCES = "an encoder-decoder gives no sentence a likelihood of its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ def score_rows(finish: Finish) -> Scored:
     outputs = read_pairs(network, pad, test.examples, test.table, device)
     writing = writing_of(recipe, loaded.max_target_length)
     written = [
-        write_texts(network, tokenizer, side.examples, side.sample, writing, device)[0]
+        write_texts(network, tokenizer, side.examples, side.sample, writing, device)
         for side in (train, test)
     ]
     del network
@@ -92,12 +98,19 @@ def score_rows(finish: Finish) -> Scored:
     untuned = finish.fitted.untuned()
     before = read_pairs(untuned, pad, test.examples, test.table, device)
     plain = [
-        write_texts(untuned, tokenizer, side.examples, side.sample, writing, device)[0]
+        write_texts(untuned, tokenizer, side.examples, side.sample, writing, device)
         for side in (train, test)
     ]
+    pairs = list(zip(written, plain, strict=True))
     made = [
-        side.generated(*texts) for side, *texts in zip((train, test), written, plain, strict=True)
+        side.generated(list(tuned.texts), list(begun.texts))
+        for side, (tuned, begun) in zip((train, test), pairs, strict=True)
     ]
+    few = _few_shot(finish, untuned, tokenizer, outputs, test, writing)
+    ways = {PLAIN: Way(before, outputs, made[1].untuned), EXAMPLES: few}
+    ended = [(tuned.ended, begun.ended) for tuned, begun in pairs]
+    sides = ("train", "test")
+    beside = worth_of(recipe, ways, made[1], device, None, {"general": NO_SENTENCES})
     extra = extra_metrics(recipe)
     tested = scores_of(outputs, made[1], recipe.seed, extra=extra)
     blocks = {
@@ -106,12 +119,59 @@ def score_rows(finish: Finish) -> Scored:
         **others,
         "baseline": _baseline(outputs, before, made[1], recipe.seed, extra),
         "generations": _generations(finish, writing, made[0], made[1], extra),
+        "worth": beside,
+        "outputs": outputs_of(
+            recipe,
+            dict(zip(sides, made, strict=True)),
+            dict(zip(sides, ended, strict=True)),
+            device,
+        ),
         "hardest": None,
         "model_facts": _scored_model_facts(ready),
         "careless": None,
     }
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
-    return Scored(blocks, (), seconds, predictions=_predictions(test, outputs, written[1]))
+    return Scored(
+        blocks, (), seconds, predictions=_predictions(test, outputs, list(written[1].texts))
+    )
+
+
+def _few_shot(
+    finish: Finish, untuned: Any, tokenizer: Any, tuned: TokenOutputs, test: Side, writing: Writing
+) -> Way:
+    """The start model with training pairs before each source: the losses of the generated sample
+    and its texts."""
+    ready, recipe = finish.ready, finish.ready.recipe
+    loaded, task = ready.loaded, ready.task
+    assert isinstance(loaded, LoadedSeq2Seq)
+    assert isinstance(task, SequenceToSequence)
+    train = ready.sides.train_rows.table
+    sample = test.table.take(test.examples.kept[test.sample])
+    found = pairs_before(
+        train.column("text"),
+        train.column("target"),
+        sample.column("text"),
+        tokenizer,
+        position_limit(untuned.config),
+        recipe.probes.shots,
+        recipe.seed,
+    )
+    if isinstance(found, str):
+        return Way(why=found)
+    rows = sample.rows.remove_columns("text").add_column("text", list(found.sources))
+    behind = replace(sample, rows=rows)
+    examples = encode_pairs(
+        behind, tokenizer, found.room, loaded.max_target_length, end_token(tokenizer)
+    )
+    device = finish.fitted.job.accelerator.device
+    made = write_texts(untuned, tokenizer, examples, np.arange(len(examples)), writing, device)
+    return Way(
+        outputs=read_pairs(untuned, task.pad_id, examples, behind, device),
+        tuned=only(tuned, test.sample),
+        texts=list(made.texts),
+        shots=found.shots,
+        fewer=found.fewer,
+    )
 
 
 def _sides(finish: Finish) -> tuple[Side, Side]:

@@ -1,0 +1,1 @@
+"""What a model's written answers show, beside those of the model that it began from."""

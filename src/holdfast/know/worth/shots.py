@@ -1,0 +1,119 @@
+"""The start model asked with examples before the question: which, and how they are put there.
+
+Examples are training rows, fixed by the seed before any test row is read, and the same for every
+question. A question beside which not all of them fit has fewer (Brown et al., 2005.14165).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Ints
+from holdfast.core.seeds import generator
+from holdfast.data.chat import form_of, turns_of
+from holdfast.data.table import Table
+from holdfast.data.turns import Turn
+from holdfast.models.limits import position_limit
+from holdfast.tasks.causal_lm import EncodedTokens, encode
+from holdfast.tasks.chat_tokens import chat_tokens
+from holdfast.tasks.flat import joined
+
+ROOM, LOOKED_AT = 2048, 64
+# Of the room, what all examples together may take.
+SHARE = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Shots:
+    """``turns`` are the examples, one list of turns each; ``room`` is how many tokens examples,
+    question and answer may have together."""
+
+    turns: Sequence[list[Turn]]
+    room: int
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+
+def shots_of(train: Table, tokenizer: Any, config: Any, count: int, seed: int) -> Shots | str:
+    """At most ``count`` training rows as examples, or why there are none."""
+    if form_of(train) == "text":
+        return "the rows are plain text, which asks nothing"
+    if not count:
+        return "probes.shots is 0"
+    room = min(position_limit(config), ROOM)
+    order = generator(seed, "few shots").permutation(len(train))[:LOOKED_AT]
+    most = SHARE * room / count
+    chosen: list[list[Turn]] = []
+    for turns in turns_of(train.take(np.asarray(order, dtype=np.int64))):
+        said = [turn for turn in turns if turn["role"] != "system"]
+        if len(chosen) < count and len(chat_tokens(tokenizer, said)[0]) <= most:
+            chosen.append(said)
+    if not chosen:
+        return f"no training row is short enough to stand {count} times in {room} tokens"
+    return Shots(chosen, room)
+
+
+def with_shots(turns: Sequence[Turn], shots: Shots, count: int) -> list[Turn]:
+    """A chat behind the first ``count`` examples; a system turn stays in front."""
+    system = [turn for turn in turns[:1] if turn["role"] == "system"]
+    before = [turn for shot in shots.turns[:count] for turn in shot]
+    return [*system, *before, *turns[len(system) :]]
+
+
+def fitted_shots(
+    chats: Sequence[Sequence[Turn]], shots: Shots, length: Callable[[list[Turn]], int]
+) -> Ints:
+    """How many of the examples each chat can have before it, [n]."""
+    return np.asarray(
+        [
+            next(
+                (
+                    k
+                    for k in range(len(shots), 0, -1)
+                    if length(with_shots(c, shots, k)) <= shots.room
+                ),
+                0,
+            )
+            for c in chats
+        ],
+        dtype=np.int64,
+    )
+
+
+def table_with_shots(table: Table, shots: Shots, counts: Ints) -> Table:
+    """The rows with their examples in front, ``counts`` [n] of them."""
+    chats = [
+        json.dumps(with_shots(turns, shots, int(count)))
+        for turns, count in zip(turns_of(table), counts, strict=True)
+    ]
+    rows = table.rows.remove_columns("turns").add_column("turns", chats)
+    return replace(table, rows=rows)
+
+
+def encode_with_shots(
+    table: Table, tokenizer: Any, max_length: int, shots: Shots
+) -> tuple[EncodedTokens, EncodedTokens, Ints]:
+    """The rows as they are scored, the same answers behind examples, and how many examples each
+    row of the table has. The targets are the same tokens: those that ``max_length`` leaves."""
+    alone = encode(table, tokenizer, max_length)
+    chats = turns_of(table)
+    counts = fitted_shots(chats, shots, lambda turns: len(chat_tokens(tokenizer, turns)[0]))
+    ids, targets, sizes = [], [], alone.target_counts
+    for example, at in enumerate(alone.positions):
+        behind = with_shots(chats[at], shots, int(counts[at]))
+        given = sum(
+            turn["role"] == "assistant" for shot in shots.turns[: counts[at]] for turn in shot
+        )
+        tokens, inside = chat_tokens(tokenizer, behind, given)
+        last = np.flatnonzero(inside)[: sizes[example]][-1] + 1
+        ids.append(tokens[:last])
+        targets.append(inside[:last])
+    flat, offsets = joined(ids)
+    marks = np.concatenate(targets) if targets else np.zeros(0, dtype=bool)
+    return alone, replace(alone, ids=flat, targets=marks, offsets=offsets), counts

@@ -1,0 +1,109 @@
+"""What a model that writes is worth beside the one that it began from, and what its answers show:
+``worth`` and ``outputs`` of a result, of the losses and texts that its score is made of anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.errors import HoldfastError
+from holdfast.evaluate.generation import Generated
+from holdfast.know.outputs.classifier import Flags, check_classifier
+from holdfast.know.outputs.marks import marks
+from holdfast.know.outputs.shares import Marked, outputs_block
+from holdfast.know.worth.block import Way, worth_block
+from holdfast.know.worth.judge import Judge, metric_judge
+from holdfast.pipeline.kinds.written_samples import execution_of, text_metric_of
+from holdfast.recipe import Recipe
+from holdfast.tasks.metrics import TEXT_METRICS, TextMetric
+
+Bools = npt.NDArray[np.bool_]
+# Rows whose answers are measured behind examples: each is several rows long.
+FEW_SHOT_ROWS = 200
+
+
+def check_probes(recipe: Recipe) -> None:
+    """Refuse a judge or a classifier that cannot be had before anything is trained.
+
+    Raises ``ModelError`` or ``RecipeError``.
+    """
+    from holdfast.models.source import find_model
+
+    judge = recipe.probes.judge
+    if judge is not None and judge not in TEXT_METRICS:
+        find_model(judge)
+    if recipe.probes.classifier is not None:
+        check_classifier(recipe.probes.classifier)
+
+
+def metric_of(recipe: Recipe) -> TextMetric:
+    """What texts are compared by: ``train.metric``, execution accuracy, or ROUGE-L."""
+    own = text_metric_of(recipe) or execution_of(recipe)
+    # A metric of a whole sample may have no number for one row.
+    return own if own is not None and own.of_rows is not None else TEXT_METRICS["rouge_l"]
+
+
+def judge_of(recipe: Recipe, device: Any) -> Judge:
+    """The judge that the recipe names, else the metric of the texts."""
+    from holdfast.know.worth.judge import MetricJudge
+    from holdfast.know.worth.judge_model import load_judge
+
+    named = recipe.probes.judge
+    if named is None:
+        return MetricJudge(metric_of(recipe))
+    return metric_judge(named) or load_judge(named, device)
+
+
+def worth_of(
+    recipe: Recipe,
+    ways: Mapping[str, Way],
+    made: Generated,
+    device: Any,
+    general: Mapping[str, Any] | None,
+    why: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """``worth``; a judge that fails is said to have, for the run is trained."""
+    left_out = dict(why or {})
+    judge: Judge | None = None
+    try:
+        judge = judge_of(recipe, device) if len(made) else None
+    except HoldfastError as error:
+        left_out["win_rate"] = str(error)
+    return worth_block(
+        ways, made, judge, metric_of(recipe), general, seed=recipe.seed, why=left_out
+    )
+
+
+def outputs_of(
+    recipe: Recipe,
+    made: Mapping[str, Generated],
+    ended: Mapping[str, tuple[Bools | None, Bools | None]],
+    device: Any,
+) -> dict[str, Any]:
+    """``outputs`` of the texts of both sides; ``ended`` says of each side which texts the tuned and
+    the start model ended themselves."""
+    why: dict[str, str] = {}
+    flags: Flags | None = None
+    try:
+        named = recipe.probes.classifier
+        flags = Flags(named, device) if named else None
+    except HoldfastError as error:
+        why["flagged"] = str(error)
+    if recipe.probes.classifier is None:
+        why["flagged"] = "no classifier is named (probes.classifier)"
+    if any(pair[0] is None for pair in ended.values()):
+        why["cut"] = "texts that are continued have no end of their own"
+    return outputs_block([_marked(s, made[s], ended[s], flags) for s in made], why)
+
+
+def _marked(
+    side: str, made: Generated, ended: tuple[Bools | None, Bools | None], flags: Flags | None
+) -> Marked:
+    def of(texts: Sequence[str], whole: Bools | None) -> dict[str, Bools]:
+        return marks(made.sources, made.references, texts, whole, flags(texts) if flags else None)
+
+    start = None if made.untuned is None else of(made.untuned, ended[1])
+    return Marked(side, made.rows, of(made.texts, ended[0]), start, of(made.references, None))
