@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast._version import __version__
 
 if TYPE_CHECKING:
-    from holdfast.api import TrainedRun, audit, compare, diagnose, explain, lr, probe, train
+    from holdfast.api import TrainedRun, audit, chat, compare, diagnose, explain, lr, probe, train
     from holdfast.integrations.estimator import TextClassifier
     from holdfast.integrations.guard.guard import Guard
 
@@ -27,6 +27,7 @@ __all__ = [
     "__version__",
     "audit",
     "compare",
+    "chat",
     "diagnose",
     "explain",
     "lr",
@@ -42,6 +43,7 @@ _HOMES = {
     "explain": "holdfast.api",
     "lr": "holdfast.api",
     "probe": "holdfast.api",
+    "chat": "holdfast.api",
     "TrainedRun": "holdfast.api",
     "TextClassifier": "holdfast.integrations.estimator",
     "Guard": "holdfast.integrations.guard.guard",

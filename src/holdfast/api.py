@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from holdfast.pipeline.predictor import Predictor
     from holdfast.pipeline.rate_range import RateRange
     from holdfast.pipeline.request import Request
+    from holdfast.pipeline.talk import Talk
     from holdfast.pipeline.using import Options
 
 Settings = Mapping[str, Any] | Sequence[str]
@@ -387,6 +388,26 @@ def probe(
         begun = None if start is None else str(start)
         files = Files(str(members), str(others), columns, label, encoding, begun)
         return probe_model(folder, files, notify)
+
+
+def chat(
+    run: str | Path,
+    *,
+    start: bool = True,
+    tokens: int | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> Talk:
+    """A conversation with a finished run's model, as ``holdfast chat`` has it:
+    ``chat(run).ask("…")`` gives ``answer`` and, with ``start``, what the model that it began from
+    says to the same (``start``). ``reset`` forgets what was said.
+
+    Raises ``InputError`` where the command would exit with 2."""
+    from holdfast.pipeline.advice import in_python
+    from holdfast.pipeline.talk import Manner, Talk
+
+    with in_python():
+        return Talk.of(Path(run), Manner(tokens, temperature, seed), start=start)
 
 
 def _request(

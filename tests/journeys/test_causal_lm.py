@@ -26,6 +26,7 @@ FILES = {
     "splits.parquet",
     "examples.parquet",
     "looks.npz",
+    "answers.parquet",
 }
 
 

@@ -146,6 +146,7 @@ def test_the_run_folder_is_whole(done: Path) -> None:
         "splits.parquet",
         "examples.parquet",
         "looks.npz",
+        "answers.parquet",
     }
     assert {path.name for path in done.iterdir()} == names
     result = result_of(done)

@@ -13,6 +13,7 @@ import typer
 from holdfast._version import __version__
 from holdfast.cli import (
     audit,
+    chat,
     compare,
     demo,
     diagnose,
@@ -125,6 +126,14 @@ _add(
     "Why a run says what it says of rows.",
     "holdfast explain runs/reviews-1 new.csv --out why.html",
     "echo 'It broke after a week.' | holdfast explain runs/reviews-1 -",
+)
+_add(
+    "chat",
+    chat.command,
+    "Talk to a language model and its start model.",
+    "holdfast chat runs/helper-1",
+    "holdfast chat runs/helper-1 --message 'How do I reset it?' --start",
+    "holdfast chat runs/helper-1 --json < questions.txt",
 )
 _add(
     "lr",

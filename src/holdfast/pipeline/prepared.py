@@ -16,6 +16,7 @@ from holdfast.models.quantize import compute_in
 from holdfast.pipeline.adapters import settle_quantize, with_adapter
 from holdfast.pipeline.general import with_general
 from holdfast.pipeline.kinds import kind_of
+from holdfast.pipeline.kinds.beside_start import check_probes
 from holdfast.pipeline.ready import Prepared
 from holdfast.pipeline.signals import with_signals
 from holdfast.pipeline.synthetic import with_synthetic
@@ -46,6 +47,7 @@ def prepare(
     wanted = recipe.train
     machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul, one_size=pictures)
     recipe = settle_quantize(recipe)
+    check_probes(recipe)
     loaded = with_adapter(kind.load(recipe, rows), recipe)
     compute_in(loaded.network, machine.precision)
     start = time.perf_counter()

@@ -18,6 +18,7 @@ from holdfast.report.numbers import moment
 from holdfast.report.public import without_paths
 from holdfast.report.read import RunFiles, read_run
 from holdfast.report.view import (
+    beside_start,
     division,
     examples,
     forgetting,
@@ -86,7 +87,9 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
     """The parts of the page in reading order; a part without data is left out."""
     parts = (
         Section("score", "The honest score", honest.honest(run)),
+        Section("worth", "Was it worth it?", beside_start.worth(run)),
         Section("generations", "What it writes", generations.generations(run)),
+        Section("outputs", "What its answers show", beside_start.outputs(run)),
         Section("learning", "How it learned", learning.learning(run)),
         Section("gap", "The gap", learning.gap(run)),
         Section("forgetting", "What it forgot", forgetting.forgetting(run)),
@@ -105,7 +108,9 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         Section("load", "Load the model", record.loading(run)),
     )
     optional = {
+        "worth",
         "generations",
+        "outputs",
         "forgetting",
         "memory",
         "examples",

@@ -28,6 +28,7 @@ from holdfast.tasks.metrics import TextMetric, Texts
 
 ALPHA = 0.05
 PLAIN, EXAMPLES = "zero_shot", "few_shot"
+CALLED = {"rouge_l": "ROUGE-L", "chrf": "chrF", "bleu": "BLEU", "exact_match": "exact match"}
 NAMES = {PLAIN: "the start model", EXAMPLES: "the start model given {} examples"}
 
 
@@ -207,9 +208,10 @@ def _judged_sentence(rates: Mapping[str, Any], judge: Judge | None) -> str:
         if one is None or judge is None or one.get("value") is None:
             continue
         rival = "with examples" if name == EXAMPLES else "asked plainly"
+        counts = f"win {one['wins']}, tie {one['ties']} and lose {one['losses']} of {one['n']}"
         return (
-            f" Judged by {judge.name}, its answers win {one['wins']}, tie {one['ties']} and lose "
-            f"{one['losses']} of {one['n']} against the start model's, {rival}."
+            f" Judged by {CALLED.get(judge.name, judge.name)}, its answers {counts} against the "
+            f"start model's, {rival}."
         )
     return ""
 

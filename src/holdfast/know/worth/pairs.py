@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.core.seeds import generator
+from holdfast.know.worth.shots import fitting
 
 ROOM, LOOKED_AT, SHARE = 1024, 64, 0.75
 
@@ -47,20 +48,15 @@ def pairs_before(
         return len(tokenizer(text, verbose=False)["input_ids"])
 
     order = generator(seed, "few shots").permutation(len(texts))[:LOOKED_AT]
-    every = (f"{texts[at]}\n{targets[at]}\n\n" for at in order)
-    shots: list[str] = []
-    for shot in every:
-        if len(shots) == count:
-            break
-        if size(shot) <= SHARE * room / count:
-            shots.append(shot)
+    every = [f"{texts[at]}\n{targets[at]}\n\n" for at in order]
+    shots = [every[at] for at in fitting([size(shot) for shot in every], SHARE * room, count)]
     if not shots:
-        return f"no training pair is short enough to stand {count} times in {room} tokens"
+        return f"no training pair is short enough to stand before a source in {room} tokens"
     made, fewer = [], 0
     for source in sources:
-        fitting = next(
+        held = next(
             (k for k in range(len(shots), 0, -1) if size("".join(shots[:k]) + source) <= room), 0
         )
-        fewer += fitting < len(shots)
-        made.append("".join(shots[:fitting]) + source)
+        fewer += held < len(shots)
+        made.append("".join(shots[:held]) + source)
     return Behind(made, room, len(shots), fewer)

@@ -48,15 +48,25 @@ def shots_of(train: Table, tokenizer: Any, config: Any, count: int, seed: int) -
         return "probes.shots is 0"
     room = min(position_limit(config), ROOM)
     order = generator(seed, "few shots").permutation(len(train))[:LOOKED_AT]
-    most = SHARE * room / count
-    chosen: list[list[Turn]] = []
-    for turns in turns_of(train.take(np.asarray(order, dtype=np.int64))):
-        said = [turn for turn in turns if turn["role"] != "system"]
-        if len(chosen) < count and len(chat_tokens(tokenizer, said)[0]) <= most:
-            chosen.append(said)
-    if not chosen:
-        return f"no training row is short enough to stand {count} times in {room} tokens"
-    return Shots(chosen, room)
+    chats = [
+        [turn for turn in turns if turn["role"] != "system"]
+        for turns in turns_of(train.take(np.asarray(order, dtype=np.int64)))
+    ]
+    sizes = [len(chat_tokens(tokenizer, said)[0]) for said in chats]
+    places = fitting(sizes, SHARE * room, count)
+    if not places:
+        return f"no training row is short enough to stand before another in {room} tokens"
+    return Shots([chats[at] for at in places], room)
+
+
+def fitting(sizes: Sequence[int], room: float, most: int) -> list[int]:
+    """The first of these sizes, ``most`` or as many fewer as it takes, of which each takes no more
+    than its part of the room."""
+    for count in range(most, 0, -1):
+        chosen = [at for at, size in enumerate(sizes) if size <= room / count][:count]
+        if len(chosen) == count:
+            return chosen
+    return []
 
 
 def with_shots(turns: Sequence[Turn], shots: Shots, count: int) -> list[Turn]:

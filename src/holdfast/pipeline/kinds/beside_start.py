@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.errors import HoldfastError
+from holdfast.core.errors import HoldfastError, RecipeError
 from holdfast.evaluate.generation import Generated
 from holdfast.know.outputs.classifier import Flags, check_classifier
 from holdfast.know.outputs.marks import marks
@@ -21,18 +21,28 @@ from holdfast.recipe import Recipe
 from holdfast.tasks.metrics import TEXT_METRICS, TextMetric
 
 Bools = npt.NDArray[np.bool_]
+WRITES = ("causal-lm", "seq2seq")
 # Rows whose answers are measured behind examples: each is several rows long.
 FEW_SHOT_ROWS = 200
 
 
 def check_probes(recipe: Recipe) -> None:
-    """Refuse a judge or a classifier that cannot be had before anything is trained.
+    """Refuse a judge or a classifier of texts that cannot be had, or that has no texts to look at,
+    before anything is trained.
 
     Raises ``ModelError`` or ``RecipeError``.
     """
     from holdfast.models.source import find_model
 
     judge = recipe.probes.judge
+    for key, given in (("judge", judge), ("classifier", recipe.probes.classifier)):
+        if given is not None and recipe.task not in WRITES:
+            raise RecipeError(
+                f"probes.{key}",
+                f"looks at written texts, and {recipe.task} writes none",
+                given,
+                "Leave it out.",
+            )
     if judge is not None and judge not in TEXT_METRICS:
         find_model(judge)
     if recipe.probes.classifier is not None:

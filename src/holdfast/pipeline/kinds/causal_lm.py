@@ -19,7 +19,6 @@ from holdfast.models.causal import LoadedCausal, keeps_apart, load_causal
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.adapters import quantize_spec
 from holdfast.pipeline.defaults import size_of
-from holdfast.pipeline.kinds.beside_start import check_probes
 from holdfast.pipeline.kinds.causal_score import answers_of, sample_of, score_rows, tell, watched
 from holdfast.pipeline.kinds.causal_use import EVERY_TOKEN, LOSS, plain, use_fitted, use_runs
 from holdfast.pipeline.kinds.generating import find_text_metric
@@ -96,7 +95,6 @@ def load(recipe: Recipe, table: Table) -> LoadedCausal:
 
 def _check(recipe: Recipe) -> None:
     """Settings that mean nothing here are refused, not passed over."""
-    check_probes(recipe)
     smoothing = recipe.train.label_smoothing
     if smoothing:
         raise RecipeError(

@@ -113,7 +113,7 @@ def use_runs(runs: Sequence[Path]) -> TokenUse:
     run, recipe = the_run(runs)
     network, tokenizer = load_saved_causal(model_of(run))
     # A run of plain text may have a tokenizer with a chat template all the same.
-    of_text = _of_plain_text(run) or not tokenizer.chat_template
+    of_text = of_plain_text(run) or not tokenizer.chat_template
     return TokenUse(network, tokenizer, recipe, of_text)
 
 
@@ -127,7 +127,7 @@ def use_fitted(fitted: Fitted) -> TokenUse:
     return TokenUse(network, loaded.tokenizer, ready.recipe, of_text)
 
 
-def _of_plain_text(run: Path) -> bool:
+def of_plain_text(run: Path) -> bool:
     """Whether the run learned plain text."""
     decisions = open_run(run).get("decisions") or ()
     return any(d["what"] == LOSS and d.get("chosen") == EVERY_TOKEN for d in decisions)

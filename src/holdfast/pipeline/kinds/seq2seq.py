@@ -22,7 +22,6 @@ from holdfast.models.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.pipeline.adapters import quantize_spec
 from holdfast.pipeline.answers import WrittenAnswers
 from holdfast.pipeline.folder import model_of
-from holdfast.pipeline.kinds.beside_start import check_probes
 from holdfast.pipeline.kinds.generating import (
     asked_again,
     best_device,
@@ -84,7 +83,6 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
 
 def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
     """The recipe's model."""
-    check_probes(recipe)
     if recipe.generate.rows:
         need_packages()
     model = recipe.model

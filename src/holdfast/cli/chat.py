@@ -1,0 +1,250 @@
+"""``holdfast chat``: talk to a run's language model, beside the one that it began from."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.machine import refuse_too_little
+from holdfast.core.shown import printable, printable_json
+
+if TYPE_CHECKING:
+    from holdfast.pipeline.talk import Reply, Talk
+
+HELP = """/help          this list
+/start         ask the start model too, or no longer
+/reset         forget what was said
+/save FILE     write what was said as JSON lines
+/quit          end; so does Ctrl-D. Ctrl-C stops an answer"""
+YOU, TUNED, START = "you", "tuned", "start"
+MARGIN, LONGEST = 8, 1_000_000
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run that writes text.")],
+    message: Annotated[
+        list[str] | None, typer.Option(help="Ask this and end; again for the next turn.")
+    ] = None,
+    start: Annotated[
+        bool | None,
+        typer.Option(
+            "--start/--no-start",
+            help="Ask the model that it began from too (on a terminal it is, unless you say no).",
+        ),
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="The longest answer, in tokens (the run's, else 128).")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="0 takes the likeliest word; above it, words are drawn.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a message, on one line.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the answers.")] = False,
+) -> None:
+    """Talk to the model of RUN, and to the one that it began from.
+
+    Where standard input is no terminal, every line of it is a message.
+    """
+    refuse_too_little("torch")
+    from holdfast.pipeline.talk import Manner, Talk
+    from holdfast.terminal.say import Teller
+
+    person = sys.stdin.isatty() and not message and not as_json
+    manner = Manner(tokens, temperature, seed)
+    talk = Talk.of(run, manner, start=person if start is None else start)
+    teller = Teller(quiet)
+    for decision in talk.decisions:
+        teller(decision)
+    if person:
+        _converse(talk)
+        return
+    for line in message or _lines():
+        if as_json:
+            typer.echo(_line(talk.ask(line)))
+            continue
+        _answer(talk, line, labelled=talk.start_model is not None)
+
+
+def _lines() -> Iterator[str]:
+    """The messages that are piped in, each as it comes; an empty line is none."""
+    stream = io.TextIOWrapper(sys.stdin.buffer, "utf-8", newline="\n")
+    try:
+        while line := stream.readline(LONGEST + 1):
+            if len(line) > LONGEST:
+                rule = f"is longer than {LONGEST:,} characters"
+                raise DataError("a message", rule, None, "Give one message a line.")
+            if line.strip():
+                yield line.strip()
+    except UnicodeError as error:
+        raise DataError("standard input", "is not UTF-8", str(error), "Convert it first.") from None
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            stream.detach()
+
+
+def _line(reply: Reply) -> str:
+    """A reply as a JSON object on one line."""
+    record: dict[str, Any] = {"message": reply.message, "answer": reply.answer}
+    if reply.start is not None:
+        record["start"] = reply.start
+    if reply.forgotten:
+        record["forgotten"] = reply.forgotten
+    return printable_json(json.dumps(record, ensure_ascii=False))
+
+
+def _converse(talk: Talk) -> None:
+    """Until the person ends it."""
+    import importlib.util
+
+    if importlib.util.find_spec("readline") is not None:
+        # Its import gives ``input`` its editing and its history.
+        importlib.import_module("readline")
+    # An interrupt stops an answer here; what asks the process to end still ends it.
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, _leave)
+    typer.echo("/help lists what there is; Ctrl-D ends.")
+    while True:
+        try:
+            line = input(f"\n{YOU:>{MARGIN - 3}} > ").strip()
+        except EOFError:
+            typer.echo()
+            return
+        except KeyboardInterrupt:
+            typer.echo("\n(Ctrl-D ends)")
+            continue
+        if line in ("/quit", "/exit"):
+            return
+        if line.startswith("/"):
+            typer.echo(printable(_obey(talk, line)))
+        elif line:
+            _answer(talk, line, labelled=True)
+
+
+def _leave(number: int, frame: object) -> None:
+    raise SystemExit(130)
+
+
+def _answer(talk: Talk, line: str, *, labelled: bool) -> None:
+    """Both answers as they are written; an interrupt stops them."""
+    tuned, other = _Column(TUNED if labelled else ""), _Column(START)
+
+    def between() -> None:
+        tuned.end()
+        other.begin()
+
+    try:
+        tuned.begin()
+        reply = talk.ask(line, tuned.add, other.add, between)
+    except KeyboardInterrupt:
+        if not sys.stdin.isatty():
+            raise
+        typer.echo(" (stopped)")
+        return
+    (tuned if reply.start is None else other).end()
+    if reply.forgotten:
+        typer.echo(f"({reply.forgotten} earlier messages no longer fit and were not read)")
+
+
+def _obey(talk: Talk, line: str) -> str:
+    """Do what a line that begins with a slash says, and say that it was done."""
+    name, _, rest = line.partition(" ")
+    known: dict[str, Callable[[], str]] = {
+        "/help": lambda: HELP,
+        "/start": lambda: _toggle(talk),
+        "/reset": lambda: _reset(talk),
+        "/save": lambda: _save(talk, rest.strip()),
+    }
+    if name not in known:
+        return f"{name} is not known here.\n{HELP}"
+    return known[name]()
+
+
+def _toggle(talk: Talk) -> str:
+    if talk.start_model is None:
+        return "The start model was not loaded."
+    talk.start = not talk.start
+    return "The start model answers too." if talk.start else "The start model is not asked."
+
+
+def _reset(talk: Talk) -> str:
+    talk.reset()
+    return "What was said is forgotten."
+
+
+def _save(talk: Talk, name: str) -> str:
+    if not name:
+        return "Name a file: /save talk.jsonl"
+    try:
+        save_talk(talk, Path(name))
+    except (RecipeError, OSError) as error:
+        return str(error)
+    return f"{len(talk.replies)} messages are in {name}."
+
+
+def save_talk(talk: Talk, path: Path) -> None:
+    """Write the messages and answers as JSON lines. Raises ``RecipeError`` where something is
+    there already."""
+    from holdfast.core.files import write_text
+
+    if path.exists() or path.is_symlink():
+        raise RecipeError(str(path), "is there already", None, "Name another file.")
+    write_text(path, "".join(f"{_line(reply)}\n" for reply in talk.replies))
+
+
+class _Column:
+    """Words as they come, within the terminal, behind a name."""
+
+    def __init__(self, name: str) -> None:
+        from holdfast.terminal.say import width
+
+        self._name, self._room = name, width() - (MARGIN if name else 0)
+        self._at, self._word = 0, ""
+
+    def begin(self) -> None:
+        if self._name:
+            self._write(f"{self._name:>{MARGIN - 3}} | ")
+
+    def add(self, text: str) -> None:
+        """Whole words are written; the last waits for its end."""
+        for character in printable(text):
+            if character in " \n":
+                self._put(self._word)
+                self._word = ""
+                if character == "\n":
+                    self._break()
+                elif 0 < self._at < self._room:
+                    self._write(" ")
+                    self._at += 1
+            else:
+                self._word += character
+
+    def end(self) -> None:
+        self._put(self._word)
+        self._word, self._at = "", 0
+        self._write("\n")
+
+    def _put(self, word: str) -> None:
+        if self._name and self._at and self._at + len(word) > self._room:
+            self._break()
+        self._write(word)
+        self._at += len(word)
+
+    def _break(self) -> None:
+        self._write("\n" + (" " * (MARGIN - 2) + "| " if self._name else ""))
+        self._at = 0
+
+    def _write(self, text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
