@@ -1,4 +1,4 @@
-"""Talking to a run's model beside the one that it began from: on a terminal, in a pipe, in Python."""
+"""Talking to a run's model beside its start model: on a terminal, in a pipe, in Python."""
 
 from __future__ import annotations
 

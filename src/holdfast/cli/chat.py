@@ -7,6 +7,7 @@ import io
 import json
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -203,6 +204,12 @@ def save_talk(talk: Talk, path: Path) -> None:
     write_text(path, "".join(f"{_line(reply)}\n" for reply in talk.replies))
 
 
+def columns(text: str) -> int:
+    """The columns of a terminal that a text takes."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
+
+
 class _Column:
     """Words as they come, within the terminal, behind a name."""
 
@@ -229,6 +236,10 @@ class _Column:
                     self._at += 1
             else:
                 self._word += character
+                # A script without spaces, or a word that fills a line: written as it comes.
+                if columns(character) > 1 or columns(self._word) >= self._room:
+                    self._put(self._word)
+                    self._word = ""
 
     def end(self) -> None:
         self._put(self._word)
@@ -236,10 +247,10 @@ class _Column:
         self._write("\n")
 
     def _put(self, word: str) -> None:
-        if self._name and self._at and self._at + len(word) > self._room:
+        if self._name and self._at and self._at + columns(word) > self._room:
             self._break()
         self._write(word)
-        self._at += len(word)
+        self._at += columns(word)
 
     def _break(self) -> None:
         self._write("\n" + (" " * (MARGIN - 2) + "| " if self._name else ""))
