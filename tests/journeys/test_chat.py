@@ -198,11 +198,13 @@ class Terminal:
         os.close(child)
         self.seen = ""
 
-    def until(self, text: str, seconds: float = 60.0) -> str:
-        """What was shown until this text, the text with it."""
+    def until(self, text: str, seconds: float = 60.0, again: str = "") -> str:
+        """What was shown until this text, the text with it; ``again`` is typed until it is: a key
+        that comes between two reads is not seen."""
         end = time.monotonic() + seconds
         while text not in self.seen:
             assert time.monotonic() < end, self.seen
+            self.type(again)
             if select.select([self.parent], [], [], 0.2)[0]:
                 try:
                     self.seen += os.read(self.parent, 4096).decode("utf-8", "replace")
@@ -212,7 +214,8 @@ class Terminal:
         return before + found
 
     def type(self, text: str) -> None:
-        os.write(self.parent, text.encode())
+        if text:
+            os.write(self.parent, text.encode())
 
 
 @pytest.fixture
@@ -242,8 +245,7 @@ def test_a_person_talks_at_a_terminal(terminal: Terminal, tmp_path: Path) -> Non
     terminal.type(f"/save {tmp_path / 'talk.jsonl'}\n")
     terminal.until("is there already")
     terminal.until("you > ")
-    terminal.type("\x03")
-    terminal.until("(Ctrl-D ends)")
+    terminal.until("(Ctrl-D ends)", again="\x03")
     terminal.until("you > ")
     terminal.type("/nothing\n")
     terminal.until("is not known here")
@@ -256,8 +258,11 @@ def test_a_person_talks_at_a_terminal(terminal: Terminal, tmp_path: Path) -> Non
 
 def test_a_request_to_end_ends_the_talk(terminal: Terminal) -> None:
     terminal.until("you > ")
-    terminal.process.send_signal(signal.SIGTERM)
-    assert terminal.process.wait(30) == 130
+    end = time.monotonic() + 30
+    while terminal.process.poll() is None and time.monotonic() < end:
+        terminal.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+    assert terminal.process.wait(1) == 130
 
 
 def test_an_interrupt_stops_an_answer_and_not_the_talk(

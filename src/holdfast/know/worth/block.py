@@ -61,8 +61,8 @@ def worth_block(
     """``start`` (a paired comparison of losses each way), ``texts`` (the mean of ``metric``),
     ``win_rate`` by the stated judge, ``general``, and the answer: ``verdict`` is yes, no or
     undecided by the losses, Holm over both ways."""
-    start = {name: _compared(name, way, seed) for name, way in ways.items()}
-    verdict, because, more = _answer(start)
+    start = to_json({name: _compared(name, way, seed) for name, way in ways.items()})
+    verdict, because, more = answer_of(start)
     ability = _ability(judge, made)
     scores = _row_scores(ways, made, metric)
     same = isinstance(judge, MetricJudge) and judge.metric is metric
@@ -106,15 +106,16 @@ def _compared(name: str, way: Way, seed: int) -> dict[str, Any]:
     }
 
 
-def _answer(start: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int | None]:
-    """Yes, no or undecided; the sentence; and how many more rows would settle it."""
+def answer_of(start: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int | None]:
+    """Yes, no or undecided; the sentence; and how many more rows would settle it; of comparisons
+    as JSON has them."""
     told = {name: one for name, one in start.items() if one.get("p_value") is not None}
     if not told:
         return "undecided", "There are no losses to compare.", None
     adjusted = holm(np.array([one["p_value"] for one in told.values()]))
     words, verdicts = [], []
     for (name, one), p in zip(told.items(), adjusted, strict=True):
-        gap = one["difference"].value
+        gap = one["difference"]["value"]
         verdicts.append("open" if p > ALPHA else "better" if gap < 0 else "worse")
         called = NAMES[name].format(one["shots"])
         words.append(_against(called, gap, verdicts[-1]))
