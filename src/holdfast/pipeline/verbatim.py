@@ -46,7 +46,7 @@ def verbatim(tuned: Any, start: Any | None, tokenizer: Any, table: Table, seed: 
 
     def completed(network: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
         new = COMPARED * TOKENS_A_WORD
-        texts, _ = write_answers(network, tokenizer, prompts, new_tokens=new, chat=chat)
+        texts = write_answers(network, tokenizer, prompts, new_tokens=new, chat=chat).texts
         return np.array([is_verbatim(a, b) for a, b in zip(texts, wanted, strict=True)])
 
     hits = completed(tuned)
