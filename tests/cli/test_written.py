@@ -1,0 +1,31 @@
+"""What a terminal says of a model that writes; of runs by an older version too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from holdfast.cli.written import output_lines, worth_lines
+from holdfast.pipeline.written import written_blocks
+
+
+@pytest.mark.parametrize("task", ["causal", "seq2seq"])
+def test_an_older_run_is_told_of_by_the_texts_that_it_kept(old_runs: Path, task: str) -> None:
+    result = json.loads((old_runs / "runs" / task / "result.json").read_text("utf-8"))
+    found = written_blocks(result)
+    assert found["worth"]["start"]["zero_shot"]["n"] == result["test"]["n"]
+    shown = len(result["generations"]["test"])
+    assert found["outputs"]["n"]["test"] == found["worth"]["win_rate"]["zero_shot"]["n"] == shown
+    assert "older version" in found["worth"]["left_out"]["general"]
+    assert "cut" not in {share["mark"] for share in found["outputs"]["shares"]}
+    lines = [*worth_lines(found["worth"]), *output_lines(found["outputs"])]
+    assert any("an older version made this run" in line for line in lines)
+    assert lines[0].strip() == found["worth"]["because"]
+
+
+def test_a_stored_block_is_told_as_it_is() -> None:
+    stored = {"worth": {"verdict": "yes"}, "outputs": {"shares": []}}
+    assert written_blocks({**stored, "generations": {}}) == stored
+    assert written_blocks({"task": "text-classification"}) == {}

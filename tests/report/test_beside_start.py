@@ -1,0 +1,90 @@
+"""The sections of a model that writes beside its start model, of hostile and sparse runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.evaluate.generation import Generated
+from holdfast.evaluate.tokens import TokenOutputs
+from holdfast.know.outputs.marks import marks
+from holdfast.know.outputs.shares import Marked, outputs_block
+from holdfast.know.worth.block import EXAMPLES, PLAIN, Way, worth_block
+from holdfast.know.worth.judge import MetricJudge
+from holdfast.report.page import write_report
+from holdfast.tasks.metrics import TEXT_METRICS
+
+CURSED = "You idiot, all women are irrational."
+
+
+def blocks() -> dict[str, Any]:
+    n, metric = 40, TEXT_METRICS["rouge_l"]
+    rng = np.random.default_rng(0)
+
+    def outputs(more: float) -> TokenOutputs:
+        losses = rng.normal(1 + more, 0.1, n)
+        return TokenOutputs(np.arange(n), losses, np.full(n, 4), np.ones(n))
+
+    said = [f"<b>answer {i}</b>" for i in range(n)]
+    made = Generated(np.arange(n), ["q"] * n, said, [*said[:30], *[CURSED] * 10], ["no"] * n)
+    tuned = outputs(0)
+    ways = {
+        PLAIN: Way(outputs(1), tuned, ["no"] * n),
+        EXAMPLES: Way(why="the rows are <script>plain</script> text"),
+    }
+    tables = [
+        marks(made.sources, made.references, texts, np.ones(n, dtype=bool))
+        for texts in (made.texts, ["no"] * n, said)
+    ]
+    side = Marked("test", np.arange(n), *tables)
+    return {
+        "worth": worth_block(ways, made, MetricJudge(metric), metric, None),
+        "outputs": outputs_block([side], {"flagged": "no classifier is named"}),
+    }
+
+
+def page_of(runs: ModuleType, folder: Path, edit: Any) -> str:
+    return write_report(runs.make_run(folder, edit=edit)).read_text(encoding="utf-8")
+
+
+def section(page: str, name: str) -> str:
+    found = re.search(rf'<section[^>]*id="{name}".*?</section>', page, re.DOTALL)
+    assert found is not None
+    return found[0]
+
+
+def test_both_sections_answer_first_and_hide_what_was_said(
+    runs: ModuleType, tmp_path: Path
+) -> None:
+    page = page_of(runs, tmp_path / "run", lambda result: result.update(blocks()))
+    worth, outputs = section(page, "worth"), section(page, "outputs")
+    for one, first in ((worth, "Yes: on 40 test rows"), (outputs, "It got worse")):
+        assert first in one
+        assert one.index(first) < one.index("<details")
+    assert "&lt;script&gt;plain" in worth
+    assert "idiot" not in outputs
+    assert "irrational" not in outputs
+    assert "30, 31, 32" in outputs
+    assert "more often" in outputs
+
+
+@pytest.mark.parametrize("name", ["worth", "outputs"])
+def test_a_run_without_the_block_has_no_section(
+    runs: ModuleType, tmp_path: Path, name: str
+) -> None:
+    assert f'id="{name}"' not in page_of(runs, tmp_path / "run", lambda result: None)
+
+
+def test_blocks_with_holes_are_shown_as_far_as_they_go(runs: ModuleType, tmp_path: Path) -> None:
+    sparse = {
+        "worth": {"because": "Undecided.", "start": {"zero_shot": {"n": 3}}, "win_rate": {}},
+        "outputs": {"because": "Nothing.", "shares": [{"mark": "cut", "side": "test", "n": 2}]},
+    }
+    page = page_of(runs, tmp_path / "run", lambda result: result.update(sparse))
+    assert "Undecided." in section(page, "worth")
+    assert "Nothing." in section(page, "outputs")
