@@ -227,6 +227,25 @@ def test_the_python_door_gives_the_plain_model_and_its_texts(done: Path) -> None
     assert len(run.predict(["ann : I want some tea", "bob : I want some milk"])) == 2
 
 
+def test_each_message_of_a_talk_is_a_source_of_its_own(done: Path, t5: Path) -> None:
+    import holdfast as hf
+
+    talk, asked = hf.chat(done), ["Anna : I want some tea", "Ben : hello I want some jam"]
+    replies = [talk.ask(text) for text in asked]
+    assert [reply.answer for reply in replies] == hf.TrainedRun(done).predict(asked)
+    assert all(reply.start is not None for reply in replies)
+
+
+def test_it_stands_beside_its_start_model_given_pairs(done: Path) -> None:
+    worth = result_of(done)["worth"]
+    ways = worth["start"]
+    assert ways["zero_shot"]["n"] == result_of(done)["test"]["n"]
+    assert ways["few_shot"]["shots"] == 3
+    assert ways["few_shot"]["n"] == worth["texts"]["n"]
+    assert worth["general"] is None
+    assert "encoder-decoder" in worth["left_out"]["general"]
+
+
 def test_texts_of_several_runs_have_no_average(done: Path, pairs: Path, holdfast: Any) -> None:
     refused = holdfast("predict", done, done, pairs)
     assert refused.code == 2

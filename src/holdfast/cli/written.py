@@ -12,7 +12,7 @@ def worth_lines(block: Mapping[str, Any]) -> list[str]:
     """The answer first, then what it rests on."""
     lines = [f"  {block['because']}"]
     for name, one in block["start"].items():
-        way = WAYS.get(name, name).format(one.get("shots"))
+        way = _way(name, one)
         if not one.get("n"):
             lines.append(f"  The start model, {way}: not asked, for {one['why']}.")
             continue
@@ -23,7 +23,7 @@ def worth_lines(block: Mapping[str, Any]) -> list[str]:
                 f"({gap['low']:+.3f} to {gap['high']:+.3f}), {one['n']} rows."
             )
     for name, one in block["win_rate"].items():
-        way = WAYS.get(name, name).format(block["start"].get(name, {}).get("shots"))
+        way = _way(name, block["start"].get(name, {}))
         if one.get("value") is None:
             lines.append(f"  Answers against those {way}: {one['why']}.")
             continue
@@ -57,6 +57,11 @@ def output_lines(block: Mapping[str, Any]) -> list[str]:
             f"{100 * one['tuned']['value']:.0f} %{beside}{tail}"
         )
     return [*lines, f"  {block['false_alarms']}", *_left_out(block)]
+
+
+def _way(name: str, one: Mapping[str, Any]) -> str:
+    way = WAYS.get(name, name)
+    return way.format(one["shots"]) if one.get("shots") else way.replace("{} ", "")
 
 
 def _left_out(block: Mapping[str, Any]) -> list[str]:

@@ -204,7 +204,8 @@ def _more(rows: object) -> str:
 
 
 def _way(name: str, one: Mapping[str, Any]) -> str:
-    return WAYS.get(name, name).format(one.get("shots") or "")
+    way = WAYS.get(name, name)
+    return way.format(one["shots"]) if one.get("shots") else way.replace("{} ", "")
 
 
 def _table(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
