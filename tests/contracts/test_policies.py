@@ -181,10 +181,11 @@ def test_a_trial_goes_on_until_it_is_over(policy: Policy) -> None:
 
 
 def test_a_trial_of_which_nothing_is_kept_is_undone(policy: Policy) -> None:
-    failed = sight(branch=1, trial=trial(), over=STOP, kept_before=30, kept_step=30, trials_left=0)
+    began = trial(step=60)
+    failed = sight(branch=1, trial=began, over=STOP, kept_before=30, kept_step=30, trials_left=0)
     advice = advise(policy, failed)
     back, stop = advice.actions
-    assert (back.to_step, back.branch) == (50, 0)  # type: ignore[union-attr]
+    assert (back.to_step, back.branch) == (60, 0)  # type: ignore[union-attr]
     assert isinstance(stop, Stop)
     assert advice.tried == (failed.trial,)
     assert advice.trial is None
@@ -206,6 +207,7 @@ def test_a_trial_that_is_kept_is_said_and_the_run_stops_as_it_would(policy: Poli
     kept = sight(
         branch=1, trial=trial(kept=True), over=STOP, kept_before=30, kept_step=50, trials_left=0
     )
+    kept = dataclasses.replace(kept, planned=80)
     said, stop = advise(policy, kept).actions
     assert said == Continue(said.because, 50)
     assert "better than that of step 30" in said.because
@@ -214,7 +216,7 @@ def test_a_trial_that_is_kept_is_said_and_the_run_stops_as_it_would(policy: Poli
 
 @pytest.mark.parametrize("label", ["healthy", "learning"])
 def test_a_run_that_is_well_is_left_alone(label: Any) -> None:
-    for change in ({}, {"over": STOP}, {"end": True, "step": 100}):
+    for change in ({}, {"over": STOP, "step": 60}, {"end": True, "step": 100}):
         found = advise(Ladder(), sight(label=label, **change)).actions
         assert [to_record(one) for one in found] == ([STOP] if "over" in change else [])
 
@@ -272,6 +274,94 @@ def test_little_learned_is_not_said_of_rows_that_got_worse() -> None:
     assert advise(Ladder(), worse).actions == ()
 
 
+BY_VERDICT = to_record(Stop("memorizing, and the answers gained nothing at 3 looks running"))
+WAITED = to_record(Stop("no improvement of the validation criterion at 3 evaluation points"))
+
+
+@pytest.mark.parametrize("label", ["learning", "inconclusive", "memorizing", "underfit"])
+def test_a_run_that_has_learned_is_not_stopped_while_its_rate_is_high(label: Any) -> None:
+    """As it is under ``off``, the state of a high rate is not the last word."""
+    over = BY_VERDICT if label == "memorizing" else STOP
+    early = {"label": label, "step": 30, "spent": 30, "kept_step": 20, "points": (0, 20, 30)}
+    for left in (0, 3):
+        goes_on = Advice((), None, (), "30% of the plan is too early to stop")
+        assert advise(Ladder(), sight(**early, over=over, trials_left=left)) == goes_on
+    late = sight(**{**early, "step": 60, "spent": 60}, over=over, trials_left=0)
+    assert [to_record(one) for one in advise(Ladder(), late).actions] == [over]
+
+
+def test_where_a_trial_that_failed_began_too_early_to_stop_the_run_goes_on() -> None:
+    """By where it began, not by where the trial has come to, and however the trial ended."""
+    one = {"branch": 1, "kept_before": 20, "kept_step": 20, "points": (0, 20, 30), "spent": 60}
+    ends: tuple[dict[str, Any], ...] = (
+        {"step": 40, "over": STOP},
+        {"step": 40, "end": True, "planned": 40},
+        {"step": 70, "end": True, "planned": 70, "label": "diverging"},
+    )
+    for end in ends:
+        for at, goes_on in ((30, True), (60, False)):
+            failed = sight(**{**one, **end}, trial=trial(step=at, from_step=20), trials_left=0)
+            names = [type(found).__name__ for found in advise(Ladder(), failed).actions]
+            assert names == (["RollBack"] if goes_on else ["RollBack", "Stop"])
+    broke = trial(step=30, from_step=20, name="a third of the learning rate")
+    failed = sight(**{**one, **ends[0]}, trial=broke, trials_left=0)
+    assert isinstance(advise(Ladder(), failed).actions[-1], Stop)
+
+
+def test_where_stopping_early_is_right_it_is_stopped() -> None:
+    early = {"step": 30, "spent": 30, "points": (0, 20, 30), "trials_left": 0}
+    for change in (
+        {"label": "healthy", "over": STOP},
+        {"label": "diverging", "over": to_record(Stop("diverging: it breaks"))},
+        {"label": "inconclusive", "over": WAITED},
+        {"label": "inconclusive", "over": STOP, "kept_step": 0},
+    ):
+        one = sight(**{"kept_step": 20, **early, **change})
+        assert [to_record(found) for found in advise(Ladder(), one).actions] == [one.over]
+
+
+class On:
+    """Goes on whatever happens."""
+
+    def decide(self, sight: Sight) -> Continue:
+        return Continue("I say so")
+
+
+def test_a_policy_may_go_on_where_it_would_be_stopped_as_long_as_updates_are_left() -> None:
+    assert advise(On(), sight(over=STOP)).actions == ()
+    spent = advise(On(), sight(over=STOP, spent=130)).actions
+    assert [to_record(one) for one in spent] == [STOP]
+    failed = sight(branch=1, trial=trial(), over=STOP, kept_before=30, kept_step=30)
+    assert [type(one).__name__ for one in advise(On(), failed).actions] == ["RollBack"]
+    ended = dataclasses.replace(failed, trial=trial(step=100))
+    assert [type(one).__name__ for one in advise(On(), ended).actions] == ["RollBack", "Stop"]
+
+
+def test_a_trial_with_nothing_to_show_in_time_is_undone_while_the_plan_can_be_finished() -> None:
+    began = trial(over=False, step=40, from_step=40, in_time=True)
+    one = {"branch": 1, "kept_before": 40, "kept_step": 40, "trial_looks": 1, "label": "learning"}
+    # 60 updates are left of the plan at step 40, and looks are 10 apart.
+    for spent, undone in ((60, False), (61, True)):
+        going = sight(**one, spent=spent, trial=began)
+        names = [type(found).__name__ for found in advise(Ladder(), going).actions]
+        assert names == (["RollBack"] if undone else [])
+        for change in ({"kept": True}, {"in_time": False}):
+            assert not sight(**one, spent=spent, trial=trial(**{**_own(began), **change})).failing
+
+
+def _own(one: Trial) -> dict[str, Any]:
+    return {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
+
+
+def test_a_higher_rate_must_show_something_in_time_and_the_usual_one_need_not() -> None:
+    """A run at a rate far below the usual one has nothing to lose."""
+    idle = {"look": 4, "step": 40, "kept_step": 40, "first_train": 0.69, "train_loss": 0.68}
+    for rate, in_time in ((3e-6, False), (1e-4, True)):
+        begun = advise(Ladder(), sight(label="learning", rate=rate, **idle, points=(0, 40))).trial
+        assert begun is not None
+        assert begun.in_time is in_time
+
+
 def broken(*actions: Any, **changes: Any) -> RunError:
     class Policy:
         def decide(self, sight: Sight) -> Remedy:
@@ -317,7 +407,7 @@ def test_what_is_no_answer_is_refused(given: Any) -> None:
         def decide(self, sight: Sight) -> Any:
             return given
 
-    with pytest.raises(RunError, match=r"must give Remedy\(name, actions\) or Stop\(because\)"):
+    with pytest.raises(RunError, match=r"must give Remedy\(name, actions\), Stop\(because\)"):
         advise(Policy(), sight())
 
 

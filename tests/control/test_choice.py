@@ -11,6 +11,7 @@ from scipy import stats
 
 from holdfast.control.choice import (
     BETTER,
+    LOST,
     WORSE,
     is_better,
     is_worse,
@@ -183,7 +184,51 @@ def test_the_probe_rule_also_keeps_the_newest_or_the_one_kept_before() -> None:
 
 
 def test_a_probe_whose_loss_is_no_number_gives_way() -> None:
-    assert proven([snapshot(0, np.full(50, math.nan)), *course(1.0)]) == 1
+    broken = [snapshot(0, np.full(50, math.nan)), *course(1.0)]
+    assert proven(broken) == gaining(broken) == 1
+
+
+def gaining(history: list[Snapshot]) -> int:
+    return newest_unless_worse(history, gains=True)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_where_runs_gain_a_probe_is_kept_only_where_all_later_states_are_clearly_worse(
+    seed: int,
+) -> None:
+    """Held against SciPy's tests: the newest state not worse (p < 0.2) than the lowest later one,
+    among those that are not worse than the probe at p < 0.02."""
+    rng = np.random.default_rng(seed)
+    losses = rng.gumbel(rng.uniform(0.4, 1.6, 6), 1.0, (18, 6))
+    losses[:, 0] = rng.gumbel(0.2, 1.0, 18)
+    expected = 0
+    for at in range(1, 6):
+        low = 1 + int(losses[:, 1 : at + 1].mean(axis=0).argmin())
+        p = [
+            stats.ttest_rel(losses[:, at], losses[:, one], alternative="greater").pvalue
+            for one in (low, 0)
+        ]
+        if (low == at or p[0] >= WORSE) and p[1] >= LOST:
+            expected = at
+    history = [snapshot(i, row) for i, row in enumerate(losses.T)]
+    assert gaining(history) == expected
+    kept = [gaining(history[: i + 1]) for i in range(6)]
+    assert all(now == i or now == kept[i - 1] for i, now in enumerate(kept) if i)
+
+
+def test_the_lucky_rows_of_a_probe_are_no_reason_where_runs_gain() -> None:
+    """Three of eighteen rows got worse: p = 0.07 that all the later state is."""
+    probe = np.full(18, 0.5)
+    later = np.where(np.arange(18) < 3, 1.2, 0.5)
+    history = [snapshot(0, probe), snapshot(1, later)]
+    assert LOST < stats.ttest_rel(later, probe, alternative="greater").pvalue < WORSE
+    assert (newest_unless_worse(history), gaining(history)) == (0, 1)
+    told = reason(history, 1, gains=True)
+    assert all(said in told for said in ("0.6167", "18 validation rows", "p < 0.02", "0.5"))
+    assert "lowest later one" in reason([*history, snapshot(2, later + 0.01)], 2, gains=True)
+    far = [snapshot(0, probe), snapshot(1, later + 1.0)]
+    assert gaining(far) == 0
+    assert "is the lowest" in reason(far, 0, gains=True)
 
 
 @pytest.mark.parametrize("n", [2, 5, 40])

@@ -13,10 +13,13 @@ import pytest
 
 from holdfast.control.ladder import Ladder
 from holdfast.control.optimism import Optimism, optimism_of
+from holdfast.control.policy import Remedy
 from holdfast.control.replay import read_events, replay
-from holdfast.core.actions import to_record
+from holdfast.control.sight import Sight
+from holdfast.core.actions import ScaleLearningRate, to_record
+from holdfast.core.errors import TrainingError
 from holdfast.core.records import Estimate
-from holdfast.pipeline import compose
+from holdfast.pipeline import compose, policies
 from holdfast.pipeline.control_block import _sentence
 from holdfast.pipeline.fit import fit
 from holdfast.pipeline.kinds import kind_of
@@ -108,6 +111,45 @@ def test_a_rate_that_breaks_the_run_is_found_and_the_run_begins_again(prepared: 
     assert mended.job.advisor.spent <= 1.3 * mended.ready.plan.steps  # type: ignore[union-attr]
 
 
+class Blows:
+    """A rate at which the loss is no number two steps later."""
+
+    def decide(self, sight: Sight) -> Remedy | None:
+        if sight.look != 2 or sight.tries("blow"):
+            return None
+        return Remedy("blow", (ScaleLearningRate("let it break", 1e30),))
+
+
+def test_a_trial_whose_loss_is_no_number_is_undone_and_the_run_goes_on(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TrainingError):
+        run_of(prepared, train__learning_rate=1e30, control__policy="off")
+    monkeypatch.setattr(policies, "load_policy", lambda _: Blows())
+    broken = run_of(prepared, control__policy="adapt")
+    assert tried(broken) == [("blow", False)]
+    plain = run_of(prepared, control__policy="stop")
+    assert same(broken, plain)
+    assert broken.trained.last_step == plain.trained.last_step
+
+
+def test_no_more_updates_are_taken_than_max_steps_allows(prepared: Prepared) -> None:
+    slow = {"train__learning_rate": 2e-3 / 30, "control__policy": "adapt"}
+    for most in (100, 220):
+        held = run_of(prepared, **slow, train__max_steps=most)
+        assert tried(held), "as is meant"
+        assert held.trained.examples_seen <= most * held.ready.plan.phases[-1].rows_per_step
+        assert held.job.advisor.spent <= most  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_a_dropout_that_is_not_there_is_not_offered(settings: list[str], rate: float) -> None:
+    recipe = override(Recipe(), [*settings, f"model.dropout={rate}"])
+    rows = kind_of(recipe.task).read(recipe.data.path, recipe.data, None)
+    fitted = run_of(prepare(recipe, rows), train__max_steps=1, control__policy="adapt")
+    assert fitted.job.advisor.course.can.does("SetDropout") is bool(rate)  # type: ignore[union-attr]
+
+
 class Kill:
     name = "kill"
 
@@ -127,12 +169,12 @@ def lines(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k != "seconds"} for line in kept]
 
 
-LONG = ["train.epochs=30", "train.learning_rate=4e-3", "methods.contrast=false"]
+LONG = ["train.epochs=30", "train.learning_rate=4e-3", "methods.contrast=false", "train.patience=2"]
 
 
 @pytest.fixture(scope="module")
 def whole(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that is stopped while its rate is high, and tried twice and more."""
+    """A run that its patience stops while its rate is high, and tried twice and more."""
     run = tmp_path_factory.mktemp("whole") / "run"
     train(override(Recipe(), [*settings, *LONG, "control.policy=adapt"]), run)
     return run

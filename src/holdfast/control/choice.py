@@ -14,7 +14,9 @@ A run that begins as a fitted linear probe has one state that is no lucky look: 
 in closed form under a cross-validated penalty. Where nothing measured beforehand says that such a
 run gains over its probe (``prove``), the burden of proof is the other way round: a later state is
 kept only where the same rows say that it is better. On 11 rows that takes a large difference, on
-200 a small one; the fewer the rows, the more the kept state is drawn to the probe.
+200 a small one; the fewer the rows, the more the kept state is drawn to the probe. Where it has
+been measured that such runs gain (``gains``), the probe is kept only where the rows say clearly
+that every later state is worse than it: 18 rows that favour it by luck are no reason.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from holdfast.stats.student import paired_t
 # probe (benchmarks/kept_state.py).
 WORSE = 0.2
 BETTER = 0.1
+# Of a later state than a probe over which such runs were measured to gain.
+LOST = 0.02
 Choose = Callable[[Sequence[Snapshot]], int]
 
 
@@ -53,7 +57,9 @@ def last(history: Sequence[Snapshot]) -> int:
     return len(history) - 1
 
 
-def newest_unless_worse(history: Sequence[Snapshot], *, prove: bool = False) -> int:
+def newest_unless_worse(
+    history: Sequence[Snapshot], *, prove: bool = False, gains: bool = False
+) -> int:
     """Keep the newest state whose validation loss is not significantly above the lowest so far.
 
     Losses are those after each snapshot's best temperature, row by row. A state is worse when the
@@ -66,6 +72,9 @@ def newest_unless_worse(history: Sequence[Snapshot], *, prove: bool = False) -> 
     With ``prove`` a later state must also be better than the first one, which is a fitted linear
     probe: by the same test at p < 0.1, of the losses or (where snapshots have them) of the rows
     that are right. Either is enough: confidence on a few rows may hide what the answers show.
+
+    With ``gains`` the first state, a probe that such runs were measured to leave behind, is not
+    among the lowest: a later one gives way to it only at p < 0.02.
     """
     losses, _ = validation_losses(history)
     if not losses.size:
@@ -74,8 +83,11 @@ def newest_unless_worse(history: Sequence[Snapshot], *, prove: bool = False) -> 
     means = np.where(np.isfinite(means), means, np.inf)
     kept = best = 0
     for state in range(1, len(history)):
-        best = state if means[state] < means[best] else best
-        if not np.isfinite(means[state]) or is_worse(losses[:, state], losses[:, best]):
+        best = state if means[state] < means[best] or (gains and not best) else best
+        now = losses[:, state]
+        if not np.isfinite(means[state]) or is_worse(now, losses[:, best]):
+            continue
+        if gains and np.isfinite(means[0]) and _is_above(now, losses[:, 0], LOST):
             continue
         if not prove or _is_proven(history, losses, state):
             kept = state
@@ -153,7 +165,9 @@ def _is_above(high: Floats, low: Floats, level: float) -> bool:
     return paired_t(high, low).above > 1 - level
 
 
-def reason(history: Sequence[Snapshot], kept: int, *, prove: bool = False) -> str:
+def reason(
+    history: Sequence[Snapshot], kept: int, *, prove: bool = False, gains: bool = False
+) -> str:
     """Why ``newest_unless_worse`` keeps the state at the place ``kept``, in a clause."""
     losses, refined = validation_losses(history)
     rows = f"{len(losses)} validation row{'s' * (len(losses) != 1)}"
@@ -162,8 +176,8 @@ def reason(history: Sequence[Snapshot], kept: int, *, prove: bool = False) -> st
     means = losses.mean(axis=0)
     means = np.where(np.isfinite(means), means, np.inf)
     name = "validation loss at its best temperature" if refined else "validation loss"
-    if prove and not kept and len(history) > 1:
-        later = 1 + int(means[1:].argmin())
+    later = 1 + int(means[1:].argmin()) if len(history) > 1 else 0
+    if prove and not kept and later:
         return (
             f"{rows} cannot tell that a later state is better: its {name} is {means[0]:.4g}, the "
             f"lowest later one {means[later]:.4g} (p < {BETTER:g} is asked for, of the losses or "
@@ -172,7 +186,15 @@ def reason(history: Sequence[Snapshot], kept: int, *, prove: bool = False) -> st
     best = int(means.argmin())
     if kept == best:
         return f"its {name} is the lowest, {means[kept]:.4g}"
+    if not gains or best:
+        return (
+            f"its {name}, {means[kept]:.4g}, is not above the lowest, {means[best]:.4g}, by what "
+            f"{rows} can tell (p < {WORSE:g})"
+        )
+    said = f"its {name} is {means[kept]:.4g}"
+    if later != kept:
+        said += f", not above the lowest later one, {means[later]:.4g} (p < {WORSE:g})"
     return (
-        f"its {name}, {means[kept]:.4g}, is not above the lowest, {means[best]:.4g}, by what "
-        f"{rows} can tell (p < {WORSE:g})"
+        f"{said}; that the probe's is lower, {means[0]:.4g}, {rows} do not tell for sure "
+        f"(p < {LOST:g}), and this recipe was measured to gain over its probe"
     )

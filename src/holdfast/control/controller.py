@@ -25,13 +25,15 @@ from holdfast.stats.student import paired_t
 MOST_TRIALS = 3
 # Of the planned updates: what a run may take with all its trials.
 MOST_STEPS = 1.3
+NOTHING = "nothing is done"
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
     """What a controller knows of its run before the first step: the ``looks`` of its plan, the peak
     ``rate`` and the ``usual`` ones, the ``skew`` of the training rows' classes, what it ``can`` do,
-    the sentences of ``findings`` that say which rows leak, and the updates of an ``epoch``."""
+    the sentences of ``findings`` that say which rows leak, the updates of an ``epoch``, and the
+    ``limit`` that the user has set to all updates."""
 
     looks: tuple[int, ...]
     can: Can
@@ -40,6 +42,7 @@ class Course:
     skew: float | None = None
     findings: tuple[str, ...] = ()
     epoch: int | None = None
+    limit: int | None = None
 
     @property
     def steps(self) -> int:
@@ -47,7 +50,8 @@ class Course:
 
     @property
     def most(self) -> int:
-        return max(self.steps, math.floor(MOST_STEPS * self.steps))
+        most = math.floor(MOST_STEPS * self.steps)
+        return max(self.steps, most if self.limit is None else min(most, self.limit))
 
     @property
     def apart(self) -> int:
@@ -134,7 +138,7 @@ class Controller:
         names = ", ".join(type(one).__name__ for one in advice.actions)
         self._told.append(
             {
-                "because": advice.actions[0].because if advice.actions else "nothing is done",
+                "because": advice.actions[0].because if advice.actions else advice.on or NOTHING,
                 "chosen": names or "go on",
                 "sight": sight.to_record(),
                 "actions": [to_record(one) for one in advice.actions],

@@ -26,12 +26,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from holdfast.control.policy import Remedy
 from holdfast.control.sight import Sight
 from holdfast.core.actions import (
     Action,
+    Continue,
     Extend,
     Freeze,
     ResetHead,
@@ -51,6 +52,7 @@ WELL = ("healthy", "learning")
 OVERFIT = ("overfit", "memorizing", "miscalibrated")
 HIGH = "the learning rate is too high"
 LOW = "the learning rate is too low"
+BREAKS = "a third of the learning rate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +71,47 @@ class Ladder:
     idle: float = 0.9
     name: ClassVar[str] = "adapt"
 
-    def decide(self, sight: Sight) -> Remedy | Stop | None:
-        """The first rung that fits."""
+    def decide(self, sight: Sight) -> Remedy | Stop | Continue | None:
+        """The first rung that fits; else, where the run would be stopped too early, that it goes
+        on."""
         if sight.label == "leaking" and sight.look > 1:
             rows = " ".join(sight.findings)
             return Stop(f"validation tells nothing: {sight.because} {rows}".strip())
-        if sight.trials_left < 1 or not sight.valid_rows or not sight.step:
+        if not sight.valid_rows or not sight.step:
             return None
-        found = (rung(self, sight) for rung in RUNGS)
-        return next((remedy for remedy in found if remedy is not None), None)
+        rungs = RUNGS if sight.trials_left > 0 else ()
+        found = (rung(self, sight) for rung in rungs)
+        return next((remedy for remedy in found if remedy is not None), None) or goes_on(
+            self, sight
+        )
+
+
+def goes_on(ladder: Ladder, sight: Sight) -> Continue | None:
+    """Not stopped before the rate has come down, where training has brought something: the best
+    state is one of a high rate then, and going on has cost nothing on average
+    (benchmarks/forks.py). Not where the first look is still the one that is kept: of such a run
+    nothing was worth keeping. The patience that was asked for holds, and so does a run's end."""
+    trial, over = sight.trial, sight.over
+    # Undone, a trial that failed leaves the run where it began.
+    failed = trial if trial is not None and not trial.kept else None
+    at = failed.step if failed is not None else sight.step
+    # A kept trial may have brought its rate down sooner.
+    plan = sight.first_planned if failed is not None else min(sight.planned, sight.first_planned)
+    if sight.kept_step == 0 or at >= ladder.early * plan:
+        return None
+    if failed is not None:
+        early = failed.over and failed.name != BREAKS
+    else:
+        early = over is not None and not sight.end and _by_verdict(sight, over)
+    why = f"{at / plan:.0%} of the plan is too early to stop"
+    return Continue(why) if early else None
+
+
+def _by_verdict(sight: Sight, over: Mapping[str, Any]) -> bool:
+    """Whether a verdict of a run that does not break, or want of further gain, would end it: not
+    the patience that was asked for, and not where nothing is left to learn."""
+    told = over["settings"].get("chance") is not None or over["because"].startswith(sight.label)
+    return told and sight.label not in ("healthy", "diverging")
 
 
 def usual_rate(sight: Sight) -> float | None:
@@ -141,7 +175,7 @@ def too_slow(ladder: Ladder, sight: Sight) -> Remedy | None:
         f"after {done:.0%} of the updates {left:.0%} is left of the training loss of knowing "
         "nothing: at this rate the run ends long before the rows are learned"
     )
-    return Remedy(name, (ScaleLearningRate(why, factor), *_longer(sight, why)))
+    return Remedy(name, (ScaleLearningRate(why, factor), *_longer(sight, why)), in_time=True)
 
 
 def _lost(sight: Sight) -> bool:
@@ -159,7 +193,7 @@ def _longer(sight: Sight, why: str) -> tuple[Action, ...]:
 
 def breaks(ladder: Ladder, sight: Sight) -> Remedy | None:
     """Back to the state that is kept and on with a third of the rate."""
-    name = "a third of the learning rate"
+    name = BREAKS
     if sight.label != "diverging" or sight.over is None or sight.tries(name) > 1:
         return None
     if not sight.can.does("RollBack", "ScaleLearningRate"):
@@ -228,6 +262,8 @@ def overfit(ladder: Ladder, sight: Sight) -> Remedy | None:
     if sight.label in WELL or not (sight.label in OVERFIT or sight.harm or early):
         return None
     why = f"{sight.label.replace('_', ' ')}: {sight.because}"
+    if goes_on(ladder, sight) is not None:
+        return None
     first = _brought_down(ladder, sight, "the rate brought down from the best state", why)
     return first or _notch(ladder, sight, why)
 

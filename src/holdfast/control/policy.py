@@ -3,7 +3,8 @@
     sight ─ a trial goes on ──────────────────────────── nothing is done until it is over, or worse
           ├ a trial is over and nothing of it is kept ── the policy's next trial; else it is undone
           └ otherwise ────────────────────────────────── the policy's trial; else the run goes on,
-                                                         or stops where ``stop`` would stop it
+                                                         or stops where ``stop`` would stop it, if
+                                                         the policy does not say to go on
 
 A **trial** is whatever a policy does but stopping: it begins a branch of its own, at this look or
 at an earlier one, and a state of it is kept only where a paired test on the validation rows says
@@ -43,10 +44,13 @@ from holdfast.core.errors import RunError
 @dataclass(frozen=True, slots=True)
 class Remedy:
     """What a policy wants to try: a ``name``, by which it knows it again in ``Sight.tried``, and
-    the actions, of which the first may be ``RollBack`` to one of ``Sight.points``."""
+    the actions, of which the first may be ``RollBack`` to one of ``Sight.points``. With ``in_time``
+    the trial is undone at the last look from which the plan as it was can still be finished, if it
+    has nothing to show by then; else it may use up what is left."""
 
     name: str
     actions: tuple[Action, ...]
+    in_time: bool = False
 
 
 @runtime_checkable
@@ -54,20 +58,22 @@ class Policy(Protocol):
     """Decides at each look, by what it sees alone: it remembers nothing, since ``Sight`` says what
     was tried. So it is the same after a resume, and in a replay."""
 
-    def decide(self, sight: Sight) -> Remedy | Stop | None:
+    def decide(self, sight: Sight) -> Remedy | Stop | Continue | None:
         """What to try, or that the run ends here; ``None``: go on as planned, and stop where the
-        policy ``stop`` would. Where no trial is left (``Sight.trials_left``), none is begun."""
+        policy ``stop`` would; ``Continue``: go on where it would stop, while updates are left.
+        Where no trial is left (``Sight.trials_left``), none is begun."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
     """The ``actions`` at a look; the ``trial`` that goes on after them, and those that have ended
-    by then."""
+    by then; and ``on``, why the run goes on where it would have been stopped."""
 
     actions: tuple[Action, ...]
     trial: Trial | None
     tried: tuple[Trial, ...]
+    on: str | None = None
 
 
 def advise(policy: Policy, sight: Sight) -> Advice:
@@ -81,28 +87,29 @@ def advise(policy: Policy, sight: Sight) -> Advice:
     if isinstance(wanted, Remedy) and sight.trials_left > 0:
         actions, begins = begun(sight, wanted)
         return Advice((*said, *actions), begins, tried)
+    on = wanted.because if isinstance(wanted, Continue) and sight.room > 0 else None
     if trial is not None and not trial.kept:
-        return Advice(undone(sight), None, tried)
+        return Advice(undone(sight, on=on is not None), None, tried, on)
     if isinstance(wanted, Stop):
         return Advice((*said, wanted), None, tried)
-    stop = (stop_of(sight),) if sight.over is not None else ()
-    return Advice((*said, *stop), None, tried)
+    stop = (stop_of(sight),) if sight.over is not None and on is None else ()
+    return Advice((*said, *stop), None, tried, on if sight.over is not None else None)
 
 
-def _asked(policy: Policy, sight: Sight) -> Remedy | Stop | None:
+def _asked(policy: Policy, sight: Sight) -> Remedy | Stop | Continue | None:
     """What the policy wants, in the types that it must give. It is asked about a copy: what it
     writes into its sight is nobody else's."""
     name = f"the policy {type(policy).__name__}"
     remedy = "Mend it and go on with --resume, or train with control.policy=stop."
     with door(name, RunError, f"failed at step {sight.step}", remedy):
         wanted = policy.decide(copy.deepcopy(sight))
-    if isinstance(wanted, Stop) and isinstance(wanted.because, str):
+    if isinstance(wanted, (Stop, Continue)) and isinstance(wanted.because, str):
         return wanted
     if isinstance(wanted, Remedy) and _is_remedy(wanted.name, wanted.actions):
         return replace(wanted, actions=tuple(wanted.actions))
     if wanted is None:
         return None
-    rule = "must give Remedy(name, actions) or Stop(because), both with texts for reasons, or None"
+    rule = "must give Remedy(name, actions), Stop(because) or Continue(because), or None"
     raise RunError(name, rule, wanted, remedy)
 
 
@@ -142,6 +149,7 @@ def begun(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], Trial]:
         at,
         tuple(map(to_record, changes)),
         failed.over if failed else sight.finished,
+        in_time=remedy.in_time,
     )
     if not far:
         return (*(_inverse(sight, f"undone: {failed.name}") if failed else ()), *changes), trial
@@ -166,8 +174,9 @@ def _bound(sight: Sight) -> str:
     return f"at most {sight.most} updates may be taken in all, and {sight.spent} are"
 
 
-def undone(sight: Sight) -> tuple[Action, ...]:
-    """The end of a trial that failed: back to where it began, and on from there, or stop."""
+def undone(sight: Sight, *, on: bool = False) -> tuple[Action, ...]:
+    """The end of a trial that failed: back to where it began, and on from there, or stop. With
+    ``on`` it goes on where it would have been stopped."""
     trial = sight.trial
     assert trial is not None
     because = (
@@ -176,9 +185,9 @@ def undone(sight: Sight) -> tuple[Action, ...]:
     )
     if not sight.can.does("RollBack"):
         inverse = _inverse(sight, because)
-        return (*inverse, stop_of(sight)) if sight.over is not None else inverse
+        return (*inverse, stop_of(sight)) if sight.over is not None and not on else inverse
     back = RollBack(because, trial.step, trial.branch)
-    if trial.over:
+    if trial.over and not (on and trial.step < sight.first_planned):
         return (back, Stop(f"{trial.name} was tried and undone, and nothing else is left to try"))
     left = sight.room
     if trial.step + left >= sight.planned_from(trial.step):

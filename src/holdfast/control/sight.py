@@ -65,8 +65,9 @@ class Can:
 class Trial:
     """A change on trial, or one that has ended: the ``name`` of the remedy, the look at which it
     was begun (``step`` of the branch ``branch``), ``from_step`` from which it went on, what was
-    ``done`` (records of actions), whether the run was ``over`` without it; and whether a state of
-    it is ``kept``, by the paired test against the state that was kept before."""
+    ``done`` (records of actions), whether the run was ``over`` without it; whether a state of
+    it is ``kept``, by the paired test against the state that was kept before; and whether it must
+    have something to show ``in_time``, while the plan as it was can be finished."""
 
     name: str
     step: int
@@ -75,6 +76,7 @@ class Trial:
     done: tuple[Record, ...] = ()
     over: bool = False
     kept: bool = False
+    in_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +152,14 @@ class Sight:
     @property
     def failing(self) -> bool:
         """Whether the present trial, which goes on from the state that was kept or from a later
-        one, is worse than that state at its second look or a later one."""
+        one, is worse than that state at its second look or a later one; or has nothing to show in
+        time."""
         trial, before = self.trial, self.kept_before
         if trial is None or trial.kept or before is None or trial.from_step < before:
             return False
-        return self.trial_looks > 1 and self.against_before.worse
+        worse = self.trial_looks > 1 and self.against_before.worse
+        needed = self.first_planned - trial.step
+        return worse or (trial.in_time and self.room - self.apart < needed)
 
     @property
     def left(self) -> float | None:

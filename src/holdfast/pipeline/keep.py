@@ -28,7 +28,7 @@ def choice(ready: Ready, listeners: Sequence[Any]) -> Choose:
     task."""
     keep = ready.recipe.train.keep
     if keep == "newest_unless_worse":
-        return partial(newest_unless_worse, prove=must_prove(ready, listeners))
+        return partial(newest_unless_worse, **_of_probe(ready, listeners))
     return last if keep == "last" else lowest(criterion(ready))
 
 
@@ -46,7 +46,7 @@ def kept_state(ready: Ready, listeners: Sequence[Any], trained: Trained) -> Deci
         chosen += ", the linear probe"
     keep = ready.recipe.train.keep
     if keep == "newest_unless_worse":
-        because = reason(trained.history, at, prove=must_prove(ready, listeners))
+        because = reason(trained.history, at, **_of_probe(ready, listeners))
     elif keep == "last":
         because = "train.keep=last keeps the last state, whatever it is worth"
     else:
@@ -57,6 +57,12 @@ def kept_state(ready: Ready, listeners: Sequence[Any], trained: Trained) -> Deci
 def begins_as_probe(listeners: Sequence[Any]) -> bool:
     """Whether the head is fitted to the training rows before the first step."""
     return any(isinstance(listener, HeadRefit) and listener.first for listener in listeners)
+
+
+def _of_probe(ready: Ready, listeners: Sequence[Any]) -> dict[str, bool]:
+    """What is known beforehand of the probe that the run begins as, where it begins as one."""
+    proves = must_prove(ready, listeners)
+    return {"prove": proves, "gains": begins_as_probe(listeners) and not proves}
 
 
 def must_prove(ready: Ready, listeners: Sequence[Any]) -> bool:

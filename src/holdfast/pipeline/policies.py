@@ -21,6 +21,7 @@ from holdfast.methods.schedules import ends_low
 from holdfast.pipeline.additions import FitAdditions
 from holdfast.pipeline.keep import criterion, planned_rates
 from holdfast.pipeline.ready import Ready
+from holdfast.training.run import dropouts_of
 
 SETTING = "control.policy"
 PASSIVE = ("off", "stop")
@@ -65,6 +66,7 @@ def course_of(ready: Ready, additions: FitAdditions) -> Course:
         skew=_skew(ready),
         findings=tuple(_leaking_rows(ready)),
         epoch=math.ceil(len(ready.train) / last.rows_per_step),
+        limit=ready.recipe.train.max_steps,
     )
 
 
@@ -80,6 +82,7 @@ def what_it_can(ready: Ready, additions: FitAdditions) -> Can:
     }
     can_not = [] if methods else ["SwitchOn"]
     can_not += [] if notches else ["StrengthenAugmentation"]
+    can_not += [] if dropouts_of(network) else ["SetDropout"]
     return Can(
         actions=tuple(name for name in names if name not in can_not),
         methods=methods,

@@ -140,7 +140,7 @@ class GuardEngine:
         self._keep_points()
         for action in advice:
             self.act(action)
-        self.left = {key: held for key, held in self.left.items() if key == self._returns_to()}
+        self.left = {key: held for key, held in self.left.items() if key == self.returns_to()}
         self.guard_s += time.perf_counter() - looked
 
     def act(self, action: Action) -> None:
@@ -236,7 +236,8 @@ class GuardEngine:
             self.journal.write("note", self._guarded.step, what="control", **told)
         return advice
 
-    def _returns_to(self) -> tuple[int, int] | None:
+    def returns_to(self) -> tuple[int, int] | None:
+        """The look to which the run goes back where the present trial fails."""
         advisor = self.rules.advisor
         return advisor.returns_to() if isinstance(advisor, Returns) else None
 
@@ -276,7 +277,7 @@ class GuardEngine:
                 "Its restore_points(history) must name the step at the look itself and at every "
                 f"one since; kept now: {sorted(self.points) or 'none'}.",
             )
-        if here == self._returns_to() and here[1] in self.points:
+        if here == self.returns_to() and here[1] in self.points:
             self.left[here] = dict(self.points)
         parent = next(s.branch for s in self.history if s.step == step)
         # The number of a branch that was left is not given again.

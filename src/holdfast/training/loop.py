@@ -42,7 +42,7 @@ from dataclasses import dataclass
 import torch
 
 from holdfast.core.actions import Action, Stop
-from holdfast.core.errors import Interrupted, MachineError
+from holdfast.core.errors import Interrupted, MachineError, TrainingError
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.seeds import derive_seed
 from holdfast.training.adjust import start_phase
@@ -136,7 +136,14 @@ def _steps(run: Run, signals: StopSignals) -> None:
         if run.step_in_phase % steps_per_epoch(run) == 0:
             run.emit("epoch_start")
         run.emit("batch_ready")
-        train_step(run, draw_of_step(run))
+        try:
+            train_step(run, draw_of_step(run))
+        except TrainingError:
+            if not _undone(run):
+                raise
+            if run.step_in_phase == 0:
+                return
+            continue
         if run.step_in_phase % steps_per_epoch(run) == 0 or run.step_in_phase == run.phase.steps:
             run.emit("epoch_end")
         _check_clock(run)
@@ -145,6 +152,15 @@ def _steps(run: Run, signals: StopSignals) -> None:
         _checkpoint_if_due(run, signals)
         if run.step_in_phase == 0:
             return
+
+
+def _undone(run: Run) -> bool:
+    """Whether a step that broke was one of a trial, of which a look has made an end."""
+    before = run.guard.branch
+    if run.guard.returns_to() is None or run.step <= run.guard.history[-1].step:
+        return False
+    _evaluation_point(run)
+    return run.guard.branch != before or run.stop_because is not None
 
 
 def _evaluation_point(run: Run) -> None:
