@@ -28,7 +28,8 @@ def choice(ready: Ready, listeners: Sequence[Any]) -> Choose:
     task."""
     keep = ready.recipe.train.keep
     if keep == "newest_unless_worse":
-        return partial(newest_unless_worse, **_of_probe(ready, listeners))
+        proves, gains = _of_probe(ready, listeners)
+        return partial(newest_unless_worse, prove=proves, gains=gains)
     return last if keep == "last" else lowest(criterion(ready))
 
 
@@ -46,7 +47,8 @@ def kept_state(ready: Ready, listeners: Sequence[Any], trained: Trained) -> Deci
         chosen += ", the linear probe"
     keep = ready.recipe.train.keep
     if keep == "newest_unless_worse":
-        because = reason(trained.history, at, **_of_probe(ready, listeners))
+        proves, gains = _of_probe(ready, listeners)
+        because = reason(trained.history, at, prove=proves, gains=gains)
     elif keep == "last":
         because = "train.keep=last keeps the last state, whatever it is worth"
     else:
@@ -59,10 +61,11 @@ def begins_as_probe(listeners: Sequence[Any]) -> bool:
     return any(isinstance(listener, HeadRefit) and listener.first for listener in listeners)
 
 
-def _of_probe(ready: Ready, listeners: Sequence[Any]) -> dict[str, bool]:
-    """What is known beforehand of the probe that the run begins as, where it begins as one."""
+def _of_probe(ready: Ready, listeners: Sequence[Any]) -> tuple[bool, bool]:
+    """Whether a later state must prove itself against the probe that the run begins as, and whether
+    such runs were measured to gain over theirs."""
     proves = must_prove(ready, listeners)
-    return {"prove": proves, "gains": begins_as_probe(listeners) and not proves}
+    return proves, begins_as_probe(listeners) and not proves
 
 
 def must_prove(ready: Ready, listeners: Sequence[Any]) -> bool:
