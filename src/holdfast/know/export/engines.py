@@ -1,0 +1,87 @@
+"""What asks an exported file: a function of a tokenizer's (or processor's) batch, as a network is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from holdfast.core.records import Floats
+from holdfast.know.export.quiet import hushed
+
+
+class OnnxEngine:
+    """onnxruntime on the processor, with as many threads as torch has."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        self.inputs = tuple(one.name for one in self._session.get_inputs())
+
+    def run(self, given: Mapping[str, Tensor]) -> Floats:
+        """The logits, float32, for what the file takes of a batch."""
+        feed = {name: given[name].numpy() for name in self.inputs}
+        return np.asarray(self._session.run(None, feed)[0], dtype=np.float32)
+
+    def __call__(self, **given: Tensor) -> Tensor:
+        return torch.from_numpy(self.run(given))
+
+
+class OpenVinoEngine:
+    """OpenVINO on the processor. ``precision`` is what it computes in: left to itself it takes
+    bfloat16 wherever the processor has it, whatever the file says."""
+
+    def __init__(self, path: Path, precision: str = "f32") -> None:
+        with hushed():
+            import openvino
+
+            core: Any = openvino.Core()
+            self._compiled: Any = core.compile_model(
+                str(path),
+                "CPU",
+                {
+                    "INFERENCE_PRECISION_HINT": precision,
+                    "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                    "NUM_STREAMS": 1,
+                },
+            )
+        self.inputs = tuple(str(one.any_name) for one in self._compiled.inputs)
+
+    def run(self, given: Mapping[str, Tensor]) -> Floats:
+        """As ``OnnxEngine.run``."""
+        feed = {name: given[name].numpy() for name in self.inputs}
+        found = self._compiled(feed)[0]
+        return np.array(found, dtype=np.float32)
+
+    def __call__(self, **given: Tensor) -> Tensor:
+        return torch.from_numpy(self.run(given))
+
+
+class TorchEngine:
+    """A network under the same door. It is asked in its own precision."""
+
+    def __init__(self, network: Any, inputs: tuple[str, ...]) -> None:
+        self._network = network
+        self.inputs = inputs
+        self._dtype = next(network.parameters()).dtype
+
+    def run(self, given: Mapping[str, Tensor]) -> Floats:
+        """As ``OnnxEngine.run``."""
+        taken = [given[name] for name in self.inputs]
+        with torch.inference_mode():
+            cast = [v.to(self._dtype) if v.is_floating_point() else v for v in taken]
+            found: Floats = self._network(*cast).float().numpy()
+        return found
+
+    def __call__(self, **given: Tensor) -> Tensor:
+        return torch.from_numpy(self.run(given))

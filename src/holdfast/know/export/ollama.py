@@ -1,0 +1,93 @@
+"""An Ollama Modelfile: how turns become text, in its own template language.
+
+The Jinja template of the tokenizer is not translated but asked: rendered with marks for what people
+say, its text between the marks is what Ollama has to write.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+SYSTEM, PROMPT, ANSWER = "\ue000system\ue000", "\ue000prompt\ue000", "\ue000answer\ue000"
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """The text before, between and after what is said; ``system`` stands around the system's words,
+    ``None`` where the template has no place for them."""
+
+    begin: str
+    system: tuple[str, str] | None
+    user: tuple[str, str]
+    end: str
+
+
+def turns_of(tokenizer: Any, template: str) -> Turns | None:
+    """How a template writes turns; ``None`` where it writes them in no line (it cuts or changes what
+    is said)."""
+
+    def render(*said: tuple[str, str], more: bool = False) -> str | None:
+        messages = [{"role": role, "content": text} for role, text in said]
+        try:
+            return str(
+                tokenizer.apply_chat_template(
+                    messages, chat_template=template, tokenize=False, add_generation_prompt=more
+                )
+            )
+        # A template refuses what it has no place for with an error of its own.
+        except Exception:
+            return None
+
+    asked = render(("user", PROMPT), more=True)
+    told = render(("user", PROMPT), ("assistant", ANSWER))
+    if asked is None or told is None or asked.count(PROMPT) != 1 or told.count(ANSWER) != 1:
+        return None
+    before, after = asked.split(PROMPT)
+    end = told.split(ANSWER)[1]
+    first = render(("system", SYSTEM), ("user", PROMPT), more=True)
+    system = None
+    begin, opening = "", before
+    if first is not None and first.count(SYSTEM) == 1 and first.endswith(PROMPT + after):
+        ahead, rest = first.split(SYSTEM)
+        between = rest[: -len(PROMPT + after)]
+        # What stands before both kinds of turn begins the text.
+        same = 0
+        while same < min(len(ahead), len(before)) and ahead[same] == before[same]:
+            same += 1
+        if between.endswith(before[same:]) and before[same:]:
+            begin, opening = before[:same], before[same:]
+            system = (ahead[same:], between[: -len(opening)])
+        elif ahead == before[: len(ahead)] and between.endswith(before[len(ahead) :]):
+            begin, opening = ahead, before[len(ahead) :]
+            system = ("", between[: len(between) - len(opening)])
+    return Turns(begin, system, (opening, after), end)
+
+
+def modelfile(tokenizer: Any, template: str | None, file: str, begins: bool) -> str:
+    """The text of a Modelfile for ``file``. Without a template, or with one that cannot be written,
+    the prompt is passed on as it is. ``begins`` says that a start token is added by itself, so the
+    template may not write it again."""
+    turns = turns_of(tokenizer, template) if template else None
+    lines = [f"FROM ./{file}"]
+    if turns is None:
+        lines.append('TEMPLATE """{{ .Prompt }}"""')
+        stops = []
+    else:
+        begin = turns.begin
+        start = str(tokenizer.bos_token or "")
+        opening = turns.user[0]
+        if start and begins:
+            begin = begin.removeprefix(start)
+            opening = opening.removeprefix(start) if not turns.begin else opening
+        system = ""
+        if turns.system is not None:
+            before, after = turns.system
+            system = f"{{{{ if .System }}}}{before}{{{{ .System }}}}{after}{{{{ end }}}}"
+        body = f"{begin}{system}{opening}{{{{ .Prompt }}}}{turns.user[1]}{{{{ .Response }}}}{turns.end}"
+        lines.append(f'TEMPLATE """{body}"""')
+        stops = [turns.end.strip().split("\n")[0]]
+    stops.append(str(tokenizer.eos_token or ""))
+    for stop in dict.fromkeys(one for one in stops if one.strip() and '"' not in one):
+        lines.append(f'PARAMETER stop "{stop}"')
+    return "\n".join([*lines, ""])
