@@ -270,6 +270,52 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def merging_llama(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path:
+    """As ``tiny_llama``, with a tokenizer whose pieces are longer than a byte, and few heads of key
+    and value."""
+    import torch
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils import logging
+
+    folder = tmp_path_factory.mktemp("decoder") / "merging-llama"
+    simple = AutoTokenizer.from_pretrained(tiny_llama).backend_tokenizer
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer, inner.decoder = simple.pre_tokenizer, simple.decoder
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    inner.train_from_iterator(["a film was good, and the other film was not"] * 9, trainer)
+    inner.post_processor = simple.post_processor
+    inner.add_tokens([AddedToken("<think>", normalized=False)])
+    logging.disable_progress_bar()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=inner.get_vocab_size(),
+                hidden_size=32,
+                intermediate_size=48,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                max_position_embeddings=256,
+                bos_token_id=0,
+                eos_token_id=1,
+                initializer_range=0.2,
+            )
+        ).save_pretrained(folder)
+    logging.enable_progress_bar()
+    PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>"
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def make_table() -> Callable[..., Table]:
     return _make_table
 

@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Any
 from holdfast._version import __version__
 
 if TYPE_CHECKING:
-    from holdfast.api import TrainedRun, audit, chat, compare, diagnose, explain, lr, probe, train
+    from holdfast.api import (
+        TrainedRun,
+        audit,
+        chat,
+        compare,
+        diagnose,
+        explain,
+        export,
+        lr,
+        probe,
+        train,
+    )
     from holdfast.integrations.estimator import TextClassifier
     from holdfast.integrations.guard.guard import Guard
 
@@ -30,6 +41,7 @@ __all__ = [
     "chat",
     "diagnose",
     "explain",
+    "export",
     "lr",
     "probe",
     "train",
@@ -41,6 +53,7 @@ _HOMES = {
     "compare": "holdfast.api",
     "diagnose": "holdfast.api",
     "explain": "holdfast.api",
+    "export": "holdfast.api",
     "lr": "holdfast.api",
     "probe": "holdfast.api",
     "chat": "holdfast.api",

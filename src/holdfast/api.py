@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from holdfast.pipeline.audited import Audit
     from holdfast.pipeline.compared import Comparison
     from holdfast.pipeline.explanation import Explanation
+    from holdfast.pipeline.export import Exported
     from holdfast.pipeline.predicted import Predicted, Prediction
     from holdfast.pipeline.predictor import Predictor
     from holdfast.pipeline.rate_range import RateRange
@@ -601,6 +602,38 @@ def explain(
     with in_python():
         given = str(data) if isinstance(data, (str, Path)) else list(data)
         return explained(folder, given, _options(text, None, encoding, settings), rows=rows)
+
+
+def export(
+    run: str | Path | TrainedRun,
+    to: str,
+    *,
+    int8: bool = False,
+    push: str | None = None,
+    space: bool = False,
+    out: str | Path | None = None,
+    quiet: bool = True,
+) -> Exported:
+    """Do what ``holdfast export`` does; ``folder`` of what it returns is where the file lies, and
+    ``facts`` what stands in its ``export.json``.
+
+    Parameters
+    ----------
+    run : a finished run, or its folder.
+    to : ``onnx`` or ``openvino`` (classifiers and taggers), ``gguf`` (language models).
+    quiet : no progress on standard error.
+
+    Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
+    command would exit with 2.
+    """
+    from holdfast.pipeline.advice import in_python
+    from holdfast.pipeline.export import export as write
+    from holdfast.terminal.say import Teller
+
+    folder = run.folder if isinstance(run, TrainedRun) else Path(run)
+    place = None if out is None else Path(out)
+    with in_python():
+        return write(folder, to, int8=int8, push=push, space=space, out=place, notify=Teller(quiet))
 
 
 def _options(

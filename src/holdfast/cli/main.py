@@ -19,6 +19,7 @@ from holdfast.cli import (
     diagnose,
     evaluate,
     explain,
+    export,
     lr,
     predict,
     probe,
@@ -148,6 +149,14 @@ _add(
     "What a model remembers of its rows, and forgot.",
     "holdfast probe runs/reviews-1",
     "holdfast probe my-model/ --members train.csv --others new.csv --json",
+)
+_add(
+    "export",
+    export.command,
+    "A run's model as ONNX, OpenVINO or GGUF.",
+    "holdfast export runs/reviews-1 --to onnx --int8",
+    "holdfast export runs/chat-1 --to gguf --out chat-gguf",
+    "holdfast export runs/reviews-1 --to onnx --push ada/reviews --space",
 )
 _add("report", report.command, "Write a run's report again.", "holdfast report runs/reviews-1")
 _add(

@@ -49,6 +49,7 @@ OWN = (
     "careless.csv",
     MODEL,
     CHECKPOINTS,
+    "export",
     "features",
     "tracking",
 )

@@ -1,4 +1,4 @@
-"""What asks an exported file: a function of a tokenizer's (or processor's) batch, as a network is."""
+"""What asks an exported file: a function of a tokenizer's (or processor's) batch."""
 
 from __future__ import annotations
 

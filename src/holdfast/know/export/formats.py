@@ -26,9 +26,7 @@ FORMATS: dict[str, Format] = {
     one.name: one
     for one in (
         Format("onnx", "model.onnx", READERS, ("onnx", "onnxruntime", "onnxscript")),
-        Format(
-            "openvino", "model.xml", READERS, ("onnx", "onnxruntime", "onnxscript", "openvino")
-        ),
+        Format("openvino", "model.xml", READERS, ("onnx", "onnxruntime", "onnxscript", "openvino")),
         Format("gguf", "model.gguf", WRITERS, ("gguf",)),
     )
 }

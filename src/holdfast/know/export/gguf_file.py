@@ -70,8 +70,8 @@ def check_decoder(config: Any) -> Decoder:
 
 
 def write_gguf(model: Any, tokenizer: Any, path: Path, name: str) -> Words:
-    """Write a plain causal language model (no adapter beside it) and its tokenizer; what was made of
-    the tokenizer. Raises ``ModelError`` where either cannot be written."""
+    """Write a plain causal language model (no adapter beside it) and its tokenizer; what was made
+    of the tokenizer. Raises ``ModelError`` where either cannot be written."""
     import gguf
 
     config = model.config

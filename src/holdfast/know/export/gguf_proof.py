@@ -12,6 +12,7 @@ import torch
 from holdfast.core.door import door
 from holdfast.core.errors import ModelError
 from holdfast.know.export.quiet import hushed
+from holdfast.models.quiet import quiet_transformers
 
 # Tokens that are written after each text.
 WRITTEN = 20
@@ -39,10 +40,11 @@ def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ())
     token, on ``texts`` and some made ones. Raises ``ModelError`` at the first difference."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with hushed(), door(str(path.name), ModelError, "cannot be read back"):
-        again = AutoModelForCausalLM.from_pretrained(
+    with hushed(), quiet_transformers(), door(str(path.name), ModelError, "cannot be read back"):
+        again: Any = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32
-        ).eval()
+        )
+        again.eval()
         cutter = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     tokens, gap, count = 0, 0.0, 0
     for text in (*TEXTS, *texts):

@@ -12,7 +12,7 @@ from holdfast.core.errors import ModelError
 # gguf.TokenType, which llama.cpp numbers.
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 OTHER = "llama.cpp's own converter knows more tokenizers: convert_hf_to_gguf.py RUN/model."
-# How llama.cpp calls the ways in which a byte-level tokenizer cuts a text, by the regular expression.
+# llama.cpp's names of how a byte-level tokenizer cuts a text, by the regular expression.
 CUTS = {
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+": "llama-bpe",
@@ -23,8 +23,8 @@ CUTS = {
 
 @dataclass(frozen=True)
 class Words:
-    """``model`` is ``gpt2`` (byte-level) or ``llama`` (SentencePiece's), ``cut`` llama.cpp's name of
-    how texts are cut; ``special`` the ids of the named tokens."""
+    """``model`` is ``gpt2`` (byte-level) or ``llama`` (SentencePiece's), ``cut`` llama.cpp's name
+    of how texts are cut; ``special`` the ids of the named tokens."""
 
     model: str
     cut: str
@@ -66,6 +66,8 @@ def words_of(tokenizer: Any, size: int) -> Words:
     model = whole["model"]
     if model["type"] != "BPE":
         raise ModelError("the tokenizer", "is no BPE", model["type"], OTHER)
+    if not model["merges"]:
+        raise ModelError("the tokenizer", "merges nothing, and llama.cpp reads none without merges")
     pieces = bool(model.get("byte_fallback"))
     cut = "default" if pieces else _cut(whole)
     added = {int(one["id"]): one for one in whole.get("added_tokens", ())}

@@ -27,8 +27,8 @@ MOST = 10**7
 @dataclass(frozen=True, slots=True)
 class Inferiority:
     """How much worse on average, ``value``, with ``high``, the one-sided upper limit of it, over
-    ``n`` rows of which ``changed`` had another score; ``more`` is how many rows more would settle it
-    if they are like these: ``None`` where it is settled, or none would."""
+    ``n`` rows of which ``changed`` had another score; ``more`` is how many rows more would settle
+    it if they are like these: ``None`` where it is settled, or none would."""
 
     value: float
     high: float
@@ -46,9 +46,9 @@ class Inferiority:
 def inferiority(
     base: Floats, other: Floats, *, groups: Ints | None = None, margin: float = MARGIN
 ) -> Inferiority:
-    """mean(base − other) of per-row scores in [0, 1], higher is better, [n] each, with its one-sided
-    95 % limit by Student's t over rows, or over ``groups`` [n] (whole numbers). No rows: the value
-    is NaN and the limit infinite."""
+    """mean(base − other) of per-row scores in [0, 1], higher is better, [n] each, with its
+    one-sided 95 % limit by Student's t over rows, or over ``groups`` [n] (whole numbers). No rows:
+    the value is NaN and the limit infinite."""
     gap = np.asarray(base, dtype=np.float64) - np.asarray(other, dtype=np.float64)
     n = len(gap)
     if not n:

@@ -1,5 +1,5 @@
-"""An ONNX file's weights in eight bits, per channel; what they multiply is quantised row by row of a
-batch as it comes (onnxruntime's dynamic quantisation)."""
+"""An ONNX file's weights in eight bits, per channel; what they multiply is quantised as it comes
+(onnxruntime's dynamic quantisation)."""
 
 from __future__ import annotations
 

@@ -51,16 +51,17 @@ class Uncarried(nn.Module):
         first, second = dense.weight.double(), last.weight.double()
         first_bias, second_bias = dense.bias.double(), last.bias.double()
         if family.carry == "odd":
-            # g(z) − g(−z) = z: the rows of W and of −W, of which the last layer takes the difference.
+            # The rows of W and of −W, of which the last layer takes g(z) − g(−z) = z.
             first, first_bias = first[:count], first_bias[:count]
             second = second[:, :count]
         with torch.no_grad():
             self.head.weight.copy_(second @ first)
             self.head.bias.copy_(second @ first_bias + second_bias)
         strip_carrier(plain, family)
-        self.backbone = plain.get_submodule(family.base)
-        if getattr(self.backbone, "pooler", None) is not None:
-            self.backbone.pooler = None
+        backbone: Any = plain.get_submodule(family.base)
+        if getattr(backbone, "pooler", None) is not None:
+            backbone.pooler = None
+        self.backbone = backbone
         self.pool = MeanPool()
 
     def forward(self, **inputs: Tensor) -> Tensor:

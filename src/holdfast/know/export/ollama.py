@@ -24,8 +24,8 @@ class Turns:
 
 
 def turns_of(tokenizer: Any, template: str) -> Turns | None:
-    """How a template writes turns; ``None`` where it writes them in no line (it cuts or changes what
-    is said)."""
+    """How a template writes turns; ``None`` where it does more than write them one after the other
+    (it cuts or changes what is said)."""
 
     def render(*said: tuple[str, str], more: bool = False) -> str | None:
         messages = [{"role": role, "content": text} for role, text in said]
@@ -84,7 +84,8 @@ def modelfile(tokenizer: Any, template: str | None, file: str, begins: bool) -> 
         if turns.system is not None:
             before, after = turns.system
             system = f"{{{{ if .System }}}}{before}{{{{ .System }}}}{after}{{{{ end }}}}"
-        body = f"{begin}{system}{opening}{{{{ .Prompt }}}}{turns.user[1]}{{{{ .Response }}}}{turns.end}"
+        said = f"{opening}{{{{ .Prompt }}}}{turns.user[1]}{{{{ .Response }}}}{turns.end}"
+        body = f"{begin}{system}{said}"
         lines.append(f'TEMPLATE """{body}"""')
         stops = [turns.end.strip().split("\n")[0]]
     stops.append(str(tokenizer.eos_token or ""))

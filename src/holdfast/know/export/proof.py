@@ -1,7 +1,7 @@
 """Whether an exported file computes what the model does, at every batch and length.
 
-Seven rows, of unlike length and drawn from a fixed seed, go through the model; the file is asked the
-first of them alone, all of them, and 64 in which they come round again. A row's answer may not
+Seven rows, of unlike length and drawn from a fixed seed, go through the model; the file is asked
+the first of them alone, all of them, and 64 in which they come round again. A row's answer may not
 depend on what stands beside it, so the model need not be asked the 64.
 """
 
@@ -29,9 +29,9 @@ Engine = Callable[[Mapping[str, Tensor]], Floats]
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """How far a file's outputs lie from the model's: ``largest`` the greatest difference of a logit,
-    ``relative`` the same as a share of the largest logit where that exceeds 1, ``shapes`` what
-    was asked, batch × length."""
+    """How far a file's outputs lie from the model's: ``largest`` the greatest difference of a
+    logit, ``relative`` the same as a share of the largest logit where that exceeds 1,
+    ``shapes`` what was asked, batch × length."""
 
     largest: float
     relative: float

@@ -17,8 +17,8 @@ BUDGET = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds of each repeat by engine, [repeats] each; the engines took turns, so the same place in
-    two of them is one moment of the machine."""
+    """Seconds of each repeat by engine, [repeats] each; the engines took turns, so the same place
+    in two of them is one moment of the machine."""
 
     batch: int
     seconds: Mapping[str, Floats]
@@ -34,7 +34,8 @@ class Times:
 
         ratios = np.sort(self.seconds[name] / self.seconds[base])
         n = len(ratios)
-        cut = int(binom.ppf(0.025, n, 0.5))
+        # The greatest k with P(fewer than k of n lie below the median) at most 2.5 %; from 0 on.
+        cut = max(int(binom.ppf(0.025, n, 0.5)) - 1, 0)
         return float(np.median(ratios)), float(ratios[cut]), float(ratios[n - 1 - cut])
 
 

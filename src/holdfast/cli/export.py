@@ -1,0 +1,95 @@
+"""``holdfast export``: a finished run's model in another format."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from holdfast.core.machine import refuse_too_little
+from holdfast.core.shown import printable
+from holdfast.core.wording import counted
+from holdfast.terminal.streams import json_text
+
+if TYPE_CHECKING:
+    from holdfast.pipeline.export import Exported
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="onnx|openvino|gguf",
+            help="onnx or openvino of a classifier or tagger, gguf of a language model.",
+        ),
+    ],
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Weights in eight bits, where that is no worse by a point and faster here.",
+        ),
+    ] = False,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Put it on the Hugging Face hub, as a private model."),
+    ] = None,
+    space: Annotated[
+        bool, typer.Option("--space", help="With a demo: a page that asks the model.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="The new folder; by default RUN/export/FORMAT.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+) -> None:
+    """Write the model of RUN as a file that needs no Holdfast: proven against the saved model at
+    every batch and length, scored on the validation rows, timed on this machine."""
+    refuse_too_little("torch")
+    from holdfast.pipeline.export import export
+    from holdfast.terminal.say import Teller, width
+
+    notify = Teller(quiet)
+    notify.title(f"holdfast export {run} --to {to}")
+    found = export(run, to, int8=int8, push=push, space=space, out=out, notify=notify)
+    typer.echo(json_text(found.to_json()) if as_json else printable(shown(found, width())))
+
+
+def shown(found: Exported, columns: int) -> str:
+    """Where it lies, how near it is, how fast, and why this precision."""
+    facts = found.facts
+    lines = [f"{found.folder}/{facts['file']}  ({facts['precision']})", ""]
+    said = [f"Largest difference of a logit from the model: {facts['max_logit_gap']:.1e}."]
+    valid = facts.get("valid")
+    if valid and valid["n"]:
+        changed = counted(valid["changed"], "answer") if valid["changed"] else "no answer"
+        verb = "change" if valid["changed"] > 1 else "changes"
+        rows = counted(valid["n"], "validation row")
+        said.append(f"On {rows} {changed} {verb} (how right it is: {valid['metric']}).")
+    elif valid:
+        said.append(f"Not scored: {valid['why']}.")
+    said.append(f"Why {facts['precision']}: {facts['kept_because']}.")
+    for one in said:
+        lines += textwrap.wrap(one, columns, break_on_hyphens=False)
+    if facts.get("speed"):
+        lines += ["", *_speed(facts)]
+    for kind, address in found.pushed.items():
+        lines.append(f"{kind}: {address}")
+    return "\n".join(lines)
+
+
+def _speed(facts: dict[str, object]) -> list[str]:
+    speed = facts["speed"]
+    assert isinstance(speed, dict)
+    batches = list(speed["rows"][0]["ms"])
+    tokens = f", {speed['tokens']} tokens a text" if speed["tokens"] else ""
+    threads = f"{speed['threads']} thread{'s' * (speed['threads'] != 1)}"
+    head = "".join(f"{f'batch {batch}':>12}" for batch in batches)
+    lines = [f"Milliseconds a row ({threads}{tokens})", f"  {'':22}{head}"]
+    for row in speed["rows"]:
+        cells = "".join(f"{row['ms'][batch]:12.2f}" for batch in batches)
+        lines.append(f"  {row['engine'] + ' ' + row['precision']:22}{cells}")
+    return lines

@@ -1,0 +1,249 @@
+"""``holdfast export``: a file that needs no Holdfast, and answers what the run answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.know.export import proof
+from holdfast.know.export.onnx_file import read_facts
+
+TEXTS = ["w1 w2 good", "w3 bad w9 w4", "odd w7", "w5 w6 w7 w8 w9 w10 w11 w12 w13 w14 good w1"]
+
+
+def alone(*arguments: object, cwd: Path, text: str | None = None) -> str:
+    """The answer of a script with nothing of Holdfast on its path."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        input=text,
+        capture_output=True,
+        text=True,
+        env=kept,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The JSON of one export with everything, of a run with a threshold."""
+    from holdfast import export
+    from holdfast.core.files import write_json
+
+    place = tmp_path_factory.mktemp("exports")
+    shutil.copytree(finished_run, place / "run")
+    write_json(place / "run" / "threshold.json", {"threshold": 0.9999})
+    made = export(place / "run", "onnx", int8=True, space=True, out=place / "out")
+    return made.to_json()
+
+
+def test_the_facts_say_how_near_how_fast_and_why(exported: dict[str, Any]) -> None:
+    assert json.loads((Path(exported["folder"]) / "export.json").read_text()) == {
+        k: v for k, v in exported.items() if k not in ("folder", "pushed")
+    }
+    assert (exported["format"], exported["precision"]) == ("onnx", "float32")
+    assert exported["max_logit_gap"] <= 1e-4
+    assert len(exported["shapes"]) == 9
+    # Few validation rows cannot show that eight bits cost nothing.
+    assert "more would settle it" in exported["kept_because"]
+    forms = [f"{row['engine']} {row['precision']}" for row in exported["speed"]["rows"]]
+    assert forms == ["torch float32", "onnx float32", "onnx int8", "torch bfloat16"]
+    assert all(set(row["ms"]) == {"1", "16"} for row in exported["speed"]["rows"])
+    assert exported["valid"]["n"] > 0
+    assert exported["valid"]["changed"] == 0
+    assert 0 < exported["false_alarms"]["rate"] <= 0.05
+
+
+def test_labels_temperature_and_threshold_stand_in_the_file(
+    exported: dict[str, Any], finished_run: Path
+) -> None:
+    result = json.loads((finished_run / "result.json").read_text("utf-8"))
+    facts = read_facts(Path(exported["folder"]) / "model.onnx")
+    assert json.loads(facts["labels"]) == result["classes"]
+    assert float(facts["temperature"]) == result["model_facts"]["temperature"]
+    assert json.loads(facts["threshold"]) == 0.9999
+
+
+def test_it_answers_without_holdfast_what_the_run_answers(
+    exported: dict[str, Any], finished_run: Path, tmp_path: Path
+) -> None:
+    from holdfast import TrainedRun
+
+    folder = shutil.copytree(exported["folder"], tmp_path / "elsewhere")
+    said = alone("-c", "import predict, sys; print('holdfast' in sys.modules)", cwd=folder)
+    assert said.strip() == "False"
+    lines = alone("predict.py", cwd=folder, text="\n".join(TEXTS)).splitlines()
+    found = [json.loads(line) for line in lines]
+    wanted = TrainedRun(finished_run).predictions(TEXTS)
+    assert [one["row"] for one in found] == list(range(len(TEXTS)))
+    for one, other in zip(found, wanted, strict=True):
+        assert one["confidence"] == pytest.approx(other.confidence, abs=1e-5)
+        best = max(one["probabilities"], key=one["probabilities"].get)
+        assert best == other.prediction
+        assert one["prediction"] == (best if one["confidence"] >= 0.9999 else None)
+    # So sure it is of none of these.
+    assert None in [one["prediction"] for one in found]
+
+
+def test_the_demo_answers_at_its_door(exported: dict[str, Any]) -> None:
+    space = Path(exported["folder"]) / "space"
+    assert {"app.py", "Dockerfile", "README.md", "model.onnx", "predict.py"} <= {
+        path.name for path in space.iterdir()
+    }
+    assert "sdk: docker" in (space / "README.md").read_text()
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, "app.py", "--port", "0"]
+    with subprocess.Popen(command, cwd=space, stdout=subprocess.PIPE, text=True, env=kept) as app:
+        try:
+            assert app.stdout is not None
+            address = app.stdout.readline().strip()
+            with urllib.request.urlopen(address) as page:
+                assert "<textarea" in page.read().decode()
+            body = json.dumps({"texts": TEXTS}).encode()
+            with urllib.request.urlopen(f"{address}/predict", body) as reply:
+                told = json.load(reply)["predictions"]
+            assert len(told) == len(TEXTS)
+            with pytest.raises(urllib.error.HTTPError, match="400"):
+                urllib.request.urlopen(f"{address}/predict", b"{}")
+        finally:
+            app.terminate()
+
+
+def test_the_card_says_how_it_is_used_and_has_the_table(exported: dict[str, Any]) -> None:
+    card = (Path(exported["folder"]) / "README.md").read_text("utf-8")
+    assert card.startswith("---\nlibrary_name: onnx\n")
+    assert "python predict.py" in card
+    assert "AutoModel" not in card
+    assert "| onnx | int8 |" in card
+    assert "## Intended use" in card
+
+
+def test_what_exists_is_never_written_over(
+    holdfast: Any, finished_run: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "there"
+    place.mkdir()
+    done = holdfast("export", finished_run, "--to", "onnx", "--out", place)
+    assert done.code == 2
+    assert "exists already" in done.err
+    inside = finished_run / "model" / "onnx"
+    refused = holdfast("export", finished_run, "--to", "onnx", "--out", inside)
+    assert refused.code == 2
+    assert "model folder" in refused.err
+
+
+def test_an_export_that_breaks_off_leaves_nothing(
+    holdfast: Any, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from holdfast.pipeline import export_classifier
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export_classifier, "write_onnx", interrupted)
+    before = {path.name for path in tmp_path.iterdir()}
+    done = holdfast("export", finished_run, "--to", "onnx", "--out", tmp_path / "new" / "out")
+    assert done.code != 0
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_file_that_is_not_the_model_is_not_kept(
+    holdfast: Any, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from holdfast.pipeline import export_classifier
+
+    def write_nothing(whole: Any, path: Path, facts: Any) -> None:
+        path.write_bytes(b"")
+
+    class Wrong:
+        def __init__(self, path: Path) -> None:
+            """Any file."""
+
+        def run(self, given: Any) -> Any:
+            import numpy as np
+
+            return np.zeros((len(given["input_ids"]), 3), dtype=np.float32)
+
+    monkeypatch.setattr(export_classifier, "write_onnx", write_nothing)
+    monkeypatch.setattr(export_classifier, "OnnxEngine", Wrong)
+    monkeypatch.setattr(proof, "LENGTHS", (2,))
+    done = holdfast("export", finished_run, "--to", "onnx", "--out", tmp_path / "out")
+    assert done.code == 2
+    assert "differs from the model" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--to", "gguf"], "not for the task text-classification"),
+        (["--to", "tflite"], "is no format"),
+        (["--to", "onnx", "--push", "a/b/c"], "no name of a repository"),
+        (["--to", "onnx", "--push", "ada/reviews"], "HF_HUB_OFFLINE forbids it"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_any_work(
+    arguments: list[str],
+    said: str,
+    holdfast: Any,
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    done = holdfast("export", finished_run, *arguments, "--out", tmp_path / "out")
+    assert done.code == 2
+    assert said in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_language_model_becomes_one_file_with_a_modelfile(
+    holdfast: Any, merging_llama: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"say {i}"},
+                {"role": "assistant", "content": f"ok {i}"},
+            ]
+        }
+        for i in range(30)
+    ]
+    (tmp_path / "chat.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = ["train.max_steps=2", "data.template=chatml", "generate.rows=0"]
+    made = holdfast(
+        "train",
+        tmp_path / "chat.jsonl",
+        *("--model", merging_llama, "--out", tmp_path / "run", "--quiet"),
+        *(part for setting in settings for part in ("--set", setting)),
+        *("--set", "model.adapter.kind=lora"),
+    )
+    assert made.code == 0, made.err
+    done = holdfast("export", tmp_path / "run", "--to", "gguf", "--json")
+    assert done.code == 0, done.err
+    facts = json.loads(done.out)
+    folder = tmp_path / "run" / "export" / "gguf"
+    assert Path(facts["folder"]) == folder
+    assert facts["max_logit_gap"] <= 1e-4
+    assert facts["read_back"]["texts"] == 8
+    assert "<|im_start|>" in (folder / "Modelfile").read_text()
+    assert {path.name for path in folder.iterdir()} == {
+        "model.gguf",
+        "Modelfile",
+        "README.md",
+        "export.json",
+    }
+    refused = holdfast("export", tmp_path / "run", "--to", "gguf", "--int8")
+    assert refused.code == 2
+    assert "q8_0" in refused.err
