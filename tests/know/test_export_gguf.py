@@ -52,7 +52,7 @@ def decoder(kind: str, size: int, **changes: Any) -> Any:
         ("llama", {"rms_norm_eps": 1e-3, "rope_parameters": {"rope_theta": 500.0}}),
         ("llama", {"tie_word_embeddings": True, "num_key_value_heads": 4}),
         ("qwen2", {}),
-        ("qwen3", {"head_dim": 16}),
+        ("qwen3", {"head_dim": 128}),
     ],
 )
 def test_what_is_read_back_writes_the_same_tokens(

@@ -62,6 +62,21 @@ def test_below_the_threshold_there_is_no_answer(script: Any, tmp_path: Path) -> 
     assert [one["prediction"] for one in asked(["a", "d"])] == [None, "y"]
 
 
+def test_of_costs_the_least_expected_one_is_the_answer(script: Any, tmp_path: Path) -> None:
+    # To say y where it is x costs nine; no answer costs one.
+    cost = [[0, 9, 1], [1, 0, 1]]
+    costs = json.dumps({"classes": ["x", "y"], "cost": cost})
+    asked = model(script, tmp_path, by_first, costs=costs)
+    for text in "abcd":
+        p = asked([text])[0]["probabilities"]
+        spent = {"x": p["y"], "y": 9 * p["x"], None: 1.0}
+        assert asked([text])[0]["prediction"] == min(spent, key=lambda one: spent[one])
+    never = json.dumps({"classes": ["y", "x"], "cost": [[0, 1, None], [1, 0, None]]})
+    assert [
+        one["prediction"] for one in model(script, tmp_path, by_first, costs=never)(["a", "d"])
+    ] == ["x", "y"]
+
+
 def test_texts_are_cut_where_the_model_ends(script: Any, tmp_path: Path) -> None:
     seen: list[Any] = []
 

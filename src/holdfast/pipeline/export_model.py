@@ -134,8 +134,11 @@ def facts_of(run: Path, result: dict[str, Any], model: Answered) -> dict[str, st
     if model.kind == "tags":
         facts["unread"] = saved.classes[model.use.unread]
     if (stated := threshold_of(run)) is not None:
-        facts["threshold"] = json.dumps(stated.get("threshold"))
+        rule = stated.get("rule") or stated
+        facts["threshold"] = json.dumps(rule.get("threshold"))
         facts["threshold_file"] = json.dumps(stated, ensure_ascii=False)
+        if rule.get("matrix"):
+            facts["costs"] = json.dumps(rule["matrix"], ensure_ascii=False)
     return facts
 
 
