@@ -90,19 +90,21 @@ mean share that keeps one that is as good.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=None)
-    parser.add_argument("--part", default="")
+    parser.add_argument("--part", default="", help="begin with this one")
+    parser.add_argument("--only", default="", help="this one alone")
     args = parser.parse_args()
+    deadline = time.monotonic() + 60 * (args.minutes or 1e6)
     parts = {
         "rule": [{"part": "rule"}],
         "architecture": grid(part=["architecture"], name=[*ENCODERS, "resnet", "minilm"]),
         "int8": grid(part=["int8"], data=list(SETS)),
     }
-    found = {
-        part: run_cells(
-            NAME, cells, run_one, minutes=args.minutes if args.part in ("", part) else 0.0
+    found = {}
+    for part, cells in sorted(parts.items(), key=lambda one: one[0] != args.part):
+        left = max(0.0, (deadline - time.monotonic()) / 60)
+        found[part] = run_cells(
+            NAME, cells, run_one, minutes=left if args.only in ("", part) else 0.0
         )
-        for part, cells in parts.items()
-    }
     from cells import table
 
     units = " and ".join(vector_units()) or "neither"

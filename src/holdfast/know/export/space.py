@@ -14,7 +14,7 @@ APP = "app.py"
 PORT = 7860
 DOCKER = f"""FROM python:3.12-slim
 RUN useradd -m -u 1000 user
-WORKDIR /home/user/app
+WORKDIR /app
 COPY requirements.txt .
 RUN pip install --no-cache-dir -r requirements.txt
 COPY --chown=user . .
