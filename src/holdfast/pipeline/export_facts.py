@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast import __version__
+from holdfast._version import __version__
 from holdfast.core.errors import ModelError, RunError
 from holdfast.core.records import Decision, Ints
 from holdfast.data.table import Table

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast import __version__
+from holdfast._version import __version__
 from holdfast.core.errors import RunError
 from holdfast.core.records import Floats
 from holdfast.core.shapes import parse_object
