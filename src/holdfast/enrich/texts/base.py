@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ class TextEnrichment(ABC):
     forms a row has; 0 for a new one each time that it comes up. ``similarity``: a form whose vector
     has a smaller cosine to its text's is not used; 0 asks no encoder. ``protect``: terms that no
     form may lose. ``answers``: whether what a model is to write is rewritten too.
+    A form that lost a name is not used, but of one whose work is to put another there
+    (``keeps_names``).
     """
 
     share: float = number(0.5, above=0, most=1)
@@ -32,6 +34,7 @@ class TextEnrichment(ABC):
     similarity: float = number(0.0, least=0, most=1)
     protect: tuple[str, ...] = several()
     answers: bool = truth(False)
+    keeps_names: ClassVar[bool] = True
 
     @abstractmethod
     def changes(self, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:

@@ -15,7 +15,9 @@ from holdfast.enrich.texts.words import names_of, negations_of, numbers_of, prot
 LEAST_LENGTH, MOST_LENGTH = 0.5, 2.0
 
 
-def lost(before: str, after: str, protect: Sequence[str] = ()) -> str | None:
+def lost(
+    before: str, after: str, protect: Sequence[str] = (), *, names: bool = True
+) -> str | None:
     """What a form lost of its text in a word (``numbers``, ``negation``, ``names``, ``protected
     terms``, ``length``, ``all words``), or ``None`` where nothing is missed.
 
@@ -30,7 +32,7 @@ def lost(before: str, after: str, protect: Sequence[str] = ()) -> str | None:
     if negations_of(old) != negations_of(new):
         return "negation"
     have = {word.casefold() for word in new.words}
-    if any(name.casefold() not in have for name in names_of(old)):
+    if names and any(name.casefold() not in have for name in names_of(old)):
         return "names"
     for term in protect:
         if len(protected_places(old, [term])) != len(protected_places(new, [term])):

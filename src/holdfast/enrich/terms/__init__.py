@@ -1,0 +1,2 @@
+"""Words that name a group of people, by what they tell apart, and texts with one in another's
+place."""

@@ -1,0 +1,143 @@
+"""What a lexicon of groups is: axes (gender, origin, …), of each the groups, of each its terms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.discovery import nearest
+from holdfast.core.errors import RecipeError
+from holdfast.core.plain import read_yaml
+
+WORD = "word"
+MOST_TERMS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One term in its forms: what each is for (its slot: subject, country, plural) → the word."""
+
+    forms: tuple[tuple[str, str], ...]
+
+    def word(self, slot: str) -> str | None:
+        """The form for ``slot``; ``None`` where the term has none."""
+        return dict(self.forms).get(slot)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Terms of one kind (first names, say) by their group, in lists of the same length.
+
+    ``matched``: the k-th term of a group answers to the k-th of each other (father, mother), so
+    that the pair is what is meant; otherwise (names) any term stands for its group, and the terms
+    are a sample of those that might have been asked for. ``frame`` is what is put before a text
+    that has no term, with ``{}`` for a term's form of the slot ``framed``.
+    """
+
+    name: str
+    groups: Mapping[str, tuple[Term, ...]]
+    matched: bool = False
+    frame: str | None = None
+    framed: str = WORD
+
+    @property
+    def size(self) -> int:
+        """How many terms each group has."""
+        return len(next(iter(self.groups.values())))
+
+    @property
+    def insertable(self) -> list[int]:
+        """The places of terms that fit into the frame, in every group."""
+        if self.frame is None:
+            return []
+        every = self.groups.values()
+        return [k for k in range(self.size) if all(terms[k].word(self.framed) for terms in every)]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is told apart (``name``), by blocks that have the same groups."""
+
+    name: str
+    blocks: tuple[Block, ...]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The names of the groups."""
+        return tuple(self.blocks[0].groups)
+
+    @cached_property
+    def known(self) -> Mapping[str, tuple[tuple[int, str, int, str], ...]]:
+        """Word in small letters → each (block, group, place, slot) that it may be."""
+        found: dict[str, list[tuple[int, str, int, str]]] = {}
+        for number, block in enumerate(self.blocks):
+            for group, terms in block.groups.items():
+                for place, term in enumerate(terms):
+                    for slot, word in term.forms:
+                        found.setdefault(word.casefold(), []).append((number, group, place, slot))
+        return {word: tuple(each) for word, each in found.items()}
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Finds any of the words, the longest first, whole."""
+        words = sorted(self.known, key=len, reverse=True)
+        return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, words))})(?![\w-])", re.I)
+
+
+Lexicon = Mapping[str, Axis]
+
+
+def read_lexicon(path: str | Path) -> dict[str, Axis]:
+    """The axes of a user's file, YAML: ``AXIS: {groups: {GROUP: [terms], …}, frame: "A {} said: ",
+    matched: false}``; or, without a frame, ``AXIS: {GROUP: [terms], …}``.
+
+    Raises ``RecipeError`` where the file is not of that form, a group has no term or as many as no
+    other, or a term stands in two groups of an axis.
+    """
+    given = read_yaml(Path(path).expanduser())
+    if not isinstance(given, Mapping) or not given:
+        raise _wrong(path, "must be a table of axes, each with groups of terms", given)
+    return {str(name): _axis(path, str(name), one) for name, one in given.items()}
+
+
+def _axis(path: str | Path, name: str, given: Any) -> Axis:
+    if not isinstance(given, Mapping):
+        raise _wrong(path, f"must give {name} a table of groups", given)
+    plain = "groups" not in given
+    groups = given if plain else given["groups"]
+    for key in () if plain else given:
+        if key not in ("groups", "frame", "matched"):
+            rule = f"gives {name} an unknown key"
+            raise RecipeError(str(path), rule, key, nearest(str(key), ["groups", "frame"]))
+    frame = None if plain else given.get("frame")
+    if frame is not None and (not isinstance(frame, str) or frame.count("{}") != 1):
+        raise _wrong(path, f"must give {name} a frame with one {{}} in it", frame)
+    return Axis(name, (_block(path, name, groups, frame, bool(given.get("matched", False))),))
+
+
+def _block(path: str | Path, name: str, groups: Any, frame: str | None, matched: bool) -> Block:
+    listed = isinstance(groups, Mapping) and all(isinstance(one, list) for one in groups.values())
+    if not listed or len(groups) < 2:
+        raise _wrong(path, f"must give {name} two groups or more, each a list of terms", groups)
+    terms = {str(group): [str(word).strip() for word in words] for group, words in groups.items()}
+    sizes = {group: len(words) for group, words in terms.items()}
+    if len(set(sizes.values())) > 1 or not all(sizes.values()) or sum(sizes.values()) > MOST_TERMS:
+        raise _wrong(path, f"must give every group of {name} as many terms, at least one", sizes)
+    seen: dict[str, str] = {}
+    for group, words in terms.items():
+        for word in words:
+            if not word or seen.setdefault(word.casefold(), group) != group:
+                raise _wrong(path, f"must have each term of {name} in one group alone", word)
+    made = {
+        group: tuple(Term(((WORD, word),)) for word in words) for group, words in terms.items()
+    }
+    return Block(name, made, matched, frame)
+
+
+def _wrong(path: str | Path, rule: str, value: Any) -> RecipeError:
+    remedy = "Write e.g. age: {frame: 'A {} person wrote: ', groups: {young: [young], old: [old]}}."
+    return RecipeError(str(path), rule, value, remedy)
