@@ -555,6 +555,36 @@ def compare(
         return compared(names[0], names[1], rows, margin=margin, options=options)
 
 
+def fairness(
+    run: str | Path,
+    groups: str | Sequence[str] = (),
+    *,
+    terms: str | Path | None = None,
+    rows: int | None = None,
+    insert: bool = False,
+    against: str | Path | None = None,
+) -> dict[str, Any]:
+    """What ``holdfast fairness --json`` prints: is a finished run as good for every group of rows,
+    and does it answer alike about everybody?
+
+    Parameters
+    ----------
+    run : a finished run.
+    groups : columns of the source that tell groups apart.
+    terms, rows, insert, against : as the options of the command.
+
+    Without any of them it is what the run stored.
+    """
+    from holdfast.pipeline.advice import in_python
+    from holdfast.pipeline.fairness_again import Wanted, answered
+
+    columns = (groups,) if isinstance(groups, str) else tuple(groups)
+    own = None if terms is None else str(Path(terms).absolute())
+    with in_python():
+        wanted = Wanted(columns, own, rows, insert)
+        return answered(Path(run), wanted, None if against is None else Path(against))
+
+
 def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = None) -> Verdict:
     """Do what ``holdfast diagnose`` does, and return the verdict.
 

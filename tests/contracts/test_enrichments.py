@@ -100,6 +100,8 @@ def needed(own: str, request: pytest.FixtureRequest) -> Any:
         given: dict[str, Any] = dict(more)
         if name == "own":
             given["function"] = own
+        if name == "counterfactual":
+            given["insert"] = True
         if name == "masked_model":
             given["model"] = str(request.getfixturevalue("masked"))
         one = make_all(check_enrich({name: given}))[name]

@@ -243,8 +243,14 @@ def test_a_term_gives_each_row_its_finite_loss_whatever_the_order(name: str) -> 
     assert torch.allclose(TERMS[name](*passed(order)), straight[order], atol=1e-6)
 
 
+# They compare the forms of one row, which stands here once; ``tests/methods`` says how.
+OF_FORMS = {"pairing"}
+
+
 @pytest.mark.parametrize("name", TERMS)
 def test_a_term_compares_rows_where_it_says_so_and_nowhere_else(name: str) -> None:
+    if name in OF_FORMS:
+        return
     whole = TERMS[name](*passed(np.arange(8)))
     half = TERMS[name](*passed(np.arange(4)))
     alone = torch.allclose(half, whole[:4], atol=1e-6)

@@ -20,6 +20,7 @@ from holdfast.cli import (
     evaluate,
     explain,
     export,
+    fairness,
     lr,
     predict,
     probe,
@@ -104,6 +105,14 @@ _add(
     "Score a run on other labelled rows.",
     "holdfast evaluate runs/reviews-1 march.csv",
     "holdfast evaluate runs/seed-0 runs/seed-1 march.csv --text body --json",
+)
+_add(
+    "fairness",
+    fairness.command,
+    "Is a run as good for everybody, about everybody?",
+    "holdfast fairness runs/reviews-1",
+    "holdfast fairness runs/reviews-1 --group country --insert",
+    "holdfast fairness runs/reweighed --against runs/reviews-1 --group country",
 )
 _add(
     "predict",

@@ -25,7 +25,7 @@ from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
 # compared), who is told of it.
 MOVABLE = {
     "data": ("path", "valid", "test", "descriptions", "unlabelled", "general"),
-    "probes": ("forgetting",),
+    "probes": ("forgetting", "fairness"),
     "alert": None,
     "track": None,
 }

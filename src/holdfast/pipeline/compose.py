@@ -48,6 +48,7 @@ from holdfast.pipeline.kinds.written_samples import WrittenSamples, told, writer
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.policies import controller, stopping_rule
 from holdfast.pipeline.ready import Begun, Kind, Prepared, Ready, Sides, classes_of
+from holdfast.pipeline.reweigh import group_weights
 from holdfast.pipeline.run_facts import make_monitor
 from holdfast.pipeline.side import fitted_columns
 from holdfast.pipeline.size import model_size
@@ -201,6 +202,9 @@ def _sides(
     loaded = kind.settle(loaded, learnt, of_train)
     inside = kind.side(of_train, loaded, learnt)
     weights, told = source_weights(learnt, recipe.data.weights, recipe.data.temperature)
+    groups, of_groups = group_weights(learnt, recipe.data.reweigh, bool(recipe.enrich))
+    if groups is not None:
+        weights, told = groups if weights is None else weights * groups, (*told, *of_groups)
     if weights is not None:
         assert isinstance(inside, EncodedTexts)
         inside = replace(inside, weights=weights)

@@ -185,6 +185,7 @@ class DataPart(Part):
     synthesize: SynthesizePart | None = None
     weights: dict[str, float] | None = None
     temperature: float | None = Field(default=None, gt=0, le=FACTOR)
+    reweigh: str | None = None
     split: SplitShares = SplitShares()
     limits: LimitsPart = LimitsPart()
 
@@ -335,6 +336,20 @@ class ForgettingPart(Part):
     rows: int = Field(default=200, ge=10, le=ROWS)
 
 
+class FairnessPart(Part):
+    """Whether the model is as good for every group of rows, and answers alike about everybody.
+
+    ``columns``: of the source, by which rows are told apart; none given, every other column with
+    few values. ``terms``: the file of a lexicon in the place of the built-in one. ``rows``: how
+    many of a side the swap test looks at, 0 for none; ``insert`` puts terms before texts that have
+    none."""
+
+    columns: tuple[str, ...] = ()
+    terms: str | None = None
+    rows: int = Field(default=40, ge=0, le=ROWS)
+    insert: bool = False
+
+
 class ProbesPart(Part):
     """What is measured of a run beside its own rows."""
 
@@ -343,6 +358,7 @@ class ProbesPart(Part):
     shots: int = Field(default=3, ge=0, le=16)
     judge: str | None = None
     classifier: str | None = None
+    fairness: FairnessPart = FairnessPart()
 
     @field_validator("canaries")
     @classmethod

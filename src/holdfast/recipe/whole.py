@@ -297,6 +297,8 @@ def anchored(recipe: Recipe, folder: Path) -> Recipe:
         data["mix"] = [{**one.model_dump(), "path": anchor(one.path)} for one in recipe.data.mix]
     forgetting = recipe.probes.forgetting
     probed = {**forgetting.model_dump(), "data": anchor(forgetting.data)}
+    fairness = recipe.probes.fairness
+    terms = {**fairness.model_dump(), "terms": anchor(fairness.terms)}
     metric = _with_code(recipe.train.metric, anchor)
     enrich = {name: _with_code(given, anchor) for name, given in recipe.enrich.items()}
     return recipe.changed(
@@ -305,6 +307,7 @@ def anchored(recipe: Recipe, folder: Path) -> Recipe:
         train={"metric": metric},
         probes={
             "forgetting": probed,
+            "fairness": terms,
             "judge": anchor(recipe.probes.judge),
             "classifier": anchor(recipe.probes.classifier),
         },
@@ -314,7 +317,10 @@ def anchored(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def _with_code(given: Any, anchor: Callable[[str], str | None]) -> Any:
-    """A setting as it is, with the path of a function of the user's made absolute."""
+    """A setting as it is, with the path of a function, or of a lexicon, of the user's made
+    absolute."""
+    if isinstance(given, dict) and isinstance(given.get("terms"), str):
+        return {**given, "terms": anchor(given["terms"])}
     if isinstance(given, dict) and isinstance(given.get("function"), str):
         return {**given, "function": _with_code(given["function"], anchor)}
     if not isinstance(given, str) or ".py:" not in given:

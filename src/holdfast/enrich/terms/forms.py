@@ -69,16 +69,23 @@ def _reading(
 
 
 def in_group(
-    axis: Axis, text: str, group: str, found: list[Mention], pick: Pick = same_place
+    axis: Axis,
+    text: str,
+    group: str,
+    found: list[Mention],
+    pick: Pick = same_place,
+    *,
+    anew: bool = False,
 ) -> str:
-    """``text`` with all terms of the axis (``found``) as those of ``group``."""
+    """``text`` with all terms of the axis (``found``) as those of ``group``; ``anew``: terms that
+    are of that group already, and not matched, are picked as the others are."""
     pieces: list[str] = []
     end = 0
     for one in found:
         block = axis.blocks[one.block]
         old = text[one.start : one.end]
         new = old
-        if one.group != group:
+        if one.group != group or (anew and not block.matched):
             chosen = one.place if block.matched else pick(block, group, one)
             new = _cased(block.groups[group][chosen].word(one.slot) or old, old)
         before = text[end : one.start]

@@ -132,9 +132,7 @@ def _block(path: str | Path, name: str, groups: Any, frame: str | None, matched:
         for word in words:
             if not word or seen.setdefault(word.casefold(), group) != group:
                 raise _wrong(path, f"must have each term of {name} in one group alone", word)
-    made = {
-        group: tuple(Term(((WORD, word),)) for word in words) for group, words in terms.items()
-    }
+    made = {group: tuple(Term(((WORD, word),)) for word in words) for group, words in terms.items()}
     return Block(name, made, matched, frame)
 
 

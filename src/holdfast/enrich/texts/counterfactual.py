@@ -12,7 +12,7 @@ import numpy as np
 
 from holdfast.core.errors import RecipeError
 from holdfast.enrich.registry import ENRICHMENTS, Enrichment
-from holdfast.enrich.settings import several, truth, words
+from holdfast.enrich.settings import number, several, truth, words
 from holdfast.enrich.terms.built_in import built_in
 from holdfast.enrich.terms.forms import Mention, in_group, inserted, mentions
 from holdfast.enrich.terms.lexicon import Axis, Block, read_lexicon
@@ -21,55 +21,53 @@ from holdfast.enrich.texts.base import EachText
 BUILT_IN = "built-in"
 
 
-def other_group(
+def any_group(
     axis: Axis, text: str, rng: np.random.Generator, *, insert: bool = False
 ) -> str | None:
-    """The text with its terms of ``axis`` as those of another group, drawn by ``rng``; of terms
-    that are not matched any may come, the same for the same one. ``insert``: a text without terms
-    gets one before it. ``None`` where there is nothing to change."""
+    """The text with its terms of ``axis`` as those of a group that ``rng`` draws, its own as likely
+    as any other: so group and label are independent in the forms, which they would not be if the
+    own group were left out. Of terms that are not matched any may come, for the same one the same.
+    ``insert``: a text without terms gets one before it. ``None`` where there is nothing to change.
+    """
     found = mentions(axis, text)
+    group = axis.groups[int(rng.integers(len(axis.groups)))]
     if not found:
         blocks = [block for block in axis.blocks if block.insertable] if insert else []
         if not blocks:
             return None
         block = blocks[int(rng.integers(len(blocks)))]
-        group = axis.groups[int(rng.integers(len(axis.groups)))]
         return inserted(block, text, group, int(rng.choice(block.insertable)))
-    held = {one.group for one in found}
-    # A text that names all groups is made one of one of them.
-    others = [group for group in axis.groups if group not in held] or list(axis.groups)
-    group = others[int(rng.integers(len(others)))]
     drawn: dict[tuple[int, str, int], int] = {}
 
     def pick(block: Block, _: str, one: Mention) -> int:
         key = (one.block, one.group, one.place)
         return drawn.setdefault(key, int(rng.integers(block.size)))
 
-    return in_group(axis, text, group, found, pick)
+    return in_group(axis, text, group, found, pick, anew=True)
 
 
 @dataclass(frozen=True)
 class Counterfactual(EachText):
-    """``axes``: which of the lexicon's axes (all of them by default), of which each form changes
-    one; ``terms``: the file of a lexicon of one's own; ``insert``: put a term before texts that
-    have none. English, but for a lexicon of one's own."""
+    """``axes``: which of the lexicon's axes are changed, each by itself (all of them by default);
+    ``terms``: the file of a lexicon of one's own; ``insert``: put a term before texts that have
+    none. ``share`` is all rows here, since a form may be the row's own group's. English, but for a
+    lexicon of one's own."""
 
+    share: float = number(1.0, above=0, most=1)
     axes: tuple[str, ...] = several()
     terms: str = words(BUILT_IN)
     insert: bool = truth(False)
     keeps_names = False
 
     def change(self, text: str, rng: np.random.Generator) -> str:
-        """See ``other_group``: the first axis in an order of chance that finds a term."""
-        axes = self._axes()
-        order = [axes[int(k)] for k in rng.permutation(len(axes))] if text.strip() else []
-        for axis in order:
-            new = other_group(axis, text, rng)
-            if new is not None:
-                return new
-        if not order or not self.insert:
-            return text
-        return other_group(order[0], text, rng, insert=True) or text
+        """See ``any_group``, of each axis in turn."""
+        axes, new, changed = self._axes(), text, False
+        for axis in axes:
+            other = any_group(axis, new, rng)
+            new, changed = (new, changed) if other is None else (other, True)
+        if changed or not self.insert or not text.strip():
+            return new
+        return any_group(axes[int(rng.integers(len(axes)))], text, rng, insert=True) or text
 
     def ready(self) -> None:
         """Raises ``RecipeError`` where the file is none, or has no such axis."""

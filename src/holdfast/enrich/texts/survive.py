@@ -15,9 +15,7 @@ from holdfast.enrich.texts.words import names_of, negations_of, numbers_of, prot
 LEAST_LENGTH, MOST_LENGTH = 0.5, 2.0
 
 
-def lost(
-    before: str, after: str, protect: Sequence[str] = (), *, names: bool = True
-) -> str | None:
+def lost(before: str, after: str, protect: Sequence[str] = (), *, names: bool = True) -> str | None:
     """What a form lost of its text in a word (``numbers``, ``negation``, ``names``, ``protected
     terms``, ``length``, ``all words``), or ``None`` where nothing is missed.
 

@@ -125,10 +125,7 @@ def ask_forms(forms: Forms, table: Table, ask: Ask, known: Floats | None = None)
     outcomes] is what it said of the rows as they stand, which are then not asked again."""
     r, groups = forms.plain.shape
     asked = [
-        (n, g)
-        for n in range(r)
-        for g in range(groups)
-        if known is None or not forms.plain[n, g]
+        (n, g) for n in range(r) for g in range(groups) if known is None or not forms.plain[n, g]
     ]
     at = forms.positions[[n for n, _ in asked]] if asked else np.zeros(0, dtype=np.int64)
     said = ask(rewritten(table, at, [forms.texts[n][g] for n, g in asked])) if asked else None

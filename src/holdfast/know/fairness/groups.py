@@ -293,9 +293,7 @@ def _value(one: Measure, inside: Bools, units: Ints | None) -> dict[str, object]
     return {**said, **Estimate(float(values.mean()), low, high).to_json()}
 
 
-def _limits(
-    one: Measure, values: Floats, units: Ints | None
-) -> tuple[float | None, float | None]:
+def _limits(one: Measure, values: Floats, units: Ints | None) -> tuple[float | None, float | None]:
     if one.rate and units is None:
         return wilson(float(values.sum()), len(values))
     if one.rate and units is not None:
@@ -313,7 +311,7 @@ def _gaps(
     grouping: Grouping, measures: Mapping[tuple[str, str | None], Measure]
 ) -> list[dict[str, object]]:
     """Largest − smallest value over groups with ``LEAST`` rows of the measure."""
-    found = []
+    found: list[dict[str, object]] = []
     for one in measures.values():
         values = {}
         for group in grouping.names:

@@ -7,7 +7,9 @@ candidate of the axis; test rows are asked about that alone, Holm-adjusted over 
 
 One name is not its group: any two words differ a little. So rows that got the same name form one
 unit, and a change must hold over the names of a group as over the rows (the jackknife over units
-with Student's t, as of rows in groups).
+with Student's t, as of rows in groups). Test rows get the same names as validation rows, whose
+chance has thus a part in which pair moved most; so p is multiplied by how many pairs and classes
+there were to choose from.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ SHOWN, SHOWN_LENGTH = 3, 160
 @dataclass(frozen=True, slots=True)
 class SwapCandidate:
     """Of an axis the pair of groups and the outcome (a place among the ``names``) whose answer
-    moved most on validation rows, and by how much (``second`` − ``first``)."""
+    moved most on validation rows, and by how much (``second`` − ``first``), of so many that were
+    ``looked`` at."""
 
     axis: Axis
     first: str
@@ -48,6 +51,7 @@ class SwapCandidate:
     outcome: int
     change: float
     rows: int
+    looked: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ def find_swaps(
             idle.append(axis.name)
             continue
         said = ask_forms(forms, table, ask, known)
-        found.append(_most_moved(forms, said))
+        found.append(most_moved(forms, said))
     return Swaps(tuple(found), tuple(idle), tuple(names), rows, insert)
 
 
@@ -91,7 +95,8 @@ def _rows_of(axis: Axis, rows: int) -> int:
     return max(2, math.ceil(rows / (len(axis.groups) - 1)))
 
 
-def _most_moved(forms: Forms, said: Floats) -> SwapCandidate:
+def most_moved(forms: Forms, said: Floats) -> SwapCandidate:
+    """The pair of groups and the outcome of ``said`` [r, groups, outcomes] that move most."""
     groups, means = forms.axis.groups, said.mean(axis=0)
     change = means[None, :, :] - means[:, None, :]
     # Of two classes one falls as the other rises: the last stands for both.
@@ -106,6 +111,7 @@ def _most_moved(forms: Forms, said: Floats) -> SwapCandidate:
         outcome,
         float(change[a, b, outcome]),
         len(forms),
+        math.comb(len(groups), 2) * (1 if change.shape[2] == 2 else change.shape[2]),
     )
 
 
@@ -119,19 +125,21 @@ def confirm_swaps(
     known: Floats | None = None,
     bounded: bool = True,
 ) -> dict[str, Any]:
-    """What the test rows say of each candidate. ``start`` is asked the same of the start model.
+    """What the test rows say of each candidate. Where something changes, ``start`` is asked the
+    same of the start model.
     ``bounded``: the outcomes are probabilities, of which a change below ``LEAST_CHANGE`` is not
     told, and one within ``SMALL`` settled as small."""
-    tested = [_Tested.of(one, swaps, table, (ask, start), seed, known) for one in swaps.candidates]
+    tested = [Tested.of(one, swaps, table, ask, seed, known) for one in swaps.candidates]
     p = np.array([1.0 if one.p is None else one.p for one in tested])
     blocks = [
-        one.block(swaps.names, float(q), bounded) for one, q in zip(tested, holm(p), strict=True)
+        one.block(swaps.names, float(q), bounded, None if start is None else (start, table))
+        for one, q in zip(tested, holm(p), strict=True)
     ]
     return {"axes": blocks, "without_terms": list(swaps.idle), "inserted": swaps.insert}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Tested:
+class Tested:
     """A candidate on test rows: the ``change`` [r] of the outcome from its first group to its
     second, with its interval over units."""
 
@@ -139,7 +147,6 @@ class _Tested:
     forms: Forms
     said: Floats
     difference: Difference | None
-    start: Difference | None
 
     @classmethod
     def of(
@@ -147,28 +154,29 @@ class _Tested:
         one: SwapCandidate,
         swaps: Swaps,
         table: Table,
-        asks: tuple[Ask, Ask | None],
+        ask: Ask,
         seed: int,
         known: Floats | None,
-    ) -> _Tested:
+    ) -> Tested:
         limit = _rows_of(one.axis, swaps.rows)
         forms = make_forms(table, one.axis, limit, insert=swaps.insert, seed=seed)
         if len(forms) < 2:
-            return cls(one, forms, np.zeros((len(forms), 0, 0)), None, None)
-        said = ask_forms(forms, table, asks[0], known)
-        begun = None
-        if asks[1] is not None:
-            begun = _difference(one, forms, ask_forms(forms, table, asks[1]))
-        return cls(one, forms, said, _difference(one, forms, said), begun)
+            return cls(one, forms, np.zeros((len(forms), 0, 0)), None)
+        said = ask_forms(forms, table, ask, known)
+        return cls(one, forms, said, difference(one, forms, said))
 
     @property
     def p(self) -> float | None:
         """The two-sided p-value that nothing changes on average."""
         if self.difference is None or math.isnan(self.difference.above):
             return None
-        return 2 * min(self.difference.above, 1 - self.difference.above)
+        p = 2 * min(self.difference.above, 1 - self.difference.above)
+        of_terms = len(np.unique(self.forms.units)) < len(self.forms)
+        return min(1.0, p * self.candidate.looked) if of_terms else p
 
-    def block(self, names: Sequence[str], q: float, bounded: bool) -> dict[str, Any]:
+    def block(
+        self, names: Sequence[str], q: float, bounded: bool, start: tuple[Ask, Table] | None
+    ) -> dict[str, Any]:
         """As it stands in ``result.json``."""
         one, n = self.candidate, len(self.forms)
         block: dict[str, Any] = {
@@ -184,7 +192,7 @@ class _Tested:
         if gap is None:
             why = "fewer than two test rows have such a term"
             return {**block, "status": "undecided", "change": Estimate(None, why=why).to_json()}
-        status, settle = self._status(q, bounded)
+        status, settle = self.status(q, bounded)
         flipped = self._flipped(names)
         return {
             **block,
@@ -195,11 +203,13 @@ class _Tested:
             "flipped": None
             if flipped is None
             else Estimate(flipped / n, *wilson(flipped, n)).to_json() | {"rows": flipped},
-            "start_model": None if self.start is None else _estimate(self.start),
+            "start_model": self._of_start(start) if status == "changes" and start else None,
             "examples": self._examples(),
         }
 
-    def _status(self, q: float, bounded: bool) -> tuple[str, int | None]:
+    def status(self, q: float, bounded: bool) -> tuple[str, int | None]:
+        """``changes``, ``small`` or ``undecided``, by the adjusted p; and how many rows would
+        settle it."""
         gap = self.difference
         assert gap is not None
         if q < ALPHA and (not bounded or abs(gap.value) >= LEAST_CHANGE):
@@ -211,6 +221,10 @@ class _Tested:
         codes = np.unique(self.forms.units, return_inverse=True)[1]
         change = _change(self.candidate, self.forms, self.said)
         return "undecided", rows_to_settle(change, SMALL, sides=2, groups=codes)
+
+    def _of_start(self, start: tuple[Ask, Table]) -> dict[str, Any]:
+        said = ask_forms(self.forms, start[1], start[0])
+        return _estimate(difference(self.candidate, self.forms, said))
 
     def _flipped(self, names: Sequence[str]) -> int | None:
         if self.said.shape[2] < 2 or len(names) != self.said.shape[2]:
@@ -235,7 +249,8 @@ def _change(one: SwapCandidate, forms: Forms, said: Floats) -> Floats:
     return np.asarray(said[:, b, one.outcome] - said[:, a, one.outcome])
 
 
-def _difference(one: SwapCandidate, forms: Forms, said: Floats) -> Difference:
+def difference(one: SwapCandidate, forms: Forms, said: Floats) -> Difference:
+    """The mean change of the candidate's outcome, with its interval over units."""
     change = _change(one, forms, said)
     codes = np.unique(forms.units, return_inverse=True)[1].reshape(-1)
     rng = generator(0, "swap", one.axis.name)

@@ -1,0 +1,102 @@
+"""``holdfast fairness``: is a finished run as good for every group, and alike about everybody?"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from holdfast.core.machine import refuse_too_little
+from holdfast.core.shown import printable
+from holdfast.terminal.streams import json_text
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="A column of the source that tells groups apart; several times."),
+    ] = None,
+    terms: Annotated[
+        Path | None, typer.Option(help="Your own terms to swap, a YAML file (docs/fairness.md).")
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option(min=0, help="Rows of a side that are swapped; 200, 0 for none.")
+    ] = None,
+    insert: Annotated[
+        bool, typer.Option("--insert", help="Put terms before rows that have none.")
+    ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="A plain run of the same rows: was the mitigation worth its price?"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Compare RUN's answers between groups of rows, and between texts about other people.
+
+    Candidates are found on the validation rows and confirmed on the test rows. Without options it
+    shows what the run stored.
+    """
+    refuse_too_little("torch")
+    from holdfast.pipeline.fairness_again import Wanted, answered
+    from holdfast.terminal.say import width
+
+    own = None if terms is None else str(terms.absolute())
+    found = answered(run, Wanted(tuple(group or ()), own, rows, insert), against)
+    if as_json:
+        typer.echo(json_text(found))
+        return
+    lines = show(found)
+    typer.echo(printable("\n".join(_wrapped(line, width()) for line in lines)))
+
+
+def show(found: dict[str, Any]) -> list[str]:
+    """What was found, in sentences, with a table a column."""
+    from holdfast.report.view.fairness import view_of
+
+    view = view_of(found["fairness"])
+    lines = [view.answer]
+    for line in view.told:
+        lines += ["", f"- {line}"]
+    for first, second, values in view.examples[:3]:
+        lines += ["", f"    {first}", f"    {second}", f"    {values}"]
+    for table in view.tables:
+        lines += ["", f"By {table.column}:"]
+        for name, count, cells in table.lines:
+            lines.append(f"  {name} ({count} test rows)")
+            shown = zip(table.measures, cells, strict=True)
+            lines += [f"    {measure}: {cell}" for measure, cell in shown]
+    if view.open:
+        lines += ["", "What these rows cannot decide:", *(f"- {line}" for line in view.open)]
+    lines += _traded(found.get("against") or [])
+    if view.alarms:
+        lines += ["", view.alarms]
+    if found["openings"]:
+        lines += [
+            "",
+            f"The test rows were opened again for this: {found['openings']} times so far.",
+        ]
+    return lines
+
+
+def _traded(pairs: list[dict[str, Any]]) -> list[str]:
+    if not pairs:
+        return []
+    lines = ["", "Beside the plain run, on the validation rows of both:"]
+    for one in pairs:
+        gain = one["gain"]
+        lines.append(
+            f"- {one['by']}, {one['measure']}: gap {one['gap_plain']:.3f} → {one['gap']:.3f}, "
+            f"accuracy {100 * one['accuracy_plain']:.1f} → {100 * one['accuracy']:.1f} %; flipping "
+            f"answers at random would leave {100 * one['line']:.1f} % at that gap: "
+            f"{one['verdict']} ({100 * gain['value']:+.1f} points, {100 * gain['low']:+.1f} to "
+            f"{100 * gain['high']:+.1f})"
+        )
+    return lines
+
+
+def _wrapped(line: str, width: int) -> str:
+    lead = len(line) - len(line.lstrip(" -"))
+    return textwrap.fill(line, width, subsequent_indent=" " * lead) if line else line

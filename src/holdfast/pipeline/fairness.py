@@ -1,0 +1,174 @@
+"""Fairness of one model, from what it said: which columns tell rows apart, which texts are swapped,
+and the block of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.errors import DataError
+from holdfast.core.records import Floats
+from holdfast.data.table import Table
+from holdfast.enrich.rewriting import SOURCES
+from holdfast.enrich.terms.built_in import built_in
+from holdfast.enrich.terms.forms import mentions
+from holdfast.enrich.terms.lexicon import Axis, read_lexicon
+from holdfast.know.fairness.forms import Ask
+from holdfast.know.fairness.groups import Found, Grouping, confirm_gaps, find_gaps, usable
+from holdfast.know.fairness.swap import Swaps, confirm_swaps, find_swaps
+from holdfast.know.told import Told
+from holdfast.recipe.parts import FairnessPart
+
+if TYPE_CHECKING:
+    from holdfast.pipeline.predictor import Predictor
+
+MOST_COLUMNS = 8
+# By benchmarks/fairness.py: groupings, and lists of words, that have nothing to do with the label.
+FALSE_ALARMS: Mapping[str, float | int | None] = {
+    "groups": None,
+    "groups_of": None,
+    "swap": None,
+    "swap_of": None,
+}
+Columns = Mapping[str, Sequence[str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class FairnessFound:
+    """What was fixed on validation rows; ``swaps`` is ``None`` where texts cannot be swapped, for
+    which ``why`` is the reason."""
+
+    groups: Found
+    swaps: Swaps | None
+    axes: tuple[Axis, ...]
+    why: str | None = None
+
+
+def asker(predictor: Predictor) -> Ask | None:
+    """What the swap test asks: probabilities, or a number; ``None`` where answers are neither."""
+    if predictor.answered == "number":
+        return lambda table: np.asarray(predictor.answer(table).predictions, np.float64)[:, None]
+    if not predictor.names:
+        return None
+
+    def ask(table: Table) -> Floats:
+        found = predictor.answer(table).probabilities
+        assert found is not None
+        return np.asarray(found)
+
+    return ask
+
+
+def axes_of(part: FairnessPart) -> tuple[Axis, ...]:
+    """The axes of the built-in lexicon, or of the user's."""
+    return tuple((read_lexicon(part.terms) if part.terms else built_in()).values())
+
+
+def groupings_of(told: Told, columns: Columns, names: Sequence[str]) -> list[Grouping]:
+    """The ``columns`` beside the rows by these ``names``, as rows are told apart by them."""
+    found = []
+    for name in names:
+        if name in columns:
+            cells = [None if c is None or not str(c).strip() else str(c) for c in columns[name]]
+            found.append(Grouping(name, cells))
+    return found
+
+
+def of_terms(told: Told, axes: Sequence[Axis]) -> list[Grouping]:
+    """Rows by the terms in their texts: of an axis the one group that is named, or none."""
+    names = told.table.rows.column_names
+    parts = [part for part in SOURCES if part in names]
+    if not parts or "tokens" in names:
+        return []
+    texts = [" ".join(map(str, row)) for row in zip(*map(told.table.column, parts), strict=True)]
+    return [Grouping(f"{axis.name} of terms", [_named(axis, t) for t in texts]) for axis in axes]
+
+
+def _named(axis: Axis, text: str) -> str | None:
+    held = {one.group for one in mentions(axis, text)}
+    return held.pop() if len(held) == 1 else None
+
+
+def find_fairness(
+    valid: Told,
+    columns: Columns,
+    part: FairnessPart,
+    ask: Ask | None,
+    names: Sequence[str],
+    seed: int,
+) -> FairnessFound:
+    """Candidates by validation rows. Raises ``DataError`` for a column of the recipe that the
+    source has not."""
+    for name in part.columns:
+        if name not in columns:
+            rule = f"has no column {name!r} beside text and label (probes.fairness.columns)"
+            shown = ", ".join(columns) or "none"
+            raise DataError(valid.table.source, rule, None, f"There are: {shown}.")
+    axes = axes_of(part)
+    known = groupings_of(valid, columns, part.columns or [*columns])
+    if not part.columns:
+        known = [one for one in known if usable(one)][:MOST_COLUMNS]
+    known += [one for one in of_terms(valid, axes) if usable(one)]
+    groups = find_gaps(valid, known)
+    why = _no_swap(valid, part, ask)
+    if why is not None or ask is None:
+        return FairnessFound(groups, None, axes, why)
+    swaps = find_swaps(
+        valid.table,
+        axes,
+        ask,
+        names,
+        rows=part.rows,
+        insert=part.insert,
+        seed=seed,
+        known=valid.probabilities,
+    )
+    return FairnessFound(groups, swaps, axes)
+
+
+def _no_swap(valid: Told, part: FairnessPart, ask: Ask | None) -> str | None:
+    if not part.rows:
+        return "probes.fairness.rows is 0"
+    held = valid.table.rows.column_names
+    if "tokens" in held:
+        return "tags belong to the words as they stand"
+    if not any(one in held for one in ("text", "turns")):
+        return "the rows have no words to swap"
+    if ask is None:
+        return "the answers are neither classes nor numbers"
+    return None if len(valid) else "there are no validation rows"
+
+
+def confirm_fairness(
+    found: FairnessFound,
+    test: Told,
+    columns: Columns,
+    ask: Ask | None,
+    *,
+    start: Ask | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The block ``fairness`` of ``result.json``, by the test rows."""
+    known = groupings_of(test, columns, found.groups.columns) + of_terms(test, found.axes)
+    missing = [name for name in found.groups.columns if name not in {one.name for one in known}]
+    groups = confirm_gaps(found.groups, test, known)
+    swap: dict[str, Any] | None = None
+    if found.swaps is not None and ask is not None:
+        swap = confirm_swaps(
+            found.swaps,
+            test.table,
+            ask,
+            start=start,
+            seed=seed,
+            known=test.probabilities,
+            bounded=test.probabilities is not None,
+        )
+    return {
+        "groups": {**groups, "columns_missing": missing},
+        "swap": swap,
+        "swap_why": found.why,
+        "false_alarms": dict(FALSE_ALARMS),
+    }
