@@ -102,7 +102,7 @@ def find_fairness(
 ) -> FairnessFound:
     """Candidates by validation rows. Raises ``DataError`` for a column of the recipe that the
     source has not."""
-    for name in part.columns:
+    for name in part.columns or ():
         if name not in columns:
             rule = f"has no column {name!r} beside text and label (probes.fairness.columns)"
             shown = ", ".join(columns) or "none"

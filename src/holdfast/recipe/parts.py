@@ -344,7 +344,7 @@ class FairnessPart(Part):
     many of a side the swap test looks at, 0 for none; ``insert`` puts terms before texts that have
     none."""
 
-    columns: tuple[str, ...] = ()
+    columns: _Names = None
     terms: str | None = None
     rows: int = Field(default=40, ge=0, le=ROWS)
     insert: bool = False
