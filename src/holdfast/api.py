@@ -666,6 +666,21 @@ def export(
         return write(folder, to, int8=int8, push=push, space=space, out=place, notify=Teller(quiet))
 
 
+def errors(run: str | Path | TrainedRun, *, robustness: bool = False) -> dict[str, Any]:
+    """What ``holdfast errors --json`` prints of a finished run: ``slices`` that were found on
+    validation rows and confirmed on test rows, ``confusions``, ``hardest`` rows.
+
+    ``robustness`` asks the model about changed test rows too, which opens them again. Raises
+    ``holdfast.core.errors.InputError`` where the command would exit with 2.
+    """
+    from holdfast.pipeline.advice import in_python
+    from holdfast.pipeline.errors import errors as errors_of_run
+
+    folder = run.folder if isinstance(run, TrainedRun) else Path(run)
+    with in_python():
+        return errors_of_run(folder, robust=robustness)
+
+
 def _options(
     text: str | Sequence[str] | None, label: str | None, encoding: str | None, settings: Settings
 ) -> Options:

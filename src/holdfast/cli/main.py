@@ -17,6 +17,7 @@ from holdfast.cli import (
     compare,
     demo,
     diagnose,
+    errors,
     evaluate,
     explain,
     export,
@@ -166,6 +167,13 @@ _add(
     "holdfast export runs/reviews-1 --to onnx --int8",
     "holdfast export runs/chat-1 --to gguf --out chat-gguf",
     "holdfast export runs/reviews-1 --to onnx --push ada/reviews --space",
+)
+_add(
+    "errors",
+    errors.command,
+    "Where a run fails: slices, confusions, hardest rows.",
+    "holdfast errors runs/reviews-1",
+    "holdfast errors runs/reviews-1 --robustness --json",
 )
 _add("report", report.command, "Write a run's report again.", "holdfast report runs/reviews-1")
 _add(

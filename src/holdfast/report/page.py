@@ -30,6 +30,7 @@ from holdfast.report.view import (
     memory,
     mistakes,
     record,
+    slices,
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -100,8 +101,10 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         Section("confusion", "What it confuses", mistakes.matrix(run)),
         Section("classes", "Class by class", mistakes.class_scores(run)),
         Section("calibration", "Can its confidence be trusted?", mistakes.calibration(run)),
+        Section("slices", "Where it fails", slices.slices(run)),
         Section("hardest", "Hardest rows", mistakes.hardest(run)),
         Section("fairness", "Is it fair?", fairness.fairness(run)),
+        Section("nearby", "What it learned near its errors", slices.hard_rows(run)),
         Section("findings", "Findings in the data", record.findings(run)),
         Section("decisions", "What was decided, and why", record.decisions(run)),
         Section("timeline", "What happened when", record.moments(run)),
@@ -119,8 +122,10 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         "confusion",
         "classes",
         "calibration",
+        "slices",
         "hardest",
         "fairness",
+        "nearby",
         "settings",
         "facts",
         "load",

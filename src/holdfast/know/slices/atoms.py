@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -43,8 +44,8 @@ def least_rows(n: int) -> int:
 
 
 def atoms(facts: Facts, seed: int) -> list[Condition]:
-    """Conditions of depth 1 that a sensible share of these rows fulfil: lengths at quantiles, forms,
-    languages, words and pairs of words, values and ranges of the side columns, topics."""
+    """Conditions of depth 1 that these rows suggest: lengths at quantiles, forms, languages, words
+    and pairs of words, values and ranges of the side columns, topics."""
     found: list[Condition] = []
     if facts.texts is not None:
         found += [*_lengths(facts), *(Form(name) for name in FORMS)]
@@ -97,7 +98,7 @@ def _ends(values: np.ndarray) -> Iterator[tuple[float | None, float | None]]:
     found: list[tuple[float | None, float | None]] = [(None, cut[s]) for s in SHARES]
     found += [(top[s], None) for s in SHARES]
     inner = [ordered[int(k * len(ordered) / BINS)] for k in range(1, BINS)]
-    for low, high in zip(inner[:-1], inner[1:], strict=True):
+    for low, high in pairwise(inner):
         below = ordered[ordered < high]
         if len(below) and below[-1] >= low:
             found.append((low, below[-1]))

@@ -70,10 +70,11 @@ def search(
         NaN for a row of which nothing is known.
     groups : [n] whole numbers, where rows are no independent draws.
 
-    The score of a condition with m of n rows is z · m ÷ (m + s² ÷ τ²): z the standardised difference
-    of its mean from that of all rows (the permutation variance; with groups at least that of the
-    sums over groups), s² the variance of the values, and τ what differences spread by (0.1 of a
-    rate). It is the z that a test on as many new rows is expected to give, by a normal prior.
+    The score of a condition with m of n rows is z · m ÷ (m + s² ÷ τ²): z the standardised
+    difference of its mean from that of all rows (the permutation variance; with groups at least
+    that of the sums over groups), s² the variance of the values, and τ what differences spread by
+    (0.1 of a rate). It is the z that a test on as many new rows is expected to give, by a normal
+    prior.
 
     Pairs of conditions are tried among the best and kept where they are clearly worse than each of
     their parts. Going down the ranking, a condition is left out that has nearly the rows of one
@@ -129,12 +130,12 @@ class _Rating:
         sums = masks.astype(np.float64) @ self.residuals
         variance = counts * (1 - counts / n) * self.variance
         if self.groups is not None:
-            variance = np.maximum(variance, self._of_groups(masks, counts / n))
+            variance = np.maximum(variance, self._of_groups(masks, counts / n, self.groups))
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(variance > 0, sums / np.sqrt(variance), 0.0)
 
-    def _of_groups(self, masks: Bools, shares: Floats) -> Floats:
-        codes = np.unique(self.groups, return_inverse=True)[1].reshape(-1)  # type: ignore[arg-type]
+    def _of_groups(self, masks: Bools, shares: Floats, groups: Ints) -> Floats:
+        codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
         found = np.zeros(len(masks))
         for k, (mask, share) in enumerate(zip(masks, shares, strict=True)):
             sums = np.bincount(codes, weights=(mask - share) * self.residuals)

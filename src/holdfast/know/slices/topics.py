@@ -70,7 +70,7 @@ def partition(vectors: Floats, k: int, seed: np.random.Generator, axes: Axes) ->
 
 def _distances(points: Floats, centres: Floats) -> Floats:
     squares = (centres**2).sum(axis=1) - 2 * points @ centres.T
-    return np.maximum(0.0, squares + (points**2).sum(axis=1)[:, None])
+    return np.asarray(np.maximum(0.0, squares + (points**2).sum(axis=1)[:, None]))
 
 
 def _starts(points: Floats, k: int, seed: np.random.Generator) -> Floats:
@@ -88,7 +88,8 @@ def _means(points: Floats, of: Ints, centres: Floats) -> Floats:
     counts = np.bincount(of, minlength=len(centres))
     member = (of[None] == np.arange(len(centres))[:, None]).astype(np.float64)
     # A centre that lost its rows stays where it was.
-    return np.where(counts[:, None] > 0, member @ points / np.maximum(counts, 1)[:, None], centres)
+    means = member @ points / np.maximum(counts, 1)[:, None]
+    return np.asarray(np.where(counts[:, None] > 0, means, centres))
 
 
 def terms_of(words: Sequence[Sequence[str]], of: Ints, k: int) -> list[tuple[str, ...]]:

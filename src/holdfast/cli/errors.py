@@ -1,0 +1,169 @@
+"""``holdfast errors``: where a finished run fails, and which rows it gets wrong."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from holdfast.core.machine import refuse_too_little
+from holdfast.core.shown import printable
+from holdfast.terminal.streams import json_text
+
+MOST, TEXT = 5, 160
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
+    robust: Annotated[
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Ask again about test rows with typing errors, in another case and so on.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+) -> None:
+    """Show where RUN fails: slices that were found on validation rows and confirmed on test rows,
+    confusions by pairs of classes, and the hardest rows beside the training rows nearest to them.
+    """
+    refuse_too_little("torch")
+    from holdfast.pipeline.errors import errors
+    from holdfast.terminal.say import Teller, width
+
+    found = errors(run, robust=robust, notify=Teller(quiet))
+    if as_json:
+        typer.echo(json_text(found))
+        return
+    typer.echo(printable(show(found, width())))
+
+
+def show(found: Mapping[str, Any], columns: int) -> str:
+    """What a person reads: each part with its heading."""
+    parts = [
+        ("Where it fails", _slices(found["slices"])),
+        ("What it confuses", _confusions(found)),
+        ("Hardest test rows", _hardest(found)),
+        ("Robustness", _robustness(found.get("robustness"))),
+    ]
+    lines: list[str] = []
+    for title, told in parts:
+        if told:
+            lines += [title, *(_wrapped(line, columns) for line in told), ""]
+    return "\n".join(lines[:-1])
+
+
+def _wrapped(line: str, columns: int) -> str:
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(line, columns, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _slices(block: Mapping[str, Any]) -> list[str]:
+    if "why" in block:
+        return [f"  Not asked: {block['why']}."]
+    found, undecided = block["found"], block["undecided"]
+    rows = block.get("rows", {})
+    lines = [
+        f"  {block['n_candidates']} slices found on {rows.get('validation', '?')} validation rows "
+        f"were tested on {rows.get('test', '?')} test rows: {len(found)} confirmed."
+    ]
+    rate = block.get("what") == "wrong"
+    lines += [f"  ! {_slice(one, rate)}" for one in found]
+    lines += [f"    {_slice(one, rate)}; {one['because']}" for one in undecided[:MOST]]
+    if len(undecided) > MOST:
+        lines.append(f"    … and {len(undecided) - MOST} more that are not decided (--json)")
+    return [*lines, f"  {false_alarms(block['false_alarm_rate'])}"]
+
+
+def false_alarms(rate: Mapping[str, Any]) -> str:
+    """The measured rate as a sentence."""
+    return (
+        f"False alarms: a slice was confirmed in {100 * rate['value']:.1f} % of {rate['what']} "
+        f"({100 * rate['low']:.1f} to {100 * rate['high']:.1f})."
+    )
+
+
+def _slice(one: Mapping[str, Any], rate: bool) -> str:
+    name = f"{one['slice']} ({one['n']} rows)"
+    value, rest = one["value"], one["rest"]
+    if value["value"] is None or rest["value"] is None:
+        return name
+    if not rate:
+        return f"{name}: {_span(value)} against {rest['value']:.3g}"
+    return f"{name}: {_span(value, 100)} % wrong against {100 * rest['value']:.0f} %"
+
+
+def _span(value: Mapping[str, Any], times: int = 1) -> str:
+    shown = f"{times * value['value']:.3g}"
+    if value["low"] is None:
+        return shown
+    return f"{shown} ({times * value['low']:.2g} to {times * value['high']:.2g})"
+
+
+def _confusions(found: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for pair in found.get("confusions", ())[:MOST]:
+        share = pair["share"]
+        lines.append(
+            f"  {pair['label']} → {pair['answer']}: {pair['n']} rows, {_span(share, 100)} % of the "
+            "class"
+        )
+        for example in pair["examples"][:1]:
+            lines.append(f"      row {example['row']}: {_cut(example['text'])}")
+            if example["like"]:
+                like = example["like"]
+                lines.append(f"      like training row {like['row']}: {_cut(like['text'])}")
+    return lines
+
+
+def _hardest(found: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for row in found.get("hardest", ())[:MOST]:
+        said = "" if row["prediction"] is None else f", answered {_cut(row['prediction'], 40)}"
+        lines.append(f"  row {row['row']}: {_cut(row['label'], 40)}{said}: {_cut(row['text'])}")
+        lines += [f"      {row['because']}"] if row.get("because") else []
+        for near in row.get("nearest", ())[:1]:
+            lines.append(
+                f"      training row {near['row']} ({_cut(near['label'], 40)}, {near['alike']:.2f} "
+                f"alike): {_cut(near['text'])}"
+            )
+    return lines
+
+
+def _robustness(block: Mapping[str, Any] | None) -> list[str]:
+    if block is None:
+        return []
+    rate = block["what"] == "wrong"
+    lines = [
+        f"  {block['n']} of {block['of']} test rows, opened again (opening {block['openings']} "
+        "after the score):"
+    ]
+    for name, one in block["changes"].items():
+        lines.append(f"  {'!' if one['worse'] else ' '} {name}: {_cost(one, rate)}")
+    lines += [f"    {name}: not made: {why}" for name, why in block["not_made"].items()]
+    return [*lines, "  False alarms: at most 5 % of models that lose nothing (Holm)."]
+
+
+def _cost(one: Mapping[str, Any], rate: bool) -> str:
+    if not one["n"]:
+        return "no row was changed"
+    times, unit = (100, " %") if rate else (1, "")
+    gap = one["difference"]
+    low, high = gap["low"], gap["high"]
+    ends = "" if low is None else f" ({times * low:+.2g} to {times * high:+.2g})"
+    word = "wrong" if rate else "bad"
+    return (
+        f"{one['n']} rows, {word} {times * one['before']:.3g} → {times * one['after']:.3g}{unit}, "
+        f"{times * gap['value']:+.2g}{ends}; {100 * one['flipped']['value']:.1f} % of answers flip"
+    )
+
+
+def _cut(value: object, limit: int = TEXT) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = " ".join(map(str, value))
+    text = " ".join(str(value).split())
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,58 @@
+"""What a model gets wrong, row by row: confusions and hardest rows with what it learned nearby."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from holdfast.data.table import Table
+from holdfast.know.confusions import confusions
+from holdfast.know.neighbours import Learned, hardest_rows, labels_of_rows
+from holdfast.know.slices.badness import badness
+from holdfast.know.slices.facts import Facts
+from holdfast.know.slices.space import WordSpace
+from holdfast.know.texts import read_texts
+from holdfast.know.told import Told
+
+# Of more training rows the first in a fixed order are looked through.
+MOST_LEARNED = 20_000
+NO_TEXTS = "rows are no texts whose words could be compared"
+NO_CLASSES = "answers are not one class each"
+
+
+def learned_rows(table: Table, kinds: Mapping[int, str], seed: int) -> Learned | None:
+    """Training rows to look others up in, at most 20,000; ``None`` where there are no texts."""
+    if len(table) > MOST_LEARNED:
+        chosen = np.random.default_rng(seed).permutation(len(table))[:MOST_LEARNED]
+        table = table.take(np.sort(chosen))
+    texts = read_texts(table)
+    if texts is None:
+        return None
+    words = Facts(len(table), texts).words
+    space = WordSpace.fit(words)
+    if space is None:
+        return None
+    labels = tuple(labels_of_rows(Told("train", table, np.full(len(table), np.nan))))
+    rows = np.asarray(table.column("row"), dtype=np.int64)
+    return Learned(rows, texts, labels, space(words), space, kinds)
+
+
+def errors_of(valid: Told | None, test: Told, learned: Learned | None) -> dict[str, Any]:
+    """``errors`` of ``result.json``: ``confusions`` and ``hardest``, with a why where a part does
+    not apply."""
+    texts, vectors = read_texts(test.table), None
+    if texts is not None and learned is not None:
+        vectors = learned.space(Facts(len(test), texts).words)
+    bad = badness(test)
+    block: dict[str, Any] = {"schema": 1, "what": bad.what, "confusions": []}
+    one_class = test.table.columns.label_kind in (None, "class") and test.predictions is not None
+    if one_class and test.wrong is not None and test.table.classes and bad.is_rate:
+        block["confusions"] = confusions(valid, test, texts, vectors, learned)
+    else:
+        block["confusions_why"] = NO_CLASSES
+    block["hardest"] = hardest_rows(test, texts, vectors, learned, bad.values, bad.what)
+    if learned is None:
+        block["nearest_why"] = NO_TEXTS
+    return block

@@ -1,0 +1,100 @@
+"""The question whole: from what a model said of validation rows to candidates, and from what it
+said of test rows to the block of ``result.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.know.slices.badness import badness
+from holdfast.know.slices.confirm import Asked, block, confirm
+from holdfast.know.slices.facts import Facts
+from holdfast.know.slices.rate import FALSE_ALARMS
+from holdfast.know.slices.search import Candidate, pool_of, search
+from holdfast.know.slices.space import WordSpace
+from holdfast.know.texts import read_texts
+from holdfast.know.told import Told
+
+# More finding rows than these make no slice surer, and the search slower.
+MOST_ROWS = 5_000
+LEAST_ROWS = 40
+Columns = Mapping[str, Sequence[object]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hypotheses:
+    """The candidates of a run, fixed before its test rows are looked at; ``space`` is where its
+    topics lie, ``n`` how many rows they were found on."""
+
+    candidates: tuple[Candidate, ...]
+    space: WordSpace | None
+    n: int
+    what: str
+
+
+def find_slices(valid: Told, train: Told, columns: Columns, seed: int) -> Hypotheses | str:
+    """Candidates among the validation rows (out-of-fold answers where there are none), beside their
+    side ``columns`` [n]; why there are none to be had, in words.
+
+    The space of topics is made of the words of training and validation rows, whose labels it does
+    not see.
+    """
+    chosen = np.arange(len(valid))
+    if len(valid) > MOST_ROWS:
+        chosen = np.sort(generator(seed, "slice rows").permutation(len(valid))[:MOST_ROWS])
+        columns = {name: [cells[int(i)] for i in chosen] for name, cells in columns.items()}
+        valid = valid.take(chosen)
+    if len(valid) < LEAST_ROWS:
+        return (
+            f"{len(valid)} validation rows are too few to find slices on; {LEAST_ROWS} are needed"
+        )
+    bad, texts = badness(valid), read_texts(valid.table)
+    if not np.isfinite(bad.values).any():
+        return "nothing is known of the validation rows' answers"
+    space = None
+    facts = Facts(len(valid), texts, columns)
+    if texts is not None:
+        others = Facts(len(train), read_texts(train.table))
+        space = WordSpace.fit((*facts.words, *others.words))
+    facts = in_space(facts, space)
+    found = search(pool_of(facts, seed), bad.values, groups=groups_of(valid))
+    return Hypotheses(found, space, len(valid), bad.what)
+
+
+def confirm_slices(found: Hypotheses, test: Told, columns: Columns, seed: int) -> dict[str, Any]:
+    """The block of the run: each candidate tested once on the test rows."""
+    facts = in_space(Facts(len(test), read_texts(test.table), columns), found.space)
+    tested = confirm(found.candidates, facts, asked_of(test), seed=seed)
+    n = {"validation": found.n, "test": len(test)}
+    return {**block(tested, FALSE_ALARMS), "what": found.what, "rows": n}
+
+
+def in_space(facts: Facts, space: WordSpace | None) -> Facts:
+    """The facts with their topics' space."""
+    if space is None:
+        return facts
+    return Facts(facts.n, facts.texts, facts.columns, lambda: space(facts.words))
+
+
+def asked_of(told: Told) -> Asked:
+    """What is asked of the rows of a side."""
+    bad = badness(told)
+    doubt: Floats | None = None
+    if bad.is_rate and told.probabilities is not None and told.probabilities.shape[1] > 1:
+        sums = told.probabilities.sum(axis=1)
+        if np.allclose(sums, 1.0, atol=1e-3):
+            doubt = np.asarray(1.0 - told.probabilities.max(axis=1))
+    return Asked(bad.values, told.rows, doubt, groups_of(told))
+
+
+def groups_of(told: Told) -> Ints | None:
+    """The groups of a side's rows as whole numbers, where there are some."""
+    if not told.table.has_groups:
+        return None
+    names = np.asarray(told.table.column("group"), dtype=object).astype(str)
+    return np.asarray(np.unique(names, return_inverse=True)[1].reshape(-1))

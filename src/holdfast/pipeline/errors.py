@@ -1,0 +1,78 @@
+"""``holdfast errors``: what the run found of its errors, and what can be asked of it afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.records import Decision, to_json
+from holdfast.know.errors import errors_of, learned_rows
+from holdfast.know.slices.ask import confirm_slices, find_slices
+from holdfast.pipeline.again import Again
+from holdfast.pipeline.examples import EXAMPLES
+from holdfast.pipeline.robustness import refuse_task, robustness
+from holdfast.pipeline.rows import Notify
+
+OLDER = "a version of Holdfast made this run that did not keep what it says of validation rows"
+
+
+def errors(run: Path, *, robust: bool = False, notify: Notify = lambda _: None) -> dict[str, Any]:
+    """The errors of a finished run: ``slices``, ``confusions`` and ``hardest`` rows, as
+    ``result.json`` has them; of a run by an older version they are worked out from what it stored.
+    ``robust`` asks the model about changed test rows, which opens them again.
+
+    Raises ``RunError`` for a folder that is no finished run, or whose sources have changed where
+    their texts are needed; ``RecipeError`` for ``robust`` where a model writes texts.
+    """
+    again = Again(run)
+    result = again.result
+    if robust:
+        refuse_task(str(result["task"]))
+    slices, rows = result.get("slices"), result.get("errors")
+    if slices is None:
+        slices = _slices(again, notify)
+    if rows is None:
+        rows = _rows(again, notify)
+    found = {
+        "schema": 1,
+        "task": result["task"],
+        "slices": slices,
+        **{name: value for name, value in rows.items() if name != "schema"},
+        "robustness": robustness(again, notify) if robust else None,
+    }
+    document: dict[str, Any] = to_json(found)
+    return document
+
+
+def _slices(again: Again, notify: Notify) -> dict[str, Any]:
+    if not again.has("valid") or not again.has("test"):
+        return {"why": OLDER}
+    notify(Decision("slices", "looked for now", "the run has none stored"))
+    valid, seed = again.told("valid"), int(again.result.get("seed") or 0)
+    found = find_slices(valid, again.told("train"), again.beside(valid.table), seed)
+    if isinstance(found, str):
+        return {"why": found}
+    test = again.told("test")
+    return confirm_slices(found, test, again.beside(test.table), seed)
+
+
+def _rows(again: Again, notify: Notify) -> dict[str, Any]:
+    if not again.has("test"):
+        return {"why": "the run stored no answers to test rows", "confusions": [], "hardest": []}
+    notify(Decision("hardest rows", "looked up now", "the run has none stored"))
+    seed = int(again.result.get("seed") or 0)
+    learned = learned_rows(again.table("train"), _kinds(again.run), seed)
+    valid = again.told("valid") if again.has("valid") else None
+    return errors_of(valid, again.told("test"), learned)
+
+
+def _kinds(run: Path) -> dict[int, str]:
+    """What the data map says of training rows."""
+    import pyarrow.parquet as parquet
+
+    path = run / EXAMPLES
+    if not path.is_file():
+        return {}
+    table = parquet.read_table(path, columns=["row", "split", "kind"])
+    lines = zip(*(table[name].to_pylist() for name in ("row", "split", "kind")), strict=True)
+    return {row: kind for row, split, kind in lines if split == "train"}
