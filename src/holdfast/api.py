@@ -667,10 +667,16 @@ def export(
 
 
 def errors(run: str | Path | TrainedRun, *, robustness: bool = False) -> dict[str, Any]:
+
+
+def errors(
+    run: str | Path | TrainedRun, *, robustness: bool = False, topics: bool = False
+) -> dict[str, Any]:
     """What ``holdfast errors --json`` prints of a finished run: ``slices`` that were found on
     validation rows and confirmed on test rows, ``confusions``, ``hardest`` rows.
 
-    ``robustness`` asks the model about changed test rows too, which opens them again. Raises
+    ``robustness`` asks the model about changed test rows too, which opens them again; ``topics``
+    looks for slices among clusters of frozen vectors of the texts. Raises
     ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
     from holdfast.pipeline.advice import in_python
@@ -678,7 +684,7 @@ def errors(run: str | Path | TrainedRun, *, robustness: bool = False) -> dict[st
 
     folder = run.folder if isinstance(run, TrainedRun) else Path(run)
     with in_python():
-        return errors_of_run(folder, robust=robustness)
+        return errors_of_run(folder, robust=robustness, topics=topics)
 
 
 def _options(

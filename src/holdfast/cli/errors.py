@@ -25,6 +25,10 @@ def command(
             help="Ask again about test rows with typing errors, in another case and so on.",
         ),
     ] = False,
+    topics: Annotated[
+        bool,
+        typer.Option("--topics", help="Look for topics among frozen vectors of the texts too."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
 ) -> None:
@@ -35,7 +39,7 @@ def command(
     from holdfast.pipeline.errors import errors
     from holdfast.terminal.say import Teller, width
 
-    found = errors(run, robust=robust, notify=Teller(quiet))
+    found = errors(run, robust=robust, topics=topics, notify=Teller(quiet))
     if as_json:
         typer.echo(json_text(found))
         return
@@ -46,6 +50,7 @@ def show(found: Mapping[str, Any], columns: int) -> str:
     """What a person reads: each part with its heading."""
     parts = [
         ("Where it fails", _slices(found["slices"])),
+        ("Topics of frozen vectors", _slices(found["topics"]) if found.get("topics") else []),
         ("What it confuses", _confusions(found)),
         ("Hardest test rows", _hardest(found)),
         ("Robustness", _robustness(found.get("robustness"))),

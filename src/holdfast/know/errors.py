@@ -16,14 +16,14 @@ from holdfast.know.slices.space import WordSpace
 from holdfast.know.texts import read_texts
 from holdfast.know.told import Told
 
-# Of more training rows the first in a fixed order are looked through.
-MOST_LEARNED = 20_000
+# Of more training rows a fixed sample is looked through.
+MOST_LEARNED = 10_000
 NO_TEXTS = "rows are no texts whose words could be compared"
 NO_CLASSES = "answers are not one class each"
 
 
 def learned_rows(table: Table, kinds: Mapping[int, str], seed: int) -> Learned | None:
-    """Training rows to look others up in, at most 20,000; ``None`` where there are no texts."""
+    """Training rows to look others up in, at most 10,000; ``None`` where there are no texts."""
     if len(table) > MOST_LEARNED:
         chosen = np.random.default_rng(seed).permutation(len(table))[:MOST_LEARNED]
         table = table.take(np.sort(chosen))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.records import Decision, to_json
+from holdfast.core.records import Decision, Floats, to_json
+from holdfast.enrich.meaning import meaning
 from holdfast.know.errors import errors_of, learned_rows
-from holdfast.know.slices.ask import confirm_slices, find_slices
+from holdfast.know.slices.ask import confirm_slices, find_slices, find_topics
+from holdfast.know.slices.facts import Facts
 from holdfast.pipeline.again import Again
 from holdfast.pipeline.examples import EXAMPLES
 from holdfast.pipeline.robustness import refuse_task, robustness
@@ -16,10 +18,13 @@ from holdfast.pipeline.rows import Notify
 OLDER = "a version of Holdfast made this run that did not keep what it says of validation rows"
 
 
-def errors(run: Path, *, robust: bool = False, notify: Notify = lambda _: None) -> dict[str, Any]:
+def errors(
+    run: Path, *, robust: bool = False, topics: bool = False, notify: Notify = lambda _: None
+) -> dict[str, Any]:
     """The errors of a finished run: ``slices``, ``confusions`` and ``hardest`` rows, as
     ``result.json`` has them; of a run by an older version they are worked out from what it stored.
-    ``robust`` asks the model about changed test rows, which opens them again.
+    ``robust`` asks the model about changed test rows, which opens them again; ``topics`` asks the
+    stored answers a second question, about clusters of frozen MiniLM vectors of the texts.
 
     Raises ``RunError`` for a folder that is no finished run, or whose sources have changed where
     their texts are needed; ``RecipeError`` for ``robust`` where a model writes texts.
@@ -38,6 +43,7 @@ def errors(run: Path, *, robust: bool = False, notify: Notify = lambda _: None) 
         "task": result["task"],
         "slices": slices,
         **{name: value for name, value in rows.items() if name != "schema"},
+        "topics": _topics(again, notify) if topics else None,
         "robustness": robustness(again, notify) if robust else None,
     }
     document: dict[str, Any] = to_json(found)
@@ -54,6 +60,21 @@ def _slices(again: Again, notify: Notify) -> dict[str, Any]:
         return {"why": found}
     test = again.told("test")
     return confirm_slices(found, test, again.beside(test.table), seed)
+
+
+def _topics(again: Again, notify: Notify) -> dict[str, Any]:
+    if not again.has("valid") or not again.has("test"):
+        return {"why": OLDER}
+    valid, test = again.told("valid"), again.told("test")
+    because = "they become vectors of the sentence encoder that comes along (English)"
+    notify(Decision("topics", f"{len(valid) + len(test)} texts", because, prominent=True))
+
+    def space(facts: Facts) -> Floats:
+        return meaning().vectors(facts.texts or ())
+
+    seed = int(again.result.get("seed") or 0)
+    found = find_topics(valid, space, seed)
+    return {"why": found} if isinstance(found, str) else confirm_slices(found, test, {}, seed)
 
 
 def _rows(again: Again, notify: Notify) -> dict[str, Any]:

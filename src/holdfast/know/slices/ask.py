@@ -3,7 +3,7 @@ said of test rows to the block of ``result.json``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from holdfast.know.slices.badness import badness
 from holdfast.know.slices.confirm import Asked, block, confirm
 from holdfast.know.slices.facts import Facts
 from holdfast.know.slices.rate import FALSE_ALARMS
-from holdfast.know.slices.search import Candidate, pool_of, search
+from holdfast.know.slices.search import Candidate, Pool, pool_of, search
 from holdfast.know.slices.space import WordSpace
 from holdfast.know.texts import read_texts
 from holdfast.know.told import Told
@@ -24,6 +24,8 @@ from holdfast.know.told import Told
 MOST_ROWS = 5_000
 LEAST_ROWS = 40
 Columns = Mapping[str, Sequence[object]]
+# The vectors of rows [n, d].
+Space = Callable[[Facts], Floats]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +34,7 @@ class Hypotheses:
     topics lie, ``n`` how many rows they were found on."""
 
     candidates: tuple[Candidate, ...]
-    space: WordSpace | None
+    space: Space | None
     n: int
     what: str
 
@@ -44,25 +46,58 @@ def find_slices(valid: Told, train: Told, columns: Columns, seed: int) -> Hypoth
     The space of topics is made of the words of training and validation rows, whose labels it does
     not see.
     """
-    chosen = np.arange(len(valid))
-    if len(valid) > MOST_ROWS:
-        chosen = np.sort(generator(seed, "slice rows").permutation(len(valid))[:MOST_ROWS])
-        columns = {name: [cells[int(i)] for i in chosen] for name, cells in columns.items()}
-        valid = valid.take(chosen)
-    if len(valid) < LEAST_ROWS:
-        return (
-            f"{len(valid)} validation rows are too few to find slices on; {LEAST_ROWS} are needed"
-        )
-    bad, texts = badness(valid), read_texts(valid.table)
-    if not np.isfinite(bad.values).any():
-        return "nothing is known of the validation rows' answers"
-    space = None
-    facts = Facts(len(valid), texts, columns)
+    if why := _lacking(valid):
+        return why
+    valid, columns = _some(valid, columns, seed)
+    texts = read_texts(valid.table)
+    facts, space = Facts(len(valid), texts, columns), None
     if texts is not None:
         others = Facts(len(train), read_texts(train.table))
-        space = WordSpace.fit((*facts.words, *others.words))
-    facts = in_space(facts, space)
-    found = search(pool_of(facts, seed), bad.values, groups=groups_of(valid))
+        words = WordSpace.fit((*facts.words, *others.words))
+        space = None if words is None else _of_words(words)
+    found = pool_of(in_space(facts, space), seed)
+    return _hypotheses(found, valid, space)
+
+
+def find_topics(valid: Told, space: Space, seed: int) -> Hypotheses | str:
+    """The same among topics of another space alone, which a network makes of the texts."""
+    if why := _lacking(valid):
+        return why
+    valid, _ = _some(valid, {}, seed)
+    texts = read_texts(valid.table)
+    if texts is None:
+        return "rows are no texts"
+    pool = pool_of(in_space(Facts(len(valid), texts), space), seed)
+    topics = np.array([one.kind == "topic" for one in pool.conditions], dtype=np.bool_)
+    named = tuple(one for one in pool.conditions if one.kind == "topic")
+    return _hypotheses(Pool(named, pool.masks[topics]), valid, space)
+
+
+def _lacking(valid: Told) -> str:
+    n = len(valid)
+    if n < LEAST_ROWS:
+        return f"{n} validation rows are too few to find slices on; {LEAST_ROWS} are needed"
+    if not np.isfinite(badness(valid).values).any():
+        return "nothing is known of the validation rows' answers"
+    return ""
+
+
+def _some(valid: Told, columns: Columns, seed: int) -> tuple[Told, Columns]:
+    """At most ``MOST_ROWS`` of the rows, a fixed sample."""
+    if len(valid) <= MOST_ROWS:
+        return valid, columns
+    chosen = np.sort(generator(seed, "slice rows").permutation(len(valid))[:MOST_ROWS])
+    kept = {name: [cells[int(i)] for i in chosen] for name, cells in columns.items()}
+    return valid.take(chosen), kept
+
+
+def _of_words(words: WordSpace) -> Space:
+    return lambda facts: words(facts.words)
+
+
+def _hypotheses(pool: Pool, valid: Told, space: Space | None) -> Hypotheses:
+    bad = badness(valid)
+    found = search(pool, bad.values, groups=groups_of(valid))
     return Hypotheses(found, space, len(valid), bad.what)
 
 
@@ -74,11 +109,11 @@ def confirm_slices(found: Hypotheses, test: Told, columns: Columns, seed: int) -
     return {**block(tested, FALSE_ALARMS), "what": found.what, "rows": n}
 
 
-def in_space(facts: Facts, space: WordSpace | None) -> Facts:
+def in_space(facts: Facts, space: Space | None) -> Facts:
     """The facts with their topics' space."""
     if space is None:
         return facts
-    return Facts(facts.n, facts.texts, facts.columns, lambda: space(facts.words))
+    return Facts(facts.n, facts.texts, facts.columns, lambda: space(facts))
 
 
 def asked_of(told: Told) -> Asked:

@@ -23,6 +23,9 @@ PAIRED, CLEARLY = 60, 2.5
 # Of two slices that share so much of their rows (of both, or of the smaller) one is enough.
 ALIKE, INSIDE = 0.5, 0.6
 LEAST_SCORE = 1.0
+# Topics that share so much of their rows, and have so much of the best one's score, are readings of
+# one; the one that is most like all of them stands for them.
+READINGS, NEARLY = 0.3, 0.7
 # What a topic or a pair is worth beside a plain condition.
 TOPIC, PAIR = 0.97, 0.9
 
@@ -86,9 +89,8 @@ def search(
     if len(values) < 2 or float(values.std()) == 0 or not len(masks):
         return ()
     rating = _Rating(values, groups)
-    ranked = _with_pairs(
-        _Ranked(pool.conditions, masks, _liked(pool.conditions, masks, rating)), rating
-    )
+    simple = _Ranked(pool.conditions, masks, _liked(pool.conditions, masks, rating))
+    ranked = _with_pairs(simple, rating)
     return tuple(_candidate(ranked, k, rating) for k in _merged(ranked, rating, least))
 
 
@@ -103,6 +105,18 @@ class _Ranked:
     def best(self, count: int) -> list[int]:
         order = np.argsort(-self.scores, kind="stable")
         return [int(k) for k in order[:count]]
+
+    def also(self, found: Sequence[tuple[Condition, Bools]], rating: _Rating) -> _Ranked:
+        """With more conditions behind these."""
+        if not found:
+            return self
+        new = np.array([mask for _, mask in found], dtype=np.bool_)
+        named = tuple(condition for condition, _ in found)
+        return _Ranked(
+            (*self.conditions, *named),
+            np.concatenate([self.masks, new]),
+            np.concatenate([self.scores, _liked(named, new, rating)]),
+        )
 
 
 def _liked(conditions: Sequence[Condition], masks: Bools, rating: _Rating) -> Floats:
@@ -179,15 +193,8 @@ def _with_pairs(ranked: _Ranked, rating: _Rating) -> _Ranked:
         for a, b in zip(*np.nonzero(np.triu(worse, 1)), strict=True)
         if _fit(names[int(a)], names[int(b)])
     ]
-    if not found:
-        return ranked
-    new = np.array([masks[a] & masks[b] for a, b in found], dtype=np.bool_)
-    pairs = tuple(Both(names[a], names[b]) for a, b in found)
-    return _Ranked(
-        (*ranked.conditions, *pairs),
-        np.concatenate([ranked.masks, new]),
-        np.concatenate([ranked.scores, _liked(pairs, new, rating)]),
-    )
+    pairs = [(Both(names[a], names[b]), masks[a] & masks[b]) for a, b in found]
+    return ranked.also(pairs, rating)
 
 
 def _fit(one: Condition, other: Condition) -> bool:
@@ -205,8 +212,22 @@ def _merged(pool: _Ranked, rating: _Rating, least: float) -> list[int]:
         if len(kept) == MOST_CANDIDATES or pool.scores[k] < least:
             break
         if not any(_told_by(pool.masks[k], pool.masks[other], rating) for other in kept):
-            kept.append(k)
+            kept.append(_middle(pool, k) if pool.conditions[k].kind == "topic" else k)
     return kept
+
+
+def _middle(pool: _Ranked, best: int) -> int:
+    """Of the topics that are readings of the best one, the one that is most like all of them: which
+    of many partitions cuts a little better is chance."""
+    topics = np.array([one.kind == "topic" for one in pool.conditions])
+    near = np.flatnonzero(topics & (pool.scores >= NEARLY * pool.scores[best]))
+    masks = pool.masks[near].astype(np.float64)
+    both = masks @ masks.T
+    sizes = masks.sum(axis=1)
+    alike = both / (sizes[:, None] + sizes - both)
+    own = alike[int(np.flatnonzero(near == best)[0])] >= READINGS
+    votes = np.where(own, alike[:, own] @ pool.scores[near][own], -np.inf)
+    return int(near[int(votes.argmax())])
 
 
 def _told_by(mask: Bools, other: Bools, rating: _Rating) -> bool:

@@ -12,7 +12,7 @@ from holdfast.core.records import Floats, Ints
 from holdfast.enrich.texts.words import FUNCTION
 
 ROUNDS = 30
-DIRECTIONS = 32
+DIRECTIONS = 64
 TERMS = 3
 LEAST_LETTERS = 3
 

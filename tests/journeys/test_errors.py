@@ -1,0 +1,156 @@
+"""``holdfast errors``: what a person sees of where a run fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import holdfast
+from holdfast.core.errors import RecipeError
+from holdfast.core.run_files import read_result
+from holdfast.pipeline.main import train
+from holdfast.pipeline.robustness import refuse_task
+from holdfast.recipe import Recipe, override
+
+
+@pytest.fixture(scope="module")
+def failing_run(
+    tmp_path_factory: pytest.TempPathFactory, quick: list[str], marked_rows: Any, write_csv: Any
+) -> Path:
+    """A run on rows of which those of shop C bear labels at random."""
+    folder, rng = tmp_path_factory.mktemp("failing"), np.random.default_rng(0)
+    rows = []
+    for text, label in marked_rows(720):
+        shop = str(rng.choice(list("ABCD")))
+        rows.append((text, str(rng.choice(["no", "yes"])) if shop == "C" else label, shop))
+    path = write_csv(folder / "rows.csv", rows, header=("text", "label", "shop"))
+    settings = [f"data.path={path}", "data.text=[text]", "data.label=label", *quick]
+    shares = ["train=0.5", "valid=0.2", "test=0.3"]
+    settings += ["train.epochs=4", *(f"data.split.{share}" for share in shares)]
+    train(override(Recipe(), settings), folder / "run")
+    return folder / "run"
+
+
+def test_a_slice_that_fails_is_named_in_the_run_its_report_and_the_command(
+    failing_run: Path, holdfast: Callable[..., Any]
+) -> None:
+    block = read_result(failing_run)["slices"]
+    found = block["found"]
+    assert found[0]["slice"] == "rows with shop = C"
+    assert found[0]["condition"]["kind"] == "column"
+    assert found[0]["p_value"] <= 0.05
+    assert found[0]["value"]["low"] > found[0]["rest"]["value"]
+    assert len(found) + len(block["undecided"]) == block["n_candidates"] <= 20
+    done = holdfast("errors", failing_run)
+    assert done.code == 0
+    assert "! rows with shop = C" in done.out
+    assert "False alarms" in done.out
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+    page = (failing_run / "report.html").read_text("utf-8")
+    assert "rows with shop = C" in page
+    assert 'id="slices"' in page
+
+
+def test_what_is_stored_is_shown_and_worked_out_alike_where_it_is_not(
+    failing_run: Path, holdfast: Callable[..., Any], tmp_path: Path
+) -> None:
+    from holdfast.pipeline.again import Again
+    from holdfast.pipeline.errors import _rows, _slices
+
+    shown = json.loads(holdfast("errors", failing_run, "--json", "--quiet").out)
+    result = read_result(failing_run)
+    assert shown["slices"] == result["slices"]
+    assert shown["confusions"] == result["errors"]["confusions"]
+    again = Again(failing_run)
+    made = _slices(again, lambda _: None)
+    assert [one["slice"] for one in made["found"]] == [
+        one["slice"] for one in shown["slices"]["found"]
+    ]
+    rows = _rows(again, lambda _: None)
+    assert [one["row"] for one in rows["hardest"]] == [one["row"] for one in shown["hardest"]]
+    assert rows["hardest"][0]["nearest"] == shown["hardest"][0]["nearest"]
+
+
+def test_confusions_count_what_the_matrix_counts(failing_run: Path) -> None:
+    result = read_result(failing_run)
+    matrix, classes = result["test"]["confusion"]["counts"], result["classes"]
+    for pair in result["errors"]["confusions"]:
+        label, answer = classes.index(pair["label"]), classes.index(pair["answer"])
+        assert pair["n"] == matrix[label][answer]
+        assert pair["share"]["value"] == pytest.approx(pair["n"] / sum(matrix[label]))
+        assert all(one["like"]["label"] == pair["answer"] for one in pair["examples"])
+
+
+def test_hard_rows_stand_beside_training_rows(failing_run: Path) -> None:
+    from holdfast.pipeline.again import Again
+
+    hardest = read_result(failing_run)["errors"]["hardest"]
+    again = Again(failing_run)
+    train_rows, test = set(again.table("train").column("row")), again.told("test")
+    losses = dict(zip(test.rows.tolist(), test.losses.tolist(), strict=True))
+    assert [losses[one["row"]] for one in hardest] == sorted(
+        (losses[one["row"]] for one in hardest), reverse=True
+    )
+    for one in hardest:
+        assert one["label"] != one["prediction"]
+        assert all(near["row"] in train_rows for near in one["nearest"])
+        assert one["because"]
+
+
+def test_changed_test_rows_are_asked_and_counted(
+    failing_run: Path, holdfast: Callable[..., Any], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(failing_run, run)
+    first = json.loads(holdfast("errors", run, "--robustness", "--json", "--quiet").out)
+    again = holdfast("errors", run, "--robustness", "--quiet")
+    block = first["robustness"]
+    assert block["openings"] == 1
+    assert "opening 2 after the score" in again.out
+    # The tiny model knows small letters alone: in capitals every word is unknown to it.
+    case = block["changes"]["case"]
+    assert case["n"] == block["n"]
+    assert case["flipped"]["value"] > 0.2
+    assert case["worse"]
+    assert block["changes"]["end marks"]["flipped"]["value"] < 0.2
+    for name, one in block["changes"].items():
+        if one["n"]:
+            gap = one["difference"]
+            assert gap["low"] <= gap["value"] <= gap["high"], name
+    assert (run / "openings.jsonl").read_text("utf-8").count("\n") == 2
+
+
+def test_topics_of_frozen_vectors_are_a_question_of_their_own(
+    failing_run: Path, holdfast: Callable[..., Any]
+) -> None:
+    found = json.loads(holdfast("errors", failing_run, "--topics", "--json", "--quiet").out)
+    topics = found["topics"]
+    assert topics["rows"] == found["slices"]["rows"]
+    assert topics["n_candidates"] == len(topics["found"]) + len(topics["undecided"])
+    told = [*topics["found"], *topics["undecided"]]
+    assert all(one["condition"]["kind"] in ("topic", "both") for one in told)
+    assert not (failing_run / "openings.jsonl").exists()
+
+
+@pytest.mark.parametrize("task", ["seq2seq", "causal-lm"])
+def test_a_model_that_writes_is_asked_about_no_changed_rows(task: str) -> None:
+    with pytest.raises(RecipeError, match=task):
+        refuse_task(task)
+
+
+def test_it_is_a_function_too(failing_run: Path) -> None:
+    found = holdfast.errors(failing_run)
+    assert found["slices"]["found"]
+    assert found["robustness"] is None
+
+
+def test_a_folder_that_is_no_run_is_refused(holdfast: Callable[..., Any], tmp_path: Path) -> None:
+    done = holdfast("errors", tmp_path)
+    assert done.code == 2
+    assert "holdfast:" in done.err
