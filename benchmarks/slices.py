@@ -11,8 +11,8 @@ own, so that slices differ as the model's doubt does; false is one whose rows ar
 A planted slice has 10 % of the rows and is wrong 20 points more often; found is it where a
 confirmed slice shares half of its test rows (of both together), named where that speaks of it: the
 token, the length, the column, a topic; pointed at where half of a confirmed slice lies in it. A
-planted cluster is one of ten k-means clusters of MiniLM vectors; ``words`` looks for it among words,
-as ``train`` does, ``frozen`` among those vectors, as ``holdfast errors --topics`` does.
+planted cluster is one of ten k-means clusters of MiniLM vectors; ``words`` looks for it among
+words, as ``train`` does, ``frozen`` among those vectors, as ``holdfast errors --topics`` does.
 
 Beside it the same search with its tests on the rows that it searched.
 

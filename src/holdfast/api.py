@@ -669,6 +669,8 @@ def export(
 def errors(run: str | Path | TrainedRun, *, robustness: bool = False) -> dict[str, Any]:
 
 
+
+
 def errors(
     run: str | Path | TrainedRun, *, robustness: bool = False, topics: bool = False
 ) -> dict[str, Any]:
