@@ -666,11 +666,6 @@ def export(
         return write(folder, to, int8=int8, push=push, space=space, out=place, notify=Teller(quiet))
 
 
-def errors(run: str | Path | TrainedRun, *, robustness: bool = False) -> dict[str, Any]:
-
-
-
-
 def errors(
     run: str | Path | TrainedRun, *, robustness: bool = False, topics: bool = False
 ) -> dict[str, Any]:

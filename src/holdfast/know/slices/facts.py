@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from holdfast.auditing.checks.wrong_language import language_of
 from holdfast.core.records import Floats, Ints
+from holdfast.data.language import language_of
 from holdfast.enrich.texts.words import is_negation, split
 from holdfast.know.slices.topics import Partition
 
