@@ -86,10 +86,10 @@ def _slices(block: Mapping[str, Any]) -> list[str]:
 
 def false_alarms(rate: Mapping[str, Any]) -> str:
     """The measured rate as a sentence."""
-    return (
-        f"False alarms: a slice was confirmed in {100 * rate['value']:.1f} % of {rate['what']} "
-        f"({100 * rate['low']:.1f} to {100 * rate['high']:.1f})."
-    )
+    told = f"False alarms: a slice was confirmed in {100 * rate['value']:.1f} % of {rate['what']}"
+    if rate["low"] is None:
+        return f"{told}."
+    return f"{told} ({100 * rate['low']:.1f} to {100 * rate['high']:.1f})."
 
 
 def _slice(one: Mapping[str, Any], rate: bool) -> str:

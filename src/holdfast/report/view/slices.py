@@ -116,10 +116,9 @@ def _alarms(block: Mapping[str, Any]) -> str:
     if not isinstance(rate, Mapping) or rate.get("value") is None:
         return ""
     told = estimate(rate)
-    return (
-        f"False alarms, as measured: in {number(told.value, 'error')} of {rate.get('what')} "
-        f"(95 % interval {interval(told, 'error')}) a slice was confirmed."
-    )
+    span = f" (95 % interval {ends})" if (ends := interval(told, "error")) else ""
+    share = number(told.value, "error")
+    return f"False alarms: a slice was confirmed in {share} of {rate.get('what')}{span}."
 
 
 def _hard(row: Mapping[str, Any]) -> HardRow:
