@@ -17,7 +17,7 @@ from holdfast.report.page import TEMPLATES, UNPRINTABLE
 from holdfast.report.public import hub_name, licence, public_name, without_paths
 from holdfast.report.purposes import Purpose, purpose_of
 from holdfast.report.read import RunFiles, read_run
-from holdfast.report.view import division, headline, honest, learning, record
+from holdfast.report.view import division, headline, honest, learning, record, reliance
 
 COMPILED = Compiled()
 # More classes than these are counted, not named.
@@ -52,6 +52,7 @@ def render(run: RunFiles) -> str:
     template = _environment().get_template("card.md.j2")
     body = template.render(
         top=headline.headline(run),
+        rely=reliance.reliance(run, {name for name, _, _ in reliance.QUESTIONS}),
         score=honest.honest(run),
         parts=division.division(run),
         gap=learning.gap(run),

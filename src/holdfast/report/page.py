@@ -30,6 +30,7 @@ from holdfast.report.view import (
     memory,
     mistakes,
     record,
+    reliance,
     slices,
 )
 
@@ -71,6 +72,7 @@ def render(run: RunFiles) -> str:
         .get_template("page.html.j2")
         .render(
             top=headline.headline(run),
+            rely=reliance.reliance(run, {part.id for part in parts}),
             sections=parts,
             style=style,
             script=script,
