@@ -138,9 +138,9 @@ def test_page_and_card_say_the_same_and_the_page_leads_to_its_sections(
     source = write_report(run).read_text("utf-8")
     top = source[source.index('<header id="verdict"') : source.index("</header>")]
     assert "Before you rely on it" in top
-    links = re.findall(r'<a href="#(\w+)">More</a>', top)
-    assert links
-    assert all(f'<section id="{link}"' in source for link in links)
+    links = re.findall(r'<a href="#(\w+)">([\w ]+)</a>', top)
+    assert ("memory", "What it remembers") in links
+    assert all(f'<section id="{link}"' in source for link, _ in links)
     assert "<b>x</b>" not in source
     card = write_card(run).read_text("utf-8")
     assert "## Before you rely on it" in card

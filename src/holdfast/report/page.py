@@ -73,6 +73,7 @@ def render(run: RunFiles) -> str:
         .render(
             top=headline.headline(run),
             rely=reliance.reliance(run, {part.id for part in parts}),
+            titles={part.id: part.title for part in parts},
             sections=parts,
             style=style,
             script=script,
