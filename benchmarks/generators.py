@@ -38,7 +38,7 @@ from holdfast.tasks.metrics import TEXT_METRICS
 DATA = Path(os.environ.get("HOLDFAST_DATA", "../shared/data"))
 BASE = Path.home() / ".cache/holdfast/base_models/novels-llama"
 KEPT = Path(tempfile.gettempdir()) / "holdfast_generators"
-ROWS, TEXTS, SEEDS = 100, 500, 6
+ROWS, TEXTS, SEEDS = 60, 500, 4
 FOREIGN = (
     "Der Mann ging gestern Abend mit seinem Hund durch den dunklen Wald nach Hause und sang dabei."
 )
@@ -58,6 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--without-model", action="store_true", help="only what trains nothing")
+    parser.add_argument("--model", action="store_true", help="only what trains a model")
     arguments = parser.parse_args()
     runs = arguments.runs
     cells = grid(what=["null planted"], n=[30, 100, 400], runs=[runs])
@@ -65,8 +66,14 @@ def main() -> None:
     cells += grid(what=["power"], n=[50, 100, 200], more=[0.10, 0.20], runs=[400])
     cells += grid(what=["tuned"], seed=[0])
     cells += grid(what=["null drawn"], n=[ROWS], runs=[runs])
-    cheap = [cell for cell in cells if cell["what"] not in ("tuned", "null drawn")]
-    run_cells("generators", cheap if arguments.without_model else cells, run_one)
+    trains = ("tuned", "null drawn")
+    parts = {
+        "cheap": [cell for cell in cells if cell["what"] not in trains],
+        "model": [cell for cell in cells if cell["what"] in trains],
+    }
+    for name, left_out in (("model", arguments.without_model), ("cheap", arguments.model)):
+        if not left_out:
+            run_cells("generators", parts[name], run_one)
     publish("generators", section(cells, run_cells("generators", cells, run_one, minutes=0)))
 
 
@@ -203,9 +210,14 @@ def tuned(cell: Cell) -> Result:
     KEPT.mkdir(exist_ok=True)
     rows, run = KEPT / "instructions.jsonl", KEPT / "run"
     with gzip.open(DATA / "instructions" / "train.jsonl.gz", "rt", encoding="utf-8") as file:
-        short = [line for line in file if len(line) < 500][:1200]
+        short = [line for line in file if len(line) < 500][:600]
     rows.write_text("".join(short), encoding="utf-8")
-    settings = {"train.epochs": 6, "generate.max_new_tokens": 64, "seed": cell["seed"]}
+    settings = {
+        "train.epochs": 5,
+        "generate.rows": 60,
+        "generate.max_new_tokens": 48,
+        "seed": cell["seed"],
+    }
     if not is_finished(run):
         train(
             str(rows),

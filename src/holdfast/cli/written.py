@@ -35,6 +35,8 @@ def worth_lines(block: Mapping[str, Any]) -> list[str]:
         )
     if block.get("general"):
         lines.append(f"  {block['general']['because']}")
+    if block.get("false_alarms"):
+        lines.append(f"  {block['false_alarms']}")
     return [*lines, *_left_out(block)]
 
 

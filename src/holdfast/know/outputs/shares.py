@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Estimate, Ints, to_json
+from holdfast.know.outputs.alarms import FALSE_ALARMS
 from holdfast.know.outputs.marks import MEANING
 from holdfast.stats.intervals import wilson
 from holdfast.stats.many import holm
@@ -234,8 +235,6 @@ def _share(rate_: Estimate | None, n: int) -> str:
 
 def outputs_block(sides: Sequence[Marked], why: Mapping[str, str] | None = None) -> dict[str, Any]:
     """``outputs`` of ``result.json``; ``why`` says of marks that were not looked for why not."""
-    from holdfast.know.outputs.alarms import FALSE_ALARMS
-
     found = compare_shares(sides)
     block: dict[str, Any] = to_json(
         {

@@ -12,6 +12,7 @@ import numpy as np
 from holdfast.core.records import Estimate, Floats, Ints, to_json
 from holdfast.evaluate.generation import Generated
 from holdfast.evaluate.tokens import TokenOutputs, compare_tokens
+from holdfast.know.outputs.alarms import JUDGED_ALARMS
 from holdfast.know.worth.judge import (
     Judge,
     MetricJudge,
@@ -79,6 +80,7 @@ def worth_block(
             "win_rate": rates,
             "general": general,
             "left_out": dict(why or {}),
+            "false_alarms": JUDGED_ALARMS if rates else None,
         }
     )
     return block

@@ -70,6 +70,7 @@ def worth(run: RunFiles) -> BesideStart | None:
     more = [str(ability["because"])] if ability.get("able") else []
     more = [f"The judge was tried first: {said}." for said in more]
     more += [str(general["because"])] if general.get("because") else []
+    more += [str(raw["false_alarms"])] if raw.get("false_alarms") else []
     return BesideStart(str(raw.get("because") or ""), tuple(more), tuple(tables), _sentences(notes))
 
 
