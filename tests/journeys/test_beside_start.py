@@ -139,3 +139,14 @@ def test_a_task_without_texts_refuses_a_judge(
     done = holdfast("train", marked_csv, "--set", "probes.judge=rouge_l", "--out", "run")
     assert done.code == 2
     assert "writes none" in done.err
+
+
+def test_prompts_are_swapped_when_asked_for_and_the_opening_is_counted(
+    result: dict[str, Any], holdfast: Callable[..., Any]
+) -> None:
+    assert "holdfast fairness RUN" in result["fairness"]["swap_why"]
+    done = holdfast("fairness", result["folder"], "--rows", "4", "--insert", "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["openings"] == 1
+    assert {axis["axis"] for axis in found["fairness"]["swap"]["axes"]} >= {"gender"}

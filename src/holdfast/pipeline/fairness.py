@@ -138,7 +138,10 @@ def _no_swap(valid: Told, part: FairnessPart, ask: Ask | None) -> str | None:
     if not any(one in held for one in ("text", "turns")):
         return "the rows have no words to swap"
     if ask is None:
-        return "the answers are neither classes nor numbers"
+        return (
+            "the answers are neither classes nor numbers; a model that writes is asked by "
+            "`holdfast fairness RUN --rows N`"
+        )
     return None if len(valid) else "there are no validation rows"
 
 
@@ -150,8 +153,10 @@ def confirm_fairness(
     *,
     start: Ask | None = None,
     seed: int = 0,
+    shares: bool = False,
 ) -> dict[str, Any]:
-    """The block ``fairness`` of ``result.json``, by the test rows."""
+    """The block ``fairness`` of ``result.json``, by the test rows. ``shares``: what is asked are
+    shares of answers, which are bounded as probabilities are."""
     known = groupings_of(test, columns, found.groups.columns) + of_terms(test, found.axes)
     missing = [name for name in found.groups.columns if name not in {one.name for one in known}]
     groups = confirm_gaps(found.groups, test, known)
@@ -164,7 +169,7 @@ def confirm_fairness(
             start=start,
             seed=seed,
             known=test.probabilities,
-            bounded=test.probabilities is not None,
+            bounded=shares or test.probabilities is not None,
         )
     return {
         "groups": {**groups, "columns_missing": missing},

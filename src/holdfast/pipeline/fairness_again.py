@@ -3,22 +3,28 @@ whether a mitigated run is better than flipping the answers of the plain one at 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Floats
 from holdfast.know.fairness.fairea import fairea
-from holdfast.know.fairness.forms import ask_forms, make_forms
+from holdfast.know.fairness.forms import Ask, ask_forms, make_forms
 from holdfast.know.fairness.groups import Grouping
 from holdfast.know.fairness.measures import measures_of
+from holdfast.know.outputs.asking import OUTCOMES, faults_of
 from holdfast.know.told import Told
 from holdfast.pipeline.again import Again
 from holdfast.pipeline.fairness import asker, axes_of, confirm_fairness, find_fairness, groupings_of
 from holdfast.recipe.parts import FairnessPart
+
+if TYPE_CHECKING:
+    from holdfast.data.table import Table
+    from holdfast.pipeline.predictor import Predictor
 
 COMMAND = "fairness"
 ROWS = 200
@@ -76,15 +82,30 @@ def fairness_of(again: Again, wanted: Wanted) -> dict[str, Any]:
         side = "validation" if not len(valid) else "test"
         raise RunError(str(again.run), f"has no {side} rows", None, "Train with both sides.")
     part, predictor = wanted.part(again.recipe.probes.fairness), again.predictor
-    ask, seed = asker(predictor), again.recipe.seed
-    columns = again.beside(valid.table)
-    found = find_fairness(valid, columns, part, ask, predictor.names, seed)
+    ask, names = asked_of(predictor)
+    seed, columns = again.recipe.seed, again.beside(valid.table)
+    found = find_fairness(valid, columns, part, ask, names, seed)
     openings = None
     if found.swaps is not None and found.swaps.candidates:
         axes = [one.axis.name for one in found.swaps.candidates]
         openings = again.reopen(COMMAND, axes).count
-    block = confirm_fairness(found, test, again.beside(test.table), ask, seed=seed)
+    shares = names == tuple(OUTCOMES)
+    columns = again.beside(test.table)
+    block = confirm_fairness(found, test, columns, ask, seed=seed, shares=shares)
     return {"schema": 1, "fairness": block, "openings": openings}
+
+
+def asked_of(predictor: Predictor) -> tuple[Ask | None, Sequence[str]]:
+    """What the swap test asks, and the names of its outcomes: of a model that writes, which faults
+    its answers to the prompts show."""
+    ask = asker(predictor)
+    if ask is not None or predictor.answered != "text":
+        return ask, predictor.names
+
+    def written(table: Table) -> Sequence[object]:
+        return predictor.answer(table).predictions
+
+    return faults_of(written), tuple(OUTCOMES)
 
 
 def against(new: Again, plain: Again, wanted: Wanted) -> list[dict[str, Any]]:
