@@ -89,6 +89,20 @@ def test_the_report_answers_in_a_sentence_first(result: dict[str, Any]) -> None:
     assert result["worth"]["because"].partition(":")[0] in page
 
 
+def test_errors_tells_of_both_in_eighty_columns(
+    result: dict[str, Any], holdfast: Callable[..., Any]
+) -> None:
+    done = holdfast("errors", result["folder"])
+    assert done.code == 0, done.err
+    assert "Was it worth it?" in done.out
+    assert "What its answers show" in done.out
+    assert done.out.count("False alarms:") >= 2
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+    found = json.loads(holdfast("errors", result["folder"], "--json").out)
+    assert found["worth"] == json.loads((result["folder"] / "result.json").read_text())["worth"]
+    assert found["outputs"]["shares"] == result["outputs"]["shares"]
+
+
 def test_a_judge_and_a_classifier_may_be_named(
     quick: list[str], tiny_llama: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from holdfast.cli.written import output_lines, worth_lines
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
@@ -34,6 +35,7 @@ def command(
 ) -> None:
     """Show where RUN fails: slices that were found on validation rows and confirmed on test rows,
     confusions by pairs of classes, and the hardest rows beside the training rows nearest to them.
+    Of a model that writes: was tuning it worth it, and what its answers show.
     """
     refuse_too_little("torch")
     from holdfast.pipeline.errors import errors
@@ -49,6 +51,8 @@ def command(
 def show(found: Mapping[str, Any], columns: int) -> str:
     """What a person reads: each part with its heading."""
     parts = [
+        ("Was it worth it?", worth_lines(found["worth"]) if "worth" in found else []),
+        ("What its answers show", output_lines(found["outputs"]) if "outputs" in found else []),
         ("Where it fails", _slices(found["slices"])),
         ("Topics of frozen vectors", _slices(found["topics"]) if found.get("topics") else []),
         ("What it confuses", _confusions(found)),

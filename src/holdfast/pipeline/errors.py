@@ -14,6 +14,7 @@ from holdfast.pipeline.again import Again
 from holdfast.pipeline.examples import EXAMPLES
 from holdfast.pipeline.robustness import refuse_task, robustness
 from holdfast.pipeline.rows import Notify
+from holdfast.pipeline.written import written_blocks
 
 OLDER = "a version of Holdfast made this run that did not keep what it says of validation rows"
 
@@ -24,7 +25,8 @@ def errors(
     """The errors of a finished run: ``slices``, ``confusions`` and ``hardest`` rows, as
     ``result.json`` has them; of a run by an older version they are worked out from what it stored.
     ``robust`` asks the model about changed test rows, which opens them again; ``topics`` asks the
-    stored answers a second question, about clusters of frozen MiniLM vectors of the texts.
+    stored answers a second question, about clusters of frozen MiniLM vectors of the texts. Of a
+    model that writes there are ``worth`` and ``outputs`` too, of the texts that the run wrote.
 
     Raises ``RunError`` for a folder that is no finished run, or whose sources have changed where
     their texts are needed; ``RecipeError`` for ``robust`` where a model writes texts.
@@ -43,6 +45,7 @@ def errors(
         "task": result["task"],
         "slices": slices,
         **{name: value for name, value in rows.items() if name != "schema"},
+        **written_blocks(result),
         "topics": _topics(again, notify) if topics else None,
         "robustness": robustness(again, notify) if robust else None,
     }
