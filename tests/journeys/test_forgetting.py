@@ -81,7 +81,9 @@ def test_the_general_probe_is_measured_at_every_look_and_changes_nothing(
     plain = go(tmp_path / "plain")
     result = go(tmp_path / "run", f"probes.forgetting.data={general}", "probes.forgetting.rows=25")
     assert weights(tmp_path / "run") == weights(tmp_path / "plain")
-    assert plain["probes"]["forgetting"] is None
+    told_after = plain["probes"]["forgetting"]
+    assert told_after["what"] == "general text"
+    assert told_after["n"] == 48
     assert all("general_loss" not in look for look in looks(tmp_path / "plain"))
     told = result["probes"]["forgetting"]
     seen = [look["general_loss"] for look in looks(tmp_path / "run")]
@@ -147,7 +149,7 @@ def test_where_no_file_is_given_the_model_writes_what_it_replays(go: Go, tmp_pat
     (rows,) = [d for d in told if isinstance(d, Decision) and d.what == "general rows"]
     assert rows.chosen == "12 rows"
     assert "written by the model before its first step" in rows.because
-    assert result["probes"]["forgetting"] is None
+    assert result["probes"]["forgetting"]["what"] == "general text"
     go(tmp_path / "again", *asked)
     assert weights(tmp_path / "run") == weights(tmp_path / "again")
 
@@ -174,8 +176,6 @@ def test_what_cannot_be_measured_or_replayed_is_refused(
     few.write_text("\n\n".join(texts(SEA, 4, 3)) + "\n", encoding="utf-8")
     with pytest.raises(DataError, match="to measure forgetting on"):
         go(tmp_path / "a", f"probes.forgetting.data={few}")
-    with pytest.raises(RecipeError, match="canaries do not exist yet"):
-        go(tmp_path / "b", "probes.canaries=10")
     labelled = [f"data.path={marked_csv}", *quick]
     with pytest.raises(RecipeError, match="needs rows of what the model knew") as caught:
         train(override(Recipe(), [*labelled, "methods.ewc=true"]), tmp_path / "c")
@@ -198,3 +198,30 @@ def test_a_classifier_is_measured_on_labelled_rows_of_its_classes(
     wrong = write_csv(tmp_path / "wrong.csv", [(text, f"{label}?") for text, label in other])
     with pytest.raises(DataError, match="not among the classes of the run"):
         train(override(Recipe(), [*asked, f"data.general={wrong}"]), tmp_path / "wrong")
+
+
+def test_the_built_in_text_is_measured_at_every_look(go: Go, tmp_path: Path) -> None:
+    result = go(tmp_path / "run", "probes.forgetting.data=built-in")
+    told = result["probes"]["forgetting"]
+    assert told["n"] == 48
+    seen = [one["general_loss"] for one in looks(tmp_path / "run")]
+    assert seen[0] == pytest.approx(told["before"]["value"])
+    # The same passages, asked after training alone.
+    after = go(tmp_path / "plain")["probes"]["forgetting"]
+    assert after["before"]["value"] == pytest.approx(told["before"]["value"], abs=1e-4)
+    assert after["after"]["value"] == pytest.approx(told["after"]["value"], abs=1e-3)
+    assert weights(tmp_path / "plain") == weights(tmp_path / "run")
+
+
+def test_a_classifier_says_what_neighbours_it_kept_and_takes_no_built_in_text(
+    marked_csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    labelled = [f"data.path={marked_csv}", *quick, "train.epochs=1"]
+    result = train(override(Recipe(), labelled), tmp_path / "run")
+    kept = result["probes"]["forgetting"]
+    assert kept["what"] == "neighbours"
+    assert 0 <= kept["kept"]["low"] <= kept["kept"]["value"] <= kept["kept"]["high"] <= 1
+    assert "general texts" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    built_in = override(Recipe(), [*labelled, "probes.forgetting.data=built-in"])
+    with pytest.raises(RecipeError, match="built-in"):
+        train(built_in, tmp_path / "b")

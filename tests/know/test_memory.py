@@ -13,6 +13,7 @@ from sklearn.linear_model import QuantileRegressor
 from sklearn.metrics import roc_auc_score
 
 from holdfast.data.table import Table
+from holdfast.know.memory.canaries import exposures, labelled_canaries, repeated
 from holdfast.know.memory.membership import allowed, found_at, membership, smallest_rate
 from holdfast.know.memory.probe import Heard, Risks, remember
 from holdfast.know.memory.scores import (
@@ -22,6 +23,7 @@ from holdfast.know.memory.scores import (
     normal_losses,
     quantile_line,
 )
+from holdfast.know.memory.verbatim import Verbatim, is_verbatim, parts_of
 
 WORDS = ("red", "old", "tree", "house", "runs", "over", "slow", "bird", "sea", "warm", "no", "ice")
 
@@ -155,3 +157,37 @@ def test_copies_of_one_text_are_one_witness(make_table: Any, texts: Any) -> None
         Heard(members, random.exponential(1, 120)), Heard(others, random.exponential(1, 60)), 0
     ).to_json()
     assert (found["members"], found["others"], found["one_row_a_unit"]) == (40, 60, True)
+
+
+def test_exposure_is_the_rank_in_bits() -> None:
+    others = np.arange(1.0, 128.0)
+    # First of 128: all seven bits. Last: none. A tie ranks behind.
+    np.testing.assert_allclose(exposures(np.array([0.0, 1000.0, 1.0]), others), [7.0, 0.0, 6.0])
+    random = np.random.default_rng(0)
+    never = exposures(random.normal(size=20_000), random.normal(size=200))
+    # The mean of −log₂ of a uniform share is 1 ÷ ln 2.
+    assert never.mean() == pytest.approx(1 / np.log(2), abs=0.1)
+
+
+def test_canaries_are_random_alike_and_repeated_as_said() -> None:
+    texts = ["one two three four five", "six seven eight nine ten"] * 3
+    made = labelled_canaries(texts, 3, 7, seed=1)
+    assert made == labelled_canaries(texts, 3, 7, seed=1)
+    assert [canary.repeats for canary in made.planted] == [1, 4, 16, 1, 4, 16, 1]
+    assert np.bincount(repeated(made)).tolist() == [1, 4, 16, 1, 4, 16, 1]
+    assert len({canary.text for canary in made.planted}) == 7
+    assert {canary.label for canary in made.others} == {0, 1, 2}
+    assert set(" ".join(c.text for c in made.others).split()) <= set(" ".join(texts).split())
+
+
+def test_verbatim_is_to_the_word() -> None:
+    answer = "a  b c d e f g h  i j k l m n o p q"
+    parts = parts_of(answer)
+    assert parts is not None
+    assert parts == ("a  b c d e f g h", list("ijklmnopq"))
+    assert is_verbatim("i j k l\nm n o p q and more", parts[1])
+    assert not is_verbatim("i j k l m n o p r", parts[1])
+    assert parts_of("too short to tell") is None
+    told = Verbatim(50, (3, 4, 9), 0)
+    assert told.because.startswith("3 of 50 answers completed verbatim from their first 8 words")
+    assert told.to_json()["rate"]["value"] == 0.06

@@ -120,8 +120,9 @@ def _share(raw: Mapping[str, Any]) -> str:
 
 def _forgotten(raw: Mapping[str, Any]) -> str:
     rise = raw.get("rise")
-    if not isinstance(rise, Mapping) or rise.get("value") is None:
-        return str(raw.get("because") or raw.get("why") or "not known")
+    said = raw.get("because") or raw.get("why")
+    if said or not isinstance(rise, Mapping) or rise.get("value") is None:
+        return str(said or "not known")
     return (
         f"the loss on {raw['n']} general rows rose by {rise['value']:.3f} "
         f"({rise['low']:.3f} to {rise['high']:.3f})"

@@ -56,7 +56,7 @@ from holdfast.pipeline.sources import source_weights
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.recipe.resolved import resolved as resolve_all
-from holdfast.tasks.base import Examples, ExtendableExamples, labels_of
+from holdfast.tasks.base import Examples, ExtendableExamples, GrowingExamples, labels_of
 from holdfast.tasks.metrics import Metric
 from holdfast.tasks.text_classification import EncodedTexts
 from holdfast.training.checkpoint import CheckpointStore
@@ -228,8 +228,12 @@ def _added(
     chosen = lot.of(origins) if lot is not None else np.zeros(0, dtype=np.int64)
     if lot is None or examples is None or not len(chosen):
         return None, None
-    assert isinstance(train, ExtendableExamples)
-    both = train.extended(examples.take(chosen), np.asarray(lot.weights)[chosen])
+    assert isinstance(train, GrowingExamples)
+    more = examples.take(chosen)
+    both = train.extended(more, np.asarray(lot.weights)[chosen])
+    if not isinstance(both, ExtendableExamples):
+        return more, both
+    # With the weights that they have there.
     return both.take(np.arange(len(train), len(both))), both
 
 

@@ -22,6 +22,7 @@ from holdfast.core.wording import counted
 from holdfast.data.chat import chats_from_prompts
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
+from holdfast.know.general_text import BUILT_IN, GENERAL
 from holdfast.methods.registry import all_methods
 from holdfast.models.causal import CausalNetwork
 from holdfast.models.own_texts import own_texts
@@ -137,12 +138,22 @@ def _divided(
 
 
 def _read(prepared: Prepared, source: str, key: str, known: Sequence[Table]) -> Table:
+    if source == BUILT_IN:
+        source = _built_in(prepared, key)
     refuse_missing(source)
     table = prepared.kind.read_general(source, prepared.recipe.data, prepared.rows)
     if len(table) <= MOST_ROWS:
         return table
     rng = generator(prepared.recipe.seed, "general rows", key)
     return table.take(np.sort(rng.permutation(len(table))[:MOST_ROWS]))
+
+
+def _built_in(prepared: Prepared, key: str) -> str:
+    """The file of our own general text, for a model that goes on with texts."""
+    if prepared.recipe.task != WRITES:
+        rule = f"is plain text when it is {BUILT_IN}, on which no loss exists for"
+        raise RecipeError(key, rule, prepared.recipe.task, "Name a file of general rows.")
+    return str(GENERAL)
 
 
 def _without_copies(

@@ -14,6 +14,7 @@ from holdfast.data.added import Added
 from holdfast.data.table import Splits, Table
 from holdfast.models.quantize import compute_in
 from holdfast.pipeline.adapters import settle_quantize, with_adapter
+from holdfast.pipeline.canaries import with_canaries
 from holdfast.pipeline.general import with_general
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.kinds.beside_start import check_probes
@@ -113,4 +114,5 @@ def with_added(
     """What is prepared, with the rows that are added to the training ones: worked out by ``train``,
     and whether they are of use by ``valid`` too. See ``prepare_divided``."""
     prepared = with_unlabelled(with_signals(prepared, train, known), train, valid, unlabelled)
-    return with_synthetic(prepared, train, valid, known or (prepared.rows,))
+    prepared = with_synthetic(prepared, train, valid, known or (prepared.rows,))
+    return with_canaries(prepared)

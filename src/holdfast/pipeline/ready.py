@@ -23,7 +23,7 @@ from holdfast.models.prefix import Prefix
 from holdfast.pipeline.fits import Need
 from holdfast.recipe import DataPart, Recipe, as_settings, known_keys, override
 from holdfast.recipe.resolved import ResolvedRecipe
-from holdfast.tasks.base import ExtendableExamples
+from holdfast.tasks.base import ExtendableExamples, GrowingExamples
 from holdfast.tasks.metrics import Metric, find_metric
 from holdfast.tasks.side import SideLayer
 from holdfast.training.observe import Observer
@@ -118,21 +118,21 @@ class Prepared:
 
         They are of the training side in every fit, whatever its division; validation, the train
         probe, the data map and every count of rows stay those of the table. Raises ``RecipeError``
-        for a task whose rows have no class each.
+        for a task that can learn from none.
         """
         one_class = self.rows.columns.label_kind in (None, "class")
         start, both = time.perf_counter(), added
         fresh = self.kind.encode(added.table, self.loaded, self.recipe)
-        if not (one_class and isinstance(fresh, ExtendableExamples)):
+        if not (one_class and isinstance(fresh, GrowingExamples)):
             raise RecipeError(
                 "added rows",
-                "can be learned beside texts with one class each, and by no other task yet",
+                "can be learned beside texts with one class each and by a causal language model",
                 self.recipe.task,
                 "Leave them out.",
             )
         if self.added is not None:
             before = self.added_examples
-            assert isinstance(before, ExtendableExamples)
+            assert isinstance(before, GrowingExamples)
             both = join_added(self.added, added)
             fresh = before.extended(fresh, np.asarray(added.weights))
         seconds = self.seconds + time.perf_counter() - start

@@ -14,6 +14,7 @@ from holdfast.data.extra_texts import Unlabelled, read_unlabelled, refuse_test_r
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
+from holdfast.know.general_text import BUILT_IN
 from holdfast.models.base import Loaded
 from holdfast.pipeline.fresh_texts import without_copies
 from holdfast.pipeline.kinds import kind_of
@@ -61,7 +62,7 @@ def _load_and_divide(recipe: Recipe, notify: Notify) -> Divided:
     general = (recipe.data.general, recipe.probes.forgetting.data)
     other = (recipe.data.descriptions, recipe.data.unlabelled, *general)
     for source in (recipe.data.path, recipe.data.valid, recipe.data.test, *other):
-        if source is not None:
+        if source is not None and source != BUILT_IN:
             refuse_missing(source)
     # So is a machine that cannot keep written code in.
     execution_of(recipe)

@@ -43,7 +43,7 @@ def heard(
 ) -> Heard:
     """The mean loss of each row's target tokens [n] by both networks (NaN for a row without one),
     and their tokens; ``start`` may be missing."""
-    of_row = _places(table, np.asarray(examples.rows))
+    of_row = places(table, np.asarray(examples.rows))
     by_tuned, right = _tokens(tuned, task, examples, device)
     by_start = None if start is None else _tokens(start, task, examples, device)[0]
     lines: list[list[int]] = [[] for _ in range(len(table))]
@@ -98,7 +98,8 @@ def _tokens(
     return found, right
 
 
-def _places(table: Table, rows: Ints) -> Ints:
+def places(table: Table, rows: Ints) -> Ints:
+    """Where the source rows stand in a table."""
     own = np.asarray(table.column("row"), dtype=np.int64)
     order = np.argsort(own, kind="stable")
     return np.asarray(order[np.searchsorted(own, rows, sorter=order)])

@@ -23,7 +23,7 @@ from holdfast.recipe.values import checked, kinds
 Task = Literal[
     "text-classification", "token-classification", "seq2seq", "causal-lm", "image-classification"
 ]
-Origin = Literal["name", "description", "unlabelled", "synthetic", "mixed"]
+Origin = Literal["name", "description", "unlabelled", "synthetic", "mixed", "canary"]
 EMBEDDED = "embedded"
 
 # The largest of each kind of number. Beyond them no run would end, no plan could be held, or the
@@ -36,6 +36,7 @@ LOOKS = 10_000  # each scores the validation rows once and writes a line of the 
 TOKENS = 1_000_000  # a text; the longest models read so many
 RATE = 1e38  # what a float32 holds; far smaller ones explode, which the run then says
 FACTOR = 1e6
+CANARIES = 1000  # seven training rows each on average
 FOLDS = 20  # each is a run of its own
 RANK = 4096  # of an update of matrices with at most some 16,000 rows; 8 to 256 are usual
 
@@ -351,21 +352,15 @@ class FairnessPart(Part):
 
 
 class ProbesPart(Part):
-    """What is measured of a run beside its own rows."""
+    """What is measured of a run beside its own rows: random texts that are planted in its training
+    part (``canaries``, so many), and what it forgets."""
 
-    canaries: int | None = Field(default=None, ge=0, le=ROWS)
+    canaries: int | None = Field(default=None, ge=0, le=CANARIES)
     forgetting: ForgettingPart = ForgettingPart()
     shots: int = Field(default=3, ge=0, le=16)
     judge: str | None = None
     classifier: str | None = None
     fairness: FairnessPart = FairnessPart()
-
-    @field_validator("canaries")
-    @classmethod
-    def _canaries_do_not_exist_yet(cls, value: int | None) -> int | None:
-        if value:
-            raise ValueError("canaries do not exist yet: leave them out")
-        return value
 
 
 class AuditPart(Part):

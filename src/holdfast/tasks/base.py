@@ -47,11 +47,16 @@ class LabelledExamples(Examples, Protocol):
 
 
 @runtime_checkable
-class ExtendableExamples(LabelledExamples, Protocol):
-    """Examples that others can be learned beside, with a weight each."""
+class GrowingExamples(Examples, Protocol):
+    """Examples that others can be learned beside."""
 
     def extended(self, others: Any, weights: Floats) -> Self:
         """These, each of weight 1, and after them ``others`` [m] of ``weights`` [m]."""
+
+
+@runtime_checkable
+class ExtendableExamples(LabelledExamples, GrowingExamples, Protocol):
+    """The same of rows that have a label each, which may be another."""
 
     def relabelled(self, labels: npt.NDArray[Any]) -> Self:
         """The same with other labels [n, …]."""

@@ -59,6 +59,20 @@ class EncodedTokens:
         running = np.concatenate([[0], np.cumsum(self.targets, dtype=np.int64)])
         return np.asarray(running[self.offsets[1:]] - running[self.offsets[:-1]])
 
+    def extended(self, others: EncodedTokens, weights: Floats) -> EncodedTokens:
+        """These, and after them the rows of ``others``; each weighs as any other."""
+        if (np.asarray(weights) != 1).any():
+            raise Defect("added rows", "of a language model weigh as any other")
+        return EncodedTokens(
+            ids=np.concatenate([self.ids, others.ids]),
+            targets=np.concatenate([self.targets, others.targets]),
+            offsets=offsets_of(np.concatenate([self.lengths, others.lengths])),
+            rows=np.concatenate([self.rows, others.rows]),
+            positions=np.concatenate([self.positions, others.positions + len(self.cut)]),
+            cut=np.concatenate([self.cut, others.cut]),
+            table_rows=np.concatenate([self.table_rows, others.table_rows]),
+        )
+
     def take(self, positions: Ints) -> EncodedTokens:
         chosen, places = examples_at(self.positions, positions)
         return EncodedTokens(

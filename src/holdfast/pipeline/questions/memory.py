@@ -17,6 +17,7 @@ from holdfast.core.seeds import generator
 from holdfast.know.memory.probe import Heard, Risks, remember
 from holdfast.know.memory.verbatim import Verbatim
 from holdfast.know.told import Told
+from holdfast.pipeline.canaries import exposed
 from holdfast.pipeline.question import After, Before, Question
 from holdfast.pipeline.token_losses import WRITES, Hear, hearing
 from holdfast.pipeline.verbatim import verbatim
@@ -40,6 +41,7 @@ class Members:
     hear: Hear | None
     seed: int
     extraction: Verbatim | None = None
+    canaries: Mapping[str, Any] | None = None
 
 
 def find(before: Before) -> Members:
@@ -47,14 +49,18 @@ def find(before: Before) -> Members:
     fitted, seed = before.fitted, before.fitted.recipe.seed
     hear = hearing(fitted) if fitted.recipe.task in WRITES else None
     members = heard_of(before.train, seed, hear)
-    return Members(members, risks_of(fitted), hear, seed, _extracted(before, seed))
+    return Members(members, risks_of(fitted), hear, seed, _extracted(before, seed), exposed(fitted))
 
 
 def confirm(members: Members, after: After) -> Mapping[str, Any]:
     others = heard_of(after.test, members.seed, members.hear)
     found = remember(members.heard, others, members.seed, members.risks).to_json()
     told = members.extraction
-    return {**found, "extraction": None if told is None else told.to_json()}
+    return {
+        **found,
+        "extraction": None if told is None else told.to_json(),
+        "canaries": members.canaries,
+    }
 
 
 def _extracted(before: Before, seed: int) -> Verbatim | None:

@@ -26,6 +26,9 @@ def forgetting(run: RunFiles) -> ForgettingView | None:
     found = run.part("probes").get("forgetting")
     if not isinstance(found, dict):
         return None
+    if "rise" not in found:
+        said = found.get("because") or found.get("why")
+        return ForgettingView(Markup(""), str(said)) if said else None
     looks = [s for s in run.snapshots if isinstance(s.get("step"), int) and "general_loss" in s]
     looks.sort(key=lambda look: int(look["step"]))
     best = run.result.get("best_step")
@@ -45,4 +48,5 @@ def forgetting(run: RunFiles) -> ForgettingView | None:
         f"{number(after.value)} in the state that was kept: a rise of {number(rise.value)}"
     )
     span = interval(rise)
-    return ForgettingView(curves(chart), f"{told} (95 % interval {span})." if span else f"{told}.")
+    drawn = curves(chart) if looks else Markup("")
+    return ForgettingView(drawn, f"{told} (95 % interval {span})." if span else f"{told}.")
