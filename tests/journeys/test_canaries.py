@@ -19,22 +19,22 @@ from holdfast.recipe import Recipe, override
 def test_what_was_planted_often_is_given_away_and_stands_on_no_side(
     marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
-    settings = [f"data.path={marked_csv}", *quick, "train.epochs=25", "control.policy=off"]
-    settings += ["train.keep=last", "train.learning_rate=3e-3", "probes.canaries=6"]
+    settings = [f"data.path={marked_csv}", *quick, "train.epochs=8", "control.policy=off"]
+    settings += ["train.keep=last", "train.learning_rate=3e-3", "probes.canaries=9"]
     train(override(Recipe(), settings), tmp_path / "run")
     result = read_result(tmp_path / "run")
     found = result["probes"]["memorization"]["canaries"]
-    assert [one["repeats"] for one in found["planted"]] == [1, 4, 16, 1, 4, 16]
+    assert [one["repeats"] for one in found["planted"]] == [1, 4, 16] * 3
     means = {one["repeats"]: one["value"] for one in found["exposure"]}
-    assert means[16] > means[1]
-    assert means[16] > 2.5
-    assert result["data"]["added"] == {"canary": 42}
+    assert means[16] > means[1] + 1
+    assert means[16] > 4
+    assert result["data"]["added"] == {"canary": 63}
     assert result["data"]["used"] == sum(result["data"][s] for s in ("train", "valid", "test"))
     for name in ("splits.parquet", "predictions.parquet", "examples.parquet", "answers.parquet"):
         assert min(parquet.read_table(tmp_path / "run" / name)["row"].to_pylist()) >= 0
     texts = {one["text"] for one in found["planted"]}
     assert "planted random texts" in (tmp_path / "run" / "report.html").read_text("utf-8")
-    assert len(texts) == 6
+    assert len(texts) == 9
 
 
 def test_a_language_model_learns_secret_numbers(tiny_llama: Path, tmp_path: Path) -> None:
