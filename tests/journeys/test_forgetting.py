@@ -96,7 +96,9 @@ def test_the_general_probe_is_measured_at_every_look_and_changes_nothing(
     assert told["rise"]["low"] < told["rise"]["value"] < told["rise"]["high"]
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "What it forgot" in page
-    assert "What it forgot" not in (tmp_path / "plain" / "report.html").read_text("utf-8")
+    # Without a probe there is no curve, and what is said is of the built-in text.
+    assert "48 general passages" in (tmp_path / "plain" / "report.html").read_text("utf-8")
+    assert "48 general passages" not in page
 
 
 def test_replay_learns_general_rows_that_no_look_measures(
@@ -203,13 +205,15 @@ def test_a_classifier_is_measured_on_labelled_rows_of_its_classes(
 def test_the_built_in_text_is_measured_at_every_look(go: Go, tmp_path: Path) -> None:
     result = go(tmp_path / "run", "probes.forgetting.data=built-in")
     told = result["probes"]["forgetting"]
-    assert told["n"] == 48
+    # A passage of more tokens than the model reads at once is measured in parts.
+    assert told["n"] >= 48
     seen = [one["general_loss"] for one in looks(tmp_path / "run")]
     assert seen[0] == pytest.approx(told["before"]["value"])
-    # The same passages, asked after training alone.
+    # The same passages, asked after training alone; a passage has the mean of its tokens there.
     after = go(tmp_path / "plain")["probes"]["forgetting"]
-    assert after["before"]["value"] == pytest.approx(told["before"]["value"], abs=1e-4)
-    assert after["after"]["value"] == pytest.approx(told["after"]["value"], abs=1e-3)
+    assert after["n"] == 48
+    assert after["before"]["value"] == pytest.approx(told["before"]["value"], rel=0.02)
+    assert after["rise"]["value"] == pytest.approx(told["rise"]["value"], rel=0.3)
     assert weights(tmp_path / "plain") == weights(tmp_path / "run")
 
 

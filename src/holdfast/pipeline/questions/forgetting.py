@@ -8,13 +8,13 @@ the verdict, which reads a probe of every look (``probes.forgetting.data=built-i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from holdfast.core.records import Estimate, Floats
 from holdfast.core.seeds import generator
-from holdfast.data.added import added_texts
 from holdfast.data.chat import chats_from_prompts
 from holdfast.know.general_text import passages
 from holdfast.know.memory.neighbours import neighbours_block
@@ -87,7 +87,9 @@ def vectors_block(fitted: Fitted) -> dict[str, Any]:
     """The neighbours that general texts keep, by what the last layer reads."""
     texts = passages()
     like = fitted.ready.prepared.rows
-    table = added_texts(like, texts, np.zeros(len(texts), int), origin="name").table
+    # Rows of the run with other texts: whatever a label is, they have one.
+    rows_like = like.take(np.arange(len(texts)) % len(like)).rows
+    table = replace(like, rows=rows_like.remove_columns("text").add_column("text", texts))
     rows: Any = fitted.ready.kind.encode(table, fitted.ready.loaded, fitted.recipe)
     job = fitted.job
 
