@@ -31,6 +31,7 @@ ASKED = {
     ("methods.balance", "methods.mixup"): {"methods": {"balance": {"by": "weights"}, "mixup": {}}},
     ("methods.mixup", "train.label_smoothing"): {"methods": {"mixup": {}}, "label_smoothing": 0.1},
     ("methods.gce", "train.label_smoothing"): {"methods": {"gce": {}}, "label_smoothing": 0.1},
+    ("methods.pairing", "enrich"): {"methods": {"pairing": {}}},
     ("methods.mixup", "enrich"): {"methods": {"mixup": {}}, "enrich": frozenset({"cutmix"})},
     ("methods.dropconnect", "methods.dropout"): {
         "methods": {"dropconnect": {}, "dropout": {"hidden": 0.2}}
@@ -61,6 +62,7 @@ SPARED = [
     {"methods": {"l2": {}}, "weight_decay": 0.01},
     {"methods": {"l2_sp": {}}, "weight_decay": 0.01},
     {"methods": {"focal": {}}},
+    {"methods": {"pairing": {}}, "enrich": frozenset({"counterfactual"})},
     {"methods": {"balance": {"by": "draw"}, "mixup": {}}},
     {"methods": {"balance": {"by": "none", "target": "even"}, "mixup": {}}},
     {"methods": {"l1": {"place": "all"}}, "head_learns": False},

@@ -102,6 +102,10 @@ def test_columns_that_go_with_the_label_alone_are_found(run: Path) -> None:
     found = {(one["column"], one["measure"]) for one in groups["findings"]}
     assert ("same", "positive rate") in found
     assert not any(column == "side" for column, _ in found)
+    # All rows of a group have one label, so that no number of rows of the other is there yet.
+    added = {(one["group"], one["class"]): one for one in groups["to_add"]}
+    assert set(added) == {("group 0", "1"), ("group 1", "0")}
+    assert all(one["rows"] == 0 and one["add"] > 20 for one in added.values())
 
 
 def test_the_command_shows_what_was_stored_and_asks_for_more(run: Path, source: Path) -> None:

@@ -141,6 +141,13 @@ TABLE: tuple[Clash, ...] = (
         beside=("train.label_smoothing",),
     ),
     Clash(
+        ("pairing",),
+        "compares two forms of a row, and without enrich they differ by dropout alone",
+        "Set enrich.counterfactual=true, or methods.rdrop in its place.",
+        when=lambda asked: not asked.enrich,
+        beside=("enrich",),
+    ),
+    Clash(
         ("ewc", "l2_sp"),
         "pull the same weights to the same start twice: l2_sp is ewc with every weight alike",
         "Leave one of them out.",

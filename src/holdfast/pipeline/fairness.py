@@ -3,7 +3,7 @@ and the block of both."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from holdfast.enrich.terms.forms import mentions
 from holdfast.enrich.terms.lexicon import Axis, read_lexicon
 from holdfast.know.fairness.forms import Ask
 from holdfast.know.fairness.groups import Found, Grouping, confirm_gaps, find_gaps, usable
+from holdfast.know.fairness.representative import rows_to_add
 from holdfast.know.fairness.swap import Swaps, confirm_swaps, find_swaps
 from holdfast.know.told import Told
 from holdfast.recipe.parts import FairnessPart
@@ -75,6 +76,24 @@ def groupings_of(told: Told, columns: Columns, names: Sequence[str]) -> list[Gro
             cells = [None if c is None or not str(c).strip() else str(c) for c in columns[name]]
             found.append(Grouping(name, cells))
     return found
+
+
+def _to_add(
+    groups: Mapping[str, Any], train: tuple[Table, Callable[[], Columns]] | None
+) -> list[dict[str, Any]]:
+    found = dict.fromkeys(one["column"] for one in groups["findings"])
+    if train is None or not found or train[0].columns.label_kind not in (None, "class"):
+        return []
+    table, columns = train[0], train[1]()
+    labels = table.column("label") if "label" in table.rows.column_names else None
+    if labels is None:
+        return []
+    return [
+        {"column": name, **one}
+        for name in found
+        if name in columns
+        for one in rows_to_add(columns[name], labels, table.classes)
+    ]
 
 
 def of_terms(told: Told, axes: Sequence[Axis]) -> list[Grouping]:
@@ -154,9 +173,12 @@ def confirm_fairness(
     start: Ask | None = None,
     seed: int = 0,
     shares: bool = False,
+    train: tuple[Table, Callable[[], Columns]] | None = None,
 ) -> dict[str, Any]:
     """The block ``fairness`` of ``result.json``, by the test rows. ``shares``: what is asked are
-    shares of answers, which are bounded as probabilities are."""
+    shares of answers, which are bounded as probabilities are. ``train`` are the training rows, and
+    what stands beside them in the source: of a column by which something was found, the rows that
+    would make its groups representative are counted there."""
     known = groupings_of(test, columns, found.groups.columns) + of_terms(test, found.axes)
     missing = [name for name in found.groups.columns if name not in {one.name for one in known}]
     groups = confirm_gaps(found.groups, test, known)
@@ -172,7 +194,7 @@ def confirm_fairness(
             bounded=shares or test.probabilities is not None,
         )
     return {
-        "groups": {**groups, "columns_missing": missing},
+        "groups": {**groups, "columns_missing": missing, "to_add": _to_add(groups, train)},
         "swap": swap,
         "swap_why": found.why,
         "false_alarms": dict(FALSE_ALARMS),

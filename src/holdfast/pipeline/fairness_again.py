@@ -90,8 +90,16 @@ def fairness_of(again: Again, wanted: Wanted) -> dict[str, Any]:
         axes = [one.axis.name for one in found.swaps.candidates]
         openings = again.reopen(COMMAND, axes).count
     shares = names == tuple(OUTCOMES)
-    columns = again.beside(test.table)
-    block = confirm_fairness(found, test, columns, ask, seed=seed, shares=shares)
+    train = again.table("train")
+    block = confirm_fairness(
+        found,
+        test,
+        again.beside(test.table),
+        ask,
+        seed=seed,
+        shares=shares,
+        train=(train, lambda: again.beside(train)),
+    )
     return {"schema": 1, "fairness": block, "openings": openings}
 
 

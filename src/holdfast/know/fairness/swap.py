@@ -227,7 +227,9 @@ class Tested:
         return _estimate(difference(self.candidate, self.forms, said))
 
     def _flipped(self, names: Sequence[str]) -> int | None:
-        if self.said.shape[2] < 2 or len(names) != self.said.shape[2]:
+        # Of several labels, and of shares, the largest is no answer.
+        one_of = np.allclose(self.said.sum(axis=2), 1)
+        if self.said.shape[2] < 2 or len(names) != self.said.shape[2] or not one_of:
             return None
         answers = self.said.argmax(axis=2)
         return int((answers != answers[:, :1]).any(axis=1).sum())

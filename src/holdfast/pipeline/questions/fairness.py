@@ -33,6 +33,7 @@ def _find(before: Before) -> FairnessFound | Unasked:
 
 def _confirm(found: FairnessFound, after: After) -> dict[str, Any]:
     columns = after.beside(after.test.table)
+    train = after.fitted.ready.sides.train_rows.table
     return confirm_fairness(
         found,
         after.test,
@@ -40,6 +41,7 @@ def _confirm(found: FairnessFound, after: After) -> dict[str, Any]:
         asker(after.predictor),
         start=_start(after.fitted),
         seed=after.fitted.recipe.seed,
+        train=(train, lambda: after.beside(train)),
     )
 
 

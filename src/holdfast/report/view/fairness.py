@@ -52,6 +52,7 @@ def view_of(block: Block) -> FairnessView:
     axes = (block.get("swap") or {}).get("axes", [])
     changes = [one for one in axes if one["status"] == "changes"]
     told = [_gap(one) for one in groups["findings"]] + [_swap(one) for one in changes]
+    told += _lacking(groups.get("to_add") or [])
     settled = [_small(one) for one in axes if one["status"] == "small"]
     return FairnessView(
         _answer(block, groups["findings"], changes),
@@ -102,6 +103,21 @@ def _gap(one: Block) -> str:
         f"{values[1]}: {shown} {where} ({_span(one)}; {count(one['n'])} of "
         f"{count(one['n'] + one['others'])} test rows)"
     )
+
+
+def _lacking(missing: list[Block]) -> list[str]:
+    """Which training rows would make groups and classes independent, a line a column."""
+    found: dict[str, list[str]] = {}
+    for one in missing:
+        rows = f"{count(one['add'])} of {one['group']} with {one['class']}"
+        found.setdefault(one["column"], []).append(rows)
+    return [
+        sentence(
+            f"{column}: classes would be as frequent in every group of the training rows with "
+            f"these more: {', '.join(rows[:6])}{' and others' if len(rows) > 6 else ''}"
+        )
+        for column, rows in found.items()
+    ]
 
 
 def _points_or_number(measure: str, value: float | None) -> str:
