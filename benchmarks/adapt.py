@@ -61,14 +61,14 @@ times the rows; with two classes (CR) the higher rate is undone and its updates 
 points behind going on. Wrong labels and skewed classes are not mended: balancing from the start
 gives back half of what skew costs and `adapt` next to nothing of it, and of wrong labels the robust
 loss gives back nothing either, on frozen vectors. A rate ten times too high, 50 epochs and no decay
-leave no gap once the best state is kept. What `adapt` lost in these runs it lost by the stop that it
-took over from `stop`, of runs with a new head while their rate is high: up to 7 points on 82 rows of
-MR, 1 to 4 at a rate ten times too high. Since then it goes on up to three fifths of the plan where
-training has brought something, and a higher rate must show something while the plan can still be
-finished. Two fresh seeds (8 and 9), before and after on the same rows: the good recipe, 28 runs,
--0.11 and -0.02 points against `off`, worst run -3.80 (100 MR, a new head) and -0.40, at 0.92 and 0.97
-times its steps; bad recipes, 6 runs each: too hot 75.2 and 75.3 % (`off` 75.7), too cold 75.1 and 75.1
-(34.2), too short 63.8 and 63.9 (50.2, the good one 67.7).
+leave no gap once the best state is kept. What `adapt` lost in these runs it lost by the stop that
+it took over from `stop`, of runs with a new head while their rate is high: up to 7 points on 82
+rows of MR, 1 to 4 at a rate ten times too high. Since then it goes on up to three fifths of the
+plan where training has brought something, and a higher rate must show something while the plan can
+still be finished. Two fresh seeds (8 and 9), before and after on the same rows: the good recipe, 28
+runs, -0.11 and -0.02 points against `off`, worst run -3.80 (100 MR, a new head) and -0.40, at 0.92
+and 0.97 times its steps; bad recipes, 6 runs each: too hot 75.2 and 75.3 % (`off` 75.7), too cold
+75.1 and 75.1 (34.2), too short 63.8 and 63.9 (50.2, the good one 67.7).
 """
 
 
