@@ -170,6 +170,20 @@ def test_copies_stay_on_one_side_of_every_division(
             assert not np.isin(units[one], units[other]).any()
 
 
+@pytest.mark.parametrize(
+    ("rare", "told"), [(4, "the 5 outer folds"), (5, "4 of the 5 outer folds")]
+)
+def test_a_class_too_small_for_the_outer_folds_is_told_of_them(
+    marked_rows: Any, write_csv: Any, quick: list[str], tmp_path: Path, rare: int, told: str
+) -> None:
+    """Five rows stand in every outer fold, but four of these cannot be divided into five."""
+    rows = [*marked_rows(ROWS), *((f"a rare text {i}", "rare") for i in range(rare))]
+    path = write_csv(tmp_path / "rare.csv", rows)
+    with pytest.raises(SplitError, match=rf"class 'rare'.*of 5 sides.*{told}") as caught:
+        learning(path, quick, "train.folds=5")
+    assert "leave data.split.test out" in caught.value.remedy
+
+
 def test_a_killed_run_repeats_no_outer_fold(
     run: Path,
     csv: Path,

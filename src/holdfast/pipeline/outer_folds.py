@@ -9,14 +9,16 @@ surely, is ``evaluate/out_of_fold.py``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from holdfast.core.errors import SplitError
 from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import derive_seed
@@ -53,14 +55,27 @@ def outer_folds(learning: Learning) -> tuple[Fold, ...]:
     units, labels = prepared.units[rows], _labels(learning)[rows]
     seed = derive_seed(prepared.recipe.seed, "outer folds")
     names = prepared.rows.classes
-    folds = make_folds(units, labels, FOLDS, seed, names=names)
+    with _named(f"the {FOLDS} outer folds that make the score at data.split.test=0"):
+        folds = make_folds(units, labels, FOLDS, seed, names=names)
     for fold in folds:
-        if learning.folds:
-            inner = units[fold.train], labels[fold.train]
-            make_folds(*inner, learning.folds, seed_of(prepared), names=names)
-        else:
-            _inner(learning, rows[fold.train])
+        with _named(f"the rows of {FOLDS - 1} of the {FOLDS} outer folds (data.split.test=0)"):
+            if learning.folds:
+                inner = units[fold.train], labels[fold.train]
+                make_folds(*inner, learning.folds, seed_of(prepared), names=names)
+            else:
+                _inner(learning, rows[fold.train])
     return tuple(Fold(rows[f.train], rows[f.held], f.number) for f in folds)
+
+
+@contextlib.contextmanager
+def _named(division: str) -> Iterator[None]:
+    """What could not be divided, where nobody has asked for a division in so many words."""
+    try:
+        yield
+    except SplitError as error:
+        rule = f"{error.rule}, in {division}"
+        remedy = f"{error.remedy} Or leave data.split.test out: test rows are then set aside."
+        raise SplitError(error.what, rule, error.value, remedy) from error
 
 
 def answer_outer(
