@@ -12,6 +12,7 @@ rows keep a file that is worse by exactly a point.
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import re
 import tempfile
@@ -92,13 +93,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=None)
     parser.add_argument("--part", default="", help="begin with this one")
     parser.add_argument("--only", default="", help="this one alone")
+    parser.add_argument("--data", default="", help="of int8 this data set alone")
     args = parser.parse_args()
-    deadline = time.monotonic() + 60 * (args.minutes or 1e6)
+    deadline = time.monotonic() + 60 * (1e6 if args.minutes is None else args.minutes)
     parts = {
         "rule": [{"part": "rule"}],
         "architecture": grid(part=["architecture"], name=[*ENCODERS, "resnet", "minilm"]),
         "int8": grid(part=["int8"], data=list(SETS)),
     }
+    if args.data:
+        parts["int8"] = [cell for cell in parts["int8"] if cell["data"] == args.data]
     found = {}
     for part, cells in sorted(parts.items(), key=lambda one: one[0] != args.part):
         left = max(0.0, (deadline - time.monotonic()) / 60)
@@ -296,7 +300,7 @@ def eight_bits(data: str) -> Result:
                 }
         engines = {
             "torch": TorchEngine(whole.asked, whole.inputs),
-            "torch bf16": TorchEngine(whole.network.to(torch.bfloat16), whole.inputs),
+            "torch bf16": TorchEngine(copy.deepcopy(whole.asked).to(torch.bfloat16), whole.inputs),
             "onnx": full,
             "int8": small,
         }

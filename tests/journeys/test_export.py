@@ -208,42 +208,77 @@ def test_what_cannot_be_done_is_told_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_language_model_becomes_one_file_with_a_modelfile(
-    holdfast: Any, merging_llama: Path, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def chat(merging_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a language model with an adapter."""
+    from holdfast.pipeline.main import train
+    from holdfast.recipe import Recipe, override
+
+    folder = tmp_path_factory.mktemp("chat")
+    turns = [(f"say {i}", f"ok {i}") for i in range(30)]
     rows = [
-        {
-            "messages": [
-                {"role": "user", "content": f"say {i}"},
-                {"role": "assistant", "content": f"ok {i}"},
-            ]
-        }
-        for i in range(30)
+        {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
+        for q, a in turns
     ]
-    (tmp_path / "chat.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    settings = ["train.max_steps=2", "data.template=chatml", "generate.rows=0"]
-    made = holdfast(
-        "train",
-        tmp_path / "chat.jsonl",
-        *("--model", merging_llama, "--out", tmp_path / "run", "--quiet"),
-        *(part for setting in settings for part in ("--set", setting)),
-        *("--set", "model.adapter.kind=lora"),
-    )
-    assert made.code == 0, made.err
-    done = holdfast("export", tmp_path / "run", "--to", "gguf", "--json")
+    (folder / "chat.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = [
+        f"data.path={folder / 'chat.jsonl'}",
+        f"model.name={merging_llama}",
+        "data.template=chatml",
+        "model.adapter.kind=lora",
+        "train.max_steps=2",
+        "generate.rows=0",
+    ]
+    train(override(Recipe(), settings), folder / "run")
+    return folder / "run"
+
+
+def test_a_language_model_becomes_one_file_with_a_modelfile(holdfast: Any, chat: Path) -> None:
+    done = holdfast("export", chat, "--to", "gguf", "--json")
     assert done.code == 0, done.err
     facts = json.loads(done.out)
-    folder = tmp_path / "run" / "export" / "gguf"
+    folder = chat / "export" / "gguf"
     assert Path(facts["folder"]) == folder
     assert facts["max_logit_gap"] <= 1e-4
     assert facts["read_back"]["texts"] == 8
+    assert facts["pushed"] is None
     assert "<|im_start|>" in (folder / "Modelfile").read_text()
-    assert {path.name for path in folder.iterdir()} == {
-        "model.gguf",
-        "Modelfile",
-        "README.md",
-        "export.json",
-    }
-    refused = holdfast("export", tmp_path / "run", "--to", "gguf", "--int8")
+    names = {"model.gguf", "Modelfile", "README.md", "export.json"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert "Converting" not in done.err
+    refused = holdfast("export", chat, "--to", "gguf", "--int8")
     assert refused.code == 2
     assert "q8_0" in refused.err
+
+
+def test_what_is_asked_is_pushed_with_its_card_and_nothing_else(
+    holdfast: Any, chat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from holdfast.know.export import hub
+
+    sent: dict[str, Any] = {}
+
+    class Fake:
+        def whoami(self) -> dict[str, str]:
+            return {"name": "ada"}
+
+        def repo_exists(self, name: str, *, repo_type: str) -> bool:
+            return False
+
+        def create_repo(self, name: str, **settings: Any) -> str:
+            sent["made"] = (name, settings["repo_type"], settings["private"])
+            return f"https://hub.example/{name}"
+
+        def upload_folder(self, *, folder_path: str, **settings: Any) -> None:
+            sent["files"] = sorted(path.name for path in Path(folder_path).iterdir())
+
+    monkeypatch.setattr(hub, "_api", Fake)
+    for name in hub.OFFLINE:
+        monkeypatch.delenv(name, raising=False)
+    out = tmp_path / "out"
+    done = holdfast("export", chat, "--to", "gguf", "--push", "talk", "--out", out)
+    assert done.code == 0, done.err
+    assert sent["made"] == ("ada/talk", "model", True)
+    assert sent["files"] == ["Modelfile", "README.md", "export.json", "model.gguf"]
+    assert "model: https://hub.example/ada/talk" in done.out
+    assert "ollama create talk" in (out / "README.md").read_text("utf-8")

@@ -120,12 +120,14 @@ def test_words_have_the_tag_of_their_first_piece_and_unread_ones_another(
 
 def test_the_card_keeps_what_the_run_says_and_tells_how_the_file_is_used(tmp_path: Path) -> None:
     front = "---\nlibrary_name: transformers\ntags:\n- x\n---\n"
-    text = f"{front}\n# It\n\n## How to load it\n\npipeline(\\d)\n\n## Facts\n\n- a\n"
+    load = "## How to load it\n\npipeline(\\d)\n\nTexts were treated so.\n"
+    text = f"{front}\n# It\n\n{load}\n## Facts\n\n- a\n"
     (tmp_path / "README.md").write_text(text)
     facts = {"precision": "float32", "kept_because": "it is asked for", "max_logit_gap": 1e-7}
     made = card(tmp_path, "onnx", facts, ["Use\\it."])
     assert made.startswith("---\nlibrary_name: onnx\ntags:\n- x\n---\n")
     assert "pipeline" not in made
+    assert "\nTexts were treated so.\n" in made
     assert made.index("Use\\it.") < made.index("1.0e-07") < made.index("## Facts")
     assert "## How to use it" in card(tmp_path / "none", "onnx", facts, ["Use it."])
 

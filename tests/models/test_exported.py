@@ -164,7 +164,7 @@ def test_eight_bits_have_a_scale_a_channel_and_keep_the_facts(
 
     whole, path = file
     quantise(path, tmp_path / "small.onnx")
-    assert read_facts(tmp_path / "small.onnx") == read_facts(path)
+    assert read_facts(tmp_path / "small.onnx").items() >= read_facts(path).items()
     graph = onnx.load(str(tmp_path / "small.onnx")).graph
     weights = {one.name: one for one in graph.initializer}
     wide = [name for name in weights if name.endswith("_quantized")]

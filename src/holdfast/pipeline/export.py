@@ -111,13 +111,7 @@ def _place(run: Path, to: str, out: Path | None) -> Path:
     place = run / HOME / to if out is None else out
     if "\0" in str(place):
         raise RunError(str(place), "has a NUL character, which no path can have")
-    if place.is_symlink() or place.exists():
-        raise RunError(
-            str(place),
-            "exists already, and an export is never written over",
-            None,
-            "Choose another --out, or remove it.",
-        )
+    _refuse_taken(place)
     inside = place.absolute()
     if (run / "model").resolve() in (inside.resolve(), *inside.resolve().parents):
         raise RunError(
@@ -127,6 +121,16 @@ def _place(run: Path, to: str, out: Path | None) -> Path:
             "Choose another --out.",
         )
     return place
+
+
+def _refuse_taken(place: Path) -> None:
+    if place.is_symlink() or place.exists():
+        raise RunError(
+            str(place),
+            "exists already, and an export is never written over",
+            None,
+            "Choose another --out, or remove it.",
+        )
 
 
 @contextlib.contextmanager
@@ -141,6 +145,8 @@ def _beside(place: Path) -> Iterator[Path]:
         made.mkdir()
     try:
         yield made
+        # Another export may have been quicker.
+        _refuse_taken(place)
         replace_folder(made, place)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)

@@ -25,7 +25,7 @@ from holdfast.know.export.measured import BFLOAT16, FLOAT32, INT8, Form, Measure
 from holdfast.know.export.network import Exportable
 from holdfast.know.export.onnx_file import BESIDE, write_onnx
 from holdfast.know.export.openvino_file import write_openvino
-from holdfast.know.export.proof import TOLERANCE, Gap, prove, rows_of
+from holdfast.know.export.proof import TOLERANCE, Gap, lengths_of, prove, rows_of
 from holdfast.know.export.speed import measure
 from holdfast.pipeline.again import Again
 from holdfast.pipeline.export_facts import about, middle, too_far, valid_rows
@@ -61,7 +61,10 @@ def write_classifier(
     _say_text_part(result, notify)
     whole = exportable(model, _shape(model, table))
     facts = facts_of(run, result, model)
-    notify(Decision("file", form.file, "traced with torch.export, its batch and length left open"))
+    sizes = " and ".join(map(str, lengths_of(whole)))
+    asked = "one size" if whole.tokens is None else f"lengths of {sizes}"
+    because = f"it is held against the model at batches of 1, 7 and 64 and {asked}"
+    notify(Decision("file", form.file, because))
     with flushed_subnormals():
         forms, gap, lacking = _forms(whole, form, int8, made, facts)
         judged = _judged(model, whole, table, None if result.get("wrapper") else stored, forms)
@@ -72,7 +75,8 @@ def write_classifier(
     if int8:
         kept, because = choose(measured, plain, coarse, model.metric, lacking)
     chosen = next(one for one in judged if one.form.name == kept.name)
-    _keep(form, chosen, made, {**facts, "precision": _hint(kept)})
+    told = kept.precision if form.name == "onnx" else _hint(kept)
+    _keep(form, chosen, made, {**facts, "precision": told})
     files.copy_tokenizer(model_of(run), made)
     files.write_predict(made, form.name, model.task == "image-classification")
     notify(Decision("precision", kept.precision, because, prominent=True))

@@ -17,6 +17,8 @@ CARD, FACTS, PREDICT, NEEDS = "README.md", "export.json", "predict.py", "require
 WEIGHTS = ("model.safetensors", "config.json", "generation_config.json", CARD)
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 SECTION = re.compile(r"^## How to load it\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+# What the run did with texts before they were read, which the file does not do.
+TREATED = re.compile(r"^Texts were treated .*$", re.MULTILINE)
 LIBRARY = re.compile(r"^library_name: .*$", re.MULTILINE)
 LIBRARIES = {"onnx": "onnx", "openvino": "openvino", "gguf": "gguf"}
 
@@ -48,8 +50,11 @@ def card(model: Path, form: str, facts: Mapping[str, Any], use: Sequence[str]) -
     there = model / CARD
     text = there.read_text("utf-8") if there.is_file() else "# A model made with Holdfast\n"
     text = LIBRARY.sub(f"library_name: {LIBRARIES[form]}", text, count=1)
-    section = "\n".join(["## How to use it", "", *use, "", *_measured(facts), ""])
-    if SECTION.search(text):
+    found = SECTION.search(text)
+    treated = TREATED.findall(found[0]) if found else []
+    said = [line for one in treated for line in ("", one)]
+    section = "\n".join(["## How to use it", "", *use, *said, "", *_measured(facts), ""])
+    if found:
         # As a function: the section holds backslashes of its own.
         return SECTION.sub(lambda _: section + "\n", text, count=1)
     return f"{text.rstrip()}\n\n{section}"
