@@ -2,8 +2,8 @@
 
     python benchmarks/export.py --minutes 4    # start no new cell after that; resumable
 
-``architecture``: each of the eight encoder architectures (small ones, drawn at random, 520 places)
-and a pretrained ResNet, written by ``torch.export`` and held against the saved model at batches of
+``architecture``: each of the eight encoder architectures and a ResNet (small ones, drawn at random;
+texts of 520 places), written by ``torch.export`` and held against the saved model at batches of
 1, 7 and 64 and lengths of 2, 33 and 512. ``int8``: MiniLM tuned for 60 updates, all validation and
 test rows through float32 and int8, and the speed of both. ``rule``: how often simulated validation
 rows keep a file that is worse by exactly a point.
@@ -69,7 +69,7 @@ TEXT = """## Export
 
 Each line of the first table is a model written as ONNX by `torch.export` and held against the saved
 folder, 7 rows of unlike length at batches of 1, 7 and 64 and lengths of 2, 33 and 512 (pictures:
-32 x 32): the largest difference of a logit as a share of the largest (demanded: 1e-4), and the
+32 x 32; all but MiniLM small and drawn at random): the largest difference of a logit as a share of the largest (demanded: 1e-4), and the
 seconds that writing took. MiniLM is the embedded model with a head drawn at random.
 """
 INT8 = """
@@ -238,13 +238,14 @@ def tiny(folder: Path, kind: str) -> Path:
 
 
 def resnet(folder: Path) -> Any:
-    """A pretrained ResNet of Transformers' architecture with a new head."""
+    """The ResNet for pictures of 32 pixels that other benchmarks begin with."""
+    from vs_trainer_tasks import small_resnet
+
     from holdfast.know.export.network import of_pictures
     from holdfast.models.vision import load_vision
     from holdfast.models.vision_saved import load_saved_vision
 
-    source = Path.home() / ".cache" / "holdfast" / "base_models" / "resnet"
-    loaded = load_vision(str(source), ("a", "b", "c"), seed=1)
+    loaded = load_vision(str(small_resnet()), ("a", "b", "c"), seed=1)
     loaded.network.save(folder / "saved", loaded.tokenizer, 1.5)
     saved, again = (load_saved_vision(folder / "saved") for _ in range(2))
     shape = (saved.channels, 32, 32)
