@@ -70,7 +70,8 @@ TEXT = """## Export
 Each line of the first table is a model written as ONNX by `torch.export` and held against the saved
 folder, 7 rows of unlike length at batches of 1, 7 and 64 and lengths of 2, 33 and 512 (pictures:
 32 x 32; all but MiniLM small and drawn at random): the largest difference of a logit as a share of
-the largest (demanded: 1e-4), and the seconds that writing took. MiniLM is the embedded model with a head drawn at random.
+the largest (demanded: 1e-4), and the seconds that writing took. MiniLM is the embedded model with
+a head drawn at random.
 """
 INT8 = """
 Eight bits per channel, MiniLM tuned for 60 updates of the default recipe, every test row through
