@@ -47,6 +47,7 @@ def command(
     """Predict DATA (or one text a line from standard input, with -).
 
     Every column of DATA is kept; prediction and confidence are added. Several runs are averaged.
+    Below the run's threshold (holdfast threshold) a prediction is null: ask a person.
     Without --out, one JSON object a line is printed.
     """
     refuse_too_little("torch")
@@ -59,7 +60,7 @@ def command(
     from holdfast.pipeline.predicted import check_target, write_lines, write_predictions
     from holdfast.pipeline.use import predict
     from holdfast.pipeline.using import Options
-    from holdfast.terminal.say import Teller, tell_empty
+    from holdfast.terminal.say import Teller, tell_below, tell_empty
 
     target = None if out is None else check_target(out, runs, data, force)
     for run in runs:
@@ -73,6 +74,7 @@ def command(
     else:
         write_predictions(predicted, target)
     tell_empty(predicted.without_text, len(predicted), quiet)
+    tell_below(predicted.below, len(predicted), quiet)
 
 
 def _settings(settings: Sequence[str]) -> tuple[bool, tuple[str, ...]]:

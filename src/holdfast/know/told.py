@@ -24,7 +24,9 @@ class Told:
     none. ``wrong`` [n] is whether the answer is not the label; ``None`` where answers are not right
     or wrong (numbers, texts). ``predictions`` [n] are as in the source, ``None`` where none were
     made; ``probabilities`` [n, names] after the temperature, ``None`` where there are none.
-    ``errors`` [n] are answer − label of numbers, in the user's unit.
+    ``errors`` [n] are answer − label of numbers, in the user's unit. ``sure`` [n] is how sure the
+    model is that the whole answer is right (the class; the least sure label or word), ``None``
+    where it cannot tell, NaN for a row of which nothing is read.
     """
 
     side: Side
@@ -35,10 +37,18 @@ class Told:
     probabilities: Floats | None = None
     names: tuple[str, ...] = ()
     errors: Floats | None = None
+    sure: Floats | None = None
 
     def __post_init__(self) -> None:
         n = len(self.table)
-        given = (self.losses, self.wrong, self.predictions, self.probabilities, self.errors)
+        given = (
+            self.losses,
+            self.wrong,
+            self.predictions,
+            self.probabilities,
+            self.errors,
+            self.sure,
+        )
         if any(one is not None and len(one) != n for one in given):
             raise ValueError(f"{n} rows need {n} answers")
 
@@ -63,4 +73,5 @@ class Told:
             None if self.probabilities is None else self.probabilities[at],
             self.names,
             None if self.errors is None else self.errors[at],
+            None if self.sure is None else self.sure[at],
         )

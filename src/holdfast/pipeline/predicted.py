@@ -23,6 +23,7 @@ from holdfast.core.shown import printable_json
 from holdfast.data.cells import write_json_cell
 from holdfast.data.paths import source_path
 from holdfast.data.table import Table
+from holdfast.know.threshold.rule import Rule
 from holdfast.pipeline.folder import own_files
 from holdfast.pipeline.input_columns import is_parquet, typed_parts
 from holdfast.pipeline.using import Answered, Answers, Asked
@@ -37,7 +38,7 @@ class Prediction:
     """What is said of one row: ``row`` is its place in the source; ``prediction`` a class or a
     text, a number, or a list of labels, as the task has it, and empty for a row without text;
     ``probabilities`` by name, where they were asked for; ``because`` why there is no answer, where
-    there is more to say than that the row has no text."""
+    there is more to say than that the row has no text: a threshold leaves it to a person, say."""
 
     row: int
     prediction: object
@@ -63,7 +64,8 @@ class Predicted:
     """Every row of the input with its prediction, in order, in bounded memory.
 
     A row without a text (for pictures: one that cannot be read) has an empty prediction, and is
-    counted in ``without_text`` once its part was read off.
+    counted in ``without_text`` once its part was read off; one that the ``rule`` of a threshold
+    leaves to a person has none (``None``), and is counted in ``below``.
     """
 
     def __init__(
@@ -73,13 +75,16 @@ class Predicted:
         answered: Answered,
         names: tuple[str, ...],
         file: Path | None,
+        rule: Rule | None = None,
     ) -> None:
         self._asked = asked
         self._answer = answer
         self._file = file
         self.answered = answered
         self.names = names
+        self._rule = rule
         self.without_text = 0
+        self.below = 0
         self.called, renaming = _called(asked.raw.names, self._added)
         self.decisions: tuple[Decision, ...] = (*asked.decisions, *renaming)
 
@@ -132,14 +137,24 @@ class Predicted:
         confidence: list[float | None] = [None] * count
         chances = np.full((count, len(self.names)), np.nan) if self.names else None
         if answers is not None:
-            for place, said, sure in zip(
-                places, answers.predictions, answers.confidence, strict=True
-            ):
+            for place, said, sure, why in zip(places, *self._ruled(answers), strict=True):
                 predictions[place] = said
                 confidence[place] = None if sure is None else round(sure, DIGITS)
+                if why is not None:
+                    because[place] = why
+                    self.below += 1
             if chances is not None and answers.probabilities is not None:
                 chances[places] = answers.probabilities
         return PredictedPart(start, columns, predictions, confidence, chances, because)
+
+    def _ruled(
+        self, answers: Answers
+    ) -> tuple[Sequence[object], Sequence[float | None], Sequence[str | None]]:
+        """Predictions, certainties, and why there is none."""
+        said, sure = answers.predictions, answers.confidence
+        if self._rule is None:
+            return said, sure, [None] * len(said)
+        return self._rule.apply(said, sure, answers.probabilities)
 
 
 def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> OutputFile:

@@ -24,8 +24,10 @@ from holdfast.data.paths import source_path
 from holdfast.data.table import Table
 from holdfast.pipeline.advice import advising
 from holdfast.pipeline.folder import RECIPE, open_run, unsealed
+from holdfast.know.threshold.rule import Rule
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.predicted import Predicted
+from holdfast.pipeline.threshold import rule_of
 from holdfast.pipeline.treated import same_text
 from holdfast.pipeline.using import (
     Answered,
@@ -55,7 +57,8 @@ class Predictor:
 
     ``runs`` are the folders that the models came from (none for a fit), ``part`` is what the first
     of them says of its data, ``decisions`` what must be said of them (that a folder bears no sums);
-    ``treated`` makes of a table's texts what the model was trained on.
+    ``treated`` makes of a table's texts what the model was trained on; ``rule`` says which answers
+    ``predict`` leaves to a person, where the run has a threshold.
     """
 
     def __init__(
@@ -65,10 +68,12 @@ class Predictor:
         runs: Sequence[Path] = (),
         decisions: tuple[Decision, ...] = (),
         treated: Callable[[Table], Table] = as_written,
+        rule: Rule | None = None,
     ) -> None:
         self._model = model
         self._lock = threading.Lock()
         self._treated = treated
+        self.rule = rule
         self.part = part
         self.runs = tuple(runs)
         self.decisions = decisions
@@ -85,7 +90,9 @@ class Predictor:
         with flushed_subnormals():
             model = kind_of(task).use_runs(paths)
         recipe = _treated_alike(paths)
-        return cls(model, recipe.data, paths, unsealed(paths), partial(same_text, recipe=recipe))
+        rule, told = rule_of(paths)
+        treated = partial(same_text, recipe=recipe)
+        return cls(model, recipe.data, paths, (*unsealed(paths), *told), treated, rule)
 
     @classmethod
     def of(cls, fitted: Fitted) -> Predictor:
@@ -130,7 +137,8 @@ class Predictor:
     def predict(
         self, data: Data, options: Options | None = None, *, probabilities: bool = False
     ) -> Predicted:
-        """Every row of a file or a list with its prediction, made part by part as it is read off.
+        """Every row of a file or a list with its prediction, made part by part as it is read off;
+        ``None`` where the run's threshold leaves it to a person.
 
         Raises ``RecipeError`` for ``probabilities`` where the answers are no classes.
         """
@@ -143,7 +151,8 @@ class Predictor:
             )
         file = source_path(data) if isinstance(data, str) else None
         names = self.names if probabilities else ()
-        return Predicted(self.ask(data, options), self.answer, self.answered, names, file)
+        asked = self.ask(data, options)
+        return Predicted(asked, self.answer, self.answered, names, file, self.rule)
 
     def labelled(self, data: str, options: Options | None = None) -> Labelled:
         """The labelled rows of a file, with the run's limits, columns and classes."""

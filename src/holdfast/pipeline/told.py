@@ -79,7 +79,19 @@ def told_of(side: Side, table: Table, columns: pa.Table, names: Sequence[str] = 
         chances,
         tuple(names) if chances is not None else (),
         errors,
+        _sure(columns, chances, sets),
     )
+
+
+def _sure(columns: pa.Table, chances: Any, sets: bool) -> Any:
+    """How sure each whole answer is, as the predictor says it."""
+    if chances is not None:
+        return np.maximum(chances, 1 - chances).min(axis=1) if sets else chances.max(axis=1)
+    if not sets or "probabilities" not in columns.column_names:
+        return None
+    words = columns["probabilities"].to_pylist()
+    known = [[p for p in line or () if p is not None] for line in words]
+    return np.array([min(line, default=np.nan) for line in known])
 
 
 def write_answers(run: Path, sides: Mapping[Side, pa.Table]) -> None:

@@ -84,6 +84,13 @@ def tell_empty(empty: int, rows: int, quiet: bool) -> None:
         notify(f"  {share}: no prediction there\n")
 
 
+def tell_below(below: int, rows: int, quiet: bool) -> None:
+    """How many rows a threshold leaves to a person, if any: one line."""
+    if below and not quiet:
+        share = f"{below:,} of {counted(rows, 'row')} {'is' if below == 1 else 'are'} below"
+        notify(f"  {share} the run's threshold: no prediction there, ask a person\n")
+
+
 def needs_person(finding: Finding) -> bool:
     """Whether somebody must decide something: a warning or an error that was not treated."""
     return finding.severity in MARKS and not finding.fixed

@@ -1,0 +1,102 @@
+"""``holdfast threshold``: from which certainty on a run answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from holdfast.core.machine import refuse_too_little
+from holdfast.core.shown import printable
+from holdfast.terminal.streams import json_text
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    precision: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="The share of given answers that shall be right, e.g. 0.95."),
+    ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(metavar="C", help="The share of rows that shall be answered, e.g. 0.8."),
+    ] = None,
+    cost: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="A CSV true,predicted,cost; an empty predicted is no answer."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Choose anew where the run has a threshold.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+) -> None:
+    """Choose RUN's threshold on its validation rows, with a promise, and measure it on its stored
+    answers to the test rows. From then on predict leaves uncertain rows to a person (null)."""
+    refuse_too_little("torch")
+    from holdfast.pipeline.threshold import FILE, Wanted, set_threshold
+    from holdfast.terminal.say import Teller, width
+
+    wanted = Wanted(precision, coverage, cost)
+    notify = Teller(quiet)
+    notify.title(f"holdfast threshold {run}")
+    found = set_threshold(run, wanted, force=force)
+    if found["rule"] is not None:
+        notify.line(f"{run / FILE} is written", "predict goes by it; take it away to undo that")
+    typer.echo(json_text(found) if as_json else printable(shown(found, width())))
+
+
+def shown(found: dict[str, Any], columns: int) -> str:
+    """What was chosen, what it promises, and what it does on the test rows."""
+    from holdfast.terminal.say import entry
+
+    entries: list[tuple[str, str]] = []
+    if found["rule"] is None:
+        entries.append(("Threshold", "none: nothing is promised, nothing was written"))
+        entries.append(("Because", str(found["why"])))
+        if found["by"] == "precision":
+            more = found["rows_needed"]
+            rows = "no number of rows like these would, as far as they show"
+            rows = rows if more is None else f"about {more:,} validation rows like these would"
+            entries.append(("Rows", rows))
+    else:
+        said = "by cost" if found["threshold"] is None else f"{found['threshold']:.4g}"
+        entries.append(("Threshold", said))
+        entries.append(("Promise", f"{found['promise']}, if {found['assumes']}"))
+        if found["why"]:
+            entries.append(("But", found["why"]))
+        if found["broken_in"]:
+            broken = f"at most {100 * found['broken_in']:g} % of 1,000 resamplings on four data sets"
+            entries.append(("Errors", f"the promise was broken in {broken}"))
+    for name, side in (("Validation", "valid"), ("Test", "test")):
+        if found[side] and "coverage" in found[side]:
+            entries.append((name, _side(found[side])))
+    if found["kept_on_test"] is False:
+        entries.append(("!!", "the test rows contradict the promise: do not rely on it"))
+    lines = [line for name, value in entries for line in entry(name, value, columns)]
+    return "\n".join([*lines, *_classes((found["test"] or {}).get("per_class") or [])])
+
+
+def _side(block: dict[str, Any]) -> str:
+    answered = f"{block['answered']:,} of {block['n']:,} rows answered"
+    if "cost" in block:
+        return f"{answered}; a row costs {block['cost']:.4g}, without it {block['cost_without']:.4g}"
+    return f"{answered} ({_rate(block['coverage'])}), {_rate(block['precision'])} of them rightly"
+
+
+def _rate(rate: dict[str, Any]) -> str:
+    if rate["value"] is None:
+        return "none"
+    low, high = (f"{100 * rate[end]:.1f}" for end in ("low", "high"))
+    return f"{100 * rate['value']:.1f} % ({low} – {high} %)"
+
+
+def _classes(lines: list[dict[str, Any]]) -> list[str]:
+    """The classes that are answered worst: the promise is of all answers together."""
+    if len(lines) < 2:
+        return []
+    worst = [f"  {line['class'][:30]:30} {_rate(line['precision'])}" for line in lines[:3]]
+    return ["\nThe promise is of all answers together. Right on the test rows, worst first:", *worst]

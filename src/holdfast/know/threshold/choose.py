@@ -1,0 +1,191 @@
+"""A threshold on the certainty of answers, chosen on validation rows with a promise.
+
+``for_precision`` promises how often answers are right, ``for_coverage`` how many rows are answered.
+The sibling ``costs`` weighs kinds of mistakes instead.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from holdfast.core.errors import Defect
+from holdfast.core.records import Floats, Ints
+from holdfast.stats.intervals import design_effect
+from holdfast.stats.paired import Bools
+
+SURE = 0.95
+# Where the walk from certain to uncertain rows may begin: with so many mistakes among the first.
+# Of eleven choices on four data sets (benchmarks/decisions.py) none answered more rows.
+STARTS = (0, 4)
+POWER = 0.8
+MOST_ROWS = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A row is answered where its certainty is at least ``threshold``; ``None`` where nothing can
+    be promised, with ``why``, and with the ``rows`` of validation that would allow it with a chance
+    of 80 % if they are like these (``None``: no number would). Of the ``n`` rows that it was chosen
+    on ``answered`` are answered, ``wrong`` of them wrongly."""
+
+    threshold: float | None
+    n: int
+    answered: int
+    wrong: int
+    why: str | None = None
+    rows: int | None = None
+
+
+def for_precision(
+    confidence: Floats,
+    wrong: Bools,
+    target: float,
+    *,
+    sure: float = SURE,
+    groups: Ints | None = None,
+) -> Chosen:
+    """The lowest threshold from which on the share of right answers is proven to be ``target`` or
+    more.
+
+    Learn then test (2110.01052) with fixed sequences: rows stand in the order of certainty; from
+    a start on, each longer prefix is tested (exact binomial test of "right in less than the
+    target", which is Clopper–Pearson's limit), and the walk ends at the first that is not refused.
+    The first prefix that is not good enough is refused with probability 1 − ``sure`` at most, and
+    nothing beyond it is reached otherwise. Where a walk starts depends on the number of rows alone; several starts
+    share the error. Exact where rows are drawn alike and certain answers are right more often than
+    uncertain ones; measured for others.
+
+    Parameters
+    ----------
+    confidence, wrong : [n], of rows that the model has not learned from.
+    target : strictly between 0 and 1.
+    groups : [n], whole numbers: rows of a group count as n ÷ design effect.
+    """
+    if not 0 < target < 1 or not 0 < sure < 1:
+        raise Defect("a promised precision", "must lie strictly between 0 and 1", (target, sure))
+    n = len(confidence)
+    order = np.argsort(-confidence, kind="stable")
+    ranked, mistakes = confidence[order], np.cumsum(wrong[order])
+    shrink = _shrink(wrong, groups)
+    if shrink is None:
+        return Chosen(None, n, 0, 0, "the rows are of one group, which shows nothing of others")
+    prefix = np.arange(1, n + 1)
+    # Rows of equal certainty are answered together or not at all.
+    whole = np.append(ranked[1:] < ranked[:-1], True) if n else np.zeros(0, dtype=bool)
+    size, errors = np.floor(prefix / shrink), np.ceil(mistakes / shrink)
+    starts = _starts(int(n / shrink), target, 1 - sure)
+    best = 0
+    for begin, alpha in starts:
+        refused = _p_values(errors, size, target) <= alpha
+        walked = np.flatnonzero(whole & (size >= begin))
+        stops = np.flatnonzero(~refused[walked])
+        reached = walked[: stops[0]] if len(stops) else walked
+        best = max(best, int(reached[-1]) + 1 if len(reached) else 0)
+    if best:
+        return Chosen(float(ranked[best - 1]), n, best, int(mistakes[best - 1]))
+    rows = _rows_needed(errors, size, shrink, n, target, 1 - sure)
+    return Chosen(None, n, 0, 0, _why(starts, ranked, mistakes, target, 1 - sure), rows)
+
+
+def for_coverage(confidence: Floats, wrong: Bools, target: float, *, sure: float = SURE) -> Chosen:
+    """The highest threshold with which at least the share ``target`` of rows to come is answered,
+    in ``sure`` of draws of validation rows.
+
+    The share at or above the j-th largest of n certainties is Beta(j, n + 1 − j), whatever their
+    law (Vovk 2012; tolerance limits, Wilks 1941); the smallest j is taken whose law lies above the
+    target with that probability. Where no j does, every row is answered.
+    """
+    from scipy.special import betainc
+
+    if not 0 < target <= 1 or not 0 < sure < 1:
+        raise Defect("a promised coverage", "must lie above 0, at most 1", (target, sure))
+    n = len(confidence)
+    places = np.arange(1, n + 1)
+    enough = 1 - betainc(places, n + 1 - places, target) >= sure if n else np.zeros(0, dtype=bool)
+    if target == 1 or not enough.any():
+        why = f"{n} rows cannot promise it with a threshold: every row is answered"
+        return Chosen(0.0, n, n, int(wrong.sum()), None if target == 1 else why)
+    threshold = float(-np.sort(-confidence)[np.argmax(enough)])
+    above = confidence >= threshold
+    return Chosen(threshold, n, int(above.sum()), int(wrong[above].sum()))
+
+
+def _shrink(wrong: Bools, groups: Ints | None) -> float | None:
+    if groups is None or not len(wrong):
+        return 1.0
+    effect = design_effect(~wrong, groups)
+    return None if math.isnan(effect) else effect
+
+
+def _p_values(errors: Floats, size: Floats, target: float) -> Floats:
+    """Of "right in less than the target": P(that few mistakes or fewer | as many as allowed)."""
+    from scipy.special import bdtr
+
+    return np.asarray(bdtr(errors, np.maximum(size, errors).astype(np.int64), 1 - target))
+
+
+@lru_cache(maxsize=256)
+def _starts(n: int, target: float, alpha: float) -> tuple[tuple[int, float], ...]:
+    """Of each walk that ``n`` rows allow, the number of rows at which it begins, and its level."""
+    for many in range(len(STARTS), 0, -1):
+        share = alpha / many
+        begins = [_first(mistakes, target, share) for mistakes in STARTS[:many]]
+        if begins[-1] <= n:
+            return tuple((begin, share) for begin in begins)
+    return ()
+
+
+def _first(mistakes: int, target: float, alpha: float) -> int:
+    """The fewest rows with that many mistakes that prove the target."""
+    from scipy.special import bdtr
+
+    high = max(mistakes, 1)
+    while bdtr(mistakes, high, 1 - target) > alpha:
+        high *= 2
+    sizes = np.arange(max(mistakes, high // 2), high + 1)
+    return int(sizes[np.argmax(bdtr(mistakes, sizes, 1 - target) <= alpha)])
+
+
+def _why(
+    starts: tuple[tuple[int, float], ...],
+    ranked: Floats,
+    mistakes: Ints,
+    target: float,
+    alpha: float,
+) -> str:
+    least = _first(0, target, alpha)
+    if not starts:
+        return (
+            f"{len(ranked)} validation rows: to promise {target:g} takes {least} without a mistake"
+        )
+    at = min(starts[0][0], len(ranked)) - 1
+    return (
+        f"of the {at + 1} most certain rows {int(mistakes[at])} are wrong: too many for {target:g}"
+    )
+
+
+def _rows_needed(
+    errors: Floats, size: Floats, shrink: float, n: int, target: float, alpha: float
+) -> int | None:
+    """About how many validation rows would prove the target for some share of them: a test's normal
+    sample size for each prefix of ten rows or more, at its own share of mistakes."""
+    from scipy.special import ndtri
+
+    found = size >= 10
+    if not found.any():
+        return _first(0, target, alpha)
+    share, rate = size[found] / (n / shrink), (errors[found] + 0.5) / (size[found] + 1)
+    allowed = 1 - target
+    better = rate < allowed
+    if not better.any():
+        return None
+    share, rate = share[better], rate[better]
+    wide = -ndtri(alpha / len(STARTS)) * math.sqrt(allowed * target)
+    wide = wide + ndtri(POWER) * np.sqrt(rate * (1 - rate))
+    rows = np.maximum((wide / (allowed - rate)) ** 2, _first(0, target, alpha)) / share * shrink
+    least = math.ceil(float(rows.min()))
+    return None if least > MOST_ROWS else max(least, n + 1)

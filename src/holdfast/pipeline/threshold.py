@@ -1,0 +1,332 @@
+"""From which certainty on a run answers: chosen on its validation rows, measured on its stored
+answers to the test rows, kept in ``threshold.json``, and what ``predict`` goes by then."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.door import door
+from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.files import refuse_link, write_json
+from holdfast.core.lock import locked
+from holdfast.core.records import Decision, Ints, to_json
+from holdfast.core.run_files import MODEL, SEAL
+from holdfast.know.threshold.choose import SURE, Chosen, for_coverage, for_precision
+from holdfast.know.threshold.costs import CostMatrix, priced
+from holdfast.know.threshold.rule import By, Rule
+from holdfast.know.told import Told
+from holdfast.pipeline.cost_file import read_costs
+from holdfast.pipeline.folder import open_run
+from holdfast.stats.bootstrap import group_codes
+from holdfast.stats.intervals import clopper_pearson
+
+FILE = "threshold.json"
+TAKE_AWAY = f"Take {FILE} away: every row is answered then; or choose it again with --force."
+ASSUMES = "the rows to come are drawn as the validation rows were"
+# benchmarks/decisions.py: the most of 1,000 resamplings of validation rows in which the promised
+# precision was not kept, over four data sets, three promises and three numbers of rows.
+BROKEN = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of a threshold: one of a share of right answers, a share of rows that are
+    answered, and a file of costs."""
+
+    precision: float | None = None
+    coverage: float | None = None
+    cost: str | None = None
+
+    def __post_init__(self) -> None:
+        given = [x for x in (self.precision, self.coverage, self.cost) if x is not None]
+        if len(given) != 1:
+            rule = "needs exactly one of --precision, --coverage and --cost"
+            raise RecipeError("holdfast threshold", rule, len(given), "E.g. --precision 0.95.")
+        for name, value in (("--precision", self.precision), ("--coverage", self.coverage)):
+            if value is not None and not 0 < value < 1:
+                rule = "must lie strictly between 0 and 1"
+                raise RecipeError(name, rule, value, f"E.g. {name} 0.95.")
+
+    @property
+    def by(self) -> By:
+        return "cost" if self.cost else "precision" if self.precision else "coverage"
+
+    @property
+    def asked(self) -> float | str:
+        """The value, or the name of the file."""
+        return self.cost or self.precision or self.coverage or ""
+
+
+def set_threshold(run: Path, wanted: Wanted, *, force: bool = False) -> dict[str, Any]:
+    """Choose and store the threshold of a finished run; returns the document of
+    ``threshold.json``, whose ``threshold`` is ``None`` where nothing could be promised: then
+    nothing is stored.
+
+    Raises ``RecipeError`` for a task that has no certainty to go by, ``RunError`` where one is
+    stored already and ``force`` is not given.
+    """
+    from holdfast.pipeline.again import Again
+
+    again = Again(run)
+    task = str(again.result["task"])
+    valid, test = again.told("valid"), again.told("test")
+    refuse_task(task, valid, wanted)
+    with locked(run):
+        _refuse_second(run, wanted, force)
+        document = decided(again.result, valid, test, wanted)
+        if document["rule"] is not None:
+            refuse_link(run / FILE)
+            write_json(run / FILE, {**document, "sha256": _mark(document)})
+    return document
+
+
+def _refuse_second(run: Path, wanted: Wanted, force: bool) -> None:
+    path = run / FILE
+    if force or not path.exists():
+        return
+    with door(str(path), RunError, remedy=TAKE_AWAY):
+        found = json.loads(path.read_text("utf-8"))
+        asked = f"{found.get('by')} {found.get('asked')}"
+    raise RunError(str(path), "holds a threshold already", asked, "Choose anew with --force.")
+
+
+def refuse_task(task: str, valid: Told, wanted: Wanted) -> None:
+    """Raise ``RecipeError`` where answers are not right or wrong, or nothing tells how sure they
+    are."""
+    if valid.sure is None or valid.wrong is None:
+        what = "numbers" if valid.errors is not None else task
+        raise RecipeError(
+            "holdfast threshold",
+            f"does not exist for {what}: an answer is not right or wrong there",
+            None,
+            "It is for classes, several labels, tags and pictures.",
+        )
+    if wanted.cost and "label" not in _kinds(valid):
+        raise RecipeError(
+            "--cost",
+            f"does not exist for {task} with several answers a row",
+            wanted.cost,
+            "Choose by --precision or --coverage.",
+        )
+
+
+def _kinds(told: Told) -> set[str]:
+    """``label`` where a row has one class."""
+    columns = told.table.rows.column_names
+    return set() if {"labels", "tags"} & set(columns) else {"label"}
+
+
+def decided(
+    result: Mapping[str, Any], valid: Told, test: Told | None, wanted: Wanted
+) -> dict[str, Any]:
+    """The document: what was chosen on ``valid``, what it promises, and what it does on
+    ``test``."""
+    if wanted.cost:
+        matrix = read_costs(wanted.cost, valid.names)
+        made = _by_cost(matrix, valid, test)
+    else:
+        made = _by_certainty(valid, test, wanted)
+    document = {
+        "schema": 1,
+        "by": wanted.by,
+        "asked": wanted.asked,
+        **made,
+        "sure": SURE,
+        "assumes": ASSUMES,
+        "model": model_mark(result),
+    }
+    plain: dict[str, Any] = to_json(document)
+    return plain
+
+
+def chosen_by(valid: Told, wanted: Wanted) -> Chosen:
+    """The threshold on how sure the model is, from validation rows; rows of which nothing is read
+    are never answered."""
+    assert valid.sure is not None
+    assert valid.wrong is not None
+    known = np.isfinite(valid.sure)
+    sure, wrong = valid.sure[known], valid.wrong[known]
+    if wanted.coverage is not None:
+        return for_coverage(sure, wrong, wanted.coverage)
+    assert wanted.precision is not None
+    return for_precision(sure, wrong, wanted.precision, groups=_groups(valid, known))
+
+
+def _groups(told: Told, known: Any) -> Ints | None:
+    if not told.table.has_groups:
+        return None
+    given = np.asarray(told.table.column("group"), dtype=object)[known]
+    return group_codes(given, len(given))
+
+
+def _by_certainty(valid: Told, test: Told | None, wanted: Wanted) -> dict[str, Any]:
+    found = chosen_by(valid, wanted)
+    share = wanted.precision or wanted.coverage
+    what = "right answers" if wanted.precision else "answered rows"
+    rule = None if found.threshold is None else Rule(wanted.by, found.threshold)
+    promise = f"at least {100 * float(share or 0):g} % {what}, in {100 * SURE:g} % of draws"
+    on_test = None if test is None or rule is None else measured(test, found.threshold)
+    return {
+        "threshold": found.threshold,
+        "promise": promise if rule else None,
+        "why": found.why,
+        "rows_needed": found.rows,
+        "valid": measured(valid, found.threshold) if rule else {"n": found.n},
+        "test": on_test,
+        "kept_on_test": _kept(on_test, wanted),
+        "broken_in": BROKEN if wanted.precision else None,
+        "rule": None if rule is None else rule.to_json(),
+    }
+
+
+def measured(told: Told, threshold: float | None) -> dict[str, Any]:
+    """How many rows are answered at a threshold, and how many of them rightly, with Clopper and
+    Pearson's limits at 95 %; and the answered classes, those with the most mistakes first."""
+    assert told.sure is not None
+    assert told.wrong is not None
+    least = math.inf if threshold is None else threshold
+    given = np.nan_to_num(told.sure, nan=-1.0) >= least
+    right = given & ~told.wrong
+    block: dict[str, Any] = {"n": len(told), "answered": int(given.sum())}
+    block["coverage"] = _rate(int(given.sum()), len(told))
+    block["precision"] = _rate(int(right.sum()), int(given.sum()))
+    block["precision_of_all"] = _rate(int((~told.wrong).sum()), len(told))
+    if "label" in _kinds(told) and told.predictions is not None:
+        block["per_class"] = _per_class(told.predictions, given, right)
+    return block
+
+
+def _per_class(said: Sequence[object], given: Any, right: Any) -> list[dict[str, Any]]:
+    names = np.asarray([str(one) for one in said], dtype=object)
+    lines = []
+    for name in sorted(set(names[given].tolist())):
+        here = given & (names == name)
+        hits, n = int((right & here).sum()), int(here.sum())
+        lines.append({"class": name, "answered": n, "precision": _rate(hits, n)})
+    return sorted(lines, key=lambda line: line["precision"]["value"])[:20]
+
+
+def _rate(hits: int, n: int) -> dict[str, Any]:
+    if not n:
+        return {"value": None, "low": None, "high": None, "why": "no row is answered"}
+    low, high = clopper_pearson(hits, n)
+    return {"value": hits / n, "low": low, "high": high, "level": 0.95}
+
+
+def _kept(test: Mapping[str, Any] | None, wanted: Wanted) -> bool | None:
+    """Whether the test rows agree with the promise: ``False`` where its value lies above their
+    limits, ``None`` where they say nothing."""
+    if test is None:
+        return None
+    found = test["precision" if wanted.precision else "coverage"]
+    if found["value"] is None:
+        return None
+    return bool(found["high"] >= float(wanted.precision or wanted.coverage or 0))
+
+
+def _by_cost(matrix: CostMatrix, valid: Told, test: Told | None) -> dict[str, Any]:
+    assert valid.probabilities is not None
+    found = priced(matrix, _labels(valid), valid.probabilities)
+    blocks: dict[str, Any] = {"valid": _cost_block(matrix, valid), "test": None}
+    if test is not None:
+        blocks["test"] = _cost_block(matrix, test)
+    better = found.mean < found.plain
+    rule = Rule("cost", None, matrix) if better else None
+    why = None
+    if not better:
+        why = (
+            "on the validation rows the least costly answers do not cost less than always giving "
+            "the most probable class"
+        )
+    return {
+        "threshold": None,
+        "promise": f"at most {found.limit:.4g} a row on average, in {100 * SURE:g} % of draws"
+        if better
+        else None,
+        "why": why,
+        "rows_needed": None,
+        **blocks,
+        "limit": found.limit,
+        "kept_on_test": None
+        if test is None or not better
+        else bool(blocks["test"]["cost"] <= found.limit),
+        "broken_in": None,
+        "rule": None if rule is None else rule.to_json(),
+    }
+
+
+def _labels(told: Told) -> Ints:
+    return np.asarray(told.table.column("label"), dtype=np.int64)
+
+
+def _cost_block(matrix: CostMatrix, told: Told) -> dict[str, Any]:
+    assert told.probabilities is not None
+    answers, labels = matrix.choose(told.probabilities), _labels(told)
+    plain = told.probabilities.argmax(axis=1)
+    given = answers >= 0
+    paid, before = matrix.paid(labels, answers), matrix.paid(labels, plain)
+    return {
+        "n": len(told),
+        "answered": int(given.sum()),
+        "coverage": _rate(int(given.sum()), len(told)),
+        "precision": _rate(int((given & (answers == labels)).sum()), int(given.sum())),
+        "cost": float(paid.mean()) if len(told) else None,
+        "cost_without": float(before.mean()) if len(told) else None,
+    }
+
+
+def model_mark(result: Mapping[str, Any]) -> str | None:
+    """What tells the model that a threshold was chosen for: the sums of its files, ``None`` where
+    the run has no seal."""
+    files = (result.get(SEAL) or {}).get("files") or {}
+    model = {name: mark for name, mark in files.items() if name.startswith(f"{MODEL}/")}
+    return hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest() if model else None
+
+
+def _mark(document: Mapping[str, Any]) -> str:
+    plain = {name: value for name, value in document.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def read_threshold(run: Path) -> Rule | None:
+    """The rule that a run answers by, ``None`` where no threshold was set. Raises ``RunError``
+    where the file was changed, or belongs to another model."""
+    path = run / FILE
+    if not path.exists() and not path.is_symlink():
+        return None
+    refuse_link(path)
+    with door(str(path), RunError, "cannot be read", TAKE_AWAY):
+        found = json.loads(path.read_text("utf-8"))
+        changed = found.get("sha256") != _mark(found)
+        rule = None if changed else Rule.of(found["rule"])
+    if rule is None:
+        raise RunError(str(path), "was changed since it was chosen", None, TAKE_AWAY)
+    mark = model_mark(open_run(run))
+    if mark is not None and found.get("model") != mark:
+        raise RunError(str(path), "was chosen for another model", None, TAKE_AWAY)
+    return rule
+
+
+def rule_of(runs: Sequence[Path]) -> tuple[Rule | None, tuple[Decision, ...]]:
+    """The rule of one run; the average of several has other certainties, so theirs are not
+    applied, which is said."""
+    if len(runs) == 1:
+        rule = read_threshold(runs[0])
+        if rule is None:
+            return None, ()
+        said = f"{rule.threshold:.4g}" if rule.threshold is not None else "by cost"
+        because = f"{runs[0] / FILE} was chosen with `holdfast threshold`"
+        return rule, (Decision("threshold", said, because),)
+    bearing = [str(run) for run in runs if (run / FILE).exists()]
+    if not bearing:
+        return None, ()
+    because = f"the average of several runs is not what {', '.join(bearing)} was chosen for"
+    return None, (Decision("threshold", "not applied", because, prominent=True),)
