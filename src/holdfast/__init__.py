@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         fairness,
         lr,
         probe,
+        threshold,
         train,
     )
     from holdfast.integrations.estimator import TextClassifier
@@ -48,6 +49,7 @@ __all__ = [
     "errors",
     "lr",
     "probe",
+    "threshold",
     "train",
 ]
 
@@ -63,6 +65,7 @@ _HOMES = {
     "probe": "holdfast.api",
     "chat": "holdfast.api",
     "errors": "holdfast.api",
+    "threshold": "holdfast.api",
     "TrainedRun": "holdfast.api",
     "TextClassifier": "holdfast.integrations.estimator",
     "Guard": "holdfast.integrations.guard.guard",

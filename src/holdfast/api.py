@@ -585,6 +585,34 @@ def fairness(
         return answered(Path(run), wanted, None if against is None else Path(against))
 
 
+def threshold(
+    run: Any,
+    *,
+    precision: float | None = None,
+    coverage: float | None = None,
+    cost: str | Path | None = None,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Do what ``holdfast threshold`` does: choose from which certainty on a run answers, and store
+    it; ``run`` is its folder or a ``TrainedRun``. Exactly one of the three is given.
+
+    Returns what ``--json`` prints; ``threshold`` is ``None`` and nothing is stored where the rows
+    cannot promise it. Raises
+    ``holdfast.core.errors.InputError`` where the command would exit with 2.
+    """
+    from holdfast.pipeline.advice import in_python
+    from holdfast.pipeline.threshold import Wanted, set_threshold
+
+    folder = run.folder if isinstance(run, TrainedRun) else Path(run)
+    with in_python():
+        wanted = Wanted(precision, coverage, None if cost is None else str(cost))
+        found = set_threshold(folder, wanted, force=force)
+    if isinstance(run, TrainedRun):
+        # What is loaded answers as before; the next question loads it with its threshold.
+        run.__dict__.pop("predictor", None)
+    return found
+
+
 def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = None) -> Verdict:
     """Do what ``holdfast diagnose`` does, and return the verdict.
 

@@ -26,6 +26,7 @@ from holdfast.cli import (
     predict,
     probe,
     report,
+    threshold,
     train,
 )
 from holdfast.cli.net import check_arguments, check_folder, fault_of
@@ -122,6 +123,14 @@ _add(
     "holdfast predict runs/reviews-1 new.csv --out answers.csv",
     "echo 'It broke after a week.' | holdfast predict runs/reviews-1 -",
     "holdfast predict runs/seed-0 runs/seed-1 new.csv",
+)
+_add(
+    "threshold",
+    threshold.command,
+    "From which certainty on a run answers, with a promise.",
+    "holdfast threshold runs/reviews-1 --precision 0.95",
+    "holdfast threshold runs/reviews-1 --coverage 0.8 --json",
+    "holdfast threshold runs/reviews-1 --cost costs.csv --force",
 )
 _add(
     "compare",

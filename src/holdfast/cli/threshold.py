@@ -16,7 +16,9 @@ def command(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     precision: Annotated[
         float | None,
-        typer.Option(metavar="P", help="The share of given answers that shall be right, e.g. 0.95."),
+        typer.Option(
+            metavar="P", help="The share of given answers that shall be right, e.g. 0.95."
+        ),
     ] = None,
     coverage: Annotated[
         float | None,
@@ -69,7 +71,9 @@ def shown(found: dict[str, Any], columns: int) -> str:
         if found["why"]:
             entries.append(("But", found["why"]))
         if found["broken_in"]:
-            broken = f"at most {100 * found['broken_in']:g} % of 1,000 resamplings on four data sets"
+            broken = (
+                f"at most {100 * found['broken_in']:g} % of 1,000 resamplings on four data sets"
+            )
             entries.append(("Errors", f"the promise was broken in {broken}"))
     for name, side in (("Validation", "valid"), ("Test", "test")):
         if found[side] and "coverage" in found[side]:
@@ -83,7 +87,9 @@ def shown(found: dict[str, Any], columns: int) -> str:
 def _side(block: dict[str, Any]) -> str:
     answered = f"{block['answered']:,} of {block['n']:,} rows answered"
     if "cost" in block:
-        return f"{answered}; a row costs {block['cost']:.4g}, without it {block['cost_without']:.4g}"
+        return (
+            f"{answered}; a row costs {block['cost']:.4g}, without it {block['cost_without']:.4g}"
+        )
     return f"{answered} ({_rate(block['coverage'])}), {_rate(block['precision'])} of them rightly"
 
 
@@ -99,4 +105,7 @@ def _classes(lines: list[dict[str, Any]]) -> list[str]:
     if len(lines) < 2:
         return []
     worst = [f"  {line['class'][:30]:30} {_rate(line['precision'])}" for line in lines[:3]]
-    return ["\nThe promise is of all answers together. Right on the test rows, worst first:", *worst]
+    return [
+        "\nThe promise is of all answers together. Right on the test rows, worst first:",
+        *worst,
+    ]

@@ -22,9 +22,9 @@ from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Ints, Scores
 from holdfast.data.paths import source_path
 from holdfast.data.table import Table
+from holdfast.know.threshold.rule import Rule
 from holdfast.pipeline.advice import advising
 from holdfast.pipeline.folder import RECIPE, open_run, unsealed
-from holdfast.know.threshold.rule import Rule
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.predicted import Predicted
 from holdfast.pipeline.threshold import rule_of

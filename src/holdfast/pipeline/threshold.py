@@ -18,7 +18,8 @@ from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import refuse_link, write_json
 from holdfast.core.lock import locked
 from holdfast.core.records import Decision, Ints, to_json
-from holdfast.core.run_files import MODEL, SEAL
+from holdfast.core.run_files import MODEL
+from holdfast.core.run_shapes import SEAL
 from holdfast.know.threshold.choose import SURE, Chosen, for_coverage, for_precision
 from holdfast.know.threshold.costs import CostMatrix, priced
 from holdfast.know.threshold.rule import By, Rule

@@ -32,6 +32,7 @@ from holdfast.report.view import (
     record,
     reliance,
     slices,
+    thresholds,
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -105,6 +106,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         Section("classes", "Class by class", mistakes.class_scores(run)),
         Section("calibration", "Can its confidence be trusted?", mistakes.calibration(run)),
         Section("slices", "Where it fails", slices.slices(run)),
+        Section("thresholds", "When to ask a person", thresholds.thresholds(run)),
         Section("hardest", "Hardest rows", mistakes.hardest(run)),
         Section("nearby", "What it learned near its errors", slices.hard_rows(run)),
         Section("fairness", "Is it fair?", fairness.fairness(run)),
@@ -126,6 +128,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         "classes",
         "calibration",
         "slices",
+        "thresholds",
         "hardest",
         "fairness",
         "nearby",

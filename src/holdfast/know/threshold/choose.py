@@ -55,9 +55,9 @@ def for_precision(
     a start on, each longer prefix is tested (exact binomial test of "right in less than the
     target", which is Clopper–Pearson's limit), and the walk ends at the first that is not refused.
     The first prefix that is not good enough is refused with probability 1 − ``sure`` at most, and
-    nothing beyond it is reached otherwise. Where a walk starts depends on the number of rows alone; several starts
-    share the error. Exact where rows are drawn alike and certain answers are right more often than
-    uncertain ones; measured for others.
+    nothing beyond it is reached otherwise. Where a walk starts depends on the number of rows
+    alone; several starts share the error. Exact where rows are drawn alike and certain answers are
+    right more often than uncertain ones; measured for others.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def for_precision(
         raise Defect("a promised precision", "must lie strictly between 0 and 1", (target, sure))
     n = len(confidence)
     order = np.argsort(-confidence, kind="stable")
-    ranked, mistakes = confidence[order], np.cumsum(wrong[order])
+    ranked, mistakes = confidence[order], np.cumsum(wrong[order].astype(np.int64))
     shrink = _shrink(wrong, groups)
     if shrink is None:
         return Chosen(None, n, 0, 0, "the rows are of one group, which shows nothing of others")
@@ -184,8 +184,8 @@ def _rows_needed(
     if not better.any():
         return None
     share, rate = share[better], rate[better]
-    wide = -ndtri(alpha / len(STARTS)) * math.sqrt(allowed * target)
-    wide = wide + ndtri(POWER) * np.sqrt(rate * (1 - rate))
+    level = float(-ndtri(alpha / len(STARTS)))
+    wide = level * math.sqrt(allowed * target) + ndtri(POWER) * np.sqrt(rate * (1 - rate))
     rows = np.maximum((wide / (allowed - rate)) ** 2, _first(0, target, alpha)) / share * shrink
     least = math.ceil(float(rows.min()))
     return None if least > MOST_ROWS else max(least, n + 1)

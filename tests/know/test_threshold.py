@@ -1,0 +1,173 @@
+"""From which certainty on a model answers: what is chosen, what it promises, what mistakes cost."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from holdfast.core.errors import Defect
+from holdfast.core.records import to_json
+from holdfast.know.threshold.choose import STARTS, for_coverage, for_precision
+from holdfast.know.threshold.costs import CostMatrix, priced
+from holdfast.know.threshold.rule import Rule
+
+
+def _rows(n: int, seed: int = 0) -> tuple[Any, Any]:
+    """Certainties that are honest: a row is right with the chance that it says."""
+    rng = np.random.default_rng(seed)
+    sure = rng.uniform(0.5, 1.0, n)
+    return sure, rng.random(n) > sure
+
+
+def _by_hand(sure: Any, wrong: Any, target: float) -> float | None:
+    """Both walks, one prefix at a time, each by SciPy's binomial test at half of 5 %."""
+    order = sorted(range(len(sure)), key=lambda i: -sure[i])
+    best = None
+    for mistakes in STARTS:
+        begin = next(
+            m
+            for m in range(max(mistakes, 1), 10_000)
+            if stats.binom.cdf(mistakes, m, 1 - target) <= 0.025
+        )
+        for many in range(begin, len(order) + 1):
+            bad = int(sum(wrong[i] for i in order[:many]))
+            if stats.binomtest(bad, many, 1 - target, alternative="less").pvalue > 0.025:
+                break
+            at = float(sure[order[many - 1]])
+            best = at if best is None else min(best, at)
+    return best
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("target", [0.7, 0.85])
+def test_the_threshold_is_where_a_walk_ends(seed: int, target: float) -> None:
+    sure, wrong = _rows(400, seed)
+    found = for_precision(sure, wrong, target)
+    assert found.threshold == _by_hand(sure, wrong, target)
+    if found.threshold is not None:
+        assert found.answered == int((sure >= found.threshold).sum())
+        assert found.wrong == int(wrong[sure >= found.threshold].sum())
+
+
+def test_the_promise_is_kept_in_95_per_cent_of_draws() -> None:
+    """Above t honest certainties on (½, 1) are right in (1 + t) ÷ 2."""
+    broken = 0
+    for seed in range(600):
+        found = for_precision(*_rows(300, seed), 0.9)
+        broken += found.threshold is not None and (1 + found.threshold) / 2 < 0.9
+    # 30 are expected at most; 45 are 2.8 standard errors beyond.
+    assert broken <= 45
+
+
+def test_what_cannot_be_promised_says_what_would() -> None:
+    sure, wrong = np.linspace(0.6, 0.99, 30), np.zeros(30, dtype=bool)
+    few = for_precision(sure, wrong, 0.95)
+    assert few.threshold is None
+    # All right, (1 − 0.05)^n ≤ 0.05 from 59 rows on.
+    assert "59 without a mistake" in str(few.why)
+    assert few.rows is not None
+    many = for_precision(np.tile(sure, 8), np.tile(wrong, 8), 0.95)
+    assert many.threshold == pytest.approx(0.6)
+    hopeless = for_precision(*_rows(2000)[:1], np.arange(2000) % 3 == 0, 0.95)
+    assert hopeless.threshold is None
+    assert "are wrong" in str(hopeless.why)
+
+
+def test_the_rows_that_it_asks_for_are_about_enough() -> None:
+    needed = [for_precision(*_rows(150, seed), 0.9).rows for seed in range(40)]
+    asked = [rows for rows in needed if rows is not None]
+    assert len(asked) > 10
+    rows = int(np.median(asked))
+    made = [for_precision(*_rows(rows, 100 + seed), 0.9).threshold for seed in range(40)]
+    assert np.mean([one is not None for one in made]) > 0.5
+
+
+def test_equal_certainties_are_answered_together() -> None:
+    sure = np.repeat([0.9, 0.8], 100)
+    wrong = np.zeros(200, dtype=bool)
+    wrong[150:] = True
+    found = for_precision(sure, wrong, 0.9)
+    assert (found.threshold, found.answered, found.wrong) == (0.9, 100, 0)
+
+
+def test_rows_of_a_group_count_as_fewer() -> None:
+    sure, wrong = _rows(60)
+    sure, wrong = np.repeat(sure, 10), np.repeat(wrong, 10)
+    alone = for_precision(sure, wrong, 0.75)
+    grouped = for_precision(sure, wrong, 0.75, groups=np.repeat(np.arange(60), 10))
+    assert alone.threshold is not None
+    assert grouped.threshold is None or grouped.threshold > alone.threshold
+    assert for_precision(sure, wrong, 0.75, groups=np.zeros(600, int)).threshold is None
+
+
+def test_coverage_is_promised_by_the_beta_law() -> None:
+    sure, wrong = _rows(200)
+    found = for_coverage(sure, wrong, 0.8)
+    assert found.answered == next(
+        j for j in range(1, 201) if stats.beta.sf(0.8, j, 201 - j) >= 0.95
+    )
+    kept = [1 - 2 * (for_coverage(*_rows(200, s), 0.8).threshold - 0.5) >= 0.8 for s in range(400)]
+    assert np.mean(kept) > 0.92
+    few = for_coverage(sure[:5], wrong[:5], 0.8)
+    assert few.threshold == 0
+    assert "every row is answered" in str(few.why)
+    with pytest.raises(Defect):
+        for_coverage(sure, wrong, 1.5)
+    with pytest.raises(Defect):
+        for_precision(sure, wrong, 1.0)
+
+
+def _matrix(nobody: float = np.inf) -> CostMatrix:
+    cost = np.array([[0.0, 1.0, nobody], [8.0, 0.0, nobody]])
+    return CostMatrix(("no", "yes"), cost)
+
+
+def test_the_least_costly_answer() -> None:
+    chances = np.array([[0.95, 0.05], [0.8, 0.2], [0.5, 0.5]])
+    # "no" costs 8 p(yes), "yes" costs p(no): they meet at p(yes) = 1/9.
+    assert _matrix().choose(chances).tolist() == [0, 1, 1]
+    # None costs 0.45: less than "yes" at p(no) = 0.8 and 0.5, more than "no" at p(yes) = 0.05.
+    assert _matrix(0.45).choose(chances).tolist() == [0, -1, -1]
+    alike = CostMatrix(("a", "b"), np.array([[0.0, 1.0, np.inf], [1.0, 0.0, np.inf]]))
+    rng = np.random.default_rng(0).dirichlet([1, 1], 50)
+    assert alike.choose(rng).tolist() == rng.argmax(axis=1).tolist()
+
+
+def test_what_is_paid_lies_below_its_limit() -> None:
+    rng = np.random.default_rng(3)
+    chance = rng.random(400)
+    labels = (rng.random(400) < chance).astype(int)
+    found = priced(_matrix(0.4), labels, np.column_stack([1 - chance, chance]))
+    answers = _matrix(0.4).choose(np.column_stack([1 - chance, chance]))
+    by_hand = [
+        0.4 if a < 0 else 0 if a == y else 8 if y else 1
+        for a, y in zip(answers, labels, strict=True)
+    ]
+    assert found.mean == pytest.approx(np.mean(by_hand))
+    assert found.mean < found.plain
+    assert found.mean < found.limit < 2
+    assert found.answered == int((answers >= 0).sum())
+
+
+def test_a_rule_is_what_was_written_of_it() -> None:
+    chances = np.array([[0.95, 0.05], [0.5, 0.5]])
+    for rule in (
+        Rule("precision", 0.7),
+        Rule("cost", None, _matrix(0.45)),
+        Rule("cost", None, _matrix()),
+    ):
+        again = Rule.of(json.loads(json.dumps(to_json(rule.to_json()))))
+        given = (["no", "no"], [0.95, 0.5], chances)
+        assert again.apply(*given) == rule.apply(*given)
+    said, sure, why = Rule("precision", 0.7).apply(["no", "yes"], [0.95, None], None)
+    assert (said, sure) == (["no", None], [0.95, None])
+    assert why[0] is None
+    assert "ask a person" in str(why[1])
+    said, sure, why = Rule("cost", None, _matrix()).apply(["no", "no"], [0.95, 0.5], chances)
+    assert (said, sure) == (["no", "yes"], [0.95, 0.5])
+    with pytest.raises(ValueError, match="by must be"):
+        Rule.of({"by": "magic", "threshold": 1, "matrix": None})

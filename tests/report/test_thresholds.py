@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from typing import Any, cast
+
+from holdfast.report.view.thresholds import thresholds
+
+
+class _Run:
+    def __init__(self, block: dict[str, Any]) -> None:
+        self._block = block
+
+    def part(self, name: str) -> dict[str, Any]:
+        return self._block if name == "thresholds" else {}
+
+
+def _line(promise: float, threshold: float | None, coverage: float = 0.0) -> dict[str, Any]:
+    rate = {"value": 0.97, "low": 0.91, "high": 0.99}
+    test = {"coverage": {"value": coverage}, "precision": rate} if threshold else None
+    why = None if threshold else "40 validation rows"
+    return {
+        "precision": promise,
+        "threshold": threshold,
+        "test": test,
+        "why": why,
+        "rows_needed": 900,
+    }
+
+
+def test_the_strictest_promise_that_can_be_made_is_the_answer() -> None:
+    lines = [_line(0.9, 0.7, 0.8), _line(0.95, 0.83, 0.61), _line(0.99, None)]
+    found = thresholds(cast("Any", _Run({"promises": lines, "broken_in": 0.05})))
+    assert found is not None
+    assert "at least 95" in found.sentence
+    assert "61.0" in found.sentence
+    assert [line[1] for line in found.lines] == ["70.0\u00a0%", "83.0\u00a0%", "none"]
+    assert "about 900 validation rows would do" in found.lines[2][4]
+
+
+def test_where_nothing_can_be_promised_it_says_so() -> None:
+    found = thresholds(cast("Any", _Run({"promises": [_line(0.9, None)], "broken_in": 0.05})))
+    assert found is not None
+    assert "From no certainty on" in found.sentence
+    assert thresholds(cast("Any", _Run({}))) is None
+    assert thresholds(cast("Any", _Run({"why": "numbers"}))) is None
