@@ -78,9 +78,21 @@ def test_tables_and_python_leave_it_empty_too(holdfast: Any, run: Path, fresh: P
     table = parquet.read_table("said.parquet").to_pydict()
     assert table["prediction"] == said
     assert [c >= found["threshold"] for c in table["confidence"]] == [s is not None for s in said]
-    # Scores are of the model, whatever it may leave out.
-    whole = json.loads(holdfast("evaluate", run, fresh, "--json").out)
-    assert whole["n"] == 60
+
+
+def test_evaluate_says_what_it_does_on_other_rows(holdfast: Any, run: Path, fresh: Path) -> None:
+    before = json.loads(holdfast("evaluate", run, fresh, "--json").out)
+    _set(holdfast, run, "--coverage", 0.5)
+    after = json.loads(holdfast("evaluate", run, fresh, "--json").out)
+    told = after.pop("threshold")
+    # The score is of all answers, whatever is left to a person.
+    assert after == before
+    lines = [json.loads(line) for line in holdfast("predict", run, fresh).out.splitlines()]
+    given = [line for line in lines if line["prediction"] is not None]
+    right = [line for line in given if line["prediction"] == line["label"]]
+    assert (told["n"], told["answered"]) == (60, len(given))
+    assert told["precision"]["value"] == pytest.approx(len(right) / len(given))
+    assert f"{len(given)} of 60 rows are answered" in holdfast("evaluate", run, fresh).out
 
 
 def test_few_rows_say_how_many_would_do_and_nothing_is_written(holdfast: Any, run: Path) -> None:

@@ -15,6 +15,7 @@ from holdfast.know.compare.pairs import paired
 from holdfast.know.compare.settle import rows_that_settle
 from holdfast.know.compare.stream import PairStream
 from holdfast.know.compare.verdict import judge_pairs
+from holdfast.stats.pair_stream import win_evidence
 
 
 def _gap(first: int, second: int, n: int) -> Any:
@@ -180,6 +181,9 @@ def test_a_stream_added_at_once_is_the_same_as_row_by_row() -> None:
     assert whole.decided == "better"
     assert whole.decided_at is not None
     assert whole.decided_at < 200
+    wins, losses = np.cumsum(one & ~two), np.cumsum(two & ~one)
+    enough = np.flatnonzero(np.exp(win_evidence(wins, losses)) >= 40)
+    assert whole.decided_at == enough[0] + 1
     # It stays decided, whatever comes.
     assert whole.add(two, one).decided == "better"
     with pytest.raises(Defect):

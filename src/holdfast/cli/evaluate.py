@@ -60,7 +60,7 @@ def command(
     if as_json:
         typer.echo(json_text(block))
         return
-    typer.echo(printable(show(block, data)))
+    typer.echo(printable("\n".join([show(block, data), *_threshold(block)])))
 
 
 def show(block: dict[str, Any], data: str) -> str:
@@ -73,6 +73,19 @@ def show(block: dict[str, Any], data: str) -> str:
     if others["n"]:
         lines += [f"{others['n']} rows that it had not seen", "", *_metrics(others), ""]
     return "\n".join([*lines, f"{rows}, the seen ones among them", "", *_metrics(block)])
+
+
+def _threshold(block: dict[str, Any]) -> list[str]:
+    """What the run's threshold does to these rows."""
+    found = block.get("threshold")
+    if found is None:
+        return []
+    said = f"Above its threshold {found['answered']} of {found['n']} rows are answered"
+    right = found["precision"]
+    if right["value"] is not None:
+        low, high = (f"{100 * right[end]:.1f}" for end in ("low", "high"))
+        said += f", {100 * right['value']:.1f} % of them rightly ({low} – {high} %)"
+    return ["", f"{said}."]
 
 
 def _warning(block: dict[str, Any], data: str) -> list[str]:

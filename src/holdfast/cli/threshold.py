@@ -39,7 +39,8 @@ def command(
     """Choose RUN's threshold on its validation rows, with a promise, and measure it on its stored
     answers to the test rows. From then on predict leaves uncertain rows to a person (null)."""
     refuse_too_little("torch")
-    from holdfast.pipeline.threshold import FILE, Wanted, set_threshold
+    from holdfast.pipeline.threshold import Wanted, set_threshold
+    from holdfast.pipeline.threshold_file import FILE
     from holdfast.terminal.say import Teller, width
 
     wanted = Wanted(precision, coverage, cost)

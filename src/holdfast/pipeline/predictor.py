@@ -27,7 +27,7 @@ from holdfast.pipeline.advice import advising
 from holdfast.pipeline.folder import RECIPE, open_run, unsealed
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.predicted import Predicted
-from holdfast.pipeline.threshold import rule_of
+from holdfast.pipeline.threshold_file import rule_of
 from holdfast.pipeline.treated import same_text
 from holdfast.pipeline.using import (
     Answered,

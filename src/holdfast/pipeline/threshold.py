@@ -1,10 +1,8 @@
 """From which certainty on a run answers: chosen on its validation rows, measured on its stored
-answers to the test rows, kept in ``threshold.json``, and what ``predict`` goes by then."""
+answers to the test rows, and kept in its ``threshold.json``."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,24 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.door import door
-from holdfast.core.errors import RecipeError, RunError
-from holdfast.core.files import refuse_link, write_json
+from holdfast.core.errors import RecipeError
 from holdfast.core.lock import locked
-from holdfast.core.records import Decision, Ints, to_json
-from holdfast.core.run_files import MODEL
-from holdfast.core.run_shapes import SEAL
+from holdfast.core.records import Ints, to_json
 from holdfast.know.threshold.choose import SURE, Chosen, for_coverage, for_precision
 from holdfast.know.threshold.costs import CostMatrix, priced
 from holdfast.know.threshold.rule import By, Rule
 from holdfast.know.told import Told
+from holdfast.pipeline.again import Again
 from holdfast.pipeline.cost_file import read_costs
-from holdfast.pipeline.folder import open_run
+from holdfast.pipeline.threshold_file import model_mark, refuse_second, write_threshold
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.intervals import clopper_pearson
 
-FILE = "threshold.json"
-TAKE_AWAY = f"Take {FILE} away: every row is answered then; or choose it again with --force."
 ASSUMES = "the rows to come are drawn as the validation rows were"
 # benchmarks/decisions.py: the most of 1,000 resamplings of validation rows in which the promised
 # precision was not kept, over four data sets, three promises and three numbers of rows.
@@ -74,29 +67,17 @@ def set_threshold(run: Path, wanted: Wanted, *, force: bool = False) -> dict[str
     Raises ``RecipeError`` for a task that has no certainty to go by, ``RunError`` where one is
     stored already and ``force`` is not given.
     """
-    from holdfast.pipeline.again import Again
-
     again = Again(run)
     task = str(again.result["task"])
     valid, test = again.told("valid"), again.told("test")
     refuse_task(task, valid, wanted)
     with locked(run):
-        _refuse_second(run, wanted, force)
+        if not force:
+            refuse_second(run)
         document = decided(again.result, valid, test, wanted)
         if document["rule"] is not None:
-            refuse_link(run / FILE)
-            write_json(run / FILE, {**document, "sha256": _mark(document)})
+            write_threshold(run, document)
     return document
-
-
-def _refuse_second(run: Path, wanted: Wanted, force: bool) -> None:
-    path = run / FILE
-    if force or not path.exists():
-        return
-    with door(str(path), RunError, remedy=TAKE_AWAY):
-        found = json.loads(path.read_text("utf-8"))
-        asked = f"{found.get('by')} {found.get('asked')}"
-    raise RunError(str(path), "holds a threshold already", asked, "Choose anew with --force.")
 
 
 def refuse_task(task: str, valid: Told, wanted: Wanted) -> None:
@@ -196,13 +177,23 @@ def measured(told: Told, threshold: float | None) -> dict[str, Any]:
     least = math.inf if threshold is None else threshold
     given = np.nan_to_num(told.sure, nan=-1.0) >= least
     right = given & ~told.wrong
-    block: dict[str, Any] = {"n": len(told), "answered": int(given.sum())}
-    block["coverage"] = _rate(int(given.sum()), len(told))
-    block["precision"] = _rate(int(right.sum()), int(given.sum()))
+    block = answered_block(given, right)
     block["precision_of_all"] = _rate(int((~told.wrong).sum()), len(told))
     if "label" in _kinds(told) and told.predictions is not None:
         block["per_class"] = _per_class(told.predictions, given, right)
     return block
+
+
+def answered_block(given: Any, right: Any) -> dict[str, Any]:
+    """Of rows [n] the share that is ``given`` an answer, and of those the share that is ``right``,
+    with Clopper and Pearson's limits at 95 %."""
+    answered = int(given.sum())
+    return {
+        "n": len(given),
+        "answered": answered,
+        "coverage": _rate(answered, len(given)),
+        "precision": _rate(int(right.sum()), answered),
+    }
 
 
 def _per_class(said: Sequence[object], given: Any, right: Any) -> list[dict[str, Any]]:
@@ -275,59 +266,7 @@ def _cost_block(matrix: CostMatrix, told: Told) -> dict[str, Any]:
     given = answers >= 0
     paid, before = matrix.paid(labels, answers), matrix.paid(labels, plain)
     return {
-        "n": len(told),
-        "answered": int(given.sum()),
-        "coverage": _rate(int(given.sum()), len(told)),
-        "precision": _rate(int((given & (answers == labels)).sum()), int(given.sum())),
+        **answered_block(given, given & (answers == labels)),
         "cost": float(paid.mean()) if len(told) else None,
         "cost_without": float(before.mean()) if len(told) else None,
     }
-
-
-def model_mark(result: Mapping[str, Any]) -> str | None:
-    """What tells the model that a threshold was chosen for: the sums of its files, ``None`` where
-    the run has no seal."""
-    files = (result.get(SEAL) or {}).get("files") or {}
-    model = {name: mark for name, mark in files.items() if name.startswith(f"{MODEL}/")}
-    return hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest() if model else None
-
-
-def _mark(document: Mapping[str, Any]) -> str:
-    plain = {name: value for name, value in document.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-
-def read_threshold(run: Path) -> Rule | None:
-    """The rule that a run answers by, ``None`` where no threshold was set. Raises ``RunError``
-    where the file was changed, or belongs to another model."""
-    path = run / FILE
-    if not path.exists() and not path.is_symlink():
-        return None
-    refuse_link(path)
-    with door(str(path), RunError, "cannot be read", TAKE_AWAY):
-        found = json.loads(path.read_text("utf-8"))
-        changed = found.get("sha256") != _mark(found)
-        rule = None if changed else Rule.of(found["rule"])
-    if rule is None:
-        raise RunError(str(path), "was changed since it was chosen", None, TAKE_AWAY)
-    mark = model_mark(open_run(run))
-    if mark is not None and found.get("model") != mark:
-        raise RunError(str(path), "was chosen for another model", None, TAKE_AWAY)
-    return rule
-
-
-def rule_of(runs: Sequence[Path]) -> tuple[Rule | None, tuple[Decision, ...]]:
-    """The rule of one run; the average of several has other certainties, so theirs are not
-    applied, which is said."""
-    if len(runs) == 1:
-        rule = read_threshold(runs[0])
-        if rule is None:
-            return None, ()
-        said = f"{rule.threshold:.4g}" if rule.threshold is not None else "by cost"
-        because = f"{runs[0] / FILE} was chosen with `holdfast threshold`"
-        return rule, (Decision("threshold", said, because),)
-    bearing = [str(run) for run in runs if (run / FILE).exists()]
-    if not bearing:
-        return None, ()
-    because = f"the average of several runs is not what {', '.join(bearing)} was chosen for"
-    return None, (Decision("threshold", "not applied", because, prominent=True),)

@@ -8,12 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from holdfast.core.records import Ints
 from holdfast.data.source import refuse_missing
+from holdfast.data.table import Table
+from holdfast.know.threshold.rule import Rule
 from holdfast.pipeline.advice import advising
+from holdfast.pipeline.contender import labels_of_rows
 from holdfast.pipeline.predicted import Predicted, json_object
 from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.rows import Notify, notify_all
 from holdfast.pipeline.seen import seen_rows
+from holdfast.pipeline.threshold import answered_block
 from holdfast.pipeline.using import Data, Options, within_limits
 
 
@@ -37,7 +44,7 @@ def scored_block(
 
     ``seen`` says how many of the rows the runs were trained on or chosen by (the same rows, or
     copies of them; a fit without a folder does not say); where there are any, ``without_seen`` is
-    the score of the others.
+    the score of the others. Of a run with a threshold, ``threshold`` says what it does to them.
     """
     options = options or Options()
     labelled = predictor.labelled(data, options)
@@ -53,7 +60,26 @@ def scored_block(
     block["seen"] = seen.to_json()
     if seen.unseen is not None and len(seen.unseen) < len(table):
         block["without_seen"] = score(seen.unseen).to_json()
+    if predictor.rule is not None:
+        block["threshold"] = _by_rule(predictor, predictor.rule, table, seen.unseen)
     return block
+
+
+def _by_rule(predictor: Predictor, rule: Rule, table: Table, unseen: Ints | None) -> dict[str, Any]:
+    """What the run's threshold does to the rows that it had not seen: how many are answered, and
+    how many of them rightly."""
+    table = table if unseen is None else table.take(unseen)
+    made = predictor.answer(table)
+    said, _, _ = rule.apply(made.predictions, made.confidence, made.probabilities)
+    labels = labels_of_rows(table)
+    given = np.array([one is not None for one in said], dtype=bool)
+    right = np.array([_same(a, b) for a, b in zip(said, labels, strict=True)], dtype=bool)
+    return {"by": rule.by, "threshold": rule.threshold, **answered_block(given, right & given)}
+
+
+def _same(said: Any, label: Any) -> bool:
+    # Several labels are a set; tags stand in their order, which both have.
+    return bool(said == label) if not isinstance(said, list) else list(said) == list(label)
 
 
 def predict(
