@@ -157,19 +157,21 @@ def streamed(cell: Cell) -> Result:
     difference = cell["first"] - cell["second"]
     first = (cell["discordant"] + difference) / 2
     wins, worse, alike, fixed = [], [], [], []
+    rows = np.arange(1, longest + 1)
     for _ in range(STREAMS):
         draw = rng.random(longest)
         won = np.cumsum(draw < first)
         lost = np.cumsum((draw >= first) & (draw < cell["discordant"]))
-        wins.append(reached(win_evidence(won, lost), WIN))
-        worse.append(reached(win_evidence(lost, won), WIN))
+        # Between two rows that one alone has right this evidence stands still.
+        at = np.flatnonzero(draw < cell["discordant"])
+        wins.append(reached(win_evidence(won[at], lost[at]), WIN, at + 1))
+        worse.append(reached(win_evidence(lost[at], won[at]), WIN, at + 1))
         if len(alike) < 500:
-            rows = np.arange(1, longest + 1)
             both = (
                 below_evidence(won, lost, rows, margin),
                 below_evidence(lost, won, rows, margin),
             )
-            alike.append(max(reached(one, SIDE) for one in both))
+            alike.append(max(reached(one, SIDE, rows) for one in both))
         fixed.append(bool(_by_counts(int(won[869]), int(lost[869]), 870, 0.01) == "better"))
     return {
         "80 % won by row": quantile(wins, 0.8),
@@ -182,9 +184,9 @@ def streamed(cell: Cell) -> Result:
     }
 
 
-def reached(evidence: Floats, need: float) -> float:
+def reached(evidence: Floats, need: float, rows: Floats) -> float:
     there = evidence >= np.log(need)
-    return float(np.argmax(there) + 1) if there.any() else float("inf")
+    return float(rows[np.argmax(there)]) if there.any() else float("inf")
 
 
 def quantile(rows: list[float], share: float) -> float | None:
