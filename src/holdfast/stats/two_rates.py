@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from holdfast.core.errors import Defect
+from holdfast.core.records import Floats
 from holdfast.stats.intervals import normal_quantile
 
 
@@ -16,20 +19,21 @@ def fisher_above(hits_1: int, n_1: int, hits_2: int, n_2: int) -> float:
     second: P(X ≥ hits_1), X hypergeometric. No rows on a side: 1."""
     if min(hits_1, hits_2) < 0 or hits_1 > n_1 or hits_2 > n_2:
         raise Defect("two rates", "need 0 ≤ hits ≤ n", (hits_1, n_1, hits_2, n_2))
-    hits, least, most = hits_1 + hits_2, max(hits_1, 0), min(n_1, hits_1 + hits_2)
     if not n_1 or not n_2:
         return 1.0
-    whole = _log_choose(n_1 + n_2, hits)
-    terms = (
-        math.exp(_log_choose(n_1, k) + _log_choose(n_2, hits - k) - whole)
-        for k in range(least, most + 1)
-        if hits - k <= n_2
-    )
-    return min(1.0, math.fsum(terms))
+    hits = hits_1 + hits_2
+    # The first may have no more than all hits, and no fewer than the second leaves over.
+    k = np.arange(max(hits_1, hits - n_2), min(n_1, hits) + 1, dtype=np.float64)
+    whole = _log_choose(n_1 + n_2, np.array([float(hits)]))
+    terms = np.exp(_log_choose(n_1, k) + _log_choose(n_2, hits - k) - whole)
+    return min(1.0, float(terms.sum()))
 
 
-def _log_choose(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+def _log_choose(n: int, k: Floats) -> Floats:
+    from scipy.special import gammaln
+
+    found: Floats = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return found
 
 
 def rows_for_rates(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -135,6 +136,32 @@ def test_rows_of_one_author_are_no_evidence_of_their_own(make_table: Make) -> No
     )
     grouped = Told("test", table, plain.losses, plain.wrong, plain.predictions, None, CLASSES)
     assert block(grouped, groups)["findings"] == []
+
+
+def test_rows_of_one_author_alone_have_no_interval_and_say_so(make_table: Make) -> None:
+    labels, answers, groups = rows(300, 1, 0.4)
+    names = np.array(CLASSES)
+    table = make_table(
+        [f"r{k}" for k in range(300)], names[labels].tolist(), classes=CLASSES, groups=["a"] * 300
+    )
+    plain = told(make_table, labels, answers)
+    one = Told("test", table, plain.losses, plain.wrong, plain.predictions, None, CLASSES)
+    said = block(one, groups)
+    assert said["findings"] == []
+    assert said["undecided"][0]["gap"]["why"] == "all these rows are of one unit"
+    json.dumps(said, allow_nan=False)
+
+
+def test_of_many_classes_the_tables_hold_what_was_asked(make_table: Make) -> None:
+    rng = np.random.default_rng(0)
+    classes = tuple(f"c{k:02}" for k in range(30))
+    labels = rng.integers(0, 30, 400)
+    table = make_table([f"r{k}" for k in range(400)], [classes[k] for k in labels], classes=classes)
+    said_ = tuple(classes[k] for k in labels)
+    one = Told("test", table, np.ones(400), np.zeros(400, bool), said_, None, classes)
+    assert len(measures_of(one)) == 91
+    (column,) = block(one, rng.choice(["a", "b"], 400).tolist())["columns"]
+    assert all(len(held["measures"]) <= 11 for held in column["groups"].values())
 
 
 def test_several_labels_are_measured_each(make_table: Make) -> None:

@@ -32,6 +32,8 @@ LEAST = 10
 # How large a gap of rates is to be worth settling, and how surely it is to be seen.
 MATTERS, POWER = 0.1, 0.8
 MOST_GROUPS = 20
+# With more classes than ten, only the measures that are candidates stand in the tables.
+MOST_SHOWN = 31
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +131,9 @@ def confirm_gaps(found: Found, told: Told, groupings: Sequence[Grouping]) -> dic
     of the others how many rows would settle them."""
     measures = {(one.name, one.of): one for one in measures_of(told)}
     by_name = {one.name: one for one in groupings}
+    asked = {(one.measure, one.of) for one in found.candidates}
+    few = len(measures) <= MOST_SHOWN
+    shown = {k: m for k, m in measures.items() if few or k in asked or k[1] is None}
     units = units_of(told)
     tested = [
         _tested(one, by_name.get(one.column), measures.get((one.measure, one.of)), units)
@@ -143,7 +148,9 @@ def confirm_gaps(found: Found, told: Told, groupings: Sequence[Grouping]) -> dic
             rows = _to_settle(one, by_name.get(one.column), measures, len(found.candidates))
             open_.append({**record, "p_adjusted": float(q), "rows_to_settle": rows})
     return {
-        "columns": [_table(by_name[name], measures, units) for name in found.columns],
+        "columns": [
+            _table(by_name[name], shown, units) for name in found.columns if name in by_name
+        ],
         "looked": found.looked,
         "candidates": len(found.candidates),
         "findings": findings,
@@ -203,6 +210,10 @@ def _tested(
         gap, low, high, p = _by_units(measure, inside, others, units, one.above)
     record["value"] = float(measure.values[inside].mean())
     record["value_others"] = float(measure.values[others].mean())
+    if math.isnan(low):
+        # A reader is told why there is no interval, not shown a number that is none.
+        one_unit = Estimate(gap, why="all these rows are of one unit").to_json()
+        return p, {**record, "gap": one_unit}
     return p, {**record, "gap": Estimate(gap, low, high).to_json()}
 
 
