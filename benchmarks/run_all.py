@@ -42,6 +42,7 @@ SCRIPTS = (
     "streams.py",
     "wrong_labels.py",
     "labels.py",
+    "memory.py",
     "recordings.py",
     "verdicts.py",
     "verdict_parts/planted.py",
