@@ -63,6 +63,7 @@ def test_the_facts_say_how_near_how_fast_and_why(exported: dict[str, Any]) -> No
     assert exported["valid"]["n"] > 0
     assert exported["valid"]["changed"] == 0
     assert 0 < exported["false_alarms"]["rate"] <= 0.05
+    assert (exported["threshold"], exported["costs"]) == (0.9999, None)
 
 
 def test_labels_temperature_and_threshold_stand_in_the_file(
@@ -124,6 +125,7 @@ def test_the_card_says_how_it_is_used_and_has_the_table(exported: dict[str, Any]
     card = (Path(exported["folder"]) / "README.md").read_text("utf-8")
     assert card.startswith("---\nlibrary_name: onnx\n")
     assert "python predict.py" in card
+    assert "ask a person" in card
     assert "AutoModel" not in card
     assert "| onnx | int8 |" in card
     assert "## Intended use" in card

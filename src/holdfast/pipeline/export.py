@@ -157,7 +157,7 @@ def _beside(place: Path) -> Iterator[Path]:
 
 
 def _write_card(again: Again, form: Format, facts: dict[str, Any], made: Path, name: str) -> None:
-    stated = facts.get("threshold") is not None
+    stated = any(facts.get(name) is not None for name in ("threshold", "costs"))
     if form.name == "gguf":
         use = files.decoder_use(name.rpartition("/")[2])
     elif again.result["task"] == "image-classification":

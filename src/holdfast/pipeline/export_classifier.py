@@ -4,6 +4,7 @@ is kept."""
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ def write_classifier(
     _say_text_part(result, notify)
     whole = exportable(model, _shape(model, table))
     facts = facts_of(run, result, model)
-    sizes = " and ".join(map(str, lengths_of(whole)))
+    sizes = ", ".join(map(str, lengths_of(whole)))
     asked = "one size" if whole.tokens is None else f"lengths of {sizes}"
     because = f"it is held against the model at batches of 1, 7 and 64 and {asked}"
     notify(Decision("file", form.file, because))
@@ -86,7 +87,8 @@ def write_classifier(
         **gap.to_json(),
         "kept_logit_gap": kept.gap,
         "labels": list(model.saved.classes),
-        "threshold": facts.get("threshold"),
+        "threshold": json.loads(facts.get("threshold", "null")),
+        "costs": json.loads(facts.get("costs", "null")),
         "part": "text" if result.get("wrapper") else "whole",
         "lean": whole.lean,
         "valid": _valid(model, kept, table),
