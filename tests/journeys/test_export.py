@@ -39,11 +39,15 @@ def alone(*arguments: object, cwd: Path, text: str | None = None) -> str:
 def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The JSON of one export with everything, of a run with a threshold."""
     from holdfast import export
-    from holdfast.core.files import write_json
+    from holdfast.know.threshold.rule import Rule
+    from holdfast.pipeline.folder import open_run
+    from holdfast.pipeline.threshold_file import model_mark, write_threshold
 
     place = tmp_path_factory.mktemp("exports")
     shutil.copytree(finished_run, place / "run")
-    write_json(place / "run" / "threshold.json", {"threshold": 0.9999})
+    mark = model_mark(open_run(place / "run"))
+    rule = Rule("precision", 0.9999).to_json()
+    write_threshold(place / "run", {"rule": rule, "model": mark})
     made = export(place / "run", "onnx", int8=True, space=True, out=place / "out")
     return made.to_json()
 

@@ -13,18 +13,16 @@ from typing import Any
 import numpy as np
 
 from holdfast._version import __version__
-from holdfast.core.errors import RunError
-from holdfast.core.records import Floats
-from holdfast.core.shapes import parse_object
+from holdfast.core.records import Floats, to_json
 from holdfast.data.table import Table
 from holdfast.know.export.network import Exportable, of_pictures, of_texts
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.kinds.image_classification import FittedVision
 from holdfast.pipeline.kinds.text_use import FittedText
+from holdfast.pipeline.threshold_file import read_threshold
 from holdfast.tasks.label_sets import label_matrix
 from holdfast.training.machine import flushed_subnormals
 
-THRESHOLD = "threshold.json"
 METRICS = {
     "class": "accuracy",
     "several": "exact sets of labels",
@@ -133,23 +131,9 @@ def facts_of(run: Path, result: dict[str, Any], model: Answered) -> dict[str, st
         }
     if model.kind == "tags":
         facts["unread"] = saved.classes[model.use.unread]
-    if (stated := threshold_of(run)) is not None:
-        rule = stated.get("rule") or stated
-        facts["threshold"] = json.dumps(rule.get("threshold"))
-        facts["threshold_file"] = json.dumps(stated, ensure_ascii=False)
-        if rule.get("matrix"):
-            facts["costs"] = json.dumps(rule["matrix"], ensure_ascii=False)
+    if (rule := read_threshold(run)) is not None:
+        found = to_json(rule.to_json())
+        facts["threshold"] = json.dumps(found["threshold"])
+        if found["matrix"]:
+            facts["costs"] = json.dumps(found["matrix"], ensure_ascii=False)
     return facts
-
-
-def threshold_of(run: Path) -> dict[str, Any] | None:
-    """``threshold.json`` of the run, where there is one. Raises ``RunError`` for a broken one."""
-    path = run / THRESHOLD
-    if not path.is_file():
-        return None
-    try:
-        return parse_object(path.read_text("utf-8"))
-    except ValueError as error:
-        raise RunError(
-            str(path), f"cannot be read: {error}", None, "Make it again with holdfast threshold."
-        ) from error
