@@ -88,7 +88,7 @@ def shown(found: Comparison, columns: int) -> str:
     entries.append(
         (
             "Errors",
-            "two models that are alike are called better or worse in at most "
+            "measured: two models that are alike are called better or worse in at most "
             f"{100 * block['false_alarms']['better_or_worse']:g} % of comparisons, two that differ "
             "by the margin equivalent in at most "
             f"{100 * block['false_alarms']['equivalent']:g} %",

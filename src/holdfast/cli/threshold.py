@@ -75,7 +75,7 @@ def shown(found: dict[str, Any], columns: int) -> str:
             broken = (
                 f"at most {100 * found['broken_in']:g} % of 1,000 resamplings on four data sets"
             )
-            entries.append(("Errors", f"the promise was broken in {broken}"))
+            entries.append(("Errors", f"measured: broken in {broken} (no promise counts as kept)"))
     for name, side in (("Validation", "valid"), ("Test", "test")):
         if found[side] and "coverage" in found[side]:
             entries.append((name, _side(found[side])))

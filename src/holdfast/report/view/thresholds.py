@@ -73,6 +73,7 @@ def _alarms(broken: object) -> str:
         return ""
     return (
         f"Chosen on validation rows; in 1,000 resamplings of each of four data sets a promise was "
-        f"broken in at most {_share(broken)}. holdfast threshold sets one, and predict then leaves "
+        f"broken in at most {_share(broken)} (no promise counts as kept). holdfast threshold sets "
+        "one, and predict then leaves "
         "the other rows to a person."
     )
