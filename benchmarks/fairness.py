@@ -239,7 +239,7 @@ def run_words(cell: Cell) -> dict[str, Any]:
 
 def word_answers(seed: int) -> Any:
     """P(positive) [rows, words]."""
-    kept = RESULTS / f"{NAME}_words_{seed}.npy"
+    kept = Path(tempfile.gettempdir()) / f"holdfast_{NAME}_words_{seed}.npy"
     if kept.exists():
         return np.load(kept)
     rows = cr(seed)
@@ -270,7 +270,6 @@ def word_answers(seed: int) -> Any:
     made = full.reshape(len(others), WORDS)
     # A text that is there twice is read once.
     made = np.where(np.isnan(made), np.nanmean(made, axis=1, keepdims=True), made)
-    RESULTS.mkdir(exist_ok=True)
     np.save(kept, made)
     return made
 
@@ -337,7 +336,8 @@ def said_of(part: str, found: list[dict[str, Any] | None]) -> list[str]:
         ]
     if part == "words" and there:
         alarms, draws = (sum(one[k] for one in there) for k in ("alarms", "draws"))
-        return [f"Of {draws:,} draws {alarms:,} showed a change ({100 * alarms / draws:.1f} %)."]
+        said = f"Of {draws:,} draws {alarms:,} showed a change ({100 * alarms / draws:.1f} %)"
+        return [f"{said}; all are of one model and the same {WORDS} words."]
     return []
 
 

@@ -12,6 +12,7 @@ from holdfast.report.read import RunFiles
 
 Block = Mapping[str, Any]
 # What is shown of a value that is no rate.
+RATE = "positive rate"
 NUMBERS = ("loss", "absolute error", "error")
 
 
@@ -67,7 +68,12 @@ def view_of(block: Block) -> FairnessView:
 def _answer(block: Block, gaps: list[Block], changes: list[Block]) -> str:
     columns = [one["column"] for one in block["groups"]["columns"]]
     if gaps or changes:
-        parts = [f"it is not as good for every group of rows ({_names(gaps)})"] if gaps else []
+        worse = [one for one in gaps if one["measure"] != RATE]
+        other = [one for one in gaps if one["measure"] == RATE]
+        parts = [f"it is not as good for every group of rows ({_names(worse)})"] if worse else []
+        if other and not worse:
+            # Not a fault by itself: the labels of the groups may differ as much.
+            parts = [f"groups of rows get some answers more often than others ({_names(other)})"]
         parts += [
             f"its answers change with whom a text is about "
             f"({', '.join(one['axis'] for one in changes)})"
@@ -221,7 +227,7 @@ def _alarms(rates: Block) -> str:
         )
     if rates.get("swap") is not None:
         said.append(
-            f"of {count(rates['swap_of'])} lists of random words "
+            f"of {count(rates['swap_of'])} pairs of lists of random words "
             f"{number(rates['swap'], 'accuracy')} did"
         )
     return sentence(f"False alarms, measured: {'; '.join(said)}") if said else ""

@@ -1,0 +1,57 @@
+"""The sentence on fairness says what was found, no more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from holdfast.report.view.fairness import view_of
+
+
+def block(*measures: str, status: str | None = None) -> dict[str, Any]:
+    gap = {"value": -0.2, "low": -0.3, "high": -0.1, "level": 0.95}
+    held = {"column": "country", "group": "<b>x</b>", "class": None, "n": 40, "others": 60}
+    found = [
+        {**held, "measure": one, "gap": gap, "value": 0.7, "value_others": 0.9} for one in measures
+    ]
+    axis = {
+        "axis": "gender",
+        "from": "male",
+        "to": "female",
+        "class": "yes",
+        "rows": 40,
+        "status": status,
+        "change": gap,
+        "rows_to_settle": 900,
+        "flipped": None,
+        "start_model": None,
+        "examples": [],
+    }
+    column = {"column": "country", "groups": {}, "gaps": []}
+    groups = {"columns": [column], "findings": found, "undecided": [], "small": []}
+    return {"groups": groups, "swap": {"axes": [axis] if status else []}, "false_alarms": {}}
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        (block("accuracy"), "It is not as good for every group of rows (country: <b>x</b>)."),
+        (block("positive rate"), "Groups of rows get some answers more often than others"),
+        (block(status="changes"), "Its answers change with whom a text is about (gender)."),
+        (block(status="undecided"), "No difference was confirmed on the test rows"),
+        (block(), "No difference was confirmed on the test rows: groups of rows by country."),
+    ],
+)
+def test_the_first_sentence_is_the_answer(given: dict[str, Any], answer: str) -> None:
+    assert view_of(given).answer.startswith(answer)
+
+
+def test_a_gap_and_a_change_are_told_with_interval_and_rows() -> None:
+    view = view_of(block("accuracy", status="changes"))
+    gap, change = view.told
+    assert "20.0 points below" in gap
+    assert "40 of 100 test rows" in gap
+    assert "P(yes) changes by −20.0 points" in change
+    (line,) = view_of(block(status="undecided")).open
+    assert "900 test rows would settle" in line
