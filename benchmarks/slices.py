@@ -48,6 +48,20 @@ KINDS = ("token", "length", "column", "cluster")
 SHOPS = "ABCDEFGHIJ"
 POINTS, SHARE = 0.2, 0.1
 
+HEAD = """## Slices
+
+`python benchmarks/slices.py`: ten draws of rows from each of CR, TREC and BANKING77; what is drawn,
+planted and counted stands at the head of the file. "Rows a side" are validation rows, and as many
+test rows. No slice that is not there is confirmed by more than Holm's 5 % (Fisher's test is exact
+under ``shuffled``; 46 of 1,020 runs, 4.5 %), where the same search finds one nine times in ten on
+the rows that it searched. Tokens, lengths and columns of 100 rows are named in 84 to 90 % of runs,
+those of 50 rows in 36 to 63 %. A cluster of MiniLM vectors is named in 58 % by ``--topics`` (CR 46,
+TREC 20, BANKING77 56 of 70 runs), short of the 80 % that were aimed at: k-means of weakly parted
+texts hardly agrees with itself, and half of both sets of rows must be shared. Among words, as in
+``train``, one in ten is named. Tried and worse, in 20 runs each: near parts of a partition joined
+(CR 6 instead of 13, TREC 1 instead of 6).
+"""
+
 
 @dataclass
 class Side:
@@ -294,8 +308,7 @@ def main() -> None:
     print(text)
     if "--publish" in sys.argv:
         told = ", ".join(f"{name} {value}" for name, value in cells.machine().items())
-        head = "## Slices\n\n`python benchmarks/slices.py` (" + told + ")\n\n"
-        cells.publish("slices", head + text)
+        cells.publish("slices", f"{HEAD}\n{told}\n\n{text}")
 
 
 if __name__ == "__main__":

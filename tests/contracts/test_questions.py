@@ -15,9 +15,11 @@ import pytest
 from holdfast.core.records import to_json
 from holdfast.pipeline.again import ANSWERS
 from holdfast.pipeline.fit import fit
+from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.prepared import prepare
 from holdfast.pipeline.question import Found, all_questions, confirm_all, find_all
 from holdfast.pipeline.ready import Fitted, Scored
+from holdfast.pipeline.robustness import GENERATORS, changes_of
 from holdfast.recipe import Recipe, override
 
 SMALL = [
@@ -96,6 +98,28 @@ def test_a_question_leaves_the_fit_as_it_was(
     find_all(run, fitted, saved, lambda _: None)
     for name, value in fitted.network.state_dict().items():
         assert (value.cpu() == before[name].cpu()).all(), name
+
+
+def test_changed_rows_are_rows_that_the_kept_state_answers(
+    request: pytest.FixtureRequest, sample: Any, asked: Any, tmp_path: Path
+) -> None:
+    """What ``holdfast errors --robustness`` asks: as many answers as rows, of rows that differ."""
+    sample, fitted, _, _, _ = asked(request.node.callspec.params["sample"])
+    if sample.kind.name in GENERATORS:
+        pytest.skip("a model that writes is not asked")
+    table = fitted.ready.sides.train_rows.table
+    made, left_out = changes_of(table, 0)
+    assert set(left_out) <= {"contractions", "synonyms", "noise words", "end marks"}
+    answered = Predictor.of(fitted)
+    for name, make in made.items():
+        changed, at = make(tmp_path)
+        assert changed.column("row").tolist() == table.column("row")[at].tolist()
+        for part in ("text", "tokens", "path"):
+            if part in table.rows.column_names and not table.has_pairs:
+                before, after = table.column(part), changed.column(part)
+                assert all(after[k] != before[place] for k, place in enumerate(at)), name
+        if len(at):
+            assert len(answered.answer(changed).predictions) == len(at)
 
 
 def test_each_question_has_a_place_of_its_own() -> None:

@@ -56,7 +56,7 @@ def robustness(again: Again, notify: Notify) -> dict[str, Any]:
     chosen = _sample(len(told), seed)
     told = told.take(chosen)
     opened = again.reopen("errors --robustness", [*_names(told.table)])
-    changes, left_out = _changes(told.table, seed)
+    changes, left_out = changes_of(told.table, seed)
     bad = badness(told)
     pairs: dict[str, Pair] = {}
     examples: dict[str, list[dict[str, Any]]] = {}
@@ -96,7 +96,7 @@ def _names(table: Table) -> Sequence[str]:
 Made = Callable[[Path], tuple[Table, Ints]]
 
 
-def _changes(table: Table, seed: int) -> tuple[dict[str, Made], dict[str, str]]:
+def changes_of(table: Table, seed: int) -> tuple[dict[str, Made], dict[str, str]]:
     """How each change is made of these rows, and why others are not."""
     columns = table.rows.column_names
     if "path" in columns:
