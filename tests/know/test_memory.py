@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import binom
 from sklearn.linear_model import QuantileRegressor
 from sklearn.metrics import roc_auc_score
@@ -24,6 +26,8 @@ from holdfast.know.memory.scores import (
     quantile_line,
 )
 from holdfast.know.memory.verbatim import Verbatim, is_verbatim, parts_of
+from holdfast.pipeline.kinds import kind_of
+from holdfast.recipe import DataPart
 
 WORDS = ("red", "old", "tree", "house", "runs", "over", "slow", "bird", "sea", "warm", "no", "ice")
 
@@ -191,3 +195,31 @@ def test_verbatim_is_to_the_word() -> None:
     told = Verbatim(50, (3, 4, 9), 0)
     assert told.because.startswith("3 of 50 answers completed verbatim from their first 8 words")
     assert told.to_json()["rate"]["value"] == 0.06
+
+
+def test_pictures_and_written_answers_are_asked_too(tmp_path: Path) -> None:
+    random = np.random.default_rng(6)
+    for k in range(50):
+        place = tmp_path / "pictures" / "ab"[k % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 255, (12, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(place / f"{k}.png")
+    summaries = tmp_path / "summaries.csv"
+    lines = [f"w{i} w{i * 7 % 13} a b c,z{i} q" for i in range(60)]
+    summaries.write_text("document,summary\n" + "\n".join(lines) + "\n", "utf-8")
+    shown = {}
+    for task, source in (("image-classification", tmp_path / "pictures"), ("seq2seq", summaries)):
+        table = kind_of(task).read(str(source), DataPart(path=str(source)), None)
+        order = random.permutation(len(table))
+        one, other = table.take(order[::2]), table.take(order[1::2])
+        found = remember(
+            Heard(one, random.exponential(size=len(one))),
+            Heard(other, random.exponential(size=len(other))),
+            0,
+        ).to_json()
+        assert found["auc"]["value"] is not None
+        assert found["blind_auc"]["value"] is not None
+        shown[task] = found["exposed"][0]
+    picture = shown["image-classification"]
+    assert picture["text"].startswith(f"{picture['label']}/")
+    assert shown["seq2seq"]["label"] is None

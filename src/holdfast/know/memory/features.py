@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.records import Floats
+from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 
 _WORD = re.compile(r"\w+")
@@ -55,8 +56,10 @@ def directions(table: Any, width: int) -> Floats:
     kept = min(width, min(table.shape) - 1)
     if kept < 1 or not abs(table).sum():
         return np.zeros((table.shape[0], 1))
-    # The start vector decides signs: a fixed one makes equal rows equal numbers.
-    left, sizes, _ = svds(table.astype(np.float64), k=kept, v0=np.ones(min(table.shape)))
+    # The start vector decides signs: a fixed one makes equal rows equal numbers. It must not be
+    # all ones, which centred columns take to nothing.
+    first = generator(0, "directions").standard_normal(min(table.shape))
+    left, sizes, _ = svds(table.astype(np.float64), k=kept, v0=first)
     left = left[:, sizes > 1e-9][:, ::-1]
     return np.asarray(left * np.sqrt(len(left)))
 
@@ -120,7 +123,7 @@ def _thumbnails(paths: Sequence[str]) -> Floats:
 
     made = np.zeros((len(paths), SIDE * SIDE * 3))
     for at, path in enumerate(paths):
-        picture: Any = read_picture(Path(path))
-        small = np.asarray(picture.convert("RGB").resize((SIDE, SIDE)))
+        picture = read_picture(Path(path)).image
+        small = np.asarray(picture.resize((SIDE, SIDE)))
         made[at] = small.reshape(-1) / 255
     return made

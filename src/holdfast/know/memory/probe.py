@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -244,10 +245,9 @@ def _exposed(risks: Risks) -> tuple[Exposed, ...]:
     table = risks.table
     texts = None if PICTURE in table.rows.column_names else texts_of(table)
     if texts is None:
-        texts = [str(path) for path in table.column(PICTURE)]
-    labels = None
-    if "label" in table.rows.column_names and table.columns.label_kind in (None, "class"):
-        names = table.classes
+        texts = ["/".join(Path(path).parts[-2:]) for path in table.column(PICTURE)]
+    labels, names = None, table.classes
+    if len(names) > 1 and table.columns.label_kind in (None, "class"):
         labels = [
             names[k] if 0 <= k < len(names) else None
             for k in np.asarray(table.column("label")).tolist()
