@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.core.errors import DataError
 from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
@@ -50,8 +51,8 @@ def texts_of(table: Table) -> list[str]:
 
 def directions(table: Any, width: int) -> Floats:
     """The rows of a table [n, d], dense or sparse, on its ``width`` strongest directions, each with
-    a deviation of 1."""
-    from scipy.sparse.linalg import svds
+    a deviation of 1. Raises ``DataError`` where they cannot be found."""
+    from scipy.sparse.linalg import ArpackError, svds
 
     kept = min(width, min(table.shape) - 1)
     if kept < 1 or not abs(table).sum():
@@ -59,7 +60,11 @@ def directions(table: Any, width: int) -> Floats:
     # The start vector decides signs: a fixed one makes equal rows equal numbers. It must not be
     # all ones, which centred columns take to nothing.
     first = generator(0, "directions").standard_normal(min(table.shape))
-    left, sizes, _ = svds(table.astype(np.float64), k=kept, v0=first)
+    try:
+        left, sizes, _ = svds(table.astype(np.float64), k=kept, v0=first)
+    except ArpackError as error:
+        rule = f"have no strongest directions that could be found ({error})"
+        raise DataError("the rows that are compared", rule, None, "Other rows may have.") from error
     left = left[:, sizes > 1e-9][:, ::-1]
     return np.asarray(left * np.sqrt(len(left)))
 
@@ -119,11 +124,15 @@ def _thumbnails(paths: Sequence[str]) -> Floats:
     """Pictures as 8 × 8 colours [n, 192]."""
     from pathlib import Path
 
-    from holdfast.data.pictures import read_picture
+    from holdfast.data.pictures import Unreadable, read_picture
 
     made = np.zeros((len(paths), SIDE * SIDE * 3))
     for at, path in enumerate(paths):
-        picture = read_picture(Path(path)).image
+        try:
+            picture = read_picture(Path(path)).image
+        except Unreadable as error:
+            remedy = "Restore it."
+            raise DataError(str(path), "can no longer be read", str(error), remedy) from error
         small = np.asarray(picture.resize((SIDE, SIDE)))
         made[at] = small.reshape(-1) / 255
     return made
