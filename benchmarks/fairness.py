@@ -17,7 +17,8 @@ seen in training.
 to six, of sizes from even to 8 : 1); the share of groupings of which anything is found.
 
 **words**: MiniLM fine-tuned on CR, 40 rows behind each of 96 random words of like frequency; two
-lists of eight or 24 drawn of them, 2,000 times; the share in which the swap test sees a change.
+or six lists of eight or 14 drawn of them, 2,000 times; the share in which the swap test sees a
+change.
 """
 
 from __future__ import annotations
