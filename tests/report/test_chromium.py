@@ -23,7 +23,7 @@ ARGS = [
     "--disable-background-networking",
     "--disable-component-update",
 ]
-KINDS = ["two", "six", "many", "hostile", "small"]
+KINDS = ["two", "six", "many", "hostile", "small", "known"]
 
 CONTRAST = """() => {
   const parse = c => { const m = c.match(/[\\d.]+/g).map(Number);
@@ -81,6 +81,20 @@ def noted(result: dict[str, Any]) -> None:
                 value |= {"value": 1.0, "low": 0.963, "high": 1.0, "note": f"{name}; few rows"}
 
 
+def known(result: dict[str, Any]) -> None:
+    """Four things to know before one relies on it, one with a word that no line holds."""
+    rate = {"value": 0.41, "low": 0.3, "high": 0.52, "level": 0.95}
+    worst = {"slice": "texts with " + "w" * 300, "n": 30, "value": rate, "rest": rate}
+    memory = {"verdict": "memorized", "because": "It remembers.", "auc": rate}
+    forgot = {"forgot": True, "because": "It forgot some of what it knew: by 0.3 nats."}
+    promise = {"precision": 0.9, "threshold": 0.7, "test": {"coverage": rate, "precision": rate}}
+    result |= {
+        "slices": {"what": "wrong", "n_candidates": 1, "found": [worst], "undecided": []},
+        "probes": {"memorization": memory, "forgetting": forgot},
+        "thresholds": {"promises": [promise]},
+    }
+
+
 @pytest.fixture(scope="module")
 def reports(runs: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("reports")
@@ -91,6 +105,7 @@ def reports(runs: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "hostile": runs.make_run(root / "hostile", names=runs.HOSTILE),
         "small": runs.make_run(root / "small", classes=2, n_test=9, looks=3, valid=False),
         "noted": runs.make_run(root / "noted", classes=2, edit=noted),
+        "known": runs.make_run(root / "known", edit=known),
     }
     return {name: write_report(run) for name, run in made.items()}
 
@@ -133,6 +148,19 @@ def test_the_page_never_scrolls_sideways(visit: Any, name: str) -> None:
         page.set_viewport_size({"width": width, "height": 800})
         page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_who_has_ten_seconds_reads_answer_advice_and_what_to_know_without_scrolling(
+    visit: Any,
+) -> None:
+    page = visit("known").page
+    rely = page.locator(".rely")
+    box = rely.bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= 800
+    assert rely.locator("li").count() == 4
+    rely.locator("a", has_text="What it remembers").click()
+    assert page.url.endswith("#memory")
 
 
 @pytest.mark.parametrize("width", [360, 1280])
@@ -197,7 +225,7 @@ def test_everything_that_scrolls_can_be_focused(visit: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["six", "many"])
+@pytest.mark.parametrize("name", ["six", "many", "known"])
 def test_every_text_has_enough_contrast(visit: Any, name: str, scheme: str) -> None:
     page = visit(name, scheme=scheme).page
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
