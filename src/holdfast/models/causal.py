@@ -188,6 +188,12 @@ def load_causal(
     )
 
 
+def check_causal(name: str) -> None:
+    """Raise ``ModelError`` where ``name`` is no causal language model, by its files alone."""
+    check_writes(name, "a causal language model", "HuggingFaceTB/SmolLM2-135M")
+    _config(find_model(name), None)
+
+
 def load_saved_causal(folder: Path) -> tuple[CausalNetwork, Any]:
     """A saved folder through ``AutoModelForCausalLM`` and ``AutoTokenizer`` alone (or, with an
     adapter, plain ``peft``), in float32 and evaluation mode, and its tokenizer."""

@@ -32,7 +32,7 @@ def check_probes(recipe: Recipe) -> None:
 
     Raises ``ModelError`` or ``RecipeError``.
     """
-    from holdfast.models.source import find_model
+    from holdfast.models.causal import check_causal
 
     judge = recipe.probes.judge
     for key, given in (("judge", judge), ("classifier", recipe.probes.classifier)):
@@ -44,7 +44,7 @@ def check_probes(recipe: Recipe) -> None:
                 "Leave it out.",
             )
     if judge is not None and judge not in TEXT_METRICS:
-        find_model(judge)
+        check_causal(judge)
     if recipe.probes.classifier is not None:
         check_classifier(recipe.probes.classifier)
 
