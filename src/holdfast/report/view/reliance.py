@@ -156,7 +156,7 @@ def _outputs(run: RunFiles) -> str | None:
     meaning = block.get("meaning")
     named = meaning if isinstance(meaning, Mapping) else {}
     more = [
-        str(named.get(s.get("mark")) or s.get("mark")) for s in shares if s["verdict"] == "more"
+        str(named.get(s.get("mark")) or s.get("mark")) for s in shares if s.get("verdict") == "more"
     ]
     return f"More of its answers than of the start model's {_few(more)}" if more else CLEAN
 
