@@ -31,7 +31,11 @@ KEY = rf"(?<![\w./-])(?P<key>(?:{'|'.join(SECTIONS)})\.[a-z_]+(?:\.[a-z_]+)*)(?!
 FILES = ("safetensors", "json", "parquet", "jsonl", "csv", "py", "html", "css", "js", "gz", "md")
 # Settings of a command's own, and series of a log.
 OTHERS = {"predict.probabilities", "train", "valid"}
-FOREIGN_OPTIONS = {"pip": {"--no-deps", "--force-reinstall"}}
+FOREIGN_OPTIONS = {
+    "pip": {"--no-deps", "--force-reinstall", "--no-cache-dir"},
+    # A Dockerfile, and the program that it starts.
+    "FROM ": {"--chown", "--host", "--port"},
+}
 # What a setting is advised beside: it says nothing without it.
 BESIDE = {
     "model.adapter.": ["model.adapter.kind=lora"],
@@ -160,7 +164,7 @@ def test_every_option_that_is_named_exists(said: list[Text], options: dict[str, 
     named, wrong = 0, []
     for text in said:
         foreign = {o for word, held in FOREIGN_OPTIONS.items() if word in text.words for o in held}
-        for found in re.finditer(r"(?<![\w-])--[a-z][a-z-]*", text.words):
+        for found in re.finditer(r"(?<![\w-])--[a-z][a-z0-9-]*", text.words):
             named += 1
             command = re.search(r"\bholdfast ([a-z]+)\b[^.;`]*$", text.words[: found.start()])
             known = options.get(command[1], every) if command else every
