@@ -278,7 +278,7 @@ def section(cells: list[dict[str, Any]], results: list[Result | None]) -> str:
     lines = [
         "## Models that write, beside their start model",
         "",
-        "`python benchmarks/generators.py`: one core of an Intel Xeon with AMX, one thread.",
+        "`python benchmarks/generators.py`: one core of an AMD EPYC (AVX-512), one thread.",
         "",
         "False findings in runs of two equal models, at most 5 % demanded (95 % limits):",
         "",
