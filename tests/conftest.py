@@ -22,6 +22,8 @@ from holdfast.data.table import Columns, Table
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# A question with a defect costs a user no run; here it fails the test.
+os.environ.setdefault("HOLDFAST_DEFECTS", "raise")
 
 
 @pytest.fixture(scope="session")

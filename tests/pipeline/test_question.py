@@ -85,6 +85,19 @@ def test_what_cannot_be_asked_says_why_and_costs_no_run(asking: Any, run_of: Any
     assert "third" not in result
 
 
+def test_a_defect_in_a_question_costs_no_run_and_is_told(
+    asking: Any, run_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(before: Any) -> None:
+        raise IndexError("the fourth of three")
+
+    asking(Question("broken", ("broken",), fail, lambda *_: {}))
+    monkeypatch.setenv("HOLDFAST_DEFECTS", "")
+    why = read_result(run_of())["broken"]["why"]
+    assert "IndexError: the fourth of three" in why
+    assert "report it" in why
+
+
 def test_without_test_rows_nothing_is_confirmed(asking: Any, run_of: Any) -> None:
     def never(*_: Any) -> dict[str, Any]:
         raise AssertionError("there is nothing to confirm it on")

@@ -7,6 +7,7 @@ A question is one file in ``questions/`` with a constant ``QUESTION``; no other 
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from holdfast.core.errors import HoldfastError
+from holdfast.core.lacking import lacking
 from holdfast.core.records import Decision, to_json
 from holdfast.know.told import Side, Told
 from holdfast.pipeline import questions
@@ -153,13 +155,20 @@ def _after(before: Before, scored: Scored, table: Table) -> After:
 
 
 def _timed(name: str, seconds: dict[str, float], ask: Callable[[], Any], notify: Notify) -> Any:
-    """The answer, and how long it took; a question that the input keeps from being answered costs
-    no run."""
+    """The answer, and how long it took. A question that the input keeps from being answered costs
+    no run, nor does a defect in one: the model is trained, and the line says what to report.
+    ``HOLDFAST_DEFECTS=raise`` lets a defect end the run, as every test has it."""
     start = time.perf_counter()
     try:
         return ask()
     except HoldfastError as error:
         notify(Decision(name, "not answered", str(error)))
         return Unasked(str(error))
+    except Exception as error:
+        if os.environ.get("HOLDFAST_DEFECTS") == "raise" or lacking(error):
+            raise
+        because = f"a defect in Holdfast, please report it: {type(error).__name__}: {error}"
+        notify(Decision(name, "not answered", because, prominent=True))
+        return Unasked(because)
     finally:
         seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
