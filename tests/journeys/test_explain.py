@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import json
+import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -186,7 +187,7 @@ def test_what_is_refused(finished_run: Path, marked_csv: Path, tmp_path: Path) -
         return str(error.value)
 
     assert "one run at a time" in refused(finished_run, finished_run, marked_csv)
-    assert "needs a run and the data" in refused(finished_run)
+    assert "needs a run and the data" in refused(finished_run, "--out", tmp_path / "why.html")
     assert "ending" in refused(finished_run, marked_csv, "--out", tmp_path / "why.csv")
     assert "at least 1" in refused(finished_run, marked_csv, "--rows", 0)
     data = _jsonl(marked_csv, tmp_path)
@@ -201,3 +202,61 @@ def _jsonl(path: Path, folder: Path) -> Path:
         lines = [json.dumps(row) for row in csv.DictReader(stream)]
     made.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return made
+
+
+@pytest.fixture(scope="module")
+def planted_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, write_csv: Any) -> Path:
+    """A run on random words of which ``odd`` alone tells the classes apart."""
+    rng = random.Random(0)
+    folder = tmp_path_factory.mktemp("planted")
+    rows = []
+    for place in range(240):
+        words = [f"w{rng.randrange(40)}" for _ in range(8)]
+        if place % 2:
+            words.insert(rng.randrange(8), "odd")
+        rows.append((" ".join(words), ("plain", "marked")[place % 2]))
+    data = write_csv(folder / "rows.csv", rows)
+    settings = [
+        f"model.name={tiny_model}",
+        "train.epochs=6",
+        "train.precision=float32",
+        "train.threads=1",
+        "train.matmul=default",
+        "train.learning_rate=2e-3",
+        "methods.contrast=false",
+    ]
+    holdfast.train(str(data), settings=settings, out=folder / "run", quiet=True)
+    return folder / "run"
+
+
+def test_the_word_that_decides_is_found_before_and_confirmed_on_test_rows(
+    planted_run: Path,
+) -> None:
+    block = json.loads((planted_run / "result.json").read_text(encoding="utf-8"))["reasons"]
+    first = block["words"][0]
+    assert (first["class"], first["words"]) == ("marked", "odd")
+    assert first["confirmed"]
+    assert first["n"] == 12
+    assert first["difference"]["low"] > 0
+    assert first["log_odds"] > 3 * abs(first["log_odds_of_others"])
+    printed = _explain(planted_run)
+    assert "marked: “odd”" in printed
+    assert max(map(len, printed.splitlines())) <= 80
+    assert json.loads(_explain(planted_run, "--json")) == block
+    page = html.unescape((planted_run / "report.html").read_text(encoding="utf-8"))
+    assert "What carries each class" in page
+    assert "“odd”" in page
+
+
+def test_the_word_that_decides_comes_first_in_its_rows(planted_run: Path) -> None:
+    found = holdfast.explain(planted_run, ["w1 w2 odd w3 w4 w5", "w6 w7 w8 w9 w10 odd"])
+    for row in found:
+        assert row.prediction == "marked"
+        for one in row.reasons[0].maps:
+            assert row.words[int(one.values.argmax())] == "odd"
+        assert row.reasons[0].map.shown
+
+
+def test_a_run_of_an_older_version_says_that_it_does_not_know(old_runs: Path) -> None:
+    with pytest.raises(RunError, match="an older version made it"):
+        _explain(old_runs / "runs" / "classes")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.core.errors import RecipeError
+from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable_json
 from holdfast.terminal.streams import json_text
@@ -23,7 +23,11 @@ LIMITS = "data.limits."
 
 def command(
     given: Annotated[
-        list[str], typer.Argument(metavar="RUN DATA|-", help="A finished run, then the rows.")
+        list[str],
+        typer.Argument(
+            metavar="RUN [DATA|-]",
+            help="A finished run, then the rows; without them, the words that carry each class.",
+        ),
     ],
     text: Annotated[
         list[str] | None,
@@ -51,6 +55,9 @@ def command(
     Each word is taken away once; a map is shown only where it is better than random.
     """
     refuse_too_little("torch")
+    if len(given) == 1 and out is None:
+        _carried(Path(given[0]), as_json)
+        return
     run, data = _run_and_data(given)
     target = None if out is None else _target(out, run, data, force)
     from holdfast.cli.piped import piped
@@ -87,6 +94,24 @@ def command(
         from holdfast.report.explained import answer
 
         typer.echo(f"{answer(found.to_json())}\n{target.path}")
+
+
+def _carried(run: Path, as_json: bool) -> None:
+    """What the run found when it was made: shown as it is stored."""
+    from holdfast.cli.explained import carried
+    from holdfast.pipeline.folder import open_run
+    from holdfast.terminal.say import width
+
+    result = open_run(run)
+    block = result.get("reasons")
+    if not isinstance(block, dict):
+        raise RunError(
+            str(run),
+            "does not say which words carry its classes: an older version made it",
+            None,
+            "Name rows to explain: holdfast explain RUN DATA; or train again.",
+        )
+    typer.echo(json_text(block) if as_json else carried(block, min(80, width())))
 
 
 def _run_and_data(given: list[str]) -> tuple[Path, str]:

@@ -39,6 +39,23 @@ def shown(document: Mapping[str, Any], columns: int) -> str:
     return "\n".join(printable(line) for line in lines)
 
 
+def carried(block: Mapping[str, Any], columns: int) -> str:
+    """The words that carry each class, as a run's ``reasons`` has them."""
+    from holdfast.report.view.reasons import alarms_sentence, carried_sentence, word_lines
+
+    if "why" in block:
+        return "\n".join(_wrapped(printable(str(block["why"])), columns, "", ""))
+    lines = [*_wrapped(carried_sentence(block), columns, "", ""), ""]
+    for one in word_lines(block):
+        told = (
+            f"{one.name}: “{one.words}” costs {one.cost}, other words {one.others} "
+            f"({one.rows} test rows, {one.p}): {one.verdict}"
+        )
+        lines += _wrapped(told, columns, "  ", "    ")
+    lines += ["", *_wrapped(alarms_sentence(block), columns, "", "")]
+    return "\n".join(printable(line) for line in lines)
+
+
 def _head(document: Mapping[str, Any]) -> str:
     """What the marks mean."""
     if any("grid" in row for row in document["rows"]):

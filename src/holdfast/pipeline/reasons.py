@@ -169,6 +169,13 @@ Begun = Callable[[int, tuple[str, ...]], ExplainedRow]
 
 def text_cases(use: TextUse, table: Table, place: int) -> tuple[Asked, list[Case]]:
     """The row at ``place`` as the first model reads it, and the cases of its answer."""
+    asked = asked_text(use, table, place)
+    make = {"class": class_cases, "several": label_cases, "number": number_cases}[use.labels]
+    return asked, make(asked) if asked.read.words else []
+
+
+def asked_text(use: TextUse, table: Table, place: int) -> Asked:
+    """The row at ``place`` as the first model reads it."""
     model = use.models[0]
     texts = texts_at(table, place)
     beside = same
@@ -180,9 +187,7 @@ def text_cases(use: TextUse, table: Table, place: int) -> tuple[Asked, list[Case
             # What the other columns add is the same whatever words are left.
             return layer.scale * logits + nothing
 
-    asked = Asked(model, read_row(model, texts), beside)
-    make = {"class": class_cases, "several": label_cases, "number": number_cases}[use.labels]
-    return asked, make(asked) if asked.read.words else []
+    return Asked(model, read_row(model, texts), beside)
 
 
 def texts_at(table: Table, place: int) -> tuple[str, ...]:

@@ -1,0 +1,109 @@
+"""Which words and pairs of words carry each class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Floats
+from holdfast.core.seeds import generator
+from holdfast.data.table import Table
+from holdfast.know.reasons.carried import (
+    ROWS,
+    Candidate,
+    candidates,
+    confirmed,
+    grams,
+    others_of,
+    places_of,
+)
+from holdfast.know.reasons.kept import log_odds
+from holdfast.pipeline.kinds.text_use import TextUse
+from holdfast.pipeline.predictor import Predictor
+from holdfast.pipeline.question import After, Before, Question, Unasked
+from holdfast.pipeline.reasons import asked_text, texts_at
+
+NOT_HERE = "words that carry a class are looked for where texts have classes or labels"
+NOTHING = "no word stands in enough of the rows: five, and 2 % of them"
+FALSE_ALARMS = {
+    "share": 0.05,
+    "what": "runs in which any of six candidates that are like other words would be confirmed, at "
+    "most: the test is exact, and Holm's adjustment holds it for all of them together",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """The candidates, and how many rows they were looked for in."""
+
+    found: tuple[Candidate, ...]
+    rows: int
+
+
+def find(before: Before) -> Searched | Unasked:
+    told = (before.train, before.valid)
+    if "text" not in told[0].table.rows.column_names or told[0].probabilities is None:
+        return Unasked(NOT_HERE)
+    texts = [texts_at(side.table, place) for side in told for place in range(len(side))]
+    chances = np.concatenate([np.asarray(side.probabilities) for side in told])
+    found = candidates(texts, chances, told[0].names)
+    return Searched(found, len(texts)) if found else Unasked(NOTHING)
+
+
+def confirm(searched: Searched, after: After) -> Mapping[str, Any]:
+    costs, others = [], []
+    for one in searched.found:
+        mine, theirs = costs_of(after.predictor, one, after.test.table)
+        costs.append(mine)
+        others.append(theirs)
+    return {
+        "rows_searched": searched.rows,
+        "words": [one.to_json() for one in confirmed(searched.found, costs, others)],
+        "false_alarms": FALSE_ALARMS,
+    }
+
+
+def costs_of(predictor: Predictor, one: Candidate, table: Table) -> tuple[Floats, Floats]:
+    """By how much the log-odds of the candidate's class fall without its words, and without as many
+    others of the same row, [n] of at most ``ROWS`` rows with them, the first in a fixed order."""
+    use = predictor.model
+    assert isinstance(use, TextUse)
+    place = use.names.index(one.name)
+    mine, theirs = [], []
+    for at in _holding(one, table):
+        with predictor.alone():
+            asked = asked_text(use, table, at)
+            units = asked.read.parted.words(texts_at(table, at))
+            taken = places_of(one.words, units)
+            key = (" ".join(one.words), *texts_at(table, at))
+            control = others_of(taken, len(units), generator(0, "other words", *key))
+            if control is None:
+                continue
+            masks = np.ones((3, len(units)), dtype=bool)
+            masks[1, taken], masks[2, control] = False, False
+            outputs = asked.outputs(masks)
+        sets = use.labels == "several"
+        odds = outputs[:, place] if sets else log_odds(outputs, place)
+        mine.append(float(odds[0] - odds[1]))
+        theirs.append(float(odds[0] - odds[2]))
+    return np.asarray(mine), np.asarray(theirs)
+
+
+def _holding(one: Candidate, table: Table) -> list[int]:
+    """Rows with the candidate's words, at most ``ROWS``."""
+    order = generator(0, "rows of a word", *one.words).permutation(len(table))
+    found = []
+    for at in order:
+        texts = texts_at(table, int(at))
+        # Quick, before a text is taken apart.
+        if all(word in " ".join(texts).lower() for word in one.words) and one.words in grams(texts):
+            found.append(int(at))
+        if len(found) == ROWS:
+            break
+    return sorted(found)
+
+
+QUESTION: Question[Searched] = Question("words that carry a class", ("reasons",), find, confirm)

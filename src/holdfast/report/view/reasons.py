@@ -1,0 +1,97 @@
+"""What carries each class: the words whose taking out costs an answer more than others do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.report.numbers import count, p_value
+from holdfast.report.read import RunFiles
+
+
+@dataclass(frozen=True, slots=True)
+class WordLine:
+    """A candidate on the test rows, as text."""
+
+    name: str
+    words: str
+    rows: str
+    cost: str
+    others: str
+    p: str
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonsView:
+    """One sentence, every candidate, and how often one is confirmed by chance."""
+
+    sentence: str
+    lines: tuple[WordLine, ...]
+    alarms: str
+
+
+def reasons(run: RunFiles) -> ReasonsView | None:
+    """``None`` for runs of older versions, and of tasks without classes of texts."""
+    block = run.part("reasons")
+    words = block.get("words")
+    if not isinstance(words, list) or not words:
+        return None
+    return ReasonsView(carried_sentence(block), word_lines(block), alarms_sentence(block))
+
+
+def word_lines(block: Mapping[str, Any]) -> tuple[WordLine, ...]:
+    """Every candidate as text."""
+    return tuple(_line(one) for one in block["words"])
+
+
+def carried_sentence(block: Mapping[str, Any]) -> str:
+    """The words that were confirmed, class by class."""
+    words = block["words"]
+    held: dict[str, list[str]] = {}
+    for one in words:
+        if one["confirmed"]:
+            held.setdefault(str(one["class"]), []).append(f"“{one['words']}”")
+    tried = count(len(words))
+    if not held:
+        return (
+            f"No word could be shown to carry a class: taking any of {tried} candidates out of "
+            "test rows cost their answers no more, beyond chance, than taking out other words."
+        )
+    named = "; ".join(f"{name}: {', '.join(found)}" for name, found in held.items())
+    return (
+        f"Words that carry an answer: {named}. Without them test rows lose more of it than "
+        "without other words of theirs."
+    )
+
+
+def alarms_sentence(block: Mapping[str, Any]) -> str:
+    """How the candidates came about, and how often one would be confirmed by chance."""
+    share = 100 * block["false_alarms"]["share"]
+    return (
+        f"Candidates were fixed on {count(block['rows_searched'])} training and validation rows "
+        f"before the test rows opened. In at most {share:.0f} % of runs without such words one of "
+        "them would be confirmed. What carries an answer need not be a good reason for it."
+    )
+
+
+def _line(one: Mapping[str, Any]) -> WordLine:
+    def odds(value: float | None) -> str:
+        return "–" if value is None else f"{value:+.2f}"
+
+    if one["confirmed"]:
+        verdict = "confirmed"
+    elif one["rows_to_settle"]:
+        verdict = f"not settled: {count(one['rows_to_settle'])} rows with it would"
+    else:
+        verdict = "not confirmed" if one["n"] else "in no test row"
+    return WordLine(
+        str(one["class"]),
+        str(one["words"]),
+        count(one["n"]),
+        odds(one["log_odds"]),
+        odds(one["log_odds_of_others"]),
+        p_value(one["p"]),
+        verdict,
+    )
