@@ -249,12 +249,13 @@ def test_the_word_that_decides_is_found_before_and_confirmed_on_test_rows(
 
 
 def test_the_word_that_decides_comes_first_in_its_rows(planted_run: Path) -> None:
-    found = holdfast.explain(planted_run, ["w1 w2 odd w3 w4 w5", "w6 w7 w8 w9 w10 odd"])
-    for row in found:
-        assert row.prediction == "marked"
-        for one in row.reasons[0].maps:
-            assert row.words[int(one.values.argmax())] == "odd"
-        assert row.reasons[0].map.shown
+    found = holdfast.explain(planted_run, planted_run.parent / "rows.csv", rows=16)
+    decided = [row for row in found if row.prediction == "marked" and row.label == "marked"]
+    assert len(decided) >= 5
+    for method in range(2):
+        tops = [row.words[int(row.reasons[0].maps[method].values.argmax())] for row in decided]
+        assert tops.count("odd") >= len(decided) - 1
+    assert sum(row.reasons[0].map.shown for row in decided) >= len(decided) - 1
 
 
 def test_a_run_of_an_older_version_says_that_it_does_not_know(old_runs: Path) -> None:
