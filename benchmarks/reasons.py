@@ -29,11 +29,15 @@ DATA = Path(
     os.environ.get("HOLDFAST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
 )
 A_CELL, NOISE = 10, 10
+PLANTED = ("planted 0", "planted 60", "planted 120", "planted 180")
 TEXT = """## Reasons
 
 Does `holdfast explain` name what decides, and do maps of nothing stay unmarked
 (`benchmarks/reasons.py`)? One MiniLM run on CR (800 rows, 3 epochs) in which half of the class
-`good` is good for the word `zebra` alone, put into texts of the other class; 240 test rows.
+`good` is good for the word `zebra` alone, put into texts of the other class; 240 test rows, of
+which 40 were explained in full. An earlier run with a made-up word of three pieces: maps of
+shuffled weights were marked in 20 % of 40 rows, since a word of several pieces weighs more in any
+model, and the shuffled model's own maps in 95 %.
 """
 
 
@@ -41,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float)
     asked = parser.parse_args()
-    every = grid(start=["alike", "joint", "words", *range(0, 240, A_CELL)])
+    every = grid(start=["alike", "joint", "words", *PLANTED, *range(0, 240, A_CELL)])
     results = run_cells(NAME, every, run_one, minutes=asked.minutes)
     publish(NAME, TEXT + "\n" + tables([one for one in results if one]))
 
@@ -53,6 +57,8 @@ def run_one(cell: Cell) -> Result:
         return joint()
     if cell["start"] == "words":
         return words()
+    if cell["start"] in PLANTED:
+        return planted_from(int(cell["start"].split()[1]))
     return rows_from(int(cell["start"]))
 
 
@@ -137,6 +143,28 @@ def answer_of(model: Any, text: str) -> str:
     return str(case_of(model, text)[0].target)
 
 
+def planted_from(start: int) -> Result:
+    """The rows with the planted word among sixty: where it decides (good with it, bad without), is
+    it first?"""
+    from holdfast.know.reasons.kept import leave_one_out
+
+    whole, _, rows = models()
+    count = {"decides": 0, "leave_one_out top": 0, "integrated_gradients top": 0}
+    for text, label in rows[start : start + 60]:
+        if WORD not in text.split() or label != "good":
+            continue
+        case, words = case_of(whole, text)
+        left = " ".join(word for word in text.split() if word != WORD)
+        if case.target == "good" and answer_of(whole, left) == "bad":
+            count["decides"] += 1
+            for name, values in (
+                ("leave_one_out", leave_one_out(case.kept)),
+                ("integrated_gradients", case.gradients().values),
+            ):
+                count[f"{name} top"] += words[int(np.argmax(values))] == WORD
+    return {name: int(value) for name, value in count.items()}
+
+
 def rows_from(start: int) -> Result:
     """Ten test rows: maps of the model, of a shuffled one and of noise, all tried on it;
     and the shuffled model explained as if it were one."""
@@ -153,7 +181,7 @@ def rows_from(start: int) -> Result:
 
     shown = "better than random"
     for place in range(start, min(start + A_CELL, len(rows))):
-        text, label = rows[place]
+        text, _ = rows[place]
         case, words = case_of(whole, text)
         reason = reason_of(case, text, case.target)
         judged = reason.maps[0].faithful.least_p <= 0.05
@@ -166,15 +194,6 @@ def rows_from(start: int) -> Result:
         add("agreement", reason.agreement)
         add("agreements", reason.agreement is not None)
         add("hardly", any(one.worth == "hardly moves" for one in reason.maps[:1]))
-        if WORD in words and label == "good":
-            left = " ".join(text.replace(WORD, " ").split())
-            decides = case.target == "good" and answer_of(whole, left) == "bad"
-            add("decides", decides)
-            if decides:
-                for one in reason.maps:
-                    top = words[int(np.argmax(one.values))] == WORD
-                    add(f"{one.method} top", top)
-                    add(f"{one.method} top shown", top and one.worth == shown)
         other, _ = case_of(shuffled, text)
         given = [leave_one_out(other.kept), other.gradients().values]
         for values in given:
@@ -240,7 +259,7 @@ def alike() -> Result:
         worst = max(worst, float(np.abs(theirs - case.gradients().values).max()))
         ours = leave_one_out(case.kept)
         for unit in range(len(words)):
-            one = float(by_captum(owner[None] == unit, 100).sum())
+            one = float(by_captum(owner[None] == unit, STEPS).sum())
             sequential = max(sequential, abs(one - ours[unit]))
     return {"alike": same, "of": len(texts), "captum": worst, "sequential": sequential}
 
@@ -309,7 +328,6 @@ def tables(results: list[Result]) -> str:
         ["question", "leave-one-out", "integrated gradients"],
         ["the planted word is first, where it decides"]
         + [share(f"{m} top", "decides") for m in (loo, ig)],
-        ["… and the map is marked"] + [share(f"{m} top shown", "decides") for m in (loo, ig)],
         ["rows that are marked"] + [share(f"{m} shown", "judged") for m in (loo, ig)],
         ["mean NAOPC (random orders " + mean("random naopc") + ")"]
         + [mean(f"{m} naopc") for m in (loo, ig)],
@@ -326,7 +344,7 @@ def tables(results: list[Result]) -> str:
         ["a row alone is the row among others", share("alike", "of")],
         ["largest difference to captum", f"{total.get('captum', float('nan')):.1e}"],
         [
-            "sequential integrated gradients (captum, a word's sum) against leave-one-out",
+            "sequential integrated gradients (captum, a word's sum, 16 points) from leave-one-out",
             f"{total.get('sequential', float('nan')):.1e}",
         ],
     ]

@@ -19,8 +19,8 @@ from holdfast.stats.student import paired_t
 # Of so many rows together a test can tell more than of each alone.
 TOGETHER = 5
 FALSE_ALARMS = {
-    "share": 0.04,
-    "of": 200,
+    "share": 0.0325,
+    "of": 400,
     "what": "maps of noise that the test called better than random",
     "source": "benchmarks/reasons.py",
 }
