@@ -28,7 +28,10 @@ HOLE = "\ufffc"
 SECTIONS = sorted({key.partition(".")[0] for key in known_keys() if "." in key} | {"methods"})
 KEY = rf"(?<![\w./-])(?P<key>(?:{'|'.join(SECTIONS)})\.[a-z_]+(?:\.[a-z_]+)*)(?![\w(/])"
 # Names of files that begin like a key.
-FILES = ("safetensors", "json", "parquet", "jsonl", "csv", "py", "html", "css", "js", "gz", "md")
+FILES = (
+    *("safetensors", "json", "parquet", "jsonl", "csv", "py", "html", "css", "js", "gz", "md"),
+    *("gguf", "xml", "bin", "onnx", "data"),
+)
 # Settings of a command's own, and series of a log.
 OTHERS = {"predict.probabilities", "train", "valid"}
 FOREIGN_OPTIONS = {
