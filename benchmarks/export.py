@@ -79,9 +79,10 @@ both files; `points` is what int8 changes in test accuracy (demanded: no more th
 `changed` the test rows with another answer. Milliseconds at batch 1 and, a row, at batch 16, one
 thread, medians of interleaved repeats; `times as fast` is of int8 against float32 in torch and
 in onnxruntime at batch 1 (demanded: 2 where the processor has VNNI or AMX; this one has
-{units}). `kept` is what the rule says on the validation rows: nothing is kept that is not
-shown, and on CR and TREC the limit lies a few hundredths of a point above the margin. Of BANKING77 the state
-before the updates, the linear probe, was the best and is what was written.
+{units}). `kept` is what the rule says on the validation rows: nothing is kept
+that is not shown, and on CR and TREC the limit lies a few hundredths of a point above the
+margin. Of BANKING77 the state before the updates, the linear probe, was the best and is what
+was written.
 """
 RULE = """
 The rule that keeps a coarser file (no worse by a point at 95 %, one-sided Student's t with one
