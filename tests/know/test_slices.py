@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from holdfast.data.table import Table
+from holdfast.data.tagged import load_tagged
+from holdfast.know.labels import given_labels
+from holdfast.know.neighbours import hardest_rows
 from holdfast.know.slices.ask import Hypotheses, confirm_slices, find_slices, groups_of
 from holdfast.know.slices.badness import badness, sentence_f1
 from holdfast.know.slices.conditions import Both, Category, Form, Holds, Language, Length, Range
@@ -232,6 +237,24 @@ def test_sentences_are_scored_as_seqeval_scores_them() -> None:
             assert one == pytest.approx(f1_score([own], [answer], zero_division=0))
     assert sentence_f1([["O", "O"]], [["O"]]).tolist() == [1.0]
     assert sentence_f1([["O", "B-A"]], [["O"]]).tolist() == [0.0]
+
+
+def test_the_tags_of_a_table_are_scored_by_their_names(tmp_path: Path) -> None:
+    """A table holds indices, an answer names: a tagger that is right must have nothing wrong."""
+    source = tmp_path / "tags.jsonl"
+    tags = [["O", "B-LOC", "O"], ["B-PER", "I-PER"], ["O", "O"], ["B-LOC", "B-PER"]]
+    rows = [{"tokens": [f"w{k}" for k in range(len(own))], "tags": own} for own in tags]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = load_tagged(str(source), text=["tokens"], label="tags")
+    assert given_labels(table) == tags
+    told = Told("test", table, np.zeros(4), np.zeros(4, dtype=bool), tuple(map(list, tags)))
+    assert badness(told).values.tolist() == [0, 0, 0, 0]
+    said = ([*tags[0]], ["O", "O"], [*tags[2]], ["B-LOC", "O"])
+    half = Told("test", table, np.ones(4), np.array([False, True, False, True]), said)
+    bad = badness(half)
+    np.testing.assert_allclose(bad.values, [0, 1, 0, 1 / 3])
+    hardest = hardest_rows(half, None, None, None, bad.values, bad.what)
+    assert [row["label"] for row in hardest] == [tags[1], tags[3]]
 
 
 def test_of_numbers_the_distance_counts_and_of_written_texts_the_loss(

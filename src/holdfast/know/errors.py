@@ -9,7 +9,8 @@ import numpy as np
 
 from holdfast.data.table import Table
 from holdfast.know.confusions import confusions
-from holdfast.know.neighbours import Learned, hardest_rows, labels_of_rows
+from holdfast.know.labels import given_labels
+from holdfast.know.neighbours import Learned, hardest_rows
 from holdfast.know.slices.badness import badness
 from holdfast.know.slices.facts import Facts
 from holdfast.know.slices.space import WordSpace
@@ -34,7 +35,7 @@ def learned_rows(table: Table, kinds: Mapping[int, str], seed: int) -> Learned |
     space = WordSpace.fit(words)
     if space is None:
         return None
-    labels = tuple(labels_of_rows(Told("train", table, np.full(len(table), np.nan))))
+    labels = tuple(given_labels(table))
     rows = np.asarray(table.column("row"), dtype=np.int64)
     return Learned(rows, texts, labels, space(words), space, kinds)
 

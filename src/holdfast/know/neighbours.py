@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
+from holdfast.know.labels import given_labels
 from holdfast.know.slices.space import WordSpace
 from holdfast.know.told import Told
 
@@ -70,7 +71,7 @@ def hardest_rows(
     by = told.losses if told.wrong is not None and what == "wrong" else values
     order = np.lexsort((told.rows, -np.nan_to_num(by, nan=np.inf)))
     chosen = [int(place) for place in order if bad[place]][:HARDEST]
-    labels = labels_of_rows(told)
+    labels = given_labels(told.table)
     found = []
     for place in chosen:
         said = None if told.predictions is None else told.predictions[place]
@@ -91,22 +92,6 @@ def hardest_rows(
             entry["because"] = _suspicion(entry, what)
         found.append(entry)
     return found
-
-
-def labels_of_rows(told: Told) -> list[Any]:
-    """The labels of a side's rows as the source writes them."""
-    table, names = told.table, told.table.rows.column_names
-    if "tags" in names:
-        return list(table.column("tags"))
-    if "value" in names:
-        return [float(value) for value in table.column("value")]
-    if "labels" in names:
-        return [[table.names[k] for k in row] for row in table.column("labels")]
-    if "target" in names:
-        return list(table.column("target"))
-    if "label" in names and table.classes:
-        return [table.classes[k] if k >= 0 else None for k in table.column("label")]
-    return [None] * len(table)
 
 
 def _suspicion(entry: Mapping[str, Any], what: str) -> str:

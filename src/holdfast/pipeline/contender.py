@@ -14,6 +14,7 @@ from holdfast.core.run_files import MODEL, RESULT
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.know.compare.pairs import AnswerKind
+from holdfast.know.labels import given_labels
 from holdfast.pipeline.folder import open_run
 from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.using import Options
@@ -179,16 +180,8 @@ def kind_of_rows(table: Table) -> AnswerKind:
 def labels_of_rows(table: Table) -> list[Any]:
     """The labels as the source writes them. Raises ``RecipeError`` for plain text, which has
     none."""
-    kind = kind_of_rows(table)
-    if kind == "class":
-        return [table.classes[i] for i in table.column("label")]
-    if kind == "number":
-        return [float(value) for value in table.column("value")]
-    if kind in ("tags", "several"):
-        column = "tags" if kind == "tags" else "labels"
-        return [[table.names[i] for i in row] for row in table.column(column)]
-    if "target" in table.rows.column_names:
-        return list(table.column("target"))
+    if "turns" not in table.rows.column_names:
+        return given_labels(table)
     from holdfast.data.chat import turns_of
 
     turns = turns_of(table)

@@ -18,7 +18,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.know.neighbours import labels_of_rows
+from holdfast.know.labels import given_labels
 from holdfast.know.robustness.judge import Pair, judged, same
 from holdfast.know.robustness.pictures import PICTURES
 from holdfast.know.robustness.texts import TEXTS, WORD_BY_WORD, missing, perturbed
@@ -198,9 +198,9 @@ def _values(told: Told, said: Sequence[object], what: str) -> Floats:
         given = np.asarray(told.table.column("value"), dtype=np.float64)
         return np.asarray(np.abs(np.array([float(str(one)) for one in said]) - given))
     if what == ENTITIES:
-        return 1.0 - sentence_f1(told.table.column("tags"), said)
+        return 1.0 - sentence_f1(given_labels(told.table), said)
     assert what == WRONG
-    labels: list[Any] = labels_of_rows(told)
+    labels: list[Any] = given_labels(told.table)
     answers: list[Any] = list(said)
     if "labels" in told.table.rows.column_names:
         labels, answers = list(map(set, labels)), list(map(set, answers))

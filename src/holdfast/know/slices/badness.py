@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.records import Floats
+from holdfast.know.labels import given_labels
 from holdfast.know.told import Told
 from holdfast.tasks.entities import TagTable, entity_counts
 
@@ -35,15 +36,15 @@ def badness(told: Told) -> Badness:
     if told.errors is not None:
         return Badness(ABSOLUTE, np.abs(told.errors))
     if "tags" in told.table.rows.column_names and told.predictions is not None:
-        return Badness(ENTITIES, 1.0 - sentence_f1(told.table.column("tags"), told.predictions))
+        return Badness(ENTITIES, 1.0 - sentence_f1(given_labels(told.table), told.predictions))
     if told.wrong is not None:
         return Badness(WRONG, told.wrong.astype(np.float64))
     return Badness(LOSS, told.losses)
 
 
 def sentence_f1(given: Any, said: Any) -> Floats:
-    """Entity F1 of each sentence [n], 2 · found ÷ (given + said); 1 where there is no entity and
-    none was said."""
+    """Entity F1 of each sentence [n], 2 · found ÷ (given + said), of tags by name; 1 where there
+    is no entity and none was said."""
     rows = [_even(list(own), list(tags)) for own, tags in zip(given, said, strict=True)]
     names = sorted({str(tag) for pair in rows for tags in pair for tag in tags}) or ["O"]
     place = {name: k for k, name in enumerate(names)}
