@@ -328,7 +328,7 @@ def _novel(done: Mapping[str, Result]) -> list[str]:
         "ratio − loss | verbatim |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for cell in cells_of("novelist", 1):
+    for cell in cells_of("novelist", 2):
         one = done.get(key(cell))
         name = f"| {cell['way']} | {cell['seed']} | "
         if one is None:
