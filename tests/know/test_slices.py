@@ -14,7 +14,7 @@ from holdfast.data.table import Table
 from holdfast.data.tagged import load_tagged
 from holdfast.know.labels import given_labels
 from holdfast.know.neighbours import hardest_rows
-from holdfast.know.slices.ask import Hypotheses, confirm_slices, find_slices, groups_of
+from holdfast.know.slices.ask import Hypotheses, confirm_slices, find_slices
 from holdfast.know.slices.badness import badness, sentence_f1
 from holdfast.know.slices.conditions import Both, Category, Form, Holds, Language, Length, Range
 from holdfast.know.slices.confirm import Asked, confirm
@@ -283,7 +283,7 @@ def test_the_whole_question_from_what_was_said_of_two_sides(
         return Told(side, table, wrong * 1.0, wrong, said, chances, ("x", "y"))
 
     valid, test = told(20, "valid"), told(30, "test")
-    assert groups_of(valid) is not None
+    assert valid.groups is not None
     found = find_slices(valid, told(40, "train"), {}, 0)
     assert isinstance(found, Hypotheses)
     block = confirm_slices(found, test, {}, 0)

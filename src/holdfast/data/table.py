@@ -69,6 +69,12 @@ class Table:
         """The rows at these positions of this table (not source rows), in that order."""
         return replace(self, rows=self.rows.select(np.asarray(positions, dtype=np.int64)))
 
+    def places(self, rows: Ints) -> Ints:
+        """The positions here of these source rows, each of which must be one of the table's."""
+        own = np.asarray(self.column("row"), dtype=np.int64)
+        order = np.argsort(own, kind="stable")
+        return np.asarray(order[np.searchsorted(own, rows, sorter=order)])
+
     def column(self, name: str) -> Any:
         """One column as a NumPy array (numbers) or a list (strings)."""
         # Through Arrow, whole: row by row ``datasets`` makes an object of each.

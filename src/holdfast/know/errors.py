@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.know.confusions import confusions
 from holdfast.know.labels import given_labels
@@ -26,7 +27,8 @@ NO_CLASSES = "answers are not one class each"
 def learned_rows(table: Table, kinds: Mapping[int, str], seed: int) -> Learned | None:
     """Training rows to look others up in, at most 10,000; ``None`` where there are no texts."""
     if len(table) > MOST_LEARNED:
-        chosen = np.random.default_rng(seed).permutation(len(table))[:MOST_LEARNED]
+        order = generator(seed, "training rows looked up").permutation(len(table))
+        chosen = order[:MOST_LEARNED]
         table = table.take(np.sort(chosen))
     texts = read_texts(table)
     if texts is None:

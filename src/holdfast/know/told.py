@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
 from holdfast.data.table import Table
+from holdfast.evaluate.forward import groups_of
+from holdfast.stats.bootstrap import group_codes
 
 Side = Literal["train", "valid", "test"]
 Bools = npt.NDArray[np.bool_]
@@ -59,6 +61,13 @@ class Told:
     def rows(self) -> Ints:
         """Positions in the source [n]."""
         return np.asarray(self.table.column("row"), dtype=np.int64)
+
+    @property
+    def groups(self) -> Ints | None:
+        """The group (author, source) that each row belongs to, as whole numbers [n], where rows
+        come in groups."""
+        given = groups_of(self.table)
+        return None if given is None else group_codes(given, len(self))
 
     def take(self, positions: Ints | Sequence[int]) -> Told:
         """Some of the rows, by their positions here."""

@@ -24,7 +24,7 @@ from holdfast.core.files import disk_errors, refuse_link
 from holdfast.core.records import Ints
 from holdfast.core.run_files import RESTORE, check_files
 from holdfast.know.told import Side, Told
-from holdfast.pipeline.beside import columns_beside
+from holdfast.pipeline.beside import Beside
 from holdfast.pipeline.folder import RECIPE, open_run
 from holdfast.pipeline.outcome import now
 from holdfast.pipeline.run_tables import run_tables
@@ -103,7 +103,7 @@ class Again:
 
     def beside(self, table: Table) -> dict[str, list[str | None]]:
         """The source's other columns for these rows, by name, as it writes them."""
-        return columns_beside(table, self.recipe.data)
+        return self._beside(table)
 
     def reopen(self, command: str, questions: Sequence[str]) -> Opening:
         """The test rows for another pass, which is written down before they are handed out: which
@@ -119,6 +119,10 @@ class Again:
                 os.fsync(stream.fileno())
             count = sum(1 for text in path.read_text("utf-8").splitlines() if text.strip())
         return Opening(table, count)
+
+    @cached_property
+    def _beside(self) -> Beside:
+        return Beside(self.recipe.data)
 
     @cached_property
     def _tables(self) -> dict[str, Table]:

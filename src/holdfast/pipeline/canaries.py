@@ -24,7 +24,6 @@ from holdfast.know.memory.canaries import (
     written_canaries,
 )
 from holdfast.pipeline.ready import Prepared
-from holdfast.pipeline.token_losses import places
 
 if TYPE_CHECKING:
     from holdfast.pipeline.ready import Fitted
@@ -112,7 +111,6 @@ def exposed(fitted: Fitted) -> dict[str, Any] | None:
 
 
 def _by_rows(table: Table, rows: Ints, losses: Floats) -> Floats:
-    at = places(table, rows)
     found = np.full(len(table), np.inf)
-    found[at] = losses
+    found[table.places(rows)] = losses
     return found

@@ -11,7 +11,7 @@ import os
 import pkgutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -21,7 +21,7 @@ from holdfast.core.lacking import lacking
 from holdfast.core.records import Decision, to_json
 from holdfast.know.told import Side, Told
 from holdfast.pipeline import questions
-from holdfast.pipeline.beside import columns_beside
+from holdfast.pipeline.beside import Beside
 from holdfast.pipeline.outcome import class_columns
 from holdfast.pipeline.told import ask_side, rows_of, told_of, write_answers
 
@@ -46,6 +46,7 @@ class Before:
     train: Told
     valid: Told
     notify: Notify
+    sources: Beside
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -56,7 +57,7 @@ class Before:
 
     def beside(self, table: Table) -> dict[str, list[str | None]]:
         """The source's other columns for these rows, by name, as it writes them."""
-        return columns_beside(table, self.fitted.recipe.data)
+        return self.sources(table)
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def find_all(run: Path, fitted: Fitted, saved: Mapping[str, Any], notify: Notify
     write_answers(run, {side: columns for side, (_, columns) in asked.items()})
     names = fitted.ready.task.classes
     train, valid = (told_of(side, *asked[side], names) for side in sides)
-    before = Before(run, fitted, train, valid, notify)
+    before = Before(run, fitted, train, valid, notify, Beside(fitted.recipe.data))
     seconds = {"answers": time.perf_counter() - start}
     found: dict[str, Any] = {}
     for name, question in all_questions().items():
@@ -151,7 +152,8 @@ def _after(before: Before, scored: Scored, table: Table) -> After:
     )
     rows = rows_of(table, columns["row"].to_numpy())
     test = told_of("test", rows, columns, names)
-    return After(before.run, before.fitted, before.train, before.valid, before.notify, test, scored)
+    held = {one.name: getattr(before, one.name) for one in fields(before)}
+    return After(**held, test=test, scored=scored)
 
 
 def _timed(name: str, seconds: dict[str, float], ask: Callable[[], Any], notify: Notify) -> Any:

@@ -22,21 +22,20 @@ from holdfast.know.labels import given_labels
 from holdfast.know.robustness.judge import Pair, judged, same
 from holdfast.know.robustness.pictures import PICTURES
 from holdfast.know.robustness.texts import TEXTS, WORD_BY_WORD, missing, perturbed
-from holdfast.know.slices.ask import groups_of
 from holdfast.know.slices.badness import ABSOLUTE, ENTITIES, WRONG, badness, sentence_f1
 from holdfast.know.told import Told
 from holdfast.pipeline.again import Again
 from holdfast.pipeline.rows import Notify
+from holdfast.pipeline.task import WRITERS
 
 MOST_ROWS = 500
 TEXT_PARTS = ("text", "text_pair")
-GENERATORS = ("seq2seq", "causal-lm")
 EXAMPLES = 3
 
 
 def refuse_task(task: str) -> None:
     """Raises ``RecipeError`` for models that write texts."""
-    if task in GENERATORS:
+    if task in WRITERS:
         raise RecipeError(
             "holdfast errors --robustness",
             "asks whether an answer flips, which is not defined for a model that writes texts",
@@ -68,7 +67,7 @@ def robustness(again: Again, notify: Notify) -> dict[str, Any]:
             said = again.predictor.answer(table).predictions if len(changed) else ()
             after = _values(part, said, bad.what)
             flipped = _flipped(part, said)
-            codes = groups_of(part)
+            codes = part.groups
             pairs[name] = Pair(bad.values[changed], after, flipped, codes)
             examples[name] = _examples(part, table, said, flipped)
     found = judged(pairs, seed=seed)

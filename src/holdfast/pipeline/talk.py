@@ -22,11 +22,11 @@ from holdfast.models.limits import position_limit
 from holdfast.models.quiet import quiet_transformers
 from holdfast.pipeline.folder import RECIPE, model_of, open_run, unsealed
 from holdfast.pipeline.kinds.generating import best_device
+from holdfast.pipeline.task import WRITERS
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.tasks.chat_tokens import prompt_tokens
 
 Piece = Callable[[str], None]
-WRITES = ("causal-lm", "seq2seq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class Talk:
         """Raises ``RunError`` for what is no finished run, ``RecipeError`` for one whose model
         writes no text."""
         task = str(open_run(run).get("task"))
-        if task not in WRITES:
+        if task not in WRITERS:
             raise RecipeError(
                 f"holdfast chat {run}",
                 "talks to a model that writes text, which this one does not",

@@ -21,7 +21,6 @@ from holdfast.know.told import Told
 from holdfast.pipeline.again import Again
 from holdfast.pipeline.cost_file import read_costs
 from holdfast.pipeline.threshold_file import model_mark, refuse_second, write_threshold
-from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.intervals import clopper_pearson
 
 ASSUMES = "the rows to come are drawn as the validation rows were"
@@ -139,14 +138,9 @@ def chosen_by(valid: Told, wanted: Wanted) -> Chosen:
     if wanted.coverage is not None:
         return for_coverage(sure, wrong, wanted.coverage)
     assert wanted.precision is not None
-    return for_precision(sure, wrong, wanted.precision, groups=_groups(valid, known))
-
-
-def _groups(told: Told, known: Any) -> Ints | None:
-    if not told.table.has_groups:
-        return None
-    given = np.asarray(told.table.column("group"), dtype=object)[known]
-    return group_codes(given, len(given))
+    return for_precision(
+        sure, wrong, wanted.precision, groups=valid.take(np.flatnonzero(known)).groups
+    )
 
 
 def _by_certainty(valid: Told, test: Told | None, wanted: Wanted) -> dict[str, Any]:

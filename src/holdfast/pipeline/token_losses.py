@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats
 from holdfast.data.table import Table
 from holdfast.know.memory.probe import Heard
 from holdfast.know.memory.scores import Tokens
@@ -19,7 +19,6 @@ from holdfast.tasks.seq2seq import wanted_of
 if TYPE_CHECKING:
     from holdfast.pipeline.ready import Fitted
 
-WRITES = ("causal-lm", "seq2seq")
 TOKENS = 4096
 
 Hear = Callable[[Table], Heard]
@@ -43,7 +42,7 @@ def heard(
 ) -> Heard:
     """The mean loss of each row's target tokens [n] by both networks (NaN for a row without one),
     and their tokens; ``start`` may be missing."""
-    of_row = places(table, np.asarray(examples.rows))
+    of_row = table.places(np.asarray(examples.rows))
     by_tuned, right = _tokens(tuned, task, examples, device)
     by_start = None if start is None else _tokens(start, task, examples, device)[0]
     lines: list[list[int]] = [[] for _ in range(len(table))]
@@ -96,10 +95,3 @@ def _tokens(
                 found[at], right[at] = one, other
     network.train(was_training)
     return found, right
-
-
-def places(table: Table, rows: Ints) -> Ints:
-    """Where the source rows stand in a table."""
-    own = np.asarray(table.column("row"), dtype=np.int64)
-    order = np.argsort(own, kind="stable")
-    return np.asarray(order[np.searchsorted(own, rows, sorter=order)])

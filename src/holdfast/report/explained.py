@@ -19,7 +19,6 @@ from holdfast.report.view.headline import TONES, Headline
 STRENGTHS = (0.1, 1 / 3, 2 / 3)
 NAMED = 5
 NAMES = {"leave_one_out": "leave-one-out", "integrated_gradients": "integrated gradients"}
-MEASURES = {"log-odds": "log-odds", "output": "of the number", "log probability": "nats"}
 WHY_NOT = {
     "not better than random": "taking words away in this map's order lowers the answer no faster "
     "than taking them away at random",

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
+from holdfast.stats.two_rates import fisher_above
 
 Bools = npt.NDArray[np.bool_]
 # Numbers that are shuffled in all, and so many shuffles at least and at most.
@@ -57,23 +58,8 @@ def _is_truth(values: Floats) -> bool:
 def _exact(values: Floats, chosen: Bools) -> Floats:
     n, hits = len(values), round(float(values.sum()))
     counts, seen = chosen.sum(axis=1), np.rint(chosen @ values).astype(np.int64)
-    return np.array([_upper(n, hits, int(m), int(k)) for m, k in zip(counts, seen, strict=True)])
-
-
-def _upper(n: int, hits: int, drawn: int, seen: int) -> float:
-    """P(X ≥ seen): ``drawn`` of ``n`` rows of which ``hits`` count."""
-    from scipy.special import gammaln
-
-    most = min(hits, drawn)
-    if seen <= max(0, drawn + hits - n):
-        return 1.0
-    x = np.arange(seen, most + 1)
-
-    def log_choose(a: int, b: npt.NDArray[np.int64]) -> Floats:
-        return np.asarray(gammaln(a + 1) - gammaln(b + 1) - gammaln(a - b + 1))
-
-    logs = log_choose(hits, x) + log_choose(n - hits, drawn - x) - log_choose(n, np.array(drawn))
-    return float(min(1.0, np.exp(logs).sum()))
+    pairs = zip(counts.tolist(), seen.tolist(), strict=True)
+    return np.array([fisher_above(k, m, hits - k, n - m) for m, k in pairs])
 
 
 def _shuffled(values: Floats, chosen: Bools, seed: np.random.Generator) -> Floats:

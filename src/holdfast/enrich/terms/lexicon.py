@@ -88,9 +88,6 @@ class Axis:
         return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, words))})(?![\w-])", re.I)
 
 
-Lexicon = Mapping[str, Axis]
-
-
 def read_lexicon(path: str | Path) -> dict[str, Axis]:
     """The axes of a user's file, YAML: ``AXIS: {groups: {GROUP: [terms], …}, frame: "A {} said: ",
     matched: false}``; or, without a frame, ``AXIS: {GROUP: [terms], …}``.

@@ -134,7 +134,7 @@ def confirm_gaps(found: Found, told: Told, groupings: Sequence[Grouping]) -> dic
     asked = {(one.measure, one.of) for one in found.candidates}
     few = len(measures) <= MOST_SHOWN
     shown = {k: m for k, m in measures.items() if few or k in asked or k[1] is None}
-    units = units_of(told)
+    units = told.groups
     tested = [
         _tested(one, by_name.get(one.column), measures.get((one.measure, one.of)), units)
         for one in found.candidates
@@ -160,14 +160,6 @@ def confirm_gaps(found: Found, told: Told, groupings: Sequence[Grouping]) -> dic
             for (c, g), n in found.small.items()
         ],
     }
-
-
-def units_of(told: Told) -> Ints | None:
-    """The group (author, source) that each row belongs to [n], where rows come in groups."""
-    if not told.table.has_groups:
-        return None
-    names = np.asarray(told.table.column("group"), dtype=object).astype(str)
-    return np.unique(names, return_inverse=True)[1].reshape(-1)
 
 
 def _compared(measure: Measure, inside: Bools, others: Bools) -> tuple[float, float, float] | None:

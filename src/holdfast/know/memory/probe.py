@@ -44,14 +44,12 @@ FALSE_ALARMS: Mapping[str, Any] = {
 @dataclass(frozen=True, slots=True, eq=False)
 class Heard:
     """What a model says of the rows of one set: ``losses`` [n] in nats; of generators also those of
-    the model before training (``start``) and of single ``tokens``; ``vectors`` [n, d] of a frozen
-    encoder, where there are some."""
+    the model before training (``start``) and of single ``tokens``."""
 
     table: Table
     losses: Floats
     start: Floats | None = None
     tokens: tuple[Tokens, ...] | None = None
-    vectors: Floats | None = None
 
     def take(self, at: Ints) -> Heard:
         return Heard(
@@ -59,7 +57,6 @@ class Heard:
             self.losses[at],
             None if self.start is None else self.start[at],
             None if self.tokens is None else tuple(self.tokens[i] for i in at),
-            None if self.vectors is None else self.vectors[at],
         )
 
 
@@ -203,18 +200,7 @@ def remember(members: Heard, others: Heard, seed: int, risks: Risks | None = Non
 def _scores(one: Heard, other: Heard, seed: int) -> dict[str, tuple[Floats, Floats]]:
     found = {"loss": _of_both(by_loss, one, other)}
     width = int(np.clip(len(other.table) // ROWS_A_DIRECTION, 1, MOST_DIRECTIONS))
-    if one.vectors is not None and other.vectors is not None:
-        from holdfast.know.memory.features import directions
-
-        both = np.concatenate([one.vectors, other.vectors]).astype(np.float64)
-        made = directions(both - both.mean(axis=0), width)
-        words = features_of(one.table, other.table, 1)
-        features = (
-            np.column_stack([made[: len(one.table)], words[0][:, 1:]]),
-            np.column_stack([made[len(one.table) :], words[1][:, 1:]]),
-        )
-    else:
-        features = features_of(one.table, other.table, width)
+    features = features_of(one.table, other.table, width)
     told = by_condition(one.losses, other.losses, features, seed)
     found["conditioned"] = (told.members, told.others)
     if one.start is not None and other.start is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -90,11 +90,6 @@ def languages(references: Sequence[str]) -> list[str | None]:
         (most, count), *_ = known.most_common(1)
         main = most if count >= MAIN * known.total() else None
     return [language or main for language in own]
-
-
-def any_mark(table: Mapping[str, Bools]) -> Bools:
-    """Which texts bear a mark, [n]."""
-    return np.asarray(np.any(np.stack(list(table.values())), axis=0))
 
 
 def _template(source: str, text: str) -> bool:

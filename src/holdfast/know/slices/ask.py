@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
 from holdfast.know.slices.badness import badness
 from holdfast.know.slices.confirm import Asked, block, confirm
@@ -97,7 +97,7 @@ def _of_words(words: WordSpace) -> Space:
 
 def _hypotheses(pool: Pool, valid: Told, space: Space | None) -> Hypotheses:
     bad = badness(valid)
-    found = search(pool, bad.values, groups=groups_of(valid))
+    found = search(pool, bad.values, groups=valid.groups)
     return Hypotheses(found, space, len(valid), bad.what)
 
 
@@ -124,12 +124,4 @@ def asked_of(told: Told) -> Asked:
         sums = told.probabilities.sum(axis=1)
         if np.allclose(sums, 1.0, atol=1e-3):
             doubt = np.asarray(1.0 - told.probabilities.max(axis=1))
-    return Asked(bad.values, told.rows, doubt, groups_of(told))
-
-
-def groups_of(told: Told) -> Ints | None:
-    """The groups of a side's rows as whole numbers, where there are some."""
-    if not told.table.has_groups:
-        return None
-    names = np.asarray(told.table.column("group"), dtype=object).astype(str)
-    return np.asarray(np.unique(names, return_inverse=True)[1].reshape(-1))
+    return Asked(bad.values, told.rows, doubt, told.groups)

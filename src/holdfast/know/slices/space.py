@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.records import Floats
+from holdfast.core.seeds import generator
 from holdfast.enrich.texts.words import FUNCTION
 
 DIRECTIONS = 50
@@ -70,7 +71,7 @@ class WordSpace:
 def _main_directions(table: Any, many: int) -> Floats:
     """The right singular vectors [words, many] of the largest singular values, by a random range
     with four power steps (Halko, Martinsson and Tropp 2011, 0909.4061), the same each time."""
-    rng = np.random.default_rng(0)
+    rng = generator(0, "main directions")
     width = min(many + EXTRA, *table.shape)
     basis, _ = np.linalg.qr(table @ rng.standard_normal((table.shape[1], width)))
     for _ in range(POWERS):

@@ -17,11 +17,11 @@ from holdfast.know.outputs.shares import Marked, outputs_block
 from holdfast.know.worth.block import Way, worth_block
 from holdfast.know.worth.judge import Judge, metric_judge
 from holdfast.pipeline.kinds.written_samples import execution_of, text_metric_of
+from holdfast.pipeline.task import WRITERS
 from holdfast.recipe import Recipe
 from holdfast.tasks.metrics import TEXT_METRICS, TextMetric
 
 Bools = npt.NDArray[np.bool_]
-WRITES = ("causal-lm", "seq2seq")
 # Rows whose answers are measured behind examples: each is several rows long.
 FEW_SHOT_ROWS = 200
 
@@ -36,7 +36,7 @@ def check_probes(recipe: Recipe) -> None:
 
     judge = recipe.probes.judge
     for key, given in (("judge", judge), ("classifier", recipe.probes.classifier)):
-        if given is not None and recipe.task not in WRITES:
+        if given is not None and recipe.task not in WRITERS:
             raise RecipeError(
                 f"probes.{key}",
                 f"looks at written texts, and {recipe.task} writes none",

@@ -19,7 +19,8 @@ from holdfast.know.memory.verbatim import Verbatim
 from holdfast.know.told import Told
 from holdfast.pipeline.canaries import exposed
 from holdfast.pipeline.question import After, Before, Question
-from holdfast.pipeline.token_losses import WRITES, Hear, hearing
+from holdfast.pipeline.task import WRITERS
+from holdfast.pipeline.token_losses import Hear, hearing
 from holdfast.pipeline.verbatim import verbatim
 from holdfast.training.examples import ExampleHistory
 
@@ -47,7 +48,7 @@ class Members:
 def find(before: Before) -> Members:
     """Which training rows are compared with the test rows, and by what."""
     fitted, seed = before.fitted, before.fitted.recipe.seed
-    hear = hearing(fitted) if fitted.recipe.task in WRITES else None
+    hear = hearing(fitted) if fitted.recipe.task in WRITERS else None
     members = heard_of(before.train, seed, hear)
     return Members(members, risks_of(fitted), hear, seed, _extracted(before, seed), exposed(fitted))
 
@@ -95,10 +96,10 @@ def risks_of(fitted: Fitted) -> Risks | None:
         if made is not None and np.isfinite(made.loss_range).any():
             table = fitted.ready.sides.train_rows.table
             own = np.asarray(table.column("row"), dtype=np.int64)
-            order = np.argsort(own, kind="stable")
-            at = order[np.searchsorted(own, made.rows, sorter=order)]
             risk = np.full(len(own), -np.inf)
-            np.maximum.at(risk, at, np.nan_to_num(made.loss_range, nan=-np.inf))
+            np.maximum.at(
+                risk, table.places(made.rows), np.nan_to_num(made.loss_range, nan=-np.inf)
+            )
             return Risks(table, own, np.where(np.isfinite(risk), risk, np.nan), TRACE)
     return None
 
