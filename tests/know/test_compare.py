@@ -138,6 +138,10 @@ def test_tags_numbers_and_texts() -> None:
     tags = paired("tags", labels, labels, [["B-PER", "O", "O"], ["O", "B-LOC"]])
     # One of two entities found, two said: precision and recall a half.
     assert (tags.first, tags.second) == (1.0, 0.5)
+    # No answer, or one of another length, finds nothing: it is not the first tag of the alphabet.
+    whole = [["B-A", "O"], ["B-B"]]
+    for lacking in (None, ["B-A"]):
+        assert paired("tags", whole, [lacking, ["B-B"]], whole).first == pytest.approx(2 / 3)
     numbers = paired("number", [1.0, 3.0], [1.5, 3.0], [3.0, 3.0])
     assert (numbers.first, numbers.second) == (0.25, 1.0)
     assert numbers.gap.mean() * numbers.scale == pytest.approx(0.25 - 1.0)

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from holdfast.core.records import Floats
+from holdfast.data.tag_scheme import OUTSIDE
 from holdfast.tasks.entities import TagTable, entity_counts
 
 AnswerKind = Literal["class", "several", "number", "tags", "text"]
@@ -71,14 +72,16 @@ def _sets(labels: Rows, first: Rows, second: Rows) -> Pairs:
 
 
 def _tags(labels: Rows, first: Rows, second: Rows) -> Pairs:
-    names = sorted({tag for said in (labels, first, second) for row in said for tag in row or ()})
+    said_of_all = (tag for said in (labels, first, second) for row in said for tag in row or ())
+    names = sorted({OUTSIDE, *said_of_all})
     table, place = TagTable.of(names), {name: i for i, name in enumerate(names)}
     counts = np.array([len(row) for row in labels], dtype=np.int64)
 
     def spelled(said: Rows) -> Any:
         # A row of another number of words is one of which nothing is right.
-        rows = [r if r and len(r) == n else [""] * n for r, n in zip(said, counts, strict=True)]
-        return np.array([place.get(tag, 0) for row in rows for tag in row], dtype=np.int64)
+        pairs = zip(said, counts, strict=True)
+        rows = [row if row and len(row) == n else [OUTSIDE] * n for row, n in pairs]
+        return np.array([place[tag] for row in rows for tag in row], dtype=np.int64)
 
     truth, types = spelled(labels), len(table.entities)
     found, labelled = [], np.zeros(len(counts))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.records import Floats
+from holdfast.data.tag_scheme import OUTSIDE
 from holdfast.know.labels import given_labels
 from holdfast.know.told import Told
 from holdfast.tasks.entities import TagTable, entity_counts
@@ -46,7 +47,7 @@ def sentence_f1(given: Any, said: Any) -> Floats:
     """Entity F1 of each sentence [n], 2 · found ÷ (given + said), of tags by name; 1 where there
     is no entity and none was said."""
     rows = [_even(list(own), list(tags)) for own, tags in zip(given, said, strict=True)]
-    names = sorted({str(tag) for pair in rows for tags in pair for tag in tags}) or ["O"]
+    names = sorted({str(tag) for pair in rows for tags in pair for tag in tags}) or [OUTSIDE]
     place = {name: k for k, name in enumerate(names)}
     lengths = np.array([len(own) for own, _ in rows], dtype=np.int64)
     truth, answers = (
@@ -61,4 +62,4 @@ def sentence_f1(given: Any, said: Any) -> Floats:
 
 def _even(given: list[Any], said: list[Any]) -> tuple[list[Any], list[Any]]:
     """A sentence that the model cut has no entity in its rest."""
-    return given, [*said[: len(given)], *["O"] * (len(given) - len(said))]
+    return given, [*said[: len(given)], *[OUTSIDE] * (len(given) - len(said))]
