@@ -218,10 +218,11 @@ def test_the_built_in_text_is_measured_at_every_look(go: Go, tmp_path: Path) -> 
 
 
 def test_a_classifier_says_what_neighbours_it_kept_and_takes_no_built_in_text(
-    marked_csv: Path, quick: list[str], tmp_path: Path
+    marked_csv: Path, quick: list[str], tmp_path: Path, capfd: Any
 ) -> None:
     labelled = [f"data.path={marked_csv}", *quick, "train.epochs=1"]
     result = train(override(Recipe(), labelled), tmp_path / "run")
+    assert "examples/s" not in capfd.readouterr().err, "a bar of datasets' own"
     kept = result["probes"]["forgetting"]
     assert kept["what"] == "neighbours"
     assert 0 <= kept["kept"]["low"] <= kept["kept"]["value"] <= kept["kept"]["high"] <= 1

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from holdfast.report.page import write_report
+from holdfast.report.read import read_run
+from holdfast.report.view import record
 
 ACTIVE = {"src", "srcset", "poster", "data", "action", "formaction", "background", "style"}
 
@@ -132,19 +134,19 @@ def test_the_sections_follow_the_promised_order(pages: dict[str, Any]) -> None:
     order = [a.get("id") for t, a in pages["six"].tags if t == "section"]
     assert order == [
         "score",
-        "learning",
-        "gap",
-        "division",
         "confusion",
         "classes",
         "calibration",
         "hardest",
+        "load",
         "findings",
+        "division",
+        "learning",
+        "gap",
         "decisions",
         "timeline",
         "settings",
         "facts",
-        "load",
         "words",
     ]
 
@@ -188,3 +190,12 @@ def test_the_same_files_give_the_same_bytes_in_any_folder(runs: ModuleType, tmp_
     first = write_report(runs.make_run(tmp_path / "a")).read_bytes()
     assert write_report(tmp_path / "a").read_bytes() == first
     assert write_report(runs.make_run(tmp_path / "elsewhere" / "b")).read_bytes() == first
+
+
+def test_a_probe_with_a_section_of_its_own_is_no_list_of_raw_numbers(
+    runs: ModuleType, tmp_path: Path
+) -> None:
+    probes = {"memorization": {"auc": {"value": 0.7635}}, "forgetting": {"n": 4}, "other": {"n": 7}}
+    run = runs.make_run(tmp_path / "run", edit=lambda result: result.update({"probes": probes}))
+    names = [name for name, _ in record.facts(read_run(run))]
+    assert [name for name in names if name.startswith("Probe")] == ["Probe: other"]

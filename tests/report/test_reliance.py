@@ -115,7 +115,7 @@ def test_each_part_speaks_for_itself_and_only_where_its_section_is_shown(
 def test_where_nothing_can_be_promised_that_is_said(told: Any) -> None:
     none = {"promises": [{"precision": 0.9, "threshold": None, "test": None}]}
     (line,) = told({"thresholds": none}).lines
-    assert "From no certainty on" in line.text
+    assert "cannot promise that an answer is right" in line.text
 
 
 def test_a_row_completed_to_the_word_is_said_even_where_losses_tell_nothing(told: Any) -> None:

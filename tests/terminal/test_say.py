@@ -10,7 +10,16 @@ import pytest
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import counted, have
 from holdfast.pipeline.outline import ModelOutline, RowsOutline
-from holdfast.terminal.say import Teller, clock, finding_lines, millions, model_lines, rows_lines
+from holdfast.terminal.say import (
+    COLUMN,
+    Teller,
+    clock,
+    entry,
+    finding_lines,
+    millions,
+    model_lines,
+    rows_lines,
+)
 
 ROWS = RowsOutline("reviews.csv", 200, ("text",), "label", "2 classes", None, 140, 30, 30, 0, 0)
 MODEL = ModelOutline("embedded", "text-classification", 22_566_146, 10_845_698, 75, 1, 16, 8.57, 3)
@@ -27,6 +36,13 @@ def finding(check: str, severity: str = "warn", score: float = 0.5, fixed: bool 
         "look at the rows",
         fixed,
     )
+
+
+@pytest.mark.parametrize("name", ["Rows", "Told apart", "Validation", "False alarms"])
+def test_a_name_never_runs_into_what_is_said(name: str) -> None:
+    first, *more = entry(name, "area 0.764 by its loss, words and lengths " * 2, 40)
+    assert first.startswith(f"  {name} ")
+    assert all(line[:COLUMN].isspace() for line in more)
 
 
 def test_the_outline_is_four_lines_of_eighty_columns() -> None:

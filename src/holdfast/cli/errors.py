@@ -12,6 +12,7 @@ import typer
 from holdfast.cli.written import output_lines, worth_lines
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable
+from holdfast.core.wording import counted
 from holdfast.terminal.streams import json_text
 
 MOST, TEXT = 5, 160
@@ -76,9 +77,11 @@ def _slices(block: Mapping[str, Any]) -> list[str]:
         return [f"  Not asked: {block['why']}."]
     found, undecided = block["found"], block["undecided"]
     rows = block.get("rows", {})
+    tested = f"{counted(block['n_candidates'], 'slice')} found on {rows.get('validation', '?')}"
+    were = "was" if block["n_candidates"] == 1 else "were"
     lines = [
-        f"  {block['n_candidates']} slices found on {rows.get('validation', '?')} validation rows "
-        f"were tested on {rows.get('test', '?')} test rows: {len(found)} confirmed."
+        f"  {tested} validation rows {were} tested on {rows.get('test', '?')} test rows: "
+        f"{len(found)} confirmed."
     ]
     rate = block.get("what") == "wrong"
     lines += [f"  ! {_slice(one, rate)}" for one in found]
@@ -97,7 +100,7 @@ def false_alarms(rate: Mapping[str, Any]) -> str:
 
 
 def _slice(one: Mapping[str, Any], rate: bool) -> str:
-    name = f"{one['slice']} ({one['n']} rows)"
+    name = f"{one['slice']} ({counted(one['n'], 'row')})"
     value, rest = one["value"], one["rest"]
     if value["value"] is None or rest["value"] is None:
         return name
@@ -116,11 +119,8 @@ def _span(value: Mapping[str, Any], times: int = 1) -> str:
 def _confusions(found: Mapping[str, Any]) -> list[str]:
     lines = []
     for pair in found.get("confusions", ())[:MOST]:
-        share = pair["share"]
-        lines.append(
-            f"  {pair['label']} → {pair['answer']}: {pair['n']} rows, {_span(share, 100)} % of the "
-            "class"
-        )
+        rows, share = counted(pair["n"], "row"), _span(pair["share"], 100)
+        lines.append(f"  {pair['label']} → {pair['answer']}: {rows}, {share} % of the class")
         for example in pair["examples"][:1]:
             lines.append(f"      row {example['row']}: {_cut(example['text'])}")
             if example["like"]:

@@ -14,8 +14,8 @@ from holdfast.terminal.streams import json_text
 
 NAMES = {
     "loss": "by its loss",
-    "conditioned": "for what the row is",
-    "ratio": "against the start",
+    "conditioned": "by its loss, for what the row is",
+    "ratio": "by its loss against the start model's",
     "errors": "by wrong tokens",
 }
 
@@ -83,21 +83,21 @@ def shown(found: Mapping[str, Any], columns: int) -> str:
     said = [memory["because"], *(b["because"] for b in _beside(memory))]
     lines = [line for text in said for line in textwrap.wrap(text, columns)]
     entries = [
-        ("Told apart", f"{_area(one['auc'])} {NAMES.get(name, name)}")
-        for name, one in memory["attacks"].items()
+        ("" if i else "Area", f"{_area(one['auc'])} {NAMES.get(name, name)}")
+        for i, (name, one) in enumerate(memory["attacks"].items())
     ]
-    entries.append(("Without it", f"{_area(memory['blind_auc'])} words and lengths alone"))
-    entries += [("Found", _share(one)) for one in memory["tpr"]]
+    entries.append(("", f"{_area(memory['blind_auc'])} by words and lengths, without the model"))
+    entries += [("" if i else "Found", _share(one)) for i, one in enumerate(memory["tpr"])]
     exposed = [f"{one['row']} ({one['risk']:.3g})" for one in memory["exposed"]]
     if exposed:
-        entries.append((f"Most exposed, by {memory['risk_by']}", "rows " + ", ".join(exposed)))
+        entries.append(("Exposed", f"most, by {memory['risk_by']}: rows {', '.join(exposed)}"))
     forgetting = found["forgetting"]
     if forgetting:
-        entries.append(("Forgetting", _forgotten(forgetting)))
+        entries.append(("Forgot", _forgotten(forgetting)))
     alarms = memory.get("false_alarms") or {}
     if alarms.get("runs"):
-        said_wrongly = f"said of {alarms['alarms']} of {alarms['runs']} {alarms['what']}"
-        entries.append(("False alarms", said_wrongly))
+        said_wrongly = f"falsely said of {alarms['alarms']} of {alarms['runs']} {alarms['what']}"
+        entries.append(("Alarms", said_wrongly))
     return "\n".join([*lines, "", *(x for pair in entries for x in entry(*pair, columns))])
 
 
@@ -108,14 +108,15 @@ def _beside(memory: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _area(raw: Mapping[str, Any]) -> str:
     if raw["value"] is None:
         return f"not known ({raw['why']}),"
-    return f"area {raw['value']:.3f} ({raw['low']:.3f} to {raw['high']:.3f})"
+    return f"{raw['value']:.3f} ({raw['low']:.3f} to {raw['high']:.3f})"
 
 
 def _share(raw: Mapping[str, Any]) -> str:
-    rate = f"at most {100 * raw['at_fpr']:.2g} % false alarms"
+    rate = f"{100 * raw['at_fpr']:.2g} % false alarms at most"
     if raw["value"] is None:
         return f"{rate}: {raw['why']}"
-    return f"{raw['value']:.1%} of training rows at {rate} ({raw['low']:.1%} to {raw['high']:.1%})"
+    found = f"{raw['value']:.1%} of training rows ({raw['low']:.1%} to {raw['high']:.1%})"
+    return f"{found}, with {rate}"
 
 
 def _forgotten(raw: Mapping[str, Any]) -> str:

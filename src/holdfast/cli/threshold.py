@@ -62,8 +62,8 @@ def shown(found: dict[str, Any], columns: int) -> str:
         entries.append(("Because", str(found["why"])))
         if found["by"] == "precision":
             more = found["rows_needed"]
-            rows = "no number of rows like these would, as far as they show"
-            rows = rows if more is None else f"about {more:,} validation rows like these would"
+            rows = "more rows like these would not change it"
+            rows = rows if more is None else f"about {more:,} validation rows like these would do"
             entries.append(("Rows", rows))
     else:
         said = "by cost" if found["threshold"] is None else f"{found['threshold']:.4g}"
@@ -76,7 +76,7 @@ def shown(found: dict[str, Any], columns: int) -> str:
                 f"at most {100 * found['broken_in']:g} % of 1,000 resamplings on four data sets"
             )
             entries.append(("Errors", f"measured: broken in {broken} (no promise counts as kept)"))
-    for name, side in (("Validation", "valid"), ("Test", "test")):
+    for name, side in (("Validated", "valid"), ("Test", "test")):
         if found[side] and "coverage" in found[side]:
             entries.append((name, _side(found[side])))
     if found["kept_on_test"] is False:
@@ -91,7 +91,7 @@ def _side(block: dict[str, Any]) -> str:
         return (
             f"{answered}; a row costs {block['cost']:.4g}, without it {block['cost_without']:.4g}"
         )
-    return f"{answered} ({_rate(block['coverage'])}), {_rate(block['precision'])} of them rightly"
+    return f"{answered}: {_rate(block['coverage'])}; right: {_rate(block['precision'])}"
 
 
 def _rate(rate: dict[str, Any]) -> str:

@@ -164,9 +164,9 @@ def _finding(finding: Finding, columns: int, most: int) -> list[str]:
 
 
 def entry(name: str, text: str, columns: int) -> list[str]:
-    """``  Name      text``, wrapped beneath itself."""
+    """``  Name      text``, wrapped beneath itself; a blank parts them, however long the name."""
     return textwrap.wrap(
-        f"  {name:<{COLUMN - 2}}{text}",
+        f"  {name:<{COLUMN - 3}} {text}",
         columns,
         subsequent_indent=" " * COLUMN,
         break_on_hyphens=False,

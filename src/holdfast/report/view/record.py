@@ -122,7 +122,8 @@ def facts(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
         *(
             (f"Probe: {key}", list(_flat(value)))
             for key, value in run.part("probes").items()
-            if isinstance(value, Mapping)
+            # These two have sections of their own.
+            if isinstance(value, Mapping) and key not in ("memorization", "forgetting")
         ),
     ]
     return tuple((name, tuple(lines)) for name, lines in blocks if lines)

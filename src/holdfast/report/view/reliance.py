@@ -167,7 +167,7 @@ def _thresholds(run: RunFiles) -> str | None:
         return None
     kept = [one for one in promises if isinstance(one.get("test"), Mapping)]
     if not kept:
-        return "From no certainty on can right answers be promised by its validation rows"
+        return "However sure it is, its validation rows cannot promise that an answer is right"
     best = kept[-1]
     share = estimate(best["test"].get("coverage")).value
     return (

@@ -42,8 +42,8 @@ def _sentence(lines: list[Mapping[str, Any]]) -> str:
     kept = [one for one in lines if isinstance(one.get("test"), Mapping)]
     if not kept:
         return (
-            "From no certainty on can right answers be promised, by these validation rows: "
-            "treat every answer as a guess of the accuracy above."
+            "However sure it is, these validation rows cannot promise that an answer is right: "
+            "trust every answer as far as the accuracy above, and no further."
         )
     best = kept[-1]
     coverage = estimate(best["test"].get("coverage"))
