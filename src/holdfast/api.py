@@ -373,6 +373,7 @@ def probe(
     """
     from holdfast.core.errors import RecipeError
     from holdfast.pipeline.advice import in_python
+    from holdfast.pipeline.folder import model_of
     from holdfast.pipeline.probed import Files, is_run, probe_model, probe_run
 
     folder = str(model.folder if isinstance(model, TrainedRun) else model)
@@ -384,7 +385,7 @@ def probe(
         if members is None or others is None:
             return probe_run(Path(folder).expanduser(), notify)
         if is_run(folder):
-            folder = str(Path(folder).expanduser() / "model")
+            folder = str(model_of(Path(folder).expanduser()))
         columns = (text,) if isinstance(text, str) else tuple(text or ()) or None
         begun = None if start is None else str(start)
         files = Files(str(members), str(others), columns, label, encoding, begun)

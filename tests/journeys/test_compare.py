@@ -150,6 +150,7 @@ def test_pictures(holdfast: Any, old_runs: Path) -> None:
         (("{run}", "{twice}", "{data}"), "answers a row twice"),
         (("{run}", "{far}", "{data}"), "answer none of the labelled rows"),
         (("{run}", "{run}", "missing.csv"), "missing.csv"),
+        (("{run}", "{lists}", "{data}"), "has an answer of another kind in row 0"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(
@@ -168,7 +169,9 @@ def test_what_cannot_be_compared_is_refused(
         "answers": _answers(tmp_path / "some.jsonl", ["no"] * 400),
         "twice": tmp_path / "twice.csv",
         "far": tmp_path / "far.csv",
+        "lists": tmp_path / "lists.jsonl",
     }
+    _answers(places["lists"], [["no"]] * 60)
     (tmp_path / "twice.csv").write_text("row,prediction\n0,no\n0,yes\n", "utf-8")
     (tmp_path / "far.csv").write_text("row,prediction\n9000,no\n", "utf-8")
     done = holdfast("compare", *(one.format(**places) for one in arguments))
@@ -183,3 +186,52 @@ def test_from_python(finished_run: Path, fresh: Path) -> None:
     found = holdfast.compare(run, finished_run, fresh, margin=2)
     assert found.found.verdict == "equivalent"
     assert found.to_json()["difference"]["value"] == 0
+
+
+@pytest.mark.parametrize("name", ["several", "number"])
+def test_models_of_two_tasks_are_refused(holdfast: Any, old_runs: Path, name: str) -> None:
+    """Answers of another kind would be wrong without exception, which says nothing of a model."""
+    runs, data = old_runs / "runs", old_runs / "rows" / f"{name}-new.jsonl"
+    done = holdfast("compare", runs / name, runs / "classes", data)
+    assert done.code == 2
+    assert "answers with texts or classes, and the labels of DATA are" in done.err
+    done = holdfast("compare", runs / "classes", runs / name, old_runs / "rows/classes-new.jsonl")
+    assert done.code == 2
+    assert "the labels of DATA are classes" in done.err
+
+
+def test_a_file_that_names_one_label_a_row_is_read_so(
+    holdfast: Any, old_runs: Path, tmp_path: Path
+) -> None:
+    """Not as the letters of the label."""
+    data = old_runs / "rows" / "several-new.jsonl"
+    rows = [json.loads(line)["labels"] for line in data.read_text("utf-8").splitlines()]
+    plain = _answers(tmp_path / "plain.jsonl", [row[0] for row in rows])
+    lists = _answers(tmp_path / "lists.jsonl", [row[:1] for row in rows])
+    found = _compared(holdfast, plain, lists, data, "--label", "labels")
+    assert found["difference"]["value"] == 0
+    assert found["a"]["value"] > 0.5
+
+
+def test_two_runs_that_learned_other_columns_of_a_file_are_not_compared_on_it(
+    holdfast: Any, finished_run: Path, marked_csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    from holdfast.pipeline.main import train
+    from holdfast.recipe import Recipe, override
+
+    rows = marked_csv.read_text("utf-8").splitlines()
+    both = tmp_path / "both.csv"
+    names = ["other", *("ab"[i % 2] for i in range(len(rows) - 1))]
+    both.write_text("".join(f"{x},{y}\n" for x, y in zip(rows, names, strict=True)), "utf-8")
+    for label in ("label", "other"):
+        settings = [f"data.path={both}", f"data.label={label}", "data.text=[text]", *quick]
+        train(override(Recipe(), settings), tmp_path / label)
+    done = holdfast("compare", tmp_path / "label", tmp_path / "other")
+    assert done.code == 2
+    assert "answer other questions about the same rows" in done.err
+
+
+def test_the_smallest_margin_is_a_margin(holdfast: Any, finished_run: Path) -> None:
+    done = holdfast("compare", finished_run, finished_run, "--margin", "1e-300", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["verdict"] == "undecided"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import holdfast
 from holdfast.cli.main import app
-from holdfast.core.errors import ModelError, RecipeError
+from holdfast.core.errors import ModelError, RecipeError, RunError
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 
@@ -136,3 +136,29 @@ def test_a_language_model_against_its_start(tiny_llama: Path, tmp_path: Path) ->
     assert found["attacks"]["errors"]["auc"]["value"] == pytest.approx(0.5)
     assert found["verdict"] != "memorized"
     assert "answers completed verbatim" in found["extraction"]["because"]
+
+
+def test_the_model_of_a_run_that_was_changed_is_refused(memorized: Any, tmp_path: Path) -> None:
+    run, members, others = memorized
+    changed = tmp_path / "changed"
+    shutil.copytree(run, changed)
+    weights = changed / "model" / "model.safetensors"
+    raw = bytearray(weights.read_bytes())
+    raw[-1] ^= 1
+    weights.write_bytes(bytes(raw))
+    with pytest.raises(RunError):
+        holdfast.probe(changed, members=members, others=others)
+
+
+def test_what_few_rows_cannot_tell_is_null(memorized: Any, tmp_path: Path) -> None:
+    """JSON has no NaN: strict readers refuse the document."""
+    run, members, _ = memorized
+    few = tmp_path / "few.csv"
+    few.write_text("".join(members.read_text("utf-8").splitlines(keepends=True)[:6]), "utf-8")
+    given = ("--members", str(few), "--others", str(members), "--json", "--quiet")
+    found = CliRunner().invoke(app, ["probe", str(run), *given])
+    assert found.exit_code == 0, found.output
+    assert "NaN" not in found.stdout
+    told = json.loads(found.stdout)["memorization"]
+    assert told["verdict"] == "undecided"
+    assert told["attacks"]["loss"]["p_value"] is None

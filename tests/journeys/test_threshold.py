@@ -189,3 +189,31 @@ def test_the_report_has_three_promises(finished_run: Path) -> None:
     assert [line["precision"] for line in promises] == [0.9, 0.95, 0.99]
     for line in promises:
         assert (line["threshold"] is None) == (line["test"] is None)
+
+
+def test_a_promise_that_no_rows_could_prove_is_answered_at_once(holdfast: Any, run: Path) -> None:
+    """It once took an array of as many numbers as rows that it would take: thirty billion."""
+    done = holdfast("threshold", run, "--precision", "0.9999999999", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["rule"] is None
+
+
+def test_costs_without_a_name_are_refused(holdfast: Any, run: Path) -> None:
+    done = holdfast("threshold", run, "--cost", "")
+    assert done.code == 2
+    assert "--cost: names no file" in done.err
+
+
+def test_a_rule_for_other_classes_is_refused(holdfast: Any, run: Path, fresh: Path) -> None:
+    """Rightly summed, as from another version or a run without sums."""
+    from holdfast.pipeline.threshold_file import write_threshold
+
+    _set(holdfast, run, "--coverage", "0.5")
+    found = json.loads((run / "threshold.json").read_text("utf-8"))
+    found.pop("sha256")
+    matrix = {"classes": ["a"], "cost": [[0, 1]]}
+    rule = {"by": "cost", "threshold": None, "matrix": matrix}
+    write_threshold(run, {**found, "rule": rule})
+    done = holdfast("predict", run, fresh)
+    assert done.code == 2
+    assert "was chosen for another model" in done.err

@@ -197,6 +197,8 @@ _add(
 def run() -> None:
     """The console script: run a command and turn every error into its message and exit code."""
     prepare()
+    # Bars are ours, on a terminal; that of datasets would stand in every log.
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     code = _run()
     unwritten = flush()
     if unwritten is not None and code == 0:

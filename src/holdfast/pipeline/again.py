@@ -117,7 +117,9 @@ class Again:
                 stream.write(json.dumps(line) + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
-            count = sum(1 for text in path.read_text("utf-8").splitlines() if text.strip())
+            # Counted whatever the lines before say: each was an opening.
+            said = path.read_text("utf-8", errors="replace")
+            count = sum(1 for text in said.splitlines() if text.strip())
         return Opening(table, count)
 
     @cached_property

@@ -17,9 +17,12 @@ from holdfast.data.table import Table
 from holdfast.know.compare.differ import by_class, differing_rows
 from holdfast.know.compare.pairs import AnswerKind, Pairs, paired
 from holdfast.know.compare.verdict import PairedVerdict, judge_pairs
+from holdfast.know.told import Told
 from holdfast.pipeline.advice import advising
 from holdfast.pipeline.contender import (
+    KINDS,
     Contender,
+    answers_for,
     contender,
     kind_of_rows,
     labels_of_rows,
@@ -159,7 +162,9 @@ def compare(
         for made in table.decisions:
             notify(made)
         said = [one.answers(data, options) for one in sides]
-    if kind_of_rows(table) == "text":
+    kind = kind_of_rows(table)
+    said = [answers_for(one, kind, x) for one, x in zip(sides, said, strict=True)]
+    if kind == "text":
         notify(Decision("answers", "written anew", f"each model writes to {len(table)} rows"))
     kept, warnings = _answered(table, said, sides)
     table = table.take(kept)
@@ -320,6 +325,7 @@ def _on_stored(a: str, b: str, margin: float) -> Comparison:
             ", ".join(sorted(sources)),
             "Name rows that neither had learned from: holdfast compare A B DATA.",
         )
+    _refuse_other_labels(a, b, told, both)
     answers = [dict(zip(one.rows.tolist(), one.predictions or (), strict=True)) for one in told]
     answers = [{row: x for row, x in one.items() if x is not None} for one in answers]
     rows = told[0].rows.tolist()
@@ -329,3 +335,24 @@ def _on_stored(a: str, b: str, margin: float) -> Comparison:
     sides = [Contender(one, run=Path(one)) for one in (a, b)]
     found = _compared(sides, told[0].table.take(at), answers, margin, None, warnings)
     return replace(found, stored=True)
+
+
+def _refuse_other_labels(a: str, b: str, told: Sequence[Told], rows: Ints) -> None:
+    """Two runs on one file may have learned other columns of it: one's answers are then no answers
+    to the labels of the other."""
+    given = []
+    for one in told:
+        table = one.table.take(np.flatnonzero(np.isin(one.rows, rows)))
+        given.append((kind_of_rows(table), list(map(str, labels_of_rows(table)))))
+    (kind, labels), (other, others) = given
+    if kind == other and labels == others:
+        return
+    named = [str(one.table.columns.label) for one in told]
+    if kind == other and named[0] == named[1]:
+        return
+    raise RunError(
+        f"{a} and {b}",
+        "answer other questions about the same rows",
+        f"{KINDS[kind][0]} of {named[0]!r}, {KINDS[other][0]} of {named[1]!r}",
+        "Compare models that learned the same labels.",
+    )

@@ -3,6 +3,7 @@ predictions; and what it says of labelled rows."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,20 +21,19 @@ from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.using import Options
 from holdfast.recipe import DataPart, Recipe
 
-ROW, PREDICTION, LABEL = "row", "prediction", "label"
+ROW, PREDICTION = "row", "prediction"
 GIVE_FILE = "Write its answers into a file with columns `row` and `prediction`, and give that."
 
 
 @dataclass(frozen=True)
 class Contender:
     """``path`` as the user named it. ``predictor`` answers for a run or a plain model; ``said`` are
-    the answers of a file of predictions by source row (``labels`` beside, where it has them)."""
+    the answers of a file of predictions by source row."""
 
     path: str
     run: Path | None = None
     predictor: Predictor | None = None
     said: Mapping[int, Any] | None = None
-    labels: Mapping[int, Any] | None = None
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -73,8 +73,7 @@ def contender(path: str, options: Options) -> Contender:
     if not place.is_file():
         rule = "is neither a run, nor the folder of a model, nor a file of predictions"
         raise RunError(path, rule, None, "Name one that is there.")
-    said, labels = _file(path)
-    return Contender(path, said=said, labels=labels)
+    return Contender(path, said=_file(path))
 
 
 def _plain(folder: Path, options: Options) -> Predictor:
@@ -109,9 +108,9 @@ def _plain(folder: Path, options: Options) -> Predictor:
     )
 
 
-def _file(path: str) -> tuple[dict[int, Any], dict[int, Any] | None]:
-    """Predictions (and labels) by row. Without a column ``row`` a prediction stands at its place.
-    Lists are read where cells are JSON lists."""
+def _file(path: str) -> dict[int, Any]:
+    """Predictions by row, as they stand there. Without a column ``row`` a prediction stands at its
+    place."""
     if path.lower().endswith(".parquet"):
         import pyarrow.parquet as parquet
 
@@ -138,10 +137,7 @@ def _file(path: str) -> tuple[dict[int, Any], dict[int, Any] | None]:
             "answers.parquet",
             "Give the run itself, or its predictions.parquet.",
         )
-    said = dict(zip(rows, map(_cell, columns[PREDICTION]), strict=True))
-    if LABEL not in columns:
-        return said, None
-    return said, dict(zip(rows, map(_cell, columns[LABEL]), strict=True))
+    return dict(zip(rows, columns[PREDICTION], strict=True))
 
 
 def _rows(path: str, given: Sequence[Any] | None, n: int) -> list[int]:
@@ -158,14 +154,52 @@ def _rows(path: str, given: Sequence[Any] | None, n: int) -> list[int]:
     return rows
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith("["):
+# What labels of a kind are called, and how a predictor of one answers (``Predictor.answered``).
+KINDS: Mapping[AnswerKind, tuple[str, str]] = {
+    "class": ("classes", "text"),
+    "text": ("texts", "text"),
+    "number": ("numbers", "number"),
+    "several": ("several labels a row", "list"),
+    "tags": ("tags", "list"),
+}
+
+
+def answers_for(side: Contender, kind: AnswerKind, said: Mapping[int, Any]) -> dict[int, Any]:
+    """The answers of ``side`` as rows with labels of this ``kind`` are compared; an empty one is
+    none. Raises ``RunError`` or ``DataError`` where they are of another kind, which would only look
+    wrong."""
+    called, answered = KINDS[kind]
+    remedy = "Compare models of one task, on rows of that task."
+    if side.predictor is not None and side.predictor.answered != answered:
+        other = {"text": "texts or classes", "number": "numbers", "list": "lists"}
+        rule = f"answers with {other[side.predictor.answered]}, and the labels of DATA are {called}"
+        raise RunError(side.path, rule, None, remedy)
+    made = {}
+    for row, one in said.items():
         try:
-            found = json.loads(value)
-        except ValueError:
-            return value
-        return found if isinstance(found, list) else value
-    return value if value != "" else None
+            made[row] = _as(kind, one)
+        except (TypeError, ValueError):
+            rule = f"has an answer of another kind in row {row}: the labels of DATA are {called}"
+            raise DataError(side.path, rule, str(one)[:60], remedy) from None
+    return made
+
+
+def _as(kind: AnswerKind, value: Any) -> Any:
+    if value is None or (isinstance(value, str) and value == "") or value != value:
+        return None
+    if kind != "text" and isinstance(value, str) and value.startswith("["):
+        # A list in a table of text is its JSON; of classes one such is a file of another task.
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+    if kind in ("several", "tags"):
+        if isinstance(value, str) and kind == "several":
+            return [value]
+        if isinstance(value, (str, int, float)):
+            raise TypeError
+        return [str(one) for one in value]
+    if isinstance(value, (list, dict)):
+        raise TypeError
+    return float(value) if kind == "number" else value
 
 
 def kind_of_rows(table: Table) -> AnswerKind:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.errors import ModelError, RecipeError, RunError
-from holdfast.core.records import Decision
+from holdfast.core.records import Decision, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
 from holdfast.data.source import refuse_missing
@@ -53,7 +53,15 @@ def probe_run(run: Path, notify: Notify = lambda _: None) -> dict[str, Any]:
     found = probes.get("memorization")
     if not isinstance(found, Mapping):
         found = _of_old(again, notify)
-    return {"schema": 1, "memorization": dict(found), "forgetting": probes.get("forgetting")}
+    return _document(dict(found), probes.get("forgetting"))
+
+
+def _document(memorization: Mapping[str, Any], forgetting: Any) -> dict[str, Any]:
+    """What ``--json`` prints: a number that is not known is null."""
+    plain: dict[str, Any] = to_json(
+        {"schema": 1, "memorization": memorization, "forgetting": forgetting}
+    )
+    return plain
 
 
 def _of_old(again: Again, notify: Notify) -> dict[str, Any]:
@@ -89,7 +97,7 @@ def probe_model(model: str, files: Files, notify: Notify = lambda _: None) -> di
     with flushed_subnormals():
         members, others, beside = _heard(model, files, notify)
     found = replace(remember(members, others, 0), beside=beside)
-    return {"schema": 1, "memorization": found.to_json(), "forgetting": None}
+    return _document(found.to_json(), None)
 
 
 def is_run(path: str) -> bool:

@@ -43,6 +43,8 @@ class Wanted:
         if len(given) != 1:
             rule = "needs exactly one of --precision, --coverage and --cost"
             raise RecipeError("holdfast threshold", rule, len(given), "E.g. --precision 0.95.")
+        if self.cost == "":
+            raise RecipeError("--cost", "names no file", "", "E.g. --cost costs.csv.")
         for name, value in (("--precision", self.precision), ("--coverage", self.coverage)):
             if value is not None and not 0 < value < 1:
                 rule = "must lie strictly between 0 and 1"

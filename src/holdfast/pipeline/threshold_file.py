@@ -65,8 +65,10 @@ def read_threshold(run: Path) -> Rule | None:
         rule = None if changed else Rule.of(found["rule"])
     if rule is None:
         raise RunError(str(path), "was changed since it was chosen", None, TAKE_AWAY)
-    mark = model_mark(open_run(run))
-    if mark is not None and found.get("model") != mark:
+    result = open_run(run)
+    mark = model_mark(result)
+    others = rule.matrix is not None and [*rule.matrix.names] != [*(result.get("classes") or ())]
+    if others or (mark is not None and found.get("model") != mark):
         raise RunError(str(path), "was chosen for another model", None, TAKE_AWAY)
     return rule
 

@@ -48,7 +48,8 @@ def rows_that_settle(gap: Floats, margin: float, codes: Ints | None = None) -> i
         variance = float(spread.var(ddof=1))
     if not variance:
         return None
-    top = (WIN + NEAR) ** 2 * variance / margin**2
+    # A margin whose square is no number any more takes more rows than anybody has.
+    top = (WIN + NEAR) ** 2 * variance / max(margin**2, 1e-30)
     most = max(n * STEP, top * STEP)
     totals = n * STEP ** np.arange(1, math.ceil(math.log(most / n) / math.log(STEP)) + 2)
     error = np.sqrt(variance / totals)

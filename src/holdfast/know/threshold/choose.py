@@ -147,8 +147,15 @@ def _first(mistakes: int, target: float, alpha: float) -> int:
     high = max(mistakes, 1)
     while bdtr(mistakes, high, 1 - target) > alpha:
         high *= 2
-    sizes = np.arange(max(mistakes, high // 2), high + 1)
-    return int(sizes[np.argmax(bdtr(mistakes, sizes, 1 - target) <= alpha)])
+    # By halves: near 1 a promise takes more rows than memory holds numbers.
+    low = max(mistakes, high // 2)
+    while low < high:
+        middle = (low + high) // 2
+        if bdtr(mistakes, middle, 1 - target) <= alpha:
+            high = middle
+        else:
+            low = middle + 1
+    return high
 
 
 def _why(
