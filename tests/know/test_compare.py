@@ -205,3 +205,9 @@ def test_a_stream_of_models_that_are_alike_ends_in_equivalent() -> None:
     assert "2 points" in found.because
     worse = PairStream(0.02).add(np.zeros(400, bool), rng.random(400) < 0.3)
     assert worse.decided == "worse"
+
+
+def test_a_missing_number_counts_as_the_mean_of_the_labels() -> None:
+    found = paired("number", [10.0, 20.0, 60.0], [10.0, None, 60.0], [10.0, 20.0, 30.0])
+    assert found.first == pytest.approx(10 / 3)
+    assert found.second == pytest.approx(10)

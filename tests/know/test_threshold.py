@@ -171,3 +171,12 @@ def test_a_rule_is_what_was_written_of_it() -> None:
     assert (said, sure) == (["no", "yes"], [0.95, 0.5])
     with pytest.raises(ValueError, match="by must be"):
         Rule.of({"by": "magic", "threshold": 1, "matrix": None})
+
+
+def test_a_row_as_sure_as_the_threshold_is_answered() -> None:
+    """It was counted among the rows that the promise is of."""
+    said, sure, why = Rule("precision", 0.5).apply(["a", "b", "c"], [0.5, 0.499, None], None)
+    assert said == ["a", None, None]
+    assert sure == [0.5, 0.499, None]
+    assert why[0] is None
+    assert all(why[1:])

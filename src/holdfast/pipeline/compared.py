@@ -317,7 +317,8 @@ def _on_stored(a: str, b: str, margin: float) -> Comparison:
     if any(one.predictions is None for one in told):
         raise RunError(a, "stored no answers to its test rows", None, "Name labelled rows: DATA.")
     sources = {str(one.table.source) for one in told}
-    both = np.intersect1d(told[0].rows, told[1].rows) if len(sources) == 1 else np.zeros(0)
+    none = np.zeros(0, dtype=np.int64)
+    both = np.intersect1d(told[0].rows, told[1].rows) if len(sources) == 1 else none
     if not len(both):
         raise RunError(
             f"{a} and {b}",
