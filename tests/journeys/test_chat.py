@@ -248,6 +248,9 @@ def test_a_person_talks_at_a_terminal(terminal: Terminal, tmp_path: Path) -> Non
     terminal.until("you > ")
     terminal.until("(Ctrl-D ends)", again="\x03")
     terminal.until("you > ")
+    terminal.type(f"/save {tmp_path / 'nowhere' / 'talk.jsonl'}\n")
+    terminal.until("nowhere")
+    terminal.until("you > ")
     terminal.type("/nothing\n")
     terminal.until("is not known here")
     terminal.until("you > ")
@@ -255,6 +258,35 @@ def test_a_person_talks_at_a_terminal(terminal: Terminal, tmp_path: Path) -> Non
     assert terminal.process.wait(30) == 0
     (line,) = (tmp_path / "talk.jsonl").read_text().splitlines()
     assert json.loads(line)["message"] == "red blue?"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--seed", 2**70],
+        ["--seed", -1],
+        ["--tokens", 10**9],
+        ["--temperature", -1],
+        ["--temperature", "nan"],
+    ],
+)
+def test_a_manner_that_is_none_is_refused(arguments: list[Any], holdfast: Any, run: Path) -> None:
+    done = holdfast("chat", run, "--message", "red?", *arguments)
+    assert done.code == 2
+    assert arguments[0] in done.err
+
+
+def test_almost_no_temperature_takes_the_likeliest_word(run: Path) -> None:
+    """A quotient by it is infinite."""
+    cold = public.chat(run, start=False, tokens=5, temperature=1e-300)
+    sure = public.chat(run, start=False, tokens=5)
+    assert cold.ask("red blue?").answer == sure.ask("red blue?").answer
+
+
+def test_a_mark_before_the_first_line_is_no_part_of_it(shell: Any, run: Path) -> None:
+    done = shell("chat", run, "--json", "--tokens", 2, cwd=run, text="\ufeffred?\r\n")
+    assert done.code == 0
+    assert json.loads(done.out)["message"] == "red?"
 
 
 def test_a_request_to_end_ends_the_talk(terminal: Terminal) -> None:

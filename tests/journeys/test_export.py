@@ -196,6 +196,8 @@ def test_a_file_that_is_not_the_model_is_not_kept(
         (["--to", "gguf"], "not for the task text-classification"),
         (["--to", "tflite"], "is no format"),
         (["--to", "onnx", "--push", "a/b/c"], "no name of a repository"),
+        # As a script writes it whose variable is empty.
+        (["--to", "onnx", "--push", ""], "no name of a repository"),
         (["--to", "onnx", "--push", "ada/reviews"], "HF_HUB_OFFLINE forbids it"),
     ],
 )

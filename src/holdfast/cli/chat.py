@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.errors import DataError, HoldfastError, RecipeError
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable, printable_json
 
@@ -80,7 +80,7 @@ def command(
 
 def _lines() -> Iterator[str]:
     """The messages that are piped in, each as it comes; an empty line is none."""
-    stream = io.TextIOWrapper(sys.stdin.buffer, "utf-8", newline="\n")
+    stream = io.TextIOWrapper(sys.stdin.buffer, "utf-8-sig", newline="\n")
     try:
         while line := stream.readline(LONGEST + 1):
             if len(line) > LONGEST:
@@ -189,7 +189,7 @@ def _save(talk: Talk, name: str) -> str:
         return "Name a file: /save talk.jsonl"
     try:
         save_talk(talk, Path(name))
-    except (RecipeError, OSError) as error:
+    except (HoldfastError, OSError, ValueError) as error:
         return str(error)
     return f"{len(talk.replies)} messages are in {name}."
 

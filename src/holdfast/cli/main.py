@@ -211,6 +211,8 @@ def _run() -> int | str | None:
         with terminate_like_interrupt():
             check_arguments(sys.argv[1:])
             check_folder()
+            # Bars of a library about its own files, on what may be no terminal.
+            os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
             refuse_threads(os.environ)
             check_launch()
             app()

@@ -65,7 +65,7 @@ def export(
     form = format_of(to, str(result["task"]))
     _check(form, int8, space)
     place = _place(run, to, out)
-    hub = Hub(push) if push else None
+    hub = None if push is None else Hub(push)
     name = hub.login() if hub else run.resolve().name
     if hub:
         for kind in ("model", *((SPACE,) if space else ())):

@@ -27,16 +27,31 @@ from holdfast.recipe import Recipe, read_recipe
 from holdfast.tasks.chat_tokens import prompt_tokens
 
 Piece = Callable[[str], None]
+# Some models have no last place, and would write for days.
+MOST_TOKENS = 100_000
+# Below it the likeliest word is drawn always, and the quotients are no numbers any more.
+COLDEST = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How answers are made: at most ``new_tokens`` each (``None``: as the run has it); greedily, or
-    drawn at a ``temperature`` above 0 by the ``seed``."""
+    drawn at a ``temperature`` above 0 by the ``seed``. Raises ``RecipeError`` for what is none."""
 
     new_tokens: int | None = None
     temperature: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.new_tokens is not None and not 1 <= self.new_tokens <= MOST_TOKENS:
+            rule = f"must be from 1 to {MOST_TOKENS:,}"
+            raise RecipeError("--tokens", rule, self.new_tokens, "Name the longest answer.")
+        # Also where it is no number at all.
+        if not self.temperature >= 0:
+            raise RecipeError("--temperature", "must be 0 or more", self.temperature, "E.g. 0.7.")
+        if not 0 <= self.seed < 2**63:
+            rule = "must be a whole number from 0 to 9,223,372,036,854,775,807"
+            raise RecipeError("--seed", rule, self.seed, "Name another.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +319,7 @@ def _stream(
     device = plain.get_input_embeddings().weight.device
     stops = stop_tokens(tokenizer, end, getattr(plain.generation_config, "eos_token_id", None))
     settings: dict[str, Any] = {"do_sample": False, "temperature": None}
-    if manner.temperature:
+    if manner.temperature >= COLDEST:
         settings = {"do_sample": True, "temperature": manner.temperature}
         torch.manual_seed(manner.seed)
     given = torch.tensor([ids], device=device)
