@@ -33,3 +33,14 @@ def test_some_rows_keep_all_that_was_said_of_them(make_table: Callable[..., Tabl
 def test_an_answer_too_few_is_refused(make_table: Callable[..., Table]) -> None:
     with pytest.raises(ValueError, match="3 rows need 3 answers"):
         Told("test", make_table(["a", "b", "c"], ["x", "y", "x"]), np.zeros(2))
+
+
+def test_another_column_draws_no_bar(
+    make_table: Callable[..., Table], capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = make_table(["one", "two", "three"], ["x", "y", "x"]).take([2, 0])
+    capfd.readouterr()
+    assert table.with_column("text", ["a", "b"]).column("text") == ["a", "b"]
+    assert table.with_column("more", ["c", "d"]).column("more") == ["c", "d"]
+    assert table.column("text") == ["three", "one"]
+    assert capfd.readouterr().err == ""

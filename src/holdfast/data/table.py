@@ -14,6 +14,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Finding, Ints
+from holdfast.data.bars import without_bars
 
 if TYPE_CHECKING:
     import datasets
@@ -68,6 +69,14 @@ class Table:
     def take(self, positions: Sequence[int] | Ints) -> Table:
         """The rows at these positions of this table (not source rows), in that order."""
         return replace(self, rows=self.rows.select(np.asarray(positions, dtype=np.int64)))
+
+    def with_column(self, name: str, values: Sequence[Any]) -> Table:
+        """The rows with these values [n] as ``name``, in the place of those that it has."""
+        rows, feature = self.rows, None
+        if name in rows.column_names:
+            rows, feature = rows.remove_columns(name), rows.features[name]
+        with without_bars():
+            return replace(self, rows=rows.add_column(name, list(values), feature=feature))
 
     def places(self, rows: Ints) -> Ints:
         """The positions here of these source rows, each of which must be one of the table's."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,11 +181,9 @@ def _with(
     """The changed rows with these columns in the place of theirs."""
     at = np.asarray(changed, dtype=np.int64)
     taken = table.take(at)
-    rows = taken.rows
     for name, values in columns.items():
-        kind = rows.features[name]
-        rows = rows.remove_columns(name).add_column(name, [values[k] for k in at], feature=kind)
-    return replace(taken, rows=rows), at
+        taken = taken.with_column(name, [values[k] for k in at])
+    return taken, at
 
 
 def _values(told: Told, said: Sequence[object], what: str) -> Floats:

@@ -14,6 +14,7 @@ from typing import Any
 from holdfast.core.door import first_line
 from holdfast.core.errors import DataError, HoldfastError
 from holdfast.core.records import Decision
+from holdfast.data.bars import without_bars
 from holdfast.data.raw import BATCH_ROWS, Batch
 from holdfast.data.readers.parquet import typed_batch, with_list_names
 
@@ -56,7 +57,7 @@ def read_hub(hub: HubName) -> Iterator[Batch]:
 
     _check_kind(hub)
     split, decisions = _split(hub)
-    with _refusals(hub), _quiet():
+    with _refusals(hub), without_bars():
         rows = datasets.load_dataset(hub.name, hub.config, split=split)
     yield Batch({}, {}, decisions)
     yield from batches(rows)
@@ -143,19 +144,6 @@ def _resolves(host: str) -> bool:
         return bool(socket.getaddrinfo(host, None))
     except OSError:
         return False
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    import datasets
-
-    shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
 
 
 @contextlib.contextmanager

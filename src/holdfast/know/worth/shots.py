@@ -102,8 +102,7 @@ def table_with_shots(table: Table, shots: Shots, counts: Ints) -> Table:
         json.dumps(with_shots(turns, shots, int(count)))
         for turns, count in zip(turns_of(table), counts, strict=True)
     ]
-    rows = table.rows.remove_columns("turns").add_column("turns", chats)
-    return replace(table, rows=rows)
+    return table.with_column("turns", chats)
 
 
 def encode_with_shots(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -158,8 +158,7 @@ def _few_shot(
     )
     if isinstance(found, str):
         return Way(why=found)
-    rows = sample.rows.remove_columns("text").add_column("text", list(found.sources))
-    behind = replace(sample, rows=rows)
+    behind = sample.with_column("text", found.sources)
     examples = encode_pairs(
         behind, tokenizer, found.room, loaded.max_target_length, end_token(tokenizer)
     )

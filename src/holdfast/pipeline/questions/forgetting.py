@@ -8,10 +8,8 @@ the verdict, which reads a probe of every look (``probes.forgetting.data=built-i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import datasets
 import numpy as np
 
 from holdfast.core.records import Estimate, Floats
@@ -89,11 +87,7 @@ def vectors_block(fitted: Fitted) -> dict[str, Any]:
     texts = passages()
     like = fitted.ready.prepared.rows
     # Rows of the run with other texts: whatever a label is, they have one.
-    rows_like = like.take(np.arange(len(texts)) % len(like)).rows
-    # A column added to rows that were taken would show a bar of datasets' own.
-    columns = {name: list(rows_like[name]) for name in rows_like.column_names} | {"text": texts}
-    made = datasets.Dataset.from_dict(columns, features=rows_like.features)
-    table = replace(like, rows=made)
+    table = like.take(np.arange(len(texts)) % len(like)).with_column("text", texts)
     rows: Any = fitted.ready.kind.encode(table, fitted.ready.loaded, fitted.recipe)
     job = fitted.job
 
