@@ -146,28 +146,29 @@ def _hardest(found: Mapping[str, Any]) -> list[str]:
 def _robustness(block: Mapping[str, Any] | None) -> list[str]:
     if block is None:
         return []
-    rate = block["what"] == "wrong"
+    rate, numbers = block["what"] == "wrong", block["what"] == "absolute error"
     lines = [
         f"  {block['n']} of {block['of']} test rows, opened again (opening {block['openings']} "
         "after the score):"
     ]
     for name, one in block["changes"].items():
-        lines.append(f"  {'!' if one['worse'] else ' '} {name}: {_cost(one, rate)}")
+        lines.append(f"  {'!' if one['worse'] else ' '} {name}: {_cost(one, rate, numbers)}")
     lines += [f"    {name}: not made: {why}" for name, why in block["not_made"].items()]
     return [*lines, "  False alarms: at most 5 % of models that lose nothing (Holm)."]
 
 
-def _cost(one: Mapping[str, Any], rate: bool) -> str:
+def _cost(one: Mapping[str, Any], rate: bool, moved: bool) -> str:
     if not one["n"]:
         return "no row was changed"
     times, unit = (100, " %") if rate else (1, "")
     gap = one["difference"]
     low, high = gap["low"], gap["high"]
     ends = "" if low is None else f" ({times * low:+.2g} to {times * high:+.2g})"
-    word = "wrong" if rate else "bad"
+    word, verb = "wrong" if rate else "bad", "move by more than usual" if moved else "flip"
     return (
         f"{one['n']} rows, {word} {times * one['before']:.3g} → {times * one['after']:.3g}{unit}, "
-        f"{times * gap['value']:+.2g}{ends}; {100 * one['flipped']['value']:.1f} % of answers flip"
+        f"{times * gap['value']:+.2g}{ends}; "
+        f"{100 * one['flipped']['value']:.1f} % of answers {verb}"
     )
 
 

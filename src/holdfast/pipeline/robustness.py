@@ -204,7 +204,13 @@ def _values(told: Told, said: Sequence[object], what: str) -> Floats:
 
 
 def _flipped(told: Told, said: Sequence[object]) -> Any:
+    """Which answers are other ones; of numbers those that moved by more than the model's usual
+    (median) error on these rows, since every number moves a little."""
     before = told.predictions or ()
+    if told.errors is not None:
+        one, other = (np.array([float(str(x)) for x in side]) for side in (before, said))
+        usual = float(np.median(np.abs(told.errors))) if len(told) else 0.0
+        return np.abs(other - one[: len(other)]) > usual
     pairs = zip(before[: len(said)], said, strict=True)
     return np.array([not same(_plain(one), _plain(other)) for one, other in pairs], dtype=np.bool_)
 

@@ -150,7 +150,10 @@ def how_faithful(reason: Mapping[str, Any]) -> str:
 
 
 def joint_lines(document: Mapping[str, Any]) -> list[str]:
-    """What the maps are worth together, how often noise passes, and what it took."""
+    """What the maps are worth together, how often noise passes, and what it took; nothing where
+    there are no maps."""
+    if not any(row["reasons"] for row in document["rows"]):
+        return []
     lines = []
     for method, one in document["faithfulness"].items():
         if not one["n"]:
