@@ -16,7 +16,7 @@ from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.know.compare.pairs import AnswerKind
 from holdfast.know.labels import given_labels
-from holdfast.pipeline.folder import open_run
+from holdfast.pipeline.folder import model_of, open_run
 from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.using import Options
 from holdfast.recipe import DataPart, Recipe
@@ -69,7 +69,8 @@ def contender(path: str, options: Options) -> Contender:
         # The model of a run, named by itself, has seen what the run has.
         of = place.resolve().parent
         run = of if place.resolve().name == MODEL and (of / RESULT).is_file() else None
-        return Contender(path, run=run, predictor=_plain(place, options))
+        folder = place if run is None else model_of(run)
+        return Contender(path, run=run, predictor=_plain(folder, options))
     if not place.is_file():
         rule = "is neither a run, nor the folder of a model, nor a file of predictions"
         raise RunError(path, rule, None, "Name one that is there.")

@@ -18,7 +18,7 @@ from holdfast.data.table import Table
 from holdfast.know.memory.probe import Heard, remember
 from holdfast.know.told import Side
 from holdfast.pipeline.again import Again
-from holdfast.pipeline.folder import RESULT
+from holdfast.pipeline.folder import MODEL, RESULT, model_of
 from holdfast.pipeline.rows import Notify
 from holdfast.pipeline.told import ANSWERS
 
@@ -125,7 +125,9 @@ def _heard(model: str, files: Files, notify: Notify) -> tuple[Heard, Heard, dict
 def _folder(model: str) -> Path:
     path = Path(model).expanduser()
     if path.is_dir():
-        return path
+        of = path.resolve().parent
+        # The model of a run, named by itself: it must be the one that the run ended with.
+        return model_of(of) if path.resolve() == of / MODEL and (of / RESULT).is_file() else path
     from holdfast.models.source import find_model
 
     source: Source = find_model(model)
