@@ -43,8 +43,8 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
         "kept-against-kept",
         "a state is compared with the kept one instead of the lowest one",
         "control/choice.py",
-        "is_worse(losses[:, state], losses[:, best])",
-        "is_worse(losses[:, state], losses[:, kept])",
+        "is_worse(now, losses[:, best])",
+        "is_worse(now, losses[:, kept])",
         ("tests/control/test_choice.py", WHOLE),
     ),
     (

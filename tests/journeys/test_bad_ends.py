@@ -113,6 +113,7 @@ def test_a_limit_on_file_size_stops_the_model_from_being_saved_half(
         "model",
         "predictions.parquet",
         "splits.parquet",
+        "answers.parquet",
         "examples.parquet",
         "looks.npz",
     }

@@ -174,7 +174,7 @@ def test_every_command_has_examples_that_parse(shell: Any, tmp_path: Path) -> No
         assert lines, f"no example for {command.name}"
         for line in lines:
             assert f"holdfast {command.name}" in line
-            used = re.findall(r"(?<=\s)--[a-z-]+", line)
+            used = re.findall(r"(?<=\s)--[a-z][a-z0-9-]*", line)
             assert [option for option in used if f"{option} " not in options] == []
 
 

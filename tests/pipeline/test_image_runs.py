@@ -107,6 +107,7 @@ def test_the_run_folder_is_complete(run: Path) -> None:
         "model",
         "predictions.parquet",
         "splits.parquet",
+        "answers.parquet",
         "examples.parquet",
         "looks.npz",
     }
