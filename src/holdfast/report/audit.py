@@ -9,12 +9,11 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from holdfast._version import __version__
 from holdfast.core.wording import counted
 from holdfast.report.differences import marked
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import sentence
-from holdfast.report.page import UNPRINTABLE, Section, asset, environment, policy
+from holdfast.report.page import UNPRINTABLE, Section, asset, environment, standalone
 from holdfast.report.view.headline import TONES, Headline
 from holdfast.report.view.record import SEVERITIES, ChoiceView
 
@@ -93,7 +92,7 @@ def answer(document: Mapping[str, Any]) -> str:
 def render_audit(document: Mapping[str, Any], examples: Examples) -> str:
     """A self-contained page: ``document`` is what ``audit --json`` prints, ``examples`` the texts
     of each finding's examples by its place. The same audit gives the same bytes."""
-    style, script, words = asset("report.css"), asset("report.js"), Glossary()
+    words = Glossary()
     levels = _levels(document, examples)
     looked = LookedView(_fine(document), tuple(document["not_looked_at"].items()))
     choices = [
@@ -104,25 +103,8 @@ def render_audit(document: Mapping[str, Any], examples: Examples) -> str:
         *([Section("problems", "What was found", levels)] if levels else []),
         Section("looked", "What was looked at", looked),
         *([Section("choices", "What was decided, and why", choices)] if choices else []),
-        Section("words", "Words", words),
     ]
-    page = (
-        environment(words)
-        .get_template("page.html.j2")
-        .render(
-            top=_top(document),
-            sections=sections,
-            style=style,
-            script=script,
-            policy=policy(style, script),
-            created="",
-            version=__version__,
-            absent=(),
-            seed=None,
-            task=str(document["task"]),
-        )
-    )
-    return page.translate(UNPRINTABLE)
+    return standalone(_top(document), sections, words, str(document["task"]))
 
 
 def audit_snippet(document: Mapping[str, Any], examples: Examples) -> str:

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from holdfast._version import __version__
 from holdfast.core.curves import TRANSFORMERS, Curves, Series, position
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import compact, duration
-from holdfast.report.page import UNPRINTABLE, Section, asset, environment, policy
+from holdfast.report.page import Section, standalone
 from holdfast.report.view.headline import (
     PLAIN,
     TONES,
@@ -47,31 +46,12 @@ class Drawn:
 def render_diagnosis(log: Curves, document: Mapping[str, Any], name: str) -> str:
     """A self-contained page on a log: ``document`` is what ``diagnose --json`` prints, ``name`` the
     log's path as the reader should see it."""
-    style, script = asset("report.css"), asset("report.js")
     words = Glossary()
     sections = (
         Section("curves", "The curves", drawn(log)),
         Section("choices", "What was read, and why", log.decisions),
-        Section("words", "Words", words),
     )
-    page = (
-        environment(words)
-        .get_template("page.html.j2")
-        .render(
-            top=_top(log, document, name),
-            sections=sections,
-            style=style,
-            script=script,
-            policy=policy(style, script),
-            # No time of day: the same log gives the same page.
-            created="",
-            version=__version__,
-            absent=(),
-            seed=None,
-            task=f"log of kind {log.source}",
-        )
-    )
-    return page.translate(UNPRINTABLE)
+    return standalone(_top(log, document, name), sections, words, f"log of kind {log.source}")
 
 
 def drawn(log: Curves) -> Drawn:

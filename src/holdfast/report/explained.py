@@ -8,11 +8,10 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from holdfast._version import __version__
 from holdfast.core.wording import counted
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import NBSP
-from holdfast.report.page import UNPRINTABLE, Section, asset, environment, policy
+from holdfast.report.page import Section, standalone
 from holdfast.report.view.headline import TONES, Headline
 
 # From which share of a row's strongest value on a word is marked faintly, clearly, strongly.
@@ -96,9 +95,7 @@ than random, or say nothing."
 def render_explained(document: Mapping[str, Any], pictures: Sequence[str | None] = ()) -> str:
     """A self-contained page of what ``explain --json`` prints; ``pictures`` are small copies of the
     rows, as data URIs. The same explanation gives the same bytes."""
-    style = Markup(asset("report.css") + "\n" + asset("explained.css"))
-    script, words = asset("report.js"), Glossary()
-    shown = any(pictures)
+    words = Glossary()
     rows = [
         _row(document, row, pictures[place] if place < len(pictures) else None)
         for place, row in enumerate(document["rows"])
@@ -106,25 +103,15 @@ def render_explained(document: Mapping[str, Any], pictures: Sequence[str | None]
     sections = [
         Section("explained", "Row by row", rows),
         Section("trusted", "What this is worth", _trust(document)),
-        Section("words", "Words", words),
     ]
-    page = (
-        environment(words)
-        .get_template("page.html.j2")
-        .render(
-            top=_top(document),
-            sections=sections,
-            style=style,
-            script=script,
-            policy=policy(style, script, shown),
-            created="",
-            version=__version__,
-            absent=(),
-            seed=None,
-            task=str(document["task"]),
-        )
+    return standalone(
+        _top(document),
+        sections,
+        words,
+        str(document["task"]),
+        more_style="explained.css",
+        pictures=any(pictures),
     )
-    return page.translate(UNPRINTABLE)
 
 
 def why_not(document: Mapping[str, Any], reason: Mapping[str, Any]) -> str:

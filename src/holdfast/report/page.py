@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from markupsafe import Markup
 
+from holdfast._version import __version__
 from holdfast.core.files import write_text
 from holdfast.report.compiled import Compiled
 from holdfast.report.glossary import Glossary
@@ -85,6 +87,41 @@ def render(run: RunFiles) -> str:
             absent=run.absent,
             seed=run.result.get("seed"),
             task=str(run.result.get("task") or ""),
+        )
+    )
+    return page.translate(UNPRINTABLE)
+
+
+def standalone(
+    top: headline.Headline,
+    parts: Sequence[Section],
+    words: Glossary,
+    task: str,
+    *,
+    more_style: str = "",
+    pictures: bool = False,
+) -> str:
+    """A self-contained page on something else than a run: its answer ``top`` and its parts, with
+    the glossary ``words`` as the last. It names no time of day: the same gives the same bytes.
+    ``more_style`` is a further file of styles; ``pictures`` lets those inside the page be shown."""
+    style = asset("report.css")
+    if more_style:
+        style = Markup(style + "\n" + asset(more_style))
+    script = asset("report.js")
+    page = (
+        environment(words)
+        .get_template("page.html.j2")
+        .render(
+            top=top,
+            sections=(*parts, Section("words", "Words", words)),
+            style=style,
+            script=script,
+            policy=policy(style, script, pictures),
+            created="",
+            version=__version__,
+            absent=(),
+            seed=None,
+            task=task,
         )
     )
     return page.translate(UNPRINTABLE)
