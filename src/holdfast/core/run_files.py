@@ -26,6 +26,7 @@ RESULT, EVENTS, MODEL = "result.json", "events.jsonl", "model"
 CARD = "README.md"
 SEALED = (
     "recipe.yaml",
+    "search.yaml",
     EVENTS,
     "splits.parquet",
     "predictions.parquet",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from holdfast.core.errors import RunError
 from holdfast.core.files import write_json, write_text
 from holdfast.core.plain import from_yaml, read_yaml
 from holdfast.core.records import Decision, to_json
+from holdfast.data.table import Table
 from holdfast.pipeline.folder import BEGUN, CHECKPOINTS, RECIPE
 from holdfast.pipeline.outline import Outline
 from holdfast.pipeline.ready import Begun, Ready
@@ -169,10 +170,15 @@ def _settings_mark(plain: Any) -> str:
 
 
 def _fingerprint(divided: Divided, ready: Ready) -> str:
-    digest, lot = hashlib.blake2b(digest_size=16), ready.prepared.added
-    general = ready.prepared.general
+    lot, general = ready.prepared.added, ready.prepared.general
     beside = (*((lot.table,) if lot else ()), *(general.tables if general else ()))
-    for table in (divided.table, *divided.given, *beside):
+    return rows_digest((divided.table, *divided.given, *beside))
+
+
+def rows_digest(tables: Sequence[Table]) -> str:
+    """A hash of every value of these tables."""
+    digest = hashlib.blake2b(digest_size=16)
+    for table in tables:
         for name in sorted(table.rows.column_names):
             for value in table.column(name):
                 digest.update(str(value).encode("utf-8", "surrogatepass") + b"\0")

@@ -26,6 +26,8 @@ RESULT = run_files.RESULT
 MODEL = run_files.MODEL
 RECIPE = "recipe.yaml"
 REPORT = "report.html"
+# What a search (folds, trials) was asked: beside the checkpoints until the run is finished.
+SEARCH = "search.yaml"
 CHECKPOINTS = "checkpoints"
 BEGUN = "begun.json"
 ELSEWHERE = "Choose a folder that you may write to with --out."
@@ -34,6 +36,7 @@ LONGEST_STEM = 200
 # What a run consists of; anything else in its folder is the user's.
 OWN = (
     RECIPE,
+    SEARCH,
     RESULT,
     REPORT,
     "events.jsonl",

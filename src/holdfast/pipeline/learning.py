@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +62,14 @@ class Learning:
             notify=notify,
         )
 
-    def extended(self, train: Ints, valid: Ints) -> Prepared:
-        """What is prepared, with the rows that are added to these training rows."""
-        bare = replace(
+    def blocks(self) -> Mapping[str, Any]:
+        """One fit has nothing to say beside what every run says."""
+        return {}
+
+    @property
+    def bare(self) -> Prepared:
+        """What is prepared, without anything that was worked out from training rows."""
+        return replace(
             self.prepared,
             recipe=self.prepared.recipe.changed(data={"names": self.names}),
             added=None,
@@ -73,7 +78,10 @@ class Learning:
             decisions=(),
             synthetic=None,
         )
-        return with_added(bare, train, valid, (), known_tables(self.divided))
+
+    def extended(self, train: Ints, valid: Ints) -> Prepared:
+        """What is prepared, with the rows that are added to these training rows."""
+        return with_added(self.bare, train, valid, (), known_tables(self.divided))
 
 
 def known_tables(divided: Divided) -> tuple[Table, ...]:

@@ -51,6 +51,7 @@ from holdfast.pipeline.mixing import with_mix
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.outer_folds import answer_outer
 from holdfast.pipeline.outline import Outline, outline_rows
+from holdfast.pipeline.procedure import Learner, Procedure, begin_search, keep_search
 from holdfast.pipeline.question import confirm_all, find_all
 from holdfast.pipeline.ready import Fitted, OuterAnswers, Scored
 from holdfast.pipeline.rows import Divided, Notify, load_and_divide
@@ -78,6 +79,7 @@ def train(
     checkpoint_every_s: float = LEAST_SECONDS,
     held: Mapping[str, Any] = MappingProxyType({}),
     outline: Callable[[Outline], None] = lambda _: None,
+    procedure: Procedure | None = None,
 ) -> dict[str, Any]:
     """Do the whole job into the folder ``run`` and return what ``result.json`` holds.
 
@@ -86,7 +88,7 @@ def train(
     what was made of the model, as soon as each stands. ``checkpoint_every_s`` is the least time
     between two checkpoints. On a finished run ``resume`` changes nothing. ``held`` are rows that
     lie in memory (``data``, ``test``), which are stored in the run's folder first; see
-    ``pipeline.held``.
+    ``pipeline.held``. A ``procedure`` takes the place of the one fit.
 
     Raises ``Interrupted`` on Ctrl-C and SIGTERM; what is there then can be resumed.
     """
@@ -110,44 +112,52 @@ def train(
         paths = stack.enter_context(stored(held, run))
         stack.enter_context(flushed_subnormals())
         stack.enter_context(quick_dropout())
-        recipe = recipe.changed(data=paths)
+        recipe = begin_search(run, procedure, recipe.changed(data=paths), resume)
         to = Destination(
             run, resume and (run / RECIPE).exists(), checkpoint_every_s, notify, outline
         )
         try:
-            return _continue(to, listeners) if to.resume else _train(recipe, to, listeners)
+            if to.resume:
+                return _continue(recipe, to, listeners, procedure)
+            return _train(recipe, to, listeners, procedure)
         except KeyboardInterrupt:
             raise _interrupted(run) from None
 
 
-def _continue(to: Destination, listeners: Sequence[Any]) -> dict[str, Any]:
-    """Finish what a run has come to, by the recipe that it began with."""
+def _continue(
+    asked: Recipe, to: Destination, listeners: Sequence[Any], procedure: Procedure | None
+) -> dict[str, Any]:
+    """Finish what a run has come to, by the recipe that it began with: a procedure by what it was
+    ``asked``, since the run's recipe is that of the model that it came to."""
     run = to.run
     if (run / RESULT).exists() and _stands(run, to.notify):
         return _report(run) if is_main_process() else read_result(run)
     check_recipe(run)
     because = f"every setting is that of its {RECIPE}; what is given now is not used"
     to.notify(Decision("resumed", str(run), because, prominent=True))
-    return _train(read_recipe(run / RECIPE), to, listeners)
+    recipe = asked if procedure else read_recipe(run / RECIPE)
+    return _train(recipe, to, listeners, procedure)
 
 
-def _train(recipe: Recipe, to: Destination, listeners: Sequence[Any]) -> dict[str, Any]:
+def _train(
+    recipe: Recipe, to: Destination, listeners: Sequence[Any], procedure: Procedure | None
+) -> dict[str, Any]:
     """The sentence above, from the rows on."""
     start, run, notify = time.perf_counter(), to.run, to.notify
     divided = load_and_divide(recipe, notify)
     to.outline(outline_rows(divided))
     recipe = absolute(divided.recipe, divided.table)
-    learning = learning_of(recipe, divided)
-    divided = learning.divided
+    learner = learner_of(recipe, divided, procedure, notify)
+    divided = learner.divided
     with RunFolder(to, divided) as folder:
-        fitted = learning.fit(folder, listeners, notify)
+        fitted = learner.fit(folder, listeners, notify)
         accelerator = fitted.job.accelerator
         if accelerator.is_main_process:
             with memory_errors("scoring the test rows"):
                 saved = save_model(run, fitted)
                 save_side(run, fitted)
                 model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
-                outer = _answered(learning, folder, fitted, notify)
+                outer = _answered(learner, folder, fitted, notify)
                 # What may be said of the test rows is fixed before they are opened.
                 found = find_all(run, fitted, saved, notify)
                 scored = score_once(
@@ -157,7 +167,9 @@ def _train(recipe: Recipe, to: Destination, listeners: Sequence[Any]) -> dict[st
             fitted = with_texts(fitted, scored.blocks.get("generations"))
             _keep_looks(run, fitted)
             seconds = time.perf_counter() - start
-            _write(Finished(run, divided, fitted, scored, seconds, model, base))
+            keep_search(run)
+            blocks = learner.blocks()
+            _write(Finished(run, divided, fitted, scored, seconds, model, base, blocks))
             folder.send_score(fitted, scored)
     if accelerator.is_main_process:
         _report(run)
@@ -165,11 +177,20 @@ def _train(recipe: Recipe, to: Destination, listeners: Sequence[Any]) -> dict[st
     return read_result(run)
 
 
+def learner_of(
+    recipe: Recipe, divided: Divided, procedure: Procedure | None, notify: Notify
+) -> Learner:
+    """What the run learns from: as the recipe says, or as a procedure has it."""
+    if procedure is None:
+        return learning_of(recipe, divided)
+    return procedure.learn(recipe, divided, notify)
+
+
 def _answered(
-    learning: Learning, folder: RunFolder, fitted: Fitted, notify: Notify
+    learning: Learner, folder: RunFolder, fitted: Fitted, notify: Notify
 ) -> OuterAnswers | None:
     """What the outer folds say, where there are no test rows."""
-    if not learning.outer:
+    if not (isinstance(learning, Learning) and learning.outer):
         return None
     mark = fitted.begun.mark if fitted.begun else ""
     return answer_outer(learning, learning.outer, fitted.recipe, folder.kept_in, mark, notify)
@@ -198,7 +219,7 @@ def absolute(recipe: Recipe, table: Table) -> Recipe:
 class Finished:
     """A run that is trained and scored: what its tables and its result are written from.
     ``seconds`` is how long all of it took; ``model`` and ``base`` say what the files of its model
-    must be."""
+    must be; ``blocks`` are what a procedure found."""
 
     run: Path
     divided: Divided
@@ -207,6 +228,7 @@ class Finished:
     seconds: float
     model: Mapping[str, Any]
     base: Mapping[str, Any] | None
+    blocks: Mapping[str, Any]
 
 
 def _write(done: Finished) -> None:
@@ -252,6 +274,7 @@ def _write(done: Finished) -> None:
             **({"synthetic": synthetic} if (synthetic := fitted.ready.prepared.synthetic) else {}),
             **({"rates": fitted.rates.to_json()} if fitted.rates else {}),
             **({"wrapper": fitted.side.block} if fitted.side else {}),
+            **done.blocks,
             **outcome.surroundings(recipe.train.threads, str(fitted.job.accelerator.device)),
         }
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from holdfast.pipeline.folder import chosen_folder, is_main_process
 from holdfast.pipeline.main import train
+from holdfast.pipeline.procedure import Procedure
 from holdfast.pipeline.request import Request
 from holdfast.recipe import Recipe
 from holdfast.terminal.progress import Show
@@ -14,14 +15,19 @@ from holdfast.terminal.say import Teller
 
 
 def train_watched(
-    request: Request, recipe: Recipe, *, quiet: bool = False, verbose: bool = False
+    request: Request,
+    recipe: Recipe,
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+    procedure: Procedure | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Do the job that ``request`` asks for, of which ``recipe`` was made; the result and the run's
-    folder."""
+    folder. A ``procedure`` takes the place of the one fit."""
     quiet = quiet or not is_main_process()
     notify, show = Teller(quiet, verbose), Show(quiet, verbose)
     with chosen_folder(request.source, request.out, request.resume) as folder:
-        notify.title(f"holdfast train → {folder}")
+        notify.title(f"holdfast {procedure.name if procedure else 'train'} → {folder}")
         try:
             result = train(
                 recipe,
@@ -31,6 +37,7 @@ def train_watched(
                 notify=notify,
                 outline=notify.outline,
                 held=request.held,
+                procedure=procedure,
             )
             return result, folder
         finally:

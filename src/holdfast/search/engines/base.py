@@ -1,0 +1,53 @@
+"""What carries out the fits of a search, and how one is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from holdfast.core.errors import RecipeError
+from holdfast.pipeline.rows import Notify
+from holdfast.search.bench import Bench
+from holdfast.search.job import Done, Job, Watch
+from holdfast.search.store import Store
+
+ENGINES = ("local",)
+
+
+class Engine(Protocol):
+    """Carries out jobs. The same jobs give the same results, whichever engine does them.
+
+    ``workers`` is how many are done at a time.
+    """
+
+    @property
+    def workers(self) -> int: ...
+
+    def run(
+        self,
+        bench: Bench,
+        jobs: Iterator[Job],
+        *,
+        store: Store,
+        watch: Watch | None = None,
+        notify: Notify = lambda _: None,
+    ) -> Iterator[Done]:
+        """The jobs' results, each as it is there. The next job is asked for only when a worker is
+        free, so that a search may choose it by what was found so far. What the ``store`` has is
+        not done again."""
+        ...
+
+
+def engine_of(name: str, address: str | None = None) -> Engine:
+    """The engine of this name; ``address`` is that of a Ray cluster.
+
+    Raises ``RecipeError`` for a name or an address that does not go with it.
+    """
+    if name not in ENGINES:
+        raise RecipeError("--engine", "is none", name, f"There is {', '.join(ENGINES)}.")
+    if address is not None:
+        rule = "is that of a Ray cluster, and the engine is local"
+        raise RecipeError("--address", rule, address, "Leave it out.")
+    from holdfast.search.engines.local import Local
+
+    return Local()

@@ -1,0 +1,37 @@
+"""One fit after another, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from holdfast.pipeline.cross_fitted import resumable
+from holdfast.pipeline.rows import Notify
+from holdfast.search.bench import Bench
+from holdfast.search.job import Done, Job, Watch, work
+from holdfast.search.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """The engine of a machine of one's own: a fit has all of its threads."""
+
+    workers: int = 1
+
+    def run(
+        self,
+        bench: Bench,
+        jobs: Iterator[Job],
+        *,
+        store: Store,
+        watch: Watch | None = None,
+        notify: Notify = lambda _: None,
+    ) -> Iterator[Done]:
+        """See ``Engine.run``."""
+        for job in jobs:
+            done = store.load(job)
+            if done is None:
+                with resumable(job.key):
+                    done = work(bench, job, watch, notify)
+                store.save(job, done)
+            yield done

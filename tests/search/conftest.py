@@ -1,0 +1,29 @@
+"""A bench of few marked rows and a tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.pipeline.rows import load_and_divide
+from holdfast.pipeline.rows_used import learning_of
+from holdfast.recipe import Recipe, override
+from holdfast.search.bench import Bench
+
+ROWS = 60
+
+
+@pytest.fixture(scope="session")
+def search_recipe(
+    tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: Any, quick: list[str]
+) -> Recipe:
+    path: Path = write_csv(tmp_path_factory.mktemp("search") / "rows.csv", marked_rows(ROWS))
+    return override(Recipe(), [f"data.path={path}", *quick, "train.evaluations=3"])
+
+
+@pytest.fixture(scope="session")
+def bench(search_recipe: Recipe) -> Bench:
+    divided = load_and_divide(search_recipe)
+    return Bench.of(learning_of(divided.recipe, divided))

@@ -1,0 +1,292 @@
+"""Fits of a search: each is the one fit, is carried out once, and may be ended by a watch."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, log_loss
+
+from holdfast.core.records import Decision, Snapshot
+from holdfast.pipeline.fit import fit
+from holdfast.pipeline.learning import Learning
+from holdfast.pipeline.main import train
+from holdfast.pipeline.rows import load_and_divide
+from holdfast.pipeline.rows_used import learning_of
+from holdfast.recipe import Recipe
+from holdfast.search import job as jobs
+from holdfast.search.bench import Bench
+from holdfast.search.engines import engine_of
+from holdfast.search.job import Done, Job, work
+from holdfast.search.store import Store
+
+
+def own(bench: Bench, key: str = "trial-0", **settings: Any) -> Job:
+    """A job on the run's own division, of which a fifth is held out."""
+    held = bench.train[::5]
+    learned = np.setdiff1d(bench.train, held)
+    return Job(
+        key, learned, bench.valid, held, {k.replace("__", "."): v for k, v in settings.items()}
+    )
+
+
+def same(a: Done, b: Done) -> None:
+    assert np.array_equal(a.losses, b.losses)
+    assert np.array_equal(a.looks.losses, b.looks.losses)
+    assert (a.key, a.settings, a.best, a.best_step) == (b.key, b.settings, b.best, b.best_step)
+    assert a.verdict == b.verdict
+    assert (a.held is None) == (b.held is None)
+    if a.held is not None and b.held is not None:
+        assert a.held.answers.equals(b.held.answers)
+        assert a.held.scores == b.held.scores
+
+
+@pytest.fixture(scope="module")
+def done(bench: Bench) -> Done:
+    return work(bench, own(bench))
+
+
+def test_a_job_is_the_one_fit(bench: Bench, done: Done) -> None:
+    job = own(bench)
+    fitted = fit(bench.extended({}, job.train, job.valid), job.train, job.valid)
+    assert np.array_equal(done.losses, fitted.kept_look.valid_losses)
+    assert done.best_step == fitted.trained.best_step
+    assert done.looks.losses.shape == (len(fitted.trained.history), len(bench.valid))
+    assert done.best is not None
+    assert np.array_equal(done.looks.losses[done.best], done.losses)
+
+
+def test_held_rows_are_answered_by_a_model_that_did_not_see_them(bench: Bench, done: Done) -> None:
+    assert done.held is not None
+    table = bench.rows.take(own(bench).held)
+    answers = done.held.answers
+    assert answers["row"].to_pylist() == table.column("row").tolist()
+    names = list(table.classes)
+    labels = [names[i] for i in table.column("label")]
+    assert answers["label"].to_pylist() == labels
+    shown = done.held.scores["metrics"]
+    expected = accuracy_score(labels, answers["prediction"].to_pylist())
+    assert shown["accuracy"]["value"] == pytest.approx(expected)
+    chances = np.array(answers["probabilities"].to_pylist())
+    assert shown["loss"]["value"] == pytest.approx(log_loss(labels, chances, labels=names))
+
+
+def test_a_setting_that_the_model_is_prepared_with_prepares_it_anew(bench: Bench) -> None:
+    plain, other = bench.prepared({}), bench.prepared({"model.dropout": 0.3})
+    assert other is not plain
+    assert bench.prepared({"model.dropout": 0.3, "train.epochs": 1}) is other
+    assert {m.p for m in other.loaded.network.modules() if isinstance(m, torch.nn.Dropout)} == {0.3}
+    held = work(bench, own(bench, model__dropout=0.3, train__epochs=1))
+    assert held.recipe["model"]["dropout"] == 0.3
+    assert held.recipe["train"]["epochs"] == 1
+
+
+def test_a_bench_in_another_process_gives_the_same(bench: Bench, done: Done) -> None:
+    there: Bench = pickle.loads(pickle.dumps(bench))
+    assert there.mark == bench.mark
+    same(work(there, own(bench)), done)
+
+
+def test_what_was_done_is_read_and_not_done_again(
+    bench: Bench, done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, job = Store(tmp_path, bench.mark), own(bench)
+    assert store.load(job) is None
+    store.save(job, done)
+    found = store.load(job)
+    assert found is not None
+    same(found, done)
+
+    def never(*_: Any) -> Done:
+        raise AssertionError("done again")
+
+    monkeypatch.setattr("holdfast.search.engines.local.work", never)
+    (again,) = engine_of("local").run(bench, iter([job]), store=store)
+    same(again, done)
+    # Of other settings, of other rows, on another bench: not the same job.
+    assert store.load(own(bench, train__epochs=1)) is None
+    assert store.load(Job(job.key, job.train, job.valid, job.held[:3])) is None
+    assert Store(tmp_path, "another").load(job) is None
+
+
+def test_a_damaged_fit_is_done_again_and_said(bench: Bench, done: Done, tmp_path: Path) -> None:
+    told: list[Decision] = []
+    store, job = Store(tmp_path, bench.mark, told.append), own(bench)
+    store.save(job, done)
+    (path,) = tmp_path.rglob("*.pt")
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    assert store.load(job) is None
+    assert [one.chosen for one in told] == ["not used"]
+
+
+class Ends:
+    """Ends one job at its second look."""
+
+    def __init__(self, key: str) -> None:
+        self.key, self.heard = key, [""]
+
+    def look(self, key: str, look: Snapshot) -> str | None:
+        self.heard.append(key)
+        return "no better than another" if key == self.key and look.step else None
+
+
+def test_a_watch_ends_the_job_that_it_means(bench: Bench, tmp_path: Path) -> None:
+    watch = Ends("trial-1")
+    store = Store(tmp_path, bench.mark)
+    some = iter([own(bench, f"trial-{i}", train__epochs=4) for i in range(2)])
+    whole, cut = engine_of("local").run(bench, some, store=store, watch=watch)
+    assert whole.stopped is None
+    assert whole.last_step == whole.planned
+    assert cut.stopped == cut.ended == "no better than another"
+    assert cut.last_step == cut.looks.steps[-1] < cut.planned
+    assert np.array_equal(cut.looks.losses, whole.looks.losses[: len(cut.looks.losses)])
+
+
+def test_the_next_job_is_asked_for_when_the_one_before_is_done(bench: Bench) -> None:
+    asked: list[int] = []
+    seen: list[int] = []
+
+    def lazily() -> Any:
+        for i in range(3):
+            asked.append(len(seen))
+            yield own(bench, f"trial-{i}", train__epochs=1)
+
+    for _ in engine_of("local").run(bench, lazily(), store=Store(None, "")):
+        seen.append(1)
+    assert asked == [0, 1, 2]
+
+
+def test_a_kept_model_stands_in_its_folder(bench: Bench, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    job = own(bench)
+    done = work(bench, Job(job.key, job.train, job.valid, job.held[:0], {}, tmp_path / "fold"))
+    assert done.held is None
+    assert done.folder == tmp_path / "fold"
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "fold" / "model")
+
+
+def test_each_fit_of_a_cross_fitted_run_is_cross_fitted(search_recipe: Recipe) -> None:
+    recipe = search_recipe.changed(train={"folds": 2})
+    divided = load_and_divide(recipe)
+    learning = learning_of(divided.recipe, divided)
+    bench = Bench.of(learning)
+    done = work(bench, Job("trial-0", bench.train, bench.valid, bench.train[:0]))
+    assert done.losses.shape == bench.train.shape
+    assert done.last_step <= done.planned
+
+
+class Best:
+    """A procedure: the best of three rates, then the run."""
+
+    name = "tune"
+
+    def asked(self, recipe: Recipe) -> Recipe:
+        return recipe
+
+    def described(self) -> dict[str, Any]:
+        return {"rates": [1e-4, 1e-3, 5e-3]}
+
+    def learn(self, recipe: Recipe, divided: Any, notify: Any) -> Any:
+        return OfBest(learning_of(recipe, divided))
+
+
+class OfBest:
+    def __init__(self, learning: Learning) -> None:
+        self.learning, self.divided = learning, learning.divided
+        self.found: dict[str, float] = {}
+
+    def fit(self, into: Any, listeners: Any, notify: Any) -> Any:
+        bench = Bench.of(self.learning)
+        store = Store(into.kept_in, bench.mark, notify)
+        none = bench.train[:0]
+        rates = Best().described()["rates"]
+        some = (
+            Job(f"rate-{i}", bench.train, bench.valid, none, {"train.learning_rate": rate})
+            for i, rate in enumerate(rates)
+        )
+        for done in engine_of("local").run(bench, some, store=store):
+            self.found[done.key] = float(done.losses.mean())
+        best = rates[min(range(3), key=lambda i: self.found[f"rate-{i}"])]
+        prepared = self.learning.prepared
+        return fit(
+            prepared,
+            bench.train,
+            bench.valid,
+            {"train.learning_rate": best},
+            into=into,
+            listeners=listeners,
+            notify=notify,
+        )
+
+    def blocks(self) -> dict[str, Any]:
+        return {"study": dict(self.found)}
+
+
+def test_a_procedure_is_a_run_like_any_other(search_recipe: Recipe, tmp_path: Path) -> None:
+    import yaml
+
+    run = tmp_path / "run"
+    result = train(search_recipe, run, procedure=Best())
+    assert set(result["study"]) == {"rate-0", "rate-1", "rate-2"}
+    assert result["test"]["n"] > 0
+    assert not (run / "checkpoints").exists()
+    assert (run / "report.html").exists()
+    kept = yaml.safe_load((run / "search.yaml").read_text())
+    assert kept["command"] == "tune"
+    assert kept["rates"] == [1e-4, 1e-3, 5e-3]
+    # The recipe is that of the model that is kept, and repeats it.
+    from holdfast.recipe import read_recipe
+
+    again = train(read_recipe(run / "recipe.yaml"), tmp_path / "again")
+    assert again["test"] | {"opened_at": 0} == result["test"] | {"opened_at": 0}
+
+
+def test_a_killed_procedure_goes_on_and_repeats_no_fit(
+    search_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: Any
+) -> None:
+    whole = train(search_recipe, tmp_path / "whole", procedure=Best())
+    run, made = tmp_path / "killed", []
+    real = jobs.work
+
+    def dies(bench: Bench, job: Job, *rest: Any) -> Done:
+        if job.key == "rate-2" and "dead" not in made:
+            made.append("dead")
+            raise killed
+        made.append(job.key)
+        return real(bench, job, *rest)
+
+    monkeypatch.setattr("holdfast.search.engines.local.work", dies)
+    with pytest.raises(killed):
+        train(search_recipe, run, procedure=Best())
+    from holdfast.core.errors import RunError
+
+    with pytest.raises(RunError, match="was begun by `holdfast tune`"):
+        train(search_recipe, run, resume=True)
+    other = search_recipe.changed(train={"epochs": 1})
+    result = train(other, run, resume=True, procedure=Best())
+    assert made == ["rate-0", "rate-1", "dead", "rate-2"]
+    assert result["study"] == whole["study"]
+    same_test = result["test"] | {"opened_at": 0}
+    assert same_test == whole["test"] | {"opened_at": 0}
+
+
+def test_another_command_does_not_finish_what_train_began(
+    search_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: Any
+) -> None:
+    from holdfast.core.errors import RunError
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise killed
+
+    monkeypatch.setattr("holdfast.pipeline.main.score_once", dies)
+    with pytest.raises(killed):
+        train(search_recipe, tmp_path / "run")
+    with pytest.raises(RunError, match="begun by `holdfast train`, and `holdfast tune`"):
+        train(search_recipe, tmp_path / "run", resume=True, procedure=Best())
