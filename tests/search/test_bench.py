@@ -21,15 +21,15 @@ from holdfast.recipe import Recipe
 from holdfast.search import job as jobs
 from holdfast.search.bench import Bench
 from holdfast.search.engines import engine_of
-from holdfast.search.job import Done, Job, work
+from holdfast.search.job import Done, FitJob, work
 from holdfast.search.store import Store
 
 
-def own(bench: Bench, key: str = "trial-0", **settings: Any) -> Job:
+def own(bench: Bench, key: str = "trial-0", **settings: Any) -> FitJob:
     """A job on the run's own division, of which a fifth is held out."""
     held = bench.train[::5]
     learned = np.setdiff1d(bench.train, held)
-    return Job(
+    return FitJob(
         key, learned, bench.valid, held, {k.replace("__", "."): v for k, v in settings.items()}
     )
 
@@ -109,7 +109,7 @@ def test_what_was_done_is_read_and_not_done_again(
     same(again, done)
     # Of other settings, of other rows, on another bench: not the same job.
     assert store.load(own(bench, train__epochs=1)) is None
-    assert store.load(Job(job.key, job.train, job.valid, job.held[:3])) is None
+    assert store.load(FitJob(job.key, job.train, job.valid, job.held[:3])) is None
     assert Store(tmp_path, "another").load(job) is None
 
 
@@ -166,7 +166,7 @@ def test_a_kept_model_stands_in_its_folder(bench: Bench, tmp_path: Path) -> None
     from transformers import AutoModelForSequenceClassification
 
     job = own(bench)
-    done = work(bench, Job(job.key, job.train, job.valid, job.held[:0], {}, tmp_path / "fold"))
+    done = work(bench, FitJob(job.key, job.train, job.valid, job.held[:0], {}, tmp_path / "fold"))
     assert done.held is None
     assert done.folder == tmp_path / "fold"
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "fold" / "model")
@@ -177,7 +177,7 @@ def test_each_fit_of_a_cross_fitted_run_is_cross_fitted(search_recipe: Recipe) -
     divided = load_and_divide(recipe)
     learning = learning_of(divided.recipe, divided)
     bench = Bench.of(learning)
-    done = work(bench, Job("trial-0", bench.train, bench.valid, bench.train[:0]))
+    done = work(bench, FitJob("trial-0", bench.train, bench.valid, bench.train[:0]))
     assert done.losses.shape == bench.train.shape
     assert done.last_step <= done.planned
 
@@ -208,7 +208,7 @@ class OfBest:
         none = bench.train[:0]
         rates = Best().described()["rates"]
         some = (
-            Job(f"rate-{i}", bench.train, bench.valid, none, {"train.learning_rate": rate})
+            FitJob(f"rate-{i}", bench.train, bench.valid, none, {"train.learning_rate": rate})
             for i, rate in enumerate(rates)
         )
         for done in engine_of("local").run(bench, some, store=store):
@@ -255,7 +255,7 @@ def test_a_killed_procedure_goes_on_and_repeats_no_fit(
     run, made = tmp_path / "killed", []
     real = jobs.work
 
-    def dies(bench: Bench, job: Job, *rest: Any) -> Done:
+    def dies(bench: Bench, job: FitJob, *rest: Any) -> Done:
         if job.key == "rate-2" and "dead" not in made:
             made.append("dead")
             raise killed

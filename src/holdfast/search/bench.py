@@ -21,7 +21,7 @@ from holdfast.pipeline.rows import Notify
 from holdfast.recipe import Recipe, as_settings, override
 
 if TYPE_CHECKING:
-    from holdfast.search.job import Job
+    from holdfast.search.job import FitJob
 
 # Prepared models that are held at once: a search goes back and forth between few forms of one.
 HELD = 2
@@ -100,7 +100,7 @@ class Bench:
         return with_added(self.prepared(settings), train, valid, self.unlabelled, self.known)
 
     def fit(
-        self, job: Job, listeners: Sequence[Any] = (), notify: Notify = lambda _: None
+        self, job: FitJob, listeners: Sequence[Any] = (), notify: Notify = lambda _: None
     ) -> Fitted:
         """One fit of the search, written nowhere."""
         own = {key: value for key, value in job.settings.items() if of_a_fit(key)}

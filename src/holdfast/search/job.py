@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Job:
+class FitJob:
     """One fit that a search wants.
 
     ``key`` is its name in the search, letters, digits and hyphens. ``train``, ``valid`` and
@@ -130,7 +130,7 @@ class Watched:
 
 
 def work(
-    bench: Bench, job: Job, watch: Watch | None = None, notify: Notify = lambda _: None
+    bench: Bench, job: FitJob, watch: Watch | None = None, notify: Notify = lambda _: None
 ) -> Done:
     """Fit, and say what came of it."""
     watched = Watched(job.key, watch) if watch else None
@@ -141,7 +141,7 @@ def work(
     return _done(job, fitted, watched.because if watched else None, held)
 
 
-def _saved(fitted: Fitted, bench: Bench, job: Job) -> Held | None:
+def _saved(fitted: Fitted, bench: Bench, job: FitJob) -> Held | None:
     """Save the model, for good or for the facts that answering needs; what it says of held rows."""
     from holdfast.pipeline.scoring import save_model, save_side
 
@@ -174,7 +174,7 @@ def answers_of(fitted: Fitted, saved: Mapping[str, Any], table: Table) -> Held:
     return Held(scores.to_json(), answers, losses)
 
 
-def _done(job: Job, fitted: Fitted, stopped: str | None, held: Held | None) -> Done:
+def _done(job: FitJob, fitted: Fitted, stopped: str | None, held: Held | None) -> Done:
     trained, kept = fitted.trained, fitted.kept_look
     history = trained.history
     steps = [look.step for look in history]

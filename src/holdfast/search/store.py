@@ -15,7 +15,7 @@ from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision
 from holdfast.pipeline.procedure import FITS
 from holdfast.pipeline.rows import Notify
-from holdfast.search.job import Done, Held, Job, Looks
+from holdfast.search.job import Done, Held, FitJob, Looks
 from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Store:
         self._mark = mark
         self._notify = notify
 
-    def save(self, job: Job, done: Done) -> None:
+    def save(self, job: FitJob, done: Done) -> None:
         """Write it whole or not at all."""
         path = self._path(job)
         if path is None:
@@ -45,7 +45,7 @@ class Store:
         state, mark = _packed(done), self._mark_of(job)
         write_atomically(path, lambda beside: write_sealed(beside, state, mark, FORM))
 
-    def load(self, job: Job) -> Done | None:
+    def load(self, job: FitJob) -> Done | None:
         """What was done of this very job; ``None`` where it is to be done. One whose model was to
         be kept is done again where that is gone."""
         path = self._path(job)
@@ -61,10 +61,10 @@ class Store:
             return None
         return _unpacked(state, job)
 
-    def _path(self, job: Job) -> Path | None:
+    def _path(self, job: FitJob) -> Path | None:
         return self._folder / f"{job.key}.pt" if self._folder else None
 
-    def _mark_of(self, job: Job) -> str:
+    def _mark_of(self, job: FitJob) -> str:
         return hashlib.sha256(f"{self._mark} {job.mark}".encode()).hexdigest()
 
 
@@ -91,7 +91,7 @@ def _packed(done: Done) -> dict[str, Any]:
     return state
 
 
-def _unpacked(state: dict[str, Any], job: Job) -> Done:
+def _unpacked(state: dict[str, Any], job: FitJob) -> Done:
     looks, held = state["looks"], state.get("held")
     return Done(
         **json.loads(state["plain"]),

@@ -8,7 +8,7 @@ from typing import Protocol
 from holdfast.core.errors import RecipeError
 from holdfast.pipeline.rows import Notify
 from holdfast.search.bench import Bench
-from holdfast.search.job import Done, Job, Watch
+from holdfast.search.job import Done, FitJob, Watch
 from holdfast.search.store import Store
 
 ENGINES = ("local",)
@@ -26,7 +26,7 @@ class Engine(Protocol):
     def run(
         self,
         bench: Bench,
-        jobs: Iterator[Job],
+        jobs: Iterator[FitJob],
         *,
         store: Store,
         watch: Watch | None = None,

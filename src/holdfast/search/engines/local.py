@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from holdfast.pipeline.cross_fitted import resumable
 from holdfast.pipeline.rows import Notify
 from holdfast.search.bench import Bench
-from holdfast.search.job import Done, Job, Watch, work
+from holdfast.search.job import Done, FitJob, Watch, work
 from holdfast.search.store import Store
 
 
@@ -21,7 +21,7 @@ class Local:
     def run(
         self,
         bench: Bench,
-        jobs: Iterator[Job],
+        jobs: Iterator[FitJob],
         *,
         store: Store,
         watch: Watch | None = None,
