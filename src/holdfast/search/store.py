@@ -15,7 +15,7 @@ from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision
 from holdfast.pipeline.procedure import FITS
 from holdfast.pipeline.rows import Notify
-from holdfast.search.job import Done, Held, FitJob, Looks
+from holdfast.search.job import Done, FitJob, Held, Looks
 from holdfast.training.checkpoint import Unfit, read_sealed, write_sealed
 
 if TYPE_CHECKING:
