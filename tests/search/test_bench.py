@@ -18,11 +18,12 @@ from holdfast.pipeline.main import train
 from holdfast.pipeline.rows import load_and_divide
 from holdfast.pipeline.rows_used import learning_of
 from holdfast.recipe import Recipe
-from holdfast.search import job as jobs
+from holdfast.search import work as works
 from holdfast.search.bench import Bench
 from holdfast.search.engines import engine_of
-from holdfast.search.job import Done, FitJob, work
+from holdfast.search.job import Done, FitJob
 from holdfast.search.store import Store
+from holdfast.search.work import work
 
 
 def own(bench: Bench, key: str = "trial-0", **settings: Any) -> FitJob:
@@ -253,7 +254,7 @@ def test_a_killed_procedure_goes_on_and_repeats_no_fit(
 ) -> None:
     whole = train(search_recipe, tmp_path / "whole", procedure=Best())
     run, made = tmp_path / "killed", []
-    real = jobs.work
+    real = works.work
 
     def dies(bench: Bench, job: FitJob, *rest: Any) -> Done:
         if job.key == "rate-2" and "dead" not in made:

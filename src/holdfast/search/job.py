@@ -1,28 +1,17 @@
-"""One fit of a search: what is asked of it, and what it leaves. ``work`` is what every engine
-does."""
+"""One fit of a search: what is asked of it, and what it leaves."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from holdfast.core.actions import Stop
-from holdfast.core.records import Floats, Ints, Snapshot, to_json
-from holdfast.data.table import Table, TrainSplit
-from holdfast.pipeline.ready import AskedSide, Fitted
-from holdfast.pipeline.rows import Notify
+from holdfast.core.records import Floats, Ints, Snapshot
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from holdfast.search.bench import Bench
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,106 +98,3 @@ class Watch(Protocol):
     def look(self, key: str, look: Snapshot) -> str | None:
         """A reason to end the job ``key`` now; ``None`` lets it go on."""
         ...
-
-
-class Watched:
-    """A listener that shows each look of a job to the search's watch."""
-
-    name = "search"
-    place = "tell"
-
-    def __init__(self, key: str, watch: Watch) -> None:
-        self._key, self._watch = key, watch
-        self.because: str | None = None
-
-    def snapshot_taken(self, run: Any) -> None:
-        if self.because is not None or run.stop_because is not None:
-            return
-        self.because = self._watch.look(self._key, run.looked)
-        if self.because is not None:
-            run.guard.act(Stop(self.because))
-
-
-def work(
-    bench: Bench, job: FitJob, watch: Watch | None = None, notify: Notify = lambda _: None
-) -> Done:
-    """Fit, and say what came of it."""
-    watched = Watched(job.key, watch) if watch else None
-    fitted = bench.fit(job, (watched,) if watched else (), notify)
-    held = None
-    if len(job.held) or job.keep:
-        held = _saved(fitted, bench, job)
-    return _done(job, fitted, watched.because if watched else None, held)
-
-
-def _saved(fitted: Fitted, bench: Bench, job: FitJob) -> Held | None:
-    """Save the model, for good or for the facts that answering needs; what it says of held rows."""
-    from holdfast.pipeline.scoring import save_model, save_side
-
-    folder = Path(tempfile.mkdtemp()) if job.keep is None else job.keep
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        saved = save_model(folder, fitted)
-        save_side(folder, fitted)
-    finally:
-        if job.keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
-    return answers_of(fitted, saved, bench.rows.take(job.held)) if len(job.held) else None
-
-
-def answers_of(fitted: Fitted, saved: Mapping[str, Any], table: Table) -> Held:
-    """What a fit's kept state says of other labelled rows, which it neither learned from nor was
-    judged by; ``saved`` is what saving its model gave."""
-    import pyarrow as pa
-
-    from holdfast.pipeline.predictor import Predictor
-
-    examples = fitted.encode(table)
-    sides = replace(fitted.ready.sides, train=examples, train_rows=TrainSplit(table))
-    # A kind answers for the rows of a side; these stand where the training rows do.
-    asked = replace(fitted, ready=replace(fitted.ready, sides=sides))
-    of_all = AskedSide(asked, saved, "train", np.arange(len(table)))
-    answers = pa.table(dict(fitted.ready.kind.tell(of_all)))
-    losses = fitted.measure(examples)[0]
-    scores = Predictor.of(fitted).judge(table)()
-    return Held(scores.to_json(), answers, losses)
-
-
-def _done(job: FitJob, fitted: Fitted, stopped: str | None, held: Held | None) -> Done:
-    trained, kept = fitted.trained, fitted.kept_look
-    history = trained.history
-    steps = [look.step for look in history]
-    looks = Looks(
-        np.array(steps, dtype=np.int64),
-        np.array([look.valid_losses for look in history], dtype=np.float64),
-        _correct([look.valid_correct for look in history]),
-        tuple(dict(look.valid_metrics) for look in history),
-    )
-    right = _correct([kept.valid_correct])
-    return Done(
-        key=job.key,
-        settings=dict(job.settings),
-        looks=looks,
-        best=None if trained.average is not None else steps.index(trained.best_step),
-        losses=np.asarray(kept.valid_losses, dtype=np.float64),
-        correct=None if right is None else right[0],
-        metrics=dict(kept.valid_metrics),
-        best_step=trained.best_step,
-        last_step=trained.last_step,
-        planned=fitted.job.plan.steps,
-        examples_seen=trained.examples_seen,
-        seconds=fitted.seconds,
-        parameters=sum(p.numel() for p in fitted.network.parameters()),
-        verdict=to_json(trained.verdict),
-        ended=trained.stopped_because,
-        stopped=stopped,
-        recipe=fitted.recipe.shown(),
-        held=held,
-        folder=job.keep,
-    )
-
-
-def _correct(marks: list[Any]) -> Floats | None:
-    if any(one is None for one in marks):
-        return None
-    return np.array(marks, dtype=np.float64)

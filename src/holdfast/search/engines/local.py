@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from holdfast.pipeline.cross_fitted import resumable
 from holdfast.pipeline.rows import Notify
 from holdfast.search.bench import Bench
-from holdfast.search.job import Done, FitJob, Watch, work
+from holdfast.search.job import Done, FitJob, Watch
 from holdfast.search.store import Store
+from holdfast.search.work import work
 
 
 @dataclass(frozen=True, slots=True)
