@@ -246,10 +246,24 @@ def test_it_stands_beside_its_start_model_given_pairs(done: Path) -> None:
     assert "encoder-decoder" in worth["left_out"]["general"]
 
 
-def test_texts_of_several_runs_have_no_average(done: Path, pairs: Path, holdfast: Any) -> None:
-    refused = holdfast("predict", done, done, pairs)
-    assert refused.code == 2
-    assert "the texts of several runs: cannot be averaged" in refused.err
+def test_several_runs_write_by_the_mean_of_their_tokens(
+    done: Path, pairs: Path, holdfast: Any
+) -> None:
+    alone, twice = (holdfast("predict", *runs, pairs) for runs in ((done,), (done, done)))
+    assert twice.code == 0, twice.err
+    told = [[json.loads(x)["prediction"] for x in one.out.splitlines()] for one in (alone, twice)]
+    assert told[0] == told[1]
+    for way in ("stack", "soup"):
+        block = json.loads(
+            holdfast(
+                "evaluate", done, done, pairs, "--set", f"predict.ensemble={way}", "--json"
+            ).out
+        )
+        found = block["ensemble"]
+        # A run beside itself is no better than itself: the mean stays, and the soup is the run.
+        assert found["kind"] == ("average" if way == "stack" else "soup")
+        stored = result_of(done)["valid"]["metrics"]["loss"]["value"]
+        assert found["members"][0]["valid_loss"] == pytest.approx(stored, rel=0.2)
 
 
 @pytest.mark.parametrize(

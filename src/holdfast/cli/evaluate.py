@@ -36,7 +36,12 @@ def command(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help=f"{LIMITS}KEY=VALUE: read more."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="predict.ensemble=stack or soup: how several runs answer together; "
+            f"{LIMITS}KEY=VALUE: read more.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
@@ -47,20 +52,20 @@ def command(
     the others are scored by themselves.
     """
     refuse_too_little("torch")
-    from holdfast.cli.runs import runs_and_data
+    from holdfast.cli.runs import ENSEMBLE, ensemble_of, runs_and_data
     from holdfast.pipeline.use import evaluate
     from holdfast.pipeline.using import Options, check_limits
     from holdfast.terminal.say import Teller
 
     runs, data = runs_and_data("evaluate", given)
-    options = Options(
-        tuple(text) if text else None, label, encoding, check_limits(set_ or [], "evaluate")
-    )
-    block = evaluate(runs, data, options, Teller(quiet))
+    ensemble, others = ensemble_of(set_ or [])
+    limits = check_limits(others, "evaluate", f"{ENSEMBLE}=stack|soup|average and ")
+    options = Options(tuple(text) if text else None, label, encoding, limits)
+    block = evaluate(runs, data, options, Teller(quiet), ensemble)
     if as_json:
         typer.echo(json_text(block))
         return
-    typer.echo(printable("\n".join([show(block, data), *_threshold(block)])))
+    typer.echo(printable("\n".join([show(block, data), *_threshold(block), *_ensemble(block)])))
 
 
 def show(block: dict[str, Any], data: str) -> str:
@@ -86,6 +91,23 @@ def _threshold(block: dict[str, Any]) -> list[str]:
         low, high = (f"{100 * right[end]:.1f}" for end in ("low", "high"))
         said += f", {100 * right['value']:.1f} % of them rightly ({low} – {high} %)"
     return ["", f"{said}."]
+
+
+def _ensemble(block: dict[str, Any]) -> list[str]:
+    """How several runs answered together: which, how much each counts, and why."""
+    found = block.get("ensemble")
+    if found is None:
+        return []
+    from holdfast.terminal.say import width
+
+    passes = found["cost"]["passes"]
+    cost = f"{passes} forward pass{'es' if passes > 1 else ''} a row"
+    said = f"Answered by the {found['kind']} of {len(found['members'])} runs ({cost}): "
+    lines = textwrap.wrap(said + found["because"] + ".", width())
+    for one in found["members"]:
+        loss = "" if one["valid_loss"] is None else f"  loss alone {one['valid_loss']:.4f}"
+        lines.append(f"  {one['weight']:.3f}  {one['run']}{loss}")
+    return ["", *lines]
 
 
 def _warning(block: dict[str, Any], data: str) -> list[str]:

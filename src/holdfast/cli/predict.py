@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from holdfast.pipeline.using import Data
 
 PROBABILITIES = "predict.probabilities"
+ENSEMBLE = "predict.ensemble"
 LIMITS = "data.limits."
 
 
@@ -39,22 +40,25 @@ def command(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help=f"{PROBABILITIES}=true: a column a class; {LIMITS}KEY=VALUE: read more.",
+            help=f"{PROBABILITIES}=true: a column a class; {ENSEMBLE}=stack or soup: how several "
+            f"runs answer together; {LIMITS}KEY=VALUE: read more.",
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
 ) -> None:
     """Predict DATA (or one text a line from standard input, with -).
 
-    Every column of DATA is kept; prediction and confidence are added. Several runs are averaged.
+    Every column of DATA is kept; prediction and confidence are added. Several runs are averaged,
+    or (--set predict.ensemble=…) stacked by weights or put into one model.
     Below the run's threshold (holdfast threshold) a prediction is null: ask a person.
     Without --out, one JSON object a line is printed.
     """
     refuse_too_little("torch")
-    from holdfast.cli.runs import runs_and_data
+    from holdfast.cli.runs import ensemble_of, runs_and_data
 
     runs, data = runs_and_data("predict", given)
-    probabilities, limits = _settings(set_ or [])
+    ensemble, others = ensemble_of(set_ or [])
+    probabilities, limits = _settings(others)
     from holdfast.cli.piped import piped
     from holdfast.pipeline.folder import need_run
     from holdfast.pipeline.predicted import check_target, write_lines, write_predictions
@@ -68,7 +72,9 @@ def command(
         need_run(run)
     options = Options(tuple(text) if text else None, None, encoding, limits)
     rows: Data = piped(runs[0], options) if data == "-" else data
-    predicted = predict(runs, rows, options, probabilities=probabilities, notify=Teller(quiet))
+    predicted = predict(
+        runs, rows, options, probabilities=probabilities, notify=Teller(quiet), ensemble=ensemble
+    )
     if target is None:
         write_lines(predicted, sys.stdout)
     else:
@@ -90,4 +96,6 @@ def _settings(settings: Sequence[str]) -> tuple[bool, tuple[str, ...]]:
         if value.strip().lower() not in ("true", "false"):
             raise RecipeError(f"--set: {PROBABILITIES}", "must be true or false", value, "")
         asked = value.strip().lower() == "true"
-    return asked, check_limits(others, "predict", f"{PROBABILITIES}=true and ")
+    return asked, check_limits(
+        others, "predict", f"{PROBABILITIES}=true, {ENSEMBLE}=stack|soup|average and "
+    )

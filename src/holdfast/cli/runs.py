@@ -8,6 +8,7 @@ from pathlib import Path
 from holdfast.core.errors import RecipeError
 
 DIR_OF_RUN = "result.json"
+ENSEMBLE = "predict.ensemble"
 
 
 def runs_and_data(command: str, given: Sequence[str]) -> tuple[list[Path], str]:
@@ -22,3 +23,16 @@ def runs_and_data(command: str, given: Sequence[str]) -> tuple[list[Path], str]:
     if (Path(data) / DIR_OF_RUN).is_file():
         raise RecipeError(f"holdfast {command}", "takes the data last", data, example)
     return [Path(run) for run in runs], data
+
+
+def ensemble_of(settings: Sequence[str]) -> tuple[str, list[str]]:
+    """What ``predict.ensemble`` is set to (the last one counts; ``average`` where it is not), and
+    the other settings."""
+    way, others = "average", []
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key.strip() == ENSEMBLE:
+            way = value.strip()
+        else:
+            others.append(setting)
+    return way, others

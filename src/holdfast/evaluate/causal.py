@@ -15,6 +15,7 @@ from holdfast.data.table import Table
 from holdfast.data.turns import asked, prompt_of
 from holdfast.evaluate.tokens import TokenOutputs
 from holdfast.evaluate.written import Written
+from holdfast.models.averaged import Averaged, processors_of
 from holdfast.models.limits import position_limit
 from holdfast.models.quiet import quiet_transformers
 from holdfast.tasks.batching import by_length
@@ -55,7 +56,7 @@ def token_outputs(
 
 
 def measure_saved(
-    network: CausalNetwork, task: CausalLM, examples: EncodedTokens, device: Any
+    network: CausalNetwork | Averaged, task: CausalLM, examples: EncodedTokens, device: Any
 ) -> tuple[Floats, Floats]:
     """Losses [n] and kept outputs [n, 2] of all examples, in float32, as a reloaded folder gives
     them."""
@@ -132,7 +133,7 @@ def stop_tokens(tokenizer: Any, end: str, also: Any = ()) -> list[int]:
 
 
 def write_answers(
-    network: CausalNetwork,
+    network: CausalNetwork | Averaged,
     tokenizer: Any,
     ids: Sequence[Sequence[int]],
     *,
@@ -165,7 +166,12 @@ def write_answers(
 
 
 def _generate(
-    network: CausalNetwork, tokenizer: Any, prompts: list[list[int]], new: int, beams: int, end: str
+    network: CausalNetwork | Averaged,
+    tokenizer: Any,
+    prompts: list[list[int]],
+    new: int,
+    beams: int,
+    end: str,
 ) -> list[tuple[str, float, bool]]:
     import torch
 
@@ -182,6 +188,7 @@ def _generate(
         made = plain.generate(
             input_ids=ids,
             attention_mask=mask,
+            **processors_of(network, attention_mask=mask),
             max_new_tokens=new,
             do_sample=False,
             num_beams=beams,

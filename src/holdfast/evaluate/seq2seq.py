@@ -11,6 +11,7 @@ import numpy as np
 from holdfast.core.records import Floats, Ints
 from holdfast.evaluate.tokens import TokenOutputs
 from holdfast.evaluate.written import Written
+from holdfast.models.averaged import processors_of
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.seq2seq_network import PLAIN_INPUTS
 from holdfast.tasks.batching import by_length
@@ -96,6 +97,7 @@ def _generate(network: Any, inputs: dict[str, torch.Tensor], writing: Writing) -
     taken = {name: value for name, value in inputs.items() if name in network.accepts}
     ids: torch.Tensor = network.plain.generate(
         **taken,
+        **processors_of(network, **inputs),
         num_beams=writing.beams,
         do_sample=False,
         max_new_tokens=writing.max_new_tokens,

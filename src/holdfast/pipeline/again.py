@@ -101,6 +101,14 @@ class Again:
             raise self._changed(side)
         return table
 
+    def stored(self, side: Side) -> pa.Table:
+        """What the run stored of the answers to a side's rows, as its file has it."""
+        return self._columns(side)
+
+    def divided(self) -> pa.Table:
+        """``splits.parquet``: every row of the run's sources, and the side it was on."""
+        return self._parquet(SPLITS)
+
     def beside(self, table: Table) -> dict[str, list[str | None]]:
         """The source's other columns for these rows, by name, as it writes them."""
         return self._beside(table)

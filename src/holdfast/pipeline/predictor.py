@@ -11,12 +11,12 @@ a tokenizer keeps its padding as a state.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Ints, Scores
@@ -47,6 +47,13 @@ if TYPE_CHECKING:
     from holdfast.pipeline.ready import Fitted
 
 
+# Runs and what answers for their average → what answers for them together, what ``evaluate`` says
+# of it, and what was decided.
+Join = Callable[
+    [Sequence[Path], Answering], tuple[Answering, Mapping[str, Any], tuple[Decision, ...]]
+]
+
+
 def as_written(table: Table) -> Table:
     """Rows whose texts are read as they are."""
     return table
@@ -58,7 +65,8 @@ class Predictor:
     ``runs`` are the folders that the models came from (none for a fit), ``part`` is what the first
     of them says of its data, ``decisions`` what must be said of them (that a folder bears no sums);
     ``treated`` makes of a table's texts what the model was trained on; ``rule`` says which answers
-    ``predict`` leaves to a person, where the run has a threshold.
+    ``predict`` leaves to a person, where the run has a threshold; ``ensemble`` what is
+    said of how several runs answer together.
     """
 
     def __init__(
@@ -69,30 +77,37 @@ class Predictor:
         decisions: tuple[Decision, ...] = (),
         treated: Callable[[Table], Table] = as_written,
         rule: Rule | None = None,
+        ensemble: Mapping[str, Any] | None = None,
     ) -> None:
         self._model = model
         self._lock = threading.Lock()
         self._treated = treated
         self.rule = rule
+        self.ensemble = ensemble
         self.part = part
         self.runs = tuple(runs)
         self.decisions = decisions
 
     @classmethod
-    def load(cls, runs: Path | Sequence[Path]) -> Predictor:
-        """The predictor of a finished run, or of the average of several of the same task.
+    def load(cls, runs: Path | Sequence[Path], join: Join | None = None) -> Predictor:
+        """The predictor of a finished run, or of several of the same task: of their average, or
+        as ``join`` puts them together (``pipeline.ensemble``).
 
         Raises ``RunError`` where one is no finished run or was changed since, ``RecipeError`` where
-        they cannot be averaged.
+        they cannot be put together so.
         """
         paths = [runs] if isinstance(runs, Path) else list(runs)
         task = _same_task(paths)
-        with flushed_subnormals():
-            model = kind_of(task).use_runs(paths)
         recipe = _treated_alike(paths)
         rule, told = rule_of(paths)
+        made: Mapping[str, Any] | None = None
+        with flushed_subnormals():
+            model = kind_of(task).use_runs(paths)
+            if join is not None:
+                model, made, chosen = join(paths, model)
+                told = (*told, *chosen)
         treated = partial(same_text, recipe=recipe)
-        return cls(model, recipe.data, paths, (*unsealed(paths), *told), treated, rule)
+        return cls(model, recipe.data, paths, (*unsealed(paths), *told), treated, rule, made)
 
     @classmethod
     def of(cls, fitted: Fitted) -> Predictor:

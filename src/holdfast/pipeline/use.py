@@ -16,6 +16,7 @@ from holdfast.data.table import Table
 from holdfast.know.threshold.rule import Rule
 from holdfast.pipeline.advice import advising
 from holdfast.pipeline.contender import labels_of_rows
+from holdfast.pipeline.ensemble import join_as
 from holdfast.pipeline.predicted import Predicted, json_object
 from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.rows import Notify, notify_all
@@ -29,12 +30,18 @@ def evaluate(
     data: str,
     options: Options | None = None,
     notify: Notify = lambda _: None,
+    ensemble: str = "average",
 ) -> dict[str, Any]:
     """A ``test`` block for the labelled rows of ``data``, scored by the saved model of a run, or by
-    the average of several; see ``scored_block``."""
+    several as an ``ensemble``; see ``scored_block``."""
     # A name with a mistake in it is told before the seconds that a model takes to load.
     refuse_missing(data)
-    return scored_block(Predictor.load(runs), data, options, notify)
+    return scored_block(_loaded(runs, ensemble), data, options, notify)
+
+
+def _loaded(runs: Path | Sequence[Path], ensemble: str) -> Predictor:
+    paths = [runs] if isinstance(runs, Path) else list(runs)
+    return Predictor.load(paths, join_as(ensemble, paths))
 
 
 def scored_block(
@@ -52,6 +59,8 @@ def scored_block(
     notify_all(notify, (*predictor.decisions, *labelled.decisions), table.findings)
     score = predictor.judge(table)
     block = score().to_json()
+    if predictor.ensemble is not None:
+        block["ensemble"] = predictor.ensemble
     if not predictor.runs:
         return block
     # The runs' own sources are read again, for the copies.
@@ -89,12 +98,13 @@ def predict(
     *,
     probabilities: bool = False,
     notify: Notify = lambda _: None,
+    ensemble: str = "average",
 ) -> Predicted:
     """The predictions for a file as ``train`` reads them, or a list of texts: one a row, made part
     by part as they are read off."""
     if isinstance(data, str):
         refuse_missing(data)
-    predictor = Predictor.load(runs)
+    predictor = _loaded(runs, ensemble)
     predicted = predictor.predict(data, options, probabilities=probabilities)
     notify_all(notify, (*predictor.decisions, *predicted.decisions), ())
     return predicted

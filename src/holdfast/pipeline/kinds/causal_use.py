@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.records import Decision, Scores
+from holdfast.core.records import Decision, Floats, Scores
 from holdfast.data.chat import chats_from_prompts, form_of, load_chats
 from holdfast.data.chat_templates import is_template
 from holdfast.data.memory import raw_of_texts
@@ -23,12 +23,25 @@ from holdfast.evaluate.causal import (
     whole_prompts,
     write_answers,
 )
+from holdfast.evaluate.chances import token_chances
 from holdfast.evaluate.tokens import score_tokens
+from holdfast.models.averaged import Averaged
 from holdfast.models.causal import CausalNetwork, load_saved_causal
 from holdfast.pipeline.answers import WrittenAnswers
+from holdfast.pipeline.evidence import Chances, Evidence
 from holdfast.pipeline.folder import model_of, open_run
-from holdfast.pipeline.kinds.generating import asked_again, best_device, the_run
+from holdfast.pipeline.kinds.generating import (
+    asked_again,
+    best_device,
+    losses_at_rows,
+    networks_of,
+    plain_of,
+    the_runs,
+    together,
+)
 from holdfast.pipeline.ready import Fitted
+from holdfast.pipeline.shared_rows import SharedRows
+from holdfast.pipeline.soups import lie_apart, souped_model
 from holdfast.pipeline.using import (
     Answered,
     Asked,
@@ -40,7 +53,7 @@ from holdfast.pipeline.using import (
     group_for,
 )
 from holdfast.recipe import Recipe
-from holdfast.tasks.causal_lm import CausalLM, encode
+from holdfast.tasks.causal_lm import CausalLM, EncodedTokens, encode
 
 LOSS, EVERY_TOKEN = "loss", "every token"
 
@@ -50,7 +63,7 @@ class TokenUse:
     """A model that answers the last question, or goes on with a text (``of_text``); scored by the
     losses of the tokens that it should have written."""
 
-    network: CausalNetwork
+    network: CausalNetwork | Averaged
     tokenizer: Any
     recipe: Recipe
     of_text: bool
@@ -95,12 +108,41 @@ class TokenUse:
         return asked_again(self._score, table)
 
     def _score(self, table: Table) -> Scores:
-        recipe, tokenizer = self.recipe, self.tokenizer
-        examples = encode(table, tokenizer, recipe.model.max_length or LONGEST_ANSWER)
-        task = CausalLM(tokenizer.pad_token_id or 0, recipe.train.pack)
-        losses, kept = measure_saved(self.network, task, examples, best_device())
+        examples = self._encoded(table)
+        losses, kept = measure_saved(self.network, self._task, examples, best_device())
         groups = table.column("group") if table.has_groups else None
         return score_tokens(token_outputs(losses, kept, examples, groups))
+
+    @property
+    def _task(self) -> CausalLM:
+        return CausalLM(self.tokenizer.pad_token_id or 0, self.recipe.train.pack)
+
+    def _encoded(self, table: Table) -> EncodedTokens:
+        return encode(table, self.tokenizer, self.recipe.model.max_length or LONGEST_ANSWER)
+
+    @property
+    def weights(self) -> Sequence[float] | None:
+        return self.network.weights if isinstance(self.network, Averaged) else None
+
+    def row_losses(self, table: Table) -> Floats:
+        """The mean over a row's target tokens."""
+        examples = self._encoded(table)
+        losses, _ = measure_saved(self.network, self._task, examples, best_device())
+        return losses_at_rows(losses, examples.positions, len(table))
+
+    def weighed(self, weights: Sequence[float]) -> TokenUse:
+        return replace(self, network=Averaged(networks_of(self.network), weights))
+
+    def evidence(self, rows: SharedRows) -> Evidence:
+        examples = self._encoded(rows.table)
+        found, owner = token_chances(networks_of(self.network), self._task, examples, best_device())
+        return Chances(found, examples.positions[owner], len(rows))
+
+    def souped(self, places: Sequence[int]) -> TokenUse:
+        return replace(self, network=souped_model(networks_of(self.network), places, plain_of))
+
+    def apart(self) -> Floats:
+        return lie_apart(networks_of(self.network), plain_of)
 
 
 def plain(run: Path) -> Any:
@@ -109,12 +151,13 @@ def plain(run: Path) -> Any:
 
 
 def use_runs(runs: Sequence[Path]) -> TokenUse:
-    """One finished run."""
-    run, recipe = the_run(runs)
-    network, tokenizer = load_saved_causal(model_of(run))
+    """Finished runs, one or the mean of several, token by token."""
+    recipe = the_runs(runs)
+    networks, tokenizers = zip(*(load_saved_causal(model_of(run)) for run in runs), strict=True)
+    tokenizer = tokenizers[0]
     # A run of plain text may have a tokenizer with a chat template all the same.
-    of_text = of_plain_text(run) or not tokenizer.chat_template
-    return TokenUse(network, tokenizer, recipe, of_text)
+    of_text = of_plain_text(runs[0]) or not tokenizer.chat_template
+    return TokenUse(together(networks, tokenizers), tokenizer, recipe, of_text)
 
 
 def use_fitted(fitted: Fitted) -> TokenUse:

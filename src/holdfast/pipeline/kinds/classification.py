@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Record = TypeVar("Record", bound="DataclassInstance")
+# How much each of several models counts; ``None``: all alike.
+Weights = Sequence[float] | None
 Answer = Callable[[Table], Outputs]
 Forward = Callable[[Callable[..., Any], Ready, Table], Outputs]
 
@@ -312,14 +314,18 @@ def _scored_model_facts(ready: Ready, temperature: float) -> dict[str, Any]:
 
 
 def class_answers(
-    models: Sequence[Any], answer: Callable[[Any, Table], Outputs], table: Table
+    models: Sequence[Any],
+    answer: Callable[[Any, Table], Outputs],
+    table: Table,
+    weights: Weights = None,
 ) -> ClassAnswers:
-    """What one model, or the mean of the probabilities of several, says of rows. The logits of a
-    mean are its logarithms: their softmax is the mean."""
+    """What one model, or the mean of the probabilities of several (by their ``weights``), says of
+    rows. The logits of a mean are its logarithms: their softmax is the mean."""
     if len(models) == 1:
-        outputs = answer(models[0], table)
-        return ClassAnswers(models[0].classes, outputs.probabilities, outputs)
-    classes, mean = average(models, answer, table)
+        one = models[0]
+        outputs = answer(one, table)
+        return ClassAnswers(one.classes, outputs.probabilities, outputs)
+    classes, mean = average(models, answer, table, weights)
     logits = np.log(np.maximum(mean, np.finfo(np.float64).tiny))
     labels = np.asarray(table.column("label"))
     losses = np.where(labels >= 0, losses_at(logits, np.maximum(labels, 0), 1.0), np.nan)
@@ -346,16 +352,21 @@ def take_rows(record: Record, positions: Ints | None) -> Record:
 
 
 def average(
-    saved: Sequence[Any], answer: Callable[[Any, Table], Outputs], table: Table
+    saved: Sequence[Any],
+    answer: Callable[[Any, Table], Outputs],
+    table: Table,
+    weights: Weights = None,
 ) -> tuple[tuple[str, ...], Floats]:
-    """The mean of the probabilities [n, classes] of several models; their order of the classes may
-    differ."""
-    classes = saved[0].classes
-    total: Floats = np.zeros((len(table), len(classes)))
-    for one in saved:
+    """The mean of the probabilities [n, classes] of several models, of equal ``weights`` or of
+    these, which add to 1; their order of the classes may differ."""
+    classes: tuple[str, ...] = ()
+    total: Floats = np.zeros((len(table), 1))
+    for place, one in enumerate(saved):
+        classes = classes or one.classes
         order = [one.classes.index(name) for name in classes]
-        total = total + answer(one, _unknown(table)).probabilities[:, order]
-    return classes, total / len(saved)
+        found = answer(one, _unknown(table)).probabilities[:, order]
+        total = total + (found if weights is None else weights[place] * found)
+    return classes, total / len(saved) if weights is None else total
 
 
 def same_classes(saved: Sequence[Any]) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 
 from holdfast.core.discovery import nearest
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Estimate, Ints, Scores
+from holdfast.core.records import Estimate, Floats, Ints, Scores
 from holdfast.data.table import Table
 from holdfast.evaluate.tokens import TokenOutputs, score_tokens
+from holdfast.models.averaged import Averaged
 from holdfast.pipeline.folder import RECIPE, need_run
 from holdfast.pipeline.ready import Finish
 from holdfast.pipeline.using import Score
@@ -75,15 +76,47 @@ def texts_column(examples: Any, table: Table, name: str) -> list[str]:
     return column
 
 
-def the_run(runs: Sequence[Path]) -> tuple[Path, Recipe]:
-    """The one finished run that writes, and its recipe. Texts have no average."""
+def the_runs(runs: Sequence[Path]) -> Recipe:
+    """The recipe of the first of the finished runs that write, by which all of them do."""
     for run in runs:
         need_run(run)
-    if len(runs) > 1:
-        raise RecipeError(
-            "the texts of several runs", "cannot be averaged", len(runs), "Name one run."
-        )
-    return runs[0], read_recipe(runs[0] / RECIPE)
+    return read_recipe(runs[0] / RECIPE)
+
+
+def together(networks: Sequence[Any], tokenizers: Sequence[Any]) -> Any:
+    """One network, or several that write as one: at each place by the mean of their probabilities
+    of the next token. Raises ``RecipeError`` where their vocabularies or forms of a chat differ."""
+    if len(networks) == 1:
+        return networks[0]
+    first = tokenizers[0]
+    for one in tokenizers[1:]:
+        same = one.get_vocab() == first.get_vocab()
+        if not same or one.chat_template != first.chat_template:
+            raise RecipeError(
+                "the texts of several runs",
+                "can be averaged, token by token, only where their "
+                f"{'chat template' if same else 'vocabulary'} is the same",
+                None,
+                "Name runs of one model, or one run.",
+            )
+    return Averaged(networks)
+
+
+def networks_of(network: Any) -> tuple[Any, ...]:
+    """The networks that write as one."""
+    return network.networks if isinstance(network, Averaged) else (network,)
+
+
+def plain_of(network: Any) -> Any:
+    """The module of a network that writes."""
+    return network.plain
+
+
+def losses_at_rows(losses: Floats, places: Ints, n: int) -> Floats:
+    """The losses of examples as those of the ``n`` rows that they are of; NaN where none is."""
+    found = np.full(n, np.nan)
+    found[places] = losses
+    return found
 
 
 def asked_again(score: Callable[[Table], Scores], table: Table) -> Score:

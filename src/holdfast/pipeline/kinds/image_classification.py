@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.records import Decision, Finding, Outputs
+from holdfast.core.records import Decision, Finding, Floats, Outputs
 from holdfast.data.folders import given_sides, list_pictures
 from holdfast.data.images import CLASS, images_at, left_out, load_images, paths_raw
 from holdfast.data.paths import source_path
@@ -21,9 +21,13 @@ from holdfast.models.memory_layout import channels_together
 from holdfast.models.vision import LoadedVision, load_vision
 from holdfast.models.vision_saved import load_saved_vision
 from holdfast.pipeline.answers import ClassAnswers
+from holdfast.pipeline.evidence import Evidence, stored_evidence
 from holdfast.pipeline.folder import MODEL, model_of, need_run
 from holdfast.pipeline.kinds import classification as shared
+from holdfast.pipeline.members import members
 from holdfast.pipeline.ready import Finish, Fitted, Kind, Ready, Scored
+from holdfast.pipeline.shared_rows import SharedRows
+from holdfast.pipeline.soups import lie_apart, souped_model
 from holdfast.pipeline.using import (
     Answered,
     Asked,
@@ -148,13 +152,14 @@ class FittedVision:
 
 @dataclass(frozen=True)
 class ImageUse:
-    """Image classifiers, averaged: classes for a folder or a table of pictures, or a list of paths,
-    each with its ``path``; a picture that cannot be read has no prediction, and ``because`` says
-    so. ``part`` is what the first says of its data."""
+    """Image classifiers, averaged by their ``weights``: classes for a folder or a table of
+    pictures, or a list of paths, each with its ``path``; a picture that cannot be read has no
+    prediction, and ``because`` says so. ``part`` is what the first says of its data."""
 
     models: Sequence[VisionModel]
     part: DataPart
     answered: Answered = "text"
+    weights: shared.Weights = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -200,10 +205,31 @@ class ImageUse:
         return Labelled(table, (*decisions, *dropped))
 
     def answer(self, table: Table) -> ClassAnswers:
-        return shared.class_answers(self.models, answer_images, table)
+        return shared.class_answers(self.models, answer_images, table, self.weights)
 
     def judge(self, table: Table) -> Score:
         return shared.scorer(self.answer(table))
+
+    def row_losses(self, table: Table) -> Floats:
+        return self.answer(table).outputs.losses
+
+    def weighed(self, weights: Sequence[float]) -> ImageUse:
+        return replace(self, weights=tuple(weights))
+
+    def evidence(self, rows: SharedRows) -> Evidence:
+        return stored_evidence(rows, "class")
+
+    def souped(self, places: Sequence[int]) -> ImageUse:
+        return replace(self, models=[souped_model(self.models, places, _plain_of)], weights=None)
+
+    def apart(self) -> Floats:
+        return lie_apart(self.models, _plain_of)
+
+
+def _plain_of(model: VisionModel) -> Any:
+    """The module of a saved image classifier."""
+    network: Any = model.network
+    return network.model
 
 
 def plain(run: Path) -> Any:
@@ -215,7 +241,7 @@ def use_runs(runs: Sequence[Path]) -> ImageUse:
     """Finished runs, one or the average of several."""
     for run in runs:
         need_run(run)
-    models = [load_saved_vision(model_of(run)) for run in runs]
+    models = members(runs, lambda run: load_saved_vision(model_of(run)))
     shared.same_classes(models)
     return ImageUse(models, data_part(runs[0]))
 

@@ -27,7 +27,7 @@ from holdfast.pipeline.adapters import adapter_spec
 from holdfast.pipeline.answers import LabelSetAnswers, NumberAnswers
 from holdfast.pipeline.defaults import size_of
 from holdfast.pipeline.folder import MODEL
-from holdfast.pipeline.kinds.classification import probe_network, texts_of
+from holdfast.pipeline.kinds.classification import Weights, probe_network, texts_of
 from holdfast.pipeline.ready import AskedSide, Finish, Fitted, Ready, Scored
 from holdfast.recipe import Recipe
 from holdfast.tasks import label_sets, numbers
@@ -318,15 +318,17 @@ def _scored_model_facts(ready: Ready) -> dict[str, Any]:
 
 
 def answers(
-    models: Sequence[TextModel], table: Table, *, sets: bool
+    models: Sequence[TextModel], table: Table, *, sets: bool, weights: Weights = None
 ) -> LabelSetAnswers | NumberAnswers:
-    """What one model says of rows, or the mean over several of the labels' probabilities (``sets``)
-    or of the numbers.
+    """What one model says of rows, or the mean over several (by their ``weights``) of the labels'
+    probabilities (``sets``) or of the numbers.
 
     Raises ``RecipeError`` when their labels differ; their order may.
     """
-    names, outputs = models[0].classes, []
+    names: tuple[str, ...] = ()
+    outputs = []
     for one in models:
+        names = names or one.classes
         if sets and set(one.classes) != set(names):
             raise RecipeError(
                 "several runs",
@@ -338,10 +340,16 @@ def answers(
         outputs.append(raw[:, [one.classes.index(name) for name in names]] if sets else raw[:, :1])
     wide = [raw.astype(np.float64) for raw in outputs]
     if not sets:
-        return NumberAnswers(np.asarray(sum(wide) / len(models)))
-    mean = np.asarray(sum(1 / (1 + np.exp(-raw)) for raw in wide) / len(models))
+        return NumberAnswers(_mean(wide, weights))
+    mean = _mean([1 / (1 + np.exp(-raw)) for raw in wide], weights)
     # The output of one model is scored as it is; of a mean of probabilities, their logits.
     return LabelSetAnswers(names, mean, outputs[0] if len(models) == 1 else _logits(mean))
+
+
+def _mean(found: Sequence[Floats], weights: Weights) -> Floats:
+    if weights is None:
+        return np.asarray(sum(found) / len(found))
+    return np.asarray(sum(w * one for w, one in zip(weights, found, strict=True)))
 
 
 def _logits(probabilities: Floats) -> Floats:

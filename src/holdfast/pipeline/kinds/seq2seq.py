@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from holdfast.core.records import Finding, Scores
+from holdfast.core.records import Finding, Floats, Scores
 from holdfast.data.pair_columns import choose_pair
 from holdfast.data.pairs import given_target, load_pairs
 from holdfast.data.table import Table
 from holdfast.data.unlabelled import renamed, unlabelled
+from holdfast.evaluate.chances import token_chances
 from holdfast.evaluate.generation import need_packages, sample_positions
 from holdfast.evaluate.seq2seq import read_pairs, write_texts
+from holdfast.models.averaged import Averaged
 from holdfast.models.seq2seq import LoadedSeq2Seq, end_token, for_targets, load_seq2seq
 from holdfast.models.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.pipeline.adapters import quantize_spec
 from holdfast.pipeline.answers import WrittenAnswers
+from holdfast.pipeline.evidence import Chances, Evidence
 from holdfast.pipeline.folder import model_of
 from holdfast.pipeline.kinds.generating import (
     asked_again,
     best_device,
     find_text_metric,
+    losses_at_rows,
+    networks_of,
+    plain_of,
     texts_column,
-    the_run,
+    the_runs,
+    together,
 )
 from holdfast.pipeline.kinds.seq2seq_score import (
     Side,
@@ -48,6 +55,8 @@ from holdfast.pipeline.kinds.written_samples import (
     with_tables,
 )
 from holdfast.pipeline.ready import Fitted, Kind, Ready, Sides
+from holdfast.pipeline.shared_rows import SharedRows
+from holdfast.pipeline.soups import lie_apart, souped_model
 from holdfast.pipeline.using import (
     Answered,
     Asked,
@@ -209,7 +218,7 @@ class PairUse:
     """A model that writes a text for each source; scored by its targets' losses and by the texts
     that it writes. ``folder`` is the run's, where there is one."""
 
-    network: Seq2SeqNetwork
+    network: Seq2SeqNetwork | Averaged
     tokenizer: Any
     recipe: Recipe
     folder: Path | None = None
@@ -275,6 +284,32 @@ class PairUse:
         made = side.generated(list(texts), [])
         return scores_of(outputs, made, recipe.seed, extra=extra_metrics(recipe))
 
+    @property
+    def weights(self) -> Sequence[float] | None:
+        return self.network.weights if isinstance(self.network, Averaged) else None
+
+    def row_losses(self, table: Table) -> Floats:
+        """The mean over a target's tokens."""
+        examples = _encode_saved(table, self.tokenizer, self.recipe, need_target=True)
+        pad = int(self.tokenizer.pad_token_id)
+        outputs = read_pairs(self.network, pad, examples, table, best_device())
+        return losses_at_rows(outputs.losses, examples.kept, len(table))
+
+    def weighed(self, weights: Sequence[float]) -> PairUse:
+        return replace(self, network=Averaged(networks_of(self.network), weights))
+
+    def evidence(self, rows: SharedRows) -> Evidence:
+        examples = _encode_saved(rows.table, self.tokenizer, self.recipe, need_target=True)
+        task = SequenceToSequence(int(self.tokenizer.pad_token_id))
+        found, owner = token_chances(networks_of(self.network), task, examples, best_device())
+        return Chances(found, examples.kept[owner], len(rows))
+
+    def souped(self, places: Sequence[int]) -> PairUse:
+        return replace(self, network=souped_model(networks_of(self.network), places, plain_of))
+
+    def apart(self) -> Floats:
+        return lie_apart(networks_of(self.network), plain_of)
+
 
 def plain(run: Path) -> Any:
     """The model of a finished run."""
@@ -282,9 +317,10 @@ def plain(run: Path) -> Any:
 
 
 def use_runs(runs: Sequence[Path]) -> PairUse:
-    """One finished run."""
-    run, recipe = the_run(runs)
-    return PairUse(*load_saved_seq2seq(model_of(run)), recipe, run)
+    """Finished runs, one or the mean of several, token by token."""
+    recipe = the_runs(runs)
+    networks, tokenizers = zip(*(load_saved_seq2seq(model_of(run)) for run in runs), strict=True)
+    return PairUse(together(networks, tokenizers), tokenizers[0], recipe, runs[0])
 
 
 def use_fitted(fitted: Fitted) -> PairUse:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Ints, Outputs, Scores
+from holdfast.core.records import Floats, Ints, Outputs, Scores
 from holdfast.core.run_files import check_files, read_result
 from holdfast.data.classes import ClassRules
 from holdfast.data.columns import NamedColumns, choose_columns
@@ -26,11 +26,16 @@ from holdfast.evaluate.forward import TextModel, answer, groups_of, with_logits
 from holdfast.models.classifier import LoadedClassifier
 from holdfast.models.network import EncoderClassifier
 from holdfast.models.saved import load_saved
+from holdfast.pipeline.answers import ClassAnswers, LabelSetAnswers, NumberAnswers
+from holdfast.pipeline.evidence import Evidence, stored_evidence
 from holdfast.pipeline.folder import RECIPE, model_of, need_run, open_run
 from holdfast.pipeline.kinds import classification as shared
 from holdfast.pipeline.kinds import one_number, problems, several_labels
 from holdfast.pipeline.kinds.problems import LoadedText, Problem, ProblemAnswers
+from holdfast.pipeline.members import members
 from holdfast.pipeline.ready import Fitted, Ready
+from holdfast.pipeline.shared_rows import SharedRows
+from holdfast.pipeline.soups import lie_apart, souped_model
 from holdfast.pipeline.using import (
     Answered,
     Answers,
@@ -60,13 +65,14 @@ ANSWERED: dict[str, Answered] = {"class": "text", "several": "list", "number": "
 
 @dataclass(frozen=True)
 class TextUse:
-    """Text classifiers of one kind of label, averaged. ``recipe`` (of the first) says how rows are
-    read, and with ``scale`` how answers are scored."""
+    """Text classifiers of one kind of label, averaged by their ``weights``. ``recipe`` (of the
+    first) says how rows are read, and with ``scale`` how answers are scored."""
 
     models: Sequence[TextModel]
     labels: str
     recipe: Recipe
     scale: Scale
+    weights: shared.Weights = None
 
     @property
     def answered(self) -> Answered:
@@ -125,23 +131,63 @@ class TextUse:
         return Labelled(table, (*decisions, *dropped))
 
     def answer(self, table: Table) -> Answers:
-        if self.labels == "class":
-            return shared.class_answers(self.models, both_parts, table)
-        return problems.answers(self.models, table, sets=self.labels == "several")
+        return self._classes(table) if self.labels == "class" else self._problem(table)
 
     def judge(self, table: Table) -> Score:
         if self.labels == "class":
-            return shared.scorer(shared.class_answers(self.models, both_parts, table))
-        problem, scale = PROBLEMS[self.labels], self.scale
-        answers = problems.answers(self.models, table, sets=self.labels == "several")
-        labels, raw = problem.labels(table, scale), problem.from_saved(answers.raw, scale)
-        asked = ProblemAnswers(table.column("row"), labels, raw, groups_of(table))
+            return shared.scorer(self._classes(table))
+        problem, asked, scale = PROBLEMS[self.labels], self._labelled(table), self.scale
 
         def score_some(positions: Ints | None = None) -> Scores:
             made = problem.make(shared.take_rows(asked, positions), self.recipe, scale)
             return problem.score(made, self.models[0].classes)
 
         return score_some
+
+    def _classes(self, table: Table) -> ClassAnswers:
+        return shared.class_answers(self.models, both_parts, table, self.weights)
+
+    def _problem(self, table: Table) -> LabelSetAnswers | NumberAnswers:
+        sets = self.labels == "several"
+        return problems.answers(self.models, table, sets=sets, weights=self.weights)
+
+    def _labelled(self, table: Table) -> ProblemAnswers:
+        problem, scale = PROBLEMS[self.labels], self.scale
+        labels = problem.labels(table, scale)
+        raw = problem.from_saved(self._problem(table).raw, scale)
+        return ProblemAnswers(table.column("row"), labels, raw, groups_of(table))
+
+    def row_losses(self, table: Table) -> Floats:
+        if self.labels == "class":
+            return self._classes(table).outputs.losses
+        made = PROBLEMS[self.labels].make(self._labelled(table), self.recipe, self.scale)
+        losses: Floats = made.losses
+        return losses
+
+    def weighed(self, weights: Sequence[float]) -> TextUse:
+        return replace(self, weights=tuple(weights))
+
+    def evidence(self, rows: SharedRows) -> Evidence:
+        return stored_evidence(rows, self.labels)
+
+    def souped(self, places: Sequence[int]) -> TextUse:
+        return replace(self, models=[souped_model(self.models, places, _plain_of)], weights=None)
+
+    def apart(self) -> Floats:
+        return lie_apart(self.models, _plain_of)
+
+
+def _plain_of(model: TextModel) -> Any:
+    """The module of a saved text classifier; raises ``RecipeError`` for one with more beside it."""
+    if isinstance(model, BesideText):
+        raise RecipeError(
+            "predict.ensemble=soup",
+            "has no mean of runs that read side columns: each has a layer of its own over them",
+            None,
+            "Take predict.ensemble=stack or average.",
+        )
+    network: Any = model.network
+    return network.model
 
 
 @dataclass(frozen=True)
@@ -199,7 +245,7 @@ def use_runs(runs: Sequence[Path]) -> TextUse:
     """Finished runs, one or the average of several."""
     labels = kind_of_labels(runs)
     least = 2 if labels == "class" else 1
-    models = [_with_layer(run, load_saved(model_of(run), least)) for run in runs]
+    models = members(runs, lambda run: _with_layer(run, load_saved(model_of(run), least)))
     if labels == "class":
         shared.same_classes(models)
     scale = problems.scale_of(open_run(runs[0])) if labels == "number" else Scale()

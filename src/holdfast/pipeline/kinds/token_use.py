@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,14 @@ from holdfast.evaluate.tagged import (
 )
 from holdfast.models.classifier import LoadedClassifier
 from holdfast.models.tagger import load_saved_tagger
+from holdfast.pipeline.evidence import Chances, Evidence
 from holdfast.pipeline.folder import RECIPE, model_of, need_run, open_run
-from holdfast.pipeline.kinds.classification import Tempered
+from holdfast.pipeline.kinds.classification import Tempered, Weights
 from holdfast.pipeline.kinds.text_use import FittedText
+from holdfast.pipeline.members import members
 from holdfast.pipeline.ready import Fitted, Ready
+from holdfast.pipeline.shared_rows import SharedRows
+from holdfast.pipeline.soups import lie_apart, souped_model
 from holdfast.pipeline.using import (
     Answered,
     Asked,
@@ -68,14 +73,15 @@ class TagAnswers:
 
 @dataclass(frozen=True)
 class TagUse:
-    """Taggers of the same tags, averaged. ``recipe`` (of the first) says how rows are read;
-    ``unread`` is the tag of a word that no model reads."""
+    """Taggers of the same tags, averaged by their ``weights``. ``recipe`` (of the first) says how
+    rows are read; ``unread`` is the tag of a word that no model reads."""
 
     models: Sequence[TextModel]
     recipe: Recipe
     unread: int
     answered: Answered = "list"
     names: tuple[str, ...] = ()
+    weights: Weights = None
 
     def ask(self, data: Data, options: Options) -> Asked:
         """A file as training reads it, with tags or without; or a list of lists of words, in which
@@ -133,6 +139,34 @@ class TagUse:
 
         return score_some
 
+    def row_losses(self, table: Table) -> Floats:
+        """The mean over a sentence's read words; NaN where none is read."""
+        return self._outputs(table).losses
+
+    def weighed(self, weights: Sequence[float]) -> TagUse:
+        return replace(self, weights=tuple(weights))
+
+    def evidence(self, rows: SharedRows) -> Evidence:
+        """What each gave to the true tag of every word that all of them read."""
+        table = rows.table
+        found = [self._of(model, table) for model in self.models]
+        keys = [_word_keys(one) for one, _ in found]
+        common = reduce(np.intersect1d, keys)
+        columns = []
+        for key, (examples, logits) in zip(keys, found, strict=True):
+            here = np.isin(key, common)
+            losses = losses_at(logits[here], examples.tags[here], 1.0)
+            columns.append(np.exp(-losses))
+        first = found[0][0]
+        owner = np.repeat(np.arange(len(first)), first.read)[np.isin(keys[0], common)]
+        return Chances(np.column_stack(columns), owner, len(table))
+
+    def souped(self, places: Sequence[int]) -> TagUse:
+        return replace(self, models=[souped_model(self.models, places, _plain_of)], weights=None)
+
+    def apart(self) -> Floats:
+        return lie_apart(self.models, _plain_of)
+
     def _outputs(self, table: Table) -> TagOutputs:
         """The mean of the models' probabilities. Models of other tokenizers or lengths read other
         words: what one of them does not read, none does."""
@@ -145,10 +179,11 @@ class TagUse:
             for other in keys[1:]:
                 common = np.intersect1d(common, other)
             total = np.zeros((len(common), logits.shape[1]))
-            for key, (_, raw) in zip(keys, found, strict=True):
-                total += _probabilities(raw[np.isin(key, common)])
+            weights = self.weights or [1 / len(found)] * len(found)
+            for weight, key, (_, raw) in zip(weights, keys, found, strict=True):
+                total += weight * _probabilities(raw[np.isin(key, common)])
             examples = _with_words(examples, np.isin(keys[0], common))
-            logits = np.log(np.maximum(total / len(found), np.finfo(np.float64).tiny))
+            logits = np.log(np.maximum(total, np.finfo(np.float64).tiny))
         return tag_outputs(examples, logits, table, self.unread)
 
     def _of(self, model: TextModel, table: Table) -> tuple[EncodedWords, Floats]:
@@ -156,6 +191,12 @@ class TagUse:
         examples = encode_words(table, model.tokenizer, model.max_length, need_words=False)
         order = [model.classes.index(name) for name in self.models[0].classes]
         return examples, word_outputs(model.network, examples, task)[:, order]
+
+
+def _plain_of(model: TextModel) -> Any:
+    """The module of a saved tagger."""
+    network: Any = model.network
+    return network.model
 
 
 def plain(run: Path) -> Any:
@@ -167,7 +208,7 @@ def use_runs(runs: Sequence[Path]) -> TagUse:
     """Finished runs, one or the average of several."""
     for run in runs:
         need_run(run)
-    models = [load_saved_tagger(model_of(run)) for run in runs]
+    models = members(runs, lambda run: load_saved_tagger(model_of(run)))
     names = models[0].classes
     for one in models:
         if set(one.classes) != set(names):

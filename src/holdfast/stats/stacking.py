@@ -1,0 +1,129 @@
+"""How much each of several models counts when their answers are put together: stacking.
+
+Weights lie on the simplex and are drawn towards the plain mean, since on few rows the best weights
+of those rows are not the best ones (Yao et al. 2018, 1704.02030; Claeskens et al. 2016 on why equal
+weights are hard to beat). ``held_out_gain`` says whether they are better at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from holdfast.core.records import Floats, Ints
+
+# Rows' worth of evidence for equal weights; chosen on MR, see benchmarks/ensembles.py.
+SHRINK = 20.0
+FOLDS = 5
+STEPS, STILL = 5000, 1e-10
+
+
+def mixture_weights(
+    chances: Floats, shrink: float = SHRINK, counts: Floats | None = None
+) -> Floats:
+    """The weights w [members] of a mixture of probabilities that make these outcomes likeliest.
+
+    argmax over the simplex of  Σ_i c_i log Σ_m w_m p_im + (s ÷ M) Σ_m log w_m,  the second term a
+    Dirichlet prior that counts as much as ``shrink`` = s rows. By EM, w_m ← (Σ_i c_i r_im + s ÷ M)
+    ÷ (Σ c + s) with r_im = w_m p_im ÷ Σ_k w_k p_ik; the objective is concave, so there is one
+    answer.
+
+    ``chances`` [n, members] is what each member gave to what was true, in (0, 1]; a place where all
+    gave 0 tells nothing. ``counts`` [n] weigh the outcomes (1 each): of words or labels of one row
+    1 ÷ their number, so that ``shrink`` is counted in rows. No outcome: equal weights.
+    """
+    table = np.asarray(chances, dtype=np.float64)
+    members = table.shape[1]
+    weigh = np.ones(len(table)) if counts is None else np.asarray(counts, dtype=np.float64)
+    told = (table > 0).any(axis=1) & np.isfinite(table).all(axis=1)
+    table, weigh = table[told], weigh[told]
+    weights: Floats = np.full(members, 1 / members)
+    total = weigh.sum() + shrink
+    if not len(table) or total <= 0:
+        return weights
+    for _ in range(STEPS):
+        shares = table * weights
+        shares /= shares.sum(axis=1, keepdims=True)
+        found = (weigh @ shares + shrink / members) / total
+        moved = float(np.abs(found - weights).max())
+        weights = found
+        if moved < STILL:
+            break
+    return np.asarray(weights / weights.sum())
+
+
+def blend_weights(answers: Floats, truth: Floats, shrink: float = SHRINK) -> Floats:
+    """The weights w [members] with which numbers are blended.
+
+    argmin over the simplex of  Σ_i (y_i − Σ_m w_m a_im)² + s v ‖w − 1 ÷ M‖²,  where v is the mean
+    squared difference between a member and the members' mean, so that ``shrink`` = s counts as that
+    many rows. ``answers`` [n, members], ``truth`` [n]. By the active-set method of non-negative
+    least squares with Σ w = 1 (its exact steps, on at most a few members). No rows, or members that
+    agree throughout: equal weights.
+    """
+    table, wanted = np.asarray(answers, np.float64), np.asarray(truth, np.float64)
+    members = table.shape[1]
+    equal = np.full(members, 1 / members)
+    if not len(table):
+        return equal
+    spread = float(((table - table.mean(axis=1, keepdims=True)) ** 2).mean())
+    if spread <= 0:
+        return equal
+    # About the mean of the members the sum of the weights leaves the truth where it is.
+    centred = table - wanted[:, None]
+    gram = centred.T @ centred + shrink * spread * np.eye(members)
+    pull = shrink * spread * equal
+    free = np.ones(members, dtype=bool)
+    while True:
+        weights = np.zeros(members)
+        weights[free] = _on_plane(gram[np.ix_(free, free)], pull[free])
+        if (weights >= -1e-12).all():
+            held = _may_grow(gram, pull, weights, free)
+            if held is None:
+                return np.asarray(np.maximum(weights, 0) / np.maximum(weights, 0).sum())
+            free[held] = True
+            continue
+        free[int(np.argmin(np.where(free, weights, np.inf)))] = False
+
+
+def _on_plane(gram: Floats, pull: Floats) -> Floats:
+    """argmin ½ wᵀ G w − pᵀ w with Σ w = 1."""
+    size = len(pull)
+    system = np.block([[gram, np.ones((size, 1))], [np.ones((1, size)), np.zeros((1, 1))]])
+    return np.asarray(np.linalg.solve(system, np.append(pull, 1.0))[:size])
+
+
+def _may_grow(gram: Floats, pull: Floats, weights: Floats, free: np.ndarray) -> int | None:
+    """A member at 0 that would lower the sum if it grew; ``None`` at the answer."""
+    slope = gram @ weights - pull
+    level = float(slope[free].mean())
+    held = np.flatnonzero(~free)
+    if not len(held):
+        return None
+    best = int(held[np.argmin(slope[held])])
+    return best if slope[best] < level - 1e-9 * (1 + abs(level)) else None
+
+
+def held_out_losses(
+    fit: Callable[[Ints], Floats],
+    losses: Callable[[Floats, Ints], Floats],
+    units: Ints,
+    seed: np.random.Generator,
+    folds: int = FOLDS,
+) -> Floats:
+    """The loss of each row [n] under weights that were fitted on the rows of the other folds.
+
+    ``fit`` gives the weights of the rows at these positions, ``losses`` what rows lose under
+    weights; rows of one unit (``units`` [n], whole numbers from 0) stay in one fold. Fewer than two
+    units: NaN throughout, for nothing can be told.
+    """
+    count = int(units.max(initial=-1)) + 1
+    if count < 2:
+        return np.full(len(units), np.nan)
+    fold = seed.permutation(count)[units] % min(folds, count)
+    result = np.empty(len(units))
+    for number in np.unique(fold):
+        inside = np.flatnonzero(fold == number)
+        result[inside] = losses(fit(np.flatnonzero(fold != number)), inside)
+    return result
