@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,6 +183,12 @@ def test_what_ends_an_answer_is_never_shown() -> None:
     assert "".join(shown) == "It is</b>" == said.text
 
 
+def _at_a_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # A shell that runs these tests in the background has it ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """``holdfast chat`` at a pseudo-terminal."""
 
@@ -194,7 +202,7 @@ class Terminal:
             stderr=child,
             start_new_session=True,
             env={**os.environ, "TERM": "dumb", "COLUMNS": "80"},
-            preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+            preexec_fn=_at_a_terminal,
         )
         os.close(child)
         self.seen = ""

@@ -33,6 +33,14 @@ Label = Annotated[str | None, typer.Option(help="The label column.")]
 Group = Annotated[str | None, typer.Option(help="Rows of one group stay together.")]
 Test = Annotated[str | None, typer.Option(help="Test rows, used as they are.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+EngineName = Annotated[
+    str,
+    typer.Option("--engine", help="Who carries the fits out: local, or ray (several at a time)."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="A", help="Of a Ray cluster, HOST:PORT; else one on this machine."),
+]
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="Every choice and finding, with its reason.")
 ]

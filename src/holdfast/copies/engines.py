@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -83,11 +84,12 @@ def engine_here() -> Engine:
     return Threads(min(usable_cores(), most, MOST_THREADS))
 
 
-def _started() -> Any:
+def connected(address: str | None = None) -> Any:
+    """Ray, connected once a process: to the cluster at ``address`` or ``RAY_ADDRESS``, else to one
+    that is started on this machine. Raises ``MachineError`` where that cannot be."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
-        import ray.data
     except ImportError as error:
         raise MachineError(
             "the engine ray",
@@ -96,19 +98,34 @@ def _started() -> Any:
             "Install it: pip install 'holdfast[ray]'; or use the engine local.",
         ) from error
     if not ray.is_initialized():
+        told = {"address": address} if address else {"include_dashboard": False}
         try:
-            ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **told)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             raise MachineError(
                 "the engine ray",
                 f"cannot be started or reached: {error}",
-                os.environ.get("RAY_ADDRESS"),
-                "Check RAY_ADDRESS; without it a cluster is started on this machine.",
+                address or os.environ.get("RAY_ADDRESS"),
+                "Check the address; without one, and without RAY_ADDRESS, a cluster is started on "
+                "this machine.",
             ) from error
+    return ray
+
+
+def is_connected() -> bool:
+    """Whether this process is connected to Ray already."""
+    ray = sys.modules.get("ray")
+    return bool(ray is not None and ray.is_initialized())
+
+
+def _started() -> Any:
+    ray = connected()
+    import ray.data as ray_data
+
     with warnings.catch_warnings():
         # Ray warns of a setting of its own that it sets itself.
         warnings.simplefilter("ignore", DeprecationWarning)
-        context = ray.data.DataContext.get_current()
+        context = ray_data.DataContext.get_current()
     # The results are of the items by their place.
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False

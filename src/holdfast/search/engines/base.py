@@ -11,7 +11,7 @@ from holdfast.search.bench import Bench
 from holdfast.search.job import Done, FitJob, Watch
 from holdfast.search.store import Store
 
-ENGINES = ("local",)
+ENGINES = ("local", "ray")
 
 
 class Engine(Protocol):
@@ -41,13 +41,18 @@ class Engine(Protocol):
 def engine_of(name: str, address: str | None = None) -> Engine:
     """The engine of this name; ``address`` is that of a Ray cluster.
 
-    Raises ``RecipeError`` for a name or an address that does not go with it.
+    Raises ``RecipeError`` for a name or an address that does not go with it, ``MachineError`` where
+    Ray is not installed or cannot be reached.
     """
     if name not in ENGINES:
-        raise RecipeError("--engine", "is none", name, f"There is {', '.join(ENGINES)}.")
-    if address is not None:
-        rule = "is that of a Ray cluster, and the engine is local"
-        raise RecipeError("--address", rule, address, "Leave it out.")
-    from holdfast.search.engines.local import Local
+        raise RecipeError("--engine", "is none", name, f"There are {', '.join(ENGINES)}.")
+    if name == "local":
+        if address is not None:
+            rule = "is that of a Ray cluster, and the engine is local"
+            raise RecipeError("--address", rule, address, "Add --engine ray, or leave it out.")
+        from holdfast.search.engines.local import Local
 
-    return Local()
+        return Local()
+    from holdfast.search.engines.on_ray import OnRay
+
+    return OnRay.of(address)

@@ -1,0 +1,115 @@
+"""Fits on a local Ray: the same as here, whatever happens to a worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.core.errors import MachineError, RecipeError
+from holdfast.core.records import Decision, Snapshot
+from holdfast.models.quick_dropout import quick_dropout
+from holdfast.search.bench import Bench
+from holdfast.search.engines import Engine, engine_of
+from holdfast.search.job import Done, FitJob
+from holdfast.search.store import Store
+from holdfast.training.machine import flushed_subnormals
+
+psutil = pytest.importorskip("psutil")
+ray = pytest.importorskip("ray")
+
+
+@pytest.fixture(scope="module")
+def there() -> Iterator[Engine]:
+    try:
+        yield engine_of("ray")
+    finally:
+        ray.shutdown()
+
+
+def some(bench: Bench, rates: tuple[float, ...] = (1e-3, 3e-3)) -> list[FitJob]:
+    held = bench.train[:6]
+    return [
+        FitJob(f"trial-{i}", bench.train[6:], bench.valid, held, {"train.learning_rate": rate})
+        for i, rate in enumerate(rates)
+    ]
+
+
+class Kills:
+    """Kills the worker of one fit at its second look, once."""
+
+    def __init__(self, key: str) -> None:
+        self.key, self.killed = key, 0
+
+    def look(self, key: str, look: Snapshot) -> str | None:
+        if key == "trial-2" and look.step:
+            return "not needed"
+        if key == self.key and look.step and not self.killed:
+            self.killed += 1
+            for process in psutil.Process().children(recursive=True):
+                if any("_carry_out" in part for part in process.cmdline()):
+                    os.kill(process.pid, signal.SIGKILL)
+        return None
+
+
+def test_fits_on_ray_are_those_made_here_and_a_killed_worker_costs_its_time_alone(
+    bench: Bench, there: Engine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    jobs = some(bench, (1e-3, 3e-3, 5e-3))
+    told: list[Decision] = []
+    watch = Kills("trial-1")
+    store = Store(tmp_path, bench.mark)
+    found = {
+        done.key: done
+        for done in there.run(bench, iter(jobs), store=store, watch=watch, notify=told.append)
+    }
+    assert watch.killed == 1
+    assert not ray.is_initialized()
+    assert capfd.readouterr().out == ""
+    assert "begun again" in [one.chosen for one in told]
+    here: dict[str, Done] = {}
+    # As every run has it.
+    with flushed_subnormals(), quick_dropout():
+        for done in engine_of("local").run(bench, iter(jobs[:2]), store=Store(None, "")):
+            here[done.key] = done
+    assert set(found) == {"trial-0", "trial-1", "trial-2"}
+    for key, done in here.items():
+        assert np.array_equal(done.losses, found[key].losses)
+        assert np.array_equal(done.looks.losses, found[key].looks.losses)
+        assert done.held is not None
+        assert found[key].held is not None
+        assert done.held.answers.equals(found[key].held.answers)  # type: ignore[union-attr]
+    assert found["trial-2"].stopped == "not needed"
+    # What is done is read, and no worker is asked.
+    again = list(there.run(bench, iter(jobs), store=store))
+    assert sorted(done.key for done in again) == sorted(found)
+
+
+def test_what_is_wrong_with_a_setting_is_said_as_here(bench: Bench, there: Engine) -> None:
+    wrong = FitJob("trial-0", bench.train, bench.valid, bench.train[:0], {"methods.sam.rho": -1})
+    with pytest.raises(RecipeError, match="sam"):
+        list(there.run(bench, iter([wrong]), store=Store(None, "")))
+
+
+def test_a_cluster_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from holdfast.copies import engines
+
+    def nobody(**_: Any) -> None:
+        raise ConnectionError("nobody answers")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", nobody)
+    with pytest.raises(MachineError, match="cannot be started or reached"):
+        engines.connected("127.0.0.1:1")
+
+
+def test_an_engine_and_an_address_must_go_together() -> None:
+    with pytest.raises(RecipeError, match="local, ray"):
+        engine_of("spark")
+    with pytest.raises(RecipeError, match="the engine is local"):
+        engine_of("local", "10.0.0.1:6379")
