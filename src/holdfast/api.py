@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.records import Decision, Finding, Verdict
     from holdfast.pipeline.audited import Audit
+    from holdfast.pipeline.chosen import Choice
     from holdfast.pipeline.compared import Comparison
     from holdfast.pipeline.explanation import Explanation
     from holdfast.pipeline.export import Exported
@@ -350,6 +351,48 @@ def lr(
             settings=as_settings(settings),
         )
         return range_test(request.recipe(), Teller(quiet, verbose=False), request.held)
+
+
+def choose(
+    source: Any,
+    labels: Any = None,
+    *,
+    models: str | Path | Sequence[str | Path],
+    task: str | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    groups: Any = None,
+    test: Any = None,
+    seed: int | None = None,
+    settings: Settings = (),
+    quiet: bool = True,
+) -> Choice:
+    """Do what ``holdfast choose`` does: ``chosen`` is the model to fine-tune on these rows, and
+    ``because`` says why; ``candidates`` hold the evidence of each, ``predicted`` its score.
+
+    Parameters
+    ----------
+    models : names or folders, of which those that do not fit the rows are in ``left_out``.
+
+    The others, and errors, as for ``train``; nothing is written, and test rows are never opened.
+    """
+    from holdfast.pipeline.advice import in_python
+    from holdfast.pipeline.chosen import choose_model
+    from holdfast.recipe import as_settings
+    from holdfast.terminal.say import Teller
+
+    with in_python():
+        columns = [text] if isinstance(text, str) else list(text or [])
+        request = replace(
+            _request(source, labels, groups, test, columns, label, group),
+            task=task,
+            seed=seed,
+            settings=as_settings(settings),
+        )
+        named = [models] if isinstance(models, (str, Path)) else models
+        told = Teller(quiet, verbose=False)
+        return choose_model(request.recipe(), list(map(str, named)), told, request.held)
 
 
 def probe(

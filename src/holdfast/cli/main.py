@@ -14,6 +14,7 @@ from holdfast._version import __version__
 from holdfast.cli import (
     audit,
     chat,
+    choose,
     compare,
     demo,
     diagnose,
@@ -161,6 +162,13 @@ _add(
     "Which learning rate suits rows and model.",
     "holdfast lr reviews.csv",
     "holdfast lr reviews.csv --model bert-base-uncased --json",
+)
+_add(
+    "choose",
+    choose.command,
+    "Which of several models to fine-tune on rows.",
+    "holdfast choose reviews.csv --models embedded,bert-base-uncased",
+    "holdfast choose chats.jsonl --models gpt2,HuggingFaceTB/SmolLM2-135M --json",
 )
 _add(
     "probe",

@@ -12,8 +12,9 @@ from holdfast.core.door import door
 from holdfast.core.errors import RunError
 from holdfast.core.files import write_atomically
 from holdfast.core.processes import processes
-from holdfast.data.frames import write_frame
+from holdfast.data.frames import frame_file, write_frame
 from holdfast.pipeline.folder import RECIPE, is_main_process
+from holdfast.recipe import Recipe
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,6 +42,18 @@ def stored(held: Mapping[str, pa.Table], run: Path) -> Iterator[dict[str, str]]:
             for path in files.values():
                 path.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def in_files(recipe: Recipe, held: Mapping[str, pa.Table]) -> Iterator[Recipe]:
+    """The recipe of rows in memory for what has no run's folder: they lie in files that go
+    again."""
+    paths = {KEYS[name]: frame_file(table) for name, table in held.items()}
+    try:
+        yield recipe.changed(data={key: str(path) for key, path in paths.items()})
+    finally:
+        for path in paths.values():
+            path.unlink(missing_ok=True)
 
 
 def _store(table: pa.Table, path: Path, run: Path) -> None:

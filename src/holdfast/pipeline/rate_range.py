@@ -9,7 +9,7 @@ written, and the network that was swept is thrown away.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.records import Decision, Ints
-from holdfast.data.frames import frame_file
 from holdfast.models.quick_dropout import quick_dropout
 from holdfast.pipeline.compose import make_accelerator, make_job, make_ready
-from holdfast.pipeline.held import KEYS
+from holdfast.pipeline.held import in_files
 from holdfast.pipeline.mixing import with_mix
 from holdfast.pipeline.prepared import prepare_divided
 from holdfast.pipeline.ready import Prepared
@@ -99,7 +98,7 @@ def range_test(
         stack.enter_context(terminate_like_interrupt())
         stack.enter_context(flushed_subnormals())
         stack.enter_context(quick_dropout())
-        recipe = stack.enter_context(_in_files(*with_mix(recipe, held, notify)))
+        recipe = stack.enter_context(in_files(*with_mix(recipe, held, notify)))
         divided = load_and_divide(recipe, notify)
         known = (divided.table, *divided.given)
         prepared, train, valid = prepare_divided(
@@ -162,14 +161,3 @@ def exploded(made: Sequence[Swept]) -> bool:
         return False
     risen = np.mean([one.loss - one.start for one in made[-OVER:]])
     return bool(risen > max(AT_LEAST, EXPLODED * float(np.mean([one.start for one in made]))))
-
-
-@contextlib.contextmanager
-def _in_files(recipe: Recipe, held: Mapping[str, pa.Table]) -> Iterator[Recipe]:
-    """The recipe of rows in memory, which lie in files that go again."""
-    paths = {KEYS[name]: frame_file(table) for name, table in held.items()}
-    try:
-        yield recipe.changed(data={key: str(path) for key, path in paths.items()})
-    finally:
-        for path in paths.values():
-            path.unlink(missing_ok=True)

@@ -1,0 +1,138 @@
+"""``holdfast choose``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from holdfast.cli.asked import Group, Label, Seed, Source, Task, Test, Text, Verbose, check_how
+from holdfast.core.machine import refuse_too_little
+from holdfast.core.shown import printable
+from holdfast.terminal.streams import json_text
+
+if TYPE_CHECKING:
+    from holdfast.pipeline.chosen import Candidate, Choice
+
+# Of a model's name, in the table.
+LONGEST = 26
+UNKNOWN = "unknown"
+
+
+def command(
+    source: Source,
+    models: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[,NAME]...", help="Folders, Hugging Face names, or embedded, by commas."
+        ),
+    ],
+    task: Task = None,
+    text: Text = None,
+    label: Label = None,
+    group: Group = None,
+    test: Test = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. model.max_length=128."
+        ),
+    ] = None,
+    seed: Seed = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="The result alone: nothing of the way to it.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Choose a model for SOURCE: each is asked what it knows already, the best two are fine-tuned
+    for a short while, and the score of a whole fine-tune is predicted. Writes nothing; test rows
+    stay closed."""
+    refuse_too_little("torch")
+    check_how(quiet, verbose, task)
+    from holdfast.pipeline.chosen import choose_model
+    from holdfast.pipeline.request import Request
+    from holdfast.terminal.say import Teller, width
+
+    request = Request(
+        source,
+        task=task,
+        text=text,
+        label=label,
+        group=group,
+        test=test,
+        seed=seed,
+        settings=set_ or [],
+    )
+    notify = Teller(quiet, verbose)
+    notify.title(f"holdfast choose {source}")
+    found = choose_model(request.recipe(), models.split(","), notify)
+    typer.echo(json_text(found.to_json()) if as_json else printable(shown(found, width())))
+
+
+def shown(found: Choice, columns: int) -> str:
+    """The answer, a line a model, and what stands beside each."""
+    import textwrap
+
+    from holdfast.terminal.say import entry
+
+    lines = [*textwrap.wrap(found.because, columns), "", *_table(found)]
+    for candidate in found.candidates:
+        lines += ["", *textwrap.wrap(candidate.name, columns)]
+        lines += [line for pair in _beside(candidate) for line in entry(*pair, columns)]
+    for one in found.left_out:
+        lines += ["", *textwrap.wrap(f"Left out: {one.name}: {one.because}", columns)]
+    lines += ["", *textwrap.wrap(f"The prediction was calibrated {found.calibrated}.", columns)]
+    return "\n".join(lines)
+
+
+def _table(found: Choice) -> list[str]:
+    """Score, speed and size, at 80 columns."""
+    evidence = "Probe" if found.candidates[0].frozen else "Before"
+    head = (
+        f"{'Model':<{LONGEST}} {'Predicted':<20} {evidence:>6} {'Short':>6} {'MB':>6} {'Rows/s':>7}"
+    )
+    lines = [f"{head}   {found.metric}" if len(head) + len(found.metric) < 78 else head]
+    for candidate, predicted in zip(found.candidates, found.predicted, strict=True):
+        low, high = predicted["low"], predicted["high"]
+        score = f"{predicted['value']:.3f} ({low:.2f}–{high:.2f})"
+        frozen, texts, short = candidate.frozen, candidate.texts, candidate.short
+        known = frozen.layer.score if frozen else texts.before if texts else float("nan")
+        tried = "" if short is None else f"{short.score if found.higher else -short.score:.3f}"
+        lines.append(
+            f"{_short(candidate.name):<{LONGEST}} {score:<20} {known:>6.3f} {tried:>6} "
+            f"{candidate.beside.memory_mb:>6,.0f} {candidate.rows_per_s:>7,.0f}"
+        )
+    return lines
+
+
+def _short(name: str) -> str:
+    """The end of a long name: of a folder that is what tells it from others."""
+    return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
+
+
+def _beside(candidate: Candidate) -> list[tuple[str, str]]:
+    facts = candidate.beside
+    languages = ", ".join(facts.languages[:8]) or UNKNOWN
+    said = [("Licence", f"{facts.licence or UNKNOWN}; language: {languages}")]
+    if facts.max_length is not None:
+        cut = "" if facts.cut is None else f", {facts.cut:.1%} of the rows are longer"
+        said.append(("Length", f"{facts.max_length:,} tokens{cut}"))
+    if facts.unknown is not None:
+        pieces = facts.tokens_per_word
+        words = "" if pieces is None else f"{pieces:.2f} tokens a word, "
+        said.append(("Words", f"{words}{facts.unknown:.1%} of the tokens unknown"))
+    said += [("Evidence", _evidence(candidate))]
+    return [*said, *(("But", doubt) for doubt in facts.doubts)]
+
+
+def _evidence(candidate: Candidate) -> str:
+    frozen, texts = candidate.frozen, candidate.texts
+    if frozen is not None:
+        explained = "" if frozen.h_score is None else f"H-score {frozen.h_score:.3f}, "
+        return f"best layer {frozen.layer.name}; {explained}LogME {frozen.log_evidence:.3f}"
+    made: Any = texts
+    return (
+        f"{made.after:.3f} bits a byte after {made.steps} updates; perplexity a token "
+        f"{made.perplexity:,.1f} before"
+    )

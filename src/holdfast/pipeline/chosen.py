@@ -1,0 +1,486 @@
+"""``holdfast choose``: which of several models to fine-tune on these rows, without fine-tuning all.
+
+The rows are read and divided as ``train`` would have it. Every candidate is loaded and asked what
+it knows already: a classifier by a linear probe on each of its frozen layers
+(``frozen_evidence.py``), a model that writes by the bits a byte that texts cost it, before and
+after a few updates of LoRA. The best two are then fine-tuned for a short while, as ``train`` does
+it, judged by validation rows. What both kinds of evidence say of the score of a whole fine-tune is
+put together in ``stats/predicted_score.py``. Test rows are never opened, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.core.errors import InputError, ModelError, RecipeError
+from holdfast.core.records import Decision, Floats, Ints
+from holdfast.core.seeds import generator
+from holdfast.core.wording import counted
+from holdfast.models.quick_dropout import quick_dropout
+from holdfast.pipeline.candidate import Beside, beside
+from holdfast.pipeline.compose import make_ready
+from holdfast.pipeline.fit import fit
+from holdfast.pipeline.frozen_evidence import FOLDS, Frozen, deal, frozen_evidence
+from holdfast.pipeline.general import with_general
+from holdfast.pipeline.held import in_files
+from holdfast.pipeline.learning import known_tables
+from holdfast.pipeline.mixing import with_mix
+from holdfast.pipeline.prepared import prepare_divided, with_added
+from holdfast.pipeline.ready import Fitted, Prepared
+from holdfast.pipeline.rows import Divided, Notify, load_and_divide
+from holdfast.pipeline.task import WRITERS, with_task
+from holdfast.pipeline.text_evidence import TextEvidence, text_evidence, text_rows
+from holdfast.recipe import Recipe
+from holdfast.stats.predicted_score import Calibration, Predicted, predict_scores
+from holdfast.tasks.row_scores import METRICS, entity_rows, number_rows, right_rows, set_rows
+from holdfast.training.machine import flushed_subnormals
+from holdfast.training.signals import terminate_like_interrupt
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# A probe learns from no more rows, and of sentences from no more words: more would say little more.
+MOST_ROWS, MOST_WORDS = 600, 4000
+# A short fine-tune takes this share of the updates that ``train`` would.
+SHORT, LEAST_STEPS, MOST_STEPS = 0.1, 5, 200
+TRIED = 2
+# What may be lost, in the score or as a share of the bits, where a cheaper model is as good.
+MARGIN = 0.01
+# A model is cheaper where it passes so many times the rows in the same time.
+CHEAPER = 1.1
+LEVEL = 0.95
+# Measured by ``benchmarks/choose.py`` on texts with one class each. Of other answers nobody has
+# measured how far models stray, and it is taken to be twice as far.
+OF_CLASSES = Calibration(left=0.8, stray=0.025, together=0.03, lacks=0.01, short=0.03)
+UNMEASURED = 2.0
+WORDS = {
+    "accuracy": "accuracy",
+    "f1_micro": "micro F1",
+    "r2": "R²",
+    "entity_f1": "entity F1",
+    "bits_per_byte": "bits a byte",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """A short fine-tune: ``rows`` [validation rows] its scores, ``score`` their mean, after
+    ``steps`` updates."""
+
+    rows: Floats
+    score: float
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that was asked about: by a ``frozen`` probe or by the ``texts`` that it was to write;
+    ``short`` where it was fine-tuned for a while. Scores are as the metric has them."""
+
+    name: str
+    beside: Beside
+    rows_per_s: float
+    seconds: float
+    frozen: Frozen | None = None
+    texts: TextEvidence | None = None
+    short: Short | None = None
+
+    @property
+    def rows(self) -> Floats:
+        """The evidence row by row, before any short fine-tune."""
+        found = self.frozen or self.texts
+        assert found is not None
+        return found.rows
+
+    def to_json(self, predicted: Mapping[str, Any]) -> dict[str, Any]:
+        made: dict[str, Any] = {"name": self.name, "predicted": dict(predicted)}
+        if self.frozen is not None:
+            made |= {
+                "probe": self.frozen.layer.score,
+                "layer": self.frozen.layer.name,
+                "probe_of_head": self.frozen.head.score,
+                "h_score": self.frozen.h_score,
+                "logme": self.frozen.log_evidence,
+                "layers": [layer.to_json() for layer in self.frozen.layers],
+            }
+        if self.texts is not None:
+            made["bits_per_byte"] = self.texts.to_json()
+        short = self.short
+        made["short"] = short and {
+            "score": short.score,
+            "steps": short.steps,
+            "seconds": round(short.seconds, 2),
+        }
+        speed = {"rows_per_s": round(self.rows_per_s, 1), "seconds": round(self.seconds, 2)}
+        return {**made, **speed, **self.beside.to_json()}
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A candidate that cannot be used for these rows, and why."""
+
+    name: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which model to take: ``chosen``, and ``because`` in a sentence.
+
+    ``told_apart`` says whether its lead over the next is beyond chance. ``candidates`` stand by
+    their predicted score, best first, with ``predicted`` (value, low, high at 95 %) in the same
+    order; ``metric`` names what is predicted. ``rows`` are those that were asked about.
+    """
+
+    chosen: str
+    because: str
+    told_apart: bool
+    task: str
+    metric: str
+    higher: bool
+    rows: int
+    valid: int
+    candidates: tuple[Candidate, ...]
+    predicted: tuple[Mapping[str, float], ...]
+    left_out: tuple[LeftOut, ...]
+    calibrated: str
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        both = zip(self.candidates, self.predicted, strict=True)
+        return {
+            "schema": 1,
+            "chosen": self.chosen,
+            "because": self.because,
+            "told_apart": self.told_apart,
+            "task": self.task,
+            "metric": self.metric,
+            "higher_is_better": self.higher,
+            "rows": self.rows,
+            "valid": self.valid,
+            "models": [candidate.to_json(predicted) for candidate, predicted in both],
+            "left_out": [{"name": one.name, "because": one.because} for one in self.left_out],
+            "calibrated": self.calibrated,
+            "seconds": round(self.seconds, 2),
+        }
+
+
+def choose_model(
+    recipe: Recipe,
+    models: Sequence[str],
+    notify: Notify = lambda _: None,
+    held: Mapping[str, pa.Table] = MappingProxyType({}),
+) -> Choice:
+    """Choose among ``models`` (names or folders) for the rows of a recipe; ``held`` are rows in
+    memory, see ``pipeline.held``.
+
+    Raises what ``train`` raises of its rows and settings, ``RecipeError`` where no model is named,
+    ``ModelError`` where none can be used.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(terminate_like_interrupt())
+        stack.enter_context(flushed_subnormals())
+        stack.enter_context(quick_dropout())
+        recipe = stack.enter_context(in_files(*with_mix(recipe, held, notify)))
+        start = time.perf_counter()
+        names = _named(models)
+        recipe = _settled(recipe, names)
+        rows = Rows.of(load_and_divide(recipe, notify), recipe)
+        found, left_out = _asked(rows, names, notify)
+        tried = _tried(rows, found, notify)
+        return _choice(rows, tried, left_out, time.perf_counter() - start)
+
+
+def _named(models: Sequence[str]) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for name in models if name.strip()))
+    if not names:
+        raise RecipeError(
+            "--models",
+            "names no model",
+            None,
+            "Name one or more, with commas between: --models embedded,bert-base-uncased",
+        )
+    return names
+
+
+def _settled(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    """The recipe with the task that the rows, and the first model that can do it, say."""
+    problem: InputError | None = None
+    for name in names:
+        asked = recipe.changed(model={"name": name})
+        try:
+            with_task(asked)
+        except InputError as error:
+            problem = problem or error
+        else:
+            return asked
+    assert problem is not None
+    raise problem
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The divided rows that every candidate is asked about, and as what."""
+
+    divided: Divided
+    recipe: Recipe
+    kind: str
+
+    @classmethod
+    def of(cls, divided: Divided, recipe: Recipe) -> Rows:
+        task = divided.recipe.task
+        label = divided.table.columns.label_kind or "class"
+        kinds = dict.fromkeys(WRITERS, "text") | {"token-classification": "tags"}
+        made = divided.recipe
+        if task in WRITERS and made.model.adapter.kind is None:
+            made = made.changed(model={"adapter": {"kind": "lora"}})
+        return cls(divided, made, kinds.get(str(task), label))
+
+    @property
+    def writes(self) -> bool:
+        return self.kind == "text"
+
+    def prepared(self, name: str) -> tuple[Prepared, Ints, Ints]:
+        """The rows as a candidate reads them, without what is added to them."""
+        recipe = self.recipe.changed(model={"name": name})
+        return prepare_divided(recipe, self.divided.splits, self.divided.findings, extend=False)
+
+    def extended(self, prepared: Prepared, train: Ints, valid: Ints) -> Prepared:
+        """With what a fit of ``train`` would learn from beside them."""
+        known = known_tables(self.divided)
+        wide = with_general(prepared, known)
+        return with_added(wide, train, valid, self.divided.unlabelled, known)
+
+
+def _asked(
+    rows: Rows, names: Sequence[str], notify: Notify
+) -> tuple[list[Candidate], list[LeftOut]]:
+    """What each candidate knows already."""
+    found: list[Candidate] = []
+    left_out: list[LeftOut] = []
+    for name in names:
+        start = time.perf_counter()
+        try:
+            candidate = _evidence(rows, name, start)
+        except InputError as error:
+            left_out.append(LeftOut(name, f"{error.what} {error.rule}"))
+            notify(Decision(f"candidate {name}", "left out", str(error), prominent=True))
+            continue
+        found.append(candidate)
+        notify(_heard(candidate))
+    if not found:
+        reasons = "; ".join(f"{one.name}: {one.because}" for one in left_out)
+        raise ModelError(
+            "--models",
+            f"names none that can be fine-tuned on these rows: {reasons}",
+            None,
+            "Name a model folder, a model of the Hugging Face hub (owner/name), or embedded.",
+        )
+    return found, left_out
+
+
+def _evidence(rows: Rows, name: str, start: float) -> Candidate:
+    prepared, train, valid = rows.prepared(name)
+    frozen, texts = None, None
+    if rows.writes:
+        texts = text_evidence(prepared, train, valid)
+        speed, positions = texts.rows_per_s, valid
+    else:
+        positions = asked_rows(prepared, np.union1d(train, valid))
+        labels = np.asarray(prepared.rows.column("label"))[positions]
+        folds = deal(prepared.units[positions], labels, FOLDS, prepared.recipe.seed)
+        frozen = frozen_evidence(prepared, positions, folds)
+        speed = frozen.rows_per_s
+    facts = beside(prepared, positions)
+    return Candidate(name, facts, speed, time.perf_counter() - start, frozen, texts)
+
+
+def asked_rows(prepared: Prepared, everything: Ints) -> Ints:
+    """Of all rows at most 600, of sentences with a tag a word at most 4,000 words: a fixed sample
+    that hangs on no model, in the rows' order."""
+    order = generator(prepared.recipe.seed, "rows of candidates").permutation(len(everything))
+    some = everything[order[:MOST_ROWS]]
+    if "tokens" in prepared.rows.rows.column_names:
+        words = np.array([len(one) for one in prepared.rows.take(some).column("tokens")])
+        within = np.cumsum(words) <= MOST_WORDS
+        within[: 2 * FOLDS] = True
+        some = some[within]
+    return np.sort(some)
+
+
+def _heard(candidate: Candidate) -> Decision:
+    """A line as soon as a candidate was asked: the next one takes seconds to minutes."""
+    if candidate.frozen is not None:
+        layer = candidate.frozen.layer
+        said = f"a probe on its layer {layer.name} scores {layer.score:.3f} out of fold"
+    else:
+        assert candidate.texts is not None
+        said = (
+            f"{candidate.texts.before:.3f} bits a byte, {candidate.texts.after:.3f} after "
+            f"{counted(candidate.texts.steps, 'update')} of LoRA"
+        )
+    doubts = "; ".join(["", *candidate.beside.doubts])
+    took = f"{candidate.seconds:.1f} s"
+    return Decision(f"candidate {candidate.name}", took, f"{said}{doubts}", prominent=True)
+
+
+def _tried(rows: Rows, found: list[Candidate], notify: Notify) -> list[Candidate]:
+    """The candidates, the best two of them fine-tuned for a short while."""
+    predicted = _predicted(rows, found)
+    best = sorted(range(len(found)), key=lambda i: -predicted.mean[i])[:TRIED]
+    for place in best:
+        name = found[place].name
+        prepared, train, valid = rows.prepared(name)
+        short = short_fit(rows, rows.extended(prepared, train, valid), train, valid)
+        because = f"{_of(rows, short.score):.3f} on {counted(len(valid), 'validation row')}"
+        notify(
+            Decision(
+                f"short fine-tune of {name}",
+                f"{counted(short.steps, 'update')}, {short.seconds:.1f} s",
+                because,
+                prominent=True,
+            )
+        )
+        found[place] = replace(found[place], short=short)
+    return found
+
+
+def short_fit(rows: Rows, prepared: Prepared, train: Ints, valid: Ints) -> Short:
+    """A tenth of the updates that ``train`` would take, 5 to 200, judged by validation rows."""
+    start = time.perf_counter()
+    planned = sum(phase.steps for phase in make_ready(prepared, train, valid).plan.phases)
+    steps = min(max(round(SHORT * planned), LEAST_STEPS), MOST_STEPS, planned)
+    settings = {"train.max_steps": steps, "train.evaluations": 1, "control.policy": "off"}
+    fitted = fit(prepared, train, valid, settings)
+    scores = fitted_rows(rows.kind, fitted)
+    return Short(
+        scores, float(np.nanmean(scores)), fitted.trained.last_step, time.perf_counter() - start
+    )
+
+
+def fitted_rows(kind: str, fitted: Fitted) -> Floats:
+    """The scores of a fit's validation rows, higher better, as ``Candidate.rows`` has them."""
+    examples: Any = fitted.ready.valid
+    losses, kept = fitted.measure(examples)
+    if kind == "text":
+        return text_rows(examples, losses, kept, fitted.ready.loaded.tokenizer)
+    if kind == "tags":
+        return entity_rows(kept[:, 2:5])
+    labels = np.asarray(examples.labels)
+    if kind == "several":
+        return set_rows(kept > 0, labels)
+    if kind == "number":
+        return number_rows(kept[:, 0], labels)
+    return right_rows(kept, labels)
+
+
+def _of(rows: Rows, score: float) -> float:
+    """A score as its metric has it: where less is better it is reckoned with its sign turned."""
+    return score if METRICS[rows.kind][1] else -score
+
+
+def _calibration(rows: Rows, found: Sequence[Candidate]) -> tuple[Calibration, str]:
+    if rows.kind == "class" and rows.recipe.task == "text-classification":
+        return OF_CLASSES, "on texts with one class each, by benchmarks/choose.py"
+    said = "not on answers of this kind: the intervals are twice as wide as those of classes"
+    wide = {k: UNMEASURED * getattr(OF_CLASSES, k) for k in ("stray", "together", "short")}
+    if rows.writes:
+        # What is left to fall after a few updates is not known: what they gave is what is said.
+        level = float(np.mean([np.nanmean(one.rows) for one in found]))
+        share = abs(level)
+        made = {key: share * value for key, value in wide.items()}
+        return Calibration(left=1.0, lacks=0.0, best=0.0, **made), said
+    return replace(OF_CLASSES, **wide), said
+
+
+def _predicted(rows: Rows, found: Sequence[Candidate]) -> Predicted:
+    calibration, _ = _calibration(rows, found)
+    tried = [i for i, one in enumerate(found) if one.short is not None]
+    seen = [one.short.rows for one in found if one.short is not None]
+    probes = np.stack([one.rows for one in found])
+    if not seen:
+        return predict_scores(probes, calibration)
+    short = np.stack(seen)
+    return predict_scores(probes, calibration, tried, short[:, np.isfinite(short).all(axis=0)])
+
+
+def _choice(
+    rows: Rows, found: Sequence[Candidate], left_out: Sequence[LeftOut], seconds: float
+) -> Choice:
+    metric, higher = METRICS[rows.kind]
+    predicted = _predicted(rows, found)
+    calibration, calibrated = _calibration(rows, found)
+    order = sorted(range(len(found)), key=lambda i: -predicted.mean[i])
+    splits = rows.divided.splits
+    asked = int(np.isfinite(found[0].rows).sum())
+    taken, told_apart, because = _decided(rows, found, predicted, order, asked)
+    low = -np.inf if rows.kind in ("number", "text") else 0.0
+    values = []
+    for place in order:
+        ends = np.clip(predicted.interval(place, LEVEL), low, calibration.best)
+        mean = float(np.clip(predicted.mean[place], low, calibration.best))
+        both = sorted(_of(rows, float(end)) for end in ends)
+        values.append({"value": _of(rows, mean), "low": both[0], "high": both[1], "level": LEVEL})
+    return Choice(
+        chosen=found[taken].name,
+        because=because,
+        told_apart=told_apart,
+        task=str(rows.recipe.task),
+        metric=metric,
+        higher=higher,
+        rows=asked,
+        valid=len(splits.valid),
+        candidates=tuple(found[place] for place in order),
+        predicted=tuple(values),
+        left_out=tuple(left_out),
+        calibrated=calibrated,
+        seconds=seconds,
+    )
+
+
+def _decided(
+    rows: Rows, found: Sequence[Candidate], predicted: Predicted, order: Sequence[int], asked: int
+) -> tuple[int, bool, str]:
+    """Which is taken, whether it is told apart from the next, and why in a sentence."""
+    word, best = WORDS[METRICS[rows.kind][0]], order[0]
+    low, high = sorted(_of(rows, end) for end in predicted.interval(best, LEVEL))
+    value = _of(rows, float(predicted.mean[best]))
+    said = f"predicted {word} {value:.3f} ({low:.3f} to {high:.3f}) once fine-tuned"
+    if len(order) == 1:
+        return best, False, f"{found[best].name}, the only one that could be asked: {said}."
+    margin = MARGIN * (abs(float(predicted.mean[best])) if rows.writes else 1.0)
+    taken = best
+    for other in order[1:]:
+        gap, least, _ = predicted.difference(best, other, LEVEL)
+        as_good = gap <= margin and least <= 0
+        if as_good and found[other].rows_per_s > CHEAPER * found[taken].rows_per_s:
+            taken = other
+    if taken != best:
+        gap, least, most = predicted.difference(best, taken, LEVEL)
+        times = found[taken].rows_per_s / found[best].rows_per_s
+        return (
+            taken,
+            False,
+            f"{found[taken].name} and {found[best].name} cannot be told apart on "
+            f"{counted(asked, 'row')} (predicted difference of {word} {gap:.3f}, {least:.3f} to "
+            f"{most:.3f}): take the cheaper, {found[taken].name}, which passes {times:.1f} times "
+            "as many rows a second.",
+        )
+    next_best = order[1]
+    gap, least, most = predicted.difference(best, next_best, LEVEL)
+    lead = f"{gap:.3f} ({least:.3f} to {most:.3f}) better than {found[next_best].name}, the next"
+    if least > 0:
+        return best, True, f"{found[best].name}: {said}, {lead}."
+    return (
+        best,
+        False,
+        f"{found[best].name}, though {counted(asked, 'row')} do not settle it: {said}, {lead}.",
+    )

@@ -1,0 +1,225 @@
+"""``holdfast choose`` as a user has it: a model and why, for every task, and nothing written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import holdfast as package
+from holdfast.core.errors import ModelError, RecipeError
+from holdfast.data.table import HeldOut
+from holdfast.pipeline.chosen import Choice
+
+WORDS = [f"w{i}" for i in range(40)]
+FACTS = {"parameters", "disk_mb", "memory_mb", "licence", "languages", "max_length", "rows_per_s"}
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test rows stay closed."""
+
+    def refuse(self: HeldOut) -> None:
+        raise AssertionError("the test rows were opened")
+
+    monkeypatch.setattr(HeldOut, "open", refuse)
+
+
+@pytest.fixture(scope="module")
+def wide_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second candidate: the first with weights that make its states the same for every text."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("model") / "blind-bert"
+    shutil.copytree(tiny_model, folder)
+    weights = load_file(folder / "model.safetensors")
+    for name, tensor in weights.items():
+        if name.endswith("word_embeddings.weight"):
+            tensor[:] = tensor[0]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    head = "---\nlicense: mit\nlanguage:\n- de\n- fr\n---\n# Blind\n"
+    (folder / "README.md").write_text(head, encoding="utf-8")
+    return folder
+
+
+def sets(settings: list[str]) -> list[str]:
+    return [part for one in settings for part in ("--set", one)]
+
+
+def test_the_model_that_knows_the_rows_is_chosen_and_nothing_is_written(
+    holdfast: Any,
+    marked_csv: Path,
+    tiny_model: Path,
+    wide_model: Path,
+    quick: list[str],
+    tmp_path: Path,
+    closed: None,
+) -> None:
+    models = f"{wide_model},{tiny_model},nowhere/at-all"
+    done = holdfast("choose", marked_csv, "--models", models, *sets(quick[1:]))
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"{tiny_model}:")
+    assert "predicted accuracy" in done.out.split("\n\n")[0]
+    # A path has no place to be broken.
+    assert max(len(line) for line in done.out.splitlines() if "/" not in line) <= 80
+    assert "Left out: nowhere/at-all" in done.out
+    assert "a probe on its layer" in " ".join(done.err.split())
+    assert list(tmp_path.iterdir()) == []
+    told = json.loads(
+        holdfast("choose", marked_csv, "--models", models, *sets(quick[1:]), "--json").out
+    )
+    assert told["schema"] == 1
+    assert told["chosen"] == str(tiny_model)
+    assert told["told_apart"] is True
+    assert (told["task"], told["metric"]) == ("text-classification", "accuracy")
+    best, blind = told["models"]
+    assert best.keys() >= FACTS | {"probe", "layer", "h_score", "logme", "layers", "short"}
+    assert best["predicted"]["low"] > blind["predicted"]["value"]
+    assert [one["name"] for one in told["left_out"]] == ["nowhere/at-all"]
+    assert (blind["licence"], blind["languages"]) == ("mit", ["de", "fr"])
+    assert best["licence"] is None
+    assert blind["probe"] < 0.65 < best["probe"]
+    assert blind["h_score"] < best["h_score"]
+    assert blind["logme"] < best["logme"]
+    assert [layer["name"] for layer in best["layers"]] == [
+        "embeddings",
+        "block.0",
+        "block.1",
+        "pooled",
+    ]
+    assert best["tokens_per_word"] == pytest.approx(1.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def rows(folder: Path, make: Callable[[np.random.Generator, int], dict[str, Any]]) -> Path:
+    rng, path = np.random.default_rng(0), folder / "rows.jsonl"
+    lines = [json.dumps(make(rng, i)) for i in range(60)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def words(rng: np.random.Generator, most: int = 12) -> list[str]:
+    return [WORDS[i] for i in rng.integers(0, len(WORDS), rng.integers(2, most))]
+
+
+def several(rng: np.random.Generator, i: int) -> dict[str, Any]:
+    own = [mark for mark in ("good", "bad") if rng.random() < 0.5]
+    return {"text": " ".join([*words(rng), *own]), "label": own}
+
+
+def number(rng: np.random.Generator, i: int) -> dict[str, Any]:
+    count = int(rng.integers(0, 5))
+    return {"text": " ".join([*words(rng, 6), *["good"] * count]), "label": count + 0.5}
+
+
+def tags(rng: np.random.Generator, i: int) -> dict[str, Any]:
+    tokens = words(rng)
+    return {"tokens": tokens, "tags": ["B-X" if int(w[1:]) < 10 else "O" for w in tokens]}
+
+
+def chats(rng: np.random.Generator, i: int) -> dict[str, Any]:
+    return {"text": " ".join(words(rng))}
+
+
+OTHERS = {
+    "several": (several, "f1_micro", ["data.label_kind=several"]),
+    "number": (number, "r2", ["data.label_kind=number"]),
+    "tags": (tags, "entity_f1", ["data.labels=exact"]),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_answers_are_asked_about_too(
+    kind: str, tiny_model: Path, wide_model: Path, tmp_path: Path, closed: None
+) -> None:
+    make, metric, settings = OTHERS[kind]
+    found = package.choose(
+        rows(tmp_path, make),
+        models=[wide_model, tiny_model],
+        settings=[*settings, "train.epochs=2", "train.precision=float32", "train.threads=1"],
+    )
+    assert found.metric == metric
+    assert found.chosen == str(tiny_model)
+    best, blind = found.candidates
+    assert best.frozen is not None
+    assert blind.frozen is not None
+    assert best.frozen.layer.score > blind.frozen.layer.score + 0.2
+    assert best.frozen.log_evidence > blind.frozen.log_evidence
+    assert (best.frozen.h_score is None) == (kind != "tags")
+    assert best.short is not None
+
+
+def test_pictures_are_asked_about(tmp_path: Path, closed: None) -> None:
+    from PIL import Image
+    from transformers import ResNetConfig, ResNetModel, ViTImageProcessor
+
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        place = tmp_path / "pictures" / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 200, (12, 12, 3))
+        pixels[..., 2] += 55 * (i % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(place / f"{i}.png")
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])
+    folder = tmp_path / "resnet"
+    ResNetModel(config).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 12, "width": 12}).save_pretrained(folder)
+    found = package.choose(
+        tmp_path / "pictures",
+        models=[folder, "embedded"],
+        settings=["train.epochs=2", "train.precision=float32", "train.threads=1"],
+    )
+    assert (found.task, found.metric) == ("image-classification", "accuracy")
+    assert [one.name for one in found.left_out] == ["embedded"]
+    (only,) = found.candidates
+    assert only.frozen is not None
+    assert only.frozen.layer.score > 0.8
+    assert only.beside.tokens_per_word is None
+    assert only.beside.max_length is None
+    assert "the only one" in found.because
+
+
+def check(found: Choice) -> None:
+    both = zip(found.candidates, found.predicted, strict=True)
+    for candidate, predicted in both:
+        assert predicted["low"] <= predicted["value"] <= predicted["high"]
+        assert candidate.seconds > 0
+
+
+def test_texts_are_measured_in_bits_a_byte(
+    tiny_llama: Path, merging_llama: Path, tmp_path: Path, closed: None
+) -> None:
+    found = package.choose(
+        rows(tmp_path, chats),
+        models=[tiny_llama, merging_llama, "embedded"],
+        task="causal-lm",
+        settings=["train.epochs=2", "train.precision=float32", "train.threads=1"],
+    )
+    assert (found.metric, found.higher) == ("bits_per_byte", False)
+    assert [one.name for one in found.left_out] == ["embedded"]
+    check(found)
+    for one in found.candidates:
+        assert one.texts is not None
+        assert one.texts.after < one.texts.before
+        assert one.short is not None
+
+
+def test_no_model_at_all_is_refused_with_every_reason(
+    holdfast: Any, marked_csv: Path, tmp_path: Path
+) -> None:
+    done = holdfast("choose", marked_csv, "--models", "nowhere,./neither")
+    assert done.code == 2
+    assert "nowhere" in done.err
+    assert "./neither" in done.err
+    assert holdfast("choose", marked_csv).code == 2
+    assert holdfast("choose", marked_csv, "--models", " , ").code == 2
+    with pytest.raises(RecipeError, match="names no model"):
+        package.choose(marked_csv, models=[])
+    with pytest.raises(ModelError, match="none that can be fine-tuned"):
+        package.choose(marked_csv, models="./neither")
+    assert list(tmp_path.iterdir()) == []
