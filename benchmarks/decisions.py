@@ -37,7 +37,7 @@ DRAWS, PAIRS, STREAMS = 1000, 10_000, 4000
 Floats = Any
 
 THRESHOLDS = grid(
-    part=["threshold"], data=list(LEARNED), rows=[150, 400, 1000], promise=[0.9, 0.95]
+    part=["threshold"], data=list(LEARNED), rows=[150, 400, 1000], promise=[0.7, 0.8, 0.9, 0.95]
 )
 THRESHOLDS += grid(part=["threshold"], data=["banking77"], rows=[1000, 3000], promise=[0.99])
 COVERAGES = grid(part=["coverage"], data=list(LEARNED), rows=[150, 1000], promise=[0.8])

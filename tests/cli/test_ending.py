@@ -96,3 +96,14 @@ def test_what_a_policy_tried_is_said_and_that_it_tried_nothing() -> None:
     assert "  Took      90 updates in all, 70 were planned" in text
     assert "  Tried     nothing: mine.py:Own saw no cause to act" in tried("mine.py:Own")
     assert "Tried" not in tried("stop")
+
+
+def test_what_must_be_known_before_the_model_is_relied_on_is_said() -> None:
+    found = {"slice": "rows that hold \x1b[31m“dear”", "value": 0.4, "rest": 0.1}
+    told = summary(result(slices={"what": "wrong", "found": [found]}), Path("runs/a-1"), 80)
+    (at,) = [place for place, line in enumerate(told) if line.startswith("  Beware    ")]
+    assert "It fails more often on rows that hold" in " ".join(told[at:])
+    assert max(map(len, told)) <= 80
+    assert not any("Beware" in line for line in summary(result(), Path("runs/a-1"), 80))
+    nothing = summary(result(slices={"what": "wrong", "found": []}), Path("runs/a-1"), 80)
+    assert not any("Beware" in line for line in nothing)

@@ -37,6 +37,7 @@ def summary(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
         *_ended(result, columns),
         *_tried(result, columns),
         *_scores(result, columns),
+        *_known(result, columns),
         f"  {'Model':<{COLUMN - 2}}{run / 'model'}",
         f"  {'Report':<{COLUMN - 2}}{run / 'report.html'}",
     ]
@@ -106,6 +107,17 @@ def _scores(result: Mapping[str, Any], columns: int) -> Iterator[str]:
     ]
     if shown:
         yield from entry("Also", "; ".join(shown).replace("\u00a0", " "), columns)
+
+
+def _known(result: Mapping[str, Any], columns: int) -> Iterator[str]:
+    """What must be known before the model is relied on: the faults that the report begins with."""
+    from holdfast.report.read import RunFiles
+    from holdfast.report.view.reliance import reliance
+
+    found = reliance(RunFiles.of_result(result))
+    for line in found.lines if found else ():
+        if line.tone == "warn":
+            yield from entry("Beware", line.text.replace("\u00a0", " "), columns)
 
 
 def _wrapped(text: str, columns: int) -> list[str]:

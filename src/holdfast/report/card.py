@@ -52,7 +52,7 @@ def render(run: RunFiles) -> str:
     template = _environment().get_template("card.md.j2")
     body = template.render(
         top=headline.headline(run),
-        rely=reliance.reliance(run, {name for name, _, _ in reliance.QUESTIONS}),
+        rely=reliance.reliance(run),
         score=honest.honest(run),
         parts=division.division(run),
         gap=learning.gap(run),

@@ -68,6 +68,11 @@ class RunFiles:
     examples: tuple[Mapping[str, Any], ...] = ()
     left: tuple[Mapping[str, Any], ...] = ()
 
+    @classmethod
+    def of_result(cls, result: Mapping[str, Any]) -> RunFiles:
+        """What ``result.json`` alone says."""
+        return cls(result, (), (), (), (), (), {}, {}, (), 0, (), ())
+
     def part(self, *keys: str) -> Mapping[str, Any]:
         """The object at ``keys`` of result.json, empty where it is absent or null."""
         found: Any = self.result

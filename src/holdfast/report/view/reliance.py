@@ -35,14 +35,14 @@ class Reliance:
     rest: str
 
 
-def reliance(run: RunFiles, shown: Collection[str]) -> Reliance | None:
-    """By the blocks of ``result.json`` whose sections are ``shown``; ``None`` where a run has none
-    of them (older versions)."""
+def reliance(run: RunFiles, shown: Collection[str] | None = None) -> Reliance | None:
+    """By the blocks of ``result.json``, of a page by those whose sections are ``shown``; ``None``
+    where a run has none of them (older versions)."""
     found: list[Line] = []
     clean: list[str] = []
     undecided: list[str] = []
     for section, looked_for, told in QUESTIONS:
-        if section not in shown:
+        if shown is not None and section not in shown:
             continue
         said = told(run)
         if said is None:
