@@ -1,0 +1,1 @@
+"""Searches over settings, recorded once and replayed as often as one likes."""

@@ -1,0 +1,153 @@
+"""Record the arena: 64 settings on three sets, each look's losses and answers row by row.
+
+    python benchmarks/arena/record.py --minutes 5    # record more cells; resumable
+    python benchmarks/arena/record.py --ship         # what is there as arena.npz
+
+A cell is one setting on one set: ``pipeline.fit.fit`` on prepared rows, never stopped, 160 training
+rows, and at about five looks the losses and answers of 440 rows that the run does not learn from.
+A replay draws its validation rows from these. Texts are cut to their first twelve words, so that a
+cell takes 10 to 20 seconds of one core. Cells lie beside the base models until they are shipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from arena.space import PREPARED, settings
+from peers.rows import Parts, clean_set, draw, without_copies
+from peers.rows import Rows as Texts
+from peers.seven_sets import banking, first_words
+from recorded.store import folder as recordings
+
+SETS = ("cr", "trec", "banking77")
+WORDS, TRAIN, POOL, LOOKS = 12, 160, 440, 4
+SHIPPED = Path(__file__).with_name("arena.npz")
+
+
+def parts_of(name: str) -> Parts:
+    """Training rows, and the pool as test rows; validation rows are none of their own."""
+    rows = banking() if name == "banking77" else clean_set(name)
+    cut = Texts(tuple(first_words(text, WORDS) for text in rows.texts), rows.labels)
+    return draw(without_copies(cut), seed=0, train=TRAIN, valid=30, pool=POOL)
+
+
+def cells() -> list[tuple[int, str]]:
+    """Setting by setting, so that what is there is always balanced over the sets."""
+    return [(number, name) for number in range(len(settings())) for name in SETS]
+
+
+def place_of(number: int, name: str) -> Path:
+    return recordings().parent / "arena" / f"{name}-{number}.npz"
+
+
+class Bench:
+    """What the cells of one set share, prepared once a process."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Any] = {}
+
+    def prepared(self, name: str, setting: Mapping[str, Any]) -> Any:
+        own = {key: setting[key] for key in PREPARED if key in setting}
+        key = (name, *sorted(own.items()))
+        if key not in self._known:
+            self._known = {k: v for k, v in self._known.items() if k[0] == name}
+            self._known[key] = _prepared(name, own)
+        return self._known[key]
+
+
+def _prepared(name: str, own: Mapping[str, Any]) -> Any:
+    import polars
+
+    from holdfast.pipeline.kinds import kind_of
+    from holdfast.pipeline.prepared import prepare
+    from holdfast.recipe import Recipe, as_settings, override
+
+    parts = parts_of(name)
+    place = recordings().parent / "arena" / f"{name}.csv"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    both = (parts.train, parts.test)
+    polars.DataFrame(
+        {
+            "text": [text for rows in both for text in rows.texts],
+            "label": [label for rows in both for label in rows.labels],
+        }
+    ).write_csv(place)
+    recipe = Recipe(task="text-classification", data={"path": str(place), "names": False})
+    recipe = override(recipe, as_settings({**own, "train.threads": 1}))
+    rows = kind_of(recipe.task).read(str(place), recipe.data, None)
+    return prepare(recipe, rows)
+
+
+def run_one(number: int, name: str, bench: Bench) -> dict[str, Any]:
+    """One cell: what each look saw of the pool, and what it cost."""
+    from holdfast.monitor.evidence import validation_losses
+    from holdfast.pipeline.fit import fit
+
+    setting = settings()[number]
+    prepared = bench.prepared(name, setting)
+    own = {key: value for key, value in setting.items() if key not in PREPARED}
+    start = time.perf_counter()
+    fitted = fit(
+        prepared,
+        np.arange(TRAIN),
+        np.arange(TRAIN, TRAIN + POOL),
+        {**own, "control.policy": "off", "train.evaluations": LOOKS},
+    )
+    history = fitted.trained.history
+    losses, _ = validation_losses(history)
+    phases = fitted.job.plan.phases
+    return {
+        "losses": losses.T.astype(np.float16),
+        "correct": np.stack([look.valid_correct for look in history]),
+        "train_loss": np.array([look.train_loss for look in history], dtype=np.float32),
+        "steps": np.array([look.step for look in history]),
+        "rows_passed": np.array([look.examples_seen for look in history]),
+        "work": np.array(sum(phase.rows_passed for phase in phases)),
+        "train_s": np.array(fitted.trained.train_s),
+        "seconds": np.array(time.perf_counter() - start),
+    }
+
+
+def record(minutes: float) -> None:
+    deadline, bench = time.monotonic() + 60 * minutes, Bench()
+    todo = [cell for cell in cells() if not place_of(*cell).exists()]
+    print(f"{len(cells()) - len(todo)} of {len(cells())} cells are there", flush=True)
+    for number, name in todo:
+        if time.monotonic() >= deadline:
+            return
+        try:
+            found = run_one(number, name, bench)
+        except Exception:
+            traceback.print_exc()
+            print(f"{name} {number}: failed, not recorded", flush=True)
+            continue
+        target = place_of(number, name)
+        scratch = target.with_suffix(".tmp.npz")
+        np.savez_compressed(scratch, **found)
+        scratch.rename(target)
+        looks, right = found["steps"].tolist(), found["correct"].mean(axis=1)
+        print(
+            f"{name} {number} {found['seconds']:.1f} s (training {found['train_s']:.1f}), looks "
+            f"{looks}, right {right.round(3).tolist()} {json.dumps(settings()[number])}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    record(parser.parse_args().minutes)
+
+
+if __name__ == "__main__":
+    main()
