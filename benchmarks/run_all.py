@@ -49,6 +49,8 @@ SCRIPTS = (
     "verdict_parts/harmless.py",
     "stopping.py",
     "kept_state.py",
+    "arena/record.py",
+    "arena/replay.py",
     "forks.py",
     "adapt.py",
     "forgetting.py",

@@ -5,8 +5,9 @@
 
 A cell is one setting on one set: ``pipeline.fit.fit`` on prepared rows, never stopped, 160 training
 rows, and at about five looks the losses and answers of 440 rows that the run does not learn from.
-A replay draws its validation rows from these. Texts are cut to their first twelve words, so that a
-cell takes 10 to 20 seconds of one core. Cells lie beside the base models until they are shipped.
+A replay draws its validation rows from these. The model is the embedded one's first two layers and
+texts are cut to their first twelve words, so that a cell takes five seconds of one core. Cells lie
+beside the base models until they are shipped.
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from arena.space import PREPARED, settings
 from peers.rows import Parts, clean_set, draw, without_copies
 from peers.rows import Rows as Texts
 from peers.seven_sets import banking, first_words
 from recorded.store import folder as recordings
 
+from arena.space import PREPARED, settings
+
 SETS = ("cr", "trec", "banking77")
-WORDS, TRAIN, POOL, LOOKS = 12, 160, 440, 4
+LAYERS, WORDS, TRAIN, POOL, LOOKS = 2, 12, 160, 440, 4
+# Of a cell that was begun and not finished, in seconds: its process was killed.
+STALE = 180
 SHIPPED = Path(__file__).with_name("arena.npz")
 
 
@@ -44,6 +48,22 @@ def parts_of(name: str) -> Parts:
 def cells() -> list[tuple[int, str]]:
     """Setting by setting, so that what is there is always balanced over the sets."""
     return [(number, name) for number in range(len(settings())) for name in SETS]
+
+
+def model_folder() -> Path:
+    """The embedded model's first layers, as a model of its own."""
+    from holdfast.models.embedded import embedded_folder
+
+    place = recordings().parent / "arena" / "model"
+    if not (place / "model.safetensors").exists():
+        from transformers import AutoModel, AutoTokenizer
+
+        model = AutoModel.from_pretrained(embedded_folder())
+        model.encoder.layer = model.encoder.layer[:LAYERS]
+        model.config.num_hidden_layers = LAYERS
+        AutoTokenizer.from_pretrained(embedded_folder()).save_pretrained(place)
+        model.save_pretrained(place)
+    return place
 
 
 def place_of(number: int, name: str) -> Path:
@@ -83,7 +103,8 @@ def _prepared(name: str, own: Mapping[str, Any]) -> Any:
         }
     ).write_csv(place)
     recipe = Recipe(task="text-classification", data={"path": str(place), "names": False})
-    recipe = override(recipe, as_settings({**own, "train.threads": 1}))
+    of_all = {"model.name": str(model_folder()), "model.pooling": "mean", "train.threads": 1}
+    recipe = override(recipe, as_settings({**of_all, **own}))
     rows = kind_of(recipe.task).read(str(place), recipe.data, None)
     return prepare(recipe, rows)
 
@@ -125,13 +146,15 @@ def record(minutes: float) -> None:
     for number, name in todo:
         if time.monotonic() >= deadline:
             return
+        target = place_of(number, name)
+        if target.exists() or not claimed(target.with_suffix(".claim")):
+            continue
         try:
             found = run_one(number, name, bench)
         except Exception:
             traceback.print_exc()
             print(f"{name} {number}: failed, not recorded", flush=True)
             continue
-        target = place_of(number, name)
         scratch = target.with_suffix(".tmp.npz")
         np.savez_compressed(scratch, **found)
         scratch.rename(target)
@@ -141,6 +164,17 @@ def record(minutes: float) -> None:
             f"{looks}, right {right.round(3).tolist()} {json.dumps(settings()[number])}",
             flush=True,
         )
+
+
+def claimed(mark: Path) -> bool:
+    """Whether this process may record the cell: no other one began it in the last minutes."""
+    try:
+        mark.open("x").close()
+    except FileExistsError:
+        if time.time() - mark.stat().st_mtime < STALE:
+            return False
+        mark.touch()
+    return True
 
 
 def main() -> None:

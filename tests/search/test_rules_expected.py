@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from holdfast.core.errors import Defect
+from holdfast.core.records import Floats
+from holdfast.search.rules.ending import end_now, next_gain
+from holdfast.search.rules.expected import expected_test
+from holdfast.search.rules.race import STAKES, race, race_at_look
+from holdfast.search.rules.shrunken import CENTRES, SPREADS, scores_of, shrunken
+from holdfast.search.rules.winner import winner
+
+
+def world(
+    rng: np.random.Generator, rows: int, trials: int
+) -> tuple[dict[str, Floats], dict[str, Floats], Floats]:
+    """Losses and right answers of trials that all know a part of the same rows, and their true
+    accuracies. A row is right where its margin is above 0; its probability follows the margin."""
+    means = 0.7 + np.concatenate([[0.0], rng.normal(-0.05, 0.06, trials)])
+    shared = rng.normal(0, 0.8, rows)
+    margin = means[:, None] + shared + rng.normal(0, 0.6, (trials + 1, rows))
+    losses = {str(i): np.log1p(np.exp(-2 * one)) for i, one in enumerate(margin)}
+    right = {str(i): (one > 0).astype(float) for i, one in enumerate(margin)}
+    return losses, right, np.asarray(stats.norm.cdf(means))
+
+
+def test_what_is_printed_of_a_winner_is_what_becomes_of_it() -> None:
+    rng = np.random.default_rng(0)
+    printed, true, covered, naive = [], [], [], []
+    for _ in range(400):
+        losses, right, truth = world(rng, 60, 15)
+        key = winner(losses, right, dict.fromkeys(losses, 1.0), "0").key
+        found = expected_test(right, key, "0", losses=losses)
+        luck_of_default = right["0"].mean() - truth[0]
+        printed.append(found.optimism.value)
+        true.append(right[key].mean() - truth[int(key)] - luck_of_default)
+        covered.append(found.low <= truth[int(key)] <= found.high)
+        top = max(right, key=lambda k: right[k].mean())
+        naive.append(right[top].mean() - truth[int(top)] - luck_of_default)
+    assert np.mean(printed) == pytest.approx(np.mean(true), abs=0.005)
+    assert 0.93 <= np.mean(covered) <= 0.975
+    assert np.mean(naive) > np.mean(true) + 0.02
+
+
+def test_luck_goes_over_to_the_answers_by_the_slope_of_the_rows() -> None:
+    losses, right, _ = world(np.random.default_rng(3), 50, 8)
+    scores = scores_of(losses)
+    found = shrunken(scores, "0")
+    key = found.keys[int(found.measured.argmax())]
+    place = found.at(key)
+    slope = stats.linregress(scores[key] - scores["0"], right[key] - right["0"]).slope
+    luck = slope * (found.measured[place] - found.mean[place])
+    told = expected_test(right, key, "0", losses=losses)
+    assert told.value == pytest.approx(right[key].mean() - luck)
+    assert told.optimism.value == pytest.approx(luck)
+    assert told.optimism.low == pytest.approx(told.measured - told.high)
+    without = expected_test(scores, key, "0")
+    assert without.optimism.value == pytest.approx(found.measured[place] - found.mean[place])
+
+
+def test_nothing_is_taken_off_a_default_that_nothing_chose() -> None:
+    losses, right, _ = world(np.random.default_rng(4), 50, 8)
+    told = expected_test(right, "0", "0", losses=losses)
+    assert told.value == told.measured
+    assert told.optimism.value == 0
+    low, high = stats.binomtest(int(right["0"].sum()), 50).proportion_ci(0.95, "wilson")
+    assert (told.low, told.high) == (pytest.approx(low), pytest.approx(high))
+    seen = expected_test(right, "0", "0", losses=losses, test_rows=100)
+    assert seen.low < told.low
+    assert seen.high > told.high
+    fall = {key: -rows for key, rows in losses.items()}
+    told = expected_test(fall, "0", "0", losses=losses)
+    want = stats.t.interval(0.95, 49, fall["0"].mean(), stats.sem(fall["0"]))
+    assert (told.low, told.high) == (pytest.approx(want[0]), pytest.approx(want[1]))
+    with pytest.raises(Defect):
+        expected_test(right, "nobody", "0", losses=losses)
+
+
+def test_the_next_trial_gains_what_drawn_ones_gain() -> None:
+    losses, _, _ = world(np.random.default_rng(5), 60, 12)
+    found = shrunken(scores_of(losses), "0")
+    rng, draws = np.random.default_rng(6), 200_000
+    law = rng.choice(len(found.weights), draws, p=found.weights)
+    centre, spread = found.centres[law], found.spreads[law]
+    noise = float(np.median(found.errors[1:]))
+    measured = rng.normal(rng.normal(centre, spread), noise)
+    believed = centre + spread**2 / (spread**2 + noise**2) * (measured - centre)
+    gained = 0.75 * np.maximum(believed - found.mean.max(), 0).mean()
+    assert next_gain(found) == pytest.approx(gained, rel=0.03)
+    assert len(found.weights) == len(CENTRES) * len(SPREADS)
+
+
+def test_a_search_ends_when_its_next_trial_would_not_pay() -> None:
+    rng = np.random.default_rng(7)
+    losses, _, _ = world(rng, 60, 40)
+    costs = dict.fromkeys(losses, 1.0)
+    few = {key: losses[key] for key in list(losses)[:4]}
+    assert end_now(few, costs, "0", price=1.0) is None
+    assert end_now(losses, costs, "0", price=0.0) is None
+    told = end_now(losses, costs, "0", price=1.0)
+    assert told is not None
+    assert "100.00 for what it costs" in told
+    gain = next_gain(shrunken(scores_of(losses), "0"))
+    just = gain / 2
+    assert end_now(losses, costs, "0", price=just) is None
+    dear = {key: 1.0 if key == "0" else 3.0 for key in losses}
+    assert end_now(losses, dear, "0", price=just) is not None
+
+
+def test_evidence_against_a_trial_as_good_as_the_leader_is_one_on_average() -> None:
+    """Every stream of six rows whose gap is −½ or ½ with one chance each: exact."""
+    trial, leader = np.log(4.0), np.log(4.0 / 3.0)
+    capital = []
+    for bits in range(64):
+        up = np.array([(bits >> k) & 1 for k in range(6)], dtype=bool)
+        gap = np.where(up, 0.5, -0.5)
+        capital.append(np.prod(1 + STAKES * gap[:, None], axis=0).mean())
+        found = race(np.where(up, trial, leader), np.where(up, leader, trial))
+        steps = [np.prod(1 + STAKES * gap[:k, None], axis=0).mean() for k in range(7)]
+        assert found.e == pytest.approx(max(steps))
+        assert found.behind == pytest.approx(gap.mean())
+    assert np.mean(capital) == pytest.approx(1.0)
+
+
+def test_a_race_drops_who_is_worse_and_hardly_ever_who_is_not() -> None:
+    rng = np.random.default_rng(8)
+
+    def run(gap: float) -> bool:
+        p = np.clip(rng.uniform(0.4, 0.6, 100) + rng.normal(0, 0.2, (2, 100)), 0.01, 0.99)
+        return race(-np.log(np.clip(p[0] - gap, 0.001, 1)), -np.log(p[1])).dropped is not None
+
+    assert np.mean([run(0.0) for _ in range(300)]) <= 0.1
+    assert np.mean([run(0.15) for _ in range(100)]) > 0.9
+    rows = np.full(60, 0.5)
+    assert race(rows + 0.6, rows).dropped
+    assert not race(rows + 0.6, rows, margin=0.3).dropped
+    assert race(rows[:0], rows[:0]).e == 1
+    with pytest.raises(Defect):
+        race(rows, rows[:5])
+    with pytest.raises(Defect):
+        race(rows, rows, error=0.0)
+
+
+def test_a_run_is_held_against_the_leader_when_it_had_come_as_far() -> None:
+    rows = np.full(80, 0.5)
+    leader = [(0.5, rows + 0.6), (1.0, rows)]
+    assert race_at_look(rows + 0.6, 0.5, leader).dropped is None
+    assert race_at_look(rows + 0.6, 0.75, leader).dropped is None
+    assert race_at_look(rows + 0.6, 1.0, leader).dropped
+    assert race_at_look(rows + 9, 0.25, leader).dropped is None
+    assert race_at_look(rows + 9, 0.5, leader).dropped

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from holdfast.core.errors import Defect
+from holdfast.core.records import Floats
+from holdfast.search.rules.shrunken import (
+    CENTRE,
+    CENTRE_SPREAD,
+    CENTRES,
+    SPREAD,
+    SPREADS,
+    WRONG,
+    WRONG_CENTRE,
+    WRONG_SPREAD,
+    scores_of,
+    shrunken,
+)
+from holdfast.search.rules.winner import winner
+
+
+def losses_of(gains: Floats, rows: int, seed: int, noise: float = 0.15) -> dict[str, Floats]:
+    """Trials whose probability of what is right is the default's and so much more, with noise of
+    their own."""
+    rng = np.random.default_rng(seed)
+    base = rng.uniform(0.3, 0.7, rows)
+    drawn = rng.normal(0, noise, (len(gains) + 1, rows))
+    all_gains = np.concatenate([[0.0], gains])
+    p = np.clip(base + all_gains[:, None] + drawn, 0.01, 0.99)
+    return {("base" if not i else f"t{i}"): -np.log(p[i]) for i in range(len(p))}
+
+
+def test_a_true_gain_is_what_all_its_values_weighed_by_their_chances_come_to() -> None:
+    """By brute force: a fine grid of true gains for each law of settings, no formula of normals."""
+    losses = losses_of(np.array([0.05, -0.02, -0.3]), 40, 0)
+    scores = scores_of(losses)
+    found = shrunken(scores, "base")
+    true = np.linspace(-0.9, 0.6, 6001)
+
+    def density(x: Floats, at: float, spread: float) -> Floats:
+        return np.asarray(np.exp(-0.5 * ((x - at) / spread) ** 2) / spread)
+
+    laws, weights, means, squares = [], [], [], []
+    for centre in CENTRES:
+        for spread in SPREADS:
+            prior = (1 - WRONG) * density(true, centre, spread)
+            prior = prior + WRONG * density(true, WRONG_CENTRE, WRONG_SPREAD)
+            log = -0.5 * ((centre - CENTRE) / CENTRE_SPREAD) ** 2
+            log -= 0.5 * (np.log(spread / SPREAD) / np.log(2)) ** 2
+            mean, square = [], []
+            for key in ("t1", "t2", "t3"):
+                gap = scores[key] - scores["base"]
+                seen = density(true, float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(40)))
+                mass = prior * seen
+                log += np.log(mass.sum())
+                mean.append((mass @ true) / mass.sum())
+                square.append((mass @ true**2) / mass.sum())
+            laws.append(log)
+            means.append(mean)
+            squares.append(square)
+    weights = np.exp(np.array(laws) - max(laws))
+    weights = weights / weights.sum()
+    wanted = weights @ np.array(means)
+    assert found.mean[1:] == pytest.approx(wanted, abs=2e-4)
+    spread = np.sqrt(weights @ np.array(squares) - wanted**2)
+    assert found.deviation[1:] == pytest.approx(spread, abs=3e-4)
+    assert found.mean[0] == found.deviation[0] == 0
+
+
+def test_the_luckiest_of_many_equal_trials_is_believed_less_than_the_same_gain_among_gains() -> (
+    None
+):
+    lucky = losses_of(np.zeros(40), 60, 1)
+    good = losses_of(np.full(40, 0.06), 60, 1)
+    by_luck, in_truth = (shrunken(scores_of(one), "base") for one in (lucky, good))
+    top = int(by_luck.measured.argmax())
+    assert by_luck.mean[top] < 0.6 * by_luck.measured[top]
+    assert in_truth.mean[1:].min() > 0.6 * in_truth.measured[1:].mean()
+
+
+def test_the_winner_of_trials_that_differ_by_luck_is_hardly_ever_another_than_the_default() -> None:
+    keys = [
+        winner(
+            losses := losses_of(np.full(15, -0.01), 60, seed),
+            None,
+            dict.fromkeys(losses, 1.0),
+            "base",
+        ).key
+        for seed in range(40)
+    ]
+    plain = [
+        min(losses := losses_of(np.full(15, -0.01), 60, seed), key=lambda k: losses[k].mean())
+        for seed in range(40)
+    ]
+    assert sum(key != "base" for key in keys) < sum(key != "base" for key in plain) / 2
+
+
+def test_a_clear_winner_is_taken_and_told_with_what_will_last() -> None:
+    losses = losses_of(np.array([0.15, 0.0, -0.1]), 80, 3)
+    right = {key: (rows < 0.7).astype(float) for key, rows in losses.items()}
+    found = winner(losses, right, dict.fromkeys(losses, 2.0), "base")
+    assert found.key == found.looked_best == "t1"
+    assert not found.noise
+    assert 0.05 < found.gain < 0.2
+    assert found.sure > 0.99
+    gap = 100 * (right["t1"].mean() - right["base"].mean())
+    assert f"{gap:+.1f} points more are right" in found.because
+
+
+def test_where_rows_cannot_tell_the_cheaper_default_is_taken_and_it_is_called_noise() -> None:
+    seen = [
+        winner(losses_of(np.array([0.006]), 30, s), None, {"base": 1, "t1": 3}, "base")
+        for s in range(60)
+    ]
+    noisy = [one for one in seen if one.noise]
+    assert noisy
+    assert all(one.key == "base" and one.looked_best == "t1" for one in noisy)
+    assert "noise" in noisy[0].because
+    assert "cheaper" in noisy[0].because
+    place = seen.index(noisy[0])
+    dear = winner(losses_of(np.array([0.006]), 30, place), None, {"base": 3, "t1": 1}, "base")
+    assert dear.key == "t1"
+    assert not dear.noise
+
+
+def test_of_trials_as_good_as_the_best_the_cheapest_is_taken() -> None:
+    losses = losses_of(np.array([0.12]), 80, 5)
+    losses["cheap"] = losses["t1"] * 1.0005
+    found = winner(losses, None, {"base": 1, "t1": 5, "cheap": 2}, "base")
+    assert found.key == "cheap"
+    assert found.looked_best == "t1"
+    assert "costs more" in found.because
+
+
+def test_a_trial_whose_losses_are_no_numbers_never_wins() -> None:
+    losses = losses_of(np.array([0.0]), 30, 6) | {"broken": np.full(30, np.nan)}
+    found = shrunken(scores_of(losses), "base")
+    assert found.mean[found.at("broken")] < -0.1
+    assert winner(losses, None, dict.fromkeys(losses, 1.0), "base").key != "broken"
+
+
+def test_what_is_no_search_is_refused() -> None:
+    losses = losses_of(np.array([0.0]), 30, 7)
+    with pytest.raises(Defect, match="default"):
+        shrunken(scores_of(losses), "nobody")
+    with pytest.raises(Defect, match="same validation rows"):
+        scores_of(losses | {"short": np.zeros(3)})
+    with pytest.raises(Defect, match="cost"):
+        winner(losses, None, {"base": 1.0}, "base")
+    alone = winner({"base": losses["base"]}, None, {"base": 1.0}, "base")
+    assert alone.key == "base"
+    assert "no other" in alone.because
