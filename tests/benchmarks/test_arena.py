@@ -122,8 +122,9 @@ def test_a_division_of_the_cheap_arena_says_what_each_head_answers(
     vectors = rng.normal(0, 1, (600, 384)) + rng.normal(0, 0.25, (3, 384))[labels]
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     monkeypatch.setattr(heads, "features", lambda name: (vectors, labels))
+    monkeypatch.setattr(heads, "settings", lambda: [heads.DEFAULT, (24, 0.5, ("neighbours", 5))])
     made = heads.division("cr", 0, train=90, pool=300)
-    assert made.losses.shape == made.correct.shape == (heads.COUNT, 300)
+    assert made.losses.shape == made.correct.shape == (2, 300)
     assert made.costs[0] == 1
     assert (made.losses >= 0).all()
     mixed = np.concatenate([np.arange(c * 200, c * 200 + 30) for c in range(3)])

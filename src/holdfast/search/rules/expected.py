@@ -50,8 +50,8 @@ def expected_test(
     β (D − E δ), and 0 for the default, which nothing chose. It takes no resampling, and is as near
     the truth as the bootstrap's (1708.07180) in the arena.
 
-    The interval is Wilson's for a score of 0 and 1 (around the corrected rate), Student's for any
-    other, for the mean over all rows to come; with ``test_rows`` for the mean over so many of them.
+    The interval is Wilson's for a score of 0 and 1 (around the corrected rate, by Student's
+    quantile), Student's for any other, for the mean over all rows to come; with ``test_rows`` for the mean over so many of them.
 
     Parameters
     ----------
@@ -102,7 +102,8 @@ def _interval(
     if rate:
         # A mean over m rows of its own has their noise too: as if fewer rows had been seen.
         seen = n if test_rows is None else n * test_rows / (n + test_rows)
-        return wilson(value * seen, seen, level)
+        # Student's quantile: what was taken off as luck is itself worked out from these rows.
+        return wilson(value * seen, seen, quantile=float(stdtrit(max(1, n - 1), 0.5 + level / 2)))
     if n < 2:
         return -math.inf, math.inf
     share = 1 / n + (0 if test_rows is None else 1 / test_rows)
