@@ -51,7 +51,8 @@ def expected_test(
     the truth as the bootstrap's (1708.07180) in the arena.
 
     The interval is Wilson's for a score of 0 and 1 (around the corrected rate, by Student's
-    quantile), Student's for any other, for the mean over all rows to come; with ``test_rows`` for the mean over so many of them.
+    quantile), Student's for any other, for the mean over all rows to come; with ``test_rows`` for
+    the mean over so many of them.
 
     Parameters
     ----------
