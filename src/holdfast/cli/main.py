@@ -16,6 +16,7 @@ from holdfast.cli import (
     chat,
     choose,
     compare,
+    cv,
     demo,
     diagnose,
     errors,
@@ -155,6 +156,14 @@ _add(
     "holdfast chat runs/helper-1",
     "holdfast chat runs/helper-1 --message 'How do I reset it?' --start",
     "holdfast chat runs/helper-1 --json < questions.txt",
+)
+_add(
+    "cv",
+    cv.command,
+    "How sure is the score? Folds, and a model of all rows.",
+    "holdfast cv reviews.csv",
+    "holdfast cv reviews.csv --folds 10 --repeats 2 --group author",
+    "holdfast cv chats.jsonl --task causal-lm --model my-llama --set model.adapter.kind=lora",
 )
 _add(
     "lr",

@@ -80,6 +80,12 @@ class Again:
         """What there are probabilities of, in their order."""
         return tuple(self.result.get("classes") or ())
 
+    @property
+    def out_of_fold(self) -> bool:
+        """Whether no validation rows were set aside: training rows, answered out of fold, stand in
+        their place."""
+        return bool((self.result.get("valid") or {}).get("out_of_fold"))
+
     def has(self, side: Side) -> bool:
         """Whether the run stored what its model said of this side's rows."""
         return (self.run / (PREDICTIONS if side == "test" else ANSWERS)).is_file()
@@ -94,6 +100,8 @@ class Again:
     def table(self, side: Side) -> Table:
         """All rows of a side, without what the model said of them. Of the test side this shows
         texts and labels; whoever asks a model about them calls ``reopen``."""
+        if side == "valid" and self.out_of_fold:
+            side = "train"
         whole = self._tables.get(side, self._tables["source"])
         wanted, keys = self._divided(side)
         table = rows_of(whole, _present(whole, wanted, self._changed(side)))

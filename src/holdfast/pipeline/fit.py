@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from holdfast.control.choice import last
+from holdfast.control.ends_at import EndsAt
 from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.methods.head_refit import HeadRefit
@@ -19,12 +21,12 @@ from holdfast.pipeline.ready import Fitted, Prepared, Ready
 from holdfast.pipeline.rows import notify_all
 from holdfast.pipeline.side import with_side
 from holdfast.training.loop import fit as train
+from holdfast.training.out_of_fold import FoldLooks, OutOfFold
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from holdfast.pipeline.run_folder import RunFolder
-    from holdfast.training.out_of_fold import OutOfFold
 
 
 def fit(
@@ -72,7 +74,7 @@ def fit_ready(
     into: RunFolder | None = None,
     listeners: Sequence[Any] = (),
     notify: Callable[[Decision | Finding], None] = lambda _: None,
-    folds: Callable[[Ready, Accelerator, Place], OutOfFold] | None = None,
+    folds: Callable[[Ready, Accelerator, Place], OutOfFold | FoldLooks] | None = None,
 ) -> Fitted:
     """A fit from its first step on; it began at ``start`` of the clock. ``folds`` answers the rows
     that a cross-fitted one learns from, once its folder is begun."""
@@ -82,11 +84,16 @@ def fit_ready(
     out_of_fold = folds(ready, accelerator, place) if folds else None
     job, of_kind = make_job(ready, accelerator, place, listeners, notify)
     job = replace(job, out_of_fold=out_of_fold)
+    if isinstance(out_of_fold, FoldLooks):
+        ends = EndsAt(out_of_fold.ends_at, out_of_fold.because)
+        job = replace(job, choose=last, advisor=ends)
     until_the_loop = time.perf_counter() - start
     trained = train(job, place.resume)
     for tried in trained.offers:
         notify(tried.decision)
     kept = kept_state(ready, of_kind, trained)
+    if isinstance(out_of_fold, FoldLooks):
+        kept = replace(kept, because=out_of_fold.because)
     job.journal.note(trained.last_step, kept.what, kept.because, chosen=kept.chosen)
     notify(kept)
     seconds = until_the_loop + trained.train_s

@@ -51,7 +51,7 @@ from holdfast.pipeline.mixing import with_mix
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.outer_folds import answer_outer
 from holdfast.pipeline.outline import Outline, outline_rows
-from holdfast.pipeline.procedure import Learner, Procedure, begin_search, keep_search
+from holdfast.pipeline.procedure import Learner, Procedure, ScoresByFolds, begin_search, keep_search
 from holdfast.pipeline.question import confirm_all, find_all
 from holdfast.pipeline.ready import Fitted, OuterAnswers, Scored
 from holdfast.pipeline.rows import Divided, Notify, load_and_divide
@@ -144,7 +144,8 @@ def _train(
 ) -> dict[str, Any]:
     """The sentence above, from the rows on."""
     start, run, notify = time.perf_counter(), to.run, to.notify
-    divided = load_and_divide(recipe, notify)
+    folded = isinstance(procedure, ScoresByFolds)
+    divided = load_and_divide(recipe, notify, folded=folded)
     to.outline(outline_rows(divided))
     recipe = absolute(divided.recipe, divided.table)
     learner = learner_of(recipe, divided, procedure, notify)

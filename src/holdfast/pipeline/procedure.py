@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import yaml
 
@@ -68,6 +68,14 @@ class Procedure(Protocol):
     def learn(self, recipe: Recipe, divided: Divided, notify: Notify) -> Learner:
         """Prepare the rows of a division."""
         ...
+
+
+@runtime_checkable
+class ScoresByFolds(Protocol):
+    """What a procedure has beside that needs no test rows: its folds score every row."""
+
+    @property
+    def folds(self) -> int: ...
 
 
 def begun_search(run: Path) -> Mapping[str, Any] | None:

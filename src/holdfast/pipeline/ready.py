@@ -19,6 +19,7 @@ from holdfast.data.added import Added, join_added
 from holdfast.data.table import Table, TrainSplit, ValidSplit
 from holdfast.methods.rates import Rates
 from holdfast.models.fresh import fresh
+from holdfast.models.layers import count_parameters
 from holdfast.models.prefix import Prefix
 from holdfast.pipeline.fits import Need
 from holdfast.recipe import DataPart, Recipe, as_settings, known_keys, override
@@ -315,6 +316,15 @@ class Measurements:
         return self._losses[places], self._kept[places]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class OutOfFoldAnswers:
+    """What fits on parts of the rows said of the rest: of the rows of ``table`` the ``columns`` of
+    ``predictions.parquet``, in their order."""
+
+    table: Table
+    columns: Any
+
+
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """A fit that has come to its end, as a value: the next fit takes nothing from it.
@@ -323,7 +333,8 @@ class Fitted:
     that is kept, for which ``kept`` gives the reason. ``listeners`` are the kind's own, one of
     which may hold a linear probe; ``seconds`` is the wall time from the first line of ``fit``;
     ``begun`` what the run's folder keeps of its beginning; ``rates`` of the classes, where the last
-    layer was made for other ones than it learned at; ``side`` the columns beside the text.
+    layer was made for other ones than it learned at; ``side`` the columns beside the text;
+    ``answered`` what stands in the place of validation rows where none were set aside.
     """
 
     ready: Ready
@@ -335,6 +346,7 @@ class Fitted:
     begun: Begun | None = None
     rates: Rates | None = None
     side: SideKept | None = None
+    answered: OutOfFoldAnswers | None = None
     measured: dict[int, Measurements] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -477,6 +489,20 @@ def no_watch(loaded: Loaded, sides: Sides, recipe: Recipe, probe_rows: int) -> N
     return
 
 
+def plain_facts(fitted: Fitted, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """``model_facts`` of ``result.json``."""
+    ready = fitted.ready
+    total, trainable = count_parameters(ready.loaded.network)
+    return {
+        **ready.loaded.facts,
+        "parameters": total,
+        "trainable": trainable,
+        "precision": ready.recipe.train.precision,
+        "temperature": saved.get("temperature"),
+        "max_length": ready.loaded.max_length,
+    }
+
+
 def as_own(read: Read, source: str, data: DataPart, like: Table) -> Table:
     """General rows of a task that reads them as its own."""
     return read(source, data, like)
@@ -512,6 +538,7 @@ class Kind(Generic[L, E]):
     (``read``), or otherwise where they may be of another form.
     ``settle`` what was loaded, by a fit's training rows (as read and encoded): their unit, the
     length of their targets. ``side`` gives one side's examples in that unit and within that length.
+    ``facts`` are those of the saved model, where no test rows are scored.
     """
 
     name: str
@@ -533,6 +560,7 @@ class Kind(Generic[L, E]):
     general: Callable[[Read, str, DataPart, Table], Table] = as_own
     settle: Callable[[L, Table, E], L] = as_loaded
     side: Callable[[E, L, Table], E] = as_encoded
+    facts: Callable[[Fitted, Mapping[str, Any]], dict[str, Any]] = plain_facts
 
     def read_general(self, source: str, data: DataPart, like: Table) -> Table:
         """Rows of what a model knew before, beside the run's own rows ``like``."""

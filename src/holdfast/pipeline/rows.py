@@ -48,13 +48,16 @@ class Divided:
     unlabelled: tuple[str, ...] = ()
 
 
-def load_and_divide(recipe: Recipe, notify: Notify = lambda _: None) -> Divided:
-    """Load, audit and divide the rows that the recipe names."""
+def load_and_divide(
+    recipe: Recipe, notify: Notify = lambda _: None, *, folded: bool = False
+) -> Divided:
+    """Load, audit and divide the rows that the recipe names; ``folded`` where test rows are not
+    needed, since folds score."""
     with within_limits(recipe.data):
-        return _load_and_divide(recipe, notify)
+        return _load_and_divide(recipe, notify, folded)
 
 
-def _load_and_divide(recipe: Recipe, notify: Notify) -> Divided:
+def _load_and_divide(recipe: Recipe, notify: Notify, folded: bool) -> Divided:
     if recipe.data.path is None:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
     check_names(recipe)
@@ -88,7 +91,8 @@ def _load_and_divide(recipe: Recipe, notify: Notify) -> Divided:
     given = {name: read(source, table) for name, source in sides.items()}
     table, given, audited, changed = treat_all(table, given, audited, treatments)
     notify_all(notify, changed, audited)
-    if not data.split.test and "test" not in given and recipe.task != "text-classification":
+    needed = not folded and recipe.task != "text-classification"
+    if not data.split.test and "test" not in given and needed:
         raise RecipeError(
             "data.split.test",
             f"must be above 0 for {recipe.task} where no test rows are given",

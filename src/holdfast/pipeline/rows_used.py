@@ -69,14 +69,15 @@ def learning_of(recipe: Recipe, divided: Divided) -> Learning:
     return replace(learning, prepared=prepared, outer=outer)
 
 
-def all_training(splits: Splits, rows: Table) -> Splits:
-    """The division as a cross-fitted run uses it: its validation ``rows`` are training rows too."""
+def all_training(splits: Splits, rows: Table, note: str = LEARNED_TOO) -> Splits:
+    """The division as a run uses it that learns from its validation ``rows`` too, with a ``note``
+    for each of these."""
     records = splits.records
     split, notes = records["split"].to_pylist(), records["note"].to_pylist()
     for place, side in enumerate(split):
         if side == "valid":
             split[place] = "train"
-            notes[place] = "; ".join(filter(None, (notes[place], LEARNED_TOO)))
+            notes[place] = "; ".join(filter(None, (notes[place], note)))
     import pyarrow as pa
 
     for name, column in (("split", split), ("note", notes)):
@@ -93,7 +94,7 @@ def folds_of(
     asked, rows = prepared.recipe.train.folds, len(train) + len(valid)
     if asked == 0:
         return 0, None
-    against = _against(prepared, divided)
+    against = against_folds(prepared, divided)
     if asked:
         if against:
             raise RecipeError(KEY, against, asked, f"Leave it out, or set {KEY}=0.")
@@ -110,7 +111,7 @@ def folds_of(
     return USUAL_FOLDS, Decision("cross-fitting", f"{USUAL_FOLDS} folds", because, prominent=True)
 
 
-def _against(prepared: Prepared, divided: Divided) -> str | None:
+def against_folds(prepared: Prepared, divided: Divided) -> str | None:
     """Why these rows cannot be cross-fitted, as the rest of a sentence about ``train.folds``."""
     recipe, columns = prepared.recipe, prepared.rows.columns
     data, one_class = recipe.data, columns.label_kind in (None, "class")
@@ -143,7 +144,7 @@ def refuse_without_test(prepared: Prepared, divided: Divided) -> None:
     """Raise ``RecipeError`` where there are no test rows, and the score cannot be out of fold."""
     if len(divided.splits.test):
         return
-    against = _against(prepared, divided)
+    against = against_folds(prepared, divided)
     if against:
         rule = f"leaves no test rows, and an out-of-fold score {against}"
         remedy = (

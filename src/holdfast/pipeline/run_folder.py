@@ -41,6 +41,11 @@ class RunFolder:
         self.opened_before: str | None = None
 
     @property
+    def run(self) -> Path:
+        """The folder itself."""
+        return self._to.run
+
+    @property
     def kept_in(self) -> Path:
         """What goes when the run is finished lies here."""
         return self._to.run / CHECKPOINTS

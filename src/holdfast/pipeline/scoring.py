@@ -12,6 +12,7 @@ from holdfast.data.table import HeldOut
 from holdfast.pipeline.folder import MODEL
 from holdfast.pipeline.outcome import now
 from holdfast.pipeline.ready import Finish, Fitted, OuterAnswers, Scored
+from holdfast.pipeline.unscored import unscored
 from holdfast.tasks.side import FOLDER
 from holdfast.training.journal import Journal
 
@@ -59,6 +60,8 @@ def score_once(
         rows = fitted.ready.prepared.rows
         scored = fitted.ready.kind.score(Finish(run, fitted, saved, rows, None, outer))
         return _noted(fitted, scored)
+    if not len(test):
+        return unscored(fitted, saved)
     again = f"; a killed run had opened them at {before}" if before else ""
     because = f"the run is complete and is scored{again}"
     job.journal.note(job.plan.steps, OPENED, because, at=opened_at)

@@ -115,6 +115,16 @@ class SplitShares(Part):
         return self
 
 
+class CvPart(Part):
+    """Cross-validation (``holdfast cv``): so many ``folds`` of all rows (none: no
+    cross-validation), dealt anew ``repeats`` times; ``nested`` folds within each choose the steps
+    and the state."""
+
+    folds: int | None = Field(default=None, ge=2, le=100)
+    repeats: int = Field(default=1, ge=1, le=100)
+    nested: bool = False
+
+
 class LimitsPart(Part):
     """How much a source may ask for (``data/limits.py`` says why); read where a command begins."""
 

@@ -24,6 +24,7 @@ from holdfast.recipe.parts import (
     AlertPart,
     AuditPart,
     ControlPart,
+    CvPart,
     DataPart,
     GeneratePart,
     ModelPart,
@@ -69,6 +70,7 @@ class Recipe(Part):
     audit: AuditPart = AuditPart()
     alert: AlertPart = AlertPart()
     track: TrackPart = TrackPart()
+    cv: CvPart = CvPart()
     methods: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)
     enrich: dict[str, dict[str, Any] | bool | str] = Field(default_factory=dict)
     treat: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)

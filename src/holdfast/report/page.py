@@ -24,6 +24,7 @@ from holdfast.report.view import (
     division,
     examples,
     fairness,
+    folds,
     forgetting,
     generations,
     headline,
@@ -131,6 +132,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
     """The parts of the page in reading order; a part without data is left out."""
     parts = (
         Section("score", "The honest score", honest.honest(run)),
+        Section("folds", "How sure is the score?", folds.folds(run)),
         Section("worth", "Was it worth it?", beside_start.worth(run)),
         Section("generations", "What it writes", generations.generations(run)),
         Section("outputs", "What its answers show", beside_start.outputs(run)),
@@ -158,6 +160,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         Section("facts", "Model, versions and machine", record.facts(run)),
     )
     optional = {
+        "folds",
         "worth",
         "generations",
         "outputs",

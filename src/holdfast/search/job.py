@@ -42,12 +42,17 @@ class FitJob:
 @dataclass(frozen=True, slots=True, eq=False)
 class Looks:
     """What a fit saw of its L looks at its validation rows: ``steps`` [L], ``losses`` [L, n] per
-    example in nats, ``correct`` [L, n] or ``None``, and the ``metrics`` of each look by name."""
+    example in nats, ``correct`` [L, n] or ``None``, and the ``metrics`` of each look by name.
+    ``logits`` [L, n, classes] of a classifier; ``refined`` [L] are mean losses after the best
+    ``temperature`` [L]."""
 
     steps: Ints
     losses: Floats
     correct: Floats | None
     metrics: tuple[Mapping[str, float], ...]
+    logits: Floats | None
+    refined: Floats
+    temperature: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -81,6 +81,9 @@ def _packed(done: Done) -> dict[str, Any]:
         "losses": torch.as_tensor(looks.losses),
         "correct": _tensor(looks.correct),
         "metrics": json.dumps(looks.metrics),
+        "logits": _tensor(looks.logits),
+        "refined": torch.as_tensor(looks.refined),
+        "temperature": torch.as_tensor(looks.temperature),
     }
     if held is not None:
         state["held"] = {
@@ -101,6 +104,9 @@ def _unpacked(state: dict[str, Any], job: FitJob) -> Done:
             looks["losses"].numpy(),
             _array(looks["correct"]),
             tuple(json.loads(looks["metrics"])),
+            _array(looks["logits"]),
+            looks["refined"].numpy(),
+            looks["temperature"].numpy(),
         ),
         held=None
         if held is None

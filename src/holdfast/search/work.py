@@ -90,10 +90,13 @@ def _done(job: FitJob, fitted: Fitted, stopped: str | None, held: Held | None) -
     looks = Looks(
         np.array(steps, dtype=np.int64),
         np.array([look.valid_losses for look in history], dtype=np.float64),
-        _correct([look.valid_correct for look in history]),
+        _whole([look.valid_correct for look in history]),
         tuple(dict(look.valid_metrics) for look in history),
+        _whole([look.valid_logits for look in history]),
+        np.array([look.refined_loss for look in history], dtype=np.float64),
+        np.array([look.temperature for look in history], dtype=np.float64),
     )
-    right = _correct([kept.valid_correct])
+    right = _whole([kept.valid_correct])
     return Done(
         key=job.key,
         settings=dict(job.settings),
@@ -117,7 +120,7 @@ def _done(job: FitJob, fitted: Fitted, stopped: str | None, held: Held | None) -
     )
 
 
-def _correct(marks: list[Any]) -> Floats | None:
+def _whole(marks: list[Any]) -> Floats | None:
     if any(one is None for one in marks):
         return None
     return np.array(marks, dtype=np.float64)

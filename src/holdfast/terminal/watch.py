@@ -24,6 +24,7 @@ def train_watched(
 ) -> tuple[dict[str, Any], Path]:
     """Do the job that ``request`` asks for, of which ``recipe`` was made; the result and the run's
     folder. A ``procedure`` takes the place of the one fit."""
+    procedure = procedure or folds_of(recipe)
     quiet = quiet or not is_main_process()
     notify, show = Teller(quiet, verbose), Show(quiet, verbose)
     with chosen_folder(request.source, request.out, request.resume) as folder:
@@ -42,3 +43,13 @@ def train_watched(
             return result, folder
         finally:
             show.close()
+
+
+def folds_of(recipe: Recipe) -> Procedure | None:
+    """The cross-validation that a recipe asks for by itself (``cv.folds``), as that of a run of
+    ``holdfast cv`` does; ``None`` where it asks for none."""
+    if recipe.cv.folds is None:
+        return None
+    from holdfast.search.validated import CrossValidation
+
+    return CrossValidation(recipe.cv.folds, recipe.cv.repeats, recipe.cv.nested)

@@ -11,9 +11,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from holdfast.core.records import Floats
+
+if TYPE_CHECKING:
+    from holdfast.tasks.base import Examples, Measured, Task
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +39,35 @@ class OutOfFold:
     curve: Any = None
     notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
+    def measured(self, step: int, task: Task, examples: Examples) -> Measured:
+        """All rows as the folds answered them at the last look that is not after ``step``."""
+        return task.measure(*self.at(step), examples, np.arange(len(examples)))
+
     def at(self, step: int) -> tuple[Floats, Floats]:
         """Losses and kept outputs at the last look that is not after ``step``."""
         place = bisect_right(self.steps, step) - 1
         return self.losses[place], self.kept[place]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldLooks:
+    """Looks of whole fits, each on a part of the rows, in the place of those of one fit on all of
+    them: what each measured of the rows that it was judged by, joined.
+
+    ``steps`` are those of the looks of the fit on all rows, rising from 0; ``looks`` one each. The
+    fit ends at ``ends_at``, ``because`` says why, and keeps its last state: what it learns from
+    judges nothing.
+    """
+
+    folds: int
+    steps: tuple[int, ...]
+    looks: tuple[Measured, ...]
+    ends_at: int
+    because: str
+    curve: Any = None
+    probe: None = None
+    notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+    def measured(self, step: int, task: Task, examples: Examples) -> Measured:
+        """The rows that judge, at the last look that is not after ``step``."""
+        return self.looks[bisect_right(self.steps, step) - 1]

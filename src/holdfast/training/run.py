@@ -24,7 +24,7 @@ from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.engine import GuardEngine
 from holdfast.training.journal import Journal
 from holdfast.training.observe import EVALUATION_TOKENS, Observer
-from holdfast.training.out_of_fold import OutOfFold
+from holdfast.training.out_of_fold import FoldLooks, OutOfFold
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.prefix_cache import Passes, PrefixCache
 from holdfast.training.restore import SavedWeights
@@ -82,7 +82,7 @@ class Job:
     general_rows: Examples | None = None
     notify: Callable[[Decision], None] = lambda _: None
     additions: Additions = NO_ADDITIONS
-    out_of_fold: OutOfFold | None = None
+    out_of_fold: OutOfFold | FoldLooks | None = None
 
     @property
     def learnt(self) -> Examples:

@@ -71,11 +71,10 @@ def look_at(run: Run, now: Mapping[str, torch.Tensor], train: bool = True) -> Sn
 
 def judged(run: Run) -> Measured:
     """The validation rows: through the present model, or as the folds' networks answered them."""
-    everything, folds = np.arange(len(run.job.valid)), run.job.out_of_fold
+    valid, folds = run.job.valid, run.job.out_of_fold
     if folds is None:
-        return measure(run, run.job.valid, everything)
-    losses, kept = folds.at(run.step)
-    return run.job.task.measure(losses, kept, run.job.valid, everything)
+        return measure(run, valid, np.arange(len(valid)))
+    return folds.measured(run.step, run.job.task, valid)
 
 
 def _general(run: Run) -> Floats | None:

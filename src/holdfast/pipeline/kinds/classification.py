@@ -168,7 +168,7 @@ def _baseline(
     else:
         on_test = {MAJORITY: majority_outputs(labels, len(classes), outputs)}
         on_test[PROBE] = replace(probe(table), groups=outputs.groups)
-    if folds is None:
+    if folds is None or folds.probe is None:
         valid_probe = probe(ready.sides.valid_rows.table)
     else:
         valid_probe = _outputs(ready.valid.rows, labels_of(ready.valid), folds.probe)

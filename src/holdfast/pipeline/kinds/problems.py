@@ -317,6 +317,11 @@ def _scored_model_facts(ready: Ready) -> dict[str, Any]:
     }
 
 
+def facts(fitted: Fitted, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """``model_facts`` where no test rows are scored."""
+    return _scored_model_facts(fitted.ready)
+
+
 def answers(
     models: Sequence[TextModel], table: Table, *, sets: bool, weights: Weights = None
 ) -> LabelSetAnswers | NumberAnswers:

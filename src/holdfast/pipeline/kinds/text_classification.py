@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from holdfast.pipeline.kinds.text_use import (
     use_fitted,
     use_runs,
 )
-from holdfast.pipeline.ready import AskedSide, Finish, Fitted, Kind, Ready, Scored
+from holdfast.pipeline.ready import AskedSide, Finish, Fitted, Kind, Ready, Scored, plain_facts
 from holdfast.pipeline.reweigh import with_groups_to_weigh
 from holdfast.pipeline.side import proposals, wanted
 from holdfast.recipe import DataPart, Recipe
@@ -238,6 +238,12 @@ def save(folder: Path, fitted: Fitted) -> dict[str, Any]:
     return {}
 
 
+def facts(fitted: Fitted, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """``model_facts`` where no test rows are scored."""
+    problem = problem_of(labels_of(fitted.ready))
+    return plain_facts(fitted, saved) if problem is None else problems.facts(fitted, saved)
+
+
 KIND = Kind(
     name="text-classification",
     read=read,
@@ -255,4 +261,5 @@ KIND = Kind(
     find_metric=problems.find_metric,
     settle=settle,
     side=side,
+    facts=facts,
 )

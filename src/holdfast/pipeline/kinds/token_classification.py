@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -369,6 +370,13 @@ def _scored_model_facts(ready: Ready, temperature: float, unread: str) -> dict[s
     }
 
 
+def facts(fitted: Fitted, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """``model_facts`` where no test rows are scored."""
+    ready, names = fitted.ready, fitted.ready.task.classes
+    unread = names[unread_tag(names, words_in(ready.train))]
+    return _scored_model_facts(ready, saved["temperature"], unread)
+
+
 def _predictions(outputs: TagOutputs, names: tuple[str, ...]) -> dict[str, Any]:
     """The columns of ``predictions.parquet``: lists of tags, and how sure each word's is."""
     import pyarrow as pa
@@ -401,4 +409,5 @@ KIND = Kind(
     use_runs=use_runs,
     use_fitted=use_fitted,
     find_metric=find_metric,
+    facts=facts,
 )

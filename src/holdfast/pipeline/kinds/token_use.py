@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -248,6 +249,9 @@ def use_fitted(fitted: Fitted) -> TagUse:
 def calibrated(fitted: Fitted) -> Calibration:
     """The temperature of the kept state, by the words of the validation sentences; words of one
     sentence stay together."""
+    if fitted.job.out_of_fold is not None:
+        because = "every sentence was learned from, and none is left to fit one on"
+        return Calibration(1.0, math.nan, math.nan, because)
     valid = words_in(fitted.ready.valid)
     logits = word_outputs(fitted.network.cpu().eval(), valid, task_of(fitted.ready))
     sentences = np.repeat(np.arange(len(valid)), valid.read)
