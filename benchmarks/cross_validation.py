@@ -17,6 +17,7 @@ one is below the one that all folds would have chosen, on the other rows.
 
 from __future__ import annotations
 
+import copy
 import functools
 import sys
 import time
@@ -32,6 +33,7 @@ from holdfast.evaluate.out_of_fold import RATE_EFFECT, SLOPE
 from holdfast.models.logistic import first_softmax, fit_softmax, logits_of
 from holdfast.models.probe import stratified_folds
 from holdfast.pipeline.vectors import vectors_of
+from holdfast.search.rules.fold_race import folds_may_end, forgiving
 from holdfast.stats.folds import conservative_z, corrected_t, nested
 from holdfast.stats.intervals import wilson
 from holdfast.stats.temperature import losses_at
@@ -42,6 +44,7 @@ SETS = (*CHOSEN_ON, *MEASURED_ON)
 FOLDS, C, TOLERANCE = 5, 0.3, 1e-3
 METRICS = ("accuracy", "f1_macro", "loss")
 HALVINGS = 5
+RACE_FOLDS = 10
 Interval = tuple[float, float, float]
 
 
@@ -255,7 +258,134 @@ def one_coverage(cell: Cell, make: Callable[[Drawn, int], Any], draws: int, leas
     return found
 
 
+def race_cells() -> list[dict[str, Any]]:
+    return [{"part": "race", "rows": 200, "data": name} for name in SETS]
+
+
+def views(drawn: Drawn) -> list[tuple[Any, Any]]:
+    """Eight forms of the same vectors, of the drawn rows and of the others."""
+    x, others = drawn.x, drawn.others
+    rng = np.random.default_rng(0)
+    half = rng.permutation(x.shape[1])[: x.shape[1] // 2]
+    spread = x.std(axis=0) + 1e-9
+
+    def unit(rows: Any) -> Any:
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True) * np.sqrt(x.shape[1])
+
+    def signed(rows: Any) -> Any:
+        return np.sign(rows) * np.sqrt(np.abs(rows))
+
+    made = [x[:, :8], x[:, :32], x[:, :96], x, x[:, half], unit(x), signed(x), x / spread]
+    rest = [
+        others[:, :8],
+        others[:, :32],
+        others[:, :96],
+        others,
+        others[:, half],
+        unit(others),
+        signed(others),
+        others / spread,
+    ]
+    return list(zip(made, rest, strict=True))
+
+
+def recorded_race(name: str, rows: int, draws: int) -> tuple[Any, Any, Any]:
+    """Which rows each of 64 settings has right out of fold [draws, 64, rows], the fold of each row
+    [draws, rows], and the settings' accuracy on the other rows [draws, 64]; kept once made."""
+    kept = RESULTS / NAME / f"race-{name}-{rows}.npz"
+    if kept.exists():
+        found = np.load(kept)
+        if len(found["right"]) >= draws:
+            return found["right"], found["folds"], found["truth"]
+    right, folds, truth = [], [], []
+    for draw in range(draws):
+        drawn = Drawn(name, rows, draw, "race", RACE_FOLDS)
+        dealt = stratified_folds(drawn.y, RACE_FOLDS, draw)
+        hits, scores = [], []
+        for x, others in views(drawn):
+            path = replace_rows(drawn, x, others)
+            for c in np.geomspace(1e-3, 10, 8):
+                own = np.zeros(rows, dtype=bool)
+                for number in range(RACE_FOLDS):
+                    held = dealt == number
+                    table = path.fit(np.flatnonzero(~held), float(c))
+                    own[held] = logits_of(table, x[held]).argmax(axis=1) == drawn.y[held]
+                whole = path.fit(np.arange(rows), float(c))
+                hits.append(own)
+                answers = logits_of(whole, others).argmax(axis=1)
+                scores.append(float((answers == drawn.wanted).mean()))
+        right.append(hits)
+        folds.append(dealt)
+        truth.append(scores)
+    made = np.array(right), np.array(folds), np.array(truth)
+    np.savez_compressed(kept, right=made[0], folds=made[1], truth=made[2])
+    return made
+
+
+def replace_rows(drawn: Drawn, x: Any, others: Any) -> Drawn:
+    other = copy.copy(drawn)
+    other.x, other.others = x, others
+    return other
+
+
+def raced(
+    right: Any, folds: Any, order: Any, may_end: Callable[[list[Any], list[Any]], bool]
+) -> tuple[int, int]:
+    """The setting that a race chooses, and how many folds it fitted."""
+    parts = [np.flatnonzero(folds == number) for number in range(RACE_FOLDS)]
+    best, fits = int(order[0]), RACE_FOLDS
+    of_best = [right[best][part].astype(float) for part in parts]
+    for setting in order[1:].tolist():
+        own: list[Any] = []
+        for part in parts:
+            own.append(right[setting][part].astype(float))
+            fits += 1
+            if len(own) < RACE_FOLDS and may_end(own, of_best):
+                break
+        else:
+            if np.concatenate(own).mean() > np.concatenate(of_best).mean():
+                best, of_best = setting, own
+    return best, fits
+
+
+def one_race(cell: Cell, draws: int = 30, orders: int = 20) -> Result:
+    started = time.perf_counter()
+    right, folds, truth = recorded_race(cell["data"], cell["rows"], draws)
+    rules: dict[str, Callable[[list[Any], list[Any]], bool]] = {
+        f"chance {chance}": functools.partial(ends, chance=chance)
+        for chance in (0.1, 0.2, 0.25, 0.3, 0.4)
+    }
+    rules["forgiving"] = lambda own, best: forgiving(*means(own, best))
+    rules["aggressive"] = lambda own, best: (
+        np.mean(means(own, best)[0]) < np.mean(means(own, best)[1])
+    )
+    found: Result = {"draws": len(right), "orders": orders}
+    for name, rule in rules.items():
+        regret, share = [], []
+        for draw in range(len(right)):
+            for turn in range(orders):
+                order = generator(turn, "order", draw).permutation(right.shape[1])
+                full, _ = raced(right[draw], folds[draw], order, lambda own, best: False)
+                won, fits = raced(right[draw], folds[draw], order, rule)
+                regret.append(100 * (truth[draw][full] - truth[draw][won]))
+                share.append(fits / (right.shape[1] * RACE_FOLDS))
+        found[f"{name} | regret"] = round(float(np.mean(regret)), 3)
+        found[f"{name} | share"] = round(float(np.mean(share)), 4)
+    found["seconds"] = round(time.perf_counter() - started, 1)
+    return found
+
+
+def ends(own: list[Any], best: list[Any], chance: float) -> bool:
+    return folds_may_end(own, best, RACE_FOLDS, chance=chance) is not None
+
+
+def means(own: list[Any], best: list[Any]) -> tuple[list[float], list[float]]:
+    return [float(one.mean()) for one in own], [float(one.mean()) for one in best]
+
+
 def run_one(cell: Cell) -> Result:
+    if cell["part"] == "race":
+        return one_race(cell)
     if cell["part"] == "coverage":
         return one_coverage(cell, ways, 500, FOLDS)
     if cell["part"] == "reference":
@@ -265,7 +395,7 @@ def run_one(cell: Cell) -> Result:
 
 def main() -> None:
     asked = sys.argv[1:]
-    every = coverage_cells()
+    every = [*coverage_cells(), *race_cells()]
     todo = every
     if "--only" in asked:
         todo = [c for c in todo if c["part"] == asked[asked.index("--only") + 1]]

@@ -318,6 +318,62 @@ def train(
     return TrainedRun(folder)
 
 
+def cv(
+    source: Any,
+    labels: Any = None,
+    *,
+    folds: int | None = None,
+    repeats: int | None = None,
+    nested: bool = False,
+    engine: str = "local",
+    address: str | None = None,
+    out: str | Path | None = None,
+    model: str | Path | None = None,
+    task: str | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    groups: Any = None,
+    test: Any = None,
+    seed: int | None = None,
+    settings: Settings = (),
+    resume: bool = False,
+    quiet: bool = False,
+) -> TrainedRun:
+    """Do what ``holdfast cv`` does, and return the finished run, whose ``result["cv"]`` holds the
+    folds and the metrics with their intervals.
+
+    Parameters
+    ----------
+    folds, repeats, nested : how often and into how many parts all rows are dealt (5, once), and
+        whether folds within each fold choose its steps and state.
+    engine, address : where the folds are carried out.
+
+    Others as for ``train``.
+    """
+    from holdfast.pipeline.advice import in_python
+    from holdfast.recipe import as_settings
+    from holdfast.search.validated import asked_for
+    from holdfast.terminal.watch import train_watched
+
+    with in_python():
+        columns = [text] if isinstance(text, str) else list(text or [])
+        request = _request(source, labels, groups, test, columns, label, group)
+        request = replace(
+            request,
+            model=None if model is None else str(model),
+            task=task,
+            seed=seed,
+            settings=as_settings(settings),
+            out=Path(out) if out else None,
+            resume=resume,
+        )
+        recipe = request.recipe()
+        procedure = asked_for(recipe, folds, repeats, nested, engine, address)
+        _, folder = train_watched(request, recipe, quiet=quiet, procedure=procedure)
+    return TrainedRun(folder)
+
+
 def lr(
     source: Any,
     labels: Any = None,

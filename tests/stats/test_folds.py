@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from holdfast.core.errors import Defect
-from holdfast.stats.folds import corrected_t
+from holdfast.stats.folds import conservative_z, corrected_t, nested
 
 N, TRAIN = 60, 54
 
@@ -53,3 +53,58 @@ def test_little_and_nothing() -> None:
     assert corrected_t(np.zeros(3), 9, 1).p_value == 1.0
     with pytest.raises(Defect, match="positive"):
         corrected_t(np.zeros(3), 0, 1)
+
+
+def test_halves_that_share_no_row_give_an_interval_that_is_rather_too_wide() -> None:
+    rng, held, widths = np.random.default_rng(2), 0, []
+    for _ in range(400):
+        rows = rng.normal(size=N)
+        halves = []
+        for _ in range(20):
+            order = rng.permutation(N)
+            halves.append((rows[order[: N // 2]].mean(), rows[order[N // 2 :]].mean()))
+        found = conservative_z(rows.mean(), np.array(halves))
+        held += found.low <= 0 <= found.high
+        widths.append(found.high - found.low)
+    # Of a mean the variance of n/2 rows is twice that of n: z √2 in place of z.
+    assert np.mean(widths) == pytest.approx(2 * stats.norm.ppf(0.975) * np.sqrt(2 / N), rel=0.05)
+    assert held / 400 >= 0.97
+
+
+def test_without_halves_or_with_one_that_is_undefined_no_limits() -> None:
+    assert np.isnan(conservative_z(0.5, np.zeros((0, 2))).low)
+    assert np.isnan(conservative_z(0.5, np.array([[0.1, np.nan]])).high)
+    assert conservative_z(0.5, np.array([[0.1, 0.1]])).low == 0.5
+
+
+def test_nested_folds_give_what_the_algorithm_says_in_loops() -> None:
+    """2104.00673, algorithm 1, row by row, with a learner that is its training rows' mean."""
+    rng, k = np.random.default_rng(3), 4
+    rows = rng.normal(size=24) + 1
+    dealt = np.arange(24) % k
+    outer, inner, a, b, every = [], [], [], [], []
+    for i in range(k):
+        within = []
+        for j in range(k):
+            if j != i:
+                learned = rows[(dealt != i) & (dealt != j)].mean()
+                within += [(row - learned) ** 2 for row in rows[dealt == j]]
+        learned = rows[dealt != i].mean()
+        out = [(row - learned) ** 2 for row in rows[dealt == i]]
+        a.append((sum(within) / len(within) - sum(out) / len(out)) ** 2)
+        b.append(stats.sem(out) ** 2)
+        every += within
+        outer.append(np.array(out))
+        inner.append(np.array(within))
+    found = nested(outer, inner, k)
+    plain = np.concatenate(outer).mean()
+    naive = stats.sem(np.concatenate(outer)) ** 2
+    mse = min(max(np.mean(a) - np.mean(b), naive), k * naive)
+    value = np.mean(every) - (1 + (k - 2) / k) * (np.mean(every) - plain)
+    assert found.plain == pytest.approx(plain)
+    assert found.mse == pytest.approx(mse)
+    assert found.value == pytest.approx(value)
+    half = stats.norm.ppf(0.975) * np.sqrt((k - 1) / k * mse)
+    assert (found.low, found.high) == pytest.approx((value - half, value + half))
+    with pytest.raises(Defect):
+        nested(outer, inner[:-1], k)

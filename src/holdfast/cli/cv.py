@@ -117,7 +117,7 @@ def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     """The answer first, at the width of a terminal."""
     import textwrap
 
-    from holdfast.report.view.folds import answer_words
+    from holdfast.report.answer_folds import answer_words
     from holdfast.terminal.say import COLUMN, entry
 
     cv = result["cv"]

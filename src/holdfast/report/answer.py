@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from holdfast.report.answer_folds import ADVICE, answer_words
 from holdfast.report.answer_paired import by_words, gap_words, paired_of
 from holdfast.report.answer_score import (
     FALLING,
@@ -67,6 +68,9 @@ def answer(result: Mapping[str, Any]) -> Answer:
     than 100 test rows are named. Numbers of 100 are whole, and get a decimal where whole ones would
     hide a difference or round to all or nothing.
     """
+    folds = result.get("cv") or {}
+    if folds.get("metrics") and not (result.get("test") or {}).get("n"):
+        return Answer(answer_words(folds), ADVICE, "unknown")
     score = score_of(result)
     if score is None:
         return Answer("Not measured: no test rows were scored.", NOTHING, "unknown")

@@ -203,7 +203,11 @@ class Validated:
         everything = learning.everything
         prepared = with_added(learning.bare, everything, everything[:0], (), known)
         as_asked = prepared.recipe.changed(data={"names": learning.names})
-        prepared = replace(prepared, recipe=as_asked, decisions=(*prepared.decisions, told))
+        prepared = replace(
+            prepared,
+            recipe=as_asked,
+            decisions=(*prepared.decisions, replace(told, prominent=False)),
+        )
         if learning.folds:
             whole = replace(learning, prepared=prepared)
             return whole.fit(into, listeners, notify)

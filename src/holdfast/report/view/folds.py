@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
+from holdfast.report.answer_folds import answer_words
 from holdfast.report.charts.dots import Dot, dots
 from holdfast.report.numbers import count, estimate, interval, metric_name, number
 from holdfast.report.read import RunFiles
@@ -54,23 +55,6 @@ def folds(run: RunFiles) -> FoldsView | None:
             (str(way), str(what)) for way, what in run.part("cv", "interval", "ways").items()
         ),
     )
-
-
-def answer_words(cv: Mapping[str, Any]) -> str:
-    """The score, how sure it is, and of how many folds it is."""
-    name = str(cv["metric"])
-    found = estimate(cv["metrics"].get(name))
-    times = f", dealt {cv['repeats']} times" if cv["repeats"] > 1 else ""
-    of = f"{cv['folds']} folds of {count(cv['rows'])} rows{times}"
-    if found.value is None:
-        return f"{metric_name(name)} is undefined over {of}."
-    span = interval(found, name)
-    sure = f" ({span})" if span else ""
-    text = (
-        f"{metric_name(name)} {number(found.value, name)}{sure} is what a model made in this way "
-        f"from all rows is worth on new ones, by {of}."
-    )
-    return text.replace("\u00a0", " ")
 
 
 def _final(run: RunFiles) -> str:

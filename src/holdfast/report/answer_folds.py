@@ -1,0 +1,30 @@
+"""The answer of a cross-validated run, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from holdfast.report.numbers import count, estimate, interval, metric_name, number
+
+ADVICE = (
+    "No simpler model was folded beside it, and no test rows were set aside: `holdfast evaluate` "
+    "scores the saved model on other labelled rows."
+)
+
+
+def answer_words(cv: Mapping[str, Any]) -> str:
+    """The score, how sure it is, and of how many folds it is."""
+    name = str(cv["metric"])
+    found = estimate(cv["metrics"].get(name))
+    times = f", dealt {cv['repeats']} times" if cv["repeats"] > 1 else ""
+    of = f"{cv['folds']} folds of {count(cv['rows'])} rows{times}"
+    if found.value is None:
+        return f"{metric_name(name)} is undefined over {of}."
+    span = interval(found, name)
+    sure = f" ({span})" if span else ""
+    text = (
+        f"{metric_name(name)} {number(found.value, name)}{sure} is what a model made in this way "
+        f"from all rows is worth on new ones, by {of}."
+    )
+    return text.replace("\u00a0", " ")

@@ -1,0 +1,87 @@
+"""Cross-validation of every task: each row answered once by a model to which it was unknown, a
+model of all rows, and commands that live without test rows or say why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+
+from holdfast.cli.errors import show
+from holdfast.core.errors import HoldfastError
+from holdfast.pipeline.again import Again
+from holdfast.pipeline.errors import errors
+from holdfast.pipeline.main import train
+from holdfast.pipeline.threshold import Wanted, set_threshold
+from holdfast.pipeline.use import scored_block
+from holdfast.pipeline.using import Options
+from holdfast.search.validated import CrossValidation
+
+QUICK = {"epochs": 1, "batch_size": 4, "threads": 1, "precision": "float32", "matmul": "default"}
+TASKS = (
+    "classes",
+    "several labels",
+    "numbers",
+    "tags",
+    "seq2seq",
+    "chats",
+    "plain texts, adapter",
+    "pictures, batch norms",
+)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_is_cross_validated(
+    name: str, make_sample: Callable[[str], Any], tmp_path: Path
+) -> None:
+    sample, run = make_sample(name), tmp_path / "run"
+    recipe = sample.recipe.changed(train=QUICK, generate={"rows": 2, "max_new_tokens": 4})
+    result = train(recipe, run, procedure=CrossValidation(2))
+    cv = result["cv"]
+    assert (cv["folds"], cv["repeats"], len(cv["per_fold"])) == (2, 1, 2)
+    main = cv["metrics"][cv["metric"]]
+    assert main["value"] is not None
+    assert main["how"]
+    if main["low"] is not None:
+        assert main["low"] <= main["value"] <= main["high"]
+
+    table = parquet.read_table(run / "folds.parquet")
+    rows = table["row"].to_numpy()
+    assert len(np.unique(rows)) == len(rows)
+    # The samples have a row or two of which nothing can be read.
+    assert len(sample.table) - 2 <= len(rows) <= len(sample.table)
+    assert {"row", "fold", "repeat", "label", "prediction", "loss"} <= set(table.column_names)
+
+    assert result["test"]["n"] == 0
+    assert result["test"]["why"]
+    assert result["valid"]["out_of_fold"]
+    assert result["data"]["train"] == len(sample.table)
+    assert result["train_probe"]["n"] > 0
+    splits = parquet.read_table(run / "splits.parquet")["split"].to_pylist()
+    assert set(splits) == {"train"}
+    assert parquet.read_table(run / "predictions.parquet").num_rows == 0
+
+    page = (run / "report.html").read_text("utf-8")
+    assert "How sure is the score?" in page
+
+    told = Again(run).told("valid")
+    assert len(told.losses) == len(rows)
+    assert "no test rows" in errors(run)["slices"]["why"]
+    assert show(errors(run), 80)
+    block = scored_block_of(run, str(sample.recipe.data.path))
+    assert block["n"] > 0
+    if name in ("numbers", "seq2seq", "chats", "plain texts, adapter"):
+        with pytest.raises(HoldfastError, match="not right or wrong"):
+            set_threshold(run, Wanted(coverage=0.5))
+    else:
+        assert set_threshold(run, Wanted(coverage=0.5))["rule"] is not None
+
+
+def scored_block_of(run: Path, data: str) -> dict[str, Any]:
+    from holdfast.pipeline.predictor import Predictor
+
+    return scored_block(Predictor.load(run), data, Options())

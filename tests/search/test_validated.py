@@ -1,0 +1,300 @@
+"""``holdfast cv``: what is learned from, what judges, what scores; resuming; what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+from sklearn.metrics import accuracy_score, log_loss
+from typer.testing import CliRunner
+
+import holdfast
+from holdfast.cli.main import app
+from holdfast.core.errors import RecipeError, SplitError
+from holdfast.pipeline.main import train
+from holdfast.pipeline.rows import load_and_divide
+from holdfast.recipe import Recipe
+from holdfast.search.fold_rows import Plan
+from holdfast.search.fold_scores import verdicts
+from holdfast.search.job import Done, FitJob
+from holdfast.search.validated import CrossValidation, Validated, joined
+
+CUT = {"train": {"epochs": 2, "keep": "last"}}
+
+
+def validated(recipe: Recipe, **asked: Any) -> Validated:
+    procedure = CrossValidation(**asked)
+    recipe = procedure.asked(recipe)
+    divided = load_and_divide(recipe, folded=True)
+    return procedure.learn(divided.recipe, divided, lambda _: None)
+
+
+def plan_of(recipe: Recipe, **asked: Any) -> tuple[Plan, Any]:
+    made = validated(recipe, **asked)
+    return made._plan, made._learning
+
+
+@pytest.fixture(scope="module")
+def crossed(search_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("cv") / "run"
+    train(search_recipe.changed(**CUT), run, procedure=CrossValidation(3))
+    return run
+
+
+def test_every_row_scores_once_a_repeat_and_judges_at_most_once(search_recipe: Recipe) -> None:
+    plan, learning = plan_of(search_recipe, folds=4, repeats=2)
+    n = len(learning.prepared.rows)
+    units = learning.prepared.units
+    for repeat in (0, 1):
+        of = plan.of_repeat(repeat)
+        assert np.array_equal(np.sort(np.concatenate([one.held for one in of])), np.arange(n))
+        judged = np.concatenate([one.valid for one in of])
+        assert len(np.unique(judged)) == len(judged) > 0
+        for one in of:
+            parts = (one.train, one.valid, one.held)
+            assert sum(map(len, parts)) == n
+            for a in range(3):
+                for b in range(a):
+                    assert not np.isin(units[parts[a]], units[parts[b]]).any()
+    assert not np.array_equal(plan.of_repeat(0)[0].held, plan.of_repeat(1)[0].held)
+
+
+def csv_of(folder: Path, write_csv: Any, rows: Any, header: tuple[str, ...]) -> Path:
+    path: Path = write_csv(folder / "rows.csv", rows, header)
+    return path
+
+
+def test_groups_are_never_parted(
+    search_recipe: Recipe, tmp_path: Path, marked_rows: Any, write_csv: Any
+) -> None:
+    rows = [(*row, f"who{i // 4}") for i, row in enumerate(marked_rows(60))]
+    path = csv_of(tmp_path, write_csv, rows, ("text", "label", "who"))
+    recipe = search_recipe.changed(data={"path": str(path), "group": "who"})
+    plan, learning = plan_of(recipe, folds=3)
+    groups = np.array(learning.prepared.rows.column("group"))
+    for one in plan.folds:
+        assert not set(groups[one.held]) & set(groups[one.train])
+        assert not set(groups[one.held]) & set(groups[one.valid])
+    by = recipe.changed(data={"split": {"by": "group"}})
+    plan, learning = plan_of(by, folds=3)
+    groups = np.array(learning.prepared.rows.column("group"))
+    for one in plan.folds:
+        assert not set(groups[one.held]) & set(groups[np.union1d(one.train, one.valid)])
+
+
+def test_by_time_each_fold_is_answered_by_what_is_older(
+    search_recipe: Recipe, tmp_path: Path, marked_rows: Any, write_csv: Any
+) -> None:
+    order = np.random.default_rng(0).permutation(60)
+    rows = [(*row, str(int(at))) for row, at in zip(marked_rows(60), order, strict=True)]
+    path = csv_of(tmp_path, write_csv, rows, ("text", "label", "at"))
+    data = {"path": str(path), "time": "at", "split": {"by": "time"}}
+    plan, learning = plan_of(search_recipe.changed(data=data), folds=3)
+    at = order[np.array(learning.prepared.rows.column("row"))]
+    ends = 0
+    for one in plan.folds:
+        assert at[one.train].max() < at[one.valid].min()
+        assert at[one.valid].max() < at[one.held].min()
+        assert at[one.held].min() > ends
+        ends = at[one.held].max()
+    with pytest.raises(RecipeError, match="one order"):
+        plan_of(search_recipe.changed(data=data), folds=3, repeats=2)
+
+
+def test_the_scores_are_those_of_the_rows_out_of_fold(crossed: Path) -> None:
+    result = json.loads((crossed / "result.json").read_text())
+    table = parquet.read_table(crossed / "folds.parquet")
+    label, said = table["label"].to_pylist(), table["prediction"].to_pylist()
+    metrics = result["cv"]["metrics"]
+    assert metrics["accuracy"]["value"] == pytest.approx(accuracy_score(label, said))
+    chances = np.array(table["probabilities"].to_pylist())
+    classes = result["classes"]
+    assert metrics["loss"]["value"] == pytest.approx(log_loss(label, chances, labels=classes))
+    fold = np.array(table["fold"].to_pylist())
+    right = np.array(label) == np.array(said)
+    for one in result["cv"]["per_fold"]:
+        own = right[fold == one["fold"]]
+        assert one["n"] == len(own)
+        assert one["metrics"]["accuracy"]["value"] == pytest.approx(own.mean())
+        assert one["best_step"] <= one["last_step"] <= one["planned_steps"]
+        assert one["verdict"]["label"]
+    narrow = metrics["accuracy"]["corrected_t"]
+    assert narrow["low"] < metrics["accuracy"]["value"] < narrow["high"]
+    assert result["valid"]["n"] == len(label)
+
+
+def test_the_model_of_all_rows_learned_from_all_and_ends_where_the_folds_say(crossed: Path) -> None:
+    result = json.loads((crossed / "result.json").read_text())
+    final = result["cv"]["final"]
+    share = float(np.median(final["shares"]))
+    assert final["rows"] == result["data"]["rows"] == result["data"]["train"]
+    looks = [json.loads(line) for line in (crossed / "events.jsonl").read_text().splitlines()]
+    steps = [one["step"] for one in looks if one["event"] == "snapshot"]
+    assert final["step"] == result["best_step"] == steps[-1]
+    assert abs(final["step"] / final["planned"] - share) <= 0.5
+    assert share == 1
+    assert "100%" in final["because"]
+
+
+def test_what_judges_the_model_of_all_rows_was_not_learned_from_by_who_answered(
+    search_recipe: Recipe,
+) -> None:
+    """Its looks are the folds' own at their validation rows."""
+    from holdfast.search.bench import Bench
+    from holdfast.search.work import work
+
+    made = validated(search_recipe.changed(**CUT), folds=3)
+    fitted = made.fit()
+    bench = Bench.of(made._learning)
+    expected = []
+    for one in made._plan.folds:
+        done = work(bench, FitJob(one.key, one.train, one.valid, one.held))
+        expected.append(done.looks.losses[0])
+    assert np.array_equal(fitted.trained.history[0].valid_losses, np.concatenate(expected))
+    learned = np.sort(fitted.ready.train.rows)
+    assert np.array_equal(learned, np.sort(bench.rows.column("row")))
+    assert fitted.answered is not None
+    assert len(fitted.answered.table) == len(bench.rows)
+
+
+def test_the_fit_on_all_rows_ends_at_the_median_share_of_the_folds() -> None:
+    """A fold that stopped says what it said last."""
+
+    def fold(best: int, last: int, losses: list[float]) -> tuple[Any, Any]:
+        steps = np.array([0, 5, 10, 20])[: last + 1]
+        looks = SimpleNamespace(
+            steps=steps,
+            losses=np.array(losses)[: last + 1, None] * np.ones((1, 2)),
+            correct=None,
+            metrics=[{"token_accuracy": loss} for loss in losses],
+            logits=None,
+            refined=np.array(losses),
+            temperature=np.ones(4),
+        )
+        return None, SimpleNamespace(looks=looks, best_step=best, planned=20)
+
+    pairs = [fold(10, 3, [4.0, 3, 2, 1]), fold(5, 1, [8.0, 6, 0, 0])]
+    ready = SimpleNamespace(plan=SimpleNamespace(evaluate_at=(0, 10, 20, 40), steps=40))
+    made = joined(pairs, ready, 0.375, 2)  # type: ignore[arg-type]
+    assert made.ends_at == 10
+    assert [look.losses.tolist() for look in made.looks] == [
+        [4, 4, 8, 8],
+        [3, 3, 6, 6],
+        [2, 2, 6, 6],
+        [1, 1, 6, 6],
+    ]
+    assert made.looks[1].metrics == {"token_accuracy": 4.5}
+    assert made.measured(15, None, None) is made.looks[1]  # type: ignore[arg-type]
+
+
+def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(
+    search_recipe: Recipe, crossed: Path, tmp_path: Path, monkeypatch: Any, killed: Any
+) -> None:
+    from holdfast.search import work as works
+
+    run, made = tmp_path / "killed", []
+    real = works.work
+
+    def dies(bench: Any, job: FitJob, *rest: Any) -> Done:
+        if job.key == "fold-0-1" and "dead" not in made:
+            made.append("dead")
+            raise killed
+        made.append(job.key)
+        return real(bench, job, *rest)
+
+    monkeypatch.setattr("holdfast.search.engines.local.work", dies)
+    recipe = search_recipe.changed(**CUT)
+    with pytest.raises(killed):
+        train(recipe, run, procedure=CrossValidation(3))
+    train(recipe, run, resume=True, procedure=CrossValidation(3))
+    assert made == ["fold-0-0", "dead", "fold-0-1", "fold-0-2"]
+    for name in ("folds.parquet", "answers.parquet", "model/model.safetensors"):
+        assert (run / name).read_bytes() == (crossed / name).read_bytes(), name
+    one, two = (json.loads((at / "result.json").read_text()) for at in (run, crossed))
+    assert one["cv"]["metrics"] == two["cv"]["metrics"]
+
+
+def test_the_recipe_of_the_run_repeats_it(crossed: Path, tmp_path: Path) -> None:
+    """By ``train`` too, since it asks for the folds."""
+    again = holdfast.train(crossed / "recipe.yaml", out=tmp_path / "again", quiet=True)
+    first = json.loads((crossed / "result.json").read_text())
+    assert again.result["cv"]["metrics"] == first["cv"]["metrics"]
+    weights = "model/model.safetensors"
+    assert (again.folder / weights).read_bytes() == (crossed / weights).read_bytes()
+
+
+def test_folds_within_folds_choose_where_no_row_is_set_aside(
+    search_recipe: Recipe, tmp_path: Path
+) -> None:
+    result = train(
+        search_recipe.changed(**CUT), tmp_path / "run", procedure=CrossValidation(3, nested=True)
+    )
+    cv = result["cv"]
+    assert cv["nested"]
+    assert [one["valid"] for one in cv["per_fold"]] == [0, 0, 0]
+    assert cv["metrics"]["loss"]["nested"]["low"] < cv["metrics"]["loss"]["nested"]["high"]
+    assert cv["final"]["rows"] == result["data"]["rows"]
+
+
+def test_given_test_rows_are_scored_once_by_the_model_of_all_rows(
+    search_recipe: Recipe, tmp_path: Path, marked_rows: Any, write_csv: Any
+) -> None:
+    path = csv_of(tmp_path, write_csv, marked_rows(20, seed=9), ("text", "label"))
+    recipe = search_recipe.changed(data={"test": str(path)}, **CUT)
+    result = train(recipe, tmp_path / "run", procedure=CrossValidation(2))
+    assert result["test"]["n"] == 20
+    assert result["test"]["opened_at"]
+    assert result["valid"]["out_of_fold"]
+
+
+def test_the_command_prints_the_answer_and_its_json(
+    search_recipe: Recipe, quick: list[str], tmp_path: Path
+) -> None:
+    settings = [part for one in quick for part in ("--set", one)]
+    asked = ["cv", str(search_recipe.data.path), "--folds", "2", "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, [*asked, *settings, "--set", "train.epochs=1"])
+    assert done.exit_code == 0, done.output
+    assert "by 2 folds of 60 rows" in " ".join(done.stdout.split())
+    assert "Verdicts" in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines() if "/" not in line)
+    again = CliRunner().invoke(app, [*asked, "--resume", "--json", "--quiet"])
+    assert json.loads(again.stdout)["cv"]["folds"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"train": {"folds": 3}}, "--nested"),
+        ({"data": {"valid": "x.csv"}}, "cannot|validation rows|no such|not"),
+        ({"data": {"features": ["a"]}}, "data.features"),
+        ({"train": {"max_minutes": 1}}, "max_minutes"),
+    ],
+)
+def test_what_folds_do_not_go_together_with_is_refused(
+    search_recipe: Recipe, changes: Any, says: str
+) -> None:
+    from holdfast.core.errors import HoldfastError
+
+    with pytest.raises(HoldfastError, match=says):
+        validated(search_recipe.changed(**changes), folds=2)
+
+
+def test_too_few_rows_of_a_class_are_refused_with_the_remedy(
+    search_recipe: Recipe, tmp_path: Path, marked_rows: Any, write_csv: Any
+) -> None:
+    rows = [(text, "no" if i < 57 else "yes") for i, (text, _) in enumerate(marked_rows(60))]
+    path = csv_of(tmp_path, write_csv, rows, ("text", "label"))
+    with pytest.raises(SplitError, match="fewer folds"):
+        validated(search_recipe.changed(data={"path": str(path)}), folds=5)
+
+
+def test_the_verdicts_are_one_sentence() -> None:
+    found = [{"label": "overfit", "since_step": step} for step in (30, 40, 60, 40)]
+    told = verdicts([*found, {"label": "healthy", "since_step": None}])
+    assert told["sentence"] == "4 of 5 folds overfit from step 40 on (the median), 1 healthy."
+    assert told["labels"] == {"overfit": 4, "healthy": 1}
