@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, to_json
 from holdfast.enrich.meaning import meaning
 from holdfast.know.errors import errors_of, learned_rows
@@ -35,6 +36,9 @@ def errors(
     result = again.result
     if robust:
         refuse_task(str(result["task"]))
+        if not (result.get("test") or {}).get("n"):
+            rule = f"asks about changed test rows, and {run} has none"
+            raise RecipeError("--robustness", rule, 0, "Leave it out, or train with test rows.")
     slices, rows = result.get("slices"), result.get("errors")
     if slices is None:
         slices = _slices(again, notify)

@@ -75,7 +75,7 @@ def set_threshold(run: Path, wanted: Wanted, *, force: bool = False) -> dict[str
     with locked(run):
         if not force:
             refuse_second(run)
-        document = decided(again.result, valid, test, wanted)
+        document = decided(again.result, valid, test if len(test.losses) else None, wanted)
         if document["rule"] is not None:
             write_threshold(run, document)
     return document

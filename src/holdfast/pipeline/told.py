@@ -75,7 +75,7 @@ def told_of(side: Side, table: Table, columns: pa.Table, names: Sequence[str] = 
         side,
         table,
         losses,
-        np.array([a != b for a, b in zip(label, said, strict=True)]) if judged else None,
+        np.array([a != b for a, b in zip(label, said, strict=True)], bool) if judged else None,
         None if all(one is None for one in said) and said else tuple(said),
         chances,
         tuple(names) if chances is not None else (),
