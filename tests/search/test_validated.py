@@ -19,7 +19,7 @@ from holdfast.core.errors import RecipeError, SplitError
 from holdfast.pipeline.main import train
 from holdfast.pipeline.rows import load_and_divide
 from holdfast.recipe import Recipe
-from holdfast.search.fold_rows import Plan
+from holdfast.search.fold_rows import FoldPlan
 from holdfast.search.fold_scores import verdicts
 from holdfast.search.job import Done, FitJob
 from holdfast.search.validated import CrossValidation, Validated, joined
@@ -34,7 +34,7 @@ def validated(recipe: Recipe, **asked: Any) -> Validated:
     return procedure.learn(divided.recipe, divided, lambda _: None)
 
 
-def plan_of(recipe: Recipe, **asked: Any) -> tuple[Plan, Any]:
+def plan_of(recipe: Recipe, **asked: Any) -> tuple[FoldPlan, Any]:
     made = validated(recipe, **asked)
     return made._plan, made._learning
 

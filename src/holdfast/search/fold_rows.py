@@ -46,7 +46,7 @@ class FoldRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FoldPlan:
     """Every fold of every repeat, and in words how they came about."""
 
     folds: tuple[FoldRows, ...]
@@ -56,7 +56,7 @@ class Plan:
         return tuple(one for one in self.folds if one.repeat == repeat)
 
 
-def fold_rows(recipe: Recipe, prepared: Prepared, divided: Divided, share: float) -> Plan:
+def fold_rows(recipe: Recipe, prepared: Prepared, divided: Divided, share: float) -> FoldPlan:
     """The folds of all ``prepared`` rows; ``share`` is that of validation rows among those that a
     fold does not hold (0: none).
 
@@ -75,7 +75,7 @@ def fold_rows(recipe: Recipe, prepared: Prepared, divided: Divided, share: float
         train = np.setdiff1d(fold.train, valid)
         _check(prepared, fold, train)
         found.append(FoldRows(fold.number, fold.repeat, train, valid, fold.held))
-    return Plan(tuple(found), made.how)
+    return FoldPlan(tuple(found), made.how)
 
 
 def _folds(recipe: Recipe, prepared: Prepared, divided: Divided, way: Way, seed: int) -> Folds:

@@ -39,7 +39,7 @@ from holdfast.recipe import Recipe
 from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.search.bench import Bench
 from holdfast.search.engines import engine_of
-from holdfast.search.fold_rows import FoldRows, Plan, fold_rows
+from holdfast.search.fold_rows import FoldPlan, FoldRows, fold_rows
 from holdfast.search.fold_scores import cv_block, folds_table, told_of_fold
 from holdfast.search.job import Done, FitJob
 from holdfast.search.store import Store
@@ -149,7 +149,7 @@ class Validated:
 
     outer: tuple[Any, ...] = ()
 
-    def __init__(self, asked: CrossValidation, learning: Learning, plan: Plan) -> None:
+    def __init__(self, asked: CrossValidation, learning: Learning, plan: FoldPlan) -> None:
         self._asked, self._learning, self._plan = asked, learning, plan
         self._blocks: dict[str, Any] = {}
 
