@@ -298,3 +298,26 @@ def test_the_verdicts_are_one_sentence() -> None:
     told = verdicts([*found, {"label": "healthy", "since_step": None}])
     assert told["sentence"] == "4 of 5 folds overfit from step 40 on (the median), 1 healthy."
     assert told["labels"] == {"overfit": 4, "healthy": 1}
+
+
+def test_the_audit_goes_by_what_the_folds_said_of_each_row(
+    crossed: Path, search_recipe: Recipe, tmp_path: Path, marked_rows: Any, write_csv: Any
+) -> None:
+    from holdfast.auditing.views import Rows
+    from holdfast.pipeline.folded_answers import folded_answers
+    from holdfast.pipeline.kinds import kind_of
+
+    def rows_of(path: Any) -> Rows:
+        data = search_recipe.data.model_copy(update={"path": str(path)})
+        return Rows(kind_of("text-classification").read(str(path), data, None))
+
+    told: list[Any] = []
+    rows = rows_of(search_recipe.data.path)
+    made = folded_answers(rows, crossed, told.append)
+    table = parquet.read_table(crossed / "folds.parquet")
+    for row, chances in zip(*(table[n].to_pylist() for n in ("row", "probabilities")), strict=True):
+        assert np.exp(made[row]) == pytest.approx(chances)
+    assert "60 of 60" in told[0].because
+    path = csv_of(tmp_path, write_csv, marked_rows(60, seed=5), ("text", "label"))
+    with pytest.raises(RecipeError, match="of other rows"):
+        folded_answers(rows_of(path), crossed, told.append)

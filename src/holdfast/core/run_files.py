@@ -24,9 +24,12 @@ from holdfast.core.shapes import anything, parse_object, text
 
 RESULT, EVENTS, MODEL = "result.json", "events.jsonl", "model"
 CARD = "README.md"
+# What a cross-validated run knows of each row out of fold.
+FOLDS = "folds.parquet"
 SEALED = (
     "recipe.yaml",
     "search.yaml",
+    FOLDS,
     EVENTS,
     "splits.parquet",
     "predictions.parquet",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,14 @@ from holdfast.copies.engines import OnRay
 from holdfast.copies.gather import AllRows, gather
 from holdfast.copies.loose import find_loose_copies
 from holdfast.copies.texts import RowTexts
-from holdfast.core.errors import ModelError
+from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.data.pictures import read_picture
 from holdfast.data.table import Table
 from holdfast.pipeline.audit_rows import AuditRows, Tell
 from holdfast.pipeline.defaults import WRITING
+from holdfast.pipeline.folded_answers import folded_answers
 from holdfast.pipeline.tuned import refuse_untunable, tuned_answers
 
 if TYPE_CHECKING:
@@ -49,6 +51,9 @@ class Views:
 
 def make_views(found: AuditRows, tell: Tell, progress: Progress) -> Views:
     """Every view of these rows that can be made."""
+    if found.recipe.audit.folds and found.recipe.audit.tuned:
+        rule = "stand for each other: tuned features, or the folds of a run"
+        raise RecipeError("audit.tuned and audit.folds", rule, None, "Leave one out.")
     if found.recipe.audit.tuned:
         refuse_untunable(found.recipe, found.table)
     rows = Rows(found.table, found.beside["source"])
@@ -146,6 +151,8 @@ def _embedded(
     tuned = None
     if found.recipe.audit.tuned:
         tuned = tuned_answers(rows, found.recipe, encoder.name, seconds, tell, progress)
+    if found.recipe.audit.folds:
+        tuned = folded_answers(rows, Path(found.recipe.audit.folds), tell)
     return Embedded(
         rows,
         own[0],

@@ -20,7 +20,14 @@ from holdfast.core.lock import NAME as LOCK
 from holdfast.core.lock import locked, refuse_held
 from holdfast.core.processes import processes, rank
 from holdfast.core.records import Decision
-from holdfast.core.run_files import check_base, check_files, check_model, is_sealed, read_result
+from holdfast.core.run_files import (
+    FOLDS,
+    check_base,
+    check_files,
+    check_model,
+    is_sealed,
+    read_result,
+)
 
 RESULT = run_files.RESULT
 MODEL = run_files.MODEL
@@ -43,6 +50,7 @@ OWN = (
     "predictions.parquet",
     "splits.parquet",
     "examples.parquet",
+    FOLDS,
     "answers.parquet",
     "openings.jsonl",
     "looks.npz",

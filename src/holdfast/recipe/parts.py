@@ -377,12 +377,14 @@ class AuditPart(Part):
     """How far ``audit`` goes: ``rows`` are the most that the model reads, 0 asks no model; copies
     and checks of single rows see every row. ``engine`` is where copies are looked for,
     ``loose`` the share of words in which two rows may differ and still be listed; ``tuned`` has
-    the labels doubted by tuned features too."""
+    the labels doubted by tuned features too, ``folds`` by what a run of ``holdfast cv`` said of
+    these rows out of fold."""
 
     rows: int = Field(default=20_000, ge=0, le=STEPS)
     engine: Literal["local", "ray"] = "local"
     loose: float | None = Field(default=None, gt=0, le=0.5)
     tuned: bool = False
+    folds: str | None = Field(default=None, min_length=1)
 
 
 class AlertPart(Part):

@@ -24,6 +24,7 @@ import numpy as np
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Ints
+from holdfast.core.run_files import FOLDS as FOLDS_FILE
 from holdfast.pipeline.compose import make_ready
 from holdfast.pipeline.defaults import method_parts
 from holdfast.pipeline.fit import fit_ready
@@ -48,7 +49,6 @@ from holdfast.training.out_of_fold import FoldLooks
 
 FOLDS = 5
 FOLDED = "a validation row of the division: folded as all others are"
-TABLE = "folds.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class Validated:
         spent = time.perf_counter() - start
         answered = _answered(bench, pairs)
         if into is not None:
-            write_parquet(into.run / TABLE, folds_table(pairs))
+            write_parquet(into.run / FOLDS_FILE, folds_table(pairs))
         fitted = self._final(bench, pairs, told, into, listeners, notify)
         block, valid = cv_block(bench, pairs, plan.how, fitted, spent)
         self._blocks = {"cv": block, "valid": valid}
