@@ -1,4 +1,4 @@
-"""``holdfast.train``, ``lr``, ``audit``, ``diagnose`` and others: the commands as functions."""
+"""``holdfast.train``, ``distill``, ``lr``, ``audit`` and others: the commands as functions."""
 
 from __future__ import annotations
 
@@ -449,6 +449,52 @@ def choose(
         named = [models] if isinstance(models, (str, Path)) else models
         told = Teller(quiet, verbose=False)
         return choose_model(request.recipe(), list(map(str, named)), told, request.held)
+
+
+def distill(
+    runs: str | Path | TrainedRun | Sequence[str | Path | TrainedRun],
+    *,
+    student: str | Path | None = None,
+    layers: int | None = None,
+    unlabelled: str | Path | None = None,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    settings: Settings = (),
+    resume: bool = False,
+    quiet: bool = False,
+) -> TrainedRun:
+    """Do what ``holdfast distill`` does, and return the student's finished run;
+    ``run.result["distilled"]`` says what it keeps of its teachers.
+
+    Parameters
+    ----------
+    runs : the teacher, a finished run; of several the average teaches.
+    student : a model by name or folder; without it the teacher's own network with ``layers`` of its
+        blocks, half of them where that is not said either.
+    unlabelled : a file of texts without labels, which the teacher answers.
+
+    Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
+    with 2.
+    """
+    from holdfast.pipeline.advice import in_python
+    from holdfast.pipeline.request import Request
+    from holdfast.pipeline.student import folder_name, student_recipe
+    from holdfast.terminal.watch import train_watched
+
+    with in_python():
+        given = [runs] if isinstance(runs, (str, Path, TrainedRun)) else list(runs)
+        paths = [Path(one.folder if isinstance(one, TrainedRun) else one) for one in given]
+        recipe = student_recipe(
+            paths,
+            student=None if student is None else str(student),
+            layers=layers,
+            unlabelled=None if unlabelled is None else str(unlabelled),
+            seed=seed,
+            settings=settings,
+        )
+        request = Request(folder_name(paths), out=Path(out) if out else None, resume=resume)
+        _, folder = train_watched(request, recipe, quiet=quiet)
+    return TrainedRun(folder)
 
 
 def probe(

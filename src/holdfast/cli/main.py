@@ -19,6 +19,7 @@ from holdfast.cli import (
     cv,
     demo,
     diagnose,
+    distill,
     errors,
     evaluate,
     explain,
@@ -102,6 +103,14 @@ _add(
     "holdfast diagnose trainer_state.json",
     "holdfast diagnose history.csv --set train=loss --set valid=dev_loss",
     "holdfast diagnose runs/reviews-1 --html diagnosis.html",
+)
+_add(
+    "distill",
+    distill.command,
+    "A smaller model that answers as a run does.",
+    "holdfast distill runs/reviews-1 --layers 3",
+    "holdfast distill runs/reviews-1 --layers 3 --unlabelled more.csv",
+    "holdfast distill runs/seed-0 runs/seed-1 --student distilbert-base-uncased",
 )
 _add(
     "evaluate",

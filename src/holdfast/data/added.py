@@ -17,7 +17,7 @@ from holdfast.core.records import Floats, Ints
 from holdfast.data.table import Table
 
 # Where an added row came from.
-ORIGINS = ("name", "description", "unlabelled", "synthetic", "mixed", "canary")
+ORIGINS = ("name", "description", "unlabelled", "synthetic", "mixed", "canary", "taught")
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,7 @@ def make_ready(
     watch = kind.watch(loaded, sides, resolved, plan.probe_rows)
     size, oversized = model_size(loaded.network, sides.train)
     task = kind.make_task(loaded, sides.train_rows.table, resolved, metric)
+    plan = _with_teacher(plan, prepared, resolved, train, sides, (loaded, task))
     precision = resolved.train.precision
     need, memory, tight = check_fit(loaded.network, task, sides.learnt, plan.phases, precision)
     kept = keep_prefix(
@@ -208,7 +209,7 @@ def _sides(
     if weights is not None:
         assert isinstance(inside, EncodedTexts)
         inside = replace(inside, weights=weights)
-    added, with_added = _added(prepared, inside, recipe.train.added)
+    added, with_added = _added(prepared, inside, recipe.train.added, loaded)
     sides = Sides(
         inside,
         kind.side(of_valid, loaded, judging),
@@ -221,7 +222,7 @@ def _sides(
 
 
 def _added(
-    prepared: Prepared, train: Examples, origins: Sequence[str] | None
+    prepared: Prepared, train: Examples, origins: Sequence[str] | None, loaded: Any
 ) -> tuple[Examples | None, Examples | None]:
     """The added rows that this fit learns from, with their weights; and they behind ``train``."""
     lot, examples = prepared.added, prepared.added_examples
@@ -229,7 +230,7 @@ def _added(
     if lot is None or examples is None or not len(chosen):
         return None, None
     assert isinstance(train, GrowingExamples)
-    more = examples.take(chosen)
+    more: Any = prepared.kind.side(examples.take(chosen), loaded, lot.table)
     both = train.extended(more, np.asarray(lot.weights)[chosen])
     if not isinstance(both, ExtendableExamples):
         return more, both
@@ -303,6 +304,31 @@ def _with_general(plan: Plan, recipe: ResolvedRecipe, sides: Sides) -> Plan:
         replace(phase, source=beside(phase.source, sides.general_rows))
         if phase.name == FINETUNE
         else phase
+        for phase in plan.phases
+    )
+    return replace(plan, phases=phases)
+
+
+def _with_teacher(
+    plan: Plan,
+    prepared: Prepared,
+    recipe: ResolvedRecipe,
+    train: Ints,
+    sides: Sides,
+    of: tuple[Any, Any],
+) -> Plan:
+    """The plan whose fine-tuning learns from teachers, where the recipe names some.
+
+    Raises ``RecipeError`` where nobody asked them what they say of these rows.
+    """
+    if not recipe.distill.teacher:
+        return plan
+    if prepared.lessons is None:
+        rule = "goes with one run on one division: a fold or a trial would need teachers of its own"
+        raise RecipeError("distill.teacher", rule, None, "Leave it out: distill.teacher=null.")
+    term = prepared.lessons.term(prepared, recipe, train, sides, *of)
+    phases = tuple(
+        replace(phase, terms=(*phase.terms, term)) if phase.name == FINETUNE else phase
         for phase in plan.phases
     )
     return replace(plan, phases=phases)

@@ -19,6 +19,7 @@ from holdfast.pipeline.general import with_general
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.kinds.beside_start import check_probes
 from holdfast.pipeline.ready import Prepared
+from holdfast.pipeline.shortened import with_layers
 from holdfast.pipeline.signals import with_signals
 from holdfast.pipeline.synthetic import with_synthetic
 from holdfast.pipeline.task import with_task
@@ -49,7 +50,7 @@ def prepare(
     machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul, one_size=pictures)
     recipe = settle_quantize(recipe)
     check_probes(recipe)
-    loaded = with_adapter(kind.load(recipe, rows), recipe)
+    loaded = with_adapter(with_layers(kind.load(recipe, rows), recipe), recipe)
     compute_in(loaded.network, machine.precision)
     start = time.perf_counter()
     decided = {"threads": machine.threads, "precision": machine.precision, "matmul": machine.matmul}
@@ -113,6 +114,8 @@ def with_added(
 ) -> Prepared:
     """What is prepared, with the rows that are added to the training ones: worked out by ``train``,
     and whether they are of use by ``valid`` too. See ``prepare_divided``."""
-    prepared = with_unlabelled(with_signals(prepared, train, known), train, valid, unlabelled)
+    prepared = with_signals(prepared, train, known)
+    if not prepared.recipe.distill.teacher:
+        prepared = with_unlabelled(prepared, train, valid, unlabelled)
     prepared = with_synthetic(prepared, train, valid, known or (prepared.rows,))
     return with_canaries(prepared)

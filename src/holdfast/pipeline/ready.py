@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Snapshot
+from holdfast.core.updates import LossTerm
 from holdfast.data.added import Added, join_added
 from holdfast.data.table import Table, TrainSplit, ValidSplit
 from holdfast.methods.rates import Rates
@@ -77,6 +78,22 @@ class General:
         return tuple(table for table in (self.probe, self.rows) if table is not None)
 
 
+class Teaches(Protocol):
+    """What teachers say of prepared rows (``lessons.py``)."""
+
+    def term(
+        self,
+        prepared: Prepared,
+        recipe: ResolvedRecipe,
+        train: Ints,
+        sides: Sides,
+        loaded: Any,
+        task: Any,
+    ) -> LossTerm:
+        """The loss term of a fit on the rows at ``train``, of what it ``loaded`` and its side of
+        the loop."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """Rows and a model from which any number of fits begin, each as in a process of its own.
@@ -92,7 +109,8 @@ class Prepared:
     loaded model on. ``added`` are rows that every fit learns from beside its training rows, with
     their ``added_examples`` [m]; a fit's ``train.added`` says which, ``weighed`` gives them other
     weights. ``decisions`` were made on the rows as they lie here; ``synthetic`` says what was made
-    of new rows, where some were asked for. ``general`` are rows of what the model knew before.
+    of new rows, where some were asked for. ``general`` are rows of what the model knew before;
+    ``lessons`` what the teachers say, where the recipe names some.
     """
 
     recipe: Recipe
@@ -110,6 +128,7 @@ class Prepared:
     noticed: tuple[Finding, ...] = ()
     synthetic: Mapping[str, Any] | None = None
     general: General | None = None
+    lessons: Teaches | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -124,7 +143,8 @@ class Prepared:
         one_class = self.rows.columns.label_kind in (None, "class")
         start, both = time.perf_counter(), added
         fresh = self.kind.encode(added.table, self.loaded, self.recipe)
-        if not (one_class and isinstance(fresh, GrowingExamples)):
+        by_teacher = set(added.origins) == {"taught"}
+        if not ((one_class or by_teacher) and isinstance(fresh, GrowingExamples)):
             raise RecipeError(
                 "added rows",
                 "can be learned beside texts with one class each and by a causal language model",

@@ -100,12 +100,13 @@ def _load_and_divide(recipe: Recipe, notify: Notify, folded: bool) -> Divided:
             "The honest number needs test rows: leave a share, or name a file with data.test.",
         )
     shares = shares_of(data.split)
-    way, chosen = way_of(recipe, table)
+    dividing = dividing_by(recipe)
+    way, chosen = way_of(dividing, table)
     notify_all(notify, chosen, ())
-    splits = divide(table, seed=recipe.seed, fractions=shares, way=way, **given)
+    splits = divide(table, seed=dividing.seed, fractions=shares, way=way, **given)
     splits = treat_training(splits, treatments)
     notify_all(notify, splits.decisions, splits.findings)
-    beside = _unlabelled(recipe, table, given)
+    beside = _unlabelled(dividing, table, given)
     notify_all(notify, (), beside.findings)
     findings = (*table.findings, *audited, *splits.findings, *beside.findings)
     decisions = (
@@ -119,6 +120,12 @@ def _load_and_divide(recipe: Recipe, notify: Notify, folded: bool) -> Divided:
     )
     every = tuple(given.values())
     return Divided(recipe, table, every, splits, findings, decisions, beside.texts)
+
+
+def dividing_by(recipe: Recipe) -> Recipe:
+    """The recipe with the seed by which rows are divided in the place of the run's."""
+    seed = recipe.data.split.seed
+    return recipe if seed is None else recipe.model_copy(update={"seed": seed})
 
 
 def shares_of(split: SplitShares) -> tuple[float, float, float]:

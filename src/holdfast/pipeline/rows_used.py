@@ -19,6 +19,7 @@ from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
 from holdfast.pipeline.chosen_layers import AUTO
 from holdfast.pipeline.general import with_general
 from holdfast.pipeline.learning import Learning, known_tables
+from holdfast.pipeline.lessons import with_lessons
 from holdfast.pipeline.outer_folds import outer_folds
 from holdfast.pipeline.policies import PASSIVE
 from holdfast.pipeline.prepared import prepare_divided, with_added
@@ -56,6 +57,7 @@ def learning_of(recipe: Recipe, divided: Divided) -> Learning:
         as_asked = prepared.recipe.changed(data={"names": names})
         prepared = replace(prepared, recipe=as_asked)
     prepared = replace(prepared, decisions=(*prepared.decisions, *told))
+    prepared = with_lessons(prepared, divided)
     learning = Learning(prepared, train, valid, folds, divided, names)
     if len(divided.splits.test):
         return learning
@@ -125,6 +127,8 @@ def against_folds(prepared: Prepared, divided: Divided) -> str | None:
     hindering = {
         "data.features": data.features not in (None, False),
         "data.unlabelled": data.unlabelled is not None,
+        # A teacher knows the labels of the rows that each fold is to answer.
+        "distill.teacher": bool(recipe.distill.teacher),
         "data.synthesize": data.synthesize is not None,
         "data.split.by": data.split.by != "rows",
         "data.split.stable": data.split.stable,

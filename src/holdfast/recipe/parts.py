@@ -23,7 +23,7 @@ from holdfast.recipe.values import checked, kinds
 Task = Literal[
     "text-classification", "token-classification", "seq2seq", "causal-lm", "image-classification"
 ]
-Origin = Literal["name", "description", "unlabelled", "synthetic", "mixed", "canary"]
+Origin = Literal["name", "description", "unlabelled", "synthetic", "mixed", "canary", "taught"]
 EMBEDDED = "embedded"
 
 # The largest of each kind of number. Beyond them no run would end, no plan could be held, or the
@@ -38,6 +38,7 @@ RATE = 1e38  # what a float32 holds; far smaller ones explode, which the run the
 FACTOR = 1e6
 CANARIES = 1000  # seven training rows each on average
 FOLDS = 20  # each is a run of its own
+LAYERS = 400  # the deepest models have some 200 blocks
 RANK = 4096  # of an update of matrices with at most some 16,000 rows; 8 to 256 are usual
 
 
@@ -93,6 +94,7 @@ class SplitShares(Part):
     valid: float = Field(default=0.15, gt=0, lt=1)
     test: float = Field(default=0.15, ge=0, lt=1)
     by: Literal["rows", "group", "source", "topic", "time"] = "rows"
+    seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
     held: _Names = None
     topics: int = Field(default=20, ge=3, le=ROWS)
     stable: bool = False
@@ -191,7 +193,7 @@ class DataPart(Part):
     features: Annotated[tuple[str, ...] | bool | None, _tupled] = None
     unlabelled: str | None = None
     general: str | None = None
-    unlabelled_by: Literal["propagation", "self-training", "none"] | None = None
+    unlabelled_by: Literal["propagation", "self-training", "teacher", "none"] | None = None
     mix: tuple[MixPart, ...] | None = None
     synthesize: SynthesizePart | None = None
     weights: dict[str, float] | None = None
@@ -255,12 +257,31 @@ class ModelPart(Part):
     pooling: Literal["auto", "mean", "own"] = "auto"
     max_length: int | None = Field(default=None, ge=8, le=TOKENS)
     max_target_length: int | None = Field(default=None, ge=2, le=TOKENS)
+    layers: int | None = Field(default=None, ge=1, le=LAYERS)
+    layers_kept: Literal["spread", "first"] = "spread"
     adapter: AdapterPart = AdapterPart()
     freeze: int | float | str | None = None
     dropout: float | None = Field(default=None, ge=0, lt=1)
     quantize: Literal["none", "4bit", "8bit"] = "none"
     quant_type: Literal["nf4", "fp4"] | None = None
     double_quant: bool | None = None
+
+
+class DistillPart(Part):
+    """Whom the model learns from beside the labels: finished runs (``teacher``), averaged.
+
+    ``weight`` is the teacher's share of the loss of a row that has a label, ``temperature`` softens
+    both sides; ``compared`` what of their answers. ``hidden`` and ``attention`` weigh what the
+    blocks say beside. ``alone``: the same model is trained without a teacher too, to be held
+    against."""
+
+    teacher: Annotated[tuple[str, ...] | None, _tupled] = None
+    weight: float = Field(default=1.0, ge=0, le=1)
+    temperature: float = Field(default=2.0, gt=0, le=100)
+    compared: Literal["probabilities", "logits"] = "probabilities"
+    hidden: float | None = Field(default=None, ge=0, le=FACTOR)
+    attention: float = Field(default=0.0, ge=0, le=FACTOR)
+    alone: bool = True
 
 
 class TrainPart(Part):

@@ -26,6 +26,7 @@ from holdfast.recipe.parts import (
     ControlPart,
     CvPart,
     DataPart,
+    DistillPart,
     GeneratePart,
     ModelPart,
     Part,
@@ -43,6 +44,7 @@ LISTS = (
     "data.split.held",
     "model.adapter.targets",
     "train.added",
+    "distill.teacher",
     "alert.on",
     "track.to",
 )
@@ -64,6 +66,7 @@ class Recipe(Part):
     data: DataPart = DataPart()
     model: ModelPart = ModelPart()
     train: TrainPart = TrainPart()
+    distill: DistillPart = DistillPart()
     generate: GeneratePart = GeneratePart()
     control: ControlPart = ControlPart()
     probes: ProbesPart = ProbesPart()
@@ -307,6 +310,7 @@ def anchored(recipe: Recipe, folder: Path) -> Recipe:
         data=data,
         model={"name": anchor(recipe.model.name)},
         train={"metric": metric},
+        distill={"teacher": [anchor(one) for one in recipe.distill.teacher or ()] or None},
         probes={
             "forgetting": probed,
             "fairness": terms,

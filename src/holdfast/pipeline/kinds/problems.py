@@ -21,7 +21,7 @@ from holdfast.methods.head_refit import HeadRefit
 from holdfast.models.classifier import LoadedClassifier, load_classifier
 from holdfast.models.layers import count_parameters
 from holdfast.models.onednn import use_onednn
-from holdfast.models.probe import Probe
+from holdfast.models.probe import Beside, Probe
 from holdfast.models.saved import SavedClassifier, load_saved
 from holdfast.pipeline.adapters import adapter_spec
 from holdfast.pipeline.answers import LabelSetAnswers, NumberAnswers
@@ -185,7 +185,11 @@ def listeners(ready: Ready, problem: Problem) -> tuple[HeadRefit, ...]:
     seed = ready.recipe.seed
     first = bool(ready.recipe.methods["probe_first"])
 
-    def fit(features: Floats, labels: Any) -> Probe:
+    def fit(features: Floats, labels: Any, beside: Beside | None = None) -> Probe:
+        if beside is not None:
+            # What a teacher said of unlabelled rows, each of which counts as a row of the table.
+            features = np.concatenate([features, beside.features])
+            labels = np.concatenate([labels, beside.labels])
         return problem.fit(features, labels, seed)
 
     return (HeadRefit(fit, first=first),)

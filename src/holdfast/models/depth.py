@@ -1,0 +1,165 @@
+"""A network with fewer of its blocks: the first step of a smaller model.
+
+The blocks that stay keep their weights and their order, the embeddings and all that stands behind
+the blocks stay too. The first block always stays: T5's holds the table of relative positions. What
+is spread reaches over the whole depth (DistilBERT took every other block, 1910.01108); the first
+ones alone are the cheap lower part of the same computation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision
+from holdfast.models.carry import MARK
+from holdfast.models.causal import CausalNetwork
+from holdfast.models.network import EncoderClassifier
+from holdfast.models.seq2seq_network import Seq2SeqNetwork
+from holdfast.models.vision import VisionClassifier
+
+Kept = Literal["spread", "first"]
+SETTING = "model.layers"
+# Names of the number of blocks in Transformers' configurations, the decoder's own among them.
+COUNTS = ("num_hidden_layers", "num_layers", "encoder_layers")
+DECODER_COUNTS = ("num_decoder_layers", "decoder_layers")
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A list of blocks, ``holder.name``, and what its configuration calls their number."""
+
+    holder: nn.Module
+    name: str
+    counts: tuple[str, ...]
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        found: nn.ModuleList = getattr(self.holder, self.name)
+        return found
+
+
+def chosen_blocks(there: int, count: int, kept: Kept) -> tuple[int, ...]:
+    """Which of ``there`` blocks, counted from 0, ascending, stay where ``count`` of them do:
+    ``spread`` at even distances from the first to the last, or the ``first`` ones."""
+    if kept == "first" or count == 1:
+        return tuple(range(count))
+    return tuple(round(i * (there - 1) / (count - 1)) for i in range(count))
+
+
+def depth_of(network: Any) -> int:
+    """How many blocks a network has, of an encoder and a decoder the larger number. Raises
+    ``RecipeError`` where they are no list of equal ones."""
+    return max(len(stack.blocks) for stack in _stacks(network))
+
+
+def shorten(network: Any, count: int, kept: Kept) -> Decision:
+    """Take all but ``count`` blocks out of ``network``, of an encoder-decoder on either side; what
+    it saves loads as a plain model of so many.
+
+    Raises ``RecipeError`` where there are fewer blocks, where the blocks are not of one width
+    (ResNet, ConvNeXt, Swin), share their weights (ALBERT), or carry an adapter that is saved
+    without them.
+    """
+    stacks = _stacks(network)
+    most = max(len(stack.blocks) for stack in stacks)
+    if not 1 <= count <= most:
+        rule = f"must be at least 1 and at most the {most} blocks of the model"
+        raise RecipeError(SETTING, rule, count, "Leave it out to keep all of them.")
+    if network.adapter is not None and not network.adapter.spec.merge:
+        rule = "goes with an adapter only where it is merged: its folder would name the whole model"
+        raise RecipeError(SETTING, rule, count, "Add --set model.adapter.merge=true.")
+    told = []
+    for stack in stacks:
+        there = len(stack.blocks)
+        chosen = chosen_blocks(there, min(count, there), kept)
+        _keep(network, stack, chosen)
+        told.append(f"{', '.join(str(i + 1) for i in chosen)} of {there}")
+    side = ("encoder ", "; decoder ") if len(told) > 1 else ("",)
+    shown = "".join(name + one for name, one in zip(side, told, strict=True))
+    because = f"{SETTING}={count}, {kept}: the other blocks are left out, the rest stays as it was"
+    return Decision("blocks", shown, because)
+
+
+def _stacks(network: Any) -> list[Stack]:
+    """The lists of blocks of a network."""
+    if isinstance(network, Seq2SeqNetwork):
+        both = ("encoder", COUNTS), ("decoder", DECODER_COUNTS)
+        return [_named(_side(network.plain, side), counts) for side, counts in both]
+    if isinstance(network, CausalNetwork):
+        return [_of_length(network.backbone, int(network.config.num_hidden_layers))]
+    if isinstance(network, VisionClassifier):
+        if network.family.inside is not None:
+            raise _no_list(network.family.name, "its blocks stand in stages of different widths")
+        body = network.backbone.get_submodule(network.family.base)
+        return [_of_length(body, int(network.config.num_hidden_layers))]
+    assert isinstance(network, EncoderClassifier)
+    family = network.family
+    if family.name == "ALBERT":
+        raise _no_list(family.name, "its blocks share one set of weights")
+    above, _, name = family.blocks.rpartition(".")
+    return [Stack(network.backbone.get_submodule(above), name, (*COUNTS, family.count))]
+
+
+def _side(plain: Any, side: str) -> nn.Module:
+    found: nn.Module = getattr(plain.base_model, side)
+    return found
+
+
+def _named(side: nn.Module, counts: tuple[str, ...]) -> Stack:
+    for name in ("block", "layers"):
+        if isinstance(getattr(side, name, None), nn.ModuleList):
+            return Stack(side, name, counts)
+    raise _no_list(type(side).__name__, "its blocks are not where this version looks for them")
+
+
+def _of_length(body: nn.Module, count: int) -> Stack:
+    for holder in body.modules():
+        for name, child in holder.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == count:
+                return Stack(holder, name, COUNTS)
+    raise _no_list(type(body).__name__, f"it has no list of {count} blocks")
+
+
+def _keep(network: Any, stack: Stack, chosen: Sequence[int]) -> None:
+    there, blocks = len(stack.blocks), list(stack.blocks)
+    stayed = nn.ModuleList([blocks[i] for i in chosen])
+    setattr(stack.holder, stack.name, stayed)
+    for index, block in enumerate(stayed):
+        each: Any = block.modules()
+        for module in each:
+            # Where a block's keys and values lie while a text is written.
+            if isinstance(getattr(module, "layer_idx", None), int):
+                module.layer_idx = index
+    configs = [getattr(m, "config", None) for m in (network, stack.holder, *network.modules())]
+    for config in {id(one): one for one in configs if one is not None}.values():
+        _count(config, stack.counts, there, chosen)
+
+
+def _count(config: Any, counts: tuple[str, ...], there: int, chosen: Sequence[int]) -> None:
+    """Write the number of blocks into a configuration, and cut what it says block by block."""
+    plain = config.to_dict()
+    for key in counts:
+        if getattr(config, key, None) == there:
+            setattr(config, key, len(chosen))
+    for key, value in plain.items():
+        if "layer" in key and isinstance(value, list) and len(value) == there:
+            setattr(config, key, [value[i] for i in chosen])
+
+
+def _no_list(name: str, why: str) -> RecipeError:
+    return RecipeError(
+        SETTING, f"does not exist for {name}: {why}", None, "Leave it out, or name a smaller model."
+    )
+
+
+def stated_depth(config: Mapping[str, Any]) -> int | None:
+    """The number of blocks that a ``config.json`` states, without the one that carries mean pooling
+    in a saved folder; ``None`` where it states none."""
+    counts = (*COUNTS, "n_layers", "n_layer")
+    found = next((config[key] for key in counts if isinstance(config.get(key), int)), None)
+    return None if found is None else int(found) - bool(config.get(MARK))
