@@ -493,7 +493,7 @@ def distill(
             settings=settings,
         )
         request = Request(folder_name(paths), out=Path(out) if out else None, resume=resume)
-        _, folder = train_watched(request, recipe, quiet=quiet)
+        _, folder = train_watched(request, recipe, quiet=quiet, command="distill")
     return TrainedRun(folder)
 
 

@@ -62,7 +62,7 @@ def command(
         runs, student=student, layers=layers, unlabelled=unlabelled, seed=seed, settings=set_ or []
     )
     request = Request(folder_name(runs), out=out, resume=resume)
-    result, folder = train_watched(request, recipe, quiet=quiet, verbose=verbose)
+    result, folder = train_watched(request, recipe, quiet=quiet, verbose=verbose, command="distill")
     if not is_main_process():
         return
     if as_json:

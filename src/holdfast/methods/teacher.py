@@ -12,11 +12,6 @@ the classes, which no probability depends on; it is the limit of a high temperat
 
 Value and gradient are those of the closed form: a student that says what its teacher says has a
 loss of exactly 0, and moves by exactly nothing.
-
-What is between the input and the answer may be held to the teacher's too (``features``): the
-hidden states of some blocks, as they are or through a linear map that is learned beside and thrown
-away where the widths differ (1412.6550, 1909.10351), and how the tokens are related in the last
-block, by the queries, the keys and the values (2012.15828).
 """
 
 from __future__ import annotations
@@ -100,9 +95,8 @@ class Said:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Taught:
-    """The loss term. ``ask`` gives what the teachers say of a pass, ``beside`` further losses
-    [batch] of it, if any; rows from ``labelled`` on have no label of their own.
-    ``weight`` is α, ``temperature`` T."""
+    """The loss term. ``ask`` gives what the teachers say of a pass; rows from ``labelled`` on have
+    no label of their own. ``weight`` is α, ``temperature`` T."""
 
     ask: Callable[[Passed], Said]
     labelled: int
@@ -110,7 +104,6 @@ class Taught:
     temperature: float
     problem: Problem = "class"
     compared: Compared = "probabilities"
-    beside: Callable[[Passed], torch.Tensor] | None = None
     name: ClassVar[str] = "taught"
     compares_rows: ClassVar[bool] = False
 
@@ -120,8 +113,7 @@ class Taught:
         taught = self.apart(passed)
         rows = torch.as_tensor(passed.rows, device=losses.device)
         mixed = (1 - self.weight) * losses + self.weight * taught
-        found = torch.where(rows < self.labelled, mixed, taught)
-        return found if self.beside is None else found + self.beside(passed)
+        return torch.where(rows < self.labelled, mixed, taught)
 
     def apart(self, passed: Passed) -> torch.Tensor:
         """How far the student is from its teachers, of each row [batch]."""

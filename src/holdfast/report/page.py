@@ -21,6 +21,7 @@ from holdfast.report.public import without_paths
 from holdfast.report.read import RunFiles, read_run
 from holdfast.report.view import (
     beside_start,
+    distilled,
     division,
     examples,
     fairness,
@@ -133,6 +134,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
     parts = (
         Section("score", "The honest score", honest.honest(run)),
         Section("folds", "How sure is the score?", folds.folds(run)),
+        Section("distilled", "What it keeps of its teacher", distilled.distilled(run)),
         Section("worth", "Was it worth it?", beside_start.worth(run)),
         Section("generations", "What it writes", generations.generations(run)),
         Section("outputs", "What its answers show", beside_start.outputs(run)),
@@ -161,6 +163,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
     )
     optional = {
         "folds",
+        "distilled",
         "worth",
         "generations",
         "outputs",

@@ -21,14 +21,15 @@ def train_watched(
     quiet: bool = False,
     verbose: bool = False,
     procedure: Procedure | None = None,
+    command: str = "train",
 ) -> tuple[dict[str, Any], Path]:
     """Do the job that ``request`` asks for, of which ``recipe`` was made; the result and the run's
-    folder. A ``procedure`` takes the place of the one fit."""
+    folder. A ``procedure`` takes the place of the one fit; ``command`` is what a person typed."""
     procedure = procedure or folds_of(recipe)
     quiet = quiet or not is_main_process()
     notify, show = Teller(quiet, verbose), Show(quiet, verbose)
     with chosen_folder(request.source, request.out, request.resume) as folder:
-        notify.title(f"holdfast {procedure.name if procedure else 'train'} → {folder}")
+        notify.title(f"holdfast {procedure.name if procedure else command} → {folder}")
         try:
             result = train(
                 recipe,

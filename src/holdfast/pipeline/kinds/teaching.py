@@ -81,14 +81,14 @@ def teachers_of(runs: Sequence[Path], prepared: Prepared) -> tuple[Teacher, ...]
             kind = rows.columns.label_kind or "class"
             if one.labels != kind:
                 raise _other(run, f"label is of the kind {one.labels}", kind)
-            model = one.models[0]
-            order = None if kind == "number" else _order(run, model.classes, names)
-            made.append(TextTeacher(model, order))
+            made += [
+                TextTeacher(m, None if kind == "number" else _order(run, m.classes, names))
+                for m in one.models
+            ]
         elif isinstance(one, ImageUse):
-            made.append(ImageTeacher(one.models[0], _order(run, one.names, names)))
+            made += [ImageTeacher(m, _order(run, m.classes, names)) for m in one.models]
         elif isinstance(one, TagUse):
-            model = one.models[0]
-            made.append(TagTeacher(model, _order(run, model.classes, rows.names)))
+            made += [TagTeacher(m, _order(run, m.classes, rows.names)) for m in one.models]
         else:
             made.append(WritingTeacher(one.network.eval(), one.tokenizer))
     return tuple(made)

@@ -17,6 +17,7 @@ import numpy as np
 from holdfast.core.errors import HoldfastError, Interrupted
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import generator
+from holdfast.core.wording import counted
 from holdfast.data.added import Added
 from holdfast.data.table import Table
 from holdfast.know.compare.pairs import AnswerKind, paired
@@ -185,7 +186,7 @@ def _shown(recipe: Recipe) -> str:
     name = Path(model.name).name if Path(model.name).is_absolute() else model.name
     # A student that was cut out of its teacher lies in the run's folder called model.
     name = Path(model.name).parent.name if name == "model" else name
-    return name if model.layers is None else f"{name}, {model.layers} blocks"
+    return name if model.layers is None else f"{name}, {counted(model.layers, 'block')}"
 
 
 def _speed(fitted: Fitted, lessons: Lessons, before: Before) -> dict[str, Any]:
