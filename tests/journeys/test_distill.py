@@ -327,3 +327,17 @@ def test_every_task_is_taught(
     else:
         assert done.code == 2
         assert "is not built for" in done.err
+
+
+def test_blocks_may_be_held_to_the_teachers(
+    holdfast: Any, finished_run: Path, student: Path, other_words: Path, tmp_path: Path
+) -> None:
+    more = sets(*SHORT, "distill.alone=false", "distill.hidden=1", "distill.attention=1")
+    asked = ["--layers", 1, *more, "--out", tmp_path / "s", "--quiet"]
+    done = holdfast("distill", finished_run, *asked)
+    assert done.code == 0, done.err
+    weights = "model/model.safetensors"
+    assert digest(tmp_path / "s" / weights) != digest(student / weights)
+    done = holdfast("distill", finished_run, "--student", other_words, *more, "--quiet")
+    assert done.code == 2
+    assert "distill.hidden" in done.err

@@ -96,7 +96,8 @@ class Said:
 @dataclass(frozen=True, slots=True, eq=False)
 class Taught:
     """The loss term. ``ask`` gives what the teachers say of a pass; rows from ``labelled`` on have
-    no label of their own. ``weight`` is α, ``temperature`` T."""
+    no label of their own. ``weight`` is α, ``temperature`` T; ``beside`` gives further losses
+    [batch] of a pass."""
 
     ask: Callable[[Passed], Said]
     labelled: int
@@ -104,6 +105,7 @@ class Taught:
     temperature: float
     problem: Problem = "class"
     compared: Compared = "probabilities"
+    beside: Callable[[Passed], torch.Tensor] | None = None
     name: ClassVar[str] = "taught"
     compares_rows: ClassVar[bool] = False
 
@@ -113,7 +115,8 @@ class Taught:
         taught = self.apart(passed)
         rows = torch.as_tensor(passed.rows, device=losses.device)
         mixed = (1 - self.weight) * losses + self.weight * taught
-        return torch.where(rows < self.labelled, mixed, taught)
+        found = torch.where(rows < self.labelled, mixed, taught)
+        return found if self.beside is None else found + self.beside(passed)
 
     def apart(self, passed: Passed) -> torch.Tensor:
         """How far the student is from its teachers, of each row [batch]."""

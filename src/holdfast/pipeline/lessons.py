@@ -24,6 +24,7 @@ from holdfast.methods.teacher import Problem, Said, Taught
 from holdfast.pipeline.again import SPLITS
 from holdfast.pipeline.enriched import places_of
 from holdfast.pipeline.folder import open_run
+from holdfast.pipeline.kinds.inside_teacher import inside_of, inside_teacher
 from holdfast.pipeline.kinds.teaching import RowAnswers, Teacher, of_examples, teachers_of
 from holdfast.pipeline.policies import PASSIVE
 from holdfast.pipeline.ready import Prepared, Sides
@@ -48,13 +49,14 @@ PROBLEMS: dict[str, Problem] = {"several": "several", "number": "number"}
 @dataclass(frozen=True, slots=True, eq=False)
 class Lessons:
     """The teachers, and what they say of the prepared rows (``rows``, one of each teacher) and of
-    the ``added`` ones; ``None`` where they are asked pass by pass."""
+    the ``added`` ones; ``None`` where they are asked pass by pass. ``inside`` is the network of the
+    first of them, where its blocks are learned from."""
 
     teachers: tuple[Teacher, ...]
     problem: Problem
     rows: tuple[RowAnswers, ...] | None = None
     added: tuple[RowAnswers, ...] = ()
-    decisions: tuple[Decision, ...] = ()
+    inside: Any = None
 
     def term(
         self,
@@ -84,7 +86,13 @@ class Lessons:
             ]
             ask = _Kept([np.asarray(t, dtype=np.float32) for t in tables], said)
         return Taught(
-            ask, labelled, wanted.weight, wanted.temperature, self.problem, wanted.compared
+            ask,
+            labelled,
+            wanted.weight,
+            wanted.temperature,
+            self.problem,
+            wanted.compared,
+            None if self.inside is None else inside_of(recipe, self.inside, loaded.network),
         )
 
 
@@ -169,7 +177,8 @@ def with_lessons(prepared: Prepared, divided: Divided) -> Prepared:
     kind = prepared.rows.columns.label_kind or "class"
     problem: Problem = PROBLEMS.get(kind, "class") if _of_texts(prepared) else "class"
     live = _asked_live(prepared, teachers)
-    lessons = Lessons(teachers, problem)
+    inside = inside_teacher(runs[0], prepared, teachers[0].differs(prepared))
+    lessons = Lessons(teachers, problem, inside=inside)
     told = []
     if live:
         told.append(Decision("teacher's answers", "asked at every update", live))

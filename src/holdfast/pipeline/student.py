@@ -74,6 +74,9 @@ def student_recipe(
             "train": TrainPart(metric=recipe.train.metric).model_dump(),
             "distill": taught.model_dump(),
             "methods": {},
+            # A teacher knew its rows, so that its student has them right from the start, which the
+            # guard takes for memorizing: it would end the run before anything was taught.
+            "control": {**recipe.control.model_dump(), "policy": "off"},
             "probes": {**recipe.probes.model_dump(), "canaries": None},
             "track": TrackPart().model_dump(),
         }

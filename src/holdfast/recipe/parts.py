@@ -271,13 +271,16 @@ class DistillPart(Part):
     """Whom the model learns from beside the labels: finished runs (``teacher``), averaged.
 
     ``weight`` is the teacher's share of the loss of a row that has a label, ``temperature`` softens
-    both sides; ``compared`` says what of their answers is. ``alone``: the same model is trained
+    both sides; ``compared`` says what of their answers is. ``hidden`` and ``attention`` are weights
+    of what the blocks say beside. ``alone``: the same model is trained
     without a teacher too, to be held against."""
 
     teacher: Annotated[tuple[str, ...] | None, _tupled] = None
     weight: float = Field(default=1.0, ge=0, le=1)
     temperature: float = Field(default=2.0, gt=0, le=100)
     compared: Literal["probabilities", "logits"] = "probabilities"
+    hidden: float = Field(default=0.0, ge=0, le=FACTOR)
+    attention: float = Field(default=0.0, ge=0, le=FACTOR)
     alone: bool = True
 
 
