@@ -30,7 +30,8 @@ def states_apart(teacher: torch.Tensor, student: torch.Tensor, mask: torch.Tenso
     first, second, real = teacher.float(), student.float(), mask.float()
     if first.shape[-1] == second.shape[-1]:
         each = ((second - first) ** 2).mean(dim=-1)
-        return (each * real).sum(dim=1) / real.sum(dim=1)
+        mean: torch.Tensor = (each * real).sum(dim=1) / real.sum(dim=1)
+        return mean
     pairs = real[:, :, None] * real[:, None, :]
     cosines = [_cosines(one) for one in (first, second)]
     gap = (cosines[1] - cosines[0]) ** 2
@@ -40,7 +41,8 @@ def states_apart(teacher: torch.Tensor, student: torch.Tensor, mask: torch.Tenso
 
 def _cosines(states: torch.Tensor) -> torch.Tensor:
     unit = states / states.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-    return unit @ unit.transpose(1, 2)
+    found: torch.Tensor = unit @ unit.transpose(1, 2)
+    return found
 
 
 def relations_apart(
@@ -60,7 +62,10 @@ def _relations(x: torch.Tensor, mask: torch.Tensor, heads: int) -> torch.Tensor:
     batch, tokens, width = x.shape
     parts = x.reshape(batch, tokens, heads, width // heads).transpose(1, 2)
     alike = parts @ parts.transpose(2, 3) / (width // heads) ** 0.5
-    return alike.masked_fill(~mask.bool()[:, None, None, :], NOWHERE).log_softmax(dim=-1)
+    found: torch.Tensor = alike.masked_fill(~mask.bool()[:, None, None, :], NOWHERE).log_softmax(
+        dim=-1
+    )
+    return found
 
 
 class Heard:
