@@ -253,7 +253,7 @@ def test_what_cannot_be_is_refused_in_words(
     assert "exclude each other" in said(finished_run, "--student", "embedded", "--layers", 1)
     assert "at most the 2 blocks" in said(finished_run, "--layers", 9)
     assert "train.folds" in said(finished_run, "--layers", 1, *sets("train.folds=3"))
-    assert "unlabelled" in said(finished_run, "--unlabelled", tmp_path / "none.csv")
+    assert "none.csv: does not exist" in said(finished_run, "--unlabelled", tmp_path / "none.csv")
 
 
 def test_rows_that_have_changed_since_are_refused(
