@@ -302,7 +302,12 @@ TASKS: dict[str, tuple[Any, str, list[str], str]] = {
     "number": (_number, "tiny_model", ["data.label_kind=number"], "mae"),
     "several": (_several, "tiny_model", ["data.label_kind=several"], "f1_micro"),
     "tags": (_tags, "tiny_model", ["data.labels=exact"], "entity_f1"),
-    "chat": (_chat, "tiny_llama", ["generate.max_new_tokens=4", "generate.rows=6"], "rouge_l"),
+    "chat": (
+        _chat,
+        "tiny_llama",
+        ["data.template=chatml", "generate.max_new_tokens=4", "generate.rows=6"],
+        "rouge_l",
+    ),
 }
 
 
