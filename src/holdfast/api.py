@@ -497,6 +497,53 @@ def distill(
     return TrainedRun(folder)
 
 
+def meta(
+    source: Any,
+    labels: Any = None,
+    *,
+    task_column: str | None = None,
+    test: Any = None,
+    model: str | Path | None = None,
+    task: str | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    settings: Settings = (),
+    out: str | Path | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    quiet: bool = True,
+) -> TrainedRun:
+    """Do what ``holdfast meta`` does: learn a start from many small tasks that adapts to a new one
+    in a few steps. ``folder / "model"`` of what it returns is the start, for ``train(…, model=…)``.
+
+    Parameters
+    ----------
+    source, labels, test : as for ``train``; ``test`` holds tasks (or classes) of their own.
+    task_column : the column that tells the tasks apart; left out, classes are divided, or in a
+        folder ``task/class/picture`` the tasks.
+
+    Others as the options of the command. ``result["meta"]`` says what was kept and why. Raises
+    ``holdfast.core.errors.InputError`` where the command would exit with 2.
+    """
+    from holdfast.pipeline.advice import in_python
+    from holdfast.recipe import as_settings
+    from holdfast.terminal.watch import meta_watched
+
+    more = [] if task_column is None else [f"meta.task_column={task_column}"]
+    with in_python():
+        columns = [text] if isinstance(text, str) else list(text or [])
+        request = replace(
+            _request(source, labels, None, test, columns, label, None),
+            model=None if model is None else str(model),
+            task=task,
+            seed=seed,
+            settings=[*more, *as_settings(settings)],
+            out=None if out is None else Path(out),
+            resume=resume,
+        )
+        return TrainedRun(meta_watched(request, quiet=quiet)[1])
+
+
 def probe(
     model: str | Path | TrainedRun,
     *,

@@ -26,6 +26,7 @@ from holdfast.cli import (
     export,
     fairness,
     lr,
+    meta,
     predict,
     probe,
     report,
@@ -187,6 +188,14 @@ _add(
     "Which of several models to fine-tune on rows.",
     "holdfast choose reviews.csv --models embedded,bert-base-uncased",
     "holdfast choose chats.jsonl --models gpt2,HuggingFaceTB/SmolLM2-135M --json",
+)
+_add(
+    "meta",
+    meta.command,
+    "From many small tasks to a start that adapts fast.",
+    "holdfast meta intents.csv",
+    "holdfast meta reviews.csv --task-column product --set meta.shots=10",
+    "holdfast meta alphabets/ --model my-resnet/ --set meta.method=prototypes",
 )
 _add(
     "probe",

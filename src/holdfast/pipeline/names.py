@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from holdfast.auditing.treat.apply import choose
+from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_many
 from holdfast.core.records import Decision
 from holdfast.enrich.registry import asked_for, check_enrich, kind_of_rows
@@ -63,3 +64,16 @@ def check_names(recipe: Recipe, find_metric: Callable[[str], Any] | None = None)
         address_of(recipe.alert.webhook)
     if find_metric is not None and recipe.train.metric not in LOSSES:
         find_metric(recipe.train.metric)
+
+
+def refuse_meta(recipe: Recipe) -> None:
+    """Raise ``RecipeError`` for a recipe of ``holdfast meta`` where another command is to follow
+    it."""
+    if recipe.meta.method is not None:
+        raise RecipeError(
+            "meta.method",
+            "makes this a recipe of holdfast meta, which learns a start from many tasks",
+            recipe.meta.method,
+            "Repeat it with holdfast meta; to train on one task from its start, give that task's "
+            "rows and --model RUN/model.",
+        )

@@ -19,7 +19,7 @@ from holdfast.models.base import Loaded
 from holdfast.pipeline.fresh_texts import without_copies
 from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.kinds.written_samples import execution_of, with_tables
-from holdfast.pipeline.names import check_names, code_to_run
+from holdfast.pipeline.names import check_names, code_to_run, refuse_meta
 from holdfast.pipeline.ready import Kind
 from holdfast.pipeline.task import with_task
 from holdfast.pipeline.treated import same_text, treat_all, treat_training, with_treatments
@@ -60,6 +60,7 @@ def load_and_divide(
 def _load_and_divide(recipe: Recipe, notify: Notify, folded: bool) -> Divided:
     if recipe.data.path is None:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
+    refuse_meta(recipe)
     check_names(recipe)
     # A mistyped name is told before minutes are spent on reading and looking for copies.
     general = (recipe.data.general, recipe.probes.forgetting.data)

@@ -432,3 +432,24 @@ class TrackPart(Part):
     to: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], _tupled] = ()
     project: str = Field(default="holdfast", min_length=1)
     name: str | None = None
+
+
+class MetaPart(Part):
+    """A start that adapts in a few steps, learned from many small tasks (``holdfast meta``).
+
+    ``task_column`` tells the tasks apart. An episode has ``ways`` classes, ``shots`` rows to learn
+    from and ``queries`` to answer of each; ``episodes`` are learned from, ``judge_episodes``
+    decide, ``test_episodes`` are scored once. ``inner_steps`` at ``inner_rate`` meet a task, where
+    a method does that by gradient descent. Without ``method`` the recipe is of another command."""
+
+    method: Literal["auto", "prototypes", "reptile", "maml", "anil", "embedding"] | None = None
+    task_column: str | None = None
+    ways: int | None = Field(default=None, ge=2, le=ROWS)
+    shots: int = Field(default=5, ge=1, le=ROWS)
+    queries: int | None = Field(default=None, ge=1, le=ROWS)
+    episodes: int | None = Field(default=None, ge=1, le=STEPS)
+    judge_episodes: int = Field(default=200, ge=10, le=ROWS)
+    test_episodes: int = Field(default=600, ge=10, le=ROWS)
+    looks: int = Field(default=6, ge=1, le=LOOKS)
+    inner_steps: int = Field(default=5, ge=1, le=1000)
+    inner_rate: float | None = Field(default=None, gt=0, le=RATE)

@@ -28,6 +28,7 @@ from holdfast.recipe.parts import (
     DataPart,
     DistillPart,
     GeneratePart,
+    MetaPart,
     ModelPart,
     Part,
     ProbesPart,
@@ -74,6 +75,7 @@ class Recipe(Part):
     alert: AlertPart = AlertPart()
     track: TrackPart = TrackPart()
     cv: CvPart = CvPart()
+    meta: MetaPart = MetaPart()
     methods: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)
     enrich: dict[str, dict[str, Any] | bool | str] = Field(default_factory=dict)
     treat: dict[str, dict[str, Any] | bool] = Field(default_factory=dict)

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from holdfast.report.answer_episodes import Use, of_start
 from holdfast.report.answer_folds import ADVICE, answer_words
 from holdfast.report.answer_paired import by_words, gap_words, paired_of
 from holdfast.report.answer_score import (
@@ -20,8 +21,6 @@ from holdfast.report.answer_score import (
     score_of,
 )
 from holdfast.report.numbers import estimate, metric_name
-
-Use = Literal["yes", "unsettled", "no", "unknown"]
 
 NOTHING = "Whether to use it cannot be said: score it on labelled rows with `holdfast evaluate`."
 BROKEN = {
@@ -62,7 +61,9 @@ def answer(result: Mapping[str, Any]) -> Answer:
     - written text: rows that run to the same result or are word for word right where that was
       scored and some are, else ROUGE-L, else perplexity; beside the untuned model. What is empty,
       repetitive or always the same in half of the rows is of no use, whatever its score;
-    - pictures as classes.
+    - pictures as classes;
+    - a start for new tasks: its accuracy on tasks that it never met, and whether a head that is
+      fitted anew to an ordinary embedding does as well.
 
     A number that is ``null`` is told with its ``why``, an absent interval with its reason; fewer
     than 100 test rows are named. Numbers of 100 are whole, and get a decimal where whole ones would
@@ -71,6 +72,8 @@ def answer(result: Mapping[str, Any]) -> Answer:
     folds = result.get("cv") or {}
     if folds.get("metrics") and not (result.get("test") or {}).get("n"):
         return Answer(answer_words(folds), ADVICE, "unknown")
+    if isinstance(result.get("meta"), Mapping):
+        return Answer(*of_start(result["meta"]))
     score = score_of(result)
     if score is None:
         return Answer("Not measured: no test rows were scored.", NOTHING, "unknown")

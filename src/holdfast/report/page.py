@@ -23,6 +23,7 @@ from holdfast.report.view import (
     beside_start,
     distilled,
     division,
+    episodes,
     examples,
     fairness,
     folds,
@@ -135,6 +136,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         Section("score", "The honest score", honest.honest(run)),
         Section("folds", "How sure is the score?", folds.folds(run)),
         Section("distilled", "What it keeps of its teacher", distilled.distilled(run)),
+        Section("episodes", "New tasks", episodes.episodes(run)),
         Section("worth", "Was it worth it?", beside_start.worth(run)),
         Section("generations", "What it writes", generations.generations(run)),
         Section("outputs", "What its answers show", beside_start.outputs(run)),
@@ -164,6 +166,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
     optional = {
         "folds",
         "distilled",
+        "episodes",
         "worth",
         "generations",
         "outputs",

@@ -54,3 +54,17 @@ def folds_of(recipe: Recipe) -> Procedure | None:
     from holdfast.search.validated import CrossValidation
 
     return CrossValidation(recipe.cv.folds, recipe.cv.repeats, recipe.cv.nested)
+
+
+def meta_watched(
+    request: Request, *, quiet: bool = False, verbose: bool = False
+) -> tuple[dict[str, Any], Path]:
+    """Learn the start that ``request`` asks for; the result and the run's folder."""
+    from holdfast.pipeline.meta import meta
+
+    notify = Teller(quiet, verbose)
+    recipe = request.recipe()
+    with chosen_folder(request.source, request.out, request.resume) as folder:
+        notify.title(f"holdfast meta → {folder}")
+        held = request.held
+        return meta(recipe, folder, resume=request.resume, notify=notify, held=held), folder

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.report.answer import Answer, Use, answer
+from holdfast.report.answer import Answer, answer
+from holdfast.report.answer_episodes import Use
 from holdfast.report.numbers import NBSP, compact, count, duration, sentence
 from holdfast.report.public import last_part, public_name
 from holdfast.report.read import RunFiles

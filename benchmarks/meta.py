@@ -1,0 +1,258 @@
+"""A start that adapts in a few steps: every method of ``holdfast meta`` on tasks it never met.
+
+Omniglot (242 characters of eight alphabets: 4 to learn from, 2 to decide by, 2 to score) with a
+small ResNet that is drawn at random, five characters of one alphabet an episode; BANKING77 with the
+embedded MiniLM, five intents an episode, 46 intents to learn from, 15 to decide by, 16 to score.
+600 test episodes, the same for every method. ``coverage`` asks, of simulated classes, how often an
+interval holds the accuracy over all classes.
+
+    python benchmarks/meta.py episodes      # cells: resumable, also within a cell
+    python benchmarks/meta.py coverage
+    python benchmarks/meta.py unseen        # train on a new task from the start, and from MiniLM
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import grid, run_cells
+
+SHARED = Path(os.environ.get("HOLDFAST_DATA", "../shared/data"))
+PLACE = Path.home() / ".cache" / "holdfast" / "meta"
+METHODS = ("frozen", "tuned", "prototypes", "anil", "reptile", "maml")
+BLOCK = 50
+SETTINGS = {
+    "omniglot": ["meta.episodes=600", "meta.queries=10", "meta.looks=5"],
+    "banking77": ["meta.episodes=150", "meta.queries=5", "meta.looks=3", "meta.inner_steps=2"],
+}
+
+
+def pictures() -> Path:
+    """Omniglot as ``alphabet/character/drawing.png``."""
+    from PIL import Image
+
+    folder = PLACE / "alphabets"
+    if (folder / "done").exists():
+        return folder / "pictures"
+    with np.load(SHARED / "omniglot" / "omniglot28.npz") as file:
+        data = {name: file[name] for name in file.files}
+    for image, character, drawer in zip(
+        data["images"], data["character"], data["drawer"], strict=True
+    ):
+        place = folder / "pictures" / str(data["character_names"][character])
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{drawer:02d}.png")
+    (folder / "done").touch()
+    return folder / "pictures"
+
+
+def resnet() -> Path:
+    """A residual network for one channel of 28 x 28, drawn at random, with its processor."""
+    import torch
+    from transformers import ResNetConfig, ResNetForImageClassification
+    from transformers.models.vit import ViTImageProcessorPil
+
+    folder = PLACE / "resnet28"
+    if not folder.exists():
+        torch.manual_seed(0)
+        config = ResNetConfig(
+            num_channels=1,
+            embedding_size=64,
+            hidden_sizes=[64, 64, 64],
+            depths=[1, 1, 1],
+            layer_type="basic",
+            num_labels=2,
+        )
+        ResNetForImageClassification(config).save_pretrained(folder)
+        ViTImageProcessorPil(
+            size={"height": 28, "width": 28}, image_mean=[0.5], image_std=[0.5]
+        ).save_pretrained(folder)
+    return folder
+
+
+@functools.cache
+def bench(name: str, shots: int) -> Any:
+    """What the cells of one set share."""
+    from holdfast.pipeline.meta import absolute_recipe, mark_of, with_head
+    from holdfast.pipeline.meta_choice import Bench, settled
+    from holdfast.pipeline.meta_rows import load_tasks
+    from holdfast.pipeline.prepared import prepare
+    from holdfast.recipe import Recipe, override
+
+    source = SHARED / "banking77" / "train.csv" if name == "banking77" else pictures()
+    settings = [
+        f"data.path={source}",
+        "meta.method=auto",
+        f"meta.shots={shots}",
+        "meta.judge_episodes=100",
+        "train.threads=1",
+        "train.precision=float32",
+        *SETTINGS[name],
+    ]
+    if name == "omniglot":
+        settings.append(f"model.name={resnet()}")
+    rows = load_tasks(override(Recipe(), settings))
+    prepared = prepare(absolute_recipe(rows), with_head(rows))
+    recipe, _ = settled(prepared.recipe, prepared)
+    into = PLACE / f"{name}-{shots}"
+    return Bench(prepared, rows, recipe, into, mark_of(rows, recipe), 20.0, lambda _: None)
+
+
+def episodes_of(cell: Any) -> dict[str, Any]:
+    """One method on the test episodes of one set."""
+    from holdfast.episodes.scores import score, vectors_for
+    from holdfast.pipeline.meta_choice import baselines, learned_arm, method_of
+    from holdfast.stats.shared_units import mean_over_units
+
+    shared, name = bench(cell["set"], cell["shots"]), cell["method"]
+    if name in ("frozen", "tuned"):
+        arm = baselines(shared, lambda *_: None)[name == "tuned"]
+    else:
+        arm = learned_arm(shared, name, method_of(name, shared.recipe), lambda *_: None)
+    reader = shared.reader(arm.learned.state if arm.learned else None)
+    test = shared.rows.pools[2]
+    episodes = test.episodes(shared.rows.shape, 600, shared.recipe.seed, "test")
+    vectors = None if arm.method.adapts else vectors_for(reader, episodes)
+    parts = []
+    for start in range(0, len(episodes), BLOCK):
+        path = shared.into / f"{name}-{start}.npy"
+        if not path.exists():
+            block = episodes[start : start + BLOCK]
+            np.save(path, score(arm.method, reader, block, vectors).accuracy)
+        parts.append(np.load(path))
+    accuracy = np.concatenate(parts)
+    members, unit = test.members(episodes)
+    found = mean_over_units(accuracy, members)
+    half = 1.96 * float(accuracy.std(ddof=1)) / len(accuracy) ** 0.5
+    told = {
+        "accuracy": 100 * found.value,
+        "low": 100 * found.low,
+        "high": 100 * found.high,
+        "plain_half": 100 * half,
+        "narrower": (found.high - found.low) / 2 / half,
+        "over": f"{members.shape[1]} {unit}",
+        "valid": 100 * arm.accuracy,
+        "best_step": arm.learned.best if arm.learned else 0,
+        "seconds": arm.seconds,
+    }
+    tuned = shared.into / f"tuned-{len(episodes) - BLOCK}.npy"
+    if name != "tuned" and tuned.exists():
+        starts = range(0, len(episodes), BLOCK)
+        other = np.concatenate([np.load(shared.into / f"tuned-{s}.npy") for s in starts])
+        gap = mean_over_units(accuracy - other, members)
+        told |= {
+            "minus_tuned": 100 * gap.value,
+            "gap_low": 100 * gap.low,
+            "gap_high": 100 * gap.high,
+        }
+    return told
+
+
+def coverage_of(cell: Any) -> dict[str, Any]:
+    """Of simulated sets of classes: how often each interval holds the accuracy over all classes.
+
+    A class is a Gaussian in 8 dimensions with a width of its own; a row is of the nearest mean of
+    the support rows. Truth: the mean over 40,000 episodes of classes that are each met once."""
+    from holdfast.stats.shared_units import mean_over_units
+
+    units, shots, ways, width = cell["classes"], cell["shots"], 5, 8
+    rng = np.random.default_rng(cell["seed"])
+
+    def classes(n: int) -> tuple[Any, Any]:
+        return 0.9 * rng.standard_normal((n, width)), np.exp(rng.normal(0, 0.35, n))
+
+    def accuracy(centres: Any, deviations: Any) -> float:
+        spread = deviations[None, :, None]
+        support = centres + rng.standard_normal((shots, ways, width)) * spread
+        query = centres + rng.standard_normal((10, ways, width)) * spread
+        gaps = ((query[:, :, None] - support.mean(axis=0)[None, None]) ** 2).sum(axis=-1)
+        return float((gaps.argmin(axis=-1) == np.arange(ways)).mean())
+
+    truth = np.mean([accuracy(*classes(ways)) for _ in range(40_000)])
+    held, plain, widths = 0, 0, []
+    for _ in range(cell["sets"]):
+        centres, deviations = classes(units)
+        drawn = [rng.choice(units, ways, replace=False) for _ in range(600)]
+        values = np.array([accuracy(centres[one], deviations[one]) for one in drawn])
+        members = np.zeros((600, units))
+        for at, one in enumerate(drawn):
+            members[at, one] = 1
+        found, half = mean_over_units(values, members), 1.96 * values.std(ddof=1) / 600**0.5
+        held += found.low <= truth <= found.high
+        plain += abs(values.mean() - truth) <= half
+        widths.append((found.high - found.low) / 2 / half)
+    n = cell["sets"]
+    return {"over classes": held / n, "plain": plain / n, "times wider": float(np.mean(widths))}
+
+
+def unseen_of(cell: Any) -> dict[str, Any]:
+    """``holdfast train`` on five rows of each of the test intents, from a start."""
+    import holdfast
+
+    shared = bench("banking77", 5)
+    test, rng = shared.rows.pools[2].tasks[0], np.random.default_rng(cell["seed"])
+    texts = shared.rows.table.column("text")
+    folder = PLACE / "unseen"
+    folder.mkdir(parents=True, exist_ok=True)
+    few, rest = [], []
+    for name, rows in zip(test.classes, test.rows, strict=True):
+        order = rng.permutation(rows)
+        few += [(texts[i], name) for i in order[:5]]
+        rest += [(texts[i], name) for i in order[5:45]]
+    for name, lines in (("few", few), ("rest", rest)):
+        with (folder / f"{name}-{cell['seed']}.csv").open(
+            "w", newline="", encoding="utf-8"
+        ) as file:
+            csv.writer(file).writerows([("text", "label"), *lines])
+    model = "embedded" if cell["start"] == "embedded" else str(saved(cell["start"]))
+    run = holdfast.train(
+        folder / f"few-{cell['seed']}.csv",
+        test=str(folder / f"rest-{cell['seed']}.csv"),
+        model=model,
+        seed=cell["seed"],
+        out=PLACE / "runs" / f"{cell['start']}-{cell['seed']}-{os.getpid()}",
+        settings={"train.threads": 1},
+    )
+    found = run.result["test"]["metrics"]["accuracy"]
+    names = ("value", "low", "high")
+    told = {name: 100 * found[name] for name in names}
+    return {**told, "seconds": run.result["timing"]["train_s"]}
+
+
+def saved(name: str) -> Path:
+    """The start that a method learned from the training intents, as a plain folder."""
+    from holdfast.pipeline.meta_choice import baselines, learned_arm, method_of, with_prototypes
+
+    shared, folder = bench("banking77", 5), PLACE / "starts" / name
+    if not folder.exists():
+        if name == "tuned":
+            arm = baselines(shared, lambda *_: None)[1]
+        else:
+            arm = learned_arm(shared, name, method_of(name, shared.recipe), lambda *_: None)
+        network = with_prototypes(shared, shared.reader(arm.learned.state))
+        network.save(folder, shared.prepared.loaded.tokenizer)
+    return folder
+
+
+def main() -> None:
+    part, chosen = sys.argv[1], sys.argv[2:]
+    if part == "episodes":
+        cells = grid(set=["omniglot", "banking77"], shots=[1, 5], method=METHODS)
+        wanted = [c for c in cells if not chosen or f"{c['set']}-{c['shots']}" in chosen]
+        run_cells("meta_episodes", wanted, episodes_of)
+    elif part == "coverage":
+        cells = grid(classes=[10, 15, 30, 60], shots=[1, 5], seed=[1], sets=[300])
+        run_cells("meta_coverage", cells, coverage_of)
+    else:
+        cells = grid(seed=[0, 1, 2], start=["embedded", *(chosen or ["prototypes"])])
+        run_cells("meta_unseen", cells, unseen_of)
+
+
+if __name__ == "__main__":
+    main()

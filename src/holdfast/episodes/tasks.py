@@ -1,0 +1,147 @@
+"""Tasks of few rows, their division, and the episodes that are drawn from them.
+
+A **task** has classes, a class has rows (positions among the encoded rows). An **episode** is a
+task as somebody meets it who has a few rows of each of some classes: the *support* rows, from which
+a model may learn, and the *query* rows, which it then answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from holdfast.core.records import Floats, Ints
+from holdfast.core.seeds import generator
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """``ways`` classes an episode, ``shots`` support rows and ``queries`` query rows of each."""
+
+    ways: int
+    shots: int
+    queries: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of each class that an episode needs."""
+        return self.shots + self.queries
+
+
+@dataclass(frozen=True, slots=True)
+class FewShotTask:
+    """One task: the ``rows`` of each of its ``classes``, ascending positions."""
+
+    name: str
+    classes: tuple[str, ...]
+    rows: tuple[Ints, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """``classes`` [ways] of the task at ``task`` of its pool; ``support`` [ways, shots] and
+    ``query`` [ways, queries] positions, a row of the table a class."""
+
+    task: int
+    classes: Ints
+    support: Ints
+    query: Ints
+
+    @property
+    def ways(self) -> int:
+        return len(self.classes)
+
+    @property
+    def support_labels(self) -> Ints:
+        """0 … ways − 1, in the order of ``support.ravel()``."""
+        return np.repeat(np.arange(self.ways), self.support.shape[1])
+
+    @property
+    def query_labels(self) -> Ints:
+        """0 … ways − 1, in the order of ``query.ravel()``."""
+        return np.repeat(np.arange(self.ways), self.query.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The tasks of one side."""
+
+    tasks: tuple[FewShotTask, ...]
+
+    def draw(self, shape: Shape, seed: int, *names: str | int) -> Episode:
+        """The episode of this ``seed`` and name: a task, each as likely as any other; classes of
+        it; rows of these. The same arguments give the same episode, whatever was drawn before."""
+        rng = generator(seed, "episode", *names)
+        at = int(rng.integers(len(self.tasks)))
+        task = self.tasks[at]
+        classes = rng.permutation(len(task.classes))[: shape.ways]
+        rows = np.stack([rng.permutation(task.rows[c])[: shape.rows] for c in classes])
+        return Episode(at, classes, rows[:, : shape.shots], rows[:, shape.shots :])
+
+    def episodes(self, shape: Shape, count: int, seed: int, name: str) -> list[Episode]:
+        """``count`` fixed episodes."""
+        return [self.draw(shape, seed, name, index) for index in range(count)]
+
+    def members(self, episodes: Sequence[Episode]) -> tuple[Floats, str]:
+        """Which units each episode is made of [episodes, units], and what a unit is: the ``task``,
+        where there are enough of them to say how tasks differ, or an episode takes all classes of
+        its task; else the ``class``."""
+        ways = max((one.ways for one in episodes), default=0)
+        whole = len(self.tasks) > 1 and any(len(t.classes) <= ways for t in self.tasks)
+        if len(self.tasks) >= TASKS_ENOUGH or whole:
+            table = np.zeros((len(episodes), len(self.tasks)))
+            for index, one in enumerate(episodes):
+                table[index, one.task] = 1
+            return table, "task"
+        starts = np.cumsum([0, *(len(task.classes) for task in self.tasks)])
+        table = np.zeros((len(episodes), int(starts[-1])))
+        for index, one in enumerate(episodes):
+            table[index, starts[one.task] + one.classes] = 1
+        return table, "class"
+
+
+# Of fewer tasks an interval over tasks would be as wide as everything: t of 3 degrees is 3.2.
+TASKS_ENOUGH = 5
+
+
+def usable(tasks: Sequence[FewShotTask], shape: Shape) -> tuple[FewShotTask, ...]:
+    """The tasks that episodes of this shape can be drawn from, with those of their classes that
+    have rows enough."""
+    found = []
+    for task in tasks:
+        kept = [i for i, rows in enumerate(task.rows) if len(rows) >= shape.rows]
+        if len(kept) >= shape.ways:
+            names = tuple(task.classes[i] for i in kept)
+            found.append(FewShotTask(task.name, names, tuple(task.rows[i] for i in kept)))
+    return tuple(found)
+
+
+def counts_of(total: int, shares: Sequence[float], least: int) -> list[int] | None:
+    """How many of ``total`` units each side has: by largest remainder, the last side first where
+    remainders tie, and never fewer than ``least``; ``None`` where there are not so many."""
+    if total < least * len(shares):
+        return None
+    exact = np.asarray(shares, dtype=float) / sum(shares) * total
+    counts = np.floor(exact + 1e-9).astype(int)
+    order = sorted(range(len(shares)), key=lambda i: (round(float(counts[i] - exact[i]), 9), -i))
+    for side in order[: total - int(counts.sum())]:
+        counts[side] += 1
+    while counts.min() < least:
+        counts[counts.argmax()] -= 1
+        counts[counts.argmin()] += 1
+    return [int(count) for count in counts]
+
+
+def divided(
+    units: Sequence[str], shares: Sequence[float], least: int, seed: int
+) -> list[tuple[str, ...]] | None:
+    """Names of tasks, or of classes, on sides that share none; each side in the given order."""
+    counts = counts_of(len(units), shares, least)
+    if counts is None:
+        return None
+    order = generator(seed, "tasks").permutation(len(units))
+    ends = np.cumsum([0, *counts])
+    parts = [sorted(order[ends[i] : ends[i + 1]]) for i in range(len(counts))]
+    return [tuple(units[i] for i in part) for part in parts]

@@ -1,0 +1,333 @@
+"""Which start is kept: every method learns from the same tasks and meets the same validation
+episodes, and one is kept in the place of the baseline only where a paired test says that it is
+better."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from holdfast.core.errors import TrainingError
+from holdfast.core.records import Decision, Floats
+from holdfast.core.seeds import generator
+from holdfast.episodes.learn import Course, Learned, Look, learn
+from holdfast.episodes.methods import BASELINE, METHODS, Embedding
+from holdfast.episodes.methods.base import Method
+from holdfast.episodes.methods.embedding import READOUTS
+from holdfast.episodes.reader import Reader, scaled
+from holdfast.episodes.scores import EpisodeScores, score, vectors_for
+from holdfast.episodes.tasks import Episode, Pool
+from holdfast.models.fresh import fresh, own_weights
+from holdfast.models.onednn import use_onednn
+from holdfast.pipeline.compose import freeze_part, make_accelerator
+from holdfast.pipeline.meta_rows import MetaRows
+from holdfast.pipeline.ready import Prepared
+from holdfast.recipe import Recipe
+from holdfast.stats.paired import Difference
+from holdfast.stats.shared_units import mean_over_units
+from holdfast.training.checkpoint import CheckpointStore
+from holdfast.training.machine import use_threads
+
+FROZEN, TUNED = "frozen", "tuned"
+# Of validation and probe episodes, those that a method meets which changes all weights for each.
+OF_ADAPTING = 4
+PROBE = 4
+SCALED_CLASSES, SCALED_ROWS = 40, 5
+# By the row of the table of defaults: a network with batch norms is small and bears more.
+RATES: Mapping[str | None, float] = {"resnet": 1e-3, "vision": 1e-4}
+TEXT_RATE = 5e-5
+# A step of these sizes on features × √s and on a gradient of at most length 1: see ``inner``.
+INNER_RATES = {"anil": 0.1, "maml": 0.1, "reptile": 0.1}
+EPISODES: Mapping[str | None, int] = {"resnet": 1000, "vision": 300}
+TEXT_EPISODES = 300
+LEVEL = 0.95
+
+
+@dataclass(slots=True)
+class Arm:
+    """A candidate: its method, what it learned (nothing where it is frozen), and what it made of
+    the validation episodes."""
+
+    name: str
+    method: Method
+    learned: Learned | None
+    judged: EpisodeScores
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.judged.accuracy.mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """``kept`` is in ``network`` and its head; ``baseline`` is what it was held against (itself
+    where nothing beat it); ``arms`` are all that were tried, ``against`` the paired differences
+    from the baseline by name."""
+
+    kept: Arm
+    baseline: Arm
+    arms: tuple[Arm, ...]
+    against: Mapping[str, Difference]
+    because: str
+    beaten: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all candidates share. ``reader_of`` gives a network of its own, in a state."""
+
+    prepared: Prepared
+    rows: MetaRows
+    recipe: Recipe
+    into: Path | None
+    mark: str
+    every_s: float
+    notify: Callable[[Decision], None]
+
+    def reader(self, state: Mapping[str, Any] | None = None) -> Reader:
+        """The network as it was loaded, or with a learned ``state``, and the rows."""
+        prepared, recipe = self.prepared, self.recipe
+        use_threads(prepared.machine.threads)
+        network: Any = fresh(prepared.loaded.network)
+        freeze_part(network, recipe.model.freeze)
+        own_weights(network, prepared.loaded.network)
+        if recipe.train.matmul == "onednn":
+            use_onednn(network)
+        device = make_accelerator("float32").device
+        network.to(device).eval()
+        task = prepared.kind.make_task(prepared.loaded, prepared.rows, recipe, None)
+        reader = Reader(network, task.collate, prepared.examples, device)
+        # The scale is that of the start, whatever state the network is then put into.
+        reader = scaled(reader, *_some(self.rows.pools[0], recipe.seed))
+        if state is not None:
+            network.load_state_dict(state)
+        return reader
+
+    def store(self, name: str) -> CheckpointStore:
+        """Where the course of a candidate is kept."""
+        folder = None if self.into is None else self.into / name
+        return CheckpointStore(folder, self.every_s, self.notify, f"{self.mark} {name}")
+
+    def judge(self, adapts: bool) -> list[Episode]:
+        """The validation episodes; of a method that adapts the first of them."""
+        meta = self.recipe.meta
+        count = max(10, meta.judge_episodes // (OF_ADAPTING if adapts else 1))
+        _, valid, _ = self.rows.pools
+        return valid.episodes(self.rows.shape, count, self.recipe.seed, "valid")
+
+    def course(self, adapts: bool) -> Course:
+        """How a candidate learns."""
+        recipe, rows, judge = self.recipe, self.rows, self.judge(adapts)
+        train = rows.pools[0]
+        probe = train.episodes(rows.shape, max(5, len(judge) // PROBE), recipe.seed, "probe")
+        updates, rate = recipe.meta.episodes, recipe.train.learning_rate
+        assert updates is not None
+        assert rate is not None
+        looks = recipe.meta.looks if not adapts else max(1, recipe.meta.looks // 2)
+        return Course(train, rows.shape, updates, rate, looks, probe, judge, recipe.seed)
+
+
+def settled(recipe: Recipe, prepared: Prepared) -> tuple[Recipe, tuple[Decision, ...]]:
+    """The recipe with the numbers of the learning filled in, and why."""
+    row, decisions = prepared.loaded.defaults, []
+    rate, episodes = recipe.train.learning_rate, recipe.meta.episodes
+    if rate is None:
+        rate = RATES.get(row, TEXT_RATE)
+        because = (
+            "what small networks with batch norms bear"
+            if row == "resnet"
+            else ("small enough for a pretrained network to keep what it knows")
+        )
+        decisions.append(Decision("train.learning_rate", f"{rate:g}", because))
+    if episodes is None:
+        episodes = EPISODES.get(row, TEXT_EPISODES)
+        because = "updates of each method that is tried; more may help a network drawn anew"
+        decisions.append(Decision("meta.episodes", str(episodes), because))
+    fixed = {"learning_rate": rate}
+    return recipe.changed(train=fixed, meta={"episodes": episodes}), tuple(decisions)
+
+
+def method_of(name: str, recipe: Recipe) -> Method:
+    """A method with the recipe's inner numbers."""
+    if name not in INNER_RATES:
+        return METHODS[name]()  # type: ignore[call-arg]
+    rate = recipe.meta.inner_rate or INNER_RATES[name]
+    made: Any = METHODS[name]
+    return made(recipe.meta.inner_steps, rate)  # type: ignore[no-any-return]
+
+
+def choose(bench: Bench, hear: Callable[[str, Look], None] = lambda *_: None) -> Chosen:
+    """Try the baseline and the methods that the recipe names, and keep one."""
+    wanted = bench.recipe.meta.method
+    names = {"auto": tuple(METHODS), BASELINE: ()}.get(str(wanted), (str(wanted),))
+    frozen, tuned = baselines(bench, hear)
+    baseline, words = _better(bench, tuned, frozen)
+    bench.notify(Decision("baseline", baseline.name, words, prominent=True))
+    arms, against = [frozen, tuned], {}
+    for name in names:
+        arm = learned_arm(bench, name, method_of(name, bench.recipe), hear)
+        arms.append(arm)
+        against[name] = _paired(bench, arm, baseline, 1 - 2 * (1 - LEVEL) / len(names))
+        bench.notify(_told(arm, against[name], baseline))
+    kept, because = _kept(arms[2:], against, baseline, asked=wanted not in ("auto", BASELINE))
+    bench.notify(Decision("meta.method", kept.name, because, prominent=True))
+    beaten = kept is not baseline and against[kept.name].low > 0
+    return Chosen(kept, baseline, tuple(arms), against, because, beaten)
+
+
+def baselines(bench: Bench, hear: Callable[[str, Look], None]) -> tuple[Arm, Arm]:
+    """The features as they were loaded, and tuned on all training classes at once; each with the
+    head that does better on the validation episodes."""
+    clock = time.perf_counter()
+    reader, judge = bench.reader(), bench.judge(False)
+    pool = bench.rows.pools[0]
+    width = int(reader.network.head.in_features)
+    method = Embedding(pool, width)
+    frozen = _read_out(bench, reader, method, FROZEN, None, judge, clock)
+    clock = time.perf_counter()
+    tuned = Embedding(pool, width, frozen.method.readout)  # type: ignore[attr-defined]
+    if tuned.head is not None:
+        tuned.head.to(reader.device)
+    learned = learn(tuned, reader, bench.course(False), bench.store(TUNED), _heard(hear, TUNED))
+    _check(learned, TUNED)
+    return frozen, _read_out(bench, reader, tuned, TUNED, learned, judge, clock)
+
+
+def _read_out(
+    bench: Bench,
+    reader: Reader,
+    method: Embedding,
+    name: str,
+    learned: Learned | None,
+    judge: Sequence[Episode],
+    clock: float,
+) -> Arm:
+    vectors = vectors_for(reader, judge)
+    found = []
+    for how in READOUTS:
+        one = Embedding(bench.rows.pools[0], int(reader.network.head.in_features), how)
+        found.append((one, score(one, reader, judge, vectors)))
+    best, scores = max(found, key=lambda pair: float(pair[1].accuracy.mean()))
+    return Arm(name, best, learned, scores, time.perf_counter() - clock)
+
+
+def learned_arm(bench: Bench, name: str, method: Method, hear: Callable[[str, Look], None]) -> Arm:
+    clock, reader = time.perf_counter(), bench.reader()
+    course = bench.course(method.adapts)
+    learned = learn(method, reader, course, bench.store(name), _heard(hear, name))
+    _check(learned, name)
+    judged = score(method, reader, course.judge)
+    return Arm(name, method, learned, judged, time.perf_counter() - clock)
+
+
+def _heard(hear: Callable[[str, Look], None], name: str) -> Callable[[Look], None]:
+    return lambda look: hear(name, look)
+
+
+def _check(learned: Learned, name: str) -> None:
+    last = learned.looks[-1]
+    if not np.isfinite(last.valid_loss):
+        raise TrainingError(
+            f"the method {name}",
+            "came apart: its loss is no number any more",
+            last.valid_loss,
+            "Use a smaller --set train.learning_rate, or a smaller meta.inner_rate.",
+        )
+
+
+def _paired(bench: Bench, arm: Arm, baseline: Arm, level: float = LEVEL) -> Difference:
+    """Accuracy of ``arm`` less that of ``baseline`` on the validation episodes that both met."""
+    n = min(len(arm.judged.accuracy), len(baseline.judged.accuracy))
+    episodes = bench.judge(False)[:n]
+    members, _ = bench.rows.pools[1].members(episodes)
+    gaps: Floats = arm.judged.accuracy[:n] - baseline.judged.accuracy[:n]
+    return mean_over_units(gaps, members, level)
+
+
+def _better(bench: Bench, tuned: Arm, frozen: Arm) -> tuple[Arm, str]:
+    gap = _paired(bench, tuned, frozen, 1 - 2 * (1 - LEVEL))
+    if gap.low > 0:
+        return tuned, (
+            f"the features tuned on the training classes are right on {_points(gap)} more of the "
+            f"validation episodes' rows than those of the model as it is ({_span(gap)})"
+        )
+    return frozen, (
+        "tuning the features on the training classes was not proven better than the model as it is "
+        f"({_points(gap)} on the validation episodes, {_span(gap)})"
+    )
+
+
+def _told(arm: Arm, gap: Difference, baseline: Arm) -> Decision:
+    because = (
+        f"{100 * arm.accuracy:.1f} % right on {len(arm.judged.accuracy)} validation episodes, "
+        f"{_points(gap)} against the {baseline.name} embedding ({_span(gap)})"
+    )
+    return Decision(
+        f"tried {arm.name}",
+        "better" if gap.low > 0 else "not proven better",
+        because,
+        prominent=True,
+    )
+
+
+def _points(gap: Difference) -> str:
+    return f"{100 * gap.value:+.1f} points"
+
+
+def _span(gap: Difference) -> str:
+    if not np.isfinite(gap.low):
+        return "the classes are too few for an interval"
+    return f"interval over classes {100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
+
+
+def _kept(
+    arms: Sequence[Arm], against: Mapping[str, Difference], baseline: Arm, asked: bool
+) -> tuple[Arm, str]:
+    if asked:
+        gap = against[arms[0].name]
+        beats = "beats" if gap.low > 0 else "is not proven better than"
+        return arms[0], (
+            f"set by you; it {beats} the {baseline.name} embedding with a head fitted anew "
+            f"({_points(gap)}, {_span(gap)})"
+        )
+    winners = [arm for arm in arms if against[arm.name].low > 0]
+    if not winners:
+        return baseline, (
+            f"no method is proven better than the {baseline.name} embedding with a head fitted "
+            "anew to each task"
+            if arms
+            else "set by you: the baseline"
+        )
+    best = max(winners, key=lambda arm: against[arm.name].value)
+    gap = against[best.name]
+    return best, (
+        f"it beats the {baseline.name} embedding with a head fitted anew by {_points(gap)} on the "
+        f"validation episodes ({_span(gap)})"
+    )
+
+
+def _some(pool: Pool, seed: int) -> tuple[Any, Any]:
+    """Some rows of some training classes, and their classes."""
+    rng = generator(seed, "scale")
+    classes = [rows for task in pool.tasks for rows in task.rows]
+    chosen = rng.permutation(len(classes))[:SCALED_CLASSES]
+    parts = [rng.permutation(classes[c])[:SCALED_ROWS] for c in sorted(chosen.tolist())]
+    return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(p) for p in parts])
+
+
+def with_prototypes(bench: Bench, reader: Reader) -> Any:
+    """The network with a last layer that names the training class of the nearest mean."""
+    network, pool = reader.network, bench.rows.pools[0]
+    means = np.stack([reader.vectors(rows).mean(axis=0) for t in pool.tasks for rows in t.rows])
+    with torch.no_grad():
+        found = torch.from_numpy(means).to(network.head.weight.device)
+        network.head.weight.copy_(2 * reader.scale * found)
+        network.head.bias.copy_(-reader.scale * (found**2).sum(dim=1))
+    return network
