@@ -205,6 +205,13 @@ def test_the_command_tells_tasks_apart_by_a_column(
     assert "holdfast meta" in again.err
     assert not Path("other").exists()
     assert holdfast("meta", tasks_csv, "--out", "out", "--resume", "--json").code == 0
+    repeated = holdfast("meta", "out/recipe.yaml", "--out", "again", "--json")
+    assert repeated.code == 0, repeated.err
+    twin = json.loads(repeated.out)["meta"]
+    assert twin["accuracy"] == told["accuracy"]
+    assert twin["against"] == told["against"]
+    weights = "model/model.safetensors"
+    assert Path("again", weights).read_bytes() == Path("out", weights).read_bytes()
 
 
 def test_folders_of_pictures_are_tasks_and_classes(
@@ -336,6 +343,7 @@ def test_a_class_with_too_few_rows_takes_no_part_and_is_named(
     assert result["meta"]["kept"] in ("frozen", "tuned")
     found = {one["check"]: one for one in result["data"]["findings"]}
     assert "c3" in found["too_few_rows_of_a_task"]["because"]
+    assert found["too_few_rows_of_a_task"]["severity"] == "warn"
     lines = rows_of(Path("out"))
     lost = {line["row"]: line["note"] for line in lines if line["split"] == "dropped"}
     assert set(range(24, 28)) <= set(lost)

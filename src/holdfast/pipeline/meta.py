@@ -26,8 +26,9 @@ import numpy as np
 
 from holdfast._version import __version__
 from holdfast.core.curves import Curves, Series
-from holdfast.core.errors import Interrupted, RunError
+from holdfast.core.errors import Interrupted, MachineError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json, write_text
+from holdfast.core.processes import processes
 from holdfast.core.records import Decision, Floats, Verdict, to_json
 from holdfast.core.run_files import read_result, seal_model, sealed
 from holdfast.data.table import Table
@@ -49,7 +50,7 @@ from holdfast.pipeline.folder import (
     remove_checkpoints,
 )
 from holdfast.pipeline.held import stored
-from holdfast.pipeline.meta_choice import Bench, Chosen, choose, settled, with_prototypes
+from holdfast.pipeline.meta_choice import MetaBench, Chosen, choose, settled, with_prototypes
 from holdfast.pipeline.meta_rows import MetaRows, Notify, load_tasks
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.prepared import prepare
@@ -89,6 +90,10 @@ def meta(
     if finished:
         notify(Decision("resumed", str(run), "it had come to its end", prominent=True))
         return read_result(run)
+    if processes() > 1:
+        rule = "runs in one process: its tasks are small"
+        remedy = "Start it without a launcher."
+        raise MachineError("holdfast meta", rule, processes(), remedy)
     if not resume:
         check_names(recipe)
     with contextlib.ExitStack() as stack:
@@ -146,7 +151,7 @@ def _meta(recipe: Recipe, run: Path, again: bool, notify: Notify, every_s: float
         notify(one)
     loaded = time.perf_counter()
     into = run / CHECKPOINTS / "meta"
-    bench = Bench(prepared, rows, recipe, into, mark, every_s, hear)
+    bench = MetaBench(prepared, rows, recipe, into, mark, every_s, hear)
     chosen = choose(bench, lambda name, look: notify(_seen(name, look, recipe)))
     train_s = time.perf_counter() - loaded
     journal = Journal(run)
@@ -318,7 +323,7 @@ class _Scored:
     opened_at: str
 
 
-def _score(bench: Bench, chosen: Chosen, reader: Any) -> _Scored:
+def _score(bench: MetaBench, chosen: Chosen, reader: Any) -> _Scored:
     """The test episodes, met once by the start that is kept and by the baselines."""
     test, rows, meta = bench.rows.pools[2], bench.rows, bench.recipe.meta
     opened_at = outcome.now()

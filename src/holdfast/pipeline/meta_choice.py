@@ -80,7 +80,7 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class MetaBench:
     """What all candidates share. ``reader_of`` gives a network of its own, in a state."""
 
     prepared: Prepared
@@ -163,7 +163,7 @@ def method_of(name: str, recipe: Recipe) -> Method:
     return made(recipe.meta.inner_steps, rate)  # type: ignore[no-any-return]
 
 
-def choose(bench: Bench, hear: Callable[[str, Look], None] = lambda *_: None) -> Chosen:
+def choose(bench: MetaBench, hear: Callable[[str, Look], None] = lambda *_: None) -> Chosen:
     """Try the baseline and the methods that the recipe names, and keep one."""
     wanted = bench.recipe.meta.method
     names = {"auto": tuple(METHODS), BASELINE: ()}.get(str(wanted), (str(wanted),))
@@ -182,7 +182,7 @@ def choose(bench: Bench, hear: Callable[[str, Look], None] = lambda *_: None) ->
     return Chosen(kept, baseline, tuple(arms), against, because, beaten)
 
 
-def baselines(bench: Bench, hear: Callable[[str, Look], None]) -> tuple[Arm, Arm]:
+def baselines(bench: MetaBench, hear: Callable[[str, Look], None]) -> tuple[Arm, Arm]:
     """The features as they were loaded, and tuned on all training classes at once; each with the
     head that does better on the validation episodes."""
     clock = time.perf_counter()
@@ -201,7 +201,7 @@ def baselines(bench: Bench, hear: Callable[[str, Look], None]) -> tuple[Arm, Arm
 
 
 def _read_out(
-    bench: Bench,
+    bench: MetaBench,
     reader: Reader,
     method: Embedding,
     name: str,
@@ -218,7 +218,9 @@ def _read_out(
     return Arm(name, best, learned, scores, time.perf_counter() - clock)
 
 
-def learned_arm(bench: Bench, name: str, method: Method, hear: Callable[[str, Look], None]) -> Arm:
+def learned_arm(
+    bench: MetaBench, name: str, method: Method, hear: Callable[[str, Look], None]
+) -> Arm:
     clock, reader = time.perf_counter(), bench.reader()
     course = bench.course(method.adapts)
     learned = learn(method, reader, course, bench.store(name), _heard(hear, name))
@@ -242,7 +244,7 @@ def _check(learned: Learned, name: str) -> None:
         )
 
 
-def _paired(bench: Bench, arm: Arm, baseline: Arm, level: float = LEVEL) -> Difference:
+def _paired(bench: MetaBench, arm: Arm, baseline: Arm, level: float = LEVEL) -> Difference:
     """Accuracy of ``arm`` less that of ``baseline`` on the validation episodes that both met."""
     n = min(len(arm.judged.accuracy), len(baseline.judged.accuracy))
     episodes = bench.judge(False)[:n]
@@ -251,7 +253,7 @@ def _paired(bench: Bench, arm: Arm, baseline: Arm, level: float = LEVEL) -> Diff
     return mean_over_units(gaps, members, level)
 
 
-def _better(bench: Bench, tuned: Arm, frozen: Arm) -> tuple[Arm, str]:
+def _better(bench: MetaBench, tuned: Arm, frozen: Arm) -> tuple[Arm, str]:
     gap = _paired(bench, tuned, frozen, 1 - 2 * (1 - LEVEL))
     if gap.low > 0:
         return tuned, (
@@ -322,7 +324,7 @@ def _some(pool: Pool, seed: int) -> tuple[Any, Any]:
     return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(p) for p in parts])
 
 
-def with_prototypes(bench: Bench, reader: Reader) -> Any:
+def with_prototypes(bench: MetaBench, reader: Reader) -> Any:
     """The network with a last layer that names the training class of the nearest mean."""
     network, pool = reader.network, bench.rows.pools[0]
     means = np.stack([reader.vectors(rows).mean(axis=0) for t in pool.tasks for rows in t.rows])

@@ -155,7 +155,10 @@ def _checked(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
         rule = "must be class: an episode asks which of some classes a row has"
         raise RecipeError("data.label_kind", rule, data.label_kind, "Leave it out.")
     refused = {
-        "data.group": (data.group, "an episode's rows are of one task each"),
+        "data.group": (
+            data.group if data.group != recipe.meta.task_column else None,
+            "an episode's rows are of one task each",
+        ),
         "data.valid": (data.valid, "validation tasks are taken from the source"),
         "data.mix": (data.mix, "one source holds the tasks, told apart by a column"),
         "model.adapter.kind": (recipe.model.adapter.kind, "a start is a whole model"),
@@ -265,8 +268,9 @@ def _sides(
     where = {name: at for at, part in enumerate(parts) for name in part}
     side = np.array([where.get(name, -1) for name in unit], dtype=np.int64)
     counts = " / ".join(str(len(part)) for part in parts)
-    because = f"a {what} is on one side alone, so that the score is of {what}s never met"
-    return side, Decision(f"{what}s to learn from / to decide by / to score", counts, because)
+    because = f"a {what} is on one side alone, so that the score is of ones never met"
+    asked = f"{what}{'es' if what == 'class' else 's'} to learn from / to decide by / to score"
+    return side, Decision(asked, counts, because, prominent=True)
 
 
 def shares_of(split: SplitShares) -> tuple[float, float, float]:

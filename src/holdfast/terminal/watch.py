@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from holdfast.core.records import Decision, Finding
 from holdfast.pipeline.folder import chosen_folder, is_main_process
 from holdfast.pipeline.main import train
 from holdfast.pipeline.procedure import Procedure
 from holdfast.pipeline.request import Request
 from holdfast.recipe import Recipe
 from holdfast.terminal.progress import Show
-from holdfast.terminal.say import Teller
+from holdfast.terminal.say import Teller, needs_person
 
 
 def train_watched(
@@ -62,9 +63,15 @@ def meta_watched(
     """Learn the start that ``request`` asks for; the result and the run's folder."""
     from holdfast.pipeline.meta import meta
 
-    notify = Teller(quiet, verbose)
+    teller, whole = Teller(quiet, verbose), Teller(quiet)
+
+    def notify(item: Decision | Finding) -> None:
+        # There is no outline of a run here that what needs a person could stand below.
+        person = isinstance(item, Finding) and needs_person(item)
+        (whole if person else teller)(item)
+
     recipe = request.recipe()
     with chosen_folder(request.source, request.out, request.resume) as folder:
-        notify.title(f"holdfast meta → {folder}")
+        teller.title(f"holdfast meta → {folder}")
         held = request.held
         return meta(recipe, folder, resume=request.resume, notify=notify, held=held), folder
