@@ -139,7 +139,7 @@ def episodes_of(cell: Any) -> dict[str, Any]:
         "over": f"{members.shape[1]} {unit}",
         "valid": 100 * arm.accuracy,
         "best_step": arm.learned.best if arm.learned else 0,
-        "seconds": arm.seconds,
+        "seconds": arm.learned.looks[-1].seconds if arm.learned else 0.0,
     }
     tuned = shared.into / f"tuned-{len(episodes) - BLOCK}.npy"
     if name != "tuned" and tuned.exists():

@@ -50,7 +50,7 @@ from holdfast.pipeline.folder import (
     remove_checkpoints,
 )
 from holdfast.pipeline.held import stored
-from holdfast.pipeline.meta_choice import MetaBench, Chosen, choose, settled, with_prototypes
+from holdfast.pipeline.meta_choice import Chosen, MetaBench, choose, settled, with_prototypes
 from holdfast.pipeline.meta_rows import MetaRows, Notify, load_tasks
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.prepared import prepare
