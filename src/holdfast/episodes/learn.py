@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from holdfast.core.records import Floats
-from holdfast.episodes.methods.base import Method, Step
+from holdfast.episodes.methods.base import StartMethod, Step
 from holdfast.episodes.reader import Reader, seeded
 from holdfast.episodes.scores import score
 from holdfast.episodes.tasks import Episode, Pool, Shape
@@ -105,7 +105,7 @@ class Learned:
 
 
 def learn(
-    method: Method,
+    method: StartMethod,
     reader: Reader,
     course: Course,
     keeper: Keeper,
@@ -175,7 +175,7 @@ def _state(
     }
 
 
-def _groups(method: Method, reader: Reader, rate: float) -> list[dict[str, Any]]:
+def _groups(method: StartMethod, reader: Reader, rate: float) -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = [{"params": reader.learns, "planned": rate, "lr": rate}]
     if method.head is not None:
         quick = max(rate, getattr(method, "HEAD_RATE", rate))
@@ -184,7 +184,7 @@ def _groups(method: Method, reader: Reader, rate: float) -> list[dict[str, Any]]
 
 
 def _look(
-    method: Method,
+    method: StartMethod,
     reader: Reader,
     course: Course,
     before: Sequence[Look],

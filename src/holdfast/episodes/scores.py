@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.episodes.methods.base import Method, Vectors
+from holdfast.episodes.methods.base import StartMethod, Vectors
 from holdfast.episodes.reader import Reader
 from holdfast.episodes.tasks import Episode
 from holdfast.models.logistic import softmax_losses
@@ -25,7 +25,7 @@ class EpisodeScores:
 
 
 def score(
-    method: Method,
+    method: StartMethod,
     reader: Reader,
     episodes: Sequence[Episode],
     vectors: Vectors | None = None,

@@ -18,7 +18,7 @@ from holdfast.core.records import Decision, Floats
 from holdfast.core.seeds import generator
 from holdfast.episodes.learn import Course, Learned, Look, learn
 from holdfast.episodes.methods import BASELINE, METHODS, Embedding
-from holdfast.episodes.methods.base import Method
+from holdfast.episodes.methods.base import StartMethod
 from holdfast.episodes.methods.embedding import READOUTS
 from holdfast.episodes.reader import Reader, scaled
 from holdfast.episodes.scores import EpisodeScores, score, vectors_for
@@ -55,7 +55,7 @@ class Arm:
     the validation episodes."""
 
     name: str
-    method: Method
+    method: StartMethod
     learned: Learned | None
     judged: EpisodeScores
     seconds: float
@@ -154,7 +154,7 @@ def settled(recipe: Recipe, prepared: Prepared) -> tuple[Recipe, tuple[Decision,
     return recipe.changed(train=fixed, meta={"episodes": episodes}), tuple(decisions)
 
 
-def method_of(name: str, recipe: Recipe) -> Method:
+def method_of(name: str, recipe: Recipe) -> StartMethod:
     """A method with the recipe's inner numbers."""
     if name not in INNER_RATES:
         return METHODS[name]()  # type: ignore[call-arg]
@@ -219,7 +219,7 @@ def _read_out(
 
 
 def learned_arm(
-    bench: MetaBench, name: str, method: Method, hear: Callable[[str, Look], None]
+    bench: MetaBench, name: str, method: StartMethod, hear: Callable[[str, Look], None]
 ) -> Arm:
     clock, reader = time.perf_counter(), bench.reader()
     course = bench.course(method.adapts)

@@ -33,7 +33,7 @@ class Step:
         return self.pool.draw(self.shape, self.seed, "train", self.index)
 
 
-class Method(Protocol):
+class StartMethod(Protocol):
     """A way to learn a start from training tasks, and to meet a new one from it.
 
     ``adapts`` says that meeting a task changes all weights, so that vectors of rows cannot be
