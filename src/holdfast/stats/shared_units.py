@@ -43,7 +43,7 @@ def mean_over_units(values: Floats, members: Floats, level: float = 0.95) -> Dif
     n, units = x.shape
     mean = float(y.mean()) if n else math.nan
     each = int(x[0].sum()) if n else 0
-    if units < 2 or units <= each or not np.isfinite(y).all():
+    if not n or units < 2 or units <= each or not np.isfinite(y).all():
         return Difference(mean, math.nan, math.nan, math.nan, n)
     inverse = np.linalg.pinv(x.T @ x)
     effects = inverse @ (x.T @ y)
