@@ -16,6 +16,8 @@ import transformers as hf
 from holdfast.core.errors import RecipeError
 from holdfast.models.quantize import quantized_layers, weight_bytes
 from holdfast.models.quiet import quiet_transformers
+from holdfast.pipeline import chunks
+from holdfast.pipeline.adapters import settle_dtype
 from holdfast.pipeline.compose import make_ready
 from holdfast.pipeline.fits import _remedy, changes, estimate, quantizable_mb
 from holdfast.pipeline.main import train
@@ -238,3 +240,107 @@ def test_the_estimate_counts_packed_bytes_and_foretells_them(base: list[str]) ->
     heavy = replace(need, rest=0.0, activations=0.0)
     remedy = _remedy(heavy, 1.01 * packed.apply(heavy).total, iter(offered))
     assert "--set model.adapter.kind=lora --set model.quantize=4bit" in remedy
+
+
+def test_a_base_in_bfloat16_learns_in_float32_and_is_killed_resumed_and_reloaded_so(
+    base: list[str], tmp_path: Path, killed: type[BaseException]
+) -> None:
+    settings = [one for one in base if not one.startswith("train.precision")]
+    recipe = make(settings, "model.dtype=bfloat16", "model.adapter.kind=lora")
+    run = check_kill_and_resume(
+        recipe, tmp_path, killed, ("model/adapter_model.safetensors", "predictions.parquet")
+    )
+    result = json.loads((run / "result.json").read_text())
+    assert result["settings"]["train"]["precision"] == "bfloat16"
+    told = {made["what"]: made for made in result["decisions"]}
+    assert "2 bytes each" in told["model.dtype"]["because"]
+    learned = hf_file(run / "model" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in learned.values()} == {torch.float32}
+    assert any(float(t.abs().max()) > 0 for name, t in learned.items() if "lora_B" in name)
+    scored = pq.read_table(run / "predictions.parquet").to_pydict()["loss"]
+    # By plain PEFT on the model in the same digits.
+    assert hand_losses(run, in_halves(run)) == pytest.approx(scored, rel=2e-2)
+    untuned = result["baseline"]["test"]["metrics"]["loss"]["value"]
+    assert result["test"]["metrics"]["loss"]["value"] < untuned
+
+
+def hf_file(path: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(path))
+
+
+def in_halves(run: Path) -> Any:
+    from peft import PeftModel
+
+    config = json.loads((run / "model" / "adapter_config.json").read_text())
+    with quiet_transformers():
+        plain = hf.AutoModelForCausalLM.from_pretrained(
+            config["base_model_name_or_path"], dtype=torch.bfloat16
+        )
+        return PeftModel.from_pretrained(plain, str(run / "model")).eval()
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        (["model.adapter.kind=none"], "small updates are lost"),
+        (["model.adapter.kind=dora"], "small updates are lost"),
+        (["model.adapter.kind=lora", "model.quantize=4bit"], "contradicts model.quantize"),
+        (["model.adapter.kind=lora", "train.precision=float32"], "contradicts train.precision"),
+        (["model.adapter.kind=lora", "task=text-classification"], "not built for text-class"),
+    ],
+)
+def test_halves_that_would_learn_or_contradict_are_refused(settings: list[str], rule: str) -> None:
+    given = [one for one in settings if one != "model.adapter.kind=none"]
+    recipe = override(Recipe(), ["task=causal-lm", "model.dtype=bfloat16", *given])
+    with pytest.raises(RecipeError, match=rule) as raised:
+        settle_dtype(recipe)
+    assert raised.value.what == "model.dtype"
+    assert raised.value.remedy
+
+
+def test_a_chunked_run_is_the_run_with_all_logits(base: list[str], tmp_path: Path) -> None:
+    looks = []
+    for way in ("off", "on"):
+        run = tmp_path / way
+        train(make(base, f"train.chunk_loss={way}", "train.learning_rate=1e-3"), run)
+        result = json.loads((run / "result.json").read_text())
+        told = [made for made in result["decisions"] if made["what"] == "train.chunk_loss"]
+        assert bool(told) == (way == "on")
+        assert result["settings"]["train"]["chunk_loss"] == way
+        looks.append(pq.read_table(run / "predictions.parquet").to_pydict()["loss"])
+    assert looks[0] == pytest.approx(looks[1], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (["methods.rdrop=true", "model.dropout=0.1"], "rdrop may read them"),
+        (["model.adapter.kind=prompt"], "cannot be used for causal-lm with this model"),
+    ],
+)
+def test_losses_that_need_all_logits_are_not_chunked(
+    base: list[str], settings: list[str], named: str
+) -> None:
+    recipe = make(base, "train.chunk_loss=on", *settings)
+    with pytest.raises(RecipeError, match=named):
+        make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
+    recipe = make(base, *settings)
+    ready = make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
+    assert ready.recipe.train.chunk_loss == "off"
+
+
+def test_large_logits_are_chunked_unasked_and_less_memory_is_foretold(
+    base: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ready(*settings: str) -> Any:
+        recipe = make(base, *settings)
+        return make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
+
+    assert ready().recipe.train.chunk_loss == "off"
+    whole = ready().need.activations
+    monkeypatch.setattr(chunks, "PAYS_MB", 1e-3)
+    assert ready().recipe.train.chunk_loss == "on"
+    assert ready().need.activations < whole
+    assert ready("train.chunk_loss=off").need.activations == whole

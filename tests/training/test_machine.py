@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import holdfast.training.machine as machine
+from holdfast.core.errors import MachineError
 from holdfast.training.machine import choose_machine, has_bfloat16, several_on_processor
 
 
@@ -138,3 +139,47 @@ def test_kernels_are_few_where_batches_have_many_shapes(monkeypatch, one_size: b
     choose_machine(1, "float32", "default", one_size=one_size)
     kept = [os.environ.get(name) for name in machine.KERNEL_CACHES]
     assert kept == [None if one_size else machine.KERNELS_KEPT] * 2
+
+
+def gpu(monkeypatch: pytest.MonkeyPatch, bfloat16: bool, capability: tuple[int, int]) -> None:
+    monkeypatch.setattr(machine, "device_kind", lambda: "cuda")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "T4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "capability", "precision"),
+    [(True, (8, 0), "bfloat16"), (False, (7, 5), "float16"), (False, (6, 1), "float32")],
+)
+def test_a_gpu_without_bfloat16_takes_float16_where_that_is_fast(
+    monkeypatch: pytest.MonkeyPatch, bfloat16: bool, capability: tuple[int, int], precision: str
+) -> None:
+    gpu(monkeypatch, bfloat16, capability)
+    choice = choose_machine(1, "auto")
+    assert choice.precision == precision
+    because = next(d.because for d in choice.decisions if d.what == "train.precision")
+    assert ("losses are scaled" in because) == (precision == "float16")
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_float16_is_refused_where_no_gpu_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.setattr(machine, "device_kind", lambda: device)
+    with pytest.raises(MachineError, match="float16") as raised:
+        choose_machine(1, "float16")
+    assert raised.value.value == device
+
+
+@pytest.mark.parametrize("set_already", [True, False])
+def test_an_apple_gpu_is_named_with_what_it_lacks(
+    monkeypatch: pytest.MonkeyPatch, set_already: bool
+) -> None:
+    monkeypatch.setattr(machine, "device_kind", lambda: "mps")
+    monkeypatch.setenv(machine.APPLE_FALLBACK, "1" if set_already else "0")
+    told = next(d for d in choose_machine(1, "auto").decisions if d.what == "device")
+    assert told.chosen == "mps"
+    assert told.prominent == (not set_already)
+    assert "4 and 8 bits" in told.because
+    assert (f"set {machine.APPLE_FALLBACK}=1" in told.because) == (not set_already)

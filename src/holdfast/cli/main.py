@@ -249,6 +249,9 @@ def _run() -> int | str | None:
             # Bars of a library about its own files, on what may be no terminal.
             os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
             refuse_threads(os.environ)
+            if sys.platform == "darwin":
+                # Read by PyTorch when it is loaded: what Apple's GPUs lack runs on the processor.
+                os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
             check_launch()
             app()
     except HoldfastError as error:

@@ -1,4 +1,4 @@
-"""Optimizers by name, all from ``torch.optim``.
+"""Optimizers by name, from ``torch.optim`` and bitsandbytes.
 
 | name | rule | when |
 |---|---|---|
@@ -6,6 +6,7 @@
 | ``adam`` | Adam (1412.6980); decay, if any, is added to the gradient | to repeat older work |
 | ``rmsprop`` | squared-gradient average, no momentum on the gradient | small recurrent models |
 | ``sgd`` | stochastic gradient descent with Nesterov momentum 0.9 | convolutional networks |
+| ``paged_adamw8bit`` | AdamW in 8 bits (2110.02861) and pages (2305.14314) | large models |
 
 Bias correction matters on few rows: without it the first updates are too large, and runs of BERT
 fail at random (2006.04884, 2006.05987). Weight decay comes per parameter group, so that norms and
@@ -14,10 +15,12 @@ biases can be left out.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.discovery import Registry
+from holdfast.core.errors import MachineError
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +69,32 @@ def _can_fuse(groups: Groups) -> bool:
     return all(p.device.type in ("cpu", "cuda", "mps") for g in groups for p in g["params"])
 
 
+def _paged_adamw8bit(groups: Groups) -> torch.optim.Optimizer:
+    try:
+        bnb: Any = importlib.import_module("bitsandbytes")
+    except ImportError as error:
+        raise MachineError(
+            "train.optimizer=paged_adamw8bit",
+            "needs the package bitsandbytes",
+            None,
+            "pip install 'holdfast[quantize]', or leave train.optimizer out.",
+        ) from error
+    devices = {p.device.type for group in groups for p in group["params"]}
+    if devices - {"cpu", "cuda"}:
+        raise MachineError(
+            "train.optimizer=paged_adamw8bit",
+            "runs on a processor and on GPUs of NVIDIA's and AMD's",
+            ", ".join(sorted(devices)),
+            "Leave train.optimizer out.",
+        )
+    # A processor's memory has nowhere to be moved to.
+    made: Any = bnb.optim.AdamW8bit if devices == {"cpu"} else bnb.optim.PagedAdamW8bit
+    optimizer: torch.optim.Optimizer = made(groups)
+    return optimizer
+
+
 OPTIMIZERS.add("adamw", _adamw)
 OPTIMIZERS.add("adam", _adam)
 OPTIMIZERS.add("rmsprop", _rmsprop)
 OPTIMIZERS.add("sgd", _sgd)
+OPTIMIZERS.add("paged_adamw8bit", _paged_adamw8bit)

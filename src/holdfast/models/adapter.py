@@ -64,7 +64,11 @@ def attach(
     # What PEFT adds is in training mode whatever its home is in.
     home.train(home.training)
     for parameter in home.parameters():
-        parameter.requires_grad_(id(parameter) not in held)
+        new = id(parameter) not in held
+        parameter.requires_grad_(new)
+        if new and parameter.dtype == torch.bfloat16:
+            # PEFT makes it like its home; a small update of a half of its digits would be lost.
+            parameter.data = parameter.data.float()
     fast = frozenset(id(p) for n, p in home.named_parameters() if "lora_B" in n)
     if spec.kind != "lora+":
         fast = frozenset()

@@ -35,7 +35,12 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 FACTS = "holdfast.json"
 FACTS_SHAPE = record(
-    {"model": maybe(text), "classes": maybe(each(text)), "quantization": maybe(table(anything))}
+    {
+        "model": maybe(text),
+        "classes": maybe(each(text)),
+        "quantization": maybe(table(anything)),
+        "dtype": text,
+    }
 )
 EMBEDDED = "embedded"
 PLAIN, PROMPTED = "base_model.model.", "base_model."
@@ -83,6 +88,8 @@ def save_adapter(
             "classes": list(classes) if classes else None,
             "quantization": config_of(adapter.home.config),
         }
+        if getattr(adapter.home, "dtype", None) == torch.bfloat16:
+            facts["dtype"] = "bfloat16"
         (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
 
 
@@ -147,7 +154,7 @@ def merged_state(home: nn.Module) -> dict[str, Tensor]:
         for key in replaced:
             del state[key]
         base = packed.pop(f"{name}.base_layer", None)
-        alone = copy.deepcopy(layer).cpu() if base is None else _unpacked(home, layer, base)
+        alone = copy.deepcopy(layer).cpu().float() if base is None else _unpacked(home, layer, base)
         for _, inner in layers_with_adapter(alone):
             # In a copy first, and refused where the sum is no finite number.
             inner.merge(safe_merge=True)
@@ -197,14 +204,15 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 def load_adapted(folder: Path, make: Any, **settings: Any) -> Any:
     """The pretrained model through ``make.from_pretrained``, with the adapter of ``folder`` on it,
-    through plain PEFT, in float32 and evaluation mode; quantised again as it was in training.
+    through plain PEFT, in evaluation mode; in float32, or held as it was in training.
 
     Raises
     ------
     ModelError : the pretrained model is not where it was, or the folder cannot be read.
     MachineError : it is quantised, and this machine cannot.
     """
-    settings |= load_settings(read_facts(folder).get("quantization"))
+    facts = read_facts(folder)
+    settings |= load_settings(facts.get("quantization"))
     try:
         with quiet_transformers():
             from peft import PeftConfig, PeftModel
@@ -214,7 +222,7 @@ def load_adapted(folder: Path, make: Any, **settings: Any) -> Any:
             model = make.from_pretrained(
                 base,
                 revision=config.revision,
-                dtype=torch.float32,
+                dtype=getattr(torch, facts.get("dtype", "float32")),
                 trust_remote_code=False,
                 **settings,
             )

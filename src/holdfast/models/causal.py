@@ -15,9 +15,10 @@ from holdfast.core.records import Decision
 from holdfast.models.adapter_save import is_adapter_folder, load_adapted, save_whole
 from holdfast.models.base import Adapter, Layer
 from holdfast.models.blocks import blocks_in_order
+from holdfast.models.chunked import chunked_losses
 from holdfast.models.limits import choose_max_length
 from holdfast.models.loading import architectures, loading
-from holdfast.models.pretrained import check_writes, configuration, describe, pretrained
+from holdfast.models.pretrained import check_writes, configuration, describe, held_in, pretrained
 from holdfast.models.quantize import QuantizeSpec, load_settings, settle
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.source import Source, find_model, read_config
@@ -94,6 +95,19 @@ class CausalNetwork(nn.Module):
         logits: Tensor = self.head(states.flatten(0, 1)[where])
         return logits
 
+    @property
+    def chunks(self) -> bool:
+        """Whether ``losses_at`` can be asked."""
+        return self.direct and not has_prompt(self)
+
+    def losses_at(
+        self, where: Tensor, expected: Tensor, together: int, **inputs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of each target ``expected`` [N] at the flat positions ``where`` [N], and whether
+        it was the likeliest; see ``chunked_losses``."""
+        states = self.backbone(**inputs, use_cache=False).last_hidden_state
+        return chunked_losses(self.head, states.flatten(0, 1)[where], expected, together)
+
     def layers(self) -> list[Layer]:
         """Embeddings (a learnt prompt among them), each block, the head; every weight is in exactly
         one. A head that shares the embeddings' weights has none of its own."""
@@ -140,9 +154,10 @@ def load_causal(
     seed: int = 0,
     taken: int = 0,
     quantize: QuantizeSpec | None = None,
+    dtype: str = "float32",
 ) -> LoadedCausal:
-    """Load a decoder (Llama, Mistral, Qwen, Gemma, Phi, GPT-2, SmolLM, DeepSeek …) in float32 and
-    evaluation mode.
+    """Load a decoder (Llama, Mistral, Qwen, Gemma, Phi, GPT-2, SmolLM, DeepSeek …) in evaluation
+    mode, its weights held in ``dtype``.
 
     The vocabulary is never resized. A tokenizer without a padding token gets a spare or its
     end-of-text token for generation; in training nothing is read off padding. ``taken`` positions
@@ -166,9 +181,10 @@ def load_causal(
         config,
         "a causal language model",
         seed=seed,
+        dtype=dtype,
         **load_settings(quantize.config if quantize else None),
     )
-    packed = settle(plain, quantize, source.name) if quantize else ()
+    packed = settle(plain, quantize, source.name) if quantize else held_in(dtype)
     pad = _give_pad(plain, tokenizer)
     with loading(source.name, "cannot compute: its config.json does not fit it"):
         network = CausalNetwork(plain).eval()

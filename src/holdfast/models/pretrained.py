@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from holdfast.core.errors import ModelError, RecipeError
+from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
 from holdfast.models.base import Network
 from holdfast.models.layers import count_parameters
@@ -66,9 +67,10 @@ def pretrained(
     *,
     seed: int = 0,
     new: Callable[[str], bool] | None = None,
+    dtype: str = "float32",
     **settings: Any,
 ) -> Any:
-    """The model of class ``make`` with the weights of ``source``, in float32.
+    """The model of class ``make`` with the weights of ``source``, held in ``dtype``.
 
     ``what`` it should be, with its article, for the message. ``new`` says of a weight's name
     whether it may be absent, or of another size, and is drawn from ``seed``; without it none may.
@@ -86,7 +88,7 @@ def pretrained(
         plain, info = make.from_pretrained(
             source.folder,
             config=config,
-            dtype=torch.float32,
+            dtype=getattr(torch, dtype),
             trust_remote_code=False,
             use_safetensors=source.weights == "safetensors",
             # Of a file that is no safetensors numbers are read, and nothing that could run.
@@ -107,6 +109,17 @@ def pretrained(
         )
     check_finite(source.name, plain)
     return plain
+
+
+def held_in(dtype: str) -> tuple[Decision, ...]:
+    """What is said of weights that are not held in float32."""
+    if dtype == "float32":
+        return ()
+    because = (
+        "set by you: the pretrained weights take 2 bytes each, are multiplied so, and stay as they "
+        "are; what learns is float32"
+    )
+    return (Decision("model.dtype", dtype, because),)
 
 
 def describe(source: Source, network: Network, architecture: str, **more: Any) -> dict[str, Any]:

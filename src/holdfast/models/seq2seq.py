@@ -10,7 +10,7 @@ from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.models.limits import stated_limit
 from holdfast.models.loading import architectures, loading
-from holdfast.models.pretrained import check_writes, configuration, describe, pretrained
+from holdfast.models.pretrained import check_writes, configuration, describe, held_in, pretrained
 from holdfast.models.quantize import QuantizeSpec, load_settings, settle
 from holdfast.models.seq2seq_network import PLAIN_INPUTS, Seq2SeqNetwork
 from holdfast.models.source import Source, find_model
@@ -65,9 +65,10 @@ def load_seq2seq(
     dropout: float | None = None,
     seed: int = 0,
     quantize: QuantizeSpec | None = None,
+    dtype: str = "float32",
 ) -> LoadedSeq2Seq:
-    """Load an encoder-decoder (T5, Flan-T5, mT5, BART, Pegasus, Marian …) in float32 and
-    evaluation mode.
+    """Load an encoder-decoder (T5, Flan-T5, mT5, BART, Pegasus, Marian …) in evaluation
+    mode, its weights held in ``dtype``.
 
     The vocabulary is never resized. Without ``max_target_length`` a target may have 256 tokens,
     until ``for_targets`` knows how long those of a fit are. What ``quantize`` asks for needs an
@@ -95,9 +96,10 @@ def load_seq2seq(
         config,
         "an encoder-decoder",
         seed=seed,
+        dtype=dtype,
         **load_settings(quantize.config if quantize else None),
     )
-    packed = settle(plain, quantize, source.name) if quantize else ()
+    packed = settle(plain, quantize, source.name) if quantize else held_in(dtype)
     tokens = settle_tokens(plain, tokenizer)
     network = Seq2SeqNetwork(plain)
     network.eval()

@@ -15,6 +15,7 @@ from holdfast.core.errors import ModelError
 from holdfast.core.files import disk_errors
 from holdfast.models.adapter_save import is_adapter_folder, load_adapted, merges, save_whole
 from holdfast.models.base import Adapter, Layer
+from holdfast.models.chunked import chunked_losses
 from holdfast.models.quiet import quiet_transformers
 from holdfast.models.tokens import forget_limits
 from holdfast.models.whole import SAVED, check_tokenizer, read_saved
@@ -96,6 +97,31 @@ class Seq2SeqNetwork(nn.Module):
         finally:
             hook.remove()
         return logits[0]
+
+    @property
+    def chunks(self) -> bool:
+        """Whether ``losses_at`` can be asked: nothing is added to the last layer's outputs."""
+        bias = getattr(self.plain, "final_logits_bias", None)
+        return self.direct and (bias is None or not bool(bias.any()))
+
+    def losses_at(
+        self, where: Tensor, expected: Tensor, together: int, labels: Tensor, **inputs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of each target ``expected`` [N] at the flat places ``where`` [N] of ``labels``,
+        and whether it was the likeliest; see ``chunked_losses``."""
+        read: list[Tensor] = []
+
+        def take(_: Any, given: tuple[Tensor, ...]) -> tuple[Tensor]:
+            read.append(given[0].flatten(0, 1)[where])
+            # The model's own forward goes on with one state, whose logits nobody reads.
+            return (read[0][:1][None],)
+
+        hook = self.head.register_forward_pre_hook(take)
+        try:
+            self(labels, **inputs)
+        finally:
+            hook.remove()
+        return chunked_losses(self.head, read[0], expected, together)
 
     def layers(self) -> list[Layer]:
         """Embeddings, each block of the encoder, each block of the decoder, the head; every weight

@@ -17,6 +17,8 @@ from holdfast.recipe import Recipe
 # at 3e-3 (2205.05638) and more (2104.08691).
 RATES = {"lora": 10.0, "rslora": 10.0, "dora": 10.0, "lora+": 3.0, "ia3": 50.0, "prompt": 100.0}
 QUANTIZES = ("causal-lm", "seq2seq")
+# Adapters that leave pretrained weights as they are and read nothing off them.
+HALVED = ("lora", "rslora", "lora+")
 
 L = TypeVar("L", bound=Loaded)
 
@@ -61,6 +63,30 @@ def settle_quantize(recipe: Recipe) -> Recipe:
         return recipe
     double = model.double_quant is not False
     return recipe.changed(model={"quant_type": model.quant_type or "nf4", "double_quant": double})
+
+
+def settle_dtype(recipe: Recipe) -> Recipe:
+    """The recipe with the precision that weights held in ``model.dtype`` are multiplied in.
+
+    Raises ``RecipeError`` where the task cannot be trained so, where they would learn, or where
+    another setting says otherwise.
+    """
+    model, precision = recipe.model, recipe.train.precision
+    if model.dtype == "float32":
+        return recipe
+    wrong = None
+    if recipe.task not in QUANTIZES:
+        wrong = f"is not built for {recipe.task}", f"It is there for {' and '.join(QUANTIZES)}."
+    elif model.adapter.kind not in HALVED:
+        rule = "is of weights that stay as they are: in so few digits small updates are lost"
+        wrong = rule, f"Add --set model.adapter.kind={HALVED[0]}, or leave model.dtype out."
+    elif model.quantize != "none":
+        wrong = f"contradicts {SETTING}={model.quantize}", "Leave one of the two out."
+    elif precision not in ("auto", "bfloat16"):
+        wrong = f"contradicts train.precision={precision}", "Leave train.precision out."
+    if wrong is not None:
+        raise RecipeError("model.dtype", wrong[0], model.dtype, wrong[1])
+    return recipe.changed(train={"precision": "bfloat16"})
 
 
 def quantize_spec(recipe: Recipe) -> QuantizeSpec | None:

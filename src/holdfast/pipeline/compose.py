@@ -13,6 +13,7 @@ import numpy as np
 from holdfast.control.stopping import StoppingRule
 from holdfast.core.door import door
 from holdfast.core.errors import Defect, MachineError, RecipeError
+from holdfast.core.processes import processes
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.updates import OfRows
 from holdfast.data.scratch import goes_with, scratch_file
@@ -29,6 +30,7 @@ from holdfast.pipeline.adapters import adapter_settings
 from holdfast.pipeline.additions import FitAdditions
 from holdfast.pipeline.attention import choose_attention
 from holdfast.pipeline.chosen_layers import AUTO, choose_layers
+from holdfast.pipeline.chunks import choose_chunks
 from holdfast.pipeline.defaults import (
     FINETUNE,
     method_parts,
@@ -53,6 +55,7 @@ from holdfast.pipeline.run_facts import make_monitor
 from holdfast.pipeline.side import fitted_columns
 from holdfast.pipeline.size import model_size
 from holdfast.pipeline.sources import source_weights
+from holdfast.pipeline.spread import spread
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.recipe.resolved import resolved as resolve_all
@@ -110,15 +113,20 @@ def make_ready(
     plan, points = _planned(resolved, loaded, (total, rows, classes), sides, names)
     forms = enriched(plan, kind, loaded, sides, resolved)
     plan = _with_general(forms.plan, resolved, sides)
-    refuse_clearly_too_large(loaded.network, plan.phases)
+    shards = processes() if resolved.train.shard == "full" else 1
+    refuse_clearly_too_large(loaded.network, plan.phases, shards=shards)
+    _check_half(resolved, plan)
     attention = choose_attention(loaded.network, sides.learnt, resolved.train.pack)
     metric = _metric(resolved, kind, len(prepared.rows.classes))
     watch = kind.watch(loaded, sides, resolved, plan.probe_rows)
     size, oversized = model_size(loaded.network, sides.train)
+    resolved, of_loss = choose_chunks(resolved, loaded, sides.learnt, plan.phases)
     task = kind.make_task(loaded, sides.train_rows.table, resolved, metric)
     plan = _with_teacher(plan, prepared, resolved, train, sides, (loaded, task))
     precision = resolved.train.precision
-    need, memory, tight = check_fit(loaded.network, task, sides.learnt, plan.phases, precision)
+    need, memory, tight = check_fit(
+        loaded.network, task, sides.learnt, plan.phases, precision, shards=shards
+    )
     kept = keep_prefix(
         resolved.train.cache_frozen,
         loaded.network,
@@ -156,6 +164,7 @@ def make_ready(
             *forms.decisions,
             *kept.decisions,
             *attention,
+            *of_loss,
             size,
             memory,
             points,
@@ -176,6 +185,18 @@ def make_ready(
             *kind.notices(sides.train, loaded),
         ),
     )
+
+
+def _check_half(recipe: ResolvedRecipe, plan: Plan) -> None:
+    """Raise ``RecipeError`` where scaled gradients would be read as if they were not."""
+    ways = {phase.stepper.name for phase in plan.phases if phase.stepper.passes > 1}
+    if recipe.train.precision == "float16" and ways:
+        raise RecipeError(
+            "train.precision",
+            f"is float16, whose gradients are scaled, and {', '.join(sorted(ways))} moves by them",
+            "float16",
+            "Set train.precision=float32, or leave the method out.",
+        )
 
 
 def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
@@ -398,8 +419,11 @@ def make_job(
     of_kind, network = ready.kind.listeners(ready), ready.loaded.network
     additions, choose = FitAdditions(ready), choice(ready, of_kind)
     acting = controller(ready, choose, additions)
-    network.to(accelerator.device)
-    own_weights(network, ready.prepared.loaded.network)
+    if ready.recipe.train.shard == "full":
+        spread(network, accelerator, ready.recipe.train.precision)
+    else:
+        network.to(accelerator.device)
+        own_weights(network, ready.prepared.loaded.network)
     job = Job(
         network=network,
         task=ready.task,
@@ -467,7 +491,8 @@ def kind_settings(loaded: Loaded) -> dict[str, Any]:
 
 
 def make_accelerator(precision: str) -> Accelerator:
-    """Accelerate's view of devices and processes; ``float32`` or ``bfloat16`` autocast.
+    """Accelerate's view of devices and processes; autocast in ``precision``, and in float16 the
+    scaler of its losses.
 
     Accelerate keeps one state a process and refuses another precision in it; a second run in the
     same process starts that state anew.
@@ -475,7 +500,7 @@ def make_accelerator(precision: str) -> Accelerator:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    mixed = "bf16" if precision == "bfloat16" else "no"
+    mixed = {"bfloat16": "bf16", "float16": "fp16"}.get(precision, "no")
     known = AcceleratorState._shared_state.get("_mixed_precision", mixed)
     if known != mixed:
         # One precision a process is all that Accelerate allows; the run before this one is over.

@@ -314,6 +314,12 @@ def _switched_on(methods: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+def own_methods(recipe: Recipe) -> tuple[str, ...]:
+    """The names of the methods that are on, without those that a plan has unasked."""
+    on = (name for name, given in recipe.methods.items() if given is not False)
+    return tuple(name for name in on if name not in USUAL)
+
+
 def method_settings(recipe: ResolvedRecipe) -> dict[str, dict[str, Any]]:
     """Those methods of a resolved recipe that are on with their settings; those with keys of their
     own among them."""

@@ -20,6 +20,7 @@ from holdfast.pipeline.rates import with_rates
 from holdfast.pipeline.ready import Fitted, Prepared, Ready
 from holdfast.pipeline.rows import notify_all
 from holdfast.pipeline.side import with_side
+from holdfast.pipeline.spread import gathered
 from holdfast.training.loop import fit as train
 from holdfast.training.out_of_fold import FoldLooks, OutOfFold
 
@@ -88,7 +89,7 @@ def fit_ready(
         ends = EndsAt(out_of_fold.ends_at, out_of_fold.because)
         job = replace(job, choose=last, advisor=ends)
     until_the_loop = time.perf_counter() - start
-    trained = train(job, place.resume)
+    ready, job, trained = gathered(ready, job, train(job, place.resume))
     for tried in trained.offers:
         notify(tried.decision)
     kept = kept_state(ready, of_kind, trained)

@@ -23,12 +23,13 @@ from holdfast.models.activations import can_checkpoint, switch
 from holdfast.models.quantize import BYTES, is_quantized, quantizable, weight_bytes
 from holdfast.models.quantize import SETTING as QUANTIZE
 from holdfast.pipeline.available import on_gpu, resident_mb, tightest
+from holdfast.training.machine import autocast
 from holdfast.training.plan import Phase
 
 LONG = 1024
 # Copies of what learns, in the processor's memory: at the start, at the last look, of the best.
 COPIES = 3
-STATES = {"adamw": 2, "adam": 2, "rmsprop": 1, "sgd": 1}
+STATES = {"adamw": 2, "adam": 2, "rmsprop": 1, "sgd": 1, "paged_adamw8bit": 0.51}
 LORA_SHARE, HALF = 0.02, 0.55
 # Beyond this the estimate is not wrong by accident; below it the run may be tried.
 CLEARLY = 1.25
@@ -84,8 +85,10 @@ def check_fit(
     phases: tuple[Phase, ...],
     precision: str,
     available: float | None = None,
+    shards: int = 1,
 ) -> tuple[Need, Decision, tuple[Finding, ...]]:
-    """The estimate, printed; a warning where it is above what is there (``available``, MB).
+    """The estimate, printed; a warning where it is above what is there (``available``, MB). Of a
+    network in ``shards`` it is that of one process.
 
     Raises
     ------
@@ -93,12 +96,12 @@ def check_fit(
     """
     least = tightest() if available is None else Limit(available, "what was said to be there")
     limit = least.left_mb
-    need = estimate(network, task, examples, phases, precision)
+    need = estimate(network, task, examples, phases, precision, shards)
     size = f"about {need.total:,.0f} MB of {limit:,.0f}"
     decision = Decision(
         "memory",
         size,
-        f"{need} MB; activations of {_held(phases)} of the "
+        f"{need} MB; activations of {held_rows(phases)} of the "
         f"longest rows, measured; the limit: {least.words}",
     )
     if need.total <= limit:
@@ -114,7 +117,7 @@ def check_fit(
 
 
 def refuse_clearly_too_large(
-    network: Any, phases: tuple[Phase, ...], available: float | None = None
+    network: Any, phases: tuple[Phase, ...], available: float | None = None, shards: int = 1
 ) -> None:
     """Refuse a run whose weights, gradients, optimizer and copies alone are above 1.25 times what
     is there (``available``, MB).
@@ -123,7 +126,7 @@ def refuse_clearly_too_large(
     the kernel would end the process before ``check_fit`` can say so. Raises ``MachineError``.
     """
     least = tightest() if available is None else Limit(available, "what was said to be there")
-    need = _without_activations(network, phases)
+    need = over_processes(_without_activations(network, phases), network, shards)
     if need.total > CLEARLY * least.left_mb:
         rule = (
             f"needs about {need.total:,.0f} MB of memory before any activation ({need}), and "
@@ -134,11 +137,36 @@ def refuse_clearly_too_large(
 
 
 def estimate(
-    network: Any, task: Any, examples: Any, phases: tuple[Phase, ...], precision: str
+    network: Any,
+    task: Any,
+    examples: Any,
+    phases: tuple[Phase, ...],
+    precision: str,
+    shards: int = 1,
 ) -> Need:
-    """What the run would hold at its peak."""
-    kept = activations_mb(network, task, examples, precision) * _held(phases)
-    return replace(_without_activations(network, phases), activations=kept)
+    """What the run would hold at its peak, on one of ``shards`` devices."""
+    kept = activations_mb(network, task, examples, precision) * held_rows(phases, shards)
+    need = replace(_without_activations(network, phases), activations=kept)
+    return over_processes(need, network, shards)
+
+
+def over_processes(need: Need, network: Any, count: int) -> Need:
+    """What one of ``count`` processes holds, over which all that is said of weights is spread
+    (ZeRO's third stage, 1910.02054); the whole of one block is gathered at a time, with its
+    gradient where it learns. A processor's memory holds the model as it was loaded beside it."""
+    if count == 1:
+        return need
+    blocks = [list(layer.parameters()) for layer in network.layers()]
+    largest = max(blocks, key=lambda block: sum(p.numel() * p.element_size() for p in block))
+    gathered = sum(p.numel() * p.element_size() for p in largest) / MB
+    learning = sum(p.numel() * p.element_size() for p in largest if p.requires_grad) / MB
+    return replace(
+        need,
+        weights=(0.0 if on_gpu() else need.weights) + need.weights / count + gathered,
+        gradients=need.gradients / count + learning,
+        optimizer=need.optimizer / count,
+        copies=need.copies / count,
+    )
 
 
 def _without_activations(network: Any, phases: tuple[Phase, ...]) -> Need:
@@ -185,7 +213,7 @@ def activations_mb(network: Any, task: Any, examples: Any, precision: str) -> fl
         return tensor.detach()
 
     network.train()
-    half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    half = autocast(device.type, precision)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), half:
         output = task.forward(network, batch)
         losses = task.losses(output, batch)
@@ -210,11 +238,11 @@ def changes(
                 partial(_less, share=piece / size),
             )
     share = _checkpointed_share(
-        network, task, examples, precision, need.activations / _held(phases)
+        network, task, examples, precision, need.activations / held_rows(phases)
     )
     if share < 1:
         yield Reduction(("train.checkpoint_activations=true",), partial(_less, share=share))
-    if precision != "bfloat16":
+    if precision == "float32":
         yield Reduction(("train.precision=bfloat16",), partial(_less, share=HALF))
     alone = network.adapter is None
     lora = ("model.adapter.kind=lora",) if alone else ()
@@ -289,9 +317,10 @@ def _checkpointed_share(
     return min(1.0, left / whole + 1 / blocks)
 
 
-def _held(phases: tuple[Phase, ...]) -> int:
-    """Rows whose activations are there at once."""
-    return max(map(_at_once, phases))
+def held_rows(phases: tuple[Phase, ...], shards: int = 1) -> int:
+    """Rows whose activations are there at once, where ``shards`` processes share those of a
+    batch."""
+    return max(-(-_at_once(phase) // shards) for phase in phases)
 
 
 def _at_once(phase: Phase) -> int:

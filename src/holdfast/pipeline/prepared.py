@@ -13,7 +13,7 @@ from holdfast.core.records import Finding, Ints
 from holdfast.data.added import Added
 from holdfast.data.table import Splits, Table
 from holdfast.models.quantize import compute_in
-from holdfast.pipeline.adapters import settle_quantize, with_adapter
+from holdfast.pipeline.adapters import settle_dtype, settle_quantize, with_adapter
 from holdfast.pipeline.canaries import with_canaries
 from holdfast.pipeline.general import with_general
 from holdfast.pipeline.kinds import kind_of
@@ -21,6 +21,7 @@ from holdfast.pipeline.kinds.beside_start import check_probes
 from holdfast.pipeline.ready import Prepared
 from holdfast.pipeline.shortened import with_layers
 from holdfast.pipeline.signals import with_signals
+from holdfast.pipeline.spread import choose_sharding
 from holdfast.pipeline.synthetic import with_synthetic
 from holdfast.pipeline.task import with_task
 from holdfast.pipeline.unlabelled import with_unlabelled
@@ -46,14 +47,21 @@ def prepare(
     """
     recipe, _ = with_task(recipe)
     kind, pictures = kind_of(recipe.task), recipe.task == "image-classification"
+    recipe = settle_dtype(settle_quantize(recipe))
     wanted = recipe.train
     machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul, one_size=pictures)
-    recipe = settle_quantize(recipe)
+    shard, told = choose_sharding(recipe)
+    machine = replace(machine, decisions=(*machine.decisions, *told))
     check_probes(recipe)
     loaded = with_adapter(with_layers(kind.load(recipe, rows), recipe), recipe)
     compute_in(loaded.network, machine.precision)
     start = time.perf_counter()
-    decided = {"threads": machine.threads, "precision": machine.precision, "matmul": machine.matmul}
+    decided = {
+        "threads": machine.threads,
+        "precision": machine.precision,
+        "matmul": machine.matmul,
+        "shard": shard,
+    }
     recipe = recipe.changed(train=decided)
     prepared = Prepared(
         recipe=recipe,

@@ -58,7 +58,7 @@ OF_A_FIT = (
     "track.",
     "model.freeze",
 )
-PREPARED_WITH = ("train.threads", "train.precision", "train.matmul", "train.pack")
+PREPARED_WITH = ("train.threads", "train.precision", "train.matmul", "train.pack", "train.shard")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from holdfast.pipeline.outline import outline_model
 from holdfast.pipeline.ready import Fitted, Ready, Scored
 from holdfast.pipeline.rows import Divided
 from holdfast.pipeline.scoring import opened_before
+from holdfast.pipeline.spread import part_of
 from holdfast.pipeline.tracking import tracked
 from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.journal import Journal
@@ -67,7 +68,12 @@ class RunFolder:
         return Place(
             journal=journal,
             store=CheckpointStore(
-                self.kept_in, to.every_s, to.notify, begun.mark, asdict(begun) if writes else {}
+                self.kept_in,
+                to.every_s,
+                to.notify,
+                begun.mark,
+                asdict(begun) if writes else {},
+                part_of(ready.recipe, accelerator),
             ),
             kept_in=self.kept_in,
             resume=to.resume,

@@ -15,6 +15,7 @@ from holdfast.know.memory.scores import Tokens
 from holdfast.tasks.batching import by_length
 from holdfast.tasks.causal_lm import TokenOutput
 from holdfast.tasks.seq2seq import wanted_of
+from holdfast.tasks.token_losses import ChunkedOutput
 
 if TYPE_CHECKING:
     from holdfast.pipeline.ready import Fitted
@@ -66,6 +67,16 @@ def heard(
     return Heard(table, losses(by_tuned), losses(by_start), tokens)
 
 
+def _sure(output: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
+    """log p of each target token of a batch, and whether it was the likeliest."""
+    if isinstance(output, ChunkedOutput):
+        return -output.losses, output.right
+    logits = (output.logits if isinstance(output, TokenOutput) else output).float()
+    wanted = batch["expected"] if "expected" in batch else wanted_of(batch)
+    sure = logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(dim=1)
+    return sure, logits.argmax(dim=1) == wanted
+
+
 def _tokens(
     network: Any, task: Any, examples: Any, device: Any
 ) -> tuple[list[Floats], list[Floats]]:
@@ -80,11 +91,7 @@ def _tokens(
         for chosen in by_length(examples.lengths, np.arange(len(examples)), TOKENS):
             batch = {k: v.to(device) for k, v in task.collate(examples, chosen).items()}
             output = task.forward(network, batch)
-            logits = output.logits if isinstance(output, TokenOutput) else output
-            wanted = batch["expected"] if "expected" in batch else wanted_of(batch)
-            logits = logits.float()
-            sure = logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(dim=1)
-            hit = logits.argmax(dim=1) == wanted
+            sure, hit = _sure(output, batch)
             ends = np.cumsum(batch["counts"].cpu().numpy())[:-1]
             for at, one, other in zip(
                 chosen,

@@ -262,6 +262,7 @@ class ModelPart(Part):
     adapter: AdapterPart = AdapterPart()
     freeze: int | float | str | None = None
     dropout: float | None = Field(default=None, ge=0, lt=1)
+    dtype: Literal["float32", "bfloat16"] = "float32"
     quantize: Literal["none", "4bit", "8bit"] = "none"
     quant_type: Literal["nf4", "fp4"] | None = None
     double_quant: bool | None = None
@@ -301,9 +302,10 @@ class TrainPart(Part):
     huber: float | None = Field(default=None, gt=0, le=FACTOR)
     layer_decay: float | None = Field(default=None, gt=0, le=1)
     clip: float | None = Field(default=None, gt=0, le=RATE)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     checkpoint_activations: bool = False
     matmul: Literal["auto", "default", "onednn"] = "auto"
+    shard: Annotated[Literal["off", "auto", "full"], BeforeValidator(_word)] = "auto"
     threads: int | None = Field(default=None, ge=1)
     patience: int | None = Field(default=None, ge=1, le=LOOKS)
     metric: str | None = None
@@ -311,6 +313,7 @@ class TrainPart(Part):
     head: Literal["both", "logistic", "discriminant"] | None = None
     evaluations: int = Field(default=20, ge=1, le=LOOKS)
     pack: bool = False
+    chunk_loss: Annotated[Literal["auto", "on", "off"], BeforeValidator(_word)] = "auto"
     added: Annotated[tuple[Origin, ...] | None, _tupled] = None
     folds: int | None = Field(default=None, ge=0, le=FOLDS)
     cache_frozen: Annotated[Literal["auto", "on", "off"], BeforeValidator(_word)] = "auto"

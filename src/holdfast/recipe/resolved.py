@@ -31,7 +31,7 @@ class ResolvedTrain(TrainPart):
     label_smoothing: float
     layer_decay: float
     clip: float
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16", "float16"]
     matmul: Literal["default", "onednn"]
     threads: int
     metric: str

@@ -15,7 +15,14 @@ from holdfast.data.chat import turns_of
 from holdfast.tasks.base import Batch, Measured
 from holdfast.tasks.chat_tokens import Mask, blocks_of, chat_tokens, text_tokens
 from holdfast.tasks.flat import examples_at, joined, offsets_of, take_lines
-from holdfast.tasks.token_losses import mean_of_each, measure_tokens, right_tokens, token_losses
+from holdfast.tasks.token_losses import (
+    ChunkedOutput,
+    mean_of_each,
+    measure_tokens,
+    right_of_each,
+    right_tokens,
+    token_losses,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -125,10 +132,12 @@ class TokenOutput:
 @dataclass(frozen=True)
 class CausalLM:
     """The task's side of the loop. With ``pack``, short examples share a line of a batch; each
-    still sees itself alone. Training and evaluation go through the same code."""
+    still sees itself alone. Training and evaluation go through the same code. With ``chunk`` the
+    logits of so many targets are there at once."""
 
     pad_id: int = 0
     pack: bool = False
+    chunk: int | None = None
     classes: tuple[str, ...] = ("all",)
     name: str = "causal-lm"
 
@@ -166,14 +175,19 @@ class CausalLM:
             batch["position_ids"] = at
         return {name: torch.from_numpy(value) for name, value in batch.items()}
 
-    def forward(self, network: Any, batch: Batch) -> TokenOutput:
-        """Logits where a target is predicted, in the network's present mode."""
+    def forward(self, network: Any, batch: Batch) -> TokenOutput | ChunkedOutput:
+        """Logits where a target is predicted, or what was made of them, in the network's present
+        mode."""
         inputs = {n: batch[n] for n in ("input_ids", "position_ids") if n in batch}
+        if self.chunk is not None:
+            made = network.losses_at(batch["where"], batch["expected"], self.chunk, **inputs)
+            return ChunkedOutput(*made)
         return TokenOutput(network.logits_at(batch["where"], **inputs))
 
     def losses(self, output: Any, batch: Batch) -> torch.Tensor:
         """Mean cross-entropy over each example's targets [batch], in nats, in float32."""
-        tokens = token_losses(output.logits, batch["expected"])
+        chunked = isinstance(output, ChunkedOutput)
+        tokens = output.losses if chunked else token_losses(output.logits, batch["expected"])
         return mean_of_each(tokens, batch["counts"])
 
     def weights(self, examples: EncodedTokens, positions: Sequence[int] | Ints) -> Floats:
@@ -187,6 +201,8 @@ class CausalLM:
 
     def keep(self, output: Any, batch: Batch) -> torch.Tensor:
         """Targets of each example, and how many were the likeliest token [batch, 2]."""
+        if isinstance(output, ChunkedOutput):
+            return right_of_each(output.right, batch["counts"])
         return right_tokens(output.logits, batch["expected"], batch["counts"])
 
     def measure(

@@ -15,8 +15,10 @@ from holdfast.tasks.base import Batch, Measured
 from holdfast.tasks.flat import examples_at, joined, offsets_of, take_lines
 from holdfast.tasks.token_losses import (
     IGNORED,
+    ChunkedOutput,
     mean_of_each,
     measure_tokens,
+    right_of_each,
     right_tokens,
     token_losses,
 )
@@ -178,9 +180,11 @@ def _ended(target: list[int], end: int, limit: int) -> list[int]:
 
 @dataclass(frozen=True)
 class SequenceToSequence:
-    """The task's side of the loop. ``pad_id`` is the source's padding; −100 is the target's."""
+    """The task's side of the loop. ``pad_id`` is the source's padding; −100 is the target's.
+    With ``chunk`` the logits of so many targets are there at once."""
 
     pad_id: int
+    chunk: int | None = None
     name: str = "seq2seq"
     classes: tuple[str, ...] = ()
 
@@ -201,15 +205,21 @@ class SequenceToSequence:
             "counts": torch.from_numpy(given.sum(axis=1)),
         }
 
-    def forward(self, network: Any, batch: Batch) -> torch.Tensor:
-        """The logits of every target token, row by row, [targets, vocabulary]."""
+    def forward(self, network: Any, batch: Batch) -> torch.Tensor | ChunkedOutput:
+        """The logits of every target token, row by row, [targets, vocabulary], or what was made of
+        them."""
         inputs = {name: value for name, value in batch.items() if name != "counts"}
+        if self.chunk is not None:
+            made = network.losses_at(expected=wanted_of(batch), together=self.chunk, **inputs)
+            return ChunkedOutput(*made)
         logits: torch.Tensor = network.logits_at(**inputs)
         return logits
 
     def losses(self, output: Any, batch: Batch) -> torch.Tensor:
         """The mean cross-entropy of each row's target tokens [batch], in nats, in float32."""
-        return mean_of_each(token_losses(output, wanted_of(batch)), batch["counts"])
+        chunked = isinstance(output, ChunkedOutput)
+        tokens = output.losses if chunked else token_losses(output, wanted_of(batch))
+        return mean_of_each(tokens, batch["counts"])
 
     def weights(self, examples: EncodedPairs, positions: Sequence[int] | Ints) -> Floats:
         """Each row's target tokens, so that the training loss is the mean over tokens."""
@@ -222,6 +232,8 @@ class SequenceToSequence:
 
     def keep(self, output: Any, batch: Batch) -> torch.Tensor:
         """Target tokens, and those that were the likeliest, of each row [batch, 2]."""
+        if isinstance(output, ChunkedOutput):
+            return right_of_each(output.right, batch["counts"])
         return right_tokens(output, wanted_of(batch), batch["counts"])
 
     def measure(

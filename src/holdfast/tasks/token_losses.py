@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 IGNORED = -100
 # What a snapshot of a generating task measures, and whether more of it is better.
 WATCHED = {"token_loss": False, "perplexity": False, "token_accuracy": True}
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkedOutput:
+    """What a pass gave that kept no logits: ``losses`` [targets] in nats, and whether each target
+    was the likeliest (``right`` [targets])."""
+
+    losses: torch.Tensor
+    right: torch.Tensor
 
 
 def token_losses(logits: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
@@ -38,11 +48,16 @@ def right_tokens(
     logits: torch.Tensor, expected: torch.Tensor, counts: torch.Tensor
 ) -> torch.Tensor:
     """How many target tokens each row has, and how many of them were the likeliest: [batch, 2]."""
+    return right_of_each(logits.argmax(dim=-1) == expected, counts)
+
+
+def right_of_each(right: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """The same of ``right`` [targets], whether each was."""
     import torch
 
     # A mean times its count: ``segment_reduce`` has one fixed order of summing, also on a GPU.
-    right = mean_of_each((logits.argmax(dim=-1) == expected).float(), counts) * counts
-    return torch.stack([counts.float(), right], dim=1)
+    count = mean_of_each(right.float(), counts) * counts
+    return torch.stack([counts.float(), count], dim=1)
 
 
 def measure_tokens(losses: Floats, kept: Floats) -> Measured:

@@ -6,6 +6,10 @@ come from a clock: often enough to lose little, seldom enough to cost little.
 A checkpoint is a file of ``torch.save``, which is a zip archive, and the comment at its end says of
 which run it is and what the SHA-256 of all its other bytes must be. One that is damaged, of another
 run, of other settings or rows, or of another step than its name says is not used.
+
+Of a network that is spread over processes each writes what it holds: the first a checkpoint as any
+other, and last, the others files beside it (``part-STEP-KofN.pt``). What is used is the newest step
+of which every process can read its own.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from holdfast.core.records import Decision
 LEAST_SECONDS = 5.0
 COST_SHARE = 0.02
 KEPT = 2
-NAMES = "step-*.pt"
+NAMES, PARTS = "step-*.pt", "part-*of*.pt"
 # To be raised when the fields of a state change: a state of another format is never loaded.
 FORMAT = b"holdfast checkpoint 3"
 DIGITS = 64
@@ -44,7 +48,7 @@ class CheckpointStore:
     one after every step. ``notify`` hears when a checkpoint cannot be read and an older one is
     used, which ``said`` then holds too. ``mark`` says which run this is: what was written
     under another is not read. ``beside`` is kept in each state as ``beside``: what the run began
-    with.
+    with. ``part`` says which part of a spread network this process holds, of how many.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class CheckpointStore:
         notify: Callable[[Decision], None] = lambda _: None,
         mark: str = "",
         beside: Mapping[str, Any] = MappingProxyType({}),
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self._folder = folder
         self._every_s = every_s
@@ -61,6 +66,7 @@ class CheckpointStore:
         self._notify = notify
         self._mark = mark
         self._beside = dict(beside)
+        self._part = part
         self._passed_over: list[Path] = []
         self.said: tuple[Decision, ...] = ()
         self._last = time.perf_counter()
@@ -97,8 +103,53 @@ class CheckpointStore:
     def load(self) -> dict[str, Any] | None:
         """The newest state, or ``None`` when there is none.
 
-        Raises ``RunError`` when checkpoints are there but none can be used.
+        Raises ``RunError`` when checkpoints are there but none can be used, or where they are of
+        another number of processes.
         """
+        self._check_parts()
+        return self._newest() if self._part[1] == 1 else self._agreed()
+
+    def _agreed(self) -> dict[str, Any] | None:
+        """The newest step of which every process has read its own part."""
+        from accelerate.utils import gather_object
+
+        steps = gather_object([[int(path.stem.split("-")[1]) for path in self._all()]])
+        refused: list[str] = []
+        for step in sorted(set.intersection(*map(set, steps)), reverse=True):
+            state, wrong = None, ""
+            try:
+                state = self._read(self._path(step))
+            except Unfit as error:
+                wrong = f"{self._path(step).name} {error}"
+                self._passed_over.append(self._path(step))
+            found = [one for one in gather_object([wrong]) if one]
+            if not found:
+                self._say(self._path(step), refused)
+                return state
+            refused += found
+        if refused:
+            raise self._none_usable(refused)
+        return None
+
+    def _check_parts(self) -> None:
+        """Raise ``RunError`` where what lies there was written by another number of processes."""
+        if self._folder is None or not self._folder.exists():
+            return
+        names = [path.stem for path in self._folder.iterdir() if path.match(PARTS)]
+        counts = {int(name.rpartition("of")[2]) for name in names}
+        count = self._part[1]
+        # A run whose only process writes no parts may have left one behind in no way.
+        alone = count > 1 and not counts and any(self._folder.glob(NAMES))
+        if alone or counts - {count}:
+            was = 1 if alone else max(counts - {count})
+            raise RunError(
+                str(self._folder),
+                f"holds checkpoints of a run that was spread over {was} processes",
+                count,
+                f"Continue it with {was}, or start a new run.",
+            )
+
+    def _newest(self) -> dict[str, Any] | None:
         paths, refused = self._all(), []
         for path in reversed(paths):
             try:
@@ -110,14 +161,16 @@ class CheckpointStore:
             self._say(path, refused)
             return state
         if paths:
-            raise RunError(
-                str(self._folder),
-                f"holds no checkpoint that can be used: {'; '.join(refused)}",
-                None,
-                f"Restore them from a copy, or delete the {NAMES}: --resume then starts the "
-                "run anew.",
-            )
+            raise self._none_usable(refused)
         return None
+
+    def _none_usable(self, refused: list[str]) -> RunError:
+        return RunError(
+            str(self._folder),
+            f"holds no checkpoint that can be used: {'; '.join(refused)}",
+            None,
+            f"Restore them from a copy, or delete the {NAMES}: --resume then starts the run anew.",
+        )
 
     def beside(self) -> dict[str, Any] | None:
         """What the newest checkpoint that can be used keeps as ``beside``; ``None`` without one."""
@@ -143,13 +196,18 @@ class CheckpointStore:
 
     def _path(self, step: int) -> Path:
         assert self._folder is not None
+        number, count = self._part
+        if number:
+            return self._folder / f"part-{step:08d}-{number}of{count}.pt"
         return self._folder / f"step-{step:08d}.pt"
 
     def _all(self) -> list[Path]:
         if self._folder is None or not self._folder.exists():
             return []
         try:
-            return sorted(path for path in self._folder.iterdir() if path.match(NAMES))
+            number, count = self._part
+            names = f"part-*-{number}of{count}.pt" if number else NAMES
+            return sorted(path for path in self._folder.iterdir() if path.match(names))
         except OSError as error:
             raise RunError(
                 str(self._folder),

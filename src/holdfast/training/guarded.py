@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Snapshot
@@ -18,7 +18,11 @@ from holdfast.training.journal import restore
 from holdfast.training.offers import Considered
 from holdfast.training.restore import RestorePoint, SavedWeights, random_state, set_random_state
 from holdfast.training.run import Job, Run
+from holdfast.training.sharding import is_sharded, local, parts_of, spread_state
 from holdfast.training.snapshot import take_snapshot
+
+if TYPE_CHECKING:
+    import torch
 
 # Where training stands: a rollback puts these back.
 POSITION = (
@@ -81,11 +85,12 @@ class GuardedRun:
 
 def state_of(run: Run) -> dict[str, Any]:
     """Everything a resume needs, in types that the weights-only loader reads."""
-    now = SavedWeights(run.step, {name: t.detach() for name, t in run.changing().items()})
+    now = SavedWeights(run.step, {n: local(t.detach()) for n, t in run.changing().items()})
     return {
         "step": run.step,
         **{name: getattr(run, name) for name in HAPPENED},
         "seconds": run.seconds,
+        "loss_scale": run.loss_scale.state_dict(),
         "frozen": _mark_of_frozen(run),
         "start": run.start,
         "now": moment_of(run, now).to_state(),
@@ -103,6 +108,7 @@ def resume_from(run: Run, state: Mapping[str, Any]) -> None:
     if abs(state["frozen"] - _mark_of_frozen(run)) > 1e-6 * max(1.0, abs(state["frozen"])):
         raise Defect("the frozen weights", "are not those of the checkpoint")
     run.continue_clock(state["seconds"])
+    run.loss_scale.load_state_dict(state.get("loss_scale", {}))
     run.start = same_memory(state["start"], run.job.pretrained)
     run.guard.load_state_dict(state["guard"])
     go_on_from(run, now)
@@ -125,12 +131,18 @@ def moment_of(run: Run, weights: SavedWeights) -> RestorePoint:
         best=run.guard.best,
         position={name: getattr(run, name) for name in POSITION},
         adjustments=run.adjustments,
-        optimizer=optimizer.state_dict() if optimizer is not None else None,
+        optimizer=_state_of(optimizer) if optimizer is not None else None,
         schedule=run.schedule.state_dict() if optimizer is not None else None,
         random=random_state(),
         advisor=advisor.state_dict() if advisor is not None else None,
         listeners={name: keeper.state_dict() for name, keeper in run.keepers().items()},
     )
+
+
+def _state_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    state = optimizer.state_dict()
+    first = next(iter(optimizer.param_groups[0]["params"]), None)
+    return parts_of(state) if hasattr(first, "to_local") else state
 
 
 def go_on_from(run: Run, point: RestorePoint) -> None:
@@ -147,6 +159,8 @@ def go_on_from(run: Run, point: RestorePoint) -> None:
         start_phase(run)
         assert run.optimizer is not None
         run.optimizer.load_state_dict(point.optimizer)
+        if is_sharded(run.network):
+            spread_state(run.optimizer)
         run.schedule.load_state_dict(point.schedule)
     for name, keeper in run.keepers().items():
         if name in point.listeners:  # an alert may be set while a run is not finished

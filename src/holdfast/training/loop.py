@@ -50,6 +50,7 @@ from holdfast.training.guarded import begin_run, end_run, resume_from, state_of
 from holdfast.training.memory import lacks_memory
 from holdfast.training.offers import Considered, consider, kept_average
 from holdfast.training.run import Job, Run
+from holdfast.training.sharding import is_sharded
 from holdfast.training.signals import StopSignals
 from holdfast.training.step import draw_of_step, steps_per_epoch, train_step
 
@@ -202,9 +203,17 @@ def _interrupted(run: Run) -> Interrupted:
 
 
 def _save(run: Run) -> None:
-    if run.job.accelerator.is_main_process:
-        run.job.store.save(run.step, state_of(run))
-    run.job.accelerator.wait_for_everyone()
+    accelerator = run.job.accelerator
+    spread = is_sharded(run.network)
+    state = state_of(run) if spread or accelerator.is_main_process else {}
+    if spread and not accelerator.is_main_process:
+        run.job.store.save(run.step, state)
+    if spread:
+        # A step counts once the first process has written it: then the others have.
+        accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        run.job.store.save(run.step, state)
+    accelerator.wait_for_everyone()
 
 
 def _any(run: Run, here: bool) -> bool:

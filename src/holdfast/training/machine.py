@@ -9,10 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from holdfast.core.errors import MachineError
 from holdfast.core.machine import refuse_too_many, usable_cores
 from holdfast.core.processes import processes
 from holdfast.core.records import Decision
+
+if TYPE_CHECKING:
+    import torch
 
 PROBE_SECONDS = 0.25
 # oneDNN and its wrapper keep a compiled kernel with its scratch memory for every shape they meet,
@@ -21,6 +26,8 @@ PROBE_SECONDS = 0.25
 # each wanted again in every step: at 16 a step of a small ResNet took 1.6 times as long.
 KERNEL_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 KERNELS_KEPT = "16"
+# Read by PyTorch when it is loaded.
+APPLE_FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,7 @@ def choose_machine(
         Decision("train.precision", chosen, precision_because),
         Decision("train.matmul", products, products_because),
         *_subnormals(),
+        *_apple(),
     )
     return MachineChoice(count, chosen, products, decisions)
 
@@ -102,6 +110,21 @@ def has_bfloat16(device: str) -> tuple[bool, str]:
     return bool(flags), f"processor flags: {shown}" if flags else "no such flag on this processor"
 
 
+def has_tensor_cores() -> bool:
+    """Whether the GPU multiplies float16 many times as fast as float32 (Volta, T4, RTX 20)."""
+    import torch
+
+    return torch.version.hip is not None or torch.cuda.get_device_capability() >= (7, 0)
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """A block in which ``device`` multiplies in ``precision``."""
+    import torch
+
+    half = torch.bfloat16 if precision == "float32" else getattr(torch, precision)
+    return torch.autocast(device, half, enabled=precision != "float32")
+
+
 def device_kind() -> str:
     """``cuda``, ``mps`` or ``cpu``: the best that PyTorch sees."""
     import torch
@@ -126,12 +149,37 @@ def _subnormals() -> tuple[Decision, ...]:
     return (Decision("numbers nearer to 0 than 1.2e-38", "0", because),)
 
 
+def _apple() -> tuple[Decision, ...]:
+    if device_kind() != "mps":
+        return ()
+    lacking = "4 and 8 bits, float16 with scaled losses and several processes are not there"
+    if os.environ.get(APPLE_FALLBACK) == "1":
+        because = f"an Apple GPU; what its back end lacks runs on the processor; {lacking}"
+        return (Decision("device", "mps", because),)
+    because = (
+        f"an Apple GPU; what its back end lacks ends the run: set {APPLE_FALLBACK}=1 before "
+        f"Python starts, and it runs on the processor; {lacking}"
+    )
+    return (Decision("device", "mps", because, prominent=True),)
+
+
 def _choose_precision(wanted: str) -> tuple[str, str]:
+    device = device_kind()
+    if wanted == "float16" and device != "cuda":
+        raise MachineError(
+            "train.precision",
+            "is float16, which needs a GPU of NVIDIA's or AMD's",
+            device,
+            "Leave it out: what suits this machine is then chosen.",
+        )
     if wanted != "auto":
         return wanted, "set in the recipe"
-    fast, because = has_bfloat16(device_kind())
+    fast, because = has_bfloat16(device)
     if fast:
         return "bfloat16", f"bfloat16 is in hardware here ({because}); weights stay float32"
+    if device == "cuda" and has_tensor_cores():
+        why = "float16 is; weights stay float32, and losses are scaled"
+        return "float16", f"bfloat16 is not in hardware here ({because}), and {why}"
     return "float32", f"bfloat16 is not in hardware here ({because})"
 
 

@@ -11,6 +11,7 @@ import torch
 
 from holdfast.core.actions import HalveBatch
 from holdfast.training.restore import set_random_state
+from holdfast.training.sharding import is_sharded
 
 if TYPE_CHECKING:
     from holdfast.training.run import Run
@@ -54,7 +55,9 @@ def pieces(run: Run) -> int:
 
 
 def can_halve(run: Run) -> bool:
-    """Whether an update's rows can be cut into twice as many pieces."""
+    """Whether an update's rows can be cut into twice as many pieces, by this process alone."""
+    if is_sharded(run.network):
+        return False
     rows = math.ceil(run.phase.rows_per_step / run.job.accelerator.num_processes)
     return not run.phase.compares_rows and pieces(run) < rows
 

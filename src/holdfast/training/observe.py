@@ -15,6 +15,7 @@ from holdfast.tasks.batching import by_length
 from holdfast.tasks.classification import classify_features, features_of
 from holdfast.training.batches import shard
 from holdfast.training.prefix_cache import entered
+from holdfast.training.sharding import is_sharded
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -104,22 +105,36 @@ class Observer:
     ) -> Floats:
         was_training, start = network.training, time.perf_counter()
         network.eval()
-        positions_here = shard(np.arange(len(positions)), self._rank, self._world)
+        lengths, everything = examples.lengths[positions], np.arange(len(positions))
+        positions_here = shard(everything, self._rank, self._world)
         index: list[Ints] = []
         lines: list[torch.Tensor] = []
-        with torch.inference_mode(), self._accelerator.autocast():
-            for chosen in by_length(examples.lengths[positions], positions_here, self._tokens):
+        # What is gathered in inference mode could not be gathered anew for the next update.
+        still = torch.no_grad if is_sharded(network) else torch.inference_mode
+        with still(), self._accelerator.autocast():
+            for chosen in by_length(lengths, positions_here, self._tokens):
                 batch = self._task.collate(examples, positions[chosen])
                 batch = {k: v.to(self._accelerator.device) for k, v in batch.items()}
                 with entered(self._cache, examples, positions[chosen], batch):
                     # NumPy has no bfloat16.
                     lines.append(one(batch).float().cpu())
                 index.append(chosen)
+            for _ in range(self._spare_passes(network, lengths, len(index))):
+                batch = self._task.collate(examples, positions[:1])
+                one({k: v.to(self._accelerator.device) for k, v in batch.items()})
         self.rows_passed += len(positions_here)
         self.seconds += time.perf_counter() - start
         if was_training:
             train_mode(network)
         return self._in_order(index, lines, len(positions))
+
+    def _spare_passes(self, network: Any, lengths: Ints, made: int) -> int:
+        """How many passes more another process makes, where each pass is made by all."""
+        if not is_sharded(network):
+            return 0
+        everything = np.arange(len(lengths))
+        each = (shard(everything, rank, self._world) for rank in range(self._world))
+        return max(sum(1 for _ in by_length(lengths, one, self._tokens)) for one in each) - made
 
     def _in_order(self, index: list[Ints], lines: list[torch.Tensor], count: int) -> Floats:
         order = np.concatenate(index) if index else np.zeros(0, dtype=np.int64)

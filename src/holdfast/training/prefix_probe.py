@@ -14,7 +14,7 @@ import torch
 from holdfast.core.door import reason
 from holdfast.core.records import Ints
 from holdfast.models.prefix import Prefix, train_mode
-from holdfast.training.machine import device_kind
+from holdfast.training.machine import autocast, device_kind
 from holdfast.training.prefix_cache import sizes_of
 from holdfast.training.restore import random_state, set_random_state
 
@@ -55,7 +55,7 @@ def ask_model(prefix: Prefix, network: Any, task: Task, examples: Any, precision
     if device != "cpu":
         network.to(device)
     network.eval()
-    half = torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
+    half = autocast(device, precision)
     with torch.inference_mode(), half:
         return _ask(prefix, network, task, examples, device)
 

@@ -85,7 +85,8 @@ class RestorePoint:
 def random_state() -> dict[str, Any]:
     """Where PyTorch's generators are."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"torch": torch.get_rng_state(), "cuda": cuda}
+    apple = {"mps": torch.mps.get_rng_state()} if torch.backends.mps.is_available() else {}
+    return {"torch": torch.get_rng_state(), "cuda": cuda, **apple}
 
 
 def set_random_state(state: dict[str, Any]) -> None:
@@ -93,6 +94,8 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
+    if "mps" in state:
+        torch.mps.set_rng_state(state["mps"])
 
 
 def _copy(value: Any) -> Any:

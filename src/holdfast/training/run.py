@@ -28,6 +28,8 @@ from holdfast.training.out_of_fold import FoldLooks, OutOfFold
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.prefix_cache import Passes, PrefixCache
 from holdfast.training.restore import SavedWeights
+from holdfast.training.scaling import LossScale
+from holdfast.training.sharding import is_sharded, local, summed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -113,6 +115,7 @@ class Run:
         self.pool: Pool | None = None
         self.optimizer: torch.optim.Optimizer | None = None
         self.schedule: Any = None
+        self.loss_scale = LossScale(getattr(job.accelerator, "scaler", None))
         self.probe: Ints = probe_positions(job.train.rows, job.plan.probe_rows, job.plan.seed)
         self.observer = Observer(job.accelerator, job.task, tokens_of(job), cache=job.cache)
         self.start: dict[str, torch.Tensor] = {}
@@ -251,14 +254,14 @@ class Run:
         return self._changing
 
     def learning_tensors(self) -> dict[str, torch.Tensor]:
-        """A copy of them in the processor's memory."""
-        return {n: t.detach().cpu().clone() for n, t in self._changing.items()}
+        """A copy of them in the processor's memory; of spread ones, of this process's parts."""
+        return {n: local(t.detach()).cpu().clone() for n, t in self._changing.items()}
 
     def load_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put such a copy back; what it does not know was as it was loaded."""
         with torch.no_grad():
             for name, tensor in ({**self._asleep, **tensors} if self._asleep else tensors).items():
-                self._changing[name].copy_(tensor)
+                local(self._changing[name]).copy_(tensor)
 
     @contextlib.contextmanager
     def at_start(self) -> Iterator[None]:
@@ -307,9 +310,22 @@ class Run:
         """A mark of the weights that never change: Σ |w|, of quantised ones their levels and
         scales. Layer by layer and row by row, since the word embeddings in float64 would be the
         largest thing in memory."""
-        frozen = frozen_tensors(self.network)
+        spread = is_sharded(self.network)
+        frozen = self._frozen_parts() if spread else frozen_tensors(self.network)
         rows = (row for t in frozen for row in torch.split(t.reshape(-1), MARK_CHUNK))
-        return float(sum(row.abs().sum(dtype=torch.float64).item() for row in rows))
+        total = float(sum(_float64_sum(row.abs()) for row in rows))
+        return summed(self.job.accelerator, [total])[0] if spread else total
+
+    def _frozen_parts(self) -> Iterator[torch.Tensor]:
+        for parameter in self.network.parameters():
+            if not parameter.requires_grad:
+                yield local(parameter.detach())
+
+
+def _float64_sum(values: torch.Tensor) -> float:
+    # Apple GPUs have no float64.
+    values = values.cpu() if values.device.type == "mps" else values
+    return float(values.sum(dtype=torch.float64).item())
 
 
 def running_statistics(network: Weights) -> dict[str, torch.Tensor]:

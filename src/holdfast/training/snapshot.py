@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from holdfast.core.records import Floats, Ints, Snapshot
 from holdfast.models.fresh import same_memory
 from holdfast.tasks.base import Measured, Written
+from holdfast.training.sharding import is_sharded, summed
 
 if TYPE_CHECKING:
     from holdfast.training.run import Run
@@ -39,7 +40,10 @@ def look_at(run: Run, now: Mapping[str, torch.Tensor], train: bool = True) -> Sn
     general = _general(run)
     written = run.job.write(run.network) if run.job.write else NOTHING
     weights = run.learning_parameters()
-    moved, distance = (moved_share(weights, now, before) for before in (run.previous, run.start))
+    total = _total(run)
+    moved, distance = (
+        moved_share(weights, now, before, total) for before in (run.previous, run.start)
+    )
     norms = run.gradient_norms
     return Snapshot(
         step=run.step,
@@ -89,11 +93,23 @@ def measure(run: Run, examples: Any, positions: Ints) -> Measured:
     return run.job.task.measure(losses, kept, examples, positions)
 
 
+def _total(run: Run) -> Callable[[Sequence[float]], Sequence[float]]:
+    """How sums over this process's parts of the weights become those over the weights."""
+    if not is_sharded(run.network):
+        return lambda values: values
+    return lambda values: summed(run.job.accelerator, values)
+
+
 def moved_share(
-    names: Iterable[str], now: Mapping[str, torch.Tensor], before: Mapping[str, torch.Tensor]
+    names: Iterable[str],
+    now: Mapping[str, torch.Tensor],
+    before: Mapping[str, torch.Tensor],
+    total: Callable[[Sequence[float]], Sequence[float]] = lambda values: values,
 ) -> float:
-    """‖now − before‖ ÷ ‖before‖ over the tensors of these names; 0 when there are none."""
+    """‖now − before‖ ÷ ‖before‖ over the tensors of these names; 0 when there are none. ``total``
+    adds squares up over processes that hold a part each."""
     names = list(names)
     difference = sum(float((now[n] - before[n]).norm()) ** 2 for n in names)
     size = sum(float(before[n].norm()) ** 2 for n in names)
+    difference, size = total([difference, size])
     return float(np.sqrt(difference / size)) if size else 0.0

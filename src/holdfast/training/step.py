@@ -19,6 +19,7 @@ from holdfast.training.memory import in_less_memory, pieces
 from holdfast.training.prefix_cache import entered
 from holdfast.training.restore import random_state, set_random_state
 from holdfast.training.run import Run, running_statistics
+from holdfast.training.sharding import gathered, is_sharded, summed
 
 PART_ROWS = 8
 
@@ -90,7 +91,9 @@ class RunUpdate:
         else:
             self._before = random_state()
         with _still(run, again):
-            total = in_less_memory(run, self._before, lambda: _gradients(run, mine, weight, again))
+            total = in_less_memory(
+                run, self._before, lambda: _gradients(run, mine, weight, again, parts)
+            )
         total = _combine(run, total, average=together)
         if not math.isfinite(total):
             raise _not_a_number(run, total)
@@ -116,17 +119,32 @@ def _still(run: Run, again: bool) -> Iterator[None]:
         buffer.copy_(kept[name])
 
 
-def _gradients(run: Run, draws: Sequence[Draw], weight: float, again: bool) -> float:
+def _gradients(
+    run: Run, draws: Sequence[Draw], weight: float, again: bool, of_all: Sequence[Draw]
+) -> float:
     """Gradients of these rows' share of the update, from nothing; returns its loss. The first draw
-    is of training rows, and they alone are heard of."""
+    is of training rows, and they alone are heard of. ``of_all`` are the same draws with the rows
+    of every process."""
     assert run.optimizer is not None
     run.optimizer.zero_grad(set_to_none=True)
     total = 0.0
-    for draw in draws:
+    for draw, every in zip(draws, of_all, strict=True):
         for loss in _shares(run, draw, weight, again or draw is not draws[0]):
             run.job.accelerator.backward(loss)
             total += float(loss.detach())
+        for _ in range(_spare_passes(run, draw, every)):
+            for loss in _shares(run, every.take(slice(0, 1)), weight, unheard=True):
+                run.job.accelerator.backward(0.0 * loss)
     return total
+
+
+def _spare_passes(run: Run, draw: Draw, every: Draw) -> int:
+    """How many passes more the process with most rows makes, where each pass is made by all."""
+    world = run.job.accelerator.num_processes
+    if not is_sharded(run.network):
+        return 0
+    counts = (len(_micro_batches(run, every.take(slice(r, None, world)))) for r in range(world))
+    return max(counts) - len(_micro_batches(run, draw))
 
 
 def loss_of(run: Run, draw: Draw) -> float:
@@ -226,15 +244,17 @@ def parameters_of(run: Run) -> list[torch.nn.Parameter]:
 
 def _update(run: Run) -> None:
     assert run.optimizer is not None
+    run.loss_scale.unscale(run.optimizer)
     # After every pass and every process: what is added here is clipped with the rest.
     run.emit("backward_done")
-    run.gradient_norms.append(_clip(parameters_of(run), run.phase.clip))
+    norm = _clip(parameters_of(run), run.phase.clip)
     run.emit("gradients_ready")
     scale = run.schedule.scale(run.step_in_phase)
     for group in run.optimizer.param_groups:
         group["lr"] = group["base_lr"] * scale
     run.learning_rate = run.phase.learning_rate * scale
-    run.optimizer.step()
+    if run.loss_scale.step(run, run.optimizer, norm):
+        run.gradient_norms.append(norm)
 
 
 def _clip(parameters: list[torch.nn.Parameter], limit: float | None) -> float:
@@ -242,9 +262,9 @@ def _clip(parameters: list[torch.nn.Parameter], limit: float | None) -> float:
     are not touched where it is not, which on a processor would take as long as the norm."""
     learning = [p for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
-    if limit is not None and not norm <= limit:
+    if limit is not None and not gathered(norm) <= limit:
         torch.nn.utils.clip_grads_with_norm_(learning, limit, norm)
-    return float(norm)
+    return float(gathered(norm))
 
 
 def _combine(run: Run, total: float, average: bool) -> float:
@@ -252,6 +272,9 @@ def _combine(run: Run, total: float, average: bool) -> float:
     accelerator = run.job.accelerator
     if accelerator.num_processes == 1:
         return total
+    if is_sharded(run.network):
+        # Each process has its part of the summed gradient already.
+        return summed(accelerator, [total])[0]
     parameters = parameters_of(run)
     grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
     flat = torch.cat(

@@ -18,6 +18,7 @@ from holdfast.models.adapter import PROMPT_VECTORS
 from holdfast.models.causal import LoadedCausal, keeps_apart, load_causal
 from holdfast.models.layers import count_parameters
 from holdfast.pipeline.adapters import quantize_spec
+from holdfast.pipeline.chunks import chunk_of
 from holdfast.pipeline.defaults import size_of
 from holdfast.pipeline.kinds.causal_score import answers_of, sample_of, score_rows, tell, watched
 from holdfast.pipeline.kinds.causal_use import EVERY_TOKEN, LOSS, plain, use_fitted, use_runs
@@ -87,6 +88,7 @@ def load(recipe: Recipe, table: Table) -> LoadedCausal:
         seed=recipe.seed,
         taken=(model.adapter.rank or PROMPT_VECTORS) if model.adapter.kind == "prompt" else 0,
         quantize=quantize_spec(recipe),
+        dtype=model.dtype,
     )
     reasons = (*loaded.decisions, *_template(loaded, table, recipe), *_packing(loaded, recipe))
     total, _ = count_parameters(loaded.network)
@@ -188,7 +190,8 @@ def watch(
 def make_task(
     loaded: LoadedCausal, table: Table, recipe: Recipe, metric: Metric | None
 ) -> CausalLM:
-    return CausalLM(pad_id=loaded.tokenizer.pad_token_id or 0, pack=recipe.train.pack)
+    pad = loaded.tokenizer.pad_token_id or 0
+    return CausalLM(pad_id=pad, pack=recipe.train.pack, chunk=chunk_of(recipe, loaded))
 
 
 def notices(examples: EncodedTokens, loaded: Any) -> tuple[Finding, ...]:

@@ -23,6 +23,7 @@ from holdfast.models.seq2seq import LoadedSeq2Seq, end_token, for_targets, load_
 from holdfast.models.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.pipeline.adapters import quantize_spec
 from holdfast.pipeline.answers import WrittenAnswers
+from holdfast.pipeline.chunks import chunk_of
 from holdfast.pipeline.evidence import Chances, Evidence
 from holdfast.pipeline.folder import model_of
 from holdfast.pipeline.kinds.generating import (
@@ -104,6 +105,7 @@ def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
         max_target_length=model.max_target_length,
         seed=recipe.seed,
         quantize=quantize_spec(recipe),
+        dtype=model.dtype,
     )
 
 
@@ -150,7 +152,8 @@ def watch(
 def make_task(
     loaded: LoadedSeq2Seq, table: Table, recipe: Recipe, metric: Metric | None
 ) -> SequenceToSequence:
-    return SequenceToSequence(int(loaded.tokenizer.pad_token_id))
+    chunk = chunk_of(recipe, loaded)
+    return SequenceToSequence(int(loaded.tokenizer.pad_token_id), chunk)
 
 
 def notices(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Finding, ...]:
