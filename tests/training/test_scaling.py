@@ -12,6 +12,7 @@ import torch
 
 from holdfast.core.errors import TrainingError
 from holdfast.pipeline.compose import make_accelerator
+from holdfast.training.journal import Journal
 from holdfast.training.loop import fit
 from holdfast.training.scaling import MOST_IN_A_ROW, LossScale
 
@@ -95,18 +96,17 @@ def test_a_scale_changes_nothing_but_rounding() -> None:
             (scaler.scale(loss) if scaler else loss).backward()
             scale.unscale(optimizer)
             norm = float(parameter.grad.norm())  # type: ignore[union-attr]
-            assert scale.step(None, optimizer, norm)  # type: ignore[arg-type]
+            assert scale.step(optimizer, norm, step, Journal(None))
             ways.append(norm)
     assert ways[:3] == pytest.approx(ways[3:], rel=1e-6)
     torch.testing.assert_close(weight, twin)
 
 
 class Heard:
-    """What ``LossScale`` needs of a run."""
+    """What ``LossScale`` needs of a journal."""
 
     def __init__(self) -> None:
-        self.step, self.told = 6, []
-        self.journal = self
+        self.told: list[tuple[int, str, str]] = []
 
     def note(self, step: int, what: str, because: str, **more: Any) -> None:
         self.told.append((step, what, because))
@@ -114,7 +114,7 @@ class Heard:
 
 def overflowing(times: int) -> tuple[LossScale, Heard, torch.nn.Parameter]:
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
-    scale, run = LossScale(scaler), Heard()
+    scale, heard = LossScale(scaler), Heard()
     parameter = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.AdamW([parameter], lr=0.1)
     for _ in range(times):
@@ -122,19 +122,19 @@ def overflowing(times: int) -> tuple[LossScale, Heard, torch.nn.Parameter]:
         scaler.scale(parameter.sum()).backward()
         parameter.grad = torch.full((2,), float("inf"))
         scale.unscale(optimizer)
-        assert not scale.step(run, optimizer, float("inf"))  # type: ignore[arg-type]
-    return scale, run, parameter
+        assert not scale.step(optimizer, float("inf"), 7, heard)  # type: ignore[arg-type]
+    return scale, heard, parameter
 
 
 def test_an_update_that_overflows_is_left_out_and_told() -> None:
-    scale, run, parameter = overflowing(2)
+    scale, heard, parameter = overflowing(2)
     assert torch.equal(parameter.detach(), torch.ones(2))
     assert (scale.skipped, scale.in_a_row) == (2, 2)
-    step, what, because = run.told[0]
+    step, what, because = heard.told[0]
     assert (step, what) == (7, "update skipped")
     assert "65,536" in because
     assert "32,768" in because
-    assert "(2 so far)" in run.told[1][2]
+    assert "(2 so far)" in heard.told[1][2]
 
 
 def test_a_run_that_only_overflows_ends_with_the_remedy() -> None:

@@ -16,7 +16,7 @@ import torch
 from holdfast.core.errors import TrainingError
 
 if TYPE_CHECKING:
-    from holdfast.training.run import Run
+    from holdfast.training.journal import Journal
 
 # Halved so often from the first scale, 65,536, nothing is left to halve: the loss itself overflows.
 MOST_IN_A_ROW = 24
@@ -38,9 +38,11 @@ class LossScale:
         if self._scaler is not None:
             self._scaler.unscale_(optimizer)
 
-    def step(self, run: Run, optimizer: torch.optim.Optimizer, norm: float) -> bool:
-        """The optimizer's step; gives ``False``, and says so, where the gradients (of this
-        ``norm``) overflowed and it was left out.
+    def step(
+        self, optimizer: torch.optim.Optimizer, norm: float, number: int, journal: Journal
+    ) -> bool:
+        """The optimizer's step, that of the update ``number``; gives ``False``, and says so in the
+        ``journal``, where the gradients (of this ``norm``) overflowed and it was left out.
 
         Raises ``TrainingError`` where one update after the other is left out.
         """
@@ -60,10 +62,10 @@ class LossScale:
             f"weights stay as they were, and the scale is {now:,.0f} from here on "
             f"({self.skipped} so far)"
         )
-        run.journal.note(run.step + 1, "update skipped", because, chosen="float16")
+        journal.note(number, "update skipped", because, chosen="float16")
         if self.in_a_row >= MOST_IN_A_ROW:
             raise TrainingError(
-                f"step {run.step + 1}",
+                f"step {number}",
                 f"gave gradients that float16 cannot hold, as did the {self.in_a_row - 1} updates "
                 "before it",
                 None,

@@ -253,7 +253,7 @@ def _update(run: Run) -> None:
     for group in run.optimizer.param_groups:
         group["lr"] = group["base_lr"] * scale
     run.learning_rate = run.phase.learning_rate * scale
-    if run.loss_scale.step(run, run.optimizer, norm):
+    if run.loss_scale.step(run.optimizer, norm, run.step + 1, run.journal):
         run.gradient_norms.append(norm)
 
 
