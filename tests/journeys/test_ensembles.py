@@ -167,7 +167,7 @@ def test_what_cannot_be_put_together_is_refused_with_the_way_out(
     done = holdfast("evaluate", finished_run, tmp_path / "other", fresh, *STACK)
     assert done.code == 2
     assert "there are none" in done.err
-    assert "data.valid=FILE" in done.err
+    assert "data.split.seed" in done.err
 
 
 def test_an_older_run_without_answers_is_refused(

@@ -62,6 +62,22 @@ def test_the_blend_is_where_scipy_finds_the_best_one(shrink: float, seed: int) -
     assert loss(found) <= loss(simplex_minimum(loss, 4)) * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("seed", [152, 680, 734])
+def test_a_member_that_was_left_out_too_early_comes_back(seed: int) -> None:
+    """Members whose errors go together: the first one left out has a weight."""
+    rng = np.random.default_rng(seed)
+    truth, shared = rng.normal(0, 1, 12), rng.normal(0, 1, (12, 2))
+    answers = truth[:, None] + shared @ rng.normal(0, 1, (2, 6)) + rng.normal(0, 0.3, (12, 6))
+    spread = ((answers - answers.mean(1, keepdims=True)) ** 2).mean()
+
+    def loss(weights: np.ndarray) -> float:
+        miss = ((answers @ weights - truth) ** 2).sum()
+        return float(miss + 0.1 * spread * ((weights - 1 / 6) ** 2).sum())
+
+    found = blend_weights(answers, truth, 0.1)
+    assert loss(found) <= loss(simplex_minimum(loss, 6)) + 1e-7
+
+
 def test_more_shrinkage_is_nearer_to_the_mean_and_no_rows_are_the_mean() -> None:
     chances = np.column_stack([np.full(30, 0.9), np.full(30, 0.3)])
     gaps = [abs(mixture_weights(chances, s)[0] - 0.5) for s in (1.0, 20.0, 1e6)]

@@ -22,9 +22,9 @@ from holdfast.pipeline.again import SPLITS, Again
 from holdfast.pipeline.told import ANSWERS
 
 HOW = (
-    "Give every run the same validation rows (--set data.valid=FILE, with one --test FILE), or "
-    "train them with --set train.folds=5, which answers all rows out of fold; or take "
-    "--set predict.ensemble=average."
+    "Divide all runs alike: the same --set data.split.seed=N beside another --seed, or the same "
+    "--set data.valid=FILE; or train them with --set train.folds=5, which answers all rows out of "
+    "fold; or take --set predict.ensemble=average."
 )
 
 

@@ -1,0 +1,228 @@
+"""Are weights better than the mean, and are they kept only where they are?
+
+    HOLDFAST_VECTORS=folder python benchmarks/ensembles.py           # heads on stored vectors
+    HOLDFAST_VECTORS=folder python benchmarks/ensembles.py --runs    # tuned runs too
+    python benchmarks/ensembles.py --tables                          # the tables of what is there
+
+*Heads*: four classifiers of unlike kinds on MiniLM's vectors (a strong and a weak logistic
+regression, one on a sixth of the dimensions, five nearest neighbours), fitted to 200 rows, weighed
+by 40 to 300 others, and scored on the rest. MR chose how much the weights are drawn to the mean
+(``stats/stacking.SHRINK``); the other sets measure it. ``kept`` is how often the paired test kept
+the weights, ``product`` what ``predict.ensemble=stack`` then answers.
+
+*Runs*: three tuned MiniLM runs on one division (seeds 0 to 2), put together by the command line;
+600 rows of the set that no run has learned from score them.
+
+``HOLDFAST_VECTORS`` names a folder of ``emb_{mr,cr,trec,banking77}.npz`` (``v`` [n, 384], ``y``,
+``x`` the texts).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import Cell, grid, key, machine, publish, run_cells, stored
+from peers.script import options, results_path
+from peers.tables import markdown, records
+
+NAME = "ensembles"
+SETS = ("mr", "cr", "trec", "banking77")
+SHRINKS = (0.0, 5.0, 20.0)
+VALID, WAYS = (40, 100, 300), ("average", "stack", "soup")
+TRAIN, MEMBERS = 200, 3
+
+
+def vectors(name: str) -> Any:
+    folder = Path(os.environ["HOLDFAST_VECTORS"])
+    return np.load(folder / f"emb_{name}.npz", allow_pickle=True)
+
+
+def heads(cell: Cell) -> dict[str, Any]:
+    """One draw of rows."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+
+    found, rng = vectors(cell["data"]), np.random.default_rng(cell["seed"])
+    x, y = found["v"], np.unique(found["y"], return_inverse=True)[1]
+    order = rng.permutation(len(y))
+    train, valid, test = np.split(order, [TRAIN, TRAIN + cell["valid"]])
+    some = rng.permutation(x.shape[1])[: x.shape[1] // 6]
+    members = [
+        (LogisticRegression(C=10, max_iter=300), slice(None)),
+        (LogisticRegression(C=0.05, max_iter=300), slice(None)),
+        (LogisticRegression(C=10, max_iter=300), some),
+        (KNeighborsClassifier(5), slice(None)),
+    ]
+    chances = []
+    for model, columns in members:
+        model.fit(x[train][:, columns], y[train])
+        made = np.full((len(y), y.max() + 1), 1e-3)
+        made[:, model.classes_] += model.predict_proba(x[:, columns])
+        chances.append(made / made.sum(axis=1, keepdims=True))
+    return weighed(np.stack(chances, axis=-1), y, valid, test)
+
+
+def weighed(chances: Any, y: Any, valid: Any, test: Any) -> dict[str, Any]:
+    """What each way scores on ``test``, weighed by ``valid``."""
+    from holdfast.know.compare.verdict import judge_pairs
+    from holdfast.stats.stacking import SHRINK, held_out_losses, mixture_weights
+
+    members = chances.shape[-1]
+    seen = chances[valid, y[valid]]
+
+    def loss(weights: Any, rows: Any) -> Any:
+        return -np.log(np.maximum(chances[rows, y[rows]] @ weights, 1e-12))
+
+    def score(name: str, weights: Any) -> dict[str, float]:
+        right = (chances[test] @ weights).argmax(axis=1) == y[test]
+        made = {f"{name} accuracy": float(right.mean())}
+        return {**made, f"{name} loss": float(loss(weights, test).mean())}
+
+    equal = np.full(members, 1 / members)
+    alone = [float(loss(one, valid).mean()) for one in np.eye(members)]
+    result = {**score("mean", equal), **score("best one", np.eye(members)[int(np.argmin(alone))])}
+    for shrink in SHRINKS:
+        result |= score(f"stack {shrink:g}", mixture_weights(seen, shrink))
+    at = np.arange(len(valid))
+    held = held_out_losses(
+        lambda rows: mixture_weights(seen[rows], SHRINK),
+        lambda weights, rows: -np.log(np.maximum(seen[rows] @ weights, 1e-12)),
+        at,
+        np.random.default_rng(0),
+    )
+    kept = judge_pairs(-np.log(seen @ equal) - held, 0.0).verdict == "better"
+    chosen = mixture_weights(seen, SHRINK) if kept else equal
+    return {**result, "kept": float(kept), **score("product", chosen)}
+
+
+def runs(cell: Cell) -> dict[str, Any]:
+    """Tuned runs of one division, put together by the command line."""
+    found, rng = vectors(cell["data"]), np.random.default_rng(cell["seed"])
+    order = rng.permutation(len(found["y"]))
+    train, test = order[:240], order[240:840]
+    result: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, rows in (("train", train), ("test", test)):
+            lines = [{"text": str(found["x"][i]), "label": f"c{found['y'][i]}"} for i in rows]
+            path = Path(folder) / f"{name}.jsonl"
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        made = []
+        for seed in range(MEMBERS):
+            out = f"{folder}/{seed}"
+            start = time.perf_counter()
+            rows_of = f"{folder}/train.jsonl --test {folder}/test.jsonl --out {out} --quiet"
+            holdfast(*f"train {rows_of} --seed {seed} --set data.split.seed=0".split())
+            result[f"train {seed} s"] = time.perf_counter() - start
+            whole = json.loads(Path(out, "result.json").read_text("utf-8"))
+            result[f"run {seed}"] = whole["test"]["metrics"]["accuracy"]["value"]
+            result[f"run {seed} loss"] = whole["test"]["metrics"]["loss"]["value"]
+            made.append(out)
+        for way in WAYS:
+            start = time.perf_counter()
+            asked = ["--json", "--quiet", "--set", f"predict.ensemble={way}"]
+            block = json.loads(holdfast("evaluate", *made, f"{folder}/test.jsonl", *asked))
+            result[way] = block["metrics"]["accuracy"]["value"]
+            result[f"{way} loss"] = block["metrics"]["loss"]["value"]
+            result[f"{way} s"] = time.perf_counter() - start
+            result[f"{way} is"] = block["ensemble"]["kind"]
+            result[f"{way} members"] = sum(m["weight"] > 0 for m in block["ensemble"]["members"])
+    return result
+
+
+def holdfast(*arguments: str) -> str:
+    command = [str(Path(sys.executable).with_name("holdfast")), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return done.stdout
+
+
+def run_one(cell: Cell) -> dict[str, Any]:
+    return runs(cell) if cell["part"] == "runs" else heads(cell)
+
+
+def mean_of(found: list[Any], name: str) -> float:
+    return float(np.mean([one[name] for one in found]))
+
+
+def tables(cells: list[Any], results: list[Any]) -> str:
+    """What is there, as Markdown."""
+    there = records(cells, results)
+    told = [
+        "## Several models as one\n",
+        "Test loss in nats of four heads on MiniLM's vectors, 200 training rows; MR chose the "
+        "shrinkage, the other sets measure it. *Product*: the weights where the paired test keeps "
+        "them, else the mean.\n",
+        markdown(*of_heads([one for one in there if one["part"] == "heads"])),
+    ]
+    tuned = [one for one in there if one["part"] == "runs"]
+    if tuned:
+        told += ["\nThree tuned MiniLM runs (240 rows, one division), 600 test rows: accuracy.\n"]
+        told += [markdown(*of_runs(tuned))]
+    facts = ", ".join(f"{name} {value}" for name, value in machine().items())
+    left = f" {len(cells) - len(there)} of {len(cells)} cells were not run."
+    told += [f"\n`python benchmarks/ensembles.py --runs`. Machine: {facts}.{left}"]
+    return "\n".join(told)
+
+
+def of_heads(there: list[Any]) -> tuple[list[str], list[list[str]]]:
+    lines = []
+    for name, valid in itertools.product(SETS, VALID):
+        some = [one for one in there if (one["data"], one["valid"]) == (name, valid)]
+        if not some:
+            continue
+        gaps = np.array([one["product loss"] - one["mean loss"] for one in some])
+        row = [name, str(valid), str(len(some))]
+        ways = ("best one", "mean", *(f"stack {s:g}" for s in SHRINKS), "product")
+        row += [f"{mean_of(some, f'{way} loss'):.4f}" for way in ways]
+        row += [f"{mean_of(some, 'kept'):.0%}", f"{(gaps > 0.005).mean():.0%}"]
+        row += [f"{100 * mean_of(some, f'{w} accuracy'):.1f}" for w in ("mean", "product")]
+        lines.append(row)
+    head = ["set", "rows that weigh", "draws", "best one", "mean"]
+    head += [f"stack, drawn by {s:g}" for s in SHRINKS]
+    head += ["product", "kept", "worse by 0.005", "accuracy: mean", "product"]
+    return head, lines
+
+
+def of_runs(there: list[Any]) -> tuple[list[str], list[list[str]]]:
+    lines = []
+    for one in there:
+        row = [one["data"], str(one["seed"])]
+        row += [", ".join(f"{100 * one[f'run {seed}']:.1f}" for seed in range(MEMBERS))]
+        row += [f"{100 * one[w]:.1f}" for w in WAYS]
+        row += [f"{one[f'{w} loss']:.3f}" for w in WAYS]
+        row += [one["stack is"], str(one["soup members"])]
+        lines.append([*row, ", ".join(f"{one[f'{w} s']:.0f}" for w in WAYS)])
+    head = ["set", "draw", "runs alone", *WAYS, *(f"loss: {w}" for w in WAYS)]
+    return [*head, "stack is", "in the soup", "seconds"], lines
+
+
+def main() -> None:
+    parser = options(__doc__ or "")
+    parser.add_argument("--runs", action="store_true", help="tuned runs too")
+    asked = parser.parse_args()
+    path = results_path(NAME, asked.threads, asked.quick)
+    draws = 2 if asked.quick else 20
+    cells = grid(part=["heads"], data=SETS, valid=VALID, seed=range(draws))
+    if asked.runs:
+        cells += grid(part=["runs"], data=["trec", "cr"], seed=range(2))
+    if asked.tables:
+        done = stored(path)
+        results = [done.get(key(cell)) for cell in cells]
+    else:
+        results = run_cells(NAME, cells, run_one, path, minutes=asked.minutes)
+    if not asked.quick:
+        publish(NAME, tables(cells, results))
+
+
+if __name__ == "__main__":
+    main()

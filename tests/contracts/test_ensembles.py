@@ -1,0 +1,62 @@
+"""Every kind of answer can be averaged, stacked and put into one model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.pipeline.ensemble import join_as
+from holdfast.pipeline.main import train
+from holdfast.pipeline.predictor import Predictor
+from holdfast.pipeline.shared_rows import shared_rows
+from holdfast.recipe import override
+
+QUICK = ["train.precision=float32", "train.threads=1", "train.matmul=default", "train.max_steps=2"]
+# The other kinds have journeys of their own.
+KINDS = ("several labels", "numbers", "tags", "chats", "pictures")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_runs_of_one_division_answer_as_one(
+    kind: str, make_sample: Callable[[str], Any], tmp_path: Path
+) -> None:
+    recipe, runs = make_sample(kind).recipe, []
+    for number, rate in enumerate((1e-4, 1e-3)):
+        more = [f"train.learning_rate={rate}", "generate.rows=0", "train.epochs=2"]
+        train(override(recipe, [*QUICK, *more]), tmp_path / str(number))
+        runs.append(tmp_path / str(number))
+    alone = [Predictor.load(run) for run in runs]
+    shared = shared_rows(runs, "a stack")
+    results = [json.loads((run / "result.json").read_text("utf-8")) for run in runs]
+    assert len(shared) >= results[0]["valid"]["n"] - 1 > 0
+
+    stacked = Predictor.load(runs, join_as("stack", runs))
+    told = stacked.ensemble
+    assert told is not None
+    assert sum(one["weight"] for one in told["members"]) == pytest.approx(1)
+    # What a member loses alone is what the run itself measured on its validation rows.
+    for one, predictor in zip(told["members"], alone, strict=True):
+        losses = predictor.model.row_losses(shared.table)  # type: ignore[attr-defined]
+        if kind != "numbers":
+            assert one["valid_loss"] == pytest.approx(np.nanmean(losses), rel=1e-3, abs=1e-4)
+
+    souped = Predictor.load(runs, join_as("soup", runs))
+    assert souped.ensemble is not None
+    known = souped.ensemble["valid_losses"]
+    assert known["soup"] <= known["best"]
+    mean = Predictor.load(runs, join_as("average", runs))
+    table = shared.table
+    for predictor in (stacked, souped, mean):
+        assert len(predictor.answer(table).predictions) == len(table)
+    if kind == "numbers":
+        made = [one.answer(table).predictions for one in alone]
+        np.testing.assert_allclose(mean.answer(table).predictions, np.mean(made, axis=0), rtol=1e-5)
+    if kind == "several labels":
+        chances = [one.answer(table).probabilities for one in alone]
+        found = mean.answer(table).probabilities
+        np.testing.assert_allclose(found, np.mean(chances, axis=0), atol=1e-6)
