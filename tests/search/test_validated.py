@@ -36,7 +36,7 @@ def validated(recipe: Recipe, **asked: Any) -> Validated:
 
 def plan_of(recipe: Recipe, **asked: Any) -> tuple[FoldPlan, Any]:
     made = validated(recipe, **asked)
-    return made._plan, made._learning
+    return made.plan, made.learning
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +150,9 @@ def test_what_judges_the_model_of_all_rows_was_not_learned_from_by_who_answered(
 
     made = validated(search_recipe.changed(**CUT), folds=3)
     fitted = made.fit()
-    bench = Bench.of(made._learning)
+    bench = Bench.of(made.learning)
     expected = []
-    for one in made._plan.folds:
+    for one in made.plan.folds:
         done = work(bench, FitJob(one.key, one.train, one.valid, one.held))
         expected.append(done.looks.losses[0])
     assert np.array_equal(fitted.trained.history[0].valid_losses, np.concatenate(expected))
@@ -262,6 +262,10 @@ def test_the_command_prints_the_answer_and_its_json(
     assert "by 2 folds of 60 rows" in " ".join(done.stdout.split())
     assert "Verdicts" in done.stdout
     assert all(len(line) <= 80 for line in done.stdout.splitlines() if "/" not in line)
+    planned = CliRunner().invoke(app, [*asked[:4], *settings, "--dry-run", "--json", "--quiet"])
+    plan = json.loads(planned.stdout)
+    assert [one["held"] for one in plan["folds"]] == [30, 30]
+    assert plan["fits"] == 3
     again = CliRunner().invoke(app, [*asked, "--resume", "--json", "--quiet"])
     assert json.loads(again.stdout)["cv"]["folds"] == 2
 

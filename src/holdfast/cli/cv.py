@@ -60,6 +60,9 @@ def command(
     ] = None,
     seed: Seed = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the folds, train and write nothing.")
+    ] = False,
     fail_on: Annotated[
         list[str] | None,
         typer.Option(
@@ -100,6 +103,13 @@ def command(
     )
     recipe = request.recipe()
     procedure = asked_for(recipe, folds, repeats, nested, engine, address)
+    if dry_run:
+        from holdfast.search.validated import planned
+        from holdfast.terminal.say import Teller
+
+        plan = planned(procedure, recipe, Teller(quiet, verbose))
+        typer.echo(json_text(plan) if as_json else printable("\n".join(_plan(plan, width()))))
+        return
     result, run = train_watched(request, recipe, quiet=quiet, verbose=verbose, procedure=procedure)
     if as_json:
         typer.echo(json_text(result))
@@ -126,6 +136,21 @@ def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     lines.append(f"  {'Model':<{COLUMN - 2}}{run / 'model'}")
     lines.append(f"  {'Report':<{COLUMN - 2}}{run / 'report.html'}")
     return lines
+
+
+def _plan(plan: Mapping[str, Any], columns: int) -> Iterator[str]:
+    from holdfast.core.wording import counted
+    from holdfast.terminal.say import entry
+
+    yield "The plan (nothing was written):"
+    yield from entry("Folds", f"{plan['how']}", columns)
+    yield from entry("Fits", f"{plan['fits']}, the last of all {plan['rows']:,} rows", columns)
+    for one in plan["folds"]:
+        repeat = f", repeat {one['repeat'] + 1}" if one["repeat"] else ""
+        text = (
+            f"{counted(one['train'], 'row')} teach, {one['valid']:,} judge, {one['held']:,} score"
+        )
+        yield from entry(f"{one['fold'] + 1}{repeat}", text, columns)
 
 
 def _entries(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

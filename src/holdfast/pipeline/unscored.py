@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from holdfast.pipeline.predictor import Predictor
 from holdfast.pipeline.ready import Fitted, Scored
+from holdfast.report.view.honest import headline_metric
 from holdfast.training.batches import probe_positions
 
 WHY = "no test rows were set aside, and none were given"
@@ -26,7 +27,7 @@ def unscored(fitted: Fitted, saved: Mapping[str, Any], why: str = WHY) -> Scored
     table = ready.sides.train_rows.table
     learned = predictor.judge(table.take(table.places(ready.train.rows[probe])))().to_json()
     nothing = {"value": None, "low": None, "high": None, "why": why}
-    metrics = dict.fromkeys(learned["metrics"], nothing)
+    metrics = {headline_metric(learned["metrics"]): nothing}
     empty = {"n": 0, "metrics": metrics, "why": why}
     blocks: dict[str, Any] = {
         **({"problem": PROBLEMS[kind]} if kind in PROBLEMS else {}),

@@ -133,8 +133,8 @@ def standalone(
 def sections(run: RunFiles) -> tuple[Section, ...]:
     """The parts of the page in reading order; a part without data is left out."""
     parts = (
-        Section("score", "The honest score", honest.honest(run)),
         Section("folds", "How sure is the score?", folds.folds(run)),
+        Section("score", "The honest score", honest.honest(run)),
         Section("distilled", "What it keeps of its teacher", distilled.distilled(run)),
         Section("episodes", "New tasks", episodes.episodes(run)),
         Section("worth", "Was it worth it?", beside_start.worth(run)),

@@ -19,7 +19,8 @@ from holdfast.core.wording import counted
 from holdfast.evaluate.forward import groups_of
 from holdfast.evaluate.out_of_fold import RATE_EFFECT, score_out_of_fold
 from holdfast.pipeline.ready import Fitted
-from holdfast.report.numbers import FIRST, metric_name, number
+from holdfast.report.numbers import metric_name, number
+from holdfast.report.view.honest import headline_metric
 from holdfast.search.bench import Bench
 from holdfast.search.fold_rows import FoldRows
 from holdfast.search.job import Done
@@ -66,7 +67,7 @@ def cv_block(
         "rows": len(bench.rows),
         "answered": rows,
         "how": how,
-        "metric": headline(by_folds),
+        "metric": headline_metric(by_folds),
         "metrics": metrics,
         "interval": {"of": FOR, "ways": {ROWS: _rows_words(folds), CORRECTED: _t_words(pairs)}},
         "per_fold": [_per_fold(one, done) for one, done in pairs],
@@ -90,16 +91,11 @@ def cv_block(
     return block, valid
 
 
-def headline(metrics: Mapping[str, Any]) -> str:
-    """The metric that a person is told."""
-    return next((name for name in FIRST if name in metrics), next(iter(metrics), "loss"))
-
-
 def told_of_fold(one: FoldRows, done: Done, folds: int) -> Decision:
     """A fold that is done, in a line."""
     assert done.held is not None
     scores = done.held.scores["metrics"]
-    name = headline(scores)
+    name = headline_metric(scores)
     value = scores[name]["value"]
     shown = "undefined" if value is None else number(value, name)
     at = one.number + 1 if one.repeat == 0 else f"{one.number + 1}, repeat {one.repeat + 1}"

@@ -30,10 +30,11 @@ from holdfast.pipeline.defaults import method_parts
 from holdfast.pipeline.fit import fit_ready
 from holdfast.pipeline.general import with_general
 from holdfast.pipeline.learning import Learning, known_tables
+from holdfast.pipeline.main import absolute
 from holdfast.pipeline.outcome import write_parquet
 from holdfast.pipeline.prepared import prepare_divided, with_added
 from holdfast.pipeline.ready import Fitted, OutOfFoldAnswers, Ready
-from holdfast.pipeline.rows import Divided, Notify
+from holdfast.pipeline.rows import Divided, Notify, load_and_divide
 from holdfast.pipeline.rows_used import against_folds, all_training
 from holdfast.pipeline.run_folder import RunFolder
 from holdfast.recipe import Recipe
@@ -121,6 +122,29 @@ def asked_for(
     )
 
 
+def planned(
+    procedure: CrossValidation, recipe: Recipe, notify: Notify = lambda _: None
+) -> dict[str, Any]:
+    """The folds as they would be dealt; nothing is trained or written."""
+    divided = load_and_divide(procedure.asked(recipe), notify, folded=True)
+    made = procedure.learn(absolute(divided.recipe, divided.table), divided, notify)
+    sizes = [
+        {
+            "fold": one.number,
+            "repeat": one.repeat,
+            **{name: len(getattr(one, name)) for name in ("train", "valid", "held")},
+        }
+        for one in made.plan.folds
+    ]
+    return {
+        "schema": 1,
+        "rows": len(made.learning.everything),
+        "how": made.plan.how,
+        "fits": len(sizes) * (1 + made.learning.folds) + 1 + made.learning.folds,
+        "folds": sizes,
+    }
+
+
 def _refuse(recipe: Recipe, nested: bool) -> None:
     data = recipe.data
     hindering = {
@@ -150,12 +174,12 @@ class Validated:
     outer: tuple[Any, ...] = ()
 
     def __init__(self, asked: CrossValidation, learning: Learning, plan: FoldPlan) -> None:
-        self._asked, self._learning, self._plan = asked, learning, plan
+        self._asked, self.learning, self.plan = asked, learning, plan
         self._blocks: dict[str, Any] = {}
 
     @property
     def divided(self) -> Divided:
-        return self._learning.divided
+        return self.learning.divided
 
     def blocks(self) -> Mapping[str, Any]:
         return self._blocks
@@ -167,7 +191,7 @@ class Validated:
         notify: Notify = lambda _: None,
     ) -> Fitted:
         """The folds, one after another or many at a time, then the model of all rows."""
-        start, plan, bench = time.perf_counter(), self._plan, Bench.of(self._learning)
+        start, plan, bench = time.perf_counter(), self.plan, Bench.of(self.learning)
         own = f"{len(plan.of_repeat(0))} folds of {len(bench.rows):,} rows"
         told = Decision("cross-validation", own, plan.how, prominent=True)
         notify(told)
@@ -198,7 +222,7 @@ class Validated:
         listeners: Sequence[Any],
         notify: Notify,
     ) -> Fitted:
-        learning = self._learning
+        learning = self.learning
         known = known_tables(learning.divided)
         everything = learning.everything
         prepared = with_added(learning.bare, everything, everything[:0], (), known)

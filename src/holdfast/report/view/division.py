@@ -96,6 +96,8 @@ def _uses(run: RunFiles, sizes: Mapping[str, int]) -> str:
     if run.part("test").get("out_of_fold"):
         folds = run.part("test").get("folds", "several")
         scored = f"the score is of all of them, out of {folds} outer folds"
+    elif run.part("cv") and not sizes["test"]:
+        scored = "the score is theirs too"
     return f"{count(sizes['train'])} for training, {chosen} and {scored}."
 
 
