@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import holdfast
 from holdfast.cli.main import app
 from holdfast.core.errors import RecipeError, SplitError
+from holdfast.pipeline import main
 from holdfast.pipeline.main import train
 from holdfast.pipeline.rows import load_and_divide
 from holdfast.recipe import Recipe
@@ -211,6 +212,17 @@ def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(
     recipe = search_recipe.changed(**CUT)
     with pytest.raises(killed):
         train(recipe, run, procedure=CrossValidation(3))
+    score_once, killed_at = main.score_once, []
+
+    def dies_once(*given: Any, **named: Any) -> Any:
+        if not killed_at:
+            killed_at.append("the score")
+            raise killed
+        return score_once(*given, **named)
+
+    monkeypatch.setattr(main, "score_once", dies_once)
+    with pytest.raises(killed):
+        train(recipe, run, resume=True, procedure=CrossValidation(3))
     train(recipe, run, resume=True, procedure=CrossValidation(3))
     assert made == ["fold-0-0", "dead", "fold-0-1", "fold-0-2"]
     for name in ("folds.parquet", "answers.parquet", "model/model.safetensors"):
@@ -268,6 +280,16 @@ def test_the_command_prints_the_answer_and_its_json(
     assert plan["fits"] == 3
     again = CliRunner().invoke(app, [*asked, "--resume", "--json", "--quiet"])
     assert json.loads(again.stdout)["cv"]["folds"] == 2
+
+
+def test_nothing_is_left_of_what_was_refused(search_recipe: Recipe, tmp_path: Path) -> None:
+    from holdfast.core.errors import InputError
+
+    for changes in ({"path": "/no/such.csv"}, {"label": "no such column"}):
+        recipe = search_recipe.changed(data=changes)
+        with pytest.raises(InputError):
+            train(recipe, tmp_path / "run", procedure=CrossValidation(2))
+        assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from holdfast._version import __version__
-from holdfast.core.errors import Interrupted, RunError
+from holdfast.core.errors import InputError, Interrupted, RunError
 from holdfast.core.files import disk_errors, write_json
 from holdfast.core.records import Decision, to_json
 from holdfast.core.run_files import (
@@ -51,7 +51,14 @@ from holdfast.pipeline.mixing import with_mix
 from holdfast.pipeline.names import check_names
 from holdfast.pipeline.outer_folds import answer_outer
 from holdfast.pipeline.outline import Outline, outline_rows
-from holdfast.pipeline.procedure import Learner, Procedure, ScoresByFolds, begin_search, keep_search
+from holdfast.pipeline.procedure import (
+    Learner,
+    Procedure,
+    ScoresByFolds,
+    begin_search,
+    forget_search,
+    keep_search,
+)
 from holdfast.pipeline.question import confirm_all, find_all
 from holdfast.pipeline.ready import Fitted, OuterAnswers, Scored
 from holdfast.pipeline.rows import Divided, Notify, load_and_divide
@@ -122,6 +129,10 @@ def train(
             return _train(recipe, to, listeners, procedure)
         except KeyboardInterrupt:
             raise _interrupted(run) from None
+        except InputError:
+            if procedure is not None and not resume:
+                forget_search(run)
+            raise
 
 
 def _continue(

@@ -7,6 +7,7 @@ joins ``result.json``.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -130,6 +131,16 @@ def _refuse_other(
             None,
             f"Continue it with `holdfast {before} … --resume`.",
         )
+
+
+def forget_search(run: Path) -> None:
+    """Where the input was at fault before a fit was done, nothing is left of what was asked."""
+    kept = run / CHECKPOINTS
+    if (run / RECIPE).exists() or (kept / FITS).exists():
+        return
+    (kept / SEARCH).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        kept.rmdir()
 
 
 def keep_search(run: Path) -> None:
