@@ -161,6 +161,10 @@ def test_what_judges_the_model_of_all_rows_was_not_learned_from_by_who_answered(
     assert np.array_equal(learned, np.sort(bench.rows.column("row")))
     assert fitted.answered is not None
     assert len(fitted.answered.table) == len(bench.rows)
+    said = fitted.answered.columns
+    assert np.array_equal(fitted.answered.table.column("row"), said["row"].to_numpy())
+    names = [bench.rows.classes[i] for i in fitted.answered.table.column("label")]
+    assert names == said["label"].to_pylist()
 
 
 def test_the_fit_on_all_rows_ends_at_the_median_share_of_the_folds() -> None:
