@@ -157,7 +157,7 @@ class EncoderClassifier(nn.Module):
         if not merges(self):
             _save_adapter(self, folder, tokenizer, temperature)
             return
-        plain = _plain_model(self, temperature)
+        plain = plain_model(self, temperature)
         with disk_errors(folder), quiet_transformers():
             folder.mkdir(parents=True, exist_ok=True)
             plain.save_pretrained(folder)
@@ -199,7 +199,7 @@ def _owners(names: dict[str, Tensor]) -> list[str]:
     return list(dict.fromkeys("classifier" if o.startswith("classifier.") else o for o in owners))
 
 
-def _plain_model(network: EncoderClassifier, temperature: float) -> Any:
+def plain_model(network: EncoderClassifier, temperature: float = 1.0) -> Any:
     """The plain model, its weights filled in. On the meta device, so that none are drawn."""
     import transformers
 

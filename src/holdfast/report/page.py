@@ -21,6 +21,7 @@ from holdfast.report.public import without_paths
 from holdfast.report.read import RunFiles, read_run
 from holdfast.report.view import (
     beside_start,
+    capacity,
     distilled,
     division,
     episodes,
@@ -153,6 +154,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         Section("memory", "What it remembers", memory.memory(run)),
         Section("forgetting", "What it forgot", forgetting.forgetting(run)),
         Section("load", "Load the model", record.loading(run)),
+        Section("capacity", "Is it larger than it need be?", capacity.capacity(run)),
         Section("findings", "Findings in the data", record.findings(run)),
         Section("division", "How the rows were divided", division.division(run)),
         Section("learning", "How it learned", learning.learning(run)),
@@ -164,6 +166,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         Section("facts", "Model, versions and machine", record.facts(run)),
     )
     optional = {
+        "capacity",
         "folds",
         "distilled",
         "episodes",

@@ -1,0 +1,187 @@
+"""Smaller forms of one model: what shows in the time of an answer, and what a search keeps.
+
+    python benchmarks/capacity.py                # everything
+    python benchmarks/capacity.py --minutes 5    # start no new cell after this time
+    python benchmarks/capacity.py --tables       # the tables of what is there
+
+*Forms*: a plain BERT of MiniLM's shape (six blocks and the one that carries mean pooling), random
+weights, 32 rows of 16 tokens one at a time: fewer blocks, fewer neurons a block, fewer heads.
+
+*Search*: ``holdfast tune --set search=capacity`` on so many rows beside ``holdfast train`` of the
+whole model on the same rows and division; 600 other rows score both.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from cells import Cell, grid, key, machine, publish, run_cells, stored
+from peers.script import options, results_path
+from peers.tables import markdown, records
+
+NAME = "capacity"
+FORMS = {
+    "whole": {},
+    "3 of 6 blocks": {"num_hidden_layers": 4},
+    "2 of 6 blocks": {"num_hidden_layers": 3},
+    "half the neurons": {"intermediate_size": 768},
+    "half the heads": {"num_attention_heads": 6},
+    "4 of 6 blocks, half the neurons": {"num_hidden_layers": 5, "intermediate_size": 768},
+}
+ROWS = {"trec": 240, "cr": 240, "banking77": 400}
+TEST = 600
+
+
+def forms(cell: Cell) -> dict[str, Any]:
+    """How long each plain model takes for a row: the forms in turn, each row's quickest pass."""
+    import torch
+
+    models = {name: made(given) for name, given in FORMS.items()}
+    rows = [torch.randint(1000, 30000, (1, 16)) for _ in range(16)]
+    best = {name: [float("inf")] * len(rows) for name in models}
+    with torch.inference_mode():
+        for _, (place, row), (name, model) in itertools.product(
+            range(20), enumerate(rows), models.items()
+        ):
+            start = time.perf_counter()
+            model(input_ids=row)
+            best[name][place] = min(best[name][place], time.perf_counter() - start)
+    return {name: 1000 * sum(seconds) / len(rows) for name, seconds in best.items()}
+
+
+def made(given: dict[str, int]) -> Any:
+    """A plain BERT of MiniLM's shape but for what is ``given``; heads go with their width."""
+    from transformers import BertConfig, BertForSequenceClassification
+    from transformers.models.bert.modeling_bert import BertAttention
+
+    shape = {"num_hidden_layers": 7, "intermediate_size": 1536, "num_attention_heads": 12, **given}
+    heads = shape.pop("num_attention_heads")
+    config = BertConfig(vocab_size=30522, hidden_size=384, num_attention_heads=12, **shape)
+    model = BertForSequenceClassification(config).eval()
+    for module in model.modules() if heads < 12 else ():
+        if isinstance(module, BertAttention):
+            narrow(module, heads)
+    return model
+
+
+def narrow(attention: Any, heads: int) -> None:
+    """Keep the first heads of an attention, in its matrices too."""
+    from torch import nn
+
+    own = attention.self
+    width = heads * own.attention_head_size
+    for name in ("query", "key", "value"):
+        layer = getattr(own, name)
+        setattr(own, name, nn.Linear(layer.in_features, width))
+    own.num_attention_heads, own.all_head_size = heads, width
+    attention.output.dense = nn.Linear(width, attention.output.dense.out_features)
+
+
+def rows_of(name: str, seed: int) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    folder = Path(os.environ["HOLDFAST_DATA"]) / name
+    found = folder / ("cr.csv" if name == "cr" else "train.csv")
+    with found.open(encoding="utf-8", newline="") as file:
+        pool = list(csv.DictReader(file))
+    random.Random(99).shuffle(pool)
+    test, pool = pool[:TEST], pool[TEST:]
+    random.Random(seed).shuffle(pool)
+    return pool[: ROWS[name]], test
+
+
+def search(cell: Cell) -> dict[str, Any]:
+    """A search, and the whole model beside it, on the same rows."""
+    train, test = rows_of(cell["data"], cell["seed"])
+    kept = Path(tempfile.gettempdir()) / f"capacity-{cell['data']}-{cell['seed']}"
+    kept.mkdir(exist_ok=True)
+    for name, rows in (("train", train), ("test", test)):
+        with (kept / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, ["text", "label"], extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+    result: dict[str, Any] = {}
+    for name, how in (("whole", ["train"]), ("search", ["tune", "--set", "search=capacity"])):
+        out, start = kept / name, time.perf_counter()
+        # A killed benchmark goes on where the run was.
+        resume = ["--resume"] if (out / "checkpoints").exists() else []
+        if not (out / "report.html").exists():
+            command, *more = how
+            holdfast(
+                *[command, str(kept / "train.csv"), "--test", str(kept / "test.csv"), *more],
+                *["--out", str(out), "--seed", str(cell["seed"]), "--quiet", *resume],
+            )
+        block = json.loads((out / "result.json").read_text("utf-8"))
+        result[f"{name} s"] = block["timing"]["total_s"]
+        result[f"{name} accuracy"] = block["test"]["metrics"]["accuracy"]["value"]
+        result[f"{name} last s"] = time.perf_counter() - start
+    found = block["capacity"]
+    chosen = next(one for one in found["sizes"] if one["key"] == found["chosen"])
+    result |= {"answer": found["answer"], "because": found["because"], "kept": chosen["name"]}
+    return {**result, "speed": chosen["speed"], "fits": sum(s["tried"] for s in found["sizes"]) * 3}
+
+
+def holdfast(*arguments: str) -> None:
+    command = [str(Path(sys.executable).with_name("holdfast")), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+
+
+def tables(cells: list[Any], results: list[Any]) -> str:
+    """What is there, as Markdown."""
+    there = records(cells, results)
+    told = ["## How large a model must be\n"]
+    for one in there:
+        if one["part"] == "forms":
+            lines = [[n, f"{one[n]:.2f}", f"{one['whole'] / one[n]:.2f}"] for n in FORMS]
+            told += [markdown(["form", "ms a row", "times as fast"], lines), ""]
+    lines = [
+        [
+            f"{one['data']}, {ROWS[one['data']]} rows, seed {one['seed']}",
+            f"{100 * one['whole accuracy']:.1f}",
+            f"{100 * one['search accuracy']:.1f}",
+            f"{one['kept']}, {one['speed']:.1f}",
+            one["because"],
+            f"{one['whole s']:.0f}, {one['search s']:.0f} ({one['fits']} fits)",
+        ]
+        for one in there
+        if one["part"] == "search"
+    ]
+    head = ["rows", "whole: test accuracy", "kept", "size, times as fast", "said", "seconds"]
+    told += [markdown(head, lines)] if lines else []
+    facts = ", ".join(f"{name} {value}" for name, value in machine().items())
+    left = len(cells) - len(there)
+    return "\n".join(
+        [*told, f"\n`python benchmarks/capacity.py`. Machine: {facts}. Not run: {left} cells."]
+    )
+
+
+def main() -> None:
+    asked = options(__doc__ or "").parse_args()
+    path = results_path(NAME, asked.threads, asked.quick)
+    cells: list[Any] = grid(part=["forms"])
+    if not asked.quick:
+        cells += grid(part=["search"], data=list(ROWS), seed=range(2))
+    if asked.tables:
+        done = stored(path)
+        results = [done.get(key(cell)) for cell in cells]
+    else:
+        parts = {"forms": forms, "search": search}
+        results = run_cells(
+            NAME, cells, lambda cell: parts[cell["part"]](cell), path, minutes=asked.minutes
+        )
+    if not asked.quick:
+        publish(NAME, tables(cells, results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Whether the model is larger than the rows need: the sentence and the table of the report, and of
+``holdfast tune --set search=capacity``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.report.read import RunFiles
+
+Block = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityView:
+    """``answer`` is the one sentence, ``how`` what it rests on, ``lines`` the sizes in words: the
+    name, the score, the difference to the whole model, its verdict, parameters, time of an answer;
+    ``metric`` what the score is; ``front`` names the sizes that no other beats in both."""
+
+    answer: str
+    how: str
+    lines: tuple[tuple[str, ...], ...]
+    metric: str
+    front: str
+
+
+def capacity(run: RunFiles) -> CapacityView | None:
+    """``None`` where the run is of no search for the size."""
+    block = run.result.get("capacity")
+    return capacity_view(block) if isinstance(block, Mapping) else None
+
+
+def capacity_view(block: Block) -> CapacityView:
+    """The block ``capacity`` of ``result.json`` in words."""
+    by_rights = block["metric"] == "accuracy"
+    margin = f"{100 * block['margin']:.2g} points" if by_rights else f"{block['margin']:.2g}"
+    how = (
+        f"{block['n']} rows, judged {block['judged']}; a size does as well where it is proven to "
+        f"be less than {margin} worse, and its time is that of the saved model, one row at a time, "
+        "on the machine of this run"
+    )
+    named = {one["key"]: one["name"] for one in block["sizes"]}
+    front = ", ".join(named[key] for key in block["pareto"])
+    lines = tuple(_line(one, by_rights, block["chosen"]) for one in block["sizes"])
+    return CapacityView(f"{block['because']}.", f"{how}.", lines, block["metric"], front)
+
+
+def _line(one: Block, by_rights: bool, chosen: str) -> tuple[str, ...]:
+    name = f"{one['name']} (kept)" if one["key"] == chosen else str(one["name"])
+    if not one["tried"]:
+        return (name, "", "", f"not tried: {one['why']}", "", "")
+    times = 100.0 if by_rights else 1.0
+    value = f"{times * one['value']:.1f} %" if by_rights else f"{one['value']:.4f}"
+    gap, found = "", one["difference"]
+    if found is not None:
+        gap = _signed(times * found["value"])
+        if found["low"] is not None and found["low"] == found["low"]:
+            gap += f" ({_signed(times * found['low'])} to {_signed(times * found['high'])})"
+    quick = f"{one['latency_ms']:.2g} ms"
+    if one["key"] != "whole":
+        quick += f", {one['speed']:.1f} times as fast"
+    return (name, value, gap, one["verdict"] or "", f"{one['parameters']:,}", quick)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2g}".replace("-", "−")
