@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from cells import NOT_RUN, RESULTS, Cell, Result, grid, key, publish, run_cells,
 from peers.rows import clean_set
 
 NAME = "distill"
-SETS, ARMS, ROWS, BESIDE, TESTED = ("trec", "cr"), ("labelled", "unlabelled"), 400, 2000, 800
+SETS, ARMS, ROWS, BESIDE, TESTED = ("trec", "cr"), ("unlabelled", "labelled"), 400, 2000, 800
 TEXT = """## Distillation
 
 Three of MiniLM's six blocks, taught by the six (`benchmarks/distill.py`, 400 labelled rows, 800
@@ -84,16 +85,20 @@ def run_one(cell: Cell) -> Result:
             quiet=True,
             resume=teacher.exists(),
         )
-    with tempfile.TemporaryDirectory() as out:
-        run = holdfast.distill(
-            teacher,
-            layers=3,
-            unlabelled=files["unlabelled"] if cell["arm"] == "unlabelled" else None,
-            settings=[*cell.get("set", ()), f"distill.alone={cell['arm'] == 'labelled'}".lower()],
-            out=Path(out) / "student",
-            quiet=True,
-        )
-        block, result = run.result["distilled"], run.result
+    out = place / str(cell["arm"])
+    if is_finished(out):
+        # Of other settings, or of an older version.
+        shutil.rmtree(out)
+    run = holdfast.distill(
+        teacher,
+        layers=3,
+        unlabelled=files["unlabelled"] if cell["arm"] == "unlabelled" else None,
+        settings=[*cell.get("set", ()), f"distill.alone={cell['arm'] == ARMS[0]}".lower()],
+        out=out,
+        resume=(out / "recipe.yaml").exists(),
+        quiet=True,
+    )
+    block, result = run.result["distilled"], run.result
     return {
         "teacher": block["teacher"]["value"],
         "student": block["student"]["value"],
@@ -116,7 +121,7 @@ def report(todo: Sequence[Cell]) -> str:
         without = {
             c["seed"]: done[key(c)]["alone"]
             for c in todo
-            if c["data"] == data and c["arm"] == "labelled" and key(c) in done
+            if c["data"] == data and c["arm"] == ARMS[0] and key(c) in done
         }
         for arm in ARMS:
             mine = [c for c in todo if (c["data"], c["arm"]) == (data, arm)]
@@ -153,7 +158,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="a setting that is tried")
     args = parser.parse_args()
     more: dict[str, Any] = {"set": [tuple(args.set)]} if args.set else {}
-    todo = grid(seed=range(args.seeds), data=SETS, **more, arm=ARMS)
+    todo = grid(arm=ARMS, seed=range(args.seeds), data=SETS, **more)
     if args.tables:
         publish(NAME, report(todo))
         print(report(todo))

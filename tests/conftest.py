@@ -130,6 +130,46 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def letters_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a BERT of one layer, drawn at random, that reads letters and digits: another
+    vocabulary than ``tiny_model``'s."""
+    import string
+
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from transformers.utils import logging
+
+    folder = tmp_path_factory.mktemp("letters") / "bert"
+    signs = string.ascii_lowercase + string.digits
+    known = [*SPECIAL, *signs, *(f"##{sign}" for sign in signs)]
+    inner = Tokenizer(models.WordPiece({t: i for i, t in enumerate(known)}, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = dict(zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL, strict=True))
+    PreTrainedTokenizerFast(
+        tokenizer_object=inner, **{f"{key}_token": token for key, token in names.items()}
+    ).save_pretrained(folder)
+    logging.disable_progress_bar()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        BertModel(
+            BertConfig(
+                vocab_size=len(known),
+                hidden_size=32,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=48,
+                max_position_embeddings=128,
+            )
+        ).save_pretrained(folder)
+    logging.enable_progress_bar()
+    return folder
+
+
 def word_tokenizer() -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast

@@ -59,6 +59,9 @@ def test_a_student_has_its_teachers_rows_and_is_held_against_it(
 ) -> None:
     found, teacher = result_of(student), result_of(finished_run)
     assert sides(student) == sides(finished_run)
+    told = {d["what"]: d["chosen"] for d in found["decisions"]}
+    assert told["crossed rows"] == f"{6 * teacher['data']['train']} texts"
+    assert found["data"]["train"] == teacher["data"]["train"]
     block = found["distilled"]
     assert block["n"] == found["test"]["n"] == teacher["test"]["n"]
     for side, run in (("teacher", teacher), ("student", found)):
@@ -176,55 +179,17 @@ def test_unlabelled_texts_are_answered_by_the_teacher(
     assert done.code == 0, done.err
     found = json.loads(done.out)
     told = {d["what"]: d for d in found["decisions"]}
-    assert told["unlabelled rows"]["chosen"] == "answered by the teacher"
+    assert told["unlabelled rows"]["chosen"] == "40 texts, answered by the teacher"
+    assert "crossed rows" not in told
     assert "40 of origin taught" in told["added rows"]["chosen"]
     assert found["settings"]["data"]["unlabelled_by"] == "teacher"
     assert found["data"]["train"] == result_of(finished_run)["data"]["train"]
 
 
-@pytest.fixture(scope="module")
-def other_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT that reads letters."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers.utils import logging
-
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    letters = [
-        *special,
-        *(chr(97 + i) for i in range(26)),
-        *(f"##{chr(97 + i)}" for i in range(26)),
-    ]
-    inner = Tokenizer(models.WordPiece({t: i for i, t in enumerate(letters)}, unk_token="[UNK]"))
-    inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    inner.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    folder = tmp_path_factory.mktemp("letters") / "bert"
-    names = dict(zip(("pad", "unk", "cls", "sep", "mask"), special, strict=True))
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=inner, **{f"{key}_token": token for key, token in names.items()}
-    ).save_pretrained(folder)
-    logging.disable_progress_bar()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        config = transformers.BertConfig(
-            vocab_size=len(letters),
-            hidden_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=48,
-            max_position_embeddings=128,
-        )
-        transformers.BertModel(config).save_pretrained(folder)
-    logging.enable_progress_bar()
-    return folder
-
-
 def test_a_student_may_read_other_pieces_but_not_other_forms(
-    holdfast: Any, finished_run: Path, other_words: Path, tmp_path: Path
+    holdfast: Any, finished_run: Path, letters_model: Path, tmp_path: Path
 ) -> None:
-    asked = ["--student", other_words, *sets(*SHORT, "distill.alone=false"), "--quiet"]
+    asked = ["--student", letters_model, *sets(*SHORT, "distill.alone=false"), "--quiet"]
     done = holdfast("distill", finished_run, "--out", tmp_path / "s", *asked)
     assert done.code == 0, done.err
     assert result_of(tmp_path / "s")["distilled"]["student"]["model"] == "bert"
@@ -336,7 +301,7 @@ def test_every_task_is_taught(
 
 
 def test_blocks_may_be_held_to_the_teachers(
-    holdfast: Any, finished_run: Path, student: Path, other_words: Path, tmp_path: Path
+    holdfast: Any, finished_run: Path, student: Path, letters_model: Path, tmp_path: Path
 ) -> None:
     more = sets(*SHORT, "distill.alone=false", "distill.hidden=1", "distill.attention=1")
     asked = ["--layers", 1, *more, "--out", tmp_path / "s", "--quiet"]
@@ -344,6 +309,6 @@ def test_blocks_may_be_held_to_the_teachers(
     assert done.code == 0, done.err
     weights = "model/model.safetensors"
     assert digest(tmp_path / "s" / weights) != digest(student / weights)
-    done = holdfast("distill", finished_run, "--student", other_words, *more, "--quiet")
+    done = holdfast("distill", finished_run, "--student", letters_model, *more, "--quiet")
     assert done.code == 2
     assert "distill.hidden" in done.err

@@ -16,10 +16,12 @@ import numpy as np
 
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Finding, Floats, Ints
+from holdfast.core.seeds import generator
 from holdfast.core.updates import Passed
 from holdfast.core.wording import counted
 from holdfast.data.added import Added, added_texts
 from holdfast.data.table import Table
+from holdfast.enrich.crossed import crossed
 from holdfast.methods.teacher import Problem, Said, Taught
 from holdfast.pipeline.again import SPLITS
 from holdfast.pipeline.enriched import places_of
@@ -43,6 +45,8 @@ WRITING = ("seq2seq", "causal-lm")
 # Passes over the training rows, up to so many of them; and over all rows, those beside them too.
 PASSES = ((1000, 24.0), (5000, 10.0), (None, 5.0))
 PASSES_OF_ALL = 4.0
+# Texts crossed of a training row, where there are no unlabelled ones; and at most in all.
+CROSSED, MOST_CROSSED = 6.0, 3000
 PROBLEMS: dict[str, Problem] = {"several": "several", "number": "number"}
 
 
@@ -188,7 +192,7 @@ def with_lessons(prepared: Prepared, divided: Divided) -> Prepared:
         because = f"{size}: what is said of a row is the same each time"
         told.append(Decision("teacher's answers", "asked once", because))
         lessons = replace(lessons, rows=rows)
-    prepared = _planned(_with_texts(prepared, lessons, divided.unlabelled), divided)
+    prepared = _planned(_with_texts(prepared, lessons, divided), divided)
     if lessons.rows is not None and prepared.added is not None:
         added = _said(teachers, prepared.added.table, prepared.added_examples)
         lessons = replace(lessons, added=added)
@@ -267,20 +271,38 @@ def _asked_live(prepared: Prepared, teachers: Sequence[Teacher]) -> str:
     )
 
 
-def _with_texts(prepared: Prepared, lessons: Lessons, texts: Sequence[str]) -> Prepared:
-    """With the unlabelled texts as added rows, each with what the teachers say as its label."""
-    if prepared.recipe.data.unlabelled is None:
-        return prepared
-    prepared = replace(prepared, recipe=prepared.recipe.changed(data={"unlabelled_by": "teacher"}))
-    if not texts:
-        because = "every unlabelled text is a copy of a row"
-        return replace(
-            prepared, decisions=(*prepared.decisions, Decision("unlabelled rows", "none", because))
+def _with_texts(prepared: Prepared, lessons: Lessons, divided: Divided) -> Prepared:
+    """With texts that have no label as added rows: unlabelled ones, and those that are crossed of
+    training rows, each with what the teachers say as its label."""
+    told, texts = [], list(divided.unlabelled)
+    recipe = prepared.recipe
+    if recipe.data.unlabelled is not None:
+        recipe = recipe.changed(data={"unlabelled_by": "teacher"})
+        because = "the teacher's answer to each is learned, and no label"
+        chosen = f"{len(texts):,} texts, answered by the teacher"
+        if not texts:
+            chosen, because = "none", "every unlabelled text is a copy of a row"
+        told.append(Decision("unlabelled rows", chosen, because, True))
+    of_texts = _of_texts(prepared) and not prepared.rows.has_pairs
+    per_row = recipe.distill.crossed
+    if per_row is None:
+        per_row = CROSSED if of_texts and not texts else 0
+    elif per_row and not of_texts:
+        rule = "needs rows of one text each, of which others can be made"
+        raise RecipeError("distill.crossed", rule, recipe.task, "Leave it out.")
+    recipe = recipe.changed(distill={"crossed": per_row})
+    if per_row:
+        own: list[str] = divided.splits.train.table.column("text")
+        count = min(MOST_CROSSED, round(per_row * len(own)))
+        made = crossed(own, count, generator(recipe.seed, "crossed rows"))
+        because = (
+            "the beginning of one training text and the end of another, for the teacher to answer: "
+            "to its own rows it says little more than their labels (distill.crossed)"
         )
-    lot = _labelled(prepared, lessons, texts)
-    because = f"{len(lot):,} texts, of which the teacher's answer is learned, and no label"
-    told = Decision("unlabelled rows", "answered by the teacher", because, True)
-    return replace(prepared.extended(lot), decisions=(*prepared.decisions, told))
+        told.append(Decision("crossed rows", f"{len(made):,} texts", because, True))
+        texts += made
+    prepared = replace(prepared, recipe=recipe, decisions=(*prepared.decisions, *told))
+    return prepared.extended(_labelled(prepared, lessons, texts)) if texts else prepared
 
 
 def refuse_unlabelled(recipe: Recipe) -> None:

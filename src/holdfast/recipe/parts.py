@@ -273,13 +273,15 @@ class DistillPart(Part):
 
     ``weight`` is the teacher's share of the loss of a row that has a label, ``temperature`` softens
     both sides; ``compared`` says what of their answers is. ``hidden`` and ``attention`` are weights
-    of what the blocks say beside. ``alone``: the same model is trained
+    of what the blocks say beside. ``crossed``: how many texts are made of each training row for the
+    teacher to answer. ``alone``: the same model is trained
     without a teacher too, to be held against."""
 
     teacher: Annotated[tuple[str, ...] | None, _tupled] = None
     weight: float = Field(default=1.0, ge=0, le=1)
     temperature: float = Field(default=2.0, gt=0, le=100)
     compared: Literal["probabilities", "logits"] = "probabilities"
+    crossed: float | None = Field(default=None, ge=0, le=1000)
     hidden: float = Field(default=0.0, ge=0, le=FACTOR)
     attention: float = Field(default=0.0, ge=0, le=FACTOR)
     alone: bool = True

@@ -1,0 +1,107 @@
+"""What teachers say reaches the rows that they said it of, whatever the division and the tokens."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from holdfast.core.errors import RecipeError
+from holdfast.core.updates import Passed
+from holdfast.pipeline.compose import make_ready
+from holdfast.pipeline.kinds.teaching import TagTeacher, teachers_of
+from holdfast.pipeline.lessons import Lessons
+from holdfast.pipeline.main import train as run_train
+from holdfast.pipeline.predictor import Predictor
+from holdfast.pipeline.prepared import prepare
+from holdfast.pipeline.rows import load_and_divide
+from holdfast.recipe import Recipe, override
+from holdfast.tasks.token_classification import TokenClassification, encode_words
+
+PLAIN = ["train.precision=float32", "train.threads=1", "train.matmul=default"]
+
+
+def term_of(prepared: Any, train: Any) -> tuple[Any, Any]:
+    """The loss term of a fit on these rows, and the fit."""
+    valid = np.setdiff1d(np.arange(len(prepared)), train)[:5]
+    ready = make_ready(prepared, np.asarray(train), valid)
+    (term,) = ready.plan.phases[-1].terms
+    return term, ready
+
+
+@pytest.fixture(scope="module")
+def taught(finished_run: Path, marked_csv: Path, quick: list[str]) -> Any:
+    """The rows of a run, its teacher's answers once asked and once to be asked."""
+    settings = [f"data.path={marked_csv}", *quick, f"distill.teacher=[{finished_run}]"]
+    recipe = override(Recipe(), [*settings, "methods.contrast=false"])
+    divided = load_and_divide(recipe)
+    prepared = prepare(divided.recipe, divided.table)
+    teachers = teachers_of([finished_run], prepared)
+    rows = tuple(one.rows(prepared.rows, prepared.examples) for one in teachers)
+    kept = replace(prepared, lessons=Lessons(teachers, "class", rows=rows))
+    asked = replace(prepared, lessons=Lessons(teachers, "class"))
+    return kept, asked, rows[0]
+
+
+def test_a_fit_is_told_what_was_said_of_its_own_rows(taught: Any) -> None:
+    kept, asked, said = taught
+    train = np.array([40, 3, 77, 12, 90, 5])
+    for prepared in (kept, asked):
+        term, ready = term_of(prepared, train)
+        rows = np.array([2, 0, 5])
+        batch = ready.task.collate(ready.train, rows)
+        logits = torch.zeros(3, 2)
+        passed = Passed(rows, batch, type("Output", (), {"logits": logits})())
+        found = term.ask(passed).logits[0].numpy()
+        np.testing.assert_allclose(found, said.values[train[rows]], rtol=1e-4, atol=1e-5)
+
+
+def test_a_teacher_says_of_a_row_what_its_run_says(taught: Any, finished_run: Path) -> None:
+    kept, _, said = taught
+    answers = Predictor.load(finished_run).answer(kept.rows)
+    shares = torch.softmax(torch.from_numpy(said.values), dim=-1).numpy()
+    np.testing.assert_allclose(shares, np.asarray(answers.probabilities), rtol=1e-4, atol=1e-5)
+
+
+def test_without_what_teachers_say_a_fit_is_refused(taught: Any) -> None:
+    kept, _, _ = taught
+    with pytest.raises(RecipeError, match="a fold or a trial would need teachers of its own"):
+        make_ready(replace(kept, lessons=None), np.arange(9), np.arange(9, 14))
+
+
+def test_tags_are_taught_word_by_word_whatever_the_pieces(
+    tiny_model: Path, letters_model: Path, tmp_path: Path
+) -> None:
+    rng, lines = np.random.default_rng(0), []
+    for _ in range(40):
+        words = [f"w{i}" for i in rng.integers(0, 40, rng.integers(3, 9))]
+        tags = rng.choice(["O", "B-X"], len(words)).tolist()
+        lines.append(json.dumps({"tokens": words, "tags": tags}))
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    data = [f"data.path={path}", "data.labels=exact", *PLAIN, "train.max_steps=2"]
+    run = tmp_path / "run"
+    run_train(override(Recipe(), [*data, f"model.name={tiny_model}"]), run)
+    divided = load_and_divide(override(Recipe(), [*data, f"model.name={letters_model}"]))
+    prepared = prepare(divided.recipe, divided.table)
+    (teacher,) = teachers_of([run], prepared)
+    assert isinstance(teacher, TagTeacher)
+    found = teacher.rows(prepared.rows, prepared.examples)
+    assert found.known.all()
+    # The teacher by itself, a sentence at a time, in its own pieces.
+    model = teacher.model
+    task = TokenClassification(int(model.tokenizer.pad_token_id), model.classes)
+    own: Any = prepared.examples
+    for place in (0, 7, 31):
+        read = encode_words(prepared.rows.take([place]), model.tokenizer, model.max_length)
+        batch = task.collate(read, [0])
+        inputs = {k: v for k, v in batch.items() if k not in ("where", "tags", "counts")}
+        with torch.inference_mode():
+            logits = model.network(**inputs).flatten(0, 1)[batch["where"]].numpy()
+        mine = found.values[own.starts[place] : own.starts[place + 1]]
+        np.testing.assert_allclose(mine, logits[:, teacher.order], rtol=1e-3, atol=1e-4)
