@@ -19,7 +19,7 @@ from holdfast.pipeline.again import Again
 from holdfast.pipeline.folder import MODEL, RECIPE, open_run
 from holdfast.pipeline.lessons import check_teachers, refuse_unlabelled
 from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
-from holdfast.recipe.parts import DistillPart, ModelPart, TrackPart, TrainPart
+from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
 
 COMMAND = "holdfast distill"
 SIDES: tuple[Side, ...] = ("train", "valid", "test")
@@ -65,20 +65,20 @@ def student_recipe(
         "unlabelled_by": None,
     }
     taught = DistillPart(teacher=tuple(str(run.resolve()) for run in runs))
+    # The rest is how the teacher itself was made: by which search, in how many folds.
+    kept = recipe.model_dump(include={"task", "generate", "audit", "alert", "enrich", "treat"})
     made = Recipe.model_validate(
-        recipe.model_dump()
+        kept
         | {
             "seed": recipe.seed if seed is None else seed,
             "data": data,
             "model": model.model_dump(),
             "train": TrainPart(metric=recipe.train.metric).model_dump(),
             "distill": taught.model_dump(),
-            "methods": {},
             # A teacher knew its rows, so that its student has them right from the start, which the
             # guard takes for memorizing: it would end the run before anything was taught.
             "control": {**recipe.control.model_dump(), "policy": "off"},
             "probes": {**recipe.probes.model_dump(), "canaries": None},
-            "track": TrackPart().model_dump(),
         }
     )
     made = anchored(override(made, as_settings(settings)), Path())
