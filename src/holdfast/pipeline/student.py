@@ -54,7 +54,7 @@ def student_recipe(
     if student is None:
         model = _cut(first, recipe, layers)
     else:
-        model = ModelPart(name=student, max_length=recipe.model.max_length)
+        model = ModelPart(name=student)
     _refuse_changed(first)
     split = recipe.data.split
     by = recipe.seed if split.seed is None else split.seed
