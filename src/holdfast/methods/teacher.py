@@ -96,11 +96,13 @@ class Said:
 @dataclass(frozen=True, slots=True, eq=False)
 class Taught:
     """The loss term. ``ask`` gives what the teachers say of a pass; rows from ``labelled`` on have
-    no label of their own. ``weight`` is α, ``temperature`` T; ``beside`` gives further losses
+    no label of their own, and those from ``rows`` on no teacher (general ones that pass beside
+    them). ``weight`` is α, ``temperature`` T; ``beside`` gives further losses
     [batch] of a pass."""
 
     ask: Callable[[Passed], Said]
     labelled: int
+    rows: int
     weight: float
     temperature: float
     problem: Problem = "class"
@@ -112,6 +114,8 @@ class Taught:
     def __call__(self, passed: Passed, losses: torch.Tensor) -> torch.Tensor:
         import torch
 
+        if len(passed.rows) and int(min(passed.rows)) >= self.rows:
+            return losses
         taught = self.apart(passed)
         rows = torch.as_tensor(passed.rows, device=losses.device)
         mixed = (1 - self.weight) * losses + self.weight * taught

@@ -347,6 +347,10 @@ def _with_teacher(
     if prepared.lessons is None:
         rule = "goes with one run on one division: a fold or a trial would need teachers of its own"
         raise RecipeError("distill.teacher", rule, None, "Leave it out: distill.teacher=null.")
+    if not any(phase.name == FINETUNE for phase in plan.phases):
+        rule = "leaves no fine-tuning, in which a teacher is learned from"
+        name = f"methods.{plan.phases[0].name}"
+        raise RecipeError(name, rule, None, "Leave it out, or raise train.epochs.")
     term = prepared.lessons.term(prepared, recipe, train, sides, *of)
     phases = tuple(
         replace(phase, terms=(*phase.terms, term)) if phase.name == FINETUNE else phase

@@ -92,6 +92,7 @@ class Lessons:
         return Taught(
             ask,
             labelled,
+            own + len(chosen),
             wanted.weight,
             wanted.temperature,
             self.problem,

@@ -1,0 +1,60 @@
+"""A student that is its own teacher, of every kind of task: nothing is to be learned, and nothing
+moves."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from holdfast.core.updates import Passed
+from holdfast.methods.teacher import Said, Taught
+from holdfast.pipeline.kinds.teaching import ImageTeacher, TagTeacher, TextTeacher, WritingTeacher
+
+PROBLEMS = {"several": "several", "number": "number"}
+
+
+def own_teacher(sample: Any) -> Any:
+    loaded, task = sample.loaded, sample.recipe.task
+    outputs = np.arange(len(sample.task.classes))
+    model = SimpleNamespace(
+        network=loaded.network, processor=loaded.tokenizer, classes=sample.task.classes
+    )
+    if task == "text-classification":
+        return TextTeacher(model, outputs)  # type: ignore[arg-type]
+    if task == "image-classification":
+        return ImageTeacher(model, outputs)  # type: ignore[arg-type]
+    if task == "token-classification":
+        return TagTeacher(model, outputs)  # type: ignore[arg-type]
+    return WritingTeacher(loaded.network, loaded.tokenizer)
+
+
+@pytest.mark.parametrize("compared", ["probabilities", "logits"])
+def test_who_is_its_own_teacher_learns_nothing(sample: Any, compared: Any) -> None:
+    task, network, rows = sample.task, sample.loaded.network, np.arange(4)
+    kind = sample.table.columns.label_kind or "class"
+    problem: Any = (
+        PROBLEMS.get(kind, "class") if sample.recipe.task == "text-classification" else "class"
+    )
+    batch = task.collate(sample.examples, rows)
+    network.eval()
+    with torch.no_grad():
+        said = own_teacher(sample).batch(task, batch)
+    network.zero_grad()
+    output = task.forward(network, batch)
+    term = Taught(lambda _: Said([said]), 4, 4, 1.0, 2.0, problem, compared)
+    losses = term(Passed(rows, batch, output), task.losses(output, batch))
+    losses.sum().backward()
+    slopes = [p.grad.abs().max().item() for p in network.parameters() if p.grad is not None]
+    network.zero_grad()
+    assert losses.shape == (4,)
+    if sample.recipe.task == "token-classification":
+        # The last layer reads a word alone here and among all there, which moves the last digit.
+        assert losses.abs().max().item() < 1e-9
+        assert max(slopes, default=0) < 1e-4
+    else:
+        assert (losses == 0).all()
+        assert max(slopes, default=0) == 0
