@@ -51,10 +51,7 @@ def student_recipe(
         open_run(run)
     recipe = read_recipe(first / RECIPE)
     check_teachers(runs, recipe)
-    if student is None:
-        model = _cut(first, recipe, layers)
-    else:
-        model = ModelPart(name=student)
+    model = _cut(first, recipe, layers) if student is None else ModelPart(name=student)
     _refuse_changed(first)
     split = recipe.data.split
     by = recipe.seed if split.seed is None else split.seed
