@@ -79,7 +79,7 @@ def resnet() -> Path:
 @functools.cache
 def bench(name: str, shots: int) -> Any:
     """What the cells of one set share."""
-    from holdfast.pipeline.meta import absolute_recipe, mark_of, with_head
+    from holdfast.pipeline.meta import absolute_recipe, with_head
     from holdfast.pipeline.meta_choice import MetaBench, settled
     from holdfast.pipeline.meta_rows import load_tasks
     from holdfast.pipeline.prepared import prepare
@@ -101,7 +101,7 @@ def bench(name: str, shots: int) -> Any:
     prepared = prepare(absolute_recipe(rows), with_head(rows))
     recipe, _ = settled(prepared.recipe, prepared)
     into = PLACE / f"{name}-{shots}"
-    return MetaBench(prepared, rows, recipe, into, mark_of(rows, recipe), 20.0, lambda _: None)
+    return MetaBench(prepared, rows, recipe, into, f"{name} {shots}", 20.0, lambda _: None)
 
 
 def episodes_of(cell: Any) -> dict[str, Any]:

@@ -261,6 +261,12 @@ def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(
     other = holdfast("train", classes_csv, "--out", tmp_path / "out", "--resume")
     assert other.code == 2
     assert "holdfast meta" in other.err
+    written = (tmp_path / "out" / "recipe.yaml").read_text("utf-8")
+    (tmp_path / "out" / "recipe.yaml").write_text(written.replace("shots: 5", "shots: 4"), "utf-8")
+    changed = holdfast("meta", classes_csv, "--out", tmp_path / "out", "--resume")
+    assert changed.code == 2
+    assert "began with other rows or settings" in changed.err
+    (tmp_path / "out" / "recipe.yaml").write_text(written, "utf-8")
     heard.clear()
     again = meta(
         recipe,

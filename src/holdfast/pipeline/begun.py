@@ -60,7 +60,7 @@ def remember(to: Destination, ready: Ready, divided: Divided) -> Begun:
     run, again, text = to.run, to.resume, ready.recipe.to_yaml()
     begun = Begun(
         _fingerprint(divided, ready),
-        _settings_of(run) if again else _settings_mark(from_yaml(text)),
+        settings_of(run) if again else settings_mark(from_yaml(text)),
         to_json([*divided.findings, *ready.findings]),
         to_json([*divided.decisions, *ready.decisions]),
     )
@@ -85,13 +85,13 @@ def remember(to: Destination, ready: Ready, divided: Divided) -> Begun:
 
 def begun_elsewhere(run: Path, ready: Ready, divided: Divided) -> Begun:
     """For a process that is not the first, which writes nothing and gives no reasons."""
-    return Begun(_fingerprint(divided, ready), _settings_of(run), (), ())
+    return Begun(_fingerprint(divided, ready), settings_of(run), (), ())
 
 
 def check_recipe(run: Path) -> None:
     """Raise ``RunError`` where the recipe of a run that is to be continued cannot be read, or is
     not the one that the run began with, as far as that is known."""
-    now = _settings_of(run)
+    now = settings_of(run)
     before, wrong = _read(run / CHECKPOINTS / BEGUN)
     if wrong is None and before.get("settings", now) != now:
         raise RunError(str(run / RECIPE), "is not the recipe that the run began with", None, OTHER)
@@ -150,13 +150,13 @@ def _digest(begun: Mapping[str, Any]) -> str:
     return hashlib.sha256(plain.encode()).hexdigest()
 
 
-def _settings_of(run: Path) -> str:
+def settings_of(run: Path) -> str:
     """The hash of what the run's recipe says."""
     with door(str(run / RECIPE), RunError, remedy=OTHER):
-        return _settings_mark(read_yaml(run / RECIPE))
+        return settings_mark(read_yaml(run / RECIPE))
 
 
-def _settings_mark(plain: Any) -> str:
+def settings_mark(plain: Any) -> str:
     """A hash of what a recipe says, but for what may change while a run is not finished."""
     if not isinstance(plain, dict):
         raise ValueError("it holds no settings")

@@ -26,8 +26,10 @@ import numpy as np
 
 from holdfast._version import __version__
 from holdfast.core.curves import Curves, Series
+from holdfast.core.door import door
 from holdfast.core.errors import Interrupted, MachineError, RunError
 from holdfast.core.files import disk_errors, replace_folder, write_json, write_text
+from holdfast.core.plain import from_yaml
 from holdfast.core.processes import processes
 from holdfast.core.records import Decision, Floats, Verdict, to_json
 from holdfast.core.run_files import read_result, seal_model, sealed
@@ -39,6 +41,7 @@ from holdfast.episodes.tasks import Episode, Pool
 from holdfast.models.logistic import softmax_losses
 from holdfast.monitor.curves import judge_curves
 from holdfast.pipeline import outcome
+from holdfast.pipeline.begun import settings_mark, settings_of
 from holdfast.pipeline.folder import (
     BEGUN,
     CHECKPOINTS,
@@ -139,8 +142,7 @@ def _meta(recipe: Recipe, run: Path, again: bool, notify: Notify, every_s: float
     recipe = absolute_recipe(rows)
     prepared = prepare(recipe.changed(train={"precision": "float32"}), with_head(rows))
     recipe, chosen_now = settled(prepared.recipe, prepared)
-    mark = mark_of(rows, recipe)
-    _begin(run, recipe, mark, again)
+    mark = _begin(run, recipe, rows_mark(rows), again)
     decisions: list[Decision] = [*rows.decisions, *prepared.loaded.decisions, *chosen_now]
 
     def hear(made: Decision) -> None:
@@ -189,37 +191,39 @@ def with_head(rows: MetaRows) -> Table:
     return replace(rows.table.with_column("label", labels), classes=rows.head)
 
 
-def mark_of(rows: MetaRows, recipe: Recipe) -> str:
-    """Which rows and settings a checkpoint is of."""
-    digest = hashlib.blake2b(digest_size=16)
-    table = rows.table
+def rows_mark(rows: MetaRows) -> str:
+    """A hash of the rows, their tasks and their sides."""
+    digest, table = hashlib.blake2b(digest_size=16), rows.table
     for name in ("text", "text_pair"):
         if name in table.rows.column_names:
             for value in table.column(name):
                 digest.update(str(value).encode("utf-8", "surrogatepass") + b"\0")
     for name, side in zip(rows.names, rows.side.tolist(), strict=True):
         digest.update(f"{name}\0{side}\0".encode("utf-8", "surrogatepass"))
-    plain = recipe.model_dump_json(exclude={"data": {"path", "test"}, "alert": True, "track": True})
-    return f"{digest.hexdigest()} {hashlib.sha256(plain.encode()).hexdigest()}"
+    return digest.hexdigest()
 
 
-def _begin(run: Path, recipe: Recipe, mark: str, again: bool) -> None:
-    """Write down what the run begins with, or compare it with what it began with."""
-    path = run / CHECKPOINTS / BEGUN
+def _begin(run: Path, recipe: Recipe, rows: str, again: bool) -> str:
+    """Write down what the run begins with, or compare it with what it began with: the mark of its
+    checkpoints. What a recipe says is read from its file, so that a later version of Holdfast,
+    whose recipes have more keys, goes on with it."""
+    path, text = run / CHECKPOINTS / BEGUN, recipe.to_yaml()
+    now = settings_of(run) if again else settings_mark(from_yaml(text))
     if again and path.is_file():
-        with contextlib.suppress(ValueError):
-            before = json.loads(path.read_text("utf-8")).get("mark")
-            if before != mark:
-                raise RunError(
-                    str(run),
-                    "began with other rows or settings than there are now",
-                    None,
-                    "Restore the source file and recipe.yaml, or start a new run.",
-                )
-        return
-    path.parent.mkdir(exist_ok=True)
-    write_json(path, {"mark": mark})
-    write_text(run / RECIPE, recipe.to_yaml())
+        with door(str(path), RunError, remedy="Start a new run with another --out."):
+            before = json.loads(path.read_text("utf-8"))
+        if before != {"rows": rows, "settings": now}:
+            raise RunError(
+                str(run),
+                "began with other rows or settings than there are now",
+                None,
+                "Restore the source file and recipe.yaml, or start a new run.",
+            )
+    if not again:
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, {"rows": rows, "settings": now})
+        write_text(run / RECIPE, text)
+    return f"{rows} {now}"
 
 
 def _seen(name: str, look: Look, recipe: Recipe) -> Decision:
