@@ -7,13 +7,13 @@ embedded MiniLM, five intents an episode, 46 intents to learn from, 15 to decide
 interval holds the accuracy over all classes.
 
     python benchmarks/meta.py episodes      # cells: resumable, also within a cell
+    python benchmarks/meta.py vectors       # BANKING77 over frozen vectors, a network of two layers
     python benchmarks/meta.py coverage
-    python benchmarks/meta.py unseen        # train on a new task from the start, and from MiniLM
+    python benchmarks/meta.py unseen        # train on an unseen alphabet, from each start
 """
 
 from __future__ import annotations
 
-import csv
 import functools
 import os
 import sys
@@ -139,7 +139,7 @@ def episodes_of(cell: Any) -> dict[str, Any]:
         "over": f"{members.shape[1]} {unit}",
         "valid": 100 * arm.accuracy,
         "best_step": arm.learned.best if arm.learned else 0,
-        "seconds": arm.learned.looks[-1].seconds if arm.learned else 0.0,
+        "seconds": arm.seconds,
     }
     tuned = shared.into / f"tuned-{len(episodes) - BLOCK}.npy"
     if name != "tuned" and tuned.exists():
@@ -191,45 +191,135 @@ def coverage_of(cell: Any) -> dict[str, Any]:
     return {"over classes": held / n, "plain": plain / n, "times wider": float(np.mean(widths))}
 
 
+@functools.cache
+def projected(shots: int) -> Any:
+    """BANKING77 as vectors of the frozen MiniLM, and what learns: a small network over them that
+    begins as no change at all. Gives a function to a fresh reader, and the three pools."""
+    import torch
+    from torch import nn
+
+    from holdfast.episodes.reader import Reader, scaled
+    from holdfast.pipeline.meta_choice import some_rows
+
+    shared = bench("banking77", shots)
+    path = PLACE / "vectors.npy"
+    if not path.exists():
+        np.save(path, shared.reader().vectors(np.arange(len(shared.rows.table))))
+    vectors = torch.from_numpy(np.load(path))
+    width = vectors.shape[1]
+
+    class Projection(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.outer = nn.Linear(width, width), nn.Linear(width, width)
+            nn.init.zeros_(self.outer.weight)
+            nn.init.zeros_(self.outer.bias)
+            self.head = nn.Linear(width, 2)
+
+        def features(self, x: Any) -> Any:
+            return x + self.outer(torch.relu(self.inner(x)))
+
+    class Rows:
+        lengths = np.ones(len(vectors), dtype=int)
+
+    def collate(rows: Any, positions: Any) -> dict[str, Any]:
+        return {"x": vectors[torch.as_tensor(positions)]}
+
+    def fresh() -> Any:
+        torch.manual_seed(0)
+        reader = Reader(Projection().eval(), collate, Rows(), torch.device("cpu"))
+        return scaled(reader, *some_rows(shared.rows.pools[0], 0))
+
+    return fresh, shared.rows.pools, width
+
+
+def projected_of(cell: Any) -> dict[str, Any]:
+    """One method over the frozen vectors of BANKING77: 600 updates, 600 test episodes."""
+    from holdfast.episodes.learn import Course, learn
+    from holdfast.episodes.methods import METHODS as ALL
+    from holdfast.episodes.methods import Embedding
+    from holdfast.episodes.scores import score, vectors_for
+    from holdfast.episodes.tasks import Shape
+    from holdfast.stats.shared_units import mean_over_units
+    from holdfast.training.checkpoint import CheckpointStore
+
+    fresh, pools, width = projected(5)
+    reader, shape, name = fresh(), Shape(5, cell["shots"], 5), cell["method"]
+    judge = pools[1].episodes(shape, 100, 0, "valid")
+    episodes = pools[2].episodes(shape, 600, 0, "test")
+    probe = pools[0].episodes(shape, 25, 0, "probe")
+    if name in ("frozen", "tuned"):
+        method: Any = Embedding(pools[0], width, "logistic")
+    else:
+        made: Any = ALL[name]
+        method = made() if name == "prototypes" else made(5, 0.1)
+    best, seconds = 0, 0.0
+    if name != "frozen":
+        course = Course(pools[0], shape, 600, 3e-4, 6, probe, judge, 0)
+        learned = learn(method, reader, course, CheckpointStore(None))
+        best, seconds = learned.best, learned.looks[-1].seconds
+    vectors = None if method.adapts else vectors_for(reader, episodes)
+    accuracy = score(method, reader, episodes, vectors).accuracy
+    place = PLACE / f"vectors-{cell['shots']}"
+    place.mkdir(exist_ok=True)
+    np.save(place / f"{name}.npy", accuracy)
+    members, unit = pools[2].members(episodes)
+    found = mean_over_units(accuracy, members)
+    half = 1.96 * float(accuracy.std(ddof=1)) / len(accuracy) ** 0.5
+    told = {
+        "accuracy": 100 * found.value,
+        "low": 100 * found.low,
+        "high": 100 * found.high,
+        "plain_half": 100 * half,
+        "narrower": (found.high - found.low) / 2 / half,
+        "over": f"{members.shape[1]} {unit}",
+        "best_step": best,
+        "seconds": seconds,
+    }
+    if name != "frozen":
+        gap = mean_over_units(accuracy - np.load(place / "frozen.npy"), members)
+        told |= {"minus_frozen": 100 * gap.value, "gap_low": 100 * gap.low}
+        told |= {"gap_high": 100 * gap.high}
+    return told
+
+
 def unseen_of(cell: Any) -> dict[str, Any]:
-    """``holdfast train`` on five rows of each of the test intents, from a start."""
+    """``holdfast train`` on five drawings of each character of an alphabet that no start has met,
+    scored on the other fifteen."""
+    import shutil
+
     import holdfast
 
-    shared = bench("banking77", 5)
-    test, rng = shared.rows.pools[2].tasks[0], np.random.default_rng(cell["seed"])
-    texts = shared.rows.table.column("text")
-    folder = PLACE / "unseen"
-    folder.mkdir(parents=True, exist_ok=True)
-    few, rest = [], []
-    for name, rows in zip(test.classes, test.rows, strict=True):
-        order = rng.permutation(rows)
-        few += [(texts[i], name) for i in order[:5]]
-        rest += [(texts[i], name) for i in order[5:45]]
-    for name, lines in (("few", few), ("rest", rest)):
-        with (folder / f"{name}-{cell['seed']}.csv").open(
-            "w", newline="", encoding="utf-8"
-        ) as file:
-            csv.writer(file).writerows([("text", "label"), *lines])
-    model = "embedded" if cell["start"] == "embedded" else str(saved(cell["start"]))
+    shared = bench("omniglot", 5)
+    task = shared.rows.pools[2].tasks[cell["alphabet"]]
+    paths, rng = shared.rows.table.column("path"), np.random.default_rng(cell["seed"])
+    folder = PLACE / "unseen" / f"{cell['alphabet']}-{cell['seed']}"
+    if not folder.exists():
+        for name, rows in zip(task.classes, task.rows, strict=True):
+            for place, row in enumerate(rng.permutation(rows)):
+                to = folder / ("few" if place < 5 else "rest") / name
+                to.mkdir(parents=True, exist_ok=True)
+                shutil.copy(paths[row], to / Path(paths[row]).name)
+    model = resnet() if cell["start"] == "random" else saved(cell["start"])
+    out = PLACE / "runs" / f"{cell['start']}-{cell['alphabet']}-{cell['seed']}-{os.getpid()}"
     run = holdfast.train(
-        folder / f"few-{cell['seed']}.csv",
-        test=str(folder / f"rest-{cell['seed']}.csv"),
-        model=model,
+        folder / "few",
+        test=str(folder / "rest"),
+        model=str(model),
         seed=cell["seed"],
-        out=PLACE / "runs" / f"{cell['start']}-{cell['seed']}-{os.getpid()}",
+        out=out,
         settings={"train.threads": 1},
     )
     found = run.result["test"]["metrics"]["accuracy"]
-    names = ("value", "low", "high")
-    told = {name: 100 * found[name] for name in names}
-    return {**told, "seconds": run.result["timing"]["train_s"]}
+    told = {name: 100 * found[name] for name in ("value", "low", "high")}
+    return {"characters": len(task.classes), **told, "seconds": run.result["timing"]["train_s"]}
 
 
 def saved(name: str) -> Path:
-    """The start that a method learned from the training intents, as a plain folder."""
+    """The start that a method learned from the training alphabets, as a plain folder."""
     from holdfast.pipeline.meta_choice import baselines, learned_arm, method_of, with_prototypes
 
-    shared, folder = bench("banking77", 5), PLACE / "starts" / name
+    shared, folder = bench("omniglot", 5), PLACE / "starts" / name
     if not folder.exists():
         if name == "tuned":
             arm = baselines(shared, lambda *_: None)[1]
@@ -246,11 +336,14 @@ def main() -> None:
         cells = grid(set=["omniglot", "banking77"], shots=[1, 5], method=METHODS)
         wanted = [c for c in cells if not chosen or f"{c['set']}-{c['shots']}" in chosen]
         run_cells("meta_episodes", wanted, episodes_of)
+    elif part == "vectors":
+        cells = grid(shots=[1, 5], method=METHODS)
+        run_cells("meta_vectors", cells, projected_of)
     elif part == "coverage":
-        cells = grid(classes=[10, 15, 30, 60], shots=[1, 5], seed=[1], sets=[300])
+        cells = grid(classes=[10, 15, 30, 60], shots=[1, 5], seed=[1], sets=[200])
         run_cells("meta_coverage", cells, coverage_of)
     else:
-        cells = grid(seed=[0, 1, 2], start=["embedded", *(chosen or ["prototypes"])])
+        cells = grid(alphabet=[0, 1], seed=[0, 1], start=["random", "tuned", "prototypes"])
         run_cells("meta_unseen", cells, unseen_of)
 
 

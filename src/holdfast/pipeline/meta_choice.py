@@ -4,7 +4,6 @@ better."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +57,11 @@ class Arm:
     method: StartMethod
     learned: Learned | None
     judged: EpisodeScores
-    seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it learned, over all its processes in time."""
+        return self.learned.looks[-1].seconds if self.learned else 0.0
 
     @property
     def accuracy(self) -> float:
@@ -67,21 +70,22 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """``kept`` is in ``network`` and its head; ``baseline`` is what it was held against (itself
-    where nothing beat it); ``arms`` are all that were tried, ``against`` the paired differences
-    from the baseline by name."""
+    """The candidate that is ``kept``, and why; the ``baseline`` that it was held against (itself
+    where nothing beat it); all ``arms`` that were tried, the frozen and the tuned embedding first,
+    and the paired differences of others from the baseline by name (``against``)."""
 
     kept: Arm
     baseline: Arm
     arms: tuple[Arm, ...]
     against: Mapping[str, Difference]
     because: str
-    beaten: bool
 
 
 @dataclass(frozen=True, slots=True)
 class MetaBench:
-    """What all candidates share. ``reader_of`` gives a network of its own, in a state."""
+    """What all candidates share: rows, encoded, and the network as it was loaded; the folder
+    ``into`` which their courses are kept (none where it is ``None``), under ``mark``, at most every
+    ``every_s``; ``notify`` hears what is decided."""
 
     prepared: Prepared
     rows: MetaRows
@@ -105,7 +109,7 @@ class MetaBench:
         task = prepared.kind.make_task(prepared.loaded, prepared.rows, recipe, None)
         reader = Reader(network, task.collate, prepared.examples, device)
         # The scale is that of the start, whatever state the network is then put into.
-        reader = scaled(reader, *_some(self.rows.pools[0], recipe.seed))
+        reader = scaled(reader, *some_rows(self.rows.pools[0], recipe.seed))
         if state is not None:
             network.load_state_dict(state)
         return reader
@@ -178,26 +182,23 @@ def choose(bench: MetaBench, hear: Callable[[str, Look], None] = lambda *_: None
         bench.notify(_told(arm, against[name], baseline))
     kept, because = _kept(arms[2:], against, baseline, asked=wanted not in ("auto", BASELINE))
     bench.notify(Decision("meta.method", kept.name, because, prominent=True))
-    beaten = kept is not baseline and against[kept.name].low > 0
-    return Chosen(kept, baseline, tuple(arms), against, because, beaten)
+    return Chosen(kept, baseline, tuple(arms), against, because)
 
 
 def baselines(bench: MetaBench, hear: Callable[[str, Look], None]) -> tuple[Arm, Arm]:
     """The features as they were loaded, and tuned on all training classes at once; each with the
     head that does better on the validation episodes."""
-    clock = time.perf_counter()
     reader, judge = bench.reader(), bench.judge(False)
     pool = bench.rows.pools[0]
     width = int(reader.network.head.in_features)
     method = Embedding(pool, width)
-    frozen = _read_out(bench, reader, method, FROZEN, None, judge, clock)
-    clock = time.perf_counter()
+    frozen = _read_out(bench, reader, method, FROZEN, None, judge)
     tuned = Embedding(pool, width, frozen.method.readout)  # type: ignore[attr-defined]
     if tuned.head is not None:
         tuned.head.to(reader.device)
     learned = learn(tuned, reader, bench.course(False), bench.store(TUNED), _heard(hear, TUNED))
     _check(learned, TUNED)
-    return frozen, _read_out(bench, reader, tuned, TUNED, learned, judge, clock)
+    return frozen, _read_out(bench, reader, tuned, TUNED, learned, judge)
 
 
 def _read_out(
@@ -207,7 +208,6 @@ def _read_out(
     name: str,
     learned: Learned | None,
     judge: Sequence[Episode],
-    clock: float,
 ) -> Arm:
     vectors = vectors_for(reader, judge)
     found = []
@@ -215,18 +215,18 @@ def _read_out(
         one = Embedding(bench.rows.pools[0], int(reader.network.head.in_features), how)
         found.append((one, score(one, reader, judge, vectors)))
     best, scores = max(found, key=lambda pair: float(pair[1].accuracy.mean()))
-    return Arm(name, best, learned, scores, time.perf_counter() - clock)
+    return Arm(name, best, learned, scores)
 
 
 def learned_arm(
     bench: MetaBench, name: str, method: StartMethod, hear: Callable[[str, Look], None]
 ) -> Arm:
-    clock, reader = time.perf_counter(), bench.reader()
+    reader = bench.reader()
     course = bench.course(method.adapts)
     learned = learn(method, reader, course, bench.store(name), _heard(hear, name))
     _check(learned, name)
     judged = score(method, reader, course.judge)
-    return Arm(name, method, learned, judged, time.perf_counter() - clock)
+    return Arm(name, method, learned, judged)
 
 
 def _heard(hear: Callable[[str, Look], None], name: str) -> Callable[[Look], None]:
@@ -315,7 +315,7 @@ def _kept(
     )
 
 
-def _some(pool: Pool, seed: int) -> tuple[Any, Any]:
+def some_rows(pool: Pool, seed: int) -> tuple[Any, Any]:
     """Some rows of some training classes, and their classes."""
     rng = generator(seed, "scale")
     classes = [rows for task in pool.tasks for rows in task.rows]
