@@ -422,6 +422,9 @@ def choose(
     test: Any = None,
     seed: int | None = None,
     settings: Settings = (),
+    adapt: str | Path | None = None,
+    extend: int = 0,
+    out: str | Path | None = None,
     quiet: bool = True,
 ) -> Choice:
     """Do what ``holdfast choose`` does: ``chosen`` is the model to fine-tune on these rows, and
@@ -430,9 +433,14 @@ def choose(
     Parameters
     ----------
     models : names or folders, of which those that do not fit the rows are in ``left_out``.
+    adapt : a file of texts without labels, to pretrain the chosen model on.
+    extend : how many words of the rows it may get of its own.
+    out : where the adapted model goes, where validation rows show that it is better.
 
-    The others, and errors, as for ``train``; nothing is written, and test rows are never opened.
+    The others, and errors, as for ``train``; nothing else is written, and test rows are never
+    opened.
     """
+    from holdfast.pipeline.adapted import adapting_of
     from holdfast.pipeline.advice import in_python
     from holdfast.pipeline.chosen import choose_model
     from holdfast.recipe import as_settings
@@ -448,7 +456,8 @@ def choose(
         )
         named = [models] if isinstance(models, (str, Path)) else models
         told = Teller(quiet, verbose=False)
-        return choose_model(request.recipe(), list(map(str, named)), told, request.held)
+        adapting = adapting_of(adapt, extend, out)
+        return choose_model(request.recipe(), list(map(str, named)), told, request.held, adapting)
 
 
 def distill(

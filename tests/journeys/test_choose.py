@@ -96,9 +96,11 @@ def test_the_model_that_knows_the_rows_is_chosen_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def rows(folder: Path, make: Callable[[np.random.Generator, int], dict[str, Any]]) -> Path:
+def rows(
+    folder: Path, make: Callable[[np.random.Generator, int], dict[str, Any]], count: int = 60
+) -> Path:
     rng, path = np.random.default_rng(0), folder / "rows.jsonl"
-    lines = [json.dumps(make(rng, i)) for i in range(60)]
+    lines = [json.dumps(make(rng, i)) for i in range(count)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
@@ -195,7 +197,7 @@ def test_texts_are_measured_in_bits_a_byte(
     tiny_llama: Path, merging_llama: Path, tmp_path: Path, closed: None
 ) -> None:
     found = package.choose(
-        rows(tmp_path, chats),
+        rows(tmp_path, chats, 24),
         models=[tiny_llama, merging_llama, "embedded"],
         task="causal-lm",
         settings=["train.epochs=2", "train.precision=float32", "train.threads=1"],
@@ -222,4 +224,113 @@ def test_no_model_at_all_is_refused_with_every_reason(
         package.choose(marked_csv, models=[])
     with pytest.raises(ModelError, match="none that can be fine-tuned"):
         package.choose(marked_csv, models="./neither")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def letters_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small BERT, drawn at random, that takes every word apart into letters."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    letters = [chr(97 + i) for i in range(26)]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    known = [*special, *letters, *(f"##{letter}" for letter in letters)]
+    inner = Tokenizer(models.WordPiece({w: i for i, w in enumerate(known)}, unk_token="[UNK]"))
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.Whitespace(), decoders.WordPiece()
+    inner.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = ("pad", "unk", "cls", "sep", "mask")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        **{f"{name}_token": token for name, token in zip(names, special, strict=True)},
+    )
+    folder = tmp_path_factory.mktemp("letters") / "letters-bert"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=len(known),
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=48,
+            max_position_embeddings=96,
+        )
+        BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: mit\nlanguage: en\n---\n", "utf-8")
+    return folder
+
+
+def drug(rng: np.random.Generator, i: int) -> dict[str, Any]:
+    names = ["aspirin", "insulin", "heparin", "codeine", "quinine", "statins"]
+    chosen = [names[k] for k in rng.integers(0, len(names), rng.integers(3, 7))]
+    return {"text": " ".join(chosen), "label": "yes" if chosen.count("codeine") else "no"}
+
+
+def test_a_model_is_adapted_and_kept_where_it_is_better(
+    holdfast: Any, letters_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from holdfast.models.classifier import load_classifier
+    from holdfast.pipeline import adapted
+
+    place = tmp_path / "given"
+    place.mkdir()
+    source = rows(place, drug)
+    rng = np.random.default_rng(5)
+    lines = [{"text": drug(rng, i)["text"] + " and more of it"} for i in range(80)]
+    texts = tmp_path / "given" / "texts.jsonl"
+    texts.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    settings = sets(["train.epochs=2", "train.precision=float32", "train.threads=1"])
+    asked = ["choose", source, "--models", letters_model, *settings]
+    asked += ["--adapt", texts, "--extend", "20", "--out", "better", "--json"]
+    done = holdfast(*asked)
+    assert done.code == 0, done.err
+    told = json.loads(done.out)["adapted"]
+    difference = told["difference"]
+    assert told["kept"] == (difference["low"] > 0)
+    assert Path("better").exists() == told["kept"]
+    assert {"aspirin", "insulin", "codeine", "more"} <= set(told["new_words"])
+    assert told["tokens_per_word"]["after"] == pytest.approx(1.0)
+    assert told["tokens_per_word"]["before"] > 5
+    assert told["pretrain"]["loss_after"] <= told["pretrain"]["loss_before"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"given", "better"}
+    shutil.rmtree("better", ignore_errors=True)
+
+    monkeypatch.setattr(adapted, "tried", lambda *_: ((0.2, 0.1, 0.3), 11, "nats"))
+    done = holdfast(*asked[:-1])
+    assert done.code == 0, done.err
+    said = " ".join(done.out.split())
+    assert "Use it with --model better" in said
+    assert f"given {len(told['new_words'])} new words" in said
+    made = load_classifier("better", ("no", "yes"))
+    ids = made.tokenizer("codeine and aspirin")["input_ids"]
+    assert len(ids) == 5
+    assert (Path("better") / "README.md").read_text("utf-8").startswith('---\nlicense: "mit"')
+    again = holdfast(*asked)
+    assert again.code == 2
+    assert "exists already" in again.err
+
+    shutil.rmtree("better")
+    monkeypatch.setattr(adapted, "tried", lambda *_: ((0.2, -0.1, 0.3), 11, "nats"))
+    done = holdfast(*asked[:-1])
+    assert "nothing was written" in " ".join(done.out.split())
+    assert {path.name for path in tmp_path.iterdir()} == {"given"}
+
+
+def test_what_cannot_be_adapted_is_refused(
+    holdfast: Any, marked_csv: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    base = ["choose", marked_csv, "--models", tiny_model]
+    assert "Add --out" in holdfast(*base, "--extend", "5").err
+    assert "nothing says how" in holdfast(*base, "--out", "x").err
+    assert holdfast(*base, "--out", "x", "--extend", "-1").code == 2
+    done = holdfast(*base, "--task", "token-classification", "--extend", "5", "--out", "x")
+    assert done.code == 2
+    assert "token-classification" in done.err
+    done = holdfast(*base, "--extend", "5", "--out", "x")
+    assert done.code == 2
+    assert "no word that the model takes apart" in " ".join(done.err.split())
     assert list(tmp_path.iterdir()) == []

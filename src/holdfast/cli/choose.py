@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
+    from holdfast.pipeline.adapted import Adapted
     from holdfast.pipeline.chosen import Candidate, Choice
 
 # Of a model's name, in the table.
@@ -39,6 +41,16 @@ def command(
         ),
     ] = None,
     seed: Seed = None,
+    adapt: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Texts without labels to pretrain the chosen model on."),
+    ] = None,
+    extend: Annotated[
+        int, typer.Option(metavar="N", help="New words of the rows for its vocabulary, at most N.")
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the adapted model goes, if it is shown to be better.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="The result alone: nothing of the way to it.")
@@ -46,10 +58,11 @@ def command(
     verbose: Verbose = False,
 ) -> None:
     """Choose a model for SOURCE: each is asked what it knows already, the best two are fine-tuned
-    for a short while, and the score of a whole fine-tune is predicted. Writes nothing; test rows
-    stay closed."""
+    for a short while, and the score of a whole fine-tune is predicted. Writes nothing but an
+    adapted model; test rows stay closed."""
     refuse_too_little("torch")
     check_how(quiet, verbose, task)
+    from holdfast.pipeline.adapted import adapting_of
     from holdfast.pipeline.chosen import choose_model
     from holdfast.pipeline.request import Request
     from holdfast.terminal.say import Teller, width
@@ -64,9 +77,10 @@ def command(
         seed=seed,
         settings=set_ or [],
     )
+    adapting = adapting_of(adapt, extend, out)
     notify = Teller(quiet, verbose)
     notify.title(f"holdfast choose {source}")
-    found = choose_model(request.recipe(), models.split(","), notify)
+    found = choose_model(request.recipe(), models.split(","), notify, adapting=adapting)
     typer.echo(json_text(found.to_json()) if as_json else printable(shown(found, width())))
 
 
@@ -82,8 +96,23 @@ def shown(found: Choice, columns: int) -> str:
         lines += [line for pair in _beside(candidate) for line in entry(*pair, columns)]
     for one in found.left_out:
         lines += ["", *textwrap.wrap(f"Left out: {one.name}: {one.because}", columns)]
+    if found.adapted is not None:
+        lines += ["", *textwrap.wrap(f"Adapted: {_adapted(found.adapted)}", columns)]
     lines += ["", *textwrap.wrap(f"The prediction was calibrated {found.calibrated}.", columns)]
     return "\n".join(lines)
+
+
+def _adapted(made: Adapted) -> str:
+    before, after = made.pieces
+    done = []
+    if made.pretrained is not None:
+        losses = f"{made.pretrained.before:.3f} to {made.pretrained.after:.3f} nats a token"
+        done.append(f"pretrained on {made.pretrained.blocks:,} texts ({losses} held out)")
+    if made.words:
+        shown = "" if before is None else f" ({before:.2f} to {after:.2f} tokens a word)"
+        done.append(f"given {len(made.words):,} new words{shown}")
+    where = "" if made.folder is None else f" Use it with --model {made.folder}"
+    return f"{made.model}, {' and '.join(done)}: {made.because}.{where}"
 
 
 def _table(found: Choice) -> list[str]:

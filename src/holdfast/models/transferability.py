@@ -34,14 +34,18 @@ NOTHING = 1e-12
 def shrinkage(features: Floats) -> float:
     """Ledoit and Wolf's α in [0, 1] for the covariance of ``features`` [n, D], over n."""
     x = _centred(features)
+    return _shrinkage(x, _directions(x)[1])
+
+
+def _shrinkage(x: Array, squares: Array) -> float:
     n, width = x.shape
-    sizes = np.linalg.svd(x, compute_uv=False) ** 2 / n
-    mean, squares = float(sizes.sum()) / width, float((sizes**2).sum())
-    apart = squares / width - mean**2
+    sizes = squares / n
+    mean, total = float(sizes.sum()) / width, float((sizes**2).sum())
+    apart = total / width - mean**2
     if apart <= NOTHING * mean**2:
         return 1.0
     fourth = float(((x**2).sum(axis=1) ** 2).sum()) / n
-    noise = (fourth - squares) / (n * width)
+    noise = (fourth - total) / (n * width)
     return float(min(max(noise / apart, 0.0), 1.0))
 
 
@@ -50,12 +54,12 @@ def h_score(features: Floats, labels: Ints) -> float:
     features do not vary."""
     x = _centred(features)
     n, width = x.shape
-    left, sizes, _ = np.linalg.svd(x, full_matrices=False)
-    variances = sizes**2 / n
+    left, squares = _directions(x)
+    variances = squares / n
     mean = float(variances.sum()) / width
     if mean == 0:
         return 0.0
-    alpha = shrinkage(features)
+    alpha = _shrinkage(x, squares)
     # P u, P the averaging over each class: the class means lie in the span of the rows.
     _, of_row, counts = np.unique(labels, return_inverse=True, return_counts=True)
     sums = np.zeros((len(counts), left.shape[1]))
@@ -69,8 +73,7 @@ def log_evidence(features: Floats, targets: Floats) -> float:
     """LogME of ``features`` [n, D] for ``targets`` [n, C]: 0 and 1 for classes and labels, numbers
     in deviations from their mean."""
     x, y = np.asarray(features, np.float64), np.asarray(targets, np.float64)
-    left, sizes, _ = np.linalg.svd(x, full_matrices=False)
-    squares = sizes**2
+    left, squares = _directions(x)
     inside = (left.T @ y) ** 2
     beyond = np.maximum((y**2).sum(axis=0) - inside.sum(axis=0), 0.0)
     found = [
@@ -78,6 +81,16 @@ def log_evidence(features: Floats, targets: Floats) -> float:
         for column in range(y.shape[1])
     ]
     return float(np.mean(found))
+
+
+def _directions(x: Array) -> tuple[Array, Array]:
+    """Left singular vectors [n, r] of ``x`` [n, D] and the squares of its singular values [r],
+    those of 0 left out: by the smaller of the two products, a fraction of the time of an SVD."""
+    wide = x.shape[1] > x.shape[0]
+    squares, basis = np.linalg.eigh(x @ x.T if wide else x.T @ x)
+    kept = squares > NOTHING * max(float(squares[-1]), 0.0)
+    squares, basis = squares[kept], basis[:, kept]
+    return (basis if wide else x @ basis / np.sqrt(squares)), squares
 
 
 def _largest(squares: Array, inside: Array, beyond: float, n: int, width: int) -> float:

@@ -5,25 +5,27 @@ it knows already: a classifier by a linear probe on each of its frozen layers
 (``frozen_evidence.py``), a model that writes by the bits a byte that texts cost it, before and
 after a few updates of LoRA. The best two are then fine-tuned for a short while, as ``train`` does
 it, judged by validation rows. What both kinds of evidence say of the score of a whole fine-tune is
-put together in ``stats/predicted_score.py``. Test rows are never opened, and nothing is written.
+put together in ``stats/predicted_score.py``. Test rows are never opened, and nothing is written but
+what ``adapted.py`` makes of the chosen model, where that was asked for.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.core.errors import InputError, ModelError, RecipeError
-from holdfast.core.records import Decision, Floats, Ints
+from holdfast.core.errors import DataError, InputError, ModelError, RecipeError
+from holdfast.core.records import Decision, Floats, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.wording import counted
 from holdfast.models.quick_dropout import quick_dropout
+from holdfast.pipeline.adapted import Adapted, Adapting, adapt_model, check_adapting
 from holdfast.pipeline.candidate import Beside, beside
 from holdfast.pipeline.compose import make_ready
 from holdfast.pipeline.fit import fit
@@ -137,7 +139,8 @@ class Choice:
 
     ``told_apart`` says whether its lead over the next is beyond chance. ``candidates`` stand by
     their predicted score, best first, with ``predicted`` (value, low, high at 95 %) in the same
-    order; ``metric`` names what is predicted. ``rows`` are those that were asked about.
+    order; ``metric`` names what is predicted. ``rows`` are those that were asked about. ``adapted``
+    is what became of the chosen model, where it was to be adapted.
     """
 
     chosen: str
@@ -153,9 +156,14 @@ class Choice:
     left_out: tuple[LeftOut, ...]
     calibrated: str
     seconds: float
+    adapted: Adapted | None = None
 
     def to_json(self) -> dict[str, Any]:
         both = zip(self.candidates, self.predicted, strict=True)
+        made: dict[str, Any] = to_json(self._plain(both))
+        return made
+
+    def _plain(self, both: Iterable[tuple[Candidate, Mapping[str, float]]]) -> dict[str, Any]:
         return {
             "schema": 1,
             "chosen": self.chosen,
@@ -168,6 +176,7 @@ class Choice:
             "valid": self.valid,
             "models": [candidate.to_json(predicted) for candidate, predicted in both],
             "left_out": [{"name": one.name, "because": one.because} for one in self.left_out],
+            "adapted": self.adapted and self.adapted.to_json(),
             "calibrated": self.calibrated,
             "seconds": round(self.seconds, 2),
         }
@@ -178,9 +187,10 @@ def choose_model(
     models: Sequence[str],
     notify: Notify = lambda _: None,
     held: Mapping[str, pa.Table] = MappingProxyType({}),
+    adapting: Adapting | None = None,
 ) -> Choice:
     """Choose among ``models`` (names or folders) for the rows of a recipe; ``held`` are rows in
-    memory, see ``pipeline.held``.
+    memory, see ``pipeline.held``. The chosen one is then adapted, where that is asked for.
 
     Raises what ``train`` raises of its rows and settings, ``RecipeError`` where no model is named,
     ``ModelError`` where none can be used.
@@ -193,10 +203,32 @@ def choose_model(
         start = time.perf_counter()
         names = _named(models)
         recipe = _settled(recipe, names)
-        rows = Rows.of(load_and_divide(recipe, notify), recipe)
+        if adapting is not None:
+            check_adapting(adapting, recipe.task)
+            recipe = recipe.changed(data={"unlabelled": adapting.texts})
+        divided, texts = _divided(recipe, adapting, notify)
+        rows = Rows.of(divided)
         found, left_out = _asked(rows, names, notify)
         tried = _tried(rows, found, notify)
-        return _choice(rows, tried, left_out, time.perf_counter() - start)
+        choice = _choice(rows, tried, left_out, time.perf_counter() - start)
+        if adapting is None:
+            return choice
+        chosen = divided.recipe.changed(model={"name": choice.chosen})
+        adapted = adapt_model(divided, chosen, texts, adapting, notify)
+        return replace(choice, adapted=adapted, seconds=time.perf_counter() - start)
+
+
+def _divided(
+    recipe: Recipe, adapting: Adapting | None, notify: Notify
+) -> tuple[Divided, tuple[str, ...]]:
+    """The divided rows, and the texts to adapt to, none of which copies a row that is held out; a
+    fit does not learn from these as it would from ``data.unlabelled``."""
+    divided = load_and_divide(recipe, notify)
+    if adapting is None:
+        return divided, ()
+    check_adapting(adapting, divided.recipe.task)
+    bare = divided.recipe.changed(data={"unlabelled": None})
+    return replace(divided, recipe=bare, unlabelled=()), divided.unlabelled
 
 
 def _named(models: Sequence[str]) -> list[str]:
@@ -235,7 +267,7 @@ class Rows:
     kind: str
 
     @classmethod
-    def of(cls, divided: Divided, recipe: Recipe) -> Rows:
+    def of(cls, divided: Divided) -> Rows:
         task = divided.recipe.task
         label = divided.table.columns.label_kind or "class"
         kinds = dict.fromkeys(WRITERS, "text") | {"token-classification": "tags"}
@@ -299,6 +331,11 @@ def _evidence(rows: Rows, name: str, start: float) -> Candidate:
         folds = deal(prepared.units[positions], labels, FOLDS, prepared.recipe.seed)
         frozen = frozen_evidence(prepared, positions, folds)
         speed = frozen.rows_per_s
+    found = frozen or texts
+    assert found is not None
+    if not np.isfinite(found.rows).any():
+        rule = f"hold nothing that {WORDS[METRICS[rows.kind][0]]} could be told of"
+        raise DataError(prepared.rows.source, rule, None, "Give more rows, or others.")
     facts = beside(prepared, positions)
     return Candidate(name, facts, speed, time.perf_counter() - start, frozen, texts)
 
@@ -409,6 +446,9 @@ def _predicted(rows: Rows, found: Sequence[Candidate]) -> Predicted:
     if not seen:
         return predict_scores(probes, calibration)
     short = np.stack(seen)
+    if not np.isfinite(short).all(axis=0).any():
+        # Validation rows without a single entity, say, tell nothing of F1.
+        return predict_scores(probes, calibration)
     return predict_scores(probes, calibration, tried, short[:, np.isfinite(short).all(axis=0)])
 
 
@@ -446,6 +486,21 @@ def _choice(
     )
 
 
+def cheapest_as_good(
+    predicted: Predicted, rows_per_s: Sequence[float], margin: float = MARGIN
+) -> int:
+    """The quickest model of those that cannot be told apart from the best, and are expected to lose
+    at most ``margin``; the best itself where none is quicker by a tenth."""
+    order = sorted(range(len(rows_per_s)), key=lambda i: -predicted.mean[i])
+    best = taken = order[0]
+    for other in order[1:]:
+        gap, least, _ = predicted.difference(best, other, LEVEL)
+        as_good = gap <= margin and least <= 0
+        if as_good and rows_per_s[other] > CHEAPER * rows_per_s[taken]:
+            taken = other
+    return taken
+
+
 def _decided(
     rows: Rows, found: Sequence[Candidate], predicted: Predicted, order: Sequence[int], asked: int
 ) -> tuple[int, bool, str]:
@@ -457,12 +512,7 @@ def _decided(
     if len(order) == 1:
         return best, False, f"{found[best].name}, the only one that could be asked: {said}."
     margin = MARGIN * (abs(float(predicted.mean[best])) if rows.writes else 1.0)
-    taken = best
-    for other in order[1:]:
-        gap, least, _ = predicted.difference(best, other, LEVEL)
-        as_good = gap <= margin and least <= 0
-        if as_good and found[other].rows_per_s > CHEAPER * found[taken].rows_per_s:
-            taken = other
+    taken = cheapest_as_good(predicted, [one.rows_per_s for one in found], margin)
     if taken != best:
         gap, least, most = predicted.difference(best, taken, LEVEL)
         times = found[taken].rows_per_s / found[best].rows_per_s

@@ -1,0 +1,132 @@
+"""New words for a model: those of rows that its tokenizer takes apart, each beginning as the mean
+of the embeddings of its pieces.
+
+A word gets a token of its own; it then costs one place in place of several, and has one vector to
+learn. Only words that come out of the tokenizer as they went in are added: writing must not suffer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+WORD = re.compile(r"\w[\w'’-]*\w|\w")
+# A word that is seldom seen has nothing to learn its vector from.
+LEAST_SEEN, LEAST_PIECES = 3, 2
+# A token that is the beginning of other words would take those apart.
+PREFIX_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class NewWord:
+    """A ``token`` as it is added, the ids of its ``pieces`` so far, and how often it was
+    ``seen``."""
+
+    token: str
+    pieces: tuple[int, ...]
+    seen: int
+
+    @property
+    def saved(self) -> int:
+        """Tokens that it saves in the texts that it was found in."""
+        return self.seen * (len(self.pieces) - 1)
+
+
+def new_words(tokenizer: Any, texts: Sequence[str], most: int) -> list[NewWord]:
+    """At most ``most`` words of ``texts`` that save the most tokens, the most saving first: seen
+    three times, of two pieces and more."""
+    spaced = _keeps_spaces(tokenizer)
+    counts = Counter(_normal(tokenizer, word) for text in texts for word in WORD.findall(text))
+    starts: Counter[str] = Counter()
+    for word, seen in counts.items():
+        for end in range(2, len(word)):
+            starts[word[:end]] += seen
+    found = []
+    for word, seen in counts.items():
+        if seen < LEAST_SEEN or any(letter.isdigit() for letter in word):
+            continue
+        if spaced and starts[word] > PREFIX_SHARE * seen:
+            continue
+        token = f" {word}" if spaced else word
+        pieces = tuple(tokenizer(token, add_special_tokens=False)["input_ids"])
+        known = tokenizer.unk_token_id not in pieces
+        if len(pieces) >= LEAST_PIECES and known:
+            found.append(NewWord(token, pieces, seen))
+    return sorted(found, key=lambda word: (-word.saved, word.token))[:most]
+
+
+def extend_vocabulary(model: Any, tokenizer: Any, words: Sequence[NewWord]) -> list[NewWord]:
+    """Add ``words`` to the tokenizer and to the embeddings of ``model`` (both of the inputs and,
+    where they are others, of the outputs); gives those that were added.
+
+    A word that does not come back from the tokenizer as it went in is left out.
+    """
+    from tokenizers import AddedToken
+
+    kept = _returning(tokenizer, words)
+    before = len(tokenizer)
+    tokens = [AddedToken(one.token, single_word=not one.token.startswith(" ")) for one in kept]
+    tokenizer.add_tokens(tokens)
+    ids = [tokenizer.convert_tokens_to_ids(one.token) for one in kept]
+    fresh = [(at, one.pieces) for at, one in zip(ids, kept, strict=True) if at >= before]
+    old = int(model.get_input_embeddings().weight.shape[0])
+    if len(tokenizer) > old:
+        with torch.random.fork_rng(devices=[]):
+            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    for table in _tables(model):
+        with torch.no_grad():
+            for at, pieces in fresh:
+                table[at] = table[list(pieces)].mean(dim=0)
+    return kept
+
+
+def _tables(model: Any) -> list[torch.Tensor]:
+    """The tables of a line for each token: of inputs, of outputs where they are not the same, and
+    the outputs' levels."""
+    first, last = model.get_input_embeddings().weight, model.get_output_embeddings()
+    tables = [first]
+    if last is not None:
+        if last.weight is not first:
+            tables.append(last.weight)
+        if getattr(last, "bias", None) is not None:
+            tables.append(last.bias)
+    return tables
+
+
+def _returning(tokenizer: Any, words: Sequence[NewWord]) -> list[NewWord]:
+    """Those that a copy of the tokenizer with all of them gives back as they are, in a text."""
+    import copy
+
+    from tokenizers import AddedToken
+
+    wide = copy.deepcopy(tokenizer)
+    wide.add_tokens(
+        [AddedToken(one.token, single_word=not one.token.startswith(" ")) for one in words]
+    )
+    kept = []
+    for one in words:
+        text = f"a{one.token} a" if one.token.startswith(" ") else f"a {one.token} a"
+        ids, plain = (t(text, add_special_tokens=False)["input_ids"] for t in (wide, tokenizer))
+        shorter = len(ids) == len(plain) - len(one.pieces) + 1
+        same = wide.decode(ids) == tokenizer.decode(plain)
+        if same and shorter and wide.convert_tokens_to_ids(one.token) in ids:
+            kept.append(one)
+    return kept
+
+
+def _keeps_spaces(tokenizer: Any) -> bool:
+    """Whether a space is part of the word behind it, as with byte-level tokenizers."""
+    ids = tokenizer("a a", add_special_tokens=False)["input_ids"]
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    return any(piece.startswith("Ġ") for piece in pieces)
+
+
+def _normal(tokenizer: Any, word: str) -> str:
+    """The word as the tokenizer reads it, in small letters where it knows no others."""
+    normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+    return word if normalizer is None else str(normalizer.normalize_str(word)).strip()
