@@ -25,7 +25,9 @@ FSDP = {
     "FSDP_VERSION": "2",
     "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
 }
+FULL = "train.precision=float32"
 LORA = ["model.adapter.kind=lora", "model.adapter.dropout=0", "train.learning_rate=1e-2"]
+HALF = [*LORA, "model.dtype=bfloat16", "train.chunk_loss=on", "train.checkpoint_activations=true"]
 WHOLE = ["model.freeze=none", "train.learning_rate=1e-3"]
 
 
@@ -47,7 +49,6 @@ def base(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str
         "train.evaluations=4",
         "train.batch_size=5",
         "train.threads=1",
-        "train.precision=float32",
         "train.matmul=default",
         "generate.rows=1",
         "generate.max_new_tokens=3",
@@ -84,7 +85,7 @@ def weights(run: Path) -> dict[str, Any]:
     return dict(load_file(path))
 
 
-def same_run(one: Path, two: Path) -> None:
+def same_run(one: Path, two: Path, near: float = CLOSE) -> None:
     """Two processes gave what one gives, but for the order in which numbers are added."""
     looks = snapshots(one), snapshots(two)
     assert [line["step"] for line in looks[0]] == [line["step"] for line in looks[1]]
@@ -93,11 +94,11 @@ def same_run(one: Path, two: Path) -> None:
         for name in names:
             assert (a[name] is None) == (b[name] is None), name
             if a[name] is not None:
-                assert b[name] == pytest.approx(a[name], rel=CLOSE, abs=CLOSE), name
+                assert b[name] == pytest.approx(a[name], rel=near, abs=near), name
     kept = (weights(one), weights(two))
     assert kept[0].keys() == kept[1].keys()
     for name in kept[0]:
-        np.testing.assert_allclose(kept[1][name], kept[0][name], atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(kept[1][name], kept[0][name], atol=5 * near, err_msg=name)
     both = (result(one), result(two))
     for name in ("best_step", "last_step"):
         assert both[0][name] == both[1][name]
@@ -105,7 +106,7 @@ def same_run(one: Path, two: Path) -> None:
     losses = [
         parquet.read_table(run / "predictions.parquet")["loss"].to_numpy() for run in (one, two)
     ]
-    np.testing.assert_allclose(losses[1], losses[0], atol=CLOSE)
+    np.testing.assert_allclose(losses[1], losses[0], atol=near)
 
 
 def chosen(run: Path, what: str) -> list[str]:
@@ -115,23 +116,28 @@ def chosen(run: Path, what: str) -> list[str]:
 def test_spread_over_two_it_is_the_run_of_one_killed_and_resumed_too(
     base: list[str], tmp_path: Path
 ) -> None:
-    for name, settings in (("lora", LORA), ("whole", WHOLE)):
+    """One of two is killed, then both; launched together, since most of the time is imports."""
+    ways = {"lora": [*LORA, FULL], "whole": [*WHOLE, FULL], "half": HALF}
+    for name, settings in ways.items():
         train(override(Recipe(), [*base, *settings]), tmp_path / f"{name}-1")
     runs = [
-        {"settings": [*base, *LORA], "folder": str(tmp_path / "lora-2")},
-        {"settings": [*base, *WHOLE], "folder": str(tmp_path / "whole-2")},
+        {"settings": [*base, *settings], "folder": str(tmp_path / f"{name}-2")}
+        for name, settings in ways.items()
     ]
-    cut = {"settings": [*base, *WHOLE], "folder": str(tmp_path / "cut")}
+    cut = {"settings": [*base, *ways["whole"]], "folder": str(tmp_path / "cut")}
     first = launch([*runs, {**cut, "kill": {"step": 5, "ranks": [1]}}], tmp_path)
     assert first.returncode != 0
-    for name in ("lora", "whole"):
+    for name in ways:
         assert (tmp_path / f"{name}-2" / "report.html").is_file(), first.stderr[-3000:]
-        same_run(tmp_path / f"{name}-1", tmp_path / f"{name}-2")
+        same_run(tmp_path / f"{name}-1", tmp_path / f"{name}-2", 3e-2 if name == "half" else CLOSE)
         assert chosen(tmp_path / f"{name}-2", "train.shard") == ["full, over 2 processes"]
         assert not chosen(tmp_path / f"{name}-1", "train.shard")
     names = sorted(path.name for path in (tmp_path / "cut" / "checkpoints").glob("*.pt"))
     assert names == ["part-00000004-1of2.pt", "step-00000004.pt"]
-    again = launch([{**cut, "resume": True}], tmp_path)
+    resumed = {**cut, "resume": True}
+    assert launch([{**resumed, "kill": {"step": 6, "ranks": [0, 1]}}], tmp_path).returncode != 0
+    assert not (tmp_path / "cut" / "result.json").exists()
+    again = launch([resumed], tmp_path)
     assert again.returncode == 0, again.stderr[-3000:]
     assert (tmp_path / "cut" / "model" / "model.safetensors").read_bytes() == (
         tmp_path / "whole-2" / "model" / "model.safetensors"

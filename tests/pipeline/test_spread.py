@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from holdfast.core.errors import InputError, MachineError, RecipeError, RunError
+from holdfast.core.machine import Limit
+from holdfast.pipeline import spread
 from holdfast.pipeline.spread import (
     LAUNCHED,
     LOADING,
@@ -171,3 +174,28 @@ def test_these_are_the_names_that_accelerate_launch_sets() -> None:
     assert made[LAUNCHED] == "true"
     assert made[VERSION] == "2"
     assert {OFFLOAD, RESHARD, LOADING} <= made.keys()
+
+
+@pytest.mark.parametrize(
+    ("gpu", "free", "where"), [(True, 1e9, "cuda"), (True, 1.0, "cpu"), (False, 1.0, "cuda")]
+)
+def test_a_model_too_large_for_a_device_is_scored_in_the_processor_s_memory(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, free: float, where: str
+) -> None:
+    import torch
+
+    network, told = torch.nn.Linear(1000, 1000), []
+    held = SimpleNamespace(device=torch.device("cuda"), num_processes=2)
+    job = SimpleNamespace(
+        accelerator=held,
+        plan=SimpleNamespace(steps=3),
+        journal=SimpleNamespace(note=lambda *_, **more: told.append(more["chosen"])),
+        notify=lambda decision: told.append(decision.chosen),
+    )
+    ready = SimpleNamespace(prepared=SimpleNamespace(loaded=SimpleNamespace(network=network)))
+    monkeypatch.setattr(spread, "on_gpu", lambda: gpu)
+    monkeypatch.setattr(spread, "tightest", lambda: Limit(free, "said"))
+    found = spread._scoring(job, ready)  # type: ignore[arg-type]
+    assert found.device.type == where
+    assert found.num_processes == 2
+    assert told == (["on the processor"] * 2 if where == "cpu" else [])

@@ -8,9 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import MachineError, RecipeError
+from holdfast.core.machine import MB
 from holdfast.core.processes import processes
 from holdfast.core.records import Decision
 from holdfast.models.fresh import fresh, tensors_of
+from holdfast.models.quantize import weight_bytes
+from holdfast.pipeline.available import on_gpu, tightest
 from holdfast.pipeline.defaults import own_methods
 from holdfast.pipeline.kinds.written_samples import watches
 from holdfast.pipeline.ready import Ready
@@ -28,6 +31,8 @@ ADAPTERS = (None, "lora", "rslora", "lora+")
 # What ``accelerate launch --use_fsdp`` sets for the processes that it starts.
 LAUNCHED, VERSION, OFFLOAD = "ACCELERATE_USE_FSDP", "FSDP_VERSION", "FSDP_OFFLOAD_PARAMS"
 RESHARD, LOADING = "FSDP_RESHARD_AFTER_FORWARD", "FSDP_CPU_RAM_EFFICIENT_LOADING"
+# Of the weights, what a model takes with what it computes of a few rows.
+ROOM = 1.3
 LEAVE_OUT = f"Leave it out, or train with --set {SETTING}=off."
 
 
@@ -86,15 +91,43 @@ def gathered(ready: Ready, job: Job, trained: Trained) -> tuple[Ready, Job, Trai
         return ready, job, trained
     loaded: Any = ready.loaded
     pretrained = tensors_of(ready.prepared.loaded.network)
+    accelerator = _scoring(job, ready)
     learnt = {name: t for name, t in job.network.named_parameters() if name in trained.start}
     tensors = whole(learnt, job.accelerator.is_main_process)
     plain = fresh(ready.prepared.loaded.network, tensors)
     start = {name: pretrained[name] for name in trained.start}
     return (
         replace(ready, loaded=replace(loaded, network=plain)),
-        replace(job, network=plain),
+        replace(job, network=plain, accelerator=accelerator),
         replace(trained, start=start),
     )
+
+
+class OnProcessor:
+    """The accelerator of a run whose whole model is too large for one device: all else as it is."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        import torch
+
+        self._accelerator = accelerator
+        self.device = torch.device("cpu")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._accelerator, name)
+
+
+def _scoring(job: Job, ready: Ready) -> Any:
+    """Where the first process holds the whole model to score it: on its device if that has room."""
+    need, free = weight_bytes(ready.prepared.loaded.network) / MB, tightest().left_mb
+    if not on_gpu() or ROOM * need <= free:
+        return job.accelerator
+    because = (
+        f"the whole model takes {need:,.0f} MB, and its device has {free:,.0f}: the first process "
+        "scores it in its own memory, which takes its time"
+    )
+    job.journal.note(job.plan.steps, "scoring", because, chosen="on the processor")
+    job.notify(Decision("scoring", "on the processor", because, prominent=True))
+    return OnProcessor(job.accelerator)
 
 
 def _check_launcher(asked: bool) -> None:
