@@ -195,7 +195,7 @@ def main() -> None:
             need = foretell(given.config, LargeRun(tokens=512, **plan))
             print(f"{name}: {need.total / 1e3:.1f} GB a device ({need} MB)")
         return
-    tables = {
+    tables: dict[str, Any] = {
         "large_models": (cells.grid(model=SHAPES, plan=PLANS), foretold),
         "large_models_loss": (
             cells.grid(vocabulary=[32_000, 128_256], way=["whole", "chunked"]),

@@ -27,7 +27,13 @@ FSDP = {
 }
 FULL = "train.precision=float32"
 LORA = ["model.adapter.kind=lora", "model.adapter.dropout=0", "train.learning_rate=1e-2"]
-HALF = [*LORA, "model.dtype=bfloat16", "train.chunk_loss=on", "train.checkpoint_activations=true"]
+HALF = [
+    *LORA,
+    "model.adapter.kind=lora+",
+    "model.dtype=bfloat16",
+    "train.chunk_loss=on",
+    "train.checkpoint_activations=true",
+]
 WHOLE = ["model.freeze=none", "train.learning_rate=1e-3"]
 
 

@@ -135,6 +135,7 @@ def check_kill_and_resume(
     state = torch.load(newest, weights_only=True)
     assert state["now"]["weights"][1]
     assert all("lora_" in name for name in state["now"]["weights"][1])
+    assert {one.dtype for one in state["now"]["weights"][1].values()} == {torch.float32}
     train(recipe, folder / "cut", resume=True)
     for name in files:
         one, two = ((folder / run / name).read_bytes() for run in ("whole", "cut"))
@@ -254,20 +255,11 @@ def test_a_base_in_bfloat16_learns_in_float32_and_is_killed_resumed_and_reloaded
     assert result["settings"]["train"]["precision"] == "bfloat16"
     told = {made["what"]: made for made in result["decisions"]}
     assert "2 bytes each" in told["model.dtype"]["because"]
-    learned = hf_file(run / "model" / "adapter_model.safetensors")
-    assert {tensor.dtype for tensor in learned.values()} == {torch.float32}
-    assert any(float(t.abs().max()) > 0 for name, t in learned.items() if "lora_B" in name)
     scored = pq.read_table(run / "predictions.parquet").to_pydict()["loss"]
     # By plain PEFT on the model in the same digits.
     assert hand_losses(run, in_halves(run)) == pytest.approx(scored, rel=2e-2)
     untuned = result["baseline"]["test"]["metrics"]["loss"]["value"]
     assert result["test"]["metrics"]["loss"]["value"] < untuned
-
-
-def hf_file(path: Path) -> dict[str, Any]:
-    from safetensors.torch import load_file
-
-    return dict(load_file(path))
 
 
 def in_halves(run: Path) -> Any:

@@ -83,6 +83,7 @@ def test_the_launcher_is_followed_and_no_process_gets_empty_weights(
     ("settings", "named"),
     [
         (["task=text-classification"], "not built for text-classification"),
+        (["task=seq2seq"], "not built for seq2seq"),
         (["model.adapter.kind=dora"], "model.adapter.kind"),
         (["model.adapter.kind=prompt"], "model.adapter.kind"),
         (["model.quantize=4bit"], "model.quantize"),

@@ -38,7 +38,7 @@ def fresh(network: N, tensors: Mapping[str, Tensor] = MappingProxyType({})) -> N
             memo[id(parameter)] = parameter
     numbers = {old: id(memo[old]) for old in map(id, network.parameters())}
     made = copy.deepcopy(network, memo)
-    _renumber(made, numbers)
+    renumber(made, numbers)
     by_name = {**dict(made.named_parameters()), **dict(made.named_buffers())}
     with torch.no_grad():
         for name, tensor in tensors.items():
@@ -70,8 +70,9 @@ def same_memory(copies: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> di
     }
 
 
-def _renumber(network: Any, numbers: Mapping[int, int]) -> None:
-    """An adapter, and a network with fixed tables, know parameters by their ``id``."""
+def renumber(network: Any, numbers: Mapping[int, int]) -> None:
+    """An adapter, and a network with fixed tables, know parameters by their ``id``: give them those
+    that ``numbers`` has for each."""
 
     def moved(ids: frozenset[int]) -> frozenset[int]:
         return frozenset(numbers.get(number, number) for number in ids)

@@ -11,7 +11,7 @@ from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.machine import MB
 from holdfast.core.processes import processes
 from holdfast.core.records import Decision
-from holdfast.models.fresh import fresh, tensors_of
+from holdfast.models.fresh import fresh, renumber, tensors_of
 from holdfast.models.quantize import weight_bytes
 from holdfast.pipeline.available import on_gpu, tightest
 from holdfast.pipeline.defaults import own_methods
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 SETTING = "train.shard"
-SHARDS = ("causal-lm", "seq2seq")
+SHARDS = ("causal-lm",)
 ADAPTERS = (None, "lora", "rslora", "lora+")
 # What ``accelerate launch --use_fsdp`` sets for the processes that it starts.
 LAUNCHED, VERSION, OFFLOAD = "ACCELERATE_USE_FSDP", "FSDP_VERSION", "FSDP_OFFLOAD_PARAMS"
@@ -78,7 +78,10 @@ def part_of(recipe: Recipe, accelerator: Accelerator) -> tuple[int, int]:
 
 def spread(network: Any, accelerator: Accelerator, precision: str) -> None:
     """Spread a network that may learn, as the launcher says."""
+    before = {name: id(parameter) for name, parameter in network.named_parameters()}
     shard(network, accelerator, precision, reshard=os.environ.get(RESHARD, "true") != "false")
+    after = dict(network.named_parameters())
+    renumber(network, {number: id(after[name]) for name, number in before.items()})
 
 
 def gathered(ready: Ready, job: Job, trained: Trained) -> tuple[Ready, Job, Trained]:
