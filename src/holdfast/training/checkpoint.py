@@ -133,12 +133,13 @@ class CheckpointStore:
 
     def _check_parts(self) -> None:
         """Raise ``RunError`` where what lies there was written by another number of processes."""
+        # A folder that cannot be looked into is refused with the other files of it.
+        self._all()
         if self._folder is None or not self._folder.exists():
             return
         names = [path.stem for path in self._folder.iterdir() if path.match(PARTS)]
         counts = {int(name.rpartition("of")[2]) for name in names}
         count = self._part[1]
-        # A run whose only process writes no parts may have left one behind in no way.
         alone = count > 1 and not counts and any(self._folder.glob(NAMES))
         if alone or counts - {count}:
             was = 1 if alone else max(counts - {count})
