@@ -282,6 +282,8 @@ def test_the_command_prints_the_answer_and_its_json(
     plan = json.loads(planned.stdout)
     assert [one["held"] for one in plan["folds"]] == [30, 30]
     assert plan["fits"] == 3
+    by_recipe = ["train", str(tmp_path / "run" / "recipe.yaml"), "--dry-run", "--json", "--quiet"]
+    assert json.loads(CliRunner().invoke(app, by_recipe).stdout) == plan
     again = CliRunner().invoke(app, [*asked, "--resume", "--json", "--quiet"])
     assert json.loads(again.stdout)["cv"]["folds"] == 2
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,10 @@ from holdfast.cli.words import VERDICTS, complete_verdicts
 from holdfast.core.machine import refuse_too_little
 from holdfast.core.shown import printable
 from holdfast.terminal.streams import json_text
+
+if TYPE_CHECKING:
+    from holdfast.recipe import Recipe
+    from holdfast.search.validated import CrossValidation
 
 # Scores that are printed; the others are in the report.
 MOST = 4
@@ -104,11 +108,7 @@ def command(
     recipe = request.recipe()
     procedure = asked_for(recipe, folds, repeats, nested, engine, address)
     if dry_run:
-        from holdfast.search.validated import planned
-        from holdfast.terminal.say import Teller
-
-        plan = planned(procedure, recipe, Teller(quiet, verbose))
-        typer.echo(json_text(plan) if as_json else printable("\n".join(_plan(plan, width()))))
+        show_folds(procedure, recipe, as_json, quiet, verbose)
         return
     result, run = train_watched(request, recipe, quiet=quiet, verbose=verbose, procedure=procedure)
     if as_json:
@@ -121,6 +121,17 @@ def command(
             told = f"a fold's verdict is {found[0]} (--fail-on), so the exit code is 3"
             typer.echo(f"holdfast: {told}", err=True)
         raise typer.Exit(3)
+
+
+def show_folds(
+    procedure: CrossValidation, recipe: Recipe, as_json: bool, quiet: bool, verbose: bool = False
+) -> None:
+    """The plan of ``--dry-run``."""
+    from holdfast.search.validated import planned
+    from holdfast.terminal.say import Teller, width
+
+    plan = planned(procedure, recipe, Teller(quiet, verbose))
+    typer.echo(json_text(plan) if as_json else printable("\n".join(_plan(plan, width()))))
 
 
 def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:

@@ -114,13 +114,18 @@ def _print(result: dict[str, Any], run: Path, as_json: bool) -> None:
 
 
 def _dry_run(request: Request, recipe: Recipe, as_json: bool, quiet: bool) -> None:
+    from holdfast.cli.cv import show_folds
     from holdfast.cli.plan import show_plan
     from holdfast.pipeline.folder import check_place
     from holdfast.pipeline.preview import preview
     from holdfast.terminal.say import Teller
+    from holdfast.terminal.watch import folds_of
 
     if request.out is not None:
         # A plan for a folder that the run would be refused is no plan.
         check_place(request.out, request.resume)
+    if (procedure := folds_of(recipe)) is not None:
+        show_folds(procedure, recipe, as_json, quiet)
+        return
     plan = preview(recipe, Teller(quiet))
     typer.echo(json_text(plan) if as_json else printable(show_plan(plan)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core.records import Decision, Finding
 from holdfast.pipeline.folder import chosen_folder, is_main_process
@@ -13,6 +13,9 @@ from holdfast.pipeline.request import Request
 from holdfast.recipe import Recipe
 from holdfast.terminal.progress import Show
 from holdfast.terminal.say import Teller, needs_person
+
+if TYPE_CHECKING:
+    from holdfast.search.validated import CrossValidation
 
 
 def train_watched(
@@ -47,7 +50,7 @@ def train_watched(
             show.close()
 
 
-def folds_of(recipe: Recipe) -> Procedure | None:
+def folds_of(recipe: Recipe) -> CrossValidation | None:
     """The cross-validation that a recipe asks for by itself (``cv.folds``), as that of a run of
     ``holdfast cv`` does; ``None`` where it asks for none."""
     if recipe.cv.folds is None:
