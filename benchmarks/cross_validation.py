@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import NOT_RUN, RESULTS, Cell, Result, grid, publish, run_cells
+from cells import NOT_RUN, RESULTS, Cell, Result, grid, machine, publish, run_cells
 from few_rows import MACHINE, prepared_of, rows_of
 from make_base_models import cache_folder
 from peers.rows import stratified
@@ -486,13 +486,14 @@ def report(todo: Sequence[Cell], results: Sequence[Result | None]) -> str:
             "500 of 300, of nested and conservative z 300 of 100). `model`: the accuracy, macro-F1 "
             "or loss of the probe fitted on all drawn rows, on all other rows; `procedure`: its "
             "mean over the draws. Ways were chosen on CR and MR. What `holdfast cv` prints for "
-            "classes is the first; of all other tasks the corrected t.",
+            "classes is the first; of all other tasks the corrected t. One thread of "
+            f"{machine()['cpu']}.",
             markdown([*head, "Draws"], lines),
             tuned_words(done),
             "**Folds of losing settings** (64 settings of a probe, ten folds, 200 rows; 8 draws "
             "times 20 orders): share of the fold-fits that were made, and how many points the "
             "chosen setting is below the one that all folds would have chosen, on the other rows "
-            "(± standard error over draws). `chance` was chosen on CR and MR.",
+            "(± standard error over draws). The rule's own `chance` is 0.25.",
             markdown(["Rule", *(f"{name}: share, regret" for name in SETS)], race_lines(done)),
         ]
     )

@@ -74,7 +74,7 @@ def cv_block(
         "spread": _spread(pairs, repeats),
         "verdicts": verdicts([done.verdict for _, done in pairs]),
         "final": {
-            "rows": len(fitted.ready.train),
+            "rows": len(fitted.ready.sides.train_rows),
             "step": trained.best_step,
             "planned": fitted.job.plan.steps,
             "shares": [_share(done) for _, done in pairs],
@@ -127,7 +127,7 @@ def verdicts(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     parts: list[str] = []
     for label, count in counts.most_common():
         since = [one["since_step"] for one in found if one["label"] == label]
-        known = [step for step in since if step is not None]
+        known = [step for step in since if step]
         word = label.replace("_", " ")
         at = f" from step {int(np.median(known))} on" if known else ""
         median = " (the median)" if len(set(known)) > 1 else ""

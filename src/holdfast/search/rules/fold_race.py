@@ -24,7 +24,7 @@ import numpy as np
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
 
-# Chosen on CR and MR (benchmarks/cross_validation.py).
+# A careful guess; benchmarks/cross_validation.py holds it against others.
 CHANCE = 0.25
 # Of rows that differ between the two settings: fewer say nothing, whatever their mean.
 LEAST_DIFFERING = 4
