@@ -42,6 +42,13 @@ TIMED_ROWS, TIMES = 32, 3
 # A text takes as long as it is: teacher and student write to so many rows to be compared.
 MOST_WRITTEN = 60
 MARGIN = 0.01
+# What ``compare`` calls A and B, of a student with its teacher and without.
+WORDS = {
+    "A minus B is": "with less without is",
+    "A is": "with its teacher it is",
+    "than B": "than without",
+    "A and B are": "with and without its teacher it is",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,9 @@ def confirm(found: Rivals, after: After) -> Mapping[str, Any]:
         bare = _plain(kind, found.alone.answer(table).predictions)
         gain = paired(kind, labels, said, bare)
         settled = judge_pairs(gain.gap, MARGIN, groups)
-        words = sentence(settled, gain).replace("A ", "with its teacher ").replace(" B", " without")
+        words = sentence(settled, gain)
+        for said, meant in WORDS.items():
+            words = words.replace(said, meant)
         block["alone"] = {
             "value": gain.second,
             **_difference(settled, gain.scale),
