@@ -30,9 +30,9 @@ TEXT = """## Distillation
 
 Three of MiniLM's six blocks, taught by the six (`benchmarks/distill.py`, 400 labelled rows, 800
 test rows; `unlabelled`: 2,000 texts beside them; `labelled`: none, and texts crossed of the
-training rows in their place). Accuracy in %; `kept` is student ÷ teacher, `alone` the same blocks of the
-untuned model by the labels alone, `gain` in points over it; means over {seeds}, of each seed in
-brackets; {machine}, one thread, other work beside it.
+training rows in their place). Accuracy in %; `kept` is student ÷ teacher, `alone` the same blocks
+of the untuned model by the labels alone, `gain` in points over it; means over {seeds}, of each seed
+in brackets; {machine}, one thread, other work beside it.
 
 | set | arm | teacher | student | kept | alone | gain | speed |
 |---|---|---|---|---|---|---|---|
@@ -44,8 +44,8 @@ One draw of TREC by the command itself (400 rows, seed 0, 800 other rows as `--t
 table: teacher 90.0 %, the student alone 80.8 %. With 2,000 unlabelled texts 87.9 %, kept 97.6 %
 (95.7 to 99.4) at 5.3 times the speed; with crossed texts 85.0 %, kept 94.4 % (92.0 to 96.7).
 Without either, and stopped by the guard after 76 of 504 steps as memorizing, 73.5 %: which is why a
-student has crossed texts, and no policy. Hidden states beside brought nothing in two trials (300 rows,
-weight 10: TREC 76.4 and 76.6 %, CR 77.9 and 77.8 % with and without, in a plain loop).
+student has crossed texts, and no policy. Hidden states beside brought nothing in two trials (300
+rows, weight 10: TREC 76.4 and 76.6 %, CR 77.9 and 77.8 % with and without, in a plain loop).
 """
 
 
