@@ -113,8 +113,8 @@ def confirm(found: Rivals, after: After) -> Mapping[str, Any]:
         gain = paired(kind, labels, said, bare)
         settled = judge_pairs(gain.gap, MARGIN, groups)
         words = sentence(settled, gain)
-        for said, meant in WORDS.items():
-            words = words.replace(said, meant)
+        for name, meant in WORDS.items():
+            words = words.replace(name, meant)
         block["alone"] = {
             "value": gain.second,
             **_difference(settled, gain.scale),
