@@ -1,0 +1,168 @@
+"""Where a study lies: a journal file of Optuna's, or a database by its URL. A password in a URL is
+used, never shown and never stored."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core.errors import MachineError, RunError
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+# By the beginning of a URL: what SQLAlchemy calls it with the driver that Holdfast brings.
+DRIVERS = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+}
+INSTALL = "pip install 'holdfast[postgres]'"
+# Bytes at the end of a journal that may be one torn line.
+LONGEST_LINE = 64_000_000
+
+
+def is_url(where: str) -> bool:
+    """Whether a study is named by a URL, not by a file."""
+    return "://" in where
+
+
+def masked(where: str) -> str:
+    """The same without a password."""
+    if not is_url(where):
+        return where
+    scheme, _, rest = where.partition("://")
+    # A password may hold a slash, an at-sign at the worst.
+    user, at, host = rest.rpartition("@")
+    name = user.partition(":")[0]
+    shown = f"{name}:***" if ":" in user else name
+    path, query, more = host.partition("?")
+    if query:
+        told = [
+            f"{one.partition('=')[0]}=***" if "password" in one.lower() else one
+            for one in more.split("&")
+        ]
+        more = "&".join(told)
+    return f"{scheme}://{shown if at else ''}{at}{path}{query}{more}"
+
+
+def open_storage(where: str) -> BaseStorage:
+    """The storage at a URL or in a journal file, made where it is not there.
+
+    Raises ``MachineError`` where Optuna or a driver is not installed, ``RunError`` where there is
+    no such database, or the file is no journal.
+    """
+    _need_optuna()
+    quiet()
+    return _database(where) if is_url(where) else _journal(Path(where).expanduser())
+
+
+def quiet() -> None:
+    """Optuna tells of every trial on standard error, where Holdfast does so itself."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@contextmanager
+def calm() -> Iterator[None]:
+    """Without Optuna's warnings of what is experimental."""
+    from optuna.exceptions import ExperimentalWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
+
+
+def _need_optuna() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("optuna") is None:
+        rule = "needs Optuna, which is not installed"
+        raise MachineError("a search", rule, None, "pip install 'holdfast[search]'")
+
+
+def _journal(path: Path) -> BaseStorage:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+    what = str(path)
+    if path.is_dir():
+        raise RunError(what, "is a folder, and a study is a file", None, "Name a file in it.")
+    if not path.parent.is_dir():
+        rule = "cannot be made: there is no such folder"
+        raise RunError(what, rule, str(path.parent), "Make the folder, or name another file.")
+    lock = JournalFileSymlinkLock(what)
+    remedy = "Name a study file of `holdfast tune`, or a file that is not there yet."
+    try:
+        if path.exists():
+            _end_whole(path, lock)
+        return JournalStorage(JournalFileBackend(what, lock))
+    except OSError as error:
+        raise RunError(what, "cannot be opened", str(error), remedy) from error
+    except Exception as error:
+        # Whatever a foreign file makes of the reader: a wrong line is a KeyError there.
+        raise RunError(what, "is no study of Optuna's", type(error).__name__, remedy) from error
+
+
+def _end_whole(path: Path, lock: Any) -> None:
+    """Take a last line away that a kill has cut off: the next one would be written behind it."""
+    from optuna.storages.journal._file import get_lock_file
+
+    with get_lock_file(lock), path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        if not end:
+            return
+        file.seek(max(0, end - LONGEST_LINE))
+        last = file.read()
+        if last.endswith(b"\n"):
+            return
+        cut = last.rfind(b"\n") + 1
+        if not cut and not last.startswith(b"{"):
+            # No journal, then: it is left as it is.
+            return
+        file.truncate(end - len(last) + cut)
+
+
+def _database(url: str) -> BaseStorage:
+    from optuna.storages import RDBStorage
+
+    scheme, _, rest = url.partition("://")
+    own = f"{DRIVERS.get(scheme, scheme)}://{rest}"
+    return _refusing(url, lambda: RDBStorage(own, engine_kwargs={"pool_pre_ping": True}))
+
+
+def _refusing(url: str, make: Callable[[], Any]) -> Any:
+    """``make()``, with every fault of the database as one block without the password."""
+    what, remedy = masked(url), "Check host, name and password; PGPASSWORD and ~/.pgpass are read."
+    try:
+        with calm():
+            return make()
+    except ImportError as error:
+        rule = "needs a driver that is not installed"
+        raise MachineError(what, rule, error.name, INSTALL) from None
+    except Exception as error:
+        known = type(error).__module__.partition(".")[0]
+        if known not in ("sqlalchemy", "psycopg", "optuna"):
+            raise
+        said = without_password(str(getattr(error, "orig", None) or error), url)
+        # The chain of exceptions holds the URL.
+        raise RunError(what, "cannot be used for a study", said[:300], remedy) from None
+
+
+def without_password(text: str, url: str) -> str:
+    """What a library says, without the password of the URL that it was given."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        secret = make_url(url).password
+    except (ArgumentError, ValueError):
+        secret = None
+    for one in filter(None, (secret, url.rpartition("@")[0].rpartition(":")[2])):
+        if "@" in url and one:
+            text = text.replace(str(one), "***")
+    return " ".join(text.split())
