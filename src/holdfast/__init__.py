@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         probe,
         threshold,
         train,
+        tune,
     )
     from holdfast.integrations.estimator import TextClassifier
     from holdfast.integrations.guard.guard import Guard
@@ -59,10 +60,12 @@ __all__ = [
     "probe",
     "threshold",
     "train",
+    "tune",
 ]
 
 _HOMES = {
     "train": "holdfast.api",
+    "tune": "holdfast.api",
     "audit": "holdfast.api",
     "compare": "holdfast.api",
     "cv": "holdfast.api",

@@ -374,6 +374,72 @@ def cv(
     return TrainedRun(folder)
 
 
+def tune(
+    source: Any,
+    labels: Any = None,
+    *,
+    trials: int | None = None,
+    minutes: float | None = None,
+    study: str | Path | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    out: str | Path | None = None,
+    model: str | Path | None = None,
+    task: str | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    groups: Any = None,
+    test: Any = None,
+    seed: int | None = None,
+    settings: Settings = (),
+    resume: bool = False,
+    quiet: bool = False,
+) -> TrainedRun:
+    """Do what ``holdfast tune`` does, and return the finished run; ``run.result["study"]`` says
+    what was tried.
+
+    Parameters
+    ----------
+    trials, minutes : bounds of the search; without any, 16 trials.
+    study : a file or URL where the trials lie; without one a file in the run's folder.
+    engine, address : ``local``, or ``ray`` on the cluster at ``address``.
+    settings : as for ``train``; a range in the place of a value searches the key:
+        ``{"train.learning_rate": {"range": [1e-5, 5e-4], "log": True}}``,
+        ``{"train.optimizer": {"choices": ["adamw", "sgd"]}}``. ``search.sampler`` and the like say
+        how.
+
+    Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
+    with 2.
+    """
+    from holdfast.pipeline.advice import in_python
+    from holdfast.recipe import as_settings
+    from holdfast.search.request import tune_request
+    from holdfast.terminal.watch import train_watched
+
+    with in_python():
+        columns = [text] if isinstance(text, str) else list(text or [])
+        request = replace(
+            _request(source, labels, groups, test, columns, label, group),
+            model=None if model is None else str(model),
+            task=task,
+            seed=seed,
+            settings=as_settings(settings),
+            out=Path(out) if out else None,
+            resume=resume,
+        )
+        request, recipe, procedure = tune_request(
+            request,
+            trials=trials,
+            minutes=minutes,
+            study=None if study is None else str(study),
+            engine=engine,
+            address=address,
+        )
+        _, folder = train_watched(request, recipe, quiet=quiet, procedure=procedure)
+    return TrainedRun(folder)
+
+
 def lr(
     source: Any,
     labels: Any = None,

@@ -32,6 +32,7 @@ from holdfast.cli import (
     report,
     threshold,
     train,
+    tune,
 )
 from holdfast.cli.net import check_arguments, check_folder, fault_of
 from holdfast.cli.words import Command, Group
@@ -196,6 +197,14 @@ _add(
     "holdfast meta intents.csv",
     "holdfast meta reviews.csv --task-column product --set meta.shots=10",
     "holdfast meta alphabets/ --model my-resnet/ --set meta.method=prototypes",
+)
+_add(
+    "tune",
+    tune.command,
+    "Search settings, and keep what holds up.",
+    "holdfast tune reviews.csv --trials 16",
+    "holdfast tune recipe.yaml --minutes 30 --set search.folds=5",
+    "holdfast tune reviews.csv --set 'train.epochs={range: [2, 12], step: 2}'",
 )
 _add(
     "probe",

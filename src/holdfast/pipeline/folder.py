@@ -35,6 +35,8 @@ RECIPE = "recipe.yaml"
 REPORT = "report.html"
 # What a search (folds, trials) was asked: beside the checkpoints until the run is finished.
 SEARCH = "search.yaml"
+# The trials of a search, as Optuna keeps them.
+STUDY = "study.journal"
 CHECKPOINTS = "checkpoints"
 BEGUN = "begun.json"
 ELSEWHERE = "Choose a folder that you may write to with --out."
@@ -44,6 +46,7 @@ LONGEST_STEM = 200
 OWN = (
     RECIPE,
     SEARCH,
+    STUDY,
     RESULT,
     REPORT,
     "events.jsonl",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,12 @@ class Request:
     resume: bool = False
     held: Mapping[str, Any] = field(default_factory=dict)
 
-    def recipe(self) -> Recipe:
+    def recipe(self, read: Callable[[Path], Recipe] = read_recipe) -> Recipe:
         """The recipe that all this says; what is said beside a recipe file wins over it, and
-        ``settings`` over both."""
+        ``settings`` over both. ``read`` reads that file."""
         is_recipe = Path(self.source).suffix.lower() in RECIPES
         if is_recipe:
-            recipe = read_recipe(Path(self.source))
+            recipe = read(Path(self.source))
         else:
             recipe = Recipe().changed(data={"path": self.source})
         data = {

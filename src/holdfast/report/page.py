@@ -39,6 +39,7 @@ from holdfast.report.view import (
     record,
     reliance,
     slices,
+    study,
     thresholds,
 )
 
@@ -155,6 +156,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         Section("forgetting", "What it forgot", forgetting.forgetting(run)),
         Section("load", "Load the model", record.loading(run)),
         Section("capacity", "Is it larger than it need be?", capacity.capacity(run)),
+        Section("study", "What the search found", study.study(run)),
         Section("findings", "Findings in the data", record.findings(run)),
         Section("division", "How the rows were divided", division.division(run)),
         Section("learning", "How it learned", learning.learning(run)),
@@ -180,6 +182,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
         "classes",
         "calibration",
         "slices",
+        "study",
         "thresholds",
         "hardest",
         "fairness",

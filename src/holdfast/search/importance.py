@@ -61,7 +61,7 @@ def importance(trials: Sequence[FrozenTrial], rises: bool, seed: int) -> Importa
     if len(whole) < need:
         why = f"not enough evidence: {counted(len(whole), 'whole trial')}, {need} are needed"
         return Importance({}, None, why)
-    values = np.array([float(one.value) for one in whole])
+    values = np.array([one.value for one in whole], dtype=np.float64)
     if not moved or np.ptp(values) == 0:
         return Importance({}, None, "not enough evidence: all trials scored the same")
     dealt = generator(seed, "importance")

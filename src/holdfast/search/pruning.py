@@ -34,9 +34,7 @@ def choose_pruner(asked: str, folds: int, trials: int | None) -> Decision:
     if folds:
         because = "trials are compared row by row after each fold, and one that is behind ends"
         return Decision("pruner", "race", because)
-    because = (
-        "on few rows a trial that is behind halfway may yet win; one that diverges cannot"
-    )
+    because = "on few rows a trial that is behind halfway may yet win; one that diverges cannot"
     return Decision("pruner", "verdict", because)
 
 

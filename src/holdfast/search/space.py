@@ -67,7 +67,7 @@ class Dimension:
         if self.kind == "choice":
             return self.choices
         if self.step:
-            count = int(math.floor((self.high - self.low) / self.step + 1e-9)) + 1
+            count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
             return tuple(self._plain(self.low + i * self.step) for i in range(count))
         shares = [i / (POINTS - 1) for i in range(POINTS)]
         if self.log:

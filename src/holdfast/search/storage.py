@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 # By the beginning of a URL: what SQLAlchemy calls it with the driver that Holdfast brings.
-DRIVERS = {
-    "postgres": "postgresql+psycopg",
-    "postgresql": "postgresql+psycopg",
-}
+DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
 INSTALL = "pip install 'holdfast[postgres]'"
 # Bytes at the end of a journal that may be one torn line.
 LONGEST_LINE = 64_000_000
@@ -132,7 +129,10 @@ def _database(url: str) -> BaseStorage:
 
     scheme, _, rest = url.partition("://")
     own = f"{DRIVERS.get(scheme, scheme)}://{rest}"
-    return _refusing(url, lambda: RDBStorage(own, engine_kwargs={"pool_pre_ping": True}))
+    made: BaseStorage = _refusing(
+        url, lambda: RDBStorage(own, engine_kwargs={"pool_pre_ping": True})
+    )
+    return made
 
 
 def _refusing(url: str, make: Callable[[], Any]) -> Any:

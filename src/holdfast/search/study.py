@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +24,7 @@ from holdfast.search.space import Dimension, Space, plain
 from holdfast.search.storage import calm, masked
 
 if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
     from optuna.study import Study as OptunaStudy
     from optuna.trial import FrozenTrial
@@ -120,8 +121,11 @@ class Trials:
     about : what the trials have in common (``rows``, ``space``, ``folds``, ``metric``, ``seed``),
         in plain values. A study of something else is refused.
     owner : names this run among others that share the study.
+    space, default : the space, and the point of it that ``train`` would take (``None``: outside).
     sampler : makes the sampler of trial n.
+    pruner : of Optuna.
     rises : whether a larger value of the metric is better.
+    alone : whether no other process writes to the storage, so that every open trial is this run's.
     """
 
     def __init__(
@@ -132,13 +136,15 @@ class Trials:
         owner: str,
         space: Space,
         default: Mapping[str, Any] | None,
-        sampler: Any,
+        sampler: Callable[[int], BaseSampler],
+        pruner: BasePruner,
         rises: bool,
         alone: bool,
     ) -> None:
         self._space, self._default, self._sampler = space, default, sampler
         self._owner, self._alone = owner, alone
         self._study = _study(storage, where, about, rises)
+        self._study.pruner = pruner
 
     @property
     def study(self) -> OptunaStudy:

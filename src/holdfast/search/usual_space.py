@@ -8,7 +8,7 @@ holds what ``train`` would take, so that the first trial is a point of the space
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
@@ -70,7 +70,7 @@ class Facts:
 def usual_space(facts: Facts) -> Space:
     """The default space."""
     open_ = [one for one in _all(facts) if is_open(facts.recipe, one.key)]
-    return Space(ordered([_reachable(one, open_, facts) for one in open_]), own=False)
+    return Space(ordered([_reachable(one, open_) for one in open_]), own=False)
 
 
 def is_open(recipe: Recipe, key: str) -> bool:
@@ -85,12 +85,10 @@ def is_open(recipe: Recipe, key: str) -> bool:
     return bool(attrgetter(key)(recipe) == attrgetter(key)(Recipe()))
 
 
-def _reachable(one: Dimension, others: list[Dimension], facts: Facts) -> Dimension:
+def _reachable(one: Dimension, others: list[Dimension]) -> Dimension:
     """Without a condition on what the recipe has settled."""
     if one.when is None or any(other.key == one.when.key for other in others):
         return one
-    from dataclasses import replace
-
     return replace(one, when=None)
 
 
@@ -107,8 +105,9 @@ def _rate_and_length(facts: Facts) -> Iterator[Dimension]:
     low, high = _around(train.learning_rate, RATE_FACTOR)
     within = ""
     if facts.region is not None:
-        low, high = max(low, min(facts.region[0], train.learning_rate)), min(
-            high, max(facts.region[1], train.learning_rate)
+        low, high = (
+            max(low, min(facts.region[0], train.learning_rate)),
+            min(high, max(facts.region[1], train.learning_rate)),
         )
         within = ", inside the region that is known to work"
     because = (
@@ -119,9 +118,7 @@ def _rate_and_length(facts: Facts) -> Iterator[Dimension]:
     epochs = 12.0 if facts.contrast_only else max(1.0, train.epochs)
     low, high = max(1.0, epochs / LENGTH_FACTOR), epochs * LENGTH_FACTOR
     because = f"about {epochs:g} passes are usual here; a third of them and three times as many"
-    yield Dimension(
-        "train.epochs", "number", low, high, log=True, when=tuned, because=because
-    )
+    yield Dimension("train.epochs", "number", low, high, log=True, when=tuned, because=because)
     yield Dimension(
         "train.patience",
         "choice",
@@ -225,7 +222,7 @@ def _network(facts: Facts) -> Iterator[Dimension]:
             "model.freeze",
             "choice",
             choices=tuple(choices),
-            because="by default as ever; the lower half frozen is cheaper, and learns less by heart",
+            because="the lower half frozen is cheaper, and learns less by heart",
         )
     if facts.has_head_of_classes and not facts.pictures:
         yield Dimension(

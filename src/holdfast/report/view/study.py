@@ -1,0 +1,205 @@
+"""What a search of settings came to: the sentences, numbers and table of the report, and of
+``holdfast tune``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from holdfast.core.records import Estimate
+from holdfast.report.charts.dots import Dot, dots
+from holdfast.report.numbers import (
+    count,
+    duration,
+    estimate,
+    interval,
+    is_rate,
+    metric_words,
+    number,
+    plural,
+    points,
+    sentence,
+)
+from holdfast.report.read import RunFiles
+
+Block = Mapping[str, Any]
+# Settings of a trial that are named in a sentence; the table has all.
+NAMED = 4
+STATES = {"pruned": "ended early", "failed": "failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class StudyView:
+    """``answer`` is the one sentence; ``entries`` a name and what is to be said; ``chart`` what was
+    seen beside what is expected; ``lines`` the trials; ``space`` what was searched, and why."""
+
+    answer: str
+    entries: tuple[tuple[str, str], ...]
+    chart: Markup
+    lines: tuple[tuple[str, ...], ...]
+    space: tuple[tuple[str, str, str], ...]
+    metric: str
+
+
+def study(run: RunFiles) -> StudyView | None:
+    """``None`` where the run is of no search of settings."""
+    block = run.result.get("study")
+    if not isinstance(block, Mapping) or "trials_table" not in block:
+        return None
+    test = (run.part("test", "metrics")).get(block["metric"])
+    return study_view(block, None if test is None else estimate(test))
+
+
+def study_view(block: Block, test: Estimate | None = None) -> StudyView:
+    """The block ``study`` of ``result.json`` in words; ``test`` is the score of the test rows."""
+    return StudyView(
+        answer_of(block),
+        tuple(_entries(block)),
+        _chart(block, test),
+        tuple(_line(block, row) for row in block["trials_table"]),
+        tuple(_searched(block)),
+        metric_words(block["metric"]),
+    )
+
+
+def score(block: Block, value: float | None) -> str:
+    """A score of the study's metric."""
+    return number(value, block["metric"])
+
+
+def settings_of(row: Block) -> str:
+    """The settings of a trial on a line."""
+    return _settings(row["settings"]) or "the default settings"
+
+
+def answer_of(block: Block) -> str:
+    """Who won, and why: noise is called noise."""
+    best, row = block["best"], _row(block, block["best"])
+    tried = plural(block["trials"], "trial")
+    if block["noise"]:
+        top = block.get("top") or {}
+        if row["origin"] == "default":
+            start = f"Of {tried} none is better than the default beyond chance: it is kept."
+        else:
+            start = f"Of {tried} none stands out beyond chance; trial {best} is kept."
+        if top.get("trial") in (None, best):
+            return f"{start} {sentence(block['because'])}"
+        seen = f"Trial {top['trial']} looked best, with {score(block, top['seen'])}"
+        return f"{start} {seen}. {sentence(block['because'])}"
+    named = _settings(dict(list(row["settings"].items())[:NAMED]))
+    more = len(row["settings"]) - NAMED
+    rest = f" and {plural(more, 'other setting')}" if more > 0 else ""
+    what = f" ({named}{rest})" if named else " (the default settings)"
+    return f"Of {tried} trial {best} won{what}. {sentence(block['because'])}"
+
+
+def _entries(block: Block) -> Iterator[tuple[str, str]]:
+    expected, name = estimate(block["expected_test"]), block["metric"]
+    yield (
+        "Expected",
+        f"{metric_words(name)} {number(expected.value, name)} on new rows "
+        f"({interval(expected, name)}); seen: {score(block, block['seen'])}",
+    )
+    inflated = estimate(block["optimism"])
+    yield "Inflated", _inflated(block, inflated)
+    yield "Mattered", _mattered(block["importance"])
+    yield "Cheapest", _cheapest(block)
+    judged = block["judged_by"]
+    how = f", out of {judged['folds']} folds" if judged["folds"] > 1 else ""
+    yield "Judged by", f"{plural(judged['rows'], 'row')}{how}; the test rows chose nothing"
+    yield "Ended", f"{block['stopped_because']} ({duration(block['seconds'])} of trials)"
+
+
+def _inflated(block: Block, inflated: Estimate) -> str:
+    rate = is_rate(block["metric"])
+    if inflated.value is None:
+        return "cannot be told of one trial"
+    if rate:
+        span = f"{points(inflated.low)} to {points(inflated.high)}"
+        value = f"{points(inflated.value)} points"
+    else:
+        span = f"{number(inflated.low)} to {number(inflated.high)}"
+        value = number(inflated.value)
+    return f"by the choice among trials what was seen is {value} too good ({span})"
+
+
+def _mattered(block: Block) -> str:
+    if block.get("why"):
+        return str(block["why"])
+    shares = block["shares"]
+    told = [f"{key} ({100 * shares[key]:.0f} %)" for key in block["matter"]]
+    if not told:
+        return "no setting beyond what chance shows"
+    return f"{', '.join(told)} of the differences; the others no more than chance"
+
+
+def _cheapest(block: Block) -> str:
+    pareto = block["pareto"]
+    if not pareto["several_forms"]:
+        return "every trial answers as fast and is as large: only the score differs"
+    told = [
+        f"trial {one['trial']}: {score(block, one['seen'])}, {one['latency_ms']:.3g} ms a row, "
+        f"{one['size_mb']:.3g} MB"
+        for one in pareto["trials"][:3]
+    ]
+    return f"no trial is better in score, time and size than {'; '.join(told)}"
+
+
+def _chart(block: Block, test: Estimate | None) -> Markup:
+    """What was seen of the best, the kept and the default, beside what is expected of the kept."""
+    lines = [Dot("expected on new rows", estimate(block["expected_test"]), "main")]
+    if test is not None and test.value is not None:
+        lines.append(Dot("test rows", test, "main"))
+    lines.append(Dot(f"seen: trial {block['best']}, kept", Estimate(block["seen"])))
+    for name, key in (("best seen", "top"), ("default", "default")):
+        of = block.get(key)
+        if of and of["trial"] != block["best"]:
+            lines.append(Dot(f"{name}: trial {of['trial']}", Estimate(of["seen"])))
+    return dots("study", lines, block["metric"], "What was seen, and what is expected")
+
+
+def _line(block: Block, row: Block) -> tuple[str, ...]:
+    latency = row.get("latency_ms")
+    ended = STATES.get(row["state"], "")
+    seen = "–" if row["state"] == "failed" else score(block, row["seen"])
+    return (
+        f"{row['trial']}{' (kept)' if row['trial'] == block['best'] else ''}",
+        str(row["origin"]),
+        seen,
+        number(row["loss"]),
+        str(row["verdict"]).replace("_", " "),
+        duration(row["seconds"]),
+        "–" if latency is None else f"{latency:.3g} ms",
+        settings_of(row),
+        f"{ended}: {row['ended']}" if ended else str(row["ended"]),
+    )
+
+
+def _searched(block: Block) -> Iterator[tuple[str, str, str]]:
+    for one in block["space"]:
+        if "choices" in one:
+            values = ", ".join(_plain(value) for value in one["choices"])
+        else:
+            low, high = one["range"]
+            values = f"{_plain(low)} to {_plain(high)}{' (log)' if one['log'] else ''}"
+        yield one["key"], values, str(one["because"])
+
+
+def _row(block: Block, trial: int) -> Block:
+    rows: Sequence[Block] = block["trials_table"]
+    return next(row for row in rows if row["trial"] == trial)
+
+
+def _settings(settings: Block) -> str:
+    return " ".join(f"{key}={_plain(value)}" for key, value in settings.items())
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return count(value) if isinstance(value, int) else str(value)

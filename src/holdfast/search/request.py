@@ -1,0 +1,86 @@
+"""What a person asks ``holdfast tune``, at whichever door: a request of ``train``, its ranges taken
+out, and how to search."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.errors import RunError
+from holdfast.pipeline.folder import default_folder
+from holdfast.pipeline.procedure import Procedure, begun_search
+from holdfast.pipeline.request import RECIPES, Request
+from holdfast.recipe import Recipe
+from holdfast.search.asked import read_asked, space_of, split_settings
+from holdfast.search.searches import SEARCHES, procedure_of
+from holdfast.search.settings import SearchPart, search_part
+from holdfast.search.tuned import Tune
+
+
+def tune_request(
+    request: Request,
+    *,
+    trials: int | None = None,
+    minutes: float | None = None,
+    study: str | None = None,
+    engine: str = "local",
+    address: str | None = None,
+) -> tuple[Request, Recipe, Procedure]:
+    """The request without its ranges, the recipe that it says, and the procedure that searches.
+
+    Raises ``RecipeError`` for a space or a way to search that is none.
+    """
+    left, ranges, said = split_settings(request.settings)
+    request = replace(request, settings=left)
+    of_file: dict[str, Any] = {}
+    part: Any = None
+    if Path(request.source).suffix.lower() in RECIPES:
+
+        def read(path: Path) -> Recipe:
+            nonlocal of_file, part
+            recipe, of_file, part = read_asked(path)
+            return recipe
+
+        recipe = request.recipe(read)
+    else:
+        recipe = request.recipe()
+    # What is set to one value on the command line is searched no more.
+    fixed = {setting.partition("=")[0].strip() for setting in left}
+    ranges = {**{key: one for key, one in of_file.items() if key not in fixed}, **ranges}
+    options = {"trials": trials, "minutes": minutes}
+    said |= {name: value for name, value in options.items() if value is not None}
+    how = search_part(part, said, sorted(SEARCHES))
+    begun = _begun(request)
+    if begun is not None:
+        return request, recipe, _again(begun, study, engine, address)
+    if isinstance(how, str):
+        return request, recipe, procedure_of(how, engine, address)
+    if study is not None and "://" not in study:
+        study = str(Path(study).expanduser().absolute())
+    space_of(ranges, recipe)
+    return request, recipe, Tune(ranges, how, study, engine, address)
+
+
+def _begun(request: Request) -> Any:
+    """What the search that is to be continued began with, where that is one of settings."""
+    if not request.resume:
+        return None
+    folder = request.out or default_folder(request.source, True)
+    begun = begun_search(folder) if folder.is_dir() else None
+    return begun if begun is not None and "space" in begun else None
+
+
+def _again(begun: Any, study: str | None, engine: str, address: str | None) -> Tune:
+    """The same search: in its space, by its way. A password was not stored, so that the URL of a
+    study is that of the command."""
+    part, kept = search_part(begun.get("search"), {}, []), begun.get("study")
+    if kept is not None and study is None:
+        if "***" in kept:
+            rule = "lies in a database whose password is not stored"
+            raise RunError("the study", rule, kept, "Name it again with --study.")
+        study = kept
+    elif study is not None and "://" not in study:
+        study = str(Path(study).expanduser().absolute())
+    assert isinstance(part, SearchPart)
+    return Tune(begun["space"] or {}, part, study, engine, address)

@@ -1,0 +1,150 @@
+"""The block ``study`` of ``result.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from holdfast.core.records import Decision
+from holdfast.search.asked import key_of
+from holdfast.search.bench import Bench
+from holdfast.search.importance import importance
+from holdfast.search.judged import Judged
+from holdfast.search.pareto import Footing, alike, footing, front
+from holdfast.search.searching import Searching
+from holdfast.search.space import Space
+from holdfast.search.study import Tried
+
+# Settings of a model's form that change how long an answer takes; of those that a search prepares
+# anew, dropout does not.
+SHAPES = ("model.pooling", "model.max_length", "model.adapter", "model.quantize")
+
+
+def block(
+    search: Searching,
+    found: Judged,
+    space: Space,
+    bench: Bench,
+    where: str,
+    sampler: Decision,
+    pruner: Decision,
+    study: Any,
+    seed: int,
+) -> dict[str, Any]:
+    """Everything that a search found, in plain values."""
+    tried, expected = search.tried, found.expected
+    rises = search.metric == "accuracy"
+    forms = _footings(bench, [one for one in tried if one.whole])
+    best, top = found.winner, found.top
+    return {
+        "trials": len(tried),
+        "best": best.number,
+        "metric": search.metric,
+        "higher_is_better": rises,
+        "expected_test": _interval(expected.value, expected.low, expected.high),
+        "optimism": _interval(*expected.optimism),
+        "noise": found.noise,
+        "because": found.because,
+        "settings": dict(best.settings),
+        "seen": _number(search.value(best)),
+        "default": _of(search, found.default),
+        "top": _of(search, top),
+        "judged_by": {"rows": search.judging, "folds": len(search.folds)},
+        "stopped_because": search.stopped,
+        "sampler": sampler.to_json(),
+        "pruner": pruner.to_json(),
+        "storage": where,
+        "space": space.to_json(),
+        "own_space": space.own,
+        "trials_table": [_line(search, one, forms.get(_form_key(one.settings))) for one in tried],
+        "importance": importance(study.get_trials(deepcopy=False), rises, seed).to_json(),
+        "pareto": _pareto(search, found, forms, rises),
+        "seconds": round(sum(one.seconds for one in tried), 3),
+    }
+
+
+def _of(search: Searching, one: Tried | None) -> dict[str, Any] | None:
+    """A trial in short."""
+    return None if one is None else {"trial": one.number, "seen": _number(search.value(one))}
+
+
+def _line(search: Searching, one: Tried, form: Footing | None) -> dict[str, Any]:
+    return {
+        "trial": one.number,
+        "origin": one.origin,
+        "state": one.state,
+        "settings": dict(one.settings),
+        "seen": _number(search.value(one)),
+        "loss": _number(_mean(one.losses)),
+        "metrics": {name: _number(value) for name, value in one.metrics.items()},
+        "verdict": one.verdict,
+        "best_step": one.best_step,
+        "last_step": one.last_step,
+        "planned_steps": one.planned,
+        "rows_passed": one.cost,
+        "seconds": one.seconds,
+        "parameters": one.parameters,
+        "latency_ms": None if form is None else round(form.latency_ms, 3),
+        "ended": one.because,
+    }
+
+
+def _pareto(
+    search: Searching, found: Judged, forms: Mapping[str, Footing], rises: bool
+) -> dict[str, Any]:
+    """The trials that nobody beats in score, time of an answer and size at once."""
+    whole = [one for one in search.tried if one.whole]
+    sign = -1.0 if rises else 1.0
+    times = alike([forms[_form_key(one.settings)].latency_ms for one in whole])
+    points = [
+        (sign * search.value(one), time, one.parameters)
+        for one, time in zip(whole, times, strict=True)
+    ]
+    places = front(points)
+    several = len({(point[1], point[2]) for point in points}) > 1
+    return {
+        "trials": [
+            {
+                "trial": whole[i].number,
+                "seen": _number(search.value(whole[i])),
+                "latency_ms": round(points[i][1], 3),
+                "size_mb": round(whole[i].parameters * 4 / 1e6, 2),
+            }
+            for i in places
+        ],
+        "several_forms": several,
+        "kept_is_on_it": found.winner.number in {whole[i].number for i in places},
+    }
+
+
+def _footings(bench: Bench, whole: Sequence[Tried]) -> dict[str, Footing]:
+    """The cost of every form of the model among the trials, each measured once."""
+    found: dict[str, Footing] = {}
+    for one in whole:
+        key = _form_key(one.settings)
+        if key not in found:
+            found[key] = footing(bench, _form(one.settings))
+    return found
+
+
+def _form(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key.startswith(SHAPES)}
+
+
+def _form_key(settings: Mapping[str, Any]) -> str:
+    return key_of(_form(settings))
+
+
+def _interval(value: float, low: float, high: float) -> dict[str, Any]:
+    return {"value": _number(value), "low": _number(low), "high": _number(high), "level": 0.95}
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 6) if np.isfinite(value) else None
+
+
+def _mean(losses: Any) -> float:
+    known = losses[np.isfinite(losses)]
+    return float(known.mean()) if len(known) else float("nan")
