@@ -55,6 +55,8 @@ METHOD_FORMS = ("dict[str,any]", "bool")
 BLOCKS = ("|", ">")
 # Parts whose keys are names of a registry, with settings of their own.
 FREE = ("methods", "enrich", "treat")
+# What stands in the place of a value that is to be searched (``search/asked.py``).
+SEARCHED = {"range", "choices"}
 # Of files of rows: no name on the hub ends so.
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".conll", ".txt", ".xlsx", ".gz")
 
@@ -349,6 +351,9 @@ def _first_fault(error: ValidationError, where: str) -> RecipeError:
         rule = "is neither true nor false nor a table of settings"
         remedy = f"Set {key}=true, or one of its settings: docs/recipe.md."
         return RecipeError(f"{where}: {key}", rule, fault.get("input"), remedy)
+    if fault["type"] == "extra_forbidden" and key == "search":
+        rule, remedy = "says how to search settings", "`holdfast tune` reads it; else take it out."
+        return RecipeError(f"{where}: {key}", rule, None, remedy)
     if fault["type"] == "extra_forbidden":
         known = sorted({*Recipe.model_fields, *known_keys()}) if "." not in key else known_keys()
         return RecipeError(where, "names an unknown key", key, nearest(key, known))
@@ -357,6 +362,9 @@ def _first_fault(error: ValidationError, where: str) -> RecipeError:
         choices = re.findall(r"'([^']*)'", fault.get("ctx", {}).get("expected", ""))
         given, rule = fault["input"], "is not one of the known values"
         return RecipeError(f"{where}: {key}", rule, given, nearest(str(given), choices))
+    if isinstance(fault.get("input"), dict) and fault["input"].keys() & SEARCHED:
+        rule, remedy = "holds several values to search", f"`holdfast tune` searches {key}."
+        return RecipeError(f"{where}: {key}", rule, fault["input"], remedy)
     # pydantic puts this before a validator's own sentence.
     message = fault["msg"].removeprefix("Value error, ")
     value = None if fault["type"] == "missing" else fault.get("input")

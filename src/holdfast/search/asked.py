@@ -18,7 +18,9 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.plain import from_yaml, read_yaml
 from holdfast.core.wording import counted
 from holdfast.enrich.registry import check_enrich
+from holdfast.methods.optimizers import OPTIMIZERS
 from holdfast.methods.registry import check_methods
+from holdfast.methods.schedules import SCHEDULES
 from holdfast.models.adapter import LOW_RANK
 from holdfast.recipe import Recipe, as_settings, known_keys, override
 from holdfast.recipe.values import NUMBER
@@ -73,6 +75,11 @@ REFUSED: Mapping[str, tuple[str, str]] = {
 }
 FREE = ("methods", "enrich")
 KIND = "model.adapter.kind"
+# Keys whose values are names of a registry.
+NAMED: Mapping[str, Mapping[str, Any]] = {
+    "train.optimizer": OPTIMIZERS,
+    "train.schedule": SCHEDULES,
+}
 # What a kind of adapter has of its own.
 OF_ADAPTERS = {
     "model.adapter.rank": (*LOW_RANK, "prompt"),
@@ -186,6 +193,9 @@ def _dimension(key: str, table: Mapping[str, Any]) -> Dimension:
 
 
 def _check_key(key: str) -> None:
+    for beginning, (rule, remedy) in REFUSED.items():
+        if key == beginning or key.startswith(f"{beginning.removesuffix('.')}."):
+            raise RecipeError(f"search space: {key}", rule, None, remedy)
     free = key.partition(".")[0] in FREE and "." in key
     known = known_keys()
     if not free and key not in known:
@@ -194,11 +204,6 @@ def _check_key(key: str) -> None:
             rule = "is a part of several settings"
             raise RecipeError(f"search space: {key}", rule, None, f"Search one: {inside[0]}.")
         raise RecipeError("search space", "names an unknown key", key, nearest(key, known))
-    for beginning, (rule, remedy) in REFUSED.items():
-        if key == beginning or (key.startswith(beginning) and beginning[-1] == "."):
-            raise RecipeError(f"search space: {key}", f"{rule}", None, remedy)
-        if key.startswith(f"{beginning}."):
-            raise RecipeError(f"search space: {key}", f"{rule}", None, remedy)
 
 
 def _choice(where: str, key: str, table: Mapping[str, Any]) -> Dimension:
@@ -314,10 +319,15 @@ def _check_values(one: Dimension, known: Mapping[str, Dimension], recipe: Recipe
             made = override(recipe, as_settings({**beside, one.key: value}))
             check_methods(made.methods)
             check_enrich(made.enrich)
+            if one.key in NAMED:
+                NAMED[one.key][str(value)]
         except RecipeError as error:
-            said = f"{error.what}: {error.rule}" if one.key not in error.what else error.rule
-            given = error.value if error.value is not None else word(value)
-            raise RecipeError(f"search space: {one.key}", said, given, error.remedy) from None
+            given = error.value if not isinstance(error.value, Mapping) else None
+            said, remedy = error.rule, error.remedy
+            if one.key in OF_ADAPTERS and KIND not in beside and recipe.model.adapter.kind is None:
+                remedy = f"Set {KIND}=lora, or search it: {{choices: [null, lora]}}."
+            given = word(value) if given is None else given
+            raise RecipeError(f"search space: {one.key}", said, given, remedy) from None
 
 
 def _values(one: Dimension) -> Iterator[Any]:

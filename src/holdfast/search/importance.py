@@ -48,7 +48,7 @@ class Importance:
         return {"shares": shares, "chance": chance, "matter": self.matter}
 
 
-def importance(trials: Sequence[FrozenTrial], rises: bool, seed: int) -> Importance:
+def importance(trials: Sequence[FrozenTrial], seed: int) -> Importance:
     """Of the trials that were told a value. A setting that stood in some of them alone (one that
     depends on another) is left out: the forest needs all of them."""
     import optuna
@@ -68,7 +68,7 @@ def importance(trials: Sequence[FrozenTrial], rises: bool, seed: int) -> Importa
 
     def shares(of: Sequence[float]) -> dict[str, float]:
         with calm():
-            study = optuna.create_study(direction="maximize" if rises else "minimize")
+            study = optuna.create_study(direction="maximize")
             study.add_trials(
                 [
                     optuna.trial.create_trial(

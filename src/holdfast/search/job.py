@@ -21,7 +21,8 @@ class FitJob:
     ``key`` is its name in the search, letters, digits and hyphens. ``train``, ``valid`` and
     ``held`` are positions among the bench's rows, each row in at most one of them: ``held`` rows
     (none: an empty array) only score. ``settings`` are ``key: value`` as in a recipe. ``keep`` is
-    the folder into which the fitted model is saved.
+    the folder into which the fitted model is saved. ``may_fail``: where no fit can be done with
+    these settings, its ``Done`` says why, and the search goes on.
     """
 
     key: str
@@ -30,6 +31,7 @@ class FitJob:
     held: Ints
     settings: Mapping[str, Any] = field(default_factory=dict)
     keep: Path | None = None
+    may_fail: bool = False
 
     @property
     def mark(self) -> str:
@@ -71,9 +73,10 @@ class Done:
 
     ``best`` is the place of the kept state among the ``looks`` (``None`` where it is an average
     that no look saw), ``losses`` [n], ``correct`` [n] and ``metrics`` are of the validation rows by
-    that state. ``planned`` are the updates that were planned, ``seconds`` of wall time.
-    ``stopped`` is the reason with which a watch ended it, ``None`` where none did.
-    ``recipe`` holds every setting as it was resolved.
+    that state; ``refined`` [n] are the losses after the temperature that suits it best, where a row
+    has one class, else as they are. ``planned`` are the updates that were planned, ``seconds`` of
+    wall time. ``stopped`` is the reason with which a watch ended it, ``None`` where none did.
+    ``recipe`` holds every setting as it was resolved. ``failed`` says why there was no fit.
     """
 
     key: str
@@ -95,6 +98,8 @@ class Done:
     recipe: Mapping[str, Any]
     held: Held | None = None
     folder: Path | None = None
+    failed: str | None = None
+    refined: Floats | None = None
 
 
 class Watch(Protocol):

@@ -9,8 +9,10 @@ trial, and the first trial of all, are never ended.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from holdfast.core.records import Decision, Snapshot
 from holdfast.monitor.judge import judge
@@ -62,8 +64,8 @@ class Pruning:
     the folds have seen is compared when a fold is done.
     """
 
-    def __init__(self, name: str, metric: str, rises: bool, until: float | None = None) -> None:
-        self.name, self._metric, self._rises, self._until = name, metric, rises, until
+    def __init__(self, name: str, until: float | None = None) -> None:
+        self.name, self._until = name, until
         self.rows = 0.0
         self._handles: dict[str, Any] = {}
         self._seen: dict[str, list[Snapshot]] = {}
@@ -94,7 +96,8 @@ class Pruning:
         return self._behind(handle, look)
 
     def _behind(self, handle: Any, look: Snapshot) -> str | None:
-        value = value_of(self._metric, look.valid_metrics, look.valid_loss)
+        # On the scale of what the sampler is told: more is better.
+        value = float(np.exp(-np.maximum(look.valid_losses, 0.0)).mean())
         at = round(100 * look.examples_seen / self.rows)
         if value != value or at < 1:
             return None
@@ -112,8 +115,3 @@ class Pruning:
         if verdict.label not in HOPELESS:
             return None
         return f"{verdict.label}: {verdict.because}"
-
-
-def value_of(metric: str, metrics: Mapping[str, float], loss: float) -> float:
-    """The value of the study's metric at one look."""
-    return float(loss) if metric == "loss" else float(metrics.get(metric, float("nan")))

@@ -18,8 +18,8 @@ from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.wording import counted
 from holdfast.pipeline.rows import Notify
 from holdfast.search.asked import key_of
-from holdfast.search.job import Done, Job
-from holdfast.search.pruning import Pruning, value_of
+from holdfast.search.job import Done, FitJob
+from holdfast.search.pruning import Pruning
 from holdfast.search.space import Space, shown
 from holdfast.search.study import Begun, Origin, State, Trials, Tried
 
@@ -75,7 +75,6 @@ class Searching:
     seconds: float | None = None
     ends: Ends = lambda _: None
     behind: Behind = lambda _, __: None
-    workers: int = 1
     stopped: str = ""
     _open: dict[str, _Open] = field(default_factory=dict)
     _tried: dict[int, Tried] = field(default_factory=dict)
@@ -91,12 +90,12 @@ class Searching:
         """Every trial that has come to its end, by number."""
         return tuple(self._tried[number] for number in sorted(self._tried))
 
-    def jobs(self) -> Iterator[Job]:
+    def jobs(self) -> Iterator[FitJob]:
         """The fits, as they are asked for."""
         for begun in self.trials.open():
             yield from self._jobs_of(begun)
-        while (begun := self._next()) is not None:
-            yield from self._jobs_of(begun)
+        while (asked := self._next()) is not None:
+            yield from self._jobs_of(asked)
 
     def take(self, done: Done) -> None:
         """What came of a fit."""
@@ -115,7 +114,7 @@ class Searching:
 
     def _finish(self, name: str, of: _Open) -> None:
         tried = self._assembled(of)
-        self.trials.tell(of.begun, tried, self.value(tried))
+        self.trials.tell(of.begun, tried, score_of(tried))
         self._remember(tried)
         del self._open[name]
         self._say(tried)
@@ -126,11 +125,13 @@ class Searching:
 
     def value(self, tried: Tried) -> float:
         """The metric of a trial, over all rows that judged it."""
-        if tried.correct is not None and self.metric == "accuracy":
-            return float(np.nanmean(tried.correct)) if len(tried.correct) else float("nan")
-        return value_of(self.metric, tried.metrics, _mean(tried.losses))
+        if self.metric == "accuracy":
+            if tried.correct is None:
+                return float("nan")
+            return float(np.nanmean(tried.correct))
+        return _mean(tried.losses)
 
-    def _jobs_of(self, begun: Begun) -> Iterator[Job]:
+    def _jobs_of(self, begun: Begun) -> Iterator[FitJob]:
         name = key_of(begun.settings)
         if name in self._keys or name in self._open:
             self.trials.again(begun)
@@ -145,7 +146,7 @@ class Searching:
                 key, begun.handle if whole else None, spared=begun.origin == "default"
             )
             none = fold.train[:0]
-            yield Job(key, fold.train, fold.valid, none, begun.settings, may_fail=True)
+            yield FitJob(key, fold.train, fold.valid, none, begun.settings, may_fail=True)
 
     def _next(self) -> Begun | None:
         for _ in range(REPEATS):
@@ -197,7 +198,7 @@ class Searching:
         for number, one in of.done.items():
             if not one.failed:
                 places = self.folds[number].places
-                losses[places] = one.losses
+                losses[places] = one.losses if one.refined is None else one.refined
                 if one.correct is not None:
                     correct[places] = one.correct
         last, failed = done[-1], next((one.failed for one in done if one.failed), None)
@@ -235,6 +236,13 @@ class Searching:
         why = "" if tried.state == "complete" else f"; {tried.because}"
         because = f"{tried.origin}: {shown(tried.settings)} ({tried.seconds:.0f} s){why}"
         self.notify(Decision(f"trial {tried.number}{of}", score, because, prominent=True))
+
+
+def score_of(tried: Tried) -> float:
+    """What the sampler goes by: the mean probability of what was right, which is less noisy than
+    the share of right answers (``rules/shrunken.py``); over the rows that judged the trial."""
+    known = tried.losses[np.isfinite(tried.losses)]
+    return float(np.exp(-np.maximum(known, 0.0)).mean()) if len(known) else float("nan")
 
 
 def _mean(losses: Floats) -> float:

@@ -57,6 +57,14 @@ def open_storage(where: str) -> BaseStorage:
     return _database(where) if is_url(where) else _journal(Path(where).expanduser())
 
 
+def close_storage(storage: BaseStorage) -> None:
+    """Give the connections of a database back."""
+    inner = getattr(storage, "_backend", storage)
+    if hasattr(inner, "engine"):
+        inner.remove_session()
+        inner.engine.dispose()
+
+
 def quiet() -> None:
     """Optuna tells of every trial on standard error, where Holdfast does so itself."""
     import optuna
@@ -96,6 +104,7 @@ def _journal(path: Path) -> BaseStorage:
     remedy = "Name a study file of `holdfast tune`, or a file that is not there yet."
     try:
         if path.exists():
+            _need_journal(path)
             _end_whole(path, lock)
         return JournalStorage(JournalFileBackend(what, lock))
     except OSError as error:
@@ -103,6 +112,15 @@ def _journal(path: Path) -> BaseStorage:
     except Exception as error:
         # Whatever a foreign file makes of the reader: a wrong line is a KeyError there.
         raise RunError(what, "is no study of Optuna's", type(error).__name__, remedy) from error
+
+
+def _need_journal(path: Path) -> None:
+    """Optuna reads nothing in a file of one strange line, and would write behind it."""
+    with path.open("rb") as file:
+        first = file.readline(LONGEST_LINE)
+    # The first write may be the one that was cut off.
+    if first and not first.startswith(b'{"op_code":'):
+        raise ValueError("no operation of a journal")
 
 
 def _end_whole(path: Path, lock: Any) -> None:
@@ -117,11 +135,7 @@ def _end_whole(path: Path, lock: Any) -> None:
         last = file.read()
         if last.endswith(b"\n"):
             return
-        cut = last.rfind(b"\n") + 1
-        if not cut and not last.startswith(b"{"):
-            # No journal, then: it is left as it is.
-            return
-        file.truncate(end - len(last) + cut)
+        file.truncate(end - len(last) + last.rfind(b"\n") + 1)
 
 
 def _database(url: str) -> BaseStorage:

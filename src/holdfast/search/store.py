@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # As long as that of a checkpoint: what stands at the end of the file has one length.
 FORM = b"holdfast search fit 1"
-_ARRAYS = ("losses", "correct")
+_ARRAYS = ("losses", "correct", "refined")
 _OWN = ("looks", "held", "folder", *_ARRAYS)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from holdfast.core.errors import RunError
 from holdfast.core.records import Floats
 from holdfast.search.space import Dimension, Space, plain
-from holdfast.search.storage import calm, masked
+from holdfast.search.storage import calm, close_storage, masked
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -45,8 +45,9 @@ WORDS = {
 class Tried:
     """A trial that has come to its end.
 
-    ``losses`` [n] and ``correct`` [n] (``None``: an answer is not right or wrong) are of the rows
-    that judge, in their order, at the kept state, NaN for those that it was not asked of.
+    ``losses`` [n], after the temperature that suits the trial best, and ``correct`` [n] (``None``:
+    an answer is not right or wrong) are of the rows that judge, in their order, at the kept state,
+    NaN for those that it was not asked of.
     ``metrics`` are those of the task, ``cost`` the rows that were passed to train it. ``because``
     is why it ended.
     """
@@ -124,7 +125,6 @@ class Trials:
     space, default : the space, and the point of it that ``train`` would take (``None``: outside).
     sampler : makes the sampler of trial n.
     pruner : of Optuna.
-    rises : whether a larger value of the metric is better.
     alone : whether no other process writes to the storage, so that every open trial is this run's.
     """
 
@@ -138,13 +138,21 @@ class Trials:
         default: Mapping[str, Any] | None,
         sampler: Callable[[int], BaseSampler],
         pruner: BasePruner,
-        rises: bool,
         alone: bool,
     ) -> None:
         self._space, self._default, self._sampler = space, default, sampler
         self._owner, self._alone = owner, alone
-        self._study = _study(storage, where, about, rises)
+        import optuna
+
+        self._storage = storage
+        self._study = _study(storage, where, about)
         self._study.pruner = pruner
+        # Every value of a trial is given to it: nothing is left to the study's own sampler.
+        self._study.sampler = optuna.samplers.RandomSampler(seed=0)
+
+    def close(self) -> None:
+        """Let go of the connections to a database."""
+        close_storage(self._storage)
 
     @property
     def study(self) -> OptunaStudy:
@@ -182,18 +190,15 @@ class Trials:
         is its number among those of its origin."""
         from optuna.trial import TrialState
 
-        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if not waiting:
+        if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             attrs = {OWNER: self._owner, ORIGIN: origin}
             if place is not None:
                 attrs[PLACE] = str(place)
-            stored = {} if fixed is None else self._stored(fixed)
+            # All of its values in one write: half a proposal could not be made again.
+            point = self._proposed() if origin == "sampler" else fixed or {}
             with calm():
-                self._study.enqueue_trial(stored, user_attrs=attrs)
-            waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        number = min((one.number for one in waiting), default=len(self._study.trials))
+                self._study.enqueue_trial(self._stored(point), user_attrs=attrs)
         with calm():
-            self._study.sampler = self._sampler(number)
             trial = self._study.ask()
         if trial.user_attrs.get(OWNER) != self._owner:
             # Another process has asked for it and takes ours: a trial is done once either way.
@@ -201,8 +206,8 @@ class Trials:
         return self._filled(trial)
 
     def tell(self, begun: Begun, tried: Tried, value: float) -> None:
-        """What came of a trial: first what it gave, then that it is done. ``value`` is its metric,
-        which is not asked for of a failed one."""
+        """What came of a trial: first what it gave, then that it is done. ``value`` is what the
+        sampler goes by, more being better; it is not asked for of a failed one."""
         from optuna.trial import TrialState
 
         begun.handle.set_user_attr(RESULT, tried.packed())
@@ -226,24 +231,39 @@ class Trials:
         import optuna
 
         with calm():
-            self._study.sampler = self._sampler(frozen.number)
             trial = optuna.trial.Trial(self._study, frozen._trial_id)
         return self._filled(trial)
+
+    def _proposed(self) -> dict[str, Any]:
+        """Where the sampler goes next, by the trials so far: asked of a copy in memory."""
+        import optuna
+        from optuna.trial import TrialState
+
+        so_far = self._study.get_trials(deepcopy=False)
+        seen = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        with calm():
+            copy = optuna.create_study(direction="maximize", sampler=self._sampler(len(so_far)))
+            copy.add_trials([one for one in so_far if one.state in seen])
+            return self._chosen(copy.ask())
 
     def _filled(self, trial: Any) -> Begun:
         """The trial with a value for every key that has an effect."""
         origin: Origin = trial.user_attrs.get(ORIGIN, "sampler")
         if origin == "default" and self._default is None:
             return Begun(trial.number, {}, origin, trial)
-        chosen: dict[str, Any] = {}
         with calm():
-            for one in self._space:
-                if one in self._space.active(chosen):
-                    chosen[one.key] = suggested(trial, one)
+            chosen = self._chosen(trial)
         if origin == "default" or chosen == self._default:
             # What ``train`` takes when it is told nothing, to the last digit.
             chosen = {}
         return Begun(trial.number, chosen, origin, trial)
+
+    def _chosen(self, trial: Any) -> dict[str, Any]:
+        chosen: dict[str, Any] = {}
+        for one in self._space:
+            if one in self._space.active(chosen):
+                chosen[one.key] = suggested(trial, one)
+        return chosen
 
     def _stored(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -264,12 +284,12 @@ def suggested(trial: Any, one: Dimension) -> Any:
                 one.key, int(one.low), int(one.high), step=1 if one.log else step, log=one.log
             )
         )
-    step = None if one.log or one.step is None else float(one.step)
+    stride = None if one.log or one.step is None else float(one.step)
     low, high = float(one.low), float(one.high)
-    return float(trial.suggest_float(one.key, low, high, step=step, log=one.log))
+    return float(trial.suggest_float(one.key, low, high, step=stride, log=one.log))
 
 
-def _study(storage: Any, where: str, about: Mapping[str, Any], rises: bool) -> OptunaStudy:
+def _study(storage: Any, where: str, about: Mapping[str, Any]) -> OptunaStudy:
     """The study of these trials in a storage: made, or found again. Raises ``RunError`` where a
     file holds the study of something else."""
     import hashlib
@@ -282,10 +302,7 @@ def _study(storage: Any, where: str, about: Mapping[str, Any], rises: bool) -> O
     if name not in there and "://" not in where:
         _refuse_other(where, there, about)
     made = optuna.create_study(
-        storage=storage,
-        study_name=name,
-        load_if_exists=True,
-        direction="maximize" if rises else "minimize",
+        storage=storage, study_name=name, load_if_exists=True, direction="maximize"
     )
     if ABOUT not in made.user_attrs:
         made.set_user_attr(ABOUT, dict(about))

@@ -44,7 +44,7 @@ def block(
         "metric": search.metric,
         "higher_is_better": rises,
         "expected_test": _interval(expected.value, expected.low, expected.high),
-        "optimism": _interval(*expected.optimism),
+        "optimism": _interval(found.optimism.value, found.optimism.low, found.optimism.high),
         "noise": found.noise,
         "because": found.because,
         "settings": dict(best.settings),
@@ -58,8 +58,11 @@ def block(
         "storage": where,
         "space": space.to_json(),
         "own_space": space.own,
-        "trials_table": [_line(search, one, forms.get(_form_key(one.settings))) for one in tried],
-        "importance": importance(study.get_trials(deepcopy=False), rises, seed).to_json(),
+        "trials_table": [
+            _line(search, one, forms.get(_form_key(one.settings)), _known(found, one))
+            for one in tried
+        ],
+        "importance": importance(study.get_trials(deepcopy=False), seed).to_json(),
         "pareto": _pareto(search, found, forms, rises),
         "seconds": round(sum(one.seconds for one in tried), 3),
     }
@@ -70,13 +73,16 @@ def _of(search: Searching, one: Tried | None) -> dict[str, Any] | None:
     return None if one is None else {"trial": one.number, "seen": _number(search.value(one))}
 
 
-def _line(search: Searching, one: Tried, form: Footing | None) -> dict[str, Any]:
+def _line(
+    search: Searching, one: Tried, form: Footing | None, expected: float | None
+) -> dict[str, Any]:
     return {
         "trial": one.number,
         "origin": one.origin,
         "state": one.state,
         "settings": dict(one.settings),
         "seen": _number(search.value(one)),
+        "expected": expected,
         "loss": _number(_mean(one.losses)),
         "metrics": {name: _number(value) for name, value in one.metrics.items()},
         "verdict": one.verdict,
@@ -127,6 +133,11 @@ def _footings(bench: Bench, whole: Sequence[Tried]) -> dict[str, Footing]:
         if key not in found:
             found[key] = footing(bench, _form(one.settings))
     return found
+
+
+def _known(found: Judged, one: Tried) -> float | None:
+    value = found.each.get(one.number)
+    return None if value is None else _number(value)
 
 
 def _form(settings: Mapping[str, Any]) -> dict[str, Any]:

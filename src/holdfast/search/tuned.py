@@ -35,7 +35,7 @@ from holdfast.recipe import Recipe
 from holdfast.search.asked import space_of
 from holdfast.search.bench import Bench, of_a_fit
 from holdfast.search.engines import engine_of
-from holdfast.search.judged import judged
+from holdfast.search.judged import behind_leader, ends_of, judged
 from holdfast.search.pruning import Pruning, choose_pruner, make_pruner
 from holdfast.search.samplers import choose_sampler, make_sampler
 from holdfast.search.searching import Fold, Searching
@@ -127,7 +127,7 @@ class Tuning:
             notify(one)
         seed = bench.recipe.seed if part.seed is None else part.seed
         folds, judging = folds_of(bench, part.folds, seed)
-        metric, rises = metric_of(facts)
+        metric = metric_of(facts)
         where = self._where(into.kept_in)
         trials = Trials(
             open_storage(where),
@@ -144,12 +144,11 @@ class Tuning:
             default=default,
             sampler=make_sampler(sampler.chosen, seed, most),
             pruner=make_pruner(pruner.chosen),
-            rises=rises,
             alone=self._asked.study is None,
         )
         engine = engine_of(self._asked.engine, self._asked.address)
         until = None if part.minutes is None else time.monotonic() + 60 * part.minutes
-        watch = Pruning(pruner.chosen, metric, rises, until)
+        watch = Pruning(pruner.chosen, until)
         watch.rows = passed
         points: list[Any] = [("default", default)]
         points += [("portfolio", one) for one in self._portfolio(facts, space, default)]
@@ -165,7 +164,7 @@ class Tuning:
             grid=_grid(space, seed) if sampler.chosen == "grid" else None,
             most=most,
             seconds=None if part.minutes is None else 60 * part.minutes,
-            workers=engine.workers,
+            **_rules(part, pruner.chosen),
         )
         if search.tried:
             there = f"{counted(len(search.tried), 'finished trial')}"
@@ -173,7 +172,7 @@ class Tuning:
         store = Store(into.kept_in, bench.mark, notify)
         for done in engine.run(bench, search.jobs(), store=store, watch=watch):
             search.take(done)
-        found = judged(search.tried, metric, rises, seed)
+        found = judged(search.tried, metric, len(self.divided.splits.test))
         settings = found.winner.settings
         chosen = Decision("settings", shown(settings), found.because, prominent=True)
         notify(chosen)
@@ -181,6 +180,7 @@ class Tuning:
             search, found, space, bench, masked(where), sampler, pruner, trials.study, seed
         )
         self._block = {**self._block, "search_s": round(time.perf_counter() - start, 3)}
+        trials.close()
         if self._asked.study is None:
             shutil.copyfile(where, into.kept_in.parent / STUDY)
         return self._last(bench, settings, (*told, chosen), into, listeners, notify)
@@ -271,10 +271,10 @@ def _facts(bench: Bench, ready: Ready) -> Facts:
     )
 
 
-def metric_of(facts: Facts) -> tuple[str, bool]:
-    """What the study is about, and whether more of it is better: the share of right answers where
-    a row has one, else the loss a row, which every task has row by row."""
-    return ("accuracy", True) if facts.has_head_of_classes else ("loss", False)
+def metric_of(facts: Facts) -> str:
+    """What the study is about: the share of right answers where a row has one, else the loss a row,
+    which every task has row by row."""
+    return "accuracy" if facts.has_head_of_classes else "loss"
 
 
 def folds_of(bench: Bench, folds: int, seed: int) -> tuple[tuple[Fold, ...], int]:
@@ -357,6 +357,12 @@ def _point(
             return None
         chosen[one.key] = value
     return chosen
+
+
+def _rules(part: SearchPart, pruner: str) -> dict[str, Any]:
+    """When the search ends before its last trial, and who is dropped between folds."""
+    ends = {"ends": ends_of} if part.end else {}
+    return {**ends, **({"behind": behind_leader} if pruner == "race" else {})}
 
 
 def _owner(kept_in: Path) -> str:

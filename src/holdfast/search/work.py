@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.actions import Stop
-from holdfast.core.records import Floats, to_json
+from holdfast.core.errors import InputError, MachineError, ModelError, RecipeError, TrainingError
+from holdfast.core.records import Floats, Snapshot, to_json
 from holdfast.data.table import Table, TrainSplit
-from holdfast.pipeline.ready import AskedSide, Fitted
+from holdfast.pipeline.ready import AskedSide, Fitted, classes_of
 from holdfast.pipeline.rows import Notify
 from holdfast.search.bench import Bench
 from holdfast.search.job import Done, FitJob, Held, Looks, Watch
@@ -42,8 +44,13 @@ def work(
     bench: Bench, job: FitJob, watch: Watch | None = None, notify: Notify = lambda _: None
 ) -> Done:
     """Fit, and say what came of it."""
-    watched = Watched(job.key, watch) if watch else None
-    fitted = bench.fit(job, (watched,) if watched else (), notify)
+    watched, start = Watched(job.key, watch) if watch else None, time.perf_counter()
+    try:
+        fitted = bench.fit(job, (watched,) if watched else (), notify)
+    except (TrainingError, RecipeError, ModelError, MachineError) as error:
+        if not job.may_fail:
+            raise
+        return _failed(job, error, time.perf_counter() - start)
     held = None
     if len(job.held) or job.keep:
         held = _saved(fitted, bench, job)
@@ -117,6 +124,44 @@ def _done(job: FitJob, fitted: Fitted, stopped: str | None, held: Held | None) -
         recipe=fitted.recipe.shown(),
         held=held,
         folder=job.keep,
+        refined=_refined(fitted, kept),
+    )
+
+
+def _refined(fitted: Fitted, kept: Snapshot) -> Floats:
+    """The losses of the validation rows after the temperature that suits the kept state."""
+    losses = np.asarray(kept.valid_losses, dtype=np.float64)
+    logits, labels = kept.valid_logits, getattr(fitted.ready.valid, "labels", None)
+    if logits is None or labels is None or not classes_of(fitted.ready.prepared):
+        return losses
+    scaled = np.asarray(logits, dtype=np.float64) / kept.temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    every = np.log(np.exp(scaled).sum(axis=1))
+    return np.asarray(every - scaled[np.arange(len(scaled)), np.asarray(labels)])
+
+
+def _failed(job: FitJob, error: InputError, seconds: float) -> Done:
+    """A job whose settings allow no fit: a loss that is no number, more memory than there is, two
+    settings that exclude each other."""
+    return Done(
+        key=job.key,
+        settings=dict(job.settings),
+        looks=Looks(np.zeros(0, dtype=np.int64), np.zeros((0, 0)), None, ()),
+        best=None,
+        losses=np.zeros(0),
+        correct=None,
+        metrics={},
+        best_step=0,
+        last_step=0,
+        planned=0,
+        examples_seen=0,
+        seconds=seconds,
+        parameters=0,
+        verdict={},
+        ended="failed",
+        stopped=None,
+        recipe={},
+        failed=f"{error.what}: {error.rule}",
     )
 
 

@@ -1,0 +1,347 @@
+"""Trials in a study: the same after a crash at any write, in a file or a database."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.storages.journal import JournalFileBackend
+
+from holdfast.core.errors import RunError
+from holdfast.search.asked import key_of
+from holdfast.search.job import Done, FitJob, Looks
+from holdfast.search.pruning import Pruning, make_pruner
+from holdfast.search.samplers import make_sampler
+from holdfast.search.searching import Fold, Searching
+from holdfast.search.space import Dimension, Space
+from holdfast.search.storage import masked, open_storage, without_password
+from holdfast.search.study import Trials, Tried
+
+SPACE = Space(
+    (
+        Dimension("train.learning_rate", "number", 1e-5, 1e-3, log=True),
+        Dimension("train.epochs", "whole", 1, 8, 1.0),
+        Dimension("train.optimizer", "choice", choices=("adamw", "sgd")),
+    )
+)
+DEFAULT = {"train.learning_rate": 1e-4, "train.epochs": 3, "train.optimizer": "adamw"}
+ROWS = 20
+
+
+def trials(where: str, sampler: str = "tpe", owner: str = "me", **about: Any) -> Trials:
+    return Trials(
+        open_storage(where),
+        where,
+        {"rows": "r", "space": SPACE.to_json(), "folds": 0, "metric": "loss", "seed": 0, **about},
+        owner=owner,
+        space=SPACE,
+        default=DEFAULT,
+        sampler=make_sampler(sampler, 0, 8),
+        pruner=make_pruner("none"),
+        alone=owner == "me",
+    )
+
+
+def searching(of: Trials, most: int = 8, folds: int = 1, **more: Any) -> Searching:
+    places = np.array_split(np.arange(ROWS), folds)
+    made = [Fold(np.arange(ROWS, 2 * ROWS), part, part) for part in places]
+    points: Any = [("default", DEFAULT), ("portfolio", {**DEFAULT, "train.epochs": 5})]
+    return Searching(
+        of,
+        SPACE,
+        made,
+        ROWS,
+        Pruning("none"),
+        "loss",
+        lambda _: None,
+        points=points,
+        most=most,
+        **more,
+    )
+
+
+def carried_out(job: FitJob) -> Done:
+    """What a fit with these settings would have given: a function of them."""
+    own = {**DEFAULT, **job.settings}
+    base = abs(np.log10(own["train.learning_rate"]) + 3.5) + 0.1 * own["train.epochs"]
+    losses = base + np.sin(job.valid + 1.0)
+    return Done(
+        key=job.key,
+        settings=job.settings,
+        looks=Looks(np.array([1]), losses[None], None, ({},)),
+        best=0,
+        losses=losses,
+        correct=None,
+        metrics={"loss": float(losses.mean())},
+        best_step=1,
+        last_step=1,
+        planned=1,
+        examples_seen=100,
+        seconds=0.0,
+        parameters=10,
+        verdict={"label": "healthy"},
+        ended="done",
+        stopped=None,
+        recipe={},
+    )
+
+
+def done(of: Searching) -> tuple[Tried, ...]:
+    for job in of.jobs():
+        of.take(carried_out(job))
+    return of.tried
+
+
+def plain(tried: tuple[Tried, ...]) -> list[Any]:
+    return [(key_of(one.settings), one.origin, one.state, one.losses.tolist()) for one in tried]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
+def test_one_worker_and_one_seed_give_the_same_trials(tmp_path: Path, sampler: str) -> None:
+    first = done(searching(trials(str(tmp_path / "a.journal"), sampler)))
+    again = done(searching(trials(str(tmp_path / "b.journal"), sampler)))
+    assert plain(first) == plain(again)
+    assert len(first) == 8
+    assert first[0].settings == {}
+    assert [one.origin for one in first[:3]] == ["default", "portfolio", "sampler"]
+    assert len({key_of(one.settings) for one in first}) == 8
+
+
+class Cut(BaseException):
+    """The end of a process."""
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_crash_at_any_write_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    whole = plain(done(searching(trials(str(tmp_path / "whole.journal")), most=4, folds=2)))
+    write, at, seen = JournalFileBackend.append_logs, [0], [0]
+
+    def cut(self: Any, logs: Any) -> None:
+        seen[0] += 1
+        if seen[0] == at[0] and not after:
+            raise Cut
+        write(self, logs)
+        if seen[0] == at[0]:
+            raise Cut
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", cut)
+    cuts = 0
+    for at[0] in range(1, 1000):
+        where, seen[0] = str(tmp_path / f"{after}-{at[0]}.journal"), 0
+        try:
+            done(searching(trials(where), most=4, folds=2))
+            break
+        except Cut:
+            cuts += 1
+            seen[0] = -1000
+        again = searching(trials(where), most=4, folds=2)
+        before = len(again.tried)
+        found = done(again)
+        assert plain(found) == whole, at[0]
+        assert before <= len(whole)
+    assert cuts > 20
+
+
+def test_a_line_that_a_kill_cut_off_is_taken_away(tmp_path: Path) -> None:
+    where = tmp_path / "study.journal"
+    whole = plain(done(searching(trials(str(where)), most=6)))
+    lines = where.read_bytes().splitlines(keepends=True)
+    for keep in (len(lines) // 2, len(lines) - 1):
+        cut = tmp_path / f"{keep}.journal"
+        cut.write_bytes(b"".join(lines[:keep]) + lines[keep][: len(lines[keep]) // 2])
+        assert plain(done(searching(trials(str(cut)), most=6))) == whole
+
+
+def test_finished_trials_are_not_carried_out_again(tmp_path: Path) -> None:
+    where = str(tmp_path / "study.journal")
+    first = done(searching(trials(where), most=5))
+    more = searching(trials(where), most=7)
+    assert plain(more.tried) == plain(first)
+    asked = list(jobs_of(more))
+    assert len(asked) == 2
+    assert plain(more.tried)[:5] == plain(first)
+
+
+def jobs_of(of: Searching) -> Iterator[FitJob]:
+    for job in of.jobs():
+        yield job
+        of.take(carried_out(job))
+
+
+def test_what_a_trial_gave_comes_back_to_the_last_digit(tmp_path: Path) -> None:
+    where = str(tmp_path / "study.journal")
+    first = done(searching(trials(where), most=4))
+    for one, other in zip(first, trials(where).finished(), strict=True):
+        assert np.array_equal(one.losses, other.losses)
+        assert dict(one.settings) == dict(other.settings)
+        assert one.cost == other.cost
+
+
+@pytest.mark.parametrize(
+    ("about", "names"),
+    [
+        ({"space": [{"key": "train.warmup"}]}, "in another space"),
+        ({"rows": "others"}, "on other rows"),
+        ({"seed": 1}, "from another seed"),
+        ({"folds": 5}, "by other rows"),
+    ],
+)
+def test_the_study_of_something_else_is_refused(tmp_path: Path, about: Any, names: str) -> None:
+    where = str(tmp_path / "study.journal")
+    done(searching(trials(where), most=2))
+    with pytest.raises(RunError, match=names):
+        trials(where, **about)
+
+
+@pytest.mark.parametrize("content", ["no study\n", '{"op_code": 77}\n', "[1]\n"])
+def test_a_file_that_is_no_study_is_refused_and_left_alone(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text(content)
+    with pytest.raises(RunError, match="is no study"):
+        open_storage(str(path))
+    assert path.read_text() == content
+    foreign = tmp_path / "own.journal"
+    optuna.create_study(
+        storage=optuna.storages.JournalStorage(JournalFileBackend(str(foreign))), study_name="mine"
+    )
+    with pytest.raises(RunError, match="did not make"):
+        trials(str(foreign))
+
+
+def test_settings_that_were_tried_are_not_tried_again(tmp_path: Path) -> None:
+    small = Space((Dimension("train.optimizer", "choice", choices=("adamw", "sgd")),))
+    of = Trials(
+        open_storage(str(tmp_path / "s.journal")),
+        "s.journal",
+        {},
+        owner="me",
+        space=small,
+        default={"train.optimizer": "adamw"},
+        sampler=make_sampler("random", 0, None),
+        pruner=make_pruner("none"),
+        alone=True,
+    )
+    one = searching(of, most=50)
+    one.space, one.points = small, [("default", {"train.optimizer": "adamw"})]
+    found = done(one)
+    assert [dict(t.settings) for t in found] == [{}, {"train.optimizer": "sgd"}]
+    assert "had been tried already" in one.stopped
+
+
+def test_a_trial_that_fails_or_is_dropped_does_not_end_the_search(tmp_path: Path) -> None:
+    import dataclasses
+
+    def behind(tried: Tried, _: Any) -> str | None:
+        return "behind" if tried.settings.get("train.optimizer") == "sgd" else None
+
+    of = searching(trials(str(tmp_path / "s.journal"), "random"), most=8, folds=3, behind=behind)
+    fits = []
+    for job in of.jobs():
+        fits.append(job.key)
+        one = carried_out(job)
+        if job.settings.get("train.epochs") == 5:
+            one = dataclasses.replace(one, failed="the loss: is no number", losses=np.zeros(0))
+        of.take(one)
+    states = {one.state for one in of.tried}
+    assert states == {"complete", "pruned", "failed"}
+    assert len(of.tried) == 8
+    for one in of.tried:
+        known = np.isfinite(one.losses).sum()
+        assert known == {"complete": ROWS, "pruned": 7, "failed": 0}[one.state]
+        assert one.whole == (one.state == "complete")
+    told = {one.because for one in of.tried if one.state != "complete"}
+    assert told == {"behind", "the loss: is no number"}
+    # One that is dropped has no other fold.
+    assert len(fits) == sum({"complete": 3, "pruned": 1, "failed": 1}[t.state] for t in of.tried)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://ann:s3cret@host:5432/db", "postgresql://ann:***@host:5432/db"),
+        ("postgresql://ann@host/db", "postgresql://ann@host/db"),
+        ("postgresql://host/db?user=a&password=s3cret", "postgresql://host/db?user=a&password=***"),
+        ("postgresql://ann:s3/cr@t@host/db", "postgresql://ann:***@host/db"),
+        ("/tmp/study.journal", "/tmp/study.journal"),
+    ],
+)
+def test_a_password_is_never_shown(url: str, shown: str) -> None:
+    assert masked(url) == shown
+    assert "s3" not in without_password(f"could not connect to {url}", url) or "@" not in url
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The URL of a throwaway cluster, on a socket alone."""
+    found = shutil.which("initdb")
+    if found is None or shutil.which("pg_ctl") is None:
+        pytest.skip("needs PostgreSQL: initdb and pg_ctl")
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    user, before = getpass.getuser(), []
+    if os.geteuid() == 0:
+        # The server refuses to run as root.
+        user = "nobody"
+        before = ["runuser", "-u", user, "--"]
+        shutil.chown(folder, user)
+
+    def run(*command: str) -> None:
+        subprocess.run([*before, *command], check=True, capture_output=True, cwd=folder)
+
+    data = str(folder / "data")
+    run("initdb", "-D", data, "-U", "holdfast", "--auth=trust", "--no-sync", "-E", "UTF8")
+    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
+    run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
+    try:
+        yield f"postgresql://holdfast:s3cret@/postgres?host={folder}"
+    finally:
+        run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_database_gives_the_trials_of_a_file_and_several_runs_share_it(
+    postgres: str, tmp_path: Path
+) -> None:
+    of_file = done(searching(trials(str(tmp_path / "s.journal")), most=6))
+    one, two, three = (trials(postgres, owner=name) for name in ("first", "second", "first"))
+    began = searching(one, most=6)
+    jobs = began.jobs()
+    began.take(carried_out(next(jobs)))
+    next(jobs)
+    # The second trial is under way in one run as another joins: neither does what the other does.
+    second = searching(two, most=6)
+    assert plain(second.tried) == plain(of_file)[:1]
+    found = done(second)
+    assert len(found) == 6
+    assert [tried.origin for tried in found].count("portfolio") == 0
+    # The first run, killed there, goes on with its own.
+    again = searching(three, most=7)
+    done(again)
+    assert [tried.origin for tried in again.tried].count("portfolio") == 1
+    assert plain(again.tried)[:2] == plain(of_file)[:2]
+    for each in (one, two, three):
+        each.close()
+
+
+def test_another_search_in_one_database_is_another_study(postgres: str) -> None:
+    of = trials(postgres, owner="a", rows="others")
+    assert len(done(searching(of, most=2))) == 2
+    of.close()
+
+
+def test_a_database_that_does_not_answer_is_refused_without_the_password() -> None:
+    with pytest.raises(RunError) as refused:
+        open_storage("postgresql://ann:s3cret@/nowhere?host=/no/such/folder")
+    assert "s3cret" not in str(refused.value)
+    assert "ann:***" in str(refused.value)
+    assert refused.value.__cause__ is None
