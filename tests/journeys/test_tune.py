@@ -112,7 +112,7 @@ def test_a_search_leaves_a_run_that_says_what_it_found(
     assert "train.learning_rate" in page
     code, out, _ = run("evaluate", tuned, rows, "--json")
     assert code == 0
-    assert json.loads(out)["test"]["n"] == 90
+    assert json.loads(out)["n"] == 90
 
 
 def test_the_recipe_of_the_run_repeats_its_model(tuned: Path, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_the_command_prints_what_won_at_80_columns_and_json_alone(
     assert not err
 
 
-@pytest.mark.parametrize("look", [2, 6, 11])
+@pytest.mark.parametrize("look", [2, 6])
 def test_a_search_that_is_killed_in_a_trial_ends_as_if_it_had_not_been(
     tuned: Path,
     rows: Path,

@@ -53,19 +53,10 @@ def trials(where: str, sampler: str = "tpe", owner: str = "me", **about: Any) ->
 
 def searching(of: Trials, most: int = 8, folds: int = 1, **more: Any) -> Searching:
     places = np.array_split(np.arange(ROWS), folds)
-    made = [Fold(np.arange(ROWS, 2 * ROWS), part, part) for part in places]
+    made = [Fold(np.arange(ROWS, 2 * ROWS), part) for part in places]
     points: Any = [("default", DEFAULT), ("portfolio", {**DEFAULT, "train.epochs": 5})]
     return Searching(
-        of,
-        SPACE,
-        made,
-        ROWS,
-        Pruning("none"),
-        "loss",
-        lambda _: None,
-        points=points,
-        most=most,
-        **more,
+        of, SPACE, made, Pruning("none"), "loss", lambda _: None, points=points, most=most, **more
     )
 
 
@@ -284,8 +275,10 @@ def test_a_password_is_never_shown(url: str, shown: str) -> None:
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
     """The URL of a throwaway cluster, on a socket alone."""
-    found = shutil.which("initdb")
-    if found is None or shutil.which("pg_ctl") is None:
+    # Debian keeps the server's own commands off the path.
+    places = [*map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"))), os.environ["PATH"]]
+    initdb, pg_ctl = (shutil.which(name, path=":".join(places)) for name in ("initdb", "pg_ctl"))
+    if initdb is None or pg_ctl is None:
         pytest.skip("needs PostgreSQL: initdb and pg_ctl")
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     user, before = getpass.getuser(), []
@@ -299,13 +292,13 @@ def postgres() -> Iterator[str]:
         subprocess.run([*before, *command], check=True, capture_output=True, cwd=folder)
 
     data = str(folder / "data")
-    run("initdb", "-D", data, "-U", "holdfast", "--auth=trust", "--no-sync", "-E", "UTF8")
+    run(initdb, "-D", data, "-U", "holdfast", "--auth=trust", "--no-sync", "-E", "UTF8")
     options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
-    run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
+    run(pg_ctl, "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
     try:
         yield f"postgresql://holdfast:s3cret@/postgres?host={folder}"
     finally:
-        run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+        run(pg_ctl, "-D", data, "-m", "immediate", "stop")
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Whole trials below which nothing is said, also as a multiple of the settings.
 LEAST, TIMES = 12, 1
-DEALINGS, TREES = 19, 32
+DEALINGS, TREES = 19, 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,11 +32,10 @@ LEAST_TRIALS = 8
 @dataclass(frozen=True, slots=True, eq=False)
 class Fold:
     """One fit of a trial: the rows that it learns from, and those that judge it, as positions
-    among the bench's rows; ``places`` of the latter among all rows that judge."""
+    among the bench's rows."""
 
     train: Ints
     valid: Ints
-    places: Ints
 
 
 @dataclass(slots=True)
@@ -56,7 +55,7 @@ Behind = Callable[[Tried, Sequence[Tried]], str | None]
 class Searching:
     """One search.
 
-    ``folds`` are the fits of a trial, ``judging`` how many rows judge. ``points`` come before the
+    ``folds`` are the fits of a trial. ``points`` come before the
     sampler's, by their origin; of a ``grid`` there is nothing after it. ``most`` trials and
     ``seconds`` bound it. ``ends`` says after a trial why there should be no other, ``behind`` after
     a fold why a trial should have no other.
@@ -65,7 +64,6 @@ class Searching:
     trials: Trials
     space: Space
     folds: Sequence[Fold]
-    judging: int
     pruning: Pruning
     metric: str
     notify: Notify
@@ -79,6 +77,7 @@ class Searching:
     _open: dict[str, _Open] = field(default_factory=dict)
     _tried: dict[int, Tried] = field(default_factory=dict)
     _keys: set[str] = field(default_factory=set)
+    _sizes: dict[int, int] = field(default_factory=dict)
     _since: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -121,6 +120,8 @@ class Searching:
 
     def _remember(self, tried: Tried) -> None:
         self._tried[tried.number] = tried
+        if tried.whole:
+            self._sizes |= dict(enumerate(tried.sizes))
         self._keys.add(key_of(tried.settings))
 
     def value(self, tried: Tried) -> float:
@@ -194,14 +195,15 @@ class Searching:
     def _assembled(self, of: _Open) -> Tried:
         """A trial of those of its folds that are done."""
         done = [of.done[number] for number in sorted(of.done)]
-        losses, correct = np.full(self.judging, np.nan), np.full(self.judging, np.nan)
         for number, one in of.done.items():
             if not one.failed:
-                places = self.folds[number].places
-                losses[places] = one.losses if one.refined is None else one.refined
-                if one.correct is not None:
-                    correct[places] = one.correct
+                self._sizes.setdefault(number, len(one.losses))
+        sizes = tuple(self._sizes.get(number, 0) for number in range(len(self.folds)))
+        losses = np.concatenate([self._of_fold(of, i, "losses") for i in range(len(sizes))])
+        correct = np.concatenate([self._of_fold(of, i, "correct") for i in range(len(sizes))])
         last, failed = done[-1], next((one.failed for one in done if one.failed), None)
+        if any(not one.failed and len(one.losses) != sizes[i] for i, one in of.done.items()):
+            failed = "its rows are cut into other pieces, which no other trial was judged by"
         stopped = next((one.stopped for one in done if one.stopped), None)
         state: State = "complete"
         if failed is not None:
@@ -225,7 +227,18 @@ class Searching:
             last_step=last.last_step,
             planned=last.planned,
             because=failed or of.dropped or stopped or last.ended,
+            sizes=sizes,
         )
+
+    def _of_fold(self, of: _Open, number: int, name: str) -> Floats:
+        """What one fold said of its rows; NaN where it is not done, or said of other ones."""
+        one, size = of.done.get(number), self._sizes.get(number, 0)
+        found = None
+        if one is not None and not one.failed:
+            found = one.correct if name == "correct" else one.refined
+            found = one.losses if found is None and name == "losses" else found
+        fits = found is not None and len(found) == size
+        return np.asarray(found) if fits else np.full(size, np.nan)
 
     def _say(self, tried: Tried) -> None:
         of = f" of {self.most}" if self.most else ""

@@ -46,8 +46,9 @@ class Tried:
     """A trial that has come to its end.
 
     ``losses`` [n], after the temperature that suits the trial best, and ``correct`` [n] (``None``:
-    an answer is not right or wrong) are of the rows that judge, in their order, at the kept state,
-    NaN for those that it was not asked of.
+    an answer is not right or wrong) are of the rows that judge (or pieces of them, where a task
+    cuts rows), fold by fold, at the kept state; NaN for those that it was not asked of. ``sizes``
+    are how many each fold has.
     ``metrics`` are those of the task, ``cost`` the rows that were passed to train it. ``because``
     is why it ended.
     """
@@ -67,6 +68,7 @@ class Tried:
     last_step: int
     planned: int
     because: str
+    sizes: tuple[int, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -89,7 +91,7 @@ class Tried:
     @classmethod
     def unpacked(cls, number: int, params: Mapping[str, Any], kept: Mapping[str, Any]) -> Tried:
         """Of what the study holds."""
-        own = {**kept, "losses": _array(kept["losses"])}
+        own = {**kept, "losses": _array(kept["losses"]), "sizes": tuple(kept["sizes"])}
         own["correct"] = None if kept["correct"] is None else _array(kept["correct"])
         return cls(number=number, params=params, **own)
 

@@ -51,7 +51,10 @@ def block(
         "seen": _number(search.value(best)),
         "default": _of(search, found.default),
         "top": _of(search, top),
-        "judged_by": {"rows": search.judging, "folds": len(search.folds)},
+        "judged_by": {
+            "rows": sum(len(one.valid) for one in search.folds),
+            "folds": len(search.folds),
+        },
         "stopped_because": search.stopped,
         "sampler": sampler.to_json(),
         "pruner": pruner.to_json(),

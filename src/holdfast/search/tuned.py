@@ -34,7 +34,7 @@ from holdfast.pipeline.rows_used import learning_of
 from holdfast.recipe import Recipe
 from holdfast.search.asked import space_of
 from holdfast.search.bench import Bench, of_a_fit
-from holdfast.search.engines import engine_of
+from holdfast.search.engines import Engine, engine_of
 from holdfast.search.judged import behind_leader, ends_of, judged
 from holdfast.search.pruning import Pruning, choose_pruner, make_pruner
 from holdfast.search.samplers import choose_sampler, make_sampler
@@ -96,15 +96,15 @@ class Tune:
 
     def learn(self, recipe: Recipe, divided: Divided, notify: Notify) -> Tuning:
         """See ``Procedure.learn``."""
-        engine_of(self.engine, self.address)
-        return Tuning(self, learning_of(recipe, divided))
+        engine = engine_of(self.engine, self.address)
+        return Tuning(self, learning_of(recipe, divided), engine)
 
 
 class Tuning:
     """A search under way: the learner of ``tune``."""
 
-    def __init__(self, asked: Tune, learning: Learning) -> None:
-        self._asked, self._learning = asked, learning
+    def __init__(self, asked: Tune, learning: Learning, engine: Engine) -> None:
+        self._asked, self._learning, self._engine = asked, learning, engine
         self.divided = learning.divided
         self._block: Mapping[str, Any] = {}
 
@@ -126,7 +126,7 @@ class Tuning:
         for one in told:
             notify(one)
         seed = bench.recipe.seed if part.seed is None else part.seed
-        folds, judging = folds_of(bench, part.folds, seed)
+        folds = folds_of(bench, part.folds, seed)
         metric = metric_of(facts)
         where = self._where(into.kept_in)
         trials = Trials(
@@ -146,7 +146,6 @@ class Tuning:
             pruner=make_pruner(pruner.chosen),
             alone=self._asked.study is None,
         )
-        engine = engine_of(self._asked.engine, self._asked.address)
         until = None if part.minutes is None else time.monotonic() + 60 * part.minutes
         watch = Pruning(pruner.chosen, until)
         watch.rows = passed
@@ -156,7 +155,6 @@ class Tuning:
             trials,
             space,
             folds,
-            judging,
             watch,
             metric,
             notify,
@@ -170,7 +168,7 @@ class Tuning:
             there = f"{counted(len(search.tried), 'finished trial')}"
             notify(Decision("study", masked(where), f"{there} in it are not repeated", True))
         store = Store(into.kept_in, bench.mark, notify)
-        for done in engine.run(bench, search.jobs(), store=store, watch=watch):
+        for done in self._engine.run(bench, search.jobs(), store=store, watch=watch):
             search.take(done)
         found = judged(search.tried, metric, len(self.divided.splits.test))
         settings = found.winner.settings
@@ -277,18 +275,16 @@ def metric_of(facts: Facts) -> str:
     return "accuracy" if facts.has_head_of_classes else "loss"
 
 
-def folds_of(bench: Bench, folds: int, seed: int) -> tuple[tuple[Fold, ...], int]:
-    """The fits of a trial, and how many rows judge it."""
+def folds_of(bench: Bench, folds: int, seed: int) -> tuple[Fold, ...]:
+    """The fits of a trial."""
     if not folds:
-        places = np.arange(len(bench.valid))
-        return (Fold(bench.train, bench.valid, places),), len(bench.valid)
+        return (Fold(bench.train, bench.valid),)
     everything = np.union1d(bench.train, bench.valid)
     rows, units = bench.rows.take(everything), bench.units[everything]
     named = "label" in rows.rows.column_names
     labels = np.asarray(rows.column("label")) if named else np.zeros(len(rows), dtype=np.int64)
     dealt = make_folds(units, strata(labels, units, folds), folds, seed)
-    made = tuple(Fold(everything[one.train], everything[one.held], one.held) for one in dealt)
-    return made, len(everything)
+    return tuple(Fold(everything[one.train], everything[one.held]) for one in dealt)
 
 
 def strata(labels: Ints, units: Ints, folds: int) -> Ints:

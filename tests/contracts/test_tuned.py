@@ -1,0 +1,73 @@
+"""The default space of every task: ``train``'s own settings lie in it, its corners are fitted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from holdfast.recipe import override
+from holdfast.search.bench import Bench
+from holdfast.search.job import FitJob
+from holdfast.search.tuned import facts_of, folds_of, metric_of
+from holdfast.search.usual_space import default_point, is_open, usual_space
+from holdfast.search.work import work
+
+SMALL = (
+    "train.max_steps=2",
+    "train.threads=1",
+    "train.precision=float32",
+    "train.matmul=default",
+    "train.evaluations=2",
+    "generate.rows=0",
+)
+
+
+@pytest.fixture
+def bench(sample: Any) -> Bench:
+    recipe = override(sample.recipe, SMALL)
+    rows = sample.table
+    everything = np.arange(len(rows))
+    train, valid = everything[: len(rows) - 5], everything[len(rows) - 5 :]
+    return Bench(recipe, rows, everything, (), train, valid, 0, (rows,), ())
+
+
+def test_the_default_space_holds_the_default_and_its_corners_can_be_fitted(bench: Bench) -> None:
+    facts, passed = facts_of(bench)
+    space = usual_space(facts)
+    assert passed > 0
+    assert {"train.learning_rate", "train.epochs", "train.schedule"} <= set(space.by_key)
+    assert all(one.because and is_open(bench.recipe, one.key) for one in space)
+    point = default_point(space, facts.default)
+    assert point is not None
+    assert space.holds(point)
+    assert metric_of(facts) == ("accuracy" if facts.has_head_of_classes else "loss")
+    # The last value of each key: what an adapter, other rows' forms or a schedule bring together.
+    corner: dict[str, Any] = {}
+    for one in space:
+        if one in space.active(corner):
+            corner[one.key] = one.grid()[-1]
+    assert space.holds(corner)
+    none = bench.train[:0]
+    done = work(bench, FitJob("corner", bench.train, bench.valid, none, corner, may_fail=True))
+    assert done.failed is None
+    # Plain texts are cut into pieces.
+    assert len(done.losses) >= len(bench.valid)
+    assert done.refined is not None
+    assert done.refined.mean() <= done.losses.mean() + 1e-9
+
+
+def test_what_the_recipe_says_is_not_searched(bench: Bench) -> None:
+    fixed = replace(bench, recipe=override(bench.recipe, ["train.learning_rate=1e-4"]))
+    facts, _ = facts_of(fixed)
+    assert "train.learning_rate" not in usual_space(facts).by_key
+
+
+def test_the_folds_of_a_trial_hold_each_row_once(bench: Bench) -> None:
+    folds, judging = folds_of(bench, 3, 0), len(bench.rows)
+    held = np.concatenate([fold.valid for fold in folds])
+    assert sorted(held.tolist()) == list(range(judging))
+    for fold in folds:
+        assert not np.intersect1d(fold.train, fold.valid).size
