@@ -14,7 +14,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.recipe import Recipe, override
 from holdfast.search.asked import read_asked, space_of, split_settings
 from holdfast.search.settings import search_part
-from holdfast.search.space import Condition, Dimension, Space
+from holdfast.search.space import Dimension, OnlyWhere, Space
 from holdfast.search.study import suggested
 
 RATE = {"range": ["1e-5", "5e-4"], "log": True}
@@ -189,7 +189,7 @@ def test_optuna_draws_what_the_space_holds_and_nothing_where_it_has_no_effect() 
                 "whole",
                 10,
                 50,
-                when=Condition("methods.contrast", (True,)),
+                when=OnlyWhere("methods.contrast", (True,)),
             ),
         )
     )

@@ -68,7 +68,7 @@ def carried_out(job: FitJob) -> Done:
     return Done(
         key=job.key,
         settings=job.settings,
-        looks=Looks(np.array([1]), losses[None], None, ({},)),
+        looks=Looks(np.array([1]), losses[None], None, ({},), None, losses[:1], losses[:1]),
         best=0,
         losses=losses,
         correct=None,

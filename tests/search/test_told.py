@@ -17,12 +17,12 @@ from holdfast.search.importance import importance
 from holdfast.search.job import FitJob
 from holdfast.search.judged import DEFAULT, behind_leader, judged, name_of
 from holdfast.search.pareto import alike, footing, front
+from holdfast.search.planned import strata
 from holdfast.search.pruning import Pruning, choose_pruner
 from holdfast.search.samplers import choose_sampler
 from holdfast.search.searching import score_of
 from holdfast.search.space import Dimension, Space
 from holdfast.search.study import Tried
-from holdfast.search.tuned import strata
 from holdfast.search.work import work
 
 
@@ -194,8 +194,9 @@ def test_refined_losses_are_those_of_the_calibrated_answers(bench: Bench) -> Non
         scaled = np.exp(logits / temperature)
         return scaled / scaled.sum(axis=1, keepdims=True)
 
-    best = min(log_loss(labels, chances(t)) for t in np.geomspace(0.05, 20, 2000))
+    best = min(log_loss(labels, chances(t)) for t in np.geomspace(0.01, 100, 4000))
     assert done.refined.mean() == pytest.approx(best, abs=1e-3)
+    assert done.refined.mean() == pytest.approx(done.looks.refined[done.best])
 
 
 def look(step: int, loss: float, seen: int = 10) -> Snapshot:
@@ -238,8 +239,7 @@ def test_the_clock_ends_a_trial_but_not_the_default() -> None:
 
 def test_halving_ends_what_is_behind_where_others_were() -> None:
     """As Optuna's pruner says of the same reports."""
-    watch = Pruning("halving")
-    watch.rows = 100.0
+    watch = Pruning("halving", 100.0)
     from holdfast.search.pruning import make_pruner
 
     study = optuna.create_study(direction="maximize", pruner=make_pruner("halving"))

@@ -25,7 +25,7 @@ from holdfast.models.adapter import LOW_RANK
 from holdfast.recipe import Recipe, as_settings, known_keys, override
 from holdfast.recipe.values import NUMBER
 from holdfast.recipe.whole import anchored, parse
-from holdfast.search.space import Condition, Dimension, Space, ordered, plain, same, word
+from holdfast.search.space import Dimension, OnlyWhere, Space, ordered, plain, same, word
 
 WORDS = ("range", "choices", "log", "step")
 MOST_CHOICES = 1000
@@ -301,10 +301,10 @@ def _conditioned(one: Dimension, known: Mapping[str, Dimension], recipe: Recipe)
     owner = f"{first}.{rest.partition('.')[0]}"
     if one.key in OF_ADAPTERS and KIND in known:
         fits = tuple(v for v in known[KIND].choices if v in OF_ADAPTERS[one.key])
-        return replace(one, when=Condition(KIND, fits))
+        return replace(one, when=OnlyWhere(KIND, fits))
     if first in FREE and owner != one.key and owner in known:
         on = tuple(value for value in known[owner].choices if value is not False)
-        return replace(one, when=Condition(owner, on))
+        return replace(one, when=OnlyWhere(owner, on))
     return one
 
 

@@ -64,9 +64,8 @@ class Pruning:
     the folds have seen is compared when a fold is done.
     """
 
-    def __init__(self, name: str, until: float | None = None) -> None:
-        self.name, self._until = name, until
-        self.rows = 0.0
+    def __init__(self, name: str, rows: float = 0.0, until: float | None = None) -> None:
+        self.name, self.rows, self._until = name, rows, until
         self._handles: dict[str, Any] = {}
         self._seen: dict[str, list[Snapshot]] = {}
         self._spared: set[str] = set()

@@ -67,7 +67,7 @@ class Searching:
     pruning: Pruning
     metric: str
     notify: Notify
-    points: Sequence[tuple[Origin, Mapping[str, Any]]] = ()
+    points: Sequence[tuple[Origin, Mapping[str, Any] | None]] = ()
     grid: Sequence[Mapping[str, Any]] | None = None
     most: int | None = None
     seconds: float | None = None
@@ -167,7 +167,8 @@ class Searching:
 
     def _asked(self) -> Begun | None:
         """The next trial of the first origin that has one left."""
-        queue = [*self.points, *(("grid", point) for point in self.grid or ())]
+        queue: list[tuple[Origin, Mapping[str, Any] | None]] = list(self.points)
+        queue += [("grid", point) for point in self.grid or ()]
         places: dict[str, int] = {}
         for origin, point in queue:
             place = places.get(origin, 0)

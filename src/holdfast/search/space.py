@@ -16,7 +16,7 @@ POINTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class OnlyWhere:
     """``key`` of the same trial is one of ``values``."""
 
     key: str
@@ -46,7 +46,7 @@ class Dimension:
     step: float | None = None
     log: bool = False
     choices: tuple[Any, ...] = ()
-    when: Condition | None = None
+    when: OnlyWhere | None = None
     because: str = "set by you"
 
     def holds(self, value: Any) -> bool:
@@ -127,7 +127,7 @@ class Space:
         """Those that have an effect beside what was ``chosen``."""
         return tuple(one for one in self if one.when is None or self._reached(one.when, chosen))
 
-    def _reached(self, when: Condition, chosen: Mapping[str, Any]) -> bool:
+    def _reached(self, when: OnlyWhere, chosen: Mapping[str, Any]) -> bool:
         # What nobody chooses was settled when the space was made.
         return when.key not in self.by_key or when.holds(chosen)
 

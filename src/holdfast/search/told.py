@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.core.records import Decision
 from holdfast.search.asked import key_of
 from holdfast.search.bench import Bench
 from holdfast.search.importance import importance
 from holdfast.search.judged import Judged
 from holdfast.search.pareto import Footing, alike, footing, front
+from holdfast.search.planned import Planned
 from holdfast.search.searching import Searching
-from holdfast.search.space import Space
 from holdfast.search.study import Tried
 
 # Settings of a model's form that change how long an answer takes; of those that a search prepares
@@ -23,15 +22,7 @@ SHAPES = ("model.pooling", "model.max_length", "model.adapter", "model.quantize"
 
 
 def block(
-    search: Searching,
-    found: Judged,
-    space: Space,
-    bench: Bench,
-    where: str,
-    sampler: Decision,
-    pruner: Decision,
-    study: Any,
-    seed: int,
+    search: Searching, found: Judged, how: Planned, bench: Bench, where: str
 ) -> dict[str, Any]:
     """Everything that a search found, in plain values."""
     tried, expected = search.tried, found.expected
@@ -56,16 +47,18 @@ def block(
             "folds": len(search.folds),
         },
         "stopped_because": search.stopped,
-        "sampler": sampler.to_json(),
-        "pruner": pruner.to_json(),
+        "sampler": how.sampler.to_json(),
+        "pruner": how.pruner.to_json(),
         "storage": where,
-        "space": space.to_json(),
-        "own_space": space.own,
+        "space": how.space.to_json(),
+        "own_space": how.space.own,
         "trials_table": [
             _line(search, one, forms.get(_form_key(one.settings)), _known(found, one))
             for one in tried
         ],
-        "importance": importance(study.get_trials(deepcopy=False), seed).to_json(),
+        "importance": importance(
+            search.trials.study.get_trials(deepcopy=False), how.seed
+        ).to_json(),
         "pareto": _pareto(search, found, forms, rises),
         "seconds": round(sum(one.seconds for one in tried), 3),
     }

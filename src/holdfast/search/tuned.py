@@ -16,19 +16,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from holdfast.core.errors import RecipeError
 from holdfast.core.files import write_text
 from holdfast.core.records import Decision, Ints
 from holdfast.core.wording import counted
-from holdfast.pipeline.compose import make_ready
 from holdfast.pipeline.cross_fitted import cross_fit
 from holdfast.pipeline.fit import fit
 from holdfast.pipeline.folder import STUDY
 from holdfast.pipeline.learning import Learning
 from holdfast.pipeline.procedure import FITS
-from holdfast.pipeline.ready import Fitted, Prepared, Ready, classes_of
+from holdfast.pipeline.ready import Fitted, Prepared
 from holdfast.pipeline.rows import Divided, Notify
 from holdfast.pipeline.rows_used import learning_of
 from holdfast.recipe import Recipe
@@ -36,23 +33,20 @@ from holdfast.search.asked import space_of
 from holdfast.search.bench import Bench, of_a_fit
 from holdfast.search.engines import Engine, engine_of
 from holdfast.search.judged import behind_leader, ends_of, judged
-from holdfast.search.pruning import Pruning, choose_pruner, make_pruner
-from holdfast.search.samplers import choose_sampler, make_sampler
-from holdfast.search.searching import Fold, Searching
+from holdfast.search.planned import Planned, planned
+from holdfast.search.pruning import Pruning, make_pruner
+from holdfast.search.samplers import make_sampler
+from holdfast.search.searching import Searching
 from holdfast.search.settings import SearchPart
-from holdfast.search.space import Space, shown
+from holdfast.search.space import shown
 from holdfast.search.storage import masked, open_storage
 from holdfast.search.store import Store
 from holdfast.search.study import Trials
 from holdfast.search.told import block
-from holdfast.search.usual_space import Facts, default_point, usual_space
-from holdfast.split.folds import make_folds
 
 if TYPE_CHECKING:
     from holdfast.pipeline.run_folder import RunFolder
 
-# Trials where neither they nor minutes were asked for; the search may end before.
-USUAL_TRIALS = 16
 OWNER = "owner"
 
 
@@ -111,77 +105,70 @@ class Tuning:
     def fit(self, into: RunFolder | None, listeners: Sequence[Any], notify: Notify) -> Fitted:
         """Search, then fit by the settings that won."""
         assert into is not None
-        start, part = time.perf_counter(), self._asked.search
-        bench = Bench.of(self._learning)
-        facts, passed = facts_of(bench)
-        space = space_of(self._asked.ranges, bench.recipe) if self._asked.ranges else None
-        space = space if space is not None else usual_space(facts)
-        default = default_point(space, facts.default)
-        most = part.trials
-        if most is None and part.minutes is None:
-            most = USUAL_TRIALS
-        sampler = choose_sampler(part.sampler, space, most)
-        pruner = choose_pruner(part.pruner, part.folds, most)
-        told = (*_space_told(space), sampler, pruner)
-        for one in told:
+        start, bench = time.perf_counter(), Bench.of(self._learning)
+        how = planned(self._asked.ranges, self._asked.search, bench)
+        for one in how.told:
             notify(one)
-        seed = bench.recipe.seed if part.seed is None else part.seed
-        folds = folds_of(bench, part.folds, seed)
-        metric = metric_of(facts)
         where = self._where(into.kept_in)
-        trials = Trials(
-            open_storage(where),
-            where,
-            {
-                "rows": bench_mark(bench),
-                "space": space.to_json(),
-                "folds": part.folds,
-                "metric": metric,
-                "seed": seed,
-            },
-            owner=_owner(into.kept_in),
-            space=space,
-            default=default,
-            sampler=make_sampler(sampler.chosen, seed, most),
-            pruner=make_pruner(pruner.chosen),
-            alone=self._asked.study is None,
-        )
-        until = None if part.minutes is None else time.monotonic() + 60 * part.minutes
-        watch = Pruning(pruner.chosen, until)
-        watch.rows = passed
-        points: list[Any] = [("default", default)]
-        points += [("portfolio", one) for one in self._portfolio(facts, space, default)]
-        search = Searching(
-            trials,
-            space,
-            folds,
-            watch,
-            metric,
-            notify,
-            points=points,
-            grid=_grid(space, seed) if sampler.chosen == "grid" else None,
-            most=most,
-            seconds=None if part.minutes is None else 60 * part.minutes,
-            **_rules(part, pruner.chosen),
-        )
+        trials = self._trials(bench, how, where, _owner(into.kept_in))
+        search, watch = self._searching(how, trials, notify)
         if search.tried:
-            there = f"{counted(len(search.tried), 'finished trial')}"
-            notify(Decision("study", masked(where), f"{there} in it are not repeated", True))
+            there = f"{counted(len(search.tried), 'finished trial')} in it are not repeated"
+            notify(Decision("study", masked(where), there, prominent=True))
         store = Store(into.kept_in, bench.mark, notify)
         for done in self._engine.run(bench, search.jobs(), store=store, watch=watch):
             search.take(done)
-        found = judged(search.tried, metric, len(self.divided.splits.test))
-        settings = found.winner.settings
-        chosen = Decision("settings", shown(settings), found.because, prominent=True)
+        found = judged(search.tried, how.metric, len(self.divided.splits.test))
+        chosen = Decision("settings", shown(found.winner.settings), found.because, prominent=True)
         notify(chosen)
-        self._block = block(
-            search, found, space, bench, masked(where), sampler, pruner, trials.study, seed
-        )
+        self._block = block(search, found, how, bench, masked(where))
         self._block = {**self._block, "search_s": round(time.perf_counter() - start, 3)}
         trials.close()
         if self._asked.study is None:
             shutil.copyfile(where, into.kept_in.parent / STUDY)
-        return self._last(bench, settings, (*told, chosen), into, listeners, notify)
+        told = (*how.told, chosen)
+        return self._last(bench, found.winner.settings, told, into, listeners, notify)
+
+    def _trials(self, bench: Bench, how: Planned, where: str, owner: str) -> Trials:
+        about = {
+            "rows": bench_mark(bench),
+            "space": how.space.to_json(),
+            "folds": self._asked.search.folds,
+            "metric": how.metric,
+            "seed": how.seed,
+        }
+        return Trials(
+            open_storage(where),
+            where,
+            about,
+            owner=owner,
+            space=how.space,
+            default=how.default,
+            sampler=make_sampler(how.sampler.chosen, how.seed, how.most),
+            pruner=make_pruner(how.pruner.chosen),
+            alone=self._asked.study is None,
+        )
+
+    def _searching(self, how: Planned, trials: Trials, notify: Notify) -> tuple[Searching, Pruning]:
+        """The loop and its watch."""
+        part = self._asked.search
+        seconds = None if part.minutes is None else 60 * part.minutes
+        until = None if seconds is None else time.monotonic() + seconds
+        watch = Pruning(how.pruner.chosen, how.passed, until)
+        search = Searching(
+            trials,
+            how.space,
+            how.folds,
+            watch,
+            how.metric,
+            notify,
+            points=how.points,
+            grid=how.grid,
+            most=how.most,
+            seconds=seconds,
+            **_rules(part, how.pruner.chosen),
+        )
+        return search, watch
 
     def blocks(self) -> Mapping[str, Any]:
         """See ``Learner.blocks``."""
@@ -193,14 +180,6 @@ class Tuning:
         folder = kept_in / FITS
         folder.mkdir(parents=True, exist_ok=True)
         return str(folder / STUDY)
-
-    def _portfolio(
-        self, facts: Facts, space: Space, default: Mapping[str, Any] | None
-    ) -> list[Mapping[str, Any]]:
-        """Settings that have done well elsewhere, as points of this space."""
-        if not self._asked.search.portfolio or default is None:
-            return []
-        return []
 
     def _last(
         self,
@@ -237,68 +216,6 @@ class Tuning:
         )
 
 
-def facts_of(bench: Bench) -> tuple[Facts, float]:
-    """What the default space is made by, and how many rows the default passes."""
-    train = bench.train
-    prepared = bench.extended({}, train, train[:0] if bench.folds else bench.valid)
-    ready = make_ready(prepared, train, bench.valid, cross_fitted=bool(bench.folds))
-    passed = float(sum(phase.rows_passed for phase in ready.plan.phases))
-    return _facts(bench, ready), passed
-
-
-def _facts(bench: Bench, ready: Ready) -> Facts:
-    from holdfast.models.layers import count_parameters
-    from holdfast.pipeline.defaults import FINETUNE, size_of
-
-    network = ready.loaded.network
-    total, _ = count_parameters(network)
-    lengths = np.asarray(ready.train.lengths)
-    names = [layer.name for layer in network.layers()]
-    return Facts(
-        recipe=bench.recipe,
-        default=ready.recipe,
-        model=ready.loaded.defaults or size_of(total),
-        parameters=total,
-        region=ready.usual_rates,
-        train_rows=len(ready.train),
-        valid_rows=len(ready.valid),
-        classes=classes_of(ready.prepared),
-        layers=sum(name not in ("embeddings", "head") for name in names),
-        contrast_only=all(phase.name != FINETUNE for phase in ready.plan.phases),
-        length=int(np.median(lengths)) if len(lengths) else 0,
-    )
-
-
-def metric_of(facts: Facts) -> str:
-    """What the study is about: the share of right answers where a row has one, else the loss a row,
-    which every task has row by row."""
-    return "accuracy" if facts.has_head_of_classes else "loss"
-
-
-def folds_of(bench: Bench, folds: int, seed: int) -> tuple[Fold, ...]:
-    """The fits of a trial."""
-    if not folds:
-        return (Fold(bench.train, bench.valid),)
-    everything = np.union1d(bench.train, bench.valid)
-    rows, units = bench.rows.take(everything), bench.units[everything]
-    named = "label" in rows.rows.column_names
-    labels = np.asarray(rows.column("label")) if named else np.zeros(len(rows), dtype=np.int64)
-    dealt = make_folds(units, strata(labels, units, folds), folds, seed)
-    return tuple(Fold(everything[one.train], everything[one.held]) for one in dealt)
-
-
-def strata(labels: Ints, units: Ints, folds: int) -> Ints:
-    """What folds hold in proportion: each label of at least so many units by itself, the others
-    together; where even these are fewer, with the commonest."""
-    owners = {label: len(np.unique(units[labels == label])) for label in np.unique(labels)}
-    often = [label for label, count in owners.items() if count >= folds]
-    found = np.where(np.isin(labels, often), labels, -1)
-    rest = len(np.unique(units[found == -1]))
-    if 0 < rest < folds and often:
-        found[found == -1] = max(often, key=lambda label: owners[label])
-    return np.unique(found, return_inverse=True)[1].astype(np.int64)
-
-
 def bench_mark(bench: Bench) -> str:
     """Which rows and which recipe a study is of, wherever the files lie and whatever machine it
     is."""
@@ -317,42 +234,6 @@ def bench_mark(bench: Bench) -> str:
     rows = rows_digest((bench.rows, *bench.known))
     sides = f"{bench.train.tolist()} {bench.valid.tolist()}"
     return hashlib.sha256(f"{rows} {sides} {told}".encode()).hexdigest()[:32]
-
-
-def _space_told(space: Space) -> tuple[Decision, ...]:
-    whose = "set by you" if space.own else "the default for such rows and such a model"
-    lines = [
-        Decision(
-            f"searched: {one.key}", str(one), f"{one.because}{f'; {one.when}' if one.when else ''}"
-        )
-        for one in space
-    ]
-    return (Decision("search space", str(space), whose, prominent=True), *lines)
-
-
-def _grid(space: Space, seed: int) -> list[dict[str, Any]]:
-    """All points of the grid, dealt out, so that any beginning of them is spread over it."""
-    from holdfast.core.seeds import generator
-
-    points = list(space.grid())
-    return [points[i] for i in generator(seed, "grid").permutation(len(points))]
-
-
-def _point(
-    space: Space, default: Mapping[str, Any], given: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """Settings as a whole point of the space; ``None`` where they lie outside it."""
-    if any(key not in space.by_key for key in given):
-        return None
-    chosen: dict[str, Any] = {}
-    for one in space:
-        if one not in space.active(chosen):
-            continue
-        value = given.get(one.key, default.get(one.key, one.grid()[0]))
-        if not one.holds(value):
-            return None
-        chosen[one.key] = value
-    return chosen
 
 
 def _rules(part: SearchPart, pruner: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from holdfast.pipeline.defaults import OF_CLASSES, SMALL_PARAMETERS, WRITING
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolved import ResolvedRecipe
 from holdfast.search.asked import KIND, OF_ADAPTERS
-from holdfast.search.space import Condition, Dimension, Space, ordered
+from holdfast.search.space import Dimension, OnlyWhere, Space, ordered
 
 # How far to both sides of the rate that is known to work, inside the region that is.
 RATE_FACTOR = 4.0
@@ -24,6 +24,8 @@ LENGTH_FACTOR = 3.0
 CONTRAST = "methods.contrast"
 # Layers below which a rate for each layer says nothing.
 LEAST_LAYERS = 4
+# Rows below which classes have too few for batches of several.
+LEAST_FOR_CONTRAST = 16
 TEXT_FORM, PICTURE_FORM = "swap", "usual"
 
 
@@ -114,18 +116,20 @@ def _rate_and_length(facts: Facts) -> Iterator[Dimension]:
         f"the default {train.learning_rate:g} and up to {RATE_FACTOR:g} times less or more{within}"
     )
     yield Dimension("train.learning_rate", "number", low, high, log=True, because=because)
-    tuned = Condition(CONTRAST, (False,)) if facts.contrast_only else None
+    contrasts = facts.has_head_of_classes and facts.train_rows >= LEAST_FOR_CONTRAST
+    tuned = OnlyWhere(CONTRAST, (False,)) if facts.contrast_only else None
     epochs = 12.0 if facts.contrast_only else max(1.0, train.epochs)
     low, high = max(1.0, epochs / LENGTH_FACTOR), epochs * LENGTH_FACTOR
     because = f"about {epochs:g} passes are usual here; a third of them and three times as many"
-    yield Dimension("train.epochs", "number", low, high, log=True, when=tuned, because=because)
+    if tuned is None or (contrasts and is_open(facts.recipe, CONTRAST)):
+        yield Dimension("train.epochs", "number", low, high, log=True, when=tuned, because=because)
     yield Dimension(
         "train.patience",
         "choice",
         choices=(None, 4),
         because="whether a run ends when its validation loss has not improved at 4 looks",
     )
-    if facts.has_head_of_classes and not facts.writes and facts.train_rows >= 16:
+    if contrasts:
         yield from _contrast(facts)
 
 
@@ -146,7 +150,7 @@ def _contrast(facts: Facts) -> Iterator[Dimension]:
         max(5, round(steps / 2)),
         steps * 2,
         log=True,
-        when=Condition(CONTRAST, (True,)),
+        when=OnlyWhere(CONTRAST, (True,)),
         because=f"{steps} updates are usual for so many rows",
     )
     yield Dimension(
@@ -155,7 +159,7 @@ def _contrast(facts: Facts) -> Iterator[Dimension]:
         0.05,
         0.3,
         log=True,
-        when=Condition(CONTRAST, (True,)),
+        when=OnlyWhere(CONTRAST, (True,)),
         because="0.05 to 0.3 are usual, 0.1 the default",
     )
 
@@ -245,7 +249,7 @@ def _adapter(facts: Facts) -> Iterator[Dimension]:
             choices=(None, "lora"),
             because="all weights or a low-rank update of them, which learns less and forgets less",
         )
-        when = Condition(KIND, ("lora",))
+        when = OnlyWhere(KIND, ("lora",))
     if kind is None or kind in OF_ADAPTERS["model.adapter.rank"]:
         yield Dimension(
             "model.adapter.rank",

@@ -16,10 +16,11 @@ from holdfast.core.actions import Stop
 from holdfast.core.errors import InputError, MachineError, ModelError, RecipeError, TrainingError
 from holdfast.core.records import Floats, Snapshot, to_json
 from holdfast.data.table import Table, TrainSplit
-from holdfast.pipeline.ready import AskedSide, Fitted, classes_of
+from holdfast.pipeline.ready import AskedSide, Fitted
 from holdfast.pipeline.rows import Notify
 from holdfast.search.bench import Bench
 from holdfast.search.job import Done, FitJob, Held, Looks, Watch
+from holdfast.stats.temperature import losses_at
 
 
 class Watched:
@@ -130,25 +131,22 @@ def _done(job: FitJob, fitted: Fitted, stopped: str | None, held: Held | None) -
 
 def _refined(fitted: Fitted, kept: Snapshot) -> Floats:
     """The losses of the validation rows after the temperature that suits the kept state."""
-    losses = np.asarray(kept.valid_losses, dtype=np.float64)
     logits, labels = kept.valid_logits, getattr(fitted.ready.valid, "labels", None)
-    if logits is None or labels is None or not classes_of(fitted.ready.prepared):
-        return losses
-    scaled = np.asarray(logits, dtype=np.float64) / kept.temperature
-    scaled -= scaled.max(axis=1, keepdims=True)
-    every = np.log(np.exp(scaled).sum(axis=1))
-    return np.asarray(every - scaled[np.arange(len(scaled)), np.asarray(labels)])
+    if logits is None or labels is None or kept.valid_correct is None:
+        return np.asarray(kept.valid_losses, dtype=np.float64)
+    return losses_at(logits, np.asarray(labels), kept.temperature)
 
 
 def _failed(job: FitJob, error: InputError, seconds: float) -> Done:
     """A job whose settings allow no fit: a loss that is no number, more memory than there is, two
     settings that exclude each other."""
+    nothing = np.zeros(0)
     return Done(
         key=job.key,
         settings=dict(job.settings),
-        looks=Looks(np.zeros(0, dtype=np.int64), np.zeros((0, 0)), None, ()),
+        looks=Looks(nothing.astype(np.int64), nothing[None], None, (), None, nothing, nothing),
         best=None,
-        losses=np.zeros(0),
+        losses=nothing,
         correct=None,
         metrics={},
         best_step=0,
