@@ -42,7 +42,8 @@ def test_the_default_space_holds_the_default_and_its_corners_can_be_fitted(bench
     assert facts.contrast_only or "train.epochs" in space.by_key
     assert all(one.because and is_open(bench.recipe, one.key) for one in space)
     point = default_point(space, facts.default)
-    assert point is not None
+    plain = facts.default.model_dump(mode="json")
+    assert point is not None, (str(space), plain["train"], plain["model"], plain["methods"])
     assert space.holds(point)
     assert metric_of(facts) == ("accuracy" if facts.has_head_of_classes else "loss")
     # The last value of each key: what an adapter, other rows' forms or a schedule bring together.

@@ -228,12 +228,14 @@ def _network(facts: Facts) -> Iterator[Dimension]:
             choices=tuple(choices),
             because="the lower half frozen is cheaper, and learns less by heart",
         )
-    if facts.has_head_of_classes and not facts.pictures:
+    pooling = facts.default.model.pooling
+    # A model that reads its own way by default may know no other.
+    if facts.has_head_of_classes and not facts.pictures and pooling != "own":
         yield Dimension(
             "model.pooling",
             "choice",
-            choices=("auto", "own"),
-            because="how token vectors become that of a text: chosen by the model, or its own way",
+            choices=(pooling, "own"),
+            because="how token vectors become that of a text: by the default, or the model's own way",
         )
 
 
