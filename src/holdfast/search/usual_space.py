@@ -235,7 +235,7 @@ def _network(facts: Facts) -> Iterator[Dimension]:
             "model.pooling",
             "choice",
             choices=(pooling, "own"),
-            because="how token vectors become that of a text: by the default, or the model's own way",
+            because="how token vectors become that of a text: by the default, or its own way",
         )
 
 
