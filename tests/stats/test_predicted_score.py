@@ -73,3 +73,26 @@ def test_a_row_that_one_model_does_not_read_counts_for_none() -> None:
     # Rows that are all right are no proof.
     low, high = predict_scores(np.ones((1, 20)), KNOWN).interval(0)
     assert high > 1 > low
+
+
+def test_with_evidence_models_differ_by_it_and_a_little_by_their_probes() -> None:
+    probes = rows(5, 300, [0.6, 0.75, 0.9])
+    level = probes.mean()
+    found = predict_scores(probes, KNOWN, evidence=np.array([-1.2, -1.0, -0.9]))
+    # The level is that of the probes; a tenth of a nat more is a tenth more of the score.
+    assert found.mean.mean() == pytest.approx(1 - 0.8 * (1 - level))
+    gap = found.mean[2] - found.mean[0]
+    assert gap == pytest.approx(0.3 + 0.5 * (probes[2].mean() - probes[0].mean()))
+    # By resampling rows: what is noise in the probes is noise in the prediction, as far as it goes.
+    rng = np.random.default_rng(0)
+    calm = Calibration(left=0.8, stray=0.0, together=0.0, lacks=0.0, short=0.0)
+    drawn = [
+        predict_scores(
+            probes[:, rng.integers(0, 300, 300)], calm, evidence=np.array([-1.2, -1.0, -0.9])
+        ).mean
+        for _ in range(1500)
+    ]
+    stated = predict_scores(probes, calm, evidence=np.array([-1.2, -1.0, -0.9])).covariance
+    assert np.cov(np.transpose(drawn)) == pytest.approx(stated, rel=0.15, abs=2e-5)
+    alone = predict_scores(probes[:1], KNOWN, evidence=np.array([-1.2]))
+    assert alone.mean[0] == pytest.approx(1 - 0.8 * (1 - probes[0].mean()))

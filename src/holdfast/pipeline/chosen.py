@@ -56,11 +56,11 @@ TRIED = 2
 # What may be lost, in the score or as a share of the bits, where a cheaper model is as good.
 MARGIN = 0.01
 # A model is cheaper where it passes so many times the rows in the same time.
-CHEAPER = 1.1
+CHEAPER = 1.5
 LEVEL = 0.95
 # Measured by ``benchmarks/choose.py`` on texts with one class each. Of other answers nobody has
 # measured how far models stray, and it is taken to be twice as far.
-OF_CLASSES = Calibration(left=0.8, stray=0.025, together=0.03, lacks=0.01, short=0.03)
+OF_CLASSES = Calibration(left=0.8, stray=0.04, together=0.03, lacks=0.02, short=0.05)
 UNMEASURED = 2.0
 WORDS = {
     "accuracy": "accuracy",
@@ -443,13 +443,17 @@ def _predicted(rows: Rows, found: Sequence[Candidate]) -> Predicted:
     tried = [i for i, one in enumerate(found) if one.short is not None]
     seen = [one.short.rows for one in found if one.short is not None]
     probes = np.stack([one.rows for one in found])
+    evidence = None
+    if rows.kind == "class":
+        evidence = np.array([one.frozen.nats for one in found if one.frozen is not None])
     if not seen:
-        return predict_scores(probes, calibration)
+        return predict_scores(probes, calibration, evidence=evidence)
     short = np.stack(seen)
     if not np.isfinite(short).all(axis=0).any():
         # Validation rows without a single entity, say, tell nothing of F1.
-        return predict_scores(probes, calibration)
-    return predict_scores(probes, calibration, tried, short[:, np.isfinite(short).all(axis=0)])
+        return predict_scores(probes, calibration, evidence=evidence)
+    known = short[:, np.isfinite(short).all(axis=0)]
+    return predict_scores(probes, calibration, tried, known, evidence)
 
 
 def _choice(
@@ -490,7 +494,7 @@ def cheapest_as_good(
     predicted: Predicted, rows_per_s: Sequence[float], margin: float = MARGIN
 ) -> int:
     """The quickest model of those that cannot be told apart from the best, and are expected to lose
-    at most ``margin``; the best itself where none is quicker by a tenth."""
+    at most ``margin``; the best itself where none is quicker by half."""
     order = sorted(range(len(rows_per_s)), key=lambda i: -predicted.mean[i])
     best = taken = order[0]
     for other in order[1:]:

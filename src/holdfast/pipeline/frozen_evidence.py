@@ -1,10 +1,6 @@
 """What a model knows of rows before any training: a linear probe on each of its layers, out of
 fold, with the H-score and LogME beside it.
 
-A fine-tune begins at what its last layer reads, and can turn that into the best that the model has
-somewhere: the evidence of a model is the mean of a probe on either. On CR it told starts apart
-where either alone did not (a pooling by an untrained layer is read badly, whatever lies below it).
-
 One pass over the rows serves all layers. A row is what the layer's states are on average over its
 places; for tags each word is its first piece. Folds keep copies and groups together.
 """
@@ -68,13 +64,14 @@ class LayerScore:
 @dataclass(frozen=True, slots=True)
 class Frozen:
     """``layers`` in their order, the last being what the head reads, ``best`` the place of the
-    one that a probe reads best. ``rows`` [n] are the means of the scores of these two, of the rows
-    that were asked for (NaN for one of which nothing is read); ``rows_per_s`` passed the network.
-    """
+    one that a probe reads best. ``rows`` [n] are its scores of the rows that were asked for (NaN
+    for one of which nothing is read); ``columns`` are those of the labels; ``rows_per_s`` passed
+    the network."""
 
     layers: tuple[LayerScore, ...]
     best: int
     rows: Floats
+    columns: int
     rows_per_s: float
 
     @property
@@ -96,6 +93,11 @@ class Frozen:
     def log_evidence(self) -> float:
         """LogME, the mean over the layers."""
         return float(np.mean([layer.log_evidence for layer in self.layers]))
+
+    @property
+    def nats(self) -> float:
+        """The log evidence of a whole row, all columns of its labels, the mean over the layers."""
+        return self.columns * self.log_evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ def frozen_evidence(prepared: Prepared, positions: Ints, folds: Ints) -> Frozen:
         )
     known = [layer.score if np.isfinite(layer.score) else -np.inf for layer in layers]
     best = int(np.argmax(known))
-    return Frozen(tuple(layers), best, (rows[best] + rows[-1]) / 2, passed.rows_per_s)
+    return Frozen(tuple(layers), best, rows[best], targets.shape[1], passed.rows_per_s)
 
 
 def _targets(examples: Any, passed: Passed, kind: str | None) -> tuple[Floats, Ints | None]:

@@ -4,14 +4,17 @@ rows: a probe of each frozen model, and a short fine-tune of a few.
 The true scores s [models] are normal around what the probes say, and the short fine-tunes
 y [those tried] around them:
 
-    s ~ N(1 − ρ (1 − p), ρ² Cov(P) ÷ n + τ² I + κ² 1 1ᵀ)
+    s ~ N(m, A Cov(P) Aᵀ ÷ n + τ² I + κ² 1 1ᵀ),   m = 1 − ρ (1 − p̄) + υ (p − p̄) + ε (e − ē)
     y ~ N(s − b, Cov(Y) ÷ v + σ² I)
 
-with p the means of the probes' scores P [models, n rows] and Y [tried, v rows] those of the short
-fine-tunes: the covariances over rows make it a paired comparison, in which what all models find
-hard cancels. ρ says how much of a probe's error fine-tuning leaves, τ how far a model strays from
-that, κ how far all models of one set do together, b and σ what a short fine-tune lacks of a whole
-one. The posterior is normal (closed form), and so are differences of two models.
+with p the means of the probes' scores P [models, n rows], e the log evidence of each model's
+features in nats a row (``models/transferability.py``), p̄ and ē their means over the models, A the
+matrix of m in p, and Y [tried, v rows] the scores of the short fine-tunes: the covariances over
+rows make it a paired comparison, in which what all models find hard cancels. ρ says how much of a
+probe's error fine-tuning leaves, υ and ε how models differ by their probe and by their evidence, τ
+how far a model strays from that, κ how far all models of one set do together, b and σ what a short
+fine-tune lacks of a whole one. Without evidence m = 1 − ρ (1 − p). The posterior is normal (closed
+form), and so are differences of two models.
 """
 
 from __future__ import annotations
@@ -33,13 +36,16 @@ Array = npt.NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """ρ (``left``), τ (``stray``), κ (``together``), b (``lacks``) and σ (``short``) of the above,
-    in units of the score. ``best`` is the score that nothing exceeds."""
+    in units of the score, υ (``by_probe``) and, in scores a nat, ε (``by_evidence``). ``best`` is
+    the score that nothing exceeds."""
 
     left: float
     stray: float
     together: float
     lacks: float
     short: float
+    by_probe: float = 0.5
+    by_evidence: float = 1.0
     best: float = 1.0
 
 
@@ -65,7 +71,11 @@ class Predicted:
 
 
 def predict_scores(
-    probes: Floats, calibration: Calibration, tried: Sequence[int] = (), short: Floats | None = None
+    probes: Floats,
+    calibration: Calibration,
+    tried: Sequence[int] = (),
+    short: Floats | None = None,
+    evidence: Floats | None = None,
 ) -> Predicted:
     """The fine-tuned scores of models.
 
@@ -75,15 +85,22 @@ def predict_scores(
         counts in no model's).
     tried : the models that were fine-tuned for a short while, ``short`` [tried, v] their scores of
         the same validation rows.
+    evidence : [models] nats a row, of the same rows; ``None`` where it was not calibrated.
     """
     rows = np.asarray(probes, np.float64)
     rows = rows[:, np.isfinite(rows).all(axis=0)]
     if not rows.shape[1]:
         raise Defect("a predicted score", "needs a row that every model was asked about")
-    models = len(rows)
-    mean = calibration.best - calibration.left * (calibration.best - rows.mean(axis=1))
+    models, found = len(rows), rows.mean(axis=1)
+    across = np.eye(models) - 1 / models
+    along = calibration.left * np.eye(models)
+    moved = np.zeros(models)
+    if evidence is not None:
+        along = calibration.left / models + calibration.by_probe * across
+        moved = calibration.by_evidence * (across @ np.asarray(evidence, np.float64))
+    mean = calibration.best * (1 - calibration.left) + along @ found + moved
     covariance = (
-        calibration.left**2 * _of_means(rows)
+        along @ _of_means(rows) @ along.T
         + calibration.stray**2 * np.eye(models)
         + calibration.together**2
     )
