@@ -3,6 +3,7 @@ moves."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,3 +58,18 @@ def test_who_is_its_own_teacher_learns_nothing(sample: Any, compared: Any) -> No
     else:
         assert (losses == 0).all()
         assert max(slopes, default=0) == 0
+
+
+@pytest.mark.parametrize("name", ["seq2seq", "pictures"])
+def test_a_run_of_its_kind_has_a_student(name: str, make_sample: Any, tmp_path: Path) -> None:
+    sample = make_sample(name)
+    few = ["train.max_steps=3", "train.batch_size=4", "train.threads=1", "generate.rows=2"]
+    few += ["train.precision=float32", "train.matmul=default", "generate.max_new_tokens=4"]
+    teacher, folder = tmp_path / "teacher", tmp_path / "student"
+    train(override(sample.recipe, few), teacher)
+    recipe = student_recipe([teacher], layers=1, settings=[*few, "distill.alone=false"])
+    found = train(recipe, folder)["distilled"]
+    assert found["teacher"]["value"] is not None
+    assert found["speed"]["value"] > 0
+    assert found["student"]["parameters"] < found["teacher"]["parameters"]
+    assert kind_of(recipe.task or "").plain(folder) is not None
