@@ -12,7 +12,11 @@ import pytest
 
 from holdfast.core.updates import Passed
 from holdfast.methods.teacher import Said, Taught
+from holdfast.pipeline.kinds import kind_of
 from holdfast.pipeline.kinds.teaching import ImageTeacher, TagTeacher, TextTeacher, WritingTeacher
+from holdfast.pipeline.main import train
+from holdfast.pipeline.student import student_recipe
+from holdfast.recipe import override
 
 PROBLEMS = {"several": "several", "number": "number"}
 
