@@ -53,10 +53,23 @@ def test_two_runs_of_one_division_answer_as_one(
     table = shared.table
     for predictor in (stacked, souped, mean):
         assert len(predictor.answer(table).predictions) == len(table)
-    if kind == "numbers":
-        made = [one.answer(table).predictions for one in alone]
-        np.testing.assert_allclose(mean.answer(table).predictions, np.mean(made, axis=0), rtol=1e-5)
-    if kind == "several labels":
-        chances = [one.answer(table).probabilities for one in alone]
-        found = mean.answer(table).probabilities
-        np.testing.assert_allclose(found, np.mean(chances, axis=0), atol=1e-6)
+    for share, model in ((0.5, mean.model), (0.9, _weighed(mean, 0.9))):
+        if kind == "numbers":
+            one, other = (np.array(p.answer(table).predictions) for p in alone)
+            wanted = share * one + (1 - share) * other
+            found = model.answer(table).predictions
+            np.testing.assert_allclose(found, wanted, rtol=1e-5)
+        elif alone[0].names:
+            first, second = (p.answer(table).probabilities for p in alone)
+            assert first is not None
+            assert second is not None
+            wanted = share * first + (1 - share) * second
+            np.testing.assert_allclose(model.answer(table).probabilities, wanted, atol=1e-6)
+    if kind == "tags":
+        # Nearly all weight on one of them is nearly that one.
+        near = _weighed(mean, 1 - 1e-9).row_losses(table)
+        np.testing.assert_allclose(near, alone[0].model.row_losses(table), rtol=1e-5)
+
+
+def _weighed(mean: Predictor, share: float) -> Any:
+    return mean.model.weighed((share, 1 - share))  # type: ignore[attr-defined]

@@ -90,6 +90,14 @@ def test_weights_that_are_proven_better_are_kept(
     assert found["kind"] == "stack"
     better = int(np.argmin([m["valid_loss"] for m in found["members"]]))
     assert found["members"][better]["weight"] > 0.5
+    both = holdfast(
+        "predict", finished_run, second, fresh, *STACK, "--set", "predict.probabilities=true"
+    )
+    made = [json.loads(line)["probability_yes"] for line in both.out.splitlines()]
+    alone = np.array([chances_of(run, fresh, holdfast)[:, 1] for run in (finished_run, second)])
+    assert made == pytest.approx(
+        np.array([m["weight"] for m in found["members"]]) @ alone, abs=1e-5
+    )
 
 
 def _always_better(judge: Any) -> Any:

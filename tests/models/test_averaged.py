@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,23 @@ def shaken(network: CausalNetwork, seed: int) -> CausalNetwork:
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter += 0.1 * torch.randn_like(parameter)
     return network
 
 
-@pytest.fixture
-def two(tiny_llama: Path) -> tuple[list[CausalNetwork], Any]:
-    found = [load_saved_causal(tiny_llama) for _ in range(2)]
-    return [shaken(network, seed) for seed, (network, _) in enumerate(found)], found[0][1]
+@pytest.fixture(params=["llama", "gpt2"])
+def two(tiny_llama: Path, request: pytest.FixtureRequest) -> tuple[list[CausalNetwork], Any]:
+    """Two of one vocabulary; GPT-2 knows each place by itself, Llama only how far apart two are."""
+    tokenizer = load_saved_causal(tiny_llama)[1]
+    if request.param == "llama":
+        return [shaken(load_saved_causal(tiny_llama)[0], seed) for seed in range(2)], tokenizer
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    ends = {"bos_token_id": 0, "eos_token_id": tokenizer.eos_token_id}
+    config = GPT2Config(vocab_size=258, n_embd=32, n_layer=2, n_head=4, n_positions=64, **ends)
+    torch.manual_seed(5)
+    plain = GPT2LMHeadModel(config).eval()
+    return [shaken(CausalNetwork(copy.deepcopy(plain)), seed) for seed in range(2)], tokenizer
 
 
 def test_the_softmax_of_the_mean_is_the_mean_of_the_softmaxes() -> None:
