@@ -12,7 +12,7 @@ import torch
 
 from holdfast.search.bench import Bench
 from holdfast.search.capacity_rules import drawn, judge_sizes, monotone
-from holdfast.search.size_folds import Fold
+from holdfast.search.searching import Fold
 from holdfast.search.sizes import Size, costs_of, sizes_of
 from holdfast.search.sizes_tried import WELL, WORSE, Trying, in_turn
 
@@ -158,10 +158,12 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
     search_recipe: Any, killed: type[BaseException], tmp_path: Path, monkeypatch: Any
 ) -> None:
     from holdfast.pipeline.main import train
+    from holdfast.pipeline.request import Request
     from holdfast.recipe import read_recipe
     from holdfast.search import work as working
     from holdfast.search.capacity import Sizing
     from holdfast.search.engines import local
+    from holdfast.search.request import tune_request
 
     train(search_recipe, tmp_path / "whole", procedure=Sizing())
     count, real = 0, working.work
@@ -176,7 +178,11 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
     monkeypatch.setattr(local, "work", dies)
     with pytest.raises(killed):
         train(search_recipe, tmp_path / "run", procedure=Sizing())
-    train(search_recipe, tmp_path / "run", procedure=Sizing(), resume=True)
+    # The same way to search, without naming it again.
+    asked = Request(str(search_recipe.data.path), out=tmp_path / "run", resume=True)
+    _, recipe, procedure = tune_request(asked)
+    assert isinstance(procedure, Sizing)
+    train(recipe, tmp_path / "run", procedure=procedure, resume=True)
     # Two were kept: of the six fits four were done after the kill.
     assert count == 3 + 4
     for name in ("model/model.safetensors", "predictions.parquet"):

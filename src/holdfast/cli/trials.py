@@ -18,7 +18,7 @@ STATES = {"pruned": "ended early", "failed": "failed"}
 def study_lines(result: Mapping[str, Any], columns: int) -> list[str]:
     """The lines; none where a run has no trials of settings."""
     study = result.get("study")
-    if not isinstance(study, Mapping) or "trials_table" not in study:
+    if not isinstance(study, Mapping) or "trials_table" not in study or "capacity" in result:
         return []
     from holdfast.report.view.study import study_view
 

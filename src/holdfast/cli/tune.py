@@ -104,8 +104,10 @@ def _print(result: Mapping[str, Any], run: Path, as_json: bool) -> None:
         typer.echo(json_text(result))
         return
     from holdfast.cli.ending import summary
+    from holdfast.cli.sizes import size_lines
     from holdfast.cli.trials import study_lines
     from holdfast.terminal.say import width
 
-    lines = [*study_lines(result, width()), *summary(result, run, width())]
+    told = [*study_lines(result, width()), *size_lines(result, width())]
+    lines = [*told, *summary(result, run, width())]
     typer.echo(printable("\n".join(lines)))

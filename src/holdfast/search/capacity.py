@@ -27,9 +27,10 @@ from holdfast.pipeline.rows import Divided, Notify
 from holdfast.pipeline.rows_used import learning_of
 from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench, of_a_fit
-from holdfast.search.capacity_told import block_of, sentence
+from holdfast.search.capacity_told import block_of, sentence, study_of
 from holdfast.search.engines import engine_of
-from holdfast.search.size_folds import Fold, folds_of
+from holdfast.search.planned import folds_of
+from holdfast.search.searching import Fold
 from holdfast.search.sizes import LAYERS, costs_of, sizes_of
 from holdfast.search.sizes_tried import Trying
 from holdfast.search.store import Store
@@ -98,7 +99,7 @@ class Sized:
         start, bench = time.perf_counter(), Bench.of(self._learning)
         sizes = sizes_of(bench)
         few = len(bench.valid) < ENOUGH
-        folds = folds_of(bench, FOLDS if few else 0)
+        folds = folds_of(bench, FOLDS if few else 0, bench.recipe.seed)
         judging = sum(len(fold.valid) for fold in folds)
         how = f"out of fold, in {FOLDS} folds" if few else "by the validation rows"
         told = Decision(
@@ -125,7 +126,8 @@ class Sized:
         notify(kept)
         block = block_of(found, trying, costs, how, said)
         seconds = round(time.perf_counter() - start, 3)
-        self._blocks = to_json({"capacity": {**block, "search_s": seconds}})
+        study = study_of(found, trying, block)
+        self._blocks = to_json({"capacity": {**block, "search_s": seconds}, "study": study})
         settings = dict(chosen.settings)
         own = {key: value for key, value in settings.items() if of_a_fit(key)}
         prepared = bench.extended(settings, bench.train, bench.valid)

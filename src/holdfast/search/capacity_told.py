@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from holdfast.search.capacity_rules import WHOLE, Capacity, Standing
+from holdfast.search.pareto import front
+from holdfast.search.rules.expected import expected_test
 from holdfast.search.sizes import Cost, Size
 
 if TYPE_CHECKING:
@@ -75,6 +77,29 @@ def block_of(
     }
 
 
+def study_of(found: Capacity, trying: Trying, block: Mapping[str, Any]) -> dict[str, Any]:
+    """``study`` of ``result.json``, in the form of every search: the sizes are its trials."""
+    tried = [line for line in block["sizes"] if line["tried"]]
+    scores = {line["key"]: trying.quality(line["key"]) for line in tried}
+    sign = 1 if trying.by_rights else -1
+    expected = expected_test(scores, found.chosen, WHOLE)
+    ends = sorted((sign * expected.low, sign * expected.high))
+    optimism = expected.optimism
+    table = [
+        {"trial": place, "settings": line["settings"], "seen": line["value"], "size": line["key"]}
+        for place, line in enumerate(tried)
+    ]
+    return {
+        "metric": block["metric"],
+        "higher_is_better": block["higher_is_better"],
+        "trials": len(tried),
+        "best": [line["key"] for line in tried].index(found.chosen),
+        "expected_test": {"value": sign * expected.value, "low": ends[0], "high": ends[1]},
+        "optimism": {"value": optimism.value, "low": optimism.low, "high": optimism.high},
+        "trials_table": table,
+    }
+
+
 def _line(found: Capacity, trying: Trying, costs: Mapping[str, Cost], size: Size) -> dict[str, Any]:
     line: dict[str, Any] = {
         "key": size.key,
@@ -127,8 +152,4 @@ def pareto(lines: Sequence[Mapping[str, Any]], sign: int) -> list[str]:
     """The keys of the sizes that no other beats in one of quality (the likely difference) and time
     without losing in the other; ``sign`` is 1 where more of the metric is better, else −1."""
     points = [(-sign * (one["likely"] or 0.0), float(one["latency_ms"])) for one in lines]
-    return [
-        str(line["key"])
-        for line, (lost, slow) in zip(lines, points, strict=True)
-        if not any(a <= lost and b <= slow and (a, b) != (lost, slow) for a, b in points)
-    ]
+    return [str(lines[place]["key"]) for place in front(points)]

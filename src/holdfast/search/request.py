@@ -9,7 +9,7 @@ from typing import Any
 
 from holdfast.core.errors import RunError
 from holdfast.pipeline.folder import default_folder
-from holdfast.pipeline.procedure import Procedure, begun_search
+from holdfast.pipeline.procedure import COMMAND, Procedure, begun_search
 from holdfast.pipeline.request import RECIPES, Request
 from holdfast.recipe import Recipe
 from holdfast.search.asked import read_asked, space_of, split_settings
@@ -52,6 +52,8 @@ def tune_request(
     said |= {name: value for name, value in options.items() if value is not None}
     how = search_part(part, said, sorted(SEARCHES))
     begun = _begun(request)
+    if begun is not None and isinstance(begun.get("search"), str):
+        return request, recipe, procedure_of(begun["search"], engine, address)
     if begun is not None:
         return request, recipe, _again(begun, study, engine, address)
     if isinstance(how, str):
@@ -63,12 +65,12 @@ def tune_request(
 
 
 def _begun(request: Request) -> Any:
-    """What the search that is to be continued began with, where that is one of settings."""
+    """What the search that is to be continued began with."""
     if not request.resume:
         return None
     folder = request.out or default_folder(request.source, True)
     begun = begun_search(folder) if folder.is_dir() else None
-    return begun if begun is not None and "space" in begun else None
+    return begun if begun is not None and begun[COMMAND] == "tune" else None
 
 
 def _again(begun: Any, study: str | None, engine: str, address: str | None) -> Tune:

@@ -11,7 +11,7 @@ import numpy as np
 from holdfast.core.records import Floats
 from holdfast.search.capacity_rules import WHOLE, Capacity, judge_sizes
 from holdfast.search.job import Done, FitJob
-from holdfast.search.size_folds import Fold
+from holdfast.search.searching import Fold
 from holdfast.search.sizes import KEPT, Size
 
 # Of right answers in points ÷ 100; of losses a share of the whole model's.
@@ -43,11 +43,14 @@ class Trying:
                 key = f"{size.key}-f{number}"
                 if size.key in self.skipped:
                     break
-                yield FitJob(key, fold.train, fold.valid, none, size.settings)
+                may_fail = size.key != WHOLE
+                yield FitJob(key, fold.train, fold.valid, none, size.settings, may_fail=may_fail)
 
     def take(self, done: Done) -> None:
         """What came of a fit."""
         key, _, fold = done.key.rpartition("-f")
+        if done.failed is not None:
+            self.skipped[key] = done.failed
         self.done.setdefault(key, {})[int(fold)] = done
 
     def whole(self, key: str) -> bool:

@@ -47,7 +47,7 @@ class StudyView:
 def study(run: RunFiles) -> StudyView | None:
     """``None`` where the run is of no search of settings."""
     block = run.result.get("study")
-    if not isinstance(block, Mapping) or "trials_table" not in block:
+    if not isinstance(block, Mapping) or "trials_table" not in block or run.part("capacity"):
         return None
     test = (run.part("test", "metrics")).get(block["metric"])
     return study_view(block, None if test is None else estimate(test))

@@ -1,0 +1,64 @@
+"""``holdfast tune --set search=capacity`` through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SETS = ("--set", "search=capacity")
+
+
+@pytest.fixture(scope="module")
+def settings(quick: list[str]) -> list[str]:
+    return [word for one in (*quick, "train.evaluations=3") for word in ("--set", one)]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: Any) -> Path:
+    path: Path = write_csv(tmp_path_factory.mktemp("rows") / "rows.csv", marked_rows(60))
+    return path
+
+
+def test_a_search_for_the_size_is_told_kept_and_repeated(
+    holdfast: Any, source: Path, settings: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    done = holdfast("tune", source, *SETS, *settings, "--out", run)
+    assert done.code == 0, done.err
+    result = json.loads((run / "result.json").read_text("utf-8"))
+    block = result["capacity"]
+    assert block["answer"] in ("oversized", "all_needed", "too_small", "undecided")
+    assert [one["key"] for one in block["sizes"]] == ["whole", "first-1"]
+    assert block["n"] == result["data"]["train"] + result["data"]["valid"]
+    assert block["because"].split()[0] in done.out.lower()
+    assert "blocks" in (run / "report.html").read_text("utf-8")
+    kept = next(one for one in block["sizes"] if one["key"] == block["chosen"])
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(run / "model")
+    assert config.num_hidden_layers - bool(getattr(config, "holdfast_mean", 0)) >= kept["blocks"]
+    again = holdfast("train", run / "recipe.yaml", "--out", tmp_path / "again", "--quiet")
+    assert again.code == 0, again.err
+    name = "model/model.safetensors"
+    assert (run / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--set", "train.folds=3"], "divides each fit"),
+        (["--set", "model.layers=1"], "which is asked here"),
+        (["--set", "data.split.test=0", "--set", "data.split.train=0.8"], "chose nothing"),
+        (["--trials", "3"], "has no such setting"),
+        (["--set", "model.adapter.kind=ia3"], "has no smaller form"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    holdfast: Any, source: Path, settings: list[str], tmp_path: Path, more: list[str], told: str
+) -> None:
+    done = holdfast("tune", source, *SETS, *settings, *more, "--out", tmp_path / "run")
+    assert done.code == 2
+    assert told in done.err
