@@ -34,7 +34,10 @@ def capacity(run: RunFiles) -> CapacityView | None:
 def capacity_view(block: Block) -> CapacityView:
     """The block ``capacity`` of ``result.json`` in words."""
     by_rights = block["metric"] == "accuracy"
-    margin = f"{100 * block['margin']:.2g} points" if by_rights else f"{block['margin']:.2g}"
+    points = 100 * block["margin"]
+    margin = (
+        f"{points:.2g} point{'' if points == 1 else 's'}" if by_rights else f"{points / 100:.2g}"
+    )
     how = (
         f"{block['n']} rows, judged {block['judged']}; a size does as well where it is proven to "
         f"be less than {margin} worse, and its time is that of the saved model, one row at a time, "
@@ -55,8 +58,9 @@ def _line(one: Block, by_rights: bool, chosen: str) -> tuple[str, ...]:
     gap, found = "", one["difference"]
     if found is not None:
         gap = _signed(times * found["value"])
-        if found["low"] is not None and found["low"] == found["low"]:
+        if found["low"] is not None:
             gap += f" ({_signed(times * found['low'])} to {_signed(times * found['high'])})"
+        gap += " points" if by_rights else ""
     quick = f"{one['latency_ms']:.2g} ms"
     if one["key"] != "whole":
         quick += f", {one['speed']:.1f} times as fast"
