@@ -134,10 +134,10 @@ def test_the_score_is_that_of_the_predictions_on_rows_of_test_classes_alone(run:
     right = [line["prediction"] == line["label"] for line in lines]
     assert np.mean(right) == pytest.approx(result["meta"]["accuracy"]["value"])
     for line in lines[:50]:
-        assert sum(line["probabilities"]) == pytest.approx(1)
-        best = line["classes"][int(np.argmax(line["probabilities"]))]
+        assert sum(line["shares"]) == pytest.approx(1)
+        best = line["classes"][int(np.argmax(line["shares"]))]
         assert best == line["prediction"]
-        own = line["probabilities"][line["classes"].index(line["label"])]
+        own = line["shares"][line["classes"].index(line["label"])]
         assert -np.log(own) == pytest.approx(line["loss"], abs=1e-6)
 
 
@@ -168,9 +168,10 @@ def test_the_page_says_what_it_is_worth_and_what_was_tried(run: Path, holdfast: 
     done = holdfast("report", run)
     assert done.code == 0, done.err
     assert (run / "report.html").read_text("utf-8") == before
-    for command in ("errors", "threshold"):
-        more = ("--coverage", "0.8") if command == "threshold" else ()
-        assert holdfast(command, run, *more).code in (0, 2)
+    for command in (("errors", run), ("threshold", run, "--coverage", "0.8"), ("fairness", run)):
+        refused = holdfast(*command)
+        assert refused.code == 2, (command, refused.err)
+        assert "is a start for many tasks" in refused.err
 
 
 def test_the_command_tells_tasks_apart_by_a_column(

@@ -61,11 +61,11 @@ class Again:
     @cached_property
     def result(self) -> dict[str, Any]:
         """``result.json``, its seal checked."""
-        return open_run(self.run)
+        return _of_one_task(self.run)
 
     @cached_property
     def recipe(self) -> Recipe:
-        open_run(self.run)
+        _of_one_task(self.run)
         return read_recipe(self.run / RECIPE)
 
     @cached_property
@@ -198,3 +198,16 @@ def _present(table: Table, wanted: Ints, error: RunError) -> Ints:
     if not np.isin(wanted, table.column("row")).all():
         raise error
     return wanted
+
+
+def _of_one_task(run: Path) -> dict[str, Any]:
+    """The result of a run whose test rows are of one task: episodes are of many."""
+    result = open_run(run)
+    if result.get("meta") is not None:
+        raise RunError(
+            str(run),
+            "is a start for many tasks, and has no test rows of one that this could be asked of",
+            None,
+            f"Train on a task from it (--model {run / 'model'}), and ask that run.",
+        )
+    return result

@@ -346,8 +346,9 @@ def _score(bench: MetaBench, chosen: Chosen, reader: Any) -> _Scored:
 
 
 def _write_predictions(run: Path, rows: MetaRows, scored: _Scored) -> None:
-    """A line for each query row of each episode: its task's classes in ``classes``, and what the
-    kept start says of them."""
+    """A line for each query row of each episode: the episode's classes in ``classes``, and how
+    probable the kept start holds each, in ``shares``; ``probabilities`` would be of the run's own
+    classes."""
     import pyarrow as pa
 
     ids = np.asarray(rows.table.column("row"))
@@ -364,12 +365,12 @@ def _write_predictions(run: Path, rows: MetaRows, scored: _Scored) -> None:
         columns["label"] += [names[i] for i in labels.tolist()]
         columns["prediction"] += [names[i] for i in logits.argmax(axis=1).tolist()]
         columns["loss"] += softmax_losses(logits, labels).tolist()
-        columns["probabilities"] += shares.tolist()
+        columns["shares"] += shares.tolist()
         columns["classes"] += [names] * len(labels)
     outcome.write_parquet(run / "predictions.parquet", pa.table(columns))
 
 
-COLUMNS = ("episode", "row", "label", "prediction", "loss", "probabilities", "classes")
+COLUMNS = ("episode", "row", "label", "prediction", "loss", "shares", "classes")
 
 
 def _estimate(values: Floats, members: Floats, unit: str) -> dict[str, Any]:
