@@ -340,7 +340,7 @@ def main() -> None:
         cells = grid(shots=[1, 5], method=METHODS)
         run_cells("meta_vectors", cells, projected_of)
     elif part == "coverage":
-        cells = grid(classes=[10, 15, 30, 60], shots=[1, 5], seed=[1], sets=[200])
+        cells = grid(classes=[10, 15, 30, 60], shots=[1, 5], seed=[1], sets=[300])
         run_cells("meta_coverage", cells, coverage_of)
     else:
         cells = grid(alphabet=[0, 1], seed=[0, 1], start=["random", "tuned", "prototypes"])
