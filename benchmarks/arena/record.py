@@ -30,12 +30,12 @@ from peers.seven_sets import banking, first_words
 from recorded.store import folder as recordings
 
 from arena.space import PREPARED, settings
+from arena.table import SHIPPED, pack
 
 SETS = ("cr", "trec", "banking77")
 LAYERS, WORDS, TRAIN, POOL, LOOKS = 2, 12, 160, 440, 4
 # Of a cell that was begun and not finished, in seconds: its process was killed.
 STALE = 180
-SHIPPED = Path(__file__).with_name("arena.npz")
 
 
 def parts_of(name: str) -> Parts:
@@ -177,10 +177,23 @@ def claimed(mark: Path) -> bool:
     return True
 
 
+def ship() -> None:
+    """All recorded cells, of each set up to the first that is missing, as one file."""
+    found = {}
+    for number, name in cells():
+        if place_of(number, name).exists():
+            with np.load(place_of(number, name)) as file:
+                found[number, name] = {key: file[key] for key in file.files}
+    np.savez_compressed(SHIPPED, **pack(found))
+    print(f"{len(found)} cells, {SHIPPED.stat().st_size / 1e6:.2f} MB in {SHIPPED.name}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=float("inf"))
-    record(parser.parse_args().minutes)
+    parser.add_argument("--ship", action="store_true", help="what is there as one file")
+    asked = parser.parse_args()
+    ship() if asked.ship else record(asked.minutes)
 
 
 if __name__ == "__main__":

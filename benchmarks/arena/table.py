@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,17 @@ def draws(
             if looks
             else (),
         )
+
+
+def gains(tables: Sequence[list[Course]]) -> Floats:
+    """What each setting is better than the default on each set [settings, sets], by the whole pool
+    in both its parts: which look a run keeps, and what it scores."""
+    scores = np.array([[_score(course) for course in table] for table in tables]).T
+    return np.asarray(scores - scores[0])
+
+
+def _score(course: Course) -> float:
+    return float(course.correct[int(kept(course.losses[:, None])[0])].mean())
 
 
 def known_settings(count: int) -> list[dict[str, Any]]:

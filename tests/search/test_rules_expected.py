@@ -109,6 +109,7 @@ def test_a_search_ends_when_its_next_trial_would_not_pay() -> None:
     assert end_now(losses, costs, "0", price=just) is None
     dear = {key: 1.0 if key == "0" else 3.0 for key in losses}
     assert end_now(losses, dear, "0", price=just) is not None
+    assert end_now(losses, dict.fromkeys(losses, 9.0), "0", price=just) is None
 
 
 def test_evidence_against_a_trial_as_good_as_the_leader_is_one_on_average() -> None:
