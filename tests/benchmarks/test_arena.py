@@ -134,3 +134,21 @@ def test_a_division_of_the_cheap_arena_says_what_each_head_answers(
         vectors[mixed], labels[mixed]
     )
     assert (ours == peer.predict(vectors[150:200])).mean() > 0.95
+
+
+@pytest.mark.parametrize("search", ["default", "random-8", "ours-8", "portfolio-4"])
+def test_the_shipped_file_gives_the_printed_figures(search: str) -> None:
+    from arena import record, replay
+    from arena.table import SHIPPED, courses
+    from cells import RESULTS, key, stored
+
+    assert SHIPPED.stat().st_size < 2e6
+    tables = courses()
+    assert set(tables) == set(record.SETS)
+    told = stored(RESULTS / f"{replay.NAME}.jsonl")
+    cell = {"arena": "recorded", "rows": replay.ROWS, "data": "trec", "search": search}
+    printed, found = told[key(cell)], replay.run_one(cell)
+    assert printed["replays"] == found["replays"] >= 1000
+    assert printed["settings"] == found["settings"] == len(tables["trec"])
+    for name in ("score", "gain", "passes", "trials", "optimism", "printed", "covered"):
+        assert found[name] == pytest.approx(printed[name], abs=1e-9), name
