@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from holdfast.control.choice import newest_unless_worse
+from holdfast.core.errors import Defect
 from holdfast.core.records import Snapshot
 
 
@@ -134,6 +135,24 @@ def test_a_division_of_the_cheap_arena_says_what_each_head_answers(
         vectors[mixed], labels[mixed]
     )
     assert (ours == peer.predict(vectors[150:200])).mean() > 0.95
+
+
+def test_each_setting_of_a_portfolio_adds_most_to_the_best_of_those_before() -> None:
+    from arena.portfolio import greedy
+
+    gains = np.random.default_rng(0).normal(-0.02, 0.02, (12, 3))
+    gains[0] = 0
+    found = greedy(gains, 4)
+    assert found[0] == 0
+    for size in range(1, len(found)):
+        before = gains[found[:size]].max(axis=0)
+        worth = [np.maximum(before, one).mean() for one in gains]
+        assert found[size] == int(np.argmax(worth))
+    pairs = [gains[[0, k]].max(axis=0).mean() for k in range(1, 12)]
+    assert gains[found[:2]].max(axis=0).mean() == pytest.approx(max(pairs))
+    assert greedy(np.array([[0.0, 0.0], [-0.1, 0.0], [-0.1, -0.2]]), 3) == [0]
+    with pytest.raises(Defect):
+        greedy(np.zeros((0, 3)), 2)
 
 
 @pytest.mark.parametrize("search", ["default", "random-8", "ours-8", "portfolio-4"])
