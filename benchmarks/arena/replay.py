@@ -4,14 +4,14 @@
     python benchmarks/arena/replay.py --tables   # only the tables of what is there
 
 Each search is replayed 1,200 times a set (the slower ones 400 times), each with 60 validation rows
-of its own, drawn with repeats from the pool (so that the pool is the population, and the share of right answers
-over all of it the truth), and with an order of its own. A search spends row passes: rows that go
-forward and back through the network. ``gain``: how much better than the default what it took is in
-truth, points, and by chance how much (two standard errors over the draws; the settings and the pool
-are those that were recorded). ``optimism``: by how much the validation accuracy of what it took is
-above the truth, without the luck that the default had on the same rows; ``printed`` is what our
-rule said of it beforehand, ``covered`` how often its 95 % interval held the truth. ``passes`` are
-those of a search over those of all recorded settings together.
+of its own, drawn with repeats from the pool (so that the pool is the population, and the share of
+right answers over all of it the truth), and with an order of its own. A search spends row passes:
+rows that go forward and back through the network. ``gain``: how much better than the default what
+it took is in truth, points, and by chance how much (two standard errors over the draws; the
+settings and the pool are those that were recorded). ``optimism``: by how much the validation
+accuracy of what it took is above the truth, without the luck that the default had on the same rows;
+``printed`` is what our rule said of it beforehand, ``covered`` how often its 95 % interval held the
+truth. ``passes`` are those of a search over those of all recorded settings together.
 
 The cheap arena has 64 heads over frozen features on 100 divisions of four sets, each with a pool of
 up to 1,500 rows, 12 draws a division: other rows, other trainings, the same rules. Of it the
