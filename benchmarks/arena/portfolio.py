@@ -1,8 +1,8 @@
 """Where a search could begin: a handful of settings that did well on sets of other people.
 
-Learned on two sets and asked on the third, such a handful is no better than random settings, and
-the one best setting of two sets is up to two points below the default on the third. So a search
-begins with the default alone, which has been learned on more sets than these (``defaults.py``).
+Learned on two sets and asked on the third, such a handful is no better than as many random ones,
+and the one best setting of two sets is the default or, on the third, three points below it. So a
+search begins with the default alone, which has been learned on more sets than these.
 """
 
 from __future__ import annotations

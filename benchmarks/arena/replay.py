@@ -142,7 +142,7 @@ def summary(rows: list[list[float]]) -> dict[str, Any]:
 def report(path: Path | None = None) -> str:
     """The tables of what is there."""
     told = stored(path or RESULTS / f"{NAME}.jsonl")
-    lines: list[str] = ["## The arena of searches", (__doc__ or "").partition("\n\n")[2].strip()]
+    lines: list[str] = ["## The arena of searches", (__doc__ or "").split("\n\n", 2)[2].strip()]
     for arena, names, sets in (
         ("recorded", (*SEARCHES, *LEARNT), record.SETS),
         ("heads", OF_HEADS, heads.SETS),
@@ -200,7 +200,7 @@ def _title(arena: str, told: Any) -> str:
         return "The cheap arena, 64 heads, 1,200 draws a set:"
     counts = {one.get("settings") for one in told.values() if one.get("settings") != heads.COUNT}
     many = ", ".join(str(count) for count in sorted(counts)) or str(heads.COUNT)
-    return f"The recorded arena, {many} settings a set:"
+    return f"The recorded arena, {many} settings a set (searches of more trials try all of them):"
 
 
 def _head(sets: tuple[str, ...]) -> list[str]:
