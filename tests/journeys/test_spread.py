@@ -117,6 +117,14 @@ def same_run(one: Path, two: Path, near: float = CLOSE) -> None:
     np.testing.assert_allclose(losses[1], losses[0], atol=near)
 
 
+def same_bytes(one: Path, two: Path) -> None:
+    """The same weights to the bit, and the same looks on the way."""
+    files = [(run / "model" / "model.safetensors").read_bytes() for run in (one, two)]
+    assert files[0] == files[1]
+    told = [[{**line, "seconds": 0} for line in snapshots(run)] for run in (one, two)]
+    assert told[0] == told[1]
+
+
 def chosen(run: Path, what: str) -> list[str]:
     return [made["chosen"] for made in result(run)["decisions"] if made["what"] == what]
 
@@ -124,7 +132,7 @@ def chosen(run: Path, what: str) -> list[str]:
 def test_spread_over_two_it_is_the_run_of_one_killed_and_resumed_too(
     base: list[str], tmp_path: Path
 ) -> None:
-    """One of two is killed, then both; launched together, since most of the time is imports."""
+    """One test, since most of the time is what two processes import."""
     ways = {"lora": [*LORA, FULL], "whole": [*WHOLE, FULL], "half": HALF}
     for name, settings in ways.items():
         train(override(Recipe(), [*base, *settings]), tmp_path / f"{name}-1")
@@ -142,13 +150,18 @@ def test_spread_over_two_it_is_the_run_of_one_killed_and_resumed_too(
         assert not chosen(tmp_path / f"{name}-1", "train.shard")
     names = sorted(path.name for path in (tmp_path / "cut" / "checkpoints").glob("*.pt"))
     assert names == ["part-00000004-1of2.pt", "step-00000004.pt"]
-    resumed = {**cut, "resume": True}
-    assert launch([{**resumed, "kill": {"step": 6, "ranks": [0, 1]}}], tmp_path).returncode != 0
-    assert not (tmp_path / "cut" / "result.json").exists()
-    again = launch([resumed], tmp_path)
+    again = launch([{**cut, "resume": True}], tmp_path)
     assert again.returncode == 0, again.stderr[-3000:]
-    assert (tmp_path / "cut" / "model" / "model.safetensors").read_bytes() == (
-        tmp_path / "whole-2" / "model" / "model.safetensors"
-    ).read_bytes()
-    told = [[{**one, "seconds": 0} for one in snapshots(tmp_path / n)] for n in ("cut", "whole-2")]
-    assert told[0] == told[1]
+    same_bytes(tmp_path / "cut", tmp_path / "whole-2")
+
+
+@pytest.mark.slow
+def test_both_are_killed_and_resumed(base: list[str], tmp_path: Path) -> None:
+    whole = {"settings": [*base, *WHOLE, FULL], "folder": str(tmp_path / "whole")}
+    cut = {**whole, "folder": str(tmp_path / "cut")}
+    first = launch([whole, {**cut, "kill": {"step": 6, "ranks": [0, 1]}}], tmp_path)
+    assert first.returncode != 0
+    assert not (tmp_path / "cut" / "result.json").exists()
+    again = launch([{**cut, "resume": True}], tmp_path)
+    assert again.returncode == 0, again.stderr[-3000:]
+    same_bytes(tmp_path / "cut", tmp_path / "whole")
