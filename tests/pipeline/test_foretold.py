@@ -45,7 +45,7 @@ start, peak = private(), [0.0]
 def watch():
     while True:
         peak[0] = max(peak[0], private())
-        time.sleep(0.002)
+        time.sleep(0.01)
 model = LlamaForCausalLM(LlamaConfig(**shape)).train()
 if checkpoints:
     model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -68,7 +68,7 @@ def config_of(shape: dict[str, Any]) -> Any:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
-@pytest.mark.parametrize("checkpoints", [False, True])
+@pytest.mark.parametrize("checkpoints", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_it_is_what_a_process_that_makes_such_steps_holds(checkpoints: bool) -> None:
     rows, tokens = 6, 256
     given = json.dumps([SMALL, rows, tokens, checkpoints])
