@@ -20,8 +20,7 @@ class SearchPart(Part):
     ``sampler`` chooses the next settings, ``pruner`` ends trials that are behind. ``folds``: each
     trial is fitted so many times and judged out of fold (0: by the run's own validation rows).
     ``trials`` and ``minutes`` bound the search. ``seed`` is that of the recipe where it is left
-    out. ``portfolio``: settings that have done well elsewhere come before the sampler's.
-    ``end``: it may end before its last trial, where another is not worth its price.
+    out. ``end``: it may end before its last trial, where another is not worth its price.
     """
 
     sampler: Literal["auto", "grid", "random", "tpe", "gp"] = "auto"
@@ -30,7 +29,6 @@ class SearchPart(Part):
     trials: int | None = Field(default=None, ge=1, le=MOST_TRIALS)
     minutes: float | None = Field(default=None, gt=0, le=MINUTES)
     seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
-    portfolio: bool = True
     end: bool = True
 
 

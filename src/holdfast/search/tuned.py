@@ -1,6 +1,6 @@
 """``holdfast tune``: settings by search, the model that is kept by an ordinary fit.
 
-    space → the default, the portfolio, then a sampler ⇄ fits judged by validation rows → the
+    space → the default, then a sampler ⇄ fits judged by validation rows → the
     winner, by its scores row by row → one fit with its settings into the run's folder
 
 The test rows are scored once, by the model that is kept, like those of any run.
