@@ -46,6 +46,19 @@ def test_a_search_for_the_size_is_told_kept_and_repeated(
     assert (run / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
+def test_rows_by_time_are_judged_by_the_newest(
+    holdfast: Any, settings: list[str], tmp_path: Path, marked_rows: Any, write_csv: Any
+) -> None:
+    rows = [(*row, str(i)) for i, row in enumerate(marked_rows(60))]
+    path = write_csv(tmp_path / "rows.csv", rows, ("text", "label", "at"))
+    by = ("--set", "data.time=at", "--set", "data.split.by=time", "--set", "train.max_steps=2")
+    done = holdfast("tune", path, *SETS, *settings, *by, "--out", tmp_path / "run", "--json")
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    assert result["capacity"]["n"] == result["data"]["valid"]
+    assert result["capacity"]["judged"] == "by the validation rows"
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [

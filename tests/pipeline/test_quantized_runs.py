@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -309,6 +310,7 @@ def test_a_chunked_run_is_the_run_with_all_logits(base: list[str], tmp_path: Pat
     ("settings", "named"),
     [
         (["methods.rdrop=true", "model.dropout=0.1"], "rdrop may read them"),
+        (["control.policy=adapt"], "control.policy=adapt may read them"),
         (["model.adapter.kind=prompt"], "cannot be used for causal-lm with this model"),
     ],
 )
@@ -336,3 +338,10 @@ def test_large_logits_are_chunked_unasked_and_less_memory_is_foretold(
     assert ready().recipe.train.chunk_loss == "on"
     assert ready().need.activations < whole
     assert ready("train.chunk_loss=off").need.activations == whole
+
+
+def test_what_a_teacher_says_is_held_against_all_logits() -> None:
+    loaded: Any = SimpleNamespace(network=SimpleNamespace(chunks=True))
+    recipe: Any = Recipe().changed(distill={"teacher": ("run",)})
+    with pytest.raises(RecipeError, match=r"distill\.teacher may read them"):
+        chunks.choose_chunks(recipe.changed(train={"chunk_loss": "on"}), loaded, None, ())

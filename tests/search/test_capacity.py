@@ -133,6 +133,21 @@ def test_sizes_that_others_make_idle_are_not_fitted() -> None:
         assert len(asked) == 3
 
 
+def test_spread_blocks_that_are_worse_rule_out_no_first_ones() -> None:
+    whole, worse = rights(np.random.default_rng(4), 4000, 0.2)
+    search = trying()
+    settings = {"model.layers": 2, "model.layers_kept": "spread"}
+    search.sizes = [*search.sizes[:2], Size("spread-2", "2 of 4, spread", settings, 2)]
+    search.sizes += [Size("first-1", "1 of 4 blocks", {"model.layers": 1}, 1)]
+    made = {"whole": whole, "spread-2": worse, "first-3": whole, "first-1": worse}
+    asked = []
+    for job in search.jobs():
+        asked.append(job.key)
+        key = job.key.rpartition("-f")[0]
+        search.take(Result(job.key, made[key]))  # type: ignore[arg-type]
+    assert "first-1-f0" in asked
+
+
 def test_sizes_are_the_model_and_its_first_blocks_and_each_costs_less(bench: Bench) -> None:
     sizes = sizes_of(bench)
     assert [(one.key, one.blocks) for one in sizes] == [("whole", 2), ("first-1", 1)]

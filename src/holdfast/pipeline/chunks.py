@@ -10,6 +10,7 @@ from holdfast.core.records import Decision
 from holdfast.models.chunked import AT_ONCE, targets_at_once
 from holdfast.pipeline.defaults import own_methods
 from holdfast.pipeline.fits import held_rows
+from holdfast.pipeline.policies import PASSIVE
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolved import ResolvedRecipe, resolved
 from holdfast.training.plan import Phase
@@ -66,7 +67,14 @@ def _hindered(recipe: Recipe, loaded: Any) -> str | None:
     """Why the losses of this run need all logits."""
     if not getattr(loaded.network, "chunks", False):
         return f"cannot be used for {recipe.task} with this model: its logits are no plain layer"
-    names = own_methods(recipe) or ("train.label_smoothing",) * bool(recipe.train.label_smoothing)
+    train, policy = recipe.train, recipe.control.policy
+    readers = {
+        "train.label_smoothing": bool(train.label_smoothing),
+        "distill.teacher": bool(recipe.distill.teacher),
+        # Such a policy may add a method on the way.
+        f"control.policy={policy}": policy not in PASSIVE,
+    }
+    names = own_methods(recipe) or [name for name, there in readers.items() if there]
     if names:
         return f"keeps no logits, and {', '.join(names)} may read them"
     return None

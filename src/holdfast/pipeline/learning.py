@@ -77,6 +77,7 @@ class Learning:
             noticed=(),
             decisions=(),
             synthetic=None,
+            lessons=None,
         )
 
     def extended(self, train: Ints, valid: Ints) -> Prepared:

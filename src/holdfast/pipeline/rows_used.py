@@ -31,6 +31,7 @@ KEY = "train.folds"
 USUAL_FOLDS = 3
 # Of training and validation rows together; none until a benchmark shows where it pays.
 MOST_ROWS = 0
+VALID_GIVEN = "divides the training and validation rows, and validation rows are given"
 LEARNED_TOO = "a validation row of the division: learned from too, judged out of fold"
 
 
@@ -122,7 +123,7 @@ def against_folds(prepared: Prepared, divided: Divided) -> str | None:
         return f"does not exist for {of} yet: it needs texts with one class each"
     given = [table.source for table in divided.given]
     if data.valid is not None or (len(given) and data.test is None):
-        return "divides the training and validation rows, and validation rows are given"
+        return VALID_GIVEN
     policy = recipe.control.policy
     hindering = {
         "data.features": data.features not in (None, False),
@@ -142,6 +143,17 @@ def against_folds(prepared: Prepared, divided: Divided) -> str | None:
     if found:
         return f"does not go together with {' and '.join(found)}"
     return "needs a single process" if processes() > 1 else None
+
+
+def against_dealing(recipe: Recipe, divided: Divided) -> str | None:
+    """Why the training and validation rows of a division are not to be dealt into folds by chance,
+    each answered by a fit of the others, as the rest of a sentence about what asks for it."""
+    if len(divided.given) > int("test" in divided.splits.records["split"].to_pylist()):
+        return VALID_GIVEN
+    if (by := recipe.data.split.by) not in ("rows", "group"):
+        # What is newer, or of the same source, would teach what it is to answer; groups stay whole.
+        return f"deals rows by chance, and these are divided by {by} (data.split.by)"
+    return None
 
 
 def refuse_without_test(prepared: Prepared, divided: Divided) -> None:

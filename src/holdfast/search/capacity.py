@@ -24,7 +24,7 @@ from holdfast.pipeline.fit import fit
 from holdfast.pipeline.learning import Learning
 from holdfast.pipeline.ready import Fitted
 from holdfast.pipeline.rows import Divided, Notify
-from holdfast.pipeline.rows_used import learning_of
+from holdfast.pipeline.rows_used import against_dealing, learning_of
 from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench, of_a_fit
 from holdfast.search.capacity_told import block_of, sentence, study_of
@@ -72,7 +72,8 @@ class Sizing:
     def learn(self, recipe: Recipe, divided: Divided, notify: Notify) -> Sized:
         """See ``Procedure.learn``."""
         engine_of(self.engine, self.address)
-        return Sized(self, learning_of(recipe, divided))
+        dealt = against_dealing(recipe, divided) is None
+        return Sized(self, learning_of(recipe, divided), dealt)
 
 
 def make(engine: str, address: str | None) -> Sizing:
@@ -81,10 +82,11 @@ def make(engine: str, address: str | None) -> Sizing:
 
 
 class Sized:
-    """A search under way: the learner of ``search=capacity``."""
+    """A search under way: the learner of ``search=capacity``; ``dealt``: whether rows may be dealt
+    into folds."""
 
-    def __init__(self, asked: Sizing, learning: Learning) -> None:
-        self._asked, self._learning = asked, learning
+    def __init__(self, asked: Sizing, learning: Learning, dealt: bool = True) -> None:
+        self._asked, self._learning, self._dealt = asked, learning, dealt
         self.divided = learning.divided
         self._blocks: Mapping[str, Any] = {}
 
@@ -98,7 +100,7 @@ class Sized:
         assert into is not None
         start, bench = time.perf_counter(), Bench.of(self._learning)
         sizes = sizes_of(bench)
-        few = len(bench.valid) < ENOUGH
+        few = self._dealt and len(bench.valid) < ENOUGH
         folds = folds_of(bench, FOLDS if few else 0, bench.recipe.seed)
         judging = sum(len(fold.valid) for fold in folds)
         how = f"out of fold, in {FOLDS} folds" if few else "by the validation rows"

@@ -51,7 +51,8 @@ def cv_block(
     pooled = _pooled(bench, pairs, fitted)
     metrics: dict[str, Any] = {}
     for name, found in by_folds.items():
-        t = {"low": found.low, "high": found.high, "level": LEVEL}
+        t: dict[str, Any] = {"low": found.low, "high": found.high, "level": LEVEL}
+        t |= {"why": found.why} if found.why else {}
         chosen, way = (pooled[name], ROWS) if name in pooled else (found, CORRECTED)
         metrics[name] = {**to_json(chosen), "how": way, "corrected_t": to_json(t)}
     if bench.recipe.cv.nested:
@@ -136,11 +137,16 @@ def verdicts(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"sentence": ", ".join(parts) + ".", "labels": dict(counts.most_common())}
 
 
-def _values(pairs: Pairs) -> dict[str, list[float]]:
-    """Each metric's value in every fold, where all have one."""
+def _metrics(pairs: Pairs) -> dict[str, list[Mapping[str, Any]]]:
+    """Each metric in every fold."""
     blocks = [done.held.scores["metrics"] for _, done in pairs if done.held is not None]
     names = [name for name in blocks[0] if all(name in one for one in blocks)]
-    found = {name: [one[name]["value"] for one in blocks] for name in names}
+    return {name: [one[name] for one in blocks] for name in names}
+
+
+def _values(pairs: Pairs) -> dict[str, list[float]]:
+    """Each metric's value in every fold, where all have one."""
+    found = {name: [one["value"] for one in folds] for name, folds in _metrics(pairs).items()}
     return {name: values for name, values in found.items() if None not in values}
 
 
@@ -148,9 +154,14 @@ def _by_folds(pairs: Pairs) -> dict[str, Estimate]:
     """Every metric as the mean over the folds, with the corrected resampled t."""
     held = float(np.mean([len(one.held) for one, _ in pairs]))
     learned = float(np.mean([len(one.train) + len(one.valid) for one, _ in pairs]))
-    found = {}
-    for name, values in _values(pairs).items():
-        t = corrected_t(np.array(values), learned, held, LEVEL)
+    found, values = {}, _values(pairs)
+    for name, folds in _metrics(pairs).items():
+        if name not in values:
+            none = [one.get("why") or "no reason given" for one in folds if one["value"] is None]
+            why = f"none in {len(none)} of {len(folds)} folds: {none[0]}"
+            found[name] = Estimate(None, why=why)
+            continue
+        t = corrected_t(np.array(values[name]), learned, held, LEVEL)
         found[name] = Estimate(t.value, t.low, t.high, LEVEL)
     return found
 

@@ -99,9 +99,11 @@ class Trying:
         if size.key == WHOLE or not self.whole(WHOLE):
             return None
         large = {one.key: one.large for one in self.sizes}
+        # Blocks spread over the depth lose more than as many first ones: they say nothing of those.
+        spread = {one.key for one in self.sizes if one.settings.get(KEPT) == "spread"}
         for one in self.judged().standings:
             verdict = one.found.verdict
-            if verdict == "worse" and large[one.key] > size.large:
+            if verdict == "worse" and large[one.key] > size.large and one.key not in spread:
                 return WORSE
             if verdict in ("equivalent", "better") and large[one.key] <= size.large:
                 return WELL

@@ -27,7 +27,7 @@ from holdfast.pipeline.learning import Learning
 from holdfast.pipeline.procedure import FITS
 from holdfast.pipeline.ready import Fitted, Prepared
 from holdfast.pipeline.rows import Divided, Notify
-from holdfast.pipeline.rows_used import learning_of
+from holdfast.pipeline.rows_used import against_dealing, learning_of
 from holdfast.recipe import Recipe
 from holdfast.search.asked import space_of
 from holdfast.search.bench import Bench, of_a_fit
@@ -91,6 +91,9 @@ class Tune:
     def learn(self, recipe: Recipe, divided: Divided, notify: Notify) -> Tuning:
         """See ``Procedure.learn``."""
         engine = engine_of(self.engine, self.address)
+        if self.search.folds and (against := against_dealing(recipe, divided)):
+            remedy = "Leave it out: validation rows then judge."
+            raise RecipeError("search.folds", against, self.search.folds, remedy)
         return Tuning(self, learning_of(recipe, divided), engine)
 
 
