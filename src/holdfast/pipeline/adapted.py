@@ -4,7 +4,8 @@ labels, with words of its own, and kept only where that is shown to help.
 What is made is a plain folder that ``--model`` takes everywhere. The model as it was and as it
 became are both fine-tuned on the training rows, as ``train`` does it, by two seeds each; their
 losses of the validation rows, of which no text was read before, are compared row by row. No gain
-beyond chance: no folder.
+beyond chance: no folder. The interval is over rows; how far two seeds lie from the mean of all is
+not in it.
 """
 
 from __future__ import annotations

@@ -148,7 +148,9 @@ def against_folds(prepared: Prepared, divided: Divided) -> str | None:
 def against_dealing(recipe: Recipe, divided: Divided) -> str | None:
     """Why the training and validation rows of a division are not to be dealt into folds by chance,
     each answered by a fit of the others, as the rest of a sentence about what asks for it."""
-    if len(divided.given) > int("test" in divided.splits.records["split"].to_pylist()):
+    records = divided.splits.records.select(["file", "split"]).to_pylist()
+    judging = {line["file"] for line in records if line["split"] == "valid"}
+    if judging - {divided.table.source}:
         return VALID_GIVEN
     if (by := recipe.data.split.by) not in ("rows", "group"):
         # What is newer, or of the same source, would teach what it is to answer; groups stay whole.
