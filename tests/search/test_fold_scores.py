@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.search.fold_scores import _by_folds
+from holdfast.search.fold_scores import _by_folds, told_of_fold
 
 
 def fold(**metrics: Any) -> Any:
@@ -24,3 +24,11 @@ def test_a_metric_that_a_fold_lacks_is_undefined_with_the_reason_and_never_left_
     assert found["r2"].value is None
     assert found["r2"].low is None
     assert found["r2"].why == "none in 1 of 2 folds: the numbers do not vary"
+
+
+@pytest.mark.parametrize(("repeat", "said"), [(0, "fold 2 of 5"), (1, "fold 2, repeat 2")])
+def test_a_fold_is_counted_among_those_of_its_repeat(repeat: int, said: str) -> None:
+    one, done = fold(accuracy={"value": 0.5})
+    one.number, one.repeat = 1, repeat
+    done.best_step, done.planned, done.seconds, done.verdict = 3, 4, 1.0, {"label": "healthy"}
+    assert told_of_fold(one, done, 5).what == said

@@ -229,7 +229,9 @@ def _mean(found: Sequence[Estimate]) -> Estimate:
 
 
 def _nested(pairs: Pairs, folds: int) -> dict[str, Any]:
-    """Nested cross-validation's intervals: the folds within each fold stand in ``Done``."""
+    """Nested cross-validation's intervals: the folds within each fold stand in ``Done``. They chose
+    the state by the same losses, which are therefore too good by what choosing gains: that moves
+    the value a part of it towards the worse."""
     found = {}
     if folds < 3:
         return {}

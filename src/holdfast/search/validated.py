@@ -202,7 +202,7 @@ class Validated:
         rows = {one.key: one for one in plan.folds}
         for done in engine.run(bench, jobs, store=store):
             by_key[done.key] = done
-            notify(told_of_fold(rows[done.key], done, len(plan.folds)))
+            notify(told_of_fold(rows[done.key], done, len(plan.of_repeat(0))))
         pairs = [(one, by_key[one.key]) for one in plan.folds]
         spent = time.perf_counter() - start
         answered = _answered(bench, pairs)
