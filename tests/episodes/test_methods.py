@@ -175,6 +175,19 @@ def test_the_inner_loop_is_plain_descent_on_body_and_head(small: Small) -> None:
     assert torch.allclose(head.bias, layer.bias, atol=1e-5)
 
 
+def test_an_inner_loop_computes_as_in_evaluation_whatever_the_mode_before(small: Small) -> None:
+    moved = []
+    for mode in (True, False):
+        reader, pool = small(norm=True)
+        one = pool.draw(SHAPE, 0, "train", 0)
+        reader.network.train(mode)
+        before = reader.network.body[1].running_mean.clone()
+        descend(reader, [(one.support.ravel(), one.support_labels)] * 2, 3, 0.5)
+        assert torch.equal(reader.network.body[1].running_mean, before)
+        moved.append([w.detach().clone() for w in reader.learns])
+    assert all(torch.equal(a, b) for a, b in zip(*moved, strict=True))
+
+
 def test_maml_applies_the_gradient_at_the_adapted_weights_to_the_start(small: Small) -> None:
     reader, pool = small()
     taken, one = Taken(reader), pool.draw(SHAPE, 0, "train", 0)
