@@ -164,6 +164,11 @@ def test_the_page_says_what_it_is_worth_and_what_was_tried(run: Path, holdfast: 
     assert "New tasks" in page
     assert "prototypical network" in page
     assert "With 5 rows of each of 5 classes" in page
+    assert "test episodes that took no part in any choice" in page
+    # Test episodes have other classes than the saved head, and other answers than its own.
+    assert "What it confuses" not in page
+    assert "No test row was answered wrongly" not in page
+    assert "Hardest rows" not in page
     before = page
     done = holdfast("report", run)
     assert done.code == 0, done.err
@@ -309,6 +314,7 @@ def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(
     ("options", "words"),
     [
         (["--task-column", "nothing"], "nothing"),
+        (["--set", "meta.ways=9"], "has 15 classes that episodes can be drawn from"),
         (["--set", "meta.ways=9"], "with 10 rows a class"),
         (["--set", "meta.shots=40"], "rows a class"),
         (["--task", "seq2seq"], "does not exist for seq2seq"),

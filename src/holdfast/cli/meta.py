@@ -78,11 +78,18 @@ def shown(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
         lines += entry("Baseline", text, columns)
     for one in told["tried"]:
         if one["difference"] is not None:
-            gap = one["difference"]["value"]
-            words = f"{one['method']}: {100 * gap:+.1f} points on validation episodes"
+            words = f"{one['method']}: {_points(one['difference'])} on validation episodes"
             lines += entry("Tried", words, columns)
     lines += entry("Kept", f"{told['kept']}: {told['because']}", columns)
     lines += entry("Start", f"{run / 'model'}", columns)
     lines += entry("Report", f"{run / 'report.html'}", columns)
     lines += entry("Next", f"holdfast train ROWS --model {run / 'model'}", columns)
     return list(lines)
+
+
+def _points(gap: Mapping[str, Any]) -> str:
+    """``+0.4 points (−1.2 to +2.0)``; without limits where nothing says how others differ."""
+    words, low, high = f"{100 * gap['value']:+.1f} points", gap.get("low"), gap.get("high")
+    if low is None or high is None:
+        return words
+    return f"{words} ({100 * low:+.1f} to {100 * high:+.1f})"

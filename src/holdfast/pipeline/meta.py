@@ -283,7 +283,7 @@ def _plain(look: Look) -> dict[str, Any]:
 def _verdict(chosen: Chosen, recipe: Recipe) -> Verdict:
     """What the looks at fixed training and validation episodes show, by the rules for curves."""
     if chosen.kept.learned is None:
-        because = "nothing was trained: the model as it is was kept"
+        because = "Nothing was trained: the model as it is was kept"
         return Verdict("inconclusive", because, 0.0)
     looks = chosen.kept.learned.looks
     at = np.array([look.step for look in looks], dtype=float)

@@ -239,7 +239,7 @@ def _sides(
     """The side of each row, by its task or class alone; -1 for units that are too small."""
     own = sorted(set(unit[of == 0]))
     test = sorted(set(unit[of == 1])) if (of == 1).any() else None
-    what = "task" if several else "class"
+    what, many = ("task", "tasks") if several else ("class", "classes")
     if test is not None and (shared := sorted(set(own) & set(test))):
         raise DataError(
             f"{what} {shared[0]!r}",
@@ -257,8 +257,9 @@ def _sides(
         need = least * len(shares)
         raise DataError(
             source,
-            f"has {counted(len(units), what)} with {shape.rows} rows a class for {shape.ways} "
-            f"classes, and {need} are needed: episodes of training, validation and test share none",
+            f"has {counted(len(units), what, many)} that episodes can be drawn from "
+            f"({shape.ways} classes at a time, with {shape.rows} rows a class), and {need} are needed: "
+            "episodes of training, validation and test share none",
             None,
             "Give more tasks, or ask for less with --set meta.ways, meta.shots or meta.queries."
             + ("" if not several else " Without --task-column, classes are divided."),
@@ -269,7 +270,7 @@ def _sides(
     side = np.array([where.get(name, -1) for name in unit], dtype=np.int64)
     counts = " / ".join(str(len(part)) for part in parts)
     because = f"a {what} is on one side alone, so that the score is of ones never met"
-    asked = f"{what}{'es' if what == 'class' else 's'} to learn from / to decide by / to score"
+    asked = f"{many} to learn from / to decide by / to score"
     return side, Decision(asked, counts, because, prominent=True)
 
 

@@ -19,6 +19,8 @@ def of_start(meta: Mapping[str, Any]) -> tuple[str, str, Use]:
     rows = "row" if shots == 1 else "rows"
     span = interval(found, "accuracy")
     inside = f" (95 % interval {span}, over {_over(meta)})" if span else ""
+    if not span and found.why:
+        inside = f" (no interval: {found.why})"
     what = "tasks" if meta.get("by") == "task" else "classes"
     headline = (
         f"With {shots} {rows} of each of {ways} classes, it is right on "

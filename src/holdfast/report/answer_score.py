@@ -188,10 +188,12 @@ def _things(result: Mapping[str, Any]) -> str:
 
 
 def rows_of(result: Mapping[str, Any]) -> str:
-    """``30 test rows``; ``30 rows out of fold`` where none were set aside."""
+    """``30 test rows``; ``30 rows out of fold`` where none were set aside; ``30 test episodes``."""
     test = result.get("test") or {}
     if test.get("out_of_fold"):
         return f"{plural(test.get('n') or 0, 'row')} out of fold"
+    if test.get("unit") == "episodes":
+        return plural(test.get("n") or 0, "test episode")
     return plural(test.get("n") or 0, "test row")
 
 

@@ -70,7 +70,7 @@ def episodes(run: RunFiles) -> EpisodesView | None:
         key=lambda one: (one["accuracy"], str(one["task"])),
     )
     return EpisodesView(
-        f"{sentence}.",
+        f"{sentence[0].upper()}{sentence[1:]}.",
         tuple(scores),
         tuple(_tried(one, kept) for one in run.records("meta", "tried")),
         tuple(

@@ -84,6 +84,10 @@ OUT_OF_FOLD = (
     "There are no test rows: each row was answered out of fold, by a model made anew from the "
     "other rows, for which it chose nothing. The interval is for the model from all rows."
 )
+EPISODES = (
+    "An episode is a task that the start never met: a few rows of each of its classes to learn "
+    "from, others to answer."
+)
 
 
 def honest(run: RunFiles) -> Honest:
@@ -95,6 +99,9 @@ def honest(run: RunFiles) -> Honest:
     beside = [*others, *parts(run)]
     folds = bool(run.part("test").get("out_of_fold"))
     rows = "rows out of fold" if folds else "test rows"
+    how = OUT_OF_FOLD if folds else ONCE
+    if run.part("test").get("unit") == "episodes":
+        rows, how = "test episodes", EPISODES
     return Honest(
         name=metric_name(name),
         cell=cell(value, name),
@@ -107,7 +114,7 @@ def honest(run: RunFiles) -> Honest:
         paired=_paired(run.part("baseline", "comparison"), name, _compared(run)),
         careless=_careless(run.part("careless"), name),
         rows=rows,
-        how=OUT_OF_FOLD if folds else ONCE,
+        how=how,
     )
 
 

@@ -88,7 +88,8 @@ class Hardest:
 def matrix(run: RunFiles) -> Matrix | None:
     """From ``test.confusion``, else counted from ``predictions.parquet``; else ``None``."""
     raw = run.part("test", "confusion")
-    if _no_classes(run):
+    if _no_classes(run) or run.part("meta"):
+        # The classes of test episodes are none that the head of the saved start has.
         return None
     classes = [str(name) for name in raw.get("classes") or run.result.get("classes") or ()]
     counts = raw.get("counts") or _counted(run.predictions, classes)
@@ -174,7 +175,9 @@ def hardest(run: RunFiles) -> Hardest | None:
         lists = run.records("hardest", "loss"), run.records("hardest", "confidently_wrong")
         rows = [tuple(map(_row, lines[:HARDEST])) for lines in lists]
         return Hardest(rows[0], rows[1], has_text=True, numbers=_no_classes(run) == REGRESSION)
-    if not run.predictions or run.part("generations"):
+    # A query row of an episode was answered from a few rows: that it is wrong says nothing of its
+    # label, and it stands there once for each of its episodes.
+    if not run.predictions or run.part("generations") or run.part("meta"):
         return None
     wrong = [p for p in run.predictions if p.prediction != p.label]
     losses = sorted(run.predictions, key=lambda p: (-(p.loss or 0.0), p.row))

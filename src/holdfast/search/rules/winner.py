@@ -72,8 +72,8 @@ def winner(
         return Winner(default, _default_stays(found, losses), False, default, 0.0, 1.0)
     if sure < SURE or gain <= WITHIN:
         told = (
-            f"{top} looked best, but {len(losses[default])} validation rows cannot tell it from "
-            f"{default} (the chance that it is better is {sure:.0%}, the gain that is expected to "
+            f"by the probability that it gave to what was right {top} is ahead, but "
+            f"{len(losses[default])} validation rows cannot tell it from {default} (the chance that it is better is {sure:.0%}, the gain that is expected to "
             f"last {100 * gain:.1f} points): the difference is noise, and the default is taken"
         )
         return Winner(default, told, True, top, gain, sure)
