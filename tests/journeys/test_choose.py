@@ -78,6 +78,9 @@ def test_the_model_that_knows_the_rows_is_chosen_and_nothing_is_written(
     assert told["told_apart"] is True
     assert (told["task"], told["metric"]) == ("text-classification", "accuracy")
     best, blind = told["models"]
+    # No accuracy is above 1, in the sentence as in the numbers.
+    said = told["because"].partition("predicted accuracy ")[2].partition(")")[0]
+    assert all(float(one) <= 1 for one in said.replace("(", "to ").split(" to "))
     assert best.keys() >= FACTS | {"probe", "layer", "h_score", "logme", "layers", "short"}
     assert best["predicted"]["low"] > blind["predicted"]["value"]
     assert [one["name"] for one in told["left_out"]] == ["nowhere/at-all"]

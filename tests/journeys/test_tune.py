@@ -129,7 +129,7 @@ def test_the_command_prints_what_won_at_80_columns_and_json_alone(
     assert max(map(len, out.splitlines()[:30])) <= 80
     for word in ("Expected", "Inflated", "Mattered", "Cheapest", "Ended", "* is kept", "Trial"):
         assert word in out, word
-    assert "trial 1 of 2" in err
+    assert "trial 1 (2 of 2)" in err
     code, out, err = run("tune", rows, "--out", tmp_path / "r", "--resume", "--json", "--quiet")
     assert code == 0
     assert json.loads(out)["study"]["trials"] == 2
@@ -307,3 +307,28 @@ def test_minutes_end_a_search_after_its_first_trial(
     assert study["noise"]
     assert study["best"] == 0
     assert study["optimism"]["value"] == 0
+
+
+def test_a_dry_run_shows_what_would_be_tried_and_writes_nothing(
+    rows: Path, options: list[str], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ("tune", str(rows), *options, "--dry-run")
+    code, out, err = run(*asked, "--trials", "3")
+    assert code == 0, err
+    assert max(map(len, out.splitlines())) <= 80
+    assert "at most 3 trials" in out
+    assert "train.learning_rate: 0.0001 to 0.003 (log)" in out
+    code, out, err = run(*asked, "--json")
+    assert code == 0, err
+    plan = json.loads(out)
+    assert plan["trials"] == 16
+    assert plan["judged_by"] == {"rows": plan["division"]["valid"], "folds": 1}
+    assert {one["key"] for one in plan["space"]} == {key.partition("=")[0] for key in RANGES}
+    fixed = [one for one in options if one != "--set" and one not in RANGES]
+    settings = [part for one in (*fixed, "search=capacity") for part in ("--set", one)]
+    code, out, err = run("tune", str(rows), *settings, "--dry-run")
+    assert code == 0, err
+    assert "Sizes" in out
+    assert "3 folds" in out
+    assert list(tmp_path.iterdir()) == []

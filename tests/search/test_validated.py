@@ -113,6 +113,8 @@ def test_the_scores_are_those_of_the_rows_out_of_fold(crossed: Path) -> None:
     label, said = table["label"].to_pylist(), table["prediction"].to_pylist()
     metrics = result["cv"]["metrics"]
     assert metrics["accuracy"]["value"] == pytest.approx(accuracy_score(label, said))
+    guess = max(label.count(name) for name in set(label)) / len(label)
+    assert result["cv"]["commonest"] == pytest.approx(guess)
     chances = np.array(table["probabilities"].to_pylist())
     classes = result["classes"]
     assert metrics["loss"]["value"] == pytest.approx(log_loss(label, chances, labels=classes))
@@ -277,6 +279,10 @@ def test_the_command_prints_the_answer_and_its_json(
     assert done.exit_code == 0, done.output
     assert "by 2 folds of 60 rows" in " ".join(done.stdout.split())
     assert "Verdicts" in done.stdout
+    assert "at 95 %) is what a model made in this way" in " ".join(done.stdout.split())
+    assert "guessing the commonest class:" in " ".join(done.stdout.split())
+    # There are no test rows, and no section of their score.
+    assert "The honest score" not in (tmp_path / "run" / "report.html").read_text()
     assert all(len(line) <= 80 for line in done.stdout.splitlines() if "/" not in line)
     planned = CliRunner().invoke(app, [*asked[:4], *settings, "--dry-run", "--json", "--quiet"])
     plan = json.loads(planned.stdout)

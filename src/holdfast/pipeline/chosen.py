@@ -461,18 +461,13 @@ def _choice(
 ) -> Choice:
     metric, higher = METRICS[rows.kind]
     predicted = _predicted(rows, found)
-    calibration, calibrated = _calibration(rows, found)
+    _, calibrated = _calibration(rows, found)
     order = sorted(range(len(found)), key=lambda i: -predicted.mean[i])
     splits = rows.divided.splits
     asked = int(np.isfinite(found[0].rows).sum())
     taken, told_apart, because = _decided(rows, found, predicted, order, asked)
-    low = -np.inf if rows.kind in ("number", "text") else 0.0
-    values = []
-    for place in order:
-        ends = np.clip(predicted.interval(place, LEVEL), low, calibration.best)
-        mean = float(np.clip(predicted.mean[place], low, calibration.best))
-        both = sorted(_of(rows, float(end)) for end in ends)
-        values.append({"value": _of(rows, mean), "low": both[0], "high": both[1], "level": LEVEL})
+    shown = [_shown(rows, found, predicted, place) for place in order]
+    values = [dict(zip(("value", "low", "high"), one, strict=True), level=LEVEL) for one in shown]
     return Choice(
         chosen=found[taken].name,
         because=because,
@@ -505,13 +500,25 @@ def cheapest_as_good(
     return taken
 
 
+def _shown(
+    rows: Rows, found: Sequence[Candidate], predicted: Predicted, place: int
+) -> tuple[float, float, float]:
+    """A predicted score with its limits, none beyond what a score can be."""
+    least = -np.inf if rows.kind in ("number", "text") else 0.0
+    most = _calibration(rows, found)[0].best
+    mean, *ends = np.clip(
+        (predicted.mean[place], *predicted.interval(place, LEVEL)), least, most
+    ).tolist()
+    low, high = sorted(_of(rows, end) for end in ends)
+    return _of(rows, mean), low, high
+
+
 def _decided(
     rows: Rows, found: Sequence[Candidate], predicted: Predicted, order: Sequence[int], asked: int
 ) -> tuple[int, bool, str]:
     """Which is taken, whether it is told apart from the next, and why in a sentence."""
     word, best = WORDS[METRICS[rows.kind][0]], order[0]
-    low, high = sorted(_of(rows, end) for end in predicted.interval(best, LEVEL))
-    value = _of(rows, float(predicted.mean[best]))
+    value, low, high = _shown(rows, found, predicted, best)
     said = f"predicted {word} {value:.3f} ({low:.3f} to {high:.3f}) once fine-tuned"
     if len(order) == 1:
         return best, False, f"{found[best].name}, the only one that could be asked: {said}."

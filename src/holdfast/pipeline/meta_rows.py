@@ -258,8 +258,8 @@ def _sides(
         raise DataError(
             source,
             f"has {counted(len(units), what, many)} that episodes can be drawn from "
-            f"({shape.ways} classes at a time, with {shape.rows} rows a class), and {need} are needed: "
-            "episodes of training, validation and test share none",
+            f"({shape.ways} classes at a time, with {shape.rows} rows a class), and {need} are "
+            "needed: episodes of training, validation and test share none",
             None,
             "Give more tasks, or ask for less with --set meta.ways, meta.shots or meta.queries."
             + ("" if not several else " Without --task-column, classes are divided."),

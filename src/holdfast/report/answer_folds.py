@@ -8,7 +8,7 @@ from typing import Any
 from holdfast.report.numbers import count, estimate, interval, metric_name, number
 
 ADVICE = (
-    "No simpler model was folded beside it, and no test rows were set aside: `holdfast evaluate` "
+    "No simpler model was folded beside it, and no test rows were set aside: holdfast evaluate "
     "scores the saved model on other labelled rows."
 )
 
@@ -22,9 +22,11 @@ def answer_words(cv: Mapping[str, Any]) -> str:
     if found.value is None:
         return f"{metric_name(name)} is undefined over {of}."
     span = interval(found, name)
-    sure = f" ({span})" if span else ""
+    sure = f" ({span} at {100 * found.level:.0f} %)" if span else ""
+    guess = cv.get("commonest")
+    beside = f"; guessing the commonest class: {number(guess, name)}" if guess else ""
     text = (
         f"{metric_name(name)} {number(found.value, name)}{sure} is what a model made in this way "
-        f"from all rows is worth on new ones, by {of}."
+        f"from all rows is worth on new ones, by {of}{beside}."
     )
     return text.replace("\u00a0", " ")

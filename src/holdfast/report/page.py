@@ -134,9 +134,11 @@ def standalone(
 
 def sections(run: RunFiles) -> tuple[Section, ...]:
     """The parts of the page in reading order; a part without data is left out."""
+    # Without test rows the folds are the score, and it stands above.
+    folded = bool(run.part("cv")) and not run.part("test").get("n")
     parts = (
         Section("folds", "How sure is the score?", folds.folds(run)),
-        Section("score", "The honest score", honest.honest(run)),
+        Section("score", "The honest score", None if folded else honest.honest(run)),
         Section("distilled", "What it keeps of its teacher", distilled.distilled(run)),
         Section("episodes", "New tasks", episodes.episodes(run)),
         Section("worth", "Was it worth it?", beside_start.worth(run)),
@@ -170,6 +172,7 @@ def sections(run: RunFiles) -> tuple[Section, ...]:
     optional = {
         "capacity",
         "folds",
+        "score",
         "distilled",
         "episodes",
         "worth",

@@ -34,6 +34,7 @@ from holdfast.search.searching import Fold
 from holdfast.search.sizes import LAYERS, costs_of, sizes_of
 from holdfast.search.sizes_tried import Trying
 from holdfast.search.store import Store
+from holdfast.search.told import judged_by
 
 if TYPE_CHECKING:
     from holdfast.pipeline.run_folder import RunFolder
@@ -99,10 +100,9 @@ class Sized:
         """Fit the sizes, judge them, then fit the one that is chosen on all training rows."""
         assert into is not None
         start, bench = time.perf_counter(), Bench.of(self._learning)
-        sizes = sizes_of(bench)
-        few = self._dealt and len(bench.valid) < ENOUGH
-        folds = folds_of(bench, FOLDS if few else 0, bench.recipe.seed)
+        sizes, folds = sizes_of(bench), self._folds(bench)
         judging = sum(len(fold.valid) for fold in folds)
+        few = len(folds) > 1
         how = f"out of fold, in {FOLDS} folds" if few else "by the validation rows"
         told = Decision(
             "sizes",
@@ -139,6 +139,17 @@ class Sized:
         return fit(
             prepared, bench.train, bench.valid, own, into=into, listeners=listeners, notify=notify
         )
+
+    def _folds(self, bench: Bench) -> Sequence[Fold]:
+        """The fits of a size: folds, where rows may be dealt, until validation rows are enough."""
+        few = self._dealt and len(bench.valid) < ENOUGH
+        return folds_of(bench, FOLDS if few else 0, bench.recipe.seed)
+
+    def foreseen(self) -> Mapping[str, Any]:
+        """See ``Foreseeable.foreseen``."""
+        bench = Bench.of(self._learning)
+        sizes = [size.name for size in sizes_of(bench)]
+        return {"sizes": sizes, "judged_by": judged_by(self._folds(bench))}
 
     def blocks(self) -> Mapping[str, Any]:
         """See ``Learner.blocks``."""

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 Pairs = Sequence[tuple[FoldRows, Done]]
 LEVEL = 0.95
+# Tasks whose rows have one class each where accuracy is their metric.
+CLASSES = ("text-classification", "image-classification")
 ROWS = "pooled rows"
 CORRECTED = "corrected resampled t"
 FOR = (
@@ -70,6 +72,7 @@ def cv_block(
         "how": how,
         "metric": headline_metric(by_folds),
         "metrics": metrics,
+        "commonest": _commonest(bench, pairs, headline_metric(by_folds)),
         "interval": {"of": FOR, "ways": {ROWS: _rows_words(folds), CORRECTED: _t_words(pairs)}},
         "per_fold": [_per_fold(one, done) for one, done in pairs],
         "spread": _spread(pairs, repeats),
@@ -90,6 +93,18 @@ def cv_block(
         "folds": folds,
     }
     return block, valid
+
+
+def _commonest(bench: Bench, pairs: Pairs, metric: str) -> float | None:
+    """The share of the rows that were answered which have their commonest class: what guessing
+    would score. ``None`` where an answer is none of a row's classes."""
+    if metric != "accuracy" or bench.recipe.task not in CLASSES:
+        return None
+    held = np.concatenate([one.held for one, _ in pairs if one.repeat == 0])
+    _, counts = np.unique(
+        np.asarray(bench.rows.take(held).column("label"), str), return_counts=True
+    )
+    return float(counts.max() / len(held))
 
 
 def told_of_fold(one: FoldRows, done: Done, folds: int) -> Decision:

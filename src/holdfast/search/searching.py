@@ -242,7 +242,8 @@ class Searching:
         return np.asarray(found) if fits else np.full(size, np.nan)
 
     def _say(self, tried: Tried) -> None:
-        of = f" of {self.most}" if self.most else ""
+        # Trials are numbered from 0, the default.
+        of = f" ({tried.number + 1} of {self.most})" if self.most else ""
         value = self.value(tried)
         score = f"{self.metric.replace('_', ' ')} {value:.3f}" if value == value else "no score"
         if tried.state != "complete":

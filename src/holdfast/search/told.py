@@ -13,7 +13,7 @@ from holdfast.search.importance import importance
 from holdfast.search.judged import Judged
 from holdfast.search.pareto import Footing, alike, footing, front
 from holdfast.search.planned import Planned
-from holdfast.search.searching import Searching
+from holdfast.search.searching import Fold, Searching
 from holdfast.search.study import Tried
 
 # Settings of a model's form that change how long an answer takes; of those that a search prepares
@@ -42,10 +42,7 @@ def block(
         "seen": _number(search.value(best)),
         "default": _of(search, found.default),
         "top": _of(search, top),
-        "judged_by": {
-            "rows": sum(len(one.valid) for one in search.folds),
-            "folds": len(search.folds),
-        },
+        "judged_by": judged_by(search.folds),
         "stopped_because": search.stopped,
         "sampler": how.sampler.to_json(),
         "pruner": how.pruner.to_json(),
@@ -62,6 +59,11 @@ def block(
         "pareto": _pareto(search, found, forms, rises),
         "seconds": round(sum(one.seconds for one in tried), 3),
     }
+
+
+def judged_by(folds: Sequence[Fold]) -> dict[str, int]:
+    """How many rows judge a trial, in how many fits."""
+    return {"rows": sum(len(one.valid) for one in folds), "folds": len(folds)}
 
 
 def _of(search: Searching, one: Tried | None) -> dict[str, Any] | None:

@@ -42,7 +42,7 @@ from holdfast.search.space import shown
 from holdfast.search.storage import masked, open_storage
 from holdfast.search.store import Store
 from holdfast.search.study import Trials
-from holdfast.search.told import block
+from holdfast.search.told import block, judged_by
 
 if TYPE_CHECKING:
     from holdfast.pipeline.run_folder import RunFolder
@@ -131,6 +131,18 @@ class Tuning:
             shutil.copyfile(where, into.kept_in.parent / STUDY)
         told = (*how.told, chosen)
         return self._last(bench, found.winner.settings, told, into, listeners, notify)
+
+    def foreseen(self) -> Mapping[str, Any]:
+        """See ``Foreseeable.foreseen``."""
+        how = planned(self._asked.ranges, self._asked.search, Bench.of(self._learning))
+        return {
+            "trials": how.most,
+            "minutes": self._asked.search.minutes,
+            "judged_by": judged_by(how.folds),
+            "sampler": how.sampler.to_json(),
+            "pruner": how.pruner.to_json(),
+            "space": how.space.to_json(),
+        }
 
     def _trials(self, bench: Bench, how: Planned, where: str, owner: str) -> Trials:
         about = {

@@ -60,7 +60,7 @@ def study_view(block: Block, test: Estimate | None = None) -> StudyView:
         tuple(_entries(block)),
         _chart(block, test),
         tuple(_line(block, row) for row in block["trials_table"]),
-        tuple(_searched(block)),
+        tuple(searched(block)),
         metric_words(block["metric"]),
     )
 
@@ -178,7 +178,8 @@ def _line(block: Block, row: Block) -> tuple[str, ...]:
     )
 
 
-def _searched(block: Block) -> Iterator[tuple[str, str, str]]:
+def searched(block: Block) -> Iterator[tuple[str, str, str]]:
+    """Each setting of the space: its key, its values, why they are these."""
     for one in block["space"]:
         if "choices" in one:
             values = ", ".join(_plain(value) for value in one["choices"])

@@ -73,8 +73,9 @@ def winner(
     if sure < SURE or gain <= WITHIN:
         told = (
             f"by the probability that it gave to what was right {top} is ahead, but "
-            f"{len(losses[default])} validation rows cannot tell it from {default} (the chance that it is better is {sure:.0%}, the gain that is expected to "
-            f"last {100 * gain:.1f} points): the difference is noise, and the default is taken"
+            f"{len(losses[default])} validation rows cannot tell it from {default} (the chance "
+            f"that it is better is {sure:.0%}, the gain that is expected to last {100 * gain:.1f} "
+            "points): the difference is noise, and the default is taken"
         )
         return Winner(default, told, True, top, gain, sure)
     price = np.array([costs[key] for key in found.keys])
