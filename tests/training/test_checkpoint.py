@@ -11,6 +11,7 @@ import torch
 
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.records import Decision
+from holdfast.training import checkpoint
 from holdfast.training.checkpoint import COMMENT, CheckpointStore, write_sealed
 
 
@@ -240,3 +241,20 @@ def test_a_checkpoint_of_an_older_form_is_refused_with_what_to_do(tmp_path: Path
     with pytest.raises(RunError, match="of another version of Holdfast") as caught:
         store.load()
     assert "delete the step-*.pt: --resume then starts the run anew" in caught.value.remedy
+
+
+def test_an_interrupt_while_it_is_written_is_an_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch's writer would say "unexpected pos", which looks like a defect."""
+    write, written = checkpoint._Hashing.write, []
+
+    def interrupted(self: checkpoint._Hashing, data: bytes) -> int:
+        written.append(len(data))
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        return write(self, data)
+
+    monkeypatch.setattr(checkpoint._Hashing, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_sealed(tmp_path / "one.pt", {"w": torch.zeros(5_000_000)}, "mark")

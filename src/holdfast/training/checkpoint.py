@@ -276,7 +276,8 @@ def write_sealed(path: Path, state: dict[str, Any], mark: str, form: bytes = FOR
         try:
             torch.save(state, hashing)
         except RuntimeError as error:
-            if isinstance(error.__context__, OSError):
+            # So does an interrupt, which that writer would also hide behind a sentence.
+            if isinstance(error.__context__, OSError | KeyboardInterrupt):
                 raise error.__context__ from error
             raise
         comment = _comment(mark, form)
