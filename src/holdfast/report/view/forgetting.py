@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
-from holdfast.report.numbers import count, estimate, interval, number
+from holdfast.report.numbers import count, estimate, interval, number, sentence
 from holdfast.report.read import RunFiles
 
 GENERAL = "General probe"
@@ -28,7 +28,7 @@ def forgetting(run: RunFiles) -> ForgettingView | None:
         return None
     if "rise" not in found:
         said = found.get("because") or found.get("why")
-        return ForgettingView(Markup(""), str(said)) if said else None
+        return ForgettingView(Markup(""), sentence(str(said))) if said else None
     looks = [s for s in run.snapshots if isinstance(s.get("step"), int) and "general_loss" in s]
     looks.sort(key=lambda look: int(look["step"]))
     best = run.result.get("best_step")
