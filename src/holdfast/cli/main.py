@@ -174,7 +174,7 @@ _add(
     "How sure is the score? Folds, and a model of all rows.",
     "holdfast cv reviews.csv",
     "holdfast cv reviews.csv --folds 10 --repeats 2 --group author",
-    "holdfast cv chats.jsonl --task causal-lm --model my-llama --set model.adapter.kind=lora",
+    "holdfast cv chats.jsonl --model my-llama --set model.adapter.kind=lora",
 )
 _add(
     "lr",

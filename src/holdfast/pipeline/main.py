@@ -157,7 +157,7 @@ def _train(
     start, run, notify = time.perf_counter(), to.run, to.notify
     folded = isinstance(procedure, ScoresByFolds)
     divided = load_and_divide(recipe, notify, folded=folded)
-    to.outline(outline_rows(divided))
+    to.outline(outline_rows(divided, folded))
     recipe = absolute(divided.recipe, divided.table)
     learner = learner_of(recipe, divided, procedure, notify)
     divided = learner.divided

@@ -17,7 +17,8 @@ from holdfast.training.plan import Phase
 class RowsOutline:
     """The rows and their division. ``answers`` is what a row is answered with: ``2 classes``,
     ``5 labels``, ``a number``; empty where the answer is a text. ``dropped`` rows are used nowhere,
-    most of them because of ``why_dropped``; ``moved`` ones stand beside their copies or group."""
+    most of them because of ``why_dropped``; ``moved`` ones stand beside their copies or group.
+    ``folded``: all but the test rows are dealt into folds, and no side is one for good."""
 
     source: str
     rows: int
@@ -31,6 +32,7 @@ class RowsOutline:
     moved: int
     dropped: int
     why_dropped: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,8 @@ class ModelOutline:
 Outline = RowsOutline | ModelOutline
 
 
-def outline_rows(divided: Divided) -> RowsOutline:
-    """Of rows that were loaded and divided."""
+def outline_rows(divided: Divided, folded: bool = False) -> RowsOutline:
+    """Of rows that were loaded and divided, or are to be ``folded``."""
     table, splits = divided.table, divided.splits
     gone = Counter(
         note or ""
@@ -75,6 +77,7 @@ def outline_rows(divided: Divided) -> RowsOutline:
         moved=splits.moved,
         dropped=sum(gone.values()),
         why_dropped=max(gone, key=lambda note: gone[note], default=""),
+        folded=folded,
     )
 
 

@@ -110,6 +110,8 @@ def rows_lines(part: RowsOutline, columns: int) -> list[str]:
     why = f" ({part.why_dropped})" if part.why_dropped else ""
     aside += [f"{part.dropped:,} dropped{why}"] if part.dropped else []
     sizes = f"train {part.train:,}, validation {part.valid:,}, test {part.test:,}"
+    if part.folded:
+        sizes = f"{part.train + part.valid:,} in folds, test {part.test:,}"
     division = "; ".join([sizes, ", ".join(aside) or "no copies to move"])
     return [*entry("Rows", rows, columns), *entry("Division", division, columns)]
 
