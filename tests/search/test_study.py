@@ -230,6 +230,40 @@ def test_settings_that_were_tried_are_not_tried_again(tmp_path: Path) -> None:
     assert "had been tried already" in one.stopped
 
 
+def test_a_run_that_joins_a_study_has_the_default_and_hears_what_others_finish(
+    tmp_path: Path,
+) -> None:
+    where = str(tmp_path / "s.journal")
+    first, second = (searching(trials(where, owner=name)) for name in ("first", "second"))
+    jobs = first.jobs()
+    default = next(jobs)
+    others = second.jobs()
+    second.take(carried_out(next(others)))
+    first.take(carried_out(default))
+    second.take(carried_out(next(others)))
+    next(others)
+    # The default is the first run's; nobody does it again, and both are held against it.
+    assert {one.origin for one in second.tried} == {"default", "portfolio", "sampler"}
+    assert done(second)[0].settings == {}
+    assert [one.origin for one in second.tried].count("default") == 1
+
+
+@pytest.mark.parametrize("grid", [False, True])
+def test_a_default_that_a_killed_run_never_finished_is_done_by_another(
+    tmp_path: Path, grid: bool
+) -> None:
+    where = str(tmp_path / "s.journal")
+    points = [DEFAULT, {**DEFAULT, "train.epochs": 2}, {**DEFAULT, "train.epochs": 3}]
+    more: Any = {"grid": points} if grid else {}
+    next(searching(trials(where, owner="killed"), **more).jobs())
+    other = searching(trials(where, owner="other"), most=4, **more)
+    found = done(other)
+    assert [dict(one.settings) for one in found].count({}) == 1
+    assert "default" in {one.origin for one in found}
+    keys = [key_of(one.settings) for one in found]
+    assert len(set(keys)) == len(keys)
+
+
 def test_a_trial_that_fails_or_is_dropped_does_not_end_the_search(tmp_path: Path) -> None:
     import dataclasses
 
@@ -263,6 +297,7 @@ def test_a_trial_that_fails_or_is_dropped_does_not_end_the_search(tmp_path: Path
         ("postgresql://ann:s3cret@host:5432/db", "postgresql://ann:***@host:5432/db"),
         ("postgresql://ann@host/db", "postgresql://ann@host/db"),
         ("postgresql://host/db?user=a&password=s3cret", "postgresql://host/db?user=a&password=***"),
+        ("postgresql://host/db?password=s3cr@et&a=b", "postgresql://host/db?password=***&a=b"),
         ("postgresql://ann:s3/cr@t@host/db", "postgresql://ann:***@host/db"),
         ("/tmp/study.journal", "/tmp/study.journal"),
     ],

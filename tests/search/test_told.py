@@ -10,14 +10,14 @@ import optuna
 import pytest
 from sklearn.metrics import log_loss
 
-from holdfast.core.errors import TrainingError
+from holdfast.core.errors import RecipeError, TrainingError
 from holdfast.core.records import Snapshot
 from holdfast.search.bench import Bench
 from holdfast.search.importance import importance
 from holdfast.search.job import FitJob
 from holdfast.search.judged import DEFAULT, behind_leader, judged, name_of
 from holdfast.search.pareto import alike, footing, front
-from holdfast.search.planned import strata
+from holdfast.search.planned import grid_of, strata
 from holdfast.search.pruning import Pruning, choose_pruner
 from holdfast.search.samplers import choose_sampler
 from holdfast.search.searching import score_of
@@ -266,6 +266,16 @@ def test_the_sampler_and_the_pruner_are_chosen_with_a_reason() -> None:
     assert choose_sampler("grid", mixed, 32).because == "set by you"
     assert choose_pruner("auto", 0, 8).chosen == "verdict"
     assert choose_pruner("auto", 5, 8).chosen == "race"
+
+
+def test_a_grid_of_too_many_points_is_counted_without_them_and_refused() -> None:
+    large = [Dimension(f"train.{n}", "whole", 1, 2_000_000_000, 1.0) for n in ("epochs", "warmup")]
+    assert choose_sampler("auto", Space(tuple(large)), 8).chosen == "random"
+    many = [Dimension(n, "whole", 1, 100, 1.0) for n in ("train.epochs", "train.x", "train.y")]
+    for space in (Space(tuple(large)), Space(tuple(many))):
+        with pytest.raises(RecipeError, match=r"more than 100,000 points"):
+            grid_of(space, 0)
+    assert len(grid_of(Space(tuple(many[:2])), 0)) == 10_000
 
 
 def test_folds_hold_rare_labels_together() -> None:

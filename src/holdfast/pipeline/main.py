@@ -119,7 +119,7 @@ def train(
         paths = stack.enter_context(stored(held, run))
         stack.enter_context(flushed_subnormals())
         stack.enter_context(quick_dropout())
-        recipe = begin_search(run, procedure, recipe.changed(data=paths), resume)
+        recipe = begin_search(run, procedure, recipe.changed(data=paths), resume, notify)
         to = Destination(
             run, resume and (run / RECIPE).exists(), checkpoint_every_s, notify, outline
         )

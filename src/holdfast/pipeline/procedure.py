@@ -20,6 +20,7 @@ from holdfast.core.errors import RunError
 from holdfast.core.files import write_text
 from holdfast.core.plain import from_yaml, read_yaml
 from holdfast.core.processes import processes
+from holdfast.core.records import Decision
 from holdfast.pipeline.folder import CHECKPOINTS, RECIPE, SEARCH
 from holdfast.recipe import Recipe, anchored
 from holdfast.recipe.whole import parse
@@ -92,7 +93,9 @@ def begun_search(run: Path) -> Mapping[str, Any] | None:
     return None
 
 
-def begin_search(run: Path, procedure: Procedure | None, recipe: Recipe, resume: bool) -> Recipe:
+def begin_search(
+    run: Path, procedure: Procedure | None, recipe: Recipe, resume: bool, notify: Notify
+) -> Recipe:
     """The recipe that the rows are read by: of a run that is continued the one it began with.
 
     What was asked is written down before the first row is read. Raises ``RunError`` where another
@@ -107,6 +110,9 @@ def begin_search(run: Path, procedure: Procedure | None, recipe: Recipe, resume:
         remedy = "Start it without the launcher; --engine ray spreads fits over processes."
         raise RunError(f"holdfast {procedure.name}", rule, processes(), remedy)
     if begun is not None:
+        if not (run / RECIPE).exists():
+            because = f"every setting is that of its {SEARCH}; what is given now is not used"
+            notify(Decision("resumed", str(run), because, prominent=True))
         return procedure.asked(parse(begun["recipe"], str(run / SEARCH)))
     kept = run / CHECKPOINTS
     shutil.rmtree(kept / FITS, ignore_errors=True)

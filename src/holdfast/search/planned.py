@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import generator
 from holdfast.pipeline.compose import make_ready
@@ -17,7 +18,7 @@ from holdfast.search.bench import Bench
 from holdfast.search.pruning import choose_pruner
 from holdfast.search.samplers import choose_sampler
 from holdfast.search.searching import Fold
-from holdfast.search.settings import SearchPart
+from holdfast.search.settings import MOST_TRIALS, SearchPart
 from holdfast.search.space import Space
 from holdfast.search.study import Origin
 from holdfast.search.usual_space import Facts, default_point, usual_space
@@ -64,7 +65,7 @@ def planned(ranges: Mapping[str, Any], part: SearchPart, bench: Bench) -> Planne
         default=default,
         passed=passed,
         points=[("default", default)],
-        grid=_grid(space, seed) if sampler.chosen == "grid" else None,
+        grid=grid_of(space, seed) if sampler.chosen == "grid" else None,
         folds=folds_of(bench, part.folds, seed),
         metric=metric_of(facts),
         most=most,
@@ -148,7 +149,13 @@ def _space_told(space: Space) -> tuple[Decision, ...]:
     return (Decision("search space", str(space), whose, prominent=True), *lines)
 
 
-def _grid(space: Space, seed: int) -> list[dict[str, Any]]:
-    """All points of the grid, dealt out, so that any beginning of them is spread over it."""
+def grid_of(space: Space, seed: int) -> list[dict[str, Any]]:
+    """All points of the grid, dealt out, so that any beginning of them is spread over it.
+
+    Raises ``RecipeError`` for more of them than a search can have trials."""
+    if space.grid_size(MOST_TRIALS + 1) > MOST_TRIALS:
+        remedy = "Give fewer values, or another search.sampler: random, tpe."
+        rule = f"is grid, and the grid has more than {MOST_TRIALS:,} points"
+        raise RecipeError("search.sampler", rule, str(space), remedy)
     points = list(space.grid())
     return [points[i] for i in generator(seed, "grid").permutation(len(points))]

@@ -151,19 +151,39 @@ class Searching:
 
     def _next(self) -> Begun | None:
         for _ in range(REPEATS):
+            self._hear()
             because = self._over()
-            if because is not None:
-                self.stopped = because
-                return None
-            begun = self._asked()
+            begun = self._asked() if because is None else None
             if begun is None:
-                self.stopped = "every point of the grid was tried"
-                return None
+                self.stopped = because or self._grid_over()
+                return self._missing_default()
             if key_of(begun.settings) not in self._keys | self._open.keys():
                 return begun
             self.trials.again(begun)
         self.stopped = f"{REPEATS} proposals in a row had been tried already"
         return None
+
+    def _hear(self) -> None:
+        """What other runs of the study have finished since: it is compared like one's own."""
+        if not self.trials.alone:
+            for one in self.trials.finished():
+                if one.number not in self._tried:
+                    self._remember(one)
+
+    def _missing_default(self) -> Begun | None:
+        """The default, where another run began it and has not finished it, or never will: all
+        trials are held against it."""
+        defaults = [point for origin, point in self.points if origin == "default"]
+        if self.trials.alone or not defaults or key_of({}) in self._keys | self._open.keys():
+            return None
+        return self.trials.ask("default", 0, defaults[0])
+
+    def _grid_over(self) -> str:
+        default = next((point for origin, point in self.points if origin == "default"), None)
+        keys = {key_of({} if point == default else point) for point in self.grid or ()}
+        if keys <= self._keys | self._open.keys():
+            return "every point of the grid was tried"
+        return "the points of the grid that are left were begun by other runs of the study"
 
     def _asked(self) -> Begun | None:
         """The next trial of the first origin that has one left."""

@@ -78,6 +78,13 @@ class Dimension:
         return tuple(dict.fromkeys(found))
 
     @property
+    def points(self) -> int:
+        """How many values a grid looks at, without making them."""
+        if self.kind == "choice":
+            return len(self.choices)
+        return math.floor((self.high - self.low) / self.step + 1e-9) + 1 if self.step else POINTS
+
+    @property
     def finite(self) -> bool:
         """Whether it has so few values that all can be tried."""
         whole = self.kind == "whole" and self.high - self.low < POINTS
@@ -155,6 +162,8 @@ class Space:
 
     def grid_size(self, most: int = 1_000_000) -> int:
         """How many points the grid has; counted up to ``most``."""
+        if any(one.points > most for one in self):
+            return most
         count = 0
         for _ in self.grid():
             count += 1

@@ -4,6 +4,7 @@ used, never shown and never stored."""
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # By the beginning of a URL: what SQLAlchemy calls it with the driver that Holdfast brings.
 DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
 INSTALL = "pip install 'holdfast[postgres]'"
+# A password behind the question mark of a URL.
+QUERY = r"(?i)([?&][^=&]*password[^=&]*)=([^&]*)"
 # Bytes at the end of a journal that may be one torn line.
 LONGEST_LINE = 64_000_000
 
@@ -31,19 +34,14 @@ def masked(where: str) -> str:
     """The same without a password."""
     if not is_url(where):
         return where
+    # A password may stand behind the question mark, and hold an at-sign there too.
+    where = re.sub(QUERY, r"\1=***", where)
     scheme, _, rest = where.partition("://")
     # A password may hold a slash, an at-sign at the worst.
     user, at, host = rest.rpartition("@")
     name = user.partition(":")[0]
     shown = f"{name}:***" if ":" in user else name
-    path, query, more = host.partition("?")
-    if query:
-        told = [
-            f"{one.partition('=')[0]}=***" if "password" in one.lower() else one
-            for one in more.split("&")
-        ]
-        more = "&".join(told)
-    return f"{scheme}://{shown if at else ''}{at}{path}{query}{more}"
+    return f"{scheme}://{shown if at else ''}{at}{host}"
 
 
 def open_storage(where: str) -> BaseStorage:
@@ -176,7 +174,8 @@ def without_password(text: str, url: str) -> str:
         secret = make_url(url).password
     except (ArgumentError, ValueError):
         secret = None
-    for one in filter(None, (secret, url.rpartition("@")[0].rpartition(":")[2])):
-        if "@" in url and one:
-            text = text.replace(str(one), "***")
+    found = [secret, url.rpartition("@")[0].rpartition(":")[2] if "@" in url else None]
+    found += [one[1] for one in re.findall(QUERY, url)]
+    for one in filter(None, found):
+        text = text.replace(str(one), "***")
     return " ".join(text.split())

@@ -157,6 +157,11 @@ class Trials:
         close_storage(self._storage)
 
     @property
+    def alone(self) -> bool:
+        """Whether nobody else writes to the study."""
+        return self._alone
+
+    @property
     def study(self) -> OptunaStudy:
         """As Optuna has it, for its pruners and importances."""
         return self._study
@@ -256,8 +261,8 @@ class Trials:
         with calm():
             chosen = self._chosen(trial)
         if origin == "default" or chosen == self._default:
-            # What ``train`` takes when it is told nothing, to the last digit.
-            chosen = {}
+            # What ``train`` takes when it is told nothing, to the last digit, whoever came upon it.
+            chosen, origin = {}, "default"
         return Begun(trial.number, chosen, origin, trial)
 
     def _chosen(self, trial: Any) -> dict[str, Any]:
