@@ -292,6 +292,46 @@ def test_a_study_file_is_continued_and_that_of_another_space_refused(
     assert code == 2
     assert "another space" in err
     assert "train.learning_rate" in err
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    ("study", "rule"),
+    [("", "is a folder"), ("none/s.journal", "no such folder"), ("rows.csv", "is no study")],
+)
+def test_a_study_that_is_none_is_refused_before_rows_are_read(
+    tmp_path: Path, run: Run, study: str, rule: str
+) -> None:
+    (tmp_path / "rows.csv").write_text("a row")
+    place = str(tmp_path / study)
+    code, out, err = run("tune", tmp_path / "rows.csv", "--out", tmp_path / "r", "--study", place)
+    assert (code, out) == (2, "")
+    assert rule in err
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_search_that_is_continued_says_that_what_is_given_now_is_not_used(
+    rows: Path,
+    options: Sequence[str],
+    tmp_path: Path,
+    run: Run,
+    killed: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = [one for one in options if one != "--set"]
+
+    def cut(self: Pruning, key: str, snapshot: Any) -> str | None:
+        raise killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pruning, "look", cut)
+        with pytest.raises(killed):
+            holdfast.tune(str(rows), trials=1, out=tmp_path / "r", settings=settings, quiet=True)
+    how = ["--trials", "5", "--out", tmp_path / "r", "--resume", "--json"]
+    code, out, err = run("tune", rows, *how)
+    assert code == 0, err
+    assert "what is given now is not used" in " ".join(err.split())
+    assert json.loads(out)["study"]["trials"] == 1
 
 
 def test_minutes_end_a_search_after_its_first_trial(

@@ -88,23 +88,41 @@ def _need_optuna() -> None:
         raise MachineError("a search", rule, None, "pip install 'holdfast[search]'")
 
 
-def _journal(path: Path) -> BaseStorage:
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-
+def check_study(where: str) -> None:
+    """Whether a file can be a study, as far as that is seen without making or changing it: it is
+    said before rows are read and a model is loaded. Raises ``RunError``."""
+    if is_url(where):
+        return
+    path = Path(where).expanduser()
     what = str(path)
     if path.is_dir():
         raise RunError(what, "is a folder, and a study is a file", None, "Name a file in it.")
     if not path.parent.is_dir():
         rule = "cannot be made: there is no such folder"
         raise RunError(what, rule, str(path.parent), "Make the folder, or name another file.")
-    lock = JournalFileSymlinkLock(what)
-    remedy = "Name a study file of `holdfast tune`, or a file that is not there yet."
-    try:
+    with _readable(what):
         if path.exists():
             _need_journal(path)
+
+
+def _journal(path: Path) -> BaseStorage:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+    what = str(path)
+    check_study(what)
+    lock = JournalFileSymlinkLock(what)
+    with _readable(what):
+        if path.exists():
             _end_whole(path, lock)
         return JournalStorage(JournalFileBackend(what, lock))
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    remedy = "Name a study file of `holdfast tune`, or a file that is not there yet."
+    try:
+        yield
     except OSError as error:
         raise RunError(what, "cannot be opened", str(error), remedy) from error
     except Exception as error:
@@ -155,7 +173,9 @@ def _refusing(url: str, make: Callable[[], Any]) -> Any:
             return make()
     except ImportError as error:
         rule = "needs a driver that is not installed"
-        raise MachineError(what, rule, error.name, INSTALL) from None
+        known = what.partition("://")[0] in DRIVERS
+        other = "Install it, or name a file or a postgresql:// URL."
+        raise MachineError(what, rule, error.name, INSTALL if known else other) from None
     except Exception as error:
         known = type(error).__module__.partition(".")[0]
         if known not in ("sqlalchemy", "psycopg", "optuna"):
@@ -175,7 +195,8 @@ def without_password(text: str, url: str) -> str:
     except (ArgumentError, ValueError):
         secret = None
     found = [secret, url.rpartition("@")[0].rpartition(":")[2] if "@" in url else None]
-    found += [one[1] for one in re.findall(QUERY, url)]
+    # An at-sign in it makes the rest of it the host.
+    found += [part for one in re.findall(QUERY, url) for part in (one[1], *one[1].split("@"))]
     for one in filter(None, found):
         text = text.replace(str(one), "***")
     return " ".join(text.split())

@@ -39,7 +39,7 @@ from holdfast.search.samplers import make_sampler
 from holdfast.search.searching import Searching
 from holdfast.search.settings import SearchPart
 from holdfast.search.space import shown
-from holdfast.search.storage import masked, open_storage
+from holdfast.search.storage import check_study, masked, open_storage
 from holdfast.search.store import Store
 from holdfast.search.study import Trials
 from holdfast.search.told import block, judged_by
@@ -77,6 +77,8 @@ class Tune:
             raise RecipeError("search.folds", rule, self.search.folds, "Leave one of them out.")
         # What is wrong with the space is said before a row is read.
         space_of(self.ranges, recipe)
+        if self.study is not None:
+            check_study(self.study)
         return recipe
 
     def described(self) -> Mapping[str, Any]:
@@ -112,8 +114,10 @@ class Tuning:
         how = planned(self._asked.ranges, self._asked.search, bench)
         for one in how.told:
             notify(one)
-        where = self._where(into.kept_in)
-        trials = self._trials(bench, how, where, _owner(into.kept_in))
+        where, owner = self._where(into.kept_in), _owner(into.kept_in)
+        trials = self._trials(bench, how, where, owner)
+        # Not before the study is known to be of this search: a refused one leaves no run behind.
+        _keep_owner(into.kept_in, owner)
         search, watch = self._searching(how, trials, notify)
         if search.tried:
             there = f"{counted(len(search.tried), 'finished trial')} in it are not repeated"
@@ -260,7 +264,10 @@ def _rules(part: SearchPart, pruner: str) -> dict[str, Any]:
 def _owner(kept_in: Path) -> str:
     """This run's name among others that share a study."""
     path = kept_in / FITS / OWNER
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, uuid.uuid4().hex)
-    return path.read_text("utf-8").strip()
+    return path.read_text("utf-8").strip() if path.exists() else uuid.uuid4().hex
+
+
+def _keep_owner(kept_in: Path, owner: str) -> None:
+    path = kept_in / FITS / OWNER
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, owner)
