@@ -75,3 +75,32 @@ def test_what_cannot_be_is_refused(
     done = holdfast("tune", source, *SETS, *settings, *more, "--out", tmp_path / "run")
     assert done.code == 2
     assert told in done.err
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (["--set", "train.learning_rate={range: [1e-5, 1e-3]}"], "train.learning_rate"),
+        (["--study", "s.journal"], "--study"),
+    ],
+)
+def test_what_sizes_do_not_go_together_with_is_refused(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    given: list[str],
+    named: str,
+) -> None:
+    from holdfast.cli.main import run
+
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\na,b\n")
+    command = ["holdfast", "tune", str(rows), "--out", str(tmp_path / "r"), "--set"]
+    monkeypatch.setattr("sys.argv", [*command, "search=capacity", *given])
+    with pytest.raises(SystemExit) as left:
+        run()
+    out, err = capsys.readouterr()
+    assert (left.value.code, out) == (2, "")
+    assert named in err
+    assert "capacity" in err
+    assert not (tmp_path / "r").exists()

@@ -262,7 +262,7 @@ def test_a_wrong_space_is_refused_by_its_key_with_a_remedy(
     assert (code, out) == (2, "")
     assert names in err
     assert remedy in err
-    assert not (tmp_path / "r" / "result.json").exists()
+    assert not (tmp_path / "r").exists()
 
 
 def test_train_says_that_a_range_is_searched_by_tune(rows: Path, run: Run, tmp_path: Path) -> None:

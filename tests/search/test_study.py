@@ -373,3 +373,7 @@ def test_a_database_that_does_not_answer_is_refused_without_the_password() -> No
     assert "s3cret" not in str(refused.value)
     assert "ann:***" in str(refused.value)
     assert refused.value.__cause__ is None
+    # A slash in a password makes its beginning the port.
+    with pytest.raises(RunError, match="is no URL of a database") as refused:
+        open_storage("postgresql://ann:s3/cret@host/db")
+    assert "s3" not in str(refused.value)

@@ -114,13 +114,14 @@ def begin_search(
             because = f"every setting is that of its {SEARCH}; what is given now is not used"
             notify(Decision("resumed", str(run), because, prominent=True))
         return procedure.asked(parse(begun["recipe"], str(run / SEARCH)))
+    made = procedure.asked(recipe)
     kept = run / CHECKPOINTS
     shutil.rmtree(kept / FITS, ignore_errors=True)
     kept.mkdir(parents=True, exist_ok=True)
     asked = from_yaml(anchored(recipe, Path()).to_yaml())
     plain = {COMMAND: procedure.name, "recipe": asked, **procedure.described()}
     write_text(kept / SEARCH, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
-    return procedure.asked(recipe)
+    return made
 
 
 def _refuse_other(

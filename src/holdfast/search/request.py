@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.errors import RunError
+from holdfast.core.errors import RecipeError, RunError
 from holdfast.pipeline.folder import default_folder
 from holdfast.pipeline.procedure import COMMAND, Procedure, begun_search
 from holdfast.pipeline.request import RECIPES, Request
@@ -15,6 +15,7 @@ from holdfast.recipe import Recipe
 from holdfast.search.asked import read_asked, space_of, split_settings
 from holdfast.search.searches import SEARCHES, procedure_of
 from holdfast.search.settings import SearchPart, search_part
+from holdfast.search.storage import masked
 from holdfast.search.tuned import Tune
 
 
@@ -57,6 +58,12 @@ def tune_request(
     if begun is not None:
         return request, recipe, _again(begun, study, engine, address)
     if isinstance(how, str):
+        if ranges or study is not None:
+            what, name = ("--study", study) if study is not None else ("search", next(iter(ranges)))
+            rule = f"is of settings that are searched, and the search is that of {how}"
+            if study is None:
+                rule = f"is {how}, which searches no settings, and one has a range"
+            raise RecipeError(what, rule, masked(str(name)), "Leave one of the two out.")
         return request, recipe, procedure_of(how, engine, address)
     if study is not None and "://" not in study:
         study = str(Path(study).expanduser().absolute())

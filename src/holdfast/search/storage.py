@@ -173,9 +173,14 @@ def _refusing(url: str, make: Callable[[], Any]) -> Any:
             return make()
     except ImportError as error:
         rule = "needs a driver that is not installed"
-        known = what.partition("://")[0] in DRIVERS
+        ours = what.partition("://")[0] in DRIVERS
         other = "Install it, or name a file or a postgresql:// URL."
-        raise MachineError(what, rule, error.name, INSTALL if known else other) from None
+        raise MachineError(what, rule, error.name, INSTALL if ours else other) from None
+    except ValueError:
+        # What a part of it is taken for may be a part of the password, so it is not said.
+        rule = "is no URL of a database"
+        write = "Write postgresql://NAME:PASSWORD@HOST:PORT/DATABASE, with / @ : of a password as "
+        raise RunError(what, rule, None, f"{write}%2F %40 %3A.") from None
     except Exception as error:
         known = type(error).__module__.partition(".")[0]
         if known not in ("sqlalchemy", "psycopg", "optuna"):
