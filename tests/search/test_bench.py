@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from holdfast.pipeline.learning import Learning
 from holdfast.pipeline.main import train
 from holdfast.pipeline.rows import load_and_divide
 from holdfast.pipeline.rows_used import learning_of
-from holdfast.recipe import Recipe
+from holdfast.recipe import Recipe, override
 from holdfast.search import work as works
 from holdfast.search.bench import Bench
 from holdfast.search.engines import engine_of
 from holdfast.search.job import Done, FitJob
 from holdfast.search.store import Store
+from holdfast.search.tuned import bench_mark
 from holdfast.search.work import work
 
 
@@ -228,6 +230,16 @@ class OfBest:
 
     def blocks(self) -> dict[str, Any]:
         return {"study": dict(self.found)}
+
+
+def test_a_study_is_of_its_rows_and_of_who_judges(bench: Bench) -> None:
+    """Whoever continues a study compares losses row by row."""
+    other = replace(bench, train=np.append(bench.train[1:], bench.valid[0]), valid=bench.valid[1:])
+    faster = replace(bench, recipe=override(bench.recipe, ["train.threads=3"]))
+    longer = replace(bench, recipe=override(bench.recipe, ["train.epochs=9"]))
+    assert bench_mark(other) != bench_mark(bench)
+    assert bench_mark(longer) != bench_mark(bench)
+    assert bench_mark(faster) == bench_mark(bench)
 
 
 def test_a_procedure_is_a_run_like_any_other(search_recipe: Recipe, tmp_path: Path) -> None:

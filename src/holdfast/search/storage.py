@@ -177,7 +177,7 @@ def _refusing(url: str, make: Callable[[], Any]) -> Any:
         other = "Install it, or name a file or a postgresql:// URL."
         raise MachineError(what, rule, error.name, INSTALL if ours else other) from None
     except ValueError:
-        # What a part of it is taken for may be a part of the password, so it is not said.
+        # A port that is no number, say; it may be a part of the password, so it is not said.
         rule = "is no URL of a database"
         write = "Write postgresql://NAME:PASSWORD@HOST:PORT/DATABASE, with / @ : of a password as "
         raise RunError(what, rule, None, f"{write}%2F %40 %3A.") from None
