@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import torch
 from PIL import Image
 
 import holdfast as package
+from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.pipeline.meta import meta
+from holdfast.pipeline.meta_rows import MetaRows, load_tasks
 from holdfast.recipe import Recipe, override
 
 WORDS = [f"w{i}" for i in range(40)]
@@ -366,6 +369,30 @@ def test_a_class_with_too_few_rows_takes_no_part_and_is_named(
     assert "NaN" not in done.out
 
 
+def test_of_copies_across_sides_the_row_of_the_side_that_judges_stays(
+    classes_csv: Path, write_csv: Any, tmp_path: Path
+) -> None:
+    """Classes that are divided are of one task: a copy on a side that learns takes no row away."""
+
+    def divided(source: Path) -> MetaRows:
+        settings = [f"data.path={source}", "meta.ways=3", "meta.shots=2", "meta.queries=3"]
+        return load_tasks(override(Recipe(), [*settings, "task=text-classification"]))
+
+    with classes_csv.open(newline="", encoding="utf-8") as file:
+        rows = [(line["text"], line["label"]) for line in csv.DictReader(file)]
+    pools = divided(classes_csv).pools
+    learned, scored = (pool.tasks[0].classes[0] for pool in (pools[0], pools[2]))
+    at = [i for i, (_, label) in enumerate(rows) if label == scored]
+    copied = [(rows[i][0], learned) for i in at]
+    found = divided(write_csv(tmp_path / "copied.csv", [*copied, *rows]))
+    split = found.records["split"].to_pylist()
+    assert split[: len(at)] == ["dropped"] * len(at)
+    kept = {split[len(at) + i] for i in at}
+    assert kept == {"test"}
+    (told,) = [one for one in found.findings if one.check.startswith("copies_")]
+    assert (told.check, told.count) == ("copies_across_tasks", len(at))
+
+
 def test_given_test_rows_are_the_test_tasks(
     holdfast: Any, classes_csv: Path, tiny_model: Path, write_csv: Any, tmp_path: Path
 ) -> None:
@@ -381,6 +408,26 @@ def test_given_test_rows_are_the_test_tasks(
     assert result["meta"]["accuracy"]["low"] is not None
     files = {line["file"] for line in rows_of(Path("out")) if line["split"] == "test"}
     assert files == {str(test)}
+
+
+def test_rows_without_a_task_are_no_task_that_stands_on_two_sides(
+    tasks_csv: Path, write_csv: Any, tmp_path: Path
+) -> None:
+    """Each stands alone under its place in its file, and the same places are in every file."""
+    rng = np.random.default_rng(4)
+    with tasks_csv.open(newline="", encoding="utf-8") as file:
+        own = [tuple(line.values()) for line in csv.DictReader(file)]
+    new = [(text(rng, WORDS[c]), "abc"[c], "new") for c in range(3) for _ in range(8)]
+    lost = [(text(rng, WORDS[0]), "a", "")]
+    names = ("text", "label", "product")
+    source = write_csv(tmp_path / "own.csv", [*lost, *own], names)
+    test = write_csv(tmp_path / "test.csv", [*lost, *new], names)
+    asked = ("task=text-classification", "meta.task_column=product", "meta.queries=3")
+    settings = [f"data.path={source}", f"data.test={test}", *asked]
+    found = load_tasks(override(Recipe(), settings))
+    assert [task.name for task in found.pools[2].tasks] == ["new"]
+    with pytest.raises(DataError, match="'p0'"):
+        load_tasks(override(Recipe(), [*settings, f"data.test={tasks_csv}"]))
 
 
 def test_python_does_what_the_command_does(

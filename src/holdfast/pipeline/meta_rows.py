@@ -240,7 +240,8 @@ def _sides(
     own = sorted(set(unit[of == 0]))
     test = sorted(set(unit[of == 1])) if (of == 1).any() else None
     what, many = ("task", "tasks") if several else ("class", "classes")
-    if test is not None and (shared := sorted(set(own) & set(test))):
+    # Of those that are large enough alone: rows without a task are one each, by their place.
+    if test is not None and (shared := sorted(set(own) & set(test) & enough)):
         raise DataError(
             f"{what} {shared[0]!r}",
             f"stands among the source's rows and among the test rows, with {len(shared) - 1} more: "
@@ -291,10 +292,12 @@ def _kept(
     for row in np.flatnonzero(side >= 0).tolist():
         mark = (int(groups[row]), str(tasks[row]))
         if side[row] < best[groups[row]]:
+            # Not seen: of classes that are divided all rows are of one task, on every side.
             across.append(row)
         elif mark in seen:
             within.append(row)
-        seen.add(mark)
+        else:
+            seen.add(mark)
     kept[[*across, *within]] = -2
     rows = np.concatenate([table.column("row") for table in tables])
     found = []
