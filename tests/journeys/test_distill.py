@@ -71,6 +71,12 @@ def test_a_student_has_its_teachers_rows_and_is_held_against_it(
     )
     assert 0 <= block["agreement"]["value"] <= 1
     assert block["alone"]["value"] is not None
+    # Of the student less the other one, whoever it is held against.
+    own = block["student"]["value"]
+    for side, other in (("against_teacher", "teacher"), ("alone", "alone")):
+        gap = block[side]["difference"]
+        assert gap["value"] == pytest.approx(own - block[other]["value"])
+        assert gap["low"] <= gap["value"] <= gap["high"]
     assert block["student"]["parameters"] < block["teacher"]["parameters"]
     assert block["speed"]["value"] > 0
     page = (student / "report.html").read_text("utf-8")

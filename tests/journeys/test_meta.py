@@ -16,9 +16,12 @@ from PIL import Image
 import holdfast as package
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
+from holdfast.episodes.scores import EpisodeScores
+from holdfast.pipeline import meta_choice
 from holdfast.pipeline.meta import meta
 from holdfast.pipeline.meta_rows import MetaRows, load_tasks
 from holdfast.recipe import Recipe, override
+from holdfast.stats.paired import Difference
 
 WORDS = [f"w{i}" for i in range(40)]
 SMALL = [
@@ -391,6 +394,36 @@ def test_of_copies_across_sides_the_row_of_the_side_that_judges_stays(
     assert kept == {"test"}
     (told,) = [one for one in found.findings if one.check.startswith("copies_")]
     assert (told.check, told.count) == ("copies_across_tasks", len(at))
+
+
+def test_what_is_chosen_is_chosen_by_the_tasks_that_decide(
+    classes_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never by those that are scored; and all methods together have one chance in 20."""
+    settings = ["task=text-classification", "meta.method=auto", "meta.episodes=4"]
+    recipe = override(Recipe(), [f"data.path={classes_csv}", *settings, "train.learning_rate=1e-3"])
+    found = load_tasks(recipe)
+    unready: Any = None
+    bench = meta_choice.MetaBench(unready, found, found.recipe, None, "", 0.0, lambda _: None)
+    for adapts in (False, True):
+        course = bench.course(adapts)
+        assert course.pool is found.pools[0]
+        for episodes, side in ((bench.judge(adapts), 1), (course.judge, 1), (course.probe, 0)):
+            assert {s for e in episodes for s in found.side[e.query].ravel()} == {side}
+    scores = EpisodeScores(np.full(10, 0.5), np.ones(10), ())
+    arm = meta_choice.Arm("frozen", unready, None, scores)
+    levels = []
+
+    def heard(bench: Any, arm: Any, baseline: Any, level: float) -> Difference:
+        levels.append(level)
+        return Difference(0.0, -0.1, 0.1, 0.5, 10)
+
+    monkeypatch.setattr(meta_choice, "baselines", lambda *_: (arm, arm))
+    monkeypatch.setattr(meta_choice, "learned_arm", lambda *_: arm)
+    monkeypatch.setattr(meta_choice, "_paired", heard)
+    assert meta_choice.choose(bench).kept is arm
+    one_sided = [(1 - level) / 2 for level in levels]
+    assert one_sided == pytest.approx([0.05, *(0.05 / 4 for _ in range(4))])
 
 
 def test_given_test_rows_are_the_test_tasks(

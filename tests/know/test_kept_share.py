@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from holdfast.know.compare.pairs import paired
 from holdfast.know.compare.verdict import judge_pairs
@@ -57,3 +57,35 @@ def test_agreement_is_the_share_of_equal_answers() -> None:
     assert agreement("tags", [["A", "B"]], [["B", "A"]])["value"] == 0
     assert agreement("number", [1.0, 2, 3], [2.0, 4, 6])["value"] == pytest.approx(1)
     assert agreement("class", [], [])["value"] is None
+
+
+def test_rows_of_groups_count_as_their_groups() -> None:
+    """Twelve authors, of each of whom a model has all rows or none."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), 20)
+    lost = np.isin(groups, [2, 5, 9])
+    first = np.where(rng.random(240) < 0.9, "a", "b").tolist()
+    second = np.where(lost, "b", first).tolist()
+    pairs = paired("class", ["a"] * 240, first, second)
+    judged = judge_pairs(pairs.gap, 0.01, groups)
+    wide = kept_share(pairs, judged, np.random.default_rng(1), groups)
+    narrow = kept_share(pairs, judged, np.random.default_rng(1))
+    assert wide["value"] == narrow["value"]
+    right = [np.array(one) == "a" for one in (first, second)]
+    left_out = [right[1][groups != g].sum() / right[0][groups != g].sum() for g in range(12)]
+    error = np.sqrt(11 / 12 * ((left_out - np.mean(left_out)) ** 2).sum())
+    half = t.ppf(0.975, 11) * error
+    found = [wide["value"] - wide["low"], wide["high"] - wide["value"]]
+    assert found == pytest.approx([half, half], rel=0.1)
+    assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
+    same = agreement("class", first, second, groups)
+    alone = agreement("class", first, second)
+    assert same["value"] == alone["value"]
+    assert same["high"] - same["low"] > 2 * (alone["high"] - alone["low"])
+
+
+def test_of_one_group_there_is_no_interval_and_a_reason() -> None:
+    found = agreement("class", list("aab"), list("aaa"), np.zeros(3, dtype=np.int64))
+    assert found["value"] == pytest.approx(2 / 3)
+    assert found["low"] is found["high"] is None
+    assert "one group" in found["why"]

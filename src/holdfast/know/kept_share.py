@@ -73,6 +73,8 @@ def agreement(
         low, high = wilson(float(same.sum()), len(same))
     else:
         low, high = wilson_by_groups(same, groups)
+        if math.isnan(low):
+            return {**_unknown("the rows are of one group"), "value": float(same.mean())}
     return Estimate(float(same.mean()), float(low), float(high)).to_json()
 
 
