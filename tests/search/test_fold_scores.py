@@ -32,3 +32,28 @@ def test_a_fold_is_counted_among_those_of_its_repeat(repeat: int, said: str) -> 
     one.number, one.repeat = 1, repeat
     done.best_step, done.planned, done.seconds, done.verdict = 3, 4, 1.0, {"label": "healthy"}
     assert told_of_fold(one, done, 5).what == said
+
+
+def test_no_interval_goes_beyond_what_its_metric_can_be() -> None:
+    """Two folds that differ much have a t of one degree of freedom, ±12.7 errors wide."""
+    far = {
+        name: ({"value": low}, {"value": high})
+        for name, low, high in [
+            *(("rmse", 0.2, 4.0), ("loss", 0.1, 3.0), ("r2", -0.5, 0.9), ("mcc", -0.5, 0.9)),
+            *(("spearman", 0.1, 0.9), ("entity_f1", 0.1, 0.9), ("mine", 10.0, 90.0)),
+        ]
+    }
+    pairs = [fold(**{name: two[i] for name, two in far.items()}) for i in (0, 1)]
+    found = _by_folds(pairs, {"mine": (0.0, 100.0)})
+    ends = {name: (one.low, one.high) for name, one in found.items()}
+    assert ends["rmse"][0] == ends["loss"][0] == 0
+    assert ends["rmse"][1] > 4  # type: ignore[operator]
+    assert ends["r2"][0] < -2  # type: ignore[operator]
+    assert ends["r2"][1] == 1
+    assert ends["mcc"] == ends["spearman"] == (-1, 1)
+    assert ends["entity_f1"] == (0, 1)
+    assert ends["mine"] == (0, 100)
+    near = _by_folds([fold(rmse={"value": 3.0}), fold(rmse={"value": 3.01})])["rmse"]
+    rows = np.array([3.0, 3.01])
+    half = 12.706204736 * np.sqrt((1 / 2 + 4 / 8) * rows.var(ddof=1))
+    assert [near.low, near.high] == pytest.approx([3.005 - half, 3.005 + half])

@@ -262,7 +262,8 @@ def _sides(
             f"({shape.ways} classes at a time, with {shape.rows} rows a class), and {need} are "
             "needed: episodes of training, validation and test share none",
             None,
-            "Give more tasks, or ask for less with --set meta.ways, meta.shots or meta.queries."
+            f"Give more {many}, or ask for less with --set meta.ways, meta.shots or "
+            "meta.queries."
             + ("" if not several else " Without --task-column, classes are divided."),
         )
     if test is not None:

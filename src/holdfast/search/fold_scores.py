@@ -7,9 +7,11 @@ folds' scores (``stats/folds.py``). Which holds how often is in ``benchmarks/cro
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,7 @@ import numpy as np
 from holdfast.core.records import Decision, Estimate, Floats, Outputs, to_json
 from holdfast.core.wording import counted
 from holdfast.evaluate.forward import groups_of
-from holdfast.evaluate.out_of_fold import RATE_EFFECT, score_out_of_fold
+from holdfast.evaluate.out_of_fold import RATE_EFFECT, RATES, score_out_of_fold
 from holdfast.pipeline.ready import Fitted
 from holdfast.report.numbers import metric_name, number
 from holdfast.report.view.honest import headline_metric
@@ -35,6 +37,8 @@ Pairs = Sequence[tuple[FoldRows, Done]]
 LEVEL = 0.95
 # Tasks whose rows have one class each where accuracy is their metric.
 CLASSES = ("text-classification", "image-classification")
+# Metrics of ours that are shares, by how their names begin; what else there is begins at 0.
+SHARES = (*RATES, "balanced_accuracy", "entity_", "token_accuracy", "exact_match", "ece", "rouge")
 ROWS = "pooled rows"
 CORRECTED = "corrected resampled t"
 FOR = (
@@ -49,7 +53,9 @@ def cv_block(
     """``cv`` of ``result.json``, and ``valid``, which says what is known of rows out of fold."""
     repeats = len({one.repeat for one, _ in pairs})
     folds = len(pairs) // repeats
-    by_folds = _by_folds(pairs)
+    ready = fitted.ready
+    own = ready.metric if ready.own_metric else None
+    by_folds = _by_folds(pairs, {own.name: (own.low, own.high)} if own else {})
     pooled = _pooled(bench, pairs, fitted)
     metrics: dict[str, Any] = {}
     for name, found in by_folds.items():
@@ -165,8 +171,11 @@ def _values(pairs: Pairs) -> dict[str, list[float]]:
     return {name: values for name, values in found.items() if None not in values}
 
 
-def _by_folds(pairs: Pairs) -> dict[str, Estimate]:
-    """Every metric as the mean over the folds, with the corrected resampled t."""
+def _by_folds(
+    pairs: Pairs, ends: Mapping[str, tuple[float, float]] = MappingProxyType({})
+) -> dict[str, Estimate]:
+    """Every metric as the mean over the folds, with the corrected resampled t, within what the
+    metric can be; ``ends`` are those of a user's own."""
     held = float(np.mean([len(one.held) for one, _ in pairs]))
     learned = float(np.mean([len(one.train) + len(one.valid) for one, _ in pairs]))
     found, values = {}, _values(pairs)
@@ -177,8 +186,17 @@ def _by_folds(pairs: Pairs) -> dict[str, Estimate]:
             found[name] = Estimate(None, why=why)
             continue
         t = corrected_t(np.array(values[name]), learned, held, LEVEL)
-        found[name] = Estimate(t.value, t.low, t.high, LEVEL)
+        low, high = np.clip((t.low, t.high), *(ends.get(name) or _ends(name))).tolist()
+        found[name] = Estimate(t.value, low, high, LEVEL)
     return found
+
+
+def _ends(name: str) -> tuple[float, float]:
+    """The least and the most that a metric of ours can be: t knows nothing of them, and of three
+    folds is wide."""
+    if name in ("r2", "spearman", "mcc"):
+        return (-math.inf if name == "r2" else -1.0), 1.0
+    return 0.0, 1.0 if name.startswith(SHARES) else math.inf
 
 
 def _pooled(bench: Bench, pairs: Pairs, fitted: Fitted) -> dict[str, Estimate]:
