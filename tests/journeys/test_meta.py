@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -419,11 +420,11 @@ def test_what_is_chosen_is_chosen_by_the_tasks_that_decide(
         return Difference(0.0, -0.1, 0.1, 0.5, 10)
 
     monkeypatch.setattr(meta_choice, "baselines", lambda *_: (arm, arm))
-    monkeypatch.setattr(meta_choice, "learned_arm", lambda *_: arm)
+    monkeypatch.setattr(meta_choice, "learned_arm", lambda _, name, *__: replace(arm, name=name))
     monkeypatch.setattr(meta_choice, "_paired", heard)
     assert meta_choice.choose(bench).kept is arm
     one_sided = [(1 - level) / 2 for level in levels]
-    assert one_sided == pytest.approx([0.05, *(0.05 / 4 for _ in range(4))])
+    assert one_sided == pytest.approx([0.05, 0.0125, 0.0125, 0.0125, 0.0125])
 
 
 def test_given_test_rows_are_the_test_tasks(

@@ -91,9 +91,12 @@ def command(
 
         typer.echo(shown(found.to_json(), min(80, width())))
     else:
+        import textwrap
+
         from holdfast.report.explained import answer
 
-        typer.echo(f"{answer(found.to_json())}\n{target.path}")
+        lines = textwrap.wrap(answer(found.to_json()), min(80, width()))
+        typer.echo("\n".join([*lines, str(target.path)]))
 
 
 def _carried(run: Path, as_json: bool) -> None:

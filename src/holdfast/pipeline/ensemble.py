@@ -210,7 +210,8 @@ def _soup(use: Joining, shared: SharedRows, runs: tuple[Path, ...]) -> tuple[Joi
     weights = tuple(share if place in soup.members else 0.0 for place in range(len(runs)))
     best = min(alone)
     because = (
-        f"of {len(runs)} runs of one start {len(soup.members)} are in the soup: on {found.n} rows "
+        f"of {len(runs)} runs of one start {len(soup.members)} "
+        f"{'is' if len(soup.members) == 1 else 'are'} in the soup: on {found.n} rows "
         f"that judged every run its loss is {soup.loss:.4f}, that of the best run alone "
         f"{best:.4f}, of the mean of the answers {float(np.nanmean(mean)):.4f}; it costs one "
         "forward pass"

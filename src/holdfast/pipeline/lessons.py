@@ -282,7 +282,7 @@ def _with_texts(prepared: Prepared, lessons: Lessons, divided: Divided) -> Prepa
         because = "the teacher's answer to each is learned, and no label"
         chosen = f"{len(texts):,} texts, answered by the teacher"
         if not texts:
-            chosen, because = "none", "every unlabelled text is a copy of a row"
+            chosen, because = "none", "the file holds no text, or copies of rows alone"
         told.append(Decision("unlabelled rows", chosen, because, True))
     of_texts = _of_texts(prepared) and not prepared.rows.has_pairs
     per_row = recipe.distill.crossed

@@ -303,12 +303,13 @@ def _kept(
     rows = np.concatenate([table.column("row") for table in tables])
     found = []
     for name, list_, words in (
-        ("copies_across_tasks", across, "copy a row of a task that judges, or is scored"),
-        ("copies_within_tasks", within, "copy another row of their task"),
+        ("copies_across_tasks", across, "a row of a task that judges, or is scored"),
+        ("copies_within_tasks", within, "another row of the same task"),
     ):
         if list_:
             marks = tuple(int(rows[i]) for i in list_ if of[i] == 0)[:100]
-            because = f"{counted(len(list_), 'row')} {words}, and are left out"
+            verb, left = ("copies", "is") if len(list_) == 1 else ("copy", "are")
+            because = f"{counted(len(list_), 'row')} {verb} {words}, and {left} left out"
             remedy = "Nothing to do: no episode holds a row twice."
             share = len(list_) / len(side)
             severity: Any = "warn" if name == "copies_across_tasks" else "info"

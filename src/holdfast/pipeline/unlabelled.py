@@ -86,7 +86,7 @@ def with_unlabelled(prepared: Prepared, train: Ints, valid: Ints, texts: Sequenc
         rule = "needs single texts with one class each"
         raise RecipeError("data.unlabelled", rule, None, "Leave it out for this task.")
     if not len(texts):
-        return _settled(prepared, "none", "every unlabelled text is a copy of a row")
+        return _settled(prepared, "none", "the file holds no text, or copies of rows alone")
     wanted = prepared.recipe.data.unlabelled_by
     if wanted == "none":
         return _settled(prepared, "none", "set by you: data.unlabelled_by=none")

@@ -20,6 +20,7 @@ from holdfast.core.records import Decision, Estimate, Floats, Outputs, to_json
 from holdfast.core.wording import counted
 from holdfast.evaluate.forward import groups_of
 from holdfast.evaluate.out_of_fold import RATE_EFFECT, RATES, score_out_of_fold
+from holdfast.evaluate.overlap import OVERLAPS
 from holdfast.pipeline.ready import Fitted
 from holdfast.report.numbers import metric_name, number
 from holdfast.report.view.honest import headline_metric
@@ -38,7 +39,7 @@ LEVEL = 0.95
 # Tasks whose rows have one class each where accuracy is their metric.
 CLASSES = ("text-classification", "image-classification")
 # Metrics of ours that are shares, by how their names begin; what else there is begins at 0.
-SHARES = (*RATES, "balanced_accuracy", "entity_", "token_accuracy", "exact_match", "ece", "rouge")
+SHARES = (*RATES, *OVERLAPS, "balanced_accuracy", "entity_", "token_accuracy", "ece")
 ROWS = "pooled rows"
 CORRECTED = "corrected resampled t"
 FOR = (
