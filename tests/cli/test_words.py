@@ -41,3 +41,10 @@ def test_what_is_like_nothing_is_told_where_to_look() -> None:
 def test_the_shell_completes_what_begins_so() -> None:
     assert complete_verdicts("mis") == ["miscalibrated"]
     assert complete_tasks("") == list(TASKS)
+
+
+def test_a_share_of_all_is_a_hundred() -> None:
+    from holdfast.cli.errors import _span
+
+    assert _span({"value": 1.0, "low": 0.877, "high": 1.0}, 100) == "100 (88 to 100)"
+    assert _span({"value": 0.25, "low": 0.0512, "high": 3.0}) == "0.25 (0.051 to 3)"

@@ -224,6 +224,8 @@ def test_what_cannot_be_is_refused_in_words(
         assert "Name the folder of a finished run." in said(wrong)
     assert "exclude each other" in said(finished_run, "--student", "embedded", "--layers", 1)
     assert "at most the 2 blocks" in said(finished_run, "--layers", 9)
+    for few in (0, -1):
+        assert "must be at least 1" in said(finished_run, "--layers", few)
     assert "train.folds" in said(finished_run, "--layers", 1, *sets("train.folds=3"))
     assert "none.csv: does not exist" in said(finished_run, "--unlabelled", tmp_path / "none.csv")
 

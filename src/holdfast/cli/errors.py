@@ -113,7 +113,13 @@ def _span(value: Mapping[str, Any], times: int = 1) -> str:
     shown = f"{times * value['value']:.3g}"
     if value["low"] is None:
         return shown
-    return f"{shown} ({times * value['low']:.2g} to {times * value['high']:.2g})"
+    low, high = (_short(times * value[end]) for end in ("low", "high"))
+    return f"{shown} ({low} to {high})"
+
+
+def _short(value: float) -> str:
+    """Two digits, and whole numbers whole: 100, not 1e+02."""
+    return f"{value:.0f}" if abs(value) >= 99.5 else f"{value:.2g}"
 
 
 def _confusions(found: Mapping[str, Any]) -> list[str]:

@@ -46,6 +46,9 @@ def student_recipe(
     if student is not None and layers is not None:
         rule = "exclude each other: a student is a model of its own, or a part of its teacher"
         raise RecipeError("--student and --layers", rule, None, "Leave one of them out.")
+    if layers is not None and layers < 1:
+        rule = "must be at least 1: a student has blocks of its teacher"
+        raise RecipeError("--layers", rule, layers, "Leave it out to have half of them.")
     first = runs[0]
     for run in runs:
         open_run(run)
