@@ -230,6 +230,21 @@ def test_what_cannot_be_is_refused_in_words(
     assert "none.csv: does not exist" in said(finished_run, "--unlabelled", tmp_path / "none.csv")
 
 
+def test_a_teacher_that_left_no_row_to_score_on_is_refused(
+    holdfast: Any, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a run of cv without --test does: it learned from all."""
+    from holdfast.pipeline import student as made
+
+    whole = {**result_of(finished_run), "test": {"n": 0, "metrics": {}}}
+    monkeypatch.setattr(made, "open_run", lambda _: whole)
+    done = holdfast("distill", finished_run, "--layers", 1, "--out", tmp_path / "no")
+    assert done.code == 2
+    assert "no row is left to score a student on" in done.err
+    assert "holdfast cv --test FILE" in done.err
+    assert not (tmp_path / "no").exists()
+
+
 def test_rows_that_have_changed_since_are_refused(
     holdfast: Any, marked_rows: Any, write_csv: Any, quick: list[str], tmp_path: Path
 ) -> None:

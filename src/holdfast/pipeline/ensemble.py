@@ -186,7 +186,7 @@ def _soup(use: Joining, shared: SharedRows, runs: tuple[Path, ...]) -> tuple[Joi
             f"{KEY}=soup",
             "needs rows that the kept models have not learned from, and cross-fitted ones learned "
             "from all",
-            "train.folds",
+            None,
             f"Take {KEY}=stack or average; or give the runs validation rows of their own.",
         )
     _same_start(runs, use)

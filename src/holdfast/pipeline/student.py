@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.errors import RecipeError
+from holdfast.core.errors import RecipeError, RunError
 from holdfast.know.told import Side
 from holdfast.models.adapter_save import is_adapter_folder
 from holdfast.models.depth import stated_depth
@@ -87,6 +87,13 @@ def student_recipe(
             "distill.teacher", "is empty, and a student needs a teacher", None, "Leave it out."
         )
     refuse_unlabelled(made)
+    if made.data.test is None and not (open_run(first).get("test") or {}).get("n"):
+        raise RunError(
+            str(first),
+            "learned from every row, as a run of cv does, and no row is left to score a student on",
+            None,
+            "Take a teacher that has test rows: holdfast train, or holdfast cv --test FILE.",
+        )
     return made
 
 

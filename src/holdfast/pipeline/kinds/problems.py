@@ -256,10 +256,14 @@ def _other_rows(finish: Finish, problem: Problem) -> dict[str, Any]:
 
 def tell(asked: AskedSide, problem: Problem) -> dict[str, Any]:
     """What the kept state says of training or validation rows."""
-    ready, examples = asked.fitted.ready, asked.examples
+    ready, examples, table = asked.fitted.ready, asked.examples, asked.table
     _, raw = asked.measure()
-    answers = ProblemAnswers(examples.rows, labels_of(examples), raw)
-    made = problem.make(answers, ready.recipe, loaded_text(ready).scale)
+    labels, scale = labels_of(examples), loaded_text(ready).scale
+    if np.array_equal(examples.rows, table.column("row")):
+        # As the source has them: what is learned from has the digits of float32.
+        labels = problem.labels(table, scale)
+    answers = ProblemAnswers(examples.rows, labels, raw)
+    made = problem.make(answers, ready.recipe, scale)
     return problem.predictions(made, ready.task.classes)
 
 
