@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,3 +107,9 @@ def test_tags_are_taught_word_by_word_whatever_the_pieces(
             logits = model.network(**inputs).flatten(0, 1)[batch["where"]].numpy()
         mine = found.values[own.starts[place] : own.starts[place + 1]]
         np.testing.assert_allclose(mine, logits[:, teacher.order], rtol=1e-3, atol=1e-4)
+
+
+def test_who_has_no_teacher_loads_nothing_of_one() -> None:
+    asks = "import sys, holdfast.pipeline.main; print('holdfast.pipeline.lessons' in sys.modules)"
+    made = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True)
+    assert made.stdout.strip() == "False"

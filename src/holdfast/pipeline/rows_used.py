@@ -19,7 +19,6 @@ from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
 from holdfast.pipeline.chosen_layers import AUTO
 from holdfast.pipeline.general import with_general
 from holdfast.pipeline.learning import Learning, known_tables
-from holdfast.pipeline.lessons import with_lessons
 from holdfast.pipeline.outer_folds import outer_folds
 from holdfast.pipeline.policies import PASSIVE
 from holdfast.pipeline.prepared import prepare_divided, with_added
@@ -58,7 +57,11 @@ def learning_of(recipe: Recipe, divided: Divided) -> Learning:
         as_asked = prepared.recipe.changed(data={"names": names})
         prepared = replace(prepared, recipe=as_asked)
     prepared = replace(prepared, decisions=(*prepared.decisions, *told))
-    prepared = with_lessons(prepared, divided)
+    if prepared.recipe.distill.teacher:
+        # What a teacher is made of takes a quarter of a second to load.
+        from holdfast.pipeline.lessons import with_lessons
+
+        prepared = with_lessons(prepared, divided)
     learning = Learning(prepared, train, valid, folds, divided, names)
     if len(divided.splits.test):
         return learning
