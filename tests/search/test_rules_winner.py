@@ -123,6 +123,16 @@ def test_where_rows_cannot_tell_the_default_is_taken_and_it_is_called_noise() ->
     assert dear.key == "base"
 
 
+def test_a_sure_gain_below_a_fifth_of_a_point_keeps_the_default_and_is_told_as_that() -> None:
+    losses = losses_of(np.array([0.0015]), 400, 1, noise=0.001)
+    found = winner(losses, None, {"base": 1, "t1": 1}, "base")
+    assert found.sure > 0.99
+    assert 0 < found.gain <= WITHIN
+    assert (found.key, found.looked_best, found.noise) == ("base", "t1", True)
+    assert "cannot tell" not in found.because
+    assert "0.15 points" in found.because
+
+
 def test_of_trials_as_good_as_the_best_the_cheapest_is_taken() -> None:
     losses = losses_of(np.array([0.12]), 80, 5)
     losses["cheap"] = losses["t1"] * 1.0005

@@ -24,7 +24,8 @@ SURE, WITHIN = 0.8, 0.002
 class Winner:
     """The setting that a search takes: its ``key``, and ``because`` in a sentence.
 
-    ``noise``: the rows cannot tell the trial that looked best from the default, which is taken.
+    ``noise``: the rows cannot tell the trial that looked best from the default, or the gain is too
+    small to count; the default is taken.
     ``looked_best`` is the trial of the largest expected ``gain`` over the default, in shares of the
     score, and ``sure`` the chance that it is better than the default.
     """
@@ -77,6 +78,13 @@ def winner(
             f"that it is better is {sure:.0%}, the gain that is expected to last {100 * gain:.1f} "
             "points): the difference is noise, and the default is taken"
         )
+        if sure >= SURE:
+            told = (
+                f"by the probability that it gave to what was right {top} is ahead of {default}, "
+                f"but by {100 * gain:.2f} points that are expected to last, and less than "
+                f"{100 * WITHIN:g} is not worth another setting: the difference counts as noise, "
+                "and the default is taken"
+            )
         return Winner(default, told, True, top, gain, sure)
     price = np.array([costs[key] for key in found.keys])
     near = found.mean[best] - found.mean <= WITHIN
