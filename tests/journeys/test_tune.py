@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 import holdfast
 from holdfast.core.run_files import check_files, check_model, read_result
 from holdfast.search.pruning import Pruning
+from holdfast.search.rules.winner import Winner
 
 RANGES = (
     "train.learning_rate={range: [1e-4, 3e-3], log: true}",
@@ -113,6 +114,27 @@ def test_a_search_leaves_a_run_that_says_what_it_found(
     code, out, _ = run("evaluate", tuned, rows, "--json")
     assert code == 0
     assert json.loads(out)["n"] == 90
+
+
+def test_the_model_that_is_kept_is_made_by_the_settings_that_won(
+    rows: Path, options: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the rows say: the default wins most searches of few rows."""
+    won = Winner("trial 1", "it won", False, "trial 1", 0.1, 0.9)
+    monkeypatch.setattr("holdfast.search.judged.winner", lambda *_: won)
+    settings = [one for one in options if one != "--set"]
+    run = holdfast.tune(str(rows), trials=2, out=tmp_path / "r", settings=settings, quiet=True)
+    study, made = run.result["study"], run.result["settings"]
+    table = study["trials_table"]
+    assert study["best"] == 1
+    assert study["settings"] == table[1]["settings"]
+    assert "train.learning_rate" in study["settings"]
+    for key, value in study["settings"].items():
+        part, _, name = key.partition(".")
+        if part == "train":
+            assert made[part][name] == pytest.approx(value)
+    assert run.result["best_step"] == table[1]["best_step"]
+    assert run.result["valid"]["metrics"]["accuracy"]["value"] == pytest.approx(table[1]["seen"])
 
 
 def test_the_recipe_of_the_run_repeats_its_model(tuned: Path, tmp_path: Path) -> None:

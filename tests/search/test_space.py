@@ -11,11 +11,14 @@ import pytest
 import yaml
 
 from holdfast.core.errors import RecipeError
+from holdfast.pipeline.request import Request
 from holdfast.recipe import Recipe, override
 from holdfast.search.asked import read_asked, space_of, split_settings
+from holdfast.search.request import tune_request
 from holdfast.search.settings import search_part
 from holdfast.search.space import Dimension, OnlyWhere, Space
 from holdfast.search.study import suggested
+from holdfast.search.tuned import Tune
 
 RATE = {"range": ["1e-5", "5e-4"], "log": True}
 
@@ -46,6 +49,16 @@ def test_ranges_are_taken_out_of_a_recipe_and_the_rest_is_read(tmp_path: Any) ->
     del plain["methods"]["contrast"]["temperature"]
     (tmp_path / "plain.yaml").write_text(yaml.safe_dump(plain))
     assert recipe == read_asked(tmp_path / "plain.yaml")[0]
+
+
+def test_what_the_command_sets_to_one_value_is_searched_no_more(tmp_path: Any) -> None:
+    recipe = tmp_path / "r.yaml"
+    epochs, rate = "epochs: {range: [1, 8]}", "learning_rate: {range: [1e-5, 1e-3], log: true}"
+    recipe.write_text(f"data: {{path: rows.csv}}\ntrain: {{{epochs}, {rate}}}\n")
+    _, made, procedure = tune_request(Request(str(recipe), settings=["train.epochs=3"]))
+    assert made.train.epochs == 3
+    assert isinstance(procedure, Tune)
+    assert set(procedure.ranges) == {"train.learning_rate"}
 
 
 def test_settings_are_sorted_into_recipe_ranges_and_search() -> None:

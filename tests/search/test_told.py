@@ -121,6 +121,10 @@ def test_a_trial_that_is_behind_on_the_rows_of_its_first_folds_has_no_other() ->
     assert behind_leader(tried(3, alike_), whole) is None
     assert behind_leader(dataclasses.replace(tried(4, part), origin="default"), whole) is None
     assert behind_leader(tried(5, part), []) is None
+    # It is held against the best of the others, not against any.
+    spread = [tried(0, rows), tried(1, rows * 0.2), tried(2, rows + 2)]
+    as_default = np.where(np.arange(90) < 60, rows, np.nan)
+    assert behind_leader(tried(6, as_default), spread) is not None
     assert name_of(whole[0]) == DEFAULT
 
 
